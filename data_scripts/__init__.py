@@ -1,0 +1,1 @@
+"""Fetch or import a data set, verify it and prepare it: the only place that touches the network."""

@@ -1,0 +1,200 @@
+"""What makes two runs different in their numbers, and nothing else: a frozen, validated configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, get_type_hints
+
+from gendyn_lite.errors import UserError, unknown_name
+
+INPUTS = ("true", "shuffled_pixels", "random_pixels", "gaussian")
+SCHEDULES = ("constant", "exponential", "step", "cosine")
+STANDARDIZE = ("per_image", "per_channel", "none")
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+# name -> (lowest, highest, lowest is allowed); the highest always is.
+RANGES: dict[str, tuple[float, float, bool]] = {
+    "train_size": (1, math.inf, True),
+    "label_corruption": (0, 1, True),
+    "epochs": (1, math.inf, True),
+    "batch_size": (1, math.inf, True),
+    "learning_rate": (0, math.inf, False),
+    "momentum": (0, 1, True),
+    "weight_decay": (0, math.inf, True),
+    "decay": (0, 1, False),
+    "center_crop": (1, math.inf, True),
+    "random_crop": (0, math.inf, True),
+    "eval_every": (1, math.inf, True),
+    "seed": (0, 2**31 - 1, True),
+}
+CHOICES = {"inputs": INPUTS, "schedule": SCHEDULES, "standardize": STANDARDIZE, "precision": PRECISIONS}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run: every setting that changes its numbers. Paths, devices and logging are not here.
+
+    Attributes:
+        experiment: The experiment that the run belongs to, for instance ``"random_labels"``.
+        dataset: A name that `gendyn_lite.data.load` knows.
+        train_size: Number of training examples (class-balanced subset), or None for all of them.
+        label_corruption: Fraction q of training labels redrawn uniformly from all classes.
+        inputs: ``"true"`` or a kind of `gendyn_lite.data.randomize_inputs`.
+        model: A name that `gendyn_lite.models.build` knows.
+        model_options: Options of that network, JSON values only.
+        epochs: Most epochs to train.
+        batch_size: Examples a step.
+        learning_rate: Step size of the first epoch.
+        momentum: Momentum of SGD (0 is plain SGD).
+        weight_decay: Coefficient of the L2 penalty, as in torch's SGD.
+        schedule: How the step size changes over epochs: ``"constant"``, ``"exponential"`` (times `decay` each epoch),
+            ``"step"`` (times `decay` at each of `milestones`) or ``"cosine"`` (to 0 at `epochs`).
+        decay: Factor of the exponential and step schedules.
+        milestones: Epochs at which the step schedule decays.
+        center_crop: Side of the centre crop taken from every image, or None.
+        random_crop: Padding in pixels of the random crop (0: none).
+        flip: Whether images are mirrored at random.
+        standardize: ``"per_image"`` (zero mean, unit variance of each image), ``"per_channel"`` or ``"none"``.
+        precision: Arithmetic of the forward and backward pass on a GPU.
+        stop_when_fitted: Whether training stops at the first evaluation with every training label fitted.
+        eval_every: Epochs between two evaluations over the whole training and test set.
+        seed: Seed of the weights, the label corruption, the subset and the order of examples.
+
+    Raises:
+        UserError: A value has the wrong type, is outside its range or is no valid name.
+
+    >>> RunConfig(experiment="random_labels", label_corruption=0.5).label_corruption
+    0.5
+    >>> RunConfig(experiment="random_labels", label_corruption=1.5)
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: label_corruption is 1.5, expected a number in [0, 1]
+    """
+
+    experiment: str
+    dataset: str = "digits"
+    train_size: int | None = None
+    label_corruption: float = 0.0
+    inputs: str = "true"
+    model: str = "mlp_1x512"
+    model_options: dict[str, Any] = field(default_factory=dict, hash=False)
+    epochs: int = 60
+    batch_size: int = 128
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: str = "exponential"
+    decay: float = 0.95
+    milestones: tuple[int, ...] = ()
+    center_crop: int | None = None
+    random_crop: int = 0
+    flip: bool = False
+    standardize: str = "per_image"
+    precision: str = "float32"
+    stop_when_fitted: bool = False
+    eval_every: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Normalize numbers (1 and 1.0 are one run) and refuse what is wrong before anything runs."""
+        hints = get_type_hints(type(self))
+        for item in fields(self):
+            value = check_type(item.name, getattr(self, item.name), hints[item.name])
+            object.__setattr__(self, item.name, value)
+            if item.name in RANGES and value is not None:
+                check_range(item.name, value, *RANGES[item.name])
+            if item.name in CHOICES and value not in CHOICES[item.name]:
+                raise unknown_name(item.name, value, CHOICES[item.name])
+        if not self.experiment:
+            raise UserError("experiment is empty, expected a name such as 'random_labels'")
+        if any(epoch < 1 for epoch in self.milestones):
+            raise UserError(f"milestones is {self.milestones}, expected epochs of at least 1")
+        canonical(self.model_options)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field as JSON values."""
+        return json.loads(canonical(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
+        """The configuration of a config.json.
+
+        Raises:
+            UserError: A field is unknown to this version.
+        """
+        known = [item.name for item in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise unknown_name("config field", name, known)
+        return cls(**{**values, "milestones": tuple(values.get("milestones", ()))})
+
+    def replace(self, **changes: Any) -> RunConfig:
+        """A copy with some fields changed, validated anew."""
+        for name in changes:
+            if name not in RunConfig.__dataclass_fields__:
+                raise unknown_name("config field", name, RunConfig.__dataclass_fields__)
+        return replace(self, **changes)
+
+    def run_id(self, data_fingerprint: str) -> str:
+        """The key of a run: equal for equal settings on equal data, 16 hexadecimal digits."""
+        return digest({**self.as_dict(), "data_fingerprint": data_fingerprint})
+
+    def group_id(self, data_fingerprint: str) -> str:
+        """The key shared by runs that differ in the seed alone."""
+        settings = self.as_dict()
+        del settings["seed"]
+        return digest({**settings, "data_fingerprint": data_fingerprint})
+
+
+def canonical(values: Any) -> str:
+    """JSON with sorted keys: equal values give equal text.
+
+    Raises:
+        UserError: A value is no JSON value.
+    """
+    try:
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"model_options must hold JSON values only (numbers, text, lists, true, false): {error}"
+        ) from None
+
+
+def digest(values: Any) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(values).encode()).hexdigest()[:16]
+
+
+def check_type(name: str, value: Any, hint: Any) -> Any:
+    """The value in the type that its annotation asks for; an integer passes for a float, a bool never for a number."""
+    wanted, optional = _unwrap(hint)
+    if value is None and optional:
+        return None
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if wanted is tuple and isinstance(value, list | tuple) and all(type(item) is int for item in value):
+        return tuple(value)
+    if type(value) is wanted:
+        return value
+    expected = {"int": "a whole number", "float": "a number", "str": "text", "bool": "True or False"}
+    kind = expected.get(wanted.__name__, f"a {wanted.__name__}") + (" or None" if optional else "")
+    raise UserError(f"{name} is {value!r} ({type(value).__name__}), expected {kind}")
+
+
+def _unwrap(hint: Any) -> tuple[type, bool]:
+    """The plain type of an annotation, and whether None is allowed: ``int | None`` gives ``(int, True)``."""
+    options = getattr(hint, "__args__", ()) if not hasattr(hint, "__origin__") else ()
+    optional = type(None) in options
+    plain = next((option for option in options if option is not type(None)), hint)
+    return getattr(plain, "__origin__", plain), optional
+
+
+def check_range(name: str, value: float, low: float, high: float, closed: bool) -> None:
+    """Refuse a number outside its range, naming the range."""
+    inside = (value >= low if closed else value > low) and value <= high
+    if not inside:  # NaN is outside every range
+        bounds = f"{'[' if closed else '('}{low:g}, {'∞)' if math.isinf(high) else f'{high:g}]'}"
+        kind = "a whole number" if isinstance(value, int) else "a number"
+        raise UserError(f"{name} is {value!r}, expected {kind} in {bounds}")

@@ -1,0 +1,51 @@
+"""What `load` returns: images, labels and where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Split(NamedTuple):
+    """Inputs and labels: x is uint8 [n, C, H, W] for images, float32 [n, 2] for two_moons; y is int64 [n]."""
+
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set in memory.
+
+    Attributes:
+        name: The name it was loaded by, for instance ``"digits"``.
+        description: What it truly is, for instance ``"CIFAR-10 (JPEG q75)"``: the name to show beside a result.
+        train: Training inputs and labels.
+        test: Test inputs and labels.
+        num_classes: Number of classes.
+        class_names: Their names, in the order of the labels.
+        mean: Mean of the training inputs per channel, in [0, 1] for images.
+        std: Standard deviation per channel, likewise.
+        fingerprint: Hash of everything above that changes numbers, 16 hexadecimal digits.
+    """
+
+    name: str
+    description: str
+    train: Split
+    test: Split
+    num_classes: int
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of one input: (C, H, W) for images, (2,) for two_moons."""
+        return tuple(self.train.x.shape[1:])
+
+    def with_train_labels(self, y: Tensor) -> ImageData:
+        """The same data with other training labels; the test labels are never touched."""
+        return replace(self, train=Split(self.train.x, y))
