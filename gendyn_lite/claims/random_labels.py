@@ -1,0 +1,165 @@
+"""Claims of Zhang et al. (2017), 'Understanding deep learning requires rethinking generalization'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import pandas as pd
+from scipy import stats
+
+from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Near, judge, table
+from gendyn_lite.results.tables import summarize
+
+
+class PaperRow(NamedTuple):
+    """Accuracies in % on CIFAR-10 without augmentation and weight decay."""
+
+    test_true: float
+    train_random: float
+    test_random: float
+
+
+TABLE_1 = {
+    "inception_small": PaperRow(85.75, 100.0, 9.78),
+    "inception_small, no batch-norm": PaperRow(82.00, 100.0, 10.12),
+    "alexnet_small": PaperRow(76.07, 99.82, 9.86),
+    "mlp_3x512": PaperRow(52.39, 100.0, 10.48),
+    "mlp_1x512": PaperRow(50.51, 99.34, 10.61),
+}
+FITTED = AtLeast(0.99, weak=0.9)
+SMALL_FACTOR = Below(10)  # our reading of "a small constant factor": less than an order of magnitude
+CHANCE_MARGIN = 0.02
+INPUTS = ("shuffled_pixels", "random_pixels", "gaussian")
+
+
+def claims(runs: pd.DataFrame) -> pd.DataFrame:
+    """The claims of the paper on each network and data set of a tidy table.
+
+    Args:
+        runs: A tidy table of `gendyn_lite.results.load` or `published`, experiment ``"random_labels"``.
+
+    Returns:
+        One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`. Accuracies, errors and gaps
+        are fractions. A claim whose runs are missing is there, with n_seeds = 0 and no verdict.
+    """
+    found: list[Claim] = []
+    for _, group in summarize(runs).groupby(["dataset", "n_train", "model", "model_options"], sort=False):
+        found += _claims_of(group)
+    return table(found)
+
+
+def network_name(model: str, model_options: str = "{}") -> str:
+    """The network as the tables of the book name it.
+
+    >>> network_name("inception_small", '{"batch_norm": false}')
+    'inception_small, no batch-norm'
+    """
+    return f"{model}, no batch-norm" if '"batch_norm": false' in model_options else model
+
+
+def _claims_of(group: pd.DataFrame) -> list[Claim]:
+    """Every claim on one network and data set; `group` has a row per run."""
+    first = group.iloc[0]
+    network = network_name(first["model"], first["model_options"])
+    chance = 1 / first["num_classes"]
+    about = partial(judge, subject=f"{network} on {first['data']}, n = {first['n_train']:,}")
+    found = [
+        about(
+            _by_seed(group, "train_accuracy", q=1.0),
+            FITTED,
+            statement="Networks fit completely random labels",
+            source="Fig. 1a, Table 1",
+            paper_value=_paper(network, lambda row: row.train_random),
+            quantity="train accuracy at q = 1",
+            opposite=chance,
+        ),
+        about(
+            _by_seed(group, "test_accuracy", q=1.0),
+            Near(chance, margin=CHANCE_MARGIN),
+            statement="After fitting random labels, test accuracy is at chance",
+            source="Fig. 1c, Table 1",
+            paper_value=_paper(network, lambda row: row.test_random),
+            quantity="test accuracy at q = 1",
+            opposite=chance,
+        ),
+        about(
+            _by_seed(group, "gap", q=1.0) - _by_seed(group, "gap", q=0.0),
+            AtLeast(0.1, weak=0.05),
+            statement="Randomizing the labels alone makes the generalization error jump",
+            source="Sec. 1.1, Table 1",
+            paper_value=_paper(network, lambda row: (row.train_random - row.test_random) - (100 - row.test_true)),
+            quantity="generalization gap at q = 1 minus that at q = 0",
+            opposite=0.0,
+        ),
+        about(
+            _by_seed(group, "fit_epoch", q=1.0) / _by_seed(group, "fit_epoch", q=0.0),
+            SMALL_FACTOR,
+            statement="Random labels take longer to fit than true labels only by a small constant factor",
+            source="Fig. 1b",
+            paper_value="a small constant factor",
+            quantity="epochs to fit at q = 1 over those at q = 0",
+            opposite=SMALL_FACTOR.bound,
+        ),
+        about(
+            _rank_correlations(group),
+            AtLeast(0.9, weak=0.5),
+            statement="Test error rises steadily with the fraction of corrupted labels",
+            source="Fig. 1c",
+            paper_value="a steady rise to 0.9",
+            quantity="rank correlation of test error with q",
+            opposite=0.0,
+        ),
+    ]
+    for kind in (kind for kind in INPUTS if (group["inputs"] == kind).any()):
+        found += _about_inputs(group, kind, about, chance)
+    return found
+
+
+def _about_inputs(group: pd.DataFrame, kind: str, about: partial[Claim], chance: float) -> list[Claim]:
+    """The claims on inputs without structure, trained with the true labels."""
+    words = kind.replace("_", " ")
+    fits = about(
+        _by_seed(group, "train_accuracy", q=0.0, inputs=kind),
+        FITTED,
+        statement=f"Networks fit the labels of {words} inputs",
+        source="Fig. 1a",
+        paper_value="loss falls to 0",
+        quantity="train accuracy",
+        opposite=chance,
+    )
+    if kind == "shuffled_pixels":
+        return [fits]
+    sooner = about(
+        _by_seed(group, "fit_epoch", q=0.0, inputs=kind) / _by_seed(group, "fit_epoch", q=1.0),
+        Below(1),
+        statement=f"{words.capitalize()} inputs are fitted sooner than random labels",
+        source="Fig. 1a",
+        paper_value="sooner",
+        quantity="epochs to fit over those for random labels",
+        opposite=1.0,
+    )
+    return [fits, sooner]
+
+
+def _by_seed(group: pd.DataFrame, column: str, *, q: float, inputs: str = "true") -> pd.Series:
+    """A measured column by seed, of the runs with one label corruption and one kind of inputs."""
+    chosen = group[(group["label_corruption"] == q) & (group["inputs"] == inputs)]
+    return chosen.assign(gap=chosen["train_accuracy"] - chosen["test_accuracy"]).set_index("seed")[column]
+
+
+def _rank_correlations(group: pd.DataFrame) -> list[float]:
+    """Spearman correlation of test error with q, one per seed with at least three levels of q."""
+    true_inputs = group[group["inputs"] == "true"]
+    return [
+        float(stats.spearmanr(runs["label_corruption"], runs["test_error"]).statistic)
+        for _, runs in true_inputs.groupby("seed")
+        if runs["label_corruption"].nunique() >= 3
+    ]
+
+
+def _paper(network: str, percent: Callable[[PaperRow], float]) -> str:
+    """The paper's value of a network as a fraction, or a dash where Table 1 has none."""
+    row = TABLE_1.get(network)
+    return "–" if row is None else f"{percent(row) / 100:.3f} (CIFAR-10)"

@@ -1,0 +1,178 @@
+"""A claim, the criterion that it is held to, and the verdict. The criterion is fixed before the data are seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import pandas as pd
+
+from gendyn_lite.results.tables import mean_interval
+
+VERDICTS = ("holds", "weaker", "not seen", "not testable at this size")
+
+
+class Criterion(Protocol):
+    """What a mean and its interval must satisfy; `str()` gives it in words."""
+
+    def verdict(self, mean: float, low: float, high: float) -> str:
+        """One of `VERDICTS`."""
+        ...
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """Holds if the whole interval is at least `bound`, weaker if the mean is at least `weak`.
+
+    >>> AtLeast(0.99, weak=0.9).verdict(0.995, 0.992, 0.998), AtLeast(0.99, weak=0.9).verdict(0.95, 0.85, 1.0)
+    ('holds', 'weaker')
+    >>> AtLeast(0.99, weak=0.9).verdict(0.2, 0.1, 0.3), AtLeast(0.99, weak=0.9).verdict(0.995, math.nan, math.nan)
+    ('not seen', 'not testable at this size')
+    """
+
+    bound: float
+    weak: float
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"at least {self.bound:g}"
+
+    def verdict(self, mean: float, low: float, high: float) -> str:
+        """One of `VERDICTS`."""
+        if math.isnan(low) or math.isnan(high):
+            return VERDICTS[3]
+        if low >= self.bound:
+            return VERDICTS[0]
+        return VERDICTS[1] if mean >= self.weak else VERDICTS[2]
+
+
+@dataclass(frozen=True)
+class Below:
+    """Holds if the whole interval is below `bound`, weaker if only the mean is.
+
+    >>> Below(3).verdict(1.5, 1.0, 2.0), Below(3).verdict(2.5, 1.0, 4.0), Below(3).verdict(3.5, 2.5, 4.5)
+    ('holds', 'weaker', 'not seen')
+    """
+
+    bound: float
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"below {self.bound:g}"
+
+    def verdict(self, mean: float, low: float, high: float) -> str:
+        """One of `VERDICTS`."""
+        if math.isnan(low) or math.isnan(high):
+            return VERDICTS[3]
+        if high < self.bound:
+            return VERDICTS[0]
+        return VERDICTS[1] if mean < self.bound else VERDICTS[2]
+
+
+@dataclass(frozen=True)
+class Near:
+    """Holds if the whole interval is within `margin` of `target` (an equivalence test: a wide one never holds).
+
+    Weaker if the interval only overlaps that range, not seen if it lies outside.
+
+    >>> Near(0.1, margin=0.02).verdict(0.1, 0.09, 0.11), Near(0.1, margin=0.02).verdict(0.15, 0.05, 0.25)
+    ('holds', 'weaker')
+    >>> Near(0.1, margin=0.02).verdict(0.25, 0.2, 0.3)
+    'not seen'
+    """
+
+    target: float
+    margin: float
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.target:.3g} ± {self.margin:g}"
+
+    def verdict(self, mean: float, low: float, high: float) -> str:
+        """One of `VERDICTS`."""
+        if math.isnan(low) or math.isnan(high):
+            return VERDICTS[3]
+        lowest, highest = self.target - self.margin, self.target + self.margin
+        if lowest <= low and high <= highest:
+            return VERDICTS[0]
+        return VERDICTS[1] if low <= highest and high >= lowest else VERDICTS[2]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of a paper and what our runs say of it.
+
+    Attributes:
+        statement: The claim, in our words.
+        source: Figure or table of the paper.
+        paper_value: The paper's figure as text, or what it says in words.
+        criterion: What the interval must satisfy for the claim to hold.
+        subject: What was measured on: network and data.
+        value: Our mean over seeds.
+        low: Lower end of the 95 % interval of the mean.
+        high: Upper end.
+        n_seeds: Number of independent seeds.
+        effect: Effect size: our mean minus what the opposite of the claim predicts, in the units of value.
+        verdict: One of `VERDICTS`.
+    """
+
+    statement: str
+    source: str
+    paper_value: str
+    criterion: str
+    subject: str
+    value: float
+    low: float
+    high: float
+    n_seeds: int
+    effect: float
+    verdict: str
+
+
+def judge(
+    values: Sequence[float] | pd.Series,
+    criterion: Criterion,
+    *,
+    statement: str,
+    source: str,
+    paper_value: str,
+    quantity: str,
+    subject: str,
+    opposite: float,
+) -> Claim:
+    """Hold the values of independent seeds to a criterion.
+
+    Args:
+        values: One value per seed; missing ones are left out.
+        criterion: `AtLeast`, `Below` or `Near`.
+        statement: The claim, in our words.
+        source: Figure or table of the paper.
+        paper_value: The paper's figure as text.
+        quantity: Name of what `values` holds.
+        subject: Network and data.
+        opposite: The value that the opposite of the claim predicts; the effect is measured from it.
+
+    Returns:
+        The claim with its mean, Student-t interval, effect and verdict. One seed has no interval and no verdict.
+    """
+    mean, low, high, n = mean_interval(values)
+    return Claim(
+        statement=statement,
+        source=source,
+        paper_value=paper_value,
+        criterion=f"{quantity} is {criterion}",
+        subject=subject,
+        value=mean,
+        low=low,
+        high=high,
+        n_seeds=n,
+        effect=mean - opposite,
+        verdict=criterion.verdict(mean, low, high),
+    )
+
+
+def table(claims: Iterable[Claim]) -> pd.DataFrame:
+    """The claims as a table, a row each, columns named as the fields of `Claim`."""
+    return pd.DataFrame([asdict(claim) for claim in claims], columns=pd.Index(Claim.__dataclass_fields__))

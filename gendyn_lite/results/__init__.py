@@ -1,0 +1,21 @@
+"""Run folders, the tidy tables made of them, and the tables that the book publishes. No torch is needed here."""
+
+from gendyn_lite.results.published import publish, published, published_experiments, verify
+from gendyn_lite.results.runs import Run, RunWriter, open_run, runs_root
+from gendyn_lite.results.tables import fit_epoch, load, load_runs, mean_interval, summarize
+
+__all__ = [
+    "Run",
+    "RunWriter",
+    "fit_epoch",
+    "load",
+    "load_runs",
+    "mean_interval",
+    "open_run",
+    "publish",
+    "published",
+    "published_experiments",
+    "runs_root",
+    "summarize",
+    "verify",
+]

@@ -1,0 +1,118 @@
+"""Runs as tidy tables: one row per run and epoch, or one row per run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.results.runs import Run, read_run, runs_root
+
+# Columns that say which run a row belongs to and where it comes from; the others are measured.
+PROVENANCE = ("run_id", "group_id", "experiment", "profile", "data", "data_fingerprint", "device")
+
+
+def load(experiment: str, *, root: str | Path | None = None) -> pd.DataFrame:
+    """Every complete run of an experiment as one tidy table: a row per run and evaluated epoch.
+
+    Args:
+        experiment: Name of the experiment, for instance ``"random_labels"``.
+        root: Folder of the runs (default: the variable GENDYN_RUNS, else ``./runs``).
+
+    Returns:
+        Provenance (run_id, group_id, experiment, profile, data, data_fingerprint, device), every field of the
+        configuration, and the metrics of the epoch; losses in nats, accuracies in [0, 1].
+
+    Raises:
+        UserError: There is no complete run.
+    """
+    folder = runs_root(root) / experiment
+    runs = [read_run(path.parent) for path in sorted(folder.glob("*/config.json"))]
+    done = [run for run in runs if run.complete]
+    if not done:
+        raise UserError(f"no complete run of {experiment!r} under {folder}: run it first (gendyn run, make run)")
+    return load_runs(done)
+
+
+def load_runs(runs: Iterable[Run]) -> pd.DataFrame:
+    """The tidy table of some complete runs, in their order."""
+    frames = [pd.DataFrame([{**_labels(run), **row} for row in run.rows()]) for run in runs]
+    if not frames:
+        raise UserError("no runs were given, expected at least one")
+    return pd.concat(frames, ignore_index=True)
+
+
+def _labels(run: Run) -> dict[str, Any]:
+    """What is the same in each row of a run."""
+    env, config = run.env(), run.config.as_dict()
+    config["model_options"] = json.dumps(config["model_options"], sort_keys=True)
+    config["milestones"] = " ".join(map(str, config["milestones"]))
+    return {
+        "run_id": run.run_id,
+        "group_id": run.config.group_id(run.data_fingerprint),
+        "profile": env.get("profile"),
+        "data": env.get("data"),
+        "n_train": env.get("n_train"),
+        "num_classes": env.get("num_classes"),
+        "data_fingerprint": run.data_fingerprint,
+        "device": env.get("device"),
+        **config,
+    }
+
+
+def summarize(table: pd.DataFrame, *, fitted: float = 1.0) -> pd.DataFrame:
+    """One row per run: its labels, its last metrics and the first epoch at which it had fitted its training labels.
+
+    Args:
+        table: A tidy table of `load`.
+        fitted: Training accuracy in [0, 1] from which the labels count as fitted.
+
+    Returns:
+        The last row of each run with two more columns: ``fit_epoch`` (missing if the run never fitted) and
+        ``test_error`` = 1 − test_accuracy.
+    """
+    last = table.sort_values("epoch").groupby("run_id", sort=False).tail(1).set_index("run_id")
+    first = fit_epoch(table, fitted=fitted)
+    result = last.assign(fit_epoch=first, test_error=1 - last["test_accuracy"])
+    order = table["run_id"].drop_duplicates()
+    return result.loc[order].reset_index()
+
+
+def fit_epoch(table: pd.DataFrame, *, fitted: float = 1.0) -> pd.Series:
+    """The first epoch at which each run's training accuracy reached `fitted`, by run_id; missing where it never did."""
+    reached = table[table["train_accuracy"] >= fitted - 1e-9]
+    return reached.groupby("run_id")["epoch"].min().reindex(table["run_id"].unique())
+
+
+def mean_interval(values: Sequence[float] | pd.Series, *, level: float = 0.95) -> tuple[float, float, float, int]:
+    """Mean and Student-t interval of values from independent seeds.
+
+    Args:
+        values: One value per seed; missing ones are left out.
+        level: Coverage of the interval.
+
+    Returns:
+        (mean, low, high, n). With n = 1 there is no interval (low and high are NaN), with n = 0 no mean either.
+
+    >>> mean, low, high, n = mean_interval([1.0, 2.0, 3.0])
+    >>> round(mean, 3), round(low, 3), round(high, 3), n
+    (2.0, -0.484, 4.484, 3)
+    >>> mean_interval([5.0])
+    (5.0, nan, nan, 1)
+    """
+    clean = np.asarray([value for value in values if not pd.isna(value)], dtype=float)
+    n = len(clean)
+    if n == 0:
+        return math.nan, math.nan, math.nan, 0
+    mean = float(clean.mean())
+    if n == 1:
+        return mean, math.nan, math.nan, 1
+    half = float(stats.t.ppf((1 + level) / 2, n - 1) * clean.std(ddof=1) / math.sqrt(n))
+    return mean, mean - half, mean + half, n
