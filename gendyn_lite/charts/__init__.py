@@ -1,0 +1,11 @@
+"""Tidy tables to charts: one module an experiment, one theme, one renderer. No torch.
+
+Every chart has a title and a description; `show` displays it as a figure with its data as a table.
+"""
+
+from __future__ import annotations
+
+from gendyn_lite.charts.figure import captioned, enable, show
+from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
+
+__all__ = ["DASHES", "PALETTE", "SHAPES", "captioned", "enable", "show"]

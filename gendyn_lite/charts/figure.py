@@ -1,0 +1,161 @@
+"""A chart as a figure of the page: the same bytes for the same chart, readable without a mouse, a network or eyes."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import html
+import json
+import re
+from importlib.resources import files
+from typing import Any
+
+import altair as alt
+from IPython.display import display
+
+from gendyn_lite.charts.theme import theme
+from gendyn_lite.errors import UserError
+
+DIGITS = 6  # significant digits kept of a chart's numbers: light pages, and the same text on every processor
+_COMPOSED = ("hconcat", "vconcat", "concat", "facet", "repeat", "spec")
+_AUTOMATIC_NAME = re.compile(r"\b(param|view)_(\d+)(?!\d)")
+
+
+def enable() -> None:
+    """Make Altair draw with this theme and renderer; the set-up cell of every chapter calls it.
+
+    >>> enable(); alt.renderers.active, alt.theme.active
+    ('gendyn', 'gendyn')
+    """
+    alt.theme.register("gendyn", enable=True)(theme)
+    alt.renderers.register("gendyn", _render)
+    alt.renderers.enable("gendyn")
+
+
+def captioned(chart: Any, caption: str) -> Any:
+    """The chart with a caption under it: where its numbers come from. Plain text; `code` in backticks is kept.
+
+    >>> captioned(alt.Chart().mark_point(), "3 runs").to_dict()["usermeta"]["caption"]
+    '3 runs'
+    """
+    return chart.properties(usermeta={"caption": caption})
+
+
+def show(chart: Any, *, caption: str = "") -> None:
+    """Display a chart as a figure with its title, its data as a table and a caption (its provenance).
+
+    Raises:
+        UserError: The chart has no title or no description.
+    """
+    enable()
+    spec = (captioned(chart, caption) if caption else chart).to_dict()
+    display(_render(spec), raw=True)
+
+
+def _render(spec: dict[str, Any], **_: Any) -> dict[str, str]:
+    """Altair's renderer: the MIME bundle of a Vega-Lite specification."""
+    return {"text/html": figure_html(spec), "text/plain": f"Chart: {plain_title(spec)}"}
+
+
+def plain_title(spec: dict[str, Any]) -> str:
+    """The title of a specification as one line."""
+    title = spec.get("title", "")
+    text = title.get("text", "") if isinstance(title, dict) else title
+    return " ".join(text) if isinstance(text, list) else str(text)
+
+
+def figure_html(spec: dict[str, Any]) -> str:
+    """A chart as one `<figure>`: title, drawing (with a text alternative), caption, data as a folded table.
+
+    Args:
+        spec: A Vega-Lite specification with a title and a description, as `chart.to_dict()` gives it.
+
+    Returns:
+        HTML whose id is the hash of the specification: equal charts give equal text. It carries the script that draws
+        it in a live notebook; a built page drops that script for its own copy.
+
+    Raises:
+        UserError: The title or the description is missing.
+
+    >>> figure_html({"mark": "point"})
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: this chart has no title, expected .properties(title=..., description=...)
+    """
+    title, description = plain_title(spec), str(spec.get("description", ""))
+    for name, text in (("title", title), ("description", description)):
+        if not text.strip():
+            where = f"the chart {title!r}" if title else "this chart"
+            raise UserError(f"{where} has no {name}, expected .properties(title=..., description=...)")
+    meta = spec.get("usermeta", {})
+    subtitle = spec["title"].get("subtitle", "") if isinstance(spec["title"], dict) else ""
+    subtitle = " ".join(subtitle) if isinstance(subtitle, list) else subtitle
+    body = embeddable(spec)
+    key = hashlib.sha256(f"{title}{subtitle}{meta.get('caption', '')}{body}".encode()).hexdigest()[:12]
+    return _FIGURE.format(
+        key=key,
+        title=html.escape(title),
+        subtitle=f'<span class="gendyn-subtitle">{html.escape(subtitle)}</span>' if subtitle else "",
+        description=html.escape(description),
+        caption=f'<p class="gendyn-caption">{_code(meta["caption"])}</p>' if meta.get("caption") else "",
+        spec=body,
+        live=_live(),
+    )
+
+
+def embeddable(spec: dict[str, Any]) -> str:
+    """The specification as JSON for a page: as wide as its place, light, deterministic, safe inside HTML.
+
+    >>> embeddable({"title": "t", "datasets": {"d": [{"x": 0.1234567}]}, "params": [{"name": "param_9"}]})
+    '{"datasets":{"d":[{"x":0.123457}]},"params":[{"name":"param_1"}],"width":"container"}'
+    """
+    spec = copy.deepcopy(spec)
+    for name in ("title", "usermeta"):  # the figure's own text, which wraps and can be searched
+        spec.pop(name, None)
+    faceted = {"row", "column", "facet"} & set(spec.get("encoding", {}))
+    if not faceted and not any(name in spec for name in _COMPOSED):
+        spec.setdefault("width", "container")
+    numbers: dict[str, str] = {}
+
+    def renumber(found: re.Match[str]) -> str:
+        return numbers.setdefault(found[0], f"{found[1]}_{len(numbers) + 1}")
+
+    datasets = spec.pop("datasets", None)
+    # Altair counts its automatic names up over the whole session.
+    spec = json.loads(_AUTOMATIC_NAME.sub(renumber, json.dumps(spec, sort_keys=True)))
+    if datasets is not None:
+        spec["datasets"] = _rounded(datasets)
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.replace("<", "\\u003c")
+
+
+def _rounded(value: Any) -> Any:
+    """Every float of nested lists and dicts with `DIGITS` significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
+
+
+def _code(text: str) -> str:
+    """Escaped text, with what stands in backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+
+
+def _live() -> str:
+    """Style and script for a live notebook, where every output stands alone and Vega comes from a public CDN."""
+    here = files("gendyn_lite.charts")
+    style, script = (here.joinpath(name).read_text(encoding="utf-8") for name in ("figure.css", "figure.js"))
+    versions = {"vega": alt.VEGA_VERSION, "vega-lite": alt.VEGALITE_VERSION, "vega-embed": alt.VEGAEMBED_VERSION}
+    call = f"window.gendynCharts.live({json.dumps(versions)});"
+    return f'<style data-gendyn="live">{style}</style>\n<script data-gendyn="live">{script}\n{call}</script>'
+
+
+# Every `data-gendyn="live"` element is dropped from a built page by book/_ext/offline.
+_FIGURE = """<figure class="gendyn-chart" id="chart-{key}" aria-labelledby="chart-{key}-title">
+<div class="gendyn-title" id="chart-{key}-title">{title}{subtitle}</div>
+<div class="gendyn-view" role="group" aria-label="{description}"><p class="gendyn-alternative">{description}</p></div>
+<figcaption>{caption}<details class="gendyn-data"><summary>Data as a table</summary></details></figcaption>
+<script type="application/json" class="gendyn-spec">{spec}</script>
+{live}
+</figure>"""
