@@ -26,9 +26,11 @@ class ImageData:
         test: Test inputs and labels.
         num_classes: Number of classes.
         class_names: Their names, in the order of the labels.
-        mean: Mean of the training inputs per channel, in [0, 1] for images.
+        mean: Mean of the whole training set's inputs per channel, in [0, 1] for images.
         std: Standard deviation per channel, likewise.
-        fingerprint: Hash of everything above that changes numbers, 16 hexadecimal digits.
+        fingerprint: Hash of the whole data set's inputs and labels, 16 hexadecimal digits: the same on every machine
+            and for every subset, so that runs that differ in the seed alone share it.
+        inputs: ``"true"``, or the kind of `randomize` that was applied.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    inputs: str = "true"
 
     @property
     def in_shape(self) -> tuple[int, ...]:

@@ -1,0 +1,123 @@
+"""Load a data set by its name."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gendyn_lite.config import RunConfig, check_range, check_type
+from gendyn_lite.data import draws, embedded
+from gendyn_lite.data.corruption import corrupt_labels
+from gendyn_lite.data.randomization import randomize
+from gendyn_lite.data.types import ImageData, Split
+from gendyn_lite.errors import UserError, unknown_name
+
+EMBEDDED = {"digits": embedded.digits, "two_moons": embedded.two_moons}
+PREPARED = ("mnist", "cifar10", "cifar100", "imagenet")
+FOLDER = "folder:"
+
+
+def load(
+    name: str, *, root: str | os.PathLike[str] | None = None, train_size: int | None = None, seed: int = 0
+) -> ImageData:
+    """Load a data set.
+
+    Args:
+        name: ``"digits"`` or ``"two_moons"`` (embedded); ``"mnist"``, ``"cifar10"``, ``"cifar100"`` or ``"imagenet"``
+            (prepared by ``gendyn data NAME``); or ``"folder:PATH"`` with PATH/train/CLASS/* and PATH/test/CLASS/*.
+        root: Folder of the prepared data; by default the environment variable GENDYN_DATA, else ``./datasets``.
+        train_size: Number of training examples; None for all. The subset is class-balanced, chosen by `seed`, and
+            nested: with one seed, a smaller subset is the beginning of a larger one. The test set stays whole.
+        seed: Seed of the subset.
+
+    Returns:
+        The data. `mean`, `std` and `fingerprint` are those of the whole set.
+
+    Raises:
+        UserError: The name is unknown, the data is not prepared (the message says how), altered or too small.
+
+    >>> data = load("digits", train_size=100)
+    >>> data.train.x.shape, data.train.y.bincount().tolist(), data.num_classes
+    (torch.Size([100, 1, 8, 8]), [10, 10, 10, 10, 10, 10, 10, 10, 10, 10], 10)
+    """
+    train_size = check_type("train_size", train_size, int | None)
+    if train_size is not None:
+        check_range("train_size", train_size, 1, math.inf, True)
+    check_range("seed", check_type("seed", seed, int), 0, 2**31 - 1, True)
+    data = _load_whole(name, data_root(root))
+    if train_size is None:
+        return data
+    count = len(data.train.y)
+    if train_size > count:
+        raise UserError(f"train_size is {train_size}, expected at most {count}, the training images of {name}")
+    chosen = balanced_order(data.train.y, seed=seed)[:train_size]
+    return replace(data, train=Split(data.train.x[chosen], data.train.y[chosen]))
+
+
+def load_for_run(config: RunConfig, *, root: str | os.PathLike[str] | None = None) -> tuple[ImageData, Tensor]:
+    """The data that a run trains on: subset, input randomization and label corruption as its configuration says.
+
+    Args:
+        config: Its dataset, train_size, inputs, label_corruption and seed are used.
+        root: As for `load`.
+
+    Returns:
+        The data, and which training labels were redrawn, bool [n].
+
+    >>> data, redrawn = load_for_run(RunConfig(experiment="demo", label_corruption=1.0))
+    >>> redrawn.all().item()
+    True
+    """
+    data = load(config.dataset, root=root, train_size=config.train_size, seed=config.seed)
+    data = randomize(data, config.inputs, seed=config.seed)
+    labels, redrawn = corrupt_labels(
+        data.train.y, config.label_corruption, num_classes=data.num_classes, seed=config.seed
+    )
+    return data.with_train_labels(labels), redrawn
+
+
+def names() -> tuple[str, ...]:
+    """The names that `load` knows; ``folder:PATH`` stands for any folder.
+
+    >>> names()
+    ('digits', 'two_moons', 'mnist', 'cifar10', 'cifar100', 'imagenet', 'folder:PATH')
+    """
+    return (*EMBEDDED, *PREPARED, f"{FOLDER}PATH")
+
+
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """Folder of the prepared data: the argument, else the environment variable GENDYN_DATA, else ``./datasets``."""
+    return Path(root if root is not None else os.environ.get("GENDYN_DATA") or "datasets")
+
+
+def balanced_order(y: Tensor, *, seed: int) -> Tensor:
+    """An order of the examples whose every beginning is as class-balanced as it can be, int64 [n].
+
+    Each class is shuffled, then the classes take turns; a class that has run out is skipped.
+
+    >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
+    >>> y[balanced_order(y, seed=0)][:3].sort().values.tolist()
+    [0, 1, 2]
+    """
+    labels = y.cpu().numpy()
+    shuffled = draws.permutation(len(labels), seed, draws.SUBSET)
+    turn = np.empty(len(labels), dtype=np.int64)
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    counts = np.bincount(labels)
+    turn[by_class] = np.concatenate([np.arange(count) for count in counts])
+    # Within a turn the shuffled order decides, so that no class is preferred.
+    return torch.from_numpy(shuffled[np.argsort(turn[shuffled], kind="stable")])
+
+
+def _load_whole(name: str, root: Path) -> ImageData:
+    if name in EMBEDDED:
+        return EMBEDDED[name]()
+    if name in PREPARED:
+        raise UserError(f"{name} is not prepared in {root}: run `gendyn data {name}`, or with a local copy --from PATH")
+    raise unknown_name("dataset", name, names())

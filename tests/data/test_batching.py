@@ -1,0 +1,167 @@
+"""The batcher against a loop over single images, its determinism and its errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gendyn_lite import data
+from gendyn_lite.config import RunConfig
+from gendyn_lite.data import Split, draws
+from gendyn_lite.errors import UserError
+
+
+def make(n=11, channels=3, height=8, width=8):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (2 * n, channels, height, width), dtype=torch.uint8, generator=generator)
+    y = torch.arange(2 * n) % 3
+    mean, std = data.channel_statistics(x[:n])
+    return data.ImageData(
+        "made", "made up", Split(x[:n], y[:n]), Split(x[n:], y[n:]), 3, ("a", "b", "c"), mean, std, "f"
+    )
+
+
+def config(**options):
+    return RunConfig(experiment="test", batch_size=4, **options)
+
+
+def collect(batches, epoch=0):
+    parts = list(batches.epoch(epoch))
+    return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+
+
+def slow_twin(images, settings, epoch):
+    """One image at a time, pixel by pixel, in float64."""
+    n, pad, seed = len(images.train.y), settings.random_crop, settings.seed
+    order = draws.permutation(n, seed, draws.ORDER, epoch)
+    down, right = (draws.integers(n, 2 * pad + 1, seed, draws.AUGMENT, epoch, stream) - pad for stream in (0, 1))
+    flips = draws.integers(n, 2, seed, draws.AUGMENT, epoch, 2)
+    channels, height, width = images.in_shape
+    side_y, side_x = (settings.center_crop or height), (settings.center_crop or width)
+    out = torch.zeros(n, channels, side_y, side_x, dtype=torch.float64)
+    for i, source in enumerate(order):
+        for row in range(side_y):
+            for column in range(side_x):
+                at = row + (height - side_y) // 2 + int(down[i]), column + (width - side_x) // 2 + int(right[i])
+                if 0 <= at[0] < height and 0 <= at[1] < width:
+                    place = side_x - 1 - column if settings.flip and flips[i] else column
+                    out[i, :, row, place] = images.train.x[source, :, at[0], at[1]].double()
+        if settings.standardize == "per_image":
+            spread = max(out[i].std(correction=0).item(), 1 / out[i].numel() ** 0.5)
+            out[i] = (out[i] - out[i].mean()) / spread
+        elif settings.standardize == "per_channel":
+            for c in range(channels):
+                out[i, c] = (out[i, c] / 255 - images.mean[c]) / images.std[c]
+        else:
+            out[i] /= 255
+    return out, images.train.y[torch.from_numpy(order)]
+
+
+@pytest.mark.parametrize("standardize", ["per_image", "per_channel", "none"])
+@pytest.mark.parametrize("center_crop", [None, 5, 6], ids=["whole", "odd crop", "even crop"])
+@pytest.mark.parametrize("random_crop", [0, 1, 3])
+@pytest.mark.parametrize("flip", [False, True], ids=["", "flip"])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 7, 9)], ids=str)
+def test_training_batches_equal_the_slow_twin(standardize, center_crop, random_crop, flip, shape):
+    images = make(7, *shape)
+    settings = config(
+        standardize=standardize, center_crop=center_crop, random_crop=random_crop, flip=flip, seed=3, dataset="made"
+    )
+    x, y = collect(data.batcher(images, settings), epoch=2)
+    expected_x, expected_y = slow_twin(images, settings, 2)
+    assert x.dtype == torch.float32
+    assert torch.equal(y, expected_y)
+    torch.testing.assert_close(x.double(), expected_x, rtol=1e-5, atol=1e-5)
+
+
+def test_every_shift_and_flip_happens():
+    images = make(400, 1, 6, 6)
+    shifts = draws.integers(400, 5, 0, draws.AUGMENT, 0, 0)
+    assert set(shifts.tolist()) == set(range(5))
+    plain, _ = collect(data.batcher(images, config(standardize="none")))
+    flipped, _ = collect(data.batcher(images, config(standardize="none", flip=True)))
+    same = (plain == flipped).flatten(1).all(1)
+    assert 150 < same.sum() < 250
+    assert torch.equal(flipped[~same], plain[~same].flip(-1))
+
+
+@pytest.mark.parametrize("split", ["train_eval", "test"])
+def test_evaluation_is_in_order_and_not_augmented(split):
+    images = make()
+    settings = config(random_crop=2, flip=True, standardize="none")
+    part = images.test if split == "test" else images.train
+    x, y = collect(data.batcher(images, settings, split=split))
+    torch.testing.assert_close(x, part.x / 255)
+    assert torch.equal(y, part.y)
+
+
+def test_same_batches_after_a_resume_and_whatever_the_batch_size():
+    images, settings = make(), config(random_crop=2, flip=True)
+    batches = data.batcher(images, settings)
+    epochs = [collect(batches, epoch) for epoch in range(4)]
+    resumed = data.batcher(images, settings, batch_size=7)
+    for epoch in (3, 1):
+        for a, b in zip(epochs[epoch], collect(resumed, epoch), strict=True):
+            torch.testing.assert_close(a, b)
+    assert not torch.equal(epochs[0][1], epochs[1][1])
+    assert not torch.equal(collect(data.batcher(images, settings.replace(seed=1)))[0], epochs[0][0])
+
+
+def test_an_epoch_holds_each_example_once():
+    images = make(13)
+    batches = data.batcher(images, config(standardize="none"))
+    sizes = [len(y) for _, y in batches.epoch(0)]
+    assert sizes == [4, 4, 4, 1]
+    assert len(batches) == len(sizes)
+    assert batches.num_examples == 13
+    x, _ = collect(batches)
+    assert sorted(map(tuple, x.flatten(1).tolist())) == sorted(map(tuple, (images.train.x / 255).flatten(1).tolist()))
+
+
+def test_constant_images_stay_finite():
+    images = make(4)
+    images.train.x.fill_(200)
+    x, _ = collect(data.batcher(images, config()))
+    assert torch.equal(x, torch.zeros_like(x))
+    x, _ = collect(
+        data.batcher(replace(images, std=(0.0, 0.0, 0.0), mean=(200 / 255,) * 3), config(standardize="per_channel"))
+    )
+    torch.testing.assert_close(x, torch.zeros_like(x), rtol=0, atol=1e-6)
+
+
+def test_per_image_is_tensorflows():
+    """(x − 2.5)/√1.25 as tf.image.per_image_standardization gives it; 1/√N where an image is nearly constant."""
+    x = torch.tensor([[[[1, 2], [3, 4]]], [[[7, 7], [7, 8]]]], dtype=torch.uint8)
+    out = data.standardize(x, "per_image", mean=torch.zeros(1), std=torch.ones(1))
+    torch.testing.assert_close(out[0, 0], torch.tensor([[-1.3416407, -0.4472136], [0.4472136, 1.3416407]]))
+    assert out[1, 0, 1, 1].item() == pytest.approx(0.75 / 0.5)  # √0.1875 = 0.433 < 1/√4 = 0.5
+
+
+def test_points_go_through_unchanged():
+    moons = data.load("two_moons")
+    x, y = collect(data.batcher(moons, config(), split="train_eval"))
+    assert torch.equal(x, moons.train.x)
+    assert torch.equal(y, moons.train.y)
+    assert data.batcher(moons, config()).in_shape == (2,)
+    shuffled, _ = collect(data.batcher(moons, config()))
+    assert not torch.equal(shuffled, moons.train.x)
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "arguments", "message"),
+    [
+        pytest.param("two_moons", {"flip": True}, {}, "flip is True, but two_moons holds points", id="flip points"),
+        pytest.param("two_moons", {"center_crop": 1}, {}, "center_crop is 1, but two_moons", id="crop points"),
+        pytest.param("two_moons", {"random_crop": 1}, {}, "random_crop is 1, but two_moons", id="random crop points"),
+        pytest.param("digits", {"center_crop": 28}, {}, "center_crop is 28, expected at most 8 for 8x8", id="crop"),
+        pytest.param("digits", {"random_crop": 8}, {}, "random_crop is 8, expected less than the side 8", id="shift"),
+        pytest.param("digits", {}, {"split": "val"}, "unknown split 'val'", id="split"),
+        pytest.param("digits", {}, {"batch_size": 0}, "batch_size is 0, expected", id="batch of none"),
+        pytest.param("digits", {"inputs": "gaussian"}, {}, "apply data.randomize", id="inputs not applied"),
+    ],
+)
+def test_bad_input_is_named(images, options, arguments, message):
+    with pytest.raises(UserError, match=message):
+        data.batcher(data.load(images), config(**options), **arguments)

@@ -1,0 +1,104 @@
+"""The embedded data sets, subsets and the errors of `load`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+
+from gendyn_lite import data
+from gendyn_lite.errors import UserError
+
+
+def test_digits_are_scikit_learns_scaled_and_split_for_ever():
+    digits = data.load("digits")
+    assert digits.train.x.shape == (1442, 1, 8, 8)
+    assert digits.test.x.shape == (355, 1, 8, 8)
+    assert digits.train.x.dtype == digits.test.x.dtype == torch.uint8
+    assert digits.fingerprint == "f30e4f9ce7fc6226"
+    every_fifth = [0] * 10
+    pixels, labels = load_digits(return_X_y=True)
+    splits = {False: iter(zip(*digits.train, strict=True)), True: iter(zip(*digits.test, strict=True))}
+    for image, label in zip(pixels, labels, strict=True):  # the slow twin
+        x, y = next(splits[every_fifth[label] % 5 == 4])
+        every_fifth[label] += 1
+        assert y == label
+        assert x.flatten().tolist() == [int(grey * 255 / 16 + 0.5) for grey in image]
+
+
+def test_two_moons_are_floats_on_a_fixed_grid():
+    moons = data.load("two_moons")
+    assert moons.train.x.shape == (300, 2)
+    assert moons.test.x.shape == (100, 2)
+    assert moons.train.x.dtype == torch.float32
+    assert torch.equal(moons.train.x * 2**16, (moons.train.x * 2**16).round())
+    assert moons.train.y.bincount().tolist() == [150, 150]
+    assert moons.in_shape == (2,)
+    assert moons.fingerprint == "a8613f0f88e85190"
+
+
+@pytest.mark.parametrize("name", ["digits", "two_moons"])
+def test_statistics_are_those_of_the_whole_training_set(name):
+    whole, part = data.load(name), data.load(name, train_size=20)
+    scale = 255 if name == "digits" else 1
+    dims = (0, 2, 3) if name == "digits" else (0,)
+    std, mean = torch.std_mean(whole.train.x.double() / scale, dim=dims, correction=0)
+    for item in (whole, part):
+        assert item.mean == pytest.approx(mean.tolist())
+        assert item.std == pytest.approx(std.tolist())
+        assert item.fingerprint == whole.fingerprint
+    assert torch.equal(part.test.x, whole.test.x)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=40),
+    seed=st.integers(0, 99),
+)
+def test_every_beginning_of_the_order_is_as_balanced_as_can_be(labels, seed):
+    y = torch.tensor(labels)
+    order = data.balanced_order(y, seed=seed)
+    assert sorted(order.tolist()) == list(range(len(y)))
+    sizes = y.bincount(minlength=5)
+    for size in range(len(y) + 1):
+        counts = y[order[:size]].bincount(minlength=5)
+        spare = counts < sizes  # a class that has not run out has at most one fewer than any other
+        assert (counts[spare] >= counts.max() - 1).all()
+
+
+def test_subsets_are_nested_and_chosen_by_the_seed():
+    small, large, other = (
+        data.load("digits", train_size=size, seed=seed) for size, seed in ((50, 1), (200, 1), (50, 2))
+    )
+    assert torch.equal(small.train.x, large.train.x[:50])
+    assert not torch.equal(small.train.x, other.train.x)
+    assert large.train.y.bincount().tolist() == [20] * 10
+
+
+def test_root_is_the_argument_then_the_environment_then_here(monkeypatch):
+    monkeypatch.setenv("GENDYN_DATA", "/elsewhere")
+    assert data.data_root("here") == Path("here")
+    assert data.data_root() == Path("/elsewhere")
+    monkeypatch.delenv("GENDYN_DATA")
+    assert data.data_root() == Path("datasets")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param({"name": "digit"}, "unknown dataset 'digit': did you mean 'digits'", id="misspelt"),
+        pytest.param({"name": "digits", "train_size": 0}, "train_size is 0, expected", id="size 0"),
+        pytest.param({"name": "digits", "train_size": 1443}, "expected at most 1442", id="size too large"),
+        pytest.param({"name": "digits", "train_size": 10.0}, "train_size is 10.0", id="size no integer"),
+        pytest.param({"name": "digits", "seed": -1}, "seed is -1, expected", id="negative seed"),
+        pytest.param({"name": "mnist"}, "run `gendyn data mnist`, or with a local copy --from PATH", id="not prepared"),
+    ],
+)
+def test_bad_input_is_named(arguments, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        data.load(root=tmp_path, **arguments)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,122 @@
+"""Input randomization: what is kept, what is drawn apart, and that chunks do not show."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from gendyn_lite import data
+from gendyn_lite.data import randomization
+from gendyn_lite.errors import UserError
+
+KINDS = ["shuffled_pixels", "random_pixels", "gaussian"]
+
+
+def images(n=6, channels=3, side=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (n, channels, side, side + 1), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_move_whole(kind, channels):
+    x = images(channels=channels)
+    out = data.randomize_inputs(x, kind, seed=1)
+    for before, after in zip(x, out, strict=True):
+        pixels = [sorted(map(tuple, image.flatten(1).T.tolist())) for image in (before, after)]
+        assert pixels[0] == pixels[1]
+    assert not torch.equal(x, out)
+
+
+def test_shuffled_pixels_is_one_permutation_for_all_and_for_both_splits():
+    places = torch.arange(30, dtype=torch.uint8).reshape(1, 1, 5, 6).expand(4, 3, 5, 6)
+    train = data.randomize_inputs(places, "shuffled_pixels", seed=2)
+    test = data.randomize_inputs(places, "shuffled_pixels", seed=2, split="test")
+    assert (train == train[0, 0]).all()
+    assert torch.equal(train, test)
+
+
+def test_random_pixels_is_a_fresh_permutation_for_each_image():
+    places = torch.arange(30, dtype=torch.uint8).reshape(1, 1, 5, 6).expand(200, 1, 5, 6)
+    out = data.randomize_inputs(places, "random_pixels", seed=2)
+    assert len(set(map(tuple, out.flatten(1).tolist()))) == 200
+    # Uniform: each place receives each pixel 200/30 times; chi-squared, 29 degrees of freedom, p = 0.001.
+    counts = torch.bincount(out[:, 0, 0, 0].long(), minlength=30).double()
+    assert ((counts - 200 / 30) ** 2 / (200 / 30)).sum() < 58.3
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_training_and_test_images_are_drawn_apart(kind):
+    x = images()
+    train, test = (data.randomize_inputs(x, kind, seed=0, split=split) for split in ("train", "test"))
+    assert not any(torch.equal(a, b) for a in train for b in test)
+
+
+def test_gaussian_noise_has_the_given_moments_in_each_channel():
+    mean, std = (0.4, 0.5, 0.6), (0.05, 0.1, 0.12)
+    out = data.randomize_inputs(images(n=300, side=20), "gaussian", seed=0, mean=mean, std=std).double() / 255
+    got_std, got_mean = torch.std_mean(out, dim=(0, 2, 3), correction=0)
+    n = out.numel() / 3
+    for c in range(3):
+        assert abs(got_mean[c] - mean[c]) < 4 * std[c] / math.sqrt(n)
+        assert abs(got_std[c] - std[c]) < 0.01 * std[c]
+    flat = out.flatten(1)
+    assert abs(torch.corrcoef(torch.stack([flat[:-1, 0], flat[1:, 0]]))[0, 1]) < 4 / math.sqrt(300)
+
+
+def test_gaussian_levels_follow_the_normal_distribution():
+    levels = torch.from_numpy(randomization._gaussian_levels([0.5], [0.1])[0].astype(float))
+    for level in (0, 90, 127, 128, 200):
+        expected = 0.5 * (1 + math.erf((level + 0.5 - 127.5) / (25.5 * math.sqrt(2))))
+        assert abs((levels <= level).double().mean() - expected) < 2**-15
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_result_depends_on_seed_and_image_only(kind, monkeypatch):
+    x, moments = images(n=7), {"mean": (0.5,) * 3, "std": (0.2,) * 3}
+    whole = data.randomize_inputs(x, kind, seed=4, **moments)
+    assert torch.equal(whole[:3], data.randomize_inputs(x[:3], kind, seed=4, **moments))
+    assert not torch.equal(whole, data.randomize_inputs(x, kind, seed=5, **moments))
+    monkeypatch.setattr(randomization, "CHUNK", 2)
+    assert torch.equal(whole, data.randomize_inputs(x, kind, seed=4, **moments))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_randomize_does_both_splits_once_and_records_it(kind):
+    digits = data.load("digits")
+    before = digits.train.x.clone()
+    out = data.randomize(digits, kind, seed=0)
+    assert out.inputs == kind
+    assert data.randomize(out, kind, seed=0) is out
+    assert torch.equal(digits.train.x, before)
+    for part, old in ((out.train, digits.train), (out.test, digits.test)):
+        assert not torch.equal(part.x, old.x)
+        assert torch.equal(part.y, old.y)
+    with pytest.raises(UserError, match=f"inputs of digits are '{kind}' already"):
+        data.randomize(out, "true", seed=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channel_statistics_equal_the_obvious(channels):
+    x = images(channels=channels)
+    std, mean = torch.std_mean(x.double() / 255, dim=(0, 2, 3), correction=0)
+    got_mean, got_std = data.channel_statistics(x)
+    assert got_mean == pytest.approx(mean.tolist(), rel=1e-12)
+    assert got_std == pytest.approx(std.tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("x", "kind", "options", "message"),
+    [
+        pytest.param(images(), "shufled_pixels", {}, "did you mean 'shuffled_pixels'", id="unknown kind"),
+        pytest.param(images(), "gaussian", {"split": "val"}, "unknown split 'val'", id="unknown split"),
+        pytest.param(images(), "gaussian", {"seed": -1}, "seed is -1", id="negative seed"),
+        pytest.param(images(), "gaussian", {"mean": (0.5,)}, "expected 3 numbers", id="mean of one channel"),
+        pytest.param(torch.zeros(4, 2), "gaussian", {}, r"needs images.*float32 \[4, 2\]", id="points"),
+    ],
+)
+def test_bad_input_is_named(x, kind, options, message):
+    with pytest.raises(UserError, match=message):
+        data.randomize_inputs(x, kind, **{"seed": 0, **options})
