@@ -1,0 +1,8 @@
+"""The networks of the papers, exact to the parameter, each built by name from a seed."""
+
+from __future__ import annotations
+
+from gendyn_lite.models.build import build, names, parameter_count
+from gendyn_lite.models.initialize import INITIALIZATIONS
+
+__all__ = ["INITIALIZATIONS", "build", "names", "parameter_count"]

@@ -1,0 +1,118 @@
+"""torchvision's ImageNet networks, rewritten so that every ReLU, pooling and sum can be hooked."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.models.checks import require_images
+from gendyn_lite.models.resnet import Add
+
+# What stands in torchvision's forward functions → the module that does it.
+MODULES: dict[Any, Callable[..., nn.Module]] = {
+    operator.add: Add,
+    operator.iadd: Add,
+    torch.flatten: nn.Flatten,
+    F.relu: nn.ReLU,
+    F.max_pool2d: nn.MaxPool2d,
+    F.avg_pool2d: nn.AvgPool2d,
+    F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
+}
+FUNCTION_ONLY = ("inplace", "return_indices")
+MIN_SIDES = {"resnet18": 32, "resnet50": 32, "inception_v3": 75, "alexnet": 63}
+
+
+def torchvision_network(network: str, *, in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """A network of torchvision with random weights, each ReLU, pooling and residual sum a module of its own.
+
+    Its state dict has torchvision's names, so that published weights load into it. inception_v3 has no auxiliary head
+    and does not rescale its inputs.
+
+    Args:
+        network: "resnet18", "resnet50", "inception_v3" or "alexnet".
+        in_shape: (3, H, W); 224x224 (299x299 for inception_v3) is the usual size, smaller ones down to a limit work.
+        num_classes: Number of logits.
+
+    Raises:
+        UserError: The inputs have other than 3 channels, or are too small.
+
+    Source: Zhang et al. 2017, table 2 (inception_v3, alexnet); the published layouts of torchvision.
+
+    >>> network = torchvision_network("alexnet", in_shape=(3, 64, 64), num_classes=5)
+    >>> network(torch.zeros(1, 3, 64, 64)).shape
+    torch.Size([1, 5])
+    """
+    import torchvision
+
+    channels, _, _ = require_images(in_shape, network=network, min_side=MIN_SIDES[network])
+    if channels != 3:
+        raise UserError(f"in_shape is {in_shape}, but {network} takes colour images: expected 3 channels")
+    options: dict[str, Any] = {"weights": None, "num_classes": num_classes}
+    if network == "inception_v3":
+        options |= {"aux_logits": False, "transform_input": False, "init_weights": True}
+    return as_modules(getattr(torchvision.models, network)(**options))
+
+
+def as_modules(model: nn.Module) -> fx.GraphModule:
+    """The same network with functional and in-place operations replaced by modules, each used once and out of place.
+
+    Parameters, buffers and their names stay.
+
+    Args:
+        model: A network that torch.fx can trace.
+
+    Returns:
+        A network with the same outputs; a functional ReLU in ``branch.conv`` becomes a module beside it.
+
+    >>> class Twice(nn.Module):
+    ...     def forward(self, x):
+    ...         return F.relu(x) + F.relu(-x)
+    >>> sorted(type(m).__name__ for m in as_modules(Twice()).children())
+    ['Add', 'ReLU', 'ReLU']
+    """
+    traced = fx.symbolic_trace(copy.deepcopy(model))
+    used: set[str] = set()
+    for node in list(traced.graph.nodes):
+        if node.op == "call_module":
+            _use_once(traced, node, used)
+        elif node.op == "call_function" and (module := _module_for(node)) is not None:
+            name = f"{node.name}_layer"
+            traced.add_submodule(name, module)
+            node.op, node.target, node.kwargs = "call_module", name, {}
+            node.args = node.args[: 2 if isinstance(module, Add) else 1]
+    traced.graph.lint()
+    traced.recompile()
+    return traced
+
+
+def _use_once(traced: fx.GraphModule, node: fx.Node, used: set[str]) -> None:
+    """Out of place; and a module without parameters that is called again gets a copy for this call."""
+    target = str(node.target)
+    module = traced.get_submodule(target)
+    if isinstance(module, nn.ReLU | nn.Dropout):
+        module.inplace = False
+    if target in used and not list(module.parameters()):
+        target = f"{target}_{node.name.rsplit('_', 1)[-1]}"
+        traced.add_submodule(target, copy.deepcopy(module))
+        node.target = target
+    used.add(target)
+
+
+def _module_for(node: fx.Node) -> nn.Module | None:
+    """The module that does what a functional operation of a traced network does, or None where none is needed."""
+    if node.target in (operator.add, operator.iadd) and not all(isinstance(arg, fx.Node) for arg in node.args):
+        return None  # adding a constant
+    kind = MODULES.get(node.target)
+    if kind is None:
+        return None
+    accepted = inspect.signature(kind).parameters
+    settings = {key: value for key, value in node.kwargs.items() if key in accepted and key not in FUNCTION_ONLY}
+    return kind(*(() if kind is Add else node.args[1:]), **settings)

@@ -1,0 +1,52 @@
+"""Fully connected networks of any widths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+from gendyn_lite.errors import UserError, unknown_name
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}
+
+
+def mlp(
+    *, in_shape: tuple[int, ...], num_classes: int, widths: Sequence[int] = (512,), activation: str = "relu"
+) -> nn.Sequential:
+    """Flatten, then a linear layer and an activation for each width, then a linear layer to the logits.
+
+    Args:
+        in_shape: Shape of one input, any.
+        num_classes: Number of logits.
+        widths: Units of each hidden layer; empty gives a linear model.
+        activation: ``"relu"``, ``"tanh"`` or ``"leaky_relu"`` (slope 0.01).
+
+    Raises:
+        UserError: A width is no positive whole number, or the activation is unknown.
+
+    Source: Zhang et al. 2017, appendix A (1x512 and 3x512).
+
+    >>> mlp(in_shape=(2,), num_classes=2, widths=(8, 8), activation="tanh")
+    Sequential(
+      (flatten): Flatten(start_dim=1, end_dim=-1)
+      (fc1): Linear(in_features=2, out_features=8, bias=True)
+      (act1): Tanh()
+      ...
+      (fc3): Linear(in_features=8, out_features=2, bias=True)
+    )
+    """
+    if activation not in ACTIVATIONS:
+        raise unknown_name("activation", activation, ACTIVATIONS)
+    if not isinstance(widths, Sequence) or any(type(width) is not int or width < 1 for width in widths):
+        raise UserError(f"widths is {widths!r}, expected positive whole numbers such as [128, 128]")
+    network = nn.Sequential()
+    network.add_module("flatten", nn.Flatten())
+    sizes = [math.prod(in_shape), *widths]
+    for depth, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
+        network.add_module(f"fc{depth}", nn.Linear(fan_in, fan_out))
+        network.add_module(f"act{depth}", ACTIVATIONS[activation]())
+    network.add_module(f"fc{len(sizes)}", nn.Linear(sizes[-1], num_classes))
+    return network
