@@ -51,7 +51,8 @@ def load_runs(runs: Iterable[Run]) -> pd.DataFrame:
 
 def _labels(run: Run) -> dict[str, Any]:
     """What is the same in each row of a run."""
-    env, config = run.env(), run.config.as_dict()
+    env = run.env()
+    config = {name: math.nan if value is None else value for name, value in run.config.as_dict().items()}
     config["model_options"] = json.dumps(config["model_options"], sort_keys=True)
     config["milestones"] = " ".join(map(str, config["milestones"]))
     return {
@@ -116,3 +117,11 @@ def mean_interval(values: Sequence[float] | pd.Series, *, level: float = 0.95) -
         return mean, math.nan, math.nan, 1
     half = float(stats.t.ppf((1 + level) / 2, n - 1) * clean.std(ddof=1) / math.sqrt(n))
     return mean, mean - half, mean + half, n
+
+
+def overview(table: pd.DataFrame) -> pd.DataFrame:
+    """What has been run: data, network, size, device, number of runs and seeds, hours of training."""
+    runs = summarize(table)
+    grouped = runs.groupby(["data", "model", "n_train", "profile", "device"], sort=False, dropna=False)
+    counted = grouped.agg(runs=("run_id", "size"), seeds=("seed", "nunique"), hours=("seconds", "sum")).reset_index()
+    return counted.assign(hours=(counted["hours"] / 3600).round(3))

@@ -1,0 +1,143 @@
+"""The command line: ``gendyn data | run | book | refresh | results``.
+
+Exit codes: 0 done; 1 the machine refused (disk, permission) or a cell failed; 2 a mistake in what was asked for;
+130 interrupted (run the same command again to go on).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gendyn_lite.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; a user's mistake is one line on stderr and exit code 2.
+
+    >>> main(["results", "show", "--folder", "no_such_folder"])
+    2
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments) or 0
+    except UserError as error:
+        return _fail(f"error: {error}", 2)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return _fail(f"error: {error.filename or 'input/output'}: {reason}", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what is complete is kept, run the same command again to go on", 130)
+
+
+def _fail(line: str, code: int) -> int:
+    print(f"gendyn: {line}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gendyn", description="Why over-parameterized networks generalize.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_data(commands.add_parser("data", help="fetch or import a data set, verify and prepare it"))
+    _add_run(commands.add_parser("run", help="run a chapter at one size, outside the book"))
+    _add_book(commands.add_parser("book", help="run every chapter (smoke) and render the book"))
+    _add_refresh(commands.add_parser("refresh", help="execute committed notebooks in place"))
+    _add_results(commands.add_parser("results", help="publish, verify or show the tables of finished runs"))
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    from data_scripts import cli as data_cli
+
+    data_cli.add_arguments(parser)
+    parser.set_defaults(command=data_cli.run)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("chapter", help="name of a chapter, for instance 01_random_labels")
+    parser.add_argument("--profile", default="smoke", help="smoke, colab or full (default: smoke)")
+    parser.add_argument("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
+    parser.add_argument("--out", type=Path, default=Path("_build/runs"), help="folder of the executed notebook")
+    parser.set_defaults(command=_run)
+
+
+def _add_book(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("_build"), help="folder to build into (default: _build)")
+    parser.set_defaults(command=_book)
+
+
+def _add_refresh(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("chapters", nargs="*", help="names of chapters (default: all)")
+    parser.set_defaults(command=_refresh)
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("publish", "verify", "show"))
+    parser.add_argument("experiment", nargs="?", help="name of the experiment (default: all that are published)")
+    parser.add_argument("--root", type=Path, help="folder of the runs (default: ./runs)")
+    parser.add_argument("--folder", type=Path, help="folder of the published tables (default: book/results)")
+    parser.set_defaults(command=_results)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from gendyn_lite import notebooks
+
+    values = dict(pair(text) for text in arguments.values)
+    path = notebooks.run(arguments.chapter, profile=arguments.profile, values=values, out=arguments.out)
+    print(f"executed notebook: {path}")
+    return 0
+
+
+def _book(arguments: argparse.Namespace) -> int:
+    from gendyn_lite import book
+
+    print(f"the book: {book.build(out=arguments.out)}")
+    return 0
+
+
+def _refresh(arguments: argparse.Namespace) -> int:
+    from gendyn_lite import notebooks
+
+    for chapter in arguments.chapters or notebooks.chapters():
+        notebooks.refresh(chapter)
+        print(f"executed in place: {chapter}")
+    return 0
+
+
+def _results(arguments: argparse.Namespace) -> int:
+    from gendyn_lite import results
+
+    if arguments.action == "publish":
+        if not arguments.experiment:
+            raise UserError("results publish needs the name of an experiment, for instance random_labels")
+        print(f"published: {results.publish(arguments.experiment, root=arguments.root, to=arguments.folder)}")
+        return 0
+    names = [arguments.experiment] if arguments.experiment else results.published_experiments(folder=arguments.folder)
+    if not names:
+        raise UserError("nothing is published yet: gendyn results publish EXPERIMENT")
+    for name in names:
+        table = results.published(name, folder=arguments.folder)
+        counts = f"{table['run_id'].nunique()} runs, {len(table)} rows"
+        print(f"{name}: {counts}" + ("" if arguments.action == "show" else ", as published"))
+        if arguments.action == "show":
+            print(results.overview(table).to_string(index=False))
+    return 0
+
+
+def pair(text: str) -> tuple[str, Any]:
+    """A NAME=VALUE of the command line; the value stays text, the chapter's parameter gives it its type.
+
+    >>> pair("dataset=mnist")
+    ('dataset', 'mnist')
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise UserError(f"-p {text!r} is not NAME=VALUE, for instance -p dataset=mnist")
+    return name, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The wiring: configuration → data, network, probes, training, run folder. One module per chapter."""

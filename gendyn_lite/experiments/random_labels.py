@@ -1,0 +1,142 @@
+"""Chapter 1: true, corrupted and random labels, and inputs without structure (Zhang et al. 2017, Fig. 1, Table 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from gendyn_lite.config import INPUTS, RunConfig
+from gendyn_lite.errors import UserError, unknown_name
+
+EXPERIMENT = "random_labels"
+PROFILES = ("smoke", "colab", "full")
+GRID_5 = (0.0, 0.25, 0.5, 0.75, 1.0)
+GRID_11 = tuple(round(0.1 * step, 1) for step in range(11))
+MOST_RUNS = 2_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """Runs of one network: every corruption level, every kind of inputs, every seed.
+
+    Attributes:
+        network: Name of the network.
+        settings: Fields of `RunConfig` that all of its runs share.
+        corruptions: Fractions q, trained on true inputs.
+        inputs: Kinds of randomized inputs, trained with true labels.
+        seeds: Number of seeds.
+    """
+
+    network: str
+    settings: dict[str, Any]
+    corruptions: tuple[float, ...] = GRID_5
+    inputs: tuple[str, ...] = INPUTS[1:]
+    seeds: int = 3
+
+
+# Digits take more steps than epochs: small batches. Learning rates were chosen for fitting random labels, once, for
+# all q, as the paper keeps one schedule for all; they are not tuned for test accuracy.
+_SMALL = {"batch_size": 32, "learning_rate": 0.05, "decay": 0.98, "stop_when_fitted": True}
+_MNIST = {"learning_rate": 0.03, "decay": 0.98}
+_PAPER_MLP = {"learning_rate": 0.01, "decay": 0.95, "center_crop": 28}
+_PAPER_CNN = {**_PAPER_MLP, "learning_rate": 0.1}
+
+PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
+    ("smoke", "digits"): (
+        Part("mlp_1x512", {**_SMALL, "epochs": 80}),
+        Part("mlp_3x512", {**_SMALL, "epochs": 60}, corruptions=(0.0, 0.5, 1.0), inputs=()),
+    ),
+    ("colab", "digits"): (
+        Part("mlp_1x512", {**_SMALL, "epochs": 120}, corruptions=GRID_11, seeds=5),
+        Part("mlp_3x512", {**_SMALL, "epochs": 80}, corruptions=GRID_11, seeds=5),
+    ),
+    ("colab", "mnist"): (
+        Part("mlp_1x512", {**_MNIST, "train_size": 10_000, "epochs": 80}, seeds=3),
+        Part("mlp_3x512", {**_MNIST, "epochs": 60}, corruptions=(0.0, 1.0), inputs=(), seeds=1),
+    ),
+    ("full", "mnist"): (
+        Part("mlp_1x512", {**_MNIST, "epochs": 200}, corruptions=GRID_11, seeds=5),
+        Part("mlp_3x512", {**_MNIST, "epochs": 100}, corruptions=GRID_11, seeds=5),
+    ),
+    ("full", "cifar10"): (
+        Part("mlp_1x512", {**_PAPER_MLP, "epochs": 400}, corruptions=GRID_11, seeds=3),
+        Part("mlp_3x512", {**_PAPER_MLP, "epochs": 200}, corruptions=GRID_11, seeds=3),
+        Part("alexnet_small", {**_PAPER_MLP, "epochs": 200}, corruptions=GRID_11, seeds=3),
+        Part("inception_small", {**_PAPER_CNN, "epochs": 120}, corruptions=GRID_11, seeds=3),
+    ),
+}
+DEFAULT_DATASET = {"smoke": "digits", "colab": "mnist", "full": "cifar10"}
+
+
+def plan(
+    profile: str = "smoke",
+    *,
+    dataset: str = "",
+    networks: Sequence[str] = (),
+    corruptions: Sequence[float] = (),
+    seeds: int = 0,
+    epochs: int = 0,
+    train_size: int = 0,
+) -> list[RunConfig]:
+    """The runs of the chapter at one size.
+
+    Args:
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        dataset: Any data set (default: the profile's own). One without a plan takes that of the profile's own.
+        networks: Only these networks, or others than the plan's with the settings of its first part.
+        corruptions: These fractions q instead of the plan's.
+        seeds: This many seeds instead of the plan's; 0 keeps it. Likewise `epochs` and `train_size`.
+        epochs: Most epochs of a run.
+        train_size: Number of training examples.
+
+    Returns:
+        One configuration per run, seeds innermost.
+
+    Raises:
+        UserError: An unknown profile, a value out of range, or more than 2,000 runs.
+
+    >>> runs = plan("smoke", networks=["mlp_1x512"], corruptions=[0, 1], seeds=2)
+    >>> [(run.inputs, run.label_corruption, run.seed) for run in runs[:4]]
+    [('true', 0.0, 0), ('true', 0.0, 1), ('true', 1.0, 0), ('true', 1.0, 1)]
+    """
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES)
+    for name, value in (("seeds", seeds), ("epochs", epochs), ("train_size", train_size)):
+        if value < 0:
+            raise UserError(f"{name} is {value}, expected a whole number of at least 1 (or 0 for the profile's own)")
+    dataset = dataset or DEFAULT_DATASET[profile]
+    parts = PLANS.get((profile, dataset)) or PLANS[profile, DEFAULT_DATASET[profile]]
+    changes = {name: value for name, value in (("epochs", epochs), ("train_size", train_size)) if value}
+    configs = [
+        config
+        for part in _chosen(parts, networks)
+        for config in _configs(part, dataset, tuple(corruptions), seeds or part.seeds, changes)
+    ]
+    if len(configs) > MOST_RUNS:
+        raise UserError(f"the plan has {len(configs):,} runs, at most {MOST_RUNS:,}: take fewer networks, q or seeds")
+    return configs
+
+
+def _chosen(parts: Sequence[Part], networks: Sequence[str]) -> list[Part]:
+    """The plan's parts for the networks asked for; a network that the plan lacks takes the first part's settings."""
+    planned = {part.network: part for part in parts}
+    first = parts[0]
+    return [
+        planned.get(name) or Part(name, first.settings, first.corruptions, first.inputs, first.seeds)
+        for name in (networks or planned)
+    ]
+
+
+def _configs(
+    part: Part, dataset: str, corruptions: tuple[float, ...], seeds: int, changes: dict[str, Any]
+) -> list[RunConfig]:
+    """The configurations of one part; the settings of image sets make no sense for two-dimensional points."""
+    settings = {**part.settings, **changes}
+    if dataset == "two_moons":
+        settings = {**settings, "standardize": "none"}
+    base = RunConfig(experiment=EXPERIMENT, dataset=dataset, model=part.network, **settings)
+    variants = [{"label_corruption": q} for q in (corruptions or part.corruptions)]
+    variants += [{"inputs": kind} for kind in part.inputs]
+    return [base.replace(**variant, seed=seed) for variant, seed in product(variants, range(seeds))]

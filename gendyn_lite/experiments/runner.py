@@ -1,0 +1,131 @@
+"""Load or run: a complete run is loaded, an interrupted one resumed, an absent one trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from gendyn_lite import data, models, train
+from gendyn_lite.config import RunConfig
+from gendyn_lite.data.types import ImageData, Split
+from gendyn_lite.results.runs import Run, environment, open_run, writing
+
+Probe = Callable[[nn.Module, int], Mapping[str, Any]]
+
+
+def load_or_run(
+    config: RunConfig,
+    *,
+    profile: str,
+    root: str | Path | None = None,
+    data_root: str | Path | None = None,
+    device: str | torch.device | None = None,
+    probes: Mapping[str, Probe] | None = None,
+) -> Run:
+    """The complete run of a configuration: loaded if it is there, else trained (or resumed) and recorded.
+
+    Args:
+        config: What to train, on which data.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``; recorded with the run, no part of its key.
+        root: Folder of the runs.
+        data_root: Folder of the prepared data.
+        device: Where to train (default: the GPU if there is one).
+        probes: Measurements at each evaluated epoch, for `gendyn_lite.train.fit`.
+
+    Returns:
+        The run, complete.
+
+    Raises:
+        UserError: The data, the network or a setting does not exist, before anything is trained.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    loaded = _load(config.dataset, data_root, config.train_size, config.seed)
+    run = open_run(config, loaded.fingerprint, root=root)
+    if run.complete:
+        return run
+    network = build(config, loaded)
+    with writing(run, _provenance(loaded, profile, device)) as writer:
+        if writer is None:
+            return run
+        started = time.perf_counter()
+        train.fit(
+            network,
+            randomized(loaded, config),
+            config,
+            probes=dict(probes or {}),
+            checkpoint_dir=run.checkpoints,
+            device=device,
+            on_epoch=writer.write,
+        )
+        writer.finish(wall_seconds=round(time.perf_counter() - started, 2))
+    return run
+
+
+def run_all(configs: Sequence[RunConfig], *, profile: str, progress: bool = True, **options: Any) -> list[Run]:
+    """`load_or_run` for each configuration in turn, with one progress bar over all of them.
+
+    Every configuration's data and network are checked before the first run starts.
+    """
+    for config in configs:
+        build(config, _load(config.dataset, options.get("data_root"), config.train_size, config.seed))
+    bar = tqdm(configs, desc=f"{profile} runs", disable=not progress, leave=False)
+    return [load_or_run(config, profile=profile, **options) for config in bar]
+
+
+def build(config: RunConfig, loaded: ImageData) -> nn.Module:
+    """The network of a configuration for some data, with weights seeded by the configuration."""
+    in_shape = data.batcher(loaded, config, split="test").in_shape
+    return models.build(
+        config.model, num_classes=loaded.num_classes, in_shape=in_shape, seed=config.seed, **config.model_options
+    )
+
+
+def randomized(loaded: ImageData, config: RunConfig) -> ImageData:
+    """The data with the label corruption and the inputs that a configuration asks for; test labels stay true."""
+    labels, _ = data.corrupt_labels(
+        loaded.train.y, config.label_corruption, num_classes=loaded.num_classes, seed=config.seed
+    )
+    result = loaded.with_train_labels(labels)
+    if config.inputs == "true":
+        return result
+    options = {"mean": loaded.mean, "std": loaded.std}
+    return ImageData(
+        **{
+            **result.__dict__,
+            "train": Split(data.randomize_inputs(loaded.train.x, config.inputs, seed=config.seed, **options), labels),
+            # Shuffled pixels share one permutation, drawn from the seed; noise must be new on the test set.
+            "test": Split(
+                data.randomize_inputs(loaded.test.x, config.inputs, seed=_test_seed(config), **options), loaded.test.y
+            ),
+        }
+    )
+
+
+def _test_seed(config: RunConfig) -> int:
+    return config.seed if config.inputs == "shuffled_pixels" else config.seed + 2**31
+
+
+@lru_cache(maxsize=4)
+def _load(name: str, root: str | Path | None, train_size: int | None, seed: int) -> ImageData:
+    return data.load(name, root=root, train_size=train_size, seed=seed)
+
+
+def _provenance(loaded: ImageData, profile: str, device: torch.device) -> dict[str, Any]:
+    """What env.json records of a run before it starts."""
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return environment(
+        profile=profile,
+        device=kind,
+        threads=torch.get_num_threads(),
+        data=loaded.description,
+        n_train=len(loaded.train.y),
+        n_test=len(loaded.test.y),
+        num_classes=loaded.num_classes,
+    )

@@ -1,0 +1,183 @@
+"""Run folders: complete only when whole, tables tidy, published tables verified."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gendyn_lite import results
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import UserError
+from gendyn_lite.results.runs import writing
+
+ENV = {"profile": "colab", "device": "CPU", "data": "digits", "n_train": 10, "n_test": 5, "num_classes": 10}
+
+
+def record(root, *, seed=0, q=0.0, accuracies=(0.1, 0.6, 1.0, 1.0), finish=True, profile="colab"):
+    """A run folder as the runner writes it, with given training accuracies."""
+    config = RunConfig(experiment="random_labels", label_corruption=q, seed=seed)
+    run = results.open_run(config, "ab" * 8, root=root)
+    with writing(run, {**ENV, "profile": profile}) as writer:
+        for epoch, accuracy in enumerate(accuracies):
+            writer.write(
+                {
+                    "epoch": epoch,
+                    "step": 3 * epoch,
+                    "learning_rate": 0.1,
+                    "train_loss": 1 - accuracy,
+                    "train_accuracy": accuracy,
+                    "test_loss": 1.0,
+                    "test_accuracy": 0.25,
+                    "seconds": 0.5 * epoch,
+                }
+            )
+        if finish:
+            writer.finish(wall_seconds=1.0)
+    return run
+
+
+def test_a_run_is_complete_only_after_finish(tmp_path):
+    assert not record(tmp_path, finish=False).complete
+    assert record(tmp_path).complete
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "no_marker", "half_marker"])
+def test_a_damaged_run_is_not_complete(tmp_path, damage):
+    run = record(tmp_path)
+    metrics, marker = run.path / "metrics.jsonl", run.path / "complete.json"
+    text = metrics.read_text()
+    if damage == "cut":
+        metrics.write_text(text[:-30])
+    elif damage == "flip":
+        metrics.write_text(text.replace("0.6", "0.7"))
+    elif damage == "no_marker":
+        marker.unlink()
+    else:
+        marker.write_text(marker.read_text()[:10])
+    assert not run.complete
+
+
+def test_an_exception_while_writing_leaves_no_complete_run(tmp_path):
+    run = results.open_run(RunConfig(experiment="random_labels"), "cd" * 8, root=tmp_path)
+    with pytest.raises(KeyboardInterrupt), writing(run, ENV) as writer:
+        writer.write({"epoch": 0})
+        raise KeyboardInterrupt
+    assert not run.complete
+
+
+def test_a_second_writer_finds_the_run_complete(tmp_path):
+    run = record(tmp_path)
+    before = (run.path / "metrics.jsonl").stat().st_mtime_ns
+    with writing(run, ENV) as writer:
+        assert writer is None
+    assert (run.path / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_load_gives_one_row_per_epoch_of_complete_runs_only(tmp_path):
+    record(tmp_path, seed=0)
+    record(tmp_path, seed=1)
+    record(tmp_path, seed=2, finish=False)
+    table = results.load("random_labels", root=tmp_path)
+    assert len(table) == 8
+    assert set(table["seed"]) == {0, 1}
+    assert table["group_id"].nunique() == 1
+    assert not table[["run_id", "profile", "data", "data_fingerprint", "device"]].isna().any().any()
+
+
+def test_load_without_runs_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match=r"no complete run of 'random_labels' .* run it first"):
+        results.load("random_labels", root=tmp_path)
+
+
+def test_a_renamed_folder_is_refused(tmp_path):
+    run = record(tmp_path)
+    run.path.rename(run.path.with_name("0" * 16))
+    with pytest.raises(UserError, match="its config belongs to"):
+        results.load("random_labels", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "expected"),
+    [((0.1, 0.6, 1.0, 1.0), 2), ((1.0,), 0), ((0.1, 0.99), math.nan), ((0.5, 1.0, 0.9), 1)],
+    ids=["reached", "at_once", "never", "lost_again"],
+)
+def test_fit_epoch_is_the_first_epoch_with_every_label_fitted(tmp_path, accuracies, expected):
+    record(tmp_path, accuracies=accuracies)
+    summary = results.summarize(results.load("random_labels", root=tmp_path))
+    assert len(summary) == 1
+    np.testing.assert_equal(float(summary["fit_epoch"].iloc[0]), expected)
+    assert summary["test_error"].iloc[0] == pytest.approx(0.75)
+    assert summary["epoch"].iloc[0] == len(accuracies) - 1
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30), st.floats(-10, 10))
+def test_mean_interval_moves_with_a_shift_and_holds_its_mean(values, shift):
+    mean, low, high, n = results.mean_interval(values)
+    moved = results.mean_interval([value + shift for value in values])
+    assert low <= mean <= high
+    assert n == len(values)
+    np.testing.assert_allclose(moved[:3], np.array([mean, low, high]) + shift, atol=1e-6)
+
+
+def test_mean_interval_covers_the_true_mean_95_times_in_100():
+    draws = np.random.default_rng(0).normal(3.0, 2.0, size=(4000, 4))
+    covered = [low <= 3.0 <= high for _, low, high, _ in map(results.mean_interval, draws)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.012)
+
+
+@pytest.fixture
+def published(tmp_path):
+    for seed in range(2):
+        record(tmp_path / "runs", seed=seed)
+    record(tmp_path / "runs", seed=5, profile="smoke")
+    results.publish("random_labels", root=tmp_path / "runs", to=tmp_path / "tables")
+    return tmp_path / "tables"
+
+
+def test_published_tables_are_the_runs_without_the_smoke_runs(published, tmp_path):
+    table = results.published("random_labels", folder=published)
+    runs = results.load("random_labels", root=tmp_path / "runs")
+    runs = runs[runs["profile"] == "colab"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        table[runs.columns].sort_values(["run_id", "epoch"], ignore_index=True),
+        runs.sort_values(["run_id", "epoch"], ignore_index=True),
+        check_dtype=False,
+    )
+
+
+def test_publishing_twice_writes_the_same_bytes(published, tmp_path):
+    before = {path.name: path.read_bytes() for path in (published / "random_labels").iterdir()}
+    results.publish("random_labels", root=tmp_path / "runs", to=published)
+    assert {path.name: path.read_bytes() for path in (published / "random_labels").iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "curves.csv"])
+def test_an_edited_digit_is_found(published, name):
+    path = published / "random_labels" / name
+    path.write_text(path.read_text().replace("0.25", "0.26", 1).replace("60", "61", 1))
+    with pytest.raises(UserError, match=rf"{name} is not the table that was published"):
+        results.verify("random_labels", folder=published)
+
+
+def test_an_unknown_table_names_the_nearest(published):
+    with pytest.raises(UserError, match="did you mean 'random_labels'"):
+        results.published("random_label", folder=published)
+
+
+def test_an_impossible_accuracy_is_refused(published, tmp_path):
+    folder = published / "random_labels"
+    curves = pd.read_csv(folder / "curves.csv", dtype={"run_id": str})
+    curves.loc[0, "train_accuracy"] = 1.5
+    curves.to_csv(folder / "curves.csv", index=False)
+    record_file = folder / "provenance.json"
+    provenance = json.loads(record_file.read_text())
+    provenance["sha256"]["curves.csv"] = results.runs.file_sha256(folder / "curves.csv")
+    record_file.write_text(json.dumps(provenance))
+    with pytest.raises(UserError, match=r"train_accuracy has values outside \[0, 1\]"):
+        results.verify("random_labels", folder=published)

@@ -1,0 +1,84 @@
+"""RunConfig: validated by name and range before anything runs; its keys change with what changes numbers, only."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import UserError
+
+BASE = RunConfig(experiment="random_labels")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label_corruption": 1.5}, r"label_corruption is 1.5, expected a number in \[0, 1\]"),
+        ({"label_corruption": float("nan")}, r"label_corruption is nan, expected a number in \[0, 1\]"),
+        ({"epochs": 0}, r"epochs is 0, expected a whole number in \[1, ∞\)"),
+        ({"seed": -1}, r"seed is -1, expected a whole number in \[0"),
+        ({"epochs": 2.5}, r"epochs is 2.5 \(float\), expected a whole number"),
+        ({"epochs": True}, r"epochs is True \(bool\), expected a whole number"),
+        ({"learning_rate": 0}, r"learning_rate is 0.0, expected a number in \(0, ∞\)"),
+        ({"train_size": "all"}, r"train_size is 'all' \(str\), expected a whole number or None"),
+        ({"inputs": "gausian"}, "unknown inputs 'gausian': did you mean 'gaussian'"),
+        ({"schedule": "linear"}, "unknown schedule 'linear'"),
+        ({"milestones": (0,)}, "expected epochs of at least 1"),
+        ({"model_options": {"widths": {1, 2}}}, "JSON values only"),
+        ({"experiment": ""}, "experiment is empty"),
+        ({"epoch": 3}, "unknown config field 'epoch': did you mean 'epochs'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_value_is_named_with_its_range(changes, message):
+    with pytest.raises(UserError, match=message):
+        BASE.replace(**changes)
+
+
+def test_the_seed_changes_the_run_but_not_the_group():
+    other = BASE.replace(seed=1)
+    assert other.run_id("00") != BASE.run_id("00")
+    assert other.group_id("00") == BASE.group_id("00")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"epochs": 61}, {"label_corruption": 0.1}, {"model_options": {"widths": [8]}}, {"dataset": "mnist"}],
+    ids=lambda value: next(iter(value)),
+)
+def test_every_setting_changes_both_keys(changes):
+    other = BASE.replace(**changes)
+    assert other.run_id("00") != BASE.run_id("00")
+    assert other.group_id("00") != BASE.group_id("00")
+
+
+def test_other_data_is_another_run():
+    assert BASE.run_id("00") != BASE.run_id("01")
+
+
+def test_a_whole_number_for_a_fraction_is_the_same_run():
+    assert BASE.replace(label_corruption=1).run_id("00") == BASE.replace(label_corruption=1.0).run_id("00")
+
+
+@given(
+    st.builds(
+        RunConfig,
+        experiment=st.just("random_labels"),
+        label_corruption=st.floats(0, 1),
+        epochs=st.integers(1, 500),
+        train_size=st.none() | st.integers(1, 10**6),
+        milestones=st.lists(st.integers(1, 100), max_size=3).map(tuple),
+        seed=st.integers(0, 2**31 - 1),
+    )
+)
+def test_a_configuration_survives_json(config):
+    again = RunConfig.from_dict(config.as_dict())
+    assert again == config
+    assert again.run_id("00") == config.run_id("00")
+
+
+def test_a_field_of_another_version_is_named():
+    with pytest.raises(UserError, match="unknown config field 'epohs': did you mean 'epochs'"):
+        RunConfig.from_dict({"experiment": "random_labels", "epohs": 3})
