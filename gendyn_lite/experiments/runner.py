@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from tqdm.auto import tqdm
 
 from gendyn_lite import data, models, train
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data.types import ImageData, Split
+from gendyn_lite.data.types import ImageData
 from gendyn_lite.results.runs import Run, environment, open_run, writing
 
 Probe = Callable[[nn.Module, int], Mapping[str, Any]]
@@ -46,7 +45,7 @@ def load_or_run(
         UserError: The data, the network or a setting does not exist, before anything is trained.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    loaded = _load(config.dataset, data_root, config.train_size, config.seed)
+    loaded, _ = data.load_for_run(config, root=data_root)
     run = open_run(config, loaded.fingerprint, root=root)
     if run.complete:
         return run
@@ -57,7 +56,7 @@ def load_or_run(
         started = time.perf_counter()
         train.fit(
             network,
-            randomized(loaded, config),
+            loaded,
             config,
             probes=dict(probes or {}),
             checkpoint_dir=run.checkpoints,
@@ -71,10 +70,10 @@ def load_or_run(
 def run_all(configs: Sequence[RunConfig], *, profile: str, progress: bool = True, **options: Any) -> list[Run]:
     """`load_or_run` for each configuration in turn, with one progress bar over all of them.
 
-    Every configuration's data and network are checked before the first run starts.
+    The data and the network of every kind of run are checked before the first run starts.
     """
-    for config in configs:
-        build(config, _load(config.dataset, options.get("data_root"), config.train_size, config.seed))
+    for config in {(c.dataset, c.model, str(c.model_options), c.train_size): c for c in configs}.values():
+        build(config, data.load(config.dataset, root=options.get("data_root"), train_size=config.train_size))
     bar = tqdm(configs, desc=f"{profile} runs", disable=not progress, leave=False)
     return [load_or_run(config, profile=profile, **options) for config in bar]
 
@@ -85,36 +84,6 @@ def build(config: RunConfig, loaded: ImageData) -> nn.Module:
     return models.build(
         config.model, num_classes=loaded.num_classes, in_shape=in_shape, seed=config.seed, **config.model_options
     )
-
-
-def randomized(loaded: ImageData, config: RunConfig) -> ImageData:
-    """The data with the label corruption and the inputs that a configuration asks for; test labels stay true."""
-    labels, _ = data.corrupt_labels(
-        loaded.train.y, config.label_corruption, num_classes=loaded.num_classes, seed=config.seed
-    )
-    result = loaded.with_train_labels(labels)
-    if config.inputs == "true":
-        return result
-    options = {"mean": loaded.mean, "std": loaded.std}
-    return ImageData(
-        **{
-            **result.__dict__,
-            "train": Split(data.randomize_inputs(loaded.train.x, config.inputs, seed=config.seed, **options), labels),
-            # Shuffled pixels share one permutation, drawn from the seed; noise must be new on the test set.
-            "test": Split(
-                data.randomize_inputs(loaded.test.x, config.inputs, seed=_test_seed(config), **options), loaded.test.y
-            ),
-        }
-    )
-
-
-def _test_seed(config: RunConfig) -> int:
-    return config.seed if config.inputs == "shuffled_pixels" else config.seed + 2**31
-
-
-@lru_cache(maxsize=4)
-def _load(name: str, root: str | Path | None, train_size: int | None, seed: int) -> ImageData:
-    return data.load(name, root=root, train_size=train_size, seed=seed)
 
 
 def _provenance(loaded: ImageData, profile: str, device: torch.device) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from gendyn_lite.results.tables import load_runs
 
 METRICS = ("epoch", "step", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 MOST_BYTES = 1_000_000
+# Columns that a CSV reader would take for numbers or truth values.
+_TEXT = ("run_id", "group_id", "data_fingerprint", "inputs", "model_options", "milestones")
 PROFILES = ("smoke", "colab", "full")
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -103,9 +105,15 @@ def published(experiment: str, *, folder: Path | None = None) -> pd.DataFrame:
     if experiment not in published_experiments(folder=root):
         raise unknown_name("published experiment", experiment, published_experiments(folder=root))
     verify(experiment, folder=root)
-    runs = pd.read_csv(root / experiment / "runs.csv", dtype={"run_id": str, "group_id": str, "data_fingerprint": str})
-    curves = pd.read_csv(root / experiment / "curves.csv", dtype={"run_id": str})
+    runs, curves = _read(root / experiment)
     return curves.merge(runs, on="run_id", how="left", validate="many_to_one")
+
+
+def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """runs.csv and curves.csv, text as text."""
+    runs = pd.read_csv(folder / "runs.csv", dtype=dict.fromkeys(_TEXT, str))
+    curves = pd.read_csv(folder / "curves.csv", dtype={"run_id": str})
+    return runs.fillna(dict.fromkeys(_TEXT, "")), curves
 
 
 def provenance(experiment: str, *, folder: Path | None = None) -> dict[str, Any]:
@@ -124,8 +132,7 @@ def verify(experiment: str, *, folder: Path | None = None) -> None:
     for name, expected in record["sha256"].items():
         if file_sha256(here / name) != expected:
             raise UserError(f"{here / name} is not the table that was published (its hash differs): publish it again")
-    runs = pd.read_csv(here / "runs.csv", dtype={"run_id": str})
-    curves = pd.read_csv(here / "curves.csv", dtype={"run_id": str})
+    runs, curves = _read(here)
     if set(runs["run_id"]) != set(record["runs"]) or set(curves["run_id"]) != set(record["runs"]):
         raise UserError(f"{here}: runs.csv, curves.csv and provenance.json name different runs: publish it again")
     if curves.duplicated(["run_id", "epoch"]).any() or runs["run_id"].duplicated().any():

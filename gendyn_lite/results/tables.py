@@ -53,8 +53,8 @@ def _labels(run: Run) -> dict[str, Any]:
     """What is the same in each row of a run."""
     env = run.env()
     config = {name: math.nan if value is None else value for name, value in run.config.as_dict().items()}
-    config["model_options"] = json.dumps(config["model_options"], sort_keys=True)
-    config["milestones"] = " ".join(map(str, config["milestones"]))
+    config["model_options"] = json.dumps(run.config.model_options, sort_keys=True)
+    config["milestones"] = " ".join(map(str, run.config.milestones))
     return {
         "run_id": run.run_id,
         "group_id": run.config.group_id(run.data_fingerprint),
