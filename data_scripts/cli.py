@@ -1,0 +1,88 @@
+"""``gendyn data``: fetch or import a data set, verify it, prepare it, list what there is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from data_scripts import mnist
+from data_scripts.catalogue import ENTRIES
+from gendyn_lite.data import data_root, prepared
+from gendyn_lite.data.storage import replacing
+from gendyn_lite.errors import UserError, unknown_name
+
+EMBEDDED = ("digits", "two_moons")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``gendyn data`` to a parser."""
+    parser.add_argument("name", nargs="?", help="mnist, cifar10, cifar100, imagenet or folder:PATH")
+    parser.add_argument("--from", dest="source", type=Path, metavar="PATH", help="import a local copy: no network")
+    parser.add_argument("--root", type=Path, help="folder of the prepared data (default: GENDYN_DATA, else ./datasets)")
+    parser.add_argument("--list", action="store_true", help="show every data set and what is prepared, and where")
+    parser.add_argument("--verify", metavar="NAME", help="read every byte of a prepared set and compare its checksums")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the arguments say.
+
+    Raises:
+        UserError: A mistake in them, in the source, or trouble with the disk or the network.
+    """
+    root = data_root(args.root)
+    if args.list:
+        print(listing(root))
+    elif args.verify:
+        record = prepared.verify(prepared_folder(args.verify, root))
+        print(f"{args.verify}: every byte is as it was prepared ({record['description']}, {record['fingerprint']})")
+    elif not args.name:
+        raise UserError("gendyn data needs a NAME, --list or --verify NAME; names: " + ", ".join(ENTRIES))
+    else:
+        prepare(args.name, root, source=args.source)
+    return 0
+
+
+def prepare(name: str, root: Path, *, source: Path | None) -> None:
+    """Import or fetch a data set and put its prepared form under `root`."""
+    if name in EMBEDDED:
+        print(f"{name} comes with the library: nothing to prepare")
+        return
+    if name not in ENTRIES:
+        raise unknown_name("dataset", name, [*ENTRIES, "folder:PATH"])
+    if source is None:
+        raise UserError(f"fetching {name} is not possible yet: give a local copy with --from PATH")
+    with replacing(root / name) as folder:
+        record = mnist.prepare(source, folder)
+    report(root / name, record)
+
+
+def prepared_folder(name: str, root: Path) -> Path:
+    """Where a set is prepared.
+
+    Raises:
+        UserError: It is not.
+    """
+    if not prepared.exists(root / name):
+        raise UserError(f"{name} is not prepared in {root}: run `gendyn data {name}`")
+    return root / name
+
+
+def report(folder: Path, record: dict) -> None:
+    """Say what was prepared."""
+    counts = {split: sum(record["counts"][split]) for split in ("train", "test")}
+    print(
+        f"{record['description']}: {counts['train']:,} training and {counts['test']:,} test images, "
+        f"{len(record['class_names'])} classes, fingerprint {record['fingerprint']}, in {folder}"
+    )
+
+
+def listing(root: Path) -> str:
+    """The table of ``--list``: name, size, licence, source, what is prepared, and where."""
+    rows = [("name", "size", "licence", "source", "prepared")]
+    for name, entry in ENTRIES.items():
+        state = "embedded" if name in EMBEDDED else "no"
+        if prepared.exists(root / name):
+            state = f"{prepared.read_record(root / name)['description']}, in {root / name}"
+        rows.append((name, entry.size, entry.licence, entry.source, state))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join("  ".join([*map(str.ljust, row[:4], widths), row[4]]).rstrip() for row in rows)
