@@ -23,7 +23,7 @@ class PaperRow(NamedTuple):
 
 TABLE_1 = {
     "inception_small": PaperRow(85.75, 100.0, 9.78),
-    "inception_small, no batch-norm": PaperRow(82.00, 100.0, 10.12),
+    "inception_small without batch-norm": PaperRow(82.00, 100.0, 10.12),
     "alexnet_small": PaperRow(76.07, 99.82, 9.86),
     "mlp_3x512": PaperRow(52.39, 100.0, 10.48),
     "mlp_1x512": PaperRow(50.51, 99.34, 10.61),
@@ -45,24 +45,15 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
         are fractions. A claim whose runs are missing is there, with n_seeds = 0 and no verdict.
     """
     found: list[Claim] = []
-    for _, group in summarize(runs).groupby(["dataset", "n_train", "model", "model_options"], sort=False):
+    for _, group in summarize(runs).groupby(["data", "n_train", "network"], sort=False):
         found += _claims_of(group)
     return table(found)
-
-
-def network_name(model: str, model_options: str = "{}") -> str:
-    """The network as the tables of the book name it.
-
-    >>> network_name("inception_small", '{"batch_norm": false}')
-    'inception_small, no batch-norm'
-    """
-    return f"{model}, no batch-norm" if '"batch_norm": false' in model_options else model
 
 
 def _claims_of(group: pd.DataFrame) -> list[Claim]:
     """Every claim on one network and data set; `group` has a row per run."""
     first = group.iloc[0]
-    network = network_name(first["model"], first["model_options"])
+    network = str(first["network"])
     chance = 1 / first["num_classes"]
     about = partial(judge, subject=f"{network} on {first['data']}, n = {first['n_train']:,}")
     found = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,21 @@ def _labels(run: Run) -> dict[str, Any]:
         "num_classes": env.get("num_classes"),
         "data_fingerprint": run.data_fingerprint,
         "device": env.get("device"),
+        "network": network_name(run.config.model, run.config.model_options),
         **config,
     }
+
+
+def network_name(model: str, model_options: Mapping[str, Any]) -> str:
+    """The network as tables and charts name it: the model, and its options where it has any.
+
+    >>> network_name("inception_small", {"batch_norm": False}), network_name("mlp", {"widths": [8, 8]})
+    ('inception_small without batch-norm', 'mlp (widths 8, 8)')
+    """
+    options = dict(model_options)
+    without = " without batch-norm" if options.pop("batch_norm", True) is False else ""
+    words = [f"{name} {str(value).strip('[]')}" for name, value in sorted(options.items())]
+    return model + without + (f" ({'; '.join(words)})" if words else "")
 
 
 def summarize(table: pd.DataFrame, *, fitted: float = 1.0) -> pd.DataFrame:
@@ -122,6 +135,6 @@ def mean_interval(values: Sequence[float] | pd.Series, *, level: float = 0.95) -
 def overview(table: pd.DataFrame) -> pd.DataFrame:
     """What has been run: data, network, size, device, number of runs and seeds, hours of training."""
     runs = summarize(table)
-    grouped = runs.groupby(["data", "model", "n_train", "profile", "device"], sort=False, dropna=False)
+    grouped = runs.groupby(["data", "network", "n_train", "profile", "device"], sort=False, dropna=False)
     counted = grouped.agg(runs=("run_id", "size"), seeds=("seed", "nunique"), hours=("seconds", "sum")).reset_index()
     return counted.assign(hours=(counted["hours"] / 3600).round(3))

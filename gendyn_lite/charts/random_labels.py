@@ -1,0 +1,248 @@
+"""Charts of chapter 1, each from a tidy table of `gendyn_lite.results`; they respond without a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from gendyn_lite.charts.theme import DASHES, SHAPES
+from gendyn_lite.errors import UserError
+from gendyn_lite.results.tables import mean_interval, summarize
+
+CONDITIONS = {
+    "true labels": ("true", 0.0),
+    "random labels": ("true", 1.0),
+    "shuffled pixels": ("shuffled_pixels", 0.0),
+    "random pixels": ("random_pixels", 0.0),
+    "Gaussian inputs": ("gaussian", 0.0),
+}
+MOST_POINTS = 40  # epochs drawn of one run: enough for the eye, and light pages
+
+
+def learning_curves(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Train and test accuracy against epoch, a line per seed; a slider on q, a choice of network.
+
+    Args:
+        table: A tidy table of `gendyn_lite.results.load` or `published`.
+    """
+    shown = _thin(_corrupted(table))
+    rows = shown[["network", "label_corruption", "seed", "epoch", "train_accuracy", "test_accuracy"]].round(4)
+    rows = rows.rename(columns={"label_corruption": "q", "train_accuracy": "train", "test_accuracy": "test"})
+    networks = list(rows["network"].unique())
+    slider = alt.param(name="q", value=float(rows["q"].max()), bind=_slider(rows["q"], "label corruption q "))
+    network = alt.param(name="network", value=networks[0], bind=alt.binding_select(options=networks, name="network "))
+    lines = (
+        alt.Chart(rows)
+        .transform_filter("abs(datum.q - q) < 0.001 && datum.network === network")
+        .transform_fold(["train", "test"], as_=["split", "accuracy"])
+        .mark_line(point={"size": 18}, opacity=0.8)
+        .encode(
+            x=alt.X("epoch:Q", title="epoch"),
+            y=alt.Y("accuracy:Q", title="accuracy", scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("split:N", title="measured on", scale=alt.Scale(domain=["train", "test"])),
+            strokeDash=alt.StrokeDash("split:N", scale=alt.Scale(domain=["train", "test"], range=list(DASHES[:2]))),
+            detail="seed:N",
+            tooltip=["split:N", "epoch:Q", alt.Tooltip("accuracy:Q", format=".3f"), "seed:N"],
+        )
+        .add_params(slider, network)
+    )
+    chart = alt.layer(lines, _chance_rule(table, error=False))
+    last = summarize(_corrupted(table))
+    ends = last[last["label_corruption"] == last["label_corruption"].max()].groupby("network", sort=False)
+    words = "; ".join(
+        f"{name}: train {_word(runs['train_accuracy'])}, test {_word(runs['test_accuracy'])}" for name, runs in ends
+    )
+    return chart.properties(
+        title=alt.Title(
+            "Fitting labels, true and corrupted", subtitle="Each line is one seed. Move q with the slider."
+        ),
+        description=(
+            "Line chart of train and test accuracy against epoch, one line per seed, for the label corruption q of the "
+            f"slider. At the end of training with q = {last['label_corruption'].max():g}: {words}."
+        ),
+    )
+
+
+def time_to_fit(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Epochs to fit every training label at corruption q, relative to q = 0 with the same seed (Fig. 1b)."""
+    runs = summarize(_corrupted(table))
+    clean = runs[runs["label_corruption"] == 0].set_index(["network", "seed"])["fit_epoch"]
+    base = pd.Series([clean.get(key, np.nan) for key in zip(runs["network"], runs["seed"], strict=True)], runs.index)
+    runs = runs.assign(ratio=runs["fit_epoch"] / base)
+    if runs["ratio"].notna().sum() == 0:
+        raise UserError("no run fitted its training labels at q = 0 and at another q with one seed: train longer")
+    return _against_q(runs, "ratio", "epochs to fit, relative to q = 0").properties(
+        title=alt.Title(
+            "Time to fit against label corruption", subtitle="Mean and 95 % interval over seeds; points: seeds."
+        ),
+        description="Time to fit the training labels against label corruption q, relative to true labels. "
+        + _in_words(runs, "ratio", "times as long as true labels"),
+    )
+
+
+def test_error(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Test error after training against q (Fig. 1c); brushing a range of q shows its mean error as a rule."""
+    runs = summarize(_corrupted(table))
+    brush = alt.selection_interval(name="brush", encodings=["x"])
+    rule = (
+        alt.Chart(_points(runs, "test_error"))
+        .transform_filter(brush)
+        .transform_aggregate(mean="mean(value)", groupby=["network"])
+        .mark_rule(strokeDash=[4, 4])
+        .encode(y="mean:Q", color="network:N", tooltip=["network:N", alt.Tooltip("mean:Q", format=".3f")])
+    )
+    chart = _against_q(runs, "test_error", "test error", domain=(0, 1), brush=brush)
+    return alt.layer(*chart.layer, rule, _chance_rule(table, error=True)).properties(
+        title=alt.Title(
+            "Test error against label corruption",
+            subtitle="Drag over a range of q: the dashed lines show its mean error.",
+        ),
+        description="Test error after training against label corruption q. "
+        + _in_words(runs, "test_error", "test error"),
+    )
+
+
+def loss_curves(table: pd.DataFrame) -> alt.Chart:
+    """Training loss against epoch for true labels, random labels and inputs without structure (Fig. 1a)."""
+    parts = []
+    for name, (inputs, q) in CONDITIONS.items():
+        rows = table[(table["inputs"] == inputs) & (table["label_corruption"] == q)]
+        parts.append(_thin(rows).assign(condition=name))
+    rows = pd.concat(parts)
+    rows = rows[
+        rows["network"].isin(rows.loc[rows["inputs"] != "true", "network"].unique()) | rows["inputs"].eq("true")
+    ]
+    networks = list(rows["network"].unique())
+    network = alt.param(
+        name="loss_network", value=networks[0], bind=alt.binding_select(options=networks, name="network ")
+    )
+    names = list(CONDITIONS)
+    rows = rows.groupby(["network", "condition", "epoch"], as_index=False, sort=False)["train_loss"].mean()
+    rows["train_loss"] = rows["train_loss"].clip(lower=1e-4).round(5)
+    picked = alt.selection_point(name="picked", fields=["condition"], bind="legend")
+    return (
+        alt.Chart(rows)
+        .transform_filter("datum.network === loss_network")
+        .mark_line(point={"size": 18})
+        .encode(
+            x=alt.X("epoch:Q", title="epoch"),
+            y=alt.Y("train_loss:Q", title="training loss (nats)", scale=alt.Scale(type="log")),
+            color=alt.Color("condition:N", title=None, scale=alt.Scale(domain=names), sort=names),
+            strokeDash=alt.StrokeDash("condition:N", title=None, scale=alt.Scale(domain=names, range=list(DASHES[:5]))),
+            opacity=alt.condition(picked, alt.value(1), alt.value(0.15)),
+            tooltip=["condition:N", "epoch:Q", alt.Tooltip("train_loss:Q", format=".4f")],
+        )
+        .add_params(network, picked)
+        .properties(
+            title=alt.Title(
+                "Training loss: true labels, random labels, inputs without structure",
+                subtitle="Mean over the seeds still training; pick a condition in the legend.",
+            ),
+            description="Training loss against epoch, logarithmic, for five conditions: " + ", ".join(names) + ".",
+        )
+    )
+
+
+def _corrupted(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows trained on true inputs; refuse a table without any."""
+    rows = table[table["inputs"] == "true"]
+    if rows.empty:
+        raise UserError("the table has no run on true inputs, expected runs of the experiment 'random_labels'")
+    return rows
+
+
+def _thin(table: pd.DataFrame) -> pd.DataFrame:
+    """At most `MOST_POINTS` epochs of each run, the first and the last among them."""
+    longest = int(table["epoch"].max()) if len(table) else 0
+    kept = set(np.unique(np.linspace(0, longest, MOST_POINTS).round().astype(int)))
+    last = table.groupby("run_id")["epoch"].transform("max")
+    return table[table["epoch"].isin(kept) | (table["epoch"] == last)]
+
+
+def _slider(values: pd.Series, name: str) -> alt.BindRange:
+    """A slider that stops at every value."""
+    levels = np.sort(values.unique())
+    step = float(np.diff(levels).min().round(6)) if len(levels) > 1 else 1.0
+    return alt.binding_range(min=float(levels[0]), max=float(levels[-1]), step=step, name=name)
+
+
+def _points(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """One row per run: network, q, seed, value."""
+    points = runs[["network", "label_corruption", "seed", column]].dropna()
+    return points.set_axis(["network", "q", "seed", "value"], axis=1).round(4)
+
+
+def _means(points: pd.DataFrame) -> pd.DataFrame:
+    """Mean and interval per network and q."""
+    groups = points.groupby(["network", "q"], sort=False)["value"]
+    rows = [(network, q, *mean_interval(values)) for (network, q), values in groups]
+    return pd.DataFrame(rows, columns=pd.Index(["network", "q", "mean", "low", "high", "seeds"])).round(4)
+
+
+def _against_q(
+    runs: pd.DataFrame,
+    column: str,
+    title: str,
+    *,
+    domain: Sequence[float] | None = None,
+    brush: alt.Parameter | None = None,
+) -> alt.LayerChart | alt.FacetChart:
+    """Mean with interval over seeds against q, a colour, shape and dash per network, and the seeds as points."""
+    points = _points(runs, column)
+    means = _means(points)
+    scale = alt.Scale(domain=list(domain), clamp=True) if domain else alt.Scale(zero=False)
+    x = alt.X("q:Q", title="label corruption q")
+    color = alt.Color("network:N", title="network")
+    base = alt.Chart(means).encode(x=x, color=color)
+    hover = ["network:N", "q:Q", alt.Tooltip("mean:Q", format=".3f"), alt.Tooltip("low:Q", format=".3f")]
+    hover += [alt.Tooltip("high:Q", format=".3f"), "seeds:Q"]
+    networks = list(means["network"].unique())
+    line = base.mark_line().encode(
+        y=alt.Y("mean:Q", title=title, scale=scale),
+        strokeDash=alt.StrokeDash("network:N", scale=alt.Scale(domain=networks, range=list(DASHES[: len(networks)]))),
+    )
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")
+    marks = base.mark_point(size=90).encode(
+        y="mean:Q",
+        tooltip=hover,
+        shape=alt.Shape("network:N", scale=alt.Scale(domain=networks, range=list(SHAPES[: len(networks)]))),
+    )
+    seeds = (
+        alt.Chart(points)
+        .mark_point(size=22, opacity=0.5)
+        .encode(
+            x=x, y="value:Q", color=color, tooltip=["network:N", "q:Q", "seed:N", alt.Tooltip("value:Q", format=".3f")]
+        )
+    )
+    if brush is not None:
+        seeds = seeds.add_params(brush)
+    return alt.layer(line, bars, marks, seeds)
+
+
+def _chance_rule(table: pd.DataFrame, *, error: bool) -> alt.Chart:
+    """A dotted line at the accuracy (or error) of guessing."""
+    chance = 1 / int(table["num_classes"].iloc[0])
+    level = round(1 - chance if error else chance, 4)
+    return (
+        alt.Chart(pd.DataFrame({"chance": [level]}))
+        .mark_rule(strokeDash=[2, 3])
+        .encode(y="chance:Q", tooltip=alt.Tooltip("chance:Q", title="guessing"))
+    )
+
+
+def _in_words(runs: pd.DataFrame, column: str, unit: str) -> str:
+    """The means at the smallest and the largest q of each network, as a sentence."""
+    means = _means(_points(runs, column))
+    parts = []
+    for network, rows in means.groupby("network", sort=False):
+        ordered = rows.sort_values("q")[["q", "mean"]].to_numpy()
+        (q_low, low), (q_high, high) = ordered[0], ordered[-1]
+        parts.append(f"{network}: {low:.2f} at q = {q_low:g}, {high:.2f} at q = {q_high:g}")
+    return f"Mean over seeds ({unit}): " + "; ".join(parts) + "."
+
+
+def _word(values: pd.Series) -> str:
+    return f"{values.mean():.2f}"
