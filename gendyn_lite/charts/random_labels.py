@@ -112,13 +112,9 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
         rows = table[(table["inputs"] == inputs) & (table["label_corruption"] == q)]
         parts.append(_thin(rows).assign(condition=name))
     rows = pd.concat(parts)
-    rows = rows[
-        rows["network"].isin(rows.loc[rows["inputs"] != "true", "network"].unique()) | rows["inputs"].eq("true")
-    ]
     networks = list(rows["network"].unique())
-    network = alt.param(
-        name="loss_network", value=networks[0], bind=alt.binding_select(options=networks, name="network ")
-    )
+    choice = alt.binding_select(options=networks, name="network ")
+    network = alt.param(name="loss_network", value=networks[0], bind=choice)
     names = list(CONDITIONS)
     rows = rows.groupby(["network", "condition", "epoch"], as_index=False, sort=False)["train_loss"].mean()
     rows["train_loss"] = rows["train_loss"].clip(lower=1e-4).round(5)
@@ -129,7 +125,7 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
         .mark_line(point={"size": 18})
         .encode(
             x=alt.X("epoch:Q", title="epoch"),
-            y=alt.Y("train_loss:Q", title="training loss (nats)", scale=alt.Scale(type="log")),
+            y=alt.Y("train_loss:Q", title="training loss (nats, 1e-4 and less at 1e-4)", scale=alt.Scale(type="log")),
             color=alt.Color("condition:N", title=None, scale=alt.Scale(domain=names), sort=names),
             strokeDash=alt.StrokeDash("condition:N", title=None, scale=alt.Scale(domain=names, range=list(DASHES[:5]))),
             opacity=alt.condition(picked, alt.value(1), alt.value(0.15)),
@@ -143,6 +139,52 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
             ),
             description="Training loss against epoch, logarithmic, for five conditions: " + ", ".join(names) + ".",
         )
+    )
+
+
+def corruption_grid(examples: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Images with the labels they are trained with; a slider on q redraws them, as a run with that q would.
+
+    Args:
+        examples: A row per image: image (data URI), true, redrawn (labels), threshold (the q from which the label is
+            redrawn), as `gendyn_lite.experiments.random_labels.corruption_examples` gives it.
+    """
+    columns = 8
+    places = examples.assign(column=[i % columns for i in range(len(examples))])
+    places["row"] = [i // columns for i in range(len(examples))]
+    slider = alt.param(name="q", value=0.5, bind=alt.binding_range(min=0, max=1, step=0.05, name="label corruption q "))
+    base = (
+        alt.Chart(places)
+        .transform_calculate(
+            shown="datum.threshold < q ? datum.redrawn : datum.true",
+            state="datum.threshold >= q ? 'true' : datum.redrawn === datum.true ? 'redrawn, same' : 'redrawn, other'",
+        )
+        .encode(x=alt.X("column:O", axis=None), y=alt.Y("row:O", axis=None))
+    )
+    images = base.mark_image(width=40, height=40, yOffset=-12).encode(url="image:N")
+    states = ["true", "redrawn, same", "redrawn, other"]
+    labels = (
+        base.mark_text(dy=20, fontSize=14, fontWeight="bold")
+        .encode(
+            text=alt.Text("label:N"),
+            color=alt.Color("state:N", title="label is", scale=alt.Scale(domain=states), sort=states),
+            tooltip=[
+                alt.Tooltip("true:N", title="true label"),
+                alt.Tooltip("shown:N", title="trained with"),
+                "state:N",
+            ],
+        )
+        .transform_calculate(label="datum.shown + (datum.state === 'redrawn, other' ? ' ✗' : '')")
+        .add_params(slider)
+    )
+    return alt.layer(images, labels).properties(
+        height=90 * (len(examples) // columns),
+        title=alt.Title("What the network is told", subtitle="Under each image, the label it is trained with."),
+        description=(
+            f"{len(examples)} handwritten digits, each with the label it is trained with. As the slider raises q, more "
+            "labels are redrawn at random; a cross marks those that have become wrong. At q = 1 "
+            f"{int((examples['true'] != examples['redrawn']).sum())} of {len(examples)} are wrong."
+        ),
     )
 
 

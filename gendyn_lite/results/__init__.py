@@ -2,7 +2,7 @@
 
 from gendyn_lite.results.published import publish, published, published_experiments, verify
 from gendyn_lite.results.runs import Run, RunWriter, open_run, runs_root
-from gendyn_lite.results.tables import fit_epoch, load, load_runs, mean_interval, overview, summarize
+from gendyn_lite.results.tables import fit_epoch, load, load_runs, mean_interval, overview, provenance_line, summarize
 
 __all__ = [
     "Run",
@@ -13,6 +13,7 @@ __all__ = [
     "mean_interval",
     "open_run",
     "overview",
+    "provenance_line",
     "publish",
     "published",
     "published_experiments",

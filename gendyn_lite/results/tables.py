@@ -138,3 +138,22 @@ def overview(table: pd.DataFrame) -> pd.DataFrame:
     grouped = runs.groupby(["data", "network", "n_train", "profile", "device"], sort=False, dropna=False)
     counted = grouped.agg(runs=("run_id", "size"), seeds=("seed", "nunique"), hours=("seconds", "sum")).reset_index()
     return counted.assign(hours=(counted["hours"] / 3600).round(3))
+
+
+def provenance_line(table: pd.DataFrame) -> str:
+    """Where the numbers of a figure come from, in one line: data, runs, seeds, profile, device, group ids.
+
+    Source of a caption: a smoke run says of itself that it is a demonstration of the method and no evidence.
+    """
+    runs = table.drop_duplicates("run_id")
+    sizes = sorted(set(zip(runs["network"], runs["n_train"], strict=True)))
+    networks = ", ".join(f"{name} (n = {n:,})" for name, n in sizes)
+    devices = " and ".join(sorted(set(map(str, runs["device"]))))
+    profiles = " and ".join(sorted(set(map(str, runs["profile"]))))
+    demo = ": method demo, not evidence" if profiles == "smoke" else ""
+    groups = sorted(set(runs["group_id"]))
+    shown = ", ".join(f"`{group[:8]}`" for group in groups[:3]) + (" …" if len(groups) > 3 else "")
+    return (
+        f"{' and '.join(sorted(set(runs['data'])))}; {networks}; {len(runs)} runs, {runs['seed'].nunique()} seeds; "
+        f"profile {profiles}{demo}; {devices}; groups {shown}."
+    )

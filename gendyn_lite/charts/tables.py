@@ -1,0 +1,78 @@
+"""Tables that a reader sees: claims with their verdicts, and what has been run."""
+
+from __future__ import annotations
+
+import html
+import math
+
+import pandas as pd
+from IPython.display import HTML
+
+# A sign beside the word: a verdict must not hang on colour.
+SIGNS = {"holds": "✓", "weaker": "≈", "not seen": "✗", "not testable at this size": "–"}
+
+
+def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
+    """The claims as a table, grouped by subject: the paper's value, ours with its interval, the verdict.
+
+    Args:
+        claims: A table of `gendyn_lite.claims`.
+        caption: What the table shows and where its numbers come from.
+    """
+    heads = ("Claim", "Paper", "Ours (95 % interval)", "Seeds", "Effect", "Criterion", "Verdict")
+    body = []
+    for subject, rows in claims.groupby("subject", sort=False):
+        body.append(f'<tr><th scope="rowgroup" colspan="{len(heads)}">{html.escape(str(subject))}</th></tr>')
+        body += [_claim_row(row) for _, row in rows.iterrows()]
+    return _table(heads, body, caption)
+
+
+def runs_table(overview: pd.DataFrame, *, caption: str) -> HTML:
+    """What has been run: a table of `gendyn_lite.results.overview`."""
+    rows = []
+    for values in overview.itertuples(index=False):
+        cells = "".join(f"<td>{html.escape(_plain(value))}</td>" for value in values)
+        rows.append(f"<tr>{cells}</tr>")
+    return _table([str(name) for name in overview.columns], rows, caption)
+
+
+def _claim_row(row: pd.Series) -> str:
+    paper = "–" if row["paper_value"] == "–" else str(row["paper_value"])
+    cells = [
+        f"{row['statement']} <small>({row['source']})</small>",
+        html.escape(paper),
+        _interval(row["value"], row["low"], row["high"]),
+        str(row["n_seeds"]),
+        "–" if math.isnan(row["effect"]) else f"{row['effect']:+.3g}",
+        html.escape(row["criterion"]),
+        f"<strong>{SIGNS[row['verdict']]} {row['verdict']}</strong>",
+    ]
+    first, *rest = cells
+    return f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    """A mean with its interval, three digits.
+
+    >>> _interval(0.5, 0.25, 0.75), _interval(0.5, math.nan, math.nan), _interval(math.nan, math.nan, math.nan)
+    ('0.500 (0.250 to 0.750)', '0.500 (no interval)', 'not run')
+    """
+    if math.isnan(value):
+        return "not run"
+    return f"{value:.3f} " + ("(no interval)" if math.isnan(low) else f"({low:.3f} to {high:.3f})")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _table(heads: list[str] | tuple[str, ...], rows: list[str], caption: str) -> HTML:
+    """A table that scrolls sideways by itself on a narrow screen, reachable by keyboard."""
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
+    return HTML(
+        f'<div class="gendyn-claims" role="region" tabindex="0" aria-label="{html.escape(caption)}" '
+        f'style="overflow-x:auto"><table style="text-align:left"><caption>{html.escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
