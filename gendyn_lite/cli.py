@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import Failed, UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return arguments.command(arguments) or 0
     except UserError as error:
         return _fail(f"error: {error}", 2)
+    except Failed as error:
+        return _fail(f"error: {error}", 1)
     except OSError as error:
         reason = error.strerror or str(error)
         return _fail(f"error: {error.filename or 'input/output'}: {reason}", 1)

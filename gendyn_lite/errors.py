@@ -10,6 +10,10 @@ class UserError(ValueError):
     """What was wrong, what was expected, what to do: in one line. The command line prints it and exits with 2."""
 
 
+class Failed(RuntimeError):
+    """Work that stopped though what was asked for was right: a cell raised, a page did not build. One line; exit 1."""
+
+
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
     """An error for a name that does not exist, with the valid ones and the nearest match.
 

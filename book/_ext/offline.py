@@ -1,0 +1,138 @@
+"""Sphinx extension: no page makes a request to another host, and no page carries a control that is dead in it.
+
+Mathematics and charts come from files beside the pages: MathJax out of a Python package (checked by hash), Vega out of
+vl-convert's bundle. Both are put together at build time into ``vendor/`` beside the output, and none is committed.
+Widgets' JavaScript is not shipped at all: cells that need a kernel are replaced by a note (`gendyn_lite.notebooks`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+MATHJAX_PACKAGE = "sphinx-mathjax-offline"
+MATHJAX_PARTS = (
+    "tex-chtml.js",
+    "a11y",
+    "input/tex/extensions",
+    "output/chtml/fonts/woff-v2",
+    "sre/mathmaps/base.json",
+    "sre/mathmaps/en.json",
+)
+MATHJAX_SHA256 = "84b858a714720f973adb82088f71052d7fc0a3e242436bf1b8243ce344f4f56d"
+CHART_MARK = '<figure class="gendyn-chart"'
+CHART_FILES = ("gendyn-vega.js", "gendyn-charts.js", "gendyn-charts.css")
+_LIVE = re.compile(r'<(style|script) data-gendyn="live">.*?</\1>\s*', re.DOTALL)
+_THEBE = re.compile(r'<script type="text/x-thebe-config">.*?</script>\s*', re.DOTALL)
+_KERNEL_NAME = re.compile(r"<script>kernelName = '[^']*'</script>\s*")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the hooks; after every other extension's, so that theirs can be undone."""
+    app.connect("builder-inited", vendor, priority=900)
+    app.connect("html-page-context", self_contained, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def vendor(app: Sphinx) -> None:
+    """Put the scripts that pages load into a folder of static files."""
+    if app.builder.format != "html":
+        return
+    folder = Path(app.outdir).parent / "vendor"
+    folder.mkdir(parents=True, exist_ok=True)
+    copy_mathjax(folder / "mathjax")
+    write_charts(folder)
+    app.config.html_static_path.append(str(folder))
+    app.config.mathjax_path = "mathjax/tex-chtml.js"
+
+
+def copy_mathjax(target: Path) -> None:
+    """Copy what pages need of MathJax 3, checked by hash.
+
+    Raises:
+        ExtensionError: The package is missing or its files are not those that were reviewed.
+    """
+    spec = importlib.util.find_spec(MATHJAX_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ExtensionError(f"{MATHJAX_PACKAGE} is not installed: pip install -c constraints.txt -e '.[book]'")
+    source = Path(spec.origin).parent / "static" / "mathjax"
+    found = tree_sha256(source)
+    if found != MATHJAX_SHA256:
+        raise ExtensionError(f"{MATHJAX_PACKAGE}: its files hash to {found}, expected {MATHJAX_SHA256}; not used")
+    if target.is_dir() and tree_sha256(target) == MATHJAX_SHA256:
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    for path in mathjax_files(source):
+        copied = target / path.relative_to(source)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copied)
+
+
+def mathjax_files(folder: Path) -> list[Path]:
+    """The files of `MATHJAX_PARTS` in a folder, sorted."""
+    parts = [folder / part for part in MATHJAX_PARTS]
+    return sorted(path for part in parts for path in ([part] if part.is_file() else part.rglob("*")) if path.is_file())
+
+
+def tree_sha256(folder: Path) -> str:
+    """One hash over the names and contents of a folder's MathJax files."""
+    total = hashlib.sha256()
+    for path in mathjax_files(folder):
+        total.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def write_charts(folder: Path) -> None:
+    """Write Vega's bundle (once a version) and the figures' own script and style."""
+    import altair
+    import vl_convert
+
+    bundle = folder / CHART_FILES[0]
+    versions = f"// Vega-Lite {altair.VEGALITE_VERSION}, vl-convert {vl_convert.__version__}\n"
+    if not (bundle.is_file() and bundle.read_text(encoding="utf-8").startswith(versions)):
+        minor = "v" + ".".join(altair.VEGALITE_VERSION.split(".")[:2])
+        # Wrapped, because the bundle's top-level names collide with those of other scripts.
+        text = f"{versions}(function(){{{vl_convert.javascript_bundle(vl_version=minor)}\n}})();\n"
+        _write(bundle, text)
+    charts = files("gendyn_lite.charts")
+    _write(
+        folder / CHART_FILES[1], charts.joinpath("figure.js").read_text(encoding="utf-8") + "gendynCharts.drawAll();\n"
+    )
+    _write(folder / CHART_FILES[2], charts.joinpath("figure.css").read_text(encoding="utf-8"))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write aside, then rename; leave an equal file alone."""
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    aside = path.with_suffix(".partial")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def self_contained(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Give a page the chart scripts if it has a chart, and take away what would call another host."""
+    context["script_files"] = [script for script in context.get("script_files", []) if not _thebe(script)]
+    body = context.get("body", "")
+    if CHART_MARK in body:
+        app.add_js_file(CHART_FILES[0], loading_method="defer")
+        app.add_js_file(CHART_FILES[1], loading_method="defer")
+        app.add_css_file(CHART_FILES[2])
+    for pattern in (_LIVE, _THEBE, _KERNEL_NAME):
+        body = pattern.sub("", body)
+    context["body"] = body
+
+
+def _thebe(script: Any) -> bool:
+    """Whether a script belongs to thebe, which would fetch itself and a kernel from elsewhere."""
+    text = str(getattr(script, "filename", script) or "") + str(getattr(script, "attributes", {}).get("body", ""))
+    return "thebe" in text.lower()

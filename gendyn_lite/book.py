@@ -1,0 +1,111 @@
+"""Build the book: run every chapter at smoke size into a copy, render the copy with warnings as errors.
+
+The committed notebooks are never touched, and pages that were built before stay until new ones are whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gendyn_lite import notebooks
+from gendyn_lite.errors import Failed
+
+_NOT_CONTENT = ("_ext", "_vendor", "results", "runs", "datasets", ".ipynb_checkpoints", "_build")
+
+
+def build(
+    *,
+    out: Path = Path("_build"),
+    book: Path | None = None,
+    config: Path | None = None,
+    say: Callable[[str], object] = print,
+) -> Path:
+    """Run every chapter of the table of contents (papermill, profile smoke) and render the book.
+
+    Args:
+        out: Folder to build into; the pages come to ``html`` in it.
+        book: The book's folder (default: that of this checkout).
+        config: Its ``_config.yml`` (default: beside the book's folder).
+        say: Called with each line of progress.
+
+    Returns:
+        The first page, ``html/index.html``.
+
+    Raises:
+        Failed: A cell of a chapter raised, or Sphinx warned; the pages of an earlier build are as they were.
+    """
+    book, out = (book or notebooks.book_folder()).resolve(), out.resolve()
+    config = (config or book.parent / "_config.yml").resolve()
+    source = out / "source"
+    executed = _execute(book, out / "executed", say)
+    _mirror(book, source, replaced=executed)
+    say("rendering the pages ...")
+    rendered = _render(source, config, out)
+    return _swap(rendered, out / "html") / "index.html"
+
+
+def _execute(book: Path, folder: Path, say: Callable[[str], object]) -> dict[Path, Path]:
+    """Run the chapters; gives where each belongs in the book, and the executed notebook."""
+    names = notebooks.chapters(book=book)
+    executed = {}
+    for number, name in enumerate(names, start=1):
+        path = notebooks.chapter_path(name, book=book)
+        say(f"chapter {number} of {len(names)}: {name} (profile smoke) ...")
+        start = time.perf_counter()
+        executed[path.relative_to(book)] = notebooks.run(path, profile="smoke", out=folder / f"{name}.ipynb")
+        say(f"  {time.perf_counter() - start:.0f} s")
+    return executed
+
+
+def _mirror(book: Path, source: Path, *, replaced: dict[Path, Path]) -> None:
+    """Make `source` a copy of the book's content with some files replaced; equal files keep their time."""
+    wanted = {
+        path.relative_to(book): path
+        for path in sorted(book.rglob("*"))
+        if path.is_file() and not set(path.relative_to(book).parts) & set(_NOT_CONTENT)
+    }
+    wanted.update(replaced)
+    for place, path in wanted.items():
+        target = source / place
+        if target.is_file() and target.read_bytes() == path.read_bytes():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path.relative_to(source) not in wanted:
+            path.unlink()
+
+
+def _render(source: Path, config: Path, out: Path) -> Path:
+    """Jupyter Book with warnings as errors; gives the folder of pages."""
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
+    command += ["--config", str(config), "--path-output", str(out / "render"), "-W", "--keep-going"]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}  # deprecations inside Sphinx's own extensions
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=config.parent, env=environment)
+    log = out / "render.log"
+    log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    pages = out / "render" / "_build" / "html"
+    if done.returncode != 0 or not (pages / "index.html").is_file():
+        lines = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+        first = lines[0].strip() if lines else f"jupyter-book exited with {done.returncode}"
+        raise Failed(f"the book did not render: {first} ({len(lines)} such lines; all in {log})")
+    return pages
+
+
+def _swap(new: Path, target: Path) -> Path:
+    """Replace a folder by a copy of another that is whole."""
+    aside, old = (target.with_name(f"{target.name}.{kind}") for kind in ("new", "old"))
+    for leftover in (aside, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(new, aside)
+    if target.exists():
+        target.rename(old)
+    aside.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    return target
