@@ -1,0 +1,128 @@
+"""What every capacity measure asks of its inputs: finite points, labels that are classes, one for each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gendyn_lite.errors import UserError
+
+
+def as_points(x: Tensor, name: str = "x") -> Tensor:
+    """Inputs as points in float64, on the device they are on.
+
+    Args:
+        x: [n, ...]; uint8 is read as pixels and divided by 255, everything else is taken as it is.
+        name: What the message calls it.
+
+    Returns:
+        float64 [n, d].
+
+    Raises:
+        UserError: There are no points, no dimensions, or a value is not finite.
+
+    >>> as_points(torch.tensor([[0, 255]], dtype=torch.uint8))
+    tensor([[0., 1.]], dtype=torch.float64)
+    """
+    if not isinstance(x, Tensor):
+        raise UserError(f"{name} is a {type(x).__name__}, expected a tensor [n, ...]")
+    if x.ndim < 1 or x.shape[0] == 0:
+        raise UserError(f"{name} has shape {tuple(x.shape)}, expected [n, ...] with at least one point (n ≥ 1)")
+    if x.is_complex():
+        raise UserError(f"{name} is {_dtype(x)}, expected real numbers")
+    points = x.reshape(len(x), -1).to(torch.float64)
+    if points.shape[1] == 0:
+        raise UserError(f"{name} has shape {tuple(x.shape)}: its points have no dimension")
+    if x.dtype == torch.uint8:
+        points = points / 255
+    finite = torch.isfinite(points).all(dim=1)
+    if not finite.all():
+        raise UserError(f"{name}[{int((~finite).nonzero()[0])}] is not finite, expected finite numbers")
+    return points
+
+
+def check_length(x: Tensor, y: Tensor) -> None:
+    """Refuse labels whose number is not the number of points."""
+    if y.ndim == 0 or len(y) != len(x):
+        raise UserError(f"x holds {len(x)} points and y has shape {tuple(y.shape)}, expected one label for each point")
+
+
+def check_classes(y: Tensor, num_classes: int | None = None) -> int:
+    """The number of classes of integer labels.
+
+    Args:
+        y: [n], integers from 0.
+        num_classes: Number of classes, or None for the largest label plus one (at least 2).
+
+    Raises:
+        UserError: The labels are no integers, not one for each point, or outside [0, num_classes).
+    """
+    if y.is_floating_point() or y.is_complex() or y.ndim != 1:
+        raise UserError(f"labels are {_dtype(y)} of shape {tuple(y.shape)}, expected integers [n] such as y.long()")
+    low, high = int(y.min()), int(y.max())
+    classes = max(high + 1, 2) if num_classes is None else num_classes
+    if low < 0 or high >= classes:
+        raise UserError(f"labels lie in [{low}, {high}], expected classes in [0, {classes})")
+    return classes
+
+
+def as_targets(y: Tensor, num_classes: int | None = None) -> Tensor:
+    """The right-hand sides of a least-squares problem.
+
+    Args:
+        y: Integer classes [n], or real targets [n] or [n, k].
+        num_classes: Number of classes, for integer labels only.
+
+    Returns:
+        float64 [n, k]: one-hot rows for classes, else the targets themselves.
+
+    Raises:
+        UserError: `num_classes` is given with real targets, labels are out of range, or a target is not finite.
+
+    >>> as_targets(torch.tensor([1, 0]))
+    tensor([[0., 1.],
+            [1., 0.]], dtype=torch.float64)
+    """
+    if y.is_floating_point():
+        if num_classes is not None:
+            raise UserError(f"labels are {_dtype(y)}, expected integers where num_classes is given: pass y.long()")
+        if y.ndim not in (1, 2) or not torch.isfinite(y).all():
+            raise UserError(f"targets of shape {tuple(y.shape)}: expected finite numbers of shape [n] or [n, k]")
+        return y.reshape(len(y), -1).to(torch.float64)
+    classes = check_classes(y, num_classes)
+    return F.one_hot(y.long(), classes).to(torch.float64)
+
+
+def duplicates(x: Tensor) -> list[list[int]]:
+    """Groups of equal points, in O(n d).
+
+    Args:
+        x: [n, ...].
+
+    Returns:
+        The indices of each group of two or more equal points, in the order of the points.
+
+    >>> duplicates(torch.tensor([[1.0], [2.0], [1.0]]))
+    [[0, 2]]
+    """
+    rows = (as_points(x) + 0.0).cpu().numpy()  # −0.0 + 0.0 is 0.0: equal numbers get equal bytes
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        groups[hashlib.blake2b(row.tobytes(), digest_size=16).digest()].append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def name_groups(groups: list[list[int]], most: int = 3) -> str:
+    """Groups of indices as text: ``"3 = 7, 12 = 40 = 41 and 5 more groups"``."""
+    shown = ", ".join(" = ".join(map(str, group[:4])) + (" = …" if len(group) > 4 else "") for group in groups[:most])
+    rest = len(groups) - most
+    return shown + (f" and {rest} more group{'s' if rest > 1 else ''}" if rest > 0 else "")
+
+
+def _dtype(tensor: Tensor) -> str:
+    """A type as the field writes it: ``float32``."""
+    return str(tensor.dtype).removeprefix("torch.")

@@ -1,0 +1,245 @@
+"""Least squares over many features, streamed: in the primal (p × p) or the dual (n × n), whichever is smaller."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures.capacity._memory import refuse_if_too_large
+from gendyn_lite.measures.capacity._points import as_targets, check_classes, check_length
+from gendyn_lite.measures.capacity.cholesky import Cholesky, Progress, triangle_bytes
+
+SOLVERS = ("auto", "primal", "dual")
+IMAGES = 1000  # at a time
+
+
+class FeatureMap(Protocol):
+    """Features that come in groups (a filter's, say), so that a range of them can be computed alone."""
+
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        ...
+
+    @property
+    def per_group(self) -> int:
+        """Features of a group."""
+        ...
+
+    @property
+    def num_features(self) -> int:
+        """groups · per_group."""
+        ...
+
+    def part(self, images: Tensor, first: int, last: int) -> Tensor:
+        """Features of the groups from `first` up to `last`, float64 [n, (last − first) · per_group]."""
+        ...
+
+
+def feature_regression(
+    features: FeatureMap,
+    x: Tensor,
+    y: Tensor,
+    *,
+    ridge: float = 0.0,
+    num_classes: int | None = None,
+    solver: str = "auto",
+    chunk: int = 2048,
+    block: int = 1024,
+    device: torch.device | str | None = None,
+    memory_limit: int | None = None,
+    progress: Progress | None = None,
+) -> FeatureRegression:
+    """Least squares y ≈ w·φ(x) + c over centred features, with (ΦᵀΦ + ridge I) w = Φᵀy.
+
+    With ridge 0 and more features than examples it is the interpolating solution of smallest norm. Φ is never held
+    whole.
+
+    Args:
+        features: A feature map: `random_conv_features(...)`, or `Pixels(d)` for a linear model of the inputs.
+        x: Training inputs of the map.
+        y: [n] integer classes (one-hot columns), or real targets [n] or [n, k].
+        ridge: Added to the diagonal.
+        num_classes: Number of classes, or None for the largest label plus one.
+        solver: ``"primal"``, ``"dual"`` or ``"auto"``, the one with the smaller matrix.
+        chunk: Features computed at a time in the dual (for all examples).
+        block: Rows of the matrix factored at a time.
+        device: Where to compute; None is the GPU if there is one, else the CPU.
+        memory_limit: Bytes to stay under, instead of what is free on the device.
+        progress: Called with (features or examples done, their number).
+
+    Raises:
+        UserError: The ridge is negative, the matrix would not fit, it is singular (then take ridge > 0), or the labels
+            are no labels of x.
+
+    >>> from gendyn_lite.measures.capacity.random_features import Pixels
+    >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> feature_regression(Pixels(2), x, x[:, 0] - 2 * x[:, 1] + 3, device="cpu").predict(x)
+    tensor([1.0000, 4.0000, 2.0000], dtype=torch.float64)
+    """
+    if not (ridge >= 0 and math.isfinite(ridge)):
+        raise UserError(f"ridge is {ridge!r}, expected a finite number of at least 0")
+    if solver not in SOLVERS:
+        raise unknown_name("solver", solver, SOLVERS)
+    check_length(x, y)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    stream = _Stream(features, x, as_targets(y, num_classes).to(target), target, max(chunk // features.per_group, 1))
+    dual = solver == "dual" or (solver == "auto" and features.num_features > len(x))
+    size = len(x) if dual else features.num_features
+    work = 8 * (min(chunk, features.num_features) * len(x) if dual else min(IMAGES, len(x)) * size)
+    refuse_if_too_large(
+        triangle_bytes(size, block) + 2 * work,
+        f"the matrix of {size:,} {'examples' if dual else 'features'} in float64",
+        "take fewer examples or fewer features (the smaller of the two numbers counts)",
+        device=target,
+        memory_limit=memory_limit,
+    )
+    weights = (_dual if dual else _primal)(stream, ridge, block, progress)
+    classes = y.ndim == 1 and not y.is_floating_point()
+    return FeatureRegression(
+        features, weights, stream.mean, stream.intercept, classes, y.ndim == 1 and not classes, stream.step
+    )
+
+
+@dataclass(frozen=True)
+class FeatureRegression:
+    """A solved least-squares problem over features.
+
+    Attributes:
+        features: The feature map.
+        weights: Of the centred features, float64 [p, k].
+        mean: Subtracted from each feature, [p].
+        intercept: [k].
+        is_classifier: Whether it was fitted to classes.
+        flat: Whether the targets were of shape [n].
+        step: Groups of features computed at a time.
+    """
+
+    features: FeatureMap
+    weights: Tensor
+    mean: Tensor
+    intercept: Tensor
+    is_classifier: bool
+    flat: bool
+    step: int
+
+    def predict(self, x: Tensor) -> Tensor:
+        """w·φ(x) + c, float64 [m, k] (or [m] where the targets were [n])."""
+        scores = torch.cat([self._scores(part.to(self.weights.device)) for part in x.split(IMAGES)])
+        return scores.squeeze(1) if self.flat else scores
+
+    def _scores(self, x: Tensor) -> Tensor:
+        """The outputs of one batch, a range of features at a time."""
+        scores = self.intercept.repeat(len(x), 1)
+        width = self.features.per_group
+        for first in range(0, self.features.groups, self.step):
+            last = min(first + self.step, self.features.groups)
+            at = slice(first * width, last * width)
+            scores.addmm_(self.features.part(x, first, last) - self.mean[at], self.weights[at])
+        return scores
+
+    def classify(self, x: Tensor) -> Tensor:
+        """The class with the largest output, int64 [m]."""
+        if not self.is_classifier:
+            raise UserError("the regression was fitted to real targets: fit it to integer labels to classify")
+        return self.predict(x).argmax(dim=1)
+
+    def error(self, x: Tensor, y: Tensor) -> float:
+        """Share of inputs whose class is wrong, in [0, 1]."""
+        check_length(x, y)
+        check_classes(y)
+        return float((self.classify(x) != y.to(self.weights.device)).double().mean())
+
+
+@dataclass
+class _Stream:
+    """The training set as a stream of features, and what is learned about them on the way."""
+
+    features: FeatureMap
+    x: Tensor
+    targets: Tensor
+    device: torch.device
+    step: int
+    mean: Tensor = field(init=False)
+    intercept: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.mean = torch.zeros(self.features.num_features, dtype=torch.float64, device=self.device)
+        self.intercept = self.targets.mean(dim=0)
+        self.targets = self.targets - self.intercept
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Ranges of groups that are computed together."""
+        return [(i, min(i + self.step, self.features.groups)) for i in range(0, self.features.groups, self.step)]
+
+    def columns(self, first: int, last: int) -> Tensor:
+        """Centred features of a range of groups for all examples, float64 [n, c]."""
+        parts = [self.features.part(part.to(self.device), first, last) for part in self.x.split(IMAGES)]
+        block = torch.cat(parts)
+        at = slice(first * self.features.per_group, last * self.features.per_group)
+        self.mean[at] = block.mean(dim=0)
+        return block.sub_(self.mean[at])
+
+
+def _dual(stream: _Stream, ridge: float, block: int, progress: Progress | None) -> Tensor:
+    """w = Φᵀα with (ΦΦᵀ + ridge I) α = y; the features are computed twice."""
+    n = len(stream.x)
+    triangle = _zeros(n, block, stream.device)
+    for first, last in stream.ranges():
+        _add_products(triangle, stream.columns(first, last))
+        if progress is not None:
+            progress(last, stream.features.groups)
+    for index, rows in enumerate(triangle):
+        # Centred features are blind to a constant: without this the matrix is singular. The centred targets sum
+        # to 0, so that the solution is the same.
+        rows.add_(1)
+        rows[:, index * block :].diagonal().add_(ridge)
+    alpha = Cholesky(lambda start, _: triangle[start // block], n, block=block).solve(stream.targets)
+    return torch.cat([stream.columns(first, last).T @ alpha for first, last in stream.ranges()])
+
+
+def _primal(stream: _Stream, ridge: float, block: int, progress: Progress | None) -> Tensor:
+    """(ΦᵀΦ + ridge I) w = Φᵀy from sums over batches of examples, after a pass for the means."""
+    n, p = len(stream.x), stream.features.num_features
+    triangle = _zeros(p, block, stream.device)
+    right = torch.zeros(p, stream.targets.shape[1], dtype=torch.float64, device=stream.device)
+    batches = stream.x.split(IMAGES)
+    stream.mean = sum((_all(stream, batch).sum(0) for batch in batches), start=stream.mean) / n
+    seen = 0
+    for batch in batches:
+        centred = _all(stream, batch) - stream.mean
+        _add_products(triangle, centred.T)
+        right.addmm_(centred.T, stream.targets[seen : seen + len(batch)])
+        seen += len(batch)
+        if progress is not None:
+            progress(seen, n)
+    for index, rows in enumerate(triangle):
+        start, diagonal = index * block, rows[:, index * block :].diagonal()
+        constant = diagonal <= n * (1e-10 * stream.mean[start : start + len(rows)]) ** 2
+        diagonal.copy_(torch.where(constant, 1, diagonal) + ridge)  # a constant feature gets weight 0
+    return Cholesky(lambda start, _: triangle[start // block], p, block=block).solve(right)
+
+
+def _all(stream: _Stream, batch: Tensor) -> Tensor:
+    """All features of one batch, float64 [b, p]."""
+    return stream.features.part(batch.to(stream.device), 0, stream.features.groups)
+
+
+def _zeros(size: int, block: int, device: torch.device) -> list[Tensor]:
+    """The lower triangle of a size × size matrix of zeros, in blocks of rows."""
+    stops = [(start, min(start + block, size)) for start in range(0, size, block)]
+    return [torch.zeros(stop - start, stop, dtype=torch.float64, device=device) for start, stop in stops]
+
+
+def _add_products(triangle: list[Tensor], left: Tensor) -> None:
+    """Add left · leftᵀ to the triangle."""
+    start = 0
+    for rows in triangle:
+        stop = start + len(rows)
+        rows.addmm_(left[start:stop], left[:stop].T)
+        start = stop

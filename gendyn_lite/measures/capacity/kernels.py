@@ -1,0 +1,248 @@
+"""Exact regression with a Gaussian kernel: K α = y by Cholesky in float64, without regularization or with ridge."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.capacity._memory import refuse_if_too_large
+from gendyn_lite.measures.capacity._points import (
+    as_points,
+    as_targets,
+    check_classes,
+    check_length,
+    duplicates,
+    name_groups,
+)
+from gendyn_lite.measures.capacity.cholesky import Cholesky, Progress, triangle_bytes
+
+
+def kernel_regression(
+    x: Tensor,
+    y: Tensor,
+    *,
+    width: float,
+    ridge: float = 0.0,
+    num_classes: int | None = None,
+    device: torch.device | str | None = None,
+    block: int | None = None,
+    memory_limit: int | None = None,
+    progress: Progress | None = None,
+) -> KernelRegression:
+    """The function f = Σ_i α_i k(x_i, ·) with (K + ridge I) α = y, where k(x, x') = exp(−‖x − x'‖²/(2 width²)).
+
+    With ridge 0 it interpolates: f(x_i) = y_i, and of all such functions it has the smallest norm in the kernel's
+    space.
+
+    Args:
+        x: [n, ...] training inputs; uint8 is read as pixels and divided by 255.
+        y: [n] integer classes (fitted as one-hot columns), or real targets [n] or [n, k].
+        width: Standard deviation of the kernel, in the units of x; `choose_width` finds one.
+        ridge: Added to the diagonal of the Gram matrix.
+        num_classes: Number of classes, or None for the largest label plus one.
+        device: Where to solve; None is the GPU if there is one, else the CPU.
+        block: Rows factored at a time; None is 1,024 on a CPU and 4,096 on a GPU.
+        memory_limit: Bytes to stay under, instead of what is free on the device.
+        progress: Called with (rows done, n) after each block.
+
+    Returns:
+        The regression, whose parts lie on the device.
+
+    Raises:
+        UserError: The width is not positive, the ridge is negative, the triangle of the Gram matrix (4 n² bytes) would
+            not fit, equal points make it singular (they are named), or labels are no integers from 0.
+
+    Source:
+        C. Zhang et al., ICLR 2017, Sec. 5 ("Kα = y", Gaussian kernel on pixels, no regularization).
+
+    >>> x = torch.tensor([[0.0], [1.0], [2.0]])
+    >>> kernel_regression(x, torch.tensor([0, 1, 0]), width=0.5, device="cpu").classify(torch.tensor([[0.9], [2.2]]))
+    tensor([1, 0])
+    """
+    factor = KernelFactor(
+        x, width=width, ridge=ridge, device=device, block=block, memory_limit=memory_limit, progress=progress
+    )
+    return factor.fit(y, num_classes=num_classes)
+
+
+class KernelFactor:
+    """The factored Gram matrix of a Gaussian kernel, to be solved for many sets of labels (true, corrupted, random).
+
+    Arguments and errors are those of `kernel_regression`.
+
+    >>> factor = KernelFactor(torch.tensor([[0.0], [1.0]]), width=1.0, device="cpu")
+    >>> [float(factor.fit(torch.tensor(y)).squared_norm) for y in ([1.0, 1.0], [1.0, -1.0])]
+    [1.24..., 5.08...]
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        *,
+        width: float,
+        ridge: float = 0.0,
+        device: torch.device | str | None = None,
+        block: int | None = None,
+        memory_limit: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        check_width(width)
+        if not (ridge >= 0 and math.isfinite(ridge)):
+            raise UserError(f"ridge is {ridge!r}, expected a finite number of at least 0")
+        points = as_points(x)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.block = block or (1024 if self.device.type == "cpu" else 4096)
+        self.width, self.ridge = float(width), float(ridge)
+        refuse_large_gram(len(points), points.shape[1], self.block, self.device, memory_limit)
+        if ridge == 0:
+            refuse_duplicates(points)
+        self.points = points.to(self.device)
+        self._cholesky = Cholesky(self._rows, len(points), block=self.block, progress=progress)
+
+    def _rows(self, start: int, stop: int) -> Tensor:
+        """(K + ridge I)[start:stop, :stop]."""
+        rows = gaussian_kernel(self.points[start:stop], self.points[:stop], self.width)
+        rows[:, start:].diagonal().fill_(1 + self.ridge)
+        return rows
+
+    def fit(self, y: Tensor, *, num_classes: int | None = None) -> KernelRegression:
+        """The regression of one set of labels, O(n²) each."""
+        check_length(self.points, y)
+        targets = as_targets(y, num_classes).to(self.device)
+        alpha = self._cholesky.solve(targets)
+        squared_norm = (alpha * targets).sum(0) - self.ridge * alpha.square().sum(0)
+        classes = y.ndim == 1 and not y.is_floating_point()
+        return KernelRegression(
+            self.points,
+            alpha,
+            self.width,
+            self.ridge,
+            squared_norm.sum(),
+            classes,
+            y.ndim == 1 and not classes,
+            self.block,
+        )
+
+    def leave_one_out(self, y: Tensor, *, num_classes: int | None = None) -> Tensor:
+        """What the regression without example i predicts for x_i, for every i: y_i − α_i/(K⁻¹)_ii, in O(n³) once.
+
+        Args:
+            y: As in `kernel_regression`.
+            num_classes: As in `kernel_regression`.
+
+        Returns:
+            float64 [n, k].
+        """
+        check_length(self.points, y)
+        targets = as_targets(y, num_classes).to(self.device)
+        identity = torch.eye(len(self.points), dtype=torch.float64, device=self.device)
+        inverse_diagonal = self._cholesky.whiten(identity).square().sum(0)
+        return targets - self._cholesky.solve(targets) / inverse_diagonal[:, None]
+
+
+@dataclass(frozen=True)
+class KernelRegression:
+    """A solved kernel regression.
+
+    Attributes:
+        points: Training inputs, float64 [n, d].
+        alpha: Coefficients, float64 [n, k].
+        width: Width of the kernel.
+        ridge: What was added to the diagonal.
+        squared_norm: ‖f‖² in the kernel's space, summed over the k outputs.
+        is_classifier: Whether it was fitted to classes.
+        flat: Whether the targets were of shape [n].
+        block: Rows of the kernel matrix computed at a time.
+    """
+
+    points: Tensor
+    alpha: Tensor
+    width: float
+    ridge: float
+    squared_norm: Tensor
+    is_classifier: bool
+    flat: bool
+    block: int
+
+    def predict(self, x: Tensor) -> Tensor:
+        """f(x), float64 [m, k] (or [m] where the targets were [n]), on the device of the regression."""
+        inputs = as_points(x).to(self.points.device)
+        if inputs.shape[1] != self.points.shape[1]:
+            raise UserError(
+                f"x has {inputs.shape[1]} dimensions, expected the {self.points.shape[1]} of the training inputs"
+            )
+        parts = [gaussian_kernel(part, self.points, self.width) @ self.alpha for part in inputs.split(self.block)]
+        scores = torch.cat(parts)
+        return scores.squeeze(1) if self.flat else scores
+
+    def classify(self, x: Tensor) -> Tensor:
+        """The class with the largest output, int64 [m]."""
+        if not self.is_classifier:
+            raise UserError("the regression was fitted to real targets: fit it to integer labels to classify")
+        return self.predict(x).argmax(dim=1)
+
+    def error(self, x: Tensor, y: Tensor) -> float:
+        """Share of inputs whose class is wrong, in [0, 1]."""
+        check_length(x, y)
+        check_classes(y)
+        return float((self.classify(x) != y.to(self.points.device)).double().mean())
+
+
+def gaussian_kernel(a: Tensor, b: Tensor, width: float) -> Tensor:
+    """exp(−‖a_i − b_j‖²/(2 width²)) in one new tensor.
+
+    Args:
+        a: float64 [n, d].
+        b: float64 [m, d].
+        width: Standard deviation.
+
+    Returns:
+        float64 [n, m].
+    """
+    return squared_distances(a, b).mul_(-0.5 / width**2).exp_()
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """‖a_i − b_j‖², float64 [n, m]: from inner products, with negative rounding set to 0."""
+    distances = torch.addmm(b.square().sum(1)[None], a, b.T, alpha=-2)
+    return distances.add_(a.square().sum(1)[:, None]).clamp_(min=0)
+
+
+def gram_bytes(n: int, dimensions: int, *, block: int = 1024) -> int:
+    """Bytes that `kernel_regression` takes: the triangle of the Gram matrix, the points in float64 and one block.
+
+    >>> round(gram_bytes(60_000, 784) / 1e9, 1)
+    15.5
+    """
+    return triangle_bytes(n, block) + 8 * n * dimensions + 8 * min(block, n) * n
+
+
+def refuse_large_gram(n: int, dimensions: int, block: int, device: torch.device, memory_limit: int | None) -> None:
+    """Refuse a Gram matrix that would not fit, saying what would."""
+    refuse_if_too_large(
+        gram_bytes(n, dimensions, block=block),
+        f"the lower triangle of the Gram matrix of {n:,} points in float64",
+        "take fewer points (the memory falls with n²), or at most 8 n bytes a feature with random features",
+        device=device,
+        memory_limit=memory_limit,
+    )
+
+
+def refuse_duplicates(points: Tensor) -> None:
+    """Refuse equal points, whose Gram matrix is singular, by their indices."""
+    groups = duplicates(points)
+    if groups:
+        raise UserError(
+            f"equal points make the Gram matrix singular: {name_groups(groups)} (indices): drop the repeats or take "
+            "ridge > 0"
+        )
+
+
+def check_width(width: float) -> None:
+    """Refuse a width that is no positive number."""
+    if isinstance(width, bool) or not isinstance(width, int | float) or not (width > 0 and math.isfinite(width)):
+        raise UserError(f"width is {width!r}, expected a number above 0 in the units of x (choose_width finds one)")

@@ -1,0 +1,185 @@
+"""The linear model: the solution of smallest norm, and gradient descent from zero, which finds it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.capacity._points import as_points, as_targets, check_length
+
+
+def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = None) -> Tensor:
+    """Of all w that minimize ‖X w − y‖ the one with the smallest ‖w‖: X⁺ y.
+
+    With independent rows (more dimensions than points) it fits exactly, and w = Xᵀ(X Xᵀ)⁻¹ y.
+
+    Args:
+        x: [n, ...] points, the rows of X after flattening; uint8 is read as pixels and divided by 255.
+        y: [n] integer classes (one-hot columns), or real targets [n] or [n, k].
+        num_classes: Number of classes, or None for the largest label plus one.
+
+    Returns:
+        float64 [d, k], or [d] where the targets are real and [n].
+
+    Raises:
+        UserError: x are no points or y no labels of them.
+
+    Source:
+        C. Zhang et al., ICLR 2017, Sec. 5, Eq. 3: the solution that stochastic gradient descent converges to.
+
+    >>> minimum_norm_solution(torch.tensor([[3.0, 4.0]]), torch.tensor([5.0]))
+    tensor([0.6000, 0.8000], dtype=torch.float64)
+    """
+    points, targets = _problem(x, y, num_classes)
+    solution = _pseudo_solve(_svd(points), targets)
+    return solution.squeeze(1) if _is_flat(y) else solution
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Gradient descent from zero on ½‖X w − y‖²/n.
+
+    Attributes:
+        weights: Where it ended, float64 [d, k] (or [d]).
+        learning_rate: The step size.
+        rows: For each recorded step: step, loss, distance (‖w − w*‖ to the minimum-norm solution), relative_distance
+            (of ‖w*‖), norm (‖w‖), outside (‖part of w outside the span of the rows of X‖, zero but for rounding).
+    """
+
+    weights: Tensor
+    learning_rate: float
+    rows: list[dict[str, float]]
+
+
+def gradient_descent_from_zero(
+    x: Tensor,
+    y: Tensor,
+    *,
+    steps: int = 1000,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    start: Tensor | None = None,
+    records: int = 50,
+    num_classes: int | None = None,
+    seed: int = 0,
+) -> Descent:
+    """Gradient descent on least squares, and how far each step is from the minimum-norm solution.
+
+    Each gradient is a combination of rows of X, so that w never leaves their span; of the interpolating solutions only
+    that of smallest norm lies in it. A start other than zero keeps what it has outside the span, for ever.
+
+    Args:
+        x: [n, ...] points.
+        y: [n] integer classes (one-hot columns), or real targets [n] or [n, k].
+        steps: Number of steps.
+        learning_rate: Step size; None is 1/λ with λ the largest eigenvalue of XᵀX/n, or with batches 1/max‖x_i‖²,
+            which is safe for each of them.
+        batch_size: Examples a step, drawn in shuffled passes (stochastic gradient descent); None is all of them.
+        start: [d, k] or [d], where to begin instead of zero.
+        records: About how many steps are recorded, equally spaced in log(step).
+        num_classes: Number of classes, or None for the largest label plus one.
+        seed: Seed of the batches.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: A number is out of range, or it diverged (the learning rate is above 2/λ).
+
+    Source:
+        C. Zhang et al., ICLR 2017, Sec. 5.
+
+    >>> path = gradient_descent_from_zero(torch.tensor([[1.0, 1.0]]), torch.tensor([2.0]), steps=3)
+    >>> [row["step"] for row in path.rows], path.rows[-1]["distance"] < 1e-12
+    ([0, 1, 2, 3], True)
+    """
+    points, targets = _problem(x, y, num_classes)
+    n = len(points)
+    batch = n if batch_size is None else batch_size
+    if steps < 1 or records < 2 or not 1 <= batch <= n:
+        raise UserError(f"steps is {steps}, records {records}, batch_size {batch}: expected at least 1, 2 and 1 to {n}")
+    rate = _safe_rate(points, stochastic=batch < n) if learning_rate is None else float(learning_rate)
+    if not (rate > 0 and math.isfinite(rate)):
+        raise UserError(f"learning_rate is {learning_rate!r}, expected a number above 0")
+    w = torch.zeros(points.shape[1], targets.shape[1], dtype=torch.float64, device=points.device)
+    if start is not None:
+        w = start.to(w).reshape(w.shape).clone()
+    factors = _svd(points)
+    best, span = _pseudo_solve(factors, targets), factors[2]
+    recorded = {0, *(round(steps ** (i / (records - 1))) for i in range(records))}
+    rows = [_record(0, points, targets, w=w, best=best, span=span)]
+    for step, chosen in enumerate(_batches(n, batch, steps, seed), start=1):
+        part = points if batch == n else points[chosen]
+        w.addmm_(part.T, part @ w - (targets if batch == n else targets[chosen]), alpha=-rate / batch)
+        if step in recorded:
+            rows.append(_record(step, points, targets, w=w, best=best, span=span))
+            if not math.isfinite(rows[-1]["loss"]) or rows[-1]["loss"] > 1e6 * max(1.0, rows[0]["loss"]):
+                raise UserError(
+                    f"gradient descent diverged at step {step}: learning_rate is {rate:g}, expected below "
+                    f"{2 * _safe_rate(points, stochastic=False):g} (2/λ)"
+                )
+    return Descent(w.squeeze(1) if _is_flat(y) else w, rate, rows)
+
+
+def _problem(x: Tensor, y: Tensor, num_classes: int | None) -> tuple[Tensor, Tensor]:
+    """Points [n, d] and targets [n, k] in float64 on one device."""
+    points = as_points(x)
+    check_length(points, y)
+    return points, as_targets(y, num_classes).to(points.device)
+
+
+def _is_flat(y: Tensor) -> bool:
+    """Whether the targets are real and of shape [n]."""
+    return y.is_floating_point() and y.ndim == 1
+
+
+def _svd(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The singular value decomposition, cut where float64 ends: U [n, r], values [r], V [d, r]."""
+    left, values, right = torch.linalg.svd(points, full_matrices=False)
+    cut = float(values.max()) * max(points.shape) * torch.finfo(torch.float64).eps
+    rank = int((values > cut).sum())
+    return left[:, :rank], values[:rank], right[:rank].T
+
+
+def _pseudo_solve(factors: tuple[Tensor, Tensor, Tensor], targets: Tensor) -> Tensor:
+    """X⁺ y from the decomposition of X, [d, k]."""
+    left, values, right = factors
+    return right @ ((left.T @ targets) / values[:, None])
+
+
+def _safe_rate(points: Tensor, *, stochastic: bool) -> float:
+    """A step size with which no step overshoots: 1/λ, or for batches 1/max‖x_i‖²."""
+    if stochastic:
+        top = float(points.square().sum(1).max())
+    else:
+        top = float(torch.linalg.matrix_norm(points, 2)) ** 2 / len(points)
+    return 1 / top if top > 0 else 1.0
+
+
+def _batches(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """Indices of the examples of each step: shuffled passes without replacement."""
+    generator = torch.Generator().manual_seed(seed)
+    queue = torch.empty(0, dtype=torch.int64)
+    for _ in range(steps):
+        if len(queue) < batch:
+            queue = torch.cat([queue, torch.randperm(n, generator=generator)]) if batch < n else torch.arange(n)
+        yield queue[:batch]
+        queue = queue[batch:]
+
+
+def _record(step: int, points: Tensor, targets: Tensor, *, w: Tensor, best: Tensor, span: Tensor) -> dict[str, float]:
+    """What is known of one step."""
+    distance, scale = float((w - best).norm()), float(best.norm())
+    return {
+        "step": step,
+        "loss": float((points @ w - targets).square().sum()) / (2 * len(points)),
+        "distance": distance,
+        "relative_distance": distance / scale if scale > 0 else distance,
+        "norm": float(w.norm()),
+        "outside": float((w - span @ (span.T @ w)).norm()),
+    }

@@ -1,0 +1,237 @@
+"""Networks that fit any labels: Theorem 1 of Zhang et al. 2017 and its version of depth k, exact in float64."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.capacity._exact import PROJECTION_BITS, exact_cumsum, exact_projection
+from gendyn_lite.measures.capacity._hinges import solve
+from gendyn_lite.measures.capacity._points import as_points, check_classes, check_length, duplicates, name_groups
+
+TOLERANCE = 1e-8
+"""Largest residual of a network that is handed out, relative to the largest label (at least 1)."""
+
+
+def memorizing_network(x: Tensor, y: Tensor, *, depth: int = 2, seed: int = 0, draws: int = 20) -> MemorizingNetwork:
+    """A ReLU network c(x) = Σ_j w_j max(⟨a, x⟩ − b_j, 0) with c(x_i) = y_i for every i, in O(n log n).
+
+    Args:
+        x: [n, ...] points; uint8 is read as pixels and divided by 255.
+        y: [n] labels: integer classes from 0, or any real numbers.
+        depth: Layers of weights: 2 is Theorem 1 (one hidden layer of n units), k has k − 1 hidden layers of at most
+            ⌈n/(k − 1)⌉ + 5 units.
+        seed: Seed of the projection a (of one dimension: a = 1, nothing is drawn).
+        draws: Most projections tried: one that makes two points equal, or so close that the fit is not exact, is
+            redrawn.
+
+    Returns:
+        The network, in float64 on the device of x. With n distinct points in d dimensions and depth 2 it has 2n + d
+        weights.
+
+    Raises:
+        UserError: Equal points have different labels (they are named), no drawn projection tells the points apart well
+            enough for float64, or x and y are no points and labels.
+
+    Source:
+        C. Zhang, S. Bengio, M. Hardt, B. Recht and O. Vinyals, "Understanding deep learning requires rethinking
+        generalization", ICLR 2017: Theorem 1 with Lemma 1 (depth 2) and Corollary 1 (depth k).
+
+    Note:
+        The lower triangular system A w = y, A_ij = max(z_i − b_j, 0), is never formed: between two kinks the network
+        is a line, so w_j are the differences of its slopes. A kink lies past its point by a quarter of the smaller of
+        the two gaps beside it; an error in one slope then shrinks to a third from one gap to the next.
+
+    >>> x = torch.tensor([[0.0], [1.0], [3.0]])
+    >>> net = memorizing_network(x, torch.tensor([2.0, -1.0, 5.0]))
+    >>> [round(value, 12) for value in net(x).tolist()]
+    [2.0, -1.0, 5.0]
+    >>> sum(p.numel() for p in net.parameters())
+    7
+    """
+    points, labels = as_points(x).detach(), y
+    check_length(points, labels)
+    if not labels.is_floating_point():
+        check_classes(labels)
+    elif labels.ndim != 1 or not torch.isfinite(labels).all():
+        raise UserError(f"labels of shape {tuple(labels.shape)}: expected finite numbers [n]")
+    kept = _distinct(points, labels)
+    points, labels = points[kept], labels[kept].to(torch.float64)
+    blocks = depth - 1
+    if not 1 <= blocks <= len(points):
+        raise UserError(f"depth is {depth}, expected 2 to {len(points) + 1} for {len(points)} distinct points")
+    return _best_draw(points, labels, blocks, seed, draws)
+
+
+class MemorizingNetwork(nn.Module):
+    """A ReLU network over one projection: Σ over layers of Σ_j w_j max(⟨a, x⟩ − b_j, 0).
+
+    Called on [n, ...] it returns [n] in float64: the layers' sums are evaluated over sorted kinks, in O(log n) for each
+    point and to the last bits, where the plain sum loses half of its digits to cancellation. `as_sequential` is the
+    plain network.
+
+    Attributes:
+        projection: a, [d].
+        biases: For each hidden layer its kinks b, sorted.
+        weights: For each hidden layer its weights w.
+        residual: Largest |c(x_i) − y_i| over the points that it was built from.
+    """
+
+    def __init__(self, projection: Tensor, biases: list[Tensor], weights: list[Tensor]) -> None:
+        super().__init__()
+        self.projection = nn.Parameter(projection)
+        self.biases = nn.ParameterList([nn.Parameter(b) for b in biases])
+        self.weights = nn.ParameterList([nn.Parameter(w) for w in weights])
+        self.residual = math.nan
+
+    @property
+    def depth(self) -> int:
+        """Layers of weights: hidden layers plus one."""
+        return len(self.biases) + 1
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Units of each hidden layer: its kinks, two that carry ⟨a, x⟩ on and two that carry the sum so far."""
+        last = len(self.biases) - 1
+        return tuple(len(b) + 2 * (i < last) + 2 * (i > 0) for i, b in enumerate(self.biases))
+
+    def project(self, x: Tensor) -> Tensor:
+        """⟨a, x_i⟩, [n]: rounded once, so that it does not depend on the batch or the device."""
+        points, a = as_points(x), self.projection.to(torch.float64)
+        if points.shape[1] != len(a):
+            raise UserError(
+                f"points have {points.shape[1]} dimensions, expected the {len(a)} that the network was built for"
+            )
+        return _with_gradient_of(points @ a, exact_projection(points.detach(), a.detach()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """c(x), float64 [n]."""
+        z = self.project(x)
+        layers = [hinge_sum(z, b, w) for b, w in zip(self.biases, self.weights, strict=True)]
+        return torch.stack(layers).sum(dim=0)
+
+    def classify(self, x: Tensor) -> Tensor:
+        """The nearest class label, int64 [n]."""
+        return self(x).round().long()
+
+    def as_sequential(self) -> nn.Sequential:
+        """The same network as Linear and ReLU layers in float64, for whatever walks over modules.
+
+        Its weights are dense (n·d numbers in the first layer), and plain float64 sums lose digits: the residual grows
+        with the number of points, to about 1e-7 at n = 10,000.
+        """
+        return _sequential(self)
+
+
+def hinge_sum(z: Tensor, biases: Tensor, weights: Tensor) -> Tensor:
+    """Σ_j w_j max(z_i − b_j, 0) for every i, in O((n + m) log n), accurate where the plain sum cancels.
+
+    Args:
+        z: float64 [m].
+        biases: [n] kinks b_j, in any order.
+        weights: [n] weights w_j.
+
+    Returns:
+        float64 [m].
+
+    >>> hinge_sum(torch.tensor([0.0, 2.0, 4.0]).double(), torch.tensor([1.0, 3.0]), torch.tensor([1.0, -1.0])).tolist()
+    [0.0, 1.0, 2.0]
+    """
+    kinks, order = biases.to(torch.float64).sort()
+    w = weights.to(torch.float64)[order]
+    slopes = _with_gradient_of(w.cumsum(0), exact_cumsum(w.detach()))
+    values = torch.cat([w.new_zeros(1), (slopes[:-1] * kinks.diff()).cumsum(0)])
+    behind = torch.searchsorted(kinks.detach(), z.detach())
+    at = (behind - 1).clamp(min=0)
+    return torch.where(behind > 0, values[at] + slopes[at] * (z - kinks[at]), 0)
+
+
+def _with_gradient_of(plain: Tensor, exact: Tensor) -> Tensor:
+    """The value of `exact` with the gradient of `plain`, which is the same function in ordinary operations."""
+    return plain + (exact - plain).detach() if plain.requires_grad else exact
+
+
+def _distinct(points: Tensor, labels: Tensor) -> Tensor:
+    """Indices of one point of each group of equal ones; equal points with different labels are refused."""
+    groups = duplicates(points)
+    torn = [group for group in groups if labels[group].unique().numel() > 1]
+    if torn:
+        raise UserError(
+            f"equal points have different labels: {name_groups(torn)} (indices): no function fits both, drop or "
+            "relabel one"
+        )
+    keep = torch.ones(len(points), dtype=torch.bool)
+    keep[[i for group in groups for i in group[1:]]] = False
+    return keep.nonzero().squeeze(1).to(points.device)
+
+
+def _best_draw(points: Tensor, labels: Tensor, blocks: int, seed: int, draws: int) -> MemorizingNetwork:
+    """The network of the first projection that fits exactly."""
+    generator = torch.Generator().manual_seed(seed)
+    dimensions = points.shape[1]
+    allowed = TOLERANCE * max(1.0, float(labels.abs().max()))
+    tried: list[tuple[float, int, int]] = []
+    for _ in range(draws if dimensions > 1 else 1):
+        a = torch.ones(1, dtype=torch.float64)
+        if dimensions > 1:
+            limit = 2**PROJECTION_BITS
+            a = torch.randint(-limit, limit + 1, (dimensions,), generator=generator).double() / limit
+        z, order = exact_projection(points, a.to(points)).sort()
+        gaps = z.diff()
+        if len(gaps) and gaps.min() == 0:
+            residual = math.inf
+        else:
+            net = _fit(a.to(points), z, labels[order], blocks)
+            with torch.no_grad():
+                net.residual = residual = float((net(points) - labels).abs().max())
+            if residual <= allowed:
+                return net
+        closest = int(gaps.argmin())
+        tried.append((residual, int(order[closest]), int(order[closest + 1])))
+    residual, i, j = min(tried)
+    raise UserError(
+        f"no projection of {len(tried)} tells all {len(points)} points apart well enough for float64: points {i} "
+        f"and {j} lie too close (residual {residual:.1g}, allowed {allowed:.1g}): merge them or raise draws"
+    )
+
+
+def _fit(a: Tensor, z: Tensor, y: Tensor, blocks: int) -> MemorizingNetwork:
+    """The network that takes the values y at the sorted, distinct projections z."""
+    layers = solve(z.tolist(), y.tolist(), blocks)
+    biases = [torch.tensor(layer.biases, dtype=torch.float64, device=z.device) for layer in layers]
+    weights = [torch.tensor(layer.weights, dtype=torch.float64, device=z.device) for layer in layers]
+    return MemorizingNetwork(a, biases, weights)
+
+
+def _sequential(net: MemorizingNetwork) -> nn.Sequential:
+    """Linear and ReLU layers; `rows` holds a layer's units as (bias, weights on the units before it)."""
+    modules: list[nn.Module] = []
+    a = net.projection.detach().to(torch.float64)
+    z_row, sum_row = a[None], a.new_zeros(1, len(a))  # how ⟨a, x⟩ and the sum so far are read from the layer before
+    last = len(net.biases) - 1
+    for index, (biases, weights) in enumerate(zip(net.biases, net.weights, strict=True)):
+        carried = ([z_row, -z_row] if index < last else []) + ([sum_row, -sum_row] if index > 0 else [])
+        rows = torch.cat([z_row.expand(len(biases), -1), *carried])
+        shift = torch.cat([-biases.detach(), biases.new_zeros(len(carried))])
+        modules += [_linear(rows, shift), nn.ReLU()]
+        z_row, sum_row = a.new_zeros(1, len(rows)), a.new_zeros(1, len(rows))
+        sum_row[0, : len(weights)] = weights.detach()
+        signs = a.new_tensor([1.0, -1.0])
+        at = len(weights)
+        if index < last:
+            z_row[0, at : at + 2], at = signs, at + 2
+        if index > 0:
+            sum_row[0, at : at + 2] = signs
+    return nn.Sequential(*modules, _linear(sum_row, a.new_zeros(1)), nn.Flatten(0))
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A linear layer with these weights."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype, device=weight.device)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer

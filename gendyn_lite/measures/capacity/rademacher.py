@@ -1,0 +1,191 @@
+"""Empirical Rademacher complexity: how well a class of functions fits random signs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.capacity._points import as_points
+
+Predict = Callable[[Tensor], Tensor]
+Fit = Callable[[Tensor, Tensor], Predict]
+"""``fit(x, y)`` trains on inputs and labels and returns the function from inputs to predictions."""
+
+
+@dataclass(frozen=True)
+class Rademacher:
+    """An empirical Rademacher complexity over draws of random signs.
+
+    Attributes:
+        values: One for each draw: the mean of sign times prediction, float64 [draws].
+        mean: Their mean.
+        low: Lower end of the interval for the mean over all draws of signs.
+        high: Upper end.
+        confidence: Of the interval.
+        n: Number of points.
+    """
+
+    values: Tensor
+    mean: float
+    low: float
+    high: float
+    confidence: float
+    n: int
+
+    def gap_bound(self, delta: float = 0.05) -> float:
+        """`rademacher_gap_bound` of the mean."""
+        return rademacher_gap_bound(self.mean, self.n, delta=delta)
+
+
+def empirical_rademacher(
+    fit: Fit,
+    x: Tensor,
+    *,
+    draws: int = 10,
+    binary: bool = True,
+    confidence: float = 0.95,
+    seed: int = 0,
+    on_draw: Callable[[int, float], None] | None = None,
+) -> Rademacher:
+    """R̂ = E_σ [ sup_h (1/n) Σ_i σ_i h(x_i) ] over random signs σ_i = ±1, with the supremum as far as training reaches
+    it.
+
+    Training may stop short of the supremum, so this is a lower bound of the class's complexity. A network that fits
+    every random labelling has R̂ = 1, the largest value there is, and the bound that follows from it says nothing.
+
+    Args:
+        fit: ``fit(x, signs) -> predict``: trains a fresh function on inputs and signs (int64 −1 or 1, [n]) and returns
+            it; ``predict(x)`` gives [n] real numbers.
+        x: [n, ...] inputs, handed to `fit` as they are.
+        draws: Number of draws of all signs (at least 2).
+        binary: Whether the class is that of the signs of the predictions (0 counts as no answer), with values in [−1,
+            1]; otherwise the predictions themselves count.
+        confidence: Of the interval: Student's t over the draws, for binary classes cut to [−1, 1].
+        seed: Seed of the signs.
+        on_draw: Called with (draw, value) after each draw.
+
+    Returns:
+        The value of each draw, their mean and its interval.
+
+    Raises:
+        UserError: There are no points, fewer than two draws, the confidence is outside (0, 1), or the predictions are
+            no finite numbers [n].
+
+    Source:
+        C. Zhang et al., ICLR 2017, Sec. 2.2; P. L. Bartlett and S. Mendelson, JMLR 2002.
+
+    >>> memorize = lambda x, signs: lambda inputs: signs
+    >>> empirical_rademacher(memorize, torch.rand(20, 3), draws=3).mean
+    1.0
+    """
+    n = len(as_points(x))
+    if draws < 2:
+        raise UserError(f"draws is {draws}, expected at least 2: an interval needs them")
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence is {confidence}, expected a number in (0, 1)")
+    values = []
+    for draw in range(draws):
+        signs = random_signs(n, seed=seed, draw=draw)
+        predictions = _check(fit(x, signs.to(x.device))(x), n)
+        values.append(float((signs * (predictions.sign() if binary else predictions)).mean()))
+        if on_draw is not None:
+            on_draw(draw, values[-1])
+    return _summary(torch.tensor(values, dtype=torch.float64), confidence, n, bounded=binary)
+
+
+def random_signs(n: int, *, seed: int, draw: int) -> Tensor:
+    """The signs of one draw: int64 [n], −1 or 1, the same wherever they are drawn."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + draw)
+    return torch.randint(2, (n,), generator=generator) * 2 - 1
+
+
+def linear_rademacher(
+    x: Tensor, *, norm: float = 1.0, draws: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> Rademacher:
+    """The complexity of the linear functions ⟨w, x⟩ with ‖w‖ ≤ norm, with the exact supremum: norm · ‖Σ_i σ_i x_i‖ / n.
+
+    Args:
+        x: [n, ...] points.
+        norm: Largest ‖w‖.
+        draws: Number of draws of all signs (the signs of `empirical_rademacher` with the same seed).
+        confidence: Of the interval over draws.
+        seed: Seed of the signs.
+
+    Raises:
+        UserError: There are no points, fewer than two draws, or the norm is not positive.
+
+    >>> x = torch.eye(4, dtype=torch.float64)
+    >>> linear_rademacher(x, draws=5).mean
+    0.5
+    """
+    points = as_points(x)
+    _check_norm(norm)
+    if draws < 2:
+        raise UserError(f"draws is {draws}, expected at least 2: an interval needs them")
+    signs = torch.stack([random_signs(len(points), seed=seed, draw=draw) for draw in range(draws)])
+    values = norm * (signs.to(points) @ points).norm(dim=1).cpu() / len(points)
+    return _summary(values, confidence, len(points), bounded=False)
+
+
+def linear_rademacher_bounds(x: Tensor, *, norm: float = 1.0) -> tuple[float, float]:
+    """Bounds of the exact complexity of the linear class, from its second moment and no draw: B‖X‖/(n√2) and B‖X‖/n.
+
+    Above by Jensen, below by Khintchine and Kahane with the best constant (R. Latała and K. Oleszkiewicz, 1994); ‖X‖
+    is the Frobenius norm.
+
+    Args:
+        x: [n, ...] points.
+        norm: B, the largest ‖w‖.
+
+    >>> [round(bound, 3) for bound in linear_rademacher_bounds(torch.eye(4))]
+    [0.354, 0.5]
+    """
+    points = as_points(x)
+    _check_norm(norm)
+    high = norm * float(points.norm()) / len(points)
+    return high / math.sqrt(2), high
+
+
+def rademacher_gap_bound(complexity: float, n: int, *, delta: float = 0.05) -> float:
+    """R̂ + 3 √(ln(2/δ)/(2n)): with probability 1 − δ no classifier with values ±1 has a larger gap test error − train
+    error.
+
+    Source:
+        M. Mohri, A. Rostamizadeh and A. Talwalkar, "Foundations of machine learning", 2018, Theorem 3.5.
+
+    >>> round(rademacher_gap_bound(1.0, 50_000), 3)
+    1.018
+    """
+    if n < 1 or not 0 < delta < 1:
+        raise UserError(f"n is {n}, delta {delta}: expected at least 1 and a number in (0, 1)")
+    return complexity + 3 * math.sqrt(math.log(2 / delta) / (2 * n))
+
+
+def _check(predictions: Tensor, n: int) -> Tensor:
+    """Predictions in float64 on the CPU, or a refusal that says what `fit` should have given."""
+    if not isinstance(predictions, Tensor) or predictions.shape != (n,) or not torch.isfinite(predictions).all():
+        shape = tuple(predictions.shape) if isinstance(predictions, Tensor) else type(predictions).__name__
+        raise UserError(f"fit(x, signs)(x) gave {shape}, expected finite numbers of shape ({n},)")
+    return predictions.detach().to("cpu", torch.float64)
+
+
+def _check_norm(norm: float) -> None:
+    """Refuse a norm that is no positive number."""
+    if not (norm > 0 and math.isfinite(norm)):
+        raise UserError(f"norm is {norm!r}, expected a number above 0")
+
+
+def _summary(values: Tensor, confidence: float, n: int, *, bounded: bool) -> Rademacher:
+    """The mean over draws and Student's interval."""
+    mean, error = float(values.mean()), float(values.std()) / math.sqrt(len(values))
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    low, high = mean - half, mean + half
+    return Rademacher(
+        values, mean, max(low, -1.0) if bounded else low, min(high, 1.0) if bounded else high, confidence, n
+    )

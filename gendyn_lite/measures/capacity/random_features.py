@@ -1,0 +1,188 @@
+"""One layer of random filters: patches of the data or Gaussian noise, rectified on both sides, averaged over a grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures.capacity._points import as_points
+from gendyn_lite.measures.capacity.gabor import as_images
+
+KINDS = ("patches", "gaussian")
+MOST_FILTERS = 32_000
+CONTRAST = (10 / 255) ** 2  # added to a patch's variance: what is flat stays small
+WHITENING = 0.1  # added to the variances of normalized patches
+MOST_PATCHES = 50_000
+
+
+def random_conv_features(
+    images: Tensor,
+    num_filters: int,
+    *,
+    kind: str = "patches",
+    patch: int = 6,
+    grid: int = 2,
+    threshold: float = 0.25,
+    seed: int = 0,
+) -> ConvFeatures:
+    """Draw the filters of a random convolutional layer; nothing in it is trained, and no label is looked at.
+
+    Every patch of an image is normalized (mean 0, contrast 1), whitened with the statistics of the training patches,
+    multiplied with every filter, rectified on both sides at a threshold and averaged over the cells of a grid.
+
+    Args:
+        images: [n, C, H, W] training images, for the statistics and the patches; uint8 is divided by 255.
+        num_filters: Number of filters, 1 to 32,000. There are 2 · grid² features for each.
+        kind: ``"patches"``: filters are whitened patches of the training images; ``"gaussian"``: normal noise. Unit
+            norm both.
+        patch: Side of a filter in pixels.
+        grid: Cells along each side of the pooling.
+        threshold: Of the rectifiers max(r − t, 0) and max(−r − t, 0).
+        seed: Seed of the filters and of the patches.
+
+    Returns:
+        The feature map.
+
+    Raises:
+        UserError: A number is out of range, the kind is unknown, or the inputs are no images.
+
+    Source:
+        The "random convolutional neural net with 32,000 random filters" of Zhang et al. 2017, Sec. 5, whose parameters
+        are not given; these are those of A. Coates and A. Y. Ng, "Learning feature representations with K-means", 2012.
+
+    >>> features = random_conv_features(torch.rand(8, 3, 32, 32), 16)
+    >>> features.num_features, features(torch.rand(2, 3, 32, 32)).shape
+    (128, torch.Size([2, 128]))
+    """
+    if kind not in KINDS:
+        raise unknown_name("kind of filters", kind, KINDS)
+    if not 1 <= num_filters <= MOST_FILTERS:
+        raise UserError(f"num_filters is {num_filters}, expected 1 to {MOST_FILTERS:,}")
+    if not threshold >= 0:
+        raise UserError(f"threshold is {threshold}, expected a number of at least 0")
+    images = as_images(images)
+    if not 2 <= patch <= min(images.shape[2:]) - grid + 1 or grid < 1:
+        raise UserError(
+            f"patch is {patch}, grid {grid}: expected filters and cells that fit {tuple(images.shape[2:])} pixels"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    patches = _normalize(_draw_patches(images, max(num_filters, MOST_PATCHES), patch, generator))
+    mean, whitener = _whitening(patches)
+    drawn = (patches[:num_filters] - mean) @ whitener
+    if kind == "gaussian":
+        drawn = torch.randn(num_filters, patches.shape[1], generator=generator, dtype=torch.float64)
+    filters = drawn / drawn.norm(dim=1, keepdim=True).clamp(min=1e-12) @ whitener
+    shape = (num_filters, images.shape[1], patch, patch)
+    as_map = filters.reshape(shape).to(images)
+    return ConvFeatures(as_map, (filters @ mean).to(images), grid, float(threshold))
+
+
+@dataclass(frozen=True)
+class ConvFeatures:
+    """A random convolutional layer; called on images [n, C, H, W] it returns features float64 [n, num_features].
+
+    Attributes:
+        filters: float32 [m, C, p, p], the whitening folded in.
+        offsets: float32 [m], what the mean patch contributes.
+        grid: Cells along each side of the pooling.
+        threshold: Of the rectifiers.
+    """
+
+    filters: Tensor
+    offsets: Tensor
+    grid: int
+    threshold: float
+
+    @property
+    def groups(self) -> int:
+        """Number of filters: features are computed a range of filters at a time."""
+        return len(self.filters)
+
+    @property
+    def per_group(self) -> int:
+        """Features of one filter: two signs in each cell."""
+        return 2 * self.grid**2
+
+    @property
+    def num_features(self) -> int:
+        """Number of features."""
+        return self.groups * self.per_group
+
+    def __call__(self, images: Tensor, *, chunk: int = 256) -> Tensor:
+        """All features, `chunk` images at a time."""
+        return torch.cat([self.part(part, 0, self.groups) for part in images.split(chunk)])
+
+    def part(self, images: Tensor, first: int, last: int) -> Tensor:
+        """Features of the filters from `first` up to `last`, float64 [n, (last − first) · per_group]."""
+        images = as_images(images)
+        filters, offsets = self.filters[first:last].to(images), self.offsets[first:last].to(images)
+        if images.shape[1] != filters.shape[1]:
+            raise UserError(f"images have {images.shape[1]} channels, expected the {filters.shape[1]} of the filters")
+        side = filters.shape[-1]
+        mean = F.avg_pool2d(images.mean(1, keepdim=True), side, stride=1)
+        square = F.avg_pool2d(images.square().mean(1, keepdim=True), side, stride=1)
+        contrast = ((square - mean.square()).clamp(min=0) + CONTRAST).sqrt()
+        total = filters.sum(dim=(1, 2, 3))[:, None, None]
+        response = (F.conv2d(images, filters) - mean * total) / contrast - offsets[:, None, None]
+        rectified = torch.stack([(response - self.threshold).relu(), (-response - self.threshold).relu()], dim=2)
+        pooled = F.adaptive_avg_pool2d(rectified.flatten(1, 2), self.grid)
+        return pooled.flatten(1).to(torch.float64)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The inputs themselves as features: what turns the regression over features into a linear model of the pixels."""
+
+    dimensions: int
+
+    @property
+    def groups(self) -> int:
+        """Number of inputs."""
+        return self.dimensions
+
+    @property
+    def per_group(self) -> int:
+        """One feature an input."""
+        return 1
+
+    @property
+    def num_features(self) -> int:
+        """Number of features."""
+        return self.dimensions
+
+    def part(self, images: Tensor, first: int, last: int) -> Tensor:
+        """Inputs from `first` up to `last`, float64 [n, last − first]."""
+        points = as_points(images)
+        if points.shape[1] != self.dimensions:
+            raise UserError(f"x has {points.shape[1]} dimensions, expected {self.dimensions}")
+        return points[:, first:last]
+
+
+def _draw_patches(images: Tensor, count: int, side: int, generator: torch.Generator) -> Tensor:
+    """Patches from random places of random images, float64 [count, C · side²]."""
+    n, channels, height, width = images.shape
+    which = torch.randint(n, (count,), generator=generator)
+    top = torch.randint(height - side + 1, (count,), generator=generator)
+    left = torch.randint(width - side + 1, (count,), generator=generator)
+    line = torch.arange(side)
+    rows, columns = top[:, None, None] + line[:, None], left[:, None, None] + line
+    patches = images.cpu()[which[:, None, None], :, rows, columns]  # [count, side, side, C]
+    return patches.permute(0, 3, 1, 2).reshape(count, channels * side * side).to(torch.float64)
+
+
+def _normalize(patches: Tensor) -> Tensor:
+    """Each patch with mean 0 and contrast 1."""
+    centred = patches - patches.mean(dim=1, keepdim=True)
+    return centred / (centred.square().mean(dim=1, keepdim=True) + CONTRAST).sqrt()
+
+
+def _whitening(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and the symmetric whitening matrix of normalized patches: float64 [d], [d, d]."""
+    mean = patches.mean(dim=0)
+    centred = patches - mean
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(patches))
+    return mean, (vectors / (values.clamp(min=0) + WHITENING).sqrt()) @ vectors.T

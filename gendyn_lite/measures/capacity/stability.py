@@ -1,0 +1,156 @@
+"""Uniform stability: how far the loss can move when one training example is replaced, whatever the labels are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.capacity._points import as_points, check_classes, check_length
+from gendyn_lite.measures.capacity.rademacher import Fit, Predict
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What replacing single labels changed, in 0-1 loss.
+
+    Attributes:
+        beta: The largest change of the loss at any example that was looked at: a lower bound of the uniform stability
+            β.
+        at_replaced: For each swap the change of the loss at the replaced example, float64 [swaps].
+        on_test: For each swap the mean change over the test examples (empty without them), float64 [swaps].
+        replaced: Index of each replaced example, int64 [swaps].
+    """
+
+    beta: float
+    at_replaced: Tensor
+    on_test: Tensor
+    replaced: Tensor
+
+
+def replace_one_stability(
+    fit: Fit,
+    x: Tensor,
+    y: Tensor,
+    *,
+    num_classes: int | None = None,
+    swaps: int = 10,
+    x_test: Tensor | None = None,
+    y_test: Tensor | None = None,
+    seed: int = 0,
+) -> Stability:
+    """Replace the label of one training example at a time by another class, train again, and see whose loss changed.
+
+    A learner that fits every label has β = 1, the worst there is, on true and on random labels alike: it answers y_i
+    at x_i, and the new label once that was replaced. Uniform stability, a supremum over data sets, cannot see labels;
+    the mean change over test examples can, but no theorem then bounds the gap for a single training set.
+
+    Args:
+        fit: ``fit(x, y) -> predict``: trains on inputs and classes (int64 [n]); ``predict(x)`` gives classes, int64
+            [m].
+        x: [n, ...] training inputs, handed to `fit` as they are.
+        y: [n] integer labels, true or random.
+        num_classes: Number of classes, or None for the largest label plus one.
+        swaps: Number of examples replaced, one at a time.
+        x_test: [m, ...] examples to compare on besides the replaced one.
+        y_test: [m] their labels.
+        seed: Seed of the examples and of their new labels.
+
+    Returns:
+        The changes.
+
+    Raises:
+        UserError: The labels are no integers from 0, `swaps` is outside 1 to n, or the predictions are no classes.
+
+    Source:
+        C. Zhang et al., ICLR 2017, Sec. 2.2; O. Bousquet and A. Elisseeff, "Stability and generalization", JMLR 2002.
+
+    >>> x = torch.arange(6.0)[:, None]
+    >>> nearest = lambda x, y: lambda inputs: y[(inputs - x.T).abs().argmin(1)]
+    >>> replace_one_stability(nearest, x, torch.tensor([0, 1, 0, 1, 1, 0]), swaps=3).beta
+    1.0
+    """
+    n = len(as_points(x))
+    check_length(x, y)
+    classes = check_classes(y, num_classes)
+    if not 1 <= swaps <= n:
+        raise UserError(f"swaps is {swaps}, expected 1 to {n}")
+    if (x_test is None) != (y_test is None):
+        raise UserError("x_test and y_test belong together: give both or neither")
+    generator = torch.Generator().manual_seed(seed)
+    replaced = torch.randperm(n, generator=generator)[:swaps]
+    shifts = torch.randint(1, classes, (swaps,), generator=generator)
+    before = fit(x, y)
+    at_replaced, on_test, largest = [], [], 0.0
+    for index, shift in zip(replaced.tolist(), shifts.tolist(), strict=True):
+        swapped = y.clone()
+        swapped[index] = (y[index] + shift) % classes
+        after = fit(x, swapped)
+        at_replaced.append(float(_changes(before, after, x[index : index + 1], y[index : index + 1])))
+        largest = max(largest, at_replaced[-1])
+        if x_test is not None and y_test is not None:
+            changes = _changes(before, after, x_test, y_test)
+            on_test.append(float(changes.mean()))
+            largest = max(largest, float(changes.max()))
+    return Stability(largest, torch.tensor(at_replaced).double(), torch.tensor(on_test).double(), replaced)
+
+
+def kernel_ridge_stability(ridge: float, *, diagonal: float = 1.0, label_bound: float = 1.0) -> float:
+    """An upper bound of the uniform stability of kernel ridge regression in squared loss: 2 κ² B² / ridge.
+
+    Neither the number of examples nor a label is in it; without ridge it is infinite.
+
+    Args:
+        ridge: What `kernel_regression` adds to the diagonal (λn of the source).
+        diagonal: κ², the largest k(x, x): 1 for a Gaussian kernel.
+        label_bound: B, the largest |y| and |f(x) − y|.
+
+    Source:
+        O. Bousquet and A. Elisseeff, JMLR 2002, Example 3.
+
+    >>> kernel_ridge_stability(4.0), kernel_ridge_stability(0.0)
+    (0.5, inf)
+    """
+    if not ridge >= 0 or not diagonal > 0 or not label_bound > 0:
+        raise UserError(
+            f"ridge is {ridge}, diagonal {diagonal}, label_bound {label_bound}: expected at least 0 and above 0"
+        )
+    return 2 * diagonal * label_bound**2 / ridge if ridge > 0 else math.inf
+
+
+def stability_gap_bound(beta: float, n: int, *, loss_bound: float = 1.0, delta: float = 0.05) -> float:
+    """2β + (4nβ + M) √(ln(1/δ)/(2n)): with probability 1 − δ the gap test loss − train loss is no larger.
+
+    It says something only where β falls faster than 1/√n.
+
+    Args:
+        beta: Uniform stability.
+        n: Number of training examples.
+        loss_bound: M, the largest loss.
+        delta: Probability of failing.
+
+    Source:
+        O. Bousquet and A. Elisseeff, JMLR 2002, Theorem 12.
+
+    >>> stability_gap_bound(1.0, 50_000) > 1, stability_gap_bound(1 / 50_000, 50_000) < 0.03
+    (True, True)
+    """
+    if not beta >= 0 or n < 1 or not loss_bound > 0 or not 0 < delta < 1:
+        raise UserError(
+            f"beta is {beta}, n {n}, loss_bound {loss_bound}, delta {delta}: expected ≥ 0, ≥ 1, > 0 and (0, 1)"
+        )
+    return 2 * beta + (4 * n * beta + loss_bound) * math.sqrt(math.log(1 / delta) / (2 * n))
+
+
+def _changes(before: Predict, after: Predict, x: Tensor, y: Tensor) -> Tensor:
+    """|change of the 0-1 loss| at each example, float64 [m] of 0 and 1."""
+    losses = []
+    for predict in (before, after):
+        classes = predict(x)
+        if not isinstance(classes, Tensor) or classes.shape != y.shape or classes.is_floating_point():
+            raise UserError(f"fit(x, y)(x) gave no classes: expected an integer tensor of shape {tuple(y.shape)}")
+        losses.append(classes.to(y.device) != y)
+    return (losses[0] != losses[1]).to(torch.float64)
