@@ -1,0 +1,160 @@
+"""The same run over several processes: each takes a share of every batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gendyn_lite.errors import UserError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together; alone, every operation is the identity.
+
+    >>> Ranks().mean(torch.ones(2)).tolist(), Ranks().agree(True)
+    ([1.0, 1.0], True)
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes checkpoints and reports."""
+        return self.rank == 0
+
+    def share(self, tensor: Tensor) -> Tensor:
+        """This process's examples of a batch [b, ...]."""
+        return tensor if self.world == 1 else tensor[self.rank :: self.world]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over processes."""
+        if self.world > 1:
+            tensor = tensor.clone()
+            dist.all_reduce(tensor)
+        return tensor
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """The mean over processes."""
+        return self.sum(tensor) / self.world
+
+    def agree(self, flag: bool) -> bool:
+        """The first process's flag, for all."""
+        return bool(self.broadcast(flag))
+
+    def broadcast(self, value: Any) -> Any:
+        """The first process's value, for all."""
+        values = [value]
+        if self.world > 1:
+            dist.broadcast_object_list(values)
+        return values[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, in the order of ranks."""
+        values = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """The processes that torchrun started, or that have been joined before; else this one alone.
+
+    Args:
+        device: Where this process trains: gloo on a CPU, nccl on GPUs.
+    """
+    if not dist.is_available() or (not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) < 2):
+        yield Ranks()
+        return
+    ours = not dist.is_initialized()
+    if ours:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    finally:
+        if ours:
+            dist.destroy_process_group()
+
+
+def local_device() -> torch.device | None:
+    """The GPU that torchrun gave to this process, or None outside torchrun or without a GPU."""
+    if "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return None
+
+
+@contextmanager
+def wrapped(model: nn.Module, ranks: Ranks) -> Iterator[nn.Module]:
+    """What runs the training forward pass: the model, or around it the exchange of gradients and batch statistics."""
+    if ranks.world == 1:
+        yield model
+        return
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    if any(not norm.track_running_stats or norm.momentum is None for norm in norms):
+        raise UserError("batch-norm over several processes needs running statistics with a momentum")
+    for norm in norms:
+        # An attribute of the instance: the module keeps its class, weights and name.
+        norm.forward = partial(_synchronized_norm, norm, ranks=ranks)
+    try:
+        device = next(model.parameters()).device
+        devices = [device.index] if device.type == "cuda" else None
+        yield nn.parallel.DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes; so is the gradient, since every process's loss depends on it."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        return ranks.sum(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.ranks.sum(grads[0].contiguous()), None
+
+
+def _synchronized_norm(norm: _BatchNorm, input: Tensor, *, ranks: Ranks) -> Tensor:
+    """Batch-norm of the whole batch, of which each process has a share [b, C, ...]."""
+    x = input  # the parameter has the name that torch's own has
+    if not norm.training:
+        return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+    places = [axis for axis in range(x.dim()) if axis != 1]
+    shape = [1, -1, *[1] * (x.dim() - 2)]
+    wide = x.float()
+    count = ranks.sum(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
+    mean = _total(wide.sum(places), ranks) / count
+    centred = wide - mean.view(shape)
+    variance = _total(centred.square().sum(places), ranks) / count
+    with torch.no_grad():
+        rate = norm.momentum
+        assert norm.running_mean is not None and norm.running_var is not None and rate is not None
+        norm.running_mean.lerp_(mean, rate)
+        norm.running_var.lerp_(variance * (count / (count - 1)), rate)
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+    out = centred * (variance + norm.eps).rsqrt().view(shape)
+    if norm.weight is not None:
+        out = out * norm.weight.view(shape)
+    if norm.bias is not None:
+        out = out + norm.bias.view(shape)
+    return out.to(x.dtype)
+
+
+def _total(tensor: Tensor, ranks: Ranks) -> Tensor:
+    return _Sum.apply(tensor, ranks)  # type: ignore[return-value]

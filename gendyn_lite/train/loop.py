@@ -1,0 +1,107 @@
+"""fit(): the one training loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gendyn_lite.config import RunConfig
+from gendyn_lite.data import ImageData
+from gendyn_lite.train.device import choose_device, own_generator
+from gendyn_lite.train.distributed import joined
+from gendyn_lite.train.estimate import warn_without_gpu
+from gendyn_lite.train.history import History
+from gendyn_lite.train.probes import Probe, Row
+from gendyn_lite.train.run import Options, Run
+
+
+def fit(
+    model: nn.Module,
+    data: ImageData,
+    config: RunConfig,
+    *,
+    probes: Mapping[str, Probe] | None = None,
+    grad_hook: Callable[..., Any] | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+    on_epoch: Callable[[Row], Any] | None = None,
+    progress: bool = False,
+    probe_epochs: Iterable[int] | None = None,
+    checkpoint_seconds: float = 30.0,
+    expect_gpu: bool = False,
+    channels_last: bool = False,
+    compiled: bool | str = False,
+    cuda_graph: bool = False,
+) -> History:
+    """Train a network by SGD with momentum on the cross-entropy (no label smoothing), as the configuration says.
+
+    The numbers depend on the model, the data and the configuration only: random draws come from a generator seeded by
+    ``config.seed``, and the caller's is left as it was. On a CPU they are the same to the bit, also after a resume.
+
+    A row has ``epoch`` (finished ones; 0 is before training), ``step`` (taken), ``learning_rate`` (of that epoch),
+    ``train_loss``, ``train_accuracy`` (over the whole training set in eval mode, without augmentation), ``test_loss``,
+    ``test_accuracy`` (losses in nats, accuracies in [0, 1]), ``seconds`` (of training since the start, evaluations
+    left out, resumed time included) and ``"<probe>/<key>"`` for each value of a probe.
+
+    Under ``torchrun`` each process takes its share of every batch: the result is that of one process.
+
+    Args:
+        model: The network; trained in place, moved to the device and left in eval mode.
+        data: What `gendyn_lite.data.load_for_run` gives; its training labels are taken as they are.
+        config: Everything that changes numbers. Its precision is used on every device.
+        probes: Name → function of (model in eval mode, epoch) that returns a dict of numbers; it must leave model and
+            random generators as they were. Called at each evaluated epoch, or at `probe_epochs`.
+        grad_hook: Called as ``grad_hook(model, epoch=, step=)`` (both from 1) between backward and optimizer step; may
+            change gradients in place. If it has them, ``after_step(model, optimizer)`` and ``epoch_end(model, epoch)``
+            are called too, and ``state_dict()``/``load_state_dict()`` (tensors and JSON values) go into checkpoints.
+        checkpoint_dir: Folder of checkpoints. If it has one of this run, training goes on from there; the last two are
+            kept. None for no checkpoints.
+        device: ``"cpu"``, ``"cuda"``, …; by default the GPU if there is one.
+        on_epoch: Called with every row, after a resume with the restored ones first.
+        progress: Whether to show a progress bar with a time estimate.
+        probe_epochs: Epochs at which to call the probes (these are evaluated too); see `log_spaced`.
+        checkpoint_seconds: Seconds between two checkpoints; 0 for one after every step. The end always has one.
+        expect_gpu: Whether to warn, with the estimated time, if there is no GPU.
+        channels_last: Whether images and convolutions are laid out with channels last (faster on GPUs).
+        compiled: Whether the training pass goes through ``torch.compile``, or the name of its backend.
+        cuda_graph: Whether the training pass is captured in a CUDA graph (small networks on a GPU).
+
+    Returns:
+        The rows, restored ones included.
+
+    Raises:
+        UserError: The network does not fit the data; a checkpoint is of another run, of a newer version, damaged or a
+            pickle; a probe or hook changed what it must not; a device or option is not available.
+        DivergedError: The loss is no longer finite (a UserError too).
+
+    >>> from gendyn_lite import data, models
+    >>> config = RunConfig(experiment="demo", model_options={"widths": [32]}, epochs=5)
+    >>> digits, _ = data.load_for_run(config)
+    >>> network = models.build("mlp", num_classes=10, in_shape=digits.in_shape, seed=config.seed, widths=[32])
+    >>> history = fit(network, digits, config, device="cpu")
+    >>> [row["epoch"] for row in history.rows], history.last["test_accuracy"] > 0.8
+    ([0, 1, 2, 3, 4, 5], True)
+    """
+    place = choose_device(device)
+    options = Options(
+        probes=dict(probes or {}),
+        grad_hook=grad_hook,
+        checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
+        device=place,
+        on_epoch=on_epoch,
+        progress=progress,
+        probe_epochs=None if probe_epochs is None else frozenset(probe_epochs),
+        checkpoint_seconds=checkpoint_seconds,
+        channels_last=channels_last,
+        compiled=compiled,
+        cuda_graph=cuda_graph,
+    )
+    if expect_gpu and place.type == "cpu":
+        warn_without_gpu(model, data, config)
+    with joined(place) as ranks, own_generator(config.seed, place, rank=ranks.rank):
+        return Run(model, data, config, options, ranks).train()

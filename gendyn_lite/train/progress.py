@@ -1,0 +1,41 @@
+"""A progress bar with a time estimate: a widget in a notebook, a line on a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Progress:
+    """Counts steps; silent unless asked for.
+
+    >>> with Progress(10, enabled=False) as bar:
+    ...     bar.advance(3)
+    """
+
+    def __init__(self, steps: int, *, enabled: bool, done: int = 0, label: str = "training") -> None:
+        """A bar over `steps` steps of which `done` are done."""
+        self._bar: Any = None
+        if enabled:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=steps, initial=done, desc=label, unit="step", leave=False, mininterval=0.2)
+
+    def __enter__(self) -> Progress:
+        """The bar."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, steps: int = 1) -> None:
+        """Count steps."""
+        if self._bar is not None:
+            self._bar.update(steps)
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Put a row's accuracies beside the bar."""
+        if self._bar is not None:
+            accuracies = {key: f"{row[f'{key}_accuracy']:.3f}" for key in ("train", "test")}
+            self._bar.set_postfix(epoch=row["epoch"], **accuracies, refresh=False)

@@ -1,0 +1,255 @@
+"""One training run: its parts put together, its epochs, its checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite.config import RunConfig
+from gendyn_lite.data import ImageData
+from gendyn_lite.errors import UserError
+from gendyn_lite.train import checkpoint, state
+from gendyn_lite.train.batches import Batches
+from gendyn_lite.train.distributed import Ranks, wrapped
+from gendyn_lite.train.evaluation import totals
+from gendyn_lite.train.guards import DivergedError, check_fits, check_losses, random_state, set_random_state
+from gendyn_lite.train.history import History
+from gendyn_lite.train.place import Place
+from gendyn_lite.train.precision import Precision
+from gendyn_lite.train.probes import Probe, Row, call_probes
+from gendyn_lite.train.progress import Progress
+from gendyn_lite.train.schedules import learning_rate
+from gendyn_lite.train.step import Step, make_optimizer
+
+CHECK_STEPS = 200  # steps between two looks at the losses, each of which waits for the device
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `gendyn_lite.train.fit` was asked for beside the configuration; it changes no numbers of the training."""
+
+    probes: Mapping[str, Probe]
+    grad_hook: Callable[..., Any] | None
+    checkpoint_dir: Path | None
+    device: torch.device
+    on_epoch: Callable[[Row], Any] | None
+    progress: bool
+    probe_epochs: frozenset[int] | None
+    checkpoint_seconds: float
+    channels_last: bool
+    compiled: bool | str
+    cuda_graph: bool
+
+
+class Run:
+    """A run from its checkpoint, or from the start, to its end."""
+
+    def __init__(self, model: nn.Module, data: ImageData, config: RunConfig, options: Options, ranks: Ranks) -> None:
+        """Put model and data on the device and check that they fit."""
+        _check_options(options, ranks)
+        self.model, self.config, self.options, self.ranks = model.to(options.device), config, options, ranks
+        if options.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.batches = Batches(data, config, options.device)
+        check_fits(model, data, next(iter(self.batches.evaluation("train_eval")))[0])
+        self.optimizer, self.precision = make_optimizer(model, config), Precision(config.precision, options.device)
+        self.place, self.rows = Place(), list[Row]()
+        self.identity = {"run_id": config.run_id(data.fingerprint), "labels": state.label_digest(data.train.y)}
+        self.saved: tuple[int, int] | None = None
+        self.saved_at = time.monotonic()
+
+    def train(self) -> History:
+        """Run to the end, or to the first epoch that fits every label if the configuration says so."""
+        with wrapped(self.model, self.ranks) as forward:
+            self.step = Step(
+                self.model,
+                self.optimizer,
+                self.precision,
+                forward=_compiled(forward, self.options.compiled),
+                grad_hook=self.options.grad_hook,
+                ranks=self.ranks,
+                cuda_graph=self.options.cuda_graph,
+            )
+            resumed_from = self._restore()
+            for row in self.rows:
+                self._report(row)
+            shown = self.options.progress and self.ranks.first
+            total = self.config.epochs * self.batches.steps
+            with Progress(total, enabled=shown, done=self.place.step, label=self.config.model) as bar:
+                self._epochs(bar)
+        self.model.eval()
+        return History(self.rows, resumed_from)
+
+    def _epochs(self, bar: Progress) -> None:
+        if not self.rows:
+            self._evaluate(0)
+        while self.place.epoch <= self.config.epochs and not self._fitted():
+            epoch = self.place.epoch
+            self._train_epoch(epoch, bar)
+            self.place.epoch, self.place.batch = epoch + 1, 0
+            if self._is_evaluated(epoch):
+                self._evaluate(epoch)
+                bar.show(self.rows[-1])
+            if self._save_is_due():
+                self._save()
+        if self.saved != self._position():
+            self._save()
+
+    def _train_epoch(self, epoch: int, bar: Progress) -> None:
+        """The rest of an epoch, from the batch where it stands."""
+        rate = learning_rate(self.config, epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        losses: list[Tensor] = []
+        started = time.perf_counter()
+        for x, y in self.batches.training(epoch, first=self.place.batch):
+            self.place.step += 1
+            self.place.batch += 1
+            if self.options.channels_last and x.dim() == 4:
+                x = x.contiguous(memory_format=torch.channels_last)  # noqa: PLW2901
+            losses.append(self.step(x, y, epoch=epoch, step=self.place.step))
+            bar.advance()
+            if len(losses) == CHECK_STEPS:
+                self._check(losses, epoch, rate)
+            if self.place.batch < self.batches.steps and self._save_is_due():
+                self._check(losses, epoch, rate)
+                self.place.seconds += time.perf_counter() - started
+                self._save()
+                started = time.perf_counter()
+        self._check(losses, epoch, rate)
+        self.place.seconds += time.perf_counter() - started
+        if hasattr(self.options.grad_hook, "epoch_end"):
+            self.options.grad_hook.epoch_end(self.model, epoch)  # type: ignore[union-attr]
+
+    def _check(self, losses: list[Tensor], epoch: int, rate: float) -> None:
+        """Raise if one of the losses since the last look is not finite, and forget them."""
+        if losses:
+            values = self.ranks.mean(torch.stack(losses)).tolist()
+            check_losses(values, place=self.place, epoch=epoch, steps=self.batches.steps, rate=rate)
+            losses.clear()
+
+    def _evaluate(self, epoch: int) -> None:
+        """Append the row of an epoch and report it."""
+        self.model.eval()
+        sums = [self._totals("train_eval"), self._totals("test")]
+        train_loss, train_correct, test_loss, test_correct = self.ranks.sum(torch.cat(sums)).tolist()
+        row: Row = {
+            "epoch": epoch,
+            "step": self.place.step,
+            "learning_rate": learning_rate(self.config, epoch),
+            "train_loss": train_loss / self.batches.num_train,
+            "train_accuracy": train_correct / self.batches.num_train,
+            "test_loss": test_loss / self.batches.num_test,
+            "test_accuracy": test_correct / self.batches.num_test,
+            "seconds": self.place.seconds,
+        }
+        for key in ("train_loss", "test_loss"):
+            if not math.isfinite(row[key]):
+                raise DivergedError(
+                    f"{key} is {row[key]} after epoch {epoch} (step {self.place.step}, learning rate "
+                    f"{row['learning_rate']:g}): training has diverged, lower learning_rate"
+                )
+        wanted = self.options.probe_epochs
+        if wanted is None or epoch in wanted:
+            row |= call_probes(self.options.probes, self.model, epoch, self.options.device)
+        self.rows.append(row)
+        self._report(row)
+
+    def _totals(self, split: str) -> Tensor:
+        batches = islice(self.batches.evaluation(split), self.ranks.rank, None, self.ranks.world)
+        return totals(self.model, batches, self.precision, self.options.device)
+
+    def _report(self, row: Row) -> None:
+        if self.options.on_epoch is not None and self.ranks.first:
+            self.options.on_epoch(row)
+
+    def _is_evaluated(self, epoch: int) -> bool:
+        wanted = self.options.probe_epochs or frozenset()
+        return epoch % self.config.eval_every == 0 or epoch == self.config.epochs or epoch in wanted
+
+    def _fitted(self) -> bool:
+        return self.config.stop_when_fitted and self.rows[-1]["train_accuracy"] == 1
+
+    def _position(self) -> tuple[int, int]:
+        return self.place.epoch, self.place.batch
+
+    def _save_is_due(self) -> bool:
+        if self.options.checkpoint_dir is None:
+            return False
+        return self.ranks.agree(time.monotonic() - self.saved_at >= self.options.checkpoint_seconds)
+
+    def _save(self) -> None:
+        folder = self.options.checkpoint_dir
+        if folder is None:
+            return
+        random = self.ranks.gather(random_state(self.options.device))
+        if self.ranks.first:
+            packed = state.pack(
+                self.model,
+                self.optimizer,
+                self.options.grad_hook,
+                random,
+                **self.identity,
+                config=self.config.as_dict(),
+                place=self.place,
+                rows=self.rows,
+                splits=self.step.splits,
+                scaler=self.precision.scaler.state_dict(),
+                world=self.ranks.world,
+            )
+            checkpoint.write(folder, packed, step=self.place.step)
+        self.saved, self.saved_at = self._position(), time.monotonic()
+
+    def _restore(self) -> int | None:
+        """Go to where the newest checkpoint is; the number of its steps, or None without one."""
+        folder = self.options.checkpoint_dir
+        if folder is None:
+            return None
+        if self.ranks.first:  # only one may set a damaged file aside
+            checkpoint.clean(folder)
+            checkpoint.newest(folder, run_id=self.identity["run_id"])
+        self.ranks.agree(True)
+        found = checkpoint.newest(folder, run_id=self.identity["run_id"])
+        if found is None:
+            return None
+        known = found.state
+        if known["labels"] != self.identity["labels"]:
+            raise UserError(
+                f"the checkpoint in {folder} was trained on other labels ({known['labels']}, now "
+                f"{self.identity['labels']}): corrupt them with the configuration's seed, as data.load_for_run does"
+            )
+        if known["world"] != self.ranks.world:
+            raise UserError(f"the checkpoint in {folder} is of {known['world']} processes, now {self.ranks.world}")
+        random = state.unpack(found, self.model, self.optimizer, self.options.grad_hook, rank=self.ranks.rank)
+        set_random_state(random, self.options.device)
+        self.place, self.rows, self.step.splits = Place(**known["place"]), known["rows"], known["splits"]
+        if known["scaler"]:
+            self.precision.scaler.load_state_dict(known["scaler"])
+        self.saved = self._position()
+        return self.place.step
+
+
+def _compiled(forward: nn.Module, compiled: bool | str) -> Callable[[Tensor], Tensor]:
+    if not compiled:
+        return forward
+    return torch.compile(forward, backend="inductor" if compiled is True else compiled)  # type: ignore[return-value]
+
+
+def _check_options(options: Options, ranks: Ranks) -> None:
+    """Refuse options that cannot be met here, or not together."""
+    if options.cuda_graph and (options.device.type != "cuda" or ranks.world > 1 or options.compiled):
+        raise UserError(
+            "cuda_graph needs one GPU, one process and compiled=False: leave it out here "
+            f"(device {options.device}, {ranks.world} process{'es' if ranks.world > 1 else ''})"
+        )
+    if options.checkpoint_seconds < 0:
+        raise UserError(f"checkpoint_seconds is {options.checkpoint_seconds}, expected at least 0")

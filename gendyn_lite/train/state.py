@@ -1,0 +1,97 @@
+"""What a run is at one moment: enough to go on to the bit."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.train.checkpoint import Checkpoint
+from gendyn_lite.train.guards import hook_name
+from gendyn_lite.train.place import Place
+
+
+def label_digest(y: Tensor) -> str:
+    """A hash of the training labels, which tells one label corruption from another."""
+    return hashlib.sha256(y.cpu().contiguous().numpy().data).hexdigest()[:16]
+
+
+def pack(
+    model: nn.Module, optimizer: torch.optim.Optimizer, hook: object, random: list[list[Tensor]], **state: Any
+) -> Checkpoint:
+    """A checkpoint of the model, the optimizer, the gradient hook and the random generators.
+
+    Args:
+        model: The network.
+        optimizer: Its optimizer, whose tensors (momentum) are stored.
+        hook: The gradient hook; what its ``state_dict()`` gives is stored, if it has one.
+        random: States of the generators, for each rank.
+        **state: Everything else, JSON values and `Place`.
+    """
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, parameter in enumerate(_trained(optimizer)):
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer/{index}/{key}"] = value
+    for rank, generators in enumerate(random):
+        tensors |= {f"random/{rank}/{number}": value for number, value in enumerate(generators)}
+    kept = dict(hook.state_dict()) if hasattr(hook, "state_dict") else {}  # type: ignore[attr-defined]
+    tensors |= {f"hook/{key}": value for key, value in kept.items() if isinstance(value, Tensor)}
+    rest = {key: value for key, value in kept.items() if not isinstance(value, Tensor)}
+    plain = {key: asdict(value) if isinstance(value, Place) else value for key, value in state.items()}
+    return Checkpoint(tensors, plain | {"hook": rest})
+
+
+def unpack(
+    found: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, hook: object, *, rank: int
+) -> list[Tensor]:
+    """Put a checkpoint's tensors back, in place.
+
+    Returns:
+        The states of this rank's random generators.
+
+    Raises:
+        UserError: The network has other weights than the checkpoint.
+    """
+    load_model(found, model)
+    device = next(model.parameters()).device
+    parameters = _trained(optimizer)
+    for name, value in _under(found, "optimizer/").items():
+        index, key = name.split("/")
+        parameter = parameters[int(index)]
+        optimizer.state[parameter][key] = value.to(device)
+    if hasattr(hook, "load_state_dict"):
+        kept = {key: value.to(device) for key, value in _under(found, "hook/").items()}
+        hook.load_state_dict(kept | found.state["hook"])  # type: ignore[attr-defined]
+    elif _under(found, "hook/") or found.state["hook"]:
+        raise UserError(f"the checkpoint has a state of a grad_hook, but {hook_name(hook)} has no load_state_dict")
+    states = _under(found, f"random/{rank}/")
+    return [states[key] for key in sorted(states, key=int)]
+
+
+def load_model(found: Checkpoint, model: nn.Module) -> None:
+    """Copy a checkpoint's weights and buffers into a network of the same layout."""
+    stored = _under(found, "model/")
+    own = model.state_dict()
+    for name in sorted(stored.keys() ^ own.keys()):
+        where = "the checkpoint" if name in stored else "the network"
+        raise UserError(f"the network and the checkpoint differ: only {where} has {name!r}")
+    for name, tensor in own.items():
+        if tensor.shape != stored[name].shape:
+            raise UserError(
+                f"{name} has shape {tuple(stored[name].shape)} in the checkpoint, {tuple(tensor.shape)} in the network"
+            )
+        with torch.no_grad():
+            tensor.copy_(stored[name])
+
+
+def _under(found: Checkpoint, prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in found.tensors.items() if name.startswith(prefix)}
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
