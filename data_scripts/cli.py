@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
+from typing import Any
 
-from data_scripts import mnist
+from data_scripts import cifar, images, mnist
 from data_scripts.catalogue import ENTRIES
-from gendyn_lite.data import data_root, prepared
+from data_scripts.sources import Source, open_source
+from gendyn_lite.data import data_root, image_folder, prepared
+from gendyn_lite.data.loading import FOLDER
 from gendyn_lite.data.storage import replacing
 from gendyn_lite.errors import UserError, unknown_name
 
@@ -19,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="mnist, cifar10, cifar100, imagenet or folder:PATH")
     parser.add_argument("--from", dest="source", type=Path, metavar="PATH", help="import a local copy: no network")
     parser.add_argument("--root", type=Path, help="folder of the prepared data (default: GENDYN_DATA, else ./datasets)")
+    parser.add_argument(
+        "--description", metavar="TEXT", help="what an imported copy truly is, shown beside its results"
+    )
+    parser.add_argument("--size", type=int, metavar="N", help="folder:PATH only: resize and cut every image to NxN")
     parser.add_argument("--list", action="store_true", help="show every data set and what is prepared, and where")
     parser.add_argument("--verify", metavar="NAME", help="read every byte of a prepared set and compare its checksums")
 
@@ -38,22 +46,61 @@ def run(args: argparse.Namespace) -> int:
     elif not args.name:
         raise UserError("gendyn data needs a NAME, --list or --verify NAME; names: " + ", ".join(ENTRIES))
     else:
-        prepare(args.name, root, source=args.source)
+        prepare(args.name, root, source=args.source, description=args.description, size=args.size)
     return 0
 
 
-def prepare(name: str, root: Path, *, source: Path | None) -> None:
+def prepare(
+    name: str,
+    root: Path,
+    *,
+    source: Path | None,
+    description: str | None = None,
+    size: int | None = None,
+) -> None:
     """Import or fetch a data set and put its prepared form under `root`."""
     if name in EMBEDDED:
         print(f"{name} comes with the library: nothing to prepare")
         return
-    if name not in ENTRIES:
+    own = name.startswith(FOLDER)
+    if not own and name not in ENTRIES:
         raise unknown_name("dataset", name, [*ENTRIES, "folder:PATH"])
-    if source is None:
+    if size is not None and not (own and size > 0):
+        raise UserError(f"--size is {size}, expected a positive number of pixels, and folder:PATH")
+    to = prepared_path(name, root)
+    if source is None and not own:
         raise UserError(f"fetching {name} is not possible yet: give a local copy with --from PATH")
-    with replacing(root / name) as folder:
-        record = mnist.prepare(source, folder)
-    report(root / name, record)
+    path = source or Path(name.removeprefix(FOLDER))
+    with (
+        replacing(to) as folder,
+        tempfile.TemporaryDirectory(prefix=f".{to.name}.aside-", dir=folder.parent) as scratch,
+    ):
+        if name == "mnist":
+            record = mnist.prepare(path, folder)
+        elif own:
+            opened = open_source(path, Path(scratch))
+            record = _prepare_own(name, opened, folder, description=description, size=size)
+        else:
+            record = cifar.prepare(name, open_source(path, Path(scratch)), folder, description=description)
+    report(to, record)
+
+
+def _prepare_own(name: str, source: Source, to: Path, *, description: str | None, size: int | None) -> dict[str, Any]:
+    """The prepared form of one's own images, stamped so that a later change of the folder is noticed."""
+    named = Path(name.removeprefix(FOLDER))
+    record = {
+        "kind": "image tree",
+        "archive_sha256": source.sha256,
+        "size": size,
+        "stamp": image_folder.stamp(named) if source.where == str(named) else None,
+    }
+    text = description or image_folder.describe(named) + (f", {size}x{size}" if size else "")
+    return images.prepare(source, to, name=name, description=text, record=record, size=size)
+
+
+def prepared_path(name: str, root: Path) -> Path:
+    """Where a set is, or would be, prepared."""
+    return root / (image_folder.key(Path(name.removeprefix(FOLDER))) if name.startswith(FOLDER) else name)
 
 
 def prepared_folder(name: str, root: Path) -> Path:
@@ -62,9 +109,10 @@ def prepared_folder(name: str, root: Path) -> Path:
     Raises:
         UserError: It is not.
     """
-    if not prepared.exists(root / name):
+    folder = prepared_path(name, root)
+    if not prepared.exists(folder):
         raise UserError(f"{name} is not prepared in {root}: run `gendyn data {name}`")
-    return root / name
+    return folder
 
 
 def report(folder: Path, record: dict) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.config import RunConfig, check_range, check_type
-from gendyn_lite.data import draws, embedded, prepared
+from gendyn_lite.data import draws, embedded, image_folder, prepared
 from gendyn_lite.data.corruption import corrupt_labels
 from gendyn_lite.data.randomization import randomize
 from gendyn_lite.data.types import ImageData, Split
@@ -122,4 +122,6 @@ def _load_whole(name: str, root: Path) -> ImageData:
         if prepared.exists(root / name):
             return prepared.read(root / name, name=name)
         raise UserError(f"{name} is not prepared in {root}: run `gendyn data {name}`, or with a local copy --from PATH")
+    if name.startswith(FOLDER):
+        return image_folder.load(Path(name.removeprefix(FOLDER)), name=name, root=root)
     raise unknown_name("dataset", name, names())

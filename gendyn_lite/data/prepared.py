@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,12 @@ FIELDS = {
 
 def allocate(folder: Path, split: str, shape: Sequence[int]) -> np.memmap:
     """A new array file for the images of a split, uint8 `shape`, to be filled in place."""
-    return np.lib.format.open_memmap(folder / f"{split}.npy", mode="w+", dtype=np.uint8, shape=tuple(shape))
+    path = folder / f"{split}.npy"
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=tuple(shape))
+    if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and not a crash when a page is written
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def finish(

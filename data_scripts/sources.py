@@ -1,0 +1,183 @@
+"""What ``--from`` points to, a folder or an archive, as one thing: names of files, and a function that reads one.
+
+An archive is unpacked into one scratch file, each member at an offset: no name in it ever reaches the file system, so
+none can be written outside. Names that try to, links, devices and bombs are refused all the same.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Any, cast
+
+import numpy as np
+
+from gendyn_lite.data.decoding import Bytes
+from gendyn_lite.data.image_folder import reader, walk
+from gendyn_lite.data.prepared import sha256
+from gendyn_lite.errors import UserError
+
+BLOCK = 1 << 20
+MOST_PLAIN = 1 << 26  # an archive may unpack to this many bytes,
+MOST_RATIO = 50  # plus this many times its own size
+MEMBER_COST = 1024  # what a member counts, however small it is
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
+EXPECTED = "expected a folder, .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files to import.
+
+    Attributes:
+        names: Paths of all files, with ``/``.
+        read: Gives the bytes of one.
+        where: The folder or archive, for messages.
+        sha256: Of the archive; None for a folder.
+    """
+
+    names: list[str]
+    read: Callable[[str], Bytes]
+    where: str
+    sha256: str | None = None
+
+
+def open_source(path: Path, scratch: Path) -> Source:
+    """A folder, or an archive unpacked into one file below `scratch`.
+
+    Raises:
+        UserError: There is nothing at `path`, it is no such thing, damaged, or not to be trusted.
+    """
+    if path.is_dir():
+        return Source(list(walk(path)), reader(path), str(path))
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: {EXPECTED}")
+    unpacked = scratch / "unpacked"
+    try:
+        index = unpack(path, unpacked)
+    except DAMAGED as error:
+        raise UserError(f"{path} is truncated or damaged ({error}): get a fresh copy") from None
+    if not index:
+        raise UserError(f"{path} holds no files")
+    content = np.memmap(unpacked, dtype=np.uint8, mode="c") if unpacked.stat().st_size else np.empty(0, np.uint8)
+
+    def read(name: str) -> Bytes:
+        start, size = index[name]
+        return content[start : start + size].view(np.ndarray)
+
+    return Source(list(index), read, str(path), sha256(path))
+
+
+def unpack(path: Path, into: Path) -> dict[str, tuple[int, int]]:
+    """Unpack every file of an archive into one file.
+
+    Args:
+        path: The archive.
+        into: The file to write.
+
+    Returns:
+        Name → offset and size.
+
+    Raises:
+        UserError: A name is absolute, leads outside or appears twice; a member is a link or a device, or encrypted;
+            or the whole is larger than 64 MiB plus 50 times the archive.
+    """
+    budget = Budget(path)
+    index: dict[str, tuple[int, int]] = {}
+    with into.open("wb") as out:
+        for name, file in _members(path):
+            _check_name(name, path)
+            if name in index:
+                raise UserError(f"{path} holds {name!r} twice: it is not to be trusted")
+            start = out.tell()
+            budget.spend(MEMBER_COST)
+            while block := file.read(BLOCK):
+                budget.spend(len(block))
+                out.write(block)
+            index[name] = start, out.tell() - start
+    return index
+
+
+class Budget:
+    """How many bytes an archive may still unpack to."""
+
+    def __init__(self, path: Path) -> None:
+        """The budget of an archive, by its own size."""
+        self.path, self.left = path, MOST_PLAIN + MOST_RATIO * path.stat().st_size
+
+    def spend(self, count: int) -> None:
+        """Count bytes, and refuse the archive once it is too large."""
+        self.left -= count
+        if self.left < 0:
+            raise UserError(
+                f"{self.path} unpacks to more than {MOST_RATIO} times its size: refused as a possible bomb; "
+                "if you trust it, unpack it yourself and give the folder"
+            )
+
+
+class Metered:
+    """A decompressed tar whose reading is counted, headers included: a header can be a bomb too."""
+
+    def __init__(self, file: Any, path: Path) -> None:
+        """Read from `file` within a budget of its own."""
+        self._file, self._budget = file, Budget(path)
+
+    def read(self, size: int) -> bytes:
+        """Read and count."""
+        block = self._file.read(size)
+        self._budget.spend(len(block))
+        return block
+
+
+def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and opened content of every file in an archive, folders left out."""
+    with path.open("rb") as file:
+        magic = file.read(6)
+    if magic.startswith(b"PK\x03\x04"):
+        yield from _zip_members(path)
+        return
+    openers = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
+    opener = next((opener for start, opener in openers.items() if magic.startswith(start)), open)
+    if opener is open and not tarfile.is_tarfile(path):
+        raise UserError(f"{path} is no archive that can be read: {EXPECTED}")
+    with (
+        opener(path, "rb") as packed,
+        tarfile.open(fileobj=cast(IO[bytes], Metered(packed, path)), mode="r|") as archive,
+    ):
+        for member in archive:
+            if member.isdir():
+                _check_name(member.name, path)
+                continue
+            content = archive.extractfile(member) if member.isreg() else None
+            if content is None:
+                kind = "a link" if member.islnk() or member.issym() else "no plain file"
+                raise UserError(f"{path}: {member.name!r} is {kind}: refused; give an archive of plain files")
+            yield member.name, content
+
+
+def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.flag_bits & 1:
+                raise UserError(f"{path}: {member.filename!r} is encrypted: unpack it yourself and give the folder")
+            if (member.external_attr >> 16) & 0o170000 == 0o120000:
+                raise UserError(f"{path}: {member.filename!r} is a link: refused; give an archive of plain files")
+            if not member.is_dir():
+                with archive.open(member) as file:
+                    yield member.filename, file
+
+
+def _check_name(name: str, path: Path) -> None:
+    """Refuse a name that would lead out of the folder that it is unpacked into, on any system."""
+    parts = name.replace("\\", "/").split("/")
+    absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or PureWindowsPath(name).root
+    if absolute or os.pardir in parts or "\0" in name:
+        raise UserError(f"{path}: the name {name!r} leads outside: refused, the archive is not to be trusted")

@@ -1,0 +1,231 @@
+"""A folder of one's own images: train/CLASS/* and test/CLASS/*."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gendyn_lite.data import prepared
+from gendyn_lite.data.decoding import Bytes, ColourMetError, decode_many, read_file
+from gendyn_lite.data.embedded import fingerprint
+from gendyn_lite.data.randomization import channel_statistics
+from gendyn_lite.data.types import ImageData, Split
+from gendyn_lite.errors import UserError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+TEST_NAMES = ("test", "val")  # val is taken where there is no test
+EXPECTED = "expected train/CLASS/* and test/CLASS/* with images"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a tree, sorted by class and name.
+
+    Attributes:
+        class_names: Sorted; the label is the place in this tuple.
+        files: Paths of the images, by split (``"train"``, ``"test"``).
+        labels: int64 [n], by split.
+        ignored: Number of files that are no images.
+    """
+
+    class_names: tuple[str, ...]
+    files: dict[str, list[str]]
+    labels: dict[str, np.ndarray]
+    ignored: int
+
+
+def load(path: Path, *, name: str, root: Path) -> ImageData:
+    """The images of a folder: their prepared form under `root` if it is up to date, else decoded into memory.
+
+    Raises:
+        UserError: The folder is not as expected, an image cannot be read, or the folder has changed since it was
+            prepared.
+    """
+    folder = root / key(path)
+    if prepared.exists(folder):
+        if path.is_dir() and prepared.read_record(folder)["source"].get("stamp") != stamp(path):
+            raise UserError(f"{path} has changed since it was prepared: run `gendyn data {name}` again")
+        return prepared.read(folder, name=name)
+    source = listing(walk(path), where=str(path))
+    x = decode_splits(source, reader(path), lambda _, shape: torch.empty(shape, dtype=torch.uint8))
+    train, test = (Split(x[split], torch.from_numpy(source.labels[split])) for split in ("train", "test"))
+    mean, std = channel_statistics(train.x)
+    return ImageData(
+        name=name,
+        description=describe(path),
+        train=train,
+        test=test,
+        num_classes=len(source.class_names),
+        class_names=source.class_names,
+        mean=mean,
+        std=std,
+        fingerprint=fingerprint(train, test),
+    )
+
+
+def describe(path: Path) -> str:
+    """What a result on these images is called."""
+    return f"own images ({path.absolute().name})"
+
+
+def key(path: Path) -> str:
+    """Name of the prepared form of a folder: its own name, and a hash of where it is."""
+    place = path.absolute().resolve()
+    return f"folder-{place.name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
+
+
+def stamp(path: Path) -> str:
+    """A hash of the names, sizes and times of all images: another one when the folder has changed."""
+    total = hashlib.sha256()
+    for name in sorted(walk(path)):
+        if is_image(name):
+            status = (path / name).stat()
+            total.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return total.hexdigest()[:16]
+
+
+def walk(path: Path) -> Iterator[str]:
+    """Every file below a folder, as a path relative to it with ``/``; links are followed, loops are not.
+
+    Raises:
+        UserError: It is no folder, or cannot be read.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is no folder: {EXPECTED}")
+    seen: set[str] = set()
+    waiting = [""]
+    while waiting:
+        inner = waiting.pop()
+        place = os.path.realpath(path / inner)
+        if place in seen:
+            continue
+        seen.add(place)
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    name = f"{inner}/{entry.name}" if inner else entry.name
+                    if entry.is_dir():
+                        waiting.append(name)
+                    else:
+                        yield name
+        except OSError as error:
+            raise UserError(f"{path / inner} cannot be read: {error.strerror}") from None
+
+
+def reader(path: Path) -> Callable[[str], Bytes]:
+    """A function that reads a file below a folder."""
+    base = str(path)
+    return lambda name: read_file(f"{base}/{name}")
+
+
+def listing(names: Iterable[str], *, where: str) -> Listing:
+    """Sort the images of a tree into splits and classes.
+
+    Hidden files and other files are left out. Folders above train/ are stripped if there is one train/ only.
+
+    Args:
+        names: Paths of all files, relative, with ``/``.
+        where: The folder or archive, for messages.
+
+    Raises:
+        UserError: There is no train/ or test/, an image is in no class, or the classes of both do not agree.
+
+    >>> tree = listing(["train/cat/1.png", "train/dog/1.png", "test/cat/2.png", "test/dog/2.png"], where="pets")
+    >>> tree.class_names, tree.files["test"], tree.labels["test"].tolist()
+    (('cat', 'dog'), ['test/cat/2.png', 'test/dog/2.png'], [0, 1])
+    """
+    found: dict[str, list[tuple[str, str]]] = {split: [] for split in ("train", *TEST_NAMES)}
+    ignored = 0
+    for name in names:
+        if not is_image(name):
+            ignored += 1
+            continue
+        split, class_name = _place(name, where)
+        if split in found:
+            found[split].append((class_name, name))
+    test = next((split for split in TEST_NAMES if found[split]), "test")
+    for split in ("train", test):
+        if not found[split]:
+            raise UserError(f"{where} has no images in {split}/: {EXPECTED}")
+    classes = {split: {class_name for class_name, _ in found[split]} for split in ("train", test)}
+    class_names = tuple(sorted(classes["train"]))
+    for one, other in (("train", test), (test, "train")):
+        if odd := sorted(classes[one] - classes[other]):
+            more = f" and {len(odd) - 1:,} more" if len(odd) > 1 else ""
+            raise UserError(f"{where}: class {odd[0]!r}{more} is in {one}/ but has no images in {other}/")
+    if len(class_names) < 2:
+        raise UserError(f"{where} has one class only ({', '.join(class_names)}): expected at least two")
+    index = {class_name: label for label, class_name in enumerate(class_names)}
+    chosen = {"train": sorted(found["train"]), "test": sorted(found[test])}
+    return Listing(
+        class_names,
+        {split: [name for _, name in items] for split, items in chosen.items()},
+        {split: np.array([index[class_name] for class_name, _ in items]) for split, items in chosen.items()},
+        ignored,
+    )
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is taken for an image: by its extension, and hidden files are not."""
+    return name.lower().endswith(EXTENSIONS) and not any(
+        part.startswith(".") or part == "__MACOSX" for part in name.split("/")
+    )
+
+
+def _place(name: str, where: str) -> tuple[str, str]:
+    """Split and class of an image: the folder called train, test or val nearest to the top, and the one below it."""
+    parts = name.split("/")
+    depth = next((i for i, part in enumerate(parts[:-1]) if part in ("train", *TEST_NAMES)), None)
+    if depth is None:
+        return "", ""
+    if depth + 2 >= len(parts):
+        raise UserError(f"{where}/{name} is in no class folder: {EXPECTED}")
+    try:
+        parts[depth + 1].encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: the folder name {parts[depth + 1]!r} is no valid UTF-8: rename it") from None
+    return parts[depth], unicodedata.normalize("NFC", parts[depth + 1])  # macOS decomposes accents, others do not
+
+
+def decode_splits(
+    source: Listing,
+    read: Callable[[str], Bytes],
+    out: Callable[[str, tuple[int, ...]], Tensor],
+    *,
+    size: int | None = None,
+    side: tuple[int, int] | None = None,
+) -> dict[str, Tensor]:
+    """Decode both splits to one shape: grey if every image is grey, else colour.
+
+    Args:
+        source: What to decode.
+        read: Gives the bytes of an image.
+        out: Makes the array of a split, uint8 of the shape that it is given.
+        size: Side to resize and cut every image to.
+        side: Height and width that the images must have; by default those of the first training image.
+
+    Returns:
+        Images, uint8 [n, C, H, W], by split.
+    """
+    for channels in (1, 3):
+        try:
+            done: dict[str, Tensor] = {}
+            for split, names in source.files.items():
+                make = partial(out, split)
+                done[split] = decode_many(
+                    names, read, make, channels=channels, size=size, side=side, label=f"decoding {split}"
+                )
+                side = int(done[split].shape[2]), int(done[split].shape[3])
+            return done
+        except ColourMetError:
+            continue
+    raise AssertionError("three channels hold every image")
