@@ -46,8 +46,7 @@ def vc_dimension_bound(widths: Sequence[int]) -> float:
 def vc_gap_bound(dimension: float, n: int, *, delta: float = 0.05) -> float:
     """With probability 1 − δ no classifier of the class has a larger gap between test and train error than this.
 
-    √((8/n)(D ln(2en/D) + ln(4/δ))), and with D > 2n (where all 2^(2n) labellings are possible) 2n ln 2 for the first
-    term.
+    √((8/n)(D ln(2en/D) + ln(4/δ))), where the first term is at most 2n ln 2: there are no more than 2^(2n) labellings.
 
     Args:
         dimension: VC dimension D, or a bound of it.
@@ -65,5 +64,7 @@ def vc_gap_bound(dimension: float, n: int, *, delta: float = 0.05) -> float:
     """
     if not dimension >= 1 or n < 1 or not 0 < delta < 1:
         raise UserError(f"dimension is {dimension}, n {n}, delta {delta}: expected at least 1, at least 1, and (0, 1)")
-    growth = dimension * math.log(2 * math.e * n / dimension) if dimension < 2 * n else 2 * n * math.log(2)
+    growth = 2 * n * math.log(2)
+    if dimension < 2 * n:
+        growth = min(growth, dimension * math.log(2 * math.e * n / dimension))
     return math.sqrt(8 / n * (growth + math.log(4 / delta)))

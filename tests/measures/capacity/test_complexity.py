@@ -1,0 +1,297 @@
+"""Rademacher complexity against exact suprema; VC, stability and the account against their formulas."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures import capacity
+from gendyn_lite.measures.capacity import (
+    empirical_rademacher,
+    kernel_ridge_stability,
+    label_account,
+    linear_rademacher,
+    linear_rademacher_bounds,
+    memorizing_network,
+    rademacher_gap_bound,
+    replace_one_stability,
+    stability_gap_bound,
+    vc_dimension_bound,
+    vc_gap_bound,
+)
+
+
+def points(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def best_linear(x, signs):
+    """The linear function of norm 1 with the largest mean of sign times value."""
+    w = (signs.to(x) @ x) / (signs.to(x) @ x).norm()
+    return lambda inputs: inputs @ w
+
+
+def best_constant(x, signs):
+    sign = 1.0 if signs.sum() >= 0 else -1.0
+    return lambda inputs: torch.full((len(inputs),), sign)
+
+
+def test_fitting_the_best_linear_function_gives_the_closed_form():
+    x = points(30, 5)
+    fitted = empirical_rademacher(best_linear, x, draws=20, binary=False, seed=3)
+    exact = linear_rademacher(x, draws=20, seed=3)
+    torch.testing.assert_close(fitted.values, exact.values)
+    assert (fitted.low, fitted.high) == pytest.approx((exact.low, exact.high))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 10], ids=lambda n: f"n={n}")
+def test_the_interval_covers_the_expectation_over_all_signs(n):
+    x = points(n, 3)
+    every = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=n)), dtype=torch.float64)
+    exact = float((every @ x).norm(dim=1).mean()) / n
+    found = linear_rademacher(x, draws=4000, confidence=0.9999)
+    assert found.low - 1e-12 <= exact <= found.high + 1e-12
+    low, high = linear_rademacher_bounds(x)
+    assert low - 1e-12 <= exact <= high + 1e-12
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 4), st.floats(0.1, 10), st.integers(0, 1000))
+def test_linear_complexity_is_within_its_bounds_and_grows_with_the_norm(n, d, norm, seed):
+    x = points(n, d, seed)
+    every = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=n)), dtype=torch.float64)
+    exact = norm * float((every @ x).norm(dim=1).mean()) / n
+    low, high = linear_rademacher_bounds(x, norm=norm)
+    assert low * (1 - 1e-9) <= exact <= high * (1 + 1e-9)
+
+
+def test_a_class_that_memorizes_has_complexity_one():
+    def fit(x, signs):
+        return memorizing_network(x, signs.double())
+
+    found = empirical_rademacher(fit, points(200, 4), draws=4)
+    assert (found.mean, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert found.gap_bound() > 1
+
+
+def test_two_constants_have_the_complexity_of_a_random_walk():
+    n = 6
+    exact = sum(abs(sum(signs)) for signs in itertools.product([-1, 1], repeat=n)) / 2**n / n
+    found = empirical_rademacher(best_constant, torch.zeros(n, 1), draws=3000, confidence=0.9999)
+    assert found.low <= exact <= found.high
+
+
+def test_interval_is_students():
+    found = empirical_rademacher(best_constant, torch.zeros(9, 1), draws=5, confidence=0.9)
+    half = 2.131847 * float(found.values.std()) / math.sqrt(5)  # t of 0.95 with 4 degrees of freedom
+    assert found.high - found.mean == pytest.approx(half, rel=1e-5)
+    assert found.mean == pytest.approx(float(found.values.mean()))
+
+
+def test_binary_counts_signs_and_not_sizes():
+    shrunk = empirical_rademacher(lambda x, s: lambda inputs: s * 1e-3, torch.zeros(8, 1), draws=2)
+    assert shrunk.mean == 1.0
+    raw = empirical_rademacher(lambda x, s: lambda inputs: s * 1e-3, torch.zeros(8, 1), draws=2, binary=False)
+    assert raw.mean == pytest.approx(1e-3)
+
+
+def test_draws_are_seeded_and_announced():
+    seen = []
+    first, again, other = (
+        empirical_rademacher(best_constant, torch.zeros(20, 1), draws=4, seed=seed, on_draw=lambda *a: seen.append(a))
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first.values, again.values) and not torch.equal(first.values, other.values)
+    assert seen[:4] == list(enumerate(first.values.tolist()))
+
+
+def test_signs_are_fair_and_differ_between_draws():
+    signs = torch.stack([capacity.random_signs(2000, seed=0, draw=draw) for draw in range(20)])
+    assert set(signs.unique().tolist()) == {-1, 1}
+    assert signs.double().mean(dim=1).abs().max() < 0.1
+    assert torch.corrcoef(signs.double()).triu(1).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: empirical_rademacher(best_constant, torch.empty(0, 1)), "n ≥ 1"),
+        (lambda: empirical_rademacher(best_constant, torch.zeros(3, 1), draws=1), "draws is 1, expected at least 2"),
+        (lambda: empirical_rademacher(best_constant, torch.zeros(3, 1), confidence=1.0), "confidence is 1.0"),
+        (
+            lambda: empirical_rademacher(lambda x, s: lambda i: i, torch.zeros(3, 1)),
+            r"fit\(x, signs\)\(x\) gave \(3, 1\), expected finite numbers of shape \(3,\)",
+        ),
+        (lambda: empirical_rademacher(lambda x, s: lambda i: s / 0.0, torch.zeros(3, 1)), "expected finite numbers"),
+        (lambda: empirical_rademacher(lambda x, s: lambda i: None, torch.zeros(3, 1)), "gave NoneType"),
+        (lambda: linear_rademacher(torch.zeros(3, 1), norm=0.0), "norm is 0.0, expected a number above 0"),
+        (lambda: linear_rademacher(torch.zeros(3, 1), draws=1), "draws is 1"),
+        (lambda: linear_rademacher_bounds(torch.zeros(3, 1), norm=-1.0), "norm is -1.0"),
+        (lambda: rademacher_gap_bound(0.1, 0), "n is 0"),
+        (lambda: vc_dimension_bound((5,)), r"widths is \(5,\), expected whole numbers"),
+        (lambda: vc_dimension_bound((5, 0, 1)), r"widths is \(5, 0, 1\)"),
+        (lambda: vc_gap_bound(0.5, 10), "dimension is 0.5"),
+        (lambda: vc_gap_bound(5, 10, delta=1.0), "delta 1.0"),
+        (lambda: kernel_ridge_stability(-1.0), "ridge is -1.0"),
+        (lambda: stability_gap_bound(-0.1, 10), "beta is -0.1"),
+        (lambda: label_account(n=0, gap_true=0.1, gap_random=0.9), "n is 0"),
+        (lambda: label_account(n=9, gap_true=1.1, gap_random=0.9), "gaps are 1.1 and 0.9"),
+    ],
+    ids=[
+        "n=0",
+        "draws",
+        "confidence",
+        "shape",
+        "inf",
+        "none",
+        "norm",
+        "linear-draws",
+        "bounds-norm",
+        "gap-n",
+        "one-width",
+        "zero-width",
+        "dimension",
+        "delta",
+        "ridge",
+        "beta",
+        "account-n",
+        "account-gap",
+    ],
+)
+def test_bad_input_gets_one_line(call, message):
+    with pytest.raises(UserError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_vc_bound_by_hand():
+    # widths (2, 3, 1): layers of 9 and 4 weights, L = 2, sum up to each layer 9 + 13, R = 1·3 + 2·1
+    r = 5
+    wanted = 2 + 22 * math.log2(4 * math.e * r * math.log2(2 * math.e * r))
+    assert vc_dimension_bound((2, 3, 1)) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("d", [1, 3, 20], ids=lambda d: f"d={d}")
+def test_vc_bound_is_above_what_is_shattered(d):
+    # A linear threshold shatters d + 1 points; a hidden layer of n units shatters n (Theorem 1).
+    assert vc_dimension_bound((d, 1)) >= d + 1
+    assert vc_dimension_bound((d, 100, 1)) >= 100
+
+
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 50))
+def test_vc_bound_grows_with_the_network(inputs, hidden, more):
+    assert vc_dimension_bound((inputs, hidden, 1)) < vc_dimension_bound((inputs, hidden + more, 1))
+    assert vc_dimension_bound((inputs, hidden, 1)) < vc_dimension_bound((inputs, hidden, more, 1))
+
+
+@given(st.floats(1, 1e9), st.integers(1, 10**7))
+def test_vc_gap_shrinks_with_examples_and_grows_with_the_dimension(dimension, n):
+    assert vc_gap_bound(dimension, 2 * n) <= vc_gap_bound(dimension, n) * (1 + 1e-9)
+    assert vc_gap_bound(2 * dimension, n) >= vc_gap_bound(dimension, n) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("widths", [(2352, 512, 10), (2352, 512, 512, 512, 10)], ids=["MLP 1x512", "MLP 3x512"])
+def test_vc_says_nothing_about_the_papers_networks(widths):
+    assert vc_gap_bound(vc_dimension_bound(widths), 50_000) > 1
+
+
+def nearest(x, y):
+    return lambda inputs: y[torch.cdist(inputs, x).argmin(1)]
+
+
+def majority(x, y):
+    return lambda inputs: torch.full((len(inputs),), int(y.bincount().argmax()))
+
+
+@pytest.mark.parametrize("labels", ["true", "random"])
+def test_a_learner_that_fits_every_label_has_stability_one(labels):
+    x = points(60, 2)
+    y = (x[:, 0] > 0).long() if labels == "true" else torch.arange(60) % 2
+    found = replace_one_stability(nearest, x, y, swaps=8, x_test=points(200, 2, 1), y_test=torch.zeros(200).long())
+    assert found.beta == 1.0 and found.at_replaced.tolist() == [1.0] * 8
+    assert 0 < found.on_test.mean() < 0.2
+
+
+def test_a_learner_that_ignores_one_label_is_stable():
+    x, y = points(30, 2), torch.cat([torch.zeros(20), torch.ones(10)]).long()
+    found = replace_one_stability(majority, x, y, swaps=10, x_test=x, y_test=y)
+    assert found.beta == 0.0 and found.on_test.max() == 0.0
+
+
+def test_only_one_label_is_replaced_and_by_another_class():
+    seen = []
+    x, y = points(12, 2), torch.arange(12) % 3
+    replace_one_stability(lambda a, b: seen.append(b) or nearest(a, b), x, y, swaps=12)
+    assert torch.equal(seen[0], y)
+    assert [int((labels != y).sum()) for labels in seen[1:]] == [1] * 12
+    assert torch.equal(torch.stack(seen[1:]).ne(y).sum(0), torch.ones(12).long())
+    assert torch.equal(y, torch.arange(12) % 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"swaps": 0}, "swaps is 0, expected 1 to 4"),
+        ({"swaps": 5}, "swaps is 5"),
+        ({"x_test": torch.zeros(2, 1)}, "x_test and y_test belong together"),
+        ({"y": torch.rand(4)}, "labels are float32"),
+        ({"fit": lambda x, y: lambda inputs: torch.zeros(len(inputs))}, "gave no classes"),
+    ],
+    ids=["none", "many", "pair", "labels", "classes"],
+)
+def test_bad_stability_input_gets_one_line(options, message):
+    given_ = {"fit": nearest, "x": points(4, 2), "y": torch.tensor([0, 1, 0, 1]), "swaps": 2, **options}
+    with pytest.raises(UserError, match=message):
+        replace_one_stability(given_.pop("fit"), given_.pop("x"), given_.pop("y"), **given_)
+
+
+def test_ridge_makes_a_kernel_stable_within_its_bound():
+    x, y = points(40, 2), torch.where(points(40, 1, 2).squeeze(1) > 0, 1.0, 0.0).double()
+    new = points(100, 2, 3)
+    for ridge in (5.0, 20.0):
+        before = capacity.kernel_regression(x, y, width=1.0, ridge=ridge, device="cpu").predict(new)
+        changes = []
+        for i in range(40):
+            swapped = y.clone()
+            swapped[i] = 1 - y[i]
+            after = capacity.kernel_regression(x, swapped, width=1.0, ridge=ridge, device="cpu").predict(new)
+            changes += [((after - label) ** 2 - (before - label) ** 2).abs().max() for label in (0.0, 1.0)]
+        assert 0 < max(changes) <= kernel_ridge_stability(ridge)
+
+
+def test_the_account_shows_that_nothing_blind_to_labels_separates():
+    rows = label_account(
+        n=50_000,
+        gap_true=0.11,
+        gap_random=0.9,
+        vc_dimension=vc_dimension_bound((2352, 512, 10)),
+        rademacher=empirical_rademacher(lambda x, s: lambda inputs: s, torch.zeros(50, 1), draws=2),
+        stability=(1.0, 1.0),
+        squared_norms=(0.1 * 50_000, 25 * 50_000),
+    )
+    by_name = {row["measure"]: row for row in rows}
+    blind = [row for row in rows if not row["sees_labels"]]
+    assert len(rows) == 4 and len(blind) == 3
+    for row in blind:
+        assert row["value_true"] == row["value_random"] and row["bound_true"] == row["bound_random"] >= 1
+        assert row["vacuous"] and not row["separates"]
+    assert by_name["kernel norm"]["separates"] and by_name["kernel norm"]["value_true"] == pytest.approx(math.sqrt(0.1))
+
+
+@given(st.floats(0, 0.5), st.floats(0.5, 1), st.floats(0, 1), st.integers(100, 10**6))
+def test_a_valid_bound_that_is_blind_never_separates(gap_true, gap_random, complexity, n):
+    row = label_account(n=n, gap_true=gap_true, gap_random=gap_random, rademacher=max(complexity, gap_random))[0]
+    assert not row["separates"]
+
+
+def test_the_account_holds_only_what_was_given():
+    assert label_account(n=10, gap_true=0.0, gap_random=0.5) == []
+    assert [row["measure"] for row in label_account(n=10, gap_true=0.0, gap_random=0.5, rademacher=0.2)] == [
+        "Rademacher complexity"
+    ]

@@ -1,0 +1,256 @@
+"""Gabor and random convolutional features against slow twins; the streamed regression against dense ones."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.capacity import (
+    Pixels,
+    SingularGramError,
+    feature_regression,
+    gabor_bank,
+    gabor_features,
+    minimum_norm_solution,
+    random_conv_features,
+)
+from gendyn_lite.measures.capacity.random_features import CONTRAST
+
+CPU = {"device": "cpu"}
+
+
+def images(n: int = 12, channels: int = 1, side: int = 14, seed: int = 0) -> torch.Tensor:
+    return torch.rand(n, channels, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def labels(n: int, k: int = 3) -> torch.Tensor:
+    return torch.arange(n) % k
+
+
+@pytest.mark.parametrize("orientations", [1, 4, 8])
+@pytest.mark.parametrize("wavelength", [2.0, 4.0, 7.5])
+def test_gabor_filters_have_mean_zero_and_norm_one(wavelength, orientations):
+    bank = gabor_bank(wavelength, orientations).double()
+    assert bank.shape[:2] == (2, orientations)
+    assert bank.sum(dim=(-2, -1)).abs().max() < 1e-5
+    torch.testing.assert_close(bank.square().sum(dim=(-2, -1)), torch.ones(2, orientations).double())
+
+
+def test_gabor_features_are_the_averaged_magnitudes():
+    x = images(3, channels=2, side=12)
+    found = gabor_features(x, wavelengths=(4.0,), orientations=3, grid=4, chunk=2)
+    bank = gabor_bank(4.0, 3)
+    padded = torch.nn.functional.pad(x, [bank.shape[-1] // 2] * 4)
+    windows = padded.unfold(2, bank.shape[-1], 1).unfold(3, bank.shape[-1], 1)  # [n, C, H, W, s, s]
+    even, odd = (torch.einsum("nchwij,oij->ncohw", windows, filters) for filters in bank)
+    magnitude = (even**2 + odd**2).sqrt()
+    cells = magnitude.unflatten(-1, (4, 3)).unflatten(-3, (4, 3)).mean(dim=(-3, -1))
+    torch.testing.assert_close(found, cells.reshape(3, -1).double(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("angle", range(4), ids=lambda i: f"{45 * i} degrees")
+def test_a_grating_excites_its_own_direction(angle):
+    row, column = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    turn = math.pi * angle / 4
+    grating = torch.cos(2 * math.pi * (column * math.cos(turn) + row * math.sin(turn)) / 4 + 0.7)
+    response = gabor_features(grating[None, None], wavelengths=(4.0,), orientations=4, grid=1)
+    assert int(response.argmax()) == angle
+
+
+def test_gabor_does_not_see_brightness():
+    x = images(4)
+    inside = {"wavelengths": (3.0,), "orientations": 4, "grid": 1}
+    bright = torch.nn.functional.pad(x + 5, [20] * 4, value=5.0)
+    dark = torch.nn.functional.pad(x, [20] * 4)
+    middle = slice(15, -15)
+    found = [gabor_features(y[:, :, middle, middle], **inside) for y in (bright - 5, dark)]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+def slow_part(features, x: torch.Tensor) -> torch.Tensor:
+    """Patch by patch: normalize, multiply with the filters, rectify on both sides, average by quadrant."""
+    m, _, side, _ = features.filters.shape
+    rows = []
+    for image in x.double():
+        places = image.shape[-1] - side + 1
+        response = torch.empty(m, places, places, dtype=torch.float64)
+        for i in range(places):
+            for j in range(places):
+                patch = image[:, i : i + side, j : j + side].reshape(-1)
+                patch = patch - patch.mean()
+                patch = patch / (patch.square().mean() + CONTRAST).sqrt()
+                response[:, i, j] = features.filters.double().reshape(m, -1) @ patch - features.offsets.double()
+        both = torch.stack([(response - features.threshold).relu(), (-response - features.threshold).relu()], dim=1)
+        rows.append(torch.nn.functional.adaptive_avg_pool2d(both.flatten(0, 1), features.grid).flatten())
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("kind", ["patches", "gaussian"])
+@pytest.mark.parametrize(("channels", "grid"), [(1, 2), (3, 1), (3, 3)], ids=str)
+def test_random_features_are_the_slow_ones(kind, channels, grid):
+    x = images(3, channels, 10)
+    features = random_conv_features(x, 5, kind=kind, patch=4, grid=grid)
+    assert features.num_features == 5 * 2 * grid**2
+    torch.testing.assert_close(features(x), slow_part(features, x), rtol=1e-3, atol=1e-4)
+
+
+def test_random_features_do_not_depend_on_the_chunk():
+    x = images(9, 3, 12)
+    features = random_conv_features(x, 11)
+    parts = torch.cat([features.part(x, i, min(i + 4, 11)) for i in range(0, 11, 4)], dim=1)
+    torch.testing.assert_close(features(x, chunk=2), parts, rtol=1e-5, atol=1e-6)
+
+
+def test_random_features_are_seeded():
+    x = images(6, 3, 12)
+    same, again, other = (random_conv_features(x, 8, seed=seed).filters for seed in (1, 1, 2))
+    assert torch.equal(same, again) and not torch.equal(same, other)
+
+
+def test_random_features_do_not_see_contrast_and_brightness():
+    x = images(5, 3, 12) * 50  # far above the constant that keeps flat patches small
+    features = random_conv_features(x, 8)
+    torch.testing.assert_close(features(x), features(3 * x + 20), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 1.0], ids=lambda r: f"ridge={r}")
+@pytest.mark.parametrize("filters", [2, 30], ids=lambda m: f"{m} filters")
+def test_primal_and_dual_agree(filters, ridge):
+    x = images(40, 1, 12)
+    features, y = random_conv_features(x, filters), labels(40)
+    found = [
+        feature_regression(features, x, y, ridge=ridge, solver=s, chunk=50, block=9, **CPU) for s in ("primal", "dual")
+    ]
+    torch.testing.assert_close(found[0].weights, found[1].weights, rtol=1e-6, atol=1e-6)
+    new = images(10, 1, 12, seed=4)
+    torch.testing.assert_close(found[0].predict(new), found[1].predict(new), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_is_ridge_regression_with_an_intercept(solver):
+    x, ridge = torch.randn(30, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 3, 0.7
+    y = x[:, 0] * 2 - 5
+    found = feature_regression(Pixels(6), x, y, ridge=ridge, solver=solver, block=4, **CPU)
+    centred = x - x.mean(0)
+    weights = torch.linalg.solve(centred.T @ centred + ridge * torch.eye(6).double(), centred.T @ (y - y.mean()))
+    torch.testing.assert_close(found.weights.squeeze(1), weights)
+    torch.testing.assert_close(found.predict(x), centred @ weights + y.mean())
+
+
+def test_without_ridge_it_interpolates_with_the_smallest_norm():
+    x = images(25, 1, 12)
+    features, y = random_conv_features(x, 20), labels(25)
+    found = feature_regression(features, x, y, chunk=30, block=7, **CPU)  # auto: 160 features, so the dual
+    assert found.error(x, y) == 0.0
+    centred = features(x) - features(x).mean(0)
+    targets = torch.nn.functional.one_hot(y).double()
+    wanted = minimum_norm_solution(centred, targets - targets.mean(0))
+    torch.testing.assert_close(found.weights, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [10, 200], ids=lambda n: f"n={n}")
+def test_auto_takes_the_smaller_matrix(size):
+    x = images(size, 1, 12)
+    seen = []
+    feature_regression(
+        random_conv_features(x, 4), x, labels(size), ridge=0.1, progress=lambda *a: seen.append(a[1]), **CPU
+    )
+    assert seen[-1] == (4 if size < 32 else size)  # the dual counts filters, the primal examples
+
+
+def test_a_constant_feature_gets_weight_zero():
+    x = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x[:, 1] = 0.1
+    found = feature_regression(Pixels(3), x, x[:, 0], solver="primal", **CPU)
+    assert found.weights[1].abs() < 1e-12
+    torch.testing.assert_close(found.predict(x), x[:, 0])
+
+
+def test_dependent_features_without_ridge_are_told():
+    x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = torch.cat([x, x.sum(1, keepdim=True)], dim=1)
+    with pytest.raises(SingularGramError, match="ridge > 0"):
+        feature_regression(Pixels(3), x, x[:, 0], solver="primal", **CPU)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ridge": -1.0}, "ridge is -1.0, expected"),
+        ({"solver": "dula"}, "unknown solver 'dula': did you mean 'dual'"),
+        (
+            {"memory_limit": 1000},
+            r"the matrix of 8 features in float64 takes .*: take fewer examples or fewer features",
+        ),
+        ({"num_classes": 2}, r"labels lie in \[0, 2\], expected classes in \[0, 2\)"),
+    ],
+    ids=["ridge", "solver", "memory", "classes"],
+)
+def test_bad_options_get_one_line(options, message):
+    x = images(12, 1, 10)
+    with pytest.raises(UserError, match=message):
+        feature_regression(random_conv_features(x, 1), x, labels(12), **options, **CPU)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: random_conv_features(images(), 0), "num_filters is 0, expected 1 to 32,000"),
+        (lambda: random_conv_features(images(), 32_001), "num_filters is 32001"),
+        (
+            lambda: random_conv_features(images(), 4, kind="patch"),
+            "unknown kind of filters 'patch': did you mean 'patches'",
+        ),
+        (
+            lambda: random_conv_features(images(), 4, patch=14),
+            r"patch is 14, grid 2: expected filters .* fit \(14, 14\)",
+        ),
+        (lambda: random_conv_features(images(), 4, threshold=-1.0), "threshold is -1.0"),
+        (lambda: random_conv_features(torch.rand(4, 9), 4), r"images have shape \(4, 9\), expected \[n, C, H, W\]"),
+        (lambda: random_conv_features(images(), 4)(images(channels=3)), "images have 3 channels, expected the 1"),
+        (lambda: gabor_features(torch.rand(4, 9)), r"images have shape \(4, 9\)"),
+        (lambda: gabor_features(images(), grid=15), "grid is 15, expected 1 to 14"),
+        (lambda: gabor_features(images(), wavelengths=(1.0,)), "wavelengths of at least 2 pixels"),
+        (lambda: gabor_features(images(), orientations=0), "orientations is 0"),
+        (lambda: gabor_features(torch.empty(0, 1, 14, 14)), "n ≥ 1"),
+        (lambda: Pixels(3).part(torch.rand(2, 4), 0, 2), "x has 4 dimensions, expected 3"),
+        (
+            lambda: feature_regression(Pixels(2), torch.rand(3, 2), torch.rand(3), **CPU).classify(torch.rand(1, 2)),
+            "fitted to real targets",
+        ),
+    ],
+    ids=[
+        "no-filters",
+        "too-many",
+        "kind",
+        "patch",
+        "threshold",
+        "no-images",
+        "channels",
+        "gabor-no-images",
+        "gabor-grid",
+        "gabor-wavelength",
+        "gabor-orientations",
+        "gabor-n=0",
+        "pixels",
+        "no-classes",
+    ],
+)
+def test_bad_features_get_one_line(call, message):
+    with pytest.raises(UserError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: compares GPU and CPU")
+def test_gpu_agrees_with_cpu():
+    x = images(200, 3, 16)
+    features, y = random_conv_features(x, 40), labels(200)
+    scores = [
+        feature_regression(features, x, y, ridge=0.1, device=device).predict(x).cpu() for device in ("cpu", "cuda")
+    ]
+    torch.testing.assert_close(scores[0], scores[1], rtol=1e-3, atol=1e-3)

@@ -1,0 +1,254 @@
+"""Kernel regression against dense solves, refits without one example, and what does not fit."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures import capacity
+from gendyn_lite.measures.capacity import KernelFactor, choose_width, kernel_regression
+from gendyn_lite.measures.capacity import _memory as memory
+from gendyn_lite.measures.capacity.cholesky import Cholesky, SingularGramError, triangle_bytes
+
+CPU = {"device": "cpu"}
+
+
+def data(n: int = 60, d: int = 3, k: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, d, dtype=torch.float64, generator=generator), torch.randint(0, k, (n,), generator=generator)
+
+
+def dense_gram(a: torch.Tensor, b: torch.Tensor, width: float) -> torch.Tensor:
+    """The slow, obvious twin."""
+    return torch.exp(-(a[:, None] - b[None]).square().sum(-1) / (2 * width**2))
+
+
+@pytest.mark.parametrize("block", [1, 7, 60, 1000], ids=lambda b: f"block={b}")
+@pytest.mark.parametrize("ridge", [0.0, 0.3], ids=lambda r: f"ridge={r}")
+@pytest.mark.parametrize("n", [1, 2, 60], ids=lambda n: f"n={n}")
+def test_is_the_dense_solution(n, ridge, block):
+    x, y = data(n)
+    found = kernel_regression(x, y, width=0.8, ridge=ridge, num_classes=4, block=block, **CPU)
+    gram, targets = dense_gram(x, x, 0.8), torch.nn.functional.one_hot(y, 4).double()
+    alpha = torch.linalg.solve(gram + ridge * torch.eye(n).double(), targets)
+    torch.testing.assert_close(found.alpha, alpha, rtol=1e-8, atol=1e-8)
+    new = data(23, seed=1)[0]
+    torch.testing.assert_close(found.predict(new), dense_gram(new, x, 0.8) @ alpha, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(found.squared_norm, (alpha * (gram @ alpha)).sum(), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("labels", ["true", "random"])
+def test_interpolates_any_labels(labels):
+    x, y = data(200, d=5)
+    y = (x[:, 0] > 0).long() if labels == "true" else y
+    found = kernel_regression(x, y, width=1.0, **CPU)
+    assert found.error(x, y) == 0.0
+    targets = torch.nn.functional.one_hot(y).double()
+    torch.testing.assert_close(found.predict(x), targets, rtol=0, atol=1e-8)
+
+
+def test_random_labels_need_a_larger_norm():
+    x, random = data(200, d=5, k=2)
+    factor = KernelFactor(x, width=1.0, **CPU)
+    assert factor.fit(random).squared_norm > 2 * factor.fit((x[:, 0] > 0).long()).squared_norm
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 25), st.integers(1, 5), st.floats(0.0, 10.0), st.integers(0, 1000))
+def test_ridge_never_enlarges_the_norm(n, d, ridge, seed):
+    x, y = data(n, d, seed=seed)
+    norms = [kernel_regression(x, y, width=0.5, ridge=r, **CPU).squared_norm for r in (ridge + 1e-6, 2 * ridge + 1e-5)]
+    assert norms[1] <= norms[0] * (1 + 1e-9)
+
+
+def test_real_targets_keep_their_shape():
+    x, _ = data(30)
+    new = data(7, seed=2)[0]
+    assert kernel_regression(x, x[:, 0], width=1.0, **CPU).predict(new).shape == (7,)
+    assert kernel_regression(x, x[:, :2], width=1.0, **CPU).predict(new).shape == (7, 2)
+
+
+def test_pixels_are_scaled_once():
+    x = torch.randint(0, 256, (20, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    y = data(20)[1]
+    from_bytes, from_floats = (kernel_regression(inputs, y, width=1.0, **CPU) for inputs in (x, x / 255.0))
+    torch.testing.assert_close(from_bytes.predict(x), from_floats.predict(x / 255.0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.5], ids=lambda r: f"ridge={r}")
+def test_leave_one_out_is_every_refit(ridge):
+    x, y = data(25)
+    found = KernelFactor(x, width=0.7, ridge=ridge, **CPU).leave_one_out(y, num_classes=4)
+    for i in range(len(x)):
+        keep = torch.arange(len(x)) != i
+        refit = kernel_regression(x[keep], y[keep], width=0.7, ridge=ridge, num_classes=4, **CPU)
+        torch.testing.assert_close(found[i], refit.predict(x[i : i + 1])[0], rtol=1e-7, atol=1e-7)
+
+
+def test_width_is_the_best_of_the_rows_on_the_training_set_alone():
+    x, _ = data(150, d=2)
+    y = (x.norm(dim=1) > 1).long()
+    choice = choose_width(x, y, ridge=1e-3, max_points=100, **CPU)
+    losses = {row["width"]: row["loss"] for row in choice.rows}
+    assert choice.width == min(losses, key=losses.get)
+    assert [row["width"] / choice.median_distance for row in choice.rows] == pytest.approx(
+        [row["factor"] for row in choice.rows]
+    )
+    new = 2 * torch.rand(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) - 1
+    worst = max(losses, key=losses.get)
+    errors = [
+        kernel_regression(x, y, width=w, ridge=1e-3, **CPU).error(new, (new.norm(dim=1) > 1).long())
+        for w in (choice.width, worst)
+    ]
+    assert errors[0] <= errors[1]
+
+
+def test_singular_widths_are_skipped_and_shown():
+    x = torch.linspace(0, 1, 60)[:, None].double()
+    choice = choose_width(x, x[:, 0].sin(), factors=(0.01, 100.0), **CPU)
+    assert math.isnan(choice.rows[1]["loss"]) and choice.width == choice.rows[0]["width"]
+    with pytest.raises(UserError, match="no width gives a Gram matrix that is regular"):
+        choose_width(x, x[:, 0].sin(), factors=(100.0,), **CPU)
+
+
+def test_median_distance_is_the_median():
+    x, _ = data(31)
+    wanted = torch.pdist(x).median()
+    assert capacity.median_distance(x) == pytest.approx(float(wanted))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 0.0}, "width is 0.0, expected a number above 0"),
+        ({"width": -1}, "width is -1, expected"),
+        ({"width": math.nan}, "width is nan, expected"),
+        ({"width": "5"}, "width is '5', expected"),
+        ({"width": 1.0, "ridge": -0.1}, "ridge is -0.1, expected a finite number of at least 0"),
+        ({"width": 1.0, "num_classes": 2}, r"labels lie in \[0, 3\], expected classes in \[0, 2\)"),
+        ({"width": 1.0, "memory_limit": 10_000}, r"Gram matrix of 60 points .* takes .* MB, 0.0 MB are free on cpu"),
+    ],
+    ids=["zero", "negative", "nan", "text", "ridge", "classes", "memory"],
+)
+def test_bad_options_get_one_line(options, message):
+    x, y = data()
+    with pytest.raises(UserError, match=message) as caught:
+        kernel_regression(x, y, **options, **CPU)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.empty(0, 3), torch.empty(0, dtype=torch.int64), "n ≥ 1"),
+        (torch.rand(3, 2), torch.zeros(2, dtype=torch.int64), "x holds 3 points"),
+        (torch.rand(3, 2), torch.tensor([0.5, 1.0, 2.0]), "labels are float32, expected integers"),
+        (
+            torch.rand(3, 2),
+            torch.tensor([[0], [1], [2]]),
+            r"labels are int64 of shape \(3, 1\), expected integers \[n\]",
+        ),
+    ],
+    ids=["n=0", "length", "float-labels", "column"],
+)
+def test_bad_data_gets_one_line(x, y, message):
+    with pytest.raises(UserError, match=message):
+        kernel_regression(x, y, width=1.0, num_classes=3, **CPU)
+
+
+def test_duplicates_are_named_and_ridge_takes_them():
+    x, y = data(10)
+    x[7], x[9] = x[2], x[2]
+    with pytest.raises(UserError, match=r"equal points make the Gram matrix singular: 2 = 7 = 9 \(indices\)"):
+        kernel_regression(x, y, width=1.0, **CPU)
+    assert kernel_regression(x, y, width=1.0, ridge=0.1, **CPU).alpha.isfinite().all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(-2, 2), min_size=1, max_size=20))
+def test_duplicates_are_all_pairs(values):
+    x = torch.tensor(values, dtype=torch.float64)[:, None] * 0.1
+    found = {(i, j) for group in capacity.duplicates(x) for i in group for j in group if i < j}
+    assert found == {(i, j) for j in range(len(values)) for i in range(j) if values[i] == values[j]}
+
+
+def test_minus_zero_is_zero():
+    assert capacity.duplicates(torch.tensor([[0.0], [-0.0]])) == [[0, 1]]
+
+
+def test_a_width_too_large_for_float64_is_told():
+    x = torch.linspace(0, 1, 50)[:, None]
+    with pytest.raises(SingularGramError, match=r"singular to float64 at point \d+: .* smaller width, or ridge > 0"):
+        kernel_regression(x, x[:, 0], width=10.0, **CPU)
+
+
+def test_real_targets_have_no_classes():
+    x, _ = data()
+    found = kernel_regression(x, x[:, 0], width=1.0, **CPU)
+    with pytest.raises(UserError, match="fitted to real targets"):
+        found.classify(x)
+
+
+def test_other_dimensions_are_refused():
+    x, y = data()
+    with pytest.raises(UserError, match="x has 2 dimensions, expected the 3"):
+        kernel_regression(x, y, width=1.0, **CPU).predict(x[:, :2])
+
+
+def test_progress_counts_rows():
+    x, y = data()
+    seen = []
+    kernel_regression(x, y, width=1.0, block=25, progress=lambda done, n: seen.append((done, n)), **CPU)
+    assert seen == [(25, 60), (50, 60), (60, 60)]
+
+
+@pytest.mark.parametrize("block", [1, 4, 10, 64], ids=lambda b: f"block={b}")
+def test_cholesky_is_the_dense_factor(block):
+    a = torch.randn(23, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    gram, targets = a @ a.T, torch.randn(23, 2, dtype=torch.float64)
+    factor = Cholesky(lambda start, stop: gram[start:stop, :stop].clone(), 23, block=block)
+    wanted = torch.linalg.cholesky(gram)
+    for start, rows in zip(factor.starts, factor.blocks, strict=True):
+        torch.testing.assert_close(rows.tril(diagonal=start), wanted[start : start + len(rows), : rows.shape[1]])
+    torch.testing.assert_close(factor.solve(targets), torch.linalg.solve(gram, targets))
+    torch.testing.assert_close(factor.whiten(targets), torch.linalg.solve_triangular(wanted, targets, upper=False))
+
+
+@pytest.mark.parametrize(("n", "block"), [(1, 5), (50, 8), (100, 100)], ids=str)
+def test_the_triangle_takes_what_is_stated(n, block):
+    factor = Cholesky(lambda start, stop: torch.eye(n, dtype=torch.float64)[start:stop, :stop].clone(), n, block=block)
+    held = sum(rows.numel() * 8 for rows in factor.blocks)
+    assert held <= triangle_bytes(n, block) <= held + 8 * 4 * min(block, n) ** 2
+
+
+def test_sixty_thousand_points_take_half_of_the_square():
+    assert capacity.gram_bytes(60_000, 784) < 0.55 * 8 * 60_000**2
+
+
+def test_nothing_is_allocated_before_the_refusal(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda device: 10**9)
+    x = torch.zeros(1, 1).expand(100_000, 1)
+    with pytest.raises(
+        UserError, match=r"Gram matrix of 100,000 points in float64 takes 4\d\.\d GB, 1.0 GB are free on cpu"
+    ):
+        kernel_regression(x, torch.zeros(100_000).long(), width=1.0, **CPU)
+
+
+def test_available_memory_is_a_number_of_bytes():
+    free = capacity.available_memory("cpu")
+    assert free is None or 10**7 < free < 10**14
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: compares GPU and CPU")
+def test_gpu_agrees_with_cpu():
+    x, y = data(500)
+    on_cpu, on_gpu = (
+        kernel_regression(x, y, width=0.8, ridge=0.01, device=device, block=128) for device in ("cpu", "cuda")
+    )
+    torch.testing.assert_close(on_gpu.predict(x).cpu(), on_cpu.predict(x), rtol=1e-8, atol=1e-8)

@@ -1,0 +1,121 @@
+"""The minimum-norm solution, and that gradient descent from zero reaches it, against closed forms."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.capacity import gradient_descent_from_zero, minimum_norm_solution
+
+
+def problem(n: int, d: int, k: int = 1, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, d, dtype=torch.float64, generator=generator), torch.randn(
+        n, k, dtype=torch.float64, generator=generator
+    )
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 5), (5, 1), (10, 30), (30, 10), (20, 20)], ids=str)
+def test_is_the_pseudo_inverse(n, d):
+    x, y = problem(n, d, k=3)
+    torch.testing.assert_close(minimum_norm_solution(x, y), torch.linalg.pinv(x) @ y)
+
+
+def test_of_dependent_rows_too():
+    x, y = problem(10, 30)
+    x, y = torch.cat([x, x[:4]]), torch.cat([y, y[:4] + 1])
+    torch.testing.assert_close(minimum_norm_solution(x, y), torch.linalg.pinv(x) @ y)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(0, 12), st.integers(0, 1000))
+def test_no_interpolating_solution_is_shorter(n, extra, seed):
+    x, y = problem(n, n + extra, seed=seed)
+    w = minimum_norm_solution(x, y)
+    other = w + (torch.eye(n + extra).double() - torch.linalg.pinv(x) @ x) @ torch.randn(n + extra, 1).double()
+    assert other.norm() >= w.norm() * (1 - 1e-9)
+    assert (x @ w - y).abs().max() <= 1e-6 * max(1.0, float(w.norm()))
+
+
+def test_zero_inputs_give_zero():
+    assert minimum_norm_solution(torch.zeros(3, 2), torch.ones(3)).tolist() == [0.0, 0.0]
+
+
+def test_shapes_follow_the_targets():
+    x, _ = problem(4, 6)
+    assert minimum_norm_solution(x, torch.zeros(4)).shape == (6,)
+    assert minimum_norm_solution(x, torch.tensor([0, 1, 2, 0])).shape == (6, 3)
+
+
+@pytest.mark.parametrize(("n", "d"), [(8, 20), (20, 8)], ids=["interpolating", "least squares"])
+def test_descent_is_the_closed_form_at_every_step(n, d):
+    x, y = problem(n, d)
+    path = gradient_descent_from_zero(x, y, steps=40, records=40, learning_rate=0.05)
+    best = torch.linalg.pinv(x) @ y
+    shrink = torch.eye(d).double() - 0.05 * x.T @ x / n
+    for row in path.rows:
+        w = best - torch.linalg.matrix_power(shrink, int(row["step"])) @ best  # w_t = (I − (I − ηXᵀX/n)^t) w*
+        assert row["distance"] == pytest.approx(float((w - best).norm()), rel=1e-9)
+        assert row["norm"] == pytest.approx(float(w.norm()), abs=1e-12)
+        assert row["loss"] == pytest.approx(float((x @ w - y).square().sum()) / (2 * n), rel=1e-9)
+
+
+@pytest.mark.parametrize("batch_size", [None, 5], ids=["full batch", "stochastic"])
+def test_descent_reaches_the_minimum_norm_solution_and_never_leaves_the_span(batch_size):
+    x, y = problem(15, 60, k=2)
+    path = gradient_descent_from_zero(x, y, steps=3000, batch_size=batch_size)
+    assert path.rows[-1]["relative_distance"] < 1e-6
+    assert max(row["outside"] for row in path.rows) < 1e-12
+    torch.testing.assert_close(path.weights, torch.linalg.pinv(x) @ y, rtol=1e-5, atol=1e-5)
+
+
+def test_distance_falls_at_every_recorded_step():
+    x, y = problem(10, 40)
+    distances = [row["distance"] for row in gradient_descent_from_zero(x, y, steps=200).rows]
+    assert all(after < before for before, after in itertools.pairwise(distances))
+
+
+def test_another_start_keeps_what_it_has_outside_the_span():
+    x, y = problem(10, 40)
+    start = torch.randn(40, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    path = gradient_descent_from_zero(x, y, steps=3000, start=start)
+    outside = start - torch.linalg.pinv(x) @ (x @ start)
+    torch.testing.assert_close(path.weights - minimum_norm_solution(x, y), outside, rtol=1e-5, atol=1e-5)
+    assert path.rows[-1]["distance"] == pytest.approx(float(outside.norm()), rel=1e-6)
+
+
+def test_records_are_the_first_the_last_and_some_between():
+    x, y = problem(5, 8)
+    steps = [row["step"] for row in gradient_descent_from_zero(x, y, steps=500, records=10).rows]
+    assert steps[0] == 0 and steps[1] == 1 and steps[-1] == 500 and len(steps) <= 11
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"records": 1}, "records 1"),
+        ({"batch_size": 6}, "batch_size 6: expected .* 1 to 5"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0, expected a number above 0"),
+        (
+            {"learning_rate": 1e3, "steps": 50},
+            r"diverged at step \d+: learning_rate is 1000, expected below [\d.]+ \(2/λ\)",
+        ),
+    ],
+    ids=["steps", "records", "batch", "rate", "diverged"],
+)
+def test_bad_options_get_one_line(options, message):
+    x, y = problem(5, 8)
+    with pytest.raises(UserError, match=message):
+        gradient_descent_from_zero(x, y, **options)
+
+
+def test_bad_labels_get_one_line():
+    with pytest.raises(UserError, match="expected integers where num_classes is given"):
+        minimum_norm_solution(torch.rand(3, 2), torch.rand(3), num_classes=3)

@@ -1,0 +1,242 @@
+"""Theorem 1 of Zhang et al. 2017 against the dense triangular system, in numbers of weights, and at n = 10,000."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures import capacity
+from gendyn_lite.measures.capacity import hinge_sum, memorizing_network
+
+
+def points(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def classes(n: int, k: int = 10, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, k, (n,), generator=torch.Generator().manual_seed(seed))
+
+
+def dense_hinges(z: torch.Tensor, biases: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The slow, obvious twin: the n × m matrix max(z_i − b_j, 0) times w."""
+    return (z[:, None] - biases).clamp(min=0) @ weights
+
+
+SIZES = [(1, 1), (1, 4), (2, 1), (5, 1), (7, 3), (60, 20), (300, 2)]
+
+
+@pytest.mark.parametrize(("n", "d", "depth"), [(n, d, k) for n, d in SIZES for k in (2, 3, 6) if k - 1 <= n])
+@pytest.mark.parametrize("kind", ["classes", "real"])
+def test_fits_every_label(n, d, depth, kind):
+    x, y = points(n, d), classes(n) if kind == "classes" else torch.randn(n)
+    net = memorizing_network(x, y, depth=depth)
+    assert (net(x) - y).abs().max() < 1e-11
+    assert net.residual == (net(x) - y.double()).abs().max()
+    if kind == "classes":
+        assert torch.equal(net.classify(x), y)
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (10, 1), (10, 50), (200, 3)], ids=str)
+def test_depth_two_has_2n_plus_d_weights(n, d):
+    net = memorizing_network(points(n, d), classes(n))
+    assert sum(parameter.numel() for parameter in net.parameters()) == 2 * n + d
+    assert net.widths == (n,)
+
+
+@pytest.mark.parametrize("d", [1, 2, 784], ids=lambda d: f"d={d}")
+def test_residual_at_ten_thousand_points(d):
+    x, y = points(10_000, d), classes(10_000)
+    net = memorizing_network(x, y)
+    assert (net(x) - y).abs().max() <= 1e-8
+    # Again in other batches: the residual must not hang on one order of summation.
+    assert (torch.cat([net(part) for part in x.split(999)]) - y).abs().max() <= 1e-8
+
+
+def test_plain_float64_would_miss_at_ten_thousand_points():
+    x, y = points(10_000, 2), classes(10_000)
+    net = memorizing_network(x, y)
+    plain = dense_hinges(x[:500] @ net.projection, net.biases[0], net.weights[0])
+    assert (plain - y[:500]).abs().max() > 1e-8 > net.residual
+
+
+def test_time_is_near_linear():
+    def seconds(n: int) -> float:
+        x, y = points(n, 2), classes(n)
+        start = time.process_time()
+        memorizing_network(x, y)
+        return time.process_time() - start
+
+    seconds(100)
+    assert seconds(32_000) < 30 * max(seconds(4_000), 0.02)  # n² would be 64 times
+
+
+def test_solves_the_triangular_system():
+    x, y = points(40, 3), torch.randn(40, dtype=torch.float64)
+    net = memorizing_network(x, y)
+    z, order = net.project(x).sort()
+    biases, weights = net.biases[0], net.weights[0]
+    assert torch.all(biases < z) and torch.all(biases[1:] > z[:-1])  # b_1 < z_1 < b_2 < z_2 < …
+    matrix = (z[:, None] - biases).clamp(min=0)
+    assert torch.equal(matrix, matrix.tril())
+    wanted = torch.linalg.solve_triangular(matrix, y[order][:, None], upper=False).squeeze(1)
+    torch.testing.assert_close(weights.data, wanted.data, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 5, 11], ids=lambda k: f"depth={k}")
+def test_widths_are_of_order_n_over_depth(depth):
+    n = 100
+    net = memorizing_network(points(n, 4), classes(n), depth=depth)
+    assert net.depth == depth == len(net.widths) + 1
+    assert max(net.widths) <= math.ceil(n / (depth - 1)) + 5
+    built = net.as_sequential()
+    hidden = [layer.out_features for layer in built if isinstance(layer, torch.nn.Linear)][:-1]
+    assert tuple(hidden) == net.widths
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 9], ids=lambda k: f"depth={k}")
+def test_is_the_plain_network_everywhere(depth):
+    x, y = points(50, 3), classes(50)
+    net, new = memorizing_network(x, y, depth=depth), 3 * points(200, 3, seed=1)
+    torch.testing.assert_close(net.as_sequential()(new), net(new), rtol=1e-6, atol=1e-6)
+
+
+def test_every_depth_is_the_same_function():
+    x, y, new = points(50, 3), classes(50), 3 * points(200, 3, seed=1)
+    nets = [memorizing_network(x, y, depth=depth) for depth in (2, 3, 7)]
+    torch.testing.assert_close(nets[0](new), nets[1](new), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(nets[0](new), nets[2](new), rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 4), st.integers(0, 10_000), st.floats(1e-3, 1e3))
+def test_any_labels_of_any_points(n, d, seed, scale):
+    x, y = points(n, d, seed), scale * points(n, 1, seed + 1).squeeze(1)
+    net = memorizing_network(x, y, seed=seed)
+    assert (net(x) - y).abs().max() <= 1e-10 * max(1.0, float(y.abs().max()))
+
+
+@pytest.mark.parametrize("m", [0, 1, 50], ids=lambda m: f"m={m}")
+def test_hinge_sum_is_the_dense_sum(m):
+    generator = torch.Generator().manual_seed(m)
+    z, biases, weights = (torch.randn(size, dtype=torch.float64, generator=generator) for size in (m, 20, 20))
+    torch.testing.assert_close(hinge_sum(z, biases, weights), dense_hinges(z, biases, weights))
+
+
+def test_gradients_are_those_of_the_plain_network():
+    x, y = points(20, 3), classes(20)
+    net = memorizing_network(x, y)
+    new = points(10, 3, seed=5).requires_grad_()
+    net(new).square().sum().backward()
+    found = [new.grad, *(parameter.grad for parameter in net.parameters())]
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in (new, *net.parameters())]
+    dense_hinges(leaves[0] @ leaves[1], leaves[2], leaves[3]).square().sum().backward()
+    for got, leaf in zip(found, leaves, strict=True):
+        torch.testing.assert_close(got, leaf.grad, rtol=1e-6, atol=1e-6)
+
+
+def test_images_are_points_and_pixels_are_scaled():
+    x = torch.randint(0, 256, (30, 1, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    net = memorizing_network(x, classes(30))
+    assert torch.equal(net(x), net(x.double() / 255))
+    assert torch.equal(net.classify(x), classes(30))
+
+
+def test_state_survives_saving(tmp_path):
+    x, y = points(20, 3), classes(20)
+    net, other = memorizing_network(x, y), memorizing_network(x, y, seed=1)
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    other.load_state_dict(torch.load(tmp_path / "net.pt", weights_only=True))
+    assert torch.equal(net(x), other(x))
+
+
+def test_equal_points_with_equal_labels_are_one_point():
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]])
+    net = memorizing_network(x, torch.tensor([1, 0, 1]))
+    assert sum(parameter.numel() for parameter in net.parameters()) == 2 * 2 + 2
+    assert net.classify(x).tolist() == [1, 0, 1]
+
+
+def test_equal_projections_are_redrawn(monkeypatch):
+    drawn, draw = [], torch.randint
+
+    def first_draw_is_bad(*args, **options):
+        drawn.append(torch.tensor([0, 2**25]) if not drawn else draw(*args, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(torch, "randint", first_draw_is_bad)
+    x = torch.tensor([[1.0, 2.0], [5.0, 2.0], [0.0, 1.0]])  # ⟨(0, 1), x⟩ is 2 twice
+    net = memorizing_network(x, torch.tensor([0, 1, 2]))
+    assert len(drawn) == 2
+    assert net.classify(x).tolist() == [0, 1, 2]
+
+
+def test_projections_that_stay_equal_are_refused(monkeypatch):
+    monkeypatch.setattr(torch, "randint", lambda *args, **options: torch.tensor([0, 2**25]))
+    x = torch.tensor([[0.0, 1.0], [1.0, 2.0], [5.0, 2.0]])
+    with pytest.raises(UserError, match=r"no projection of 4 .* points 1 and 2 lie too close \(residual inf"):
+        memorizing_network(x, torch.tensor([0, 1, 2]), draws=4)
+
+
+def test_points_too_close_for_float64_are_refused_by_name():
+    x = torch.tensor([[0.0], [1.0], [1.0 + 2.0**-52], [1.0 + 2.0**-50], [2.0], [900.0]], dtype=torch.float64)
+    y = torch.tensor([0.1, 1e3 / 7, -1e3 / 7, 1e3 / 3, 0.3, 5.0], dtype=torch.float64)
+    with pytest.raises(
+        UserError, match=r"no projection of 1 tells all 6 points apart .* points \d and \d lie too close"
+    ):
+        memorizing_network(x, y)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "message"),
+    [
+        (torch.empty(0, 3), torch.empty(0), {}, r"n ≥ 1"),
+        (torch.tensor(1.0), torch.tensor([1]), {}, r"expected \[n, ...\]"),
+        (torch.empty(2, 0), torch.zeros(2), {}, "have no dimension"),
+        ([[1.0]], torch.zeros(1), {}, "x is a list, expected a tensor"),
+        (torch.tensor([[0.0], [math.nan]]), torch.zeros(2), {}, r"x\[1\] is not finite"),
+        (torch.rand(3, 2), torch.zeros(2), {}, r"x holds 3 points and y has shape \(2,\)"),
+        (torch.rand(3, 2), torch.zeros(3, 2), {}, r"labels of shape \(3, 2\)"),
+        (torch.rand(2, 2), torch.tensor([0.0, math.inf]), {}, "expected finite numbers"),
+        (torch.rand(2, 2), torch.tensor([0, -1]), {}, r"labels lie in \[-1, 0\]"),
+        (torch.ones(2, 2), torch.tensor([0, 1]), {}, r"equal points have different labels: 0 = 1 \(indices\)"),
+        (torch.rand(3, 2), torch.zeros(3), {"depth": 1}, "depth is 1, expected 2 to 4"),
+        (torch.rand(3, 2), torch.zeros(3), {"depth": 5}, "depth is 5, expected 2 to 4 for 3 distinct points"),
+    ],
+    ids=["n=0", "scalar", "d=0", "list", "nan", "length", "2-d-y", "inf-y", "negative", "torn", "depth=1", "too-deep"],
+)
+def test_bad_input_gets_one_line(x, y, options, message):
+    with pytest.raises(UserError, match=message) as caught:
+        memorizing_network(x, y, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_torn_points_are_all_named():
+    x = torch.tensor([0.0, 1.0, 0.0, 1.0, 2.0, 0.0])[:, None]
+    with pytest.raises(UserError, match=r"0 = 2 = 5, 1 = 3 \(indices\)"):
+        memorizing_network(x, torch.tensor([0, 1, 1, 0, 0, 0]))
+
+
+def test_other_dimensions_are_refused_by_the_network():
+    net = memorizing_network(points(5, 3), classes(5))
+    with pytest.raises(UserError, match="points have 2 dimensions, expected the 3"):
+        net(points(5, 2))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: compares GPU and CPU")
+@pytest.mark.parametrize("depth", [2, 5])
+def test_gpu_agrees_with_cpu(depth):
+    x, y = points(2000, 30), classes(2000)
+    net = memorizing_network(x.cuda(), y.cuda(), depth=depth)
+    assert net.residual <= 1e-8
+    torch.testing.assert_close(net(x.cuda()).cpu(), memorizing_network(x, y, depth=depth)(x), rtol=0, atol=1e-8)
+
+
+def test_kept_name():
+    assert capacity.memorizing_network is memorizing_network
