@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data_scripts import cifar, images, mnist
 from data_scripts.catalogue import ENTRIES
+from data_scripts.fetch import fetch
 from data_scripts.sources import Source, open_source
 from gendyn_lite.data import data_root, image_folder, prepared
 from gendyn_lite.data.loading import FOLDER
-from gendyn_lite.data.storage import replacing
+from gendyn_lite.data.storage import lock_of, locked, replacing
 from gendyn_lite.errors import UserError, unknown_name
 
 EMBEDDED = ("digits", "two_moons")
@@ -23,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="mnist, cifar10, cifar100, imagenet or folder:PATH")
     parser.add_argument("--from", dest="source", type=Path, metavar="PATH", help="import a local copy: no network")
     parser.add_argument("--root", type=Path, help="folder of the prepared data (default: GENDYN_DATA, else ./datasets)")
+    parser.add_argument("--mirror", action="append", default=[], metavar="URL", help="a place to fetch from first")
     parser.add_argument(
         "--description", metavar="TEXT", help="what an imported copy truly is, shown beside its results"
     )
@@ -46,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     elif not args.name:
         raise UserError("gendyn data needs a NAME, --list or --verify NAME; names: " + ", ".join(ENTRIES))
     else:
-        prepare(args.name, root, source=args.source, description=args.description, size=args.size)
+        options = {"mirrors": args.mirror, "description": args.description, "size": args.size}
+        prepare(args.name, root, source=args.source, **options)
     return 0
 
 
@@ -54,11 +59,24 @@ def prepare(
     name: str,
     root: Path,
     *,
-    source: Path | None,
+    source: Path | None = None,
+    mirrors: Sequence[str] = (),
     description: str | None = None,
     size: int | None = None,
 ) -> None:
-    """Import or fetch a data set and put its prepared form under `root`."""
+    """Import or fetch a data set and put its prepared form under `root`.
+
+    Args:
+        name: Name of the set, or ``folder:PATH``.
+        root: Folder of the prepared data.
+        source: A local copy; None to fetch it.
+        mirrors: Folders (URLs) to try before the known ones.
+        description: What an imported copy truly is; None to find out.
+        size: Side to resize and cut one's own images to.
+
+    Raises:
+        UserError: A mistake in these, in the source, or trouble with the disk or the network.
+    """
     if name in EMBEDDED:
         print(f"{name} comes with the library: nothing to prepare")
         return
@@ -67,22 +85,40 @@ def prepare(
         raise unknown_name("dataset", name, [*ENTRIES, "folder:PATH"])
     if size is not None and not (own and size > 0):
         raise UserError(f"--size is {size}, expected a positive number of pixels, and folder:PATH")
+    if description is not None and name == "mnist":
+        raise UserError("--description is for copies that differ; MNIST is accepted byte for byte only")
     to = prepared_path(name, root)
-    if source is None and not own:
-        raise UserError(f"fetching {name} is not possible yet: give a local copy with --from PATH")
-    path = source or Path(name.removeprefix(FOLDER))
-    with (
-        replacing(to) as folder,
-        tempfile.TemporaryDirectory(prefix=f".{to.name}.aside-", dir=folder.parent) as scratch,
-    ):
-        if name == "mnist":
-            record = mnist.prepare(path, folder)
-        elif own:
-            opened = open_source(path, Path(scratch))
-            record = _prepare_own(name, opened, folder, description=description, size=size)
-        else:
-            record = cifar.prepare(name, open_source(path, Path(scratch)), folder, description=description)
+    with locked(lock_of(to)):
+        if source is None and not own and prepared.exists(to):
+            print("already prepared: ", end="")
+            report(to, prepared.read_record(to))
+            return
+        if own:
+            source = source or Path(name.removeprefix(FOLDER))
+        downloads = root / ".downloads" / name
+        path = source or fetch_all(name, downloads, mirrors)
+        with replacing(to) as new, tempfile.TemporaryDirectory(prefix=f".{to.name}.aside-", dir=new.parent) as scratch:
+            if name == "mnist":
+                record = mnist.prepare(path, new)
+            elif own:
+                record = _prepare_own(name, open_source(path, Path(scratch)), new, description=description, size=size)
+            else:
+                record = cifar.prepare(name, open_source(path, Path(scratch)), new, description=description)
+        shutil.rmtree(downloads, ignore_errors=True)
     report(to, record)
+
+
+def fetch_all(name: str, folder: Path, mirrors: Sequence[str]) -> Path:
+    """Fetch the files of a set; the archive, or the folder of several files.
+
+    Raises:
+        UserError: It cannot be fetched.
+    """
+    entry = ENTRIES[name]
+    if not entry.downloads:
+        raise UserError(f"{entry.title} cannot be fetched: get it from {entry.source} PATH")
+    paths = [fetch(download, folder, mirrors=mirrors) for download in entry.downloads]
+    return paths[0] if len(paths) == 1 else folder
 
 
 def _prepare_own(name: str, source: Source, to: Path, *, description: str | None, size: int | None) -> dict[str, Any]:

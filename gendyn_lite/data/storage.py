@@ -52,14 +52,20 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def lock_of(folder: Path) -> Path:
+    """The lock file that guards a folder: it lies beside it."""
+    return folder.parent / f".{folder.name}.lock"
+
+
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """A new empty folder that takes the place of `folder` when the block ends, and vanishes if it fails.
 
-    One process at a time; what a killed process left aside is removed by the next.
+    To be used by one process at a time, under `lock_of(folder)`; what a killed one left aside is removed by the next.
     """
     folder = folder.absolute()
-    with locked(folder.parent / f".{folder.name}.lock"), disk_errors(folder):
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.parent.glob(f".{_literal(folder.name)}.aside-*"):
             shutil.rmtree(left)
         aside = folder.parent / f".{folder.name}.aside-new-{os.getpid()}"

@@ -1,0 +1,233 @@
+"""Fetching, with every fault that a server, a network or a disk has: one clear line, or success by the next mirror."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from data_scripts import fetch as module
+from data_scripts.catalogue import Download
+from data_scripts.fetch import Patience, fetch
+from gendyn_lite.errors import UserError
+
+from .faulty_server import serving
+
+CONTENT = bytes(range(256)) * 800  # 204,800 bytes
+QUICK = Patience(connect=1, stall=0.3, window=0.2, slow=2_000_000, floor=2_000, attempts=3, wait=0.01)
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+@pytest.fixture
+def server():
+    with serving(CONTENT) as running:
+        yield running
+
+
+def wanted(server, *faults, content=CONTENT):
+    return Download("file.bin", len(content), hashlib.sha256(content).hexdigest(), tuple(map(server.url, faults)))
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+
+
+FAULTS = {
+    "missing": "HTTP 404",
+    "forbidden": "HTTP 403",
+    "stall": "it stalls, 3 times",
+    "silent": "no answer, 3 times",
+    "drip": r"slow \(\d kB/s\)",
+    "always_cut": "the connection was cut at 0 of 204,800 bytes, 3 times",
+    "too_short": "wrong size: 204,799 bytes, expected 204,800",
+    "too_long": "wrong size: more than 204,800 bytes",
+    "flipped": r"altered \(wrong SHA-256\)",
+    "page": "a web page instead of the file",
+    "disguised_page": "a web page instead of the file",
+    "loop": "it redirects in a loop",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_told_in_one_line_and_nothing_wrong_is_left(server, tmp_path, fault, capsys):
+    with pytest.raises(UserError, match=FAULTS[fault]) as caught:
+        fetch(wanted(server, fault), tmp_path, patience=QUICK)
+    assert str(caught.value).startswith("cannot fetch file.bin (127.0.0.1:")
+    assert "\n" not in str(caught.value)
+    assert "--from PATH" in str(caught.value)
+    assert left_in(tmp_path) in ([], ["file.bin.part"])
+    if fault in ("flipped", "page", "disguised_page", "too_short"):
+        assert not (tmp_path / "file.bin.part").exists() or not (tmp_path / "file.bin.part").read_bytes()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_next_mirror_takes_over(server, tmp_path, fault, capsys):
+    path = fetch(wanted(server, fault, "good"), tmp_path, patience=QUICK)
+    assert path.read_bytes() == CONTENT
+    assert left_in(tmp_path) == ["file.bin"]
+    assert "127.0.0.1" in capsys.readouterr().err
+
+
+def test_no_mirror_at_all(tmp_path, server):
+    closed = Download("file.bin", 5, "0" * 64, ("http://127.0.0.1:9/file.bin",))
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:9: no connection, 3 times"):
+        fetch(closed, tmp_path, patience=QUICK)
+
+
+def test_a_cut_connection_resumes_where_it_was(server, tmp_path, capsys):
+    assert fetch(wanted(server, "cut"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert [offset for _, offset in server.requests] == [None, "bytes=90000-", "bytes=180000-"]
+
+
+def test_a_partial_download_of_another_mirror_is_continued(server, tmp_path):
+    (tmp_path / "file.bin.part").write_bytes(CONTENT[:150_000])
+    assert fetch(wanted(server, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert server.requests == [("good", "bytes=150000-")]
+
+
+@pytest.mark.parametrize("fault", ["no_ranges", "cut_without_length"])
+def test_a_server_without_ranges_starts_anew(server, tmp_path, fault, capsys):
+    (tmp_path / "file.bin.part").write_bytes(CONTENT[:150_000])
+    assert fetch(wanted(server, fault, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+
+
+def test_a_server_that_sends_another_range_is_left(server, tmp_path, capsys):
+    (tmp_path / "file.bin.part").write_bytes(CONTENT[:150_000])
+    assert fetch(wanted(server, "other_range", "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert "another part of the file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [1000, len(CONTENT), len(CONTENT) + 1], ids=["short", "whole", "too long"])
+def test_a_wrong_partial_download_is_thrown_away(server, tmp_path, size, capsys):
+    (tmp_path / "file.bin.part").write_bytes(b"x" * size)
+    assert fetch(wanted(server, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert server.requests[-1] == ("good", None)
+
+
+def test_a_busy_server_is_asked_again_after_growing_waits(server, tmp_path, monkeypatch, capsys):
+    waits = []
+    monkeypatch.setattr(module.time, "sleep", waits.append)
+    assert fetch(wanted(server, "busy_twice"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert waits == [0.01, 0.02]
+
+
+def test_slow_mirrors_are_taken_when_no_other_works_the_faster_first(server, tmp_path, capsys):
+    path = fetch(wanted(server, "slower", "missing", "slow"), tmp_path, patience=QUICK)
+    assert path.read_bytes() == CONTENT
+    assert [fault for fault, _ in server.requests] == ["slower", "missing", "slow", "slow"]
+    told = capsys.readouterr().err
+    assert "is slow (" in told
+    assert "no faster mirror works: staying with 127.0.0.1" in told
+
+
+def test_a_mirror_of_ones_own_is_tried_first(server, tmp_path):
+    own = server.url("good").rsplit("/", 1)[0]
+    fetch(wanted(server, "flipped"), tmp_path, mirrors=[own + "/"], patience=QUICK)
+    assert server.requests == [("good", None)]
+
+
+def test_what_was_fetched_is_not_fetched_again_but_what_was_altered_is(server, tmp_path):
+    path = fetch(wanted(server, "good"), tmp_path, patience=QUICK)
+    fetch(wanted(server, "good"), tmp_path, patience=QUICK)
+    assert len(server.requests) == 1
+    path.write_bytes(b"altered")
+    assert fetch(wanted(server, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert len(server.requests) == 2
+
+
+def test_two_at_once_fetch_once(server, tmp_path, capsys):
+    results = []
+    download = wanted(server, "slow")
+    threads = [
+        threading.Thread(target=lambda: results.append(fetch(download, tmp_path, patience=QUICK))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [tmp_path / "file.bin"] * 2
+    assert len(server.requests) <= 2  # slow at first, then stayed with; the second thread asked nothing
+    assert "waiting for it" in capsys.readouterr().err
+
+
+def test_the_lock_of_a_dead_process_does_not_hold(server, tmp_path):
+    code = (
+        "import os, sys, filelock\n"
+        "filelock.FileLock(sys.argv[1]).acquire()\n"
+        "print('held', flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    lock = tmp_path / ".file.bin.lock"
+    dead = subprocess.run([sys.executable, "-c", code, str(lock)], capture_output=True, text=True, check=False)
+    assert dead.stdout == "held\n"
+    assert lock.exists()
+    assert fetch(wanted(server, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+
+
+def test_a_full_disk_is_noticed_before(server, tmp_path, monkeypatch):
+    usage = module.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(UserError, match=r"has 1,000 bytes free, file.bin needs 204,800: free some space"):
+        fetch(wanted(server, "good"), tmp_path, patience=QUICK)
+    assert server.requests == []
+
+
+def test_a_disk_that_fills_up_is_told(server, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "_copy", full)
+    with pytest.raises(UserError, match=r"cannot write .*: the disk is full: free some space"):
+        fetch(wanted(server, "good"), tmp_path, patience=QUICK)
+    assert left_in(tmp_path) in ([], ["file.bin.part"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, a read-only file system that refuses root too")
+def test_a_read_only_folder_is_told(server):
+    with pytest.raises(UserError, match=r"cannot write /proc/.*"):
+        fetch(wanted(server, "good"), Path("/proc/gendyn"), patience=QUICK)
+
+
+def test_a_folder_without_permission_is_told(server, tmp_path, monkeypatch):
+    def denied(self, *_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    with pytest.raises(UserError, match=r"cannot write .*downloads: permission denied: choose a folder of your own"):
+        fetch(wanted(server, "good"), tmp_path / "downloads", patience=QUICK)
+
+
+def test_a_killed_fetch_is_continued(server, tmp_path):
+    """Kill a process while it downloads; the next one asks for the rest only."""
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from data_scripts.catalogue import Download\n"
+        "from data_scripts.fetch import fetch\n"
+        "fetch(Download('file.bin', int(sys.argv[1]), sys.argv[2], (sys.argv[3],)), Path(sys.argv[4]))\n"
+    )
+    download = wanted(server, "drip")
+    arguments = [str(download.bytes), download.sha256, download.urls[0], str(tmp_path)]
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=Path(__file__).parents[2])
+    part = tmp_path / "file.bin.part"
+    deadline = time.monotonic() + 60
+    while not server.requests and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "file.bin").exists()
+    have = part.stat().st_size
+    assert fetch(wanted(server, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert server.requests[-1] == ("good", f"bytes={have}-" if have else None)
