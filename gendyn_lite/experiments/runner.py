@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.results.runs import Run, environment, open_run, writing
 
+SMALL_STEP = 10**8  # parameters × examples of a step, below which one thread is best
 Probe = Callable[[nn.Module, int], Mapping[str, Any]]
 
 
@@ -50,7 +52,7 @@ def load_or_run(
     if run.complete:
         return run
     network = build(config, loaded)
-    with writing(run, _provenance(loaded, profile, device)) as writer:
+    with _threads_for(network, config), writing(run, _provenance(loaded, profile, device)) as writer:
         if writer is None:
             return run
         started = time.perf_counter()
@@ -67,13 +69,29 @@ def load_or_run(
     return run
 
 
+@contextmanager
+def _threads_for(network: nn.Module, config: RunConfig) -> Iterator[None]:
+    """One thread for a small network: threads that wait for each other cost more than they help.
+
+    On a busy machine two threads were twenty times slower than one; and the numbers no longer depend on the cores.
+    """
+    before = torch.get_num_threads()
+    if models.parameter_count(network) * config.batch_size < SMALL_STEP:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def run_all(configs: Sequence[RunConfig], *, profile: str, progress: bool = True, **options: Any) -> list[Run]:
     """`load_or_run` for each configuration in turn, with one progress bar over all of them.
 
     The data and the network of every kind of run are checked before the first run starts.
     """
-    for config in {(c.dataset, c.model, str(c.model_options), c.train_size): c for c in configs}.values():
-        build(config, data.load(config.dataset, root=options.get("data_root"), train_size=config.train_size))
+    kinds = {(each.dataset, each.train_size, each.model, str(each.model_options)): each for each in configs}
+    for config in kinds.values():
+        build(config, data.load_for_run(config, root=options.get("data_root"))[0])
     bar = tqdm(configs, desc=f"{profile} runs", disable=not progress, leave=False)
     return [load_or_run(config, profile=profile, **options) for config in bar]
 
