@@ -28,21 +28,25 @@ def as_points(x: Tensor, name: str = "x") -> Tensor:
     >>> as_points(torch.tensor([[0, 255]], dtype=torch.uint8))
     tensor([[0., 1.]], dtype=torch.float64)
     """
+    check_points(x, name)
+    points = x.reshape(len(x), -1).to(torch.float64)
+    return points / 255 if x.dtype == torch.uint8 else points
+
+
+def check_points(x: Tensor, name: str = "x") -> None:
+    """Refuse what are no points [n, ...], without a copy in float64."""
     if not isinstance(x, Tensor):
         raise UserError(f"{name} is a {type(x).__name__}, expected a tensor [n, ...]")
     if x.ndim < 1 or x.shape[0] == 0:
         raise UserError(f"{name} has shape {tuple(x.shape)}, expected [n, ...] with at least one point (n ≥ 1)")
     if x.is_complex():
         raise UserError(f"{name} is {_dtype(x)}, expected real numbers")
-    points = x.reshape(len(x), -1).to(torch.float64)
-    if points.shape[1] == 0:
+    if x.numel() == 0:
         raise UserError(f"{name} has shape {tuple(x.shape)}: its points have no dimension")
-    if x.dtype == torch.uint8:
-        points = points / 255
-    finite = torch.isfinite(points).all(dim=1)
-    if not finite.all():
-        raise UserError(f"{name}[{int((~finite).nonzero()[0])}] is not finite, expected finite numbers")
-    return points
+    if x.is_floating_point():
+        finite = torch.isfinite(x).reshape(len(x), -1).all(dim=1)
+        if not finite.all():
+            raise UserError(f"{name}[{int((~finite).nonzero()[0])}] is not finite, expected finite numbers")
 
 
 def check_length(x: Tensor, y: Tensor) -> None:

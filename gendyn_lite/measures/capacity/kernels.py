@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 
@@ -9,12 +10,13 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity._memory import refuse_if_too_large
+from gendyn_lite.measures.capacity._memory import available_memory, refuse_if_too_large
 from gendyn_lite.measures.capacity._points import (
     as_points,
     as_targets,
     check_classes,
     check_length,
+    check_points,
     duplicates,
     name_groups,
 )
@@ -93,11 +95,12 @@ class KernelFactor:
         check_width(width)
         if not (ridge >= 0 and math.isfinite(ridge)):
             raise UserError(f"ridge is {ridge!r}, expected a finite number of at least 0")
-        points = as_points(x)
+        check_points(x)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.block = block or (1024 if self.device.type == "cpu" else 4096)
         self.width, self.ridge = float(width), float(ridge)
-        refuse_large_gram(len(points), points.shape[1], self.block, self.device, memory_limit)
+        refuse_large_gram(len(x), x[0].numel(), self.block, self.device, memory_limit)
+        points = as_points(x)
         if ridge == 0:
             refuse_duplicates(points)
         self.points = points.to(self.device)
@@ -223,10 +226,12 @@ def gram_bytes(n: int, dimensions: int, *, block: int = 1024) -> int:
 
 def refuse_large_gram(n: int, dimensions: int, block: int, device: torch.device, memory_limit: int | None) -> None:
     """Refuse a Gram matrix that would not fit, saying what would."""
+    free = available_memory(device) if memory_limit is None else memory_limit
+    fitting = bisect.bisect_right(range(n), free or 0, key=lambda m: gram_bytes(m, dimensions, block=block)) - 1
     refuse_if_too_large(
         gram_bytes(n, dimensions, block=block),
         f"the lower triangle of the Gram matrix of {n:,} points in float64",
-        "take fewer points (the memory falls with n²), or at most 8 n bytes a feature with random features",
+        f"take at most {max(fitting, 0):,} points, or random features (feature_regression)",
         device=device,
         memory_limit=memory_limit,
     )

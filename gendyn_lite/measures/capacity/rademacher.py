@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity._points import as_points
+from gendyn_lite.measures.capacity._points import as_points, check_points
 
 Predict = Callable[[Tensor], Tensor]
 Fit = Callable[[Tensor, Tensor], Predict]
@@ -84,7 +84,8 @@ def empirical_rademacher(
     >>> empirical_rademacher(memorize, torch.rand(20, 3), draws=3).mean
     1.0
     """
-    n = len(as_points(x))
+    check_points(x)
+    n = len(x)
     if draws < 2:
         raise UserError(f"draws is {draws}, expected at least 2: an interval needs them")
     if not 0 < confidence < 1:

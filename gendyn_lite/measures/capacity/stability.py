@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity._points import as_points, check_classes, check_length
+from gendyn_lite.measures.capacity._points import check_classes, check_length, check_points
 from gendyn_lite.measures.capacity.rademacher import Fit, Predict
 
 
@@ -73,7 +73,8 @@ def replace_one_stability(
     >>> replace_one_stability(nearest, x, torch.tensor([0, 1, 0, 1, 1, 0]), swaps=3).beta
     1.0
     """
-    n = len(as_points(x))
+    check_points(x)
+    n = len(x)
     check_length(x, y)
     classes = check_classes(y, num_classes)
     if not 1 <= swaps <= n:
