@@ -1,0 +1,120 @@
+"""The wiring: plans are checked before anything runs; a run is loaded, resumed or trained; labels go where they should."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gendyn_lite import data, models, results
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import UserError
+from gendyn_lite.experiments import random_labels, runner
+
+QUICK = {"train_size": 100, "epochs": 2}
+
+
+def quick_plan(**options):
+    return random_labels.plan("smoke", networks="mlp_1x512", seeds=1, **{**QUICK, **options})
+
+
+@pytest.mark.parametrize("profile", random_labels.PROFILES)
+def test_every_plan_is_valid_and_every_network_exists(profile):
+    configs = random_labels.plan(profile)
+    assert len({config.run_id("00") for config in configs}) == len(configs)
+    assert {config.model for config in configs} <= set(models.names())
+    assert {0.0, 1.0} <= {config.label_corruption for config in configs}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"profile": "smok"}, "unknown profile 'smok': did you mean 'smoke'"),
+        ({"seeds": -1}, "seeds is -1, expected a whole number of at least 1"),
+        ({"corruptions": "0,1.5"}, r"label_corruption is 1.5, expected a number in \[0, 1\]"),
+        ({"corruptions": "0,half"}, "corruptions has 'half', expected numbers"),
+        ({"seeds": 1000}, "the plan has .* runs, at most 2,000"),
+        ({"epochs": -5}, "epochs is -5"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_a_wrong_plan_is_refused_in_one_line(options, message):
+    with pytest.raises(UserError, match=message):
+        random_labels.plan(**options)
+
+
+def test_an_unknown_network_is_refused_before_anything_runs(tmp_path):
+    configs = quick_plan(corruptions="0") + random_labels.plan("smoke", networks="mpl_1x512", seeds=1, **QUICK)
+    with pytest.raises(UserError, match="unknown .* 'mpl_1x512': did you mean 'mlp_1x512'"):
+        runner.run_all(configs, profile="smoke", root=tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_dataset_is_refused(tmp_path):
+    with pytest.raises(UserError, match="unknown dataset 'digit': did you mean 'digits'"):
+        runner.run_all(quick_plan(dataset="digit"), profile="smoke", root=tmp_path, progress=False)
+
+
+def test_a_complete_run_is_loaded_not_trained(tmp_path, monkeypatch):
+    (config, *_) = quick_plan(corruptions="0.5")
+    first = runner.load_or_run(config, profile="smoke", root=tmp_path)
+    monkeypatch.setattr(runner.train, "fit", lambda *_, **__: pytest.fail("trained again"))
+    again = runner.load_or_run(config, profile="smoke", root=tmp_path)
+    assert again.rows() == first.rows()
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers(tmp_path):
+    (config, *_) = quick_plan(corruptions="0.5", epochs=6)
+    whole = runner.load_or_run(config, profile="smoke", root=tmp_path / "whole").rows()
+
+    def interrupt(model, epoch):
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.load_or_run(config, profile="smoke", root=tmp_path / "cut", probes={"stop": interrupt})
+    half = results.open_run(config, data.load("digits").fingerprint, root=tmp_path / "cut")
+    assert not half.complete
+    resumed = runner.load_or_run(config, profile="smoke", root=tmp_path / "cut").rows()
+    timed = ("seconds",)
+    assert [{k: v for k, v in row.items() if k not in timed} for row in resumed] == [
+        {k: v for k, v in row.items() if k not in timed} for row in whole
+    ]
+
+
+def test_the_record_of_a_run_says_where_it_comes_from(tmp_path):
+    (config, *_) = quick_plan(corruptions="1")
+    table = results.load_runs([runner.load_or_run(config, profile="smoke", root=tmp_path)])
+    assert set(table["n_train"]) == {100}
+    assert set(table["profile"]) == {"smoke"}
+    assert set(table["data"]) == {data.load("digits").description}
+    assert list(table["epoch"]) == [0, 1, 2]
+    assert "method demo, not evidence" in results.provenance_line(table)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.5, 1.0])
+def test_the_test_labels_of_a_run_are_those_of_the_data_set(q):
+    config = RunConfig(experiment="random_labels", label_corruption=q)
+    loaded, redrawn = data.load_for_run(config)
+    whole = data.load("digits")
+    assert torch.equal(loaded.test.y, whole.test.y)
+    assert torch.equal(loaded.train.y[~redrawn], whole.train.y[~redrawn])
+
+
+def test_the_trap_shows_what_the_formula_predicts(tmp_path, monkeypatch):
+    small = random_labels.plan("smoke", networks="mlp_1x512", corruptions=[0.5], seeds=1, epochs=5)
+    monkeypatch.setattr(random_labels, "plan", lambda *_, **__: small)
+    trap = random_labels.corrupted_test_trap(fraction=0.5, root=tmp_path)
+    assert trap.predicted == pytest.approx(0.5 * trap.true + 0.05)
+    assert trap.corrupted == pytest.approx(trap.predicted, abs=0.1)
+    assert trap.corrupted < trap.true
+
+
+def test_examples_show_the_labels_that_a_run_is_trained_with():
+    examples = random_labels.corruption_examples(10, seed=3)
+    digits = data.load("digits").train
+    for q in (0.1, 0.5, 0.9, 1.0):
+        labels, _ = data.corrupt_labels(digits.y, q, num_classes=10, seed=3)
+        shown = examples["redrawn"].where(examples["threshold"] < q, examples["true"])
+        places = [int((digits.y == label).nonzero()[0]) for label in range(10)]
+        assert shown.tolist() == labels[places].tolist()
