@@ -182,7 +182,7 @@ def _write_original(
     for split, hashes in layout.files.items():
         parts = []
         for file, expected in hashes.items():
-            raw = source.read(paths[file]).data
+            raw = source.read(paths[file])
             if check and _digest(raw, expected) != expected:
                 raise UserError(
                     f"{source.where}: {file} is altered or not {family.title}'s: its checksum is not {expected[:16]}…; "
@@ -195,7 +195,7 @@ def _write_original(
     return labels
 
 
-def _digest(raw: memoryview, expected: str) -> str:
+def _digest(raw: bytes, expected: str) -> str:
     """MD5 or SHA-256, whichever the expected one is."""
     return hashlib.new("md5" if len(expected) == 32 else "sha256", raw, usedforsecurity=False).hexdigest()
 

@@ -13,7 +13,7 @@ from gendyn_lite.errors import UserError
 PIXELS = 3 * 32 * 32
 
 
-def parse_binary(raw: memoryview, *, classes: int, label_bytes: int, where: str) -> tuple[np.ndarray, np.ndarray]:
+def parse_binary(raw: bytes, *, classes: int, label_bytes: int, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Pixels, uint8 [n, 3, 32, 32], and labels [n] of a binary batch: a label or two, then the pixels, for each image.
 
     Args:
@@ -34,7 +34,7 @@ def parse_binary(raw: memoryview, *, classes: int, label_bytes: int, where: str)
     return rows[:, label_bytes:].reshape(-1, 3, 32, 32), labels
 
 
-def parse_python(raw: memoryview, *, classes: int, key: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+def parse_python(raw: bytes, *, classes: int, key: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Pixels, uint8 [n, 3, 32, 32], and labels [n] of a pickled Python batch, read without running any of it.
 
     Args:

@@ -12,7 +12,6 @@ from PIL import Image
 
 from data_scripts.sources import Source
 from gendyn_lite.data import prepared
-from gendyn_lite.data.decoding import Bytes
 from gendyn_lite.data.image_folder import Listing, decode_splits, listing
 from gendyn_lite.errors import UserError
 
@@ -57,7 +56,7 @@ def prepare(
     tree = tree or listing(source.names, where=source.where)
     decode_splits(
         tree,
-        source.read,
+        source.locate,
         lambda split, shape: torch.from_numpy(prepared.allocate(to, split, shape)),
         size=size,
         side=side,
@@ -81,9 +80,9 @@ def encoding(source: Source, tree: Listing) -> str:
     return kinds[0] if len(kinds) == 1 else kinds[0].split()[0] if same else "mixed formats"
 
 
-def _encoding(data: Bytes, name: str) -> str:
+def _encoding(data: bytes, name: str) -> str:
     try:
-        with Image.open(io.BytesIO(data.data)) as image:
+        with Image.open(io.BytesIO(data)) as image:
             tables = getattr(image, "quantization", None)
             quality = jpeg_quality(tables[0]) if tables else None
             return f"{image.format}" + (f" q{quality}" if quality else "")

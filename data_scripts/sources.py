@@ -18,10 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, cast
 
-import numpy as np
-
-from gendyn_lite.data.decoding import Bytes
-from gendyn_lite.data.image_folder import reader, walk
+from gendyn_lite.data.decoding import Item
+from gendyn_lite.data.image_folder import locator, walk
 from gendyn_lite.data.prepared import sha256
 from gendyn_lite.errors import UserError
 
@@ -39,15 +37,29 @@ class Source:
 
     Attributes:
         names: Paths of all files, with ``/``.
-        read: Gives the bytes of one.
+        locate: Says where one is.
         where: The folder or archive, for messages.
         sha256: Of the archive; None for a folder.
     """
 
     names: list[str]
-    read: Callable[[str], Bytes]
+    locate: Callable[[str], Item]
     where: str
     sha256: str | None = None
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        item = self.locate(name)
+        try:
+            with open(item.path, "rb") as file:
+                file.seek(item.offset)
+                return file.read(item.size)
+        except OSError as error:
+            raise UserError(f"{item.path} cannot be read: {error.strerror}") from None
 
 
 def open_source(path: Path, scratch: Path) -> Source:
@@ -57,23 +69,19 @@ def open_source(path: Path, scratch: Path) -> Source:
         UserError: There is nothing at `path`, it is no such thing, damaged, or not to be trusted.
     """
     if path.is_dir():
-        return Source(list(walk(path)), reader(path), str(path))
+        return Source(list(walk(path)), locator(path), str(path))
     if not path.is_file():
         raise UserError(f"{path} does not exist: {EXPECTED}")
     unpacked = scratch / "unpacked"
     try:
         index = unpack(path, unpacked)
-    except DAMAGED as error:
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk; decompressors raise OSError without a number
         raise UserError(f"{path} is truncated or damaged ({error}): get a fresh copy") from None
     if not index:
         raise UserError(f"{path} holds no files")
-    content = np.memmap(unpacked, dtype=np.uint8, mode="c") if unpacked.stat().st_size else np.empty(0, np.uint8)
-
-    def read(name: str) -> Bytes:
-        start, size = index[name]
-        return content[start : start + size].view(np.ndarray)
-
-    return Source(list(index), read, str(path), sha256(path))
+    return Source(list(index), lambda name: Item(str(unpacked), *index[name], name), str(path), sha256(path))
 
 
 def unpack(path: Path, into: Path) -> dict[str, tuple[int, int]]:
@@ -148,10 +156,12 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     opener = next((opener for start, opener in openers.items() if magic.startswith(start)), open)
     if opener is open and not tarfile.is_tarfile(path):
         raise UserError(f"{path} is no archive that can be read: {EXPECTED}")
-    with (
-        opener(path, "rb") as packed,
-        tarfile.open(fileobj=cast(IO[bytes], Metered(packed, path)), mode="r|") as archive,
-    ):
+    with opener(path, "rb") as packed:
+        yield from _tar_members(path, cast(IO[bytes], Metered(packed, path)))
+
+
+def _tar_members(path: Path, metered: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
+    with tarfile.open(fileobj=metered, mode="r|") as archive:
         for member in archive:
             if member.isdir():
                 _check_name(member.name, path)
@@ -161,6 +171,8 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 kind = "a link" if member.islnk() or member.issym() else "no plain file"
                 raise UserError(f"{path}: {member.name!r} is {kind}: refused; give an archive of plain files")
             yield member.name, content
+        while metered.read(BLOCK):
+            pass  # to the end, where the checksum is
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:

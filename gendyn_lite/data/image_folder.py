@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.data import prepared
-from gendyn_lite.data.decoding import Bytes, ColourMetError, decode_many, read_file
+from gendyn_lite.data.decode_worker import ColourMetError
+from gendyn_lite.data.decoding import Item, Options, decode_many, empty, probe
 from gendyn_lite.data.embedded import fingerprint
 from gendyn_lite.data.randomization import channel_statistics
 from gendyn_lite.data.types import ImageData, Split
@@ -56,7 +57,7 @@ def load(path: Path, *, name: str, root: Path) -> ImageData:
             raise UserError(f"{path} has changed since it was prepared: run `gendyn data {name}` again")
         return prepared.read(folder, name=name)
     source = listing(walk(path), where=str(path))
-    x = decode_splits(source, reader(path), lambda _, shape: torch.empty(shape, dtype=torch.uint8))
+    x = decode_splits(source, locator(path), lambda _, shape: empty(shape))
     train, test = (Split(x[split], torch.from_numpy(source.labels[split])) for split in ("train", "test"))
     mean, std = channel_statistics(train.x)
     return ImageData(
@@ -101,30 +102,27 @@ def walk(path: Path) -> Iterator[str]:
     """
     if not path.is_dir():
         raise UserError(f"{path} is no folder: {EXPECTED}")
-    seen: set[str] = set()
-    waiting = [""]
+    waiting: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while waiting:
-        inner = waiting.pop()
+        inner, above = waiting.pop()
         place = os.path.realpath(path / inner)
-        if place in seen:
+        if place in above:
             continue
-        seen.add(place)
         try:
             with os.scandir(place) as entries:
                 for entry in entries:
                     name = f"{inner}/{entry.name}" if inner else entry.name
                     if entry.is_dir():
-                        waiting.append(name)
+                        waiting.append((name, (*above, place)))
                     else:
                         yield name
         except OSError as error:
             raise UserError(f"{path / inner} cannot be read: {error.strerror}") from None
 
 
-def reader(path: Path) -> Callable[[str], Bytes]:
-    """A function that reads a file below a folder."""
-    base = str(path)
-    return lambda name: read_file(f"{base}/{name}")
+def locator(path: Path) -> Callable[[str], Item]:
+    """A function that says where a file below a folder is."""
+    return lambda name: Item(f"{path}/{name}", 0, -1, name)
 
 
 def listing(names: Iterable[str], *, where: str) -> Listing:
@@ -198,7 +196,7 @@ def _place(name: str, where: str) -> tuple[str, str]:
 
 def decode_splits(
     source: Listing,
-    read: Callable[[str], Bytes],
+    locate: Callable[[str], Item],
     out: Callable[[str, tuple[int, ...]], Tensor],
     *,
     size: int | None = None,
@@ -208,24 +206,23 @@ def decode_splits(
 
     Args:
         source: What to decode.
-        read: Gives the bytes of an image.
+        locate: Says where an image is.
         out: Makes the array of a split, uint8 of the shape that it is given.
-        size: Side to resize and cut every image to.
+        size: Side of the square to which every image is resized and cut.
         side: Height and width that the images must have; by default those of the first training image.
 
     Returns:
         Images, uint8 [n, C, H, W], by split.
     """
+    items = {split: [locate(name) for name in names] for split, names in source.files.items()}
+    side = side or probe(items["train"][0], size=size)
     for channels in (1, 3):
+        options = Options(channels, side, size, size)
         try:
-            done: dict[str, Tensor] = {}
-            for split, names in source.files.items():
-                make = partial(out, split)
-                done[split] = decode_many(
-                    names, read, make, channels=channels, size=size, side=side, label=f"decoding {split}"
-                )
-                side = int(done[split].shape[2]), int(done[split].shape[3])
-            return done
+            return {
+                split: decode_many(items[split], partial(out, split), options, label=f"decoding {split}")
+                for split in items
+            }
         except ColourMetError:
             continue
     raise AssertionError("three channels hold every image")

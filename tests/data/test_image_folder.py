@@ -1,0 +1,239 @@
+"""A folder of one's own images: what is read, in which order, and what each fault is called."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_scripts.cli import prepare
+from gendyn_lite import data
+from gendyn_lite.data import image_folder
+from gendyn_lite.errors import UserError
+
+from . import trees
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_images_are_those_that_pillow_sees(tmp_path, extension, mode):
+    content = trees.files(extension=extension, mode=mode)
+    loaded = data.load(f"folder:{trees.write(tmp_path / 'pets', content)}", root=tmp_path / "data")
+    for split, part in (("train", loaded.train), ("test", loaded.test)):
+        names = sorted(name for name in content if name.startswith(split))
+        assert part.y.tolist() == [("cat", "dog").index(name.split("/")[1]) for name in names]
+        for name, image in zip(names, part.x, strict=True):  # the slow twin
+            expected = np.atleast_3d(np.asarray(Image.open(io.BytesIO(content[name])))).transpose(2, 0, 1)
+            assert np.array_equal(image.numpy(), expected)
+    assert loaded.class_names == ("cat", "dog")
+    assert loaded.in_shape == ((3, 5, 6) if mode == "RGB" else (1, 5, 6))
+    assert loaded.description == "own images (pets)"
+    assert not (tmp_path / "data").exists()
+
+
+def test_fingerprint_knows_the_pixels_and_not_the_place(tmp_path):
+    content = trees.files()
+    here, there = (data.load(f"folder:{trees.write(tmp_path / name, content)}") for name in ("a", "b"))
+    assert here.fingerprint == there.fingerprint
+    content["test/dog/0001.png"] = trees.encoded(trees.picture(seed=9))
+    assert data.load(f"folder:{trees.write(tmp_path / 'c', content)}").fingerprint != here.fingerprint
+
+
+def test_prepared_form_is_the_same_data_and_notices_changes(tmp_path):
+    folder, root = trees.write(tmp_path / "pets", trees.files()), tmp_path / "data"
+    direct = data.load(f"folder:{folder}", root=root)
+    prepare(f"folder:{folder}", root)
+    mapped = data.load(f"folder:{folder}", root=root)
+    for name in ("fingerprint", "class_names", "mean", "std", "description", "num_classes"):
+        assert getattr(mapped, name) == getattr(direct, name)
+    assert torch.equal(mapped.train.x, direct.train.x)
+    assert torch.equal(mapped.test.y, direct.test.y)
+    trees.write(folder, {"train/cat/new.png": trees.encoded(trees.picture(seed=5))})
+    with pytest.raises(
+        UserError, match=r"pets has changed since it was prepared: run `gendyn data folder:.*pets` again"
+    ):
+        data.load(f"folder:{folder}", root=root)
+    prepare(f"folder:{folder}", root)
+    assert len(data.load(f"folder:{folder}", root=root).train.y) == 7
+
+
+def test_names_with_spaces_and_unicode_and_other_files(tmp_path):
+    content = trees.files(classes=("chat noir", "犬 🐕", "café"))
+    content |= {
+        "train/chat noir/.hidden.png": b"x",
+        "README.txt": b"x",
+        "train/__MACOSX/a.png": b"x",
+        "train/x.txt": b"",
+    }
+    loaded = data.load(f"folder:{trees.write(tmp_path / 'my pets ü', content)}")
+    assert loaded.class_names == ("café", "chat noir", "犬 🐕")
+    assert len(loaded.train.y) == 9
+
+
+def test_composed_and_decomposed_names_are_one_class():
+    names = [f"{split}/{name}/{i}.png" for split in ("train", "test") for name in ("café", "dog") for i in (1, 2)]
+    decomposed = [name.replace("é", "é") for name in names]
+    assert image_folder.listing(decomposed, where="x").class_names == image_folder.listing(names, where="x").class_names
+
+
+def test_folders_above_are_stripped_and_val_stands_in_for_test():
+    names = [f"set/{split}/{name}/sub/1.png" for split in ("train", "val") for name in ("b", "a")]
+    tree = image_folder.listing(names, where="x")
+    assert tree.class_names == ("a", "b")
+    assert tree.files["test"] == ["set/val/a/sub/1.png", "set/val/b/sub/1.png"]
+
+
+def test_links_are_followed_and_loops_are_not(tmp_path):
+    folder = trees.write(tmp_path / "pets", trees.files())
+    trees.write(tmp_path / "elsewhere", {"1.png": trees.encoded(trees.picture())})
+    for split in ("train", "test"):
+        os.symlink(tmp_path / "elsewhere", folder / split / "linked", target_is_directory=True)
+        os.symlink(folder / split, folder / split / "cat" / "loop", target_is_directory=True)
+    assert data.load(f"folder:{folder}").class_names == ("cat", "dog", "linked")
+
+
+@pytest.mark.parametrize("first", ["L", "RGB"])
+def test_grey_images_among_colour_ones_get_three_equal_channels(tmp_path, first):
+    content = trees.files(mode="RGB") | trees.files(classes=("ant" if first == "L" else "zebra",), mode="L")
+    loaded = data.load(f"folder:{trees.write(tmp_path, content)}")
+    grey = loaded.class_names.index("ant" if first == "L" else "zebra")
+    assert loaded.in_shape[0] == 3
+    images = loaded.train.x[loaded.train.y == grey]
+    assert torch.equal(images, images[:, :1].expand_as(images))
+
+
+@pytest.mark.parametrize(
+    ("image", "options"),
+    [
+        pytest.param(trees.picture(mode="RGBA"), {"kind": "PNG"}, id="alpha"),
+        pytest.param(trees.picture().quantize(8), {"kind": "PNG"}, id="palette"),
+        pytest.param(trees.picture().convert("CMYK"), {"kind": "JPEG"}, id="CMYK"),
+        pytest.param(trees.picture().convert("1"), {"kind": "PNG"}, id="black and white"),
+        pytest.param(trees.picture().quantize(8), {"kind": "GIF"}, id="GIF"),
+    ],
+)
+def test_other_modes_become_rgb_as_torchvision_does(tmp_path, image, options):
+    content = trees.files()
+    content["train/cat/0000.png"] = trees.encoded(image, **options)
+    loaded = data.load(f"folder:{trees.write(tmp_path, content)}")
+    expected = np.asarray(Image.open(io.BytesIO(content["train/cat/0000.png"])).convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(loaded.train.x[0].numpy(), expected)
+
+
+def test_the_cameras_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
+    content = trees.files(size=(5, 6), extension="jpg")
+    content["train/cat/0000.jpg"] = trees.encoded(trees.picture(size=(6, 5)), "JPEG", exif=exif, quality=95)
+    upright = data.load(f"folder:{trees.write(tmp_path, content)}").train.x[0]
+    plain = Image.open(io.BytesIO(content["train/cat/0000.jpg"])).transpose(Image.Transpose.ROTATE_270)
+    assert np.array_equal(upright.numpy(), np.asarray(plain).transpose(2, 0, 1))
+
+
+def test_size_makes_images_of_different_sizes_one(tmp_path):
+    content = (
+        trees.files(size=(40, 20))
+        | trees.files(classes=("long",), size=(16, 64))
+        | trees.files(("small",), size=(4, 4))
+    )
+    folder = trees.write(tmp_path / "pets", content)
+    prepare(f"folder:{folder}", tmp_path / "data", size=8)
+    loaded = data.load(f"folder:{folder}", root=tmp_path / "data")
+    assert loaded.in_shape == (3, 8, 8)
+    assert loaded.description == "own images (pets), 8x8"
+    image = Image.open(io.BytesIO(content["train/cat/0000.png"])).resize((16, 8), Image.Resampling.BILINEAR)
+    expected = np.asarray(image)[:, 4:12].transpose(2, 0, 1)
+    assert np.array_equal(loaded.train.x[loaded.class_names.index("cat") * 3].numpy(), expected)
+
+
+def test_a_hundred_thousand_classes():
+    names = [f"{split}/class {i:06}/1.png" for split in ("test", "train") for i in range(100_000)]
+    tree = image_folder.listing(names, where="x")
+    assert len(tree.class_names) == 100_000
+    assert np.array_equal(tree.labels["train"], np.arange(100_000))
+    labels, _ = data.corrupt_labels(torch.from_numpy(tree.labels["train"]), 0.5, num_classes=100_000, seed=0)
+    assert labels.max() < 100_000
+    assert len(data.balanced_order(labels, seed=0)) == 100_000
+
+
+PNG = trees.encoded(trees.picture())
+JPEG = trees.encoded(trees.picture(size=(40, 40)), "JPEG")
+DEEP = trees.encoded(Image.fromarray(np.arange(30, dtype=np.uint16).reshape(5, 6)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"train/cat/0001.png": b""}, r"train/cat/0001\.png is empty \(0 bytes\)", id="zero bytes"),
+        pytest.param({"train/cat/0001.png": PNG[:-30]}, r"train/cat/0001\.png is truncated or damaged", id="cut PNG"),
+        pytest.param(
+            {"train/cat/0001.png": JPEG[:-300]}, r"train/cat/0001\.png is truncated or damaged", id="cut JPEG"
+        ),
+        pytest.param({"test/dog/0001.png": b"hello"}, r"test/dog/0001\.png is no image", id="text"),
+        pytest.param({"train/cat/0001.png": DEEP}, "has more than 8 bits a channel", id="16 bits"),
+        pytest.param(
+            {"test/dog/0001.png": trees.encoded(trees.picture(size=(7, 5)))},
+            r"test/dog/0001\.png has 5x7 pixels, expected 5x6 .* --size N",
+            id="another size",
+        ),
+        pytest.param({"train/one.png": PNG}, r"train/one\.png is in no class folder", id="no class folder"),
+        pytest.param(
+            {"train/owl/1.png": PNG}, r"class 'owl' is in train/ but has no images in test/", id="not in test"
+        ),
+        pytest.param(
+            {"test/owl/1.png": PNG}, r"class 'owl' is in test/ but has no images in train/", id="not in train"
+        ),
+    ],
+)
+@pytest.mark.parametrize("through", ["load", "prepare"])
+def test_a_fault_is_named_and_nothing_is_cached(tmp_path, changes, message, through):
+    folder, root = trees.write(tmp_path / "pets", trees.files() | changes), tmp_path / "data"
+    with pytest.raises(UserError, match=message):
+        data.load(f"folder:{folder}", root=root) if through == "load" else prepare(f"folder:{folder}", root)
+    assert not root.exists() or [path.suffix for path in root.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param({}, r"has no images in train/: expected train/CLASS/\* and test/CLASS/\*", id="empty folder"),
+        pytest.param({"train/a/1.png": PNG, "train/b/1.png": PNG}, "has no images in test/", id="no test"),
+        pytest.param({"test/a/1.png": PNG}, "has no images in train/", id="no train"),
+        pytest.param(
+            {"train/a/1.png": PNG, "test/a/1.png": PNG}, r"one class only \(a\): expected at least", id="one class"
+        ),
+        pytest.param({"1.png": PNG}, "has no images in train/", id="flat"),
+    ],
+)
+def test_a_folder_without_classes_is_named(tmp_path, content, message):
+    (tmp_path / "pets").mkdir()
+    with pytest.raises(UserError, match=message):
+        data.load(f"folder:{trees.write(tmp_path / 'pets', content)}")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere is no folder: expected train/CLASS"):
+        data.load(f"folder:{tmp_path / 'nowhere'}")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_of_too_many_pixels_is_refused(tmp_path):
+    content = trees.files()
+    content["train/cat/0001.png"] = trees.encoded(Image.new("1", (10_000, 10_000)))
+    with pytest.raises(UserError, match=r"0001\.png has 10000x10000 pixels, expected at most 89,478,485"):
+        data.load(f"folder:{trees.write(tmp_path, content)}")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX only")
+def test_a_class_name_that_is_no_utf8_is_named(tmp_path):
+    folder = trees.write(tmp_path, trees.files())
+    for split in ("train", "test"):
+        os.mkdir(os.fsencode(folder / split) + b"/caf\xe9")
+        with open(os.fsencode(folder / split) + b"/caf\xe9/1.png", "wb") as file:
+            file.write(PNG)
+    with pytest.raises(UserError, match="is no valid UTF-8: rename it"):
+        data.load(f"folder:{folder}")
