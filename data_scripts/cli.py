@@ -164,9 +164,14 @@ def listing(root: Path) -> str:
     """The table of ``--list``: name, size, licence, source, what is prepared, and where."""
     rows = [("name", "size", "licence", "source", "prepared")]
     for name, entry in ENTRIES.items():
-        state = "embedded" if name in EMBEDDED else "no"
-        if prepared.exists(root / name):
-            state = f"{prepared.read_record(root / name)['description']}, in {root / name}"
+        state = "embedded" if name in EMBEDDED else _state(root / name)
         rows.append((name, entry.size, entry.licence, entry.source, state))
+    for folder in sorted(root.glob("folder-*")):
+        if prepared.exists(folder):
+            rows.append(("folder:PATH", "", "yours", "your own images", _state(folder)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join("  ".join([*map(str.ljust, row[:4], widths), row[4]]).rstrip() for row in rows)
+
+
+def _state(folder: Path) -> str:
+    return f"{prepared.read_record(folder)['description']}, in {folder}" if prepared.exists(folder) else "no"

@@ -1,0 +1,191 @@
+"""CIFAR from every form of the original and from image trees, called by its true name only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from data_scripts import cifar
+from data_scripts.cli import prepare
+from gendyn_lite import data
+from gendyn_lite.errors import UserError
+
+from . import trees
+
+RANDOM = np.random.default_rng(0)
+NAMES = ("cifar10", "cifar100")
+
+
+def batch(seed, count, classes):
+    random = np.random.default_rng(seed)
+    x = random.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+    return x, random.integers(0, classes, count).tolist()
+
+
+def files(name, kind):
+    """The files of a tiny original, and its pixels and labels by split."""
+    family = cifar.FAMILIES[name]
+    layout = next(layout for layout in family.layouts if layout.kind == kind)
+    content, expected = {}, {}
+    for split, names in layout.files.items():
+        parts = [batch(len(content) + i, 7 + i, len(family.class_names)) for i in range(len(names))]
+        for file, (x, y) in zip(names, parts, strict=True):
+            key = b"labels" if name == "cifar10" else b"fine_labels"
+            encoded = (
+                trees.python_batch(x, y, key) if kind == "Python" else trees.binary_batch(x, y, name == "cifar100")
+            )
+            content[f"some-folder/{file}"] = encoded
+        expected[split] = np.concatenate([x for x, _ in parts]), [label for _, y in parts for label in y]
+    return content, expected
+
+
+def known(monkeypatch, name, content):
+    """Take these files for the original: put their checksums into the table."""
+    family = cifar.FAMILIES[name]
+    digests = {path.rsplit("/", 1)[-1]: hashlib.md5(raw).hexdigest() for path, raw in content.items()}
+    layouts = tuple(
+        replace(
+            layout, files={s: {f: digests.get(f, d) for f, d in hashes.items()} for s, hashes in layout.files.items()}
+        )
+        for layout in family.layouts
+    )
+    monkeypatch.setitem(cifar.FAMILIES, name, replace(family, layouts=layouts))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["Python", "binary"])
+@pytest.mark.parametrize("form", ["archive", "folder"])
+def test_the_original_in_every_form(tmp_path, monkeypatch, name, kind, form):
+    content, expected = files(name, kind)
+    known(monkeypatch, name, content)
+    copy = (
+        trees.tar(tmp_path / "c.tar.gz", content, "w:gz") if form == "archive" else trees.write(tmp_path / "c", content)
+    )
+    prepare(name, tmp_path / "data", source=copy)
+    loaded = data.load(name, root=tmp_path / "data")
+    for part, (x, y) in ((loaded.train, expected["train"]), (loaded.test, expected["test"])):
+        assert np.array_equal(part.x.numpy(), x)
+        assert part.y.tolist() == y
+    assert loaded.description == {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[name]
+    assert (
+        loaded.class_names[:2] == {"cifar10": ("airplane", "automobile"), "cifar100": ("apple", "aquarium_fish")}[name]
+    )
+
+
+@pytest.mark.parametrize("kind", ["Python", "binary"])
+def test_an_altered_batch_needs_a_description(tmp_path, kind):
+    content, _ = files("cifar10", kind)
+    copy = trees.write(tmp_path / "copy", content)
+    with pytest.raises(UserError, match=r"data_batch_1(\.bin)? is altered or not CIFAR-10's.*--description"):
+        prepare("cifar10", tmp_path / "data", source=copy)
+    prepare("cifar10", tmp_path / "data", source=copy, description="CIFAR-10 (made up)")
+    assert data.load("cifar10", root=tmp_path / "data").description == "CIFAR-10 (made up)"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(lambda raw: raw[:-1], "is truncated: 21510 bytes, expected a multiple of 3073", id="cut"),
+        pytest.param(lambda raw: b"", "is truncated: 0 bytes", id="empty"),
+        pytest.param(lambda raw: b"\x0b" + raw[1:], r"has labels \d to 11, expected 0 to 9", id="label out of range"),
+    ],
+)
+def test_a_wrong_binary_batch_is_named(tmp_path, change, message):
+    content, _ = files("cifar10", "binary")
+    content["some-folder/data_batch_1.bin"] = change(content["some-folder/data_batch_1.bin"])
+    with pytest.raises(UserError, match=rf"data_batch_1\.bin {message}"):
+        prepare("cifar10", tmp_path / "data", source=trees.write(tmp_path / "c", content), description="x")
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch evil-was-here",)
+
+
+GOOD = batch(0, 7, 10)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(pickle.dumps(Evil(), protocol=2), r"is refused: it asks for (posix|nt)\.system", id="code"),
+        pytest.param(pickle.dumps({"data": [Evil()]}, protocol=2), "is refused: it asks for", id="code inside"),
+        pytest.param(
+            pickle.dumps(np.random.default_rng, protocol=2), "is refused: it asks for numpy", id="other numpy"
+        ),
+        pytest.param(trees.python_batch(GOOD[0].astype(np.float32), GOOD[1]), "not one of unsigned bytes", id="floats"),
+        pytest.param(
+            pickle.dumps({"data": np.array([Evil()], dtype=object)}, protocol=2),
+            "is refused",
+            id="objects",
+        ),
+        pytest.param(trees.python_batch(*GOOD)[:-10], "is (damaged|refused)", id="cut"),
+        pytest.param(b"", "is damaged or no CIFAR batch", id="empty"),
+        pytest.param(pickle.dumps({"data": 1}, protocol=2), "is damaged or no CIFAR batch", id="other content"),
+        pytest.param(trees.python_batch(GOOD[0], [*GOOD[1][:-1], 10]), "has labels", id="label out of range"),
+        pytest.param(trees.python_batch(GOOD[0][:, :1], GOOD[1]), "is damaged or no CIFAR batch", id="grey"),
+    ],
+)
+def test_a_wrong_or_evil_python_batch_is_refused_and_not_run(tmp_path, monkeypatch, content, message):
+    monkeypatch.chdir(tmp_path)
+    good, _ = files("cifar10", "Python")
+    good["some-folder/data_batch_1"] = content
+    with pytest.raises(UserError, match=rf"data_batch_1.* {message}"):
+        prepare("cifar10", tmp_path / "data", source=trees.write(tmp_path / "c", good), description="x")
+    assert not (tmp_path / "evil-was-here").exists()
+
+
+def test_a_missing_batch_is_named(tmp_path):
+    content, _ = files("cifar10", "binary")
+    del content["some-folder/test_batch.bin"]
+    with pytest.raises(UserError, match=r"has data_batch_1\.bin but no test_batch\.bin"):
+        prepare("cifar10", tmp_path / "data", source=trees.write(tmp_path / "c", content))
+
+
+def tree(classes=cifar.CIFAR10_CLASSES, extension="jpg", **options):
+    return trees.files(classes, 2, 1, extension, **{"size": (32, 32), **options})
+
+
+@pytest.mark.parametrize(
+    ("extension", "expected"),
+    [
+        ("jpg", "CIFAR-10 (JPEG q75, 20 train and 10 test images)"),
+        ("png", "CIFAR-10 (PNG, 20 train and 10 test images)"),
+    ],
+)
+def test_an_image_tree_is_called_what_its_images_are(tmp_path, extension, expected):
+    prepare("cifar10", tmp_path / "data", source=trees.tar(tmp_path / "set.tar.xz", tree(extension=extension)))
+    assert data.load("cifar10", root=tmp_path / "data").description == expected
+
+
+def test_a_known_copy_is_recognized_and_a_description_wins(tmp_path, monkeypatch):
+    archive = trees.tar(tmp_path / "set.tar.xz", tree())
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    monkeypatch.setitem(cifar.KNOWN_COPIES, digest, "CIFAR-10 (a known copy)")
+    prepare("cifar10", tmp_path / "data", source=archive)
+    first = data.load("cifar10", root=tmp_path / "data")
+    assert first.description == "CIFAR-10 (a known copy)"
+    prepare("cifar10", tmp_path / "data", source=archive, description="CIFAR-10 (mine)")
+    again = data.load("cifar10", root=tmp_path / "data")
+    assert again.description == "CIFAR-10 (mine)"
+    assert again.fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(tree(("cat", "dog")), r"has 2 classes that are not CIFAR-10's 10 .*folder:", id="other classes"),
+        pytest.param(tree(size=(31, 32)), r"has 32x31 pixels, expected 32x32", id="other size"),
+        pytest.param(
+            {"readme.txt": b"x"}, r"is no CIFAR-10: expected data_batch_1, .* or an image tree", id="no images"
+        ),
+    ],
+)
+def test_an_image_tree_that_is_not_cifar_is_named(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        prepare("cifar10", tmp_path / "data", source=trees.write(tmp_path / "c", content))

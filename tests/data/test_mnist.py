@@ -1,0 +1,113 @@
+"""MNIST from IDX files: the right bytes in every form, and what each wrong one is called."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+
+import numpy as np
+import pytest
+
+from data_scripts import mnist
+from data_scripts.cli import prepare
+from gendyn_lite import data
+from gendyn_lite.errors import UserError
+
+from . import trees
+
+SHAPES = {
+    "train-images-idx3-ubyte": (6, 28, 28),
+    "train-labels-idx1-ubyte": (6,),
+    "t10k-images-idx3-ubyte": (4, 28, 28),
+    "t10k-labels-idx1-ubyte": (4,),
+}
+
+
+@pytest.fixture
+def arrays(monkeypatch):
+    """A tiny MNIST: the real one's names, with other shapes and checksums."""
+    made = {
+        file: (np.arange(np.prod(shape)) * 37 % (251 if len(shape) == 3 else 10)).astype(np.uint8).reshape(shape)
+        for file, shape in SHAPES.items()
+    }
+    digests = {file: (a.shape, hashlib.sha256(trees.idx(a)).hexdigest()) for file, a in made.items()}
+    monkeypatch.setattr(mnist, "FILES", digests)
+    return made
+
+
+def stored(folder, arrays, name="{}", pack=lambda raw: raw):
+    return trees.write(folder, {name.format(file): pack(trees.idx(array)) for file, array in arrays.items()})
+
+
+FORMS = {
+    "plain": ("{}", bytes),
+    "gzipped": ("{}.gz", gzip.compress),
+    "gzipped without the extension": ("{}", gzip.compress),
+    "torchvision's folders": ("MNIST/raw/{}", bytes),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_data(tmp_path, arrays, form):
+    prepare("mnist", tmp_path / "data", source=stored(tmp_path / "copy", arrays, *FORMS[form]))
+    loaded = data.load("mnist", root=tmp_path / "data")
+    assert np.array_equal(loaded.train.x[:, 0].numpy(), arrays["train-images-idx3-ubyte"])
+    assert np.array_equal(loaded.train.y.numpy(), arrays["train-labels-idx1-ubyte"])
+    assert np.array_equal(loaded.test.x[:, 0].numpy(), arrays["t10k-images-idx3-ubyte"])
+    assert np.array_equal(loaded.test.y.numpy(), arrays["t10k-labels-idx1-ubyte"])
+    assert loaded.description == "MNIST"
+    assert loaded.fingerprint == "722a1526c70fc29a"
+
+
+def flip(raw):
+    return raw[:100] + bytes([raw[100] ^ 1]) + raw[101:]
+
+
+FIRST = "train-images-idx3-ubyte"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(lambda raw: raw[:-5], "is truncated: 4715 bytes, expected 4720", id="truncated"),
+        pytest.param(lambda raw: raw[:6], "is truncated: 6 bytes", id="cut in the header"),
+        pytest.param(lambda raw: raw + b"x", "is longer than its header says", id="too long"),
+        pytest.param(flip, "is altered or not MNIST: its SHA-256 is not", id="one flipped bit"),
+        pytest.param(lambda raw: b"", "is no IDX file of unsigned bytes: it begins with nothing", id="empty"),
+        pytest.param(lambda raw: b"<!doctype html>", "is no IDX file", id="web page"),
+        pytest.param(lambda raw: gzip.compress(raw)[:-20], r"truncated or damaged \(broken gzip data\)", id="cut gzip"),
+        pytest.param(lambda raw: b"\x1f\x8b" + raw, "broken gzip data", id="no gzip"),
+        pytest.param(
+            lambda raw: trees.idx(np.zeros((3, 28, 28), np.uint8)),
+            r"holds \[3, 28, 28\], but MNIST's has",
+            id="other shape",
+        ),
+        pytest.param(lambda raw: gzip.compress(bytes(50_000_000)), "is no IDX file", id="bomb"),
+    ],
+)
+def test_a_wrong_file_is_named_and_nothing_is_prepared(tmp_path, arrays, change, message):
+    copy = stored(tmp_path / "copy", arrays)
+    (copy / FIRST).write_bytes(change((copy / FIRST).read_bytes()))
+    with pytest.raises(UserError, match=rf"{FIRST}.*{message}|{message}"):
+        prepare("mnist", tmp_path / "data", source=copy)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [".mnist.lock"]
+    with pytest.raises(UserError, match="mnist is not prepared"):
+        data.load("mnist", root=tmp_path / "data")
+
+
+def test_a_missing_file_or_folder_is_named(tmp_path, arrays):
+    copy = stored(tmp_path / "copy", arrays)
+    (copy / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(UserError, match=r"copy has no t10k-labels-idx1-ubyte \(or t10k-labels-idx1-ubyte\.gz\)"):
+        prepare("mnist", tmp_path / "data", source=copy)
+    with pytest.raises(UserError, match="nowhere is no folder: expected one with the four IDX files"):
+        prepare("mnist", tmp_path / "data", source=tmp_path / "nowhere")
+
+
+def test_the_real_checksums_are_of_the_real_shapes():
+    assert {file: shape for file, (shape, _) in mnist.FILES.items()} == {
+        "train-images-idx3-ubyte": (60_000, 28, 28),
+        "train-labels-idx1-ubyte": (60_000,),
+        "t10k-images-idx3-ubyte": (10_000, 28, 28),
+        "t10k-labels-idx1-ubyte": (10_000,),
+    }
