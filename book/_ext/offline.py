@@ -30,6 +30,7 @@ MATHJAX_PARTS = (
 MATHJAX_SHA256 = "84b858a714720f973adb82088f71052d7fc0a3e242436bf1b8243ce344f4f56d"
 CHART_MARK = '<figure class="gendyn-chart"'
 CHART_FILES = ("gendyn-vega.js", "gendyn-charts.js", "gendyn-charts.css")
+BOOK_STYLE = "gendyn-book.css"
 _LIVE = re.compile(r'<(style|script) data-gendyn="live">.*?</\1>\s*', re.DOTALL)
 _THEBE = re.compile(r'<script type="text/x-thebe-config">.*?</script>\s*', re.DOTALL)
 _KERNEL_NAME = re.compile(r"<script>kernelName = '[^']*'</script>\s*")
@@ -50,6 +51,7 @@ def vendor(app: Sphinx) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     copy_mathjax(folder / "mathjax")
     write_charts(folder)
+    _write(folder / BOOK_STYLE, Path(__file__).with_name("book.css").read_text(encoding="utf-8"))
     app.config.html_static_path.append(str(folder))
     app.config.mathjax_path = "mathjax/tex-chtml.js"
 
@@ -121,12 +123,13 @@ def _write(path: Path, text: str) -> None:
 
 def self_contained(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Give a page the chart scripts if it has a chart, and take away what would call another host."""
-    context["script_files"] = [script for script in context.get("script_files", []) if not _thebe(script)]
     body = context.get("body", "")
+    app.add_css_file(BOOK_STYLE)
     if CHART_MARK in body:
         app.add_js_file(CHART_FILES[0], loading_method="defer")
         app.add_js_file(CHART_FILES[1], loading_method="defer")
         app.add_css_file(CHART_FILES[2])
+    context["script_files"] = [script for script in context.get("script_files", []) if not _thebe(script)]
     for pattern in (_LIVE, _THEBE, _KERNEL_NAME):
         body = pattern.sub("", body)
     context["body"] = body

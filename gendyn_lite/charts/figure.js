@@ -6,20 +6,21 @@ window.gendynCharts = window.gendynCharts || (function () {
   const OPTIONS = { mode: "vega-lite", renderer: "svg", actions: false, tooltip: { disableDefaultStyle: true } };
 
   // Charts side by side share the width, or stand below each other where there is little of it.
-  function fitted(spec, width) {
+  // `spare` is what one chart's axes take beside its plot.
+  function fitted(spec, width, spare) {
     const fit = structuredClone(spec);
     const narrow = width < NARROW;
-    if (narrow) {
-      fit.config = { ...fit.config, legend: { columns: 2, titleOrient: "top", ...(fit.config || {}).legend } };
-      fit.config.legend.titleOrient = "top";
-    }
     const parts = fit.hconcat || fit.concat;
+    if (narrow || parts) {
+      const config = fit.config || {};
+      fit.config = { ...config, legend: { columns: 2, ...config.legend, titleOrient: "top" } };
+    }
     if (!parts) return fit;
     const columns = narrow ? 1 : fit.columns || parts.length;
     delete fit.hconcat;
     fit.concat = parts;
     fit.columns = columns;
-    const each = Math.max(160, Math.floor(width / columns) - 80);
+    const each = Math.max(140, Math.floor(width / columns - spare));
     for (const part of parts) if (part.width === undefined && !part.concat && !part.hconcat) part.width = each;
     return fit;
   }
@@ -29,17 +30,21 @@ window.gendynCharts = window.gendynCharts || (function () {
     figure.dataset.drawn = "pending";
     const view = figure.querySelector(".gendyn-view");
     const spec = JSON.parse(figure.querySelector(".gendyn-spec").textContent);
+    const composed = spec.hconcat || spec.concat;
     let width = 0, result = null;
     async function redraw() {
-      if (result) result.finalize();
       width = view.clientWidth;
-      result = await window.vegaEmbed(view, fitted(spec, width), OPTIONS);
+      for (let spare = 72, tries = 0, over = 1; over > 0 && tries < 3; tries += 1) {
+        if (result) result.finalize();
+        result = await window.vegaEmbed(view, fitted(spec, width, spare), OPTIONS);
+        over = composed ? view.querySelector("svg").width.baseVal.value - view.clientWidth : 0;
+        spare += over + 1;
+      }
       figure.dataset.drawn = "yes";
     }
     // A unit chart follows its container by itself; only a change of layout needs a new drawing.
     function resized() {
       const now = view.clientWidth;
-      const composed = spec.hconcat || spec.concat;
       if ((now < NARROW) !== (width < NARROW) || (composed && Math.abs(now - width) > 40)) redraw();
     }
     redraw().then(() => new ResizeObserver(resized).observe(view)).catch((error) => {

@@ -96,7 +96,7 @@ def figure_html(spec: dict[str, Any]) -> str:
         title=html.escape(title),
         subtitle=f'<span class="gendyn-subtitle">{html.escape(subtitle)}</span>' if subtitle else "",
         description=html.escape(description),
-        caption=f'<p class="gendyn-caption">{_code(meta["caption"])}</p>' if meta.get("caption") else "",
+        caption=f'<p class="gendyn-caption">{coded(meta["caption"])}</p>' if meta.get("caption") else "",
         spec=body,
         live=_live(),
     )
@@ -137,7 +137,7 @@ def _rounded(value: Any) -> Any:
     return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
-def _code(text: str) -> str:
+def coded(text: str) -> str:
     """Escaped text, with what stands in backticks as code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
-import sys
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import nbformat
-from ipykernel.kernelspec import make_ipkernel_cmd
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -24,15 +28,44 @@ from gendyn_lite.notebooks.parameters import check, parameters
 PROFILES = ("smoke", "colab", "full")
 
 
+class PatientChannel(AsyncZMQSocketChannel):
+    """A channel that looks again every second for a message whose arrival it was not told of.
+
+    A client that sends on a channel while it waits there (as nbclient does for a cell with an ipywidgets Output) can
+    lose the socket's only notice of the reply, and then waits for ever.
+    """
+
+    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+        """The next message, within `timeout` seconds."""
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while not await self.msg_ready():
+            left = end - time.monotonic()
+            try:
+                return await super().get_msg(timeout=max(0.0, min(1.0, left)))
+            except Empty:
+                if left <= 0:
+                    raise
+        return await self._recv()
+
+
+class PatientClient(AsyncKernelClient):
+    """A client whose replies cannot be lost."""
+
+    shell_channel_class = PatientChannel  # type: ignore[assignment]  # declared as a trait upstream
+
+
 class ThisInterpreter(AsyncKernelManager):
     """Starts kernels of the interpreter that asks, whatever the machine has registered as ``python3``."""
+
+    client_factory = PatientClient  # type: ignore[assignment]  # likewise
+    transport_encryption = "auto"  # type: ignore[assignment]  # else newer kernels warn on stderr
 
     @property
     def kernel_spec(self) -> KernelSpec:  # type: ignore[override]  # a plain attribute upstream, by its own property
         """This interpreter, with the roots of data and runs that hold in every chapter."""
         quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # else a debugger's notice lands on stderr
-        command = make_ipkernel_cmd(executable=sys.executable)
-        return KernelSpec(argv=command, language="python", display_name="Python 3", env={**roots(), **quiet})
+        spec = get_kernel_dict()  # its argv is that of sys.executable
+        return KernelSpec(**{**spec, "env": {**roots(), **quiet}})
 
 
 def run(chapter: str | Path, *, profile: str = "smoke", values: Mapping[str, Any] | None = None, out: Path) -> Path:
