@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from gendyn_lite.train.ensemble import fit_many
 from gendyn_lite.train.estimate import estimate_seconds
 from gendyn_lite.train.guards import DivergedError
 from gendyn_lite.train.history import History
 from gendyn_lite.train.loop import fit
 from gendyn_lite.train.schedules import learning_rate, log_spaced
 
-__all__ = ["DivergedError", "History", "estimate_seconds", "fit", "learning_rate", "log_spaced"]
+__all__ = ["DivergedError", "History", "estimate_seconds", "fit", "fit_many", "learning_rate", "log_spaced"]

@@ -24,6 +24,7 @@ class Batches:
         steps: Training batches an epoch.
         num_train: Training examples.
         num_test: Test examples.
+        in_shape: Shape of one input.
     """
 
     def __init__(self, data: ImageData, config: RunConfig, device: torch.device) -> None:
@@ -32,8 +33,8 @@ class Batches:
         self._train = batcher(data, config, split="train", device=device)
         evaluations = {split: batcher(data, config, split=split, device=device) for split in ("train_eval", "test")}
         self.steps, self.num_train = len(self._train), self._train.num_examples
-        self.num_test = evaluations["test"].num_examples
-        size = 4 * math.prod(self._train.in_shape) * (self.num_train + self.num_test)
+        self.num_test, self.in_shape = evaluations["test"].num_examples, self._train.in_shape
+        size = 4 * math.prod(self.in_shape) * (self.num_train + self.num_test)
         keep = size <= RESIDENT_BYTES
         self._evaluations = {
             split: list(batches.epoch(0)) if keep else batches for split, batches in evaluations.items()
@@ -57,6 +58,10 @@ class Batches:
         """Every example of ``"train_eval"`` or ``"test"``, in order and without augmentation."""
         batches = self._evaluations[split]
         return batches if isinstance(batches, list) else batches.epoch(0)
+
+    def inputs(self, split: str) -> Tensor:
+        """All inputs of ``"train_eval"`` or ``"test"`` at once, float32 [n, *in_shape]."""
+        return torch.cat([x for x, _ in self.evaluation(split)])
 
     def _gathered(self, inputs: Tensor, epoch: int, first: int) -> Iterator[Batch]:
         order = draws.permutation(self.num_train, self._config.seed, draws.ORDER, epoch)

@@ -43,7 +43,7 @@ def estimate_seconds(
     with own_generator(config.seed, place):
         twin = copy.deepcopy(model).to(place)
         batches, precision = Batches(data, config, place), Precision(config.precision, place)
-        step = Step(twin.train(), make_optimizer(twin, config), precision)
+        step = Step(twin.train(), make_optimizer(twin.parameters(), config), precision)
         trained = list(islice(batches.training(1), steps + 1))
         step(*trained[0], epoch=1, step=1)
         _wait(place)

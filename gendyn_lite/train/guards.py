@@ -17,7 +17,7 @@ class DivergedError(UserError):
     """The loss is no longer finite; the message has the step, the learning rate and the batch."""
 
 
-def check_losses(losses: Sequence[float], *, place: Place, epoch: int, steps: int, rate: float) -> None:
+def check_losses(losses: Sequence[float], *, place: Place, epoch: int, steps: int, rate: float, run: str = "") -> None:
     """Refuse a loss that is not finite.
 
     Args:
@@ -26,6 +26,7 @@ def check_losses(losses: Sequence[float], *, place: Place, epoch: int, steps: in
         epoch: The epoch, counted from 1.
         steps: Batches an epoch.
         rate: Learning rate of the epoch.
+        run: What to call the run in an error.
 
     Raises:
         DivergedError: Naming the first such step.
@@ -34,8 +35,8 @@ def check_losses(losses: Sequence[float], *, place: Place, epoch: int, steps: in
         if not math.isfinite(value):
             ago = len(losses) - 1 - number
             raise DivergedError(
-                f"loss is {value} at step {place.step - ago} (epoch {epoch}, batch {place.batch - ago} of {steps}, "
-                f"learning rate {rate:g}): training has diverged, lower learning_rate"
+                f"{run}loss is {value} at step {place.step - ago} (epoch {epoch}, batch {place.batch - ago} of "
+                f"{steps}, learning rate {rate:g}): training has diverged, lower learning_rate"
             )
 
 

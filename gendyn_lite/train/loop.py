@@ -16,7 +16,8 @@ from gendyn_lite.train.device import choose_device, own_generator
 from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.estimate import warn_without_gpu
 from gendyn_lite.train.history import History
-from gendyn_lite.train.probes import Probe, Row
+from gendyn_lite.train.probes import Probe
+from gendyn_lite.train.rows import Row
 from gendyn_lite.train.run import Options, Run
 
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.train.guards import Untouched
+from gendyn_lite.train.rows import Row
 
 Probe = Callable[[nn.Module, int], Mapping[str, Any]]
-Row = dict[str, Any]
 
 
 def call_probes(probes: Mapping[str, Probe], model: nn.Module, epoch: int, device: torch.device) -> Row:

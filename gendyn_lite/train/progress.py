@@ -12,13 +12,15 @@ class Progress:
     ...     bar.advance(3)
     """
 
-    def __init__(self, steps: int, *, enabled: bool, done: int = 0, label: str = "training") -> None:
-        """A bar over `steps` steps of which `done` are done."""
+    def __init__(
+        self, steps: int, *, enabled: bool, done: int = 0, label: str = "training", unit: str = "step"
+    ) -> None:
+        """A bar over `steps` units of which `done` are done."""
         self._bar: Any = None
         if enabled:
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(total=steps, initial=done, desc=label, unit="step", leave=False, mininterval=0.2)
+            self._bar = tqdm(total=steps, initial=done, desc=label, unit=unit, leave=False, mininterval=0.2)
 
     def __enter__(self) -> Progress:
         """The bar."""

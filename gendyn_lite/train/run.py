@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,13 @@ from gendyn_lite.train import checkpoint, state
 from gendyn_lite.train.batches import Batches
 from gendyn_lite.train.distributed import Ranks, wrapped
 from gendyn_lite.train.evaluation import totals
-from gendyn_lite.train.guards import DivergedError, check_fits, check_losses, random_state, set_random_state
+from gendyn_lite.train.guards import check_fits, check_losses, random_state, set_random_state
 from gendyn_lite.train.history import History
 from gendyn_lite.train.place import Place
 from gendyn_lite.train.precision import Precision
-from gendyn_lite.train.probes import Probe, Row, call_probes
+from gendyn_lite.train.probes import Probe, call_probes
 from gendyn_lite.train.progress import Progress
+from gendyn_lite.train.rows import Row, make_row
 from gendyn_lite.train.schedules import learning_rate
 from gendyn_lite.train.step import Step, make_optimizer
 
@@ -60,7 +60,10 @@ class Run:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batches = Batches(data, config, options.device)
         check_fits(model, data, next(iter(self.batches.evaluation("train_eval")))[0])
-        self.optimizer, self.precision = make_optimizer(model, config), Precision(config.precision, options.device)
+        self.optimizer, self.precision = (
+            make_optimizer(model.parameters(), config),
+            Precision(config.precision, options.device),
+        )
         self.place, self.rows = Place(), list[Row]()
         self.identity = {"run_id": config.run_id(data.fingerprint), "labels": state.label_digest(data.train.y)}
         self.saved: tuple[int, int] | None = None
@@ -141,23 +144,9 @@ class Run:
         """Append the row of an epoch and report it."""
         self.model.eval()
         sums = [self._totals("train_eval"), self._totals("test")]
-        train_loss, train_correct, test_loss, test_correct = self.ranks.sum(torch.cat(sums)).tolist()
-        row: Row = {
-            "epoch": epoch,
-            "step": self.place.step,
-            "learning_rate": learning_rate(self.config, epoch),
-            "train_loss": train_loss / self.batches.num_train,
-            "train_accuracy": train_correct / self.batches.num_train,
-            "test_loss": test_loss / self.batches.num_test,
-            "test_accuracy": test_correct / self.batches.num_test,
-            "seconds": self.place.seconds,
-        }
-        for key in ("train_loss", "test_loss"):
-            if not math.isfinite(row[key]):
-                raise DivergedError(
-                    f"{key} is {row[key]} after epoch {epoch} (step {self.place.step}, learning rate "
-                    f"{row['learning_rate']:g}): training has diverged, lower learning_rate"
-                )
+        counts = (self.batches.num_train, self.batches.num_test)
+        place = replace(self.place, epoch=epoch)
+        row = make_row(self.ranks.sum(torch.cat(sums)).tolist(), counts, place, learning_rate(self.config, epoch))
         wanted = self.options.probe_epochs
         if wanted is None or epoch in wanted:
             row |= call_probes(self.options.probes, self.model, epoch, self.options.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -19,18 +19,18 @@ from gendyn_lite.train.guards import GradientShapes
 from gendyn_lite.train.precision import Precision
 
 
-def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.SGD:
+def make_optimizer(parameters: Iterable[Tensor], config: RunConfig) -> torch.optim.SGD:
     """SGD with the configuration's momentum and weight decay over the parameters that require a gradient."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
     settings: dict[str, Any] = {
         "lr": config.learning_rate,
         "momentum": config.momentum,
         "weight_decay": config.weight_decay,
     }
     try:
-        return torch.optim.SGD(parameters, **settings, fused=True)
+        return torch.optim.SGD(trained, **settings, fused=True)
     except RuntimeError:  # a device or dtype without the fused kernel
-        return torch.optim.SGD(parameters, **settings)
+        return torch.optim.SGD(trained, **settings)
 
 
 class Step:
