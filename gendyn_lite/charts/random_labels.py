@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.charts.theme import DASHES, SHAPES
+from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import mean_interval, summarize
 
@@ -19,6 +20,7 @@ CONDITIONS = {
     "random pixels": ("random_pixels", 0.0),
     "Gaussian inputs": ("gaussian", 0.0),
 }
+# No parameter may be called "q": Sphinx's search script empties every input of that name.
 MOST_POINTS = 40  # epochs drawn of one run: enough for the eye, and light pages
 
 
@@ -32,11 +34,11 @@ def learning_curves(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     rows = shown[["network", "label_corruption", "seed", "epoch", "train_accuracy", "test_accuracy"]].round(4)
     rows = rows.rename(columns={"label_corruption": "q", "train_accuracy": "train", "test_accuracy": "test"})
     networks = list(rows["network"].unique())
-    slider = alt.param(name="q", value=float(rows["q"].max()), bind=_slider(rows["q"], "label corruption q "))
+    slider = alt.param(name="corruption", value=float(rows["q"].max()), bind=_slider(rows["q"], "label corruption q "))
     network = alt.param(name="network", value=networks[0], bind=alt.binding_select(options=networks, name="network "))
     lines = (
         alt.Chart(rows)
-        .transform_filter("abs(datum.q - q) < 0.001 && datum.network === network")
+        .transform_filter("abs(datum.q - corruption) < 0.001 && datum.network === network")
         .transform_fold(["train", "test"], as_=["split", "accuracy"])
         .mark_line(point={"size": 18}, opacity=0.8)
         .encode(
@@ -74,7 +76,7 @@ def time_to_fit(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     runs = runs.assign(ratio=runs["fit_epoch"] / base)
     if runs["ratio"].notna().sum() == 0:
         raise UserError("no run fitted its training labels at q = 0 and at another q with one seed: train longer")
-    return _against_q(runs, "ratio", "epochs to fit, relative to q = 0").properties(
+    return alt.layer(*_against_q(runs, "ratio", "epochs to fit, relative to q = 0")).properties(
         title=alt.Title(
             "Time to fit against label corruption", subtitle="Mean and 95 % interval over seeds; points: seeds."
         ),
@@ -87,15 +89,16 @@ def test_error(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """Test error after training against q (Fig. 1c); brushing a range of q shows its mean error as a rule."""
     runs = summarize(_corrupted(table))
     brush = alt.selection_interval(name="brush", encodings=["x"])
+    networks = list(runs["network"].unique())
     rule = (
         alt.Chart(_points(runs, "test_error"))
         .transform_filter(brush)
         .transform_aggregate(mean="mean(value)", groupby=["network"])
         .mark_rule(strokeDash=[4, 4])
-        .encode(y="mean:Q", color="network:N", tooltip=["network:N", alt.Tooltip("mean:Q", format=".3f")])
+        .encode(y="mean:Q", color=_colour(networks), tooltip=["network:N", alt.Tooltip("mean:Q", format=".3f")])
     )
-    chart = _against_q(runs, "test_error", "test error", domain=(0, 1), brush=brush)
-    return alt.layer(*chart.layer, rule, _chance_rule(table, error=True)).properties(
+    layers = _against_q(runs, "test_error", "test error", domain=(0, 1), brush=brush)
+    return alt.layer(*layers, rule, _chance_rule(table, error=True)).properties(
         title=alt.Title(
             "Test error against label corruption",
             subtitle="Drag over a range of q: the dashed lines show its mean error.",
@@ -152,12 +155,14 @@ def corruption_grid(examples: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     columns = 8
     places = examples.assign(column=[i % columns for i in range(len(examples))])
     places["row"] = [i // columns for i in range(len(examples))]
-    slider = alt.param(name="q", value=0.5, bind=alt.binding_range(min=0, max=1, step=0.05, name="label corruption q "))
+    slider = alt.param(
+        name="corruption", value=0.5, bind=alt.binding_range(min=0, max=1, step=0.05, name="label corruption q ")
+    )
     base = (
         alt.Chart(places)
         .transform_calculate(
-            shown="datum.threshold < q ? datum.redrawn : datum.true",
-            state="datum.threshold >= q ? 'true' : datum.redrawn === datum.true ? 'redrawn, same' : 'redrawn, other'",
+            shown="datum.threshold < corruption ? datum.redrawn : datum.true",
+            state="datum.threshold >= corruption ? 'true' : datum.redrawn === datum.true ? 'redrawn, same' : 'redrawn, other'",
         )
         .encode(x=alt.X("column:O", axis=None), y=alt.Y("row:O", axis=None))
     )
@@ -231,26 +236,26 @@ def _against_q(
     *,
     domain: Sequence[float] | None = None,
     brush: alt.Parameter | None = None,
-) -> alt.LayerChart | alt.FacetChart:
-    """Mean with interval over seeds against q, a colour, shape and dash per network, and the seeds as points."""
+) -> list[alt.Chart]:
+    """Layers: mean with interval over seeds against q, a colour, shape and dash per network; the seeds as points."""
     points = _points(runs, column)
     means = _means(points)
     scale = alt.Scale(domain=list(domain), clamp=True) if domain else alt.Scale(zero=False)
     x = alt.X("q:Q", title="label corruption q")
-    color = alt.Color("network:N", title="network")
+    networks = list(means["network"].unique())
+    color = _colour(networks)
     base = alt.Chart(means).encode(x=x, color=color)
     hover = ["network:N", "q:Q", alt.Tooltip("mean:Q", format=".3f"), alt.Tooltip("low:Q", format=".3f")]
     hover += [alt.Tooltip("high:Q", format=".3f"), "seeds:Q"]
-    networks = list(means["network"].unique())
     line = base.mark_line().encode(
         y=alt.Y("mean:Q", title=title, scale=scale),
-        strokeDash=alt.StrokeDash("network:N", scale=alt.Scale(domain=networks, range=list(DASHES[: len(networks)]))),
+        strokeDash=alt.StrokeDash("network:N", legend=None, scale=_scale(networks, DASHES)),
     )
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")
     marks = base.mark_point(size=90).encode(
         y="mean:Q",
         tooltip=hover,
-        shape=alt.Shape("network:N", scale=alt.Scale(domain=networks, range=list(SHAPES[: len(networks)]))),
+        shape=alt.Shape("network:N", title="network", scale=_scale(networks, SHAPES)),
     )
     seeds = (
         alt.Chart(points)
@@ -261,7 +266,17 @@ def _against_q(
     )
     if brush is not None:
         seeds = seeds.add_params(brush)
-    return alt.layer(line, bars, marks, seeds)
+    return [line, bars, marks, seeds]
+
+
+def _colour(networks: Sequence[str]) -> alt.Color:
+    """The colour of each network, the same in every layer, so that their legends are one."""
+    return alt.Color("network:N", title="network", scale=_scale(networks, PALETTE))
+
+
+def _scale(names: Sequence[str], values: Sequence[Any]) -> alt.Scale:
+    """One value for each name, in turn."""
+    return alt.Scale(domain=list(names), range=[values[i % len(values)] for i in range(len(names))])
 
 
 def _chance_rule(table: pd.DataFrame, *, error: bool) -> alt.Chart:

@@ -8,6 +8,14 @@ import math
 import pandas as pd
 from IPython.display import HTML
 
+from gendyn_lite.charts.figure import coded
+
+STYLE = (
+    "<style>.gendyn-wide{overflow-x:auto}.gendyn-wide table{min-width:38rem;border-collapse:collapse;text-align:left}"
+    ".gendyn-wide th,.gendyn-wide td{text-align:left;vertical-align:top;padding:.35rem .6rem;font-size:.9rem;"
+    "border-bottom:1px solid #8886}.gendyn-wide tbody th[scope=row]{font-weight:400}"
+    ".gendyn-wide caption{caption-side:bottom;text-align:left;font-size:.85rem;opacity:.85;padding:.4rem 0}</style>"
+)
 # A sign beside the word: a verdict must not hang on colour.
 SIGNS = {"holds": "✓", "weaker": "≈", "not seen": "✗", "not testable at this size": "–"}
 
@@ -19,7 +27,7 @@ def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
         claims: A table of `gendyn_lite.claims`.
         caption: What the table shows and where its numbers come from.
     """
-    heads = ("Claim", "Paper", "Ours (95 % interval)", "Seeds", "Effect", "Criterion", "Verdict")
+    heads = ("Claim", "Paper", "Ours (95 % interval)", "Effect", "Verdict")
     body = []
     for subject, rows in claims.groupby("subject", sort=False):
         body.append(f'<tr><th scope="rowgroup" colspan="{len(heads)}">{html.escape(str(subject))}</th></tr>')
@@ -37,18 +45,15 @@ def runs_table(overview: pd.DataFrame, *, caption: str) -> HTML:
 
 
 def _claim_row(row: pd.Series) -> str:
-    paper = "–" if row["paper_value"] == "–" else str(row["paper_value"])
+    sign = f"<strong>{SIGNS[row['verdict']]}&nbsp;{row['verdict']}</strong>"
     cells = [
-        f"{row['statement']} <small>({row['source']})</small>",
-        html.escape(paper),
-        _interval(row["value"], row["low"], row["high"]),
-        str(row["n_seeds"]),
-        "–" if math.isnan(row["effect"]) else f"{row['effect']:+.3g}",
-        html.escape(row["criterion"]),
-        f"<strong>{SIGNS[row['verdict']]} {row['verdict']}</strong>",
+        f"{html.escape(row['paper_value'])}<br><small>{html.escape(row['source'])}</small>",
+        f"{_interval(row['value'], row['low'], row['high'])}<br><small>{row['n_seeds']} seeds</small>",
+        "–" if math.isnan(row["effect"]) else f"{row['effect']:+.3f}",
+        f"{sign}<br><small>holds if {html.escape(row['criterion'])}</small>",
     ]
-    first, *rest = cells
-    return f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
+    head = f'<th scope="row">{html.escape(row["statement"])}</th>'
+    return f"<tr>{head}" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _interval(value: float, low: float, high: float) -> str:
@@ -71,8 +76,9 @@ def _plain(value: object) -> str:
 def _table(heads: list[str] | tuple[str, ...], rows: list[str], caption: str) -> HTML:
     """A table that scrolls sideways by itself on a narrow screen, reachable by keyboard."""
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
+    plain = caption.replace("`", "")
     return HTML(
-        f'<div class="gendyn-claims" role="region" tabindex="0" aria-label="{html.escape(caption)}" '
-        f'style="overflow-x:auto"><table style="text-align:left"><caption>{html.escape(caption)}</caption>'
+        f'<div class="gendyn-wide" role="region" tabindex="0" aria-label="{html.escape(plain)}">{STYLE}<table>'
+        f"<caption>{coded(caption)}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -43,7 +43,7 @@ def test_a_chart_responds_by_a_control(name):
 
 def test_the_slider_stops_at_every_q():
     spec = spec_of(draw.learning_curves(fake_runs.table(corruptions=(0.0, 0.25, 0.5, 0.75, 1.0))))
-    slider = next(param["bind"] for param in spec["params"] if param["name"] == "q")
+    slider = next(param["bind"] for param in spec["params"] if param["name"] == "corruption")
     assert (slider["min"], slider["max"], slider["step"]) == (0.0, 1.0, 0.25)
 
 
@@ -85,7 +85,7 @@ def test_every_claim_has_a_row_with_its_verdict():
     page = tables.claims_table(found, caption="Claims").data
     assert page.count('<th scope="row">') == len(found)
     for verdict in set(found["verdict"]):
-        assert f"{tables.SIGNS[verdict]} {verdict}" in page
+        assert f"{tables.SIGNS[verdict]}&nbsp;{verdict}" in page
     assert "nan" not in page
 
 

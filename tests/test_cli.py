@@ -1,0 +1,80 @@
+"""The command line: a mistake is one line and exit code 2, a refusal of the machine exit code 1, nothing half-written."""
+
+from __future__ import annotations
+
+import pytest
+
+from gendyn_lite import cli, notebooks, results
+from gendyn_lite.errors import Failed
+from tests.results.test_runs import record
+
+
+def last_line(capsys) -> str:
+    captured = capsys.readouterr().err.strip().splitlines()
+    assert len(captured) == 1, captured
+    return captured[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "01_random_label"], "unknown chapter '01_random_label': did you mean '01_random_labels'"),
+        (["run", "01_random_labels", "--profile", "smok"], "unknown profile 'smok': did you mean 'smoke'"),
+        (["run", "01_random_labels", "-p", "epoch=3"], "did you mean 'epochs'"),
+        (["run", "01_random_labels", "-p", "epochs=many"], "epochs"),
+        (["run", "01_random_labels", "-p", "epochs"], "is not NAME=VALUE"),
+        (["results", "publish"], "needs the name of an experiment"),
+        (["results", "publish", "random_labels", "--root", "{empty}"], "run it first"),
+        (["results", "verify", "random_lables"], "unknown published experiment 'random_lables'"),
+        (["data", "minst"], "did you mean 'mnist'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, said, capsys, tmp_path):
+    assert cli.main([text.format(empty=tmp_path) for text in arguments]) == 2
+    line = last_line(capsys)
+    assert said in line
+    assert line.startswith("gendyn: error: ")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
+    record(tmp_path / "runs")
+    (tmp_path / "tables").write_text("a file where a folder should be")
+    options = ["--root", str(tmp_path / "runs"), "--folder", str(tmp_path / "tables")]
+    assert cli.main(["results", "publish", "random_labels", *options]) == 1
+    assert str(tmp_path / "tables") in last_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [(Failed("cell [3] failed"), 1, "cell [3] failed"), (KeyboardInterrupt(), 130, "run the same command again")],
+    ids=["failed", "interrupted"],
+)
+def test_what_stops_a_chapter_is_said_in_one_line(raised, code, said, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(notebooks, "run", stop)
+    assert cli.main(["run", "01_random_labels"]) == code
+    assert said in last_line(capsys)
+
+
+def test_publish_verify_and_show(tmp_path, capsys):
+    record(tmp_path / "runs")
+    folder = ["--folder", str(tmp_path / "tables")]
+    assert cli.main(["results", "publish", "random_labels", "--root", str(tmp_path / "runs"), *folder]) == 0
+    assert cli.main(["results", "verify", *folder]) == 0
+    assert "as published" in capsys.readouterr().out
+    assert cli.main(["results", "show", "random_labels", *folder]) == 0
+    assert "digits" in capsys.readouterr().out
+    curves = tmp_path / "tables" / "random_labels" / "curves.csv"
+    curves.write_text(curves.read_text().replace("0.25", "0.26", 1))
+    assert cli.main(["results", "verify", *folder]) == 2
+    assert "is not the table that was published" in last_line(capsys)
+
+
+def test_every_published_table_of_the_book_is_as_it_was_written():
+    names = results.published_experiments()
+    assert "random_labels" in names
+    for name in names:
+        results.verify(name)
