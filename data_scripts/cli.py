@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_scripts import cifar, images, mnist
+from data_scripts import cifar, imagenet, images, mnist
 from data_scripts.catalogue import ENTRIES
 from data_scripts.fetch import fetch
 from data_scripts.sources import Source, open_source
@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         print(listing(root))
     elif args.verify:
-        record = prepared.verify(prepared_folder(args.verify, root))
+        folder = prepared_folder(args.verify, root)
+        record = imagenet.verify(folder) if args.verify == "imagenet" else prepared.verify(folder)
         print(f"{args.verify}: every byte is as it was prepared ({record['description']}, {record['fingerprint']})")
     elif not args.name:
         raise UserError("gendyn data needs a NAME, --list or --verify NAME; names: " + ", ".join(ENTRIES))
@@ -100,6 +101,8 @@ def prepare(
         with replacing(to) as new, tempfile.TemporaryDirectory(prefix=f".{to.name}.aside-", dir=new.parent) as scratch:
             if name == "mnist":
                 record = mnist.prepare(path, new)
+            elif name == "imagenet":
+                record = imagenet.prepare(path, new, description=description)
             elif own:
                 record = _prepare_own(name, open_source(path, Path(scratch)), new, description=description, size=size)
             else:

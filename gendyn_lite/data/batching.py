@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gendyn_lite.config import RunConfig, check_range, check_type
 from gendyn_lite.data import draws
+from gendyn_lite.data.device import resident, stream
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import UserError, unknown_name
 
@@ -75,10 +77,12 @@ class Batcher:
         """Put the split on the device and check the options against its shape."""
         part = data.test if split == "test" else data.train
         self.num_examples = len(part.y)
-        self._x, self._y = part.x.to(device), part.y.to(device)
+        self._device = torch.empty(0, device=device).device  # "cuda" and "cuda:0" are one
+        self._x, self._y = part.x, part.y.to(self._device)
+        self._resident = resident(part.x, self._device)
         self._config, self._training, self._batch_size = config, split == "train", batch_size
-        self._images = self._x.dtype == torch.uint8
-        self._mean, self._std = (torch.tensor(values, device=device) for values in (data.mean, data.std))
+        self._images = part.x.dtype == torch.uint8
+        self._mean, self._std = (torch.tensor(values, device=self._device) for values in (data.mean, data.std))
         self.in_shape = _cropped_shape(data, config)
 
     def __len__(self) -> int:
@@ -94,22 +98,33 @@ class Batcher:
         Yields:
             x, float32 [b, *in_shape], and y, int64 [b], on the device.
         """
-        order = self._draw(epoch) if self._training else None
-        for start in range(0, self.num_examples, self._batch_size):
-            stop = start + self._batch_size
-            if order is None:
-                yield self._finish(self._x[start:stop], None), self._y[start:stop]
-            else:
-                chosen = order[0, start:stop]
-                yield self._finish(self._x[chosen], order[1:, start:stop]), self._y[chosen]
+        places = [slice(start, start + self._batch_size) for start in range(0, self.num_examples, self._batch_size)]
+        if not self._training:
+            for place, x in zip(places, self._gather(places), strict=True):
+                yield self._finish(x, None), self._y[place]
+            return
+        order = self._order(epoch)
+        there, draw = order.to(self._device), self._draw(epoch).to(self._device)
+        picks = [(order if self._resident is None else there)[place] for place in places]
+        for place, x in zip(places, self._gather(picks), strict=True):
+            yield self._finish(x, draw[:, place]), self._y[there[place]]
+
+    def _gather(self, picks: Sequence[Tensor | slice]) -> Iterator[Tensor]:
+        """The images of each pick, on the device."""
+        if self._resident is not None:
+            return (self._resident[pick] for pick in picks)
+        return stream(self._x, picks, self._device)
+
+    def _order(self, epoch: int) -> Tensor:
+        """The order of an epoch, int64 [n]."""
+        return torch.from_numpy(draws.permutation(self.num_examples, self._config.seed, draws.ORDER, epoch))
 
     def _draw(self, epoch: int) -> Tensor:
-        """Order, vertical and horizontal shift and flip of every example of an epoch, int64 [4, n]."""
-        count, seed, pad = self.num_examples, self._config.seed, self._config.random_crop
-        rows = [torch.from_numpy(draws.permutation(count, seed, draws.ORDER, epoch))]
-        for stream, bound in enumerate((2 * pad + 1, 2 * pad + 1, 2)):
-            rows.append(torch.from_numpy(draws.integers(count, bound, seed, draws.AUGMENT, epoch, stream)))
-        return torch.stack(rows).to(self._x.device)
+        """Vertical and horizontal shift, and flip, of every example of an epoch, int64 [3, n]."""
+        count, seed, shifts = self.num_examples, self._config.seed, 2 * self._config.random_crop + 1
+        bounds = (shifts, shifts, 2)
+        rows = [draws.integers(count, bound, seed, draws.AUGMENT, epoch, i) for i, bound in enumerate(bounds)]
+        return torch.from_numpy(np.stack(rows))
 
     def _finish(self, x: Tensor, draw: Tensor | None) -> Tensor:
         """Crop, flip and standardize a batch; `draw` is None where nothing is augmented."""

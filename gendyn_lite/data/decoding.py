@@ -95,6 +95,10 @@ class Pool:
                 worker = _start()
                 self._started.append(worker)
             return _ask(worker, request)
+        except EOFError:
+            worker = None  # the next request starts another
+            names = f"{request['items'][0].name} … {request['items'][-1].name}"
+            raise UserError(f"a worker process ended while it decoded {names}: out of memory?") from None
         finally:
             self._free.put(worker)
 
@@ -124,21 +128,24 @@ def _stop(workers: Iterable[subprocess.Popen[bytes]]) -> None:
 
 
 def _ask(worker: subprocess.Popen[bytes], request: dict) -> bytes:
+    """The pixels that a worker answers; EOFError if it has ended."""
     assert worker.stdin is not None and worker.stdout is not None
     try:
         worker.stdin.write(json.dumps(request).encode() + b"\n")
         worker.stdin.flush()
-        head = json.loads(worker.stdout.readline())
-        pixels = worker.stdout.read(head.get("bytes", 0))
-        if len(pixels) != head.get("bytes", 0):
-            raise EOFError
-    except (OSError, EOFError, ValueError):
-        first, last = request["items"][0][3], request["items"][-1][3]
-        raise UserError(f"a worker process ended while it decoded {first} … {last}: out of memory?") from None
+    except OSError:
+        raise EOFError from None
+    line = worker.stdout.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    head = json.loads(line)
     if "error" in head:
         raise UserError(head["error"])
     if "colour" in head:
         raise ColourMetError
+    pixels = worker.stdout.read(head["bytes"])
+    if len(pixels) != head["bytes"]:
+        raise EOFError
     return pixels
 
 

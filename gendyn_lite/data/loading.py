@@ -6,14 +6,16 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gendyn_lite.config import RunConfig, check_range, check_type
-from gendyn_lite.data import draws, embedded, image_folder, prepared
+from gendyn_lite.data import draws, embedded, folder_images, image_folder, prepared
 from gendyn_lite.data.corruption import corrupt_labels
+from gendyn_lite.data.folder_images import FolderImages
 from gendyn_lite.data.randomization import randomize
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError, unknown_name
@@ -57,7 +59,9 @@ def load(
     if train_size > count:
         raise UserError(f"train_size is {train_size}, expected at most {count}, the training images of {name}")
     chosen = balanced_order(data.train.y, seed=seed)[:train_size]
-    return replace(data, train=Split(data.train.x[chosen], data.train.y[chosen]))
+    x = cast("Tensor | FolderImages", data.train.x)
+    part = x.select(chosen) if isinstance(x, FolderImages) else x[chosen]
+    return replace(data, train=Split(cast(Tensor, part), data.train.y[chosen]))
 
 
 def load_for_run(config: RunConfig, *, root: str | os.PathLike[str] | None = None) -> tuple[ImageData, Tensor]:
@@ -120,7 +124,7 @@ def _load_whole(name: str, root: Path) -> ImageData:
         return EMBEDDED[name]()
     if name in PREPARED:
         if prepared.exists(root / name):
-            return prepared.read(root / name, name=name)
+            return (folder_images if name == "imagenet" else prepared).read(root / name, name=name)
         raise UserError(f"{name} is not prepared in {root}: run `gendyn data {name}`, or with a local copy --from PATH")
     if name.startswith(FOLDER):
         return image_folder.load(Path(name.removeprefix(FOLDER)), name=name, root=root)

@@ -86,7 +86,7 @@ def finish(
         "mean": mean,
         "std": std,
         "fingerprint": fingerprint(parts["train"], parts["test"]),
-        "files": {file: {"bytes": (folder / file).stat().st_size, "sha256": sha256(folder / file)} for file in FILES},
+        "files": describe_files(folder, FILES),
         "source": source,
     }
     write_record(folder, record)
@@ -130,8 +130,7 @@ def read(folder: Path, *, name: str) -> ImageData:
         UserError: A file is missing, cut, or does not fit the record.
     """
     record = read_record(folder)
-    for file in FILES:
-        _check_size(folder, record, file)
+    check_sizes(folder, record, FILES)
     parts = {split: _split(folder, split) for split in SPLITS}
     for split, part in parts.items():
         count = sum(record["counts"][split])
@@ -160,8 +159,8 @@ def verify(folder: Path) -> dict[str, Any]:
         UserError: A file was altered.
     """
     record = read_record(folder)
+    check_sizes(folder, record, FILES)
     for file in FILES:
-        _check_size(folder, record, file)
         if sha256(folder / file) != record["files"][file]["sha256"]:
             raise UserError(f"{folder / file} was altered since it was prepared: {_again(folder)}")
     if fingerprint(*(_split(folder, split) for split in SPLITS)) != record["fingerprint"]:
@@ -183,14 +182,25 @@ def _split(folder: Path, split: str) -> Split:
     return Split(x, y)
 
 
-def _check_size(folder: Path, record: dict[str, Any], file: str) -> None:
-    try:
-        size = (folder / file).stat().st_size
-    except OSError as error:
-        raise UserError(f"{folder / file}: {error.strerror}: {_again(folder)}") from None
-    expected = record["files"].get(file, {}).get("bytes")
-    if size != expected:
-        raise UserError(f"{folder / file} has {size} bytes, expected {expected}: {_again(folder)}")
+def describe_files(folder: Path, files: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of each file, for the record."""
+    return {file: {"bytes": (folder / file).stat().st_size, "sha256": sha256(folder / file)} for file in files}
+
+
+def check_sizes(folder: Path, record: dict[str, Any], files: Sequence[str]) -> None:
+    """Compare the size of each file with the record.
+
+    Raises:
+        UserError: One is missing or has another size.
+    """
+    for file in files:
+        try:
+            size = (folder / file).stat().st_size
+        except OSError as error:
+            raise UserError(f"{folder / file}: {error.strerror}: {_again(folder)}") from None
+        expected = record["files"].get(file, {}).get("bytes")
+        if size != expected:
+            raise UserError(f"{folder / file} has {size} bytes, expected {expected}: {_again(folder)}")
 
 
 def _again(folder: Path) -> str:

@@ -65,6 +65,8 @@ def randomize_inputs(
     check_range("seed", check_type("seed", seed, int), 0, 2**31 - 1, True)
     if x.dtype != torch.uint8 or x.ndim != 4:
         raise UserError(f"input randomization needs images, uint8 [n, C, H, W]; this is {x.dtype} {list(x.shape)}")
+    if not isinstance(x, Tensor):
+        raise UserError("input randomization needs images in memory; these are read from their folder")
     key = (seed, draws.INPUTS, KINDS.index(kind))
     if kind == "shuffled_pixels":
         order = torch.from_numpy(draws.permutation(x.shape[2] * x.shape[3], *key)).to(x.device)

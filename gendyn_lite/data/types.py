@@ -9,7 +9,11 @@ from torch import Tensor
 
 
 class Split(NamedTuple):
-    """Inputs and labels: x is uint8 [n, C, H, W] for images, float32 [n, 2] for two_moons; y is int64 [n]."""
+    """Inputs and labels: x is uint8 [n, C, H, W] for images, float32 [n, 2] for two_moons; y is int64 [n].
+
+    ImageNet's x is a `FolderImages`, which reads like such a tensor: it has shape, dtype and length, and x[indices]
+    decodes those images.
+    """
 
     x: Tensor
     y: Tensor

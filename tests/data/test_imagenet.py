@@ -1,0 +1,174 @@
+"""ImageNet's form: an image folder that stays where it is and is read by worker processes."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_scripts import imagenet
+from data_scripts.__main__ import main
+from data_scripts.cli import prepare
+from gendyn_lite import data
+from gendyn_lite.config import RunConfig
+from gendyn_lite.data.decoding import Item, Options, Pool
+from gendyn_lite.data.folder_images import FolderImages
+from gendyn_lite.errors import UserError
+
+from . import trees
+
+CLASSES = ("n01440764", "n01443537", "n01484850")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    content = {}
+    for i, (name, raw) in enumerate(trees.files(CLASSES, 4, 2, "jpg").items()):
+        image = trees.picture(seed=i, size=(300 + 10 * i, 280), mode="L" if i == 1 else "RGB")
+        content[name.replace("test/", "val/").replace(".jpg", ".JPEG")] = trees.encoded(image, "JPEG")
+        del raw
+    return trees.write(tmp_path / "ILSVRC" / "Data", content)
+
+
+def expected(path):
+    """Resize 256, centre crop 224, as plainly as it can be written."""
+    image = Image.open(path).convert("RGB")
+    scale = 256 / min(image.size)
+    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BILINEAR)
+    left, top = (image.width - 224) // 2, (image.height - 224) // 2
+    return np.asarray(image.crop((left, top, left + 224, top + 224))).transpose(2, 0, 1)
+
+
+def test_images_are_read_when_they_are_asked_for(tmp_path, folder):
+    prepare("imagenet", tmp_path / "data", source=folder.parent.parent)
+    loaded = data.load("imagenet", root=tmp_path / "data")
+    assert loaded.description == "ImageNet, a part (3 classes, 12 train and 6 test images)"
+    assert loaded.class_names == CLASSES
+    assert loaded.in_shape == (3, 224, 224)
+    assert loaded.train.x.shape == (12, 3, 224, 224)
+    names = sorted(folder.glob("train/*/*"))
+    for pick in (slice(2, 9, 3), torch.tensor([5, 0, 5]), [1]):
+        images = loaded.train.x[pick]
+        assert images.dtype == torch.uint8
+        for image, name in zip(
+            images, np.array(names)[pick.numpy() if isinstance(pick, torch.Tensor) else pick], strict=True
+        ):
+            assert np.array_equal(image.numpy(), expected(name))
+    assert np.array_equal(loaded.test.x[0].numpy(), expected(min(folder.glob("val/*/*"))))
+    assert not any(
+        path.suffix == ".npy" and "labels" not in path.name for path in (tmp_path / "data" / "imagenet").iterdir()
+    )
+
+
+def test_the_batcher_streams_it_and_subsets_stay_in_the_folder(tmp_path, folder):
+    prepare("imagenet", tmp_path / "data", source=folder)
+    whole = data.load("imagenet", root=tmp_path / "data")
+    part = data.load("imagenet", root=tmp_path / "data", train_size=6)
+    assert isinstance(part.train.x, FolderImages)
+    assert part.train.y.bincount().tolist() == [2, 2, 2]
+    config = RunConfig(experiment="x", batch_size=4, flip=True, random_crop=8)
+    memory = data.ImageData(**{**vars(part), "train": data.Split(part.train.x[:], part.train.y)})
+    for (x, y), (want_x, want_y) in zip(
+        data.batcher(part, config).epoch(0), data.batcher(memory, config).epoch(0), strict=True
+    ):
+        assert torch.equal(x, want_x)
+        assert torch.equal(y, want_y)
+    assert part.fingerprint == whole.fingerprint
+
+
+def test_the_fingerprint_is_the_same_in_another_place(tmp_path, folder):
+    folder.rename(tmp_path / "elsewhere")
+    prepare("imagenet", tmp_path / "one", source=tmp_path / "elsewhere")
+    first = data.load("imagenet", root=tmp_path / "one").fingerprint
+    (tmp_path / "elsewhere").rename(tmp_path / "third")
+    with pytest.raises(UserError, match=r"the images of imagenet were in .*elsewhere, which is gone"):
+        data.load("imagenet", root=tmp_path / "one")
+    prepare("imagenet", tmp_path / "one", source=tmp_path / "third")
+    assert data.load("imagenet", root=tmp_path / "one").fingerprint == first
+
+
+def test_a_missing_or_unreadable_image_is_named_when_it_is_read(tmp_path, folder):
+    prepare("imagenet", tmp_path / "data", source=folder)
+    loaded = data.load("imagenet", root=tmp_path / "data")
+    names = sorted(folder.glob("train/*/*"))
+    names[3].unlink()
+    names[4].write_bytes(names[4].read_bytes()[:500])
+    loaded.train.x[:3]
+    with pytest.raises(UserError, match=rf"{names[3].name} cannot be read: No such file"):
+        loaded.train.x[3]
+    with pytest.raises(UserError, match=rf"{names[4].name} is truncated or damaged"):
+        loaded.train.x[[0, 4]]
+    loaded.train.x[5]  # the workers go on
+
+
+def test_verify_finds_what_has_changed(tmp_path, folder, capsys):
+    root = ["--root", str(tmp_path / "data")]
+    assert main(["imagenet", "--from", str(folder), *root]) == 0
+    assert main(["--verify", "imagenet", *root]) == 0
+    name = min(folder.glob("train/*/*"))
+    raw = bytearray(name.read_bytes())
+    raw[: len(raw) // 2] = bytes(len(raw) // 2)
+    name.write_bytes(raw)
+    assert main(["--verify", "imagenet", *root]) == 2
+    assert f"{name.name} is no image" in capsys.readouterr().err
+    name.unlink()
+    assert main(["--verify", "imagenet", *root]) == 2
+    assert "has changed since it was registered" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(lambda f: min(f.glob("train/*/*")).write_bytes(b""), r"0000\.JPEG is empty", id="empty image"),
+        pytest.param(
+            lambda f: (f / "val" / "1.JPEG").write_bytes(b"x"), r"val/1\.JPEG is in no class folder", id="flat val"
+        ),
+    ],
+)
+def test_a_wrong_folder_is_named(tmp_path, folder, change, message):
+    change(folder)
+    with pytest.raises(UserError, match=message):
+        prepare("imagenet", tmp_path / "data", source=folder)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [".imagenet.lock"]
+
+
+def test_input_randomization_needs_images_in_memory(tmp_path, folder):
+    prepare("imagenet", tmp_path / "data", source=folder)
+    with pytest.raises(UserError, match="needs images in memory; these are read from their folder"):
+        data.randomize(data.load("imagenet", root=tmp_path / "data"), "gaussian", seed=0)
+
+
+def test_the_full_set_is_called_imagenet(monkeypatch):
+    tree = imagenet.Listing(tuple("ab"), {"train": ["x"] * 3, "test": ["x"] * 2}, {}, 0)
+    monkeypatch.setattr(imagenet, "COUNTS", {"train": 3, "test": 2})
+    monkeypatch.setattr(imagenet, "CLASSES", 2)
+    assert imagenet._describe(tree) == "ImageNet"
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_workers_give_the_same_pixels_as_this_process(tmp_path, workers):
+    content = trees.files(("a",), 7, 0)
+    trees.write(tmp_path, content)
+    items = [Item(str(tmp_path / name), 0, -1, name) for name in content]
+    out = torch.empty(7, 3, 5, 6, dtype=torch.uint8)
+    with Pool(workers) as pool:
+        pool.decode(items, Options(3, (5, 6)), out)
+    for image, raw in zip(out, content.values(), strict=True):
+        assert np.array_equal(image.numpy(), np.asarray(Image.open(io.BytesIO(raw))).transpose(2, 0, 1))
+
+
+def test_a_worker_that_dies_is_told_and_replaced(tmp_path):
+    trees.write(tmp_path, trees.files(("a",), 1, 0))
+    item = Item(str(tmp_path / "train/a/0000.png"), 0, -1, "0000.png")
+    out = torch.empty(1, 3, 5, 6, dtype=torch.uint8)
+    with Pool(1) as pool:
+        pool.decode([item], Options(3, (5, 6)), out)
+        pool._started[0].kill()
+        time.sleep(0.2)
+        with pytest.raises(UserError, match=r"a worker process ended while it decoded 0000\.png"):
+            pool.decode([item], Options(3, (5, 6)), out)
+        pool.decode([item], Options(3, (5, 6)), out)
