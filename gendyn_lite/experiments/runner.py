@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from gendyn_lite import data, models, train
-from gendyn_lite.config import RunConfig
+from gendyn_lite.config import RunConfig, canonical
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.results.runs import Run, environment, open_run, writing
 
 SMALL_STEP = 10**8  # parameters × examples of a step, below which one thread is best
+QUICK_RUN = 10**11  # parameters × examples × epochs of a run of a few seconds
 Probe = Callable[[nn.Module, int], Mapping[str, Any]]
 
 
@@ -46,7 +47,7 @@ def load_or_run(
     Raises:
         UserError: The data, the network or a setting does not exist, before anything is trained.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(device)
     loaded, _ = data.load_for_run(config, root=data_root)
     run = open_run(config, loaded.fingerprint, root=root)
     if run.complete:
@@ -69,31 +70,96 @@ def load_or_run(
     return run
 
 
-@contextmanager
-def _threads_for(network: nn.Module, config: RunConfig) -> Iterator[None]:
-    """One thread for a small network: threads that wait for each other cost more than they help.
+def _device(device: str | torch.device | None) -> torch.device:
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
-    On a busy machine two threads were twenty times slower than one; and the numbers no longer depend on the cores.
-    """
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Arithmetic on that many threads."""
     before = torch.get_num_threads()
-    if models.parameter_count(network) * config.batch_size < SMALL_STEP:
-        torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
 
 
-def run_all(configs: Sequence[RunConfig], *, profile: str, progress: bool = True, **options: Any) -> list[Run]:
-    """`load_or_run` for each configuration in turn, with one progress bar over all of them.
+def _threads_for(network: nn.Module, config: RunConfig) -> AbstractContextManager[None]:
+    """One thread for a small network: threads that wait for each other cost more than they help.
 
-    The data and the network of every kind of run are checked before the first run starts.
+    On a busy machine two threads were twenty times slower than one; and the numbers no longer depend on the cores.
     """
-    kinds = {(each.dataset, each.train_size, each.model, str(each.model_options)): each for each in configs}
-    for config in kinds.values():
-        build(config, data.load_for_run(config, root=options.get("data_root"))[0])
+    small = models.parameter_count(network) * config.batch_size < SMALL_STEP
+    return _threads(1 if small else torch.get_num_threads())
+
+
+def run_all(
+    configs: Sequence[RunConfig],
+    *,
+    profile: str,
+    root: str | Path | None = None,
+    data_root: str | Path | None = None,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> list[Run]:
+    """The complete runs of many configurations; those of a few seconds are trained together, which takes a fraction.
+
+    The data and the network of every kind of run are checked before the first run starts. Arguments as for
+    `load_or_run`.
+    """
+    place = _device(device)
+    kinds = {_kind(config): config for config in configs}
+    quick = set()
+    for kind, config in kinds.items():
+        loaded = data.load_for_run(config, root=data_root)[0]
+        size = models.parameter_count(build(config, loaded)) * len(loaded.train.y) * config.epochs
+        if size < QUICK_RUN:
+            quick.add(kind)
+    together = [each for kind, each in zip(map(_kind, configs), configs, strict=True) if kind in quick]
+    _train_together(together, profile=profile, root=root, data_root=data_root, device=place, progress=progress)
     bar = tqdm(configs, desc=f"{profile} runs", disable=not progress, leave=False)
-    return [load_or_run(config, profile=profile, **options) for config in bar]
+    options = {"profile": profile, "root": root, "data_root": data_root, "device": place}
+    return [load_or_run(config, **options) for config in bar]
+
+
+def _kind(config: RunConfig) -> tuple[str, int | None, str, str, int]:
+    """What decides whether data and network fit, and how long a run takes."""
+    return config.dataset, config.train_size, config.model, canonical(config.model_options), config.epochs
+
+
+def _train_together(
+    configs: Sequence[RunConfig],
+    *,
+    profile: str,
+    root: str | Path | None,
+    data_root: str | Path | None,
+    device: torch.device,
+    progress: bool,
+) -> None:
+    """Train and record the absent runs of some configurations as batched networks, on one thread."""
+    loaded = [data.load_for_run(config, root=data_root)[0] for config in configs]
+    runs = [open_run(config, each.fingerprint, root=root) for config, each in zip(configs, loaded, strict=True)]
+    absent = {run.path: (run, each) for run, each in zip(runs, loaded, strict=True) if not run.complete}
+    with ExitStack() as stack, _threads(1):
+        # Locks are taken in one order, so that two processes cannot wait for each other.
+        opened = [
+            (stack.enter_context(writing(run, _provenance(each, profile, device))), run, each)
+            for _, (run, each) in sorted(absent.items())
+        ]
+        ours = [(writer, run, each) for writer, run, each in opened if writer is not None]
+        if not ours:
+            return
+        histories = train.fit_many(
+            [build(run.config, each) for _, run, each in ours],
+            [each for _, _, each in ours],
+            [run.config for _, run, _ in ours],
+            device=device,
+            on_epoch=lambda number, row: ours[number][0].write(row),
+            progress=progress,
+        )
+        for (writer, _, _), history in zip(ours, histories, strict=True):
+            writer.finish(wall_seconds=round(history.last["seconds"], 2), trained_together=len(ours))
 
 
 def build(config: RunConfig, loaded: ImageData) -> nn.Module:

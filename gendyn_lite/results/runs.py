@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -169,6 +170,7 @@ def environment(**extra: Any) -> dict[str, Any]:
     return {"versions": versions, "python": platform.python_version(), "commit": _commit(), **extra}
 
 
+@lru_cache(maxsize=1)
 def _commit() -> str | None:
     """The commit of the checkout that this package runs from, with '+' if its tracked files were changed; else None."""
     folder = Path(__file__).parent
