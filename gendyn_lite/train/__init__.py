@@ -8,5 +8,15 @@ from gendyn_lite.train.guards import DivergedError
 from gendyn_lite.train.history import History
 from gendyn_lite.train.loop import fit
 from gendyn_lite.train.schedules import learning_rate, log_spaced
+from gendyn_lite.train.state import load_weights
 
-__all__ = ["DivergedError", "History", "estimate_seconds", "fit", "fit_many", "learning_rate", "log_spaced"]
+__all__ = [
+    "DivergedError",
+    "History",
+    "estimate_seconds",
+    "fit",
+    "fit_many",
+    "learning_rate",
+    "load_weights",
+    "log_spaced",
+]

@@ -73,14 +73,14 @@ def write(folder: Path, checkpoint: Checkpoint, *, step: int) -> Path:
     return path
 
 
-def newest(folder: Path, *, run_id: str) -> Checkpoint | None:
+def newest(folder: Path, *, run_id: str | None = None) -> Checkpoint | None:
     """The newest whole checkpoint, or None where there is none yet.
 
     A damaged one is renamed to ``*.damaged``, with a warning, and the one before it is taken.
 
     Args:
         folder: The folder of the run's checkpoints; it need not exist.
-        run_id: The run's key; a checkpoint of another run is refused.
+        run_id: The run's key; a checkpoint of another run is refused. None takes any.
 
     Raises:
         UserError: It belongs to another configuration or data, was written by a newer version, or is a pickle; or none
@@ -148,9 +148,9 @@ def clean(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _check_run(path: Path, found: Checkpoint, run_id: str) -> None:
+def _check_run(path: Path, found: Checkpoint, run_id: str | None) -> None:
     other = found.state.get("run_id")
-    if other != run_id:
+    if run_id is not None and other != run_id:
         raise UserError(
             f"{path} belongs to run {other}, this configuration and data are run {run_id}: use another folder"
         )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.train import checkpoint
 from gendyn_lite.train.checkpoint import Checkpoint
 from gendyn_lite.train.guards import hook_name
 from gendyn_lite.train.place import Place
@@ -71,6 +74,28 @@ def unpack(
         raise UserError(f"the checkpoint has a state of a grad_hook, but {hook_name(hook)} has no load_state_dict")
     states = _under(found, f"random/{rank}/")
     return [states[key] for key in sorted(states, key=int)]
+
+
+def load_weights(model: nn.Module, checkpoint_dir: str | os.PathLike[str]) -> int:
+    """Copy the weights of the newest whole checkpoint into a network, in place.
+
+    Args:
+        model: A network of the layout that was trained.
+        checkpoint_dir: What `gendyn_lite.train.fit` was given.
+
+    Returns:
+        The number of steps that the weights have been trained for.
+
+    Raises:
+        UserError: There is no whole checkpoint, or it is of another network.
+    """
+    found = checkpoint.newest(Path(checkpoint_dir))
+    if found is None:
+        raise UserError(
+            f"there is no checkpoint in {checkpoint_dir}: train with checkpoint_dir={str(checkpoint_dir)!r}"
+        )
+    load_model(found, model)
+    return found.state["place"]["step"]
 
 
 def load_model(found: Checkpoint, model: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -144,7 +145,7 @@ class Step:
         try:
             self._hook(self._model, epoch=epoch, step=step)
         except RuntimeError as error:
-            if "assigned grad" in str(error):  # torch's own refusal of a gradient of another shape
+            if re.search(r"assign(ed)?( a)? grad", str(error)):  # torch's own refusal of a gradient of another shape
                 raise self._shapes.error(str(error)) from error
             raise
         self._shapes.check()

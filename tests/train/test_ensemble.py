@@ -11,7 +11,7 @@ from torch import nn
 
 from gendyn_lite import data, models
 from gendyn_lite.errors import UserError
-from gendyn_lite.train import DivergedError, ensemble, fit, fit_many
+from gendyn_lite.train import DivergedError, ensemble, fit, fit_many, together
 from gendyn_lite.train.stack import Stack, layout
 from tests.train.conftest import make_network, weights
 
@@ -53,8 +53,8 @@ def test_same_as_one_by_one(sweep, options, changes):
     configs = [config.replace(model_options=options, **changes) for config in sweep]
     networks, datasets = prepare(configs)
     twins = copy.deepcopy(networks)
-    together = fit_many(networks, datasets, configs, device="cpu")
-    for network, twin, one, config, history in zip(networks, twins, datasets, configs, together, strict=True):
+    histories = fit_many(networks, datasets, configs, device="cpu")
+    for network, twin, one, config, history in zip(networks, twins, datasets, configs, histories, strict=True):
         close(history.rows, fit(twin, one, config, device="cpu").rows)
         assert not network.training
         for a, b in zip(network.parameters(), twin.parameters(), strict=True):
@@ -80,8 +80,8 @@ def test_runs_of_one_kind_really_train_together(sweep, monkeypatch):
     configs = [*sweep, sweep[0].replace(batch_size=16)]
     networks, datasets = prepare(configs)
     sizes = []
-    original = ensemble.Together.train
-    monkeypatch.setattr(ensemble.Together, "train", lambda self: (sizes.append(len(self.members)), original(self)))
+    original = together.Together.train
+    monkeypatch.setattr(together.Together, "train", lambda self: (sizes.append(len(self.members)), original(self)))
     histories = fit_many(networks, datasets, configs, device="cpu")
     assert sizes == [6]
     assert [history.last["epoch"] for history in histories] == [4] * 7
@@ -93,14 +93,14 @@ def test_a_run_leaves_once_its_labels_are_fitted(sweep):
     configs = [config.replace(model_options=options, **changes) for config in sweep]
     networks, datasets = prepare(configs)
     twins = copy.deepcopy(networks)
-    together = fit_many(networks, datasets, configs, device="cpu")
+    histories = fit_many(networks, datasets, configs, device="cpu")
     alone = [fit(*run, device="cpu") for run in zip(twins, datasets, configs, strict=True)]
-    ends = [history.last["epoch"] for history in together]
+    ends = [history.last["epoch"] for history in histories]
     assert len(set(ends)) > 1
-    for history, twin in zip(together, alone, strict=True):
+    for history, twin in zip(histories, alone, strict=True):
         assert history.last["train_accuracy"] == 1
         assert abs(history.last["epoch"] - twin.last["epoch"]) <= 2  # rounding may move the last example's epoch
-    for network, one, history in zip(networks, datasets, together, strict=True):
+    for network, one, history in zip(networks, datasets, histories, strict=True):
         x = torch.cat(
             [x for x, _ in data.batcher(one, configs[0].replace(inputs=one.inputs), split="train_eval").epoch(0)]
         )
