@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gendyn_lite import notebooks
+from gendyn_lite import notebooks, pages
 from gendyn_lite.errors import Failed
 
 _NOT_CONTENT = ("_ext", "_vendor", "results", "runs", "datasets", ".ipynb_checkpoints", "_build")
@@ -38,7 +38,8 @@ def build(
         The first page, ``html/index.html``.
 
     Raises:
-        Failed: A cell of a chapter raised, or Sphinx warned; the pages of an earlier build are as they were.
+        Failed: A cell of a chapter raised, Sphinx warned, or a page loads something from another host; the pages of an
+            earlier build are as they were.
     """
     book, out = (book or notebooks.book_folder()).resolve(), out.resolve()
     config = (config or book.parent / "_config.yml").resolve()
@@ -90,12 +91,15 @@ def _render(source: Path, config: Path, out: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=config.parent, env=environment)
     log = out / "render.log"
     log.write_text(done.stdout + done.stderr, encoding="utf-8")
-    pages = out / "render" / "_build" / "html"
-    if done.returncode != 0 or not (pages / "index.html").is_file():
+    rendered = out / "render" / "_build" / "html"
+    if done.returncode != 0 or not (rendered / "index.html").is_file():
         lines = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
         first = lines[0].strip() if lines else f"jupyter-book exited with {done.returncode}"
         raise Failed(f"the book did not render: {first} ({len(lines)} such lines; all in {log})")
-    return pages
+    foreign = pages.external(rendered)
+    if foreign:
+        raise Failed(f"the book would call other hosts: {foreign[0]} ({len(foreign)} such references)")
+    return rendered
 
 
 def _swap(new: Path, target: Path) -> Path:

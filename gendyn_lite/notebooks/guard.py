@@ -51,8 +51,8 @@ def check_executed(path: Path) -> None:
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
-    except (nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
-        raise UserError(f"{path.name} is no valid notebook: {str(error).splitlines()[0]}") from None
+    except (nbformat.ValidationError, nbformat.reader.NotJSONError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path.name} is no valid notebook: {str(error).strip().splitlines()[0]}") from None
     problem = next((text for text in _problems(notebook)), None)
     if problem:
         raise UserError(f"{path.name}: {problem}; execute it anew with `make refresh`")

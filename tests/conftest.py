@@ -1,0 +1,49 @@
+"""Fixtures that several folders share: a small trial book, and the real one, each built once a session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from gendyn_lite import book
+from tests.book import trial
+
+os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # kernels of this environment, whatever else is registered
+
+# A busy machine is no failure; CI draws the same examples every time.
+settings.register_profile(
+    "gendyn", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=os.environ.get("CI") == "true"
+)
+settings.load_profile("gendyn")
+
+
+@pytest.fixture(scope="session")
+def trial_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder ``book`` of the trial book; its pages are under ``../_build/html``."""
+    folder = tmp_path_factory.mktemp("trial")
+    source = trial.write(folder, trial.notebook())
+    book.build(book=source, out=folder / "_build", say=lambda line: None)
+    return source
+
+
+@pytest.fixture(scope="session")
+def trial_site(trial_book: Path) -> Path:
+    """The trial book's pages."""
+    return trial_book.parent / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def real_site() -> Path:
+    """The real book's pages, built from the working tree into ``_build/test`` (warnings are errors)."""
+    return book.build(out=trial.ROOT / "_build" / "test").parent
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder that GENDYN_RUNS names."""
+    monkeypatch.setenv("GENDYN_RUNS", str(tmp_path / "runs"))
+    yield tmp_path / "runs"

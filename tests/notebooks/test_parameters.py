@@ -1,0 +1,124 @@
+"""The parameters cell is read and values are checked before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gendyn_lite import notebooks
+from gendyn_lite.errors import UserError
+from gendyn_lite.notebooks.parameters import read_parameters
+from tests.book import trial
+
+LINES = """profile: str = "smoke"  # smoke, colab or full
+epochs: int = 60  # most epochs
+rate: float = 0.1  # step size # of SGD
+trap: bool = False
+size: int | None = None  # None: all
+fractions: list[float] = [0.0, 0.5]  # q
+note: str | None = "a # b"
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    chapter = trial.small("1 + 1")
+    chapter.cells[0].source = LINES
+    nbformat.write(chapter, tmp_path / "chapter.ipynb")
+    return tmp_path / "chapter.ipynb"
+
+
+def test_types_defaults_and_help_are_read(path: Path) -> None:
+    found = notebooks.parameters(path)
+    assert list(found) == ["profile", "epochs", "rate", "trap", "size", "fractions", "note"]
+    assert found["epochs"] == ("int", 60, "most epochs")
+    assert found["size"] == ("int | None", None, "None: all")
+    assert found["fractions"] == ("list[float]", [0.0, 0.5], "q")
+    assert found["note"] == ("str | None", "a # b", "")
+    assert found["trap"].help == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        pytest.param("epochs", "5", 5, id="int"),
+        pytest.param("rate", "1e-3", 1e-3, id="float"),
+        pytest.param("rate", "1", 1.0, id="int-for-float"),
+        pytest.param("trap", "true", True, id="true"),
+        pytest.param("trap", "False", False, id="False"),
+        pytest.param("size", "None", None, id="none"),
+        pytest.param("size", "100", 100, id="optional"),
+        pytest.param("fractions", "[0, 1]", [0, 1], id="list"),
+        pytest.param("profile", "5", "5", id="text-stays-text"),
+        pytest.param("note", "None", None, id="optional-text"),
+        pytest.param("epochs", 7, 7, id="python-value"),
+    ],
+)
+def test_text_is_read_as_the_type(path: Path, name: str, text: object, value: object) -> None:
+    found = notebooks.check(path, {name: text})[name]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        pytest.param("epoch", "5", "unknown parameter of chapter 'epoch': did you mean 'epochs'", id="unknown"),
+        pytest.param("epochs", "five", "epochs is 'five' .str., expected a whole number", id="word-for-int"),
+        pytest.param("epochs", "5.5", "epochs is 5.5 .float., expected a whole number", id="fraction-for-int"),
+        pytest.param("epochs", True, "epochs is True .bool., expected a whole number", id="bool-for-int"),
+        pytest.param("rate", "nan?", "rate is 'nan.' .str., expected a number", id="word-for-float"),
+        pytest.param("trap", "yes", "trap is 'yes' .str., expected True or False", id="word-for-bool"),
+        pytest.param("fractions", "0.5", "fractions is 0.5 .float., expected a list", id="number-for-list"),
+        pytest.param("epochs", "None", "epochs is None .NoneType., expected a whole number", id="none-for-int"),
+    ],
+)
+def test_wrong_values_are_named(path: Path, name: str, text: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        notebooks.check(path, {name: text})
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        pytest.param("epochs = 5", "expected 'name: type = default", id="no-type"),
+        pytest.param("epochs: int", "expected 'name: type = default", id="no-default"),
+        pytest.param("epochs: tuple = (1,)", "a type of int, float, str, bool, list", id="type-papermill-cannot-write"),
+        pytest.param("epochs: int = len('a')", "and a plain value", id="computed"),
+        pytest.param("epochs: int | str = 5", "a type of int", id="two-types"),
+        pytest.param("epochs: int = 'a'", "epochs is 'a' .str., expected a whole number", id="default-of-other-type"),
+    ],
+)
+def test_a_wrong_parameters_cell_is_refused(source: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_parameters(source)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_there_is_exactly_one_parameters_cell(tmp_path: Path, count: int) -> None:
+    chapter = trial.small("1 + 1")
+    chapter.cells = [trial.cell(LINES, "parameters") for _ in range(count)] + chapter.cells[1:]
+    nbformat.write(chapter, tmp_path / "chapter.ipynb")
+    with pytest.raises(UserError, match=f"chapter.ipynb has {count} cells tagged 'parameters', expected exactly one"):
+        notebooks.parameters(tmp_path / "chapter.ipynb")
+
+
+VALUES = {
+    "int": st.integers(),
+    "float": st.floats(allow_nan=False),
+    "str": st.text(),
+    "bool": st.booleans(),
+    "list": st.lists(st.integers()),
+}
+
+
+@given(st.sampled_from(sorted(VALUES)).flatmap(lambda kind: st.tuples(st.just(kind), VALUES[kind])))
+def test_any_default_is_read_back(pair: tuple[str, object]) -> None:
+    kind, value = pair
+    if value in (float("inf"), float("-inf")):
+        return
+    assert read_parameters(f"value: {kind} = {value!r}")["value"].default == value
