@@ -128,7 +128,7 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
         .mark_line(point={"size": 18})
         .encode(
             x=alt.X("epoch:Q", title="epoch"),
-            y=alt.Y("train_loss:Q", title="training loss (nats, 1e-4 and less at 1e-4)", scale=alt.Scale(type="log")),
+            y=alt.Y("train_loss:Q", title="training loss (nats)", scale=alt.Scale(type="log")),
             color=alt.Color("condition:N", title=None, scale=alt.Scale(domain=names), sort=names),
             strokeDash=alt.StrokeDash("condition:N", title=None, scale=alt.Scale(domain=names, range=list(DASHES[:5]))),
             opacity=alt.condition(picked, alt.value(1), alt.value(0.15)),
@@ -140,7 +140,9 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
                 "Training loss: true labels, random labels, inputs without structure",
                 subtitle="Mean over the seeds still training; pick a condition in the legend.",
             ),
-            description="Training loss against epoch, logarithmic, for five conditions: " + ", ".join(names) + ".",
+            description="Training loss against epoch, logarithmic, for five conditions: "
+            + ", ".join(names)
+            + ". Losses below 0.0001 are drawn there.",
         )
     )
 
@@ -241,7 +243,8 @@ def _against_q(
     points = _points(runs, column)
     means = _means(points)
     scale = alt.Scale(domain=list(domain), clamp=True) if domain else alt.Scale(zero=False)
-    x = alt.X("q:Q", title="label corruption q")
+    levels = sorted(means["q"].unique())
+    x = alt.X("q:Q", title="label corruption q", axis=alt.Axis(values=levels, format=".2~f", labelOverlap=True))
     networks = list(means["network"].unique())
     color = _colour(networks)
     base = alt.Chart(means).encode(x=x, color=color)
@@ -249,7 +252,7 @@ def _against_q(
     hover += [alt.Tooltip("high:Q", format=".3f"), "seeds:Q"]
     line = base.mark_line().encode(
         y=alt.Y("mean:Q", title=title, scale=scale),
-        strokeDash=alt.StrokeDash("network:N", legend=None, scale=_scale(networks, DASHES)),
+        strokeDash=alt.StrokeDash("network:N", title="network", scale=_scale(networks, DASHES)),
     )
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")
     marks = base.mark_point(size=90).encode(

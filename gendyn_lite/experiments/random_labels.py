@@ -50,13 +50,14 @@ class Part:
 # are not tuned for test accuracy.
 _SMALL = {"train_size": 1000, "batch_size": 50, "learning_rate": 0.05, "decay": 0.99, "stop_when_fitted": True}
 _MNIST = {"learning_rate": 0.03, "decay": 0.98}
+_MNIST_WHOLE = {"learning_rate": 0.05, "decay": 0.97, "stop_when_fitted": True}
 _PAPER_MLP = {"learning_rate": 0.01, "decay": 0.95, "center_crop": 28}
 _PAPER_CNN = {**_PAPER_MLP, "learning_rate": 0.1}
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("smoke", "digits"): (
         Part("mlp_1x512", {**_SMALL, "epochs": 80}),
-        Part("mlp_3x512", {**_SMALL, "train_size": 500, "epochs": 80}, corruptions=(0.0, 1.0), inputs=()),
+        Part("mlp_3x512", {**_SMALL, "train_size": 500, "epochs": 80}, corruptions=(0.0, 0.5, 1.0), inputs=()),
     ),
     ("colab", "digits"): (
         Part("mlp_1x512", {**_SMALL, "epochs": 120}, corruptions=GRID_11, seeds=5),
@@ -64,7 +65,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ),
     ("colab", "mnist"): (
         Part("mlp_1x512", {**_MNIST, "train_size": 10_000, "epochs": 80}, seeds=3),
-        Part("mlp_3x512", {**_MNIST, "epochs": 60}, corruptions=(0.0, 1.0), inputs=()),
+        Part("mlp_3x512", {**_MNIST_WHOLE, "epochs": 60}, corruptions=(0.0, 1.0), inputs=()),
     ),
     ("full", "mnist"): (
         Part("mlp_1x512", {**_MNIST, "epochs": 200}, corruptions=GRID_11, seeds=5),

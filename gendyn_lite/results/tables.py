@@ -15,6 +15,9 @@ from scipy import stats
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import Run, read_run, runs_root
 
+# Train accuracy from which labels count as fitted: all but one in a thousand. When the very last label is fitted says
+# more about that label than about the network.
+FITTED = 0.999
 # Columns that say which run a row belongs to and where it comes from; the others are measured.
 PROVENANCE = ("run_id", "group_id", "experiment", "profile", "data", "data_fingerprint", "device")
 
@@ -81,7 +84,7 @@ def network_name(model: str, model_options: Mapping[str, Any]) -> str:
     return model + without + (f" ({'; '.join(words)})" if words else "")
 
 
-def summarize(table: pd.DataFrame, *, fitted: float = 1.0) -> pd.DataFrame:
+def summarize(table: pd.DataFrame, *, fitted: float = FITTED) -> pd.DataFrame:
     """One row per run: its labels, its last metrics and the first epoch at which it had fitted its training labels.
 
     Args:
@@ -99,7 +102,7 @@ def summarize(table: pd.DataFrame, *, fitted: float = 1.0) -> pd.DataFrame:
     return result.loc[order].reset_index()
 
 
-def fit_epoch(table: pd.DataFrame, *, fitted: float = 1.0) -> pd.Series:
+def fit_epoch(table: pd.DataFrame, *, fitted: float = FITTED) -> pd.Series:
     """The first epoch at which each run's training accuracy reached `fitted`, by run_id; missing where it never did."""
     reached = table[table["train_accuracy"] >= fitted - 1e-9]
     return reached.groupby("run_id")["epoch"].min().reindex(table["run_id"].unique())

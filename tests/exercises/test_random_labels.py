@@ -86,11 +86,11 @@ SLIPS = {
     "nearly_fitted": (
         "ex-fit-epoch",
         "def fit_epoch(a): return next((e for e, x in enumerate(a) if x > 0.99), None)",
-        "for accuracies [0.1, 0.9995] you say 1, expected None",
+        "for accuracies [0.1, 0.995] you say 1, expected None",
     ),
     "last_epoch": (
         "ex-fit-epoch",
-        "def fit_epoch(a): return max((e for e, x in enumerate(a) if x < 1), default=-1) + 1",
+        "def fit_epoch(a): return max((e for e, x in enumerate(a) if x < 0.999), default=-1) + 1",
         "expected 1",
     ),
     "sign": (

@@ -104,8 +104,8 @@ def test_a_renamed_folder_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("accuracies", "expected"),
-    [((0.1, 0.6, 1.0, 1.0), 2), ((1.0,), 0), ((0.1, 0.99), math.nan), ((0.5, 1.0, 0.9), 1)],
-    ids=["reached", "at_once", "never", "lost_again"],
+    [((0.1, 0.6, 1.0, 1.0), 2), ((1.0,), 0), ((0.1, 0.998), math.nan), ((0.1, 0.9991, 1.0), 1), ((0.5, 1.0, 0.9), 1)],
+    ids=["reached", "at_once", "never", "all_but_one_in_a_thousand", "lost_again"],
 )
 def test_fit_epoch_is_the_first_epoch_with_every_label_fitted(tmp_path, accuracies, expected):
     record(tmp_path, accuracies=accuracies)
