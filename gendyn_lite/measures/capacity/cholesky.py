@@ -74,7 +74,7 @@ class Cholesky:
         if int(info) != 0:
             raise SingularGramError(
                 f"the Gram matrix is singular to float64 at point {start + int(info) - 1}: it is (nearly) determined "
-                "by the points before it; take a smaller width, or ridge > 0"
+                "by the points before it; take ridge > 0 (or a smaller kernel width, or more features)"
             )
         corner.copy_(factor)
         self.blocks.append(row)

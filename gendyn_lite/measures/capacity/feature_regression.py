@@ -220,7 +220,7 @@ def _primal(stream: _Stream, ridge: float, block: int, progress: Progress | None
             progress(seen, n)
     for index, rows in enumerate(triangle):
         start, diagonal = index * block, rows[:, index * block :].diagonal()
-        constant = diagonal <= n * (1e-10 * stream.mean[start : start + len(rows)]) ** 2
+        constant = diagonal <= n * (1e-6 * stream.mean[start : start + len(rows)]) ** 2
         diagonal.copy_(torch.where(constant, 1, diagonal) + ridge)  # a constant feature gets weight 0
     return Cholesky(lambda start, _: triangle[start // block], p, block=block).solve(right)
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.measures.capacity._points import as_points
+from gendyn_lite.measures.capacity._points import as_points, duplicates
 from gendyn_lite.measures.capacity.gabor import as_images
 
 KINDS = ("patches", "gaussian")
@@ -17,6 +17,7 @@ MOST_FILTERS = 32_000
 CONTRAST = (10 / 255) ** 2  # added to a patch's variance: what is flat stays small
 WHITENING = 0.1  # added to the variances of normalized patches
 MOST_PATCHES = 50_000
+RESPONSES = {"cpu": 2**20, "cuda": 2**27}  # float32 numbers in work at a time: what stays in a cache, what fills a GPU
 
 
 def random_conv_features(
@@ -72,8 +73,9 @@ def random_conv_features(
     generator = torch.Generator().manual_seed(seed)
     patches = _normalize(_draw_patches(images, max(num_filters, MOST_PATCHES), patch, generator))
     mean, whitener = _whitening(patches)
-    drawn = (patches[:num_filters] - mean) @ whitener
-    if kind == "gaussian":
+    if kind == "patches":
+        drawn = (_distinct(patches, num_filters) - mean) @ whitener
+    else:
         drawn = torch.randn(num_filters, patches.shape[1], generator=generator, dtype=torch.float64)
     filters = drawn / drawn.norm(dim=1, keepdim=True).clamp(min=1e-12) @ whitener
     shape = (num_filters, images.shape[1], patch, patch)
@@ -122,15 +124,20 @@ class ConvFeatures:
         filters, offsets = self.filters[first:last].to(images), self.offsets[first:last].to(images)
         if images.shape[1] != filters.shape[1]:
             raise UserError(f"images have {images.shape[1]} channels, expected the {filters.shape[1]} of the filters")
+        places = (images.shape[-2] - filters.shape[-2] + 1) * (images.shape[-1] - filters.shape[-1] + 1)
+        batch = max(1, RESPONSES.get(images.device.type, 2**24) // (len(filters) * places))
+        return torch.cat([self._pooled(part, filters, offsets) for part in images.split(batch)])
+
+    def _pooled(self, images: Tensor, filters: Tensor, offsets: Tensor) -> Tensor:
+        """The features of a few images."""
         side = filters.shape[-1]
         mean = F.avg_pool2d(images.mean(1, keepdim=True), side, stride=1)
         square = F.avg_pool2d(images.square().mean(1, keepdim=True), side, stride=1)
         contrast = ((square - mean.square()).clamp(min=0) + CONTRAST).sqrt()
-        total = filters.sum(dim=(1, 2, 3))[:, None, None]
-        response = (F.conv2d(images, filters) - mean * total) / contrast - offsets[:, None, None]
-        rectified = torch.stack([(response - self.threshold).relu(), (-response - self.threshold).relu()], dim=2)
-        pooled = F.adaptive_avg_pool2d(rectified.flatten(1, 2), self.grid)
-        return pooled.flatten(1).to(torch.float64)
+        response = F.conv2d(images, filters).sub_(mean * filters.sum(dim=(1, 2, 3))[:, None, None])
+        response.div_(contrast).sub_(offsets[:, None, None])
+        signs = [F.adaptive_avg_pool2d((sign * response - self.threshold).relu_(), self.grid) for sign in (1, -1)]
+        return torch.stack(signs, dim=2).flatten(1).to(torch.float64)
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,19 @@ def _normalize(patches: Tensor) -> Tensor:
     """Each patch with mean 0 and contrast 1."""
     centred = patches - patches.mean(dim=1, keepdim=True)
     return centred / (centred.square().mean(dim=1, keepdim=True) + CONTRAST).sqrt()
+
+
+def _distinct(patches: Tensor, count: int) -> Tensor:
+    """The first patches that are neither flat nor repeated: on MNIST every flat one would give the same filter."""
+    useful = patches[patches.square().sum(dim=1) > 0]
+    repeats = {index for group in duplicates(useful) for index in group[1:]} if len(useful) else set()
+    chosen = [index for index in range(len(useful)) if index not in repeats][:count]
+    if len(chosen) < count:
+        raise UserError(
+            f"num_filters is {count}, and only {len(chosen)} different patches that are not flat were found in "
+            f"{len(patches):,} places: take fewer filters, more images or kind='gaussian'"
+        )
+    return useful[chosen]
 
 
 def _whitening(patches: Tensor) -> tuple[Tensor, Tensor]:

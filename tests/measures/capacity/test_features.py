@@ -110,6 +110,19 @@ def test_random_features_are_seeded():
     assert torch.equal(same, again) and not torch.equal(same, other)
 
 
+def test_flat_and_repeated_patches_are_no_filters():
+    x = torch.zeros(30, 1, 12, 12)
+    x[:, :, 4:8, 5:9] = images(30, 1, 4)
+    filters = random_conv_features(x, 200).filters.flatten(1)
+    assert torch.unique(filters, dim=0).shape == filters.shape
+
+
+def test_images_without_patches_are_refused():
+    with pytest.raises(UserError, match="num_filters is 4, and only 0 different patches that are not flat"):
+        random_conv_features(torch.ones(5, 1, 12, 12), 4)
+    assert random_conv_features(torch.ones(5, 1, 12, 12), 4, kind="gaussian").num_features == 32
+
+
 def test_random_features_do_not_see_contrast_and_brightness():
     x = images(5, 3, 12) * 50  # far above the constant that keeps flat patches small
     features = random_conv_features(x, 8)

@@ -183,7 +183,9 @@ def test_minus_zero_is_zero():
 
 def test_a_width_too_large_for_float64_is_told():
     x = torch.linspace(0, 1, 50)[:, None]
-    with pytest.raises(SingularGramError, match=r"singular to float64 at point \d+: .* smaller width, or ridge > 0"):
+    with pytest.raises(
+        SingularGramError, match=r"singular to float64 at point \d+: .* ridge > 0 .or a smaller kernel width"
+    ):
         kernel_regression(x, x[:, 0], width=10.0, **CPU)
 
 
