@@ -28,8 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"error: {error}", 2)
     except Failed as error:
         return _fail(f"error: {error}", 1)
-    except Failed as error:
-        return _fail(f"error: {error}", 1)
     except OSError as error:
         reason = error.strerror or str(error)
         return _fail(f"error: {error.filename or 'input/output'}: {reason}", 1)

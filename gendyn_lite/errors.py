@@ -10,7 +10,7 @@ class UserError(ValueError):
     """What was wrong, what was expected, what to do: in one line. The command line prints it and exits with 2."""
 
 
-class Failed(RuntimeError):
+class Failed(RuntimeError):  # noqa: N818 (reads as what it says)
     """Work that stopped though what was asked for was right: a cell raised, a page did not build. One line; exit 1."""
 
 

@@ -1,4 +1,4 @@
-"""The command line: a mistake is one line and exit code 2, a refusal of the machine exit code 1, nothing half-written."""
+"""The command line: a mistake is one line and exit code 2, a refusal of the machine exit code 1."""
 
 from __future__ import annotations
 

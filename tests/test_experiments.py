@@ -1,4 +1,4 @@
-"""The wiring: plans are checked before anything runs; a run is loaded, resumed or trained; labels go where they should."""
+"""The wiring: plans are checked before anything runs; a run is loaded, resumed or trained."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_wrong_plan_is_refused_in_one_line(options, message):
 
 def test_an_unknown_network_is_refused_before_anything_runs(tmp_path):
     configs = quick_plan(corruptions="0") + random_labels.plan("smoke", networks="mpl_1x512", seeds=1, **QUICK)
-    with pytest.raises(UserError, match="unknown .* 'mpl_1x512': did you mean 'mlp_1x512'"):
+    with pytest.raises(UserError, match=r"unknown .* 'mpl_1x512': did you mean 'mlp_1x512'"):
         runner.run_all(configs, profile="smoke", root=tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
 

@@ -164,7 +164,8 @@ def corruption_grid(examples: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         alt.Chart(places)
         .transform_calculate(
             shown="datum.threshold < corruption ? datum.redrawn : datum.true",
-            state="datum.threshold >= corruption ? 'true' : datum.redrawn === datum.true ? 'redrawn, same' : 'redrawn, other'",
+            state="datum.threshold >= corruption ? 'true' : datum.redrawn === datum.true ? 'redrawn, same' "
+            ": 'redrawn, other'",
         )
         .encode(x=alt.X("column:O", axis=None), y=alt.Y("row:O", axis=None))
     )
