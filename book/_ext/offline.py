@@ -129,13 +129,15 @@ def self_contained(app: Sphinx, page: str, template: str, context: dict[str, Any
         app.add_js_file(CHART_FILES[0], loading_method="defer")
         app.add_js_file(CHART_FILES[1], loading_method="defer")
         app.add_css_file(CHART_FILES[2])
-    context["script_files"] = [script for script in context.get("script_files", []) if not _thebe(script)]
+    unwanted = ("thebe",) if 'class="math' in body else ("thebe", "mathjax")
+    scripts = context.get("script_files", [])
+    context["script_files"] = [script for script in scripts if not _names(script, unwanted)]
     for pattern in (_LIVE, _THEBE, _KERNEL_NAME):
         body = pattern.sub("", body)
     context["body"] = body
 
 
-def _thebe(script: Any) -> bool:
-    """Whether a script belongs to thebe, which would fetch itself and a kernel from elsewhere."""
+def _names(script: Any, words: tuple[str, ...]) -> bool:
+    """Whether a script's file name or text has one of the words (thebe would fetch itself and a kernel)."""
     text = str(getattr(script, "filename", script) or "") + str(getattr(script, "attributes", {}).get("body", ""))
-    return "thebe" in text.lower()
+    return any(word in text.lower() for word in words)

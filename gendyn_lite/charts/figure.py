@@ -18,7 +18,7 @@ from gendyn_lite.errors import UserError
 
 DIGITS = 6  # significant digits kept of a chart's numbers: light pages, and the same text on every processor
 _COMPOSED = ("hconcat", "vconcat", "concat", "facet", "repeat", "spec")
-_AUTOMATIC_NAME = re.compile(r"\b(param|view)_(\d+)(?!\d)")
+_AUTOMATIC_NAME = re.compile(r"\b(param|view)_(\d+)(?![0-9A-Za-z])")
 
 
 def enable() -> None:
@@ -117,10 +117,11 @@ def embeddable(spec: dict[str, Any]) -> str:
     numbers: dict[str, str] = {}
 
     def renumber(found: re.Match[str]) -> str:
-        return numbers.setdefault(found[0], f"{found[1]}_{len(numbers) + 1}")
+        known = sum(name.startswith(found[1]) for name in numbers)
+        return numbers.setdefault(found[0], f"{found[1]}_{known + 1}")
 
     datasets = spec.pop("datasets", None)
-    # Altair counts its automatic names up over the whole session.
+    # Altair 5 counts its automatic names up over the whole session.
     spec = json.loads(_AUTOMATIC_NAME.sub(renumber, json.dumps(spec, sort_keys=True)))
     if datasets is not None:
         spec["datasets"] = _rounded(datasets)

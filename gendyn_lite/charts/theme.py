@@ -62,7 +62,7 @@ def _marks() -> dict[str, object]:
         "point": {"filled": True, "size": 55, "opacity": 0.95},
         "circle": {"size": 55, "opacity": 0.95},
         "area": {"opacity": 0.2},
-        "errorband": {"opacity": 0.2},
+        "errorband": {"band": {"opacity": 0.2}},
         "bar": {"cornerRadiusEnd": 2},
         "rule": {"color": TEXT, "opacity": 0.7, "tooltip": None},
         "text": {"color": TEXT, "fontSize": 12, "tooltip": None},

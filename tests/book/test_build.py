@@ -1,0 +1,145 @@
+"""The book builds without a warning, from executed copies, and a bad build leaves the last good one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat.v4 import new_markdown_cell
+
+from gendyn_lite import book, notebooks, pages
+from gendyn_lite.errors import Failed
+from gendyn_lite.notebooks.guard import NOTE
+from tests.book import trial
+
+
+def silent(line: str) -> None:
+    """No progress."""
+
+
+@pytest.fixture
+def page(trial_site: Path) -> str:
+    return (trial_site / "chapters" / f"{trial.NAME}.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def copy(trial_book: Path, tmp_path: Path) -> Path:
+    """The trial book and its build, to be broken."""
+    shutil.copytree(trial_book.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("render"))
+    return tmp_path / "copy" / "book"
+
+
+def test_committed_notebooks_are_not_touched(trial_book: Path) -> None:
+    chapter = nbformat.read(trial_book / "chapters" / f"{trial.NAME}.ipynb", as_version=4)
+    assert {cell.execution_count for cell in chapter.cells if cell.cell_type == "code"} == {None}
+
+
+def test_what_is_rendered_was_executed(trial_book: Path, page: str) -> None:
+    notebooks.check_executed(trial_book.parent / "_build" / "source" / "chapters" / f"{trial.NAME}.ipynb")
+    assert page.count('<figure class="gendyn-chart"') == 2
+    assert "papermill" not in page
+
+
+def test_a_cell_that_needs_a_kernel_shows_a_note_and_no_control(page: str) -> None:
+    assert NOTE in page
+    assert "widget-view" not in page
+    assert "IntSlider" not in page
+
+
+def test_charts_bring_one_script_for_all_and_none_of_their_own(page: str) -> None:
+    assert page.count("gendyn-vega.js") == page.count("gendyn-charts.js") == 1
+    assert 'data-gendyn="live"' not in page
+    assert "cdn." not in page
+
+
+def test_pages_without_charts_or_mathematics_stay_light(trial_site: Path) -> None:
+    intro = (trial_site / "intro.html").read_text(encoding="utf-8")
+    assert "gendyn-vega.js" not in intro
+    assert "mathjax" not in intro
+
+
+def test_no_page_loads_from_another_host(trial_site: Path) -> None:
+    assert pages.external(trial_site) == []
+
+
+def test_nothing_of_thebe_or_widgets_is_loaded(page: str) -> None:
+    assert not re.search(r"<script[^>]*(thebe|widgets|require)", page)
+    assert "THEBE_JS_URL" not in page
+
+
+def test_equations_citations_and_solutions_are_resolved(page: str) -> None:
+    assert 'href="#equation-eq-risk"' in page
+    assert "Zhang" in page
+    assert "dropdown" in page
+
+
+def test_no_id_stands_twice(page: str) -> None:
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert sorted(ids) == sorted(set(ids))
+
+
+def test_a_second_build_changes_no_page(copy: Path) -> None:
+    out = copy.parent / "_build"
+    before = (out / "html" / "chapters" / f"{trial.NAME}.html").read_bytes()
+    book.build(book=copy, out=out, say=silent)
+    assert (out / "html" / "chapters" / f"{trial.NAME}.html").read_bytes() == before
+
+
+def break_chapter(folder: Path, *cells: Any) -> None:
+    nbformat.write(trial.notebook(*cells), folder / "chapters" / f"{trial.NAME}.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        pytest.param(
+            trial.cell("1 / 0"), r"01_trial failed in cell \[7\] \('1 / 0'\) with ZeroDivisionError", id="failing-cell"
+        ),
+        pytest.param(
+            new_markdown_cell("{cite:t}`nobody1900`"),
+            "the book did not render: .*WARNING.*nobody1900",
+            id="unknown-source",
+        ),
+        pytest.param(new_markdown_cell("[gone](gone.md)"), "the book did not render: .*gone.md", id="dead-link"),
+        pytest.param(
+            new_markdown_cell('<script src="https://example.org/x.js"></script>'),
+            r"the book would call other hosts: chapters/01_trial\.html: https://example\.org/x\.js",
+            id="external-script",
+        ),
+    ],
+)
+def test_a_planted_fault_fails_the_build_and_keeps_the_last_pages(copy: Path, cell: Any, message: str) -> None:
+    out = copy.parent / "_build"
+    before = (out / "html" / "chapters" / f"{trial.NAME}.html").read_bytes()
+    break_chapter(copy, cell)
+    with pytest.raises(Failed, match=message):
+        book.build(book=copy, out=out, say=silent)
+    assert (out / "html" / "chapters" / f"{trial.NAME}.html").read_bytes() == before
+    assert sorted(path.name for path in out.iterdir() if "html" in path.name) == ["html"]
+
+
+def test_a_page_that_is_gone_from_the_book_is_gone_from_the_copy(copy: Path) -> None:
+    (copy / "extra.md").write_text("# Extra\n")
+    source = copy.parent / "mirror"
+    book._mirror(copy, source, replaced={})
+    assert (source / "extra.md").is_file()
+    (copy / "extra.md").unlink()
+    stamp = (source / "intro.md").stat().st_mtime_ns
+    book._mirror(copy, source, replaced={})
+    assert not (source / "extra.md").exists()
+    assert (source / "intro.md").stat().st_mtime_ns == stamp  # else Sphinx would read everything again
+
+
+def test_progress_is_said(copy: Path) -> None:
+    lines: list[str] = []
+    start = time.perf_counter()
+    index = book.build(book=copy, out=copy.parent / "_build", say=lines.append)
+    assert index == copy.parent / "_build" / "html" / "index.html"
+    assert lines[0] == "chapter 1 of 1: 01_trial (profile smoke) ..."
+    assert "torch" not in sys.modules or time.perf_counter() - start < 120
