@@ -61,7 +61,7 @@ def test_charts_bring_one_script_for_all_and_none_of_their_own(page: str) -> Non
 def test_pages_without_charts_or_mathematics_stay_light(trial_site: Path) -> None:
     intro = (trial_site / "intro.html").read_text(encoding="utf-8")
     assert "gendyn-vega.js" not in intro
-    assert "mathjax" not in intro
+    assert "tex-chtml.js" not in intro
 
 
 def test_no_page_loads_from_another_host(trial_site: Path) -> None:

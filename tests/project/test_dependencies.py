@@ -1,0 +1,65 @@
+"""One dependency list: the others follow it, and pins are of the book's toolchain only."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.book.trial import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+# What the book, its notebooks and its charts are made with; Colab's own torch, NumPy and pandas are never pinned.
+TOOLCHAIN = re.compile(
+    r"jupyter|sphinx|myst|docutils|altair|vl-convert|ipywidgets|papermill|nbval|nbclient|pydata-sphinx"
+)
+
+
+def name(requirement: str) -> str:
+    """The normalized name of a requirement."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[<>=!~\[ ;]", requirement)[0]).lower()
+
+
+def pins() -> dict[str, str]:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(line.count("==") == 1 for line in lines)
+    return {name(line): line.split("==")[1] for line in lines}
+
+
+def test_conda_installs_what_pyproject_lists() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, pip, installed = environment["dependencies"]
+    assert environment["name"] == PROJECT["name"]
+    assert (python, pip) == (f"python{PROJECT['requires-python']}", "pip")
+    assert installed == {"pip": ["-c constraints.txt", "-e .[book,test]"]}
+    assert {"book", "test"} <= set(PROJECT["optional-dependencies"])
+
+
+def test_only_the_books_toolchain_is_pinned() -> None:
+    assert [pinned for pinned in pins() if not TOOLCHAIN.search(pinned)] == []
+    for never in ("torch", "torchvision", "numpy", "pandas", "scipy", "scikit-learn"):
+        assert never not in pins()
+
+
+def test_everything_the_book_extra_asks_for_is_pinned() -> None:
+    assert {name(wanted) for wanted in PROJECT["optional-dependencies"]["book"]} <= set(pins())
+
+
+@pytest.mark.parametrize("wanted", PROJECT["dependencies"])
+def test_the_library_asks_for_lower_bounds_only(wanted: str) -> None:
+    assert re.fullmatch(r"[\w.-]+(\[[\w,]+\])?>=[\d.]+", wanted)
+
+
+def test_the_tests_run_with_the_pinned_versions() -> None:
+    assert {pinned: version(pinned) for pinned in pins()} == pins()
+
+
+def test_the_installed_package_carries_what_charts_need() -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert "gendyn_lite" in wheel["packages"]
+    assert all((ROOT / "gendyn_lite" / "charts" / file).is_file() for file in ("figure.js", "figure.css"))
+    assert Path(ROOT / "book" / "results").is_dir()

@@ -1,0 +1,125 @@
+"""The commands that readers are told exist, pass on what they are given, and say what is missing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.book.trial import ROOT
+
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+TARGETS = set(re.findall(r"^([a-z]+):.*##", MAKEFILE, re.MULTILINE))
+
+
+def make(*arguments: str, folder: Path = ROOT, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    """GNU make, as a reader calls it: without the environment of a make that may be running the tests."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    environment["PATH"] = path or environment["PATH"]
+    command = [shutil.which("make") or "make", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder with what `make` reads first, and nothing installed."""
+    for file in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copyfile(ROOT / file, tmp_path / file)
+    return tmp_path
+
+
+def bin_with(folder: Path, **programs: str) -> str:
+    """A PATH of the tools that the Makefile uses, and programs given as shell scripts; no other Python."""
+    folder.mkdir()
+    for tool in ("sh", "cat", "cksum", "cut", "tr", "sed", "echo", "printf", "rm", "touch"):
+        found = shutil.which(tool)
+        if found:
+            (folder / tool).symlink_to(found)
+    for program, script in programs.items():
+        (folder / program).write_text(f"#!{shutil.which('sh')}\n{script}\n")
+        (folder / program).chmod(0o755)
+    return str(folder)
+
+
+def test_the_readmes_commands_exist() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:sh|bash|console)?\n(.*?)```", readme, re.DOTALL) + re.findall(r"`(make [^`]+)`", readme)
+    used = {target for block in blocks for target in re.findall(r"^(?:\$ )?make ([a-z]+)", block, re.MULTILINE)}
+    assert {"book", "test"} <= used
+    assert used <= TARGETS
+
+
+def test_help_lists_every_target() -> None:
+    done = make("help")
+    assert done.returncode == 0
+    assert set(re.findall(r"^  make ([a-z]+) ", done.stdout, re.MULTILINE)) == TARGETS
+    assert set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split()) == TARGETS  # type: ignore[index]
+
+
+def test_run_passes_every_other_name_on_as_a_parameter() -> None:
+    given = ["CHAPTER=01_random_labels", "PROFILE=colab", "DATASET=mnist", "epochs=5", "NOTE=it's $$5"]
+    done = make("--dry-run", "run", *given)
+    assert done.returncode == 0, done.stderr
+    call = done.stdout.replace("\\\n", "").splitlines()[-1]
+    assert "run '01_random_labels' --profile 'colab'" in " ".join(call.split())
+    assert sorted(re.findall(r"-p '([a-z]+)=", call)) == ["dataset", "epochs", "note"]
+    assert "-p 'dataset=mnist'" in call
+    assert "-p 'note=it'\\''s $5'" in call
+
+
+def test_run_without_a_chapter_says_how() -> None:
+    done = make("run")
+    assert done.returncode != 0
+    assert "error: which chapter? make run CHAPTER=01_random_labels" in done.stderr
+
+
+def test_changed_pins_install_again(clone: Path) -> None:
+    assert "pip install" in make("--dry-run", "setup", folder=clone).stdout
+
+
+@pytest.mark.parametrize(
+    ("programs", "message"),
+    [
+        pytest.param({}, "error: no Python 3.11 or newer found: install one, or name it: make PYTHON=", id="none"),
+        pytest.param({"python3": "exit 1"}, "error: no Python 3.11 or newer found", id="too-old"),
+        pytest.param(
+            {"python3": 'case "$2" in *ensurepip*) exit 1;; esac; exit 0'},
+            "error: python3 cannot create environments: install its venv module",
+            id="no-venv",
+        ),
+    ],
+)
+def test_what_is_missing_is_one_line(clone: Path, tmp_path: Path, programs: dict[str, str], message: str) -> None:
+    done = make("setup", folder=clone, path=bin_with(tmp_path / "bin", **programs))
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("make:")]
+    assert len(lines) == 1
+    assert lines[0].startswith(message)
+    assert not (clone / ".venv").exists()
+
+
+def test_an_interrupted_installation_is_not_taken_for_whole(clone: Path, tmp_path: Path) -> None:
+    environment = clone / "env" / "bin"
+    environment.mkdir(parents=True)
+    python = environment / "python"
+    python.write_text(f'#!{shutil.which("sh")}\ncase "$*" in *install*) exit 1;; esac; exit 0\n')
+    python.chmod(0o755)
+    assert make("setup", "VENV=env", folder=clone).returncode != 0
+    assert list((clone / "env").glob(".gendyn-*")) == []
+    python.write_text(f"#!{shutil.which('sh')}\nexit 0\n")
+    done = make("setup", "VENV=env", folder=clone)
+    assert done.returncode == 0, done.stderr
+    assert len(list((clone / "env").glob(".gendyn-*"))) == 1
+    assert make("setup", "VENV=env", folder=clone).stdout.count("Installing") == 0
+
+
+def test_ci_calls_make_test() -> None:
+    script = ROOT / ".ci" / "run"
+    text = script.read_text()
+    assert os.access(script, os.X_OK)
+    assert "set -euo pipefail" in text
+    assert text.rstrip().endswith("make test")
