@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from gendyn_lite.errors import UserError, unknown_name
 
 SPLITS = ("train", "train_eval", "test")
 EVALUATION_BATCH = 1024
+# 8-bit pixels that are made ready at once: several batches, so that fixed costs are shared, within a CPU's cache.
+CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 1 << 23}
 
 
 def batcher(
@@ -98,21 +101,37 @@ class Batcher:
         Yields:
             x, float32 [b, *in_shape], and y, int64 [b], on the device.
         """
-        places = [slice(start, start + self._batch_size) for start in range(0, self.num_examples, self._batch_size)]
-        if not self._training:
-            for place, x in zip(places, self._gather(places), strict=True):
-                yield self._finish(x, None), self._y[place]
-            return
+        budget = CHUNK_BYTES.get(self._device.type, CHUNK_BYTES["cpu"])
+        step = self._batch_size * max(1, budget // (self._batch_size * math.prod(self._x.shape[1:])))
+        chunks = [slice(start, start + step) for start in range(0, self.num_examples, step)]
+        for x, y in self._augmented(epoch, chunks) if self._training else self._plain(chunks):
+            for start in range(0, len(y), self._batch_size):
+                yield x[start : start + self._batch_size], y[start : start + self._batch_size]
+
+    def _plain(self, chunks: list[slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Examples in order, not augmented."""
+        gathered = self._gather(chunks)
+        for chunk in chunks:
+            with _one_thread():
+                x = self._finish(next(gathered), None)
+            yield x, self._y[chunk]
+
+    def _augmented(self, epoch: int, chunks: list[slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Examples in the epoch's order, augmented."""
         order = self._order(epoch)
         there, draw = order.to(self._device), self._draw(epoch).to(self._device)
-        picks = [(order if self._resident is None else there)[place] for place in places]
-        for place, x in zip(places, self._gather(picks), strict=True):
-            yield self._finish(x, draw[:, place]), self._y[there[place]]
+        picks = [(order if self._resident is None else there)[chunk] for chunk in chunks]
+        gathered = self._gather(picks)
+        for chunk in chunks:
+            with _one_thread():
+                x = self._finish(next(gathered), draw[:, chunk])
+            yield x, self._y[there[chunk]]
 
     def _gather(self, picks: Sequence[Tensor | slice]) -> Iterator[Tensor]:
         """The images of each pick, on the device."""
         if self._resident is not None:
-            return (self._resident[pick] for pick in picks)
+            whole = self._resident
+            return (whole[pick] if isinstance(pick, slice) else whole.index_select(0, pick) for pick in picks)
         return stream(self._x, picks, self._device)
 
     def _order(self, epoch: int) -> Tensor:
@@ -127,32 +146,66 @@ class Batcher:
         return torch.from_numpy(np.stack(rows))
 
     def _finish(self, x: Tensor, draw: Tensor | None) -> Tensor:
-        """Crop, flip and standardize a batch; `draw` is None where nothing is augmented."""
+        """Crop, flip and standardize; `draw` is None where nothing is augmented."""
         if not self._images:
             return x
         pad = self._config.random_crop if draw is not None else 0
-        x = _crop(x, self.in_shape[1], self.in_shape[2], pad, draw)
-        if draw is not None and self._config.flip:
-            x = torch.where(draw[2].bool()[:, None, None, None], x.flip(-1), x)
+        x = _crop(x, self.in_shape[1:], pad, draw, flip=self._config.flip)
         return standardize(x, self._config.standardize, mean=self._mean, std=self._std)
 
 
-def _crop(x: Tensor, height: int, width: int, pad: int, draw: Tensor | None) -> Tensor:
-    """The centre window of each image, moved by at most `pad` pixels; outside the image it is black.
+def _crop(x: Tensor, side: tuple[int, ...], pad: int, draw: Tensor | None, *, flip: bool) -> Tensor:
+    """The centre window of each image, moved by at most `pad` pixels and perhaps mirrored; outside it is black.
 
     Args:
-        x: Images [b, C, H, W].
-        height: Height of the window.
-        width: Width of the window.
+        x: Images, [b, C, H, W].
+        side: Height and width of the window.
         pad: Largest move.
-        draw: Moves plus `pad`, vertical and horizontal, int64 [2 or more, b]; None for no move.
+        draw: Vertical and horizontal moves plus `pad`, and flips, int64 [3, b]; None for neither.
+        flip: Whether images are mirrored where the flip is 1.
+
+    Returns:
+        [b, C, *side].
     """
+    height, width = side
     top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
-    if draw is None or pad == 0:
+    if draw is None or (pad == 0 and not flip):
         return x[:, :, top : top + height, left : left + width]
-    x = F.pad(x, (pad, pad, pad, pad))[:, :, top : top + height + 2 * pad, left : left + width + 2 * pad]
-    windows = x.unfold(2, height, 1).unfold(3, width, 1)  # [b, C, 2 pad + 1, 2 pad + 1, height, width], a view
-    return windows[torch.arange(len(x), device=x.device), :, draw[0], draw[1]]
+    x = F.pad(x, (pad, pad, pad, pad))
+    tops, lefts, flips = top + draw[0], left + draw[1], draw[2] * flip
+    cut = _cut_by_slices if x.device.type == "cpu" else _cut_by_gather
+    return cut(x, (height, width), tops, lefts, flips)
+
+
+def _cut_by_gather(x: Tensor, side: tuple[int, int], tops: Tensor, lefts: Tensor, flips: Tensor) -> Tensor:
+    """The window of each image, mirrored where `flips` is 1, in one operation (for a GPU)."""
+    rows = tops[:, None] + torch.arange(side[0], device=x.device)  # [b, height]
+    columns = lefts[:, None] + torch.arange(side[1], device=x.device)  # [b, width]
+    columns = torch.where(flips[:, None].bool(), columns.flip(1), columns)
+    places = (rows[:, :, None] * x.shape[3] + columns[:, None, :]).flatten(1)[:, None]  # [b, 1, height · width]
+    return x.flatten(2).gather(2, places.expand(-1, x.shape[1], -1)).unflatten(2, side)
+
+
+def _cut_by_slices(x: Tensor, side: tuple[int, int], tops: Tensor, lefts: Tensor, flips: Tensor) -> Tensor:
+    """As `_cut_by_gather`, image by image: on a CPU four times faster, as rows are copied whole."""
+    out = np.empty((*x.shape[:2], *side), dtype=np.uint8)
+    for window, image, top, left, flip in zip(
+        out, x.numpy(), tops.tolist(), lefts.tolist(), flips.tolist(), strict=True
+    ):
+        cut = image[:, top : top + side[0], left : left + side[1]]
+        window[:] = cut[:, :, ::-1] if flip else cut
+    return torch.from_numpy(out)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch from splitting these small operations over cores: waiting for a busy one costs more than it saves."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def standardize(x: Tensor, kind: str, *, mean: Tensor, std: Tensor) -> Tensor:
@@ -169,15 +222,17 @@ def standardize(x: Tensor, kind: str, *, mean: Tensor, std: Tensor) -> Tensor:
     >>> standardize(torch.tensor([[[[0, 255]]]], dtype=torch.uint8), "per_image", mean=None, std=None).tolist()
     [[[[-1.0, 1.0]]]]
     """
-    x = x.float()
+    x = x.float()  # a copy, changed in place from here on
     if kind == "none":
-        return x / 255
+        return x.div_(255)
     if kind == "per_channel":
         scale = torch.where(std > 0, std, torch.ones_like(std))
-        return (x / 255 - mean[:, None, None]) / scale[:, None, None]
-    centred = x - x.mean(dim=(1, 2, 3), keepdim=True)
-    deviation = centred.square().mean(dim=(1, 2, 3), keepdim=True).sqrt_()
-    return centred.div_(deviation.clamp_min_(x[0].numel() ** -0.5))
+        return x.sub_(255 * mean[:, None, None]).div_(255 * scale[:, None, None])
+    flat = x.flatten(1)
+    flat -= flat.mean(1, keepdim=True)
+    deviation = torch.linalg.vector_norm(flat, dim=1, keepdim=True) / flat.shape[1] ** 0.5
+    flat /= deviation.clamp_min_(flat.shape[1] ** -0.5)
+    return flat.unflatten(1, x.shape[1:])
 
 
 def _cropped_shape(data: ImageData, config: RunConfig) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import torch
 
 from gendyn_lite import data
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data import Split, draws
+from gendyn_lite.data import Split, batching, draws
 from gendyn_lite.errors import UserError
 
 
@@ -76,6 +76,19 @@ def test_training_batches_equal_the_slow_twin(standardize, center_crop, random_c
     torch.testing.assert_close(x.double(), expected_x, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(5, 3, 9, 8), (1, 1, 4, 4)], ids=str)
+def test_both_ways_to_cut_agree(shape):
+    x = torch.arange(torch.tensor(shape).prod().item()).to(torch.uint8).reshape(shape)
+    draw = torch.stack([torch.arange(len(x)) % 3, torch.arange(len(x)) % 2, torch.arange(len(x)) % 2])
+    assert torch.equal(batching._cut_by_gather(x, (2, 3), *draw), batching._cut_by_slices(x, (2, 3), *draw))
+
+
+def test_the_number_of_threads_is_given_back():
+    before = torch.get_num_threads()
+    for _ in data.batcher(make(), config()).epoch(0):
+        assert torch.get_num_threads() == before
+
+
 def test_every_shift_and_flip_happens():
     images = make(400, 1, 6, 6)
     shifts = draws.integers(400, 5, 0, draws.AUGMENT, 0, 0)
@@ -107,6 +120,17 @@ def test_same_batches_after_a_resume_and_whatever_the_batch_size():
             torch.testing.assert_close(a, b)
     assert not torch.equal(epochs[0][1], epochs[1][1])
     assert not torch.equal(collect(data.batcher(images, settings.replace(seed=1)))[0], epochs[0][0])
+
+
+@pytest.mark.parametrize("size", [1, 3000, 1 << 23])
+def test_how_much_is_augmented_at_once_does_not_show(size, monkeypatch):
+    images, settings = make(), config(random_crop=2, flip=True)
+    expected = collect(data.batcher(images, settings))
+    monkeypatch.setitem(batching.CHUNK_BYTES, "cpu", size)
+    batches = data.batcher(images, settings)
+    for got, want in zip(collect(batches), expected, strict=True):
+        torch.testing.assert_close(got, want)
+    assert [len(y) for _, y in batches.epoch(0)] == [4, 4, 3]
 
 
 def test_an_epoch_holds_each_example_once():
