@@ -1,0 +1,140 @@
+"""Charts of chapter 1 on capacity: a network that fits anything, kernels, descent to the minimum norm."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
+from gendyn_lite.results.tables import mean_interval
+
+# Test errors that the paper reports (Sec. 5), by data set; drawn only beside runs of that very data set.
+PAPER_ERRORS = {"MNIST": {"pixels": 0.012, "gabor": 0.006}}
+
+
+def memorizing_curve(curves: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """The network of Theorem 1 through random labels on a line; a slider on the number of points.
+
+    Args:
+        curves: A table of `gendyn_lite.experiments.capacity.memorizing_curves`.
+    """
+    counts = sorted(curves["n"].unique())
+    bind = alt.binding_range(min=int(counts[0]), max=int(counts[-1]), step=1, name="points n ")
+    count = alt.param(name="count", value=int(counts[len(counts) // 3]), bind=bind)
+    rows = curves.round(5)
+    base = alt.Chart(rows).transform_filter("datum.n === count")
+    x = alt.X("x:Q", title="input x", scale=alt.Scale(domain=[0, 1]))
+    y = alt.Y("value:Q", title="label and network output")
+    tip = [alt.Tooltip("x:Q", format=".3f"), alt.Tooltip("value:Q", format=".3f")]
+    line = base.transform_filter("datum.kind === 'kink'").mark_line(clip=True).encode(x=x, y=y, order="x:Q")
+    kinks = base.transform_filter("datum.kind === 'kink'").mark_tick(thickness=2, size=12, clip=True)
+    points = base.transform_filter("datum.kind === 'point'").mark_point(size=80, color=PALETTE[1])
+    size = base.transform_aggregate(weights="max(weights)").transform_calculate(
+        words="datum.weights + ' weights (2n + d)'"
+    )
+    label = size.mark_text(align="right", baseline="top", dx=-6, dy=6).encode(
+        x=alt.value("width"), y=alt.value(0), text="words:N"
+    )
+    layers = alt.layer(line, kinks.encode(x=x, y=y, tooltip=tip), points.encode(x=x, y=y, tooltip=tip), label)
+    return layers.add_params(count).properties(
+        title=alt.Title("A network through any labels", subtitle="Drag the number of points; ticks mark the kinks."),
+        description=(
+            "Random labels of points on a line and the two-layer ReLU network that passes through all of them, for "
+            f"{counts[0]} to {counts[-1]} points. Each point adds one kink and two weights."
+        ),
+    )
+
+
+def kernel_error(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Test error of kernel regression against the number of training examples; mean, interval and seeds.
+
+    Args:
+        table: A tidy table of experiment ``"kernel_regression"``.
+    """
+    rows = _kernel_rows(table)
+    grouped = rows.groupby(["kind", "n"], sort=False)["error"]
+    means = pd.DataFrame(
+        [(kind, n, *mean_interval(values)) for (kind, n), values in grouped],
+        columns=pd.Index(["kind", "n", "error", "low", "high", "seeds"]),
+    ).round(5)
+    kinds = list(means["kind"].unique())
+    color = alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=list(PALETTE[: len(kinds)])))
+    dash = alt.StrokeDash("kind:N", title=None, scale=alt.Scale(domain=kinds, range=list(DASHES[: len(kinds)])))
+    shape = alt.Shape("kind:N", title=None, scale=alt.Scale(domain=kinds, range=list(SHAPES[: len(kinds)])))
+    values = sorted(means["n"].unique())
+    x = alt.X("n:Q", title="training examples n", scale=alt.Scale(type="log"), axis=alt.Axis(values=values))
+    y = alt.Y("error:Q", title="test error", scale=alt.Scale(type="log"), axis=alt.Axis(format=".2~%"))
+    tip = ["kind:N", "n:Q", alt.Tooltip("error:Q", format=".2%"), "seeds:Q"]
+    base = alt.Chart(means).encode(x=x, color=color)
+    bars = base.transform_filter("isValid(datum.low) && datum.low > 0").mark_rule(strokeWidth=2)
+    layers = [
+        base.mark_line().encode(y=y, strokeDash=dash),
+        bars.encode(y="low:Q", y2="high:Q"),
+        base.mark_point(size=80).encode(y=y, shape=shape, tooltip=tip),
+    ]
+    paper = _paper_rules(rows)
+    if len(paper):
+        layers.append(alt.Chart(paper).mark_rule(strokeDash=[2, 3]).encode(y="error:Q", tooltip=["words:N", "error:Q"]))
+    ends = "; ".join(f"{kind}: {part['error'].iloc[-1]:.2%}" for kind, part in means.sort_values("n").groupby("kind"))
+    return alt.layer(*layers).properties(
+        title=alt.Title("Kernel regression: test error", subtitle="Mean, 95 % interval; dotted: the paper."),
+        description=f"Test error of Gaussian kernel regression against training set size. At the largest size: {ends}.",
+    )
+
+
+def _kernel_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per regression: kind (features, ridge, labels), n, seed, test error."""
+    features = table["model_options"].str.extract(r'"features": "(\w+)"')[0]
+    ridge = table["weight_decay"].map(lambda value: "no ridge" if value == 0 else f"ridge {value:g}")
+    labels = table["label_corruption"].map(lambda q: "" if q == 0 else f", q = {q:g}")
+    return pd.DataFrame(
+        {
+            "kind": features + ", " + ridge + labels,
+            "features": features,
+            "data": table["data"],
+            "n": table["n_train"],
+            "seed": table["seed"],
+            "error": 1 - table["test_accuracy"],
+        }
+    )
+
+
+def _paper_rules(rows: pd.DataFrame) -> pd.DataFrame:
+    """The paper's test errors for the data and features of these rows."""
+    known = {
+        (features, error)
+        for data in rows["data"].unique()
+        for features, error in PAPER_ERRORS.get(data, {}).items()
+        if (rows["features"] == features).any()
+    }
+    words = [{"error": error, "words": f"Zhang et al. (2017), {features}"} for features, error in sorted(known)]
+    return pd.DataFrame(words)
+
+
+def distance_to_minimum_norm(paths: pd.DataFrame) -> alt.Chart:
+    """Distance of gradient descent to the minimum-norm solution against step, from zero and from elsewhere.
+
+    Args:
+        paths: A table of `gendyn_lite.experiments.capacity.descent_to_minimum_norm`.
+    """
+    rows = paths[paths["step"] > 0][["start", "step", "loss", "relative_distance"]]
+    names = list(rows["start"].unique())
+    last = rows.groupby("start")["relative_distance"].last()
+    return (
+        alt.Chart(rows)
+        .mark_line(point={"size": 18})
+        .encode(
+            x=alt.X("step:Q", title="step", scale=alt.Scale(type="log")),
+            y=alt.Y("relative_distance:Q", title="distance / norm", scale=alt.Scale(type="log")),
+            color=alt.Color("start:N", title="start", scale=alt.Scale(domain=names)),
+            strokeDash=alt.StrokeDash("start:N", title="start", scale=alt.Scale(domain=names, range=list(DASHES[:2]))),
+            tooltip=["start:N", "step:Q", alt.Tooltip("relative_distance:Q", format=".2e"), "loss:Q"],
+        )
+        .properties(
+            title=alt.Title("Distance to the minimum-norm solution", subtitle="Gradient descent on least squares."),
+            description=(
+                "Distance of gradient descent to the minimum-norm solution, relative to its norm, against step, both "
+                "logarithmic. At the last step: " + "; ".join(f"from {n}: {last[n]:.1e}" for n in names) + "."
+            ),
+        )
+    )
