@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,24 +69,25 @@ class Ranks:
         return values
 
 
-@contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
-    """The processes that torchrun started, or that have been joined before; else this one alone.
+def joined(device: torch.device) -> Ranks:
+    """This process among those that torchrun started, or that have been joined before; else this one alone.
+
+    Processes are joined once and stay so: to part and to join again through the same store is a race.
 
     Args:
         device: Where this process trains: gloo on a CPU, nccl on GPUs.
     """
     if not dist.is_available() or (not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) < 2):
-        yield Ranks()
-        return
-    ours = not dist.is_initialized()
-    if ours:
+        return Ranks()
+    if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
-    finally:
-        if ours:
-            dist.destroy_process_group()
+        atexit.register(_part)
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def _part() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def local_device() -> torch.device | None:
@@ -110,7 +112,7 @@ def wrapped(model: nn.Module, ranks: Ranks) -> Iterator[nn.Module]:
     try:
         device = next(model.parameters()).device
         devices = [device.index] if device.type == "cuda" else None
-        yield nn.parallel.DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+        yield nn.parallel.DistributedDataParallel(model, device_ids=devices)
     finally:
         for norm in norms:
             del norm.forward
@@ -136,16 +138,16 @@ def _synchronized_norm(norm: _BatchNorm, input: Tensor, *, ranks: Ranks) -> Tens
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
     places = [axis for axis in range(x.dim()) if axis != 1]
     shape = [1, -1, *[1] * (x.dim() - 2)]
-    wide = x.float()
+    running_mean, running_var, rate = norm.running_mean, norm.running_var, norm.momentum
+    assert running_mean is not None and running_var is not None and rate is not None
+    wide = x.to(running_mean.dtype)
     count = ranks.sum(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
     mean = _total(wide.sum(places), ranks) / count
     centred = wide - mean.view(shape)
     variance = _total(centred.square().sum(places), ranks) / count
     with torch.no_grad():
-        rate = norm.momentum
-        assert norm.running_mean is not None and norm.running_var is not None and rate is not None
-        norm.running_mean.lerp_(mean, rate)
-        norm.running_var.lerp_(variance * (count / (count - 1)), rate)
+        running_mean.lerp_(mean, rate)
+        running_var.lerp_(variance * (count / (count - 1)), rate)
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
     out = centred * (variance + norm.eps).rsqrt().view(shape)

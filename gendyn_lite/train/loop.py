@@ -104,5 +104,6 @@ def fit(
     )
     if expect_gpu and place.type == "cpu":
         warn_without_gpu(model, data, config)
-    with joined(place) as ranks, own_generator(config.seed, place, rank=ranks.rank):
+    ranks = joined(place)
+    with own_generator(config.seed, place, rank=ranks.rank):
         return Run(model, data, config, options, ranks).train()

@@ -51,3 +51,9 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def plain(rows: list[dict]) -> list[dict]:
     """Rows without the one thing that differs from run to run."""
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+needs_gpu = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="gpu: there is no GPU here"),
+]
