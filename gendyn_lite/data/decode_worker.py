@@ -111,7 +111,7 @@ def answer(request: dict[str, Any], files: dict[str, Any]) -> bytes:
     options = {key: request[key] for key in ("channels", "resize", "crop")}
     parts = []
     for path, offset, size, name in request["items"]:
-        found_height, found_width, pixels = decode(_read(path, offset, size, files), name, **options)
+        found_height, found_width, pixels = decode(read(path, offset, size, files), name, **options)
         if (found_height, found_width) != (height, width):
             raise BadImageError(
                 f"{name} has {found_height}x{found_width} pixels, expected {height}x{width} as the others: all must "
@@ -121,7 +121,7 @@ def answer(request: dict[str, Any], files: dict[str, Any]) -> bytes:
     return b"".join(parts)
 
 
-def _read(path: str, offset: int, size: int, files: dict[str, Any]) -> bytes:
+def read(path: str, offset: int, size: int, files: dict[str, Any]) -> bytes:
     """The bytes of a file, or of a part of one (which stays mapped)."""
     try:
         if size < 0:

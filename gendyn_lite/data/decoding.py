@@ -21,7 +21,6 @@ from gendyn_lite.data import decode_worker
 from gendyn_lite.data.decode_worker import BadImageError, ColourMetError
 from gendyn_lite.errors import UserError
 
-FEW = 500  # images up to which starting processes does not pay
 CHUNK_BYTES = 1 << 20  # pixels of one answer
 
 
@@ -149,19 +148,36 @@ def _ask(worker: subprocess.Popen[bytes], request: dict) -> bytes:
     return pixels
 
 
-def probe(item: Item, *, size: int | None) -> tuple[int, int]:
-    """Height and width of one image, once resized and cut to a square of side `size` (None: as it is)."""
-    if size is not None:
-        return size, size
-    try:
-        data = decode_worker._read(item.path, item.offset, item.size, {})
-        return decode_worker.decode(data, item.name, channels=3)[:2]
-    except BadImageError as error:
-        raise UserError(str(error)) from None
+def probe(item: Item, *, size: int | None) -> tuple[int, tuple[int, int]]:
+    """Channels (1 or 3), height and width of one image, resized and cut to a square of side `size` (None: as it is).
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    for channels in (1, 3):
+        try:
+            height, width, _ = decode_worker.decode(
+                decode_worker.read(item.path, item.offset, item.size, {}),
+                item.name,
+                channels=channels,
+                resize=size,
+                crop=size,
+            )
+            return channels, (height, width)
+        except ColourMetError:
+            continue
+        except BadImageError as error:
+            raise UserError(str(error)) from None
+    raise AssertionError("three channels hold every image")
 
 
 def decode_many(
-    items: Sequence[Item], out: Callable[[tuple[int, ...]], Tensor], options: Options, *, label: str = "decoding"
+    items: Sequence[Item],
+    out: Callable[[tuple[int, ...]], Tensor],
+    options: Options,
+    *,
+    pool: Pool,
+    label: str = "decoding",
 ) -> Tensor:
     """Decode images over all cores into one array.
 
@@ -169,6 +185,7 @@ def decode_many(
         items: Where they are.
         out: Makes the array, uint8 of the shape that it is given, contiguous.
         options: What to make of each; all must come out with its `side`.
+        pool: The workers.
         label: What the progress bar says.
 
     Returns:
@@ -180,7 +197,6 @@ def decode_many(
     """
     images = out((len(items), options.channels, *options.side))
     step = max(1, min(CHUNK_BYTES // options.bytes, -(-len(items) // (4 * cores()))))
-    pool = Pool(0 if len(items) <= FEW else None)
 
     def chunk(start: int) -> int:
         part = items[start : start + step]
@@ -188,7 +204,7 @@ def decode_many(
         return len(part)
 
     bar = tqdm(total=len(items), desc=label, unit="img", disable=None)
-    with pool, ThreadPoolExecutor(max(1, pool.workers)) as threads, bar:
+    with ThreadPoolExecutor(max(1, pool.workers)) as threads, bar:
         try:
             for count in threads.map(chunk, range(0, len(items), step)):
                 bar.update(count)

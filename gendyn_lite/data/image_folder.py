@@ -16,13 +16,14 @@ from torch import Tensor
 
 from gendyn_lite.data import prepared
 from gendyn_lite.data.decode_worker import ColourMetError
-from gendyn_lite.data.decoding import Item, Options, decode_many, empty, probe
+from gendyn_lite.data.decoding import Item, Options, Pool, decode_many, empty, probe
 from gendyn_lite.data.embedded import fingerprint
 from gendyn_lite.data.randomization import channel_statistics
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+FEW = 500  # images up to which starting worker processes does not pay
 TEST_NAMES = ("test", "val")  # val is taken where there is no test
 EXPECTED = "expected train/CLASS/* and test/CLASS/* with images"
 
@@ -215,14 +216,15 @@ def decode_splits(
         Images, uint8 [n, C, H, W], by split.
     """
     items = {split: [locate(name) for name in names] for split, names in source.files.items()}
-    side = side or probe(items["train"][0], size=size)
-    for channels in (1, 3):
-        options = Options(channels, side, size, size)
-        try:
-            return {
-                split: decode_many(items[split], partial(out, split), options, label=f"decoding {split}")
-                for split in items
-            }
-        except ColourMetError:
-            continue
-    raise AssertionError("three channels hold every image")
+    channels, found = probe(items["train"][0], size=size)
+    few = sum(map(len, items.values())) <= FEW
+    with Pool(0 if few else None) as pool:
+        while True:
+            options = Options(channels, side or found, size, size)
+            try:
+                return {
+                    split: decode_many(part, partial(out, split), options, pool=pool, label=f"decoding {split}")
+                    for split, part in items.items()
+                }
+            except ColourMetError:
+                channels = 3  # the first image was grey, a later one is not: once more

@@ -1,0 +1,175 @@
+"""Data against its peers: images a second, in one run on one machine.
+
+Run:      python tests/benchmarks/data.py [--images 20000] [--side 32] [--folder PATH] [--repeats 3]
+Takes:    about two minutes on two cores.
+Peers:    preparing: torchvision's ImageFolder with a DataLoader; batches: a DataLoader over arrays in memory with
+          torchvision's per-image transforms (the usual crop, flip and normalization), on PIL images and on tensors
+          (v2). Each with no worker and with one a core; the best is the peer.
+Expected: preparing at least as fast as ImageFolder with the same cores; batches at least 10 times the best peer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import datasets, transforms
+from torchvision.transforms import v2
+
+from gendyn_lite import data
+from gendyn_lite.config import RunConfig
+from gendyn_lite.data import image_folder
+from gendyn_lite.data.decoding import cores, empty
+
+BATCH = 128
+MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+
+
+def main() -> None:
+    """Both comparisons, each case in turn, several times over; the median counts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--folder", type=Path, help="an image folder to prepare (default: one is made)")
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    show(
+        f"{cores()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads; median of {arguments.repeats}"
+    )
+    with tempfile.TemporaryDirectory() as made:
+        folder = arguments.folder or make_folder(Path(made), arguments.images, arguments.side)
+        count = sum(1 for _ in image_folder.walk(folder))
+        compare("prepare an image folder", count, preparing(folder), arguments.repeats)
+    x = torch.randint(0, 256, (arguments.images, 3, arguments.side, arguments.side), dtype=torch.uint8)
+    y = torch.randint(0, 10, (arguments.images,))
+    compare("an epoch of augmented batches", len(x), batching(x, y), arguments.repeats)
+
+
+def show(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def compare(title: str, images: int, cases: dict[str, Callable[[], object]], repeats: int) -> None:
+    """Time the cases in turn, so that a disturbance hits all alike, and print images a second."""
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(repeats):
+        for name, case in cases.items():
+            start = time.perf_counter()
+            case()
+            seconds[name].append(time.perf_counter() - start)
+    rates = {name: images / sorted(times)[len(times) // 2] for name, times in seconds.items()}
+    ours, *peers = rates
+    best = max(peers, key=lambda name: rates[name])
+    show(f"\n{title} ({images:,} images)")
+    for name, rate in rates.items():
+        show(f"  {name:<52} {rate:>12,.0f} images/s")
+    show(f"  ratio to the best peer ({best}): {rates[ours] / rates[best]:.1f}")
+
+
+def make_folder(folder: Path, images: int, side: int) -> Path:
+    """An image folder of smooth random JPEGs of quality 75 in ten classes, a sixth of them for testing."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (64, 4, 4, 3), dtype=np.uint8)
+    encoded = []
+    for pixels in coarse:
+        out = io.BytesIO()
+        Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC).save(out, "JPEG", quality=75)
+        encoded.append(out.getvalue())
+    for i in range(images):
+        place = folder / ("test" if i % 6 == 0 else "train") / f"class{i // 6 % 10}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i:06}.jpg").write_bytes(encoded[i % len(encoded)])
+    return folder
+
+
+def preparing(folder: Path) -> dict[str, Callable[[], object]]:
+    """Every image of the folder into one array a split."""
+
+    def ours() -> object:
+        tree = image_folder.listing(image_folder.walk(folder), where=str(folder))
+        return image_folder.decode_splits(tree, image_folder.locator(folder), lambda _, shape: empty(shape))
+
+    def torchvision(workers: int) -> object:
+        splits = []
+        for split in ("train", "test"):
+            images = datasets.ImageFolder(str(folder / split), transforms.PILToTensor())
+            splits.append(torch.cat([x for x, _ in DataLoader(images, batch_size=256, num_workers=workers)]))
+        return splits
+
+    return {"gendyn_lite": ours} | {
+        f"torchvision ImageFolder, DataLoader, {workers} workers": lambda workers=workers: torchvision(workers)
+        for workers in (0, cores())
+    }
+
+
+class PerImage(Dataset):
+    """Images in memory, transformed one by one, as torchvision's own data sets do."""
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, transform: Callable, *, as_pil: bool) -> None:
+        """Keep arrays that make either PIL images or tensors."""
+        self.x = x.permute(0, 2, 3, 1).contiguous().numpy() if as_pil else x
+        self.y, self.transform, self.as_pil = y.tolist(), transform, as_pil
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.y)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        """One transformed image and its label."""
+        return self.transform(Image.fromarray(self.x[i]) if self.as_pil else self.x[i]), self.y[i]
+
+
+def batching(x: torch.Tensor, y: torch.Tensor) -> dict[str, Callable[[], object]]:
+    """One epoch: shuffle, crop with four pixels of padding, flip, normalize by channel; float32 batches."""
+    part = data.Split(x, y)
+    images = data.ImageData("random", "random", part, part, 10, tuple("0123456789"), MEAN, STD, "0")
+    config = RunConfig(experiment="benchmark", random_crop=4, flip=True, standardize="per_channel", batch_size=BATCH)
+    side = x.shape[-1]
+    on_pil = transforms.Compose(
+        [
+            transforms.RandomCrop(side, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    on_tensor = v2.Compose(
+        [
+            v2.RandomCrop(side, padding=4),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+
+    def ours(standardize: str) -> None:
+        for _ in data.batcher(images, config.replace(standardize=standardize)).epoch(0):
+            pass
+
+    def peer(dataset: Dataset, workers: int) -> None:
+        for _ in DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=workers):
+            pass
+
+    cases: dict[str, Callable[[], object]] = {"gendyn_lite": lambda: ours("per_channel")}
+    for kind, transform, as_pil in (("PIL", on_pil, True), ("tensor (v2)", on_tensor, False)):
+        dataset = PerImage(x, y, transform, as_pil=as_pil)
+        for workers in (0, cores()):
+            cases[f"torchvision on {kind}, DataLoader, {workers} workers"] = lambda dataset=dataset, workers=workers: (
+                peer(dataset, workers)
+            )
+    return cases
+
+
+if __name__ == "__main__":
+    main()
