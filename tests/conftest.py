@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tqdm.auto  # noqa: F401 (it reads its environment at import: the bars of this process stay as they are)
 from hypothesis import HealthCheck, settings
 
 from gendyn_lite import book
 from tests.book import trial
 
 os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # kernels of this environment, whatever else is registered
+os.environ.setdefault("TQDM_DISABLE", "1")  # as `gendyn refresh` executes: a progress bar is no output to compare
 
 # A busy machine is no failure; CI draws the same examples every time.
 settings.register_profile(

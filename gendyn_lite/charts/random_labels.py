@@ -172,7 +172,7 @@ def corruption_grid(examples: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     images = base.mark_image(width=40, height=40, yOffset=-12).encode(url="image:N")
     states = ["true", "redrawn, same", "redrawn, other"]
     labels = (
-        base.mark_text(dy=20, fontSize=14, fontWeight="bold")
+        base.mark_text(dy=24, fontSize=19, fontWeight="bold")
         .encode(
             text=alt.Text("label:N"),
             color=alt.Color("state:N", title="label is", scale=alt.Scale(domain=states), sort=states),

@@ -63,7 +63,7 @@ class ThisInterpreter(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:  # type: ignore[override]  # a plain attribute upstream, by its own property
         """This interpreter, with the roots of data and runs that hold in every chapter."""
-        quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # else a debugger's notice lands on stderr
+        quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "TQDM_DISABLE": "1"}  # no debugger's notice, no dead bars
         spec = get_kernel_dict()  # its argv is that of sys.executable
         return KernelSpec(**{**spec, "env": {**roots(), **quiet}})
 

@@ -94,8 +94,8 @@ class Visit:
         self.page.on("pageerror", lambda error: self._complain("error", str(error)))
         self.page.on("response", lambda answer: self._answered(answer.status, answer.url))
         self.page.goto(url)
-        self.page.wait_for_load_state("networkidle")
         self.page.wait_for_function("() => !document.querySelector('figure.gendyn-chart:not([data-drawn=yes])')")
+        self.page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")
 
     def _guard(self, route: Route) -> None:
         local = ("data:", "blob:", "file:" if self.home.startswith("file:") else self.home)
