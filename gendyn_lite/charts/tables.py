@@ -82,3 +82,35 @@ def _table(heads: list[str] | tuple[str, ...], rows: list[str], caption: str) ->
         f"<caption>{coded(caption)}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def complexity_table(account: pd.DataFrame, *, caption: str) -> HTML:
+    """Complexity measures on true and on random labels: value, bound, the gap it should bound, whether it separates.
+
+    Args:
+        account: Rows of `gendyn_lite.measures.capacity.label_account`.
+        caption: What the table shows and where its numbers come from.
+    """
+    heads = ("Measure", "Value (true / random)", "Bound of the gap", "Gap seen (true / random)", "Tells them apart?")
+    rows = []
+    for row in account.to_dict("records"):
+        verdict = "yes" if row["separates"] else "no"
+        cells = [
+            _pair(row["value_true"], row["value_random"]),
+            _pair(row["bound_true"], row["bound_random"]),
+            _pair(row["gap_true"], row["gap_random"]),
+            f"<strong>{verdict}</strong><br><small>{html.escape(str(row['why']))}</small>",
+        ]
+        head = f'<th scope="row">{html.escape(str(row["measure"]))}</th>'
+        rows.append(f"<tr>{head}" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return _table(heads, rows, caption)
+
+
+def _pair(true: float, random: float) -> str:
+    """Two numbers, three digits; one where they are equal.
+
+    >>> _pair(1234567.0, 1234567.0), _pair(0.093, 0.9)
+    ('1,230,000', '0.093 / 0.9')
+    """
+    texts = [f"{float(f'{value:.3g}'):,.10g}" for value in (true, random)]
+    return texts[0] if texts[0] == texts[1] else " / ".join(texts)

@@ -75,7 +75,7 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     """Arithmetic on that many threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -91,7 +91,7 @@ def _threads_for(network: nn.Module, config: RunConfig) -> AbstractContextManage
     On a busy machine two threads were twenty times slower than one; and the numbers no longer depend on the cores.
     """
     small = models.parameter_count(network) * config.batch_size < SMALL_STEP
-    return _threads(1 if small else torch.get_num_threads())
+    return threads(1 if small else torch.get_num_threads())
 
 
 def run_all(
@@ -118,7 +118,8 @@ def run_all(
             quick.add(kind)
     together = [each for kind, each in zip(map(_kind, configs), configs, strict=True) if kind in quick]
     _train_together(together, profile=profile, root=root, data_root=data_root, device=place, progress=progress)
-    bar = tqdm(configs, desc=f"{profile} runs", disable=not progress, leave=False)
+    shown: dict[str, Any] = {} if progress else {"disable": True}  # else TQDM_DISABLE decides: bars are dead in pages
+    bar = tqdm(configs, desc=f"{profile} runs", leave=False, **shown)
     options = {"profile": profile, "root": root, "data_root": data_root, "device": place}
     return [load_or_run(config, **options) for config in bar]
 
@@ -141,7 +142,7 @@ def _train_together(
     loaded = [data.load_for_run(config, root=data_root)[0] for config in configs]
     runs = [open_run(config, each.fingerprint, root=root) for config, each in zip(configs, loaded, strict=True)]
     absent = {run.path: (run, each) for run, each in zip(runs, loaded, strict=True) if not run.complete}
-    with ExitStack() as stack, _threads(1):
+    with ExitStack() as stack, threads(1):
         # Locks are taken in one order, so that two processes cannot wait for each other.
         opened = [
             (stack.enter_context(writing(run, _provenance(each, profile, device))), run, each)

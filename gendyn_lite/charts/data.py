@@ -1,0 +1,131 @@
+"""Charts of the page on data: a grid of pictures to click on, and class counts."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from gendyn_lite.charts.theme import PALETTE
+from gendyn_lite.errors import UserError
+
+CELL = 40  # pixels of a picture in the grid, at most
+PANEL = 3  # rows above the grid, for the picture that was chosen
+KINDS = {
+    "true": "as they are",
+    "shuffled_pixels": "shuffled pixels",
+    "random_pixels": "random pixels",
+    "gaussian": "Gaussian noise",
+}
+MOST_LABELS = 20  # classes whose names fit under a chart
+
+
+def picture_grid(samples: pd.DataFrame, *, name: str) -> alt.LayerChart | alt.FacetChart:
+    """Pictures by class; a click (or the slider) shows one large, menus choose a class and what became of the inputs.
+
+    Args:
+        samples: A table of `gendyn_lite.data.gallery.samples`.
+        name: What the pictures are.
+    """
+    if samples.empty:
+        raise UserError("there are no pictures to draw, expected a table of gallery.samples with at least one row")
+    shown = samples.assign(inputs=samples["kind"].map(KINDS), line=samples["row"] + PANEL)
+    kinds, classes = list(shown["inputs"].unique()), list(shown["class"].unique())
+    inputs = alt.param(name="inputs", value=kinds[0], bind=alt.binding_select(options=kinds, name="inputs "))
+    chosen = alt.param(
+        name="chosen_class", value="all", bind=alt.binding_select(options=["all", *classes], name="class ")
+    )
+    last = int(shown["picture"].max())
+    picked = alt.selection_point(
+        name="picked",
+        fields=["picture"],
+        value=[{"picture": 0}],
+        empty=False,
+        on="click",
+        clear=False,
+        bind=alt.binding_range(min=0, max=last, step=1, name="picture "),
+    )
+    base = alt.Chart(shown).transform_filter("datum.inputs === inputs")
+    lines = int(shown["line"].max()) + 1
+    place = {
+        "x": alt.X("column:O", axis=None),
+        "y": alt.Y("line:O", axis=None, scale=alt.Scale(domain=list(range(lines)))),
+    }
+    grid = (
+        base.mark_image(width=CELL - 4, height=CELL - 4, smooth=False)
+        .encode(
+            **place,
+            url="image:N",
+            opacity=alt.condition(
+                "chosen_class === 'all' || datum.class === chosen_class", alt.value(1), alt.value(0.15)
+            ),
+            tooltip=["class:N", alt.Tooltip("example:Q", title="training example")],
+        )
+        .add_params(inputs, chosen, picked)
+    )
+    frame = (
+        base.transform_filter(picked)
+        .mark_square(size=CELL**2, filled=False, strokeWidth=2.5, opacity=1, color=PALETTE[1])
+        .encode(**place)
+    )
+    large = (
+        base.transform_filter(picked)
+        .mark_image(width=2.6 * CELL, height=2.6 * CELL, smooth=False)
+        .encode(x=alt.value(1.4 * CELL), y=alt.value(1.4 * CELL), url="image:N")
+    )
+    words = (
+        base.transform_filter(picked)
+        .transform_calculate(
+            words="['class ' + datum.class, 'training example ' + datum.example, "
+            "'one of ' + datum.count + ' of its class']"
+        )
+        .mark_text(align="left", baseline="middle", fontSize=13, lineHeight=19)
+        .encode(x=alt.value(3 * CELL), y=alt.value(0.9 * CELL), text="words:N")
+    )
+    return alt.layer(grid, frame, large, words).properties(
+        height=CELL * lines,
+        title=alt.Title(
+            f"Pictures of {name}", subtitle="A class per row. Click on a picture, or move the slider, to see it large."
+        ),
+        description=(
+            f"Grid of {last + 1} training images of {name} in {len(classes)} classes, a class per row: "
+            f"{', '.join(classes)}. A menu shows the same images with shuffled pixels, random pixels or replaced by "
+            "noise; another marks a class; a slider or a click shows one image large, with its class."
+        ),
+    )
+
+
+def class_count_bars(counts: pd.DataFrame, *, name: str) -> alt.Chart:
+    """Training and test examples of each class.
+
+    Args:
+        counts: A table of `gendyn_lite.data.gallery.class_counts`.
+        name: What the set is.
+    """
+    classes = list(counts["class"].unique())
+    splits = ["train", "test"]
+    axis = alt.Axis(
+        labels=len(classes) <= MOST_LABELS, ticks=False, labelAngle=0 if max(map(len, classes)) < 4 else -40
+    )
+    by_split = counts.groupby("split")["images"]
+    words = "; ".join(
+        f"{split}: {int(part.sum()):,} in all, {int(part.min()):,} to {int(part.max()):,} a class"
+        for split, part in ((split, by_split.get_group(split)) for split in splits)
+    )
+    picked = alt.selection_point(name="split", fields=["split"], bind="legend")
+    return (
+        alt.Chart(counts)
+        .mark_bar()
+        .encode(
+            x=alt.X("class:N", title="class", sort=classes, axis=axis),
+            xOffset=alt.XOffset("split:N", sort=splits),
+            y=alt.Y("images:Q", title="examples"),
+            color=alt.Color("split:N", title="split", scale=alt.Scale(domain=splits), sort=splits),
+            opacity=alt.condition(picked, alt.value(1), alt.value(0.15)),
+            tooltip=["class:N", "split:N", alt.Tooltip("images:Q", title="examples", format=",")],
+        )
+        .add_params(picked)
+        .properties(
+            title=alt.Title(f"Examples of each class: {name}", subtitle="In each pair, training examples stand first."),
+            description=f"Bar chart of the number of examples of each of {len(classes)} classes. {words}.",
+        )
+    )

@@ -1,0 +1,78 @@
+"""Charts of capacity: valid, honest about their numbers, and drawn from what the measures give."""
+
+from __future__ import annotations
+
+import json
+
+import altair as alt
+import numpy as np
+import pytest
+
+from gendyn_lite.charts import capacity as draw
+from gendyn_lite.charts import tables
+from gendyn_lite.experiments import capacity as runs
+from gendyn_lite.experiments import complexity
+from tests.claims.test_kernels import table
+
+
+@pytest.fixture(scope="module")
+def curves():
+    return runs.memorizing_curves(range(2, 8))
+
+
+def test_the_curve_passes_through_every_point(curves):
+    for n, rows in curves.groupby("n"):
+        points, kinks = rows[rows["kind"] == "point"], rows[rows["kind"] == "kink"].sort_values("x")
+        drawn = np.interp(points["x"], kinks["x"], kinks["value"])  # the network is a line between its kinks
+        np.testing.assert_allclose(drawn, points["value"], atol=1e-9)
+        assert len(points) == n
+        assert set(rows["weights"]) == {2 * n + 1}
+
+
+def test_more_points_keep_the_ones_there_were(curves):
+    places = curves[curves["kind"] == "point"].groupby("n")["x"].apply(set)
+    assert places[3] <= places[4] <= places[7]
+
+
+CHARTS = {
+    "memorizing_curve": draw.memorizing_curve,
+    "kernel_error": lambda curves: draw.kernel_error(table()),
+    "distance": lambda curves: draw.distance_to_minimum_norm(runs.descent_to_minimum_norm(count=5, steps=100)),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_is_valid_and_survives_json(name, curves):
+    spec = CHARTS[name](curves).to_dict()
+    assert alt.Chart.from_dict(json.loads(json.dumps(spec))).to_dict() == spec
+    assert len(spec["description"]) > 60
+
+
+def test_the_papers_errors_stand_beside_that_data_only():
+    def rules(data):
+        spec = draw.kernel_error(table(data=data)).to_dict()
+        return [row["error"] for rows in spec["datasets"].values() for row in rows if "words" in row]
+
+    assert rules("MNIST") == [0.006, 0.012]
+    assert rules("CIFAR-10 (JPEG q75)") == []
+
+
+def test_descent_from_zero_finds_the_minimum_norm_and_from_elsewhere_does_not():
+    last = runs.descent_to_minimum_norm().groupby("start")["relative_distance"].last()
+    assert last["zero"] < 1e-3
+    assert last["random"] > 0.1
+
+
+def test_kernel_regressions_are_recorded_and_loaded(tmp_path, monkeypatch):
+    (config,) = runs.kernel_plan(sizes=[60], seeds=1)
+    first = runs.kernel_run(config, profile="smoke", root=tmp_path)
+    monkeypatch.setattr(runs, "_solve", lambda *_: pytest.fail("solved again"))
+    assert runs.kernel_run(config, profile="smoke", root=tmp_path).rows() == first.rows()
+    assert first.rows()[0]["train_accuracy"] == 1.0
+
+
+def test_no_classical_measure_tells_true_from_random_labels():
+    account = complexity.account(n=40, draws=2, swaps=1)
+    assert not account["separates"].any()
+    page = tables.complexity_table(account, caption="x").data
+    assert page.count("<strong>no</strong>") == len(account) == 3

@@ -1,0 +1,78 @@
+"""Claims on kernels: the paper's errors are tested on the whole set only, and what fails is shown as failing."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from gendyn_lite import claims
+
+PLAIN = "A kernel that interpolates generalizes (pixels, no ridge)"
+RANDOM = "The same kernel fits completely random labels"
+RIDGE = "Regularization does not improve the error"
+GABOR = "A Gabor transform lowers the error of the kernel"
+
+
+def table(*, n=3000, pixels=0.04, gabor=0.02, ridge_gain=0.0, random_train=1.0, seeds=3, data="MNIST"):
+    rows = []
+    for features, ridge, q, test_error in (
+        ("pixels", 0.0, 0.0, pixels),
+        ("gabor", 0.0, 0.0, gabor),
+        ("pixels", 0.1, 0.0, pixels - ridge_gain),
+        ("pixels", 0.0, 1.0, 0.9),
+        ("pixels", 0.1, 1.0, 0.9),
+    ):
+        for seed in range(seeds):
+            fitted = random_train if q and not ridge else (0.4 if q else 1.0)
+            rows.append(
+                {
+                    "data": data,
+                    "n_train": n,
+                    "num_classes": 10,
+                    "model_options": f'{{"features": "{features}"}}',
+                    "weight_decay": ridge,
+                    "label_corruption": q,
+                    "seed": seed,
+                    "train_accuracy": fitted,
+                    "test_accuracy": 1 - test_error - 1e-4 * seed,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def verdicts(**options):
+    return claims.kernels.claims(table(**options)).set_index("statement")
+
+
+def test_a_subset_cannot_test_the_papers_error():
+    found = verdicts(pixels=0.012)
+    assert found.loc[PLAIN, "verdict"] == "not testable at this size"
+    assert "with all 60,000 examples" in found.loc[PLAIN, "criterion"]
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(0.013, "holds"), (0.02, "not seen")], ids=["near", "far"])
+def test_the_whole_set_needs_no_interval(error, verdict):
+    found = verdicts(n=60_000, seeds=1, pixels=error)
+    assert found.loc[PLAIN, "verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("options", "statement", "verdict"),
+    [
+        ({}, RANDOM, "holds"),
+        ({"random_train": 0.5}, RANDOM, "not seen"),
+        ({}, RIDGE, "holds"),
+        ({"ridge_gain": 0.02}, RIDGE, "not seen"),
+        ({}, GABOR, "holds"),
+        ({"gabor": 0.05}, GABOR, "not seen"),
+    ],
+    ids=["fits", "does_not_fit", "no_gain", "gain", "lower", "higher"],
+)
+def test_each_verdict_follows_from_the_table(options, statement, verdict):
+    assert verdicts(**options).loc[statement, "verdict"] == verdict
+
+
+def test_data_of_which_the_paper_says_nothing_has_no_paper_value():
+    found = verdicts(data="handwritten digits (8x8)")
+    assert found.loc[PLAIN, "paper_value"] == "–"
+    assert found.loc[PLAIN, "verdict"] == "not testable at this size"
