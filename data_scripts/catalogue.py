@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pandas as pd
+
 
 @dataclass(frozen=True)
 class Download:
@@ -148,3 +150,13 @@ TWO_MOONS = Entry(
 )
 
 ENTRIES = {entry.name: entry for entry in (DIGITS, TWO_MOONS, MNIST, CIFAR10, CIFAR100, IMAGENET)}
+
+
+def table() -> pd.DataFrame:
+    """Every data set for a reader: name, what it is, licence and source.
+
+    >>> table()["name"].tolist()
+    ['digits', 'two_moons', 'mnist', 'cifar10', 'cifar100', 'imagenet']
+    """
+    rows = [(entry.name, f"{entry.title}: {entry.size}", entry.licence, entry.source) for entry in ENTRIES.values()]
+    return pd.DataFrame(rows, columns=pd.Index(["name", "what", "licence", "source"]))

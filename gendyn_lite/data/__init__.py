@@ -2,6 +2,7 @@
 
 from gendyn_lite.data.batching import Batcher, batcher, standardize
 from gendyn_lite.data.corruption import corrupt_labels
+from gendyn_lite.data.gallery import save_images
 from gendyn_lite.data.loading import balanced_order, data_root, load, load_for_run, names
 from gendyn_lite.data.randomization import channel_statistics, randomize, randomize_inputs
 from gendyn_lite.data.types import ImageData, Split
@@ -20,5 +21,6 @@ __all__ = [
     "names",
     "randomize",
     "randomize_inputs",
+    "save_images",
     "standardize",
 ]

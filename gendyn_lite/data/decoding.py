@@ -203,7 +203,7 @@ def decode_many(
         pool.decode(part, options, images[start : start + step])
         return len(part)
 
-    bar = tqdm(total=len(items), desc=label, unit="img", disable=None)
+    bar = tqdm(total=len(items), desc=label, unit="img", disable=None if pool.workers else True)  # few: no bar
     with ThreadPoolExecutor(max(1, pool.workers)) as threads, bar:
         try:
             for count in threads.map(chunk, range(0, len(items), step)):

@@ -1,0 +1,128 @@
+"""Pictures and counts of a data set as tidy tables, for charts and for looking at it as files."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from pathlib import Path
+
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gendyn_lite.config import INPUTS
+from gendyn_lite.data.loading import balanced_order
+from gendyn_lite.data.randomization import randomize
+from gendyn_lite.data.storage import disk_errors, replacing
+from gendyn_lite.data.types import ImageData, Split
+from gendyn_lite.errors import UserError
+
+MOST_CLASSES = 20  # whose pictures fit on a page
+
+
+def samples(data: ImageData, *, per_class: int = 6, seed: int = 0, kinds: tuple[str, ...] = INPUTS) -> pd.DataFrame:
+    """A few training images of each class, as they are and with randomized inputs.
+
+    Args:
+        data: Images with their true inputs; of more than 20 classes the first 20 are taken.
+        per_class: Images of each class, or as many as it has.
+        seed: Seed of the choice and of the randomization.
+        kinds: Kinds of inputs, of `gendyn_lite.data.randomize` and ``"true"``.
+
+    Returns:
+        A row per image and kind: kind, class, example (its place in the training set), picture (its place in this
+        table), row (class), column, image (PNG as data URI), count (training images of its class).
+
+    Raises:
+        UserError: The data holds points, not images.
+
+    >>> from gendyn_lite.data import load
+    >>> samples(load("digits"), per_class=2, kinds=("true",))["class"].value_counts().loc["3"].item()
+    2
+    """
+    if data.train.x.dtype != torch.uint8:
+        raise UserError(f"{data.name} holds points, not images: there are no pictures of it")
+    counts = data.train.y.bincount(minlength=data.num_classes)
+    order = balanced_order(data.train.y, seed=seed)
+    chosen = [order[data.train.y[order] == label][:per_class] for label in range(min(data.num_classes, MOST_CLASSES))]
+    index = torch.cat(chosen)
+    few = ImageData(**{**vars(data), "train": Split(data.train.x[index], data.train.y[index])})
+    columns = torch.cat([torch.arange(len(part)) for part in chosen]).tolist()
+    parts = []
+    for kind in kinds:
+        labels = few.train.y.tolist()
+        rows = {
+            "kind": kind,
+            "class": [data.class_names[label] for label in labels],
+            "example": index.tolist(),
+            "picture": range(len(labels)),
+            "row": labels,
+            "column": columns,
+            "image": [data_uri(image) for image in randomize(few, kind, seed=seed).train.x],
+            "count": counts[few.train.y].tolist(),
+        }
+        parts.append(pd.DataFrame(rows))
+    return pd.concat(parts, ignore_index=True)
+
+
+def class_counts(data: ImageData) -> pd.DataFrame:
+    """How many examples each class has: a row per class and split, with columns class, split and images.
+
+    >>> from gendyn_lite.data import load
+    >>> class_counts(load("two_moons")).values.tolist()
+    [['upper', 'train', 150], ['lower', 'train', 150], ['upper', 'test', 50], ['lower', 'test', 50]]
+    """
+    rows = [
+        (name, split, count)
+        for split, part in (("train", data.train), ("test", data.test))
+        for name, count in zip(data.class_names, part.y.bincount(minlength=data.num_classes).tolist(), strict=True)
+    ]
+    return pd.DataFrame(rows, columns=pd.Index(["class", "split", "images"]))
+
+
+def save_images(data: ImageData, folder: str | os.PathLike[str]) -> Path:
+    """Write a data set as files, train/CLASS/*.png and test/CLASS/*.png: what ``folder:PATH`` loads again.
+
+    Args:
+        data: Images.
+        folder: Where to; must not exist yet.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: The data holds points, a class name is no name for a folder, or the folder exists.
+    """
+    folder = Path(folder)
+    if data.train.x.dtype != torch.uint8:
+        raise UserError(f"{data.name} holds points, not images: it cannot be saved as pictures")
+    if folder.exists():
+        raise UserError(f"{folder} exists: choose a new folder")
+    if odd := next((name for name in data.class_names if name in ("", ".", "..") or "/" in name or "\\" in name), None):
+        raise UserError(f"class {odd!r} is no name for a folder")
+    with replacing(folder) as new, disk_errors(folder):
+        for split, part in (("train", data.train), ("test", data.test)):
+            for name in data.class_names:
+                (new / split / name).mkdir(parents=True)
+            for i, (image, label) in enumerate(zip(part.x, part.y.tolist(), strict=True)):
+                (new / split / data.class_names[label] / f"{i:07}.png").write_bytes(png(image))
+    return folder
+
+
+def png(image: Tensor) -> bytes:
+    """An image, uint8 [1 or 3, H, W], as the bytes of a PNG file."""
+    pixels = image.permute(1, 2, 0).squeeze(-1).contiguous().numpy()
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def data_uri(image: Tensor) -> str:
+    """An image, uint8 [1 or 3, H, W], as a PNG in a data URI.
+
+    >>> data_uri(torch.zeros(1, 2, 2, dtype=torch.uint8))[:22]
+    'data:image/png;base64,'
+    """
+    return "data:image/png;base64," + base64.b64encode(png(image)).decode()
