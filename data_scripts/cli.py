@@ -81,6 +81,24 @@ def prepare(
     if name in EMBEDDED:
         print(f"{name} comes with the library: nothing to prepare")
         return
+    _check(name, description, size)
+    to = prepared_path(name, root)
+    if name.startswith(FOLDER):
+        source = source or Path(name.removeprefix(FOLDER))
+    with locked(lock_of(to)):
+        if source is None and prepared.exists(to):
+            print("already prepared: ", end="")
+            report(to, prepared.read_record(to))
+            return
+        downloads = root / ".downloads" / name
+        path = source or fetch_all(name, downloads, mirrors)
+        record = _write(name, path, to, description=description, size=size)
+        shutil.rmtree(downloads, ignore_errors=True)
+    report(to, record)
+
+
+def _check(name: str, description: str | None, size: int | None) -> None:
+    """Refuse a name or an option that fits nothing, before anything is done."""
     own = name.startswith(FOLDER)
     if not own and name not in ENTRIES:
         raise unknown_name("dataset", name, [*ENTRIES, "folder:PATH"])
@@ -88,27 +106,19 @@ def prepare(
         raise UserError(f"--size is {size}, expected a positive number of pixels, and folder:PATH")
     if description is not None and name == "mnist":
         raise UserError("--description is for copies that differ; MNIST is accepted byte for byte only")
-    to = prepared_path(name, root)
-    with locked(lock_of(to)):
-        if source is None and not own and prepared.exists(to):
-            print("already prepared: ", end="")
-            report(to, prepared.read_record(to))
-            return
-        if own:
-            source = source or Path(name.removeprefix(FOLDER))
-        downloads = root / ".downloads" / name
-        path = source or fetch_all(name, downloads, mirrors)
-        with replacing(to) as new, tempfile.TemporaryDirectory(prefix=f".{to.name}.aside-", dir=new.parent) as scratch:
-            if name == "mnist":
-                record = mnist.prepare(path, new)
-            elif name == "imagenet":
-                record = imagenet.prepare(path, new, description=description)
-            elif own:
-                record = _prepare_own(name, open_source(path, Path(scratch)), new, description=description, size=size)
-            else:
-                record = cifar.prepare(name, open_source(path, Path(scratch)), new, description=description)
-        shutil.rmtree(downloads, ignore_errors=True)
-    report(to, record)
+
+
+def _write(name: str, path: Path, to: Path, *, description: str | None, size: int | None) -> dict[str, Any]:
+    """Write the prepared form aside and rename it to `to`; its record."""
+    with replacing(to) as new, tempfile.TemporaryDirectory(prefix=f".{to.name}.aside-", dir=new.parent) as scratch:
+        if name == "mnist":
+            return mnist.prepare(path, new)
+        if name == "imagenet":
+            return imagenet.prepare(path, new, description=description)
+        source = open_source(path, Path(scratch))
+        if name.startswith(FOLDER):
+            return _prepare_own(name, source, new, description=description, size=size)
+        return cifar.prepare(name, source, new, description=description)
 
 
 def fetch_all(name: str, folder: Path, mirrors: Sequence[str]) -> Path:

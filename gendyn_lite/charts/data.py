@@ -62,26 +62,7 @@ def picture_grid(samples: pd.DataFrame, *, name: str) -> alt.LayerChart | alt.Fa
         )
         .add_params(inputs, chosen, picked)
     )
-    frame = (
-        base.transform_filter(picked)
-        .mark_square(size=CELL**2, filled=False, strokeWidth=2.5, opacity=1, color=PALETTE[1])
-        .encode(**place)
-    )
-    large = (
-        base.transform_filter(picked)
-        .mark_image(width=2.6 * CELL, height=2.6 * CELL, smooth=False)
-        .encode(x=alt.value(1.4 * CELL), y=alt.value(1.4 * CELL), url="image:N")
-    )
-    words = (
-        base.transform_filter(picked)
-        .transform_calculate(
-            words="['class ' + datum.class, 'training example ' + datum.example, "
-            "'one of ' + datum.count + ' of its class']"
-        )
-        .mark_text(align="left", baseline="middle", fontSize=13, lineHeight=19)
-        .encode(x=alt.value(3 * CELL), y=alt.value(0.9 * CELL), text="words:N")
-    )
-    return alt.layer(grid, frame, large, words).properties(
+    return alt.layer(grid, *_large(base.transform_filter(picked), place)).properties(
         height=CELL * lines,
         title=alt.Title(
             f"Pictures of {name}", subtitle="A class per row. Click on a picture, or move the slider, to see it large."
@@ -92,6 +73,23 @@ def picture_grid(samples: pd.DataFrame, *, name: str) -> alt.LayerChart | alt.Fa
             "noise; another marks a class; a slider or a click shows one image large, with its class."
         ),
     )
+
+
+def _large(picked: alt.Chart, place: dict) -> list[alt.Chart]:
+    """A frame around the picture that was picked, and above the grid the picture, large, with its class."""
+    frame = picked.mark_square(size=CELL**2, filled=False, strokeWidth=2.5, opacity=1, color=PALETTE[1]).encode(**place)
+    large = picked.mark_image(width=2.6 * CELL, height=2.6 * CELL, smooth=False).encode(
+        x=alt.value(1.4 * CELL), y=alt.value(1.4 * CELL), url="image:N"
+    )
+    words = (
+        picked.transform_calculate(
+            words="['class ' + datum.class, 'training example ' + datum.example, "
+            "'one of ' + datum.count + ' of its class']"
+        )
+        .mark_text(align="left", baseline="middle", fontSize=13, lineHeight=19)
+        .encode(x=alt.value(3 * CELL), y=alt.value(0.9 * CELL), text="words:N")
+    )
+    return [frame, large, words]
 
 
 def class_count_bars(counts: pd.DataFrame, *, name: str) -> alt.Chart:

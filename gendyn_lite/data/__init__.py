@@ -1,6 +1,7 @@
 """Data sets, label corruption, input randomization and batches on the device."""
 
-from gendyn_lite.data.batching import Batcher, batcher, standardize
+from gendyn_lite.data.augmentation import standardize
+from gendyn_lite.data.batching import Batcher, batcher
 from gendyn_lite.data.corruption import corrupt_labels
 from gendyn_lite.data.gallery import save_images
 from gendyn_lite.data.loading import balanced_order, data_root, load, load_for_run, names

@@ -80,8 +80,11 @@ def describe(path: Path) -> str:
 
 
 def key(path: Path) -> str:
-    """Name of the prepared form of a folder: its own name, and a hash of where it is."""
-    place = path.absolute().resolve()
+    """Name of the prepared form of a folder: its own name, and a hash of where it is.
+
+    A name that is no folder (images that came from an archive) is the same wherever it is asked for.
+    """
+    place = path.resolve() if path.is_dir() else path
     return f"folder-{place.name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
 
 
@@ -102,7 +105,8 @@ def walk(path: Path) -> Iterator[str]:
         UserError: It is no folder, or cannot be read.
     """
     if not path.is_dir():
-        raise UserError(f"{path} is no folder: {EXPECTED}")
+        here = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise UserError(f"{path} is no folder{here}: {EXPECTED}")
     waiting: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while waiting:
         inner, above = waiting.pop()

@@ -32,7 +32,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = REASONS.get(error.errno or 0, error.strerror or str(error))
-        raise UserError(f"cannot write {error.filename or path}: {reason}") from error
+        raise UserError(f"cannot use {error.filename or path}: {reason}") from error
 
 
 @contextmanager

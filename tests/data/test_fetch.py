@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from data_scripts import fetch as module
+from data_scripts import transfer
 from data_scripts.catalogue import Download
-from data_scripts.fetch import Patience, fetch
+from data_scripts.fetch import fetch
+from data_scripts.transfer import Patience
 from gendyn_lite.errors import UserError
 
 from .faulty_server import serving
@@ -187,15 +189,15 @@ def test_a_disk_that_fills_up_is_told(server, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module, "_copy", full)
-    with pytest.raises(UserError, match=r"cannot write .*: the disk is full: free some space"):
+    monkeypatch.setattr(transfer, "_copy", full)
+    with pytest.raises(UserError, match=r"cannot use .*: the disk is full: free some space"):
         fetch(wanted(server, "good"), tmp_path, patience=QUICK)
     assert left_in(tmp_path) in ([], ["file.bin.part"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, a read-only file system that refuses root too")
 def test_a_read_only_folder_is_told(server):
-    with pytest.raises(UserError, match=r"cannot write /proc/.*"):
+    with pytest.raises(UserError, match=r"cannot use /proc/.*"):
         fetch(wanted(server, "good"), Path("/proc/gendyn"), patience=QUICK)
 
 
@@ -204,7 +206,7 @@ def test_a_folder_without_permission_is_told(server, tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
 
     monkeypatch.setattr(Path, "mkdir", denied)
-    with pytest.raises(UserError, match=r"cannot write .*downloads: permission denied: choose a folder of your own"):
+    with pytest.raises(UserError, match=r"cannot use .*downloads: permission denied: choose a folder of your own"):
         fetch(wanted(server, "good"), tmp_path / "downloads", patience=QUICK)
 
 

@@ -220,6 +220,12 @@ def test_a_missing_folder_is_named(tmp_path):
         data.load(f"folder:{tmp_path / 'nowhere'}")
 
 
+def test_a_missing_relative_folder_is_named_with_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"^nowhere is no folder in {tmp_path}: expected"):
+        data.load("folder:nowhere")
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_an_image_of_too_many_pixels_is_refused(tmp_path):
     content = trees.files()

@@ -152,14 +152,14 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path, monkeypatch):
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(UserError, match=r"cannot write .*folder-pets.*: the disk is full: free some space"):
+    with pytest.raises(UserError, match=r"cannot use .*folder-pets.*: the disk is full: free some space"):
         prepare("folder:pets", tmp_path / "data", source=trees.write(tmp_path / "pets", trees.files()))
     assert [path.suffix for path in (tmp_path / "data").iterdir()] == [".lock"]
 
 
 def test_a_file_in_place_of_the_root_is_told(tmp_path):
     (tmp_path / "data").write_text("x")
-    with pytest.raises(UserError, match=r"cannot write .*data.*: a file is where a folder should be"):
+    with pytest.raises(UserError, match=r"cannot use .*data.*: a file is where a folder should be"):
         prepare("folder:pets", tmp_path / "data", source=trees.write(tmp_path / "pets", trees.files()))
 
 
