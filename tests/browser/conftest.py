@@ -30,7 +30,7 @@ def executable() -> str | None:
     return os.environ.get("GENDYN_CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives, playwright's event loop runs in this thread
 def browser() -> Iterator[Browser]:
     """Chromium; without one the test is skipped by name, and fails in CI."""
     path = executable()

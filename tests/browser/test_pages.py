@@ -107,6 +107,7 @@ def test_controls_are_reached_by_tab_and_their_focus_is_seen(browser: Browser, t
         assert visit.page.evaluate(focus) == ["SUMMARY", "solid"]
         visit.page.keyboard.press("Enter")
         table = visit.page.locator("figure.gendyn-chart .gendyn-table").first
+        table.wait_for()
         assert table.locator("tbody tr").count() == 3 * 5 * 20
         assert table.locator("th").all_inner_texts() == ["line", "q", "x", "y"]
         assert visit.page.locator("a[download]").first.get_attribute("href").startswith("data:text/csv")  # type: ignore[union-attr]
@@ -117,7 +118,7 @@ def test_every_chart_offers_its_data(browser: Browser, site: Path, address: str)
         with Visit(browser, f"{address}/{path}") as visit:
             for figure in visit.page.locator("figure.gendyn-chart").all():
                 figure.locator(".gendyn-data summary").click()
-                assert figure.locator(".gendyn-table tbody tr").count() > 0
+                figure.locator(".gendyn-table tbody tr").first.wait_for(timeout=5000)
 
 
 @pytest.mark.parametrize("size", SIZES)
