@@ -14,7 +14,7 @@ FORBIDDEN = {
     "home": re.compile(r"/(home|Users)/[a-z]\w+/|/ro" + r"ot/"),
     "working folder": re.compile(r"/wo" + r"rk/|/op" + r"t/pypi|/tm" + r"p/[a-z]"),
     "registry": re.compile(r"py" + r"pi\.org|files\.python" + r"hosted|registry\.np" + r"mjs|deb\.debian" + r"\.org"),
-    "credential": re.compile(r"(AK" + r"IA|gh" + r"p_|hf" + r"_)[A-Za-z0-9]{16}"),
+    "credential": re.compile(r"\bAK" + r"IA[0-9A-Z]{16}\b|\b(gh" + r"p|hf" + r")_[A-Za-z0-9]{16}"),
 }
 
 
