@@ -59,7 +59,8 @@ def learning_curves(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     )
     return chart.properties(
         title=alt.Title(
-            "Fitting labels, true and corrupted", subtitle="Each line is one seed. Move q with the slider."
+            "Fitting labels, true and corrupted",
+            subtitle="A line is one seed. Where nothing is drawn, that q was not run.",
         ),
         description=(
             "Line chart of train and test accuracy against epoch, one line per seed, for the label corruption q of the "
@@ -129,7 +130,9 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("epoch:Q", title="epoch"),
             y=alt.Y("train_loss:Q", title="training loss (nats)", scale=alt.Scale(type="log")),
-            color=alt.Color("condition:N", title=None, scale=alt.Scale(domain=names), sort=names),
+            color=alt.Color(
+                "condition:N", title=None, scale=alt.Scale(domain=names), sort=names, legend=alt.Legend(columns=3)
+            ),
             strokeDash=alt.StrokeDash("condition:N", title=None, scale=alt.Scale(domain=names, range=list(DASHES[:5]))),
             opacity=alt.condition(picked, alt.value(1), alt.value(0.15)),
             tooltip=["condition:N", "epoch:Q", alt.Tooltip("train_loss:Q", format=".4f")],

@@ -46,9 +46,10 @@ def runs_table(overview: pd.DataFrame, *, caption: str) -> HTML:
 
 def _claim_row(row: pd.Series) -> str:
     sign = f"<strong>{SIGNS[row['verdict']]}&nbsp;{row['verdict']}</strong>"
+    seeds = "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} seeds"
     cells = [
         f"{html.escape(row['paper_value'])}<br><small>{html.escape(row['source'])}</small>",
-        f"{_interval(row['value'], row['low'], row['high'])}<br><small>{row['n_seeds']} seeds</small>",
+        f"{_interval(row['value'], row['low'], row['high'])}<br><small>{seeds}</small>",
         "–" if math.isnan(row["effect"]) else f"{row['effect']:+.3f}",
         f"{sign}<br><small>holds if {html.escape(row['criterion'])}</small>",
     ]

@@ -24,7 +24,7 @@ NETWORKS: dict[str, tuple[Any, str]] = {
     "mlp": (mlp, "torch"),
     "mlp_1x512": (partial(mlp, widths=(512,)), "torch"),
     "mlp_3x512": (partial(mlp, widths=(512, 512, 512)), "torch"),
-    "alexnet_small": (alexnet_small, "torch"),
+    "alexnet_small": (alexnet_small, "glorot_uniform"),
     "inception_small": (inception_small, "he_normal"),
     "resnet18": (resnet18, "he_normal"),
     "vgg19": (vgg19, "he_normal"),

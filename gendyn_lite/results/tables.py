@@ -143,6 +143,10 @@ def overview(table: pd.DataFrame) -> pd.DataFrame:
     return counted.assign(hours=(counted["hours"] / 3600).round(3))
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def provenance_line(table: pd.DataFrame) -> str:
     """Where the numbers of a figure come from, in one line: data, runs, seeds, profile, device, group ids.
 
@@ -156,7 +160,8 @@ def provenance_line(table: pd.DataFrame) -> str:
     demo = ": method demo, not evidence" if profiles == "smoke" else ""
     groups = sorted(set(runs["group_id"]))
     shown = ", ".join(f"`{group[:8]}`" for group in groups[:3]) + (" …" if len(groups) > 3 else "")
+    counts = f"{_count(len(runs), 'run')}, {_count(runs['seed'].nunique(), 'seed')}"
     return (
-        f"{' and '.join(sorted(set(runs['data'])))}; {networks}; {len(runs)} runs, {runs['seed'].nunique()} seeds; "
+        f"{' and '.join(sorted(set(runs['data'])))}; {networks}; {counts}; "
         f"profile {profiles}{demo}; {devices}; groups {shown}."
     )
