@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
+from gendyn_lite.charts.against_q import against_q, in_words, network_colour, seed_points
+from gendyn_lite.charts.theme import DASHES
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.tables import mean_interval, summarize
+from gendyn_lite.results.tables import summarize
 
 CONDITIONS = {
     "true labels": ("true", 0.0),
@@ -20,8 +18,8 @@ CONDITIONS = {
     "random pixels": ("random_pixels", 0.0),
     "Gaussian inputs": ("gaussian", 0.0),
 }
-# No parameter may be called "q": Sphinx's search script empties every input of that name.
 MOST_POINTS = 40  # epochs drawn of one run: enough for the eye, and light pages
+# No chart parameter may be called "q": Sphinx's search script empties every input of that name.
 
 
 def learning_curves(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
@@ -77,12 +75,12 @@ def time_to_fit(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     runs = runs.assign(ratio=runs["fit_epoch"] / base)
     if runs["ratio"].notna().sum() == 0:
         raise UserError("no run fitted its training labels at q = 0 and at another q with one seed: train longer")
-    return alt.layer(*_against_q(runs, "ratio", "epochs to fit, relative to q = 0")).properties(
+    return alt.layer(*against_q(runs, "ratio", "epochs to fit, relative to q = 0")).properties(
         title=alt.Title(
             "Time to fit against label corruption", subtitle="Mean and 95 % interval over seeds; points: seeds."
         ),
         description="Time to fit the training labels against label corruption q, relative to true labels. "
-        + _in_words(runs, "ratio", "times as long as true labels"),
+        + in_words(runs, "ratio", "times as long as true labels"),
     )
 
 
@@ -92,20 +90,20 @@ def test_error(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     brush = alt.selection_interval(name="brush", encodings=["x"])
     networks = list(runs["network"].unique())
     rule = (
-        alt.Chart(_points(runs, "test_error"))
+        alt.Chart(seed_points(runs, "test_error"))
         .transform_filter(brush)
         .transform_aggregate(mean="mean(value)", groupby=["network"])
         .mark_rule(strokeDash=[4, 4])
-        .encode(y="mean:Q", color=_colour(networks), tooltip=["network:N", alt.Tooltip("mean:Q", format=".3f")])
+        .encode(y="mean:Q", color=network_colour(networks), tooltip=["network:N", alt.Tooltip("mean:Q", format=".3f")])
     )
-    layers = _against_q(runs, "test_error", "test error", domain=(0, 1), brush=brush)
+    layers = against_q(runs, "test_error", "test error", domain=(0, 1), brush=brush)
     return alt.layer(*layers, rule, _chance_rule(table, error=True)).properties(
         title=alt.Title(
             "Test error against label corruption",
             subtitle="Drag over a range of q: the dashed lines show its mean error.",
         ),
         description="Test error after training against label corruption q. "
-        + _in_words(runs, "test_error", "test error"),
+        + in_words(runs, "test_error", "test error"),
     )
 
 
@@ -222,70 +220,6 @@ def _slider(values: pd.Series, name: str) -> alt.BindRange:
     return alt.binding_range(min=float(levels[0]), max=float(levels[-1]), step=step, name=name)
 
 
-def _points(runs: pd.DataFrame, column: str) -> pd.DataFrame:
-    """One row per run: network, q, seed, value."""
-    points = runs[["network", "label_corruption", "seed", column]].dropna()
-    return points.set_axis(["network", "q", "seed", "value"], axis=1).round(4)
-
-
-def _means(points: pd.DataFrame) -> pd.DataFrame:
-    """Mean and interval per network and q."""
-    groups = points.groupby(["network", "q"], sort=False)["value"]
-    rows = [(network, q, *mean_interval(values)) for (network, q), values in groups]
-    return pd.DataFrame(rows, columns=pd.Index(["network", "q", "mean", "low", "high", "seeds"])).round(4)
-
-
-def _against_q(
-    runs: pd.DataFrame,
-    column: str,
-    title: str,
-    *,
-    domain: Sequence[float] | None = None,
-    brush: alt.Parameter | None = None,
-) -> list[alt.Chart]:
-    """Layers: mean with interval over seeds against q, a colour, shape and dash per network; the seeds as points."""
-    points = _points(runs, column)
-    means = _means(points)
-    scale = alt.Scale(domain=list(domain), clamp=True) if domain else alt.Scale(zero=False)
-    levels = sorted(means["q"].unique())
-    x = alt.X("q:Q", title="label corruption q", axis=alt.Axis(values=levels, format=".2~f", labelOverlap=True))
-    networks = list(means["network"].unique())
-    color = _colour(networks)
-    base = alt.Chart(means).encode(x=x, color=color)
-    hover = ["network:N", "q:Q", alt.Tooltip("mean:Q", format=".3f"), alt.Tooltip("low:Q", format=".3f")]
-    hover += [alt.Tooltip("high:Q", format=".3f"), "seeds:Q"]
-    line = base.mark_line().encode(
-        y=alt.Y("mean:Q", title=title, scale=scale),
-        strokeDash=alt.StrokeDash("network:N", title="network", scale=_scale(networks, DASHES)),
-    )
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")
-    marks = base.mark_point(size=90).encode(
-        y="mean:Q",
-        tooltip=hover,
-        shape=alt.Shape("network:N", title="network", scale=_scale(networks, SHAPES)),
-    )
-    seeds = (
-        alt.Chart(points)
-        .mark_point(size=22, opacity=0.5)
-        .encode(
-            x=x, y="value:Q", color=color, tooltip=["network:N", "q:Q", "seed:N", alt.Tooltip("value:Q", format=".3f")]
-        )
-    )
-    if brush is not None:
-        seeds = seeds.add_params(brush)
-    return [line, bars, marks, seeds]
-
-
-def _colour(networks: Sequence[str]) -> alt.Color:
-    """The colour of each network, the same in every layer, so that their legends are one."""
-    return alt.Color("network:N", title="network", scale=_scale(networks, PALETTE))
-
-
-def _scale(names: Sequence[str], values: Sequence[Any]) -> alt.Scale:
-    """One value for each name, in turn."""
-    return alt.Scale(domain=list(names), range=[values[i % len(values)] for i in range(len(names))])
-
-
 def _chance_rule(table: pd.DataFrame, *, error: bool) -> alt.Chart:
     """A dotted line at the accuracy (or error) of guessing."""
     chance = 1 / int(table["num_classes"].iloc[0])
@@ -295,17 +229,6 @@ def _chance_rule(table: pd.DataFrame, *, error: bool) -> alt.Chart:
         .mark_rule(strokeDash=[2, 3])
         .encode(y="chance:Q", tooltip=alt.Tooltip("chance:Q", title="guessing"))
     )
-
-
-def _in_words(runs: pd.DataFrame, column: str, unit: str) -> str:
-    """The means at the smallest and the largest q of each network, as a sentence."""
-    means = _means(_points(runs, column))
-    parts = []
-    for network, rows in means.groupby("network", sort=False):
-        ordered = rows.sort_values("q")[["q", "mean"]].to_numpy()
-        (q_low, low), (q_high, high) = ordered[0], ordered[-1]
-        parts.append(f"{network}: {low:.2f} at q = {q_low:g}, {high:.2f} at q = {q_high:g}")
-    return f"Mean over seeds ({unit}): " + "; ".join(parts) + "."
 
 
 def _word(values: pd.Series) -> str:
