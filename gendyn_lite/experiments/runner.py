@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from gendyn_lite import data, models, train
 from gendyn_lite.config import RunConfig, canonical
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.results.runs import Run, environment, open_run, writing
+from gendyn_lite.train.progress import Progress
 
 SMALL_STEP = 10**8  # parameters × examples of a step, below which one thread is best
 QUICK_RUN = 10**11  # parameters × examples × epochs of a run of a few seconds
@@ -118,10 +118,13 @@ def run_all(
             quick.add(kind)
     together = [each for kind, each in zip(map(_kind, configs), configs, strict=True) if kind in quick]
     _train_together(together, profile=profile, root=root, data_root=data_root, device=place, progress=progress)
-    shown: dict[str, Any] = {} if progress else {"disable": True}  # else TQDM_DISABLE decides: bars are dead in pages
-    bar = tqdm(configs, desc=f"{profile} runs", leave=False, **shown)
     options = {"profile": profile, "root": root, "data_root": data_root, "device": place}
-    return [load_or_run(config, **options) for config in bar]
+    runs = []
+    with Progress(len(configs), enabled=progress, label=f"{profile} runs", unit="run") as bar:
+        for config in configs:
+            runs.append(load_or_run(config, **options))
+            bar.advance()
+    return runs
 
 
 def _kind(config: RunConfig) -> tuple[str, int | None, str, str, int]:

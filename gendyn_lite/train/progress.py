@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 
@@ -17,7 +18,8 @@ class Progress:
     ) -> None:
         """A bar over `steps` units of which `done` are done."""
         self._bar: Any = None
-        if enabled:
+        # tqdm's notebook bars overlook this variable of tqdm's own; a page has no use for a bar.
+        if enabled and os.environ.get("TQDM_DISABLE") != "1":
             from tqdm.auto import tqdm
 
             self._bar = tqdm(total=steps, initial=done, desc=label, unit=unit, leave=False, mininterval=0.2)

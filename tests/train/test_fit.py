@@ -176,6 +176,7 @@ class TestProgress:
         import tqdm.auto
         import tqdm.std
 
+        monkeypatch.delenv("TQDM_DISABLE", raising=False)
         shown = []
 
         class Bar(tqdm.std.tqdm):
