@@ -13,7 +13,11 @@ from gendyn_lite.data import ImageData
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    torch.set_num_threads(1)  # tiny networks: faster, and steady beside other jobs
+    """Tiny networks: faster, and steady beside other jobs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

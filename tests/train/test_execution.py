@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 
 import pytest
 import torch
@@ -85,6 +86,7 @@ def test_compiled_is_the_same_training(config, digits, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("GENDYN_SLOW") != "1", reason="torch.compile's own compiler: set GENDYN_SLOW=1")
 def test_compiled_by_inductor(config, digits):
     one, other = make_network(config, digits), make_network(config, digits)
     fit(one, digits, config, device="cpu", compiled=True)

@@ -1,0 +1,272 @@
+"""Training speed against its peers: images a second, in one run on one machine.
+
+Run:      python tests/benchmarks/train.py [--networks alexnet_small resnet18] [--rounds 5] [--threads 1] [--csv PATH]
+Takes:    about four minutes on two cores; a GPU, if there is one, is measured too (a minute more).
+Peers:    bare: forward, backward and step on one batch that is there already (nothing can be faster);
+          loader: a DataLoader with one worker, per-image transforms on the CPU and loss.item() in every step, as most
+          training scripts have it (torchvision's ToTensor and Normalize, with crop and flip where we have them).
+Expected: on a CPU at least 0.9 of bare, and on small networks, where the loader matters, at least 3 times loader;
+          on a GPU at least 10 times loader on small networks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from gendyn_lite import data, models
+from gendyn_lite.config import RunConfig
+from gendyn_lite.data import ImageData, Split
+from gendyn_lite.train import fit, fit_many
+from gendyn_lite.train.step import make_optimizer
+
+MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its inputs, and how many images an epoch has on a CPU (a second or two of work)."""
+
+    network: str
+    in_shape: tuple[int, int, int]
+    images: int
+    batch_size: int = 128
+    augmented: bool = True
+
+
+CASES = (
+    Case("mlp_1x512", (1, 8, 8), 12_800, augmented=False),
+    Case("mlp_1x512", (3, 28, 28), 12_800, augmented=False),
+    Case("mlp_1x512", (3, 28, 28), 12_800),
+    Case("mlp_3x512", (3, 28, 28), 12_800),
+    Case("alexnet_small", (3, 28, 28), 1_280),
+    Case("inception_small", (3, 28, 28), 256),
+    Case("resnet18", (3, 32, 32), 128, batch_size=32),
+    Case("vgg19", (3, 32, 32), 128, batch_size=32),
+)
+
+
+def main() -> None:
+    """Every case on every device; the three ways take turns, and the best round of each counts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="*", help="only these networks")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's; 1 is steadier beside other jobs)")
+    parser.add_argument("--csv", type=Path, help="write the table there too")
+    arguments = parser.parse_args()
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    show(f"{machine()}; best of {arguments.rounds} rounds")
+    show(f"{'device':7}{'network':17}{'input':11}{'augmented':11}{'ours img/s':>12}{'/ bare':>8}{'/ loader':>10}")
+    rows = []
+    for device in devices:
+        for case in CASES:
+            if not arguments.networks or case.network in arguments.networks:
+                rows.append(measure(case, torch.device(device), min(arguments.rounds, 2 if case.images == 128 else 99)))
+                show(line(rows[-1]))
+    if not arguments.networks:
+        together(arguments.rounds)
+        if "cuda" in devices:
+            resnet_epoch()
+    if arguments.csv:
+        write(rows, arguments.csv)
+
+
+def measure(case: Case, device: torch.device, rounds: int) -> dict[str, Any]:
+    """Images a second of the three ways in turn, each in its best round, and their ratios."""
+    images = case.images if device.type == "cpu" else 51_200
+    loaded = made_up(case, images)
+    config = RunConfig(
+        experiment="bench", model=case.network, batch_size=case.batch_size, learning_rate=1e-3, schedule="constant",
+        standardize="per_channel", random_crop=2 * case.augmented, flip=case.augmented, epochs=2, eval_every=2,
+    )  # fmt: skip
+    network = models.build(case.network, num_classes=10, in_shape=case.in_shape, seed=0).to(device)
+    options = {"channels_last": True} if device.type == "cuda" and len(case.in_shape) == 3 else {}
+    if device.type == "cuda":
+        options["cuda_graph"] = True
+        config = config.replace(precision="bfloat16" if torch.cuda.is_bf16_supported() else "float16")
+    ways: dict[str, Callable[[], float]] = {
+        "ours": lambda: ours(network, loaded, config, device, options),
+        "bare": lambda: bare(network, case, config, device),
+        "loader": lambda: loader(network, loaded, config, device),
+    }
+    if case.images > 128 or device.type == "cuda":
+        for way in ways.values():  # warm up
+            way()
+    found = [{name: way() for name, way in ways.items()} for _ in range(rounds)]
+    speed = {f"{name}_images_per_second": max(one[name] for one in found) for name in ways}
+    best = speed["ours_images_per_second"]
+    ratios = {f"ratio_to_{peer}": best / speed[f"{peer}_images_per_second"] for peer in ("bare", "loader")}
+    shape = "x".join(map(str, case.in_shape))
+    about = {"device": device.type, "network": case.network, "input": shape, "augmented": case.augmented}
+    return about | {"precision": config.precision} | speed | ratios
+
+
+def ours(network: nn.Module, loaded: ImageData, config: RunConfig, device: torch.device, options: Any) -> float:
+    """The training seconds that fit() reports."""
+    history = fit(copy.deepcopy(network), loaded, config, device=device, **options)
+    return config.epochs * len(loaded.train.y) / history.last["seconds"]
+
+
+def bare(network: nn.Module, case: Case, config: RunConfig, device: torch.device) -> float:
+    """One batch on the device, again and again, in float32."""
+    network = copy.deepcopy(network).train()
+    optimizer = make_optimizer(network.parameters(), config)
+    x = torch.randn(case.batch_size, *case.in_shape, device=device)
+    y = torch.randint(0, 10, (case.batch_size,), device=device)
+    steps = max(case.images // case.batch_size, 2)
+    wait(device)
+    started = time.perf_counter()
+    for _ in range(steps):
+        F.cross_entropy(network(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    wait(device)
+    return steps * case.batch_size / (time.perf_counter() - started)
+
+
+def loader(network: nn.Module, loaded: ImageData, config: RunConfig, device: torch.device) -> float:
+    """The usual loop over a DataLoader; the start of its worker is not counted."""
+    network = copy.deepcopy(network).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum)
+    channels, height, _ = loaded.in_shape
+    augmentation = [transforms.RandomCrop(height, padding=2), transforms.RandomHorizontalFlip()]
+    finish = [transforms.ToTensor(), transforms.Normalize(MEAN[:channels], STD[:channels])]
+    transform = transforms.Compose([transforms.ToPILImage(), *(augmentation if config.flip else []), *finish])
+    count = min(len(loaded.train.y), 12_800)
+    batches = DataLoader(
+        PerImage(Split(loaded.train.x[:count], loaded.train.y[:count]), transform),
+        batch_size=config.batch_size, shuffle=True, num_workers=1, pin_memory=device.type == "cuda",
+    )  # fmt: skip
+    total = 0.0
+    done = 0
+    iterator = iter(batches)
+    first = next(iterator)
+    started = time.perf_counter()
+    for x, y in iterator:
+        loss = F.cross_entropy(network(x.to(device)), y.to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+        done += len(y)
+    wait(device)
+    del first
+    return done / (time.perf_counter() - started)
+
+
+class PerImage(Dataset):
+    """An array of images, each transformed on its own, as torchvision's data sets are."""
+
+    def __init__(self, part: Split, transform: Callable[[Any], Any]) -> None:
+        self.part, self.transform = part, transform
+
+    def __len__(self) -> int:
+        return len(self.part.y)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(self.part.x[index]), int(self.part.y[index])
+
+
+def made_up(case: Case, images: int) -> ImageData:
+    """Random images: speed does not depend on what is in them."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (images, *case.in_shape), dtype=torch.uint8, generator=generator)
+    y = torch.randint(0, 10, (images,), generator=generator)
+    channels = case.in_shape[0]
+    return ImageData(
+        name="noise", description="random images", train=Split(x, y), test=Split(x[:64], y[:64]), num_classes=10,
+        class_names=tuple("0123456789"), mean=MEAN[:channels], std=STD[:channels], fingerprint="0" * 16,
+    )  # fmt: skip
+
+
+def together(rounds: int) -> None:
+    """The smoke sweep of chapter 1, one network: four label corruptions and four seeds, one by one and together."""
+    base = RunConfig(experiment="bench", batch_size=32, epochs=3, eval_every=3)
+    for widths in ([32], [128], [512], [128, 128, 128]):
+        config = base.replace(model="mlp", model_options={"widths": widths})
+        configs = [
+            config.replace(seed=seed, label_corruption=q) for seed in (0, 1, 2, 3) for q in (0.0, 0.5, 0.75, 1.0)
+        ]
+        digits = [data.load_for_run(one)[0] for one in configs]
+        networks = [
+            models.build("mlp", num_classes=10, in_shape=(1, 8, 8), seed=one.seed, widths=widths) for one in configs
+        ]
+        alone, joint = [], []
+        for _ in range(rounds):
+            started = time.perf_counter()
+            for run in zip(copy.deepcopy(networks), digits, configs, strict=True):
+                fit(*run, device="cpu")
+            between = time.perf_counter()
+            fit_many(copy.deepcopy(networks), digits, configs, device="cpu")
+            ended = time.perf_counter()
+            alone.append(between - started)
+            joint.append(ended - between)
+        show(
+            f"cpu    16 runs of an MLP {widths} on the digits, together: {min(joint):.2f} s, "
+            f"{min(alone) / min(joint):.1f} times as fast as one by one"
+        )
+
+
+def resnet_epoch() -> None:
+    """Seconds for an epoch of ResNet-18 on 50,000 images of 32x32 with crop and flip, on a GPU."""
+    case = Case("resnet18", (3, 32, 32), 50_000)
+    config = RunConfig(
+        experiment="bench", model="resnet18", epochs=3, random_crop=4, flip=True, precision="bfloat16", eval_every=3
+    )
+    network = models.build("resnet18", num_classes=10, in_shape=case.in_shape, seed=0)
+    history = fit(network, made_up(case, 50_000), config, device="cuda", channels_last=True, cuda_graph=True)
+    show(f"cuda   ResNet-18, 50,000 images of 32x32: {history.last['seconds'] / 3:.2f} s an epoch")
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{platform.machine()}, {torch.get_num_threads()} threads, {name}, torch {torch.__version__}"
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of the printed table."""
+    return (
+        f"{row['device']:7}{row['network']:17}{row['input']:11}{'yes' if row['augmented'] else 'no':11}"
+        f"{row['ours_images_per_second']:12,.0f}{row['ratio_to_bare']:8.2f}{row['ratio_to_loader']:10.1f}"
+    )
+
+
+def write(rows: list[dict[str, Any]], path: Path) -> None:
+    """The table as CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def show(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
