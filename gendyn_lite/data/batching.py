@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from gendyn_lite.data.augmentation import cut_windows, standardize
 from gendyn_lite.data.device import resident, stream
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.threads import threads
 
 SPLITS = ("train", "train_eval", "test")
 EVALUATION_BATCH = 1024
@@ -112,7 +112,7 @@ class Batcher:
         """Examples in order, not augmented."""
         gathered = self._gather(chunks)
         for chunk in chunks:
-            with _one_thread():
+            with threads(1):  # small operations: waiting for a busy core costs more than it saves
                 x = self._finish(next(gathered), None)
             yield x, self._y[chunk]
 
@@ -123,7 +123,7 @@ class Batcher:
         picks = [(order if self._resident is None else there)[chunk] for chunk in chunks]
         gathered = self._gather(picks)
         for chunk in chunks:
-            with _one_thread():
+            with threads(1):
                 x = self._finish(next(gathered), draw[:, chunk])
             yield x, self._y[there[chunk]]
 
@@ -152,17 +152,6 @@ class Batcher:
         pad = self._config.random_crop if draw is not None else 0
         x = cut_windows(x, self.in_shape[1:], pad, draw, flip=self._config.flip)
         return standardize(x, self._config.standardize, mean=self._mean, std=self._std)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch from splitting these small operations over cores: waiting for a busy one costs more than it saves."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _cropped_shape(data: ImageData, config: RunConfig) -> tuple[int, ...]:

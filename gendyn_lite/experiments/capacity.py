@@ -15,9 +15,9 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import unknown_name
-from gendyn_lite.experiments import runner
 from gendyn_lite.measures import capacity
 from gendyn_lite.results.runs import Run, environment, open_run, writing
+from gendyn_lite.threads import threads
 
 EXPERIMENT = "kernel_regression"
 FEATURES = ("pixels", "gabor")
@@ -96,7 +96,7 @@ def kernel_run(
     sizes = {"n_train": len(loaded.train.y), "n_test": len(loaded.test.y), "num_classes": loaded.num_classes}
     env = environment(profile=profile, device="CPU", data=loaded.description, threads=torch.get_num_threads(), **sizes)
     few = len(loaded.train.y) <= 3_000  # where threads that wait for each other cost more than they help
-    with runner.threads(1 if few else torch.get_num_threads()), writing(run, env) as writer:
+    with threads(1 if few else torch.get_num_threads()), writing(run, env) as writer:
         if writer is not None:
             row = _solve(config, loaded)
             writer.write(row)
@@ -137,7 +137,7 @@ def descent_to_minimum_norm(*, count: int = 20, steps: int = 5_000, seed: int = 
     elsewhere = 0.5 * torch.randn(x.shape[1], 10, generator=generator, dtype=torch.float64)
     frames = []
     for name, start in (("zero", None), ("random", elsewhere)):
-        with runner.threads(1):
+        with threads(1):
             path = capacity.gradient_descent_from_zero(x, y, steps=steps, start=start, num_classes=10)
         frames.append(pd.DataFrame(path.rows).assign(start=name))
     return pd.concat(frames, ignore_index=True)

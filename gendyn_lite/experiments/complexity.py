@@ -12,8 +12,8 @@ from torch import Tensor
 from gendyn_lite import data, models, train
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData, Split
-from gendyn_lite.experiments import runner
 from gendyn_lite.measures import capacity
+from gendyn_lite.threads import threads
 
 CONFIG = RunConfig(
     experiment="complexity",
@@ -41,7 +41,7 @@ def account(*, n: int = 100, draws: int = 5, swaps: int = 4, seed: int = 0) -> p
     Source:
         Zhang et al. (2017), Sec. 2.2.
     """
-    with runner.threads(1):
+    with threads(1):
         return _account(n, draws, swaps, seed)
 
 

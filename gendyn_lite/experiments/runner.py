@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from gendyn_lite import data, models, train
 from gendyn_lite.config import RunConfig, canonical
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.results.runs import Run, environment, open_run, writing
+from gendyn_lite.threads import threads
 from gendyn_lite.train.progress import Progress
 
-SMALL_STEP = 10**8  # parameters × examples of a step, below which one thread is best
 QUICK_RUN = 10**11  # parameters × examples × epochs of a run of a few seconds
 Probe = Callable[[nn.Module, int], Mapping[str, Any]]
 
@@ -53,7 +53,7 @@ def load_or_run(
     if run.complete:
         return run
     network = build(config, loaded)
-    with _threads_for(network, config), writing(run, _provenance(loaded, profile, device)) as writer:
+    with threads(train.threads_for(network, config)), writing(run, _provenance(loaded, profile, device)) as writer:
         if writer is None:
             return run
         started = time.perf_counter()
@@ -72,26 +72,6 @@ def load_or_run(
 
 def _device(device: str | torch.device | None) -> torch.device:
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Arithmetic on that many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _threads_for(network: nn.Module, config: RunConfig) -> AbstractContextManager[None]:
-    """One thread for a small network: threads that wait for each other cost more than they help.
-
-    On a busy machine two threads were twenty times slower than one; and the numbers no longer depend on the cores.
-    """
-    small = models.parameter_count(network) * config.batch_size < SMALL_STEP
-    return threads(1 if small else torch.get_num_threads())
 
 
 def run_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gendyn_lite.train.device import threads_for
 from gendyn_lite.train.ensemble import fit_many
 from gendyn_lite.train.estimate import estimate_seconds
 from gendyn_lite.train.guards import DivergedError
@@ -19,4 +20,5 @@ __all__ = [
     "learning_rate",
     "load_weights",
     "log_spaced",
+    "threads_for",
 ]

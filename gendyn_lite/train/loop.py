@@ -12,7 +12,8 @@ from torch import nn
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
-from gendyn_lite.train.device import choose_device, own_generator
+from gendyn_lite.threads import threads
+from gendyn_lite.train.device import choose_device, own_generator, threads_for
 from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.estimate import warn_without_gpu
 from gendyn_lite.train.history import History
@@ -42,7 +43,8 @@ def fit(
     """Train a network by SGD with momentum on the cross-entropy (no label smoothing), as the configuration says.
 
     The numbers depend on the model, the data and the configuration only: random draws come from a generator seeded by
-    ``config.seed``, and the caller's is left as it was. On a CPU they are the same to the bit, also after a resume.
+    ``config.seed``, and the caller's is left as it was. On a CPU they are the same to the bit, also after a resume (a
+    small network is trained on one thread; a large one on torch's own number of threads, which must then be the same).
 
     A row has ``epoch`` (finished ones; 0 is before training), ``step`` (taken), ``learning_rate`` (of that epoch),
     ``train_loss``, ``train_accuracy`` (over the whole training set in eval mode, without augmentation), ``test_loss``,
@@ -105,5 +107,5 @@ def fit(
     if expect_gpu and place.type == "cpu":
         warn_without_gpu(model, data, config)
     ranks = joined(place)
-    with own_generator(config.seed, place, rank=ranks.rank):
+    with threads(threads_for(model, config)), own_generator(config.seed, place, rank=ranks.rank):
         return Run(model, data, config, options, ranks).train()
