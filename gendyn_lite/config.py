@@ -18,6 +18,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 # name -> (lowest, highest, lowest is allowed); the highest always is.
 RANGES: dict[str, tuple[float, float, bool]] = {
     "train_size": (1, math.inf, True),
+    "test_size": (1, math.inf, True),
     "label_corruption": (0, 1, True),
     "epochs": (1, math.inf, True),
     "batch_size": (1, math.inf, True),
@@ -30,6 +31,8 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "eval_every": (1, math.inf, True),
     "seed": (0, 2**31 - 1, True),
 }
+# Fields that came after runs had been published: at their default they are no part of a key, which stays what it was.
+ADDED_LATER = ("test_size",)
 CHOICES = {"inputs": INPUTS, "schedule": SCHEDULES, "standardize": STANDARDIZE, "precision": PRECISIONS}
 
 
@@ -61,7 +64,8 @@ class RunConfig:
         precision: Arithmetic of the forward and backward pass on a GPU.
         stop_when_fitted: Whether training stops at the first evaluation with every training label fitted.
         eval_every: Epochs between two evaluations over the whole training and test set.
-        seed: Seed of the weights, the label corruption, the subset and the order of examples.
+        seed: Seed of the weights, the label corruption, the subsets and the order of examples.
+        test_size: Number of test examples (class-balanced subset), or None for all of them.
 
     Raises:
         UserError: A value has the wrong type, is outside its range or is no valid name.
@@ -96,6 +100,7 @@ class RunConfig:
     stop_when_fitted: bool = False
     eval_every: int = 1
     seed: int = 0
+    test_size: int | None = None
 
     def __post_init__(self) -> None:
         """Normalize numbers (1 and 1.0 are one run) and refuse what is wrong before anything runs."""
@@ -139,13 +144,21 @@ class RunConfig:
 
     def run_id(self, data_fingerprint: str) -> str:
         """The key of a run: equal for equal settings on equal data, 16 hexadecimal digits."""
-        return digest({**self.as_dict(), "data_fingerprint": data_fingerprint})
+        return digest({**self._keyed(), "data_fingerprint": data_fingerprint})
 
     def group_id(self, data_fingerprint: str) -> str:
         """The key shared by runs that differ in the seed alone."""
-        settings = self.as_dict()
+        settings = self._keyed()
         del settings["seed"]
         return digest({**settings, "data_fingerprint": data_fingerprint})
+
+    def _keyed(self) -> dict[str, Any]:
+        """The fields that keys are made of."""
+        return {
+            name: value
+            for name, value in self.as_dict().items()
+            if name not in ADDED_LATER or value != type(self).__dataclass_fields__[name].default
+        }
 
 
 def canonical(values: Any) -> str:

@@ -54,6 +54,35 @@ def test_every_setting_changes_both_keys(changes):
     assert other.group_id("00") != BASE.group_id("00")
 
 
+MNIST = RunConfig(
+    experiment="random_labels",
+    dataset="mnist",
+    model="mlp_3x512",
+    epochs=60,
+    learning_rate=0.05,
+    decay=0.97,
+    stop_when_fitted=True,
+)
+
+
+def test_a_published_run_keeps_its_keys():
+    """The first row of book/results/random_labels/runs.csv; a field added later must not change it."""
+    assert MNIST.run_id("4f46b181e727ac57") == "d880c0e1083679c9"
+    assert MNIST.group_id("4f46b181e727ac57") == "ca93b1807439144f"
+
+
+def test_a_field_added_later_changes_the_keys_once_it_is_used():
+    fewer = MNIST.replace(test_size=1000)
+    assert fewer.run_id("00") != MNIST.run_id("00")
+    assert fewer.group_id("00") != MNIST.group_id("00")
+    assert fewer.replace(test_size=None).run_id("00") == MNIST.run_id("00")
+
+
+def test_a_configuration_written_before_a_field_came_is_read():
+    before = {name: value for name, value in MNIST.as_dict().items() if name != "test_size"}
+    assert RunConfig.from_dict(before) == MNIST
+
+
 def test_other_data_is_another_run():
     assert BASE.run_id("00") != BASE.run_id("01")
 
@@ -69,6 +98,7 @@ def test_a_whole_number_for_a_fraction_is_the_same_run():
         label_corruption=st.floats(0, 1),
         epochs=st.integers(1, 500),
         train_size=st.none() | st.integers(1, 10**6),
+        test_size=st.none() | st.integers(1, 10**6),
         milestones=st.lists(st.integers(1, 100), max_size=3).map(tuple),
         seed=st.integers(0, 2**31 - 1),
     )

@@ -55,20 +55,16 @@ def load(
     data = _load_whole(name, data_root(root))
     if train_size is None:
         return data
-    count = len(data.train.y)
-    if train_size > count:
-        raise UserError(f"train_size is {train_size}, expected at most {count}, the training images of {name}")
-    chosen = balanced_order(data.train.y, seed=seed)[:train_size]
-    x = cast("Tensor | FolderImages", data.train.x)
-    part = x.select(chosen) if isinstance(x, FolderImages) else x[chosen]
-    return replace(data, train=Split(cast(Tensor, part), data.train.y[chosen]))
+    return replace(
+        data, train=_subset(data.train, train_size, seed=seed, named=("train_size", f"training images of {name}"))
+    )
 
 
 def load_for_run(config: RunConfig, *, root: str | os.PathLike[str] | None = None) -> tuple[ImageData, Tensor]:
     """The data that a run trains on: subset, input randomization and label corruption as its configuration says.
 
     Args:
-        config: Its dataset, train_size, inputs, label_corruption and seed are used.
+        config: Its dataset, train_size, test_size, inputs, label_corruption and seed are used.
         root: As for `load`.
 
     Returns:
@@ -79,6 +75,10 @@ def load_for_run(config: RunConfig, *, root: str | os.PathLike[str] | None = Non
     True
     """
     data = load(config.dataset, root=root, train_size=config.train_size, seed=config.seed)
+    if config.test_size is not None:
+        named = ("test_size", f"test images of {config.dataset}")
+        test = _subset(data.test, config.test_size, seed=config.seed, named=named)
+        data = replace(data, test=test)
     data = randomize(data, config.inputs, seed=config.seed)
     labels, redrawn = corrupt_labels(
         data.train.y, config.label_corruption, num_classes=data.num_classes, seed=config.seed
@@ -117,6 +117,16 @@ def balanced_order(y: Tensor, *, seed: int) -> Tensor:
     turn[by_class] = np.concatenate([np.arange(count) for count in counts])
     # Within a turn the shuffled order decides, so that no class is preferred.
     return torch.from_numpy(shuffled[np.argsort(turn[shuffled], kind="stable")])
+
+
+def _subset(split: Split, size: int, *, seed: int, named: tuple[str, str]) -> Split:
+    """The first examples of a class-balanced order; `named`: what the size and the whole are called."""
+    if size > len(split.y):
+        raise UserError(f"{named[0]} is {size}, expected at most {len(split.y)}, the {named[1]}")
+    chosen = balanced_order(split.y, seed=seed)[:size]
+    x = cast("Tensor | FolderImages", split.x)
+    part = x.select(chosen) if isinstance(x, FolderImages) else x[chosen]
+    return Split(cast(Tensor, part), split.y[chosen])
 
 
 def _load_whole(name: str, root: Path) -> ImageData:

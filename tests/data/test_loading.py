@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from gendyn_lite import data
+from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 
 
@@ -77,6 +78,18 @@ def test_subsets_are_nested_and_chosen_by_the_seed():
     assert torch.equal(small.train.x, large.train.x[:50])
     assert not torch.equal(small.train.x, other.train.x)
     assert large.train.y.bincount().tolist() == [20] * 10
+
+
+def test_a_run_may_ask_for_a_balanced_part_of_the_test_set():
+    config = RunConfig(experiment="demo", train_size=100, test_size=50, label_corruption=1.0, seed=1)
+    (part, _), (whole, _) = data.load_for_run(config), data.load_for_run(config.replace(test_size=None))
+    assert part.test.y.bincount().tolist() == [5] * 10
+    chosen = data.balanced_order(whole.test.y, seed=1)[:50]
+    assert torch.equal(part.test.x, whole.test.x[chosen])
+    assert torch.equal(part.test.y, whole.test.y[chosen])
+    assert torch.equal(part.train.x, whole.train.x)
+    with pytest.raises(UserError, match="test_size is 360, expected at most 355, the test images of digits"):
+        data.load_for_run(config.replace(test_size=360))
 
 
 def test_root_is_the_argument_then_the_environment_then_here(monkeypatch):
