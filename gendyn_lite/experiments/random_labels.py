@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -16,69 +15,13 @@ from PIL import Image
 from torch import nn
 
 from gendyn_lite import data
-from gendyn_lite.config import INPUTS, RunConfig
+from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.experiments import runner
+from gendyn_lite.experiments.sizes import DEFAULT_DATASET, PLANS, PROFILES, Part, chosen_parts
 
 EXPERIMENT = "random_labels"
-PROFILES = ("smoke", "colab", "full")
-GRID_5 = (0.0, 0.25, 0.5, 0.75, 1.0)
-GRID_11 = tuple(round(0.1 * step, 1) for step in range(11))
 MOST_RUNS = 2_000
-
-
-@dataclass(frozen=True)
-class Part:
-    """Runs of one network: every corruption level, every kind of inputs, every seed.
-
-    Attributes:
-        network: Name of the network.
-        settings: Fields of `RunConfig` that all of its runs share.
-        corruptions: Fractions q, trained on true inputs.
-        inputs: Kinds of randomized inputs, trained with true labels.
-        seeds: Number of seeds.
-    """
-
-    network: str
-    settings: dict[str, Any]
-    corruptions: tuple[float, ...] = GRID_5
-    inputs: tuple[str, ...] = INPUTS[1:]
-    seeds: int = 3
-
-
-# Learning rates were chosen for fitting random labels, once, for all q, as the paper keeps one schedule for all; they
-# are not tuned for test accuracy.
-_SMALL = {"train_size": 1000, "batch_size": 50, "learning_rate": 0.05, "decay": 0.99, "stop_when_fitted": True}
-_MNIST = {"learning_rate": 0.03, "decay": 0.98}
-_MNIST_WHOLE = {"learning_rate": 0.05, "decay": 0.97, "stop_when_fitted": True}
-_PAPER_MLP = {"learning_rate": 0.01, "decay": 0.95, "center_crop": 28}
-_PAPER_CNN = {**_PAPER_MLP, "learning_rate": 0.1}
-
-PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
-    ("smoke", "digits"): (
-        Part("mlp_1x512", {**_SMALL, "epochs": 80}),
-        Part("mlp_3x512", {**_SMALL, "train_size": 300, "epochs": 80}, corruptions=(0.0, 1.0), inputs=()),
-    ),
-    ("colab", "digits"): (
-        Part("mlp_1x512", {**_SMALL, "epochs": 120}, corruptions=GRID_11, seeds=5),
-        Part("mlp_3x512", {**_SMALL, "epochs": 80}, corruptions=GRID_11, seeds=5),
-    ),
-    ("colab", "mnist"): (
-        Part("mlp_1x512", {**_MNIST, "train_size": 10_000, "epochs": 80}, seeds=3),
-        Part("mlp_3x512", {**_MNIST_WHOLE, "epochs": 60}, corruptions=(0.0, 1.0), inputs=()),
-    ),
-    ("full", "mnist"): (
-        Part("mlp_1x512", {**_MNIST, "epochs": 200}, corruptions=GRID_11, seeds=5),
-        Part("mlp_3x512", {**_MNIST, "epochs": 100}, corruptions=GRID_11, seeds=5),
-    ),
-    ("full", "cifar10"): (
-        Part("mlp_1x512", {**_PAPER_MLP, "epochs": 400}, corruptions=GRID_11, seeds=3),
-        Part("mlp_3x512", {**_PAPER_MLP, "epochs": 200}, corruptions=GRID_11, seeds=3),
-        Part("alexnet_small", {**_PAPER_MLP, "epochs": 200}, corruptions=GRID_11, seeds=3),
-        Part("inception_small", {**_PAPER_CNN, "epochs": 120}, corruptions=GRID_11, seeds=3),
-    ),
-}
-DEFAULT_DATASET = {"smoke": "digits", "colab": "mnist", "full": "cifar10"}
 
 
 def plan(
@@ -118,14 +61,14 @@ def plan(
     for name, value in (("seeds", seeds), ("epochs", epochs), ("train_size", train_size)):
         if value < 0:
             raise UserError(f"{name} is {value}, expected a whole number of at least 1 (or 0 for the profile's own)")
-    chosen = _split(networks)
-    levels = tuple(_fraction(text) for text in _split(corruptions))
+    chosen = split(networks)
+    levels = tuple(_fraction(text) for text in split(corruptions))
     dataset = dataset or DEFAULT_DATASET[profile]
     parts = PLANS.get((profile, dataset)) or PLANS[profile, DEFAULT_DATASET[profile]]
     changes = {name: value for name, value in (("epochs", epochs), ("train_size", train_size)) if value}
     configs = [
         config
-        for part in _chosen(parts, chosen)
+        for part in chosen_parts(parts, chosen)
         for config in _configs(part, dataset, levels, seeds or part.seeds, changes)
     ]
     if len(configs) > MOST_RUNS:
@@ -133,7 +76,7 @@ def plan(
     return configs
 
 
-def _split(values: str | Sequence[Any]) -> list[Any]:
+def split(values: str | Sequence[Any]) -> list[Any]:
     """The items of a sequence, or of text with commas."""
     return [item.strip() for item in values.split(",") if item.strip()] if isinstance(values, str) else list(values)
 
@@ -143,16 +86,6 @@ def _fraction(value: str | float) -> float:
         return float(value)
     except ValueError:
         raise UserError(f"corruptions has {value!r}, expected numbers in [0, 1] separated by commas") from None
-
-
-def _chosen(parts: Sequence[Part], networks: Sequence[str]) -> list[Part]:
-    """The plan's parts for the networks asked for; a network that the plan lacks takes the first part's settings."""
-    planned = {part.network: part for part in parts}
-    first = parts[0]
-    return [
-        planned.get(name) or Part(name, first.settings, first.corruptions, first.inputs, first.seeds)
-        for name in (networks or planned)
-    ]
 
 
 def _configs(

@@ -65,6 +65,7 @@ def load_or_run(
             checkpoint_dir=run.checkpoints,
             device=device,
             on_epoch=writer.write,
+            channels_last=any(isinstance(module, nn.Conv2d) for module in network.modules()),
         )
         writer.finish(wall_seconds=round(time.perf_counter() - started, 2))
     return run

@@ -1,0 +1,98 @@
+"""Chapter 1: which networks are trained on how much of which data, at each size of the experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gendyn_lite.config import INPUTS
+from gendyn_lite.results.tables import network_name
+
+PROFILES = ("smoke", "colab", "full")
+GRID_5 = (0.0, 0.25, 0.5, 0.75, 1.0)
+GRID_11 = tuple(round(0.1 * step, 1) for step in range(11))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Runs of one network: every corruption level, every kind of inputs, every seed.
+
+    Attributes:
+        network: Name of the network.
+        settings: Fields of `RunConfig` that all of its runs share, the network's options among them.
+        corruptions: Fractions q, trained on true inputs.
+        inputs: Kinds of randomized inputs, trained with true labels.
+        seeds: Number of seeds.
+    """
+
+    network: str
+    settings: dict[str, Any]
+    corruptions: tuple[float, ...] = GRID_5
+    inputs: tuple[str, ...] = INPUTS[1:]
+    seeds: int = 3
+
+    @property
+    def name(self) -> str:
+        """The network with its options, as tables name it."""
+        return network_name(self.network, self.settings.get("model_options", {}))
+
+
+# Learning rates were chosen for fitting random labels, once, for all q, as the paper keeps one schedule for all; they
+# are not tuned for test accuracy.
+_SMALL = {"train_size": 1000, "batch_size": 50, "learning_rate": 0.05, "decay": 0.99, "stop_when_fitted": True}
+_MNIST = {"learning_rate": 0.03, "decay": 0.98}
+_MNIST_WHOLE = {"learning_rate": 0.05, "decay": 0.97, "stop_when_fitted": True}
+_PAPER_MLP = {"learning_rate": 0.01, "decay": 0.95, "center_crop": 28}
+_PAPER_CNN = {**_PAPER_MLP, "learning_rate": 0.1}
+_WITHOUT_NORM = {"model_options": {"batch_norm": False}}
+# A part of CIFAR-10, so that a processor without a GPU trains each run in a minute.
+_CIFAR = {"center_crop": 28, "learning_rate": 0.01, "decay": 0.98, "stop_when_fitted": True}
+_CIFAR_MLP = {**_CIFAR, "train_size": 10_000, "epochs": 100, "eval_every": 2}
+_CIFAR_CNN = {**_CIFAR, "batch_size": 50, "test_size": 1000, "epochs": 60, "eval_every": 3, "precision": "bfloat16"}
+_CIFAR_INCEPTION = {**_CIFAR_CNN, "train_size": 500}
+_ENDS = {"corruptions": (0.0, 1.0), "inputs": ()}
+
+PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
+    ("smoke", "digits"): (
+        Part("mlp_1x512", {**_SMALL, "epochs": 80}),
+        Part("mlp_3x512", {**_SMALL, "train_size": 300, "epochs": 80}, corruptions=(0.0, 1.0), inputs=()),
+    ),
+    ("colab", "digits"): (
+        Part("mlp_1x512", {**_SMALL, "epochs": 120}, corruptions=GRID_11, seeds=5),
+        Part("mlp_3x512", {**_SMALL, "epochs": 80}, corruptions=GRID_11, seeds=5),
+    ),
+    ("colab", "mnist"): (
+        Part("mlp_1x512", {**_MNIST, "train_size": 10_000, "epochs": 80}, seeds=3),
+        Part("mlp_3x512", {**_MNIST_WHOLE, "epochs": 60}, corruptions=(0.0, 1.0), inputs=()),
+    ),
+    ("colab", "cifar10"): (
+        Part("mlp_1x512", _CIFAR_MLP),
+        Part("mlp_3x512", _CIFAR_MLP, **_ENDS),
+        Part("alexnet_small", {**_CIFAR_CNN, "train_size": 1000}, **_ENDS),
+        Part("inception_small", {**_CIFAR_INCEPTION, "learning_rate": 0.03, "decay": 0.95}, **_ENDS),
+        Part("inception_small", {**_CIFAR_INCEPTION, **_WITHOUT_NORM}, **_ENDS),
+    ),
+    ("full", "mnist"): (
+        Part("mlp_1x512", {**_MNIST, "epochs": 200}, corruptions=GRID_11, seeds=5),
+        Part("mlp_3x512", {**_MNIST, "epochs": 100}, corruptions=GRID_11, seeds=5),
+    ),
+    ("full", "cifar10"): (
+        Part("mlp_1x512", {**_PAPER_MLP, "epochs": 400}, corruptions=GRID_11, seeds=3),
+        Part("mlp_3x512", {**_PAPER_MLP, "epochs": 200}, corruptions=GRID_11, seeds=3),
+        Part("alexnet_small", {**_PAPER_MLP, "epochs": 200}, corruptions=GRID_11, seeds=3),
+        Part("inception_small", {**_PAPER_CNN, "epochs": 120}, corruptions=GRID_11, seeds=3),
+        Part("inception_small", {**_PAPER_CNN, **_WITHOUT_NORM, "epochs": 200}, corruptions=GRID_11, seeds=3),
+    ),
+}
+DEFAULT_DATASET = {"smoke": "digits", "colab": "mnist", "full": "cifar10"}
+
+
+def chosen_parts(parts: Sequence[Part], networks: Sequence[str]) -> list[Part]:
+    """The plan's parts for the networks asked for; a network that the plan lacks takes the first part's settings."""
+    planned = {part.name: part for part in parts}
+    first = parts[0]
+    return [
+        planned.get(name) or Part(name, first.settings, first.corruptions, first.inputs, first.seeds)
+        for name in (networks or planned)
+    ]
