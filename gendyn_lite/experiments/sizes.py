@@ -68,7 +68,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ),
     ("colab", "cifar10"): (
         Part("mlp_1x512", _CIFAR_MLP),
-        Part("mlp_3x512", _CIFAR_MLP, **_ENDS),
+        Part("mlp_3x512", {**_CIFAR_MLP, "batch_size": 64}, **_ENDS),
         Part("alexnet_small", {**_CIFAR_CNN, "train_size": 1000}, **_ENDS),
         Part("inception_small", {**_CIFAR_INCEPTION, "learning_rate": 0.03, "decay": 0.95}, **_ENDS),
         Part("inception_small", {**_CIFAR_INCEPTION, **_WITHOUT_NORM}, **_ENDS),
