@@ -1,6 +1,18 @@
 """What a paper claims beside what our runs say: value, interval, number of seeds, effect size and a verdict."""
 
-from gendyn_lite.claims import kernels, random_labels
+from gendyn_lite.claims import kernels, paper_tables, random_labels, regularizers
 from gendyn_lite.claims.verdicts import VERDICTS, AtLeast, Below, Claim, Near, judge, table
 
-__all__ = ["VERDICTS", "AtLeast", "Below", "Claim", "Near", "judge", "kernels", "random_labels", "table"]
+__all__ = [
+    "VERDICTS",
+    "AtLeast",
+    "Below",
+    "Claim",
+    "Near",
+    "judge",
+    "kernels",
+    "paper_tables",
+    "random_labels",
+    "regularizers",
+    "table",
+]

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import pandas as pd
 from scipy import stats
 
 from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Near, judge, table
+from gendyn_lite.claims.zhang2017 import table_1_row
 from gendyn_lite.results.tables import summarize
 
-
-class PaperRow(NamedTuple):
-    """Accuracies in % on CIFAR-10 without augmentation and weight decay."""
-
-    test_true: float
-    train_random: float
-    test_random: float
-
-
-TABLE_1 = {
-    "inception_small": PaperRow(85.75, 100.0, 9.78),
-    "inception_small without batch-norm": PaperRow(82.00, 100.0, 10.12),
-    "alexnet_small": PaperRow(76.07, 99.82, 9.86),
-    "mlp_3x512": PaperRow(52.39, 100.0, 10.48),
-    "mlp_1x512": PaperRow(50.51, 99.34, 10.61),
-}
 FITTED = AtLeast(0.99, weak=0.9)
 SMALL_FACTOR = Below(10)  # our reading of "a small constant factor": less than an order of magnitude
 CHANCE_MARGIN = 0.02
@@ -62,7 +45,7 @@ def _claims_of(group: pd.DataFrame) -> list[Claim]:
             FITTED,
             statement="Networks fit completely random labels",
             source="Fig. 1a, Table 1",
-            paper_value=_paper(network, lambda row: row.train_random),
+            paper_value=_paper(network, "train_random"),
             quantity="train accuracy at q = 1",
             opposite=chance,
         ),
@@ -71,7 +54,7 @@ def _claims_of(group: pd.DataFrame) -> list[Claim]:
             Near(chance, margin=CHANCE_MARGIN),
             statement="After fitting random labels, test accuracy is at chance",
             source="Fig. 1c, Table 1",
-            paper_value=_paper(network, lambda row: row.test_random),
+            paper_value=_paper(network, "test_random"),
             quantity="test accuracy at q = 1",
             opposite=chance,
         ),
@@ -80,7 +63,7 @@ def _claims_of(group: pd.DataFrame) -> list[Claim]:
             AtLeast(0.1, weak=0.05),
             statement="Randomizing the labels alone makes the generalization error jump",
             source="Sec. 1.1, Table 1",
-            paper_value=_paper(network, lambda row: (row.train_random - row.test_random) - (100 - row.test_true)),
+            paper_value=_paper(network, "jump"),
             quantity="generalization gap at q = 1 minus that at q = 0",
             opposite=0.0,
         ),
@@ -150,7 +133,14 @@ def _rank_correlations(group: pd.DataFrame) -> list[float]:
     ]
 
 
-def _paper(network: str, percent: Callable[[PaperRow], float]) -> str:
-    """The paper's value of a network as a fraction, or a dash where Table 1 has none."""
-    row = TABLE_1.get(network)
-    return "–" if row is None else f"{percent(row) / 100:.3f} (CIFAR-10)"
+def _paper(network: str, what: str) -> str:
+    """A value of the paper's as a fraction, or a dash where Table 1 does not have the network."""
+    true, random = (table_1_row(network, random_labels=random) for random in (False, True))
+    if true is None or random is None:
+        return "–"
+    percent = {
+        "train_random": random.train,
+        "test_random": random.test,
+        "jump": (random.train - random.test) - (true.train - true.test),
+    }[what]
+    return f"{percent / 100:.3f} (CIFAR-10)"

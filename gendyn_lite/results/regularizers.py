@@ -1,0 +1,44 @@
+"""Which regularizers a run had on, read from its settings, so that tables and charts can compare runs by them."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from gendyn_lite.results.tables import network_name
+
+NONE = "no regularizer"
+
+
+def with_regularizers(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs on true inputs with true or with random labels, and which regularizers they had.
+
+    Args:
+        table: A tidy table of `gendyn_lite.results.load`, experiments ``"regularizers"`` and ``"random_labels"``.
+
+    Returns:
+        Those rows with the columns ``base`` (the network, its dropout left out), ``crop``, ``decay``, ``dropout``,
+        ``random`` (truth values) and ``regularizers`` (in words).
+
+    >>> run = {"inputs": "true", "label_corruption": 1.0, "model": "mlp", "model_options": "{}", "random_crop": 0}
+    >>> with_regularizers(pd.DataFrame([{**run, "weight_decay": 0.1}]))[["regularizers", "random"]].values.tolist()
+    [['weight decay', True]]
+    """
+    rows = table[(table["inputs"] == "true") & table["label_corruption"].isin([0.0, 1.0])]
+    options = [json.loads(text) for text in rows["model_options"]]
+    dropout = [each.pop("dropout", 0.0) > 0 for each in options]
+    rows = rows.assign(
+        base=[network_name(model, rest) for model, rest in zip(rows["model"], options, strict=True)],
+        crop=rows["random_crop"] > 0,
+        decay=rows["weight_decay"] > 0,
+        dropout=dropout,
+        random=rows["label_corruption"] == 1,
+    )
+    named = zip(rows["crop"], rows["dropout"], rows["decay"], strict=True)
+    return rows.assign(regularizers=[_in_words(*which) for which in named])
+
+
+def _in_words(crop: bool, dropout: bool, decay: bool) -> str:
+    words = [name for name, on in (("random crop", crop), ("dropout", dropout), ("weight decay", decay)) if on]
+    return " + ".join(words) or NONE
