@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gendyn_lite.charts.against_q import against_q, in_words, network_colour, seed_points
+from gendyn_lite.charts.sets import one_data_set
 from gendyn_lite.charts.theme import DASHES
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import summarize
@@ -109,7 +110,7 @@ def test_error(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
 
 def loss_curves(table: pd.DataFrame) -> alt.Chart:
     """Training loss against epoch for true labels, random labels and inputs without structure (Fig. 1a)."""
-    parts = []
+    table, parts = one_data_set(table), []
     for name, (inputs, q) in CONDITIONS.items():
         rows = table[(table["inputs"] == inputs) & (table["label_corruption"] == q)]
         parts.append(_thin(rows).assign(condition=name))
@@ -198,11 +199,11 @@ def corruption_grid(examples: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
 
 
 def _corrupted(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows trained on true inputs; refuse a table without any."""
+    """The rows trained on true inputs; refuse a table without any, or with several data sets."""
     rows = table[table["inputs"] == "true"]
     if rows.empty:
         raise UserError("the table has no run on true inputs, expected runs of the experiment 'random_labels'")
-    return rows
+    return one_data_set(rows)
 
 
 def _thin(table: pd.DataFrame) -> pd.DataFrame:

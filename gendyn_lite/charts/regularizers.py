@@ -1,0 +1,181 @@
+"""Charts of regularizers, explicit and implicit (Zhang et al. 2017, Fig. 2), from tidy tables."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from gendyn_lite.charts.sets import one_data_set
+from gendyn_lite.charts.theme import DASHES, PALETTE
+from gendyn_lite.errors import UserError
+from gendyn_lite.results.regularizers import NONE, with_regularizers
+from gendyn_lite.results.tables import mean_interval, summarize
+
+BN = " without batch-norm"
+ORDER = (NONE, "weight decay", "random crop", "random crop + weight decay", "dropout")
+NORMS = ("batch-norm", "batch-norm + weight decay", "no batch-norm", "no batch-norm + weight decay")
+
+
+def explicit_regularizers(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Test accuracy against epoch with each explicit regularizer, what early stopping could gain shaded (Fig. 2).
+
+    Args:
+        table: A tidy table of the experiments ``"regularizers"`` and ``"random_labels"`` on one data set.
+
+    Raises:
+        UserError: No run has true labels, or the runs are of several data sets.
+    """
+    rows = _true_labels(table)
+    rows = rows[rows["regularizers"].isin(ORDER)].assign(setting=rows["regularizers"])
+    counts = rows.groupby("base")["setting"].nunique()
+    chosen = counts.idxmax()  # the network that most was tried on
+    bases = [chosen, *[base for base in rows["base"].unique() if base != chosen]]
+    network = alt.param(name="plain", value=chosen, bind=alt.binding_select(options=bases, name="network "))
+    lines = _curves(rows, ORDER, network)
+    ends = summarize(rows).groupby(["base", "setting"], sort=False)["test_accuracy"].mean()
+    words = "; ".join(f"{setting} {value:.2f}" for setting, value in ends.xs(chosen).items())
+    return lines.properties(
+        title=alt.Title(
+            "Explicit regularizers, on and off",
+            subtitle="Mean over seeds, true labels; shaded: up to the best accuracy so far. Pick one in the legend.",
+        ),
+        description="Test accuracy against epoch, a line per regularizer, with a shaded area up to the best accuracy "
+        f"of any earlier epoch. At the end, for {chosen}: {words}.",
+    )
+
+
+def batch_norm(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Test accuracy against epoch with and without batch-norm, weight decay on and off (Fig. 2b).
+
+    Raises:
+        UserError: No network was trained both ways, or the runs are of several data sets.
+    """
+    rows = _true_labels(table)
+    rows = rows[rows["regularizers"].isin(ORDER[:2])]
+    sizes = set(rows["base"])
+    pairs = [base for base in rows["base"].unique() if _without(base) in sizes]
+    if not pairs:
+        raise UserError("no network was trained with and without batch-norm, expected runs of inception_small")
+    rows = rows[rows["base"].isin([*pairs, *map(_without, pairs)])]
+    norm = ["no batch-norm" if BN in base else "batch-norm" for base in rows["base"]]
+    more = rows["regularizers"].map({NONE: "", "weight decay": " + weight decay"})
+    rows = rows.assign(base=rows["base"].str.replace(BN, ""), setting=pd.Series(norm, rows.index) + more)
+    ends = summarize(rows).groupby("setting", sort=False)["test_accuracy"].mean()
+    words = "; ".join(f"{setting} {value:.2f}" for setting, value in ends.items())
+    return _curves(rows, NORMS, None).properties(
+        title=alt.Title(
+            f"Batch-norm, on and off: {pairs[0]}",
+            subtitle="Mean over seeds, true labels; shaded: up to the best accuracy so far. Pick one in the legend.",
+        ),
+        description=f"Test accuracy against epoch with and without batch-norm. At the end: {words}.",
+    )
+
+
+def final_accuracy(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Test accuracy at the end and at the best epoch for every setting of a network, with the seeds as points.
+
+    Raises:
+        UserError: No run has true labels, or the runs are of several data sets.
+    """
+    rows = _true_labels(table)
+    ends = summarize(rows).assign(best=rows.groupby("run_id", sort=False)["test_accuracy"].max().to_numpy())
+    points = ends[["base", "regularizers", "seed", "test_accuracy", "best"]]
+    points = points.set_axis(["network", "setting", "seed", "end of training", "best epoch"], axis=1)
+    points = points.melt(["network", "setting", "seed"], var_name="taken at", value_name="accuracy").round(4)
+    means = _means(points)
+    bases = list(ends["base"].unique())
+    network = alt.param(name="final", value=bases[0], bind=alt.binding_select(options=bases, name="network "))
+    kinds = ["end of training", "best epoch"]
+    y = alt.Y("setting:N", title=None, sort=list(ORDER), axis=alt.Axis(labelLimit=220))
+    color = alt.Color("taken at:N", title="accuracy at", scale=alt.Scale(domain=kinds, range=list(PALETTE[:2])))
+    offset = alt.YOffset("taken at:N", sort=kinds)
+    x = alt.X("mean:Q", title="test accuracy", scale=alt.Scale(zero=False))
+    hover = ["setting:N", "taken at:N", *[alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high")]]
+    base = alt.Chart(means).transform_filter("datum.network === final").encode(y=y, yOffset=offset, color=color)
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
+    shape = alt.Shape("taken at:N", title="accuracy at", scale=alt.Scale(domain=kinds, range=["circle", "diamond"]))
+    marks = base.mark_point(size=110).encode(x=x, shape=shape, tooltip=[*hover, "seeds:Q"]).add_params(network)
+    seeds = (
+        alt.Chart(points)
+        .transform_filter("datum.network === final")
+        .mark_point(size=22, opacity=0.5)
+        .encode(x="accuracy:Q", y=y, yOffset=offset, color=color, tooltip=["seed:N", "accuracy:Q"])
+    )
+    words = "; ".join(
+        f"{row['network']}, {row['setting']}: {row['mean']:.2f}"
+        for row in means[means["taken at"] == kinds[0]].to_dict("records")
+    )
+    return alt.layer(bars, marks, seeds).properties(
+        height=alt.Step(22),
+        title=alt.Title(
+            "Test accuracy by regularizer", subtitle="Mean and 95 % interval over seeds; small points: seeds."
+        ),
+        description=f"Test accuracy at the end of training and at the best epoch, by regularizer. At the end: {words}.",
+    )
+
+
+def _true_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs on true labels with their regularizers; refuse a table without any, or with several data sets."""
+    rows = with_regularizers(table)
+    rows = rows[~rows["random"]]
+    if rows.empty:
+        raise UserError("the table has no run on true labels, expected runs of the experiment 'regularizers'")
+    return one_data_set(rows, column="base")
+
+
+def _without(base: str) -> str:
+    """The name of the same network without batch-norm; a number of examples stays at the end."""
+    name, comma, size = base.partition(", n = ")
+    return name + BN + comma + size
+
+
+def _curves(
+    rows: pd.DataFrame, order: tuple[str, ...], network: alt.Parameter | None
+) -> alt.LayerChart | alt.FacetChart:
+    """A line per setting with the area up to the best accuracy so far."""
+    means = _over_epochs(rows)
+    names = [name for name in order if name in set(means["setting"])]
+    picked = alt.selection_point(name="picked", fields=["setting"], bind="legend")
+    base = alt.Chart(means).encode(x=alt.X("epoch:Q", title="epoch"))
+    if network is not None:
+        base = base.transform_filter(f"datum.network === {network.name}")
+    scale = alt.Scale(domain=names, range=list(PALETTE[: len(names)]))
+    color = alt.Color("setting:N", title=None, scale=scale, sort=names, legend=alt.Legend(columns=2, labelLimit=240))
+    area = base.mark_area().encode(
+        y=alt.Y("test:Q", title="test accuracy", scale=alt.Scale(zero=False)),
+        y2="best:Q",
+        color=color,
+        opacity=alt.condition(picked, alt.value(0.3), alt.value(0.02)),
+    )
+    dash = alt.StrokeDash("setting:N", title=None, scale=alt.Scale(domain=names, range=list(DASHES[: len(names)])))
+    hover = [alt.Tooltip(f"{name}:Q", format=".3f") for name in ("test", "best", "train")]
+    lines = base.mark_line(point={"size": 18}).encode(
+        y="test:Q",
+        color=color,
+        strokeDash=dash,
+        opacity=alt.condition(picked, alt.value(1), alt.value(0.12)),
+        tooltip=["setting:N", "epoch:Q", *hover],
+    )
+    params = [picked] if network is None else [network, picked]
+    return alt.layer(area, lines.add_params(*params))
+
+
+def _over_epochs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds by epoch. A run that stops, its labels fitted, keeps the accuracy that it had."""
+    parts = []
+    for (network, setting), group in rows.groupby(["base", "setting"], sort=False):
+        test, train = (
+            group.pivot(index="epoch", columns="run_id", values=name).sort_index().ffill()
+            for name in ("test_accuracy", "train_accuracy")
+        )
+        columns = {"test": test, "best": test.cummax(), "train": train}
+        means = pd.DataFrame({name: values.mean(axis="columns") for name, values in columns.items()})
+        parts.append(means.round(4).reset_index().assign(network=str(network), setting=str(setting)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _means(points: pd.DataFrame) -> pd.DataFrame:
+    """Mean and interval per network, setting and kind."""
+    keys = ["network", "setting", "taken at"]
+    rows = [(*key, *mean_interval(values)) for key, values in points.groupby(keys, sort=False)["accuracy"]]
+    return pd.DataFrame(rows, columns=pd.Index([*keys, "mean", "low", "high", "seeds"])).round(4)
