@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from gendyn_lite import data
 from gendyn_lite.config import RunConfig
@@ -20,7 +22,7 @@ from gendyn_lite.results.runs import Run, environment, open_run, writing
 from gendyn_lite.threads import threads
 
 EXPERIMENT = "kernel_regression"
-FEATURES = ("pixels", "gabor")
+FEATURES = ("pixels", "gabor", "random_conv")
 
 
 def memorizing_curves(counts: Sequence[int] = range(2, 25), *, seed: int = 0) -> pd.DataFrame:
@@ -62,18 +64,26 @@ def kernel_plan(
     features: Sequence[str] = ("pixels",),
     ridges: Sequence[float] = (0.0,),
     corruptions: Sequence[float] = (0.0,),
+    filters: int = 1000,
     seeds: int = 3,
 ) -> list[RunConfig]:
     """Kernel regressions over training set sizes, features, ridges, label corruptions and seeds (of the subset).
 
-    A regression is recorded as a run: train_size is n, weight_decay the ridge, the features are a model option.
+    A regression is recorded as a run: train_size is n, weight_decay the ridge, the features are a model option. On
+    pixels and Gabor features the kernel is Gaussian, on random convolutional features (that many filters) linear.
     """
     for name in features:
         if name not in FEATURES:
             raise unknown_name("features", name, FEATURES)
-    base = RunConfig(experiment=EXPERIMENT, dataset=dataset, model="gaussian_kernel", epochs=1, standardize="none")
+    base = RunConfig(experiment=EXPERIMENT, dataset=dataset, epochs=1, standardize="none")
+    options = {
+        name: {"model": "gaussian_kernel", "model_options": {"features": name}}
+        if name != "random_conv"
+        else {"model": "linear_regression", "model_options": {"features": name, "filters": filters}}
+        for name in features
+    }
     return [
-        base.replace(train_size=n, model_options={"features": name}, weight_decay=ridge, label_corruption=q, seed=seed)
+        base.replace(train_size=n, weight_decay=ridge, label_corruption=q, seed=seed, **options[name])
         for name, ridge, q, n, seed in product(features, ridges, corruptions, sizes, range(seeds))
     ]
 
@@ -81,10 +91,10 @@ def kernel_plan(
 def kernel_run(
     config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None
 ) -> Run:
-    """Solve Kα = y for one configuration and record train and test error: loaded if it is there.
+    """Solve one regression and record train and test error: loaded if it is there.
 
-    The width is the multiple of the median distance with the smallest leave-one-out error on at most 2,000 training
-    examples with their labels as given; no test example is looked at.
+    The width of a Gaussian kernel is the multiple of the median distance with the smallest leave-one-out error on at
+    most 2,000 training examples with their labels as given; no test example is looked at.
 
     Source:
         Zhang et al. (2017), Sec. 5.
@@ -104,25 +114,48 @@ def kernel_run(
     return run
 
 
+class _Fitted(NamedTuple):
+    """A solved regression: from inputs to scores [n, classes], and what is recorded of it."""
+
+    predict: Callable[[Tensor], Tensor]
+    record: dict[str, float]
+
+
 def _solve(config: RunConfig, loaded: ImageData) -> dict[str, float]:
-    """Fit one kernel regression and measure it; losses are mean squared errors of the one-hot outputs."""
+    """Fit one regression and measure it; losses are mean squared errors of the one-hot outputs."""
     started = time.perf_counter()
-    train, test = (_features(part.x, config.model_options["features"]) for part in (loaded.train, loaded.test))
-    y, options = loaded.train.y, {"ridge": config.weight_decay, "num_classes": loaded.num_classes}
-    width = capacity.choose_width(train, y, seed=config.seed, device="cpu", **options).width
-    fitted = capacity.kernel_regression(train, y, width=width, device="cpu", **options)
+    fitted = _conv_regression(config, loaded) if "filters" in config.model_options else _kernel(config, loaded)
     row: dict[str, float] = {"epoch": 0, "step": 0, "learning_rate": 0.0}
-    for name, inputs, labels in (("train", train, y), ("test", test, loaded.test.y)):
-        scores = fitted.predict(inputs)
-        onehot = torch.nn.functional.one_hot(labels, loaded.num_classes)
+    for name, part in (("train", loaded.train), ("test", loaded.test)):
+        scores = fitted.predict(part.x)
+        onehot = torch.nn.functional.one_hot(part.y, loaded.num_classes)
         row[f"{name}_loss"] = float((scores - onehot).square().mean())
-        row[f"{name}_accuracy"] = float((scores.argmax(1) == labels).double().mean())
+        row[f"{name}_accuracy"] = float((scores.argmax(1) == part.y).double().mean())
     row["seconds"] = time.perf_counter() - started
-    return {**row, "kernel/width": width, "kernel/squared_norm": float(fitted.squared_norm)}
+    return {**row, **fitted.record}
 
 
-def _features(x: torch.Tensor, name: str) -> torch.Tensor:
-    return x if name == "pixels" else capacity.gabor_features(x)
+def _kernel(config: RunConfig, loaded: ImageData) -> _Fitted:
+    """Gaussian kernel regression on pixels or Gabor features."""
+    gabor = config.model_options["features"] == "gabor"
+
+    def points(x: Tensor) -> Tensor:
+        return capacity.gabor_features(x) if gabor else x
+
+    train, y = points(loaded.train.x), loaded.train.y
+    options = {"ridge": config.weight_decay, "num_classes": loaded.num_classes, "device": "cpu"}
+    width = capacity.choose_width(train, y, seed=config.seed, **options).width
+    found = capacity.kernel_regression(train, y, width=width, **options)
+    record = {"kernel/width": width, "kernel/squared_norm": float(found.squared_norm)}
+    return _Fitted(lambda x: found.predict(points(x)), record)
+
+
+def _conv_regression(config: RunConfig, loaded: ImageData) -> _Fitted:
+    """Least squares on random convolutional features, whose filters have the seed of the subset."""
+    features = capacity.random_conv_features(loaded.train.x, config.model_options["filters"], seed=config.seed)
+    options = {"ridge": config.weight_decay, "num_classes": loaded.num_classes, "device": "cpu"}
+    found = capacity.feature_regression(features, loaded.train.x, loaded.train.y, **options)
+    return _Fitted(found.predict, {"kernel/squared_norm": float(found.weights.square().sum())})
 
 
 def descent_to_minimum_norm(*, count: int = 20, steps: int = 5_000, seed: int = 0) -> pd.DataFrame:
