@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import altair as alt
 import pandas as pd
 
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
+from gendyn_lite.claims.kernels import paper_errors
 from gendyn_lite.results.tables import mean_interval
-
-# Test errors that the paper reports (Sec. 5), by data set; drawn only beside runs of that very data set.
-PAPER_ERRORS = {"MNIST": {"pixels": 0.012, "gabor": 0.006}}
 
 
 def memorizing_curve(curves: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
@@ -49,47 +50,51 @@ def kernel_error(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """Test error of kernel regression against the number of training examples; mean, interval and seeds.
 
     Args:
-        table: A tidy table of experiment ``"kernel_regression"``.
+        table: A tidy table of experiment ``"kernel_regression"``; with several data sets a menu chooses one.
     """
     rows = _kernel_rows(table)
-    grouped = rows.groupby(["kind", "n"], sort=False)["error"]
-    means = pd.DataFrame(
-        [(kind, n, *mean_interval(values)) for (kind, n), values in grouped],
-        columns=pd.Index(["kind", "n", "error", "low", "high", "seeds"]),
-    ).round(5)
+    means = _kernel_means(rows)
+    sets = list(rows["data"].unique())
     kinds = list(means["kind"].unique())
-    color = alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=list(PALETTE[: len(kinds)])))
-    dash = alt.StrokeDash("kind:N", title=None, scale=alt.Scale(domain=kinds, range=list(DASHES[: len(kinds)])))
-    shape = alt.Shape("kind:N", title=None, scale=alt.Scale(domain=kinds, range=list(SHAPES[: len(kinds)])))
-    values = sorted(means["n"].unique())
-    x = alt.X("n:Q", title="training examples n", scale=alt.Scale(type="log"), axis=alt.Axis(values=values))
+
+    def one_each(values: Sequence[Any]) -> alt.Scale:
+        return alt.Scale(domain=kinds, range=[values[i % len(values)] for i in range(len(kinds))])
+
+    color = alt.Color("kind:N", title=None, scale=one_each(PALETTE))
+    dash = alt.StrokeDash("kind:N", title=None, scale=one_each(DASHES))
+    shape = alt.Shape("kind:N", title=None, scale=one_each(SHAPES))
+    ticks = alt.Axis(values=sorted(means["n"].unique()), labelOverlap=True)
+    x = alt.X("n:Q", title="training examples n", scale=alt.Scale(type="log"), axis=ticks)
     y = alt.Y("error:Q", title="test error", scale=alt.Scale(type="log"), axis=alt.Axis(format=".2~%"))
     tip = ["kind:N", "n:Q", alt.Tooltip("error:Q", format=".2%"), "seeds:Q"]
-    base = alt.Chart(means).encode(x=x, color=color)
+    base = alt.Chart(means).transform_filter("datum.data === data_set").encode(x=x, color=color)
     bars = base.transform_filter("isValid(datum.low) && datum.low > 0").mark_rule(strokeWidth=2)
+    points = base.mark_point(size=80).encode(y=y, shape=shape, tooltip=tip)
+    menu = alt.binding_select(options=sets, name="data ") if len(sets) > 1 else alt.Undefined
     layers = [
         base.mark_line().encode(y=y, strokeDash=dash),
         bars.encode(y="low:Q", y2="high:Q"),
-        base.mark_point(size=80).encode(y=y, shape=shape, tooltip=tip),
+        points.add_params(alt.param(name="data_set", value=sets[0], bind=menu)),
+        *_paper_rules(rows),
     ]
-    paper = _paper_rules(rows)
-    if len(paper):
-        layers.append(alt.Chart(paper).mark_rule(strokeDash=[2, 3]).encode(y="error:Q", tooltip=["words:N", "error:Q"]))
-    ends = "; ".join(f"{kind}: {part['error'].iloc[-1]:.2%}" for kind, part in means.sort_values("n").groupby("kind"))
+    ends = means.sort_values("n").groupby(["data", "kind"], sort=False)
+    words = "; ".join(f"{data}, {kind}: {part['error'].iloc[-1]:.2%}" for (data, kind), part in ends)
     return alt.layer(*layers).properties(
         title=alt.Title("Kernel regression: test error", subtitle="Mean, 95 % interval; dotted: the paper."),
-        description=f"Test error of Gaussian kernel regression against training set size. At the largest size: {ends}.",
+        description=f"Test error of kernel regression against training set size. At the largest size: {words}.",
     )
 
 
 def _kernel_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per regression: kind (features, ridge, labels), n, seed, test error."""
+    """One row per regression: data, kind (features, ridge, labels), features, n, seed, test error."""
     features = table["model_options"].str.extract(r'"features": "(\w+)"')[0]
+    filters = table["model_options"].str.extract(r'"filters": (\d+)')[0].astype(float).fillna(0)
+    named = features.mask(filters > 0, filters.map("{:,.0f} random filters".format))
     ridge = table["weight_decay"].map(lambda value: "no ridge" if value == 0 else f"ridge {value:g}")
     labels = table["label_corruption"].map(lambda q: "" if q == 0 else f", q = {q:g}")
     return pd.DataFrame(
         {
-            "kind": features + ", " + ridge + labels,
+            "kind": named + ", " + ridge + labels,
             "features": features,
             "data": table["data"],
             "n": table["n_train"],
@@ -99,16 +104,25 @@ def _kernel_rows(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _paper_rules(rows: pd.DataFrame) -> pd.DataFrame:
-    """The paper's test errors for the data and features of these rows."""
-    known = {
-        (features, error)
-        for data in rows["data"].unique()
-        for features, error in PAPER_ERRORS.get(data, {}).items()
-        if (rows["features"] == features).any()
-    }
-    words = [{"error": error, "words": f"Zhang et al. (2017), {features}"} for features, error in sorted(known)]
-    return pd.DataFrame(words)
+def _kernel_means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and interval of the test error by data, kind and n."""
+    grouped = rows.groupby(["data", "kind", "n"], sort=False)["error"]
+    found = [(data, kind, n, *mean_interval(values)) for (data, kind, n), values in grouped]
+    return pd.DataFrame(found, columns=pd.Index(["data", "kind", "n", "error", "low", "high", "seeds"])).round(5)
+
+
+def _paper_rules(rows: pd.DataFrame) -> list[alt.Chart]:
+    """Dotted lines at the paper's test errors for the data and features of these rows, if it has any."""
+    known = rows[["data", "features"]].drop_duplicates().to_dict("records")
+    words = [
+        {"data": row["data"], "error": error, "words": f"Zhang et al. (2017), {row['features']}, all training examples"}
+        for row in known
+        if (error := paper_errors(row["data"]).get(row["features"])) is not None
+    ]
+    if not words:
+        return []
+    rules = alt.Chart(pd.DataFrame(words)).transform_filter("datum.data === data_set").mark_rule(strokeDash=[2, 3])
+    return [rules.encode(y="error:Q", tooltip=["words:N", alt.Tooltip("error:Q", format=".2~%")])]
 
 
 def distance_to_minimum_norm(paths: pd.DataFrame) -> alt.Chart:

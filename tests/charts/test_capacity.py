@@ -6,13 +6,14 @@ import json
 
 import altair as alt
 import numpy as np
+import pandas as pd
 import pytest
 
 from gendyn_lite.charts import capacity as draw
 from gendyn_lite.charts import tables
 from gendyn_lite.experiments import capacity as runs
 from gendyn_lite.experiments import complexity
-from tests.claims.test_kernels import table
+from tests.claims.test_kernels import conv, table
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,18 @@ def test_the_papers_errors_stand_beside_that_data_only():
         spec = draw.kernel_error(table(data=data)).to_dict()
         return [row["error"] for rows in spec["datasets"].values() for row in rows if "words" in row]
 
-    assert rules("MNIST") == [0.006, 0.012]
-    assert rules("CIFAR-10 (JPEG q75)") == []
+    assert rules("MNIST") == [0.012, 0.006]
+    assert rules("CIFAR-10 (JPEG q75)") == [0.46]
+    assert rules("handwritten digits (8x8)") == []
+
+
+def test_a_menu_chooses_between_data_sets_and_is_absent_for_one():
+    both = pd.concat([table(data="MNIST"), conv()], ignore_index=True)
+    menus = [
+        [each for each in draw.kernel_error(rows).to_dict()["params"] if "bind" in each] for rows in (both, table())
+    ]
+    assert [menu["bind"]["options"] for menu in menus[0]] == [["MNIST", "CIFAR-10 (JPEG q75)"]]
+    assert menus[1] == []
 
 
 def test_descent_from_zero_finds_the_minimum_norm_and_from_elsewhere_does_not():
