@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 from IPython.display import HTML
@@ -37,11 +38,19 @@ def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
 
 def runs_table(overview: pd.DataFrame, *, caption: str) -> HTML:
     """What has been run: a table of `gendyn_lite.results.overview`."""
-    rows = []
-    for values in overview.itertuples(index=False):
-        cells = "".join(f"<td>{html.escape(_plain(value))}</td>" for value in values)
-        rows.append(f"<tr>{cells}</tr>")
-    return _table([str(name) for name in overview.columns], rows, caption)
+    return plain_table([str(name) for name in overview.columns], overview.itertuples(index=False), caption=caption)
+
+
+def plain_table(heads: Sequence[str], rows: Iterable[Iterable[object]], *, caption: str) -> HTML:
+    """A table of plain values: text as it is, numbers with three digits.
+
+    Args:
+        heads: The names of the columns.
+        rows: The values of each row.
+        caption: What the table shows and where its numbers come from.
+    """
+    cells = ("".join(f"<td>{html.escape(_plain(value))}</td>" for value in row) for row in rows)
+    return _table(heads, [f"<tr>{row}</tr>" for row in cells], caption)
 
 
 def _claim_row(row: pd.Series) -> str:
@@ -74,7 +83,7 @@ def _plain(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _table(heads: list[str] | tuple[str, ...], rows: list[str], caption: str) -> HTML:
+def _table(heads: Sequence[str], rows: list[str], caption: str) -> HTML:
     """A table that scrolls sideways by itself on a narrow screen, reachable by keyboard."""
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
     plain = caption.replace("`", "")

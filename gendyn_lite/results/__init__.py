@@ -1,5 +1,11 @@
 """Run folders, the tidy tables made of them, and the tables that the book publishes. No torch is needed here."""
 
+from gendyn_lite.results.benchmarks import (
+    benchmark,
+    benchmark_line,
+    benchmark_names,
+    publish_benchmark,
+)
 from gendyn_lite.results.published import publish, published, published_experiments, verify
 from gendyn_lite.results.runs import Run, RunWriter, open_run, runs_root
 from gendyn_lite.results.tables import fit_epoch, load, load_runs, mean_interval, overview, provenance_line, summarize
@@ -7,6 +13,9 @@ from gendyn_lite.results.tables import fit_epoch, load, load_runs, mean_interval
 __all__ = [
     "Run",
     "RunWriter",
+    "benchmark",
+    "benchmark_line",
+    "benchmark_names",
     "fit_epoch",
     "load",
     "load_runs",
@@ -15,6 +24,7 @@ __all__ = [
     "overview",
     "provenance_line",
     "publish",
+    "publish_benchmark",
     "published",
     "published_experiments",
     "runs_root",

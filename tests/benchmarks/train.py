@@ -1,6 +1,6 @@
 """Training speed against its peers: images a second, in one run on one machine.
 
-Run:      python tests/benchmarks/train.py [--networks alexnet_small resnet18] [--rounds 5] [--threads 1] [--csv PATH]
+Run:      python tests/benchmarks/train.py [--networks alexnet_small resnet18] [--rounds 5] [--threads 1] [--publish]
 Takes:    about four minutes on two cores; a GPU, if there is one, is measured too (a minute more).
 Peers:    bare: forward, backward and step on one batch that is there already (nothing can be faster);
           loader: a DataLoader with one worker, per-image transforms on the CPU and loss.item() in every step, as most
@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import platform
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,9 +29,12 @@ from torchvision import transforms
 from gendyn_lite import data, models
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData, Split
+from gendyn_lite.results import publish_benchmark
 from gendyn_lite.train import fit, fit_many
 from gendyn_lite.train.step import make_optimizer
 
+PEERS = {"bare": "bare step", "loader": "DataLoader loop", "alone": "one by one"}
+GOALS = {"bare step": 0.9, "DataLoader loop": 3.0}
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
 
@@ -62,33 +63,34 @@ CASES = (
 
 def main() -> None:
     """Every case on every device; the three ways take turns, and the best round of each counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Training speed against its peers.")
     parser.add_argument("--networks", nargs="*", help="only these networks")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's; 1 is steadier beside other jobs)")
-    parser.add_argument("--csv", type=Path, help="write the table there too")
+    parser.add_argument("--publish", action="store_true", help="write the table that the book shows")
     arguments = parser.parse_args()
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     show(f"{machine()}; best of {arguments.rounds} rounds")
-    show(f"{'device':7}{'network':17}{'input':11}{'augmented':11}{'ours img/s':>12}{'/ bare':>8}{'/ loader':>10}")
-    rows = []
-    for device in devices:
-        for case in CASES:
-            if not arguments.networks or case.network in arguments.networks:
-                rows.append(measure(case, torch.device(device), min(arguments.rounds, 2 if case.images == 128 else 99)))
-                show(line(rows[-1]))
+    rows = [
+        row
+        for device in devices
+        for case in CASES
+        if not arguments.networks or case.network in arguments.networks
+        for row in measure(case, torch.device(device), min(arguments.rounds, 2 if case.images == 128 else 99))
+    ]
     if not arguments.networks:
-        together(arguments.rounds)
+        rows += together(arguments.rounds)
         if "cuda" in devices:
             resnet_epoch()
-    if arguments.csv:
-        write(rows, arguments.csv)
+    if arguments.publish:
+        command = f"python tests/benchmarks/train.py, best of {arguments.rounds} rounds"
+        show(str(publish_benchmark("training", rows, goals=GOALS, command=command, machine=machine())))
 
 
-def measure(case: Case, device: torch.device, rounds: int) -> dict[str, Any]:
-    """Images a second of the three ways in turn, each in its best round, and their ratios."""
+def measure(case: Case, device: torch.device, rounds: int) -> list[dict[str, Any]]:
+    """Images a second of the three ways in turn, each in its best round: a row for each peer."""
     images = case.images if device.type == "cpu" else 51_200
     loaded = made_up(case, images)
     config = RunConfig(
@@ -109,12 +111,16 @@ def measure(case: Case, device: torch.device, rounds: int) -> dict[str, Any]:
         for way in ways.values():  # warm up
             way()
     found = [{name: way() for name, way in ways.items()} for _ in range(rounds)]
-    speed = {f"{name}_images_per_second": max(one[name] for one in found) for name in ways}
-    best = speed["ours_images_per_second"]
-    ratios = {f"ratio_to_{peer}": best / speed[f"{peer}_images_per_second"] for peer in ("bare", "loader")}
+    speed = {name: max(one[name] for one in found) for name in ways}
     shape = "x".join(map(str, case.in_shape))
-    about = {"device": device.type, "network": case.network, "input": shape, "augmented": case.augmented}
-    return about | {"precision": config.precision} | speed | ratios
+    name = f"{case.network}, {shape}{', augmented' if case.augmented else ''}"
+    rows = [
+        {"case": name, "device": device.type, "unit": "images/s", "ours": speed["ours"], "peer": PEERS[way],
+         "theirs": speed[way]}
+        for way in ("bare", "loader")
+    ]  # fmt: skip
+    show_row(rows)
+    return rows
 
 
 def ours(network: nn.Module, loaded: ImageData, config: RunConfig, device: torch.device, options: Any) -> float:
@@ -195,8 +201,9 @@ def made_up(case: Case, images: int) -> ImageData:
     )  # fmt: skip
 
 
-def together(rounds: int) -> None:
+def together(rounds: int) -> list[dict[str, Any]]:
     """The smoke sweep of chapter 1, one network: four label corruptions and four seeds, one by one and together."""
+    rows = []
     base = RunConfig(experiment="bench", batch_size=32, epochs=3, eval_every=3)
     for widths in ([32], [128], [512], [128, 128, 128]):
         config = base.replace(model="mlp", model_options={"widths": widths})
@@ -217,10 +224,12 @@ def together(rounds: int) -> None:
             ended = time.perf_counter()
             alone.append(between - started)
             joint.append(ended - between)
-        show(
-            f"cpu    16 runs of an MLP {widths} on the digits, together: {min(joint):.2f} s, "
-            f"{min(alone) / min(joint):.1f} times as fast as one by one"
+        speeds = {"ours": 16 / min(joint), "theirs": 16 / min(alone)}
+        rows.append(
+            {"case": f"16 runs of an MLP {widths}", "device": "cpu", "unit": "runs/s", "peer": PEERS["alone"], **speeds}
         )
+        show_row(rows[-1:])
+    return rows
 
 
 def resnet_epoch() -> None:
@@ -236,24 +245,14 @@ def resnet_epoch() -> None:
 
 def machine() -> str:
     """What the figures were measured on."""
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{platform.machine()}, {torch.get_num_threads()} threads, {name}, torch {torch.__version__}"
+    gpus = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    return ", ".join([f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)", *gpus])
 
 
-def line(row: dict[str, Any]) -> str:
-    """A row of the printed table."""
-    return (
-        f"{row['device']:7}{row['network']:17}{row['input']:11}{'yes' if row['augmented'] else 'no':11}"
-        f"{row['ours_images_per_second']:12,.0f}{row['ratio_to_bare']:8.2f}{row['ratio_to_loader']:10.1f}"
-    )
-
-
-def write(rows: list[dict[str, Any]], path: Path) -> None:
-    """The table as CSV."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+def show_row(rows: list[dict[str, Any]]) -> None:
+    """A case in a line: our speed, and its ratio to each peer."""
+    ratios = ", ".join(f"{row['ours'] / row['theirs']:.2f} of {row['peer']}" for row in rows)
+    show(f"{rows[0]['device']:5} {rows[0]['case']:40} {rows[0]['ours']:10,.1f} {rows[0]['unit']}: {ratios}")
 
 
 def wait(device: torch.device) -> None:

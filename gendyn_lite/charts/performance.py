@@ -1,0 +1,66 @@
+"""Speed beside peers: one dot for each case and peer on a logarithmic scale."""
+
+from __future__ import annotations
+
+import math
+
+import altair as alt
+import pandas as pd
+from IPython.display import HTML
+
+from gendyn_lite.charts.tables import plain_table
+from gendyn_lite.charts.theme import PALETTE, SHAPES
+
+
+def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> alt.LayerChart | alt.FacetChart:
+    """Our speed divided by each peer's; right of 1 is faster, a tick marks the goal.
+
+    Args:
+        benchmark: A table of `gendyn_lite.results.benchmark`.
+        title: What was measured.
+    """
+    peers = list(benchmark["peer"].unique())
+    rows = benchmark.assign(case=benchmark["case"] + " · " + benchmark["device"]).round(4)
+    order = list(rows["case"].unique())
+    y = alt.Y("case:N", sort=order, title=None, axis=alt.Axis(labelLimit=260, grid=True))
+    x = alt.X("ratio:Q", title="our speed / peer's", scale=alt.Scale(type="log", nice=False, padding=12))
+    colour = alt.Color("peer:N", title="peer", scale=alt.Scale(domain=peers, range=list(PALETTE[: len(peers)])))
+    shape = alt.Shape("peer:N", title="peer", scale=alt.Scale(domain=peers, range=list(SHAPES[: len(peers)])))
+    numbers = [alt.Tooltip(f"{name}:Q", format=".3~s") for name in ("ours", "theirs")]
+    hover = ["case:N", "peer:N", *numbers, "unit:N", alt.Tooltip("ratio:Q", format=".3~g")]
+    dots = alt.Chart(rows).mark_point(size=110).encode(x=x, y=y, color=colour, shape=shape, tooltip=hover)
+    goals = rows.dropna(subset="goal")
+    ticks = alt.Chart(goals).mark_tick(thickness=2, size=16).encode(x="goal:Q", y=y, color=colour)
+    even = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(strokeDash=[3, 3]).encode(x="ratio:Q")
+    words = "; ".join(f"{row['case']}: {row['ratio']:.2g} times {row['peer']}" for row in rows.to_dict("records"))
+    return (
+        alt.layer(even, ticks, dots)
+        .properties(
+            title=alt.Title(title, subtitle="Right of 1: faster than the peer. A tick: the goal for that peer."),
+            width="container",
+            height=alt.Step(26),
+            description=f"{title}: our speed divided by the peer's. {words}.",
+        )
+    )  # fmt: skip
+
+
+def speed_table(benchmark: pd.DataFrame, *, caption: str) -> HTML:
+    """The same numbers as a table, with whether the goal was reached."""
+    heads = ("Case", "Device", "Peer", "Ours", "Peer's", "Ratio", "Goal")
+    rows = [
+        (row["case"], row["device"], row["peer"], f"{row['ours']:,.3g} {row['unit']}", f"{row['theirs']:,.3g}",
+         f"{row['ratio']:.2f}", _goal(row["ratio"], row["goal"]))
+        for row in benchmark.to_dict("records")
+    ]  # fmt: skip
+    return plain_table(heads, rows, caption=caption)
+
+
+def _goal(ratio: float, goal: float) -> str:
+    """Whether the goal was reached, in words.
+
+    >>> _goal(3.2, 3.0), _goal(1.1, 3.0), _goal(1.1, float("nan"))
+    ('≥ 3 ✓ reached', '≥ 3 ✗ not reached', '–')
+    """
+    if math.isnan(goal):
+        return "–"
+    return f"≥ {goal:g} " + ("✓ reached" if ratio >= goal else "✗ not reached")

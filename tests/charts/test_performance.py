@@ -1,0 +1,35 @@
+"""The chart and table of a benchmark say what was reached, and what was not."""
+
+from __future__ import annotations
+
+import json
+
+import altair as alt
+import pandas as pd
+import pytest
+
+from gendyn_lite.charts import performance as draw
+
+TABLE = pd.DataFrame(
+    {
+        "case": ["small", "small", "large"],
+        "device": "cpu",
+        "unit": "images/s",
+        "ours": [300.0, 300.0, 20.0],
+        "peer": ["loop", "bare", "loop"],
+        "theirs": [100.0, 400.0, 19.0],
+        "ratio": [3.0, 0.75, 1.05],
+        "goal": [2.0, float("nan"), 2.0],
+    }
+)
+
+
+def test_the_chart_is_valid_and_survives_json():
+    spec = draw.speed_ratios(TABLE, title="Speed").to_dict()
+    assert alt.Chart.from_dict(json.loads(json.dumps(spec))).to_dict() == spec
+    assert "small · cpu: 3 times loop" in spec["description"]
+
+
+@pytest.mark.parametrize("text", ["≥ 2 ✓ reached", "≥ 2 ✗ not reached", "300 images/s", "0.75", "–"])
+def test_the_table_shows(text):
+    assert text in str(draw.speed_table(TABLE, caption="made up").data)
