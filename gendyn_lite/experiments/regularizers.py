@@ -39,12 +39,20 @@ GRID: dict[str, tuple[Row, ...]] = {
     "mlp_3x512": (DECAY, NONE, RANDOM, RANDOM_DECAY),
     "mlp_1x512": (DECAY, NONE, RANDOM, RANDOM_DECAY),
 }
-# The smoke size has its own parts: every kind of network in seconds.
-_TINY = {"train_size": 60, "test_size": 100, "batch_size": 20, "learning_rate": 0.02, "eval_every": 3, "epochs": 15}
-_TINY_PARTS = (
-    Part("inception_small", _TINY, seeds=2),
-    Part("inception_small", {**_TINY, "model_options": {"batch_norm": False}}, seeds=2),
+# The smoke size has networks and rows of its own: each kind of regularizer, in seconds.
+_TINY = {"test_size": 100, "batch_size": 20, "stop_when_fitted": True}
+_TINY_MLP = {**_TINY, "train_size": 200, "epochs": 40, "eval_every": 4, "learning_rate": 0.05, "decay": 0.99}
+_TINY_CNN = {**_TINY, "train_size": 60, "epochs": 9, "eval_every": 3, "learning_rate": 0.02}
+_SMOKE_PARTS = (
+    Part("mlp_1x512", _TINY_MLP),
+    Part("inception_small", _TINY_CNN, seeds=2),
+    Part("inception_small", {**_TINY_CNN, "model_options": {"batch_norm": False}}, seeds=2),
 )
+_SMOKE_GRID = {
+    "mlp_1x512": (BOTH, CROP, DECAY, NONE, RANDOM, RANDOM_DECAY),
+    "inception_small": (NONE, Row(dropout=True)),
+    "inception_small without batch-norm": (NONE,),
+}
 
 
 def plan(
@@ -70,19 +78,18 @@ def plan(
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
     dataset = dataset or DEFAULT_DATASET[profile]
-    known = (
-        _TINY_PARTS if profile == "smoke" else PLANS.get((profile, dataset), PLANS[profile, DEFAULT_DATASET[profile]])
-    )
+    known, grid = PLANS.get((profile, dataset), PLANS[profile, DEFAULT_DATASET[profile]]), GRID
+    if profile == "smoke":
+        known, grid = _SMOKE_PARTS, _SMOKE_GRID
     changes = {name: value for name, value in (("epochs", epochs), ("train_size", train_size)) if value}
     wanted = random_labels.split(networks)
     for name in wanted:
-        if name not in GRID:
-            raise unknown_name("network of Table 1", name, GRID)
+        if name not in grid:
+            raise unknown_name("network of Table 1", name, grid)
     return [
         _config(part, row, dataset, profile, changes).replace(seed=seed)
         for part in chosen_parts(known, wanted)
-        if part.name in GRID
-        for row in GRID[part.name]
+        for row in grid[part.name]
         for seed in range(seeds or part.seeds)
     ]
 

@@ -49,8 +49,8 @@ _WITHOUT_NORM = {"model_options": {"batch_norm": False}}
 # A part of CIFAR-10, so that a processor without a GPU trains each run in a minute.
 _CIFAR = {"center_crop": 28, "learning_rate": 0.01, "decay": 0.98, "stop_when_fitted": True}
 _CIFAR_MLP = {**_CIFAR, "train_size": 5000, "batch_size": 50, "epochs": 80, "eval_every": 2}
-_CIFAR_CNN = {**_CIFAR, "batch_size": 50, "test_size": 1000, "epochs": 60, "eval_every": 3, "precision": "bfloat16"}
-_CIFAR_INCEPTION = {**_CIFAR_CNN, "train_size": 500}
+_CIFAR_FEW = {**_CIFAR, "train_size": 500, "test_size": 1000, "batch_size": 50}
+_CIFAR_CNN = {**_CIFAR_FEW, "epochs": 60, "eval_every": 3, "precision": "bfloat16"}
 _ENDS = {"corruptions": (0.0, 1.0), "inputs": ()}
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
@@ -69,9 +69,9 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("colab", "cifar10"): (
         Part("mlp_1x512", _CIFAR_MLP),
         Part("mlp_3x512", _CIFAR_MLP, **_ENDS),
-        Part("alexnet_small", {**_CIFAR_CNN, "train_size": 1000}, **_ENDS),
-        Part("inception_small", {**_CIFAR_INCEPTION, "learning_rate": 0.03, "decay": 0.95}, **_ENDS),
-        Part("inception_small", {**_CIFAR_INCEPTION, **_WITHOUT_NORM}, **_ENDS),
+        Part("alexnet_small", _CIFAR_CNN, **_ENDS),
+        Part("inception_small", {**_CIFAR_CNN, "learning_rate": 0.03, "decay": 0.95}, **_ENDS),
+        Part("inception_small", {**_CIFAR_CNN, **_WITHOUT_NORM}, **_ENDS),
     ),
     ("full", "mnist"): (
         Part("mlp_1x512", {**_MNIST, "epochs": 200}, corruptions=GRID_11, seeds=5),
