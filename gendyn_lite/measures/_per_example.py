@@ -1,0 +1,215 @@
+"""One forward and one backward pass that hand over, layer by layer, what per-example gradients are made of.
+
+For a layer with weights W, input a and output z = W a, the gradient of example i's loss is the product of its output
+gradient ∂L/∂z and its input a: neither needs the gradient itself. The weights are frozen meanwhile, so that the
+backward pass computes no weight gradient, and it ends at the first layers with weights.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures._per_example_checks import check_logits
+from gendyn_lite.measures._per_example_layers import Layer, Plan
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Use(NamedTuple):
+    """One call of a module: its input and the gradient of the summed loss at its output, example axis first."""
+
+    module: nn.Module
+    a: Tensor
+    z: Tensor
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of each example in nats, [n]."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def backward(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    plan: Plan,
+    on_layer: Callable[[Layer, list[Use]], None],
+    *,
+    loss: Loss = cross_entropy,
+) -> set[str]:
+    """Run the network on a batch and call ``on_layer(layer, uses)`` for every layer, the last ones first.
+
+    A layer is handed over as soon as the gradients of all its uses are known, and nothing of it is kept, so that the
+    caller decides what stays in memory. Each example's loss counts once (the sum over examples, not their mean).
+
+    Args:
+        model: The network; left as it was.
+        x: Inputs [n, ...].
+        y: Labels [n].
+        plan: Its layers, as `gendyn_lite.measures._per_example_layers.plan` finds them.
+        on_layer: Receives each layer with a formula; a layer that the loss does not depend on is left out.
+        loss: Function of (logits, y) that gives the loss of each example, [n].
+
+    Returns:
+        Names of parameters in `plan.layers` that must be treated by `torch.func` after all: used outside of their
+        module, or in a module whose input or output has no example axis in front. Their layers are not handed over.
+
+    Raises:
+        UserError: A layer's input was changed in place after the layer had read it, or the logits do not fit the
+            labels.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
+        taps = _Taps(plan, len(x), on_layer)
+        with taps:
+            logits = model(x.detach())
+        check_logits(logits, y, loss is cross_entropy)
+        losses = loss(logits, y)
+        if losses.shape != (len(x),):
+            raise UserError(
+                f"the loss has shape {tuple(losses.shape)}, expected one value for each of {len(x)} examples"
+            )
+        taps.forward_is_done()
+        if losses.requires_grad:
+            torch.autograd.grad(losses.sum(), taps.source, allow_unused=True)
+        taps.hand_over_the_rest()
+    return taps.outside
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter requires a gradient meanwhile."""
+    trainable = [value for value in model.parameters() if value.requires_grad]
+    for value in trainable:
+        value.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for value in trainable:
+            value.requires_grad_(True)
+
+
+class _Tap(torch.autograd.Function):
+    """The identity, in place; its backward pass shows the gradient to a function."""
+
+    @staticmethod
+    def forward(ctx: Any, out: Tensor, source: Tensor, show: Callable[[Tensor], None]) -> Tensor:
+        ctx.show = show
+        ctx.mark_dirty(out)  # no copy, and in-place layers may follow
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
+        (gradient,) = gradients
+        ctx.show(gradient)
+        return gradient if ctx.needs_input_grad[0] else None, None, None
+
+
+class _Taps(TorchFunctionMode):
+    """Hooks on the modules of a plan's layers, and a look at every operation for weights used outside of them."""
+
+    def __init__(self, plan: Plan, count: int, on_layer: Callable[[Layer, list[Use]], None]) -> None:
+        super().__init__()
+        self.outside: set[str] = set()
+        # A leaf for the graph to start from: the output of the first layers depends on nothing that needs a gradient.
+        self.source = torch.zeros((), requires_grad=True)
+        self._count, self._on_layer = count, on_layer
+        self._layers: defaultdict[nn.Module, list[Layer]] = defaultdict(list)
+        for layer in plan.layers:
+            for module in layer.modules:
+                self._layers[module].append(layer)
+        self._names = {key: name for key, name in plan.names.items() if name not in plan.without_formula}
+        self._expected: dict[Layer, int] = dict.fromkeys(plan.layers, 0)
+        self._uses: defaultdict[Layer, list[Use]] = defaultdict(list)
+        self._inside: nn.Module | None = None
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> _Taps:
+        for module in self._layers:
+            self._handles.append(module.register_forward_pre_hook(self._enter_module))
+            self._handles.append(module.register_forward_hook(self._leave_module, with_kwargs=True))
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for handle in self._handles:
+            handle.remove()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Note parameters that an operation outside of their module reads."""
+        result = func(*args, **(kwargs or {}))
+        if self._inside is None and isinstance(result, Tensor | tuple | list):
+            for value in _flat((*args, *(kwargs or {}).values())):
+                if id(value) in self._names:
+                    self.outside.add(self._names[id(value)])
+        return result
+
+    def _enter_module(self, module: nn.Module, args: Any) -> None:
+        self._inside = module
+
+    def _leave_module(self, module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> Tensor:
+        self._inside = None
+        given = args[0] if args else next(iter(kwargs.values()))
+        if given.dim() < _axes(module) or len(given) != self._count or len(out) != self._count:
+            self.outside.update(name for layer in self._layers[module] for name in layer.parameters)
+            return out
+        a, version = given.detach(), given._version
+        for layer in self._layers[module]:
+            self._expected[layer] += 1
+
+        def show(z: Tensor) -> None:
+            if a._version != version:
+                name = self._layers[module][0].name
+                raise UserError(
+                    f"layer {name!r}: its input was changed in place after the layer had read it; "
+                    "use the operation that follows out of place (inplace=False)"
+                )
+            self._collect(Use(module, _full(a), _full(z)))
+
+        return _Tap.apply(out, self.source, show)  # type: ignore[return-value]
+
+    def forward_is_done(self) -> None:
+        """From here on it is known how often each layer was used, and which cannot be handed over."""
+        for layer in list(self._expected):
+            if self.outside.intersection(layer.parameters):
+                del self._expected[layer]
+                self.outside.update(layer.parameters)
+
+    def _collect(self, use: Use) -> None:
+        for layer in self._layers[use.module]:
+            if layer not in self._expected:
+                continue
+            self._uses[layer].append(use)
+            if len(self._uses[layer]) == self._expected[layer]:
+                self._on_layer(layer, self._uses.pop(layer))
+
+    def hand_over_the_rest(self) -> None:
+        """Layers of which some use did not reach the loss."""
+        for layer in list(self._uses):
+            self._on_layer(layer, self._uses.pop(layer))
+
+
+def _axes(module: nn.Module) -> int:
+    """Fewest axes of an input that has an example axis."""
+    return {nn.Embedding: 1, nn.Conv1d: 3, nn.Conv2d: 4}.get(type(module), 2)
+
+
+def _full(value: Tensor) -> Tensor:
+    """Half precision as float32: products of gradients leave its range."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def _flat(values: Any) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _flat(value)
+        else:
+            yield value

@@ -1,0 +1,103 @@
+"""What per-example measures ask of a network, its inputs and its labels: each refused in one line."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures._per_example_layers import mixes_examples
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse a network in which an example has no gradient of its own, or that draws at random.
+
+    Raises:
+        UserError: Batch-norm or dropout in train mode, batch-norm without running statistics, or nothing to train.
+
+    >>> check_model(nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5)))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: '1' (Dropout) is in train mode and draws at random: call model.eval() first
+    """
+    for name, module in model.named_modules():
+        told = f"{name!r} ({type(module).__name__})"
+        if mixes_examples(module):
+            if module.training:
+                raise UserError(
+                    f"{told} is in train mode, where an example's loss depends on its batch and has no gradient of its "
+                    "own: call model.eval() first"
+                )
+            raise UserError(f"{told} keeps no running statistics, so each example depends on its batch: replace it")
+        if module.training and ((isinstance(module, _DropoutNd) and module.p > 0) or isinstance(module, nn.RReLU)):
+            raise UserError(f"{told} is in train mode and draws at random: call model.eval() first")
+    if not any(value.requires_grad for value in model.parameters()):
+        raise UserError("the network has no parameter that requires a gradient: there is no gradient to measure")
+
+
+def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, name: str = "") -> None:
+    """Refuse inputs and labels that do not fit together, or not to the network.
+
+    Args:
+        model: The network.
+        x: Inputs [n, ...].
+        y: Labels [n], or targets [n, ...] of a loss of one's own.
+        least: Fewest examples.
+        name: What to call the set in an error, for instance ``"other: "``.
+    """
+    if len(x) != len(y):
+        raise UserError(f"{name}x has {len(x)} examples and y {len(y)}: expected one label for each example")
+    if len(x) < least:
+        raise UserError(f"{name}x has {len(x)} example{'' if len(x) == 1 else 's'}, expected at least {least}")
+    first = next(value for value in model.parameters() if value.requires_grad)
+    for what, value in (("x", x), ("y", y)):
+        if value.device != first.device:
+            raise UserError(
+                f"{name}{what} is on {value.device} and the network on {first.device}: move one of them (.to(...))"
+            )
+    if x.is_floating_point() and x.dtype != first.dtype:
+        raise UserError(f"{name}x is {_short(x.dtype)} and the network {_short(first.dtype)}: convert one of them")
+    if x.dtype == torch.uint8:
+        raise UserError(f"{name}x is uint8: standardize it as in training (data.batcher gives such batches)")
+
+
+def check_logits(logits: Tensor, y: Tensor, classes: bool) -> None:
+    """Refuse logits that are no [n, classes], and labels that are no class of theirs.
+
+    Args:
+        logits: What the network gave.
+        y: Labels.
+        classes: Whether y are labels of the cross-entropy; else a loss of one's own judges.
+    """
+    if not isinstance(logits, Tensor) or logits.dim() < 1 or len(logits) != len(y):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"the network gives {shape} for {len(y)} examples, expected an output for each of them")
+    if not classes:
+        return
+    if logits.dim() != 2:
+        raise UserError(f"the network gives logits of shape {tuple(logits.shape)}, expected [n, classes]")
+    if y.dtype != torch.int64 or y.dim() != 1:
+        raise UserError(f"labels are {_short(y.dtype)} {list(y.shape)}, expected int64 [n]")
+    low, high = (int(value) for value in torch.aminmax(y))
+    if low < 0 or high >= logits.shape[1]:
+        raise UserError(
+            f"labels span {low} to {high}, expected 0 to {logits.shape[1] - 1}: the network has {logits.shape[1]} "
+            "classes"
+        )
+
+
+def check_finite(squared_norms: Tensor, *, what: str = "gradient") -> None:
+    """Refuse gradients that are not finite, naming the first example.
+
+    Args:
+        squared_norms: Squared norm of each example's gradient, [n].
+        what: What they are the norms of.
+    """
+    wrong = (~torch.isfinite(squared_norms)).nonzero().flatten().tolist()
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise UserError(f"the {what} of example {wrong[0]}{more} is not finite: has training diverged?")
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

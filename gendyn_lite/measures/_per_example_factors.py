@@ -1,0 +1,181 @@
+"""Per-example gradients of linear and convolutional layers as sums of outer products, g_i = Σ_t z_it u_itᵀ.
+
+t runs over the places at which a layer is applied (1 for a plain linear layer, H·W for a convolution) and over its uses
+if its weights are shared; u_it is the patch that the layer reads there and z_it the gradient of its output.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gendyn_lite.measures._per_example import Use
+
+PATCH_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}  # a chunk of patches: on a CPU it stays in the cache
+
+
+class Workspace:
+    """Buffers that are used again and again: fresh memory costs more than the arithmetic on it."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[object, Tensor] = {}
+
+    def get(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """A tensor of that shape with any content; the next call with this name hands out the same memory."""
+        count = 1
+        for size in shape:
+            count *= size
+        key = (name, like.dtype, like.device)
+        buffer = self._buffers.get(key)
+        if buffer is None or buffer.numel() < count:
+            self._buffers[key] = buffer = like.new_empty(count)
+        return buffer[:count].view(shape)
+
+
+class Factors:
+    """The factors of one layer for all examples of a batch, patches made chunk by chunk.
+
+    Attributes:
+        count: Number of examples n.
+        groups: Groups of channels that do not mix (1 for linear layers).
+        places: Number of places T, over all uses.
+        inputs: Entries d of a patch, of one group.
+        outputs: Output channels p of one group.
+        z: Output gradients of each use, [n, groups, outputs, its places].
+    """
+
+    def __init__(self, uses: list[Use], workspace: Workspace) -> None:
+        """Look at the uses of one layer; nothing is computed yet."""
+        self._parts = [_Linear(use) if isinstance(use.module, nn.Linear) else _Conv(use, workspace) for use in uses]
+        first = self._parts[0]
+        self.count, self.groups, self.outputs, _ = first.z.shape
+        self.inputs = first.inputs
+        self.places = sum(part.z.shape[3] for part in self._parts)
+        self.z = [part.z for part in self._parts]
+        self.like, self._workspace = first.z, workspace
+
+    def patches(self, start: int, stop: int) -> Tensor:
+        """u of some examples, [stop − start, groups, places, inputs]: what a reader wants whole."""
+        if len(self._parts) == 1:
+            return self._parts[0].patches(start, stop)
+        return torch.cat([part.patches(start, stop).clone() for part in self._parts], dim=2)
+
+    def outputs_of(self, start: int, stop: int) -> Tensor:
+        """z of some examples, [stop − start, groups, places, outputs]."""
+        parts = [part.z[start:stop].transpose(2, 3) for part in self._parts]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+    def bias_gradients(self) -> Tensor:
+        """Gradient of each example's loss with respect to the bias, [n, groups · outputs]."""
+        sums = [part.z.sum(3).flatten(1) for part in self._parts]
+        return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+
+    def weight_gradients(self, start: int, stop: int, *, channels: slice, groups: slice, out: Tensor) -> Tensor:
+        """Gradients of some examples with respect to some of the weights, written into `out`.
+
+        Args:
+            start: First example.
+            stop: One after the last.
+            channels: Output channels of each group.
+            groups: Groups.
+            out: [stop − start, number of groups, number of channels, inputs].
+        """
+        step = self.chunk()
+        for i in range(start, stop, step):
+            k = min(stop, i + step)
+            target = out[i - start : k - start].flatten(0, 1)
+            for number, part in enumerate(self._parts):
+                z = part.z[i:k, groups, channels].flatten(0, 1)
+                u = part.patches(i, k)[:, groups].flatten(0, 1)
+                if number == 0:
+                    torch.bmm(z, u, out=target)
+                else:
+                    target.baddbmm_(z, u)
+        return out
+
+    def chunk(self) -> int:
+        """Examples whose patches fit into a chunk."""
+        each = self.groups * self.inputs * max(part.z.shape[3] for part in self._parts) * self.like.element_size()
+        return max(1, min(self.count, PATCH_BYTES.get(self.like.device.type, 64 << 20) // each))
+
+
+class _Linear:
+    """A linear layer over the last axis; the axes between are places."""
+
+    def __init__(self, use: Use) -> None:
+        self.inputs = use.a.shape[-1]
+        self._a = use.a.reshape(len(use.a), 1, -1, self.inputs)
+        self.z = use.z.reshape(len(use.z), 1, -1, use.z.shape[-1]).transpose(2, 3)
+
+    def patches(self, start: int, stop: int) -> Tensor:
+        return self._a[start:stop]
+
+
+class _Conv:
+    """A convolution in one or two dimensions; its places are the positions of its kernel."""
+
+    def __init__(self, use: Use, workspace: Workspace) -> None:
+        module = cast("nn.Conv1d | nn.Conv2d", use.module)
+        flat = isinstance(module, nn.Conv1d)  # as a picture of one row
+        self._a = use.a[:, :, None] if flat else use.a
+        self._kernel, self._stride, self._dilation = (
+            (1, size[0]) if flat else cast("tuple[int, int]", size)
+            for size in (module.kernel_size, module.stride, module.dilation)
+        )
+        self._padding = _padding(module, flat)
+        self._mode, self._groups, self._workspace = module.padding_mode, module.groups, workspace
+        self._shape = (1, use.z.shape[2]) if flat else use.z.shape[2:]
+        self.z = use.z.reshape(len(use.z), module.groups, module.out_channels // module.groups, -1)
+        self._plain = self._kernel == (1, 1) and not any(self._padding) and module.groups == 1
+        self.inputs = module.in_channels // module.groups * self._kernel[0] * self._kernel[1]
+
+    def patches(self, start: int, stop: int) -> Tensor:
+        """[b, groups, places, kernel height · kernel width · channels of a group]; the next call may overwrite it."""
+        if self._plain:  # the pixels themselves, as a view
+            pixels = self._a[start:stop, :, :: self._stride[0], :: self._stride[1]]
+            return pixels.flatten(2).transpose(1, 2)[:, None]
+        x = self._padded(self._a[start:stop])
+        count, (height, width), groups = stop - start, self._shape, self._groups
+        channels = x.shape[3] // groups
+        steps, s, d = x.stride(), self._stride, self._dilation
+        windows = x.as_strided(
+            (count, groups, height, width, *self._kernel, channels),
+            (steps[0], channels, steps[1] * s[0], steps[2] * s[1], steps[1] * d[0], steps[2] * d[1], 1),
+        )
+        buffer = self._workspace.get("patches", windows.shape, x)
+        return buffer.copy_(windows).view(count, groups, height * width, self.inputs)
+
+    def _padded(self, a: Tensor) -> Tensor:
+        """[b, H, W, C], contiguous, with its border."""
+        left, right, top, bottom = self._padding
+        if self._mode != "zeros":
+            padded = F.pad(a, self._padding, mode=self._mode)
+            return self._workspace.get("padded", _channels_last(padded), a).copy_(padded.permute(0, 2, 3, 1))
+        count, height, width, channels = _channels_last(a)
+        shape = (count, height + top + bottom, width + left + right, channels)
+        padded = self._workspace.get("padded", shape, a)
+        if any(self._padding):
+            padded.zero_()
+        padded[:, top : top + height, left : left + width].copy_(a.permute(0, 2, 3, 1))
+        return padded
+
+
+def _channels_last(a: Tensor) -> tuple[int, int, int, int]:
+    return a.shape[0], a.shape[2], a.shape[3], a.shape[1]
+
+
+def _padding(module: nn.Conv1d | nn.Conv2d, flat: bool) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom; 'same' puts the odd one at the end, as torch does."""
+    if module.padding == "valid":
+        return 0, 0, 0, 0
+    if module.padding == "same":
+        sizes = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+        pairs = [(size // 2, size - size // 2) for size in sizes]
+    else:
+        pairs = [(int(size), int(size)) for size in module.padding]
+    if flat:
+        pairs = [(0, 0), *pairs]
+    return *pairs[1], *pairs[0]

@@ -1,0 +1,186 @@
+"""The Gram matrix of one layer's per-example gradients from its inputs and output gradients.
+
+Two ways give the same numbers. *Ghost*: g_i·g_j = Σ_ts (u_it·u_js)(z_it·z_js), no gradient is made. *Instantiated*: the
+gradients are made for a few output channels at a time and multiplied. Which one costs less depends on the layer.
+Of a symmetric matrix only the upper triangle (and whatever is at hand of the lower) is added.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gendyn_lite.measures._per_example import Use
+from gendyn_lite.measures._per_example_factors import Factors, Workspace
+from gendyn_lite.measures._per_example_layers import Layer
+
+BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # gradients or products held at a time
+TRIANGLE = 64  # rows of a strip of the upper triangle, where rows are long
+GHOST_STRIP = 128  # likewise where they are short
+
+
+def add_gram(total: Tensor, layer: Layer, uses: list[Use], others: list[Use] | None, workspace: Workspace) -> None:
+    """Add a layer's Gram matrix to `total`.
+
+    Args:
+        total: [n, m], changed in place; if `others` is None only its upper triangle is complete.
+        layer: The layer.
+        uses: Its uses on the n examples of the rows.
+        others: Its uses on the m examples of the columns; None for those of the rows.
+        workspace: Buffers.
+    """
+    if layer.kind == "affine":
+        left = Factors(uses, workspace)
+        right = None if others is None else Factors(others, Workspace())
+        _add_affine(total, layer, left, right, workspace)
+    elif layer.kind == "scale":
+        add_product(total, _scale_gradients(layer, uses), None if others is None else _scale_gradients(layer, others))
+    else:
+        _add_embedding(total, uses, others)
+
+
+def add_product(total: Tensor, left: Tensor, right: Tensor | None) -> None:
+    """Add left rightᵀ; without `right`, leftᵀ in strips of the upper triangle."""
+    if right is not None:
+        total.addmm_(left, right.T)
+        return
+    n = len(left)
+    strip = n if n < 2 * TRIANGLE else TRIANGLE
+    for i in range(0, n, strip):
+        total[i : i + strip, i:].addmm_(left[i : i + strip], left[i:].T)
+
+
+def ghost_is_cheaper(left: Factors, right: Factors | None) -> bool:
+    """Compare the multiplications of both ways, for one group of channels."""
+    n, t, d, p = left.count, left.places, left.inputs, left.outputs
+    m, s = (n, t) if right is None else (right.count, right.places)
+    both = 0.5 if right is None else 1.0  # the upper triangle only
+    ghost = both * n * m * t * s * (d + p)
+    made = n * t if right is None else n * t + m * s
+    return ghost < d * p * (made + both * n * m)
+
+
+def _add_affine(total: Tensor, layer: Layer, left: Factors, right: Factors | None, workspace: Workspace) -> None:
+    bias = layer.bias is not None
+    if layer.weight is not None:
+        if ghost_is_cheaper(left, right):
+            # A bias is a weight whose input is 1: it comes for nothing.
+            _add_ghost(total, left, right, workspace, ones=bias)
+            return
+        _add_instantiated(total, left, right, workspace)
+    if bias:
+        add_product(total, left.bias_gradients(), None if right is None else right.bias_gradients())
+
+
+def _add_ghost(total: Tensor, left: Factors, right: Factors | None, workspace: Workspace, *, ones: bool) -> None:
+    columns = left if right is None else right
+    t, s, m = left.places, columns.places, columns.count
+    rows = _budget(left) // (2 * m * t * s)
+    strip = max(1, min(left.count, rows))
+    if right is None and left.count * t >= 2 * GHOST_STRIP:
+        strip = min(strip, -(-GHOST_STRIP // t))  # what lies below the diagonal strips is left out
+    u_right, z_right = columns.patches(0, m), columns.outputs_of(0, m)
+    if left is columns:
+        u_left, z_left = u_right, z_right
+    else:
+        u_left, z_left = left.patches(0, left.count), left.outputs_of(0, left.count)
+    for group in range(left.groups):
+        ul, zl, ur, zr = (
+            part[:, group].reshape(-1, part.shape[-1]) for part in (u_left, z_left, u_right, z_right)
+        )  # fmt: skip
+        for i in range(0, left.count, strip):
+            k, j = min(left.count, i + strip), i if right is None else 0
+            shape = ((k - i) * t, (m - j) * s)
+            h1, h2 = workspace.get("ghost u", shape, ul), workspace.get("ghost z", shape, ul)
+            torch.mm(ul[i * t : k * t], ur[j * s :].T, out=h1)
+            torch.mm(zl[i * t : k * t], zr[j * s :].T, out=h2)
+            if ones:
+                h1 += 1
+            if t == s == 1:
+                total[i:k, j:].addcmul_(h1, h2)
+            else:
+                total[i:k, j:] += h1.mul_(h2).view(k - i, t, m - j, s).sum((1, 3))
+
+
+def _add_instantiated(total: Tensor, left: Factors, right: Factors | None, workspace: Workspace) -> None:
+    columns = left if right is None else right
+    each = left.inputs * max(left.count, columns.count)
+    if left.groups == 1:
+        width = -(-left.outputs // -(-left.outputs // max(1, _budget(left) // each)))  # blocks of nearly one size
+        blocks = [(slice(0, 1), slice(q, min(left.outputs, q + width))) for q in range(0, left.outputs, width)]
+    else:
+        width = max(1, _budget(left) // (each * left.outputs))
+        blocks = [(slice(g, min(left.groups, g + width)), slice(None)) for g in range(0, left.groups, width)]
+    for groups, channels in blocks:
+        g = _made(left, "left", groups, channels, workspace)
+        add_product(total, g, None if right is None else _made(right, "right", groups, channels, workspace))
+
+
+def _made(factors: Factors, name: str, groups: slice, channels: slice, workspace: Workspace) -> Tensor:
+    """The gradients with respect to some weights of all examples, [n, entries]."""
+    counts = [len(range(*part.indices(size))) for part, size in ((groups, factors.groups), (channels, factors.outputs))]
+    out = workspace.get(f"gradients {name}", (factors.count, *counts, factors.inputs), factors.like)
+    return factors.weight_gradients(0, factors.count, channels=channels, groups=groups, out=out).flatten(1)
+
+
+def _budget(factors: Factors) -> int:
+    """Numbers that a block may hold."""
+    return BLOCK_BYTES.get(factors.like.device.type, 256 << 20) // factors.like.element_size()
+
+
+def _scale_gradients(layer: Layer, uses: list[Use]) -> Tensor:
+    """Gradients with respect to scale and shift of a normalization, [n, entries]."""
+    found: Tensor | None = None
+    for use in uses:
+        normalized = _normalized(use.module, use.a)
+        parts = [use.z * normalized] if layer.weight is not None else []
+        parts += [use.z] if layer.bias is not None else []
+        row = torch.cat([_over_places(use.module, part) for part in parts], dim=1)
+        found = row if found is None else found + row
+    assert found is not None
+    return found
+
+
+def _normalized(module: nn.Module, a: Tensor) -> Tensor:
+    """The input of the scale: with the running statistics for batch-norm, else the example's own."""
+    if isinstance(module, nn.LayerNorm):
+        return F.layer_norm(a, module.normalized_shape, None, None, module.eps)
+    if isinstance(module, nn.GroupNorm):
+        return F.group_norm(a, module.num_groups, None, None, module.eps)
+    norm = cast(nn.BatchNorm2d, module)
+    return F.batch_norm(a, norm.running_mean, norm.running_var, None, None, False, 0.0, norm.eps)
+
+
+def _over_places(module: nn.Module, value: Tensor) -> Tensor:
+    """The sum over all axes along which scale and shift are the same, [n, entries]."""
+    if isinstance(module, nn.LayerNorm):
+        return value.reshape(len(value), -1, *module.normalized_shape).sum(1).flatten(1)
+    return value.flatten(2).sum(2) if value.dim() > 2 else value
+
+
+def _add_embedding(total: Tensor, uses: list[Use], others: list[Use] | None) -> None:
+    """Σ_ts [token_it = token_js] z_it·z_js; the padding token has no gradient."""
+    tokens, z = _tokens(uses)
+    tokens_right, z_right = (tokens, z) if others is None else _tokens(others)
+    _, t, p = z.shape
+    m, s, _ = z_right.shape
+    strip = max(1, BLOCK_BYTES.get(z.device.type, 256 << 20) // z.element_size() // (2 * m * t * s))
+    for i in range(0, len(z), strip):
+        same = tokens[i : i + strip].reshape(-1, 1) == tokens_right.reshape(1, -1)
+        products = z[i : i + strip].reshape(-1, p) @ z_right.reshape(-1, p).T
+        total[i : i + strip] += (products * same).view(-1, t, m, s).sum((1, 3))
+
+
+def _tokens(uses: list[Use]) -> tuple[Tensor, Tensor]:
+    """Tokens [n, places] and output gradients [n, places, width] over all uses."""
+    tokens, gradients = [], []
+    for use in uses:
+        given = use.a.flatten(1) if use.a.dim() > 1 else use.a[:, None]
+        z = use.z.reshape(len(use.z), -1, use.z.shape[-1])
+        padding = cast(nn.Embedding, use.module).padding_idx
+        tokens.append(given)
+        gradients.append(z if padding is None else z * (given != padding)[..., None])
+    return torch.cat(tokens, dim=1), torch.cat(gradients, dim=1)

@@ -1,0 +1,36 @@
+"""The slow, obvious twin of per-example measures: one backward pass for each example."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def gradients(model, x, y, loss=None) -> list[dict[str, torch.Tensor]]:
+    """For each example, the gradient of its loss by parameter, flat."""
+    names = [name for name, value in model.named_parameters() if value.requires_grad]
+    values = [value for value in model.parameters() if value.requires_grad]
+    rows = []
+    for i in range(len(x)):
+        logits = model(x[i : i + 1])
+        each = F.cross_entropy(logits, y[i : i + 1]) if loss is None else loss(logits, y[i : i + 1]).sum()
+        found = torch.autograd.grad(each, values, allow_unused=True)
+        rows.append(
+            {
+                name: (torch.zeros_like(value) if g is None else g).flatten()
+                for name, value, g in zip(names, values, found, strict=True)
+            }
+        )
+    return rows
+
+
+def gram(model, x, y, other=None, loss=None) -> dict[str, torch.Tensor]:
+    """The Gram matrix of each layer's gradients, by the layer's name."""
+    left = gradients(model, x, y, loss)
+    right = left if other is None else gradients(model, *other, loss)
+    layers: dict[str, torch.Tensor] = {}
+    for name in left[0]:
+        layer = name.rpartition(".")[0] or "model"
+        share = torch.stack([row[name] for row in left]) @ torch.stack([row[name] for row in right]).T
+        layers[layer] = layers[layer] + share if layer in layers else share
+    return layers
