@@ -50,10 +50,10 @@ class Case:
 
 
 CASES = (
-    Case("mlp_1x512", (1, 8, 8), 12_800, augmented=False),
-    Case("mlp_1x512", (3, 28, 28), 12_800, augmented=False),
-    Case("mlp_1x512", (3, 28, 28), 12_800),
-    Case("mlp_3x512", (3, 28, 28), 12_800),
+    Case("mlp_1x512", (1, 8, 8), 6_400, augmented=False),
+    Case("mlp_1x512", (3, 28, 28), 6_400, augmented=False),
+    Case("mlp_1x512", (3, 28, 28), 6_400),
+    Case("mlp_3x512", (3, 28, 28), 6_400),
     Case("alexnet_small", (3, 28, 28), 1_280),
     Case("inception_small", (3, 28, 28), 256),
     Case("resnet18", (3, 32, 32), 128, batch_size=32),
@@ -154,7 +154,7 @@ def loader(network: nn.Module, loaded: ImageData, config: RunConfig, device: tor
     augmentation = [transforms.RandomCrop(height, padding=2), transforms.RandomHorizontalFlip()]
     finish = [transforms.ToTensor(), transforms.Normalize(MEAN[:channels], STD[:channels])]
     transform = transforms.Compose([transforms.ToPILImage(), *(augmentation if config.flip else []), *finish])
-    count = min(len(loaded.train.y), 12_800)
+    count = min(len(loaded.train.y), 6_400)
     batches = DataLoader(
         PerImage(Split(loaded.train.x[:count], loaded.train.y[:count]), transform),
         batch_size=config.batch_size, shuffle=True, num_workers=1, pin_memory=device.type == "cuda",
