@@ -53,7 +53,7 @@ def load_or_run(
     if run.complete:
         return run
     network = build(config, loaded)
-    with threads(train.threads_for(network, config)), writing(run, _provenance(loaded, profile, device)) as writer:
+    with threads(train.threads_for(network, config)), writing(run, provenance(loaded, profile, device)) as writer:
         if writer is None:
             return run
         started = time.perf_counter()
@@ -129,7 +129,7 @@ def _train_together(
     with ExitStack() as stack, threads(1):
         # Locks are taken in one order, so that two processes cannot wait for each other.
         opened = [
-            (stack.enter_context(writing(run, _provenance(each, profile, device))), run, each)
+            (stack.enter_context(writing(run, provenance(each, profile, device))), run, each)
             for _, (run, each) in sorted(absent.items())
         ]
         ours = [(writer, run, each) for writer, run, each in opened if writer is not None]
@@ -155,7 +155,7 @@ def build(config: RunConfig, loaded: ImageData) -> nn.Module:
     )
 
 
-def _provenance(loaded: ImageData, profile: str, device: torch.device) -> dict[str, Any]:
+def provenance(loaded: ImageData, profile: str, device: torch.device) -> dict[str, Any]:
     """What env.json records of a run before it starts."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return environment(

@@ -63,7 +63,7 @@ def build(
             global generator. The same seed gives the same weights on every device.
         **options: ``init`` (one of `gendyn_lite.models.INITIALIZATIONS`) for every network; ``activation`` ("relu",
             "tanh", "leaky_relu") for MLPs and ``widths`` for ``"mlp"``; ``batch_norm`` for inception_small and vgg19;
-            ``dropout`` for inception_small.
+            ``dropout`` for inception_small, inception_v3 and alexnet.
 
     Returns:
         The network, on the CPU.

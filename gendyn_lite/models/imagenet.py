@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.models.checks import require_images
+from gendyn_lite.models.checks import require_images, require_probability
 from gendyn_lite.models.resnet import Add
 
 # What stands in torchvision's forward functions → the module that does it.
@@ -27,10 +27,13 @@ MODULES: dict[Any, Callable[..., nn.Module]] = {
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
 }
 FUNCTION_ONLY = ("inplace", "return_indices")
+WITH_DROPOUT = ("inception_v3", "alexnet")
 MIN_SIDES = {"resnet18": 32, "resnet50": 32, "inception_v3": 75, "alexnet": 63}
 
 
-def torchvision_network(network: str, *, in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+def torchvision_network(
+    network: str, *, in_shape: tuple[int, ...], num_classes: int, dropout: float | None = None
+) -> nn.Module:
     """A network of torchvision with random weights, each ReLU, pooling and residual sum a module of its own.
 
     Its state dict has torchvision's names, so that published weights load into it. inception_v3 has no auxiliary head
@@ -40,9 +43,10 @@ def torchvision_network(network: str, *, in_shape: tuple[int, ...], num_classes:
         network: "resnet18", "resnet50", "inception_v3" or "alexnet".
         in_shape: (3, H, W); 224x224 (299x299 for inception_v3) is the usual size, smaller ones down to a limit work.
         num_classes: Number of logits.
+        dropout: Probability that a feature is dropped, for inception_v3 and alexnet; None for torchvision's 0.5.
 
     Raises:
-        UserError: The inputs have other than 3 channels, or are too small.
+        UserError: The inputs have other than 3 channels, or are too small; or the network has no dropout.
 
     Source: Zhang et al. 2017, table 2 (inception_v3, alexnet); the published layouts of torchvision.
 
@@ -58,6 +62,10 @@ def torchvision_network(network: str, *, in_shape: tuple[int, ...], num_classes:
     options: dict[str, Any] = {"weights": None, "num_classes": num_classes}
     if network == "inception_v3":
         options |= {"aux_logits": False, "transform_input": False, "init_weights": True}
+    if dropout is not None:
+        if network not in WITH_DROPOUT:
+            raise UserError(f"{network} has no dropout: leave it out (networks with it: {', '.join(WITH_DROPOUT)})")
+        options["dropout"] = require_probability(dropout, option="dropout")
     return as_modules(getattr(torchvision.models, network)(**options))
 
 
