@@ -94,6 +94,11 @@ def plan(
     ]
 
 
+def crop_padding(center_crop: int | None) -> int:
+    """Padding of the random crop: with a centre crop of 28, windows of 28x28 anywhere in images of 32x32."""
+    return 1 if center_crop is None else 2
+
+
 def _config(part: Part, row: Row, dataset: str, profile: str, changes: dict[str, Any]) -> RunConfig:
     """The run of a row, with seed 0."""
     settings = {**part.settings, **changes}
@@ -106,8 +111,7 @@ def _config(part: Part, row: Row, dataset: str, profile: str, changes: dict[str,
         dataset=dataset,
         model=part.network,
         model_options=options,
-        # With a centre crop of 28 this is a window of 28x28 anywhere in the image of 32x32.
-        random_crop=(2 if settings.get("center_crop") else 1) if row.crop else 0,
+        random_crop=crop_padding(settings.get("center_crop")) if row.crop else 0,
         weight_decay=WEIGHT_DECAY[profile] if row.weight_decay else 0.0,
         label_corruption=float(row.random_labels),
         **settings,
