@@ -42,6 +42,30 @@ def add_gram(total: Tensor, layer: Layer, uses: list[Use], others: list[Use] | N
         _add_embedding(total, uses, others)
 
 
+def squared_norms_of(layer: Layer, uses: list[Use]) -> Tensor:
+    """A layer's share of each example's squared gradient norm, [n]."""
+    if layer.kind == "scale":
+        return _scale_gradients(layer, uses).square().sum(1)
+    if layer.kind == "embedding":
+        tokens, z = _tokens(uses)
+        same = tokens[:, :, None] == tokens[:, None]
+        return (torch.bmm(z, z.transpose(1, 2)) * same).sum((1, 2))
+    factors, workspace = Factors(uses, Workspace()), Workspace()
+    norms = factors.like.new_zeros(factors.count)
+    step = factors.chunk() if layer.weight is not None else factors.count
+    for i in range(0, factors.count if layer.weight is not None else 0, step):
+        k = min(factors.count, i + step)
+        if factors.places == 1:
+            u, z = factors.patches(i, k), factors.outputs_of(i, k)
+            norms[i:k] += (u.square().sum((2, 3)) * z.square().sum((2, 3))).sum(1)
+        else:
+            shape = (k - i, factors.groups, factors.outputs, factors.inputs)
+            out = workspace.get("gradients", shape, factors.like)
+            factors.weight_gradients(i, k, channels=slice(None), groups=slice(None), out=out)
+            norms[i:k] += out.square().flatten(1).sum(1)
+    return norms + factors.bias_gradients().square().sum(1) if layer.bias is not None else norms
+
+
 def add_product(total: Tensor, left: Tensor, right: Tensor | None) -> None:
     """Add left rightᵀ; without `right`, leftᵀ in strips of the upper triangle."""
     if right is not None:

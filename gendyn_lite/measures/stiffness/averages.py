@@ -1,0 +1,141 @@
+"""Averages of a stiffness matrix over pairs, within and between classes, with bootstrap intervals over examples."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gendyn_lite.errors import UserError
+
+
+class Estimate(NamedTuple):
+    """A mean with the ends of its bootstrap interval; all NaN where there is no pair."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def average(
+    stiffness: Tensor,
+    pairs: Tensor | None = None,
+    *,
+    two_sets: bool = False,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """The mean over pairs of different examples, with a bootstrap interval over examples.
+
+    The pairs of an example go together into a resample: pairs are not independent, and an interval over pairs would
+    be far too narrow.
+
+    Args:
+        stiffness: Sign or cosine stiffness, [n, n] or [n, m].
+        pairs: Which pairs count, bool of the same shape; None for all.
+        two_sets: Whether rows and columns are different sets; else the diagonal is left out.
+        resamples: Draws of the bootstrap; 0 for no interval (its ends are NaN).
+        level: Coverage of the interval.
+        seed: Seed of the draws.
+
+    >>> average(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), resamples=0).mean
+    0.5
+    """
+    values, mask = stiffness.double(), _counted(stiffness, pairs, two_sets)
+    total, count = (values * mask).sum(), mask.sum()
+    if count == 0:
+        return Estimate(math.nan, math.nan, math.nan)
+    if resamples == 0:
+        return Estimate(float(total / count), math.nan, math.nan)
+    left, right = draws(stiffness, two_sets=two_sets, resamples=resamples, seed=seed)
+    means = ((left @ (values * mask)) * right).sum(1) / ((left @ mask) * right).sum(1)
+    return Estimate(float(total / count), *interval(means, level))
+
+
+def by_pair(
+    stiffness: Tensor, y: Tensor, y_other: Tensor | None = None, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Estimate]:
+    """The mean over all pairs, over those within a class and over those between classes.
+
+    Args:
+        stiffness: Sign or cosine stiffness, [n, n] or [n, m].
+        y: Labels [n] of the rows.
+        y_other: Labels [m] of the columns, if they are another set.
+        resamples: Draws of the bootstrap; 0 for no intervals.
+        seed: Seed of the draws.
+
+    Returns:
+        Estimates under ``"all"``, ``"within"`` and ``"between"``.
+
+    Source:
+        Fort et al. (2019), Sec. 2.3.
+
+    >>> by_pair(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), torch.tensor([0, 0]), resamples=0)["within"].mean
+    0.5
+    """
+    columns = y if y_other is None else y_other
+    if (len(y), len(columns)) != tuple(stiffness.shape):
+        raise UserError(f"there are {len(y)} and {len(columns)} labels for a matrix of {list(stiffness.shape)}")
+    same = y[:, None] == columns[None]
+    kinds = {"all": None, "within": same, "between": ~same}
+    options = {"two_sets": y_other is not None, "resamples": resamples, "seed": seed}
+    return {kind: average(stiffness, pairs, **options) for kind, pairs in kinds.items()}
+
+
+def by_class(stiffness: Tensor, y: Tensor, y_other: Tensor | None = None, *, num_classes: int) -> Tensor:
+    """Mean stiffness of the pairs of each two classes, [classes, classes]; NaN where there is no pair.
+
+    Args:
+        stiffness: Sign or cosine stiffness, [n, n] or [n, m].
+        y: Labels [n] of the rows.
+        y_other: Labels [m] of the columns, if they are another set.
+        num_classes: Number of classes.
+
+    Source:
+        Fort et al. (2019), Eq. 7: the class stiffness matrix.
+
+    >>> by_class(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), torch.tensor([0, 1]), num_classes=2)
+    tensor([[   nan, 0.5000],
+            [0.5000,    nan]], dtype=torch.float64)
+    """
+    mask = _counted(stiffness, None, y_other is not None)
+    rows = F.one_hot(y, num_classes).double()
+    columns = rows if y_other is None else F.one_hot(y_other, num_classes).double()
+    return (rows.T @ (stiffness.double() * mask) @ columns) / (rows.T @ mask @ columns)
+
+
+def draws(stiffness: Tensor, *, two_sets: bool, resamples: int, seed: int) -> tuple[Tensor, Tensor]:
+    """How often each example is in each resample, float64 [resamples, n] and [resamples, m]."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def one_set(count: int) -> Tensor:
+        chosen = torch.randint(0, count, (resamples, count), generator=generator)
+        times = torch.zeros(resamples, count, dtype=torch.float64)
+        return times.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=torch.float64)).to(stiffness.device)
+
+    left = one_set(stiffness.shape[0])
+    return left, one_set(stiffness.shape[1]) if two_sets else left
+
+
+def interval(values: Tensor, level: float) -> tuple[float, float]:
+    """The percentile interval of resampled values, those that are not a number left out."""
+    finite = values[torch.isfinite(values)]
+    if len(finite) == 0:
+        return math.nan, math.nan
+    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=values.dtype, device=values.device)
+    low, high = torch.quantile(finite, ends).tolist()
+    return low, high
+
+
+def _counted(stiffness: Tensor, pairs: Tensor | None, two_sets: bool) -> Tensor:
+    """1 for the pairs that count, float64."""
+    if stiffness.dim() != 2 or (not two_sets and stiffness.shape[0] != stiffness.shape[1]):
+        raise UserError(f"stiffness has shape {tuple(stiffness.shape)}, expected [n, n] (or [n, m] of two sets)")
+    if pairs is not None and pairs.shape != stiffness.shape:
+        raise UserError(f"pairs has shape {tuple(pairs.shape)}, expected {tuple(stiffness.shape)}")
+    mask = torch.ones_like(stiffness, dtype=torch.float64) if pairs is None else pairs.double()
+    return mask if two_sets else mask - torch.diag(mask.diagonal())

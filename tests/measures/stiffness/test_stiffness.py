@@ -1,0 +1,371 @@
+"""From the Gram matrix to stiffness: closed forms, slow twins, laws, and every refusal in one line."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from gendyn_lite import data, models, train
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures import stiffness
+from tests.measures import naive
+
+
+def problem(count=12, width=4, classes=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, width, dtype=torch.float64, generator=generator)
+    model = nn.Sequential(nn.Linear(width, 6), nn.Tanh(), nn.Linear(6, classes)).double()
+    for value in model.parameters():
+        value.data = torch.randn(value.shape, dtype=torch.float64, generator=generator)
+    return model, x, torch.arange(count) % classes
+
+
+def test_cosine_and_sign_are_those_of_the_gradients():
+    model, x, y = problem()
+    rows = [torch.cat(list(row.values())) for row in naive.gradients(model, x, y)]
+    gram = stiffness.gradient_gram(model, x, y)
+    for i, a in enumerate(rows):
+        for j, b in enumerate(rows):
+            assert stiffness.cosine(gram)[i, j] == pytest.approx(float(a @ b / a.norm() / b.norm()), abs=1e-9)
+            assert stiffness.sign(gram)[i, j] == float((a @ b).sign())
+
+
+@pytest.mark.parametrize("name", ["mlp", "alexnet_small", "inception_small", "resnet18"])
+def test_squared_norms_are_the_diagonal(name):
+    shape = (3, 8, 8)
+    model = models.build(name, num_classes=3, in_shape=shape, seed=0).double().eval()
+    x, y = torch.randn(5, *shape, dtype=torch.float64), torch.arange(5) % 3
+    norms = stiffness.squared_norms(model, x, y)
+    torch.testing.assert_close(norms, stiffness.gradient_gram(model, x, y).diagonal(), rtol=1e-10, atol=1e-14)
+    two = stiffness.gradient_gram(model, x[:2], y[:2], other=(x[2:], y[2:]))
+    found = stiffness.cosine(two, norms=(norms[:2], norms[2:]))
+    torch.testing.assert_close(found, stiffness.cosine(stiffness.gradient_gram(model, x, y))[:2, 2:])
+
+
+@pytest.mark.parametrize("layer", ["embedding", "lstm", "bias-only"])
+def test_squared_norms_of_other_layers(layer):
+    torch.manual_seed(0)
+    y = torch.arange(6) % 3
+    if layer == "embedding":
+        model = nn.Sequential(nn.Embedding(5, 4, padding_idx=0), nn.Flatten(), nn.Linear(12, 3)).double()
+        x = torch.randint(0, 5, (6, 3))
+    elif layer == "lstm":
+        model = nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Linear(2, 3), nn.Bilinear(3, 3, 3)).double()[:2]
+        model = nn.Sequential(*model, nn.PReLU(), nn.Flatten(), nn.Linear(6, 3)).double()
+        x = torch.randn(6, 4, dtype=torch.float64)
+    else:
+        model = nn.Sequential(nn.Linear(4, 3)).double()
+        model[0].weight.requires_grad_(False)
+        x = torch.randn(6, 4, dtype=torch.float64)
+    with pytest.warns(UserWarning, match="PReLU") if layer == "lstm" else _nothing():
+        norms = stiffness.squared_norms(model, x, y)
+    expected = sum(gram.diagonal() for gram in naive.gram(model, x, y).values())
+    torch.testing.assert_close(norms, expected, rtol=1e-10, atol=1e-14)
+
+
+def _nothing():
+    import contextlib
+
+    return contextlib.nullcontext()
+
+
+@settings(max_examples=25)
+@given(st.integers(2, 8), st.integers(0, 1000))
+def test_the_matrix_is_symmetric_and_has_no_negative_eigenvalue(count, seed):
+    model, x, y = problem(count, seed=seed)
+    gram = stiffness.gradient_gram(model, x, y)
+    assert torch.equal(gram, gram.T)
+    assert torch.linalg.eigvalsh(gram).min() > -1e-9 * gram.diagonal().max()
+    assert stiffness.cosine(gram).abs().max() <= 1
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(stiffness.gradient_gram(model, x[order], y[order]), gram[order][:, order])
+
+
+def test_a_model_on_one_point_twice_is_fully_stiff():
+    model, x, y = problem(1)
+    matrix = stiffness.cosine(stiffness.gradient_gram(model, x.repeat(2, 1), y.repeat(2)))
+    torch.testing.assert_close(matrix, torch.ones(2, 2, dtype=torch.float64))
+
+
+def test_zero_gradients_are_counted_and_have_stiffness_zero():
+    gram = torch.tensor([[0.0, 0.0, 0.0], [0.0, 2.0, 1.0], [0.0, 1.0, 2.0]])
+    assert stiffness.zero_gradients(gram) == 1
+    assert stiffness.cosine(gram)[0].tolist() == [0, 0, 0]
+    assert stiffness.sign(gram)[0].tolist() == [0, 0, 0]
+    found = stiffness.by_pair(stiffness.cosine(gram), torch.tensor([0, 0, 0]), resamples=0)
+    assert found["all"].mean == pytest.approx(0.5 / 3)
+
+
+@pytest.mark.parametrize("two", [False, True], ids=["one-set", "two-sets"])
+def test_averages_equal_loops_over_pairs(two):
+    generator = torch.Generator().manual_seed(0)
+    y, other = torch.tensor([0, 1, 0, 2, 1, 1]), torch.tensor([1, 0, 0, 2])
+    matrix = torch.randn(6, 4 if two else 6, generator=generator, dtype=torch.float64)
+    columns = other if two else y
+    found = stiffness.by_pair(matrix, y, other if two else None, resamples=0)
+    classes = stiffness.by_class(matrix, y, other if two else None, num_classes=4)
+    lists = {"all": [], "within": [], "between": []}
+    table = {(a, b): [] for a in range(4) for b in range(4)}
+    for i in range(6):
+        for j in range(len(columns)):
+            if two or i != j:
+                value = float(matrix[i, j])
+                lists["all"].append(value)
+                lists["within" if y[i] == columns[j] else "between"].append(value)
+                table[int(y[i]), int(columns[j])].append(value)
+    for kind, values in lists.items():
+        assert found[kind].mean == pytest.approx(sum(values) / len(values))
+    for (a, b), values in table.items():
+        expected = sum(values) / len(values) if values else math.nan
+        assert float(classes[a, b]) == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_interval_covers_the_mean_of_new_examples():
+    """Pairs share examples: an interval over pairs would be too narrow, this one covers about as often as it says."""
+    generator = torch.Generator().manual_seed(0)
+    hits = 0
+    for seed in range(60):
+        effect = torch.randn(25, generator=generator, dtype=torch.float64)
+        found = stiffness.average(effect[:, None] + effect[None], resamples=300, seed=seed)
+        hits += found.low <= 0 <= found.high
+    assert 48 <= hits <= 60
+
+
+def test_the_bootstrap_is_the_same_every_time_and_leaves_the_generator_alone():
+    matrix = torch.rand(9, 9, generator=torch.Generator().manual_seed(0))
+    state = torch.get_rng_state()
+    first = stiffness.average(matrix, resamples=50)
+    assert stiffness.average(matrix, resamples=50) == first
+    assert stiffness.average(matrix, resamples=50, seed=1).low != first.low
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_no_pair_has_no_mean():
+    assert all(math.isnan(value) for value in stiffness.average(torch.ones(1, 1)))
+
+
+def test_the_critical_length_of_a_straight_line_is_where_it_crosses():
+    x = torch.rand(40, 1, generator=torch.Generator().manual_seed(0))
+    distances = stiffness.pair_distances(x, kind="euclidean")
+    found = stiffness.critical_length(0.6 - 1.5 * distances, distances)
+    assert [found.mean, found.low, found.high] == pytest.approx([0.4, 0.4, 0.4])
+    rising = stiffness.critical_length(distances, distances, resamples=10)
+    assert math.isnan(rising.mean)
+
+
+def test_bins_hold_equally_many_pairs_and_their_means():
+    x = torch.rand(20, 2, generator=torch.Generator().manual_seed(0))
+    distances = stiffness.pair_distances(x, kind="euclidean")
+    bins = stiffness.by_distance(-distances, distances, bins=5)
+    assert [found.pairs for found in bins] == [38] * 5
+    for found in bins:
+        assert found.stiffness.mean == pytest.approx(-found.distance)
+        assert found.stiffness.low <= found.stiffness.mean <= found.stiffness.high
+
+
+def test_distances_are_those_of_the_definition():
+    x = torch.randn(5, 3, 2, generator=torch.Generator().manual_seed(0))
+    cos = stiffness.pair_distances(x)
+    euclidean = stiffness.pair_distances(x, kind="euclidean")
+    for i in range(5):
+        for j in range(5):
+            a, b = x[i].flatten().double(), x[j].flatten().double()
+            assert float(cos[i, j]) == pytest.approx(float(1 - a @ b / a.norm() / b.norm()), abs=1e-12)
+            assert float(euclidean[i, j]) == pytest.approx(float((a - b).norm()), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mlp", "alexnet_small", "resnet18"])
+def test_small_steps_change_losses_as_predicted(name):
+    shape = (1, 8, 8)
+    model = models.build(name, num_classes=3, in_shape=shape, seed=0).eval()
+    x, y = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    before = [value.clone() for value in model.parameters()]
+    norm = float(stiffness.squared_norms(model, x, y).max())
+    found = stiffness.loss_change(model, x, y, examples=[0, 3], eps=1e-3 / norm)
+    assert found.slope == pytest.approx(1, abs=0.02)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    large = stiffness.loss_change(model, x, y, examples=[0, 3], eps=10 / norm)
+    assert abs(large.slope - 1) > abs(found.slope - 1)
+
+
+def test_the_error_of_the_prediction_falls_with_the_square_of_the_step():
+    model, x, y = problem()
+    errors = []
+    for eps in (1e-2, 1e-3):
+        found = stiffness.loss_change(model, x, y, examples=range(12), eps=eps)
+        errors.append(float((found.actual - found.predicted).abs().max()))
+    assert math.log10(errors[0] / errors[1]) == pytest.approx(2, abs=0.1)
+
+
+class Step(nn.Module):
+    """Two classes divided by the line through 0 where the first coordinate is 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(2, 2, bias=False).double()
+        self.out.weight.data = torch.tensor([[-30.0, 0.0], [30.0, 0.0]], dtype=torch.float64)
+
+    def forward(self, x):
+        return self.out(x)
+
+
+def test_the_map_equals_a_loop_over_neighbours():
+    model = nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    found = stiffness.neighbourhood_map(model, low=(-1, 0), high=(1, 1), radius=0.4, resolution=6)
+    labels = model(found.points).argmax(1)
+    assert torch.equal(labels, found.predicted)
+    matrix = stiffness.cosine(stiffness.gradient_gram(model, found.points, labels))
+    for i, point in enumerate(found.points):
+        near = [j for j, other in enumerate(found.points) if j != i and float((point - other).norm()) <= 0.4 + 1e-9]
+        assert float(found.stiffness[i]) == pytest.approx(float(matrix[i, near].mean()), abs=1e-9)
+
+
+def test_the_map_shows_the_learned_boundary():
+    found = stiffness.neighbourhood_map(Step(), low=(-1, -1), high=(1, 1), radius=0.25, resolution=20)
+    at_boundary = found.points[:, 0].abs() < 0.06
+    inside = found.points[:, 0].abs() > 0.5
+    assert found.stiffness[at_boundary].mean() < found.stiffness[inside].mean() - 0.2
+
+
+def test_the_probes_record_what_the_functions_say():
+    config = RunConfig(experiment="demo", model="mlp", model_options={"widths": [8]}, epochs=2)
+    loaded, _ = data.load_for_run(config)
+    model = models.build("mlp", num_classes=10, in_shape=loaded.in_shape, seed=0, widths=[8])
+    (x, y), (u, v) = (next(iter(data.batcher(loaded, config, split=s).epoch(0))) for s in ("train_eval", "test"))
+    x, y, u, v = x[:40], y[:40], u[:30], v[:30]
+    probes = {
+        "stiffness": stiffness.stiffness_probe(x, y, test=(u, v), lengths=True),
+        "layers": stiffness.layer_probe(x, y),
+    }
+    row = train.fit(model, loaded, config, probes=probes, device="cpu").rows[-1]
+    matrix = stiffness.cosine(stiffness.gradient_gram(model, torch.cat([x, u]), torch.cat([y, v])))
+    within = stiffness.by_pair(matrix[:40, :40], y, resamples=0)["within"].mean
+    across = stiffness.by_pair(matrix[:40, 40:], y, v, resamples=0)["between"].mean
+    assert row["stiffness/within_cosine"] == pytest.approx(within, abs=1e-5)
+    assert row["stiffness/test_between_cosine"] == pytest.approx(across, abs=1e-5)
+    pairs = y[:, None] == y[None]
+    length = stiffness.critical_length(matrix[:40, :40], stiffness.pair_distances(x), pairs, resamples=0).mean
+    assert row["stiffness/critical_length"] == pytest.approx(length, abs=1e-4, nan_ok=True)
+    assert row["stiffness/zero_gradients"] == 0
+    layer = stiffness.cosine(stiffness.gradient_gram(model, x, y, per_layer=True)["fc1"])
+    assert row["layers/fc1:all"] == pytest.approx(stiffness.average(layer, resamples=0).mean, abs=1e-5)
+
+
+def net(*layers):
+    return nn.Sequential(nn.Linear(4, 6), *layers, nn.Linear(6, 3)).double()
+
+
+def call(model=None, x=None, y=None, **options):
+    default = problem(6)
+    return stiffness.gradient_gram(
+        default[0] if model is None else model,
+        default[1] if x is None else x,
+        default[2] if y is None else y,
+        **options,
+    )
+
+
+def frozen():
+    model = net()
+    for value in model.parameters():
+        value.requires_grad_(False)
+    return model
+
+
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
+        self.double()
+
+    def forward(self, x):
+        x = x.clone()
+        return self.first(x)[:, :3] + self.out(torch.relu_(x))
+
+
+X = problem(6)[1]
+REFUSED = {
+    "batch-norm": (lambda: call(net(nn.BatchNorm1d(6))), r"'1' \(BatchNorm1d\) is in train mode.*call model.eval\(\)"),
+    "batch-norm-of-the-batch": (
+        lambda: call(net(nn.BatchNorm1d(6, track_running_stats=False)).eval()),
+        "keeps no running statistics",
+    ),
+    "dropout": (lambda: call(net(nn.Dropout(0.5))), r"'1' \(Dropout\) is in train mode and draws at random"),
+    "one-example": (lambda: call(x=X[:1], y=torch.tensor([0])), "x has 1 example, expected at least 2"),
+    "no-example": (lambda: call(x=X[:0], y=torch.tensor([])), "x has 0 examples, expected at least 2"),
+    "labels-missing": (lambda: call(y=torch.tensor([0, 1])), "x has 6 examples and y 2"),
+    "label-too-large": (lambda: call(y=torch.full((6,), 3)), "labels span 3 to 3, expected 0 to 2"),
+    "label-negative": (lambda: call(y=torch.full((6,), -1)), "labels span -1 to -1, expected 0 to 2"),
+    "label-type": (lambda: call(y=torch.zeros(6)), r"labels are float32 \[6\], expected int64 \[n\]"),
+    "precision": (lambda: call(x=X.float()), "x is float32 and the network float64"),
+    "bytes": (lambda: call(x=torch.zeros(6, 4, dtype=torch.uint8)), "x is uint8: standardize"),
+    "device": (lambda: call(x=X.to("meta")), "x is on meta and the network on cpu: move one of them"),
+    "frozen": (lambda: call(frozen()), "no parameter that requires a gradient"),
+    "infinite": (
+        lambda: call(x=X.clone().index_fill_(0, torch.tensor([4]), torch.inf)),
+        "gradient of example 4 is not",
+    ),
+    "in-place": (lambda: call(InPlace()), "layer 'first': its input was changed in place"),
+    "no-logits": (lambda: call(nn.Sequential(nn.Linear(4, 3), nn.Unflatten(1, (3, 1))).double()), "logits of shape"),
+    "too-large": (
+        lambda: call(memory_limit=1000),
+        r"the Gram matrix of 6 by 6 examples takes 0.0 MB, 0.0 MB are free on cpu: take fewer examples",
+    ),
+    "block": (lambda: call(block=0), "block is 0, expected a whole number of at least 1"),
+    "other": (lambda: call(other=(X[:0], torch.tensor([]))), "other: x has 0 examples"),
+    "cosine-of-two-sets": (lambda: stiffness.cosine(torch.ones(2, 3)), "between two sets: give norms="),
+    "cosine-of-layers": (lambda: stiffness.cosine({"fc1": torch.ones(2, 2)}), "expected a matrix; of a dict"),
+    "norms": (
+        lambda: stiffness.cosine(torch.ones(2, 3), norms=(torch.ones(3), torch.ones(3))),
+        "norms have 3 and 3 values",
+    ),
+    "average": (lambda: stiffness.average(torch.ones(2, 3)), r"stiffness has shape \(2, 3\), expected \[n, n\]"),
+    "pairs": (lambda: stiffness.average(torch.ones(2, 2), torch.ones(3, 3).bool()), r"pairs has shape \(3, 3\)"),
+    "by-pair": (lambda: stiffness.by_pair(torch.ones(2, 2), torch.zeros(3).long()), "3 and 3 labels for a matrix"),
+    "distance": (lambda: stiffness.pair_distances(X, kind="euclid"), "unknown distance 'euclid': did you mean"),
+    "bins": (lambda: stiffness.by_distance(torch.ones(2, 2), torch.ones(2, 2), bins=2), "bins is 2, expected"),
+    "no-pairs": (lambda: stiffness.by_distance(torch.ones(1, 1), torch.ones(1, 1)), "no pair of different examples"),
+    "shapes": (lambda: stiffness.critical_length(torch.ones(2, 2), torch.ones(3, 3)), r"expected \[n, n\] both"),
+    "eps": (lambda: stiffness.loss_change(*problem(), examples=[0], eps=0), "eps is 0, expected a step size above 0"),
+    "example": (lambda: stiffness.loss_change(*problem(), examples=[12], eps=1), "example 12 does not exist"),
+    "radius": (
+        lambda: stiffness.neighbourhood_map(nn.Linear(2, 2), low=(0, 0), high=(1, 1), radius=0.1, resolution=5),
+        "radius is 0.1, expected at least 0.25",
+    ),
+    "grid": (
+        lambda: stiffness.neighbourhood_map(nn.Linear(2, 2), low=(0, 0), high=(0, 1), radius=1),
+        "the grid from .* is empty",
+    ),
+}
+
+
+@pytest.mark.parametrize(("wrong", "message"), REFUSED.values(), ids=REFUSED)
+def test_bad_input_gets_one_clear_line(wrong, message):
+    with pytest.raises(UserError, match=message) as caught:
+        wrong()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failed_call_leaves_the_network_as_it_was():
+    model = InPlace()
+    with pytest.raises(UserError):
+        call(model)
+    assert all(value.requires_grad for value in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: compares GPU and CPU")
+@pytest.mark.parametrize("name", ["mlp", "alexnet_small", "resnet18"])
+def test_gpu_equals_cpu(name):
+    model = models.build(name, num_classes=3, in_shape=(3, 8, 8), seed=0).double().eval()
+    x, y = torch.randn(6, 3, 8, 8, dtype=torch.float64), torch.arange(6) % 3
+    on_cpu = stiffness.gradient_gram(model, x, y)
+    on_gpu = stiffness.gradient_gram(model.cuda(), x.cuda(), y.cuda()).cpu()
+    torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-9, atol=1e-12)
