@@ -1,0 +1,90 @@
+"""Charts of regularizers: valid, one data set each, drawn from the means and the best epochs of the table."""
+
+from __future__ import annotations
+
+import json
+
+import altair as alt
+import pandas as pd
+import pytest
+
+from gendyn_lite.charts import random_labels, regularizers
+from gendyn_lite.errors import UserError
+from tests import fake_runs
+
+CHARTS = {
+    "explicit": regularizers.explicit_regularizers,
+    "batch_norm": regularizers.batch_norm,
+    "final": regularizers.final_accuracy,
+}
+OF_FIG_1 = {
+    name: getattr(random_labels, name) for name in ("learning_curves", "time_to_fit", "test_error", "loss_curves")
+}
+
+
+def rows_of(spec: dict, *names: str) -> pd.DataFrame:
+    """The rows of a chart's data that have these columns."""
+    rows = [row for data in spec["datasets"].values() for row in data if set(names) <= set(row)]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_is_valid_and_survives_json(name):
+    spec = CHARTS[name](fake_runs.regularized()).to_dict()
+    assert alt.Chart.from_dict(json.loads(json.dumps(spec))).to_dict() == spec
+    assert len(spec["description"]) > 60
+    assert spec["title"]["text"]
+
+
+@pytest.mark.parametrize("draw", [*CHARTS.values(), *OF_FIG_1.values()], ids=[*CHARTS, *OF_FIG_1])
+def test_runs_of_two_data_sets_are_never_one_chart(draw):
+    make = fake_runs.regularized if draw in CHARTS.values() else fake_runs.table
+    other = make().assign(data="other data", run_id=lambda table: table["run_id"] + "b")
+    with pytest.raises(UserError, match="runs on made-up data and other data: choose one"):
+        draw(pd.concat([make(), other]))
+
+
+@pytest.mark.parametrize("draw", OF_FIG_1.values(), ids=list(OF_FIG_1))
+def test_runs_of_two_sizes_are_two_networks(draw):
+    small = fake_runs.table().assign(n_train=50, run_id=lambda table: table["run_id"] + "b")
+    shown = rows_of(draw(pd.concat([fake_runs.table(), small])).to_dict(), "network")
+    assert set(shown["network"]) == {"mlp_1x512, n = 1,000", "mlp_1x512, n = 50"}
+
+
+def test_the_shaded_area_reaches_from_the_accuracy_to_the_best_so_far():
+    shown = rows_of(regularizers.batch_norm(fake_runs.regularized()).to_dict(), "test", "best")
+    assert (shown["best"] >= shown["test"] - 1e-9).all()
+    plain = shown[shown["setting"] == "no batch-norm"].set_index("epoch")
+    assert plain.loc[3, "best"] - plain.loc[3, "test"] == pytest.approx(0.05)
+    assert plain.loc[0, "best"] == plain.loc[0, "test"]
+
+
+def test_a_run_that_stopped_keeps_its_accuracy():
+    """Seed 1 trains one epoch longer; the mean there is over all three seeds."""
+    shown = rows_of(regularizers.explicit_regularizers(fake_runs.regularized()).to_dict(), "test", "best")
+    plain = shown[(shown["setting"] == "no regularizer") & (shown["network"] == "inception_small")].set_index("epoch")
+    assert plain.loc[4, "test"] == pytest.approx(0.801)
+
+
+def test_the_final_means_are_those_of_the_seeds():
+    shown = rows_of(regularizers.final_accuracy(fake_runs.regularized()).to_dict(), "mean", "setting")
+    ends = shown[shown["taken at"] == "end of training"].set_index(["network", "setting"])["mean"]
+    assert ends["inception_small", "random crop + weight decay"] == pytest.approx(0.851)
+    assert ends["inception_small without batch-norm", "no regularizer"] == pytest.approx(0.761)
+
+
+def test_random_labels_are_not_drawn():
+    shown = rows_of(regularizers.explicit_regularizers(fake_runs.regularized(random_train=0.2)).to_dict(), "train")
+    assert shown.groupby("setting")["train"].max().min() == pytest.approx(1)
+
+
+def test_runs_without_a_pair_have_no_batch_norm_chart():
+    table = fake_runs.regularized()
+    with pytest.raises(UserError, match="no network was trained with and without batch-norm"):
+        regularizers.batch_norm(table[table["model_options"] == "{}"])
+
+
+def test_no_run_on_true_labels_is_refused():
+    table = fake_runs.regularized()
+    with pytest.raises(UserError, match="no run on true labels"):
+        regularizers.explicit_regularizers(table[table["label_corruption"] == 1])

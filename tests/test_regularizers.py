@@ -1,0 +1,106 @@
+"""The plan of the regularizers has the paper's rows and shares its plain ones with Fig. 1; the traps spring."""
+
+from __future__ import annotations
+
+import pytest
+
+from gendyn_lite import data, models, results
+from gendyn_lite.claims.zhang2017 import PARAMETERS, TABLE_1
+from gendyn_lite.errors import UserError
+from gendyn_lite.experiments import random_labels, regularizers, runner, traps
+from gendyn_lite.results.regularizers import with_regularizers
+
+SIZES = [("colab", "cifar10"), ("full", "cifar10")]
+by_size = pytest.mark.parametrize(("profile", "dataset"), SIZES, ids=["-".join(size) for size in SIZES])
+
+
+@by_size
+def test_every_row_of_table_1_is_planned_with_three_seeds(profile, dataset):
+    configs = regularizers.plan(profile, dataset=dataset)
+    planned = [
+        (
+            results.tables.network_name(config.model, config.model_options),
+            config.random_crop > 0,
+            config.weight_decay > 0,
+            config.label_corruption == 1,
+        )
+        for config in configs
+    ]
+    for row in TABLE_1:
+        assert planned.count(row[:4]) == 3, row
+
+
+@by_size
+def test_rows_without_a_regularizer_are_the_runs_of_fig_1(profile, dataset):
+    ours = regularizers.plan(profile, dataset=dataset)
+    plain = {config.run_id("00") for config in ours if config.experiment == random_labels.EXPERIMENT}
+    assert plain <= {config.run_id("00") for config in random_labels.plan(profile, dataset=dataset)}
+    assert len(plain) == 2 * 3 * len(PARAMETERS)
+
+
+@by_size
+def test_no_random_label_is_trained_with_augmentation(profile, dataset):
+    for config in regularizers.plan(profile, dataset=dataset):
+        assert not (config.label_corruption and (config.random_crop or config.flip))
+    assert not any(config.random_crop or config.flip for config in random_labels.plan(profile, dataset=dataset))
+
+
+@pytest.mark.parametrize("profile", ["smoke", "colab", "full"])
+def test_every_plan_is_valid_and_has_no_run_twice(profile):
+    configs = regularizers.plan(profile)
+    assert len({config.run_id("00") for config in configs}) == len(configs)
+    assert {config.model for config in configs} <= set(models.names())
+    assert {config.experiment for config in configs} == {"random_labels", "regularizers"}
+
+
+def test_the_paper_sizes_have_the_papers_parameters():
+    for config in regularizers.plan("full", seeds=1):
+        network = models.build(config.model, num_classes=10, in_shape=(3, 28, 28), seed=0, **config.model_options)
+        base = {name: value for name, value in config.model_options.items() if name != "dropout"}
+        assert models.parameter_count(network) == PARAMETERS[results.tables.network_name(config.model, base)]
+
+
+def test_a_crop_of_cifar_is_any_window_of_the_image():
+    config = next(config for config in regularizers.plan("full") if config.random_crop)
+    assert config.center_crop + 2 * config.random_crop == 32
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"profile": "smoek"}, "unknown profile 'smoek': did you mean 'smoke'"),
+        ({"networks": "vgg19"}, "unknown network of Table 1 'vgg19'"),
+        ({"epochs": -1}, r"epochs is -1, expected a whole number in \[1, ∞\)"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_mistake_is_named_before_anything_runs(options, message):
+    with pytest.raises(UserError, match=message):
+        regularizers.plan(**options)
+
+
+def test_runs_say_which_regularizers_they_had(tmp_path):
+    configs = regularizers.plan("smoke", networks="mlp_1x512", seeds=1, epochs=1, train_size=40)
+    table = results.load_runs(runner.run_all(configs, profile="smoke", root=tmp_path, progress=False))
+    found = with_regularizers(table).drop_duplicates("run_id")
+    named = set(zip(found["regularizers"], found["random"], strict=True))
+    plain, decay, crop = "no regularizer", "weight decay", "random crop"
+    both = "random crop + weight decay"
+    assert named == {(both, False), (crop, False), (decay, False), (plain, False), (plain, True), (decay, True)}
+
+
+def test_random_labels_are_drawn_once():
+    """The labels that a run trains with are those of its seed, whatever the epoch: the trap draws them anew."""
+    config = traps.CONFIG
+    first, _ = data.load_for_run(config)
+    again, _ = data.load_for_run(config)
+    batches = data.batcher(first, config, split="train")
+    seen = [sum(y.bincount(minlength=10) for _, y in batches.epoch(epoch)).tolist() for epoch in (1, 2)]
+    assert seen[0] == seen[1] == again.train.y.bincount(minlength=10).tolist()
+
+
+def test_each_trap_makes_memorization_look_impossible():
+    table = traps.memorization_traps().set_index(["labels", "augmentation"])["train_accuracy"]
+    assert table["drawn once", "off"] > 0.99
+    assert table["redrawn every epoch", "off"] < 0.4
+    assert table["drawn once", "on, unnoticed"] < 0.6
