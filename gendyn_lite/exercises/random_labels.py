@@ -11,6 +11,7 @@ from torch import Tensor
 from gendyn_lite.exercises.feedback import expect, report
 
 Corruption = Callable[[Tensor, float, int, int], Tensor]
+Step = Callable[[Tensor, Tensor, float, float], Tensor]
 
 
 def check_corruption(corrupt: Corruption) -> bool:
@@ -128,3 +129,44 @@ def check_gap(answer: Callable[[pd.DataFrame], pd.Series], runs: pd.DataFrame) -
         expect(worst < 1e-9, f"the largest difference from the expected gap is {worst:.3f}{hint}")
 
     return report("generalization gap", check)
+
+
+def check_best_so_far(answer: Callable[[Sequence[float]], Sequence[float]]) -> bool:
+    """Check ``best_so_far(accuracies)``: for each epoch the highest accuracy up to it, itself among them."""
+
+    def check() -> None:
+        generator = torch.Generator().manual_seed(0)
+        cases = [[0.1, 0.5, 0.4, 0.6, 0.2], [0.3], [], [0.9, 0.8, 0.7]]
+        cases += [torch.rand(n, generator=generator).round(decimals=3).tolist() for n in (2, 7, 40)]
+        for accuracies in cases:
+            expected = [max(accuracies[: place + 1]) for place in range(len(accuracies))]
+            value = list(answer(list(accuracies)))
+            shown = f"for accuracies {accuracies[:5]}{' …' if len(accuracies) > 5 else ''}"
+            expect(len(value) == len(expected), f"{shown} you give {len(value)} numbers, expected {len(expected)}")
+            hint = "; the best of a later epoch is not known yet" if value[:1] != expected[:1] else ""
+            for place, (ours, best) in enumerate(zip(value, expected, strict=True)):
+                expect(abs(ours - best) < 1e-6, f"{shown} you say {ours:g} at {place}, expected {best:g}{hint}")
+
+    return report("best accuracy so far", check)
+
+
+def check_weight_decay(answer: Step) -> bool:
+    """Check ``step(w, gradient, learning_rate, weight_decay)``: weights after one step of SGD with an L2 penalty."""
+
+    def check() -> None:
+        generator = torch.Generator().manual_seed(0)
+        for rate, decay in ((0.1, 0.0), (0.1, 0.5), (0.5, 0.01), (0.01, 1.0)):
+            w, gradient = (torch.randn(6, generator=generator, dtype=torch.float64) for _ in range(2))
+            given = w.clone()
+            value = answer(w, gradient, rate, decay)
+            expect(torch.equal(w, given), "your function changed w itself; return new weights")
+            expected = w - rate * (gradient + decay * w)
+            if decay and torch.allclose(value, w - rate * gradient - decay * w):
+                expect(False, "the penalty is a part of the gradient: the learning rate multiplies it too")
+            if decay and torch.allclose(value, w - rate * (gradient - decay * w)):
+                expect(False, "the sign of the penalty is wrong: your weights grow")
+            worst = float((value - expected).abs().max())
+            text = f"with learning rate {rate:g} and weight decay {decay:g}, a weight is wrong by {worst:.3g}"
+            expect(worst < 1e-9, text)
+
+    return report("weight decay", check)

@@ -26,11 +26,15 @@ def check(label: str, code: str) -> bool:
         return exercises.check_expected_accuracy(names["accuracy"])
     if label == "ex-fit-epoch":
         return exercises.check_fit_epoch(names["fit_epoch"])
+    if label == "ex-best":
+        return exercises.check_best_so_far(names["best_so_far"])
+    if label == "ex-decay":
+        return exercises.check_weight_decay(names["step"])
     return exercises.check_gap(names["gap"], ends())
 
 
 def test_every_coded_exercise_has_a_solution():
-    assert set(FOLDED) == {"ex-corrupt", "ex-expected", "ex-fit-epoch", "ex-gap"}
+    assert set(FOLDED) == {"ex-corrupt", "ex-expected", "ex-fit-epoch", "ex-gap", "ex-best", "ex-decay"}
 
 
 @pytest.mark.parametrize("label", FOLDED)
@@ -97,6 +101,21 @@ SLIPS = {
         "ex-gap",
         "def gap(ends): return (ends.test_accuracy - ends.train_accuracy).groupby(ends.label_corruption).mean()",
         "the sign is wrong",
+    ),
+    "best_of_all": ("ex-best", "def best_so_far(a): return [max(a)] * len(a)", "a later epoch is not known yet"),
+    "best_before": (
+        "ex-best",
+        "def best_so_far(a): return [max(a[:i], default=a[0]) for i in range(len(a))]",
+        "you say 0.1 at 1, expected 0.5",
+    ),
+    "one_number": ("ex-best", "def best_so_far(a): return [max(a, default=0)]", "you give 1 numbers, expected 5"),
+    "rate_forgotten": ("ex-decay", "def step(w, g, lr, wd): return w - lr * g - wd * w", "multiplies it too"),
+    "weights_grow": ("ex-decay", "def step(w, g, lr, wd): return w - lr * (g - wd * w)", "your weights grow"),
+    "penalty_forgotten": ("ex-decay", "def step(w, g, lr, wd): return w - lr * g", "a weight is wrong by"),
+    "weights_in_place": (
+        "ex-decay",
+        "def step(w, g, lr, wd):\n    w -= lr * (g + wd * w)\n    return w",
+        "changed w itself",
     ),
     "not_started": ("ex-gap", "def gap(ends):\n    raise NotImplementedError", "your turn"),
     "crashes": ("ex-gap", "def gap(ends): return ends['accuracy']", "your code stopped with KeyError"),
