@@ -1,7 +1,7 @@
 """Training speed against its peers: images a second, in one run on one machine.
 
 Run:      python tests/benchmarks/train.py [--networks alexnet_small resnet18] [--rounds 5] [--threads 1] [--publish]
-Takes:    about four minutes on two cores; a GPU, if there is one, is measured too (a minute more).
+Takes:    about six minutes on two idle cores; a GPU, if there is one, is measured too (a minute more).
 Peers:    bare: forward, backward and step on one batch that is there already (nothing can be faster);
           loader: a DataLoader with one worker, per-image transforms on the CPU and loss.item() in every step, as most
           training scripts have it (torchvision's ToTensor and Normalize, with crop and flip where we have them).
@@ -30,7 +30,8 @@ from gendyn_lite import data, models
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData, Split
 from gendyn_lite.results import publish_benchmark
-from gendyn_lite.train import fit, fit_many
+from gendyn_lite.threads import threads
+from gendyn_lite.train import fit, fit_many, threads_for
 from gendyn_lite.train.step import make_optimizer
 
 PEERS = {"bare": "bare step", "loader": "DataLoader loop", "alone": "one by one"}
@@ -130,7 +131,12 @@ def ours(network: nn.Module, loaded: ImageData, config: RunConfig, device: torch
 
 
 def bare(network: nn.Module, case: Case, config: RunConfig, device: torch.device) -> float:
-    """One batch on the device, again and again, in float32."""
+    """One batch on the device, again and again, in float32, on as many threads as ours takes."""
+    with threads(threads_for(network, config)):
+        return _bare(network, case, config, device)
+
+
+def _bare(network: nn.Module, case: Case, config: RunConfig, device: torch.device) -> float:
     network = copy.deepcopy(network).train()
     optimizer = make_optimizer(network.parameters(), config)
     x = torch.randn(case.batch_size, *case.in_shape, device=device)
