@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -25,6 +27,14 @@ def digits() -> ImageData:
         E. Alpaydin, C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI; scikit-learn's copy of its test
         part (1,797 images).
     """
+    read = _digits()
+    train, test = (Split(part.x.clone(), part.y.clone()) for part in (read.train, read.test))
+    return replace(read, train=train, test=test)
+
+
+@cache
+def _digits() -> ImageData:
+    """The digits, read once: scikit-learn parses text, and a chapter loads them a hundred times."""
     pixels, labels = map(np.asarray, load_digits(return_X_y=True))
     x = torch.from_numpy((pixels.astype(np.int64) * 255 + 8) // 16).to(torch.uint8).view(-1, 1, 8, 8)
     y = torch.from_numpy(labels.astype(np.int64))

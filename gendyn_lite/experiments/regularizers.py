@@ -40,9 +40,9 @@ GRID: dict[str, tuple[Row, ...]] = {
     "mlp_1x512": (DECAY, NONE, RANDOM, RANDOM_DECAY),
 }
 # The smoke size has networks and rows of its own: each kind of regularizer, in seconds.
-_TINY = {"test_size": 100, "batch_size": 20, "stop_when_fitted": True}
-_TINY_MLP = {**_TINY, "train_size": 200, "epochs": 40, "eval_every": 4, "learning_rate": 0.05, "decay": 0.99}
-_TINY_CNN = {**_TINY, "train_size": 60, "epochs": 9, "eval_every": 3, "learning_rate": 0.02}
+_TINY = {"test_size": 100, "stop_when_fitted": True}
+_TINY_MLP = {**_TINY, "train_size": 100, "batch_size": 20, "epochs": 30, "eval_every": 3, "learning_rate": 0.05}
+_TINY_CNN = {**_TINY, "train_size": 40, "batch_size": 10, "epochs": 9, "eval_every": 3, "learning_rate": 0.02}
 _SMOKE_PARTS = (
     Part("mlp_1x512", _TINY_MLP),
     Part("inception_small", _TINY_CNN, seeds=2),

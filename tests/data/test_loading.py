@@ -92,6 +92,16 @@ def test_a_run_may_ask_for_a_balanced_part_of_the_test_set():
         data.load_for_run(config.replace(test_size=360))
 
 
+def test_changing_what_was_loaded_changes_no_later_load():
+    first = data.load("digits")
+    before = first.train.x[0].clone()
+    first.train.x.zero_()
+    first.test.y.zero_()
+    again = data.load("digits")
+    assert torch.equal(again.train.x[0], before)
+    assert again.test.y.any()
+
+
 def test_root_is_the_argument_then_the_environment_then_here(monkeypatch):
     monkeypatch.setenv("GENDYN_DATA", "/elsewhere")
     assert data.data_root("here") == Path("here")
