@@ -12,10 +12,16 @@ from IPython.display import HTML
 from gendyn_lite.charts.figure import coded
 
 STYLE = (
-    "<style>.gendyn-wide{overflow-x:auto}.gendyn-wide table{min-width:38rem;border-collapse:collapse;text-align:left}"
+    "<style>.gendyn-wide{overflow-x:auto}.gendyn-wide table{border-collapse:collapse;text-align:left}"
     ".gendyn-wide th,.gendyn-wide td{text-align:left;vertical-align:top;padding:.35rem .6rem;font-size:.9rem;"
     "border-bottom:1px solid #8886}.gendyn-wide tbody th[scope=row]{font-weight:400}"
-    ".gendyn-wide caption{caption-side:bottom;text-align:left;font-size:.85rem;opacity:.85;padding:.4rem 0}</style>"
+    ".gendyn-wide caption{caption-side:bottom;text-align:left;font-size:.85rem;opacity:.85;padding:.4rem 0}"
+    # On a phone a row becomes a card: each cell under the name of its column.
+    "@media(max-width:40rem){.gendyn-wide table,.gendyn-wide tbody,.gendyn-wide tr,.gendyn-wide th,.gendyn-wide td,"
+    ".gendyn-wide caption{display:block}.gendyn-wide thead{position:absolute;clip-path:inset(50%)}"
+    ".gendyn-wide th,.gendyn-wide td{border:0;padding:.1rem .3rem}.gendyn-wide tbody th[scope=row]{font-weight:600}"
+    ".gendyn-wide tr{border-bottom:1px solid #8886;padding:.45rem 0}"
+    ".gendyn-wide td[data-label]::before{content:attr(data-label) ': ';font-weight:600}}</style>"
 )
 # A sign beside the word: a verdict must not hang on colour.
 SIGNS = {"holds": "✓", "weaker": "≈", "not seen": "✗", "not testable at this size": "–"}
@@ -31,8 +37,9 @@ def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
     heads = ("Claim", "Paper", "Ours (95 % interval)", "Effect", "Verdict")
     body = []
     for subject, rows in claims.groupby("subject", sort=False):
-        body.append(f'<tr><th scope="rowgroup" colspan="{len(heads)}">{html.escape(str(subject))}</th></tr>')
-        body += [_claim_row(row) for _, row in rows.iterrows()]
+        title = f'<th scope="rowgroup" role="rowheader" colspan="{len(heads)}">{html.escape(str(subject))}</th>'
+        body.append(f'<tr role="row">{title}</tr>')
+        body += [_row(heads, _claim_cells(row)) for _, row in rows.iterrows()]
     return _table(heads, body, caption)
 
 
@@ -49,21 +56,19 @@ def plain_table(heads: Sequence[str], rows: Iterable[Iterable[object]], *, capti
         rows: The values of each row.
         caption: What the table shows and where its numbers come from.
     """
-    cells = ("".join(f"<td>{html.escape(_plain(value))}</td>" for value in row) for row in rows)
-    return _table(heads, [f"<tr>{row}</tr>" for row in cells], caption)
+    return _table(heads, [_row(heads, [html.escape(_plain(value)) for value in row]) for row in rows], caption)
 
 
-def _claim_row(row: pd.Series) -> str:
+def _claim_cells(row: pd.Series) -> list[str]:
     sign = f"<strong>{SIGNS[row['verdict']]}&nbsp;{row['verdict']}</strong>"
     seeds = "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} seeds"
-    cells = [
+    return [
+        html.escape(row["statement"]),
         f"{html.escape(row['paper_value'])}<br><small>{html.escape(row['source'])}</small>",
         f"{_interval(row['value'], row['low'], row['high'])}<br><small>{seeds}</small>",
         "–" if math.isnan(row["effect"]) else f"{row['effect']:+.3f}",
         f"{sign}<br><small>holds if {html.escape(row['criterion'])}</small>",
     ]
-    head = f'<th scope="row">{html.escape(row["statement"])}</th>'
-    return f"<tr>{head}" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _interval(value: float, low: float, high: float) -> str:
@@ -83,14 +88,22 @@ def _plain(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def _row(heads: Sequence[str], cells: Sequence[str]) -> str:
+    """A row of HTML cells, the first of which says what the row is about; each knows its column's name for phones."""
+    first = f'<th scope="row" role="rowheader">{cells[0]}</th>'
+    named = zip(heads[1:], cells[1:], strict=True)
+    rest = (f'<td role="cell" data-label="{html.escape(head)}">{cell}</td>' for head, cell in named)
+    return f'<tr role="row">{first}{"".join(rest)}</tr>'
+
+
 def _table(heads: Sequence[str], rows: list[str], caption: str) -> HTML:
-    """A table that scrolls sideways by itself on a narrow screen, reachable by keyboard."""
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
+    """A table that a narrow screen shows as cards; its roles are written out, since cards would lose them."""
+    head = "".join(f'<th scope="col" role="columnheader">{html.escape(name)}</th>' for name in heads)
     plain = caption.replace("`", "")
     return HTML(
-        f'<div class="gendyn-wide" role="region" tabindex="0" aria-label="{html.escape(plain)}">{STYLE}<table>'
-        f"<caption>{coded(caption)}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="gendyn-wide" role="region" tabindex="0" aria-label="{html.escape(plain)}">{STYLE}'
+        f'<table role="table"><caption>{coded(caption)}</caption>'
+        f'<thead><tr role="row">{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     )
 
 
@@ -106,13 +119,13 @@ def complexity_table(account: pd.DataFrame, *, caption: str) -> HTML:
     for row in account.to_dict("records"):
         verdict = "yes" if row["separates"] else "no"
         cells = [
+            html.escape(str(row["measure"])),
             _pair(row["value_true"], row["value_random"]),
             _pair(row["bound_true"], row["bound_random"]),
             _pair(row["gap_true"], row["gap_random"]),
             f"<strong>{verdict}</strong><br><small>{html.escape(str(row['why']))}</small>",
         ]
-        head = f'<th scope="row">{html.escape(str(row["measure"]))}</th>'
-        rows.append(f"<tr>{head}" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        rows.append(_row(heads, cells))
     return _table(heads, rows, caption)
 
 

@@ -83,7 +83,7 @@ def test_the_grid_says_how_many_labels_are_wrong_at_the_end():
 def test_every_claim_has_a_row_with_its_verdict():
     found = claims.random_labels.claims(fake_runs.table(fitted=False))
     page = tables.claims_table(found, caption="Claims").data
-    assert page.count('<th scope="row">') == len(found)
+    assert page.count('<th scope="row"') == len(found)
     for verdict in set(found["verdict"]):
         assert f"{tables.SIGNS[verdict]}&nbsp;{verdict}" in page
     assert "nan" not in page
@@ -92,4 +92,4 @@ def test_every_claim_has_a_row_with_its_verdict():
 def test_the_runs_table_names_data_and_hours():
     page = tables.runs_table(results.overview(fake_runs.table()), caption="Runs").data
     assert "made-up data" in page
-    assert page.count("<tr>") == 2
+    assert page.count("<tr ") == 2
