@@ -149,14 +149,24 @@ TWO_MOONS = Entry(
     "made by scikit-learn's make_moons",
 )
 
-ENTRIES = {entry.name: entry for entry in (DIGITS, TWO_MOONS, MNIST, CIFAR10, CIFAR100, IMAGENET)}
+POINT_SETS = tuple(
+    Entry(name, title, "400 points; embedded", "none needed", source)
+    for name, title, source in (
+        ("rings", "rings", "computed"),
+        ("spirals", "spirals", "computed"),
+        ("nested_rings", "disks nested in rings", "computed, after set D-I of Naitzat et al. (2020)"),
+        ("linked_rings", "linked rings in space", "computed, after set D-II of Naitzat et al. (2020)"),
+    )
+)
+
+ENTRIES = {entry.name: entry for entry in (DIGITS, TWO_MOONS, *POINT_SETS, MNIST, CIFAR10, CIFAR100, IMAGENET)}
 
 
 def table() -> pd.DataFrame:
     """Every data set for a reader: name, what it is, licence and source.
 
     >>> table()["name"].tolist()
-    ['digits', 'two_moons', 'mnist', 'cifar10', 'cifar100', 'imagenet']
+    ['digits', 'two_moons', 'rings', 'spirals', 'nested_rings', 'linked_rings', 'mnist', ...]
     """
     rows = [(entry.name, f"{entry.title}: {entry.size}", entry.licence, entry.source) for entry in ENTRIES.values()]
     return pd.DataFrame(rows, columns=pd.Index(["name", "what", "licence", "source"]))

@@ -13,12 +13,12 @@ from data_scripts import cifar, imagenet, images, mnist
 from data_scripts.catalogue import ENTRIES
 from data_scripts.fetch import fetch
 from data_scripts.sources import Source, open_source
-from gendyn_lite.data import data_root, image_folder, prepared
+from gendyn_lite.data import data_root, image_folder, loading, prepared
 from gendyn_lite.data.loading import FOLDER
 from gendyn_lite.data.storage import lock_of, locked, replacing
 from gendyn_lite.errors import UserError, unknown_name
 
-EMBEDDED = ("digits", "two_moons")
+EMBEDDED = tuple(loading.EMBEDDED)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The data sets that come with scikit-learn, real default of every chapter: no download, no file."""
+"""The data sets that come with scikit-learn or are computed, default of every chapter: no download, no file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from sklearn.datasets import load_digits, make_moons
 from torch import Tensor
 
+from gendyn_lite.data import point_sets
 from gendyn_lite.data.randomization import channel_statistics
 from gendyn_lite.data.types import ImageData, Split
 
@@ -62,15 +63,29 @@ def two_moons() -> ImageData:
     Source:
         scikit-learn's make_moons, noise 0.1; sizes as in the paper on generalization intervals.
     """
-    train, test = _moons(MOONS_TRAIN, seed=0), _moons(MOONS_TEST, seed=1)
+    parts = _moons(MOONS_TRAIN, seed=0), _moons(MOONS_TEST, seed=1)
+    return _points("two_moons", "two moons (points in the plane)", *parts, ("upper", "lower"))
+
+
+def point_set(name: str) -> ImageData:
+    """One of `gendyn_lite.data.point_sets`: 300 training and 100 test points, float32 [n, 2] or [n, 3], 2 classes.
+
+    >>> point_set("linked_rings").in_shape
+    (3,)
+    """
+    description, class_names = point_sets.TITLES[name]
+    return _points(name, description, *point_sets.parts(name), class_names)
+
+
+def _points(name: str, description: str, train: Split, test: Split, class_names: tuple[str, ...]) -> ImageData:
     std, mean = (tuple(stat.tolist()) for stat in torch.std_mean(train.x.double(), dim=0, correction=0))
     return ImageData(
-        name="two_moons",
-        description="two moons (points in the plane)",
+        name=name,
+        description=description,
         train=train,
         test=test,
         num_classes=2,
-        class_names=("upper", "lower"),
+        class_names=class_names,
         mean=mean,
         std=std,
         fingerprint=fingerprint(train, test),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -13,14 +15,18 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.config import RunConfig, check_range, check_type
-from gendyn_lite.data import draws, embedded, folder_images, image_folder, prepared
+from gendyn_lite.data import draws, embedded, folder_images, image_folder, point_sets, prepared
 from gendyn_lite.data.corruption import corrupt_labels
 from gendyn_lite.data.folder_images import FolderImages
 from gendyn_lite.data.randomization import randomize
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError, unknown_name
 
-EMBEDDED = {"digits": embedded.digits, "two_moons": embedded.two_moons}
+EMBEDDED: dict[str, Callable[[], ImageData]] = {
+    "digits": embedded.digits,
+    "two_moons": embedded.two_moons,
+    **{name: partial(embedded.point_set, name) for name in point_sets.MAKERS},
+}
 PREPARED = ("mnist", "cifar10", "cifar100", "imagenet")
 FOLDER = "folder:"
 
@@ -31,8 +37,9 @@ def load(
     """Load a data set.
 
     Args:
-        name: ``"digits"`` or ``"two_moons"`` (embedded); ``"mnist"``, ``"cifar10"``, ``"cifar100"`` or ``"imagenet"``
-            (prepared by ``gendyn data NAME``); or ``"folder:PATH"`` with PATH/train/CLASS/* and PATH/test/CLASS/*.
+        name: ``"digits"``, ``"two_moons"`` or another point set (embedded); ``"mnist"``, ``"cifar10"``,
+            ``"cifar100"`` or ``"imagenet"`` (prepared by ``gendyn data NAME``); or
+            ``"folder:PATH"`` with PATH/train/CLASS/* and PATH/test/CLASS/*.
         root: Folder of the prepared data; by default the environment variable GENDYN_DATA, else ``./datasets``.
         train_size: Number of training examples; None for all. The subset is class-balanced, chosen by `seed`, and
             nested: with one seed, a smaller subset is the beginning of a larger one. The test set stays whole.
@@ -90,7 +97,7 @@ def names() -> tuple[str, ...]:
     """The names that `load` knows; ``folder:PATH`` stands for any folder.
 
     >>> names()
-    ('digits', 'two_moons', 'mnist', 'cifar10', 'cifar100', 'imagenet', 'folder:PATH')
+    ('digits', 'two_moons', 'rings', 'spirals', 'nested_rings', 'linked_rings', 'mnist', ...)
     """
     return (*EMBEDDED, *PREPARED, f"{FOLDER}PATH")
 

@@ -24,7 +24,7 @@ def test_the_list_names_size_licence_source_and_what_is_prepared(tmp_path, capsy
         assert entry.size in line
         assert entry.licence in line
         assert entry.source in line
-        assert line.endswith("embedded" if name in ("digits", "two_moons") else "no")
+        assert line.endswith("embedded" if "embedded" in entry.size else "no")
     assert f"own images (pets), in {tmp_path / 'data'}" in lines[-1]
     assert set(ENTRIES) == set(data.names()) - {"folder:PATH"}
 
@@ -78,7 +78,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, ar
     assert message in said.err
 
 
-@pytest.mark.parametrize("name", ["digits", "two_moons"])
+@pytest.mark.parametrize("name", ["digits", "two_moons", "nested_rings"])
 def test_what_is_embedded_needs_nothing(tmp_path, capsys, name):
     assert main([name, "--root", str(tmp_path)]) == 0
     assert "nothing to prepare" in capsys.readouterr().out
