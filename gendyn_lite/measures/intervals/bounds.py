@@ -1,0 +1,179 @@
+"""Bounds on every unit between knots, from its values at the knots alone.
+
+Between two knots a unit's value is its chord (the straight line between its values there) plus something in a range.
+Affine layers pass both on, with the usual loss of interval arithmetic; a unit that changes sides leaves its chord by at
+most the depth of its kink.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from gendyn_lite.measures.intervals.ends import margins, rounding
+from gendyn_lite.measures.intervals.graph import Program, Step, read_shape, with_count
+from gendyn_lite.measures.intervals.knots import Knots, OnLines
+from gendyn_lite.measures.intervals.layers import Affine, Kinks, Maximum
+
+
+class Enclosure(NamedTuple):
+    """A value between knots.
+
+    Attributes:
+        value: At the knots, [k, ...].
+        low: Least deviation from the chord of each of n segments, [n, ...], or None where there is none at all.
+        high: Largest one.
+    """
+
+    value: Tensor
+    low: Tensor | None
+    high: Tensor | None
+
+
+class Bounds:
+    """The network between given knots.
+
+    Args:
+        program: The network.
+        start: Values that are affine along whole lines.
+        knots: Neighbours on a ray bound a segment.
+
+    Attributes:
+        first: The first knot of each segment, int64 [n]; the second one follows it.
+        logits: Enclosure of the logits.
+        changes: Units that surely change sides within each segment, int64 [n].
+
+    Source: interval arithmetic (Moore 1966) along a line.
+    """
+
+    def __init__(self, program: Program, start: dict[fx.Node, OnLines], knots: Knots) -> None:
+        self.knots = knots
+        self.first = knots.joined.nonzero().squeeze(1)
+        self.changes = torch.zeros_like(self.first)
+        self._values: dict[fx.Node, Any] = {**program.constants, **start}
+        for step in program.steps:
+            if step.node in start:
+                continue
+            self._values[step.node] = self._run(step)
+            for node in step.frees:
+                if node not in program.constants and node is not program.output:
+                    self._values.pop(node, None)
+        self.logits = self._enclosure(program.output)
+
+    def judge(self, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether each segment is proved to keep its ray's class, and which knots have beyond doubt lost it.
+
+        Args:
+            label: Class of each ray, int64 [rays].
+        """
+        own = label[self.knots.ray]
+        margin, slack = margins(self.logits.value, own), rounding(self.logits.value, self.knots)
+        lost = torch.zeros_like(margin[self.first])
+        if self.logits.low is not None and self.logits.high is not None:
+            mine = own[self.first, None]
+            lost = self.logits.high - self.logits.low.gather(1, mine)
+            lost = torch.where(F.one_hot(mine.squeeze(1), lost.shape[1]).bool(), 0, lost)
+        worst = (torch.minimum(margin[self.first], margin[self.first + 1]) - lost).amin(1)
+        return worst > slack[self.first], margin.amin(1) < -slack
+
+    def _ends(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        return value.index_select(0, self.first), value.index_select(0, self.first + 1)
+
+    def _enclosure(self, node: fx.Node) -> Any:
+        value = self._values[node]
+        return Enclosure(self.knots.place(value).value, None, None) if isinstance(value, OnLines) else value
+
+    def _run(self, step: Step) -> Any:
+        """One step."""
+        args, kwargs = self._select(step, "value")
+        if step.action is None:
+            return read_shape(step, args, kwargs)
+        if isinstance(step.action, Kinks):
+            return self._kinked(step.action, self._enclosure(step.node.all_input_nodes[0]))
+        if isinstance(step.action, Maximum):
+            return self._maximum(step, step.action)
+        value = step.action.apply(*args, **kwargs)
+        parents = [self._enclosure(node) for node in step.node.all_input_nodes]
+        if all(not isinstance(parent, Enclosure) or parent.low is None for parent in parents):
+            return Enclosure(value, None, None)
+        return Enclosure(value, *self._affine(step, step.action))
+
+    def _select(self, step: Step, part: str) -> tuple[Any, Any]:
+        """A step's arguments, of enclosures only one part."""
+
+        def pick(node: fx.Node) -> Any:
+            value = self._enclosure(node)
+            if not isinstance(value, Enclosure):
+                return value if part == "value" else with_count(value, 1 if part == "zero" else len(self.first))
+            if part == "value":
+                return value.value
+            low, high = self._deviation(value)
+            return {"centre": (low + high) / 2, "radius": (high - low) / 2, "zero": torch.zeros_like(low[:1]),
+                    "least": -low, "most": high}[part]  # fmt: skip
+
+        return fx.map_arg(step.node.args, pick), fx.map_arg(step.node.kwargs, pick)
+
+    def _deviation(self, value: Enclosure) -> tuple[Tensor, Tensor]:
+        if value.low is None or value.high is None:
+            zero = torch.zeros_like(value.value.index_select(0, self.first))
+            return zero, zero
+        return value.low, value.high
+
+    def _affine(self, step: Step, action: Affine) -> tuple[Tensor, Tensor]:
+        """Centre through the linear part, radius through its absolute values."""
+        (c_args, c_kw), (r_args, r_kw), (z_args, z_kw) = (self._select(step, p) for p in ("centre", "radius", "zero"))
+        centre = action.apply(*c_args, **c_kw) - action.apply(*z_args, **z_kw)
+        radius = action.absolute(*r_args, **r_kw)
+        return centre - radius, centre + radius
+
+    def _kinked(self, action: Kinks, source: Enclosure) -> Enclosure:
+        """Off its chord by at most the slopes times the deviation before it, and by the depth of its own kinks."""
+        value = action.apply(source.value)
+        a, b = self._ends(source.value)
+        least, most = action.slopes
+        low, high = self._deviation(source)
+        depth = torch.zeros_like(low)
+        for level in action.levels:
+            kink = _depth(a - level, b - level)
+            self.changes = self.changes + (kink > 0).flatten(1).sum(1)
+            depth = depth + kink
+        depth = depth * (most - least)
+        below, above = torch.minimum(least * low, most * low), torch.maximum(least * high, most * high)
+        if action.levels != (0.0,) or most > 1:
+            return Enclosure(value, below - depth, above + depth)
+        if least == 0:  # a ReLU stays above 0 and below what its input can reach
+            top = torch.maximum(a, b)
+            return Enclosure(value, torch.maximum(below - depth, -top.clamp(min=0)),
+                             torch.minimum(above, (top + high).clamp(min=0)))  # fmt: skip
+        return Enclosure(value, below - depth, above)  # convex: never above its chord
+
+    def _maximum(self, step: Step, action: Maximum) -> Enclosure:
+        """The upper envelope lies below its chord by at most the kink of the winners at both ends."""
+        args, kwargs = self._select(step, "value")
+        windows = action.windows(*args, **kwargs)
+        (first, second), (mine, other) = self._ends(windows.entries), self._ends(windows.winner)
+        depth = _depth(first.gather(1, mine) - first.gather(1, other), second.gather(1, mine) - second.gather(1, other))
+        self.changes = self.changes + (depth > 0).sum(1)
+        low, high = torch.zeros_like(depth), torch.zeros_like(depth)
+        if any(self._enclosure(node).low is not None for node in step.node.all_input_nodes):
+            low, high = (self._largest(step, action, part) for part in ("least", "most"))
+            low = -low
+        shape = windows.shape
+        return Enclosure(windows.largest, (low - depth).unflatten(1, shape), high.unflatten(1, shape))
+
+    def _largest(self, step: Step, action: Maximum, part: str) -> Tensor:
+        args, kwargs = self._select(step, part)
+        return action.windows(*args, **kwargs).largest.flatten(1)
+
+
+def _depth(a: Tensor, b: Tensor) -> Tensor:
+    """How far the kink of max(z, 0) lies below its chord, for z from a to b.
+
+    >>> _depth(torch.tensor([-1.0, 1.0, 1.0]), torch.tensor([3.0, 2.0, -1.0])).tolist()
+    [0.75, 0.0, 0.5]
+    """
+    product = (-a * b).clamp(min=0)
+    return product / (a.abs() + b.abs()).clamp(min=torch.finfo(a.dtype).tiny)

@@ -1,0 +1,186 @@
+"""The directions of the paper, and two more: pairs, midlines, components, class means, chance, the nearest boundary.
+
+Pairs and midlines are measured in their own length (α = 1 is the other point). The others have no natural length: they
+are scaled to `length`, for which `pair_distance` of the class makes α = 1 as far as between two of its points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.intervals.checks import check_network, logits_at
+
+
+def same_class_tuples(y: Tensor, count: int, *, size: int = 2, label: int | None = None, seed: int = 0) -> Tensor:
+    """Indices of distinct examples that share a label: pairs, or triangles for `size` 3.
+
+    Args:
+        y: Labels (true or random ones), int64 [n].
+        count: Number of tuples.
+        size: Examples in each.
+        label: Only this class; else each tuple's class is that of a uniformly drawn example.
+        seed: Of the draw.
+
+    Returns:
+        int64 [count, size].
+
+    Raises:
+        UserError: No class (or not this one) has that many examples.
+
+    >>> same_class_tuples(torch.tensor([0, 1, 0]), 2, seed=0).sort(1).values.tolist()
+    [[0, 2], [0, 2]]
+    """
+    generator = torch.Generator().manual_seed(seed)
+    labels = y.cpu()
+    sizes = torch.bincount(labels)
+    usable = sizes[labels] >= size
+    if label is not None:
+        usable &= labels == label
+    pool = usable.nonzero().squeeze(1)
+    if not len(pool):
+        which = "no class" if label is None else f"class {label}"
+        raise UserError(f"{which} has {size} examples, needed for one tuple: take more data or another class")
+    anchors = pool[torch.randint(len(pool), (count,), generator=generator)]
+    rows = []
+    for anchor in anchors.tolist():
+        others = (labels == labels[anchor]).nonzero().squeeze(1)
+        others = others[others != anchor]
+        rows.append(
+            torch.cat([torch.tensor([anchor]), others[torch.randperm(len(others), generator=generator)[: size - 1]]])
+        )
+    return torch.stack(rows) if rows else labels.new_empty(0, size)
+
+
+def pair_lines(x: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Origin and direction of each pair: α = 0 is the first point, α = 1 the second.
+
+    >>> pair_lines(torch.tensor([[0.0], [3.0]]), torch.tensor([[1, 0]]))
+    (tensor([[3.]]), tensor([[-3.]]))
+    """
+    return x[pairs[:, 0]], x[pairs[:, 1]] - x[pairs[:, 0]]
+
+
+def midlines(x: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor]:
+    """The line through the midpoints of two sides of each triangle: α = 0 and α = 1 are the midpoints.
+
+    Args:
+        x: Points [n, *in_shape].
+        triangles: int64 [m, 3]; the sides meet in the first corner.
+
+    >>> origin, direction = midlines(torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]]), torch.tensor([[0, 1, 2]]))
+    >>> origin.tolist(), direction.tolist()
+    ([[1.0, 0.0]], [[-1.0, 1.0]])
+    """
+    a, b, c = (x[triangles[:, corner]] for corner in range(3))
+    return (a + b) / 2, (c - b) / 2
+
+
+def pair_distance(x: Tensor) -> float:
+    """Root mean square distance between two points, drawn independently of each other.
+
+    >>> pair_distance(torch.tensor([[0.0], [2.0]]))
+    1.414...
+    """
+    flat = x.flatten(1).double()
+    return float((2 * flat.var(dim=0, correction=0).sum()).sqrt())
+
+
+def components(x: Tensor, *, length: float | None = None) -> Tensor:
+    """The principal components of points, largest variance first, each of the given length.
+
+    Components without variance (beyond the rank of the points) are left out; the last one is the most minor.
+
+    Args:
+        x: Points of one class, [n, *in_shape].
+        length: Of every direction; `pair_distance` unless given.
+
+    Returns:
+        Directions [k, *in_shape].
+
+    Raises:
+        UserError: Fewer than three points.
+
+    >>> components(torch.tensor([[0.0, 0.0], [1.0, 0.1], [2.0, 0.0], [3.0, 0.1]]), length=1.0)[0].abs().round().tolist()
+    [1.0, 0.0]
+    """
+    if len(x) < 3:
+        raise UserError(f"there are {len(x)} points, expected at least 3 for principal components")
+    flat = x.flatten(1).double().cpu().numpy()
+    found = PCA(svd_solver="full").fit(flat)
+    # The last of n components is the mean's own direction: no variance is left for it.
+    variance = np.asarray(found.explained_variance_)
+    kept = np.asarray(found.components_)[variance > 1e-10 * variance[0]]
+    scale = pair_distance(x) if length is None else length
+    return (torch.from_numpy(kept) * scale).to(x).view(-1, *x.shape[1:])
+
+
+def between_means(x: Tensor, y: Tensor, start: int, end: int, *, length: float | None = None) -> Tensor:
+    """From one class's mean to another's, made orthogonal to the first principal component of the first class.
+
+    Args:
+        x: Points [n, *in_shape].
+        y: Labels, int64 [n].
+        start: First class.
+        end: Second class.
+        length: Of the direction; `pair_distance` of the first class unless given.
+
+    Returns:
+        [*in_shape].
+
+    Source: Salman and Liu 2019, figure 2 (middle).
+    """
+    own = x[y == start]
+    first = components(own, length=1.0)[0].flatten().double()
+    step = (x[y == end].double().mean(0) - own.double().mean(0)).flatten()
+    step = step - (step @ first) * first
+    scale = pair_distance(own) if length is None else length
+    return (step / step.norm() * scale).to(x).view(x.shape[1:])
+
+
+def random_directions(x: Tensor, *, length: float, seed: int = 0) -> Tensor:
+    """A uniformly distributed direction for each point, drawn on the CPU so that it is the same on every device.
+
+    >>> random_directions(torch.zeros(2, 5), length=3.0).norm(dim=1).round(decimals=3).tolist()
+    [3.0, 3.0]
+    """
+    draw = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return _scaled(draw.to(x.device), length).to(x)
+
+
+def adversarial_directions(model: nn.Module, x: Tensor, *, length: float) -> Tensor:
+    """Where the margin of each point's class falls fastest: the gradient of the strongest rival minus its own logit.
+
+    Args:
+        model: In eval mode.
+        x: Points [m, *in_shape].
+        length: Of every direction.
+
+    Returns:
+        [m, *in_shape].
+
+    Raises:
+        UserError: The gradient is zero at a point, so that there is no such direction.
+
+    >>> adversarial_directions(nn.Linear(2, 3), torch.zeros(4, 2), length=1.0).shape
+    torch.Size([4, 2])
+    """
+    check_network(model)
+    with torch.enable_grad():
+        points = x.detach().requires_grad_()
+        logits = logits_at(model, points)
+        own = logits.argmax(1, keepdim=True)
+        rival = logits.scatter(1, own, -torch.inf).amax(1)
+        (gradient,) = torch.autograd.grad((rival - logits.gather(1, own).squeeze(1)).sum(), points)
+    flat = (gradient.flatten(1) == 0).all(1)
+    if bool(flat.any()):
+        raise UserError(f"the margin does not change around points {flat.nonzero().squeeze(1).tolist()[:5]}: drop them")
+    return _scaled(gradient.double(), length).to(x)
+
+
+def _scaled(directions: Tensor, length: float) -> Tensor:
+    norm = directions.flatten(1).norm(dim=1).view(-1, *(1,) * (directions.dim() - 1))
+    return directions / norm * length

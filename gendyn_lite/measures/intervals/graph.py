@@ -1,0 +1,205 @@
+"""A network as a list of steps, each affine, with kinks, or a maximum, read from its code by torch.fx."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.proxy import TraceError
+
+from gendyn_lite.measures.intervals.layers import (
+    LAYERS,
+    Action,
+    NotPiecewiseLinearError,
+    of_function,
+    of_module,
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer or operation.
+
+    Attributes:
+        name: Its name in the network, for messages.
+        node: Its result in the traced graph.
+        action: What it does, or None for one that reads a shape.
+        call: Its function, for a step that reads a shape.
+        frees: Results that no later step needs.
+    """
+
+    name: str
+    node: fx.Node
+    action: Action | None
+    call: Callable[..., Any] | None
+    frees: tuple[fx.Node, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A piecewise linear network as steps.
+
+    Attributes:
+        steps: In the order of execution.
+        constants: Values that do not depend on the input.
+        input: The input's node.
+        output: The logits' node.
+        dtype: Of the parameters (of the input where there are none).
+    """
+
+    steps: tuple[Step, ...]
+    constants: dict[fx.Node, Any]
+    input: fx.Node
+    output: fx.Node
+    dtype: torch.dtype
+
+
+class Count(int):
+    """The number of points as the network sees it: its batch size."""
+
+
+def read_shape(step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The value of a step that reads a shape; that of the first dimension is a `Count`."""
+    assert step.call is not None
+    found = step.call(*args, **kwargs)
+    counts = step.node.args[1:] == (0,) or step.node.kwargs.get("dim") == 0
+    return Count(found) if isinstance(found, int) and counts else found
+
+
+def with_count(value: Any, count: int) -> Any:
+    """A size or shape, for another number of points.
+
+    >>> with_count(Count(3), 5), with_count(torch.Size((3, 2)), 5), with_count(7, 5)
+    (5, torch.Size([5, 2]), 7)
+    """
+    if isinstance(value, Count):
+        return Count(count)
+    return torch.Size((count, *value[1:])) if isinstance(value, torch.Size) else value
+
+
+class _Tracer(fx.Tracer):
+    """Stops at the layers that are known, also where a user's class inherits their forward."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return _is_known(m) or super().is_leaf_module(m, module_qualified_name)
+
+
+def read(model: nn.Module, dtype: torch.dtype) -> Program:
+    """The steps of a network.
+
+    Args:
+        model: In eval mode where that matters; left as it is.
+        dtype: To compute in: another than the network's works on a copy.
+
+    Raises:
+        NotPiecewiseLinearError: The first layer that is not piecewise linear, named; or the forward cannot be traced.
+
+    >>> program = read(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)), torch.float32)
+    >>> [type(step.action).__name__ for step in program.steps]
+    ['Affine', 'Kinks', 'Affine']
+    """
+    if any(parameter.dtype != dtype for parameter in model.parameters()):
+        model = copy.deepcopy(model).to(dtype)
+    if _is_known(model):
+        model = nn.Sequential(model)
+    try:
+        graph = _Tracer().trace(model)
+    except (TraceError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise NotPiecewiseLinearError(f"the network's forward cannot be traced by torch.fx ({_line(error)})") from error
+    return _program(model, graph, dtype)
+
+
+def _program(model: nn.Module, graph: fx.Graph, dtype: torch.dtype) -> Program:
+    """Sort the nodes of a traced graph into constants and steps."""
+    constants: dict[fx.Node, Any] = {}
+    steps: list[Step] = []
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    output = next(node for node in graph.nodes if node.op == "output").args[0]
+    if not isinstance(output, fx.Node):
+        raise NotPiecewiseLinearError("the network returns several results, expected one tensor of logits")
+    frees = _last_uses(graph, output)
+    for node in graph.nodes:
+        if node.op in ("placeholder", "output"):
+            if node is not inputs[0] and node.op == "placeholder":
+                constants[node] = node.args[0] if node.args else None
+        elif node.op == "get_attr":
+            constants[node] = _attribute(model, str(node.target)).detach()
+        elif all(parent in constants for parent in node.all_input_nodes):
+            constants[node] = _evaluate(model, node, constants)
+        else:
+            steps.append(_step(model, node, constants, frees.get(node, ())))
+    return Program(tuple(steps), constants, inputs[0], output, dtype)
+
+
+def _step(model: nn.Module, node: fx.Node, constants: dict[fx.Node, Any], frees: tuple[fx.Node, ...]) -> Step:
+    """Classify one node."""
+    if node.op == "call_module":
+        module = model.get_submodule(str(node.target))
+        name = f"layer {str(node.target)!r} ({type(module).__name__})"
+        try:
+            return Step(name, node, of_module(module), None, frees)
+        except NotPiecewiseLinearError as error:
+            raise NotPiecewiseLinearError(f"{name} {error}") from error
+    name = f"operation {getattr(node.target, '__name__', node.target)!r}"
+    if _reads_shape(node):
+        target = node.target
+        call = getattr(torch.Tensor, target) if isinstance(target, str) else target
+        return Step(name, node, None, call, frees)
+    varying = [isinstance(arg, fx.Node) and arg not in constants for arg in node.args]
+    try:
+        action = of_function(node.target, varying, node.args, dict(node.kwargs))
+    except NotPiecewiseLinearError as error:
+        raise NotPiecewiseLinearError(f"{name} {error}") from error
+    return Step(name, node, action, None, frees)
+
+
+def _reads_shape(node: fx.Node) -> bool:
+    """Whether a node's value is a size, not a tensor."""
+    if node.target == "size" or (node.target is getattr and node.args[1] == "shape"):
+        return True
+    parents = node.all_input_nodes
+    return node.op == "call_function" and bool(parents) and all(map(_reads_shape, parents))
+
+
+def _last_uses(graph: fx.Graph, output: fx.Node) -> dict[fx.Node, tuple[fx.Node, ...]]:
+    """For each node the results that nothing after it needs."""
+    seen: set[fx.Node] = {output}
+    frees: dict[fx.Node, tuple[fx.Node, ...]] = {}
+    for node in reversed(list(graph.nodes)):
+        last = [parent for parent in node.all_input_nodes if parent not in seen]
+        seen.update(last)
+        frees[node] = tuple(last)
+    return frees
+
+
+def _is_known(module: nn.Module) -> bool:
+    return isinstance(module, LAYERS) and any(
+        type(module).forward is kind.forward for kind in LAYERS if isinstance(module, kind)
+    )
+
+
+def _attribute(model: nn.Module, path: str) -> Tensor:
+    value: Any = model
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _evaluate(model: nn.Module, node: fx.Node, constants: dict[fx.Node, Any]) -> Any:
+    """The value of a node that depends on constants alone."""
+    args = fx.map_arg(node.args, lambda n: constants[n])
+    kwargs = fx.map_arg(node.kwargs, lambda n: constants[n])
+    if node.op == "call_module":
+        return model.get_submodule(str(node.target))(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)  # type: ignore[index]
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0]

@@ -1,0 +1,234 @@
+"""Exact ends against brute force in float64: dense samples, then bisection."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gendyn_lite.measures.intervals import Intervals, Maxout, generalization_interval
+from gendyn_lite.measures.intervals.ends import margins
+from gendyn_lite.measures.intervals.grid import grid_ends
+from gendyn_lite.measures.intervals.lines import Lines
+from gendyn_lite.models import build
+
+# Lines of each network in the table below: 10,200 in all.
+LINES = int(os.environ.get("GENDYN_TEST_LINES", "1020"))
+
+
+class Residual(nn.Module):
+    """Two branches of different depth, added, and the input of a ReLU used again behind it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, width)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.first(x)
+        return x + self.third(self.relu(self.second(self.relu(before)))) - 0.5 * before
+
+
+class Functional(nn.Module):
+    """Operations in place of modules, sizes read from the batch, branches joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(2, 4, 3, padding=1), nn.Linear(83, 4)
+        self.register_buffer("mean", torch.full((2, 1, 1), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.conv((x - self.mean) / 0.7))
+        strongest = y.amax(1, True)[..., ::2, ::2]
+        y = torch.cat([F.max_pool2d(y, 2), F.avg_pool2d(y, 2), strongest], 1)
+        y = torch.maximum(y, -0.3 * y)
+        y = torch.cat([y.view(y.size(0), -1), x.mean((2, 3))], dim=1)
+        return F.linear(y, self.out.weight, bias=self.out.bias)
+
+
+def conv_net(*layers: nn.Module, features: int) -> nn.Sequential:
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 4))
+
+
+def perceptron(shape: int, *layers: nn.Module, features: int) -> tuple[nn.Sequential, tuple[int]]:
+    return nn.Sequential(nn.Linear(shape, 20), *layers, nn.Linear(features, 4)), (shape,)
+
+
+NETWORKS = {
+    "mlp": lambda: (build("mlp", num_classes=5, in_shape=(10,), widths=(32, 24, 16)), (10,)),
+    "leaky": lambda: (build("mlp", num_classes=5, in_shape=(6,), widths=(24, 24), activation="leaky_relu"), (6,)),
+    "residual": lambda: (nn.Sequential(Residual(8), nn.ReLU(), Residual(8), nn.Linear(8, 4)), (8,)),
+    "maxout": lambda: perceptron(6, Maxout(2), nn.Linear(10, 12), Maxout(4), features=3),
+    "clipped": lambda: perceptron(5, nn.ReLU6(), nn.Linear(20, 9), nn.Hardtanh(), features=9),
+    "prelu": lambda: perceptron(5, nn.PReLU(20, 1.7), nn.Linear(20, 9), nn.PReLU(), features=9),
+    "conv": lambda: (
+        conv_net(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3, padding=1), nn.LeakyReLU(),
+                 nn.AvgPool2d(2, 1), nn.Dropout(), features=36),
+        (1, 6, 6),
+    ),
+    "max_pool": lambda: (
+        conv_net(nn.Conv2d(1, 3, 3, padding=1), nn.MaxPool2d(3, 2, 1), nn.ReLU(), nn.BatchNorm2d(3),
+                 nn.MaxPool2d(2, ceil_mode=True), nn.AdaptiveAvgPool2d((2, 1)), features=6),
+        (1, 7, 6),
+    ),
+    "max_pool_1d": lambda: (conv_net(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.MaxPool1d(3, 2), features=12), (2, 10)),
+    "functional": lambda: (Functional(), (2, 6, 6)),
+}  # fmt: skip
+
+
+def network(name: str, seed: int = 0) -> tuple[nn.Module, tuple[int, ...]]:
+    """A random network in float64 whose classes are about equally likely."""
+    torch.manual_seed(seed)
+    model, shape = NETWORKS[name]()
+    with torch.no_grad():
+        x = torch.randn(256, *shape)
+        model(x)  # in train mode: moves batch-norm's statistics
+        model.eval()
+        last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+        last.weight.mul_(3)
+        last.bias.sub_(model(x).mean(0))
+    return model.double(), shape
+
+
+def random_lines(shape: tuple[int, ...], count: int, seed: int = 1) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(count, *shape, dtype=torch.float64, generator=generator) for _ in range(2))  # type: ignore[return-value]
+
+
+def ends(found: Intervals) -> Tensor:
+    return torch.stack([found.lower, found.upper], dim=1)
+
+
+@torch.no_grad()
+def brute_force(model: nn.Module, x: Tensor, d: Tensor, *, samples: int, tolerance: float = 1e-11) -> Tensor:
+    lines = Lines(x, d, model(x).argmax(1), (-1.0, 2.0))
+    return grid_ends(model, lines, samples=samples, tolerance=tolerance)
+
+
+@torch.no_grad()
+def loses_class(model: nn.Module, x: Tensor, d: Tensor, label: Tensor, alpha: Tensor) -> Tensor:
+    points = x + alpha.view(-1, *(1,) * (x.dim() - 1)) * d
+    return margins(model(points), label).amin(1) < 0
+
+
+@pytest.mark.parametrize("name", NETWORKS, ids=str)
+def test_ends_are_those_of_brute_force(name):
+    model, shape = network(name)
+    x, d = random_lines(shape, LINES)
+    found = generalization_interval(model, x, d)
+    assert found.exact and found.ties == 0
+    exact, sampled = ends(found), brute_force(model, x, d, samples=200)
+    inside = (exact > -1) & (exact < 2)
+    assert inside.float().mean() > 0.2, "too few changes of class for a test"
+    assert bool(((exact - sampled).abs()[~inside] <= 1e-9).all())
+    # No change of class is missed: nothing sampled lies before an exact end.
+    outwards = torch.tensor([-1.0, 1.0]).double()
+    assert float(((exact - sampled) * outwards).max()) <= 1e-9
+    # Where the samples stepped over a sliver the class is indeed lost there.
+    early = ((sampled - exact) * outwards > 1e-9).nonzero()
+    assert len(early) < 0.03 * exact.numel()
+    line, side = early.unbind(1)
+    behind = exact[line, side] + 1e-9 * outwards[side]
+    assert not len(line) or bool(loses_class(model, x[line], d[line], found.label[line], behind).all())
+
+
+@pytest.mark.parametrize("name", NETWORKS, ids=str)
+def test_float32_ends_are_those_of_float64(name):
+    model, shape = network(name)
+    x, d = (part.float() for part in random_lines(shape, LINES // 4, seed=2))
+    truth = ends(generalization_interval(model, x.double(), d.double()))
+    single = generalization_interval(model.float(), x, d)
+    assert single.exact and single.lower.dtype == torch.float64
+    assert float((ends(single) - truth).abs().max()) <= 1e-5
+
+
+def lattice(seed: int, classes: int = 4) -> nn.Sequential:
+    """Whole-number weights with dead units, equal units and two classes whose logits are the same function."""
+    generator = torch.Generator().manual_seed(seed)
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, classes)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randint(-2, 3, parameter.shape, generator=generator))
+        first, second, last = model[0], model[2], model[4]
+        first.weight[0], first.bias[0] = 0, -1  # dead
+        first.weight[1], first.bias[1] = first.weight[2], first.bias[2]
+        second.weight[0], second.bias[0] = 0, 0  # flat at its kink
+        last.weight[-1], last.bias[-1] = last.weight[0], last.bias[0]
+    return model
+
+
+@pytest.mark.parametrize("seed", range(40), ids=lambda s: f"seed={s}")
+def test_ties_and_flat_pieces(seed):
+    """In whole numbers, at places that are sums of powers of 2, brute force computes without rounding."""
+    model = lattice(seed)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(-2, 3, (60, 3), generator=generator).double()
+    d = torch.randint(-2, 3, (60, 3), generator=generator).double()
+    d[(d == 0).all(1)] = 1
+    found = generalization_interval(model, x, d)
+    sampled = brute_force(model, x, d, samples=1024, tolerance=2.0**-34)
+    logits = model(x)
+    top = logits == logits.amax(1, keepdim=True)
+    assert torch.equal(found.tied, top.sum(1) > 1)
+    assert torch.equal(found.label, top.int().argmax(1))
+    assert float((ends(found) - sampled).abs().max()) <= 1e-9
+
+
+def test_a_kink_that_touches_the_boundary_does_not_end_the_interval():
+    """Logits 0 and -|α - 1|: equal at α = 1 alone."""
+    model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2)).double()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0], [-1.0]]))
+        model[0].bias.copy_(torch.tensor([-1.0, 1.0]))
+        model[2].weight.copy_(torch.tensor([[0.0, 0.0], [-1.0, -1.0]]))
+        model[2].bias.zero_()
+    found = generalization_interval(model, torch.zeros(1, 1).double(), torch.ones(1, 1).double())
+    assert (found.lower.item(), found.upper.item(), found.ties) == (-1.0, 2.0, 0)
+
+
+def test_a_sliver_between_two_samples_is_found():
+    """A hat of another class, 1e-7 wide, at α = 1.2345: the grid steps over it."""
+    model = nn.Sequential(nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 2)).double()
+    centre, width = 1.2345, 1e-7
+    with torch.no_grad():
+        model[0].weight.fill_(1)
+        model[0].bias.copy_(-torch.tensor([centre - width, centre, centre + width], dtype=torch.float64))
+        model[2].weight.copy_(torch.tensor([[0.0, 0, 0], [2 / width, -4 / width, 2 / width]]))
+        model[2].bias.copy_(torch.tensor([0.0, -1.0]))
+    x, d = torch.zeros(1, 1).double(), torch.ones(1, 1).double()
+    assert generalization_interval(model, x, d, method="grid").upper.item() == 2.0
+    # The kinks lie where the rounded biases say.
+    wanted = (centre - width) + width / 2
+    assert generalization_interval(model, x, d).upper.item() == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["mlp", "max_pool", "residual"], ids=str)
+def test_many_lines_at_once_are_one_after_the_other(name):
+    model, shape = network(name)
+    x, d = random_lines(shape, 9)
+    whole = ends(generalization_interval(model, x, d))
+    single = torch.cat([ends(generalization_interval(model, x[i : i + 1], d[i : i + 1])) for i in range(len(x))])
+    assert torch.allclose(whole, single, rtol=0, atol=1e-12)
+
+
+def test_little_memory_changes_nothing(monkeypatch):
+    model, shape = network("max_pool")
+    x, d = random_lines(shape, 12)
+    wanted = ends(generalization_interval(model, x, d))
+    monkeypatch.setattr("gendyn_lite.measures.intervals.walk.MEMORY", 126 * 8 * 24)
+    monkeypatch.setattr("gendyn_lite.measures.intervals.exact.BYTES", 126 * 8 * 24)
+    assert torch.allclose(ends(generalization_interval(model, x, d)), wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [0.5, 4.0, -1.0], ids=str)
+def test_a_scaled_direction_scales_the_interval(factor):
+    model, shape = network("conv")
+    x, d = random_lines(shape, 20)
+    wide = generalization_interval(model, x, d, low=-8.0, high=8.0)
+    found = generalization_interval(model, x, factor * d, low=-8 / abs(factor), high=8 / abs(factor))
+    mirrored = torch.stack([-wide.upper, -wide.lower], dim=1)
+    wanted = ends(wide) / factor if factor > 0 else mirrored / -factor
+    assert torch.allclose(ends(found), wanted, rtol=0, atol=1e-11)

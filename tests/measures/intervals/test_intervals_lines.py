@@ -1,0 +1,198 @@
+"""Pieces along a line, linear maps and norms, and the directions of the paper."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.intervals import (
+    adversarial_directions,
+    between_means,
+    components,
+    generalization_interval,
+    infinity_norm,
+    linear_maps,
+    midlines,
+    pair_distance,
+    pair_lines,
+    pieces,
+    random_directions,
+    same_class_tuples,
+    weight_norms,
+)
+from gendyn_lite.models import build
+
+
+def net(widths: tuple[int, ...], seed: int = 0) -> nn.Sequential:
+    model = build("mlp", num_classes=3, in_shape=(4,), widths=widths, seed=seed).double()
+    assert isinstance(model, nn.Sequential)
+    return model
+
+
+def line(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(1, 4, dtype=torch.float64, generator=generator) for _ in range(2))  # type: ignore[return-value]
+
+
+def test_knots_of_one_hidden_layer_have_a_closed_form():
+    model, (x, d) = net((50,)), line()
+    weight, bias = model[1].weight.data, model[1].bias.data
+    knots = -(x @ weight.T + bias) / (d @ weight.T)
+    inside = knots[(knots > -1) & (knots < 2)].sort().values
+    found = pieces(model, x, d)[0]
+    assert found.regions == len(inside) + 1
+    assert torch.allclose(found.alpha[1:-1], inside, rtol=0, atol=1e-12)
+    assert found.alpha[0].item() == -1 and found.alpha[-1].item() == 2
+
+
+@pytest.mark.parametrize("widths", [(8,), (16, 16), (10, 10, 10, 10)], ids=str)
+def test_the_network_is_linear_on_every_piece_and_no_piece_is_missing(widths):
+    model, (x, d) = net(widths), line(1)
+    found = pieces(model, x, d)[0]
+    assert torch.allclose(found.logits, model(x + found.alpha[:, None] * d), rtol=0, atol=1e-12)
+    middles = model(x + found.middles[:, None] * d)
+    assert torch.allclose(middles, (found.logits[1:] + found.logits[:-1]) / 2, rtol=0, atol=1e-12)
+    # Brute force: activation patterns of many samples, each run of equal ones a region.
+    h, patterns = x + torch.linspace(-1, 2, 40_001).double()[:, None] * d, []
+    for layer in model:
+        h = layer(h)
+        if isinstance(layer, nn.ReLU):
+            patterns.append(h > 0)
+    changes = (torch.cat(patterns, 1).diff(dim=0) != 0).any(1).sum()
+    assert int(changes) <= found.regions - 1 <= int(changes) + 2  # two knots may lie between two samples
+
+
+def test_intervals_end_where_the_pieces_say():
+    model, (x, d) = net((20, 20), 3), line(3)
+    model[-1].bias.data -= model(x).detach()[0]  # a tie of all, nearly
+    model[-1].bias.data[0] += 0.02
+    found, whole = generalization_interval(model, x, d), pieces(model, x, d)[0]
+    alpha = np.linspace(-1, 2, 300_001)
+    logits = np.stack([np.interp(alpha, whole.alpha, whole.logits[:, c].detach()) for c in range(3)], axis=1)
+    lost = alpha[(logits[:, :1] < logits - 1e-12).any(1)]
+    assert found.upper.item() == pytest.approx(min(lost[lost > 0], default=2.0), abs=2e-5)
+    assert found.lower.item() == pytest.approx(max(lost[lost < 0], default=-1.0), abs=2e-5)
+
+
+def test_pieces_of_a_smooth_network_are_refused():
+    model = build("mlp", num_classes=2, in_shape=(4,), activation="tanh").double()
+    with pytest.raises(UserError, match=r"layer 'act1' \(Tanh\) is not piecewise linear: such a network has no linear"):
+        pieces(model, *line())
+
+
+def test_linear_maps_are_the_products_of_the_gated_weights():
+    model, (x, _) = net((7, 6)), line(2)
+    first = model[1].weight * (model[1](x) > 0).T
+    second = model[3].weight * (model[3](torch.relu(model[1](x))) > 0).T
+    assert torch.allclose(linear_maps(model, x)[0], model[5].weight @ second @ first, rtol=0, atol=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_no_region_has_a_larger_norm_than_the_product_of_norms(seed):
+    model, (x, d) = net((9, 8), seed), line(seed)
+    found = pieces(model, x, d)[0]
+    norms = infinity_norm(linear_maps(model, x + found.middles[:, None] * d))
+    assert float(norms.max()) <= weight_norms(model).product * (1 + 1e-12)
+    # What the norm is for: along the line no logit changes faster.
+    steps = found.logits.diff(dim=0).abs().amax(1) / found.alpha.diff()
+    assert bool((steps <= norms * d.abs().max() * (1 + 1e-9)).all())
+
+
+def test_without_relus_a_linear_network_is_one_region():
+    model = net(())
+    x, _ = line()
+    assert weight_norms(model).without_relus == pytest.approx(infinity_norm(linear_maps(model, x)).item())
+
+
+def test_norms_of_a_convolution_are_refused():
+    with pytest.raises(UserError, match="layer '0' is a Conv2d, expected a network of Linear and ReLU layers"):
+        weight_norms(nn.Sequential(nn.Conv2d(1, 1, 3)))
+
+
+Y = torch.tensor([0, 1, 0, 1, 0, 2])
+
+
+@pytest.mark.parametrize("size", [2, 3], ids=lambda n: f"size={n}")
+def test_tuples_share_a_label_and_differ(size):
+    found = same_class_tuples(Y, 500, size=size, seed=1)
+    assert found.shape == (500, size)
+    assert bool((Y[found] == Y[found[:, :1]]).all())
+    assert all(len(set(row)) == size for row in found.tolist())
+    assert torch.equal(found, same_class_tuples(Y, 500, size=size, seed=1))
+    assert not torch.equal(found, same_class_tuples(Y, 500, size=size, seed=2))
+    assert set(found.flatten().tolist()) == ({0, 1, 2, 3, 4} if size == 2 else {0, 2, 4})
+
+
+def test_tuples_of_one_class():
+    assert bool((Y[same_class_tuples(Y, 50, label=1)] == 1).all())
+    with pytest.raises(UserError, match="class 2 has 2 examples, needed for one tuple"):
+        same_class_tuples(Y, 1, label=2)
+
+
+def test_pairs_and_midlines_pass_through_their_points():
+    x = torch.randn(6, 2, 2, generator=torch.Generator().manual_seed(0))
+    triangles = torch.tensor([[0, 2, 4]])
+    origin, direction = midlines(x, triangles)
+    assert torch.allclose(origin[0], (x[0] + x[2]) / 2) and torch.allclose((origin + direction)[0], (x[0] + x[4]) / 2)
+    origin, direction = pair_lines(x, triangles[:, :2])
+    assert torch.equal(origin[0], x[0]) and torch.allclose(origin[0] + direction[0], x[2])
+
+
+def test_pair_distance_is_the_root_mean_square():
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)).double()
+    assert pair_distance(x) == pytest.approx(float(torch.cdist(x, x).square().mean().sqrt()))
+
+
+def test_components_are_ordered_orthogonal_and_of_one_length():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 3, generator=generator).double() * torch.tensor([0.1, 5.0, 1.0])
+    found = components(x, length=2.0)
+    assert torch.allclose(found @ found.T, 4 * torch.eye(3).double(), atol=1e-9)
+    assert found.abs().argmax(1).tolist() == [1, 2, 0]
+    assert components(x[:3]).shape == (2, 3)  # three points span a plane
+    with pytest.raises(UserError, match="there are 2 points, expected at least 3"):
+        components(x[:2])
+
+
+def test_means_are_orthogonal_to_the_first_component():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60, 5, generator=generator).double(), torch.arange(60) % 3
+    x[y == 1] += 2
+    found = between_means(x, y, 0, 1)
+    assert abs(float(found @ components(x[y == 0], length=1.0)[0])) < 1e-9
+    assert float(found.norm()) == pytest.approx(pair_distance(x[y == 0]))
+    assert float(found @ (x[y == 1].mean(0) - x[y == 0].mean(0))) > 0
+
+
+def test_random_directions_are_even():
+    found = random_directions(torch.zeros(20_000, 3, dtype=torch.float64), length=1.0)
+    assert torch.allclose(found.norm(dim=1), torch.ones(()).double())
+    assert float(found.mean(0).abs().max()) < 0.02
+    assert torch.allclose(found.T @ found / len(found), torch.eye(3).double() / 3, atol=0.01)
+
+
+def test_adversarial_directions_end_soonest_on_a_linear_network():
+    """There the distance to the boundary is margin / ‖w_rival − w_own‖, in no direction shorter."""
+    torch.manual_seed(0)
+    model = nn.Linear(6, 2).double()
+    x = torch.randn(30, 6).double()
+    d = adversarial_directions(model, x, length=1.0)
+    logits, weight = model(x), model.weight
+    distance = (logits[:, 0] - logits[:, 1]).abs() / (weight[0] - weight[1]).norm()
+    found = generalization_interval(model, x, d, low=-100.0, high=100.0)
+    assert torch.allclose(found.upper, distance, rtol=1e-9)
+    other = generalization_interval(model, x, random_directions(x, length=1.0), low=-100.0, high=100.0)
+    assert bool((other.upper >= found.upper - 1e-12).all())
+
+
+def test_no_adversarial_direction_where_nothing_changes():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    model[0].bias.data.fill_(-100)
+    with pytest.raises(UserError, match=r"the margin does not change around points \[0\]: drop them"):
+        adversarial_directions(model, torch.zeros(1, 2), length=1.0)
