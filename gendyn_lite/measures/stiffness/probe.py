@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -15,7 +16,14 @@ from gendyn_lite.measures.stiffness.matrices import cosine, sign, zero_gradients
 Probe = Callable[[nn.Module, int], dict[str, float]]
 
 
-def stiffness_probe(x: Tensor, y: Tensor, *, test: tuple[Tensor, Tensor] | None = None, lengths: bool = False) -> Probe:
+def stiffness_probe(
+    x: Tensor,
+    y: Tensor,
+    *,
+    test: tuple[Tensor, Tensor] | None = None,
+    lengths: bool = False,
+    float64: bool = False,
+) -> Probe:
     """A probe that records mean stiffness over pairs of the given examples at each evaluated epoch.
 
     Its values are ``"<which>_<kind>"``, with which in all, within, between (pairs of one class, of two) and kind in
@@ -27,6 +35,8 @@ def stiffness_probe(x: Tensor, y: Tensor, *, test: tuple[Tensor, Tensor] | None 
         y: Their labels, as trained with.
         test: Test inputs and labels.
         lengths: Whether to record ``"critical_length"`` (cosine stiffness against cosine distance of inputs).
+        float64: Whether to measure on a copy in float64. In float32 the gradient of an example that is fitted with a
+            loss below about 1e-6 is mostly rounding.
 
     >>> probe = stiffness_probe(torch.eye(4), torch.tensor([0, 0, 1, 1]))
     >>> values = probe(nn.Linear(4, 2), 0)
@@ -39,8 +49,7 @@ def stiffness_probe(x: Tensor, y: Tensor, *, test: tuple[Tensor, Tensor] | None 
     inputs, labels = (x, y) if test is None else (torch.cat([x, test[0]]), torch.cat([y, test[1]]))
 
     def probe(model: nn.Module, epoch: int) -> dict[str, float]:
-        device = next(model.parameters()).device
-        gram = gradient_gram(model, inputs.to(device), labels.to(device))
+        gram = gradient_gram(*_prepared(model, inputs, labels, float64))
         assert isinstance(gram, Tensor)
         values: dict[str, float] = {}
         for kind, matrix in (("cosine", cosine(gram).cpu()), ("sign", sign(gram).cpu())):
@@ -57,12 +66,21 @@ def stiffness_probe(x: Tensor, y: Tensor, *, test: tuple[Tensor, Tensor] | None 
     return probe
 
 
-def layer_probe(x: Tensor, y: Tensor) -> Probe:
+def _prepared(model: nn.Module, x: Tensor, y: Tensor, float64: bool) -> tuple[nn.Module, Tensor, Tensor]:
+    """The network (or its copy in float64), and inputs and labels where it is."""
+    device = next(model.parameters()).device
+    if not float64:
+        return model, x.to(device), y.to(device)
+    return copy.deepcopy(model).double(), x.to(device).double(), y.to(device)
+
+
+def layer_probe(x: Tensor, y: Tensor, *, float64: bool = False) -> Probe:
     """A probe that records the mean cosine stiffness of each layer: ``"<layer>:all"``, ``":within"``, ``":between"``.
 
     Args:
         x: Inputs [n, ...], for instance a class-balanced sample of the training set.
         y: Their labels.
+        float64: Whether to measure on a copy in float64.
 
     >>> probe = layer_probe(torch.eye(4), torch.tensor([0, 0, 1, 1]))
     >>> list(probe(nn.Linear(4, 2), 0))
@@ -70,8 +88,7 @@ def layer_probe(x: Tensor, y: Tensor) -> Probe:
     """
 
     def probe(model: nn.Module, epoch: int) -> dict[str, float]:
-        device = next(model.parameters()).device
-        grams = gradient_gram(model, x.to(device), y.to(device), per_layer=True)
+        grams = gradient_gram(*_prepared(model, x, y, float64), per_layer=True)
         assert isinstance(grams, dict)
         values: dict[str, float] = {}
         for layer, gram in grams.items():

@@ -1,0 +1,170 @@
+"""Chapter 4: stiffness by layer, over the plane, during training, in deep networks (Fort et al. 2019; Walker).
+
+Four kinds of runs, an experiment each:
+    layers    small networks on two-class point sets; cosine stiffness of each layer before and after training
+    maps      the same; stiffness with the neighbours over the plane, during training
+    training  networks on images; train-train and train-test stiffness, critical length, during training
+    deep      ResNet-18 and VGG-19; cosine stiffness of each layer before and after training
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from gendyn_lite import data
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import unknown_name
+from gendyn_lite.experiments import runner
+from gendyn_lite.experiments.stiffness_probes import probes_for
+from gendyn_lite.results.runs import Run
+
+KINDS = ("layers", "maps", "training", "deep")
+PROFILES = ("smoke", "colab", "full")
+PLANAR = ("two_moons", "rings", "spirals", "nested_rings")
+POINTS = (*PLANAR, "linked_rings")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Runs that share their settings.
+
+    Attributes:
+        datasets: Names of the data sets.
+        networks: Model and options.
+        settings: Fields of `RunConfig` that all of its runs share.
+        variants: Fields that change from run to run.
+        seeds: Number of seeds.
+    """
+
+    datasets: tuple[str, ...]
+    networks: tuple[tuple[str, dict[str, Any]], ...]
+    settings: dict[str, Any]
+    variants: tuple[dict[str, Any], ...] = ({},)
+    seeds: int = 5
+
+
+def _mlp(width: int, depth: int = 4, activation: str = "relu") -> tuple[str, dict[str, Any]]:
+    return "mlp", {"widths": [width] * depth, "activation": activation}
+
+
+_POINTS = {"standardize": "none", "schedule": "constant", "learning_rate": 0.03, "batch_size": 30}
+_SHAPES = tuple(_mlp(width, activation=kind) for kind in ("relu", "tanh", "leaky_relu") for width in (8, 16, 64))
+_DEPTHS = (_mlp(16, depth=2), _mlp(16, depth=8))
+_FORT = ("mlp", {"widths": [500, 300, 100]})
+_IMAGES = {"batch_size": 32, "schedule": "constant"}
+_REAL = {**_IMAGES, "test_size": 1000}  # these runs are about gradients, not about the last digit of an accuracy
+_RANDOM = {"label_corruption": 1.0}
+_RATES = (*({"learning_rate": rate} for rate in (0.003, 0.01, 0.03)), {"learning_rate": 0.01, **_RANDOM})
+_LABELS = ({}, _RANDOM)
+
+PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
+    ("layers", "smoke"): (
+        Part(("two_moons", "spirals"), (_mlp(16), _mlp(16, activation="tanh")), {**_POINTS, "epochs": 60}, seeds=3),
+    ),
+    ("layers", "colab"): (Part(POINTS, (*_SHAPES, *_DEPTHS), {**_POINTS, "epochs": 300}),),
+    ("maps", "smoke"): (Part(("two_moons", "spirals"), (_mlp(16),), {**_POINTS, "epochs": 60}, seeds=2),),
+    ("maps", "colab"): (Part(PLANAR, (_mlp(16),), {**_POINTS, "epochs": 300}),),
+    ("training", "smoke"): (
+        Part(
+            ("digits",),
+            (("mlp", {"widths": [64, 32]}),),
+            {**_IMAGES, "train_size": 300, "epochs": 24, "eval_every": 4},
+            ({"learning_rate": 0.01}, {"learning_rate": 0.05}, {"learning_rate": 0.05, "label_corruption": 1.0}),
+            seeds=3,
+        ),
+    ),
+    ("training", "colab"): (
+        Part(("mnist",), (_FORT,), {**_REAL, "train_size": 2000, "epochs": 60, "eval_every": 4}, _RATES),
+        Part(("cifar10",), (_FORT,), {**_REAL, "train_size": 2000, "epochs": 60, "eval_every": 4}, _RATES),
+        Part(
+            ("cifar10",),
+            (("alexnet_small", {}),),
+            {**_REAL, "train_size": 1000, "epochs": 20, "eval_every": 4, "learning_rate": 0.02},
+            _LABELS,
+        ),
+    ),
+    ("deep", "smoke"): (
+        Part(
+            ("digits",),
+            (("resnet18", {}),),
+            {**_IMAGES, "train_size": 60, "epochs": 6, "learning_rate": 0.02},
+            seeds=2,
+        ),
+    ),
+    ("deep", "colab"): (
+        Part(
+            ("cifar10",),
+            (("resnet18", {}), ("vgg19", {})),
+            {**_REAL, "train_size": 256, "epochs": 10, "learning_rate": 0.02},
+            _LABELS,
+        ),
+    ),
+}
+PLANS |= {(kind, "full"): PLANS[kind, "colab"] for kind in KINDS}
+
+
+def experiment(kind: str) -> str:
+    """Name of the experiment of one kind of runs.
+
+    >>> experiment("layers")
+    'stiffness_layers'
+    """
+    if kind not in KINDS:
+        raise unknown_name("kind of runs", kind, KINDS)
+    return f"stiffness_{kind}"
+
+
+def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0, epochs: int = 0) -> list[RunConfig]:
+    """The runs of one kind at one size, seeds innermost.
+
+    Args:
+        kind: ``"layers"``, ``"maps"``, ``"training"`` or ``"deep"``.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        dataset: Only this data set; one that the plan lacks takes the settings of its first part.
+        seeds: This many seeds instead of the plan's; 0 keeps it. Likewise `epochs`.
+        epochs: Epochs of each run.
+
+    >>> [run.dataset for run in plan("maps", seeds=1)]
+    ['two_moons', 'spirals']
+    """
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES)
+    name = experiment(kind)
+    parts: Sequence[Part] = PLANS[kind, profile]
+    if dataset:
+        known = [part for part in parts if dataset in part.datasets]
+        parts = [replace(part, datasets=(dataset,)) for part in (known or parts[:1])]
+    configs = []
+    for part in parts:
+        for which, (model, options), variant in product(part.datasets, part.networks, part.variants):
+            settings = {**part.settings, **variant, **({"epochs": epochs} if epochs else {})}
+            if kind in ("layers", "deep"):
+                settings["eval_every"] = settings["epochs"]
+            elif kind == "maps":
+                settings["eval_every"] = max(1, settings["epochs"] // 10)
+            base = RunConfig(experiment=name, dataset=which, model=model, model_options=options, **settings)
+            configs += [base.replace(seed=seed) for seed in range(seeds or part.seeds)]
+    return configs
+
+
+def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None) -> Run:
+    """The complete run of a configuration of this chapter, with its probes: loaded, resumed or trained.
+
+    Args:
+        config: A configuration of `plan`.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        root: Folder of the runs.
+        data_root: Folder of the prepared data.
+    """
+    loaded, _ = data.load_for_run(config, root=data_root)
+    options = {"profile": profile, "root": root, "data_root": data_root}
+    return runner.load_or_run(config, probes=probes_for(config, loaded), **options)
+
+
+def run_all(kind: str, profile: str = "smoke", *, root: str | Path | None = None, **options: Any) -> list[Run]:
+    """The complete runs of one kind: `plan`, then `run` for each."""
+    return [run(config, profile=profile, root=root) for config in plan(kind, profile, **options)]

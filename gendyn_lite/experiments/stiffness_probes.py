@@ -1,0 +1,123 @@
+"""What the runs of chapter 4 record at their evaluated epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite import data
+from gendyn_lite.config import RunConfig
+from gendyn_lite.data.types import ImageData
+from gendyn_lite.measures import stiffness
+
+Probe = Callable[[nn.Module, int], dict[str, Any]]
+SAMPLE = {"layers": 100, "maps": 100, "training": 200, "deep": 60}  # training examples that are measured
+RADIUS = 0.15  # of a neighbourhood, in units of the inputs
+MARGIN = 0.15  # by which the map goes beyond the points, as a share of their range
+RESOLUTION = 36
+BINS = 10
+
+
+def probes_for(config: RunConfig, loaded: ImageData) -> dict[str, Probe]:
+    """The probes of a run of this chapter, by the kind in its experiment's name.
+
+    Args:
+        config: Its configuration.
+        loaded: Its data, labels as trained with.
+    """
+    kind = config.experiment.removeprefix("stiffness_")
+    x, y = sample(config, loaded, "train_eval", SAMPLE[kind])
+    if kind == "maps":
+        return {"map": map_probe(loaded, keep=config.seed == 0)}
+    if kind in ("layers", "deep"):
+        return {"layers": stiffness.layer_probe(x, y, float64=kind == "layers")}
+    test = sample(config, loaded, "test", SAMPLE[kind])
+    small = config.model == "mlp"
+    return {
+        "stiffness": stiffness.stiffness_probe(x, y, test=test, lengths=True, float64=small),
+        "detail": detail_probe(x, y, num_classes=loaded.num_classes, epochs=(0, config.epochs)),
+    }
+
+
+def sample(config: RunConfig, loaded: ImageData, split: str, count: int) -> tuple[Tensor, Tensor]:
+    """Inputs and labels of the first examples of a split in a class-balanced order, as the network takes them."""
+    batches = list(data.batcher(loaded, config, split=split).epoch(0))
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    chosen = data.balanced_order(y, seed=config.seed)[:count]
+    return x[chosen], y[chosen]
+
+
+def detail_probe(x: Tensor, y: Tensor, *, num_classes: int, epochs: tuple[int, ...]) -> Probe:
+    """The class-by-class matrix and stiffness against distance, as text, at some epochs.
+
+    ``classes`` has the rows of the matrix of mean cosine stiffness in hundredths, divided by ``/``; ``bins`` has for
+    each bin of distances of pairs within a class the mean distance and the mean cosine stiffness, in thousandths.
+    """
+    pairs, distances = y[:, None] == y[None], stiffness.pair_distances(x)
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, str]:
+        if epoch not in epochs:
+            return {}
+        device = next(model.parameters()).device
+        gram = stiffness.gradient_gram(model, x.to(device), y.to(device))
+        assert isinstance(gram, Tensor)
+        matrix = stiffness.cosine(gram).cpu()
+        classes = stiffness.by_class(matrix, y, num_classes=num_classes).nan_to_num()
+        bins = stiffness.by_distance(matrix, distances, pairs, bins=BINS, resamples=0)
+        return {
+            "classes": "/".join(encode(row, 100) for row in classes),
+            "bins": "/".join(encode(torch.tensor([b.distance, b.stiffness.mean]), 1000) for b in bins),
+        }
+
+    return probe
+
+
+def map_probe(loaded: ImageData, *, keep: bool) -> Probe:
+    """Stiffness with the neighbours over the plane: its mean beside the learned boundary and away from it.
+
+    ``boundary`` is the mean over grid points with a neighbour of another predicted class within the radius, ``inside``
+    over the others, ``boundary_share`` the share of the former. With `keep` the whole map is recorded as text:
+    ``stiffness`` in hundredths and ``predicted``, in the order of the grid.
+    """
+    low, high = corners(loaded)
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
+        twin = _double(model)
+        found = stiffness.neighbourhood_map(twin, low=low, high=high, radius=RADIUS, resolution=RESOLUTION)
+        near = torch.cdist(found.points, found.points) <= RADIUS
+        mixed = (near & (found.predicted[:, None] != found.predicted[None])).any(1)
+        values: dict[str, Any] = {"boundary_share": float(mixed.double().mean())}
+        for name, part in (("boundary", mixed), ("inside", ~mixed)):
+            values[name] = float(found.stiffness[part].mean()) if part.any() else float("nan")
+        if keep:
+            values["stiffness"] = encode(found.stiffness, 100)
+            values["predicted"] = "".join(map(str, found.predicted.tolist()))
+        return values
+
+    return probe
+
+
+def corners(loaded: ImageData) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Lowest and highest corner of the map of a planar point set, rounded to tenths."""
+    low, high = loaded.train.x.min(0).values, loaded.train.x.max(0).values
+    wide = MARGIN * (high - low)
+    first, last = (low - wide).tolist(), (high + wide).tolist()
+    return (round(first[0], 1), round(first[1], 1)), (round(last[0], 1), round(last[1], 1))
+
+
+def encode(values: Tensor, scale: int) -> str:
+    """Numbers as whole multiples of 1/scale, divided by blanks: short in a published table.
+
+    >>> encode(torch.tensor([0.5, -0.25]), 100)
+    '50 -25'
+    """
+    return " ".join(map(str, (values * scale).round().int().tolist()))
+
+
+def _double(model: nn.Module) -> nn.Module:
+    import copy
+
+    return copy.deepcopy(model).cpu().double()
