@@ -1,6 +1,6 @@
 """What a paper claims beside what our runs say: value, interval, number of seeds, effect size and a verdict."""
 
-from gendyn_lite.claims import kernels, paper_tables, random_labels, regularizers
+from gendyn_lite.claims import kernels, paper_tables, random_labels, regularizers, stiffness
 from gendyn_lite.claims.verdicts import VERDICTS, AtLeast, Below, Claim, Near, judge, table
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "paper_tables",
     "random_labels",
     "regularizers",
+    "stiffness",
     "table",
 ]

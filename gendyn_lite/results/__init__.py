@@ -6,6 +6,7 @@ from gendyn_lite.results.benchmarks import (
     benchmark_names,
     publish_benchmark,
 )
+from gendyn_lite.results.layers import long_layers
 from gendyn_lite.results.published import publish, published, published_experiments, verify
 from gendyn_lite.results.runs import Run, RunWriter, open_run, runs_root
 from gendyn_lite.results.tables import fit_epoch, load, load_runs, mean_interval, overview, provenance_line, summarize
@@ -19,6 +20,7 @@ __all__ = [
     "fit_epoch",
     "load",
     "load_runs",
+    "long_layers",
     "mean_interval",
     "open_run",
     "overview",
