@@ -16,7 +16,8 @@ by_size = pytest.mark.parametrize(("profile", "dataset"), SIZES, ids=["-".join(s
 
 @by_size
 def test_every_row_of_table_1_is_planned_with_three_seeds(profile, dataset):
-    configs = regularizers.plan(profile, dataset=dataset)
+    twins = [config for config in regularizers.plan(profile, dataset=dataset) if is_twin(config)]
+    configs = [config for config in regularizers.plan(profile, dataset=dataset) if config not in twins]
     planned = [
         (
             results.tables.network_name(config.model, config.model_options),
@@ -28,6 +29,21 @@ def test_every_row_of_table_1_is_planned_with_three_seeds(profile, dataset):
     ]
     for row in TABLE_1:
         assert planned.count(row[:4]) == 3, row
+
+
+def is_twin(config):
+    """Whether it is the network with batch-norm, trained as the one without."""
+    on = config.random_crop or config.weight_decay or config.model_options
+    return config.experiment == regularizers.EXPERIMENT and not on
+
+
+def test_the_twin_of_a_network_without_batch_norm_differs_in_that_alone():
+    configs = regularizers.plan("colab", dataset="cifar10")
+    twins = [config for config in configs if is_twin(config)]
+    off = [each for each in configs if each.model_options == {"batch_norm": False} and not each.weight_decay]
+    plain = [config for config in off if config.label_corruption == 0]
+    assert len(twins) == 3
+    assert [twin.replace(experiment="random_labels", model_options={"batch_norm": False}) for twin in twins] == plain
 
 
 @by_size

@@ -14,6 +14,10 @@ from gendyn_lite.results.tables import mean_interval, summarize
 BN = " without batch-norm"
 ORDER = (NONE, "weight decay", "random crop", "random crop + weight decay", "dropout")
 NORMS = ("batch-norm", "batch-norm + weight decay", "no batch-norm", "no batch-norm + weight decay")
+SUBTITLE = (
+    "Mean over seeds, true labels; a run stops when it has fitted them. Shaded: up to the best accuracy so far. "
+    "Pick a line in the legend."
+)
 
 
 def explicit_regularizers(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
@@ -37,7 +41,7 @@ def explicit_regularizers(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChar
     return lines.properties(
         title=alt.Title(
             "Explicit regularizers, on and off",
-            subtitle="Mean over seeds, true labels; shaded: up to the best accuracy so far. Pick one in the legend.",
+            subtitle=SUBTITLE,
         ),
         description="Test accuracy against epoch, a line per regularizer, with a shaded area up to the best accuracy "
         f"of any earlier epoch. At the end, for {chosen}: {words}.",
@@ -65,7 +69,7 @@ def batch_norm(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     return _curves(rows, NORMS, None).properties(
         title=alt.Title(
             f"Batch-norm, on and off: {pairs[0]}",
-            subtitle="Mean over seeds, true labels; shaded: up to the best accuracy so far. Pick one in the legend.",
+            subtitle=SUBTITLE,
         ),
         description=f"Test accuracy against epoch with and without batch-norm. At the end: {words}.",
     )
@@ -136,18 +140,22 @@ def _curves(
     means = _over_epochs(rows)
     names = [name for name in order if name in set(means["setting"])]
     picked = alt.selection_point(name="picked", fields=["setting"], bind="legend")
-    base = alt.Chart(means).encode(x=alt.X("epoch:Q", title="epoch"))
+    base = alt.Chart(means).encode(x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(format="d", tickMinStep=1)))
     if network is not None:
         base = base.transform_filter(f"datum.network === {network.name}")
     scale = alt.Scale(domain=names, range=list(PALETTE[: len(names)]))
-    color = alt.Color("setting:N", title=None, scale=scale, sort=names, legend=alt.Legend(columns=2, labelLimit=240))
+    legend = alt.Legend(
+        columns=2, labelLimit=240, symbolType="stroke", symbolSize=400, symbolStrokeWidth=2.5, symbolOpacity=1
+    )
+    color = alt.Color("setting:N", title=None, scale=scale, sort=names, legend=legend)
     area = base.mark_area().encode(
         y=alt.Y("test:Q", title="test accuracy", scale=alt.Scale(zero=False)),
         y2="best:Q",
         color=color,
         opacity=alt.condition(picked, alt.value(0.3), alt.value(0.02)),
     )
-    dash = alt.StrokeDash("setting:N", title=None, scale=alt.Scale(domain=names, range=list(DASHES[: len(names)])))
+    dashes = alt.Scale(domain=names, range=list(DASHES[: len(names)]))
+    dash = alt.StrokeDash("setting:N", title=None, scale=dashes, sort=names, legend=legend)
     hover = [alt.Tooltip(f"{name}:Q", format=".3f") for name in ("test", "best", "train")]
     lines = base.mark_line(point={"size": 18}).encode(
         y="test:Q",

@@ -17,14 +17,19 @@ WEIGHT_DECAY = {"smoke": 2e-3, "colab": 2e-3, "full": 5e-4}
 
 
 class Row(NamedTuple):
-    """Which regularizers are on, and whether the labels are random."""
+    """Which regularizers are on, and whether the labels are random.
+
+    `batch_norm` switches it on in a network that is trained without, all else as it is: its twin.
+    """
 
     crop: bool = False
     weight_decay: bool = False
     dropout: bool = False
     random_labels: bool = False
+    batch_norm: bool = False
 
 
+_PLAIN = "inception_small without batch-norm"
 NONE, RANDOM, DECAY = Row(), Row(random_labels=True), Row(weight_decay=True)
 CROP, BOTH = Row(crop=True), Row(crop=True, weight_decay=True)
 RANDOM_DECAY = Row(weight_decay=True, random_labels=True)
@@ -34,11 +39,13 @@ GRID: dict[str, tuple[Row, ...]] = {
         *(BOTH, CROP, DECAY, NONE, RANDOM),
         *(Row(dropout=True), Row(dropout=True, weight_decay=True, random_labels=True)),
     ),
-    "inception_small without batch-norm": (DECAY, NONE, RANDOM),
+    _PLAIN: (DECAY, NONE, RANDOM),
     "alexnet_small": (BOTH, CROP, DECAY, NONE, RANDOM, RANDOM_DECAY),
     "mlp_3x512": (DECAY, NONE, RANDOM, RANDOM_DECAY),
     "mlp_1x512": (DECAY, NONE, RANDOM, RANDOM_DECAY),
 }
+# Where the network without batch-norm is trained in its own way, it is compared with its twin.
+_COLAB_GRID = {**GRID, _PLAIN: (*GRID[_PLAIN], Row(batch_norm=True))}
 # The smoke size has networks and rows of its own: each kind of regularizer, in seconds.
 _TINY = {"test_size": 100, "stop_when_fitted": True}
 _TINY_MLP = {**_TINY, "train_size": 100, "batch_size": 20, "epochs": 30, "eval_every": 3, "learning_rate": 0.05}
@@ -51,7 +58,7 @@ _SMOKE_PARTS = (
 _SMOKE_GRID = {
     "mlp_1x512": (BOTH, CROP, DECAY, NONE, RANDOM, RANDOM_DECAY),
     "inception_small": (NONE, Row(dropout=True)),
-    "inception_small without batch-norm": (NONE,),
+    _PLAIN: (NONE,),
 }
 
 
@@ -78,9 +85,9 @@ def plan(
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
     dataset = dataset or DEFAULT_DATASET[profile]
-    known, grid = PLANS.get((profile, dataset), PLANS[profile, DEFAULT_DATASET[profile]]), GRID
-    if profile == "smoke":
-        known, grid = _SMOKE_PARTS, _SMOKE_GRID
+    grid = {"smoke": _SMOKE_GRID, "colab": _COLAB_GRID, "full": GRID}[profile]
+    planned = PLANS.get((profile, dataset), PLANS[profile, DEFAULT_DATASET[profile]])
+    known = _SMOKE_PARTS if profile == "smoke" else planned
     changes = {name: value for name, value in (("epochs", epochs), ("train_size", train_size)) if value}
     wanted = random_labels.split(networks)
     for name in wanted:
@@ -105,7 +112,9 @@ def _config(part: Part, row: Row, dataset: str, profile: str, changes: dict[str,
     options = dict(settings.pop("model_options", {}))
     if row.dropout:
         options["dropout"] = DROPOUT
-    regularized = row.crop or row.weight_decay or row.dropout
+    if row.batch_norm:
+        del options["batch_norm"]
+    regularized = row.crop or row.weight_decay or row.dropout or row.batch_norm
     return RunConfig(
         experiment=EXPERIMENT if regularized else random_labels.EXPERIMENT,
         dataset=dataset,
