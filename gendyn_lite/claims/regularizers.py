@@ -26,7 +26,8 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`; accuracies are fractions. Runs
-        are compared seed by seed. A claim whose runs are missing is there, with n_seeds = 0 and no verdict.
+        are compared seed by seed. A claim whose runs are missing is there, with n_seeds = 0 and no verdict; a network
+        that was never regularized explicitly has no claims on that.
 
     Source:
         Zhang et al. (2017), Sec. 3, Table 1, Fig. 2.
@@ -46,6 +47,8 @@ def _claims_of(group: pd.DataFrame) -> list[Claim]:
     """The claims on explicit regularizers and early stopping, on one network and data set."""
     base, chance = str(group["base"].iloc[0]), 1 / group["num_classes"].iloc[0]
     about = partial(judge, subject=_subject(group, base))
+    if (group["regularizers"] == NONE).all():
+        return [_early_stopping(about, group)]
     none = _test(group, NONE)
     cropped = bool(group["crop"].any())
     full = _test(group, "random crop + weight decay" if cropped else "weight decay")

@@ -85,6 +85,18 @@ def test_two_sizes_are_two_subjects():
     assert {subject.rpartition("n = ")[2] for subject in subjects} == {"1,000", "50"}
 
 
+def test_a_network_that_was_never_regularized_has_no_claims_on_that():
+    runs = fake_runs.regularized()
+    plain = runs[(runs["random_crop"] == 0) & (runs["weight_decay"] == 0) & ~runs["model_options"].str.contains("drop")]
+    assert set(claims.regularizers.claims(plain)["statement"]) == {STOPPING, NORM}
+
+
+def test_table_1_has_the_largest_size_of_each_row():
+    small = fake_runs.regularized(n_train=50, none=0.2).assign(run_id=lambda table: table["run_id"] + "b")
+    table = claims.paper_tables.table_1(pd.concat([fake_runs.regularized(), small]))
+    assert table.iloc[3][["test, ours", "our n", "seeds"]].tolist() == ["80.1 (79.9 to 80.3)", "1,000", 3]
+
+
 def test_table_1_has_the_papers_rows_in_its_order_with_ours_beside():
     table = claims.paper_tables.table_1(fake_runs.regularized())
     assert len(table) == len(TABLE_1) == 19
