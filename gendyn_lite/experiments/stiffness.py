@@ -83,7 +83,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         Part(
             ("cifar10",),
             (("alexnet_small", {}),),
-            {**_REAL, "train_size": 1000, "epochs": 20, "eval_every": 4, "learning_rate": 0.02},
+            {**_REAL, "train_size": 500, "epochs": 16, "eval_every": 4, "learning_rate": 0.02},
             _LABELS,
         ),
     ),
@@ -99,7 +99,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         Part(
             ("cifar10",),
             (("resnet18", {}), ("vgg19", {})),
-            {**_REAL, "train_size": 256, "epochs": 10, "learning_rate": 0.02},
+            {**_REAL, "train_size": 160, "test_size": 200, "epochs": 8, "learning_rate": 0.02},
             _LABELS,
         ),
     ),
