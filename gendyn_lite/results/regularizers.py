@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 
-from gendyn_lite.results.tables import network_name
+from gendyn_lite.results.tables import network_name, summarize
 
 NONE = "no regularizer"
 
@@ -42,3 +42,33 @@ def with_regularizers(table: pd.DataFrame) -> pd.DataFrame:
 def _in_words(crop: bool, dropout: bool, decay: bool) -> str:
     words = [name for name, on in (("random crop", crop), ("dropout", dropout), ("weight decay", decay)) if on]
     return " + ".join(words) or NONE
+
+
+def row_by_row(table: pd.DataFrame) -> pd.DataFrame:
+    """What was run for each network and setting: seeds, epochs until it stopped, minutes of training a run.
+
+    Args:
+        table: A tidy table of `gendyn_lite.results.load`.
+
+    >>> run = {"inputs": "true", "label_corruption": 1.0, "model": "mlp", "model_options": "{}", "random_crop": 0}
+    >>> run |= {"weight_decay": 0.1, "run_id": "a", "n_train": 50, "seed": 0, "epoch": 7, "seconds": 90.0}
+    >>> run |= {"train_accuracy": 1.0, "test_accuracy": 0.1}
+    >>> " | ".join(map(str, row_by_row(pd.DataFrame([run])).iloc[0]))
+    'mlp | 50 | weight decay | random | 1 | 7 to 7 | 1.5'
+    """
+    ends = summarize(with_regularizers(table))
+    rows = []
+    for key, runs in ends.groupby(["base", "n_train", "regularizers", "random"], sort=False):
+        base, n, words, random = key  # type: ignore[misc]
+        rows.append(
+            {
+                "network": base,
+                "n": f"{n:,}",
+                "regularizers": words,
+                "labels": "random" if random else "true",
+                "seeds": runs["seed"].nunique(),
+                "epochs": f"{runs['epoch'].min()} to {runs['epoch'].max()}",
+                "minutes a run": f"{runs['seconds'].mean() / 60:.1f}",
+            }
+        )
+    return pd.DataFrame(rows)
