@@ -8,6 +8,7 @@ from gendyn_lite.results.benchmarks import (
 )
 from gendyn_lite.results.layers import long_layers
 from gendyn_lite.results.published import publish, published, published_experiments, verify
+from gendyn_lite.results.regularizers import row_by_row, with_regularizers
 from gendyn_lite.results.runs import Run, RunWriter, open_run, runs_root
 from gendyn_lite.results.tables import fit_epoch, load, load_runs, mean_interval, overview, provenance_line, summarize
 
@@ -29,7 +30,9 @@ __all__ = [
     "publish_benchmark",
     "published",
     "published_experiments",
+    "row_by_row",
     "runs_root",
     "summarize",
     "verify",
+    "with_regularizers",
 ]
