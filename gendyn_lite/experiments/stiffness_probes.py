@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ def map_probe(loaded: ImageData, *, keep: bool) -> Probe:
     low, high = corners(loaded)
 
     def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
-        twin = _double(model)
+        twin = copy.deepcopy(model).cpu().double()
         found = stiffness.neighbourhood_map(twin, low=low, high=high, radius=RADIUS, resolution=RESOLUTION)
         near = torch.cdist(found.points, found.points) <= RADIUS
         mixed = (near & (found.predicted[:, None] != found.predicted[None])).any(1)
@@ -108,6 +109,11 @@ def corners(loaded: ImageData) -> tuple[tuple[float, float], tuple[float, float]
     return (round(first[0], 1), round(first[1], 1)), (round(last[0], 1), round(last[1], 1))
 
 
+def map_corners(names: Iterable[str]) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
+    """`corners` of each point set, by its name."""
+    return {name: corners(data.load(name)) for name in names}
+
+
 def encode(values: Tensor, scale: int) -> str:
     """Numbers as whole multiples of 1/scale, divided by blanks: short in a published table.
 
@@ -115,9 +121,3 @@ def encode(values: Tensor, scale: int) -> str:
     '50 -25'
     """
     return " ".join(map(str, (values * scale).round().int().tolist()))
-
-
-def _double(model: nn.Module) -> nn.Module:
-    import copy
-
-    return copy.deepcopy(model).cpu().double()

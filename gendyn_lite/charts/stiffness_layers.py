@@ -1,0 +1,153 @@
+"""Charts of chapter 4 by layer: profiles of small and of deep networks."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from gendyn_lite.charts.stiffness_training import interval_tooltips, means_of_seeds
+from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
+from gendyn_lite.results.layers import KINDS, long_layers
+
+PAIRS = {"all": "all pairs", "within": "within a class", "between": "between classes"}
+ACTIVATIONS = {"relu": "ReLU", "tanh": "tanh", "leaky_relu": "LeakyReLU"}
+
+
+def trained_and_untrained(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Mean stiffness of each layer, before and after training; choose data, pairs and activation (Walker, Fig. 2).
+
+    Args:
+        runs: A tidy table of experiment ``"stiffness_layers"``.
+    """
+    rows = long_layers(runs)
+    rows = rows[(rows["depth"] == 4) & (rows["width"] == 16)]
+    table = _profile(rows, ["data", "activation", "state"])
+    states = ["untrained", "trained"]
+    chart = _lines(table, "state", states, "network", [PALETTE[1], PALETTE[0]])
+    ends = table[(table["pairs"] == PAIRS["within"]) & (table["activation"] == "ReLU")]
+    words = "; ".join(
+        f"{data}, {state}: {part['mean'].iloc[0]:.2f} in the first layer, {part['mean'].iloc[-1]:.2f} in the last"
+        for (data, state), part in ends.groupby(["data", "state"], sort=False)
+    )
+    return chart.properties(
+        title=alt.Title(
+            "Stiffness of each layer, before and after training",
+            subtitle="4 hidden layers of 16 units; mean and 95 % interval over seeds.",
+        ),
+        description=f"Mean cosine stiffness of each layer's gradients. ReLU, within a class: {words}.",
+    )
+
+
+def architectures(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Mean stiffness of each layer of trained networks of three widths; choose data, pairs, activation (Fig. 3 to 5).
+
+    Args:
+        runs: A tidy table of experiment ``"stiffness_layers"``.
+    """
+    rows = long_layers(runs)
+    rows = rows[(rows["depth"] == 4) & (rows["state"] == "trained")]
+    rows = rows.assign(units=rows["width"].map(lambda width: f"{width} units"))
+    table = _profile(rows, ["data", "activation", "units"])
+    units = sorted(table["units"].unique(), key=lambda text: int(text.split()[0]))
+    chart = _lines(table, "units", units, "hidden layers of", list(PALETTE[: len(units)]), prefix="width")
+    means = table[table["pairs"] == PAIRS["within"]].groupby(["activation", "units"], sort=False)["mean"].mean()
+    words = "; ".join(f"{', '.join(map(str, key))}: {value:.2f}" for key, value in zip(means.index, means, strict=True))
+    return chart.properties(
+        title=alt.Title(
+            "Width and activation", subtitle="Trained networks with 4 hidden layers; mean and 95 % interval over seeds."
+        ),
+        description=f"Mean cosine stiffness of each layer by width. Within a class, mean over layers: {words}.",
+    )
+
+
+def deep_networks(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Mean stiffness of each convolution of ResNet-18 and VGG-19; choose network and pairs.
+
+    Args:
+        runs: A tidy table of experiment ``"stiffness_deep"``.
+    """
+    rows = long_layers(runs)
+    rows = rows[rows["layer"].str.contains("conv|fc", regex=True)]
+    names = {(0.0, "untrained"): "untrained", (0.0, "trained"): "true labels", (1.0, "trained"): "random labels"}
+    keys = zip(rows["label_corruption"], rows["state"], strict=True)
+    rows = rows.assign(training=[names.get(key, "") for key in keys])
+    rows = rows[rows["training"] != ""]
+    rows = rows.assign(number=rows.groupby(["run_id", "epoch"]).cumcount() + 1, activation="relu")
+    table = _profile(rows, ["data", "network", "training"])
+    kinds = [name for name in names.values() if (table["training"] == name).any()]
+    networks = list(table["network"].unique())
+    network = alt.param(
+        name="deep_network", value=networks[0], bind=alt.binding_select(options=networks, name="network ")
+    )
+    colours: list[str] = list(PALETTE[: len(kinds)])
+    only = "datum.network === deep_network", network
+    chart = _lines(table, "training", kinds, None, colours, prefix="deep", more=only)
+    means = table[table["pairs"] == PAIRS["within"]].groupby(["network", "training"], sort=False)["mean"].mean()
+    words = "; ".join(f"{', '.join(map(str, key))}: {value:.2f}" for key, value in zip(means.index, means, strict=True))
+    return chart.properties(
+        title=alt.Title(
+            "Deep networks, layer by layer", subtitle="Convolutions and the last layer; mean and 95 % interval."
+        ),
+        description=f"Mean cosine stiffness by layer. Within a class, mean over layers: {words}.",
+    )
+
+
+def _profile(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Mean and interval over seeds of each layer, a row for each kind of pairs."""
+    parts = [rows.assign(pairs=PAIRS[kind], value=rows[kind]) for kind in KINDS]
+    both = pd.concat(parts)
+    if "activation" in by:
+        both["activation"] = both["activation"].map(ACTIVATIONS)
+    return means_of_seeds(both, [*by, "pairs", "number", "layer"]).rename(columns={"number": "position"})
+
+
+def _lines(
+    table: pd.DataFrame,
+    by: str,
+    names: list[str],
+    title: str | None,
+    colours: list[str],
+    *,
+    prefix: str = "layers",
+    more: tuple[str, alt.Parameter] | None = None,
+) -> alt.LayerChart | alt.FacetChart:
+    """A line over layers for each value of a column; menus for the data, the pairs and the activation."""
+    params, tests = [], []
+    for column, label in (("data", "data"), ("pairs", "pairs"), ("activation", "activation")):
+        if column in table and table[column].nunique() > 1:
+            options = list(table[column].unique())
+            start = PAIRS["within"] if column == "pairs" else options[0]
+            bind = alt.binding_select(options=options, name=f"{label} ")
+            params.append(alt.param(name=f"{prefix}_{column}", value=start, bind=bind))
+            tests.append(f"datum.{column} === {prefix}_{column}")
+    if more is not None:
+        tests.append(more[0])
+        params.append(more[1])
+    base = (
+        alt.Chart(table)
+        .transform_filter(" && ".join(tests))
+        .encode(
+            x=alt.X(
+                "position:Q",
+                title="layer, from input to output",
+                axis=alt.Axis(tickMinStep=1, format="d"),
+                scale=alt.Scale(zero=False, nice=False, padding=12),
+            ),
+            color=alt.Color(f"{by}:N", title=title, scale=alt.Scale(domain=names, range=colours), sort=names),
+        )
+    )
+    line = base.mark_line().encode(
+        y=alt.Y("mean:Q", title="cosine stiffness", scale=alt.Scale(zero=True)),
+        strokeDash=alt.StrokeDash(
+            f"{by}:N", title=title, scale=alt.Scale(domain=names, range=list(DASHES[: len(names)])), sort=names
+        ),
+    )
+    marks = base.mark_point(size=60).encode(
+        y="mean:Q",
+        shape=alt.Shape(
+            f"{by}:N", title=title, scale=alt.Scale(domain=names, range=list(SHAPES[: len(names)])), sort=names
+        ),
+        tooltip=[f"{by}:N", "layer:N", *interval_tooltips()],
+    )
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
+    return alt.layer(bars, line, marks.add_params(*params))
