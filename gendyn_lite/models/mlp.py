@@ -14,7 +14,12 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "le
 
 
 def mlp(
-    *, in_shape: tuple[int, ...], num_classes: int, widths: Sequence[int] = (512,), activation: str = "relu"
+    *,
+    in_shape: tuple[int, ...],
+    num_classes: int,
+    widths: Sequence[int] = (512,),
+    activation: str = "relu",
+    downsample: int = 1,
 ) -> nn.Sequential:
     """Flatten, then a linear layer and an activation for each width, then a linear layer to the logits.
 
@@ -23,9 +28,10 @@ def mlp(
         num_classes: Number of logits.
         widths: Units of each hidden layer; empty gives a linear model.
         activation: ``"relu"``, ``"tanh"`` or ``"leaky_relu"`` (slope 0.01).
+        downsample: Images are averaged over squares of this side first.
 
     Raises:
-        UserError: A width is no positive whole number, or the activation is unknown.
+        UserError: A width is no positive whole number, the activation is unknown, or images have no such squares.
 
     Source: Zhang et al. 2017, appendix A (1x512 and 3x512).
 
@@ -42,9 +48,17 @@ def mlp(
         raise unknown_name("activation", activation, ACTIVATIONS)
     if not isinstance(widths, Sequence) or any(type(width) is not int or width < 1 for width in widths):
         raise UserError(f"widths is {widths!r}, expected positive whole numbers such as [128, 128]")
+    if type(downsample) is not int or downsample < 1 or (downsample > 1 and len(in_shape) != 3):
+        raise UserError(f"downsample is {downsample!r}, expected a positive whole number, and above 1 images (C, H, W)")
+    if min(in_shape[1:], default=1) < downsample:
+        raise UserError(f"downsample is {downsample}, expected at most the side of the images {in_shape}")
     network = nn.Sequential()
+    shape = in_shape
+    if downsample > 1:
+        network.add_module("pool", nn.AvgPool2d(downsample))
+        shape = (in_shape[0], in_shape[1] // downsample, in_shape[2] // downsample)
     network.add_module("flatten", nn.Flatten())
-    sizes = [math.prod(in_shape), *widths]
+    sizes = [math.prod(shape), *widths]
     for depth, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
         network.add_module(f"fc{depth}", nn.Linear(fan_in, fan_out))
         network.add_module(f"act{depth}", ACTIVATIONS[activation]())

@@ -1,0 +1,125 @@
+"""Chapter 5: how far a network keeps its class along a line, on true and on random labels (Salman and Liu 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from gendyn_lite import data
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import unknown_name
+from gendyn_lite.experiments import runner
+from gendyn_lite.experiments.interval_probes import SMOOTH, Amount, probes_for
+from gendyn_lite.experiments.sizes import PROFILES, Part
+from gendyn_lite.results.runs import Run
+
+EXPERIMENT = "generalization_intervals"
+AMOUNTS = {"smoke": Amount(60, 20), "colab": Amount(300, 100), "full": Amount(500, 200)}
+FEW = Amount(30, 0, samples=60)  # for networks that are followed by samples
+
+
+def _mlp(*widths: int, **options: Any) -> dict[str, Any]:
+    return {"model_options": {"widths": list(widths), **options}}
+
+
+_BASE = {"learning_rate": 0.01, "schedule": "constant", "batch_size": 50}
+_IMAGES = {**_BASE, "train_size": 1000, "test_size": 2000, "epochs": 150, "eval_every": 150}
+_WATCHED = {**_BASE, "train_size": 1000, "test_size": 2000, "epochs": 15, "eval_every": 1, "learning_rate": 0.001}
+_LONG = {"epochs": 400, "eval_every": 400}
+_CNN = {**_IMAGES, "train_size": 300, "epochs": 40, "eval_every": 40, "test_size": 500}
+_DIGITS = {**_BASE, "train_size": 300, "epochs": 80, "eval_every": 80, "learning_rate": 0.03}
+_MOONS = {**_BASE, "standardize": "none", "epochs": 1500, "eval_every": 1500, "learning_rate": 0.03}
+_BOTH: dict[str, Any] = {"corruptions": (0.0, 1.0), "inputs": ()}
+_TRUE: dict[str, Any] = {"corruptions": (0.0,), "inputs": ()}
+
+# The first part of each plan is the network that every comparison starts from.
+_PAPER = (
+    Part("mlp", {**_IMAGES, **_mlp(128, 128, 128)}, **_BOTH, seeds=5),
+    Part("mlp", {**_WATCHED, **_mlp(128, 128, 128)}, **_TRUE, seeds=5),
+)
+_DEPTHS = tuple(
+    Part("mlp", {**_IMAGES, **_mlp(*widths)}, **_BOTH, seeds=5) for widths in ((512,), (256, 256), (128,) * 4)
+)
+_SMALLER = tuple(  # few pixels: random labels take longer
+    Part("mlp", {**_IMAGES, **_mlp(128, 128, 128, downsample=side), **_LONG}, **_BOTH, seeds=5) for side in (2, 4)
+)
+PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
+    ("smoke", "digits"): (
+        Part("mlp", {**_DIGITS, **_mlp(128, 128, 128)}, **_BOTH, seeds=2),
+        Part("mlp", {**_DIGITS, **_mlp(128, 128, 128, downsample=2)}, **_BOTH, seeds=2),
+        Part("mlp", {**_DIGITS, **_mlp(128, 128, 128), "epochs": 10, "eval_every": 1}, **_TRUE, seeds=2),
+    ),
+    ("full", "mnist"): (*_PAPER, *_DEPTHS, *_SMALLER, Part("alexnet_small", _CNN, **_BOTH, seeds=5)),
+    ("full", "cifar10"): (
+        _PAPER[0],
+        Part("mlp", {**_WATCHED, **_mlp(128, 128, 128), "learning_rate": 0.003}, **_TRUE, seeds=5),
+        Part("alexnet_small", _CNN, **_BOTH, seeds=5),
+    ),
+    ("full", "digits"): (Part("resnet18", {**_DIGITS, "epochs": 20, "eval_every": 20}, **_BOTH, seeds=5),),
+}
+MOONS = {
+    "smoke": Part("mlp", {**_MOONS, **_mlp(128, 128, 128), "epochs": 200, "eval_every": 200}, **_BOTH, seeds=2),
+    "full": Part("mlp", {**_MOONS, **_mlp(128, 128, 128)}, **_BOTH, seeds=5),
+}
+DEFAULT_DATASET = {"smoke": "digits", "colab": "mnist", "full": "mnist"}
+
+
+def plan(profile: str = "smoke", *, dataset: str = "", seeds: int = 0, moons: bool = True) -> list[RunConfig]:
+    """The runs of the chapter at one size: a set of images, and two moons.
+
+    Args:
+        profile: ``"smoke"``, ``"colab"`` (as ``"full"``, with fewer lines) or ``"full"``.
+        dataset: A set of images (default: the profile's own). One without a plan takes that of the profile's own.
+        seeds: This many seeds instead of the plan's; 0 keeps it.
+        moons: Whether two moons is among them.
+
+    Returns:
+        One configuration per run, seeds innermost.
+
+    Raises:
+        UserError: An unknown profile.
+
+    >>> [(run.dataset, run.label_corruption) for run in plan("smoke", seeds=1)][:2]
+    [('digits', 0.0), ('digits', 1.0)]
+    """
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES)
+    size = "smoke" if profile == "smoke" else "full"
+    name = dataset or DEFAULT_DATASET[profile]
+    parts = PLANS.get((size, name)) or PLANS[size, DEFAULT_DATASET[profile]]
+    found = [_configs(part, name, seeds) for part in parts]
+    if moons:
+        found.append(_configs(MOONS[size], "two_moons", seeds))
+    return [config for configs in found for config in configs]
+
+
+def _configs(part: Part, dataset: str, seeds: int) -> list[RunConfig]:
+    base = RunConfig(experiment=EXPERIMENT, dataset=dataset, model=part.network, **part.settings)
+    return [
+        base.replace(label_corruption=q, seed=seed) for q, seed in product(part.corruptions, range(seeds or part.seeds))
+    ]
+
+
+def run_all(
+    configs: Sequence[RunConfig], *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None
+) -> list[Run]:
+    """The complete runs of some configurations: loaded, resumed, or trained and measured.
+
+    Args:
+        configs: Of `plan`.
+        profile: Size, for how much is measured.
+        root: Folder of the runs.
+        data_root: Folder of the prepared data.
+    """
+    runs = []
+    for config in configs:
+        loaded, _ = data.load_for_run(config, root=data_root)
+        amount = FEW if config.model in SMOOTH else AMOUNTS[profile]
+        if config.eval_every == 1:
+            amount = replace(amount, others=0)
+        probes = probes_for(config, loaded, amount)
+        runs.append(runner.load_or_run(config, profile=profile, root=root, data_root=data_root, probes=probes))
+    return runs

@@ -1,0 +1,99 @@
+"""Tables of chapter 5: distributions of interval lengths, one row per bin, from what the runs record."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+BINS = 30  # of a recorded distribution of lengths
+# Kind of direction → lowest and highest α. Pairs and midlines as in the paper; the others in units of the distance
+# between two points of the class.
+SPANS: dict[str, tuple[float, float]] = {
+    "pair": (-1.0, 2.0),
+    "midline": (-2.0, 3.0),
+    "principal": (-1.0, 2.0),
+    "minor": (-1.0, 2.0),
+    "means": (-1.0, 2.0),
+    "random": (-1.0, 2.0),
+    "adversarial": (-1.0, 2.0),
+}
+LABELS = {0.0: "true labels", 1.0: "random labels"}
+
+
+def described(table: pd.DataFrame) -> pd.DataFrame:
+    """A tidy table with columns that say what a run is about.
+
+    Returns:
+        The rows with `labels` ("true labels", "random labels"), `downsample` (1 where images are whole), `widths`
+        ("3x128") and `training` (whether the run is one that is watched epoch by epoch).
+    """
+    options: list[dict[str, Any]] = [json.loads(text) for text in table["model_options"]]
+    widths = pd.Series([_widths(each.get("widths", [])) for each in options], index=table.index, dtype=str)
+    return table.assign(
+        labels=table["label_corruption"].map(LABELS),
+        downsample=[each.get("downsample", 1) for each in options],
+        widths=widths.where(widths != "", table["model"]),
+        training=table["eval_every"] == 1,
+    )
+
+
+def _widths(widths: list[int]) -> str:
+    """Hidden layers as the paper names them.
+
+    >>> _widths([128, 128, 128]), _widths([8, 4]), _widths([])
+    ('3x128', '8-4', '')
+    """
+    if len(set(widths)) == 1:
+        return f"{len(widths)}x{widths[0]}"
+    return "-".join(map(str, widths))
+
+
+def ends(table: pd.DataFrame) -> pd.DataFrame:
+    """The last epoch of each run that is not watched epoch by epoch, described."""
+    rows = described(table)
+    rows = rows[~rows["training"]].sort_values("epoch")
+    return rows.groupby("run_id", sort=False).tail(1).reset_index(drop=True)
+
+
+def counts(row: pd.Series, kind: str) -> np.ndarray:
+    """Recorded counts of one run and kind of direction, [BINS]; zeros where it was not measured."""
+    text = row.get(f"intervals/{kind}_bins")
+    return np.array([int(each) for each in text.split()]) if isinstance(text, str) else np.zeros(BINS, dtype=int)
+
+
+def distributions(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Shares of interval lengths by run: a row per run and bin.
+
+    Args:
+        runs: A row per run, of `ends`.
+        kind: Kind of direction, one of `SPANS`.
+
+    Returns:
+        The columns data, labels, downsample, widths, seed, length (middle of the bin) and share.
+    """
+    low, high = SPANS[kind]
+    step = (high - low) / BINS
+    middles = np.round((np.arange(BINS) + 0.5) * step, 4)
+    frames = []
+    for _, run in runs.iterrows():
+        found = counts(run, kind)
+        if found.sum():
+            about = {name: run[name] for name in ("data", "labels", "downsample", "widths", "seed")}
+            frames.append(pd.DataFrame({**about, "length": middles, "share": found / found.sum()}))
+    columns = ["data", "labels", "downsample", "widths", "seed", "length", "share"]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=pd.Index(columns))
+
+
+def wasserstein(first: np.ndarray, second: np.ndarray, width: float) -> float:
+    """Distance between two distributions given by counts of equal bins, in units of length.
+
+    The area between the two cumulative distributions: how far, on average, one has to be moved to become the other.
+
+    >>> wasserstein(np.array([1, 0, 0]), np.array([0, 0, 1]), 0.5)
+    1.0
+    """
+    difference = np.cumsum(first / first.sum()) - np.cumsum(second / second.sum())
+    return float(np.abs(difference).sum() * width)
