@@ -1,0 +1,173 @@
+"""Counts of units that are on for both of two images, for all pairs: exact, in blocks, in 8-bit integers if possible.
+
+A matrix product of 0/1 entries counts. In float32 a sum is exact up to 2²⁴, so no block has more units; ``bfloat16``
+is never used (its outputs are wrong by up to 64 counts).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_paths
+
+ARITHMETIC = ("auto", "int8", "float32")
+EXACT_UNITS = 1 << 24  # float32 counts exactly up to here
+BLOCK_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}  # of unpacked paths in one block of units
+TILE = {"cpu": 128, "cuda": 1 << 30}  # columns at a time: nearly half of a symmetric matrix is never computed
+
+Product = Callable[[Tensor, Tensor], Tensor]
+
+
+def path_gram(paths: Paths, *, arithmetic: str = "auto") -> Tensor:
+    """How many units are on for both images of each pair, p_i·p_j; the diagonal counts the units on for one image.
+
+    Args:
+        paths: bool [n, units] of one layer, or `PackedPaths`.
+        arithmetic: ``"int8"`` (exact, several times as fast on CPUs and GPUs with 8-bit instructions), ``"float32"``
+            (exact, in blocks), or ``"auto"``: int8 where a check finds it exact and faster. All give the same counts.
+
+    Returns:
+        int32 [n, n] (int64 from 2³¹ units).
+
+    Raises:
+        UserError: These are no paths, or int8 does not work on the device.
+
+    Source: the overlap p_i·p_j of Fig. 4 and 6.
+
+    >>> path_gram(torch.tensor([[True, True, False], [False, True, True]]))
+    tensor([[2, 1],
+            [1, 2]], dtype=torch.int32)
+    """
+    check_paths(paths)
+    return grams([paths], lambda block: [block], arithmetic=arithmetic)[0]
+
+
+def grams(
+    paths: list[Paths], parts: Callable[..., list[Tensor]], *, arithmetic: str = "auto", block_units: int | None = None
+) -> list[Tensor]:
+    """Counts of several combinations of paths, made block by block of units.
+
+    Args:
+        paths: Paths of equal shape.
+        parts: Gives the 0/1 matrices to be counted from a block of each of `paths`, int8 [n, block].
+        arithmetic: See `path_gram`.
+        block_units: Most units in memory at a time; None for as many as a fixed amount of memory holds.
+
+    Returns:
+        For each part its count, [n, n].
+    """
+    count, units = paths[0].shape
+    device = paths[0].bits.device if isinstance(paths[0], PackedPaths) else paths[0].device
+    multiply, narrow = _product(arithmetic, device)
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    size = block_units or min(EXACT_UNITS, max(8, BLOCK_BYTES[kind] // (count * (1 if narrow else 4)) // 8 * 8))
+    totals: list[Tensor] = []
+    for start in range(0, units, size):
+        blocks = [_columns(one, start, start + size) for one in paths]
+        for number, part in enumerate(parts(*blocks)):
+            if start == 0:
+                dtype = torch.int32 if units < 1 << 31 else torch.int64
+                totals.append(torch.zeros(count, count, dtype=dtype, device=device))
+            add_upper(totals[number], part if narrow else part.float(), multiply, tile=TILE[kind])
+    for total in totals:
+        mirror(total)
+    return totals
+
+
+def add_upper(total: Tensor, block: Tensor, multiply: Product, *, tile: int) -> None:
+    """Add block·blockᵀ, of which only the upper triangle is computed, in strips of `tile` columns."""
+    for left in range(0, len(block), tile):
+        stop = min(left + tile, len(block))
+        total[:stop, left:stop] += multiply(block[:stop], block[left:stop]).to(total.dtype)
+
+
+def mirror(total: Tensor) -> None:
+    """Write the upper triangle into the lower one, in place and a strip at a time."""
+    for top in range(0, len(total), 1024):
+        stop = min(top + 1024, len(total))
+        corner = total[top:stop, top:stop]
+        corner.copy_(corner.triu() + corner.triu(1).T)
+        total[stop:, top:stop] = total[top:stop, stop:].T
+
+
+def int8_is_fast(device: torch.device | str = "cpu") -> bool:
+    """Whether `torch._int_mm` gives exact counts on a device, and sooner than float32: tried once and remembered.
+
+    The choice changes how long a count takes and never the count.
+    """
+    return _try_int8(torch.device(device).type)[1]
+
+
+def int8_is_exact(device: torch.device | str = "cpu") -> bool:
+    """Whether `torch._int_mm` runs on a device and gives the counts of float32: tried once and remembered."""
+    return _try_int8(torch.device(device).type)[0]
+
+
+@lru_cache
+def _try_int8(kind: str) -> tuple[bool, bool]:
+    """(exact, faster) on a kind of device."""
+    generator = torch.Generator().manual_seed(0)
+    paths = torch.rand(128, 4096, generator=generator) < 0.5
+    paths[0], paths[1], paths[2, ::2] = True, False, True  # sums as large as they get
+    narrow, wide = paths.to(kind).view(torch.int8), paths.to(kind).float()
+    try:
+        found = _int8(narrow, narrow)
+        odd = _int8(narrow[:19, :1001], narrow[:19, :1001])
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False, False
+    same = torch.equal(found.float(), wide @ wide.T)
+    same = same and torch.equal(odd.float(), wide[:19, :1001] @ wide[:19, :1001].T)
+    return same, same and _seconds(_int8, narrow) < _seconds(_float32, wide)
+
+
+def _seconds(multiply: Product, block: Tensor) -> float:
+    """The best of three."""
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        float(multiply(block, block)[0, 0])  # waits for the device
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def _product(arithmetic: str, device: torch.device) -> tuple[Product, bool]:
+    """The product to use, and whether it takes int8."""
+    if arithmetic not in ARITHMETIC:
+        raise unknown_name("arithmetic", arithmetic, ARITHMETIC)
+    if arithmetic == "int8" and not int8_is_exact(device):
+        raise UserError(f"int8 products are not available, or not exact, on {device.type}: use arithmetic='float32'")
+    narrow = arithmetic == "int8" or (arithmetic == "auto" and int8_is_fast(device))
+    return (_int8, True) if narrow else (_float32, False)
+
+
+def _int8(rows: Tensor, columns: Tensor) -> Tensor:
+    """rows · columnsᵀ in int32; padded with zeros to the shapes that GPUs ask for."""
+    if rows.device.type != "cuda":
+        return torch.ops.aten._int_mm(rows, columns.T)
+    return padded_int8(rows, columns)
+
+
+def padded_int8(rows: Tensor, columns: Tensor) -> Tensor:
+    """The same, for a `torch._int_mm` that wants more than 16 rows and multiples of 8 (as on GPUs)."""
+    wide = -rows.shape[1] % 16
+    left = F.pad(rows, (0, wide, 0, max(-len(rows) % 8, 24 - len(rows))))
+    right = F.pad(columns, (0, wide, 0, -len(columns) % 8))
+    return torch.ops.aten._int_mm(left, right.T)[: len(rows), : len(columns)]
+
+
+def _float32(rows: Tensor, columns: Tensor) -> Tensor:
+    with torch.autocast(rows.device.type, enabled=False):  # a half-precision output would round the counts
+        return rows @ columns.T
+
+
+def _columns(paths: Paths, start: int, stop: int) -> Tensor:
+    """A block of units as int8 0/1, [n, block]: a view where the paths are not packed."""
+    block = paths.unpack(start, stop) if isinstance(paths, PackedPaths) else paths[:, start:stop]
+    return block.view(torch.int8)

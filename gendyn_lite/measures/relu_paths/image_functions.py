@@ -1,0 +1,202 @@
+"""What one image of a batch adds to a network's weights in one step of SGD: its image function f_i."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures import _per_example_fallback as fallback
+from gendyn_lite.measures._per_example import Loss, Use, backward, cross_entropy
+from gendyn_lite.measures._per_example_checks import check_examples, check_model
+from gendyn_lite.measures._per_example_factors import Factors, Workspace
+from gendyn_lite.measures._per_example_layers import Layer, plan
+from gendyn_lite.measures.relu_paths.checks import uncompiled
+
+
+class Part(Protocol):
+    """One parameter's share of the image functions of a batch."""
+
+    def each(self) -> Tensor:
+        """The gradient of each image's loss, [b, *shape]."""
+        ...
+
+    def weighted(self, coefficients: Tensor) -> Tensor:
+        """The sum over images of coefficient times gradient, [*shape]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Factored:
+    """Gradients of a dense or convolutional weight as sums over places of output gradient times input patch.
+
+    The output gradient z_i·p_i and the activations a_i (or patches c_j) of Eq. 3 and 10 are what is stored, not their
+    products.
+    """
+
+    uses: tuple[Use, ...]
+    shape: torch.Size
+
+    def each(self) -> Tensor:
+        """[b, *shape]."""
+        return self._as_weight(torch.cat([torch.einsum("igtp,igtd->igpd", z, u) for _, z, u in self._chunks()]))
+
+    def weighted(self, coefficients: Tensor) -> Tensor:
+        """[*shape]."""
+        total = None
+        for images, z, u in self._chunks():
+            part = torch.einsum("igtp,igtd->gpd", z * coefficients[images].to(z)[:, None, None, None], u)
+            total = part if total is None else total + part
+        assert total is not None
+        return self._as_weight(total[None])[0]
+
+    def _chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Some images at a time: output gradients [b, groups, places, outputs], patches [b, groups, places, inputs]."""
+        factors = Factors([use._replace(a=use.a.double(), z=use.z.double()) for use in self.uses], Workspace())
+        size = factors.chunk()
+        for start in range(0, factors.count, size):
+            stop = min(start + size, factors.count)
+            yield slice(start, stop), factors.outputs_of(start, stop), factors.patches(start, stop)
+
+    def _as_weight(self, products: Tensor) -> Tensor:
+        """[b, groups, outputs, inputs], whose inputs are (kernel, channels), in the weight's order of axes."""
+        if len(self.shape) > 2:
+            products = products.unflatten(3, (math.prod(self.shape[2:]), self.shape[1])).transpose(3, 4)
+        return products.reshape(len(products), *self.shape)
+
+
+@dataclass(frozen=True)
+class Summed:
+    """Gradients of a bias: output gradients summed over places."""
+
+    uses: tuple[Use, ...]
+
+    def each(self) -> Tensor:
+        """[b, outputs]."""
+        sums = [use.z.double().flatten(2).sum(2) if _channels_first(use) else _over_places(use) for use in self.uses]
+        return torch.stack(sums).sum(0)
+
+    def weighted(self, coefficients: Tensor) -> Tensor:
+        """[outputs]."""
+        each = self.each()
+        return coefficients.to(each) @ each
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Gradients of any other parameter, as they are."""
+
+    values: Tensor
+
+    def each(self) -> Tensor:
+        """[b, *shape]."""
+        return self.values.double()
+
+    def weighted(self, coefficients: Tensor) -> Tensor:
+        """[*shape]."""
+        return torch.tensordot(coefficients.to(self.values.device, torch.float64), self.each(), dims=1)
+
+
+@dataclass(frozen=True)
+class ImageFunctions:
+    """The image functions f_i of a batch at one time: what each image adds to each dense and convolutional weight.
+
+    f_i(x) = (−s·z_i p_i a_i)·x − s·z_i at a node, with the step size s of the image: η/|B| for the mean loss of a batch
+    B. (The paper leaves −η/|B| out of Eq. 3; with it the functions of all steps add up to the network.)
+
+    Attributes:
+        parts: Parameter → its gradients, by image.
+        count: Number of images b.
+        step_size: s.
+    """
+
+    parts: dict[str, Part]
+    count: int
+    step_size: float
+
+    def of(self, image: int) -> dict[str, Tensor]:
+        """f_i of one image: parameter → what it adds, float64.
+
+        Raises:
+            UserError: There is no such image in the batch.
+        """
+        if not 0 <= image < self.count:
+            raise UserError(f"image {image} is none of the {self.count} of the batch, expected 0 to {self.count - 1}")
+        chosen = torch.zeros(self.count, dtype=torch.float64)
+        chosen[image] = 1.0
+        return self.total(chosen)
+
+    def each(self, parameter: str) -> Tensor:
+        """What every image adds to one parameter, float64 [b, *shape]."""
+        return -self.step_size * self.parts[parameter].each()
+
+    def total(self, coefficients: Tensor | None = None) -> dict[str, Tensor]:
+        """Sum over images of coefficient times f_i (1 for all by default): parameter → tensor, float64."""
+        weights = torch.ones(self.count, dtype=torch.float64) if coefficients is None else coefficients
+        return {name: -self.step_size * part.weighted(weights) for name, part in self.parts.items()}
+
+
+def image_functions(
+    model: nn.Module, x: Tensor, y: Tensor, *, step_size: float = 1.0, loss: Loss = cross_entropy
+) -> ImageFunctions:
+    """The function that each image of a batch adds to a network in one step of SGD, layer by layer.
+
+    Args:
+        model: The network before the step; batch-norm and dropout, if any, in eval mode. Left as it was.
+        x: Images [b, ...].
+        y: Labels [b].
+        step_size: Learning rate over batch size, η/|B|, for a step on the batch's mean loss.
+        loss: Function of (logits, y) that gives the loss of each image.
+
+    Returns:
+        For each trainable parameter what each image adds: by ``each(parameter)``, ``of(image)`` or ``total()``.
+
+    Raises:
+        UserError: Batch-norm or dropout in train mode; labels or images do not fit the network.
+
+    Source: Eq. 2, 3 (dense layers) and 10 (convolutions).
+
+    >>> model = nn.Linear(2, 2)
+    >>> _ = model.weight.data.zero_(), model.bias.data.zero_()
+    >>> functions = image_functions(model, torch.tensor([[2.0, 4.0]]), torch.tensor([0]), step_size=0.1)
+    >>> functions.each("weight"), functions.each("bias")
+    (tensor([[[ 0.1000,  0.2000],
+             [-0.1000, -0.2000]]], dtype=torch.float64), tensor([[ 0.0500, -0.0500]], dtype=torch.float64))
+    """
+    model = uncompiled(model)
+    check_model(model)
+    check_examples(model, x, y, least=1)
+    layers = plan(model)
+    shapes = {name: value.shape for name, value in model.named_parameters()}
+    parts: dict[str, Part] = {}
+    others = [name for layer in layers.layers if layer.kind != "affine" for name in layer.parameters]
+
+    def keep(layer: Layer, uses: Sequence[Use]) -> None:
+        if layer.kind != "affine":
+            return
+        kept = tuple(use._replace(a=use.a.clone(), z=use.z.clone()) for use in uses)  # what is a view may change
+        if layer.weight is not None:
+            parts[layer.weight] = Factored(kept, shapes[layer.weight])
+        if layer.bias is not None:
+            parts[layer.bias] = Summed(kept)
+
+    outside = backward(model, x, y, layers, keep, loss=loss)
+    rest = [*layers.without_formula, *others, *outside]
+    if rest:
+        found = fallback.gradients(model, rest, x, y, loss=loss)
+        parts |= {name: Stored(value.view(len(x), *shapes[name])) for name, value in found.items()}
+    return ImageFunctions({name: parts[name] for name in shapes if name in parts}, len(x), step_size)
+
+
+def _channels_first(use: Use) -> bool:
+    return not isinstance(use.module, nn.Linear)
+
+
+def _over_places(use: Use) -> Tensor:
+    """The output gradients of a linear layer, summed over the axes between."""
+    return use.z.double().reshape(len(use.z), -1, use.z.shape[-1]).sum(1)

@@ -1,0 +1,164 @@
+"""Which images are alike by path: overlap against input distance, and the ranks of neighbours over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.relu_paths.gram import path_gram
+from gendyn_lite.measures.relu_paths.packed import Paths
+from gendyn_lite.measures.relu_paths.similarity import ratio
+
+
+class Pairs(NamedTuple):
+    """Every pair of images i < j, in order; each [n(n−1)/2].
+
+    Attributes:
+        i: The first image.
+        j: The second one.
+        distance: ‖x_i − x_j‖₂ of the flattened inputs, float64.
+        overlap: p_i·p_j, the number of units that are on for both.
+        cosine: p_i·p_j / (|p_i||p_j|), float64; 0 where a path is empty.
+    """
+
+    i: Tensor
+    j: Tensor
+    distance: Tensor
+    overlap: Tensor
+    cosine: Tensor
+
+    def rank_correlation(self, which: str = "overlap") -> float:
+        """Spearman's rank correlation of distance with ``"overlap"`` or ``"cosine"``; NaN if one is constant."""
+        from scipy.stats import spearmanr
+
+        values = getattr(self, which).cpu().numpy()
+        distance = self.distance.cpu().numpy()
+        if len(values) < 2 or values.min() == values.max() or distance.min() == distance.max():
+            return float("nan")
+        return float(spearmanr(distance, values).statistic)
+
+
+def overlap_and_distance(paths: Paths, x: Tensor) -> Pairs:
+    """Path overlap p_i·p_j beside the distance of the inputs, for every pair of images.
+
+    Args:
+        paths: Paths of one layer, bool [n, units] or packed.
+        x: The images they were recorded on, [n, ...].
+
+    Raises:
+        UserError: The numbers of images differ, or there are fewer than two.
+
+    Source: Fig. 4 (Sec. 6.4).
+
+    >>> paths = torch.tensor([[True, True], [True, False], [True, True]])
+    >>> pairs = overlap_and_distance(paths, torch.tensor([[0.0], [3.0], [4.0]]))
+    >>> pairs.distance.tolist(), pairs.overlap.tolist(), round(pairs.rank_correlation(), 3)
+    ([3.0, 4.0, 1.0], [1, 2, 1], 0.866)
+    """
+    gram = path_gram(paths)
+    if len(x) != len(gram):
+        raise UserError(f"x has {len(x)} images and paths {len(gram)}: give the images that the paths are of")
+    if len(gram) < 2:
+        raise UserError("there is 1 image, expected at least 2")
+    i, j = torch.triu_indices(len(gram), len(gram), 1, device=gram.device)
+    flat = x.flatten(1).double()
+    distance = torch.nn.functional.pdist(flat).to(gram.device)
+    on = gram.diagonal().double()
+    overlap = gram[i, j]
+    return Pairs(i, j, distance, overlap, ratio(overlap.double(), on[i], on[j]))
+
+
+def neighbour_ranks(similarity: Tensor, anchors: Sequence[int]) -> Tensor:
+    """The rank of every other image by similarity to some images: 0 is the nearest; of equals the first one is nearer.
+
+    Args:
+        similarity: [n, n], larger is nearer: `path_gram` of the paths (as the paper has it), or any other.
+        anchors: The images whose neighbours are ranked.
+
+    Returns:
+        int64 [anchors, n]; −1 for the anchor itself.
+
+    Raises:
+        UserError: The matrix is not square, has fewer than two images, or an anchor is none of them.
+
+    Source: Fig. 6 (Sec. 8).
+
+    >>> neighbour_ranks(torch.tensor([[9, 1, 5], [1, 9, 1], [5, 1, 9]]), [0, 1])
+    tensor([[-1,  1,  0],
+            [ 0, -1,  1]])
+    """
+    count = len(similarity)
+    if similarity.dim() != 2 or similarity.shape != (count, count) or count < 2:
+        raise UserError(f"similarity is {list(similarity.shape)}, expected [n, n] with at least 2 images")
+    for anchor in anchors:
+        if not 0 <= anchor < count:
+            raise UserError(f"anchor {anchor} is none of the {count} images, expected 0 to {count - 1}")
+    chosen = torch.as_tensor(list(anchors), dtype=torch.int64, device=similarity.device)
+    rows = similarity[chosen].double()
+    rows[torch.arange(len(chosen)), chosen] = torch.inf  # the anchor comes first, as rank −1
+    order = rows.sort(dim=1, descending=True, stable=True).indices
+    places = torch.arange(count, device=rows.device).expand_as(order) - 1
+    return torch.empty_like(order).scatter_(1, order, places)
+
+
+class RanksOverTime(NamedTuple):
+    """How the neighbours of some images are ranked at each epoch.
+
+    Attributes:
+        epochs: The T epochs.
+        anchors: The A images.
+        ranks: int64 [T, A, n]; −1 for the anchor itself.
+    """
+
+    epochs: tuple[int, ...]
+    anchors: tuple[int, ...]
+    ranks: Tensor
+
+    def nearest(self) -> Tensor:
+        """The nearest neighbour of each anchor at each epoch, int64 [T, A]."""
+        return (self.ranks == 0).int().argmax(2)
+
+    def nearest_changes(self) -> Tensor:
+        """How often each anchor's nearest neighbour changes from one epoch to the next, int64 [A]."""
+        nearest = self.nearest()
+        return (nearest[1:] != nearest[:-1]).sum(0)
+
+    def kept(self, top: int = 6) -> Tensor:
+        """Share of the `top` nearest neighbours that were among them an epoch before, float64 [T − 1, A]."""
+        near = (self.ranks >= 0) & (self.ranks < top)
+        return (near[1:] & near[:-1]).sum(2).double() / near[1:].sum(2)
+
+    def table(self, top: int = 6) -> list[dict[str, int]]:
+        """A row for each epoch, anchor and neighbour that is among its `top` nearest at the last epoch: its rank."""
+        rows = []
+        for a, anchor in enumerate(self.anchors):
+            last = self.ranks[-1, a]
+            chosen = ((last >= 0) & (last < top)).nonzero().flatten().tolist()
+            for t, epoch in enumerate(self.epochs):
+                rows += [
+                    {"epoch": epoch, "anchor": anchor, "neighbour": j, "rank": int(self.ranks[t, a, j])} for j in chosen
+                ]
+        return rows
+
+
+def ranks_over_time(similarities: Mapping[int, Tensor], anchors: Sequence[int]) -> RanksOverTime:
+    """`neighbour_ranks` at each epoch.
+
+    Args:
+        similarities: Epoch → [n, n], larger is nearer, for instance of ``recording.path_grams(layer)``.
+        anchors: The images whose neighbours are ranked.
+
+    >>> near, far = torch.tensor([[9, 5, 1], [5, 9, 1], [1, 1, 9]]), torch.tensor([[9, 1, 5], [1, 9, 1], [5, 1, 9]])
+    >>> ranks = ranks_over_time({0: near, 1: far}, [0])
+    >>> ranks.nearest().tolist(), ranks.nearest_changes().tolist()
+    ([[1], [2]], [1])
+    """
+    if not similarities:
+        raise UserError("there are no epochs: record some first")
+    epochs = tuple(sorted(similarities))
+    ranks = torch.stack([neighbour_ranks(similarities[epoch], anchors) for epoch in epochs])
+    return RanksOverTime(epochs, tuple(anchors), ranks)

@@ -1,0 +1,146 @@
+"""Paths with eight units a byte: an eighth of the memory of a bool tensor."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gendyn_lite.errors import UserError
+
+
+@dataclass(frozen=True)
+class PackedPaths:
+    """Paths of n images through one layer, bit-packed along the units.
+
+    Attributes:
+        bits: uint8 [n, ⌈units/8⌉]; unit 8k + j is bit j (of value 2ʲ) of byte k, and bits past the last unit are 0.
+        units: Number of units N of the layer.
+        layer: The layer's name, or "" where it is not known.
+        images: Fingerprint of the images, or "" where it is not known.
+
+    >>> paths = torch.tensor([[True, False, True], [False, False, True]])
+    >>> packed = PackedPaths.pack(paths, layer="relu1")
+    >>> packed.bits.tolist(), packed.shape, torch.equal(packed.unpack(), paths)
+    ([[5], [4]], (2, 3), True)
+    """
+
+    bits: Tensor
+    units: int
+    layer: str = ""
+    images: str = ""
+
+    @classmethod
+    def pack(cls, paths: Tensor, *, layer: str = "", images: str = "") -> PackedPaths:
+        """Pack bool paths [n, units].
+
+        Raises:
+            UserError: They are no bool matrix.
+        """
+        check_paths(paths)
+        return cls(_pack(paths), paths.shape[1], layer, images)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[PackedPaths]) -> PackedPaths:
+        """The images of several recordings of one layer, one after the other."""
+        first = parts[0]
+        return cls(torch.cat([part.bits for part in parts]), first.units, first.layer, first.images)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, units)."""
+        return len(self.bits), self.units
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return self.bits.numel()
+
+    def unpack(self, start: int = 0, stop: int | None = None) -> Tensor:
+        """Units start to stop of every image as bool [n, stop − start]; `start` is a multiple of 8."""
+        stop = self.units if stop is None else min(stop, self.units)
+        return _unpack(self.bits[:, start // 8 : (stop + 7) // 8])[:, : stop - start]
+
+
+Paths = Tensor | PackedPaths
+
+
+def check_paths(paths: Paths, what: str = "paths") -> None:
+    """Refuse what are no paths.
+
+    Raises:
+        UserError: Neither `PackedPaths` nor bool [n, units] with at least one unit.
+    """
+    if isinstance(paths, PackedPaths):
+        return
+    if not isinstance(paths, Tensor):
+        raise UserError(
+            f"{what} is a {type(paths).__name__}, expected one layer's paths, bool [n, units], such as "
+            "record_paths(model, x)['relu1']"
+        )
+    if paths.dtype != torch.bool or paths.dim() != 2 or paths.shape[1] == 0:
+        told = f"{str(paths.dtype).removeprefix('torch.')} {list(paths.shape)}"
+        raise UserError(f"{what} is {told}, expected bool [n, units]: which units are on (activations > 0)")
+
+
+def check_pair(now: Paths, before: Paths, *, least: int) -> None:
+    """Refuse paths that cannot be compared.
+
+    Args:
+        now: Paths of an epoch.
+        before: Paths of the epoch before.
+        least: Fewest images.
+
+    Raises:
+        UserError: They are no paths, of different networks, layers or images, or of too few images.
+    """
+    check_paths(now, "now")
+    check_paths(before, "before")
+    if isinstance(now, PackedPaths) and isinstance(before, PackedPaths):
+        if now.layer and before.layer and now.layer != before.layer:
+            raise UserError(f"now is layer {now.layer!r} and before {before.layer!r}: compare paths of one layer")
+        if now.images and before.images and now.images != before.images:
+            raise UserError("now and before are paths of different images: record one fixed set, in one order")
+    check_shapes(now.shape, before.shape, least=least)
+
+
+def check_shapes(now: tuple[int, ...], before: tuple[int, ...], *, least: int) -> None:
+    """Refuse shapes [n, units] that differ, or fewer than `least` images."""
+    if now[0] != before[0]:
+        raise UserError(f"now has {now[0]} images and before {before[0]}: record one fixed set, in one order")
+    if now[1] != before[1]:
+        raise UserError(
+            f"now has {now[1]} units and before {before[1]}: paths of different networks or layers cannot be compared"
+        )
+    if now[0] < least:
+        raise UserError(f"there {'is 1 image' if now[0] == 1 else f'are {now[0]} images'}, expected at least {least}")
+
+
+def fingerprint(x: Tensor) -> str:
+    """16 hexadecimal digits of the SHA-256 of shape, dtype and values: equal for equal images in equal order.
+
+    >>> fingerprint(torch.zeros(2)) == fingerprint(torch.zeros(2)), fingerprint(torch.zeros(2, 1)) == fingerprint(
+    ...     torch.zeros(2))
+    (True, False)
+    """
+    raw = x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return hashlib.sha256(f"{tuple(x.shape)} {x.dtype} ".encode() + raw.tobytes()).hexdigest()[:16]
+
+
+def _pack(paths: Tensor) -> Tensor:
+    if paths.device.type == "cpu":
+        return torch.from_numpy(np.packbits(paths.numpy(), axis=1, bitorder="little"))
+    padded = torch.nn.functional.pad(paths, (0, -paths.shape[1] % 8))
+    values = padded.view(len(paths), -1, 8).to(torch.uint8) << torch.arange(8, dtype=torch.uint8, device=paths.device)
+    return values.sum(-1, dtype=torch.uint8)
+
+
+def _unpack(bits: Tensor) -> Tensor:
+    if bits.device.type == "cpu":
+        return torch.from_numpy(np.unpackbits(bits.numpy(), axis=1, bitorder="little").view(np.bool_))
+    places = torch.arange(8, dtype=torch.uint8, device=bits.device)
+    return ((bits[:, :, None] >> places) & 1).bool().flatten(1)

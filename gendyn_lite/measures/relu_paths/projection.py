@@ -1,0 +1,75 @@
+"""p | H: the forward pass on a network's weights with every gate fixed to a stored path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures.relu_paths.checks import check_images, uncompiled
+from gendyn_lite.measures.relu_paths.gates import Gate
+from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_paths
+from gendyn_lite.measures.relu_paths.record import run_gated
+
+
+def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], *, partial: bool = False) -> Tensor:
+    """The network's output for x if every unit were on as `paths` says, whatever its pre-activation.
+
+    With the paths that x takes itself, this is the network's own output. With those of an epoch before, it is what the
+    weights of today make of x along the path on which x was last learned; with those of another image, what that path
+    makes of x. Differentiable with respect to x and the weights.
+
+    Args:
+        model: The network whose weights are the history H, in eval mode; left as it was.
+        x: Images [n, ...].
+        paths: Layer → bool [n, units], or packed; one row is taken for every image. As `record_paths` gives them.
+        partial: Whether layers may be left out, which then follow their own gates.
+
+    Returns:
+        The output, [n, ...].
+
+    Raises:
+        UserError: A layer is missing or unknown, a path is of another network or another number of images.
+
+    Source: Eq. 9.
+
+    >>> from gendyn_lite.measures.relu_paths import record_paths
+    >>> model, x = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 2)), torch.randn(4, 3)
+    >>> torch.equal(forward_with_paths(model, x, record_paths(model, x)), model(x))
+    True
+    """
+    check_images(x)
+    seen: list[str] = []
+
+    def visit(gate: Gate) -> Tensor:
+        seen.append(gate.name)
+        if gate.name not in paths:
+            if partial:
+                return gate.run()
+            raise UserError(
+                f"paths has no layer {gate.name!r} (it has {', '.join(paths) or 'none'}): record every layer, or pass "
+                "partial=True"
+            )
+        return gate.with_path(_fitting(gate, paths[gate.name]))
+
+    out = run_gated(uncompiled(model), x, visit)
+    for name in paths:
+        if name not in seen:
+            raise unknown_name("gate layer", name, seen)
+    return out
+
+
+def _fitting(gate: Gate, paths: Paths) -> Tensor:
+    """A stored path in the shape of the gate's pre-activation."""
+    check_paths(paths, f"paths[{gate.name!r}]")
+    stored = paths.unpack() if isinstance(paths, PackedPaths) else paths
+    count, units = len(gate.z), gate.z[0].numel()
+    if stored.shape[1] != units:
+        raise UserError(
+            f"paths[{gate.name!r}] has {stored.shape[1]} units and the layer {units}: it is of another network"
+        )
+    if len(stored) not in (1, count):
+        raise UserError(f"paths[{gate.name!r}] has {len(stored)} images and x {count}: expected one path for each")
+    return torch.broadcast_to(stored.to(gate.z.device), (count, units)).reshape(gate.z.shape)

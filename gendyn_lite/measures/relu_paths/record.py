@@ -1,0 +1,213 @@
+"""Which units are on, and their activations, for every image and chosen layers of any network with ReLU-like gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.relu_paths.checks import check_eval, check_images, check_layers, uncompiled
+from gendyn_lite.measures.relu_paths.gates import Gate, Gates
+from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint
+
+BATCH = 128
+T = TypeVar("T")
+
+
+class Record(NamedTuple):
+    """A layer's packed paths and its activations [n, units]."""
+
+    paths: PackedPaths
+    activations: Tensor
+
+
+def record_paths(
+    model: nn.Module, x: Tensor, *, layers: Sequence[str] | None = None, batch_size: int = BATCH
+) -> dict[str, Tensor]:
+    """The path p_i of every image: which units are on (pre-activation above 0), layer by layer.
+
+    Args:
+        model: A network with ReLU-like gates (modules, or functions such as ``F.relu``; in place or not), in eval mode;
+            left as it was. See `gendyn_lite.measures.relu_paths.gates` for what counts and how layers are named.
+        x: Images [n, ...] as the network takes them; moved to its device.
+        layers: Which layers, named as `gate_layers` names them; None for all.
+        batch_size: Images at a time.
+
+    Returns:
+        Layer → bool [n, units], in the order of the forward pass, on the model's device. A unit of a convolution is a
+        channel at a place.
+
+    Raises:
+        UserError: The network has no gates, is in train mode with dropout or batch-norm, or does not take the images;
+            a layer is unknown.
+
+    Source: the definition of p_i^t above Eq. 2 of "Image functions in neural networks".
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    >>> _ = model[0].weight.data.copy_(torch.tensor([[1.0, 0], [0, 1], [-1, -1]])), model[0].bias.data.zero_()
+    >>> record_paths(model, torch.tensor([[2.0, -1.0], [0.0, 3.0]]))
+    {'1': tensor([[ True, False, False],
+            [False,  True, False]])}
+    """
+    return _by_layer(
+        model, x, lambda gate: (gate.path().flatten(1), gate.run()), torch.cat, layers=layers, batch_size=batch_size
+    )
+
+
+def record_activations(
+    model: nn.Module, x: Tensor, *, layers: Sequence[str] | None = None, batch_size: int = BATCH
+) -> dict[str, Tensor]:
+    """The activations a_i of every image behind each gate: layer → [n, units]; see `record_paths`.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    >>> _ = model[0].weight.data.copy_(torch.eye(2)), model[0].bias.data.zero_()
+    >>> record_activations(model, torch.tensor([[2.0, -1.0]]))
+    {'1': tensor([[2., 0.]])}
+    """
+    return _by_layer(model, x, _activations, torch.cat, layers=layers, batch_size=batch_size)
+
+
+def record_packed(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    layers: Sequence[str] | None = None,
+    batch_size: int = BATCH,
+    images: str | None = None,
+) -> dict[str, PackedPaths]:
+    """The paths of every image, packed batch by batch: an eighth of the memory; see `record_paths`.
+
+    Args:
+        model: The network.
+        x: Images.
+        layers: Which layers; None for all.
+        batch_size: Images at a time.
+        images: Fingerprint of x where it is known already.
+
+    >>> model = nn.Sequential(nn.Linear(2, 20), nn.ReLU())
+    >>> packed = record_packed(model, torch.randn(5, 2))["1"]
+    >>> packed.shape, packed.nbytes
+    ((5, 20), 15)
+    """
+    known = fingerprint(x) if images is None else images
+
+    return _by_layer(
+        model,
+        x,
+        lambda gate: (_packed(gate, known), gate.run()),
+        PackedPaths.concatenate,
+        layers=layers,
+        batch_size=batch_size,
+    )
+
+
+def record_both(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    layers: Sequence[str] | None = None,
+    batch_size: int = BATCH,
+    images: str | None = None,
+) -> dict[str, Record]:
+    """Packed paths and activations of one forward pass; see `record_packed`."""
+    known = fingerprint(x) if images is None else images
+
+    def take(gate: Gate) -> tuple[Record, Tensor]:
+        paths = _packed(gate, known)  # before the gate runs: it may do so in place
+        activations, out = _activations(gate)
+        return Record(paths, activations), out
+
+    def join(parts: list[Record]) -> Record:
+        return Record(
+            PackedPaths.concatenate([part.paths for part in parts]), torch.cat([part.activations for part in parts])
+        )
+
+    return _by_layer(model, x, take, join, layers=layers, batch_size=batch_size)
+
+
+def gate_layers(model: nn.Module, x: Tensor) -> dict[str, int]:
+    """The layers whose paths can be recorded, in the order of the forward pass: name → number of units.
+
+    Args:
+        model: The network, in eval mode.
+        x: Images [n, ...], of which the first is run.
+
+    >>> gate_layers(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten()), torch.zeros(1, 1, 5, 5))
+    {'1': 36}
+    """
+    return {name: found.shape[1] for name, found in record_paths(model, x[:1]).items()}
+
+
+def _by_layer(
+    model: nn.Module,
+    x: Tensor,
+    take: Callable[[Gate], tuple[T, Tensor]],
+    join: Callable[[list[T]], T],
+    *,
+    layers: Sequence[str] | None,
+    batch_size: int,
+) -> dict[str, T]:
+    """What `take` finds at each gate, batch by batch, joined; `take` gives the gate's output too."""
+    model = uncompiled(model)
+    check_images(x, batch_size)
+    found: dict[str, list[T]] = {}
+    seen: list[str] = []
+
+    def visit(gate: Gate) -> Tensor:
+        seen.append(gate.name)
+        if layers is not None and gate.name not in layers:
+            return gate.run()
+        if gate.z.shape[:1] != (count,):
+            raise UserError(
+                f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, ...]: leave it out "
+                "with layers=[...]"
+            )
+        value, out = take(gate)
+        found.setdefault(gate.name, []).append(value)
+        return out
+
+    with torch.no_grad():
+        for start in range(0, len(x), batch_size):
+            batch = x[start : start + batch_size]
+            count = len(batch)
+            run_gated(model, batch, visit)
+            if start == 0:
+                check_layers(model, seen, layers)
+    return {name: join(parts) for name, parts in found.items()}
+
+
+def _activations(gate: Gate) -> tuple[Tensor, Tensor]:
+    out = gate.run()
+    return out.detach().flatten(1).clone(), out  # a copy: what follows may be in place
+
+
+def _packed(gate: Gate, images: str) -> PackedPaths:
+    return PackedPaths.pack(gate.path().flatten(1), layer=gate.name, images=images)
+
+
+def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor]) -> Tensor:
+    """The network's output with every gate handed to `visit`.
+
+    Raises:
+        UserError: Train mode with dropout or batch-norm, or the network does not take the images.
+    """
+    check_eval(model)
+    device = next((value.device for value in model.parameters()), x.device)
+    with Gates(model, visit), _shape_errors(x):
+        return model(x.to(device))
+
+
+@contextmanager
+def _shape_errors(x: Tensor) -> Iterator[None]:
+    """torch's complaint about a shape as a `UserError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the network does not take images of shape {tuple(x.shape[1:])}: {reason}") from error

@@ -1,0 +1,178 @@
+"""Paths of one fixed set of images over the epochs of a training run: packed in memory, and a file an epoch on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures.relu_paths.early_mid import epochs_told
+from gendyn_lite.measures.relu_paths.gram import path_gram
+from gendyn_lite.measures.relu_paths.packed import PackedPaths, check_pair
+from gendyn_lite.measures.relu_paths.similarity import cross_paths
+
+FORMAT = "relu_paths 1"
+FILE = re.compile(r"epoch_(\d+)\.safetensors")
+
+
+class PathRecording:
+    """Packed paths by epoch and layer.
+
+    Args:
+        folder: Where each epoch is kept as ``epoch_0003.safetensors``; epochs that are there already belong to the
+            recording. None to keep everything in memory.
+
+    Attributes:
+        folder: The folder, or None.
+
+    Raises:
+        UserError: The folder cannot be used.
+
+    >>> recording = PathRecording()
+    >>> for epoch in (0, 1):
+    ...     recording.add(epoch, {"relu1": PackedPaths.pack(torch.tensor([[True, False], [True, True]]))})
+    >>> recording.epochs, recording.layers, recording.paths(1, "relu1").tolist()
+    ((0, 1), ('relu1',), [[True, False], [True, True]])
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self._memory: dict[int, dict[str, PackedPaths]] = {}
+        if self.folder is not None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"cannot use {self.folder} for paths: {error.strerror}") from error
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The recorded epochs, ascending."""
+        if self.folder is None:
+            return tuple(sorted(self._memory))
+        names = (FILE.fullmatch(path.name) for path in self.folder.iterdir())
+        return tuple(sorted(int(match[1]) for match in names if match))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The recorded layers, in the order of the forward pass."""
+        return tuple(self.packed(self.epochs[0])) if self.epochs else ()
+
+    def add(self, epoch: int, paths: Mapping[str, PackedPaths]) -> None:
+        """Add the paths of an epoch, or replace them.
+
+        Raises:
+            UserError: They are of other layers, units or images than those of another epoch.
+        """
+        others = [other for other in self.epochs if other != epoch]
+        if others:
+            before = self.packed(others[-1])
+            if list(before) != list(paths):
+                raise UserError(
+                    f"the recording has layers {', '.join(before)} and epoch {epoch} has {', '.join(paths)}: it is of "
+                    "another network; give each network a recording of its own"
+                )
+            for layer, packed in paths.items():
+                check_pair(packed, before[layer], least=1)
+        if self.folder is None:
+            self._memory[epoch] = dict(paths)
+        else:
+            write_paths(self._file(epoch), paths)
+
+    def packed(self, epoch: int) -> dict[str, PackedPaths]:
+        """Every layer's packed paths at an epoch.
+
+        Raises:
+            UserError: The epoch is missing from the recording, or its file is damaged.
+        """
+        if epoch not in self.epochs:
+            raise UserError(f"epoch {epoch} is missing from the recording: it has {epochs_told(self.epochs)}")
+        return self._memory[epoch] if self.folder is None else read_paths(self._file(epoch))
+
+    def paths(self, epoch: int, layer: str) -> Tensor:
+        """A layer's paths at an epoch, bool [n, units].
+
+        Raises:
+            UserError: The epoch is missing, or the layer unknown.
+        """
+        return self._layer(epoch, layer).unpack()
+
+    def path_grams(self, layer: str) -> dict[int, Tensor]:
+        """Epoch → `path_gram` of a layer: what `ranks_over_time` ranks neighbours by."""
+        return {epoch: path_gram(self._layer(epoch, layer)) for epoch in self.epochs}
+
+    def cross_path_means(self, layer: str) -> dict[int, float]:
+        """Epoch t → mean cross-path similarity over pairs i < j with epoch t−1, where both are recorded."""
+        means: dict[int, float] = {}
+        gram: Tensor | None = None
+        for epoch in self.epochs:
+            if epoch - 1 not in self.epochs:
+                gram = None
+                continue
+            found = cross_paths(self._layer(epoch, layer), self._layer(epoch - 1, layer), before_gram=gram)
+            gram = found.gram
+            count = len(found.similarity)
+            total = float(found.similarity.triu(1).sum(dtype=torch.float64))
+            means[epoch] = total / (count * (count - 1) / 2)
+        return means
+
+    def _layer(self, epoch: int, layer: str) -> PackedPaths:
+        found = self.packed(epoch)
+        if layer not in found:
+            raise unknown_name("gate layer", layer, found)
+        return found[layer]
+
+    def _file(self, epoch: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"epoch_{epoch:04d}.safetensors"
+
+
+def write_paths(path: Path, paths: Mapping[str, PackedPaths]) -> None:
+    """Write the packed paths of one epoch as one safetensors file, whole or not at all.
+
+    Raises:
+        UserError: The disk does not take it.
+    """
+    from safetensors.torch import save
+
+    about = {name: {"units": one.units, "images": one.images} for name, one in paths.items()}
+    content = save(
+        {name: one.bits.cpu().contiguous() for name, one in paths.items()},
+        metadata={"format": FORMAT, "layers": json.dumps(about)},
+    )
+    aside = path.with_suffix(f".tmp{os.getpid()}")
+    try:
+        aside.write_bytes(content)
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_paths(path: Path) -> dict[str, PackedPaths]:
+    """Read what `write_paths` wrote.
+
+    Raises:
+        UserError: It is not there, damaged, or no recording.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise UserError(f"there is no recording {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise UserError(f"{path} is no recording of paths, or of another version (expected {FORMAT!r})")
+            about = json.loads(metadata["layers"])
+            return {
+                name: PackedPaths(file.get_tensor(name), one["units"], name, one["images"])
+                for name, one in about.items()
+            }
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}): delete it and record the epoch anew") from error

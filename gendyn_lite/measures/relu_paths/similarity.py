@@ -1,0 +1,230 @@
+"""How alike the paths, or activations, of images are to those of the epoch before: of each image, and of each pair."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.relu_paths.gram import BLOCK_BYTES, TILE, add_upper, grams, mirror
+from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_pair, check_shapes
+
+ROWS = 512  # of a result at a time, in float64
+
+
+class Crossed(NamedTuple):
+    """The similarity of all pairs and what comes with it.
+
+    Attributes:
+        similarity: [n, n], symmetric, in [0, 1]; its diagonal is the self-similarity.
+        zeros: Pairs i < j whose similarity is 0 by definition: two images that share no unit, now or before.
+        gram: `path_gram` of `now`, to be handed on as `before_gram` at the next epoch; None for activations.
+    """
+
+    similarity: Tensor
+    zeros: int
+    gram: Tensor | None
+
+
+def self_similarity(now: Paths, before: Paths) -> Tensor:
+    """Cosine of each image's path and its path an epoch before, ⟨p'_i, p_i⟩ / (|p'_i||p_i|); 0 where a path is empty.
+
+    Args:
+        now: Paths of one layer, bool [n, units], or packed.
+        before: Paths of the same images through the same layer at the epoch before.
+
+    Returns:
+        float64 [n], in [0, 1].
+
+    Raises:
+        UserError: The two are not of the same layer, network or images.
+
+    Source: Fig. 5 (Sec. 7).
+
+    >>> now, before = torch.tensor([[True, True], [False, False]]), torch.tensor([[True, False], [True, True]])
+    >>> self_similarity(now, before)
+    tensor([0.7071, 0.0000], dtype=torch.float64)
+    """
+    check_pair(now, before, least=1)
+    on = on_counts(now).double(), on_counts(before).double()
+    return ratio(on_counts(now, before).double(), *on)
+
+
+def self_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
+    """Cosine of each image's activations and those of the epoch before; 0 where all are 0.
+
+    Args:
+        now: Activations of one layer, [n, units].
+        before: The same images' an epoch before.
+
+    Returns:
+        float64 [n], in [−1, 1].
+
+    >>> self_activation_similarity(torch.tensor([[1.0, 1.0]]), torch.tensor([[2.0, 0.0]]))
+    tensor([0.7071], dtype=torch.float64)
+    """
+    a, b = _activations(now, before, least=1)
+    found = []
+    for left, right in zip(a.split(64), b.split(64), strict=True):  # some rows in float64 at a time
+        p, q = left.double(), right.double()
+        found.append(ratio((p * q).sum(1), (p * p).sum(1), (q * q).sum(1)))
+    return torch.cat(found)
+
+
+def zero_paths(paths: Paths) -> int:
+    """How many images have no unit on: their similarities are 0 by definition.
+
+    >>> zero_paths(torch.tensor([[True, False], [False, False]]))
+    1
+    """
+    return int((on_counts(paths) == 0).sum())
+
+
+def cross_path_similarity(now: Paths, before: Paths, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """How alike the intersection of two images' paths is to their intersection an epoch before, for all pairs.
+
+    ⟨p_i⊙p_j, p'_i⊙p'_j⟩ / (|p_i⊙p_j| |p'_i⊙p'_j|), from three Gram matrices of exact counts; 0 where two paths do not
+    meet. `cross_paths` also tells how many pairs those are, and reuses a Gram matrix.
+
+    Args:
+        now: Paths of one layer, bool [n, units], or packed.
+        before: Paths of the same images through the same layer at the epoch before.
+        dtype: Of the result; each entry is computed in float64 from its counts and rounded once.
+
+    Returns:
+        [n, n], symmetric, in [0, 1].
+
+    Raises:
+        UserError: The two are not of the same layer, network or images, or there are fewer than two images.
+
+    Source: Fig. 1-3 (Sec. 6.1).
+
+    >>> now = torch.tensor([[True, True, True], [True, True, False]])
+    >>> before = torch.tensor([[True, True, True], [True, False, True]])
+    >>> cross_path_similarity(now, before)
+    tensor([[1.0000, 0.5000],
+            [0.5000, 0.5000]])
+    """
+    return cross_paths(now, before, dtype=dtype).similarity
+
+
+def cross_paths(
+    now: Paths,
+    before: Paths,
+    *,
+    before_gram: Tensor | None = None,
+    arithmetic: str = "auto",
+    dtype: torch.dtype = torch.float32,
+) -> Crossed:
+    """`cross_path_similarity` with the number of pairs that do not meet, and the Gram matrix for the next epoch.
+
+    Args:
+        now: Paths of one layer, bool [n, units], or packed.
+        before: The same an epoch before.
+        before_gram: `path_gram` of `before` where it is there already: a third of the work.
+        arithmetic: See `path_gram`.
+        dtype: Of the similarity.
+
+    Raises:
+        UserError: As `cross_path_similarity`.
+
+    >>> now = torch.tensor([[True, False], [False, True]])
+    >>> crossed = cross_paths(now, now)
+    >>> crossed.similarity.tolist(), crossed.zeros
+    ([[1.0, 0.0], [0.0, 1.0]], 1)
+    """
+    check_pair(now, before, least=2)
+    if before_gram is None:
+        both, gram, before_gram = grams([now, before], lambda p, q: [p & q, p, q], arithmetic=arithmetic)
+    else:
+        if before_gram.shape != (now.shape[0], now.shape[0]):
+            raise UserError(f"before_gram is {list(before_gram.shape)}, expected path_gram(before), [n, n]")
+        both, gram = grams([now, before], lambda p, q: [p & q, p], arithmetic=arithmetic)
+    return Crossed(*all_ratios(both, gram, before_gram, dtype), gram)
+
+
+def cross_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
+    """The same with activations: ⟨a_i⊙a_j, a'_i⊙a'_j⟩ / (|a_i⊙a_j| |a'_i⊙a'_j|), for all pairs.
+
+    Args:
+        now: Activations of one layer, [n, units].
+        before: The same images' an epoch before.
+
+    Returns:
+        [n, n], symmetric, in [−1, 1] ([0, 1] behind ReLU); float64 if the activations are, else float32.
+
+    Raises:
+        UserError: Shapes differ, values are not finite, or there are fewer than two images.
+
+    Source: Fig. 1, right column (Sec. 6.1).
+
+    >>> cross_activation_similarity(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([[2.0, 1.0], [1.0, 1.0]]))
+    tensor([[0.4706, 0.8944],
+            [0.8944, 0.7071]])
+    """
+    return cross_activations(now, before).similarity
+
+
+def cross_activations(now: Tensor, before: Tensor) -> Crossed:
+    """`cross_activation_similarity` with the number of pairs that share no unit."""
+    a, b = _activations(now, before, least=2)
+    count, kind = len(a), "cuda" if a.is_cuda else "cpu"
+    # The ratio does not change when an image's activations are scaled, and fourth powers leave float32's range.
+    scales = [1 / one.abs().amax(1, keepdim=True).clamp(min=torch.finfo(one.dtype).tiny) for one in (a, b)]
+    totals = [torch.zeros(count, count, dtype=a.dtype, device=a.device) for _ in range(3)]
+    size = max(1, BLOCK_BYTES[kind] // (count * a.element_size()))
+    with torch.autocast(a.device.type, enabled=False):
+        for start in range(0, a.shape[1], size):
+            p, q = (one[:, start : start + size] * scale for one, scale in zip((a, b), scales, strict=True))
+            for total, part in zip(totals, (p * q, p * p, q * q), strict=True):
+                add_upper(total, part, lambda rows, columns: rows @ columns.T, tile=TILE[kind])
+    for total in totals:
+        mirror(total)
+    return Crossed(*all_ratios(totals[0], totals[1], totals[2], a.dtype), None)
+
+
+def on_counts(now: Paths, other: Paths | None = None) -> Tensor:
+    """How many units are on for each image (in both of two recordings), int64 [n]."""
+    count, units = now.shape
+    total = torch.zeros(count, dtype=torch.int64)
+    size = max(8, BLOCK_BYTES["cpu"] // count // 8 * 8)
+    for start in range(0, units, size):
+        block, *more = (
+            one.unpack(start, start + size) if isinstance(one, PackedPaths) else one[:, start : start + size]
+            for one in (now, *(() if other is None else (other,)))
+        )
+        total = total.to(block.device) + (block & more[0] if more else block).sum(1)
+    return total
+
+
+def all_ratios(both: Tensor, now: Tensor, before: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
+    """Similarity of all pairs from Gram matrices, some rows at a time; and the pairs i < j that are 0 as defined."""
+    out = torch.empty(both.shape, dtype=dtype, device=both.device)
+    undefined = 0
+    for top in range(0, len(both), ROWS):
+        rows = slice(top, top + ROWS)
+        out[rows] = ratio(both[rows].double(), now[rows].double(), before[rows].double())
+        undefined += int(((now[rows] == 0) | (before[rows] == 0)).triu(top + 1).sum())
+    return out, undefined
+
+
+def ratio(both: Tensor, now: Tensor, before: Tensor) -> Tensor:
+    """both / √(now·before), and 0 where a norm is 0."""
+    norms = (now * before).sqrt()
+    return torch.where(norms > 0, both / norms, 0.0).clamp(-1, 1)
+
+
+def _activations(now: Tensor, before: Tensor, *, least: int) -> tuple[Tensor, Tensor]:
+    """Activations that can be compared, in float32 or float64."""
+    for name, one in (("now", now), ("before", before)):
+        if not isinstance(one, Tensor) or not one.is_floating_point() or one.dim() != 2:
+            told = f"{one.dtype} {list(one.shape)}" if isinstance(one, Tensor) else type(one).__name__
+            raise UserError(f"{name} is {told}, expected activations of one layer, floating point [n, units]")
+        finite = torch.isfinite(one).all(1)
+        if not finite.all():
+            raise UserError(f"{name} has activations of image {int((~finite).nonzero()[0])} that are not finite")
+    check_shapes(now.shape, before.shape, least=least)
+    wide = torch.float64 if torch.float64 in (now.dtype, before.dtype) else torch.float32
+    return now.to(wide), before.to(wide)

@@ -1,0 +1,256 @@
+"""A network as its initial weights plus the image functions of every step: the history H."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures._per_example import Loss, cross_entropy
+from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, image_functions
+
+
+class Batches(Protocol):
+    """What gives the batches of an epoch: (x [b, ...], y [b]) one by one, the same ones whenever it is asked."""
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of an epoch."""
+        ...
+
+
+@dataclass
+class Step:
+    """The image functions of one step (with step size 1/|B|) and how the optimizer took it."""
+
+    images: Tensor
+    functions: ImageFunctions
+    rate: float = float("nan")
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+
+class WeightHistory:
+    """Every image function of a training run by SGD, from which the weights of any step can be rebuilt.
+
+    Plain SGD: w_T = w_0 + Σ_t Σ_{i∈B_t} f_i^t with f_i^t = −(η_t/|B_t|) ∇ℓ_i(w_{t−1}) (Eq. 4 and 7).
+
+    With momentum μ and weight decay λ, a step is v_t = μ v_{t−1} + g_t + λ w_{t−1}, w_t = w_{t−1} − η_t v_t, with g_t
+    the batch's mean gradient. This is linear in w_0 and the g_t, so w_T = α w_0 + Σ_t c_t g_t with numbers that depend
+    on the schedule alone. They follow backwards from A_T = ∂w_T/∂w_T = 1 and V_T = ∂w_T/∂v_T = 0:
+
+        c_t = V_t − η_t A_t,    V_{t−1} = μ c_t,    A_{t−1} = A_t + λ c_t,    α = A_0.
+
+    For constant η and λ = 0: c_t = −η (1 − μ^{T−t+1}) / (1 − μ), which is η for the last step and nearly η/(1 − μ) for
+    early ones: an image function keeps acting after its step, and only μ = 0 gives the sum of the paper.
+
+    As the ``grad_hook`` of `gendyn_lite.train.fit` it needs `batches`; a loop of one's own calls ``record`` before and
+    ``after_step`` after ``optimizer.step()``.
+
+    Memory: for each step the inputs and output gradients of every layer.
+
+    Args:
+        model: The network before training.
+        batches: Gives for each epoch (from 1) the batches that training sees, with the number of each image in place of
+            its label: ``batcher(data.with_train_labels(torch.arange(n)), config)``.
+        labels: Labels of all images, int64 [n], as trained with.
+        loss: Loss of each image, whose mean over the batch is trained on.
+
+    Attributes:
+        steps: The recorded steps.
+
+    Raises:
+        UserError: Only one of `batches` and `labels` is given.
+
+    Source: Eq. 4 and 7.
+
+    >>> model, x, y = nn.Linear(2, 2), torch.randn(6, 2), torch.tensor([0, 1, 0, 1, 0, 1])
+    >>> optimizer, history = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), WeightHistory(model)
+    >>> for _ in range(5):
+    ...     history.record(model, x, y)
+    ...     optimizer.zero_grad()
+    ...     nn.functional.cross_entropy(model(x), y).backward()
+    ...     optimizer.step()
+    ...     history.after_step(model, optimizer)
+    >>> max(history.errors(model).values()) < 1e-5
+    True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        batches: Batches | None = None,
+        labels: Tensor | None = None,
+        loss: Loss = cross_entropy,
+    ) -> None:
+        if (batches is None) != (labels is None):
+            raise UserError("give both batches and labels (as the hook of fit), or neither (for a loop of your own)")
+        self.steps: list[Step] = []
+        self._initial = {
+            name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad
+        }
+        self._batches, self._labels, self._loss = batches, labels, loss
+        self._epoch, self._iterator = 0, iter(())
+        self._open = False
+
+    def record(self, model: nn.Module, x: Tensor, y: Tensor, *, images: Tensor | None = None) -> None:
+        """Record a step that is about to be taken on the mean loss of a batch.
+
+        Args:
+            model: The network before the step.
+            x: Images of the batch [b, ...].
+            y: Labels [b].
+            images: Numbers by which `image` finds them, int64 [b]; None for 0 … b − 1.
+
+        Raises:
+            UserError: The step before was not closed by ``after_step``; or as `image_functions`.
+        """
+        if self._open:
+            raise UserError("the step before was not closed: call after_step(model, optimizer) after optimizer.step()")
+        if not self.steps:
+            _check_same(self._initial, model)
+        numbers = torch.arange(len(x)) if images is None else images.detach().cpu()
+        functions = image_functions(model, x, y, step_size=1 / len(x), loss=self._loss)
+        self.steps.append(Step(numbers, functions))
+        self._open = True
+
+    def __call__(self, model: nn.Module, *, epoch: int, step: int) -> None:
+        """The gradient hook of `gendyn_lite.train.fit`."""
+        if self._batches is None or self._labels is None:
+            raise UserError(
+                "as a grad_hook, a history needs batches and labels: WeightHistory(model, batches=, labels=)"
+            )
+        if step != len(self.steps) + 1:
+            raise UserError(f"the history begins at step {step}: record from the first step on, without resuming")
+        first = epoch != self._epoch
+        if first:
+            self._epoch, self._iterator = epoch, self._batches.epoch(epoch)
+        x, images = next(self._iterator, (None, None))
+        if x is None or images is None:
+            raise UserError(f"batches has fewer batches in epoch {epoch} than training")
+        self.record(model, x, self._labels.to(images.device)[images], images=images)
+        if first:
+            self._check_gradient(model, epoch, step)
+
+    def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Close a step: note the learning rate, momentum and weight decay that the optimizer used.
+
+        Raises:
+            UserError: It is no plain SGD (one group of parameters; no Nesterov, dampening or maximizing).
+        """
+        groups = optimizer.param_groups
+        settings = {key: [group.get(key, 0.0) for group in groups] for key in ("lr", "momentum", "weight_decay")}
+        odd = [key for key in ("nesterov", "dampening", "maximize") if any(group.get(key) for group in groups)]
+        if type(optimizer) is not torch.optim.SGD or odd or any(len(set(each)) > 1 for each in settings.values()):
+            told = f" with {', '.join(odd)}" if odd else ""
+            raise UserError(
+                f"the optimizer is {type(optimizer).__name__}{told}: a history follows torch.optim.SGD with one lr, "
+                "momentum and weight_decay, and no Nesterov or dampening"
+            )
+        step = self.steps[-1]
+        step.rate, step.momentum, step.weight_decay = (float(each[0]) for each in settings.values())
+        self._open = False
+
+    def coefficients(self, upto: int | None = None) -> tuple[float, list[float]]:
+        """α and the c_t of the first `upto` steps (all by default): w = α w_0 + Σ_t c_t g_t.
+
+        >>> history = WeightHistory(nn.Linear(1, 1))
+        >>> history.steps = [Step(torch.zeros(0), ImageFunctions({}, 0, 1.0), rate=0.5, momentum=0.5)] * 3
+        >>> history.coefficients()
+        (1.0, [-0.875, -0.75, -0.5])
+        """
+        weight, velocity = 1.0, 0.0
+        found = []
+        for step in reversed(self._first(upto)):
+            coefficient = velocity - step.rate * weight
+            velocity = step.momentum * coefficient
+            weight += step.weight_decay * coefficient
+            found.append(coefficient)
+        return weight, found[::-1]
+
+    def weights(self, upto: int | None = None) -> dict[str, Tensor]:
+        """The weights after the first `upto` steps (all by default), rebuilt: parameter → float64.
+
+        Raises:
+            UserError: There are fewer steps.
+        """
+        alpha, coefficients = self.coefficients(upto)
+        total = {name: alpha * value.double() for name, value in self._initial.items()}
+        for step, coefficient in zip(self._first(upto), coefficients, strict=True):
+            ones = torch.ones(step.functions.count, dtype=torch.float64)
+            _add(total, step.functions, -coefficient * ones)
+        return total
+
+    def image(self, number: int, upto: int | None = None) -> dict[str, Tensor]:
+        """What one image added to the weights over the first `upto` steps: parameter → float64.
+
+        The sum over all images, and α w_0, are the weights.
+
+        Raises:
+            UserError: The image was in no batch of these steps.
+        """
+        _, coefficients = self.coefficients(upto)
+        total = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in self._initial.items()}
+        found = False
+        for step, coefficient in zip(self._first(upto), coefficients, strict=True):
+            chosen = (step.images == number).double()
+            if chosen.any():
+                found = True
+                _add(total, step.functions, -coefficient * chosen)
+        if not found:
+            raise UserError(f"image {number} was in no batch of the {len(self._first(upto))} recorded steps")
+        return total
+
+    def errors(self, model: nn.Module, upto: int | None = None) -> dict[str, float]:
+        """How far the rebuilt weights are from a network's: parameter → ‖rebuilt − w‖ / ‖w‖ (‖rebuilt‖ if w is 0)."""
+        current = dict(model.named_parameters())
+        found = {}
+        for name, value in self.weights(upto).items():
+            expected = current[name].detach().double()
+            size = float(expected.norm())
+            found[name] = float((value - expected).norm()) / (size if size > 0 else 1.0)
+        return found
+
+    def network(self, model: nn.Module, upto: int | None = None) -> nn.Module:
+        """A copy of a network with the rebuilt weights of a step, in the precision of the original."""
+        rebuilt = copy.deepcopy(model)
+        with torch.no_grad():
+            for name, value in self.weights(upto).items():
+                rebuilt.get_parameter(name).copy_(value)
+        return rebuilt
+
+    def _first(self, upto: int | None) -> Sequence[Step]:
+        closed = self.steps[:-1] if self._open else self.steps
+        if upto is not None and not 0 <= upto <= len(closed):
+            raise UserError(f"step {upto} is missing from the history: it has {len(closed)} steps")
+        return closed[:upto]
+
+    def _check_gradient(self, model: nn.Module, epoch: int, step: int) -> None:
+        """The sum of the image functions must be the batch's gradient: else the batches are others than training's."""
+        functions = self.steps[-1].functions
+        for name, value in functions.total().items():
+            grad = model.get_parameter(name).grad
+            expected = torch.zeros_like(value) if grad is None else grad.double()
+            if float((value + expected).norm()) > 1e-2 * float(expected.norm()) + 1e-12:
+                raise UserError(
+                    f"at step {step} (epoch {epoch}) the images' gradients do not add up to that of {name!r}: batches "
+                    "and labels must be those of the training run"
+                )
+
+
+def _add(total: dict[str, Tensor], functions: ImageFunctions, coefficients: Tensor) -> None:
+    """Add coefficient times f_i of every image, in place."""
+    for name, value in functions.total(coefficients).items():
+        total[name] += value
+
+
+def _check_same(initial: dict[str, Tensor], model: nn.Module) -> None:
+    """Refuse a network whose weights are no longer the initial ones."""
+    for name, value in model.named_parameters():
+        if name in initial and not torch.equal(value.detach(), initial[name].to(value.device)):
+            raise UserError(f"{name} has changed since the history was made: make it from the network before training")

@@ -1,0 +1,98 @@
+"""Networks with gates of every kind, and the slow, obvious twins of the path measures."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Functional(nn.Module):
+    """Gates as functions and methods, in place and not, and one module called twice."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.gate = nn.ReLU(inplace=inplace)
+        self.inplace = inplace
+
+    def forward(self, x):
+        x = F.relu(self.first(x), inplace=self.inplace)
+        x = self.gate(self.second(x))
+        x = self.second(x)
+        x = x.relu_() if self.inplace else torch.relu(x)
+        return self.third(self.gate(self.second(x)))
+
+    def pre_activations(self, x):
+        """What each gate reads, by the name it is given."""
+        found = {"relu": self.first(x)}
+        found["gate"] = self.second(found["relu"].clamp(min=0))
+        found["relu#2"] = self.second(found["gate"].clamp(min=0))
+        found["gate#2"] = self.second(found["relu#2"].clamp(min=0))
+        return found
+
+
+def conv(inplace: bool = False) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=inplace),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.5),
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2),
+        nn.LeakyReLU(0.1, inplace=inplace),
+        nn.Flatten(),
+        nn.Linear(24, 3),
+    )
+
+
+def scrambled(model: nn.Module, seed: int = 0) -> nn.Module:
+    """In eval mode, with statistics and scales that are not those of a new network."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+            if isinstance(module.weight, nn.Parameter):
+                module.weight.data.uniform_(0.5, 2, generator=generator)
+            module.bias.data.normal_(0, 0.3, generator=generator)
+    return model.eval()
+
+
+def images(count, shape, seed=0, dtype=torch.float32):
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def random_paths(count, units, seed=0, share=0.4):
+    return torch.rand(count, units, generator=torch.Generator().manual_seed(seed)) < share
+
+
+def cosine(a, b):
+    """⟨a, b⟩ / (|a||b|) in float64, 0 where a norm is 0."""
+    a, b = a.double(), b.double()
+    norms = a.norm() * b.norm()
+    return float(a @ b / norms) if norms > 0 else 0.0
+
+
+def cross(now, before):
+    """The formula of Fig. 1 as it stands, pair by pair."""
+    count = len(now)
+    now, before = now.double(), before.double()
+    return torch.tensor(
+        [[cosine(now[i] * now[j], before[i] * before[j]) for j in range(count)] for i in range(count)],
+        dtype=torch.float64,
+    )
+
+
+def each_gradient(model, x, y):
+    """Gradient of each image's loss, one by one: parameter → [n, *shape], float64."""
+    rows = []
+    for i in range(len(x)):
+        loss = F.cross_entropy(model(x[i : i + 1]), y[i : i + 1])
+        rows.append(torch.autograd.grad(loss, list(model.parameters()), allow_unused=True))
+    names = [name for name, _ in model.named_parameters()]
+    return {
+        name: torch.stack([row[k] if row[k] is not None else torch.zeros_like(p) for row in rows]).double()
+        for k, (name, p) in enumerate(model.named_parameters())
+        if name in names
+    }

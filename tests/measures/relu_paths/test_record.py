@@ -1,0 +1,200 @@
+"""Recorded paths are the signs of what each gate reads, for gates of every kind."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from gendyn_lite import models
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.relu_paths import PackedPaths, gate_layers, record_activations, record_both, record_packed
+from gendyn_lite.measures.relu_paths import record_paths as record
+from tests.measures.relu_paths.nets import Functional, conv, images, random_paths, scrambled
+
+GATES = (nn.ReLU, nn.LeakyReLU)
+BUILT = {
+    "mlp": ((6,), {"widths": [7, 5]}),
+    "alexnet_small": ((3, 8, 8), {}),
+    "inception_small": ((3, 8, 8), {"dropout": 0.5}),
+    "resnet18": ((3, 8, 8), {}),
+    "vgg19": ((3, 32, 32), {}),
+    "resnet18_imagenet": ((3, 32, 32), {}),
+}
+
+
+def hooked(model, x):
+    """What gates of a network of modules read and give, by hooks; out-of-place gates only."""
+    seen, given, handles = {}, {}, []
+
+    def keep(name):
+        def hook(module, args, out):
+            seen[name], given[name] = args[0], out
+
+        return hook
+
+    for name, module in model.named_modules():
+        if isinstance(module, GATES):
+            handles.append(module.register_forward_hook(keep(name)))
+    with torch.no_grad():
+        model(x)
+    for handle in handles:
+        handle.remove()
+    return seen, given
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_every_network_equals_its_hooked_gates(name):
+    shape, options = BUILT[name]
+    model = scrambled(models.build(name, num_classes=3, in_shape=shape, seed=0, **options)).double()
+    x = images(3, shape, dtype=torch.float64)  # so that rounding does not depend on the batch
+    seen, given = hooked(model, x)
+    found, activations = record(model, x), record_activations(model, x, batch_size=2)
+    assert set(found) == set(seen)
+    assert gate_layers(model, x) == {key: value[0].numel() for key, value in seen.items()}
+    for key, value in seen.items():
+        assert found[key].dtype == torch.bool
+        assert torch.equal(found[key], (value > 0).flatten(1))
+        assert torch.allclose(activations[key], given[key].flatten(1), atol=1e-9)
+
+
+@pytest.mark.parametrize("inplace", [False, True], ids=["copy", "in-place"])
+def test_functions_methods_and_repeated_modules(inplace):
+    model, x = Functional(inplace), images(4, (6,))
+    with torch.no_grad():
+        expected = model.pre_activations(x)
+    found, given = record(model, x), record_activations(model, x)
+    assert list(found) == list(expected)
+    for key, value in expected.items():
+        assert torch.equal(found[key], value > 0)
+        assert torch.equal(given[key], value.clamp(min=0))
+
+
+def test_in_place_gates_record_the_same_paths():
+    torch.manual_seed(0)
+    usual = scrambled(conv())
+    inplace = scrambled(conv(inplace=True))
+    inplace.load_state_dict(usual.state_dict())
+    x = images(5, (2, 8, 8))
+    for one, other in zip(record(usual, x).values(), record(inplace, x).values(), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(record_activations(usual, x).values(), record_activations(inplace, x).values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_batches_packing_and_both_agree():
+    model, x = scrambled(conv()).double(), images(7, (2, 8, 8), dtype=torch.float64)
+    whole, parts, packed = record(model, x), record(model, x, batch_size=3), record_packed(model, x, batch_size=2)
+    both = record_both(model, x, batch_size=4)
+    for layer, paths in whole.items():
+        assert torch.equal(paths, parts[layer])
+        assert torch.equal(paths, packed[layer].unpack())
+        assert torch.equal(paths, both[layer].paths.unpack())
+        assert torch.allclose(both[layer].activations, record_activations(model, x)[layer])
+        assert packed[layer].layer == layer
+        assert packed[layer].images == both[layer].paths.images != ""
+
+
+def test_only_the_layers_asked_for():
+    model, x = scrambled(conv()), images(2, (2, 8, 8))
+    assert list(record(model, x, layers=["6"])) == ["6"]
+
+
+def test_a_prelu_with_negative_slope_is_on_by_its_input():
+    model = nn.Sequential(nn.PReLU(init=-1.0))
+    x = torch.tensor([[-1.0, 2.0]])
+    assert record(model, x)["0"].tolist() == [[False, True]]
+    assert record_both(model, x)["0"].paths.unpack().tolist() == [[False, True]]
+
+
+def test_the_network_is_left_as_it_was():
+    model, x = scrambled(conv(inplace=True)), images(3, (2, 8, 8))
+    before, state, kept = copy.deepcopy(model.state_dict()), torch.get_rng_state(), x.clone()
+    record(model, x)
+    record_both(model, x)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(x, kept)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_hooks_are_removed_after_an_error():
+    model = scrambled(conv())
+    with pytest.raises(UserError):
+        record(model, images(2, (9, 8, 8)))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_compiled_network_is_recorded_as_its_original():
+    model, x = Functional(), images(2, (6,))
+    compiled = torch.compile(model, backend="eager")
+    assert all(torch.equal(a, b) for a, b in zip(record(compiled, x).values(), record(model, x).values(), strict=True))
+
+
+@pytest.mark.parametrize("units", [1, 7, 8, 9, 1000])
+def test_packing_and_unpacking(units):
+    paths = random_paths(3, units)
+    packed = PackedPaths.pack(paths)
+    assert packed.nbytes == 3 * -(-units // 8)
+    assert torch.equal(packed.unpack(), paths)
+    assert torch.equal(packed.unpack(units // 16 * 8, units - 1), paths[:, units // 16 * 8 : units - 1])
+
+
+class Dropping(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(nn.functional.relu(x), 0.5, training=self.training)
+
+
+class Folded(nn.Module):
+    def forward(self, x):
+        return nn.functional.relu(x.reshape(-1, 2)).reshape(len(x), -1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(
+            lambda: record(nn.Sequential(nn.Linear(6, 2), nn.Tanh()), images(2, (6,))),
+            r"the network has no gates \(its activations: Tanh\)",
+            id="no-gates",
+        ),
+        pytest.param(lambda: record(nn.Linear(6, 2), images(2, (6,))), "the network has no gates: paths", id="linear"),
+        pytest.param(
+            lambda: record(scrambled(conv()), images(2, (3, 8, 8))),
+            r"does not take images of shape \(3, 8, 8\): .*channels",
+            id="channels",
+        ),
+        pytest.param(lambda: record(Functional(), images(2, (5,))), r"images of shape \(5,\)", id="width"),
+        pytest.param(
+            lambda: record(nn.Sequential(nn.ReLU(), nn.Dropout(0.5)), images(2, (6,))),
+            r"'1' \(Dropout\) is in train mode, where a path drops units at random: call model.eval\(\) first",
+            id="dropout",
+        ),
+        pytest.param(
+            lambda: record(Dropping(), images(2, (6,))), "dropout in .* is in train mode", id="functional-dropout"
+        ),
+        pytest.param(
+            lambda: record(conv().train(), images(2, (2, 8, 8))),
+            r"'1' \(BatchNorm2d\) is in train mode, where a path depends on the batch",
+            id="batch-norm",
+        ),
+        pytest.param(
+            lambda: record(Functional(), images(2, (6,)), layers=["gat"]),
+            "unknown gate layer 'gat': did you mean 'gate'",
+            id="layer",
+        ),
+        pytest.param(lambda: record(Functional(), torch.zeros(2, 6).byte()), "x is uint8: standardize it", id="uint8"),
+        pytest.param(lambda: record(Functional(), torch.zeros(6)), r"x is \[6\], expected images \[n, ...\]", id="1d"),
+        pytest.param(lambda: record(Functional(), images(0, (6,))), "n ≥ 1", id="empty"),
+        pytest.param(lambda: record(Functional(), images(2, (6,)), batch_size=0), "batch_size is 0", id="batch"),
+        pytest.param(
+            lambda: record(Folded(), images(3, (6,))), r"gate 'relu' sees \[9, 2\] for 3 images", id="no-example-axis"
+        ),
+    ],
+)
+def test_bad_input_is_one_line(call, message):
+    with pytest.raises(UserError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)

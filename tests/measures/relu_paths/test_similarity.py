@@ -1,0 +1,245 @@
+"""Similarities equal the formulas pair by pair in float64, counts are exact, and zero norms are 0 and counted."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.relu_paths import (
+    PackedPaths,
+    cross_activation_similarity,
+    cross_activations,
+    cross_path_similarity,
+    cross_paths,
+    int8_is_fast,
+    path_gram,
+    record_activations,
+    record_paths,
+    self_activation_similarity,
+    self_similarity,
+    zero_paths,
+)
+from gendyn_lite.measures.relu_paths import gram as gram_module
+from tests.measures.relu_paths.nets import Functional, conv, cosine, cross, images, random_paths, scrambled
+
+ARITHMETIC = ["auto", "float32", pytest.param("int8", id="int8")]
+
+
+def moved(model):
+    """Another state of the same network."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for value in model.parameters():
+            value += 0.2 * value.std(unbiased=False) * torch.randn(value.shape, generator=generator)
+    return model
+
+
+NETS = {"dense": (Functional, (6,)), "conv": (conv, (2, 8, 8)), "in-place": (lambda: conv(True), (2, 8, 8))}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_all_pairs_of_a_network_equal_the_pair_loop(name):
+    torch.manual_seed(0)
+    make, shape = NETS[name]
+    model, x = scrambled(make()), images(9, shape)
+    before, a_before = record_paths(model, x), record_activations(model, x)
+    moved(model)
+    now, a_now = record_paths(model, x), record_activations(model, x)
+    for layer in now:
+        assert not torch.equal(now[layer], before[layer])
+        expected = cross(now[layer], before[layer])
+        assert torch.allclose(
+            cross_path_similarity(now[layer], before[layer], dtype=torch.float64), expected, rtol=0, atol=1e-14
+        )
+        found = cross_activation_similarity(a_now[layer], a_before[layer])
+        assert found.dtype == torch.float32
+        assert torch.allclose(found.double(), cross(a_now[layer], a_before[layer]), rtol=0, atol=2e-6)
+        exact = cross_activation_similarity(a_now[layer].double(), a_before[layer].double())
+        assert torch.allclose(exact, cross(a_now[layer], a_before[layer]), rtol=0, atol=1e-13)
+        own = torch.tensor([cosine(p, q) for p, q in zip(now[layer], before[layer], strict=True)], dtype=torch.float64)
+        assert torch.allclose(self_similarity(now[layer], before[layer]), own, rtol=0, atol=1e-14)
+        own = [cosine(p, q) for p, q in zip(a_now[layer], a_before[layer], strict=True)]
+        found = self_activation_similarity(a_now[layer], a_before[layer])
+        assert torch.allclose(found, torch.tensor(own, dtype=torch.float64), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["bool", "packed"])
+@pytest.mark.parametrize("arithmetic", ARITHMETIC)
+@pytest.mark.parametrize(
+    ("count", "units", "block"),
+    [(2, 1, None), (2, 9, 8), (3, 1000, 64), (130, 257, None), (300, 100, 32), (1100, 24, 8)],
+)
+def test_counts_are_exact_in_every_arithmetic_and_block(count, units, block, arithmetic, packed):
+    now, before = random_paths(count, units), random_paths(count, units, seed=1)
+    sources = [PackedPaths.pack(one) for one in (now, before)] if packed else [now, before]
+    found = gram_module.grams(sources, lambda p, q: [p & q, p], arithmetic=arithmetic, block_units=block)
+    for counts, paths in zip(found, (now & before, now), strict=True):
+        wide = paths.double()
+        assert counts.dtype == torch.int32
+        assert torch.equal(counts.double(), wide @ wide.T)
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETIC)
+def test_counts_are_exact_above_what_float32_counts(arithmetic):
+    units = (1 << 24) + 3
+    paths = torch.ones(2, units, dtype=torch.bool)
+    paths[1, :2] = False
+    assert path_gram(paths, arithmetic=arithmetic).tolist() == [[units, units - 2], [units - 2, units - 2]]
+
+
+def test_no_block_holds_more_units_than_float32_counts(monkeypatch):
+    """With blocks as large as memory allows, float32 would miscount: the bound is what makes it exact."""
+    monkeypatch.setitem(gram_module.BLOCK_BYTES, "cpu", 1 << 40)
+    units = (1 << 24) + 1
+    paths = torch.ones(2, units, dtype=torch.bool)
+    assert int(path_gram(paths, arithmetic="float32")[0, 1]) == units
+    assert float(torch.ones(1 << 12, dtype=torch.float32).sum()) == 1 << 12
+    assert torch.tensor(float(1 << 24)) + 1 == torch.tensor(float(1 << 24))  # what would go wrong
+
+
+def test_a_half_precision_context_does_not_round_counts():
+    paths = torch.ones(2, 1001, dtype=torch.bool)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert int(path_gram(paths, arithmetic="float32")[0, 1]) == 1001
+        assert float(cross_activation_similarity(paths.float(), paths.float())[0, 1]) == 1.0
+
+
+def test_int8_is_not_trusted_when_it_is_wrong(monkeypatch):
+    gram_module._try_int8.cache_clear()
+    monkeypatch.setattr(gram_module, "_int8", lambda rows, columns: (rows.float() @ columns.float().T).int() + 1)
+    try:
+        assert not int8_is_fast()
+        assert path_gram(torch.ones(2, 5, dtype=torch.bool)).tolist() == [[5, 5], [5, 5]]
+        with pytest.raises(UserError, match="int8 products are not available, or not exact, on cpu"):
+            path_gram(torch.ones(2, 5, dtype=torch.bool), arithmetic="int8")
+    finally:
+        gram_module._try_int8.cache_clear()
+
+
+def test_int8_that_does_not_run_gives_way(monkeypatch):
+    def missing(rows, columns):
+        raise RuntimeError("not implemented")
+
+    gram_module._try_int8.cache_clear()
+    monkeypatch.setattr(gram_module, "_int8", missing)
+    try:
+        assert path_gram(torch.ones(2, 5, dtype=torch.bool)).tolist() == [[5, 5], [5, 5]]
+    finally:
+        gram_module._try_int8.cache_clear()
+
+
+@pytest.mark.parametrize(("rows", "columns", "units"), [(1, 1, 1), (17, 3, 40), (40, 40, 16)])
+def test_padding_for_gpus_changes_no_count(rows, columns, units):
+    left, right = random_paths(rows, units).to(torch.int8), random_paths(columns, units, seed=1).to(torch.int8)
+    assert torch.equal(gram_module.padded_int8(left, right).double(), left.double() @ right.double().T)
+
+
+def test_the_gram_of_the_epoch_before_can_be_handed_on():
+    now, before = random_paths(5, 40), random_paths(5, 40, seed=1)
+    whole, reused = cross_paths(now, before), cross_paths(now, before, before_gram=path_gram(before))
+    assert torch.equal(whole.similarity, reused.similarity)
+    assert torch.equal(whole.gram, path_gram(now))
+    assert torch.equal(reused.gram, path_gram(now))
+
+
+def test_zero_norms_are_0_and_counted():
+    now = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
+    before = torch.ones(4, 4, dtype=torch.bool)
+    found = cross_paths(now, before, dtype=torch.float64)
+    assert found.zeros == 4  # (0, 1) do not meet, and whatever meets image 2
+    assert torch.equal(found.similarity, cross(now, before))
+    assert found.similarity[2].tolist() == [0, 0, 0, 0]
+    assert cross_activations(now.float(), before.float()).zeros == 4
+    assert self_similarity(now, before)[2] == 0
+    assert self_activation_similarity(now.float(), before.float())[2] == 0
+    assert zero_paths(now) == 1
+
+
+def test_two_images_in_closed_form():
+    now = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 1]], dtype=torch.bool)  # meet in 2
+    before = torch.tensor([[1, 0, 1, 1], [1, 1, 1, 1]], dtype=torch.bool)  # meet in 3, with one of those
+    found = cross_path_similarity(now, before, dtype=torch.float64)
+    assert found[0, 1] == found[1, 0] == pytest.approx(1 / math.sqrt(2 * 3), abs=1e-15)
+    assert found.diagonal().tolist() == self_similarity(now, before).tolist()
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e15], ids=["tiny", "huge"])
+def test_activations_of_any_size(scale):
+    """Fourth powers of activations leave float32's range; the ratio does not."""
+    generator = torch.Generator().manual_seed(0)
+    now, before = (torch.rand(4, 30, generator=generator) for _ in range(2))
+    now[1] *= scale
+    found = cross_activation_similarity(now, before)
+    assert torch.allclose(found.double(), cross(now, before), atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 12), st.integers(1, 70), st.integers(0, 10_000), st.floats(0, 1))
+def test_laws(count, units, seed, share):
+    now, before = random_paths(count, units, seed, share), random_paths(count, units, seed + 1, share)
+    found = cross_paths(now, before, dtype=torch.float64)
+    matrix = found.similarity
+    assert torch.equal(matrix, matrix.T)
+    assert bool(((matrix >= 0) & (matrix <= 1)).all())
+    assert torch.equal(matrix.diagonal(), self_similarity(now, before))
+    assert torch.equal(matrix, cross_paths(before, now, dtype=torch.float64).similarity)
+    same = cross_paths(now, now, dtype=torch.float64).similarity
+    meet = path_gram(now) > 0
+    assert torch.equal(same, meet.double())
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(cross_path_similarity(now[order], before[order], dtype=torch.float64), matrix[order][:, order])
+
+
+A = random_paths(3, 9)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(lambda: cross_path_similarity(A, A[:, :8]), "now has 9 units and before 8: paths of different", id="network"),
+        pytest.param(lambda: cross_path_similarity(A, A[:2]), "now has 3 images and before 2: record one fixed set", id="batch"),
+        pytest.param(lambda: cross_path_similarity(A[:1], A[:1]), "there is 1 image, expected at least 2", id="one"),
+        pytest.param(lambda: cross_path_similarity(A[:0], A[:0]), "there are 0 images, expected at least 2", id="none"),
+        pytest.param(lambda: cross_path_similarity(A.float(), A), r"now is float32 \[3, 9\], expected bool", id="float"),
+        pytest.param(lambda: cross_path_similarity({"relu": A}, A), "now is a dict, expected one layer's paths", id="dict"),
+        pytest.param(lambda: self_similarity(A, A[:, :8]), "9 units and before 8", id="self"),
+        pytest.param(lambda: cross_activation_similarity(A, A), "expected activations of one layer", id="not-activations"),
+        pytest.param(
+            lambda: cross_activation_similarity(A.float(), A.float() / 0), "before has activations of image 0 that are not finite", id="nan",
+        ),
+        pytest.param(lambda: cross_activation_similarity(A[:1].float(), A[:1].float()), "there is 1 image", id="one-activation"),
+        pytest.param(lambda: cross_paths(A, A, before_gram=torch.zeros(2, 2)), r"before_gram is \[2, 2\]", id="gram"),
+        pytest.param(lambda: path_gram(A, arithmetic="int4"), "unknown arithmetic 'int4': did you mean 'int8'", id="arithmetic"),
+        pytest.param(
+            lambda: cross_path_similarity(PackedPaths.pack(A, layer="relu1"), PackedPaths.pack(A, layer="relu2")),
+            "now is layer 'relu1' and before 'relu2'", id="layer",
+        ),
+        pytest.param(
+            lambda: cross_path_similarity(PackedPaths.pack(A, images="a"), PackedPaths.pack(A, images="b")),
+            "paths of different images", id="images",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(call, message):
+    with pytest.raises(UserError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("arithmetic", ARITHMETIC)
+def test_counts_on_a_gpu_are_those_on_a_cpu(arithmetic):
+    now, before = random_paths(37, 1001), random_paths(37, 1001, seed=1)
+    found = cross_paths(
+        now.cuda(), PackedPaths.pack(before.cuda()).unpack(), arithmetic=arithmetic, dtype=torch.float64
+    )
+    expected = cross_paths(now, before, dtype=torch.float64)
+    assert torch.equal(found.gram.cpu(), expected.gram)
+    assert torch.equal(found.similarity.cpu(), expected.similarity)
+    assert torch.equal(PackedPaths.pack(now.cuda()).bits.cpu(), PackedPaths.pack(now).bits)
