@@ -165,8 +165,8 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> alt.LayerChart |
         ),
         description=(
             "Map of the plane at each recorded epoch: mean cosine stiffness of each place with those around it. "
-            "It is near 1 away from the learned boundary and falls along it. Mean at the boundary and away from it after "
-            f"training: {told}."
+            "It is near 1 away from the learned boundary and falls along it. Mean at the boundary and away from it "
+            f"after training: {told}."
         ),
     )
 

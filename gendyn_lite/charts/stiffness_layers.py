@@ -20,7 +20,7 @@ def trained_and_untrained(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart
         runs: A tidy table of experiment ``"stiffness_layers"``.
     """
     rows = long_layers(runs)
-    rows = rows[(rows["depth"] == 4) & (rows["width"] == 16)]
+    rows = rows[(rows["depth"] == 4) & (rows["width"] == 32)]
     table = _profile(rows, ["data", "activation", "state"])
     states = ["untrained", "trained"]
     chart = _lines(table, "state", states, "network", [PALETTE[1], PALETTE[0]])
@@ -32,7 +32,7 @@ def trained_and_untrained(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart
     return chart.properties(
         title=alt.Title(
             "Stiffness of each layer, before and after training",
-            subtitle="4 hidden layers of 16 units; mean and 95 % interval over seeds.",
+            subtitle="4 hidden layers of 32 units; mean and 95 % interval over seeds.",
         ),
         description=f"Mean cosine stiffness of each layer's gradients. ReLU, within a class: {words}.",
     )

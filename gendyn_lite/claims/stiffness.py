@@ -147,8 +147,8 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["run_id"].isin(fitted)]
     found: list[Claim] = []
     for data, group in rows.groupby("data", sort=False):
-        about = partial(judge, subject=f"mlp (4 hidden layers of 16) on {data}")
-        base = group[(group["depth"] == 4) & (group["width"] == 16)]
+        about = partial(judge, subject=f"mlp (4 hidden layers of 32) on {data}")
+        base = group[(group["depth"] == 4) & (group["width"] == 32)]
         relu = base[base["activation"] == "relu"]
         trained, untrained = (relu[relu["state"] == state] for state in ("trained", "untrained"))
         spread = trained.groupby("seed")["within"].agg(np.ptp)

@@ -84,8 +84,8 @@ def check_predicted_change(answer: Callable[[Tensor, int, float], Tensor]) -> bo
             hint = hint or ("; the step size ε is missing" if _near(eps * found, actual, eps) else "")
             expect(
                 _near(found, actual, eps),
-                f"for a step on example {i} with ε = {eps:g} the losses really change by {_numbers(actual / eps)} times "
-                f"ε, you say {_numbers(found / eps)}{hint}",
+                f"for a step on example {i} with ε = {eps:g} the losses change by {_numbers(actual / eps)} times ε, "
+                f"you say {_numbers(found / eps)}{hint}",
             )
 
     return report("what a step does", check)

@@ -51,23 +51,24 @@ def _mlp(width: int, depth: int = 4, activation: str = "relu") -> tuple[str, dic
     return "mlp", {"widths": [width] * depth, "activation": activation}
 
 
-_POINTS = {"standardize": "none", "schedule": "constant", "learning_rate": 0.03, "batch_size": 30}
-_SHAPES = tuple(_mlp(width, activation=kind) for kind in ("relu", "tanh", "leaky_relu") for width in (8, 16, 64))
-_DEPTHS = (_mlp(16, depth=2), _mlp(16, depth=8))
+_POINTS = {"standardize": "none", "schedule": "constant", "learning_rate": 0.05, "batch_size": 50}
+_SHAPES = tuple(_mlp(width, activation=kind) for kind in ("relu", "tanh", "leaky_relu") for width in (8, 32, 128))
+_DEPTHS = (_mlp(32, depth=2), _mlp(32, depth=8))
 _FORT = ("mlp", {"widths": [500, 300, 100]})
 _IMAGES = {"batch_size": 32, "schedule": "constant"}
 _REAL = {**_IMAGES, "test_size": 1000}  # these runs are about gradients, not about the last digit of an accuracy
 _RANDOM = {"label_corruption": 1.0}
 _RATES = (*({"learning_rate": rate} for rate in (0.003, 0.01, 0.03)), {"learning_rate": 0.01, **_RANDOM})
+_FEW_RATES = ({"learning_rate": 0.003}, {"learning_rate": 0.01}, {"learning_rate": 0.01, **_RANDOM})
 _LABELS = ({}, _RANDOM)
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("layers", "smoke"): (
-        Part(("two_moons", "spirals"), (_mlp(16), _mlp(16, activation="tanh")), {**_POINTS, "epochs": 60}, seeds=3),
+        Part(("two_moons", "spirals"), (_mlp(32), _mlp(32, activation="tanh")), {**_POINTS, "epochs": 60}, seeds=3),
     ),
-    ("layers", "colab"): (Part(POINTS, (*_SHAPES, *_DEPTHS), {**_POINTS, "epochs": 300}),),
-    ("maps", "smoke"): (Part(("two_moons", "spirals"), (_mlp(16),), {**_POINTS, "epochs": 60}, seeds=2),),
-    ("maps", "colab"): (Part(PLANAR, (_mlp(16),), {**_POINTS, "epochs": 300}),),
+    ("layers", "colab"): (Part(POINTS, (*_SHAPES, *_DEPTHS), {**_POINTS, "epochs": 200}),),
+    ("maps", "smoke"): (Part(("two_moons", "spirals"), (_mlp(32),), {**_POINTS, "epochs": 60}, seeds=2),),
+    ("maps", "colab"): (Part(PLANAR, (_mlp(32),), {**_POINTS, "epochs": 200}),),
     ("training", "smoke"): (
         Part(
             ("digits",),
@@ -79,7 +80,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ),
     ("training", "colab"): (
         Part(("mnist",), (_FORT,), {**_REAL, "train_size": 2000, "epochs": 60, "eval_every": 4}, _RATES),
-        Part(("cifar10",), (_FORT,), {**_REAL, "train_size": 2000, "epochs": 60, "eval_every": 4}, _RATES),
+        Part(("cifar10",), (_FORT,), {**_REAL, "train_size": 2000, "epochs": 60, "eval_every": 4}, _FEW_RATES),
         Part(
             ("cifar10",),
             (("alexnet_small", {}),),
