@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 from IPython.display import HTML
 
-from gendyn_lite.charts.tables import plain_table
+from gendyn_lite.charts.tables import plain_table, three_digits
 from gendyn_lite.charts.theme import PALETTE, SHAPES
 
 
@@ -38,7 +38,7 @@ def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> alt.LayerChart | alt
         .properties(
             title=alt.Title(title, subtitle="Right of 1: faster than the peer. A tick: the goal for that peer."),
             width="container",
-            height=alt.Step(26),
+            height=26 * len(order),
             description=f"{title}: our speed divided by the peer's. {words}.",
         )
     )  # fmt: skip
@@ -48,7 +48,8 @@ def speed_table(benchmark: pd.DataFrame, *, caption: str) -> HTML:
     """The same numbers as a table, with whether the goal was reached."""
     heads = ("Case", "Device", "Peer", "Ours", "Peer's", "Ratio", "Goal")
     rows = [
-        (row["case"], row["device"], row["peer"], f"{row['ours']:,.3g} {row['unit']}", f"{row['theirs']:,.3g}",
+        (row["case"], row["device"], row["peer"], f"{three_digits(row['ours'])} {row['unit']}",
+         three_digits(row["theirs"]),
          f"{row['ratio']:.2f}", _goal(row["ratio"], row["goal"]))
         for row in benchmark.to_dict("records")
     ]  # fmt: skip

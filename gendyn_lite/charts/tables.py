@@ -17,9 +17,10 @@ STYLE = (
     "border-bottom:1px solid #8886}.gendyn-wide tbody th[scope=row]{font-weight:400}"
     ".gendyn-wide caption{caption-side:bottom;text-align:left;font-size:.85rem;opacity:.85;padding:.4rem 0}"
     # On a phone a row becomes a card: each cell under the name of its column.
-    "@media(max-width:40rem){.gendyn-wide table,.gendyn-wide tbody,.gendyn-wide tr,.gendyn-wide th,.gendyn-wide td,"
+    "@media(max-width:40rem){.gendyn-wide tbody,.gendyn-wide tr,.gendyn-wide th,.gendyn-wide td,"
     ".gendyn-wide caption{display:block}.gendyn-wide thead{position:absolute;clip-path:inset(50%)}"
     ".gendyn-wide th,.gendyn-wide td{border:0;padding:.1rem .3rem}.gendyn-wide tbody th[scope=row]{font-weight:600}"
+    ".gendyn-wide table{display:flex;flex-direction:column}.gendyn-wide caption{order:1}"
     ".gendyn-wide tr{border-bottom:1px solid #8886;padding:.45rem 0}"
     ".gendyn-wide td[data-label]::before{content:attr(data-label) ': ';font-weight:600}}</style>"
 )
@@ -84,7 +85,7 @@ def _interval(value: float, low: float, high: float) -> str:
 
 def _plain(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:,.3g}"
+        return three_digits(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -135,5 +136,14 @@ def _pair(true: float, random: float) -> str:
     >>> _pair(1234567.0, 1234567.0), _pair(0.093, 0.9)
     ('1,230,000', '0.093 / 0.9')
     """
-    texts = [f"{float(f'{value:.3g}'):,.10g}" for value in (true, random)]
+    texts = [three_digits(value) for value in (true, random)]
     return texts[0] if texts[0] == texts[1] else " / ".join(texts)
+
+
+def three_digits(value: float) -> str:
+    """A number with three significant digits, thousands with commas.
+
+    >>> three_digits(184984.6), three_digits(0.7712)
+    ('185,000', '0.771')
+    """
+    return f"{float(f'{value:.3g}'):,.10g}"
