@@ -11,6 +11,7 @@ import tqdm.auto  # noqa: F401 (it reads its environment at import: the bars of 
 from hypothesis import HealthCheck, settings
 
 from gendyn_lite import book
+from gendyn_lite.threads import threads
 from tests.book import trial
 
 os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # kernels of this environment, whatever else is registered
@@ -21,6 +22,13 @@ settings.register_profile(
     "gendyn", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=os.environ.get("CI") == "true"
 )
 settings.load_profile("gendyn")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors on one thread: two that wait for each other are slower, and much slower on a busy machine."""
+    with threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -95,14 +95,4 @@ def read(folder: Path, *, name: str) -> ImageData:
         labels = torch.from_numpy(np.load(folder / f"{split}_labels.npy", allow_pickle=False))
         images = FolderImages(source["folder"], names, options, pool=pool)
         splits[split] = Split(cast(Tensor, images), labels)  # it reads like one
-    return ImageData(
-        name=name,
-        description=record["description"],
-        train=splits["train"],
-        test=splits["test"],
-        num_classes=len(record["class_names"]),
-        class_names=tuple(record["class_names"]),
-        mean=tuple(record["mean"]),
-        std=tuple(record["std"]),
-        fingerprint=record["fingerprint"],
-    )
+    return ImageData.from_record(name, record, train=splits["train"], test=splits["test"])

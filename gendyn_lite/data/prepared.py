@@ -136,17 +136,7 @@ def read(folder: Path, *, name: str) -> ImageData:
         count = sum(record["counts"][split])
         if list(part.x.shape) != [count, *record["shape"]] or list(part.y.shape) != [count]:
             raise UserError(f"{folder / split}.npy is {list(part.x.shape)}, unlike its record: {_again(folder)}")
-    return ImageData(
-        name=name,
-        description=record["description"],
-        train=parts["train"],
-        test=parts["test"],
-        num_classes=len(record["class_names"]),
-        class_names=tuple(record["class_names"]),
-        mean=tuple(record["mean"]),
-        std=tuple(record["std"]),
-        fingerprint=record["fingerprint"],
-    )
+    return ImageData.from_record(name, record, train=parts["train"], test=parts["test"])
 
 
 def verify(folder: Path) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -47,6 +48,21 @@ class ImageData:
     std: tuple[float, ...]
     fingerprint: str
     inputs: str = "true"
+
+    @classmethod
+    def from_record(cls, name: str, record: Mapping[str, Any], *, train: Split, test: Split) -> ImageData:
+        """A prepared data set: its splits, and the JSON record that lies beside them."""
+        return cls(
+            name=name,
+            description=record["description"],
+            train=train,
+            test=test,
+            num_classes=len(record["class_names"]),
+            class_names=tuple(record["class_names"]),
+            mean=tuple(record["mean"]),
+            std=tuple(record["std"]),
+            fingerprint=record["fingerprint"],
+        )
 
     @property
     def in_shape(self) -> tuple[int, ...]:

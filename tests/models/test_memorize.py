@@ -60,15 +60,6 @@ MINUTES = [
 WANTED = torch.cuda.is_available() or os.environ.get("GENDYN_SLOW") == "1"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Steady beside other jobs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("case", SECONDS, ids=str)
 def test_fits_512_random_labels(case):

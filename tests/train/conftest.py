@@ -11,15 +11,6 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny networks: faster, and steady beside other jobs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def config() -> RunConfig:
     return RunConfig(

@@ -130,3 +130,17 @@ def name_groups(groups: list[list[int]], most: int = 3) -> str:
 def _dtype(tensor: Tensor) -> str:
     """A type as the field writes it: ``float32``."""
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def classes_of(scores: Tensor, is_classifier: bool) -> Tensor:
+    """The class with the largest score, int64 [m]; refused where the scores are of real targets."""
+    if not is_classifier:
+        raise UserError("the regression was fitted to real targets: fit it to integer labels to classify")
+    return scores.argmax(dim=1)
+
+
+def share_wrong(predicted: Tensor, y: Tensor) -> float:
+    """Share of labels y [m] that the predicted classes [m] miss, in [0, 1]."""
+    check_length(predicted, y)
+    check_classes(y)
+    return float((predicted != y.to(predicted.device)).double().mean())

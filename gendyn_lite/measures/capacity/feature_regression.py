@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures.capacity._memory import refuse_if_too_large
-from gendyn_lite.measures.capacity._points import as_targets, check_classes, check_length
+from gendyn_lite.measures.capacity._points import as_targets, check_length, classes_of, share_wrong
 from gendyn_lite.measures.capacity.cholesky import Cholesky, Progress, triangle_bytes
 
 SOLVERS = ("auto", "primal", "dual")
@@ -145,15 +145,11 @@ class FeatureRegression:
 
     def classify(self, x: Tensor) -> Tensor:
         """The class with the largest output, int64 [m]."""
-        if not self.is_classifier:
-            raise UserError("the regression was fitted to real targets: fit it to integer labels to classify")
-        return self.predict(x).argmax(dim=1)
+        return classes_of(self.predict(x), self.is_classifier)
 
     def error(self, x: Tensor, y: Tensor) -> float:
         """Share of inputs whose class is wrong, in [0, 1]."""
-        check_length(x, y)
-        check_classes(y)
-        return float((self.classify(x) != y.to(self.weights.device)).double().mean())
+        return share_wrong(self.classify(x), y)
 
 
 @dataclass

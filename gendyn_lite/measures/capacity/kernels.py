@@ -14,11 +14,12 @@ from gendyn_lite.measures.capacity._memory import available_memory, refuse_if_to
 from gendyn_lite.measures.capacity._points import (
     as_points,
     as_targets,
-    check_classes,
     check_length,
     check_points,
+    classes_of,
     duplicates,
     name_groups,
+    share_wrong,
 )
 from gendyn_lite.measures.capacity.cholesky import Cholesky, Progress, triangle_bytes
 
@@ -184,15 +185,11 @@ class KernelRegression:
 
     def classify(self, x: Tensor) -> Tensor:
         """The class with the largest output, int64 [m]."""
-        if not self.is_classifier:
-            raise UserError("the regression was fitted to real targets: fit it to integer labels to classify")
-        return self.predict(x).argmax(dim=1)
+        return classes_of(self.predict(x), self.is_classifier)
 
     def error(self, x: Tensor, y: Tensor) -> float:
         """Share of inputs whose class is wrong, in [0, 1]."""
-        check_length(x, y)
-        check_classes(y)
-        return float((self.classify(x) != y.to(self.points.device)).double().mean())
+        return share_wrong(self.classify(x), y)
 
 
 def gaussian_kernel(a: Tensor, b: Tensor, width: float) -> Tensor:
