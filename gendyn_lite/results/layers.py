@@ -32,9 +32,11 @@ def long_layers(table: pd.DataFrame) -> pd.DataFrame:
         raise UserError("the table has no values of layers, expected runs with a layer probe")
     labels = table[[name for name in columns if "/" not in name]]
     parts = []
-    for layer in names:
-        values = {kind: table[f"{PREFIX}{layer}:{kind}"] for kind in KINDS}
-        parts.append(labels.assign(layer=layer, **values)[values["all"].notna()])
+    for network, order in _orders(table, list(names)).items():
+        chosen = table["network"] == network
+        for layer in order:
+            values = {kind: table[f"{PREFIX}{layer}:{kind}"] for kind in KINDS}
+            parts.append(labels.assign(layer=layer, **values)[chosen & values["all"].notna()])
     rows = pd.concat(parts)
     rows["number"] = rows.groupby(["run_id", "epoch"]).cumcount() + 1
     last = rows.groupby(["run_id", "epoch"])["number"].transform("max")
@@ -45,3 +47,18 @@ def long_layers(table: pd.DataFrame) -> pd.DataFrame:
     rows["depth"] = options.map(lambda each: len(each.get("widths", [])))
     rows["activation"] = options.map(lambda each: each.get("activation", "relu"))
     return rows.sort_values(["run_id", "epoch", "number"]).reset_index(drop=True)
+
+
+def _orders(table: pd.DataFrame, names: list[str]) -> dict[str, list[str]]:
+    """The layers of each network, from input to output.
+
+    The columns stand in the order of the first network that has them; a last layer that a later network has too
+    ("fc") is its last one as well.
+    """
+    orders: dict[str, list[str]] = {}
+    last: set[str] = set()
+    for network, rows in table.groupby("network", sort=False):
+        own = [layer for layer in names if rows[f"{PREFIX}{layer}:all"].notna().any()]
+        orders[str(network)] = [layer for layer in own if layer not in last] + [layer for layer in own if layer in last]
+        last.update(own[-1:] if not last.intersection(own) else ())
+    return orders

@@ -1,0 +1,98 @@
+"""Runs of chapter 4: plans are valid, a run is loaded or trained with its probes, demonstrations show what they say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gendyn_lite import data, models, results
+from gendyn_lite.errors import UserError
+from gendyn_lite.experiments import stiffness as runs_of
+from gendyn_lite.experiments import stiffness_demo as demo
+from gendyn_lite.experiments import stiffness_probes as probes
+from gendyn_lite.measures import stiffness
+
+
+@pytest.mark.parametrize("profile", runs_of.PROFILES)
+@pytest.mark.parametrize("kind", runs_of.KINDS)
+def test_every_plan_is_valid_and_every_network_exists(kind, profile):
+    configs = runs_of.plan(kind, profile)
+    assert len({config.run_id("00") for config in configs}) == len(configs)
+    assert {config.model for config in configs} <= set(models.names())
+    assert {config.dataset for config in configs} <= set(data.names())
+    assert {config.experiment for config in configs} == {f"stiffness_{kind}"}
+    if profile != "smoke":
+        assert len({config.seed for config in configs}) >= 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "layer"}, "unknown kind of runs 'layer': did you mean 'layers'"),
+        ({"kind": "maps", "profile": "smok"}, "unknown profile 'smok'"),
+    ],
+    ids=["kind", "profile"],
+)
+def test_a_wrong_plan_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        runs_of.plan(**options)
+
+
+def test_a_plan_takes_another_data_set_seeds_and_epochs():
+    (config, _) = runs_of.plan("maps", dataset="rings", seeds=2, epochs=7)
+    assert (config.dataset, config.epochs, config.learning_rate) == ("rings", 7, 0.05)
+
+
+@pytest.mark.parametrize("kind", ["layers", "maps", "training"])
+def test_a_run_is_trained_with_its_probes_and_then_loaded(kind, tmp_path, monkeypatch):
+    (config, *_) = runs_of.plan(kind, seeds=1, epochs=4)
+    run = runs_of.run(config, profile="smoke", root=tmp_path)
+    table = results.load_runs([run])
+    if kind == "layers":
+        rows = results.long_layers(table)
+        assert rows["layer"].unique().tolist() == ["fc1", "fc2", "fc3", "fc4", "fc5"]
+        assert rows["within"].between(-1, 1).all()
+        assert set(rows["state"]) == {"untrained", "trained"}
+    elif kind == "maps":
+        assert table["map/stiffness"].str.count(" ").eq(probes.RESOLUTION**2 - 1).all()
+        assert table["map/predicted"].str.len().eq(probes.RESOLUTION**2).all()
+    else:
+        assert table["stiffness/within_cosine"].between(-1, 1).all()
+        assert table["detail/classes"].notna().tolist() == [True, True]
+    monkeypatch.setattr(runs_of.runner.train, "fit", lambda *_, **__: pytest.fail("trained again"))
+    assert runs_of.run(config, profile="smoke", root=tmp_path).rows() == run.rows()
+
+
+def test_the_recorded_layers_are_those_of_the_measure():
+    (config, *_) = runs_of.plan("layers", seeds=1, epochs=1)
+    loaded, _ = data.load_for_run(config)
+    model = models.build("mlp", num_classes=2, in_shape=(2,), seed=0, **config.model_options).eval()
+    values = probes.probes_for(config, loaded)["layers"](model, 0)
+    x, y = probes.sample(config, loaded, "train_eval", 100)
+    assert y.bincount().tolist() == [50, 50]
+    gram = stiffness.gradient_gram(model.double(), x.double(), y, per_layer=True)["fc3"]
+    expected = stiffness.by_pair(stiffness.cosine(gram), y, resamples=0)["between"].mean
+    assert values["fc3:between"] == pytest.approx(expected)
+
+
+def test_no_layers_no_long_table():
+    with pytest.raises(UserError, match="no values of layers"):
+        results.long_layers(results.published("random_labels").head(3))
+
+
+def test_a_small_step_does_what_is_predicted_and_a_large_one_does_not():
+    slopes = demo.slopes(demo.step_changes(count=10, examples=2, steps=(0.0003, 0.1)))
+    assert slopes.iloc[0] == pytest.approx(1, abs=0.02)
+    assert abs(slopes.iloc[1] - 1) > 0.05
+
+
+def test_the_trap_hides_most_of_the_stiffness():
+    trap = demo.batch_norm_trap()
+    assert trap.right > 2 * max(trap.alone, trap.batch)
+
+
+def test_the_right_side_of_the_trap_is_what_the_library_measures():
+    model = demo._with_batch_norm(0).eval()
+    x, y = probes.sample(demo.DIGITS, demo.trained()[1], "train_eval", 6)
+    loop = demo._loop(model, x, y, alone=True)
+    torch.testing.assert_close(stiffness.gradient_gram(model, x, y), loop, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,45 @@
+"""The live explorer of chapter 4 works as an object: the controls describe a training, the button shows its map."""
+
+from __future__ import annotations
+
+import pytest
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures import stiffness
+from gendyn_lite.widgets_stiffness import StiffnessExplorer
+
+
+@pytest.fixture
+def explorer():
+    made = StiffnessExplorer()
+    made.epochs.value = 2
+    return made
+
+
+def test_the_controls_describe_the_training(explorer):
+    explorer.dataset.value = "spirals"
+    explorer.activation.value = "tanh"
+    config = explorer.config()
+    assert (config.dataset, config.epochs, config.model_options["activation"]) == ("spirals", 2, "tanh")
+
+
+def test_the_button_shows_a_map_and_the_stiffness_of_two_examples(explorer):
+    explorer.layer.value = "fc2"
+    explorer.show.click()
+    assert f"cosine stiffness {explorer.pair():.2f} in fc2" in explorer.status.value
+    assert not explorer.show.disabled
+    model, loaded = explorer.network()
+    assert explorer.network()[0] is model
+    x, y = loaded.train.x[[0, 2]].double(), loaded.train.y[[0, 2]]
+    gram = stiffness.gradient_gram(model, x, y, per_layer=True)["fc2"]
+    assert explorer.pair() == pytest.approx(float(stiffness.cosine(gram)[0, 1]))
+
+
+def test_a_mistake_is_shown_not_raised(explorer, monkeypatch):
+    def refuse():
+        raise UserError("no such points")
+
+    monkeypatch.setattr(explorer, "map", refuse)
+    explorer.show.click()
+    assert explorer.status.value == "no such points"
+    assert not explorer.show.disabled
