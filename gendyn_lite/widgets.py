@@ -8,12 +8,14 @@ import ipywidgets as widgets
 from IPython.display import clear_output
 
 from gendyn_lite import charts, results
+from gendyn_lite.charts import intervals as drawn_lines
 from gendyn_lite.charts import random_labels as drawn
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import random_labels, regularizers, runner
+from gendyn_lite.experiments import interval_lines, random_labels, regularizers, runner
 
 WITH_OPTIONS = ("inception_small",)  # networks with dropout and batch-norm to switch on and off
+WIDTHS = {"3x128": (128, 128, 128), "1x512": (512,), "2x256": (256, 256), "4x128": (128,) * 4}  # chapter 5
 
 
 class RandomLabelsExplorer:
@@ -103,3 +105,44 @@ class RandomLabelsExplorer:
             self.status.value = str(error)
         finally:
             self.train.disabled = False
+
+
+class IntervalExplorer:
+    """Choose a network, labels, an image and a direction; see the logits along the line, its knots and its interval.
+
+    The static twin is `gendyn_lite.charts.intervals.paths` over the tables of
+    `gendyn_lite.experiments.interval_lines.paths`.
+
+    Attributes:
+        panel: What to display.
+    """
+
+    def __init__(self) -> None:
+        self.network = widgets.Dropdown(options=list(WIDTHS), description="network")
+        self.labels = widgets.Dropdown(options=["true labels", "random labels"], description="labels")
+        self.image = widgets.BoundedIntText(value=0, min=0, max=299, description="image")
+        self.towards = widgets.Dropdown(
+            options=[(words, kind) for kind, words in interval_lines.KINDS.items()], description="direction"
+        )
+        self.status = widgets.HTML()
+        self.output = widgets.Output()
+        controls = [self.network, self.labels, self.image, self.towards]
+        for control in controls:
+            control.observe(lambda _: self._draw(), names="value")
+        self.panel = widgets.VBox([*controls, self.status, self.output])
+        self._draw()
+
+    def _draw(self) -> None:
+        try:
+            tables = interval_lines.one_line(
+                str(self.towards.value),
+                image=int(self.image.value),
+                corruption=float(self.labels.value == "random labels"),
+                widths=WIDTHS[str(self.network.value)],
+            )
+            self.status.value = ""
+            with self.output:
+                clear_output(wait=True)
+                charts.show(drawn_lines.paths(*tables), caption="A digit of scikit-learn; exact at every knot.")
+        except UserError as error:
+            self.status.value = str(error)

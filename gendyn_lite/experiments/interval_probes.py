@@ -117,8 +117,8 @@ def directions(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: 
 
 def norms(model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> dict[str, Any]:
     """Linear pieces along pairs and midlines, and the ∞-norms of their maps over that of the weights' product."""
-    plain = isinstance(model, nn.Sequential) and all(not isinstance(layer, nn.Conv2d) for layer in model.modules())
-    if not plain or isinstance(model[0], nn.AvgPool2d) or int(torch.bincount(y.cpu(), minlength=1).max()) < 2:
+    other = any(isinstance(layer, nn.Conv2d | nn.AvgPool2d) for layer in model.modules())
+    if other or not isinstance(model, nn.Sequential) or int(torch.bincount(y.cpu(), minlength=1).max()) < 2:
         return {}
     pairs = intervals.same_class_tuples(y, NORM_LINES, seed=seed).to(x.device)
     origin, direction = intervals.pair_lines(x, pairs)

@@ -85,15 +85,3 @@ def distributions(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
             frames.append(pd.DataFrame({**about, "length": middles, "share": found / found.sum()}))
     columns = ["data", "labels", "downsample", "widths", "seed", "length", "share"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=pd.Index(columns))
-
-
-def wasserstein(first: np.ndarray, second: np.ndarray, width: float) -> float:
-    """Distance between two distributions given by counts of equal bins, in units of length.
-
-    The area between the two cumulative distributions: how far, on average, one has to be moved to become the other.
-
-    >>> wasserstein(np.array([1, 0, 0]), np.array([0, 0, 1]), 0.5)
-    1.0
-    """
-    difference = np.cumsum(first / first.sum()) - np.cumsum(second / second.sum())
-    return float(np.abs(difference).sum() * width)

@@ -131,7 +131,7 @@ def between_means(x: Tensor, y: Tensor, start: int, end: int, *, length: float |
     Returns:
         [*in_shape].
 
-    Source: Salman and Liu 2019, figure 2 (middle).
+    Source: Salman et al. 2019, figure 2 (middle).
     """
     own = x[y == start]
     first = components(own, length=1.0)[0].flatten().double()

@@ -75,7 +75,7 @@ def generalization_interval(
         UserError: The range does not contain 0, a direction is zero, shapes, types or devices do not match, weights are
             not finite, dropout or batch-norm is in train mode, or a layer does not allow the method asked for.
 
-    Source: Salman, Liu 2019, Towards Quantifying Intrinsic Generalization of Deep ReLU Networks, equation 6.
+    Source: Salman et al. 2019, Towards Quantifying Intrinsic Generalization of Deep ReLU Networks, equation 6.
 
     >>> network = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2))  # to be |x| against 1
     >>> network[0].weight.data, network[2].weight.data = torch.tensor([[1.0], [-1]]), torch.tensor([[1.0, 1], [0, 0]])

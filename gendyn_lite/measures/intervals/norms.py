@@ -70,7 +70,7 @@ def weight_norms(model: nn.Sequential) -> WeightNorms:
     Raises:
         UserError: It has other layers.
 
-    Source: Salman and Liu 2019, appendix A.
+    Source: Salman et al. 2019, appendix A.
 
     >>> network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
     >>> network[0].weight.data, network[2].weight.data = torch.tensor([[1.0, 2], [-1, -2]]), torch.tensor([[1.0, 1]])

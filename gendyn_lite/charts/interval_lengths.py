@@ -1,0 +1,217 @@
+"""Charts of chapter 5 over runs: how long intervals are, by labels, resolution, network, direction and epoch."""
+
+from __future__ import annotations
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
+from gendyn_lite.results.intervals import BINS, LABELS, SPANS, counts, described, distributions, ends
+from gendyn_lite.results.tables import mean_interval
+
+NAMES = list(LABELS.values())
+COLOR = alt.Color("labels:N", title=None, scale=alt.Scale(domain=NAMES))
+DASH = alt.StrokeDash("labels:N", title=None, scale=alt.Scale(domain=NAMES, range=list(DASHES[:2])))
+SHAPE = alt.Shape("labels:N", title=None, scale=alt.Scale(domain=NAMES, range=list(SHAPES[:2])))
+WORDS = {"pair": "pairs of one class", "midline": "midlines of triangles of one class"}
+DIRECTIONS = {
+    "pair": "another point of the class",
+    "principal": "first principal component",
+    "minor": "last principal component",
+    "random": "at random",
+    "means": "mean of another class",
+    "adversarial": "nearest boundary",
+}
+
+
+def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample") -> alt.LayerChart | alt.FacetChart:
+    """How lengths are distributed on true and on random labels: mean over seeds, 95 % interval as a band.
+
+    Args:
+        table: A tidy table of experiment ``"generalization_intervals"``.
+        kind: ``"pair"`` or ``"midline"``.
+        by: What a second menu chooses beside the data: ``"downsample"`` or ``"widths"``.
+    """
+    runs = ends(table)
+    if by == "downsample":
+        runs = runs[runs["model"] == "mlp"]
+        runs = runs[runs["widths"] == runs["widths"].iloc[0]]
+        choice = runs["downsample"].map(lambda side: "whole images" if side == 1 else f"1/{side} of the side")
+    else:
+        runs = runs[(runs["downsample"] == 1) & (runs["data"] == runs["data"].iloc[0])]
+        choice = runs["widths"]
+    runs = runs.assign(subject=runs["data"] + ", " + choice if by == "downsample" else choice)
+    rows = _bands(
+        pd.concat(
+            [distributions(part, kind).assign(subject=name) for name, part in runs.groupby("subject", sort=False)]
+        )
+    )
+    subjects = list(rows["subject"].unique())
+    bind = alt.binding_select(options=subjects, name="data " if by == "downsample" else "network ")
+    chosen = alt.param(name="subject", value=subjects[0], bind=bind if len(subjects) > 1 else alt.Undefined)
+    low, high = SPANS[kind]
+    x = alt.X("length:Q", title="length of the interval, in α", scale=alt.Scale(domain=[0, high - low]))
+    base = alt.Chart(rows).transform_filter("datum.subject === subject").encode(x=x, color=COLOR)
+    band = base.mark_area(tooltip=None).encode(y=alt.Y("low:Q", title="share of lines"), y2="high:Q")
+    tip = ["labels:N", "length:Q", alt.Tooltip("share:Q", format=".3f"), "seeds:Q"]
+    line = base.mark_line(point={"size": 14}).encode(y="share:Q", strokeDash=DASH, tooltip=tip)
+    return (
+        alt.layer(band, line)
+        .add_params(chosen)
+        .properties(
+            title=alt.Title(
+                f"Lengths along {WORDS[kind]}", subtitle=f"At most {high - low:g}. Band: 95 % interval over seeds."
+            ),
+            description=f"Distribution of lengths along {WORDS[kind]}. Mean lengths: {_mean_words(runs, kind)}.",
+        )
+    )
+
+
+def _bands(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean share and interval of each bin over seeds."""
+    keys = ["subject", "labels", "length"]
+    found = [(*key, *mean_interval(part)) for key, part in rows.groupby(keys, sort=False)["share"]]
+    frame = pd.DataFrame(found, columns=pd.Index([*keys, "share", "low", "high", "seeds"]))
+    return frame.assign(low=frame["low"].clip(lower=0)).round(4)
+
+
+def _mean_words(runs: pd.DataFrame, kind: str) -> str:
+    said = []
+    for (subject, labels), part in runs.groupby(["subject", "labels"], sort=False):
+        values = part.get(f"intervals/{kind}_mean", pd.Series(dtype=float)).dropna()
+        if len(values):
+            said.append(f"{subject}, {labels} {values.mean():.2f}")
+    return "; ".join(said)
+
+
+def directions(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Mean length by direction, on true and on random labels; a menu chooses the data.
+
+    Args:
+        table: As for `densities`.
+    """
+    runs = ends(table)
+    runs = runs[(runs["downsample"] == 1) & (runs["model"] == "mlp")]
+    runs = runs[runs["widths"] == runs["widths"].iloc[0]]
+    found = []
+    for (data, labels), part in runs.groupby(["data", "labels"], sort=False):
+        for kind, name in DIRECTIONS.items():
+            values = part.get(f"intervals/{kind}_mean")
+            if values is not None and values.notna().any():
+                found.append((data, labels, name, *mean_interval(values)))
+    columns = ["data", "labels", "direction", "length", "low", "high", "seeds"]
+    rows = pd.DataFrame(found, columns=pd.Index(columns)).round(4)
+    sets = list(rows["data"].unique())
+    bind = alt.binding_select(options=sets, name="data ") if len(sets) > 1 else alt.Undefined
+    chosen = alt.param(name="data_set", value=sets[0], bind=bind)
+    y = alt.Y("direction:N", title=None, sort=list(DIRECTIONS.values()), axis=alt.Axis(labelLimit=170))
+    x = alt.X("length:Q", title="mean length, in α", scale=alt.Scale(domain=[0, 3]))
+    offset = alt.YOffset("labels:N", scale=alt.Scale(domain=NAMES, paddingInner=0.4, paddingOuter=0.3))
+    base = alt.Chart(rows).transform_filter("datum.data === data_set").encode(y=y, yOffset=offset, color=COLOR)
+    tip = ["direction:N", "labels:N", "length:Q", "low:Q", "high:Q", "seeds:Q"]
+    layers = [
+        base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q"),
+        base.mark_point(size=80).encode(x=x, shape=SHAPE, tooltip=tip),
+    ]
+    words = "; ".join(
+        f"{r['data']}, {r['labels']}, {r['direction']} {r['length']:.2f}" for r in rows.to_dict("records")
+    )
+    return (
+        alt.layer(*layers)
+        .add_params(chosen)
+        .properties(
+            height=300,
+            title=alt.Title(
+                "Which way the class lasts", subtitle="α = 1 is as far as between two points of the class."
+            ),
+            description=f"Mean interval length by direction: {words}.",
+        )
+    )
+
+
+def during_training(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Mean interval length and accuracies against epoch, true labels; a menu chooses the data.
+
+    Args:
+        table: As for `densities`, with runs that were watched epoch by epoch.
+    """
+    runs = described(table)
+    runs = runs[runs["training"] & (runs["label_corruption"] == 0)]
+    low, high = SPANS["pair"]
+    parts = {
+        "interval length / 3": runs["intervals/pair_mean"] / (high - low),
+        "the same, 0 where not fitted": runs["intervals/pair_mean"] * runs["intervals/fitted"] / (high - low),
+        "train accuracy": runs["train_accuracy"],
+        "test accuracy": runs["test_accuracy"],
+    }
+    rows = pd.concat([runs[["data", "epoch", "seed"]].assign(value=value, of=name) for name, value in parts.items()])
+    found = [(*key, *mean_interval(part)) for key, part in rows.groupby(["data", "of", "epoch"], sort=False)["value"]]
+    means = pd.DataFrame(found, columns=pd.Index(["data", "of", "epoch", "value", "low", "high", "seeds"])).round(4)
+    sets = list(means["data"].unique())
+    bind = alt.binding_select(options=sets, name="data ") if len(sets) > 1 else alt.Undefined
+    scale = alt.Scale(domain=list(parts))
+    color, dash = (
+        alt.Color("of:N", title=None, scale=scale),
+        alt.Scale(domain=list(parts), range=list(DASHES[: len(parts)])),
+    )
+    base = (
+        alt.Chart(means)
+        .transform_filter("datum.data === data_set")
+        .encode(x=alt.X("epoch:Q", title="epoch"), color=color)
+    )
+    y = alt.Y("value:Q", title="share", scale=alt.Scale(domain=[0, 1]))
+    tip = ["of:N", "epoch:Q", alt.Tooltip("value:Q", format=".3f"), "seeds:Q"]
+    layers = [
+        base.mark_area(tooltip=None, clip=True).encode(y=alt.Y("low:Q", scale=alt.Scale(domain=[0, 1])), y2="high:Q"),
+        base.mark_line(point={"size": 16}).encode(
+            y=y, strokeDash=alt.StrokeDash("of:N", title=None, scale=dash), tooltip=tip
+        ),
+    ]
+    return (
+        alt.layer(*layers)
+        .add_params(alt.param(name="data_set", value=sets[0], bind=bind))
+        .properties(
+            title=alt.Title("Intervals while training", subtitle="True labels; band: 95 % interval over seeds."),
+            description="Mean interval length along pairs, as a share of its range, beside both accuracies by epoch.",
+        )
+    )
+
+
+def region_norms(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """The ∞-norms of linear regions over that of the product of the weights; a line at 1.
+
+    Args:
+        table: As for `densities`.
+    """
+    runs = ends(table)
+    runs = runs[runs["intervals/norm_ratio"].notna() & (runs["downsample"] == 1)]
+    middles = np.round((np.arange(BINS) + 0.5) * 1.5 / BINS, 4)
+    found = []
+    for _, run in runs.iterrows():
+        share = counts(run.rename({"intervals/norm_bins": "intervals/_bins"}), "")
+        frame = pd.DataFrame({"length": middles, "share": share / max(share.sum(), 1)})
+        found.append(frame.assign(subject=f"{run['data']}, {run['widths']}", labels=run["labels"]))
+    rows = _bands(pd.concat(found)).rename(columns={"length": "ratio"})
+    subjects = list(rows["subject"].unique())
+    bind = alt.binding_select(options=subjects, name="network ") if len(subjects) > 1 else alt.Undefined
+    x = alt.X("ratio:Q", title="‖W of a region‖∞ / ‖W‖∞", scale=alt.Scale(domain=[0, 1.5]))
+    line = (
+        alt.Chart(rows)
+        .transform_filter("datum.subject === subject")
+        .mark_line(point={"size": 14})
+        .encode(x=x, y=alt.Y("share:Q", title="share of regions"), color=COLOR, strokeDash=DASH,
+                tooltip=["labels:N", "ratio:Q", alt.Tooltip("share:Q", format=".3f")])
+    )  # fmt: skip
+    rule = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(strokeDash=[2, 3], color=PALETTE[4]).encode(x="ratio:Q")
+    within = runs["intervals/norm_within"].mean()
+    return (
+        alt.layer(rule, line)
+        .add_params(alt.param(name="subject", value=subjects[0], bind=bind))
+        .properties(
+            title=alt.Title(
+                "Norms of linear regions", subtitle="Left of the dotted line: no larger than without the ReLUs."
+            ),
+            description=f"Norms of regions over the norm of the weights' product; {within:.1%} lie within it.",
+        )
+    )

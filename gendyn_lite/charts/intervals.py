@@ -1,0 +1,149 @@
+"""Charts of single lines in chapter 5: a line through the plane, and logits and pictures along a line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from gendyn_lite.charts.theme import DASHES, PALETTE
+
+CLASSES = {0: PALETTE[0], 1: PALETTE[1]}
+OWN, OTHER = "its class", "strongest other class"
+
+
+def planar(
+    cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots: pd.DataFrame
+) -> alt.LayerChart | alt.FacetChart:
+    """A network on the plane: regions, boundary, and a line with its interval and knots; sliders move the line.
+
+    Args:
+        cells: As the other arguments, of `gendyn_lite.experiments.interval_plane.plane`.
+        points: Training points.
+        lines: Lines and their intervals, by start and angle.
+        knots: Where the lines change regions.
+    """
+    x_axis = alt.Scale(domain=[float(cells["x"].min()), float(cells["x2"].max())], nice=False)
+    y_axis = alt.Scale(domain=[float(cells["y"].min()), float(cells["y2"].max())], nice=False)
+    x, y = alt.X("x:Q", title="first coordinate", scale=x_axis), alt.Y("y:Q", title="second coordinate", scale=y_axis)
+    color = alt.Color("class:N", legend=None, scale=alt.Scale(domain=list(CLASSES), range=list(CLASSES.values())))
+    shade = alt.Opacity("shade:Q", legend=None, scale=alt.Scale(domain=[0, 3], range=[0.14, 0.4]))
+    ground = alt.Chart(cells).mark_rect(tooltip=None).encode(x=x, x2="x2:Q", y=y, y2="y2:Q", color=color, opacity=shade)
+    dots = (
+        alt.Chart(points)
+        .mark_point(size=22, filled=True, opacity=0.9)
+        .encode(
+            x=x, y=y, color=color, shape=alt.Shape("class:N", legend=None, scale=alt.Scale(range=["circle", "square"]))
+        )
+    )
+    last = int(lines["start"].max())
+    start = alt.param(name="start", value=1, bind=alt.binding_range(min=1, max=last, step=1, name="point "))
+    turn = alt.binding_range(min=0, max=int(lines["angle"].max()), step=15, name="direction (degrees) ")
+    angle = alt.param(name="angle", value=105, bind=turn)
+    chosen = "datum.start === start && datum.angle === angle"
+    line = alt.Chart(lines).transform_filter(chosen)
+
+    def ends(name: str) -> dict[str, Any]:
+        return {"x": alt.X(f"{name}_x:Q", scale=x_axis), "x2": f"{name}_x2", "y": alt.Y(f"{name}_y:Q", scale=y_axis),
+                "y2": f"{name}_y2"}  # fmt: skip
+
+    tip = ["lower:Q", "upper:Q", "regions:Q"]
+    whole = line.mark_rule(strokeWidth=1.5, strokeDash=[4, 3], opacity=0.9, clip=True).encode(**ends("whole"))
+    part = line.mark_rule(strokeWidth=4, opacity=1, clip=True).encode(**ends("part"), tooltip=tip)
+    marks = alt.Chart(knots).transform_filter(chosen).mark_point(
+        shape="diamond", size=40, filled=False, strokeWidth=1.5, color="currentColor", opacity=0.9, clip=True
+    )  # fmt: skip
+    origin = line.mark_point(size=130, filled=True, color="currentColor", shape="cross", opacity=1)
+    words = line.transform_calculate(
+        words="'interval ' + format(datum.lower, '.3f') + ' to ' + format(datum.upper, '.3f') + ', '"
+        " + datum.regions + ' linear regions'"
+    ).mark_text(align="left", baseline="top", fontWeight=600, dx=4)  # fmt: skip
+    layers = [
+        ground,
+        dots,
+        whole,
+        part,
+        marks.encode(x=x, y=y, tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f")]),
+        origin.encode(x=alt.X("at_x:Q", scale=x_axis), y=alt.Y("at_y:Q", scale=y_axis)),
+        words.encode(x=alt.value(0), y=alt.value(4), text="words:N"),
+    ]
+    first = lines[(lines["start"] == 1) & (lines["angle"] == 105)].iloc[0]
+    return (
+        alt.layer(*layers)
+        .add_params(start, angle)
+        .properties(
+            height=380,
+            title=alt.Title(
+                "A line through the plane",
+                subtitle="Move the point and the direction. Solid: the interval; diamonds: knots; shades: regions.",
+            ),
+            description=(
+                "Two moons and the network's two classes over the plane, its linear regions in shades. A line starts "
+                "at a training point; its interval is drawn solid and every change of region is marked. For "
+                f"point 1 at 105 degrees the interval is {first['lower']:.2f} to {first['upper']:.2f}, through "
+                f"{first['regions']} regions."
+            ),
+        )
+    )
+
+
+def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """Logits along a line, its interval shaded, and pictures on the way; menus choose labels and direction.
+
+    Args:
+        logits: As the other arguments, of `gendyn_lite.experiments.interval_lines.paths` (or `line_tables`).
+        intervals: The intervals.
+        images: Pictures at some α; empty for points that are no pictures.
+    """
+    params = []
+    shown = "true"
+    for column, name in (("labels", "labels "), ("towards", "direction ")):
+        if column in logits:
+            options = list(logits[column].unique())
+            bind = alt.binding_select(options=options, name=name)
+            params.append(alt.param(name=f"chosen_{column}", value=options[0], bind=bind))
+            shown += f" && datum.{column} === chosen_{column}"
+    # Wider than the line, so that the pictures at both ends are whole.
+    span = [float(logits["alpha"].min()) - 0.15, float(logits["alpha"].max()) + 0.15]
+    x = alt.X("alpha:Q", title="α", scale=alt.Scale(domain=span, nice=False))
+    names = [OWN, OTHER]
+    curves = (
+        alt.Chart(logits)
+        .transform_filter(shown)
+        .mark_line()
+        .encode(
+            x=x,
+            y=alt.Y("logit:Q", title="logit"),
+            color=alt.Color("of:N", title=None, scale=alt.Scale(domain=names)),
+            strokeDash=alt.StrokeDash("of:N", title=None, scale=alt.Scale(domain=names, range=list(DASHES[:2]))),
+            tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f"), alt.Tooltip("logit:Q", format=".3f"), "of:N"],
+        )
+    )
+    base = alt.Chart(intervals).transform_filter(shown)
+    shade = base.mark_rect(opacity=0.13, color=PALETTE[3], tooltip=None)
+    shade = shade.encode(x=alt.X("lower:Q", scale=alt.Scale(domain=span, nice=False)), x2="upper")
+    words = base.transform_calculate(
+        words="'interval ' + format(datum.lower, '.3f') + ' to ' + format(datum.upper, '.3f') + ', '"
+        " + datum.regions + ' linear regions'"
+    ).mark_text(align="left", baseline="top", fontWeight=600)  # fmt: skip
+    layers = [shade, curves, words.encode(x=alt.value(4), y=alt.value(4), text="words:N")]
+    if len(images):
+        pictures = alt.Chart(images).transform_filter(shown).mark_image(width=22, height=22, clip=True, tooltip=None)
+        layers.append(pictures.encode(x=x, y=alt.value(262), url="image:N"))
+    return (
+        alt.layer(*layers)
+        .add_params(*params)
+        .properties(
+            title=alt.Title("Along a line", subtitle="Shaded: the generalization interval of the image at α = 0."),
+            description=_path_words(intervals),
+        )
+    )
+
+
+def _path_words(intervals: pd.DataFrame) -> str:
+    said = []
+    for row in intervals.to_dict("records"):
+        about = ", ".join(str(row[name]) for name in ("labels", "towards") if name in row)
+        said.append(f"{about or 'this line'}: {row['lower']:.2f} to {row['upper']:.2f}")
+    return "Logits along a line, exact at every knot. Intervals: " + "; ".join(said) + "."
