@@ -100,7 +100,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         Part(
             ("cifar10",),
             (("resnet18", {}), ("vgg19", {})),
-            {**_REAL, "train_size": 160, "test_size": 200, "epochs": 8, "learning_rate": 0.02},
+            {**_REAL, "batch_size": 20, "train_size": 100, "test_size": 100, "epochs": 6, "learning_rate": 0.02},
             _LABELS,
         ),
     ),

@@ -1,0 +1,170 @@
+"""The Gram matrix of per-example gradients beside its peers: seconds and memory.
+
+Run:      python tests/benchmarks/stiffness.py [mlp_3x512] [alexnet_small] [resnet18] [--rounds 3] [--threads 2]
+Takes:    about two minutes on two idle cores. Seconds are those of the processor with one thread, which other programs
+          disturb little, and of the clock with more.
+Peers:    nngeometry's GramMatrix; torch.func (vmap of grad) and BackPACK (BatchGrad), which store every gradient and
+          multiply; a loop over examples. One that is not installed (pip install -e .[bench]) or cannot do a network is
+          named.
+Expected: beside the best peer, at least 2.5 times as fast on MLP 3x512 (256 examples), 3 times on alexnet_small (256)
+          and on ResNet-18 (128); there with at most a fifth of the memory of stored gradients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gendyn_lite import models
+
+CASES = {"mlp_3x512": ((3, 28, 28), 256), "alexnet_small": ((3, 28, 28), 256), "resnet18": ((3, 32, 32), 128)}
+GOALS = {"mlp_3x512": 2.5, "alexnet_small": 3.0, "resnet18": 3.0}
+
+
+def ours(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    from gendyn_lite.measures.stiffness import gradient_gram
+
+    return gradient_gram(model, x, y)
+
+
+def nngeometry(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    from nngeometry.gram import GramMatrix
+    from torch.utils.data import DataLoader, TensorDataset
+
+    batches = DataLoader(TensorDataset(x, y), batch_size=len(x))
+    found = GramMatrix(model, batches, function=lambda x, y: F.cross_entropy(model(x), y, reduction="none")[:, None])
+    return found.to_torch().reshape(len(x), len(x))
+
+
+def torch_func(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    values = {name: value.detach() for name, value in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+
+    def loss(values, x, y):
+        return F.cross_entropy(torch.func.functional_call(model, (values, buffers), (x[None],)), y[None])
+
+    found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0), chunk_size=32)(values, x, y)
+    return product([value.flatten(1) for value in found.values()])
+
+
+def backpack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    from backpack import backpack as extended
+    from backpack import extend
+    from backpack.extensions import BatchGrad
+
+    residual = any("Add" in type(module).__name__ for module in model.modules())
+    model = extend(model, use_converter=residual, debug=False)
+    criterion = extend(nn.CrossEntropyLoss(reduction="sum"))
+    with extended(BatchGrad()):
+        criterion(model(x), y).backward()
+    return product([value.grad_batch.flatten(1) for value in model.parameters()])
+
+
+def loop(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    values = list(model.parameters())
+    rows = [torch.autograd.grad(F.cross_entropy(model(x[i : i + 1]), y[i : i + 1]), values) for i in range(len(x))]
+    return product([torch.stack([row[k].flatten() for row in rows]) for k in range(len(values))])
+
+
+def product(gradients: list[Tensor]) -> Tensor:
+    """The Gram matrix of stored gradients."""
+    total = torch.zeros(len(gradients[0]), len(gradients[0]))
+    for gradient in gradients:
+        total.addmm_(gradient, gradient.T)
+    return total
+
+
+WAYS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
+    "gendyn_lite": ours,
+    "nngeometry": nngeometry,
+    "torch.func": torch_func,
+    "BackPACK": backpack,
+    "loop": loop,
+}
+
+
+def main() -> None:
+    """Each network and way in a process of its own, so that peak memory is its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", help=", ".join(CASES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.way:
+        print(json.dumps(measure(given.networks[0], given.way, given.rounds, given.threads)))
+        return
+    for network in given.networks or CASES:
+        print(f"{network}, {CASES[network][1]} examples, {given.threads} thread(s), best of {given.rounds} rounds")
+        options = ["--rounds", str(given.rounds), "--threads", str(given.threads)]
+        found = {}
+        for way in WAYS:
+            command = [sys.executable, "-W", "ignore", __file__, network, "--way", way, *options]
+            run = subprocess.run(command, capture_output=True, text=True, check=False)
+            if run.returncode:
+                print(f"  {way:12} not measured: {run.stderr.strip().splitlines()[-1][:110]}", flush=True)
+                continue
+            found[way] = json.loads(run.stdout.splitlines()[-1])
+            row = found[way]
+            print(
+                f"  {way:12} {row['seconds']:8.4f} s   {row['memory']:6.2f} GB above the network   "
+                f"off by {row['error']:.0e}",
+                flush=True,
+            )
+        summary(network, found)
+
+
+def summary(network: str, found: dict[str, dict[str, float]]) -> None:
+    """Ratios to the best peer, and memory beside stored gradients."""
+    peers = {way: row for way, row in found.items() if way != "gendyn_lite"}
+    if "gendyn_lite" not in found or not peers:
+        return
+    own = found["gendyn_lite"]
+    best = min(peers, key=lambda way: peers[way]["seconds"])
+    print(f"  {peers[best]['seconds'] / own['seconds']:.2f} times the best peer ({best}); goal {GOALS[network]}")
+    stored = [peers[way]["memory"] for way in ("torch.func", "BackPACK", "loop") if way in peers]
+    if stored:
+        print(f"  memory {own['memory'] / min(stored):.2f} of that of stored gradients")
+
+
+def measure(network: str, way: str, rounds: int, threads: int) -> dict[str, float]:
+    """Seconds of the best round, peak memory above that before the first, and the error against float64."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    shape, count = CASES[network]
+    model = models.build(network, num_classes=10, in_shape=shape, seed=0).eval()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(count, *shape, generator=generator)
+    y = torch.randint(0, 10, (count,), generator=generator)
+    ours(model, x[:2], y[:2])  # libraries are loaded
+    before = peak()
+    seconds = []
+    for _ in range(rounds * (10 if network.startswith("mlp") else 1)):
+        started = clock()
+        found = WAYS[way](model, x, y)
+        seconds.append(clock() - started)
+    memory = peak() - before
+    few = slice(0, 8)
+    exact = ours(model.double(), x[few].double(), y[few])
+    error = float((found[few, few] - exact).abs().max() / exact.abs().max())
+    return {"seconds": min(seconds), "memory": memory, "error": error}
+
+
+def peak() -> float:
+    """Peak memory of this process in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+if __name__ == "__main__":
+    main()
