@@ -20,7 +20,8 @@ from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_pat
 ARITHMETIC = ("auto", "int8", "float32")
 EXACT_UNITS = 1 << 24  # float32 counts exactly up to here
 BLOCK_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}  # of unpacked paths in one block of units
-TILE = {"cpu": 128, "cuda": 1 << 30}  # columns at a time: nearly half of a symmetric matrix is never computed
+# Columns at a time: nearly half of a symmetric matrix is never computed. On a CPU more bytes leave its cache.
+TILE = {"cpu": {True: 128, False: 64}, "cuda": {True: 1 << 30, False: 1 << 30}}
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
@@ -75,7 +76,7 @@ def grams(
             if start == 0:
                 dtype = torch.int32 if units < 1 << 31 else torch.int64
                 totals.append(torch.zeros(count, count, dtype=dtype, device=device))
-            add_upper(totals[number], part if narrow else part.float(), multiply, tile=TILE[kind])
+            add_upper(totals[number], part if narrow else part.float(), multiply, tile=TILE[kind][narrow])
     for total in totals:
         mirror(total)
     return totals

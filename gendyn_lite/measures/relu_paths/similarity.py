@@ -65,7 +65,7 @@ def self_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
     >>> self_activation_similarity(torch.tensor([[1.0, 1.0]]), torch.tensor([[2.0, 0.0]]))
     tensor([0.7071], dtype=torch.float64)
     """
-    a, b = _activations(now, before, least=1)
+    a, b, _, _ = _activations(now, before, least=1)
     found = []
     for left, right in zip(a.split(64), b.split(64), strict=True):  # some rows in float64 at a time
         p, q = left.double(), right.double()
@@ -169,17 +169,17 @@ def cross_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
 
 def cross_activations(now: Tensor, before: Tensor) -> Crossed:
     """`cross_activation_similarity` with the number of pairs that share no unit."""
-    a, b = _activations(now, before, least=2)
+    a, b, *largest = _activations(now, before, least=2)
     count, kind = len(a), "cuda" if a.is_cuda else "cpu"
     # The ratio does not change when an image's activations are scaled, and fourth powers leave float32's range.
-    scales = [1 / one.abs().amax(1, keepdim=True).clamp(min=torch.finfo(one.dtype).tiny) for one in (a, b)]
+    scales = [torch.where(one > 0, 1 / one, 1.0)[:, None] for one in largest]
     totals = [torch.zeros(count, count, dtype=a.dtype, device=a.device) for _ in range(3)]
     size = max(1, BLOCK_BYTES[kind] // (count * a.element_size()))
     with torch.autocast(a.device.type, enabled=False):
         for start in range(0, a.shape[1], size):
             p, q = (one[:, start : start + size] * scale for one, scale in zip((a, b), scales, strict=True))
             for total, part in zip(totals, (p * q, p * p, q * q), strict=True):
-                add_upper(total, part, lambda rows, columns: rows @ columns.T, tile=TILE[kind])
+                add_upper(total, part, lambda rows, columns: rows @ columns.T, tile=TILE[kind][False])
     for total in totals:
         mirror(total)
     return Crossed(*all_ratios(totals[0], totals[1], totals[2], a.dtype), None)
@@ -216,15 +216,19 @@ def ratio(both: Tensor, now: Tensor, before: Tensor) -> Tensor:
     return torch.where(norms > 0, both / norms, 0.0).clamp(-1, 1)
 
 
-def _activations(now: Tensor, before: Tensor, *, least: int) -> tuple[Tensor, Tensor]:
-    """Activations that can be compared, in float32 or float64."""
+def _activations(now: Tensor, before: Tensor, *, least: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Activations that can be compared, in float32 or float64, and the largest absolute one of each image."""
+    largest = []
     for name, one in (("now", now), ("before", before)):
         if not isinstance(one, Tensor) or not one.is_floating_point() or one.dim() != 2:
             told = f"{one.dtype} {list(one.shape)}" if isinstance(one, Tensor) else type(one).__name__
             raise UserError(f"{name} is {told}, expected activations of one layer, floating point [n, units]")
-        finite = torch.isfinite(one).all(1)
+        if 0 in one.shape:
+            raise UserError(f"{name} is {list(one.shape)}, expected [n, units] with at least one image and unit")
+        largest.append(torch.cat([rows.abs().amax(1) for rows in one.split(64)]))  # NaN if one is
+        finite = torch.isfinite(largest[-1])
         if not finite.all():
             raise UserError(f"{name} has activations of image {int((~finite).nonzero()[0])} that are not finite")
     check_shapes(now.shape, before.shape, least=least)
     wide = torch.float64 if torch.float64 in (now.dtype, before.dtype) else torch.float32
-    return now.to(wide), before.to(wide)
+    return now.to(wide), before.to(wide), largest[0].to(wide), largest[1].to(wide)

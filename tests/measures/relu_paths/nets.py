@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from gendyn_lite.models.resnet import BasicBlock
+
 
 class Functional(nn.Module):
     """Gates as functions and methods, in place and not, and one module called twice."""
@@ -44,6 +46,12 @@ def conv(inplace: bool = False) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(24, 3),
     )
+
+
+def residual() -> nn.Sequential:
+    """Two blocks of our ResNet-18, with and without a projection."""
+    blocks = BasicBlock(2, 4, stride=2), BasicBlock(4, 4, stride=1)
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
 
 
 def scrambled(model: nn.Module, seed: int = 0) -> nn.Module:

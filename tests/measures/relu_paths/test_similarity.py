@@ -27,7 +27,7 @@ from gendyn_lite.measures.relu_paths import (
 from gendyn_lite.measures.relu_paths import gram as gram_module
 from tests.measures.relu_paths.nets import Functional, conv, cosine, cross, images, random_paths, scrambled
 
-ARITHMETIC = ["auto", "float32", pytest.param("int8", id="int8")]
+ARITHMETIC = ["auto", "float32", "int8"]
 
 
 def moved(model):
@@ -35,7 +35,7 @@ def moved(model):
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for value in model.parameters():
-            value += 0.2 * value.std(unbiased=False) * torch.randn(value.shape, generator=generator)
+            value.add_(0.2 * value.std(unbiased=False) * torch.randn(value.shape, generator=generator))
     return model
 
 
@@ -93,13 +93,11 @@ def test_counts_are_exact_above_what_float32_counts(arithmetic):
 
 
 def test_no_block_holds_more_units_than_float32_counts(monkeypatch):
-    """With blocks as large as memory allows, float32 would miscount: the bound is what makes it exact."""
+    """2²⁴ + 1 is no float32: in one block it would come out as 2²⁴."""
     monkeypatch.setitem(gram_module.BLOCK_BYTES, "cpu", 1 << 40)
     units = (1 << 24) + 1
     paths = torch.ones(2, units, dtype=torch.bool)
     assert int(path_gram(paths, arithmetic="float32")[0, 1]) == units
-    assert float(torch.ones(1 << 12, dtype=torch.float32).sum()) == 1 << 12
-    assert torch.tensor(float(1 << 24)) + 1 == torch.tensor(float(1 << 24))  # what would go wrong
 
 
 def test_a_half_precision_context_does_not_round_counts():
@@ -201,30 +199,48 @@ A = random_paths(3, 9)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        pytest.param(lambda: cross_path_similarity(A, A[:, :8]), "now has 9 units and before 8: paths of different", id="network"),
-        pytest.param(lambda: cross_path_similarity(A, A[:2]), "now has 3 images and before 2: record one fixed set", id="batch"),
+        pytest.param(
+            lambda: cross_path_similarity(A, A[:, :8]), "now has 9 units and before 8: paths of different", id="network"
+        ),
+        pytest.param(
+            lambda: cross_path_similarity(A, A[:2]), "now has 3 images and before 2: record one fixed set", id="batch"
+        ),
         pytest.param(lambda: cross_path_similarity(A[:1], A[:1]), "there is 1 image, expected at least 2", id="one"),
         pytest.param(lambda: cross_path_similarity(A[:0], A[:0]), "there are 0 images, expected at least 2", id="none"),
-        pytest.param(lambda: cross_path_similarity(A.float(), A), r"now is float32 \[3, 9\], expected bool", id="float"),
-        pytest.param(lambda: cross_path_similarity({"relu": A}, A), "now is a dict, expected one layer's paths", id="dict"),
-        pytest.param(lambda: self_similarity(A, A[:, :8]), "9 units and before 8", id="self"),
-        pytest.param(lambda: cross_activation_similarity(A, A), "expected activations of one layer", id="not-activations"),
         pytest.param(
-            lambda: cross_activation_similarity(A.float(), A.float() / 0), "before has activations of image 0 that are not finite", id="nan",
+            lambda: cross_path_similarity(A.float(), A), r"now is float32 \[3, 9\], expected bool", id="float"
         ),
-        pytest.param(lambda: cross_activation_similarity(A[:1].float(), A[:1].float()), "there is 1 image", id="one-activation"),
+        pytest.param(
+            lambda: cross_path_similarity({"relu": A}, A), "now is a dict, expected one layer's paths", id="dict"
+        ),
+        pytest.param(lambda: self_similarity(A, A[:, :8]), "9 units and before 8", id="self"),
+        pytest.param(
+            lambda: cross_activation_similarity(A, A), "expected activations of one layer", id="not-activations"
+        ),
+        pytest.param(
+            lambda: cross_activation_similarity(A.float(), A.float() / 0),
+            "before has activations of image 0 that are not finite",
+            id="nan",
+        ),
+        pytest.param(
+            lambda: cross_activation_similarity(A[:1].float(), A[:1].float()), "there is 1 image", id="one-activation"
+        ),
         pytest.param(lambda: cross_paths(A, A, before_gram=torch.zeros(2, 2)), r"before_gram is \[2, 2\]", id="gram"),
-        pytest.param(lambda: path_gram(A, arithmetic="int4"), "unknown arithmetic 'int4': did you mean 'int8'", id="arithmetic"),
+        pytest.param(
+            lambda: path_gram(A, arithmetic="int4"), "unknown arithmetic 'int4': did you mean 'int8'", id="arithmetic"
+        ),
         pytest.param(
             lambda: cross_path_similarity(PackedPaths.pack(A, layer="relu1"), PackedPaths.pack(A, layer="relu2")),
-            "now is layer 'relu1' and before 'relu2'", id="layer",
+            "now is layer 'relu1' and before 'relu2'",
+            id="layer",
         ),
         pytest.param(
             lambda: cross_path_similarity(PackedPaths.pack(A, images="a"), PackedPaths.pack(A, images="b")),
-            "paths of different images", id="images",
+            "paths of different images",
+            id="images",
         ),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line(call, message):
     with pytest.raises(UserError, match=message) as error:
         call()

@@ -1,0 +1,207 @@
+"""Path similarity of all pairs against its peers: pairs a second, exactness and memory, in one run on one machine.
+
+Run:      python tests/benchmarks/relu_paths.py [--rounds 5] [--threads 1] [--publish]
+Takes:    about two minutes on one core with 8-bit instructions, half of it for the 5,000 images.
+Data:     512 images through AlexNet's first layer (50,176 units), two states of the network: random paths with 40 % of
+          the units on, of which a tenth changes (speed does not depend on which).
+Peers:    float32 GEMM: three products of float32 matrices and the quotient;
+          pair loop: the formula pair by pair in float32, on some pairs.
+Expected: at least 5 times the GEMM where int8 is fast (about as fast where it is not), 50 times the loop; counts equal
+          in every arithmetic; 5,000 images of 50,000 units in less than 2 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gendyn_lite import models
+from gendyn_lite.measures.relu_paths import (
+    PackedPaths,
+    cross_activation_similarity,
+    cross_paths,
+    int8_is_fast,
+    path_gram,
+    record_packed,
+)
+from gendyn_lite.results import publish_benchmark
+
+GOALS = {"float32 GEMM": 5.0, "pair loop": 50.0}
+IMAGES, UNITS, LOOP_PAIRS = 512, 50_176, 200
+LARGE = (5_000, 50_000)
+
+
+def main() -> None:
+    """Every case and its peers, the best round of each; then the memory of a large one, in a process of its own."""
+    parser = argparse.ArgumentParser(description="Path similarity against its peers.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's; 1 is steadier beside other jobs)")
+    parser.add_argument("--publish", action="store_true", help="write the table that the book shows")
+    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    if arguments.memory:
+        memory()
+        return
+    show(f"{machine()}; int8 is {'fast' if int8_is_fast() else 'not fast'} here; best of {arguments.rounds} rounds")
+    now, before = random_paths(IMAGES, UNITS)
+    check(now, before)
+    rows = paths(now, before, arguments.rounds) + activations(now, before, arguments.rounds)
+    recording(arguments.rounds)
+    command = [sys.executable, __file__, "--memory", "--threads", str(torch.get_num_threads())]
+    peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    show(peak)
+    if arguments.publish:
+        command_told = f"python tests/benchmarks/relu_paths.py, best of {arguments.rounds} rounds"
+        goals = GOALS if int8_is_fast() else {}
+        path = publish_benchmark("paths", rows, goals=goals, command=command_told, machine=machine(), memory=peak)
+        show(str(path))
+
+
+def random_paths(count: int, units: int) -> tuple[Tensor, Tensor]:
+    """Paths now and an epoch before, of which a tenth differs."""
+    generator = torch.Generator().manual_seed(0)
+    before = torch.rand(count, units, generator=generator) < 0.4
+    return before ^ (torch.rand(count, units, generator=generator) < 0.1), before
+
+
+def check(now: Tensor, before: Tensor) -> None:
+    """Counts are those of float64 in every arithmetic, and similarities are rounded once."""
+    wide = now.double()
+    counts = wide @ wide.T
+    assert torch.equal(path_gram(now).double(), counts)
+    assert torch.equal(path_gram(PackedPaths.pack(now), arithmetic="float32").double(), counts)
+    both, past = (now & before).double(), before.double()
+    exact = (both @ both.T) / (counts * (past @ past.T)).sqrt()
+    assert torch.equal(cross_paths(now, before).similarity, exact.float())
+    off = float((gemm(now.float(), before.float()) - exact).abs().max())
+    show(f"counts are exact in every arithmetic; largest error of the float32 quotient: {off:.1e}")
+
+
+def paths(now: Tensor, before: Tensor, rounds: int) -> list[dict[str, Any]]:
+    """Cross-path similarity of all pairs from bool paths, from packed ones, and with the Gram of the epoch before."""
+    wide = now.float(), before.float()
+    packed = PackedPaths.pack(now), PackedPaths.pack(before)
+    kept = path_gram(before)
+    theirs = {
+        "float32 GEMM": best(lambda: gemm(*wide), rounds),
+        "pair loop": best(lambda: loop(*wide), 2) * IMAGES * (IMAGES - 1) / 2 / LOOP_PAIRS,
+    }
+    ours = {
+        "bool": best(lambda: cross_paths(now, before), rounds),
+        "packed": best(lambda: cross_paths(*packed), rounds),
+        "packed, last Gram kept": best(lambda: cross_paths(*packed, before_gram=kept), rounds),
+    }
+    return [
+        compared(f"cross-path, {IMAGES} images, {UNITS:,} units, {case}", seconds, peer, other)
+        for case, seconds in ours.items()
+        for peer, other in theirs.items()
+    ]
+
+
+def activations(now: Tensor, before: Tensor, rounds: int) -> list[dict[str, Any]]:
+    """Cross-activation similarity, where int8 is of no use: half of each product is enough. A fifth of the units."""
+    generator = torch.Generator().manual_seed(1)
+    units = UNITS // 5
+    a, b = (one[:, :units] * torch.rand(IMAGES, units, generator=generator) for one in (now, before))
+    ours = best(lambda: cross_activation_similarity(a, b), rounds)
+    theirs = best(lambda: gemm(a, b, squared=True), rounds)
+    return [compared(f"cross-activation, {IMAGES} images, {units:,} units", ours, "float32 GEMM, activations", theirs)]
+
+
+def recording(rounds: int) -> None:
+    """What recording adds to a forward pass."""
+    model = models.build("alexnet_small", num_classes=10, in_shape=(3, 28, 28), seed=0).eval()
+    x = torch.randn(128, 3, 28, 28)
+    with torch.no_grad():
+        bare = best(lambda: model(x), rounds)
+    ours = best(lambda: record_packed(model, x), rounds)
+    size = sum(one.nbytes for one in record_packed(model, x).values())
+    show(f"alexnet_small, {len(x)} images: recording all paths takes {ours / bare:.2f} forward passes; {size:,} bytes")
+
+
+def memory() -> None:
+    """Peak memory and seconds of all pairs of many images, packed as a recorder keeps them."""
+    count, units = LARGE
+    generator = torch.Generator().manual_seed(0)
+    bits, *others = (
+        torch.randint(0, 256, (count, units // 8), dtype=torch.uint8, generator=generator) for _ in range(4)
+    )
+    changed = others[0] & others[1] & others[2]  # an eighth of the units
+    now, before = PackedPaths(bits, units), PackedPaths(bits ^ changed, units)
+    floor = peak()
+    started = time.perf_counter()
+    found = cross_paths(now, before)
+    seconds = time.perf_counter() - started
+    assert found.similarity.shape == (count, count)
+    show(
+        f"{count:,} images of {units:,} units: {seconds:.0f} s, peak {peak() / 1e9:.2f} GB of the whole process "
+        f"({(peak() - floor) / 1e9:.2f} GB above what it had before)"
+    )
+
+
+def gemm(now: Tensor, before: Tensor, *, squared: bool = False) -> Tensor:
+    """Three float32 products: what one writes first."""
+    both = now * before
+    a, b = (now * now, before * before) if squared else (now, before)
+    return (both @ both.T) / ((a @ a.T) * (b @ b.T)).sqrt()
+
+
+def loop(now: Tensor, before: Tensor) -> Tensor:
+    """The formula of the paper for some pairs."""
+    found = []
+    for k in range(LOOP_PAIRS):
+        i, j = k, (7 * k + 1) % IMAGES
+        a, b = now[i] * now[j], before[i] * before[j]
+        found.append((a @ b) / (a.norm() * b.norm()))
+    return torch.stack(found)
+
+
+def compared(case: str, ours: float, peer: str, theirs: float) -> dict[str, Any]:
+    """A row of the table, shown: pairs a second of both."""
+    pairs = IMAGES * (IMAGES - 1) / 2
+    show(f"cpu {case:60} {ours:8.4f} s: {theirs / ours:8.2f} of {peer}")
+    speeds = {"ours": pairs / ours, "theirs": pairs / theirs}
+    return {"case": case, "device": "cpu", "unit": "pairs/s", "peer": peer, **speeds}
+
+
+def best(call: Callable[[], object], rounds: int) -> float:
+    """Seconds of the best round, after one to warm up."""
+    call()
+    taken = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def peak() -> int:
+    """Largest memory of this process so far, in bytes (Linux; `ru_maxrss` would count the parent's)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
+
+
+def show(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""Image functions are the gradients of images one by one, and the weights are their sum over training."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gendyn_lite import data, models
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.relu_paths import WeightHistory, image_functions
+from gendyn_lite.train import fit
+from tests.measures.relu_paths.nets import Functional, conv, each_gradient, images, residual, scrambled
+
+
+def mixed():
+    """Every kind of layer: convolutions in one and two dimensions, strides, groups, reflection, positions, norms."""
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding="same", padding_mode="reflect"),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 4, (3, 2), stride=(2, 1), dilation=(1, 2), bias=False),
+        nn.GroupNorm(2, 4),
+        nn.ReLU(),
+        nn.Flatten(2),
+        nn.Conv1d(4, 6, 5, stride=3, groups=2),
+        nn.ReLU(),
+        nn.Linear(5, 3),
+        nn.Flatten(),
+        nn.Linear(18, 3),
+    )
+
+
+NETS = {
+    "dense": (lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), (6,)),
+    "repeated": (Functional, (6,)),
+    "in-place": (lambda: Functional(inplace=True), (6,)),
+    "conv": (conv, (2, 8, 8)),
+    "mixed": (mixed, (2, 8, 8)),
+    "residual": (residual, (2, 8, 8)),
+}
+
+
+def batch(shape, count=5, dtype=torch.float64):
+    return images(count, shape, dtype=dtype), torch.arange(count) % 3
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_each_image_alone(name):
+    torch.manual_seed(0)
+    make, shape = NETS[name]
+    model = scrambled(make()).double()
+    x, y = batch(shape)
+    expected = each_gradient(model, x, y)
+    found = image_functions(model, x, y, step_size=0.3)
+    assert list(found.parts) == list(expected)
+    chosen = torch.linspace(-1, 1, len(x), dtype=torch.float64)
+    weighted = found.total(chosen)
+    for parameter, gradient in expected.items():
+        scale = gradient.abs().max()
+        assert torch.allclose(found.each(parameter), -0.3 * gradient, rtol=0, atol=1e-12 * scale)
+        assert torch.allclose(
+            weighted[parameter], -0.3 * torch.tensordot(chosen, gradient, 1), rtol=0, atol=1e-11 * scale
+        )
+        assert torch.allclose(found.of(1)[parameter], -0.3 * gradient[1], rtol=0, atol=1e-12 * scale)
+
+
+def test_equation_3_at_a_node():
+    """The factors z_i p_i and a_i of a dense layer, written out."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)).double()
+    x, y = images(4, (2,), dtype=torch.float64), torch.tensor([0, 1, 0, 1])
+    z = F.one_hot(y, 2) - F.softmax(model(x), 1)  # −∂ℓ/∂logits
+    path = (model[0](x) > 0).double()
+    incoming = z @ model[2].weight  # z_i of each hidden node
+    f = image_functions(model, x, y)
+    assert torch.allclose(f.each("0.weight"), (incoming * path)[:, :, None] * x[:, None])
+    assert torch.allclose(f.each("0.bias"), incoming * path)
+    assert torch.allclose(f.each("2.weight"), z[:, :, None] * model[1](model[0](x))[:, None])
+
+
+def steps(model, optimizer, history, x, y, count):
+    """Training written out, a batch of 4 at a time."""
+    for t in range(count):
+        chosen = torch.arange(4 * t, 4 * t + 4) % len(x)
+        history.record(model, x[chosen], y[chosen], images=chosen)
+        optimizer.zero_grad()
+        F.cross_entropy(model(x[chosen]), y[chosen]).backward()
+        optimizer.step()
+        history.after_step(model, optimizer)
+
+
+SETTINGS = {
+    "plain": {},
+    "momentum": {"momentum": 0.9},
+    "weight-decay": {"weight_decay": 0.05},
+    "both": {"momentum": 0.9, "weight_decay": 0.05},
+}
+LIMITS = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("name", ["dense", "repeated", "conv", "mixed", "residual"])
+def test_the_weights_are_the_initial_ones_and_all_image_functions(name, setting, dtype):
+    torch.manual_seed(0)
+    make, shape = NETS[name]
+    model = scrambled(make()).to(dtype)
+    x, y = batch(shape, 10, dtype)
+    optimizer, history = torch.optim.SGD(model.parameters(), lr=0.05, **SETTINGS[setting]), WeightHistory(model)
+    initial = copy.deepcopy(model)
+    steps(model, optimizer, history, x, y, 12)
+    middle = copy.deepcopy(model)
+    optimizer.param_groups[0]["lr"] = 0.02  # a decay
+    steps(model, optimizer, history, x, y, 13)
+    assert max(history.errors(model).values()) <= LIMITS[dtype]
+    assert max(history.errors(middle, upto=12).values()) <= LIMITS[dtype]
+    assert max(history.errors(initial, upto=0).values()) == 0
+    assert any(not torch.equal(a, b) for a, b in zip(initial.parameters(), model.parameters(), strict=True))
+    rebuilt = history.network(initial)
+    assert torch.allclose(rebuilt(x), model(x), atol=1e-10 if dtype == torch.float64 else 1e-4)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_sum_over_images_is_the_network(setting):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).double()
+    x, y = batch((6,), 10)
+    optimizer, history = torch.optim.SGD(model.parameters(), lr=0.05, **SETTINGS[setting]), WeightHistory(model)
+    initial = {name: value.detach().clone() for name, value in model.named_parameters()}
+    steps(model, optimizer, history, x, y, 9)
+    alpha, _ = history.coefficients()
+    assert (alpha == 1.0) == ("weight_decay" not in SETTINGS[setting])
+    shares = [history.image(i) for i in range(10)]
+    for name, value in model.named_parameters():
+        total = alpha * initial[name] + sum(share[name] for share in shares)
+        assert torch.allclose(total, value, rtol=0, atol=1e-12)
+
+
+def test_momentum_in_closed_form():
+    """c_t = −η(1 − μ^{T−t+1})/(1 − μ): an early image function counts up to 1/(1 − μ) times."""
+    model, x, y = nn.Linear(6, 3).double(), *batch((6,), 4)
+    optimizer, history = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9), WeightHistory(model)
+    steps(model, optimizer, history, x, y, 30)
+    expected = [-0.05 * (1 - 0.9 ** (30 - t + 1)) / (1 - 0.9) for t in range(1, 31)]
+    alpha, found = history.coefficients()
+    assert alpha == 1
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert found[-1] == -0.05
+
+
+def setting(**options):
+    config = RunConfig(
+        experiment="paths",
+        model="mlp",
+        model_options={"widths": [8]},
+        train_size=40,
+        batch_size=16,
+        epochs=3,
+        **{"learning_rate": 0.1, **options},
+    )
+    digits, _ = data.load_for_run(config)
+    return config, digits, models.build("mlp", num_classes=10, in_shape=digits.in_shape, seed=0, widths=[8])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_as_the_gradient_hook_of_fit(momentum):
+    config, digits, model = setting(momentum=momentum)
+    numbered = digits.with_train_labels(torch.arange(40))
+    history = WeightHistory(model, batches=data.batcher(numbered, config), labels=digits.train.y)
+    alone = copy.deepcopy(model)
+    expected = fit(alone, digits, config, device="cpu").last["train_loss"]
+    assert fit(model, digits, config, grad_hook=history, device="cpu").last["train_loss"] == expected
+    assert len(history.steps) == 9
+    assert sorted(torch.cat([step.images for step in history.steps[:3]]).tolist()) == list(range(40))
+    assert max(history.errors(model).values()) <= 1e-5
+    assert max(float(value.norm()) for value in history.image(7).values()) > 0
+
+
+def test_batches_of_another_run_are_refused():
+    config, digits, model = setting()
+    numbered = digits.with_train_labels(torch.arange(40))
+    other = data.batcher(numbered, config.replace(seed=1))
+    history = WeightHistory(model, batches=other, labels=digits.train.y)
+    with pytest.raises(UserError, match=r"at step 1 \(epoch 1\) the images' gradients do not add up .* must be those"):
+        fit(model, digits, config, grad_hook=history, device="cpu")
+
+
+def closed(model, optimizer, **options):
+    history = WeightHistory(model, **options)
+    history.record(model, *batch((6,), 4))
+    history.after_step(model, optimizer)
+    return history
+
+
+def linear():
+    return nn.Linear(6, 3).double()
+
+
+def recorded(make=torch.optim.SGD, **options):
+    model = linear()
+    return closed(model, make(model.parameters(), lr=0.1, **options))
+
+
+def twice():
+    model = linear()
+    history = WeightHistory(model)
+    history.record(model, *batch((6,), 4))
+    history.record(model, *batch((6,), 4))
+
+
+def late():
+    model = linear()
+    history = WeightHistory(model)
+    model.weight.data += 1
+    history.record(model, *batch((6,), 4))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(lambda: recorded(torch.optim.Adam), "the optimizer is Adam: a history follows", id="adam"),
+        pytest.param(lambda: recorded(momentum=0.9, nesterov=True), "SGD with nesterov", id="nesterov"),
+        pytest.param(lambda: recorded().image(9), "image 9 was in no batch of the 1 recorded steps", id="image"),
+        pytest.param(lambda: recorded().weights(5), "step 5 is missing from the history: it has 1 steps", id="step"),
+        pytest.param(twice, "the step before was not closed: call after_step", id="open"),
+        pytest.param(late, "weight has changed since the history was made", id="late"),
+        pytest.param(lambda: recorded()(linear(), epoch=1, step=1), "needs batches and labels", id="no-batches"),
+        pytest.param(
+            lambda: WeightHistory(linear(), labels=torch.arange(3)), "give both batches and labels", id="half"
+        ),
+        pytest.param(
+            lambda: WeightHistory(linear(), labels=torch.arange(3), batches=())(linear(), epoch=3, step=9),
+            "the history begins at step 9",
+            id="resumed",
+        ),
+        pytest.param(
+            lambda: image_functions(conv().double().train(), *batch((2, 8, 8))), "train mode", id="train-mode"
+        ),
+        pytest.param(lambda: image_functions(linear(), *batch((6,))).of(7), "image 7 is none of the 5", id="of"),
+        pytest.param(
+            lambda: image_functions(linear(), batch((6,))[0], torch.arange(3)), "x has 5 examples and y 3", id="labels"
+        ),
+    ],
+)
+def test_bad_input_is_one_line(call, message):
+    with pytest.raises(UserError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)

@@ -1,0 +1,327 @@
+"""Recordings over epochs, the recorder probe under fit(), neighbours and their ranks, the early-to-mid ratio."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+from gendyn_lite import data, models
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.relu_paths import (
+    PackedPaths,
+    PathRecorder,
+    PathRecording,
+    cross_path_similarity,
+    early_to_mid_ratio,
+    neighbour_ranks,
+    overlap_and_distance,
+    path_gram,
+    ranks_over_time,
+    record_paths,
+    self_similarity,
+)
+from gendyn_lite.train import fit
+from tests.measures.relu_paths.nets import Functional, conv, cross, images, random_paths, scrambled
+
+CONFIG = RunConfig(
+    experiment="paths", model="mlp", model_options={"widths": [12, 9]}, train_size=60, batch_size=16, epochs=4
+)
+
+
+def without_seconds(history):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history.rows]
+
+
+def trained(recorder, **options):
+    """A run with a recorder: its history, and its paths epoch by epoch recorded beside."""
+    digits, _ = data.load_for_run(CONFIG)
+    x, _ = next(data.batcher(digits, CONFIG, split="train_eval").epoch(0))
+    model = models.build("mlp", num_classes=10, in_shape=digits.in_shape, seed=0, widths=[12, 9])
+    beside = {}
+
+    def aside(model, epoch):
+        beside[epoch] = record_paths(model, x[:20])
+        return {}
+
+    probes = {"aside": aside, **({} if recorder is None else {"paths": recorder(x[:20])})}
+    return fit(model, digits, CONFIG, probes=probes, device="cpu", **options), beside
+
+
+def test_a_recorder_under_fit_gives_the_similarities_and_changes_nothing():
+    recorders = []
+
+    def make(x):
+        recorders.append(PathRecorder(x, activations=True))
+        return recorders[0]
+
+    history, beside = trained(make)
+    plain, _ = trained(None)
+    bare = [{key: value for key, value in row.items() if "paths/" not in key} for row in without_seconds(history)]
+    assert bare == without_seconds(plain)
+    assert not any(":self" in key or ":cross" in key for key in history.rows[0])
+    for epoch in range(1, 5):
+        row = history.rows[epoch]
+        assert row["paths/epochs_between"] == 1
+        for layer in ("act1", "act2"):
+            now, before = beside[epoch][layer], beside[epoch - 1][layer]
+            pairs = cross(now, before)[torch.ones(20, 20).triu(1).bool()]
+            own = self_similarity(now, before)
+            for name, values in (("cross", pairs), ("self", own)):
+                assert row[f"paths/{layer}:{name}:mean"] == pytest.approx(float(values.mean()), abs=1e-6)
+                for q in (0.05, 0.5, 0.95):
+                    key = f"paths/{layer}:{name}:q{round(100 * q):02d}"
+                    assert row[key] == pytest.approx(float(values.quantile(q)), abs=1e-6)
+                assert 0 <= row[f"paths/{layer}:{name}_activation:mean"] <= 1
+            assert row[f"paths/{layer}:cross:zeros"] == int((pairs == 0).sum())
+            assert row[f"paths/{layer}:on"] == pytest.approx(float(now.float().mean()))
+    assert sum(packed.nbytes for packed in recorders[0]._before.values()) == 20 * (2 + 2)  # 12 and 9 units
+
+
+def test_a_recording_on_disk_is_whole_and_read_back(tmp_path):
+    _, beside = trained(lambda x: PathRecorder(x, folder=tmp_path / "paths"))
+    recording = PathRecording(tmp_path / "paths")
+    assert recording.epochs == (0, 1, 2, 3, 4)
+    assert recording.layers == ("act1", "act2")
+    for epoch, paths in beside.items():
+        for layer, expected in paths.items():
+            assert torch.equal(recording.paths(epoch, layer), expected)
+    assert {path.suffix for path in (tmp_path / "paths").iterdir()} == {".safetensors"}
+    means = recording.cross_path_means("act1")
+    for epoch in range(1, 5):
+        matrix = cross_path_similarity(beside[epoch]["act1"], beside[epoch - 1]["act1"], dtype=torch.float64)
+        expected = float(matrix[torch.ones(20, 20).triu(1).bool()].mean())
+        assert means[epoch] == pytest.approx(expected, abs=1e-7)
+    assert list(means) == [1, 2, 3, 4]
+    assert torch.equal(recording.path_grams("act2")[3], path_gram(beside[3]["act2"]))
+
+
+class Killed(Exception):  # noqa: N818
+    """What stands for a kill."""
+
+
+def test_a_resumed_run_goes_on_from_the_folder(tmp_path):
+    """Stopped after epoch 2 and resumed with a new recorder: the rows of a run that was never stopped."""
+
+    def stop(row):
+        if row["epoch"] == 2:
+            raise Killed
+
+    def make(x):
+        return PathRecorder(x, folder=tmp_path / "paths")
+
+    whole, _ = trained(PathRecorder)
+    kept = {"checkpoint_dir": tmp_path / "checkpoints", "checkpoint_seconds": 0}
+    with pytest.raises(Killed):
+        trained(make, on_epoch=stop, **kept)
+    resumed, beside = trained(make, **kept)
+    assert 0 not in beside  # it did not begin anew
+    assert without_seconds(resumed) == without_seconds(whole)
+
+
+def test_a_new_recorder_compares_with_the_last_epoch_in_its_folder(tmp_path):
+    model, x = Functional(), images(4, (6,))
+    first = PathRecorder(x, folder=tmp_path)
+    first(model, 0)
+    first(model, 1)
+    again = PathRecorder(x, folder=tmp_path)
+    assert again(model, 2)["gate:self:mean"] == 1.0
+    assert again(model, 4)["epochs_between"] == 2
+    assert "gate:self:mean" not in PathRecorder(x)(model, 2)
+
+
+def test_one_recorder_for_several_runs_starts_anew():
+    recorder = PathRecorder(images(4, (6,)))
+    recorder(Functional(), 0)
+    recorder(Functional(), 1)
+    assert not any(":self" in key for key in recorder(Functional(), 0))
+
+
+def test_memory_and_disk_hold_the_same(tmp_path):
+    packed = {"a": PackedPaths.pack(random_paths(3, 11), layer="a", images="x")}
+    kept, written = PathRecording(), PathRecording(tmp_path)
+    for recording in (kept, written):
+        recording.add(3, packed)
+    assert kept.epochs == written.epochs == (3,)
+    found = written.packed(3)["a"]
+    assert (found.units, found.layer, found.images) == (11, "a", "x")
+    assert torch.equal(found.bits, kept.packed(3)["a"].bits)
+    assert (tmp_path / "epoch_0003.safetensors").stat().st_size < 600
+
+
+def one(**layers):
+    return {name: PackedPaths.pack(paths, layer=name) for name, paths in layers.items()}
+
+
+def filled(folder=None):
+    recording = PathRecording(folder)
+    for epoch in (0, 1, 2, 5):
+        recording.add(epoch, one(a=random_paths(3, 8, seed=epoch)))
+    return recording
+
+
+def damaged(folder: Path):
+    recording = filled(folder)
+    path = folder / "epoch_0001.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    return recording.paths(1, "a")
+
+
+def foreign(folder: Path):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, folder / "epoch_0001.safetensors")
+    return PathRecording(folder).paths(1, "a")
+
+
+def unwritable(folder: Path):
+    (folder / "file").write_text("")
+    return PathRecording(folder / "file")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(
+            lambda _: filled().paths(3, "a"),
+            r"epoch 3 is missing from the recording: it has epochs 0, 1, 2, 5",
+            id="epoch",
+        ),
+        pytest.param(lambda _: filled().paths(1, "b"), "unknown gate layer 'b'", id="layer"),
+        pytest.param(
+            lambda _: filled().add(6, one(b=random_paths(3, 8))),
+            "has layers a and epoch 6 has b: .* another network",
+            id="network",
+        ),
+        pytest.param(lambda _: filled().add(6, one(a=random_paths(3, 9))), "9 units and before 8", id="units"),
+        pytest.param(
+            lambda _: filled().add(6, one(a=random_paths(4, 8))), "now has 4 images and before 3", id="images"
+        ),
+        pytest.param(damaged, "is damaged .*: delete it and record the epoch anew", id="damaged"),
+        pytest.param(foreign, "is no recording of paths", id="foreign"),
+        pytest.param(unwritable, "cannot use .* for paths: ", id="unwritable"),
+        pytest.param(lambda _: PathRecording().paths(0, "a"), "it has no epochs", id="empty"),
+        pytest.param(lambda _: PathRecorder(images(1, (6,))), "there is 1 image, expected at least 2", id="one-image"),
+        pytest.param(
+            lambda _: PathRecorder(images(3, (6,)), quantiles=[2]), r"expected numbers in \[0, 1\]", id="quantile"
+        ),
+        pytest.param(
+            lambda _: PathRecorder(images(3, (6,)))(nn.Linear(6, 2), 0), "the network has no gates", id="no-gates"
+        ),
+        pytest.param(
+            lambda _: PathRecorder(images(3, (2, 8, 8)))(conv().train(), 0), "is in train mode", id="train-mode"
+        ),
+    ],
+)
+def test_bad_input_is_one_line(call, message, tmp_path):
+    with pytest.raises(UserError, match=message) as error:
+        call(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_another_network_is_noticed():
+    recorder = PathRecorder(images(3, (6,)))
+    recorder(Functional(), 0)
+    with pytest.raises(UserError, match="layer '1' was not there an epoch before"):
+        recorder(nn.Sequential(nn.Linear(6, 5), nn.ReLU()), 1)
+    recorder = PathRecorder(images(3, (6,)))
+    recorder(nn.Sequential(nn.Linear(6, 4), nn.ReLU()), 0)
+    with pytest.raises(UserError, match="now has 5 units and before 4"):
+        recorder(nn.Sequential(nn.Linear(6, 5), nn.ReLU()), 1)
+
+
+def test_what_a_recorder_returns_is_json():
+    recorder, model = PathRecorder(images(3, (2, 8, 8)), activations=True), scrambled(conv())
+    recorder(model, 0)
+    values = recorder(model, 1)
+    assert json.loads(json.dumps(values)) == values
+    assert all(math.isfinite(value) for value in values.values())
+
+
+def test_overlap_and_distance_pair_by_pair():
+    paths, x = random_paths(7, 30), images(7, (2, 3))
+    found = overlap_and_distance(paths, x)
+    k = 0
+    for i in range(7):
+        for j in range(i + 1, 7):
+            assert (found.i[k], found.j[k]) == (i, j)
+            assert found.distance[k] == pytest.approx(float((x[i] - x[j]).double().norm()), rel=1e-6)
+            assert found.overlap[k] == int((paths[i] & paths[j]).sum())
+            norm = math.sqrt(int(paths[i].sum()) * int(paths[j].sum()))
+            assert found.cosine[k] == pytest.approx(int(found.overlap[k]) / norm)
+            k += 1
+    assert len(found.i) == k == 21
+    assert found.rank_correlation("cosine") == pytest.approx(spearmanr(found.distance, found.cosine).statistic)
+
+
+def test_a_constant_overlap_has_no_rank_correlation():
+    found = overlap_and_distance(torch.ones(3, 4, dtype=torch.bool), images(3, (2,)))
+    assert math.isnan(found.rank_correlation())
+
+
+def test_ranks_by_sorting_one_by_one():
+    similarity = path_gram(random_paths(9, 6))  # few units: many equals
+    found = neighbour_ranks(similarity, [0, 4, 8])
+    for row, anchor in enumerate([0, 4, 8]):
+        others = sorted((j for j in range(9) if j != anchor), key=lambda j: (-int(similarity[anchor, j]), j))
+        assert found[row, anchor] == -1
+        assert [int(found[row, j]) for j in others] == list(range(8))
+
+
+def test_ranks_over_time():
+    grams = {epoch: path_gram(random_paths(10, 50, seed=epoch)) for epoch in (0, 1, 2)}
+    found = ranks_over_time(grams, [2, 7])
+    assert found.ranks.shape == (3, 2, 10)
+    nearest = [[int(neighbour_ranks(grams[t], [a])[0].tolist().index(0)) for a in (2, 7)] for t in (0, 1, 2)]
+    assert found.nearest().tolist() == nearest
+    expected = [sum(nearest[t][a] != nearest[t - 1][a] for t in (1, 2)) for a in (0, 1)]
+    assert found.nearest_changes().tolist() == expected
+    top = {j for j in range(10) if 0 <= found.ranks[1, 0, j] < 3}
+    before = {j for j in range(10) if 0 <= found.ranks[0, 0, j] < 3}
+    assert found.kept(top=3)[0, 0] == pytest.approx(len(top & before) / 3)
+    table = found.table(top=4)
+    assert len(table) == 3 * 2 * 4
+    assert {row["rank"] for row in table if row["epoch"] == 2} == {0, 1, 2, 3}
+    assert all(row["rank"] == found.ranks[row["epoch"], [2, 7].index(row["anchor"]), row["neighbour"]] for row in table)
+
+
+def test_early_to_mid():
+    values = {epoch: 0.1 * epoch for epoch in range(1, 10)}
+    assert early_to_mid_ratio(values, [3, 6]) == pytest.approx(0.2 / 0.5)
+    assert early_to_mid_ratio(values, [3]) == pytest.approx(0.2 / 0.65)
+    assert early_to_mid_ratio(values, [3], last=5) == pytest.approx(0.2 / 0.45)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(lambda: early_to_mid_ratio({1: 1.0}, []), "there is no milestone", id="constant"),
+        pytest.param(
+            lambda: early_to_mid_ratio({1: 1.0, 3: 1.0, 4: 1.0}, [2]),
+            r"epoch 2 is missing from the recording \(it has epochs 1, 3, 4\): record every epoch of 1 to 2",
+            id="epoch",
+        ),
+        pytest.param(lambda: early_to_mid_ratio({1: 1.0, 2: 1.0}, [2]), "at least one in each", id="no-mid"),
+        pytest.param(lambda: early_to_mid_ratio({1: 1.0, 2: 0.0}, [1]), "is 0: the ratio is not defined", id="zero"),
+        pytest.param(lambda: neighbour_ranks(torch.zeros(3, 2), [0]), r"similarity is \[3, 2\]", id="square"),
+        pytest.param(lambda: neighbour_ranks(torch.zeros(1, 1), [0]), "at least 2 images", id="one"),
+        pytest.param(lambda: neighbour_ranks(torch.zeros(3, 3), [3]), "anchor 3 is none of the 3 images", id="anchor"),
+        pytest.param(lambda: ranks_over_time({}, [0]), "there are no epochs", id="no-epochs"),
+        pytest.param(
+            lambda: overlap_and_distance(random_paths(3, 4), images(2, (2,))), "x has 2 images and paths 3", id="images"
+        ),
+        pytest.param(
+            lambda: overlap_and_distance(random_paths(1, 4), images(1, (2,))), "there is 1 image", id="one-image"
+        ),
+    ],
+)
+def test_what_cannot_be_ranked_or_averaged(call, message):
+    with pytest.raises(UserError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)

@@ -1,0 +1,210 @@
+"""p | H: the forward pass on stored gates; and functions in isolation beside the end-to-end one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from gendyn_lite import models
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.relu_paths import (
+    WeightHistory,
+    forward_with_paths,
+    function_correlation,
+    image_functions,
+    isolated_network,
+    isolated_outputs,
+    isolation_probe,
+    pairwise_correlation,
+    record_packed,
+    record_paths,
+)
+from tests.measures.relu_paths.nets import Functional, conv, images, residual, scrambled
+
+
+def gates():
+    """Every kind of gate that can be replayed."""
+    return nn.Sequential(
+        nn.Linear(6, 5),
+        nn.ReLU6(),
+        nn.Linear(5, 5),
+        nn.PReLU(5),
+        nn.Linear(5, 5),
+        nn.LeakyReLU(0.2, inplace=True),
+        nn.Linear(5, 5),
+        nn.RReLU(),
+        nn.Linear(5, 5),
+        nn.Hardtanh(0, 2, inplace=True),
+        nn.Linear(5, 3),
+    )
+
+
+def alexnet():
+    return models.build("alexnet_small", num_classes=3, in_shape=(2, 8, 8), seed=0)
+
+
+NETS = {
+    "functional": (Functional, (6,)),
+    "in-place": (lambda: Functional(inplace=True), (6,)),
+    "gates": (gates, (6,)),
+    "conv": (lambda: conv(True), (2, 8, 8)),
+    "residual": (residual, (2, 8, 8)),
+    "alexnet_small": (alexnet, (2, 8, 8)),
+}
+
+
+@pytest.mark.parametrize("packed", [record_paths, record_packed], ids=["bool", "packed"])
+@pytest.mark.parametrize("name", NETS)
+def test_own_paths_give_the_networks_own_output(name, packed):
+    torch.manual_seed(0)
+    make, shape = NETS[name]
+    model, x = scrambled(make()), 3 * images(5, shape)
+    expected = model(x)
+    assert torch.allclose(forward_with_paths(model, x, packed(model, x)), expected, rtol=1e-5, atol=1e-6)
+    other = forward_with_paths(model, x, packed(model, x.flip(0)))
+    assert not torch.allclose(other, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_stored_path_is_a_product_of_matrices():
+    """W₂ diag(p) W₁ x, whatever the sign of W₁x."""
+    model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).double(), images(3, (4,), dtype=torch.float64)
+    path = torch.tensor([[1, 0, 1, 1, 0, 0]], dtype=torch.bool)
+    expected = (model[0](x) * path) @ model[2].weight.T + model[2].bias
+    assert torch.allclose(forward_with_paths(model, x, {"1": path}), expected)
+    assert torch.allclose(forward_with_paths(model, x, {"1": path.expand(3, 6)}), expected)
+
+
+def test_a_fixed_path_is_linear_in_the_input():
+    model, x = scrambled(residual()).double(), images(2, (2, 8, 8), dtype=torch.float64)
+    paths = {name: value[:1] for name, value in record_paths(model, x).items()}
+    f = lambda v: forward_with_paths(model, v, paths)  # noqa: E731
+    assert torch.allclose(f(0.3 * x[:1] + 0.7 * x[1:]), 0.3 * f(x[:1]) + 0.7 * f(x[1:]))
+
+
+def test_gradients_go_along_the_stored_path():
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).double()
+    x = images(1, (4,), dtype=torch.float64).requires_grad_()
+    path = torch.ones(1, 6, dtype=torch.bool)
+    (found,) = torch.autograd.grad(forward_with_paths(model, x, {"1": path})[0, 0], x)
+    assert torch.allclose(found[0], model[2].weight[0] @ model[0].weight)
+
+
+def test_some_layers_may_follow_their_own_gates():
+    model, x = scrambled(Functional()), images(3, (6,))
+    paths = record_paths(model, x)
+    del paths["relu"]
+    assert torch.allclose(forward_with_paths(model, x, paths, partial=True), model(x))
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        pytest.param(lambda p: {"relu": p["relu"]}, r"paths has no layer 'gate' \(it has relu\)", id="missing"),
+        pytest.param(lambda p: {**p, "gat": p["relu"]}, "unknown gate layer 'gat': did you mean 'gate'", id="unknown"),
+        pytest.param(
+            lambda p: {**p, "gate": p["gate"][:, 1:]}, r"'gate'\] has 4 units and the layer 5: .* another", id="units"
+        ),
+        pytest.param(lambda p: {**p, "gate": p["gate"][:2]}, r"has 2 images and x 3: expected one path", id="images"),
+        pytest.param(lambda p: {**p, "gate": p["gate"].float()}, r"paths\['gate'\] is float32", id="float"),
+    ],
+)
+def test_paths_that_do_not_fit(paths, message):
+    model, x = Functional(), images(3, (6,))
+    with pytest.raises(UserError, match=message):
+        forward_with_paths(model, x, paths(record_paths(model, x)))
+
+
+def test_an_isolated_network_has_one_images_weights_alone():
+    torch.manual_seed(0)
+    model, x, y = scrambled(conv()), images(4, (2, 8, 8)), torch.tensor([0, 1, 2, 0])
+    model[8].bias.requires_grad_(False)
+    model[5].weight.requires_grad_(False)  # a fixed feature stays
+    functions = image_functions(model, x, y, step_size=0.1)
+    update = functions.of(2)
+    network = isolated_network(model, update)
+    parameters = dict(network.named_parameters())
+    for name in ("0.weight", "0.bias", "5.bias", "8.weight"):
+        assert torch.equal(parameters[name], update[name])
+    assert torch.equal(parameters["1.weight"], model[1].weight.double())  # batch-norm stays
+    assert torch.equal(parameters["5.weight"], model[5].weight.double())
+    inputs = images(6, (2, 8, 8), seed=1)
+    found = isolated_outputs(model, functions, inputs)
+    assert torch.equal(found[2], network(inputs.double()).detach())
+    assert found.dtype == torch.float64
+
+
+def test_a_weight_without_an_update_is_0():
+    network = isolated_network(nn.Linear(2, 2), {"weight": torch.eye(2)})
+    assert network.bias.tolist() == [0, 0]
+
+
+def test_paths_of_the_whole_network():
+    model, x, y = scrambled(Functional()), images(4, (6,)), torch.tensor([0, 1, 2, 0])
+    functions, inputs = image_functions(model, x, y), images(5, (6,), seed=1)
+    found = isolated_outputs(model, functions, inputs, own_paths=False)
+    network = isolated_network(model, functions.of(3))
+    expected = forward_with_paths(network, inputs.double(), record_paths(model, inputs))
+    assert torch.equal(found[3], expected.detach())
+    assert not torch.allclose(found, isolated_outputs(model, functions, inputs))
+
+
+def test_one_image_trained_from_zero_is_the_whole_network():
+    """A linear network that starts from 0 and takes one step on one image is that image's function."""
+    model, x, y = nn.Linear(3, 2), images(1, (3,)), torch.tensor([1])
+    with torch.no_grad():
+        model.weight.zero_()
+        model.bias.zero_()
+    optimizer, history = torch.optim.SGD(model.parameters(), lr=0.5), WeightHistory(model)
+    history.record(model, x, y)
+    nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    history.after_step(model, optimizer)
+    inputs = images(9, (3,), seed=1)
+    outputs = isolated_network(model, history.image(0))(inputs.double())
+    assert torch.allclose(outputs, model(inputs).double(), atol=1e-6)
+    assert function_correlation(outputs[None], model(inputs)).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_correlation_is_pearsons():
+    outputs = torch.randn(4, 10, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    centred = outputs - outputs.mean(1, keepdim=True)
+    expected = torch.corrcoef(centred.flatten(1))  # means are 0 already
+    assert torch.allclose(pairwise_correlation(outputs), expected)
+    assert torch.allclose(function_correlation(outputs, outputs[1]), expected[:, 1])
+    shifted = -1e-40 * outputs + torch.tensor([1.0, 2.0, 3.0]) * 1e-40
+    assert torch.allclose(function_correlation(shifted, outputs[1]), -expected[:, 1])
+
+
+def test_a_probe_follows_the_correlation():
+    model, x, y = scrambled(residual()), images(4, (2, 8, 8)), torch.tensor([0, 1, 2, 0])
+    inputs = images(6, (2, 8, 8), seed=1)
+    values = isolation_probe(x, y, inputs, step_size=lambda epoch: 0.1 / (epoch + 1))(model, 1)
+    outputs = isolated_outputs(model, image_functions(model, x, y, step_size=0.05), inputs)
+    found = function_correlation(outputs, model(inputs).detach())
+    assert values["mean"] == pytest.approx(float(found.mean()))
+    assert values["least"] <= values["median"] <= values["most"] <= 1
+    upper = pairwise_correlation(outputs)[torch.triu(torch.ones(4, 4), 1).bool()]
+    assert values["between"] == pytest.approx(float(upper.mean()))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(
+            lambda: isolated_network(nn.Linear(2, 2), {"w": torch.eye(2)}),
+            "no such parameter: it is of another",
+            id="name",
+        ),
+        pytest.param(
+            lambda: isolated_network(nn.Linear(2, 2), {"weight": torch.eye(3)}), r"the network \[2, 2\]", id="shape"
+        ),
+        pytest.param(
+            lambda: function_correlation(torch.zeros(2, 3, 4), torch.zeros(3, 3)), r"expected \[b, m, k\]", id="outputs"
+        ),
+        pytest.param(lambda: pairwise_correlation(torch.zeros(2, 1, 4)), "at least two inputs", id="one-input"),
+    ],
+)
+def test_bad_input_is_one_line(call, message):
+    with pytest.raises(UserError, match=message):
+        call()
