@@ -83,7 +83,7 @@ def layers(*, seeds=3, tanh=0.3, leaky=0.0, change=0.3, accuracy=1.0) -> pd.Data
                         values |= {
                             f"layers/fc{layer}:within": within,
                             f"layers/fc{layer}:between": -within,
-                            f"layers/fc{layer}:all": 0.0,
+                            f"layers/fc{layer}:all": within,
                         }
                     rows.append({**first, "epoch": epoch, **values})
     return pd.DataFrame(rows)

@@ -24,7 +24,7 @@ def trained_and_untrained(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart
     table = _profile(rows, ["data", "activation", "state"])
     states = ["untrained", "trained"]
     chart = _lines(table, "state", states, "network", [PALETTE[1], PALETTE[0]])
-    ends = table[(table["pairs"] == PAIRS["within"]) & (table["activation"] == "ReLU")]
+    ends = table[(table["pairs"] == PAIRS["all"]) & (table["activation"] == "ReLU")]
     words = "; ".join(
         f"{data}, {state}: {part['mean'].iloc[0]:.2f} in the first layer, {part['mean'].iloc[-1]:.2f} in the last"
         for (data, state), part in ends.groupby(["data", "state"], sort=False)
@@ -34,7 +34,7 @@ def trained_and_untrained(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart
             "Stiffness of each layer, before and after training",
             subtitle="4 hidden layers of 32 units; mean and 95 % interval over seeds.",
         ),
-        description=f"Mean cosine stiffness of each layer's gradients. ReLU, within a class: {words}.",
+        description=f"Mean cosine stiffness of each layer's gradients. ReLU, all pairs: {words}.",
     )
 
 
@@ -50,13 +50,13 @@ def architectures(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     table = _profile(rows, ["data", "activation", "units"])
     units = sorted(table["units"].unique(), key=lambda text: int(text.split()[0]))
     chart = _lines(table, "units", units, "hidden layers of", list(PALETTE[: len(units)]), prefix="width")
-    means = table[table["pairs"] == PAIRS["within"]].groupby(["activation", "units"], sort=False)["mean"].mean()
+    means = table[table["pairs"] == PAIRS["all"]].groupby(["activation", "units"], sort=False)["mean"].mean()
     words = "; ".join(f"{', '.join(map(str, key))}: {value:.2f}" for key, value in zip(means.index, means, strict=True))
     return chart.properties(
         title=alt.Title(
             "Width and activation", subtitle="Trained networks with 4 hidden layers; mean and 95 % interval over seeds."
         ),
-        description=f"Mean cosine stiffness of each layer by width. Within a class, mean over layers: {words}.",
+        description=f"Mean cosine stiffness of each layer by width. All pairs, mean over layers: {words}.",
     )
 
 
@@ -81,7 +81,7 @@ def deep_networks(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     )
     colours: list[str] = list(PALETTE[: len(kinds)])
     only = "datum.network === deep_network", network
-    chart = _lines(table, "training", kinds, None, colours, prefix="deep", more=only)
+    chart = _lines(table, "training", kinds, None, colours, prefix="deep", more=only, pairs=PAIRS["within"])
     means = table[table["pairs"] == PAIRS["within"]].groupby(["network", "training"], sort=False)["mean"].mean()
     words = "; ".join(f"{', '.join(map(str, key))}: {value:.2f}" for key, value in zip(means.index, means, strict=True))
     return chart.properties(
@@ -110,13 +110,14 @@ def _lines(
     *,
     prefix: str = "layers",
     more: tuple[str, alt.Parameter] | None = None,
+    pairs: str = PAIRS["all"],
 ) -> alt.LayerChart | alt.FacetChart:
     """A line over layers for each value of a column; menus for the data, the pairs and the activation."""
     params, tests = [], []
     for column, label in (("data", "data"), ("pairs", "pairs"), ("activation", "activation")):
         if column in table and table[column].nunique() > 1:
             options = list(table[column].unique())
-            start = PAIRS["within"] if column == "pairs" else options[0]
+            start = pairs if column == "pairs" else options[0]
             bind = alt.binding_select(options=options, name=f"{label} ")
             params.append(alt.param(name=f"{prefix}_{column}", value=start, bind=bind))
             tests.append(f"datum.{column} === {prefix}_{column}")

@@ -141,7 +141,10 @@ def over_the_plane(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
-    """Readings of Walker's Fig. 2 to 5, of runs of experiment ``"stiffness_layers"`` that fitted their points."""
+    """Readings of Walker's Fig. 2 to 5, of runs of experiment ``"stiffness_layers"`` that fitted their points.
+
+    The figures show the stiffness of an example with a sample of both categories: the mean over all pairs.
+    """
     rows = long_layers(runs)
     fitted = rows.loc[(rows["state"] == "trained") & (rows["train_accuracy"] >= 0.99), "run_id"].unique()
     rows = rows[rows["run_id"].isin(fitted)]
@@ -151,7 +154,7 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
         base = group[(group["depth"] == 4) & (group["width"] == 32)]
         relu = base[base["activation"] == "relu"]
         trained, untrained = (relu[relu["state"] == state] for state in ("trained", "untrained"))
-        spread = trained.groupby("seed")["within"].agg(np.ptp)
+        spread = trained.groupby("seed")["all"].agg(np.ptp)
         found += [
             about(
                 _difference(trained, untrained),
@@ -159,7 +162,7 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
                 statement="Training changes the stiffness of the layers",
                 source=f"{WALKER}, Fig. 2",
                 paper_value="trained and untrained differ",
-                quantity="mean over layers of the change of stiffness within classes, either way,",
+                quantity="mean over layers of the change of stiffness, either way,",
                 opposite=0.0,
             ),
             about(
@@ -168,7 +171,7 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
                 statement="Stiffness changes through the layers of a trained network",
                 source=f"{WALKER}, Fig. 2, 3",
                 paper_value="seen in the figure",
-                quantity="largest minus smallest stiffness within classes over layers",
+                quantity="largest minus smallest stiffness over layers",
                 opposite=0.0,
             ),
         ]
@@ -182,16 +185,16 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
                 statement="Networks of tanh have another profile through the layers than those of ReLU",
                 source=f"{WALKER}, Fig. 4",
                 paper_value="seen in the figure",
-                quantity="mean over layers of the difference within classes, either way,",
+                quantity="mean over layers of the difference, either way,",
                 opposite=0.0,
             ),
             about(
-                leaky.groupby("seed")["within"].mean() - trained.groupby("seed")["within"].mean(),
+                leaky.groupby("seed")["all"].mean() - trained.groupby("seed")["all"].mean(),
                 Near(0, margin=0.1),
                 statement="Networks of LeakyReLU are as stiff as those of ReLU",
                 source=f"{WALKER}, Fig. 5",
                 paper_value="–",
-                quantity="mean stiffness within classes, LeakyReLU minus ReLU,",
+                quantity="mean stiffness over layers, LeakyReLU minus ReLU,",
                 opposite=0.0,
             ),
         ]
@@ -234,8 +237,8 @@ def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _difference(one: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
-    """Mean over layers of the absolute difference of stiffness within classes, by seed."""
-    difference = one.set_index(["seed", "number"])["within"] - other.set_index(["seed", "number"])["within"]
+    """Mean over layers of the absolute difference of stiffness over all pairs, by seed."""
+    difference = one.set_index(["seed", "number"])["all"] - other.set_index(["seed", "number"])["all"]
     return difference.abs().groupby("seed").mean()
 
 
