@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
-from gendyn_lite.results.intervals import BINS, LABELS, SPANS, counts, described, distributions, ends
+from gendyn_lite.results.intervals import BINS, LABELS, SPANS, counts, described, distributions, ends, main_network
 from gendyn_lite.results.tables import mean_interval
 
 NAMES = list(LABELS.values())
@@ -35,11 +35,11 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
     """
     runs = ends(table)
     if by == "downsample":
-        runs = runs[runs["model"] == "mlp"]
-        runs = runs[runs["widths"] == runs["widths"].iloc[0]]
+        runs = main_network(runs).sort_values("downsample", kind="stable")
         choice = runs["downsample"].map(lambda side: "whole images" if side == 1 else f"1/{side} of the side")
     else:
-        runs = runs[(runs["downsample"] == 1) & (runs["data"] == runs["data"].iloc[0])]
+        several = runs[runs["downsample"] == 1].groupby("data", sort=False)["widths"].nunique()
+        runs = runs[(runs["downsample"] == 1) & (runs["data"] == several.idxmax())]
         choice = runs["widths"]
     runs = runs.assign(subject=runs["data"] + ", " + choice if by == "downsample" else choice)
     rows = _bands(
@@ -92,8 +92,7 @@ def directions(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         table: As for `densities`.
     """
     runs = ends(table)
-    runs = runs[(runs["downsample"] == 1) & (runs["model"] == "mlp")]
-    runs = runs[runs["widths"] == runs["widths"].iloc[0]]
+    runs = main_network(runs[runs["downsample"] == 1])
     found = []
     for (data, labels), part in runs.groupby(["data", "labels"], sort=False):
         for kind, name in DIRECTIONS.items():

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Near, judge, table
-from gendyn_lite.results.intervals import BINS, SPANS, counts, described, ends
+from gendyn_lite.results.intervals import BINS, SPANS, counts, described, ends, main_network
 
 SAME = 0.1  # lengths that differ by less, of at most 3, 'do not vary significantly'
 
@@ -39,7 +39,7 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
                 found += _of_network(own, f"{network} on {data}, n = {own['n_train'].iloc[0]:,}")
         about = f"networks on {data}, n = {group['n_train'].iloc[0]:,}"
         if group["downsample"].nunique() > 1:
-            found += _of_resolution(group[group["widths"] == group["widths"].iloc[0]], about)
+            found += _of_resolution(main_network(group), about)
         if whole["widths"].nunique() > 1:
             found.append(_of_depth(whole, about))
         during = watched[watched["data"] == data]

@@ -79,7 +79,7 @@ def paths(*, seed: int = 0) -> Paths:
 
 def _path(kind: str, corruption: float, *, seed: int) -> Paths:
     about = {"labels": "true labels" if corruption == 0 else "random labels", "towards": KINDS[kind]}
-    return one_line(kind, image=seed, corruption=corruption, **about)
+    return one_line(kind, image=seed, corruption=corruption, widths=(128, 128, 128), **about)
 
 
 def one_line(

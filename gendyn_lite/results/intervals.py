@@ -20,6 +20,7 @@ SPANS: dict[str, tuple[float, float]] = {
     "random": (-1.0, 2.0),
     "adversarial": (-1.0, 2.0),
 }
+MAIN = "3x128"  # the paper's network, from which resolution and direction are varied
 LABELS = {0.0: "true labels", 1.0: "random labels"}
 
 
@@ -56,6 +57,13 @@ def ends(table: pd.DataFrame) -> pd.DataFrame:
     rows = described(table)
     rows = rows[~rows["training"]].sort_values("epoch")
     return rows.groupby("run_id", sort=False).tail(1).reset_index(drop=True)
+
+
+def main_network(runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the paper's network, or of the first fully connected one where it was not run."""
+    dense = runs[runs["model"] == "mlp"]
+    widths = MAIN if (dense["widths"] == MAIN).any() else dense["widths"].iloc[0]
+    return dense[dense["widths"] == widths]
 
 
 def counts(row: pd.Series, kind: str) -> np.ndarray:

@@ -63,7 +63,7 @@ def publish(
             raise unknown_name("profile", profile, PROFILES)
     runs = _finished(experiment, runs_root(root), profiles)
     table = load_runs(runs)
-    settings = [name for name in table.columns if name not in METRICS]
+    settings = [name for name in table.columns if name not in METRICS and "/" not in name]
     measured = [name for name in table.columns if name in METRICS or "/" in name]
     texts = {
         "runs.csv": table[settings].drop_duplicates("run_id").to_csv(index=False),
