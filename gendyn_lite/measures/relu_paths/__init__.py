@@ -21,7 +21,7 @@ from gendyn_lite.measures.relu_paths.neighbours import (
     ranks_over_time,
 )
 from gendyn_lite.measures.relu_paths.packed import PackedPaths
-from gendyn_lite.measures.relu_paths.projection import forward_with_paths
+from gendyn_lite.measures.relu_paths.projection import forward_with_paths, loss_along
 from gendyn_lite.measures.relu_paths.record import (
     gate_layers,
     record_activations,
@@ -65,6 +65,7 @@ __all__ = [
     "isolated_network",
     "isolated_outputs",
     "isolation_probe",
+    "loss_along",
     "neighbour_ranks",
     "overlap_and_distance",
     "pairwise_correlation",

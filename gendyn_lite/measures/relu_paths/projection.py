@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
@@ -59,6 +60,44 @@ def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], 
         if name not in seen:
             raise unknown_name("gate layer", name, seen)
     return out
+
+
+def loss_along(
+    model: nn.Module, x: Tensor, y: Tensor, paths: Mapping[str, Paths], *, partial: bool = False
+) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy along stored paths: L(p | H) for the paths p of an epoch before.
+
+    With the network's own paths it is the loss that a reader knows. With those of an epoch before, it says how far the
+    function that an image was learned along still fits the image: what the paper calls a franken-function is one that
+    was put together since, and trained along other images' paths.
+
+    Args:
+        model: The network, in eval mode.
+        x: Images [n, ...].
+        y: Labels [n].
+        paths: See `forward_with_paths`.
+        partial: See `forward_with_paths`.
+
+    Returns:
+        Loss in nats, and accuracy in [0, 1].
+
+    Raises:
+        UserError: As `forward_with_paths`; or there is not one label for each image.
+
+    Source: "Which functions are optimized" (Sec. 5).
+
+    >>> from gendyn_lite.measures.relu_paths import record_paths
+    >>> model, x = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 2)), torch.randn(4, 3)
+    >>> y = model(x).argmax(1)
+    >>> loss_along(model, x, y, record_paths(model, x))[1]
+    1.0
+    """
+    if len(x) != len(y):
+        raise UserError(f"x has {len(x)} images and y {len(y)} labels: expected one label for each image")
+    with torch.no_grad():
+        logits = forward_with_paths(model, x, paths, partial=partial)
+        labels = y.to(logits.device)
+        return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).double().mean())
 
 
 def _fitting(gate: Gate, paths: Paths) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.relu_paths.checks import check_images
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint
+from gendyn_lite.measures.relu_paths.projection import loss_along
 from gendyn_lite.measures.relu_paths.record import Record, record_both, record_packed
 from gendyn_lite.measures.relu_paths.recording import PathRecording
 from gendyn_lite.measures.relu_paths.similarity import (
@@ -31,7 +32,8 @@ class PathRecorder:
     (`cross_path_similarity` of the pairs i < j), and with activations ``self_activation`` and ``cross_activation``;
     numbers are ``mean``, ``q05`` … ``q95`` and ``zeros`` (images, or pairs, whose similarity is 0 by definition). Also
     ``"<layer>:on"``, the share of units that are on, and ``"epochs_between"``, epochs since the last call (similarities
-    of the paper have 1). The first call has no similarities.
+    of the paper have 1). With labels, ``"own:loss"`` and ``"own:accuracy"`` of the images, and ``"before:loss"`` and
+    ``"before:accuracy"`` with every unit on as at the last call (`loss_along`). The first call has nothing to compare.
 
     Only the last epoch's paths are kept, packed, and their Gram matrix; the model and random generators are left alone.
     An epoch that is not after the last one starts anew, so that a recorder can follow several runs in turn.
@@ -40,6 +42,7 @@ class PathRecorder:
         x: The images [n, ...] as the network takes them, n ≥ 2.
         layers: Which layers; None for all.
         activations: Whether to follow activations too: the last epoch's are kept in full (32 times as large).
+        labels: The images' labels [n], to follow the loss along paths as well.
         folder: Where to keep every epoch's paths (see `PathRecording`); after an interruption, the epoch before is read
             from there. None to keep none.
         quantiles: Which quantiles, in [0, 1].
@@ -66,16 +69,19 @@ class PathRecorder:
         *,
         layers: Sequence[str] | None = None,
         activations: bool = False,
+        labels: Tensor | None = None,
         folder: str | os.PathLike[str] | None = None,
         quantiles: Sequence[float] = QUANTILES,
     ) -> None:
         check_images(x)
         if len(x) < 2:
             raise UserError("there is 1 image, expected at least 2: similarities are of pairs")
+        if labels is not None and len(labels) != len(x):
+            raise UserError(f"there are {len(x)} images and {len(labels)} labels: expected one label for each image")
         if not all(0 <= q <= 1 for q in quantiles):
             raise UserError(f"quantiles is {tuple(quantiles)}, expected numbers in [0, 1]")
         self.recording = None if folder is None else PathRecording(folder)
-        self._x, self._images = x, fingerprint(x)
+        self._x, self._labels, self._images = x, labels, fingerprint(x)
         self._layers, self._with_activations, self._quantiles = layers, activations, tuple(quantiles)
         self._epoch: int | None = None
         self._before: dict[str, PackedPaths] = {}
@@ -99,6 +105,8 @@ class PathRecorder:
         values: dict[str, float] = {}
         if self._epoch is not None:
             values["epochs_between"] = epoch - self._epoch
+        if self._labels is not None:
+            values |= self._losses(model, self._labels, now)
         grams: dict[str, Tensor] = {}
         for layer, paths in now.items():
             values[f"{layer}:on"] = float(on_counts(paths).sum()) / (paths.shape[0] * paths.units)
@@ -124,6 +132,16 @@ class PathRecorder:
         earlier = [] if self.recording is None else [other for other in self.recording.epochs if other < epoch]
         if self.recording is not None and earlier:
             self._epoch, self._before = earlier[-1], self.recording.packed(earlier[-1])
+
+    def _losses(self, model: nn.Module, labels: Tensor, now: dict[str, PackedPaths]) -> dict[str, float]:
+        """Loss and accuracy along the network's own paths, and along those of the last call."""
+        values = {}
+        for name, paths in (("own", now), ("before", self._before)):
+            if paths:
+                partial = self._layers is not None
+                loss, accuracy = loss_along(model, self._x, labels, paths, partial=partial)
+                values |= {f"{name}:loss": loss, f"{name}:accuracy": accuracy}
+        return values
 
     def _paths(self, layer: str, paths: PackedPaths, grams: dict[str, Tensor]) -> dict[str, float]:
         """Self- and cross-path similarity of a layer; its Gram matrix is put into `grams`."""

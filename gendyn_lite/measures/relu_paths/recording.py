@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from gendyn_lite.measures.relu_paths.gram import path_gram
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, check_pair
 from gendyn_lite.measures.relu_paths.similarity import cross_paths
 
+T = TypeVar("T")
 FORMAT = "relu_paths 1"
 FILE = re.compile(r"epoch_(\d+)\.safetensors")
 
@@ -84,15 +86,17 @@ class PathRecording:
         else:
             write_paths(self._file(epoch), paths)
 
-    def packed(self, epoch: int) -> dict[str, PackedPaths]:
-        """Every layer's packed paths at an epoch.
+    def packed(self, epoch: int, layer: str | None = None) -> dict[str, PackedPaths]:
+        """Every layer's packed paths at an epoch, or one layer's.
 
         Raises:
-            UserError: The epoch is missing from the recording, or its file is damaged.
+            UserError: The epoch is missing from the recording, the layer is unknown, or the file is damaged.
         """
         if epoch not in self.epochs:
             raise UserError(f"epoch {epoch} is missing from the recording: it has {epochs_told(self.epochs)}")
-        return self._memory[epoch] if self.folder is None else read_paths(self._file(epoch))
+        if self.folder is not None:
+            return read_paths(self._file(epoch), layer)
+        return _chosen(self._memory[epoch], layer)
 
     def paths(self, epoch: int, layer: str) -> Tensor:
         """A layer's paths at an epoch, bool [n, units].
@@ -122,10 +126,7 @@ class PathRecording:
         return means
 
     def _layer(self, epoch: int, layer: str) -> PackedPaths:
-        found = self.packed(epoch)
-        if layer not in found:
-            raise unknown_name("gate layer", layer, found)
-        return found[layer]
+        return self.packed(epoch, layer)[layer]
 
     def _file(self, epoch: int) -> Path:
         assert self.folder is not None
@@ -154,11 +155,11 @@ def write_paths(path: Path, paths: Mapping[str, PackedPaths]) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-def read_paths(path: Path) -> dict[str, PackedPaths]:
-    """Read what `write_paths` wrote.
+def read_paths(path: Path, layer: str | None = None) -> dict[str, PackedPaths]:
+    """Read what `write_paths` wrote, all of it or one layer.
 
     Raises:
-        UserError: It is not there, damaged, or no recording.
+        UserError: It is not there, damaged, or no recording; or the layer is unknown.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -169,10 +170,19 @@ def read_paths(path: Path) -> dict[str, PackedPaths]:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise UserError(f"{path} is no recording of paths, or of another version (expected {FORMAT!r})")
-            about = json.loads(metadata["layers"])
+            about = _chosen(json.loads(metadata["layers"]), layer)
             return {
                 name: PackedPaths(file.get_tensor(name), one["units"], name, one["images"])
                 for name, one in about.items()
             }
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}): delete it and record the epoch anew") from error
+
+
+def _chosen(layers: dict[str, T], layer: str | None) -> dict[str, T]:
+    """Every layer (None), or the one of that name."""
+    if layer is None:
+        return layers
+    if layer not in layers:
+        raise unknown_name("gate layer", layer, layers)
+    return {layer: layers[layer]}

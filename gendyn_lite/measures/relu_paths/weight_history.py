@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures._per_example import Loss, cross_entropy
 from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, image_functions
+from gendyn_lite.measures.relu_paths.sgd_steps import Step, sgd_settings, step_weights
 
 
 class Batches(Protocol):
@@ -23,30 +23,13 @@ class Batches(Protocol):
         ...
 
 
-@dataclass
-class Step:
-    """The image functions of one step (with step size 1/|B|) and how the optimizer took it."""
-
-    images: Tensor
-    functions: ImageFunctions
-    rate: float = float("nan")
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-
-
 class WeightHistory:
     """Every image function of a training run by SGD, from which the weights of any step can be rebuilt.
 
     Plain SGD: w_T = w_0 + Σ_t Σ_{i∈B_t} f_i^t with f_i^t = −(η_t/|B_t|) ∇ℓ_i(w_{t−1}) (Eq. 4 and 7).
 
-    With momentum μ and weight decay λ, a step is v_t = μ v_{t−1} + g_t + λ w_{t−1}, w_t = w_{t−1} − η_t v_t, with g_t
-    the batch's mean gradient. This is linear in w_0 and the g_t, so w_T = α w_0 + Σ_t c_t g_t with numbers that depend
-    on the schedule alone. They follow backwards from A_T = ∂w_T/∂w_T = 1 and V_T = ∂w_T/∂v_T = 0:
-
-        c_t = V_t − η_t A_t,    V_{t−1} = μ c_t,    A_{t−1} = A_t + λ c_t,    α = A_0.
-
-    For constant η and λ = 0: c_t = −η (1 − μ^{T−t+1}) / (1 − μ), which is η for the last step and nearly η/(1 − μ) for
-    early ones: an image function keeps acting after its step, and only μ = 0 gives the sum of the paper.
+    With momentum and weight decay the weights are α w_0 + Σ_t c_t g_t, with g_t the batch's mean gradient and numbers α
+    and c_t derived at `gendyn_lite.measures.relu_paths.sgd_steps.step_weights`.
 
     As the ``grad_hook`` of `gendyn_lite.train.fit` it needs `batches`; a loop of one's own calls ``record`` before and
     ``after_step`` after ``optimizer.step()``.
@@ -143,35 +126,13 @@ class WeightHistory:
         Raises:
             UserError: It is no plain SGD (one group of parameters; no Nesterov, dampening or maximizing).
         """
-        groups = optimizer.param_groups
-        settings = {key: [group.get(key, 0.0) for group in groups] for key in ("lr", "momentum", "weight_decay")}
-        odd = [key for key in ("nesterov", "dampening", "maximize") if any(group.get(key) for group in groups)]
-        if type(optimizer) is not torch.optim.SGD or odd or any(len(set(each)) > 1 for each in settings.values()):
-            told = f" with {', '.join(odd)}" if odd else ""
-            raise UserError(
-                f"the optimizer is {type(optimizer).__name__}{told}: a history follows torch.optim.SGD with one lr, "
-                "momentum and weight_decay, and no Nesterov or dampening"
-            )
         step = self.steps[-1]
-        step.rate, step.momentum, step.weight_decay = (float(each[0]) for each in settings.values())
+        step.rate, step.momentum, step.weight_decay = sgd_settings(optimizer)
         self._open = False
 
     def coefficients(self, upto: int | None = None) -> tuple[float, list[float]]:
-        """α and the c_t of the first `upto` steps (all by default): w = α w_0 + Σ_t c_t g_t.
-
-        >>> history = WeightHistory(nn.Linear(1, 1))
-        >>> history.steps = [Step(torch.zeros(0), ImageFunctions({}, 0, 1.0), rate=0.5, momentum=0.5)] * 3
-        >>> history.coefficients()
-        (1.0, [-0.875, -0.75, -0.5])
-        """
-        weight, velocity = 1.0, 0.0
-        found = []
-        for step in reversed(self._first(upto)):
-            coefficient = velocity - step.rate * weight
-            velocity = step.momentum * coefficient
-            weight += step.weight_decay * coefficient
-            found.append(coefficient)
-        return weight, found[::-1]
+        """α and the c_t of the first `upto` steps (all by default): w = α w_0 + Σ_t c_t g_t."""
+        return step_weights(self._first(upto))
 
     def weights(self, upto: int | None = None) -> dict[str, Tensor]:
         """The weights after the first `upto` steps (all by default), rebuilt: parameter → float64.
@@ -205,6 +166,24 @@ class WeightHistory:
         if not found:
             raise UserError(f"image {number} was in no batch of the {len(self._first(upto))} recorded steps")
         return total
+
+    def function(self, step: int, number: int) -> dict[str, Tensor]:
+        """f_i^t, what one image adds in one step of plain SGD: parameter → −(η_t/|B_t|) ∇ℓ_i, float64.
+
+        Args:
+            step: t, counted from 1.
+            number: The image.
+
+        Raises:
+            UserError: There is no such step, or the image was not in its batch.
+        """
+        if step < 1:
+            raise UserError(f"step is {step}, expected at least 1: steps are counted from 1")
+        taken = self._first(step)[-1]
+        chosen = (taken.images == number).double()
+        if not chosen.any():
+            raise UserError(f"image {number} was not in the batch of step {step}")
+        return taken.functions.total(taken.rate * chosen)
 
     def errors(self, model: nn.Module, upto: int | None = None) -> dict[str, float]:
         """How far the rebuilt weights are from a network's: parameter → ‖rebuilt − w‖ / ‖w‖ (‖rebuilt‖ if w is 0)."""

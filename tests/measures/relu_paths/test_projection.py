@@ -16,6 +16,7 @@ from gendyn_lite.measures.relu_paths import (
     isolated_network,
     isolated_outputs,
     isolation_probe,
+    loss_along,
     pairwise_correlation,
     record_packed,
     record_paths,
@@ -95,6 +96,17 @@ def test_some_layers_may_follow_their_own_gates():
     paths = record_paths(model, x)
     del paths["relu"]
     assert torch.allclose(forward_with_paths(model, x, paths, partial=True), model(x))
+
+
+def test_loss_along_paths():
+    model, x, y = scrambled(conv()), images(5, (2, 8, 8)), torch.tensor([0, 1, 2, 0, 1])
+    other = record_paths(model, x.flip(0))
+    for paths, logits in ((record_paths(model, x), model(x)), (other, forward_with_paths(model, x, other))):
+        loss, accuracy = loss_along(model, x, y, paths)
+        assert loss == pytest.approx(float(nn.functional.cross_entropy(logits, y).detach()), rel=1e-5)
+        assert accuracy == pytest.approx(float((logits.argmax(1) == y).float().mean()))
+    with pytest.raises(UserError, match="x has 5 images and y 4 labels"):
+        loss_along(model, x, y[:4], other)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,102 @@
+"""Overlap against distance, neighbours and their ranks over time, and the early-to-mid ratio, one by one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.relu_paths import (
+    early_to_mid_ratio,
+    neighbour_ranks,
+    overlap_and_distance,
+    path_gram,
+    ranks_over_time,
+)
+from tests.measures.relu_paths.nets import images, random_paths
+
+
+def test_overlap_and_distance_pair_by_pair():
+    paths, x = random_paths(7, 30), images(7, (2, 3))
+    found = overlap_and_distance(paths, x)
+    k = 0
+    for i in range(7):
+        for j in range(i + 1, 7):
+            assert (found.i[k], found.j[k]) == (i, j)
+            assert found.distance[k] == pytest.approx(float((x[i] - x[j]).double().norm()), rel=1e-6)
+            assert found.overlap[k] == int((paths[i] & paths[j]).sum())
+            norm = math.sqrt(int(paths[i].sum()) * int(paths[j].sum()))
+            assert found.cosine[k] == pytest.approx(int(found.overlap[k]) / norm)
+            k += 1
+    assert len(found.i) == k == 21
+    assert found.rank_correlation("cosine") == pytest.approx(spearmanr(found.distance, found.cosine).statistic)
+
+
+def test_a_constant_overlap_has_no_rank_correlation():
+    found = overlap_and_distance(torch.ones(3, 4, dtype=torch.bool), images(3, (2,)))
+    assert math.isnan(found.rank_correlation())
+
+
+def test_ranks_by_sorting_one_by_one():
+    similarity = path_gram(random_paths(9, 6))  # few units: many equals
+    found = neighbour_ranks(similarity, [0, 4, 8])
+    for row, anchor in enumerate([0, 4, 8]):
+        others = sorted((j for j in range(9) if j != anchor), key=lambda j: (-int(similarity[anchor, j]), j))
+        assert found[row, anchor] == -1
+        assert [int(found[row, j]) for j in others] == list(range(8))
+
+
+def test_ranks_over_time():
+    grams = {epoch: path_gram(random_paths(10, 50, seed=epoch)) for epoch in (0, 1, 2)}
+    found = ranks_over_time(grams, [2, 7])
+    assert found.ranks.shape == (3, 2, 10)
+    nearest = [[int(neighbour_ranks(grams[t], [a])[0].tolist().index(0)) for a in (2, 7)] for t in (0, 1, 2)]
+    assert found.nearest().tolist() == nearest
+    expected = [sum(nearest[t][a] != nearest[t - 1][a] for t in (1, 2)) for a in (0, 1)]
+    assert found.nearest_changes().tolist() == expected
+    top = {j for j in range(10) if 0 <= found.ranks[1, 0, j] < 3}
+    before = {j for j in range(10) if 0 <= found.ranks[0, 0, j] < 3}
+    assert found.kept(top=3)[0, 0] == pytest.approx(len(top & before) / 3)
+    table = found.table(top=4)
+    assert len(table) == 3 * 2 * 4
+    assert {row["rank"] for row in table if row["epoch"] == 2} == {0, 1, 2, 3}
+    assert all(row["rank"] == found.ranks[row["epoch"], [2, 7].index(row["anchor"]), row["neighbour"]] for row in table)
+
+
+def test_early_to_mid():
+    values = {epoch: 0.1 * epoch for epoch in range(1, 10)}
+    assert early_to_mid_ratio(values, [3, 6]) == pytest.approx(0.2 / 0.5)
+    assert early_to_mid_ratio(values, [3]) == pytest.approx(0.2 / 0.65)
+    assert early_to_mid_ratio(values, [3], last=5) == pytest.approx(0.2 / 0.45)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(lambda: early_to_mid_ratio({1: 1.0}, []), "there is no milestone", id="constant"),
+        pytest.param(
+            lambda: early_to_mid_ratio({1: 1.0, 3: 1.0, 4: 1.0}, [2]),
+            r"epoch 2 is missing from the recording \(it has epochs 1, 3, 4\): record every epoch of 1 to 2",
+            id="epoch",
+        ),
+        pytest.param(lambda: early_to_mid_ratio({1: 1.0, 2: 1.0}, [2]), "at least one in each", id="no-mid"),
+        pytest.param(lambda: early_to_mid_ratio({1: 1.0, 2: 0.0}, [1]), "is 0: the ratio is not defined", id="zero"),
+        pytest.param(lambda: neighbour_ranks(torch.zeros(3, 2), [0]), r"similarity is \[3, 2\]", id="square"),
+        pytest.param(lambda: neighbour_ranks(torch.zeros(1, 1), [0]), "at least 2 images", id="one"),
+        pytest.param(lambda: neighbour_ranks(torch.zeros(3, 3), [3]), "anchor 3 is none of the 3 images", id="anchor"),
+        pytest.param(lambda: ranks_over_time({}, [0]), "there are no epochs", id="no-epochs"),
+        pytest.param(
+            lambda: overlap_and_distance(random_paths(3, 4), images(2, (2,))), "x has 2 images and paths 3", id="images"
+        ),
+        pytest.param(
+            lambda: overlap_and_distance(random_paths(1, 4), images(1, (2,))), "there is 1 image", id="one-image"
+        ),
+    ],
+)
+def test_what_cannot_be_ranked_or_averaged(call, message):
+    with pytest.raises(UserError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
