@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -59,6 +59,10 @@ class PackedPaths:
     def nbytes(self) -> int:
         """Bytes of memory."""
         return self.bits.numel()
+
+    def rows(self, start: int, stop: int) -> PackedPaths:
+        """The paths of images start to stop, still packed."""
+        return replace(self, bits=self.bits[start:stop])
 
     def unpack(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Units start to stop of every image as bool [n, stop − start]; `start` is a multiple of 8."""
@@ -134,6 +138,11 @@ def fingerprint(x: Tensor) -> str:
 def _pack(paths: Tensor) -> Tensor:
     if paths.device.type == "cpu":
         return torch.from_numpy(np.packbits(paths.numpy(), axis=1, bitorder="little"))
+    return pack_anywhere(paths)
+
+
+def pack_anywhere(paths: Tensor) -> Tensor:
+    """Pack by torch alone, on any device."""
     padded = torch.nn.functional.pad(paths, (0, -paths.shape[1] % 8))
     values = padded.view(len(paths), -1, 8).to(torch.uint8) << torch.arange(8, dtype=torch.uint8, device=paths.device)
     return values.sum(-1, dtype=torch.uint8)
@@ -142,5 +151,10 @@ def _pack(paths: Tensor) -> Tensor:
 def _unpack(bits: Tensor) -> Tensor:
     if bits.device.type == "cpu":
         return torch.from_numpy(np.unpackbits(bits.numpy(), axis=1, bitorder="little").view(np.bool_))
+    return unpack_anywhere(bits)
+
+
+def unpack_anywhere(bits: Tensor) -> Tensor:
+    """Unpack by torch alone, on any device; whole bytes."""
     places = torch.arange(8, dtype=torch.uint8, device=bits.device)
     return ((bits[:, :, None] >> places) & 1).bool().flatten(1)

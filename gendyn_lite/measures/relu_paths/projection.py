@@ -12,7 +12,7 @@ from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures.relu_paths.checks import check_images, uncompiled
 from gendyn_lite.measures.relu_paths.gates import Gate
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_paths
-from gendyn_lite.measures.relu_paths.record import run_gated
+from gendyn_lite.measures.relu_paths.record import BATCH, run_gated
 
 
 def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], *, partial: bool = False) -> Tensor:
@@ -94,10 +94,26 @@ def loss_along(
     """
     if len(x) != len(y):
         raise UserError(f"x has {len(x)} images and y {len(y)} labels: expected one label for each image")
+    loss, correct = 0.0, 0
     with torch.no_grad():
-        logits = forward_with_paths(model, x, paths, partial=partial)
-        labels = y.to(logits.device)
-        return float(F.cross_entropy(logits, labels)), float((logits.argmax(1) == labels).double().mean())
+        for start in range(0, len(x), BATCH):
+            part = slice(start, start + BATCH)
+            logits = forward_with_paths(model, x[part], _rows(paths, part, len(x)), partial=partial)
+            labels = y[part].to(logits.device)
+            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+            correct += int((logits.argmax(1) == labels).sum())
+    return loss / len(x), correct / len(x)
+
+
+def _rows(paths: Mapping[str, Paths], part: slice, count: int) -> dict[str, Paths]:
+    """The paths of some of `count` images; a single path, or another number of them, as it is."""
+    found: dict[str, Paths] = {}
+    for name, one in paths.items():
+        if one.shape[0] != count:
+            found[name] = one
+        else:
+            found[name] = one.rows(part.start, part.stop) if isinstance(one, PackedPaths) else one[part]
+    return found
 
 
 def _fitting(gate: Gate, paths: Paths) -> Tensor:

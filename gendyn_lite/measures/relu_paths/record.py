@@ -94,7 +94,6 @@ def record_packed(
     ((5, 20), 15)
     """
     known = fingerprint(x) if images is None else images
-
     return _by_layer(
         model,
         x,

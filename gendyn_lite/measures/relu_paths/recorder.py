@@ -55,8 +55,6 @@ class PathRecorder:
 
     Source: Fig. 1-3 and 5.
 
-    >>> torch.manual_seed(0) is None
-    False
     >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> recorder = PathRecorder(torch.randn(5, 2))
     >>> sorted(recorder(model, 0)), recorder(model, 1)["1:self:mean"]

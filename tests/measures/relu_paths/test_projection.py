@@ -18,6 +18,7 @@ from gendyn_lite.measures.relu_paths import (
     isolation_probe,
     loss_along,
     pairwise_correlation,
+    projection,
     record_packed,
     record_paths,
 )
@@ -98,12 +99,16 @@ def test_some_layers_may_follow_their_own_gates():
     assert torch.allclose(forward_with_paths(model, x, paths, partial=True), model(x))
 
 
-def test_loss_along_paths():
+@pytest.mark.parametrize("record", [record_paths, record_packed], ids=["bool", "packed"])
+@pytest.mark.parametrize("batch", [2, 128], ids=["batches", "whole"])
+def test_loss_along_paths(batch, record, monkeypatch):
+    monkeypatch.setattr(projection, "BATCH", batch)
     model, x, y = scrambled(conv()), images(5, (2, 8, 8)), torch.tensor([0, 1, 2, 0, 1])
-    other = record_paths(model, x.flip(0))
-    for paths, logits in ((record_paths(model, x), model(x)), (other, forward_with_paths(model, x, other))):
+    other, first = record(model, x.flip(0)), record(model, x[:1])
+    for paths in (record(model, x), other, first):
+        logits = forward_with_paths(model, x, paths).detach()
         loss, accuracy = loss_along(model, x, y, paths)
-        assert loss == pytest.approx(float(nn.functional.cross_entropy(logits, y).detach()), rel=1e-5)
+        assert loss == pytest.approx(float(nn.functional.cross_entropy(logits, y)), rel=1e-5)
         assert accuracy == pytest.approx(float((logits.argmax(1) == y).float().mean()))
     with pytest.raises(UserError, match="x has 5 images and y 4 labels"):
         loss_along(model, x, y[:4], other)

@@ -12,6 +12,7 @@ from gendyn_lite import models
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.relu_paths import PackedPaths, gate_layers, record_activations, record_both, record_packed
 from gendyn_lite.measures.relu_paths import record_paths as record
+from gendyn_lite.measures.relu_paths.packed import pack_anywhere, unpack_anywhere
 from tests.measures.relu_paths.nets import Functional, conv, images, random_paths, scrambled
 
 GATES = (nn.ReLU, nn.LeakyReLU)
@@ -139,6 +140,9 @@ def test_packing_and_unpacking(units):
     packed = PackedPaths.pack(paths)
     assert packed.nbytes == 3 * -(-units // 8)
     assert torch.equal(packed.unpack(), paths)
+    assert torch.equal(pack_anywhere(paths), packed.bits)
+    assert torch.equal(unpack_anywhere(packed.bits)[:, :units], paths)
+    assert torch.equal(packed.rows(1, 3).unpack(), paths[1:])
     assert torch.equal(packed.unpack(units // 16 * 8, units - 1), paths[:, units // 16 * 8 : units - 1])
 
 
