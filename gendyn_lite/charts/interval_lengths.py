@@ -11,8 +11,15 @@ from gendyn_lite.results.intervals import BINS, LABELS, SPANS, counts, described
 from gendyn_lite.results.tables import mean_interval
 
 NAMES = list(LABELS.values())
+STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
 COLOR = alt.Color("labels:N", title=None, scale=alt.Scale(domain=NAMES))
-DASH = alt.StrokeDash("labels:N", title=None, scale=alt.Scale(domain=NAMES, range=list(DASHES[:2])))
+LINE_COLOR = alt.Color("labels:N", title=None, scale=alt.Scale(domain=NAMES), legend=STROKES)
+DASH = alt.StrokeDash("labels:N", title=None, scale=alt.Scale(domain=NAMES, range=list(DASHES[:2])), legend=STROKES)
+ROOT = alt.Scale(
+    type="sqrt", domain=[0, 1], nice=False
+)  # else the intervals that reach the whole range are all one sees
+LENGTH = alt.Scale(domain=[0, 3], nice=False)
+FEWEST = 3  # seeds of an interval that is drawn: that of two is as wide as the page
 SHAPE = alt.Shape("labels:N", title=None, scale=alt.Scale(domain=NAMES, range=list(SHAPES[:2])))
 WORDS = {"pair": "pairs of one class", "midline": "midlines of triangles of one class"}
 DIRECTIONS = {
@@ -36,12 +43,13 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
     runs = ends(table)
     if by == "downsample":
         runs = main_network(runs).sort_values("downsample", kind="stable")
-        choice = runs["downsample"].map(lambda side: "whole images" if side == 1 else f"1/{side} of the side")
+        choice = runs["downsample"].map(lambda side: "" if side == 1 else f", 1/{side} of the side")
     else:
         several = runs[runs["downsample"] == 1].groupby("data", sort=False)["widths"].nunique()
         runs = runs[(runs["downsample"] == 1) & (runs["data"] == several.idxmax())]
+        runs = runs.sort_values("widths", kind="stable")
         choice = runs["widths"]
-    runs = runs.assign(subject=runs["data"] + ", " + choice if by == "downsample" else choice)
+    runs = runs.assign(subject=runs["data"] + choice if by == "downsample" else choice)
     rows = _bands(
         pd.concat(
             [distributions(part, kind).assign(subject=name) for name, part in runs.groupby("subject", sort=False)]
@@ -51,11 +59,13 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
     bind = alt.binding_select(options=subjects, name="data " if by == "downsample" else "network ")
     chosen = alt.param(name="subject", value=subjects[0], bind=bind if len(subjects) > 1 else alt.Undefined)
     low, high = SPANS[kind]
-    x = alt.X("length:Q", title="length of the interval, in α", scale=alt.Scale(domain=[0, high - low]))
-    base = alt.Chart(rows).transform_filter("datum.subject === subject").encode(x=x, color=COLOR)
-    band = base.mark_area(tooltip=None).encode(y=alt.Y("low:Q", title="share of lines"), y2="high:Q")
+    x = alt.X("length:Q", title="length of the interval, in α", scale=alt.Scale(domain=[0, high - low], nice=False))
+    base = alt.Chart(rows).transform_filter("datum.subject === subject").encode(x=x, color=LINE_COLOR)
+    band = base.mark_area(tooltip=None).encode(
+        y=alt.Y("low:Q", title="share of lines (square-root scale)", scale=ROOT), y2="high:Q"
+    )
     tip = ["labels:N", "length:Q", alt.Tooltip("share:Q", format=".3f"), "seeds:Q"]
-    line = base.mark_line(point={"size": 14}).encode(y="share:Q", strokeDash=DASH, tooltip=tip)
+    line = base.mark_line(point={"size": 14}).encode(y=alt.Y("share:Q", scale=ROOT), strokeDash=DASH, tooltip=tip)
     return (
         alt.layer(band, line)
         .add_params(chosen)
@@ -73,7 +83,14 @@ def _bands(rows: pd.DataFrame) -> pd.DataFrame:
     keys = ["subject", "labels", "length"]
     found = [(*key, *mean_interval(part)) for key, part in rows.groupby(keys, sort=False)["share"]]
     frame = pd.DataFrame(found, columns=pd.Index([*keys, "share", "low", "high", "seeds"]))
-    return frame.assign(low=frame["low"].clip(lower=0)).round(4)
+    return _drawn(frame)
+
+
+def _drawn(frame: pd.DataFrame, highest: float = 1.0) -> pd.DataFrame:
+    """Means with their intervals where there are seeds enough, cut to what can be."""
+    few = frame["seeds"] < FEWEST
+    low, high = (frame[name].clip(0, highest).mask(few) for name in ("low", "high"))
+    return frame.assign(low=low, high=high).round(4)
 
 
 def _mean_words(runs: pd.DataFrame, kind: str) -> str:
@@ -100,17 +117,19 @@ def directions(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
             if values is not None and values.notna().any():
                 found.append((data, labels, name, *mean_interval(values)))
     columns = ["data", "labels", "direction", "length", "low", "high", "seeds"]
-    rows = pd.DataFrame(found, columns=pd.Index(columns)).round(4)
+    rows = _drawn(pd.DataFrame(found, columns=pd.Index(columns)), highest=3.0)
     sets = list(rows["data"].unique())
     bind = alt.binding_select(options=sets, name="data ") if len(sets) > 1 else alt.Undefined
     chosen = alt.param(name="data_set", value=sets[0], bind=bind)
     y = alt.Y("direction:N", title=None, sort=list(DIRECTIONS.values()), axis=alt.Axis(labelLimit=170))
-    x = alt.X("length:Q", title="mean length, in α", scale=alt.Scale(domain=[0, 3]))
+    x = alt.X("length:Q", title="mean length, in α", scale=LENGTH)
     offset = alt.YOffset("labels:N", scale=alt.Scale(domain=NAMES, paddingInner=0.4, paddingOuter=0.3))
     base = alt.Chart(rows).transform_filter("datum.data === data_set").encode(y=y, yOffset=offset, color=COLOR)
     tip = ["direction:N", "labels:N", "length:Q", "low:Q", "high:Q", "seeds:Q"]
     layers = [
-        base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q"),
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=2)
+        .encode(x=alt.X("low:Q", scale=LENGTH), x2="high:Q"),
         base.mark_point(size=80).encode(x=x, shape=SHAPE, tooltip=tip),
     ]
     words = "; ".join(
@@ -139,14 +158,15 @@ def during_training(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     runs = runs[runs["training"] & (runs["label_corruption"] == 0)]
     low, high = SPANS["pair"]
     parts = {
-        "interval length / 3": runs["intervals/pair_mean"] / (high - low),
-        "the same, 0 where not fitted": runs["intervals/pair_mean"] * runs["intervals/fitted"] / (high - low),
+        "length / 3": runs["intervals/pair_mean"] / (high - low),
+        "length / 3, unfitted: 0": runs["intervals/pair_mean"] * runs["intervals/fitted"] / (high - low),
         "train accuracy": runs["train_accuracy"],
         "test accuracy": runs["test_accuracy"],
     }
     rows = pd.concat([runs[["data", "epoch", "seed"]].assign(value=value, of=name) for name, value in parts.items()])
     found = [(*key, *mean_interval(part)) for key, part in rows.groupby(["data", "of", "epoch"], sort=False)["value"]]
-    means = pd.DataFrame(found, columns=pd.Index(["data", "of", "epoch", "value", "low", "high", "seeds"])).round(4)
+    means = pd.DataFrame(found, columns=pd.Index(["data", "of", "epoch", "value", "low", "high", "seeds"]))
+    means = _drawn(means)
     sets = list(means["data"].unique())
     bind = alt.binding_select(options=sets, name="data ") if len(sets) > 1 else alt.Undefined
     scale = alt.Scale(domain=list(parts))
@@ -164,7 +184,7 @@ def during_training(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     layers = [
         base.mark_area(tooltip=None, clip=True).encode(y=alt.Y("low:Q", scale=alt.Scale(domain=[0, 1])), y2="high:Q"),
         base.mark_line(point={"size": 16}).encode(
-            y=y, strokeDash=alt.StrokeDash("of:N", title=None, scale=dash), tooltip=tip
+            y=y, strokeDash=alt.StrokeDash("of:N", title=None, scale=dash, legend=STROKES), tooltip=tip
         ),
     ]
     return (
@@ -194,12 +214,12 @@ def region_norms(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     rows = _bands(pd.concat(found)).rename(columns={"length": "ratio"})
     subjects = list(rows["subject"].unique())
     bind = alt.binding_select(options=subjects, name="network ") if len(subjects) > 1 else alt.Undefined
-    x = alt.X("ratio:Q", title="‖W of a region‖∞ / ‖W‖∞", scale=alt.Scale(domain=[0, 1.5]))
+    x = alt.X("ratio:Q", title="‖W of a region‖∞ / ‖W‖∞", scale=alt.Scale(domain=[0, 1.5], nice=False))
     line = (
         alt.Chart(rows)
         .transform_filter("datum.subject === subject")
         .mark_line(point={"size": 14})
-        .encode(x=x, y=alt.Y("share:Q", title="share of regions"), color=COLOR, strokeDash=DASH,
+        .encode(x=x, y=alt.Y("share:Q", title="share of regions"), color=LINE_COLOR, strokeDash=DASH,
                 tooltip=["labels:N", "ratio:Q", alt.Tooltip("share:Q", format=".3f")])
     )  # fmt: skip
     rule = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(strokeDash=[2, 3], color=PALETTE[4]).encode(x="ratio:Q")

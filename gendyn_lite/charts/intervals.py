@@ -82,7 +82,7 @@ def planar(
                 "Two moons and the network's two classes over the plane, its linear regions in shades. A line starts "
                 "at a training point; its interval is drawn solid and every change of region is marked. For "
                 f"point 1 at 105 degrees the interval is {first['lower']:.2f} to {first['upper']:.2f}, through "
-                f"{first['regions']} regions."
+                f"{first['regions']:.0f} regions."
             ),
         )
     )
@@ -114,7 +114,7 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
         .mark_line()
         .encode(
             x=x,
-            y=alt.Y("logit:Q", title="logit"),
+            y=alt.Y("logit:Q", title="logit", scale=_room_below(logits, len(images) > 0)),
             color=alt.Color("of:N", title=None, scale=alt.Scale(domain=names)),
             strokeDash=alt.StrokeDash("of:N", title=None, scale=alt.Scale(domain=names, range=list(DASHES[:2]))),
             tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f"), alt.Tooltip("logit:Q", format=".3f"), "of:N"],
@@ -126,10 +126,10 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
     words = base.transform_calculate(
         words="'interval ' + format(datum.lower, '.3f') + ' to ' + format(datum.upper, '.3f') + ', '"
         " + datum.regions + ' linear regions'"
-    ).mark_text(align="left", baseline="top", fontWeight=600)  # fmt: skip
-    layers = [shade, curves, words.encode(x=alt.value(4), y=alt.value(4), text="words:N")]
+    ).mark_text(align="left", baseline="bottom", fontWeight=600)  # fmt: skip
+    layers = [shade, curves, words.encode(x=alt.value(0), y=alt.value(-4), text="words:N")]
     if len(images):
-        pictures = alt.Chart(images).transform_filter(shown).mark_image(width=22, height=22, clip=True, tooltip=None)
+        pictures = alt.Chart(images).transform_filter(shown).mark_image(width=24, height=24, clip=True, tooltip=None)
         layers.append(pictures.encode(x=x, y=alt.value(262), url="image:N"))
     return (
         alt.layer(*layers)
@@ -139,6 +139,12 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
             description=_path_words(intervals),
         )
     )
+
+
+def _room_below(logits: pd.DataFrame, pictures: bool) -> alt.Scale:
+    """The range of the logits, with a fifth of it kept free below for pictures."""
+    low, high = float(logits["logit"].min()), float(logits["logit"].max())
+    return alt.Scale(domain=[low - 0.2 * (high - low) * pictures, high], nice=False)
 
 
 def _path_words(intervals: pd.DataFrame) -> str:

@@ -44,7 +44,7 @@ def check_leave(answer: Callable[[Sequence[float], Sequence[float]], float | Non
         cases: list[tuple[list[float], list[float], float | None]] = [
             ([1.0, 2.0], [-1.0, 1.0], 0.5),
             ([1.0, 1.0], [-1.0, -3.0], 0.25),
-            ([4.0, 1.0], [-4.0, -0.25], 0.5),
+            ([8.0, 0.5], [-4.0, -0.5], 0.5),
             ([1.0, 2.0], [0.5, 3.0], None),
             ([1.0, 3.0, 2.0], [2.0, -1.0, 1.0], 0.75),
         ]

@@ -1,0 +1,143 @@
+"""Chapter 5's runs, the lines that it draws, and its explorer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gendyn_lite import data, results
+from gendyn_lite.errors import UserError
+from gendyn_lite.experiments import generalization_intervals as experiment
+from gendyn_lite.experiments import interval_lines, interval_plane, interval_probes
+from gendyn_lite.measures import intervals
+from gendyn_lite.results import intervals as tables
+from gendyn_lite.widgets import IntervalExplorer
+
+
+def test_every_plan_is_valid_and_paired():
+    for profile, dataset in (("smoke", "digits"), ("colab", "mnist"), ("full", "mnist"), ("full", "cifar10")):
+        configs = experiment.plan(profile, dataset=dataset)
+        assert len(set(map(str, configs))) == len(configs)
+        assert {config.dataset for config in configs} == {dataset, "two_moons"}
+        ends = [config for config in configs if config.eval_every > 1]
+        seeds = {q: {c.seed for c in ends if c.label_corruption == q} for q in (0.0, 1.0)}
+        assert seeds[0.0] == seeds[1.0] == set(range(2 if profile == "smoke" else 5))
+    assert {config.dataset for config in experiment.plan("smoke", moons=False)} == {"digits"}
+    with pytest.raises(UserError, match="unknown profile 'big'"):
+        experiment.plan("big")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Two short runs on digits and one that is watched."""
+    root = tmp_path_factory.mktemp("runs")
+    configs = [config for config in experiment.plan("smoke", seeds=1) if config.dataset == "digits"]
+    short = [config.replace(epochs=20, eval_every=min(config.eval_every, 20)) for config in (*configs[:2], configs[-1])]
+    return results.load_runs(experiment.run_all(short, profile="smoke", root=root))
+
+
+def test_a_run_records_every_direction(table):
+    last = tables.ends(table)
+    assert list(last["labels"]) == ["true labels", "random labels"]
+    assert set(last["widths"]) == {"3x128"} and set(last["downsample"]) == {1}
+    for kind, (low, high) in tables.SPANS.items():
+        assert last[f"intervals/{kind}_mean"].between(0, high - low).all()
+        for _, row in last.iterrows():
+            counts = tables.counts(row, kind)
+            middles = (np.arange(tables.BINS) + 0.5) * (high - low) / tables.BINS
+            assert counts.sum() > 0
+            # The recorded distribution has the recorded mean, to half a bin.
+            mean = float((counts * middles).sum() / counts.sum())
+            assert mean == pytest.approx(row[f"intervals/{kind}_mean"], abs=(high - low) / tables.BINS / 2 + 1e-9)
+    assert set(last["intervals/method"]) == {"exact"}
+
+
+def test_a_watched_run_is_measured_at_every_epoch(table):
+    watched = tables.described(table).query("training")
+    assert list(watched["epoch"]) == list(range(21))
+    assert watched["intervals/pair_mean"].between(0, 3).all()
+    assert watched["intervals/principal_mean"].isna().all()
+
+
+def test_lines_start_at_fitted_points_of_their_class():
+    network = interval_lines.trained("digits")
+    found = interval_probes.directions(network.model, network.x, network.y, interval_probes.Amount(30, 20), seed=0)
+    assert set(found) == set(tables.SPANS)
+    for kind, (origin, direction) in found.items():
+        assert origin.shape == direction.shape and len(origin) == (30 if kind in ("pair", "midline") else 20)
+    length = {kind: direction.flatten(1).norm(dim=1) for kind, (_, direction) in found.items()}
+    for kind in ("minor", "means", "random", "adversarial"):
+        assert torch.allclose(length[kind], length["principal"], rtol=1e-4)
+
+
+def test_downsampled_networks_have_the_intervals_of_downsampled_images():
+    """Averaging is linear: a line of images is a line of small images, with the same α."""
+    small = next(c for c in experiment.plan("smoke", seeds=1) if c.model_options.get("downsample") == 2)
+    loaded, _ = data.load_for_run(small)
+    from gendyn_lite.experiments.runner import build
+
+    model = build(small, loaded)
+    x = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    d = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    pool, rest = model[0], model[1:]  # type: ignore[index]
+    whole = intervals.generalization_interval(model, x, d)
+    pooled = intervals.generalization_interval(rest, pool(x), pool(d))
+    assert torch.allclose(whole.length, pooled.length, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("downsample", "shape", "told"),
+    [(0, (1, 8, 8), "expected a positive whole number"), (2, (5,), "images"), (9, (1, 8, 8), "at most the side")],
+    ids=str,
+)
+def test_downsampling_that_cannot_be_is_refused(downsample, shape, told):
+    from gendyn_lite.models import build
+
+    with pytest.raises(UserError, match=told):
+        build("mlp", num_classes=2, in_shape=shape, downsample=downsample)
+
+
+def test_the_plane_agrees_with_the_network():
+    plane = interval_plane.plane(starts=2, resolution=8)
+    network = interval_lines.trained("two_moons", 0.0, (12, 12))
+    middles = torch.tensor(plane.cells[["x", "x2", "y", "y2"]].to_numpy(), dtype=torch.float32)
+    centre = torch.stack([middles[:, :2].mean(1), middles[:, 2:].mean(1)], dim=1)
+    same = network.model(centre).argmax(1).numpy() == plane.cells["class"].to_numpy()
+    assert same.mean() > 0.95  # the table's corners are rounded
+    assert len(plane.lines) == 2 * len(interval_plane.ANGLES)
+    per_line = plane.knots.groupby(["start", "angle"]).size()
+    regions = plane.lines.set_index(["start", "angle"])["regions"]
+    assert (per_line + 1 == regions.loc[per_line.index]).all()
+
+
+def test_paths_have_pictures_and_margins_that_end_with_the_interval():
+    found = interval_lines.paths()
+    assert len(found.intervals) == 2 * len(interval_lines.KINDS)
+    assert found.images["image"].str.startswith("data:image/png;base64,").all()
+    for row in found.intervals.to_dict("records"):
+        own = found.logits[(found.logits["labels"] == row["labels"]) & (found.logits["towards"] == row["towards"])]
+        wide = own.pivot_table(index="alpha", columns="of", values="logit")
+        margin = wide["its class"] - wide["strongest other class"]
+        inside = (wide.index > row["lower"] + 1e-3) & (wide.index < row["upper"] - 1e-3)
+        assert (margin[inside] > -2e-3).all()
+
+
+def test_a_coarse_grid_shrinks_the_difference():
+    found = interval_lines.grid_trap(points=(4, 64), lines=100).set_index("method")
+    assert found.loc["exact", "stepped over"] == 0
+    assert found.loc["4 points", "stepped over"] > found.loc["64 points", "stepped over"]
+    assert found.loc["4 points", "difference"] < found.loc["exact", "difference"]
+
+
+def test_an_image_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match="image is 300, expected a number from 0 to 299"):
+        interval_lines.one_line("pair", image=300)
+
+
+def test_the_explorer_draws_what_is_chosen():
+    explorer = IntervalExplorer()
+    explorer.towards.value = "adversarial"
+    explorer.network.value = "1x512"
+    assert explorer.status.value == ""
