@@ -34,6 +34,21 @@ class Functional(nn.Module):
         return found
 
 
+class Overwriting(nn.Module):
+    """Calls gates in place for what they do and not for what they return, and changes their outputs afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = self.first(x)
+        F.leaky_relu(x, -0.5, inplace=True)  # a unit that is off is positive afterwards
+        x = torch.relu(x - 0.2)
+        x += 1
+        return self.second(x)
+
+
 def conv(inplace: bool = False) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(2, 4, 3, padding=1),

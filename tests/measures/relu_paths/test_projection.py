@@ -22,7 +22,7 @@ from gendyn_lite.measures.relu_paths import (
     record_packed,
     record_paths,
 )
-from tests.measures.relu_paths.nets import Functional, conv, images, residual, scrambled
+from tests.measures.relu_paths.nets import Functional, Overwriting, conv, images, residual, scrambled
 
 
 def gates():
@@ -49,6 +49,7 @@ def alexnet():
 NETS = {
     "functional": (Functional, (6,)),
     "in-place": (lambda: Functional(inplace=True), (6,)),
+    "overwriting": (Overwriting, (6,)),
     "gates": (gates, (6,)),
     "conv": (lambda: conv(True), (2, 8, 8)),
     "residual": (residual, (2, 8, 8)),

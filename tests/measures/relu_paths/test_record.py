@@ -13,7 +13,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.relu_paths import PackedPaths, gate_layers, record_activations, record_both, record_packed
 from gendyn_lite.measures.relu_paths import record_paths as record
 from gendyn_lite.measures.relu_paths.packed import pack_anywhere, unpack_anywhere
-from tests.measures.relu_paths.nets import Functional, conv, images, random_paths, scrambled
+from tests.measures.relu_paths.nets import Functional, Overwriting, conv, images, random_paths, scrambled
 
 GATES = (nn.ReLU, nn.LeakyReLU)
 BUILT = {
@@ -83,6 +83,21 @@ def test_in_place_gates_record_the_same_paths():
         assert torch.equal(one, other)
     for one, other in zip(record_activations(usual, x).values(), record_activations(inplace, x).values(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_what_is_overwritten_is_recorded_before():
+    model, x = Overwriting(), images(9, (6,))
+    with torch.no_grad():
+        first = model.first(x)
+        second = torch.where(first > 0, first, -0.5 * first) - 0.2
+    both = record_both(model, x)
+    assert list(both) == ["leaky_relu", "relu"]
+    for found in (record(model, x), {layer: one.paths.unpack() for layer, one in both.items()}):
+        assert torch.equal(found["leaky_relu"], first > 0)
+        assert torch.equal(found["relu"], second > 0)
+    for given in (record_activations(model, x), {layer: one.activations for layer, one in both.items()}):
+        assert torch.allclose(given["leaky_relu"], second + 0.2)
+        assert torch.equal(given["relu"], second.clamp(min=0))
 
 
 def test_batches_packing_and_both_agree():
