@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import altair as alt
 import pandas as pd
 
+from gendyn_lite.charts.stiffness_training import conditions
 from gendyn_lite.charts.theme import PALETTE, SHAPES
 from gendyn_lite.errors import UserError
 
@@ -127,13 +128,12 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> alt.LayerChart |
             column="floor((datum.place - 1) / datum.side)",
             stiffness="datum.value / 100",
             x="datum.low0 + (datum.column - 0.5) * (datum.high0 - datum.low0) / (datum.side - 1)",
-            x2="datum.x + (datum.high0 - datum.low0) / (datum.side - 1)",
             y="datum.low1 + (datum.row - 0.5) * (datum.high1 - datum.low1) / (datum.side - 1)",
-            y2="datum.y + (datum.high1 - datum.low1) / (datum.side - 1)",
         )
         .transform_calculate(
-            x2="datum.x + (datum.high0 - datum.low0) / (datum.side - 1)",
-            y2="datum.y + (datum.high1 - datum.low1) / (datum.side - 1)",
+            # A little wider than a cell, so that no line of the page shows between two of them.
+            x2="datum.x + 1.06 * (datum.high0 - datum.low0) / (datum.side - 1)",
+            y2="datum.y + 1.06 * (datum.high1 - datum.low1) / (datum.side - 1)",
         )
         .mark_rect()
         .encode(
@@ -179,18 +179,16 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     """
     rows = runs[runs["detail/classes"].notna()]
     parts = []
-    for _, run in rows.iterrows():
+    for (_, run), condition in zip(rows.iterrows(), conditions(rows), strict=True):
         for first, line in enumerate(str(run["detail/classes"]).split("/")):
             for second, value in enumerate(line.split()):
-                parts.append((_condition(run), _when(run), first, second, float(value) / 100))
+                parts.append((condition, _when(run), first, second, float(value) / 100))
     cells = pd.DataFrame(parts, columns=pd.Index(["condition", "when", "one", "other", "stiffness"]))
     table = (
         cells.groupby(["condition", "when", "one", "other"], as_index=False, sort=False)["stiffness"].mean().round(3)
     )
-    conditions = list(table["condition"].unique())
-    chosen = alt.param(
-        name="class_condition", value=conditions[0], bind=alt.binding_select(options=conditions, name="runs ")
-    )
+    options = list(table["condition"].unique())
+    chosen = alt.param(name="class_condition", value=options[0], bind=alt.binding_select(options=options, name="runs "))
     when = alt.param(
         name="class_when",
         value="after training",
@@ -224,11 +222,6 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
             ),
         )
     )
-
-
-def _condition(run: pd.Series) -> str:
-    labels = "random labels" if run["label_corruption"] == 1 else "true labels"
-    return f"{run['network']} on {run['data']}, {labels}, learning rate {run['learning_rate']:g}"
 
 
 def _when(run: pd.Series) -> str:

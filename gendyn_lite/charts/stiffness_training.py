@@ -26,13 +26,11 @@ def over_training(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     parts = []
     for kind in KINDS:
         for curve, column in CURVES.items():
-            values = runs[["epoch", "seed"]].assign(condition=_conditions(runs), kind=kind, curve=curve)
+            values = runs[["epoch", "seed"]].assign(condition=conditions(runs), kind=kind, curve=curve)
             parts.append(values.assign(value=runs[column.format(kind=kind)]))
     table = means_of_seeds(pd.concat(parts), ["condition", "kind", "curve", "epoch"])
-    conditions, names = list(table["condition"].unique()), list(CURVES)
-    runs_of = alt.param(
-        name="training_runs", value=conditions[0], bind=alt.binding_select(options=conditions, name="runs ")
-    )
+    options, names = list(table["condition"].unique()), list(CURVES)
+    runs_of = alt.param(name="training_runs", value=options[0], bind=alt.binding_select(options=options, name="runs "))
     kind = alt.param(
         name="training_kind", value="cosine", bind=alt.binding_radio(options=list(KINDS), name="stiffness ")
     )
@@ -77,16 +75,14 @@ def critical_lengths(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """
     true = runs[runs["label_corruption"] == 0]
     values = true[["epoch", "seed"]].assign(
-        subject=true["network"] + " on " + true["data"],
+        subject=subjects(true),
         rate=true["learning_rate"].map("{:g}".format),
         value=true["stiffness/critical_length"],
     )
     table = means_of_seeds(values.dropna(subset=["value"]), ["subject", "rate", "epoch"])
-    subjects = list(table["subject"].unique())
+    options = list(table["subject"].unique())
     rates = sorted(table["rate"].unique(), key=float)
-    chosen = alt.param(
-        name="length_subject", value=subjects[0], bind=alt.binding_select(options=subjects, name="runs ")
-    )
+    chosen = alt.param(name="length_subject", value=options[0], bind=alt.binding_select(options=options, name="data "))
     base = (
         alt.Chart(table)
         .transform_filter("datum.subject === length_subject")
@@ -121,9 +117,9 @@ def against_distance(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
     rows = runs[runs["detail/bins"].notna()]
-    conditions = _conditions(rows)
+    labels = conditions(rows)
     parts = []
-    for (_, run), condition in zip(rows.iterrows(), conditions, strict=True):
+    for (_, run), condition in zip(rows.iterrows(), labels, strict=True):
         when = "before training" if run["epoch"] == 0 else "after training"
         for number, pair in enumerate(str(run["detail/bins"]).split("/")):
             distance, value = (float(part) / 1000 for part in pair.split())
@@ -165,10 +161,16 @@ def against_distance(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     )
 
 
-def _conditions(runs: pd.DataFrame) -> pd.Series:
+def subjects(runs: pd.DataFrame) -> pd.Series:
+    """The data of each run, and its network where there is more than one on the same data."""
+    several = runs.groupby("data")["network"].transform("nunique") > 1
+    return runs["data"].where(~several, runs["network"] + " on " + runs["data"])
+
+
+def conditions(runs: pd.DataFrame) -> pd.Series:
+    """What each run is, short enough for a menu on a phone: data, labels, learning rate."""
     labels = runs["label_corruption"].map(lambda q: "random labels" if q == 1 else "true labels")
-    rate = runs["learning_rate"].map(lambda value: f", learning rate {value:g}")
-    return runs["network"] + " on " + runs["data"] + ", " + labels + rate
+    return subjects(runs) + ", " + labels + runs["learning_rate"].map(", rate {:g}".format)
 
 
 def means_of_seeds(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from gendyn_lite.results.runs import Run, read_run, runs_root
 # Train accuracy from which labels count as fitted: all but one in a thousand. When the very last label is fitted says
 # more about that label than about the network.
 FITTED = 0.999
+MOST_NAMED = 8  # networks that a provenance line names one by one
 # Columns that say which run a row belongs to and where it comes from; the others are measured.
 PROVENANCE = ("run_id", "group_id", "experiment", "profile", "data", "data_fingerprint", "device")
 
@@ -155,6 +156,9 @@ def provenance_line(table: pd.DataFrame) -> str:
     runs = table.drop_duplicates("run_id")
     sizes = sorted(set(zip(runs["network"], runs["n_train"], strict=True)))
     networks = ", ".join(f"{name} (n = {n:,})" for name, n in sizes)
+    if len(sizes) > MOST_NAMED:
+        counts_of = " and ".join(f"n = {n:,}" for n in sorted({n for _, n in sizes}))
+        networks = f"{len({name for name, _ in sizes})} networks ({counts_of})"
     devices = " and ".join(sorted(set(map(str, runs["device"]))))
     profiles = " and ".join(sorted(set(map(str, runs["profile"]))))
     demo = ": method demo, not evidence" if profiles == "smoke" else ""

@@ -64,7 +64,7 @@ def test_the_map_is_drawn_where_its_points_are():
     spec = draw.neighbourhood_maps(fake.maps(), CORNERS).to_dict()
     svg = vl_convert.vegalite_to_svg(spec)
     assert svg.count('aria-roledescription="rect mark"') == 4
-    assert "first coordinate: 0; second coordinate: −2; x2: 4; y2: 0; stiffness: −0.2; predicted class: 1" in svg
+    assert "first coordinate: 0; second coordinate: −2; x2: 4.24; y2: 0.12; stiffness: −0.2; predicted class: 1" in svg
 
 
 def test_a_table_without_maps_is_refused():
@@ -111,7 +111,7 @@ def test_curves_are_means_with_intervals():
         if row["epoch"] == 1
         and row["curve"] == "within, train-train"
         and row["kind"] == "cosine"
-        and "true labels, learning rate 0.01" in row["condition"]
+        and "true labels, rate 0.01" in row["condition"]
     ]
     assert row["mean"] == pytest.approx(0.501)
     assert row["low"] < row["mean"] < row["high"]
