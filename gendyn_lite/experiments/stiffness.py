@@ -58,7 +58,7 @@ _FORT = ("mlp", {"widths": [500, 300, 100]})
 _IMAGES = {"batch_size": 32, "schedule": "constant"}
 _REAL = {**_IMAGES, "test_size": 1000}  # these runs are about gradients, not about the last digit of an accuracy
 # The step size ends at 0, so that batch-norm's running statistics settle: stiffness is measured with them.
-_DEEP = {"batch_size": 20, "schedule": "cosine", "learning_rate": 0.02}
+_DEEP = {"batch_size": 10, "schedule": "cosine", "learning_rate": 0.02}
 _RANDOM = {"label_corruption": 1.0}
 _RATES = (*({"learning_rate": rate} for rate in (0.003, 0.01, 0.03)), {"learning_rate": 0.01, **_RANDOM})
 _FEW_RATES = ({"learning_rate": 0.003}, {"learning_rate": 0.01}, {"learning_rate": 0.01, **_RANDOM})
@@ -94,7 +94,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         Part(
             ("digits",),
             (("resnet18", {}),),
-            {**_DEEP, "train_size": 60, "epochs": 6},
+            {**_DEEP, "train_size": 50, "epochs": 6},
             seeds=2,
         ),
     ),
@@ -102,7 +102,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         Part(
             ("cifar10",),
             (("resnet18", {}), ("vgg19", {})),
-            {**_DEEP, "train_size": 100, "test_size": 100, "epochs": 10},
+            {**_DEEP, "train_size": 50, "test_size": 50, "epochs": 6},
             _LABELS,
         ),
     ),

@@ -15,7 +15,7 @@ from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import stiffness
 
 Probe = Callable[[nn.Module, int], dict[str, Any]]
-SAMPLE = {"layers": 100, "maps": 100, "training": 200, "deep": 40}  # training examples that are measured
+SAMPLE = {"layers": 100, "maps": 100, "training": 200, "deep": 30}  # training examples that are measured
 RADIUS = 0.15  # of a neighbourhood, in units of the inputs
 MARGIN = 0.15  # by which the map goes beyond the points, as a share of their range
 RESOLUTION = 36
