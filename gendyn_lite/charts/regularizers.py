@@ -12,8 +12,10 @@ from gendyn_lite.results.regularizers import NONE, with_regularizers
 from gendyn_lite.results.tables import mean_interval, summarize
 
 BN = " without batch-norm"
-ORDER = (NONE, "weight decay", "random crop", "random crop + weight decay", "dropout")
-NORMS = ("batch-norm", "batch-norm + weight decay", "no batch-norm", "no batch-norm + weight decay")
+BOTH = "random crop + weight decay"
+SHORT = {BOTH: "crop + decay"}  # a legend of two columns fits on a phone
+ORDER = (NONE, "weight decay", "random crop", SHORT[BOTH], "dropout")
+NORMS = ("batch-norm", "batch-norm + decay", "no batch-norm", "no batch-norm + decay")
 SUBTITLE = (
     "Mean over seeds, true labels; a run stops when it has fitted them. Shaded: up to the best accuracy so far. "
     "Pick a line in the legend."
@@ -30,7 +32,8 @@ def explicit_regularizers(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChar
         UserError: No run has true labels, or the runs are of several data sets.
     """
     rows = _true_labels(table)
-    rows = rows[rows["regularizers"].isin(ORDER)].assign(setting=rows["regularizers"])
+    rows = rows.assign(setting=rows["regularizers"].replace(SHORT))
+    rows = rows[rows["setting"].isin(ORDER)]
     counts = rows.groupby("base")["setting"].nunique()
     chosen = counts.idxmax()  # the network that most was tried on
     bases = [chosen, *[base for base in rows["base"].unique() if base != chosen]]
@@ -62,7 +65,7 @@ def batch_norm(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         raise UserError("no network was trained with and without batch-norm, expected runs of inception_small")
     rows = rows[rows["base"].isin([*pairs, *map(_without, pairs)])]
     norm = ["no batch-norm" if BN in base else "batch-norm" for base in rows["base"]]
-    more = rows["regularizers"].map({NONE: "", "weight decay": " + weight decay"})
+    more = rows["regularizers"].map({NONE: "", "weight decay": " + decay"})
     rows = rows.assign(base=rows["base"].str.replace(BN, ""), setting=pd.Series(norm, rows.index) + more)
     ends = summarize(rows).groupby("setting", sort=False)["test_accuracy"].mean()
     words = "; ".join(f"{setting} {value:.2f}" for setting, value in ends.items())
@@ -82,6 +85,7 @@ def final_accuracy(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         UserError: No run has true labels, or the runs are of several data sets.
     """
     rows = _true_labels(table)
+    rows = rows.assign(regularizers=rows["regularizers"].replace(SHORT))
     ends = summarize(rows).assign(best=rows.groupby("run_id", sort=False)["test_accuracy"].max().to_numpy())
     points = ends[["base", "regularizers", "seed", "test_accuracy", "best"]]
     points = points.set_axis(["network", "setting", "seed", "end of training", "best epoch"], axis=1)
@@ -93,7 +97,8 @@ def final_accuracy(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     y = alt.Y("setting:N", title=None, sort=list(ORDER), axis=alt.Axis(labelLimit=220))
     color = alt.Color("taken at:N", title="accuracy at", scale=alt.Scale(domain=kinds, range=list(PALETTE[:2])))
     offset = alt.YOffset("taken at:N", sort=kinds)
-    x = alt.X("mean:Q", title="test accuracy", scale=alt.Scale(zero=False))
+    axis = alt.Axis(format=".2f", tickCount=5)
+    x = alt.X("mean:Q", title="test accuracy", scale=alt.Scale(zero=False), axis=axis)
     hover = ["setting:N", "taken at:N", *[alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high")]]
     base = alt.Chart(means).transform_filter("datum.network === final").encode(y=y, yOffset=offset, color=color)
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
@@ -144,8 +149,9 @@ def _curves(
     if network is not None:
         base = base.transform_filter(f"datum.network === {network.name}")
     scale = alt.Scale(domain=names, range=list(PALETTE[: len(names)]))
+    columns = 2 if max(map(len, names)) < 18 else 1
     legend = alt.Legend(
-        columns=2, labelLimit=240, symbolType="stroke", symbolSize=400, symbolStrokeWidth=2.5, symbolOpacity=1
+        columns=columns, labelLimit=240, symbolType="stroke", symbolSize=400, symbolStrokeWidth=2.5, symbolOpacity=1
     )
     color = alt.Color("setting:N", title=None, scale=scale, sort=names, legend=legend)
     area = base.mark_area().encode(

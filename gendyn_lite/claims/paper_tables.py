@@ -8,7 +8,7 @@ import pandas as pd
 
 from gendyn_lite.claims.zhang2017 import ALEXNET_TOP5, TABLE_1, TABLE_2, ImageNetRow, PaperRow
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.regularizers import with_regularizers
+from gendyn_lite.results.regularizers import in_words, with_regularizers
 from gendyn_lite.results.tables import mean_interval, summarize
 
 
@@ -19,8 +19,8 @@ def table_1(runs: pd.DataFrame) -> pd.DataFrame:
         runs: A tidy table of the experiments ``"regularizers"`` and ``"random_labels"`` on one data set.
 
     Returns:
-        The paper's rows in its order, as text: network, crop, decay, labels, the accuracies in %, our number of
-        training images and seeds. A row that was not run says so.
+        The paper's rows in its order, as text: network, regularizers, labels, the accuracies in %, our number of
+        training images and of seeds. A row that was not run says so.
 
     Raises:
         UserError: The runs are of several data sets.
@@ -44,15 +44,13 @@ def _same(ends: pd.DataFrame, paper: PaperRow) -> pd.DataFrame:
 def _row(paper: PaperRow, ours: pd.DataFrame) -> dict[str, object]:
     return {
         "network": paper.network,
-        "random crop": _yes(paper.crop),
-        "weight decay": _yes(paper.weight_decay),
+        "regularizers": in_words(paper.crop, False, paper.weight_decay),
         "labels": "random" if paper.random_labels else "true",
         "train, paper": f"{paper.train:.2f}",
         "train, ours": _percent(ours["train_accuracy"]),
         "test, paper": f"{paper.test:.2f}",
         "test, ours": _percent(ours["test_accuracy"]),
-        "our n": f"{ours['n_train'].iloc[0]:,}" if len(ours) else "–",
-        "seeds": ours["seed"].nunique(),
+        "our n, seeds": f"{ours['n_train'].iloc[0]:,}, {ours['seed'].nunique()}" if len(ours) else "–",
     }
 
 
@@ -92,13 +90,12 @@ def _yes(on: bool) -> str:
 
 
 def _percent(values: pd.Series) -> str:
-    """Fractions as a mean in % with its interval.
+    """Fractions as a mean in %, with half the width of its 95 % interval.
 
-    >>> _percent(pd.Series([0.5, 0.5, 0.5])), _percent(pd.Series([0.5])), _percent(pd.Series([], dtype=float))
-    ('50.0 (50.0 to 50.0)', '50.0', 'not run')
+    >>> _percent(pd.Series([0.4, 0.5, 0.6])), _percent(pd.Series([0.5])), _percent(pd.Series([], dtype=float))
+    ('50.0 ± 24.8', '50.0', 'not run')
     """
     mean, low, high, n = mean_interval(values * 100)
     if n == 0:
         return "not run"
-    # Between 0 and 100, where an interval of the normal kind may reach beyond.
-    return f"{mean:.1f}" + ("" if math.isnan(low) else f" ({max(low, 0):.1f} to {min(high, 100):.1f})")
+    return f"{mean:.1f}" + ("" if math.isnan(low) else f" ± {(high - low) / 2:.1f}")

@@ -36,10 +36,15 @@ def with_regularizers(table: pd.DataFrame) -> pd.DataFrame:
         random=rows["label_corruption"] == 1,
     )
     named = zip(rows["crop"], rows["dropout"], rows["decay"], strict=True)
-    return rows.assign(regularizers=[_in_words(*which) for which in named])
+    return rows.assign(regularizers=[in_words(*which) for which in named])
 
 
-def _in_words(crop: bool, dropout: bool, decay: bool) -> str:
+def in_words(crop: bool, dropout: bool, decay: bool) -> str:
+    """The regularizers that are on, in words.
+
+    >>> in_words(True, False, True), in_words(False, False, False)
+    ('random crop + weight decay', 'no regularizer')
+    """
     words = [name for name, on in (("random crop", crop), ("dropout", dropout), ("weight decay", decay)) if on]
     return " + ".join(words) or NONE
 

@@ -94,7 +94,7 @@ def test_a_network_that_was_never_regularized_has_no_claims_on_that():
 def test_table_1_has_the_largest_size_of_each_row():
     small = fake_runs.regularized(n_train=50, none=0.2).assign(run_id=lambda table: table["run_id"] + "b")
     table = claims.paper_tables.table_1(pd.concat([fake_runs.regularized(), small]))
-    assert table.iloc[3][["test, ours", "our n", "seeds"]].tolist() == ["80.1 (79.9 to 80.3)", "1,000", 3]
+    assert table.iloc[3][["test, ours", "our n, seeds"]].tolist() == ["80.1 ± 0.2", "1,000, 3"]
 
 
 def test_table_1_has_the_papers_rows_in_its_order_with_ours_beside():
@@ -102,9 +102,9 @@ def test_table_1_has_the_papers_rows_in_its_order_with_ours_beside():
     assert len(table) == len(TABLE_1) == 19
     assert table["network"].tolist() == [row.network for row in TABLE_1]
     first = table.iloc[0]
-    assert (first["random crop"], first["weight decay"], first["labels"]) == ("yes", "yes", "true")
-    assert (first["test, paper"], first["test, ours"]) == ("89.05", "85.1 (84.9 to 85.3)")
-    assert table.iloc[4]["train, ours"] == "100.0 (100.0 to 100.0)"
+    assert (first["regularizers"], first["labels"]) == ("random crop + weight decay", "true")
+    assert (first["test, paper"], first["test, ours"]) == ("89.05", "85.1 ± 0.2")
+    assert table.iloc[4][["labels", "train, ours"]].tolist() == ["random", "100.0 ± 0.0"]
     assert set(table[table["network"] == "mlp_1x512"]["test, ours"]) == {"not run"}
 
 
