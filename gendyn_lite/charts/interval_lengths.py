@@ -7,7 +7,17 @@ import numpy as np
 import pandas as pd
 
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
-from gendyn_lite.results.intervals import BINS, LABELS, SPANS, counts, described, distributions, ends, main_network
+from gendyn_lite.results.intervals import (
+    BINS,
+    LABELS,
+    MAIN,
+    SPANS,
+    counts,
+    described,
+    distributions,
+    ends,
+    main_network,
+)
 from gendyn_lite.results.tables import mean_interval
 
 NAMES = list(LABELS.values())
@@ -18,6 +28,7 @@ DASH = alt.StrokeDash("labels:N", title=None, scale=alt.Scale(domain=NAMES, rang
 ROOT = alt.Scale(
     type="sqrt", domain=[0, 1], nice=False
 )  # else the intervals that reach the whole range are all one sees
+HALVES = alt.Axis(tickMinStep=0.5, tickCount=6)
 LENGTH = alt.Scale(domain=[0, 3], nice=False)
 FEWEST = 3  # seeds of an interval that is drawn: that of two is as wide as the page
 SHAPE = alt.Shape("labels:N", title=None, scale=alt.Scale(domain=NAMES, range=list(SHAPES[:2])))
@@ -59,7 +70,12 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
     bind = alt.binding_select(options=subjects, name="data " if by == "downsample" else "network ")
     chosen = alt.param(name="subject", value=subjects[0], bind=bind if len(subjects) > 1 else alt.Undefined)
     low, high = SPANS[kind]
-    x = alt.X("length:Q", title="length of the interval, in α", scale=alt.Scale(domain=[0, high - low], nice=False))
+    x = alt.X(
+        "length:Q",
+        title="length of the interval, in α",
+        axis=HALVES,
+        scale=alt.Scale(domain=[0, high - low], nice=False),
+    )
     base = alt.Chart(rows).transform_filter("datum.subject === subject").encode(x=x, color=LINE_COLOR)
     band = base.mark_area(tooltip=None).encode(
         y=alt.Y("low:Q", title="share of lines (square-root scale)", scale=ROOT), y2="high:Q"
@@ -122,7 +138,7 @@ def directions(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     bind = alt.binding_select(options=sets, name="data ") if len(sets) > 1 else alt.Undefined
     chosen = alt.param(name="data_set", value=sets[0], bind=bind)
     y = alt.Y("direction:N", title=None, sort=list(DIRECTIONS.values()), axis=alt.Axis(labelLimit=170))
-    x = alt.X("length:Q", title="mean length, in α", scale=LENGTH)
+    x = alt.X("length:Q", title="mean length, in α", axis=HALVES, scale=LENGTH)
     offset = alt.YOffset("labels:N", scale=alt.Scale(domain=NAMES, paddingInner=0.4, paddingOuter=0.3))
     base = alt.Chart(rows).transform_filter("datum.data === data_set").encode(y=y, yOffset=offset, color=COLOR)
     tip = ["direction:N", "labels:N", "length:Q", "low:Q", "high:Q", "seeds:Q"]
@@ -177,7 +193,7 @@ def during_training(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     base = (
         alt.Chart(means)
         .transform_filter("datum.data === data_set")
-        .encode(x=alt.X("epoch:Q", title="epoch"), color=color)
+        .encode(x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)), color=color)
     )
     y = alt.Y("value:Q", title="share", scale=alt.Scale(domain=[0, 1]))
     tip = ["of:N", "epoch:Q", alt.Tooltip("value:Q", format=".3f"), "seeds:Q"]
@@ -205,6 +221,7 @@ def region_norms(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """
     runs = ends(table)
     runs = runs[runs["intervals/norm_ratio"].notna() & (runs["downsample"] == 1)]
+    runs = runs.sort_values(["data", "widths"], key=lambda names: names.where(names != MAIN, ""), kind="stable")
     middles = np.round((np.arange(BINS) + 0.5) * 1.5 / BINS, 4)
     found = []
     for _, run in runs.iterrows():

@@ -108,15 +108,17 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
     span = [float(logits["alpha"].min()) - 0.15, float(logits["alpha"].max()) + 0.15]
     x = alt.X("alpha:Q", title="α", scale=alt.Scale(domain=span, nice=False))
     names = [OWN, OTHER]
+    legend = alt.Legend(symbolType="stroke", offset=26)  # room for the words between it and the drawing
+    dashes = alt.Scale(domain=names, range=list(DASHES[:2]))
     curves = (
         alt.Chart(logits)
         .transform_filter(shown)
         .mark_line()
         .encode(
             x=x,
-            y=alt.Y("logit:Q", title="logit", scale=_room_below(logits, len(images) > 0)),
-            color=alt.Color("of:N", title=None, scale=alt.Scale(domain=names)),
-            strokeDash=alt.StrokeDash("of:N", title=None, scale=alt.Scale(domain=names, range=list(DASHES[:2]))),
+            y=alt.Y("logit:Q", title="logit", scale=alt.Scale(zero=False, nice=False)),
+            color=alt.Color("of:N", title=None, scale=alt.Scale(domain=names), legend=legend),
+            strokeDash=alt.StrokeDash("of:N", title=None, scale=dashes, legend=legend),
             tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f"), alt.Tooltip("logit:Q", format=".3f"), "of:N"],
         )
     )
@@ -129,6 +131,8 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
     ).mark_text(align="left", baseline="bottom", fontWeight=600)  # fmt: skip
     layers = [shade, curves, words.encode(x=alt.value(0), y=alt.value(-4), text="words:N")]
     if len(images):
+        room = alt.Chart(_room_below(logits, intervals)).transform_filter(shown).mark_point(opacity=0, tooltip=None)
+        layers.append(room.encode(y="floor:Q"))
         pictures = alt.Chart(images).transform_filter(shown).mark_image(width=24, height=24, clip=True, tooltip=None)
         layers.append(pictures.encode(x=x, y=alt.value(262), url="image:N"))
     return (
@@ -141,10 +145,15 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
     )
 
 
-def _room_below(logits: pd.DataFrame, pictures: bool) -> alt.Scale:
-    """The range of the logits, with a fifth of it kept free below for pictures."""
-    low, high = float(logits["logit"].min()), float(logits["logit"].max())
-    return alt.Scale(domain=[low - 0.2 * (high - low) * pictures, high], nice=False)
+def _room_below(logits: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
+    """The intervals with a `floor` a fifth below each line's logits, so that pictures hide no curve."""
+    keys = [name for name in ("labels", "towards") if name in intervals]
+    if not keys:
+        low, high = logits["logit"].min(), logits["logit"].max()
+        return intervals.assign(floor=low - 0.2 * (high - low))
+    spread = logits.groupby(keys, sort=False)["logit"].agg(["min", "max"]).reset_index()
+    floors = spread.assign(floor=(spread["min"] - 0.2 * (spread["max"] - spread["min"])).round(3))
+    return intervals.merge(floors[[*keys, "floor"]], on=keys, how="left")
 
 
 def _path_words(intervals: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""Chapter 5: how far a network keeps its class along a line, on true and on random labels (Salman and Liu 2019)."""
+"""Chapter 5: how far a network keeps its class along a line, on true and on random labels (Salman et al. 2019)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         Part("mlp", {**_WATCHED, **_mlp(128, 128, 128), "learning_rate": 0.003}, **_TRUE, seeds=5),
         Part("alexnet_small", _CNN, **_BOTH, seeds=5),
     ),
-    ("full", "digits"): (Part("resnet18", {**_DIGITS, "epochs": 20, "eval_every": 20}, **_BOTH, seeds=5),),
+    ("full", "digits"): (Part("resnet18", {**_DIGITS, "epochs": 60, "eval_every": 60}, **_BOTH, seeds=5),),
 }
 MOONS = {
     "smoke": Part("mlp", {**_MOONS, **_mlp(128, 128, 128), "epochs": 200, "eval_every": 200}, **_BOTH, seeds=2),

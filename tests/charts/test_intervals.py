@@ -75,7 +75,7 @@ def test_a_path_says_its_interval_and_leaves_room_for_pictures(line):
     spec = chart.to_dict()
     assert "at random: -0.50 to 1.25" in spec["description"]
     assert [param["name"] for param in spec["params"]] == ["chosen_labels", "chosen_towards"]
-    assert [layer["mark"]["type"] for layer in spec["layer"]] == ["rect", "line", "text", "image"]
+    assert [layer["mark"]["type"] for layer in spec["layer"]] == ["rect", "line", "text", "point", "image"]
     alone = {name: table.drop(columns=["labels", "towards"]) for name, table in line.items()}
     spec = intervals.paths(alone["logits"], alone["intervals"], pd.DataFrame()).to_dict()
     assert "params" not in spec and len(spec["layer"]) == 3
