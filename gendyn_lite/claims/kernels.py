@@ -128,7 +128,7 @@ def _paper_error(rows: pd.DataFrame, data: str, features: str) -> Claim:
     claim = judge(
         largest["error"],
         Near(paper if paper is not None else 0.0, margin=MARGIN),
-        statement=f"A kernel that interpolates generalizes ({features}, no ridge)",
+        statement=f"A regression that interpolates generalizes ({features.replace('random_conv', 'random filters')})",
         source="Sec. 5",
         paper_value="–" if paper is None else f"{paper:g} (test error)",
         quantity="test error",

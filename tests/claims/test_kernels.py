@@ -9,7 +9,7 @@ import pytest
 
 from gendyn_lite import claims
 
-PLAIN = "A kernel that interpolates generalizes (pixels, no ridge)"
+PLAIN = "A regression that interpolates generalizes (pixels)"
 RANDOM = "The same kernel fits completely random labels"
 RIDGE = "A ridge does not improve the error"
 GABOR = "A Gabor transform lowers the error"
