@@ -99,10 +99,11 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         ),
     ),
     ("deep", "colab"): (
+        Part(("cifar10",), (("resnet18", {}),), {**_DEEP, "train_size": 50, "test_size": 50, "epochs": 6}, _LABELS),
         Part(
             ("cifar10",),
-            (("resnet18", {}), ("vgg19", {})),
-            {**_DEEP, "train_size": 50, "test_size": 50, "epochs": 6},
+            (("vgg19", {}),),
+            {**_DEEP, "train_size": 50, "test_size": 50, "epochs": 30, "batch_size": 25, "learning_rate": 0.05},
             _LABELS,
         ),
     ),
