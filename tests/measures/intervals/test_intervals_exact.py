@@ -232,3 +232,16 @@ def test_a_scaled_direction_scales_the_interval(factor):
     mirrored = torch.stack([-wide.upper, -wide.lower], dim=1)
     wanted = ends(wide) / factor if factor > 0 else mirrored / -factor
     assert torch.allclose(ends(found), wanted, rtol=0, atol=1e-11)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["mlp", "max_pool", "functional"], ids=str)
+def test_the_gpu_finds_the_same_ends(name):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    model, shape = network(name)
+    x, d = random_lines(shape, 200)
+    wanted = ends(generalization_interval(model, x, d))
+    found = generalization_interval(model.cuda(), x.cuda(), d.cuda())
+    assert found.exact and found.lower.is_cuda
+    assert torch.allclose(ends(found).cpu(), wanted, rtol=0, atol=1e-9)
