@@ -7,7 +7,7 @@ import pandas as pd
 
 from gendyn_lite.charts.stiffness_training import interval_tooltips, means_of_seeds
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
-from gendyn_lite.results.layers import KINDS, long_layers
+from gendyn_lite.results.layers import KINDS, long_layers, of_fitted_runs
 
 PAIRS = {"all": "all pairs", "within": "within a class", "between": "between classes"}
 ACTIVATIONS = {"relu": "ReLU", "tanh": "tanh", "leaky_relu": "LeakyReLU"}
@@ -44,7 +44,7 @@ def architectures(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     Args:
         runs: A tidy table of experiment ``"stiffness_layers"``.
     """
-    rows = long_layers(runs)
+    rows = of_fitted_runs(long_layers(runs))
     rows = rows[(rows["depth"] == 4) & (rows["state"] == "trained")]
     rows = rows.assign(units=rows["width"].map(lambda width: f"{width} units"))
     table = _profile(rows, ["data", "activation", "units"])
@@ -54,7 +54,7 @@ def architectures(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     words = "; ".join(f"{', '.join(map(str, key))}: {value:.2f}" for key, value in zip(means.index, means, strict=True))
     return chart.properties(
         title=alt.Title(
-            "Width and activation", subtitle="Trained networks with 4 hidden layers; mean and 95 % interval over seeds."
+            "Width and activation", subtitle="4 hidden layers, runs that fitted; mean and 95 % interval over seeds."
         ),
         description=f"Mean cosine stiffness of each layer by width. All pairs, mean over layers: {words}.",
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Near, judge, table
-from gendyn_lite.results.layers import long_layers
+from gendyn_lite.results.layers import long_layers, of_fitted_runs
 
 WITHIN, BETWEEN = "stiffness/within_cosine", "stiffness/between_cosine"
 TEST_WITHIN, LENGTH = "stiffness/test_within_cosine", "stiffness/critical_length"
@@ -145,9 +145,7 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
 
     The figures show the stiffness of an example with a sample of both categories: the mean over all pairs.
     """
-    rows = long_layers(runs)
-    fitted = rows.loc[(rows["state"] == "trained") & (rows["train_accuracy"] >= 0.99), "run_id"].unique()
-    rows = rows[rows["run_id"].isin(fitted)]
+    rows = of_fitted_runs(long_layers(runs))
     found: list[Claim] = []
     for data, group in rows.groupby("data", sort=False):
         about = partial(judge, subject=f"mlp (4 hidden layers of 32) on {data}")

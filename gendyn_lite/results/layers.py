@@ -49,6 +49,16 @@ def long_layers(table: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values(["run_id", "epoch", "number"]).reset_index(drop=True)
 
 
+def of_fitted_runs(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of runs that fitted 99 % of their training labels.
+
+    Args:
+        rows: A table of `long_layers`.
+    """
+    fitted = rows.loc[(rows["state"] == "trained") & (rows["train_accuracy"] >= 0.99), "run_id"]
+    return rows[rows["run_id"].isin(fitted)]
+
+
 def _orders(table: pd.DataFrame, names: list[str]) -> dict[str, list[str]]:
     """The layers of each network, from input to output.
 
