@@ -93,19 +93,18 @@ def paths(now: Tensor, before: Tensor, rounds: int) -> list[dict[str, Any]]:
     wide = now.float(), before.float()
     packed = PackedPaths.pack(now), PackedPaths.pack(before)
     kept = path_gram(before)
-    theirs = {
-        "float32 GEMM": best(lambda: gemm(*wide), rounds),
-        "pair loop": best(lambda: loop(*wide), 2) * IMAGES * (IMAGES - 1) / 2 / LOOP_PAIRS,
-    }
+    peers = {"float32 GEMM": lambda: gemm(*wide), "pair loop": lambda: loop(*wide)}
     ours = {
-        "bool": best(lambda: cross_paths(now, before), rounds),
-        "packed": best(lambda: cross_paths(*packed), rounds),
-        "packed, last Gram kept": best(lambda: cross_paths(*packed, before_gram=kept), rounds),
+        "bool": lambda: cross_paths(now, before),
+        "packed": lambda: cross_paths(*packed),
+        "packed, last Gram kept": lambda: cross_paths(*packed, before_gram=kept),
     }
+    taken = in_turns({**peers, **ours}, rounds)
+    taken["pair loop"] *= IMAGES * (IMAGES - 1) / 2 / LOOP_PAIRS
     return [
-        compared(f"cross-path, {IMAGES} images, {UNITS:,} units, {case}", seconds, peer, other)
-        for case, seconds in ours.items()
-        for peer, other in theirs.items()
+        compared(f"cross-path, {IMAGES} images, {UNITS:,} units, {case}", taken[case], peer, taken[peer])
+        for case in ours
+        for peer in peers
     ]
 
 
@@ -114,9 +113,10 @@ def activations(now: Tensor, before: Tensor, rounds: int) -> list[dict[str, Any]
     generator = torch.Generator().manual_seed(1)
     units = UNITS // 5
     a, b = (one[:, :units] * torch.rand(IMAGES, units, generator=generator) for one in (now, before))
-    ours = best(lambda: cross_activation_similarity(a, b), rounds)
-    theirs = best(lambda: gemm(a, b, squared=True), rounds)
-    return [compared(f"cross-activation, {IMAGES} images, {units:,} units", ours, "float32 GEMM, activations", theirs)]
+    calls = {"ours": lambda: cross_activation_similarity(a, b), "theirs": lambda: gemm(a, b, squared=True)}
+    taken = in_turns(calls, rounds)
+    case = f"cross-activation, {IMAGES} images, {units:,} units"
+    return [compared(case, taken["ours"], "float32 GEMM, activations", taken["theirs"])]
 
 
 def recording(rounds: int) -> None:
@@ -124,10 +124,10 @@ def recording(rounds: int) -> None:
     model = models.build("alexnet_small", num_classes=10, in_shape=(3, 28, 28), seed=0).eval()
     x = torch.randn(128, 3, 28, 28)
     with torch.no_grad():
-        bare = best(lambda: model(x), rounds)
-    ours = best(lambda: record_packed(model, x), rounds)
+        taken = in_turns({"bare": lambda: model(x), "ours": lambda: record_packed(model, x)}, rounds)
     size = sum(one.nbytes for one in record_packed(model, x).values())
-    show(f"alexnet_small, {len(x)} images: recording all paths takes {ours / bare:.2f} forward passes; {size:,} bytes")
+    ratio = taken["ours"] / taken["bare"]
+    show(f"alexnet_small, {len(x)} images: recording all paths takes {ratio:.2f} forward passes; {size:,} bytes")
 
 
 def memory() -> None:
@@ -175,15 +175,21 @@ def compared(case: str, ours: float, peer: str, theirs: float) -> dict[str, Any]
     return {"case": case, "device": "cpu", "unit": "pairs/s", "peer": peer, **speeds}
 
 
-def best(call: Callable[[], object], rounds: int) -> float:
-    """Seconds of the best round, after one to warm up."""
-    call()
-    taken = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+def in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Seconds of each call in its best round; they take turns, after a round to warm up.
+
+    With one thread the time of that thread's own work counts, so that other jobs on the machine change little.
+    """
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    taken = dict.fromkeys(calls, float("inf"))
+    for number in range(rounds + 1):
+        for name, call in calls.items():
+            started = clock()
+            call()
+            seconds = clock() - started
+            if number > 0:
+                taken[name] = min(taken[name], seconds)
+    return taken
 
 
 def peak() -> int:
