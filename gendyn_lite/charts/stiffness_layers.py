@@ -116,7 +116,8 @@ def _lines(
     params, tests = [], []
     for column, label in (("data", "data"), ("pairs", "pairs"), ("activation", "activation")):
         if column in table and table[column].nunique() > 1:
-            options = list(table[column].unique())
+            known = [name for name in ACTIVATIONS.values() if (table[column] == name).any()]
+            options = known or list(table[column].unique())
             start = pairs if column == "pairs" else options[0]
             bind = alt.binding_select(options=options, name=f"{label} ")
             params.append(alt.param(name=f"{prefix}_{column}", value=start, bind=bind))

@@ -20,11 +20,11 @@ CORNERS = {"two_moons": ((-1.0, -1.0), (1.0, 1.0)), "spirals": ((-2.0, -1.0), (2
 
 def changes() -> pd.DataFrame:
     rows = [
-        ("digit 3 (number 0)", step, j, j, pair, -step * (2 - j), -step * (2 - j) + step**2)
+        ("digit 3 (number 0)", step, j, pair, -step * (2 - j), -step * (2 - j) + step**2)
         for step in (0.01, 0.1)
         for j, pair in enumerate(("itself", "same digit", "other digit"))
     ]
-    return pd.DataFrame(rows, columns=["example", "step", "target", "digit", "pair", "predicted", "actual"])
+    return pd.DataFrame(rows, columns=["example", "step", "digit", "pair", "predicted", "actual"])
 
 
 CHARTS = {
