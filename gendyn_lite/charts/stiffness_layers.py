@@ -86,7 +86,7 @@ def deep_networks(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     words = "; ".join(f"{', '.join(map(str, key))}: {value:.2f}" for key, value in zip(means.index, means, strict=True))
     return chart.properties(
         title=alt.Title(
-            "Deep networks, layer by layer", subtitle="Convolutions and the last layer; mean and 95 % interval."
+            "A deep network, layer by layer", subtitle="Convolutions and the last layer; mean and 95 % interval."
         ),
         description=f"Mean cosine stiffness by layer. Within a class, mean over layers: {words}.",
     )
