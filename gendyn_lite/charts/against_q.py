@@ -11,6 +11,8 @@ import pandas as pd
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 from gendyn_lite.results.tables import mean_interval
 
+MOST_LETTERS = 45  # of all names, that a legend of one line has place for
+
 
 def against_q(
     runs: pd.DataFrame,
@@ -33,13 +35,15 @@ def against_q(
     hover += [alt.Tooltip("high:Q", format=".3f"), "seeds:Q"]
     line = base.mark_line().encode(
         y=alt.Y("mean:Q", title=title, scale=scale),
-        strokeDash=alt.StrokeDash("network:N", title="network", scale=_scale(networks, DASHES)),
+        strokeDash=alt.StrokeDash(
+            "network:N", title="network", scale=_scale(networks, DASHES), legend=_legend(networks)
+        ),
     )
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")
     marks = base.mark_point(size=90).encode(
         y="mean:Q",
         tooltip=hover,
-        shape=alt.Shape("network:N", title="network", scale=_scale(networks, SHAPES)),
+        shape=alt.Shape("network:N", title="network", scale=_scale(networks, SHAPES), legend=_legend(networks)),
     )
     seeds = (
         alt.Chart(points)
@@ -79,7 +83,14 @@ def in_words(runs: pd.DataFrame, column: str, unit: str) -> str:
 
 def network_colour(networks: Sequence[str]) -> alt.Color:
     """The colour of each network, the same in every layer, so that their legends are one."""
-    return alt.Color("network:N", title="network", scale=_scale(networks, PALETTE))
+    return alt.Color("network:N", title="network", scale=_scale(networks, PALETTE), legend=_legend(networks))
+
+
+def _legend(networks: Sequence[str]) -> alt.Legend:
+    """One legend for colour, shape and dash; long names stand below each other, whole."""
+    if sum(map(len, networks)) > MOST_LETTERS:
+        return alt.Legend(columns=1, labelLimit=340, titleOrient="top")
+    return alt.Legend(labelLimit=340)
 
 
 def _scale(names: Sequence[str], values: Sequence[Any]) -> alt.Scale:

@@ -34,9 +34,8 @@ def explicit_regularizers(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChar
     rows = _true_labels(table)
     rows = rows.assign(setting=rows["regularizers"].replace(SHORT))
     rows = rows[rows["setting"].isin(ORDER)]
-    counts = rows.groupby("base")["setting"].nunique()
-    chosen = counts.idxmax()  # the network that most was tried on
-    bases = [chosen, *[base for base in rows["base"].unique() if base != chosen]]
+    bases = _most_tried_first(rows.groupby("base", sort=False)["setting"].nunique())
+    chosen = bases[0]
     network = alt.param(name="plain", value=chosen, bind=alt.binding_select(options=bases, name="network "))
     lines = _curves(rows, ORDER, network)
     ends = summarize(rows).groupby(["base", "setting"], sort=False)["test_accuracy"].mean()
@@ -91,7 +90,7 @@ def final_accuracy(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     points = points.set_axis(["network", "setting", "seed", "end of training", "best epoch"], axis=1)
     points = points.melt(["network", "setting", "seed"], var_name="taken at", value_name="accuracy").round(4)
     means = _means(points)
-    bases = list(ends["base"].unique())
+    bases = _most_tried_first(ends["regularizers"].groupby(ends["base"], sort=False).nunique())
     network = alt.param(name="final", value=bases[0], bind=alt.binding_select(options=bases, name="network "))
     kinds = ["end of training", "best epoch"]
     y = alt.Y("setting:N", title=None, sort=list(ORDER), axis=alt.Axis(labelLimit=220))
@@ -130,6 +129,11 @@ def _true_labels(table: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         raise UserError("the table has no run on true labels, expected runs of the experiment 'regularizers'")
     return one_data_set(rows, column="base")
+
+
+def _most_tried_first(settings: pd.Series) -> list[str]:
+    """The networks by their number of settings, the largest first."""
+    return list(settings.sort_values(ascending=False, kind="stable").index)
 
 
 def _without(base: str) -> str:
