@@ -113,8 +113,9 @@ def final_accuracy(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         f"{row['network']}, {row['setting']}: {row['mean']:.2f}"
         for row in means[means["taken at"] == kinds[0]].to_dict("records")
     )
+    most = int(means.groupby("network")["setting"].nunique().max())
     return alt.layer(bars, marks, seeds).properties(
-        height=alt.Step(22),
+        height=44 * most,
         title=alt.Title(
             "Test accuracy by regularizer", subtitle="Mean and 95 % interval over seeds; small points: seeds."
         ),
