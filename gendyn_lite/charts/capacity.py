@@ -60,9 +60,10 @@ def kernel_error(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     def one_each(values: Sequence[Any]) -> alt.Scale:
         return alt.Scale(domain=kinds, range=[values[i % len(values)] for i in range(len(kinds))])
 
-    color = alt.Color("kind:N", title=None, scale=one_each(PALETTE))
-    dash = alt.StrokeDash("kind:N", title=None, scale=one_each(DASHES))
-    shape = alt.Shape("kind:N", title=None, scale=one_each(SHAPES))
+    legend = alt.Legend(labelLimit=300)
+    color = alt.Color("kind:N", title=None, scale=one_each(PALETTE), legend=legend)
+    dash = alt.StrokeDash("kind:N", title=None, scale=one_each(DASHES), legend=legend)
+    shape = alt.Shape("kind:N", title=None, scale=one_each(SHAPES), legend=legend)
     ticks = alt.Axis(values=sorted(means["n"].unique()), labelOverlap=True)
     x = alt.X("n:Q", title="training examples n", scale=alt.Scale(type="log"), axis=ticks)
     y = alt.Y("error:Q", title="test error", scale=alt.Scale(type="log"), axis=alt.Axis(format=".2~%"))

@@ -3,18 +3,24 @@ window.gendynCharts = window.gendynCharts || (function () {
   "use strict";
   const NARROW = 560; // px: below it, charts side by side are stacked and legends wrap
   const MOST_ROWS = 500;
+  const SHARE = { legend: 0.85, axis: 0.42 }; // of a narrow page's width, that a label may take
   const OPTIONS = { mode: "vega-lite", renderer: "svg", actions: false, tooltip: { disableDefaultStyle: true } };
 
   // Charts side by side share the width, or stand below each other where there is little of it.
-  // `spare` is what one chart's axes take beside its plot.
-  function fitted(spec, width, spare) {
+  // `spare` is what one chart's axes take beside its plot; `columns` bounds the columns of its legends.
+  function fitted(spec, width, { spare, columns: most }) {
     const fit = structuredClone(spec);
     const narrow = width < NARROW;
     const parts = fit.hconcat || fit.concat;
-    if (narrow || parts) {
+    if (narrow || parts || most) {
       const config = fit.config || {};
-      fit.config = { ...config, legend: { columns: 2, ...config.legend, titleOrient: "top" } };
+      fit.config = { ...config, legend: { columns: most || 2, ...config.legend, titleOrient: "top" } };
     }
+    adjust(fit, (name, guide) => {
+      if (name === "legend" && most) guide.columns = Math.min(most, guide.columns || most);
+      if (name === "legend" && most) guide.titleOrient = "top";
+      if (narrow && guide.labelLimit) guide.labelLimit = Math.min(guide.labelLimit, Math.floor(width * SHARE[name]));
+    });
     if (!parts) return fit;
     const columns = narrow ? 1 : fit.columns || parts.length;
     delete fit.hconcat;
@@ -23,6 +29,23 @@ window.gendynCharts = window.gendynCharts || (function () {
     const each = Math.max(140, Math.floor(width / columns - spare));
     for (const part of parts) if (part.width === undefined && !part.concat && !part.hconcat) part.width = each;
     return fit;
+  }
+
+  // Every legend and axis of a specification, wherever it is encoded.
+  function adjust(part, change) {
+    if (!part || typeof part !== "object") return;
+    for (const [name, inner] of Object.entries(part)) {
+      if (name === "datasets" || name === "data") continue;
+      if (SHARE[name] && inner && typeof inner === "object") change(name, inner);
+      adjust(inner, change);
+    }
+  }
+
+  // How far the words of a drawing stand out on the right of its place.
+  function standingOut(view) {
+    const edge = view.getBoundingClientRect().left + view.clientWidth;
+    const words = [...view.querySelectorAll("svg.marks text")].map((text) => text.getBoundingClientRect().right);
+    return Math.max(0, ...words) - edge;
   }
 
   function draw(figure) {
@@ -34,11 +57,20 @@ window.gendynCharts = window.gendynCharts || (function () {
     let width = 0, result = null;
     async function redraw() {
       width = view.clientWidth;
-      for (let spare = 72, tries = 0, over = 1; over > 0 && tries < 3; tries += 1) {
+      const room = { spare: 72, columns: 0 };
+      async function drawn() {
         if (result) result.finalize();
-        result = await window.vegaEmbed(view, fitted(spec, width, spare), OPTIONS);
-        over = composed ? view.querySelector("svg").width.baseVal.value - view.clientWidth : 0;
-        spare += over + 1;
+        result = await window.vegaEmbed(view, fitted(spec, width, room), OPTIONS);
+        return composed ? view.querySelector("svg").width.baseVal.value - view.clientWidth : 0;
+      }
+      for (let tries = 0, over = 1; over > 0 && tries < 3; tries += 1) {
+        over = await drawn();
+        room.spare += over + 1;
+      }
+      for (const columns of [4, 3, 2, 1]) { // a legend too wide wraps into fewer columns
+        if (standingOut(view) <= 1) break;
+        room.columns = columns;
+        await drawn();
       }
       figure.dataset.drawn = "yes";
     }

@@ -20,12 +20,14 @@ def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> alt.LayerChart | alt
         title: What was measured.
     """
     peers = list(benchmark["peer"].unique())
-    rows = benchmark.assign(case=benchmark["case"] + " · " + benchmark["device"]).round(4)
+    rows = benchmark.round(4)
+    if rows["device"].nunique() > 1:
+        rows = rows.assign(case=rows["case"] + " · " + rows["device"])
     order = list(rows["case"].unique())
     y = alt.Y("case:N", sort=order, title=None, axis=alt.Axis(labelLimit=260, grid=True))
     x = alt.X("ratio:Q", title="our speed / peer's", scale=alt.Scale(type="log", nice=False, padding=12))
-    colour = alt.Color("peer:N", title="peer", scale=alt.Scale(domain=peers, range=list(PALETTE[: len(peers)])))
-    shape = alt.Shape("peer:N", title="peer", scale=alt.Scale(domain=peers, range=list(SHAPES[: len(peers)])))
+    colour = alt.Color("peer:N", title=None, scale=alt.Scale(domain=peers, range=list(PALETTE[: len(peers)])))
+    shape = alt.Shape("peer:N", title=None, scale=alt.Scale(domain=peers, range=list(SHAPES[: len(peers)])))
     numbers = [alt.Tooltip(f"{name}:Q", format=".3~s") for name in ("ours", "theirs")]
     hover = ["case:N", "peer:N", *numbers, "unit:N", alt.Tooltip("ratio:Q", format=".3~g")]
     dots = alt.Chart(rows).mark_point(size=110).encode(x=x, y=y, color=colour, shape=shape, tooltip=hover)

@@ -130,7 +130,7 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
             x=alt.X("epoch:Q", title="epoch"),
             y=alt.Y("train_loss:Q", title="training loss (nats)", scale=alt.Scale(type="log")),
             color=alt.Color(
-                "condition:N", title=None, scale=alt.Scale(domain=names), sort=names, legend=alt.Legend(columns=3)
+                "condition:N", title=None, scale=alt.Scale(domain=names), sort=names, legend=alt.Legend(columns=2)
             ),
             strokeDash=alt.StrokeDash("condition:N", title=None, scale=alt.Scale(domain=names, range=list(DASHES[:5]))),
             opacity=alt.condition(picked, alt.value(1), alt.value(0.15)),

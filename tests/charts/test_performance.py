@@ -27,7 +27,12 @@ TABLE = pd.DataFrame(
 def test_the_chart_is_valid_and_survives_json():
     spec = draw.speed_ratios(TABLE, title="Speed").to_dict()
     assert alt.Chart.from_dict(json.loads(json.dumps(spec))).to_dict() == spec
-    assert "small · cpu: 3 times loop" in spec["description"]
+    assert "small: 3 times loop" in spec["description"]
+
+
+def test_the_device_is_named_where_there_are_several():
+    table = pd.concat([TABLE, TABLE.assign(device="cuda")])
+    assert "small · cuda: 3 times loop" in draw.speed_ratios(table, title="Speed").to_dict()["description"]
 
 
 @pytest.mark.parametrize("text", ["≥ 2 ✓ reached", "≥ 2 ✗ not reached", "300 images/s", "0.75", "–"])
