@@ -1,6 +1,6 @@
 """Generalization intervals against their peers: seconds, and how far the ends are off.
 
-Run:      python tests/benchmarks/intervals.py [lines]
+Run:      python tests/benchmarks/intervals.py [--lines 1000] [--threads 1] [--publish]
 Takes:    about a minute on two cores for 1,000 lines.
 Data:     1,000 training images of MNIST where it is prepared (else the embedded digits, enlarged), MLP 3x128 trained to
           fit them; lines between pairs of one class, α from -1 to 2.
@@ -13,7 +13,8 @@ Expected: at least 3 times ExactLine and 50 times the grid, with errors below 1e
 
 from __future__ import annotations
 
-import sys
+import argparse
+import platform
 import time
 from collections.abc import Callable
 
@@ -25,12 +26,30 @@ from gendyn_lite.data import load
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals import generalization_interval
 from gendyn_lite.models import build
+from gendyn_lite.results import publish_benchmark
 
 LOW, HIGH, POINTS = -1.0, 2.0, 3001
+GOALS = {"ExactLine": 3.0, "grid of 3,001 points": 50.0}
 
 
-def main(count: int = 1000) -> None:
+def main() -> None:
     """One line for each way."""
+    parser = argparse.ArgumentParser(description="Generalization intervals against their peers.")
+    parser.add_argument("--lines", type=int, default=1000)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's; 1 is steadier beside other jobs)")
+    parser.add_argument("--publish", action="store_true", help="write the table that the book shows")
+    given = parser.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    rows = compare(given.lines)
+    if given.publish:
+        command = f"python tests/benchmarks/intervals.py, {given.lines:,} lines"
+        machine = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
+        print(publish_benchmark("intervals", rows, goals=GOALS, command=command, machine=machine))
+
+
+def compare(count: int) -> list[dict[str, object]]:
+    """Lines a second of ours and of each peer."""
     name, x, y = images()
     network = trained(x, y)
     generator = torch.Generator().manual_seed(0)
@@ -40,14 +59,19 @@ def main(count: int = 1000) -> None:
     truth = ends(generalization_interval(double(network), origin.double(), direction.double(), low=LOW, high=HIGH))
     print(f"{count} lines of {name}, MLP 3x128, float32, {torch.get_num_threads()} threads")
     ours: Callable[[], Tensor] = lambda: ends(generalization_interval(network, origin, direction, low=LOW, high=HIGH))  # noqa: E731
-    report("gendyn_lite", *timed(ours, repeats=3), truth, None)
-    base = timed(ours, repeats=3)[1]
-    report(
-        "ExactLine, a line at a time", *timed(lambda: exact_line(network, origin, direction), repeats=3), truth, base
-    )
+    found, base = timed(ours, repeats=5)
+    report("gendyn_lite", found, base, truth, None)
+    found, line = timed(lambda: exact_line(network, origin, direction), repeats=3)
+    report("ExactLine, a line at a time", found, line, truth, base)
     few = slice(0, max(1, count // 20))  # the grid is slow: a twentieth of the lines, time scaled
     found, seconds = timed(lambda: grid(network, origin[few], direction[few]), repeats=1)
-    report(f"grid of {POINTS} points", found, seconds * count / len(found), truth[few], base)
+    sampled = seconds * count / len(found)
+    report(f"grid of {POINTS} points", found, sampled, truth[few], base)
+    case = f"MLP 3x128, {count:,} lines of {name}"
+    return [
+        {"case": case, "device": "cpu", "unit": "lines/s", "peer": peer, "ours": count / base, "theirs": count / taken}
+        for peer, taken in (("ExactLine", line), ("grid of 3,001 points", sampled))
+    ]
 
 
 def images() -> tuple[str, Tensor, Tensor]:
@@ -165,4 +189,4 @@ def report(who: str, found: Tensor, seconds: float, truth: Tensor, base: float |
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

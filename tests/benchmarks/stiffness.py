@@ -1,6 +1,6 @@
 """The Gram matrix of per-example gradients beside its peers: seconds and memory.
 
-Run:      python tests/benchmarks/stiffness.py [mlp_3x512] [alexnet_small] [resnet18] [--rounds 3] [--threads 2]
+Run:      python tests/benchmarks/stiffness.py [NETWORK …] [--rounds 3] [--threads 2] [--publish]
 Takes:    about two minutes on two idle cores. Seconds are those of the processor with one thread, which other programs
           disturb little, and of the clock with more.
 Peers:    nngeometry's GramMatrix; torch.func (vmap of grad) and BackPACK (BatchGrad), which store every gradient and
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import resource
 import subprocess
 import sys
@@ -26,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite import models
+from gendyn_lite.results import publish_benchmark
 
 CASES = {"mlp_3x512": ((3, 28, 28), 256), "alexnet_small": ((3, 28, 28), 256), "resnet18": ((3, 32, 32), 128)}
 GOALS = {"mlp_3x512": 2.5, "alexnet_small": 3.0, "resnet18": 3.0}
@@ -99,29 +101,56 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", help=", ".join(CASES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--publish", action="store_true", help="write the table that the book shows")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.way:
         print(json.dumps(measure(given.networks[0], given.way, given.rounds, given.threads)))
         return
-    for network in given.networks or CASES:
-        print(f"{network}, {CASES[network][1]} examples, {given.threads} thread(s), best of {given.rounds} rounds")
-        options = ["--rounds", str(given.rounds), "--threads", str(given.threads)]
-        found = {}
-        for way in WAYS:
-            command = [sys.executable, "-W", "ignore", __file__, network, "--way", way, *options]
-            run = subprocess.run(command, capture_output=True, text=True, check=False)
-            if run.returncode:
-                print(f"  {way:12} not measured: {run.stderr.strip().splitlines()[-1][:110]}", flush=True)
-                continue
-            found[way] = json.loads(run.stdout.splitlines()[-1])
-            row = found[way]
-            print(
-                f"  {way:12} {row['seconds']:8.4f} s   {row['memory']:6.2f} GB above the network   "
-                f"off by {row['error']:.0e}",
-                flush=True,
-            )
-        summary(network, found)
+    measured = {network: compare(network, given.rounds, given.threads) for network in given.networks or CASES}
+    if given.publish and not given.networks:
+        command = f"python tests/benchmarks/stiffness.py, best of {given.rounds} rounds"
+        goals = {case(network): goal for network, goal in GOALS.items()}
+        machine = f"{platform.machine()} CPU, {given.threads} thread(s)"
+        print(publish_benchmark("stiffness", rows(measured), goals=goals, command=command, machine=machine))
+
+
+def case(network: str) -> str:
+    """How the published table names a network."""
+    return f"{network}, {CASES[network][1]} examples"
+
+
+def rows(measured: dict[str, dict[str, dict[str, float]]]) -> list[dict[str, object]]:
+    """Rows of the published table: examples a second of ours and of each peer."""
+    return [
+        {"case": case(network), "device": "cpu", "unit": "examples/s", "peer": way,
+         "ours": CASES[network][1] / found["gendyn_lite"]["seconds"], "theirs": CASES[network][1] / row["seconds"]}
+        for network, found in measured.items()
+        for way, row in found.items()
+        if way != "gendyn_lite"
+    ]  # fmt: skip
+
+
+def compare(network: str, rounds: int, threads: int) -> dict[str, dict[str, float]]:
+    """One network in every way, shown line by line."""
+    print(f"{network}, {CASES[network][1]} examples, {threads} thread(s), best of {rounds} rounds")
+    options = ["--rounds", str(rounds), "--threads", str(threads)]
+    found = {}
+    for way in WAYS:
+        command = [sys.executable, "-W", "ignore", __file__, network, "--way", way, *options]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode:
+            print(f"  {way:12} not measured: {run.stderr.strip().splitlines()[-1][:110]}", flush=True)
+            continue
+        found[way] = json.loads(run.stdout.splitlines()[-1])
+        row = found[way]
+        print(
+            f"  {way:12} {row['seconds']:8.4f} s   {row['memory']:6.2f} GB above the network   "
+            f"off by {row['error']:.0e}",
+            flush=True,
+        )
+    summary(network, found)
+    return found
 
 
 def summary(network: str, found: dict[str, dict[str, float]]) -> None:
