@@ -7,15 +7,13 @@ Of a symmetric matrix only the upper triangle (and whatever is at hand of the lo
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gendyn_lite.measures._per_example import Use
 from gendyn_lite.measures._per_example_factors import Factors, Workspace
 from gendyn_lite.measures._per_example_layers import Layer
+from gendyn_lite.measures._per_example_scale import scale_gradients, tokens_of
 
 BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # gradients or products held at a time
 TRIANGLE = 64  # rows of a strip of the upper triangle, where rows are long
@@ -37,7 +35,7 @@ def add_gram(total: Tensor, layer: Layer, uses: list[Use], others: list[Use] | N
         right = None if others is None else Factors(others, Workspace())
         _add_affine(total, layer, left, right, workspace)
     elif layer.kind == "scale":
-        add_product(total, _scale_gradients(layer, uses), None if others is None else _scale_gradients(layer, others))
+        add_product(total, scale_gradients(layer, uses), None if others is None else scale_gradients(layer, others))
     else:
         _add_embedding(total, uses, others)
 
@@ -45,9 +43,9 @@ def add_gram(total: Tensor, layer: Layer, uses: list[Use], others: list[Use] | N
 def squared_norms_of(layer: Layer, uses: list[Use]) -> Tensor:
     """A layer's share of each example's squared gradient norm, [n]."""
     if layer.kind == "scale":
-        return _scale_gradients(layer, uses).square().sum(1)
+        return scale_gradients(layer, uses).square().sum(1)
     if layer.kind == "embedding":
-        tokens, z = _tokens(uses)
+        tokens, z = tokens_of(uses)
         same = tokens[:, :, None] == tokens[:, None]
         return (torch.bmm(z, z.transpose(1, 2)) * same).sum((1, 2))
     factors, workspace = Factors(uses, Workspace()), Workspace()
@@ -155,40 +153,10 @@ def _budget(factors: Factors) -> int:
     return BLOCK_BYTES.get(factors.like.device.type, 256 << 20) // factors.like.element_size()
 
 
-def _scale_gradients(layer: Layer, uses: list[Use]) -> Tensor:
-    """Gradients with respect to scale and shift of a normalization, [n, entries]."""
-    found: Tensor | None = None
-    for use in uses:
-        normalized = _normalized(use.module, use.a)
-        parts = [use.z * normalized] if layer.weight is not None else []
-        parts += [use.z] if layer.bias is not None else []
-        row = torch.cat([_over_places(use.module, part) for part in parts], dim=1)
-        found = row if found is None else found + row
-    assert found is not None
-    return found
-
-
-def _normalized(module: nn.Module, a: Tensor) -> Tensor:
-    """The input of the scale: with the running statistics for batch-norm, else the example's own."""
-    if isinstance(module, nn.LayerNorm):
-        return F.layer_norm(a, module.normalized_shape, None, None, module.eps)
-    if isinstance(module, nn.GroupNorm):
-        return F.group_norm(a, module.num_groups, None, None, module.eps)
-    norm = cast(nn.BatchNorm2d, module)
-    return F.batch_norm(a, norm.running_mean, norm.running_var, None, None, False, 0.0, norm.eps)
-
-
-def _over_places(module: nn.Module, value: Tensor) -> Tensor:
-    """The sum over all axes along which scale and shift are the same, [n, entries]."""
-    if isinstance(module, nn.LayerNorm):
-        return value.reshape(len(value), -1, *module.normalized_shape).sum(1).flatten(1)
-    return value.flatten(2).sum(2) if value.dim() > 2 else value
-
-
 def _add_embedding(total: Tensor, uses: list[Use], others: list[Use] | None) -> None:
     """Σ_ts [token_it = token_js] z_it·z_js; the padding token has no gradient."""
-    tokens, z = _tokens(uses)
-    tokens_right, z_right = (tokens, z) if others is None else _tokens(others)
+    tokens, z = tokens_of(uses)
+    tokens_right, z_right = (tokens, z) if others is None else tokens_of(others)
     _, t, p = z.shape
     m, s, _ = z_right.shape
     strip = max(1, BLOCK_BYTES.get(z.device.type, 256 << 20) // z.element_size() // (2 * m * t * s))
@@ -196,15 +164,3 @@ def _add_embedding(total: Tensor, uses: list[Use], others: list[Use] | None) -> 
         same = tokens[i : i + strip].reshape(-1, 1) == tokens_right.reshape(1, -1)
         products = z[i : i + strip].reshape(-1, p) @ z_right.reshape(-1, p).T
         total[i : i + strip] += (products * same).view(-1, t, m, s).sum((1, 3))
-
-
-def _tokens(uses: list[Use]) -> tuple[Tensor, Tensor]:
-    """Tokens [n, places] and output gradients [n, places, width] over all uses."""
-    tokens, gradients = [], []
-    for use in uses:
-        given = use.a.flatten(1) if use.a.dim() > 1 else use.a[:, None]
-        z = use.z.reshape(len(use.z), -1, use.z.shape[-1])
-        padding = cast(nn.Embedding, use.module).padding_idx
-        tokens.append(given)
-        gradients.append(z if padding is None else z * (given != padding)[..., None])
-    return torch.cat(tokens, dim=1), torch.cat(gradients, dim=1)

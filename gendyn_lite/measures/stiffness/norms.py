@@ -9,8 +9,8 @@ from gendyn_lite.measures import _per_example_fallback as fallback
 from gendyn_lite.measures._per_example import Loss, Use, backward, cross_entropy
 from gendyn_lite.measures._per_example_checks import check_examples, check_finite, check_model
 from gendyn_lite.measures._per_example_layers import Layer, plan
+from gendyn_lite.measures._per_example_memory import activation_bytes
 from gendyn_lite.measures.stiffness._layer_gram import squared_norms_of
-from gendyn_lite.measures.stiffness._memory import activation_bytes
 
 CHUNK_BYTES = 1 << 30
 
