@@ -1,12 +1,14 @@
 """Training speed against its peers: images a second, in one run on one machine.
 
 Run:      python tests/benchmarks/train.py [--networks alexnet_small resnet18] [--rounds 5] [--threads 1] [--publish]
-Takes:    about six minutes on two idle cores; a GPU, if there is one, is measured too (a minute more).
-Peers:    bare: forward, backward and step on one batch that is there already (nothing can be faster);
+Takes:    about eight minutes on two idle cores; a GPU, if there is one, is measured too (a minute more).
+Peers:    bare: forward, backward and step on one batch that is there already, with the arithmetic, memory layout and
+          threads of ours (nothing can be faster);
           loader: a DataLoader with one worker, per-image transforms on the CPU and loss.item() in every step, as most
-          training scripts have it (torchvision's ToTensor and Normalize, with crop and flip where we have them).
-Expected: on a CPU at least 0.9 of bare, and on small networks, where the loader matters, at least 3 times loader;
-          on a GPU at least 10 times loader on small networks.
+          training scripts have it (torchvision's ToTensor and Normalize, with crop and flip where we have them), in
+          float32 also where ours is in bfloat16, as the case then says.
+Expected: on a CPU at least 0.9 of bare, and on small networks, where the loader matters, at least 3 times loader; with
+          large ones only where the CPU has instructions for bfloat16. On a GPU at least 10 times loader on small ones.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from gendyn_lite.data import ImageData, Split
 from gendyn_lite.results import publish_benchmark
 from gendyn_lite.threads import threads
 from gendyn_lite.train import fit, fit_many, threads_for
+from gendyn_lite.train.precision import Precision
 from gendyn_lite.train.step import make_optimizer
 
 PEERS = {"bare": "bare step", "loader": "DataLoader loop", "alone": "one by one"}
@@ -48,6 +51,14 @@ class Case:
     images: int
     batch_size: int = 128
     augmented: bool = True
+    precision: str = "float32"
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+        shape = "x".join(map(str, self.in_shape))
+        half = "" if self.precision == "float32" else f", {self.precision}"
+        return f"{self.network}, {shape}{', augmented' if self.augmented else ''}{half}"
 
 
 CASES = (
@@ -59,6 +70,10 @@ CASES = (
     Case("inception_small", (3, 28, 28), 256),
     Case("resnet18", (3, 32, 32), 128, batch_size=32),
     Case("vgg19", (3, 32, 32), 128, batch_size=32),
+    Case("alexnet_small", (3, 28, 28), 1_280, precision="bfloat16"),
+    Case("inception_small", (3, 28, 28), 256, precision="bfloat16"),
+    Case("resnet18", (3, 32, 32), 128, batch_size=32, precision="bfloat16"),
+    Case("vgg19", (3, 32, 32), 128, batch_size=32, precision="bfloat16"),
 )
 
 
@@ -97,12 +112,13 @@ def measure(case: Case, device: torch.device, rounds: int) -> list[dict[str, Any
     config = RunConfig(
         experiment="bench", model=case.network, batch_size=case.batch_size, learning_rate=1e-3, schedule="constant",
         standardize="per_channel", random_crop=2 * case.augmented, flip=case.augmented, epochs=2, eval_every=2,
+        precision=case.precision,
     )  # fmt: skip
     network = models.build(case.network, num_classes=10, in_shape=case.in_shape, seed=0).to(device)
-    options = {"channels_last": True} if device.type == "cuda" and len(case.in_shape) == 3 else {}
+    # What the experiments' runner chooses.
+    options = {"channels_last": any(isinstance(module, nn.Conv2d) for module in network.modules())}
     if device.type == "cuda":
         options["cuda_graph"] = True
-        config = config.replace(precision="bfloat16" if torch.cuda.is_bf16_supported() else "float16")
     ways: dict[str, Callable[[], float]] = {
         "ours": lambda: ours(network, loaded, config, device, options),
         "bare": lambda: bare(network, case, config, device),
@@ -113,10 +129,8 @@ def measure(case: Case, device: torch.device, rounds: int) -> list[dict[str, Any
             way()
     found = [{name: way() for name, way in ways.items()} for _ in range(rounds)]
     speed = {name: max(one[name] for one in found) for name in ways}
-    shape = "x".join(map(str, case.in_shape))
-    name = f"{case.network}, {shape}{', augmented' if case.augmented else ''}"
     rows = [
-        {"case": name, "device": device.type, "unit": "images/s", "ours": speed["ours"], "peer": PEERS[way],
+        {"case": case.name, "device": device.type, "unit": "images/s", "ours": speed["ours"], "peer": PEERS[way],
          "theirs": speed[way]}
         for way in ("bare", "loader")
     ]  # fmt: skip
@@ -131,21 +145,26 @@ def ours(network: nn.Module, loaded: ImageData, config: RunConfig, device: torch
 
 
 def bare(network: nn.Module, case: Case, config: RunConfig, device: torch.device) -> float:
-    """One batch on the device, again and again, in float32, on as many threads as ours takes."""
+    """One batch on the device, again and again, with the arithmetic, the layout and the threads of ours."""
     with threads(threads_for(network, config)):
         return _bare(network, case, config, device)
 
 
 def _bare(network: nn.Module, case: Case, config: RunConfig, device: torch.device) -> float:
     network = copy.deepcopy(network).train()
-    optimizer = make_optimizer(network.parameters(), config)
     x = torch.randn(case.batch_size, *case.in_shape, device=device)
+    if any(isinstance(module, nn.Conv2d) for module in network.modules()):
+        network, x = network.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(network.parameters(), config)
+    precision = Precision(config.precision, device)
     y = torch.randint(0, 10, (case.batch_size,), device=device)
     steps = max(case.images // case.batch_size, 2)
     wait(device)
     started = time.perf_counter()
     for _ in range(steps):
-        F.cross_entropy(network(x), y).backward()
+        with precision.autocast():
+            loss = F.cross_entropy(network(x), y)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     wait(device)
