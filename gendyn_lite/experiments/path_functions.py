@@ -1,0 +1,250 @@
+"""Chapter 2: paths through ReLU networks during training ("Image functions in neural networks").
+
+Four kinds of runs, an experiment each:
+    networks   AlexNet on images, true and random labels, with and without decay of the learning rate (Fig. 1, 4-6)
+    deep       ResNet-18 and VGG-19, some of their layers (Fig. 2, 16)
+    ratio      many networks of different width, depth, learning rate and regularization (Fig. 7)
+    imagenet   ResNet-18 on ImageNet (Fig. 3)
+
+One kind outside the book, which goes on after an interruption:
+
+    python -m gendyn_lite.experiments.path_functions networks --profile colab
+    python -m gendyn_lite.experiments.path_functions imagenet --dataset folder:PATH --epochs 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gendyn_lite import data
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.experiments import runner
+from gendyn_lite.experiments.path_probes import probes_for
+from gendyn_lite.results.runs import Run, open_run
+
+KINDS = ("networks", "deep", "ratio", "imagenet")
+PROFILES = ("smoke", "colab", "full")
+SCRATCH = "paths"  # in the folder of a run that is not complete: the paths of every epoch
+
+
+@dataclass(frozen=True)
+class Part:
+    """Runs that share their data and settings.
+
+    Attributes:
+        dataset: Name of the data set.
+        settings: Fields of `RunConfig` that all of its runs share.
+        variants: Fields that change from run to run.
+        seeds: Number of seeds.
+    """
+
+    dataset: str
+    settings: dict[str, Any]
+    variants: tuple[dict[str, Any], ...] = ({},)
+    seeds: int = 3
+
+
+def _mlp(*widths: int) -> dict[str, Any]:
+    return {"model": "mlp", "model_options": {"widths": list(widths)}}
+
+
+def _models(decay: float, crop: int, *, cnn: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Sixteen networks: width, depth, learning rate and regularization vary one at a time."""
+    dense = [_mlp(64), _mlp(512), _mlp(64, 64, 64), _mlp(256, 256, 256), _mlp(*(128,) * 6)]
+    base = _mlp(256, 256, 256)
+    tuned = [{"learning_rate": 0.003}, {"learning_rate": 0.03}, {"weight_decay": decay}, {"random_crop": crop}]
+    images = [{}, *tuned, {"learning_rate": 0.003, "weight_decay": decay}, {"random_crop": crop, "flip": True}]
+    return (*dense, *({**base, **each} for each in tuned), *({**cnn, **each} for each in images))
+
+
+_RANDOM = {"label_corruption": 1.0}
+_STEPS = {"schedule": "step", "decay": 0.1}
+_CROP = {"center_crop": 28}
+_DIGITS = {**_STEPS, "train_size": 160, "batch_size": 20, "learning_rate": 0.02}
+_ALEXNET = {"model": "alexnet_small", **_CROP, "train_size": 1000, "test_size": 500, "batch_size": 25, "epochs": 26}
+_ALEXNET |= {"learning_rate": 0.01, **_STEPS, "milestones": (18, 23)}
+# The step size of the deep ones ends near 0, so that batch-norm's running statistics settle: paths are of eval mode.
+_DEEP = {**_STEPS, "train_size": 200, "test_size": 200, "batch_size": 20, "epochs": 20, "milestones": (12, 17)}
+_DEEP |= {"learning_rate": 0.01, "precision": "bfloat16"}
+_MANY = {**_STEPS, **_CROP, "train_size": 1000, "test_size": 1000, "batch_size": 50, "epochs": 20}
+_MANY |= {"learning_rate": 0.01, "milestones": (8, 14)}
+_SMALL_CNN = {"model": "alexnet_small", "batch_size": 25}
+
+PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
+    ("networks", "smoke"): (
+        Part("digits", {**_DIGITS, "model": "alexnet_small", "epochs": 12, "milestones": (6, 9)}, ({}, _RANDOM), 2),
+    ),
+    ("networks", "colab"): (
+        Part("cifar10", _ALEXNET, ({}, _RANDOM), seeds=5),
+        Part("cifar10", {**_ALEXNET, "schedule": "constant"}),
+    ),
+    ("deep", "smoke"): (
+        Part("digits", {**_DIGITS, "model": "resnet18", "train_size": 64, "epochs": 2, "milestones": (1,)}, seeds=1),
+    ),
+    ("deep", "colab"): (
+        Part("cifar10", {**_DEEP, **_CROP, "model": "resnet18"}, ({}, _RANDOM)),
+        Part("cifar10", {**_DEEP, "model": "vgg19", "learning_rate": 0.05}),
+    ),
+    ("ratio", "smoke"): (
+        Part(
+            "digits",
+            {**_DIGITS, "train_size": 200, "epochs": 10, "milestones": (4, 7)},
+            _models(5e-3, 1, cnn=_mlp(512, 512)),
+            seeds=1,
+        ),
+    ),
+    ("ratio", "colab"): (Part("cifar10", _MANY, _models(5e-3, 2, cnn=_SMALL_CNN), seeds=2),),
+    ("imagenet", "full"): (
+        Part(
+            "imagenet",
+            {
+                **_STEPS,
+                "model": "resnet18_imagenet",
+                "epochs": 90,
+                "milestones": (30, 60),
+                "batch_size": 256,
+                "learning_rate": 0.1,
+                "weight_decay": 1e-4,
+                "standardize": "per_channel",
+                "random_crop": 28,
+                "flip": True,
+                "precision": "bfloat16",
+            },
+            seeds=1,
+        ),
+    ),
+}
+# The paper's sizes: the whole of CIFAR-10, as long as its networks are usually trained.
+_WHOLE = {"train_size": None, "test_size": None, "batch_size": 128, "random_crop": 4, "flip": True}
+_LONG = {**_WHOLE, "epochs": 200, "milestones": (100, 150), "weight_decay": 5e-4}
+PLANS |= {
+    ("networks", "full"): (Part("cifar10", {**_ALEXNET, **_LONG}, ({}, {**_RANDOM, "random_crop": 0, "flip": False})),),
+    ("deep", "full"): tuple(
+        Part(
+            "cifar10",
+            {**_DEEP, **_LONG, "learning_rate": 0.1, "model": name},
+            ({}, {**_RANDOM, "random_crop": 0, "flip": False}),
+        )
+        for name in ("resnet18", "vgg19")
+    ),
+    ("ratio", "full"): (
+        Part(
+            "cifar10",
+            {**_MANY, "train_size": None, "test_size": None, "batch_size": 128, "epochs": 100, "milestones": (40, 70)},
+            _models(5e-4, 2, cnn={"model": "alexnet_small"}),
+        ),
+    ),
+}
+PLANS |= {("imagenet", profile): PLANS["imagenet", "full"] for profile in ("smoke", "colab")}
+
+
+def experiment(kind: str) -> str:
+    """Name of the experiment of one kind of runs.
+
+    >>> experiment("networks")
+    'path_networks'
+    """
+    if kind not in KINDS:
+        raise unknown_name("kind of runs", kind, KINDS)
+    return f"path_{kind}"
+
+
+def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0, epochs: int = 0) -> list[RunConfig]:
+    """The runs of one kind at one size, seeds innermost.
+
+    Args:
+        kind: ``"networks"``, ``"deep"``, ``"ratio"`` or ``"imagenet"`` (whose size is the same at every profile).
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        dataset: Another data set than the plan's.
+        seeds: This many seeds instead of the plan's; 0 keeps it.
+        epochs: Epochs of each run; the learning rate then decays after 3/5 and 4/5 of them. 0 keeps the plan's.
+
+    Raises:
+        UserError: An unknown kind or profile.
+
+    >>> [(run.model, run.label_corruption) for run in plan("networks", seeds=1)]
+    [('alexnet_small', 0.0), ('alexnet_small', 1.0)]
+    """
+    name = experiment(kind)
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES)
+    configs = []
+    for planned in PLANS[kind, profile]:
+        part = replace(planned, dataset=dataset or planned.dataset, seeds=seeds or planned.seeds)
+        for variant in part.variants:
+            settings = {**part.settings, **variant}
+            if epochs:
+                settings |= {"epochs": epochs, "milestones": _milestones(epochs)}
+            if settings["schedule"] != "step":
+                settings["milestones"] = ()
+            base = RunConfig(experiment=name, dataset=part.dataset, **settings)
+            configs += [base.replace(seed=seed) for seed in range(part.seeds)]
+    return configs
+
+
+def _milestones(epochs: int) -> tuple[int, ...]:
+    """Where the learning rate decays in a run of another length.
+
+    >>> _milestones(30), _milestones(1)
+    ((18, 24), ())
+    """
+    return tuple(sorted({epochs * 3 // 5, epochs * 4 // 5} - {0}))
+
+
+def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None) -> Run:
+    """The complete run of a configuration of this chapter, with its probes: loaded, resumed or trained.
+
+    While it trains, the paths of every epoch lie in its folder, so that an interrupted run goes on to the same numbers.
+
+    Args:
+        config: A configuration of `plan`.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        root: Folder of the runs.
+        data_root: Folder of the prepared data.
+    """
+    loaded, _ = data.load_for_run(config, root=data_root)
+    found = open_run(config, loaded.fingerprint, root=root)
+    if found.complete:
+        return found
+    scratch = found.path / SCRATCH
+    probes = probes_for(config, loaded, scratch)
+    done = runner.load_or_run(config, profile=profile, root=root, data_root=data_root, probes=probes)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return done
+
+
+def run_all(kind: str, profile: str = "smoke", *, root: str | Path | None = None, **options: Any) -> list[Run]:
+    """The complete runs of one kind: `plan`, then `run` for each."""
+    return [run(config, profile=profile, root=root) for config in plan(kind, profile, **options)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one kind outside the book; see the top of the module."""
+    parser = argparse.ArgumentParser(prog="python -m gendyn_lite.experiments.path_functions", description=main.__doc__)
+    parser.add_argument("kind", help=", ".join(KINDS))
+    parser.add_argument("--profile", default="smoke", help="smoke, colab or full (default: smoke)")
+    parser.add_argument("--dataset", default="", help="another data set than the plan's")
+    parser.add_argument("--seeds", type=int, default=0, help="number of seeds (default: the plan's)")
+    parser.add_argument("--epochs", type=int, default=0, help="epochs of each run (default: the plan's)")
+    given = parser.parse_args(argv)
+    try:
+        options = {"dataset": given.dataset, "seeds": given.seeds, "epochs": given.epochs}
+        for config in plan(given.kind, given.profile, **options):
+            done = run(config, profile=given.profile)
+            last = done.rows()[-1]
+            print(f"{done.path}: {config.model}, seed {config.seed}, test accuracy {last['test_accuracy']:.3f}")  # noqa: T201
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 (a command says what was wrong)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,284 @@
+"""What the runs of chapter 2 record: paths, activations, neighbours, distances, functions in isolation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite import data, train
+from gendyn_lite.config import RunConfig
+from gendyn_lite.data.folder_images import FolderImages
+from gendyn_lite.data.types import ImageData
+from gendyn_lite.measures import relu_paths
+from gendyn_lite.measures.relu_paths.recorder import QUANTILES
+
+Probe = Callable[[nn.Module, int], dict[str, Any]]
+FOLLOWED = 128  # images whose paths are followed, as in the paper
+ANCHORS = (5, 10, 15)  # images whose neighbours are ranked, the paper's
+NEAREST = 6  # neighbours of each
+DISTANCE_BINS = 12
+FEW = 6  # layers of a deep network that are recorded
+ISOLATED, AT = 8, 32  # functions in isolation, and inputs at which they are evaluated
+
+
+def probes_for(config: RunConfig, loaded: ImageData, scratch: Path) -> dict[str, Probe]:
+    """The probes of a run of this chapter, by the kind in its experiment's name.
+
+    Args:
+        config: Its configuration.
+        loaded: Its data, labels as trained with.
+        scratch: Folder of the paths of every epoch while the run is not complete.
+    """
+    kind = config.experiment.removeprefix("path_")
+    x, y = followed(config, loaded)
+    if kind == "ratio":
+        return {"paths": ratio_probe(x, config, scratch)}
+    recorder = relu_paths.PathRecorder(x, labels=y, folder=scratch)
+    if kind != "networks":
+        return {"paths": lambda model, epoch: of_some_layers(recorder(model, epoch))}
+    recording = recorder.recording
+    assert recording is not None
+    return {
+        "paths": recorder,
+        "activations": activation_probe(x, scratch),
+        "neighbours": neighbour_probe(recording, last=config.epochs),
+        "distance": distance_probe(recording, x, last=config.epochs),
+        "isolation": isolation_probe(config, loaded, x, y),
+    }
+
+
+def followed(config: RunConfig, loaded: ImageData, count: int = FOLLOWED) -> tuple[Tensor, Tensor]:
+    """The training images that are followed and the labels that they are trained with.
+
+    A subset of the training set stands in a class-balanced order of the true labels: its beginning is taken, so that
+    runs on true and on random labels follow the same images. Of a whole set, a class-balanced part is taken.
+
+    Args:
+        config: Crop and standardization are those of its training; nothing is augmented.
+        loaded: Its data.
+        count: Number of images, at most.
+
+    Returns:
+        x [n, *in_shape] and y [n].
+    """
+    whole = loaded.train
+    chosen = torch.arange(len(whole.y)) if config.train_size else data.balanced_order(whole.y, seed=config.seed)
+    chosen = chosen[:count]
+    images: Any = whole.x
+    part = images.select(chosen) if isinstance(images, FolderImages) else images[chosen]
+    few = replace(loaded, train=whole._replace(x=part, y=whole.y[chosen]))
+    batches = list(data.batcher(few, config, split="train_eval").epoch(0))
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return x, y
+
+
+def of_some_layers(values: dict[str, float], count: int = FEW) -> dict[str, float]:
+    """The values of a few layers, evenly from the first to the last, and those that are of no layer.
+
+    >>> list(of_some_layers({f"relu{i}:on": 0.5 for i in range(17)} | {"own:loss": 1.0}))[::3]
+    ['relu0:on', 'relu10:on', 'own:loss']
+    """
+    layers = [name.removesuffix(":on") for name in values if name.endswith(":on")]
+    places = {round(i * (len(layers) - 1) / (count - 1)) for i in range(count)}
+    left_out = {layer for number, layer in enumerate(layers) if number not in places}
+    return {name: value for name, value in values.items() if name.split(":")[0] not in left_out}
+
+
+def ratio_probe(x: Tensor, config: RunConfig, scratch: Path) -> Probe:
+    """Cross-path similarity in the first layer, the last, and in the mean over layers; at the end early over mid.
+
+    Values: ``first``, ``last``, ``mean`` of the cross-path similarity, ``self`` (mean over layers); at the last epoch
+    ``ratio``, ``ratio_first`` and ``ratio_last`` (Fig. 7).
+
+    Args:
+        x: The images that are followed.
+        config: The run's configuration; its milestones divide the stages.
+        scratch: Folder of the paths.
+    """
+    recorder = relu_paths.PathRecorder(x, folder=scratch)
+    recording = recorder.recording
+    assert recording is not None
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, float]:
+        values = recorder(model, epoch)
+        cross = [value for name, value in values.items() if name.endswith(":cross:mean")]
+        own = [value for name, value in values.items() if name.endswith(":self:mean")]
+        if not cross:
+            return {}
+        found = {"first": cross[0], "last": cross[-1], "mean": float(np.mean(cross)), "self": float(np.mean(own))}
+        if epoch == config.epochs:
+            each = [recording.cross_path_means(layer) for layer in recording.layers]
+            mean = {t: float(np.mean([means[t] for means in each])) for t in each[0]}
+            for name, means in (("ratio", mean), ("ratio_first", each[0]), ("ratio_last", each[-1])):
+                found[name] = relu_paths.early_to_mid_ratio(means, config.milestones)
+        return found
+
+    return probe
+
+
+def activation_probe(x: Tensor, scratch: Path) -> Probe:
+    """Self- and cross-activation similarity of each layer with the epoch before (Fig. 1, right).
+
+    Also ``<layer>:kept``, the mean share of an image's nearest `NEAREST` by cosine of activations that were among them
+    an epoch before (App. E). The activations of every epoch are kept in the folder.
+
+    Args:
+        x: The images that are followed.
+        scratch: A folder.
+    """
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, float]:
+        now = relu_paths.record_activations(model, x)
+        before = _load(scratch, epoch - 1)
+        _save(scratch, epoch, now)
+        values: dict[str, float] = {}
+        for layer, one in now.items() if before else ():
+            other = before[layer].to(one)
+            own = relu_paths.self_activation_similarity(one, other)
+            crossed = relu_paths.cross_activations(one, other)
+            i, j = torch.triu_indices(len(one), len(one), 1)
+            values |= _summary(f"{layer}:self", own.cpu()) | _summary(f"{layer}:cross", crossed.similarity.cpu()[i, j])
+            values[f"{layer}:cross:zeros"] = crossed.zeros
+            values[f"{layer}:kept"] = _kept(_cosines(other), _cosines(one))
+        return values
+
+    return probe
+
+
+def _summary(key: str, values: Tensor) -> dict[str, float]:
+    """Mean and quantiles of some similarities."""
+    found = {f"{key}:mean": float(values.double().mean())}
+    levels = torch.tensor(QUANTILES, dtype=torch.float64)
+    for level, value in zip(QUANTILES, values.double().quantile(levels), strict=True):
+        found[f"{key}:q{round(100 * level):02d}"] = float(value)
+    return found
+
+
+def _cosines(activations: Tensor) -> Tensor:
+    unit = torch.nn.functional.normalize(activations.float(), dim=1)
+    return unit @ unit.T
+
+
+def _kept(before: Tensor, now: Tensor) -> float:
+    """Mean over images of the share of the nearest ones that were among the nearest before."""
+    ranks = relu_paths.ranks_over_time({0: before, 1: now}, range(len(now)))
+    return float(ranks.kept(NEAREST).mean())
+
+
+def _save(scratch: Path, epoch: int, activations: dict[str, Tensor]) -> None:
+    scratch.mkdir(parents=True, exist_ok=True)
+    aside = scratch / f"activations_{epoch:04d}.tmp.npz"
+    arrays: dict[str, Any] = {name: one.cpu().numpy() for name, one in activations.items()}
+    np.savez(aside, **arrays)
+    aside.replace(scratch / f"activations_{epoch:04d}.npz")
+
+
+def _load(scratch: Path, epoch: int) -> dict[str, Tensor]:
+    """The activations of an epoch; none if it is not there."""
+    path = scratch / f"activations_{epoch:04d}.npz"
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files}
+
+
+def neighbour_probe(recording: relu_paths.PathRecording, *, last: int) -> Probe:
+    """Which images are nearest by path overlap, and how long they stay so (Fig. 6).
+
+    Values: ``<layer>:kept``, as for `activation_probe`, and ``<layer>:changed``, the share of images whose nearest one
+    is another than an epoch before. At the last epoch ``<layer>:ranks``: for each of `ANCHORS` and of its nearest at
+    the end ``anchor neighbour: rank at every epoch``, divided by ``/``.
+
+    Args:
+        recording: Paths of every epoch up to the present one.
+        last: The last epoch.
+    """
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for layer in recording.layers if epoch else ():
+            grams = {t: relu_paths.path_gram(recording.packed(t, layer)[layer]) for t in (epoch - 1, epoch)}
+            ranks = relu_paths.ranks_over_time(grams, range(len(grams[epoch])))
+            values[f"{layer}:kept"] = float(ranks.kept(NEAREST).mean())
+            values[f"{layer}:changed"] = float(ranks.nearest_changes().double().mean())
+            if epoch == last:
+                values[f"{layer}:ranks"] = rank_text(recording, layer)
+        return values
+
+    return probe
+
+
+def rank_text(recording: relu_paths.PathRecording, layer: str) -> str:
+    """The ranks of the neighbours of `ANCHORS` over all recorded epochs as text."""
+    grams = recording.path_grams(layer)
+    anchors = [anchor for anchor in ANCHORS if anchor < len(next(iter(grams.values())))]
+    rows: dict[tuple[int, int], list[int]] = {}
+    for row in relu_paths.ranks_over_time(grams, anchors).table(NEAREST):
+        rows.setdefault((row["anchor"], row["neighbour"]), []).append(row["rank"])
+    return "/".join(f"{i} {j}: {' '.join(map(str, ranks))}" for (i, j), ranks in rows.items())
+
+
+def distance_probe(recording: relu_paths.PathRecording, x: Tensor, *, last: int) -> Probe:
+    """Path overlap against the distance of the inputs (Fig. 4).
+
+    Values: ``<layer>:rank``, Spearman's correlation of overlap with distance over pairs; at the last epoch
+    ``<layer>:bins``: for `DISTANCE_BINS` bins with as many pairs each the mean distance and the quartiles of overlap as
+    a share of the layer's units, in thousandths, bins divided by ``/``.
+
+    Args:
+        recording: Paths of every epoch up to the present one.
+        x: The images that are followed.
+        last: The last epoch.
+    """
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for layer in recording.layers:
+            packed = recording.packed(epoch, layer)[layer]
+            pairs = relu_paths.overlap_and_distance(packed, x)
+            values[f"{layer}:rank"] = pairs.rank_correlation()
+            if epoch == last:
+                values[f"{layer}:bins"] = bin_text(pairs, packed.units)
+        return values
+
+    return probe
+
+
+def bin_text(pairs: relu_paths.Pairs, units: int) -> str:
+    """Distances and the quartiles of overlap, bin by bin, as text."""
+    order = pairs.distance.argsort().cpu()
+    share = pairs.overlap.cpu().double() / units
+    levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    rows = []
+    for part in order.tensor_split(DISTANCE_BINS):
+        numbers = [float(pairs.distance.cpu()[part].mean()), *share[part].quantile(levels).tolist()]
+        rows.append(" ".join(str(round(1000 * number)) for number in numbers))
+    return "/".join(rows)
+
+
+def isolation_probe(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) -> Probe:
+    """Correlation of single images' functions in isolation with the whole network's, at some epochs (App. C).
+
+    The inputs are test images.
+
+    Args:
+        config: The run's configuration.
+        loaded: Its data.
+        x: Followed images.
+        y: Their labels.
+    """
+    test = next(iter(data.batcher(loaded, config, split="test", batch_size=AT).epoch(0)))[0]
+    epochs = train.log_spaced(config.epochs, 6)
+    measured = relu_paths.isolation_probe(
+        x[:ISOLATED],
+        y[:ISOLATED],
+        test,
+        step_size=lambda epoch: train.learning_rate(config, epoch) / config.batch_size,
+    )
+    return lambda model, epoch: measured(model, epoch) if epoch in epochs else {}

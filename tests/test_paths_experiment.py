@@ -1,0 +1,185 @@
+"""Runs of chapter 2: plans are valid, a run is recorded, resumed to the same numbers and then loaded."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from gendyn_lite import data, models, results
+from gendyn_lite.errors import UserError
+from gendyn_lite.experiments import path_functions as runs_of
+from gendyn_lite.experiments import path_probes as probes
+from gendyn_lite.experiments import runner
+from gendyn_lite.measures import relu_paths
+
+
+@pytest.mark.parametrize("profile", runs_of.PROFILES)
+@pytest.mark.parametrize("kind", runs_of.KINDS)
+def test_every_plan_is_valid_and_every_network_exists(kind, profile):
+    configs = runs_of.plan(kind, profile)
+    assert len({config.run_id("00") for config in configs}) == len(configs)
+    assert {config.model for config in configs} <= set(models.names())
+    assert {config.dataset for config in configs} <= set(data.names())
+    assert {config.experiment for config in configs} == {f"path_{kind}"}
+    for config in configs:
+        assert (config.schedule == "step") == bool(config.milestones)
+        assert not config.milestones or max(config.milestones) < config.epochs
+
+
+def test_the_published_sizes_are_those_that_were_asked_for():
+    for config in runs_of.plan("networks", "colab") + runs_of.plan("deep", "colab"):
+        assert config.dataset == "cifar10" and config.epochs >= 20 and (config.train_size or 128) >= 128
+    many = runs_of.plan("ratio", "colab")
+    assert len({config.group_id("00") for config in many}) >= 12
+    varied = ("learning_rate", "weight_decay", "random_crop", "flip", "model")
+    assert all(len({getattr(config, name) for config in many}) > 1 for name in varied)
+    assert {config.model for config in runs_of.plan("deep", "full")} == {"resnet18", "vgg19"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "network"}, "unknown kind of runs 'network': did you mean 'networks'"),
+        ({"kind": "deep", "profile": "ful"}, "unknown profile 'ful'"),
+    ],
+    ids=["kind", "profile"],
+)
+def test_a_wrong_plan_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        runs_of.plan(**options)
+
+
+def test_a_plan_takes_another_data_set_seeds_and_epochs():
+    configs = runs_of.plan("networks", dataset="mnist", seeds=1, epochs=5)
+    assert {(c.dataset, c.seed, c.epochs, c.milestones) for c in configs} == {("mnist", 0, 5, (3, 4))}
+
+
+def small(kind, epochs=3):
+    config = runs_of.plan(kind, seeds=1, epochs=epochs)[0]
+    return config.replace(model="mlp", model_options={"widths": [16, 12]}, train_size=40, batch_size=10)
+
+
+def rows_of(run):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in run.rows()]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> pd.DataFrame:
+    run = runs_of.run(small("networks", epochs=4), profile="smoke", root=tmp_path_factory.mktemp("runs"))
+    assert not (run.path / runs_of.SCRATCH).exists()
+    return results.load_runs([run])
+
+
+def test_a_run_records_paths_activations_neighbours_and_distances(table):
+    assert list(table["epoch"]) == [0, 1, 2, 3, 4]
+    later = table[table["epoch"] > 0]
+    for measure in ("paths/act1:self", "paths/act2:cross", "activations/act1:self", "activations/act2:cross"):
+        assert later[f"{measure}:mean"].between(0, 1).all()
+        assert (later[f"{measure}:q05"] <= later[f"{measure}:q95"]).all()
+    assert later["neighbours/act1:kept"].between(0, 1).all()
+    assert table["distance/act1:rank"].between(-1, 1).all()
+    assert later["paths/before:loss"].gt(0).all()
+    assert table["isolation/mean"].notna().sum() >= 3
+    assert list(table["epoch"][table["distance/act1:bins"].notna()]) == [4]
+
+
+def test_ranks_are_those_of_the_anchors_over_every_epoch(table):
+    groups = table["neighbours/act1:ranks"].iloc[-1].split("/")
+    assert len(groups) == len(probes.ANCHORS) * probes.NEAREST
+    for group in groups:
+        who, _, ranks = group.partition(": ")
+        anchor, neighbour = map(int, who.split())
+        assert anchor in probes.ANCHORS and neighbour != anchor
+        assert len(ranks.split()) == 5 and int(ranks.split()[-1]) < probes.NEAREST
+
+
+@pytest.mark.parametrize("kind", ["networks", "ratio"])
+def test_an_interrupted_run_goes_on_to_the_same_numbers(kind, tmp_path, monkeypatch):
+    config = small(kind, epochs=4)
+    whole = runs_of.run(config, profile="smoke", root=tmp_path / "whole")
+    monkeypatch.setattr(runner.train, "fit", partial(runner.train.fit, checkpoint_seconds=0))
+    original, called = runs_of.probes_for, []
+
+    def broken(*given):
+        made = original(*given)
+        first = made["paths"]
+
+        def probe(model, epoch):
+            called.append(epoch)
+            if epoch == 2:
+                raise KeyboardInterrupt
+            return first(model, epoch)
+
+        return {**made, "paths": probe}
+
+    monkeypatch.setattr(runs_of, "probes_for", broken)
+    with pytest.raises(KeyboardInterrupt):
+        runs_of.run(config, profile="smoke", root=tmp_path / "parts")
+    monkeypatch.setattr(runs_of, "probes_for", original)
+    assert called == [0, 1, 2]
+    resumed = runs_of.run(config, profile="smoke", root=tmp_path / "parts")
+    assert rows_of(resumed) == rows_of(whole)
+    monkeypatch.setattr(runs_of, "probes_for", lambda *_: pytest.fail("measured again"))
+    assert rows_of(runs_of.run(config, profile="smoke", root=tmp_path / "parts")) == rows_of(whole)
+
+
+def test_the_ratio_is_that_of_the_recorded_means(tmp_path):
+    run = runs_of.run(small("ratio", epochs=5), profile="smoke", root=tmp_path)
+    found = results.load_runs([run])
+    values = found.set_index("epoch")["paths/mean"].dropna().to_dict()
+    assert found["paths/ratio"].iloc[-1] == pytest.approx(relu_paths.early_to_mid_ratio(values, [3, 4]), rel=1e-6)
+
+
+def test_true_and_random_labels_follow_the_same_images():
+    true, random = runs_of.plan("networks", seeds=1)
+    found = [probes.followed(config, data.load_for_run(config)[0]) for config in (true, random)]
+    assert torch.equal(found[0][0], found[1][0]) and not torch.equal(found[0][1], found[1][1])
+    assert found[0][0].shape == (128, 1, 8, 8)
+
+
+def test_of_a_whole_set_a_balanced_part_is_followed():
+    config = runs_of.plan("networks", seeds=1)[0].replace(train_size=None)
+    _, y = probes.followed(config, data.load_for_run(config)[0], count=50)
+    assert y.bincount().tolist() == [5] * 10
+
+
+def test_the_distance_bins_hold_the_quartiles():
+    x = torch.arange(30.0)[:, None]
+    paths = torch.arange(30)[:, None] >= torch.arange(30)
+    bins = [
+        list(map(int, part.split()))
+        for part in probes.bin_text(relu_paths.overlap_and_distance(paths, x), 30).split("/")
+    ]
+    assert len(bins) == probes.DISTANCE_BINS
+    assert all(low <= middle <= high for _, low, middle, high in bins)
+    assert [row[0] for row in bins] == sorted(row[0] for row in bins)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Windows of the two photographs that scikit-learn brings: six to train on and two to test with, of each."""
+    for name, picture in zip(("china", "flower"), load_sample_images().images, strict=True):
+        for number in range(8):
+            place = tmp_path / "photographs" / ("train" if number < 6 else "test") / name
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture[100:164, 60 * number : 60 * number + 64]).save(place / f"{number}.png")
+    return tmp_path / "photographs"
+
+
+def test_resnet_for_imagenet_runs_on_a_folder_of_photographs(photographs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("GENDYN_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("GENDYN_DATA", str(tmp_path / "data"))
+    assert runs_of.main(["imagenet", "--dataset", f"folder:{photographs}", "--epochs", "2"]) == 0
+    found = results.load("path_imagenet")
+    assert set(found["model"]) == {"resnet18_imagenet"}
+    layers = [name for name in found.columns if name.endswith(":cross:mean")]
+    assert len(layers) == probes.FEW
+    assert found[layers].iloc[-1].between(0, 1).all()
+    assert "resnet18_imagenet, seed 0" in capsys.readouterr().out
+    assert runs_of.main(["imagenet"]) == 2
+    assert "imagenet is not prepared" in capsys.readouterr().err
