@@ -30,10 +30,18 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "random_crop": (0, math.inf, True),
     "eval_every": (1, math.inf, True),
     "seed": (0, 2**31 - 1, True),
+    "mask_keep": (0, 1, False),
 }
 # Fields that came after runs had been published: at their default they are no part of a key, which stays what it was.
-ADDED_LATER = ("test_size",)
-CHOICES = {"inputs": INPUTS, "schedule": SCHEDULES, "standardize": STANDARDIZE, "precision": PRECISIONS}
+ADDED_LATER = ("test_size", "mask_keep", "mask_by")
+MASKS = ("fisher", "fisher_per_layer", "magnitude", "random")
+CHOICES = {
+    "inputs": INPUTS,
+    "schedule": SCHEDULES,
+    "standardize": STANDARDIZE,
+    "precision": PRECISIONS,
+    "mask_by": MASKS,
+}
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,9 @@ class RunConfig:
         eval_every: Epochs between two evaluations over the whole training and test set.
         seed: Seed of the weights, the label corruption, the subsets and the order of examples.
         test_size: Number of test examples (class-balanced subset), or None for all of them.
+        mask_keep: Share of the weights that the gradient mask lets move (1: no mask).
+        mask_by: How it chooses them: by Fisher information over the whole network (``"fisher"``) or within each layer
+            (``"fisher_per_layer"``), by ``"magnitude"``, or at ``"random"``.
 
     Raises:
         UserError: A value has the wrong type, is outside its range or is no valid name.
@@ -101,6 +112,8 @@ class RunConfig:
     eval_every: int = 1
     seed: int = 0
     test_size: int | None = None
+    mask_keep: float = 1.0
+    mask_by: str = "fisher"
 
     def __post_init__(self) -> None:
         """Normalize numbers (1 and 1.0 are one run) and refuse what is wrong before anything runs."""

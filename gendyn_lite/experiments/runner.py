@@ -14,6 +14,7 @@ from torch import nn
 from gendyn_lite import data, models, train
 from gendyn_lite.config import RunConfig, canonical
 from gendyn_lite.data.types import ImageData
+from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import Run, environment, open_run, writing
 from gendyn_lite.threads import threads
 from gendyn_lite.train.progress import Progress
@@ -30,6 +31,7 @@ def load_or_run(
     data_root: str | Path | None = None,
     device: str | torch.device | None = None,
     probes: Mapping[str, Probe] | None = None,
+    grad_hook: Callable[..., Any] | None = None,
 ) -> Run:
     """The complete run of a configuration: loaded if it is there, else trained (or resumed) and recorded.
 
@@ -40,6 +42,7 @@ def load_or_run(
         data_root: Folder of the prepared data.
         device: Where to train (default: the GPU if there is one).
         probes: Measurements at each evaluated epoch, for `gendyn_lite.train.fit`.
+        grad_hook: What changes gradients, for `gendyn_lite.train.fit`; the configuration must say so.
 
     Returns:
         The run, complete.
@@ -48,6 +51,11 @@ def load_or_run(
         UserError: The data, the network or a setting does not exist, before anything is trained.
     """
     device = _device(device)
+    if (config.mask_keep < 1) != (grad_hook is not None):
+        raise UserError(
+            f"mask_keep is {config.mask_keep:g} and there is {'a' if grad_hook else 'no'} gradient hook: "
+            "experiments.fisher_mask runs configurations with a mask"
+        )
     loaded, _ = data.load_for_run(config, root=data_root)
     run = open_run(config, loaded.fingerprint, root=root)
     if run.complete:
@@ -62,6 +70,7 @@ def load_or_run(
             loaded,
             config,
             probes=dict(probes or {}),
+            grad_hook=grad_hook,
             checkpoint_dir=run.checkpoints,
             device=device,
             on_epoch=writer.write,

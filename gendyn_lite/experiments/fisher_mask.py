@@ -1,0 +1,221 @@
+"""Chapter 3: the influence of one example's step during training, and the gradient mask with its controls (Jiang)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite import data
+from gendyn_lite.config import RunConfig
+from gendyn_lite.data.types import ImageData
+from gendyn_lite.errors import unknown_name
+from gendyn_lite.experiments import runner
+from gendyn_lite.experiments.sizes import PROFILES
+from gendyn_lite.measures.fisher import GradientMask, influence_probe
+from gendyn_lite.results.runs import Run
+from gendyn_lite.train import log_spaced
+
+EXPERIMENT = "fisher_mask"
+Masks = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Runs of one network on one data set: every mask at every label corruption, for every seed.
+
+    Attributes:
+        network: Name of the network.
+        settings: Fields of `RunConfig` that all of its runs share.
+        masks: For each label corruption the masks (how, share kept) beside training without one.
+        seeds: Number of seeds.
+    """
+
+    network: str
+    settings: dict[str, Any]
+    masks: dict[float, Masks]
+    seeds: int = 3
+
+
+def _masks(**keeps: tuple[float, ...]) -> Masks:
+    return tuple((by, keep) for by, shares in keeps.items() for keep in shares)
+
+
+_FIG_2 = _masks(fisher=(0.7, 0.8))
+_TABLE_1 = _masks(
+    fisher=(0.25, 0.5, 0.75), fisher_per_layer=(0.25, 0.75), magnitude=(0.25, 0.5, 0.75), random=(0.25, 0.5, 0.75)
+)
+_ENDS = _masks(fisher=(0.25, 0.75), magnitude=(0.25, 0.75), random=(0.25, 0.75))
+_SMALL = {"batch_size": 50, "learning_rate": 0.01, "decay": 0.98}
+# A quarter of the pixels and two small layers: a run takes seconds on one core, so that there are seeds enough.
+_MLP = {
+    **_SMALL,
+    "model_options": {"widths": [256, 256], "downsample": 2},
+    "center_crop": 28,
+    "train_size": 1000,
+    "test_size": 2000,
+    "epochs": 30,
+}
+# Sixteen pixels in the middle, so that a processor without a GPU does an epoch in seconds.
+_CNN = {**_SMALL, "center_crop": 16, "train_size": 500, "test_size": 1000, "epochs": 20}
+# The step size ends at 0, so that batch-norm's running statistics settle: Fisher information is taken with them.
+_COSINE = {"schedule": "cosine", "learning_rate": 0.02}
+_RESNET = {"center_crop": 16, "train_size": 200, "test_size": 300, "epochs": 8, "batch_size": 20, **_COSINE}
+_DIGITS = {"train_size": 300, "epochs": 20, "batch_size": 30, "learning_rate": 0.02, "decay": 0.98}
+
+PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
+    ("smoke", "digits"): (
+        Part(
+            "mlp",
+            {**_DIGITS, "model_options": {"widths": [64]}},
+            {0.0: (*_FIG_2, *_masks(fisher=(0.25,), magnitude=(0.25,), random=(0.25,))), 1.0: ()},
+            seeds=2,
+        ),
+    ),
+    ("full", "cifar10"): (
+        Part("mlp", _MLP, {0.0: (*_FIG_2, *_TABLE_1), 0.2: _ENDS, 1.0: _FIG_2}, seeds=5),
+        Part("alexnet_small", _CNN, {0.0: _ENDS, 1.0: ()}),
+        Part("resnet18", _RESNET, {0.0: _ENDS, 1.0: ()}),
+    ),
+    ("full", "cifar100"): (Part("mlp", {**_MLP, "train_size": 2000}, {0.0: (*_FIG_2, *_ENDS), 1.0: ()}, seeds=5),),
+    ("full", "digits"): (Part("resnet18", {**_DIGITS, "epochs": 10, **_COSINE}, {0.0: _ENDS, 1.0: ()}),),
+    # The paper's own sizes, for a GPU; nothing of it has been run here.
+    ("paper", "cifar100"): (
+        Part(
+            "resnet18",
+            {
+                "epochs": 200,
+                "batch_size": 128,
+                "learning_rate": 0.1,
+                "schedule": "cosine",
+                "weight_decay": 5e-4,
+                "random_crop": 4,
+                "flip": True,
+                "standardize": "per_channel",
+                "precision": "bfloat16",
+            },
+            {0.0: (*_FIG_2, *_TABLE_1), 1.0: ()},
+        ),
+    ),
+}
+DEFAULT_DATASET = {"smoke": "digits", "colab": "cifar10", "full": "cifar10", "paper": "cifar100"}
+EXAMPLES = {"smoke": (10, 40), "colab": (20, 50), "full": (20, 50), "paper": (20, 100)}
+FEW = {"alexnet_small": (10, 40), "resnet18": (4, 16)}  # examples stepped on and inputs watched, of slow networks
+MOMENTS = 6  # epochs at which influence is measured, log-spaced
+
+
+def plan(profile: str = "smoke", *, dataset: str = "", network: str = "", seeds: int = 0) -> list[RunConfig]:
+    """The runs of the chapter at one size.
+
+    Args:
+        profile: ``"smoke"``, ``"colab"`` (the same as full), ``"full"``, or ``"paper"`` (ResNet-18 on CIFAR-100).
+        dataset: A data set (default: the profile's own). One without a plan takes that of the profile's own.
+        network: Only the parts of this network.
+        seeds: This many seeds instead of the plan's; 0 keeps it.
+
+    Returns:
+        One configuration per run; seeds outermost, so that an interrupted plan has whole pairs.
+
+    Raises:
+        UserError: An unknown profile, or a network that is not in the plan.
+
+    >>> [(run.label_corruption, run.mask_by, run.mask_keep) for run in plan("smoke", seeds=1)][:3]
+    [(0.0, 'fisher', 1.0), (0.0, 'fisher', 0.7), (0.0, 'fisher', 0.8)]
+    """
+    known = (*PROFILES, "paper")
+    if profile not in known:
+        raise unknown_name("profile", profile, known)
+    size = "full" if profile == "colab" else profile
+    name = dataset or DEFAULT_DATASET[profile]
+    parts = PLANS.get((size, name)) or PLANS[size, DEFAULT_DATASET[profile]]
+    networks = [part.network for part in parts]
+    if network and network not in networks:
+        raise unknown_name("network of this plan", network, networks)
+    chosen = [part for part in parts if network in ("", part.network)]
+    return [config for part in chosen for config in _configs(part, name, seeds or part.seeds)]
+
+
+def _configs(part: Part, dataset: str, seeds: int) -> list[RunConfig]:
+    base = RunConfig(experiment=EXPERIMENT, dataset=dataset, model=part.network, **part.settings)
+    return [
+        base.replace(label_corruption=q, mask_by=by, mask_keep=keep, seed=seed)
+        for seed in range(seeds)
+        for q, masks in part.masks.items()
+        for by, keep in (("fisher", 1.0), *masks)
+    ]
+
+
+def run_all(
+    configs: Sequence[RunConfig], *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None
+) -> list[Run]:
+    """The complete runs of some configurations: loaded, resumed, or trained and measured.
+
+    Args:
+        configs: Of `plan`.
+        profile: Size, for how much is measured.
+        root: Folder of the runs.
+        data_root: Folder of the prepared data.
+    """
+    return [run(config, profile=profile, root=root, data_root=data_root) for config in configs]
+
+
+def run(
+    config: RunConfig,
+    *,
+    profile: str,
+    root: str | Path | None = None,
+    data_root: str | Path | None = None,
+    device: str | None = None,
+) -> Run:
+    """One complete run; arguments as for `run_all`."""
+    loaded, _ = data.load_for_run(config, root=data_root)
+    x, y = inputs(config, loaded)
+    hook = mask_for(config, (x, y))
+    probes = {"influence": influence_during(config, x, y, profile)} | mask_probe(hook)
+    options = {"root": root, "data_root": data_root, "device": device}
+    return runner.load_or_run(config, profile=profile, probes=probes, grad_hook=hook, **options)
+
+
+def inputs(config: RunConfig, loaded: ImageData) -> tuple[Tensor, Tensor]:
+    """All training inputs, standardized as in training and without augmentation, and their labels."""
+    batches = list(data.batcher(loaded, config, split="train_eval").epoch(0))
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return x, y
+
+
+def mask_for(config: RunConfig, examples: Any, **options: Any) -> GradientMask | None:
+    """The gradient mask of a configuration, None where it has none.
+
+    Args:
+        config: The configuration.
+        examples: For `GradientMask`.
+        **options: For `GradientMask`.
+    """
+    if config.mask_keep == 1:
+        return None
+    by, _, layer = config.mask_by.partition("_per_")
+    return GradientMask(config.mask_keep, examples, by=by, scope=layer or "network", seed=config.seed, **options)
+
+
+def mask_probe(hook: GradientMask | None) -> dict[str, Callable[[nn.Module, int], dict[str, float]]]:
+    """A probe that records the share of weights that the mask lets move in the next epoch."""
+    return {} if hook is None else {"mask": lambda model, epoch: {"kept": round(hook.kept, 6)}}
+
+
+def influence_during(
+    config: RunConfig, x: Tensor, y: Tensor, profile: str
+) -> Callable[[nn.Module, int], dict[str, float]]:
+    """The influence probe of a run, at epochs that are evenly spaced on a logarithmic scale.
+
+    The step size is that of the first epoch. Examples and watched inputs are the first of a class-balanced order.
+    """
+    stepped, watched = FEW.get(config.model, EXAMPLES[profile])
+    order = data.balanced_order(y, seed=config.seed)[: stepped + watched]
+    first, rest = order[:stepped], order[stepped:]
+    measure = influence_probe(x[first], y[first], x[rest], y[rest], eps=config.learning_rate)
+    epochs = set(log_spaced(config.epochs, MOMENTS))
+    return lambda model, epoch: measure(model, epoch) if epoch in epochs else {}

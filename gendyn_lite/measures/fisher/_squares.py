@@ -1,0 +1,160 @@
+"""Sums over examples of squared per-example gradients, layer by layer; no gradient is kept.
+
+Where a layer is applied at one place, g_i = z_i u_iᵀ and the squares factorize: Σ_i g_i² = (Z²)ᵀ U², a matrix product.
+Elsewhere (convolutions, sequences) a gradient is made for a few output channels of one example, squared into the sum
+while it is in the cache, and overwritten by the next.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite.measures._per_example import Use
+from gendyn_lite.measures._per_example_factors import Factors, Workspace
+from gendyn_lite.measures._per_example_layers import Layer
+from gendyn_lite.measures._per_example_scale import scale_gradients, tokens_of
+
+GRADIENT_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of gradients held at a time: on a CPU it stays in the cache
+
+
+class Squares:
+    """The sums in the making.
+
+    Attributes:
+        seen: Names of the parameters that have got a gradient.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Zeros for every trainable parameter, float32 or, where the network is, float64."""
+        self._shapes = {name: value.shape for name, value in model.named_parameters() if value.requires_grad}
+        self._totals = {
+            name: torch.zeros(value.shape, dtype=_wide(value), device=value.device)
+            for name, value in model.named_parameters()
+            if value.requires_grad
+        }
+        self._patches: dict[str, Tensor] = {}  # of convolutions, in the layout of patches
+        self._kernels: dict[str, tuple[int, ...]] = {}
+        self._workspace = Workspace()
+        self.seen: set[str] = set()
+
+    def add(self, layer: Layer, uses: list[Use]) -> None:
+        """Add a layer's squared gradients on a batch, given its uses."""
+        self.seen.update(layer.parameters)
+        if layer.kind == "affine":
+            self._add_affine(layer, uses)
+        elif layer.kind == "scale":
+            self._add_scale(layer, uses)
+        else:
+            self._add_embedding(layer, uses)
+
+    def add_gradients(self, name: str, gradients: Tensor) -> None:
+        """Add squares of gradients [n, entries] that were made one by one."""
+        self.seen.add(name)
+        self._totals[name] += gradients.to(self._totals[name].dtype).square().sum(0).view(self._shapes[name])
+
+    def finite(self) -> bool:
+        """Whether every sum is."""
+        parts = [*self._totals.values(), *self._patches.values()]
+        return bool(torch.isfinite(torch.stack([part.sum() for part in parts])).all())
+
+    def sums(self) -> dict[str, Tensor]:
+        """Σ_i g_i² of each parameter, in its shape."""
+        for name, total in self._patches.items():
+            kernel = self._kernels[name]
+            channels_last = total.view(self._shapes[name][0], *kernel, -1)
+            self._totals[name] += channels_last.movedim(-1, 1)
+            total.zero_()
+        return self._totals
+
+    def _add_affine(self, layer: Layer, uses: list[Use]) -> None:
+        factors = Factors(uses, self._workspace)
+        if layer.bias is not None:
+            self._totals[layer.bias] += factors.bias_gradients().square().sum(0)
+        if layer.weight is None:
+            return
+        total = self._weight_total(layer.weight, uses[0].module, factors)
+        if factors.places == 1:
+            _add_outer_products(total, factors)
+        elif total.device.type == "cpu":
+            _add_one_by_one(total, factors, self._workspace)
+        else:
+            _add_in_blocks(total, factors, self._workspace)
+
+    def _weight_total(self, name: str, module: nn.Module, factors: Factors) -> Tensor:
+        """Where a weight's squares are summed, [groups, outputs, inputs of a patch]."""
+        shape = (factors.groups, factors.outputs, factors.inputs)
+        if isinstance(module, nn.Linear):
+            return self._totals[name].view(shape)
+        if name not in self._patches:
+            self._patches[name] = self._totals[name].new_zeros(shape)
+            self._kernels[name] = tuple(cast("nn.Conv2d", module).kernel_size)
+        return self._patches[name]
+
+    def _add_scale(self, layer: Layer, uses: list[Use]) -> None:
+        squares, at = scale_gradients(layer, uses).square().sum(0), 0
+        for name in layer.parameters:
+            shape = self._shapes[name]
+            self._totals[name] += squares[at : at + math.prod(shape)].view(shape)
+            at += math.prod(shape)
+
+    def _add_embedding(self, layer: Layer, uses: list[Use]) -> None:
+        """A token that an example has at several places gets the square of the sum of their gradients."""
+        assert layer.weight is not None
+        total, (tokens, z) = self._totals[layer.weight], tokens_of(uses)
+        count, places = tokens.shape
+        keys = tokens + len(total) * torch.arange(count, device=tokens.device)[:, None]
+        found, position = keys.unique(return_inverse=True)
+        sums = z.new_zeros(len(found), z.shape[2])
+        sums.index_add_(0, position.reshape(count * places), z.reshape(count * places, -1))
+        total.index_add_(0, found % len(total), sums.square())
+
+
+def _wide(value: Tensor) -> torch.dtype:
+    return torch.float64 if value.dtype == torch.float64 else torch.float32
+
+
+def _add_outer_products(total: Tensor, factors: Factors) -> None:
+    """Σ_i (z_i u_iᵀ)² = (Z²)ᵀ U², for each group of channels."""
+    step = factors.chunk()
+    for i in range(0, factors.count, step):
+        k = min(factors.count, i + step)
+        u, z = factors.patches(i, k)[:, :, 0].square(), factors.outputs_of(i, k)[:, :, 0].square()
+        if factors.groups == 1:
+            total[0].addmm_(z[:, 0].T, u[:, 0])
+        else:
+            total.baddbmm_(z.permute(1, 2, 0), u.transpose(0, 1))
+
+
+def _add_one_by_one(total: Tensor, factors: Factors, workspace: Workspace) -> None:
+    """One example and a few output channels at a time, so that a gradient never leaves the cache."""
+    groups, outputs, inputs = total.shape
+    width = max(1, min(outputs, GRADIENT_BYTES["cpu"] // (groups * inputs * total.element_size())))
+    step = factors.chunk()
+    for i in range(0, factors.count, step):
+        k = min(factors.count, i + step)
+        patches, z = factors.patches(i, k), factors.outputs_of(i, k).transpose(2, 3)
+        for start in range(0, outputs, width):
+            part = total[:, start : start + width]
+            made = workspace.get("gradient", part.shape, part)
+            for u, own in zip(patches, z[:, :, start : start + width], strict=True):
+                if groups == 1:
+                    torch.mm(own[0], u[0], out=made[0])
+                else:
+                    torch.bmm(own, u, out=made)
+                part.addcmul_(made, made)
+
+
+def _add_in_blocks(total: Tensor, factors: Factors, workspace: Workspace) -> None:
+    """Several examples at a time: on a GPU many small products cost more than the memory that a large one takes."""
+    each = total.numel() * total.element_size()
+    room = GRADIENT_BYTES.get(total.device.type, 64 << 20)
+    step = max(1, min(factors.count, room // each))
+    for i in range(0, factors.count, step):
+        k = min(factors.count, i + step)
+        out = workspace.get("gradients", (k - i, *total.shape), total)
+        factors.weight_gradients(i, k, channels=slice(None), groups=slice(None), out=out)
+        total += out.square_().sum(0)

@@ -1,0 +1,283 @@
+"""The diagonal of the Fisher information: the mean over examples of squared per-example gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures import _per_example_fallback as fallback
+from gendyn_lite.measures._per_example import Loss, Use, backward, cross_entropy
+from gendyn_lite.measures._per_example_checks import check_examples, check_model
+from gendyn_lite.measures._per_example_layers import Layer, layer_name, plan
+from gendyn_lite.measures._per_example_memory import activation_bytes
+from gendyn_lite.measures.capacity._memory import available_memory
+from gendyn_lite.measures.fisher._squares import Squares
+
+KINDS = ("empirical", "true", "monte_carlo")
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+BATCH_BYTES = {"cpu": 32 << 20, "cuda": 2 << 30}  # of activations: on a CPU small batches stay in the cache
+FEWEST, MOST = 16, 1024  # examples in a batch where memory allows
+
+
+def diagonal(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    kind: str = "empirical",
+    samples: int = 1,
+    seed: int = 0,
+    batch_size: int | None = None,
+    precision: str = "float32",
+    strict: bool = False,
+    loss: Loss = cross_entropy,
+) -> dict[str, Tensor]:
+    """The diagonal of the Fisher information: for each weight the mean over examples of its squared gradient.
+
+    The gradient is that of one example's loss, squared *before* the mean; the square of a batch's mean gradient is
+    something else and much smaller. No example's gradient of the whole network is ever stored.
+
+    Args:
+        model: Any network, batch-norm and dropout in eval mode; left as it was.
+        x: Inputs [n, ...], as the network takes them (standardized).
+        y: Labels int64 [n]; needed for the empirical Fisher only.
+        kind: ``"empirical"``: gradients at the observed labels. ``"true"``: the expectation over labels drawn from the
+            network's own output, exactly, by one backward pass for each class. ``"monte_carlo"``: the same expectation
+            by `samples` draws for each example.
+        samples: Draws for each example.
+        seed: Seed of the draws.
+        batch_size: Examples at a time; by default as many as memory and cache suggest. It does not change the result.
+        precision: ``"float32"`` (what the network is in), or ``"bfloat16"``, ``"float16"`` for the forward and backward
+            pass on a GPU; squares are summed in float32 all the same.
+        strict: Whether a layer without a formula is refused, instead of going through `torch.func` with a warning.
+        loss: Function of (logits, y) that gives the loss of each example, [n], for the empirical kind.
+
+    Returns:
+        Name of each trainable parameter → its diagonal, in its shape.
+
+    Raises:
+        UserError: Train mode with batch-norm or dropout; a parameter that gets no gradient; a gradient that is not
+            finite (naming the example); a layer without a formula under `strict`; labels that do not fit.
+
+    Source:
+        Jiang, Eq. 7 and 9 (empirical); Martens (2020), New insights and perspectives on the natural gradient method,
+        Sec. 5 and 11, on the difference of the kinds.
+
+    >>> model = nn.Linear(1, 2, bias=False)
+    >>> _ = nn.init.zeros_(model.weight)
+    >>> x, y = torch.tensor([[1.0], [3.0]]), torch.tensor([0, 1])
+    >>> diagonal(model, x, y)["weight"].flatten()  # each gradient is ±x/2; the mean of squares is (1 + 9) / 8
+    tensor([1.2500, 1.2500])
+    """
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+        raise UserError(f"batch_size is {batch_size!r}, expected a whole number of at least 1, or None")
+    check_model(model)
+    labels = _labels(x, y, kind)
+    check_examples(model, x, labels, least=1)
+    total = DiagonalSum(model, kind=kind, samples=samples, seed=seed, precision=precision, strict=strict, loss=loss)
+    size = _batch_size(model, x, total.squares_bytes) if batch_size is None else batch_size
+    for i in range(0, len(x), size):
+        total.add(x[i : i + size], labels[i : i + size])
+    return total.mean()
+
+
+def diagonal_over(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], **options: Any) -> dict[str, Tensor]:
+    """The same over batches (x, y) of any length, for data that is not in memory at once.
+
+    Args:
+        model: As for `diagonal`.
+        batches: Pairs of inputs and labels, where the network is.
+        **options: Of `DiagonalSum`.
+
+    >>> model = nn.Linear(1, 2)
+    >>> x, y = torch.randn(5, 1), torch.tensor([0, 1, 1, 0, 1])
+    >>> parts = diagonal_over(model, zip(x.split(2), y.split(2), strict=True))
+    >>> torch.allclose(parts["weight"], diagonal(model, x, y)["weight"])
+    True
+    """
+    check_model(model)
+    total = DiagonalSum(model, **options)
+    for x, y in batches:
+        check_examples(model, x, y, least=1)
+        size = _batch_size(model, x, total.squares_bytes)
+        for i in range(0, len(x), size):
+            total.add(x[i : i + size], y[i : i + size])
+    return total.mean()
+
+
+class DiagonalSum:
+    """A diagonal in the making, batch by batch.
+
+    Args:
+        model: The network, in eval mode.
+        kind: As for `diagonal`; so are the others.
+        samples: Draws for each example.
+        seed: Seed of the draws.
+        precision: Of the passes.
+        strict: Whether a layer without a formula is refused.
+        loss: Loss of each example.
+
+    Attributes:
+        count: Examples so far.
+        squares_bytes: Bytes that the sums take.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        kind: str = "empirical",
+        samples: int = 1,
+        seed: int = 0,
+        precision: str = "float32",
+        strict: bool = False,
+        loss: Loss = cross_entropy,
+    ) -> None:
+        for name, value, known in (("kind of Fisher information", kind, KINDS), ("precision", precision, PRECISIONS)):
+            if value not in known:
+                raise unknown_name(name, value, known)
+        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+            raise UserError(f"samples is {samples!r}, expected a whole number of at least 1")
+        self.count = 0
+        self._model, self._kind, self._samples, self._strict, self._loss = model, kind, samples, strict, loss
+        self._device = next(value for value in model.parameters() if value.requires_grad).device
+        self._cast = PRECISIONS[precision]
+        self._generator = torch.Generator(self._device).manual_seed(seed)
+        self._plan, self._squares = plan(model), Squares(model)
+        self._without: set[str] = set()
+        self.squares_bytes = sum(v.numel() * max(v.element_size(), 4) for v in model.parameters() if v.requires_grad)
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Add a batch: inputs [b, ...] and labels [b] (any, where the kind draws its own)."""
+        for loss, labels in self._passes(x, y):
+            self._add(x, labels, loss)
+            if self.count == 0:
+                self._check_gradients()
+        self.count += len(x)
+        if not self._squares.finite():
+            self._name_culprit(x, y)
+
+    def sums(self) -> dict[str, Tensor]:
+        """Sums of squares over the examples so far."""
+        return self._squares.sums()
+
+    def mean(self) -> dict[str, Tensor]:
+        """The diagonal over the examples so far."""
+        if self.count == 0:
+            raise UserError("there is no example to take the Fisher information of, expected at least 1")
+        repeats = self._samples if self._kind == "monte_carlo" else 1
+        return {name: total / (self.count * repeats) for name, total in self._squares.sums().items()}
+
+    def _name_culprit(self, x: Tensor, y: Tensor) -> None:
+        """Raise, naming the first example of the last batch whose gradient or its square is not finite."""
+        values = [value for value in self._model.parameters() if value.requires_grad]
+        first = self.count - len(x)
+        for i in range(len(x)):
+            with torch.enable_grad():
+                losses = [loss(self._model(x[i : i + 1]), given[i : i + 1]) for loss, given in self._passes(x, y)]
+                found = torch.autograd.grad(torch.cat(losses).sum(), values, allow_unused=True)
+            if not all(torch.isfinite(g.square().sum()) for g in found if g is not None):
+                raise UserError(f"the gradient of example {first + i} is not finite: has training diverged?")
+        raise UserError("the sum of squared gradients is beyond the range of its number format: has training diverged?")
+
+    def _passes(self, x: Tensor, y: Tensor) -> list[tuple[Loss, Tensor]]:
+        """Losses and labels whose squared gradients add up to this kind's sum."""
+        if self._kind == "empirical":
+            return [(self._loss, y)]
+        if self._kind == "monte_carlo":
+            return [(self._drawn, y)] * self._samples
+        with torch.no_grad():
+            classes = self._model(x[:1]).shape[1]
+        return [(_expected(label), y) for label in range(classes)]
+
+    def _drawn(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy at labels drawn from the network's output; the output itself must be finite."""
+        _check_outputs(logits)
+        drawn = torch.multinomial(logits.detach().float().softmax(1), 1, generator=self._generator)
+        return F.cross_entropy(logits, drawn[:, 0], reduction="none")
+
+    def _add(self, x: Tensor, y: Tensor, loss: Loss) -> None:
+        device, cast = self._device.type, self._cast
+
+        def on_layer(layer: Layer, uses: list[Use]) -> None:
+            with torch.autocast(device, enabled=False):  # inputs and gradients come as float32
+                self._squares.add(layer, uses)
+
+        with torch.autocast(device, dtype=cast or torch.bfloat16, enabled=cast is not None):
+            outside = backward(self._model, x, y, self._plan, on_layer, loss=loss)
+            without = sorted(outside.union(self._plan.without_formula))
+            self._announce(without, x, y, loss)
+            if without:
+                for name, found in fallback.gradients(self._model, without, x, y, loss=loss).items():
+                    self._squares.add_gradients(name, found)
+
+    def _announce(self, without: list[str], x: Tensor, y: Tensor, loss: Loss) -> None:
+        """Refuse or name, once, what has no formula."""
+        new = [name for name in without if name not in self._without]
+        if not new:
+            return
+        self._without.update(new)
+        if self._strict:
+            layers = dict.fromkeys(map(layer_name, new))
+            modules = dict(self._model.named_modules())
+            told = ", ".join(f"{name} ({type(modules.get(name, self._model)).__name__})" for name in layers)
+            raise UserError(f"no formula for {told}: leave strict=True out to differentiate there by torch.func")
+        values = dict(self._model.named_parameters())
+        with torch.enable_grad():
+            one = loss(self._model(x[:1]), y[:1]).sum()
+            found = torch.autograd.grad(one, [values[name] for name in new], allow_unused=True)
+        for name, gradient in zip(new, found, strict=True):
+            if gradient is None:
+                raise _no_gradient(name)
+        fallback.warn(new, self._model)
+
+    def _check_gradients(self) -> None:
+        """Every trainable parameter must have got a gradient."""
+        for name in self._squares.sums():
+            if name not in self._squares.seen:
+                raise _no_gradient(name)
+
+
+def _expected(label: int) -> Loss:
+    """A loss whose squared gradient is P(label) times that of −log P(label)."""
+
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        _check_outputs(logits)
+        log_p = logits.log_softmax(1)[:, label]
+        return -log_p * (log_p.detach() / 2).exp()
+
+    return loss
+
+
+def _check_outputs(logits: Tensor) -> None:
+    wrong = (~torch.isfinite(logits.detach()).all(1)).nonzero().flatten().tolist()
+    if wrong:
+        raise UserError(f"the output of example {wrong[0]} is not finite: has training diverged?")
+
+
+def _no_gradient(name: str) -> UserError:
+    return UserError(
+        f"parameter {name!r} gets no gradient: the loss does not depend on it; freeze it (requires_grad_(False)) or "
+        "use it"
+    )
+
+
+def _labels(x: Tensor, y: Tensor | None, kind: str) -> Tensor:
+    if y is not None:
+        return y
+    if kind == "empirical":
+        raise UserError("the empirical Fisher needs the observed labels y; kind='true' does without")
+    return torch.zeros(len(x), dtype=torch.int64, device=x.device)
+
+
+def _batch_size(model: nn.Module, x: Tensor, sums: int) -> int:
+    """Examples at a time: few enough to stay in the cache, and to fit beside the sums."""
+    each, device = activation_bytes(model, x), x.device.type
+    wanted = max(FEWEST, min(MOST, BATCH_BYTES.get(device, 256 << 20) // each))
+    free = available_memory(x.device)
+    return wanted if free is None else max(1, min(wanted, max(0, free - sums) // (2 * each)))

@@ -1,0 +1,166 @@
+"""The gradient mask: after each epoch, only the weights with the largest Fisher information go on being updated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures._per_example_layers import layer_name
+from gendyn_lite.measures.fisher.diagonal import DiagonalSum
+from gendyn_lite.measures.fisher.selection import check_keep, largest
+
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+BY = ("fisher", "magnitude", "random")
+SCOPES = ("network", "layer")
+
+
+class GradientMask:
+    """A gradient hook for `gendyn_lite.train.fit`: the update g is replaced by g ⊙ M, M refreshed after each epoch.
+
+    M keeps the entries whose score is at least a threshold k, chosen so that the share `keep` of all entries reaches
+    it. The score is the diagonal empirical Fisher of the training set at the end of the epoch; the first epoch has no
+    mask. A masked weight does not move at all: neither momentum nor weight decay reaches it. Its momentum is set to
+    zero, so that it starts from rest if a later mask lets it go. ``keep=1`` does nothing, to the bit.
+
+    Args:
+        keep: Share of entries that keep their update, in (0, 1]; see `share_kept` for the paper's coefficient.
+        examples: Inputs and labels (x, y) to take the Fisher information of, or a function that gives batches of them.
+        by: ``"fisher"``, or a control that the paper lacks: ``"magnitude"`` (the largest weights) or ``"random"``
+            (as many entries, drawn anew after each epoch).
+        scope: ``"network"``: one threshold over all parameters. ``"layer"``: one for each layer.
+        seed: Seed of the random control.
+        reduce: Sum over processes, where each has its share of the examples.
+        options: Of `DiagonalSum` (kind, precision, strict, …).
+
+    Attributes:
+        kept: Share of entries with an update; 1 before the first refresh. More than `keep` where scores tie.
+
+    Raises:
+        UserError: keep outside (0, 1], an unknown score or scope, or no examples for the Fisher information; when
+            called, what `diagonal` refuses.
+
+    Source:
+        Jiang, Eq. 10 and Sec. 4.
+
+    >>> model = nn.Linear(2, 2)
+    >>> mask = GradientMask(0.5, (torch.tensor([[1.0, 0.0]]), torch.tensor([0])))
+    >>> mask.epoch_end(model, 1)
+    >>> mask.masks["weight"]  # the second input is always 0: those weights carry no information
+    tensor([[ True, False],
+            [ True, False]])
+    """
+
+    def __init__(
+        self,
+        keep: float,
+        examples: tuple[Tensor, Tensor] | Batches | None = None,
+        *,
+        by: str = "fisher",
+        scope: str = "network",
+        seed: int = 0,
+        reduce: Callable[[Tensor], Tensor] | None = None,
+        **options: Any,
+    ) -> None:
+        self.keep = check_keep(keep)
+        for name, value, known in (("score of the mask", by, BY), ("scope of the mask", scope, SCOPES)):
+            if value not in known:
+                raise unknown_name(name, value, known)
+        if by == "fisher" and examples is None and self.keep < 1:
+            raise UserError("a mask by Fisher information needs examples=(x, y) to take it of")
+        self.masks: dict[str, Tensor] = {}
+        self.kept = 1.0
+        self._by, self._scope, self._seed, self._reduce, self._options = by, scope, seed, reduce, options
+        self._examples = examples
+        self._before: dict[str, Tensor] = {}
+
+    def __call__(self, model: nn.Module, *, epoch: int, step: int) -> None:
+        """Between backward and the optimizer's step: zero the masked gradients, remember the masked weights."""
+        del epoch, step
+        for name, value in self._masked(model):
+            if value.grad is not None:
+                value.grad.mul_(self.masks[name])
+            self._before[name] = value.detach().clone()
+
+    def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Put masked weights back where momentum or weight decay moved them, and bring their momentum to rest."""
+        with torch.no_grad():
+            for name, value in self._masked(model):
+                mask = self.masks[name]
+                value.copy_(torch.where(mask, value, self._before.pop(name)))
+                momentum = optimizer.state.get(value, {}).get("momentum_buffer")
+                if momentum is not None:
+                    momentum.mul_(mask)
+
+    def epoch_end(self, model: nn.Module, epoch: int) -> None:
+        """Choose the entries of the next epoch."""
+        if self.keep == 1:
+            return
+        scores = self._scores(model, epoch)
+        if self._scope == "network":
+            self.masks = largest(scores, self.keep)
+        else:
+            self.masks = {}
+            for layer in dict.fromkeys(map(layer_name, scores)):
+                own = {name: value for name, value in scores.items() if layer_name(name) == layer}
+                self.masks |= largest(own, self.keep)
+        entries = sum(mask.numel() for mask in self.masks.values())
+        self.kept = sum(int(mask.sum()) for mask in self.masks.values()) / entries
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs to go on to the bit."""
+        return {**{f"mask/{name}": mask for name, mask in self.masks.items()}, "kept": self.kept}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self.kept = float(state["kept"])
+        prefix = "mask/"
+        self.masks = {name.removeprefix(prefix): mask for name, mask in state.items() if name.startswith(prefix)}
+
+    def _masked(self, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, value) for name, value in model.named_parameters() if name in self.masks)
+
+    def _scores(self, model: nn.Module, epoch: int) -> dict[str, Tensor]:
+        values = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+        if self._by == "magnitude":
+            return {name: value.abs() for name, value in values.items()}
+        if self._by == "random":
+            generator = torch.Generator().manual_seed(self._seed * 2**20 + epoch)
+            return {
+                name: torch.rand(value.shape, generator=generator, dtype=torch.float64).to(value.device)
+                for name, value in values.items()
+            }
+        return self._fisher(model)
+
+    def _fisher(self, model: nn.Module) -> dict[str, Tensor]:
+        """Sums of squared gradients: their order is that of the diagonal."""
+        device = next(model.parameters()).device
+        with evaluated(model):
+            total = DiagonalSum(model, **self._options)
+            for x, y in self._batches():
+                total.add(x.to(device), y.to(device))
+            sums = total.sums()
+        return sums if self._reduce is None else {name: self._reduce(value) for name, value in sums.items()}
+
+    def _batches(self) -> Iterable[tuple[Tensor, Tensor]]:
+        if callable(self._examples):
+            return self._examples()
+        assert self._examples is not None
+        x, y = self._examples
+        return zip(x.split(32), y.split(32), strict=True)
+
+
+@contextmanager
+def evaluated(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode meanwhile, then every module as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
