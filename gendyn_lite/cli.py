@@ -63,6 +63,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="smoke", help="smoke, colab or full (default: smoke)")
     parser.add_argument("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
     parser.add_argument("--out", type=Path, default=Path("_build/runs"), help="folder of the executed notebook")
+    parser.add_argument("--yes", action="store_true", help="begin without a question, also if it takes over an hour")
     parser.set_defaults(command=_run)
 
 
@@ -88,8 +89,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from gendyn_lite import notebooks
 
     values = dict(pair(text) for text in arguments.values)
-    path = notebooks.run(arguments.chapter, profile=arguments.profile, values=values, out=arguments.out)
-    print(f"executed notebook: {path}")
+    notebooks.checked(arguments.chapter, profile=arguments.profile, values=values)  # before torch is imported
+    from gendyn_lite.sweep.chapter import run_chapter
+
+    options = {"profile": arguments.profile, "values": values, "out": arguments.out, "yes": arguments.yes}
+    print(f"executed notebook: {run_chapter(arguments.chapter, **options)}")
     return 0
 
 
@@ -120,12 +124,26 @@ def _results(arguments: argparse.Namespace) -> int:
     names = [arguments.experiment] if arguments.experiment else results.published_experiments(folder=arguments.folder)
     if not names:
         raise UserError("nothing is published yet: gendyn results publish EXPERIMENT")
+    if arguments.action == "verify":
+        return _verify(names, arguments)
     for name in names:
         table = results.published(name, folder=arguments.folder)
-        counts = f"{table['run_id'].nunique()} runs, {len(table)} rows"
-        print(f"{name}: {counts}" + ("" if arguments.action == "show" else ", as published"))
-        if arguments.action == "show":
-            print(results.overview(table).to_string(index=False))
+        print(f"{name}: {table['run_id'].nunique()} runs, {len(table)} rows")
+        print(results.overview(table).to_string(index=False))
+    return 0
+
+
+def _verify(names: Sequence[str], arguments: argparse.Namespace) -> int:
+    from gendyn_lite import notebooks, results
+
+    for name in names:
+        found = results.verify_experiment(name, root=arguments.root, folder=arguments.folder)
+        again = f"{found.recomputed} of {found.runs} runs are at hand and give the same rows"
+        print(f"{name}: {found.runs} runs, {found.rows} rows, as published; {again}")
+    if arguments.experiment is None and arguments.folder is None:  # the whole book
+        print(f"benchmarks: {results.verify_benchmarks()} tables, as published")
+        paths = [notebooks.chapter_path(name) for name in notebooks.chapters()]
+        print(f"figures: {results.verify_figures(paths)} captions, each with rows behind it")
     return 0
 
 

@@ -60,6 +60,11 @@ def plain_table(heads: Sequence[str], rows: Iterable[Iterable[object]], *, capti
     return _table(heads, [_row(heads, [html.escape(_plain(value)) for value in row]) for row in rows], caption)
 
 
+def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str) -> HTML:
+    """A table whose cells are HTML already, the first of a row saying what the row is about."""
+    return _table(heads, [_row(heads, cells) for cells in rows], caption)
+
+
 def _claim_cells(row: pd.Series) -> list[str]:
     sign = f"<strong>{SIGNS[row['verdict']]}&nbsp;{row['verdict']}</strong>"
     seeds = "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} seeds"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from gendyn_lite.claims.verdicts import VERDICTS, AtLeast, Below, Claim, Near, judge, table
@@ -137,7 +139,8 @@ def _paper_error(rows: pd.DataFrame, data: str, features: str) -> Claim:
     )
     n = int(largest["n_train"].iloc[0])
     whole = WHOLE.get(_original(data), n)
-    changes = {"criterion": f"{claim.criterion}, with all {whole:,} original examples", "verdict": VERDICTS[3]}
+    words = f"{claim.criterion}, with all {whole:,} original examples"
+    changes = {"criterion": words, "verdict": VERDICTS[3], "p_value": math.nan}
     if paper is not None and n == whole and data == _original(data):
         # Nothing is random with the whole set and an exact solution: the value is the interval.
         changes["verdict"] = Near(paper, margin=MARGIN).verdict(claim.value, claim.value, claim.value)

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import pandas as pd
+from scipy import stats
 
 from gendyn_lite.results.tables import mean_interval
 
+LEVEL = 0.95  # of every interval
 VERDICTS = ("holds", "weaker", "not seen", "not testable at this size")
 
 
@@ -20,6 +22,27 @@ class Criterion(Protocol):
     def verdict(self, mean: float, low: float, high: float) -> str:
         """One of `VERDICTS`."""
         ...
+
+    def p_value(self, mean: float, error: float, freedom: int) -> float:
+        """Probability of a mean as good as this one if the criterion fails by a hair: a one-sided t test.
+
+        Args:
+            mean: Mean over seeds.
+            error: Its standard error.
+            freedom: Degrees of freedom, the number of seeds less one.
+        """
+        ...
+
+
+def _above(mean: float, bound: float, error: float, freedom: int) -> float:
+    """One-sided p value of "the true mean is at least `bound`"; with no spread at all it is 0 or 1.
+
+    >>> round(_above(1.0, 0.0, 0.5, 4), 3), _above(1.0, 1.0, 0.0, 2), _above(0.9, 1.0, 0.0, 2)
+    (0.058, 0.0, 1.0)
+    """
+    if error == 0:
+        return 0.0 if mean >= bound else 1.0
+    return float(stats.t.sf((mean - bound) / error, freedom))
 
 
 @dataclass(frozen=True)
@@ -47,6 +70,10 @@ class AtLeast:
             return VERDICTS[0]
         return VERDICTS[1] if mean >= self.weak else VERDICTS[2]
 
+    def p_value(self, mean: float, error: float, freedom: int) -> float:
+        """One-sided; see `Criterion`."""
+        return _above(mean, self.bound, error, freedom)
+
 
 @dataclass(frozen=True)
 class Below:
@@ -69,6 +96,10 @@ class Below:
         if high < self.bound:
             return VERDICTS[0]
         return VERDICTS[1] if mean < self.bound else VERDICTS[2]
+
+    def p_value(self, mean: float, error: float, freedom: int) -> float:
+        """One-sided; see `Criterion`."""
+        return _above(-mean, -self.bound, error, freedom) if error or mean != self.bound else 1.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +130,11 @@ class Near:
             return VERDICTS[0]
         return VERDICTS[1] if low <= highest and high >= lowest else VERDICTS[2]
 
+    def p_value(self, mean: float, error: float, freedom: int) -> float:
+        """The larger of both one-sided ones, as in an equivalence test; see `Criterion`."""
+        lowest, highest = self.target - self.margin, self.target + self.margin
+        return max(_above(mean, lowest, error, freedom), _above(-mean, -highest, error, freedom))
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -116,6 +152,8 @@ class Claim:
         n_seeds: Number of independent seeds.
         effect: Effect size: our mean minus what the opposite of the claim predicts, in the units of value.
         verdict: One of `VERDICTS`.
+        p_value: One-sided p value of the criterion (t test over seeds); missing where there is no such test. The claim
+            holds where it is at most 0.025.
     """
 
     statement: str
@@ -129,6 +167,7 @@ class Claim:
     n_seeds: int
     effect: float
     verdict: str
+    p_value: float = math.nan
 
 
 def judge(
@@ -157,7 +196,7 @@ def judge(
     Returns:
         The claim with its mean, Student-t interval, effect and verdict. One seed has no interval and no verdict.
     """
-    mean, low, high, n = mean_interval(values)
+    mean, low, high, n = mean_interval(values, level=LEVEL)
     return Claim(
         statement=statement,
         source=source,
@@ -170,7 +209,16 @@ def judge(
         n_seeds=n,
         effect=mean - opposite,
         verdict=criterion.verdict(mean, low, high),
+        p_value=_p_value(criterion, mean, low, high, n),
     )
+
+
+def _p_value(criterion: Criterion, mean: float, low: float, high: float, n: int) -> float:
+    """The criterion's p value from a Student-t interval of the mean of n seeds."""
+    if n < 2:
+        return math.nan
+    error = (high - low) / 2 / float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
+    return criterion.p_value(mean, error, n - 1)
 
 
 def table(claims: Iterable[Claim]) -> pd.DataFrame:

@@ -10,7 +10,9 @@ from gendyn_lite.results.layers import long_layers
 from gendyn_lite.results.published import publish, published, published_experiments, verify
 from gendyn_lite.results.regularizers import row_by_row, with_regularizers
 from gendyn_lite.results.runs import Run, RunWriter, open_run, runs_root
+from gendyn_lite.results.status import status
 from gendyn_lite.results.tables import fit_epoch, load, load_runs, mean_interval, overview, provenance_line, summarize
+from gendyn_lite.results.verification import verify_benchmarks, verify_experiment, verify_figures
 
 __all__ = [
     "Run",
@@ -32,7 +34,11 @@ __all__ = [
     "published_experiments",
     "row_by_row",
     "runs_root",
+    "status",
     "summarize",
     "verify",
+    "verify_benchmarks",
+    "verify_experiment",
+    "verify_figures",
     "with_regularizers",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,15 @@ import pandas as pd
 
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.results.runs import Run, file_sha256, read_run, runs_root, write_json
-from gendyn_lite.results.tables import load_runs
+from gendyn_lite.results.tables import PROVENANCE, load_runs
 
 METRICS = ("epoch", "step", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 MOST_BYTES = 1_000_000
+# Accuracies are fractions, losses nats, seconds those of training.
+RANGES = {
+    "train_accuracy": (0, 1), "test_accuracy": (0, 1), "train_loss": (0, math.inf), "test_loss": (0, math.inf),
+    "epoch": (0, math.inf), "step": (0, math.inf), "learning_rate": (0, math.inf), "seconds": (0, math.inf),
+}  # fmt: skip
 # Columns that a CSV reader would take for numbers or truth values.
 _TEXT = ("run_id", "group_id", "data_fingerprint", "inputs", "model_options", "milestones")
 PROFILES = ("smoke", "colab", "full")
@@ -62,13 +68,7 @@ def publish(
         if profile not in PROFILES:
             raise unknown_name("profile", profile, PROFILES)
     runs = _finished(experiment, runs_root(root), profiles)
-    table = load_runs(runs)
-    settings = [name for name in table.columns if name not in METRICS and "/" not in name]
-    measured = [name for name in table.columns if name in METRICS or "/" in name]
-    texts = {
-        "runs.csv": table[settings].drop_duplicates("run_id").to_csv(index=False),
-        "curves.csv": table[["run_id", *measured]].to_csv(index=False, float_format="%.6g"),
-    }
+    texts = as_published(runs)
     size = sum(len(text.encode()) for text in texts.values())
     if size > MOST_BYTES:
         raise UserError(
@@ -83,6 +83,17 @@ def publish(
     hashes = {name: file_sha256(folder / name) for name in texts}
     write_json(folder / "provenance.json", {"sha256": hashes, "runs": {run.run_id: run.env() for run in runs}})
     return folder
+
+
+def as_published(runs: Sequence[Run]) -> dict[str, str]:
+    """The text of runs.csv (a row per run) and curves.csv (a row per run and epoch) of some complete runs."""
+    table = load_runs(runs)
+    settings = [name for name in table.columns if name not in METRICS and "/" not in name]
+    measured = [name for name in table.columns if name in METRICS or "/" in name]
+    return {
+        "runs.csv": table[settings].drop_duplicates("run_id").to_csv(index=False),
+        "curves.csv": table[["run_id", *measured]].to_csv(index=False, float_format="%.6g"),
+    }
 
 
 def _finished(experiment: str, root: Path, profiles: Sequence[str]) -> list[Run]:
@@ -137,6 +148,11 @@ def verify(experiment: str, *, folder: Path | None = None) -> None:
         raise UserError(f"{here}: runs.csv, curves.csv and provenance.json name different runs: publish it again")
     if curves.duplicated(["run_id", "epoch"]).any() or runs["run_id"].duplicated().any():
         raise UserError(f"{here}: a run or an epoch stands twice: publish it again")
-    for name in ("train_accuracy", "test_accuracy"):
-        if not curves[name].between(0, 1).all():
-            raise UserError(f"{here / 'curves.csv'}: {name} has values outside [0, 1]: publish it again")
+    missing = sorted({*PROVENANCE, "network", "seed", "n_train"} - set(runs)) + sorted(set(METRICS) - set(curves))
+    if missing:
+        raise UserError(f"{here}: the columns {', '.join(missing)} are missing: publish it again")
+    for name, (low, high) in RANGES.items():
+        wrong = curves[name].notna() & ~curves[name].between(low, high)
+        if wrong.any():
+            value, run = curves.loc[wrong, [name, "run_id"]].iloc[0]
+            raise UserError(f"{here / 'curves.csv'}: {name} of run {run} is {value:g}, expected {low:g} to {high:g}")

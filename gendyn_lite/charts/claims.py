@@ -1,0 +1,87 @@
+"""The claims of all papers in one chart and one table."""
+
+from __future__ import annotations
+
+import html
+
+import altair as alt
+import pandas as pd
+from IPython.display import HTML
+
+from gendyn_lite.charts.tables import SIGNS, html_table
+from gendyn_lite.charts.theme import PALETTE
+
+COLOURS = {"holds": PALETTE[3], "weaker": PALETTE[1], "not seen": PALETTE[4], "not testable at this size": PALETTE[5]}
+
+
+def verdicts(claims: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """How many tests of each paper's claims came to which verdict; a menu picks a paper, bars show its claims.
+
+    Args:
+        claims: A table of `gendyn_lite.claims.chapters.all_claims`.
+    """
+    counts = claims.groupby(["paper", "verdict"], sort=False).size().rename("tests").reset_index()
+    names = [f"{SIGNS[verdict]} {verdict}" for verdict in COLOURS]
+    counts["verdict"] = counts["verdict"].map(dict(zip(COLOURS, names, strict=True)))
+    counts["order"] = counts["verdict"].map(names.index)
+    colour = alt.Color("verdict:N", title=None, scale=alt.Scale(domain=names, range=list(COLOURS.values())), sort=names)
+    picked = alt.selection_point(name="picked", fields=["verdict"], bind="legend")
+    papers = list(claims["paper"].unique())
+    base = alt.Chart(counts).encode(
+        x=alt.X("tests:Q", title="claims, on each network and data set", stack="zero"),
+        y=alt.Y("paper:N", title=None, sort=papers, axis=alt.Axis(labelLimit=190)),
+        order="order:Q",
+        opacity=alt.condition(picked, alt.value(1.0), alt.value(0.15)),
+        tooltip=["paper:N", "verdict:N", "tests:Q"],
+    )
+    bars = base.mark_bar(size=24).encode(color=colour).add_params(picked)
+    words = "; ".join(f"{row['paper']}, {row['verdict']}: {row['tests']}" for row in counts.to_dict("records"))
+    return alt.layer(bars).properties(
+        height=44 * len(papers),
+        title=alt.Title("Verdicts by paper", subtitle="Pick a verdict in the legend."),
+        description=f"Number of verdicts by paper. {words}.",
+    )
+
+
+def statements_table(statements: pd.DataFrame, *, caption: str) -> HTML:
+    """Each claim of a paper: on how many networks and data sets it holds, and where its figure stands.
+
+    Args:
+        statements: Rows of `gendyn_lite.claims.chapters.statements`.
+        caption: What the table shows and where its numbers come from.
+    """
+    heads = ("Claim", "Holds", "Otherwise", "Holds, corrected", "Figure")
+    rows = [
+        (
+            f"{html.escape(row['statement'])}<br><small>{html.escape(row['source'])}</small>",
+            f"<strong>{SIGNS['holds'] if row['holds'] else '–'}&nbsp;{row['holds']} of {row['subjects']}</strong>",
+            _otherwise(row),
+            f"{row['certain']} of {row['subjects']}",
+            f'<a href="{row["chapter"]}.html#{row["section"]}">chapter {row["chapter"][:2].lstrip("0")}</a>',
+        )
+        for row in statements.to_dict("records")
+    ]
+    return html_table(heads, rows, caption=caption)
+
+
+def papers_tables(statements: pd.DataFrame, *, caption: str) -> HTML:
+    """`statements_table` for each paper, under the paper's name.
+
+    Args:
+        statements: A table of `gendyn_lite.claims.chapters.statements`.
+        caption: What the tables show.
+    """
+    parts = [
+        f"<h3>{html.escape(str(paper))}</h3>{statements_table(rows, caption=f'{paper}. {caption}').data}"
+        for paper, rows in statements.groupby("paper", sort=False)
+    ]
+    return HTML("".join(parts))
+
+
+def _otherwise(row: dict[str, object]) -> str:
+    """The verdicts that are not "holds", counted.
+
+    >>> _otherwise({"weaker": 2, "not seen": 0, "not testable at this size": 1})
+    '≈ 2 weaker<br>– 1 not testable at this size'
+    """
+    return "<br>".join(f"{SIGNS[name]} {row[name]} {name}" for name in SIGNS if name != "holds" and row[name]) or "–"

@@ -1,0 +1,126 @@
+"""The page of all claims: nothing lost, nothing corrected the wrong way, every link leads to a section."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import altair as alt
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gendyn_lite import notebooks, results
+from gendyn_lite.charts import claims as draw
+from gendyn_lite.claims import AtLeast, Below, Near, chapters, judge
+
+FOUND = chapters.all_claims()
+STATEMENTS = chapters.statements(FOUND)
+ANY = {"statement": "s", "source": "f", "paper_value": "1", "quantity": "x", "subject": "net", "opposite": 0.0}
+
+
+def test_every_published_experiment_is_spoken_of():
+    spoken = {name for part in chapters.PARTS for name in part.tables}
+    assert set(results.published_experiments()) <= spoken
+
+
+@pytest.mark.parametrize("part", chapters.PARTS, ids=lambda part: f"{part.chapter}-{'-'.join(part.tables)}")
+def test_every_link_leads_to_a_section(part):
+    cells = nbformat.read(notebooks.chapter_path(part.chapter), as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-") for heading in headings}
+    assert part.section in anchors
+
+
+def test_statements_count_every_claim_once():
+    verdicts = ["holds", "weaker", "not seen", "not testable at this size"]
+    assert STATEMENTS["subjects"].sum() == len(FOUND)
+    assert (STATEMENTS[verdicts].sum(axis="columns") == STATEMENTS["subjects"]).all()
+    assert (STATEMENTS["certain"] <= STATEMENTS["holds"]).all()
+
+
+def test_without_tables_there_are_no_claims(tmp_path):
+    with pytest.raises(chapters.UserError, match="no published table"):
+        chapters.all_claims(folder=tmp_path)
+
+
+@pytest.mark.parametrize("criterion", [AtLeast(0.1, weak=0), Below(0.1), Near(0.1, margin=0.3)], ids=str)
+@given(values=st.lists(st.floats(-1, 1), min_size=2, max_size=6))
+def test_a_claim_holds_where_its_p_value_is_small(criterion, values):
+    claim = judge(values, criterion, **ANY)
+    edge = min(abs(claim.low - 0.1), abs(claim.high - 0.1), abs(claim.low + 0.2), abs(claim.high - 0.4)) < 1e-9
+    if not edge:
+        assert (claim.verdict == "holds") == (claim.p_value <= 0.025)
+
+
+def test_one_seed_has_no_p_value():
+    assert math.isnan(judge([1.0], AtLeast(0.1, weak=0), **ANY).p_value)
+
+
+@given(st.lists(st.floats(0, 1) | st.just(math.nan), max_size=12))
+def test_holm_is_no_smaller_keeps_the_order_and_never_exceeds_one(values):
+    given = pd.Series(values, dtype=float)
+    corrected = chapters.holm(given)
+    assert corrected.isna().equals(given.isna())
+    tested, after = given.dropna(), corrected.dropna()
+    assert (after >= tested).all() and (after <= 1).all()
+    assert after[tested.sort_values().index].is_monotonic_increasing
+
+
+def test_holm_by_its_definition():
+    rng = np.random.default_rng(0)
+    p_values = rng.uniform(0, 0.2, 9)
+    for level in (0.01, 0.05, 0.2, 0.5):
+        rejected = set()
+        for i, k in enumerate(np.argsort(p_values)):  # step down until one is not rejected
+            if p_values[k] > level / (len(p_values) - i):
+                break
+            rejected.add(int(k))
+        corrected = chapters.holm(pd.Series(p_values))
+        assert set(corrected.index[corrected <= level]) == rejected
+
+
+def test_the_chart_counts_every_claim_and_is_valid():
+    spec = draw.verdicts(FOUND).to_dict()
+    assert alt.Chart.from_dict(spec).to_dict() == spec
+    rows = next(iter(spec["datasets"].values()))
+    assert sum(row["tests"] for row in rows) == len(FOUND)
+
+
+def test_the_tables_have_each_statement_under_its_paper():
+    text = str(draw.papers_tables(STATEMENTS, caption="made up").data)
+    assert text.count("<h3>") == STATEMENTS["paper"].nunique()
+    assert text.count('scope="row"') == len(STATEMENTS)
+
+
+@pytest.mark.parametrize(
+    ("words", "verdict"),
+    [
+        ("Networks fit completely random labels", "holds"),
+        ("Random labels take longer to fit than true labels only by a small constant factor", "holds"),
+        ("Examples of one class are stiffer with each other than with another class", "holds"),
+        ("Stiffness with the neighbours shows the learned boundary", "holds"),
+        ("Stiffness within a class falls towards zero as the network overfits", "not seen"),
+        ("With random labels there is less stiffness within a class", "not seen"),
+        ("Nearly all linear regions have a norm no larger than that of the weights without ReLUs", "holds"),
+    ],
+    ids=lambda text: text.replace(" ", "-")[:40],
+)
+def test_what_the_page_says_in_words_is_what_the_tables_say(words, verdict):
+    rows = FOUND[FOUND["statement"] == words]
+    assert len(rows) > 0
+    assert set(rows["verdict"]) == {verdict}
+
+
+def test_what_the_page_says_of_regularizers_and_of_distributions():
+    def verdicts(words: str) -> set[str]:
+        return set(FOUND.loc[FOUND["statement"] == words, "verdict"])
+
+    for name in ("Weight decay improves test accuracy", "Batch-norm improves generalization"):
+        assert "holds" not in verdicts(name)
+    assert "holds" not in verdicts("The two distributions of pairwise intervals are almost identical")
+    assert len(verdicts("Larger learning rates lead to lower stiffness")) == 2
