@@ -1,0 +1,129 @@
+"""Charts of chapter 2 on pairs of images and on many networks: neighbours, overlap by distance, early-to-mid ratio."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from gendyn_lite.charts.path_training import Chart, menu, over_epochs
+from gendyn_lite.charts.theme import PALETTE, SHAPES
+from gendyn_lite.results.paths import TRUE, correlation, distances, layers_of, named, networks_of_ratio
+
+
+def neighbours_kept(table: pd.DataFrame) -> Chart:
+    """Share of an image's six nearest that were among them an epoch before, by path and by activation; layer menu.
+
+    Args:
+        table: A tidy table of experiment ``"path_networks"``.
+    """
+    rows = named(table)
+    rows = rows[(rows["runs"] == TRUE) & (rows["epoch"] >= 1)]
+    network = str(rows["network"].iloc[0])
+    parts = []
+    for number, layer in enumerate(layers_of(table, network), start=1):
+        for of, column in (("by paths", f"neighbours/{layer}:kept"), ("by activations", f"activations/{layer}:kept")):
+            one = rows[["seed", "epoch"]].assign(place=f"{number}: {layer}", of=of, value=rows[column])
+            parts.append(one)
+    values = pd.concat(parts)
+    chart = over_epochs(values, by="of", title="share kept", prefix="kept", menus={"place": "layer"})
+    told = "; ".join(f"{key} {value:.2f}" for key, value in values.groupby("of", sort=False)["value"].mean().items())
+    return chart.properties(
+        title=alt.Title(
+            "How long neighbours stay", subtitle="Of the six nearest images, those that were so an epoch before."
+        ),
+        description=f"Share of nearest neighbours kept from epoch to epoch. Mean over layers and epochs: {told}.",
+    )
+
+
+def overlap_by_distance(table: pd.DataFrame) -> Chart:
+    """Path overlap against input distance at the end of training: quartiles in bins of pairs; menus of runs and layer.
+
+    Args:
+        table: A tidy table of experiment ``"path_networks"``.
+    """
+    rows = distances(table)
+    order = {layer: number for number, layer in enumerate(rows["layer"].unique(), start=1)}
+    rows = rows.assign(place=[f"{order[layer]}: {layer}" for layer in rows["layer"]]).drop(columns=["layer", "network"])
+    runs, places = list(rows["runs"].unique()), list(rows["place"].unique())
+    rows = rows.assign(words=[f"rank correlation {value:.2f}" for value in rows["rank"]]).round(4)
+    base = alt.Chart(rows).transform_filter("datum.runs === overlap_runs && datum.place === overlap_place")
+    x = alt.X("distance:Q", title="distance of the two images, ‖x − x′‖", scale=alt.Scale(zero=False))
+    band = base.mark_area(tooltip=None).encode(
+        x=x, y=alt.Y("low:Q", title="share of units on for both", scale=alt.Scale(zero=False)), y2="high:Q"
+    )
+    tip = [alt.Tooltip(f"{name}:Q", format=".3f") for name in ("distance", "low", "middle", "high")]
+    line = base.mark_line(point={"size": 30}).encode(x=x, y="middle:Q", tooltip=tip)
+    words = base.transform_filter("datum.bin === 0").mark_text(align="left", baseline="bottom", fontWeight=600)
+    told = rows.drop_duplicates(["runs", "place"])
+    return (
+        alt.layer(band, line, words.encode(x=alt.value(0), y=alt.value(-6), text="words:N"))
+        .add_params(menu("overlap_runs", runs, "runs"), menu("overlap_place", places, "layer", places[-1]))
+        .properties(
+            title=alt.Title(
+                "Path overlap against distance",
+                subtitle="Pairs of images, a twelfth at a point; band: the middle half.",
+            ),
+            description="Path overlap by distance. Rank correlations: "
+            + "; ".join(f"{row['runs']}, layer {row['place']}: {row['rank']:.2f}" for row in told.to_dict("records"))
+            + ".",
+        )
+    )
+
+
+def ratio(table: pd.DataFrame, *, prefix: str = "ratio") -> Chart:
+    """Early-to-mid ratio of cross-path similarity against generalization error, a point for each network.
+
+    Args:
+        table: A tidy table of experiment ``"path_ratio"``.
+        prefix: Of the names of its parameters.
+    """
+    networks = networks_of_ratio(table)
+    layers = {"ratio": "mean of layers", "ratio_first": "first layer", "ratio_last": "last layer"}
+    errors = {"gap": "test error − training error", "test_error": "test error"}
+    parts = []
+    for column, of in layers.items():
+        for error, named_error in errors.items():
+            rho, low, high = correlation(networks[column].tolist(), networks[error].tolist())
+            words = f"rank correlation {rho:.2f} ({low:.2f} to {high:.2f})"
+            one = networks[["name", "train_accuracy", "seeds"]].assign(x=networks[column], y=networks[error])
+            kind = ["convolutional" if "alexnet" in name else "fully connected" for name in networks["network"]]
+            parts.append(one.assign(kind=kind, of=of, error=named_error, words=words))
+    rows = pd.concat(parts).round(4)
+    kinds = sorted(rows["kind"].unique(), reverse=True)
+    above = alt.Legend(offset=26)  # above the words
+    base = alt.Chart(rows).transform_filter(f"datum.of === {prefix}_of && datum.error === {prefix}_error")
+    tip = ["name:N", *(alt.Tooltip(f"{c}:Q", title=t, format=".3f") for c, t in (("x", "ratio"), ("y", "error")))]
+    points = base.mark_point(size=110).encode(
+        x=alt.X("x:Q", title="early-to-mid ratio", scale=alt.Scale(zero=False)),
+        y=alt.Y("y:Q", title="error", scale=alt.Scale(zero=False)),
+        color=alt.Color(
+            "kind:N", title=None, scale=alt.Scale(domain=kinds, range=list(PALETTE[: len(kinds)])), legend=above
+        ),
+        shape=alt.Shape(
+            "kind:N", title=None, scale=alt.Scale(domain=kinds, range=list(SHAPES[: len(kinds)])), legend=above
+        ),
+        tooltip=[*tip, alt.Tooltip("train_accuracy:Q", title="training accuracy", format=".3f"), "seeds:Q"],
+    )
+    words = (
+        base.transform_aggregate(groupby=["words"])
+        .mark_text(align="left", baseline="bottom", fontWeight=600)
+        .encode(x=alt.value(0), y=alt.value(-6), text="words:N")
+    )
+    told = "; ".join(
+        f"{error} against {of}: {part['words'].iloc[0]}"
+        for (of, error), part in rows.groupby(["of", "error"], sort=False)
+    )
+    return (
+        alt.layer(points, words)
+        .add_params(
+            menu(f"{prefix}_of", list(layers.values()), "similarity in"),
+            menu(f"{prefix}_error", list(errors.values()), "error"),
+        )
+        .properties(
+            title=alt.Title(
+                "Does the ratio predict generalization?",
+                subtitle=f"{len(networks)} networks of different width, depth, learning rate and regularization.",
+            ),
+            description=f"Scatter chart of {len(networks)} networks. {told}.",
+        )
+    )

@@ -1,0 +1,233 @@
+"""Charts of chapter 2 over epochs: how alike paths stay, losses along paths, updates in isolation."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from gendyn_lite.charts.theme import DASHES, PALETTE
+from gendyn_lite.results.paths import (
+    CONSTANT,
+    RANDOM,
+    TRUE,
+    long_paths,
+    milestones,
+    named,
+)
+from gendyn_lite.results.tables import mean_interval
+
+NAMES = [TRUE, RANDOM, CONSTANT]
+LEVELS = ["mean", "q05", "q25", "q50", "q75", "q95"]
+MEASURES = {
+    ("cross", "paths"): "pairs, by paths",
+    ("self", "paths"): "single images, by paths",
+    ("cross", "activations"): "pairs, by activations",
+    ("self", "activations"): "single images, by activations",
+}
+STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
+Chart = alt.LayerChart | alt.FacetChart
+
+
+def menu(name: str, options: list[str], label: str, value: str = "") -> alt.Parameter:
+    """A parameter with a menu, without one where there is nothing to choose."""
+    bind = alt.binding_select(options=options, name=f"{label} ") if len(options) > 1 else alt.Undefined
+    return alt.param(name=name, value=value or options[0], bind=bind)
+
+
+def scales(names: list[str]) -> tuple[alt.Scale, alt.Scale]:
+    """Colours and dashes of kinds of runs, the same in every chart."""
+    places = [NAMES.index(name) for name in names]
+    return (
+        alt.Scale(domain=names, range=[PALETTE[place] for place in places]),
+        alt.Scale(domain=names, range=[DASHES[place] for place in places]),
+    )
+
+
+def distributions(table: pd.DataFrame, *, prefix: str = "dist") -> Chart:
+    """Quantiles of the similarity with the epoch before, over epochs; menus choose network, runs, layer and measure.
+
+    A slider moves along the epochs and reads the numbers off.
+
+    Args:
+        table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
+        prefix: Of the names of its parameters, which must differ between the charts of a page.
+    """
+    rows = long_paths(table)
+    rows = rows.assign(
+        subject=rows["network"] + ", " + rows["runs"],
+        place=rows["number"].astype(str) + ": " + rows["layer"],
+        what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)],
+    )
+    keys = ["subject", "place", "what", "epoch"]
+    means = rows.groupby(keys, sort=False)[LEVELS].mean().round(4).reset_index()
+    subjects, places = (list(means[name].unique()) for name in ("subject", "place"))
+    whats = [what for what in MEASURES.values() if (means["what"] == what).any()]
+    last = int(means["epoch"].max())
+    params = [
+        menu(f"{prefix}_subject", subjects, "runs"),
+        menu(f"{prefix}_place", places, "layer", _first_place(means, subjects[0], last=True)),
+        menu(f"{prefix}_what", whats, "similarity of"),
+        alt.param(name=f"{prefix}_epoch", value=1, bind=alt.binding_range(min=1, max=last, step=1, name="epoch ")),
+    ]
+    chosen = " && ".join(f"datum.{name} === {prefix}_{name}" for name in ("subject", "place", "what"))
+    base = alt.Chart(means).transform_filter(chosen)
+    x = alt.X("epoch:Q", title="epoch t, compared with t − 1", axis=alt.Axis(tickMinStep=1))
+    scale = alt.Scale(zero=False, nice=False)
+    bands = [
+        base.mark_area(opacity=opacity, tooltip=None, color=PALETTE[0]).encode(
+            x=x, y=alt.Y(f"{low}:Q", title="cosine similarity", scale=scale), y2=f"{high}:Q"
+        )
+        for low, high, opacity in (("q05", "q95", 0.16), ("q25", "q75", 0.3))
+    ]
+    tip = ["epoch:Q", *(alt.Tooltip(f"{level}:Q", format=".3f") for level in LEVELS)]
+    line = base.mark_line(point={"size": 16}).encode(x=x, y=alt.Y("q50:Q", scale=scale), tooltip=tip)
+    at = base.transform_filter(f"datum.epoch === {prefix}_epoch")
+    rule = at.mark_rule(strokeWidth=1.5).encode(x=x)
+    words = at.transform_calculate(
+        words="'epoch ' + datum.epoch + ': median ' + format(datum.q50, '.3f') + ', 5 to 95 %: ' + "
+        "format(datum.q05, '.3f') + ' to ' + format(datum.q95, '.3f')"
+    ).mark_text(align="left", baseline="bottom", fontWeight=600)
+    layers = [*bands, _decays(table), rule, line, words.encode(x=alt.value(0), y=alt.value(-6), text="words:N")]
+    ends = means[(means["epoch"].isin([1, last])) & (means["what"] == whats[0])]
+    told = "; ".join(
+        f"{row['subject']}, layer {row['place']}, epoch {row['epoch']}: {row['q50']:.2f}"
+        for row in ends.head(16).to_dict("records")
+    )
+    return (
+        alt.layer(*[layer for layer in layers if layer is not None])
+        .add_params(*params)
+        .properties(
+            title=alt.Title(
+                "How alike paths are to those of the epoch before",
+                subtitle="Line: median; bands: the middle half and the middle 90 %. Dotted: the learning rate decays.",
+            ),
+            description=f"Quantiles of similarity between epochs. Medians of {whats[0]}: {told}.",
+        )
+    )
+
+
+def _first_place(means: pd.DataFrame, subject: str, *, last: bool = False) -> str:
+    """The first or the last layer of the runs that are shown at first."""
+    found = list(means.loc[means["subject"] == subject, "place"].unique())
+    return found[-1 if last else 0]
+
+
+def _decays(table: pd.DataFrame) -> alt.Chart | None:
+    found = milestones(table)
+    if not found:
+        return None
+    marks = alt.Chart(pd.DataFrame({"epoch": [at + 0.5 for at in found]}))
+    return marks.mark_rule(strokeDash=[2, 3], opacity=0.5).encode(x="epoch:Q")
+
+
+def over_epochs(values: pd.DataFrame, *, by: str, title: str, prefix: str, menus: dict[str, str]) -> Chart:
+    """Means over seeds with 95 % intervals against epochs, a line for each kind of runs (or each of `by`).
+
+    Args:
+        values: Rows with epoch, seed, value, the column `by` and those of `menus`.
+        by: What a line is drawn for.
+        title: Of the vertical axis.
+        prefix: Of the names of its parameters.
+        menus: Column → label of its menu.
+    """
+    keys = [*menus, by, "epoch"]
+    found = [(*key, *mean_interval(part)) for key, part in values.groupby(keys, sort=False)["value"]]
+    means = pd.DataFrame(found, columns=pd.Index([*keys, "mean", "low", "high", "seeds"]))
+    few = means["seeds"] < 3
+    means = means.assign(low=means["low"].mask(few), high=means["high"].mask(few)).round(4)
+    params = [menu(f"{prefix}_{name}", list(means[name].unique()), label) for name, label in menus.items()]
+    names = list(means[by].unique())
+    if set(names) <= set(NAMES):
+        names = [name for name in NAMES if name in names]
+        colors, dashes = scales(names)
+    else:
+        colors = alt.Scale(domain=names, range=list(PALETTE[: len(names)]))
+        dashes = alt.Scale(domain=names, range=list(DASHES[: len(names)]))
+    base = alt.Chart(means).transform_filter(
+        " && ".join(f"datum.{name} === {prefix}_{name}" for name in menus) or "true"
+    )
+    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))
+    color = alt.Color(f"{by}:N", title=None, scale=colors, sort=names, legend=STROKES)
+    dash = alt.StrokeDash(f"{by}:N", title=None, scale=dashes, sort=names, legend=STROKES)
+    scale = alt.Scale(zero=False)
+    band = base.transform_filter("isValid(datum.low)").mark_area(tooltip=None).encode(
+        x=x, y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q", color=color
+    )  # fmt: skip
+    tip = [f"{by}:N", "epoch:Q", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high"))]
+    line = base.mark_line(point={"size": 16}).encode(
+        x=x, y=alt.Y("mean:Q", title=title, scale=scale), color=color, strokeDash=dash, tooltip=[*tip, "seeds:Q"]
+    )
+    return alt.layer(band, line).add_params(*params)
+
+
+def kinds_of_runs(table: pd.DataFrame, *, prefix: str = "kinds") -> Chart:
+    """Mean similarity with the epoch before by kind of runs: true labels, random labels, no decay; a menu of layers.
+
+    Args:
+        table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
+        prefix: Of the names of its parameters.
+    """
+    rows = long_paths(table)
+    rows = rows.assign(
+        value=rows["mean"],
+        place=rows["network"] + ", " + rows["number"].astype(str) + ": " + rows["layer"],
+        what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)],
+    )
+    chart = over_epochs(
+        rows, by="runs", title="mean similarity", prefix=prefix, menus={"place": "layer", "what": "similarity of"}
+    )
+    cross = rows[(rows["measure"] == "cross") & (rows["of"] == "paths")]
+    last = cross[cross["epoch"] == cross["epoch"].max()]
+    told = "; ".join(f"{name} {part['value'].mean():.3f}" for name, part in last.groupby("runs", sort=False))
+    return chart.properties(
+        title=alt.Title(
+            "True labels, random labels, and a learning rate that stays",
+            subtitle="Similarity with the epoch before; band: 95 % interval over seeds.",
+        ),
+        description=f"Mean similarity by kind of runs over epochs. Pairs by paths, last epoch: {told}.",
+    )
+
+
+def franken(table: pd.DataFrame, *, prefix: str = "franken") -> Chart:
+    """Loss of the followed training images along today's paths and along yesterday's; a menu of runs.
+
+    Args:
+        table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
+        prefix: Of the names of its parameters.
+    """
+    rows = named(table)
+    rows = rows[rows["epoch"] >= 1].assign(subject=lambda each: each["network"] + ", " + each["runs"])
+    kinds = {"along today's paths": "paths/own:loss", "along yesterday's paths": "paths/before:loss"}
+    values = pd.concat([rows[["subject", "seed", "epoch"]].assign(of=name, value=rows[c]) for name, c in kinds.items()])
+    chart = over_epochs(values, by="of", title="loss, in nats", prefix=prefix, menus={"subject": "runs"})
+    difference = rows["paths/own:loss"] - rows["paths/before:loss"]
+    early = difference[rows["epoch"] <= 3].groupby(rows["subject"], sort=False).mean()
+    told = "; ".join(f"{name} {value:+.3f}" for name, value in early.items())
+    return chart.properties(
+        title=alt.Title(
+            "Today's weights along today's and yesterday's paths",
+            subtitle="128 training images; band: 95 % interval over seeds.",
+        ),
+        description=f"Loss against epoch along two paths. Today's minus yesterday's, mean of epochs 1 to 3: {told}.",
+    )
+
+
+def isolation(table: pd.DataFrame) -> Chart:
+    """Correlation of an image's update in isolation with the whole network, and of two images' updates, over epochs.
+
+    Args:
+        table: A tidy table of experiment ``"path_networks"``.
+    """
+    rows = named(table)
+    rows = rows[rows["isolation/mean"].notna()]
+    kinds = {"with the whole network": "isolation/mean", "of two images with each other": "isolation/between"}
+    values = pd.concat([rows[["runs", "seed", "epoch"]].assign(of=name, value=rows[c]) for name, c in kinds.items()])
+    chart = over_epochs(values, by="of", title="correlation", prefix="alone", menus={"runs": "runs"})
+    told = "; ".join(f"{name} {rows[column].mean():.2f}" for name, column in kinds.items())
+    return chart.properties(
+        title=alt.Title(
+            "One image's update as a network of its own",
+            subtitle="Correlation of outputs at 32 test images; mean over 8 images; band: 95 % interval.",
+        ),
+        description=f"Correlation of functions in isolation over epochs. Mean over epochs and runs: {told}.",
+    )

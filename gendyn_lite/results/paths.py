@@ -1,0 +1,226 @@
+"""Tables of chapter 2: similarities by layer and epoch, distances, ranks of neighbours, from what the runs record."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from gendyn_lite.errors import UserError
+
+COLUMN = re.compile(r"(paths|activations)/(.+):(self|cross):(\w+)")
+RECORDED = re.compile(r"(?:paths|distance|neighbours)/(.+):(on|rank|kept)")
+TRUE, RANDOM, CONSTANT = "true labels", "random labels", "true labels, no decay"
+
+
+def named(table: pd.DataFrame) -> pd.DataFrame:
+    """A tidy table with a column ``runs``, by which it is ordered: what sets runs of one network on one data set apart.
+
+    >>> named(pd.DataFrame({"label_corruption": [0.0, 1.0], "schedule": "step"}))["runs"].tolist()
+    ['true labels', 'random labels']
+    """
+    true = table["label_corruption"] == 0
+    constant = np.where(table["schedule"] == "constant", CONSTANT, TRUE)
+    found = table.assign(runs=np.where(true, constant, RANDOM))
+    order = [TRUE, RANDOM, CONSTANT]
+    return found.sort_values("runs", key=lambda names: names.map(order.index), kind="stable")
+
+
+def layers_of(table: pd.DataFrame, network: str) -> list[str]:
+    """The recorded layers of a network, in the order of its forward pass."""
+    rows = table[table["network"] == network]
+    found = (RECORDED.fullmatch(str(name)) for name in rows.columns if rows[name].notna().any())
+    return list(dict.fromkeys(match[1] for match in found if match))
+
+
+def long_paths(table: pd.DataFrame) -> pd.DataFrame:
+    """The recorded similarities as rows: one for each run, epoch, layer, measure and kind.
+
+    Args:
+        table: Runs of experiment ``"path_networks"`` or ``"path_deep"``.
+
+    Returns:
+        The run's columns, ``runs`` (of `named`), ``layer``, ``number`` (from 1), ``measure`` ("self" or "cross"),
+        ``of`` ("paths" or "activations"), ``mean``, ``q05`` … ``q95``.
+
+    Raises:
+        UserError: No similarity was recorded.
+    """
+    described = named(table)
+    found = [match for name in table.columns if (match := COLUMN.fullmatch(str(name)))]
+    if not found:
+        raise UserError("the table has no similarities of paths, expected runs of path_networks or path_deep")
+    labels = described[[name for name in described.columns if "/" not in str(name)]]
+    kinds = dict.fromkeys((match[1], match[2], match[3]) for match in found)
+    parts = []
+    for network in described["network"].unique():
+        own = described["network"] == network
+        order = layers_of(table, network)
+        for of, layer, measure in kinds:
+            if layer not in order:
+                continue
+            prefix = f"{of}/{layer}:{measure}:"
+            names = [name for name in described.columns if str(name).startswith(prefix)]
+            values = described[names].rename(columns=lambda name, prefix=prefix: str(name).removeprefix(prefix))
+            about = {"layer": layer, "number": order.index(layer) + 1, "measure": measure, "of": of}
+            parts.append(labels.assign(**about).join(values)[own & values["mean"].notna()])
+    return pd.concat(parts, ignore_index=True)
+
+
+def mean_of_layers(table: pd.DataFrame, measure: str, *, of: str = "paths") -> pd.DataFrame:
+    """Mean similarity over layers: the columns run_id, seed, runs, schedule, epoch and value.
+
+    Args:
+        table: Runs of experiment ``"path_networks"`` or ``"path_deep"``.
+        measure: ``"self"`` or ``"cross"``.
+        of: ``"paths"`` or ``"activations"``.
+    """
+    rows = long_paths(table)
+    rows = rows[(rows["measure"] == measure) & (rows["of"] == of)]
+    keys = ["run_id", "seed", "runs", "schedule", "epoch"]
+    means = rows.groupby(keys, sort=False)["mean"].mean()
+    return means.rename("value").reset_index()
+
+
+def milestones(table: pd.DataFrame) -> list[int]:
+    """The epochs at which the learning rate decays, of the runs whose rate does.
+
+    >>> milestones(pd.DataFrame({"milestones": ["", "8 14"]}))
+    [8, 14]
+    """
+    found = {int(epoch) for text in table["milestones"].dropna() for epoch in str(text).split()}
+    return sorted(found)
+
+
+def distances(table: pd.DataFrame) -> pd.DataFrame:
+    """Path overlap against input distance at the last epoch: a row for each kind of runs, layer and bin, mean of seeds.
+
+    Args:
+        table: Runs of experiment ``"path_networks"``.
+
+    Returns:
+        The columns data, network, runs, layer, bin, distance, low, middle and high (quartiles of the overlap as a share
+        of the layer's units), rank (Spearman's correlation, mean over seeds), seeds.
+    """
+    rows = []
+    described = named(table)
+    for _, run in described.iterrows():
+        for layer in layers_of(described, str(run["network"])):
+            text = run.get(f"distance/{layer}:bins")
+            if not isinstance(text, str):
+                continue
+            about = {name: run[name] for name in ("data", "network", "runs", "seed")}
+            for place, part in enumerate(text.split("/")):
+                distance, low, middle, high = (int(each) / 1000 for each in part.split())
+                values = {"distance": distance, "low": low, "middle": middle, "high": high}
+                rank = {"rank": run[f"distance/{layer}:rank"]}
+                rows.append({**about, "layer": layer, "bin": place, **values, **rank})
+    keys = ["data", "network", "runs", "layer", "bin"]
+    grouped = pd.DataFrame(rows).groupby(keys, sort=False)
+    return grouped.mean().drop(columns="seed").assign(seeds=grouped["seed"].nunique()).reset_index()
+
+
+def ranks(table: pd.DataFrame) -> pd.DataFrame:
+    """Ranks of the neighbours of some images over the epochs of each run.
+
+    Args:
+        table: Runs of experiment ``"path_networks"``.
+
+    Returns:
+        The columns data, network, runs, seed, layer, anchor, neighbour, epoch and rank (0 is the nearest).
+    """
+    rows = []
+    described = named(table)
+    for _, run in described.iterrows():
+        for layer in layers_of(described, str(run["network"])):
+            text = run.get(f"neighbours/{layer}:ranks")
+            if not isinstance(text, str):
+                continue
+            about = {name: run[name] for name in ("data", "network", "runs", "seed")}
+            for group in text.split("/"):
+                who, _, numbers = group.partition(": ")
+                anchor, neighbour = map(int, who.split())
+                pair = {**about, "layer": layer, "anchor": anchor, "neighbour": neighbour}
+                rows += [{**pair, "epoch": epoch, "rank": int(rank)} for epoch, rank in enumerate(numbers.split())]
+    return pd.DataFrame(rows)
+
+
+def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
+    """Early-to-mid ratio and generalization error of each network: a row per network, means over its seeds.
+
+    Args:
+        table: Runs of experiment ``"path_ratio"``.
+
+    Returns:
+        The columns data, network, name (with what was changed), ratio, ratio_first, ratio_last, gap (test error minus
+        training error at the last epoch), test_error, train_accuracy, seeds.
+    """
+    in_order = table.sort_values("epoch").groupby("run_id", sort=False)
+    last = in_order.tail(1).drop(columns="learning_rate")
+    last = last.merge(in_order.head(1)[["run_id", "learning_rate"]], on="run_id")  # the rate before it decays
+    last = last.rename(columns={f"paths/{name}": name for name in ("ratio", "ratio_first", "ratio_last")})
+    last = last.assign(
+        name=[_described(row) for row in last.to_dict("records")],
+        gap=last["train_accuracy"] - last["test_accuracy"],
+        test_error=1 - last["test_accuracy"],
+    )
+    values = ["ratio", "ratio_first", "ratio_last", "gap", "test_error", "train_accuracy"]
+    grouped = last.groupby(["group_id", "data", "network", "name"], sort=False)
+    return grouped[values].mean().assign(seeds=grouped["seed"].nunique()).reset_index().drop(columns="group_id")
+
+
+def _described(run: Mapping[Any, Any]) -> str:
+    """A network with its learning rate and regularization in words."""
+    words = [f"{run['network']}", f"learning rate {run['learning_rate']:g}"]
+    if run["weight_decay"]:
+        words.append(f"weight decay {run['weight_decay']:g}")
+    if run["random_crop"]:
+        words.append("random crop and flip" if run["flip"] else "random crop")
+    return ", ".join(words)
+
+
+def correlation(
+    x: Sequence[float], y: Sequence[float], *, linear: bool = False, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Rank correlation (Spearman) of two values over networks, with a 95 % bootstrap interval over the networks.
+
+    Args:
+        x: One value per network.
+        y: The other one.
+        linear: Pearson's correlation instead.
+        resamples: Bootstrap samples; those in which a value is constant are left out.
+        seed: Of the resampling.
+
+    Returns:
+        (correlation, low, high), percentiles; NaN with fewer than three networks or a constant value.
+
+    >>> correlation([1, 2, 3, 4, 5], [10, 20, 30, 40, 50])[0]
+    1.0
+    """
+    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan"), float("nan"), float("nan")
+
+    def statistic(left: np.ndarray, right: np.ndarray, axis: int) -> np.ndarray:
+        p, q = (each if linear else stats.rankdata(each, axis=axis) for each in (left, right))
+        p, q = (each - each.mean(axis=axis, keepdims=True) for each in (p, q))
+        norms = np.sqrt((p * p).sum(axis=axis) * (q * q).sum(axis=axis))
+        return np.where(norms > 0, (p * q).sum(axis=axis) / np.where(norms > 0, norms, 1), np.nan)
+
+    with warnings.catch_warnings():  # a resample of one network has no correlation
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        found = stats.bootstrap(
+            (a, b),
+            statistic,
+            n_resamples=resamples,
+            paired=True,
+            method="percentile",
+            random_state=np.random.default_rng(seed),
+        )
+    low, high = np.nanpercentile(found.bootstrap_distribution, [2.5, 97.5])
+    return round(float(statistic(a, b, -1)), 12), float(low), float(high)

@@ -1,0 +1,58 @@
+"""The live explorer of chapter 2: whose path overlaps most with that of an image, layer by layer and epoch by epoch."""
+
+from __future__ import annotations
+
+import ipywidgets as widgets
+import pandas as pd
+from IPython.display import clear_output
+
+from gendyn_lite import charts
+from gendyn_lite.charts import path_pictures as drawn
+from gendyn_lite.errors import UserError
+from gendyn_lite.experiments import path_digits
+
+
+class PathExplorer:
+    """Choose labels, an image, a layer and an epoch; see the images whose paths overlap most with its own.
+
+    The static twin is `gendyn_lite.charts.path_pictures.ranks` over `gendyn_lite.experiments.path_digits.neighbours`.
+
+    Attributes:
+        panel: What to display.
+    """
+
+    def __init__(self) -> None:
+        found = path_digits.trained()
+        layers, epochs = list(found.recording.layers), found.recording.epochs
+        self.labels = widgets.Dropdown(options=[("true labels", 0.0), ("random labels", 1.0)], description="labels")
+        self.image = widgets.BoundedIntText(value=5, min=0, max=len(found.x) - 1, description="image")
+        self.layer = widgets.Dropdown(options=layers, value=layers[-1], description="layer")
+        self.epoch = widgets.IntSlider(value=epochs[-1], min=epochs[0], max=epochs[-1], description="epoch")
+        self.status = widgets.HTML()
+        self.output = widgets.Output()
+        controls = [self.labels, self.image, self.layer, self.epoch]
+        for control in controls:
+            control.observe(lambda _: self._draw(), names="value")
+        self.panel = widgets.VBox([*controls, self.status, self.output])
+        self._draw()
+
+    def nearest(self) -> pd.DataFrame:
+        """The image that is chosen and those whose paths are nearest; see `path_digits.nearest`."""
+        return path_digits.nearest(
+            int(self.image.value),
+            str(self.layer.value),
+            int(self.epoch.value),
+            corruption=float(self.labels.value or 0),
+        )
+
+    def _draw(self) -> None:
+        try:
+            rows = self.nearest()
+            own, others = int(rows["digit"].iloc[0]), rows.iloc[1:]
+            same = int((others["digit"] == own).sum())
+            self.status.value = f"a {own}; of its {len(others)} nearest by path, {same} show the same digit"
+            with self.output:
+                clear_output(wait=True)
+                charts.show(drawn.nearest(rows), caption="scikit-learn's digits; the chapter's network, seed 0.")
+        except UserError as error:
+            self.status.value = str(error)
