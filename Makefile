@@ -11,7 +11,7 @@ PROFILE ?= smoke
 INSTALLED := $(VENV)/.gendyn-$(shell { echo '$(CURDIR)'; cat pyproject.toml constraints.txt; } | cksum | cut -d' ' -f1)
 
 # What is given on make's command line and is no option of make's own is a parameter of the chapter: DATASET=mnist.
-OPTIONS := CHAPTER PROFILE OUT VENV PYTHON CI SHELL MAKEFLAGS
+OPTIONS := CHAPTER PROFILE OUT YES VENV PYTHON CI SHELL MAKEFLAGS
 quoted = '$(subst ','\'',$(1))'
 lower = $(shell echo $(call quoted,$(1)) | tr '[:upper:]' '[:lower:]')
 GIVEN = $(filter-out $(OPTIONS),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
@@ -39,11 +39,11 @@ test: $(INSTALLED)  ## style, types, contracts, tests, notebooks, the rendered b
 	  --nbval-cell-timeout 600 --nbval-sanitize-with tests/notebooks/sanitize.cfg \
 	  tests gendyn_lite data_scripts book/chapters
 
-run: $(INSTALLED)  ## run one chapter: make run CHAPTER=01_random_labels PROFILE=colab DATASET=mnist (any parameter)
+run: $(INSTALLED)  ## run one chapter: make run CHAPTER=01_random_labels PROFILE=colab DATASET=mnist (any parameter; YES=1: no question)
 	@test -n '$(CHAPTER)' || { echo "error: which chapter? make run CHAPTER=01_random_labels PROFILE=smoke" >&2; exit 2; }
 	@echo "Running chapter $(CHAPTER), profile $(PROFILE) (smoke: at most 45 s; colab: at most 20 minutes on one GPU):"
 	@$(PY) -m gendyn_lite.cli run $(call quoted,$(CHAPTER)) --profile $(call quoted,$(PROFILE)) \
-	  --out $(call quoted,$(OUT)) $(PARAMETERS)
+	  --out $(call quoted,$(OUT)) $(if $(YES),--yes) $(PARAMETERS)
 
 bench: $(INSTALLED)  ## speed and memory beside the best peers (a few minutes; not part of make test)
 	@echo "Measuring against peers (a few minutes; close other programs):"

@@ -14,6 +14,12 @@ from typing import Any
 
 from gendyn_lite.errors import Failed, UserError
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a cell or a run failed, or the machine refused (disk, permission); 2 a mistake in what was "
+    "asked for; 130 interrupted. Run the same command again to go on: what is complete is loaded, what was interrupted "
+    "is resumed."
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a user's mistake is one line on stderr and exit code 2.
@@ -44,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gendyn", description="Why over-parameterized networks generalize.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_data(commands.add_parser("data", help="fetch or import a data set, verify and prepare it"))
-    _add_run(commands.add_parser("run", help="run a chapter at one size, outside the book"))
+    _add_run(commands.add_parser("run", help="run a chapter at one size, outside the book", epilog=EXIT_CODES))
     _add_book(commands.add_parser("book", help="run every chapter (smoke) and render the book"))
     _add_refresh(commands.add_parser("refresh", help="execute committed notebooks in place"))
     _add_results(commands.add_parser("results", help="publish, verify or show the tables of finished runs"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gendyn_lite import cli, notebooks, results
+from gendyn_lite import cli, results
 from gendyn_lite.errors import Failed
+from gendyn_lite.notebooks import execution
 from tests.results.test_runs import record
 
 
@@ -50,12 +51,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
     [(Failed("cell [3] failed"), 1, "cell [3] failed"), (KeyboardInterrupt(), 130, "run the same command again")],
     ids=["failed", "interrupted"],
 )
-def test_what_stops_a_chapter_is_said_in_one_line(raised, code, said, monkeypatch, capsys):
+def test_what_stops_a_chapter_is_said_in_one_line(raised, code, said, monkeypatch, capsys, tmp_path):
     def stop(*_, **__):
         raise raised
 
-    monkeypatch.setattr(notebooks, "run", stop)
-    assert cli.main(["run", "01_random_labels"]) == code
+    monkeypatch.setattr(execution, "run", stop)
+    assert cli.main(["run", "06_performance", "--out", str(tmp_path)]) == code
     assert said in last_line(capsys)
 
 

@@ -23,6 +23,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from gendyn_lite.errors import Failed, UserError, unknown_name
 from gendyn_lite.notebooks.chapters import chapter_path, roots
 from gendyn_lite.notebooks.guard import check_executed, tidy
+from gendyn_lite.notebooks.live import Live
 from gendyn_lite.notebooks.parameters import check, parameters
 
 PROFILES = ("smoke", "colab", "full")
@@ -68,7 +69,14 @@ class ThisInterpreter(AsyncKernelManager):
         return KernelSpec(**{**spec, "env": {**roots(), **quiet}})
 
 
-def run(chapter: str | Path, *, profile: str = "smoke", values: Mapping[str, Any] | None = None, out: Path) -> Path:
+def run(
+    chapter: str | Path,
+    *,
+    profile: str = "smoke",
+    values: Mapping[str, Any] | None = None,
+    out: Path,
+    live: Live | None = None,
+) -> Path:
     """Execute a chapter with papermill, as a reader would by running all its cells.
 
     Args:
@@ -76,32 +84,57 @@ def run(chapter: str | Path, *, profile: str = "smoke", values: Mapping[str, Any
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
         values: Other parameters; text is read as the parameter's type. What equals the default is not injected.
         out: Folder of the executed notebook, or its path (``.ipynb``).
+        live: Is told which cell runs, and says it.
 
     Returns:
-        The executed notebook. After a failure there is ``NAME.failed.ipynb`` beside it, as far as it ran.
+        The executed notebook. After a failure or an interruption there is ``NAME.failed.ipynb`` beside it, as far as it
+        ran.
 
     Raises:
         UserError: An unknown chapter, profile or parameter, a wrong type (nothing has run), or a UserError in a cell.
         Failed: A cell raised; named, in one line.
+    """
+    path, changed = checked(chapter, profile=profile, values=values)
+    target = out if out.suffix == ".ipynb" else out / f"{path.stem}.{profile}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _clear(target)
+    return _papermill(path, changed, target.resolve(), live)
+
+
+def _clear(target: Path) -> None:
+    """Remove what killed executions left half-written."""
+    import psutil
+
+    for left in target.parent.glob(f"{target.stem}.*.partial.ipynb"):
+        number = left.name.removesuffix(".partial.ipynb").rpartition(".")[2]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            left.unlink(missing_ok=True)
+
+
+def checked(
+    chapter: str | Path, *, profile: str = "smoke", values: Mapping[str, Any] | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """The notebook of a chapter, and the parameters that differ from its own, each in its type. Nothing runs.
+
+    Raises:
+        UserError: An unknown chapter, profile or parameter, or a wrong type.
     """
     path = chapter_path(chapter)
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
     typed = check(path, {**(values or {}), "profile": profile})
     defaults = parameters(path)
-    changed = {name: value for name, value in typed.items() if value != defaults[name].default}
-    target = out if out.suffix == ".ipynb" else out / f"{path.stem}.{profile}.ipynb"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return _papermill(path, changed, target.resolve())
+    return path, {name: value for name, value in typed.items() if value != defaults[name].default}
 
 
-def _papermill(path: Path, values: dict[str, Any], target: Path) -> Path:
-    """Execute aside, then rename: to the target, or to ``.failed`` if a cell raised."""
+def _papermill(path: Path, values: dict[str, Any], target: Path, live: Live | None) -> Path:
+    """Execute aside, then rename: to the target, or to ``.failed`` if a cell raised or someone interrupted."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # papermill's own deprecations; the chapter runs in a process of its own
         import papermill
     aside, failed = target.with_suffix(f".{os.getpid()}.partial.ipynb"), target.with_suffix(".failed.ipynb")
     options = {"kernel_manager_class": ThisInterpreter, "record_timing": False, "progress_bar": False}
+    options |= _told(path, live, injected=bool(values))
     try:
         papermill.execute_notebook(
             path, aside, values, kernel_name="python3", language="python", cwd=path.parent, **options
@@ -109,6 +142,10 @@ def _papermill(path: Path, values: dict[str, Any], target: Path) -> Path:
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
         aside.replace(failed)
         raise _failure(path, nbformat.read(failed, as_version=4), error, f"as far as it ran: {failed}") from None
+    except KeyboardInterrupt:
+        if aside.exists():
+            aside.replace(failed)
+        raise
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
@@ -116,6 +153,15 @@ def _papermill(path: Path, values: dict[str, Any], target: Path) -> Path:
     aside.unlink()
     failed.unlink(missing_ok=True)
     return target
+
+
+def _told(path: Path, live: Live | None, *, injected: bool) -> dict[str, Any]:
+    """Options of nbclient by which `live` is told of cells."""
+    if live is None:
+        return {}
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    live.cells = len(code) + injected
+    return {"on_cell_start": lambda cell, cell_index: live.reach(cell)}
 
 
 def refresh(chapter: str | Path) -> Path:

@@ -1,0 +1,137 @@
+"""What a running chapter says of itself: a line that changes on a terminal, plain lines at intervals elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+VARIABLE = "GENDYN_PROGRESS"  # where training in the kernel says how far it is, see train/report.py
+TERMINAL_SECONDS, PLAIN_SECONDS = 0.5, 30.0
+
+
+class Live:
+    """Which cell of how many runs, how far its training is, the time that passed and is left, and the memory taken.
+
+    Use it as ``with Live("01_random_labels") as live: notebooks.run(..., live=live)``.
+
+    Args:
+        chapter: Name to show.
+        stream: Where to write (default: stderr, so that stdout holds results only).
+        expected: Seconds that it should take, where known.
+        seconds: Seconds between two lines (default: 0.5 on a terminal, else 30).
+    """
+
+    def __init__(
+        self, chapter: str, *, stream: TextIO | None = None, expected: float | None = None, seconds: float | None = None
+    ) -> None:
+        self.chapter, self.expected = chapter, expected
+        self.stream = stream or sys.stderr
+        self.terminal = self.stream.isatty()
+        self.every = seconds or (TERMINAL_SECONDS if self.terminal else PLAIN_SECONDS)
+        self.cell, self.cells, self.peak_bytes, self.gpu_bytes = 0, 0, 0, 0
+        self.started = time.monotonic()
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Live:
+        """Begin to say."""
+        descriptor, name = tempfile.mkstemp(prefix="gendyn-progress-")
+        os.close(descriptor)
+        self.file = Path(name)
+        os.environ[VARIABLE] = name  # the kernel, started from here, inherits it
+        self._thread = threading.Thread(target=self._tick, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Say no more, and leave an empty line on a terminal."""
+        os.environ.pop(VARIABLE, None)
+        self._stop.set()
+        self._thread.join()
+        if self.terminal:
+            self.stream.write("\r\033[K")
+            self.stream.flush()
+        for left in self.file.parent.glob(f"{self.file.name}*"):
+            left.unlink(missing_ok=True)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.started
+
+    def reach(self, cell: Any) -> None:
+        """A cell begins."""
+        self.cell += cell.cell_type == "code"
+
+    def line(self) -> str:
+        """Where it stands now."""
+        parts = [f"{self.chapter}: cell {self.cell} of {self.cells}", *map(_bar, self._bars()[:2])]
+        parts.append(f"{clock(self.seconds)} elapsed")
+        if self.expected is not None and self.expected > self.seconds:
+            parts.append(f"about {clock(self.expected - self.seconds)} left")
+        if self.peak_bytes:
+            parts.append(f"{self.peak_bytes / 1e9:.1f} GB")
+        return " · ".join(parts)
+
+    def _bars(self) -> list[dict[str, Any]]:
+        """The counts that training in the kernel shows, outermost first."""
+        try:
+            found = json.loads(self.file.read_text())
+        except (OSError, ValueError):
+            return []
+        self.gpu_bytes = max(self.gpu_bytes, found["gpu_bytes"])
+        return found["bars"]
+
+    def _tick(self) -> None:
+        due = self.started + self.every
+        while not self._stop.wait(min(self.every, TERMINAL_SECONDS)):
+            self.peak_bytes = max(self.peak_bytes, _bytes_of_children())
+            self._bars()
+            if time.monotonic() < due or not self.cells:
+                continue
+            due = time.monotonic() + self.every
+            self.stream.write(f"\r\033[K{self.line()[: _width()]}" if self.terminal else f"{self.line()}\n")
+            self.stream.flush()
+
+
+def clock(seconds: float) -> str:
+    """A duration that counts up or down.
+
+    >>> clock(65), clock(3725)
+    ('1:05', '1:02:05')
+    """
+    whole = int(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def _bar(bar: dict[str, Any]) -> str:
+    """One count, for instance ``mlp_1x512 340 of 1600 steps (epoch 17, test 0.912)``."""
+    text = f"{bar['label']} {bar['done']} of {bar['steps']} {bar['unit']}s"
+    return f"{text} (epoch {bar['epoch']}, test {bar['test']})" if "test" in bar else text
+
+
+def _bytes_of_children() -> int:
+    """Memory of the processes that this one started: the kernel, and what it started."""
+    import psutil
+
+    total = 0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+def _width() -> int:
+    """Columns of the terminal, less one."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns - 1
+    except (OSError, ValueError):
+        return 79

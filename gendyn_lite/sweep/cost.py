@@ -1,0 +1,124 @@
+"""What runs will take, from the last ones like them that were measured on such a device."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import UserError
+from gendyn_lite.results.runs import read_run, runs_root
+
+# From runs that differ in the seed alone to runs that share little but network and data. Where a run may differ in
+# what it costs, its cost is scaled by epochs and examples.
+_SEED = ("seed",)
+_LABELS = (*_SEED, "label_corruption", "inputs")
+_SIZE = (*_LABELS, "epochs", "train_size", "test_size", "eval_every", "milestones", "learning_rate", "decay")
+_KIND = (*_SIZE, "schedule", "weight_decay", "momentum", "stop_when_fitted", "random_crop", "flip", "batch_size")
+LEVELS = (_SEED, _LABELS, _SIZE, _KIND, (*_KIND, "experiment", "standardize"))
+MOST_EXAMPLES = 60_000  # of a whole data set of which nothing was measured
+LAST = 5  # measured runs that an estimate is made of
+
+
+class Measured(NamedTuple):
+    """A complete run, and what it took."""
+
+    config: dict[str, Any]
+    seconds: float
+    epochs: int
+    examples: int
+    device: str
+    ended: float
+
+
+class Cost(NamedTuple):
+    """What a run will take.
+
+    Attributes:
+        config: The run.
+        seconds: 0 for a run that is complete, None where nothing like it was measured.
+        complete: Whether it only has to be loaded.
+    """
+
+    config: RunConfig
+    seconds: float | None
+    complete: bool
+
+
+def measured_runs(experiments: Iterable[str], *, root: str | Path | None = None) -> list[Measured]:
+    """The complete runs of some experiments, the last ones first; folders that cannot be read are left out."""
+    found = []
+    for experiment in sorted(set(experiments)):
+        for file in (runs_root(root) / experiment).glob("*/complete.json"):
+            try:
+                found.append(_measured(file.parent))
+            except (OSError, ValueError, KeyError, IndexError, UserError):
+                continue
+    return sorted((each for each in found if each is not None), key=lambda each: -each.ended)
+
+
+def _measured(folder: Path) -> Measured | None:
+    """What the run in a folder took; a resumed run took what its training took, however often it began anew."""
+    run = read_run(folder)
+    if not run.complete:
+        return None
+    env, last = run.env(), run.rows()[-1]
+    seconds = max(float(env["wall_seconds"]), float(last["seconds"]))
+    ended = (folder / "complete.json").stat().st_mtime
+    return Measured(run.config.as_dict(), seconds, int(last["epoch"]), int(env["n_train"]), env["device"], ended)
+
+
+def costs(configs: Sequence[RunConfig], *, device: str, root: str | Path | None = None) -> list[Cost]:
+    """What each of some runs will take on a device.
+
+    Args:
+        configs: The runs.
+        device: Name of the GPU, or ``"CPU"``, as runs record it.
+        root: Folder of the runs (default: the variable GENDYN_RUNS, else ``./runs``).
+
+    >>> [cost.seconds for cost in costs([RunConfig(experiment="never_run")], device="CPU")]
+    [None]
+    """
+    known = measured_runs((config.experiment for config in configs), root=root)
+    done = {key(each.config) for each in known}
+    here = [each for each in known if each.device == device]
+    indexed = [(ignored, _index(here, ignored)) for ignored in LEVELS]
+    whole = {each.config["dataset"]: each.examples for each in known if each.config["train_size"] is None}
+    return [
+        Cost(config, 0.0, True)
+        if key(config.as_dict()) in done
+        else Cost(config, _seconds(config.as_dict(), indexed, whole), False)
+        for config in configs
+    ]
+
+
+def _index(known: list[Measured], ignored: Sequence[str]) -> dict[str, list[Measured]]:
+    """The measured runs by everything but the ignored fields, the last ones first."""
+    found: dict[str, list[Measured]] = {}
+    for each in known:
+        found.setdefault(key(each.config, ignored), []).append(each)
+    return found
+
+
+def _seconds(
+    config: dict[str, Any], indexed: Sequence[tuple[Sequence[str], dict[str, list[Measured]]]], whole: dict[str, int]
+) -> float | None:
+    """Median of the nearest measured runs, scaled by epochs and examples where these may differ."""
+    for ignored, found in indexed:
+        like = found.get(key(config, ignored), [])[:LAST]
+        if not like:
+            continue
+        if "epochs" not in ignored:
+            return statistics.median(each.seconds for each in like)
+        examples = config["train_size"] or whole.get(config["dataset"], MOST_EXAMPLES)
+        rate = statistics.median(each.seconds / max(each.epochs * each.examples, 1) for each in like)
+        return rate * config["epochs"] * examples
+    return None
+
+
+def key(config: dict[str, Any], ignored: Sequence[str] = ()) -> str:
+    """Equal for configurations that differ in the ignored fields alone."""
+    return json.dumps({name: value for name, value in config.items() if name not in ignored}, sort_keys=True)

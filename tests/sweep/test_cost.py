@@ -1,0 +1,75 @@
+"""What a run will take comes from the nearest measured runs on such a device; a complete one costs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gendyn_lite.config import RunConfig
+from gendyn_lite.results.runs import open_run, writing
+from gendyn_lite.sweep.cost import costs, measured_runs
+
+BASE = RunConfig(experiment="cost", train_size=100, epochs=10)
+
+
+def measure(root: Path, seconds: float, *, device: str = "CPU", **changes: Any) -> RunConfig:
+    """A complete run of ten epochs that took so long."""
+    config = BASE.replace(**changes)
+    env = {"device": device, "n_train": config.train_size or 1000, "profile": "smoke"}
+    with writing(open_run(config, "00ff", root=root), env) as writer:
+        assert writer is not None
+        writer.write({"epoch": config.epochs, "seconds": 0.1})
+        writer.finish(wall_seconds=seconds)
+    return config
+
+
+def seconds(root: Path, device: str = "CPU", **changes: Any) -> float | None:
+    return costs([BASE.replace(**changes)], device=device, root=root)[0].seconds
+
+
+def test_a_complete_run_costs_nothing(tmp_path: Path) -> None:
+    config = measure(tmp_path, 30)
+    found = costs([config, config.replace(seed=1)], device="CPU", root=tmp_path)
+    assert [(cost.seconds, cost.complete) for cost in found] == [(0.0, True), (30.0, False)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({"seed": 7}, 30, id="another seed"),
+        pytest.param({"seed": 7, "label_corruption": 1.0}, 50, id="the same labels first"),
+        pytest.param({"label_corruption": 0.5}, 40, id="other labels"),
+        pytest.param({"epochs": 20, "seed": 3}, 80, id="twice the epochs"),
+        pytest.param({"train_size": 300, "seed": 3}, 120, id="three times the examples"),
+        pytest.param({"train_size": None, "epochs": 1, "seed": 3}, 4 * 600, id="all examples of an unknown number"),
+        pytest.param({"batch_size": 10}, 40, id="other settings"),
+        pytest.param({"experiment": "never"}, None, id="nothing measured under that name"),
+        pytest.param({"model": "mlp_3x512"}, None, id="another network"),
+    ],
+)
+def test_the_nearest_measured_runs_count(tmp_path: Path, changes: dict[str, Any], expected: float | None) -> None:
+    measure(tmp_path, 30)
+    measure(tmp_path, 50, label_corruption=1.0)
+    assert seconds(tmp_path, **changes) == pytest.approx(expected) if expected else seconds(tmp_path, **changes) is None
+
+
+def test_another_device_says_nothing(tmp_path: Path) -> None:
+    measure(tmp_path, 30, device="GPU of another kind")
+    assert seconds(tmp_path, seed=1) is None
+    assert seconds(tmp_path, seed=1, device="GPU of another kind") == 30
+
+
+def test_a_whole_data_set_has_the_size_that_was_measured(tmp_path: Path) -> None:
+    measure(tmp_path, 30, train_size=None)
+    assert seconds(tmp_path, train_size=None, epochs=20) == pytest.approx(60)
+    assert seconds(tmp_path, train_size=500) == pytest.approx(15)
+
+
+def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    measure(tmp_path, 30)
+    broken = tmp_path / "cost" / "0123456789abcdef"
+    broken.mkdir()
+    (broken / "complete.json").write_text("{}")
+    assert len(measured_runs(["cost"], root=tmp_path)) == 1
