@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
+import math
 
 import altair as alt
 import pandas as pd
 from IPython.display import HTML
 
-from gendyn_lite.charts.tables import SIGNS, html_table
+from gendyn_lite.charts.tables import SIGNS, html_table, interval
 from gendyn_lite.charts.theme import PALETTE
 
 COLOURS = {"holds": PALETTE[3], "weaker": PALETTE[1], "not seen": PALETTE[4], "not testable at this size": PALETTE[5]}
@@ -28,7 +29,7 @@ def verdicts(claims: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     picked = alt.selection_point(name="picked", fields=["verdict"], bind="legend")
     papers = list(claims["paper"].unique())
     base = alt.Chart(counts).encode(
-        x=alt.X("tests:Q", title="claims, on each network and data set", stack="zero"),
+        x=alt.X("tests:Q", title="tests of claims", stack="zero"),
         y=alt.Y("paper:N", title=None, sort=papers, axis=alt.Axis(labelLimit=190)),
         order="order:Q",
         opacity=alt.condition(picked, alt.value(1.0), alt.value(0.15)),
@@ -54,28 +55,64 @@ def statements_table(statements: pd.DataFrame, *, caption: str) -> HTML:
     rows = [
         (
             f"{html.escape(row['statement'])}<br><small>{html.escape(row['source'])}</small>",
-            f"<strong>{SIGNS['holds'] if row['holds'] else '–'}&nbsp;{row['holds']} of {row['subjects']}</strong>",
+            f"<strong>{SIGNS['holds'] if row['holds'] else '–'}&nbsp;{_of(row['holds'], row['subjects'])}</strong>",
             _otherwise(row),
-            f"{row['certain']} of {row['subjects']}",
-            f'<a href="{row["chapter"]}.html#{row["section"]}">chapter {row["chapter"][:2].lstrip("0")}</a>',
+            _of(row["certain"], row["subjects"]),
+            f'<a href="{row["chapter"]}.html#{row["section"]}">chapter&nbsp;{row["chapter"][:2].lstrip("0")}</a>',
         )
         for row in statements.to_dict("records")
     ]
     return html_table(heads, rows, caption=caption)
 
 
-def papers_tables(statements: pd.DataFrame, *, caption: str) -> HTML:
-    """`statements_table` for each paper, under the paper's name.
+def tests_table(claims: pd.DataFrame, *, caption: str) -> HTML:
+    """Each test of a claim: the paper's value, ours with its interval, seeds, verdict, p value after correction.
 
     Args:
-        statements: A table of `gendyn_lite.claims.chapters.statements`.
+        claims: Rows of `gendyn_lite.claims.chapters.all_claims`.
+        caption: What the table shows and where its numbers come from.
+    """
+    heads = ("Claim, and on what", "Paper", "Ours (95 % interval)", "Verdict", "p, corrected")
+    rows = [
+        (
+            f"{html.escape(row['statement'])}<br><small>{html.escape(row['subject'])}</small>",
+            f"{html.escape(row['paper_value'])}<br><small>{html.escape(row['source'])}</small>",
+            f"{interval(row['value'], row['low'], row['high'])}<br><small>{row['n_seeds']} seed(s)</small>",
+            f"<strong>{SIGNS[row['verdict']]}&nbsp;{row['verdict']}</strong>"
+            f"<br><small>holds if {html.escape(row['criterion'])}</small>",
+            "–"
+            if math.isnan(row["p_holm"])
+            else f"{row['p_holm']:.2g}"
+            if row["p_holm"] >= 1e-4
+            else "&lt;&nbsp;0.0001",
+        )
+        for row in claims.to_dict("records")
+    ]
+    return html_table(heads, rows, caption=caption)
+
+
+def papers_tables(claims: pd.DataFrame, statements: pd.DataFrame, *, caption: str) -> HTML:
+    """Under each paper's name its claims, and folded away every test of them.
+
+    Args:
+        claims: A table of `gendyn_lite.claims.chapters.all_claims`.
+        statements: Its `gendyn_lite.claims.chapters.statements`.
         caption: What the tables show.
     """
-    parts = [
-        f"<h3>{html.escape(str(paper))}</h3>{statements_table(rows, caption=f'{paper}. {caption}').data}"
-        for paper, rows in statements.groupby("paper", sort=False)
-    ]
+    parts = []
+    for paper, rows in statements.groupby("paper", sort=False):
+        tests = claims[claims["paper"] == paper]
+        words = f"Every test: values, intervals, seeds ({len(tests)})"
+        parts += [
+            f"<h3>{html.escape(str(paper))}</h3>",
+            str(statements_table(rows, caption=f"{paper}. {caption}").data),
+            f"<details><summary>{words}</summary>{tests_table(tests, caption=f'{paper}. {words}.').data}</details>",
+        ]
     return HTML("".join(parts))
+
+
+def _of(count: int, total: int) -> str:
+    return f"{count}&nbsp;of&nbsp;{total}"
 
 
 def _otherwise(row: dict[str, object]) -> str:

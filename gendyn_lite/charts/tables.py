@@ -71,16 +71,16 @@ def _claim_cells(row: pd.Series) -> list[str]:
     return [
         html.escape(row["statement"]),
         f"{html.escape(row['paper_value'])}<br><small>{html.escape(row['source'])}</small>",
-        f"{_interval(row['value'], row['low'], row['high'])}<br><small>{seeds}</small>",
+        f"{interval(row['value'], row['low'], row['high'])}<br><small>{seeds}</small>",
         "–" if math.isnan(row["effect"]) else f"{row['effect']:+.3f}",
         f"{sign}<br><small>holds if {html.escape(row['criterion'])}</small>",
     ]
 
 
-def _interval(value: float, low: float, high: float) -> str:
+def interval(value: float, low: float, high: float) -> str:
     """A mean with its interval, three digits.
 
-    >>> _interval(0.5, 0.25, 0.75), _interval(0.5, math.nan, math.nan), _interval(math.nan, math.nan, math.nan)
+    >>> interval(0.5, 0.25, 0.75), interval(0.5, math.nan, math.nan), interval(math.nan, math.nan, math.nan)
     ('0.500 (0.250 to 0.750)', '0.500 (no interval)', 'not run')
     """
     if math.isnan(value):

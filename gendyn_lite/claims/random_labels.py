@@ -14,7 +14,11 @@ from gendyn_lite.results.tables import summarize
 FITTED = AtLeast(0.99, weak=0.9)
 SMALL_FACTOR = Below(10)  # our reading of "a small constant factor": less than an order of magnitude
 CHANCE_MARGIN = 0.02
-INPUTS = ("shuffled_pixels", "random_pixels", "gaussian")
+INPUTS = {
+    "shuffled_pixels": "images with shuffled pixels",
+    "random_pixels": "images with random pixels",
+    "gaussian": "Gaussian inputs",
+}
 
 
 def claims(runs: pd.DataFrame) -> pd.DataFrame:
@@ -93,11 +97,11 @@ def _claims_of(group: pd.DataFrame) -> list[Claim]:
 
 def _about_inputs(group: pd.DataFrame, kind: str, about: partial[Claim], chance: float) -> list[Claim]:
     """The claims on inputs without structure, trained with the true labels."""
-    words = kind.replace("_", " ")
+    words = INPUTS[kind]
     fits = about(
         _by_seed(group, "train_accuracy", q=0.0, inputs=kind),
         FITTED,
-        statement=f"Networks fit the labels of {words} inputs",
+        statement=f"Networks fit the labels of {words}",
         source="Fig. 1a",
         paper_value="loss falls to 0",
         quantity="train accuracy",
@@ -108,7 +112,7 @@ def _about_inputs(group: pd.DataFrame, kind: str, about: partial[Claim], chance:
     sooner = about(
         _by_seed(group, "fit_epoch", q=0.0, inputs=kind) / _by_seed(group, "fit_epoch", q=1.0),
         Below(1),
-        statement=f"{words.capitalize()} inputs are fitted sooner than random labels",
+        statement=f"{words[0].upper()}{words[1:]} are fitted sooner than random labels",
         source="Fig. 1a",
         paper_value="sooner",
         quantity="epochs to fit over those for random labels",

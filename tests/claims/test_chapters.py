@@ -92,9 +92,9 @@ def test_the_chart_counts_every_claim_and_is_valid():
 
 
 def test_the_tables_have_each_statement_under_its_paper():
-    text = str(draw.papers_tables(STATEMENTS, caption="made up").data)
+    text = str(draw.papers_tables(FOUND, STATEMENTS, caption="made up").data)
     assert text.count("<h3>") == STATEMENTS["paper"].nunique()
-    assert text.count('scope="row"') == len(STATEMENTS)
+    assert text.count('scope="row"') == len(STATEMENTS) + len(FOUND)
 
 
 @pytest.mark.parametrize(
