@@ -98,7 +98,7 @@ def test_ranks_are_those_of_the_anchors_over_every_epoch(table):
         assert len(ranks.split()) == 5 and int(ranks.split()[-1]) < probes.NEAREST
 
 
-@pytest.mark.parametrize("kind", ["networks", "ratio"])
+@pytest.mark.parametrize("kind", ["networks", "unseen", "ratio"])
 def test_an_interrupted_run_goes_on_to_the_same_numbers(kind, tmp_path, monkeypatch):
     config = small(kind, epochs=4)
     whole = runs_of.run(config, profile="smoke", root=tmp_path / "whole")
@@ -107,7 +107,8 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(kind, tmp_path, monkeypa
 
     def broken(*given):
         made = original(*given)
-        first = made["paths"]
+        name = next(iter(made))
+        first = made[name]
 
         def probe(model, epoch):
             called.append(epoch)
@@ -115,7 +116,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(kind, tmp_path, monkeypa
                 raise KeyboardInterrupt
             return first(model, epoch)
 
-        return {**made, "paths": probe}
+        return {**made, name: probe}
 
     monkeypatch.setattr(runs_of, "probes_for", broken)
     with pytest.raises(KeyboardInterrupt):
@@ -133,6 +134,14 @@ def test_the_ratio_is_that_of_the_recorded_means(tmp_path):
     found = results.load_runs([run])
     values = found.set_index("epoch")["paths/mean"].dropna().to_dict()
     assert found["paths/ratio"].iloc[-1] == pytest.approx(relu_paths.early_to_mid_ratio(values, [3, 4]), rel=1e-6)
+
+
+def test_losses_along_paths_are_of_training_and_of_unseen_images(tmp_path):
+    found = results.load_runs([runs_of.run(small("unseen", epochs=2), profile="smoke", root=tmp_path)])
+    for kind in ("trained", "unseen"):
+        assert found[f"{kind}/own:loss"].notna().all()
+        assert found[f"{kind}/before:loss"].isna().tolist() == [True, False, False]
+    assert not found["trained/own:loss"].equals(found["unseen/own:loss"])
 
 
 def test_true_and_random_labels_follow_the_same_images():

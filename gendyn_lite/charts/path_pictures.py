@@ -67,7 +67,8 @@ def plane(maps: pd.DataFrame, points: pd.DataFrame, units: pd.DataFrame, functio
             description=(
                 "Two moons and the linear pieces of a small network over the plane at several epochs. For a chosen "
                 "point, the straight line on which its own linear function does not decide, and which units are on. "
-                f"At the end, {end['on']} units are on for the first point; accuracy {maps['accuracy'].iloc[-1]:.2f}."
+                f"At the end, {int(end['on'])} units are on for the first point; "
+                f"accuracy {maps['accuracy'].iloc[-1]:.2f}."
             ),
         )
     )

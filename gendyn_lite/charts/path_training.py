@@ -212,6 +212,31 @@ def franken(table: pd.DataFrame, *, prefix: str = "franken") -> Chart:
     )
 
 
+def unseen(table: pd.DataFrame) -> Chart:
+    """Loss along today's paths minus that along yesterday's, of training images and of images never seen.
+
+    Args:
+        table: A tidy table of experiment ``"path_unseen"``.
+    """
+    rows = table[table["epoch"] >= 1]
+    kinds = {"training images": "trained", "images never seen": "unseen"}
+    values = pd.concat(
+        [
+            rows[["seed", "epoch"]].assign(of=name, value=rows[f"{kind}/own:loss"] - rows[f"{kind}/before:loss"])
+            for name, kind in kinds.items()
+        ]
+    )
+    chart = over_epochs(values, by="of", title="loss today − yesterday, in nats", prefix="unseen", menus={})
+    told = "; ".join(f"{key} {value:+.3f}" for key, value in values.groupby("of", sort=False)["value"].mean().items())
+    return chart.properties(
+        title=alt.Title(
+            "The same for images that were never trained on",
+            subtitle="Above 0, yesterday's paths fit better. Band: 95 % interval over seeds.",
+        ),
+        description=f"Difference of the losses along two paths over epochs. Mean: {told}.",
+    )
+
+
 def isolation(table: pd.DataFrame) -> Chart:
     """Correlation of an image's update in isolation with the whole network, and of two images' updates, over epochs.
 

@@ -204,6 +204,34 @@ def _of_isolation(group: pd.DataFrame, about: partial[Claim]) -> Claim:
     )
 
 
+def unseen(runs: pd.DataFrame) -> pd.DataFrame:
+    """Is the difference between the two losses there only for images that were trained on? Of ``"path_unseen"``.
+
+    Args:
+        runs: A tidy table.
+    """
+    found = []
+    for (data, network, count), group in runs.groupby(["data", "network", "n_train"], sort=False):
+        later = group[group["epoch"] >= 1]
+        gaps = {
+            kind: (later[f"{kind}/own:loss"] - later[f"{kind}/before:loss"]).groupby(later["seed"]).mean()
+            for kind in ("trained", "unseen")
+        }
+        found.append(
+            judge(
+                gaps["unseen"] / gaps["trained"],
+                Below(0.5),
+                statement="Yesterday's paths fit better since training went along them: unseen images do not share it",
+                source="Sec. 5, put to a test of ours",
+                paper_value="implied",
+                quantity="difference of the two losses, unseen images over training images,",
+                subject=f"{network} on {data}, n = {count:,}",
+                opposite=1.0,
+            )
+        )
+    return table(found)
+
+
 def ratio(runs: pd.DataFrame) -> pd.DataFrame:
     """The claim of Fig. 7 on runs of experiment ``"path_ratio"``: does the early-to-mid ratio predict generalization?
 

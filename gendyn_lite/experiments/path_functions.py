@@ -1,8 +1,9 @@
 """Chapter 2: paths through ReLU networks during training ("Image functions in neural networks").
 
-Four kinds of runs, an experiment each:
+Five kinds of runs, an experiment each:
     networks   AlexNet on images, true and random labels, with and without decay of the learning rate (Fig. 1, 4-6)
     deep       ResNet-18 and VGG-19, some of their layers (Fig. 2, 16)
+    unseen     AlexNet; losses along today's and yesterday's paths, of training images and of unseen ones (Sec. 5)
     ratio      many networks of different width, depth, learning rate and regularization (Fig. 7)
     imagenet   ResNet-18 on ImageNet (Fig. 3)
 
@@ -29,7 +30,7 @@ from gendyn_lite.experiments import runner
 from gendyn_lite.experiments.path_probes import probes_for
 from gendyn_lite.results.runs import Run, open_run
 
-KINDS = ("networks", "deep", "ratio", "imagenet")
+KINDS = ("networks", "unseen", "deep", "ratio", "imagenet")
 PROFILES = ("smoke", "colab", "full")
 SCRATCH = "paths"  # in the folder of a run that is not complete: the paths of every epoch
 
@@ -67,7 +68,7 @@ def _models(decay: float, crop: int, *, cnn: dict[str, Any]) -> tuple[dict[str, 
 _RANDOM = {"label_corruption": 1.0}
 _STEPS = {"schedule": "step", "decay": 0.1}
 _CROP = {"center_crop": 28}
-_DIGITS = {**_STEPS, "train_size": 160, "batch_size": 20, "learning_rate": 0.02}
+_DIGITS = {**_STEPS, "train_size": 160, "test_size": 100, "batch_size": 20, "learning_rate": 0.02}
 _ALEXNET = {"model": "alexnet_small", **_CROP, "train_size": 1000, "test_size": 500, "batch_size": 25, "epochs": 26}
 _ALEXNET |= {"learning_rate": 0.01, **_STEPS, "milestones": (18, 23)}
 # The step size of the deep ones ends near 0, so that batch-norm's running statistics settle: paths are of eval mode.
@@ -79,12 +80,16 @@ _SMALL_CNN = {"model": "alexnet_small", "batch_size": 25}
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("networks", "smoke"): (
-        Part("digits", {**_DIGITS, "model": "alexnet_small", "epochs": 12, "milestones": (6, 9)}, ({}, _RANDOM), 2),
+        Part("digits", {**_DIGITS, "model": "alexnet_small", "epochs": 10, "milestones": (5, 8)}, ({}, _RANDOM), 2),
     ),
     ("networks", "colab"): (
         Part("cifar10", _ALEXNET, ({}, _RANDOM), seeds=5),
         Part("cifar10", {**_ALEXNET, "schedule": "constant"}),
     ),
+    ("unseen", "smoke"): (
+        Part("digits", {**_DIGITS, "model": "alexnet_small", "epochs": 5, "schedule": "constant"}, seeds=2),
+    ),
+    ("unseen", "colab"): (Part("cifar10", {**_ALEXNET, "schedule": "constant", "epochs": 12}),),
     ("deep", "smoke"): (
         Part("digits", {**_DIGITS, "model": "resnet18", "train_size": 64, "epochs": 2, "milestones": (1,)}, seeds=1),
     ),
@@ -95,7 +100,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("ratio", "smoke"): (
         Part(
             "digits",
-            {**_DIGITS, "train_size": 200, "epochs": 10, "milestones": (4, 7)},
+            {**_DIGITS, "train_size": 200, "epochs": 8, "milestones": (3, 6)},
             _models(5e-3, 1, cnn=_mlp(512, 512)),
             seeds=1,
         ),
@@ -126,6 +131,7 @@ _WHOLE = {"train_size": None, "test_size": None, "batch_size": 128, "random_crop
 _LONG = {**_WHOLE, "epochs": 200, "milestones": (100, 150), "weight_decay": 5e-4}
 PLANS |= {
     ("networks", "full"): (Part("cifar10", {**_ALEXNET, **_LONG}, ({}, {**_RANDOM, "random_crop": 0, "flip": False})),),
+    ("unseen", "full"): (Part("cifar10", {**_ALEXNET, **_LONG, "schedule": "constant", "epochs": 100}),),
     ("deep", "full"): tuple(
         Part(
             "cifar10",
@@ -160,7 +166,7 @@ def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0
     """The runs of one kind at one size, seeds innermost.
 
     Args:
-        kind: ``"networks"``, ``"deep"``, ``"ratio"`` or ``"imagenet"`` (whose size is the same at every profile).
+        kind: ``"networks"``, ``"unseen"``, ``"deep"``, ``"ratio"`` or ``"imagenet"`` (of one size at every profile).
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
         dataset: Another data set than the plan's.
         seeds: This many seeds instead of the plan's; 0 keeps it.

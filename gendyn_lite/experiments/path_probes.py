@@ -39,6 +39,9 @@ def probes_for(config: RunConfig, loaded: ImageData, scratch: Path) -> dict[str,
     x, y = followed(config, loaded)
     if kind == "ratio":
         return {"paths": ratio_probe(x, config, scratch)}
+    if kind == "unseen":
+        test = next(iter(data.batcher(loaded, config, split="test", batch_size=FOLLOWED).epoch(0)))
+        return {"trained": loss_probe(x, y, scratch / "trained"), "unseen": loss_probe(*test, scratch / "unseen")}
     recorder = relu_paths.PathRecorder(x, labels=y, folder=scratch)
     if kind != "networks":
         return {"paths": lambda model, epoch: of_some_layers(recorder(model, epoch))}
@@ -88,6 +91,23 @@ def of_some_layers(values: dict[str, float], count: int = FEW) -> dict[str, floa
     places = {round(i * (len(layers) - 1) / (count - 1)) for i in range(count)}
     left_out = {layer for number, layer in enumerate(layers) if number not in places}
     return {name: value for name, value in values.items() if name.split(":")[0] not in left_out}
+
+
+def loss_probe(x: Tensor, y: Tensor, scratch: Path) -> Probe:
+    """Loss along the network's own paths and along those of the epoch before: ``own:loss``, ``before:loss``.
+
+    Args:
+        x: Images, trained on or not.
+        y: Their labels.
+        scratch: Folder of the paths.
+    """
+    recorder = relu_paths.PathRecorder(x, labels=y, folder=scratch)
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
+        values = recorder(model, epoch)
+        return {name: value for name, value in values.items() if name.startswith(("own:", "before:"))}
+
+    return probe
 
 
 def ratio_probe(x: Tensor, config: RunConfig, scratch: Path) -> Probe:

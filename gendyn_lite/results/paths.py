@@ -160,7 +160,7 @@ def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
         The columns data, network, name (with what was changed), ratio, ratio_first, ratio_last, gap (test error minus
         training error at the last epoch), test_error, train_accuracy, seeds.
     """
-    in_order = table.sort_values("epoch").groupby("run_id", sort=False)
+    in_order = table.sort_values("epoch", kind="stable").groupby("run_id", sort=False)
     last = in_order.tail(1).drop(columns="learning_rate")
     last = last.merge(in_order.head(1)[["run_id", "learning_rate"]], on="run_id")  # the rate before it decays
     last = last.rename(columns={f"paths/{name}": name for name in ("ratio", "ratio_first", "ratio_last")})

@@ -1,0 +1,126 @@
+"""Tidy tables of chapter 2 with known contents."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from gendyn_lite.results.tables import network_name
+
+LAYERS = ("relu1", "relu2", "relu3")
+DECAYS = (6, 9)
+EPOCHS = 12
+NUMBERS = {"mean": 0.0, "q05": -0.04, "q25": -0.02, "q50": 0.0, "q75": 0.02, "q95": 0.04}
+
+
+def _about(seed, q, schedule, model="alexnet_small", **changes):
+    options = changes.pop("options", {})
+    about = {
+        "experiment": "path_networks",
+        "profile": "full",
+        "data": "made-up data",
+        "data_fingerprint": "00",
+        "device": "CPU",
+        "dataset": "made_up",
+        "network": network_name(model, options),
+        "model": model,
+        "model_options": "{}",
+        "n_train": 1000,
+        "num_classes": 10,
+        "label_corruption": q,
+        "schedule": schedule,
+        "milestones": "" if schedule == "constant" else " ".join(map(str, DECAYS)),
+        "batch_size": 25,
+        "weight_decay": 0.0,
+        "random_crop": 0,
+        "flip": False,
+        "seed": seed,
+        **changes,
+    }
+    key = f"{about['network']}-{q}-{schedule}-{sorted(changes.items())}"
+    return about | {"group_id": key, "run_id": f"{key}-{seed}"}
+
+
+def _similarities(level):
+    found = {}
+    for of in ("paths", "activations"):
+        for layer in LAYERS:
+            for measure in ("self", "cross"):
+                numbers = {f"{of}/{layer}:{measure}:{name}": level + more for name, more in NUMBERS.items()}
+                found |= numbers | {f"{of}/{layer}:{measure}:zeros": 0}
+    return found
+
+
+def networks(
+    *, seeds=3, early=0.8, late=0.98, constant=0.9, random=0.05, gap=0.1, rank=-0.4, changed=0.3, kept=0.8, alone=0.1,
+    model="alexnet_small", **about,
+):  # fmt: skip
+    """Runs on true labels, on random ones (higher by `random`), and on true ones without decay (late: `constant`)."""
+    rows = []
+    for q, schedule in ((0.0, "step"), (1.0, "step"), (0.0, "constant")):
+        for seed in range(seeds):
+            for epoch in range(EPOCHS + 1):
+                row = _about(seed, q, schedule, model, **about)
+                row |= {"epoch": epoch, "seconds": 1.0 * epoch, "learning_rate": 0.01}
+                row |= {"train_accuracy": min(1.0, epoch / 10), "test_accuracy": 0.5}
+                row |= {f"paths/{layer}:on": 0.4 for layer in LAYERS}
+                row |= {f"distance/{layer}:rank": rank - 0.001 * seed for layer in LAYERS}
+                row["isolation/mean"] = row["isolation/between"] = alone + 0.001 * seed
+                if epoch:
+                    end = late if schedule == "step" else constant
+                    level = early if epoch <= DECAYS[0] else end
+                    level += (random if q else 0.0) + 0.0005 * seed
+                    row |= _similarities(level) | {"paths/epochs_between": 1}
+                    row |= {"paths/own:loss": 2.0 - 0.1 * epoch, "paths/before:loss": 2.0 - 0.1 * epoch - gap}
+                    row |= {f"neighbours/{layer}:kept": kept for layer in LAYERS}
+                    row |= {f"neighbours/{layer}:changed": changed + 0.001 * seed for layer in LAYERS}
+                    row |= {f"activations/{layer}:kept": kept + 0.001 * seed for layer in LAYERS}
+                if epoch == EPOCHS:
+                    row |= {f"distance/{layer}:bins": "1000 100 200 300/2000 50 150 250" for layer in LAYERS}
+                    ranks = " ".join(["3"] * EPOCHS + ["0"])
+                    row |= {f"neighbours/{layer}:ranks": f"5 7: {ranks}/10 2: {ranks}" for layer in LAYERS}
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def deep(*, seeds=3, level=0.9, **about):
+    """Runs of two deep networks on true labels."""
+    parts = [networks(seeds=seeds, early=level, model=model, **about) for model in ("resnet18", "vgg19")]
+    both = pd.concat(parts, ignore_index=True)
+    both = both[(both["label_corruption"] == 0) & (both["schedule"] == "step")]
+    names = [name for name in both if str(name).split("/")[0] in ("activations", "neighbours", "distance", "isolation")]
+    return both.drop(columns=names).assign(experiment="path_deep")
+
+
+def ratio(*, networks=14, slope=-1.0, noise=0.0, seeds=2):
+    """Networks whose generalization error falls along their ratio with a slope, and alternating noise."""
+    rows = []
+    for number in range(networks):
+        value = 0.8 + 0.2 * number / networks
+        error = 0.5 + slope * (value - 0.9) + noise * (-1) ** number
+        for seed in range(seeds):
+            model = {"model": "mlp", "options": {"widths": [8 * (number + 1)]}}
+            about = _about(seed, 0.0, "step", experiment="path_ratio", weight_decay=5e-3 if number % 3 == 0 else 0.0,
+                           random_crop=2 if number % 4 == 0 else 0, **model)  # fmt: skip
+            for epoch in (0, 1, 2):
+                row = about | {"epoch": epoch, "seconds": 1.0, "learning_rate": 0.01 if epoch < 2 else 0.001}
+                row |= {"train_accuracy": 0.95, "test_accuracy": 0.95 - error}
+                if epoch:
+                    row |= {"paths/mean": 0.9, "paths/first": 0.95, "paths/last": 0.85, "paths/self": 0.9}
+                if epoch == 2:
+                    row |= {"paths/ratio": value, "paths/ratio_first": value + 0.01, "paths/ratio_last": value - 0.01}
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def unseen(*, seeds=3, share=0.2):
+    """Runs whose difference of losses on unseen images is a share of that on training images."""
+    rows = []
+    for seed in range(seeds):
+        for epoch in range(5):
+            row = _about(seed, 0.0, "constant", experiment="path_unseen") | {"epoch": epoch, "seconds": 1.0}
+            for kind, gap in (("trained", 0.1), ("unseen", 0.1 * (share + 0.001 * seed))):
+                row[f"{kind}/own:loss"] = 1.0
+                if epoch:
+                    row[f"{kind}/before:loss"] = 1.0 - gap
+            rows.append(row)
+    return pd.DataFrame(rows)
