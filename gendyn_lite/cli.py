@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="run a chapter at one size, outside the book", epilog=EXIT_CODES))
     _add_book(commands.add_parser("book", help="run every chapter (smoke) and render the book"))
     _add_refresh(commands.add_parser("refresh", help="execute committed notebooks in place"))
+    _add_configure(commands.add_parser("configure", help="write the project's address where it belongs"))
     _add_results(commands.add_parser("results", help="publish, verify or show the tables of finished runs"))
     return parser
 
@@ -81,6 +82,12 @@ def _add_book(parser: argparse.ArgumentParser) -> None:
 def _add_refresh(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("chapters", nargs="*", help="names of chapters (default: all)")
     parser.set_defaults(command=_refresh)
+
+
+def _add_configure(parser: argparse.ArgumentParser) -> None:
+    words = "its address, for instance https://github.com/OWNER/REPO; an empty one is none"
+    parser.add_argument("--repository", required=True, metavar="URL", help=words)
+    parser.set_defaults(command=_configure)
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +123,14 @@ def _refresh(arguments: argparse.Namespace) -> int:
     for chapter in arguments.chapters or notebooks.chapters():
         notebooks.refresh(chapter)
         print(f"executed in place: {chapter}")
+    return 0
+
+
+def _configure(arguments: argparse.Namespace) -> int:
+    from gendyn_lite.notebooks.repository import configure
+
+    changed = configure(arguments.repository)
+    print("\n".join(f"changed: {path}" for path in changed) or "nothing to change: it is written everywhere already")
     return 0
 
 
