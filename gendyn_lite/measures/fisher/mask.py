@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures._per_example_layers import layer_name
-from gendyn_lite.measures.fisher.diagonal import DiagonalSum
+from gendyn_lite.measures.fisher.information import DiagonalSum
 from gendyn_lite.measures.fisher.selection import check_keep, largest
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]

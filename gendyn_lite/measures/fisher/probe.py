@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.measures.fisher.influence import influence
+from gendyn_lite.measures.fisher.one_step import influence
 from gendyn_lite.measures.stiffness.norms import squared_norms
 
 Probe = Callable[[nn.Module, int], dict[str, float]]

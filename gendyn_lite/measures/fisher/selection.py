@@ -10,6 +10,8 @@ from torch import Tensor
 
 from gendyn_lite.errors import UserError
 
+CHUNK = 1 << 24  # scores looked at together
+
 
 def check_keep(keep: float) -> float:
     """The share of entries to keep, refused outside (0, 1]."""
@@ -42,12 +44,19 @@ def share_kept(coefficient: float, *, reading: str = "kept") -> float:
 def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
     """The smallest score among the ⌈keep·m⌉ largest of m, over all tensors together; exact.
 
+    The bits of a floating-point number order as the number does, so that histograms of 16 bits at a time find the
+    threshold in two passes (four in float64): in linear time whatever the order or ties of the scores, where a
+    quickselect takes quadratic time on sorted ones, and without a copy of them all.
+
     Args:
         scores: Tensors of any shapes, on one device.
         keep: Share in (0, 1].
 
     Returns:
         0-dimensional, in the scores' precision.
+
+    Raises:
+        UserError: keep is outside (0, 1], or a score is NaN.
 
     Source:
         Jiang, Eq. 10: k, chosen from the sorted diagonal.
@@ -56,9 +65,35 @@ def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
     tensor(3.)
     """
     check_keep(keep)
-    flat = torch.cat([value.detach().flatten() for value in scores.values()])
-    count = math.ceil(round(keep * len(flat), 6))
-    return flat.kthvalue(len(flat) - count + 1).values
+    wide = any(value.dtype == torch.float64 for value in scores.values())
+    dtype, whole, bits = (torch.float64, torch.int64, 64) if wide else (torch.float32, torch.int32, 32)
+    total = sum(value.numel() for value in scores.values())
+    left, found = math.ceil(round(keep * total, 6)), 0
+    for shift in range(bits - 16, -1, -16):
+        counts = torch.zeros(1 << 16, dtype=torch.int64, device=next(iter(scores.values())).device)
+        for value in scores.values():
+            for part in value.detach().flatten().split(CHUNK):
+                keys = _ordered(part.to(dtype), whole)
+                if shift == bits - 16:
+                    counts += torch.bincount((keys >> shift) + (1 << 15), minlength=1 << 16)
+                else:
+                    keys = keys[keys >> (shift + 16) == found]
+                    counts += torch.bincount((keys >> shift) & 0xFFFF, minlength=1 << 16)
+        above = counts.flip(0).cumsum(0)
+        place = int(torch.searchsorted(above, left))
+        left -= int(above[place - 1]) if place else 0
+        digit = (1 << 16) - 1 - place
+        found = digit - (1 << 15) if shift == bits - 16 else (found << 16) | digit
+    key = torch.tensor(found, dtype=whole)
+    return torch.where(key < 0, key ^ torch.iinfo(whole).max, key).view(dtype).to(next(iter(scores.values())).device)
+
+
+def _ordered(values: Tensor, whole: torch.dtype) -> Tensor:
+    """Whole numbers in the order of the values."""
+    if torch.isnan(values).any():
+        raise UserError("a score is NaN, so that there is no order: has training diverged?")
+    bits = (values + 0.0).view(whole)  # −0 becomes 0
+    return torch.where(bits < 0, bits ^ torch.iinfo(whole).max, bits)
 
 
 def largest(scores: Mapping[str, Tensor], keep: float) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.fisher.influence import influence
+from gendyn_lite.measures.fisher.one_step import influence
 
 
 class Remainder(NamedTuple):

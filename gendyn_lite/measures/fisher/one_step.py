@@ -14,7 +14,7 @@ from torch.func import functional_call, grad, jvp, vmap
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures._per_example import Loss, cross_entropy
 from gendyn_lite.measures._per_example_checks import check_examples, check_finite, check_logits, check_model
-from gendyn_lite.measures.fisher.diagonal import diagonal
+from gendyn_lite.measures.fisher.information import diagonal
 
 STEP_BYTES = 64 << 20  # of weights of stepped networks held at a time
 ROUNDING = 16  # roundings of the largest logit that a difference of logits may carry

@@ -1,0 +1,214 @@
+"""Influence of one example's step equals what a real step and an explicit Fisher matrix give; Theorem 1 holds."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gendyn_lite import models
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures import fisher
+from gendyn_lite.measures.fisher import one_step as module
+
+NETWORKS = {
+    "mlp": ((4,), {"widths": [5], "activation": "tanh"}),
+    "alexnet_small": ((3, 7, 7), {}),
+    "resnet18": ((3, 8, 8), {}),
+}
+
+
+def made(name, count=8):
+    shape, options = NETWORKS[name]
+    model = models.build(name, num_classes=3, in_shape=shape, seed=0, **options).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_var.uniform_(5.0, 6.0, generator=generator)
+    x = torch.randn(count, *shape, dtype=torch.float64, generator=generator)
+    return model, x, torch.randint(0, 3, (count,), generator=generator)
+
+
+def gradient(model, x, y):
+    return torch.autograd.grad(F.cross_entropy(model(x[None]), y[None]), list(model.parameters()))
+
+
+def real_kl(model, x, y, x_eval, eps):
+    """KL after a step on a copy, by the definition."""
+    twin = copy.deepcopy(model)
+    for value, g in zip(twin.parameters(), gradient(model, x, y), strict=True):
+        value.data -= eps * g
+    before, after = model(x_eval).log_softmax(1), twin(x_eval).log_softmax(1)
+    return (before.exp() * (before - after)).sum(1).detach()
+
+
+def forms(model, x, y, x_eval, y_eval, eps):
+    """Quadratic forms from the explicit gradients of every log-probability: slow, and obvious."""
+    g = torch.cat([part.flatten() for part in gradient(model, x, y)])
+    true, empirical = [], []
+    squares = torch.zeros_like(g)
+    for one, label in zip(x_eval, y_eval, strict=True):
+        log_p = model(one[None]).log_softmax(1)[0]
+        p = log_p.exp().tolist()
+        rows = [
+            torch.cat(
+                [part.flatten() for part in torch.autograd.grad(each, list(model.parameters()), retain_graph=True)]
+            )
+            for each in log_p
+        ]
+        true.append(sum(each * float(row @ g) ** 2 for each, row in zip(p, rows, strict=True)))
+        empirical.append(float(rows[int(label)] @ g) ** 2)
+        squares += rows[int(label)].square() / len(x_eval)
+    half = eps**2 / 2
+    true, empirical = (half * torch.tensor(part, dtype=torch.float64) for part in (true, empirical))
+    return true, empirical, half * float(squares @ g.square())
+
+
+@pytest.mark.parametrize(
+    ("name", "many"),
+    [("mlp", True), ("mlp", False), ("alexnet_small", True), ("alexnet_small", False), ("resnet18", False)],
+)
+def test_it_equals_a_real_step_and_explicit_matrices(name, many, monkeypatch):
+    monkeypatch.setattr(module, "STEP_BYTES", 1 << 40 if many else 1)
+    model, x, y = made(name, 6)
+    found = fisher.influence(model, x[:2], y[:2], x[2:], y_eval=y[2:], eps=1e-3)
+    assert found.empirical is not None and found.diagonal is not None
+    for i in range(2):
+        true, empirical, diagonal = forms(model, x[i], y[i], x[2:], y[2:], 1e-3)
+        torch.testing.assert_close(found.true[i], true, rtol=1e-9, atol=0)
+        torch.testing.assert_close(found.empirical[i], empirical, rtol=1e-9, atol=0)
+        assert float(found.diagonal[i]) == pytest.approx(diagonal, rel=1e-9)
+        expected = real_kl(model, x[i], y[i], x[2:], 1e-3)
+        torch.testing.assert_close(found.kl[i], expected, rtol=1e-4, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_theorem_1_has_slope_3(name):
+    """Steps so small that no ReLU changes its side: with larger ones a ReLU network has no third derivative."""
+    model, x, y = made(name, 4)
+    norms = [torch.stack([g.square().sum() for g in gradient(model, x[i], y[i])]).sum() for i in range(2)]
+    eps = [scale * 1e-5 / float(max(norms)) ** 0.5 for scale in (1.0, 0.5, 0.25)]
+    found = fisher.remainder(model, x[:2], y[:2], x, eps=eps)
+    assert ((found.slopes - 3).abs() <= 0.1).all(), found.slopes
+    assert ((found.kl / found.quadratic - 1).abs() < 1e-3).all()
+
+
+def test_the_empirical_form_is_half_the_mean_square_of_gradient_products():
+    from gendyn_lite.measures.stiffness import gradient_gram
+
+    model, x, y = made("mlp")
+    found = fisher.influence(model, x, y, x, y_eval=y, eps=1e-2).means()["quadratic_empirical"]
+    gram = gradient_gram(model, x, y)
+    torch.testing.assert_close(found, 1e-4 / 2 * gram.square().mean(1))
+
+
+def test_means_and_shapes():
+    model, x, y = made("mlp")
+    found = fisher.influence(model, x[:3], y[:3], x[3:], eps=1e-2)
+    assert found.kl.shape == (3, 5) and found.empirical is None
+    assert set(found.means()) == {"kl", "quadratic_true"}
+    with_labels = fisher.influence(model, x[:3], y[:3], x[3:], y_eval=y[3:], eps=1e-2).means()
+    assert {name: value.shape for name, value in with_labels.items()} == dict.fromkeys(
+        ("kl", "quadratic_true", "quadratic_empirical", "quadratic_diagonal"), (3,)
+    )
+
+
+def test_a_mask_keeps_part_of_the_step():
+    model, x, y = made("mlp")
+    none = {name: torch.zeros_like(value) for name, value in model.named_parameters()}
+    found = fisher.influence(model, x[:2], y[:2], x, eps=1e-2, masks=none)
+    assert found.kl.abs().max() == 0
+    some = {name: torch.rand(value.shape) > 0.5 for name, value in model.named_parameters()}
+    masked = fisher.influence(model, x[:1], y[:1], x, eps=1e-2, masks=some)
+    twin = copy.deepcopy(model)
+    for (name, value), g in zip(twin.named_parameters(), gradient(model, x[0], y[0]), strict=True):
+        value.data -= 1e-2 * g * some[name]
+    before, after = model(x).log_softmax(1), twin(x).log_softmax(1)
+    torch.testing.assert_close(masked.kl[0], (before.exp() * (before - after)).sum(1).detach(), rtol=1e-6, atol=1e-15)
+
+
+def test_the_divergence_keeps_its_digits():
+    p = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
+    dz = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    for scale in (1.0, 1e-2, 1e-5, 1e-9):
+        moved = (p.log() + scale * dz).log_softmax(0) - p.log()
+        found = float(module.divergence(p.log(), moved))
+        variance = float((p * dz.square()).sum() - (p * dz).sum() ** 2)
+        exact = float((p * -moved).sum()) if scale == 1 else scale**2 * variance / 2
+        assert found == pytest.approx(exact, rel=3 * scale if scale < 1 else 1e-12)
+
+
+def test_float32_is_accurate_or_refused():
+    model, x, y = made("mlp")
+    exact = fisher.influence(model, x[:2], y[:2], x, eps=0.1)
+    single = copy.deepcopy(model).float()
+    found = fisher.influence(single, x[:2].float(), y[:2], x.float(), eps=0.1, precision="float32")
+    torch.testing.assert_close(found.kl.mean(1), exact.kl.mean(1), rtol=1e-2, atol=0)
+    with pytest.raises(UserError, match=r"float32 rounds them by about .*: use precision='float64', or a larger eps"):
+        fisher.influence(single, x[:2].float(), y[:2], x.float(), eps=1e-6, precision="float32")
+
+
+def test_the_network_is_left_as_it_was():
+    model = models.build("alexnet_small", num_classes=3, in_shape=(3, 7, 7), seed=0).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x = torch.randn(4, 3, 7, 7, generator=torch.Generator().manual_seed(0))
+    fisher.influence(model, x[:2], torch.tensor([0, 1]), x, eps=1e-2)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    assert all(value.grad is None for value in model.parameters())
+
+
+def test_the_probe_does_not_depend_on_a_small_step_size():
+    model, x, y = made("mlp")
+    small, smaller = (
+        fisher.influence_probe(x[:3], y[:3], x[3:], y[3:], eps=eps)(model, 0) for eps in (1e-4, 1e-5)
+    )  # fmt: skip
+    assert set(small) == {"kl", "quadratic_true", "quadratic_empirical", "quadratic_diagonal", "median", "gradient"}
+    assert small["kl"] == pytest.approx(small["quadratic_true"], rel=1e-2)
+    assert small["quadratic_diagonal"] == pytest.approx(smaller["quadratic_diagonal"])
+    squares = [float(torch.stack([g.square().sum() for g in gradient(model, x[i], y[i])]).sum()) for i in range(3)]
+    assert small["gradient"] == pytest.approx(sum(squares) / 3)
+
+
+def nan_example():
+    model, x, y = made("mlp")
+    x = x.clone()
+    x[1] = float("nan")
+    return model, x[:2], y[:2], x[2:]
+
+
+BAD = {
+    "eps 0": (lambda: fisher.influence(*made("mlp"), made("mlp")[1], eps=0), "eps is 0, expected a step size above 0"),
+    "eps NaN": (lambda: fisher.influence(*made("mlp"), made("mlp")[1], eps=float("nan")), "eps is nan, expected"),
+    "precision": (
+        lambda: fisher.influence(*made("mlp"), made("mlp")[1], eps=1, precision="half"),
+        "precision is 'half', expected 'float64' or 'float32'",
+    ),
+    "train mode": (
+        lambda: fisher.influence(made("resnet18")[0].train(), *made("resnet18")[1:], made("resnet18")[1], eps=1e-3),
+        r"'norm' \(BatchNorm2d\) is in train mode",
+    ),
+    "NaN": (lambda: fisher.influence(*nan_example(), eps=1e-3), "the gradient of example 1 is not finite"),
+    "labels": (
+        lambda: fisher.influence(*made("mlp"), made("mlp")[1], y_eval=torch.full((8,), 3), eps=1e-3),
+        "labels span 3 to 3, expected 0 to 2",
+    ),
+    "labels missing": (
+        lambda: fisher.influence(*made("mlp"), made("mlp")[1], y_eval=torch.zeros(3, dtype=torch.int64), eps=1e-3),
+        "x_eval: x has 8 examples and y 3",
+    ),
+    "one eps": (
+        lambda: fisher.remainder(*made("mlp"), made("mlp")[1], eps=[0.1]),
+        "eps has 1 step sizes, expected at least 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line(call, message):
+    with pytest.raises(UserError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)

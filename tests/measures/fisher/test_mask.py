@@ -1,0 +1,260 @@
+"""The gradient mask: exact thresholds, weights that do not move, controls of the same size, resume to the bit."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gendyn_lite import data, models, train
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures import fisher
+
+CONFIG = RunConfig(
+    experiment="mask", model="mlp", model_options={"widths": [16]}, train_size=60, epochs=3, batch_size=20,
+    learning_rate=0.05, momentum=0.9, weight_decay=0.01,
+)  # fmt: skip
+
+
+def loaded(config=CONFIG):
+    found, _ = data.load_for_run(config)
+    batches = list(data.batcher(found, config, split="train_eval").epoch(0))
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return found, x, y
+
+
+def network(config=CONFIG):
+    return models.build(config.model, num_classes=10, in_shape=(1, 8, 8), seed=0, **config.model_options)
+
+
+class Watched(fisher.GradientMask):
+    """A mask that keeps the weights at the end of each epoch, and the momentum after each step."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.weights, self.all_masks, self.momentum = [], [], []
+
+    def epoch_end(self, model, epoch):
+        self.weights.append({name: value.detach().clone() for name, value in model.named_parameters()})
+        super().epoch_end(model, epoch)
+        self.all_masks.append(dict(self.masks))
+
+    def after_step(self, model, optimizer):
+        super().after_step(model, optimizer)
+        self.momentum.append(
+            {name: optimizer.state[value]["momentum_buffer"].clone() for name, value in model.named_parameters()}
+        )
+
+
+class TestSelection:
+    """One exact threshold over many tensors."""
+
+    @pytest.mark.parametrize("keep", [0.001, 0.25, 0.5, 0.7, 1.0])
+    def test_it_is_that_of_a_sorted_list(self, keep):
+        generator = torch.Generator().manual_seed(0)
+        scores = {str(i): torch.rand(17, i + 1, generator=generator) for i in range(6)}
+        flat = torch.cat([value.flatten() for value in scores.values()]).sort(descending=True).values
+        count = math.ceil(keep * len(flat) - 1e-9)
+        assert fisher.threshold(scores, keep) == flat[count - 1]
+        masks = fisher.largest(scores, keep)
+        assert sum(int(mask.sum()) for mask in masks.values()) == count
+        assert all(mask.shape == scores[name].shape for name, mask in masks.items())
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_signs_zeros_and_repeats(self, dtype):
+        generator = torch.Generator().manual_seed(0)
+        values = torch.randn(999, generator=generator, dtype=dtype)
+        values[::3], values[1::7] = 0.0, -0.0
+        for keep in (0.1, 0.4, 0.6, 0.95):
+            expected = values.sort(descending=True).values[math.ceil(keep * 999 - 1e-9) - 1]
+            assert fisher.threshold({"a": values[:500], "b": values[500:]}, keep) == expected
+
+    def test_no_order_of_nan(self):
+        with pytest.raises(UserError, match="a score is NaN, so that there is no order"):
+            fisher.threshold({"a": torch.tensor([1.0, float("nan")])}, 0.5)
+
+    def test_a_sorted_list_of_more_than_2_to_the_24(self):
+        scores = {"a": torch.arange(2**24 + 10, dtype=torch.float32).flip(0) / 2**24}
+        masks = fisher.largest(scores, 0.25)
+        assert int(masks["a"].sum()) == math.ceil(0.25 * (2**24 + 10))
+
+    def test_ties_are_treated_alike(self):
+        masks = fisher.largest({"a": torch.tensor([1.0, 0.0, 0.0, 0.0])}, 0.5)
+        assert masks["a"].all()
+
+    def test_both_readings_of_the_coefficient(self):
+        assert fisher.share_kept(0.75) == 0.75
+        assert fisher.share_kept(0.75, reading="masked") == 0.25
+        with pytest.raises(UserError, match="reading is 'left', expected 'kept' or 'masked'"):
+            fisher.share_kept(0.5, reading="left")
+
+
+class TestMask:
+    """What it chooses, and that the rest stands still."""
+
+    def test_it_is_the_diagonal_at_the_end_of_the_epoch(self):
+        model = network().train()
+        _, x, y = loaded()
+        mask = fisher.GradientMask(0.3, (x, y))
+        mask.epoch_end(model, 1)
+        assert all(module.training for module in model.modules())
+        expected = fisher.largest(fisher.diagonal(model.eval(), x, y), 0.3)
+        total = sum(value.numel() for value in expected.values())
+        different = sum(int((mask.masks[name] != value).sum()) for name, value in expected.items())
+        assert different <= 2  # rounding at the threshold
+        assert mask.kept == pytest.approx(0.3, abs=2 / total)
+
+    def test_batches_by_a_function_are_the_same_as_one_tensor(self):
+        model, (_, x, y) = network().eval(), loaded()
+        whole = fisher.GradientMask(0.3, (x, y))
+        parts = fisher.GradientMask(0.3, lambda: zip(x.split(32), y.split(32), strict=True))
+        for mask in (whole, parts):
+            mask.epoch_end(model, 1)
+        assert all(torch.equal(whole.masks[name], parts.masks[name]) for name in whole.masks)
+
+    @pytest.mark.parametrize("by", ["fisher", "magnitude", "random"])
+    def test_masked_weights_do_not_move_by_momentum_or_decay(self, by):
+        found, x, y = loaded()
+        hook = Watched(0.4, (x, y), by=by)
+        train.fit(network(), found, CONFIG, device="cpu", grad_hook=hook)
+        moved = 0
+        for mask, before, after in zip(hook.all_masks, hook.weights, hook.weights[1:], strict=False):
+            for name, kept in mask.items():
+                assert torch.equal(before[name][~kept], after[name][~kept])
+                moved += int((before[name][kept] != after[name][kept]).sum())
+        assert moved > 100
+
+    def test_the_momentum_of_a_masked_weight_is_at_rest(self):
+        found, x, y = loaded()
+        hook = Watched(0.4, (x, y))
+        train.fit(network(), found, CONFIG, device="cpu", grad_hook=hook)
+        steps = 3
+        for number, momentum in enumerate(hook.momentum):
+            epoch = number // steps
+            if epoch:
+                mask = hook.all_masks[epoch - 1]
+                assert all((momentum[name][~mask[name]] == 0).all() for name in mask)
+
+    def test_the_first_epoch_is_that_of_no_mask(self):
+        found, x, y = loaded()
+        hook, plain = Watched(0.1, (x, y)), network()
+        train.fit(network(), found, CONFIG, device="cpu", grad_hook=hook)
+        train.fit(plain, found, CONFIG.replace(epochs=1), device="cpu")
+        assert all(torch.equal(value, hook.weights[0][name]) for name, value in plain.named_parameters())
+
+    def test_keep_1_is_no_mask_to_the_bit(self):
+        found, x, y = loaded()
+        masked, plain = network(), network()
+        rows = train.fit(masked, found, CONFIG, device="cpu", grad_hook=fisher.GradientMask(1, (x, y))).rows
+        expected = train.fit(plain, found, CONFIG, device="cpu").rows
+        assert all(torch.equal(a, b) for a, b in zip(masked.parameters(), plain.parameters(), strict=True))
+        assert [row["test_loss"] for row in rows] == [row["test_loss"] for row in expected]
+
+    def test_a_threshold_for_each_layer_keeps_its_share_of_each(self):
+        model, (_, x, y) = network().eval(), loaded()
+        mask = fisher.GradientMask(0.5, (x, y), scope="layer")
+        mask.epoch_end(model, 1)
+        scores = fisher.diagonal(model, x, y)
+        for layer in ("fc1", "fc2"):
+            own = {name: value for name, value in scores.items() if name.startswith(layer)}
+            kept = sum(int(mask.masks[name].sum()) for name in own)
+            entries = sum(value.numel() for value in own.values())
+            # Pixels that are always black have no information at all: their weights tie at 0.
+            assert kept >= entries / 2
+        whole = fisher.GradientMask(0.5, (x, y))
+        whole.epoch_end(model, 1)
+        assert any(not torch.equal(whole.masks[name], mask.masks[name]) for name in scores)
+
+    def test_controls_have_the_same_size_and_their_own_choice(self):
+        model = network()
+        total = sum(value.numel() for value in model.parameters())
+        size = math.ceil(0.3 * total)
+        magnitude, random, again = (fisher.GradientMask(0.3, by=by, seed=1) for by in ("magnitude", "random", "random"))
+        for mask in (magnitude, random, again):
+            mask.epoch_end(model, 1)
+        assert sum(int(mask.sum()) for mask in random.masks.values()) == size
+        assert sum(int(mask.sum()) for mask in magnitude.masks.values()) == size
+        least = min(float(v.detach().abs()[magnitude.masks[n]].min()) for n, v in model.named_parameters())
+        most = max(float(v.detach().abs()[~magnitude.masks[n]].max()) for n, v in model.named_parameters())
+        assert least >= most
+        assert all(torch.equal(random.masks[name], again.masks[name]) for name in random.masks)
+        before = dict(random.masks)
+        random.epoch_end(model, 2)
+        assert any(not torch.equal(random.masks[name], before[name]) for name in before)
+
+    def test_the_sum_over_processes_is_what_counts(self):
+        model, (_, x, y) = network().eval(), loaded()
+        seen = []
+
+        def twice(value):
+            seen.append(value.shape)
+            return 2 * value
+
+        both, one = fisher.GradientMask(0.3, (x, y), reduce=twice), fisher.GradientMask(0.3, (x, y))
+        both.epoch_end(model, 1)
+        one.epoch_end(model, 1)
+        assert len(seen) == len(list(model.parameters()))
+        assert all(torch.equal(both.masks[name], one.masks[name]) for name in one.masks)
+
+    def test_a_resumed_run_goes_on_to_the_bit(self, tmp_path):
+        found, x, y = loaded()
+        whole = network()
+        train.fit(whole, found, CONFIG, device="cpu", grad_hook=fisher.GradientMask(0.4, (x, y)))
+
+        class Stop(fisher.GradientMask):
+            def __call__(self, model, *, epoch, step):
+                if step == 5:
+                    raise KeyboardInterrupt
+                super().__call__(model, epoch=epoch, step=step)
+
+        options = {"device": "cpu", "checkpoint_dir": tmp_path, "checkpoint_seconds": 0}
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(network(), found, CONFIG, grad_hook=Stop(0.4, (x, y)), **options)
+        resumed, hook = network(), fisher.GradientMask(0.4, (x, y))
+        history = train.fit(resumed, found, CONFIG, grad_hook=hook, **options)
+        assert history.resumed_from == 4
+        assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+        copied = copy.deepcopy(hook.state_dict())
+        other = fisher.GradientMask(0.4, (x, y))
+        other.load_state_dict(copied)
+        assert other.kept == hook.kept and set(other.masks) == set(hook.masks)
+
+    def test_batch_norm_in_train_mode_is_evaluated_for_the_fisher_information(self):
+        model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).train()
+        x, y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1, 0, 1])
+        mask = fisher.GradientMask(0.5, (x, y))
+        mask.epoch_end(model, 1)
+        assert model[1].training and set(mask.masks) == {name for name, _ in model.named_parameters()}
+
+
+BAD = {
+    "0": (lambda: fisher.GradientMask(0), r"keep is 0, expected a share in \(0, 1\]"),
+    "above 1": (lambda: fisher.GradientMask(1.5), r"keep is 1.5, expected a share in \(0, 1\]"),
+    "NaN": (lambda: fisher.GradientMask(float("nan")), r"keep is nan, expected a share"),
+    "text": (lambda: fisher.GradientMask("0.5"), r"keep is '0.5', expected a share"),  # type: ignore[arg-type]
+    "score": (lambda: fisher.GradientMask(0.5, by="fischer"), "unknown score of the mask 'fischer': did you mean 'fis"),
+    "scope": (lambda: fisher.GradientMask(0.5, by="random", scope="layers"), "unknown scope of the mask 'layers'"),
+    "no examples": (lambda: fisher.GradientMask(0.5), r"a mask by Fisher information needs examples=\(x, y\)"),
+    "everything masked": (
+        lambda: fisher.share_kept(1.0, reading="masked"),
+        r"keep is 0.0, expected a share in \(0, 1\]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line(call, message):
+    with pytest.raises(UserError, match=message):
+        call()
+
+
+def test_a_diverged_network_is_named():
+    model = nn.Linear(2, 2)
+    model.weight.data.fill_(float("nan"))
+    mask = fisher.GradientMask(0.5, (torch.ones(3, 2), torch.tensor([0, 1, 0])))
+    with pytest.raises(UserError, match="the gradient of example 0 is not finite: has training diverged"):
+        mask.epoch_end(model, 1)
