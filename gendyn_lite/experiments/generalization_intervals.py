@@ -56,6 +56,8 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("full", "cifar10"): (
         _PAPER[0],
         Part("mlp", {**_WATCHED, **_mlp(128, 128, 128), "learning_rate": 0.003}, **_TRUE, seeds=5),
+        *_DEPTHS,
+        *_SMALLER,
         Part("alexnet_small", _CNN, **_BOTH, seeds=5),
     ),
     ("full", "digits"): (Part("resnet18", {**_DIGITS, "epochs": 60, "eval_every": 60}, **_BOTH, seeds=5),),
