@@ -51,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_data(commands.add_parser("data", help="fetch or import a data set, verify and prepare it"))
     _add_run(commands.add_parser("run", help="run a chapter at one size, outside the book", epilog=EXIT_CODES))
+    _add_sweep(
+        commands.add_parser("sweep", help="the runs of a chapter or of a grid, on many machines", epilog=EXIT_CODES)
+    )
     _add_book(commands.add_parser("book", help="run every chapter (smoke) and render the book"))
     _add_refresh(commands.add_parser("refresh", help="execute committed notebooks in place"))
     _add_configure(commands.add_parser("configure", help="write the project's address where it belongs"))
@@ -72,6 +75,38 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("_build/runs"), help="folder of the executed notebook")
     parser.add_argument("--yes", action="store_true", help="begin without a question, also if it takes over an hour")
     parser.set_defaults(command=_run)
+
+
+def _add_sweep(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("chapter", help="name of a chapter, for instance 01_random_labels")
+    add("--profile", default="smoke", help="whose settings the runs take: smoke, colab or full (default: smoke)")
+    add("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the chapter")
+    axes = (
+        "for instance q=0:1:0.1 network=mlp_1x512,mlp_3x512 seed=0..4; settings of a run (default: the chapter's runs)"
+    )
+    add("--grid", nargs="+", action="extend", default=[], metavar="NAME=VALUES", help=axes)
+    add(
+        "--engine",
+        default="local",
+        help="local: one after another; ray: on a cluster, or on every core (default: local)",
+    )
+    add(
+        "--address",
+        default="",
+        help="of a Ray cluster: HOST:PORT, ray://HOST:PORT or auto (default: one of this machine)",
+    )
+    add("--workers", type=int, default=0, help="runs at once on a Ray of this machine (default: one for each core)")
+    add("--cpus-per-run", type=float, default=1, help="cores of a run (default: 1)")
+    add("--gpus-per-run", type=float, help="GPUs of a run, for instance 0.25 (default: 1 where there are some, else 0)")
+    add("--retries", type=int, default=10, help="how often a run whose worker died begins again (default: 10)")
+    add(
+        "--store",
+        default="",
+        help="folder or URL of the runs, seen by every machine (default: GENDYN_RUNS, else ./runs)",
+    )
+    add("--dry-run", action="store_true", help="list the runs and what they will take, and run nothing")
+    parser.set_defaults(command=_sweep)
 
 
 def _add_book(parser: argparse.ArgumentParser) -> None:
@@ -107,6 +142,24 @@ def _run(arguments: argparse.Namespace) -> int:
 
     options = {"profile": arguments.profile, "values": values, "out": arguments.out, "yes": arguments.yes}
     print(f"executed notebook: {run_chapter(arguments.chapter, **options)}")
+    return 0
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from gendyn_lite.sweep import command
+    from gendyn_lite.sweep.on_ray import Resources
+
+    names = ("address", "workers", "cpus_per_run", "gpus_per_run", "retries")
+    resources = Resources(*(getattr(arguments, name) for name in names))
+    command.check(arguments.engine, resources)
+    values = dict(pair(text) for text in arguments.values)
+    options = {"profile": arguments.profile, "values": values, "grid": arguments.grid, "store": arguments.store}
+    jobs = command.plan(arguments.chapter, **options)
+    if arguments.dry_run:
+        command.dry_run(jobs)
+        return 0
+    done = command.sweep(jobs, engine=arguments.engine, resources=resources)
+    print(f"{done.runs} runs: {done.trained} trained, {done.complete} were complete; they are in {jobs[0].store}")
     return 0
 
 

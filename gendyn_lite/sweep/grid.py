@@ -1,0 +1,162 @@
+"""A grid of runs, as a command line gives it: ``q=0:1:0.1 network=mlp_1x512,mlp_3x512 seed=0..4``."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from decimal import Decimal, InvalidOperation
+from itertools import product
+from typing import Any, get_type_hints
+
+from gendyn_lite.config import RunConfig, check_type
+from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.results.tables import network_name
+
+MOST_RUNS = 2_000
+SHORT = {"q": "label_corruption", "network": "model"}
+_HINTS = get_type_hints(RunConfig)
+_NAMES = [item.name for item in fields(RunConfig) if item.name not in ("model_options", "milestones")]
+_AT_COMMAS = re.compile(r",(?![^(]*\))")  # not at those of a name such as "mlp (widths 8, 8)"
+# Chosen first: which run of the chapter the others are made of.
+_CHOOSE = ("experiment", "dataset", "model")
+
+
+def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """The values of each field of `RunConfig` that a grid names.
+
+    Args:
+        texts: ``NAME=VALUES``: values with commas, ``LOW:HIGH:STEP`` (both ends belong to it) or ``FIRST..LAST``
+            (whole numbers). Names are fields of `RunConfig`, or ``q`` (label_corruption) and ``network`` (model).
+
+    Raises:
+        UserError: An unknown name (with the nearest match), one named twice, values that are none, or more than 2,000
+            runs.
+
+    >>> read_grid(["q=0:1:0.5", "seed=0..2,7"])
+    {'label_corruption': [0.0, 0.5, 1.0], 'seed': [0, 1, 2, 7]}
+    """
+    grid: dict[str, list[Any]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not (name and equals and values):
+            raise UserError(
+                f"--grid {text!r} is not NAME=VALUES, for instance q=0:1:0.1, network=mlp_1x512 or seed=0..4"
+            )
+        field = SHORT.get(name, name)
+        if field not in _NAMES:
+            raise unknown_name("name on the grid", name, [*SHORT, *_NAMES])
+        if field in grid:
+            raise UserError(f"--grid names {field} twice: put its values in one, with commas")
+        grid[field] = _values(name, field, values)
+    check_size(math.prod(len(values) for values in grid.values()))
+    return grid
+
+
+def check_size(count: int) -> None:
+    """Refuse more runs than a sweep takes.
+
+    >>> check_size(5_000)
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the grid has 5,000 runs, at most 2,000: take fewer values, or several sweeps
+    """
+    if count > MOST_RUNS:
+        raise UserError(f"the grid has {count:,} runs, at most {MOST_RUNS:,}: take fewer values, or several sweeps")
+
+
+def _values(name: str, field: str, text: str) -> list[Any]:
+    """The values of one field, each once."""
+    hint = _HINTS[field]
+    number = hint in (int, float) or hint == int | None
+    items = [
+        value for item in _AT_COMMAS.split(text) for value in (_range(name, item) if number else None) or [item.strip()]
+    ]
+    found = [_typed(name, field, item) for item in items]
+    if len(set(found)) < len(found):
+        raise UserError(f"{name}={text} names a value twice")
+    return found
+
+
+def _range(name: str, text: str) -> list[Any] | None:
+    """The values of ``LOW:HIGH:STEP`` or ``FIRST..LAST``, in exact decimal arithmetic; None for anything else.
+
+    >>> [float(value) for value in _range("q", "0:0.3:0.1")]
+    [0.0, 0.1, 0.2, 0.3]
+    """
+    between = re.fullmatch(r"\s*(-?\d+)\.\.(-?\d+)\s*", text)
+    parts = [*between.groups(), "1"] if between else text.split(":")
+    if len(parts) == 1:
+        return None
+    expected = f"{name}={text}: expected LOW:HIGH:STEP with a step above 0 and LOW at most HIGH, for instance 0:1:0.1"
+    try:
+        low, high, step = (Decimal(part.strip()) for part in parts)
+        count = int((high - low) / step) + 1 if step > 0 and high >= low else 0
+    except (InvalidOperation, ValueError, OverflowError):
+        raise UserError(expected) from None
+    if count < 1:
+        raise UserError(expected)
+    check_size(count)
+    return [low + step * number for number in range(count)]
+
+
+def _typed(name: str, field: str, value: Any) -> Any:
+    """One value in the type of its field."""
+    hint, text = _HINTS[field], str(value)
+    if hint is str:
+        return text
+    plain: Any = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    try:
+        if isinstance(plain, str):
+            plain = int(Decimal(text)) if Decimal(text) == int(Decimal(text)) else float(text)
+    except (InvalidOperation, ValueError, OverflowError):
+        pass  # text stays text, and fails its type
+    return check_type(name, plain, hint)
+
+
+def expand(planned: Sequence[RunConfig], grid: Mapping[str, Sequence[Any]]) -> list[RunConfig]:
+    """The product of a grid's values; what the grid leaves out is as in the chapter's first run of that network.
+
+    Args:
+        planned: The runs of the chapter, whose settings are taken.
+        grid: Of `read_grid`.
+
+    Returns:
+        As many runs as the product of the numbers of values, seeds innermost.
+
+    Raises:
+        UserError: A value is out of its range, or the chapter has no such experiment.
+
+    >>> planned = [RunConfig(experiment="demo", model="mlp_3x512", epochs=7)]
+    >>> [(run.seed, run.epochs) for run in expand(planned, {"seed": [0, 1]})]
+    [(0, 7), (1, 7)]
+    """
+    names = sorted(grid, key=lambda name: (name not in _CHOOSE, name == "seed"))
+    configs = []
+    for values in product(*(grid[name] for name in names)):
+        point = dict(zip(names, values, strict=True))
+        chosen = {name: point.pop(name) for name in _CHOOSE if name in point}
+        base = _base(planned, chosen)
+        if base.eval_every == base.epochs and "epochs" in point:
+            point.setdefault("eval_every", point["epochs"])  # a run that is evaluated at its end still is
+        configs.append(base.replace(**point))
+    return configs
+
+
+def _base(planned: Sequence[RunConfig], chosen: Mapping[str, Any]) -> RunConfig:
+    """The chapter's first run of an experiment, a data set and a network, named as tables name it (with its options).
+
+    A data set or a network that is new to the chapter takes the settings of the first run.
+    """
+    found = list(planned)
+    experiments = {config.experiment: None for config in planned}
+    if "experiment" in chosen and chosen["experiment"] not in experiments:
+        raise unknown_name("experiment of the chapter", chosen["experiment"], experiments)
+    found = [each for each in found if each.experiment == chosen.get("experiment", found[0].experiment)]
+    dataset, network = chosen.get("dataset", found[0].dataset), chosen.get("model")
+    found = [each for each in found if each.dataset == dataset] or [each.replace(dataset=dataset) for each in found]
+    if network is None:
+        return found[0]
+    named = (each for each in found if network in (network_name(each.model, each.model_options), each.model))
+    first = next(named, None)
+    return first or found[0].replace(model=network, model_options={})

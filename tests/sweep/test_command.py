@@ -1,0 +1,184 @@
+"""`gendyn sweep` on the local engine: the chapter's own runs, resumable, its mistakes in one line, its dry run dry."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gendyn_lite import cli, results
+from gendyn_lite.experiments import random_labels, runner
+from gendyn_lite.sweep import command, jobs, local
+from gendyn_lite.sweep.jobs import Job, Outcome
+from gendyn_lite.sweep.table import Table
+
+GRID = ["--grid", "q=0,1", "seed=0..1", "epochs=2", "train_size=60"]
+SWEEP = ["sweep", "01_random_labels", *GRID]
+
+
+def complete(root: Path) -> dict[str, tuple[int, int]]:
+    files = list(root.glob("*/*/complete.json"))
+    return {path.parent.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def test_its_runs_are_those_of_the_chapter(runs: Path, capsys) -> None:
+    assert cli.main(SWEEP) == 0
+    said = capsys.readouterr()
+    assert said.out == f"4 runs: 4 trained, 0 were complete; they are in {runs}\n"
+    assert "4 done · 0 running · 0 failed · 0 waiting" in said.err
+    settings = {"networks": "mlp_1x512", "corruptions": [0, 1], "epochs": 2, "train_size": 60, "seeds": 2}
+    planned = [config for config in random_labels.plan("smoke", **settings) if config.inputs == "true"]
+    before = complete(runs)
+    loaded = [runner.load_or_run(config, profile="smoke", root=runs) for config in planned]
+    assert {run.run_id for run in loaded} == set(before)
+    assert complete(runs) == before  # nothing was trained again
+    assert cli.main(SWEEP) == 0
+    assert "0 trained, 4 were complete" in capsys.readouterr().out
+    assert complete(runs) == before
+    assert len(results.load("random_labels", root=runs)) == 4 * 3
+
+
+def test_dry_run_lists_runs_and_cost_and_writes_nothing(runs: Path, capsys) -> None:
+    assert cli.main([*SWEEP, "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert "random_labels  digits mlp_1x512 q=0 seed=0  about " in lines[0]
+    assert lines[-1].startswith("4 runs, 0 of them complete; the others take about ")
+    assert not runs.exists()
+    assert cli.main(SWEEP) == 0
+    capsys.readouterr()
+    assert cli.main([*SWEEP, "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("  complete\n") == 4
+
+
+def test_interrupted_it_goes_on(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    done: list[Job] = []
+
+    def impatient(job: Job) -> Outcome:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(job)
+        return jobs.work(job)
+
+    monkeypatch.setattr(local, "work", impatient)
+    assert cli.main(SWEEP) == 130
+    assert "run the same command again" in capsys.readouterr().err
+    before = complete(runs)
+    assert len(before) == 2
+    monkeypatch.undo()
+    monkeypatch.setenv("GENDYN_RUNS", str(runs))
+    assert cli.main(SWEEP) == 0
+    assert "2 trained, 2 were complete" in capsys.readouterr().out
+    assert before.items() <= complete(runs).items()
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(runs: Path, capsys) -> None:
+    assert cli.main(["sweep", "01_random_labels", "--grid", "learning_rate=0.01,1e9", "epochs=2", "train_size=60"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("failed: digits mlp_1x512 q=0 seed=0 (")
+    assert said[-1] == "gendyn: error: 1 of 2 runs failed (see above), the others are complete"
+    assert len(complete(runs)) == 1
+
+
+def test_a_disk_that_fills_stops_it(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(runner, "load_or_run", full)
+    assert cli.main(SWEEP) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("failed: ") for line in said) == 1
+    assert "the sweep stopped: OSError: [Errno 28] No space left on device; what is complete is kept" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["01_random_label"], "unknown chapter '01_random_label': did you mean '01_random_labels'"),
+        (["06_performance"], "trains nothing to sweep: take one of 01_random_labels"),
+        (["01_random_labels", "--profile", "smal"], "unknown profile 'smal'"),
+        (["01_random_labels", "-p", "epoch=3"], "did you mean 'epochs'"),
+        (["01_random_labels", "--grid", "sed=0"], "did you mean 'seed'"),
+        (["01_random_labels", "--grid", "q=0:2:1"], "label_corruption is 2.0, expected a number in [0, 1]"),
+        (["01_random_labels", "--grid", "network=mlp_1x51"], "unknown network 'mlp_1x51': did you mean"),
+        (["01_random_labels", "--grid", "dataset=minst"], "unknown dataset 'minst': did you mean 'mnist'"),
+        (["01_random_labels", "--grid", "train_size=90000"], "train_size is 90000, expected at most"),
+        (["01_random_labels", "--grid", "seed=0..9999"], "the grid has 10,000 runs, at most 2,000"),
+        (["01_random_labels", "--engine", "rai"], "unknown engine 'rai': did you mean 'ray'? Valid: local, ray"),
+        (["01_random_labels", "--gpus-per-run", "0.25"], "are for a cluster: add --engine ray"),
+        (["01_random_labels", "--workers", "-1"], "--workers is -1, expected a whole number of at least 0"),
+        (["01_random_labels", "--cpus-per-run", "0"], "--cpus-per-run is 0, expected a number above 0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(runs: Path, capsys, words: list[str], said: str) -> None:
+    assert cli.main(["sweep", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert said in line
+    assert not runs.exists()
+
+
+def test_without_ray_it_says_what_to_install(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    imported = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name == "ray":
+            raise ImportError(name)
+        return imported(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert cli.main([*SWEEP, "--engine", "ray"]) == 2
+    assert capsys.readouterr().err == (
+        "gendyn: error: --engine ray needs Ray: pip install 'gendyn_lite[cluster]'; --engine local works without\n"
+    )
+
+
+def job(seed: int) -> Job:
+    (config,) = random_labels.plan("smoke", networks="mlp_1x512", corruptions=[0], seeds=1)[:1]
+    return Job("01_random_labels", config.replace(seed=seed), "00ff", "smoke", "runs", "datasets")
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_table_counts_and_corrects_the_time_left() -> None:
+    four = [job(seed) for seed in range(4)]
+    table = Table(four, {each.run_id: 10.0 for each in four}, at_once=2, stream=io.StringIO())
+    assert table.left() == 20
+    table.add(Outcome(four[0].run_id, 30.0, True))
+    table.add(Outcome(four[1].run_id, 0.0, False, "died", where="here"))
+    table.show({four[2].run_id: "here"}, now=True)
+    assert table.counts() == (1, 1, 1, 1)
+    assert table.left() == 30  # two runs, three times as slow as was thought, two at once
+    unknown = Table(four, dict.fromkeys((each.run_id for each in four), None), stream=io.StringIO())
+    assert unknown.left() is None
+    unknown.add(Outcome(four[0].run_id, 5.0, True))
+    assert unknown.left() == 15
+
+
+def test_on_a_terminal_the_table_stays_in_its_place() -> None:
+    screen = Screen()
+    two = [job(0), job(1)]
+    table = Table(two, {}, stream=screen)
+    table.show({two[0].run_id: "here, process 7"}, now=True)
+    assert screen.getvalue().splitlines()[0].split() == ["done", "failed", "running", "waiting", "elapsed", "left"]
+    assert "digits mlp_1x512 q=0 seed=0 (here, process 7)" in screen.getvalue()
+    table.show({}, now=True)
+    assert "\033[3F\033[J" in screen.getvalue()
+
+
+def test_the_default_sweep_is_the_whole_chapter(runs: Path) -> None:
+    found = command.plan("01_random_labels", values={"seeds": "1"})
+    assert {each.config.experiment for each in found} == {"random_labels", "regularizers"}
+    assert len({each.run_id for each in found}) == len(found)

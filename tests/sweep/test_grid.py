@@ -1,0 +1,86 @@
+"""A grid is the product that it says, in exact steps; what it leaves out is the chapter's; a mistake is one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.experiments import random_labels
+from gendyn_lite.sweep.chapters import runs_of, unique
+from gendyn_lite.sweep.grid import expand, read_grid
+
+
+def test_ranges_lists_and_words() -> None:
+    found = read_grid(["q=0:1:0.1", "network=mlp_1x512, mlp (widths 8, 8)", "seed=0..4,9", "train_size=none,1e3"])
+    assert found == {
+        "label_corruption": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
+        "model": ["mlp_1x512", "mlp (widths 8, 8)"],
+        "seed": [0, 1, 2, 3, 4, 9],
+        "train_size": [None, 1000],
+    }
+    assert read_grid(["dataset=folder:some:place"]) == {"dataset": ["folder:some:place"]}
+    assert read_grid(["q=0:1:0.3"]) == {"label_corruption": [0.0, 0.3, 0.6, 0.9]}
+    assert read_grid([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        pytest.param(["nettwork=a"], "unknown name on the grid 'nettwork': did you mean 'network'", id="name"),
+        pytest.param(["q"], "'q' is not NAME=VALUES, for instance q=0:1:0.1", id="no values"),
+        pytest.param(["q=0,1", "label_corruption=0.5"], "names label_corruption twice", id="twice"),
+        pytest.param(["q=0,0.0"], "q=0,0.0 names a value twice", id="a value twice"),
+        pytest.param(["q=half"], "q is 'half' (str), expected a number", id="no number"),
+        pytest.param(["seed=0.5"], "seed is 0.5 (float), expected a whole number", id="no whole number"),
+        pytest.param(["q=0:1"], "q=0:1: expected LOW:HIGH:STEP", id="no step"),
+        pytest.param(["q=1:0:0.1"], "expected LOW:HIGH:STEP with a step above 0 and LOW at most HIGH", id="downwards"),
+        pytest.param(["q=0:1:0"], "expected LOW:HIGH:STEP with a step above 0", id="step 0"),
+        pytest.param(["q=0:nan:1"], "expected LOW:HIGH:STEP", id="nan"),
+        pytest.param(["seed=0..2000"], "the grid has 2,001 runs, at most 2,000", id="too many values"),
+        pytest.param(["seed=0..49", "epochs=1..41"], "the grid has 2,050 runs, at most 2,000", id="too many runs"),
+        pytest.param(["q=0:1:1e-12"], "runs, at most 2,000", id="far too many"),
+    ],
+)
+def test_a_mistake_is_one_line(texts: list[str], message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        read_grid(texts)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_network_brings_its_own_settings_of_the_plan() -> None:
+    planned = random_labels.plan("smoke")
+    found = expand(planned, read_grid(["seed=0..1", "q=0,1", "network=mlp_3x512,mlp_1x512"]))
+    assert [(run.model, run.label_corruption, run.seed, run.train_size) for run in found] == [
+        (model, q, seed, size)
+        for model, size in (("mlp_3x512", 300), ("mlp_1x512", 1000))
+        for q in (0.0, 1.0)
+        for seed in (0, 1)
+    ]
+    assert set(found) <= set(planned)  # the very runs of the chapter, with the same keys
+
+
+def test_what_is_new_to_a_chapter_takes_the_rest_of_its_first_run() -> None:
+    planned = random_labels.plan("smoke")
+    (new,) = expand(planned, {"model": ["alexnet_small"], "dataset": ["mnist"]})
+    assert new == planned[0].replace(model="alexnet_small", dataset="mnist")
+
+
+def test_a_run_that_is_evaluated_at_its_end_still_is() -> None:
+    planned = runs_of("05_generalization_intervals").plan("smoke", {})  # type: ignore[union-attr]
+    (run,) = expand(planned, {"epochs": [7]})
+    assert (run.epochs, run.eval_every) == (7, 7)
+
+
+def test_an_experiment_of_another_chapter_is_refused() -> None:
+    with pytest.raises(UserError, match="unknown experiment of the chapter 'stiffness_maps'"):
+        expand(random_labels.plan("smoke"), {"experiment": ["stiffness_maps"]})
+
+
+@pytest.mark.parametrize("chapter", ["01_random_labels", "04_stiffness", "05_generalization_intervals"])
+@pytest.mark.parametrize("profile", ["smoke", "full"])
+def test_every_chapter_has_runs_and_each_is_one(chapter: str, profile: str) -> None:
+    runs = runs_of(chapter)
+    assert runs is not None
+    configs = [*runs.plan(profile, {}), *runs.more(profile, {})]
+    assert 0 < len(unique(configs)) == len({str(config.as_dict()) for config in configs})
