@@ -1,0 +1,98 @@
+"""Charts of chapter 3: valid, described, their data those of the tables."""
+
+from __future__ import annotations
+
+import json
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import pytest
+
+from gendyn_lite.charts import fisher, fisher_mask
+from gendyn_lite.charts.figure import figure_html
+from tests import fake_fisher
+
+TABLE = pd.concat([fake_fisher.table(), fake_fisher.table(data="other data")])
+STEPS = pd.DataFrame(
+    [
+        {"example": name, "eps": eps, "digit": digit, "number": 9, "pair": pair, "kl": eps**2, "quadratic": eps**2}
+        for name in ("digit 0 (number 0)", "digit 3 (number 1)")
+        for eps in (0.01, 0.1)
+        for digit, pair in ((0, "same digit"), (1, "other digit"))
+    ]
+)
+EPS = np.logspace(-3, 0, 5)
+APPROXIMATION = pd.concat(
+    [
+        pd.DataFrame({"eps": EPS, "kl": EPS**2, "quadratic": EPS**2, "gap": EPS**3, "ratio": 1 + EPS}).assign(
+            activation=name
+        )
+        for name in ("tanh", "relu")
+    ]
+)
+PAIRS = pd.DataFrame({"digit": [0, 1, 2], "number": [0, 1, 2], "whole": [1.0, 10.0, 0.0], "diagonal": [0.02, 0.2, 0.0]})
+SHARES = pd.DataFrame({"of": "Fisher information", "kept": [0.25, 0.5, 1.0], "held": [0.5, 0.7, 1.0]})
+CHARTS = {
+    "moved": lambda: fisher.moved(STEPS),
+    "moved once": lambda: fisher.moved(STEPS.drop(columns=["example", "eps"]).head(2)),
+    "approximation": lambda: fisher.approximation(APPROXIMATION),
+    "diagonal": lambda: fisher.diagonal_against_whole(PAIRS),
+    "concentration": lambda: fisher.concentration(SHARES),
+    "influence": lambda: fisher_mask.influence(TABLE),
+    "with masks": lambda: fisher_mask.with_masks(TABLE),
+    "best accuracy": lambda: fisher_mask.best_accuracy(TABLE),
+}
+
+
+def rows(chart: alt.TopLevelMixin) -> pd.DataFrame:
+    return pd.DataFrame(max(chart.to_dict()["datasets"].values(), key=len))
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_it_is_a_figure(name):
+    spec = CHARTS[name]().to_dict()
+    assert alt.LayerChart.from_dict(json.loads(json.dumps(spec))).to_dict()["layer"]
+    assert spec["description"] and figure_html(spec)
+    names = [param["name"] for param in spec.get("params", [])]
+    assert "q" not in names and len(names) == len(set(names))
+
+
+def test_the_first_chart_moves_by_a_menu_and_a_slider():
+    params = {param["name"]: param["bind"]["input"] for param in CHARTS["moved"]().to_dict()["params"]}
+    assert params == {"stepped": "select", "step_power": "range"}
+    assert "params" not in CHARTS["moved once"]().to_dict()
+
+
+def test_points_without_influence_are_left_out():
+    found = rows(fisher.diagonal_against_whole(PAIRS))
+    assert (found["whole"] > 0).all()
+    assert "median ratio is 2.0e-02, the rank correlation 1.00" in CHARTS["diagonal"]().to_dict()["description"]
+
+
+def test_influence_is_drawn_for_both_labels_and_all_forms():
+    found = rows(fisher_mask.influence(TABLE))
+    assert set(found["labels"]) == {"true labels", "random labels"}
+    assert set(found["form"]) == {"KL, measured", "true Fisher", "empirical Fisher", "diagonal"}
+    start = found[(found["epoch"] == 0) & (found["form"] == "true Fisher") & (found["labels"] == "true labels")]
+    assert start["mean"].round(6).tolist() == [102.0, 102.0]
+    assert set(start["seeds"]) == {5}
+
+
+def test_masks_are_drawn_beside_no_mask():
+    found = rows(fisher_mask.with_masks(TABLE))
+    assert set(found["mask"]) == {"no mask", "Fisher, 80 % kept", "Fisher, 70 % kept"}
+    end = found[(found["of"] == "test loss") & (found["epoch"] == 8) & (found["mask"] == "no mask")]
+    assert end["mean"].round(3).tolist() == [2.002, 2.002]
+
+
+def test_gains_are_paired_by_seed():
+    found = rows(fisher_mask.best_accuracy(fake_fisher.table()))
+    gains = found.set_index(["way", "kept"])["mean"].round(6)
+    assert gains["Fisher", 0.75] == 2.0 and gains["random", 0.25] == -3.0
+    assert set(found["subject"]) == {"mlp on made-up data, n = 1,000, true labels"}
+
+
+def test_an_interval_of_two_seeds_is_not_drawn():
+    found = rows(fisher_mask.best_accuracy(fake_fisher.table(seeds=2)))
+    assert found["low"].isna().all() and found["mean"].notna().all()

@@ -1,0 +1,136 @@
+"""Runs of chapter 3: plans are valid and paired, a masked run records its mask, demonstrations show what they say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gendyn_lite import data, models, results
+from gendyn_lite.errors import UserError
+from gendyn_lite.experiments import fisher_demo as demo
+from gendyn_lite.experiments import fisher_mask as experiment
+from gendyn_lite.experiments import runner
+from gendyn_lite.results import fisher as tables
+
+
+@pytest.mark.parametrize(
+    ("profile", "dataset"),
+    [("smoke", "digits"), ("colab", "cifar10"), ("full", "cifar10"), ("full", "cifar100"), ("full", "digits"),
+     ("paper", "cifar100")],
+)  # fmt: skip
+def test_every_plan_is_valid_and_has_its_run_without_a_mask(profile, dataset):
+    configs = experiment.plan(profile, dataset=dataset)
+    assert len({config.run_id("00") for config in configs}) == len(configs)
+    assert {config.dataset for config in configs} == {dataset} <= set(data.names())
+    assert {config.model for config in configs} <= set(models.names())
+    base = {(c.model, c.label_corruption, c.seed) for c in configs if c.mask_keep == 1}
+    assert {(c.model, c.label_corruption, c.seed) for c in configs} == base
+    if profile != "smoke":
+        assert len({config.seed for config in configs}) >= 3
+        ways = {config.mask_by for config in configs if config.mask_keep < 1}
+        assert {"fisher", "random", "magnitude"} <= ways
+
+
+def test_a_wrong_plan_is_refused():
+    with pytest.raises(UserError, match="unknown profile 'big'"):
+        experiment.plan("big")
+    with pytest.raises(UserError, match="unknown network of this plan 'resnet81'"):
+        experiment.plan("full", network="resnet81")
+    assert {config.model for config in experiment.plan("full", network="resnet18", seeds=1)} == {"resnet18"}
+
+
+def test_the_key_of_a_run_without_a_mask_is_what_it_was():
+    """Runs published before masks existed keep their keys."""
+    config = experiment.plan("smoke")[0]
+    assert "mask_keep" not in config._keyed() and "mask_by" not in config._keyed()
+    assert config.replace(mask_keep=0.5).run_id("00") != config.run_id("00")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    configs = [config.replace(epochs=4) for config in experiment.plan("smoke", seeds=1)]
+    return results.load_runs(experiment.run_all(configs, profile="smoke", root=root))
+
+
+def test_a_masked_run_records_its_mask_and_its_influence(table):
+    rows = tables.described(table)
+    masked = rows[rows["way"] != tables.NONE]
+    assert (masked.loc[masked["epoch"] == 0, "mask/kept"] == 1).all()
+    later = masked[masked["epoch"] > 0]
+    # Pixels that are always black tie at no information: no tie reaches a mask of a quarter.
+    assert later["mask/kept"].ge(later["kept"] - 1e-3).all()
+    assert later.loc[later["kept"] == 0.25, "mask/kept"].round(2).eq(0.25).all()
+    watched = tables.influences(table)
+    assert set(watched["epoch"]) == {0, 1, 2, 3, 4}
+    assert (watched["influence/kl"] > 0).all()
+    near_start = watched[watched["epoch"] == 0]
+    assert (near_start["influence/kl"] / near_start["influence/quadratic_true"]).between(0.8, 1.25).all()
+
+
+def test_best_and_gains_are_those_of_the_rows(table):
+    runs = tables.best(table)
+    assert len(runs) == table["run_id"].nunique()
+    for _, run in runs.iterrows():
+        assert run["best"] == pytest.approx(100 * table.loc[table["run_id"] == run["run_id"], "test_accuracy"].max())
+    gains = tables.gains(runs)
+    assert set(gains["way"]) == {"Fisher", "magnitude", "random"}
+    assert len(gains) == 5
+
+
+def test_the_first_epoch_is_the_same_with_every_mask(table):
+    true = table[(table["label_corruption"] == 0) & (table["epoch"] == 1)]
+    assert true["train_loss"].nunique() == 1
+    last = table[(table["label_corruption"] == 0) & (table["epoch"] == 4)]
+    assert last["train_loss"].nunique() == len(last)
+
+
+def test_a_mask_in_the_configuration_alone_is_refused(tmp_path):
+    config = experiment.plan("smoke", seeds=1)[1]
+    with pytest.raises(UserError, match=r"mask_keep is 0.7 and there is no gradient hook"):
+        runner.load_or_run(config, profile="smoke", root=tmp_path)
+
+
+def test_a_step_moves_digits_of_its_own_class_most():
+    rows = demo.steps(examples=4, eps=(0.01, 0.1))
+    small = rows[rows["eps"] == 0.01].groupby("pair")["kl"].mean()
+    assert small["same digit"] > small["other digit"]
+    grown = rows.groupby("eps")["kl"].mean()
+    assert 50 < grown[0.1] / grown[0.01] < 200
+
+
+def test_the_form_is_right_for_small_steps_and_wrong_for_large_ones():
+    rows = demo.approximation(examples=2, points=5)
+    for _, part in rows.groupby("activation"):
+        assert abs(part["ratio"].iloc[0] - 1) < 0.01
+        assert abs(part["ratio"].iloc[-1] - 1) > 0.04
+    assert demo.theorem_slope() == pytest.approx(3, abs=0.1)
+
+
+def test_the_diagonal_keeps_the_order_and_loses_the_size():
+    rows = demo.diagonal_against_whole(examples=30, watched=50)
+    assert (rows["diagonal"] < 0.1 * rows["whole"]).all()
+    assert rows["diagonal"].corr(rows["whole"], method="spearman") > 0.9
+
+
+def test_shares_grow_to_one_and_layers_differ():
+    rows = demo.concentration()
+    for _, part in rows.groupby("of"):
+        assert part["held"].is_monotonic_increasing and part["held"].iloc[-1] == pytest.approx(1)
+        assert (part["held"] >= part["kept"] - 1e-9).all()
+    layers = demo.kept_by_layer(0.25)
+    assert layers["fc2"] > layers["fc1"]
+
+
+def test_the_trap_loses_nearly_everything_but_not_with_batches_of_one():
+    rows = demo.batch_trap((1, 100)).set_index("batch size")
+    assert rows.loc[1, "share"] == pytest.approx(1, rel=1e-4)
+    assert rows.loc[1, "agreement"] > 0.999
+    assert rows.loc[100, "share"] < 0.05
+
+
+def test_a_demonstration_leaves_its_network_alone():
+    network = demo.trained()
+    before = {name: value.clone() for name, value in network.model.state_dict().items()}
+    demo.step(example=1, eps=0.3, keep=0.5)
+    assert all(torch.equal(value, before[name]) for name, value in network.model.state_dict().items())
