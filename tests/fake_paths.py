@@ -112,7 +112,7 @@ def ratio(*, networks=14, slope=-1.0, noise=0.0, seeds=2):
     return pd.DataFrame(rows)
 
 
-def unseen(*, seeds=3, share=0.2):
+def unseen(*, seeds=3, share=0.2, right=0.0):
     """Runs whose difference of losses on unseen images is a share of that on training images."""
     rows = []
     for seed in range(seeds):
@@ -122,5 +122,7 @@ def unseen(*, seeds=3, share=0.2):
                 row[f"{kind}/own:loss"] = 1.0
                 if epoch:
                     row[f"{kind}/before:loss"] = 1.0 - gap
+                    row[f"{kind}/own:accuracy"] = 0.5 + right + 0.001 * seed
+                    row[f"{kind}/before:accuracy"] = 0.5
             rows.append(row)
     return pd.DataFrame(rows)

@@ -40,7 +40,7 @@ def test_the_undecided_line_is_cut_at_the_plane(line, ends):
 
 
 def test_overlaps_are_shares_and_the_same_pairs_at_every_epoch():
-    pairs, pictures = path_digits.scatter(count=6, epochs=(0, 10))
+    pairs, pictures = path_digits.scatter(count=6, epochs=(0, 8))
     assert pairs.groupby(["layer", "epoch"]).size().eq(15).all()
     assert pairs["overlap"].between(0, 1).all()
     assert pictures["picture"].str.startswith("data:image/png;base64,").all()

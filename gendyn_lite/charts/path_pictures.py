@@ -9,7 +9,6 @@ from gendyn_lite.charts.path_training import Chart, menu
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 
 CLASSES = alt.Scale(domain=[0, 1], range=list(PALETTE[:2]))
-STATES = ["on", "off"]
 
 
 def plane(maps: pd.DataFrame, points: pd.DataFrame, units: pd.DataFrame, functions: pd.DataFrame) -> Chart:
@@ -50,8 +49,7 @@ def plane(maps: pd.DataFrame, points: pd.DataFrame, units: pd.DataFrame, functio
     line = line.encode(x=alt.X("x1:Q", scale=x_axis), y=alt.Y("y1:Q", scale=y_axis), x2="x2", y2="y2")
     place = chosen.mark_point(size=170, filled=True, color="currentColor", shape="cross", opacity=1).encode(x=x, y=y)
     words = chosen.transform_calculate(
-        words="'epoch ' + datum.epoch + ': ' + datum.on + ' units on, ' + datum.switched + ' switched; accuracy '"
-        " + format(datum.accuracy, '.2f')"
+        words="'epoch ' + datum.epoch + ': ' + datum.on + ' units on, ' + datum.switched + ' switched'"
     ).mark_text(align="left", baseline="bottom", fontWeight=600)
     layers = [_cells(maps, turns, now, x_axis, y_axis), dots, line, place, *_strip(units, turns, own)]
     end = functions[(functions["epoch"] == maps["epoch"].iloc[-1]) & (functions["point"] == 1)].iloc[0]
@@ -113,8 +111,8 @@ def _strip(units: pd.DataFrame, turns: dict[int, int], own: str) -> list[alt.Cha
     rows["state"] = rows["on"].map({1: "on", 0: "off"})
     rows = rows[["turn", "point", "layer", "unit", "left", "top", "state", "switched"]].round(3)
     base = alt.Chart(rows).transform_filter(own).encode(x=alt.X("left:Q"), y=alt.Y("top:Q"))
-    fill = alt.FillOpacity("state:N", legend=None, scale=alt.Scale(domain=STATES, range=[0.85, 0.0]))
-    ring = alt.StrokeWidth("switched:O", legend=None, scale=alt.Scale(domain=[0, 1], range=[1, 3.5]))
+    fill = alt.condition("datum.state === 'on'", alt.value(0.85), alt.value(0))
+    ring = alt.condition("datum.switched === 1", alt.value(3.5), alt.value(1))
     tip = ["layer:O", "unit:O", "state:N", alt.Tooltip("switched:O", title="switched since the last picture")]
     squares = base.mark_square(size=110, fill="currentColor", stroke="currentColor", opacity=1)
     return [squares.encode(fillOpacity=fill, strokeWidth=ring, tooltip=tip)]

@@ -84,8 +84,8 @@ def distributions(table: pd.DataFrame, *, prefix: str = "dist") -> Chart:
     at = base.transform_filter(f"datum.epoch === {prefix}_epoch")
     rule = at.mark_rule(strokeWidth=1.5).encode(x=x)
     words = at.transform_calculate(
-        words="'epoch ' + datum.epoch + ': median ' + format(datum.q50, '.3f') + ', 5 to 95 %: ' + "
-        "format(datum.q05, '.3f') + ' to ' + format(datum.q95, '.3f')"
+        words="'epoch ' + datum.epoch + ': ' + format(datum.q50, '.3f') + ' (' + "
+        "format(datum.q05, '.3f') + ' to ' + format(datum.q95, '.3f') + ')'"
     ).mark_text(align="left", baseline="bottom", fontWeight=600)
     layers = [*bands, _decays(table), rule, line, words.encode(x=alt.value(0), y=alt.value(-6), text="words:N")]
     ends = means[(means["epoch"].isin([1, last])) & (means["what"] == whats[0])]
@@ -157,7 +157,8 @@ def over_epochs(values: pd.DataFrame, *, by: str, title: str, prefix: str, menus
     line = base.mark_line(point={"size": 16}).encode(
         x=x, y=alt.Y("mean:Q", title=title, scale=scale), color=color, strokeDash=dash, tooltip=[*tip, "seeds:Q"]
     )
-    return alt.layer(band, line).add_params(*params)
+    layers = [band, line] if means["low"].notna().any() else [line]
+    return alt.layer(*layers).add_params(*params)
 
 
 def kinds_of_runs(table: pd.DataFrame, *, prefix: str = "kinds") -> Chart:

@@ -6,7 +6,7 @@ from functools import partial
 
 import pandas as pd
 
-from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, judge, table
+from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Near, judge, table
 from gendyn_lite.results.paths import (
     CONSTANT,
     RANDOM,
@@ -227,6 +227,19 @@ def unseen(runs: pd.DataFrame) -> pd.DataFrame:
                 quantity="difference of the two losses, unseen images over training images,",
                 subject=f"{network} on {data}, n = {count:,}",
                 opposite=1.0,
+            )
+        )
+        right = (later["unseen/own:accuracy"] - later["unseen/before:accuracy"]).groupby(later["seed"]).mean()
+        found.append(
+            judge(
+                right,
+                Near(0, margin=0.02),
+                statement="Unseen images are recognized equally often along today's paths and along yesterday's",
+                source="beyond the paper; added when the runs had been seen",
+                paper_value="–",
+                quantity="accuracy along today's paths minus along yesterday's",
+                subject=f"{network} on {data}, n = {count:,}",
+                opposite=0.0,
             )
         )
     return table(found)

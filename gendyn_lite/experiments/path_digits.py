@@ -24,7 +24,7 @@ from gendyn_lite.threads import threads
 
 SHOWN = 28  # digits in the scatter
 Ways = Callable[[int], Tensor]  # epoch → the images that are recorded
-STEPS = (0, 1, 2, 5, 10)  # epochs of the scatter
+STEPS = (0, 1, 2, 4, 8)  # epochs of the scatter
 
 
 class Followed(NamedTuple):

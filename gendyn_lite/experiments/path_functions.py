@@ -80,7 +80,7 @@ _SMALL_CNN = {"model": "alexnet_small", "batch_size": 25}
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("networks", "smoke"): (
-        Part("digits", {**_DIGITS, "model": "alexnet_small", "epochs": 10, "milestones": (5, 8)}, ({}, _RANDOM), 2),
+        Part("digits", {**_DIGITS, "model": "alexnet_small", "epochs": 8, "milestones": (4, 6)}, ({}, _RANDOM), 2),
     ),
     ("networks", "colab"): (
         Part("cifar10", _ALEXNET, ({}, _RANDOM), seeds=5),

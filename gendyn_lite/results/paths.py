@@ -26,7 +26,7 @@ def named(table: pd.DataFrame) -> pd.DataFrame:
     """
     true = table["label_corruption"] == 0
     constant = np.where(table["schedule"] == "constant", CONSTANT, TRUE)
-    found = table.assign(runs=np.where(true, constant, RANDOM))
+    found = table.copy().assign(runs=np.where(true, constant, RANDOM))
     order = [TRUE, RANDOM, CONSTANT]
     return found.sort_values("runs", key=lambda names: names.map(order.index), kind="stable")
 

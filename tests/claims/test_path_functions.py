@@ -25,6 +25,7 @@ NEAREST_ACTIVATION = "Which images are nearest to an image by its activations ch
 ALONE = "An image's update in isolation is a function little correlated with the whole network's"
 OF_LAYERS = {FIRST, LAST, LATER, BEGINNING, FRANKEN}
 UNSEEN = "Yesterday's paths fit better since training went along them: unseen images do not share it"
+EQUAL = "Unseen images are recognized equally often along today's paths and along yesterday's"
 RANK = "The early-to-mid ratio of cross-path similarity falls in rank with generalization error"
 LINEAR = "The early-to-mid ratio of cross-path similarity falls linearly with generalization error"
 TEST_ERROR = "The early-to-mid ratio of cross-path similarity falls in rank with the error on test images"
@@ -37,7 +38,7 @@ TEST_ERROR = "The early-to-mid ratio of cross-path similarity falls in rank with
                                                              NEAREST, NEAREST_ACTIVATION, ALONE}),
         (claims.over_training(fake.deep()), OF_LAYERS),
         (claims.ratio(fake.ratio()), {RANK, LINEAR, TEST_ERROR}),
-        (claims.unseen(fake.unseen()), {UNSEEN}),
+        (claims.unseen(fake.unseen()), {UNSEEN, EQUAL}),
     ],
     ids=["networks", "deep", "ratio", "unseen"],
 )  # fmt: skip
@@ -65,6 +66,7 @@ def test_runs_that_behave_as_claimed_hold_every_claim(claimed, statements):
         (claims.over_training(fake.networks(alone=0.8)), ALONE, "not seen"),
         (claims.over_training(fake.networks(seeds=1)), LATER, "not testable at this size"),
         (claims.unseen(fake.unseen(share=0.8)), UNSEEN, "not seen"),
+        (claims.unseen(fake.unseen(right=0.1)), EQUAL, "not seen"),
         (claims.unseen(fake.unseen(seeds=1)), UNSEEN, "not testable at this size"),
         (claims.ratio(fake.ratio(slope=1.0)), RANK, "not seen"),
         (claims.ratio(fake.ratio(noise=0.3)), LINEAR, "not seen"),
