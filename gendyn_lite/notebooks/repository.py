@@ -22,7 +22,7 @@ try:
 except ModuleNotFoundError:
     if not repository:
         raise SystemExit("install gendyn_lite first: see the project's README") from None
-    %pip install --quiet "gendyn_lite @ git+{{repository}}"'''
+    %pip install --quiet "git+{{repository}}"'''
 _LINE = re.compile(r"""^repository = (["'])(.*?)\1""", re.MULTILINE)
 _CONFIG = re.compile(r"^(# )?repository: \{url: .*\n(?:# )?launch_buttons: .*$", re.MULTILINE)
 _ON = (
@@ -72,7 +72,7 @@ def configure(url: str, *, config: Path | None = None, notebooks: Sequence[Path]
         raise UserError(f"{config} has no lines 'repository' and 'launch_buttons' to write to: restore them")
     written = {config: _CONFIG.sub(lambda _: _ON.format(url=url) if url else _OFF, text)}
     for path in paths:
-        written[path] = _with_address(path, url)
+        written[path] = with_address(path, url)
     changed = [path for path, new in written.items() if new != path.read_text(encoding="utf-8")]
     for path in changed:
         aside = path.with_suffix(".tmp")
@@ -92,7 +92,7 @@ def _checked(url: str) -> str:
     return url
 
 
-def _with_address(path: Path, url: str) -> str:
+def with_address(path: Path, url: str) -> str:
     """A chapter's text with the address in its set-up cell."""
     notebook = nbformat.read(path, as_version=4)
     first = next((cell for cell in notebook.cells if cell.cell_type == "code"), None)

@@ -1,0 +1,75 @@
+"""A chapter opened alone where torch is another, older one: it installs the package and leaves the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import venv
+
+import nbformat
+import pytest
+
+from gendyn_lite import notebooks
+from gendyn_lite.notebooks.guard import tidy
+from gendyn_lite.notebooks.repository import with_address
+from tests.book.trial import ROOT
+
+# Older than what a new installation takes, and at least our lower bounds; a kernel is there, as on Colab.
+OLDER = ("torch==2.9.1", "torchvision==0.24.1", "numpy==2.1.3")
+KERNEL = ("ipykernel", "nbclient")
+VERSIONS = """
+import importlib.metadata, json
+print(json.dumps({name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}))
+"""
+EXECUTE = """
+import sys, nbclient, nbformat
+path = sys.argv[1]
+notebook = nbformat.read(path, as_version=4)
+nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": "."}}).execute()
+nbformat.write(notebook, path)
+"""
+slow = pytest.mark.skipif(
+    os.environ.get("GENDYN_SLOW") != "1", reason="installs an older torch of gigabytes: set GENDYN_SLOW=1"
+)
+
+
+@pytest.fixture(scope="module")
+def colab(tmp_path_factory):
+    """Another Python environment, and a repository to install from."""
+    folder = tmp_path_factory.mktemp("colab")
+    venv.create(folder / "env", with_pip=True)
+    python = folder / "env" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", *OLDER, *KERNEL], check=True)
+    subprocess.run(["git", "clone", "-q", ROOT, folder / "repository"], check=True)
+    yield python, folder / "repository"
+    shutil.rmtree(folder / "env")
+
+
+@slow
+@pytest.mark.parametrize("chapter", ["01_random_labels", "05_generalization_intervals", "07_what_holds"])
+def test_a_chapter_opened_alone_installs_itself_and_changes_no_version(colab, tmp_path, chapter):
+    python, repository = colab
+    environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": ""}
+
+    def run(*arguments):
+        done = subprocess.run(
+            [python, *arguments], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    before = json.loads(run("-c", VERSIONS))
+    assert [f"{name}=={version.split('+')[0]}" for name, version in before.items()] == list(OLDER)
+    run("-m", "pip", "uninstall", "-q", "-y", "gendyn_lite")
+    alone = tmp_path / "chapter.ipynb"  # nothing else of the repository is there
+    alone.write_text(with_address(notebooks.chapter_path(chapter), f"file://{repository}"), encoding="utf-8")
+    run("-c", EXECUTE, alone)
+
+    assert json.loads(run("-c", VERSIONS)) == before
+    where = run("-c", "import gendyn_lite; print(gendyn_lite.__file__)")
+    assert str(python.parents[1]) in where
+    executed = tidy(nbformat.read(alone, as_version=4))
+    shown = [str(output.get("data", {})) for cell in executed.cells for output in cell.get("outputs", [])]
+    assert any("profile colab" in text or "profile full" in text or "All published tables" in text for text in shown)
