@@ -94,7 +94,7 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     add(
         "--address",
         default="",
-        help="of a Ray cluster: HOST:PORT, ray://HOST:PORT or auto (default: one of this machine)",
+        help="of a Ray cluster: HOST:PORT, or auto on one of its machines (default: one of its own, here)",
     )
     add("--workers", type=int, default=0, help="runs at once on a Ray of this machine (default: one for each core)")
     add("--cpus-per-run", type=float, default=1, help="cores of a run (default: 1)")

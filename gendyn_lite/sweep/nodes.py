@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,13 +25,30 @@ def reach(address: str) -> None:
     """
     if address == "auto":
         return
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and colon and port.isdigit()):
-        raise UserError(f"--address {address!r} is none: expected HOST:PORT, ray://HOST:PORT or auto")
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isdigit()) or "/" in host:
+        raise UserError(f"--address {address!r} is none: expected HOST:PORT (of the head, usually 6379), or auto on it")
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS) as connection:
+            _greet(connection)
     except (OSError, OverflowError) as error:
         raise no_cluster(address, error) from None
+
+
+def _greet(connection: socket.socket) -> None:
+    """See that gRPC answers, which Ray speaks; Ray itself would wait for minutes for whoever does not.
+
+    Raises:
+        OSError: It does not.
+    """
+    if os.environ.get("RAY_USE_TLS") == "1":
+        return
+    connection.settimeout(CONNECT_SECONDS)
+    settings = b"\0\0\0\4\0\0\0\0\0"  # an HTTP/2 frame without content: length 0, type SETTINGS
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+    answer = connection.recv(9)
+    if answer[3:4] != settings[3:4]:
+        raise OSError("something listens there, but no Ray")
 
 
 def no_cluster(address: str, error: Exception) -> UserError:
@@ -38,9 +56,9 @@ def no_cluster(address: str, error: Exception) -> UserError:
     reason = (getattr(error, "strerror", None) or str(error).strip().splitlines()[0]).rstrip(".")
     if not address:
         return UserError(f"Ray does not start on this machine: {reason}")
-    return UserError(
-        f"no cluster at {address}: {reason}; start one with `ray start --head`, or leave --address out for this machine"
-    )
+    token = " (if it asks for a token: RAY_AUTH_MODE=token)" if "Failed to connect to Ray cluster" in reason else ""
+    todo = "start one with `ray start --head`, or leave --address out for this machine"
+    return UserError(f"no cluster at {address}: {reason}{token}; {todo}")
 
 
 def share(wanted: float | None, has: float) -> float:

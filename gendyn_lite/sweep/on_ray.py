@@ -26,7 +26,7 @@ class Resources(NamedTuple):
     """What a run takes, and where it may be.
 
     Attributes:
-        address: Of a cluster: ``"auto"``, ``"HOST:PORT"`` or ``"ray://HOST:PORT"``; empty for one of this machine.
+        address: Of a cluster: ``"auto"`` or ``"HOST:PORT"``; empty for one of this machine.
         workers: Runs at once on this machine; 0 for one on each core. A cluster decides for itself.
         cpus: Cores of a run.
         gpus: GPUs of a run, which may be a fraction; None for one where there are some, else none.
