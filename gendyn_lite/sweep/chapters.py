@@ -47,7 +47,8 @@ def swept(chapter: str) -> Runs:
     notebooks.chapter_path(chapter)
     found = runs_of(chapter)
     if found is None:
-        raise UserError(f"chapter {chapter!r} trains nothing to sweep: take one of {', '.join(_CHAPTERS)}")
+        others = [name for name in notebooks.chapters() if name in _CHAPTERS]
+        raise UserError(f"chapter {chapter!r} trains nothing to sweep: take one of {', '.join(others)}")
     return found
 
 
@@ -74,9 +75,21 @@ def _path_functions() -> Runs:
     from gendyn_lite.experiments import path_functions
 
     def plan(profile: str, values: Mapping[str, Any]) -> list[RunConfig]:
-        return [run for kind in ("networks", "deep", "ratio") for run in path_functions.plan(kind, profile, **values)]
+        return [run for kind in ("networks", "unseen", "ratio") for run in path_functions.plan(kind, profile, **values)]
 
-    return Runs(plan, _nothing, path_functions.run)
+    def more(profile: str, values: Mapping[str, Any]) -> list[RunConfig]:
+        return path_functions.plan("deep", profile, **values)
+
+    return Runs(plan, more, path_functions.run)
+
+
+def _fisher_mask() -> Runs:
+    from gendyn_lite.experiments import fisher_mask
+
+    def plan(profile: str, values: Mapping[str, Any]) -> list[RunConfig]:
+        return fisher_mask.plan(profile, **values)
+
+    return Runs(plan, _nothing, fisher_mask.run)
 
 
 def _stiffness() -> Runs:
@@ -116,6 +129,7 @@ def _without_dataset(values: Mapping[str, Any]) -> dict[str, Any]:
 _CHAPTERS: dict[str, Callable[[], Runs]] = {
     "01_random_labels": _random_labels,
     "02_path_functions": _path_functions,
+    "03_fisher_mask": _fisher_mask,
     "04_stiffness": _stiffness,
     "05_generalization_intervals": _generalization_intervals,
 }

@@ -6,6 +6,7 @@ import pytest
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.experiments import random_labels
+from gendyn_lite.notebooks import chapter_path, chapters, parameters
 from gendyn_lite.sweep.chapters import runs_of, unique
 from gendyn_lite.sweep.grid import expand, read_grid
 
@@ -77,7 +78,7 @@ def test_an_experiment_of_another_chapter_is_refused() -> None:
         expand(random_labels.plan("smoke"), {"experiment": ["stiffness_maps"]})
 
 
-@pytest.mark.parametrize("chapter", ["01_random_labels", "04_stiffness", "05_generalization_intervals"])
+@pytest.mark.parametrize("chapter", [name for name in chapters() if "seeds" in parameters(chapter_path(name))])
 @pytest.mark.parametrize("profile", ["smoke", "full"])
 def test_every_chapter_has_runs_and_each_is_one(chapter: str, profile: str) -> None:
     runs = runs_of(chapter)
