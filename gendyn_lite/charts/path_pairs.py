@@ -79,13 +79,13 @@ def ratio(table: pd.DataFrame, *, prefix: str = "ratio") -> Chart:
     """
     networks = networks_of_ratio(table)
     layers = {"ratio": "mean of layers", "ratio_first": "first layer", "ratio_last": "last layer"}
-    errors = {"gap": "test error − training error", "test_error": "test error"}
+    errors = {"gap": "test error − training error", "test_error": "test error", "train_error": "training error"}
     parts = []
     for column, of in layers.items():
         for error, named_error in errors.items():
             rho, low, high = correlation(networks[column].tolist(), networks[error].tolist())
             words = f"rank correlation {rho:.2f} ({low:.2f} to {high:.2f})"
-            one = networks[["name", "train_accuracy", "seeds"]].assign(x=networks[column], y=networks[error])
+            one = networks[["name", "seeds"]].assign(x=networks[column], y=networks[error])
             kind = ["convolutional" if "alexnet" in name else "fully connected" for name in networks["network"]]
             parts.append(one.assign(kind=kind, of=of, error=named_error, words=words))
     rows = pd.concat(parts).round(4)
@@ -102,7 +102,7 @@ def ratio(table: pd.DataFrame, *, prefix: str = "ratio") -> Chart:
         shape=alt.Shape(
             "kind:N", title=None, scale=alt.Scale(domain=kinds, range=list(SHAPES[: len(kinds)])), legend=above
         ),
-        tooltip=[*tip, alt.Tooltip("train_accuracy:Q", title="training accuracy", format=".3f"), "seeds:Q"],
+        tooltip=[*tip, "seeds:Q"],
     )
     words = (
         base.transform_aggregate(groupby=["words"])

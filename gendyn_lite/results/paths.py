@@ -158,7 +158,7 @@ def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The columns data, network, name (with what was changed), ratio, ratio_first, ratio_last, gap (test error minus
-        training error at the last epoch), test_error, train_accuracy, seeds.
+        training error at the last epoch), test_error, train_error, seeds.
     """
     in_order = table.sort_values("epoch", kind="stable").groupby("run_id", sort=False)
     last = in_order.tail(1).drop(columns="learning_rate")
@@ -168,8 +168,9 @@ def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
         name=[_described(row) for row in last.to_dict("records")],
         gap=last["train_accuracy"] - last["test_accuracy"],
         test_error=1 - last["test_accuracy"],
+        train_error=1 - last["train_accuracy"],
     )
-    values = ["ratio", "ratio_first", "ratio_last", "gap", "test_error", "train_accuracy"]
+    values = ["ratio", "ratio_first", "ratio_last", "gap", "test_error", "train_error"]
     grouped = last.groupby(["group_id", "data", "network", "name"], sort=False)
     return grouped[values].mean().assign(seeds=grouped["seed"].nunique()).reset_index().drop(columns="group_id")
 

@@ -129,7 +129,7 @@ def test_franken_shows_both_losses():
 def test_the_ratio_says_its_correlation_with_an_interval():
     chart = CHARTS["ratio"]()
     found = rows(chart)
-    assert len(found) == 14 * 6
+    assert len(found) == 14 * 9
     assert found["words"].iloc[0].startswith("rank correlation -1.00 (")
     assert "mlp (widths 8), learning rate 0.01, weight decay 0.005, random crop" in set(found["name"])
 

@@ -26,6 +26,7 @@ ALONE = "An image's update in isolation is a function little correlated with the
 OF_LAYERS = {FIRST, LAST, LATER, BEGINNING, FRANKEN}
 UNSEEN = "Yesterday's paths fit better since training went along them: unseen images do not share it"
 EQUAL = "Unseen images are recognized equally often along today's paths and along yesterday's"
+TRAIN_ERROR = "The early-to-mid ratio of cross-path similarity rises in rank with the error on training images"
 RANK = "The early-to-mid ratio of cross-path similarity falls in rank with generalization error"
 LINEAR = "The early-to-mid ratio of cross-path similarity falls linearly with generalization error"
 TEST_ERROR = "The early-to-mid ratio of cross-path similarity falls in rank with the error on test images"
@@ -37,7 +38,7 @@ TEST_ERROR = "The early-to-mid ratio of cross-path similarity falls in rank with
         (claims.over_training(fake.networks()), OF_LAYERS | {CONSTANT, DIVERSE, FRANKEN_RANDOM, SECOND_FAR, LAST_FAR,
                                                              NEAREST, NEAREST_ACTIVATION, ALONE}),
         (claims.over_training(fake.deep()), OF_LAYERS),
-        (claims.ratio(fake.ratio()), {RANK, LINEAR, TEST_ERROR}),
+        (claims.ratio(fake.ratio()), {RANK, LINEAR, TEST_ERROR, TRAIN_ERROR}),
         (claims.unseen(fake.unseen()), {UNSEEN, EQUAL}),
     ],
     ids=["networks", "deep", "ratio", "unseen"],
