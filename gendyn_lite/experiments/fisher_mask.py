@@ -76,15 +76,15 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
             seeds=2,
         ),
     ),
-    ("full", "cifar10"): (
+    ("colab", "cifar10"): (
         Part("mlp", _MLP, {0.0: (*_FIG_2, *_TABLE_1), 0.2: _ENDS, 1.0: _FIG_2}, seeds=5),
         Part("alexnet_small", _CNN, {0.0: _ENDS, 1.0: ()}),
         Part("resnet18", _RESNET, {0.0: _ENDS, 1.0: ()}),
     ),
-    ("full", "cifar100"): (Part("mlp", {**_MLP, "train_size": 2000}, {0.0: (*_FIG_2, *_ENDS), 1.0: ()}, seeds=5),),
-    ("full", "digits"): (Part("resnet18", {**_DIGITS, "epochs": 10, **_COSINE}, {0.0: _ENDS, 1.0: ()}),),
+    ("colab", "cifar100"): (Part("mlp", {**_MLP, "train_size": 2000}, {0.0: (*_FIG_2, *_ENDS), 1.0: ()}, seeds=5),),
+    ("colab", "digits"): (Part("resnet18", {**_DIGITS, "epochs": 10, **_COSINE}, {0.0: _ENDS, 1.0: ()}),),
     # The paper's own sizes, for a GPU; nothing of it has been run here.
-    ("paper", "cifar100"): (
+    ("full", "cifar100"): (
         Part(
             "resnet18",
             {
@@ -102,8 +102,8 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         ),
     ),
 }
-DEFAULT_DATASET = {"smoke": "digits", "colab": "cifar10", "full": "cifar10", "paper": "cifar100"}
-EXAMPLES = {"smoke": (10, 40), "colab": (20, 50), "full": (20, 50), "paper": (20, 100)}
+DEFAULT_DATASET = {"smoke": "digits", "colab": "cifar10", "full": "cifar100"}
+EXAMPLES = {"smoke": (10, 40), "colab": (20, 50), "full": (20, 50)}
 FEW = {"alexnet_small": (10, 40), "resnet18": (4, 16)}  # examples stepped on and inputs watched, of slow networks
 MOMENTS = 6  # epochs at which influence is measured, log-spaced
 
@@ -112,7 +112,8 @@ def plan(profile: str = "smoke", *, dataset: str = "", network: str = "", seeds:
     """The runs of the chapter at one size.
 
     Args:
-        profile: ``"smoke"``, ``"colab"`` (the same as full), ``"full"``, or ``"paper"`` (ResNet-18 on CIFAR-100).
+        profile: ``"smoke"``, ``"colab"`` (small networks, parts of the data) or ``"full"`` (the paper's ResNet-18 on all
+            of CIFAR-100).
         dataset: A data set (default: the profile's own). One without a plan takes that of the profile's own.
         network: Only the parts of this network.
         seeds: This many seeds instead of the plan's; 0 keeps it.
@@ -126,12 +127,10 @@ def plan(profile: str = "smoke", *, dataset: str = "", network: str = "", seeds:
     >>> [(run.label_corruption, run.mask_by, run.mask_keep) for run in plan("smoke", seeds=1)][:3]
     [(0.0, 'fisher', 1.0), (0.0, 'fisher', 0.7), (0.0, 'fisher', 0.8)]
     """
-    known = (*PROFILES, "paper")
-    if profile not in known:
-        raise unknown_name("profile", profile, known)
-    size = "full" if profile == "colab" else profile
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES)
     name = dataset or DEFAULT_DATASET[profile]
-    parts = PLANS.get((size, name)) or PLANS[size, DEFAULT_DATASET[profile]]
+    parts = PLANS.get((profile, name)) or PLANS[profile, DEFAULT_DATASET[profile]]
     networks = [part.network for part in parts]
     if network and network not in networks:
         raise unknown_name("network of this plan", network, networks)

@@ -79,10 +79,11 @@ def run(
     root: str | Path | None = None,
     data_root: str | Path | None = None,
     device: str | torch.device | None = None,
+    hook: Callable[[RunConfig, ImageData, torch.device], Any] | None = None,
 ) -> Run:
     """The complete run of a row: loaded, resumed or trained, by this process or by all that torchrun started.
 
-    The first process records it. Top-5 accuracies are taken at the end.
+    The first process records it. Top-5 accuracies are taken at the end. `hook` makes the run's gradient hook.
     """
     place = choose_device(device)
     loaded, _ = data.load_for_run(config, root=data_root)
@@ -98,6 +99,7 @@ def run(
             config,
             probes={"top5": top5(loaded, config, place)},
             probe_epochs=[config.epochs],
+            grad_hook=hook and hook(config, loaded, place),
             checkpoint_dir=found.checkpoints,
             device=place,
             on_epoch=writer.write if writer else None,
@@ -133,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-p", dest="values", action="append", default=[], metavar="FIELD=VALUE", help="of RunConfig")
     arguments = parser.parse_args(argv)
     try:
-        changes = {name: _value(text) for name, text in map(pair, arguments.values)}
+        changes = {name: value(text) for name, text in map(pair, arguments.values)}
         done = run(plan(**changes)[arguments.row - 1].replace(seed=arguments.seed))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 (a command says what was wrong)
@@ -143,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _value(text: str) -> Any:
+def value(text: str) -> Any:
     """A number, a truth value or a list where the text is one in JSON, else the text."""
     try:
         return json.loads(text)

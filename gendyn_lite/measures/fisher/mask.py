@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures._per_example_layers import layer_name
@@ -156,11 +157,18 @@ class GradientMask:
 
 @contextmanager
 def evaluated(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode meanwhile, then every module as it was."""
+    """The model in eval mode meanwhile, then every module as it was.
+
+    Where several processes train together, batch-norm computes statistics by a function of its own; in eval mode it
+    has none to compute, and is the plain layer again.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    own = [(m, vars(m).pop("forward")) for m in model.modules() if isinstance(m, _BatchNorm) and "forward" in vars(m)]
     model.eval()
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+        for module, forward in own:
+            module.forward = forward
