@@ -17,7 +17,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.sweep import nodes
 from gendyn_lite.sweep.jobs import Job, Outcome, without_gpu, work
 
-INSTALL = "pip install 'gendyn_lite[cluster]'"
+INSTALL = "pip install 'ray[default]'"
 TICK_SECONDS = 0.5
 STORE_BYTES = 80 * 2**20  # Ray's own memory for objects: only outcomes pass through it
 
@@ -154,6 +154,7 @@ class Board:
 
     def begin(self, run_id: str, where: str) -> None:
         """A run begins, perhaps not for the first time."""
+        self._begun.pop(run_id, None)  # the last to begin stands last
         self._begun[run_id] = where
 
     def end(self, run_id: str) -> None:

@@ -56,10 +56,12 @@ class Table:
         """Say where the sweep stands, if it is time.
 
         Args:
-            running: For each key of a run that was begun the machine that it is on.
+            running: For each key of a run that was begun the machine that it is on, the last ones last. More than can
+                be at once are of workers that died.
             now: Whether it is time in any case.
         """
-        self.running = {run_id: where for run_id, where in running.items() if run_id not in self.outcomes}
+        begun = [(run_id, where) for run_id, where in running.items() if run_id not in self.outcomes]
+        self.running = dict(begun[-int(self.at_once) :])
         if not now and time.monotonic() - self._shown < self.every:
             return
         self._shown = time.monotonic()

@@ -136,7 +136,7 @@ def test_without_ray_it_says_what_to_install(runs: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(builtins, "__import__", without)
     assert cli.main([*SWEEP, "--engine", "ray"]) == 2
     assert capsys.readouterr().err == (
-        "gendyn: error: --engine ray needs Ray: pip install 'gendyn_lite[cluster]'; --engine local works without\n"
+        "gendyn: error: --engine ray needs Ray: pip install 'ray[default]'; --engine local works without\n"
     )
 
 

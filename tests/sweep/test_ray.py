@@ -28,7 +28,7 @@ from gendyn_lite.sweep import command, nodes
 from tests.book import trial
 
 pytestmark = pytest.mark.skipif(
-    find_spec("ray") is None and os.environ.get("CI") != "true", reason="needs Ray: pip install 'gendyn_lite[cluster]'"
+    find_spec("ray") is None and os.environ.get("CI") != "true", reason="needs Ray: pip install 'ray[default]'"
 )
 GRID = ("q=0:1:0.5", "network=mlp_1x512,mlp_3x512", "seed=0..3", "epochs=8")
 RUNS = 24
