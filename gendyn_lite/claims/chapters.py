@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from gendyn_lite.claims import generalization_intervals, kernels, random_labels, regularizers, stiffness
+from gendyn_lite.claims import (
+    generalization_intervals,
+    kernels,
+    path_functions,
+    random_labels,
+    regularizers,
+    stiffness,
+)
 from gendyn_lite.claims.verdicts import VERDICTS
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.published import published, published_experiments
@@ -39,13 +46,25 @@ def _regularizers(runs: pd.DataFrame) -> pd.DataFrame:
     return regularizers.claims(runs[runs["data"].isin(runs.loc[runs["experiment"] == "regularizers", "data"])])
 
 
+def _relative_height(runs: pd.DataFrame) -> pd.DataFrame:
+    """Deep networks beside AlexNet."""
+    deep = runs["experiment"] == "path_deep"
+    return path_functions.relative_height(runs[deep], runs[~deep])
+
+
 LABELS, STIFFNESS = "Zhang et al. (2017)", "Fort et al. (2019); Walker"
 INTERVALS = "Salman et al. (2019)"
+PATHS = "Image functions (anonymous)"
 PUBLISHED = "published-results"
 PARTS = (
     Part(LABELS, "01_random_labels", PUBLISHED, ("random_labels",), random_labels.claims),
     Part(LABELS, "01_random_labels", "regularizers-on-cifar-10", ("random_labels", "regularizers"), _regularizers),
     Part(LABELS, "01_random_labels", "kernels", ("kernel_regression",), kernels.claims),
+    Part(PATHS, "02_path_functions", PUBLISHED, ("path_networks",), path_functions.over_training),
+    Part(PATHS, "02_path_functions", PUBLISHED, ("path_unseen",), path_functions.unseen),
+    Part(PATHS, "02_path_functions", "deeper-networks", ("path_deep",), path_functions.over_training),
+    Part(PATHS, "02_path_functions", "deeper-networks", ("path_deep", "path_networks"), _relative_height),
+    Part(PATHS, "02_path_functions", "many-networks-published", ("path_ratio",), path_functions.ratio),
     Part(STIFFNESS, "04_stiffness", PUBLISHED, ("stiffness_maps",), stiffness.over_the_plane),
     Part(STIFFNESS, "04_stiffness", PUBLISHED, ("stiffness_layers",), stiffness.by_layer),
     Part(STIFFNESS, "04_stiffness", PUBLISHED, ("stiffness_training",), stiffness.during_training),

@@ -9,7 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from gendyn_lite.config import RunConfig
-from gendyn_lite.experiments import generalization_intervals, imagenet, random_labels, regularizers, stiffness
+from gendyn_lite.experiments import (
+    generalization_intervals,
+    imagenet,
+    path_functions,
+    random_labels,
+    regularizers,
+    stiffness,
+)
 from gendyn_lite.results.published import published, published_experiments
 
 
@@ -17,10 +24,15 @@ def _of_stiffness() -> list[RunConfig]:
     return [config for kind in stiffness.KINDS for config in stiffness.plan(kind, "full")]
 
 
+def _of_paths() -> list[RunConfig]:
+    return [config for kind in path_functions.KINDS for config in path_functions.plan(kind, "full")]
+
+
 PLANS: tuple[Callable[[], Iterable[RunConfig]], ...] = (
     lambda: random_labels.plan("full"),
     lambda: regularizers.plan("full"),
     imagenet.plan,
+    _of_paths,
     _of_stiffness,
     lambda: generalization_intervals.plan("full"),
 )

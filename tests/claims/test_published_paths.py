@@ -1,0 +1,81 @@
+"""What chapter 2 publishes: verified tables from a clean commit, and that what its text says is what the tables say."""
+
+from __future__ import annotations
+
+import pytest
+
+from gendyn_lite import results
+from gendyn_lite.charts import path_pairs, path_training
+from gendyn_lite.claims import VERDICTS
+from gendyn_lite.claims import path_functions as claims
+from gendyn_lite.results import paths
+from gendyn_lite.results.published import provenance
+
+NAMES = ("path_networks", "path_unseen", "path_deep", "path_ratio")
+TABLES = {name: results.published(name) for name in NAMES}
+FOUND = claims.over_training(TABLES["path_networks"]).set_index("statement")
+UNSEEN = claims.unseen(TABLES["path_unseen"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_tables_are_those_that_were_published_of_cifar_and_from_a_clean_commit(name):
+    results.verify(name)
+    assert set(TABLES[name]["data"]) == {"CIFAR-10 (JPEG q75)"}
+    assert set(TABLES[name]["profile"]) == {"colab"}
+    assert not any(run["commit"].endswith("+") for run in provenance(name)["runs"].values())
+
+
+def test_the_main_runs_follow_their_images_long_enough_with_three_seeds_each():
+    runs = TABLES["path_networks"]
+    assert runs["epoch"].max() >= 20
+    assert (runs.groupby("group_id")["seed"].nunique() >= 3).all()
+    assert len(paths.networks_of_ratio(TABLES["path_ratio"])) >= 12
+
+
+def test_random_labels_are_fitted_and_nothing_is_learnt_from_them():
+    ends = TABLES["path_networks"].groupby("run_id").tail(1)
+    random = ends[ends["label_corruption"] == 1]
+    assert random["train_accuracy"].min() > 0.99
+    assert random["test_accuracy"].max() < 0.15
+    assert ends.loc[ends["label_corruption"] == 0, "test_accuracy"].min() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("words", "verdicts"),
+    [
+        ("For most of training, cross-path similarity is not perfect in the last recorded layer", {"holds"}),
+        ("Cross-path similarity is higher late in training than early", {"holds"}),
+        ("With random labels, which do not generalize, paths are less diverse over training", {"not seen"}),
+        ("On true labels, the path that an image is newly given fits it worse than yesterday's", {"holds", "weaker"}),
+        ("Path overlap does not simply follow the distance of the images (second layer)", {"not seen"}),
+        ("Path overlap does not simply follow the distance of the images (last layer)", {"holds"}),
+    ],
+    ids=lambda value: value[:40].replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_what_the_text_says_is_what_the_table_says(words, verdicts):
+    assert FOUND.loc[words, "verdict"] in verdicts
+
+
+def test_unseen_images_do_not_share_the_difference():
+    assert set(UNSEEN["verdict"]) <= {"holds", "weaker"}
+    assert UNSEEN["value"].iloc[0] < 0
+
+
+def test_every_chart_draws_what_is_published():
+    runs = TABLES["path_networks"]
+    for draw in (
+        path_training.distributions,
+        path_training.kinds_of_runs,
+        path_training.franken,
+        path_training.isolation,
+        path_pairs.neighbours_kept,
+        path_pairs.overlap_by_distance,
+    ):
+        assert draw(runs).to_dict()["description"]
+    assert path_training.distributions(TABLES["path_deep"]).to_dict()["description"]
+    assert path_pairs.ratio(TABLES["path_ratio"]).to_dict()["description"]
+
+
+def test_every_verdict_is_one():
+    every = [claims.over_training(TABLES["path_deep"]), claims.ratio(TABLES["path_ratio"]), UNSEEN]
+    assert all(set(table["verdict"]) <= set(VERDICTS) for table in every)
