@@ -8,7 +8,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -60,7 +60,8 @@ def at_work(place: str, experiment: str, run_id: str) -> Iterator[Path]:
 
     def copy() -> None:
         while not stop.wait(PUSH_SECONDS):
-            mirror.push()
+            with suppress(OSError):  # the last copy, below, says what is wrong
+                mirror.push()
 
     thread = threading.Thread(target=copy, daemon=True)
     thread.start()

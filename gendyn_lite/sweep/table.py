@@ -103,7 +103,10 @@ class Table:
         """The counts, and the runs that are running."""
         names = ("done", "failed", "running", "waiting", "elapsed", "left")
         left = self.left()
-        times = (clock(time.monotonic() - self.started), "?" if left is None else f"~{clock(left)}")
+        times = (
+            clock(time.monotonic() - self.started),
+            "" if not sum(self.counts()[2:]) else "?" if left is None else f"~{clock(left)}",
+        )
         row = (*map(str, self.counts()), *times)
         shown = [
             f"  {self.jobs[run_id].name} ({where})" for run_id, where in self.running.items() if run_id in self.jobs
