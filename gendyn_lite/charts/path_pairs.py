@@ -25,7 +25,7 @@ def neighbours_kept(table: pd.DataFrame) -> Chart:
             one = rows[["seed", "epoch"]].assign(place=f"{number}: {layer}", of=of, value=rows[column])
             parts.append(one)
     values = pd.concat(parts)
-    chart = over_epochs(values, by="of", title="share kept", prefix="kept", menus={"place": "layer"})
+    chart = over_epochs(values, by="of", title="share kept", prefix="kept", menus={"place": "layer"}, most=1.0)
     told = "; ".join(f"{key} {value:.2f}" for key, value in values.groupby("of", sort=False)["value"].mean().items())
     return chart.properties(
         title=alt.Title(

@@ -120,7 +120,9 @@ def _decays(table: pd.DataFrame) -> alt.Chart | None:
     return marks.mark_rule(strokeDash=[2, 3], opacity=0.5).encode(x="epoch:Q")
 
 
-def over_epochs(values: pd.DataFrame, *, by: str, title: str, prefix: str, menus: dict[str, str]) -> Chart:
+def over_epochs(
+    values: pd.DataFrame, *, by: str, title: str, prefix: str, menus: dict[str, str], most: float | None = None
+) -> Chart:
     """Means over seeds with 95 % intervals against epochs, a line for each kind of runs (or each of `by`).
 
     Args:
@@ -129,12 +131,13 @@ def over_epochs(values: pd.DataFrame, *, by: str, title: str, prefix: str, menus
         title: Of the vertical axis.
         prefix: Of the names of its parameters.
         menus: Column → label of its menu.
+        most: Largest value that can be, at which intervals are cut; None for none.
     """
     keys = [*menus, by, "epoch"]
     found = [(*key, *mean_interval(part)) for key, part in values.groupby(keys, sort=False)["value"]]
     means = pd.DataFrame(found, columns=pd.Index([*keys, "mean", "low", "high", "seeds"]))
     few = means["seeds"] < 3
-    means = means.assign(low=means["low"].mask(few), high=means["high"].mask(few)).round(4)
+    means = means.assign(low=means["low"].mask(few), high=means["high"].mask(few).clip(upper=most)).round(4)
     params = [menu(f"{prefix}_{name}", list(means[name].unique()), label) for name, label in menus.items()]
     names = list(means[by].unique())
     if set(names) <= set(NAMES):
@@ -175,7 +178,12 @@ def kinds_of_runs(table: pd.DataFrame, *, prefix: str = "kinds") -> Chart:
         what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)],
     )
     chart = over_epochs(
-        rows, by="runs", title="mean similarity", prefix=prefix, menus={"place": "layer", "what": "similarity of"}
+        rows,
+        by="runs",
+        title="mean similarity",
+        prefix=prefix,
+        menus={"place": "layer", "what": "similarity of"},
+        most=1.0,
     )
     cross = rows[(rows["measure"] == "cross") & (rows["of"] == "paths")]
     last = cross[cross["epoch"] == cross["epoch"].max()]
