@@ -9,7 +9,9 @@ from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 
 PAIRS = ["same digit", "other digit"]
 CURVES = {"kl": "KL, measured", "quadratic": "quadratic form", "gap": "their difference"}
-STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
+ROOM = 26  # between a legend and the drawing, for words above it
+STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300, offset=ROOM)
+DOTS = alt.Legend(offset=ROOM)
 POWERS = alt.Axis(format="~e", tickCount=5)
 
 
@@ -36,8 +38,8 @@ def moved(rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         x=alt.X("digit:O", title="watched digit"),
         xOffset=alt.XOffset("pair:N", scale=alt.Scale(domain=PAIRS)),
         y=y,
-        color=alt.Color("pair:N", title=None, scale=alt.Scale(domain=PAIRS)),
-        shape=alt.Shape("pair:N", title=None, scale=alt.Scale(domain=PAIRS, range=list(SHAPES[:2]))),
+        color=alt.Color("pair:N", title=None, scale=alt.Scale(domain=PAIRS), legend=DOTS),
+        shape=alt.Shape("pair:N", title=None, legend=DOTS, scale=alt.Scale(domain=PAIRS, range=list(SHAPES[:2]))),
         tooltip=["digit:O", "number:Q", alt.Tooltip("kl:Q", format=".2e")],
     )
     layers = [dots]
@@ -147,7 +149,7 @@ def concentration(rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """
     names = list(rows["of"].unique())
     keep = alt.param(
-        name="kept_share", value=0.25, bind=alt.binding_range(min=0.02, max=1, step=0.02, name="keep ")
+        name="kept_share", value=0.25, bind=alt.binding_range(min=0.025, max=1, step=0.025, name="keep ")
     )  # fmt: skip
     x = alt.X("kept:Q", title="share of the weights kept", scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("held:Q", title="share of the sum that they hold", scale=alt.Scale(domain=[0, 1]))
@@ -164,7 +166,7 @@ def concentration(rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
             tooltip=["of:N", alt.Tooltip("kept:Q", format=".2f"), alt.Tooltip("held:Q", format=".3f")],
         )
     )
-    near = alt.Chart(rows).transform_filter("abs(datum.kept - kept_share) < 0.0101")
+    near = alt.Chart(rows).transform_filter("abs(datum.kept - kept_share) < 0.0124")
     held = near.transform_filter(f"datum.of === '{names[0]}'").transform_calculate(
         words="format(datum.kept, '.0%') + ' of the weights hold ' + format(datum.held, '.1%') + ' of the information'"
     )
@@ -175,7 +177,7 @@ def concentration(rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
             x=alt.value(0), y=alt.value(-6), text="words:N"
         ),
     ]
-    quarter = rows[rows["kept"].sub(0.25).abs() < 0.011].groupby("of", sort=False)["held"].first()
+    quarter = rows[rows["kept"].sub(0.25).abs() < 0.0124].groupby("of", sort=False)["held"].first()
     said = ", ".join(f"{name} {value:.2f}" for name, value in quarter.items())
     return (
         alt.layer(*layers)

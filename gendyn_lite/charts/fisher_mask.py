@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 
 from gendyn_lite.charts.theme import DASHES, SHAPES
-from gendyn_lite.results.fisher import FORMS, NONE, WAYS, best, described, gains, influences
+from gendyn_lite.results.fisher import FORMS, NONE, WAYS, best, by_size, described, gains, influences
 from gendyn_lite.results.tables import mean_interval
 
 STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
@@ -33,7 +33,7 @@ def influence(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     long = rows.melt(["place", "labels", "epoch", "seed"], list(FORMS), "form", "value")
     long["form"] = long["form"].map(FORMS)
     means = _means(long, ["place", "form", "labels", "epoch"])
-    places, forms = list(means["place"].unique()), list(FORMS.values())
+    places, forms = by_size(rows, "place"), list(FORMS.values())
     names = [name for name in LABELS if name in set(means["labels"])]
     params = [
         alt.param(name="influence_place", value=places[0], bind=_menu(places, "runs ")),
@@ -64,7 +64,7 @@ def with_masks(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     long = pd.concat(parts).dropna(subset=["value"])
     with_mask = long.loc[long["mask"] != NONE, "subject"].unique()
     means = _means(long[long["subject"].isin(with_mask)], ["subject", "of", "mask", "epoch"])
-    subjects, curves = list(means["subject"].unique()), list(CURVES)
+    subjects, curves = by_size(means, "subject"), list(CURVES)
     params = [
         alt.param(name="masked_subject", value=subjects[0], bind=_menu(subjects, "runs ")),
         alt.param(name="masked_curve", value=curves[1], bind=_menu(curves, "curve ")),
@@ -91,7 +91,7 @@ def best_accuracy(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     ways = [name for name in WAYS.values() if name in set(means["way"])]
     shift = {name: 0.012 * (place - (len(ways) - 1) / 2) for place, name in enumerate(ways)}
     means = means.assign(x=(means["kept"] + means["way"].map(shift)).round(4))
-    subjects = list(means["subject"].unique())
+    subjects = by_size(means, "subject")
     chosen = alt.param(name="gain_subject", value=subjects[0], bind=_menu(subjects, "runs "))
     base = alt.Chart(means).transform_filter("datum.subject === gain_subject")
     x = alt.X("x:Q", title="share of the weights kept", scale=alt.Scale(domain=[0.2, 0.85]), axis=alt.Axis(tickCount=6))
@@ -99,13 +99,12 @@ def best_accuracy(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     shape = alt.Shape("way:N", title="mask", scale=alt.Scale(domain=ways, range=list(SHAPES[: len(ways)])))
     tip = ["way:N", "kept:Q", *(alt.Tooltip(f"{name}:Q", format="+.2f") for name in ("mean", "low", "high")), "seeds:Q"]
     gain = alt.Y("mean:Q", title="gain (points)")
-    layers = [
+    layers: list[alt.Chart] = [
         alt.Chart(pd.DataFrame({"mean": [0.0]})).mark_rule(strokeDash=[3, 3]).encode(y="mean:Q"),
-        base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(
-            x=x, y="low:Q", y2="high:Q", color=color
-        ),
         base.mark_point(size=80).encode(x=x, y=gain, color=color, shape=shape, tooltip=tip),
     ]  # fmt: skip
+    if means["low"].notna().any():
+        layers.insert(1, base.mark_rule(strokeWidth=2).encode(x=x, y="low:Q", y2="high:Q", color=color))
     said = "; ".join(f"{r['subject']}, {r['way']} {r['kept']:g}: {r['mean']:+.2f}" for r in means.to_dict("records"))
     return (
         alt.layer(*layers)
@@ -136,10 +135,12 @@ def _lines(means: pd.DataFrame, shown: str, params: list[alt.Parameter], by: tup
         *(alt.Tooltip(f"{n}:Q", format=".3~g") for n in ("mean", "low", "high")),
         "seeds:Q",
     ]
-    band = base.transform_filter("isValid(datum.low)").mark_area(tooltip=None).encode(y="low:Q", y2="high:Q")
     line = base.mark_line(point={"size": 16}).encode(
         y=y, strokeDash=alt.StrokeDash(f"{column}:N", title=None, scale=dash, legend=STROKES), tooltip=tip
     )
+    if means["low"].isna().all():  # too few seeds
+        return alt.layer(line).add_params(*params)
+    band = base.mark_area(tooltip=None).encode(y="low:Q", y2="high:Q")
     return alt.layer(band, line).add_params(*params)
 
 

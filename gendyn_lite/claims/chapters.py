@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from gendyn_lite.claims import (
+    fisher_mask,
     generalization_intervals,
     kernels,
     path_functions,
@@ -55,6 +56,7 @@ def _relative_height(runs: pd.DataFrame) -> pd.DataFrame:
 LABELS, STIFFNESS = "Zhang et al. (2017)", "Fort et al. (2019); Walker"
 INTERVALS = "Salman et al. (2019)"
 PATHS = "Image functions (anonymous)"
+MASK = "Jiang"
 PUBLISHED = "published-results"
 PARTS = (
     Part(LABELS, "01_random_labels", PUBLISHED, ("random_labels",), random_labels.claims),
@@ -65,6 +67,7 @@ PARTS = (
     Part(PATHS, "02_path_functions", "deeper-networks", ("path_deep",), path_functions.over_training),
     Part(PATHS, "02_path_functions", "deeper-networks", ("path_deep", "path_networks"), _relative_height),
     Part(PATHS, "02_path_functions", "many-networks-published", ("path_ratio",), path_functions.ratio),
+    Part(MASK, "03_fisher_mask", PUBLISHED, ("fisher_mask",), fisher_mask.claims),
     Part(STIFFNESS, "04_stiffness", PUBLISHED, ("stiffness_maps",), stiffness.over_the_plane),
     Part(STIFFNESS, "04_stiffness", PUBLISHED, ("stiffness_layers",), stiffness.by_layer),
     Part(STIFFNESS, "04_stiffness", PUBLISHED, ("stiffness_training",), stiffness.during_training),

@@ -191,7 +191,7 @@ def concentration() -> pd.DataFrame:
     frames = []
     for name, values in parts.items():
         held = values.double().sort(descending=True).values.cumsum(0) / values.double().sum()
-        at = [max(1, round(share * len(held) / 50)) for share in range(1, 51)]
+        at = [max(1, round(share * len(held) / 40)) for share in range(1, 41)]
         shares = {"kept": [k / len(held) for k in at], "held": [float(held[k - 1]) for k in at]}
         frames.append(pd.DataFrame({"of": name, **shares}))
     return pd.concat(frames, ignore_index=True)

@@ -112,8 +112,8 @@ def plan(profile: str = "smoke", *, dataset: str = "", network: str = "", seeds:
     """The runs of the chapter at one size.
 
     Args:
-        profile: ``"smoke"``, ``"colab"`` (small networks, parts of the data) or ``"full"`` (the paper's ResNet-18 on all
-            of CIFAR-100).
+        profile: ``"smoke"``, ``"colab"`` (small networks, parts of the data) or ``"full"`` (the paper's ResNet-18 on
+            all of CIFAR-100).
         dataset: A data set (default: the profile's own). One without a plan takes that of the profile's own.
         network: Only the parts of this network.
         seeds: This many seeds instead of the plan's; 0 keeps it.

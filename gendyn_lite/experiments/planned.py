@@ -10,8 +10,10 @@ import pandas as pd
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.experiments import (
+    fisher_mask,
     generalization_intervals,
     imagenet,
+    imagenet_mask,
     path_functions,
     random_labels,
     regularizers,
@@ -33,6 +35,8 @@ PLANS: tuple[Callable[[], Iterable[RunConfig]], ...] = (
     lambda: regularizers.plan("full"),
     imagenet.plan,
     _of_paths,
+    lambda: fisher_mask.plan("full"),
+    imagenet_mask.plan,
     _of_stiffness,
     lambda: generalization_intervals.plan("full"),
 )
