@@ -52,14 +52,7 @@ def distributions(table: pd.DataFrame, *, prefix: str = "dist") -> Chart:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
         prefix: Of the names of its parameters, which must differ between the charts of a page.
     """
-    rows = long_paths(table)
-    rows = rows.assign(
-        subject=rows["network"] + ", " + rows["runs"],
-        place=rows["number"].astype(str) + ": " + rows["layer"],
-        what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)],
-    )
-    keys = ["subject", "place", "what", "epoch"]
-    means = rows.groupby(keys, sort=False)[LEVELS].mean().round(4).reset_index()
+    means = _quantiles(table)
     subjects, places = (list(means[name].unique()) for name in ("subject", "place"))
     whats = [what for what in MEASURES.values() if (means["what"] == what).any()]
     last = int(means["epoch"].max())
@@ -104,6 +97,18 @@ def distributions(table: pd.DataFrame, *, prefix: str = "dist") -> Chart:
             description=f"Quantiles of similarity between epochs. Medians of {whats[0]}: {told}.",
         )
     )
+
+
+def _quantiles(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and quantiles of each kind of similarity, mean over seeds: columns subject, place, what, epoch, `LEVELS`."""
+    rows = long_paths(table)
+    rows = rows.assign(
+        subject=rows["network"] + ", " + rows["runs"],
+        place=rows["number"].astype(str) + ": " + rows["layer"],
+        what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)],
+    )
+    keys = ["subject", "place", "what", "epoch"]
+    return rows.groupby(keys, sort=False)[LEVELS].mean().round(4).reset_index()
 
 
 def _first_place(means: pd.DataFrame, subject: str, *, last: bool = False) -> str:
