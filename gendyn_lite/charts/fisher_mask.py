@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from gendyn_lite.charts.theme import DASHES, SHAPES
@@ -32,19 +33,21 @@ def influence(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     rows = rows[rows["way"] == NONE]
     long = rows.melt(["place", "labels", "epoch", "seed"], list(FORMS), "form", "value")
     long["form"] = long["form"].map(FORMS)
+    long = long[long["value"] > 0].assign(value=lambda table: np.log10(table["value"]))
     means = _means(long, ["place", "form", "labels", "epoch"])
+    means[["mean", "low", "high"]] = 10 ** means[["mean", "low", "high"]]
     places, forms = by_size(rows, "place"), list(FORMS.values())
     names = [name for name in LABELS if name in set(means["labels"])]
     params = [
         alt.param(name="influence_place", value=places[0], bind=_menu(places, "runs ")),
         alt.param(name="influence_form", value=forms[1], bind=_menu(forms, "form ")),
     ]
-    shown = "datum.place === influence_place && datum.form === influence_form && datum.mean > 0"
+    shown = "datum.place === influence_place && datum.form === influence_form"
     y = alt.Y("mean:Q", title="2 × influence / ε² (nats)", scale=alt.Scale(type="log"), axis=alt.Axis(format="~e"))
     last = means[means["form"] == forms[1]].sort_values("epoch").groupby(["place", "labels"], sort=False).tail(1)
     said = "; ".join(f"{row['place']}, {row['labels']}: {row['mean']:.2g}" for row in last.to_dict("records"))
     return _lines(means, shown, params, ("labels", names), y).properties(
-        title=alt.Title("Influence during training", subtitle="No mask. Mean and 95 % interval over seeds."),
+        title=alt.Title("Influence during training", subtitle="No mask. Geometric mean over seeds, 95 % interval."),
         description=f"Influence of one example's step against the epoch. With the true Fisher at the end: {said}.",
     )
 
@@ -145,12 +148,11 @@ def _lines(means: pd.DataFrame, shown: str, params: list[alt.Parameter], by: tup
 
 
 def _means(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Mean and interval over seeds of the column value; none below three seeds, and none that reaches 0 from above."""
+    """Mean and interval over seeds of the column value; no interval below three seeds."""
     found = [(*key, *mean_interval(part["value"])) for key, part in rows.groupby(by, sort=False)]
     means = pd.DataFrame(found, columns=pd.Index([*by, "mean", "low", "high", "seeds"]))
     hidden = means["seeds"] < FEWEST
-    low = means["low"].where((means["low"] > 0) | (means["mean"] <= 0) | (rows["value"].min() < 0), means["mean"] / 10)
-    return means.assign(low=low.mask(hidden), high=means["high"].mask(hidden))
+    return means.assign(low=means["low"].mask(hidden), high=means["high"].mask(hidden))
 
 
 def _menu(options: list[str], name: str) -> Any:
