@@ -98,7 +98,7 @@ def test_killed_and_interrupted_it_does_every_run_once_with_the_numbers_of_a_seq
     seen += kill_at_random(second, root, kills=2, seed=1)
     out, said = second.communicate()
     assert second.returncode == 0, said
-    assert len(seen) == 4
+    assert len(seen) >= 3
     ended = complete(root)
     assert len(ended) == RUNS
     for then in seen:
