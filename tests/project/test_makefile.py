@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gendyn_lite import models
 from tests.book.trial import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -123,3 +124,10 @@ def test_ci_calls_make_test() -> None:
     assert os.access(script, os.X_OK)
     assert "set -euo pipefail" in text
     assert text.rstrip().endswith("make test")
+
+
+def test_the_snippet_of_measures_in_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    network = models.build("mlp_1x512", num_classes=10, in_shape=(1, 8, 8), seed=0)
+    exec(compile(blocks[1], "README.md", "exec"), {"network": network})
+    assert len(capsys.readouterr().out.splitlines()) == 4
