@@ -56,6 +56,17 @@ def test_what_the_text_says_is_what_the_table_says(words, verdicts):
     assert FOUND.loc[words, "verdict"] in verdicts
 
 
+def test_a_learning_rate_that_stays_costs_no_accuracy_and_paths_settle_only_without_loss():
+    runs = paths.named(TABLES["path_networks"])
+    ends = runs.groupby("run_id").tail(1)
+    means = ends.groupby("runs")["test_accuracy"].mean()
+    assert means[paths.CONSTANT] > means[paths.TRUE] - 0.02
+    settled = paths.mean_of_layers(runs, "cross").groupby("run_id").tail(1).set_index("run_id")["value"] > 0.95
+    constant = ends[ends["runs"] == paths.CONSTANT].set_index("run_id")
+    assert 0 < settled[constant.index].mean() < 0.5
+    assert (constant.loc[settled[constant.index], "train_loss"] < 1e-3).all()
+
+
 def test_unseen_images_do_not_share_the_difference():
     assert set(UNSEEN["verdict"]) <= {"holds", "weaker"}
     assert UNSEEN["value"].iloc[0] < 0
