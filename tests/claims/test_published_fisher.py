@@ -1,0 +1,71 @@
+"""What chapter 3 publishes: verified tables, five seeds a row, controls beside every mask, and what its prose says."""
+
+from __future__ import annotations
+
+import pytest
+
+from gendyn_lite import results
+from gendyn_lite.charts import fisher_mask as draw
+from gendyn_lite.claims.fisher_mask import claims
+from gendyn_lite.results import fisher as tables
+from gendyn_lite.results.published import provenance
+
+RUNS = results.published("fisher_mask")
+FOUND = claims(RUNS)
+
+
+def verdicts(words: str, place: str = "") -> set[str]:
+    rows = FOUND[FOUND["statement"].str.contains(words, regex=False) & FOUND["subject"].str.contains(place)]
+    assert len(rows) > 0
+    return set(rows["verdict"])
+
+
+def test_the_tables_are_those_that_were_published_with_five_seeds_a_row_and_a_clean_commit():
+    results.verify("fisher_mask")
+    runs = RUNS.drop_duplicates("run_id")
+    assert (runs.groupby("group_id")["seed"].nunique() == 5).all()
+    commits = {run["commit"] for run in provenance("fisher_mask")["runs"].values()}
+    assert not any(commit.endswith("+") for commit in commits)
+
+
+def test_data_that_is_no_original_says_so():
+    assert set(RUNS["data"]) == {"CIFAR-10 (JPEG q75)", "CIFAR-100 (JPEG q75, about 20 % train label noise)"}
+
+
+def test_every_mask_by_fisher_information_has_its_controls():
+    runs = tables.best(RUNS)
+    for subject, rows in runs[runs["label_corruption"] < 1].groupby("subject"):
+        ways = rows.groupby("kept")["way"].agg(set)
+        for keep in (0.25, 0.75):
+            assert {"Fisher", "magnitude", "random"} <= ways[keep], subject
+
+
+@pytest.mark.parametrize("name", ["influence", "with_masks", "best_accuracy"])
+def test_every_chart_draws_what_is_published(name):
+    assert getattr(draw, name)(RUNS).to_dict()["description"]
+
+
+def test_the_prose_on_accuracy_is_what_the_tables_say():
+    """No gain over no mask in either reading; a random mask does no worse at three quarters."""
+    kept, masked = "0.75 read as the share kept) gives", "read as the share masked) gives"
+    assert verdicts(f"{kept} a better best accuracy than training") == {"not seen"}
+    assert verdicts(f"{masked} a better best accuracy than training") == {"not seen"}
+    assert verdicts(f"{kept} a better best accuracy than a random") == {"not seen"}
+    assert verdicts(f"{masked} a better best accuracy than a random", "CIFAR-100") == {"holds"}
+    assert "holds" not in verdicts(f"{masked} a better best accuracy than a magnitude")
+    gains = tables.gains(tables.best(RUNS))
+    assert (gains[gains["kept"] == 0.25].groupby(["subject", "way"])["gain"].mean() < 0).all()
+
+
+def test_the_prose_on_the_course_of_training_is_what_the_tables_say():
+    assert verdicts("Influence falls as training goes on") == {"not seen"}
+    assert verdicts("less influence, epoch by epoch") == {"holds"}
+    assert "holds" not in verdicts("the largest influence during training is smaller")
+    assert verdicts("the test loss rises less", "CIFAR-100") == {"holds"}
+    assert verdicts("the test loss rises less", "CIFAR-10 ") == {"not seen"}
+    assert verdicts("influence falls more slowly", "CIFAR-10 ") == {"holds"}
+    assert verdicts("The diagonal alone gives") == {"not seen"}
+    watched = tables.influences(RUNS)
+    true = watched[(watched["way"] == tables.NONE) & (watched["label_corruption"] == 0)]
+    means = true.groupby(["place", "epoch"])["influence/quadratic_true"].mean().unstack()
+    assert (means.max(axis=1) > 100 * means[0]).all()
