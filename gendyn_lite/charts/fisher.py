@@ -168,7 +168,7 @@ def concentration(rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     )
     near = alt.Chart(rows).transform_filter("abs(datum.kept - kept_share) < 0.0124")
     held = near.transform_filter(f"datum.of === '{names[0]}'").transform_calculate(
-        words="format(datum.kept, '.0%') + ' of the weights hold ' + format(datum.held, '.1%') + ' of the information'"
+        words="format(datum.kept, '.0%') + ' of the weights hold ' + format(datum.held, '.1%')"
     )
     layers = [
         lines,
