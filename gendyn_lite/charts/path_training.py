@@ -126,7 +126,14 @@ def _decays(table: pd.DataFrame) -> alt.Chart | None:
 
 
 def over_epochs(
-    values: pd.DataFrame, *, by: str, title: str, prefix: str, menus: dict[str, str], most: float | None = None
+    values: pd.DataFrame,
+    *,
+    by: str,
+    title: str,
+    prefix: str,
+    menus: dict[str, str],
+    least: float | None = None,
+    most: float | None = None,
 ) -> Chart:
     """Means over seeds with 95 % intervals against epochs, a line for each kind of runs (or each of `by`).
 
@@ -136,13 +143,15 @@ def over_epochs(
         title: Of the vertical axis.
         prefix: Of the names of its parameters.
         menus: Column → label of its menu.
-        most: Largest value that can be, at which intervals are cut; None for none.
+        least: Smallest value that can be, at which intervals are cut; None for none.
+        most: Largest one.
     """
     keys = [*menus, by, "epoch"]
     found = [(*key, *mean_interval(part)) for key, part in values.groupby(keys, sort=False)["value"]]
     means = pd.DataFrame(found, columns=pd.Index([*keys, "mean", "low", "high", "seeds"]))
     few = means["seeds"] < 3
-    means = means.assign(low=means["low"].mask(few), high=means["high"].mask(few).clip(upper=most)).round(4)
+    means = means.assign(low=means["low"].mask(few).clip(lower=least), high=means["high"].mask(few).clip(upper=most))
+    means = means.round(4)
     params = [menu(f"{prefix}_{name}", list(means[name].unique()), label) for name, label in menus.items()]
     names = list(means[by].unique())
     if set(names) <= set(NAMES):
@@ -213,7 +222,7 @@ def franken(table: pd.DataFrame, *, prefix: str = "franken") -> Chart:
     rows = rows[rows["epoch"] >= 1].assign(subject=lambda each: each["network"] + ", " + each["runs"])
     kinds = {"along today's paths": "paths/own:loss", "along yesterday's paths": "paths/before:loss"}
     values = pd.concat([rows[["subject", "seed", "epoch"]].assign(of=name, value=rows[c]) for name, c in kinds.items()])
-    chart = over_epochs(values, by="of", title="loss, in nats", prefix=prefix, menus={"subject": "runs"})
+    chart = over_epochs(values, by="of", title="loss, in nats", prefix=prefix, menus={"subject": "runs"}, least=0.0)
     difference = rows["paths/own:loss"] - rows["paths/before:loss"]
     early = difference[rows["epoch"] <= 3].groupby(rows["subject"], sort=False).mean()
     told = "; ".join(f"{name} {value:+.3f}" for name, value in early.items())
@@ -259,7 +268,7 @@ def isolation(table: pd.DataFrame) -> Chart:
     """
     rows = named(table)
     rows = rows[rows["isolation/mean"].notna()]
-    kinds = {"with the whole network": "isolation/mean", "of two images with each other": "isolation/between"}
+    kinds = {"with the whole network": "isolation/mean", "of two images": "isolation/between"}
     values = pd.concat([rows[["runs", "seed", "epoch"]].assign(of=name, value=rows[c]) for name, c in kinds.items()])
     chart = over_epochs(values, by="of", title="correlation", prefix="alone", menus={"runs": "runs"})
     told = "; ".join(f"{name} {rows[column].mean():.2f}" for name, column in kinds.items())

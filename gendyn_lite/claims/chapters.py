@@ -119,7 +119,7 @@ def holm(p_values: pd.Series) -> pd.Series:
     Source:
         Holm (1979), A simple sequentially rejective multiple test procedure.
 
-    >>> holm(pd.Series([0.01, 0.04, math.nan, 0.03])).tolist()
+    >>> holm(pd.Series([0.01, 0.04, float("nan"), 0.03])).tolist()
     [0.03, 0.06, nan, 0.06]
     """
     tested = p_values.dropna().sort_values()
