@@ -104,7 +104,7 @@ def steps(*, examples: int = 6, eps: Sequence[float] = STEPS, watched: int = 40)
 
     >>> rows = steps(examples=1, eps=(0.01,), watched=4)
     >>> rows["example"].unique().tolist()
-    ['digit 0 (number 0)']
+    ['digit 6 (number 0)']
     """
     y = trained().y
     parts = []
