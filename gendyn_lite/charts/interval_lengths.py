@@ -56,10 +56,11 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
         runs = main_network(runs).sort_values("downsample", kind="stable")
         choice = runs["downsample"].map(lambda side: "" if side == 1 else f", 1/{side} of the side")
     else:
-        several = runs[runs["downsample"] == 1].groupby("data", sort=False)["widths"].nunique()
-        runs = runs[(runs["downsample"] == 1) & (runs["data"] == several.idxmax())]
-        runs = runs.sort_values("widths", kind="stable")
-        choice = runs["widths"]
+        runs = runs[(runs["downsample"] == 1) & (runs["model"] == "mlp")]
+        several = runs.groupby("data", sort=False)["widths"].nunique()
+        sets = list(several[several > 1].index) or [several.idxmax()]
+        runs = runs[runs["data"].isin(sets)].sort_values(["data", "widths"], ascending=[False, True], kind="stable")
+        choice = runs["widths"] if len(sets) == 1 else runs["widths"] + ", " + runs["data"]
     runs = runs.assign(subject=runs["data"] + choice if by == "downsample" else choice)
     rows = _bands(
         pd.concat(

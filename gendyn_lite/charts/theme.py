@@ -48,7 +48,14 @@ def _guides() -> dict[str, object]:
         "axis": {**text, **lines, "tickColor": TEXT, "tickOpacity": 0.5, "labelPadding": 4, "titlePadding": 8},
         "axisX": {"grid": False, "labelAngle": 0},
         "axisXQuantitative": {"labelOverlap": "greedy", "labelSeparation": 6},
-        "legend": {**text, "orient": "top", "direction": "horizontal", "titleOrient": "left", "symbolSize": 120},
+        "legend": {
+            **text,
+            "orient": "top",
+            "direction": "horizontal",
+            "titleOrient": "left",
+            "symbolSize": 120,
+            "labelLimit": 320,
+        },
         "header": {**text, "labelFontWeight": 600},
         "title": {"color": TEXT, "subtitleColor": TEXT, "fontSize": 14, "anchor": "start"},
     }

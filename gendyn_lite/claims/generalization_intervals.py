@@ -37,7 +37,7 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
             own = group[group["network"] == network]
             if own["downsample"].iloc[0] == 1:
                 found += _of_network(own, f"{network} on {data}, n = {own['n_train'].iloc[0]:,}")
-        about = f"networks on {data}, n = {group['n_train'].iloc[0]:,}"
+        about = f"networks on {data}, n = {main_network(group)['n_train'].iloc[0]:,}"
         if group["downsample"].nunique() > 1:
             found += _of_resolution(main_network(group), about)
         if whole["widths"].nunique() > 1:

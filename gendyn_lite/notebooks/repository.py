@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import nbformat
 import yaml
@@ -23,6 +22,7 @@ except ModuleNotFoundError:
     if not repository:
         raise SystemExit("install gendyn_lite first: see the project's README") from None
     %pip install --quiet "git+{{repository}}"'''
+_ADDRESS = re.compile(r"https://[\w.\-:@]+(/[\w.\-~]+){2,}")  # a host, an owner, a name
 _LINE = re.compile(r"""^repository = (["'])(.*?)\1""", re.MULTILINE)
 _CONFIG = re.compile(r"^(# )?repository: \{url: .*\n(?:# )?launch_buttons: .*$", re.MULTILINE)
 _ON = (
@@ -84,10 +84,7 @@ def configure(url: str, *, config: Path | None = None, notebooks: Sequence[Path]
 def _checked(url: str) -> str:
     """The address without what makes two spellings of one, or an error."""
     url = url.strip().removesuffix("/").removesuffix(".git")
-    parts = urlsplit(url)
-    owner = [part for part in parts.path.split("/") if part]
-    plain = re.fullmatch(r"[\w.\-/:~@]+", url) is not None
-    if url and not (parts.scheme == "https" and parts.netloc and len(owner) >= 2 and plain):
+    if url and not _ADDRESS.fullmatch(url):
         raise UserError(f"repository {url!r} is not an address such as https://github.com/OWNER/REPO")
     return url
 

@@ -106,6 +106,8 @@ def test_the_tables_have_each_statement_under_its_paper():
         ("Stiffness with the neighbours shows the learned boundary", "holds"),
         ("Stiffness within a class falls towards zero as the network overfits", "not seen"),
         ("With random labels there is less stiffness within a class", "not seen"),
+        ("While memorizing random labels, steps have less influence, epoch by epoch", "holds"),
+        ("Influence falls as training goes on", "not seen"),
         ("Nearly all linear regions have a norm no larger than that of the weights without ReLUs", "holds"),
     ],
     ids=lambda text: text.replace(" ", "-")[:40],
@@ -116,11 +118,23 @@ def test_what_the_page_says_in_words_is_what_the_tables_say(words, verdict):
     assert set(rows["verdict"]) == {verdict}
 
 
+def test_what_the_page_says_of_the_gradient_mask():
+    better = FOUND[
+        FOUND["statement"].str.startswith("The mask") & FOUND["statement"].str.contains("better best accuracy")
+    ]
+    plain = better[better["statement"].str.contains("without a mask")]
+    assert len(plain) > 2 and "holds" not in set(plain["verdict"])
+    assert (better["verdict"] == "holds").sum() <= 1
+
+
 def test_what_the_page_says_of_regularizers_and_of_distributions():
     def verdicts(words: str) -> set[str]:
         return set(FOUND.loc[FOUND["statement"] == words, "verdict"])
 
     for name in ("Weight decay improves test accuracy", "Batch-norm improves generalization"):
         assert "holds" not in verdicts(name)
-    assert "holds" not in verdicts("The two distributions of pairwise intervals are almost identical")
+    same = FOUND[FOUND["statement"] == "The two distributions of pairwise intervals are almost identical"]
+    assert (same["verdict"] == "holds").sum() == 1 and len(same) > 5
+    mean = FOUND[FOUND["statement"] == "Pairwise intervals do not vary significantly between true and random labels"]
+    assert 1 < (mean["verdict"] == "holds").sum() < len(mean) / 2
     assert len(verdicts("Larger learning rates lead to lower stiffness")) == 2
