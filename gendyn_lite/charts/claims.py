@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -115,7 +117,7 @@ def _of(count: int, total: int) -> str:
     return f"{count}&nbsp;of&nbsp;{total}"
 
 
-def _otherwise(row: dict[str, object]) -> str:
+def _otherwise(row: Mapping[Any, Any]) -> str:
     """The verdicts that are not "holds", counted.
 
     >>> _otherwise({"weaker": 2, "not seen": 0, "not testable at this size": 1})

@@ -69,20 +69,19 @@ def _compare(path: Path, again: pd.DataFrame, ids: set[str]) -> None:
     then = pd.read_csv(path, dtype=str)
     then = then[then["run_id"].isin(ids)]
     keys = ["run_id", "epoch"] if "epoch" in then else ["run_id"]
-    columns = sorted(then)  # a column that only other runs have is empty for these
+    columns = sorted(map(str, then.columns))  # one that only other runs have is empty for these
     one, other = (
-        frame.reindex(columns=columns).sort_values(keys).reset_index(drop=True).fillna("") for frame in (then, again)
+        frame.reindex(columns=columns).sort_values(keys).fillna("").to_dict("records") for frame in (then, again)
     )
     if len(one) != len(other):
         raise UserError(f"{path}: {len(one)} rows of runs that have {len(other)}: publish it again")
-    differ = (one != other).any(axis="columns")
-    if differ.any():
-        row = differ.idxmax()
-        name = next(name for name in columns if one.loc[row, name] != other.loc[row, name])
-        raise UserError(
-            f"{path}: {name} of run {one.loc[row, 'run_id']} is {one.loc[row, name]!r}, its run says "
-            f"{other.loc[row, name]!r}: publish it again"
-        )
+    for published_row, row in zip(one, other, strict=True):
+        name = next((name for name in columns if published_row[name] != row[name]), None)
+        if name is not None:
+            raise UserError(
+                f"{path}: {name} of run {row['run_id']} is {published_row[name]!r}, its run says {row[name]!r}: "
+                "publish it again"
+            )
 
 
 def verify_benchmarks(*, folder: Path | None = None) -> int:
