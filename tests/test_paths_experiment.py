@@ -7,8 +7,6 @@ from functools import partial
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from gendyn_lite import data, models, results
 from gendyn_lite.errors import UserError
@@ -16,6 +14,7 @@ from gendyn_lite.experiments import path_functions as runs_of
 from gendyn_lite.experiments import path_probes as probes
 from gendyn_lite.experiments import runner
 from gendyn_lite.measures import relu_paths
+from tests import photographs
 
 
 @pytest.mark.parametrize("profile", runs_of.PROFILES)
@@ -169,21 +168,11 @@ def test_the_distance_bins_hold_the_quartiles():
     assert [row[0] for row in bins] == sorted(row[0] for row in bins)
 
 
-@pytest.fixture
-def photographs(tmp_path):
-    """Windows of the two photographs that scikit-learn brings: six to train on and two to test with, of each."""
-    for name, picture in zip(("china", "flower"), load_sample_images().images, strict=True):
-        for number in range(8):
-            place = tmp_path / "photographs" / ("train" if number < 6 else "test") / name
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture[100:164, 60 * number : 60 * number + 64]).save(place / f"{number}.png")
-    return tmp_path / "photographs"
-
-
-def test_resnet_for_imagenet_runs_on_a_folder_of_photographs(photographs, tmp_path, capsys, monkeypatch):
+def test_resnet_for_imagenet_runs_on_a_folder_of_photographs(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("GENDYN_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("GENDYN_DATA", str(tmp_path / "data"))
-    assert runs_of.main(["imagenet", "--dataset", f"folder:{photographs}", "--epochs", "2"]) == 0
+    folder = photographs.write(tmp_path / "photographs", side=64)
+    assert runs_of.main(["imagenet", "--dataset", f"folder:{folder}", "--epochs", "2"]) == 0
     found = results.load("path_imagenet")
     assert set(found["model"]) == {"resnet18_imagenet"}
     layers = [name for name in found.columns if name.endswith(":cross:mean")]
