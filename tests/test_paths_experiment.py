@@ -1,4 +1,4 @@
-"""Runs of chapter 2: plans are valid, a run is recorded, resumed to the same numbers and then loaded."""
+"""Runs of chapter 2: plans are those asked for, a run is recorded, resumed to the same numbers and then loaded."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from gendyn_lite import data, models, results
-from gendyn_lite.errors import UserError
+from gendyn_lite import data, results
 from gendyn_lite.experiments import path_functions as runs_of
 from gendyn_lite.experiments import path_probes as probes
 from gendyn_lite.experiments import runner
@@ -19,13 +18,8 @@ from tests import photographs
 
 @pytest.mark.parametrize("profile", runs_of.PROFILES)
 @pytest.mark.parametrize("kind", runs_of.KINDS)
-def test_every_plan_is_valid_and_every_network_exists(kind, profile):
-    configs = runs_of.plan(kind, profile)
-    assert len({config.run_id("00") for config in configs}) == len(configs)
-    assert {config.model for config in configs} <= set(models.names())
-    assert {config.dataset for config in configs} <= set(data.names())
-    assert {config.experiment for config in configs} == {f"path_{kind}"}
-    for config in configs:
+def test_only_a_step_schedule_has_milestones_and_they_lie_within_the_epochs(kind, profile):
+    for config in runs_of.plan(kind, profile):
         assert (config.schedule == "step") == bool(config.milestones)
         assert not config.milestones or max(config.milestones) < config.epochs
 
@@ -38,19 +32,6 @@ def test_the_published_sizes_are_those_that_were_asked_for():
     varied = ("learning_rate", "weight_decay", "random_crop", "flip", "model")
     assert all(len({getattr(config, name) for config in many}) > 1 for name in varied)
     assert {config.model for config in runs_of.plan("deep", "full")} == {"resnet18", "vgg19"}
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"kind": "network"}, "unknown kind of runs 'network': did you mean 'networks'"),
-        ({"kind": "deep", "profile": "ful"}, "unknown profile 'ful'"),
-    ],
-    ids=["kind", "profile"],
-)
-def test_a_wrong_plan_is_refused(options, message):
-    with pytest.raises(UserError, match=message):
-        runs_of.plan(**options)
 
 
 def test_a_plan_takes_another_data_set_seeds_and_epochs():
