@@ -1,4 +1,4 @@
-"""Runs of chapter 4: plans are those asked for, a run is loaded or trained with its probes, demonstrations show what they say."""
+"""Runs of chapter 4: plans are those asked for, a run is trained with its probes or loaded, demonstrations show it."""
 
 from __future__ import annotations
 
