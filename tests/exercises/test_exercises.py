@@ -12,6 +12,15 @@ TESTED = {module.CHAPTER.notebook: module.CHAPTER for module in MODULES}
 FOLDED = {notebook: solutions(notebook) for notebook in TESTED}
 
 
+def of_every_chapter(field: str) -> list:
+    """A case for each name in that field of each chapter."""
+    return [
+        pytest.param(chapter, name, id=f"{notebook}-{name}")
+        for notebook, chapter in TESTED.items()
+        for name in getattr(chapter, field)
+    ]
+
+
 def test_every_chapter_with_solutions_is_tested():
     assert {path.stem for path in CHAPTERS.glob("*.ipynb") if solutions(path.stem)} == set(TESTED)
 
@@ -21,26 +30,12 @@ def test_every_coded_exercise_has_a_solution(notebook):
     assert set(FOLDED[notebook]) == set(TESTED[notebook].checks)
 
 
-@pytest.mark.parametrize(
-    ("chapter", "label"),
-    [
-        pytest.param(chapter, label, id=f"{notebook}-{label}")
-        for notebook, chapter in TESTED.items()
-        for label in chapter.checks
-    ],
-)
+@pytest.mark.parametrize(("chapter", "label"), of_every_chapter("checks"))
 def test_the_folded_solution_is_right(chapter: Chapter, label, capsys):
     assert chapter.check(label, FOLDED[chapter.notebook][label]), capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("chapter", "slip"),
-    [
-        pytest.param(chapter, slip, id=f"{notebook}-{slip}")
-        for notebook, chapter in TESTED.items()
-        for slip in chapter.slips
-    ],
-)
+@pytest.mark.parametrize(("chapter", "slip"), of_every_chapter("slips"))
 def test_a_slip_is_told(chapter: Chapter, slip, capsys):
     label, code, told = chapter.slips[slip]
     assert not chapter.check(label, code)
