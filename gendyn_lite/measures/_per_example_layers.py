@@ -91,7 +91,7 @@ def plan(model: nn.Module) -> Plan:
 def _takes_any_layout(model: nn.Module) -> bool:
     """Whether a network has convolutions and only modules of torch and of ours; another's may call `Tensor.view`.
 
-    >>> _takes_any_layout(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 2))), _takes_any_layout(nn.Tanh())
+    >>> _takes_any_layout(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())), _takes_any_layout(nn.Linear(3, 8))
     (True, False)
     """
     modules = list(model.modules())

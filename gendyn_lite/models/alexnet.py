@@ -14,8 +14,8 @@ from gendyn_lite.models.checks import require_images
 class ResponseNorm(nn.LocalResponseNorm):
     """Local response normalization across 9 channels, x · (1 + 0.001/9 Σ x²)^−0.75, as one 1x1 convolution of x².
 
-    The values are those of `torch.nn.LocalResponseNorm`, which pools over three dimensions and takes four times as long:
-    a fourth of the time of a training step of this network on a CPU.
+    The values are those of `torch.nn.LocalResponseNorm`, which takes four times as long on a CPU: there it was a fourth
+    of this network's training step.
 
     >>> x = torch.arange(20.0).view(1, 5, 2, 2)
     >>> torch.allclose(ResponseNorm(5)(x), nn.LocalResponseNorm(9, alpha=0.001)(x))
@@ -31,7 +31,7 @@ class ResponseNorm(nn.LocalResponseNorm):
         self.near: Tensor
         self.register_buffer("near", near[:, :, None, None].float(), persistent=False)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
+    def forward(self, input: Tensor) -> Tensor:
         """[n, channels, H, W] to the same shape."""
         energy = F.conv2d(input.square(), self.near)
         return input * energy.mul_(self.alpha / self.size).add_(self.k).pow(-self.beta)
