@@ -19,7 +19,7 @@ from gendyn_lite.results.runs import Run
 EXPERIMENT = "generalization_intervals"
 AMOUNTS = {"smoke": Amount(60, 20), "colab": Amount(300, 100), "full": Amount(500, 200)}
 # Networks whose lines cost more: by samples, and with some 15,000 linear pieces a line, every one of them followed.
-FEW = {"alexnet_small": Amount(30, 0, samples=60), "resnet18": Amount(8, 0, pieces=1_000_000)}
+FEW = {"alexnet_small": Amount(30, 0, samples=60), "resnet18": Amount(4, 0, pieces=1_000_000)}
 
 
 def _mlp(*widths: int, **options: Any) -> dict[str, Any]:
