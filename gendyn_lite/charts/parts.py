@@ -49,3 +49,13 @@ def words_above(rows: alt.Chart, *, y: float = -6) -> alt.Chart:
     """
     text = rows.mark_text(align="left", baseline="bottom", fontWeight=600)
     return text.encode(x=alt.value(0), y=alt.value(y), text="words:N")
+
+
+def interval_bars(means: alt.Chart, *, width: float = 1.5) -> alt.Chart:
+    """A bar from `low` to `high` on the vertical axis, where there is an interval.
+
+    Args:
+        means: A chart without a mark, whose horizontal axis and colours are encoded.
+        width: Of the bar, in pixels.
+    """
+    return means.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=width).encode(y="low:Q", y2="high:Q")
