@@ -216,5 +216,5 @@ def _class_means(runs: pd.DataFrame) -> pd.DataFrame:
             for second, value in enumerate(line.split()):
                 parts.append((condition, before_or_after(run), first, second, float(value) / 100))
     cells = pd.DataFrame(parts, columns=pd.Index(["condition", "when", "one", "other", "stiffness"]))
-    keys = ["condition", "when", "one", "other"]
-    return cells.groupby(keys, as_index=False, sort=False)["stiffness"].mean().round(3)
+    grouped = cells.groupby(["condition", "when", "one", "other"], sort=False)["stiffness"]
+    return grouped.mean().round(3).reset_index()
