@@ -8,11 +8,12 @@ import torch
 from IPython.display import clear_output
 from torch import nn
 
-from gendyn_lite import charts, data, models, train
+from gendyn_lite import charts, data, train
 from gendyn_lite.charts import stiffness as drawn
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import UserError
+from gendyn_lite.experiments import runner
 from gendyn_lite.experiments.stiffness import PLANAR, plan
 from gendyn_lite.experiments.stiffness_probes import RADIUS, RESOLUTION, corners, encode
 from gendyn_lite.measures import stiffness
@@ -65,9 +66,7 @@ class StiffnessExplorer:
         loaded, _ = data.load_for_run(config)
         key = config.run_id(loaded.fingerprint)
         if key not in self._trained:
-            model = models.build(
-                config.model, num_classes=2, in_shape=loaded.in_shape, seed=config.seed, **config.model_options
-            )
+            model = runner.build(config, loaded)
             with threads(1):
                 train.fit(model, loaded, config, device="cpu")
             self._trained[key] = model.double(), loaded
