@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 
 import pytest
-from PIL import Image
-from sklearn.datasets import load_sample_images
 from torch import nn
 
 from gendyn_lite import models
@@ -17,7 +12,7 @@ from gendyn_lite.claims.zhang2017 import TABLE_2
 from gendyn_lite.errors import UserError
 from gendyn_lite.experiments import imagenet
 from gendyn_lite.models.imagenet import torchvision_network
-from gendyn_lite.results.runs import read_run
+from tests import photographs
 
 TINY = {"epochs": 1, "batch_size": 4, "center_crop": 75, "learning_rate": 0.001, "precision": "float32"}
 
@@ -44,31 +39,9 @@ def test_dropout_of_a_network_without_is_refused():
         models.build("resnet50", num_classes=2, in_shape=(3, 64, 64), dropout=0.5)
 
 
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    """Windows of the two photographs that scikit-learn brings: six to train on and two to test with, of each."""
-    folder = tmp_path_factory.mktemp("photographs")
-    for name, picture in zip(("china", "flower"), load_sample_images().images, strict=True):
-        for number in range(8):
-            place = folder / ("train" if number < 6 else "test") / name
-            place.mkdir(parents=True, exist_ok=True)
-            window = picture[100 : 100 + 80, 60 * number : 60 * number + 80]
-            Image.fromarray(window).save(place / f"{number}.png")
-    return folder
-
-
 @pytest.mark.slow
-def test_two_processes_train_and_record_one_run(photographs, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "gendyn_lite.experiments.imagenet", "--row", "4", "-p", f"dataset=folder:{photographs}"]
-    for name, value in TINY.items():
-        command += ["-p", f"{name}={value}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GENDYN_RUNS": str(tmp_path)}
-    environment["GENDYN_DATA"] = str(tmp_path / "data")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-4000:]
-    (folder,) = [path for path in (tmp_path / imagenet.EXPERIMENT).iterdir() if path.is_dir()]
-    run = read_run(folder)
+def test_two_processes_train_and_record_one_run(tmp_path):
+    run, _ = photographs.run_in_two_processes(imagenet, ["--row", "4"], TINY, root=tmp_path)
     assert run.complete
     assert run.env()["processes"] == 2
     assert [row["epoch"] for row in run.rows()] == [0, 1]

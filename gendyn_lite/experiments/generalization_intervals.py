@@ -12,13 +12,14 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.experiments import runner
-from gendyn_lite.experiments.interval_probes import SMOOTH, Amount, probes_for
+from gendyn_lite.experiments.interval_probes import Amount, probes_for
 from gendyn_lite.experiments.sizes import PROFILES, Part
 from gendyn_lite.results.runs import Run
 
 EXPERIMENT = "generalization_intervals"
 AMOUNTS = {"smoke": Amount(60, 20), "colab": Amount(300, 100), "full": Amount(500, 200)}
-FEW = Amount(30, 0, samples=60)  # for networks that are followed by samples
+# Networks whose lines cost more: by samples, and with some 15,000 linear pieces a line, every one of them followed.
+FEW = {"alexnet_small": Amount(30, 0, samples=60), "resnet18": Amount(8, 0, pieces=1_000_000)}
 
 
 def _mlp(*widths: int, **options: Any) -> dict[str, Any]:
@@ -60,7 +61,11 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         *_SMALLER,
         Part("alexnet_small", _CNN, **_BOTH, seeds=5),
     ),
-    ("full", "digits"): (Part("resnet18", {**_DIGITS, "epochs": 60, "eval_every": 60}, **_BOTH, seeds=5),),
+    # Beyond the paper: a network with batch-norm and residual sums, beside the paper's own on the same images.
+    ("full", "digits"): (
+        Part("mlp", {**_DIGITS, **_mlp(128, 128, 128)}, **_BOTH, seeds=5),
+        Part("resnet18", {**_DIGITS, "epochs": 60, "eval_every": 60}, **_BOTH, seeds=5),
+    ),
 }
 MOONS = {
     "smoke": Part("mlp", {**_MOONS, **_mlp(128, 128, 128), "epochs": 200, "eval_every": 200}, **_BOTH, seeds=2),
@@ -122,7 +127,7 @@ def run_all(
 def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None) -> Run:
     """One complete run; arguments as for `run_all`."""
     loaded, _ = data.load_for_run(config, root=data_root)
-    amount = FEW if config.model in SMOOTH else AMOUNTS[profile]
+    amount = FEW.get(config.model, AMOUNTS[profile])
     if config.eval_every == 1:
         amount = replace(amount, others=0)
     probes = probes_for(config, loaded, amount)

@@ -16,7 +16,7 @@ from gendyn_lite.measures import intervals
 from gendyn_lite.results.intervals import BINS, SPANS
 
 Lines = tuple[Tensor, Tensor]
-SMOOTH = ("alexnet_small", "resnet18")  # followed by samples: not piecewise linear, or in too many pieces
+SMOOTH = ("alexnet_small",)  # not piecewise linear: followed by samples
 NORM_LINES = 4  # whose pieces are all followed
 
 
@@ -28,11 +28,13 @@ class Amount:
         lines: Pairs of one class, and triangles.
         others: Lines along each other kind of direction.
         samples: Points on each side of a line where the method is the grid.
+        pieces: Most linear pieces of one line that are followed exactly.
     """
 
     lines: int
     others: int
     samples: int = 100
+    pieces: int = 20_000
 
 
 def probes_for(config: RunConfig, loaded: ImageData, amount: Amount) -> dict[str, Callable[..., dict[str, Any]]]:
@@ -65,13 +67,12 @@ def measured(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: in
     """
     with torch.no_grad():
         fitted = torch.cat([model(part).argmax(1) for part in x.split(500)]) == y
+    limits = {"samples": amount.samples, "max_pieces": amount.pieces}
     row: dict[str, Any] = {"fitted": float(fitted.float().mean())}
     keep = fitted.nonzero().squeeze(1)
     for kind, (origin, direction) in directions(model, x[keep], y[keep], amount, seed=seed).items():
         low, high = SPANS[kind]
-        found = intervals.generalization_interval(
-            model, origin, direction, low=low, high=high, method=method, samples=amount.samples
-        )
+        found = intervals.generalization_interval(model, origin, direction, low=low, high=high, method=method, **limits)
         counts = torch.histc(found.length.cpu(), bins=BINS, min=0.0, max=high - low).int().tolist()
         row |= {f"{kind}_mean": float(found.length.mean()), f"{kind}_bins": " ".join(map(str, counts))}
         row[f"{kind}_full"] = float((found.length >= high - low).float().mean())

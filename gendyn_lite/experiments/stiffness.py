@@ -103,7 +103,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         Part(
             ("cifar10",),
             (("vgg19", {}),),
-            {**_DEEP, "train_size": 50, "test_size": 50, "epochs": 30, "batch_size": 25, "learning_rate": 0.05},
+            {**_DEEP, "train_size": 50, "test_size": 50, "epochs": 30, "learning_rate": 0.001},
             _LABELS,
         ),
     ),

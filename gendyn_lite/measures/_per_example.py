@@ -70,7 +70,7 @@ def backward(
     with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
         taps = _Taps(plan, len(x), on_layer)
         with taps:
-            logits = model(x.detach())
+            logits = model(_laid_out(x.detach(), plan))
         check_logits(logits, y, loss is cross_entropy)
         losses = loss(logits, y)
         if losses.shape != (len(x),):
@@ -82,6 +82,13 @@ def backward(
             torch.autograd.grad(losses.sum(), taps.source, allow_unused=True)
         taps.hand_over_the_rest()
     return taps.outside
+
+
+def _laid_out(x: Tensor, plan: Plan) -> Tensor:
+    """Pictures with channels last where that is faster: pooling is, and patches are then copied in one run."""
+    if plan.pictures and x.dim() == 4 and x.device.type == "cpu":
+        return x.contiguous(memory_format=torch.channels_last)
+    return x
 
 
 @contextmanager

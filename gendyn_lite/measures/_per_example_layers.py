@@ -47,11 +47,13 @@ class Plan:
         layers: Layers with a formula.
         without_formula: Names of the parameters that need `torch.func`.
         names: Name of each trainable parameter, by its id.
+        pictures: Whether its inputs may be laid out with channels last, which on a CPU takes less time.
     """
 
     layers: tuple[Layer, ...]
     without_formula: tuple[str, ...]
     names: dict[int, str]
+    pictures: bool = False
 
 
 def plan(model: nn.Module) -> Plan:
@@ -83,7 +85,18 @@ def plan(model: nn.Module) -> Plan:
         found = layers.get(place) or Layer(layer_name(name), kind, modules, None, None)
         values = {"weight": found.weight, "bias": found.bias, role: name}
         layers[place] = Layer(found.name, kind, modules, values["weight"], values["bias"])
-    return Plan(tuple(layers.values()), tuple(without), names)
+    return Plan(tuple(layers.values()), tuple(without), names, _takes_any_layout(model))
+
+
+def _takes_any_layout(model: nn.Module) -> bool:
+    """Whether a network has convolutions and only modules of torch and of ours; another's may call `Tensor.view`.
+
+    >>> _takes_any_layout(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())), _takes_any_layout(nn.Linear(3, 8))
+    (True, False)
+    """
+    modules = list(model.modules())
+    known = all(type(module).__module__.startswith(("torch.nn.", "gendyn_lite.models.")) for module in modules)
+    return known and any(isinstance(module, nn.Conv2d) for module in modules)
 
 
 def kind_of(module: nn.Module) -> str | None:

@@ -14,20 +14,16 @@ Found:    on one core of a machine that had other work to do, 1.3, 1.3 and 1.5 t
 
 from __future__ import annotations
 
-import argparse
 import json
-import resource
-import subprocess
-import sys
-import time
-import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gendyn_lite import models
+from tests.benchmarks.shared import each_way
+from tests.benchmarks.shared.each_way import peak
 
 CASES = {"mlp_3x512": ((3, 28, 28), 1024), "alexnet_small": ((3, 28, 28), 256), "resnet18": ((3, 32, 32), 64)}
 GOALS = {"mlp_3x512": 1.3, "alexnet_small": 2.0, "resnet18": 2.0}
@@ -86,16 +82,10 @@ def backpack(model: nn.Module, x: Tensor, y: Tensor, size: int) -> list[Tensor]:
 
 
 def torch_func(model: nn.Module, x: Tensor, y: Tensor, size: int) -> list[Tensor]:
-    values = {name: value.detach() for name, value in model.named_parameters()}
-    buffers = dict(model.named_buffers())
-
-    def loss(values, x, y):
-        return F.cross_entropy(torch.func.functional_call(model, (values, buffers), (x[None],)), y[None])
-
-    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
-    total = {name: torch.zeros_like(value) for name, value in values.items()}
+    each = each_way.torch_func(model)
+    total = {name: torch.zeros_like(value) for name, value in model.named_parameters()}
     for part, labels in zip(x.split(size), y.split(size), strict=True):
-        for name, gradients in each(values, part, labels).items():
+        for name, gradients in each(part, labels).items():
             total[name] += gradients.square().sum(0)
     return [value / len(x) for value in total.values()]
 
@@ -131,33 +121,21 @@ OWN_SIZE = ("gendyn_lite", "loop")  # ways that take no batch size
 
 def main() -> None:
     """Each network and way in a process of its own, so that peak memory is its own."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("networks", nargs="*", help=", ".join(CASES))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--way", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = each_way.parser(__doc__, CASES).parse_args()
     if given.way:
         print(json.dumps(measure(given.networks[0], given.way, given.rounds, given.threads)))
         return
     for network in given.networks or CASES:
-        print(f"{network}, {CASES[network][1]} examples, {given.threads} thread(s), best of {given.rounds} rounds")
-        options = ["--rounds", str(given.rounds), "--threads", str(given.threads)]
-        found = {}
-        for way in WAYS:
-            command = [sys.executable, "-W", "ignore", __file__, network, "--way", way, *options]
-            run = subprocess.run(command, capture_output=True, text=True, check=False)
-            if run.returncode:
-                print(f"  {way:16} not measured: {run.stderr.strip().splitlines()[-1][:110]}", flush=True)
-                continue
-            found[way] = row = json.loads(run.stdout.splitlines()[-1])
-            error = f"off by {row['error']:.0e}" if row["error"] is not None else ""
-            print(
-                f"  {way:16} {row['speed']:10,.1f} images/s  batches of {row['size']!s:4} {row['memory']:5.2f} GB "
-                f"above the network   {error}",
-                flush=True,
-            )
-        summary(network, found)
+        summary(network, each_way.compare(__file__, network, CASES[network][1], WAYS, given, told))
+
+
+def told(row: dict[str, Any]) -> str:
+    """One way's line."""
+    error = f"off by {row['error']:.0e}" if row["error"] is not None else ""
+    return (
+        f"{row['speed']:10,.1f} images/s  batches of {row['size']!s:4} {row['memory']:5.2f} GB above the network   "
+        f"{error}"
+    )
 
 
 def summary(network: str, found: dict[str, dict[str, float]]) -> None:
@@ -179,14 +157,9 @@ def summary(network: str, found: dict[str, dict[str, float]]) -> None:
 
 def measure(network: str, way: str, rounds: int, threads: int) -> dict[str, float | int | str | None]:
     """Images a second at the best batch size, peak memory above that before the first, the error against float64."""
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(threads)
-    clock = time.process_time if threads == 1 else time.perf_counter
+    clock = each_way.prepare(threads)
     shape, count = CASES[network]
-    model = models.build(network, num_classes=10, in_shape=shape, seed=0).eval()
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(count, *shape, generator=generator)
-    y = torch.randint(0, 10, (count,), generator=generator)
+    model, x, y = each_way.problem(network, shape, count)
     few = x[:8], y[:8]
     exact = torch.cat([part.flatten() for part in ours(models_double(model), few[0].double(), few[1], 8)])
     ours(model, *few, 8)  # libraries are loaded
@@ -216,11 +189,6 @@ def models_double(model: nn.Module) -> nn.Module:
     import copy
 
     return copy.deepcopy(model).double()
-
-
-def peak() -> float:
-    """Peak memory of this process in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 if __name__ == "__main__":

@@ -12,22 +12,18 @@ Expected: beside the best peer, at least 2.5 times as fast on MLP 3x512 (256 exa
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
-import resource
-import subprocess
-import sys
-import time
-import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gendyn_lite import models
 from gendyn_lite.results import publish_benchmark
+from tests.benchmarks.shared import each_way
+from tests.benchmarks.shared.each_way import peak
 
 CASES = {"mlp_3x512": ((3, 28, 28), 256), "alexnet_small": ((3, 28, 28), 256), "resnet18": ((3, 32, 32), 128)}
 GOALS = {"mlp_3x512": 2.5, "alexnet_small": 3.0, "resnet18": 3.0}
@@ -49,13 +45,7 @@ def nngeometry(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def torch_func(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    values = {name: value.detach() for name, value in model.named_parameters()}
-    buffers = dict(model.named_buffers())
-
-    def loss(values, x, y):
-        return F.cross_entropy(torch.func.functional_call(model, (values, buffers), (x[None],)), y[None])
-
-    found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0), chunk_size=32)(values, x, y)
+    found = each_way.torch_func(model, chunk_size=32)(x, y)
     return product([value.flatten(1) for value in found.values()])
 
 
@@ -97,17 +87,16 @@ WAYS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
 
 def main() -> None:
     """Each network and way in a process of its own, so that peak memory is its own."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("networks", nargs="*", help=", ".join(CASES))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = each_way.parser(__doc__, CASES)
     parser.add_argument("--publish", action="store_true", help="write the table that the book shows")
-    parser.add_argument("--way", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.way:
         print(json.dumps(measure(given.networks[0], given.way, given.rounds, given.threads)))
         return
-    measured = {network: compare(network, given.rounds, given.threads) for network in given.networks or CASES}
+    measured = {}
+    for network in given.networks or CASES:
+        measured[network] = each_way.compare(__file__, network, CASES[network][1], WAYS, given, told)
+        summary(network, measured[network])
     if given.publish and not given.networks:
         command = f"python tests/benchmarks/stiffness.py, best of {given.rounds} rounds"
         goals = {case(network): goal for network, goal in GOALS.items()}
@@ -131,26 +120,9 @@ def rows(measured: dict[str, dict[str, dict[str, float]]]) -> list[dict[str, obj
     ]  # fmt: skip
 
 
-def compare(network: str, rounds: int, threads: int) -> dict[str, dict[str, float]]:
-    """One network in every way, shown line by line."""
-    print(f"{network}, {CASES[network][1]} examples, {threads} thread(s), best of {rounds} rounds")
-    options = ["--rounds", str(rounds), "--threads", str(threads)]
-    found = {}
-    for way in WAYS:
-        command = [sys.executable, "-W", "ignore", __file__, network, "--way", way, *options]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        if run.returncode:
-            print(f"  {way:12} not measured: {run.stderr.strip().splitlines()[-1][:110]}", flush=True)
-            continue
-        found[way] = json.loads(run.stdout.splitlines()[-1])
-        row = found[way]
-        print(
-            f"  {way:12} {row['seconds']:8.4f} s   {row['memory']:6.2f} GB above the network   "
-            f"off by {row['error']:.0e}",
-            flush=True,
-        )
-    summary(network, found)
-    return found
+def told(row: dict[str, Any]) -> str:
+    """One way's line."""
+    return f"{row['seconds']:8.4f} s   {row['memory']:6.2f} GB above the network   off by {row['error']:.0e}"
 
 
 def summary(network: str, found: dict[str, dict[str, float]]) -> None:
@@ -168,14 +140,9 @@ def summary(network: str, found: dict[str, dict[str, float]]) -> None:
 
 def measure(network: str, way: str, rounds: int, threads: int) -> dict[str, float]:
     """Seconds of the best round, peak memory above that before the first, and the error against float64."""
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(threads)
-    clock = time.process_time if threads == 1 else time.perf_counter
+    clock = each_way.prepare(threads)
     shape, count = CASES[network]
-    model = models.build(network, num_classes=10, in_shape=shape, seed=0).eval()
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(count, *shape, generator=generator)
-    y = torch.randint(0, 10, (count,), generator=generator)
+    model, x, y = each_way.problem(network, shape, count)
     ours(model, x[:2], y[:2])  # libraries are loaded
     before = peak()
     seconds: list[float] = []
@@ -189,11 +156,6 @@ def measure(network: str, way: str, rounds: int, threads: int) -> dict[str, floa
     exact = ours(model.double(), x[few].double(), y[few])
     error = float((found[few, few] - exact).abs().max() / exact.abs().max())
     return {"seconds": min(seconds), "memory": memory, "error": error}
-
-
-def peak() -> float:
-    """Peak memory of this process in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from torch import nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.models import INITIALIZATIONS, build, names, parameter_count
+from gendyn_lite.models.alexnet import ResponseNorm
 
 # name, options, in_shape, classes, parameters, source of the count
 COUNTS = [
@@ -235,3 +236,16 @@ class TestInitializations:
 def test_what_is_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         build(**{"num_classes": 10, "in_shape": (3, 32, 32), **arguments})
+
+
+def test_response_norm_is_that_of_torch():
+    """Values and gradients, also where fewer channels than its window are there."""
+    for channels in (3, 64):
+        x = torch.randn(2, channels, 5, 4, dtype=torch.float64).mul_(30).requires_grad_()
+        upstream = torch.randn_like(x)
+        found, expected = (
+            (layer(x), *torch.autograd.grad(layer(x), x, upstream))
+            for layer in (ResponseNorm(channels).double(), nn.LocalResponseNorm(9, alpha=0.001, beta=0.75, k=1.0))
+        )
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

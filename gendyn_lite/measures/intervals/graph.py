@@ -85,7 +85,8 @@ class _Tracer(fx.Tracer):
     """Stops at the layers that are known, also where a user's class inherits their forward."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return _is_known(m) or super().is_leaf_module(m, module_qualified_name)
+        smooth = isinstance(m, nn.LocalResponseNorm)  # refused by the layer's name, not by that of an operation in it
+        return smooth or _is_known(m) or super().is_leaf_module(m, module_qualified_name)
 
 
 def read(model: nn.Module, dtype: torch.dtype) -> Program:

@@ -12,7 +12,8 @@ from torch import nn
 from gendyn_lite import models
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import fisher
-from tests.measures import naive
+from tests.measures import naive, networks
+from tests.measures.networks import Net, convolution, examples, scrambled
 
 NETWORKS = {  # in_shape, options
     "mlp": ((5,), {"widths": [7, 6], "activation": "tanh"}),
@@ -22,25 +23,6 @@ NETWORKS = {  # in_shape, options
     "vgg19": ((3, 32, 32), {}),
 }
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-
-
-def examples(count, shape, classes=3, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(count, *shape, dtype=torch.float64, generator=generator).to(dtype)
-    return x, torch.randint(0, classes, (count,), generator=generator)
-
-
-def scrambled(model: nn.Module, seed=0) -> nn.Module:
-    """The model in float64 and eval mode, with running statistics and scales that are not those of a new network."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        for name in ("running_mean", "weight", "bias"):
-            value = getattr(module, name, None)
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm) and value is not None:
-                value.data += 0.3 * torch.randn(value.shape, generator=generator)
-        if isinstance(getattr(module, "running_var", None), torch.Tensor):
-            module.running_var.uniform_(0.5, 2.0, generator=generator)
-    return model.double().eval()
 
 
 def loop(model, x, y, loss=None):
@@ -69,39 +51,9 @@ def test_every_network_equals_the_loop(name, dtype, count):
     same(fisher.diagonal(model.to(dtype), x.to(dtype), y), expected, TOLERANCE[dtype])
 
 
-class Net(nn.Module):
-    """A network made of a function over modules."""
-
-    def __init__(self, forward, **modules):
-        super().__init__()
-        for name, module in modules.items():
-            setattr(self, name, module)
-        self._forward = forward
-
-    def forward(self, x):
-        return self._forward(self, x)
-
-
-def conv(*args, **options):
-    """One convolution between the input and the logits."""
-    layer = nn.Conv2d(*args, **options)
-    size = layer(torch.zeros(1, args[0], 6, 5)).numel()
-    return nn.Sequential(layer, nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(size, 3))
-
-
-CONVOLUTIONS = {
-    "plain": {"kernel_size": 3},
+CONVOLUTIONS = networks.CONVOLUTIONS | {
     "whole-input": {"kernel_size": (6, 5)},
     "whole-input-groups": {"kernel_size": (6, 5), "groups": 2},
-    "groups": {"kernel_size": 3, "padding": 1, "groups": 2},
-    "depthwise": {"kernel_size": 3, "padding": 1, "groups": 4},
-    "stride": {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
-    "dilation": {"kernel_size": 2, "dilation": (2, 1), "padding": 1},
-    "one-by-one": {"kernel_size": 1, "stride": 2},
-    "same": {"kernel_size": (4, 3), "padding": "same", "dilation": (1, 2)},
-    "circular": {"kernel_size": 3, "padding": 1, "padding_mode": "circular"},
-    "no-bias": {"kernel_size": 3, "bias": False},
-    "everything": {"kernel_size": (3, 2), "stride": 2, "dilation": (1, 2), "padding": (2, 1), "groups": 2},
 }
 
 
@@ -112,7 +64,7 @@ def test_a_convolution_equals_the_loop(options, small, monkeypatch):
         monkeypatch.setattr("gendyn_lite.measures.fisher._squares.GRADIENT_BYTES", {"cpu": 300})
         monkeypatch.setattr("gendyn_lite.measures._per_example_factors.PATCH_BYTES", {"cpu": 2000})
     torch.manual_seed(0)
-    model, (x, y) = conv(4, 8, **options).double(), examples(5, (4, 6, 5))
+    model, (x, y) = convolution(4, 8, **options).double(), examples(5, (4, 6, 5))
     same(fisher.diagonal(model, x, y), loop(model, x, y), 1e-10)
 
 
@@ -122,7 +74,7 @@ def test_torchs_own_kernel_gives_the_same(options, monkeypatch):
     from gendyn_lite.measures.fisher import _squares
 
     torch.manual_seed(0)
-    model, (x, y) = conv(4, 8, **options), examples(5, (4, 6, 5))
+    model, (x, y) = convolution(4, 8, **options), examples(5, (4, 6, 5))
     expected = loop(model.double(), x, y)
     used = []
 
@@ -148,7 +100,7 @@ def test_the_way_of_a_gpu_gives_the_same(room, monkeypatch):
     monkeypatch.setattr(_squares, "_add_one_by_one", _squares._add_in_blocks)
     monkeypatch.setattr(_squares, "GRADIENT_BYTES", {"cpu": room})
     torch.manual_seed(0)
-    model, (x, y) = conv(4, 8, kernel_size=3, groups=2).double(), examples(5, (4, 6, 5))
+    model, (x, y) = convolution(4, 8, kernel_size=3, groups=2).double(), examples(5, (4, 6, 5))
     same(fisher.diagonal(model, x, y), loop(model, x, y), 1e-10)
 
 

@@ -67,7 +67,7 @@ def test_every_network_of_the_book(name, shape, options, method):
 def test_the_grid_names_the_layer_that_is_not_piecewise_linear():
     model = build("alexnet_small", num_classes=3, in_shape=(1, 8, 8), seed=0).double().eval()
     found = generalization_interval(model, *lines((1, 8, 8), 2), samples=4)
-    assert "layer 'norm1' (LocalResponseNorm)" in found.guarantee
+    assert "layer 'norm1' (ResponseNorm)" in found.guarantee
     assert found.certain_upper.tolist() == [0.0, 0.0]
 
 

@@ -12,7 +12,8 @@ from torch import nn
 from gendyn_lite import models
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import stiffness
-from tests.measures import naive
+from tests.measures import naive, networks
+from tests.measures.networks import Net, convolution, examples, scrambled
 
 TOLERANCE = 1e-10
 NETWORKS = {  # in_shape, examples, options
@@ -28,25 +29,6 @@ NETWORKS = {  # in_shape, examples, options
     "inception_v3": ((3, 75, 75), 2, {}),
     "alexnet": ((3, 63, 63), 2, {}),
 }
-
-
-def examples(count, shape, classes=3, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(count, *shape, dtype=torch.float64, generator=generator)
-    return x, torch.randint(0, classes, (count,), generator=generator)
-
-
-def scrambled(model: nn.Module, seed=0) -> nn.Module:
-    """The model in float64 and eval mode, with running statistics and scales that are not those of a new network."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        for name in ("running_mean", "weight", "bias"):
-            value = getattr(module, name, None)
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm) and value is not None:
-                value.data += 0.3 * torch.randn(value.shape, generator=generator)
-        if isinstance(getattr(module, "running_var", None), torch.Tensor):
-            module.running_var.uniform_(0.5, 2.0, generator=generator)
-    return model.double().eval()
 
 
 def same(found, expected):
@@ -80,40 +62,10 @@ def test_every_network_equals_the_loop(name):
     same({"all": stiffness.gradient_gram(model, x, y)}, {"all": sum(expected.values())})
 
 
-class Net(nn.Module):
-    """A network made of a function over modules."""
-
-    def __init__(self, forward, **modules):
-        super().__init__()
-        for name, module in modules.items():
-            setattr(self, name, module)
-        self._forward = forward
-
-    def forward(self, x):
-        return self._forward(self, x)
-
-
-def conv(*args, **options):
-    """One convolution between an embedding of the input and the logits."""
-    layer = nn.Conv2d(*args, **options)
-    size = layer(torch.zeros(1, args[0], 6, 5)).numel()
-    return nn.Sequential(layer, nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(size, 3))
-
-
-CONVOLUTIONS = {
-    "plain": {"kernel_size": 3},
+CONVOLUTIONS = networks.CONVOLUTIONS | {
     "even-kernel": {"kernel_size": 2, "padding": 1},
-    "groups": {"kernel_size": 3, "padding": 1, "groups": 2},
-    "depthwise": {"kernel_size": 3, "padding": 1, "groups": 4},
-    "stride": {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
-    "dilation": {"kernel_size": 2, "dilation": (2, 1), "padding": 1},
-    "one-by-one": {"kernel_size": 1, "stride": 2},
-    "same": {"kernel_size": (4, 3), "padding": "same", "dilation": (1, 2)},
     "valid": {"kernel_size": 2, "padding": "valid"},
-    "circular": {"kernel_size": 3, "padding": 1, "padding_mode": "circular"},
     "reflect": {"kernel_size": 3, "padding": (2, 1), "padding_mode": "reflect"},
-    "no-bias": {"kernel_size": 3, "bias": False},
-    "everything": {"kernel_size": (3, 2), "stride": 2, "dilation": (1, 2), "padding": (2, 1), "groups": 2},
 }
 
 
@@ -124,7 +76,7 @@ def test_a_convolution_equals_the_loop_both_ways(options, way, monkeypatch):
         "gendyn_lite.measures.stiffness._layer_gram.ghost_is_cheaper", lambda *_: way == "ghost"
     )  # fmt: skip
     torch.manual_seed(0)
-    check(conv(4, 8, **options).double(), *examples(5, (4, 6, 5)))
+    check(convolution(4, 8, **options).double(), *examples(5, (4, 6, 5)))
 
 
 @pytest.mark.parametrize("way", ["ghost", "instantiated"])
@@ -139,7 +91,7 @@ def test_small_blocks_change_nothing(way, monkeypatch):
     monkeypatch.setattr(factors, "PATCH_BYTES", {"cpu": 2000})
     torch.manual_seed(0)
     for groups in (1, 2):
-        check(conv(4, 8, kernel_size=3, padding=1, groups=groups).double(), *examples(7, (4, 6, 5)))
+        check(convolution(4, 8, kernel_size=3, padding=1, groups=groups).double(), *examples(7, (4, 6, 5)))
 
 
 def test_both_ways_are_taken_where_they_cost_less():

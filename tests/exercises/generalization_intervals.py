@@ -1,14 +1,10 @@
-"""Exercises of chapter 5: the folded solution passes, and each classical slip is told apart."""
+"""Exercises of chapter 5: what checks each one, and its classical slips with what is told of them."""
 
 from __future__ import annotations
 
-import pytest
-import torch
-
 from gendyn_lite.exercises import generalization_intervals as exercises
-from tests.exercises.solutions import run, solutions
+from tests.exercises.solutions import Chapter
 
-FOLDED = solutions("05_generalization_intervals")
 CHECKS = {
     "ex-knot": ("knot", exercises.check_knot),
     "ex-leave": ("leave", exercises.check_leave),
@@ -17,22 +13,6 @@ CHECKS = {
     "ex-midline": ("midline", exercises.check_midline),
     "ex-norm": ("norm", exercises.check_norm),
 }
-
-
-def check(label: str, code: str) -> bool:
-    name, checker = CHECKS[label]
-    return checker(run(code, torch=torch)[name])
-
-
-def test_every_coded_exercise_has_a_solution():
-    assert set(FOLDED) == set(CHECKS)
-
-
-@pytest.mark.parametrize("label", FOLDED)
-def test_the_folded_solution_is_right(label, capsys):
-    assert check(label, FOLDED[label]), capsys.readouterr().out
-
-
 SLIPS = {
     "from_the_other_end": (
         "ex-knot",
@@ -69,9 +49,4 @@ SLIPS = {
     "spectral": ("ex-norm", "def norm(W): return torch.linalg.matrix_norm(W, 2)", "the spectral norm"),
     "not_started": ("ex-norm", "def norm(W):\n    raise NotImplementedError", "your turn"),
 }
-
-
-@pytest.mark.parametrize(("label", "code", "told"), SLIPS.values(), ids=SLIPS)
-def test_a_slip_is_told(label, code, told, capsys):
-    assert not check(label, code)
-    assert told in capsys.readouterr().out
+CHAPTER = Chapter("05_generalization_intervals", CHECKS, SLIPS)

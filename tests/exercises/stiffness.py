@@ -1,14 +1,10 @@
-"""Exercises of chapter 4: the folded solution passes, and each classical slip is told apart."""
+"""Exercises of chapter 4: what checks each one, and its classical slips with what is told of them."""
 
 from __future__ import annotations
 
-import pytest
-import torch
-
 from gendyn_lite.exercises import stiffness as exercises
-from tests.exercises.solutions import run, solutions
+from tests.exercises.solutions import Chapter
 
-FOLDED = solutions("04_stiffness")
 CHECKS = {
     "ex-cosine": ("cosine", exercises.check_cosine),
     "ex-linear-gram": ("linear_gram", exercises.check_linear_gram),
@@ -16,22 +12,6 @@ CHECKS = {
     "ex-within": ("within", exercises.check_within),
     "ex-length": ("critical_length", exercises.check_critical_length),
 }
-
-
-def check(label: str, code: str) -> bool:
-    name, checker = CHECKS[label]
-    return checker(run(code, torch=torch)[name])
-
-
-def test_every_coded_exercise_has_a_solution():
-    assert set(FOLDED) == set(CHECKS)
-
-
-@pytest.mark.parametrize("label", CHECKS)
-def test_the_folded_solution_is_right(label, capsys):
-    assert check(label, FOLDED[label]), capsys.readouterr().out
-
-
 SLIPS = {
     "no_root": (
         "ex-cosine",
@@ -66,11 +46,4 @@ SLIPS = {
     "not_started": ("ex-length", "def critical_length(d, s):\n    raise NotImplementedError", "your turn"),
     "crashes": ("ex-within", "def within(m, y): return m.means()", "your code stopped with AttributeError"),
 }
-
-
-@pytest.mark.parametrize(("label", "code", "told"), SLIPS.values(), ids=SLIPS)
-def test_a_slip_is_told(label, code, told, capsys):
-    assert not check(label, code)
-    out = capsys.readouterr().out
-    assert told in out
-    assert out.count("\n") == 1
+CHAPTER = Chapter("04_stiffness", CHECKS, SLIPS, one_line=True)

@@ -1,14 +1,10 @@
-"""Exercises of chapter 3: the folded solution passes, and each classical slip is told apart."""
+"""Exercises of chapter 3: what checks each one, and its classical slips with what is told of them."""
 
 from __future__ import annotations
 
-import pytest
-import torch
-
 from gendyn_lite.exercises import fisher_mask as exercises
-from tests.exercises.solutions import run, solutions
+from tests.exercises.solutions import Chapter
 
-FOLDED = solutions("03_fisher_mask")
 CHECKS = {
     "ex-kl": ("kl", exercises.check_kl),
     "ex-logit-fisher": ("logit_fisher", exercises.check_logit_fisher),
@@ -17,22 +13,6 @@ CHECKS = {
     "ex-mask": ("mask", exercises.check_mask),
     "ex-masked-step": ("masked_step", exercises.check_masked_step),
 }
-
-
-def check(label: str, code: str) -> bool:
-    name, checker = CHECKS[label]
-    return checker(run(code, torch=torch)[name])
-
-
-def test_every_coded_exercise_has_a_solution():
-    assert set(FOLDED) == set(CHECKS)
-
-
-@pytest.mark.parametrize("label", FOLDED)
-def test_the_folded_solution_is_right(label, capsys):
-    assert check(label, FOLDED[label]), capsys.readouterr().out
-
-
 STEP = "def masked_step(w, g, v, M):\n    "
 SLIPS = {
     "reversed": ("ex-kl", "def kl(p, q): return (q * (q / p).log()).sum()", "that is KL(q ‖ p)"),
@@ -80,9 +60,4 @@ SLIPS = {
     ),
     "not started": ("ex-kl", "def kl(p, q):\n    raise NotImplementedError", "your turn"),
 }
-
-
-@pytest.mark.parametrize(("label", "code", "told"), SLIPS.values(), ids=SLIPS)
-def test_a_slip_is_told(label, code, told, capsys):
-    assert not check(label, code)
-    assert told in capsys.readouterr().out
+CHAPTER = Chapter("03_fisher_mask", CHECKS, SLIPS)

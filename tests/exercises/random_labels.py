@@ -1,47 +1,28 @@
-"""Exercises of chapter 1: the folded solution passes, and each classical slip is told apart."""
+"""Exercises of chapter 1: what checks each one, and its classical slips with what is told of them."""
 
 from __future__ import annotations
 
 import pandas as pd
-import pytest
 import torch
 
 from gendyn_lite import results
 from gendyn_lite.exercises import random_labels as exercises
 from tests import fake_runs
-from tests.exercises.solutions import run, solutions
-
-FOLDED = solutions("01_random_labels")
+from tests.exercises.solutions import Chapter
 
 
-def ends() -> pd.DataFrame:
-    return results.summarize(fake_runs.table(inputs=()))
+def check_gap(gap) -> bool:
+    return exercises.check_gap(gap, results.summarize(fake_runs.table(inputs=())))
 
 
-def check(label: str, code: str) -> bool:
-    names = run(code, torch=torch, pd=pd)
-    if label == "ex-corrupt":
-        return exercises.check_corruption(names["corrupt"])
-    if label == "ex-expected":
-        return exercises.check_expected_accuracy(names["accuracy"])
-    if label == "ex-fit-epoch":
-        return exercises.check_fit_epoch(names["fit_epoch"])
-    if label == "ex-best":
-        return exercises.check_best_so_far(names["best_so_far"])
-    if label == "ex-decay":
-        return exercises.check_weight_decay(names["step"])
-    return exercises.check_gap(names["gap"], ends())
-
-
-def test_every_coded_exercise_has_a_solution():
-    assert set(FOLDED) == {"ex-corrupt", "ex-expected", "ex-fit-epoch", "ex-gap", "ex-best", "ex-decay"}
-
-
-@pytest.mark.parametrize("label", FOLDED)
-def test_the_folded_solution_is_right(label, capsys):
-    assert check(label, FOLDED[label]), capsys.readouterr().out
-
-
+CHECKS = {
+    "ex-corrupt": ("corrupt", exercises.check_corruption),
+    "ex-expected": ("accuracy", exercises.check_expected_accuracy),
+    "ex-fit-epoch": ("fit_epoch", exercises.check_fit_epoch),
+    "ex-gap": ("gap", check_gap),
+    "ex-best": ("best_so_far", exercises.check_best_so_far),
+    "ex-decay": ("step", exercises.check_weight_decay),
+}
 CORRUPT = """
 def corrupt(y, q, num_classes, seed):
     g = torch.Generator().manual_seed(seed)
@@ -120,11 +101,4 @@ SLIPS = {
     "not_started": ("ex-gap", "def gap(ends):\n    raise NotImplementedError", "your turn"),
     "crashes": ("ex-gap", "def gap(ends): return ends['accuracy']", "your code stopped with KeyError"),
 }
-
-
-@pytest.mark.parametrize(("label", "code", "told"), SLIPS.values(), ids=SLIPS)
-def test_a_slip_is_told(label, code, told, capsys):
-    assert not check(label, code)
-    out = capsys.readouterr().out
-    assert told in out
-    assert out.count("\n") == 1
+CHAPTER = Chapter("01_random_labels", CHECKS, SLIPS, given={"torch": torch, "pd": pd}, one_line=True)

@@ -1,14 +1,10 @@
-"""Exercises of chapter 2: the folded solution passes, and each classical slip is told apart."""
+"""Exercises of chapter 2: what checks each one, and its classical slips with what is told of them."""
 
 from __future__ import annotations
 
-import pytest
-import torch
-
 from gendyn_lite.exercises import path_functions as exercises
-from tests.exercises.solutions import run, solutions
+from tests.exercises.solutions import Chapter
 
-FOLDED = solutions("02_path_functions")
 CHECKS = {
     "ex-path": ("path", exercises.check_path),
     "ex-self-similarity": ("similarity", exercises.check_self_similarity),
@@ -17,22 +13,6 @@ CHECKS = {
     "ex-own-function": ("own", exercises.check_own_function),
     "ex-early-mid": ("ratio", exercises.check_early_mid),
 }
-
-
-def check(label: str, code: str) -> bool:
-    name, checker = CHECKS[label]
-    return checker(run(code, torch=torch)[name])
-
-
-def test_every_coded_exercise_has_a_solution():
-    assert set(FOLDED) == set(CHECKS)
-
-
-@pytest.mark.parametrize("label", CHECKS)
-def test_the_folded_solution_is_right(label, capsys):
-    assert check(label, FOLDED[label]), capsys.readouterr().out
-
-
 SLIPS = {
     "zero_is_on": ("ex-path", "def path(W, b, x): return x @ W.T + b >= 0", "exactly 0 is off"),
     "no_bias": ("ex-path", "def path(W, b, x): return x @ W.T > 0", "the bias is missing"),
@@ -113,9 +93,4 @@ SLIPS = {
     ),
     "not_started": ("ex-path", "def path(W, b, x):\n    raise NotImplementedError", "your turn"),
 }
-
-
-@pytest.mark.parametrize(("label", "code", "told"), SLIPS.values(), ids=SLIPS)
-def test_a_slip_is_told(label, code, told, capsys):
-    assert not check(label, code)
-    assert told in capsys.readouterr().out
+CHAPTER = Chapter("02_path_functions", CHECKS, SLIPS)

@@ -1,0 +1,43 @@
+"""Plans of the chapters that have several kinds of runs: each is valid, and a wrong one is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from gendyn_lite import data, models
+from gendyn_lite.errors import UserError
+from gendyn_lite.experiments import path_functions, stiffness
+
+CHAPTERS = {"path": path_functions, "stiffness": stiffness}
+
+
+@pytest.mark.parametrize(
+    ("chapter", "kind", "profile"),
+    [
+        pytest.param(chapter, kind, profile, id=f"{chapter}-{kind}-{profile}")
+        for chapter, runs_of in CHAPTERS.items()
+        for kind in runs_of.KINDS
+        for profile in runs_of.PROFILES
+    ],
+)
+def test_every_plan_is_valid_and_every_network_exists(chapter, kind, profile):
+    configs = CHAPTERS[chapter].plan(kind, profile)
+    assert len({config.run_id("00") for config in configs}) == len(configs)
+    assert {config.model for config in configs} <= set(models.names())
+    assert {config.dataset for config in configs} <= set(data.names())
+    assert {config.experiment for config in configs} == {f"{chapter}_{kind}"}
+
+
+@pytest.mark.parametrize(
+    ("runs_of", "options", "message"),
+    [
+        (path_functions, {"kind": "network"}, "unknown kind of runs 'network': did you mean 'networks'"),
+        (path_functions, {"kind": "deep", "profile": "ful"}, "unknown profile 'ful'"),
+        (stiffness, {"kind": "layer"}, "unknown kind of runs 'layer': did you mean 'layers'"),
+        (stiffness, {"kind": "maps", "profile": "smok"}, "unknown profile 'smok'"),
+    ],
+    ids=["path-kind", "path-profile", "stiffness-kind", "stiffness-profile"],
+)
+def test_a_wrong_plan_is_refused(runs_of, options, message):
+    with pytest.raises(UserError, match=message):
+        runs_of.plan(**options)
