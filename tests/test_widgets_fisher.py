@@ -6,7 +6,7 @@ import pytest
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.experiments import fisher_demo
-from gendyn_lite.widgets_fisher import InfluenceExplorer
+from gendyn_lite.widgets import InfluenceExplorer
 
 
 def test_the_status_says_what_a_step_does():

@@ -6,7 +6,7 @@ import pytest
 
 from gendyn_lite.experiments import path_digits
 from gendyn_lite.measures import relu_paths
-from gendyn_lite.widgets_paths import PathExplorer
+from gendyn_lite.widgets import PathExplorer
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import stiffness
-from gendyn_lite.widgets_stiffness import StiffnessExplorer
+from gendyn_lite.widgets import StiffnessExplorer
 
 
 @pytest.fixture

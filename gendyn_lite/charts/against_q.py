@@ -8,8 +8,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from gendyn_lite.charts.parts import interval_bars
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
-from gendyn_lite.results.tables import mean_interval
+from gendyn_lite.results.tables import mean_intervals
 
 MOST_LETTERS = 45  # of all names, that a legend of one line has place for
 
@@ -39,7 +40,6 @@ def against_q(
             "network:N", title="network", scale=_scale(networks, DASHES), legend=_legend(networks)
         ),
     )
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")
     marks = base.mark_point(size=90).encode(
         y="mean:Q",
         tooltip=hover,
@@ -54,7 +54,7 @@ def against_q(
     )
     if brush is not None:
         seeds = seeds.add_params(brush)
-    return [line, bars, marks, seeds]
+    return [line, interval_bars(base, width=2), marks, seeds]
 
 
 def seed_points(runs: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -65,9 +65,7 @@ def seed_points(runs: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def _means(points: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval per network and q."""
-    groups = points.groupby(["network", "q"], sort=False)["value"]
-    rows = [(network, q, *mean_interval(values)) for (network, q), values in groups]
-    return pd.DataFrame(rows, columns=pd.Index(["network", "q", "mean", "low", "high", "seeds"])).round(4)
+    return mean_intervals(points, ["network", "q"]).round(4)
 
 
 def in_words(runs: pd.DataFrame, column: str, unit: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 from gendyn_lite.claims.kernels import paper_errors
-from gendyn_lite.results.tables import mean_interval
+from gendyn_lite.results.tables import mean_intervals
 
 
 def memorizing_curve(curves: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
@@ -107,9 +107,7 @@ def _kernel_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 def _kernel_means(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval of the test error by data, kind and n."""
-    grouped = rows.groupby(["data", "kind", "n"], sort=False)["error"]
-    found = [(data, kind, n, *mean_interval(values)) for (data, kind, n), values in grouped]
-    return pd.DataFrame(found, columns=pd.Index(["data", "kind", "n", "error", "low", "high", "seeds"])).round(5)
+    return mean_intervals(rows, ["data", "kind", "n"], "error", name="error").round(5)
 
 
 def _paper_rules(rows: pd.DataFrame) -> list[alt.Chart]:

@@ -11,7 +11,7 @@ import altair as alt
 import pandas as pd
 from IPython.display import HTML
 
-from gendyn_lite.charts.tables import SIGNS, html_table, interval
+from gendyn_lite.charts.tables import SIGNS, html_table, interval, two_lines, verdict_cell
 from gendyn_lite.charts.theme import PALETTE
 
 COLOURS = {"holds": PALETTE[3], "weaker": PALETTE[1], "not seen": PALETTE[4], "not testable at this size": PALETTE[5]}
@@ -56,7 +56,7 @@ def statements_table(statements: pd.DataFrame, *, caption: str) -> HTML:
     heads = ("Claim", "Holds", "Otherwise", "Holds, corrected", "Figure")
     rows = [
         (
-            f"{html.escape(row['statement'])}<br><small>{html.escape(row['source'])}</small>",
+            two_lines(row["statement"], row["source"]),
             f"<strong>{SIGNS['holds'] if row['holds'] else '–'}&nbsp;{_of(row['holds'], row['subjects'])}</strong>",
             _otherwise(row),
             _of(row["certain"], row["subjects"]),
@@ -77,16 +77,11 @@ def tests_table(claims: pd.DataFrame, *, caption: str) -> HTML:
     heads = ("Claim, and on what", "Paper", "Ours (95 % interval)", "Verdict", "p, corrected")
     rows = [
         (
-            f"{html.escape(row['statement'])}<br><small>{html.escape(row['subject'])}</small>",
-            f"{html.escape(row['paper_value'])}<br><small>{html.escape(row['source'])}</small>",
-            f"{interval(row['value'], row['low'], row['high'])}<br><small>{row['n_seeds']} seed(s)</small>",
-            f"<strong>{SIGNS[row['verdict']]}&nbsp;{row['verdict']}</strong>"
-            f"<br><small>holds if {html.escape(row['criterion'])}</small>",
-            "–"
-            if math.isnan(row["p_holm"])
-            else f"{row['p_holm']:.2g}"
-            if row["p_holm"] >= 1e-4
-            else "&lt;&nbsp;0.0001",
+            two_lines(row["statement"], row["subject"]),
+            two_lines(row["paper_value"], row["source"]),
+            two_lines(interval(row["value"], row["low"], row["high"]), f"{row['n_seeds']} seed(s)"),
+            verdict_cell(row["verdict"], row["criterion"]),
+            _p_value(row["p_holm"]),
         )
         for row in claims.to_dict("records")
     ]
@@ -111,6 +106,17 @@ def papers_tables(claims: pd.DataFrame, statements: pd.DataFrame, *, caption: st
             f"<details><summary>{words}</summary>{tests_table(tests, caption=f'{paper}. {words}.').data}</details>",
         ]
     return HTML("".join(parts))
+
+
+def _p_value(value: float) -> str:
+    """A p value with two digits; a small one only as such.
+
+    >>> _p_value(0.0123), _p_value(1e-9), _p_value(math.nan)
+    ('0.012', '&lt;&nbsp;0.0001', '–')
+    """
+    if math.isnan(value):
+        return "–"
+    return f"{value:.2g}" if value >= 1e-4 else "&lt;&nbsp;0.0001"
 
 
 def _of(count: int, total: int) -> str:

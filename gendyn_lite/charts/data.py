@@ -50,18 +50,7 @@ def picture_grid(samples: pd.DataFrame, *, name: str) -> alt.LayerChart | alt.Fa
         "x": alt.X("column:O", axis=None),
         "y": alt.Y("line:O", axis=None, scale=alt.Scale(domain=list(range(lines)))),
     }
-    grid = (
-        base.mark_image(width=CELL - 4, height=CELL - 4, smooth=False)
-        .encode(
-            **place,
-            url="image:N",
-            opacity=alt.condition(
-                "chosen_class === 'all' || datum.class === chosen_class", alt.value(1), alt.value(0.15)
-            ),
-            tooltip=["class:N", alt.Tooltip("example:Q", title="training example")],
-        )
-        .add_params(inputs, chosen, picked)
-    )
+    grid = _grid(base, place).add_params(inputs, chosen, picked)
     return alt.layer(grid, *_large(base.transform_filter(picked), place)).properties(
         height=CELL * lines,
         title=alt.Title(
@@ -72,6 +61,17 @@ def picture_grid(samples: pd.DataFrame, *, name: str) -> alt.LayerChart | alt.Fa
             f"{', '.join(classes)}. A menu shows the same images with shuffled pixels, random pixels or replaced by "
             "noise; another marks a class; a slider or a click shows one image large, with its class."
         ),
+    )
+
+
+def _grid(base: alt.Chart, place: dict) -> alt.Chart:
+    """The pictures, faint where the menu marks another class."""
+    marked = alt.condition("chosen_class === 'all' || datum.class === chosen_class", alt.value(1), alt.value(0.15))
+    return base.mark_image(width=CELL - 4, height=CELL - 4, smooth=False).encode(
+        **place,
+        url="image:N",
+        opacity=marked,
+        tooltip=["class:N", alt.Tooltip("example:Q", title="training example")],
     )
 
 

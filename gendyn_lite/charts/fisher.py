@@ -5,6 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
+from gendyn_lite.charts.parts import slider, words_above
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 
 PAIRS = ["same digit", "other digit"]
@@ -21,37 +22,23 @@ def moved(rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     Args:
         rows: A table of `gendyn_lite.experiments.fisher_demo.steps` (or of one `step`).
     """
-    shown, params = "true", []
-    if "example" in rows:
-        names = list(rows["example"].unique())
-        bind = alt.binding_select(options=names, name="step on ")
-        params.append(alt.param(name="stepped", value=names[0], bind=bind))
-        sizes = sorted(rows["eps"].unique())
-        rows = rows.assign(power=rows["eps"].map({size: place for place, size in enumerate(sizes)}))
-        slider = alt.binding_range(min=0, max=len(sizes) - 1, step=1, name="step size (small to large) ")
-        params.append(alt.param(name="step_power", value=min(3, len(sizes) - 1), bind=slider))
-        shown = "datum.example === stepped && datum.power === step_power"
+    rows, params, shown = _choices(rows)
     positive = rows.assign(kl=rows["kl"].clip(lower=1e-12)).round({"kl": 15})
-    y = alt.Y("kl:Q", title="KL of its prediction (nats)", scale=alt.Scale(type="log"), axis=POWERS)
     base = alt.Chart(positive).transform_filter(shown)
     dots = base.mark_point(size=60).encode(
         x=alt.X("digit:O", title="watched digit"),
         xOffset=alt.XOffset("pair:N", scale=alt.Scale(domain=PAIRS)),
-        y=y,
+        y=alt.Y("kl:Q", title="KL of its prediction (nats)", scale=alt.Scale(type="log"), axis=POWERS),
         color=alt.Color("pair:N", title=None, scale=alt.Scale(domain=PAIRS), legend=DOTS),
         shape=alt.Shape("pair:N", title=None, legend=DOTS, scale=alt.Scale(domain=PAIRS, range=list(SHAPES[:2]))),
         tooltip=["digit:O", "number:Q", alt.Tooltip("kl:Q", format=".2e")],
     )
     layers = [dots]
     if params:
-        words = base.transform_aggregate(mean="mean(kl)", eps="min(eps)").transform_calculate(
+        mean = base.transform_aggregate(mean="mean(kl)", eps="min(eps)").transform_calculate(
             words="'ε = ' + format(datum.eps, '~g') + ', mean KL ' + format(datum.mean, '.1e')"
         )
-        layers.append(
-            words.mark_text(align="left", baseline="bottom", fontWeight=600).encode(
-                x=alt.value(0), y=alt.value(-6), text="words:N"
-            )
-        )
+        layers.append(words_above(mean))
     means = rows.groupby("pair")["kl"].mean()
     said = ", ".join(f"{name} {value:.1e}" for name, value in means.items())
     return (
@@ -64,6 +51,17 @@ def moved(rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     )
 
 
+def _choices(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[alt.Parameter], str]:
+    """What can be chosen: the rows with the places on the slider, the menu and the slider, the filter that follows."""
+    if "example" not in rows:
+        return rows, [], "true"
+    names, sizes = list(rows["example"].unique()), sorted(rows["eps"].unique())
+    rows = rows.assign(power=rows["eps"].map({size: place for place, size in enumerate(sizes)}))
+    example = alt.param(name="stepped", value=names[0], bind=alt.binding_select(options=names, name="step on "))
+    power = slider("step_power", len(sizes) - 1, "step size (small to large)", value=min(3, len(sizes) - 1))
+    return rows, [example, power], "datum.example === stepped && datum.power === step_power"
+
+
 def approximation(rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """KL, quadratic form and their difference against the step size; a slider reads off a step size.
 
@@ -73,44 +71,37 @@ def approximation(rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     rows = rows.assign(place=rows.groupby("activation").cumcount())
     long = rows.melt(["activation", "eps", "place", "ratio"], list(CURVES), "of", "value")
     long["of"] = long["of"].map(CURVES)
-    kinds, names = list(rows["activation"].unique()), list(CURVES.values())
-    last = int(rows["place"].max())
+    kinds, last = list(rows["activation"].unique()), int(rows["place"].max())
     kind = alt.param(name="unit_kind", value=kinds[0], bind=alt.binding_select(options=kinds, name="units "))
-    place = alt.param(
-        name="step_place", value=last - 3, bind=alt.binding_range(min=0, max=last, step=1, name="step size ")
-    )
     x = alt.X("eps:Q", title="step size ε", scale=alt.Scale(type="log", nice=False), axis=POWERS)
-    y = alt.Y("value:Q", title="nats", scale=alt.Scale(type="log"), axis=POWERS)
     base = alt.Chart(long).transform_filter("datum.activation === unit_kind && datum.value > 0")
-    lines = base.mark_line().encode(
-        x=x,
-        y=y,
-        color=alt.Color("of:N", title=None, scale=alt.Scale(domain=names), legend=STROKES),
-        strokeDash=alt.StrokeDash(
-            "of:N", title=None, scale=alt.Scale(domain=names, range=list(DASHES[:3])), legend=STROKES
-        ),
-        tooltip=["of:N", alt.Tooltip("eps:Q", format=".1e"), alt.Tooltip("value:Q", format=".2e")],
-    )
     chosen = alt.Chart(rows).transform_filter("datum.activation === unit_kind && datum.place === step_place")
     words = chosen.transform_calculate(
         words="'ε = ' + format(datum.eps, '.1e') + ': KL is ' + format(datum.ratio, '.3f') + ' times the form'"
     )
-    layers = [
-        lines,
-        chosen.mark_rule(strokeDash=[2, 3]).encode(x=x),
-        words.mark_text(align="left", baseline="bottom", fontWeight=600).encode(
-            x=alt.value(0), y=alt.value(-6), text="words:N"
-        ),
-    ]
+    layers = [_curves(base, x), chosen.mark_rule(strokeDash=[2, 3]).encode(x=x), words_above(words)]
     ends = rows.groupby("activation")["ratio"].agg(["first", "last"])
     said = "; ".join(f"{name}: {row['first']:.3f} to {row['last']:.3f}" for name, row in ends.iterrows())
     return (
         alt.layer(*layers)
-        .add_params(kind, place)
+        .add_params(kind, slider("step_place", last, "step size", value=last - 3))
         .properties(
             title=alt.Title("The quadratic form and where it fails", subtitle="Mean over five digits, in float64."),
             description=f"KL over quadratic form from the smallest to the largest step: {said}.",
         )
+    )
+
+
+def _curves(base: alt.Chart, x: alt.X) -> alt.Chart:
+    """KL, form and difference against the step size."""
+    names = list(CURVES.values())
+    dash = alt.Scale(domain=names, range=list(DASHES[:3]))
+    return base.mark_line().encode(
+        x=x,
+        y=alt.Y("value:Q", title="nats", scale=alt.Scale(type="log"), axis=POWERS),
+        color=alt.Color("of:N", title=None, scale=alt.Scale(domain=names), legend=STROKES),
+        strokeDash=alt.StrokeDash("of:N", title=None, scale=dash, legend=STROKES),
+        tooltip=["of:N", alt.Tooltip("eps:Q", format=".1e"), alt.Tooltip("value:Q", format=".2e")],
     )
 
 
@@ -148,40 +139,27 @@ def concentration(rows: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         rows: A table of `gendyn_lite.experiments.fisher_demo.concentration`.
     """
     names = list(rows["of"].unique())
-    keep = alt.param(
-        name="kept_share", value=0.25, bind=alt.binding_range(min=0.025, max=1, step=0.025, name="keep ")
-    )  # fmt: skip
+    bind = alt.binding_range(min=0.025, max=1, step=0.025, name="keep ")
     x = alt.X("kept:Q", title="share of the weights kept", scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("held:Q", title="share of the sum that they hold", scale=alt.Scale(domain=[0, 1]))
-    lines = (
-        alt.Chart(rows)
-        .mark_line()
-        .encode(
-            x=x,
-            y=y,
-            color=alt.Color("of:N", title=None, scale=alt.Scale(domain=names), legend=STROKES),
-            strokeDash=alt.StrokeDash(
-                "of:N", title=None, scale=alt.Scale(domain=names, range=list(DASHES[:2])), legend=STROKES
-            ),
-            tooltip=["of:N", alt.Tooltip("kept:Q", format=".2f"), alt.Tooltip("held:Q", format=".3f")],
-        )
+    dash = alt.Scale(domain=names, range=list(DASHES[:2]))
+    lines = alt.Chart(rows).mark_line()
+    lines = lines.encode(
+        x=x,
+        y=y,
+        color=alt.Color("of:N", title=None, scale=alt.Scale(domain=names), legend=STROKES),
+        strokeDash=alt.StrokeDash("of:N", title=None, scale=dash, legend=STROKES),
+        tooltip=["of:N", alt.Tooltip("kept:Q", format=".2f"), alt.Tooltip("held:Q", format=".3f")],
     )
     near = alt.Chart(rows).transform_filter("abs(datum.kept - kept_share) < 0.0124")
     held = near.transform_filter(f"datum.of === '{names[0]}'").transform_calculate(
         words="format(datum.kept, '.0%') + ' of the weights hold ' + format(datum.held, '.1%')"
     )
-    layers = [
-        lines,
-        near.mark_point(size=70).encode(x=x, y=y, color="of:N"),
-        held.mark_text(align="left", baseline="bottom", fontWeight=600).encode(
-            x=alt.value(0), y=alt.value(-6), text="words:N"
-        ),
-    ]
     quarter = rows[rows["kept"].sub(0.25).abs() < 0.0124].groupby("of", sort=False)["held"].first()
     said = ", ".join(f"{name} {value:.2f}" for name, value in quarter.items())
     return (
-        alt.layer(*layers)
-        .add_params(keep)
+        alt.layer(lines, near.mark_point(size=70).encode(x=x, y=y, color="of:N"), words_above(held))
+        .add_params(alt.param(name="kept_share", value=0.25, bind=bind))
         .properties(
             title=alt.Title("How concentrated the information is", subtitle="Largest entries first; one network."),
             description=f"Share of the sum held by the largest quarter of entries: {said}.",

@@ -8,12 +8,11 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from gendyn_lite.charts.parts import FEWEST, STROKES, menu
 from gendyn_lite.charts.theme import DASHES, SHAPES
 from gendyn_lite.results.fisher import FORMS, NONE, WAYS, best, by_size, described, gains, influences
-from gendyn_lite.results.tables import mean_interval
+from gendyn_lite.results.tables import mean_intervals
 
-STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
-FEWEST = 3  # seeds of an interval that is drawn: that of two is as wide as the page
 LABELS = ["true labels", "20 % redrawn", "random labels"]
 MASKED = {NONE: 1.0, "Fisher, 80 % kept": 0.8, "Fisher, 70 % kept": 0.7}
 CURVES = {
@@ -39,8 +38,8 @@ def influence(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     places, forms = by_size(rows, "place"), list(FORMS.values())
     names = [name for name in LABELS if name in set(means["labels"])]
     params = [
-        alt.param(name="influence_place", value=places[0], bind=_menu(places, "runs ")),
-        alt.param(name="influence_form", value=forms[1], bind=_menu(forms, "form ")),
+        menu("influence_place", places, "runs"),
+        menu("influence_form", forms, "form", forms[1]),
     ]
     shown = "datum.place === influence_place && datum.form === influence_form"
     y = alt.Y("mean:Q", title="2 × influence / ε² (nats)", scale=alt.Scale(type="log"), axis=alt.Axis(format="~e"))
@@ -69,8 +68,8 @@ def with_masks(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     means = _means(long[long["subject"].isin(with_mask)], ["subject", "of", "mask", "epoch"])
     subjects, curves = by_size(means, "subject"), list(CURVES)
     params = [
-        alt.param(name="masked_subject", value=subjects[0], bind=_menu(subjects, "runs ")),
-        alt.param(name="masked_curve", value=curves[1], bind=_menu(curves, "curve ")),
+        menu("masked_subject", subjects, "runs"),
+        menu("masked_curve", curves, "curve", curves[1]),
     ]
     shown = "datum.subject === masked_subject && datum.of === masked_curve"
     y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False))
@@ -95,7 +94,7 @@ def best_accuracy(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     shift = {name: 0.012 * (place - (len(ways) - 1) / 2) for place, name in enumerate(ways)}
     means = means.assign(x=(means["kept"] + means["way"].map(shift)).round(4))
     subjects = by_size(means, "subject")
-    chosen = alt.param(name="gain_subject", value=subjects[0], bind=_menu(subjects, "runs "))
+    chosen = menu("gain_subject", subjects, "runs")
     base = alt.Chart(means).transform_filter("datum.subject === gain_subject")
     x = alt.X("x:Q", title="share of the weights kept", scale=alt.Scale(domain=[0.2, 0.85]), axis=alt.Axis(tickCount=6))
     color = alt.Color("way:N", title="mask", scale=alt.Scale(domain=ways))
@@ -149,11 +148,6 @@ def _lines(means: pd.DataFrame, shown: str, params: list[alt.Parameter], by: tup
 
 def _means(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Mean and interval over seeds of the column value; no interval below three seeds."""
-    found = [(*key, *mean_interval(part["value"])) for key, part in rows.groupby(by, sort=False)]
-    means = pd.DataFrame(found, columns=pd.Index([*by, "mean", "low", "high", "seeds"]))
+    means = mean_intervals(rows, by)
     hidden = means["seeds"] < FEWEST
     return means.assign(low=means["low"].mask(hidden), high=means["high"].mask(hidden))
-
-
-def _menu(options: list[str], name: str) -> Any:
-    return alt.binding_select(options=options, name=name) if len(options) > 1 else alt.Undefined

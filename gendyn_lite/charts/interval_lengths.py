@@ -6,6 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from gendyn_lite.charts.parts import FEWEST, STROKES, menu
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 from gendyn_lite.results.intervals import (
     BINS,
@@ -18,10 +19,9 @@ from gendyn_lite.results.intervals import (
     ends,
     main_network,
 )
-from gendyn_lite.results.tables import mean_interval
+from gendyn_lite.results.tables import mean_interval, mean_intervals
 
 NAMES = list(LABELS.values())
-STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
 COLOR = alt.Color("labels:N", title=None, scale=alt.Scale(domain=NAMES))
 LINE_COLOR = alt.Color("labels:N", title=None, scale=alt.Scale(domain=NAMES), legend=STROKES)
 DASH = alt.StrokeDash("labels:N", title=None, scale=alt.Scale(domain=NAMES, range=list(DASHES[:2])), legend=STROKES)
@@ -30,7 +30,6 @@ ROOT = alt.Scale(
 )  # else the intervals that reach the whole range are all one sees
 HALVES = alt.Axis(tickMinStep=0.5, tickCount=6)
 LENGTH = alt.Scale(domain=[0, 3], nice=False)
-FEWEST = 3  # seeds of an interval that is drawn: that of two is as wide as the page
 SHAPE = alt.Shape("labels:N", title=None, scale=alt.Scale(domain=NAMES, range=list(SHAPES[:2])))
 WORDS = {"pair": "pairs of one class", "midline": "midlines of triangles of one class"}
 DIRECTIONS = {
@@ -51,32 +50,12 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
         kind: ``"pair"`` or ``"midline"``.
         by: What a second menu chooses beside the data: ``"downsample"`` or ``"widths"``.
     """
-    runs = ends(table)
-    if by == "downsample":
-        runs = main_network(runs).sort_values("downsample", kind="stable")
-        choice = runs["downsample"].map(lambda side: "" if side == 1 else f", 1/{side} of the side")
-    else:
-        runs = runs[(runs["downsample"] == 1) & (runs["model"] == "mlp")]
-        several = runs.groupby("data", sort=False)["widths"].nunique()
-        sets = list(several[several > 1].index) or [several.idxmax()]
-        runs = runs[runs["data"].isin(sets)].sort_values(["data", "widths"], ascending=[False, True], kind="stable")
-        choice = runs["widths"] if len(sets) == 1 else runs["widths"] + ", " + runs["data"]
-    runs = runs.assign(subject=runs["data"] + choice if by == "downsample" else choice)
-    rows = _bands(
-        pd.concat(
-            [distributions(part, kind).assign(subject=name) for name, part in runs.groupby("subject", sort=False)]
-        )
-    )
-    subjects = list(rows["subject"].unique())
-    bind = alt.binding_select(options=subjects, name="data " if by == "downsample" else "network ")
-    chosen = alt.param(name="subject", value=subjects[0], bind=bind if len(subjects) > 1 else alt.Undefined)
+    runs = _with_subjects(ends(table), by)
+    parts = [distributions(part, kind).assign(subject=name) for name, part in runs.groupby("subject", sort=False)]
+    rows = _bands(pd.concat(parts))
     low, high = SPANS[kind]
-    x = alt.X(
-        "length:Q",
-        title="length of the interval, in α",
-        axis=HALVES,
-        scale=alt.Scale(domain=[0, high - low], nice=False),
-    )
+    lengths = alt.Scale(domain=[0, high - low], nice=False)
+    x = alt.X("length:Q", title="length of the interval, in α", axis=HALVES, scale=lengths)
     base = alt.Chart(rows).transform_filter("datum.subject === subject").encode(x=x, color=LINE_COLOR)
     band = base.mark_area(tooltip=None).encode(
         y=alt.Y("low:Q", title="share of lines (square-root scale)", scale=ROOT), y2="high:Q"
@@ -85,7 +64,7 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
     line = base.mark_line(point={"size": 14}).encode(y=alt.Y("share:Q", scale=ROOT), strokeDash=DASH, tooltip=tip)
     return (
         alt.layer(band, line)
-        .add_params(chosen)
+        .add_params(menu("subject", list(rows["subject"].unique()), "data" if by == "downsample" else "network"))
         .properties(
             title=alt.Title(
                 f"Lengths along {WORDS[kind]}", subtitle=f"At most {high - low:g}. Band: 95 % interval over seeds."
@@ -95,12 +74,22 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
     )
 
 
+def _with_subjects(runs: pd.DataFrame, by: str) -> pd.DataFrame:
+    """The runs that a menu chooses among, with what it calls them as the column ``subject``."""
+    if by == "downsample":
+        runs = main_network(runs).sort_values("downsample", kind="stable")
+        choice = runs["downsample"].map(lambda side: "" if side == 1 else f", 1/{side} of the side")
+        return runs.assign(subject=runs["data"] + choice)
+    runs = runs[(runs["downsample"] == 1) & (runs["model"] == "mlp")]
+    several = runs.groupby("data", sort=False)["widths"].nunique()
+    sets = list(several[several > 1].index) or [several.idxmax()]
+    runs = runs[runs["data"].isin(sets)].sort_values(["data", "widths"], ascending=[False, True], kind="stable")
+    return runs.assign(subject=runs["widths"] if len(sets) == 1 else runs["widths"] + ", " + runs["data"])
+
+
 def _bands(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean share and interval of each bin over seeds."""
-    keys = ["subject", "labels", "length"]
-    found = [(*key, *mean_interval(part)) for key, part in rows.groupby(keys, sort=False)["share"]]
-    frame = pd.DataFrame(found, columns=pd.Index([*keys, "share", "low", "high", "seeds"]))
-    return _drawn(frame)
+    return _drawn(mean_intervals(rows, ["subject", "labels", "length"], "share", name="share"))
 
 
 def _drawn(frame: pd.DataFrame, highest: float = 1.0) -> pd.DataFrame:
@@ -127,17 +116,8 @@ def directions(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """
     runs = ends(table)
     runs = main_network(runs[runs["downsample"] == 1])
-    found = []
-    for (data, labels), part in runs.groupby(["data", "labels"], sort=False):
-        for kind, name in DIRECTIONS.items():
-            values = part.get(f"intervals/{kind}_mean")
-            if values is not None and values.notna().any():
-                found.append((data, labels, name, *mean_interval(values)))
-    columns = ["data", "labels", "direction", "length", "low", "high", "seeds"]
-    rows = _drawn(pd.DataFrame(found, columns=pd.Index(columns)), highest=3.0)
+    rows = _by_direction(runs)
     sets = list(rows["data"].unique())
-    bind = alt.binding_select(options=sets, name="data ") if len(sets) > 1 else alt.Undefined
-    chosen = alt.param(name="data_set", value=sets[0], bind=bind)
     y = alt.Y("direction:N", title=None, sort=list(DIRECTIONS.values()), axis=alt.Axis(labelLimit=170))
     x = alt.X("length:Q", title="mean length, in α", axis=HALVES, scale=LENGTH)
     offset = alt.YOffset("labels:N", scale=alt.Scale(domain=NAMES, paddingInner=0.4, paddingOuter=0.3))
@@ -154,7 +134,7 @@ def directions(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     )
     return (
         alt.layer(*layers)
-        .add_params(chosen)
+        .add_params(menu("data_set", sets, "data"))
         .properties(
             height=300,
             title=alt.Title(
@@ -165,12 +145,54 @@ def directions(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     )
 
 
+def _by_direction(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean length over seeds: a row for each data set, kind of labels and direction in which lines were followed."""
+    found = []
+    for (data, labels), part in runs.groupby(["data", "labels"], sort=False):
+        for kind, name in DIRECTIONS.items():
+            values = part.get(f"intervals/{kind}_mean")
+            if values is not None and values.notna().any():
+                found.append((data, labels, name, *mean_interval(values)))
+    columns = ["data", "labels", "direction", "length", "low", "high", "seeds"]
+    return _drawn(pd.DataFrame(found, columns=pd.Index(columns)), highest=3.0)
+
+
 def during_training(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """Mean interval length and accuracies against epoch, true labels; a menu chooses the data.
 
     Args:
         table: As for `densities`, with runs that were watched epoch by epoch.
     """
+    means = _while_training(table)
+    names = list(means["of"].unique())
+    base = (
+        alt.Chart(means)
+        .transform_filter("datum.data === data_set")
+        .encode(
+            x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
+            color=alt.Color("of:N", title=None, scale=alt.Scale(domain=names)),
+        )
+    )
+    share = alt.Scale(domain=[0, 1])
+    dash = alt.Scale(domain=names, range=list(DASHES[: len(names)]))
+    line = base.mark_line(point={"size": 16}).encode(
+        y=alt.Y("value:Q", title="share", scale=share),
+        strokeDash=alt.StrokeDash("of:N", title=None, scale=dash, legend=STROKES),
+        tooltip=["of:N", "epoch:Q", alt.Tooltip("value:Q", format=".3f"), "seeds:Q"],
+    )
+    band = base.mark_area(tooltip=None, clip=True).encode(y=alt.Y("low:Q", scale=share), y2="high:Q")
+    return (
+        alt.layer(band, line)
+        .add_params(menu("data_set", list(means["data"].unique()), "data"))
+        .properties(
+            title=alt.Title("Intervals while training", subtitle="True labels; band: 95 % interval over seeds."),
+            description="Mean interval length along pairs, as a share of its range, beside both accuracies by epoch.",
+        )
+    )
+
+
+def _while_training(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds by epoch of the runs on true labels that were watched: a row for each curve."""
     runs = described(table)
     runs = runs[runs["training"] & (runs["label_corruption"] == 0)]
     low, high = SPANS["pair"]
@@ -181,37 +203,7 @@ def during_training(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         "test accuracy": runs["test_accuracy"],
     }
     rows = pd.concat([runs[["data", "epoch", "seed"]].assign(value=value, of=name) for name, value in parts.items()])
-    found = [(*key, *mean_interval(part)) for key, part in rows.groupby(["data", "of", "epoch"], sort=False)["value"]]
-    means = pd.DataFrame(found, columns=pd.Index(["data", "of", "epoch", "value", "low", "high", "seeds"]))
-    means = _drawn(means)
-    sets = list(means["data"].unique())
-    bind = alt.binding_select(options=sets, name="data ") if len(sets) > 1 else alt.Undefined
-    scale = alt.Scale(domain=list(parts))
-    color, dash = (
-        alt.Color("of:N", title=None, scale=scale),
-        alt.Scale(domain=list(parts), range=list(DASHES[: len(parts)])),
-    )
-    base = (
-        alt.Chart(means)
-        .transform_filter("datum.data === data_set")
-        .encode(x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)), color=color)
-    )
-    y = alt.Y("value:Q", title="share", scale=alt.Scale(domain=[0, 1]))
-    tip = ["of:N", "epoch:Q", alt.Tooltip("value:Q", format=".3f"), "seeds:Q"]
-    layers = [
-        base.mark_area(tooltip=None, clip=True).encode(y=alt.Y("low:Q", scale=alt.Scale(domain=[0, 1])), y2="high:Q"),
-        base.mark_line(point={"size": 16}).encode(
-            y=y, strokeDash=alt.StrokeDash("of:N", title=None, scale=dash, legend=STROKES), tooltip=tip
-        ),
-    ]
-    return (
-        alt.layer(*layers)
-        .add_params(alt.param(name="data_set", value=sets[0], bind=bind))
-        .properties(
-            title=alt.Title("Intervals while training", subtitle="True labels; band: 95 % interval over seeds."),
-            description="Mean interval length along pairs, as a share of its range, beside both accuracies by epoch.",
-        )
-    )
+    return _drawn(mean_intervals(rows, ["data", "of", "epoch"], name="value"))
 
 
 def region_norms(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
@@ -230,8 +222,6 @@ def region_norms(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         frame = pd.DataFrame({"length": middles, "share": share / max(share.sum(), 1)})
         found.append(frame.assign(subject=f"{run['data']}, {run['widths']}", labels=run["labels"]))
     rows = _bands(pd.concat(found)).rename(columns={"length": "ratio"})
-    subjects = list(rows["subject"].unique())
-    bind = alt.binding_select(options=subjects, name="network ") if len(subjects) > 1 else alt.Undefined
     x = alt.X("ratio:Q", title="‖W of a region‖∞ / ‖W‖∞", scale=alt.Scale(domain=[0, 1.5], nice=False))
     line = (
         alt.Chart(rows)
@@ -244,7 +234,7 @@ def region_norms(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     within = runs["intervals/norm_within"].mean()
     return (
         alt.layer(rule, line)
-        .add_params(alt.param(name="subject", value=subjects[0], bind=bind))
+        .add_params(menu("subject", list(rows["subject"].unique()), "network"))
         .properties(
             title=alt.Title(
                 "Norms of linear regions", subtitle="Left of the dotted line: no larger than without the ReLUs."

@@ -5,9 +5,13 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.charts.path_training import Chart, menu, over_epochs
+from gendyn_lite.charts.over_epochs import over_epochs
+from gendyn_lite.charts.parts import Chart, menu, words_above
 from gendyn_lite.charts.theme import PALETTE, SHAPES
 from gendyn_lite.results.paths import TRUE, correlation, distances, layers_of, named, networks_of_ratio
+
+LAYERS = {"ratio": "mean of layers", "ratio_first": "first layer", "ratio_last": "last layer"}
+ERRORS = {"gap": "test error − training error", "test_error": "test error", "train_error": "training error"}
 
 
 def neighbours_kept(table: pd.DataFrame) -> Chart:
@@ -53,10 +57,9 @@ def overlap_by_distance(table: pd.DataFrame) -> Chart:
     )
     tip = [alt.Tooltip(f"{name}:Q", format=".3f") for name in ("distance", "low", "middle", "high")]
     line = base.mark_line(point={"size": 30}).encode(x=x, y="middle:Q", tooltip=tip)
-    words = base.transform_filter("datum.bin === 0").mark_text(align="left", baseline="bottom", fontWeight=600)
     told = rows.drop_duplicates(["runs", "place"])
     return (
-        alt.layer(band, line, words.encode(x=alt.value(0), y=alt.value(-6), text="words:N"))
+        alt.layer(band, line, words_above(base.transform_filter("datum.bin === 0")))
         .add_params(menu("overlap_runs", runs, "runs"), menu("overlap_place", places, "layer", places[-1]))
         .properties(
             title=alt.Title(
@@ -78,22 +81,46 @@ def ratio(table: pd.DataFrame, *, prefix: str = "ratio") -> Chart:
         prefix: Of the names of its parameters.
     """
     networks = networks_of_ratio(table)
-    layers = {"ratio": "mean of layers", "ratio_first": "first layer", "ratio_last": "last layer"}
-    errors = {"gap": "test error − training error", "test_error": "test error", "train_error": "training error"}
+    rows = _ratio_rows(networks)
+    base = alt.Chart(rows).transform_filter(f"datum.of === {prefix}_of && datum.error === {prefix}_error")
+    told = "; ".join(
+        f"{error} against {of}: {part['words'].iloc[0]}"
+        for (of, error), part in rows.groupby(["of", "error"], sort=False)
+    )
+    return (
+        alt.layer(_ratio_points(base, rows), words_above(base.transform_aggregate(groupby=["words"])))
+        .add_params(
+            menu(f"{prefix}_of", list(LAYERS.values()), "similarity in"),
+            menu(f"{prefix}_error", list(ERRORS.values()), "error"),
+        )
+        .properties(
+            title=alt.Title(
+                "Does the ratio predict generalization?",
+                subtitle=f"{len(networks)} networks of different width, depth, learning rate and regularization.",
+            ),
+            description=f"Scatter chart of {len(networks)} networks. {told}.",
+        )
+    )
+
+
+def _ratio_rows(networks: pd.DataFrame) -> pd.DataFrame:
+    """A row for each network, ratio and error, with the rank correlation of the two over networks in words."""
     parts = []
-    for column, of in layers.items():
-        for error, named_error in errors.items():
+    for column, of in LAYERS.items():
+        for error, named_error in ERRORS.items():
             rho, low, high = correlation(networks[column].tolist(), networks[error].tolist())
             words = f"rank correlation {rho:.2f} ({low:.2f} to {high:.2f})"
             one = networks[["name", "seeds"]].assign(x=networks[column], y=networks[error])
             kind = ["convolutional" if "alexnet" in name else "fully connected" for name in networks["network"]]
             parts.append(one.assign(kind=kind, of=of, error=named_error, words=words))
-    rows = pd.concat(parts).round(4)
+    return pd.concat(parts).round(4)
+
+
+def _ratio_points(base: alt.Chart, rows: pd.DataFrame) -> alt.Chart:
     kinds = sorted(rows["kind"].unique(), reverse=True)
     above = alt.Legend(offset=26)  # above the words
-    base = alt.Chart(rows).transform_filter(f"datum.of === {prefix}_of && datum.error === {prefix}_error")
     tip = ["name:N", *(alt.Tooltip(f"{c}:Q", title=t, format=".3f") for c, t in (("x", "ratio"), ("y", "error")))]
-    points = base.mark_point(size=110).encode(
+    return base.mark_point(size=110).encode(
         x=alt.X("x:Q", title="early-to-mid ratio", scale=alt.Scale(zero=False)),
         y=alt.Y("y:Q", title="error", scale=alt.Scale(zero=False)),
         color=alt.Color(
@@ -103,27 +130,4 @@ def ratio(table: pd.DataFrame, *, prefix: str = "ratio") -> Chart:
             "kind:N", title=None, scale=alt.Scale(domain=kinds, range=list(SHAPES[: len(kinds)])), legend=above
         ),
         tooltip=[*tip, "seeds:Q"],
-    )
-    words = (
-        base.transform_aggregate(groupby=["words"])
-        .mark_text(align="left", baseline="bottom", fontWeight=600)
-        .encode(x=alt.value(0), y=alt.value(-6), text="words:N")
-    )
-    told = "; ".join(
-        f"{error} against {of}: {part['words'].iloc[0]}"
-        for (of, error), part in rows.groupby(["of", "error"], sort=False)
-    )
-    return (
-        alt.layer(points, words)
-        .add_params(
-            menu(f"{prefix}_of", list(layers.values()), "similarity in"),
-            menu(f"{prefix}_error", list(errors.values()), "error"),
-        )
-        .properties(
-            title=alt.Title(
-                "Does the ratio predict generalization?",
-                subtitle=f"{len(networks)} networks of different width, depth, learning rate and regularization.",
-            ),
-            description=f"Scatter chart of {len(networks)} networks. {told}.",
-        )
     )

@@ -5,18 +5,11 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.charts.theme import DASHES, PALETTE
-from gendyn_lite.results.paths import (
-    CONSTANT,
-    RANDOM,
-    TRUE,
-    long_paths,
-    milestones,
-    named,
-)
-from gendyn_lite.results.tables import mean_interval
+from gendyn_lite.charts.over_epochs import over_epochs
+from gendyn_lite.charts.parts import Chart, menu, slider, words_above
+from gendyn_lite.charts.theme import PALETTE
+from gendyn_lite.results.paths import long_paths, milestones, named
 
-NAMES = [TRUE, RANDOM, CONSTANT]
 LEVELS = ["mean", "q05", "q25", "q50", "q75", "q95"]
 MEASURES = {
     ("cross", "paths"): "pairs, by paths",
@@ -24,23 +17,8 @@ MEASURES = {
     ("cross", "activations"): "pairs, by activations",
     ("self", "activations"): "single images, by activations",
 }
-STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
-Chart = alt.LayerChart | alt.FacetChart
-
-
-def menu(name: str, options: list[str], label: str, value: str = "") -> alt.Parameter:
-    """A parameter with a menu, without one where there is nothing to choose."""
-    bind = alt.binding_select(options=options, name=f"{label} ") if len(options) > 1 else alt.Undefined
-    return alt.param(name=name, value=value or options[0], bind=bind)
-
-
-def scales(names: list[str]) -> tuple[alt.Scale, alt.Scale]:
-    """Colours and dashes of kinds of runs, the same in every chart."""
-    places = [NAMES.index(name) for name in names]
-    return (
-        alt.Scale(domain=names, range=[PALETTE[place] for place in places]),
-        alt.Scale(domain=names, range=[DASHES[place] for place in places]),
-    )
+EPOCH = alt.X("epoch:Q", title="epoch t, compared with t − 1", axis=alt.Axis(tickMinStep=1))
+CLOSE = alt.Scale(zero=False, nice=False)
 
 
 def distributions(table: pd.DataFrame, *, prefix: str = "dist") -> Chart:
@@ -58,29 +36,14 @@ def distributions(table: pd.DataFrame, *, prefix: str = "dist") -> Chart:
     last = int(means["epoch"].max())
     params = [
         menu(f"{prefix}_subject", subjects, "runs"),
-        menu(f"{prefix}_place", places, "layer", _first_place(means, subjects[0], last=True)),
+        menu(f"{prefix}_place", places, "layer", _last_place(means, subjects[0])),
         menu(f"{prefix}_what", whats, "similarity of"),
-        alt.param(name=f"{prefix}_epoch", value=1, bind=alt.binding_range(min=1, max=last, step=1, name="epoch ")),
+        slider(f"{prefix}_epoch", last, "epoch", first=1, value=1),
     ]
     chosen = " && ".join(f"datum.{name} === {prefix}_{name}" for name in ("subject", "place", "what"))
     base = alt.Chart(means).transform_filter(chosen)
-    x = alt.X("epoch:Q", title="epoch t, compared with t − 1", axis=alt.Axis(tickMinStep=1))
-    scale = alt.Scale(zero=False, nice=False)
-    bands = [
-        base.mark_area(opacity=opacity, tooltip=None, color=PALETTE[0]).encode(
-            x=x, y=alt.Y(f"{low}:Q", title="cosine similarity", scale=scale), y2=f"{high}:Q"
-        )
-        for low, high, opacity in (("q05", "q95", 0.16), ("q25", "q75", 0.3))
-    ]
-    tip = ["epoch:Q", *(alt.Tooltip(f"{level}:Q", format=".3f") for level in LEVELS)]
-    line = base.mark_line(point={"size": 16}).encode(x=x, y=alt.Y("q50:Q", scale=scale), tooltip=tip)
     at = base.transform_filter(f"datum.epoch === {prefix}_epoch")
-    rule = at.mark_rule(strokeWidth=1.5).encode(x=x)
-    words = at.transform_calculate(
-        words="'epoch ' + datum.epoch + ': ' + format(datum.q50, '.3f') + ' (' + "
-        "format(datum.q05, '.3f') + ' to ' + format(datum.q95, '.3f') + ')'"
-    ).mark_text(align="left", baseline="bottom", fontWeight=600)
-    layers = [*bands, _decays(table), rule, line, words.encode(x=alt.value(0), y=alt.value(-6), text="words:N")]
+    layers = [*_bands(base), _decays(table), at.mark_rule(strokeWidth=1.5).encode(x=EPOCH), _medians(base), _said(at)]
     ends = means[(means["epoch"].isin([1, last])) & (means["what"] == whats[0])]
     told = "; ".join(
         f"{row['subject']}, layer {row['place']}, epoch {row['epoch']}: {row['q50']:.2f}"
@@ -111,10 +74,33 @@ def _quantiles(table: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby(keys, sort=False)[LEVELS].mean().round(4).reset_index()
 
 
-def _first_place(means: pd.DataFrame, subject: str, *, last: bool = False) -> str:
-    """The first or the last layer of the runs that are shown at first."""
-    found = list(means.loc[means["subject"] == subject, "place"].unique())
-    return found[-1 if last else 0]
+def _last_place(means: pd.DataFrame, subject: str) -> str:
+    """The last layer of the runs that are shown at first."""
+    return list(means.loc[means["subject"] == subject, "place"].unique())[-1]
+
+
+def _bands(base: alt.Chart) -> list[alt.Chart]:
+    """The middle 90 %, and over it the middle half."""
+    return [
+        base.mark_area(opacity=opacity, tooltip=None, color=PALETTE[0]).encode(
+            x=EPOCH, y=alt.Y(f"{low}:Q", title="cosine similarity", scale=CLOSE), y2=f"{high}:Q"
+        )
+        for low, high, opacity in (("q05", "q95", 0.16), ("q25", "q75", 0.3))
+    ]
+
+
+def _medians(base: alt.Chart) -> alt.Chart:
+    tip = ["epoch:Q", *(alt.Tooltip(f"{level}:Q", format=".3f") for level in LEVELS)]
+    return base.mark_line(point={"size": 16}).encode(x=EPOCH, y=alt.Y("q50:Q", scale=CLOSE), tooltip=tip)
+
+
+def _said(at: alt.Chart) -> alt.Chart:
+    """The numbers of the epoch that the slider is at."""
+    words = at.transform_calculate(
+        words="'epoch ' + datum.epoch + ': ' + format(datum.q50, '.3f') + ' (' + "
+        "format(datum.q05, '.3f') + ' to ' + format(datum.q95, '.3f') + ')'"
+    )
+    return words_above(words)
 
 
 def _decays(table: pd.DataFrame) -> alt.Chart | None:
@@ -123,59 +109,6 @@ def _decays(table: pd.DataFrame) -> alt.Chart | None:
         return None
     marks = alt.Chart(pd.DataFrame({"epoch": [at + 0.5 for at in found]}))
     return marks.mark_rule(strokeDash=[2, 3], opacity=0.5).encode(x="epoch:Q")
-
-
-def over_epochs(
-    values: pd.DataFrame,
-    *,
-    by: str,
-    title: str,
-    prefix: str,
-    menus: dict[str, str],
-    least: float | None = None,
-    most: float | None = None,
-) -> Chart:
-    """Means over seeds with 95 % intervals against epochs, a line for each kind of runs (or each of `by`).
-
-    Args:
-        values: Rows with epoch, seed, value, the column `by` and those of `menus`.
-        by: What a line is drawn for.
-        title: Of the vertical axis.
-        prefix: Of the names of its parameters.
-        menus: Column → label of its menu.
-        least: Smallest value that can be, at which intervals are cut; None for none.
-        most: Largest one.
-    """
-    keys = [*menus, by, "epoch"]
-    found = [(*key, *mean_interval(part)) for key, part in values.groupby(keys, sort=False)["value"]]
-    means = pd.DataFrame(found, columns=pd.Index([*keys, "mean", "low", "high", "seeds"]))
-    few = means["seeds"] < 3
-    means = means.assign(low=means["low"].mask(few).clip(lower=least), high=means["high"].mask(few).clip(upper=most))
-    means = means.round(4)
-    params = [menu(f"{prefix}_{name}", list(means[name].unique()), label) for name, label in menus.items()]
-    names = list(means[by].unique())
-    if set(names) <= set(NAMES):
-        names = [name for name in NAMES if name in names]
-        colors, dashes = scales(names)
-    else:
-        colors = alt.Scale(domain=names, range=list(PALETTE[: len(names)]))
-        dashes = alt.Scale(domain=names, range=list(DASHES[: len(names)]))
-    base = alt.Chart(means).transform_filter(
-        " && ".join(f"datum.{name} === {prefix}_{name}" for name in menus) or "true"
-    )
-    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))
-    color = alt.Color(f"{by}:N", title=None, scale=colors, sort=names, legend=STROKES)
-    dash = alt.StrokeDash(f"{by}:N", title=None, scale=dashes, sort=names, legend=STROKES)
-    scale = alt.Scale(zero=False)
-    band = base.transform_filter("isValid(datum.low)").mark_area(tooltip=None).encode(
-        x=x, y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q", color=color
-    )  # fmt: skip
-    tip = [f"{by}:N", "epoch:Q", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high"))]
-    line = base.mark_line(point={"size": 16}).encode(
-        x=x, y=alt.Y("mean:Q", title=title, scale=scale), color=color, strokeDash=dash, tooltip=[*tip, "seeds:Q"]
-    )
-    layers = [band, line] if means["low"].notna().any() else [line]
-    return alt.layer(*layers).add_params(*params)
 
 
 def kinds_of_runs(table: pd.DataFrame, *, prefix: str = "kinds") -> Chart:

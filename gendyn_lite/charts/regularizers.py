@@ -9,7 +9,7 @@ from gendyn_lite.charts.sets import one_data_set
 from gendyn_lite.charts.theme import DASHES, PALETTE
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.regularizers import NONE, with_regularizers
-from gendyn_lite.results.tables import mean_interval, summarize
+from gendyn_lite.results.tables import mean_intervals, summarize
 
 BN = " without batch-norm"
 BOTH = "random crop + weight decay"
@@ -195,6 +195,4 @@ def _over_epochs(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _means(points: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval per network, setting and kind."""
-    keys = ["network", "setting", "taken at"]
-    rows = [(*key, *mean_interval(values)) for key, values in points.groupby(keys, sort=False)["accuracy"]]
-    return pd.DataFrame(rows, columns=pd.Index([*keys, "mean", "low", "high", "seeds"])).round(4)
+    return mean_intervals(points, ["network", "setting", "taken at"], "accuracy").round(4)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.charts.stiffness_training import interval_tooltips, means_of_seeds
+from gendyn_lite.charts.parts import interval_bars
+from gendyn_lite.charts.stiffness_training import interval_tooltips
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 from gendyn_lite.results.layers import KINDS, long_layers, of_fitted_runs
+from gendyn_lite.results.tables import mean_intervals
 
 PAIRS = {"all": "all pairs", "within": "within a class", "between": "between classes"}
 ACTIVATIONS = {"relu": "ReLU", "tanh": "tanh", "leaky_relu": "LeakyReLU"}
@@ -98,7 +103,8 @@ def _profile(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     both = pd.concat(parts)
     if "activation" in by:
         both["activation"] = both["activation"].map(ACTIVATIONS)
-    return means_of_seeds(both, [*by, "pairs", "number", "layer"]).rename(columns={"number": "position"})
+    means = mean_intervals(both, [*by, "pairs", "number", "layer"]).round(4)
+    return means.rename(columns={"number": "position"})
 
 
 def _lines(
@@ -113,6 +119,36 @@ def _lines(
     pairs: str = PAIRS["all"],
 ) -> alt.LayerChart | alt.FacetChart:
     """A line over layers for each value of a column; menus for the data, the pairs and the activation."""
+    params, tests = _menus(table, prefix, pairs)
+    if more is not None:
+        tests.append(more[0])
+        params.append(more[1])
+    across = alt.X(
+        "position:Q",
+        title="layer, from input to output",
+        axis=alt.Axis(tickMinStep=1, format="d"),
+        scale=alt.Scale(zero=False, nice=False, padding=12),
+    )
+
+    def one_each(values: Sequence[Any]) -> alt.Scale:
+        return alt.Scale(domain=names, range=list(values[: len(names)]))
+
+    color = alt.Color(f"{by}:N", title=title, scale=alt.Scale(domain=names, range=colours), sort=names)
+    base = alt.Chart(table).transform_filter(" && ".join(tests)).encode(x=across, color=color)
+    line = base.mark_line().encode(
+        y=alt.Y("mean:Q", title="cosine stiffness", scale=alt.Scale(zero=True)),
+        strokeDash=alt.StrokeDash(f"{by}:N", title=title, scale=one_each(DASHES), sort=names),
+    )
+    marks = base.mark_point(size=60).encode(
+        y="mean:Q",
+        shape=alt.Shape(f"{by}:N", title=title, scale=one_each(SHAPES), sort=names),
+        tooltip=[f"{by}:N", "layer:N", *interval_tooltips()],
+    )
+    return alt.layer(interval_bars(base), line, marks.add_params(*params))
+
+
+def _menus(table: pd.DataFrame, prefix: str, pairs: str) -> tuple[list[alt.Parameter], list[str]]:
+    """A menu for each column in which there is something to choose, and the filters that follow them."""
     params, tests = [], []
     for column, label in (("data", "data"), ("pairs", "pairs"), ("activation", "activation")):
         if column in table and table[column].nunique() > 1:
@@ -122,34 +158,4 @@ def _lines(
             bind = alt.binding_select(options=options, name=f"{label} ")
             params.append(alt.param(name=f"{prefix}_{column}", value=start, bind=bind))
             tests.append(f"datum.{column} === {prefix}_{column}")
-    if more is not None:
-        tests.append(more[0])
-        params.append(more[1])
-    base = (
-        alt.Chart(table)
-        .transform_filter(" && ".join(tests))
-        .encode(
-            x=alt.X(
-                "position:Q",
-                title="layer, from input to output",
-                axis=alt.Axis(tickMinStep=1, format="d"),
-                scale=alt.Scale(zero=False, nice=False, padding=12),
-            ),
-            color=alt.Color(f"{by}:N", title=title, scale=alt.Scale(domain=names, range=colours), sort=names),
-        )
-    )
-    line = base.mark_line().encode(
-        y=alt.Y("mean:Q", title="cosine stiffness", scale=alt.Scale(zero=True)),
-        strokeDash=alt.StrokeDash(
-            f"{by}:N", title=title, scale=alt.Scale(domain=names, range=list(DASHES[: len(names)])), sort=names
-        ),
-    )
-    marks = base.mark_point(size=60).encode(
-        y="mean:Q",
-        shape=alt.Shape(
-            f"{by}:N", title=title, scale=alt.Scale(domain=names, range=list(SHAPES[: len(names)])), sort=names
-        ),
-        tooltip=[f"{by}:N", "layer:N", *interval_tooltips()],
-    )
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
-    return alt.layer(bars, line, marks.add_params(*params))
+    return params, tests

@@ -5,8 +5,9 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
+from gendyn_lite.charts.parts import interval_bars
 from gendyn_lite.charts.theme import DASHES, PALETTE
-from gendyn_lite.results.tables import mean_interval
+from gendyn_lite.results.tables import mean_intervals
 
 CURVES = {
     "within, train-train": "stiffness/within_{kind}",
@@ -15,6 +16,7 @@ CURVES = {
     "between, train-test": "stiffness/test_between_{kind}",
 }
 KINDS = ("cosine", "sign")
+BEFORE, AFTER = "before training", "after training"
 
 
 def over_training(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
@@ -23,12 +25,7 @@ def over_training(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
-    parts = []
-    for kind in KINDS:
-        for curve, column in CURVES.items():
-            values = runs[["epoch", "seed"]].assign(condition=conditions(runs), kind=kind, curve=curve)
-            parts.append(values.assign(value=runs[column.format(kind=kind)]))
-    table = means_of_seeds(pd.concat(parts), ["condition", "kind", "curve", "epoch"])
+    table = _over_epochs(runs)
     options, names = list(table["condition"].unique()), list(CURVES)
     runs_of = alt.param(name="training_runs", value=options[0], bind=alt.binding_select(options=options, name="runs "))
     kind = alt.param(
@@ -53,10 +50,9 @@ def over_training(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         ),
         tooltip=["curve:N", "epoch:Q", *interval_tooltips()],
     )
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
     ends = table[(table["kind"] == "cosine") & (table["epoch"] == table["epoch"].max())]
     words = "; ".join(f"{row['condition']}, {row['curve']}: {row['mean']:.2f}" for _, row in ends.head(8).iterrows())
-    return alt.layer(bars, line.add_params(runs_of, kind, picked)).properties(
+    return alt.layer(interval_bars(base), line.add_params(runs_of, kind, picked)).properties(
         title=alt.Title(
             "Stiffness during training", subtitle="Mean and 95 % interval over seeds; pick a curve in the legend."
         ),
@@ -65,6 +61,16 @@ def over_training(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
             f"and a test example. At the end of training (cosine): {words}."
         ),
     )
+
+
+def _over_epochs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean stiffness over seeds by epoch: of each kind of runs and of stiffness, a row for each curve."""
+    parts = []
+    for kind in KINDS:
+        for curve, column in CURVES.items():
+            values = runs[["epoch", "seed"]].assign(condition=conditions(runs), kind=kind, curve=curve)
+            parts.append(values.assign(value=runs[column.format(kind=kind)]))
+    return mean_intervals(pd.concat(parts), ["condition", "kind", "curve", "epoch"]).round(4)
 
 
 def critical_lengths(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
@@ -79,7 +85,7 @@ def critical_lengths(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         rate=true["learning_rate"].map("{:g}".format),
         value=true["stiffness/critical_length"],
     )
-    table = means_of_seeds(values.dropna(subset=["value"]), ["subject", "rate", "epoch"])
+    table = mean_intervals(values.dropna(subset=["value"]), ["subject", "rate", "epoch"]).round(4)
     options = list(table["subject"].unique())
     rates = sorted(table["rate"].unique(), key=float)
     chosen = alt.param(name="length_subject", value=options[0], bind=alt.binding_select(options=options, name="data "))
@@ -98,10 +104,9 @@ def critical_lengths(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         ),
         tooltip=["rate:N", "epoch:Q", *interval_tooltips()],
     )
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
     ends = table.sort_values("epoch").groupby(["subject", "rate"], sort=False).tail(1)
     words = "; ".join(f"{row['subject']}, learning rate {row['rate']}: {row['mean']:.2f}" for _, row in ends.iterrows())
-    return alt.layer(bars, line.add_params(chosen)).properties(
+    return alt.layer(interval_bars(base), line.add_params(chosen)).properties(
         title=alt.Title(
             "The critical length",
             subtitle="Distance of inputs at which stiffness within a class vanishes; mean and interval.",
@@ -116,18 +121,8 @@ def against_distance(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
-    rows = runs[runs["detail/bins"].notna()]
-    labels = conditions(rows)
-    parts = []
-    for (_, run), condition in zip(rows.iterrows(), labels, strict=True):
-        when = "before training" if run["epoch"] == 0 else "after training"
-        for number, pair in enumerate(str(run["detail/bins"]).split("/")):
-            distance, value = (float(part) / 1000 for part in pair.split())
-            parts.append((condition, when, number, int(run["seed"]), distance, value))
-    bins = pd.DataFrame(parts, columns=pd.Index(["condition", "when", "bin", "seed", "distance", "value"]))
-    table = means_of_seeds(bins, ["condition", "when", "bin"])
-    table["distance"] = bins.groupby(["condition", "when", "bin"], sort=False)["distance"].mean().to_numpy().round(3)
-    names, times = list(table["condition"].unique()), ["before training", "after training"]
+    table = _by_distance(runs)
+    names, times = list(table["condition"].unique()), [BEFORE, AFTER]
     chosen = alt.param(name="distance_runs", value=names[0], bind=alt.binding_select(options=names, name="runs "))
     base = (
         alt.Chart(table)
@@ -144,7 +139,6 @@ def against_distance(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         strokeDash=alt.StrokeDash("when:N", title=None, scale=alt.Scale(domain=times, range=list(DASHES[1::-1]))),
         tooltip=["when:N", "distance:Q", *interval_tooltips()],
     )
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
     nearest, farthest = (
         table[(table["when"] == times[1]) & (table["bin"] == each)] for each in (0, table["bin"].max())
     )
@@ -152,13 +146,32 @@ def against_distance(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         f"{a['condition']}: {a['mean']:.2f} for the nearest pairs, {b['mean']:.2f} for the farthest"
         for (_, a), (_, b) in zip(nearest.iterrows(), farthest.iterrows(), strict=True)
     )
-    return alt.layer(bars, line.add_params(chosen)).properties(
+    return alt.layer(interval_bars(base), line.add_params(chosen)).properties(
         title=alt.Title(
             "Stiffness against the distance of inputs",
             subtitle="Pairs of one class in bins of equal size; mean and interval.",
         ),
         description=f"Mean cosine stiffness of pairs within a class against distance. After training: {words}.",
     )
+
+
+def _by_distance(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean distance and stiffness of each bin of pairs, with intervals over seeds."""
+    rows = runs[runs["detail/bins"].notna()]
+    parts = []
+    for (_, run), condition in zip(rows.iterrows(), conditions(rows), strict=True):
+        for number, pair in enumerate(str(run["detail/bins"]).split("/")):
+            distance, value = (float(part) / 1000 for part in pair.split())
+            parts.append((condition, before_or_after(run), number, int(run["seed"]), distance, value))
+    bins = pd.DataFrame(parts, columns=pd.Index(["condition", "when", "bin", "seed", "distance", "value"]))
+    keys = ["condition", "when", "bin"]
+    distances = bins.groupby(keys, sort=False)["distance"].mean().to_numpy().round(3)
+    return mean_intervals(bins, keys).round(4).assign(distance=distances)
+
+
+def before_or_after(run: pd.Series) -> str:
+    """Whether a row is of the untrained network."""
+    return BEFORE if run["epoch"] == 0 else AFTER
 
 
 def subjects(runs: pd.DataFrame) -> pd.Series:
@@ -171,12 +184,6 @@ def conditions(runs: pd.DataFrame) -> pd.Series:
     """What each run is, short enough for a menu on a phone: data, labels, learning rate."""
     labels = runs["label_corruption"].map(lambda q: "random labels" if q == 1 else "true labels")
     return subjects(runs) + ", " + labels + runs["learning_rate"].map(", rate {:g}".format)
-
-
-def means_of_seeds(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Mean and interval over seeds of the column value."""
-    found = [(*key, *mean_interval(part["value"])) for key, part in rows.groupby(by, sort=False)]
-    return pd.DataFrame(found, columns=pd.Index([*by, "mean", "low", "high", "seeds"])).round(4)
 
 
 def interval_tooltips() -> list[alt.Tooltip]:

@@ -66,15 +66,28 @@ def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, caption: 
 
 
 def _claim_cells(row: pd.Series) -> list[str]:
-    sign = f"<strong>{SIGNS[row['verdict']]}&nbsp;{row['verdict']}</strong>"
     seeds = "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} seeds"
     return [
         html.escape(row["statement"]),
-        f"{html.escape(row['paper_value'])}<br><small>{html.escape(row['source'])}</small>",
-        f"{interval(row['value'], row['low'], row['high'])}<br><small>{seeds}</small>",
+        two_lines(row["paper_value"], row["source"]),
+        two_lines(interval(row["value"], row["low"], row["high"]), seeds),
         "–" if math.isnan(row["effect"]) else f"{row['effect']:+.3f}",
-        f"{sign}<br><small>holds if {html.escape(row['criterion'])}</small>",
+        verdict_cell(row["verdict"], row["criterion"]),
     ]
+
+
+def two_lines(text: str, below: str) -> str:
+    """A cell with a text, and another in small letters below it.
+
+    >>> two_lines("0.9", "Fig. 1 & 2")
+    '0.9<br><small>Fig. 1 &amp; 2</small>'
+    """
+    return f"{html.escape(text)}<br><small>{html.escape(below)}</small>"
+
+
+def verdict_cell(verdict: str, criterion: str) -> str:
+    """A cell with a verdict, its sign, and below it what it was held to."""
+    return f"<strong>{SIGNS[verdict]}&nbsp;{verdict}</strong><br><small>holds if {html.escape(criterion)}</small>"
 
 
 def interval(value: float, low: float, high: float) -> str:

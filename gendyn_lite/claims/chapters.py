@@ -16,6 +16,7 @@ from gendyn_lite.claims import (
     random_labels,
     regularizers,
     stiffness,
+    stiffness_layers,
 )
 from gendyn_lite.claims.verdicts import VERDICTS
 from gendyn_lite.errors import UserError
@@ -69,9 +70,9 @@ PARTS = (
     Part(PATHS, "02_path_functions", "many-networks-published", ("path_ratio",), path_functions.ratio),
     Part(MASK, "03_fisher_mask", PUBLISHED, ("fisher_mask",), fisher_mask.claims),
     Part(STIFFNESS, "04_stiffness", PUBLISHED, ("stiffness_maps",), stiffness.over_the_plane),
-    Part(STIFFNESS, "04_stiffness", PUBLISHED, ("stiffness_layers",), stiffness.by_layer),
+    Part(STIFFNESS, "04_stiffness", PUBLISHED, ("stiffness_layers",), stiffness_layers.by_layer),
     Part(STIFFNESS, "04_stiffness", PUBLISHED, ("stiffness_training",), stiffness.during_training),
-    Part(STIFFNESS, "04_stiffness", PUBLISHED, ("stiffness_deep",), stiffness.of_deep_networks),
+    Part(STIFFNESS, "04_stiffness", PUBLISHED, ("stiffness_deep",), stiffness_layers.of_deep_networks),
     Part(
         INTERVALS,
         "05_generalization_intervals",

@@ -6,22 +6,18 @@ from functools import partial
 
 import pandas as pd
 
+from gendyn_lite.claims.path_similarity import mean_by_seed, of_similarity
 from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Near, judge, table
 from gendyn_lite.results.paths import (
-    CONSTANT,
     RANDOM,
     TRUE,
     correlation,
     layers_of,
-    long_paths,
     mean_of_layers,
     milestones,
     named,
     networks_of_ratio,
 )
-
-PERFECT = 0.99  # a cosine from here on counts as perfect
-ENDS = 3  # epochs at each end of training
 
 
 def over_training(runs: pd.DataFrame) -> pd.DataFrame:
@@ -37,90 +33,11 @@ def over_training(runs: pd.DataFrame) -> pd.DataFrame:
     found: list[Claim] = []
     for (data, network, count), group in runs.groupby(["data", "network", "n_train"], sort=False):
         about = partial(judge, subject=f"{network} on {data}, n = {count:,}")
-        found += _of_similarity(group, about)
+        found += of_similarity(group, about)
         found += _of_franken_functions(group, about)
         if any(str(name).startswith("neighbours/") and group[name].notna().any() for name in group.columns):
             found += [*_of_neighbours(group, about), _of_isolation(group, about)]
     return table(found)
-
-
-def _of_similarity(group: pd.DataFrame, about: partial[Claim]) -> list[Claim]:
-    """Fig. 1, 2, 3, 5, 16, and what the decay of the learning rate and random labels have to do with it."""
-    rows = long_paths(group)
-    true = rows[(rows["runs"] == TRUE) & (rows["of"] == "paths")]
-    found = []
-    for words, number in (("first", true["number"].min()), ("last", true["number"].max())):
-        layer = true[(true["number"] == number) & (true["measure"] == "cross")]
-        found.append(
-            about(
-                layer.assign(below=layer["q50"] < PERFECT).groupby("seed")["below"].mean(),
-                AtLeast(0.5, weak=0.25),
-                statement=f"For most of training, cross-path similarity is not perfect in the {words} recorded layer",
-                source="Fig. 1-3, 16",
-                paper_value="a majority of training",
-                quantity=f"share of epochs with a median below {PERFECT:g}",
-                opposite=0.0,
-            )
-        )
-    cross, own = (mean_of_layers(group, measure) for measure in ("cross", "self"))
-    rise = _rise(cross, TRUE)
-    found += [
-        about(
-            rise,
-            AtLeast(0.05, weak=0.0),
-            statement="Cross-path similarity is higher late in training than early",
-            source="Sec. 6.2, 6.3",
-            paper_value="more correlated later",
-            quantity=f"mean over layers, last {ENDS} epochs minus first {ENDS},",
-            opposite=0.0,
-        ),
-        about(
-            -_rise(own, TRUE),
-            Below(-0.05),
-            statement="An image's path changes most at the beginning of training",
-            source="Fig. 5",
-            paper_value="especially in the beginning",
-            quantity=f"self-similarity, first {ENDS} epochs minus last {ENDS},",
-            opposite=0.0,
-        ),
-    ]
-    if (cross["runs"] == CONSTANT).any():
-        found.append(
-            about(
-                _rise(cross, CONSTANT) / rise,
-                AtLeast(0.5, weak=0.25),
-                statement="Similarity rises late also where the learning rate does not decay",
-                source="beyond the paper",
-                paper_value="–",
-                quantity="rise without decay over rise with it",
-                opposite=0.0,
-            )
-        )
-    if (cross["runs"] == RANDOM).any():
-        found.append(
-            about(
-                _mean_by_seed(cross, RANDOM) - _mean_by_seed(cross, TRUE),
-                AtLeast(0.02, weak=0.0),
-                statement="With random labels, which do not generalize, paths are less diverse over training",
-                source="its hypothesis (Sec. 1), put to a test of ours",
-                paper_value="expected",
-                quantity="cross-path similarity on random minus true labels, mean over epochs,",
-                opposite=0.0,
-            )
-        )
-    return found
-
-
-def _rise(values: pd.DataFrame, runs: str) -> pd.Series:
-    """Mean of the last epochs minus that of the first ones, by seed."""
-    found = {}
-    for seed, run in values[values["runs"] == runs].sort_values("epoch").groupby("seed"):
-        found[seed] = run["value"].tail(ENDS).mean() - run["value"].head(ENDS).mean()
-    return pd.Series(found, dtype=float)
-
-
-def _mean_by_seed(values: pd.DataFrame, runs: str) -> pd.Series:
-    return values[values["runs"] == runs].groupby("seed")["value"].mean()
 
 
 def _of_franken_functions(group: pd.DataFrame, about: partial[Claim]) -> list[Claim]:
@@ -133,10 +50,9 @@ def _of_franken_functions(group: pd.DataFrame, about: partial[Claim]) -> list[Cl
         part = early[early["runs"] == runs]
         if part.empty:
             continue
-        difference = (part["paths/own:loss"] - part["paths/before:loss"]).groupby(part["seed"]).mean()
         found.append(
             about(
-                difference,
+                _today_minus_yesterday(part, "paths", "loss"),
                 AtLeast(0.05, weak=0.0),
                 statement=f"On {runs}, the path that an image is newly given fits it worse than yesterday's",
                 source="Sec. 5, 'franken-function'",
@@ -146,6 +62,11 @@ def _of_franken_functions(group: pd.DataFrame, about: partial[Claim]) -> list[Cl
             )
         )
     return found
+
+
+def _today_minus_yesterday(rows: pd.DataFrame, images: str, what: str) -> pd.Series:
+    """Loss or accuracy of some images along their paths of today minus along yesterday's: mean over epochs, by seed."""
+    return (rows[f"{images}/own:{what}"] - rows[f"{images}/before:{what}"]).groupby(rows["seed"]).mean()
 
 
 def _of_neighbours(group: pd.DataFrame, about: partial[Claim]) -> list[Claim]:
@@ -213,32 +134,26 @@ def unseen(runs: pd.DataFrame) -> pd.DataFrame:
     found = []
     for (data, network, count), group in runs.groupby(["data", "network", "n_train"], sort=False):
         later = group[group["epoch"] >= 1]
-        gaps = {
-            kind: (later[f"{kind}/own:loss"] - later[f"{kind}/before:loss"]).groupby(later["seed"]).mean()
-            for kind in ("trained", "unseen")
-        }
+        about = partial(judge, subject=f"{network} on {data}, n = {count:,}")
         found.append(
-            judge(
-                gaps["unseen"] / gaps["trained"],
+            about(
+                _today_minus_yesterday(later, "unseen", "loss") / _today_minus_yesterday(later, "trained", "loss"),
                 Below(0.5),
                 statement="Yesterday's paths fit better since training went along them: unseen images do not share it",
                 source="Sec. 5, put to a test of ours",
                 paper_value="implied",
                 quantity="difference of the two losses, unseen images over training images,",
-                subject=f"{network} on {data}, n = {count:,}",
                 opposite=1.0,
             )
         )
-        right = (later["unseen/own:accuracy"] - later["unseen/before:accuracy"]).groupby(later["seed"]).mean()
         found.append(
-            judge(
-                right,
+            about(
+                _today_minus_yesterday(later, "unseen", "accuracy"),
                 Near(0, margin=0.02),
                 statement="Unseen images are recognized equally often along today's paths and along yesterday's",
                 source="beyond the paper; added when the runs had been seen",
                 paper_value="–",
                 quantity="accuracy along today's paths minus along yesterday's",
-                subject=f"{network} on {data}, n = {count:,}",
                 opposite=0.0,
             )
         )
@@ -302,9 +217,8 @@ def relative_height(deep: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
     for name in ("n_train", "batch_size", "data"):
         same = same[same[name].isin(resnet[name].unique())]
     if len(same) and len(resnet):
-        values = _mean_by_seed(mean_of_layers(resnet, "cross"), TRUE) - _mean_by_seed(
-            mean_of_layers(same, "cross"), TRUE
-        )
+        means = [mean_by_seed(mean_of_layers(rows, "cross"), TRUE) for rows in (resnet, same)]
+        values = means[0] - means[1]
     claim = judge(
         values,
         AtLeast(0.02, weak=0.0),

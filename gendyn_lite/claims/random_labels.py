@@ -43,7 +43,15 @@ def _claims_of(group: pd.DataFrame) -> list[Claim]:
     network = str(first["network"])
     chance = 1 / first["num_classes"]
     about = partial(judge, subject=f"{network} on {first['data']}, n = {first['n_train']:,}")
-    found = [
+    found = [*_of_random_labels(group, network, about, chance), *_of_more_corruption(group, about)]
+    for kind in (kind for kind in INPUTS if (group["inputs"] == kind).any()):
+        found += _about_inputs(group, kind, about, chance)
+    return found
+
+
+def _of_random_labels(group: pd.DataFrame, network: str, about: partial[Claim], chance: float) -> list[Claim]:
+    """Completely random labels: fitted, to no use, at the price of a large gap."""
+    return [
         about(
             _by_seed(group, "train_accuracy", q=1.0),
             FITTED,
@@ -71,6 +79,12 @@ def _claims_of(group: pd.DataFrame) -> list[Claim]:
             quantity="generalization gap at q = 1 minus that at q = 0",
             opposite=0.0,
         ),
+    ]
+
+
+def _of_more_corruption(group: pd.DataFrame, about: partial[Claim]) -> list[Claim]:
+    """What changes with the fraction of corrupted labels: the time to fit them, and the test error."""
+    return [
         about(
             _by_seed(group, "fit_epoch", q=1.0) / _by_seed(group, "fit_epoch", q=0.0),
             SMALL_FACTOR,
@@ -90,9 +104,6 @@ def _claims_of(group: pd.DataFrame) -> list[Claim]:
             opposite=0.0,
         ),
     ]
-    for kind in (kind for kind in INPUTS if (group["inputs"] == kind).any()):
-        found += _about_inputs(group, kind, about, chance)
-    return found
 
 
 def _about_inputs(group: pd.DataFrame, kind: str, about: partial[Claim], chance: float) -> list[Claim]:

@@ -74,22 +74,27 @@ def _claims_of(group: pd.DataFrame) -> list[Claim]:
         _helps(about, none, _test(group, "weight decay"), "Weight decay", _gain(base, weight_decay=True)),
     ]
     if cropped:
-        crop, decay = _test(group, "random crop"), _test(group, "weight decay")
-        found.append(_helps(about, none, crop, "Augmentation by random crops", _gain(base, crop=True)))
-        found.append(
-            about(
-                crop - decay,
-                HELPS,
-                statement="Augmentation helps more than weight decay",
-                source="Table 1",
-                paper_value=_difference(table_1_row(base, crop=True), table_1_row(base, weight_decay=True)),
-                quantity="test accuracy with random crops minus that with weight decay",
-                opposite=0.0,
-            )
-        )
+        found += _of_crops(about, group, none, base)
     if group["dropout"].any():
         found.append(_helps(about, none, _test(group, "dropout"), "Dropout", "– (with others, Table 2)"))
     return [*found, _early_stopping(about, group)]
+
+
+def _of_crops(about: partial[Claim], group: pd.DataFrame, none: pd.Series, base: str) -> list[Claim]:
+    """Augmentation against nothing, and against weight decay."""
+    crop, decay = _test(group, "random crop"), _test(group, "weight decay")
+    return [
+        _helps(about, none, crop, "Augmentation by random crops", _gain(base, crop=True)),
+        about(
+            crop - decay,
+            HELPS,
+            statement="Augmentation helps more than weight decay",
+            source="Table 1",
+            paper_value=_difference(table_1_row(base, crop=True), table_1_row(base, weight_decay=True)),
+            quantity="test accuracy with random crops minus that with weight decay",
+            opposite=0.0,
+        ),
+    ]
 
 
 def _helps(about: partial[Claim], none: pd.Series, regularized: pd.Series, name: str, paper_value: str) -> Claim:

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gendyn_lite import data, models, train
+from gendyn_lite import data, train
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
+from gendyn_lite.experiments import runner
 from gendyn_lite.experiments.fisher_mask import inputs
 from gendyn_lite.measures import fisher
 from gendyn_lite.threads import threads
@@ -48,7 +49,7 @@ def trained(activation: str = "tanh") -> Trained:
     config = DIGITS.replace(model_options={**DIGITS.model_options, "activation": activation})
     loaded, _ = data.load_for_run(config)
     x, y = inputs(config, loaded)
-    network = models.build("mlp", num_classes=10, in_shape=tuple(x.shape[1:]), seed=0, **config.model_options)
+    network = runner.build(config, loaded)
     with threads(1):
         train.fit(network, loaded, config, device="cpu")
     order = data.balanced_order(y, seed=0)

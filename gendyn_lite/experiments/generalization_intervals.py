@@ -121,12 +121,14 @@ def run_all(
         root: Folder of the runs.
         data_root: Folder of the prepared data.
     """
-    runs = []
-    for config in configs:
-        loaded, _ = data.load_for_run(config, root=data_root)
-        amount = FEW.get(config.model, AMOUNTS[profile])
-        if config.eval_every == 1:
-            amount = replace(amount, others=0)
-        probes = probes_for(config, loaded, amount)
-        runs.append(runner.load_or_run(config, profile=profile, root=root, data_root=data_root, probes=probes))
-    return runs
+    return [run(config, profile=profile, root=root, data_root=data_root) for config in configs]
+
+
+def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None) -> Run:
+    """One complete run; arguments as for `run_all`."""
+    loaded, _ = data.load_for_run(config, root=data_root)
+    amount = FEW.get(config.model, AMOUNTS[profile])
+    if config.eval_every == 1:
+        amount = replace(amount, others=0)
+    probes = probes_for(config, loaded, amount)
+    return runner.load_or_run(config, profile=profile, root=root, data_root=data_root, probes=probes)

@@ -18,7 +18,8 @@ from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import UserError
 from gendyn_lite.experiments import runner
 from gendyn_lite.experiments.path_functions import plan
-from gendyn_lite.experiments.path_probes import ANCHORS, NEAREST, followed
+from gendyn_lite.experiments.path_pairs import ANCHORS, NEAREST
+from gendyn_lite.experiments.path_probes import followed
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.threads import threads
 

@@ -28,10 +28,10 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.experiments import runner
 from gendyn_lite.experiments.path_probes import probes_for
+from gendyn_lite.experiments.sizes import PROFILES
 from gendyn_lite.results.runs import Run, open_run
 
 KINDS = ("networks", "unseen", "deep", "ratio", "imagenet")
-PROFILES = ("smoke", "colab", "full")
 SCRATCH = "paths"  # in the folder of a run that is not complete: the paths of every epoch
 
 

@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from gendyn_lite.config import RunConfig
-from gendyn_lite.experiments import (
-    fisher_mask,
-    generalization_intervals,
-    imagenet,
-    imagenet_mask,
-    path_functions,
-    random_labels,
-    regularizers,
-    stiffness,
-)
+from gendyn_lite.experiments.chapters import GROUPS
 from gendyn_lite.results.published import published, published_experiments
-
-
-def _of_stiffness() -> list[RunConfig]:
-    return [config for kind in stiffness.KINDS for config in stiffness.plan(kind, "full")]
-
-
-def _of_paths() -> list[RunConfig]:
-    return [config for kind in path_functions.KINDS for config in path_functions.plan(kind, "full")]
-
-
-PLANS: tuple[Callable[[], Iterable[RunConfig]], ...] = (
-    lambda: random_labels.plan("full"),
-    lambda: regularizers.plan("full"),
-    imagenet.plan,
-    _of_paths,
-    lambda: fisher_mask.plan("full"),
-    imagenet_mask.plan,
-    _of_stiffness,
-    lambda: generalization_intervals.plan("full"),
-)
 
 
 def full_size(*, folder: Path | None = None) -> pd.DataFrame:
@@ -53,7 +23,7 @@ def full_size(*, folder: Path | None = None) -> pd.DataFrame:
         that profile, and ``published``: how many of them, with exactly those settings, are in a published table,
         whichever copy of the data they were run on.
     """
-    configs = [config for plan in PLANS for config in plan()]
+    configs = [config for group in GROUPS for config in group.plan("full", {})]
     known, prints = _published(folder)
     planned = Counter(_kind(config) for config in configs)
     done = Counter(

@@ -17,10 +17,10 @@ from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import Run, environment, open_run, writing
 from gendyn_lite.threads import threads
+from gendyn_lite.train.probes import Probe
 from gendyn_lite.train.progress import Progress
 
 QUICK_RUN = 10**11  # parameters × examples × epochs of a run of a few seconds
-Probe = Callable[[nn.Module, int], Mapping[str, Any]]
 
 
 def load_or_run(

@@ -19,11 +19,11 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.experiments import runner
+from gendyn_lite.experiments.sizes import PROFILES
 from gendyn_lite.experiments.stiffness_probes import probes_for
 from gendyn_lite.results.runs import Run
 
 KINDS = ("layers", "maps", "training", "deep")
-PROFILES = ("smoke", "colab", "full")
 PLANAR = ("two_moons", "rings", "spirals", "nested_rings")
 POINTS = (*PLANAR, "linked_rings")
 

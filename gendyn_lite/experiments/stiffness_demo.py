@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gendyn_lite import data, models, train
+from gendyn_lite import data, train
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
+from gendyn_lite.experiments import runner
 from gendyn_lite.experiments.stiffness_probes import sample
 from gendyn_lite.measures import stiffness
 from gendyn_lite.threads import threads
@@ -33,10 +34,7 @@ STEPS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 def trained(config: RunConfig = DIGITS) -> tuple[nn.Module, ImageData]:
     """A small network after a little training, in eval mode, and its data."""
     loaded, _ = data.load_for_run(config)
-    in_shape = data.batcher(loaded, config, split="test").in_shape
-    network = models.build(
-        config.model, num_classes=loaded.num_classes, in_shape=in_shape, seed=config.seed, **config.model_options
-    )
+    network = runner.build(config, loaded)
     with threads(1):
         train.fit(network, loaded, config, device="cpu")
     return network, loaded

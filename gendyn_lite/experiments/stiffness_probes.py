@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,8 +13,8 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import stiffness
+from gendyn_lite.train.probes import Probe
 
-Probe = Callable[[nn.Module, int], dict[str, Any]]
 SAMPLE = {"layers": 100, "maps": 100, "training": 200, "deep": 30}  # training examples that are measured
 RADIUS = 0.15  # of a neighbourhood, in units of the inputs
 MARGIN = 0.15  # by which the map goes beyond the points, as a share of their range

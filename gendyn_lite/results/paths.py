@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,18 +108,11 @@ def distances(table: pd.DataFrame) -> pd.DataFrame:
         of the layer's units), rank (Spearman's correlation, mean over seeds), seeds.
     """
     rows = []
-    described = named(table)
-    for _, run in described.iterrows():
-        for layer in layers_of(described, str(run["network"])):
-            text = run.get(f"distance/{layer}:bins")
-            if not isinstance(text, str):
-                continue
-            about = {name: run[name] for name in ("data", "network", "runs", "seed")}
-            for place, part in enumerate(text.split("/")):
-                distance, low, middle, high = (int(each) / 1000 for each in part.split())
-                values = {"distance": distance, "low": low, "middle": middle, "high": high}
-                rank = {"rank": run[f"distance/{layer}:rank"]}
-                rows.append({**about, "layer": layer, "bin": place, **values, **rank})
+    for run, about, parts in _recorded(table, "distance", "bins"):
+        for place, part in enumerate(parts):
+            distance, low, middle, high = (int(each) / 1000 for each in part.split())
+            values = {"distance": distance, "low": low, "middle": middle, "high": high}
+            rows.append({**about, "bin": place, **values, "rank": run[f"distance/{about['layer']}:rank"]})
     keys = ["data", "network", "runs", "layer", "bin"]
     grouped = pd.DataFrame(rows).groupby(keys, sort=False)
     return grouped.mean().drop(columns="seed").assign(seeds=grouped["seed"].nunique()).reset_index()
@@ -135,19 +128,24 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
         The columns data, network, runs, seed, layer, anchor, neighbour, epoch and rank (0 is the nearest).
     """
     rows = []
+    for _, about, parts in _recorded(table, "neighbours", "ranks"):
+        for part in parts:
+            who, _, numbers = part.partition(": ")
+            anchor, neighbour = map(int, who.split())
+            pair = {**about, "anchor": anchor, "neighbour": neighbour}
+            rows += [{**pair, "epoch": epoch, "rank": int(rank)} for epoch, rank in enumerate(numbers.split())]
+    return pd.DataFrame(rows)
+
+
+def _recorded(table: pd.DataFrame, probe: str, name: str) -> Iterator[tuple[pd.Series, dict[str, Any], list[str]]]:
+    """Texts that a probe recorded layer by layer, with their run, what sets them apart, and their parts."""
     described = named(table)
     for _, run in described.iterrows():
+        about = {column: run[column] for column in ("data", "network", "runs", "seed")}
         for layer in layers_of(described, str(run["network"])):
-            text = run.get(f"neighbours/{layer}:ranks")
-            if not isinstance(text, str):
-                continue
-            about = {name: run[name] for name in ("data", "network", "runs", "seed")}
-            for group in text.split("/"):
-                who, _, numbers = group.partition(": ")
-                anchor, neighbour = map(int, who.split())
-                pair = {**about, "layer": layer, "anchor": anchor, "neighbour": neighbour}
-                rows += [{**pair, "epoch": epoch, "rank": int(rank)} for epoch, rank in enumerate(numbers.split())]
-    return pd.DataFrame(rows)
+            text = run.get(f"{probe}/{layer}:{name}")
+            if isinstance(text, str):
+                yield run, {**about, "layer": layer}, text.split("/")
 
 
 def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:

@@ -136,6 +136,28 @@ def mean_interval(values: Sequence[float] | pd.Series, *, level: float = 0.95) -
     return mean, mean - half, mean + half, n
 
 
+def mean_intervals(rows: pd.DataFrame, by: Sequence[str], value: str = "value", *, name: str = "mean") -> pd.DataFrame:
+    """`mean_interval` over seeds of a column, for each group of rows, in the order in which they first appear.
+
+    Args:
+        rows: One row per group and seed.
+        by: Columns that name the group, at least two.
+        value: The column whose mean is taken.
+        name: What the column of means is called.
+
+    Returns:
+        The columns `by`, `name`, ``low``, ``high`` and ``seeds``.
+
+    >>> rows = pd.DataFrame({"data": "digits", "epoch": [1, 1, 0], "value": [2.0, 2.0, 5.0]})
+    >>> mean_intervals(rows, ["data", "epoch"]).to_dict("list")
+    {'data': ['digits', 'digits'], 'epoch': [1, 0], 'mean': [2.0, 5.0], 'low': [2.0, nan], 'high': [2.0, nan],
+     'seeds': [2, 1]}
+    """
+    keys = list(by)
+    found = [(*key, *mean_interval(values)) for key, values in rows.groupby(keys, sort=False)[value]]
+    return pd.DataFrame(found, columns=pd.Index([*keys, name, "low", "high", "seeds"]))
+
+
 def overview(table: pd.DataFrame) -> pd.DataFrame:
     """What has been run: data, network, size, device, number of runs and seeds, hours of training."""
     runs = summarize(table)

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from gendyn_lite.charts import path_pairs, path_pictures, path_training
+from gendyn_lite.charts import over_epochs, path_pairs, path_pictures, path_plane, path_training
 from gendyn_lite.charts.figure import figure_html
 from tests import fake_paths as fake
 
@@ -64,7 +64,7 @@ CHARTS = {
     "kept": lambda: path_pairs.neighbours_kept(RUNS),
     "overlap": lambda: path_pairs.overlap_by_distance(RUNS),
     "ratio": lambda: path_pairs.ratio(RATIO),
-    "plane": lambda: path_pictures.plane(MAPS, POINTS, UNITS, FUNCTIONS),
+    "plane": lambda: path_plane.plane(MAPS, POINTS, UNITS, FUNCTIONS),
     "scatter": lambda: path_pictures.scatter(PAIRS, PICTURES),
     "ranks": lambda: path_pictures.ranks(RANKS, PICTURES),
     "nearest": lambda: path_pictures.nearest(
@@ -115,7 +115,7 @@ def test_the_decays_are_drawn_where_there_are_some():
 
 def test_kinds_of_runs_keep_their_colours_and_intervals():
     found = rows(CHARTS["kinds"]())
-    assert list(found["runs"].unique()) == path_training.NAMES
+    assert list(found["runs"].unique()) == over_epochs.NAMES
     assert found["low"].notna().all()
     assert rows(path_training.kinds_of_runs(fake.networks(seeds=2)))["low"].isna().all()
 

@@ -3,7 +3,7 @@
 Networks that fit any labels, exact kernel and linear models, and the complexity measures of learning theory.
 """
 
-from gendyn_lite.measures.capacity._memory import available_memory
+from gendyn_lite.measures._memory import available_memory
 from gendyn_lite.measures.capacity._points import duplicates
 from gendyn_lite.measures.capacity.account import label_account
 from gendyn_lite.measures.capacity.cholesky import SingularGramError

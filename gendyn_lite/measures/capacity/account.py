@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity.rademacher import Rademacher, rademacher_gap_bound
 from gendyn_lite.measures.capacity.stability import stability_gap_bound
 from gendyn_lite.measures.capacity.vc import vc_gap_bound
+
+
+class _Measure(NamedTuple):
+    """A measure with its values and bounds, each on true and on random labels, and why they are so."""
+
+    measure: str
+    sees_labels: bool
+    values: tuple[float, float]
+    bounds: tuple[float, float]
+    why: str
 
 
 def label_account(
@@ -53,37 +64,39 @@ def label_account(
     """
     if n < 1 or not -1 <= gap_true <= 1 or not -1 <= gap_random <= 1:
         raise UserError(f"n is {n}, gaps are {gap_true} and {gap_random}: expected n ≥ 1 and gaps in [−1, 1]")
-    found: list[tuple[str, bool, tuple[float, float], tuple[float, float], str]] = []
+    found: list[_Measure] = []
     if vc_dimension is not None:
         bound = vc_gap_bound(vc_dimension, n, delta=delta)
         why = "it counts what the architecture can express: data and labels are not in it"
-        found.append(("VC dimension", False, (vc_dimension, vc_dimension), (bound, bound), why))
+        found.append(_Measure("VC dimension", False, (vc_dimension, vc_dimension), (bound, bound), why))
     if rademacher is not None:
         value = rademacher.mean if isinstance(rademacher, Rademacher) else float(rademacher)
         bound = rademacher_gap_bound(value, n, delta=delta)
         why = "it asks how well the class fits random signs at these inputs: the true labels are not in it"
-        found.append(("Rademacher complexity", False, (value, value), (bound, bound), why))
+        found.append(_Measure("Rademacher complexity", False, (value, value), (bound, bound), why))
     if stability is not None:
         bounds = (stability_gap_bound(stability[0], n, delta=delta), stability_gap_bound(stability[1], n, delta=delta))
         why = "it is a supremum over all data sets: a learner that fits any label follows any replaced one"
-        found.append(("uniform stability", False, stability, bounds, why))
+        found.append(_Measure("uniform stability", False, stability, bounds, why))
     if squared_norms is not None:
         radii = (math.sqrt(squared_norms[0] / n), math.sqrt(squared_norms[1] / n))
         why = "it depends on the labels: rough labels need a larger norm (of one kernel; not across kernels)"
-        found.append(("kernel norm", True, radii, radii, why))
-    gaps = {"gap_true": gap_true, "gap_random": gap_random}
-    return [
-        {
-            "measure": measure,
-            "sees_labels": sees_labels,
-            "value_true": values[0],
-            "value_random": values[1],
-            "bound_true": bounds[0],
-            "bound_random": bounds[1],
-            **gaps,
-            "vacuous": bounds[0] >= 1,
-            "separates": bounds[0] < gap_random,
-            "why": why,
-        }
-        for measure, sees_labels, values, bounds, why in found
-    ]
+        found.append(_Measure("kernel norm", True, radii, radii, why))
+    return [_row(each, gap_true, gap_random) for each in found]
+
+
+def _row(of: _Measure, gap_true: float, gap_random: float) -> dict[str, object]:
+    """The row of a measure: its values and bounds beside the gaps, and whether it separates them."""
+    return {
+        "measure": of.measure,
+        "sees_labels": of.sees_labels,
+        "value_true": of.values[0],
+        "value_random": of.values[1],
+        "bound_true": of.bounds[0],
+        "bound_random": of.bounds[1],
+        "gap_true": gap_true,
+        "gap_random": gap_random,
+        "vacuous": of.bounds[0] >= 1,
+        "separates": of.bounds[0] < gap_random,
+        "why": of.why,
+    }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.measures.capacity._memory import refuse_if_too_large
+from gendyn_lite.measures._memory import refuse_if_too_large
 from gendyn_lite.measures.capacity._points import as_targets, check_length, classes_of, share_wrong
 from gendyn_lite.measures.capacity.cholesky import Cholesky, Progress, triangle_bytes
 

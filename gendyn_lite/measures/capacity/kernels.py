@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity._memory import available_memory, refuse_if_too_large
+from gendyn_lite.measures._memory import available_memory, refuse_if_too_large
 from gendyn_lite.measures.capacity._points import (
     as_points,
     as_targets,

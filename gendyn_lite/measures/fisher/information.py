@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures import _per_example_fallback as fallback
+from gendyn_lite.measures._memory import available_memory
 from gendyn_lite.measures._per_example import Loss, Use, backward, cross_entropy
 from gendyn_lite.measures._per_example_checks import check_examples, check_model
 from gendyn_lite.measures._per_example_layers import Layer, layer_name, plan
 from gendyn_lite.measures._per_example_memory import activation_bytes
-from gendyn_lite.measures.capacity._memory import available_memory
 from gendyn_lite.measures.fisher._squares import Squares
 
 KINDS = ("empirical", "true", "monte_carlo")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures._memory import available_memory, refuse_if_too_large
 from gendyn_lite.measures._per_example_memory import activation_bytes
-from gendyn_lite.measures.capacity._memory import available_memory, refuse_if_too_large
 
 MOST = 1024  # examples at a time: more is no faster
 SMALL = 64 << 20  # bytes that are always taken to be there

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity import _memory as memory
+from gendyn_lite.measures import _memory as memory
 
 
 @pytest.mark.parametrize(

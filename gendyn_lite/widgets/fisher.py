@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ipywidgets as widgets
-from IPython.display import clear_output
 
-from gendyn_lite import charts
 from gendyn_lite.charts import fisher as drawn
-from gendyn_lite.errors import UserError
 from gendyn_lite.experiments import fisher_demo
+from gendyn_lite.widgets import live
 
 
 class InfluenceExplorer:
@@ -28,13 +26,10 @@ class InfluenceExplorer:
         self.status = widgets.HTML()
         self.output = widgets.Output()
         controls = [self.example, self.eps, self.keep, self.units]
-        for control in controls:
-            control.observe(lambda _: self._draw(), names="value")
-        self.panel = widgets.VBox([*controls, self.status, self.output])
-        self._draw()
+        self.panel = live.panel(controls, [self.status, self.output], self._draw)
 
     def _draw(self) -> None:
-        try:
+        with live.told(self.status):
             rows = fisher_demo.step(
                 example=int(self.example.value),
                 eps=float(self.eps.value or 0),
@@ -45,8 +40,4 @@ class InfluenceExplorer:
             means = rows.groupby("pair")["kl"].mean()
             said = ", ".join(f"{name} {value:.1e}" for name, value in means.items())
             self.status.value = f"mean KL {kl:.2e}, quadratic form {form:.2e} (ratio {kl / form:.2f}); {said}"
-            with self.output:
-                clear_output(wait=True)
-                charts.show(drawn.moved(rows), caption="300 of scikit-learn's handwritten digits; trained here.")
-        except UserError as error:
-            self.status.value = str(error)
+            live.draw(self.output, drawn.moved(rows), "300 of scikit-learn's handwritten digits; trained here.")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ipywidgets as widgets
 import pandas as pd
-from IPython.display import clear_output
 
-from gendyn_lite import charts
 from gendyn_lite.charts import path_pictures as drawn
-from gendyn_lite.errors import UserError
 from gendyn_lite.experiments import path_digits
+from gendyn_lite.widgets import live
 
 
 class PathExplorer:
@@ -31,10 +29,7 @@ class PathExplorer:
         self.status = widgets.HTML()
         self.output = widgets.Output()
         controls = [self.labels, self.image, self.layer, self.epoch]
-        for control in controls:
-            control.observe(lambda _: self._draw(), names="value")
-        self.panel = widgets.VBox([*controls, self.status, self.output])
-        self._draw()
+        self.panel = live.panel(controls, [self.status, self.output], self._draw)
 
     def nearest(self) -> pd.DataFrame:
         """The image that is chosen and those whose paths are nearest; see `path_digits.nearest`."""
@@ -46,13 +41,9 @@ class PathExplorer:
         )
 
     def _draw(self) -> None:
-        try:
+        with live.told(self.status):
             rows = self.nearest()
             own, others = int(rows["digit"].iloc[0]), rows.iloc[1:]
             same = int((others["digit"] == own).sum())
             self.status.value = f"a {own}; of its {len(others)} nearest by path, {same} show the same digit"
-            with self.output:
-                clear_output(wait=True)
-                charts.show(drawn.nearest(rows), caption="scikit-learn's digits; the chapter's network, seed 0.")
-        except UserError as error:
-            self.status.value = str(error)
+            live.draw(self.output, drawn.nearest(rows), "scikit-learn's digits; the chapter's network, seed 0.")

@@ -5,19 +5,19 @@ from __future__ import annotations
 import ipywidgets as widgets
 import pandas as pd
 import torch
-from IPython.display import clear_output
 from torch import nn
 
-from gendyn_lite import charts, data, models, train
+from gendyn_lite import data, train
 from gendyn_lite.charts import stiffness as drawn
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
-from gendyn_lite.errors import UserError
+from gendyn_lite.experiments import runner
 from gendyn_lite.experiments.stiffness import PLANAR, plan
 from gendyn_lite.experiments.stiffness_probes import RADIUS, RESOLUTION, corners, encode
 from gendyn_lite.measures import stiffness
 from gendyn_lite.models.mlp import ACTIVATIONS
 from gendyn_lite.threads import threads
+from gendyn_lite.widgets import live
 
 ALL = "all layers"
 
@@ -65,9 +65,7 @@ class StiffnessExplorer:
         loaded, _ = data.load_for_run(config)
         key = config.run_id(loaded.fingerprint)
         if key not in self._trained:
-            model = models.build(
-                config.model, num_classes=2, in_shape=loaded.in_shape, seed=config.seed, **config.model_options
-            )
+            model = runner.build(config, loaded)
             with threads(1):
                 train.fit(model, loaded, config, device="cpu")
             self._trained[key] = model.double(), loaded
@@ -106,9 +104,7 @@ class StiffnessExplorer:
         return stiffness.layer_names(model) if self.layer.value == ALL else (str(self.layer.value),)
 
     def _show(self) -> None:
-        self.show.disabled = True
-        self.status.value = "Training …"
-        try:
+        with live.busy(self.show, self.status):
             table = self.map()
             y = self.network()[1].train.y
             classes = "one class" if y[int(self.first.value)] == y[int(self.second.value)] else "two classes"
@@ -116,11 +112,5 @@ class StiffnessExplorer:
                 f"train accuracy {table['train_accuracy'].iloc[0]:.2f}; examples {self.first.value} and "
                 f"{self.second.value}, of {classes}: cosine stiffness {self.pair():.2f} in {self.layer.value}"
             )
-            with self.output:
-                clear_output(wait=True)
-                place = {str(self.dataset.value): corners(self.network()[1])}
-                charts.show(drawn.neighbourhood_maps(table, place), caption=f"{self.layer.value}, trained here")
-        except UserError as error:
-            self.status.value = str(error)
-        finally:
-            self.show.disabled = False
+            place = {str(self.dataset.value): corners(self.network()[1])}
+            live.draw(self.output, drawn.neighbourhood_maps(table, place), f"{self.layer.value}, trained here")

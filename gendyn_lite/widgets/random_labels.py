@@ -1,21 +1,18 @@
-"""Explorers for a live kernel, one a chapter; each has a static twin in the chapter, over the same run folders."""
+"""The live explorer of chapter 1: train a network on labels as corrupted as you like, with or without regularizers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import ipywidgets as widgets
-from IPython.display import clear_output
 
-from gendyn_lite import charts, results
-from gendyn_lite.charts import intervals as drawn_lines
+from gendyn_lite import results
 from gendyn_lite.charts import random_labels as drawn
 from gendyn_lite.config import RunConfig
-from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import interval_lines, random_labels, regularizers, runner
+from gendyn_lite.experiments import random_labels, regularizers, runner
+from gendyn_lite.widgets import live
 
 WITH_OPTIONS = ("inception_small",)  # networks with dropout and batch-norm to switch on and off
-WIDTHS = {"3x128": (128, 128, 128), "1x512": (512,), "2x256": (256, 256), "4x128": (128,) * 4}  # chapter 5
 
 
 class RandomLabelsExplorer:
@@ -88,9 +85,7 @@ class RandomLabelsExplorer:
         return known[0] if known else chosen.replace(experiment="explorer")
 
     def _train(self) -> None:
-        self.train.disabled = True
-        self.status.value = "Training …"
-        try:
+        with live.busy(self.train, self.status):
             run = runner.load_or_run(self.config(), profile=self._profile, root=self._root)
             table = results.load_runs([run])
             last = table.iloc[-1]
@@ -98,51 +93,4 @@ class RandomLabelsExplorer:
                 f"epoch {last['epoch']}: train accuracy {last['train_accuracy']:.3f}, "
                 f"test accuracy {last['test_accuracy']:.3f}"
             )
-            with self.output:
-                clear_output(wait=True)
-                charts.show(drawn.learning_curves(table), caption=results.provenance_line(table))
-        except UserError as error:
-            self.status.value = str(error)
-        finally:
-            self.train.disabled = False
-
-
-class IntervalExplorer:
-    """Choose a network, labels, an image and a direction; see the logits along the line, its knots and its interval.
-
-    The static twin is `gendyn_lite.charts.intervals.paths` over the tables of
-    `gendyn_lite.experiments.interval_lines.paths`.
-
-    Attributes:
-        panel: What to display.
-    """
-
-    def __init__(self) -> None:
-        self.network = widgets.Dropdown(options=list(WIDTHS), description="network")
-        self.labels = widgets.Dropdown(options=["true labels", "random labels"], description="labels")
-        self.image = widgets.BoundedIntText(value=0, min=0, max=299, description="image")
-        self.towards = widgets.Dropdown(
-            options=[(words, kind) for kind, words in interval_lines.KINDS.items()], description="direction"
-        )
-        self.status = widgets.HTML()
-        self.output = widgets.Output()
-        controls = [self.network, self.labels, self.image, self.towards]
-        for control in controls:
-            control.observe(lambda _: self._draw(), names="value")
-        self.panel = widgets.VBox([*controls, self.status, self.output])
-        self._draw()
-
-    def _draw(self) -> None:
-        try:
-            tables = interval_lines.one_line(
-                str(self.towards.value),
-                image=int(self.image.value),
-                corruption=float(self.labels.value == "random labels"),
-                widths=WIDTHS[str(self.network.value)],
-            )
-            self.status.value = ""
-            with self.output:
-                clear_output(wait=True)
-                charts.show(drawn_lines.paths(*tables), caption="A digit of scikit-learn; exact at every knot.")
-        except UserError as error:
-            self.status.value = str(error)
+            live.draw(self.output, drawn.learning_curves(table), results.provenance_line(table))

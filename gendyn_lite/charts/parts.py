@@ -1,0 +1,61 @@
+"""What many charts have: menus and sliders that need no kernel, words above the drawing, a legend of lines."""
+
+from __future__ import annotations
+
+import altair as alt
+
+Chart = alt.LayerChart | alt.FacetChart
+STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
+TIME = "time, from start to end"  # before a slider over recorded epochs
+FEWEST = 3  # seeds of an interval that is drawn: that of two is as wide as the page
+
+
+def menu(name: str, options: list[str], label: str, value: str = "") -> alt.Parameter:
+    """A parameter with a menu, without one where there is nothing to choose.
+
+    Args:
+        name: Of the parameter, by which filters read it.
+        options: What can be chosen.
+        label: What stands before the menu.
+        value: What is chosen at first; empty for the first option.
+    """
+    bind = alt.binding_select(options=options, name=f"{label} ") if len(options) > 1 else alt.Undefined
+    return alt.param(name=name, value=value or options[0], bind=bind)
+
+
+def slider(
+    name: str, last: int, label: str, *, first: int = 0, value: int | None = None, step: int = 1
+) -> alt.Parameter:
+    """A parameter with a slider over whole numbers.
+
+    Args:
+        name: Of the parameter, by which filters read it.
+        last: The largest number.
+        label: What stands before the slider.
+        first: The smallest number.
+        value: Where it stands at first; None for the largest number.
+        step: From one number to the next.
+    """
+    bind = alt.binding_range(min=first, max=last, step=step, name=f"{label} ")
+    return alt.param(name=name, value=last if value is None else value, bind=bind)
+
+
+def words_above(rows: alt.Chart, *, y: float = -6) -> alt.Chart:
+    """The field `words` of a chart's rows as a line of text above the drawing, at its left end.
+
+    Args:
+        rows: A chart without a mark, filtered to the row that is said.
+        y: Pixels from the upper edge of the drawing, negative above it.
+    """
+    text = rows.mark_text(align="left", baseline="bottom", fontWeight=600)
+    return text.encode(x=alt.value(0), y=alt.value(y), text="words:N")
+
+
+def interval_bars(means: alt.Chart, *, width: float = 1.5) -> alt.Chart:
+    """A bar from `low` to `high` on the vertical axis, where there is an interval.
+
+    Args:
+        means: A chart without a mark, whose horizontal axis and colours are encoded.
+        width: Of the bar, in pixels.
+    """
+    return means.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=width).encode(y="low:Q", y2="high:Q")
