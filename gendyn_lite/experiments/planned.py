@@ -23,7 +23,8 @@ def full_size(*, folder: Path | None = None) -> pd.DataFrame:
         that profile, and ``published``: how many of them, with exactly those settings, are in a published table,
         whichever copy of the data they were run on.
     """
-    configs = [config for group in GROUPS for config in group.plan("full", {})]
+    # Some runs are in the plans of two experiments: by their ids, once.
+    configs = {config.run_id(""): config for group in GROUPS for config in group.plan("full", {})}.values()
     known, prints = _published(folder)
     planned = Counter(_kind(config) for config in configs)
     done = Counter(
