@@ -6,12 +6,16 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.places import PAGES, SIZES, Place, site_of
+from tests.browser.visit import Visit
 
 FLAGS = [
     "--no-sandbox",
@@ -52,69 +56,42 @@ class Quiet(SimpleHTTPRequestHandler):
         """Nothing."""
 
 
-def serve(folder: Path) -> Iterator[str]:
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
     """The address of a server of a folder on this machine."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    threading.Thread(target=partial(server.serve_forever, poll_interval=0.02), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
-@pytest.fixture(scope="session", params=["trial", "real"])
-def site(request: pytest.FixtureRequest) -> Path:
-    """The trial book's pages, then the real one's."""
-    return request.getfixturevalue(f"{request.param}_site")
+@pytest.fixture(scope="module", params=PAGES, ids=str)
+def place(request: pytest.FixtureRequest) -> Place:
+    """Every page of the trial book, then of the real one; all tests of one page come together."""
+    return request.param
 
 
-@pytest.fixture(scope="session")
-def address(site: Path) -> Iterator[str]:
-    """Where the pages are served."""
-    yield from serve(site)
+@pytest.fixture(scope="module")
+def visits(request: pytest.FixtureRequest, browser: Browser, place: Place) -> Iterator[dict[str, Visit]]:
+    """One visit of a page at each size, each in a fresh context; the tests of that page share them, in their order."""
+    with served(site_of(place.book, request)) as address, ExitStack() as stack:
+        opened = {
+            size: stack.enter_context(Visit(browser, f"{address}/{place.path}", width=width, scheme=scheme))
+            for size, (width, scheme) in SIZES.items()
+        }
+        yield {size: visit.settle() for size, visit in opened.items()}
 
 
-def pages_of(site: Path) -> list[str]:
-    """Paths of the pages that readers come to."""
-    every = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
-    return [path for path in every if not path.startswith(("_static/", "index.html"))]
+@pytest.fixture(params=SIZES)
+def visit(request: pytest.FixtureRequest, visits: dict[str, Visit]) -> Visit:
+    """The page at every size."""
+    return visits[request.param]
 
 
-class Visit:
-    """A page opened in a fresh context, with what it asked of other hosts and what it complained of."""
-
-    def __init__(self, browser: Browser, url: str, *, width: int = 1280, scheme: str = "light") -> None:
-        self.elsewhere: list[str] = []
-        self.complaints: list[str] = []
-        self.home = url if url.startswith("file:") else "/".join(url.split("/")[:3])
-        options = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
-        self.context = browser.new_context(**options, reduced_motion="reduce")  # type: ignore[arg-type]
-        self.page: Page = self.context.new_page()
-        self.context.route("**/*", self._guard)
-        self.page.on("console", lambda message: self._complain(message.type, message.text))
-        self.page.on("pageerror", lambda error: self._complain("error", str(error)))
-        self.page.on("response", lambda answer: self._answered(answer.status, answer.url))
-        self.page.goto(url)
-        self.page.wait_for_function("() => !document.querySelector('figure.gendyn-chart:not([data-drawn=yes])')")
-        self.page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")
-
-    def _guard(self, route: Route) -> None:
-        local = ("data:", "blob:", "file:" if self.home.startswith("file:") else self.home)
-        if route.request.url.startswith(local):
-            route.continue_()
-        else:
-            self.elsewhere.append(route.request.url)
-            route.abort()
-
-    def _complain(self, kind: str, text: str) -> None:
-        if kind in ("error", "warning"):
-            self.complaints.append(f"{kind}: {text}")
-
-    def _answered(self, status: int, url: str) -> None:
-        if status >= 400:
-            self.complaints.append(f"{status}: {url}")
-
-    def __enter__(self) -> Visit:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.context.close()
+@pytest.fixture
+def desktop(visits: dict[str, Visit]) -> Visit:
+    """The page, light, on a wide screen."""
+    return visits["light"]

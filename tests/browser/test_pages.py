@@ -1,4 +1,7 @@
-"""Every page in a browser without a network: nothing asked of other hosts, nothing broken, charts that respond."""
+"""Every page in a browser without a network: nothing asked of other hosts, nothing broken, charts that respond.
+
+The tests of a page share its visits, one a size, in the order of this file: those that change the page come last.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator
+from playwright.sync_api import TimeoutError as TooLong
 
 from tests.book.trial import ROOT
-from tests.browser.conftest import Visit, pages_of
+from tests.browser.places import BOOKS, CHAPTERS, PAGES, Place, site_of
+from tests.browser.visit import Visit
 
 pytestmark = pytest.mark.browser
 SCREENSHOTS = ROOT / "_build" / "test" / "screenshots"
-SIZES = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (390, "light"), "phone-dark": (390, "dark")}
+SLIDER = '"input":"range"'  # in a chart's specification
+each_book = pytest.mark.parametrize("book", BOOKS)
 
 # Contrast (WCAG 2: at least 4.5, large text 3) of what is written against the first opaque background behind it.
 CONTRASTS = """(selector) => [...document.querySelectorAll(selector)].filter(e => e.getClientRects().length).map(e => {
@@ -34,112 +40,6 @@ CONTRASTS = """(selector) => [...document.querySelectorAll(selector)].filter(e =
 })"""
 
 
-def test_no_request_leaves_and_nothing_complains(browser: Browser, site: Path, address: str) -> None:
-    found: dict[str, list[str]] = {}
-    for path in pages_of(site):
-        with Visit(browser, f"{address}/{path}") as visit:
-            found[path] = visit.elsewhere + visit.complaints
-    assert found
-    assert {path: faults for path, faults in found.items() if faults} == {}
-
-
-def test_a_page_opened_as_a_file_draws_everything(browser: Browser, site: Path) -> None:
-    for path in [path for path in pages_of(site) if path.startswith("chapters/")]:
-        with Visit(browser, (site / path).as_uri()) as visit:
-            assert visit.elsewhere + visit.complaints == []
-            figures = visit.page.locator("figure.gendyn-chart").count()
-            assert figures > 0
-            assert visit.page.locator("figure.gendyn-chart svg.marks").count() == figures
-            assert visit.page.locator("mjx-container").count() >= visit.page.locator(".math").count()
-
-
-def test_a_request_to_another_host_would_be_seen(browser: Browser, trial_site: Path, tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    page.write_text("<script>fetch('https://example.org/a').catch(() => console.error('blocked'))</script>")
-    with Visit(browser, page.as_uri()) as visit:
-        visit.page.wait_for_timeout(100)
-        assert visit.elsewhere == ["https://example.org/a"]
-        assert any("blocked" in complaint for complaint in visit.complaints)
-
-
-def drawing(figure: Locator) -> str:
-    """The chart of a figure as SVG."""
-    return figure.locator("svg.marks").inner_html()
-
-
-def changes(figure: Locator, control: Locator, keys: list[str]) -> bool:
-    """Whether a key pressed on a control changes the chart."""
-    before = drawing(figure)
-    for key in keys:
-        control.press(key)
-        control.page.wait_for_timeout(150)
-        if drawing(figure) != before:
-            return True
-    return False
-
-
-def test_every_slider_and_select_moves_its_chart_by_keyboard(browser: Browser, site: Path, address: str) -> None:
-    moved = 0
-    for path in [path for path in pages_of(site) if path.startswith("chapters/")]:
-        with Visit(browser, f"{address}/{path}") as visit:
-            for figure in visit.page.locator("figure.gendyn-chart").all():
-                sliders = figure.locator("input[type=range]").all()
-                selects = figure.locator("select:has(option:nth-child(2))").all()
-                for control, keys in [(one, ["End", "Home"]) for one in sliders] + [
-                    (one, ["ArrowDown", "ArrowUp"]) for one in selects
-                ]:
-                    name = control.evaluate("e => e.labels.length ? e.labels[0].innerText.trim() : ''")
-                    assert name
-                    assert not name.startswith("param_")
-                    assert changes(figure, control, keys), f"{path}: {name}"
-                    moved += len(sliders) > 0
-    assert moved > 0, "no chapter has a slider"
-
-
-def test_controls_are_reached_by_tab_and_their_focus_is_seen(browser: Browser, trial_site: Path) -> None:
-    page = next((trial_site / "chapters").glob("*.html"))
-    with Visit(browser, page.as_uri()) as visit:
-        visit.page.locator("figure.gendyn-chart input[type=range]").first.focus()
-        visit.page.keyboard.press("Tab")
-        focus = "() => { const e = document.activeElement; return [e.tagName, getComputedStyle(e).outlineStyle]; }"
-        assert visit.page.evaluate(focus) == ["SELECT", "solid"]
-        visit.page.keyboard.press("Tab")
-        assert visit.page.evaluate(focus) == ["SUMMARY", "solid"]
-        visit.page.keyboard.press("Enter")
-        table = visit.page.locator("figure.gendyn-chart .gendyn-table").first
-        table.wait_for()
-        assert table.locator("tbody tr").count() == 3 * 5 * 20
-        assert table.locator("th").all_inner_texts() == ["line", "q", "x", "y"]
-        assert visit.page.locator("a[download]").first.get_attribute("href").startswith("data:text/csv")  # type: ignore[union-attr]
-
-
-def test_every_chart_offers_its_data(browser: Browser, site: Path, address: str) -> None:
-    for path in [path for path in pages_of(site) if path.startswith("chapters/")]:
-        with Visit(browser, f"{address}/{path}") as visit:
-            for figure in visit.page.locator("figure.gendyn-chart").all():
-                figure.locator(".gendyn-data summary").click()
-                figure.locator(".gendyn-table tbody tr").first.wait_for(timeout=5000)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_pages_fit_and_can_be_read(browser: Browser, site: Path, address: str, size: str) -> None:
-    width, scheme = SIZES[size]
-    for path in pages_of(site):
-        with Visit(browser, f"{address}/{path}", width=width, scheme=scheme) as visit:
-            assert visit.page.evaluate("document.documentElement.scrollWidth") <= width, path
-            picture = visit.page.screenshot(full_page=True)
-            SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-            (SCREENSHOTS / f"{site.parent.parent.name}-{Path(path).stem}-{size}.png").write_bytes(picture)
-            written = visit.page.evaluate(
-                CONTRASTS, "figure.gendyn-chart svg text, figure.gendyn-chart figcaption *, main p"
-            )
-            assert [(text, ratio) for text, ratio, least in written if text and ratio < least] == [], path
-            colours = Image.open(io.BytesIO(picture)).convert("L").getextrema()
-            assert colours[1] - colours[0] > 100, path  # type: ignore[operator]
-            ground = visit.page.evaluate("getComputedStyle(document.documentElement).colorScheme")
-            assert ground == scheme
-
-
 # What of a chart's views, or of the words in its drawing, stands out on the right, in pixels.
 STANDING_OUT = """() => {
   const found = [];
@@ -155,27 +55,152 @@ STANDING_OUT = """() => {
 }"""
 
 
-def test_charts_are_no_wider_than_their_place(browser: Browser, site: Path, address: str) -> None:
-    for path in [path for path in pages_of(site) if path.startswith("chapters/")]:
-        for width in (390, 1280):
-            with Visit(browser, f"{address}/{path}", width=width) as visit:
-                assert visit.page.evaluate(STANDING_OUT) == [], (path, width)
+@each_book
+def test_every_page_is_visited(request: pytest.FixtureRequest, book: str) -> None:
+    site = site_of(book, request)
+    pages = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
+    read = [path for path in pages if not path.startswith(("_static/", "index.html"))]
+    assert read == sorted(place.path for place in PAGES if place.book == book)
 
 
-def test_headings_pictures_and_charts_have_words(browser: Browser, site: Path, address: str) -> None:
-    for path in pages_of(site):
-        with Visit(browser, f"{address}/{path}") as visit:
-            page = visit.page
-            levels = page.locator("article h1, article h2, article h3, article h4").evaluate_all(
-                "all => all.filter(e => e.getClientRects().length).map(e => Number(e.tagName[1]))"
-            )
-            if path.startswith(("chapters/", "intro")):
-                assert levels.count(1) == 1, path
-                assert all(after - before <= 1 for before, after in pairwise(levels)), (path, levels)
-            assert page.locator("main img:not([alt])").count() == 0, path
-            assert page.get_attribute("html", "lang") == "en"
-            named = "figure.gendyn-chart [role=graphics-document][aria-label]"
-            assert page.locator(named).count() == page.locator("figure.gendyn-chart").count(), path
-            ids = page.locator("[id]").evaluate_all("all => all.map(e => e.id)")
-            figures = [one for one in ids if one.startswith("chart-")]
-            assert sorted(figures) == sorted(set(figures)), path
+@each_book
+def test_some_chapter_has_a_slider(request: pytest.FixtureRequest, book: str) -> None:
+    chapters = (site_of(book, request) / "chapters").glob("*.html")
+    assert any(SLIDER in path.read_text(encoding="utf-8") for path in chapters)
+
+
+def test_a_page_fits(visit: Visit) -> None:
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= visit.width
+
+
+def test_charts_are_no_wider_than_their_place(visit: Visit) -> None:
+    assert visit.page.evaluate(STANDING_OUT) == []
+
+
+def test_words_stand_out_from_what_is_behind_them(visit: Visit) -> None:
+    written = visit.page.evaluate(CONTRASTS, "figure.gendyn-chart svg text, figure.gendyn-chart figcaption *, main p")
+    assert [(text, ratio) for text, ratio, least in written if text and ratio < least] == []
+
+
+def test_a_page_is_as_light_or_dark_as_asked(visit: Visit) -> None:
+    assert visit.page.evaluate("getComputedStyle(document.documentElement).colorScheme") == visit.scheme
+
+
+def test_a_page_is_not_blank(visit: Visit, request: pytest.FixtureRequest) -> None:
+    picture = visit.page.screenshot()  # of what is seen first; a whole page takes many seconds to paint
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    (SCREENSHOTS / f"{request.node.callspec.id}.png").write_bytes(picture)
+    darkest, lightest = Image.open(io.BytesIO(picture)).convert("L").getextrema()
+    assert lightest - darkest > 100  # type: ignore[operator]
+
+
+def test_headings_go_down_one_level_at_a_time(desktop: Visit, place: Place) -> None:
+    levels = desktop.page.locator("article h1, article h2, article h3, article h4").evaluate_all(
+        "all => all.filter(e => e.getClientRects().length).map(e => Number(e.tagName[1]))"
+    )
+    if place.has_text:
+        assert levels.count(1) == 1
+        assert all(after - before <= 1 for before, after in pairwise(levels)), levels
+
+
+def test_pictures_charts_and_the_page_have_words(desktop: Visit) -> None:
+    page = desktop.page
+    assert page.locator("main img:not([alt])").count() == 0
+    assert page.get_attribute("html", "lang") == "en"
+    named = "figure.gendyn-chart [role=graphics-document][aria-label]"
+    assert page.locator(named).count() == page.locator("figure.gendyn-chart").count()
+
+
+def test_no_chart_has_the_id_of_another(desktop: Visit) -> None:
+    ids = desktop.page.locator("[id]").evaluate_all("all => all.map(e => e.id)")
+    figures = [one for one in ids if one.startswith("chart-")]
+    assert sorted(figures) == sorted(set(figures))
+
+
+def still(figure: Locator) -> None:
+    """Wait until the chart of a figure stands still, and keep its drawing."""
+    figure.evaluate(
+        """async figure => {
+          const drawing = () => figure.querySelector("svg.marks").innerHTML;
+          do { figure.kept = drawing(); await new Promise(done => setTimeout(done, 50)); }
+          while (drawing() !== figure.kept);
+        }"""
+    )
+
+
+def changes(figure: Locator, control: Locator, keys: list[str]) -> bool:
+    """Whether a key pressed on a control changes the chart."""
+    still(figure)
+    changed = "figure => figure.querySelector('svg.marks').innerHTML !== figure.kept"
+    for key in keys:
+        control.press(key)
+        try:
+            figure.page.wait_for_function(changed, arg=figure.element_handle(), timeout=300)
+            return True
+        except TooLong:
+            continue
+    return False
+
+
+def test_every_slider_and_select_moves_its_chart_by_keyboard(desktop: Visit) -> None:
+    for figure in desktop.page.locator("figure.gendyn-chart").all():
+        sliders = figure.locator("input[type=range]").all()
+        assert len(sliders) == figure.locator(".gendyn-spec").inner_text().count(SLIDER)
+        selects = figure.locator("select:has(option:nth-child(2))").all()
+        for control, keys in [(one, ["End", "Home"]) for one in sliders] + [
+            (one, ["ArrowDown", "ArrowUp"]) for one in selects
+        ]:
+            name = control.evaluate("e => e.labels.length ? e.labels[0].innerText.trim() : ''")
+            assert name
+            assert not name.startswith("param_")
+            assert changes(figure, control, keys), name
+
+
+def test_every_chart_offers_its_data(desktop: Visit) -> None:
+    for figure in desktop.page.locator("figure.gendyn-chart").all():
+        figure.locator(".gendyn-data summary").click()
+        figure.locator(".gendyn-table tbody tr").first.wait_for(timeout=5000)
+
+
+def test_no_request_leaves_and_nothing_complains(visit: Visit) -> None:
+    assert visit.elsewhere + visit.complaints == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
+def test_a_page_opened_as_a_file_draws_everything(
+    browser: Browser, request: pytest.FixtureRequest, chapter: Place
+) -> None:
+    with Visit(browser, (site_of(chapter.book, request) / chapter.path).as_uri()) as visit:
+        page = visit.settle().page
+        assert visit.elsewhere + visit.complaints == []
+        figures = page.locator("figure.gendyn-chart").count()
+        assert figures > 0
+        assert page.locator("figure.gendyn-chart svg.marks").count() == figures
+        assert page.locator("mjx-container").count() >= page.locator(".math").count()
+
+
+def test_a_request_to_another_host_would_be_seen(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<script>fetch('https://example.org/a').catch(() => console.error('blocked'))</script>")
+    with Visit(browser, page.as_uri()) as visit:
+        with visit.page.expect_console_message(lambda message: "blocked" in message.text):
+            visit.settle()
+        assert visit.elsewhere == ["https://example.org/a"]
+        assert any("blocked" in complaint for complaint in visit.complaints)
+
+
+def test_controls_are_reached_by_tab_and_their_focus_is_seen(browser: Browser, trial_site: Path) -> None:
+    page = next((trial_site / "chapters").glob("*.html"))
+    with Visit(browser, page.as_uri()) as visit:
+        visit.settle().page.locator("figure.gendyn-chart input[type=range]").first.focus()
+        visit.page.keyboard.press("Tab")
+        focus = "() => { const e = document.activeElement; return [e.tagName, getComputedStyle(e).outlineStyle]; }"
+        assert visit.page.evaluate(focus) == ["SELECT", "solid"]
+        visit.page.keyboard.press("Tab")
+        assert visit.page.evaluate(focus) == ["SUMMARY", "solid"]
+        visit.page.keyboard.press("Enter")
+        table = visit.page.locator("figure.gendyn-chart .gendyn-table").first
+        table.wait_for()
+        assert table.locator("tbody tr").count() == 3 * 5 * 20
+        assert table.locator("th").all_inner_texts() == ["line", "q", "x", "y"]
+        assert visit.page.locator("a[download]").first.get_attribute("href").startswith("data:text/csv")  # type: ignore[union-attr]

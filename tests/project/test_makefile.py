@@ -46,6 +46,14 @@ def bin_with(folder: Path, **programs: str) -> str:
     return str(folder)
 
 
+def pretended(environment: Path, script: str) -> None:
+    """An environment whose Python is a shell script."""
+    python = environment / "bin" / "python"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.write_text(f"#!{shutil.which('sh')}\n{script}\n")
+    python.chmod(0o755)
+
+
 def test_the_readmes_commands_exist() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```(?:sh|bash|console)?\n(.*?)```", readme, re.DOTALL) + re.findall(r"`(make [^`]+)`", readme)
@@ -72,8 +80,9 @@ def test_run_passes_every_other_name_on_as_a_parameter() -> None:
     assert "-p 'note=it'\\''s $5'" in call
 
 
-def test_run_without_a_chapter_says_how() -> None:
-    done = make("run")
+def test_run_without_a_chapter_says_how(clone: Path) -> None:
+    pretended(clone / "env", "exit 0")  # not .venv: where the tests run in another environment, it would be installed
+    done = make("run", "VENV=env", folder=clone)
     assert done.returncode != 0
     assert "error: which chapter? make run CHAPTER=01_random_labels" in done.stderr
 
@@ -103,15 +112,11 @@ def test_what_is_missing_is_one_line(clone: Path, tmp_path: Path, programs: dict
     assert not (clone / ".venv").exists()
 
 
-def test_an_interrupted_installation_is_not_taken_for_whole(clone: Path, tmp_path: Path) -> None:
-    environment = clone / "env" / "bin"
-    environment.mkdir(parents=True)
-    python = environment / "python"
-    python.write_text(f'#!{shutil.which("sh")}\ncase "$*" in *install*) exit 1;; esac; exit 0\n')
-    python.chmod(0o755)
+def test_an_interrupted_installation_is_not_taken_for_whole(clone: Path) -> None:
+    pretended(clone / "env", 'case "$*" in *install*) exit 1;; esac; exit 0')
     assert make("setup", "VENV=env", folder=clone).returncode != 0
     assert list((clone / "env").glob(".gendyn-*")) == []
-    python.write_text(f"#!{shutil.which('sh')}\nexit 0\n")
+    pretended(clone / "env", "exit 0")
     done = make("setup", "VENV=env", folder=clone)
     assert done.returncode == 0, done.stderr
     assert len(list((clone / "env").glob(".gendyn-*"))) == 1

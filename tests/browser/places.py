@@ -1,0 +1,43 @@
+"""The pages of the trial book and of the real one, by name: a page that is built and not listed fails a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from gendyn_lite import notebooks
+from tests.book import trial
+
+BOOKS = {"trial": [trial.NAME], "real": notebooks.chapters()}
+OTHERS = ("genindex.html", "intro.html", "search.html")
+SIZES = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (390, "light"), "phone-dark": (390, "dark")}
+
+
+def site_of(book: str, request: pytest.FixtureRequest) -> Path:
+    """The folder of a book's pages, built once a session."""
+    return request.getfixturevalue(f"{book}_site")
+
+
+class Place(NamedTuple):
+    """A page of a book."""
+
+    book: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.book}-{Path(self.path).stem}"
+
+    @property
+    def has_text(self) -> bool:
+        """Whether it is a chapter or the introduction, not an index of words or a search."""
+        return self.path.startswith(("chapters/", "intro"))
+
+
+CHAPTERS = [Place(book, f"chapters/{name}.html") for book, names in BOOKS.items() for name in names]
+PAGES = [
+    place
+    for book in BOOKS
+    for place in [one for one in CHAPTERS if one.book == book] + [Place(book, path) for path in OTHERS]
+]

@@ -1,0 +1,63 @@
+"""A page opened in a browser as a reader would, and what it asked and said meanwhile."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import TimeoutError as TooLong
+
+PATIENCE = 60_000  # ms: four pages load at once, on a machine that may be busy
+UNDRAWN = "figure.gendyn-chart:not([data-drawn=yes])"
+
+
+class Visit:
+    """A page opened in a fresh context, with what it asked of other hosts and what it complained of.
+
+    It loads while others do: `settle` waits until everything is drawn.
+    """
+
+    def __init__(self, browser: Browser, url: str, *, width: int = 1280, scheme: str = "light") -> None:
+        self.elsewhere: list[str] = []
+        self.complaints: list[str] = []
+        self.width, self.scheme = width, scheme
+        self.home = url if url.startswith("file:") else "/".join(url.split("/")[:3])
+        options = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+        self.context = browser.new_context(**options, reduced_motion="reduce")  # type: ignore[arg-type]
+        self.context.set_default_timeout(PATIENCE)
+        self.page: Page = self.context.new_page()
+        self.context.route("**/*", self._guard)
+        self.page.on("console", lambda message: self._complain(message.type, message.text))
+        self.page.on("pageerror", lambda error: self._complain("error", str(error)))
+        self.page.on("response", lambda answer: self._answered(answer.status, answer.url))
+        self.page.goto(url, wait_until="commit")
+
+    def settle(self) -> Visit:
+        """Wait until the page is loaded, its charts are drawn and its mathematics is set."""
+        self.page.wait_for_load_state("load")
+        try:
+            self.page.wait_for_function(f"() => !document.querySelector({UNDRAWN!r})")
+        except TooLong as error:
+            raise AssertionError(f"{self.page.url}: a chart is not drawn: {self.complaints}") from error
+        self.page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")
+        return self
+
+    def _guard(self, route: Route) -> None:
+        local = ("data:", "blob:", "file:" if self.home.startswith("file:") else self.home)
+        if route.request.url.startswith(local):
+            route.continue_()
+        else:
+            self.elsewhere.append(route.request.url)
+            route.abort()
+
+    def _complain(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.complaints.append(f"{kind}: {text}")
+
+    def _answered(self, status: int, url: str) -> None:
+        if status >= 400:
+            self.complaints.append(f"{status}: {url}")
+
+    def __enter__(self) -> Visit:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()
