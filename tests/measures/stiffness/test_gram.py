@@ -50,6 +50,17 @@ def check(model, x, y, **options):
     same({"all": two}, {"all": whole["all"][:1, 1:]})
 
 
+def test_a_forward_that_views_its_pictures_is_not_given_another_layout():
+    class Viewing(nn.Sequential):
+        def forward(self, x):
+            return self[2](self[1](self[0](x)).view(len(x), -1))
+
+    model = scrambled(Viewing(nn.Conv2d(2, 3, 3, padding=1), nn.MaxPool2d(2), nn.Linear(12, 3)))
+    with pytest.raises(RuntimeError, match="view size"):
+        model(torch.randn(2, 2, 4, 4).double().contiguous(memory_format=torch.channels_last))
+    check(model, *examples(4, (2, 4, 4)))
+
+
 @pytest.mark.parametrize("name", models.names())
 def test_every_network_equals_the_loop(name):
     shape, count, options = NETWORKS[name]
