@@ -137,20 +137,6 @@ def _configs(part: Part, dataset: str, seeds: int) -> list[RunConfig]:
     ]
 
 
-def run_all(
-    configs: Sequence[RunConfig], *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None
-) -> list[Run]:
-    """The complete runs of some configurations: loaded, resumed, or trained and measured.
-
-    Args:
-        configs: Of `plan`.
-        profile: Size, for how much is measured.
-        root: Folder of the runs.
-        data_root: Folder of the prepared data.
-    """
-    return [run(config, profile=profile, root=root, data_root=data_root) for config in configs]
-
-
 def run(
     config: RunConfig,
     *,
@@ -159,13 +145,26 @@ def run(
     data_root: str | Path | None = None,
     device: str | None = None,
 ) -> Run:
-    """One complete run; arguments as for `run_all`."""
+    """The complete run of a configuration: loaded, resumed, or trained and measured.
+
+    Args:
+        config: Of `plan`.
+        profile: Size, for how much is measured.
+        root: Folder of the runs.
+        data_root: Folder of the prepared data.
+        device: Device to train on.
+    """
     loaded, _ = data.load_for_run(config, root=data_root)
     x, y = inputs(config, loaded)
     hook = mask_for(config, (x, y))
     probes = {"influence": influence_during(config, x, y, profile)} | mask_probe(hook)
     options = {"root": root, "data_root": data_root, "device": device}
     return runner.load_or_run(config, profile=profile, probes=probes, grad_hook=hook, **options)
+
+
+def run_all(configs: Sequence[RunConfig], **options: Any) -> list[Run]:
+    """The complete runs of some configurations, in their order: `run` of each, with its options."""
+    return [run(config, **options) for config in configs]
 
 
 def inputs(config: RunConfig, loaded: ImageData) -> tuple[Tensor, Tensor]:

@@ -110,25 +110,23 @@ def _configs(part: Part, dataset: str, seeds: int) -> list[RunConfig]:
     ]
 
 
-def run_all(
-    configs: Sequence[RunConfig], *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None
-) -> list[Run]:
-    """The complete runs of some configurations: loaded, resumed, or trained and measured.
+def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None) -> Run:
+    """The complete run of a configuration: loaded, resumed, or trained and measured.
 
     Args:
-        configs: Of `plan`.
+        config: Of `plan`.
         profile: Size, for how much is measured.
         root: Folder of the runs.
         data_root: Folder of the prepared data.
     """
-    return [run(config, profile=profile, root=root, data_root=data_root) for config in configs]
-
-
-def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None) -> Run:
-    """One complete run; arguments as for `run_all`."""
     loaded, _ = data.load_for_run(config, root=data_root)
     amount = FEW.get(config.model, AMOUNTS[profile])
     if config.eval_every == 1:
         amount = replace(amount, others=0)
     probes = probes_for(config, loaded, amount)
     return runner.load_or_run(config, profile=profile, root=root, data_root=data_root, probes=probes)
+
+
+def run_all(configs: Sequence[RunConfig], **options: Any) -> list[Run]:
+    """The complete runs of some configurations, in their order: `run` of each, with its options."""
+    return [run(config, **options) for config in configs]
