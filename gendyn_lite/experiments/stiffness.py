@@ -99,7 +99,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         ),
     ),
     ("deep", "colab"): (
-        Part(("cifar10",), (("resnet18", {}),), {**_DEEP, "train_size": 50, "test_size": 50, "epochs": 6}, _LABELS),
+        Part(("cifar10",), (("resnet18", {}),), {**_DEEP, "train_size": 50, "test_size": 50, "epochs": 20}, _LABELS),
         Part(
             ("cifar10",),
             (("vgg19", {}),),
