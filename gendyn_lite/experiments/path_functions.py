@@ -96,7 +96,8 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ),
     ("deep", "colab"): (
         Part("cifar10", {**_DEEP, **_CROP, "model": "resnet18"}, ({}, _RANDOM)),
-        Part("cifar10", {**_DEEP, "model": "vgg19", "learning_rate": 0.001}),  # at 0.01 it does not start to learn
+        # At a learning rate of 0.01 it does not start to learn.
+        Part("cifar10", {**_DEEP, "model": "vgg19", "learning_rate": 0.001}, ({}, _RANDOM)),
     ),
     ("ratio", "smoke"): (
         Part(
