@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gendyn_lite import results
 from gendyn_lite.claims.stiffness_layers import of_deep_networks
+from gendyn_lite.results.layers import long_layers
 from gendyn_lite.results.published import provenance
 
 DEEP = results.published("stiffness_deep")
@@ -26,3 +27,16 @@ def test_late_layers_set_classes_apart_and_random_labels_take_little_of_it():
     less = found[found["statement"] == "With random labels, classes are set apart less"].set_index("subject")["value"]
     value = {subject.split(" ")[0]: size for subject, size in less.items()}
     assert -0.1 < value["resnet18"] < -0.03 < -0.02 < value["vgg19"] < 0.01
+
+
+def test_untrained_networks_set_classes_apart_too_and_more():
+    rows = long_layers(DEEP)
+    rows = rows.assign(
+        gap=rows["within"] - rows["between"],
+        third=rows["number"] * 3 > 2 * rows.groupby("network")["number"].transform("max"),
+    )
+    late = rows[rows["third"]].groupby(["network", "state"])["gap"].mean()
+    early = rows[~rows["third"]].groupby(["network", "state"])["gap"].mean()
+    assert (late > early + 0.2).all()
+    for network in ("resnet18", "vgg19"):
+        assert late[network, "untrained"] > late[network, "trained"]
