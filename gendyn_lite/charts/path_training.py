@@ -65,9 +65,11 @@ def distributions(table: pd.DataFrame, *, prefix: str = "dist") -> Chart:
 def _quantiles(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and quantiles of each kind of similarity, mean over seeds: columns subject, place, what, epoch, `LEVELS`."""
     rows = long_paths(table)
+    # One menu serves every network: a place has the names of all layers that stand there.
+    names = rows.groupby("number", sort=False)["layer"].agg(lambda layers: " / ".join(layers.unique()))
     rows = rows.assign(
         subject=rows["network"] + ", " + rows["runs"],
-        place=rows["number"].astype(str) + ": " + rows["layer"],
+        place=rows["number"].astype(str) + ": " + rows["number"].map(names),
         what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)],
     )
     keys = ["subject", "place", "what", "epoch"]

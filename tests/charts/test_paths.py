@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 
 import altair as alt
 import pandas as pd
@@ -153,3 +154,15 @@ def test_the_scatter_shows_the_pictures_of_the_pair_under_the_pointer():
 def test_no_parameter_is_called_q():
     for make in CHARTS.values():
         assert "q" not in [param["name"] for param in make().to_dict().get("params", [])]
+
+
+def test_every_choice_of_the_menus_has_data_where_networks_name_their_layers_differently():
+    vgg = DEEP["network"] == "vgg19"
+    other_names = {name: str(name).replace("paths/", "paths/features_") for name in DEEP}
+    both = pd.concat([DEEP[~vgg], DEEP[vgg].rename(columns=other_names)], ignore_index=True)
+    spec = path_training.distributions(both).to_dict()
+    menus = {param["name"].removeprefix("dist_"): param["bind"]["options"] for param in spec["params"] if
+             param.get("bind", {}).get("input") == "select"}  # fmt: skip
+    found = {tuple(row[name] for name in menus) for rows in spec["datasets"].values() for row in rows if "what" in row}
+    assert found == set(product(*menus.values()))
+    assert menus["place"][0].count(" / ") == 1
