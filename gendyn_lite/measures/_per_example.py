@@ -89,7 +89,7 @@ def backward(
 
 def _laid_out(x: Tensor, plan: Plan) -> Tensor:
     """Pictures with channels last, on a CPU and where no module of the network can refuse them."""
-    if plan.pictures and x.dim() == 4 and x.device.type == "cpu":
+    if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":
         return x.contiguous(memory_format=torch.channels_last)
     return x
 

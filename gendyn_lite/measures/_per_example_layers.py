@@ -47,13 +47,13 @@ class Plan:
         layers: Layers with a formula.
         without_formula: Names of the parameters that need `torch.func`.
         names: Name of each trainable parameter, by its id.
-        pictures: Whether its inputs may be laid out with channels last, which on a CPU takes less time.
+        any_layout: Whether it has convolutions and takes pictures with channels last, which on a CPU costs less time.
     """
 
     layers: tuple[Layer, ...]
     without_formula: tuple[str, ...]
     names: dict[int, str]
-    pictures: bool = False
+    any_layout: bool = False
 
 
 def plan(model: nn.Module) -> Plan:
