@@ -12,19 +12,17 @@ CELLS, TABLE, COMMAND = "the chapter's cells", "its published table alone", "a c
 
 
 class Group(NamedTuple):
-    """Runs that a chapter plans together.
+    """Runs that a chapter plans together, in the order in which it asks for them.
 
     Attributes:
         chapter: Name of the chapter's file.
         asked_by: What asks for them: `CELLS`, `TABLE` or `COMMAND`.
         plan: The runs, given a profile and the chapter's parameters.
-        turn: Within a chapter, smaller numbers are asked for first; equal ones in the order of the list.
     """
 
     chapter: str
     asked_by: str
     plan: Plan
-    turn: int = 0
 
 
 def _random_labels(profile: str, values: Mapping[str, Any]) -> list[RunConfig]:
@@ -99,9 +97,9 @@ GROUPS = (
     Group("02_path_functions", COMMAND, _paths("imagenet")),
     Group("03_fisher_mask", CELLS, _fisher_mask),
     Group("03_fisher_mask", COMMAND, _imagenet_mask),
-    Group("04_stiffness", CELLS, _stiffness("layers", planar=True), turn=1),
     Group("04_stiffness", CELLS, _stiffness("maps", planar=True)),
-    Group("04_stiffness", CELLS, _stiffness("training"), turn=1),
+    Group("04_stiffness", CELLS, _stiffness("layers", planar=True)),
+    Group("04_stiffness", CELLS, _stiffness("training")),
     Group("04_stiffness", TABLE, _stiffness("deep")),
     Group("05_generalization_intervals", CELLS, _generalization_intervals),
 )
@@ -121,5 +119,4 @@ def planned(chapter: str, asked_by: str, profile: str, values: Mapping[str, Any]
     ['path_deep']
     """
     wanted = [group for group in GROUPS if (group.chapter, group.asked_by) == (chapter, asked_by)]
-    in_turn = sorted(wanted, key=lambda group: group.turn)
-    return [config for group in in_turn for config in group.plan(profile, values)]
+    return [config for group in wanted for config in group.plan(profile, values)]
