@@ -88,18 +88,6 @@ def test_downsampled_networks_have_the_intervals_of_downsampled_images():
     assert torch.allclose(whole.length, pooled.length, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("downsample", "shape", "told"),
-    [(0, (1, 8, 8), "expected a positive whole number"), (2, (5,), "images"), (9, (1, 8, 8), "at most the side")],
-    ids=str,
-)
-def test_downsampling_that_cannot_be_is_refused(downsample, shape, told):
-    from gendyn_lite.models import build
-
-    with pytest.raises(UserError, match=told):
-        build("mlp", num_classes=2, in_shape=shape, downsample=downsample)
-
-
 def test_the_plane_agrees_with_the_network():
     plane = interval_plane.plane(starts=2, resolution=8)
     network = interval_lines.trained("two_moons", 0.0, (12, 12))

@@ -9,6 +9,7 @@ from itertools import pairwise
 from torch import nn
 
 from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.models.checks import downsampled
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}
 
@@ -48,15 +49,10 @@ def mlp(
         raise unknown_name("activation", activation, ACTIVATIONS)
     if not isinstance(widths, Sequence) or any(type(width) is not int or width < 1 for width in widths):
         raise UserError(f"widths is {widths!r}, expected positive whole numbers such as [128, 128]")
-    if type(downsample) is not int or downsample < 1 or (downsample > 1 and len(in_shape) != 3):
-        raise UserError(f"downsample is {downsample!r}, expected a positive whole number, and above 1 images (C, H, W)")
-    if min(in_shape[1:], default=1) < downsample:
-        raise UserError(f"downsample is {downsample}, expected at most the side of the images {in_shape}")
     network = nn.Sequential()
-    shape = in_shape
+    shape = downsampled(in_shape, downsample)
     if downsample > 1:
         network.add_module("pool", nn.AvgPool2d(downsample))
-        shape = (in_shape[0], in_shape[1] // downsample, in_shape[2] // downsample)
     network.add_module("flatten", nn.Flatten())
     sizes = [math.prod(shape), *widths]
     for depth, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):

@@ -7,7 +7,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.models.checks import require_images
+from gendyn_lite.models.checks import downsampled, require_images
 
 
 class Add(nn.Module):
@@ -43,25 +43,27 @@ class BasicBlock(nn.Module):
         return self.relu2(self.add(residual, self.shortcut(x)))
 
 
-def resnet18(*, in_shape: tuple[int, ...], num_classes: int) -> nn.Sequential:
+def resnet18(*, in_shape: tuple[int, ...], num_classes: int, downsample: int = 1) -> nn.Sequential:
     """ResNet-18 with a 3x3 stem and no first pooling, as is usual for CIFAR.
 
     Args:
-        in_shape: (C, H, W) with sides of at least 8.
+        in_shape: (C, H, W), with sides of at least 8 once they are averaged.
         num_classes: Number of logits.
+        downsample: Images are averaged over squares of this side first.
 
     Raises:
-        UserError: The inputs are no images, or too small.
+        UserError: The inputs are no images, too small, or have no such squares.
 
     Source: He et al. 2015, table 1, with the stem for 32x32 images: 11,173,962 parameters at 3 channels, 10 classes.
 
     >>> resnet18(in_shape=(3, 32, 32), num_classes=10)(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])
     """
-    channels, _, _ = require_images(in_shape, network="resnet18", min_side=8)
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        conv=nn.Conv2d(channels, 64, 3, padding=1, bias=False), norm=nn.BatchNorm2d(64), relu=nn.ReLU()
-    )
+    channels, _, _ = require_images(downsampled(in_shape, downsample), network="resnet18", min_side=8)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if downsample > 1:
+        layers["shrink"] = nn.AvgPool2d(downsample)
+    layers |= {"conv": nn.Conv2d(channels, 64, 3, padding=1, bias=False), "norm": nn.BatchNorm2d(64), "relu": nn.ReLU()}
     fan_in = 64
     for stage, filters in enumerate((64, 128, 256, 512), start=1):
         layers[f"block{stage}a"] = BasicBlock(fan_in, filters, stride=1 if stage == 1 else 2)

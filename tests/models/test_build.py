@@ -100,6 +100,34 @@ def test_without_a_seed_the_global_generator_is_used():
     assert torch.equal(one.get_submodule("fc1").weight, again.get_submodule("fc1").weight)
 
 
+class TestDownsample:
+    """Images averaged over squares before the first layer."""
+
+    @pytest.mark.parametrize("name", ["mlp", "resnet18"])
+    def test_the_network_is_that_of_averaged_images(self, name):
+        network = build(name, num_classes=3, in_shape=(1, 17, 16), seed=0, downsample=2).eval()
+        rest = build(name, num_classes=3, in_shape=(1, 8, 8), seed=0).eval()
+        x = torch.randn(2, 1, 17, 16)
+        means = x[:, :, :16].unflatten(2, (8, 2)).unflatten(4, (8, 2)).mean((3, 5))
+        assert torch.allclose(network(x), rest(means), atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("name", "downsample", "shape", "told"),
+        [
+            ("mlp", 0, (1, 8, 8), "expected a positive whole number"),
+            ("mlp", True, (1, 8, 8), "expected a positive whole number"),
+            ("mlp", 2, (5,), "images"),
+            ("mlp", 9, (1, 8, 8), "at most the side"),
+            ("resnet18", 0.5, (1, 8, 8), "expected a positive whole number"),
+            ("resnet18", 2, (1, 15, 16), r"in_shape \(1, 7, 8\) is too small for resnet18"),
+        ],
+        ids=str,
+    )
+    def test_what_cannot_be_is_refused(self, name, downsample, shape, told):
+        with pytest.raises(UserError, match=told):
+            build(name, num_classes=2, in_shape=shape, downsample=downsample)
+
+
 class TestHookable:
     """What the measures rely on: modules used once, out of place, nothing functional in between."""
 
@@ -217,7 +245,7 @@ class TestInitializations:
         ({"name": "alexnet_smal"}, "unknown network 'alexnet_smal': did you mean 'alexnet_small'"),
         ({"name": "mlp", "width": [3]}, "unknown option of mlp 'width': did you mean 'widths'"),
         ({"name": "mlp_1x512", "widths": [3]}, "unknown option of mlp_1x512 'widths'"),
-        ({"name": "resnet18", "dropout": 0.1}, "unknown option of resnet18 'dropout': Valid: init"),
+        ({"name": "resnet18", "dropout": 0.1}, "unknown option of resnet18 'dropout': Valid: downsample, init"),
         ({"name": "mlp", "widths": [3, 0]}, r"widths is \[3, 0\], expected positive whole numbers"),
         ({"name": "mlp", "widths": 3}, "widths is 3, expected"),
         ({"name": "mlp", "activation": "rellu"}, "unknown activation 'rellu': did you mean 'relu'"),
