@@ -45,7 +45,6 @@ def backward(
     on_layer: Callable[[Layer, list[Use]], None],
     *,
     loss: Loss = cross_entropy,
-    channels_last: bool = False,
 ) -> set[str]:
     """Run the network on a batch and call ``on_layer(layer, uses)`` for every layer, the last ones first.
 
@@ -59,8 +58,6 @@ def backward(
         plan: Its layers, as `gendyn_lite.measures._per_example_layers.plan` finds them.
         on_layer: Receives each layer with a formula; a layer that the loss does not depend on is left out.
         loss: Function of (logits, y) that gives the loss of each example, [n].
-        channels_last: Whether to lay pictures out so, where the network and the device gain: pooling takes less time,
-            and patches are copied in longer runs.
 
     Returns:
         Names of parameters in `plan.layers` that must be treated by `torch.func` after all: used outside of their
@@ -73,7 +70,7 @@ def backward(
     with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
         taps = _Taps(plan, len(x), on_layer)
         with taps:
-            logits = model(_laid_out(x.detach(), plan) if channels_last else x.detach())
+            logits = model(_laid_out(x.detach(), plan))
         check_logits(logits, y, loss is cross_entropy)
         losses = loss(logits, y)
         if losses.shape != (len(x),):
@@ -88,7 +85,10 @@ def backward(
 
 
 def _laid_out(x: Tensor, plan: Plan) -> Tensor:
-    """Pictures with channels last, on a CPU and where no module of the network can refuse them."""
+    """Pictures with channels last, on a CPU and where no module of the network can refuse them.
+
+    Pooling takes less time, and patches are copied in longer runs.
+    """
     if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":
         return x.contiguous(memory_format=torch.channels_last)
     return x

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gendyn_lite.measures._per_example import Use
 
-PATCH_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}  # a chunk of patches: on a CPU it stays in the cache
+PATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # a chunk of patches: on a CPU it stays in the cache
 
 
 class Workspace:
@@ -68,6 +68,12 @@ class Factors:
         parts = [part.z[start:stop].transpose(2, 3) for part in self._parts]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
+    def keep_patches(self, most: int) -> None:
+        """Make all patches now and keep them if they take at most that many bytes: for who comes back to them."""
+        if self.count * self._patch_bytes() <= most:
+            for number, part in enumerate(self._parts):
+                part.keep(f"kept patches {number}")
+
     def bias_gradients(self) -> Tensor:
         """Gradient of each example's loss with respect to the bias, [n, groups · outputs]."""
         sums = [part.z.sum(3).flatten(1) for part in self._parts]
@@ -98,8 +104,13 @@ class Factors:
 
     def chunk(self) -> int:
         """Examples whose patches fit into a chunk."""
-        each = self.groups * self.inputs * max(part.z.shape[3] for part in self._parts) * self.like.element_size()
-        return max(1, min(self.count, PATCH_BYTES.get(self.like.device.type, 64 << 20) // each))
+        room = PATCH_BYTES.get(self.like.device.type, 64 << 20)
+        return max(1, min(self.count, room // self._patch_bytes()))
+
+    def _patch_bytes(self) -> int:
+        """Bytes of one example's patches, of the use that has most places."""
+        places = max(part.z.shape[3] for part in self._parts)
+        return self.groups * self.inputs * places * self.like.element_size()
 
 
 class _Linear:
@@ -112,6 +123,9 @@ class _Linear:
 
     def patches(self, start: int, stop: int) -> Tensor:
         return self._a[start:stop]
+
+    def keep(self, name: str) -> None:
+        """Nothing: its patches are its inputs."""
 
 
 class _Conv:
@@ -131,9 +145,19 @@ class _Conv:
         self.z = use.z.reshape(len(use.z), module.groups, module.out_channels // module.groups, -1)
         self._plain = self._kernel == (1, 1) and not any(self._padding) and module.groups == 1
         self.inputs = module.in_channels // module.groups * self._kernel[0] * self._kernel[1]
+        self._kept: Tensor | None = None
 
     def patches(self, start: int, stop: int) -> Tensor:
         """[b, groups, places, kernel height · kernel width · channels of a group]; the next call may overwrite it."""
+        if self._kept is not None:
+            return self._kept[start:stop]
+        return self._made(start, stop, "patches")
+
+    def keep(self, name: str) -> None:
+        """Make all patches once, into a buffer of that name."""
+        self._kept = self._made(0, len(self._a), name)
+
+    def _made(self, start: int, stop: int, buffer: str) -> Tensor:
         if self._plain:  # the pixels themselves, as a view
             pixels = self._a[start:stop, :, :: self._stride[0], :: self._stride[1]]
             return pixels.flatten(2).transpose(1, 2)[:, None]
@@ -145,8 +169,8 @@ class _Conv:
             (count, groups, height, width, *self._kernel, channels),
             (steps[0], channels, steps[1] * s[0], steps[2] * s[1], steps[1] * d[0], steps[2] * d[1], 1),
         )
-        buffer = self._workspace.get("patches", windows.shape, x)
-        return buffer.copy_(windows).view(count, groups, height * width, self.inputs)
+        made = self._workspace.get(buffer, windows.shape, x)
+        return made.copy_(windows).view(count, groups, height * width, self.inputs)
 
     def _padded(self, a: Tensor) -> Tensor:
         """[b, H, W, C], contiguous, with its border."""

@@ -19,7 +19,6 @@ from gendyn_lite.measures._per_example_layers import Layer
 from gendyn_lite.measures._per_example_scale import scale_gradients, tokens_of
 
 GRADIENT_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of gradients held at a time: on a CPU it stays in the cache
-NATIVE_BYTES = 3 << 20  # of a weight whose gradient torch's own kernel makes whole, on a CPU
 
 
 class Squares:
@@ -37,7 +36,6 @@ class Squares:
             for name, value in model.named_parameters()
             if value.requires_grad
         }
-        self._weights = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
         self._patches: dict[str, Tensor] = {}  # of convolutions, in the layout of patches
         self._kernels: dict[str, tuple[int, ...]] = {}
         self._workspace = Workspace()
@@ -78,9 +76,6 @@ class Squares:
             self._totals[layer.bias] += factors.bias_gradients().square().sum(0)
         if layer.weight is None:
             return
-        if is_native(uses, self._totals[layer.weight]):
-            _add_native(self._totals[layer.weight], uses[0], self._weights[layer.weight])
-            return
         total = self._weight_total(layer.weight, uses[0].module, factors)
         if factors.places == 1:
             _add_outer_products(total, factors)
@@ -120,33 +115,6 @@ class Squares:
 
 def _wide(value: Tensor) -> torch.dtype:
     return torch.float64 if value.dtype == torch.float64 else torch.float32
-
-
-def is_native(uses: list[Use], total: Tensor) -> bool:
-    """Whether torch's own kernel for a convolution's weight gradient is the fastest: it makes no patches.
-
-    It is on a CPU in float32, for weights that stay in the cache with their squares, used once.
-    """
-    module = uses[0].module
-    return (
-        len(uses) == 1
-        and isinstance(module, nn.Conv2d)
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
-        and total.device.type == "cpu"
-        and total.dtype == torch.float32
-        and total.numel() * total.element_size() <= NATIVE_BYTES
-    )
-
-
-def _add_native(total: Tensor, use: Use, weight: Tensor) -> None:
-    """One example at a time, by the kernel that training uses."""
-    module = cast("nn.Conv2d", use.module)
-    weight = weight.float()
-    place = (None, module.stride, module.padding, module.dilation, False, (0, 0), module.groups, (False, True, False))
-    for a, z in zip(use.a.split(1), use.z.split(1), strict=True):
-        gradient = torch.ops.aten.convolution_backward(z, a, weight, *place)[1]
-        total.addcmul_(gradient, gradient)
 
 
 def _add_outer_products(total: Tensor, factors: Factors) -> None:

@@ -16,6 +16,7 @@ from gendyn_lite.measures._per_example_layers import Layer
 from gendyn_lite.measures._per_example_scale import scale_gradients, tokens_of
 
 BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # gradients or products held at a time
+KEPT_BYTES = 128 << 20  # a layer's patches up to this size are made once, not for every block
 TRIANGLE = 64  # rows of a strip of the upper triangle, where rows are long
 GHOST_STRIP = 128  # likewise where they are short
 
@@ -136,6 +137,9 @@ def _add_instantiated(total: Tensor, left: Factors, right: Factors | None, works
     else:
         width = max(1, _budget(left) // (each * left.outputs))
         blocks = [(slice(g, min(left.groups, g + width)), slice(None)) for g in range(0, left.groups, width)]
+    if len(blocks) > 1:
+        for factors in (left,) if right is None else (left, right):
+            factors.keep_patches(KEPT_BYTES)
     for groups, channels in blocks:
         g = _made(left, "left", groups, channels, workspace)
         add_product(total, g, None if right is None else _made(right, "right", groups, channels, workspace))

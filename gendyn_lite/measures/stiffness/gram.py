@@ -172,7 +172,7 @@ class _Gram:
                 else:
                     add_gram(part, layer, against[layer], uses, self._workspace)
 
-        outside = backward(self._model, x, y, self._plan, on_layer, loss=self._loss, channels_last=True)
+        outside = backward(self._model, x, y, self._plan, on_layer, loss=self._loss)
         self._without |= {name for name in outside if self._targets[layer_name(name)]}
         if rows is not None:
             self._add_without_formula(rows, examples, columns)

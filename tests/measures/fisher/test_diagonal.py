@@ -69,28 +69,11 @@ def test_a_convolution_equals_the_loop(options, small, monkeypatch):
 
 
 @pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_torchs_own_kernel_gives_the_same(options, monkeypatch):
-    """In float64, so that nothing hides in the rounding; it is used in float32."""
-    from gendyn_lite.measures.fisher import _squares
-
+def test_a_convolution_in_float32_equals_the_loop_in_float64(options):
     torch.manual_seed(0)
     model, (x, y) = convolution(4, 8, **options), examples(5, (4, 6, 5))
     expected = loop(model.double(), x, y)
-    used = []
-
-    def native(total, use, weight):
-        used.append(use)
-        return own(total, use, weight)
-
-    own = _squares._add_native
-    monkeypatch.setattr(_squares, "_add_native", native)
     same(fisher.diagonal(model.float(), x.float(), y), expected, 1e-5)
-    plain = options.get("padding_mode") is None and not isinstance(options.get("padding"), str)
-    assert bool(used) == plain
-    if plain:
-        monkeypatch.setattr(_squares, "is_native", lambda uses, total: isinstance(uses[0].module, nn.Conv2d))
-        monkeypatch.setattr(torch.Tensor, "float", lambda value: value)
-        same(fisher.diagonal(model.double(), x, y), expected, 1e-10)
 
 
 @pytest.mark.parametrize("room", [100, 1 << 20], ids=["one at a time", "all"])

@@ -90,13 +90,15 @@ def test_a_convolution_equals_the_loop_both_ways(options, way, monkeypatch):
     check(convolution(4, 8, **options).double(), *examples(5, (4, 6, 5)))
 
 
+@pytest.mark.parametrize("kept", [0, 1 << 20], ids=["patches made for each block", "patches kept"])
 @pytest.mark.parametrize("way", ["ghost", "instantiated"])
-def test_small_blocks_change_nothing(way, monkeypatch):
+def test_small_blocks_change_nothing(way, kept, monkeypatch):
     from gendyn_lite.measures import _per_example_factors as factors
     from gendyn_lite.measures.stiffness import _layer_gram
 
     monkeypatch.setattr(_layer_gram, "ghost_is_cheaper", lambda *_: way == "ghost")
     monkeypatch.setattr(_layer_gram, "BLOCK_BYTES", {"cpu": 500})
+    monkeypatch.setattr(_layer_gram, "KEPT_BYTES", kept)
     monkeypatch.setattr(_layer_gram, "TRIANGLE", 2)
     monkeypatch.setattr(_layer_gram, "GHOST_STRIP", 2)
     monkeypatch.setattr(factors, "PATCH_BYTES", {"cpu": 2000})
