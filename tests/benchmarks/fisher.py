@@ -1,6 +1,6 @@
 """The diagonal of the empirical Fisher information beside its peers: images a second and memory.
 
-Run:      python tests/benchmarks/fisher.py [mlp_3x512] [alexnet_small] [resnet18] [--rounds 3] [--threads 2]
+Run:      python tests/benchmarks/fisher.py [NETWORK …] [--rounds 3] [--threads 2] [--publish]
 Takes:    about four minutes on two idle cores. Seconds are those of the processor with one thread, which other programs
           disturb little, and of the clock with more.
 Peers:    nngeometry's PMatDiag; BackPACK's SumGradSquared; torch.func (vmap of grad); a loop over examples. One that is
@@ -14,7 +14,6 @@ Found:    on one core of a machine that had other work to do, 1.3, 1.3 and 1.5 t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -119,16 +118,6 @@ WAYS: dict[str, Way] = {
 OWN_SIZE = ("gendyn_lite", "loop")  # ways that take no batch size
 
 
-def main() -> None:
-    """Each network and way in a process of its own, so that peak memory is its own."""
-    given = each_way.parser(__doc__, CASES).parse_args()
-    if given.way:
-        print(json.dumps(measure(given.networks[0], given.way, given.rounds, given.threads)))
-        return
-    for network in given.networks or CASES:
-        summary(network, each_way.compare(__file__, network, CASES[network][1], WAYS, given, told))
-
-
 def told(row: dict[str, Any]) -> str:
     """One way's line."""
     error = f"off by {row['error']:.0e}" if row["error"] is not None else ""
@@ -192,4 +181,7 @@ def models_double(model: nn.Module) -> nn.Module:
 
 
 if __name__ == "__main__":
-    main()
+    goals = GOALS | {FLOOR: OF_FLOOR}
+    each_way.Benchmark(
+        "fisher", __file__, "images/s", CASES, goals, WAYS, measure=measure, tell=told, summarize=summary
+    ).main(__doc__)

@@ -12,8 +12,6 @@ Expected: beside the best peer, at least 2.5 times as fast on MLP 3x512 (256 exa
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gendyn_lite.results import publish_benchmark
 from tests.benchmarks.shared import each_way
 from tests.benchmarks.shared.each_way import peak
 
@@ -85,41 +82,6 @@ WAYS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
 }
 
 
-def main() -> None:
-    """Each network and way in a process of its own, so that peak memory is its own."""
-    parser = each_way.parser(__doc__, CASES)
-    parser.add_argument("--publish", action="store_true", help="write the table that the book shows")
-    given = parser.parse_args()
-    if given.way:
-        print(json.dumps(measure(given.networks[0], given.way, given.rounds, given.threads)))
-        return
-    measured = {}
-    for network in given.networks or CASES:
-        measured[network] = each_way.compare(__file__, network, CASES[network][1], WAYS, given, told)
-        summary(network, measured[network])
-    if given.publish and not given.networks:
-        command = f"python tests/benchmarks/stiffness.py, best of {given.rounds} rounds"
-        goals = {case(network): goal for network, goal in GOALS.items()}
-        machine = f"{platform.machine()} CPU, {given.threads} thread(s)"
-        print(publish_benchmark("stiffness", rows(measured), goals=goals, command=command, machine=machine))
-
-
-def case(network: str) -> str:
-    """How the published table names a network."""
-    return f"{network}, {CASES[network][1]} examples"
-
-
-def rows(measured: dict[str, dict[str, dict[str, float]]]) -> list[dict[str, object]]:
-    """Rows of the published table: examples a second of ours and of each peer."""
-    return [
-        {"case": case(network), "device": "cpu", "unit": "examples/s", "peer": way,
-         "ours": CASES[network][1] / found["gendyn_lite"]["seconds"], "theirs": CASES[network][1] / row["seconds"]}
-        for network, found in measured.items()
-        for way, row in found.items()
-        if way != "gendyn_lite"
-    ]  # fmt: skip
-
-
 def told(row: dict[str, Any]) -> str:
     """One way's line."""
     return f"{row['seconds']:8.4f} s   {row['memory']:6.2f} GB above the network   off by {row['error']:.0e}"
@@ -155,8 +117,10 @@ def measure(network: str, way: str, rounds: int, threads: int) -> dict[str, floa
     few = slice(0, 8)
     exact = ours(model.double(), x[few].double(), y[few])
     error = float((found[few, few] - exact).abs().max() / exact.abs().max())
-    return {"seconds": min(seconds), "memory": memory, "error": error}
+    return {"speed": count / min(seconds), "seconds": min(seconds), "memory": memory, "error": error}
 
 
 if __name__ == "__main__":
-    main()
+    each_way.Benchmark(
+        "stiffness", __file__, "examples/s", CASES, GOALS, WAYS, measure=measure, tell=told, summarize=summary
+    ).main(__doc__)
