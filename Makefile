@@ -70,5 +70,7 @@ $(INSTALLED):
 	  "$$python" -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $$python cannot create environments: install its venv module (Debian, Ubuntu: the package python3-venv), or use an environment of your own: make VENV=path" >&2; exit 1; }; \
 	  echo "Creating $(VENV) with $$("$$python" -V) ..."; "$$python" -m venv '$(VENV)'; fi; \
 	echo "Installing into $(VENV), once (about 3 minutes, 7 GB: PyTorch is most of it) ..."; \
-	'$(PY)' -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]'; \
+	'$(PY)' -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]' || { \
+	  free="$$(df -Ph '$(VENV)' | awk 'NR == 2 {print $$4}')"; \
+	  echo "error: the installation did not finish; it takes about 11 GB of disk on its way ($$free are free there): make goes on from here" >&2; exit 1; }; \
 	rm -f '$(VENV)'/.gendyn-*; touch '$@'

@@ -114,7 +114,13 @@ def test_what_is_missing_is_one_line(clone: Path, tmp_path: Path, programs: dict
 
 def test_an_interrupted_installation_is_not_taken_for_whole(clone: Path) -> None:
     pretended(clone / "env", 'case "$*" in *install*) exit 1;; esac; exit 0')
-    assert make("setup", "VENV=env", folder=clone).returncode != 0
+    broken = make("setup", "VENV=env", folder=clone)
+    assert broken.returncode != 0
+    told = [line for line in broken.stderr.splitlines() if not line.startswith("make:")]
+    assert len(told) == 1
+    assert re.match(
+        r"error: the installation did not finish; it takes about \d+ GB of disk on its way \(\S+ are", told[0]
+    )
     assert list((clone / "env").glob(".gendyn-*")) == []
     pretended(clone / "env", "exit 0")
     done = make("setup", "VENV=env", folder=clone)
