@@ -11,18 +11,24 @@ from torch import Tensor, nn
 from gendyn_lite.measures._per_example import Use
 from gendyn_lite.measures._per_example_layers import Layer
 
+CHUNK_BYTES = 1 << 20  # of a layer's input that is treated at a time, on a CPU
+
 
 def scale_gradients(layer: Layer, uses: list[Use]) -> Tensor:
     """Gradients with respect to scale and shift of a normalization, [n, entries]."""
-    found: Tensor | None = None
-    for use in uses:
-        normalized = _normalized(use.module, use.a)
-        parts = [use.z * normalized] if layer.weight is not None else []
-        parts += [use.z] if layer.bias is not None else []
-        row = torch.cat([_over_places(use.module, part) for part in parts], dim=1)
-        found = row if found is None else found + row
-    assert found is not None
-    return found
+    return torch.stack([_of_use(layer, use) for use in uses]).sum(0)
+
+
+def _of_use(layer: Layer, use: Use) -> Tensor:
+    """Those of one use, a few examples at a time: what lies between input and sum stays in the cache."""
+    each = use.a[0].numel() * use.a.element_size()
+    step = max(1, CHUNK_BYTES // each) if use.a.device.type == "cpu" else len(use.a)
+    rows = []
+    for a, z in zip(use.a.split(step), use.z.split(step), strict=True):
+        parts = [z * _normalized(use.module, a)] if layer.weight is not None else []
+        parts += [z] if layer.bias is not None else []
+        rows.append(torch.cat([_over_places(use.module, part) for part in parts], dim=1))
+    return torch.cat(rows)
 
 
 def _normalized(module: nn.Module, a: Tensor) -> Tensor:
