@@ -20,8 +20,8 @@ from gendyn_lite.measures.fisher._squares import Squares
 
 KINDS = ("empirical", "true", "monte_carlo")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-BATCH_BYTES = {"cpu": 32 << 20, "cuda": 2 << 30}  # of activations: on a CPU small batches stay in the cache
-FEWEST, MOST = 16, 1024  # examples in a batch where memory allows
+BATCH_BYTES = {"cpu": 64 << 20, "cuda": 2 << 30}  # of activations: on a CPU small batches stay in the cache
+FEWEST, MOST = 32, 1024  # examples in a batch where memory allows
 
 
 def diagonal(
