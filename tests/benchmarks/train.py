@@ -2,8 +2,8 @@
 
 Run:      python tests/benchmarks/train.py [--networks alexnet_small resnet18] [--rounds 5] [--threads 1] [--publish]
 Takes:    about eight minutes on two idle cores; a GPU, if there is one, is measured too (a minute more).
-Peers:    bare: forward, backward and step on batches that are there already, one after the other, with the
-          arithmetic, memory layout and threads of ours (nothing that trains on a whole set can be faster);
+Peers:    bare: forward, backward and step on one batch that is there already, with the arithmetic, memory layout and
+          threads of ours (nothing can be faster);
           loader: a DataLoader with one worker, per-image transforms on the CPU and loss.item() in every step, as most
           training scripts have it (torchvision's ToTensor and Normalize, with crop and flip where we have them), in
           float32 also where ours is in bfloat16, as the case then says.
@@ -145,26 +145,25 @@ def ours(network: nn.Module, loaded: ImageData, config: RunConfig, device: torch
 
 
 def bare(network: nn.Module, case: Case, config: RunConfig, device: torch.device) -> float:
-    """Batches that wait on the device, with the arithmetic, the layout and the threads of ours."""
+    """One batch on the device, again and again, with the arithmetic, the layout and the threads of ours."""
     with threads(threads_for(network, config)):
         return _bare(network, case, config, device)
 
 
 def _bare(network: nn.Module, case: Case, config: RunConfig, device: torch.device) -> float:
     network = copy.deepcopy(network).train()
-    steps = max(case.images // case.batch_size, 2)
-    x = torch.randn(steps * case.batch_size, *case.in_shape, device=device)
+    x = torch.randn(case.batch_size, *case.in_shape, device=device)
     if any(isinstance(module, nn.Conv2d) for module in network.modules()):
         network, x = network.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(network.parameters(), config)
     precision = Precision(config.precision, device)
-    y = torch.randint(0, 10, (len(x),), device=device)
-    batches = list(zip(x.split(case.batch_size), y.split(case.batch_size), strict=True))
+    y = torch.randint(0, 10, (case.batch_size,), device=device)
+    steps = max(case.images // case.batch_size, 2)
     wait(device)
     started = time.perf_counter()
-    for batch, labels in batches:
+    for _ in range(steps):
         with precision.autocast():
-            loss = F.cross_entropy(network(batch), labels)
+            loss = F.cross_entropy(network(x), y)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
