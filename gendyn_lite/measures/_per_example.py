@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gendyn_lite.allocator import keep_freed_memory
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures._per_example_checks import check_logits
 from gendyn_lite.measures._per_example_layers import Layer, Plan
@@ -67,6 +68,7 @@ def backward(
         UserError: A layer's input was changed in place after the layer had read it, or the logits do not fit the
             labels.
     """
+    keep_freed_memory()
     with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
         taps = _Taps(plan, len(x), on_layer)
         with taps:

@@ -186,7 +186,9 @@ def provenance_line(table: pd.DataFrame) -> str:
     demo = ": method demo, not evidence" if profiles == "smoke" else ""
     groups = sorted(set(runs["group_id"]))
     shown = ", ".join(f"`{group[:8]}`" for group in groups[:3]) + (" …" if len(groups) > 3 else "")
-    counts = f"{_count(len(runs), 'run')}, {_count(runs['seed'].nunique(), 'seed')}"
+    seeds = runs.groupby("group_id")["seed"].nunique()  # not every setting need have been run as often
+    fewest = f"{seeds.min()} to " if seeds.min() < seeds.max() else ""
+    counts = f"{_count(len(runs), 'run')}, {fewest}{_count(seeds.max(), 'seed')}"
     return (
         f"{' and '.join(sorted(set(runs['data'])))}; {networks}; {counts}; "
         f"profile {profiles}{demo}; {devices}; groups {shown}."

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gendyn_lite.allocator import keep_freed_memory
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
 from gendyn_lite.threads import threads
@@ -107,5 +108,6 @@ def fit(
     if expect_gpu and place.type == "cpu":
         warn_without_gpu(model, data, config)
     ranks = joined(place)
+    keep_freed_memory()
     with threads(threads_for(model, config)), own_generator(config.seed, place, rank=ranks.rank):
         return Run(model, data, config, options, ranks).train()

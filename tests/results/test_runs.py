@@ -116,6 +116,18 @@ def test_fit_epoch_is_the_first_epoch_with_every_label_fitted(tmp_path, accuraci
     assert summary["epoch"].iloc[0] == len(accuracies) - 1
 
 
+@pytest.mark.parametrize(
+    ("seeds", "told"),
+    [({0.0: 1}, "1 run, 1 seed;"), ({0.0: 3}, "3 runs, 3 seeds;"), ({0.0: 3, 1.0: 1}, "4 runs, 1 to 3 seeds;")],
+    ids=["one", "alike", "of_unequal_numbers"],
+)
+def test_a_caption_names_the_fewest_and_the_most_seeds_of_any_setting(tmp_path, seeds, told):
+    for q, count in seeds.items():
+        for seed in range(count):
+            record(tmp_path, q=q, seed=seed)
+    assert told in results.provenance_line(results.load("random_labels", root=tmp_path))
+
+
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30), st.floats(-10, 10))
 def test_mean_interval_moves_with_a_shift_and_holds_its_mean(values, shift):
     mean, low, high, n = results.mean_interval(values)

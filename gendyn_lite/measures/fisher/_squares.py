@@ -130,22 +130,23 @@ def _add_outer_products(total: Tensor, factors: Factors) -> None:
 
 
 def _add_one_by_one(total: Tensor, factors: Factors, workspace: Workspace) -> None:
-    """One example and a few output channels at a time, so that a gradient never leaves the cache."""
+    """An example for each thread and a few output channels at a time, so that a gradient never leaves the cache."""
     groups, outputs, inputs = total.shape
     width = max(1, min(outputs, GRADIENT_BYTES["cpu"] // (groups * inputs * total.element_size())))
-    step = factors.chunk()
+    threads = torch.get_num_threads()
+    step = max(factors.chunk(), min(threads, factors.count))
     for i in range(0, factors.count, step):
         k = min(factors.count, i + step)
         patches, z = factors.patches(i, k), factors.outputs_of(i, k).transpose(2, 3)
         for start in range(0, outputs, width):
             part = total[:, start : start + width]
-            made = workspace.get("gradient", part.shape, part)
-            for u, own in zip(patches, z[:, :, start : start + width], strict=True):
-                if groups == 1:
-                    torch.mm(own[0], u[0], out=made[0])
-                else:
-                    torch.bmm(own, u, out=made)
-                part.addcmul_(made, made)
+            own = z[:, :, start : start + width]
+            for first in range(0, k - i, threads):
+                u, v = patches[first : first + threads], own[first : first + threads]
+                made = workspace.get("gradient", (len(u), *part.shape), part)
+                torch.bmm(v.flatten(0, 1), u.flatten(0, 1), out=made.flatten(0, 1))
+                for gradient in made:
+                    part.addcmul_(gradient, gradient)
 
 
 def _add_in_blocks(total: Tensor, factors: Factors, workspace: Workspace) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from gendyn_lite import models
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import fisher
+from gendyn_lite.threads import threads
 from tests.measures import naive, networks
 from tests.measures.networks import Net, convolution, examples, scrambled
 
@@ -74,6 +75,14 @@ def test_a_convolution_in_float32_equals_the_loop_in_float64(options):
     model, (x, y) = convolution(4, 8, **options), examples(5, (4, 6, 5))
     expected = loop(model.double(), x, y)
     same(fisher.diagonal(model.float(), x.float(), y), expected, 1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8], ids="{} threads".format)
+def test_the_number_of_threads_changes_nothing(count):
+    torch.manual_seed(0)
+    model, (x, y) = convolution(4, 8, kernel_size=3, groups=2).double(), examples(5, (4, 6, 5))
+    with threads(count):
+        same(fisher.diagonal(model, x, y), loop(model, x, y), 1e-10)
 
 
 @pytest.mark.parametrize("room", [100, 1 << 20], ids=["one at a time", "all"])
