@@ -1,7 +1,7 @@
 """Training speed against its peers: images a second, in one run on one machine.
 
-Run:      python tests/benchmarks/train.py [--networks alexnet_small resnet18] [--rounds 5] [--threads 1] [--publish]
-Takes:    about eight minutes on two idle cores; a GPU, if there is one, is measured too (a minute more).
+Run:      python tests/benchmarks/train.py [--networks alexnet_small resnet18] [--rounds 3] [--threads 1] [--publish]
+Takes:    about nine minutes on two idle cores; a GPU, if there is one, is measured too (a minute more).
 Peers:    bare: forward, backward and step on one batch that is there already, with the arithmetic, memory layout,
           allocator and threads of ours (nothing can be faster);
           loader: a DataLoader with one worker, per-image transforms on the CPU and loss.item() in every step, as most
@@ -60,7 +60,7 @@ class Case:
     @property
     def turns(self) -> int:
         """Measurements of a round, ours and bare: many of a network that takes a fraction of a second."""
-        return 5 if self.images == SHORT else 1
+        return 10 if self.images == SHORT else 1
 
     @property
     def name(self) -> str:
@@ -90,7 +90,7 @@ def main() -> None:
     """Every case on every device; the three ways take turns, and the best round of each counts."""
     parser = argparse.ArgumentParser(description="Training speed against its peers.")
     parser.add_argument("--networks", nargs="*", help="only these networks")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's; 1 is steadier beside other jobs)")
     parser.add_argument("--publish", action="store_true", help="write the table that the book shows")
     arguments = parser.parse_args()

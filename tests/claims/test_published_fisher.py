@@ -88,3 +88,11 @@ def test_the_prose_on_the_course_of_training_is_what_the_tables_say():
     true = watched[(watched["way"] == tables.NONE) & (watched["label_corruption"] == 0)]
     means = true.groupby(["place", "epoch"])["influence/quadratic_true"].mean().unstack()
     assert (means.max(axis=1) > 100 * means[0]).all()
+
+
+def test_the_influence_of_resnet18_tells_of_its_running_statistics_and_is_not_drawn():
+    rows = RUNS[(RUNS["model"] == "resnet18") & RUNS["influence/quadratic_true"].notna()]
+    median = rows.groupby("epoch")["influence/quadratic_true"].median()
+    assert median.iloc[0] > 1e8
+    assert median.iloc[-1] < 1
+    assert set(tables.influences(RUNS)["model"]) == {"mlp"}

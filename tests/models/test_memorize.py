@@ -33,6 +33,7 @@ class Case:
 
 
 CONSTANT = {"schedule": "constant", "batch_size": 64}
+COSINE = {"schedule": "cosine", "batch_size": 64}
 PATIENT = {"schedule": "cosine", "momentum": 0.5}
 HE = {"init": "he_normal"}
 SECONDS = [
@@ -53,8 +54,8 @@ MINUTES = [
     Case("vgg19", 32, CONSTANT | {"learning_rate": 0.001, "epochs": 20}),
     Case("vgg19", 32, PATIENT | {"learning_rate": 0.002, "epochs": 60, "batch_size": 32}, {"batch_norm": False}),
     Case("resnet18_imagenet", 32, CONSTANT | {"learning_rate": 0.005, "epochs": 30}, HE, 3),
-    Case("resnet50", 32, CONSTANT | {"learning_rate": 0.005, "epochs": 30}, HE, 3),
-    Case("inception_v3", 75, CONSTANT | {"learning_rate": 0.003, "epochs": 30}, HE, 3),
+    Case("resnet50", 32, COSINE | {"learning_rate": 0.005, "epochs": 60}, HE, 3),
+    Case("inception_v3", 75, COSINE | {"learning_rate": 0.003, "epochs": 40}, HE | {"dropout": 0.0}, 3),
     Case("alexnet", 64, PATIENT | {"learning_rate": 0.01, "epochs": 60}, HE, 3),
 ]
 WANTED = torch.cuda.is_available() or os.environ.get("GENDYN_SLOW") == "1"
