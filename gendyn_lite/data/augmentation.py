@@ -27,7 +27,7 @@ def cut_windows(x: Tensor, side: tuple[int, ...], pad: int, draw: Tensor | None,
         return x[:, :, top : top + height, left : left + width]
     x = F.pad(x, (pad, pad, pad, pad))
     tops, lefts, flips = top + draw[0], left + draw[1], draw[2] * flip
-    cut = _cut_by_slices if x.device.type == "cpu" else _cut_by_gather
+    cut = _cut_by_windows if x.device.type == "cpu" else _cut_by_gather
     return cut(x, (height, width), tops, lefts, flips)
 
 
@@ -40,15 +40,20 @@ def _cut_by_gather(x: Tensor, side: tuple[int, int], tops: Tensor, lefts: Tensor
     return x.flatten(2).gather(2, places.expand(-1, x.shape[1], -1)).unflatten(2, side)
 
 
-def _cut_by_slices(x: Tensor, side: tuple[int, int], tops: Tensor, lefts: Tensor, flips: Tensor) -> Tensor:
-    """As `_cut_by_gather`, image by image: on a CPU four times faster, as rows are copied whole."""
-    out = np.empty((*x.shape[:2], *side), dtype=np.uint8)
-    for window, image, top, left, flip in zip(
-        out, x.numpy(), tops.tolist(), lefts.tolist(), flips.tolist(), strict=True
-    ):
-        cut = image[:, top : top + side[0], left : left + side[1]]
-        window[:] = cut[:, :, ::-1] if flip else cut
+def _cut_by_windows(x: Tensor, side: tuple[int, int], tops: Tensor, lefts: Tensor, flips: Tensor) -> Tensor:
+    """As `_cut_by_gather`: on a CPU four times faster, as rows are copied whole."""
+    windows = np.lib.stride_tricks.sliding_window_view(x.numpy(), side, axis=(2, 3))
+    out = windows[np.arange(len(x)), :, tops.numpy(), lefts.numpy()]
+    flipped = flips.numpy().astype(bool)
+    out[flipped] = _mirrored(out[flipped])
     return torch.from_numpy(out)
+
+
+def _mirrored(images: np.ndarray) -> np.ndarray:
+    """8-bit images, rows backwards: where it can be four pixels at a time, each four read in the other byte order."""
+    if images.shape[-1] % 4:
+        return images[..., ::-1]
+    return images.view(">u4")[..., ::-1].astype("<u4").view(np.uint8)
 
 
 def standardize(x: Tensor, kind: str, *, mean: Tensor, std: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData, batcher, draws
 
+GATHERED_BYTES = 2**18  # inputs of small batches are gathered together, within a CPU's cache
 RESIDENT_BYTES = 512 * 2**20  # float32 inputs up to this size are kept, so that they are standardized only once
 
 Batch = tuple[Tensor, Tensor]
@@ -50,9 +51,8 @@ class Batches:
 
     def training(self, epoch: int, *, first: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch, from batch number `first` on."""
-        if self._inputs is None:
-            return islice(self._train.epoch(epoch), first, None)
-        return self._gathered(self._inputs, epoch, first)
+        batches = self._train.epoch(epoch) if self._inputs is None else self._gathered(self._inputs, epoch)
+        return islice(batches, first, None)
 
     def evaluation(self, split: str) -> Iterable[Batch]:
         """Every example of ``"train_eval"`` or ``"test"``, in order and without augmentation."""
@@ -63,8 +63,10 @@ class Batches:
         """All inputs of ``"train_eval"`` or ``"test"`` at once, float32 [n, *in_shape]."""
         return torch.cat([x for x, _ in self.evaluation(split)])
 
-    def _gathered(self, inputs: Tensor, epoch: int, first: int) -> Iterator[Batch]:
+    def _gathered(self, inputs: Tensor, epoch: int) -> Iterator[Batch]:
+        size = self._config.batch_size
+        chunk = size * max(1, GATHERED_BYTES // (4 * size * math.prod(self.in_shape)))
         order = draws.permutation(self.num_train, self._config.seed, draws.ORDER, epoch)
-        chosen = torch.from_numpy(order).to(inputs.device).split(self._config.batch_size)
-        for indices in chosen[first:]:
-            yield inputs.index_select(0, indices), self._labels.index_select(0, indices)
+        for indices in torch.from_numpy(order).to(inputs.device).split(chunk):
+            x, y = inputs.index_select(0, indices), self._labels.index_select(0, indices)
+            yield from zip(x.split(size), y.split(size), strict=True)

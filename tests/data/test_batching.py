@@ -76,11 +76,12 @@ def test_training_batches_equal_the_slow_twin(standardize, center_crop, random_c
     torch.testing.assert_close(x.double(), expected_x, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("side", [(2, 3), (3, 4)], ids=str)
 @pytest.mark.parametrize("shape", [(5, 3, 9, 8), (1, 1, 4, 4)], ids=str)
-def test_both_ways_to_cut_agree(shape):
+def test_both_ways_to_cut_agree(shape, side):
     x = torch.arange(torch.tensor(shape).prod().item()).to(torch.uint8).reshape(shape)
     draw = torch.stack([torch.arange(len(x)) % 3, torch.arange(len(x)) % 2, torch.arange(len(x)) % 2])
-    assert torch.equal(augmentation._cut_by_gather(x, (2, 3), *draw), augmentation._cut_by_slices(x, (2, 3), *draw))
+    assert torch.equal(augmentation._cut_by_gather(x, side, *draw), augmentation._cut_by_windows(x, side, *draw))
 
 
 def test_the_number_of_threads_is_given_back():
