@@ -54,6 +54,8 @@ def fit(
 
     Under ``torchrun`` each process takes its share of every batch: the result is that of one process.
 
+    With glibc the process keeps freed memory from here on, for faster steps (`gendyn_lite.allocator`).
+
     Args:
         model: The network; trained in place, moved to the device and left in eval mode.
         data: What `gendyn_lite.data.load_for_run` gives; its training labels are taken as they are.
