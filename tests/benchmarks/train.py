@@ -180,9 +180,8 @@ def _bare(network: nn.Module, case: Case, config: RunConfig, device: torch.devic
     optimizer = make_optimizer(network.parameters(), config)
     precision = Precision(config.precision, device)
     y = torch.randint(0, 10, (case.batch_size,), device=device)
-    steps = config.epochs * math.ceil(
-        case.epoch(device) / case.batch_size
-    )  # as many as ours: the best of short runs is luck
+    # As many steps as ours: the best of shorter runs would be luck.
+    steps = config.epochs * math.ceil(case.epoch(device) / case.batch_size)
     wait(device)
     started = time.perf_counter()
     for _ in range(steps):
