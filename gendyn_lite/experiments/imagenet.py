@@ -93,7 +93,7 @@ def run(
         return found
     network = runner.build(config, loaded)
     with writing(found, runner.provenance(loaded, profile, place)) if ranks.first else nullcontext() as writer:
-        train.fit(
+        history = train.fit(
             network,
             loaded,
             config,
@@ -106,7 +106,7 @@ def run(
             channels_last=True,
         )
         if writer:
-            writer.finish(processes=ranks.world)
+            writer.finish(processes=ranks.world, resumed_at=history.resumed_at)
     ranks.agree(True)  # nobody leaves before the run is complete
     return found
 

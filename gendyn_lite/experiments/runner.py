@@ -65,7 +65,7 @@ def load_or_run(
         if writer is None:
             return run
         started = time.perf_counter()
-        train.fit(
+        history = train.fit(
             network,
             loaded,
             config,
@@ -76,7 +76,7 @@ def load_or_run(
             on_epoch=writer.write,
             channels_last=any(isinstance(module, nn.Conv2d) for module in network.modules()),
         )
-        writer.finish(wall_seconds=round(time.perf_counter() - started, 2))
+        writer.finish(wall_seconds=round(time.perf_counter() - started, 2), resumed_at=history.resumed_at)
     return run
 
 

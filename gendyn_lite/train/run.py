@@ -64,7 +64,7 @@ class Run:
             make_optimizer(model.parameters(), config),
             Precision(config.precision, options.device),
         )
-        self.place, self.rows = Place(), list[Row]()
+        self.place, self.rows, self.resumed_at = Place(), list[Row](), list[int]()
         self.identity = {"run_id": config.run_id(data.fingerprint), "labels": state.label_digest(data.train.y)}
         self.saved: tuple[int, int] | None = None
         self.saved_at = time.monotonic()
@@ -81,7 +81,7 @@ class Run:
                 ranks=self.ranks,
                 cuda_graph=self.options.cuda_graph,
             )
-            resumed_from = self._restore()
+            self._restore()
             for row in self.rows:
                 self._report(row)
             shown = self.options.progress and self.ranks.first
@@ -89,7 +89,7 @@ class Run:
             with Progress(total, enabled=shown, done=self.place.step, label=self.config.model) as bar:
                 self._epochs(bar)
         self.model.eval()
-        return History(self.rows, resumed_from)
+        return History(self.rows, self.resumed_at)
 
     def _epochs(self, bar: Progress) -> None:
         if not self.rows:
@@ -191,6 +191,7 @@ class Run:
                 config=self.config.as_dict(),
                 place=self.place,
                 rows=self.rows,
+                resumed_at=self.resumed_at,
                 splits=self.step.splits,
                 scaler=self.precision.scaler.state_dict(),
                 world=self.ranks.world,
@@ -198,18 +199,18 @@ class Run:
             checkpoint.write(folder, packed, step=self.place.step)
         self.saved, self.saved_at = self._position(), time.monotonic()
 
-    def _restore(self) -> int | None:
-        """Go to where the newest checkpoint is; the number of its steps, or None without one."""
+    def _restore(self) -> None:
+        """Go to where the newest checkpoint is, if there is one."""
         folder = self.options.checkpoint_dir
         if folder is None:
-            return None
+            return
         if self.ranks.first:  # only one may set a damaged file aside
             checkpoint.clean(folder)
             checkpoint.newest(folder, run_id=self.identity["run_id"])
         self.ranks.agree(True)
         found = checkpoint.newest(folder, run_id=self.identity["run_id"])
         if found is None:
-            return None
+            return
         known = found.state
         if known["labels"] != self.identity["labels"]:
             raise UserError(
@@ -223,8 +224,8 @@ class Run:
         self.place, self.rows, self.step.splits = Place(**known["place"]), known["rows"], known["splits"]
         if known["scaler"]:
             self.precision.scaler.load_state_dict(known["scaler"])
+        self.resumed_at = [*known.get("resumed_at", []), self.place.step]
         self.saved = self._position()
-        return self.place.step
 
 
 def _compiled(forward: nn.Module, compiled: bool | str) -> Callable[[Tensor], Tensor]:
