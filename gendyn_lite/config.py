@@ -13,6 +13,7 @@ from gendyn_lite.errors import UserError, unknown_name
 INPUTS = ("true", "shuffled_pixels", "random_pixels", "gaussian")
 SCHEDULES = ("constant", "exponential", "step", "cosine")
 STANDARDIZE = ("per_image", "per_channel", "none")
+STATISTICS = ("running", "re-estimated")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 # name -> (lowest, highest, lowest is allowed); the highest always is.
@@ -31,9 +32,10 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "eval_every": (1, math.inf, True),
     "seed": (0, 2**31 - 1, True),
     "mask_keep": (0, 1, False),
+    "probe_version": (1, math.inf, True),
 }
 # Fields that came after runs had been published: at their default they are no part of a key, which stays what it was.
-ADDED_LATER = ("test_size", "mask_keep", "mask_by")
+ADDED_LATER = ("test_size", "mask_keep", "mask_by", "batch_norm_statistics", "probe_version")
 MASKS = ("fisher", "fisher_per_layer", "magnitude", "random")
 CHOICES = {
     "inputs": INPUTS,
@@ -41,6 +43,7 @@ CHOICES = {
     "standardize": STANDARDIZE,
     "precision": PRECISIONS,
     "mask_by": MASKS,
+    "batch_norm_statistics": STATISTICS,
 }
 
 
@@ -77,6 +80,11 @@ class RunConfig:
         mask_keep: Share of the weights that the gradient mask lets move (1: no mask).
         mask_by: How it chooses them: by Fisher information over the whole network (``"fisher"``) or within each layer
             (``"fisher_per_layer"``), by ``"magnitude"``, or at ``"random"``.
+        batch_norm_statistics: What batch-norm normalizes by whenever the network is evaluated or measured: its
+            ``"running"`` statistics, which lag behind the weights, or statistics ``"re-estimated"`` over the training
+            set with the weights as they are. Training itself is the same.
+        probe_version: Version of what the run's probes measure. A probe that comes to measure something else gets a
+            new version, so that it is never answered with the values of an old run.
 
     Raises:
         UserError: A value has the wrong type, is outside its range or is no valid name.
@@ -114,6 +122,8 @@ class RunConfig:
     test_size: int | None = None
     mask_keep: float = 1.0
     mask_by: str = "fisher"
+    batch_norm_statistics: str = "running"
+    probe_version: int = 1
 
     def __post_init__(self) -> None:
         """Normalize numbers (1 and 1.0 are one run) and refuse what is wrong before anything runs."""

@@ -71,11 +71,16 @@ def test_a_published_run_keeps_its_keys():
     assert MNIST.group_id("4f46b181e727ac57") == "ca93b1807439144f"
 
 
-def test_a_field_added_later_changes_the_keys_once_it_is_used():
-    fewer = MNIST.replace(test_size=1000)
-    assert fewer.run_id("00") != MNIST.run_id("00")
-    assert fewer.group_id("00") != MNIST.group_id("00")
-    assert fewer.replace(test_size=None).run_id("00") == MNIST.run_id("00")
+@pytest.mark.parametrize(
+    "used",
+    [{"test_size": 1000}, {"mask_keep": 0.5}, {"batch_norm_statistics": "re-estimated"}, {"probe_version": 2}],
+    ids=lambda value: next(iter(value)),
+)
+def test_a_field_added_later_changes_the_keys_once_it_is_used(used):
+    other = MNIST.replace(**used)
+    assert other.run_id("00") != MNIST.run_id("00")
+    assert other.group_id("00") != MNIST.group_id("00")
+    assert other.replace(**{name: getattr(MNIST, name) for name in used}).run_id("00") == MNIST.run_id("00")
 
 
 def test_a_configuration_written_before_a_field_came_is_read():

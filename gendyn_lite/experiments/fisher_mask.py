@@ -108,6 +108,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("full", "cifar10"): (Part("resnet18", _PAPER, {0.0: (*_FIG_2, *_TABLE_1), 0.2: _ENDS, 1.0: ()}),),
 }
 DEFAULT_DATASET = {"smoke": "digits", "colab": "cifar10", "full": "cifar100"}
+PROBE_VERSION = 1  # of what the probes measure: raise it with every change of that, and old runs stay what they are
 EXAMPLES = {"smoke": (10, 40), "colab": (20, 50), "full": (20, 50)}
 FEW = {"alexnet_small": (10, 40), "resnet18": (4, 16)}  # examples stepped on and inputs watched, of slow networks
 MOMENTS = 6  # epochs at which influence is measured, log-spaced
@@ -144,7 +145,9 @@ def plan(profile: str = "smoke", *, dataset: str = "", network: str = "", seeds:
 
 
 def _configs(part: Part, dataset: str, seeds: int) -> list[RunConfig]:
-    base = RunConfig(experiment=EXPERIMENT, dataset=dataset, model=part.network, **part.settings)
+    base = RunConfig(
+        experiment=EXPERIMENT, dataset=dataset, model=part.network, probe_version=PROBE_VERSION, **part.settings
+    )
     return [
         base.replace(label_corruption=q, mask_by=by, mask_keep=keep, seed=seed)
         for seed in range(seeds)
@@ -175,7 +178,9 @@ def run(
     hook = mask_for(config, (x, y))
     probes = {"influence": influence_during(config, x, y, profile)} | mask_probe(hook)
     options = {"root": root, "data_root": data_root, "device": device}
-    return runner.load_or_run(config, profile=profile, probes=probes, grad_hook=hook, **options)
+    return runner.load_or_run(
+        config, profile=profile, probes=probes, grad_hook=hook, probe_version=PROBE_VERSION, **options
+    )
 
 
 def run_all(configs: Sequence[RunConfig], **options: Any) -> list[Run]:

@@ -12,7 +12,7 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.experiments import runner
-from gendyn_lite.experiments.interval_probes import Amount, probes_for
+from gendyn_lite.experiments.interval_probes import PROBE_VERSION, Amount, probes_for
 from gendyn_lite.experiments.sizes import PROFILES, Part
 from gendyn_lite.results.runs import Run
 
@@ -104,7 +104,9 @@ def plan(profile: str = "smoke", *, dataset: str = "", seeds: int = 0, moons: bo
 
 
 def _configs(part: Part, dataset: str, seeds: int) -> list[RunConfig]:
-    base = RunConfig(experiment=EXPERIMENT, dataset=dataset, model=part.network, **part.settings)
+    base = RunConfig(
+        experiment=EXPERIMENT, dataset=dataset, model=part.network, probe_version=PROBE_VERSION, **part.settings
+    )
     return [
         base.replace(label_corruption=q, seed=seed) for q, seed in product(part.corruptions, range(seeds or part.seeds))
     ]
@@ -124,7 +126,8 @@ def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data
     if config.eval_every == 1:
         amount = replace(amount, others=0)
     probes = probes_for(config, loaded, amount)
-    return runner.load_or_run(config, profile=profile, root=root, data_root=data_root, probes=probes)
+    options = {"profile": profile, "root": root, "data_root": data_root}
+    return runner.load_or_run(config, probes=probes, probe_version=PROBE_VERSION, **options)
 
 
 def run_all(configs: Sequence[RunConfig], **options: Any) -> list[Run]:

@@ -106,10 +106,12 @@ def load_model(found: Checkpoint, model: nn.Module) -> None:
         where = "the checkpoint" if name in stored else "the network"
         raise UserError(f"the network and the checkpoint differ: only {where} has {name!r}")
     for name, tensor in own.items():
-        if tensor.shape != stored[name].shape:
-            raise UserError(
-                f"{name} has shape {tuple(stored[name].shape)} in the checkpoint, {tuple(tensor.shape)} in the network"
-            )
+        for what, there, here in (
+            ("shape", tuple(stored[name].shape), tuple(tensor.shape)),
+            ("dtype", stored[name].dtype, tensor.dtype),
+        ):
+            if there != here:
+                raise UserError(f"{name} has {what} {there} in the checkpoint, {here} in the network")
         with torch.no_grad():
             tensor.copy_(stored[name])
 
