@@ -66,7 +66,7 @@ def test_a_changed_probe_is_not_answered_with_an_old_run(tmp_path):
     (config, *_) = quick_plan(corruptions="0.5")
     probes = [{"p": lambda model, epoch, of=of: {"value": of}} for of in (1, 2)]
     old = runner.load_or_run(config, profile="smoke", root=tmp_path, probes=probes[0])
-    with pytest.raises(UserError, match="probe_version is 2, but the probes of .* are version 1"):
+    with pytest.raises(UserError, match=r"probe_version is 2, but the probes of .* are version 1"):
         runner.load_or_run(config.replace(probe_version=2), profile="smoke", root=tmp_path, probes=probes[1])
     new = runner.load_or_run(
         config.replace(probe_version=2), profile="smoke", root=tmp_path, probes=probes[1], probe_version=2

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gendyn_lite.errors import UserError
 from gendyn_lite.train import checkpoint
 from gendyn_lite.train.checkpoint import Checkpoint
-from gendyn_lite.train.guards import hook_name
+from gendyn_lite.train.guards import hook_name, laid_out_as
 from gendyn_lite.train.place import Place
 
 
@@ -66,7 +66,7 @@ def unpack(
     for name, value in _under(found, "optimizer/").items():
         index, key = name.split("/")
         parameter = parameters[int(index)]
-        optimizer.state[parameter][key] = _laid_out_as(parameter, value)
+        optimizer.state[parameter][key] = laid_out_as(parameter, value)
     if hasattr(hook, "load_state_dict"):
         kept = {key: value.to(device) for key, value in _under(found, "hook/").items()}
         hook.load_state_dict(kept | found.state["hook"])  # type: ignore[attr-defined]
@@ -114,17 +114,6 @@ def load_model(found: Checkpoint, model: nn.Module) -> None:
                 raise UserError(f"{name} has {what} {there} in the checkpoint, {here} in the network")
         with torch.no_grad():
             tensor.copy_(stored[name])
-
-
-def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
-    """A stored tensor on the parameter's device and, if it has its shape, in its memory layout.
-
-    Checkpoints hold contiguous tensors. Fused optimizers step through memory, not through indices: momentum of another
-    layout than its weights (channels last) would be added to the wrong ones, or be refused.
-    """
-    if value.shape != parameter.shape:
-        return value.to(parameter.device)
-    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def _under(found: Checkpoint, prefix: str) -> dict[str, Tensor]:
