@@ -16,7 +16,6 @@ from gendyn_lite.measures import intervals
 from gendyn_lite.results.intervals import BINS, SPANS
 
 Lines = tuple[Tensor, Tensor]
-PROBE_VERSION = 1  # of what the probes measure: raise it with every change of that, and old runs stay what they are
 SMOOTH = ("alexnet_small",)  # not piecewise linear: followed by samples
 NORM_LINES = 4  # whose pieces are all followed
 

@@ -138,6 +138,8 @@ def set_random_state(states: Sequence[Tensor], device: torch.device) -> None:
     torch.set_rng_state(states[0].cpu())
     if device.type == "cuda" and len(states) > 1:
         torch.cuda.set_rng_state(states[1].cpu(), device)
+    elif device.type == "cuda":  # a run that began on a CPU: other numbers than those of its beginning
+        torch.cuda.manual_seed(int(torch.randint(2**62, ())))
 
 
 def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
