@@ -27,7 +27,7 @@ BASE = RunConfig(experiment="random_labels")
         ({"schedule": "linear"}, "unknown schedule 'linear'"),
         ({"milestones": (0,)}, "expected epochs of at least 1"),
         ({"model_options": {"widths": {1, 2}}}, "JSON values only"),
-        ({"experiment": ""}, "experiment is empty"),
+        ({"experiment": ""}, "experiment is '', expected up to 64 letters"),
         ({"epoch": 3}, "unknown config field 'epoch': did you mean 'epochs'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -16,32 +16,32 @@ ROWS = [
 
 @pytest.fixture
 def folder(tmp_path):
-    results.publish_benchmark("made up", ROWS, goals={"loop": 2.0}, to=tmp_path, command="bench", machine="a machine")
+    results.publish_benchmark("made_up", ROWS, goals={"loop": 2.0}, to=tmp_path, command="bench", machine="a machine")
     return tmp_path
 
 
 def test_ratio_and_goal_stand_beside_the_speeds(folder):
-    table = results.benchmark("made up", folder=folder)
+    table = results.benchmark("made_up", folder=folder)
     assert table["ratio"].tolist() == [3.0, 0.75]
     assert table["goal"].tolist()[0] == 2.0 and pd.isna(table["goal"].tolist()[1])
-    assert results.benchmark_names(folder=folder) == ["made up"]
+    assert results.benchmark_names(folder=folder) == ["made_up"]
 
 
 def test_the_line_says_command_machine_and_version(folder):
-    line = results.benchmark_line("made up", folder=folder)
+    line = results.benchmark_line("made_up", folder=folder)
     assert line.startswith("bench; a machine; torch ") and "commit `" in line
 
 
 def test_an_edited_table_is_refused(folder):
-    path = folder / "performance" / "made up.csv"
+    path = folder / "performance" / "made_up.csv"
     path.write_text(path.read_text().replace("300", "900"))
-    with pytest.raises(UserError, match=r"made up.csv is not the table that was published \(its hash differs\)"):
-        results.benchmark("made up", folder=folder)
+    with pytest.raises(UserError, match=r"made_up.csv is not the table that was published \(its seal differs\)"):
+        results.benchmark("made_up", folder=folder)
 
 
 def test_an_unknown_one_is_named_with_its_nearest(folder):
-    with pytest.raises(UserError, match=r"unknown benchmark 'made app'.*made up"):
-        results.benchmark("made app", folder=folder)
+    with pytest.raises(UserError, match=r"unknown benchmark 'made_app'.*made_up"):
+        results.benchmark("made_app", folder=folder)
 
 
 @pytest.mark.parametrize("rows", [[], [ROWS[0] | {"theirs": 0.0}], [ROWS[0] | {"ours": float("nan")}]], ids=str)
