@@ -38,7 +38,7 @@ ADDED_LATER = ("test_size", "mask_keep", "mask_by")
 # Names become folders: of an experiment, of a benchmark.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 LARGEST = 2**63 - 1  # whole number that arrays can hold
-DEEPEST, LONGEST = 8, 10_000  # levels and characters of model_options
+DEEPEST, LONGEST = 8, 4096  # levels of model_options; characters of a text, which may be a path
 MASKS = ("fisher", "fisher_per_layer", "magnitude", "random")
 CHOICES = {
     "inputs": INPUTS,
@@ -133,7 +133,7 @@ class RunConfig:
         check_name("experiment", self.experiment)
         if any(epoch < 1 for epoch in self.milestones):
             raise UserError(f"milestones is {shown(self.milestones)}, expected epochs of at least 1")
-        _check_options(self.model_options)
+        object.__setattr__(self, "model_options", _plain_options(self.model_options))
 
     def as_dict(self) -> dict[str, Any]:
         """Every field as JSON values."""
@@ -194,15 +194,15 @@ def canonical(values: Any) -> str:
         ) from None
 
 
-def _check_options(options: dict[str, Any]) -> None:
-    """Refuse options of a network that no network has: not JSON, nested without end, or very many."""
-    size, level, depth = len(canonical(options)), [options], 0
-    while level and depth <= DEEPEST:
-        inner = [each.values() if isinstance(each, dict) else each for each in level]
-        level = [each for values in inner for each in values if isinstance(each, dict | list | tuple)]
-        depth += 1
-    if depth > DEEPEST or size > LONGEST:
-        raise UserError(f"model_options is nested deeper than {DEEPEST} levels or longer than {LONGEST:,} characters")
+def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a network's options in JSON values; what is nested without end or very long is refused."""
+    text, level, depth = canonical(options), [options], 0
+    while level and depth < DEEPEST:
+        inner = [value for each in level for value in (each.values() if isinstance(each, dict) else each)]
+        level, depth = [value for value in inner if isinstance(value, dict | list | tuple)], depth + 1
+    if level or len(text) > LONGEST:
+        raise UserError(f"model_options has more than {DEEPEST} levels or {LONGEST:,} characters, as no network's have")
+    return json.loads(text)
 
 
 def check_name(kind: str, name: object) -> None:
@@ -245,9 +245,11 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
         return float(value)
     if wanted is tuple and isinstance(value, list | tuple):
         return tuple(check_type(f"an item of {name}", item, int) for item in value)
-    if type(value) is wanted and not (isinstance(value, str) and "\0" in value):
+    if isinstance(value, str) and ("\0" in value or len(value) > LONGEST):
+        raise UserError(f"{name} is {shown(value)}, expected text of up to {LONGEST:,} characters without NUL")
+    if type(value) is wanted:
         return value
-    expected = {"int": "a whole number", "float": "a number", "str": "text without NUL", "bool": "True or False"}
+    expected = {"int": "a whole number", "float": "a number", "str": "text", "bool": "True or False"}
     kind = expected.get(wanted.__name__, f"a {wanted.__name__}") + (" or None" if optional else "")
     raise UserError(f"{name} is {shown(value)} ({type(value).__name__}), expected {kind}")
 

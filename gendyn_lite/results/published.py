@@ -28,7 +28,7 @@ TEXT = {*PROVENANCE, "network", "model_options", "milestones", "resumed_at"} | {
 # Settings that came later: rows that do not name them, of runs from before as of runs from after, are at the default.
 LATER: dict[str, Any] = {item.name: item.default for item in _FIELDS if item.name in ADDED_LATER}
 # How a spreadsheet's formula begins. Text that does is published behind an apostrophe, as is text that begins with one.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+FORMULA = ("=", "+", "-", "@", "\t", "\n", "'")
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -57,6 +57,8 @@ def published_experiments(*, folder: Path | None = None) -> list[str]:
 def place_of(experiment: str, root: Path | None) -> Path:
     """The folder of a published experiment."""
     check_name("experiment", experiment)
+    if experiment == "performance":
+        raise UserError("experiment 'performance': this name is taken by the benchmarks, choose another one")
     return (root or published_root()).resolve() / experiment
 
 
@@ -140,7 +142,7 @@ def check(here: Path, record: dict[str, Any], runs: pd.DataFrame, curves: pd.Dat
     if formulas:
         raise UserError(f"{here}: the column {formulas[0]!r} begins like a formula of a spreadsheet: rename its probe")
     for name, (low, high) in RANGES.items():
-        wrong = curves[name].notna() & ~curves[name].between(low, high)
+        wrong = curves[name].notna() & ~pd.to_numeric(curves[name], errors="coerce").between(low, high)
         if wrong.any():
             value, run = curves.loc[wrong, [name, "run_id"]].iloc[0]
-            raise UserError(f"{here / CURVES}: {name} of run {run} is {value:g}, expected {low:g} to {high:g}")
+            raise UserError(f"{here / CURVES}: {name} of run {run} is {value}, expected {low:g} to {high:g}")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from gendyn_lite.config import shown
 from gendyn_lite.errors import Failed, UserError, unknown_name
 from gendyn_lite.results.published import (
     CURVES,
@@ -89,11 +90,9 @@ def publish(
     at_hand, done, refused = _at_hand(place, profiles)
     if not at_hand and not withdraw:
         if refused:
-            raise Failed(refused[0])
-        named = " or ".join(profiles)
-        raise UserError(
-            f"no complete {named} run of {experiment!r} under {place.parent}: run it first (gendyn run, make run)"
-        )
+            raise Failed(f"{refused[0]} ({len(refused)} damaged, none to publish)")
+        named = f"{' or '.join(profiles)} run of {experiment!r} under {place.parent}"
+        raise UserError("; ".join([f"no complete {named}: run it first (gendyn run, make run)", *done]))
     with changing(folder):
         there = experiment in published_experiments(folder=folder.parent)
         then = opened(experiment, folder=folder.parent) if there else as_text([])
@@ -106,7 +105,7 @@ def publish(
             if found:
                 refused.append(f"{found} (--replace {name} takes the run at hand)")
         done += [f"withdrawn: {_told(then, name)}" for name in withdraw]
-        done += [f"replaced: {_told(then, name)}\n      by: {_told(now, name)}" for name in replace]
+        done += [f"{what}: {_told(of, name)}" for name in replace for what, of in (("replaced", then), ("by", now))]
         done += [f"added: {_told(now, name)}" for name in now.records if name not in replace]
         if now.records or withdraw:
             swap_in(folder, _files(folder, _merged(then, now, withdraw)))
@@ -162,13 +161,9 @@ def _cell(value: Any, style: str = "") -> str:
     """
     if isinstance(value, float):
         return "" if math.isnan(value) else format(value, style)
-    return (
-        ""
-        if value is None
-        else f"'{value}"
-        if str(value).startswith(FORMULA) and isinstance(value, str)
-        else str(value)
-    )
+    if isinstance(value, str) and "\r" in value:
+        raise UserError(f"{shown(value)} cannot be published: it holds a carriage return, which tables do not keep")
+    return "" if value is None else f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else str(value)
 
 
 def _merged(then: Table, now: Table, withdraw: Collection[str]) -> Table:

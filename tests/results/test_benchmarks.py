@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -37,6 +39,44 @@ def test_an_edited_table_is_refused(folder):
     path.write_text(path.read_text().replace("300", "900"))
     with pytest.raises(UserError, match=r"made_up.csv is not the table that was published \(its seal differs\)"):
         results.benchmark("made_up", folder=folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["env"].update(commit="0" * 12),
+        lambda record: record.update(goals={}),
+        lambda record: record.update(seal={}),
+    ],
+    ids=["commit", "goals", "seal"],
+)
+def test_an_edited_record_is_refused(folder, change):
+    path = folder / "performance" / "made_up.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    for attempt in (results.benchmark, results.benchmark_line):
+        with pytest.raises(UserError, match="its seal differs"):
+            attempt("made_up", folder=folder)
+
+
+def test_a_damaged_record_is_named(folder):
+    path = folder / "performance" / "made_up.json"
+    path.write_bytes(b"\xfb" + path.read_bytes()[1:])
+    with pytest.raises(UserError, match=r"made_up.json cannot be read .* restore its files"):
+        results.benchmark("made_up", folder=folder)
+
+
+def test_another_benchmark_leaves_the_first_as_it_is(folder):
+    before = (folder / "performance" / "made_up.csv").read_bytes()
+    results.publish_benchmark("second", ROWS[:1], goals={}, to=folder)
+    assert results.benchmark_names(folder=folder) == ["made_up", "second"]
+    assert (folder / "performance" / "made_up.csv").read_bytes() == before
+
+
+def test_a_benchmark_has_a_name(tmp_path):
+    with pytest.raises(UserError, match=r"benchmark is '../x', expected up to 64 letters"):
+        results.publish_benchmark("../x", ROWS, goals={}, to=tmp_path)
 
 
 def test_an_unknown_one_is_named_with_its_nearest(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -94,6 +95,60 @@ def test_load_gives_one_row_per_epoch_of_complete_runs_only(tmp_path):
 def test_load_without_runs_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match=r"no complete run of 'random_labels' .* run it first"):
         results.load("random_labels", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "'config'"),
+        ('{"config": [], "data_fingerprint": "00"}', "a configuration is"),
+        ('{"config": {"experiment": "../x"}, "data_fingerprint": "00"}', "experiment is"),
+        ('{"config": {"experiment": "x", "milestones": 5}, "data_fingerprint": "00"}', "milestones is 5"),
+        ('{"config": {"experiment": "x", "epohs": 5}, "data_fingerprint": "00"}', "unknown config field 'epohs'"),
+    ],
+    ids=["empty", "list", "path", "milestones", "field"],
+)
+def test_a_configuration_that_cannot_be_is_named_with_its_file(tmp_path, text, said):
+    run = record(tmp_path)
+    (run.path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=rf"{run.run_id}.config.json cannot be read .*{said}"):
+        results.load("random_labels", root=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "env.json", "metrics.jsonl"])
+def test_a_run_is_complete_only_with_the_files_that_it_wrote(tmp_path, name):
+    run = record(tmp_path)
+    path = run.path / name
+    path.write_text(path.read_text().replace("0", "1", 1))
+    assert not run.complete
+    with pytest.raises(UserError, match=rf"{name} is not as its run wrote it"):
+        run.whole()
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b"], ids=repr)
+def test_the_name_of_an_experiment_is_no_path(tmp_path, name):
+    with pytest.raises(UserError, match="expected up to 64 letters"):
+        results.load(name, root=tmp_path)
+
+
+def test_a_folder_with_nul_is_refused():
+    with pytest.raises(UserError, match="a path without NUL"):
+        results.runs_root("a\0b")
+
+
+def test_who_waits_for_a_run_says_so(tmp_path, capsys):
+    run = results.open_run(RunConfig(experiment="random_labels"), "ab" * 8, root=tmp_path)
+
+    def second():
+        with writing(run, ENV):
+            return None
+
+    with ThreadPoolExecutor(1) as pool, writing(run, ENV) as writer:
+        waiting = pool.submit(second)
+        while "waiting" not in (said := capsys.readouterr().err):
+            assert not waiting.done()
+        writer.finish()
+    assert f"another process holds {run.path}.lock: waiting for it" in said
 
 
 def test_a_renamed_folder_is_refused(tmp_path):
