@@ -103,7 +103,7 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     add(
         "--store",
         default="",
-        help="folder or URL of the runs, seen by every machine (default: GENDYN_RUNS, else ./runs)",
+        help="folder of the runs, seen by every machine (default: GENDYN_RUNS, else ./runs)",
     )
     add("--dry-run", action="store_true", help="list the runs and what they will take, and run nothing")
     parser.set_defaults(command=_sweep)
