@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 
 COMPLETE = "complete.json"
+HOLDER = "writing.json"  # which process is at it, while one is
+SILENT_SECONDS = 2.0
 PACKAGES = ("gendyn_lite", "torch", "torchvision", "numpy")
 
 
@@ -146,17 +149,45 @@ class RunWriter:
 @contextmanager
 def writing(run: Run, env: Mapping[str, Any]) -> Iterator[RunWriter | None]:
     """A writer for a run, alone on its folder; None if another process has completed it meanwhile."""
-    run.path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.path.with_suffix(".lock")):
+    with _alone(run):
         if run.complete:
             yield None
             return
         writer = RunWriter(run, env)
         writer.open()
+        holder = run.path / HOLDER
+        holder.write_text(json.dumps({"process": os.getpid(), "host": platform.node()}), encoding="utf-8")
         try:
             yield writer
         finally:
             writer.close()
+            holder.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """A run's lock. Whoever has waited for two seconds says so on stderr, once, and goes on waiting."""
+    run.path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=SILENT_SECONDS)
+    except Timeout:
+        sys.stderr.write(f"waiting for the run {run.path}, which {_holder(run)} is writing; Ctrl-C stops this\n")
+        sys.stderr.flush()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(run: Run) -> str:
+    """The process that writes a run, as far as it has said so."""
+    try:
+        found = json.loads((run.path / HOLDER).read_text(encoding="utf-8"))
+        return f"process {found['process']} on {found['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def environment(**extra: Any) -> dict[str, Any]:
