@@ -20,6 +20,7 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.results import runs
 from gendyn_lite.results.runs import writing
+from gendyn_lite.results.sealed import seal
 
 ENV = {"profile": "colab", "device": "CPU", "data": "digits", "n_train": 10, "n_test": 5, "num_classes": 10}
 CONFIG = RunConfig(experiment="random_labels")
@@ -64,7 +65,7 @@ def test_who_waits_for_a_run_says_so_once_and_for_whom(tmp_path, monkeypatch, ca
         writer.finish()
     waited.join()
     who = f"process {os.getpid()} on {platform.node()}" if known else "another process"
-    assert said == f"waiting for the run {run.path}, which {who} is writing; Ctrl-C stops this\n"
+    assert said == f"{who} holds {run.path}.lock: waiting for it\n"
     assert capsys.readouterr().err == ""
     assert run.complete
     assert runs.HOLDER not in os.listdir(run.path)
@@ -123,6 +124,45 @@ def test_load_without_runs_says_what_to_do(tmp_path):
         results.load("random_labels", root=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "'config'"),
+        ('{"config": [], "data_fingerprint": "00"}', "a configuration is"),
+        ('{"config": {"experiment": "../x"}, "data_fingerprint": "00"}', "experiment is"),
+        ('{"config": {"experiment": "x", "milestones": 5}, "data_fingerprint": "00"}', "milestones is 5"),
+        ('{"config": {"experiment": "x", "epohs": 5}, "data_fingerprint": "00"}', "unknown config field 'epohs'"),
+    ],
+    ids=["empty", "list", "path", "milestones", "field"],
+)
+def test_a_configuration_that_cannot_be_is_named_with_its_file(tmp_path, text, said):
+    run = record(tmp_path)
+    (run.path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=rf"{run.run_id}.config.json cannot be read .*{said}"):
+        results.load("random_labels", root=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "env.json", "metrics.jsonl"])
+def test_a_run_is_complete_only_with_the_files_that_it_wrote(tmp_path, name):
+    run = record(tmp_path)
+    path = run.path / name
+    path.write_text(path.read_text().replace("0", "1", 1))
+    assert not run.complete
+    with pytest.raises(UserError, match=rf"{name} is not as its run wrote it"):
+        run.whole()
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b"], ids=repr)
+def test_the_name_of_an_experiment_is_no_path(tmp_path, name):
+    with pytest.raises(UserError, match="expected up to 64 letters"):
+        results.load(name, root=tmp_path)
+
+
+def test_a_folder_with_nul_is_refused():
+    with pytest.raises(UserError, match="a path without NUL"):
+        results.runs_root("a\0b")
+
+
 def test_a_renamed_folder_is_refused(tmp_path):
     run = record(tmp_path)
     run.path.rename(run.path.with_name("0" * 16))
@@ -171,6 +211,13 @@ def test_mean_interval_covers_the_true_mean_95_times_in_100():
     assert np.mean(covered) == pytest.approx(0.95, abs=0.012)
 
 
+def sealed_again(folder):
+    """Seal an edited table as one would who knows how."""
+    record = json.loads((folder / "provenance.json").read_text())
+    record["seal"] = seal(record, *((folder / name).read_bytes() for name in ("runs.csv", "curves.csv")))
+    (folder / "provenance.json").write_text(json.dumps(record))
+
+
 @pytest.fixture
 def published(tmp_path):
     for seed in range(2):
@@ -201,7 +248,7 @@ def test_publishing_twice_writes_the_same_bytes(published, tmp_path):
 def test_an_edited_digit_is_found(published, name):
     path = published / "random_labels" / name
     path.write_text(path.read_text().replace("0.25", "0.26", 1).replace("60", "61", 1))
-    with pytest.raises(UserError, match=rf"{name} is not the table that was published"):
+    with pytest.raises(UserError, match=r"random_labels is not the table that was published \(its seal differs\)"):
         results.verify("random_labels", folder=published)
 
 
@@ -215,9 +262,6 @@ def test_an_impossible_accuracy_is_refused(published, tmp_path):
     curves = pd.read_csv(folder / "curves.csv", dtype={"run_id": str})
     curves.loc[0, "train_accuracy"] = 1.5
     curves.to_csv(folder / "curves.csv", index=False)
-    record_file = folder / "provenance.json"
-    provenance = json.loads(record_file.read_text())
-    provenance["sha256"]["curves.csv"] = results.runs.file_sha256(folder / "curves.csv")
-    record_file.write_text(json.dumps(provenance))
+    sealed_again(folder)
     with pytest.raises(UserError, match=r"train_accuracy of run \w+ is 1.5, expected 0 to 1"):
         results.verify("random_labels", folder=published)
