@@ -15,6 +15,7 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.experiments import runner
+from gendyn_lite.experiments.chapters import seeds_of
 from gendyn_lite.experiments.sizes import PROFILES
 from gendyn_lite.measures.fisher import GradientMask, influence_probe
 from gendyn_lite.results.runs import Run
@@ -141,16 +142,16 @@ def plan(profile: str = "smoke", *, dataset: str = "", network: str = "", seeds:
     if network and network not in networks:
         raise unknown_name("network of this plan", network, networks)
     chosen = [part for part in parts if network in ("", part.network)]
-    return [config for part in chosen for config in _configs(part, name, seeds or part.seeds)]
+    return [config for part in chosen for config in _configs(part, name, seeds_of(seeds, part.seeds))]
 
 
-def _configs(part: Part, dataset: str, seeds: int) -> list[RunConfig]:
+def _configs(part: Part, dataset: str, seeds: range) -> list[RunConfig]:
     base = RunConfig(
         experiment=EXPERIMENT, dataset=dataset, model=part.network, probe_version=PROBE_VERSION, **part.settings
     )
     return [
         base.replace(label_corruption=q, mask_by=by, mask_keep=keep, seed=seed)
-        for seed in range(seeds)
+        for seed in seeds
         for q, masks in part.masks.items()
         for by, keep in (("fisher", 1.0), *masks)
     ]

@@ -12,6 +12,7 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.experiments import runner
+from gendyn_lite.experiments.chapters import seeds_of
 from gendyn_lite.experiments.interval_probes import Amount, probes_for
 from gendyn_lite.experiments.sizes import PROFILES, Part
 from gendyn_lite.results.runs import Run
@@ -108,9 +109,8 @@ def plan(profile: str = "smoke", *, dataset: str = "", seeds: int = 0, moons: bo
 
 def _configs(part: Part, dataset: str, seeds: int) -> list[RunConfig]:
     base = RunConfig(experiment=EXPERIMENT, dataset=dataset, model=part.network, **part.settings)
-    return [
-        base.replace(label_corruption=q, seed=seed) for q, seed in product(part.corruptions, range(seeds or part.seeds))
-    ]
+    numbers = seeds_of(seeds, part.seeds)
+    return [base.replace(label_corruption=q, seed=seed) for q, seed in product(part.corruptions, numbers)]
 
 
 def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None) -> Run:

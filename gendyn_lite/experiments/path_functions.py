@@ -27,6 +27,7 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.experiments import runner
+from gendyn_lite.experiments.chapters import seeds_of
 from gendyn_lite.experiments.path_probes import PROBE_VERSION, probes_for
 from gendyn_lite.experiments.sizes import PROFILES
 from gendyn_lite.results.runs import Run, open_run
@@ -185,7 +186,7 @@ def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0
         raise unknown_name("profile", profile, PROFILES)
     configs = []
     for planned in PLANS[kind, profile]:
-        part = replace(planned, dataset=dataset or planned.dataset, seeds=seeds or planned.seeds)
+        part = replace(planned, dataset=dataset or planned.dataset)
         for variant in part.variants:
             settings = {**part.settings, **variant}
             if epochs:
@@ -193,7 +194,7 @@ def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0
             if settings["schedule"] != "step":
                 settings["milestones"] = ()
             base = RunConfig(experiment=name, dataset=part.dataset, probe_version=PROBE_VERSION, **settings)
-            configs += [base.replace(seed=seed) for seed in range(part.seeds)]
+            configs += [base.replace(seed=seed) for seed in seeds_of(seeds, part.seeds)]
     return configs
 
 

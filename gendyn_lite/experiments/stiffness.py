@@ -19,6 +19,7 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.experiments import runner
+from gendyn_lite.experiments.chapters import seeds_of
 from gendyn_lite.experiments.sizes import PROFILES
 from gendyn_lite.experiments.stiffness_probes import PROBE_VERSION, probes_for
 from gendyn_lite.results.runs import Run
@@ -150,15 +151,9 @@ def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0
                 settings["eval_every"] = settings["epochs"]
             elif kind == "maps":
                 settings["eval_every"] = max(1, settings["epochs"] // 10)
-            base = RunConfig(
-                experiment=name,
-                dataset=which,
-                model=model,
-                model_options=options,
-                probe_version=PROBE_VERSION,
-                **settings,
-            )
-            configs += [base.replace(seed=seed) for seed in range(seeds or part.seeds)]
+            settings |= {"model": model, "model_options": options, "probe_version": PROBE_VERSION}
+            base = RunConfig(experiment=name, dataset=which, **settings)
+            configs += [base.replace(seed=seed) for seed in seeds_of(seeds, part.seeds)]
     return configs
 
 

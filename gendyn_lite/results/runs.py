@@ -22,6 +22,8 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 
 COMPLETE = "complete.json"
+HOLDER = "writing.json"  # which process is at it, while one is
+SILENT_SECONDS = 2.0
 # What complete.json says the hash of. Runs of earlier versions have that of the metrics alone.
 HASHED = {"metrics_sha256": "metrics.jsonl", "config_sha256": "config.json", "env_sha256": "env.json"}
 AGAIN = "remove the run's folder and run it again"
@@ -169,14 +171,22 @@ class RunWriter:
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Hold a lock file alone among processes; who has to wait says so. The system frees the lock of a dead process."""
+def alone(lock: Path, *, holder: Path | None = None) -> Iterator[None]:
+    """Hold a lock file alone among processes. The system frees the lock of a dead process.
+
+    Whoever has waited for two seconds says so on stderr, once, and goes on waiting.
+
+    Args:
+        lock: The file.
+        holder: Where who holds it may have written who that is: see `writing`.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(lock)
     try:
-        held.acquire(timeout=0)
+        held.acquire(timeout=SILENT_SECONDS)
     except Timeout:
-        sys.stderr.write(f"another process holds {lock}: waiting for it\n")
+        sys.stderr.write(f"{_named(holder)} holds {lock}: waiting for it\n")
+        sys.stderr.flush()
         held.acquire()
     try:
         yield
@@ -184,19 +194,31 @@ def alone(lock: Path) -> Iterator[None]:
         held.release()
 
 
+def _named(holder: Path | None) -> str:
+    """The process that a file names."""
+    try:
+        found = json.loads(read_file(holder)) if holder else {}
+        return f"process {found['process']} on {found['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
 @contextmanager
 def writing(run: Run, env: Mapping[str, Any]) -> Iterator[RunWriter | None]:
     """A writer for a run, alone on its folder; None if another process has completed it meanwhile."""
-    with alone(run.path.with_suffix(".lock")):
+    holder = run.path / HOLDER
+    with alone(run.path.with_suffix(".lock"), holder=holder):
         if run.complete:
             yield None
             return
         writer = RunWriter(run, env)
         writer.open()
+        holder.write_text(json.dumps({"process": os.getpid(), "host": platform.node()}), encoding="utf-8")
         try:
             yield writer
         finally:
             writer.close()
+            holder.unlink(missing_ok=True)
 
 
 def environment(**extra: Any) -> dict[str, Any]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from concurrent.futures import ThreadPoolExecutor
+import os
+import platform
+import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -15,17 +18,20 @@ from hypothesis import strategies as st
 from gendyn_lite import results
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
+from gendyn_lite.results import runs
 from gendyn_lite.results.runs import writing
 from gendyn_lite.results.sealed import seal
 
 ENV = {"profile": "colab", "device": "CPU", "data": "digits", "n_train": 10, "n_test": 5, "num_classes": 10}
+CONFIG = RunConfig(experiment="random_labels")
 
 
 def record(root, *, seed=0, q=0.0, accuracies=(0.1, 0.6, 1.0, 1.0), finish=True, profile="colab"):
     """A run folder as the runner writes it, with given training accuracies."""
-    config = RunConfig(experiment="random_labels", label_corruption=q, seed=seed)
-    run = results.open_run(config, "ab" * 8, root=root)
+    run = results.open_run(CONFIG.replace(label_corruption=q, seed=seed), "ab" * 8, root=root)
     with writing(run, {**ENV, "profile": profile}) as writer:
+        if writer is None:
+            return run
         for epoch, accuracy in enumerate(accuracies):
             writer.write(
                 {
@@ -42,6 +48,27 @@ def record(root, *, seed=0, q=0.0, accuracies=(0.1, 0.6, 1.0, 1.0), finish=True,
         if finish:
             writer.finish(wall_seconds=1.0)
     return run
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_who_waits_for_a_run_says_so_once_and_for_whom(tmp_path, monkeypatch, capsys, known):
+    monkeypatch.setattr(runs, "SILENT_SECONDS", 0.05)
+    run = results.open_run(CONFIG, "ab" * 8, root=tmp_path)
+    waited = threading.Thread(target=lambda: record(tmp_path))
+    with writing(run, ENV) as writer:
+        if not known:
+            (run.path / runs.HOLDER).unlink()
+        waited.start()
+        while not (said := capsys.readouterr().err):
+            time.sleep(0.01)
+        writer.write({"epoch": 0})
+        writer.finish()
+    waited.join()
+    who = f"process {os.getpid()} on {platform.node()}" if known else "another process"
+    assert said == f"{who} holds {run.path}.lock: waiting for it\n"
+    assert capsys.readouterr().err == ""
+    assert run.complete
+    assert runs.HOLDER not in os.listdir(run.path)
 
 
 def test_a_run_is_complete_only_after_finish(tmp_path):
@@ -134,21 +161,6 @@ def test_the_name_of_an_experiment_is_no_path(tmp_path, name):
 def test_a_folder_with_nul_is_refused():
     with pytest.raises(UserError, match="a path without NUL"):
         results.runs_root("a\0b")
-
-
-def test_who_waits_for_a_run_says_so(tmp_path, capsys):
-    run = results.open_run(RunConfig(experiment="random_labels"), "ab" * 8, root=tmp_path)
-
-    def second():
-        with writing(run, ENV):
-            return None
-
-    with ThreadPoolExecutor(1) as pool, writing(run, ENV) as writer:
-        waiting = pool.submit(second)
-        while "waiting" not in (said := capsys.readouterr().err):
-            assert not waiting.done()
-        writer.finish()
-    assert f"another process holds {run.path}.lock: waiting for it" in said
 
 
 def test_a_renamed_folder_is_refused(tmp_path):
