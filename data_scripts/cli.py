@@ -46,7 +46,12 @@ def run(args: argparse.Namespace) -> int:
         UserError: A mistake in them or in the source.
         Failed: Trouble with the disk or the network.
     """
-    root = data_root(args.root)
+    with disk_errors(root := data_root(args.root)):
+        _run(args, root)
+    return 0
+
+
+def _run(args: argparse.Namespace, root: Path) -> None:
     options = {"mirrors": args.mirror, "description": args.description, "size": args.size}
     if (args.name is not None) + args.list + (args.verify is not None) != 1:
         raise UserError("gendyn data needs a NAME, --list or --verify NAME, one of them; names: " + ", ".join(ENTRIES))
@@ -59,7 +64,6 @@ def run(args: argparse.Namespace) -> int:
         print(listing(root))
     else:
         verify(args.verify, root)
-    return 0
 
 
 def verify(name: str, root: Path) -> None:
@@ -156,14 +160,13 @@ def check_place(to: Path, source: Path | None) -> None:
         UserError: `to` is or holds the source, or is neither absent nor empty nor a prepared set.
     """
     advice = "move it away, or choose another place with --root"
-    with disk_errors(to):
-        if source is not None and Path(os.path.realpath(source)).is_relative_to(os.path.realpath(to)):
-            raise UserError(f"{source} lies where the prepared form goes ({to}): {advice}")
-        if not to.is_dir():
-            if os.path.lexists(to):
-                raise UserError(f"{to} is in the way, and `gendyn data` did not make it: {advice}")
-            return
-        here = sorted(path.name for path in to.iterdir())
+    if source is not None and Path(os.path.realpath(source)).is_relative_to(os.path.realpath(to)):
+        raise UserError(f"{source} lies where the prepared form goes ({to}): {advice}")
+    if not to.is_dir():
+        if os.path.lexists(to):
+            raise UserError(f"{to} is in the way, and `gendyn data` did not make it: {advice}")
+        return
+    here = sorted(path.name for path in to.iterdir())
     ours = (prepared.RECORD, prepared.NOTE, *prepared.parse(to)["files"]) if prepared.RECORD in here else ()
     if foreign := [name for name in here if name not in ours]:
         more = f" and {len(foreign) - 1:,} more" if foreign[1:] else ""

@@ -20,12 +20,13 @@ from gendyn_lite.data.decode_worker import ColourMetError
 from gendyn_lite.data.decoding import Item, Options, Pool, decode_many, empty, probe
 from gendyn_lite.data.embedded import fingerprint
 from gendyn_lite.data.randomization import channel_statistics
+from gendyn_lite.data.storage import disk_errors
 from gendyn_lite.data.types import ImageData, Split
-from gendyn_lite.errors import Failed, UserError
+from gendyn_lite.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 FEW = 500  # images up to which starting worker processes does not pay
-MOST_WAYS = 1000
+MOST_WAYS = 100
 TEST_NAMES = ("test", "val")  # val is taken where there is no test
 EXPECTED = "expected train/CLASS/* and test/CLASS/* with images"
 
@@ -104,7 +105,7 @@ def walk(path: Path) -> Iterator[str]:
 
     Raises:
         UserError: It is no folder, what is named like an image is no plain file, or links lead to one folder in more
-            than a thousand ways.
+            than a hundred ways.
         Failed: It cannot be read.
     """
     if not path.is_dir():
@@ -119,19 +120,16 @@ def walk(path: Path) -> Iterator[str]:
             continue
         ways[place] += 1
         if ways[place] > MOST_WAYS:
-            raise UserError(f"{path}: links lead to {place} in more than {MOST_WAYS:,} ways: remove some of them")
-        try:
-            with os.scandir(place) as entries:
-                for entry in entries:
-                    name = f"{inner}/{entry.name}" if inner else entry.name
-                    if entry.is_dir():
-                        waiting.append((name, (*above, place)))
-                    elif entry.is_file():
-                        yield name
-                    elif is_image(name):
-                        raise UserError(f"{path}/{name} is no plain file, or a link to none: remove it")
-        except OSError as error:
-            raise Failed(f"{path / inner} cannot be read: {error.strerror}") from None
+            raise UserError(f"{path}: links lead to {place} in more than {MOST_WAYS} ways: remove some of them")
+        with disk_errors(path / inner), os.scandir(place) as entries:
+            for entry in entries:
+                name = f"{inner}/{entry.name}" if inner else entry.name
+                if entry.is_dir():
+                    waiting.append((name, (*above, place)))
+                elif entry.is_file():
+                    yield name
+                elif is_image(name):
+                    raise UserError(f"{path}/{name} is no plain file, or a link to none: remove it")
 
 
 def locator(path: Path) -> Callable[[str], Item]:

@@ -240,8 +240,9 @@ def _check_contents(folder: Path, record: dict[str, Any]) -> None:
         }
         odd = [key for key, value in known.items() if record[key] != value]
         if SEAL not in record:
-            found = zip(("mean", "std"), channel_statistics(train.x), strict=True)
-            odd += [key for key, value in found if not np.allclose(record[key], value, rtol=0, atol=1e-9)]
+            for key, value in zip(("mean", "std"), channel_statistics(train.x), strict=True):
+                near = np.isclose(record[key], value, rtol=0, atol=1e-9)
+                odd += [key] * (len(record[key]) != len(value) or not near.all())
     except (ValueError, TypeError) as error:
         raise UserError(f"{folder} does not hold the images of its record ({error}): {again(folder)}") from None
     if odd:

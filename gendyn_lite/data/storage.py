@@ -16,12 +16,13 @@ from filelock import FileLock, Timeout
 
 from gendyn_lite.errors import Failed, UserError
 
+DENIED = "permission denied: choose a folder of your own (--root or GENDYN_DATA), or change its permissions"
 FILE_IN_THE_WAY = "a file is where a folder should be"
 REASONS = {
     errno.ENOSPC: "the disk is full: free some space or choose another folder with --root",
     errno.EDQUOT: "the disk quota is used up: free some space or choose another folder with --root",
-    errno.EACCES: "permission denied: choose a folder of your own with --root or GENDYN_DATA",
-    errno.EPERM: "permission denied: choose a folder of your own with --root or GENDYN_DATA",
+    errno.EACCES: DENIED,
+    errno.EPERM: DENIED,
     errno.EROFS: "the file system is read-only: choose another folder with --root or GENDYN_DATA",
 }
 MISTAKES = {  # what was asked for can be nowhere, however willing the machine is
