@@ -31,21 +31,23 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
     watched = watched[watched["training"]]
     found: list[Claim] = []
     for data, group in last.groupby("data", sort=False):
-        networks = [name for name, _ in group.groupby("network", sort=False)]
-        whole = group[(group["downsample"] == 1) & (group["model"] == "mlp")]
-        for network in networks:
-            own = group[group["network"] == network]
-            if own["downsample"].iloc[0] == 1:
-                found += _of_network(own, f"{network} on {data}, n = {own['n_train'].iloc[0]:,}")
-        about = f"networks on {data}, n = {main_network(group)['n_train'].iloc[0]:,}"
-        if group["downsample"].nunique() > 1:
-            found += _of_resolution(main_network(group), about)
-        if whole["widths"].nunique() > 1:
-            found.append(_of_depth(whole, about))
-        during = watched[watched["data"] == data]
-        if len(during):
-            found += _of_training(during, about)
+        for subject, own in group[group["downsample"] == 1].groupby("subject", sort=False):
+            found += _of_network(own, str(subject))
+        for n, same in group[group["n_train"].isin(main_network(group)["n_train"])].groupby("n_train", sort=False):
+            during = watched[(watched["data"] == data) & (watched["n_train"] == n)]
+            found += _of_several(same, during, f"networks on {data}, n = {n:,}")
     return table(found)
+
+
+def _of_several(group: pd.DataFrame, during: pd.DataFrame, about: str) -> list[Claim]:
+    """Claims on several networks of one size, or on runs that were watched while they trained."""
+    found: list[Claim] = []
+    whole = group[(group["downsample"] == 1) & (group["model"] == "mlp")]
+    if group["downsample"].nunique() > 1:
+        found += _of_resolution(main_network(group), about)
+    if whole["widths"].nunique() > 1:
+        found.append(_of_depth(whole, about))
+    return found + _of_training(during, about) if len(during) else found
 
 
 def _of_network(runs: pd.DataFrame, subject: str) -> list[Claim]:
