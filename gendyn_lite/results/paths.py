@@ -147,9 +147,10 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
 def _recorded(table: pd.DataFrame, probe: str, name: str) -> Iterator[tuple[pd.Series, dict[str, Any], list[str]]]:
     """Texts that a probe recorded layer by layer, with their run, what sets them apart, and their parts."""
     described = named(table)
+    layers = {network: layers_of(described, network) for network in described["network"].unique()}
     for _, run in described.iterrows():
         about = {column: run[column] for column in ("data", "network", "size", "runs", "seed")}
-        for layer in layers_of(described, str(run["network"])):
+        for layer in layers[run["network"]]:
             text = run.get(f"{probe}/{layer}:{name}")
             if isinstance(text, str):
                 yield run, {**about, "layer": layer}, text.split("/")
@@ -169,7 +170,8 @@ def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
     last = in_order.tail(1).drop(columns="learning_rate")
     last = last.merge(in_order.head(1)[["run_id", "learning_rate"]], on="run_id")  # the rate before it decays
     last = last.rename(columns={f"paths/{name}": name for name in ("ratio", "ratio_first", "ratio_last")})
-    last = with_sizes(last).assign(
+    last = with_sizes(last)
+    last = last.assign(
         name=[_described(row) for row in last.to_dict("records")],
         gap=last["train_accuracy"] - last["test_accuracy"],
         test_error=1 - last["test_accuracy"],
