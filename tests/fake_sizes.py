@@ -7,14 +7,23 @@ import re
 import pandas as pd
 
 # Numbers that say what a run is, or when a row was measured.
-KEPT = ("label_corruption", "learning_rate", "weight_decay", "mask_keep", "train_accuracy", "intervals/fitted", "seconds")
+KEPT = (
+    "label_corruption",
+    "learning_rate",
+    "weight_decay",
+    "mask_keep",
+    "train_accuracy",
+    "intervals/fitted",
+    "seconds",
+)
 SIZES = {"n_train": 50_000, "precision": "bfloat16", "epochs": 7_000}
 WORDS = {"n_train": "n = 50,000", "precision": "bfloat16", "epochs": "at most 7000 epochs"}
 
 
 def other(table: pd.DataFrame, *fields: str) -> pd.DataFrame:
     """The same runs with other `SIZES`: what they measured is a tenth less, and counts are halved."""
-    found = table.assign(**{field: SIZES[field] for field in fields}, run_id=table["run_id"] + "b", group_id=table["group_id"] + "b")
+    ids = {name: table[name] + "b" for name in ("run_id", "group_id")}
+    found = table.assign(**{field: SIZES[field] for field in fields}, **ids)
     for name in table.columns:
         if name not in KEPT and pd.api.types.is_float_dtype(table[name]):
             found[name] = 0.9 * table[name]

@@ -32,8 +32,8 @@ def neighbours_kept(table: pd.DataFrame) -> Chart:
                 parts.append(one.assign(place=f"{which}{number}: {layer}", of=of))
     values = pd.concat(parts)
     chart = over_epochs(values, by="of", title="share kept", prefix="kept", menus={"place": "layer"}, most=1.0)
-    means = values.groupby(["setting", "of"], sort=False)["value"].mean()
-    told = "; ".join(f"{setting}, {of} {value:.2f}" for (setting, of), value in means.items())
+    means = values.groupby(["setting", "of"], sort=False)["value"]
+    told = "; ".join(f"{setting}, {of} {each.mean():.2f}" for (setting, of), each in means)
     return chart.properties(
         title=alt.Title(
             "How long neighbours stay", subtitle="Of the six nearest images, those that were so an epoch before."
@@ -113,8 +113,7 @@ def ratio(table: pd.DataFrame, *, prefix: str = "ratio") -> Chart:
 
 
 def _ratio_rows(networks: pd.DataFrame) -> pd.DataFrame:
-    """A row for each network of one size, ratio and error, with the rank correlation of the two over networks in words.
-    """
+    """A row for each network (of one size), ratio and error, with the rank correlation over networks in words."""
     parts = []
     for column, of in LAYERS.items():
         for error, named_error in ERRORS.items():

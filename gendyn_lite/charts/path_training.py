@@ -144,8 +144,8 @@ def kinds_of_runs(table: pd.DataFrame, *, prefix: str = "kinds") -> Chart:
     )
     cross = rows[(rows["measure"] == "cross") & (rows["of"] == "paths")]
     last = cross[cross["epoch"] == cross.groupby("setting")["epoch"].transform("max")]
-    ends = last.groupby(["setting", "runs"], sort=False)["value"].mean()
-    told = "; ".join(f"{setting}, {name} {value:.3f}" for (setting, name), value in ends.items())
+    ends = last.groupby(["setting", "runs"], sort=False)["value"]
+    told = "; ".join(f"{setting}, {name} {each.mean():.3f}" for (setting, name), each in ends)
     return chart.properties(
         title=alt.Title(
             "True labels, random labels, and a learning rate that stays",
@@ -189,13 +189,17 @@ def unseen(table: pd.DataFrame) -> Chart:
     kinds = {"training images": "trained", "images never seen": "unseen"}
     values = pd.concat(
         [
-            rows[["setting", "seed", "epoch"]].assign(of=name, value=rows[f"{kind}/own:loss"] - rows[f"{kind}/before:loss"])
+            rows[["setting", "seed", "epoch"]].assign(
+                of=name, value=rows[f"{kind}/own:loss"] - rows[f"{kind}/before:loss"]
+            )
             for name, kind in kinds.items()
         ]
     )
-    chart = over_epochs(values, by="of", title="loss today − yesterday, in nats", prefix="unseen", menus={"setting": "runs"})
-    means = values.groupby(["setting", "of"], sort=False)["value"].mean()
-    told = "; ".join(f"{setting}, {key} {value:+.3f}" for (setting, key), value in means.items())
+    chart = over_epochs(
+        values, by="of", title="loss today − yesterday, in nats", prefix="unseen", menus={"setting": "runs"}
+    )
+    means = values.groupby(["setting", "of"], sort=False)["value"]
+    told = "; ".join(f"{setting}, {key} {each.mean():+.3f}" for (setting, key), each in means)
     return chart.properties(
         title=alt.Title(
             "The same for images that were never trained on",
@@ -216,8 +220,8 @@ def isolation(table: pd.DataFrame) -> Chart:
     kinds = {"with the whole network": "isolation/mean", "of two images": "isolation/between"}
     values = pd.concat([rows[["runs", "seed", "epoch"]].assign(of=name, value=rows[c]) for name, c in kinds.items()])
     chart = over_epochs(values, by="of", title="correlation", prefix="alone", menus={"runs": "runs"})
-    means = values.groupby(["of", "runs"], sort=False)["value"].mean()
-    told = "; ".join(f"{name}, {runs} {value:.2f}" for (name, runs), value in means.items())
+    means = values.groupby(["of", "runs"], sort=False)["value"]
+    told = "; ".join(f"{name}, {runs} {each.mean():.2f}" for (name, runs), each in means)
     return chart.properties(
         title=alt.Title(
             "One image's update as a network of its own",

@@ -66,8 +66,8 @@ def batch_norm(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     more = rows["regularizers"].map({NONE: "", "weight decay": " + decay"})
     rows = rows.assign(setting=rows["norm"] + more)
     pairs = _most_tried_first(rows.groupby("base", sort=False)["setting"].nunique())
-    ends = summarize(rows).groupby(["base", "setting"], sort=False)["test_accuracy"].mean()
-    words = "; ".join(f"{base}, {setting} {value:.2f}" for (base, setting), value in ends.items())
+    ends = summarize(rows).groupby(["base", "setting"], sort=False)["test_accuracy"]
+    words = "; ".join(f"{base}, {setting} {each.mean():.2f}" for (base, setting), each in ends)
     return _curves(rows, NORMS, menu("normed", pairs, "network")).properties(
         title=alt.Title(
             "Batch-norm, on and off" + (f": {pairs[0]}" if len(pairs) == 1 else ""),

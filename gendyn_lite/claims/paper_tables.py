@@ -110,5 +110,5 @@ def _percent(values: pd.Series) -> str:
     mean, low, high, n = mean_interval(values * 100)
     if n == 0:
         return "not run"
-    text = next((text for digits in (1, 2, 3) if float(text := f"{mean:.{digits}f}") < 100), "100.0")
-    return text + ("" if math.isnan(low) else f" ± {(high - low) / 2:.1f}")
+    digits = next((digits for digits in (1, 2, 3) if round(mean, digits) < 100), 1)
+    return f"{mean:.{digits}f}" + ("" if math.isnan(low) else f" ± {(high - low) / 2:.{digits}f}")

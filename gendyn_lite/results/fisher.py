@@ -28,7 +28,8 @@ def described(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The rows with ``way`` ("no mask", "Fisher", "random", …), ``kept`` (share of weights that move), ``labels``
-        ("true labels", "20 % redrawn", "random labels"), ``place`` (network, data, size) and ``subject`` (place, labels).
+        ("true labels", "20 % redrawn", "random labels"), ``place`` (network, data, size) and ``subject`` (place,
+        labels).
     """
     way = table["mask_by"].map(WAYS).where(table["mask_keep"] < 1, NONE)
     labels = table["label_corruption"].map(_labels)

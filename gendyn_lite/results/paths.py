@@ -163,8 +163,8 @@ def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
         table: Runs of experiment ``"path_ratio"``.
 
     Returns:
-        The columns data, network, name (with what was changed), those of `SIZE`, ratio, ratio_first, ratio_last, gap (test error minus
-        training error at the last epoch), test_error, train_error, seeds.
+        The columns data, network, name (with what was changed), those of `SIZE`, ratio, ratio_first, ratio_last, gap
+        (test error minus training error at the last epoch), test_error, train_error, seeds.
     """
     in_order = table.sort_values("epoch", kind="stable").groupby("run_id", sort=False)
     last = in_order.tail(1).drop(columns="learning_rate")

@@ -67,7 +67,7 @@ def row_by_row(table: pd.DataFrame) -> pd.DataFrame:
         base, n, rest, words, random = key  # type: ignore[misc]
         rows.append(
             {
-                "network": base + rest,
+                "network": f"{base}{rest}",
                 "n": f"{n:,}",
                 "regularizers": words,
                 "labels": "random" if random else "true",

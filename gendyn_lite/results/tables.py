@@ -202,7 +202,7 @@ def mean_intervals(rows: pd.DataFrame, by: Sequence[str], value: str = "value", 
 
 
 def overview(table: pd.DataFrame) -> pd.DataFrame:
-    """What has been run: data, network, size, device, number of runs, seeds (fewest of any setting), hours of training."""
+    """What has been run: data, network, size, device, runs, seeds (fewest of any setting), hours of training."""
     runs = with_sizes(summarize(table))
     runs["network"] += runs["rest"]
     keys = ["data", "network", "n_train", "profile", "device"]

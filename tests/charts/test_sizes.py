@@ -22,7 +22,7 @@ from gendyn_lite.charts import (
 )
 from tests import fake_fisher, fake_intervals, fake_paths, fake_runs, fake_sizes, fake_stiffness
 
-CORNERS = dict.fromkeys(("two_moons", "spirals"), ((-1.0, -1.0), (1.0, 1.0)))
+CORNERS: stiffness.CORNERS = dict.fromkeys(("two_moons", "spirals"), ((-1.0, -1.0), (1.0, 1.0)))
 CHARTS: dict[str, tuple[Callable[..., pd.DataFrame], Callable[..., alt.TopLevelMixin]]] = {
     **{
         draw.__name__: (make, draw)
@@ -91,7 +91,9 @@ def test_a_chart_of_two_sizes_draws_what_the_charts_of_each_draw(name):
 def test_more_networks_than_colours_differ_in_shape_and_dash():
     table = fake_runs.table(networks=[f"net{number}" for number in range(7)])
     layer = random_labels.test_error(table).to_dict(validate=False)["layer"]
-    line, mark = (next(each["encoding"] for each in layer if kind in each["encoding"]) for kind in ("strokeDash", "shape"))
+    line, mark = (
+        next(each["encoding"] for each in layer if kind in each["encoding"]) for kind in ("strokeDash", "shape")
+    )
     looks = zip(
         line["color"]["scale"]["range"],
         map(tuple, line["strokeDash"]["scale"]["range"]),
@@ -105,7 +107,13 @@ def test_long_runs_of_one_size_take_no_epochs_from_short_ones_of_another():
     short = fake_runs.table()
     long = fake_runs.table(slowdown=40.0).assign(n_train=50_000, run_id=lambda runs: runs["run_id"] + "b")
     shown = [
-        pd.DataFrame([row for data in random_labels.learning_curves(runs).to_dict(validate=False)["datasets"].values() for row in data])
+        pd.DataFrame(
+            [
+                row
+                for data in random_labels.learning_curves(runs).to_dict(validate=False)["datasets"].values()
+                for row in data
+            ]
+        )
         for runs in (short, pd.concat([short, long], ignore_index=True))
     ]
     alone, beside = shown[0], shown[1][shown[1]["network"] == "mlp_1x512, n = 1,000"]
@@ -114,7 +122,9 @@ def test_long_runs_of_one_size_take_no_epochs_from_short_ones_of_another():
 
 def test_the_learning_rate_decays_where_that_of_the_chosen_runs_does():
     later = fake_paths.networks(n_train=50_000).assign(milestones="20 30")
-    spec = path_training.distributions(pd.concat([fake_paths.networks(), later], ignore_index=True)).to_dict(validate=False)
+    spec = path_training.distributions(pd.concat([fake_paths.networks(), later], ignore_index=True)).to_dict(
+        validate=False
+    )
     rows = [row for data in spec["datasets"].values() for row in data if set(row) == {"subject", "epoch"}]
     found = {row["epoch"] for row in rows if row["subject"] == "alexnet_small, n = 50,000, true labels"}
     assert found == {20.5, 30.5}
