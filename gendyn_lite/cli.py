@@ -130,6 +130,9 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", nargs="?", help="name of the experiment (default: all that are published)")
     parser.add_argument("--root", type=Path, help="folder of the runs (default: ./runs)")
     parser.add_argument("--folder", type=Path, help="folder of the published tables (default: book/results)")
+    for verb, what in (("replace", "take the runs at hand in place of"), ("withdraw", "drop")):
+        words = f"publish: {what} these published runs; old and new are listed"
+        parser.add_argument(f"--{verb}", nargs="+", action="extend", default=[], metavar="RUN_ID", help=words)
     parser.set_defaults(command=_results)
 
 
@@ -191,10 +194,9 @@ def _results(arguments: argparse.Namespace) -> int:
     from gendyn_lite import results
 
     if arguments.action == "publish":
-        if not arguments.experiment:
-            raise UserError("results publish needs the name of an experiment, for instance random_labels")
-        print(f"published: {results.publish(arguments.experiment, root=arguments.root, to=arguments.folder)}")
-        return 0
+        return _publish(arguments)
+    if arguments.replace or arguments.withdraw:
+        raise UserError(f"results {arguments.action} changes nothing: --replace and --withdraw are for results publish")
     names = [arguments.experiment] if arguments.experiment else results.published_experiments(folder=arguments.folder)
     if not names:
         raise UserError("nothing is published yet: gendyn results publish EXPERIMENT")
@@ -205,6 +207,19 @@ def _results(arguments: argparse.Namespace) -> int:
         print(f"{name}: {table['run_id'].nunique()} runs, {len(table)} rows")
         print(results.overview(table).to_string(index=False))
     return 0
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from gendyn_lite import results
+
+    if not arguments.experiment:
+        raise UserError("results publish needs the name of an experiment, for instance random_labels")
+    names = {"replace": arguments.replace, "withdraw": arguments.withdraw}
+    found = results.publish(arguments.experiment, root=arguments.root, to=arguments.folder, **names)
+    print("\n".join([*found.done, f"published: {found.folder}"]))
+    for line in found.refused:
+        _fail(f"not published: {line}", 1)
+    return 1 if found.refused else 0
 
 
 def _verify(names: Sequence[str], arguments: argparse.Namespace) -> int:

@@ -7,7 +7,8 @@ from gendyn_lite.results.benchmarks import (
     publish_benchmark,
 )
 from gendyn_lite.results.layers import long_layers
-from gendyn_lite.results.published import publish, published, published_experiments, verify
+from gendyn_lite.results.published import published, published_experiments, verify
+from gendyn_lite.results.publishing import publish
 from gendyn_lite.results.regularizers import row_by_row, with_regularizers
 from gendyn_lite.results.runs import Run, RunWriter, open_run, runs_root
 from gendyn_lite.results.status import status

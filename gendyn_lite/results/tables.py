@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from gendyn_lite.config import check_name
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import Run, read_run, runs_root
 
@@ -41,6 +42,7 @@ def load(experiment: str, *, root: str | Path | None = None) -> pd.DataFrame:
     Raises:
         UserError: There is no complete run.
     """
+    check_name("experiment", experiment)
     folder = runs_root(root) / experiment
     runs = [read_run(path.parent) for path in sorted(folder.glob("*/config.json"))]
     done = [run for run in runs if run.complete]
@@ -51,18 +53,19 @@ def load(experiment: str, *, root: str | Path | None = None) -> pd.DataFrame:
 
 def load_runs(runs: Iterable[Run]) -> pd.DataFrame:
     """The tidy table of some complete runs, in their order."""
-    frames = [pd.DataFrame([{**_labels(run), **row} for row in run.rows()]) for run in runs]
+    frames = [pd.DataFrame([{**labels(run), **row} for row in run.rows()]) for run in runs]
     if not frames:
         raise UserError("no runs were given, expected at least one")
     return pd.concat(frames, ignore_index=True)
 
 
-def _labels(run: Run) -> dict[str, Any]:
-    """What is the same in each row of a run."""
+def labels(run: Run) -> dict[str, Any]:
+    """What is the same in each row of a run. Runs from before it was recorded have no ``resumed_at``."""
     env = run.env()
     config = {name: math.nan if value is None else value for name, value in run.config.as_dict().items()}
     config["model_options"] = json.dumps(run.config.model_options, sort_keys=True)
     config["milestones"] = " ".join(map(str, run.config.milestones))
+    resumed = {"resumed_at": json.dumps(env["resumed_at"])} if "resumed_at" in env else {}
     return {
         "run_id": run.run_id,
         "group_id": run.config.group_id(run.data_fingerprint),
@@ -74,6 +77,7 @@ def _labels(run: Run) -> dict[str, Any]:
         "device": env.get("device"),
         "network": network_name(run.config.model, run.config.model_options),
         **config,
+        **resumed,
     }
 
 

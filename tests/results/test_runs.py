@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from gendyn_lite import results
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import writing
+from gendyn_lite.results.sealed import seal
 from gendyn_lite.results.tables import FEWEST
 
 ENV = {"profile": "colab", "device": "CPU", "data": "digits", "n_train": 10, "n_test": 5, "num_classes": 10}
@@ -96,6 +98,60 @@ def test_load_without_runs_says_what_to_do(tmp_path):
         results.load("random_labels", root=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "'config'"),
+        ('{"config": [], "data_fingerprint": "00"}', "a configuration is"),
+        ('{"config": {"experiment": "../x"}, "data_fingerprint": "00"}', "experiment is"),
+        ('{"config": {"experiment": "x", "milestones": 5}, "data_fingerprint": "00"}', "milestones is 5"),
+        ('{"config": {"experiment": "x", "epohs": 5}, "data_fingerprint": "00"}', "unknown config field 'epohs'"),
+    ],
+    ids=["empty", "list", "path", "milestones", "field"],
+)
+def test_a_configuration_that_cannot_be_is_named_with_its_file(tmp_path, text, said):
+    run = record(tmp_path)
+    (run.path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=rf"{run.run_id}.config.json cannot be read .*{said}"):
+        results.load("random_labels", root=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "env.json", "metrics.jsonl"])
+def test_a_run_is_complete_only_with_the_files_that_it_wrote(tmp_path, name):
+    run = record(tmp_path)
+    path = run.path / name
+    path.write_text(path.read_text().replace("0", "1", 1))
+    assert not run.complete
+    with pytest.raises(UserError, match=rf"{name} is not as its run wrote it"):
+        run.whole()
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b"], ids=repr)
+def test_the_name_of_an_experiment_is_no_path(tmp_path, name):
+    with pytest.raises(UserError, match="expected up to 64 letters"):
+        results.load(name, root=tmp_path)
+
+
+def test_a_folder_with_nul_is_refused():
+    with pytest.raises(UserError, match="a path without NUL"):
+        results.runs_root("a\0b")
+
+
+def test_who_waits_for_a_run_says_so(tmp_path, capsys):
+    run = results.open_run(RunConfig(experiment="random_labels"), "ab" * 8, root=tmp_path)
+
+    def second():
+        with writing(run, ENV):
+            return None
+
+    with ThreadPoolExecutor(1) as pool, writing(run, ENV) as writer:
+        waiting = pool.submit(second)
+        while "waiting" not in (said := capsys.readouterr().err):
+            assert not waiting.done()
+        writer.finish()
+    assert f"another process holds {run.path}.lock: waiting for it" in said
+
+
 def test_a_renamed_folder_is_refused(tmp_path):
     run = record(tmp_path)
     run.path.rename(run.path.with_name("0" * 16))
@@ -144,6 +200,13 @@ def test_mean_interval_covers_the_true_mean_95_times_in_100():
     assert np.mean(covered) == pytest.approx(0.95, abs=0.012)
 
 
+def sealed_again(folder):
+    """Seal an edited table as one would who knows how."""
+    record = json.loads((folder / "provenance.json").read_text())
+    record["seal"] = seal(record, *((folder / name).read_bytes() for name in ("runs.csv", "curves.csv")))
+    (folder / "provenance.json").write_text(json.dumps(record))
+
+
 @pytest.fixture
 def published(tmp_path):
     for seed in range(2):
@@ -174,7 +237,7 @@ def test_publishing_twice_writes_the_same_bytes(published, tmp_path):
 def test_an_edited_digit_is_found(published, name):
     path = published / "random_labels" / name
     path.write_text(path.read_text().replace("0.25", "0.26", 1).replace("60", "61", 1))
-    with pytest.raises(UserError, match=rf"{name} is not the table that was published"):
+    with pytest.raises(UserError, match=r"random_labels is not the table that was published \(its seal differs\)"):
         results.verify("random_labels", folder=published)
 
 
@@ -188,9 +251,6 @@ def test_an_impossible_accuracy_is_refused(published, tmp_path):
     curves = pd.read_csv(folder / "curves.csv", dtype={"run_id": str})
     curves.loc[0, "train_accuracy"] = 1.5
     curves.to_csv(folder / "curves.csv", index=False)
-    record_file = folder / "provenance.json"
-    provenance = json.loads(record_file.read_text())
-    provenance["sha256"]["curves.csv"] = results.runs.file_sha256(folder / "curves.csv")
-    record_file.write_text(json.dumps(provenance))
+    sealed_again(folder)
     with pytest.raises(UserError, match=r"train_accuracy of run \w+ is 1.5, expected 0 to 1"):
         results.verify("random_labels", folder=published)
