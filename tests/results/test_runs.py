@@ -21,6 +21,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.results import runs
 from gendyn_lite.results.runs import writing
 from gendyn_lite.results.sealed import seal
+from gendyn_lite.results.tables import FEWEST
 
 ENV = {"profile": "colab", "device": "CPU", "data": "digits", "n_train": 10, "n_test": 5, "num_classes": 10}
 CONFIG = RunConfig(experiment="random_labels")
@@ -196,7 +197,7 @@ def test_a_caption_names_the_fewest_and_the_most_seeds_of_any_setting(tmp_path, 
     assert told in results.provenance_line(results.load("random_labels", root=tmp_path))
 
 
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30), st.floats(-10, 10))
+@given(st.lists(st.floats(-1e3, 1e3), min_size=FEWEST, max_size=30), st.floats(-10, 10))
 def test_mean_interval_moves_with_a_shift_and_holds_its_mean(values, shift):
     mean, low, high, n = results.mean_interval(values)
     moved = results.mean_interval([value + shift for value in values])

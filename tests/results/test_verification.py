@@ -117,3 +117,10 @@ def test_what_is_planned_counts_published_runs_with_the_same_settings():
     assert (table["published"] <= table["planned"]).all()
     assert table.loc[("generalization_intervals", "mnist", "mlp"), "published"] > 0
     assert table.loc[("imagenet_regularizers", "imagenet", "inception_v3"), "published"] == 0
+
+
+def test_what_is_planned_stands_beside_runs_on_as_many_images_with_other_settings():
+    table = planned.full_size().set_index(["experiment", "data", "network"])["other settings"]
+    assert table["random_labels"].sum() == 13 and table["random_labels", "cifar10", "mlp_1x512"] == 2
+    assert table["regularizers"].sum() == 4 and table["path_networks"].sum() == 2
+    assert table["generalization_intervals"].sum() == 0
