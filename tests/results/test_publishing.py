@@ -259,7 +259,7 @@ TEXTS = ["=1+1", "+cmd", "-x", "@sum", "\tx", "\nx", "'x", "NA", "1e5", 'a "b", 
 
 @pytest.mark.parametrize("text", TEXTS, ids=repr)
 def test_text_is_read_back_exactly_and_is_no_formula(tmp_path, text):
-    config = RunConfig(experiment="random_labels", dataset=f"folder:/home/someone/{text}")
+    config = RunConfig(experiment="random_labels", dataset=f"folder:/disks/someone/{text}")
     run = one_row(tmp_path, config=config, env={**ENV, "data": text}, extra={"probe/text": f"{text} 1"})
     publish(tmp_path)
     published = table(tmp_path)
