@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,15 +22,22 @@ from tests.results.test_runs import ENV, record
 FILES = ("runs.csv", "curves.csv", "provenance.json")
 
 
-@pytest.fixture
-def place(tmp_path):
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
     """Two published runs, which are not at hand any more, and one that is not published yet."""
+    place = tmp_path_factory.mktemp("base")
     for seed in (3, 4):
-        record(tmp_path / "runs", seed=seed)
-    publish(tmp_path)
-    shutil.rmtree(tmp_path / "runs")
-    record(tmp_path / "runs", seed=0)
-    return tmp_path
+        record(place / "runs", seed=seed)
+    publish(place)
+    shutil.rmtree(place / "runs")
+    record(place / "runs", seed=0)
+    return place
+
+
+@pytest.fixture
+def place(base, tmp_path):
+    """A copy of `base` to change."""
+    return Path(shutil.copytree(base, tmp_path / "place"))
 
 
 def publish(place, **options):
@@ -147,6 +155,7 @@ DAMAGES = {
     "nested": lambda path: path.write_text("[" * 100_000),
     "folder": lambda path: (path.unlink(), path.mkdir()),
     "missing": lambda path: path.unlink(),
+    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
 }
 
 
@@ -250,7 +259,7 @@ TEXTS = ["=1+1", "+cmd", "-x", "@sum", "\tx", "\nx", "'x", "NA", "1e5", 'a "b", 
 
 @pytest.mark.parametrize("text", TEXTS, ids=repr)
 def test_text_is_read_back_exactly_and_is_no_formula(tmp_path, text):
-    config = RunConfig(experiment="random_labels", dataset=f"folder:/home/someone/{text}")
+    config = RunConfig(experiment="random_labels", dataset=f"folder:/disks/someone/{text}")
     run = one_row(tmp_path, config=config, env={**ENV, "data": text}, extra={"probe/text": f"{text} 1"})
     publish(tmp_path)
     published = table(tmp_path)
