@@ -10,7 +10,7 @@ import ipywidgets as widgets
 from IPython.display import clear_output
 
 from gendyn_lite import charts
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import Failed, UserError
 
 
 def panel(
@@ -44,10 +44,10 @@ def draw(output: widgets.Output, chart: Any, caption: str) -> None:
 
 @contextmanager
 def told(status: widgets.HTML) -> Iterator[None]:
-    """A `UserError` within becomes the line of status."""
+    """What went wrong within becomes the line of status."""
     try:
         yield
-    except UserError as error:
+    except (UserError, Failed) as error:
         status.value = str(error)
 
 
