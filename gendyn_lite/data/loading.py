@@ -30,6 +30,7 @@ EMBEDDED: dict[str, Callable[[], ImageData]] = {
 }
 PREPARED = ("mnist", "cifar10", "cifar100", "imagenet")
 FOLDER = "folder:"
+TYPED_IN = "GENDYN_TYPED_IN"  # names the folder where a command was typed, for the kernel of a chapter
 
 
 def load(
@@ -115,12 +116,16 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
 
 
 def folder_of(name: str) -> Path:
-    """The folder that ``folder:PATH`` names.
+    """The folder that ``folder:PATH`` names: where a command was typed, if it is there, else from the working folder.
+
+    The path stays as it was typed in the name, which is part of a run's key.
 
     >>> folder_of("folder:own/pets").name
     'pets'
     """
-    return named_path(name.removeprefix(FOLDER), what=f"{FOLDER}PATH")
+    path = named_path(name.removeprefix(FOLDER), what=f"{FOLDER}PATH")
+    typed = Path(os.environ.get(TYPED_IN, ""), path)
+    return typed if typed.is_dir() else path
 
 
 def balanced_order(y: Tensor, *, seed: int) -> Tensor:

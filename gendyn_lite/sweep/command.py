@@ -20,7 +20,7 @@ from gendyn_lite.sweep.jobs import Job, Outcome, make_jobs
 from gendyn_lite.sweep.local import run_here
 from gendyn_lite.sweep.nodes import MOST_CORES, share
 from gendyn_lite.sweep.on_ray import Cluster, Resources, ray_module
-from gendyn_lite.sweep.store import folder_of, reserved
+from gendyn_lite.sweep.store import reserved, store_folder
 from gendyn_lite.sweep.table import Table
 
 ENGINES = ("local", "ray")
@@ -58,7 +58,7 @@ def plan(
         UserError: Anything in it is wrong, or there are more than 2,000 runs.
     """
     places = roots()
-    kept = folder_of(store or places["GENDYN_RUNS"])
+    kept = store_folder(store or places["GENDYN_RUNS"])
     axes = grids.read_grid(grid)
     _, changed = notebooks.checked(chapter, profile=profile, values=values)
     runs = swept(chapter)

@@ -18,13 +18,13 @@ LOCK = ".sweep.lock"
 _TOKEN = re.compile(r"\.sweep\.[0-9a-f]{32}")
 
 
-def folder_of(place: str) -> str:
+def store_folder(place: str) -> str:
     """The folder that ``--store`` names, from the root of the file system.
 
     Raises:
         UserError: It is a URL or a file.
 
-    >>> folder_of("s3://bucket/runs")
+    >>> store_folder("s3://bucket/runs")
     Traceback (most recent call last):
     gendyn_lite.errors.UserError: --store 's3://bucket/runs' is not a folder: name one that every machine sees
     """

@@ -12,9 +12,10 @@ from PIL import Image
 
 from data_scripts.cli import prepare
 from gendyn_lite import data
-from gendyn_lite.data import decode_worker, image_folder
+from gendyn_lite.data import decode_worker, image_folder, loading
 from gendyn_lite.data.decode_worker import BadImageError
 from gendyn_lite.errors import UserError
+from gendyn_lite.notebooks.chapters import kernel_environment
 
 from . import trees
 
@@ -225,6 +226,19 @@ def test_a_missing_relative_folder_is_named_with_where_it_was_looked_for(tmp_pat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=rf"^nowhere is no folder in {tmp_path}: expected"):
         data.load("folder:nowhere")
+
+
+def test_a_relative_folder_is_the_one_where_the_command_was_typed(tmp_path, monkeypatch):
+    trees.write(tmp_path / "typed" / "pics", trees.files(classes=("cat", "dog")))
+    trees.write(tmp_path / "chapters" / "own", trees.files(classes=("owl", "yak")))
+    (tmp_path / "chapters" / "pics").mkdir()
+    monkeypatch.chdir(tmp_path / "typed")
+    there = kernel_environment()[loading.TYPED_IN]
+    monkeypatch.chdir(tmp_path / "chapters")
+    monkeypatch.setenv(loading.TYPED_IN, there)
+    found = data.load("folder:pics")
+    assert (found.name, found.class_names) == ("folder:pics", ("cat", "dog"))  # the name, and so a run's key, stays
+    assert data.load("folder:own").class_names == ("owl", "yak")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have a name")

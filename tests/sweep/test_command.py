@@ -6,6 +6,8 @@ import builtins
 import errno
 import io
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from gendyn_lite import cli, results
 from gendyn_lite.experiments import random_labels, runner
-from gendyn_lite.sweep import command, jobs, local
+from gendyn_lite.sweep import command, jobs, local, on_ray
 from gendyn_lite.sweep.jobs import Job, Outcome
 from gendyn_lite.sweep.table import Table
 
@@ -56,12 +58,13 @@ def test_dry_run_lists_runs_and_cost_and_writes_nothing(runs: Path, capsys) -> N
     assert capsys.readouterr().out.count("  complete\n") == 4
 
 
-def test_interrupted_it_goes_on(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_interrupted_it_goes_on(number: signal.Signals, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     done: list[Job] = []
 
     def impatient(job: Job) -> Outcome:
         if len(done) == 2:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), number)
         done.append(job)
         return jobs.work(job)
 
@@ -146,6 +149,31 @@ def test_without_ray_it_says_what_to_install(runs: Path, monkeypatch: pytest.Mon
     assert capsys.readouterr().err == (
         "gendyn: error: --engine ray needs Ray: pip install 'ray[default]'; --engine local works without\n"
     )
+
+
+class OtherRay:
+    """Answers SIGTERM in its own way once it is begun, as Ray does."""
+
+    def __init__(self, *, killed: bool) -> None:
+        self.killed = killed
+
+    def init(self, **_: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+        if self.killed:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+    def shutdown(self) -> None: ...
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["while it begins", "afterwards"])
+def test_sigterm_interrupts_a_sweep_on_ray_too(monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
+    monkeypatch.setattr(on_ray, "ray_module", lambda address: OtherRay(killed=killed))
+    with cli._terminable(), pytest.raises(KeyboardInterrupt), on_ray.Cluster(on_ray.Resources()):
+        assert not killed
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def job(seed: int) -> Job:

@@ -10,7 +10,7 @@ import pytest
 
 from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.sweep import store
-from gendyn_lite.sweep.store import folder_of, reserved
+from gendyn_lite.sweep.store import reserved, store_folder
 
 
 def test_two_sweeps_on_one_store_are_refused(tmp_path: Path) -> None:
@@ -50,4 +50,4 @@ def test_a_full_or_read_only_store_is_refused_and_left_clean(
 def test_only_a_folder_is_a_store(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^--store '.*' is not a folder: name one that every machine sees$"):
-        folder_of(place.format(file=tmp_path / "file"))
+        store_folder(place.format(file=tmp_path / "file"))
