@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-
 EXIT_CODES = {
     0: "done",
     1: "a cell or a run failed, or the machine refused (disk, permission)",
