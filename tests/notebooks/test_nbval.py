@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -55,6 +56,18 @@ def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+def test_a_chapter_tested_alone_finds_what_every_kernel_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = trial.ROOT / "book" / "chapters" / "conftest.py"
+    specification = importlib.util.spec_from_file_location("conftest_of_chapters", source)
+    assert specification and specification.loader
+    conftest = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(conftest)
+    monkeypatch.setattr(os, "environ", {"GENDYN_RUNS": "mine"})
+    conftest.pytest_runtest_setup()
+    assert os.environ["TQDM_DISABLE"] == "1"
+    assert (os.environ["GENDYN_RUNS"], os.environ["GENDYN_DATA"]) == ("mine", str(trial.ROOT / "datasets"))
 
 
 def test_a_true_notebook_passes(executed: Path) -> None:
