@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
     except (UserError, Failed, OSError, MemoryError, KeyboardInterrupt) as error:
         exec("")  # else CPython dies of the SIGINT after all, at exit, if it hit code within another exec()
-        unread = _is_unread()
-        if not (unread and isinstance(error, BrokenPipeError)):  # `gendyn results show | head` is no fault
+        _drop_unread()
+        if not isinstance(error, BrokenPipeError):  # a reader who has had enough, as in `gendyn results show | head`
             print(f"gendyn: {_line(error)}", file=sys.stderr)
         return exit_code(error)
 
@@ -91,14 +91,12 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-def _is_unread() -> bool:
-    """Whether nobody can be told more on stdout; what was not told is dropped, in silence at exit too."""
+def _drop_unread() -> None:
+    """Drop what stdout did not take, so that Python does not try again, and complain, at exit."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 class _Parser(argparse.ArgumentParser):

@@ -201,11 +201,15 @@ def _execute(notebook: Any, path: Path, live: Live | None = None) -> None:
         except RuntimeError as error:
             raise Failed(f"{path.stem}: no kernel of {sys.executable} started: {error}") from None
         with client.setup_kernel():  # which stops it
-            for index, cell in enumerate(notebook.cells):
-                client.execute_cell(cell, index)
+            try:
+                for index, cell in enumerate(notebook.cells):
+                    client.execute_cell(cell, index)
+            except KeyboardInterrupt:
+                client.shutdown_kernel = "immediate"  # asked gently, it complains on stderr; nothing of a run is lost
+                raise
     finally:
         if manager.has_kernel:
-            run_sync(manager.shutdown_kernel)(now=True)
+            run_sync(manager.shutdown_kernel)(now=True)  # type: ignore[arg-type]  # upstream it is typed as its parent's
         loop_log.disabled = before
 
 
