@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 
 import pytest
 import torch
@@ -85,8 +84,7 @@ def test_compiled_is_the_same_training(config, digits, tmp_path):
     assert plain(history.rows) == plain(expected.rows)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(os.environ.get("GENDYN_SLOW") != "1", reason="torch.compile's own compiler: set GENDYN_SLOW=1")
+@pytest.mark.minutes("torch.compile's own compiler")
 def test_compiled_by_inductor(config, digits):
     one, other = make_network(config, digits), make_network(config, digits)
     fit(one, digits, config, device="cpu", compiled=True)
