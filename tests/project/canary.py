@@ -1,4 +1,4 @@
-"""The committed book on the newest versions of its tools, for `make test-canary`: does it render once the pins are dead?
+"""The committed book on the newest versions of its tools, for `make test-canary`: does it render without the pins?
 
 `python tests/project/canary.py wanted` lists what to install, without a version; `... render` renders the book.
 """
