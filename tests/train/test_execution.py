@@ -99,7 +99,8 @@ class TestGPU:
 
     @pytest.mark.parametrize("name", ["mlp", "inception_small", "alexnet_small"])
     def test_same_as_the_cpu(self, config, digits, name):
-        config = config.replace(epochs=1, random_crop=1, flip=True)
+        # Two steps: from the third on, batch-norm makes of a rounding error a tenth of the way that weights go.
+        config = config.replace(epochs=1, batch_size=75, random_crop=1, flip=True)
         one = small(config, digits, name)
         other = copy.deepcopy(one)
         torch.backends.cudnn.allow_tf32 = False
