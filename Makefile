@@ -1,10 +1,13 @@
 # Two commands are enough on a fresh machine with Python 3.11 or newer and make: `make book` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup book test run bench refresh clean
+.PHONY: help setup book test test-slow test-oldest test-canary test-minutes run bench refresh clean
 
 VENV ?= .venv
 OUT ?= _build/runs
 PROFILE ?= smoke
+
+# What takes long; with environments of its own for the oldest versions allowed, and for the book's tools without pins.
+SLOW := test-oldest test-canary test-minutes
 
 # What is given on make's command line and is no option of make's own is a parameter of the chapter: DATASET=mnist.
 # Values reach commands through the environment, as they are: neither make nor the shell ever reads them as code.
@@ -19,8 +22,8 @@ INSTALLED := installed
 
 help:  ## this list
 	@echo "make TARGET [VENV=path of an environment of your own]"; echo
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target says; do \
-	  printf '%-15s %s\n' "$$target" "$$says"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target says; do \
+	  printf '%-19s %s\n' "$$target" "$$says"; done
 
 setup: $(INSTALLED)  ## create .venv and install everything, once (about 3 minutes, 7 GB: PyTorch is most of it)
 
@@ -38,6 +41,31 @@ test: $(INSTALLED)  ## style, types, contracts, tests, notebooks, the rendered b
 	GENDYN_RUNS="$$PWD/_build/test/runs" $(PY) -m pytest --nbval --nbval-current-env \
 	  --nbval-cell-timeout 600 --nbval-sanitize-with tests/notebooks/sanitize.cfg \
 	  tests gendyn_lite data_scripts book/chapters
+
+test-slow: $(INSTALLED)  ## the three below, one after another, and a summary (about an hour and a half)
+	@status=0; summary=; for part in $(SLOW); do \
+	  echo; start="$$(date +%s)"; \
+	  if $(MAKE) --no-print-directory "$$part"; then said=passed; else said=FAILED; status=1; fi; \
+	  summary="$$summary  $$part: $$said, $$(( ($$(date +%s) - start) / 60 )) minutes\n"; done; \
+	printf "\nWhat takes long:\n$$summary"; exit "$$status"
+
+test-oldest: oldest-installed  ## the tests on the oldest versions that pyproject.toml allows (half an hour, 6 GB)
+	@echo "Testing on the oldest versions that pyproject.toml allows (about 20 minutes on 2 cores)."
+	@echo "Not run: style, types and contracts (the same code), tests/browser and the chapters (they are made with the pins):"
+	GENDYN_OLDEST=1 "$$VENV-oldest/bin/python" -m pytest tests gendyn_lite data_scripts --ignore tests/browser
+
+test-canary: $(INSTALLED)  ## the book on the newest Sphinx, without the pins of Jupyter Book (about 3 minutes)
+	@echo "Rendering the committed chapters with the newest versions of the book's tools, warnings as errors (about 3 minutes)."
+	@echo "pip names the pins of Jupyter Book that this breaks on purpose:"
+	@test -x "$$VENV-canary/bin/python" || $(PY) -m venv "$$VENV-canary"
+	@"$$VENV-canary/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -e . $$(grep '^jupyter-book==' constraints.txt)
+	@$(PY) tests/project/canary.py wanted > "$$VENV-canary/wanted.txt"
+	@"$$VENV-canary/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade -r "$$VENV-canary/wanted.txt"
+	@"$$VENV-canary/bin/python" tests/project/canary.py render
+
+test-minutes: $(INSTALLED)  ## what make test skips by name: chapters as on Colab, large networks (about an hour; 6 GB for a while)
+	@echo "Running the tests that take minutes each (about an hour on 2 cores): chapters as on Colab, large networks:"
+	GENDYN_SLOW=1 $(PY) -m pytest -m minutes tests
 
 run: $(INSTALLED)  ## run one chapter: make run CHAPTER=01_random_labels PROFILE=colab DATASET=mnist (any parameter; YES=1: no question)
 	@test -n "$$CHAPTER" || { echo "error: which chapter? make run CHAPTER=01_random_labels PROFILE=smoke" >&2; exit 2; }
@@ -80,3 +108,16 @@ $(INSTALLED):
 	  free="$$(df -Ph "$$VENV" | awk 'NR == 2 {print $$4}')"; \
 	  echo "error: the installation did not finish; it takes about 11 GB of disk on its way ($$free are free there): make goes on from here" >&2; exit 1; }; \
 	rm -f "$$VENV"/.gendyn-*; touch "$$stamp"
+
+.PHONY: oldest-installed
+oldest-installed: $(INSTALLED)
+	@set -e; here="$$VENV-oldest"; stamp="$$here/.gendyn-$$({ pwd; cat pyproject.toml constraints.txt; } | cksum | cut -d' ' -f1)"; \
+	[ ! -e "$$stamp" ] || exit 0; oldest=; \
+	for name in "$$VENV/bin/python" python3.11; do \
+	  if "$$name" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; then oldest="$$name"; break; fi; done; \
+	[ -n "$$oldest" ] || { echo "error: the oldest versions are of Python 3.11, and there is no python3.11 here: install it" >&2; exit 1; }; \
+	echo "Installing the lower bounds of pyproject.toml into $$here, once (about 3 minutes, 6 GB) ..."; \
+	[ -x "$$here/bin/python" ] || "$$oldest" -m venv "$$here"; \
+	$(PY) tests/project/oldest.py > "$$here/bounds.txt"; \
+	"$$here/bin/python" -m pip install --quiet --disable-pip-version-check -c "$$here/bounds.txt" -e '.[book,test]'; \
+	rm -f "$$here"/.gendyn-*; touch "$$stamp"

@@ -24,6 +24,13 @@ settings.register_profile(
 settings.load_profile("gendyn")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests of minutes are skipped by name, and run by `make test-slow`."""
+    mark = item.get_closest_marker("minutes")
+    if mark and os.environ.get("GENDYN_SLOW") != "1":
+        pytest.skip(f"takes minutes ({mark.args[0]}): make test-slow")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Small tensors on one thread: two that wait for each other are slower, and much slower on a busy machine."""

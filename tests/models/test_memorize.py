@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,7 +45,7 @@ SECONDS = [
     Case("inception_small", 8, CONSTANT | {"learning_rate": 0.01, "epochs": 30}),
     Case("resnet18", 8, CONSTANT | {"learning_rate": 0.003, "epochs": 30}),
 ]
-# Minutes each on two cores, seconds on a GPU.
+# Minutes each on two cores.
 MINUTES = [
     Case(
         "inception_small", 8, PATIENT | {"learning_rate": 0.002, "epochs": 100, "batch_size": 16}, {"batch_norm": False}
@@ -58,7 +57,6 @@ MINUTES = [
     Case("inception_v3", 75, COSINE | {"learning_rate": 0.003, "epochs": 40}, HE | {"dropout": 0.0}, 3),
     Case("alexnet", 64, COSINE | {"learning_rate": 0.001, "epochs": 60, "batch_size": 16}, HE | {"dropout": 0.0}, 3),
 ]
-WANTED = torch.cuda.is_available() or os.environ.get("GENDYN_SLOW") == "1"
 
 
 @pytest.mark.slow
@@ -67,8 +65,7 @@ def test_fits_512_random_labels(case):
     memorize(case)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not WANTED, reason="memorizing by the large networks: minutes without a GPU; set GENDYN_SLOW=1")
+@pytest.mark.minutes("memorizing by the large networks")
 @pytest.mark.parametrize("case", MINUTES, ids=str)
 def test_large_networks_fit_512_random_labels(case):
     memorize(case)

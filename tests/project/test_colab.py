@@ -30,9 +30,6 @@ notebook = nbformat.read(path, as_version=4)
 nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": "."}}).execute()
 nbformat.write(notebook, path)
 """
-slow = pytest.mark.skipif(
-    os.environ.get("GENDYN_SLOW") != "1", reason="installs an older torch of gigabytes: set GENDYN_SLOW=1"
-)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +44,7 @@ def colab(tmp_path_factory):
     shutil.rmtree(folder / "env")
 
 
-@slow
+@pytest.mark.minutes("installs an older torch of gigabytes")
 @pytest.mark.parametrize("chapter", ["01_random_labels", "05_generalization_intervals", "07_what_holds"])
 def test_a_chapter_opened_alone_installs_itself_and_changes_no_version(colab, tmp_path, chapter):
     python, repository = colab

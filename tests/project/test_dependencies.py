@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from importlib.metadata import version
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.version import Version
 
 from tests.book.trial import ROOT
+from tests.project import canary, oldest
+
+OLDEST = os.environ.get("GENDYN_OLDEST") == "1"  # `make test-oldest`
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # What the book, its notebooks and its charts are made with; Colab's own torch, NumPy and pandas are never pinned.
@@ -54,8 +59,29 @@ def test_the_library_asks_for_lower_bounds_only(wanted: str) -> None:
     assert re.fullmatch(r"[\w.-]+(\[[\w,]+\])?>=[\d.]+", wanted)
 
 
+@pytest.mark.skipif(OLDEST, reason="the oldest versions are installed, not the pinned ones")
 def test_the_tests_run_with_the_pinned_versions() -> None:
     assert {pinned: version(pinned) for pinned in pins()} == pins()
+
+
+@pytest.mark.skipif(not OLDEST, reason="the oldest versions are not installed: make test-oldest")
+def test_the_tests_run_with_the_lower_bounds() -> None:
+    found = {wanted: Version(version(wanted).split("+")[0]) for wanted in oldest.bounds()}
+    assert found == {wanted: Version(bound) for wanted, bound in oldest.bounds().items()}
+
+
+def test_everything_that_is_tested_has_a_lower_bound() -> None:
+    extras = PROJECT["optional-dependencies"]
+    assert {name(wanted) for wanted in [*PROJECT["dependencies"], *extras["book"], *extras["test"]]} == {
+        name(wanted) for wanted in oldest.bounds()
+    }
+
+
+def test_the_canary_takes_no_pin_and_no_torch() -> None:
+    wanted = canary.wanted()
+    assert {"sphinx", "myst-nb", "sphinx-exercise", "altair"} <= set(wanted)
+    assert not {"torch", "torchvision", "jupyter-book"} & set(wanted)
+    assert [one for one in wanted if not re.fullmatch(r"[\w.-]+", one)] == []
 
 
 def test_the_installed_package_carries_what_charts_need() -> None:

@@ -14,7 +14,7 @@ from gendyn_lite import models
 from tests.book.trial import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-TARGETS = set(re.findall(r"^([a-z]+):.*##", MAKEFILE, re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):.*##", MAKEFILE, re.MULTILINE))
 
 
 def make(*arguments: str, folder: Path = ROOT, path: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -57,7 +57,7 @@ def pretended(environment: Path, script: str) -> None:
 def test_the_readmes_commands_exist() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```(?:sh|bash|console)?\n(.*?)```", readme, re.DOTALL) + re.findall(r"`(make [^`]+)`", readme)
-    used = {target for block in blocks for target in re.findall(r"^(?:\$ )?make ([a-z]+)", block, re.MULTILINE)}
+    used = {target for block in blocks for target in re.findall(r"^(?:\$ )?make ([a-z-]+)", block, re.MULTILINE)}
     assert {"book", "test"} <= used
     assert used <= TARGETS
 
@@ -65,7 +65,7 @@ def test_the_readmes_commands_exist() -> None:
 def test_help_lists_every_target() -> None:
     done = make("help")
     assert done.returncode == 0
-    assert set(re.findall(r"^  make ([a-z]+) ", done.stdout, re.MULTILINE)) == TARGETS
+    assert set(re.findall(r"^  make ([a-z-]+) ", done.stdout, re.MULTILINE)) == TARGETS
     assert set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split()) == TARGETS  # type: ignore[index]
 
 

@@ -38,8 +38,10 @@ def test_same_as_one_process(folder, name):
     model = several.network(config, loaded)
     rows = fit(model, loaded, config, device="cpu").rows
     found = load_file(folder / f"{name}.0.safetensors")
-    numbers = torch.tensor([[v for k, v in row.items() if k != "seconds"] for row in rows], dtype=torch.float64)
-    torch.testing.assert_close(found.pop("rows"), numbers, rtol=1e-3, atol=1e-4)
+    columns = [column for column in rows[0] if column != "seconds"]
+    for column, numbers in zip(columns, found.pop("rows").T.tolist(), strict=True):
+        few = 2 / loaded.train.x.shape[0] if column.endswith("accuracy") else 1e-4  # two examples near a boundary
+        assert numbers == pytest.approx([row[column] for row in rows], rel=1e-3, abs=few), column
     state = model.state_dict()
     assert found.keys() == state.keys()
     for key, tensor in state.items():

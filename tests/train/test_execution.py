@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 
 import pytest
 import torch
@@ -85,8 +84,7 @@ def test_compiled_is_the_same_training(config, digits, tmp_path):
     assert plain(history.rows) == plain(expected.rows)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(os.environ.get("GENDYN_SLOW") != "1", reason="torch.compile's own compiler: set GENDYN_SLOW=1")
+@pytest.mark.minutes("torch.compile's own compiler")
 def test_compiled_by_inductor(config, digits):
     one, other = make_network(config, digits), make_network(config, digits)
     fit(one, digits, config, device="cpu", compiled=True)
@@ -101,7 +99,8 @@ class TestGPU:
 
     @pytest.mark.parametrize("name", ["mlp", "inception_small", "alexnet_small"])
     def test_same_as_the_cpu(self, config, digits, name):
-        config = config.replace(epochs=1, random_crop=1, flip=True)
+        # Two steps: from the third on, batch-norm makes of a rounding error a tenth of the way that weights go.
+        config = config.replace(epochs=1, batch_size=75, random_crop=1, flip=True)
         one = small(config, digits, name)
         other = copy.deepcopy(one)
         torch.backends.cudnn.allow_tf32 = False

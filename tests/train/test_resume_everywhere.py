@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import zlib
 from contextlib import nullcontext
@@ -57,8 +56,8 @@ QUICK = ("mlp_1x512", "alexnet_small", "inception_small dropout")
 
 
 def cases():
-    """Every family, layout and way that go together; those that are no quick ones are of `make test-slow`."""
-    slow = pytest.mark.skipif(not os.environ.get("GENDYN_SLOW"), reason="slow: GENDYN_SLOW=1 runs every network")
+    """Every family, layout and way that go together; of `make test` those of small networks."""
+    minutes = pytest.mark.minutes("every network resumed in every way")
     for family in FAMILIES:
         for layout in LAYOUTS:
             for way in WAYS:
@@ -69,7 +68,7 @@ def cases():
                     continue
                 quick = family in QUICK and (way in ("momentum", "mask", "split") or family == "alexnet_small")
                 quick |= (family, layout, way) == ("resnet18", "channels_last", "momentum")
-                yield pytest.param(family, layout, way, id=f"{family}-{layout}-{way}", marks=() if quick else slow)
+                yield pytest.param(family, layout, way, id=f"{family}-{layout}-{way}", marks=() if quick else minutes)
 
 
 class Interrupted(BaseException):
