@@ -28,6 +28,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff",
 FEW = 500  # images up to which starting worker processes does not pay
 MOST_WAYS = 100
 TEST_NAMES = ("test", "val")  # val is taken where there is no test
+TYPED_IN = "GENDYN_TYPED_IN"  # names the folder where a command was typed, for the kernel of a chapter
 EXPECTED = "expected train/CLASS/* and test/CLASS/* with images"
 
 
@@ -109,7 +110,7 @@ def walk(path: Path) -> Iterator[str]:
         Failed: It cannot be read.
     """
     if not path.is_dir():
-        here = "" if path.is_absolute() else f" in {Path.cwd()}"
+        here = "" if path.is_absolute() else f" in {os.environ.get(TYPED_IN) or Path.cwd()}"
         raise UserError(f"{path} is no folder{here}: {EXPECTED}")
     ways: Counter[str] = Counter()  # in which each folder was reached: links can double them at every level
     waiting: list[tuple[str, tuple[str, ...]]] = [("", ())]

@@ -30,7 +30,6 @@ EMBEDDED: dict[str, Callable[[], ImageData]] = {
 }
 PREPARED = ("mnist", "cifar10", "cifar100", "imagenet")
 FOLDER = "folder:"
-TYPED_IN = "GENDYN_TYPED_IN"  # names the folder where a command was typed, for the kernel of a chapter
 
 
 def load(
@@ -124,7 +123,7 @@ def folder_of(name: str) -> Path:
     'pets'
     """
     path = named_path(name.removeprefix(FOLDER), what=f"{FOLDER}PATH")
-    typed = Path(os.environ.get(TYPED_IN, ""), path)
+    typed = Path(os.environ.get(image_folder.TYPED_IN, ""), path)
     return typed if typed.is_dir() else path
 
 

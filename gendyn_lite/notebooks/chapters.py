@@ -142,4 +142,4 @@ def roots(*, book: Path | None = None) -> dict[str, str]:
 def kernel_environment() -> dict[str, str]:
     """What every kernel of a chapter finds in its environment: `roots`, where it was started from, and no noise."""
     quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "TQDM_DISABLE": "1"}  # no debugger's notice, no dead bars
-    return {**roots(), **quiet, "GENDYN_TYPED_IN": str(Path.cwd())}  # see data/loading.py
+    return {**roots(), **quiet, "GENDYN_TYPED_IN": str(Path.cwd())}  # see data/image_folder.py

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_scripts.cli import prepare
 from gendyn_lite import data
-from gendyn_lite.data import decode_worker, image_folder, loading
+from gendyn_lite.data import decode_worker, image_folder
 from gendyn_lite.data.decode_worker import BadImageError
 from gendyn_lite.errors import UserError
 from gendyn_lite.notebooks.chapters import kernel_environment
@@ -233,12 +233,14 @@ def test_a_relative_folder_is_the_one_where_the_command_was_typed(tmp_path, monk
     trees.write(tmp_path / "chapters" / "own", trees.files(classes=("owl", "yak")))
     (tmp_path / "chapters" / "pics").mkdir()
     monkeypatch.chdir(tmp_path / "typed")
-    there = kernel_environment()[loading.TYPED_IN]
+    there = kernel_environment()[image_folder.TYPED_IN]
     monkeypatch.chdir(tmp_path / "chapters")
-    monkeypatch.setenv(loading.TYPED_IN, there)
+    monkeypatch.setenv(image_folder.TYPED_IN, there)
     found = data.load("folder:pics")
     assert (found.name, found.class_names) == ("folder:pics", ("cat", "dog"))  # the name, and so a run's key, stays
     assert data.load("folder:own").class_names == ("owl", "yak")
+    with pytest.raises(UserError, match=f"^none is no folder in {tmp_path / 'typed'}: "):
+        data.load("folder:none")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have a name")
