@@ -306,7 +306,7 @@ def _place(text: str) -> Path:
 
 
 def pairs(texts: Sequence[str]) -> dict[str, str]:
-    """Every NAME=VALUE of the command line.
+    """Every NAME=VALUE of the command line; a folder of images is looked for where it was typed.
 
     >>> pairs(["epochs=3", "epochs=5"])
     Traceback (most recent call last):
@@ -316,7 +316,8 @@ def pairs(texts: Sequence[str]) -> dict[str, str]:
     for name, value in map(pair, texts):
         if name in found:
             raise UserError(f"-p {name} is given twice: {found[name]!r} and {value!r}")
-        found[name] = value
+        kind, folder, path = value.partition("folder:")
+        found[name] = f"folder:{Path(path).expanduser().absolute()}" if folder and not kind else value
     return found
 
 

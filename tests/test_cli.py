@@ -81,6 +81,13 @@ def test_what_stops_a_chapter_is_said_in_one_line(raised, code, said, monkeypatc
     assert said in last_line(capsys)
 
 
+def test_a_folder_of_images_is_looked_for_where_it_was_typed(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = ["dataset=folder:pics", "other=folder:/pics", "note=in folder:pics"]
+    there = {"dataset": f"folder:{tmp_path / 'pics'}", "other": "folder:/pics", "note": "in folder:pics"}
+    assert cli.pairs(given) == there
+
+
 def test_a_termination_is_an_interruption(monkeypatch, capsys):
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(notebooks, "refresh", lambda _: os.kill(os.getpid(), signal.SIGTERM))
