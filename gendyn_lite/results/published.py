@@ -68,17 +68,11 @@ def published(experiment: str, *, folder: Path | None = None) -> pd.DataFrame:
     Raises:
         UserError: Nothing is published under that name, or a table is not the one that was published.
     """
-    runs, curves = _checked(experiment, folder)
-    return curves.merge(runs, on="run_id", how="left", validate="many_to_one")
-
-
-def _checked(experiment: str, folder: Path | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The runs and curves of a published experiment, which are as they were published and hold possible values."""
     here = place_of(experiment, folder)
     record, *tables = _sealed(here)
     runs, curves = typed(*tables)
     check(here, record, runs, curves)
-    return runs, curves
+    return curves.merge(runs, on="run_id", how="left", validate="many_to_one")
 
 
 def _sealed(here: Path) -> tuple[dict[str, Any], bytes, bytes]:
@@ -109,7 +103,14 @@ def typed(runs: bytes, curves: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
     defaults = {name: math.nan if value is None else value for name, value in LATER.items()}
     settings = settings.fillna(dict.fromkeys(TEXT, "") | defaults)
     settings = settings.assign(**{name: defaults[name] for name in defaults if name not in settings})
-    return settings.assign(**{name: settings[name].str.removeprefix("'") for name in TEXT & set(settings)}), rows
+    return _unquoted(settings), _unquoted(rows)
+
+
+def _unquoted(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without the apostrophes before texts that begin like formulas."""
+    texts = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    quoted = [name for name in texts if table[name].map(str).str.startswith("'").any()]
+    return table.assign(**{str(name): table[name].str.removeprefix("'") for name in quoted})
 
 
 def provenance(experiment: str, *, folder: Path | None = None) -> dict[str, Any]:
@@ -124,14 +125,13 @@ def verify(experiment: str, *, folder: Path | None = None) -> None:
         UserError: A table or its provenance was edited by hand or is damaged, repeats a row or holds a value out of
             range.
     """
-    _checked(experiment, folder)
+    published(experiment, folder=folder)
 
 
 def check(here: Path, record: dict[str, Any], runs: pd.DataFrame, curves: pd.DataFrame) -> None:
     """Refuse tables of other runs than their record's, without a column that they need, or with impossible values."""
-    missing = sorted({*PROVENANCE, "network", "seed", "n_train"} - set(runs)) + sorted(
-        {"run_id", *METRICS} - set(curves)
-    )
+    needed = {*PROVENANCE, "network", "seed", "n_train"}
+    missing = sorted(needed - set(runs)) + sorted({"run_id", *METRICS} - set(curves))
     if missing:
         raise UserError(f"{here}: the columns {', '.join(missing)} are missing: {RESTORE}")
     if set(runs["run_id"]) != set(record["runs"]) or set(curves["run_id"]) != set(record["runs"]):

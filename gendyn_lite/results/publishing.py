@@ -226,7 +226,8 @@ def _cells(table: Table, name: str) -> dict[tuple[str, str, str], str]:
     cells = {(RUNS, "", column): _cell(value) for column, value in LATER.items()}
     for file, frame in ((RUNS, table.runs), (CURVES, table.curves)):
         for row in frame[frame["run_id"] == name].to_dict("records"):
-            cells |= {(file, row.get("epoch", ""), str(column)): text for column, text in row.items() if text}
+            where = file, row.get("epoch", "")
+            cells |= {(*where, str(column)): text.removeprefix("'") for column, text in row.items() if text}
     for (file, epoch, column), text in cells.items():
         if column not in TEXT:
             try:

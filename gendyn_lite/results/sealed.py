@@ -30,7 +30,7 @@ def seal(record: Mapping[str, Any], *tables: bytes) -> str:
 def standing(folder: Path) -> Path:
     """Where to read a folder: at its place, or aside if its writer was killed between the two renames of a swap."""
     folder = folder.resolve()
-    return folder if folder.exists() or not _old(folder).exists() else _old(folder)
+    return folder if folder.exists() or not _aside(folder, "old").exists() else _aside(folder, "old")
 
 
 @contextmanager
@@ -49,34 +49,32 @@ def swap_in(folder: Path, files: Mapping[str, str]) -> None:
     place, so that a whole one exists at every instant.
     """
     folder = folder.resolve()
+    new = _aside(folder, "new")
     try:
         if folder.exists():
-            shutil.copytree(folder, _new(folder), symlinks=True)
+            shutil.copytree(folder, new, symlinks=True)
         else:
-            _new(folder).mkdir()
+            new.mkdir()
         for name, text in files.items():
-            write_text(_new(folder) / name, text)
+            write_text(new / name, text)
         if folder.exists():
-            folder.rename(_old(folder))
-        _new(folder).rename(folder)
+            folder.rename(_aside(folder, "old"))
+        new.rename(folder)
     finally:
         _recover(folder)
 
 
 def _recover(folder: Path) -> None:
-    """Bring a folder to rest: the old one is always whole, the new one is not once it bears that name."""
-    if _new(folder).exists():
-        shutil.rmtree(_new(folder))
-    if _old(folder).exists() and not folder.exists():
-        _old(folder).rename(folder)
-    elif _old(folder).exists():
-        _old(folder).rename(_new(folder))
-        shutil.rmtree(_new(folder))
+    """Bring a folder to rest: an old one is whole until it is renamed to a new one, which is not."""
+    new, old = _aside(folder, "new"), _aside(folder, "old")
+    if new.exists():
+        shutil.rmtree(new)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    elif old.exists():
+        old.rename(new)
+        shutil.rmtree(new)
 
 
-def _new(folder: Path) -> Path:
-    return folder.parent / f".{folder.name}.new"
-
-
-def _old(folder: Path) -> Path:
-    return folder.parent / f".{folder.name}.old"
+def _aside(folder: Path, what: str) -> Path:
+    return folder.parent / f".{folder.name}.{what}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,15 +22,22 @@ from tests.results.test_runs import ENV, record
 FILES = ("runs.csv", "curves.csv", "provenance.json")
 
 
-@pytest.fixture
-def place(tmp_path):
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
     """Two published runs, which are not at hand any more, and one that is not published yet."""
+    place = tmp_path_factory.mktemp("base")
     for seed in (3, 4):
-        record(tmp_path / "runs", seed=seed)
-    publish(tmp_path)
-    shutil.rmtree(tmp_path / "runs")
-    record(tmp_path / "runs", seed=0)
-    return tmp_path
+        record(place / "runs", seed=seed)
+    publish(place)
+    shutil.rmtree(place / "runs")
+    record(place / "runs", seed=0)
+    return place
+
+
+@pytest.fixture
+def place(base, tmp_path):
+    """A copy of `base` to change."""
+    return Path(shutil.copytree(base, tmp_path / "place"))
 
 
 def publish(place, **options):
@@ -147,6 +155,7 @@ DAMAGES = {
     "nested": lambda path: path.write_text("[" * 100_000),
     "folder": lambda path: (path.unlink(), path.mkdir()),
     "missing": lambda path: path.unlink(),
+    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
 }
 
 
@@ -200,11 +209,11 @@ def test_a_run_of_before_says_only_what_its_metrics_are(place):
 METRICS = ("epoch", "step", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 
 
-def one_row(root, *, env=ENV, config=None, extra=(), **finish):
+def one_row(root, *, env=ENV, config=None, extra=None, **finish):
     """A complete run of one row."""
     run = results.open_run(config or RunConfig(experiment="random_labels"), "ab" * 8, root=root / "runs")
     with writing(run, env) as writer:
-        writer.write(dict.fromkeys((*METRICS, *extra), 0))
+        writer.write({**dict.fromkeys(METRICS, 0), **(extra or {})})
         writer.finish(**finish)
     return run
 
@@ -250,22 +259,28 @@ TEXTS = ["=1+1", "+cmd", "-x", "@sum", "\tx", "\nx", "'x", "NA", "1e5", 'a "b", 
 
 @pytest.mark.parametrize("text", TEXTS, ids=repr)
 def test_text_is_read_back_exactly_and_is_no_formula(tmp_path, text):
-    config = RunConfig(experiment="random_labels", dataset=f"folder:/home/someone/{text}")
-    run = one_row(tmp_path, config=config, env={**ENV, "data": text})
+    config = RunConfig(experiment="random_labels", dataset=f"folder:/disks/someone/{text}")
+    run = one_row(tmp_path, config=config, env={**ENV, "data": text}, extra={"probe/text": f"{text} 1"})
     publish(tmp_path)
     published = table(tmp_path)
     assert published["data"][0] == text and published["dataset"][0] == f"folder:{text}"
+    assert published["probe/text"][0] == f"{text} 1"
     assert published["run_id"][0] == run.run_id
     assert "someone" not in "".join(files(tmp_path).values())
-    cells = pd.read_csv(tmp_path / "tables" / "random_labels" / "runs.csv", dtype=str, keep_default_na=False).iloc[0]
-    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
-    assert (
-        results.verify_experiment("random_labels", root=tmp_path / "runs", folder=tmp_path / "tables").recomputed == 1
-    )
+    for name in ("runs.csv", "curves.csv"):
+        cells = pd.read_csv(tmp_path / "tables" / "random_labels" / name, dtype=str, keep_default_na=False).iloc[0]
+        assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
+    assert not publish(tmp_path).refused
+
+
+def test_a_carriage_return_is_refused(tmp_path):
+    one_row(tmp_path, env={**ENV, "data": "a\rb"})
+    with pytest.raises(UserError, match=r"'a\\rb' cannot be published: it holds a carriage return"):
+        publish(tmp_path)
 
 
 def test_a_probe_named_like_a_formula_is_refused(tmp_path):
-    one_row(tmp_path, extra=["=a/b"])
+    one_row(tmp_path, extra={"=a/b": 1})
     with pytest.raises(UserError, match="column '=a/b' begins like a formula"):
         publish(tmp_path)
     assert not (tmp_path / "tables" / "random_labels").exists()
