@@ -10,6 +10,10 @@ PROFILE ?= smoke
 # One installation for each content of these files, in each place: the second call installs nothing.
 INSTALLED := $(VENV)/.gendyn-$(shell { echo '$(CURDIR)'; cat pyproject.toml constraints.txt; } | cksum | cut -d' ' -f1)
 
+# Two workers of one thread each, each taking whole files in their order: the book is built before its chapters are run
+# again, and what a file's tests share is made once.
+IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
 # What takes long has environments of its own: the oldest versions allowed, and the book's tools without their pins.
 OLDEST := $(VENV)-oldest
 CANARY := $(VENV)-canary
@@ -40,7 +44,7 @@ test: $(INSTALLED)  ## style, types, contracts, tests, notebooks, the rendered b
 	$(PY) -m pyright
 	$(PY) -c "from importlinter.cli import lint_imports_command as lint; lint()"
 	@rm -rf _build/test/runs
-	GENDYN_RUNS='$(CURDIR)/_build/test/runs' $(PY) -m pytest --nbval --nbval-current-env \
+	GENDYN_RUNS='$(CURDIR)/_build/test/runs' OMP_NUM_THREADS=1 $(PY) -m pytest $(IN_TWO) --nbval --nbval-current-env \
 	  --nbval-cell-timeout 600 --nbval-sanitize-with tests/notebooks/sanitize.cfg \
 	  tests gendyn_lite data_scripts book/chapters
 
@@ -54,7 +58,8 @@ test-slow: $(INSTALLED)  ## the three below, one after another, and a summary (a
 test-oldest: $(OLDEST)/$(notdir $(INSTALLED))  ## the tests on the oldest versions that pyproject.toml allows (half an hour, 6 GB)
 	@echo "Testing on the oldest versions that pyproject.toml allows (about 20 minutes on 2 cores)."
 	@echo "Not run: style, types and contracts (the same code), tests/browser and the chapters (they are made with the pins):"
-	GENDYN_OLDEST=1 '$(OLDEST)/bin/python' -m pytest tests gendyn_lite data_scripts --ignore tests/browser
+	GENDYN_OLDEST=1 OMP_NUM_THREADS=1 '$(OLDEST)/bin/python' -m pytest $(IN_TWO) \
+	  tests gendyn_lite data_scripts --ignore tests/browser
 
 test-canary: $(INSTALLED)  ## the book on the newest Sphinx, without the pins of Jupyter Book (about 3 minutes)
 	@echo "Rendering the committed chapters with the newest versions of the book's tools, warnings as errors (about 3 minutes)."
