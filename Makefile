@@ -6,6 +6,10 @@ VENV ?= .venv
 OUT ?= _build/runs
 PROFILE ?= smoke
 
+# Two workers of one thread each, each taking whole files in their order: the book is built before its chapters are run
+# again, and what a file's tests share is made once.
+IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
 # What takes long; with environments of its own for the oldest versions allowed, and for the book's tools without pins.
 SLOW := test-oldest test-canary test-minutes
 
@@ -38,7 +42,7 @@ test: $(INSTALLED)  ## style, types, contracts, tests, notebooks, the rendered b
 	$(PY) -m pyright
 	$(PY) -c "from importlinter.cli import lint_imports_command as lint; lint()"
 	@rm -rf _build/test/runs
-	GENDYN_RUNS="$$PWD/_build/test/runs" $(PY) -m pytest --nbval --nbval-current-env \
+	GENDYN_RUNS="$$PWD/_build/test/runs" OMP_NUM_THREADS=1 $(PY) -m pytest $(IN_TWO) --nbval --nbval-current-env \
 	  --nbval-cell-timeout 600 --nbval-sanitize-with tests/notebooks/sanitize.cfg \
 	  tests gendyn_lite data_scripts book/chapters
 
@@ -52,7 +56,8 @@ test-slow: $(INSTALLED)  ## the three below, one after another, and a summary (a
 test-oldest: oldest-installed  ## the tests on the oldest versions that pyproject.toml allows (half an hour, 6 GB)
 	@echo "Testing on the oldest versions that pyproject.toml allows (about 20 minutes on 2 cores)."
 	@echo "Not run: style, types and contracts (the same code), tests/browser and the chapters (they are made with the pins):"
-	GENDYN_OLDEST=1 "$$VENV-oldest/bin/python" -m pytest tests gendyn_lite data_scripts --ignore tests/browser
+	GENDYN_OLDEST=1 OMP_NUM_THREADS=1 "$$VENV-oldest/bin/python" -m pytest $(IN_TWO) \
+	  tests gendyn_lite data_scripts --ignore tests/browser
 
 test-canary: $(INSTALLED)  ## the book on the newest Sphinx, without the pins of Jupyter Book (about 3 minutes)
 	@echo "Rendering the committed chapters with the newest versions of the book's tools, warnings as errors (about 3 minutes)."

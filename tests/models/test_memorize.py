@@ -53,7 +53,7 @@ MINUTES = [
     Case("vgg19", 32, CONSTANT | {"learning_rate": 0.001, "epochs": 20}),
     Case("vgg19", 32, PATIENT | {"learning_rate": 0.002, "epochs": 60, "batch_size": 32}, {"batch_norm": False}),
     Case("resnet18_imagenet", 32, CONSTANT | {"learning_rate": 0.005, "epochs": 30}, HE, 3),
-    Case("resnet50", 32, COSINE | {"learning_rate": 0.005, "epochs": 60}, HE, 3),
+    Case("resnet50", 32, COSINE | {"learning_rate": 0.005, "epochs": 120}, HE, 3),
     Case("inception_v3", 75, COSINE | {"learning_rate": 0.003, "epochs": 40}, HE | {"dropout": 0.0}, 3),
     Case("alexnet", 64, COSINE | {"learning_rate": 0.001, "epochs": 60, "batch_size": 16}, HE | {"dropout": 0.0}, 3),
 ]

@@ -167,6 +167,29 @@ def test_an_interrupted_installation_is_not_taken_for_whole(clone: Path) -> None
     assert make("setup", "VENV=env", folder=clone).stdout.count("Installing") == 0
 
 
+@pytest.mark.parametrize("broken", [None, "env-oldest", "env-canary", "env"])
+def test_what_takes_long_is_one_command_that_runs_every_part_and_sums_up(clone: Path, broken: str | None) -> None:
+    for environment in ("env", "env-oldest", "env-canary"):
+        fails = "pytest" if environment != "env-canary" else "canary.py"
+        pretended(clone / environment, f'case "$*" in *{fails}*) exit {int(environment == broken)};; esac; exit 0')
+    done = make("test-slow", "VENV=env", folder=clone)
+    failed = {"env-oldest": "test-oldest", "env-canary": "test-canary", "env": "test-minutes"}.get(broken or "")
+    assert (done.returncode != 0) == (broken is not None), done.stderr
+    summary = re.findall(r"^  (test-[a-z]+): (\w+), \d+ minutes$", done.stdout, re.MULTILINE)
+    assert summary == [
+        (part, "FAILED" if part == failed else "passed") for part in ("test-oldest", "test-canary", "test-minutes")
+    ]
+
+
+def test_the_oldest_versions_need_python_3_11(clone: Path, tmp_path: Path) -> None:
+    pretended(clone / "env", 'case "$*" in *version_info?:2?*) exit 1;; esac; exit 0')
+    done = make("test-oldest", "VENV=env", folder=clone, path=bin_with(tmp_path / "bin"))
+    told = [line for line in done.stderr.splitlines() if not line.startswith("make:")]
+    assert done.returncode != 0
+    assert told == ["error: the oldest versions are of Python 3.11, and there is no python3.11 here: install it"]
+    assert not (clone / "env-oldest").exists()
+
+
 def test_ci_calls_make_test() -> None:
     script = ROOT / ".ci" / "run"
     text = script.read_text()
