@@ -138,9 +138,11 @@ def test_examples_show_the_labels_that_a_run_is_trained_with():
 def test_runs_trained_together_are_the_runs_trained_one_by_one(tmp_path):
     configs = quick_plan(corruptions="0,1", epochs=3, train_size=60)
     together = results.load_runs(runner.run_all(configs, profile="smoke", root=tmp_path / "a", progress=False))
+    assert set(together["trained_together"]) == {len(configs)}
     single = results.load_runs([runner.load_or_run(each, profile="smoke", root=tmp_path / "b") for each in configs])
     for column in ("train_loss", "test_loss"):
         assert together[column].tolist() == pytest.approx(single[column].tolist(), rel=1e-3)
+    assert set(single["trained_together"]) == {1}
     assert together["run_id"].tolist() == single["run_id"].tolist()
     envs = [run.env() for run in runner.run_all(configs, profile="smoke", root=tmp_path / "a", progress=False)]
     assert {env["trained_together"] for env in envs} == {len(configs)}

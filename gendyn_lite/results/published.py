@@ -72,6 +72,7 @@ def published(experiment: str, *, folder: Path | None = None) -> pd.DataFrame:
     record, *tables = _sealed(here)
     runs, curves = typed(*tables)
     check(here, record, runs, curves)
+    runs["trained_together"] = [record["runs"][name].get("trained_together", 1) for name in runs["run_id"]]
     return curves.merge(runs, on="run_id", how="left", validate="many_to_one")
 
 

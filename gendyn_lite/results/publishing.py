@@ -147,7 +147,8 @@ def as_text(runs: Sequence[Run]) -> Table:
         if own["dataset"].startswith("folder:"):
             own["dataset"] = f"folder:{PurePath(own['dataset'].removeprefix('folder:')).name}"
         later = {name for name in LATER if getattr(run.config, name) == LATER[name]}  # in the key neither
-        settings.append({name: _cell(own[name]) for name in own if name not in later and name not in METRICS})
+        left_out = {*later, *METRICS, "trained_together"}  # which stands in the run's record
+        settings.append({name: _cell(own[name]) for name in own if name not in left_out})
         curves += [{"run_id": run.run_id, **{name: _cell(row[name], ".6g") for name in row}} for row in run.rows()]
     tables = [pd.DataFrame(rows, columns=None if rows else ["run_id"]).fillna("") for rows in (settings, curves)]
     return Table(tables[0], tables[1], {run.run_id: run.env() for run in runs})

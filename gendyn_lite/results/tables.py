@@ -60,7 +60,11 @@ def load_runs(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def labels(run: Run) -> dict[str, Any]:
-    """What is the same in each row of a run. Runs from before it was recorded have no ``resumed_at``."""
+    """What is the same in each row of a run. Runs from before it was recorded have no ``resumed_at``.
+
+    ``trained_together`` is the number of runs that were trained as one batched network, 1 for a run of its own: the
+    same settings give numbers that differ by the rounding of float32.
+    """
     env = run.env()
     config = {name: math.nan if value is None else value for name, value in run.config.as_dict().items()}
     config["model_options"] = json.dumps(run.config.model_options, sort_keys=True)
@@ -76,6 +80,7 @@ def labels(run: Run) -> dict[str, Any]:
         "data_fingerprint": run.data_fingerprint,
         "device": env.get("device"),
         "network": network_name(run.config.model, run.config.model_options),
+        "trained_together": env.get("trained_together", 1),
         **config,
         **resumed,
     }
