@@ -153,7 +153,7 @@ def read(path: str, offset: int, size: int, files: dict[str, Any]) -> bytes:
 
 def _check_bytes(path: str, size: int) -> None:
     if size > MOST_BYTES:
-        raise BadImageError(f"{path} holds one of {size:,} bytes, expected at most {MOST_BYTES:,}: make it smaller")
+        raise BadImageError(f"{path}: an image of {size:,} bytes, expected at most {MOST_BYTES:,}: make it smaller")
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:

@@ -83,8 +83,6 @@ def read(folder: Path, *, name: str) -> ImageData:
     record = prepared.read_record(folder, name=name)
     source = record["source"]
     prepared.check_once(folder, record, FILES, lambda: check(folder, record))
-    if len(record["shape"]) != 3 or any(type(source.get(key)) is not kind for key, kind in SOURCE.items()):
-        raise UserError(f"{folder / prepared.RECORD} has no valid 'source': {prepared.again(folder)}")
     if not Path(source["folder"]).is_dir():
         raise UserError(
             f"the images of {name} were in {source['folder']}, which is gone: `gendyn data {name} --from PATH`"
@@ -107,6 +105,9 @@ def check(folder: Path, record: dict[str, Any]) -> None:
     Raises:
         UserError: One was altered.
     """
+    source = record["source"]
+    if len(record["shape"]) != 3 or any(type(source.get(key)) is not kind for key, kind in SOURCE.items()):
+        raise UserError(f"{folder / prepared.RECORD} has no valid 'source': {prepared.again(folder)}")
     prepared.check_bytes(folder, record, FILES)
     labels = {split: np.load(folder / f"{split}_labels.npy", allow_pickle=False) for split in SPLITS}
     if prepared.counts(record["class_names"], **labels) != record["counts"]:
