@@ -141,7 +141,7 @@ class RunConfig:
             if item.name in CHOICES and value not in CHOICES[item.name]:
                 raise unknown_name(item.name, value, CHOICES[item.name])
         check_name("experiment", self.experiment)
-        if any(epoch < 1 for epoch in self.milestones):
+        if any(not 1 <= epoch <= LARGEST for epoch in self.milestones):
             raise UserError(f"milestones is {shown(self.milestones)}, expected epochs of at least 1")
         object.__setattr__(self, "model_options", _plain_options(self.model_options))
 
@@ -249,9 +249,8 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
     wanted, optional = _unwrap(hint)
     if value is None and optional:
         return None
-    if type(value) is int and abs(value) > LARGEST:
-        raise UserError(f"{name} is {shown(value)}, expected a number of at most 2**63 - 1")
     if wanted is float and type(value) is int:
+        _check_size(name, value)
         return float(value)
     if wanted is tuple and isinstance(value, list | tuple):
         return tuple(check_type(f"an item of {name}", item, int) for item in value)
@@ -272,8 +271,16 @@ def _unwrap(hint: Any) -> tuple[type, bool]:
     return getattr(plain, "__origin__", plain), optional
 
 
+def _check_size(name: str, value: int) -> None:
+    """Refuse a whole number that no array can hold."""
+    if abs(value) > LARGEST:
+        raise UserError(f"{name} is {shown(value)}, expected a number of at most 2**63 - 1")
+
+
 def check_range(name: str, value: float, low: float, high: float, closed: bool) -> None:
     """Refuse a number outside its range, naming the range."""
+    if isinstance(value, int):
+        _check_size(name, value)
     inside = (value >= low if closed else value > low) and value <= high and math.isfinite(value)
     if not inside:  # NaN is outside every range
         bounds = f"{'[' if closed else '('}{low:g}, {'∞)' if math.isinf(high) else f'{high:g}]'}"

@@ -39,6 +39,8 @@ BASE = RunConfig(experiment="random_labels")
         ({"milestones": (0,)}, "expected epochs of at least 1"),
         ({"milestones": ("a",)}, r"an item of milestones is 'a' \(str\), expected a whole number"),
         ({"milestones": (1.5,)}, r"an item of milestones is 1.5 \(float\), expected a whole number"),
+        ({"milestones": (10**5000,)}, "milestones is a very large tuple, expected epochs"),
+        ({"epochs": 2**63}, r"epochs is 9223372036854775808, expected a number of at most 2\*\*63 - 1"),
         ({"milestones": 5}, r"milestones is 5 \(int\), expected a tuple"),
         ({"learning_rate": math.inf}, r"learning_rate is inf, expected a number in \(0, ∞\)"),
         ({"learning_rate": 10**400}, r"learning_rate is 10+…, expected a number of at most 2\*\*63 - 1"),
