@@ -1,4 +1,4 @@
-"""Whatever is made of per-example gradients equals the slow twin in any layout of inputs and weights, block by block."""
+"""What is made of per-example gradients equals the slow twin in any layout of inputs and weights, block by block."""
 
 from __future__ import annotations
 
