@@ -15,13 +15,20 @@ from gendyn_lite.threads import threads
 from tests.book import trial
 
 os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # kernels of this environment, whatever else is registered
-os.environ.setdefault("TQDM_DISABLE", "1")  # as `gendyn refresh` executes: a progress bar is no output to compare
 
 # A busy machine is no failure; CI draws the same examples every time.
 settings.register_profile(
     "gendyn", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=os.environ.get("CI") == "true"
 )
 settings.load_profile("gendyn")
+
+
+def pytest_collection_finish() -> None:
+    """Kernels show no progress bar, as `gendyn refresh` executes: none is compared.
+
+    This process has read its environment by now, and the workers that pytest-xdist starts before have theirs.
+    """
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
