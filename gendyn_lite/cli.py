@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,10 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     2
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    return answered(lambda: _do(words))
+
+
+def answered(command: Callable[[], int]) -> int:
+    """The exit code of a command; what goes wrong is one line on stderr, and SIGTERM interrupts as Ctrl-C does."""
     try:
         _open_streams()
         with _terminable():
-            code = _do(words)
+            code = command()
             sys.stdout.flush()
             return code
     except (UserError, Failed, OSError, MemoryError, KeyboardInterrupt) as error:

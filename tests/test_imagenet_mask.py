@@ -30,4 +30,4 @@ def test_two_processes_agree_on_a_mask_and_record_one_run(tmp_path):
 
 def test_a_mistake_is_one_line(capsys):
     assert imagenet_mask.main(["--keep", "1.5"]) == 2
-    assert capsys.readouterr().err == "error: mask_keep is 1.5, expected a number in (0, 1]\n"
+    assert capsys.readouterr().err == "gendyn: error: mask_keep is 1.5, expected a number in (0, 1]\n"

@@ -54,5 +54,5 @@ def test_two_processes_train_and_record_one_run(tmp_path):
 def test_a_mistake_is_one_line(capsys):
     assert imagenet.main(["--row", "1", "-p", "epoch=3"]) == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: unknown config field 'epoch': did you mean 'epochs'? Valid: experiment, ")
+    assert message.startswith("gendyn: error: unknown config field 'epoch': did you mean 'epochs'? Valid: experiment, ")
     assert message.count("\n") == 1

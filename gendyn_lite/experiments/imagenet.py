@@ -24,10 +24,9 @@ from torch import nn
 
 from gendyn_lite import data, train
 from gendyn_lite.claims.zhang2017 import TABLE_2
-from gendyn_lite.cli import pair
+from gendyn_lite.cli import answered, pair
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
-from gendyn_lite.errors import UserError
 from gendyn_lite.experiments import runner
 from gendyn_lite.results.runs import Run, open_run, writing
 from gendyn_lite.train import checkpoint
@@ -136,15 +135,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-p", dest="values", action="append", default=[], metavar="FIELD=VALUE", help="of RunConfig")
     arguments = parser.parse_args(argv)
-    try:
+
+    def train_one() -> int:
         changes = {name: value(text) for name, text in map(pair, arguments.values)}
         done = run(plan(**changes)[arguments.row - 1].replace(seed=arguments.seed))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 (a command says what was wrong)
-        return 2
-    last = done.rows()[-1]
-    print(f"{done.path}: top-1 {last['test_accuracy']:.4f}, top-5 {last['top5/test_accuracy']:.4f}")  # noqa: T201
-    return 0
+        last = done.rows()[-1]
+        print(f"{done.path}: top-1 {last['test_accuracy']:.4f}, top-5 {last['top5/test_accuracy']:.4f}")  # noqa: T201
+        return 0
+
+    return answered(train_one)
 
 
 def value(text: str) -> Any:

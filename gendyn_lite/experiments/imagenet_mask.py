@@ -22,10 +22,9 @@ import torch
 from torch import Tensor
 
 from gendyn_lite import data
-from gendyn_lite.cli import pair
+from gendyn_lite.cli import answered, pair
 from gendyn_lite.config import MASKS, RunConfig
 from gendyn_lite.data.types import ImageData
-from gendyn_lite.errors import UserError
 from gendyn_lite.experiments import imagenet
 from gendyn_lite.experiments.fisher_mask import mask_for
 from gendyn_lite.measures.fisher import GradientMask
@@ -90,16 +89,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-p", dest="values", action="append", default=[], metavar="FIELD=VALUE", help="of RunConfig")
     arguments = parser.parse_args(argv)
-    try:
+
+    def train_one() -> int:
         changes = {name: imagenet.value(text) for name, text in map(pair, arguments.values)}
         config = BASE.replace(mask_keep=arguments.keep, mask_by=arguments.by, seed=arguments.seed).replace(**changes)
         done = imagenet.run(config, hook=mask)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 (a command says what was wrong)
-        return 2
-    best = max(row["test_accuracy"] for row in done.rows())
-    print(f"{done.path}: best top-1 {best:.4f}")  # noqa: T201
-    return 0
+        best = max(row["test_accuracy"] for row in done.rows())
+        print(f"{done.path}: best top-1 {best:.4f}")  # noqa: T201
+        return 0
+
+    return answered(train_one)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from gendyn_lite import data
+from gendyn_lite.cli import answered
 from gendyn_lite.config import RunConfig
-from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.errors import unknown_name
 from gendyn_lite.experiments import runner
 from gendyn_lite.experiments.chapters import seeds_of
 from gendyn_lite.experiments.path_probes import PROBE_VERSION, probes_for
@@ -244,16 +245,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=0, help="number of seeds (default: the plan's)")
     parser.add_argument("--epochs", type=int, default=0, help="epochs of each run (default: the plan's)")
     given = parser.parse_args(argv)
-    try:
+
+    def train_all() -> int:
         options = {"dataset": given.dataset, "seeds": given.seeds, "epochs": given.epochs}
         for config in plan(given.kind, given.profile, **options):
             done = run(config, profile=given.profile)
             last = done.rows()[-1]
             print(f"{done.path}: {config.model}, seed {config.seed}, test accuracy {last['test_accuracy']:.3f}")  # noqa: T201
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 (a command says what was wrong)
-        return 2
-    return 0
+        return 0
+
+    return answered(train_all)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,8 @@ def map_probe(loaded: ImageData, *, keep: bool) -> Probe:
     def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
         twin = copy.deepcopy(model).cpu().double()
         found = stiffness.neighbourhood_map(twin, low=low, high=high, radius=RADIUS, resolution=RESOLUTION)
-        near = torch.cdist(found.points, found.points) <= RADIUS
+        exact = "donot_use_mm_for_euclid_dist"  # the other way loses digits far from the origin
+        near = torch.cdist(found.points, found.points, compute_mode=exact) <= RADIUS
         mixed = (near & (found.predicted[:, None] != found.predicted[None])).any(1)
         values: dict[str, Any] = {"boundary_share": float(mixed.double().mean())}
         for name, part in (("boundary", mixed), ("inside", ~mixed)):

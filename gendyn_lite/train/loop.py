@@ -75,7 +75,8 @@ def fit(
         expect_gpu: Whether to warn, with the estimated time, if there is no GPU.
         channels_last: Whether images and convolutions are laid out with channels last (faster on GPUs).
         compiled: Whether the training pass goes through ``torch.compile``, or the name of its backend.
-        cuda_graph: Whether the training pass is captured in a CUDA graph (small networks on a GPU).
+        cuda_graph: Whether the training pass is captured in a CUDA graph (small networks on a GPU). Every step then
+            reuses the memory of its gradients, and forward hooks are called only where the graph is captured.
 
     Returns:
         The rows, restored ones included.
@@ -111,5 +112,6 @@ def fit(
         warn_without_gpu(model, data, config)
     ranks = joined(place)
     keep_freed_memory()
-    with threads(threads_for(model, config)), own_generator(config.seed, place, rank=ranks.rank):
+    plain = torch.autocast(place.type, enabled=False)  # the configuration's precision, whatever the caller's context is
+    with plain, threads(threads_for(model, config)), own_generator(config.seed, place, rank=ranks.rank):
         return Run(model, data, config, options, ranks).train()

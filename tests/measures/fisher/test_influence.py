@@ -120,7 +120,7 @@ def test_a_mask_keeps_part_of_the_step():
     model, x, y = made("mlp")
     none = {name: torch.zeros_like(value) for name, value in model.named_parameters()}
     found = fisher.influence(model, x[:2], y[:2], x, eps=1e-2, masks=none)
-    assert found.kl.abs().max() == 0
+    assert found.kl.abs().max() < 1e-30  # nothing moves: only the rounding of two forward passes is left
     some = {name: torch.rand(value.shape) > 0.5 for name, value in model.named_parameters()}
     masked = fisher.influence(model, x[:1], y[:1], x, eps=1e-2, masks=some)
     twin = copy.deepcopy(model)
