@@ -3,28 +3,26 @@
 .PHONY: help setup book test test-slow test-oldest test-canary test-minutes run bench refresh clean
 
 VENV ?= .venv
-PY := $(VENV)/bin/python
 OUT ?= _build/runs
 PROFILE ?= smoke
-
-# One installation for each content of these files, in each place: the second call installs nothing.
-INSTALLED := $(VENV)/.gendyn-$(shell { echo '$(CURDIR)'; cat pyproject.toml constraints.txt; } | cksum | cut -d' ' -f1)
 
 # Two workers of one thread each, each taking whole files in their order: the book is built before its chapters are run
 # again, and what a file's tests share is made once.
 IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
-# What takes long has environments of its own: the oldest versions allowed, and the book's tools without their pins.
-OLDEST := $(VENV)-oldest
-CANARY := $(VENV)-canary
+# What takes long; with environments of its own for the oldest versions allowed, and for the book's tools without pins.
 SLOW := test-oldest test-canary test-minutes
 
 # What is given on make's command line and is no option of make's own is a parameter of the chapter: DATASET=mnist.
-OPTIONS := CHAPTER PROFILE OUT YES VENV PYTHON CI SHELL MAKEFLAGS
-quoted = '$(subst ','\'',$(1))'
-lower = $(shell echo $(call quoted,$(1)) | tr '[:upper:]' '[:lower:]')
-GIVEN = $(filter-out $(OPTIONS),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
-PARAMETERS = $(foreach name,$(GIVEN),-p $(call quoted,$(call lower,$(name))=$($(name))))
+# Values reach commands through the environment, as they are: neither make nor the shell ever reads them as code.
+OPTIONS := CHAPTER PROFILE OUT YES VENV PYTHON
+GIVEN := $(filter-out CI SHELL MAKEFLAGS,$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
+PARAMETERS := $(filter-out $(OPTIONS),$(GIVEN))
+$(foreach name,$(sort $(OPTIONS) $(GIVEN)),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
+export PARAMETERS
+
+PY := "$$VENV/bin/python"
+INSTALLED := installed
 
 help:  ## this list
 	@echo "make TARGET [VENV=path of an environment of your own]"; echo
@@ -44,7 +42,7 @@ test: $(INSTALLED)  ## style, types, contracts, tests, notebooks, the rendered b
 	$(PY) -m pyright
 	$(PY) -c "from importlinter.cli import lint_imports_command as lint; lint()"
 	@rm -rf _build/test/runs
-	GENDYN_RUNS='$(CURDIR)/_build/test/runs' OMP_NUM_THREADS=1 $(PY) -m pytest $(IN_TWO) --nbval --nbval-current-env \
+	GENDYN_RUNS="$$PWD/_build/test/runs" OMP_NUM_THREADS=1 $(PY) -m pytest $(IN_TWO) --nbval --nbval-current-env \
 	  --nbval-cell-timeout 600 --nbval-sanitize-with tests/notebooks/sanitize.cfg \
 	  tests gendyn_lite data_scripts book/chapters
 
@@ -55,30 +53,32 @@ test-slow: $(INSTALLED)  ## the three below, one after another, and a summary (a
 	  summary="$$summary  $$part: $$said, $$(( ($$(date +%s) - start) / 60 )) minutes\n"; done; \
 	printf "\nWhat takes long:\n$$summary"; exit "$$status"
 
-test-oldest: $(OLDEST)/$(notdir $(INSTALLED))  ## the tests on the oldest versions that pyproject.toml allows (half an hour, 6 GB)
+test-oldest: oldest-installed  ## the tests on the oldest versions that pyproject.toml allows (half an hour, 6 GB)
 	@echo "Testing on the oldest versions that pyproject.toml allows (about 20 minutes on 2 cores)."
 	@echo "Not run: style, types and contracts (the same code), tests/browser and the chapters (they are made with the pins):"
-	GENDYN_OLDEST=1 OMP_NUM_THREADS=1 '$(OLDEST)/bin/python' -m pytest $(IN_TWO) \
+	GENDYN_OLDEST=1 OMP_NUM_THREADS=1 "$$VENV-oldest/bin/python" -m pytest $(IN_TWO) \
 	  tests gendyn_lite data_scripts --ignore tests/browser
 
 test-canary: $(INSTALLED)  ## the book on the newest Sphinx, without the pins of Jupyter Book (about 3 minutes)
 	@echo "Rendering the committed chapters with the newest versions of the book's tools, warnings as errors (about 3 minutes)."
 	@echo "(If pip names pins of Jupyter Book: they are broken on purpose.)"
-	@test -x '$(CANARY)/bin/python' || '$(PY)' -m venv '$(CANARY)'
-	@'$(CANARY)/bin/python' -m pip install --quiet --disable-pip-version-check --no-deps -e . $$(grep '^jupyter-book==' constraints.txt)
-	@'$(PY)' tests/project/canary.py wanted > '$(CANARY)/wanted.txt'
-	@'$(CANARY)/bin/python' -m pip install --quiet --disable-pip-version-check --upgrade -r '$(CANARY)/wanted.txt'
-	@'$(CANARY)/bin/python' tests/project/canary.py render
+	@test -x "$$VENV-canary/bin/python" || $(PY) -m venv "$$VENV-canary"
+	@"$$VENV-canary/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -e . $$(grep '^jupyter-book==' constraints.txt)
+	@$(PY) tests/project/canary.py wanted > "$$VENV-canary/wanted.txt"
+	@"$$VENV-canary/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade -r "$$VENV-canary/wanted.txt"
+	@"$$VENV-canary/bin/python" tests/project/canary.py render
 
 test-minutes: $(INSTALLED)  ## what make test skips by name: chapters as on Colab, large networks (about an hour; 6 GB for a while)
 	@echo "Running the tests that take minutes each (about an hour on 2 cores): chapters as on Colab, large networks:"
 	GENDYN_SLOW=1 $(PY) -m pytest -m minutes tests
 
 run: $(INSTALLED)  ## run one chapter: make run CHAPTER=01_random_labels PROFILE=colab DATASET=mnist (any parameter; YES=1: no question)
-	@test -n '$(CHAPTER)' || { echo "error: which chapter? make run CHAPTER=01_random_labels PROFILE=smoke" >&2; exit 2; }
-	@echo "Running chapter $(CHAPTER), profile $(PROFILE) (smoke: at most 45 s; colab: at most 20 minutes on one GPU):"
-	@$(PY) -m gendyn_lite.cli run $(call quoted,$(CHAPTER)) --profile $(call quoted,$(PROFILE)) \
-	  --out $(call quoted,$(OUT)) $(if $(YES),--yes) $(PARAMETERS)
+	@test -n "$$CHAPTER" || { echo "error: which chapter? make run CHAPTER=01_random_labels PROFILE=smoke" >&2; exit 2; }
+	@echo "Running chapter $$CHAPTER, profile $$PROFILE (smoke: at most 45 s; colab: at most 20 minutes on one GPU):"
+	@set -f -- "$$CHAPTER" --profile "$$PROFILE" --out "$$OUT" $${YES:+--yes}; \
+	for name in $$PARAMETERS; do \
+	  set -- "$$@" -p "$$(echo "$$name" | tr '[:upper:]' '[:lower:]')=$$(printenv "$$name")"; done; \
+	$(PY) -m gendyn_lite.cli run "$$@"
 
 bench: $(INSTALLED)  ## speed and memory beside the best peers (a few minutes; not part of make test)
 	@echo "Measuring against peers (a few minutes; close other programs):"
@@ -86,36 +86,43 @@ bench: $(INSTALLED)  ## speed and memory beside the best peers (a few minutes; n
 
 refresh: $(INSTALLED)  ## execute the committed notebooks in place, before committing them (a minute a chapter)
 	@echo "Executing the committed notebooks in place (profile smoke, at most 45 s each):"
-	@$(PY) -m gendyn_lite.cli refresh $(CHAPTER)
+	@set -f; $(PY) -m gendyn_lite.cli refresh $$CHAPTER
 
 clean:  ## remove what was built (_build); .venv, runs and data sets stay
 	@echo "Removing _build:"
 	rm -rf _build
 
+# One installation for each content of these files, in each place: the second call installs nothing.
+.PHONY: $(INSTALLED)
 $(INSTALLED):
-	@set -e; \
+	@set -e; python="$$VENV/bin/python"; \
+	stamp="$$VENV/.gendyn-$$({ pwd; cat pyproject.toml constraints.txt; } | cksum | cut -d' ' -f1)"; \
+	[ ! -e "$$stamp" ] || exit 0; \
 	new_enough() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }; \
-	if '$(PY)' -m pip --version >/dev/null 2>&1; then \
-	  new_enough '$(PY)' || { echo "error: $(VENV) is of a Python older than 3.11: remove it, or set VENV=..." >&2; exit 1; }; \
+	if "$$python" -m pip --version >/dev/null 2>&1; then \
+	  new_enough "$$python" || { echo "error: $$VENV is of a Python older than 3.11: remove it, or set VENV=..." >&2; exit 1; }; \
 	else \
-	  python=; \
-	  for name in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
-	    if new_enough "$$name"; then python="$$name"; break; fi; done; \
-	  [ -n "$$python" ] || { echo "error: no Python 3.11 or newer found: install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }; \
-	  "$$python" -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $$python cannot create environments: install its venv module (Debian, Ubuntu: the package python3-venv), or use an environment of your own: make VENV=path" >&2; exit 1; }; \
-	  echo "Creating $(VENV) with $$("$$python" -V) ..."; "$$python" -m venv '$(VENV)'; fi; \
-	echo "Installing into $(VENV), once (about 3 minutes, 7 GB: PyTorch is most of it) ..."; \
-	'$(PY)' -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]' || { \
-	  free="$$(df -Ph '$(VENV)' | awk 'NR == 2 {print $$4}')"; \
+	  base=; \
+	  for name in "$${PYTHON:-python3}" python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	    if new_enough "$$name"; then base="$$name"; break; fi; done; \
+	  [ -n "$$base" ] || { echo "error: no Python 3.11 or newer found: install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }; \
+	  "$$base" -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $$base cannot create environments: install its venv module (Debian, Ubuntu: the package python3-venv), or use an environment of your own: make VENV=path" >&2; exit 1; }; \
+	  echo "Creating $$VENV with $$("$$base" -V) ..."; "$$base" -m venv "$$VENV"; fi; \
+	echo "Installing into $$VENV, once (about 3 minutes, 7 GB: PyTorch is most of it) ..."; \
+	"$$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]' || { \
+	  free="$$(df -Ph "$$VENV" | awk 'NR == 2 {print $$4}')"; \
 	  echo "error: the installation did not finish; it takes about 11 GB of disk on its way ($$free are free there): make goes on from here" >&2; exit 1; }; \
-	rm -f '$(VENV)'/.gendyn-*; touch '$@'
+	rm -f "$$VENV"/.gendyn-*; touch "$$stamp"
 
-$(OLDEST)/$(notdir $(INSTALLED)): $(INSTALLED)
-	@set -e; oldest=; for name in '$(PY)' python3.11; do \
+.PHONY: oldest-installed
+oldest-installed: $(INSTALLED)
+	@set -e; here="$$VENV-oldest"; stamp="$$here/.gendyn-$$({ pwd; cat pyproject.toml constraints.txt; } | cksum | cut -d' ' -f1)"; \
+	[ ! -e "$$stamp" ] || exit 0; oldest=; \
+	for name in "$$VENV/bin/python" python3.11; do \
 	  if "$$name" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; then oldest="$$name"; break; fi; done; \
 	[ -n "$$oldest" ] || { echo "error: the oldest versions are of Python 3.11, and there is no python3.11 here: install it" >&2; exit 1; }; \
-	echo "Installing the lower bounds of pyproject.toml into $(OLDEST), once (about 3 minutes, 6 GB) ..."; \
-	[ -x '$(OLDEST)/bin/python' ] || "$$oldest" -m venv '$(OLDEST)'; \
-	'$(PY)' tests/project/oldest.py > '$(OLDEST)/bounds.txt'; \
-	'$(OLDEST)/bin/python' -m pip install --quiet --disable-pip-version-check -c '$(OLDEST)/bounds.txt' -e '.[book,test]'; \
-	rm -f '$(OLDEST)'/.gendyn-*; touch '$@'
+	echo "Installing the lower bounds of pyproject.toml into $$here, once (about 3 minutes, 6 GB) ..."; \
+	[ -x "$$here/bin/python" ] || "$$oldest" -m venv "$$here"; \
+	$(PY) tests/project/oldest.py > "$$here/bounds.txt"; \
+	"$$here/bin/python" -m pip install --quiet --disable-pip-version-check -c "$$here/bounds.txt" -e '.[book,test]'; \
+	rm -f "$$here"/.gendyn-*; touch "$$stamp"

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 
-from data_scripts import cli
-from gendyn_lite.errors import UserError
+from gendyn_lite import cli
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; a user's mistake is one line on stderr and exit code 2."""
-    parser = argparse.ArgumentParser(prog="python -m data_scripts", description=cli.__doc__)
-    cli.add_arguments(parser)
-    try:
-        return cli.run(parser.parse_args(argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with the exit codes of ``gendyn``."""
+    return cli.main(["data", *(sys.argv[1:] if argv is None else argv)])
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ def parse_python(raw: bytes, *, classes: int, key: bytes, where: str) -> tuple[n
     """
     try:
         batch = _ArraysOnly(io.BytesIO(raw), encoding="bytes").load()
+        if not (isinstance(batch[key], list) and all(type(label) is int for label in batch[key])):
+            raise pickle.UnpicklingError("its labels are no list of whole numbers")
         pixels, labels = batch[b"data"].bytes_array(), np.asarray(batch[key], dtype=np.int64)
         pixels = pixels.reshape(len(labels), 3, 32, 32)
     except pickle.UnpicklingError as error:
@@ -59,6 +61,8 @@ def parse_python(raw: bytes, *, classes: int, key: bytes, where: str) -> tuple[n
 
 
 def _check_labels(labels: np.ndarray, classes: int, where: str) -> None:
+    if not len(labels):
+        raise UserError(f"{where} holds no images: get a fresh copy")
     if labels.min() < 0 or labels.max() >= classes:
         raise UserError(f"{where} has labels {labels.min()} to {labels.max()}, expected 0 to {classes - 1}")
 

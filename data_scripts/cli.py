@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import math
+import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,20 @@ from data_scripts.catalogue import ENTRIES
 from data_scripts.fetch import fetch
 from data_scripts.sources import Source, open_source
 from gendyn_lite.data import data_root, image_folder, loading, prepared
-from gendyn_lite.data.loading import FOLDER
-from gendyn_lite.data.storage import lock_of, locked, replacing
+from gendyn_lite.data.decode_worker import MOST_PIXELS
+from gendyn_lite.data.loading import FOLDER, folder_of
+from gendyn_lite.data.storage import disk_errors, lock_of, locked, named_path, replacing
 from gendyn_lite.errors import UserError, unknown_name
 
 EMBEDDED = tuple(loading.EMBEDDED)
+MOST_SIDE = math.isqrt(MOST_PIXELS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``gendyn data`` to a parser."""
     parser.add_argument("name", nargs="?", help="mnist, cifar10, cifar100, imagenet or folder:PATH")
-    parser.add_argument("--from", dest="source", type=Path, metavar="PATH", help="import a local copy: no network")
-    parser.add_argument("--root", type=Path, help="folder of the prepared data (default: GENDYN_DATA, else ./datasets)")
+    parser.add_argument("--from", dest="source", metavar="PATH", help="import a local copy: no network")
+    parser.add_argument("--root", help="folder of the prepared data (default: GENDYN_DATA, else ./datasets)")
     parser.add_argument("--mirror", action="append", default=[], metavar="URL", help="a place to fetch from first")
     parser.add_argument(
         "--description", metavar="TEXT", help="what an imported copy truly is, shown beside its results"
@@ -39,21 +43,44 @@ def run(args: argparse.Namespace) -> int:
     """Do what the arguments say.
 
     Raises:
-        UserError: A mistake in them, in the source, or trouble with the disk or the network.
+        UserError: A mistake in them or in the source.
+        Failed: Trouble with the disk or the network.
     """
-    root = data_root(args.root)
-    if args.list:
-        print(listing(root))
-    elif args.verify:
-        folder = prepared_folder(args.verify, root)
-        record = imagenet.verify(folder) if args.verify == "imagenet" else prepared.verify(folder)
-        print(f"{args.verify}: every byte is as it was prepared ({record['description']}, {record['fingerprint']})")
-    elif not args.name:
-        raise UserError("gendyn data needs a NAME, --list or --verify NAME; names: " + ", ".join(ENTRIES))
-    else:
-        options = {"mirrors": args.mirror, "description": args.description, "size": args.size}
-        prepare(args.name, root, source=args.source, **options)
+    with disk_errors(root := data_root(args.root)):
+        _run(args, root)
     return 0
+
+
+def _run(args: argparse.Namespace, root: Path) -> None:
+    options = {"mirrors": args.mirror, "description": args.description, "size": args.size}
+    if (args.name is not None) + args.list + (args.verify is not None) != 1:
+        raise UserError("gendyn data needs a NAME, --list or --verify NAME, one of them; names: " + ", ".join(ENTRIES))
+    if args.name is not None:
+        source = None if args.source is None else named_path(args.source, what="--from")
+        prepare(args.name, root, source=source, **options)
+    elif args.source is not None or any(value not in (None, []) for value in options.values()):
+        raise UserError("--list and --verify go with --root only: leave the other options out")
+    elif args.list:
+        print(listing(root))
+    else:
+        verify(args.verify, root)
+
+
+def verify(name: str, root: Path) -> None:
+    """Read every byte of a prepared set and say whether it is as it was prepared.
+
+    Raises:
+        UserError: It was altered, or there is none.
+    """
+    _check(name)
+    if name in EMBEDDED:
+        raise UserError(f"{name} comes with the library: there is nothing to verify")
+    folder = prepared.find(prepared_path(name, root))
+    if folder is None:
+        raise UserError(f"{name} is not prepared in {root}: run `gendyn data {name}`")
+    record = imagenet.verify(folder) if name == "imagenet" else prepared.verify(folder)
+    unsealed = "" if prepared.SEAL in record else f"; it is of an earlier version: {prepared.UNSEALED}"
+    print(f"{name}: every byte is as it was prepared ({record['description']}, {record['fingerprint']}){unsealed}")
 
 
 def prepare(
@@ -76,49 +103,101 @@ def prepare(
         size: Side to resize and cut one's own images to.
 
     Raises:
-        UserError: A mistake in these, in the source, or trouble with the disk or the network.
+        UserError: A mistake in these or in the source, or the place holds what was not made here.
+        Failed: Trouble with the disk or the network.
     """
+    _check(name, description=description, size=size, mirrors=mirrors, source=source)
     if name in EMBEDDED:
         print(f"{name} comes with the library: nothing to prepare")
         return
-    _check(name, description, size)
     to = prepared_path(name, root)
+    to = Path(os.path.realpath(to)) if to.is_symlink() else to
     if name.startswith(FOLDER):
-        source = source or Path(name.removeprefix(FOLDER))
+        source = source or folder_of(name)
+    if source or not prepared.find(to):
+        check_place(to, source)
     with locked(lock_of(to)):
-        if source is None and prepared.exists(to):
+        if source is None and (folder := prepared.find(to)):
             print("already prepared: ", end="")
-            report(to, prepared.read_record(to))
+            report(folder, prepared.read_record(folder))
             return
         downloads = root / ".downloads" / name
         path = source or fetch_all(name, downloads, mirrors)
         record = _write(name, path, to, description=description, size=size)
-        shutil.rmtree(downloads, ignore_errors=True)
+        if source is None:
+            _remove_downloads(name, downloads)
     report(to, record)
 
 
-def _check(name: str, description: str | None, size: int | None) -> None:
+def _check(
+    name: str,
+    *,
+    description: str | None = None,
+    size: int | None = None,
+    mirrors: Sequence[str] = (),
+    source: Path | None = None,
+) -> None:
     """Refuse a name or an option that fits nothing, before anything is done."""
     own = name.startswith(FOLDER)
-    if not own and name not in ENTRIES:
+    if own:
+        folder_of(name)
+    elif name not in ENTRIES:
         raise unknown_name("dataset", name, [*ENTRIES, "folder:PATH"])
-    if size is not None and not (own and size > 0):
-        raise UserError(f"--size is {size}, expected a positive number of pixels, and folder:PATH")
+    if size is not None and not (own and 0 < size <= MOST_SIDE):
+        raise UserError(f"--size is {size}, expected 1 to {MOST_SIDE:,} pixels, and folder:PATH")
     if description is not None and name == "mnist":
         raise UserError("--description is for copies that differ; MNIST is accepted byte for byte only")
+    if description is not None and not (description.strip() and description.isprintable()):
+        raise UserError(f"--description is {description!r}, expected one line of text")
+    if mirrors and (source is not None or own or not ENTRIES[name].downloads):
+        raise UserError("--mirror is a place to fetch from, and here nothing is fetched: leave it out")
+
+
+def check_place(to: Path, source: Path | None) -> None:
+    """Let nothing be replaced that was not made here, nor what is to be imported.
+
+    Raises:
+        UserError: `to` is or holds the source, or is neither absent nor empty nor a prepared set.
+    """
+    advice = "move it away, or choose another place with --root"
+    if source is not None and Path(os.path.realpath(source)).is_relative_to(os.path.realpath(to)):
+        raise UserError(f"{source} lies where the prepared form goes ({to}): {advice}")
+    if not to.is_dir():
+        if os.path.lexists(to):
+            raise UserError(f"{to} is in the way, and `gendyn data` did not make it: {advice}")
+        return
+    here = sorted(path.name for path in to.iterdir())
+    ours = (prepared.RECORD, prepared.NOTE, *prepared.parse(to)["files"]) if prepared.RECORD in here else ()
+    if foreign := [name for name in here if name not in ours]:
+        more = f" and {len(foreign) - 1:,} more" if foreign[1:] else ""
+        raise UserError(f"{to} holds {foreign[0]!r}{more}, which `gendyn data` did not make: {advice}")
+
+
+def _remove_downloads(name: str, folder: Path) -> None:
+    """Remove the files that were fetched, and their folder if nothing else is in it."""
+    for download in ENTRIES[name].downloads:
+        (folder / download.file).unlink(missing_ok=True)
+        (folder / f".{download.file}.lock").unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def _write(name: str, path: Path, to: Path, *, description: str | None, size: int | None) -> dict[str, Any]:
     """Write the prepared form aside and rename it to `to`; its record."""
     with replacing(to) as new, tempfile.TemporaryDirectory(prefix=f".{to.name}.aside-", dir=new.parent) as scratch:
         if name == "mnist":
-            return mnist.prepare(path, new)
-        if name == "imagenet":
-            return imagenet.prepare(path, new, description=description)
-        source = open_source(path, Path(scratch))
-        if name.startswith(FOLDER):
-            return _prepare_own(name, source, new, description=description, size=size)
-        return cifar.prepare(name, source, new, description=description)
+            record = mnist.prepare(path, new)
+        elif name == "imagenet":
+            record = imagenet.prepare(path, new, description=description)
+        else:
+            source = open_source(path, Path(scratch))
+            if name.startswith(FOLDER):
+                record = _prepare_own(name, source, new, description=description, size=size)
+            else:
+                record = cifar.prepare(name, source, new, description=description)
+        check_place(to, path)  # once more: it took a while
+    return record
 
 
 def fetch_all(name: str, folder: Path, mirrors: Sequence[str]) -> Path:
@@ -136,7 +215,7 @@ def fetch_all(name: str, folder: Path, mirrors: Sequence[str]) -> Path:
 
 def _prepare_own(name: str, source: Source, to: Path, *, description: str | None, size: int | None) -> dict[str, Any]:
     """The prepared form of one's own images, stamped so that a later change of the folder is noticed."""
-    named = Path(name.removeprefix(FOLDER))
+    named = folder_of(name)
     record = {
         "kind": "image tree",
         "archive_sha256": source.sha256,
@@ -149,19 +228,7 @@ def _prepare_own(name: str, source: Source, to: Path, *, description: str | None
 
 def prepared_path(name: str, root: Path) -> Path:
     """Where a set is, or would be, prepared."""
-    return root / (image_folder.key(Path(name.removeprefix(FOLDER))) if name.startswith(FOLDER) else name)
-
-
-def prepared_folder(name: str, root: Path) -> Path:
-    """Where a set is prepared.
-
-    Raises:
-        UserError: It is not.
-    """
-    folder = prepared_path(name, root)
-    if not prepared.exists(folder):
-        raise UserError(f"{name} is not prepared in {root}: run `gendyn data {name}`")
-    return folder
+    return root / (image_folder.key(folder_of(name)) if name.startswith(FOLDER) else name)
 
 
 def report(folder: Path, record: dict) -> None:
@@ -180,11 +247,15 @@ def listing(root: Path) -> str:
         state = "embedded" if name in EMBEDDED else _state(root / name)
         rows.append((name, entry.size, entry.licence, entry.source, state))
     for folder in sorted(root.glob("folder-*")):
-        if prepared.exists(folder):
+        if (folder / prepared.RECORD).is_file():
             rows.append(("folder:PATH", "", "yours", "your own images", _state(folder)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join("  ".join([*map(str.ljust, row[:4], widths), row[4]]).rstrip() for row in rows)
 
 
 def _state(folder: Path) -> str:
-    return f"{prepared.read_record(folder)['description']}, in {folder}" if prepared.exists(folder) else "no"
+    try:
+        found = prepared.find(folder)
+        return f"{prepared.read_record(found)['description']}, in {found}" if found else "no"
+    except UserError as error:  # one that is damaged does not hide the others
+        return str(error)

@@ -13,7 +13,7 @@ from data_scripts.catalogue import Download
 from data_scripts.transfer import GiveUpError, MayPassError, Patience, SlowError, host, receive, size
 from gendyn_lite.data.prepared import sha256
 from gendyn_lite.data.storage import disk_errors, locked
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import Failed
 
 
 def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), patience: Patience | None = None) -> Path:
@@ -32,7 +32,7 @@ def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), pati
         The file, verified.
 
     Raises:
-        UserError: No mirror gave it (each one's reason is told), or the disk refused it.
+        Failed: No mirror gave it (each one's reason is told), or the disk refused it.
     """
     path = folder / download.file
     patience = patience or Patience()
@@ -51,7 +51,7 @@ def _check_space(download: Download, part: Path) -> None:
     have = part.stat().st_size if part.exists() else 0
     free = shutil.disk_usage(part.parent).free
     if free < download.bytes - have:
-        raise UserError(
+        raise Failed(
             f"{part.parent} has {free:,} bytes free, {download.file} needs {download.bytes - have:,}: "
             "free some space or choose another folder with --root"
         )
@@ -65,7 +65,9 @@ def _try_all(download: Download, part: Path, urls: Sequence[str], patience: Pati
         try:
             return _try_one(download, part, url, patience, limit=patience.slow)
         except SlowError as error:
-            slow[url] = error.speed
+            reasons[url] = str(error)
+            if error.speed >= patience.floor:
+                slow[url] = error.speed
             _tell(f"{host(url)} is {error}: trying the next mirror")
         except GiveUpError as error:
             reasons[url] = str(error)
@@ -78,7 +80,7 @@ def _try_all(download: Download, part: Path, urls: Sequence[str], patience: Pati
         except (GiveUpError, SlowError) as error:
             reasons[url] = str(error)
     told = "; ".join(f"{host(url)}: {reason}" for url, reason in reasons.items())
-    raise UserError(
+    raise Failed(
         f"cannot fetch {download.file} ({told}): try again later, give another --mirror URL, or get the file yourself "
         "and import it with --from PATH"
     )

@@ -49,7 +49,7 @@ def prepare(source: Path, to: Path, *, description: str | None) -> dict[str, Any
         "name": "imagenet",
         "description": description or _describe(tree),
         "class_names": list(tree.class_names),
-        "counts": {split: np.bincount(labels).tolist() for split, labels in tree.labels.items()},
+        "counts": prepared.counts(tree.class_names, **tree.labels),
         "shape": [3, CROP, CROP],
         "mean": mean,
         "std": std,
@@ -62,15 +62,16 @@ def prepare(source: Path, to: Path, *, description: str | None) -> dict[str, Any
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Decode every image of a registered folder and compare names and sizes with the record.
+    """Decode every image of a registered folder and compare names, sizes and labels with the record.
 
     Returns:
         The record.
 
     Raises:
-        UserError: An image is missing, changed or cannot be read; the first one is named.
+        UserError: An image is missing, changed or cannot be read; the first one is named. Or the record was altered.
     """
-    record = prepared.read_record(folder)
+    record = prepared.read_record(folder, name="imagenet")
+    folder_images.check(folder, record)
     source = Path(record["source"]["folder"])
     tree = listing(walk(source), where=str(source))
     sizes = {split: _sizes(source, names, split) for split, names in tree.files.items()}

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, cast
 
+from gendyn_lite.data import decode_worker
+from gendyn_lite.data.decode_worker import BadImageError
 from gendyn_lite.data.decoding import Item
 from gendyn_lite.data.image_folder import locator, walk
 from gendyn_lite.data.prepared import sha256
@@ -55,11 +57,9 @@ class Source:
         """
         item = self.locate(name)
         try:
-            with open(item.path, "rb") as file:
-                file.seek(item.offset)
-                return file.read(item.size)
-        except OSError as error:
-            raise UserError(f"{item.path} cannot be read: {error.strerror}") from None
+            return decode_worker.read(item.path, item.offset, item.size, {})
+        except BadImageError as error:
+            raise UserError(str(error)) from None
 
 
 def open_source(path: Path, scratch: Path) -> Source:
@@ -71,7 +71,7 @@ def open_source(path: Path, scratch: Path) -> Source:
     if path.is_dir():
         return Source(list(walk(path)), locator(path), str(path))
     if not path.is_file():
-        raise UserError(f"{path} does not exist: {EXPECTED}")
+        raise UserError(f"{path} {'is no plain file' if path.exists() else 'does not exist'}: {EXPECTED}")
     unpacked = scratch / "unpacked"
     try:
         index = unpack(path, unpacked)
@@ -97,12 +97,13 @@ def unpack(path: Path, into: Path) -> dict[str, tuple[int, int]]:
     Raises:
         UserError: A name is absolute, leads outside or appears twice; a member is a link or a device, or encrypted;
             or the whole is larger than 64 MiB plus 50 times the archive.
+        tarfile.ReadError: A tar does not end with its mark: it was cut, or a header in it is damaged.
     """
     budget = Budget(path)
     index: dict[str, tuple[int, int]] = {}
     with into.open("wb") as out:
-        for name, file in _members(path):
-            _check_name(name, path)
+        for stored, file in _members(path):
+            name = _checked_name(stored, path)
             if name in index:
                 raise UserError(f"{path} holds {name!r} twice: it is not to be trusted")
             start = out.tell()
@@ -161,10 +162,10 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _tar_members(path: Path, metered: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
-    with tarfile.open(fileobj=metered, mode="r|") as archive:
+    with tarfile.open(fileobj=metered, mode="r|", tarinfo=_Header) as archive:
         for member in archive:
             if member.isdir():
-                _check_name(member.name, path)
+                _checked_name(member.name, path)
                 continue
             content = archive.extractfile(member) if member.isreg() else None
             if content is None:
@@ -173,6 +174,20 @@ def _tar_members(path: Path, metered: IO[bytes]) -> Iterator[tuple[str, IO[bytes
             yield member.name, content
         while metered.read(BLOCK):
             pass  # to the end, where the checksum is
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar, where all but the mark of its end must be whole: tarfile takes a damaged one for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        """Read it."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf and not any(buf) and len(buf) == tarfile.BLOCKSIZE:
+                raise
+            raise tarfile.ReadError(f"no header where one should be: {error}") from None
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -187,9 +202,10 @@ def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     yield member.filename, file
 
 
-def _check_name(name: str, path: Path) -> None:
-    """Refuse a name that would lead out of the folder that it is unpacked into, on any system."""
+def _checked_name(name: str, path: Path) -> str:
+    """A name without ``.`` in it; one that would lead out of where it is unpacked to, on any system, is refused."""
     parts = name.replace("\\", "/").split("/")
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or PureWindowsPath(name).root
     if absolute or os.pardir in parts or "\0" in name:
         raise UserError(f"{path}: the name {name!r} leads outside: refused, the archive is not to be trusted")
+    return "/".join(part for part in name.split("/") if part not in ("", "."))

@@ -1,22 +1,32 @@
-"""One request for a file: what a server, a network or a slow host can do wrong, each told apart."""
+"""One request for a file: what a server, a network or a slow host can do wrong, each told apart.
+
+The time limit of a socket is for one read: a server that sends a byte now and then would hold us for ever. So each read
+from the network asks a `_Watch` first: has the file begun in time, and is it coming fast enough?
+"""
 
 from __future__ import annotations
 
+import io
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPResponse
 from pathlib import Path
-from typing import IO
-from urllib.parse import urlsplit
+from typing import IO, Any
+from urllib.parse import urljoin, urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
 from data_scripts.catalogue import Download
 
 BLOCK = 1 << 18
+REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 8
+MOST_READS = 200  # from the network, until the file begins
 PAGE = (b"<!doctype html", b"<html")
 
 
@@ -26,6 +36,7 @@ class Patience:
 
     Attributes:
         connect: Seconds to connect.
+        answer: Seconds until the file begins, redirects included.
         stall: Seconds without a byte.
         window: Seconds over which the speed is measured.
         slow: Bytes a second below which the next mirror is tried; one that is only slow is taken if no other works.
@@ -35,6 +46,7 @@ class Patience:
     """
 
     connect: float = 10.0
+    answer: float = 60.0
     stall: float = 20.0
     window: float = 10.0
     slow: int = 250_000
@@ -74,54 +86,59 @@ def receive(download: Download, part: Path, url: str, patience: Patience, *, lim
             part.unlink()
             raise MayPassError("the partial file was too long")
         return
-    with requests.Session() as session:
-        session.max_redirects = MOST_REDIRECTS
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        try:
+    watch = _Watch(patience, limit)
+    with _Session(watch) as session, _ask(session, url, have, patience) as answer:
+        start = _check_answer(answer, have, download)
+        with part.open("r+b" if start else "wb") as file:
+            file.seek(start)
+            watch.begin(start)
+            _copy(answer, file, download, watch, host(url))
+
+
+def _ask(session: _Session, url: str, have: int, patience: Patience) -> requests.Response:
+    """The answer, its body not yet read; redirects are followed, and their bodies never read."""
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        for _ in range(MOST_REDIRECTS + 1):
             answer = session.get(url, headers=headers, stream=True, timeout=(patience.connect, patience.stall))
-        except requests.TooManyRedirects:
-            raise GiveUpError("it redirects in a loop") from None
-        except (requests.ConnectionError, requests.Timeout) as error:
-            raise MayPassError(
-                "no connection" if isinstance(error, requests.ConnectionError) else "no answer"
-            ) from None
-        except requests.RequestException as error:
-            raise GiveUpError(f"no valid answer ({type(error).__name__})") from None
-        with answer:
-            start = _check_answer(answer, have, download)
-            with part.open("r+b" if start else "wb") as file:
-                file.seek(start)
-                _copy(answer, file, download, _Speed(start, patience, limit), host(url))
+            if answer.status_code not in REDIRECTS:
+                return answer
+            answer.close()
+            url = urljoin(url, answer.headers.get("Location", ""))
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise MayPassError("no connection" if isinstance(error, requests.ConnectionError) else "no answer") from None
+    except (requests.RequestException, HTTPError, ValueError) as error:  # all that an address that is none can raise
+        raise GiveUpError(f"no valid answer ({type(error).__name__})") from None
+    raise GiveUpError("it redirects in a loop")
 
 
 def _check_answer(answer: requests.Response, have: int, download: Download) -> int:
     """The offset at which the body of an answer begins, once it is plausible."""
     status = answer.status_code
     if status in (408, 425, 429) or status >= 500:
-        raise MayPassError(f"HTTP {status} {answer.reason}")
+        raise MayPassError(f"HTTP {status}")
     if status not in (200, 206):
-        raise GiveUpError(f"HTTP {status} {answer.reason}")
+        raise GiveUpError(f"HTTP {status}")
     if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
         raise GiveUpError("it answers with a web page instead of the file")
     start = have if status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-") else 0
     if status == 206 and start != have:
         raise GiveUpError("it sends another part of the file than asked for")
-    length = answer.headers.get("Content-Length", "")
-    if length.isdigit() and start + int(length) != download.bytes:
+    length = answer.headers.get("Content-Length", "")[:20]
+    if length.isdecimal() and start + int(length) != download.bytes:
         raise GiveUpError(f"wrong size: {start + int(length):,} bytes, expected {download.bytes:,}")
     return start
 
 
-def _copy(answer: requests.Response, file: IO[bytes], download: Download, speed: _Speed, name: str) -> None:
+def _copy(answer: requests.Response, file: IO[bytes], download: Download, watch: _Watch, name: str) -> None:
     """Write the body of an answer, watching its size and speed."""
-    read = getattr(answer.raw, "read1", answer.raw.read)  # read1 (urllib3 2.1) returns what is there: a drip is seen
     at = file.tell()
     with tqdm(
         total=download.bytes, initial=at, unit="B", unit_scale=True, desc=f"{download.file} from {name}", disable=None
     ) as bar:
         while at < download.bytes:
             try:
-                block = read(min(BLOCK, download.bytes - at + 1))
+                block = answer.raw.read1(min(BLOCK, download.bytes - at + 1))
             except (HTTPError, OSError) as error:
                 if "timed out" in str(error).lower():
                     raise MayPassError("it stalls") from None
@@ -135,25 +152,91 @@ def _copy(answer: requests.Response, file: IO[bytes], download: Download, speed:
             file.write(block)
             at += len(block)
             bar.update(len(block))
-            speed.check(at)
+            watch.at = at
 
 
-class _Speed:
-    """The speed over the last seconds of a transfer."""
+class _Watch:
+    """What has to hold before every read from the network."""
 
-    def __init__(self, at: int, patience: Patience, limit: int) -> None:
+    def __init__(self, patience: Patience, limit: int) -> None:
+        """The file has to begin by now + ``answer``; then it is not to be slower than `limit` over a ``window``."""
         self.window, self.limit = patience.window, limit
-        self.marks: deque[tuple[float, int]] = deque([(time.monotonic(), at)])
+        self.until, self.reads = time.monotonic() + patience.answer, 0
+        self.at = 0
+        self.marks: deque[tuple[float, int]] = deque()
 
-    def check(self, at: int) -> None:
-        """Note how far the transfer is; raise `SlowError` once a whole window was slower than the limit."""
+    def begin(self, at: int) -> None:
+        """From here on the speed counts; `at` is to be kept up by whoever writes."""
+        self.at = at
+        self.marks.append((time.monotonic(), at))
+
+    def check(self) -> None:
+        """Raise one of the errors above if it does not hold."""
         now = time.monotonic()
-        self.marks.append((now, at))
+        if not self.marks:
+            self.reads += 1
+            if self.reads > MOST_READS:
+                raise GiveUpError("its answer has no beginning")
+            if now > self.until:
+                raise MayPassError("no answer")
+            return
+        self.marks.append((now, self.at))
         while len(self.marks) > 2 and self.marks[1][0] <= now - self.window:
             self.marks.popleft()
         then, before = self.marks[0]
-        if now - then >= self.window and (at - before) / (now - then) < self.limit:
-            raise SlowError((at - before) / (now - then))
+        if now - then >= self.window and (self.at - before) / (now - then) < self.limit:
+            raise SlowError((self.at - before) / (now - then))
+
+
+class _Watched(io.RawIOBase):
+    """What comes from a socket, under a watch."""
+
+    def __init__(self, raw: io.RawIOBase, watch: _Watch) -> None:
+        self.raw, self.watch = raw, watch
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self.watch.check()
+        return self.raw.readinto(buffer)
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
+
+
+class _Answer(HTTPResponse):
+    """An answer that is read through `_Watched`, from its first byte on."""
+
+    def __init__(self, *arguments: Any, watch: _Watch, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fp: Any = io.BufferedReader(_Watched(self.fp.detach(), watch))
+
+
+class _Session(requests.Session):
+    """A session under a watch, which leaves redirects to us: by itself it would read their bodies, however long."""
+
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter(watch))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
+class _Adapter(HTTPAdapter):
+    """Makes the connections of a `_Session`, through a proxy or not."""
+
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self.answers = staticmethod(partial(_Answer, watch=watch))
+
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
+        pool.ConnectionCls = type("Watched", (pool.ConnectionCls,), {"response_class": self.answers})
+        return pool
 
 
 def size(path: Path) -> int:
@@ -163,4 +246,7 @@ def size(path: Path) -> int:
 
 def host(url: str) -> str:
     """The host of a URL, as a reader would call it."""
-    return urlsplit(url).netloc or url
+    try:
+        return urlsplit(url).netloc or url
+    except ValueError:  # it is no URL
+        return url

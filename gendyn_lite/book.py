@@ -14,9 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gendyn_lite import notebooks, pages
-from gendyn_lite.errors import Failed
+from gendyn_lite.errors import Failed, UserError
 
-_NOT_CONTENT = ("_ext", "_vendor", "results", "runs", "datasets", ".ipynb_checkpoints", "_build")
+_NOT_CONTENT = (
+    "_ext", "_vendor", "results", "runs", "datasets", ".ipynb_checkpoints", "_build", "conftest.py", "__pycache__",
+)  # fmt: skip
+_BUILT = ("source", "executed", "render", "html", "html.new", "html.old")  # what a build replaces
+_LOG = "render.log"  # which every build begins with: it says that these are ours
 
 
 def build(
@@ -38,17 +42,36 @@ def build(
         The first page, ``html/index.html``.
 
     Raises:
+        UserError: The place is a file, lies in the book, or holds folders of these names that no build made.
         Failed: A cell of a chapter raised, Sphinx warned, or a page loads something from another host; the pages of an
             earlier build are as they were.
     """
     book, out = (book or notebooks.book_folder()).resolve(), out.resolve()
     config = (config or book.parent / "_config.yml").resolve()
+    _take(out, book)
     source = out / "source"
     executed = _execute(book, out / "executed", say)
     _mirror(book, source, replaced=executed)
     say("rendering the pages ...")
     rendered = _render(source, config, out)
     return _swap(rendered, out / "html") / "index.html"
+
+
+def _take(out: Path, book: Path) -> None:
+    """Begin a build in a folder, unless that would replace or remove what no build made."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out: {out} is not a folder, expected one to build into")
+    if out.is_relative_to(book) and not set(out.relative_to(book).parts) & set(_NOT_CONTENT):
+        raise UserError(f"--out: {out} lies in the book itself, expected a folder outside {book}")
+    foreign = [name for name in _BUILT if (out / name).exists()]
+    if foreign and not (out / _LOG).exists():
+        raise UserError(
+            f"--out: {out / foreign[0]} was not made by a build, which would replace it: take another folder"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _LOG).touch()
+    if (out / "html.old").exists() and not (out / "html").exists():  # killed while pages were swapped
+        (out / "html.old").rename(out / "html")
 
 
 def _execute(book: Path, folder: Path, say: Callable[[str], object]) -> dict[Path, Path]:
@@ -89,7 +112,7 @@ def _render(source: Path, config: Path, out: Path) -> Path:
     command += ["--config", str(config), "--path-output", str(out / "render"), "-W", "--keep-going"]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}  # deprecations inside Sphinx's own extensions
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=config.parent, env=environment)
-    log = out / "render.log"
+    log = out / _LOG
     log.write_text(done.stdout + done.stderr, encoding="utf-8")
     rendered = out / "render" / "_build" / "html"
     if done.returncode != 0 or not (rendered / "index.html").is_file():

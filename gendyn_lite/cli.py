@@ -1,59 +1,121 @@
-"""The command line: ``gendyn data | run | book | refresh | results``.
+"""The command line: ``gendyn data | run | sweep | book | refresh | configure | results``.
 
-Exit codes: 0 done; 1 the machine refused (disk, permission) or a cell failed; 2 a mistake in what was asked for;
-130 interrupted (run the same command again to go on).
+Its exit codes are `gendyn_lite.errors.EXIT_CODES`, whatever the command.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
-from gendyn_lite.errors import Failed, UserError
+from gendyn_lite.errors import EXIT_CODES, Failed, UserError, exit_code
 
-EXIT_CODES = (
-    "Exit codes: 0 done; 1 a cell or a run failed, or the machine refused (disk, permission); 2 a mistake in what was "
-    "asked for; 130 interrupted. Run the same command again to go on: what is complete is loaded, what was interrupted "
-    "is resumed."
-)
+CODES = "Exit codes: " + "; ".join(f"{code} {words}" for code, words in EXIT_CODES.items())
+CODES += ". Run the same command again to go on: what is complete is loaded, what was interrupted is resumed."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; a user's mistake is one line on stderr and exit code 2.
+    """Run one command; what goes wrong is one line on stderr, and an exit code of `gendyn_lite.errors.EXIT_CODES`.
 
     >>> main(["results", "show", "--folder", "no_such_folder"])
     2
     """
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return arguments.command(arguments) or 0
-    except UserError as error:
-        return _fail(f"error: {error}", 2)
-    except Failed as error:
-        return _fail(f"error: {error}", 1)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        return _fail(f"error: {error.filename or 'input/output'}: {reason}", 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted; what is complete is kept, run the same command again to go on", 130)
+        _open_streams()
+        with _terminable():
+            code = _do(words)
+            sys.stdout.flush()
+            return code
+    except (UserError, Failed, OSError, MemoryError, KeyboardInterrupt) as error:
+        exec("")  # else CPython dies of the SIGINT after all, at exit, if it hit code within another exec()
+        _drop_unread()
+        if not isinstance(error, BrokenPipeError):  # a reader who has had enough, as in `gendyn results show | head`
+            print(f"gendyn: {_line(error)}", file=sys.stderr)
+        return exit_code(error)
 
 
-def _fail(line: str, code: int) -> int:
-    print(f"gendyn: {line}", file=sys.stderr)
-    return code
+def _do(words: Sequence[str]) -> int:
+    """Do what the command line says; gives its exit code."""
+    odd = next((word for word in words if "\0" in word), None)
+    if odd is not None:
+        raise UserError(f"{odd!r} holds a NUL character, which no name can")
+    try:
+        arguments = _parser(data=words[:1] == ["data"]).parse_args(words)
+    except SystemExit as told:  # --help
+        return int(told.code or 0)
+    return arguments.command(arguments) or 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gendyn", description="Why over-parameterized networks generalize.")
+def _line(error: BaseException) -> str:
+    """What a command says of an error."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; what is complete is kept, run the same command again to go on"
+    if isinstance(error, OSError):
+        return f"error: {str(error.filename or 'input/output')[:500]}: {error.strerror or error}"
+    return f"error: {'the memory does not suffice' if isinstance(error, MemoryError) else error}"
+
+
+def _open_streams() -> None:
+    """Let every standard stream be there, and take what its encoding has no letter for."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as by `<&-`
+            descriptor = os.open(os.devnull, os.O_RDWR)  # which takes its number
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, "r" if name == "stdin" else "w"))
+    with contextlib.suppress(AttributeError):  # a stream in memory
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM interrupts a command as Ctrl-C does."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _drop_unread() -> None:
+    """Drop what stdout did not take, so that Python does not try again, and complain, at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all of ours are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments."""
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def _parser(*, data: bool = True) -> argparse.ArgumentParser:
+    """The parser of every command; the arguments of `data`, which import torch, only where they are asked for."""
+    parser = _Parser(prog="gendyn", description="Why over-parameterized networks generalize.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_data(commands.add_parser("data", help="fetch or import a data set, verify and prepare it"))
-    _add_run(commands.add_parser("run", help="run a chapter at one size, outside the book", epilog=EXIT_CODES))
-    _add_sweep(
-        commands.add_parser("sweep", help="the runs of a chapter or of a grid, on many machines", epilog=EXIT_CODES)
-    )
+    prepare = commands.add_parser("data", help="fetch or import a data set, verify and prepare it")
+    if data:
+        _add_data(prepare)
+    _add_run(commands.add_parser("run", help="run a chapter at one size, outside the book", epilog=CODES))
+    _add_sweep(commands.add_parser("sweep", help="the runs of a chapter or of a grid, on many machines", epilog=CODES))
     _add_book(commands.add_parser("book", help="run every chapter (smoke) and render the book"))
     _add_refresh(commands.add_parser("refresh", help="execute committed notebooks in place"))
     _add_configure(commands.add_parser("configure", help="write the project's address where it belongs"))
@@ -72,7 +134,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("chapter", help="name of a chapter, for instance 01_random_labels")
     parser.add_argument("--profile", default="smoke", help="smoke, colab or full (default: smoke)")
     parser.add_argument("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
-    parser.add_argument("--out", type=Path, default=Path("_build/runs"), help="folder of the executed notebook")
+    parser.add_argument("--out", type=_place, default=Path("_build/runs"), help="folder of the executed notebook")
     parser.add_argument("--yes", action="store_true", help="begin without a question, also if it takes over an hour")
     parser.set_defaults(command=_run)
 
@@ -103,14 +165,14 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     add(
         "--store",
         default="",
-        help="folder or URL of the runs, seen by every machine (default: GENDYN_RUNS, else ./runs)",
+        help="folder of the runs, seen by every machine (default: GENDYN_RUNS, else ./runs)",
     )
     add("--dry-run", action="store_true", help="list the runs and what they will take, and run nothing")
     parser.set_defaults(command=_sweep)
 
 
 def _add_book(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("_build"), help="folder to build into (default: _build)")
+    parser.add_argument("--out", type=_place, default=Path("_build"), help="folder to build into (default: _build)")
     parser.set_defaults(command=_book)
 
 
@@ -130,13 +192,16 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", nargs="?", help="name of the experiment (default: all that are published)")
     parser.add_argument("--root", type=Path, help="folder of the runs (default: ./runs)")
     parser.add_argument("--folder", type=Path, help="folder of the published tables (default: book/results)")
+    for verb, what in (("replace", "take the runs at hand in place of"), ("withdraw", "drop")):
+        words = f"publish: {what} these published runs; old and new are listed"
+        parser.add_argument(f"--{verb}", nargs="+", action="extend", default=[], metavar="RUN_ID", help=words)
     parser.set_defaults(command=_results)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from gendyn_lite import notebooks
 
-    values = dict(pair(text) for text in arguments.values)
+    values = pairs(arguments.values)
     notebooks.checked(arguments.chapter, profile=arguments.profile, values=values)  # before torch is imported
     from gendyn_lite.sweep.chapter import run_chapter
 
@@ -152,7 +217,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     names = ("address", "workers", "cpus_per_run", "gpus_per_run", "retries")
     resources = Resources(*(getattr(arguments, name) for name in names))
     command.check(arguments.engine, resources)
-    values = dict(pair(text) for text in arguments.values)
+    values = pairs(arguments.values)
     options = {"profile": arguments.profile, "values": values, "grid": arguments.grid, "store": arguments.store}
     jobs = command.plan(arguments.chapter, **options)
     if arguments.dry_run:
@@ -191,10 +256,9 @@ def _results(arguments: argparse.Namespace) -> int:
     from gendyn_lite import results
 
     if arguments.action == "publish":
-        if not arguments.experiment:
-            raise UserError("results publish needs the name of an experiment, for instance random_labels")
-        print(f"published: {results.publish(arguments.experiment, root=arguments.root, to=arguments.folder)}")
-        return 0
+        return _publish(arguments)
+    if arguments.replace or arguments.withdraw:
+        raise UserError(f"results {arguments.action} changes nothing: --replace and --withdraw are for results publish")
     names = [arguments.experiment] if arguments.experiment else results.published_experiments(folder=arguments.folder)
     if not names:
         raise UserError("nothing is published yet: gendyn results publish EXPERIMENT")
@@ -205,6 +269,19 @@ def _results(arguments: argparse.Namespace) -> int:
         print(f"{name}: {table['run_id'].nunique()} runs, {len(table)} rows")
         print(results.overview(table).to_string(index=False))
     return 0
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from gendyn_lite import results
+
+    if not arguments.experiment:
+        raise UserError("results publish needs the name of an experiment, for instance random_labels")
+    names = {"replace": arguments.replace, "withdraw": arguments.withdraw}
+    found = results.publish(arguments.experiment, root=arguments.root, to=arguments.folder, **names)
+    print("\n".join([*found.done, f"published: {found.folder}"]))
+    for line in found.refused:
+        print(f"gendyn: not published: {line}", file=sys.stderr)
+    return 1 if found.refused else 0
 
 
 def _verify(names: Sequence[str], arguments: argparse.Namespace) -> int:
@@ -221,7 +298,30 @@ def _verify(names: Sequence[str], arguments: argparse.Namespace) -> int:
     return 0
 
 
-def pair(text: str) -> tuple[str, Any]:
+def _place(text: str) -> Path:
+    """A path that was given; an empty one, as of an unset variable, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty, expected a path")
+    return Path(text)
+
+
+def pairs(texts: Sequence[str]) -> dict[str, str]:
+    """Every NAME=VALUE of the command line; a folder of images is looked for where it was typed.
+
+    >>> pairs(["epochs=3", "epochs=5"])
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: -p epochs is given twice: '3' and '5'
+    """
+    found: dict[str, str] = {}
+    for name, value in map(pair, texts):
+        if name in found:
+            raise UserError(f"-p {name} is given twice: {found[name]!r} and {value!r}")
+        kind, folder, path = value.partition("folder:")
+        found[name] = f"folder:{Path(path).expanduser().absolute()}" if folder and not kind else value
+    return found
+
+
+def pair(text: str) -> tuple[str, str]:
     """A NAME=VALUE of the command line; the value stays text, the chapter's parameter gives it its type.
 
     >>> pair("dataset=mnist")

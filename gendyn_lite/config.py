@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
@@ -13,6 +14,7 @@ from gendyn_lite.errors import UserError, unknown_name
 INPUTS = ("true", "shuffled_pixels", "random_pixels", "gaussian")
 SCHEDULES = ("constant", "exponential", "step", "cosine")
 STANDARDIZE = ("per_image", "per_channel", "none")
+STATISTICS = ("running", "re-estimated")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 # name -> (lowest, highest, lowest is allowed); the highest always is.
@@ -31,9 +33,14 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "eval_every": (1, math.inf, True),
     "seed": (0, 2**31 - 1, True),
     "mask_keep": (0, 1, False),
+    "probe_version": (1, math.inf, True),
 }
 # Fields that came after runs had been published: at their default they are no part of a key, which stays what it was.
-ADDED_LATER = ("test_size", "mask_keep", "mask_by")
+ADDED_LATER = ("test_size", "mask_keep", "mask_by", "batch_norm_statistics", "probe_version")
+# Names become folders: of an experiment, of a benchmark.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+LARGEST = 2**63 - 1  # whole number that arrays can hold
+DEEPEST, LONGEST = 8, 4096  # levels of model_options; characters of a text, which may be a path
 MASKS = ("fisher", "fisher_per_layer", "magnitude", "random")
 CHOICES = {
     "inputs": INPUTS,
@@ -41,6 +48,7 @@ CHOICES = {
     "standardize": STANDARDIZE,
     "precision": PRECISIONS,
     "mask_by": MASKS,
+    "batch_norm_statistics": STATISTICS,
 }
 
 
@@ -77,6 +85,11 @@ class RunConfig:
         mask_keep: Share of the weights that the gradient mask lets move (1: no mask).
         mask_by: How it chooses them: by Fisher information over the whole network (``"fisher"``) or within each layer
             (``"fisher_per_layer"``), by ``"magnitude"``, or at ``"random"``.
+        batch_norm_statistics: What batch-norm normalizes by whenever the network is evaluated or measured: its
+            ``"running"`` statistics, which lag behind the weights, or statistics ``"re-estimated"`` over the training
+            set with the weights as they are. Training itself is the same.
+        probe_version: Version of what the run's probes measure. A probe that comes to measure something else gets a
+            new version, so that it is never answered with the values of an old run.
 
     Raises:
         UserError: A value has the wrong type, is outside its range or is no valid name.
@@ -114,6 +127,8 @@ class RunConfig:
     test_size: int | None = None
     mask_keep: float = 1.0
     mask_by: str = "fisher"
+    batch_norm_statistics: str = "running"
+    probe_version: int = 1
 
     def __post_init__(self) -> None:
         """Normalize numbers (1 and 1.0 are one run) and refuse what is wrong before anything runs."""
@@ -125,11 +140,10 @@ class RunConfig:
                 check_range(item.name, value, *RANGES[item.name])
             if item.name in CHOICES and value not in CHOICES[item.name]:
                 raise unknown_name(item.name, value, CHOICES[item.name])
-        if not self.experiment:
-            raise UserError("experiment is empty, expected a name such as 'random_labels'")
-        if any(epoch < 1 for epoch in self.milestones):
-            raise UserError(f"milestones is {self.milestones}, expected epochs of at least 1")
-        canonical(self.model_options)
+        check_name("experiment", self.experiment)
+        if any(not 1 <= epoch <= LARGEST for epoch in self.milestones):
+            raise UserError(f"milestones is {shown(self.milestones)}, expected epochs of at least 1")
+        object.__setattr__(self, "model_options", _plain_options(self.model_options))
 
     def as_dict(self) -> dict[str, Any]:
         """Every field as JSON values."""
@@ -142,11 +156,13 @@ class RunConfig:
         Raises:
             UserError: A field is unknown to this version.
         """
+        if not isinstance(values, dict):
+            raise UserError(f"a configuration is {shown(values)}, expected its fields by name")
         known = [item.name for item in fields(cls)]
         for name in values:
             if name not in known:
                 raise unknown_name("config field", name, known)
-        return cls(**{**values, "milestones": tuple(values.get("milestones", ()))})
+        return cls(**values)
 
     def replace(self, **changes: Any) -> RunConfig:
         """A copy with some fields changed, validated anew."""
@@ -182,10 +198,45 @@ def canonical(values: Any) -> str:
     """
     try:
         return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(
             f"model_options must hold JSON values only (numbers, text, lists, true, false): {error}"
         ) from None
+
+
+def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a network's options in JSON values; what is nested without end or very long is refused."""
+    text, level, depth = canonical(options), [options], 0
+    while level and depth < DEEPEST:
+        inner = [value for each in level for value in (each.values() if isinstance(each, dict) else each)]
+        level, depth = [value for value in inner if isinstance(value, dict | list | tuple)], depth + 1
+    if level or len(text) > LONGEST:
+        raise UserError(f"model_options has more than {DEEPEST} levels or {LONGEST:,} characters, as no network's have")
+    return json.loads(text)
+
+
+def check_name(kind: str, name: object) -> None:
+    """Refuse what is no plain name: it becomes a folder or a file.
+
+    >>> check_name("experiment", "../x")
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: experiment is '../x', expected up to 64 letters, digits, '_' or '-', such as 'my_runs'
+    """
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise UserError(f"{kind} is {shown(name)}, expected up to 64 letters, digits, '_' or '-', such as 'my_runs'")
+
+
+def shown(value: object) -> str:
+    """A value for a message, in a line of bearable length.
+
+    >>> shown("a" * 100), shown(10**9999)
+    ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…", 'a very large int')
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python prints no whole number of more than 4,300 digits
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:58]}…"
 
 
 def digest(values: Any) -> str:
@@ -198,15 +249,18 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
     wanted, optional = _unwrap(hint)
     if value is None and optional:
         return None
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    if wanted is float and type(value) is int:
+        _check_size(name, value)
         return float(value)
-    if wanted is tuple and isinstance(value, list | tuple) and all(type(item) is int for item in value):
-        return tuple(value)
+    if wanted is tuple and isinstance(value, list | tuple):
+        return tuple(check_type(f"an item of {name}", item, int) for item in value)
+    if isinstance(value, str) and ("\0" in value or len(value) > LONGEST):
+        raise UserError(f"{name} is {shown(value)}, expected text of up to {LONGEST:,} characters without NUL")
     if type(value) is wanted:
         return value
     expected = {"int": "a whole number", "float": "a number", "str": "text", "bool": "True or False"}
     kind = expected.get(wanted.__name__, f"a {wanted.__name__}") + (" or None" if optional else "")
-    raise UserError(f"{name} is {value!r} ({type(value).__name__}), expected {kind}")
+    raise UserError(f"{name} is {shown(value)} ({type(value).__name__}), expected {kind}")
 
 
 def _unwrap(hint: Any) -> tuple[type, bool]:
@@ -217,9 +271,17 @@ def _unwrap(hint: Any) -> tuple[type, bool]:
     return getattr(plain, "__origin__", plain), optional
 
 
+def _check_size(name: str, value: int) -> None:
+    """Refuse a whole number that no array can hold."""
+    if abs(value) > LARGEST:
+        raise UserError(f"{name} is {shown(value)}, expected a number of at most 2**63 - 1")
+
+
 def check_range(name: str, value: float, low: float, high: float, closed: bool) -> None:
     """Refuse a number outside its range, naming the range."""
-    inside = (value >= low if closed else value > low) and value <= high
+    if isinstance(value, int):
+        _check_size(name, value)
+    inside = (value >= low if closed else value > low) and value <= high and math.isfinite(value)
     if not inside:  # NaN is outside every range
         bounds = f"{'[' if closed else '('}{low:g}, {'∞)' if math.isinf(high) else f'{high:g}]'}"
         kind = "a whole number" if isinstance(value, int) else "a number"

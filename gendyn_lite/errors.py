@@ -1,9 +1,16 @@
-"""The one kind of error that a user caused and can mend: one clear line, no traceback needed."""
+"""Errors that end in one clear line without a traceback, and the exit code of each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+EXIT_CODES = {
+    0: "done",
+    1: "a cell or a run failed, or the machine refused (disk, permission)",
+    2: "a mistake in what was asked for",
+    130: "interrupted",
+}
 
 
 class UserError(ValueError):
@@ -12,6 +19,15 @@ class UserError(ValueError):
 
 class Failed(RuntimeError):  # noqa: N818 (reads as what it says)
     """Work that stopped though what was asked for was right: a cell raised, a page did not build. One line; exit 1."""
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of a command that ended with an error, the same everywhere: see `EXIT_CODES`.
+
+    >>> exit_code(UserError("q is 2")), exit_code(Failed("cell [3]")), exit_code(KeyboardInterrupt())
+    (2, 1, 130)
+    """
+    return 2 if isinstance(error, UserError) else 130 if isinstance(error, KeyboardInterrupt) else 1
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:

@@ -55,6 +55,8 @@ def _run(data, corruption, by, keep, seed, gain, shown):
         "network": "mlp (widths 256, 256)",
         "model": "mlp",
         "n_train": 1000,
+        "precision": "float32",
+        "epochs": 8,
         "label_corruption": corruption,
         "mask_by": by,
         "mask_keep": keep,

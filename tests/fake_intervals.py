@@ -52,6 +52,8 @@ def _about(data, dataset, widths, downsample, q, seed, eval_every):
         "model": "mlp",
         "model_options": json.dumps(options),
         "n_train": 1000,
+        "precision": "float32",
+        "epochs": 150 if eval_every > 1 else 5,
         "num_classes": 10,
         "label_corruption": q,
         "seed": seed,

@@ -25,6 +25,8 @@ def _about(seed, q, schedule, model="alexnet_small", **changes):
         "model": model,
         "model_options": "{}",
         "n_train": 1000,
+        "precision": "float32",
+        "epochs": EPOCHS,
         "num_classes": 10,
         "label_corruption": q,
         "schedule": schedule,

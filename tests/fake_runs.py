@@ -46,6 +46,8 @@ def _run(network, kind, q, seed, fitted, slowdown, chance_accuracy, profile):
         "model_options": "{}",
         "dataset": "digits",
         "n_train": 1000,
+        "precision": "float32",
+        "epochs": 100,
         "num_classes": 10,
         "inputs": kind,
         "label_corruption": q,
@@ -93,7 +95,8 @@ def regularized(*, seeds=3, random_train=1.0, data="made-up data", n_train=1000,
         for seed in range(seeds):
             about = {"model_options": {}, "q": 1.0, **ON[name]}
             rows += _epochs(f"random{name}{seed}", about, seed, (random_train - 0.0001 * seed, 0.1, 0.0))
-    return pd.DataFrame(rows).assign(data=data, n_train=n_train, profile="colab", device="CPU", num_classes=10)
+    about = {"data": data, "n_train": n_train, "precision": "float32", "epochs": 5, "profile": "colab", "device": "CPU"}
+    return pd.DataFrame(rows).assign(**about, num_classes=10)
 
 
 def _epochs(run_id, about, seed, accuracies):

@@ -24,6 +24,8 @@ def _labels(kind, dataset, network, seed, **more):
         "model": network,
         "model_options": json.dumps(MLP),
         "n_train": 300,
+        "precision": "float32",
+        "epochs": 10,
         "num_classes": 2,
         "label_corruption": 0.0,
         "learning_rate": 0.01,

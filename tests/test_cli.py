@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
-from gendyn_lite import cli, results
+from gendyn_lite import cli, notebooks, results
 from gendyn_lite.errors import Failed
 from gendyn_lite.notebooks import execution
 from tests.results.test_runs import record
@@ -24,6 +29,17 @@ def last_line(capsys) -> str:
         (["run", "01_random_labels", "-p", "epoch=3"], "did you mean 'epochs'"),
         (["run", "01_random_labels", "-p", "epochs=many"], "epochs"),
         (["run", "01_random_labels", "-p", "epochs"], "is not NAME=VALUE"),
+        (["run", "01_random_labels", "-p", "epochs=3", "-p", "epochs=5"], "-p epochs is given twice: '3' and '5'"),
+        (["run", "01_random_labels", "-p", "profile=nonsense"], "use --profile"),
+        (["run", "01_random_labels", "--out", ""], "argument --out: it is empty"),
+        (["run", "01_random_labels", "--out", "a\0b"], "'a\\x00b' holds a NUL character"),
+        (["book", "--out", ""], "argument --out: it is empty"),
+        (["refresh", "a\0b"], "holds a NUL character"),
+        (["refresh", "../chapters/00_data"], "unknown chapter"),
+        (["run"], "the following arguments are required: chapter; see gendyn run --help"),
+        (["sweep", "01_random_labels", "--workers", "many"], "invalid int value: 'many'; see gendyn sweep --help"),
+        (["no_such_command"], "invalid choice: 'no_such_command'"),
+        ([], "the following arguments are required: COMMAND"),
         (["results", "publish"], "needs the name of an experiment"),
         (["results", "publish", "random_labels", "--root", "{empty}"], "run it first"),
         (["results", "verify", "random_lables"], "unknown published experiment 'random_lables'"),
@@ -48,8 +64,13 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
-    [(Failed("cell [3] failed"), 1, "cell [3] failed"), (KeyboardInterrupt(), 130, "run the same command again")],
-    ids=["failed", "interrupted"],
+    [
+        (Failed("cell [3] failed"), 1, "cell [3] failed"),
+        (MemoryError(), 1, "the memory does not suffice"),
+        (OSError(28, "No space left on device", "runs/a"), 1, "runs/a: No space left on device"),
+        (KeyboardInterrupt(), 130, "run the same command again"),
+    ],
+    ids=["failed", "memory", "disk", "interrupted"],
 )
 def test_what_stops_a_chapter_is_said_in_one_line(raised, code, said, monkeypatch, capsys, tmp_path):
     def stop(*_, **__):
@@ -58,6 +79,49 @@ def test_what_stops_a_chapter_is_said_in_one_line(raised, code, said, monkeypatc
     monkeypatch.setattr(execution, "run", stop)
     assert cli.main(["run", "06_performance", "--out", str(tmp_path)]) == code
     assert said in last_line(capsys)
+
+
+def test_a_folder_of_images_is_looked_for_where_it_was_typed(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = ["dataset=folder:pics", "other=folder:/pics", "note=in folder:pics"]
+    there = {"dataset": f"folder:{tmp_path / 'pics'}", "other": "folder:/pics", "note": "in folder:pics"}
+    assert cli.pairs(given) == there
+
+
+def test_a_termination_is_an_interruption(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(notebooks, "refresh", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert cli.main(["refresh", "00_data"]) == 130
+    assert "interrupted" in last_line(capsys)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def told_to(stdout) -> subprocess.CompletedProcess[str]:
+    """A command that says one word, to a stream that may not take it."""
+    code = "import sys; from gendyn_lite import cli; cli._do = lambda _: print('said') or 0; sys.exit(cli.main([]))"
+    return subprocess.run([sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+
+
+def test_a_reader_that_stops_reading_hears_nothing():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = told_to(writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_output_that_cannot_be_written_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = told_to(full)
+    assert (done.returncode, done.stderr) == (1, "gendyn: error: input/output: No space left on device\n")
+
+
+def test_closed_streams_are_opened(tmp_path):
+    code = "import sys; from gendyn_lite import cli; cli._open_streams(); print(sys.stdin.read(), sys.stdin.isatty())"
+    shell = 'exec "$0" -c "$1" <&-'
+    done = subprocess.run(["sh", "-c", shell, sys.executable, code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (" False\n", "")
 
 
 def test_publish_verify_and_show(tmp_path, capsys):

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
+
+
+def nested(levels):
+    """Lists in lists below an option."""
+    inner = []
+    for _ in range(levels - 2):
+        inner = [inner]
+    return {"a": inner}
+
 
 BASE = RunConfig(experiment="random_labels")
 
@@ -26,15 +37,41 @@ BASE = RunConfig(experiment="random_labels")
         ({"inputs": "gausian"}, "unknown inputs 'gausian': did you mean 'gaussian'"),
         ({"schedule": "linear"}, "unknown schedule 'linear'"),
         ({"milestones": (0,)}, "expected epochs of at least 1"),
+        ({"milestones": ("a",)}, r"an item of milestones is 'a' \(str\), expected a whole number"),
+        ({"milestones": (1.5,)}, r"an item of milestones is 1.5 \(float\), expected a whole number"),
+        ({"milestones": (10**5000,)}, "milestones is a very large tuple, expected epochs"),
+        ({"epochs": 2**63}, r"epochs is 9223372036854775808, expected a number of at most 2\*\*63 - 1"),
+        ({"milestones": 5}, r"milestones is 5 \(int\), expected a tuple"),
+        ({"learning_rate": math.inf}, r"learning_rate is inf, expected a number in \(0, ∞\)"),
+        ({"learning_rate": 10**400}, r"learning_rate is 10+…, expected a number of at most 2\*\*63 - 1"),
+        ({"seed": 10**999_999}, "seed is a very large int, expected a number of at most"),
+        ({"seed": float("1e999999")}, r"seed is inf \(float\), expected a whole number"),
+        ({"dataset": "a\0b"}, r"dataset is 'a\\x00b', expected text of up to 4,096 characters without NUL"),
+        ({"model": "a" * 10_000}, "model is 'a+…, expected text of up to 4,096 characters"),
         ({"model_options": {"widths": {1, 2}}}, "JSON values only"),
-        ({"experiment": ""}, "experiment is empty"),
+        ({"model_options": nested(9)}, "model_options has more than 8 levels"),
+        ({"model_options": nested(100_000)}, "model_options must hold JSON values only"),
+        ({"model_options": {"widths": [8] * 10_000}}, "model_options has more than .* 4,096 characters"),
+        ({"experiment": "../../x"}, r"experiment is '../../x', expected up to 64 letters, digits, '_' or '-'"),
+        ({"experiment": "x\n"}, "expected up to 64 letters"),
+        ({"experiment": ""}, "experiment is '', expected up to 64 letters"),
         ({"epoch": 3}, "unknown config field 'epoch': did you mean 'epochs'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_a_wrong_value_is_named_with_its_range(changes, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         BASE.replace(**changes)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_options_are_the_ones_that_were_given():
+    """Whoever gave them may change them later; and they are as a file gives them back."""
+    options = {"widths": (8, [4])}
+    config = BASE.replace(model_options=options)
+    options["widths"] = ()
+    assert config.model_options == {"widths": [8, [4]]} == RunConfig.from_dict(config.as_dict()).model_options
+    assert BASE.replace(model_options=nested(8)).run_id("00")
 
 
 def test_the_seed_changes_the_run_but_not_the_group():
@@ -71,11 +108,16 @@ def test_a_published_run_keeps_its_keys():
     assert MNIST.group_id("4f46b181e727ac57") == "ca93b1807439144f"
 
 
-def test_a_field_added_later_changes_the_keys_once_it_is_used():
-    fewer = MNIST.replace(test_size=1000)
-    assert fewer.run_id("00") != MNIST.run_id("00")
-    assert fewer.group_id("00") != MNIST.group_id("00")
-    assert fewer.replace(test_size=None).run_id("00") == MNIST.run_id("00")
+@pytest.mark.parametrize(
+    "used",
+    [{"test_size": 1000}, {"mask_keep": 0.5}, {"batch_norm_statistics": "re-estimated"}, {"probe_version": 2}],
+    ids=lambda value: next(iter(value)),
+)
+def test_a_field_added_later_changes_the_keys_once_it_is_used(used):
+    other = MNIST.replace(**used)
+    assert other.run_id("00") != MNIST.run_id("00")
+    assert other.group_id("00") != MNIST.group_id("00")
+    assert other.replace(**{name: getattr(MNIST, name) for name in used}).run_id("00") == MNIST.run_id("00")
 
 
 def test_a_configuration_written_before_a_field_came_is_read():

@@ -29,13 +29,15 @@ def test_every_plan_is_valid_and_every_network_exists(profile):
     ("options", "message"),
     [
         ({"profile": "smok"}, "unknown profile 'smok': did you mean 'smoke'"),
-        ({"seeds": -1}, "seeds is -1, expected a whole number of at least 1"),
+        ({"seeds": -1}, "seeds is -1, expected a whole number in"),
         ({"corruptions": "0,1.5"}, r"label_corruption is 1.5, expected a number in \[0, 1\]"),
         ({"corruptions": "0,half"}, "corruptions has 'half', expected numbers"),
-        ({"seeds": 1000}, "the plan has .* runs, at most 2,000"),
+        ({"seeds": 201}, "seeds is 201, expected a whole number in"),
+        ({"seeds": 150, "corruptions": "0,0.1,0.2,0.3,0.4,0.5"}, "the plan has 2,250 runs, at most 2,000"),
+        ({"corruptions": "0.5," * 10_000}, "the plan has .* runs, at most 2,000"),
         ({"epochs": -5}, "epochs is -5"),
     ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
+    ids=lambda value: str(value)[:60] if isinstance(value, dict) else "",
 )
 def test_a_wrong_plan_is_refused_in_one_line(options, message):
     with pytest.raises(UserError, match=message):
@@ -60,6 +62,19 @@ def test_a_complete_run_is_loaded_not_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(runner.train, "fit", lambda *_, **__: pytest.fail("trained again"))
     again = runner.load_or_run(config, profile="smoke", root=tmp_path)
     assert again.rows() == first.rows()
+
+
+def test_a_changed_probe_is_not_answered_with_an_old_run(tmp_path):
+    (config, *_) = quick_plan(corruptions="0.5")
+    probes = [{"p": lambda model, epoch, of=of: {"value": of}} for of in (1, 2)]
+    old = runner.load_or_run(config, profile="smoke", root=tmp_path, probes=probes[0])
+    with pytest.raises(UserError, match=r"probe_version is 2, but the probes of .* are version 1"):
+        runner.load_or_run(config.replace(probe_version=2), profile="smoke", root=tmp_path, probes=probes[1])
+    new = runner.load_or_run(
+        config.replace(probe_version=2), profile="smoke", root=tmp_path, probes=probes[1], probe_version=2
+    )
+    assert [run.rows()[-1]["p/value"] for run in (old, new)] == [1, 2]
+    assert old.path != new.path
 
 
 def test_an_interrupted_run_goes_on_to_the_same_numbers(tmp_path):
@@ -123,9 +138,11 @@ def test_examples_show_the_labels_that_a_run_is_trained_with():
 def test_runs_trained_together_are_the_runs_trained_one_by_one(tmp_path):
     configs = quick_plan(corruptions="0,1", epochs=3, train_size=60)
     together = results.load_runs(runner.run_all(configs, profile="smoke", root=tmp_path / "a", progress=False))
+    assert set(together["trained_together"]) == {len(configs)}
     single = results.load_runs([runner.load_or_run(each, profile="smoke", root=tmp_path / "b") for each in configs])
     for column in ("train_loss", "test_loss"):
         assert together[column].tolist() == pytest.approx(single[column].tolist(), rel=1e-3)
+    assert set(single["trained_together"]) == {1}
     assert together["run_id"].tolist() == single["run_id"].tolist()
     envs = [run.env() for run in runner.run_all(configs, profile="smoke", root=tmp_path / "a", progress=False)]
     assert {env["trained_together"] for env in envs} == {len(configs)}

@@ -30,6 +30,13 @@ def test_every_plan_is_valid_and_paired():
         experiment.plan("big")
 
 
+def test_fewer_lines_are_another_run():
+    """The profiles colab and full train the same networks and measure them with more lines or fewer."""
+    few, many = ([config.run_id("00") for config in experiment.plan(profile)] for profile in ("colab", "full"))
+    assert not set(few) & set(many)
+    assert many == [config.replace(probe_version=1).run_id("00") for config in experiment.plan("colab")]
+
+
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """Two short runs on digits and one that is watched."""

@@ -7,21 +7,22 @@ import pytest
 from gendyn_lite import data, models
 from gendyn_lite.errors import UserError
 from gendyn_lite.experiments import path_functions, stiffness
+from gendyn_lite.experiments.chapters import CELLS, CHAPTERS, planned
 
-CHAPTERS = {"path": path_functions, "stiffness": stiffness}
+KINDS = {"path": path_functions, "stiffness": stiffness}
 
 
 @pytest.mark.parametrize(
     ("chapter", "kind", "profile"),
     [
         pytest.param(chapter, kind, profile, id=f"{chapter}-{kind}-{profile}")
-        for chapter, runs_of in CHAPTERS.items()
+        for chapter, runs_of in KINDS.items()
         for kind in runs_of.KINDS
         for profile in runs_of.PROFILES
     ],
 )
 def test_every_plan_is_valid_and_every_network_exists(chapter, kind, profile):
-    configs = CHAPTERS[chapter].plan(kind, profile)
+    configs = KINDS[chapter].plan(kind, profile)
     assert len({config.run_id("00") for config in configs}) == len(configs)
     assert {config.model for config in configs} <= set(models.names())
     assert {config.dataset for config in configs} <= set(data.names())
@@ -41,3 +42,10 @@ def test_every_plan_is_valid_and_every_network_exists(chapter, kind, profile):
 def test_a_wrong_plan_is_refused(runs_of, options, message):
     with pytest.raises(UserError, match=message):
         runs_of.plan(**options)
+
+
+@pytest.mark.parametrize("seeds", [-1, 10**9])
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_too_many_seeds_are_refused_before_any_run_is_made(chapter, seeds):
+    with pytest.raises(UserError, match=rf"^seeds is {seeds}, expected a whole number in \[0, 200\]$"):
+        planned(chapter, CELLS, "smoke", {"seeds": seeds})

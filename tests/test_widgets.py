@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
+from pathlib import Path
+
 import pytest
 
-from gendyn_lite import results
+from gendyn_lite import results, widgets
 from gendyn_lite.errors import UserError
 from gendyn_lite.experiments import random_labels, regularizers, runner
 from gendyn_lite.widgets import RandomLabelsExplorer
@@ -68,3 +71,18 @@ def test_a_mistake_is_shown_not_raised(explorer, monkeypatch):
     explorer.train.click()
     assert explorer.status.value == "mnist is not prepared"
     assert not explorer.train.disabled
+
+
+def test_a_name_is_shown_as_it_is_and_never_read_as_html(explorer, monkeypatch):
+    def refuse(*_, **__):
+        raise UserError("class '<img src=x onerror=alert(1)>' has no images")
+
+    monkeypatch.setattr(runner, "load_or_run", refuse)
+    explorer.train.click()
+    assert "<" not in explorer.status.value
+    assert html.unescape(explorer.status.value) == "class '<img src=x onerror=alert(1)>' has no images"
+
+
+@pytest.mark.parametrize("path", sorted(Path(widgets.__path__[0]).glob("*.py")), ids=lambda path: path.stem)
+def test_every_explorer_says_its_status_through_what_escapes_it(path):
+    assert ("status.value" in path.read_text(encoding="utf-8")) == (path.stem == "live")

@@ -37,13 +37,13 @@ def against_q(
     line = base.mark_line().encode(
         y=alt.Y("mean:Q", title=title, scale=scale),
         strokeDash=alt.StrokeDash(
-            "network:N", title="network", scale=_scale(networks, DASHES), legend=_legend(networks)
+            "network:N", title="network", scale=_scale(networks, DASHES, turn=1), legend=_legend(networks)
         ),
     )
     marks = base.mark_point(size=90).encode(
         y="mean:Q",
         tooltip=hover,
-        shape=alt.Shape("network:N", title="network", scale=_scale(networks, SHAPES), legend=_legend(networks)),
+        shape=alt.Shape("network:N", title="network", scale=_scale(networks, SHAPES, turn=1), legend=_legend(networks)),
     )
     seeds = (
         alt.Chart(points)
@@ -91,6 +91,7 @@ def _legend(networks: Sequence[str]) -> alt.Legend:
     return alt.Legend(labelLimit=340)
 
 
-def _scale(names: Sequence[str], values: Sequence[Any]) -> alt.Scale:
-    """One value for each name, in turn."""
-    return alt.Scale(domain=list(names), range=[values[i % len(values)] for i in range(len(names))])
+def _scale(names: Sequence[str], values: Sequence[Any], *, turn: int = 0) -> alt.Scale:
+    """One value for each name, in turn; after each round shifted by `turn`, so that a colour meets another shape."""
+    places = [(i + turn * (i // len(values))) % len(values) for i in range(len(names))]
+    return alt.Scale(domain=list(names), range=[values[place] for place in places])

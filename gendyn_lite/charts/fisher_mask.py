@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.charts.parts import FEWEST, STROKES, menu
+from gendyn_lite.charts.parts import STROKES, menu
 from gendyn_lite.charts.theme import DASHES, SHAPES
 from gendyn_lite.results.fisher import FORMS, NONE, WAYS, best, by_size, described, gains, influences
 from gendyn_lite.results.tables import mean_intervals
@@ -33,7 +33,7 @@ def influence(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     long = rows.melt(["place", "labels", "epoch", "seed"], list(FORMS), "form", "value")
     long["form"] = long["form"].map(FORMS)
     long = long[long["value"] > 0].assign(value=lambda table: np.log10(table["value"]))
-    means = _means(long, ["place", "form", "labels", "epoch"])
+    means = mean_intervals(long, ["place", "form", "labels", "epoch"])
     means[["mean", "low", "high"]] = 10 ** means[["mean", "low", "high"]]
     places, forms = by_size(rows, "place"), list(FORMS.values())
     names = [name for name in LABELS if name in set(means["labels"])]
@@ -65,7 +65,7 @@ def with_masks(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
             parts.append(own[["subject", "mask", "epoch", "seed"]].assign(of=curve, value=own[column]))
     long = pd.concat(parts).dropna(subset=["value"])
     with_mask = long.loc[long["mask"] != NONE, "subject"].unique()
-    means = _means(long[long["subject"].isin(with_mask)], ["subject", "of", "mask", "epoch"])
+    means = mean_intervals(long[long["subject"].isin(with_mask)], ["subject", "of", "mask", "epoch"])
     subjects, curves = by_size(means, "subject"), list(CURVES)
     params = [
         menu("masked_subject", subjects, "runs"),
@@ -89,7 +89,7 @@ def best_accuracy(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """
     rows = gains(best(table))
     rows = rows[~rows["subject"].str.endswith("random labels")]
-    means = _means(rows.rename(columns={"gain": "value"}), ["subject", "way", "kept"])
+    means = mean_intervals(rows, ["subject", "way", "kept"], "gain")
     ways = [name for name in WAYS.values() if name in set(means["way"])]
     shift = {name: 0.012 * (place - (len(ways) - 1) / 2) for place, name in enumerate(ways)}
     means = means.assign(x=(means["kept"] + means["way"].map(shift)).round(4))
@@ -144,10 +144,3 @@ def _lines(means: pd.DataFrame, shown: str, params: list[alt.Parameter], by: tup
         return alt.layer(line).add_params(*params)
     band = base.mark_area(tooltip=None).encode(y="low:Q", y2="high:Q")
     return alt.layer(band, line).add_params(*params)
-
-
-def _means(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Mean and interval over seeds of the column value; no interval below three seeds."""
-    means = mean_intervals(rows, by)
-    hidden = means["seeds"] < FEWEST
-    return means.assign(low=means["low"].mask(hidden), high=means["high"].mask(hidden))

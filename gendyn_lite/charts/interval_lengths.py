@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.charts.parts import FEWEST, STROKES, menu
+from gendyn_lite.charts.parts import STROKES, menu
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 from gendyn_lite.results.intervals import (
     BINS,
@@ -19,7 +19,7 @@ from gendyn_lite.results.intervals import (
     ends,
     main_network,
 )
-from gendyn_lite.results.tables import mean_interval, mean_intervals
+from gendyn_lite.results.tables import mean_interval, mean_intervals, with_sizes
 
 NAMES = list(LABELS.values())
 COLOR = alt.Color("labels:N", title=None, scale=alt.Scale(domain=NAMES))
@@ -79,12 +79,12 @@ def _with_subjects(runs: pd.DataFrame, by: str) -> pd.DataFrame:
     if by == "downsample":
         runs = main_network(runs).sort_values("downsample", kind="stable")
         choice = runs["downsample"].map(lambda side: "" if side == 1 else f", 1/{side} of the side")
-        return runs.assign(subject=runs["data"] + choice)
+        return runs.assign(subject=runs["data"] + choice + runs["size"])
     runs = runs[(runs["downsample"] == 1) & (runs["model"] == "mlp")]
     several = runs.groupby("data", sort=False)["widths"].nunique()
     sets = list(several[several > 1].index) or [several.idxmax()]
     runs = runs[runs["data"].isin(sets)].sort_values(["data", "widths"], ascending=[False, True], kind="stable")
-    return runs.assign(subject=runs["widths"] if len(sets) == 1 else runs["widths"] + ", " + runs["data"])
+    return runs.assign(subject=runs["widths"] + ("" if len(sets) == 1 else ", " + runs["data"]) + runs["size"])
 
 
 def _bands(rows: pd.DataFrame) -> pd.DataFrame:
@@ -93,9 +93,8 @@ def _bands(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _drawn(frame: pd.DataFrame, highest: float = 1.0) -> pd.DataFrame:
-    """Means with their intervals where there are seeds enough, cut to what can be."""
-    few = frame["seeds"] < FEWEST
-    low, high = (frame[name].clip(0, highest).mask(few) for name in ("low", "high"))
+    """Means with their intervals, cut to what can be."""
+    low, high = (frame[name].clip(0, highest) for name in ("low", "high"))
     return frame.assign(low=low, high=high).round(4)
 
 
@@ -116,7 +115,7 @@ def directions(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """
     runs = ends(table)
     runs = main_network(runs[runs["downsample"] == 1])
-    rows = _by_direction(runs)
+    rows = _by_direction(runs.assign(data=runs["data"] + runs["size"]))
     sets = list(rows["data"].unique())
     y = alt.Y("direction:N", title=None, sort=list(DIRECTIONS.values()), axis=alt.Axis(labelLimit=170))
     x = alt.X("length:Q", title="mean length, in α", axis=HALVES, scale=LENGTH)
@@ -146,7 +145,7 @@ def directions(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
 
 
 def _by_direction(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean length over seeds: a row for each data set, kind of labels and direction in which lines were followed."""
+    """Mean length over seeds: a row for each data set (and size), kind of labels and direction of lines."""
     found = []
     for (data, labels), part in runs.groupby(["data", "labels"], sort=False):
         for kind, name in DIRECTIONS.items():
@@ -194,7 +193,8 @@ def during_training(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
 def _while_training(table: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds by epoch of the runs on true labels that were watched: a row for each curve."""
     runs = described(table)
-    runs = runs[runs["training"] & (runs["label_corruption"] == 0)]
+    runs = with_sizes(runs[runs["training"] & (runs["label_corruption"] == 0)])
+    runs = runs.assign(data=runs["data"] + runs["size"])
     low, high = SPANS["pair"]
     parts = {
         "length / 3": runs["intervals/pair_mean"] / (high - low),
@@ -220,7 +220,7 @@ def region_norms(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     for _, run in runs.iterrows():
         share = counts(run.rename({"intervals/norm_bins": "intervals/_bins"}), "")
         frame = pd.DataFrame({"length": middles, "share": share / max(share.sum(), 1)})
-        found.append(frame.assign(subject=f"{run['data']}, {run['widths']}", labels=run["labels"]))
+        found.append(frame.assign(subject=f"{run['data']}, {run['widths']}{run['size']}", labels=run["labels"]))
     rows = _bands(pd.concat(found)).rename(columns={"length": "ratio"})
     x = alt.X("ratio:Q", title="‖W of a region‖∞ / ‖W‖∞", scale=alt.Scale(domain=[0, 1.5], nice=False))
     line = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.charts.parts import FEWEST, STROKES, Chart, menu
+from gendyn_lite.charts.parts import STROKES, Chart, menu
 from gendyn_lite.charts.theme import DASHES, PALETTE
 from gendyn_lite.results.paths import CONSTANT, RANDOM, TRUE
 from gendyn_lite.results.tables import mean_intervals
@@ -55,11 +55,9 @@ def over_epochs(
 
 
 def _means(values: pd.DataFrame, by: list[str], least: float | None, most: float | None) -> pd.DataFrame:
-    """Mean and interval over seeds; no interval of few of them, and none beyond what can be."""
+    """Mean and interval over seeds, none beyond what can be."""
     means = mean_intervals(values, by)
-    few = means["seeds"] < FEWEST
-    low, high = means["low"].mask(few).clip(lower=least), means["high"].mask(few).clip(upper=most)
-    return means.assign(low=low, high=high).round(4)
+    return means.assign(low=means["low"].clip(lower=least), high=means["high"].clip(upper=most)).round(4)
 
 
 def _styles(names: list[str]) -> tuple[list[str], alt.Scale, alt.Scale]:

@@ -7,7 +7,6 @@ import altair as alt
 Chart = alt.LayerChart | alt.FacetChart
 STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
 TIME = "time, from start to end"  # before a slider over recorded epochs
-FEWEST = 3  # seeds of an interval that is drawn: that of two is as wide as the page
 
 
 def menu(name: str, options: list[str], label: str, value: str = "") -> alt.Parameter:

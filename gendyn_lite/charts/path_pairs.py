@@ -9,6 +9,7 @@ from gendyn_lite.charts.over_epochs import over_epochs
 from gendyn_lite.charts.parts import Chart, menu, words_above
 from gendyn_lite.charts.theme import PALETTE, SHAPES
 from gendyn_lite.results.paths import TRUE, correlation, distances, layers_of, named, networks_of_ratio
+from gendyn_lite.results.tables import with_sizes
 
 LAYERS = {"ratio": "mean of layers", "ratio_first": "first layer", "ratio_last": "last layer"}
 ERRORS = {"gap": "test error − training error", "test_error": "test error", "train_error": "training error"}
@@ -22,15 +23,17 @@ def neighbours_kept(table: pd.DataFrame) -> Chart:
     """
     rows = named(table)
     rows = rows[(rows["runs"] == TRUE) & (rows["epoch"] >= 1)]
-    network = str(rows["network"].iloc[0])
     parts = []
-    for number, layer in enumerate(layers_of(table, network), start=1):
-        for of, column in (("by paths", f"neighbours/{layer}:kept"), ("by activations", f"activations/{layer}:kept")):
-            one = rows[["seed", "epoch"]].assign(place=f"{number}: {layer}", of=of, value=rows[column])
-            parts.append(one)
+    for (network, setting), own in rows.groupby(["network", "setting"], sort=False):
+        which = f"{setting}, " if rows["setting"].nunique() > 1 else ""
+        for number, layer in enumerate(layers_of(table, str(network)), start=1):
+            for of, kind in (("by paths", "neighbours"), ("by activations", "activations")):
+                one = own[["setting", "seed", "epoch"]].assign(value=own[f"{kind}/{layer}:kept"])
+                parts.append(one.assign(place=f"{which}{number}: {layer}", of=of))
     values = pd.concat(parts)
     chart = over_epochs(values, by="of", title="share kept", prefix="kept", menus={"place": "layer"}, most=1.0)
-    told = "; ".join(f"{key} {value:.2f}" for key, value in values.groupby("of", sort=False)["value"].mean().items())
+    means = values.groupby(["setting", "of"], sort=False)["value"]
+    told = "; ".join(f"{setting}, {of} {each.mean():.2f}" for (setting, of), each in means)
     return chart.properties(
         title=alt.Title(
             "How long neighbours stay", subtitle="Of the six nearest images, those that were so an epoch before."
@@ -47,7 +50,9 @@ def overlap_by_distance(table: pd.DataFrame) -> Chart:
     """
     rows = distances(table)
     order = {layer: number for number, layer in enumerate(rows["layer"].unique(), start=1)}
-    rows = rows.assign(place=[f"{order[layer]}: {layer}" for layer in rows["layer"]]).drop(columns=["layer", "network"])
+    rows = rows.assign(
+        place=[f"{order[layer]}: {layer}" for layer in rows["layer"]], runs=rows["runs"] + rows["size"]
+    ).drop(columns=["layer", "network", "size"])
     runs, places = list(rows["runs"].unique()), list(rows["place"].unique())
     rows = rows.assign(words=[f"rank correlation {value:.2f}" for value in rows["rank"]]).round(4)
     base = alt.Chart(rows).transform_filter("datum.runs === overlap_runs && datum.place === overlap_place")
@@ -80,16 +85,20 @@ def ratio(table: pd.DataFrame, *, prefix: str = "ratio") -> Chart:
         table: A tidy table of experiment ``"path_ratio"``.
         prefix: Of the names of its parameters.
     """
-    networks = networks_of_ratio(table)
-    rows = _ratio_rows(networks)
-    base = alt.Chart(rows).transform_filter(f"datum.of === {prefix}_of && datum.error === {prefix}_error")
+    networks = with_sizes(networks_of_ratio(table), of="data")
+    networks = networks.assign(on=networks["data"] + networks["size"])
+    sizes = list(networks["on"].unique())
+    rows = pd.concat([_ratio_rows(part) for _, part in networks.groupby("on", sort=False)])
+    shown = " && ".join(f"datum.{name} === {prefix}_{name}" for name in ("on", "of", "error"))
+    base = alt.Chart(rows).transform_filter(shown)
     told = "; ".join(
-        f"{error} against {of}: {part['words'].iloc[0]}"
-        for (of, error), part in rows.groupby(["of", "error"], sort=False)
+        f"{on}, {error} against {of}: {part['words'].iloc[0]}"
+        for (on, of, error), part in rows.groupby(["on", "of", "error"], sort=False)
     )
     return (
         alt.layer(_ratio_points(base, rows), words_above(base.transform_aggregate(groupby=["words"])))
         .add_params(
+            menu(f"{prefix}_on", sizes, "data"),
             menu(f"{prefix}_of", list(LAYERS.values()), "similarity in"),
             menu(f"{prefix}_error", list(ERRORS.values()), "error"),
         )
@@ -104,13 +113,13 @@ def ratio(table: pd.DataFrame, *, prefix: str = "ratio") -> Chart:
 
 
 def _ratio_rows(networks: pd.DataFrame) -> pd.DataFrame:
-    """A row for each network, ratio and error, with the rank correlation of the two over networks in words."""
+    """A row for each network (of one size), ratio and error, with the rank correlation over networks in words."""
     parts = []
     for column, of in LAYERS.items():
         for error, named_error in ERRORS.items():
             rho, low, high = correlation(networks[column].tolist(), networks[error].tolist())
             words = f"rank correlation {rho:.2f} ({low:.2f} to {high:.2f})"
-            one = networks[["name", "seeds"]].assign(x=networks[column], y=networks[error])
+            one = networks[["name", "on", "seeds"]].assign(x=networks[column], y=networks[error])
             kind = ["convolutional" if "alexnet" in name else "fully connected" for name in networks["network"]]
             parts.append(one.assign(kind=kind, of=of, error=named_error, words=words))
     return pd.concat(parts).round(4)

@@ -42,9 +42,10 @@ def distributions(table: pd.DataFrame, *, prefix: str = "dist") -> Chart:
     ]
     chosen = " && ".join(f"datum.{name} === {prefix}_{name}" for name in ("subject", "place", "what"))
     base = alt.Chart(means).transform_filter(chosen)
-    at = base.transform_filter(f"datum.epoch === {prefix}_epoch")
-    layers = [*_bands(base), _decays(table), at.mark_rule(strokeWidth=1.5).encode(x=EPOCH), _medians(base), _said(at)]
-    ends = means[(means["epoch"].isin([1, last])) & (means["what"] == whats[0])]
+    at = base.transform_filter(f"datum.epoch === min({prefix}_epoch, datum.last)")
+    decays = _decays(table, f"datum.subject === {prefix}_subject")
+    layers = [*_bands(base), decays, at.mark_rule(strokeWidth=1.5).encode(x=EPOCH), _medians(base), _said(at)]
+    ends = means[((means["epoch"] == 1) | (means["epoch"] == means["last"])) & (means["what"] == whats[0])]
     told = "; ".join(
         f"{row['subject']}, layer {row['place']}, epoch {row['epoch']}: {row['q50']:.2f}"
         for row in ends.head(16).to_dict("records")
@@ -63,17 +64,21 @@ def distributions(table: pd.DataFrame, *, prefix: str = "dist") -> Chart:
 
 
 def _quantiles(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean and quantiles of each kind of similarity, mean over seeds: columns subject, place, what, epoch, `LEVELS`."""
+    """Mean and quantiles of each kind of similarity, mean over seeds: columns subject, place, what, epoch, `LEVELS`.
+
+    Beside them stands the ``last`` epoch of the subject.
+    """
     rows = long_paths(table)
     # One menu serves every network: a place has the names of all layers that stand there.
     names = rows.groupby("number", sort=False)["layer"].agg(lambda layers: " / ".join(layers.unique()))
     rows = rows.assign(
-        subject=rows["network"] + ", " + rows["runs"],
+        subject=rows["setting"] + ", " + rows["runs"],
         place=rows["number"].astype(str) + ": " + rows["number"].map(names),
         what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)],
     )
     keys = ["subject", "place", "what", "epoch"]
-    return rows.groupby(keys, sort=False)[LEVELS].mean().round(4).reset_index()
+    means = rows.groupby(keys, sort=False)[LEVELS].mean().round(4).reset_index()
+    return means.assign(last=means.groupby("subject")["epoch"].transform("max"))
 
 
 def _last_place(means: pd.DataFrame, subject: str) -> str:
@@ -105,11 +110,14 @@ def _said(at: alt.Chart) -> alt.Chart:
     return words_above(words)
 
 
-def _decays(table: pd.DataFrame) -> alt.Chart | None:
-    found = milestones(table)
+def _decays(table: pd.DataFrame, chosen: str) -> alt.Chart | None:
+    """Dotted lines where the learning rate of the chosen runs decays."""
+    rows = named(table)
+    subjects = rows.groupby(rows["setting"] + ", " + rows["runs"], sort=False)
+    found = [(subject, epoch + 0.5) for subject, runs in subjects for epoch in milestones(runs)]
     if not found:
         return None
-    marks = alt.Chart(pd.DataFrame({"epoch": [at + 0.5 for at in found]}))
+    marks = alt.Chart(pd.DataFrame(found, columns=pd.Index(["subject", "epoch"]))).transform_filter(chosen)
     return marks.mark_rule(strokeDash=[2, 3], opacity=0.5).encode(x="epoch:Q")
 
 
@@ -123,7 +131,7 @@ def kinds_of_runs(table: pd.DataFrame, *, prefix: str = "kinds") -> Chart:
     rows = long_paths(table)
     rows = rows.assign(
         value=rows["mean"],
-        place=rows["network"] + ", " + rows["number"].astype(str) + ": " + rows["layer"],
+        place=rows["setting"] + ", " + rows["number"].astype(str) + ": " + rows["layer"],
         what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)],
     )
     chart = over_epochs(
@@ -135,8 +143,9 @@ def kinds_of_runs(table: pd.DataFrame, *, prefix: str = "kinds") -> Chart:
         most=1.0,
     )
     cross = rows[(rows["measure"] == "cross") & (rows["of"] == "paths")]
-    last = cross[cross["epoch"] == cross["epoch"].max()]
-    told = "; ".join(f"{name} {part['value'].mean():.3f}" for name, part in last.groupby("runs", sort=False))
+    last = cross[cross["epoch"] == cross.groupby("setting")["epoch"].transform("max")]
+    ends = last.groupby(["setting", "runs"], sort=False)["value"]
+    told = "; ".join(f"{setting}, {name} {each.mean():.3f}" for (setting, name), each in ends)
     return chart.properties(
         title=alt.Title(
             "True labels, random labels, and a learning rate that stays",
@@ -154,7 +163,7 @@ def franken(table: pd.DataFrame, *, prefix: str = "franken") -> Chart:
         prefix: Of the names of its parameters.
     """
     rows = named(table)
-    rows = rows[rows["epoch"] >= 1].assign(subject=lambda each: each["network"] + ", " + each["runs"])
+    rows = rows[rows["epoch"] >= 1].assign(subject=lambda each: each["setting"] + ", " + each["runs"])
     kinds = {"along today's paths": "paths/own:loss", "along yesterday's paths": "paths/before:loss"}
     values = pd.concat([rows[["subject", "seed", "epoch"]].assign(of=name, value=rows[c]) for name, c in kinds.items()])
     chart = over_epochs(values, by="of", title="loss, in nats", prefix=prefix, menus={"subject": "runs"}, least=0.0)
@@ -176,16 +185,21 @@ def unseen(table: pd.DataFrame) -> Chart:
     Args:
         table: A tidy table of experiment ``"path_unseen"``.
     """
-    rows = table[table["epoch"] >= 1]
+    rows = named(table[table["epoch"] >= 1])
     kinds = {"training images": "trained", "images never seen": "unseen"}
     values = pd.concat(
         [
-            rows[["seed", "epoch"]].assign(of=name, value=rows[f"{kind}/own:loss"] - rows[f"{kind}/before:loss"])
+            rows[["setting", "seed", "epoch"]].assign(
+                of=name, value=rows[f"{kind}/own:loss"] - rows[f"{kind}/before:loss"]
+            )
             for name, kind in kinds.items()
         ]
     )
-    chart = over_epochs(values, by="of", title="loss today − yesterday, in nats", prefix="unseen", menus={})
-    told = "; ".join(f"{key} {value:+.3f}" for key, value in values.groupby("of", sort=False)["value"].mean().items())
+    chart = over_epochs(
+        values, by="of", title="loss today − yesterday, in nats", prefix="unseen", menus={"setting": "runs"}
+    )
+    means = values.groupby(["setting", "of"], sort=False)["value"]
+    told = "; ".join(f"{setting}, {key} {each.mean():+.3f}" for (setting, key), each in means)
     return chart.properties(
         title=alt.Title(
             "The same for images that were never trained on",
@@ -202,15 +216,16 @@ def isolation(table: pd.DataFrame) -> Chart:
         table: A tidy table of experiment ``"path_networks"``.
     """
     rows = named(table)
-    rows = rows[rows["isolation/mean"].notna()]
+    rows = rows[rows["isolation/mean"].notna()].assign(runs=lambda each: each["runs"] + each["size"])
     kinds = {"with the whole network": "isolation/mean", "of two images": "isolation/between"}
     values = pd.concat([rows[["runs", "seed", "epoch"]].assign(of=name, value=rows[c]) for name, c in kinds.items()])
     chart = over_epochs(values, by="of", title="correlation", prefix="alone", menus={"runs": "runs"})
-    told = "; ".join(f"{name} {rows[column].mean():.2f}" for name, column in kinds.items())
+    means = values.groupby(["of", "runs"], sort=False)["value"]
+    told = "; ".join(f"{name}, {runs} {each.mean():.2f}" for (name, runs), each in means)
     return chart.properties(
         title=alt.Title(
             "One image's update as a network of its own",
             subtitle="Correlation of outputs at 32 test images; mean over 8 images; band: 95 % interval.",
         ),
-        description=f"Correlation of functions in isolation over epochs. Mean over epochs and runs: {told}.",
+        description=f"Correlation of functions in isolation over epochs. Mean over epochs: {told}.",
     )

@@ -207,11 +207,14 @@ def _corrupted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _thin(table: pd.DataFrame) -> pd.DataFrame:
-    """At most `MOST_POINTS` epochs of each run, the first and the last among them."""
-    longest = int(table["epoch"].max()) if len(table) else 0
-    kept = set(np.unique(np.linspace(0, longest, MOST_POINTS).round().astype(int)))
+    """At most `MOST_POINTS` epochs of each network's runs, the first among them, and the last of each run."""
+
+    def kept(epochs: pd.Series) -> pd.Series:
+        every = np.sort(epochs.unique())
+        return epochs.isin(every[np.linspace(0, len(every) - 1, MOST_POINTS).round().astype(int)])
+
     last = table.groupby("run_id")["epoch"].transform("max")
-    return table[table["epoch"].isin(kept) | (table["epoch"] == last)]
+    return table[table.groupby("network")["epoch"].transform(kept) | (table["epoch"] == last)]
 
 
 def _slider(values: pd.Series, name: str) -> alt.BindRange:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
+from gendyn_lite.charts.parts import menu
 from gendyn_lite.charts.sets import one_data_set
 from gendyn_lite.charts.theme import DASHES, PALETTE
 from gendyn_lite.errors import UserError
@@ -31,13 +32,12 @@ def explicit_regularizers(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChar
     Raises:
         UserError: No run has true labels, or the runs are of several data sets.
     """
-    rows = _true_labels(table)
+    rows = one_data_set(_true_labels(table), column="base")
     rows = rows.assign(setting=rows["regularizers"].replace(SHORT))
     rows = rows[rows["setting"].isin(ORDER)]
     bases = _most_tried_first(rows.groupby("base", sort=False)["setting"].nunique())
     chosen = bases[0]
-    network = alt.param(name="plain", value=chosen, bind=alt.binding_select(options=bases, name="network "))
-    lines = _curves(rows, ORDER, network)
+    lines = _curves(rows, ORDER, menu("plain", bases, "network"))
     ends = summarize(rows).groupby(["base", "setting"], sort=False)["test_accuracy"].mean()
     words = "; ".join(f"{setting} {value:.2f}" for setting, value in ends.xs(chosen).items())
     return lines.properties(
@@ -58,19 +58,19 @@ def batch_norm(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """
     rows = _true_labels(table)
     rows = rows[rows["regularizers"].isin(ORDER[:2])]
-    sizes = set(rows["base"])
-    pairs = [base for base in rows["base"].unique() if _without(base) in sizes]
-    if not pairs:
+    norm = rows["base"].str.contains(BN).map({True: "no batch-norm", False: "batch-norm"})
+    rows = one_data_set(rows.assign(base=rows["base"].str.replace(BN, ""), norm=norm), column="base")
+    rows = rows[rows.groupby("base")["norm"].transform("nunique") == 2]
+    if rows.empty:
         raise UserError("no network was trained with and without batch-norm, expected runs of inception_small")
-    rows = rows[rows["base"].isin([*pairs, *map(_without, pairs)])]
-    norm = ["no batch-norm" if BN in base else "batch-norm" for base in rows["base"]]
     more = rows["regularizers"].map({NONE: "", "weight decay": " + decay"})
-    rows = rows.assign(base=rows["base"].str.replace(BN, ""), setting=pd.Series(norm, rows.index) + more)
-    ends = summarize(rows).groupby("setting", sort=False)["test_accuracy"].mean()
-    words = "; ".join(f"{setting} {value:.2f}" for setting, value in ends.items())
-    return _curves(rows, NORMS, None).properties(
+    rows = rows.assign(setting=rows["norm"] + more)
+    pairs = _most_tried_first(rows.groupby("base", sort=False)["setting"].nunique())
+    ends = summarize(rows).groupby(["base", "setting"], sort=False)["test_accuracy"]
+    words = "; ".join(f"{base}, {setting} {each.mean():.2f}" for (base, setting), each in ends)
+    return _curves(rows, NORMS, menu("normed", pairs, "network")).properties(
         title=alt.Title(
-            f"Batch-norm, on and off: {pairs[0]}",
+            "Batch-norm, on and off" + (f": {pairs[0]}" if len(pairs) == 1 else ""),
             subtitle=SUBTITLE,
         ),
         description=f"Test accuracy against epoch with and without batch-norm. At the end: {words}.",
@@ -83,7 +83,7 @@ def final_accuracy(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     Raises:
         UserError: No run has true labels, or the runs are of several data sets.
     """
-    rows = _true_labels(table)
+    rows = one_data_set(_true_labels(table), column="base")
     rows = rows.assign(regularizers=rows["regularizers"].replace(SHORT))
     ends = summarize(rows).assign(best=rows.groupby("run_id", sort=False)["test_accuracy"].max().to_numpy())
     points = ends[["base", "regularizers", "seed", "test_accuracy", "best"]]
@@ -91,7 +91,7 @@ def final_accuracy(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     points = points.melt(["network", "setting", "seed"], var_name="taken at", value_name="accuracy").round(4)
     means = _means(points)
     bases = _most_tried_first(ends["regularizers"].groupby(ends["base"], sort=False).nunique())
-    network = alt.param(name="final", value=bases[0], bind=alt.binding_select(options=bases, name="network "))
+    network = menu("final", bases, "network")
     kinds = ["end of training", "best epoch"]
     y = alt.Y("setting:N", title=None, sort=list(ORDER), axis=alt.Axis(labelLimit=220))
     color = alt.Color("taken at:N", title="accuracy at", scale=alt.Scale(domain=kinds, range=list(PALETTE[:2])))
@@ -124,12 +124,12 @@ def final_accuracy(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
 
 
 def _true_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs on true labels with their regularizers; refuse a table without any, or with several data sets."""
+    """The runs on true labels with their regularizers; refuse a table without any."""
     rows = with_regularizers(table)
     rows = rows[~rows["random"]]
     if rows.empty:
         raise UserError("the table has no run on true labels, expected runs of the experiment 'regularizers'")
-    return one_data_set(rows, column="base")
+    return rows
 
 
 def _most_tried_first(settings: pd.Series) -> list[str]:
@@ -137,22 +137,13 @@ def _most_tried_first(settings: pd.Series) -> list[str]:
     return list(settings.sort_values(ascending=False, kind="stable").index)
 
 
-def _without(base: str) -> str:
-    """The name of the same network without batch-norm; a number of examples stays at the end."""
-    name, comma, size = base.partition(", n = ")
-    return name + BN + comma + size
-
-
-def _curves(
-    rows: pd.DataFrame, order: tuple[str, ...], network: alt.Parameter | None
-) -> alt.LayerChart | alt.FacetChart:
+def _curves(rows: pd.DataFrame, order: tuple[str, ...], network: alt.Parameter) -> alt.LayerChart | alt.FacetChart:
     """A line per setting with the area up to the best accuracy so far."""
     means = _over_epochs(rows)
     names = [name for name in order if name in set(means["setting"])]
     picked = alt.selection_point(name="picked", fields=["setting"], bind="legend")
     base = alt.Chart(means).encode(x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(format="d", tickMinStep=1)))
-    if network is not None:
-        base = base.transform_filter(f"datum.network === {network.name}")
+    base = base.transform_filter(f"datum.network === {network.name}")
     scale = alt.Scale(domain=names, range=list(PALETTE[: len(names)]))
     columns = 2 if max(map(len, names)) < 18 else 1
     legend = alt.Legend(
@@ -175,8 +166,7 @@ def _curves(
         opacity=alt.condition(picked, alt.value(1), alt.value(0.12)),
         tooltip=["setting:N", "epoch:Q", *hover],
     )
-    params = [picked] if network is None else [network, picked]
-    return alt.layer(area, lines.add_params(*params))
+    return alt.layer(area, lines.add_params(network, picked))
 
 
 def _over_epochs(rows: pd.DataFrame) -> pd.DataFrame:

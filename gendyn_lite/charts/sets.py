@@ -1,14 +1,15 @@
-"""One data set a chart: curves of two are never drawn as if they were one."""
+"""One data set a chart, and a name for each size of a network: curves of two are never drawn as if they were one."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.results.tables import with_sizes
 
 
 def one_data_set(table: pd.DataFrame, *, column: str = "network") -> pd.DataFrame:
-    """The table, with the number of training examples in the network's name where the sizes differ.
+    """The table, with the size in the network's name where there are several; `n` wherever the table has several.
 
     Args:
         table: A tidy table of `gendyn_lite.results`.
@@ -26,7 +27,5 @@ def one_data_set(table: pd.DataFrame, *, column: str = "network") -> pd.DataFram
         raise UserError(
             f"the table has runs on {' and '.join(names)}: choose one, table[table['data'] == {names[0]!r}]"
         )
-    if table["n_train"].nunique() < 2:
-        return table
-    named = [f"{name}, n = {n:,}" for name, n in zip(table[column], table["n_train"], strict=True)]
-    return table.assign(**{column: named})
+    n = table["n_train"].map(", n = {:,}".format) if table["n_train"].nunique() > 1 else ""
+    return table.assign(**{column: table[column] + n + with_sizes(table, of=column)["rest"]})

@@ -11,6 +11,7 @@ from gendyn_lite.charts.parts import slider
 from gendyn_lite.charts.stiffness_training import AFTER, BEFORE, before_or_after, conditions
 from gendyn_lite.charts.theme import PALETTE, SHAPES
 from gendyn_lite.errors import UserError
+from gendyn_lite.results.tables import with_sizes
 
 PAIRS = ("itself", "same digit", "other digit")
 MAP_COLUMNS = {
@@ -91,10 +92,10 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> alt.LayerChart |
         runs: A tidy table of experiment ``"stiffness_maps"``; one run of each data set holds its maps.
         corners: Lowest and highest corner of the map of each data set, by its name in the column ``dataset``.
     """
-    rows = runs[runs["map/stiffness"].notna()].sort_values(["dataset", "epoch"])
+    rows = with_sizes(runs[runs["map/stiffness"].notna()], of="data").sort_values(["dataset", "size", "epoch"])
     if rows.empty:
         raise UserError("no run of the table holds a map, expected runs of stiffness_maps with seed 0")
-    rows = rows.assign(turn=rows.groupby("dataset").cumcount())
+    rows = rows.assign(turn=rows.groupby(["dataset", "size"]).cumcount(), data=rows["data"] + rows["size"])
     table, last = _map_table(rows, corners), int(rows["turn"].max())
     names = list(rows["data"].unique())
     data = alt.param(name="map_data", value=names[0], bind=alt.binding_select(options=names, name="data "))
@@ -103,7 +104,7 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> alt.LayerChart |
         words="'epoch ' + datum.epoch + ', train accuracy ' + format(datum.train_accuracy, '.2f')"
     ).mark_text(align="left", baseline="bottom", dy=-4, fontWeight="bold")
     cells = _coloured(_cells(one)).add_params(data, slider("map_turn", last, "epochs, from 0 to the last"))
-    ends = rows[rows["turn"] == rows.groupby("dataset")["turn"].transform("max")]
+    ends = rows[rows["turn"] == rows.groupby("data")["turn"].transform("max")]
     told = "; ".join(
         f"{row['data']}: {row['map/boundary']:.2f} and {row['map/inside']:.2f}" for _, row in ends.iterrows()
     )

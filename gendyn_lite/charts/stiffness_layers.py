@@ -12,7 +12,7 @@ from gendyn_lite.charts.parts import interval_bars
 from gendyn_lite.charts.stiffness_training import interval_tooltips
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 from gendyn_lite.results.layers import KINDS, long_layers, of_fitted_runs
-from gendyn_lite.results.tables import mean_intervals
+from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 PAIRS = {"all": "all pairs", "within": "within a class", "between": "between classes"}
 ACTIVATIONS = {"relu": "ReLU", "tanh": "tanh", "leaky_relu": "LeakyReLU"}
@@ -25,7 +25,7 @@ def trained_and_untrained(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart
         runs: A tidy table of experiment ``"stiffness_layers"``.
     """
     rows = long_layers(runs)
-    rows = rows[(rows["depth"] == 4) & (rows["width"] == 32)]
+    rows = _sized(rows[(rows["depth"] == 4) & (rows["width"] == 32)], "data")
     table = _profile(rows, ["data", "activation", "state"])
     states = ["untrained", "trained"]
     chart = _lines(table, "state", states, "network", [PALETTE[1], PALETTE[0]])
@@ -50,7 +50,7 @@ def architectures(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         runs: A tidy table of experiment ``"stiffness_layers"``.
     """
     rows = of_fitted_runs(long_layers(runs))
-    rows = rows[(rows["depth"] == 4) & (rows["state"] == "trained")]
+    rows = _sized(rows[(rows["depth"] == 4) & (rows["state"] == "trained")], "data")
     rows = rows.assign(units=rows["width"].map(lambda width: f"{width} units"))
     table = _profile(rows, ["data", "activation", "units"])
     units = sorted(table["units"].unique(), key=lambda text: int(text.split()[0]))
@@ -76,7 +76,7 @@ def deep_networks(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     names = {(0.0, "untrained"): "untrained", (0.0, "trained"): "true labels", (1.0, "trained"): "random labels"}
     keys = zip(rows["label_corruption"], rows["state"], strict=True)
     rows = rows.assign(training=[names.get(key, "") for key in keys])
-    rows = rows[rows["training"] != ""]
+    rows = _sized(rows[rows["training"] != ""], "network")
     rows = rows.assign(number=rows.groupby(["run_id", "epoch"]).cumcount() + 1, activation="relu")
     table = _profile(rows, ["data", "network", "training"])
     kinds = [name for name in names.values() if (table["training"] == name).any()]
@@ -95,6 +95,11 @@ def deep_networks(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         ),
         description=f"Mean cosine stiffness by layer. Within a class, mean over layers: {words}.",
     )
+
+
+def _sized(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows with the size in the names of a column, where there are several."""
+    return rows.assign(**{column: rows[column] + with_sizes(rows, of=column)["size"]})
 
 
 def _profile(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

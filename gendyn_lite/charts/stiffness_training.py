@@ -7,7 +7,7 @@ import pandas as pd
 
 from gendyn_lite.charts.parts import interval_bars
 from gendyn_lite.charts.theme import DASHES, PALETTE
-from gendyn_lite.results.tables import mean_intervals
+from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 CURVES = {
     "within, train-train": "stiffness/within_{kind}",
@@ -50,7 +50,8 @@ def over_training(runs: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         ),
         tooltip=["curve:N", "epoch:Q", *interval_tooltips()],
     )
-    ends = table[(table["kind"] == "cosine") & (table["epoch"] == table["epoch"].max())]
+    last = table.groupby("condition")["epoch"].transform("max")
+    ends = table[(table["kind"] == "cosine") & (table["epoch"] == last)]
     words = "; ".join(f"{row['condition']}, {row['curve']}: {row['mean']:.2f}" for _, row in ends.head(8).iterrows())
     return alt.layer(interval_bars(base), line.add_params(runs_of, kind, picked)).properties(
         title=alt.Title(
@@ -175,9 +176,9 @@ def before_or_after(run: pd.Series) -> str:
 
 
 def subjects(runs: pd.DataFrame) -> pd.Series:
-    """The data of each run, and its network where there is more than one on the same data."""
+    """The data of each run, its network where there is more than one on the same data, and its size likewise."""
     several = runs.groupby("data")["network"].transform("nunique") > 1
-    return runs["data"].where(~several, runs["network"] + " on " + runs["data"])
+    return runs["data"].where(~several, runs["network"] + " on " + runs["data"]) + with_sizes(runs)["size"]
 
 
 def conditions(runs: pd.DataFrame) -> pd.Series:

@@ -10,6 +10,7 @@ from scipy import stats
 
 from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Near, judge, table
 from gendyn_lite.results.intervals import BINS, SPANS, counts, described, ends, main_network
+from gendyn_lite.results.tables import with_sizes
 
 SAME = 0.1  # lengths that differ by less, of at most 3, 'do not vary significantly'
 
@@ -28,24 +29,29 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
         claim whose runs are missing is there, with n_seeds = 0 and no verdict.
     """
     last, watched = ends(runs), described(runs)
-    watched = watched[watched["training"]]
+    watched = with_sizes(watched[watched["training"]])
     found: list[Claim] = []
     for data, group in last.groupby("data", sort=False):
-        networks = [name for name, _ in group.groupby("network", sort=False)]
-        whole = group[(group["downsample"] == 1) & (group["model"] == "mlp")]
-        for network in networks:
-            own = group[group["network"] == network]
-            if own["downsample"].iloc[0] == 1:
-                found += _of_network(own, f"{network} on {data}, n = {own['n_train'].iloc[0]:,}")
-        about = f"networks on {data}, n = {main_network(group)['n_train'].iloc[0]:,}"
-        if group["downsample"].nunique() > 1:
-            found += _of_resolution(main_network(group), about)
-        if whole["widths"].nunique() > 1:
-            found.append(_of_depth(whole, about))
-        during = watched[watched["data"] == data]
-        if len(during):
+        for subject, own in group[group["downsample"] == 1].groupby("subject", sort=False):
+            found += _of_network(own, str(subject))
+        for size, main in main_network(group).groupby("size", sort=False):
+            same = group[group["n_train"].isin(main["n_train"]) & group["size"].isin([size, ""])]
+            found += _of_several(same, f"networks on {data}, n = {main['n_train'].iloc[0]:,}{main['rest'].iloc[0]}")
+        for _, during in watched[watched["data"] == data].groupby("subject", sort=False):
+            about = f"networks on {data}, n = {during['n_train'].iloc[0]:,}{during['rest'].iloc[0]}"
             found += _of_training(during, about)
     return table(found)
+
+
+def _of_several(group: pd.DataFrame, about: str) -> list[Claim]:
+    """Claims on several networks of one size; one that was run at a single size stands beside each of the others."""
+    found: list[Claim] = []
+    whole = group[(group["downsample"] == 1) & (group["model"] == "mlp")]
+    if group["downsample"].nunique() > 1:
+        found += _of_resolution(main_network(group), about)
+    if whole["widths"].nunique() > 1:
+        found.append(_of_depth(whole, about))
+    return found
 
 
 def _of_network(runs: pd.DataFrame, subject: str) -> list[Claim]:

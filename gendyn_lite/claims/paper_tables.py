@@ -9,7 +9,7 @@ import pandas as pd
 from gendyn_lite.claims.zhang2017 import ALEXNET_TOP5, TABLE_1, TABLE_2, ImageNetRow, PaperRow
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.regularizers import in_words, with_regularizers
-from gendyn_lite.results.tables import mean_interval, summarize
+from gendyn_lite.results.tables import mean_interval, summarize, with_sizes
 
 
 def table_1(runs: pd.DataFrame) -> pd.DataFrame:
@@ -20,7 +20,8 @@ def table_1(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The paper's rows in its order, as text: network, regularizers, labels, the accuracies in %, our number of
-        training images and of seeds. A row that was not run says so.
+        training images and of seeds. A network that we trained at several sizes has its rows once for each, those that
+        were run at it. A row that was not run at any says so.
 
     Raises:
         UserError: The runs are of several data sets.
@@ -30,15 +31,22 @@ def table_1(runs: pd.DataFrame) -> pd.DataFrame:
     """
     if runs["data"].nunique() > 1:
         raise UserError(f"Table 1 has one data set, the runs have {runs['data'].nunique()}: choose one")
-    ends = summarize(with_regularizers(runs))
-    return pd.DataFrame([_row(paper, _same(ends, paper)) for paper in TABLE_1])
+    ends = with_sizes(summarize(with_regularizers(runs)), of="base")
+    ends = ends[~ends["dropout"]].sort_values("n_train", kind="stable")
+    rows = []
+    for network in dict.fromkeys(paper.network for paper in TABLE_1):
+        papers = [paper for paper in TABLE_1 if paper.network == network]
+        own = ends[ends["base"] == network]
+        sizes = [(paper, _same(size, paper)) for _, size in own.groupby("subject", sort=False) for paper in papers]
+        rows += [_row(paper, ours) for paper, ours in sizes if len(ours)]
+        rows += [_row(paper, own.head(0)) for paper in papers if _same(own, paper).empty]
+    return pd.DataFrame(rows)
 
 
 def _same(ends: pd.DataFrame, paper: PaperRow) -> pd.DataFrame:
-    """Our runs of a row of the paper's: of several sizes those of the largest."""
-    settings = zip(ends["base"], ends["crop"], ends["decay"], ends["random"], ends["dropout"], strict=True)
-    same = ends[[each == (*paper[:4], False) for each in settings]]
-    return same[same["n_train"] == same["n_train"].max()]
+    """Our runs of a row of the paper's, of one network."""
+    settings = zip(ends["crop"], ends["decay"], ends["random"], strict=True)
+    return ends[[each == paper[1:4] for each in settings]]
 
 
 def _row(paper: PaperRow, ours: pd.DataFrame) -> dict[str, object]:
@@ -50,7 +58,9 @@ def _row(paper: PaperRow, ours: pd.DataFrame) -> dict[str, object]:
         "train, ours": _percent(ours["train_accuracy"]),
         "test, paper": f"{paper.test:.2f}",
         "test, ours": _percent(ours["test_accuracy"]),
-        "our n, seeds": f"{ours['n_train'].iloc[0]:,}, {ours['seed'].nunique()}" if len(ours) else "–",
+        "our n, seeds": f"{ours['n_train'].iloc[0]:,}{ours['rest'].iloc[0]}, {ours['seed'].nunique()}"
+        if len(ours)
+        else "–",
     }
 
 
@@ -90,12 +100,15 @@ def _yes(on: bool) -> str:
 
 
 def _percent(values: pd.Series) -> str:
-    """Fractions as a mean in %, with half the width of its 95 % interval.
+    """Fractions as a mean in %, with half the width of its 95 % interval; what is not 100 is not rounded to it.
 
     >>> _percent(pd.Series([0.4, 0.5, 0.6])), _percent(pd.Series([0.5])), _percent(pd.Series([], dtype=float))
     ('50.0 ± 24.8', '50.0', 'not run')
+    >>> _percent(pd.Series([1.0])), _percent(pd.Series([0.99996]))
+    ('100.0', '99.996')
     """
     mean, low, high, n = mean_interval(values * 100)
     if n == 0:
         return "not run"
-    return f"{mean:.1f}" + ("" if math.isnan(low) else f" ± {(high - low) / 2:.1f}")
+    digits = next((digits for digits in (1, 2, 3) if round(mean, digits) < 100), 1)
+    return f"{mean:.{digits}f}" + ("" if math.isnan(low) else f" ± {(high - low) / 2:.{digits}f}")

@@ -18,6 +18,7 @@ from gendyn_lite.results.paths import (
     named,
     networks_of_ratio,
 )
+from gendyn_lite.results.tables import with_sizes
 
 
 def over_training(runs: pd.DataFrame) -> pd.DataFrame:
@@ -31,8 +32,8 @@ def over_training(runs: pd.DataFrame) -> pd.DataFrame:
         there, with n_seeds = 0 and no verdict.
     """
     found: list[Claim] = []
-    for (data, network, count), group in runs.groupby(["data", "network", "n_train"], sort=False):
-        about = partial(judge, subject=f"{network} on {data}, n = {count:,}")
+    for subject, group in with_sizes(runs).groupby("subject", sort=False):
+        about = partial(judge, subject=str(subject))
         found += of_similarity(group, about)
         found += _of_franken_functions(group, about)
         if any(str(name).startswith("neighbours/") and group[name].notna().any() for name in group.columns):
@@ -132,9 +133,9 @@ def unseen(runs: pd.DataFrame) -> pd.DataFrame:
         runs: A tidy table.
     """
     found = []
-    for (data, network, count), group in runs.groupby(["data", "network", "n_train"], sort=False):
+    for subject, group in with_sizes(runs).groupby("subject", sort=False):
         later = group[group["epoch"] >= 1]
-        about = partial(judge, subject=f"{network} on {data}, n = {count:,}")
+        about = partial(judge, subject=str(subject))
         found.append(
             about(
                 _today_minus_yesterday(later, "unseen", "loss") / _today_minus_yesterday(later, "trained", "loss"),
@@ -178,8 +179,9 @@ def ratio(runs: pd.DataFrame) -> pd.DataFrame:
             "train_error", False, "beyond the paper; added when the runs had been seen", AtLeast(0.5, weak=0.3),
         ),
     }  # fmt: skip
-    for data, group in runs.groupby("data", sort=False):
+    for (data, _), group in with_sizes(runs, of="data").groupby(["data", "size"], sort=False):
         networks = networks_of_ratio(group)
+        size = f"n = {group['n_train'].iloc[0]:,}{group['rest'].iloc[0]}"
         for said, (column, linear, source, criterion) in tested.items():
             value, low, high = correlation(networks["ratio"].tolist(), networks[column].tolist(), linear=linear)
             kind = "Pearson" if linear else "Spearman"
@@ -189,7 +191,7 @@ def ratio(runs: pd.DataFrame) -> pd.DataFrame:
                     source=source,
                     paper_value="a roughly linear relationship" if column == "gap" else "–",
                     criterion=f"{kind} correlation over networks (bootstrap) is {criterion}",
-                    subject=f"{len(networks)} networks on {data}, n = {group['n_train'].iloc[0]:,}",
+                    subject=f"{len(networks)} networks on {data}, {size}",
                     value=value,
                     low=low,
                     high=high,
@@ -205,28 +207,35 @@ def relative_height(deep: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
     """The claim of Sec. 6.2 that ResNet-18's similarities are higher than AlexNet's.
 
     Between two epochs a path changes more, the more steps are taken: the claim can be tested only where both networks
-    take as many steps an epoch, on as many images.
+    take as many steps an epoch, on as many images. Each size at which they do is a test of its own.
 
     Args:
         deep: Runs of experiment ``"path_deep"``.
         networks: Runs of experiment ``"path_networks"``.
     """
-    values = pd.Series(dtype=float)
-    resnet = deep[deep["model"] == "resnet18"]
-    same = networks[networks["model"] == "alexnet_small"]
-    for name in ("n_train", "batch_size", "data"):
-        same = same[same[name].isin(resnet[name].unique())]
-    if len(same) and len(resnet):
-        means = [mean_by_seed(mean_of_layers(rows, "cross"), TRUE) for rows in (resnet, same)]
-        values = means[0] - means[1]
-    claim = judge(
-        values,
-        AtLeast(0.02, weak=0.0),
+    keys = ["data", "n_train", "batch_size", "epochs"]
+    resnets, alexnets = (
+        with_sizes(rows[rows["model"] == model]).groupby([*keys, "rest"], sort=False)
+        for rows, model in ((deep, "resnet18"), (networks, "alexnet_small"))
+    )
+    means = [
+        {key: mean_by_seed(mean_of_layers(rows, "cross"), TRUE) for key, rows in each} for each in (resnets, alexnets)
+    ]
+    found = {
+        f"{data}, n = {n:,}{rest}{other}": high - low
+        for (data, n, *same, rest), high in means[0].items()
+        for (*place, other), low in means[1].items()
+        if place == [data, n, *same]
+    }
+    about = partial(
+        judge,
+        criterion=AtLeast(0.02, weak=0.0),
         statement="Cross-path similarity is higher in ResNet-18 than in AlexNet",
         source="Sec. 6.2, Fig. 2",
         paper_value="in general higher",
         quantity="difference of means at equal numbers of images and steps",
-        subject="ResNet-18 beside AlexNet",
         opposite=0.0,
     )
-    return table([claim])
+    if len(found) < 2:
+        return table([about(next(iter(found.values()), pd.Series(dtype=float)), subject="ResNet-18 beside AlexNet")])
+    return table([about(values, subject=f"ResNet-18 beside AlexNet on {place}") for place, values in found.items()])

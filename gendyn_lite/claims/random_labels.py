@@ -9,7 +9,7 @@ from scipy import stats
 
 from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Near, judge, table
 from gendyn_lite.claims.zhang2017 import table_1_row
-from gendyn_lite.results.tables import summarize
+from gendyn_lite.results.tables import summarize, with_sizes
 
 FITTED = AtLeast(0.99, weak=0.9)
 SMALL_FACTOR = Below(10)  # our reading of "a small constant factor": less than an order of magnitude
@@ -32,17 +32,17 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
         are fractions. A claim whose runs are missing is there, with n_seeds = 0 and no verdict.
     """
     found: list[Claim] = []
-    for _, group in summarize(runs).groupby(["data", "n_train", "network"], sort=False):
+    for _, group in with_sizes(summarize(runs)).groupby("subject", sort=False):
         found += _claims_of(group)
     return table(found)
 
 
 def _claims_of(group: pd.DataFrame) -> list[Claim]:
-    """Every claim on one network and data set; `group` has a row per run."""
+    """Every claim on one network at one size and one data set; `group` has a row per run."""
     first = group.iloc[0]
     network = str(first["network"])
     chance = 1 / first["num_classes"]
-    about = partial(judge, subject=f"{network} on {first['data']}, n = {first['n_train']:,}")
+    about = partial(judge, subject=str(first["subject"]))
     found = [*_of_random_labels(group, network, about, chance), *_of_more_corruption(group, about)]
     for kind in (kind for kind in INPUTS if (group["inputs"] == kind).any()):
         found += _about_inputs(group, kind, about, chance)

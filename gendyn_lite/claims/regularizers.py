@@ -10,7 +10,7 @@ from gendyn_lite.claims.random_labels import FITTED
 from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, judge, table
 from gendyn_lite.claims.zhang2017 import PaperRow, table_1_row
 from gendyn_lite.results.regularizers import NONE, with_regularizers
-from gendyn_lite.results.tables import summarize
+from gendyn_lite.results.tables import summarize, with_sizes
 
 KEPT = AtLeast(0.8, weak=0.5)  # our reading of "continue to perform well without": most of the advantage over guessing
 HELPS = AtLeast(0.0, weak=0.0)
@@ -35,18 +35,19 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
     rows = with_regularizers(runs)
     ends = summarize(rows).assign(best=rows.groupby("run_id", sort=False)["test_accuracy"].max().to_numpy())
     found: list[Claim] = []
-    for _, group in ends.groupby(["data", "n_train", "base"], sort=False):
-        found += _claims_of(group)
-    for _, group in ends.groupby(["data", "n_train"], sort=False):
-        bases = set(group["base"])
-        found += [_batch_norm(group, base) for base in sorted(bases) if base + BN in bases]
+    for subject, group in with_sizes(ends, of="base").groupby("subject", sort=False):
+        found += _claims_of(group, str(subject))
+    pairs = with_sizes(ends.assign(plain=ends["base"].str.replace(BN, "")), of="plain")
+    for subject, group in pairs.groupby("subject", sort=False):
+        if group["base"].nunique() > 1:
+            found.append(_batch_norm(group, str(subject)))
     return table(found)
 
 
-def _claims_of(group: pd.DataFrame) -> list[Claim]:
-    """The claims on explicit regularizers and early stopping, on one network and data set."""
+def _claims_of(group: pd.DataFrame, subject: str) -> list[Claim]:
+    """The claims on explicit regularizers and early stopping, on one network at one size and one data set."""
     base, chance = str(group["base"].iloc[0]), 1 / group["num_classes"].iloc[0]
-    about = partial(judge, subject=_subject(group, base))
+    about = partial(judge, subject=subject)
     if (group["regularizers"] == NONE).all():
         return [_early_stopping(about, group)]
     none = _test(group, NONE)
@@ -122,7 +123,8 @@ def _early_stopping(about: partial[Claim], group: pd.DataFrame) -> Claim:
     )
 
 
-def _batch_norm(group: pd.DataFrame, base: str) -> Claim:
+def _batch_norm(group: pd.DataFrame, subject: str) -> Claim:
+    base = str(group["plain"].iloc[0])
     with_norm, without = (_test(group[group["base"] == name], NONE) for name in (base, base + BN))
     return judge(
         with_norm - without,
@@ -131,13 +133,9 @@ def _batch_norm(group: pd.DataFrame, base: str) -> Claim:
         source="Sec. 3.1, Table 1, Fig. 2b",
         paper_value=_difference(table_1_row(base), table_1_row(base + BN)),
         quantity="test accuracy with batch-norm minus that without",
-        subject=_subject(group, base),
+        subject=subject,
         opposite=0.0,
     )
-
-
-def _subject(group: pd.DataFrame, base: str) -> str:
-    return f"{base} on {group['data'].iloc[0]}, n = {group['n_train'].iloc[0]:,}"
 
 
 def _test(group: pd.DataFrame, regularizers: str) -> pd.Series:

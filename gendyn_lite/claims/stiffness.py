@@ -9,6 +9,7 @@ from functools import partial
 import pandas as pd
 
 from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Near, judge, table
+from gendyn_lite.results.tables import with_sizes
 
 WITHIN, BETWEEN = "stiffness/within_cosine", "stiffness/between_cosine"
 TEST_WITHIN, LENGTH = "stiffness/test_within_cosine", "stiffness/critical_length"
@@ -25,7 +26,7 @@ def during_training(runs: pd.DataFrame) -> pd.DataFrame:
         One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`.
     """
     found: list[Claim] = []
-    for _, group in runs.groupby(["data", "n_train", "network"], sort=False):
+    for _, group in with_sizes(runs).groupby("subject", sort=False):
         found += _during(group)
     return table(found)
 
@@ -35,7 +36,7 @@ def _during(group: pd.DataFrame) -> list[Claim]:
     first = group.iloc[0]
     true, random = (group[group["label_corruption"] == q] for q in (0.0, 1.0))
     rates = sorted(true["learning_rate"].unique())
-    about = partial(judge, subject=f"{first['network']} on {first['data']}, n = {first['n_train']:,}")
+    about = partial(judge, subject=str(first["subject"]))
     main = true[true["learning_rate"] == rates[len(rates) // 2]]
     found = [*_of_classes(main, about), _of_length(main, about)]
     if len(rates) > 1:
@@ -129,7 +130,7 @@ def _of_rates(low: pd.DataFrame, high: pd.DataFrame, about: Callable[..., Claim]
 def over_the_plane(runs: pd.DataFrame) -> pd.DataFrame:
     """The claim of Walker's Fig. 1, of runs of experiment ``"stiffness_maps"``."""
     found = []
-    for _, group in runs.groupby(["data", "network"], sort=False):
+    for _, group in with_sizes(runs).groupby(["data", "network", "size"], sort=False):
         first = group.iloc[0]
         contrast = _of_runs(group, lambda run: run["map/inside"].iloc[-1] - run["map/boundary"].iloc[-1])
         found.append(
@@ -140,7 +141,7 @@ def over_the_plane(runs: pd.DataFrame) -> pd.DataFrame:
                 source=f"{WALKER}, Fig. 1",
                 paper_value="seen in the figure",
                 quantity="mean stiffness away from the boundary minus at it",
-                subject=f"{first['network']} on {first['data']}",
+                subject=f"{first['network']} on {first['data']}{first['size']}",
                 opposite=0.0,
             )
         )

@@ -10,6 +10,7 @@ import pandas as pd
 from gendyn_lite.claims.stiffness import WALKER
 from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Near, judge, table
 from gendyn_lite.results.layers import long_layers, of_fitted_runs
+from gendyn_lite.results.tables import with_sizes
 
 
 def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
@@ -18,10 +19,12 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
     The figures show the stiffness of an example with a sample of both categories: the mean over all pairs.
     """
     rows = of_fitted_runs(long_layers(runs))
+    sets = rows["data"].unique()
+    rows = with_sizes(rows[(rows["depth"] == 4) & (rows["width"] == 32)], of="data")
+    rows = rows.sort_values("data", key=lambda names: names.map(list(sets).index), kind="stable")
     found: list[Claim] = []
-    for data, group in rows.groupby("data", sort=False):
-        about = partial(judge, subject=f"mlp (4 hidden layers of 32) on {data}")
-        base = group[(group["depth"] == 4) & (group["width"] == 32)]
+    for (data, size), base in rows.groupby(["data", "size"], sort=False):
+        about = partial(judge, subject=f"mlp (4 hidden layers of 32) on {data}{size}")
         found += [*_of_training(base[base["activation"] == "relu"], about), *_of_activations(base, about)]
     return table(found)
 
@@ -81,10 +84,8 @@ def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
     """Beyond both papers: layers of ResNet-18 and VGG-19, of runs of experiment ``"stiffness_deep"``."""
     rows = long_layers(runs)
     found: list[Claim] = []
-    for (data, network), group in rows.groupby(["data", "network"], sort=False):
-        about = partial(
-            judge, subject=f"{network} on {data}, n = {group['n_train'].iloc[0]:,}", source="beyond both papers"
-        )
+    for subject, group in with_sizes(rows).groupby("subject", sort=False):
+        about = partial(judge, subject=str(subject), source="beyond both papers")
         trained = group[group["state"] == "trained"]
         true, random = (trained[trained["label_corruption"] == q] for q in (0.0, 1.0))
         late, early = (true[part] for part in (true["position"] > 2 / 3, true["position"] < 1 / 3))

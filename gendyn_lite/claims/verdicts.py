@@ -194,7 +194,8 @@ def judge(
         opposite: The value that the opposite of the claim predicts; the effect is measured from it.
 
     Returns:
-        The claim with its mean, Student-t interval, effect and verdict. One seed has no interval and no verdict.
+        The claim with its mean, Student-t interval, effect and verdict. Fewer than three seeds have no interval, and
+        no verdict but that.
     """
     mean, low, high, n = mean_interval(values, level=LEVEL)
     return Claim(
@@ -215,7 +216,7 @@ def judge(
 
 def _p_value(criterion: Criterion, mean: float, low: float, high: float, n: int) -> float:
     """The criterion's p value from a Student-t interval of the mean of n seeds."""
-    if n < 2:
+    if math.isnan(low):
         return math.nan
     error = (high - low) / 2 / float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
     return criterion.p_value(mean, error, n - 1)

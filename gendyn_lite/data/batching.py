@@ -13,7 +13,7 @@ from gendyn_lite.config import RunConfig, check_range, check_type
 from gendyn_lite.data import draws
 from gendyn_lite.data.augmentation import cut_windows, standardize
 from gendyn_lite.data.device import resident, stream
-from gendyn_lite.data.types import ImageData
+from gendyn_lite.data.types import ImageData, check_labels
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.threads import threads
 
@@ -79,6 +79,7 @@ class Batcher:
     ) -> None:
         """Put the split on the device and check the options against its shape."""
         part = data.test if split == "test" else data.train
+        check_labels(part.y, num_classes=data.num_classes)
         self.num_examples = len(part.y)
         self._device = torch.empty(0, device=device).device  # "cuda" and "cuda:0" are one
         self._x, self._y = part.x, part.y.to(self._device)

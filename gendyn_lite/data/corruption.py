@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gendyn_lite.config import check_range, check_type
 from gendyn_lite.data import draws
-from gendyn_lite.errors import UserError
+from gendyn_lite.data.types import check_labels
 
 
 def corrupt_labels(y: Tensor, fraction: float, *, num_classes: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -43,10 +43,7 @@ def corrupt_labels(y: Tensor, fraction: float, *, num_classes: int, seed: int) -
     check_range("fraction", fraction, 0, 1, True)
     check_range("num_classes", check_type("num_classes", num_classes, int), 1, float("inf"), True)
     check_range("seed", check_type("seed", seed, int), 0, 2**31 - 1, True)
-    if y.ndim != 1 or y.dtype != torch.int64:
-        raise UserError(f"labels are {y.dtype} {list(y.shape)}, expected int64 [n]")
-    if len(y) and not (y.min() >= 0 and y.max() < num_classes):
-        raise UserError(f"labels span {y.min()} to {y.max()}, expected 0 to {num_classes - 1} (num_classes - 1)")
+    check_labels(y, num_classes=num_classes)
     redrawn = torch.from_numpy(draws.uniform(len(y), seed, draws.LABELS, 0) < fraction).to(y.device)
     other = torch.from_numpy(draws.integers(len(y), num_classes, seed, draws.LABELS, 1)).to(y.device)
     return torch.where(redrawn, other, y), redrawn

@@ -10,7 +10,9 @@ from __future__ import annotations
 import io
 import json
 import mmap
+import os
 import signal
+import stat
 import sys
 import warnings
 from typing import Any, BinaryIO
@@ -18,6 +20,7 @@ from typing import Any, BinaryIO
 from PIL import ExifTags, Image, ImageOps
 
 MOST_PIXELS = 89_478_485  # of one image; Pillow's own limit
+MOST_BYTES = 1 << 29  # of one encoded image: more than that many pixels take, uncompressed
 GREY_MODES = ("1", "L", "LA", "La")
 DEEP_MODES = ("I", "F")  # 16 or 32 bits a pixel: there is no one way to make them 8
 
@@ -63,7 +66,7 @@ def decode(
             if channels == 1 and image.mode not in GREY_MODES:
                 raise ColourMetError
             mode = "L" if channels == 1 else "RGB"
-            image = _fit(image if image.mode == mode else image.convert(mode), resize, crop)
+            image = _fit(image if image.mode == mode else image.convert(mode), name, resize, crop)
             return image.height, image.width, image.tobytes()
     except (BadImageError, ColourMetError):
         raise
@@ -76,18 +79,22 @@ def decode(
 
 
 def _check(image: Image.Image, name: str) -> None:
-    if image.width * image.height > MOST_PIXELS:
-        raise BadImageError(
-            f"{name} has {image.width}x{image.height} pixels, expected at most {MOST_PIXELS:,} in all: make it smaller"
-        )
+    _check_size(image.size, f"{name} has")
     if image.mode.startswith(DEEP_MODES):
         raise BadImageError(f"{name} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits")
 
 
-def _fit(image: Image.Image, resize: int | None, crop: int | None) -> Image.Image:
+def _check_size(size: tuple[int, int], what: str) -> None:
+    width, height = size
+    if width * height > MOST_PIXELS:
+        raise BadImageError(f"{what} {width}x{height} pixels, expected at most {MOST_PIXELS:,} in all: make it smaller")
+
+
+def _fit(image: Image.Image, name: str, resize: int | None, crop: int | None) -> Image.Image:
     if resize is not None and min(image.size) != resize:
         scale = resize / min(image.size)
         width, height = (max(resize, round(side * scale)) for side in image.size)
+        _check_size((width, height), f"{name}, its shorter side resized to {resize}, has")
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     if crop is not None and image.size != (crop, crop):
         left, top = (image.width - crop) // 2, (image.height - crop) // 2
@@ -122,17 +129,31 @@ def answer(request: dict[str, Any], files: dict[str, Any]) -> bytes:
 
 
 def read(path: str, offset: int, size: int, files: dict[str, Any]) -> bytes:
-    """The bytes of a file, or of a part of one (which stays mapped)."""
+    """The bytes of a file, or of a part of one (which stays mapped).
+
+    Raises:
+        BadImageError: It cannot be read, is no plain file (another kind may have no end), or is far too large.
+    """
     try:
         if size < 0:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise BadImageError(f"{path} is no plain file: remove it")
+            _check_bytes(path, status.st_size)
             with open(path, "rb", buffering=0) as file:
                 return file.read()
+        _check_bytes(path, size)
         if path not in files:
             with open(path, "rb") as file:
                 files[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return files[path][offset : offset + size]
     except OSError as error:
         raise BadImageError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _check_bytes(path: str, size: int) -> None:
+    if size > MOST_BYTES:
+        raise BadImageError(f"{path}: an image of {size:,} bytes, expected at most {MOST_BYTES:,}: make it smaller")
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:

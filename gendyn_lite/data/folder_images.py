@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
 
 SPLITS = ("train", "test")
+SOURCE = {"folder": str, "resize": int, "crop": int}
 FILES = tuple(f"{split}{kind}" for split in SPLITS for kind in (".txt", "_labels.npy"))
 
 
@@ -77,11 +78,11 @@ def read(folder: Path, *, name: str) -> ImageData:
     """The set that is registered in `folder`; its images are read when they are asked for.
 
     Raises:
-        UserError: The registration is damaged, or the images' folder is gone.
+        UserError: The registration was altered, or the images' folder is gone.
     """
-    record = prepared.read_record(folder)
+    record = prepared.read_record(folder, name=name)
     source = record["source"]
-    prepared.check_sizes(folder, record, FILES)
+    prepared.check_once(folder, record, FILES, lambda: check(folder, record))
     if not Path(source["folder"]).is_dir():
         raise UserError(
             f"the images of {name} were in {source['folder']}, which is gone: `gendyn data {name} --from PATH`"
@@ -96,3 +97,18 @@ def read(folder: Path, *, name: str) -> ImageData:
         images = FolderImages(source["folder"], names, options, pool=pool)
         splits[split] = Split(cast(Tensor, images), labels)  # it reads like one
     return ImageData.from_record(name, record, train=splits["train"], test=splits["test"])
+
+
+def check(folder: Path, record: dict[str, Any]) -> None:
+    """Compare names and labels of a registered set with its record; the images themselves are read by ``--verify``.
+
+    Raises:
+        UserError: One was altered.
+    """
+    source = record["source"]
+    if len(record["shape"]) != 3 or any(type(source.get(key)) is not kind for key, kind in SOURCE.items()):
+        raise UserError(f"{folder / prepared.RECORD} has no valid 'source': {prepared.again(folder)}")
+    prepared.check_bytes(folder, record, FILES)
+    labels = {split: np.load(folder / f"{split}_labels.npy", allow_pickle=False) for split in SPLITS}
+    if prepared.counts(record["class_names"], **labels) != record["counts"]:
+        raise UserError(f"{folder / prepared.RECORD} was altered (other counts): {prepared.again(folder)}")

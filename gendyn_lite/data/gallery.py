@@ -15,7 +15,7 @@ from torch import Tensor
 from gendyn_lite.config import INPUTS
 from gendyn_lite.data.loading import balanced_order
 from gendyn_lite.data.randomization import randomize
-from gendyn_lite.data.storage import disk_errors, replacing
+from gendyn_lite.data.storage import named_path, replacing
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
 
@@ -44,6 +44,7 @@ def samples(data: ImageData, *, per_class: int = 6, seed: int = 0, kinds: tuple[
     """
     if data.train.x.dtype != torch.uint8:
         raise UserError(f"{data.name} holds points, not images: there are no pictures of it")
+    data.check_labels()
     counts = data.train.y.bincount(minlength=data.num_classes)
     order = balanced_order(data.train.y, seed=seed)
     chosen = [order[data.train.y[order] == label][:per_class] for label in range(min(data.num_classes, MOST_CLASSES))]
@@ -74,6 +75,7 @@ def class_counts(data: ImageData) -> pd.DataFrame:
     >>> class_counts(load("two_moons")).values.tolist()
     [['upper', 'train', 150], ['lower', 'train', 150], ['upper', 'test', 50], ['lower', 'test', 50]]
     """
+    data.check_labels()
     rows = [
         (name, split, count)
         for split, part in (("train", data.train), ("test", data.test))
@@ -95,14 +97,15 @@ def save_images(data: ImageData, folder: str | os.PathLike[str]) -> Path:
     Raises:
         UserError: The data holds points, a class name is no name for a folder, or the folder exists.
     """
-    folder = Path(folder)
+    folder = named_path(folder, what="folder")
     if data.train.x.dtype != torch.uint8:
         raise UserError(f"{data.name} holds points, not images: it cannot be saved as pictures")
     if folder.exists():
         raise UserError(f"{folder} exists: choose a new folder")
-    if odd := next((name for name in data.class_names if name in ("", ".", "..") or "/" in name or "\\" in name), None):
-        raise UserError(f"class {odd!r} is no name for a folder")
-    with replacing(folder) as new, disk_errors(folder):
+    if odd := [name for name in data.class_names if name in ("", ".", "..") or set(name) & set("/\\\0")]:
+        raise UserError(f"class {odd[0]!r} is no name for a folder")
+    data.check_labels()
+    with replacing(folder) as new:
         for split, part in (("train", data.train), ("test", data.test)):
             for name in data.class_names:
                 (new / split / name).mkdir(parents=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +20,15 @@ from gendyn_lite.data.decode_worker import ColourMetError
 from gendyn_lite.data.decoding import Item, Options, Pool, decode_many, empty, probe
 from gendyn_lite.data.embedded import fingerprint
 from gendyn_lite.data.randomization import channel_statistics
+from gendyn_lite.data.storage import disk_errors
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 FEW = 500  # images up to which starting worker processes does not pay
+MOST_WAYS = 100
 TEST_NAMES = ("test", "val")  # val is taken where there is no test
+TYPED_IN = "GENDYN_TYPED_IN"  # names the folder where a command was typed, for the kernel of a chapter
 EXPECTED = "expected train/CLASS/* and test/CLASS/* with images"
 
 
@@ -52,8 +56,7 @@ def load(path: Path, *, name: str, root: Path) -> ImageData:
         UserError: The folder is not as expected, an image cannot be read, or the folder has changed since it was
             prepared.
     """
-    folder = root / key(path)
-    if prepared.exists(folder):
+    if folder := prepared.find(root / key(path)):
         if path.is_dir() and prepared.read_record(folder)["source"].get("stamp") != stamp(path):
             raise UserError(f"{path} has changed since it was prepared: run `gendyn data {name}` again")
         return prepared.read(folder, name=name)
@@ -99,30 +102,35 @@ def stamp(path: Path) -> str:
 
 
 def walk(path: Path) -> Iterator[str]:
-    """Every file below a folder, as a path relative to it with ``/``; links are followed, loops are not.
+    """Every plain file below a folder, as a path relative to it with ``/``; links are followed, loops are not.
 
     Raises:
-        UserError: It is no folder, or cannot be read.
+        UserError: It is no folder, what is named like an image is no plain file, or links lead to one folder in more
+            than a hundred ways.
+        Failed: It cannot be read.
     """
     if not path.is_dir():
-        here = "" if path.is_absolute() else f" in {Path.cwd()}"
+        here = "" if path.is_absolute() else f" in {os.environ.get(TYPED_IN) or Path.cwd()}"
         raise UserError(f"{path} is no folder{here}: {EXPECTED}")
+    ways: Counter[str] = Counter()  # in which each folder was reached: links can double them at every level
     waiting: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while waiting:
         inner, above = waiting.pop()
         place = os.path.realpath(path / inner)
         if place in above:
             continue
-        try:
-            with os.scandir(place) as entries:
-                for entry in entries:
-                    name = f"{inner}/{entry.name}" if inner else entry.name
-                    if entry.is_dir():
-                        waiting.append((name, (*above, place)))
-                    else:
-                        yield name
-        except OSError as error:
-            raise UserError(f"{path / inner} cannot be read: {error.strerror}") from None
+        ways[place] += 1
+        if ways[place] > MOST_WAYS:
+            raise UserError(f"{path}: links lead to {place} in more than {MOST_WAYS} ways: remove some of them")
+        with disk_errors(path / inner), os.scandir(place) as entries:
+            for entry in entries:
+                name = f"{inner}/{entry.name}" if inner else entry.name
+                if entry.is_dir():
+                    waiting.append((name, (*above, place)))
+                elif entry.is_file():
+                    yield name
+                elif is_image(name):
+                    raise UserError(f"{path}/{name} is no plain file, or a link to none: remove it")
 
 
 def locator(path: Path) -> Callable[[str], Item]:

@@ -19,7 +19,8 @@ from gendyn_lite.data import draws, embedded, folder_images, image_folder, point
 from gendyn_lite.data.corruption import corrupt_labels
 from gendyn_lite.data.folder_images import FolderImages
 from gendyn_lite.data.randomization import randomize
-from gendyn_lite.data.types import ImageData, Split
+from gendyn_lite.data.storage import disk_errors, named_path
+from gendyn_lite.data.types import ImageData, Split, check_labels
 from gendyn_lite.errors import UserError, unknown_name
 
 EMBEDDED: dict[str, Callable[[], ImageData]] = {
@@ -50,11 +51,13 @@ def load(
 
     Raises:
         UserError: The name is unknown, the data is not prepared (the message says how), altered or too small.
+        Failed: The disk refuses to be read.
 
     >>> data = load("digits", train_size=100)
     >>> data.train.x.shape, data.train.y.bincount().tolist(), data.num_classes
     (torch.Size([100, 1, 8, 8]), [10, 10, 10, 10, 10, 10, 10, 10, 10, 10], 10)
     """
+    name = check_type("name", name, str)
     train_size = check_type("train_size", train_size, int | None)
     if train_size is not None:
         check_range("train_size", train_size, 1, math.inf, True)
@@ -103,8 +106,25 @@ def names() -> tuple[str, ...]:
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
-    """Folder of the prepared data: the argument, else the environment variable GENDYN_DATA, else ``./datasets``."""
-    return Path(root if root is not None else os.environ.get("GENDYN_DATA") or "datasets")
+    """Folder of the prepared data: the argument, else the environment variable GENDYN_DATA, else ``./datasets``.
+
+    Raises:
+        UserError: The argument is empty, or no path.
+    """
+    return named_path(os.environ.get("GENDYN_DATA") or "datasets" if root is None else root, what="root")
+
+
+def folder_of(name: str) -> Path:
+    """The folder that ``folder:PATH`` names: where a command was typed, if it is there, else from the working folder.
+
+    The path stays as it was typed in the name, which is part of a run's key.
+
+    >>> folder_of("folder:own/pets").name
+    'pets'
+    """
+    path = named_path(name.removeprefix(FOLDER), what=f"{FOLDER}PATH")
+    typed = Path(os.environ.get(image_folder.TYPED_IN, ""), path)
+    return typed if typed.is_dir() else path
 
 
 def balanced_order(y: Tensor, *, seed: int) -> Tensor:
@@ -116,6 +136,7 @@ def balanced_order(y: Tensor, *, seed: int) -> Tensor:
     >>> y[balanced_order(y, seed=0)][:3].sort().values.tolist()
     [0, 1, 2]
     """
+    check_labels(y)
     labels = y.cpu().numpy()
     shuffled = draws.permutation(len(labels), seed, draws.SUBSET)
     turn = np.empty(len(labels), dtype=np.int64)
@@ -139,10 +160,12 @@ def _subset(split: Split, size: int, *, seed: int, named: tuple[str, str]) -> Sp
 def _load_whole(name: str, root: Path) -> ImageData:
     if name in EMBEDDED:
         return EMBEDDED[name]()
-    if name in PREPARED:
-        if prepared.exists(root / name):
-            return (folder_images if name == "imagenet" else prepared).read(root / name, name=name)
-        raise UserError(f"{name} is not prepared in {root}: run `gendyn data {name}`, or with a local copy --from PATH")
-    if name.startswith(FOLDER):
-        return image_folder.load(Path(name.removeprefix(FOLDER)), name=name, root=root)
+    with disk_errors(root):
+        if name in PREPARED:
+            if folder := prepared.find(root / name):
+                return (folder_images if name == "imagenet" else prepared).read(folder, name=name)
+            again = f"run `gendyn data {name}`, or with a local copy --from PATH"
+            raise UserError(f"{name} is not prepared in {root}: {again}")
+        if name.startswith(FOLDER):
+            return image_folder.load(folder_of(name), name=name, root=root)
     raise unknown_name("dataset", name, names())

@@ -2,6 +2,10 @@
 
 ``ROOT/NAME/`` holds ``train.npy`` and ``test.npy`` (uint8 [n, C, H, W]), ``train_labels.npy`` and ``test_labels.npy``
 (int64 [n]) and ``data.json``. The arrays are mapped copy-on-write: they load at once, and processes share their memory.
+
+Every byte is read and compared with the record at the first load, and again once a file has changed (its size, times or
+inode); ``verified.json`` notes the state that was found right. The record holds a seal over itself. One that an earlier
+version wrote has none: all of it that images and labels determine is computed again instead.
 """
 
 from __future__ import annotations
@@ -9,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +23,28 @@ import torch
 
 from gendyn_lite.data.embedded import fingerprint
 from gendyn_lite.data.randomization import channel_statistics
+from gendyn_lite.data.storage import disk_errors, interrupted, once, state_of
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
 
 FORMAT = 1
-RECORD = "data.json"
+RECORD, NOTE, SEAL = "data.json", "verified.json", "seal"
 SPLITS = ("train", "test")
 FILES = tuple(f"{split}{kind}.npy" for split in SPLITS for kind in ("", "_labels"))
-FIELDS = {
+FIELDS: dict[str, Any] = {  # a type, [the kind of each item], or {str: the kind of each value}
     "format": int,
     "name": str,
     "description": str,
-    "class_names": list,
-    "counts": dict,
-    "shape": list,
-    "mean": list,
-    "std": list,
+    "class_names": [str],
+    "counts": {str: [int]},
+    "shape": [int],
+    "mean": [float],
+    "std": [float],
     "fingerprint": str,
-    "files": dict,
+    "files": {str: dict},
     "source": dict,
 }
+UNSEALED = "its description and class names cannot be checked; prepare it anew, and they are sealed"
 
 
 def allocate(folder: Path, split: str, shape: Sequence[int]) -> np.memmap:
@@ -81,7 +88,7 @@ def finish(
         "name": name,
         "description": description,
         "class_names": list(class_names),
-        "counts": {s: part.y.bincount(minlength=len(class_names)).tolist() for s, part in parts.items()},
+        "counts": counts(class_names, **labels),
         "shape": list(parts["train"].x.shape[1:]),
         "mean": mean,
         "std": std,
@@ -94,18 +101,45 @@ def finish(
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write ``data.json``, a line a field."""
+    """Write ``data.json``, a line a field, with a seal over the others."""
+    record[SEAL] = seal(record)
     lines = (f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in record.items())
     (folder / RECORD).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
-def exists(folder: Path) -> bool:
-    """Whether something is prepared there; it is whole, since it was renamed in."""
-    return (folder / RECORD).is_file()
+def seal(record: dict[str, Any]) -> str:
+    """The SHA-256 of all other fields of a record."""
+    rest = {key: value for key, value in record.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a prepared folder.
+def find(folder: Path) -> Path | None:
+    """Where a set is prepared: in its folder, or what a process that was killed while it replaced it left; None if not.
+
+    What is there is whole, since it was renamed in.
+    """
+    with disk_errors(folder):
+        if (folder / RECORD).is_file():
+            return folder
+        return interrupted(folder)
+
+
+def read_record(folder: Path, *, name: str = "") -> dict[str, Any]:
+    """The record of a prepared folder, which must be that of `name`, if one is given.
+
+    Raises:
+        UserError: It is no record that this version can read, was altered, or is of another set.
+    """
+    record = parse(folder)
+    if name and record["name"] != name:
+        raise UserError(f"{folder} holds {record['name']}, not {name}: rename it, or choose another place with --root")
+    if SEAL in record and record[SEAL] != seal(record):
+        raise UserError(f"{folder / RECORD} was altered since it was written: {again(folder)}")
+    return record
+
+
+def parse(folder: Path) -> dict[str, Any]:
+    """The record of a prepared folder, whether or not it was altered.
 
     Raises:
         UserError: It is no record that this version can read.
@@ -113,29 +147,35 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        problem = next((key for key, kind in FIELDS.items() if not isinstance(record.get(key), kind)), None)
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read ({error}): {_again(folder)}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}): {again(folder)}") from None
+    fields = record if isinstance(record, dict) else {}
+    problem = next((key for key, kind in FIELDS.items() if not _is_a(fields.get(key), kind)), None)
     if problem is not None:
-        raise UserError(f"{path} has no valid {problem!r}: {_again(folder)}")
+        raise UserError(f"{path} has no valid {problem!r}: {again(folder)}")
     if record["format"] != FORMAT:
-        raise UserError(f"{path} has format {record['format']}, expected {FORMAT}: {_again(folder)}")
+        raise UserError(f"{path} has format {record['format']}, expected {FORMAT}: {again(folder)}")
     return record
 
 
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of a kind, as `FIELDS` has them."""
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_is_a(item, kind[0]) for item in value)
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and all(_is_a(item, kind[str]) for item in value.values())
+    return type(value) is kind
+
+
 def read(folder: Path, *, name: str) -> ImageData:
-    """The data of a prepared folder, mapped into memory; sizes and shapes are checked, contents are not read.
+    """The data of a prepared folder, mapped into memory, once it is known to be as it was prepared.
 
     Raises:
-        UserError: A file is missing, cut, or does not fit the record.
+        UserError: A file is missing or was altered, or the folder holds another set.
     """
-    record = read_record(folder)
-    check_sizes(folder, record, FILES)
+    record = read_record(folder, name="" if name.startswith("folder:") else name)
+    check_once(folder, record, FILES, lambda: _check_contents(folder, record))
     parts = {split: _split(folder, split) for split in SPLITS}
-    for split, part in parts.items():
-        count = sum(record["counts"][split])
-        if list(part.x.shape) != [count, *record["shape"]] or list(part.y.shape) != [count]:
-            raise UserError(f"{folder / split}.npy is {list(part.x.shape)}, unlike its record: {_again(folder)}")
     return ImageData.from_record(name, record, train=parts["train"], test=parts["test"])
 
 
@@ -149,13 +189,80 @@ def verify(folder: Path) -> dict[str, Any]:
         UserError: A file was altered.
     """
     record = read_record(folder)
-    check_sizes(folder, record, FILES)
-    for file in FILES:
-        if sha256(folder / file) != record["files"][file]["sha256"]:
-            raise UserError(f"{folder / file} was altered since it was prepared: {_again(folder)}")
-    if fingerprint(*(_split(folder, split) for split in SPLITS)) != record["fingerprint"]:
-        raise UserError(f"{folder / RECORD} was altered (another fingerprint): {_again(folder)}")
+    _state(folder, record, FILES)
+    _check_contents(folder, record)
     return record
+
+
+def check_once(folder: Path, record: dict[str, Any], files: Sequence[str], check: Callable[[], None]) -> None:
+    """Compare sizes with the record, and call `check` unless it passed before and no file has changed since.
+
+    Args:
+        folder: Where the files are.
+        record: Its record.
+        files: All of them but the record.
+        check: Raises a `UserError` if something was altered.
+
+    Raises:
+        UserError: As `check`; or a file is missing or has another size.
+    """
+
+    def check_and_tell() -> None:
+        check()
+        if SEAL not in record:
+            sys.stderr.write(f"{folder / RECORD} is of an earlier version: {UNSEALED}\n")
+
+    once(folder / NOTE, _state(folder, record, files), check_and_tell)
+
+
+def _state(folder: Path, record: dict[str, Any], files: Sequence[str]) -> list[list[int]]:
+    """The state of all files, whose sizes must be those of the record."""
+    try:
+        state = state_of([folder / file for file in (RECORD, *files)])
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: {error.strerror}: {again(folder)}") from None
+    for file, (size, *_) in zip(files, state[1:], strict=True):
+        expected = record["files"].get(file, {}).get("bytes")
+        if size != expected:
+            raise UserError(f"{folder / file} has {size} bytes, expected {expected}: {again(folder)}")
+    return state
+
+
+def _check_contents(folder: Path, record: dict[str, Any]) -> None:
+    """Compare every byte with the record, and the record with what images and labels determine."""
+    check_bytes(folder, record, FILES)
+    try:
+        train, test = (_split(folder, split) for split in SPLITS)
+        known = {
+            "fingerprint": fingerprint(train, test),
+            "shape": list(train.x.shape[1:]),
+            "counts": counts(record["class_names"], train=train.y.numpy(), test=test.y.numpy()),
+        }
+        odd = [key for key, value in known.items() if record[key] != value]
+        if SEAL not in record:
+            for key, value in zip(("mean", "std"), channel_statistics(train.x), strict=True):
+                near = np.isclose(record[key], value, rtol=0, atol=1e-9)
+                odd += [key] * (len(record[key]) != len(value) or not near.all())
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{folder} does not hold the images of its record ({error}): {again(folder)}") from None
+    if odd:
+        raise UserError(f"{folder / RECORD} was altered (another {odd[0]}): {again(folder)}")
+
+
+def check_bytes(folder: Path, record: dict[str, Any], files: Sequence[str]) -> None:
+    """Compare the SHA-256 of each file with the record.
+
+    Raises:
+        UserError: One was altered.
+    """
+    for file in files:
+        if sha256(folder / file) != record["files"][file].get("sha256"):
+            raise UserError(f"{folder / file} was altered since it was prepared: {again(folder)}")
+
+
+def counts(class_names: Sequence[str], **labels: np.ndarray) -> dict[str, list[int]]:
+    """The number of examples of each class, by split."""
+    return {split: np.bincount(y, minlength=len(class_names)).tolist() for split, y in labels.items()}
 
 
 def sha256(path: Path) -> str:
@@ -177,22 +284,6 @@ def describe_files(folder: Path, files: Sequence[str]) -> dict[str, dict[str, An
     return {file: {"bytes": (folder / file).stat().st_size, "sha256": sha256(folder / file)} for file in files}
 
 
-def check_sizes(folder: Path, record: dict[str, Any], files: Sequence[str]) -> None:
-    """Compare the size of each file with the record.
-
-    Raises:
-        UserError: One is missing or has another size.
-    """
-    for file in files:
-        try:
-            size = (folder / file).stat().st_size
-        except OSError as error:
-            raise UserError(f"{folder / file}: {error.strerror}: {_again(folder)}") from None
-        expected = record["files"].get(file, {}).get("bytes")
-        if size != expected:
-            raise UserError(f"{folder / file} has {size} bytes, expected {expected}: {_again(folder)}")
-
-
-def _again(folder: Path) -> str:
+def again(folder: Path) -> str:
     """What to do about a damaged folder."""
     return f"remove {folder} and prepare it again with `gendyn data`"

@@ -3,36 +3,73 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import Failed, UserError
 
+DENIED = "permission denied: choose a folder of your own (--root or GENDYN_DATA), or change its permissions"
+FILE_IN_THE_WAY = "a file is where a folder should be"
 REASONS = {
     errno.ENOSPC: "the disk is full: free some space or choose another folder with --root",
     errno.EDQUOT: "the disk quota is used up: free some space or choose another folder with --root",
-    errno.EACCES: "permission denied: choose a folder of your own with --root or GENDYN_DATA",
-    errno.EPERM: "permission denied: choose a folder of your own with --root or GENDYN_DATA",
+    errno.EACCES: DENIED,
+    errno.EPERM: DENIED,
     errno.EROFS: "the file system is read-only: choose another folder with --root or GENDYN_DATA",
-    errno.ENOTDIR: "a file is where a folder should be",
-    errno.EEXIST: "a file is where a folder should be",
 }
+MISTAKES = {  # what was asked for can be nowhere, however willing the machine is
+    errno.ENOTDIR: FILE_IN_THE_WAY,
+    errno.EEXIST: FILE_IN_THE_WAY,
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "its links lead in a circle",
+}
+RESOLUTION = 1_000_000_000  # ns: a file that was written less long ago may change and keep its time
+_passed: dict[str, list[list[int]]] = {}  # by note: the state that this process knows to be right
+
+
+def named_path(text: str | os.PathLike[str], *, what: str) -> Path:
+    """The path that somebody gave, once it is one.
+
+    Args:
+        text: What was given.
+        what: What it is called, for the message.
+
+    Raises:
+        UserError: It is empty, holds a NUL, or is no valid Unicode.
+
+    >>> named_path("", what="--root")
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: --root is '', expected the path of a file or folder
+    """
+    path = os.fspath(text) if isinstance(text, os.PathLike) else text
+    if not isinstance(path, str) or not path or "\0" in path or path.encode(errors="ignore").decode() != path:
+        raise UserError(f"{what} is {path!r}, expected the path of a file or folder")
+    return Path(path)
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn trouble with the disk into a `UserError` with the path and the reason."""
+    """Turn trouble with the disk into one line with the path and the reason.
+
+    Raises:
+        Failed: The machine refused: the disk is full, permission is denied and the like.
+        UserError: No machine could: a file is where a folder should be, or the name is too long.
+    """
     try:
         yield
     except OSError as error:
-        reason = REASONS.get(error.errno or 0, error.strerror or str(error))
-        raise UserError(f"cannot use {error.filename or path}: {reason}") from error
+        code, where = error.errno or 0, error.filename or path
+        if code in MISTAKES:
+            raise UserError(f"cannot use {where}: {MISTAKES[code]}") from error
+        raise Failed(f"cannot use {where}: {REASONS.get(code, error.strerror or str(error))}") from error
 
 
 @contextmanager
@@ -61,25 +98,82 @@ def lock_of(folder: Path) -> Path:
 def replacing(folder: Path) -> Iterator[Path]:
     """A new empty folder that takes the place of `folder` when the block ends, and vanishes if it fails.
 
-    To be used by one process at a time, under `lock_of(folder)`; what a killed one left aside is removed by the next.
+    To be used by one process at a time, under `lock_of(folder)`. What a killed one left aside is removed by the next,
+    and what it had moved out of the way is put back first: at any instant there is one whole copy (see `interrupted`).
+
+    Raises:
+        UserError: Something has appeared at `folder` meanwhile: it is left as it is.
     """
     folder = folder.absolute()
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in folder.parent.glob(f".{_literal(folder.name)}.aside-*"):
-            shutil.rmtree(left)
-        aside = folder.parent / f".{folder.name}.aside-new-{os.getpid()}"
-        aside.mkdir()
+        _tidy(folder)
+        new = _aside(folder, f"new-{os.getpid()}")
+        was_there = folder.exists()
+        new.mkdir()
         try:
-            yield aside
+            yield new
             if folder.exists():
-                folder.rename(folder.parent / f".{folder.name}.aside-old-{os.getpid()}")
-            aside.rename(folder)
+                if not was_there:
+                    raise UserError(f"{folder} has appeared meanwhile: it is left as it is; move it away and try again")
+                folder.rename(_aside(folder, f"old-{os.getpid()}"))
+            new.rename(folder)
         finally:
-            for left in folder.parent.glob(f".{_literal(folder.name)}.aside-*"):
-                shutil.rmtree(left, ignore_errors=True)
+            _tidy(folder)
 
 
-def _literal(name: str) -> str:
-    """A name in which no character is a wildcard of `glob`."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in name)
+def interrupted(folder: Path) -> Path | None:
+    """The whole earlier copy of a folder, if a process was killed just when it had moved it out of the new one's way.
+
+    Only between those two renames are there both an old and a new folder aside, and none in place.
+    """
+    if folder.exists() or not _asides(folder, "new-"):
+        return None
+    return next(iter(_asides(folder, "old-")), None)
+
+
+def _tidy(folder: Path) -> None:
+    """Put the earlier copy back if the new one did not take its place, then remove what is left aside."""
+    if old := interrupted(folder):
+        old.rename(folder)
+    for left in _asides(folder, ""):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _aside(folder: Path, kind: str) -> Path:
+    return folder.parent / f".{folder.name}.aside-{kind}"
+
+
+def _asides(folder: Path, kind: str) -> list[Path]:
+    """The folders that lie aside; never a file or a link, which we do not make."""
+    literal = "".join(f"[{char}]" if char in "*?[" else char for char in folder.name)
+    found = sorted(folder.parent.glob(f".{literal}.aside-{kind}*"))
+    return [path for path in found if path.is_dir() and not path.is_symlink()]
+
+
+def state_of(paths: Sequence[Path]) -> list[list[int]]:
+    """Size, times of change (ns) and inode of each file: others once it was written to or replaced."""
+    found = (os.stat(path) for path in paths)
+    return [[each.st_size, each.st_mtime_ns, each.st_ctime_ns, each.st_ino] for each in found]
+
+
+def once(note: Path, state: list[list[int]], check: Callable[[], None]) -> None:
+    """Call `check` unless it passed before with the same state of the files, here or in another process.
+
+    Args:
+        note: File that keeps the state; where it cannot be written, each process checks for itself.
+        state: What `state_of` said.
+        check: Raises if the files are not as they should be.
+    """
+    if _passed.get(str(note)) == state:
+        return
+    known = None
+    with suppress(OSError, ValueError, RecursionError):
+        known = json.loads(note.read_bytes())
+    if known != state:
+        check()
+        if max(changed for _, changed, *_ in state) > time.time_ns() - RESOLUTION:
+            return
+        with suppress(OSError):
+            note.write_text(json.dumps(state), encoding="utf-8")
+    _passed[str(note)] = state

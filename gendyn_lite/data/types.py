@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+
+from gendyn_lite.errors import UserError
 
 
 class Split(NamedTuple):
@@ -69,6 +72,26 @@ class ImageData:
         """Shape of one input: (C, H, W) for images, (2,) for two_moons."""
         return tuple(self.train.x.shape[1:])
 
+    def check_labels(self) -> None:
+        """Refuse labels that are no classes, before they are used as places in a table."""
+        for part in (self.train, self.test):
+            check_labels(part.y, num_classes=self.num_classes)
+
     def with_train_labels(self, y: Tensor) -> ImageData:
         """The same data with other training labels; the test labels are never touched."""
         return replace(self, train=Split(self.train.x, y))
+
+
+def check_labels(y: Tensor, *, num_classes: int | None = None) -> None:
+    """Refuse what are no labels: they are int64 [n], from 0 to num_classes - 1 if that is known.
+
+    >>> check_labels(torch.tensor([0, -1]))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: labels span -1 to 0, expected 0 or more
+    """
+    if y.ndim != 1 or y.dtype != torch.int64:
+        raise UserError(f"labels are {y.dtype} {list(y.shape)}, expected int64 [n]")
+    low, high = map(int, torch.aminmax(y)) if len(y) else (0, -1)
+    if low < 0 or (num_classes is not None and high >= num_classes):
+        expected = "0 or more" if num_classes is None else f"0 to {num_classes - 1} (num_classes - 1)"
+        raise UserError(f"labels span {low} to {high}, expected {expected}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from gendyn_lite.config import RunConfig
+from gendyn_lite.config import RunConfig, check_range
 
 Plan = Callable[[str, Mapping[str, Any]], list[RunConfig]]
 CELLS, TABLE, COMMAND = "the chapter's cells", "its published table alone", "a command of its own"
+MOST_SEEDS = 200
 
 
 class Group(NamedTuple):
@@ -23,6 +24,19 @@ class Group(NamedTuple):
     chapter: str
     asked_by: str
     plan: Plan
+
+
+def seeds_of(given: int, planned: int) -> range:
+    """The seeds of a plan: as many as were asked for, 0 for the plan's own number.
+
+    Raises:
+        UserError: Fewer than 0, or more than 200.
+
+    >>> list(seeds_of(2, 5)), len(seeds_of(0, 5))
+    ([0, 1], 5)
+    """
+    check_range("seeds", given, 0, MOST_SEEDS, True)
+    return range(given or planned)
 
 
 def _random_labels(profile: str, values: Mapping[str, Any]) -> list[RunConfig]:

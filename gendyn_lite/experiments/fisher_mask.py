@@ -15,6 +15,7 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.experiments import runner
+from gendyn_lite.experiments.chapters import seeds_of
 from gendyn_lite.experiments.sizes import PROFILES
 from gendyn_lite.measures.fisher import GradientMask, influence_probe
 from gendyn_lite.results.runs import Run
@@ -108,6 +109,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("full", "cifar10"): (Part("resnet18", _PAPER, {0.0: (*_FIG_2, *_TABLE_1), 0.2: _ENDS, 1.0: ()}),),
 }
 DEFAULT_DATASET = {"smoke": "digits", "colab": "cifar10", "full": "cifar100"}
+PROBE_VERSION = 1  # of what the probes measure: raise it with every change of that, and old runs stay what they are
 EXAMPLES = {"smoke": (10, 40), "colab": (20, 50), "full": (20, 50)}
 FEW = {"alexnet_small": (10, 40), "resnet18": (4, 16)}  # examples stepped on and inputs watched, of slow networks
 MOMENTS = 6  # epochs at which influence is measured, log-spaced
@@ -140,14 +142,16 @@ def plan(profile: str = "smoke", *, dataset: str = "", network: str = "", seeds:
     if network and network not in networks:
         raise unknown_name("network of this plan", network, networks)
     chosen = [part for part in parts if network in ("", part.network)]
-    return [config for part in chosen for config in _configs(part, name, seeds or part.seeds)]
+    return [config for part in chosen for config in _configs(part, name, seeds_of(seeds, part.seeds))]
 
 
-def _configs(part: Part, dataset: str, seeds: int) -> list[RunConfig]:
-    base = RunConfig(experiment=EXPERIMENT, dataset=dataset, model=part.network, **part.settings)
+def _configs(part: Part, dataset: str, seeds: range) -> list[RunConfig]:
+    base = RunConfig(
+        experiment=EXPERIMENT, dataset=dataset, model=part.network, probe_version=PROBE_VERSION, **part.settings
+    )
     return [
         base.replace(label_corruption=q, mask_by=by, mask_keep=keep, seed=seed)
-        for seed in range(seeds)
+        for seed in seeds
         for q, masks in part.masks.items()
         for by, keep in (("fisher", 1.0), *masks)
     ]
@@ -175,7 +179,9 @@ def run(
     hook = mask_for(config, (x, y))
     probes = {"influence": influence_during(config, x, y, profile)} | mask_probe(hook)
     options = {"root": root, "data_root": data_root, "device": device}
-    return runner.load_or_run(config, profile=profile, probes=probes, grad_hook=hook, **options)
+    return runner.load_or_run(
+        config, profile=profile, probes=probes, grad_hook=hook, probe_version=PROBE_VERSION, **options
+    )
 
 
 def run_all(configs: Sequence[RunConfig], **options: Any) -> list[Run]:

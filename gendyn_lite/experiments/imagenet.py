@@ -30,6 +30,7 @@ from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import UserError
 from gendyn_lite.experiments import runner
 from gendyn_lite.results.runs import Run, open_run, writing
+from gendyn_lite.train import checkpoint
 from gendyn_lite.train.device import choose_device
 from gendyn_lite.train.distributed import joined
 
@@ -93,7 +94,7 @@ def run(
         return found
     network = runner.build(config, loaded)
     with writing(found, runner.provenance(loaded, profile, place)) if ranks.first else nullcontext() as writer:
-        train.fit(
+        history = train.fit(
             network,
             loaded,
             config,
@@ -106,7 +107,8 @@ def run(
             channels_last=True,
         )
         if writer:
-            writer.finish(processes=ranks.world)
+            writer.finish(processes=ranks.world, resumed_at=history.resumed_at)
+            checkpoint.discard(found.checkpoints)
     ranks.agree(True)  # nobody leaves before the run is complete
     return found
 

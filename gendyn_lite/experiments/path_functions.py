@@ -27,7 +27,8 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.experiments import runner
-from gendyn_lite.experiments.path_probes import probes_for
+from gendyn_lite.experiments.chapters import seeds_of
+from gendyn_lite.experiments.path_probes import PROBE_VERSION, probes_for
 from gendyn_lite.experiments.sizes import PROFILES
 from gendyn_lite.results.runs import Run, open_run
 
@@ -185,15 +186,15 @@ def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0
         raise unknown_name("profile", profile, PROFILES)
     configs = []
     for planned in PLANS[kind, profile]:
-        part = replace(planned, dataset=dataset or planned.dataset, seeds=seeds or planned.seeds)
+        part = replace(planned, dataset=dataset or planned.dataset)
         for variant in part.variants:
             settings = {**part.settings, **variant}
             if epochs:
                 settings |= {"epochs": epochs, "milestones": _milestones(epochs)}
             if settings["schedule"] != "step":
                 settings["milestones"] = ()
-            base = RunConfig(experiment=name, dataset=part.dataset, **settings)
-            configs += [base.replace(seed=seed) for seed in range(part.seeds)]
+            base = RunConfig(experiment=name, dataset=part.dataset, probe_version=PROBE_VERSION, **settings)
+            configs += [base.replace(seed=seed) for seed in seeds_of(seeds, part.seeds)]
     return configs
 
 
@@ -223,7 +224,8 @@ def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data
         return found
     scratch = found.path / SCRATCH
     probes = probes_for(config, loaded, scratch)
-    done = runner.load_or_run(config, profile=profile, root=root, data_root=data_root, probes=probes)
+    options = {"profile": profile, "root": root, "data_root": data_root}
+    done = runner.load_or_run(config, probes=probes, probe_version=PROBE_VERSION, **options)
     shutil.rmtree(scratch, ignore_errors=True)
     return done
 

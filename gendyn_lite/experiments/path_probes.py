@@ -19,6 +19,7 @@ from gendyn_lite.experiments.path_pairs import distance_probe, neighbour_probe
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.train.probes import Probe
 
+PROBE_VERSION = 1  # of what the probes measure: raise it with every change of that, and old runs stay what they are
 FOLLOWED = 128  # images whose paths are followed, as in the paper
 FEW = 6  # layers of a deep network that are recorded
 ISOLATED, AT = 8, 32  # functions in isolation, and inputs at which they are evaluated

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +10,8 @@ import pandas as pd
 from gendyn_lite.config import RunConfig
 from gendyn_lite.experiments.chapters import GROUPS
 from gendyn_lite.results.published import published, published_experiments
+
+WHOLE = 0  # a number of training images that stands for all of them
 
 
 def full_size(*, folder: Path | None = None) -> pd.DataFrame:
@@ -21,30 +23,35 @@ def full_size(*, folder: Path | None = None) -> pd.DataFrame:
     Returns:
         One row for each experiment, data set and network: ``experiment``, ``data``, ``network``, ``planned`` runs of
         that profile, and ``published``: how many of them, with exactly those settings, are in a published table,
-        whichever copy of the data they were run on.
+        whichever copy of the data they were run on. ``other settings`` are the published runs on as many images that
+        are not in the plan.
     """
     # Some runs are in the plans of two experiments: by their ids, once.
     configs = {config.run_id(""): config for group in GROUPS for config in group.plan("full", {})}.values()
-    known, prints = _published(folder)
+    runs = _published(folder)
+    prints = runs.groupby("dataset")["data_fingerprint"].unique().to_dict()
     planned = Counter(_kind(config) for config in configs)
-    done = Counter(
-        _kind(config) for config in configs if any(config.run_id(mark) in known for mark in prints[config.dataset])
+    sizes = {(*_kind(config), config.train_size or WHOLE) for config in configs}
+    ids = {config.run_id(mark): _kind(config) for config in configs for mark in prints.get(config.dataset, ())}
+    done = Counter(ids[run] for run in runs["run_id"] if run in ids)
+    more = Counter(
+        (experiment, dataset, model)
+        for run, experiment, dataset, model, size, _ in runs.itertuples(index=False)
+        if run not in ids and (experiment, dataset, model, size) in sizes
     )
-    columns = ["experiment", "data", "network", "planned", "published"]
-    return pd.DataFrame([(*kind, count, done[kind]) for kind, count in planned.items()], columns=pd.Index(columns))
+    columns = ["experiment", "data", "network", "planned", "published", "other settings"]
+    rows = [(*kind, count, done[kind], more[kind]) for kind, count in planned.items()]
+    return pd.DataFrame(rows, columns=pd.Index(columns))
 
 
 def _kind(config: RunConfig) -> tuple[str, str, str]:
     return config.experiment, config.dataset, config.model
 
 
-def _published(folder: Path | None) -> tuple[set[str], dict[str, set[str]]]:
-    """Ids of all published runs, and by data set the fingerprints of the data that they were run on."""
-    known: set[str] = set()
-    prints: dict[str, set[str]] = defaultdict(set)
-    for name in published_experiments(folder=folder):
-        runs = published(name, folder=folder).drop_duplicates("run_id")
-        known |= set(runs["run_id"])
-        for dataset, mark in set(zip(runs["dataset"], runs["data_fingerprint"], strict=True)):
-            prints[dataset].add(mark)
-    return known, prints
+def _published(folder: Path | None) -> pd.DataFrame:
+    """All published runs: run_id, experiment, dataset, model, train_size (`WHOLE` for all) and data_fingerprint."""
+    columns = ["run_id", "experiment", "dataset", "model", "train_size", "data_fingerprint"]
+    tables = [published(name, folder=folder) for name in published_experiments(folder=folder)]
+    if not tables:
+        return pd.DataFrame(columns=pd.Index(columns))
+    return pd.concat([table.drop_duplicates("run_id")[columns] for table in tables]).fillna({"train_size": WHOLE})

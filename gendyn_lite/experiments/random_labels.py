@@ -18,6 +18,7 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.experiments import runner
+from gendyn_lite.experiments.chapters import seeds_of
 from gendyn_lite.experiments.sizes import DEFAULT_DATASET, PLANS, PROFILES, Part, chosen_parts
 
 EXPERIMENT = "random_labels"
@@ -42,7 +43,7 @@ def plan(
         networks: Only these networks, or others than the plan's with the settings of its first part. A sequence, or
             text with commas, as a notebook's parameter gives it.
         corruptions: These fractions q instead of the plan's, likewise.
-        seeds: This many seeds instead of the plan's; 0 keeps it. Likewise `epochs` and `train_size`.
+        seeds: This many seeds (at most 200) instead of the plan's; 0 keeps it. Likewise `epochs` and `train_size`.
         epochs: Most epochs of a run.
         train_size: Number of training examples.
 
@@ -58,7 +59,7 @@ def plan(
     """
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
-    for name, value in (("seeds", seeds), ("epochs", epochs), ("train_size", train_size)):
+    for name, value in (("epochs", epochs), ("train_size", train_size)):
         if value < 0:
             raise UserError(f"{name} is {value}, expected a whole number of at least 1 (or 0 for the profile's own)")
     chosen = split(networks)
@@ -66,14 +67,11 @@ def plan(
     dataset = dataset or DEFAULT_DATASET[profile]
     parts = PLANS.get((profile, dataset)) or PLANS[profile, DEFAULT_DATASET[profile]]
     changes = {name: value for name, value in (("epochs", epochs), ("train_size", train_size)) if value}
-    configs = [
-        config
-        for part in chosen_parts(parts, chosen)
-        for config in _configs(part, dataset, levels, seeds or part.seeds, changes)
-    ]
-    if len(configs) > MOST_RUNS:
-        raise UserError(f"the plan has {len(configs):,} runs, at most {MOST_RUNS:,}: take fewer networks, q or seeds")
-    return configs
+    groups = [(part, _variants(part, levels), seeds_of(seeds, part.seeds)) for part in chosen_parts(parts, chosen)]
+    count = sum(len(variants) * len(numbers) for _, variants, numbers in groups)
+    if count > MOST_RUNS:
+        raise UserError(f"the plan has {count:,} runs, at most {MOST_RUNS:,}: take fewer networks, q or seeds")
+    return [config for group in groups for config in _configs(*group, dataset=dataset, changes=changes)]
 
 
 def split(values: str | Sequence[Any]) -> list[Any]:
@@ -88,17 +86,21 @@ def _fraction(value: str | float) -> float:
         raise UserError(f"corruptions has {value!r}, expected numbers in [0, 1] separated by commas") from None
 
 
+def _variants(part: Part, corruptions: tuple[float, ...]) -> list[dict[str, Any]]:
+    """What tells the runs of one part and seed apart."""
+    variants: list[dict[str, Any]] = [{"label_corruption": q} for q in (corruptions or part.corruptions)]
+    return variants + [{"inputs": kind} for kind in part.inputs]
+
+
 def _configs(
-    part: Part, dataset: str, corruptions: tuple[float, ...], seeds: int, changes: dict[str, Any]
+    part: Part, variants: list[dict[str, Any]], seeds: range, *, dataset: str, changes: dict[str, Any]
 ) -> list[RunConfig]:
     """The configurations of one part; the settings of image sets make no sense for two-dimensional points."""
     settings = {**part.settings, **changes}
     if dataset == "two_moons":
         settings = {**settings, "standardize": "none"}
     base = RunConfig(experiment=EXPERIMENT, dataset=dataset, model=part.network, **settings)
-    variants = [{"label_corruption": q} for q in (corruptions or part.corruptions)]
-    variants += [{"inputs": kind} for kind in part.inputs]
-    return [base.replace(**variant, seed=seed) for variant, seed in product(variants, range(seeds))]
+    return [base.replace(**variant, seed=seed) for variant, seed in product(variants, seeds)]
 
 
 def corruption_examples(count: int = 24, *, seed: int = 0) -> pd.DataFrame:

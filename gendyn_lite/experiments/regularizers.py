@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.experiments import random_labels
+from gendyn_lite.experiments.chapters import seeds_of
 from gendyn_lite.experiments.sizes import DEFAULT_DATASET, PLANS, PROFILES, Part, chosen_parts
 
 EXPERIMENT = "regularizers"
@@ -97,7 +98,7 @@ def plan(
         _config(part, row, dataset, profile, changes).replace(seed=seed)
         for part in chosen_parts(known, wanted)
         for row in grid[part.name]
-        for seed in range(seeds or part.seeds)
+        for seed in seeds_of(seeds, part.seeds)
     ]
 
 

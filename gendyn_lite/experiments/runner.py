@@ -17,6 +17,7 @@ from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import Run, environment, open_run, writing
 from gendyn_lite.threads import threads
+from gendyn_lite.train import checkpoint
 from gendyn_lite.train.probes import Probe
 from gendyn_lite.train.progress import Progress
 
@@ -31,6 +32,7 @@ def load_or_run(
     data_root: str | Path | None = None,
     device: str | torch.device | None = None,
     probes: Mapping[str, Probe] | None = None,
+    probe_version: int = 1,
     grad_hook: Callable[..., Any] | None = None,
 ) -> Run:
     """The complete run of a configuration: loaded if it is there, else trained (or resumed) and recorded.
@@ -42,6 +44,7 @@ def load_or_run(
         data_root: Folder of the prepared data.
         device: Where to train (default: the GPU if there is one).
         probes: Measurements at each evaluated epoch, for `gendyn_lite.train.fit`.
+        probe_version: Version of what these probes measure; the configuration must name it.
         grad_hook: What changes gradients, for `gendyn_lite.train.fit`; the configuration must say so.
 
     Returns:
@@ -60,12 +63,17 @@ def load_or_run(
     run = open_run(config, loaded.fingerprint, root=root)
     if run.complete:
         return run
+    if config.probe_version != probe_version:
+        raise UserError(
+            f"probe_version is {config.probe_version}, but the probes of {config.experiment} are version "
+            f"{probe_version}: plan the run with probe_version={probe_version}"
+        )
     network = build(config, loaded)
     with threads(train.threads_for(network, config)), writing(run, provenance(loaded, profile, device)) as writer:
         if writer is None:
             return run
         started = time.perf_counter()
-        train.fit(
+        history = train.fit(
             network,
             loaded,
             config,
@@ -76,7 +84,8 @@ def load_or_run(
             on_epoch=writer.write,
             channels_last=any(isinstance(module, nn.Conv2d) for module in network.modules()),
         )
-        writer.finish(wall_seconds=round(time.perf_counter() - started, 2))
+        writer.finish(wall_seconds=round(time.perf_counter() - started, 2), resumed_at=history.resumed_at)
+    checkpoint.discard(run.checkpoints)
     return run
 
 

@@ -19,8 +19,9 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.experiments import runner
+from gendyn_lite.experiments.chapters import seeds_of
 from gendyn_lite.experiments.sizes import PROFILES
-from gendyn_lite.experiments.stiffness_probes import probes_for
+from gendyn_lite.experiments.stiffness_probes import PROBE_VERSION, probes_for
 from gendyn_lite.results.runs import Run
 
 KINDS = ("layers", "maps", "training", "deep")
@@ -150,8 +151,9 @@ def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0
                 settings["eval_every"] = settings["epochs"]
             elif kind == "maps":
                 settings["eval_every"] = max(1, settings["epochs"] // 10)
-            base = RunConfig(experiment=name, dataset=which, model=model, model_options=options, **settings)
-            configs += [base.replace(seed=seed) for seed in range(seeds or part.seeds)]
+            settings |= {"model": model, "model_options": options, "probe_version": PROBE_VERSION}
+            base = RunConfig(experiment=name, dataset=which, **settings)
+            configs += [base.replace(seed=seed) for seed in seeds_of(seeds, part.seeds)]
     return configs
 
 
@@ -166,7 +168,7 @@ def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data
     """
     loaded, _ = data.load_for_run(config, root=data_root)
     options = {"profile": profile, "root": root, "data_root": data_root}
-    return runner.load_or_run(config, probes=probes_for(config, loaded), **options)
+    return runner.load_or_run(config, probes=probes_for(config, loaded), probe_version=PROBE_VERSION, **options)
 
 
 def run_all(kind: str, profile: str = "smoke", *, root: str | Path | None = None, **options: Any) -> list[Run]:

@@ -15,6 +15,7 @@ from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import stiffness
 from gendyn_lite.train.probes import Probe
 
+PROBE_VERSION = 1  # of what the probes measure: raise it with every change of that, and old runs stay what they are
 SAMPLE = {"layers": 100, "maps": 100, "training": 200, "deep": 30}  # training examples that are measured
 RADIUS = 0.15  # of a neighbourhood, in units of the inputs
 MARGIN = 0.15  # by which the map goes beyond the points, as a share of their range

@@ -8,7 +8,7 @@ backward pass computes no weight gradient, and it ends at the first layers with 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -19,8 +19,8 @@ from torch.overrides import TorchFunctionMode
 
 from gendyn_lite.allocator import keep_freed_memory
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures._per_example_checks import check_logits
-from gendyn_lite.measures._per_example_layers import Layer, Plan
+from gendyn_lite.measures._per_example_checks import check_logits, examples_in_front
+from gendyn_lite.measures._per_example_layers import Layer, Plan, fewest_axes, places
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -73,6 +73,8 @@ def backward(
         taps = _Taps(plan, len(x), on_layer)
         with taps:
             logits = model(_laid_out(x.detach(), plan))
+        plan.in_front.update(examples_in_front(model, x, taps.doubtful - plan.in_front.keys()))
+        taps.leave_out(module for module in taps.doubtful if not plan.in_front[module])
         check_logits(logits, y, loss is cross_entropy)
         losses = loss(logits, y)
         if losses.shape != (len(x),):
@@ -131,6 +133,7 @@ class _Taps(TorchFunctionMode):
     def __init__(self, plan: Plan, count: int, on_layer: Callable[[Layer, list[Use]], None]) -> None:
         super().__init__()
         self.outside: set[str] = set()
+        self.doubtful: set[nn.Module] = set()
         # A leaf for the graph to start from: the output of the first layers depends on nothing that needs a gradient.
         self.source = torch.zeros((), requires_grad=True)
         self._count, self._on_layer = count, on_layer
@@ -170,9 +173,11 @@ class _Taps(TorchFunctionMode):
     def _leave_module(self, module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> Tensor:
         self._inside = None
         given = args[0] if args else next(iter(kwargs.values()))
-        if given.dim() < _axes(module) or len(given) != self._count or len(out) != self._count:
-            self.outside.update(name for layer in self._layers[module] for name in layer.parameters)
+        if given.dim() < fewest_axes(module) or len(given) != self._count or len(out) != self._count:
+            self.leave_out([module])
             return out
+        if self._count > 1 and any(size % self._count == 0 for size in places(module, given.shape)):
+            self.doubtful.add(module)
         a, version = given.detach(), given._version
         for layer in self._layers[module]:
             self._expected[layer] += 1
@@ -187,6 +192,11 @@ class _Taps(TorchFunctionMode):
             self._collect(Use(module, _full(a), _full(z)))
 
         return _Tap.apply(out, self.source, show)  # type: ignore[return-value]
+
+    def leave_out(self, modules: Iterable[nn.Module]) -> None:
+        """The layers of these modules have no formula after all."""
+        for module in modules:
+            self.outside.update(name for layer in self._layers[module] for name in layer.parameters)
 
     def forward_is_done(self) -> None:
         """From here on it is known how often each layer was used, and which cannot be handed over."""
@@ -207,11 +217,6 @@ class _Taps(TorchFunctionMode):
         """Layers of which some use did not reach the loss."""
         for layer in list(self._uses):
             self._on_layer(layer, self._uses.pop(layer))
-
-
-def _axes(module: nn.Module) -> int:
-    """Fewest axes of an input that has an example axis."""
-    return {nn.Embedding: 1, nn.Conv1d: 3, nn.Conv2d: 4}.get(type(module), 2)
 
 
 def _full(value: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
@@ -84,6 +87,32 @@ def check_logits(logits: Tensor, y: Tensor, classes: bool) -> None:
             f"labels span {low} to {high}, expected 0 to {logits.shape[1] - 1}: the network has {logits.shape[1]} "
             "classes"
         )
+
+
+def examples_in_front(model: nn.Module, x: Tensor, modules: Collection[nn.Module]) -> dict[nn.Module, bool]:
+    """Whether modules read and give the examples along the first axis, seen by what one example alone gives them.
+
+    A batch does not tell: in sequences [length, examples, width] of as many places as there are examples it looks so.
+
+    >>> model = nn.Linear(3, 2)
+    >>> list(examples_in_front(model, torch.zeros(5, 3), [model]).values())
+    [True]
+    """
+    found = dict.fromkeys(modules, True)
+
+    def look(module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> None:
+        given = args[0] if args else next(iter(kwargs.values()))
+        found[module] &= len(given) == len(out) == 1
+
+    handles = [module.register_forward_hook(look, with_kwargs=True) for module in modules]
+    try:
+        with torch.no_grad():
+            if modules:
+                model(x[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def check_finite(squared_norms: Tensor, *, what: str = "gradient") -> None:

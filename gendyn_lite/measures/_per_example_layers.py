@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -48,12 +49,14 @@ class Plan:
         without_formula: Names of the parameters that need `torch.func`.
         names: Name of each trainable parameter, by its id.
         any_layout: Whether it has convolutions and takes pictures with channels last, which on a CPU costs less time.
+        in_front: Whether a module reads and gives the examples along the first axis, of those that have been looked at.
     """
 
     layers: tuple[Layer, ...]
     without_formula: tuple[str, ...]
     names: dict[int, str]
     any_layout: bool = False
+    in_front: dict[nn.Module, bool] = field(default_factory=dict)
 
 
 def plan(model: nn.Module) -> Plan:
@@ -114,6 +117,24 @@ def kind_of(module: nn.Module) -> str | None:
                 return None
             return kind
     return None
+
+
+def fewest_axes(module: nn.Module) -> int:
+    """Fewest axes of an input that has an example axis."""
+    return {nn.Embedding: 1, nn.Conv1d: 3, nn.Conv2d: 4}.get(type(module), 2)
+
+
+def places(module: nn.Module, shape: torch.Size) -> torch.Size:
+    """Sizes of the axes of an input, the first one left out, along which a module does the same.
+
+    >>> places(nn.Linear(5, 2), torch.Size((3, 4, 5))), places(nn.Conv2d(2, 1, 1), torch.Size((3, 2, 7, 8)))
+    (torch.Size([4]), torch.Size([7, 8]))
+    """
+    if isinstance(module, nn.Linear):
+        return shape[1:-1]
+    if isinstance(module, nn.LayerNorm):
+        return shape[1 : len(shape) - len(module.normalized_shape)]
+    return shape[1 if isinstance(module, nn.Embedding) else 2 :]
 
 
 def layer_name(parameter: str) -> str:

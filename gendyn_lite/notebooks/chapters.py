@@ -1,11 +1,17 @@
-"""Where the book is, and which chapters it has."""
+"""Where the book is, which chapters it has, how they are read and written, and what their kernels are told."""
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
+import nbformat
+import psutil
 import yaml
 
 from gendyn_lite.errors import UserError, unknown_name
@@ -29,9 +35,12 @@ def chapters(*, book: Path | None = None) -> list[str]:
     >>> all(chapter_path(name).suffix == ".ipynb" for name in chapters())
     True
     """
-    book = book or book_folder()
-    toc = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
-    return [Path(file).stem for file in _files(toc) if file.startswith("chapters/")]
+    toc = (book or book_folder()) / "_toc.yml"
+    try:
+        listed = _files(yaml.safe_load(toc.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{toc} is not valid YAML: {_line(error)}") from None
+    return [Path(file).stem for file in listed if file.startswith("chapters/")]
 
 
 def _files(node: Any) -> list[str]:
@@ -67,8 +76,70 @@ def chapter_path(chapter: str | Path, *, book: Path | None = None) -> Path:
     return path
 
 
+def read_notebook(path: Path) -> Any:
+    """The notebook in a file.
+
+    Raises:
+        UserError: The file holds no valid notebook of nbformat 4.
+    """
+    return notebook_of(path.read_bytes(), name=path.name)
+
+
+def notebook_of(content: bytes, *, name: str) -> Any:
+    """The notebook that a file holds, given its content; errors call it by the file's name. See `read_notebook`."""
+    try:
+        written = json.loads(content.decode())
+        if isinstance(written, dict) and written.get("nbformat") in (1, 2, 3):
+            raise UserError(f"{name} is of nbformat {written['nbformat']}, expected 4: open it in Jupyter and save it")
+        notebook = nbformat.reader.reads(content.decode())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of cells without an id, which get one
+            nbformat.validate(notebook)
+    except UserError:
+        raise
+    except Exception as error:  # nbformat raises whatever a wrong type happens to lead to
+        raise UserError(f"{name} is no valid notebook: {_line(error)}") from None
+    return notebook
+
+
+def _line(error: Exception) -> str:
+    """An error as one line that can be read."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def notebook_text(notebook: Any) -> str:
+    """A notebook as the text of its file."""
+    return nbformat.writes(notebook).rstrip("\n") + "\n"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all; what a killed process left beside it goes."""
+    kind = "gendyn-partial"
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.{kind}"):
+        remove_if_dead(left, left.name.split(".")[-2])
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def remove_if_dead(left: Path, number: str) -> None:
+    """Remove a file that a process made for itself, once there is no process of that number."""
+    if number.isdigit() and not psutil.pid_exists(int(number)):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
 def roots(*, book: Path | None = None) -> dict[str, str]:
     """Where data and runs are kept, for a kernel whose working folder is that of its chapter."""
     top = (book or book_folder()).parent
     defaults = {"GENDYN_DATA": top / "datasets", "GENDYN_RUNS": top / "runs"}
     return {name: str(Path(os.environ.get(name) or path).resolve()) for name, path in defaults.items()}
+
+
+def kernel_environment() -> dict[str, str]:
+    """What every kernel of a chapter finds in its environment: `roots`, where it was started from, and no noise."""
+    quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "TQDM_DISABLE": "1"}  # no debugger's notice, no dead bars
+    return {**roots(), **quiet, "GENDYN_TYPED_IN": str(Path.cwd())}  # see data/image_folder.py

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import os
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -19,10 +22,18 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbclient.util import run_sync
 
 from gendyn_lite.errors import Failed, UserError, unknown_name
-from gendyn_lite.notebooks.chapters import chapter_path, roots
-from gendyn_lite.notebooks.guard import check_executed, tidy
+from gendyn_lite.notebooks.chapters import (
+    chapter_path,
+    kernel_environment,
+    notebook_of,
+    notebook_text,
+    read_notebook,
+    write_whole,
+)
+from gendyn_lite.notebooks.guard import check_notebook, tidy
 from gendyn_lite.notebooks.live import Live
 from gendyn_lite.notebooks.parameters import check, parameters
 
@@ -64,9 +75,8 @@ class ThisInterpreter(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:  # type: ignore[override]  # a plain attribute upstream, by its own property
         """This interpreter, with the roots of data and runs that hold in every chapter."""
-        quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "TQDM_DISABLE": "1"}  # no debugger's notice, no dead bars
         spec = get_kernel_dict()  # its argv is that of sys.executable
-        return KernelSpec(**{**spec, "env": {**roots(), **quiet}})
+        return KernelSpec(**{**spec, "env": kernel_environment()})
 
 
 def run(
@@ -77,7 +87,7 @@ def run(
     out: Path,
     live: Live | None = None,
 ) -> Path:
-    """Execute a chapter with papermill, as a reader would by running all its cells.
+    """Execute a chapter with parameters as papermill injects them, as a reader would by running all its cells.
 
     Args:
         chapter: Name of a chapter, or the path of a notebook.
@@ -91,24 +101,48 @@ def run(
         ran.
 
     Raises:
-        UserError: An unknown chapter, profile or parameter, a wrong type (nothing has run), or a UserError in a cell.
+        UserError: An unknown chapter, profile or parameter, a wrong type, a place that is no folder (nothing has run),
+            or a UserError in a cell.
         Failed: A cell raised; named, in one line.
     """
     path, changed = checked(chapter, profile=profile, values=values)
+    target = target_of(path, profile, out=out)
+    failed = target.with_suffix(".failed.ipynb")
+    notebook = _with_parameters(read_notebook(path), changed)
+    if live is not None:
+        live.cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    try:
+        _execute(notebook, path, live)
+    except (CellExecutionError, DeadKernelError) as error:
+        write_whole(failed, notebook_text(notebook))
+        raise _failure(path, notebook, error, f"as far as it ran: {failed}") from None
+    except KeyboardInterrupt:
+        if any(cell.get("execution_count") for cell in notebook.cells):
+            with contextlib.suppress(OSError):
+                write_whole(failed, notebook_text(notebook))
+        raise
+    write_whole(target, notebook_text(tidy(notebook)))
+    failed.unlink(missing_ok=True)
+    return target
+
+
+def target_of(path: Path, profile: str, *, out: Path) -> Path:
+    """Where the executed notebook of a chapter goes; its folder is made.
+
+    Raises:
+        UserError: A folder is in its place, or a file in that of its folder.
+        OSError: The folder cannot be made or written to.
+    """
     target = out if out.suffix == ".ipynb" else out / f"{path.stem}.{profile}.ipynb"
+    place = next(each for each in (target.parent, *target.parent.parents) if each.exists())
+    if not place.is_dir():
+        raise UserError(f"--out: {place} is not a folder, expected one for the executed notebook")
+    if target.is_dir():
+        raise UserError(f"--out: {target} is a folder, and the executed notebook would go there: take another place")
     target.parent.mkdir(parents=True, exist_ok=True)
-    _clear(target)
-    return _papermill(path, changed, target.resolve(), live)
-
-
-def _clear(target: Path) -> None:
-    """Remove what killed executions left half-written."""
-    import psutil
-
-    for left in target.parent.glob(f"{target.stem}.*.partial.ipynb"):
-        number = left.name.removesuffix(".partial.ipynb").rpartition(".")[2]
-        if number.isdigit() and not psutil.pid_exists(int(number)):
-            left.unlink(missing_ok=True)
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(13, "Permission denied", str(target.parent))
+    return target.resolve()
 
 
 def checked(
@@ -122,78 +156,93 @@ def checked(
     path = chapter_path(chapter)
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
+    if "profile" in (values or {}):
+        raise UserError("the profile is no parameter to give with -p: use --profile (in Python: profile=)")
     typed = check(path, {**(values or {}), "profile": profile})
     defaults = parameters(path)
     return path, {name: value for name, value in typed.items() if value != defaults[name].default}
 
 
-def _papermill(path: Path, values: dict[str, Any], target: Path, live: Live | None) -> Path:
-    """Execute aside, then rename: to the target, or to ``.failed`` if a cell raised or someone interrupted."""
+def _with_parameters(notebook: Any, values: Mapping[str, Any]) -> Any:
+    """The notebook before it is executed: no outputs, and a cell of values after that of the parameters."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    if not values:
+        return notebook
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # papermill's own deprecations; the chapter runs in a process of its own
-        import papermill
-    aside, failed = target.with_suffix(f".{os.getpid()}.partial.ipynb"), target.with_suffix(".failed.ipynb")
-    options = {"kernel_manager_class": ThisInterpreter, "record_timing": False, "progress_bar": False}
-    options |= _told(path, live, injected=bool(values))
-    try:
-        papermill.execute_notebook(
-            path, aside, values, kernel_name="python3", language="python", cwd=path.parent, **options
-        )
-    except (papermill.PapermillExecutionError, DeadKernelError) as error:
-        aside.replace(failed)
-        raise _failure(path, nbformat.read(failed, as_version=4), error, f"as far as it ran: {failed}") from None
-    except KeyboardInterrupt:
-        if aside.exists():
-            aside.replace(failed)
-        raise
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    _write(tidy(nbformat.read(aside, as_version=4)), target)
-    aside.unlink()
-    failed.unlink(missing_ok=True)
-    return target
+        warnings.simplefilter("ignore")  # papermill's own deprecations
+        from papermill.translators import translate_parameters
+    source = translate_parameters("python3", "python", dict(values), "Parameters")
+    place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(source, metadata={"tags": ["injected-parameters"]}))
+    return notebook
 
 
-def _told(path: Path, live: Live | None, *, injected: bool) -> dict[str, Any]:
-    """Options of nbclient by which `live` is told of cells."""
-    if live is None:
-        return {}
-    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    live.cells = len(code) + injected
-    return {"on_cell_start": lambda cell, cell_index: live.reach(cell)}
+def _execute(notebook: Any, path: Path, live: Live | None = None) -> None:
+    """Execute a notebook in memory, in the folder of its path; its kernel is gone afterwards, however that ends.
+
+    Raises:
+        CellExecutionError: A cell raised.
+        DeadKernelError: The kernel died.
+        Failed: The kernel did not start.
+    """
+    options: Any = {"kernel_manager_class": ThisInterpreter, "record_timing": False, "timeout": None, "log": _silent()}
+    if live is not None:
+        options["on_cell_start"] = lambda cell, cell_index: live.reach(cell)
+    client = NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}}, **options)
+    client.km = manager = client.create_kernel_manager()
+    loop_log = logging.getLogger("asyncio")
+    before, loop_log.disabled = loop_log.disabled, True  # sockets that an interruption closes complain there
+    try:  # not `client.execute()`: that answers signals itself, and goes on
+        try:
+            client.start_new_kernel()
+            client.start_new_kernel_client()
+        except RuntimeError as error:
+            raise Failed(f"{path.stem}: no kernel of {sys.executable} started: {error}") from None
+        with client.setup_kernel():  # which stops it
+            try:
+                for index, cell in enumerate(notebook.cells):
+                    client.execute_cell(cell, index)
+            except KeyboardInterrupt:
+                client.shutdown_kernel = "immediate"  # asked gently, it complains on stderr; nothing of a run is lost
+                raise
+    finally:
+        if manager.has_kernel:
+            run_sync(manager.shutdown_kernel)(now=True)  # type: ignore[arg-type]  # upstream it is typed as its parent's
+        loop_log.disabled = before
+
+
+def _silent() -> logging.Logger:
+    """A log of nothing: what goes wrong is raised, and said once."""
+    log = logging.getLogger(f"{__name__}.nbclient")
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
+    return log
 
 
 def refresh(chapter: str | Path) -> Path:
     """Execute a notebook in place, for committing: nothing in it differs from run to run but what it computes.
 
     Raises:
-        Failed: A cell raised. The notebook is left as it was.
-        UserError: The result is nothing to commit: a widget, something on stderr. It is left as it was.
+        Failed: A cell raised, or the file was edited meanwhile. It is left as it is.
+        UserError: The result is nothing to commit: a widget, something on stderr. The file is left as it is.
     """
     path = chapter_path(chapter)
-    notebook = nbformat.read(path, as_version=4)
-    place = {"metadata": {"path": str(path.parent)}}
-    options: Any = {"kernel_manager_class": ThisInterpreter, "record_timing": False, "timeout": None}
+    before = path.read_bytes()
+    notebook = notebook_of(before, name=path.name)
     try:
-        NotebookClient(notebook, resources=place, **options).execute()
+        _execute(notebook, path)
     except (CellExecutionError, DeadKernelError) as error:
         raise _failure(path, notebook, error, "the notebook is as it was") from None
-    aside = path.with_suffix(f".{os.getpid()}.partial.ipynb")
-    try:
-        _write(tidy(notebook), aside)
-        check_executed(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    check_notebook(tidy(notebook), name=path.name)
+    if not path.is_file() or path.read_bytes() != before:
+        raise Failed(
+            f"{path} was changed while it was executed: it stays as it is now, and what was executed is discarded; "
+            "run the same command again"
+        )
+    write_whole(path, notebook_text(notebook))
     return path
-
-
-def _write(notebook: Any, path: Path) -> None:
-    """Write a notebook aside, then rename."""
-    aside = path.with_suffix(f".{os.getpid()}.writing")
-    nbformat.write(notebook, aside)
-    aside.replace(path)
 
 
 def _failure(path: Path, notebook: Any, error: Exception, more: str) -> Exception:

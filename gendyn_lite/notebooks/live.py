@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any, TextIO
+
+from jupyter_core.paths import jupyter_runtime_dir
+
+from gendyn_lite.notebooks.chapters import remove_if_dead
 
 VARIABLE = "GENDYN_PROGRESS"  # where training in the kernel says how far it is, see train/report.py
 TERMINAL_SECONDS, PLAIN_SECONDS = 0.5, 30.0
@@ -40,10 +43,8 @@ class Live:
 
     def __enter__(self) -> Live:
         """Begin to say."""
-        descriptor, name = tempfile.mkstemp(prefix="gendyn-progress-")
-        os.close(descriptor)
-        self.file = Path(name)
-        os.environ[VARIABLE] = name  # the kernel, started from here, inherits it
+        self.file = _progress_file()
+        os.environ[VARIABLE] = str(self.file)  # the kernel, started from here, inherits it
         self._thread = threading.Thread(target=self._tick, daemon=True)
         self._thread.start()
         return self
@@ -97,6 +98,15 @@ class Live:
             due = time.monotonic() + self.every
             self.stream.write(f"\r\033[K{self.line()[: _width()]}" if self.terminal else f"{self.line()}\n")
             self.stream.flush()
+
+
+def _progress_file() -> Path:
+    """A file of this process beside Jupyter's own of running kernels; those of processes that were killed go."""
+    folder = Path(jupyter_runtime_dir()) / "gendyn-progress"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in folder.iterdir():
+        remove_if_dead(left, left.name.partition(".")[0])
+    return folder / f"{os.getpid()}.json"
 
 
 def clock(seconds: float) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import ast
 import io
+import math
 import tokenize
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nbformat
-
 from gendyn_lite.config import check_type
 from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.notebooks.chapters import read_notebook
 
 # What papermill can write into a cell: a tuple would arrive as text.
+LONGEST = 10_000  # characters of a value; a chapter's lists of networks and fractions take a few hundred
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 
 
@@ -35,7 +36,7 @@ def parameters(path: Path) -> dict[str, Parameter]:
     Raises:
         UserError: The cell is missing or double, or a line of it is something else.
     """
-    cells = nbformat.read(path, as_version=4).cells
+    cells = read_notebook(path).cells
     tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", []) and cell.cell_type == "code"]
     if len(tagged) != 1:
         raise UserError(f"{path.name} has {len(tagged)} cells tagged 'parameters', expected exactly one")
@@ -48,13 +49,14 @@ def read_parameters(source: str, *, name: str = "notebook") -> dict[str, Paramet
     >>> read_parameters("epochs: int = 60  # most epochs")["epochs"]
     Parameter(type='int', default=60, help='most epochs')
     """
-    comments = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
+    try:
+        lines = ast.parse(source).body
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (SyntaxError, ValueError, tokenize.TokenError, RecursionError, MemoryError) as error:
+        raise UserError(f"{name}, parameters cell: it is not Python: {error}") from None
+    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     found = {}
-    for line in ast.parse(source).body:
+    for line in lines:
         expected = f"{name}, parameters cell, line {line.lineno}: expected 'name: type = default  # help'"
         if not (isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value):
             raise UserError(f"{expected}, got {ast.unparse(line)!r}")
@@ -86,11 +88,27 @@ def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 def _typed(name: str, value: Any, parameter: Parameter) -> Any:
     """One value in the type of its parameter."""
     hint = _hint(parameter.type)
+    if isinstance(value, str):
+        _check_text(name, value)
     if isinstance(value, str) and not parameter.type.startswith("str"):
         value = _literal(value)
     elif value == "None" and parameter.type.endswith("None"):
         value = None
-    return check_type(name, value, hint)
+    try:
+        value = check_type(name, value, hint)
+    except OverflowError:
+        raise UserError(f"{name} is a whole number too large for the computer, expected a number") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} is {value}, expected a finite number")
+    return value
+
+
+def _check_text(name: str, text: str) -> None:
+    """Refuse text that cannot be written into a notebook, or that would take long to read."""
+    if len(text) > LONGEST:
+        raise UserError(f"{name} is {len(text):,} characters long, expected at most {LONGEST:,}")
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UserError(f"{name} is {text!r}, expected text that can be written as UTF-8, without NUL")
 
 
 def _literal(text: str) -> Any:
@@ -100,8 +118,8 @@ def _literal(text: str) -> Any:
         return words[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _hint(kind: str) -> Any:

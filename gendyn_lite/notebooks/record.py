@@ -6,14 +6,13 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.config import check_type
+from gendyn_lite.errors import EXIT_CODES, exit_code
 from gendyn_lite.notebooks import execution
 from gendyn_lite.notebooks.live import Live
 from gendyn_lite.results.runs import environment, write_json
-
-EXIT_CODES = {0: "done", 1: "a cell failed", 2: "a cell refused a parameter's value", 130: "interrupted"}
 
 
 class Record(NamedTuple):
@@ -28,7 +27,7 @@ class Record(NamedTuple):
         training_seconds: The part of it that went into runs that were trained, and are now loaded.
         peak_bytes: Most memory that its processes took together.
         gpu_bytes: Most GPU memory that tensors took.
-        exit: Exit code, see `EXIT_CODES`.
+        exit: Exit code, see `gendyn_lite.errors.EXIT_CODES`.
         error: The line that was printed, which names the failed cell; empty where all went well.
         started: Time of day, UTC.
         environment: Versions and commit.
@@ -54,14 +53,17 @@ def record_path(chapter: str, profile: str, *, out: Path, failed: bool = False) 
     >>> record_path("01_random_labels", "smoke", out=Path("runs")).name
     '01_random_labels.smoke.record.json'
     """
-    return out / f"{Path(chapter).stem}.{profile}{'.failed' if failed else ''}.record.json"
+    folder = out.parent if out.suffix == ".ipynb" else out
+    return folder / f"{Path(chapter).stem}.{profile}{'.failed' if failed else ''}.record.json"
 
 
 def read_record(chapter: str, profile: str, *, out: Path) -> Record | None:
     """The record of the last execution that went well, or None if there is none, or it cannot be read."""
     try:
-        return Record(**json.loads(record_path(chapter, profile, out=out).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        found = json.loads(record_path(chapter, profile, out=out).read_text(encoding="utf-8"))
+        hints = get_type_hints(Record)
+        return Record(**{name: check_type(name, value, hints[name]) for name, value in found.items()})
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
         return None
 
 
@@ -98,7 +100,7 @@ def run_recorded(
     try:
         return execution.run(chapter, profile=profile, values=values, out=out, live=live)
     except BaseException as error:
-        code = 2 if isinstance(error, UserError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+        code = exit_code(error)
         line = str(error) or EXIT_CODES[code]
         raise
     finally:

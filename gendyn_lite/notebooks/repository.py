@@ -9,11 +9,17 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import nbformat
 import yaml
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.notebooks.chapters import book_folder, chapter_path, chapters
+from gendyn_lite.notebooks.chapters import (
+    book_folder,
+    chapter_path,
+    chapters,
+    notebook_text,
+    read_notebook,
+    write_whole,
+)
 
 SETUP = '''repository = "{url}"  # set by `gendyn configure --repository URL`
 try:
@@ -75,9 +81,7 @@ def configure(url: str, *, config: Path | None = None, notebooks: Sequence[Path]
         written[path] = with_address(path, url)
     changed = [path for path, new in written.items() if new != path.read_text(encoding="utf-8")]
     for path in changed:
-        aside = path.with_suffix(".tmp")
-        aside.write_text(written[path], encoding="utf-8")
-        aside.replace(path)
+        write_whole(path, written[path])
     return changed
 
 
@@ -91,12 +95,12 @@ def _checked(url: str) -> str:
 
 def with_address(path: Path, url: str) -> str:
     """A chapter's text with the address in its set-up cell."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read_notebook(path)
     first = next((cell for cell in notebook.cells if cell.cell_type == "code"), None)
     if first is None or not _LINE.search(first.source):
         raise UserError(f"{path.name}: its first code cell has no line 'repository = …': see `SETUP` of {__name__}")
     first.source = _LINE.sub(lambda _: f'repository = "{url}"', first.source, count=1)
-    return nbformat.writes(notebook).rstrip("\n") + "\n"  # as nbformat.write ends a file
+    return notebook_text(notebook)
 
 
 def _config() -> Path:

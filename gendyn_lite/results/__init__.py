@@ -7,11 +7,21 @@ from gendyn_lite.results.benchmarks import (
     publish_benchmark,
 )
 from gendyn_lite.results.layers import long_layers
-from gendyn_lite.results.published import publish, published, published_experiments, verify
+from gendyn_lite.results.published import published, published_experiments, verify
+from gendyn_lite.results.publishing import publish
 from gendyn_lite.results.regularizers import row_by_row, with_regularizers
 from gendyn_lite.results.runs import Run, RunWriter, open_run, runs_root
 from gendyn_lite.results.status import status
-from gendyn_lite.results.tables import fit_epoch, load, load_runs, mean_interval, overview, provenance_line, summarize
+from gendyn_lite.results.tables import (
+    fit_epoch,
+    load,
+    load_runs,
+    mean_interval,
+    overview,
+    provenance_line,
+    summarize,
+    with_sizes,
+)
 from gendyn_lite.results.verification import verify_benchmarks, verify_experiment, verify_figures
 
 __all__ = [
@@ -41,4 +51,5 @@ __all__ = [
     "verify_experiment",
     "verify_figures",
     "with_regularizers",
+    "with_sizes",
 ]

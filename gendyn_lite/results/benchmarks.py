@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from gendyn_lite.config import check_name
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.results.published import published_root
-from gendyn_lite.results.runs import environment, file_sha256, write_json
+from gendyn_lite.results.runs import environment, json_text, read_file, read_json
+from gendyn_lite.results.sealed import RESTORE, changing, seal, standing, swap_in
 
 COLUMNS = ("case", "device", "unit", "ours", "peer", "theirs", "ratio")
 
@@ -20,7 +21,7 @@ COLUMNS = ("case", "device", "unit", "ours", "peer", "theirs", "ratio")
 def publish_benchmark(
     name: str, rows: Iterable[Mapping[str, Any]], *, goals: Mapping[str, float], to: Path | None = None, **env: Any
 ) -> Path:
-    """Write one benchmark's table with its provenance; both files are replaced, or none.
+    """Write one benchmark's table with its provenance, sealed; both files are replaced, or none.
 
     Args:
         name: What was measured, for instance ``"training"``.
@@ -34,28 +35,26 @@ def publish_benchmark(
         The table's path.
 
     Raises:
-        UserError: No rows, or a speed that is no positive number.
+        UserError: The name is none, there are no rows, or a speed is no positive number.
     """
+    check_name("benchmark", name)
     table = pd.DataFrame(list(rows), columns=list(COLUMNS[:-1]))
     speeds = table[["ours", "theirs"]].astype(float)
     if table.empty or not (speeds > 0).all(axis=None):
         raise UserError(f"the benchmark {name!r} has no rows, or a speed that is not above 0: nothing was published")
     table = table.assign(ratio=speeds["ours"] / speeds["theirs"])
+    record = {"benchmark": name, "goals": dict(goals), "env": environment(**env)}
+    text = table.to_csv(index=False, float_format="%.4g")
     folder = (to or published_root()) / "performance"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.csv"
-    aside = path.with_suffix(".tmp")
-    table.to_csv(aside, index=False, float_format="%.4g")
-    os.replace(aside, path)
-    write_json(
-        path.with_suffix(".json"), {"sha256": file_sha256(path), "goals": dict(goals), "env": environment(**env)}
-    )
-    return path
+    with changing(folder):
+        sealed = {**record, "seal": seal(record, text.encode())}
+        swap_in(folder, {f"{name}.csv": text, f"{name}.json": json_text(sealed)})
+    return folder / f"{name}.csv"
 
 
 def benchmark_names(*, folder: Path | None = None) -> list[str]:
     """Names of the published benchmarks."""
-    return sorted(path.stem for path in ((folder or published_root()) / "performance").glob("*.csv"))
+    return sorted(path.stem for path in standing((folder or published_root()) / "performance").glob("*.csv"))
 
 
 def benchmark(name: str, *, folder: Path | None = None) -> pd.DataFrame:
@@ -67,18 +66,26 @@ def benchmark(name: str, *, folder: Path | None = None) -> pd.DataFrame:
     root = folder or published_root()
     if name not in benchmark_names(folder=root):
         raise unknown_name("benchmark", name, benchmark_names(folder=root))
-    path = root / "performance" / f"{name}.csv"
-    record = benchmark_record(name, folder=root)
-    if file_sha256(path) != record["sha256"]:
-        raise UserError(f"{path} is not the table that was published (its hash differs): publish it again")
-    table = pd.read_csv(path)
+    record, text = _sealed(name, root)
+    table = pd.read_csv(io.BytesIO(text))
     goals = record["goals"]
     return table.assign(goal=table["peer"].map(goals).fillna(table["case"].map(goals)).astype(float))
 
 
 def benchmark_record(name: str, *, folder: Path | None = None) -> dict[str, Any]:
     """What was recorded beside a published benchmark: goals, versions, commit, threads."""
-    return json.loads(((folder or published_root()) / "performance" / f"{name}.json").read_text())
+    return _sealed(name, folder or published_root())[0]
+
+
+def _sealed(name: str, root: Path) -> tuple[dict[str, Any], bytes]:
+    """The record and the table of a benchmark, as they were published."""
+    check_name("benchmark", name)
+    path = standing(root / "performance") / f"{name}.csv"
+    text = read_file(path, remedy=RESTORE)
+    record = read_json(path.with_suffix(".json"), remedy=RESTORE)
+    if record.get("benchmark") != name or record.get("seal") != seal(record, text):
+        raise UserError(f"{path} is not the table that was published (its seal differs): {RESTORE}")
+    return record, text
 
 
 def benchmark_line(name: str, *, folder: Path | None = None) -> str:

@@ -6,6 +6,8 @@ import math
 
 import pandas as pd
 
+from gendyn_lite.results.tables import with_sizes
+
 NONE = "no mask"
 WAYS = {
     "fisher": "Fisher",
@@ -26,12 +28,13 @@ def described(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The rows with ``way`` ("no mask", "Fisher", "random", …), ``kept`` (share of weights that move), ``labels``
-        ("true labels", "20 % redrawn", "random labels") and ``subject`` (network, data, number of examples, labels).
+        ("true labels", "20 % redrawn", "random labels"), ``place`` (network, data, size) and ``subject`` (place,
+        labels).
     """
     way = table["mask_by"].map(WAYS).where(table["mask_keep"] < 1, NONE)
     labels = table["label_corruption"].map(_labels)
-    sizes = table["n_train"].map("{:,}".format)
-    place = table["model"] + " on " + table["data"] + ", n = " + sizes
+    several = table.groupby(["data", "model"])["network"].transform("nunique") > 1
+    place = with_sizes(table.assign(name=table["network"].where(several, table["model"])), of="name")["subject"]
     return table.assign(way=way, kept=table["mask_keep"], labels=labels, place=place, subject=place + ", " + labels)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gendyn_lite.results.tables import with_sizes
+
 BINS = 30  # of a recorded distribution of lengths
 # Kind of direction → lowest and highest α. Pairs and midlines as in the paper; the others in units of the distance
 # between two points of the class.
@@ -53,10 +55,10 @@ def _widths(widths: list[int]) -> str:
 
 
 def ends(table: pd.DataFrame) -> pd.DataFrame:
-    """The last epoch of each run that is not watched epoch by epoch, described."""
+    """The last epoch of each run that is not watched epoch by epoch, described, `with_sizes`."""
     rows = described(table)
     rows = rows[~rows["training"]].sort_values("epoch")
-    return rows.groupby("run_id", sort=False).tail(1).reset_index(drop=True)
+    return with_sizes(rows.groupby("run_id", sort=False).tail(1).reset_index(drop=True))
 
 
 def main_network(runs: pd.DataFrame) -> pd.DataFrame:
@@ -80,7 +82,7 @@ def distributions(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
         kind: Kind of direction, one of `SPANS`.
 
     Returns:
-        The columns data, labels, downsample, widths, seed, length (middle of the bin) and share.
+        The columns data, labels, downsample, widths, size, seed, length (middle of the bin) and share.
     """
     low, high = SPANS[kind]
     step = (high - low) / BINS
@@ -89,7 +91,7 @@ def distributions(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
     for _, run in runs.iterrows():
         found = counts(run, kind)
         if found.sum():
-            about = {name: run[name] for name in ("data", "labels", "downsample", "widths", "seed")}
+            about = {name: run[name] for name in ("data", "labels", "downsample", "widths", "size", "seed")}
             frames.append(pd.DataFrame({**about, "length": middles, "share": found / found.sum()}))
-    columns = ["data", "labels", "downsample", "widths", "seed", "length", "share"]
+    columns = ["data", "labels", "downsample", "widths", "size", "seed", "length", "share"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=pd.Index(columns))

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.results.tables import SIZE, with_sizes
 
 COLUMN = re.compile(r"(paths|activations)/(.+):(self|cross):(\w+)")
 RECORDED = re.compile(r"(?:paths|distance|neighbours)/(.+):(on|rank|kept)")
@@ -19,14 +20,20 @@ TRUE, RANDOM, CONSTANT = "true labels", "random labels", "true labels, no decay"
 
 
 def named(table: pd.DataFrame) -> pd.DataFrame:
-    """A tidy table with a column ``runs``, by which it is ordered: what sets runs of one network on one data set apart.
+    """A tidy table with what sets runs on one data set apart: the columns of `with_sizes`, and those below.
 
-    >>> named(pd.DataFrame({"label_corruption": [0.0, 1.0], "schedule": "step"}))["runs"].tolist()
-    ['true labels', 'random labels']
+    Returns:
+        The rows with ``setting`` (the network, with its size where it was run at several) and ``runs`` (the labels and
+        the learning rate), by which they are ordered.
+
+    >>> about = {"data": "MNIST", "network": "mlp", "n_train": 50, "schedule": "step"}
+    >>> named(pd.DataFrame([{**about, "label_corruption": q} for q in (0.0, 1.0)]))[["setting", "runs"]].values.tolist()
+    [['mlp', 'true labels'], ['mlp', 'random labels']]
     """
     true = table["label_corruption"] == 0
     constant = np.where(table["schedule"] == "constant", CONSTANT, TRUE)
-    found = table.copy().assign(runs=np.where(true, constant, RANDOM))
+    found = with_sizes(table).assign(runs=np.where(true, constant, RANDOM))
+    found["setting"] = found["network"] + found["size"]
     order = [TRUE, RANDOM, CONSTANT]
     return found.sort_values("runs", key=lambda names: names.map(order.index), kind="stable")
 
@@ -45,7 +52,7 @@ def long_paths(table: pd.DataFrame) -> pd.DataFrame:
         table: Runs of experiment ``"path_networks"`` or ``"path_deep"``.
 
     Returns:
-        The run's columns, ``runs`` (of `named`), ``layer``, ``number`` (from 1), ``measure`` ("self" or "cross"),
+        The run's columns, those of `named`, ``layer``, ``number`` (from 1), ``measure`` ("self" or "cross"),
         ``of`` ("paths" or "activations"), ``mean``, ``q05`` … ``q95``.
 
     Raises:
@@ -104,8 +111,8 @@ def distances(table: pd.DataFrame) -> pd.DataFrame:
         table: Runs of experiment ``"path_networks"``.
 
     Returns:
-        The columns data, network, runs, layer, bin, distance, low, middle and high (quartiles of the overlap as a share
-        of the layer's units), rank (Spearman's correlation, mean over seeds), seeds.
+        The columns data, network, size, runs, layer, bin, distance, low, middle and high (quartiles of the overlap as a
+        share of the layer's units), rank (Spearman's correlation, mean over seeds), seeds.
     """
     rows = []
     for run, about, parts in _recorded(table, "distance", "bins"):
@@ -113,7 +120,7 @@ def distances(table: pd.DataFrame) -> pd.DataFrame:
             distance, low, middle, high = (int(each) / 1000 for each in part.split())
             values = {"distance": distance, "low": low, "middle": middle, "high": high}
             rows.append({**about, "bin": place, **values, "rank": run[f"distance/{about['layer']}:rank"]})
-    keys = ["data", "network", "runs", "layer", "bin"]
+    keys = ["data", "network", "size", "runs", "layer", "bin"]
     grouped = pd.DataFrame(rows).groupby(keys, sort=False)
     return grouped.mean().drop(columns="seed").assign(seeds=grouped["seed"].nunique()).reset_index()
 
@@ -125,7 +132,7 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
         table: Runs of experiment ``"path_networks"``.
 
     Returns:
-        The columns data, network, runs, seed, layer, anchor, neighbour, epoch and rank (0 is the nearest).
+        The columns data, network, size, runs, seed, layer, anchor, neighbour, epoch and rank (0 is the nearest).
     """
     rows = []
     for _, about, parts in _recorded(table, "neighbours", "ranks"):
@@ -140,9 +147,10 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
 def _recorded(table: pd.DataFrame, probe: str, name: str) -> Iterator[tuple[pd.Series, dict[str, Any], list[str]]]:
     """Texts that a probe recorded layer by layer, with their run, what sets them apart, and their parts."""
     described = named(table)
+    layers = {network: layers_of(described, network) for network in described["network"].unique()}
     for _, run in described.iterrows():
-        about = {column: run[column] for column in ("data", "network", "runs", "seed")}
-        for layer in layers_of(described, str(run["network"])):
+        about = {column: run[column] for column in ("data", "network", "size", "runs", "seed")}
+        for layer in layers[run["network"]]:
             text = run.get(f"{probe}/{layer}:{name}")
             if isinstance(text, str):
                 yield run, {**about, "layer": layer}, text.split("/")
@@ -155,13 +163,14 @@ def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
         table: Runs of experiment ``"path_ratio"``.
 
     Returns:
-        The columns data, network, name (with what was changed), ratio, ratio_first, ratio_last, gap (test error minus
-        training error at the last epoch), test_error, train_error, seeds.
+        The columns data, network, name (with what was changed), those of `SIZE`, ratio, ratio_first, ratio_last, gap
+        (test error minus training error at the last epoch), test_error, train_error, seeds.
     """
     in_order = table.sort_values("epoch", kind="stable").groupby("run_id", sort=False)
     last = in_order.tail(1).drop(columns="learning_rate")
     last = last.merge(in_order.head(1)[["run_id", "learning_rate"]], on="run_id")  # the rate before it decays
     last = last.rename(columns={f"paths/{name}": name for name in ("ratio", "ratio_first", "ratio_last")})
+    last = with_sizes(last)
     last = last.assign(
         name=[_described(row) for row in last.to_dict("records")],
         gap=last["train_accuracy"] - last["test_accuracy"],
@@ -169,13 +178,14 @@ def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
         train_error=1 - last["train_accuracy"],
     )
     values = ["ratio", "ratio_first", "ratio_last", "gap", "test_error", "train_error"]
-    grouped = last.groupby(["group_id", "data", "network", "name"], sort=False)
+    keys = ["group_id", "data", "network", "name", *(column for column in SIZE if column in last)]
+    grouped = last.groupby(keys, sort=False)
     return grouped[values].mean().assign(seeds=grouped["seed"].nunique()).reset_index().drop(columns="group_id")
 
 
 def _described(run: Mapping[Any, Any]) -> str:
     """A network with its learning rate and regularization in words."""
-    words = [f"{run['network']}", f"learning rate {run['learning_rate']:g}"]
+    words = [f"{run['network']}{run['size']}", f"learning rate {run['learning_rate']:g}"]
     if run["weight_decay"]:
         words.append(f"weight decay {run['weight_decay']:g}")
     if run["random_crop"]:

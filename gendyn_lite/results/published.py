@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-import json
+import io
 import math
-import os
-from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from gendyn_lite.config import ADDED_LATER, NAME, RunConfig, check_name
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.results.runs import Run, file_sha256, read_run, runs_root, write_json
-from gendyn_lite.results.tables import PROVENANCE, load_runs
+from gendyn_lite.results.runs import read_file, read_json
+from gendyn_lite.results.sealed import RESTORE, seal, standing
+from gendyn_lite.results.tables import PROVENANCE
 
+RUNS, CURVES, RECORD = "runs.csv", "curves.csv", "provenance.json"
 METRICS = ("epoch", "step", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
-MOST_BYTES = 1_000_000
-# Accuracies are fractions, losses nats, seconds those of training.
-RANGES = {
-    "train_accuracy": (0, 1), "test_accuracy": (0, 1), "train_loss": (0, math.inf), "test_loss": (0, math.inf),
-    "epoch": (0, math.inf), "step": (0, math.inf), "learning_rate": (0, math.inf), "seconds": (0, math.inf),
-}  # fmt: skip
-# Columns that a CSV reader would take for numbers or truth values.
-_TEXT = ("run_id", "group_id", "data_fingerprint", "inputs", "model_options", "milestones")
-PROFILES = ("smoke", "colab", "full")
+# Accuracies are fractions; epochs, steps, nats and seconds of training have no upper bound.
+RANGES = {name: (0, 1 if name.endswith("accuracy") else math.inf) for name in METRICS}
+_FIELDS = fields(RunConfig)
+# Columns that are text, whatever a CSV reader would take them for.
+TEXT = {*PROVENANCE, "network", "model_options", "milestones", "resumed_at"} | {
+    item.name for item in _FIELDS if item.type == "str"
+}
+# Settings that came later: rows that do not name them, of runs from before as of runs from after, are at the default.
+LATER: dict[str, Any] = {item.name: item.default for item in _FIELDS if item.name in ADDED_LATER}
+# How a spreadsheet's formula begins. Text that does is published behind an apostrophe, as is text that begins with one.
+FORMULA = ("=", "+", "-", "@", "\t", "\n", "'")
 _PACKAGE = Path(__file__).resolve().parents[1]
+
+
+class Table(NamedTuple):
+    """A published table as text: a row per run, a row per run and epoch, and the record of each run."""
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    records: dict[str, Any]
 
 
 def published_root() -> Path:
@@ -36,74 +48,18 @@ def published_root() -> Path:
 
 def published_experiments(*, folder: Path | None = None) -> list[str]:
     """Names of the experiments with published tables."""
-    return sorted(path.parent.name for path in (folder or published_root()).glob("*/provenance.json"))
+    root = folder or published_root()
+    found = {path.parent.name for name in (RUNS, CURVES, RECORD) for path in root.glob(f"*/{name}")}
+    aside = {name[1:-4] for name in found if name.startswith(".") and name.endswith(".old")}  # see `sealed.standing`
+    return sorted(aside | {name for name in found if NAME.fullmatch(name)})
 
 
-def publish(
-    experiment: str,
-    *,
-    root: str | Path | None = None,
-    profiles: Sequence[str] = ("colab", "full"),
-    to: Path | None = None,
-) -> Path:
-    """Write the complete runs of an experiment as published tables.
-
-    ``runs.csv`` has a row per run (provenance and settings), ``curves.csv`` a row per run and epoch (metrics, six
-    digits), ``provenance.json`` the environment of each run and the hash of both files. Either all three are
-    replaced or none.
-
-    Args:
-        experiment: Name of the experiment.
-        root: Folder of the runs.
-        profiles: Which profiles' runs to publish; smoke runs are demonstrations and are left out unless named.
-        to: Folder of the published tables.
-
-    Returns:
-        The folder written.
-
-    Raises:
-        UserError: An unknown profile, no run to publish, or tables of more than 1 MB.
-    """
-    for profile in profiles:
-        if profile not in PROFILES:
-            raise unknown_name("profile", profile, PROFILES)
-    runs = _finished(experiment, runs_root(root), profiles)
-    texts = as_published(runs)
-    size = sum(len(text.encode()) for text in texts.values())
-    if size > MOST_BYTES:
-        raise UserError(
-            f"the tables of {experiment!r} would take {size:,} bytes, at most {MOST_BYTES:,}: evaluate less often"
-        )
-    folder = (to or published_root()) / experiment
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        (folder / f"{name}.tmp").write_text(text, encoding="utf-8")
-    for name in texts:
-        os.replace(folder / f"{name}.tmp", folder / name)
-    hashes = {name: file_sha256(folder / name) for name in texts}
-    write_json(folder / "provenance.json", {"sha256": hashes, "runs": {run.run_id: run.env() for run in runs}})
-    return folder
-
-
-def as_published(runs: Sequence[Run]) -> dict[str, str]:
-    """The text of runs.csv (a row per run) and curves.csv (a row per run and epoch) of some complete runs."""
-    table = load_runs(runs)
-    settings = [name for name in table.columns if name not in METRICS and "/" not in name]
-    measured = [name for name in table.columns if name in METRICS or "/" in name]
-    return {
-        "runs.csv": table[settings].drop_duplicates("run_id").to_csv(index=False),
-        "curves.csv": table[["run_id", *measured]].to_csv(index=False, float_format="%.6g"),
-    }
-
-
-def _finished(experiment: str, root: Path, profiles: Sequence[str]) -> list[Run]:
-    """The complete runs of the given profiles, ordered by settings so that the tables do not depend on the disk."""
-    runs = [read_run(path.parent) for path in sorted((root / experiment).glob("*/config.json"))]
-    chosen = [run for run in runs if run.complete and run.env().get("profile") in profiles]
-    if not chosen:
-        named = " or ".join(profiles)
-        raise UserError(f"no complete {named} run of {experiment!r} under {root}: run it first (gendyn run, make run)")
-    return sorted(chosen, key=lambda run: json.dumps(run.config.as_dict(), sort_keys=True))
+def place_of(experiment: str, root: Path | None) -> Path:
+    """The folder of a published experiment."""
+    check_name("experiment", experiment)
+    if experiment == "performance":
+        raise UserError("experiment 'performance': this name is taken by the benchmarks, choose another one")
+    return (root or published_root()).resolve() / experiment
 
 
 def published(experiment: str, *, folder: Path | None = None) -> pd.DataFrame:
@@ -112,47 +68,82 @@ def published(experiment: str, *, folder: Path | None = None) -> pd.DataFrame:
     Raises:
         UserError: Nothing is published under that name, or a table is not the one that was published.
     """
-    root = folder or published_root()
-    if experiment not in published_experiments(folder=root):
-        raise unknown_name("published experiment", experiment, published_experiments(folder=root))
-    verify(experiment, folder=root)
-    runs, curves = _read(root / experiment)
+    here = place_of(experiment, folder)
+    record, *tables = _sealed(here)
+    runs, curves = typed(*tables)
+    check(here, record, runs, curves)
+    runs["trained_together"] = [record["runs"][name].get("trained_together", 1) for name in runs["run_id"]]
     return curves.merge(runs, on="run_id", how="left", validate="many_to_one")
 
 
-def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """runs.csv and curves.csv, text as text."""
-    runs = pd.read_csv(folder / "runs.csv", dtype=dict.fromkeys(_TEXT, str))
-    curves = pd.read_csv(folder / "curves.csv", dtype={"run_id": str})
-    return runs.fillna(dict.fromkeys(_TEXT, "")), curves
+def _sealed(here: Path) -> tuple[dict[str, Any], bytes, bytes]:
+    """The record, runs.csv and curves.csv of a published experiment, as they were published."""
+    known = published_experiments(folder=here.parent)
+    if here.name not in known:
+        raise unknown_name("published experiment", here.name, known)
+    place = standing(here)
+    record = read_json(place / RECORD, remedy=RESTORE)
+    runs, curves = (read_file(place / name, remedy=RESTORE) for name in (RUNS, CURVES))
+    whole = record.get("experiment") == here.name and isinstance(record.get("runs"), dict)
+    if not whole or record.get("seal") != seal(record, runs, curves):
+        raise UserError(f"{place} is not the table that was published (its seal differs): {RESTORE}")
+    return record, runs, curves
+
+
+def opened(experiment: str, *, folder: Path | None = None) -> Table:
+    """A published experiment as text."""
+    record, *files = _sealed(place_of(experiment, folder))
+    runs, curves = (pd.read_csv(io.BytesIO(each), dtype=str, keep_default_na=False) for each in files)
+    return Table(runs, curves, record["runs"])
+
+
+def typed(runs: bytes, curves: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """runs.csv and curves.csv, text as text, with all settings that came later."""
+    options = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": [""]}
+    settings, rows = (pd.read_csv(io.BytesIO(each), **options) for each in (runs, curves))
+    defaults = {name: math.nan if value is None else value for name, value in LATER.items()}
+    settings = settings.fillna(dict.fromkeys(TEXT, "") | defaults)
+    settings = settings.assign(**{name: defaults[name] for name in defaults if name not in settings})
+    return _unquoted(settings), _unquoted(rows)
+
+
+def _unquoted(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without the apostrophes before texts that begin like formulas."""
+    texts = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    quoted = [name for name in texts if table[name].map(str).str.startswith("'").any()]
+    return table.assign(**{str(name): table[name].str.removeprefix("'") for name in quoted})
 
 
 def provenance(experiment: str, *, folder: Path | None = None) -> dict[str, Any]:
-    """The environment of each published run: versions, device, commit, seconds."""
-    return json.loads(((folder or published_root()) / experiment / "provenance.json").read_text())
+    """The environment of each published run: versions, device, commit, seconds, where it was resumed."""
+    return _sealed(place_of(experiment, folder))[0]
 
 
 def verify(experiment: str, *, folder: Path | None = None) -> None:
     """Check that the published tables are the ones that were written, and hold no impossible value.
 
     Raises:
-        UserError: A table was edited by hand, lacks its provenance, repeats a row or holds a value out of range.
+        UserError: A table or its provenance was edited by hand or is damaged, repeats a row or holds a value out of
+            range.
     """
-    here = (folder or published_root()) / experiment
-    record = provenance(experiment, folder=folder)
-    for name, expected in record["sha256"].items():
-        if file_sha256(here / name) != expected:
-            raise UserError(f"{here / name} is not the table that was published (its hash differs): publish it again")
-    runs, curves = _read(here)
-    if set(runs["run_id"]) != set(record["runs"]) or set(curves["run_id"]) != set(record["runs"]):
-        raise UserError(f"{here}: runs.csv, curves.csv and provenance.json name different runs: publish it again")
-    if curves.duplicated(["run_id", "epoch"]).any() or runs["run_id"].duplicated().any():
-        raise UserError(f"{here}: a run or an epoch stands twice: publish it again")
-    missing = sorted({*PROVENANCE, "network", "seed", "n_train"} - set(runs)) + sorted(set(METRICS) - set(curves))
+    published(experiment, folder=folder)
+
+
+def check(here: Path, record: dict[str, Any], runs: pd.DataFrame, curves: pd.DataFrame) -> None:
+    """Refuse tables of other runs than their record's, without a column that they need, or with impossible values."""
+    needed = {*PROVENANCE, "network", "seed", "n_train"}
+    missing = sorted(needed - set(runs)) + sorted({"run_id", *METRICS} - set(curves))
     if missing:
-        raise UserError(f"{here}: the columns {', '.join(missing)} are missing: publish it again")
+        raise UserError(f"{here}: the columns {', '.join(missing)} are missing: {RESTORE}")
+    if set(runs["run_id"]) != set(record["runs"]) or set(curves["run_id"]) != set(record["runs"]):
+        raise UserError(f"{here}: runs.csv, curves.csv and provenance.json name different runs: {RESTORE}")
+    if curves.duplicated(["run_id", "epoch"]).any() or runs["run_id"].duplicated().any():
+        raise UserError(f"{here}: a run or an epoch stands twice: {RESTORE}")
+    formulas = [name for name in map(str, [*runs, *curves]) if name.startswith(FORMULA)]
+    if formulas:
+        raise UserError(f"{here}: the column {formulas[0]!r} begins like a formula of a spreadsheet: rename its probe")
     for name, (low, high) in RANGES.items():
-        wrong = curves[name].notna() & ~curves[name].between(low, high)
+        wrong = curves[name].notna() & ~pd.to_numeric(curves[name], errors="coerce").between(low, high)
         if wrong.any():
             value, run = curves.loc[wrong, [name, "run_id"]].iloc[0]
-            raise UserError(f"{here / 'curves.csv'}: {name} of run {run} is {value:g}, expected {low:g} to {high:g}")
+            raise UserError(f"{here / CURVES}: {name} of run {run} is {value}, expected {low:g} to {high:g}")

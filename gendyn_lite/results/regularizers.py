@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 
-from gendyn_lite.results.tables import network_name, summarize
+from gendyn_lite.results.tables import network_name, summarize, with_sizes
 
 NONE = "no regularizer"
 
@@ -58,16 +58,16 @@ def row_by_row(table: pd.DataFrame) -> pd.DataFrame:
     >>> run = {"inputs": "true", "label_corruption": 1.0, "model": "mlp", "model_options": "{}", "random_crop": 0}
     >>> run |= {"weight_decay": 0.1, "run_id": "a", "n_train": 50, "seed": 0, "epoch": 7, "seconds": 90.0}
     >>> run |= {"train_accuracy": 1.0, "test_accuracy": 0.1}
-    >>> " | ".join(map(str, row_by_row(pd.DataFrame([run])).iloc[0]))
+    >>> " | ".join(map(str, row_by_row(pd.DataFrame([run | {"data": "MNIST"}])).iloc[0]))
     'mlp | 50 | weight decay | random | 1 | 7 to 7 | 1.5'
     """
-    ends = summarize(with_regularizers(table))
+    ends = with_sizes(summarize(with_regularizers(table)), of="base")
     rows = []
-    for key, runs in ends.groupby(["base", "n_train", "regularizers", "random"], sort=False):
-        base, n, words, random = key  # type: ignore[misc]
+    for key, runs in ends.groupby(["base", "n_train", "rest", "regularizers", "random"], sort=False):
+        base, n, rest, words, random = key  # type: ignore[misc]
         rows.append(
             {
-                "network": base,
+                "network": f"{base}{rest}",
                 "n": f"{n:,}",
                 "regularizers": words,
                 "labels": "random" if random else "true",

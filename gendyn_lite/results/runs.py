@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,18 +16,26 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 
 COMPLETE = "complete.json"
+HOLDER = "writing.json"  # which process is at it, while one is
+SILENT_SECONDS = 2.0
+# What complete.json says the hash of. Runs of earlier versions have that of the metrics alone.
+HASHED = {"metrics_sha256": "metrics.jsonl", "config_sha256": "config.json", "env_sha256": "env.json"}
+AGAIN = "remove the run's folder and run it again"
 PACKAGES = ("gendyn_lite", "torch", "torchvision", "numpy")
 
 
 def runs_root(root: str | Path | None = None) -> Path:
     """The folder that holds the runs: the argument, else the variable GENDYN_RUNS, else ``./runs``."""
-    return Path(root or os.environ.get("GENDYN_RUNS") or "runs")
+    path = Path(root or os.environ.get("GENDYN_RUNS") or "runs")
+    if "\0" in str(path):
+        raise UserError(f"the folder of the runs is {str(path)!r}, expected a path without NUL characters")
+    return path
 
 
 @dataclass(frozen=True)
@@ -57,18 +66,38 @@ class Run:
     def complete(self) -> bool:
         """Whether the run ended and its files are the ones that it wrote."""
         try:
-            record = json.loads((self.path / COMPLETE).read_text())
-            return record["metrics_sha256"] == file_sha256(self.path / "metrics.jsonl")
-        except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+            return self.whole()
+        except UserError:
             return False
+
+    def whole(self) -> bool:
+        """Whether the run ended.
+
+        Raises:
+            UserError: It ended, but one of its files is missing, damaged or was edited since.
+        """
+        marker = self.path / COMPLETE
+        if not marker.exists():
+            return False
+        record = read_json(marker)
+        for key, name in HASHED.items():
+            if (key in record or key == "metrics_sha256") and file_sha256(self.path / name) != record.get(key):
+                raise UserError(
+                    f"{self.path / name} is not as its run wrote it (the hash in {COMPLETE} differs): {AGAIN}"
+                )
+        return True
 
     def rows(self) -> list[dict[str, Any]]:
         """The metrics of each evaluated epoch."""
-        return [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
+        return [
+            parsed(line, self.path / "metrics.jsonl")
+            for line in read_file(self.path / "metrics.jsonl").split(b"\n")
+            if line
+        ]
 
     def env(self) -> dict[str, Any]:
-        """Versions, device, commit, profile, description of the data and seconds."""
-        return json.loads((self.path / "env.json").read_text())
+        """Versions, device, commit, profile, description of the data and seconds; where the run was resumed."""
+        return read_json(self.path / "env.json")
 
 
 def open_run(config: RunConfig, data_fingerprint: str, *, root: str | Path | None = None) -> Run:
@@ -88,13 +117,11 @@ def read_run(path: Path) -> Run:
     Raises:
         UserError: config.json is missing or damaged, or belongs to another folder.
     """
+    record = read_json(path / "config.json")
     try:
-        record = json.loads((path / "config.json").read_text())
         run = Run(path, RunConfig.from_dict(record["config"]), record["data_fingerprint"])
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(
-            f"run folder {path}: config.json cannot be read ({error}); remove the folder and run again"
-        ) from error
+    except (KeyError, TypeError, UserError) as error:
+        raise UserError(f"{path / 'config.json'} cannot be read ({error}): {AGAIN}") from error
     if run.run_id != path.name:
         raise UserError(f"run folder {path}: its config belongs to {run.run_id}; it was renamed or edited, remove it")
     return run
@@ -132,7 +159,7 @@ class RunWriter:
         """Record what is known only at the end (seconds) and rename complete.json in, last of all."""
         self.close()
         write_json(self.run.path / "env.json", {**self.env, **env})
-        write_json(self.run.path / COMPLETE, {"metrics_sha256": file_sha256(self.run.path / "metrics.jsonl")})
+        write_json(self.run.path / COMPLETE, {key: file_sha256(self.run.path / name) for key, name in HASHED.items()})
 
     def close(self) -> None:
         """Close metrics.jsonl."""
@@ -144,19 +171,54 @@ class RunWriter:
 
 
 @contextmanager
+def alone(lock: Path, *, holder: Path | None = None) -> Iterator[None]:
+    """Hold a lock file alone among processes. The system frees the lock of a dead process.
+
+    Whoever has waited for two seconds says so on stderr, once, and goes on waiting.
+
+    Args:
+        lock: The file.
+        holder: Where who holds it may have written who that is: see `writing`.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=SILENT_SECONDS)
+    except Timeout:
+        sys.stderr.write(f"{_named(holder)} holds {lock}: waiting for it\n")
+        sys.stderr.flush()
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _named(holder: Path | None) -> str:
+    """The process that a file names."""
+    try:
+        found = json.loads(read_file(holder)) if holder else {}
+        return f"process {found['process']} on {found['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+@contextmanager
 def writing(run: Run, env: Mapping[str, Any]) -> Iterator[RunWriter | None]:
     """A writer for a run, alone on its folder; None if another process has completed it meanwhile."""
-    run.path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.path.with_suffix(".lock")):
+    holder = run.path / HOLDER
+    with alone(run.path.with_suffix(".lock"), holder=holder):
         if run.complete:
             yield None
             return
         writer = RunWriter(run, env)
         writer.open()
+        holder.write_text(json.dumps({"process": os.getpid(), "host": platform.node()}), encoding="utf-8")
         try:
             yield writer
         finally:
             writer.close()
+            holder.unlink(missing_ok=True)
 
 
 def environment(**extra: Any) -> dict[str, Any]:
@@ -186,11 +248,48 @@ def _commit() -> str | None:
         return None
 
 
+def read_file(path: Path, *, remedy: str = AGAIN) -> bytes:
+    """The bytes of a file; a folder, a pipe or nothing in its place is refused."""
+    if not path.is_file():
+        raise UserError(f"{path} {'is no file' if path.exists() else 'is missing'}: {remedy}")
+    return path.read_bytes()
+
+
+def read_json(path: Path, *, remedy: str = AGAIN) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: It is missing or damaged, or holds something else (the file, the reason, the remedy).
+    """
+    return parsed(read_file(path, remedy=remedy), path, remedy=remedy)
+
+
+def parsed(text: bytes, path: Path, *, remedy: str = AGAIN) -> dict[str, Any]:
+    """The JSON object that a text of a file stands for."""
+    try:
+        value = json.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}): {remedy}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds a {type(value).__name__}, expected a JSON object: {remedy}")
+    return value
+
+
+def json_text(value: Any) -> str:
+    """JSON as it is written to files."""
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, as `write_text` does."""
+    write_text(path, json_text(value))
+
+
+def write_text(path: Path, text: str) -> None:
     """Write aside, then rename: a reader sees the old file or the new one, never half of one."""
     aside = path.with_suffix(f".tmp{os.getpid()}")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    with aside.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
@@ -198,4 +297,4 @@ def write_json(path: Path, value: Any) -> None:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_file(path)).hexdigest()

@@ -12,13 +12,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from gendyn_lite.config import check_name
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import Run, read_run, runs_root
 
 # Train accuracy from which labels count as fitted: all but one in a thousand. When the very last label is fitted says
 # more about that label than about the network.
 FITTED = 0.999
+FEWEST = 3  # seeds of an interval: that of two is as wide as what it is about, or has no width by luck
 MOST_NAMED = 8  # networks that a provenance line names one by one
+# What makes the size of a run, in words. Runs of one network that differ in it are never one line, one mean, one test
+# or one count of seeds.
+SIZE = {"n_train": "n = {:,}", "precision": "{}", "epochs": "at most {} epochs"}
 # Columns that say which run a row belongs to and where it comes from; the others are measured.
 PROVENANCE = ("run_id", "group_id", "experiment", "profile", "data", "data_fingerprint", "device")
 
@@ -37,6 +42,7 @@ def load(experiment: str, *, root: str | Path | None = None) -> pd.DataFrame:
     Raises:
         UserError: There is no complete run.
     """
+    check_name("experiment", experiment)
     folder = runs_root(root) / experiment
     runs = [read_run(path.parent) for path in sorted(folder.glob("*/config.json"))]
     done = [run for run in runs if run.complete]
@@ -47,18 +53,23 @@ def load(experiment: str, *, root: str | Path | None = None) -> pd.DataFrame:
 
 def load_runs(runs: Iterable[Run]) -> pd.DataFrame:
     """The tidy table of some complete runs, in their order."""
-    frames = [pd.DataFrame([{**_labels(run), **row} for row in run.rows()]) for run in runs]
+    frames = [pd.DataFrame([{**labels(run), **row} for row in run.rows()]) for run in runs]
     if not frames:
         raise UserError("no runs were given, expected at least one")
     return pd.concat(frames, ignore_index=True)
 
 
-def _labels(run: Run) -> dict[str, Any]:
-    """What is the same in each row of a run."""
+def labels(run: Run) -> dict[str, Any]:
+    """What is the same in each row of a run. Runs from before it was recorded have no ``resumed_at``.
+
+    ``trained_together`` is the number of runs that were trained as one batched network, 1 for a run of its own: the
+    same settings give numbers that differ by the rounding of float32.
+    """
     env = run.env()
     config = {name: math.nan if value is None else value for name, value in run.config.as_dict().items()}
     config["model_options"] = json.dumps(run.config.model_options, sort_keys=True)
     config["milestones"] = " ".join(map(str, run.config.milestones))
+    resumed = {"resumed_at": json.dumps(env["resumed_at"])} if "resumed_at" in env else {}
     return {
         "run_id": run.run_id,
         "group_id": run.config.group_id(run.data_fingerprint),
@@ -69,7 +80,9 @@ def _labels(run: Run) -> dict[str, Any]:
         "data_fingerprint": run.data_fingerprint,
         "device": env.get("device"),
         "network": network_name(run.config.model, run.config.model_options),
+        "trained_together": env.get("trained_together", 1),
         **config,
+        **resumed,
     }
 
 
@@ -83,6 +96,44 @@ def network_name(model: str, model_options: Mapping[str, Any]) -> str:
     without = " without batch-norm" if options.pop("batch_norm", True) is False else ""
     words = [f"{name} {str(value).strip('[]')}" for name, value in sorted(options.items())]
     return model + without + (f" ({'; '.join(words)})" if words else "")
+
+
+def with_sizes(table: pd.DataFrame, *, of: str = "network") -> pd.DataFrame:
+    """The table with what tells runs of one network on one data set apart that are of several sizes.
+
+    Args:
+        table: A tidy table of `load` or `published`.
+        of: The column that names the networks, or ``"data"``, where all networks on one data set are compared.
+
+    Returns:
+        The rows with three more columns of words. ``size`` is to be appended to whatever names the network in a chart;
+        it is empty where the network was run at one size only. ``rest`` is ``size`` without the number of training
+        examples. ``subject`` is the network, the data and the number of training examples, and as much of the rest as
+        these leave open.
+
+    >>> runs = {"data": "MNIST", "network": "mlp", "n_train": [1000, 60000, 60000], "epochs": [80, 60, 200]}
+    >>> with_sizes(pd.DataFrame(runs))["size"].tolist()
+    [', n = 1,000', ', n = 60,000, at most 60 epochs', ', n = 60,000, at most 200 epochs']
+    >>> with_sizes(pd.DataFrame(runs))["subject"].tolist()[0]
+    'mlp on MNIST, n = 1,000'
+    """
+
+    def where_several(column: str, *given: str) -> pd.Series:
+        if column not in table:
+            return pd.Series("", table.index)
+        groups = table.groupby(["data", of, *(key for key in given if key in table)], dropna=False)
+        words = table[column].map((", " + SIZE[column]).format)
+        return words.where(groups[column].transform("nunique") > 1, "")
+
+    epochs = where_several("epochs", "n_train", "precision")
+    rest = where_several("precision") + epochs
+    subject = table[of] + " on " + table["data"] + table["n_train"].map((", " + SIZE["n_train"]).format)
+    # A copy, since a table may come in many pieces, to which columns are added slowly.
+    return table.copy().assign(
+        size=where_several("n_train") + rest,
+        rest=rest,
+        subject=subject + where_several("precision", "n_train") + epochs,
+    )
 
 
 def summarize(table: pd.DataFrame, *, fitted: float = FITTED) -> pd.DataFrame:
@@ -117,21 +168,22 @@ def mean_interval(values: Sequence[float] | pd.Series, *, level: float = 0.95) -
         level: Coverage of the interval.
 
     Returns:
-        (mean, low, high, n). With n = 1 there is no interval (low and high are NaN), with n = 0 no mean either.
+        (mean, low, high, n). With fewer than `FEWEST` values there is no interval (low and high are NaN), with none no
+        mean either.
 
     >>> mean, low, high, n = mean_interval([1.0, 2.0, 3.0])
     >>> round(mean, 3), round(low, 3), round(high, 3), n
     (2.0, -0.484, 4.484, 3)
-    >>> mean_interval([5.0])
-    (5.0, nan, nan, 1)
+    >>> mean_interval([5.0, 5.0])
+    (5.0, nan, nan, 2)
     """
     clean = np.asarray([value for value in values if not pd.isna(value)], dtype=float)
     n = len(clean)
     if n == 0:
         return math.nan, math.nan, math.nan, 0
     mean = float(clean.mean())
-    if n == 1:
-        return mean, math.nan, math.nan, 1
+    if n < FEWEST:
+        return mean, math.nan, math.nan, n
     half = float(stats.t.ppf((1 + level) / 2, n - 1) * clean.std(ddof=1) / math.sqrt(n))
     return mean, mean - half, mean + half, n
 
@@ -148,10 +200,10 @@ def mean_intervals(rows: pd.DataFrame, by: Sequence[str], value: str = "value", 
     Returns:
         The columns `by`, `name`, ``low``, ``high`` and ``seeds``.
 
-    >>> rows = pd.DataFrame({"data": "digits", "epoch": [1, 1, 0], "value": [2.0, 2.0, 5.0]})
+    >>> rows = pd.DataFrame({"data": "digits", "epoch": [1, 1, 1, 0], "value": [2.0, 2.0, 2.0, 5.0]})
     >>> mean_intervals(rows, ["data", "epoch"]).to_dict("list")
     {'data': ['digits', 'digits'], 'epoch': [1, 0], 'mean': [2.0, 5.0], 'low': [2.0, nan], 'high': [2.0, nan],
-     'seeds': [2, 1]}
+     'seeds': [3, 1]}
     """
     keys = list(by)
     found = [(*key, *mean_interval(values)) for key, values in rows.groupby(keys, sort=False)[value]]
@@ -159,10 +211,13 @@ def mean_intervals(rows: pd.DataFrame, by: Sequence[str], value: str = "value", 
 
 
 def overview(table: pd.DataFrame) -> pd.DataFrame:
-    """What has been run: data, network, size, device, number of runs and seeds, hours of training."""
-    runs = summarize(table)
-    grouped = runs.groupby(["data", "network", "n_train", "profile", "device"], sort=False, dropna=False)
-    counted = grouped.agg(runs=("run_id", "size"), seeds=("seed", "nunique"), hours=("seconds", "sum")).reset_index()
+    """What has been run: data, network, size, device, runs, seeds (fewest of any setting), hours of training."""
+    runs = with_sizes(summarize(table))
+    runs["network"] += runs["rest"]
+    keys = ["data", "network", "n_train", "profile", "device"]
+    runs["seeds"] = runs.groupby([*keys, "group_id"], dropna=False)["seed"].transform("nunique")
+    grouped = runs.groupby(keys, sort=False, dropna=False)
+    counted = grouped.agg(runs=("run_id", "size"), seeds=("seeds", "min"), hours=("seconds", "sum")).reset_index()
     return counted.assign(hours=(counted["hours"] / 3600).round(3))
 
 
@@ -175,12 +230,12 @@ def provenance_line(table: pd.DataFrame) -> str:
 
     Source of a caption: a smoke run says of itself that it is a demonstration of the method and no evidence.
     """
-    runs = table.drop_duplicates("run_id")
-    sizes = sorted(set(zip(runs["network"], runs["n_train"], strict=True)))
-    networks = ", ".join(f"{name} (n = {n:,})" for name, n in sizes)
+    runs = with_sizes(table.drop_duplicates("run_id"))
+    sizes = sorted(set(zip(runs["network"], runs["n_train"], runs["rest"], strict=True)))
+    networks = ", ".join(f"{name} (n = {n:,}{more})" for name, n, more in sizes)
     if len(sizes) > MOST_NAMED:
-        counts_of = " and ".join(f"n = {n:,}" for n in sorted({n for _, n in sizes}))
-        networks = f"{len({name for name, _ in sizes})} networks ({counts_of})"
+        counts_of = " and ".join(f"n = {n:,}" for n in sorted({n for _, n, _ in sizes}))
+        networks = f"{len({name for name, *_ in sizes})} networks ({counts_of})"
     devices = " and ".join(sorted(set(map(str, runs["device"]))))
     profiles = " and ".join(sorted(set(map(str, runs["profile"]))))
     demo = ": method demo, not evidence" if profiles == "smoke" else ""

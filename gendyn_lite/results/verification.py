@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
-import pandas as pd
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.benchmarks import benchmark, benchmark_names
-from gendyn_lite.results.published import as_published, published, published_experiments, published_root
+from gendyn_lite.results.published import opened, published, published_experiments, published_root
+from gendyn_lite.results.publishing import as_text, difference
 from gendyn_lite.results.runs import Run, read_run, runs_root
 
 # A caption of `gendyn_lite.results.provenance_line`: the profile, and groups of runs by the beginning of their id.
@@ -28,7 +27,8 @@ class Verified(NamedTuple):
         experiment: Its name.
         runs: Published runs.
         rows: Published rows.
-        recomputed: Runs that were at hand, and give the published rows to the digit.
+        recomputed: Runs that were at hand, and give the published rows to the digit (but for their seconds and machine,
+            where a run was made again).
     """
 
     experiment: str
@@ -49,39 +49,20 @@ def verify_experiment(experiment: str, *, root: str | Path | None = None, folder
         UserError: As `gendyn_lite.results.verify`; or a run at hand gives other rows than those published (named).
     """
     table = published(experiment, folder=folder)  # verified
-    here = (folder or published_root()) / experiment
-    runs = _at_hand(experiment, set(table["run_id"]), runs_root(root))
-    if runs:
-        for name, text in as_published(runs).items():
-            _compare(here / name, pd.read_csv(io.StringIO(text), dtype=str), {run.run_id for run in runs})
-    return Verified(experiment, table["run_id"].nunique(), len(table), len(runs))
+    then = opened(experiment, folder=folder)
+    runs = _at_hand(runs_root(root) / experiment, then.records)
+    for run in runs:
+        found = difference(then, as_text([run]), run.run_id)
+        if found:
+            raise UserError(f"{(folder or published_root()) / experiment}: {found}: publish it again with --replace")
+    return Verified(experiment, len(then.records), len(table), len(runs))
 
 
-def _at_hand(experiment: str, ids: set[str], root: Path) -> list[Run]:
+def _at_hand(place: Path, ids: Iterable[str]) -> list[Run]:
     """The published runs that lie, complete, in a folder of runs."""
-    paths = (root / experiment / run_id for run_id in sorted(ids))
-    runs = [read_run(path) for path in paths if (path / "config.json").is_file()]
-    return [run for run in runs if run.complete]
-
-
-def _compare(path: Path, again: pd.DataFrame, ids: set[str]) -> None:
-    """Refuse a published file of which a row is not the one that its run gives, digit for digit."""
-    then = pd.read_csv(path, dtype=str)
-    then = then[then["run_id"].isin(ids)]
-    keys = ["run_id", "epoch"] if "epoch" in then else ["run_id"]
-    columns = sorted(map(str, then.columns))  # one that only other runs have is empty for these
-    one, other = (
-        frame.reindex(columns=columns).sort_values(keys).fillna("").to_dict("records") for frame in (then, again)
-    )
-    if len(one) != len(other):
-        raise UserError(f"{path}: {len(one)} rows of runs that have {len(other)}: publish it again")
-    for published_row, row in zip(one, other, strict=True):
-        name = next((name for name in columns if published_row[name] != row[name]), None)
-        if name is not None:
-            raise UserError(
-                f"{path}: {name} of run {row['run_id']} is {published_row[name]!r}, its run says {row[name]!r}: "
-                "publish it again"
-            )
+    paths = (place / run_id for run_id in sorted(ids))
+    runs = [read_run(path) for path in paths if path.exists()]
+    return [run for run in runs if run.whole()]
 
 
 def verify_benchmarks(*, folder: Path | None = None) -> int:
@@ -130,7 +111,11 @@ def verify_figures(notebooks: Iterable[Path], *, folder: Path | None = None) -> 
 def _captions(path: Path) -> list[str]:
     """The groups that captions of published figures and tables name."""
     found = []
-    for cell in nbformat.read(path, as_version=4).cells:
+    try:
+        cells = nbformat.read(path, as_version=4).cells
+    except (ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
+        raise UserError(f"{path} is no notebook ({str(error).splitlines()[0]}): restore it") from None
+    for cell in cells:
         for output in cell.get("outputs", []):
             html = str(output.get("data", {}).get("text/html", ""))
             found += [groups for _, demo, groups in _CAPTION.findall(html) if not demo]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from math import inf
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from gendyn_lite import notebooks
+from gendyn_lite.config import check_range
 from gendyn_lite.errors import Failed, UserError, unknown_name
 from gendyn_lite.notebooks.chapters import roots
 from gendyn_lite.sweep import grid as grids
@@ -20,12 +18,14 @@ from gendyn_lite.sweep.cost import Cost
 from gendyn_lite.sweep.estimate import device_name, estimated, said, total
 from gendyn_lite.sweep.jobs import Job, Outcome, make_jobs
 from gendyn_lite.sweep.local import run_here
-from gendyn_lite.sweep.nodes import share
+from gendyn_lite.sweep.nodes import MOST_CORES, share
 from gendyn_lite.sweep.on_ray import Cluster, Resources, ray_module
-from gendyn_lite.sweep.store import collect, is_url, reserved
+from gendyn_lite.sweep.store import reserved, store_folder
 from gendyn_lite.sweep.table import Table
 
 ENGINES = ("local", "ray")
+MOST_WORKERS, MOST_RETRIES = 1_000, 1_000
+LEAST_CORES = 0.001  # as finely as Ray shares them out, and more
 
 
 class Summary(NamedTuple):
@@ -52,11 +52,13 @@ def plan(
         profile: ``"smoke"``, ``"colab"`` or ``"full"``: whose settings the runs take.
         values: Parameters of the chapter, as for `gendyn run`.
         grid: See `gendyn_lite.sweep.grid.read_grid`; without one all runs of the chapter.
-        store: Folder or URL of the runs (default: the variable GENDYN_RUNS, else ``runs`` beside the book).
+        store: Folder of the runs (default: the variable GENDYN_RUNS, else ``runs`` beside the book).
 
     Raises:
         UserError: Anything in it is wrong, or there are more than 2,000 runs.
     """
+    places = roots()
+    kept = store_folder(store or places["GENDYN_RUNS"])
     axes = grids.read_grid(grid)
     _, changed = notebooks.checked(chapter, profile=profile, values=values)
     runs = swept(chapter)
@@ -65,8 +67,6 @@ def plan(
     if axes:
         configs = grids.expand(_planned(chapter, profile, given, axes) or configs, axes)
     grids.check_size(len(configs))
-    places = roots()
-    kept = store if is_url(store) else str(Path(store or places["GENDYN_RUNS"]).resolve())
     return make_jobs(chapter, configs, profile=profile, store=kept, data_root=places["GENDYN_DATA"])
 
 
@@ -97,14 +97,12 @@ def check(engine: str, resources: Resources) -> None:
         raise unknown_name("engine", engine, ENGINES)
     if engine == "local" and (resources.address or resources.gpus is not None):
         raise UserError("--address and --gpus-per-run are for a cluster: add --engine ray")
-    for name, value, least in (("workers", resources.workers, 0), ("retries", resources.retries, 0)):
-        if value < least:
-            raise UserError(f"--{name} is {value}, expected a whole number of at least {least}")
-    if resources.cpus <= 0:
-        raise UserError(f"--cpus-per-run is {resources.cpus:g}, expected a number above 0")
+    check_range("--workers", resources.workers, 0, MOST_WORKERS, True)
+    check_range("--retries", resources.retries, 0, MOST_RETRIES, True)
+    check_range("--cpus-per-run", resources.cpus, LEAST_CORES, MOST_CORES, True)
     share(resources.gpus, inf)
     if engine == "ray":
-        ray_module()
+        ray_module(resources.address)
 
 
 def sweep(jobs: Sequence[Job], *, engine: str = "local", resources: Resources | None = None) -> Summary:
@@ -118,14 +116,13 @@ def sweep(jobs: Sequence[Job], *, engine: str = "local", resources: Resources | 
     Raises:
         UserError: Ray is not installed or has too little, no cluster is at the address, or another sweep is at work.
         Failed: The run store refuses to be written to, or runs failed; the others are complete.
-        KeyboardInterrupt: Interrupted, also by SIGTERM: everything can be resumed.
+        KeyboardInterrupt: Interrupted: everything can be resumed.
     """
     check(engine, resources or Resources())
     store = jobs[0].store
     with ExitStack() as stack:
         token = stack.enter_context(reserved(store))
-        stack.enter_context(_terminated())
-        found = estimated([job.config for job in jobs], device=device_name(), root=_measured_at(store), trial=False)
+        found = estimated([job.config for job in jobs], device=device_name(), root=store, trial=False)
         expected = {job.run_id: cost.seconds for job, cost in zip(jobs, found, strict=True)}
         if engine == "local":
             outcomes, at_once = run_here(jobs), 1.0
@@ -133,18 +130,15 @@ def sweep(jobs: Sequence[Job], *, engine: str = "local", resources: Resources | 
             cluster = stack.enter_context(Cluster(resources or Resources()))
             cluster.check(jobs, token)
             outcomes, at_once = cluster.run(jobs), cluster.at_once
-        return _follow(outcomes, Table(jobs, expected, at_once=min(at_once, len(jobs))), store)
+        return _follow(outcomes, Table(jobs, expected, at_once=min(at_once, len(jobs))))
 
 
-def _follow(outcomes: Iterator[tuple[Outcome | None, dict[str, str]]], table: Table, store: str) -> Summary:
+def _follow(outcomes: Iterator[tuple[Outcome | None, dict[str, str]]], table: Table) -> Summary:
     """Take outcomes as they come, to the end or to one after which all would fail."""
     try:
         for outcome, running in outcomes:
             if outcome is not None:
                 table.add(outcome)
-                job = table.jobs[outcome.run_id]
-                if not outcome.error:
-                    collect(store, job.config.experiment, job.run_id, root=Path(roots()["GENDYN_RUNS"]))
             table.show(running)
             if outcome is not None and outcome.fatal:
                 raise Failed(f"the sweep stopped: {outcome.error}; what is complete is kept, run it again to go on")
@@ -159,32 +153,10 @@ def _follow(outcomes: Iterator[tuple[Outcome | None, dict[str, str]]], table: Ta
     return summary
 
 
-def _measured_at(store: str) -> str | None:
-    """Where runs were measured: the store, or for a URL the folder of runs of this machine."""
-    return roots()["GENDYN_RUNS"] if is_url(store) else store
-
-
-@contextmanager
-def _terminated() -> Iterator[None]:
-    """SIGTERM, as a cluster's scheduler sends it, interrupts like Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def dry_run(jobs: Sequence[Job]) -> None:
     """Write the runs with what each will take on this machine's device; nothing is run."""
     device = device_name()
-    found = estimated([job.config for job in jobs], device=device, root=_measured_at(jobs[0].store))
+    found = estimated([job.config for job in jobs], device=device, root=jobs[0].store)
     for job, cost in zip(jobs, found, strict=True):
         sys.stdout.write(f"{job.run_id}  {job.config.experiment}  {job.name}  {_state(cost)}\n")
     done = sum(cost.complete for cost in found)

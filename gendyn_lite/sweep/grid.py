@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from itertools import product
 from typing import Any, get_type_hints
 
@@ -15,6 +15,7 @@ from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.results.tables import network_name
 
 MOST_RUNS = 2_000
+HUGE = 10**12  # beyond it no number is written out
 SHORT = {"q": "label_corruption", "network": "model"}
 _HINTS = get_type_hints(RunConfig)
 _NAMES = [item.name for item in fields(RunConfig) if item.name not in ("model_options", "milestones")]
@@ -62,16 +63,18 @@ def check_size(count: int) -> None:
     gendyn_lite.errors.UserError: the grid has 5,000 runs, at most 2,000: take fewer values, or several sweeps
     """
     if count > MOST_RUNS:
-        raise UserError(f"the grid has {count:,} runs, at most {MOST_RUNS:,}: take fewer values, or several sweeps")
+        runs = f"{count:,}" if count <= HUGE else f"over {HUGE:,}"
+        raise UserError(f"the grid has {runs} runs, at most {MOST_RUNS:,}: take fewer values, or several sweeps")
 
 
 def _values(name: str, field: str, text: str) -> list[Any]:
     """The values of one field, each once."""
     hint = _HINTS[field]
     number = hint in (int, float) or hint == int | None
-    items = [
-        value for item in _AT_COMMAS.split(text) for value in (_range(name, item) if number else None) or [item.strip()]
-    ]
+    items: list[Any] = []
+    for item in _AT_COMMAS.split(text):
+        items += (_range(name, item) if number else None) or [item.strip()]
+        check_size(len(items))
     found = [_typed(name, field, item) for item in items]
     if len(set(found)) < len(found):
         raise UserError(f"{name}={text} names a value twice")
@@ -91,11 +94,12 @@ def _range(name: str, text: str) -> list[Any] | None:
     expected = f"{name}={text}: expected LOW:HIGH:STEP with a step above 0 and LOW at most HIGH, for instance 0:1:0.1"
     try:
         low, high, step = (Decimal(part.strip()) for part in parts)
-        count = int((high - low) / step) + 1 if step > 0 and high >= low else 0
-    except (InvalidOperation, ValueError, OverflowError):
+        steps = (high - low) / step if step > 0 and high >= low else Decimal(-1)
+    except (ArithmeticError, ValueError):
         raise UserError(expected) from None
-    if count < 1:
+    if not (steps >= 0 and steps.is_finite()):
         raise UserError(expected)
+    count = int(min(steps, HUGE)) + 1
     check_size(count)
     return [low + step * number for number in range(count)]
 
@@ -108,8 +112,10 @@ def _typed(name: str, field: str, value: Any) -> Any:
     plain: Any = {"true": True, "false": False, "none": None}.get(text.lower(), text)
     try:
         if isinstance(plain, str):
-            plain = int(Decimal(text)) if Decimal(text) == int(Decimal(text)) else float(text)
-    except (InvalidOperation, ValueError, OverflowError):
+            exact = Decimal(text)
+            whole = abs(exact) < HUGE and exact == int(exact)
+            plain = int(exact) if whole else float(text)
+    except (ArithmeticError, ValueError):
         pass  # text stays text, and fails its type
     return check_type(name, plain, hint)
 

@@ -14,7 +14,6 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import open_run
 from gendyn_lite.results.tables import network_name
 from gendyn_lite.sweep.chapters import runs_of
-from gendyn_lite.sweep.store import at_work
 
 # After one of these every other run would fail in the same way.
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
@@ -28,7 +27,7 @@ class Job(NamedTuple):
         config: The run.
         fingerprint: Of its data.
         profile: Recorded with it.
-        store: Folder or URL of the runs.
+        store: Folder of the runs.
         data_root: Folder of the prepared data.
     """
 
@@ -90,10 +89,9 @@ def _work(job: Job) -> bool:
     """The run, complete; whether it had to be trained."""
     runs = runs_of(job.chapter)
     assert runs is not None, job.chapter
-    with at_work(job.store, job.config.experiment, job.run_id) as root:
-        if open_run(job.config, job.fingerprint, root=root).complete:
-            return False
-        done = runs.run(job.config, profile=job.profile, root=root, data_root=job.data_root)
+    if open_run(job.config, job.fingerprint, root=job.store).complete:
+        return False
+    done = runs.run(job.config, profile=job.profile, root=job.store, data_root=job.data_root)
     if done.run_id != job.run_id:
         raise UserError(
             f"the data {job.config.dataset!r} differ here from those where the sweep was begun: copy them anew"

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gendyn_lite.config import check_range
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import environment
 from gendyn_lite.sweep.jobs import Job
-from gendyn_lite.sweep.store import is_url
 
 CONNECT_SECONDS, LOOK_SECONDS = 5.0, 120.0
+MOST_CORES = 1_000  # and GPUs, of a run
 
 
 def reach(address: str) -> None:
-    """See that somebody listens at an address; ``"auto"`` is Ray's own to find.
+    """See that somebody listens at an address, which says more than Ray would; ``"auto"`` is Ray's own to find.
 
     Raises:
         UserError: Nobody does, or it is no address.
@@ -26,34 +26,17 @@ def reach(address: str) -> None:
     if address == "auto":
         return
     host, colon, port = address.rpartition(":")
-    if not (host and colon and port.isdigit()) or "/" in host:
+    if not (host and colon and port.isdecimal()) or "/" in host:
         raise UserError(f"--address {address!r} is none: expected HOST:PORT (of the head, usually 6379), or auto on it")
     try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS) as connection:
-            _greet(connection)
-    except (OSError, OverflowError) as error:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as error:
         raise no_cluster(address, error) from None
-
-
-def _greet(connection: socket.socket) -> None:
-    """See that gRPC answers, which Ray speaks; Ray itself would wait for minutes for whoever does not.
-
-    Raises:
-        OSError: It does not.
-    """
-    if os.environ.get("RAY_USE_TLS") == "1":
-        return
-    connection.settimeout(CONNECT_SECONDS)
-    settings = b"\0\0\0\4\0\0\0\0\0"  # an HTTP/2 frame without content: length 0, type SETTINGS
-    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
-    answer = connection.recv(9)
-    if answer[3:4] != settings[3:4]:
-        raise OSError("something listens there, but no Ray")
 
 
 def no_cluster(address: str, error: Exception) -> UserError:
     """The one line where Ray cannot be reached."""
-    reason = (getattr(error, "strerror", None) or str(error).strip().splitlines()[0]).rstrip(".")
+    reason = " ".join((getattr(error, "strerror", None) or str(error)).split())[:300].rstrip(".")
     if not address:
         return UserError(f"Ray does not start on this machine: {reason}")
     token = " (if it asks for a token: RAY_AUTH_MODE=token)" if "Failed to connect to Ray cluster" in reason else ""
@@ -72,7 +55,8 @@ def share(wanted: float | None, has: float) -> float:
     """
     if wanted is None:
         return float(min(1, has))
-    if wanted < 0 or (wanted > 1 and wanted != int(wanted)):
+    check_range("--gpus-per-run", wanted, 0, MOST_CORES, True)
+    if wanted > 1 and wanted != int(wanted):
         raise UserError(f"--gpus-per-run {wanted:g}: expected a fraction of one GPU, or a whole number of them")
     if wanted > has:
         raise UserError(f"--gpus-per-run {wanted:g}: the cluster has {has:g} GPUs, take fewer (0 trains on processors)")
@@ -85,7 +69,7 @@ def check(ray: Any, jobs: Sequence[Job], token: str) -> None:
     Args:
         ray: The connected module.
         jobs: The runs.
-        token: Name of a file that lies in the run store, if that is a folder.
+        token: Name of a file that lies in the run store.
 
     Raises:
         UserError: The first machine that lacks something, with what to do.
@@ -118,8 +102,8 @@ def look(jobs: Sequence[Job], token: str, version: str) -> str:
     if here != version:
         return f"gendyn_lite is {here or 'not installed'} there and {version} here: install the same"
     for job in jobs:
-        if not is_url(job.store) and not (Path(job.store) / token).is_file():
-            return f"the run store {job.store} is another folder there: take one that every machine sees, or a URL"
+        if not (Path(job.store) / token).is_file():
+            return f"the run store {job.store} is another folder there: take one that every machine sees"
         found = ""
         with contextlib.suppress(UserError):
             found = data.load(job.config.dataset, root=job.data_root).fingerprint

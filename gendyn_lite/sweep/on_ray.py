@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -48,7 +49,7 @@ class Cluster:
     """
 
     def __init__(self, resources: Resources) -> None:
-        self.ray, self.resources = ray_module(), resources
+        self.ray, self.resources = ray_module(resources.address), resources
 
     def __enter__(self) -> Cluster:
         """Connect, or start Ray here, and see that it has what a run takes."""
@@ -63,12 +64,13 @@ class Cluster:
         return self
 
     def _connect(self) -> None:
-        wanted = self.resources
+        wanted, terminated = self.resources, signal.getsignal(signal.SIGTERM)
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         try:
             if wanted.address:
                 nodes.reach(wanted.address)
-                self.ray.init(address=wanted.address, **options)
+                with _unheard():
+                    self.ray.init(address=wanted.address, **options)
             else:
                 count = (wanted.workers or os.cpu_count() or 1) * wanted.cpus
                 options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
@@ -77,6 +79,11 @@ class Cluster:
             if isinstance(error, UserError):
                 raise
             raise nodes.no_cluster(wanted.address, error) from None
+        except SystemExit:  # so Ray answers SIGTERM from here on
+            raise KeyboardInterrupt from None
+        finally:
+            with contextlib.suppress(ValueError):  # not in the main thread, where it answers nothing
+                signal.signal(signal.SIGTERM, terminated)
 
     def __exit__(self, *error: object) -> None:
         """Disconnect; a Ray that was started here ends."""
@@ -146,6 +153,19 @@ class Cluster:
             return Outcome(job.run_id, 0.0, False, line, fatal, "cluster")
 
 
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Drop what C++ code of this process writes to stderr: Ray's account of its trials; it raises the outcome."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 class Board:
     """Which runs were begun, and where: workers write on it, the live table reads it."""
 
@@ -177,14 +197,20 @@ def _begin(job: Job, board: Any, gpu: bool) -> Outcome:
         board.end.remote(job.run_id)
 
 
-def ray_module() -> Any:
+def ray_module(address: str = "") -> Any:
     """Ray, if it is installed.
+
+    Args:
+        address: Of a cluster: whoever is there but does not answer as Ray is waited for some 20 seconds, not minutes.
 
     Raises:
         UserError: It is not; what to install.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no request to anyone
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the announced default, without its warning
+    if address:
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
+        os.environ.setdefault("RAY_py_gcs_connect_timeout_s", "10")
     try:
         import ray
     except ImportError:

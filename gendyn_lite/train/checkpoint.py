@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,8 @@ def read(path: Path) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DamagedError("it is no regular file")
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
@@ -148,6 +151,18 @@ def clean(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def discard(folder: Path) -> None:
+    """Remove the checkpoints of a run that is complete, and their folder if nothing else is in it.
+
+    >>> discard(Path("no_such_folder"))
+    """
+    clean(folder)
+    for path in (*listed(folder), *folder.glob(f"step_*{SUFFIX}.damaged")):
+        path.unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def _check_run(path: Path, found: Checkpoint, run_id: str | None) -> None:
     other = found.state.get("run_id")
     if run_id is not None and other != run_id:
@@ -168,7 +183,8 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
 def _is_pickle(path: Path) -> bool:
     """Whether a file that is no safetensors file begins as a pickle, or as a zip archive as torch.save writes it."""
     try:
-        head = path.read_bytes()[:4]
+        with path.open("rb") as file:
+            head = file.read(4)
     except OSError:
         return False
     return head.startswith(b"PK\x03\x04") or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05")

@@ -138,10 +138,23 @@ def set_random_state(states: Sequence[Tensor], device: torch.device) -> None:
     torch.set_rng_state(states[0].cpu())
     if device.type == "cuda" and len(states) > 1:
         torch.cuda.set_rng_state(states[1].cpu(), device)
+    elif device.type == "cuda":  # a run that began on a CPU: other numbers than those of its beginning
+        torch.cuda.manual_seed(int(torch.randint(2**62, ())))
+
+
+def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """A gradient or momentum on the parameter's device and, if it has its shape, in its memory layout.
+
+    Fused optimizers walk through memory, not through indices. One whose layout differs from that of its weights, as a
+    contiguous one does from channels-last weights, would silently be added to the wrong ones.
+    """
+    if value.shape != parameter.shape:
+        return value.to(parameter.device)
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 class GradientShapes:
-    """Sees to it that a gradient hook leaves every weight and gradient in its shape."""
+    """Checks that a gradient hook leaves every weight and gradient in its shape, and each gradient in its layout."""
 
     def __init__(self, model: nn.Module, hook: object) -> None:
         """Remember the shapes of the model's parameters."""
@@ -149,7 +162,7 @@ class GradientShapes:
         self._expected = [(name, parameter, parameter.shape) for name, parameter in model.named_parameters()]
 
     def check(self) -> None:
-        """Raise, naming hook and weight, if a shape has changed.
+        """Raise, naming hook and weight, if a shape has changed; lay out gradients that the hook made anew.
 
         Raises:
             UserError: A weight or its gradient has another shape than before.
@@ -159,6 +172,8 @@ class GradientShapes:
             if parameter.shape != shape or (grad is not None and grad.shape != shape):
                 found = parameter.shape if grad is None else grad.shape
                 raise self.error(f"{name} has a gradient of shape {tuple(found)}, expected {tuple(shape)}")
+            if grad is not None and grad.stride() != parameter.stride():
+                parameter.grad = laid_out_as(parameter, grad)
 
     def error(self, what: str) -> UserError:
         """An error that names the hook."""

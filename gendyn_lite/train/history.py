@@ -12,7 +12,7 @@ class History:
 
     Attributes:
         rows: One dict for each evaluated epoch, the epoch before training (0) included.
-        resumed_from: Number of steps that a checkpoint had when this call took over, or None.
+        resumed_at: Steps that the run had taken at each of its resumes, in order; empty if it was never interrupted.
 
     >>> history = History([{"epoch": 0, "train_accuracy": 0.1, "test_accuracy": 0.1},
     ...                    {"epoch": 1, "train_accuracy": 0.9, "test_accuracy": 0.8},
@@ -22,7 +22,12 @@ class History:
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    resumed_from: int | None = None
+    resumed_at: list[int] = field(default_factory=list)
+
+    @property
+    def resumed_from(self) -> int | None:
+        """Steps that the checkpoint had from which the last call went on, or None if it started from the beginning."""
+        return self.resumed_at[-1] if self.resumed_at else None
 
     @property
     def last(self) -> dict[str, Any]:

@@ -27,5 +27,11 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "float16")
 
     def autocast(self) -> AbstractContextManager[object]:
-        """A context in which matrix products and convolutions run in the chosen arithmetic."""
-        return nullcontext() if self._dtype is None else torch.autocast(self._type, dtype=self._dtype)
+        """A context in which matrix products and convolutions run in the chosen arithmetic, whatever the caller's is.
+
+        Within a context of the caller's, torch would keep the half-precision copies of the weights from step to step.
+        """
+        if self._dtype is not None:
+            return torch.autocast(self._type, dtype=self._dtype, cache_enabled=False)
+        inside = torch.is_autocast_enabled(self._type)
+        return torch.autocast(self._type, enabled=False) if inside else nullcontext()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.train import checkpoint, state
 from gendyn_lite.train.batches import Batches
 from gendyn_lite.train.distributed import Ranks, wrapped
-from gendyn_lite.train.evaluation import totals
+from gendyn_lite.train.evaluation import reestimated_statistics, totals
 from gendyn_lite.train.guards import check_fits, check_losses, random_state, set_random_state
 from gendyn_lite.train.history import History
 from gendyn_lite.train.place import Place
@@ -54,7 +55,7 @@ class Run:
 
     def __init__(self, model: nn.Module, data: ImageData, config: RunConfig, options: Options, ranks: Ranks) -> None:
         """Put model and data on the device and check that they fit."""
-        _check_options(options, ranks)
+        _check_options(options, config, ranks)
         self.model, self.config, self.options, self.ranks = model.to(options.device), config, options, ranks
         if options.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -64,7 +65,7 @@ class Run:
             make_optimizer(model.parameters(), config),
             Precision(config.precision, options.device),
         )
-        self.place, self.rows = Place(), list[Row]()
+        self.place, self.rows, self.resumed_at = Place(), list[Row](), list[int]()
         self.identity = {"run_id": config.run_id(data.fingerprint), "labels": state.label_digest(data.train.y)}
         self.saved: tuple[int, int] | None = None
         self.saved_at = time.monotonic()
@@ -81,7 +82,7 @@ class Run:
                 ranks=self.ranks,
                 cuda_graph=self.options.cuda_graph,
             )
-            resumed_from = self._restore()
+            self._restore()
             for row in self.rows:
                 self._report(row)
             shown = self.options.progress and self.ranks.first
@@ -89,7 +90,7 @@ class Run:
             with Progress(total, enabled=shown, done=self.place.step, label=self.config.model) as bar:
                 self._epochs(bar)
         self.model.eval()
-        return History(self.rows, resumed_from)
+        return History(self.rows, self.resumed_at)
 
     def _epochs(self, bar: Progress) -> None:
         if not self.rows:
@@ -143,15 +144,22 @@ class Run:
     def _evaluate(self, epoch: int) -> None:
         """Append the row of an epoch and report it."""
         self.model.eval()
-        sums = [self._totals("train_eval"), self._totals("test")]
-        counts = (self.batches.num_train, self.batches.num_test)
-        place = replace(self.place, epoch=epoch)
-        row = make_row(self.ranks.sum(torch.cat(sums)).tolist(), counts, place, learning_rate(self.config, epoch))
-        wanted = self.options.probe_epochs
-        if wanted is None or epoch in wanted:
-            row |= call_probes(self.options.probes, self.model, epoch, self.options.device)
+        with self._statistics():
+            sums = [self._totals("train_eval"), self._totals("test")]
+            counts = (self.batches.num_train, self.batches.num_test)
+            place = replace(self.place, epoch=epoch)
+            row = make_row(self.ranks.sum(torch.cat(sums)).tolist(), counts, place, learning_rate(self.config, epoch))
+            wanted = self.options.probe_epochs
+            if wanted is None or epoch in wanted:
+                row |= call_probes(self.options.probes, self.model, epoch, self.options.device)
         self.rows.append(row)
         self._report(row)
+
+    def _statistics(self) -> AbstractContextManager[None]:
+        """Batch-norm's statistics as the configuration wants them for an evaluation."""
+        if self.config.batch_norm_statistics == "running":
+            return nullcontext()
+        return reestimated_statistics(self.model, self.batches.evaluation("train_eval"))
 
     def _totals(self, split: str) -> Tensor:
         batches = islice(self.batches.evaluation(split), self.ranks.rank, None, self.ranks.world)
@@ -191,6 +199,7 @@ class Run:
                 config=self.config.as_dict(),
                 place=self.place,
                 rows=self.rows,
+                resumed_at=self.resumed_at,
                 splits=self.step.splits,
                 scaler=self.precision.scaler.state_dict(),
                 world=self.ranks.world,
@@ -198,18 +207,18 @@ class Run:
             checkpoint.write(folder, packed, step=self.place.step)
         self.saved, self.saved_at = self._position(), time.monotonic()
 
-    def _restore(self) -> int | None:
-        """Go to where the newest checkpoint is; the number of its steps, or None without one."""
+    def _restore(self) -> None:
+        """Go to where the newest checkpoint is, if there is one."""
         folder = self.options.checkpoint_dir
         if folder is None:
-            return None
+            return
         if self.ranks.first:  # only one may set a damaged file aside
             checkpoint.clean(folder)
             checkpoint.newest(folder, run_id=self.identity["run_id"])
         self.ranks.agree(True)
         found = checkpoint.newest(folder, run_id=self.identity["run_id"])
         if found is None:
-            return None
+            return
         known = found.state
         if known["labels"] != self.identity["labels"]:
             raise UserError(
@@ -223,8 +232,8 @@ class Run:
         self.place, self.rows, self.step.splits = Place(**known["place"]), known["rows"], known["splits"]
         if known["scaler"]:
             self.precision.scaler.load_state_dict(known["scaler"])
+        self.resumed_at = [*known.get("resumed_at", []), self.place.step]
         self.saved = self._position()
-        return self.place.step
 
 
 def _compiled(forward: nn.Module, compiled: bool | str) -> Callable[[Tensor], Tensor]:
@@ -233,12 +242,17 @@ def _compiled(forward: nn.Module, compiled: bool | str) -> Callable[[Tensor], Te
     return torch.compile(forward, backend="inductor" if compiled is True else compiled)  # type: ignore[return-value]
 
 
-def _check_options(options: Options, ranks: Ranks) -> None:
+def _check_options(options: Options, config: RunConfig, ranks: Ranks) -> None:
     """Refuse options that cannot be met here, or not together."""
     if options.cuda_graph and (options.device.type != "cuda" or ranks.world > 1 or options.compiled):
         raise UserError(
             "cuda_graph needs one GPU, one process and compiled=False: leave it out here "
             f"(device {options.device}, {ranks.world} process{'es' if ranks.world > 1 else ''})"
+        )
+    if config.batch_norm_statistics != "running" and ranks.world > 1:
+        raise UserError(
+            f"batch_norm_statistics={config.batch_norm_statistics!r} needs one process, there are {ranks.world}: "
+            "use 'running'"
         )
     if options.checkpoint_seconds < 0:
         raise UserError(f"checkpoint_seconds is {options.checkpoint_seconds}, expected at least 0")

@@ -14,20 +14,43 @@ ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.LeakyReLU)
 def layout(model: nn.Module) -> tuple[str, ...] | None:
     """The layers of a fully connected network, equal for networks that can be stacked; None for any other network.
 
+    Whatever a stack would not compute as the network does makes it another one: layers or weights that are shared,
+    hooks, classes derived from torch's.
+
     >>> layout(nn.Sequential(nn.Flatten(), nn.Linear(2, 3), nn.ReLU()))
     ('Linear(in_features=2, out_features=3, bias=True)', 'ReLU()')
     >>> layout(nn.Sequential(nn.Conv2d(1, 1, 1))) is None
     True
     """
-    if type(model) is not nn.Sequential or not all(parameter.requires_grad for parameter in model.parameters()):
+    if type(model) is not nn.Sequential or not all(map(_computes_as_torch_does, model.modules())):
         return None
-    layers = [layer for layer in model if not isinstance(layer, nn.Flatten)]
-    usable = all(isinstance(layer, (*ELEMENTWISE, nn.Linear)) for layer in layers)
-    plain = all(layer.bias is not None for layer in layers if isinstance(layer, nn.Linear))
+    layers = _layers(model)
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    usable = all(isinstance(layer, (*ELEMENTWISE, nn.Linear)) for layer in layers) and not any(
+        isinstance(layer, nn.LeakyReLU) and layer.negative_slope < 0 for layer in layers
+    )
     alternating = all(isinstance(one, nn.Linear) or isinstance(two, nn.Linear) for one, two in pairwise(layers))
-    if not (layers and usable and plain and alternating and isinstance(layers[0], nn.Linear)):
+    if not (layers and usable and alternating and isinstance(layers[0], nn.Linear)):
+        return None
+    plain = all(layer.bias is not None and layer._parameters.keys() == {"weight", "bias"} for layer in linear)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not plain or len(trained) != 2 * len(linear):  # frozen, or shared by several layers
         return None
     return tuple(map(str, layers))
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    """The layers in the order of the forward pass; one that is used several times comes as often."""
+    assert isinstance(model, nn.Sequential)
+    return [layer for layer in model if str(layer) != str(nn.Flatten())]
+
+
+def _computes_as_torch_does(module: nn.Module) -> bool:
+    """Whether a module is one of torch's own classes, with no hook and no forward of its own."""
+    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    on_weights = any(parameter._backward_hooks for parameter in module.parameters(recurse=False))
+    known = type(module) in (nn.Sequential, nn.Flatten, nn.Linear, *ELEMENTWISE)
+    return known and not any(hooks) and not on_weights and "forward" not in vars(module)
 
 
 class Stack:
@@ -47,7 +70,7 @@ class Stack:
         for layers in zip(*linear, strict=True):
             self.parameters.append(torch.stack([layer.weight.detach() for layer in layers]).requires_grad_())
             self.parameters.append(torch.stack([layer.bias.detach()[None] for layer in layers]).requires_grad_())
-        inner = [layer for layer in models[0].modules() if isinstance(layer, (*ELEMENTWISE, nn.Linear))]
+        inner = _layers(models[0])
         # What follows each linear layer: an activation or nothing.
         after = [*inner[1:], None]
         pairs = zip(inner, after, strict=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gendyn_lite.errors import UserError
 from gendyn_lite.train import checkpoint
 from gendyn_lite.train.checkpoint import Checkpoint
-from gendyn_lite.train.guards import hook_name
+from gendyn_lite.train.guards import hook_name, laid_out_as
 from gendyn_lite.train.place import Place
 
 
@@ -66,7 +66,7 @@ def unpack(
     for name, value in _under(found, "optimizer/").items():
         index, key = name.split("/")
         parameter = parameters[int(index)]
-        optimizer.state[parameter][key] = value.to(device)
+        optimizer.state[parameter][key] = laid_out_as(parameter, value)
     if hasattr(hook, "load_state_dict"):
         kept = {key: value.to(device) for key, value in _under(found, "hook/").items()}
         hook.load_state_dict(kept | found.state["hook"])  # type: ignore[attr-defined]
@@ -106,10 +106,12 @@ def load_model(found: Checkpoint, model: nn.Module) -> None:
         where = "the checkpoint" if name in stored else "the network"
         raise UserError(f"the network and the checkpoint differ: only {where} has {name!r}")
     for name, tensor in own.items():
-        if tensor.shape != stored[name].shape:
-            raise UserError(
-                f"{name} has shape {tuple(stored[name].shape)} in the checkpoint, {tuple(tensor.shape)} in the network"
-            )
+        for what, there, here in (
+            ("shape", tuple(stored[name].shape), tuple(tensor.shape)),
+            ("dtype", stored[name].dtype, tensor.dtype),
+        ):
+            if there != here:
+                raise UserError(f"{name} has {what} {there} in the checkpoint, {here} in the network")
         with torch.no_grad():
             tensor.copy_(stored[name])
 

@@ -21,15 +21,19 @@ from gendyn_lite.train.precision import Precision
 
 
 def make_optimizer(parameters: Iterable[Tensor], config: RunConfig) -> torch.optim.SGD:
-    """SGD with the configuration's momentum and weight decay over the parameters that require a gradient."""
+    """SGD with the configuration's momentum and weight decay over the parameters that require a gradient.
+
+    The fused kernel walks through memory, so it is used only where no parameter has gaps or overlaps in its own.
+    """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     settings: dict[str, Any] = {
         "lr": config.learning_rate,
         "momentum": config.momentum,
         "weight_decay": config.weight_decay,
     }
+    dense = all(torch.empty_like(parameter).stride() == parameter.stride() for parameter in trained)
     try:
-        return torch.optim.SGD(trained, **settings, fused=True)
+        return torch.optim.SGD(trained, **settings, fused=dense)
     except RuntimeError:  # a device or dtype without the fused kernel
         return torch.optim.SGD(trained, **settings)
 

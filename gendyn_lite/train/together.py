@@ -17,6 +17,7 @@ from gendyn_lite.train.batches import Batches
 from gendyn_lite.train.guards import check_fits, check_losses
 from gendyn_lite.train.history import History
 from gendyn_lite.train.place import Place
+from gendyn_lite.train.precision import Precision
 from gendyn_lite.train.probes import Probe, call_probes
 from gendyn_lite.train.progress import Progress
 from gendyn_lite.train.rows import Row, make_row
@@ -76,6 +77,10 @@ class Together:
 
     def train(self) -> None:
         """Train to the last epoch, or until every run has left."""
+        with Precision("float32", self.device).autocast():
+            self._epochs()
+
+    def _epochs(self) -> None:
         epochs = self.config.epochs
         seconds = 0.0
         self._evaluate(0, seconds)

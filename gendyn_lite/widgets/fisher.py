@@ -39,5 +39,5 @@ class InfluenceExplorer:
             kl, form = float(rows["kl"].mean()), float(rows["quadratic"].mean())
             means = rows.groupby("pair")["kl"].mean()
             said = ", ".join(f"{name} {value:.1e}" for name, value in means.items())
-            self.status.value = f"mean KL {kl:.2e}, quadratic form {form:.2e} (ratio {kl / form:.2f}); {said}"
+            live.say(self.status, f"mean KL {kl:.2e}, quadratic form {form:.2e} (ratio {kl / form:.2f}); {said}")
             live.draw(self.output, drawn.moved(rows), "300 of scikit-learn's handwritten digits; trained here.")

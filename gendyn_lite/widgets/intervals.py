@@ -41,5 +41,5 @@ class IntervalExplorer:
                 corruption=float(self.labels.value == "random labels"),
                 widths=WIDTHS[str(self.network.value)],
             )
-            self.status.value = ""
+            live.say(self.status, "")
             live.draw(self.output, drawn.paths(*tables), "A digit of scikit-learn; exact at every knot.")

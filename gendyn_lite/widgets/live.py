@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ import ipywidgets as widgets
 from IPython.display import clear_output
 
 from gendyn_lite import charts
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import Failed, UserError
 
 
 def panel(
@@ -42,20 +43,25 @@ def draw(output: widgets.Output, chart: Any, caption: str) -> None:
         charts.show(chart, caption=caption)
 
 
+def say(status: widgets.HTML, text: str) -> None:
+    """Show a line as it is: names of data and files may hold what HTML would read as its own."""
+    status.value = html.escape(text)
+
+
 @contextmanager
 def told(status: widgets.HTML) -> Iterator[None]:
-    """A `UserError` within becomes the line of status."""
+    """What went wrong within becomes the line of status."""
     try:
         yield
-    except UserError as error:
-        status.value = str(error)
+    except (UserError, Failed) as error:
+        say(status, str(error))
 
 
 @contextmanager
 def busy(button: widgets.Button, status: widgets.HTML) -> Iterator[None]:
     """As `told`, for what takes a while: the button is dead and the status says so until it is done."""
     button.disabled = True
-    status.value = "Training …"
+    say(status, "Training …")
     try:
         with told(status):
             yield

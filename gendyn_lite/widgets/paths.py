@@ -45,5 +45,5 @@ class PathExplorer:
             rows = self.nearest()
             own, others = int(rows["digit"].iloc[0]), rows.iloc[1:]
             same = int((others["digit"] == own).sum())
-            self.status.value = f"a {own}; of its {len(others)} nearest by path, {same} show the same digit"
+            live.say(self.status, f"a {own}; of its {len(others)} nearest by path, {same} show the same digit")
             live.draw(self.output, drawn.nearest(rows), "scikit-learn's digits; the chapter's network, seed 0.")

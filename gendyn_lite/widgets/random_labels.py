@@ -89,8 +89,9 @@ class RandomLabelsExplorer:
             run = runner.load_or_run(self.config(), profile=self._profile, root=self._root)
             table = results.load_runs([run])
             last = table.iloc[-1]
-            self.status.value = (
+            live.say(
+                self.status,
                 f"epoch {last['epoch']}: train accuracy {last['train_accuracy']:.3f}, "
-                f"test accuracy {last['test_accuracy']:.3f}"
+                f"test accuracy {last['test_accuracy']:.3f}",
             )
             live.draw(self.output, drawn.learning_curves(table), results.provenance_line(table))

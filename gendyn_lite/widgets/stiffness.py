@@ -108,9 +108,10 @@ class StiffnessExplorer:
             table = self.map()
             y = self.network()[1].train.y
             classes = "one class" if y[int(self.first.value)] == y[int(self.second.value)] else "two classes"
-            self.status.value = (
+            live.say(
+                self.status,
                 f"train accuracy {table['train_accuracy'].iloc[0]:.2f}; examples {self.first.value} and "
-                f"{self.second.value}, of {classes}: cosine stiffness {self.pair():.2f} in {self.layer.value}"
+                f"{self.second.value}, of {classes}: cosine stiffness {self.pair():.2f} in {self.layer.value}",
             )
             place = {str(self.dataset.value): corners(self.network()[1])}
             live.draw(self.output, drawn.neighbourhood_maps(table, place), f"{self.layer.value}, trained here")

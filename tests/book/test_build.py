@@ -14,7 +14,7 @@ import pytest
 from nbformat.v4 import new_markdown_cell
 
 from gendyn_lite import book, notebooks, pages
-from gendyn_lite.errors import Failed
+from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.notebooks.guard import NOTE
 from tests.book import trial
 
@@ -134,6 +134,36 @@ def test_a_page_that_is_gone_from_the_book_is_gone_from_the_copy(copy: Path) -> 
     book._mirror(copy, source, replaced={})
     assert not (source / "extra.md").exists()
     assert (source / "intro.md").stat().st_mtime_ns == stamp  # else Sphinx would read everything again
+
+
+@pytest.mark.parametrize("name", ["html", "source", "executed", "render", "html.old"])
+def test_a_folder_that_no_build_made_is_never_replaced(tmp_path: Path, name: str) -> None:
+    book_folder, out = trial.write(tmp_path, trial.notebook()), tmp_path / "site"
+    (out / name).mkdir(parents=True)
+    (out / name / "mine.html").write_text("mine")
+    with pytest.raises(UserError, match=rf"--out: .*{name} was not made by a build, which would replace it"):
+        book.build(book=book_folder, out=out, say=silent)
+    assert [path.name for path in out.rglob("*")] == [name, "mine.html"]
+
+
+@pytest.mark.parametrize("place", ["book", "book/chapters", "book/chapters/pages"])
+def test_a_place_in_the_book_is_refused(tmp_path: Path, place: str) -> None:
+    book_folder = trial.write(tmp_path, trial.notebook())
+    with pytest.raises(UserError, match=r"lies in the book itself, expected a folder outside"):
+        book.build(book=book_folder, out=tmp_path / place, say=silent)
+
+
+def test_a_file_is_no_place_to_build_into(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=r"file is not a folder"):
+        book.build(book=trial.write(tmp_path, trial.notebook()), out=tmp_path / "file", say=silent)
+
+
+def test_pages_that_a_killed_build_had_put_aside_come_back(tmp_path: Path) -> None:
+    (tmp_path / "render.log").touch()
+    (tmp_path / "html.old").mkdir()
+    book._take(tmp_path, tmp_path / "book")
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["html"]
 
 
 def test_progress_is_said(copy: Path) -> None:

@@ -7,18 +7,28 @@ import pytest
 
 from gendyn_lite import claims, results
 from gendyn_lite.charts import random_labels, regularizers
+from gendyn_lite.claims import path_functions
 from gendyn_lite.results.published import provenance
 
 RUNS = results.published("random_labels")
 SWITCHED = results.published("regularizers")
 DATA = list(RUNS["data"].unique())
+WHOLE = 50_000  # training images of CIFAR-10
+ON_CIFAR = pd.concat([RUNS[RUNS["dataset"] == "cifar10"], SWITCHED], ignore_index=True)
+CLAIMS = {
+    "random labels": (RUNS, claims.random_labels.claims),
+    "regularizers": (ON_CIFAR, claims.regularizers.claims),
+    "paths": (results.published("path_networks"), path_functions.over_training),
+}
 
 
 @pytest.mark.parametrize("name", ["random_labels", "regularizers"])
-def test_the_tables_are_those_that_were_published_with_three_seeds_a_row_and_a_clean_commit(name):
+def test_the_tables_are_those_that_were_published_with_three_seeds_a_small_row_and_a_clean_commit(name):
     results.verify(name)
     runs = results.published(name).drop_duplicates("run_id")
-    assert (runs.groupby("group_id")["seed"].nunique() >= 3).all()
+    small = runs[runs["profile"] == "colab"]
+    assert (small.groupby("group_id")["seed"].nunique() >= 3).all()
+    assert set(runs["n_train"][runs["profile"] != "colab"]) == {WHOLE}
     commits = {run["commit"] for run in provenance(name)["runs"].values()}
     assert not any(commit.endswith("+") for commit in commits)
 
@@ -43,19 +53,39 @@ def test_every_chart_of_fig_1_draws_each_data_set(data, name):
 
 
 def test_the_charts_and_claims_of_regularizers_draw_what_is_published():
-    switched = pd.concat([RUNS[RUNS["dataset"] == "cifar10"], SWITCHED], ignore_index=True)
     for draw in (regularizers.explicit_regularizers, regularizers.final_accuracy):
-        assert draw(switched).to_dict()["description"]
-    found = claims.regularizers.claims(switched)
+        assert draw(ON_CIFAR).to_dict()["description"]
+    found = claims.regularizers.claims(ON_CIFAR)
     assert set(found["verdict"]) <= set(claims.VERDICTS)
     assert found["statement"].str.startswith("Explicit regularizers are not necessary").any()
 
 
-def test_every_row_of_table_1_has_three_seeds_and_networks_without_random_labels_beat_chance():
-    switched = pd.concat([RUNS[RUNS["dataset"] == "cifar10"], SWITCHED], ignore_index=True)
-    table = claims.paper_tables.table_1(switched)
-    assert len(table) == 19
-    assert (table["train, ours"] == "100.0 ± 0.0").all()
-    assert table["our n, seeds"].str.endswith(", 3").all()
+def test_every_row_of_table_1_has_three_seeds_on_a_part_of_the_images_and_random_labels_never_beat_chance():
+    table = claims.paper_tables.table_1(ON_CIFAR)
+    whole = table["our n, seeds"].str.startswith(f"{WHOLE:,}, ")
+    small = table[~whole]
+    assert not small.duplicated(["network", "regularizers", "labels", "our n, seeds"]).any()
+    assert small.groupby(["network", "regularizers", "labels"]).ngroups == 19
+    assert (small["train, ours"] == "100.0 ± 0.0").all()
+    assert small["our n, seeds"].str.endswith(", 3").all()
+    assert set(table.loc[whole, "our n, seeds"]) == {f"{WHOLE:,}, 1", f"{WHOLE:,}, 2"}
+    assert not table.loc[whole, ["train, ours", "test, ours"]].stack().str.contains("±").any()
     tests = table["test, ours"].str.split(" ").str[0].astype(float)
     assert tests[table["labels"] == "true"].min() > 30 and tests[table["labels"] == "random"].max() < 12
+
+
+def test_on_all_images_three_networks_of_four_fit_every_random_label_and_the_fourth_misses_two():
+    ends = results.summarize(RUNS[(RUNS["n_train"] == WHOLE) & (RUNS["label_corruption"] == 1)])
+    missed = ((1 - ends["train_accuracy"]) * WHOLE).round().astype(int).groupby(ends["network"]).max().to_dict()
+    assert missed == {"alexnet_small": 0, "inception_small": 0, "mlp_1x512": 2, "mlp_3x512": 0}
+    assert ends.loc[ends["network"] == "mlp_1x512", "epoch"].tolist() == [200]
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_runs_on_all_images_decide_nothing_and_change_no_claim_of_the_others(name):
+    table, of = CLAIMS[name]
+    whole, found = table["profile"] == "full", of(table)
+    on_all = found["subject"].str.endswith(f"n = {WHOLE:,}")
+    assert set(found.loc[on_all, "verdict"]) == {"not testable at this size"}
+    assert found.loc[on_all, "p_value"].isna().all()
+    pd.testing.assert_frame_equal(found[~on_all].reset_index(drop=True), of(table[~whole]))

@@ -144,6 +144,47 @@ class Handler(BaseHTTPRequestHandler):
     def serve_loop(self):
         self.start(302, 0, Location=self.path)
 
+    def endless(self, head, part, pause=0.0):
+        """Send `head`, then `part` again and again, until the client has had enough."""
+        self.wfile.write(head)
+        while not self.server.closing.wait(pause):
+            self.wfile.write(part)
+            self.wfile.flush()
+
+    def serve_continue_for_ever(self):
+        self.endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 300)
+
+    def serve_dripping_head(self):
+        self.endless(b"HTTP/1.1 200 OK\r\nX-Padding: ", b"x", pause=0.02)
+
+    def serve_dripping_redirect(self):
+        self.endless(b"HTTP/1.1 302 Found\r\nLocation: /good/file.bin\r\nX-Padding: ", b"x", pause=0.02)
+
+    def serve_endless_redirect(self):
+        """The body of a redirect, which nobody needs, never ends; it leads to the file."""
+        self.endless(b"HTTP/1.1 302 Found\r\nLocation: /good/file.bin\r\n\r\n", bytes(1 << 16))
+
+    def serve_dripping_chunk(self):
+        self.endless(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0", pause=0.02)
+
+    def serve_no_location(self):
+        self.start(302, 0)
+
+    def serve_bad_location(self):
+        self.start(302, 0, Location="http://[::1/file.bin")
+
+    def serve_long_host(self):
+        self.start(302, 0, Location=f"http://{'a' * 70}.example/file.bin")
+
+    def serve_other_scheme(self):
+        self.start(302, 0, Location="file:///etc/passwd")
+
+    def serve_absurd_length(self):
+        self.start(200, "9" * 5000)
+
+    def serve_odd_length(self):
+        self.start(200, "\xb2")
+
 
 @contextmanager
 def serving(content: bytes) -> Iterator[FaultyServer]:

@@ -110,6 +110,12 @@ class Evil:
 GOOD = batch(0, 7, 10)
 
 
+def with_labels(labels):
+    """A batch as Python 3 writes it, with any labels."""
+    pixels = GOOD[0].reshape(len(GOOD[0]), -1)[: len(labels)]
+    return pickle.dumps({b"data": pixels, b"labels": labels}, protocol=3)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -124,6 +130,10 @@ GOOD = batch(0, 7, 10)
             "is refused",
             id="objects",
         ),
+        pytest.param(with_labels([-1] * 7), "has labels -1 to -1, expected 0 to 9", id="label below 0"),
+        pytest.param(with_labels([0.5] * 7), "is refused: its labels are no list of whole numbers", id="half labels"),
+        pytest.param(with_labels([[0]] * 7), "is refused: its labels are no list of whole numbers", id="nested labels"),
+        pytest.param(with_labels([]), "holds no images: get a fresh copy", id="no images"),
         pytest.param(trees.python_batch(*GOOD)[:-10], "is (damaged|refused)", id="cut"),
         pytest.param(b"", "is damaged or no CIFAR batch", id="empty"),
         pytest.param(pickle.dumps({"data": 1}, protocol=2), "is damaged or no CIFAR batch", id="other content"),

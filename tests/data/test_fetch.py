@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from data_scripts import transfer
 from data_scripts.catalogue import Download
 from data_scripts.fetch import fetch
 from data_scripts.transfer import Patience
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import Failed
 
 from .faulty_server import serving
 
@@ -46,6 +47,13 @@ def left_in(folder: Path) -> list[str]:
 
 
 FAULTS = {
+    "continue_for_ever": "its answer has no beginning",
+    "bad_location": r"no valid answer \(ValueError\)",
+    "long_host": r"no valid answer \(\w+\)",
+    "other_scheme": r"no valid answer \(InvalidSchema\)",
+    "no_location": "it redirects in a loop",
+    "absurd_length": "wrong size: 99,999,999,999,999,999,999 bytes",
+    "dripping_chunk": r"slow \(0 kB/s\)",
     "missing": "HTTP 404",
     "forbidden": "HTTP 403",
     "stall": "it stalls, 3 times",
@@ -63,7 +71,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_told_in_one_line_and_nothing_wrong_is_left(server, tmp_path, fault, capsys):
-    with pytest.raises(UserError, match=FAULTS[fault]) as caught:
+    with pytest.raises(Failed, match=FAULTS[fault]) as caught:
         fetch(wanted(server, fault), tmp_path, patience=QUICK)
     assert str(caught.value).startswith("cannot fetch file.bin (127.0.0.1:")
     assert "\n" not in str(caught.value)
@@ -81,9 +89,32 @@ def test_the_next_mirror_takes_over(server, tmp_path, fault, capsys):
     assert "127.0.0.1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("fault", ["dripping_head", "dripping_redirect"])
+def test_an_answer_has_to_begin_in_time_however_many_bytes_come(server, tmp_path, fault, capsys):
+    patience = replace(QUICK, answer=0.3, attempts=2)
+    with pytest.raises(Failed, match="no answer, 2 times"):
+        fetch(wanted(server, fault), tmp_path, patience=patience)
+    assert [fault for fault, _ in server.requests] == [fault] * 2
+
+
+def test_the_body_of_a_redirect_is_not_read(server, tmp_path):
+    assert fetch(wanted(server, "endless_redirect"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert [fault for fault, _ in server.requests] == ["endless_redirect", "good"]
+
+
+def test_a_length_that_is_no_number_says_nothing(server, tmp_path, capsys):
+    assert fetch(wanted(server, "odd_length", "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("mirror", ["http://[::1", "file:///etc", "nowhere", "http://a b", ""])
+def test_a_mirror_that_is_no_address_is_passed_over(server, tmp_path, mirror, capsys):
+    assert fetch(wanted(server, "good"), tmp_path, mirrors=[mirror], patience=QUICK).read_bytes() == CONTENT
+    assert "no valid answer" in capsys.readouterr().err
+
+
 def test_no_mirror_at_all(tmp_path, server):
     closed = Download("file.bin", 5, "0" * 64, ("http://127.0.0.1:9/file.bin",))
-    with pytest.raises(UserError, match=r"127\.0\.0\.1:9: no connection, 3 times"):
+    with pytest.raises(Failed, match=r"127\.0\.0\.1:9: no connection, 3 times"):
         fetch(closed, tmp_path, patience=QUICK)
 
 
@@ -180,7 +211,7 @@ def test_the_lock_of_a_dead_process_does_not_hold(server, tmp_path):
 def test_a_full_disk_is_noticed_before(server, tmp_path, monkeypatch):
     usage = module.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(UserError, match=r"has 1,000 bytes free, file.bin needs 204,800: free some space"):
+    with pytest.raises(Failed, match=r"has 1,000 bytes free, file.bin needs 204,800: free some space"):
         fetch(wanted(server, "good"), tmp_path, patience=QUICK)
     assert server.requests == []
 
@@ -190,14 +221,14 @@ def test_a_disk_that_fills_up_is_told(server, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(transfer, "_copy", full)
-    with pytest.raises(UserError, match=r"cannot use .*: the disk is full: free some space"):
+    with pytest.raises(Failed, match=r"cannot use .*: the disk is full: free some space"):
         fetch(wanted(server, "good"), tmp_path, patience=QUICK)
     assert left_in(tmp_path) in ([], ["file.bin.part"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, a read-only file system that refuses root too")
 def test_a_read_only_folder_is_told(server):
-    with pytest.raises(UserError, match=r"cannot use /proc/.*"):
+    with pytest.raises(Failed, match=r"cannot use /proc/.*"):
         fetch(wanted(server, "good"), Path("/proc/gendyn"), patience=QUICK)
 
 
@@ -206,7 +237,7 @@ def test_a_folder_without_permission_is_told(server, tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
 
     monkeypatch.setattr(Path, "mkdir", denied)
-    with pytest.raises(UserError, match=r"cannot use .*downloads: permission denied: choose a folder of your own"):
+    with pytest.raises(Failed, match=r"cannot use .*downloads: permission denied: choose a folder of your own"):
         fetch(wanted(server, "good"), tmp_path / "downloads", patience=QUICK)
 
 

@@ -12,8 +12,10 @@ from PIL import Image
 
 from data_scripts.cli import prepare
 from gendyn_lite import data
-from gendyn_lite.data import image_folder
+from gendyn_lite.data import decode_worker, image_folder
+from gendyn_lite.data.decode_worker import BadImageError
 from gendyn_lite.errors import UserError
+from gendyn_lite.notebooks.chapters import kernel_environment
 
 from . import trees
 
@@ -224,6 +226,78 @@ def test_a_missing_relative_folder_is_named_with_where_it_was_looked_for(tmp_pat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=rf"^nowhere is no folder in {tmp_path}: expected"):
         data.load("folder:nowhere")
+
+
+def test_a_relative_folder_is_the_one_where_the_command_was_typed(tmp_path, monkeypatch):
+    trees.write(tmp_path / "typed" / "pics", trees.files(classes=("cat", "dog")))
+    trees.write(tmp_path / "chapters" / "own", trees.files(classes=("owl", "yak")))
+    (tmp_path / "chapters" / "pics").mkdir()
+    monkeypatch.chdir(tmp_path / "typed")
+    there = kernel_environment()[image_folder.TYPED_IN]
+    monkeypatch.chdir(tmp_path / "chapters")
+    monkeypatch.setenv(image_folder.TYPED_IN, there)
+    found = data.load("folder:pics")
+    assert (found.name, found.class_names) == ("folder:pics", ("cat", "dog"))  # the name, and so a run's key, stays
+    assert data.load("folder:own").class_names == ("owl", "yak")
+    with pytest.raises(UserError, match=f"^none is no folder in {tmp_path / 'typed'}: "):
+        data.load("folder:none")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have a name")
+@pytest.mark.parametrize("kind", ["pipe", "endless", "broken link", "link in a circle"])
+@pytest.mark.parametrize("through", ["load", "prepare", "stamp"])
+def test_an_image_that_is_no_plain_file_is_named_and_not_read(tmp_path, kind, through):
+    folder = trees.write(tmp_path / "pets", trees.files())
+    odd = folder / "train" / "cat" / "odd.png"
+    targets = {"endless": "/dev/zero", "broken link": "gone", "link in a circle": "odd.png"}
+    os.mkfifo(odd) if kind == "pipe" else odd.symlink_to(targets[kind])
+    do = {
+        "load": lambda: data.load(f"folder:{folder}"),
+        "prepare": lambda: prepare(f"folder:{folder}", tmp_path / "data"),
+        "stamp": lambda: image_folder.stamp(folder),
+    }[through]
+    with pytest.raises(
+        UserError, match=r"pets/train/cat/odd\.png(: its links lead in| is no plain file, or a link to)"
+    ):
+        do()
+
+
+def test_other_files_may_be_of_any_kind(tmp_path):
+    folder = trees.write(tmp_path / "pets", trees.files())
+    (folder / "train" / "notes.txt").symlink_to("/dev/zero")
+    assert len(data.load(f"folder:{folder}").train.y) == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have a name")
+def test_an_image_that_has_become_a_pipe_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "1.png")
+    with pytest.raises(BadImageError, match=r"1\.png is no plain file: remove it"):
+        decode_worker.read(str(tmp_path / "1.png"), 0, -1, {})
+
+
+@pytest.mark.parametrize("archive", [False, True], ids=["folder", "archive"])
+def test_a_huge_file_is_no_image(tmp_path, archive):
+    path = trees.write(tmp_path, {"1.png": b"x"}) / "1.png"
+    os.truncate(path, 10**12)  # a hole: it takes no place
+    with pytest.raises(BadImageError, match=r"1,000,000,000,000 bytes, expected at most 536,870,912: make it smaller"):
+        decode_worker.read(str(path), 0, 10**12 if archive else -1, {})
+
+
+def test_links_that_double_the_ways_at_every_level_are_refused(tmp_path):
+    folder = trees.write(tmp_path / "pets", trees.files())
+    for level in range(30):
+        (folder / f"{level}").mkdir()
+        for way in "ab":
+            (folder / f"{level}" / way).symlink_to(f"../{level + 1}")
+    (folder / "30").mkdir()
+    with pytest.raises(UserError, match=r"pets: links lead to .* in more than 100 ways: remove some of them"):
+        data.load(f"folder:{folder}")
+
+
+def test_an_image_that_would_become_too_large_is_refused(tmp_path):
+    content = trees.files() | {"train/cat/0000.png": trees.encoded(trees.picture(size=(1000, 1)))}
+    with pytest.raises(UserError, match=r"0000\.png, its shorter side resized to 500, has 500000x500 pixels, expected"):
+        prepare("folder:pets", tmp_path / "data", source=trees.write(tmp_path / "pets", content), size=500)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

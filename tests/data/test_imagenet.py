@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data_scripts import imagenet
+from data_scripts import cli, imagenet
 from data_scripts.__main__ import main
 from data_scripts.cli import prepare
 from gendyn_lite import data
@@ -89,6 +90,31 @@ def test_the_fingerprint_is_the_same_in_another_place(tmp_path, folder):
         data.load("imagenet", root=tmp_path / "one")
     prepare("imagenet", tmp_path / "one", source=tmp_path / "third")
     assert data.load("imagenet", root=tmp_path / "one").fingerprint == first
+
+
+def altered(folder, how):
+    """Alter what is registered; `how`: the labels, or a field of the record with or without its seal."""
+    if how == "labels":
+        labels = np.load(folder / "train_labels.npy")
+        np.save(folder / "train_labels.npy", np.roll(labels, 1))
+        return
+    record = json.loads((folder / "data.json").read_text())
+    if "earlier" in how:
+        del record["seal"]
+    record.update({"counts": {"train": [1], "test": [1]}} if "counts" in how else {"source": {}})
+    (folder / "data.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("how", ["labels", "counts", "counts, earlier version", "source", "source, earlier version"])
+@pytest.mark.parametrize("through", ["load", "verify"])
+def test_an_altered_registration_is_noticed(tmp_path, folder, how, through, capsys):
+    prepare("imagenet", tmp_path / "data", source=folder)
+    data.load("imagenet", root=tmp_path / "data")
+    altered(tmp_path / "data" / "imagenet", how)
+    with pytest.raises(UserError, match=r"was altered|has no valid 'source'"):
+        data.load("imagenet", root=tmp_path / "data") if through == "load" else cli.verify(
+            "imagenet", tmp_path / "data"
+        )
 
 
 def test_a_missing_or_unreadable_image_is_named_when_it_is_read(tmp_path, folder):

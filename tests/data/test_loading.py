@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from gendyn_lite import data
 from gendyn_lite.config import RunConfig
+from gendyn_lite.data import gallery
 from gendyn_lite.errors import UserError
 
 
@@ -114,6 +115,13 @@ def test_root_is_the_argument_then_the_environment_then_here(monkeypatch):
     ("arguments", "message"),
     [
         pytest.param({"name": "digit"}, "unknown dataset 'digit': did you mean 'digits'", id="misspelt"),
+        pytest.param({"name": ["digits"]}, r"name is \['digits'\] \(list\), expected text", id="no text"),
+        pytest.param({"name": "mnist", "root": ""}, "root is '', expected the path", id="empty root"),
+        pytest.param({"name": "mnist", "root": "a\0b"}, r"root is 'a\\x00b', expected the path", id="NUL"),
+        pytest.param({"name": "mnist", "root": 3}, "root is 3, expected the path", id="no path"),
+        pytest.param({"name": "folder:"}, "folder:PATH is '', expected the path", id="empty folder"),
+        pytest.param({"name": "folder:a\0b"}, "folder:PATH is .*, expected the path", id="NUL in a folder"),
+        pytest.param({"name": "folder:" + "a" * 300}, "the name is too long", id="long folder"),
         pytest.param({"name": "digits", "train_size": 0}, "train_size is 0, expected", id="size 0"),
         pytest.param({"name": "digits", "train_size": 1443}, "expected at most 1442", id="size too large"),
         pytest.param({"name": "digits", "train_size": 10.0}, "train_size is 10.0", id="size no integer"),
@@ -123,5 +131,29 @@ def test_root_is_the_argument_then_the_environment_then_here(monkeypatch):
 )
 def test_bad_input_is_named(arguments, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        data.load(root=tmp_path, **arguments)
+        data.load(**{"root": tmp_path, **arguments})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_label_that_is_no_class_is_named(label, tmp_path):
+    whole = data.load("digits")
+    y = whole.train.y.clone()
+    y[3] = label
+    odd = whole.with_train_labels(y)
+    uses = {
+        "batcher": lambda: data.batcher(odd, RunConfig(experiment="demo")),
+        "samples": lambda: gallery.samples(odd),
+        "class_counts": lambda: gallery.class_counts(odd),
+        "save_images": lambda: data.save_images(odd, tmp_path / "x"),
+        "corrupt_labels": lambda: data.corrupt_labels(y, 0.5, num_classes=10, seed=0),
+    }
+    for use in uses.values():
+        with pytest.raises(UserError, match=r"labels span -?\d+ to \d+, expected 0 to 9 \(num_classes - 1\)"):
+            use()
+
+
+@pytest.mark.parametrize("y", [torch.tensor([0, -1]), torch.tensor([0.5]), torch.zeros(2, 2, dtype=torch.int64)])
+def test_an_order_of_what_are_no_labels_is_refused(y):
+    with pytest.raises(UserError, match=r"^labels (span -1 to 0, expected 0 or more|are .*, expected int64 \[n\])$"):
+        data.balanced_order(y, seed=0)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from data_scripts.__main__ import main
 from data_scripts.cli import prepare
 from gendyn_lite import data
 from gendyn_lite.data import prepared, storage
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import Failed, UserError
 
 from . import trees
 
@@ -50,22 +54,166 @@ def test_loading_maps_and_a_change_in_memory_stays_there(ready):
     prepared.verify(ready[2])
 
 
-def test_loading_does_not_read_the_images(tmp_path):
-    """A gigabyte of images, a hole in the file, loads at once and takes no memory."""
-    folder = tmp_path / "big"
-    folder.mkdir()
-    for split, count in (("train", 300_000), ("test", 10)):
-        np.lib.format.open_memmap(folder / f"{split}.npy", mode="w+", dtype=np.uint8, shape=(count, 3, 32, 32))
-        np.save(folder / f"{split}_labels.npy", np.zeros(count, dtype=np.int64))
-    record = {
-        "format": 1, "name": "big", "description": "big", "class_names": ["a", "b"], "shape": [3, 32, 32],
-        "counts": {"train": [300_000, 0], "test": [10, 0]}, "mean": [0.0] * 3, "std": [0.0] * 3, "fingerprint": "0",
-        "files": {file: {"bytes": (folder / file).stat().st_size} for file in prepared.FILES}, "source": {},
-    }  # fmt: skip
-    prepared.write_record(folder, record)
-    start = time.perf_counter()
-    assert prepared.read(folder, name="big").train.x.shape == (300_000, 3, 32, 32)
-    assert time.perf_counter() - start < 0.5
+@pytest.fixture
+def reads(monkeypatch):
+    """The names of the files whose every byte is read, in this process as if it had just begun."""
+    monkeypatch.setattr(storage, "_passed", {})
+    names, real = [], prepared.sha256
+    monkeypatch.setattr(prepared, "sha256", lambda path: names.append(path.name) or real(path))
+    return names
+
+
+def age(folder, seconds=10):
+    """As if its files had been written a while ago."""
+    for path in folder.iterdir():
+        os.utime(path, ns=(time.time_ns(), time.time_ns() - seconds * 10**9))
+
+
+@pytest.mark.parametrize("process", ["same", "other"])
+def test_images_are_read_at_the_first_load_only(ready, reads, process):
+    age(ready[2])
+    for _ in range(3):
+        data.load(ready[0], root=ready[1])
+        assert reads == list(prepared.FILES)
+        if process == "other":
+            storage._passed.clear()
+
+
+@pytest.mark.parametrize("file", [*prepared.FILES, "data.json"])
+def test_images_are_read_again_once_a_file_has_changed(ready, reads, file):
+    age(ready[2])
+    data.load(ready[0], root=ready[1])
+    os.utime(ready[2] / file, ns=(0, 0))
+    data.load(ready[0], root=ready[1])
+    assert reads == list(prepared.FILES) * 2
+
+
+def test_a_file_that_was_just_written_is_not_trusted_to_keep_its_time(ready, reads):
+    """Two changes within the resolution of the clock have one time."""
+    for path in ready[2].iterdir():
+        os.utime(path)
+    for _ in range(2):
+        data.load(ready[0], root=ready[1])
+    assert reads == list(prepared.FILES) * 2
+    assert not (ready[2] / "verified.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[[1, 2]]", "\x80", "[" * 10_000], ids=["empty", "other", "odd", "deep"])
+def test_a_note_that_is_damaged_is_made_anew(ready, reads, text):
+    age(ready[2])
+    (ready[2] / "verified.json").write_text(text, encoding="latin-1")
+    data.load(ready[0], root=ready[1])
+    storage._passed.clear()
+    data.load(ready[0], root=ready[1])
+    assert reads == list(prepared.FILES)
+
+
+def test_where_nothing_can_be_noted_a_process_reads_once(ready, reads):
+    age(ready[2])
+    (ready[2] / "verified.json").mkdir()
+    for _ in range(2):
+        data.load(ready[0], root=ready[1])
+    assert reads == list(prepared.FILES)
+
+
+def edited(record, **changes):
+    """Write a record as an editor would: without a new seal."""
+    (record / "data.json").write_text(json.dumps(json.loads((record / "data.json").read_text()) | changes))
+
+
+def unsealed(record):
+    """As an earlier version wrote it."""
+    fields = json.loads((record / "data.json").read_text())
+    del fields["seal"]
+    (record / "data.json").write_text(json.dumps(fields))
+
+
+def shift_labels(folder, *, fix=()):
+    """Give every image another label; `fix` names what of the record is made to fit."""
+    path = folder / "train_labels.npy"
+    np.save(path, (np.load(path) + 1) % 2)
+    record = json.loads((folder / "data.json").read_text())
+    if "sha256" in fix:
+        record["files"]["train_labels.npy"]["sha256"] = prepared.sha256(path)
+    record = {key: value for key, value in record.items() if key != "seal"}
+    if "seal" in fix:
+        prepared.write_record(folder, record)
+    else:
+        (folder / "data.json").write_text(json.dumps(record))
+
+
+def by_load(ready):
+    data.load(ready[0], root=ready[1])
+
+
+def by_verify(ready):
+    prepared.verify(ready[2])
+
+
+@pytest.mark.parametrize("fix", [(), ("sha256",), ("sha256", "seal")], ids=["labels", "and checksum", "and seal"])
+@pytest.mark.parametrize("notice", [by_load, by_verify])
+def test_shifted_labels_are_noticed(ready, notice, fix):
+    age(ready[2])
+    by_load(ready)
+    shift_labels(ready[2], fix=fix)
+    with pytest.raises(UserError, match="was altered"):
+        notice(ready)
+
+
+CHANGES = {
+    "description": "CIFAR-10",
+    "class_names": ["dog", "cat"],
+    "counts": {"train": [4, 2], "test": [2, 2]},
+    "mean": [0.1, 0.2, 0.3],
+    "std": [0.1, 0.2, 0.3],
+    "fingerprint": "0" * 16,
+    "source": {},
+    "name": "cifar10",
+    "seal": "0" * 64,
+    "more": 1,
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+@pytest.mark.parametrize("notice", [by_load, by_verify])
+def test_an_edited_record_is_noticed(ready, notice, field):
+    by_load(ready)
+    edited(ready[2], **{field: CHANGES[field]})
+    with pytest.raises(UserError, match=r"data\.json was altered since it was written"):
+        notice(ready)
+
+
+def test_the_seal_is_another_hash_and_the_fingerprint_what_it_was(ready):
+    record = json.loads((ready[2] / "data.json").read_text())
+    assert record["fingerprint"] == data.load(f"folder:{ready[1].parent / 'pets'}", root=ready[1]).fingerprint
+    assert record["seal"] == prepared.seal(record)
+
+
+def test_a_set_of_an_earlier_version_loads_and_says_what_cannot_be_checked(ready, reads, capsys):
+    unsealed(ready[2])
+    age(ready[2])
+    for _ in range(2):
+        by_load(ready)
+        assert capsys.readouterr().err.count("is of an earlier version: its description and") == len(reads) // 4
+        reads.clear()
+    assert main(["--verify", ready[0], "--root", str(ready[1])]) == 0
+    assert "every byte is as it was prepared" in (said := capsys.readouterr().out)
+    assert "its description and class names cannot be checked" in said
+
+
+@pytest.mark.parametrize("field", ["counts", "mean", "std", "fingerprint"])
+@pytest.mark.parametrize("notice", [by_load, by_verify])
+def test_without_a_seal_what_changes_numbers_is_computed_again(ready, notice, field):
+    unsealed(ready[2])
+    edited(ready[2], **{field: CHANGES[field]})
+    with pytest.raises(UserError, match=rf"data\.json was altered \(another {field}\)"):
+        notice(ready)
+
+
+def test_a_set_under_the_name_of_another_is_not_taken_for_it(ready):
+    ready[2].rename(ready[1] / "mnist")
+    with pytest.raises(UserError, match=r"mnist holds folder:pets, not mnist: rename it"):
+        data.load("mnist", root=ready[1])
 
 
 @pytest.mark.parametrize(
@@ -74,7 +222,15 @@ def test_loading_does_not_read_the_images(tmp_path):
         pytest.param(lambda f: (f / "train.npy").write_bytes(b"x"), r"train\.npy has 1 bytes, expec", id="cut array"),
         pytest.param(lambda f: (f / "test_labels.npy").unlink(), r"test_labels\.npy: No such", id="missing labels"),
         pytest.param(lambda f: (f / "data.json").write_text("{"), r"data\.json cannot be read", id="broken record"),
-        pytest.param(lambda f: (f / "data.json").write_text("[]"), r"data\.json cannot be read", id="no record"),
+        pytest.param(lambda f: (f / "data.json").write_text(""), r"data\.json cannot be read", id="nothing"),
+        pytest.param(lambda f: (f / "data.json").write_bytes(b'"\xe9"'), r"data\.json cannot be read", id="high bit"),
+        pytest.param(lambda f: (f / "data.json").write_text("[" * 99_999), r"data\.json cannot be read", id="nested"),
+        pytest.param(lambda f: (f / "data.json").write_text("[]"), "has no valid 'format'", id="no record"),
+        pytest.param(lambda f: edited(f, counts={"train": 3}), "has no valid 'counts'", id="counts of another kind"),
+        pytest.param(lambda f: edited(f, files={"train.npy": 3}), "has no valid 'files'", id="files of another kind"),
+        pytest.param(lambda f: edited(f, mean=["a"]), "has no valid 'mean'", id="mean of another kind"),
+        pytest.param(lambda f: (unsealed(f), edited(f, mean=[0.5])), r"altered \(another mean\)", id="short mean"),
+        pytest.param(lambda f: (unsealed(f), edited(f, files={})), r"\.npy has \d+ bytes, expected None", id="none"),
         pytest.param(lambda f: (f / "data.json").write_text("{}"), r"has no valid 'format'", id="empty record"),
         pytest.param(
             lambda f: (f / "data.json").write_text((f / "data.json").read_text().replace('"format": 1', '"format": 2')),
@@ -82,9 +238,8 @@ def test_loading_does_not_read_the_images(tmp_path):
             id="other format",
         ),
         pytest.param(
-            lambda f: (f / "data.json").write_text((f / "data.json").read_text().replace("[5, 6]", "[5, 7]")
-                                                   .replace('"shape": [3, 5, 6]', '"shape": [3, 6, 5]')),
-            "unlike its record",
+            lambda f: (unsealed(f), edited(f, shape=[3, 6, 5])),
+            r"altered \(another shape\)",
             id="other shape",
         ),
     ],
@@ -126,6 +281,97 @@ def test_replacing_is_all_or_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+CHANGING = ("os.rename", "os.mkdir", "os.rmdir", "os.remove", "open")
+
+
+def killed_at(step, work):
+    """Do `work` in a process of its own, killed just before its change of the disk number `step`; whether it ended."""
+    with warnings.catch_warnings(action="ignore"):  # the child only touches files: it needs none of our threads
+        child = os.fork()
+    if child == 0:
+        left = list(range(step))
+
+        def hook(event, _):
+            if event in CHANGING and (not left or left.pop() is None):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.WIFEXITED(os.waitpid(child, 0)[1])
+
+
+def write_set(folder, text):
+    for name in ("data.json", "a"):
+        (folder / name).write_text(text)
+
+
+def replace_set(target):
+    with storage.replacing(target) as new:
+        write_set(new, "new")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_kill_at_any_step_leaves_a_whole_copy_that_is_found_and_put_back(tmp_path):
+    found = []
+    for step in itertools.count():
+        target = tmp_path / f"{step}" / "mnist"
+        target.mkdir(parents=True)
+        write_set(target, "old")
+        ended = killed_at(step, lambda target=target: replace_set(target))
+        place = prepared.find(target)
+        texts = {(place / name).read_text() for name in ("data.json", "a")}
+        found.append((*texts, place == target))
+        assert len(texts) == 1
+        with pytest.raises(RuntimeError), storage.replacing(target):  # from a source that will not do
+            raise RuntimeError
+        assert {(target / name).read_text() for name in ("data.json", "a")} == texts
+        assert os.listdir(target.parent) == ["mnist"]
+        if ended:
+            break
+    assert sorted(set(found)) == [("new", True), ("old", False), ("old", True)]  # the second: between the renames
+
+
+@pytest.mark.parametrize("step", [0, 1], ids=["moving the old one away", "moving the new one in"])
+def test_a_rename_that_fails_leaves_what_was_there(tmp_path, monkeypatch, step):
+    target = tmp_path / "mnist"
+    target.mkdir()
+    write_set(target, "old")
+    real, left = os.rename, [None] * step
+
+    def rename(*paths):
+        if left or "aside-old" in str(paths[0]):
+            left.clear()
+            return real(*paths)
+        raise OSError(5, os.strerror(5))
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(Failed, match="Input/output error"):
+        replace_set(target)
+    assert (target / "a").read_text() == "old"
+    assert os.listdir(tmp_path) == ["mnist"]
+
+
+def test_what_appears_meanwhile_is_left(tmp_path):
+    with pytest.raises(UserError, match="has appeared meanwhile"), storage.replacing(tmp_path / "set"):
+        trees.write(tmp_path / "set", {"thesis.txt": b"mine"})
+    assert os.listdir(tmp_path / "set") == ["thesis.txt"]
+
+
+def test_a_copy_that_was_moved_away_is_loaded_and_survives_a_bad_source(ready, tmp_path):
+    name, root, folder = ready
+    before = data.load(name, root=root).fingerprint
+    (root / f".{folder.name}.aside-new-1").mkdir()
+    folder.rename(root / f".{folder.name}.aside-old-1")
+    assert data.load(name, root=root).fingerprint == before
+    with pytest.raises(UserError, match="has no images"):
+        prepare(name, root, source=trees.write(tmp_path / "bad", {"1.png": b""}))
+    assert data.load(name, root=root).fingerprint == before
+    assert sorted(os.listdir(root)) == sorted([folder.name, f".{folder.name}.lock"])
+
+
 def test_what_a_killed_process_left_is_not_taken_for_complete_and_is_removed(tmp_path):
     code = (
         "import os, sys\n"
@@ -152,7 +398,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path, monkeypatch):
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(UserError, match=r"cannot use .*folder-pets.*: the disk is full: free some space"):
+    with pytest.raises(Failed, match=r"cannot use .*folder-pets.*: the disk is full: free some space"):
         prepare("folder:pets", tmp_path / "data", source=trees.write(tmp_path / "pets", trees.files()))
     assert [path.suffix for path in (tmp_path / "data").iterdir()] == [".lock"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import lzma
 import os
@@ -14,6 +16,7 @@ from data_scripts import sources
 from data_scripts.cli import prepare
 from data_scripts.sources import open_source
 from gendyn_lite import data
+from gendyn_lite.data.image_folder import listing
 from gendyn_lite.errors import UserError
 
 from . import trees
@@ -37,6 +40,57 @@ def test_every_format_gives_the_same_files(tmp_path, name):
     for file, expected in content.items():
         assert source.read(file) == expected
     assert (source.sha256 is None) == (name == "folder")
+
+
+@pytest.mark.parametrize("make", [trees.tar, trees.zipped], ids=["tar", "zip"])
+def test_names_may_begin_with_a_dot_and_a_slash(tmp_path, make):
+    """As `tar -C pets -cf pets.tar .` writes them."""
+    content = trees.files()
+    source = open_source(make(tmp_path / "set", {f"./{name}": raw for name, raw in content.items()}), tmp_path)
+    assert sorted(source.names) == sorted(content)
+    assert listing(source.names, where="set").class_names == ("cat", "dog")
+
+
+def members(path):
+    with tarfile.open(path) as archive:
+        return archive.getmembers()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("fault", ["cut at a member", "cut before the end's mark", "cut in a header", "damaged header"])
+def test_a_tar_that_lacks_its_last_images_is_named(tmp_path, name, fault):
+    """tarfile takes a missing or damaged header for the end, and the images before it are whole."""
+    raw = trees.tar(tmp_path / "plain.tar", trees.files(train=4, test=4), "w").read_bytes()
+    *_, before, last = members(tmp_path / "plain.tar")
+    at = last.offset
+    changed = {
+        "cut at a member": raw[:at],
+        "cut before the end's mark": raw[: last.offset_data - (-last.size // 512) * 512],
+        "cut in a header": raw[: at + 100],
+        "damaged header": raw[: at + 3] + b"?" + raw[at + 4 :],
+    }[fault]
+    assert before.offset < at
+    opener = {"w:gz": gzip.open, "w:xz": lzma.open, "w:bz2": bz2.open}.get(FORMATS[name], open)
+    with opener(tmp_path / name, "wb") as file:
+        file.write(changed)
+    with pytest.raises(UserError, match=rf"{name} is truncated or damaged \(.*\): get a fresh copy"):
+        open_source(tmp_path / name, tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have a name")
+@pytest.mark.parametrize("kind", ["pipe", "endless", "folder with a pipe for a batch"])
+def test_what_has_no_end_is_not_read(tmp_path, kind):
+    path = tmp_path / "source"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "endless":
+        path.symlink_to("/dev/zero")
+    else:
+        trees.write(path, {f"data_batch_{i}": b"" for i in range(1, 6)})
+        os.mkfifo(path / "test_batch")
+    expected = "has data_batch_1 but no test_batch" if path.is_dir() else "is no plain file: expected a folder, .tar"
+    with pytest.raises(UserError, match=expected):
+        prepare("cifar10", tmp_path / "data", source=path)
 
 
 @pytest.mark.parametrize("name", ["set.tar.xz", "set.zip"])
@@ -145,6 +199,7 @@ def test_a_damaged_archive_is_named(tmp_path, name, fault):
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
+        pytest.param(bytes(10_240), "holds no files", id="nothing in it"),
         pytest.param(b"", "is no archive that can be read: expected a folder, .tar", id="empty"),
         pytest.param(b"<html>", "is no archive that can be read", id="web page"),
         pytest.param(None, "does not exist: expected a folder, .tar", id="missing"),

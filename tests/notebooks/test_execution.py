@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
 import nbformat
+import psutil
 import pytest
 
-from gendyn_lite import notebooks
+from gendyn_lite import cli, notebooks
 from gendyn_lite.errors import Failed, UserError
+from gendyn_lite.notebooks import execution
 from gendyn_lite.notebooks.execution import PatientChannel, ThisInterpreter
 from tests.book import trial
 
@@ -68,6 +75,9 @@ def test_a_users_mistake_in_a_cell_stays_one(tmp_path: Path) -> None:
             {"values": {"pionts": "3"}}, "unknown parameter of chapter 'pionts': did you mean 'points'", id="name"
         ),
         pytest.param({"values": {"points": "three"}}, "points is 'three'", id="type"),
+        pytest.param(
+            {"values": {"profile": "full"}}, "the profile is no parameter to give with -p", id="hidden-profile"
+        ),
     ],
 )
 def test_nothing_runs_after_a_mistake(tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -113,6 +123,119 @@ def test_refresh_leaves_the_notebook_when_it_fails(
         notebooks.refresh(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        pytest.param("path.write_text(path.read_text() + ' ')", True, id="edited"),
+        pytest.param("path.unlink()", False, id="removed"),
+    ],
+)
+def test_refresh_keeps_what_was_changed_meanwhile(tmp_path: Path, change: str, left: bool) -> None:
+    path = chapter_of(tmp_path, f"from pathlib import Path\npath = Path('chapter.ipynb')\n{change};")
+    before = path.read_text()
+    with pytest.raises(Failed, match=r"chapter\.ipynb was changed while it was executed: it stays as it is now"):
+        notebooks.refresh(path)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ([f"{before} "] if left else [])
+
+
+@pytest.mark.parametrize(
+    ("command", "sent", "to"),
+    [
+        pytest.param("refresh", signal.SIGTERM, os.kill, id="refresh-SIGTERM"),
+        pytest.param("run", signal.SIGINT, os.killpg, id="run-SIGINT-group"),
+    ],
+)
+def test_an_interruption_is_one_line_and_leaves_no_kernel(tmp_path: Path, command: str, sent: int, to: Any) -> None:
+    wait = "import os, time\nopen('kernel', 'w').write(str(os.getpid()))\nos.rename('kernel', 'begun')\ntime.sleep(60)"
+    path = chapter_of(tmp_path, wait)
+    before, out = path.read_bytes(), tmp_path / "out"
+    words = [command, str(path), *(["--out", str(out)] if command == "run" else [])]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    asked = subprocess.Popen([sys.executable, "-m", "gendyn_lite.cli", *words], start_new_session=True, **pipes)
+    while not (tmp_path / "begun").exists():
+        assert asked.poll() is None
+        time.sleep(0.05)
+    to(asked.pid, sent)
+    _, told = asked.communicate(timeout=60)
+    assert (asked.returncode, len(told.splitlines())) == (130, 1), told
+    assert "gendyn: interrupted; what is complete is kept" in told
+    assert path.read_bytes() == before
+    kernel = int((tmp_path / "begun").read_text())
+    assert not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == psutil.STATUS_ZOMBIE
+    kept = ["chapter.smoke.failed.ipynb", "chapter.smoke.failed.record.json"] if command == "run" else []
+    assert sorted(file.name for file in out.glob("*")) == kept
+    assert sorted(file.name for file in tmp_path.iterdir() if file != out) == ["begun", "chapter.ipynb"]
+
+
+def test_a_kernel_that_does_not_start_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(execution, "get_kernel_dict", lambda: {"argv": ["false"], "display_name": "x", "language": "x"})
+    path = chapter_of(tmp_path, "1 + 1")
+    assert cli.main(["refresh", str(path)]) == 1
+    assert re.fullmatch(r"gendyn: error: chapter: no kernel of \S+ started: .*\n", capfd.readouterr().err)
+
+
+NOT_NOTEBOOKS = {
+    "empty": "",
+    "list": "[1]",
+    "deep": "[" * 100_000,
+    "binary": b"\xff\xfe",
+    "nbformat-3": '{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}',
+    "nbformat-5": '{"nbformat": 5, "nbformat_minor": 0, "metadata": {}, "cells": []}',
+    "no-cells": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
+    "cells": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": 3}',
+    "cell": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": ["a"]}',
+    "metadata": '{"nbformat": 4, "nbformat_minor": 5, "metadata": [], "cells": []}',
+}
+
+
+@pytest.mark.parametrize("content", NOT_NOTEBOOKS.values(), ids=NOT_NOTEBOOKS)
+@pytest.mark.parametrize("command", ["run", "refresh"])
+def test_what_is_no_notebook_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, content: str | bytes
+) -> None:
+    path = tmp_path / "chapter.ipynb"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert cli.main([command, str(path)]) == 2
+    assert re.fullmatch(
+        r"gendyn: error: chapter\.ipynb is (no valid notebook|of nbformat 3).*\n", capsys.readouterr().err
+    )
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "dots"])
+def test_what_is_no_file_is_no_chapter(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    path = tmp_path / "chapter.ipynb"
+    if kind == "pipe":
+        os.mkfifo(path)
+    if kind == "folder":
+        path.mkdir()
+    name = {"device": "/dev/zero", "dots": "../chapters/00_data"}.get(kind, str(path))
+    assert cli.main(["run", name]) == 2
+    assert re.fullmatch(r"gendyn: error: .*(no such notebook|unknown chapter).*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        pytest.param("file", "file is not a folder", id="file"),
+        pytest.param("file/below", "file is not a folder", id="below-a-file"),
+        pytest.param("taken", r"chapter\.smoke\.ipynb is a folder", id="taken-by-a-folder"),
+        pytest.param("taken/chapter.smoke.ipynb", r"chapter\.smoke\.ipynb is a folder", id="path-of-a-folder"),
+    ],
+)
+def test_a_place_that_cannot_take_the_result_is_refused_before_anything_runs(
+    tmp_path: Path, place: str, said: str
+) -> None:
+    path = chapter_of(tmp_path, "open('ran', 'w').close()")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "taken" / "chapter.smoke.ipynb").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"--out: .*{said}"):
+        notebooks.run(path, out=tmp_path / place)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_kernel_is_this_interpreter_and_knows_the_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -102,6 +102,22 @@ def test_tidy_leaves_a_note_where_a_kernel_is_needed() -> None:
     assert chapter.cells[2].outputs[0].text == "2\n"
 
 
+@pytest.mark.parametrize(("old", "new"), [("0.98765", "0.99765"), ("98.8", "99.8")], ids=["chart", "text"])
+def test_an_edited_number_is_noticed_where_nbval_compares_nothing(tmp_path: Path, old: str, new: str) -> None:
+    chapter, path = trial.small(trial.cell("draw(trained)", "nbval-ignore-output")), tmp_path / "chapter.ipynb"
+    shown = {"text/html": '<script class="gendyn-spec">{"accuracy":0.98765}</script>', "text/plain": "98.8 %"}
+    chapter.cells[1].outputs = [new_output("display_data", data=shown)]
+    for number, cell in enumerate(chapter.cells, start=1):
+        cell.execution_count = number
+    nbformat.write(tidy(chapter), path)
+    notebooks.check_executed(path)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(
+        UserError, match=r"code cell 2 \('draw\(trained\)'\) has outputs that are not those of its exec"
+    ):
+        notebooks.check_executed(path)
+
+
 def test_tidy_drops_records_widgets_and_versions() -> None:
     chapter = executed()
     chapter.metadata.update({"papermill": {"duration": 1.0}, "widgets": {}, "language_info": {"version": "3.11.7"}})

@@ -75,6 +75,17 @@ def test_text_is_read_as_the_type(path: Path, name: str, text: object, value: ob
         pytest.param("trap", "yes", "trap is 'yes' .str., expected True or False", id="word-for-bool"),
         pytest.param("fractions", "0.5", "fractions is 0.5 .float., expected a list", id="number-for-list"),
         pytest.param("epochs", "None", "epochs is None .NoneType., expected a whole number", id="none-for-int"),
+        pytest.param("epochs", "1e999999", "epochs is inf .float., expected a whole number", id="infinite-int"),
+        pytest.param("rate", "1e999999", "rate is inf, expected a finite number", id="infinite"),
+        pytest.param("rate", float("nan"), "rate is nan, expected a finite number", id="nan"),
+        pytest.param("rate", "1" + "0" * 400, "rate is a whole number too large", id="large"),
+        pytest.param("epochs", "9" * 10**7, "epochs is 10,000,000 characters long, expected at most", id="long"),
+        pytest.param("epochs", "9" * 5000, r"^epochs is '9{77}\.\.\.' .str., expected a whole number", id="digits"),
+        pytest.param("epochs", "[" * 5000, r"^epochs is '\[{77}\.\.\.' .str., expected a whole number", id="nested"),
+        pytest.param("epochs", "-" * 9000 + "1", r"^epochs is .-{77}\.{3}. .str., expected a whole number", id="signs"),
+        pytest.param("epochs", "{[]: 1}", "epochs is .* expected a whole number", id="unhashable"),
+        pytest.param("note", "a\0b", "note is 'a.x00b', expected text .* without NUL", id="nul"),
+        pytest.param("note", "\udcff", "note is '.udcff', expected text that can be written as UTF-8", id="bytes"),
     ],
 )
 def test_wrong_values_are_named(path: Path, name: str, text: object, message: str) -> None:
@@ -90,6 +101,9 @@ def test_wrong_values_are_named(path: Path, name: str, text: object, message: st
         pytest.param("epochs: tuple = (1,)", "a type of int, float, str, bool, list", id="type-papermill-cannot-write"),
         pytest.param("epochs: int = len('a')", "and a plain value", id="computed"),
         pytest.param("epochs: int | str = 5", "a type of int", id="two-types"),
+        pytest.param("epochs: int = = 3", "it is not Python: invalid syntax", id="syntax"),
+        pytest.param("epochs: list = [1,", "it is not Python: .* never closed", id="open-bracket"),
+        pytest.param("epochs: int = 3\0", "it is not Python: ", id="nul"),
         pytest.param("epochs: int = 'a'", "epochs is 'a' .str., expected a whole number", id="default-of-other-type"),
     ],
 )
@@ -110,7 +124,7 @@ def test_there_is_exactly_one_parameters_cell(tmp_path: Path, count: int) -> Non
 VALUES = {
     "int": st.integers(),
     "float": st.floats(allow_nan=False),
-    "str": st.text(),
+    "str": st.text(st.characters(codec="utf-8", exclude_characters="\0")),
     "bool": st.booleans(),
     "list": st.lists(st.integers()),
 }

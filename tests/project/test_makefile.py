@@ -69,15 +69,53 @@ def test_help_lists_every_target() -> None:
     assert set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split()) == TARGETS  # type: ignore[index]
 
 
-def test_run_passes_every_other_name_on_as_a_parameter() -> None:
-    given = ["CHAPTER=01_random_labels", "PROFILE=colab", "DATASET=mnist", "epochs=5", "NOTE=it's $$5"]
-    done = make("--dry-run", "run", *given)
+# Each would be run by make or by the shell, were it ever read as code.
+CODE = {
+    "quotes": 'it\'s "5"; touch ran',
+    "backticks": "`touch ran`",
+    "shell": "$(touch ran)",
+    "make": "$(shell touch ran) $(error no)",
+    "dollars": "$$5 $HOME ${HOME}",
+    "lines": "a\ntouch ran\n#b",
+    "others": "a; touch ran & touch ran | * ~ \\ ! > ran",
+}
+
+
+def told(clone: Path, *arguments: str) -> list[str]:
+    """The arguments with which make calls a Python that only writes them down."""
+    pretended(clone / "env", """case "$*" in *gendyn_lite*) printf '%s\\0' "$@" > told;; esac""")
+    done = make(*arguments, "VENV=env", folder=clone)
     assert done.returncode == 0, done.stderr
-    call = done.stdout.replace("\\\n", "").splitlines()[-1]
-    assert "run '01_random_labels' --profile 'colab'" in " ".join(call.split())
-    assert sorted(re.findall(r"-p '([a-z]+)=", call)) == ["dataset", "epochs", "note"]
-    assert "-p 'dataset=mnist'" in call
-    assert "-p 'note=it'\\''s $5'" in call
+    assert not (clone / "ran").exists()
+    return (clone / "told").read_text().split("\0")[2:-1]
+
+
+def test_run_passes_every_other_name_on_as_a_parameter(clone: Path) -> None:
+    given = ["CHAPTER=01_random_labels", "PROFILE=colab", "OUT=a b", "YES=1", "DATASET=mnist", "epochs=5"]
+    called = told(clone, "run", *given)
+    assert called[:7] == ["run", "01_random_labels", "--profile", "colab", "--out", "a b", "--yes"]
+    assert sorted(zip(called[7::2], called[8::2], strict=True)) == [("-p", "dataset=mnist"), ("-p", "epochs=5")]
+
+
+@pytest.mark.parametrize("value", CODE.values(), ids=CODE)
+def test_values_are_never_run(clone: Path, value: str) -> None:
+    given = [f"{name}={value}" for name in ("CHAPTER", "PROFILE", "OUT", "NOTE")]
+    expected = ["run", value, "--profile", value, "--out", value, "-p", f"note={value}"]
+    assert told(clone, "run", *given) == expected
+
+
+@pytest.mark.parametrize(
+    "value", [CODE["quotes"], CODE["make"], "`touch ran`/env"], ids=["quotes", "make", "backticks"]
+)
+def test_the_place_of_an_environment_is_never_run(clone: Path, value: str) -> None:
+    done = make("setup", f"VENV={value}", "PYTHON=`touch ran`", folder=clone, path=bin_with(clone / "bin"))
+    assert "error: no Python 3.11 or newer found" in done.stderr
+    assert not (clone / "ran").exists()
+
+
+def test_refresh_takes_chapters_as_words(clone: Path) -> None:
+    assert told(clone, "refresh", "CHAPTER=01_a `touch ran` *") == ["refresh", "01_a", "`touch", "ran`", "*"]
+    assert told(clone, "refresh") == ["refresh"]
 
 
 def test_run_without_a_chapter_says_how(clone: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -16,32 +18,70 @@ ROWS = [
 
 @pytest.fixture
 def folder(tmp_path):
-    results.publish_benchmark("made up", ROWS, goals={"loop": 2.0}, to=tmp_path, command="bench", machine="a machine")
+    results.publish_benchmark("made_up", ROWS, goals={"loop": 2.0}, to=tmp_path, command="bench", machine="a machine")
     return tmp_path
 
 
 def test_ratio_and_goal_stand_beside_the_speeds(folder):
-    table = results.benchmark("made up", folder=folder)
+    table = results.benchmark("made_up", folder=folder)
     assert table["ratio"].tolist() == [3.0, 0.75]
     assert table["goal"].tolist()[0] == 2.0 and pd.isna(table["goal"].tolist()[1])
-    assert results.benchmark_names(folder=folder) == ["made up"]
+    assert results.benchmark_names(folder=folder) == ["made_up"]
 
 
 def test_the_line_says_command_machine_and_version(folder):
-    line = results.benchmark_line("made up", folder=folder)
+    line = results.benchmark_line("made_up", folder=folder)
     assert line.startswith("bench; a machine; torch ") and "commit `" in line
 
 
 def test_an_edited_table_is_refused(folder):
-    path = folder / "performance" / "made up.csv"
+    path = folder / "performance" / "made_up.csv"
     path.write_text(path.read_text().replace("300", "900"))
-    with pytest.raises(UserError, match=r"made up.csv is not the table that was published \(its hash differs\)"):
-        results.benchmark("made up", folder=folder)
+    with pytest.raises(UserError, match=r"made_up.csv is not the table that was published \(its seal differs\)"):
+        results.benchmark("made_up", folder=folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["env"].update(commit="0" * 12),
+        lambda record: record.update(goals={}),
+        lambda record: record.update(seal={}),
+    ],
+    ids=["commit", "goals", "seal"],
+)
+def test_an_edited_record_is_refused(folder, change):
+    path = folder / "performance" / "made_up.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    for attempt in (results.benchmark, results.benchmark_line):
+        with pytest.raises(UserError, match="its seal differs"):
+            attempt("made_up", folder=folder)
+
+
+def test_a_damaged_record_is_named(folder):
+    path = folder / "performance" / "made_up.json"
+    path.write_bytes(b"\xfb" + path.read_bytes()[1:])
+    with pytest.raises(UserError, match=r"made_up.json cannot be read .* restore its files"):
+        results.benchmark("made_up", folder=folder)
+
+
+def test_another_benchmark_leaves_the_first_as_it_is(folder):
+    before = (folder / "performance" / "made_up.csv").read_bytes()
+    results.publish_benchmark("second", ROWS[:1], goals={}, to=folder)
+    assert results.benchmark_names(folder=folder) == ["made_up", "second"]
+    assert (folder / "performance" / "made_up.csv").read_bytes() == before
+
+
+def test_a_benchmark_has_a_name(tmp_path):
+    with pytest.raises(UserError, match=r"benchmark is '../x', expected up to 64 letters"):
+        results.publish_benchmark("../x", ROWS, goals={}, to=tmp_path)
 
 
 def test_an_unknown_one_is_named_with_its_nearest(folder):
-    with pytest.raises(UserError, match=r"unknown benchmark 'made app'.*made up"):
-        results.benchmark("made app", folder=folder)
+    with pytest.raises(UserError, match=r"unknown benchmark 'made_app'.*made_up"):
+        results.benchmark("made_app", folder=folder)
 
 
 @pytest.mark.parametrize("rows", [[], [ROWS[0] | {"theirs": 0.0}], [ROWS[0] | {"ours": float("nan")}]], ids=str)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import platform
+import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -14,16 +18,21 @@ from hypothesis import strategies as st
 from gendyn_lite import results
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
+from gendyn_lite.results import runs
 from gendyn_lite.results.runs import writing
+from gendyn_lite.results.sealed import seal
+from gendyn_lite.results.tables import FEWEST
 
 ENV = {"profile": "colab", "device": "CPU", "data": "digits", "n_train": 10, "n_test": 5, "num_classes": 10}
+CONFIG = RunConfig(experiment="random_labels")
 
 
 def record(root, *, seed=0, q=0.0, accuracies=(0.1, 0.6, 1.0, 1.0), finish=True, profile="colab"):
     """A run folder as the runner writes it, with given training accuracies."""
-    config = RunConfig(experiment="random_labels", label_corruption=q, seed=seed)
-    run = results.open_run(config, "ab" * 8, root=root)
+    run = results.open_run(CONFIG.replace(label_corruption=q, seed=seed), "ab" * 8, root=root)
     with writing(run, {**ENV, "profile": profile}) as writer:
+        if writer is None:
+            return run
         for epoch, accuracy in enumerate(accuracies):
             writer.write(
                 {
@@ -40,6 +49,27 @@ def record(root, *, seed=0, q=0.0, accuracies=(0.1, 0.6, 1.0, 1.0), finish=True,
         if finish:
             writer.finish(wall_seconds=1.0)
     return run
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_who_waits_for_a_run_says_so_once_and_for_whom(tmp_path, monkeypatch, capsys, known):
+    monkeypatch.setattr(runs, "SILENT_SECONDS", 0.05)
+    run = results.open_run(CONFIG, "ab" * 8, root=tmp_path)
+    waited = threading.Thread(target=lambda: record(tmp_path))
+    with writing(run, ENV) as writer:
+        if not known:
+            (run.path / runs.HOLDER).unlink()
+        waited.start()
+        while not (said := capsys.readouterr().err):
+            time.sleep(0.01)
+        writer.write({"epoch": 0})
+        writer.finish()
+    waited.join()
+    who = f"process {os.getpid()} on {platform.node()}" if known else "another process"
+    assert said == f"{who} holds {run.path}.lock: waiting for it\n"
+    assert capsys.readouterr().err == ""
+    assert run.complete
+    assert runs.HOLDER not in os.listdir(run.path)
 
 
 def test_a_run_is_complete_only_after_finish(tmp_path):
@@ -95,6 +125,45 @@ def test_load_without_runs_says_what_to_do(tmp_path):
         results.load("random_labels", root=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "'config'"),
+        ('{"config": [], "data_fingerprint": "00"}', "a configuration is"),
+        ('{"config": {"experiment": "../x"}, "data_fingerprint": "00"}', "experiment is"),
+        ('{"config": {"experiment": "x", "milestones": 5}, "data_fingerprint": "00"}', "milestones is 5"),
+        ('{"config": {"experiment": "x", "epohs": 5}, "data_fingerprint": "00"}', "unknown config field 'epohs'"),
+    ],
+    ids=["empty", "list", "path", "milestones", "field"],
+)
+def test_a_configuration_that_cannot_be_is_named_with_its_file(tmp_path, text, said):
+    run = record(tmp_path)
+    (run.path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=rf"{run.run_id}.config.json cannot be read .*{said}"):
+        results.load("random_labels", root=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "env.json", "metrics.jsonl"])
+def test_a_run_is_complete_only_with_the_files_that_it_wrote(tmp_path, name):
+    run = record(tmp_path)
+    path = run.path / name
+    path.write_text(path.read_text().replace("0", "1", 1))
+    assert not run.complete
+    with pytest.raises(UserError, match=rf"{name} is not as its run wrote it"):
+        run.whole()
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b"], ids=repr)
+def test_the_name_of_an_experiment_is_no_path(tmp_path, name):
+    with pytest.raises(UserError, match="expected up to 64 letters"):
+        results.load(name, root=tmp_path)
+
+
+def test_a_folder_with_nul_is_refused():
+    with pytest.raises(UserError, match="a path without NUL"):
+        results.runs_root("a\0b")
+
+
 def test_a_renamed_folder_is_refused(tmp_path):
     run = record(tmp_path)
     run.path.rename(run.path.with_name("0" * 16))
@@ -128,7 +197,7 @@ def test_a_caption_names_the_fewest_and_the_most_seeds_of_any_setting(tmp_path, 
     assert told in results.provenance_line(results.load("random_labels", root=tmp_path))
 
 
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30), st.floats(-10, 10))
+@given(st.lists(st.floats(-1e3, 1e3), min_size=FEWEST, max_size=30), st.floats(-10, 10))
 def test_mean_interval_moves_with_a_shift_and_holds_its_mean(values, shift):
     mean, low, high, n = results.mean_interval(values)
     moved = results.mean_interval([value + shift for value in values])
@@ -141,6 +210,13 @@ def test_mean_interval_covers_the_true_mean_95_times_in_100():
     draws = np.random.default_rng(0).normal(3.0, 2.0, size=(4000, 4))
     covered = [low <= 3.0 <= high for _, low, high, _ in map(results.mean_interval, draws)]
     assert np.mean(covered) == pytest.approx(0.95, abs=0.012)
+
+
+def sealed_again(folder):
+    """Seal an edited table as one would who knows how."""
+    record = json.loads((folder / "provenance.json").read_text())
+    record["seal"] = seal(record, *((folder / name).read_bytes() for name in ("runs.csv", "curves.csv")))
+    (folder / "provenance.json").write_text(json.dumps(record))
 
 
 @pytest.fixture
@@ -173,7 +249,7 @@ def test_publishing_twice_writes_the_same_bytes(published, tmp_path):
 def test_an_edited_digit_is_found(published, name):
     path = published / "random_labels" / name
     path.write_text(path.read_text().replace("0.25", "0.26", 1).replace("60", "61", 1))
-    with pytest.raises(UserError, match=rf"{name} is not the table that was published"):
+    with pytest.raises(UserError, match=r"random_labels is not the table that was published \(its seal differs\)"):
         results.verify("random_labels", folder=published)
 
 
@@ -187,9 +263,6 @@ def test_an_impossible_accuracy_is_refused(published, tmp_path):
     curves = pd.read_csv(folder / "curves.csv", dtype={"run_id": str})
     curves.loc[0, "train_accuracy"] = 1.5
     curves.to_csv(folder / "curves.csv", index=False)
-    record_file = folder / "provenance.json"
-    provenance = json.loads(record_file.read_text())
-    provenance["sha256"]["curves.csv"] = results.runs.file_sha256(folder / "curves.csv")
-    record_file.write_text(json.dumps(provenance))
+    sealed_again(folder)
     with pytest.raises(UserError, match=r"train_accuracy of run \w+ is 1.5, expected 0 to 1"):
         results.verify("random_labels", folder=published)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import nbformat
 import pandas as pd
 import pytest
@@ -11,8 +9,7 @@ import pytest
 from gendyn_lite import notebooks, results
 from gendyn_lite.errors import UserError
 from gendyn_lite.experiments import planned
-from gendyn_lite.results.runs import file_sha256
-from tests.results.test_runs import record
+from tests.results.test_runs import record, sealed_again
 
 
 @pytest.fixture
@@ -29,12 +26,10 @@ def check(place):
 
 
 def forge(place, name, change):
-    """Edit a published table as one would who also mends its hash."""
+    """Edit a published table as one would who also mends its seal."""
     folder = place / "tables" / "random_labels"
     change(pd.read_csv(folder / name, dtype=str)).to_csv(folder / name, index=False)
-    provenance = json.loads((folder / "provenance.json").read_text())
-    provenance["sha256"][name] = file_sha256(folder / name)
-    (folder / "provenance.json").write_text(json.dumps(provenance))
+    sealed_again(folder)
 
 
 def test_runs_at_hand_give_the_published_rows(place):
@@ -52,20 +47,18 @@ def test_without_the_runs_the_tables_are_still_checked(place):
 
 @pytest.mark.parametrize(
     ("name", "column", "value"),
-    [("curves.csv", "test_accuracy", "0.123"), ("runs.csv", "learning_rate", "0.7"), ("runs.csv", "device", "GPU")],
+    [("curves.csv", "test_accuracy", "0.123"), ("runs.csv", "momentum", "0.7"), ("runs.csv", "device", "GPU")],
     ids=["metric", "setting", "device"],
 )
 def test_a_digit_edited_with_its_hash_is_found_by_the_runs(place, name, column, value):
-    if column not in pd.read_csv(place / "tables" / "random_labels" / name):
-        column = "seed"
     forge(place, name, lambda table: table.assign(**{column: [value, *table[column][1:]]}))
-    with pytest.raises(UserError, match=rf"{name}: {column} of run \w+ is .* its run says .*: publish it again"):
+    with pytest.raises(UserError, match=rf"{name}: {column} of run \w+ .*is .* its run says .*: publish it again"):
         check(place)
 
 
 def test_a_missing_row_is_found_by_the_runs(place):
     forge(place, "curves.csv", lambda table: table.drop(index=0))
-    with pytest.raises(UserError, match=r"curves.csv: \d+ rows of runs that have \d+"):
+    with pytest.raises(UserError, match=r"curves.csv: \w+ of run \w+ at epoch 0 is '', its run says"):
         check(place)
 
 
@@ -124,3 +117,10 @@ def test_what_is_planned_counts_published_runs_with_the_same_settings():
     assert (table["published"] <= table["planned"]).all()
     assert table.loc[("generalization_intervals", "mnist", "mlp"), "published"] > 0
     assert table.loc[("imagenet_regularizers", "imagenet", "inception_v3"), "published"] == 0
+
+
+def test_what_is_planned_stands_beside_runs_on_as_many_images_with_other_settings():
+    table = planned.full_size().set_index(["experiment", "data", "network"])["other settings"]
+    assert table["random_labels"].sum() == 13 and table["random_labels", "cifar10", "mlp_1x512"] == 2
+    assert table["regularizers"].sum() == 4 and table["path_networks"].sum() == 2
+    assert table["generalization_intervals"].sum() == 0

@@ -6,6 +6,8 @@ import builtins
 import errno
 import io
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from gendyn_lite import cli, results
 from gendyn_lite.experiments import random_labels, runner
-from gendyn_lite.sweep import command, jobs, local
+from gendyn_lite.sweep import command, jobs, local, on_ray
 from gendyn_lite.sweep.jobs import Job, Outcome
 from gendyn_lite.sweep.table import Table
 
@@ -56,12 +58,13 @@ def test_dry_run_lists_runs_and_cost_and_writes_nothing(runs: Path, capsys) -> N
     assert capsys.readouterr().out.count("  complete\n") == 4
 
 
-def test_interrupted_it_goes_on(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_interrupted_it_goes_on(number: signal.Signals, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     done: list[Job] = []
 
     def impatient(job: Job) -> Outcome:
         if len(done) == 2:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), number)
         done.append(job)
         return jobs.work(job)
 
@@ -111,8 +114,16 @@ def test_a_disk_that_fills_stops_it(runs: Path, monkeypatch: pytest.MonkeyPatch,
         (["01_random_labels", "--grid", "seed=0..9999"], "the grid has 10,000 runs, at most 2,000"),
         (["01_random_labels", "--engine", "rai"], "unknown engine 'rai': did you mean 'ray'? Valid: local, ray"),
         (["01_random_labels", "--gpus-per-run", "0.25"], "are for a cluster: add --engine ray"),
-        (["01_random_labels", "--workers", "-1"], "--workers is -1, expected a whole number of at least 0"),
-        (["01_random_labels", "--cpus-per-run", "0"], "--cpus-per-run is 0, expected a number above 0"),
+        (["01_random_labels", "--grid", "seed=1e999999"], "seed is inf (float), expected a whole number"),
+        (["01_random_labels", "-p", "seeds=1000000000"], "seeds is 1000000000, expected a whole number in [0, 200]"),
+        (["01_random_labels", "--workers", "-1"], "--workers is -1, expected a whole number in [0, 1000]"),
+        (["01_random_labels", "--workers", "1000000000"], "--workers is 1000000000, expected a whole number in"),
+        (["01_random_labels", "--retries", f"{10**20}"], "expected a whole number in [0, 1000]"),
+        (["01_random_labels", "--cpus-per-run", "0"], "--cpus-per-run is 0.0, expected a number in [0.001, 1000]"),
+        (["01_random_labels", "--cpus-per-run", "inf"], "--cpus-per-run is inf, expected a number in"),
+        (["01_random_labels", "--engine", "ray", "--gpus-per-run", "nan"], "--gpus-per-run is nan, expected a number"),
+        (["01_random_labels", "--store", "s3://bucket/runs"], "--store 's3://bucket/runs' is not a folder"),
+        (["01_random_labels", "--store", "://"], "--store '://' is not a folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -138,6 +149,31 @@ def test_without_ray_it_says_what_to_install(runs: Path, monkeypatch: pytest.Mon
     assert capsys.readouterr().err == (
         "gendyn: error: --engine ray needs Ray: pip install 'ray[default]'; --engine local works without\n"
     )
+
+
+class OtherRay:
+    """Answers SIGTERM in its own way once it is begun, as Ray does."""
+
+    def __init__(self, *, killed: bool) -> None:
+        self.killed = killed
+
+    def init(self, **_: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+        if self.killed:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+    def shutdown(self) -> None: ...
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["while it begins", "afterwards"])
+def test_sigterm_interrupts_a_sweep_on_ray_too(monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
+    monkeypatch.setattr(on_ray, "ray_module", lambda address: OtherRay(killed=killed))
+    with cli._terminable(), pytest.raises(KeyboardInterrupt), on_ray.Cluster(on_ray.Resources()):
+        assert not killed
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def job(seed: int) -> Job:

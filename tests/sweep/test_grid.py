@@ -40,6 +40,12 @@ def test_ranges_lists_and_words() -> None:
         pytest.param(["seed=0..2000"], "the grid has 2,001 runs, at most 2,000", id="too many values"),
         pytest.param(["seed=0..49", "epochs=1..41"], "the grid has 2,050 runs, at most 2,000", id="too many runs"),
         pytest.param(["q=0:1:1e-12"], "runs, at most 2,000", id="far too many"),
+        pytest.param(["q=0:1:1e-999999"], "has over 1,000,000,000,000 runs, at most 2,000", id="a tiny step"),
+        pytest.param(["seed=0.." + "9" * 5000], "has over 1,000,000,000,000 runs", id="a huge end"),
+        pytest.param(["q=0:inf:1"], "q=0:inf:1: expected LOW:HIGH:STEP", id="no end"),
+        pytest.param(["q=0:1e999999:1e-9"], "expected LOW:HIGH:STEP", id="beyond decimal arithmetic"),
+        pytest.param(["seed=0..1999,2000..3999"], "the grid has 4,000 runs", id="ranges that are too many together"),
+        pytest.param(["seed=1e999999999"], "expected a whole number", id="a seed of a billion digits"),
     ],
 )
 def test_a_mistake_is_one_line(texts: list[str], message: str) -> None:

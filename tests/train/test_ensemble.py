@@ -66,14 +66,49 @@ def test_gradients_are_those_of_each_networks_own_mean_loss_in_float64(options):
     torch.manual_seed(0)
     networks = [models.build("mlp", num_classes=5, in_shape=(6,), **options).double() for _ in range(3)]
     x, y = torch.randn(3, 7, 6, dtype=torch.float64), torch.randint(5, (3, 7))
-    stack = Stack(networks)
+    check_gradients(Stack(networks), networks, x, y)
+
+
+def check_gradients(stack, networks, x, y):
+    """A stack against each network by itself."""
     losses = stack.gradients(x, y)
     for run, network in enumerate(networks):
+        network.zero_grad()
         loss = F.cross_entropy(network(x[run]), y[run])
         loss.backward()
         assert losses[run].item() == pytest.approx(loss.item())
         for stacked, parameter in zip(stack.parameters, network.parameters(), strict=True):
             torch.testing.assert_close(stacked.grad[run].view_as(parameter), parameter.grad)
+
+
+LAYOUTS = {
+    "whole": lambda x: x,
+    "transposed": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+    "one for all runs": lambda x: x[:1].expand(x.shape),
+    "examples that are one": lambda x: x[:, :1].expand(x.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 1, 1, 2), (2, 5, 1, 1)], ids=str)
+def test_gradients_at_awkward_shapes(sizes, runs, layout):
+    torch.manual_seed(0)
+    relu = nn.ReLU()  # one module for both, as many write it
+    inputs, *widths, classes = sizes
+    networks = [
+        nn.Sequential(
+            nn.Linear(inputs, widths[0]), relu, nn.Linear(widths[0], widths[1]), relu, nn.Linear(widths[1], classes)
+        ).double()
+        for _ in range(runs)
+    ]
+    stack = Stack(networks)
+    for batch in (4, 1, 4, 3):  # buffers are used again
+        x = layout(torch.randn(runs, batch, inputs, dtype=torch.float64))
+        check_gradients(stack, networks, x, torch.randint(classes, (runs, batch)))
+    kept = torch.arange(runs)[-1:]
+    stack.keep(kept)
+    check_gradients(stack, networks[-1:], x[-1:], torch.randint(classes, (1, 3)))
 
 
 def test_runs_of_one_kind_really_train_together(sweep, monkeypatch):
@@ -161,6 +196,24 @@ def test_groups_keep_to_the_cache_and_are_of_about_equal_size(sweep, monkeypatch
     assert [len(group) for group in ensemble._groups(members, cpu)] == [1] * 6
 
 
+def shared(*, weights: bool) -> nn.Sequential:
+    """Two layers that are one, or whose weights are."""
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    return nn.Sequential(first, nn.ReLU(), second if weights else first)
+
+
+def hooked() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    model[1].register_forward_hook(lambda module, args, out: 2 * out)
+    return model
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
 @pytest.mark.parametrize(
     ("model", "stackable"),
     [
@@ -171,8 +224,18 @@ def test_groups_keep_to_the_cache_and_are_of_about_equal_size(sweep, monkeypatch
         (nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Tanh()), False),
         (nn.Sequential(nn.Linear(4, 3)).requires_grad_(False), False),
         (nn.Linear(4, 3), False),
+        (nn.Sequential(nn.Flatten(2), nn.Linear(2, 3), nn.Flatten(), nn.Linear(6, 2)), False),
+        (nn.Sequential(nn.Linear(4, 3), nn.LeakyReLU(-0.5), nn.Linear(3, 2)), False),
+        (shared(weights=False), False),
+        (shared(weights=True), False),
+        (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))), False),
+        (hooked(), False),
+        (nn.Sequential(Doubled(4, 3)), False),
     ],
-    ids=["mlp", "dropout", "no bias", "begins with relu", "two activations", "frozen", "no sequence"],
+    ids=[
+        *("mlp", "dropout", "no bias", "begins with relu", "two activations", "frozen", "no sequence", "places"),
+        *("negative slope", "shared layer", "shared weights", "weight norm", "hook", "derived"),
+    ],
 )
 def test_what_can_be_stacked(model, stackable):
     assert (layout(model) is not None) == stackable

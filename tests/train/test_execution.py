@@ -46,6 +46,21 @@ class TestPrecision:
         close(weights(half), weights(full), rtol=tolerance, atol=tolerance)
         assert not same(weights(half), weights(full))
 
+    @pytest.mark.parametrize("name", ["float32", "bfloat16"])
+    def test_a_context_of_the_callers_does_not_keep_old_weights(self, name, config, digits):
+        config = config.replace(precision=name, epochs=2)
+        networks = [make_network(config, digits) for _ in range(6)]
+        one, other, *many = networks
+        theirs = fit(other, digits, config, device="cpu")
+        rows = fit_many(many[:2], [digits] * 2, [config] * 2, device="cpu")[0].rows
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            ours = fit(one, digits, config, device="cpu")
+            inside = fit_many(many[2:], [digits] * 2, [config] * 2, device="cpu")[0].rows
+        assert ours.last["train_loss"] == pytest.approx(theirs.last["train_loss"], rel=1e-4)
+        assert plain(inside) == plain(rows)
+        close(weights(one), weights(other), rtol=0.05, atol=0.01)
+        assert ours.last["train_loss"] < 0.99 * ours.rows[0]["train_loss"]  # every step sees the weights of the last
+
     def test_the_loss_is_scaled_for_float16_only(self):
         cpu = torch.device("cpu")
         assert [Precision(name, cpu).scaler.is_enabled() for name in ("float32", "bfloat16", "float16")] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import pytest
@@ -207,6 +208,18 @@ class TestRefusals:
         with pytest.raises(UserError, match="is a pickle"):
             self.again(config, digits, folder)
 
+    def test_what_is_no_regular_file_is_not_read(self, config, digits, folder):
+        """A pipe has no end, and neither has the device of zeros: reading one would hang or take all memory."""
+        os.mkfifo(folder / "step_0000000021.safetensors")
+        (folder / "step_0000000022.safetensors").symlink_to("/dev/zero")
+        with pytest.warns(UserWarning, match="it is no regular file"):
+            _, history = self.again(config, digits, folder)
+        assert history.resumed_at == [20]
+
+    def test_a_network_of_another_precision(self, config, digits, folder):
+        with pytest.raises(UserError, match=r"has dtype torch.float32 in the checkpoint, torch.float64 in the network"):
+            load_weights(make_network(config, digits).double(), folder)
+
     def test_a_file_in_place_of_the_folder(self, config, digits, tmp_path):
         (tmp_path / "file").write_text("")
         with pytest.raises(UserError, match="is a file, expected a folder"):
@@ -297,3 +310,15 @@ def test_checkpoints_do_not_change_the_numbers(config, digits, tmp_path):
     fit(often, digits, config, device="cpu", checkpoint_dir=tmp_path, checkpoint_seconds=0)
     fit(never, digits, config, device="cpu")
     assert same(weights(often), weights(never))
+
+
+def test_only_checkpoints_are_discarded(config, digits, network, tmp_path):
+    fit(network, digits, config, device="cpu", checkpoint_dir=tmp_path)
+    (tmp_path / ".step_0000000020.safetensors.1.part").write_text("")
+    (tmp_path / "step_0000000019.safetensors.damaged").write_text("")
+    (tmp_path / "mine.txt").write_text("")
+    checkpoint.discard(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    (tmp_path / "mine.txt").unlink()
+    checkpoint.discard(tmp_path)
+    assert not tmp_path.exists()

@@ -2,6 +2,10 @@
 
 A matrix product of 0/1 entries counts. In float32 a sum is exact up to 2²⁴, so no block has more units; ``bfloat16``
 is never used (its outputs are wrong by up to 64 counts).
+
+`torch._int_mm` gives garbage for some operands (a single column, rows that share their memory) in some versions of
+torch, and refuses others on GPUs. So it only ever sees blocks of one kind, `padded` with zeros to whole multiples; and
+it is used only where such blocks, the smallest among them, came out right on the device.
 """
 
 from __future__ import annotations
@@ -20,9 +24,14 @@ from gendyn_lite.threads import threads
 
 ARITHMETIC = ("auto", "int8", "float32")
 EXACT_UNITS = 1 << 24  # float32 counts exactly up to here
+# Multiples of images and of units that 8-bit products are made of, and the fewest images: what GPUs ask for.
+IMAGES, UNITS, FEWEST = 8, 16, 24
 BLOCK_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}  # of unpacked paths in one block of units
 # Columns at a time: nearly half of a symmetric matrix is never computed. On a CPU more bytes leave its cache.
 TILE = {"cpu": {True: 128, False: 64}, "cuda": {True: 1 << 30, False: 1 << 30}}
+
+# Images and units on which 8-bit products are tried: one of each, whole multiples, one more, several strips.
+TRIED = ((1, 1), (2, 17), (9, 16), (24, 48), (25, 1), (128, 1000), (129, 32), (137, 4096))
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
@@ -58,7 +67,8 @@ def grams(
 
     Args:
         paths: Paths of equal shape.
-        parts: Gives the 0/1 matrices to be counted from a block of each of `paths`, int8 [n, block].
+        parts: Gives the 0/1 matrices to be counted from a block of each of `paths`, int8 [n, block]: of units that are
+            off everywhere a 0.
         arithmetic: See `path_gram`.
         block_units: Most units in memory at a time; None for as many as a fixed amount of memory holds.
 
@@ -69,25 +79,30 @@ def grams(
     device = paths[0].bits.device if isinstance(paths[0], PackedPaths) else paths[0].device
     multiply, narrow = _product(arithmetic, device)
     kind = "cuda" if device.type == "cuda" else "cpu"
-    size = block_units or min(EXACT_UNITS, max(8, BLOCK_BYTES[kind] // (count * (1 if narrow else 4)) // 8 * 8))
+    most = BLOCK_BYTES[kind] // (max(1, count) * (1 if narrow else 4))
+    size = block_units or min(EXACT_UNITS, max(UNITS, most // UNITS * UNITS))
     totals: list[Tensor] = []
     for start in range(0, units, size):
-        blocks = [_columns(one, start, start + size) for one in paths]
+        blocks = [_columns(one, start, start + size, narrow) for one in paths]
         for number, part in enumerate(parts(*blocks)):
             if start == 0:
                 dtype = torch.int32 if units < 1 << 31 else torch.int64
                 totals.append(torch.zeros(count, count, dtype=dtype, device=device))
-            add_upper(totals[number], part if narrow else part.float(), multiply, tile=TILE[kind][narrow])
+            add_upper(totals[number], padded(part) if narrow else part.float(), multiply, tile=TILE[kind][narrow])
     for total in totals:
         mirror(total)
     return totals
 
 
 def add_upper(total: Tensor, block: Tensor, multiply: Product, *, tile: int) -> None:
-    """Add block·blockᵀ, of which only the upper triangle is computed, in strips of `tile` columns."""
-    for left in range(0, len(block), tile):
-        stop = min(left + tile, len(block))
-        total[:stop, left:stop] += multiply(block[:stop], block[left:stop]).to(total.dtype)
+    """Add block·blockᵀ, of which only the upper triangle is computed, in strips of `tile` columns.
+
+    The block may have more rows than the total, which are left out.
+    """
+    count = len(total)
+    for left in range(0, count, tile):
+        product = multiply(block[: left + tile], block[left : left + tile])
+        total[: left + tile, left : left + tile] += product[:count, : count - left].to(total.dtype)
 
 
 def mirror(total: Tensor) -> None:
@@ -99,34 +114,51 @@ def mirror(total: Tensor) -> None:
         total[stop:, top:stop] = total[top:stop, stop:].T
 
 
+def padded(block: Tensor) -> Tensor:
+    """A block of 0/1 entries, int8 [n, units], with images and units of zeros that no count sees.
+
+    The result has whole multiples of `IMAGES` and `UNITS`, lies in one piece, and is the block itself where that does.
+
+    >>> padded(torch.ones(3, 1, dtype=torch.int8)).shape
+    torch.Size([24, 16])
+    """
+    images, units = _missing(len(block), IMAGES, FEWEST), _missing(block.shape[1], UNITS)
+    if images == units == 0 and block.is_contiguous() and block.storage_offset() == 0:
+        return block
+    return F.pad(block, (0, units, 0, images))  # a new tensor
+
+
 def int8_is_fast(device: torch.device | str = "cpu") -> bool:
     """Whether `torch._int_mm` gives exact counts on a device, and sooner than float32: tried once and remembered.
 
     The choice changes how long a count takes and never the count.
     """
-    return _try_int8(torch.device(device).type)[1]
+    return _try_int8(str(device))[1]
 
 
 def int8_is_exact(device: torch.device | str = "cpu") -> bool:
     """Whether `torch._int_mm` runs on a device and gives the counts of float32: tried once and remembered."""
-    return _try_int8(torch.device(device).type)[0]
+    return _try_int8(str(device))[0]
 
 
 @lru_cache
-def _try_int8(kind: str) -> tuple[bool, bool]:
-    """(exact, faster) on a kind of device."""
+def _try_int8(device: str) -> tuple[bool, bool]:
+    """(exact, faster) on a device."""
     generator = torch.Generator().manual_seed(0)
-    paths = torch.rand(128, 4096, generator=generator) < 0.5
+    paths = torch.rand(*TRIED[-1], generator=generator) < 0.5
     paths[0], paths[1], paths[2, ::2] = True, False, True  # sums as large as they get
-    narrow, wide = paths.to(kind).view(torch.int8), paths.to(kind).float()
+    paths = paths.to(device)
+    tile = TILE["cuda" if paths.is_cuda else "cpu"][True]
     try:
-        found = _int8(narrow, narrow)
-        odd = _int8(narrow[:19, :1001], narrow[:19, :1001])
+        for count, units in TRIED:
+            block, total = paths[:count, :units], torch.zeros(count, count, dtype=torch.int32, device=device)
+            add_upper(total, padded(block.view(torch.int8)), _int8, tile=tile)
+            if not torch.equal(total.triu().float(), _float32(block.float(), block.float()).triu()):
+                return False, False
     except (RuntimeError, AttributeError, NotImplementedError):
         return False, False
-    same = torch.equal(found.float(), wide @ wide.T)
-    same = same and torch.equal(odd.float(), wide[:19, :1001] @ wide[:19, :1001].T)
-    return same, same and _seconds(_int8, narrow) < _seconds(_float32, wide)
+    some = paths[:128]
+    return True, _seconds(_int8, some.view(torch.int8)) < _seconds(_float32, some.float())
 
 
 def _seconds(multiply: Product, block: Tensor) -> float:
@@ -152,18 +184,8 @@ def _product(arithmetic: str, device: torch.device) -> tuple[Product, bool]:
 
 
 def _int8(rows: Tensor, columns: Tensor) -> Tensor:
-    """rows · columnsᵀ in int32; padded with zeros to the shapes that GPUs ask for."""
-    if rows.device.type != "cuda":
-        return torch.ops.aten._int_mm(rows, columns.T)
-    return padded_int8(rows, columns)
-
-
-def padded_int8(rows: Tensor, columns: Tensor) -> Tensor:
-    """The same, for a `torch._int_mm` that wants more than 16 rows and multiples of 8 (as on GPUs)."""
-    wide = -rows.shape[1] % 16
-    left = F.pad(rows, (0, wide, 0, max(-len(rows) % 8, 24 - len(rows))))
-    right = F.pad(columns, (0, wide, 0, -len(columns) % 8))
-    return torch.ops.aten._int_mm(left, right.T)[: len(rows), : len(columns)]
+    """rows · columnsᵀ of `padded` blocks, in int32."""
+    return torch.ops.aten._int_mm(rows, columns.T)
 
 
 def _float32(rows: Tensor, columns: Tensor) -> Tensor:
@@ -171,7 +193,18 @@ def _float32(rows: Tensor, columns: Tensor) -> Tensor:
         return rows @ columns.T
 
 
-def _columns(paths: Paths, start: int, stop: int) -> Tensor:
-    """A block of units as int8 0/1, [n, block]: a view where the paths are not packed."""
-    block = paths.unpack(start, stop) if isinstance(paths, PackedPaths) else paths[:, start:stop]
-    return block.view(torch.int8)
+def _columns(paths: Paths, start: int, stop: int, narrow: bool) -> Tensor:
+    """A block of units as int8 0/1, [n, block], `padded` if narrow: a view where that and unpacking are not needed."""
+    if not isinstance(paths, PackedPaths):
+        block = paths[:, start:stop].view(torch.int8)
+    else:
+        more = _missing(len(paths.bits), IMAGES, FEWEST) if narrow else 0
+        bits = paths.bits[:, start // 8 : (stop + 7) // 8]
+        bits = F.pad(bits, (0, 0, 0, more))  # before they take eight times as much
+        block = PackedPaths(bits, min(stop, paths.units) - start).unpack().view(torch.int8)
+    return padded(block) if narrow else block
+
+
+def _missing(size: int, multiple: int, least: int = 0) -> int:
+    """What a size lacks to be a multiple, and at least so large."""
+    return max(-size % multiple, least - size)

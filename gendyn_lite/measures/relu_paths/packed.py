@@ -144,7 +144,7 @@ def _pack(paths: Tensor) -> Tensor:
 def pack_anywhere(paths: Tensor) -> Tensor:
     """Pack by torch alone, on any device."""
     padded = torch.nn.functional.pad(paths, (0, -paths.shape[1] % 8))
-    values = padded.view(len(paths), -1, 8).to(torch.uint8) << torch.arange(8, dtype=torch.uint8, device=paths.device)
+    values = padded.unflatten(1, (-1, 8)).to(torch.uint8) << torch.arange(8, dtype=torch.uint8, device=paths.device)
     return values.sum(-1, dtype=torch.uint8)
 
 

@@ -189,7 +189,7 @@ def on_counts(now: Paths, other: Paths | None = None) -> Tensor:
     """How many units are on for each image (in both of two recordings), int64 [n]."""
     count, units = now.shape
     total = torch.zeros(count, dtype=torch.int64)
-    size = max(8, BLOCK_BYTES["cpu"] // count // 8 * 8)
+    size = max(8, BLOCK_BYTES["cpu"] // max(1, count) // 8 * 8)
     for start in range(0, units, size):
         block, *more = (
             one.unpack(start, start + size) if isinstance(one, PackedPaths) else one[:, start : start + size]

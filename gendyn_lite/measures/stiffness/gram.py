@@ -165,6 +165,8 @@ class _Gram:
                 keep[layer] = uses
             if rows is None or (against is not None and layer not in against):
                 return
+            if not self._without.isdisjoint(layer.parameters):  # as in an earlier pass, of another number of examples
+                return
             for name in self._targets[layer.name]:
                 part = self.totals[name][rows, examples]
                 if against is None:

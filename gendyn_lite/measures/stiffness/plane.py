@@ -74,5 +74,7 @@ def neighbourhood_map(
     groups = {WHOLE: layers} if layers else None
     gram = gradient_gram(model, points, predicted, groups=groups)
     matrix = cosine(gram[WHOLE] if isinstance(gram, dict) else gram)
-    near = (torch.cdist(points, points) <= radius + 1e-6 * math.dist(low, high)).to(matrix.dtype).fill_diagonal_(0)
+    # By differences: far from the origin torch's matrix product of points would lose the distance of neighbours.
+    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    near = (distances <= radius + 1e-6 * math.dist(low, high)).to(matrix.dtype).fill_diagonal_(0)
     return NeighbourhoodMap(points, predicted, (matrix * near).sum(1) / near.sum(1), spacing)

@@ -134,10 +134,81 @@ def test_int8_that_does_not_run_gives_way(monkeypatch):
         gram_module._try_int8.cache_clear()
 
 
-@pytest.mark.parametrize(("rows", "columns", "units"), [(1, 1, 1), (17, 3, 40), (40, 40, 16)])
-def test_padding_for_gpus_changes_no_count(rows, columns, units):
-    left, right = random_paths(rows, units).to(torch.int8), random_paths(columns, units, seed=1).to(torch.int8)
-    assert torch.equal(gram_module.padded_int8(left, right).double(), left.double() @ right.double().T)
+LAYOUTS = {
+    "whole": lambda p: p,
+    "transposed": lambda p: p.T.contiguous().T,
+    "cut out": lambda p: torch.cat([p, ~p, p], dim=1)[:, p.shape[1] : 2 * p.shape[1]],
+    "every second": lambda p: torch.stack([p, ~p], dim=2)[:, :, 0],
+    "rows that are one": lambda p: p[:1].expand(p.shape),
+    "units that are one": lambda p: p[:, :1].expand(p.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize(
+    ("count", "units", "block"),
+    [(0, 5, None), (1, 1, None), (2, 17, 16), (9, 33, 8), (24, 16, None), (129, 1, None), (257, 65, 32)],
+)
+def test_counts_are_exact_at_awkward_shapes(count, units, block, layout, arithmetic):
+    paths = layout(random_paths(count, units))
+    wide = paths.double()
+    (found,) = gram_module.grams([paths], lambda p: [p], arithmetic=arithmetic, block_units=block)
+    assert torch.equal(found.double(), wide @ wide.T)
+    packed = path_gram(PackedPaths.pack(paths), arithmetic=arithmetic)
+    assert torch.equal(packed.double(), wide @ wide.T)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize(("count", "units"), [(0, 5), (1, 1), (9, 33), (129, 1), (257, 65)])
+def test_8_bit_products_see_one_kind_of_block(count, units, layout, monkeypatch):
+    seen = []
+
+    def multiply(rows, columns):
+        seen.append((rows, columns))
+        return rows.int() @ columns.int().T
+
+    monkeypatch.setattr(gram_module, "_product", lambda arithmetic, device: (multiply, True))
+    path_gram(layout(random_paths(count, units)))
+    assert len(seen) == -(-count // gram_module.TILE["cpu"][True])
+    for rows, columns in seen:
+        assert len(rows) >= 24
+        assert [size % 8 for size in (len(rows), len(columns))] == [0, 0]
+        assert rows.shape[1] % 16 == 0
+        assert rows.is_contiguous()
+        assert columns.is_contiguous()
+        assert {rows.data_ptr() % 16, columns.data_ptr() % 16} == {0}
+
+
+def right(rows, columns):
+    return rows.int() @ columns.int().T
+
+
+FAULTS = {
+    "few columns": lambda rows, columns: right(rows, columns) + (len(columns) < 16),
+    "few units": lambda rows, columns: right(rows, columns) + (rows.shape[1] < 32),
+    "a last row": lambda rows, columns: torch.cat([right(rows, columns)[:-1], right(rows[-1:], columns) * 0]),
+    "full counts": lambda rows, columns: right(rows, columns).clamp(max=2048),
+}
+
+
+@pytest.mark.parametrize("faulty", FAULTS.values(), ids=FAULTS)
+def test_a_fault_at_some_shapes_is_found(faulty, monkeypatch):
+    gram_module._try_int8.cache_clear()
+    monkeypatch.setattr(gram_module, "_int8", faulty)
+    try:
+        assert not gram_module.int8_is_exact()
+    finally:
+        gram_module._try_int8.cache_clear()
+
+
+def test_int8_is_tried_outside_of_half_precision(monkeypatch):
+    gram_module._try_int8.cache_clear()
+    monkeypatch.setattr(gram_module, "_int8", right)
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert gram_module.int8_is_exact()
+    finally:
+        gram_module._try_int8.cache_clear()
 
 
 def test_the_gram_of_the_epoch_before_can_be_handed_on():
@@ -159,6 +230,7 @@ def test_zero_norms_are_0_and_counted():
     assert self_similarity(now, before)[2] == 0
     assert self_activation_similarity(now.float(), before.float())[2] == 0
     assert zero_paths(now) == 1
+    assert zero_paths(now[:0]) == 0
 
 
 def test_two_images_in_closed_form():
@@ -252,12 +324,23 @@ def test_bad_input_is_one_line(call, message):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_counts_on_a_gpu_are_those_on_a_cpu(arithmetic):
+@pytest.mark.parametrize(("count", "units"), [(1, 1), (37, 1001), (129, 16), (300, 1)])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_counts_on_a_gpu_are_those_on_a_cpu(count, units, layout, arithmetic):
+    now, before = (layout(random_paths(count, units, seed=seed)) for seed in (0, 1))
+    found = gram_module.grams([now.cuda(), before.cuda()], lambda p, q: [p & q, p], arithmetic=arithmetic)
+    for ours, theirs in zip(found, gram_module.grams([now, before], lambda p, q: [p & q, p]), strict=True):
+        assert torch.equal(ours.cpu(), theirs)
+    assert torch.equal(PackedPaths.pack(now.cuda()).bits.cpu(), PackedPaths.pack(now).bits)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_similarity_on_a_gpu_is_that_on_a_cpu(arithmetic):
     now, before = random_paths(37, 1001), random_paths(37, 1001, seed=1)
     found = cross_paths(
         now.cuda(), PackedPaths.pack(before.cuda()).unpack(), arithmetic=arithmetic, dtype=torch.float64
     )
     expected = cross_paths(now, before, dtype=torch.float64)
     assert torch.equal(found.gram.cpu(), expected.gram)
-    assert torch.equal(found.similarity.cpu(), expected.similarity)
-    assert torch.equal(PackedPaths.pack(now.cuda()).bits.cpu(), PackedPaths.pack(now).bits)
+    torch.testing.assert_close(found.similarity.cpu(), expected.similarity, rtol=0, atol=1e-15)

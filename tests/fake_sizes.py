@@ -1,0 +1,41 @@
+"""The runs of a tidy table once more, at another size and with other numbers: what must never be mixed with them."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+# Numbers that say what a run is, or when a row was measured.
+KEPT = (
+    "label_corruption",
+    "learning_rate",
+    "weight_decay",
+    "mask_keep",
+    "train_accuracy",
+    "intervals/fitted",
+    "seconds",
+)
+SIZES = {"n_train": 50_000, "precision": "bfloat16", "epochs": 7_000}
+WORDS = {"n_train": "n = 50,000", "precision": "bfloat16", "epochs": "at most 7000 epochs"}
+
+
+def other(table: pd.DataFrame, *fields: str) -> pd.DataFrame:
+    """The same runs with other `SIZES`: what they measured is a tenth less, and counts are halved."""
+    ids = {name: table[name] + "b" for name in ("run_id", "group_id")}
+    found = table.assign(**{field: SIZES[field] for field in fields}, **ids)
+    for name in table.columns:
+        if name not in KEPT and pd.api.types.is_float_dtype(table[name]):
+            found[name] = 0.9 * table[name]
+        if re.search(r"[:_/]bins$|^detail/classes$", str(name)):
+            found[name] = table[name].map(_halved, na_action="ignore")
+    return found
+
+
+def _halved(text: str) -> str:
+    return re.sub(r"\d+", lambda number: str(int(number[0]) // 2), text)
+
+
+def both(table: pd.DataFrame, *fields: str) -> pd.DataFrame:
+    """The runs at both sizes."""
+    return pd.concat([table, other(table, *fields)], ignore_index=True)

@@ -1,0 +1,210 @@
+"""A captured pass does what an ordinary one does, whatever batches and changes come between its replays.
+
+On a CPU a recording stands in for CUDA's: the operations of the capture, which take effect in replays only, run again
+on the same memory. It shows what the pass around a graph does, not what CUDA does.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from gendyn_lite.train.graph import GraphedPass
+from gendyn_lite.train.precision import Precision
+from gendyn_lite.train.step import make_optimizer
+from tests.train.conftest import needs_gpu
+
+
+class Recording(TorchDispatchMode):
+    """In place of torch.cuda.CUDAGraph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple] = []
+        self.before: list[tuple[Tensor, Tensor]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        args, kwargs = tree_map_only(Tensor, Tensor.detach, (args, kwargs or {}))
+        if func._schema.is_mutable or "batch_norm" in str(func):  # whose schema does not say so
+            self.before += [(each, each.clone()) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        out = func(*args, **kwargs)
+        self.calls.append((func, args, kwargs, tree_map_only(Tensor, Tensor.detach, out)))
+        return out
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        for func, args, kwargs, out in self.calls:
+            for old, new in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
+                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+@contextmanager
+def recorded(recording: Recording):
+    """In place of torch.cuda.graph: nothing of it is done yet."""
+    random = torch.get_rng_state()
+    with recording:
+        yield
+    for tensor, before in reversed(recording.before):
+        tensor.copy_(before)
+    torch.set_rng_state(random)
+
+
+@pytest.fixture(params=["stand-in", pytest.param("cuda", marks=needs_gpu)])
+def device(request, monkeypatch) -> torch.device:
+    """Where passes are captured."""
+    if request.param == "cuda":
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+        return torch.device("cuda")
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    stand_ins = {
+        "Stream": lambda device: stream,
+        "current_stream": lambda device: stream,
+        "stream": lambda stream: nullcontext(),
+        "synchronize": lambda device: None,
+        "get_rng_state": lambda device: torch.get_rng_state(),
+        "set_rng_state": lambda state, device: torch.set_rng_state(state),
+        "CUDAGraph": Recording,
+        "graph": recorded,
+    }
+    for name, value in stand_ins.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    return torch.device("cpu")
+
+
+def network(device, *, dropout=0.0) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(dropout), nn.Flatten()
+    model = nn.Sequential(*layers, nn.Linear(96, 3)).to(device)
+    return model.to(memory_format=torch.channels_last)
+
+
+class Training:
+    """A network, its optimizer and its pass."""
+
+    def __init__(self, model, config, device, *, graphed, precision="float32") -> None:
+        self.model, self.precision = model, Precision(precision, device)
+        self.optimizer = make_optimizer(model.parameters(), config)
+        self.run = GraphedPass(model, self.backward) if graphed else self.backward
+
+    def backward(self, x, y):
+        with self.precision.autocast():
+            loss = F.cross_entropy(self.model(x), y)
+        self.precision.scaler.scale(loss).backward()
+        return loss.detach()
+
+    def __call__(self, x, y) -> float:
+        loss = self.run(x, y)
+        self.precision.scaler.step(self.optimizer)
+        self.precision.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(loss)
+
+
+def batches(sizes, device):
+    generator = torch.Generator().manual_seed(1)
+    for size in sizes:
+        x = torch.randn(size, 2, 4, 4, generator=generator).to(device)
+        yield x.contiguous(memory_format=torch.channels_last), torch.arange(size, device=device) % 3
+
+
+def compare(one, other, sizes, device, *, tolerance=1e-4, between=None):
+    """Train both on the same batches; after each, losses, weights, statistics and momenta are the same."""
+    for number, (x, y) in enumerate(batches(sizes, device)):
+        for each in (one, other):
+            if between is not None:
+                between(each.model, number)
+        assert one(x, y) == pytest.approx(other(x, y), rel=tolerance)
+        states = ((*t.model.state_dict().values(), *(s["momentum_buffer"] for s in t.optimizer.state.values()))
+                  for t in (one, other))  # fmt: skip
+        for ours, theirs in zip(*states, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def both(config, device, **options):
+    model = network(device)
+    return (Training(copy.deepcopy(model), config, device, graphed=graphed, **options) for graphed in (True, False))
+
+
+@pytest.mark.parametrize("sizes", [(8, 8, 8), (8, 5, 8, 8), (3, 8, 8, 3, 8), (1, 9, 2, 9)], ids=str)
+def test_batches_of_any_size(sizes, config, device):
+    compare(*both(config.replace(weight_decay=0.01), device), [*sizes, *sizes], device)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.05), ("float16", 0.01)])
+def test_half_precision_sees_every_new_weight(precision, tolerance, config, device):
+    compare(
+        *both(config.replace(learning_rate=0.1), device, precision=precision), [8, 8, 5, 8], device, tolerance=tolerance
+    )
+
+
+def test_it_is_captured_for_whole_batches_even_if_a_smaller_one_comes_first(config, device, monkeypatch):
+    one, _ = both(config, device)
+    eager = []
+    for x, y in batches([3, 8, 8, 3, 8], device):
+        monkeypatch.setattr(one.run, "_run", lambda x, y: eager.append(len(x)) or one.backward(x, y))
+        one(x, y)
+    assert eager[:4] == [3] * 4  # to warm up, and the capture
+    assert eager[4:] == [8] * 4 + [3]
+
+
+def move(model, number):
+    if number == 2:
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
+
+
+def freeze(model, number):
+    model[0].weight.requires_grad_(number % 3 != 2)
+
+
+def change_mode(model, number):
+    model[1].train(number % 3 != 2)
+
+
+@pytest.mark.parametrize("change", [move, freeze, change_mode])
+def test_what_a_graph_takes_for_granted_may_change(change, config, device):
+    compare(*both(config, device), [8] * 6, device, between=change)
+
+
+def test_dropout_draws_anew_and_as_an_ordinary_pass_does(config, device):
+    (x, y), drawn = next(iter(batches([8], device))), {}
+    for graphed in (True, False):
+        training = Training(network(device, dropout=0.5), config, device, graphed=graphed)
+        torch.manual_seed(3)
+        drawn[graphed] = [float(training.run(x, y)) for _ in range(4)]
+    assert len(set(drawn[True])) == 4
+    assert drawn[True] == pytest.approx(drawn[False], rel=1e-4)
+
+
+def test_a_loss_and_gradients_are_not_those_of_the_next_batch(config, device):
+    one, _ = both(config, device)
+    (x, y), (other, _) = batches([8, 8], device)
+    loss = one.run(x, y)
+    value, gradient = float(loss), one.model[0].weight.grad.clone()
+    one.run(other, y)
+    assert float(loss) == value
+    one.run(x, y)  # in eval mode or not, the gradient of a batch does not depend on what was run before
+    torch.testing.assert_close(one.model[0].weight.grad, gradient)
+
+
+def test_lack_of_memory_leaves_statistics_and_random_numbers(config, device):
+    model = network(device, dropout=0.5)
+    before, random = copy.deepcopy(model.state_dict()), torch.cuda.get_rng_state(device)
+
+    def fails(x, y):
+        model(x)
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        GraphedPass(model, fails)(*next(iter(batches([8], device))))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(random, torch.cuda.get_rng_state(device))
