@@ -61,7 +61,7 @@ test-oldest: oldest-installed  ## the tests on the oldest versions that pyprojec
 
 test-canary: $(INSTALLED)  ## the book on the newest Sphinx, without the pins of Jupyter Book (about 3 minutes)
 	@echo "Rendering the committed chapters with the newest versions of the book's tools, warnings as errors (about 3 minutes)."
-	@echo "pip names the pins of Jupyter Book that this breaks on purpose:"
+	@echo "(If pip names pins of Jupyter Book: they are broken on purpose.)"
 	@test -x "$$VENV-canary/bin/python" || $(PY) -m venv "$$VENV-canary"
 	@"$$VENV-canary/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -e . $$(grep '^jupyter-book==' constraints.txt)
 	@$(PY) tests/project/canary.py wanted > "$$VENV-canary/wanted.txt"
