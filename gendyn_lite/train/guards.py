@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from gendyn_lite.data import ImageData
 from gendyn_lite.errors import UserError
@@ -38,6 +39,17 @@ def check_losses(losses: Sequence[float], *, place: Place, epoch: int, steps: in
                 f"{run}loss is {value} at step {place.step - ago} (epoch {epoch}, batch {place.batch - ago} of "
                 f"{steps}, learning rate {rate:g}): training has diverged, lower learning_rate"
             )
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Refuse a network whose parameters are not all there, each in memory of its own."""
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise UserError(f"{name} has no shape yet (a lazy layer): call the network on a batch once before training")
+        if parameter.is_meta:
+            raise UserError(f"{name} is on the device 'meta', which holds no numbers: build the network on a real one")
+        if any(size > 1 and stride == 0 for size, stride in zip(parameter.shape, parameter.stride(), strict=True)):
+            raise UserError(f"{name} is an expanded tensor, whose entries share memory: clone it before training")
 
 
 def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:

@@ -17,6 +17,7 @@ from gendyn_lite.threads import threads
 from gendyn_lite.train.device import choose_device, own_generator, threads_for
 from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.estimate import warn_without_gpu
+from gendyn_lite.train.guards import check_trainable
 from gendyn_lite.train.history import History
 from gendyn_lite.train.probes import Probe
 from gendyn_lite.train.rows import Row
@@ -60,8 +61,8 @@ def fit(
         model: The network; trained in place, moved to the device and left in eval mode.
         data: What `gendyn_lite.data.load_for_run` gives; its training labels are taken as they are.
         config: Everything that changes numbers. Its precision is used on every device.
-        probes: Name → function of (model in eval mode, epoch) that returns a dict of numbers; it must leave model and
-            random generators as they were. Called at each evaluated epoch, or at `probe_epochs`.
+        probes: Name → function of (model in eval mode, epoch) that returns a dict of numbers, text or lists of them; it
+            must leave model and random generators as they were. Called at each evaluated epoch, or at `probe_epochs`.
         grad_hook: Called as ``grad_hook(model, epoch=, step=)`` (both from 1) between backward and optimizer step; may
             change gradients in place. If it has them, ``after_step(model, optimizer)`` and ``epoch_end(model, epoch)``
             are called too, and ``state_dict()``/``load_state_dict()`` (tensors and JSON values) go into checkpoints.
@@ -94,6 +95,7 @@ def fit(
     >>> [row["epoch"] for row in history.rows], history.last["test_accuracy"] > 0.8
     ([0, 1, 2, 3, 4, 5], True)
     """
+    check_trainable(model)
     place = choose_device(device)
     options = Options(
         probes=dict(probes or {}),

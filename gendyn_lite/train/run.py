@@ -59,6 +59,8 @@ class Run:
         self.model, self.config, self.options, self.ranks = model.to(options.device), config, options, ranks
         if options.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if options.checkpoint_dir is not None:
+            state.check_storable(model, options.grad_hook)
         self.batches = Batches(data, config, options.device)
         check_fits(model, data, next(iter(self.batches.evaluation("train_eval")))[0])
         self.optimizer, self.precision = (

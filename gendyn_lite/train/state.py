@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,19 @@ def pack(
         hook: The gradient hook; what its ``state_dict()`` gives is stored, if it has one.
         random: States of the generators, for each rank.
         **state: Everything else, JSON values and `Place`.
+
+    Raises:
+        UserError: The network or the hook keeps something that would not come back as it is.
     """
-    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors = {f"model/{name}": tensor for name, tensor in _stored(model).items()}
+    tensors |= {f"buffer/{name}": tensor for name, tensor in _other_buffers(model).items()}
     for index, parameter in enumerate(_trained(optimizer)):
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer/{index}/{key}"] = value
     for rank, generators in enumerate(random):
         tensors |= {f"random/{rank}/{number}": value for number, value in enumerate(generators)}
-    kept = dict(hook.state_dict()) if hasattr(hook, "state_dict") else {}  # type: ignore[attr-defined]
+    kept = _kept(hook)
     tensors |= {f"hook/{key}": value for key, value in kept.items() if isinstance(value, Tensor)}
     rest = {key: value for key, value in kept.items() if not isinstance(value, Tensor)}
     plain = {key: asdict(value) if isinstance(value, Place) else value for key, value in state.items()}
@@ -61,6 +66,11 @@ def unpack(
         UserError: The network has other weights than the checkpoint.
     """
     load_model(found, model)
+    there = _under(found, "buffer/")
+    with torch.no_grad():
+        for name, buffer in _other_buffers(model).items():
+            if name in there:  # checkpoints of earlier versions have none
+                buffer.copy_(there[name])
     device = next(model.parameters()).device
     parameters = _trained(optimizer)
     for name, value in _under(found, "optimizer/").items():
@@ -101,7 +111,7 @@ def load_weights(model: nn.Module, checkpoint_dir: str | os.PathLike[str]) -> in
 def load_model(found: Checkpoint, model: nn.Module) -> None:
     """Copy a checkpoint's weights and buffers into a network of the same layout."""
     stored = _under(found, "model/")
-    own = model.state_dict()
+    own = _stored(model)
     for name in sorted(stored.keys() ^ own.keys()):
         where = "the checkpoint" if name in stored else "the network"
         raise UserError(f"the network and the checkpoint differ: only {where} has {name!r}")
@@ -114,6 +124,66 @@ def load_model(found: Checkpoint, model: nn.Module) -> None:
                 raise UserError(f"{name} has {what} {there} in the checkpoint, {here} in the network")
         with torch.no_grad():
             tensor.copy_(stored[name])
+
+
+def check_storable(model: nn.Module, hook: object) -> None:
+    """Refuse, before anything is trained, a network or a gradient hook that no checkpoint can hold.
+
+    Raises:
+        UserError: The network has an extra state, or the hook's state holds something else than plain tensors and JSON
+            values.
+    """
+    _stored(model)
+    _kept(hook)
+
+
+def _stored(model: nn.Module) -> dict[str, Tensor]:
+    """The network's state dict, all of it tensors."""
+    found = model.state_dict()
+    for name, value in found.items():
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"the network keeps {name!r}, a {type(value).__name__}, in its state_dict, and checkpoints hold "
+                "tensors: register it as a buffer, or train without checkpoint_dir"
+            )
+    return found
+
+
+def _other_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Buffers that the state dict leaves out; training may change them all the same."""
+    stored = model.state_dict()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in stored}
+
+
+def _kept(hook: object) -> dict[str, Any]:
+    """What a gradient hook's ``state_dict()`` gives, if it has one: dense tensors, and values that survive JSON."""
+    if not hasattr(hook, "state_dict"):
+        return {}
+    kept = hook.state_dict()  # type: ignore[attr-defined]
+    if not isinstance(kept, Mapping) or not all(isinstance(key, str) for key in kept):
+        raise UserError(f"state_dict() of grad_hook {hook_name(hook)} is not a dict with text as keys")
+    for key, value in kept.items():
+        plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+        if not plain and not _survives_json(value):
+            raise UserError(
+                f"state_dict() of grad_hook {hook_name(hook)} has {key!r}, a {type(value).__name__} that would not "
+                "come back from a checkpoint as it is: expected a dense tensor, or numbers, text, lists and dicts with "
+                "text as keys"
+            )
+    return dict(kept)
+
+
+def _survives_json(value: Any) -> bool:
+    """Whether a value comes back from JSON equal and of the same types.
+
+    >>> _survives_json({"a": [1, 2.5, None]}), _survives_json({1: 2}), _survives_json((1, 2)), _survives_json(True)
+    (True, False, False, True)
+    """
+    if isinstance(value, dict):
+        return all(isinstance(key, str) for key in value) and all(map(_survives_json, value.values()))
+    if isinstance(value, list):
+        return all(map(_survives_json, value))
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def _under(found: Checkpoint, prefix: str) -> dict[str, Tensor]:

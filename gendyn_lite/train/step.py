@@ -95,6 +95,13 @@ class Step:
             return self._in_parts(x, y)
         try:
             return self._whole(x, y)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"batch-norm cannot normalize a batch of {len(y)}: choose batch_size or train_size so that no batch of "
+                "the epoch has a single example"
+            ) from error
         except RuntimeError as error:
             if not out_of_memory(error) or self._ranks.world > 1:
                 raise

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from gendyn_lite import models
 from gendyn_lite.data import batcher
@@ -225,6 +226,29 @@ def test_what_does_not_fit_is_refused_before_training(network, digits, config, c
 def test_options_that_cannot_be_met(network, digits, config, options, message):
     with pytest.raises(UserError, match=message):
         fit(network, digits, config, **options)
+
+
+def expanded(network):
+    network[-1].bias = nn.Parameter(torch.zeros(1).expand(10))
+    return network
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (expanded, "bias is an expanded tensor, whose entries share memory"),
+        (lambda network: network.to("meta"), "is on the device 'meta', which holds no numbers"),
+        (lambda network: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), "1.weight has no shape yet"),
+        (
+            lambda network: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10)),
+            "batch-norm cannot normalize a batch of 1: choose batch_size or train_size",
+        ),
+    ],
+    ids=["expanded", "meta", "lazy", "batch of one"],
+)
+def test_a_network_that_cannot_be_trained_is_one_line(network, digits, config, change, message):
+    with pytest.raises(UserError, match=message):
+        fit(change(network), digits, config.replace(batch_size=149), device="cpu")
 
 
 def test_frozen_layers_stay(network, digits, config):

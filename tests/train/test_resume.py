@@ -322,3 +322,75 @@ def test_only_checkpoints_are_discarded(config, digits, network, tmp_path):
     (tmp_path / "mine.txt").unlink()
     checkpoint.discard(tmp_path)
     assert not tmp_path.exists()
+
+
+class Counting(nn.Module):
+    """A network whose forward pass depends on a buffer that its state dict leaves out."""
+
+    def __init__(self, config, digits):
+        super().__init__()
+        self.inner = make_network(config, digits)
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.calls += 1
+        return self.inner(x) / (1 + self.calls)
+
+
+def test_buffers_outside_the_state_dict_go_on_too(config, digits, tmp_path):
+    whole, resumed = Counting(config, digits), Counting(config, digits)
+    fit(whole, digits, config, device="cpu")
+    options = {"device": "cpu", "checkpoint_dir": tmp_path, "checkpoint_seconds": 0}
+    with pytest.raises(Stop):
+        fit(Counting(config, digits), digits, config, **options, grad_hook=StopAt(8))
+    fit(resumed, digits, config, **options)
+    assert same(weights(resumed), weights(whole))
+    assert resumed.calls == whole.calls == 20
+
+
+class Keeping:
+    """A hook with a given state."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def __call__(self, model, *, epoch, step):
+        pass
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        self.state = state
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"counts": {0: 1}}, "has 'counts', a dict that would not come back"),
+        ({"a": [1, (2, 3)]}, "has 'a', a list that would not come back"),
+        ({"a": {"b": torch.ones(2)}}, "has 'a', a dict that would not come back"),
+        ({"a": torch.ones(2).to_sparse()}, "has 'a', a Tensor that would not come back"),
+        ({"a": torch.ones(2, device="meta")}, "has 'a', a Tensor that would not come back"),
+        ({"a": object()}, "has 'a', a object that would not come back"),
+        ({1: 2}, "is not a dict with text as keys"),
+        (None, "is not a dict with text as keys"),
+    ],
+    ids=str,
+)
+def test_a_state_that_would_come_back_otherwise_is_refused_at_once(config, digits, network, tmp_path, state, message):
+    with pytest.raises(UserError, match=message):
+        fit(network, digits, config, device="cpu", checkpoint_dir=tmp_path, grad_hook=Keeping(state))
+    assert not list(tmp_path.iterdir())
+    fit(network, digits, config.replace(epochs=1), device="cpu", grad_hook=Keeping(state))  # no checkpoint, no matter
+
+
+def test_an_extra_state_is_refused_at_once(config, digits, network, tmp_path):
+    class Extra(nn.Identity):
+        def get_extra_state(self):
+            return {"a": 1}
+
+    network.append(Extra())
+    with pytest.raises(UserError, match=r"the network keeps '.*_extra_state', a dict, in its state_dict"):
+        fit(network, digits, config, device="cpu", checkpoint_dir=tmp_path)
