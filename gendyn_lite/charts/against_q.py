@@ -87,7 +87,8 @@ def network_colour(networks: Sequence[str]) -> alt.Color:
 def _legend(networks: Sequence[str]) -> alt.Legend:
     """One legend for colour, shape and dash; long names stand below each other, whole."""
     if sum(map(len, networks)) > MOST_LETTERS:
-        return alt.Legend(columns=1, labelLimit=340, titleOrient="top")
+        shorter = "replace(datum.label, 'without', 'no')"  # else the longest is wider than a phone
+        return alt.Legend(columns=1, labelLimit=340, titleOrient="top", labelExpr=shorter)
     return alt.Legend(labelLimit=340)
 
 

@@ -43,8 +43,11 @@ def over_epochs(
     color = alt.Color(f"{by}:N", title=None, scale=colors, sort=names, legend=STROKES)
     dash = alt.StrokeDash(f"{by}:N", title=None, scale=dashes, sort=names, legend=STROKES)
     scale = alt.Scale(zero=False)
-    band = base.transform_filter("isValid(datum.low)").mark_area(tooltip=None).encode(
-        x=x, y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q", color=color
+    # Where there is no interval the band has no height: were it left out, a choice without any would be an empty layer,
+    # of which Vega warns.
+    edges = {f"band_{name}": f"isValid(datum.{name}) ? datum.{name} : datum.mean" for name in ("low", "high")}
+    band = base.transform_calculate(**edges).mark_area(tooltip=None).encode(
+        x=x, y=alt.Y("band_low:Q", title=title, scale=scale), y2="band_high:Q", color=color
     )  # fmt: skip
     tip = [f"{by}:N", "epoch:Q", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high"))]
     line = base.mark_line(point={"size": 16}).encode(

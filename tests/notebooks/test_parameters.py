@@ -78,11 +78,13 @@ def test_text_is_read_as_the_type(path: Path, name: str, text: object, value: ob
         pytest.param("epochs", "1e999999", "epochs is inf .float., expected a whole number", id="infinite-int"),
         pytest.param("rate", "1e999999", "rate is inf, expected a finite number", id="infinite"),
         pytest.param("rate", float("nan"), "rate is nan, expected a finite number", id="nan"),
-        pytest.param("rate", "1" + "0" * 400, "rate is a whole number too large", id="large"),
+        pytest.param(
+            "rate", "1" + "0" * 400, r"rate is 10{56,}…, expected a number of at most 2\*\*63 - 1", id="large"
+        ),
         pytest.param("epochs", "9" * 10**7, "epochs is 10,000,000 characters long, expected at most", id="long"),
-        pytest.param("epochs", "9" * 5000, r"^epochs is '9{77}\.\.\.' .str., expected a whole number", id="digits"),
-        pytest.param("epochs", "[" * 5000, r"^epochs is '\[{77}\.\.\.' .str., expected a whole number", id="nested"),
-        pytest.param("epochs", "-" * 9000 + "1", r"^epochs is .-{77}\.{3}. .str., expected a whole number", id="signs"),
+        pytest.param("epochs", "9" * 5000, "^epochs is '9+… .str., expected a whole number", id="digits"),
+        pytest.param("epochs", "[" * 5000, r"^epochs is '\[+… .str., expected a whole number", id="nested"),
+        pytest.param("epochs", "-" * 9000 + "1", "^epochs is '-+… .str., expected a whole number", id="signs"),
         pytest.param("epochs", "{[]: 1}", "epochs is .* expected a whole number", id="unhashable"),
         pytest.param("note", "a\0b", "note is 'a.x00b', expected text .* without NUL", id="nul"),
         pytest.param("note", "\udcff", "note is '.udcff', expected text that can be written as UTF-8", id="bytes"),
