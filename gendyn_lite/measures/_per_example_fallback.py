@@ -40,7 +40,7 @@ def gradients(model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, *, l
     each = sum(value.numel() * value.element_size() for value in own.values()) or 1
     size = max(1, CHUNK_BYTES // each)
     with torch.inference_mode(False), torch.enable_grad():
-        x = usable(x)
+        x, y = usable(x), usable(y)
         try:
             found = vmap(grad(one), in_dims=(None, 0, 0), chunk_size=size)(own, x, y)
         except (RuntimeError, ValueError):  # control flow that depends on data, random draws, unsupported operations

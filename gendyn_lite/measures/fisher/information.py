@@ -13,7 +13,7 @@ from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures import _per_example_fallback as fallback
 from gendyn_lite.measures._memory import available_memory
 from gendyn_lite.measures._per_example import Loss, Use, backward, cross_entropy
-from gendyn_lite.measures._per_example_checks import check_examples, check_model
+from gendyn_lite.measures._per_example_checks import check_examples, check_model, usable
 from gendyn_lite.measures._per_example_layers import Layer, layer_name, plan
 from gendyn_lite.measures._per_example_memory import activation_bytes
 from gendyn_lite.measures.fisher._squares import Squares
@@ -156,6 +156,7 @@ class DiagonalSum:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add a batch: inputs [b, ...] and labels [b] (any, where the kind draws its own)."""
+        x, y = usable(x), usable(y)
         for loss, labels in self._passes(x, y):
             self._add(x, labels, loss)
             if self.count == 0:

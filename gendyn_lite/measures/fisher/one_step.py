@@ -108,7 +108,8 @@ def influence(
     labels = torch.zeros(len(x_eval), dtype=torch.int64, device=x_eval.device) if y_eval is None else y_eval
     check_examples(model, x_eval, labels, least=1, name="x_eval: ")
     twin = copy.deepcopy(model).double() if precision == "float64" else model
-    x, x_eval = (usable(part.to(_dtype(twin))) if part.is_floating_point() else part for part in (x, x_eval))
+    x, x_eval = (usable(part.to(_dtype(twin)) if part.is_floating_point() else part) for part in (x, x_eval))
+    y = usable(y)
     if fisher is None and y_eval is not None:
         fisher = diagonal(twin, x_eval, y_eval, loss=loss)
     check_alone(twin, x_eval if len(x) < 2 else x)

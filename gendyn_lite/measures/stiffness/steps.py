@@ -62,7 +62,7 @@ def loss_change(
     check_model(model)
     check_examples(model, x, y)
     twin = copy.deepcopy(model).double()
-    inputs = usable(x.double() if x.is_floating_point() else x)
+    inputs, y = usable(x.double() if x.is_floating_point() else x), usable(y)
     gram = gradient_gram(twin, inputs, y, loss=loss)
     assert isinstance(gram, Tensor)
     values = [value for value in twin.parameters() if value.requires_grad]

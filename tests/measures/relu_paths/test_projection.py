@@ -115,7 +115,7 @@ def test_loss_along_paths(batch, record, monkeypatch):
         assert accuracy == pytest.approx(float((logits.argmax(1) == y).float().mean()))
     with pytest.raises(UserError, match="x has 5 images and y 4 labels"):
         loss_along(model, x, y[:4], other)
-    with pytest.raises(UserError, match="labels span 0 to 7, expected 0 to 2"):
+    with pytest.raises(UserError, match=r"labels span . to 7, expected 0 to 2"):
         loss_along(model, x, torch.tensor([0, 1, 2, 0, 7]), other)
 
 

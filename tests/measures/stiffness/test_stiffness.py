@@ -426,14 +426,14 @@ def test_bad_input_gets_one_clear_line(wrong, message):
     assert "\n" not in str(caught.value)
 
 
-def example_calls(model, x):
+def example_calls(model, x, y):
     return {
-        "gram": lambda: stiffness.gradient_gram(model, x, Y4),
-        "norms": lambda: stiffness.squared_norms(model, x, Y4),
-        "change": lambda: stiffness.loss_change(model, x, Y4, examples=[0], eps=0.1).actual,
-        "diagonal": lambda: fisher.diagonal(model, x, Y4)["gain"],
-        "influence": lambda: fisher.influence(model, x, Y4, x, eps=0.1, y_eval=Y4).kl,
-        "image functions": lambda: relu_paths.image_functions(model, x, Y4).each("gain"),
+        "gram": lambda: stiffness.gradient_gram(model, x, y),
+        "norms": lambda: stiffness.squared_norms(model, x, y),
+        "change": lambda: stiffness.loss_change(model, x, y, examples=[0], eps=0.1).actual,
+        "diagonal": lambda: fisher.diagonal(model, x, y)["gain"],
+        "influence": lambda: fisher.influence(model, x, y, x, eps=0.1, y_eval=y).kl,
+        "image functions": lambda: relu_paths.image_functions(model, x, y).each("gain"),
     }
 
 
@@ -443,10 +443,10 @@ def test_inference_mode_and_parameters_without_axes(name):
     """The same in inference mode, and with inputs that were made there."""
     model = Gain().double()
     with torch.inference_mode():
-        x = X4.double()
-        inside = example_calls(model, x)[name]()
-    torch.testing.assert_close(inside, example_calls(model, x)[name]())
-    torch.testing.assert_close(inside, example_calls(model, X4.double())[name]())
+        x, y = X4.double(), Y4.clone()
+        inside = example_calls(model, x, y)[name]()
+    torch.testing.assert_close(inside, example_calls(model, x, y)[name]())
+    torch.testing.assert_close(inside, example_calls(model, X4.double(), Y4)[name]())
     if name == "gram":
         rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, X4.double(), Y4)])
         torch.testing.assert_close(inside, rows @ rows.T)
