@@ -96,12 +96,13 @@ def neighbour_ranks(similarity: Tensor, anchors: Sequence[int]) -> Tensor:
     count = len(similarity)
     if similarity.dim() != 2 or similarity.shape != (count, count) or count < 2:
         raise UserError(f"similarity is {list(similarity.shape)}, expected [n, n] with at least 2 images")
+    anchors = anchors.tolist() if isinstance(anchors, Tensor) else list(anchors)
     for anchor in anchors:
         if not isinstance(anchor, Integral):
             raise UserError(f"anchor {anchor!r} is no whole number, expected images counted from 0")
         if not 0 <= anchor < count:
             raise UserError(f"anchor {anchor} is none of the {count} images, expected 0 to {count - 1}")
-    chosen = torch.as_tensor(list(anchors), dtype=torch.int64, device=similarity.device)
+    chosen = torch.as_tensor(anchors, dtype=torch.int64, device=similarity.device)
     rows = similarity[chosen].double()
     rows[torch.arange(len(chosen)), chosen] = torch.inf  # the anchor comes first, as rank −1
     wrong = rows.isnan().any(1).nonzero().flatten().tolist()

@@ -54,7 +54,8 @@ def loss_change(
     ([[True, True, False]], 1.0)
     """
     check_eps(eps)
-    if not len(examples):
+    examples = examples.tolist() if isinstance(examples, Tensor) else list(examples)
+    if not examples:
         raise UserError("examples is empty: give at least one example to take a step on")
     wrong = [i for i in examples if not isinstance(i, Integral) or not 0 <= i < len(x)]
     if wrong:
@@ -79,4 +80,4 @@ def loss_change(
             rows.append(loss(twin(inputs), y) - before)
             for value, old in zip(values, saved, strict=True):
                 value.copy_(old)
-    return LossChange(-eps * gram[list(examples)], torch.stack(rows))
+    return LossChange(-eps * gram[examples], torch.stack(rows))

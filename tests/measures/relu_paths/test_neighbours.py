@@ -43,6 +43,7 @@ def test_a_constant_overlap_has_no_rank_correlation():
 def test_ranks_by_sorting_one_by_one():
     similarity = path_gram(random_paths(9, 6))  # few units: many equals
     found = neighbour_ranks(similarity, [0, 4, 8])
+    assert torch.equal(found, neighbour_ranks(similarity, torch.tensor([0, 4, 8])))
     for row, anchor in enumerate([0, 4, 8]):
         others = sorted((j for j in range(9) if j != anchor), key=lambda j: (-int(similarity[anchor, j]), j))
         assert found[row, anchor] == -1
