@@ -100,7 +100,7 @@ def neighbour_ranks(similarity: Tensor, anchors: Sequence[int]) -> Tensor:
     for anchor in anchors:
         if not isinstance(anchor, Integral):
             raise UserError(f"anchor {anchor!r} is no whole number, expected images counted from 0")
-        if not 0 <= anchor < count:
+        if not 0 <= int(anchor) < count:
             raise UserError(f"anchor {anchor} is none of the {count} images, expected 0 to {count - 1}")
     chosen = torch.as_tensor(anchors, dtype=torch.int64, device=similarity.device)
     rows = similarity[chosen].double()

@@ -57,7 +57,7 @@ def loss_change(
     examples = examples.tolist() if isinstance(examples, Tensor) else list(examples)
     if not examples:
         raise UserError("examples is empty: give at least one example to take a step on")
-    wrong = [i for i in examples if not isinstance(i, Integral) or not 0 <= i < len(x)]
+    wrong = [i for i in examples if not isinstance(i, Integral) or not 0 <= int(i) < len(x)]
     if wrong:
         raise UserError(f"example {wrong[0]!r} does not exist: there are {len(x)}, counted from 0")
     check_model(model)
