@@ -112,9 +112,9 @@ def influence(
     y = usable(y)
     if fisher is None and y_eval is not None:
         fisher = diagonal(twin, x_eval, y_eval, loss=loss)
-    check_alone(twin, x_eval if len(x) < 2 else x)
     work = _Steps(twin, x_eval, eps=eps, fisher=fisher, masks=masks, loss=loss)
     check_logits(work.logits, labels, y_eval is not None)
+    check_alone(twin, x_eval if len(x) < 2 else x)
     parts = [_reduced(part, work.log_p, y_eval, eps) for part in work.run(x, y)]
     if precision == "float32":
         _check_rounding(parts, work.logits)
