@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from gendyn_lite.allocator import keep_freed_memory
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures._per_example_checks import check_logits, examples_in_front
+from gendyn_lite.measures._per_example_checks import check_alone, check_logits, examples_in_front, usable
 from gendyn_lite.measures._per_example_layers import Layer, Plan, fewest_axes, places
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -76,7 +76,10 @@ def backward(
         plan.in_front.update(examples_in_front(model, x, taps.doubtful - plan.in_front.keys()))
         taps.leave_out(module for module in taps.doubtful if not plan.in_front[module])
         check_logits(logits, y, loss is cross_entropy)
-        losses = loss(logits, y)
+        if len(x) > 1 and "alone" not in plan.checked:
+            plan.checked.add("alone")
+            check_alone(model, x)
+        losses = loss(logits, usable(y))
         if losses.shape != (len(x),):
             raise UserError(
                 f"the loss has shape {tuple(losses.shape)}, expected one value for each of {len(x)} examples"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
+from numbers import Real
 from typing import Any
 
 import torch
@@ -34,6 +36,8 @@ def check_model(model: nn.Module) -> None:
             raise UserError(f"{told} keeps no running statistics, so each example depends on its batch: replace it")
         if module.training and ((isinstance(module, _DropoutNd) and module.p > 0) or isinstance(module, nn.RReLU)):
             raise UserError(f"{told} is in train mode and draws at random: call model.eval() first")
+    if any(value.is_inference() for value in model.parameters()):
+        raise UserError("the network was made under torch.inference_mode: make it outside of it")
     if not any(value.requires_grad for value in model.parameters()):
         raise UserError("the network has no parameter that requires a gradient: there is no gradient to measure")
 
@@ -62,6 +66,46 @@ def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, na
         raise UserError(f"{name}x is {_short(x.dtype)} and the network {_short(first.dtype)}: convert one of them")
     if x.dtype == torch.uint8:
         raise UserError(f"{name}x is uint8: standardize it as in training (data.batcher gives such batches)")
+
+
+def check_alone(model: nn.Module, x: Tensor) -> None:
+    """Refuse a network that mixes the examples of a batch, so that none has a gradient of its own.
+
+    The output of the second of two examples must not depend on the first: its derivative is exactly 0, to the bit,
+    which no rounding spoils. Inputs that are no floating-point numbers, or one example, show nothing.
+
+    >>> class Centred(nn.Linear):
+    ...     def forward(self, x):
+    ...         return super().forward(x - x.mean(0))
+    >>> check_alone(Centred(2, 3), torch.eye(2))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the network mixes the examples of a batch: ...
+    """
+    if len(x) < 2 or not x.is_floating_point():
+        return
+    with torch.inference_mode(False), torch.enable_grad():
+        two = x[:2].detach().clone().requires_grad_()
+        try:
+            second = model(two.clone())[1].flatten()
+            found = torch.autograd.grad(second @ torch.linspace(1, 2, len(second)).to(second), two, allow_unused=True)
+        except RuntimeError:  # an operation without a derivative with respect to the inputs
+            return
+    if found[0] is not None and (found[0][0].abs() > 0).any():
+        raise UserError(
+            "the network mixes the examples of a batch: an example's output depends on the others, so that it has no "
+            "gradient of its own"
+        )
+
+
+def check_eps(eps: float) -> None:
+    """Refuse what is no step size."""
+    if isinstance(eps, bool) or not isinstance(eps, Real | Tensor) or not 0 < eps < math.inf:
+        raise UserError(f"eps is {eps!r}, expected a step size above 0 and finite")
+
+
+def usable(x: Tensor) -> Tensor:
+    """The tensor, or a copy where it was made under ``torch.inference_mode`` and autograd could not save it."""
+    return x.clone() if x.is_inference() else x
 
 
 def check_logits(logits: Tensor, y: Tensor, classes: bool) -> None:
@@ -115,17 +159,28 @@ def examples_in_front(model: nn.Module, x: Tensor, modules: Collection[nn.Module
     return found
 
 
-def check_finite(squared_norms: Tensor, *, what: str = "gradient") -> None:
+def check_finite(squared_norms: Tensor, *, what: str = "gradient", resolved: bool = False) -> None:
     """Refuse gradients that are not finite, naming the first example.
 
     Args:
         squared_norms: Squared norm of each example's gradient, [n].
         what: What they are the norms of.
+        resolved: Whether to refuse too that all are so small that the number format has lost their digits.
     """
     wrong = (~torch.isfinite(squared_norms)).nonzero().flatten().tolist()
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise UserError(f"the {what} of example {wrong[0]}{more} is not finite: has training diverged?")
+        if squared_norms.dtype == torch.float64:
+            raise UserError(f"the {what} of example {wrong[0]}{more} is not finite: has training diverged?")
+        raise UserError(
+            f"the {what} of example {wrong[0]}{more} is not finite, or its square is beyond "
+            f"{_short(squared_norms.dtype)}: has training diverged? If not, measure in float64 (model.double())"
+        )
+    if resolved and 0 < (most := float(squared_norms.max())) < torch.finfo(squared_norms.dtype).tiny:
+        raise UserError(
+            f"the largest squared {what} is {most:.0e}, too small for {_short(squared_norms.dtype)}: measure in "
+            "float64 (model.double()), or in other units"
+        )
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from gendyn_lite.measures._per_example import Loss
+from gendyn_lite.measures._per_example_checks import usable
 from gendyn_lite.measures._per_example_layers import layer_name
 
 CHUNK_BYTES = 256 << 20
@@ -39,12 +40,13 @@ def gradients(model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, *, l
     each = sum(value.numel() * value.element_size() for value in own.values()) or 1
     size = max(1, CHUNK_BYTES // each)
     with torch.inference_mode(False), torch.enable_grad():
+        x, y = usable(x), usable(y)
         try:
             found = vmap(grad(one), in_dims=(None, 0, 0), chunk_size=size)(own, x, y)
         except (RuntimeError, ValueError):  # control flow that depends on data, random draws, unsupported operations
             rows = [grad(one)(own, *pair) for pair in zip(x, y, strict=True)]
             found = {name: torch.stack([row[name] for row in rows]) for name in own}
-    return {name: value.detach().flatten(1) for name, value in found.items()}
+    return {name: value.detach().reshape(len(x), own[name].numel()) for name, value in found.items()}
 
 
 def warn(names: Sequence[str], model: nn.Module) -> None:

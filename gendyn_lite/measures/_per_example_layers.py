@@ -50,6 +50,7 @@ class Plan:
         names: Name of each trainable parameter, by its id.
         any_layout: Whether it has convolutions and takes pictures with channels last, which on a CPU costs less time.
         in_front: Whether a module reads and gives the examples along the first axis, of those that have been looked at.
+        checked: ``"alone"`` once the network has been seen not to mix examples.
     """
 
     layers: tuple[Layer, ...]
@@ -57,6 +58,7 @@ class Plan:
     names: dict[int, str]
     any_layout: bool = False
     in_front: dict[nn.Module, bool] = field(default_factory=dict)
+    checked: set[str] = field(default_factory=set)
 
 
 def plan(model: nn.Module) -> Plan:

@@ -38,6 +38,24 @@ class Net(nn.Module):
         return self._forward(self, x)
 
 
+class Centred(nn.Linear):
+    """A layer that mixes the examples of its batch."""
+
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+
+class Gain(nn.Module):
+    """A linear layer times a parameter without axes."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.gain = nn.Linear(4, 3), nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        return self.gain * self.linear(x)
+
+
 def convolution(*args, **options):
     """One convolution between the input and the logits."""
     layer = nn.Conv2d(*args, **options)

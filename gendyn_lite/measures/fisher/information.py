@@ -13,7 +13,7 @@ from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures import _per_example_fallback as fallback
 from gendyn_lite.measures._memory import available_memory
 from gendyn_lite.measures._per_example import Loss, Use, backward, cross_entropy
-from gendyn_lite.measures._per_example_checks import check_examples, check_model
+from gendyn_lite.measures._per_example_checks import check_examples, check_model, usable
 from gendyn_lite.measures._per_example_layers import Layer, layer_name, plan
 from gendyn_lite.measures._per_example_memory import activation_bytes
 from gendyn_lite.measures.fisher._squares import Squares
@@ -24,6 +24,7 @@ BATCH_BYTES = {"cpu": 64 << 20, "cuda": 2 << 30}  # of activations: on a CPU sma
 FEWEST, MOST = 32, 1024  # examples in a batch where memory allows
 
 
+@torch.inference_mode(False)
 def diagonal(
     model: nn.Module,
     x: Tensor,
@@ -86,6 +87,7 @@ def diagonal(
     return total.mean()
 
 
+@torch.inference_mode(False)
 def diagonal_over(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], **options: Any) -> dict[str, Tensor]:
     """The same over batches (x, y) of any length, for data that is not in memory at once.
 
@@ -154,6 +156,7 @@ class DiagonalSum:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add a batch: inputs [b, ...] and labels [b] (any, where the kind draws its own)."""
+        x, y = usable(x), usable(y)
         for loss, labels in self._passes(x, y):
             self._add(x, labels, loss)
             if self.count == 0:
@@ -182,6 +185,11 @@ class DiagonalSum:
                 losses = [loss(self._model(x[i : i + 1]), given[i : i + 1]) for loss, given in self._passes(x, y)]
                 found = torch.autograd.grad(torch.cat(losses).sum(), values, allow_unused=True)
             if not all(torch.isfinite(g.square().sum()) for g in found if g is not None):
+                if all(torch.isfinite(g).all() for g in found if g is not None):
+                    raise UserError(
+                        f"the square of the gradient of example {first + i} is beyond the range of its number format: "
+                        "measure in float64 (model.double())"
+                    )
                 raise UserError(f"the gradient of example {first + i} is not finite: has training diverged?")
         raise UserError("the sum of squared gradients is beyond the range of its number format: has training diverged?")
 

@@ -13,10 +13,20 @@ from torch.func import functional_call, grad, jvp, vmap
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures._per_example import Loss, cross_entropy
-from gendyn_lite.measures._per_example_checks import check_examples, check_finite, check_logits, check_model
+from gendyn_lite.measures._per_example_checks import (
+    check_alone,
+    check_eps,
+    check_examples,
+    check_finite,
+    check_logits,
+    check_model,
+    usable,
+)
 from gendyn_lite.measures.fisher.information import diagonal
 
 STEP_BYTES = 64 << 20  # of weights of stepped networks held at a time
+LARGE = 50  # a change of a log-probability whose exponential is not taken alone
+LOST = 1e-9  # change of a logit by a step of size 1 that a step's size must not make vanish
 ROUNDING = 16  # roundings of the largest logit that a difference of logits may carry
 Values = dict[str, Tensor]
 
@@ -44,6 +54,7 @@ class Influence(NamedTuple):
         return found
 
 
+@torch.inference_mode(False)
 def influence(
     model: nn.Module,
     x: Tensor,
@@ -76,8 +87,9 @@ def influence(
         loss: Loss of each example, for g_i.
 
     Raises:
-        UserError: eps is not above 0; train mode with batch-norm or dropout; a gradient that is not finite (naming the
-            example); a step too small for float32; inputs and labels that do not fit.
+        UserError: eps is not above 0 and finite, or so small that no prediction moves; train mode with batch-norm or
+            dropout; a network that mixes examples; a gradient that is not finite (naming the example); a step too small
+            for float32; inputs and labels that do not fit.
 
     Source:
         Jiang, Eq. 3, 4, 7 and 9.
@@ -88,8 +100,7 @@ def influence(
     >>> found.kl.shape, bool((found.kl[0] / found.true[0] - 1).abs().max() < 1e-2)
     (torch.Size([1, 2]), True)
     """
-    if not eps > 0:
-        raise UserError(f"eps is {eps}, expected a step size above 0")
+    check_eps(eps)
     if precision not in ("float64", "float32"):
         raise UserError(f"precision is {precision!r}, expected 'float64' or 'float32'")
     check_model(model)
@@ -97,14 +108,18 @@ def influence(
     labels = torch.zeros(len(x_eval), dtype=torch.int64, device=x_eval.device) if y_eval is None else y_eval
     check_examples(model, x_eval, labels, least=1, name="x_eval: ")
     twin = copy.deepcopy(model).double() if precision == "float64" else model
-    x, x_eval = (part.to(_dtype(twin)) if part.is_floating_point() else part for part in (x, x_eval))
+    x, x_eval = (usable(part.to(_dtype(twin)) if part.is_floating_point() else part) for part in (x, x_eval))
+    y = usable(y)
     if fisher is None and y_eval is not None:
         fisher = diagonal(twin, x_eval, y_eval, loss=loss)
     work = _Steps(twin, x_eval, eps=eps, fisher=fisher, masks=masks, loss=loss)
     check_logits(work.logits, labels, y_eval is not None)
+    check_alone(twin, x_eval if len(x) < 2 else x)
     parts = [_reduced(part, work.log_p, y_eval, eps) for part in work.run(x, y)]
     if precision == "float32":
         _check_rounding(parts, work.logits)
+    if not any(part[4].any() for part in parts) and any(part[5] > LOST for part in parts):
+        raise UserError(f"a step of eps = {eps} is lost in the rounding of the weights: take a larger eps")
     kl, true, empirical, diagonals = (list(found) for found in zip(*(part[:4] for part in parts), strict=True))
     wide = [torch.cat(found).double() for found in (kl, true)]
     if y_eval is None:
@@ -175,7 +190,7 @@ class _Steps:
 
 
 def _reduced(part: tuple[Tensor, Tensor, Tensor], log_p: Tensor, y: Tensor | None, eps: float) -> tuple[Any, ...]:
-    """KL and quadratic forms of some steps, [some, m]; the diagonal form [some]; the spread of the logits' changes."""
+    """KL and quadratic forms of some steps, [some, m]; diagonal form [some]; change of log P; largest Jg."""
     after, dz, form = part
     p = log_p.exp()
     half = eps**2 / 2
@@ -183,10 +198,11 @@ def _reduced(part: tuple[Tensor, Tensor, Tensor], log_p: Tensor, y: Tensor | Non
     true = half * (p * (dz - mean[..., None]).square()).sum(2)
     moved = after.log_softmax(2) - log_p
     kl = divergence(log_p, moved)
+    most = float(dz.abs().max())
     if y is None:
-        return kl, true, true, form, moved
+        return kl, true, true, form, moved, most
     own = dz.gather(2, y[None, :, None].expand(len(dz), -1, 1))[..., 0]
-    return kl, true, half * (mean - own).square(), half * form, moved
+    return kl, true, half * (mean - own).square(), half * form, moved, most
 
 
 def divergence(log_p: Tensor, moved: Tensor) -> Tensor:
@@ -203,8 +219,11 @@ def divergence(log_p: Tensor, moved: Tensor) -> Tensor:
     m = torch.where(small, moved, torch.zeros_like(moved))
     series = m * m * (0.5 + m * (1 / 6 + m * (1 / 24 + m * (1 / 120 + m / 720))))
     # −inf stands for a class that the step makes impossible: e^m − 1 − m is +inf there, as the KL is.
-    direct = torch.expm1(moved) - moved
-    return (log_p.exp() * torch.where(small, series, direct)).sum(-1)
+    p, large = log_p.exp(), moved > LARGE
+    direct = p * torch.where(small, series, torch.expm1(moved) - moved)
+    # P·e^m is at most 1 however small P is, while e^m alone may leave the number format.
+    direct = torch.where(large, (log_p + moved).exp() - p * (1 + moved), direct)
+    return torch.where((p == 0) & ~large & ~moved.isnan(), torch.zeros_like(p), direct).sum(-1)
 
 
 def _check_rounding(parts: list[tuple[Any, ...]], logits: Tensor) -> None:

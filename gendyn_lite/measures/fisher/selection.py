@@ -56,7 +56,7 @@ def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
         0-dimensional, in the scores' precision.
 
     Raises:
-        UserError: keep is outside (0, 1], or a score is NaN.
+        UserError: keep is outside (0, 1], there are no scores, or a score is NaN.
 
     Source:
         Jiang, Eq. 10: k, chosen from the sorted diagonal.
@@ -65,10 +65,12 @@ def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
     tensor(3.)
     """
     check_keep(keep)
+    total = sum(value.numel() for value in scores.values())
+    if total == 0:
+        raise UserError("there are no scores to choose from, expected at least one entry")
     wide = any(value.dtype == torch.float64 for value in scores.values())
     dtype, whole, bits = (torch.float64, torch.int64, 64) if wide else (torch.float32, torch.int32, 32)
-    total = sum(value.numel() for value in scores.values())
-    left, found = math.ceil(round(keep * total, 6)), 0
+    left, found = max(1, math.ceil(round(keep * total, 6))), 0
     for shift in range(bits - 16, -1, -16):
         counts = torch.zeros(1 << 16, dtype=torch.int64, device=next(iter(scores.values())).device)
         for value in scores.values():

@@ -63,7 +63,7 @@ def remainder(model: nn.Module, x: Tensor, y: Tensor, x_eval: Tensor, *, eps: Se
     """
     if len(eps) < 2:
         raise UserError(f"eps has {len(eps)} step sizes, expected at least 2")
-    parts = [influence(model, x, y, x_eval, eps=each).means() for each in eps]
+    parts = [influence(model, x, y, x_eval, eps=float(each)).means() for each in eps]
     return Remainder(
         torch.tensor(list(eps), dtype=torch.float64),
         torch.stack([part["kl"] for part in parts]),

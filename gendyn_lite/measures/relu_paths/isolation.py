@@ -94,7 +94,7 @@ def function_correlation(outputs: Tensor, reference: Tensor) -> Tensor:
         reference: Those of another one, [m, k], or of b others, [b, m, k].
 
     Returns:
-        float64 [b], in [−1, 1].
+        float64 [b], in [−1, 1]; NaN where an output is not finite.
 
     Raises:
         UserError: The shapes do not fit, or there are fewer than two inputs.
@@ -176,9 +176,9 @@ def isolation_probe(
 
 
 def _centred(outputs: Tensor) -> Tensor:
-    """Outputs [..., m, k] without their mean over inputs, of norm 1; 0 where nothing is left but rounding."""
+    """Outputs [..., m, k] without their mean over inputs, of norm 1; 0 where only rounding is left, NaN stays."""
     size = outputs.abs().amax((-2, -1), keepdim=True)
     scaled = outputs / torch.where(size > 0, size, 1.0)  # small updates, many layers: squares would underflow
     left = scaled - scaled.mean(-2, keepdim=True)
     norm = left.norm(dim=(-2, -1), keepdim=True)
-    return torch.where(norm > 1e-12, left / torch.where(norm > 0, norm, 1.0), 0.0)
+    return torch.where(norm <= 1e-12, 0.0, left / torch.where(norm > 0, norm, 1.0))

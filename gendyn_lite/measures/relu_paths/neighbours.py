@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -83,7 +84,8 @@ def neighbour_ranks(similarity: Tensor, anchors: Sequence[int]) -> Tensor:
         int64 [anchors, n]; −1 for the anchor itself.
 
     Raises:
-        UserError: The matrix is not square, has fewer than two images, or an anchor is none of them.
+        UserError: The matrix is not square, has fewer than two images, an anchor is none of them, or a
+            similarity is NaN.
 
     Source: Fig. 6 (Sec. 8).
 
@@ -94,12 +96,18 @@ def neighbour_ranks(similarity: Tensor, anchors: Sequence[int]) -> Tensor:
     count = len(similarity)
     if similarity.dim() != 2 or similarity.shape != (count, count) or count < 2:
         raise UserError(f"similarity is {list(similarity.shape)}, expected [n, n] with at least 2 images")
+    anchors = anchors.tolist() if isinstance(anchors, Tensor) else list(anchors)
     for anchor in anchors:
-        if not 0 <= anchor < count:
+        if not isinstance(anchor, Integral):
+            raise UserError(f"anchor {anchor!r} is no whole number, expected images counted from 0")
+        if not 0 <= int(anchor) < count:
             raise UserError(f"anchor {anchor} is none of the {count} images, expected 0 to {count - 1}")
-    chosen = torch.as_tensor(list(anchors), dtype=torch.int64, device=similarity.device)
+    chosen = torch.as_tensor(anchors, dtype=torch.int64, device=similarity.device)
     rows = similarity[chosen].double()
     rows[torch.arange(len(chosen)), chosen] = torch.inf  # the anchor comes first, as rank −1
+    wrong = rows.isnan().any(1).nonzero().flatten().tolist()
+    if wrong:
+        raise UserError(f"the similarity of image {anchors[wrong[0]]} to another is NaN, so that there is no order")
     order = rows.sort(dim=1, descending=True, stable=True).indices
     places = torch.arange(count, device=rows.device).expand_as(order) - 1
     return torch.empty_like(order).scatter_(1, order, places)

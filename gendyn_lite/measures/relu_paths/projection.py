@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures._per_example_checks import check_logits
 from gendyn_lite.measures.relu_paths.checks import check_images, uncompiled
 from gendyn_lite.measures.relu_paths.gates import Gate
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_paths
@@ -82,7 +83,7 @@ def loss_along(
         Loss in nats, and accuracy in [0, 1].
 
     Raises:
-        UserError: As `forward_with_paths`; or there is not one label for each image.
+        UserError: As `forward_with_paths`; there is not one label for each image, or one is no class of the network.
 
     Source: "Which functions are optimized" (Sec. 5).
 
@@ -100,6 +101,7 @@ def loss_along(
             part = slice(start, start + BATCH)
             logits = forward_with_paths(model, x[part], _rows(paths, part, len(x)), partial=partial)
             labels = y[part].to(logits.device)
+            check_logits(logits, labels, classes=True)
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
             correct += int((logits.argmax(1) == labels).sum())
     return loss / len(x), correct / len(x)

@@ -43,7 +43,7 @@ def record_paths(
 
     Raises:
         UserError: The network has no gates, is in train mode with dropout or batch-norm, or does not take the images;
-            a layer is unknown.
+            a layer is unknown; the network's output is NaN.
 
     Source: the definition of p_i^t above Eq. 2 of "Image functions in neural networks".
 
@@ -173,10 +173,17 @@ def _by_layer(
         for start in range(0, len(x), batch_size):
             batch = x[start : start + batch_size]
             count = len(batch)
-            run_gated(model, batch, visit)
+            _check_output(run_gated(model, batch, visit), start)
             if start == 0:
                 check_layers(model, seen, layers)
     return {name: join(parts) for name, parts in found.items()}
+
+
+def _check_output(out: object, first: int) -> None:
+    """Refuse NaN, which would pass for a unit that is off, naming the image; it reaches the output from any gate."""
+    if isinstance(out, Tensor) and out.isnan().any():
+        image = first + int(out.flatten(1).isnan().any(1).nonzero()[0]) if out.dim() > 1 else first
+        raise UserError(f"the network gives NaN for image {image}: are its weights and the images finite?")
 
 
 def _activations(gate: Gate) -> tuple[Tensor, Tensor]:

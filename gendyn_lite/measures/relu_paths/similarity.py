@@ -213,7 +213,7 @@ def all_ratios(both: Tensor, now: Tensor, before: Tensor, dtype: torch.dtype) ->
 def ratio(both: Tensor, now: Tensor, before: Tensor) -> Tensor:
     """both / √(now·before), and 0 where a norm is 0."""
     norms = (now * before).sqrt()
-    return torch.where(norms > 0, both / norms, 0.0).clamp(-1, 1)
+    return torch.where(norms <= 0, 0.0, both / norms).clamp(-1, 1)
 
 
 def _activations(now: Tensor, before: Tensor, *, least: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

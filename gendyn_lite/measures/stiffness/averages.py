@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures._memory import refuse_if_too_large
+
+FREE = 64 << 20  # bytes that are always taken to be there
 
 
 class Estimate(NamedTuple):
@@ -103,13 +106,26 @@ def by_class(stiffness: Tensor, y: Tensor, y_other: Tensor | None = None, *, num
             [0.5000,    nan]], dtype=torch.float64)
     """
     mask = _counted(stiffness, None, y_other is not None)
+    columns = y if y_other is None else y_other
+    if (len(y), len(columns)) != tuple(stiffness.shape):
+        raise UserError(f"there are {len(y)} and {len(columns)} labels for a matrix of {list(stiffness.shape)}")
+    for labels in (y, columns):
+        if labels.dtype != torch.int64 or not bool(((labels >= 0) & (labels < num_classes)).all()):
+            raise UserError(
+                f"labels are {labels.tolist()[:8]}, expected int64 from 0 to {num_classes - 1} (num_classes)"
+            )
     rows = F.one_hot(y, num_classes).double()
-    columns = rows if y_other is None else F.one_hot(y_other, num_classes).double()
+    columns = F.one_hot(columns, num_classes).double()
     return (rows.T @ (stiffness.double() * mask) @ columns) / (rows.T @ mask @ columns)
 
 
 def draws(stiffness: Tensor, *, two_sets: bool, resamples: int, seed: int) -> tuple[Tensor, Tensor]:
     """How often each example is in each resample, float64 [resamples, n] and [resamples, m]."""
+    if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < 1:
+        raise UserError(f"resamples is {resamples!r}, expected a whole number of at least 0")
+    needed = 3 * 8 * resamples * sum(stiffness.shape)  # draws, counts, and what they are multiplied with
+    if needed > FREE:
+        refuse_if_too_large(needed, f"a bootstrap of {resamples:,} resamples", "take fewer (1,000 will do)")
     generator = torch.Generator().manual_seed(seed)
 
     def one_set(count: int) -> Tensor:

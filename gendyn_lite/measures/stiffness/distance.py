@@ -124,4 +124,6 @@ def _upper(stiffness: Tensor, distances: Tensor, pairs: Tensor | None) -> Tensor
     chosen = mask.triu(1)
     if not chosen.any():
         raise UserError("there is no pair of different examples to average over")
+    if distances[chosen].isnan().any():
+        raise UserError("a distance is NaN, so that the pairs have no order: are the inputs finite?")
     return chosen

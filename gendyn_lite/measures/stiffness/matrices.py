@@ -33,7 +33,7 @@ def cosine(gram: Tensor, *, norms: tuple[Tensor, Tensor] | None = None) -> Tenso
         norms: Squared norms [n] and [m] of the gradients (`squared_norms`) of a matrix between two sets.
 
     Raises:
-        UserError: The matrix is not square and no norms are given, or they do not fit it.
+        UserError: The matrix is not square and no norms are given, they do not fit it, or a value is not finite.
 
     Source:
         Fort et al. (2019), Eq. 5; Walker, Definition 1.2.
@@ -53,6 +53,8 @@ def cosine(gram: Tensor, *, norms: tuple[Tensor, Tensor] | None = None) -> Tenso
         norms = gram.diagonal(), gram.diagonal()
     if tuple(map(len, norms)) != tuple(gram.shape):
         raise UserError(f"norms have {len(norms[0])} and {len(norms[1])} values, the matrix is {list(gram.shape)}")
+    for part in norms:
+        _check_finite(part, "norms")
     left, right = (torch.where(part > 0, part.clamp(min=0).rsqrt(), part.new_zeros(())) for part in norms)
     return (gram * left[:, None] * right[None]).clamp(-1, 1)
 
@@ -72,3 +74,9 @@ def _check(gram: Tensor) -> None:
         raise UserError(f"gram is a {type(gram).__name__}, expected a matrix; of a dict of layers take one")
     if gram.dim() != 2:
         raise UserError(f"gram has shape {tuple(gram.shape)}, expected a matrix [n, n] or [n, m]")
+    _check_finite(gram, "gram")
+
+
+def _check_finite(values: Tensor, name: str) -> None:
+    if not torch.isfinite(values).all():
+        raise UserError(f"{name} has values that are not finite: take it of gradients that are")

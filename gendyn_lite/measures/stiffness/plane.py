@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures._memory import refuse_if_too_large
 from gendyn_lite.measures.stiffness.gram import WHOLE, gradient_gram
 from gendyn_lite.measures.stiffness.matrices import cosine
 
@@ -29,6 +30,7 @@ class NeighbourhoodMap(NamedTuple):
     spacing: tuple[float, float]
 
 
+@torch.inference_mode(False)
 def neighbourhood_map(
     model: nn.Module,
     *,
@@ -52,7 +54,7 @@ def neighbourhood_map(
         layers: Only the gradient of these layers; all if empty.
 
     Raises:
-        UserError: The radius reaches no other point, or the corners are not in order.
+        UserError: The radius reaches no other point, the corners are not in order, or the map would not fit in memory.
 
     Source:
         Walker, Sec. 2 and Fig. 1.
@@ -61,8 +63,15 @@ def neighbourhood_map(
     >>> found.points.shape, found.stiffness.shape, found.spacing
     (torch.Size([25, 2]), torch.Size([25]), (0.5, 0.5))
     """
+    if isinstance(resolution, bool) or not isinstance(resolution, int):
+        raise UserError(f"resolution is {resolution!r}, expected a whole number of at least 2")
     if resolution < 2 or not all(a < b for a, b in zip(low, high, strict=True)):
         raise UserError(f"the grid from {low} to {high} with {resolution} points a side is empty")
+    refuse_if_too_large(
+        3 * 8 * resolution**4,
+        f"a map of {resolution:,} by {resolution:,} points with each other",
+        "take a smaller resolution",
+    )
     spacing = (high[0] - low[0]) / (resolution - 1), (high[1] - low[1]) / (resolution - 1)
     if radius < min(spacing):
         raise UserError(f"radius is {radius:g}, expected at least {min(spacing):g}, the distance of grid points")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures._per_example import Loss, cross_entropy
-from gendyn_lite.measures._per_example_checks import check_examples, check_model
+from gendyn_lite.measures._per_example_checks import check_eps, check_examples, check_model, usable
 from gendyn_lite.measures.stiffness.gram import gradient_gram
 
 
@@ -27,6 +28,7 @@ class LossChange(NamedTuple):
         return float((self.predicted * self.actual).sum() / self.predicted.square().sum())
 
 
+@torch.inference_mode(False)
 def loss_change(
     model: nn.Module, x: Tensor, y: Tensor, *, examples: Sequence[int], eps: float, loss: Loss = cross_entropy
 ) -> LossChange:
@@ -43,7 +45,7 @@ def loss_change(
         loss: Function of (logits, y) that gives the loss of each example.
 
     Raises:
-        UserError: eps is not positive, or an example does not exist.
+        UserError: eps is no step size, there are no examples, or one does not exist.
 
     >>> model = nn.Linear(1, 2, bias=False)
     >>> x, y = torch.tensor([[1.0], [2.0], [-1.0]]), torch.tensor([0, 0, 0])
@@ -51,15 +53,17 @@ def loss_change(
     >>> (found.actual < 0).tolist(), round(found.slope, 3)
     ([[True, True, False]], 1.0)
     """
-    if not eps > 0:
-        raise UserError(f"eps is {eps}, expected a step size above 0")
-    wrong = [i for i in examples if not 0 <= i < len(x)]
+    check_eps(eps)
+    examples = examples.tolist() if isinstance(examples, Tensor) else list(examples)
+    if not examples:
+        raise UserError("examples is empty: give at least one example to take a step on")
+    wrong = [i for i in examples if not isinstance(i, Integral) or not 0 <= int(i) < len(x)]
     if wrong:
-        raise UserError(f"example {wrong[0]} does not exist: there are {len(x)}, counted from 0")
+        raise UserError(f"example {wrong[0]!r} does not exist: there are {len(x)}, counted from 0")
     check_model(model)
     check_examples(model, x, y)
     twin = copy.deepcopy(model).double()
-    inputs = x.double() if x.is_floating_point() else x
+    inputs, y = usable(x.double() if x.is_floating_point() else x), usable(y)
     gram = gradient_gram(twin, inputs, y, loss=loss)
     assert isinstance(gram, Tensor)
     values = [value for value in twin.parameters() if value.requires_grad]
@@ -76,4 +80,4 @@ def loss_change(
             rows.append(loss(twin(inputs), y) - before)
             for value, old in zip(values, saved, strict=True):
                 value.copy_(old)
-    return LossChange(-eps * gram[list(examples)], torch.stack(rows))
+    return LossChange(-eps * gram[examples], torch.stack(rows))

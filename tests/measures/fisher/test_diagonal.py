@@ -14,7 +14,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures import fisher
 from gendyn_lite.threads import threads
 from tests.measures import naive, networks
-from tests.measures.networks import Net, convolution, examples, scrambled
+from tests.measures.networks import Centred, Net, convolution, examples, scrambled
 
 NETWORKS = {  # in_shape, options
     "mlp": ((5,), {"widths": [7, 6], "activation": "tanh"}),
@@ -328,6 +328,14 @@ BAD = {
     "NaN": (
         lambda: fisher.diagonal(nn.Linear(3, 3).double(), *with_nan(2)),
         r"the gradient of example 2 is not finite",
+    ),
+    "square beyond float32": (
+        lambda: fisher.diagonal(nn.Linear(3, 3), 1e21 * torch.ones(2, 3), torch.tensor([0, 1])),
+        r"the square of the gradient of example \d is beyond the range of its number format: measure in float64",
+    ),
+    "mixed": (
+        lambda: fisher.diagonal(Centred(3, 3), torch.eye(3), torch.tensor([0, 1, 2])),
+        "the network mixes the examples of a batch",
     ),
     "NaN in a later batch": (
         lambda: fisher.diagonal(nn.Linear(3, 3).double(), *with_nan(3), batch_size=2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from gendyn_lite import models
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import fisher
 from gendyn_lite.measures.fisher import one_step as module
+from tests.measures.networks import Centred
 
 NETWORKS = {
     "mlp": ((4,), {"widths": [5], "activation": "tanh"}),
@@ -173,6 +175,18 @@ def test_the_probe_does_not_depend_on_a_small_step_size():
     assert small["gradient"] == pytest.approx(sum(squares) / 3)
 
 
+def test_a_saturated_softmax_has_a_finite_kl():
+    torch.manual_seed(0)
+    model, x, y = nn.Linear(4, 3), 1e4 * torch.randn(3, 4), torch.tensor([0, 1, 2])
+    found = fisher.influence(model, x, y, x, eps=1e-3).kl
+    twin = copy.deepcopy(model).double()
+    expected = torch.stack(
+        [real_kl(twin, one, label, x.double(), 1e-3) for one, label in zip(x.double(), y, strict=True)]
+    )
+    assert torch.isfinite(expected).all() and expected.max() > 1e4
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
 def nan_example():
     model, x, y = made("mlp")
     x = x.clone()
@@ -183,6 +197,16 @@ def nan_example():
 BAD = {
     "eps 0": (lambda: fisher.influence(*made("mlp"), made("mlp")[1], eps=0), "eps is 0, expected a step size above 0"),
     "eps NaN": (lambda: fisher.influence(*made("mlp"), made("mlp")[1], eps=float("nan")), "eps is nan, expected"),
+    "eps text": (lambda: fisher.influence(*made("mlp"), made("mlp")[1], eps="a"), "eps is 'a', expected"),
+    "eps infinite": (lambda: fisher.influence(*made("mlp"), made("mlp")[1], eps=math.inf), "eps is inf, expected"),
+    "eps lost": (
+        lambda: fisher.influence(*made("mlp"), made("mlp")[1], eps=1e-300),
+        "a step of eps = 1e-300 is lost in the rounding of the weights",
+    ),
+    "mixed": (
+        lambda: fisher.influence(Centred(4, 3), torch.ones(2, 4), torch.tensor([0, 1]), torch.eye(4), eps=0.1),
+        "the network mixes the examples of a batch",
+    ),
     "precision": (
         lambda: fisher.influence(*made("mlp"), made("mlp")[1], eps=1, precision="half"),
         "precision is 'half', expected 'float64' or 'float32'",

@@ -73,6 +73,15 @@ class TestSelection:
             expected = values.sort(descending=True).values[math.ceil(keep * 999 - 1e-9) - 1]
             assert fisher.threshold({"a": values[:500], "b": values[500:]}, keep) == expected
 
+    @pytest.mark.parametrize("keep", [1e-9, 1e-300])
+    def test_the_smallest_share_keeps_one_entry(self, keep):
+        assert fisher.largest({"a": torch.arange(10.0)}, keep)["a"].nonzero().tolist() == [[9]]
+
+    @pytest.mark.parametrize("scores", [{}, {"a": torch.zeros(0)}], ids=["no tensors", "an empty one"])
+    def test_no_threshold_of_nothing(self, scores):
+        with pytest.raises(UserError, match="there are no scores to choose from"):
+            fisher.threshold(scores, 0.5)
+
     def test_no_order_of_nan(self):
         with pytest.raises(UserError, match="a score is NaN, so that there is no order"):
             fisher.threshold({"a": torch.tensor([1.0, float("nan")])}, 0.5)

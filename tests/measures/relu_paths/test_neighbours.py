@@ -43,6 +43,7 @@ def test_a_constant_overlap_has_no_rank_correlation():
 def test_ranks_by_sorting_one_by_one():
     similarity = path_gram(random_paths(9, 6))  # few units: many equals
     found = neighbour_ranks(similarity, [0, 4, 8])
+    assert torch.equal(found, neighbour_ranks(similarity, torch.tensor([0, 4, 8])))
     for row, anchor in enumerate([0, 4, 8]):
         others = sorted((j for j in range(9) if j != anchor), key=lambda j: (-int(similarity[anchor, j]), j))
         assert found[row, anchor] == -1
@@ -87,6 +88,12 @@ def test_early_to_mid():
         pytest.param(lambda: neighbour_ranks(torch.zeros(3, 2), [0]), r"similarity is \[3, 2\]", id="square"),
         pytest.param(lambda: neighbour_ranks(torch.zeros(1, 1), [0]), "at least 2 images", id="one"),
         pytest.param(lambda: neighbour_ranks(torch.zeros(3, 3), [3]), "anchor 3 is none of the 3 images", id="anchor"),
+        pytest.param(lambda: neighbour_ranks(torch.eye(3), [0.5]), "anchor 0.5 is no whole number", id="half"),
+        pytest.param(
+            lambda: neighbour_ranks(torch.tensor([[1.0, math.nan], [0.0, 1.0]]), [1, 0]),
+            "the similarity of image 0 to another is NaN",
+            id="NaN",
+        ),
         pytest.param(lambda: ranks_over_time({}, [0]), "there are no epochs", id="no-epochs"),
         pytest.param(
             lambda: overlap_and_distance(random_paths(3, 4), images(2, (2,))), "x has 2 images and paths 3", id="images"

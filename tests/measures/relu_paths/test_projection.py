@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -113,6 +115,15 @@ def test_loss_along_paths(batch, record, monkeypatch):
         assert accuracy == pytest.approx(float((logits.argmax(1) == y).float().mean()))
     with pytest.raises(UserError, match="x has 5 images and y 4 labels"):
         loss_along(model, x, y[:4], other)
+    with pytest.raises(UserError, match=r"labels span . to 7, expected 0 to 2"):
+        loss_along(model, x, torch.tensor([0, 1, 2, 0, 7]), other)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf], ids=str)
+def test_what_is_not_finite_correlates_with_nothing(value):
+    outputs = torch.tensor([[[0.0], [1.0], [2.0]], [[0.0], [1.0], [value]]])
+    assert function_correlation(outputs, outputs[0]).isnan().tolist() == [False, True]
+    assert pairwise_correlation(outputs).isnan().tolist() == [[False, True], [True, True]]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -223,6 +224,11 @@ class Folded(nn.Module):
         pytest.param(lambda: record(Functional(), torch.zeros(2, 6).byte()), "x is uint8: standardize it", id="uint8"),
         pytest.param(lambda: record(Functional(), torch.zeros(6)), r"x is \[6\], expected images \[n, ...\]", id="1d"),
         pytest.param(lambda: record(Functional(), images(0, (6,))), "n ≥ 1", id="empty"),
+        pytest.param(
+            lambda: record(Functional(), torch.tensor([[0.0], [0.0], [math.nan]]).expand(3, 6), batch_size=2),
+            "the network gives NaN for image 2: are its weights and the images finite",
+            id="NaN",
+        ),
         pytest.param(lambda: record(Functional(), images(2, (6,)), batch_size=0), "batch_size is 0", id="batch"),
         pytest.param(
             lambda: record(Folded(), images(3, (6,))), r"gate 'relu' sees \[9, 2\] for 3 images", id="no-example-axis"

@@ -13,8 +13,10 @@ from torch import nn
 from gendyn_lite import data, models, train
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures import stiffness
+from gendyn_lite.measures import fisher, relu_paths, stiffness
+from gendyn_lite.measures._per_example_checks import check_alone
 from tests.measures import naive
+from tests.measures.networks import Centred, Gain
 
 
 def problem(count=12, width=4, classes=3, seed=0):
@@ -294,6 +296,31 @@ class InPlace(nn.Module):
 
 
 X = problem(6)[1]
+X4, Y4 = torch.linspace(-1, 1, 12).view(3, 4), torch.tensor([0, 1, 2])
+
+
+class InTime(nn.Module):
+    """Reads the examples of a batch as the steps of one sequence."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.RNN(4, 3)
+
+    def forward(self, x):
+        return self.rnn(x[:, None])[0][:, 0]
+
+
+def scaled(scale):
+    torch.manual_seed(0)
+    return stiffness.gradient_gram(nn.Linear(4, 3, bias=False), scale * X4, Y4)
+
+
+def made_in_inference_mode():
+    with torch.inference_mode():
+        model = nn.Linear(4, 3)
+    return stiffness.gradient_gram(model, X4, Y4)
+
+
 REFUSED = {
     "batch-norm": (lambda: call(net(nn.BatchNorm1d(6))), r"'1' \(BatchNorm1d\) is in train mode.*call model.eval\(\)"),
     "batch-norm-of-the-batch": (
@@ -337,6 +364,49 @@ REFUSED = {
     "no-pairs": (lambda: stiffness.by_distance(torch.ones(1, 1), torch.ones(1, 1)), "no pair of different examples"),
     "shapes": (lambda: stiffness.critical_length(torch.ones(2, 2), torch.ones(3, 3)), r"expected \[n, n\] both"),
     "eps": (lambda: stiffness.loss_change(*problem(), examples=[0], eps=0), "eps is 0, expected a step size above 0"),
+    "eps-text": (lambda: stiffness.loss_change(*problem(), examples=[0], eps="a"), "eps is 'a', expected"),
+    "no-examples": (lambda: stiffness.loss_change(*problem(), examples=[], eps=1), "examples is empty"),
+    "half-an-example": (lambda: stiffness.loss_change(*problem(), examples=[0.5], eps=1), "example 0.5 does not exist"),
+    "class": (
+        lambda: stiffness.by_class(torch.ones(3, 3), torch.tensor([0, 1, 5]), num_classes=2),
+        r"labels are \[0, 1, 5\], expected int64 from 0 to 1",
+    ),
+    "class-count": (
+        lambda: stiffness.by_class(torch.ones(3, 3), torch.tensor([0, 1]), num_classes=2),
+        "2 and 2 labels for a matrix",
+    ),
+    "resamples": (
+        lambda: stiffness.average(torch.ones(3, 3), resamples=-1),
+        "resamples is -1, expected a whole number",
+    ),
+    "too-many-resamples": (
+        lambda: stiffness.average(torch.ones(3, 3), resamples=10**12),
+        "a bootstrap of 1,000,000,000,000 resamples takes .* GB",
+    ),
+    "resolution": (
+        lambda: stiffness.neighbourhood_map(nn.Linear(2, 2), low=(0, 0), high=(1, 1), radius=1, resolution=2.5),
+        "resolution is 2.5, expected a whole number",
+    ),
+    "too-fine": (
+        lambda: stiffness.neighbourhood_map(nn.Linear(2, 2), low=(0, 0), high=(1, 1), radius=1, resolution=10**6),
+        "a map of 1,000,000 by 1,000,000 points with each other takes .* GB",
+    ),
+    "sign-of-nan": (lambda: stiffness.sign(torch.full((2, 2), math.nan)), "gram has values that are not finite"),
+    "cosine-of-nan": (lambda: stiffness.cosine(torch.full((2, 2), math.nan)), "gram has values that are not finite"),
+    "cosine-of-nan-norms": (
+        lambda: stiffness.cosine(torch.ones(2, 1), norms=(torch.full((2,), math.nan), torch.ones(1))),
+        "norms has values that are not finite",
+    ),
+    "distance-nan": (
+        lambda: stiffness.by_distance(torch.ones(2, 2), torch.full((2, 2), math.nan), bins=1),
+        "a distance is NaN",
+    ),
+    "tiny-inputs": (lambda: scaled(1e-22), "too small for float32: measure in float64"),
+    "large-inputs": (lambda: scaled(1e19), "or its square is beyond float32: has training diverged"),
+    "mixed": (lambda: stiffness.gradient_gram(Centred(4, 3), X4, Y4), "the network mixes the examples of a batch"),
+    "mixed-norms": (lambda: stiffness.squared_norms(Centred(4, 3), X4, Y4), "the network mixes the examples"),
+    "mixed-in-time": (lambda: stiffness.gradient_gram(InTime(), X4, Y4), "the network mixes the examples of a batch"),
+    "inference-network": (made_in_inference_mode, "the network was made under torch.inference_mode"),
     "example": (lambda: stiffness.loss_change(*problem(), examples=[12], eps=1), "example 12 does not exist"),
     "radius": (
         lambda: stiffness.neighbourhood_map(nn.Linear(2, 2), low=(0, 0), high=(1, 1), radius=0.1, resolution=5),
@@ -354,6 +424,39 @@ def test_bad_input_gets_one_clear_line(wrong, message):
     with pytest.raises(UserError, match=message) as caught:
         wrong()
     assert "\n" not in str(caught.value)
+
+
+def example_calls(model, x, y):
+    return {
+        "gram": lambda: stiffness.gradient_gram(model, x, y),
+        "norms": lambda: stiffness.squared_norms(model, x, y),
+        "change": lambda: stiffness.loss_change(model, x, y, examples=[0], eps=0.1).actual,
+        "diagonal": lambda: fisher.diagonal(model, x, y)["gain"],
+        "influence": lambda: fisher.influence(model, x, y, x, eps=0.1, y_eval=y).kl,
+        "image functions": lambda: relu_paths.image_functions(model, x, y).each("gain"),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:no formula")
+@pytest.mark.parametrize("name", ["gram", "norms", "change", "diagonal", "influence", "image functions"])
+def test_inference_mode_and_parameters_without_axes(name):
+    """The same in inference mode, and with inputs that were made there."""
+    model = Gain().double()
+    with torch.inference_mode():
+        x, y = X4.double(), Y4.clone()
+        inside = example_calls(model, x, y)[name]()
+    torch.testing.assert_close(inside, example_calls(model, x, y)[name]())
+    torch.testing.assert_close(inside, example_calls(model, X4.double(), Y4)[name]())
+    if name == "gram":
+        rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, X4.double(), Y4)])
+        torch.testing.assert_close(inside, rows @ rows.T)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["mlp", "alexnet_small", "inception_small", "resnet18", "vgg19"])
+def test_no_network_of_ours_is_taken_for_one_that_mixes_examples(name, dtype):
+    model = models.build(name, num_classes=3, in_shape=(3, 32, 32), seed=0).to(dtype).eval()
+    check_alone(model, 100 * torch.randn(2, 3, 32, 32, dtype=dtype))
 
 
 def test_a_failed_call_leaves_the_network_as_it_was():
