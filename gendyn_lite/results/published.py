@@ -141,7 +141,7 @@ def check(here: Path, record: dict[str, Any], runs: pd.DataFrame, curves: pd.Dat
     if curves.duplicated(["run_id", "epoch"]).any() or runs["run_id"].duplicated().any():
         raise UserError(f"{here}: a run or an epoch stands twice: {RESTORE}")
     check_names(here, runs, ())
-    check_names(here, curves, [*runs, "trained_together"])
+    check_names(here, curves, [*map(str, runs), "trained_together"])
     if not pd.api.types.is_integer_dtype(curves["epoch"]):
         raise UserError(f"{here / CURVES}: an epoch is no whole number: {RESTORE}")
     for name, (low, high) in RANGES.items():
@@ -177,7 +177,7 @@ def check_rows(path: Path, rows: Sequence[Mapping[str, Any]], settings: Collecti
             raise UserError(f"{where} has the keys {shown(sorted(row))}, expected {', '.join(METRICS)}, and no run_id")
         for name, (low, high) in RANGES.items():
             value, whole = row[name], name in ("epoch", "step")
-            known = type(value) is int and value <= LARGEST or (type(value) is float and not whole)
+            known = (type(value) is int and value <= LARGEST) or (type(value) is float and not whole)
             if not known or not (math.isnan(value) or low <= value <= high):
                 kind = "a whole number" if whole else "a number"
                 raise UserError(f"{where}: {name} is {shown(value)}, expected {kind} of {low:g} to {high:g}")

@@ -44,7 +44,7 @@ class Publication(NamedTuple):
     Attributes:
         folder: Folder of the tables.
         done: What was added, replaced, withdrawn or is not complete, a line each.
-        refused: Runs at hand that were not published (damaged, impossible, or other than the published ones), a line each.
+        refused: Runs at hand that were not published (damaged, impossible or other than the published), a line each.
     """
 
     folder: Path

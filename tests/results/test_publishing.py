@@ -213,7 +213,9 @@ def test_a_run_says_the_hash_of_each_of_its_files(place, key, change):
     run = record(place / "runs", seed=7)
     marker = json.loads((run.path / "complete.json").read_text())
     value = marker.pop(key)
-    (run.path / "complete.json").write_text(json.dumps(marker | ({key.replace("s", "r"): value} if change == "renamed" else {})))
+    (run.path / "complete.json").write_text(
+        json.dumps(marker | ({key.replace("s", "r"): value} if change == "renamed" else {}))
+    )
     assert not run.complete
     assert f"{run.path / 'complete.json'} is not as its run wrote it" in publish(place).refused[0]
 
@@ -250,7 +252,7 @@ IMPOSSIBLE = {
 @pytest.mark.parametrize("name", [*IMPOSSIBLE, "no_epoch", "twice"])
 def test_an_impossible_run_is_refused_by_its_folder_and_the_others_are_published(place, name, capsys):
     row = dict.fromkeys(METRICS, 0)
-    rows = {"no_epoch": [{key: 0 for key in METRICS[1:]}], "twice": [row, row]}
+    rows = {"no_epoch": [dict.fromkeys(METRICS[1:], 0)], "twice": [row, row]}
     more, said = IMPOSSIBLE.get(name, ({}, "expected epoch, step" if name == "no_epoch" else "an epoch stands twice"))
     run = results.open_run(RunConfig(experiment="random_labels", seed=9), "ab" * 8, root=place / "runs")
     with writing(run, ENV) as writer:

@@ -87,7 +87,7 @@ def as_targets(y: Tensor, num_classes: int | None = None) -> Tensor:
         float64 [n, k]: one-hot rows for classes, else the targets themselves.
 
     Raises:
-        UserError: `num_classes` is given with real targets, labels are out of range, or so large that their columns would not fit, or a
+        UserError: `num_classes` is given with real targets, labels are out of range, their columns would not fit, or a
             target is not finite.
 
     >>> as_targets(torch.tensor([1, 0]))

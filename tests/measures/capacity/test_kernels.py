@@ -81,7 +81,9 @@ def test_the_kernel_is_the_same_far_from_the_origin_in_float32(offset):
 
 
 def test_a_label_without_end_gets_one_line():
-    with pytest.raises(UserError, match=r"a column for each of 10+1 classes of 2 labels takes .*number the classes 0, 1"):
+    with pytest.raises(
+        UserError, match=r"a column for each of 10+1 classes of 2 labels takes .*number the classes 0, 1"
+    ):
         kernel_regression(torch.eye(2), torch.tensor([0, 10**12]), width=1.0, **CPU)
 
 
