@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from data_scripts import cifar, imagenet, images, mnist
 from data_scripts.catalogue import ENTRIES
 from data_scripts.fetch import fetch
 from data_scripts.sources import Source, open_source
+from gendyn_lite.config import shown
 from gendyn_lite.data import data_root, image_folder, loading, prepared
 from gendyn_lite.data.decode_worker import MOST_PIXELS
 from gendyn_lite.data.loading import FOLDER, folder_of
@@ -151,6 +153,8 @@ def _check(
         raise UserError(f"--description is {description!r}, expected one line of text")
     if mirrors and (source is not None or own or not ENTRIES[name].downloads):
         raise UserError("--mirror is a place to fetch from, and here nothing is fetched: leave it out")
+    if strange := [mirror for mirror in mirrors if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", mirror)]:
+        raise UserError(f"--mirror is {shown(strange[0])}, expected an address such as https://example.org/data")
 
 
 def check_place(to: Path, source: Path | None) -> None:

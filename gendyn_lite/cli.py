@@ -169,6 +169,7 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     add("--retries", type=int, default=10, help="how often a run whose worker died begins again (default: 10)")
     add(
         "--store",
+        type=lambda text: _place(text) and text,
         default="",
         help="folder of the runs, seen by every machine (default: GENDYN_RUNS, else ./runs)",
     )
@@ -195,8 +196,8 @@ def _add_configure(parser: argparse.ArgumentParser) -> None:
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("publish", "verify", "show"))
     parser.add_argument("experiment", nargs="?", help="name of the experiment (default: all that are published)")
-    parser.add_argument("--root", type=Path, help="folder of the runs (default: ./runs)")
-    parser.add_argument("--folder", type=Path, help="folder of the published tables (default: book/results)")
+    parser.add_argument("--root", type=_place, help="folder of the runs (default: ./runs)")
+    parser.add_argument("--folder", type=_place, help="folder of the published tables (default: book/results)")
     for verb, what in (("replace", "take the runs at hand in place of"), ("withdraw", "drop")):
         words = f"publish: {what} these published runs; old and new are listed"
         parser.add_argument(f"--{verb}", nargs="+", action="extend", default=[], metavar="RUN_ID", help=words)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
@@ -134,16 +135,19 @@ class RunConfig:
         """Normalize numbers (1 and 1.0 are one run) and refuse what is wrong before anything runs."""
         hints = get_type_hints(type(self))
         for item in fields(self):
-            value = check_type(item.name, getattr(self, item.name), hints[item.name])
+            value = check_type(item.name, vars(self)[item.name], hints[item.name])
             object.__setattr__(self, item.name, value)
             if item.name in RANGES and value is not None:
                 check_range(item.name, value, *RANGES[item.name])
             if item.name in CHOICES and value not in CHOICES[item.name]:
                 raise unknown_name(item.name, value, CHOICES[item.name])
         check_name("experiment", self.experiment)
+        kind, folder, path = self.dataset.partition("folder:")
+        if not (path if folder and not kind else self.dataset.isprintable() and self.dataset.strip()):
+            raise UserError(f"dataset is {shown(self.dataset)}, expected a name in one line, or folder:PATH")
         if any(not 1 <= epoch <= LARGEST for epoch in self.milestones):
             raise UserError(f"milestones is {shown(self.milestones)}, expected epochs of at least 1")
-        object.__setattr__(self, "model_options", _plain_options(self.model_options))
+        object.__setattr__(self, "model_options", _plain_options(vars(self)["model_options"]))
 
     def as_dict(self) -> dict[str, Any]:
         """Every field as JSON values."""
@@ -190,6 +194,12 @@ class RunConfig:
         }
 
 
+# Options are given out as copies: whoever changes one does not change a configuration that was validated.
+RunConfig.model_options = property(  # type: ignore[assignment]
+    lambda self: deepcopy(vars(self)["model_options"]), lambda self, options: vars(self).update(model_options=options)
+)
+
+
 def canonical(values: Any) -> str:
     """JSON with sorted keys: equal values give equal text.
 
@@ -212,7 +222,7 @@ def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
         level, depth = [value for value in inner if isinstance(value, dict | list | tuple)], depth + 1
     if level or len(text) > LONGEST:
         raise UserError(f"model_options has more than {DEEPEST} levels or {LONGEST:,} characters, as no network's have")
-    return json.loads(text)
+    return json.loads(text, parse_float=lambda number: float(number) + 0.0)  # -0.0 becomes 0.0, which it equals
 
 
 def check_name(kind: str, name: object) -> None:
@@ -252,6 +262,8 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
     if wanted is float and type(value) is int:
         _check_size(name, value)
         return float(value)
+    if wanted is float and type(value) is float:
+        return value + 0.0  # -0.0 becomes 0.0, which it equals
     if wanted is tuple and isinstance(value, list | tuple):
         return tuple(check_type(f"an item of {name}", item, int) for item in value)
     if isinstance(value, str) and ("\0" in value or len(value) > LONGEST):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import math
+import pickle
 
 import pytest
 from hypothesis import given
@@ -55,6 +58,9 @@ BASE = RunConfig(experiment="random_labels")
         ({"experiment": "../../x"}, r"experiment is '../../x', expected up to 64 letters, digits, '_' or '-'"),
         ({"experiment": "x\n"}, "expected up to 64 letters"),
         ({"experiment": ""}, "experiment is '', expected up to 64 letters"),
+        ({"dataset": "folder:"}, "dataset is 'folder:', expected a name in one line, or folder:PATH"),
+        ({"dataset": "a\nb"}, r"dataset is 'a\\nb', expected a name in one line"),
+        ({"dataset": " "}, "dataset is ' ', expected a name in one line"),
         ({"epoch": 3}, "unknown config field 'epoch': did you mean 'epochs'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -72,6 +78,26 @@ def test_options_are_the_ones_that_were_given():
     options["widths"] = ()
     assert config.model_options == {"widths": [8, [4]]} == RunConfig.from_dict(config.as_dict()).model_options
     assert BASE.replace(model_options=nested(8)).run_id("00")
+
+
+def test_options_of_a_configuration_cannot_be_changed():
+    config = BASE.replace(model_options={"widths": [8]})
+    key = config.run_id("00")
+    config.model_options["widths"] = [9]
+    config.model_options["widths"].append(9)
+    for same in (config, copy.deepcopy(config), pickle.loads(pickle.dumps(config)), config.replace(seed=0)):
+        assert same.model_options == {"widths": [8]} and same == config and same.run_id("00") == key
+    assert config != BASE and "'widths': [8]" in repr(config)
+    with pytest.raises(AttributeError):
+        config.model_options = {}
+
+
+@pytest.mark.parametrize(
+    "zero", [{"label_corruption": 0.0}, {"model_options": {"dropout": 0.0}}], ids=lambda z: str(*z)
+)
+def test_minus_zero_is_the_same_run_as_zero(zero):
+    minus = json.loads(json.dumps(zero).replace("0.0", "-0.0"))
+    assert str(minus) != str(zero) and BASE.replace(**minus).run_id("00") == BASE.replace(**zero).run_id("00")
 
 
 def test_the_seed_changes_the_run_but_not_the_group():

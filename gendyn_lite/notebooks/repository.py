@@ -28,7 +28,8 @@ except ModuleNotFoundError:
     if not repository:
         raise SystemExit("install gendyn_lite first: see the project's README") from None
     %pip install --quiet "git+{{repository}}"'''
-_ADDRESS = re.compile(r"https://[\w.\-:@]+(/[\w.\-~]+){2,}")  # a host, an owner, a name
+_NAME = r"(?!\.+(?:/|\Z))[\w.\-~]+"  # not "." or "..", which lead elsewhere
+_ADDRESS = re.compile(rf"https://\w[\w.\-]*(:\d+)?(/{_NAME}){{2,}}", re.ASCII)  # a host, an owner, a name
 _LINE = re.compile(r"""^repository = (["'])(.*?)\1""", re.MULTILINE)
 _CONFIG = re.compile(r"^(# )?repository: \{url: .*\n(?:# )?launch_buttons: .*$", re.MULTILINE)
 _ON = (
@@ -88,6 +89,8 @@ def configure(url: str, *, config: Path | None = None, notebooks: Sequence[Path]
 def _checked(url: str) -> str:
     """The address without what makes two spellings of one, or an error."""
     url = url.strip().removesuffix("/").removesuffix(".git")
+    if "@" in url:  # not shown: it may be a secret
+        raise UserError("the repository's address holds a user name or a password (before '@'): leave them out")
     if url and not _ADDRESS.fullmatch(url):
         raise UserError(f"repository {url!r} is not an address such as https://github.com/OWNER/REPO")
     return url

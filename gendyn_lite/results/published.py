@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from gendyn_lite.config import ADDED_LATER, NAME, RunConfig, check_name
+from gendyn_lite.config import ADDED_LATER, LARGEST, NAME, RunConfig, check_name, shown
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.results.runs import read_file, read_json
 from gendyn_lite.results.sealed import RESTORE, seal, standing
@@ -139,11 +140,46 @@ def check(here: Path, record: dict[str, Any], runs: pd.DataFrame, curves: pd.Dat
         raise UserError(f"{here}: runs.csv, curves.csv and provenance.json name different runs: {RESTORE}")
     if curves.duplicated(["run_id", "epoch"]).any() or runs["run_id"].duplicated().any():
         raise UserError(f"{here}: a run or an epoch stands twice: {RESTORE}")
-    formulas = [name for name in map(str, [*runs, *curves]) if name.startswith(FORMULA)]
-    if formulas:
-        raise UserError(f"{here}: the column {formulas[0]!r} begins like a formula of a spreadsheet: rename its probe")
+    check_names(here, runs, ())
+    check_names(here, curves, [*map(str, runs), "trained_together"])
+    if not pd.api.types.is_integer_dtype(curves["epoch"]):
+        raise UserError(f"{here / CURVES}: an epoch is no whole number: {RESTORE}")
     for name, (low, high) in RANGES.items():
         wrong = curves[name].notna() & ~pd.to_numeric(curves[name], errors="coerce").between(low, high)
         if wrong.any():
             value, run = curves.loc[wrong, [name, "run_id"]].iloc[0]
             raise UserError(f"{here / CURVES}: {name} of run {run} is {value}, expected {low:g} to {high:g}")
+
+
+def check_names(here: Path, names: Iterable[object], settings: Collection[str]) -> None:
+    """Refuse columns whose names are not plain words, and metrics that are called as a setting is."""
+    for name in map(str, names):
+        if name.startswith(FORMULA):
+            raise UserError(f"{here}: the column {name!r} begins like a formula of a spreadsheet: rename its probe")
+        if not (name.isprintable() and name.strip()):
+            raise UserError(f"{here}: the column {shown(name)} is not a word in one line: rename its probe")
+        if name in settings and name not in {"run_id", *METRICS}:
+            raise UserError(f"{here}: the metric {name!r} is called as a setting of the run is: rename its probe")
+
+
+def check_rows(path: Path, rows: Sequence[Mapping[str, Any]], settings: Collection[str]) -> None:
+    """Refuse rows of a run that cannot be published: a metric missing or impossible, an epoch twice, a strange name.
+
+    Args:
+        path: The file they were read from.
+        rows: A row per epoch.
+        settings: What the run's other columns are called.
+    """
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}: row {number}"
+        check_names(path, row, settings)
+        if "run_id" in row or not set(METRICS) <= set(row):
+            raise UserError(f"{where} has the keys {shown(sorted(row))}, expected {', '.join(METRICS)}, and no run_id")
+        for name, (low, high) in RANGES.items():
+            value, whole = row[name], name in ("epoch", "step")
+            known = (type(value) is int and value <= LARGEST) or (type(value) is float and not whole)
+            if not known or not (math.isnan(value) or low <= value <= high):
+                kind = "a whole number" if whole else "a number"
+                raise UserError(f"{where}: {name} is {shown(value)}, expected {kind} of {low:g} to {high:g}")
+    if len({row["epoch"] for row in rows}) < len(rows):
+        raise UserError(f"{path}: an epoch stands twice")

@@ -22,6 +22,7 @@ from gendyn_lite.results.published import (
     TEXT,
     Table,
     check,
+    check_rows,
     opened,
     place_of,
     published_experiments,
@@ -43,7 +44,7 @@ class Publication(NamedTuple):
     Attributes:
         folder: Folder of the tables.
         done: What was added, replaced, withdrawn or is not complete, a line each.
-        refused: Runs at hand that were not published (damaged, or other than the published ones), a line each.
+        refused: Runs at hand that were not published (damaged, impossible or other than the published), a line each.
     """
 
     folder: Path
@@ -81,7 +82,7 @@ def publish(
     Raises:
         UserError: An unknown profile or id, no run to publish, tables of more than 1 MB, or published ones that are
             damaged or were edited.
-        Failed: None of the runs at hand can be read.
+        Failed: None of the runs at hand can be published.
     """
     for profile in profiles:
         if profile not in PROFILES:
@@ -90,7 +91,7 @@ def publish(
     at_hand, done, refused = _at_hand(place, profiles)
     if not at_hand and not withdraw:
         if refused:
-            raise Failed(f"{refused[0]} ({len(refused)} damaged, none to publish)")
+            raise Failed(f"{refused[0]} ({len(refused)} refused, none to publish)")
         named = f"{' or '.join(profiles)} run of {experiment!r} under {place.parent}"
         raise UserError("; ".join([f"no complete {named}: run it first (gendyn run, make run)", *done]))
     with changing(folder):
@@ -121,11 +122,21 @@ def _at_hand(place: Path, profiles: Sequence[str]) -> tuple[dict[str, Run], list
             if not run.whole():
                 incomplete.append(path.name)
             elif run.env().get("profile") in profiles and run.rows():
+                _check_run(run)
                 runs.append(run)
         except UserError as error:
             damaged.append(str(error))
     told = [f"not complete, left out: {', '.join(incomplete)}"] if incomplete else []
     return {run.run_id: run for run in sorted(runs, key=lambda run: json_text(run.config.as_dict()))}, told, damaged
+
+
+def _check_run(run: Run) -> None:
+    """Refuse a run with what no table may hold, so that the others are published."""
+    check_rows(run.path / "metrics.jsonl", run.rows(), [*labels(run), "resumed_at"])
+    try:
+        as_text([run])
+    except UserError as error:
+        raise UserError(f"{run.path}: {error}") from None
 
 
 def _check_ids(replace: Collection[str], withdraw: Collection[str], then: Table, at_hand: Collection[str]) -> None:

@@ -24,8 +24,9 @@ from gendyn_lite.errors import UserError
 COMPLETE = "complete.json"
 HOLDER = "writing.json"  # which process is at it, while one is
 SILENT_SECONDS = 2.0
-# What complete.json says the hash of. Runs of earlier versions have that of the metrics alone.
+# What complete.json says the hash of: all three, or, in runs of earlier versions, the metrics alone.
 HASHED = {"metrics_sha256": "metrics.jsonl", "config_sha256": "config.json", "env_sha256": "env.json"}
+HASHED_BEFORE = {"metrics_sha256"}
 AGAIN = "remove the run's folder and run it again"
 PACKAGES = ("gendyn_lite", "torch", "torchvision", "numpy")
 
@@ -80,11 +81,12 @@ class Run:
         if not marker.exists():
             return False
         record = read_json(marker)
-        for key, name in HASHED.items():
-            if (key in record or key == "metrics_sha256") and file_sha256(self.path / name) != record.get(key):
-                raise UserError(
-                    f"{self.path / name} is not as its run wrote it (the hash in {COMPLETE} differs): {AGAIN}"
-                )
+        if set(record) not in (set(HASHED), HASHED_BEFORE):
+            raise UserError(f"{marker} is not as its run wrote it (expected the hashes {', '.join(HASHED)}): {AGAIN}")
+        for key, found in record.items():
+            path = self.path / HASHED[key]
+            if file_sha256(path) != found:
+                raise UserError(f"{path} is not as its run wrote it (the hash in {COMPLETE} differs): {AGAIN}")
         return True
 
     def rows(self) -> list[dict[str, Any]]:

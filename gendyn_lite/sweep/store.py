@@ -22,15 +22,16 @@ def store_folder(place: str) -> str:
     """The folder that ``--store`` names, from the root of the file system.
 
     Raises:
-        UserError: It is a URL or a file.
+        UserError: It is a URL or a file, or lies in a file.
 
     >>> store_folder("s3://bucket/runs")
     Traceback (most recent call last):
     gendyn_lite.errors.UserError: --store 's3://bucket/runs' is not a folder: name one that every machine sees
     """
-    if "://" in place or "\0" in place or (Path(place).exists() and not Path(place).is_dir()):
+    whole = "://" not in place and "\0" not in place and Path(place).resolve()
+    if not whole or not next(path for path in (whole, *whole.parents) if path.exists()).is_dir():
         raise UserError(f"--store {place!r} is not a folder: name one that every machine sees")
-    return str(Path(place).resolve())
+    return str(whole)
 
 
 @contextmanager

@@ -89,6 +89,11 @@ def tree():
         pytest.param(["--list", "--from", "x"], "--list and --verify go with --root only", id="list from"),
         pytest.param(["cifar10", "--from", "x", "--mirror", "y"], "here nothing is fetched", id="mirror and source"),
         pytest.param(["imagenet", "--mirror", "y"], "here nothing is fetched", id="mirror of what is not fetched"),
+        pytest.param(
+            ["mnist", "--mirror", "file:///etc/"], "--mirror is 'file:///etc/', expected an address", id="file"
+        ),
+        pytest.param(["mnist", "--mirror", "/etc"], "--mirror is '/etc', expected an address", id="path as mirror"),
+        pytest.param(["mnist", "--mirror", ""], "--mirror is '', expected an address", id="empty mirror"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, arguments, message):

@@ -56,8 +56,13 @@ def test_the_address_is_written_everywhere_and_taken_back(copy):
         "https://github.com",
         "https://github.com/x",
         'https://a/b/"c',
+        "https://github.com/../..",
+        "https://github.com/someone/..",
+        "https://github.com/./x",
+        "https://.../someone/x",
+        "https://github.com:x/someone/x",
     ],
-    ids=["no-scheme", "not-https", "no-owner", "no-name", "quote"],
+    ids=["no-scheme", "not-https", "no-owner", "no-name", "quote", "up", "up-last", "dot", "no-host", "no-port"],
 )
 def test_what_is_no_address_is_refused_and_nothing_written(copy, url):
     config, paths = copy
@@ -65,6 +70,15 @@ def test_what_is_no_address_is_refused_and_nothing_written(copy, url):
     with pytest.raises(UserError, match="is not an address such as"):
         repository.configure(url, config=config, notebooks=paths)
     assert config.read_bytes() == before
+
+
+@pytest.mark.parametrize("who", ["user:secret@", "secret@", "user:se@cret@"], ids=["both", "token", "two"])
+def test_a_password_is_neither_written_nor_shown(copy, who):
+    config, paths = copy
+    before = config.read_bytes()
+    with pytest.raises(UserError, match="holds a user name or a password") as caught:
+        repository.configure(f"https://{who}github.com/a/b", config=config, notebooks=paths)
+    assert config.read_bytes() == before and "secret" not in str(caught.value)
 
 
 def test_a_notebook_without_the_place_stops_everything(copy, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from gendyn_lite import cli, results
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.results.runs import writing
-from tests.results.test_runs import ENV, record
+from tests.results.test_runs import ENV, record, sealed_again
 
 FILES = ("runs.csv", "curves.csv", "provenance.json")
 
@@ -206,6 +207,19 @@ def test_a_run_of_before_says_only_what_its_metrics_are(place):
     assert run.complete and not publish(place).refused
 
 
+@pytest.mark.parametrize("key", ["env_sha256", "config_sha256", "metrics_sha256"])
+@pytest.mark.parametrize("change", ["dropped", "renamed"])
+def test_a_run_says_the_hash_of_each_of_its_files(place, key, change):
+    run = record(place / "runs", seed=7)
+    marker = json.loads((run.path / "complete.json").read_text())
+    value = marker.pop(key)
+    (run.path / "complete.json").write_text(
+        json.dumps(marker | ({key.replace("s", "r"): value} if change == "renamed" else {}))
+    )
+    assert not run.complete
+    assert f"{run.path / 'complete.json'} is not as its run wrote it" in publish(place).refused[0]
+
+
 METRICS = ("epoch", "step", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 
 
@@ -216,6 +230,55 @@ def one_row(root, *, env=ENV, config=None, extra=None, **finish):
         writer.write({**dict.fromkeys(METRICS, 0), **(extra or {})})
         writer.finish(**finish)
     return run
+
+
+IMPOSSIBLE = {
+    "accuracy": ({"test_accuracy": 7.5}, "test_accuracy is 7.5, expected a number of 0 to 1"),
+    "true": ({"epoch": True}, "epoch is True, expected a whole number"),
+    "infinite": ({"epoch": 1e400}, "epoch is inf, expected a whole number"),
+    "fraction": ({"epoch": 0.5}, "epoch is 0.5, expected a whole number"),
+    "long": ({"epoch": 10**30}, "epoch is 10+, expected a whole number"),
+    "text": ({"train_loss": "1"}, "train_loss is '1', expected a number"),
+    "setting": ({"seed": 7}, "the metric 'seed' is called as a setting"),
+    "later_setting": ({"mask_by": "random"}, "the metric 'mask_by' is called as a setting"),
+    "label": ({"device": "GPU"}, "the metric 'device' is called as a setting"),
+    "run_id": ({"run_id": "x"}, "and no run_id"),
+    "newline": ({"probe\nx": 1}, r"the column 'probe\\nx' is not a word in one line"),
+    "formula": ({"=a": 1}, "the column '=a' begins like a formula"),
+    "return": ({"probe/text": "a\rb"}, "it holds a carriage return"),
+}
+
+
+@pytest.mark.parametrize("name", [*IMPOSSIBLE, "no_epoch", "twice"])
+def test_an_impossible_run_is_refused_by_its_folder_and_the_others_are_published(place, name, capsys):
+    row = dict.fromkeys(METRICS, 0)
+    rows = {"no_epoch": [dict.fromkeys(METRICS[1:], 0)], "twice": [row, row]}
+    more, said = IMPOSSIBLE.get(name, ({}, "expected epoch, step" if name == "no_epoch" else "an epoch stands twice"))
+    run = results.open_run(RunConfig(experiment="random_labels", seed=9), "ab" * 8, root=place / "runs")
+    with writing(run, ENV) as writer:
+        for each in rows.get(name, [row | more]):
+            writer.write(each)
+        writer.finish()
+    options = ["--root", str(place / "runs"), "--folder", str(place / "tables")]
+    assert cli.main(["results", "publish", "random_labels", *options]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"gendyn: not published: {run.path}") and err.count("\n") == 1
+    assert re.search(said, err)
+    assert set(table(place)["seed"]) == {0, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [("epoch", True, "an epoch is no whole"), ("epoch", 1e400, "an epoch is no whole"), ("seed", 7, "as a setting")],
+    ids=["true", "infinite", "setting"],
+)
+def test_impossible_rows_under_a_valid_seal_do_not_verify(place, column, value, said):
+    folder = place / "tables" / "random_labels"
+    curves = pd.read_csv(folder / "curves.csv", dtype={"run_id": str}).groupby("run_id").head(1)
+    curves.assign(**{column: value}).to_csv(folder / "curves.csv", index=False)
+    sealed_again(folder)
+    with pytest.raises(UserError, match=said):
+        results.verify("random_labels", folder=place / "tables")
 
 
 def edit(change):
@@ -275,13 +338,13 @@ def test_text_is_read_back_exactly_and_is_no_formula(tmp_path, text):
 
 def test_a_carriage_return_is_refused(tmp_path):
     one_row(tmp_path, env={**ENV, "data": "a\rb"})
-    with pytest.raises(UserError, match=r"'a\\rb' cannot be published: it holds a carriage return"):
+    with pytest.raises(Failed, match=r"'a\\rb' cannot be published: it holds a carriage return"):
         publish(tmp_path)
 
 
 def test_a_probe_named_like_a_formula_is_refused(tmp_path):
     one_row(tmp_path, extra={"=a/b": 1})
-    with pytest.raises(UserError, match="column '=a/b' begins like a formula"):
+    with pytest.raises(Failed, match="column '=a/b' begins like a formula"):
         publish(tmp_path)
     assert not (tmp_path / "tables" / "random_labels").exists()
 

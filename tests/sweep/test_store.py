@@ -46,7 +46,7 @@ def test_a_full_or_read_only_store_is_refused_and_left_clean(
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-@pytest.mark.parametrize("place", ["{file}", "nope://runs", "s3://bucket/runs", "://", "a\0b"])
+@pytest.mark.parametrize("place", ["{file}", "{file}/x/y", "nope://runs", "s3://bucket/runs", "://", "a\0b"])
 def test_only_a_folder_is_a_store(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^--store '.*' is not a folder: name one that every machine sees$"):

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures._memory import refuse_if_too_large
 
 
 def as_points(x: Tensor, name: str = "x") -> Tensor:
@@ -85,7 +87,8 @@ def as_targets(y: Tensor, num_classes: int | None = None) -> Tensor:
         float64 [n, k]: one-hot rows for classes, else the targets themselves.
 
     Raises:
-        UserError: `num_classes` is given with real targets, labels are out of range, or a target is not finite.
+        UserError: `num_classes` is given with real targets, labels are out of range, their columns would not fit, or a
+            target is not finite.
 
     >>> as_targets(torch.tensor([1, 0]))
     tensor([[0., 1.],
@@ -98,6 +101,12 @@ def as_targets(y: Tensor, num_classes: int | None = None) -> Tensor:
             raise UserError(f"targets of shape {tuple(y.shape)}: expected finite numbers of shape [n] or [n, k]")
         return y.reshape(len(y), -1).to(torch.float64)
     classes = check_classes(y, num_classes)
+    refuse_if_too_large(
+        16 * len(y) * classes,
+        f"a column for each of {shown(classes)} classes of {len(y):,} labels",
+        "number the classes 0, 1, 2, … without gaps, and take num_classes from them",
+        device=torch.device("cpu"),
+    )
     return F.one_hot(y.long(), classes).to(torch.float64)
 
 

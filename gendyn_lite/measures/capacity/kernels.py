@@ -207,7 +207,16 @@ def gaussian_kernel(a: Tensor, b: Tensor, width: float) -> Tensor:
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """‖a_i − b_j‖², float64 [n, m]: from inner products, with negative rounding set to 0."""
+    """‖a_i − b_j‖², [n, m] in their type: from inner products, with negative rounding set to 0.
+
+    Rounding is relative to the largest ‖b_j‖², so that points far from the origin are moved to it first.
+
+    >>> squared_distances(torch.tensor([[1e6]]), torch.tensor([[1e6 - 1], [1e6 + 2]]))
+    tensor([[1., 4.]])
+    """
+    mean = b.mean(0)
+    if len(b) * mean.square().sum() > 0.9 * b.square().sum():  # their mean is far larger than what they differ by
+        a, b = a - mean, b - mean
     distances = torch.addmm(b.square().sum(1)[None], a, b.T, alpha=-2)
     return distances.add_(a.square().sum(1)[:, None]).clamp_(min=0)
 

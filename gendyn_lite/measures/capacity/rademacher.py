@@ -10,9 +10,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity._points import as_points, check_points
 
+MOST_DRAWS = 100_000
 Predict = Callable[[Tensor], Tensor]
 Fit = Callable[[Tensor, Tensor], Predict]
 """``fit(x, y)`` trains on inputs and labels and returns the function from inputs to predictions."""
@@ -86,8 +88,7 @@ def empirical_rademacher(
     """
     check_points(x)
     n = len(x)
-    if draws < 2:
-        raise UserError(f"draws is {draws}, expected at least 2: an interval needs them")
+    _check_draws(draws)
     if not 0 < confidence < 1:
         raise UserError(f"confidence is {confidence}, expected a number in (0, 1)")
     values = []
@@ -127,8 +128,7 @@ def linear_rademacher(
     """
     points = as_points(x)
     _check_norm(norm)
-    if draws < 2:
-        raise UserError(f"draws is {draws}, expected at least 2: an interval needs them")
+    _check_draws(draws)
     signs = torch.stack([random_signs(len(points), seed=seed, draw=draw) for draw in range(draws)])
     values = norm * (signs.to(points) @ points).norm(dim=1).cpu() / len(points)
     return _summary(values, confidence, len(points), bounded=False)
@@ -163,8 +163,10 @@ def rademacher_gap_bound(complexity: float, n: int, *, delta: float = 0.05) -> f
     >>> round(rademacher_gap_bound(1.0, 50_000), 3)
     1.018
     """
-    if n < 1 or not 0 < delta < 1:
-        raise UserError(f"n is {n}, delta {delta}: expected at least 1 and a number in (0, 1)")
+    if not (math.isfinite(complexity) and 1 <= n < math.inf and 0 < delta < 1):
+        raise UserError(
+            f"complexity is {complexity}, n {shown(n)}, delta {delta}: expected finite, at least 1 and in (0, 1)"
+        )
     return complexity + 3 * math.sqrt(math.log(2 / delta) / (2 * n))
 
 
@@ -174,6 +176,14 @@ def _check(predictions: Tensor, n: int) -> Tensor:
         shape = tuple(predictions.shape) if isinstance(predictions, Tensor) else type(predictions).__name__
         raise UserError(f"fit(x, signs)(x) gave {shape}, expected finite numbers of shape ({n},)")
     return predictions.detach().to("cpu", torch.float64)
+
+
+def _check_draws(draws: int) -> None:
+    """Refuse fewer draws than an interval needs, and more than end in bearable time."""
+    if type(draws) is not int or not 2 <= draws <= MOST_DRAWS:
+        raise UserError(
+            f"draws is {shown(draws)}, expected at least 2 (an interval needs them), at most {MOST_DRAWS:,}"
+        )
 
 
 def _check_norm(norm: float) -> None:

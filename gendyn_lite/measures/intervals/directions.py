@@ -6,13 +6,18 @@ are scaled to `length`, for which `pair_distance` of the class makes α = 1 as f
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
+from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals.checks import check_network, logits_at
+
+MOST_TUPLES = 1_000_000
 
 
 def same_class_tuples(y: Tensor, count: int, *, size: int = 2, label: int | None = None, seed: int = 0) -> Tensor:
@@ -29,21 +34,23 @@ def same_class_tuples(y: Tensor, count: int, *, size: int = 2, label: int | None
         int64 [count, size].
 
     Raises:
-        UserError: No class (or not this one) has that many examples.
+        UserError: No class (or not this one) has that many examples, or the count is none.
 
     >>> same_class_tuples(torch.tensor([0, 1, 0]), 2, seed=0).sort(1).values.tolist()
     [[0, 2], [0, 2]]
     """
+    if type(count) is not int or not 0 <= count <= MOST_TUPLES:
+        raise UserError(f"count is {shown(count)}, expected a whole number of 0 to {MOST_TUPLES:,} tuples")
     generator = torch.Generator().manual_seed(seed)
     labels = y.cpu()
-    sizes = torch.bincount(labels)
-    usable = sizes[labels] >= size
+    _, which, sizes = labels.unique(return_inverse=True, return_counts=True)
+    usable = sizes[which] >= size
     if label is not None:
         usable &= labels == label
     pool = usable.nonzero().squeeze(1)
     if not len(pool):
-        which = "no class" if label is None else f"class {label}"
-        raise UserError(f"{which} has {size} examples, needed for one tuple: take more data or another class")
+        named = "no class" if label is None else f"class {label}"
+        raise UserError(f"{named} has {size} examples, needed for one tuple: take more data or another class")
     anchors = pool[torch.randint(len(pool), (count,), generator=generator)]
     rows = []
     for anchor in anchors.tolist():
@@ -114,7 +121,7 @@ def components(x: Tensor, *, length: float | None = None) -> Tensor:
     # The last of n components is the mean's own direction: no variance is left for it.
     variance = np.asarray(found.explained_variance_)
     kept = np.asarray(found.components_)[variance > 1e-10 * variance[0]]
-    scale = pair_distance(x) if length is None else length
+    scale = pair_distance(x) if length is None else _checked(length)
     return (torch.from_numpy(kept) * scale).to(x).view(-1, *x.shape[1:])
 
 
@@ -137,7 +144,7 @@ def between_means(x: Tensor, y: Tensor, start: int, end: int, *, length: float |
     first = components(own, length=1.0)[0].flatten().double()
     step = (x[y == end].double().mean(0) - own.double().mean(0)).flatten()
     step = step - (step @ first) * first
-    scale = pair_distance(own) if length is None else length
+    scale = pair_distance(own) if length is None else _checked(length)
     return (step / step.norm() * scale).to(x).view(x.shape[1:])
 
 
@@ -181,6 +188,14 @@ def adversarial_directions(model: nn.Module, x: Tensor, *, length: float) -> Ten
     return _scaled(gradient.double(), length).to(x)
 
 
+def _checked(length: float) -> float:
+    """The length of a direction, refused where it is no positive number."""
+    if isinstance(length, bool) or not isinstance(length, int | float) or not (length > 0 and math.isfinite(length)):
+        raise UserError(f"length is {length!r}, expected a number above 0 in the units of x")
+    return length
+
+
 def _scaled(directions: Tensor, length: float) -> Tensor:
+    _checked(length)
     norm = directions.flatten(1).norm(dim=1).view(-1, *(1,) * (directions.dim() - 1))
     return directions / norm * length

@@ -73,6 +73,28 @@ def test_real_targets_keep_their_shape():
     assert kernel_regression(x, x[:, :2], width=1.0, **CPU).predict(new).shape == (7, 2)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e3, -1e5])
+def test_the_kernel_is_the_same_far_from_the_origin_in_float32(offset):
+    a, b = (torch.randn(size, 5, generator=torch.Generator().manual_seed(size)) + offset for size in (30, 40))
+    exact = torch.cdist(a.double(), b.double(), compute_mode="donot_use_mm_for_euclid_dist").square().mul(-0.5).exp()
+    torch.testing.assert_close(capacity.gaussian_kernel(a, b, 1.0).double(), exact, rtol=2e-5, atol=1e-7)
+
+
+def test_a_label_without_end_gets_one_line():
+    with pytest.raises(
+        UserError, match=r"a column for each of 10+1 classes of 2 labels takes .*number the classes 0, 1"
+    ):
+        kernel_regression(torch.eye(2), torch.tensor([0, 10**12]), width=1.0, **CPU)
+
+
+@pytest.mark.parametrize("block", [16, 1024])
+def test_interpolates_far_from_the_origin(block):
+    near = torch.randn(60, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(60) % 2 * 2.0 - 1
+    far = kernel_regression(near + 1e6, targets, width=1.0, block=block, **CPU)
+    assert (far.predict(near + 1e6) - targets).abs().max() < 1e-8
+
+
 def test_pixels_are_scaled_once():
     x = torch.randint(0, 256, (20, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     y = data(20)[1]
@@ -132,8 +154,9 @@ def test_median_distance_is_the_median():
         ({"width": 1.0, "ridge": -0.1}, "ridge is -0.1, expected a finite number of at least 0"),
         ({"width": 1.0, "num_classes": 2}, r"labels lie in \[0, 3\], expected classes in \[0, 2\)"),
         ({"width": 1.0, "memory_limit": 10_000}, r"Gram matrix of 60 points .* takes .* MB, 0.0 MB are free on cpu"),
+        ({"width": 1.0, "num_classes": 10**12}, r"a column for each of 10+ classes of 60 labels takes"),
     ],
-    ids=["zero", "negative", "nan", "text", "ridge", "classes", "memory"],
+    ids=["zero", "negative", "nan", "text", "ridge", "classes", "memory", "many-classes"],
 )
 def test_bad_options_get_one_line(options, message):
     x, y = data()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -168,6 +170,32 @@ def test_means_are_orthogonal_to_the_first_component():
     assert abs(float(found @ components(x[y == 0], length=1.0)[0])) < 1e-9
     assert float(found.norm()) == pytest.approx(pair_distance(x[y == 0]))
     assert float(found @ (x[y == 1].mean(0) - x[y == 0].mean(0))) > 0
+
+
+@pytest.mark.parametrize("length", [math.nan, math.inf, 0.0, -1.0, "1"], ids=str)
+@pytest.mark.parametrize(
+    "directions",
+    [
+        random_directions,
+        components,
+        lambda x, length: between_means(x, torch.arange(8) % 2, 0, 1, length=length),
+        lambda x, length: adversarial_directions(nn.Linear(3, 2), x, length=length),
+    ],
+    ids=["random", "components", "means", "adversarial"],
+)
+def test_a_direction_has_a_length(directions, length):
+    with pytest.raises(UserError, match=r"length is .*, expected a number above 0"):
+        directions(torch.randn(8, 3), length=length)
+
+
+@pytest.mark.parametrize("count", [10**13, -1, 2.0], ids=str)
+def test_only_so_many_tuples_are_drawn(count):
+    with pytest.raises(UserError, match=r"count is .*, expected a whole number of 0 to 1,000,000"):
+        same_class_tuples(torch.tensor([0, 0]), count)
+
+
+def test_labels_of_tuples_may_be_any_numbers():
+    assert same_class_tuples(torch.tensor([10**12, 0, 10**12]), 1).sort(1).values.tolist() == [[0, 2]]
 
 
 def test_random_directions_are_even():
