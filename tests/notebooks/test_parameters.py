@@ -78,9 +78,7 @@ def test_text_is_read_as_the_type(path: Path, name: str, text: object, value: ob
         pytest.param("epochs", "1e999999", "epochs is inf .float., expected a whole number", id="infinite-int"),
         pytest.param("rate", "1e999999", "rate is inf, expected a finite number", id="infinite"),
         pytest.param("rate", float("nan"), "rate is nan, expected a finite number", id="nan"),
-        pytest.param(
-            "rate", "1" + "0" * 400, r"rate is 10{56,}…, expected a number of at most 2", id="large"
-        ),
+        pytest.param("rate", "1" + "0" * 400, r"rate is 10{56,}…, expected a number of at most 2", id="large"),
         pytest.param("epochs", "9" * 10**7, "epochs is 10,000,000 characters long, expected at most", id="long"),
         pytest.param("epochs", "9" * 5000, "^epochs is '9+… .str., expected a whole number", id="digits"),
         pytest.param("epochs", "[" * 5000, r"^epochs is '\[+… .str., expected a whole number", id="nested"),
