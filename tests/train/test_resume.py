@@ -377,7 +377,7 @@ class Keeping:
         ({1: 2}, "is not a dict with text as keys"),
         (None, "is not a dict with text as keys"),
     ],
-    ids=str,
+    ids=["int key", "tuple", "nested tensor", "sparse", "meta", "object", "keys that are numbers", "none"],
 )
 def test_a_state_that_would_come_back_otherwise_is_refused_at_once(config, digits, network, tmp_path, state, message):
     with pytest.raises(UserError, match=message):
