@@ -170,7 +170,6 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     add(
         "--store",
         type=lambda text: _place(text) and text,
-        default="",
         help="folder of the runs, seen by every machine (default: GENDYN_RUNS, else ./runs)",
     )
     add("--dry-run", action="store_true", help="list the runs and what they will take, and run nothing")
@@ -224,7 +223,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     resources = Resources(*(getattr(arguments, name) for name in names))
     command.check(arguments.engine, resources)
     values = pairs(arguments.values)
-    options = {"profile": arguments.profile, "values": values, "grid": arguments.grid, "store": arguments.store}
+    options = {"profile": arguments.profile, "values": values, "grid": arguments.grid, "store": arguments.store or ""}
     jobs = command.plan(arguments.chapter, **options)
     if arguments.dry_run:
         command.dry_run(jobs)
