@@ -130,7 +130,8 @@ class Cluster:
                 for done in ready:
                     yield self._outcome(done, waiting.pop(done)), running
         finally:
-            for each in waiting:
+            # A Ray of our own ends with its workers, and to cancel a task that is just ending can abort the process.
+            for each in waiting if wanted.address else ():
                 with contextlib.suppress(Exception):  # it ends with Ray, at the latest
                     ray.cancel(each, force=True)
 
