@@ -31,9 +31,12 @@ def test_every_plan_is_valid_and_paired():
 
 
 def test_fewer_lines_are_another_run():
-    """The profiles colab and full train the same networks and measure them with more lines or fewer."""
+    """Profiles train the same networks, on MNIST or on the digits, and measure them with more lines or fewer."""
     few, many = ([config.run_id("00") for config in experiment.plan(profile)] for profile in ("colab", "full"))
     assert not set(few) & set(many)
+    smoke, full = (experiment.plan(profile, dataset="digits") for profile in ("smoke", "full"))
+    assert {config.replace(probe_version=1) for config in smoke} & set(full)
+    assert not {config.run_id("00") for config in smoke} & {config.run_id("00") for config in full}
     assert many == [config.replace(probe_version=1).run_id("00") for config in experiment.plan("colab")]
 
 
