@@ -190,7 +190,7 @@ CHAPTERS = {
     "generalization_intervals": (
         generalization_intervals.run,
         generalization_intervals.plan("full", dataset="mnist"),
-        {"center_crop": None},
+        {"center_crop": None, "probe_version": generalization_intervals.PROBE_VERSION["smoke"]},
     ),
 }
 
