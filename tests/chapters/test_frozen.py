@@ -1,0 +1,79 @@
+"""What must not change by moving code: ids of runs, tables of claims, charts. `frozen.json` is made by this file run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from gendyn_lite import notebooks, results
+from gendyn_lite.claims import chapters as claims
+from gendyn_lite.experiments import chapters
+
+FROZEN = Path(__file__).with_name("frozen.json")
+DATA = {
+    "01_random_labels": ("digits", "mnist", "cifar10", "cifar100"),
+    "05_generalization_intervals": ("digits", "mnist", "cifar10"),
+}
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def planned() -> dict[str, Any]:
+    """Of every group of runs, profile and data set: how many runs, and a digest of their ids in order."""
+    found = {}
+    for number, group in enumerate(chapters.GROUPS):
+        for profile in ("smoke", "colab", "full"):
+            for dataset in ("", *DATA.get(group.chapter, ())):
+                configs = group.plan(profile, {"dataset": dataset} if dataset else {})
+                name = f"{group.chapter} {number} {profile} {dataset}".strip()
+                found[name] = [len(configs), digest(" ".join(config.run_id("") for config in configs))]
+    return found
+
+
+def published() -> dict[str, Any]:
+    """Of every published experiment: its runs."""
+    return {
+        name: sorted(results.published(name)["run_id"].unique())
+        for name in results.published_experiments()
+        if "run_id" in results.published(name)
+    }
+
+
+def judged() -> dict[str, Any]:
+    """Of every section of 'What holds': how many claims, and a digest of their table."""
+    found = {}
+    for part in claims.PARTS:
+        table = claims.all_claims(parts=[part])
+        found[f"{part.chapter} {part.section} {' '.join(part.tables)}"] = [len(table), digest(table.to_csv(index=False))]
+    return found
+
+
+def drawn() -> dict[str, Any]:
+    """Of every committed chapter: a digest of each chart and table, in order."""
+    pages = {}
+    for name in notebooks.chapters():
+        cells = nbformat.read(notebooks.chapter_path(name), as_version=4).cells
+        outputs = [output for cell in cells for output in cell.get("outputs", ())]
+        pages[name] = [digest(output["data"]["text/html"]) for output in outputs if "text/html" in output.get("data", {})]
+    return pages
+
+
+KINDS = {"planned": planned, "published": published, "judged": judged, "drawn": drawn}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_it_was(kind):
+    expected, found = json.loads(FROZEN.read_text())[kind], KINDS[kind]()
+    assert [name for name in expected if found.get(name) != expected[name]] == []
+    assert list(found) == list(expected)
+
+
+if __name__ == "__main__":
+    FROZEN.write_text(json.dumps({kind: made() for kind, made in KINDS.items()}, indent=1) + "\n")
