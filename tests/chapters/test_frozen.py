@@ -1,4 +1,4 @@
-"""What must not change by moving code: ids of runs, tables of claims, charts. `frozen.json` is made by this file run."""
+"""What must not change by moving code: ids of runs, tables of claims, charts. This file, run, makes `frozen.json`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ def judged() -> dict[str, Any]:
     found = {}
     for part in claims.PARTS:
         table = claims.all_claims(parts=[part])
-        found[f"{part.chapter} {part.section} {' '.join(part.tables)}"] = [len(table), digest(table.to_csv(index=False))]
+        found[f"{part.chapter} {part.section} {' '.join(part.tables)}"] = [
+            len(table),
+            digest(table.to_csv(index=False)),
+        ]
     return found
 
 
@@ -61,7 +64,9 @@ def drawn() -> dict[str, Any]:
     for name in notebooks.chapters():
         cells = nbformat.read(notebooks.chapter_path(name), as_version=4).cells
         outputs = [output for cell in cells for output in cell.get("outputs", ())]
-        pages[name] = [digest(output["data"]["text/html"]) for output in outputs if "text/html" in output.get("data", {})]
+        pages[name] = [
+            digest(output["data"]["text/html"]) for output in outputs if "text/html" in output.get("data", {})
+        ]
     return pages
 
 
