@@ -6,16 +6,13 @@ Its exit codes are `gendyn_lite.errors.EXIT_CODES`, whatever the command.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from gendyn_lite.errors import EXIT_CODES, Failed, UserError, exit_code
+from gendyn_lite.arguments import answered, pairs
+from gendyn_lite.errors import EXIT_CODES, UserError
 
 CODES = "Exit codes: " + "; ".join(f"{code} {words}" for code, words in EXIT_CODES.items())
 CODES += ". Run the same command again to go on: what is complete is loaded, what was interrupted is resumed."
@@ -31,22 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return answered(lambda: _do(words))
 
 
-def answered(command: Callable[[], int]) -> int:
-    """The exit code of a command; what goes wrong is one line on stderr, and SIGTERM interrupts as Ctrl-C does."""
-    try:
-        _open_streams()
-        with _terminable():
-            code = command()
-            sys.stdout.flush()
-            return code
-    except (UserError, Failed, OSError, MemoryError, KeyboardInterrupt) as error:
-        exec("")  # else CPython dies of the SIGINT after all, at exit, if it hit code within another exec()
-        _drop_unread()
-        if not isinstance(error, BrokenPipeError):  # a reader who has had enough, as in `gendyn results show | head`
-            print(f"gendyn: {_line(error)}", file=sys.stderr)
-        return exit_code(error)
-
-
 def _do(words: Sequence[str]) -> int:
     """Do what the command line says; gives its exit code."""
     odd = next((word for word in words if "\0" in word), None)
@@ -57,51 +38,6 @@ def _do(words: Sequence[str]) -> int:
     except SystemExit as told:  # --help
         return int(told.code or 0)
     return arguments.command(arguments) or 0
-
-
-def _line(error: BaseException) -> str:
-    """What a command says of an error."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted; what is complete is kept, run the same command again to go on"
-    if isinstance(error, OSError):
-        return f"error: {str(error.filename or 'input/output')[:500]}: {error.strerror or error}"
-    return f"error: {'the memory does not suffice' if isinstance(error, MemoryError) else error}"
-
-
-def _open_streams() -> None:
-    """Let every standard stream be there, and take what its encoding has no letter for."""
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller, as by `<&-`
-            descriptor = os.open(os.devnull, os.O_RDWR)  # which takes its number
-            os.set_inheritable(descriptor, True)
-            setattr(sys, name, os.fdopen(descriptor, "r" if name == "stdin" else "w"))
-    with contextlib.suppress(AttributeError):  # a stream in memory
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM interrupts a command as Ctrl-C does."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-def _drop_unread() -> None:
-    """Drop what stdout did not take, so that Python does not try again, and complain, at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -308,34 +244,6 @@ def _place(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("it is empty, expected a path")
     return Path(text)
-
-
-def pairs(texts: Sequence[str]) -> dict[str, str]:
-    """Every NAME=VALUE of the command line; a folder of images is looked for where it was typed.
-
-    >>> pairs(["epochs=3", "epochs=5"])
-    Traceback (most recent call last):
-    gendyn_lite.errors.UserError: -p epochs is given twice: '3' and '5'
-    """
-    found: dict[str, str] = {}
-    for name, value in map(pair, texts):
-        if name in found:
-            raise UserError(f"-p {name} is given twice: {found[name]!r} and {value!r}")
-        kind, folder, path = value.partition("folder:")
-        found[name] = f"folder:{Path(path).expanduser().absolute()}" if folder and not kind else value
-    return found
-
-
-def pair(text: str) -> tuple[str, str]:
-    """A NAME=VALUE of the command line; the value stays text, the chapter's parameter gives it its type.
-
-    >>> pair("dataset=mnist")
-    ('dataset', 'mnist')
-    """
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise UserError(f"-p {text!r} is not NAME=VALUE, for instance -p dataset=mnist")
-    return name, value
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.results.intervals import BINS, SPANS
+from gendyn_lite.chapters.generalization_intervals.tables import BINS, SPANS
 from gendyn_lite.results.tables import network_name
 
 KINDS = ("pair", "midline", "principal", "minor", "means", "random", "adversarial")

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from gendyn_lite import cli, notebooks, results
+from gendyn_lite import arguments, cli, notebooks, results
 from gendyn_lite.errors import Failed
 from gendyn_lite.notebooks import execution
 from tests.results.test_runs import record
@@ -89,7 +89,7 @@ def test_a_folder_of_images_is_looked_for_where_it_was_typed(monkeypatch, tmp_pa
     monkeypatch.chdir(tmp_path)
     given = ["dataset=folder:pics", "other=folder:/pics", "note=in folder:pics"]
     there = {"dataset": f"folder:{tmp_path / 'pics'}", "other": "folder:/pics", "note": "in folder:pics"}
-    assert cli.pairs(given) == there
+    assert arguments.pairs(given) == there
 
 
 def test_a_termination_is_an_interruption(monkeypatch, capsys):

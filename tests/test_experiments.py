@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from gendyn_lite import data, models, results
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import random_labels, runner
 
 QUICK = {"train_size": 100, "epochs": 2}
 

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from gendyn_lite import data, models, results
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.fisher_mask import demo, tables
+from gendyn_lite.chapters.fisher_mask import runs as experiment
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import fisher_demo as demo
-from gendyn_lite.experiments import fisher_mask as experiment
-from gendyn_lite.experiments import runner
-from gendyn_lite.results import fisher as tables
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from torch import nn
 
 from gendyn_lite import models
-from gendyn_lite.claims.zhang2017 import TABLE_2
+from gendyn_lite.chapters.random_labels import imagenet
+from gendyn_lite.chapters.random_labels.zhang2017 import TABLE_2
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import imagenet
 from gendyn_lite.models.imagenet import torchvision_network
 from tests import photographs
 

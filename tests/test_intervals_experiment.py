@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from gendyn_lite import data, results
+from gendyn_lite.chapters.generalization_intervals import demo as interval_lines
+from gendyn_lite.chapters.generalization_intervals import demo_plane as interval_plane
+from gendyn_lite.chapters.generalization_intervals import probes as interval_probes
+from gendyn_lite.chapters.generalization_intervals import runs as experiment
+from gendyn_lite.chapters.generalization_intervals import tables
+from gendyn_lite.chapters.generalization_intervals.explorer import IntervalExplorer
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import generalization_intervals as experiment
-from gendyn_lite.experiments import interval_lines, interval_plane, interval_probes
 from gendyn_lite.measures import intervals
-from gendyn_lite.results import intervals as tables
-from gendyn_lite.widgets import IntervalExplorer
 
 
 def test_every_plan_is_valid_and_paired():
@@ -87,7 +89,7 @@ def test_downsampled_networks_have_the_intervals_of_downsampled_images():
     """Averaging is linear: a line of images is a line of small images, with the same α."""
     small = next(c for c in experiment.plan("smoke", seeds=1) if c.model_options.get("downsample") == 2)
     loaded, _ = data.load_for_run(small)
-    from gendyn_lite.experiments.runner import build
+    from gendyn_lite.chapters.runner import build
 
     model = build(small, loaded)
     x = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))

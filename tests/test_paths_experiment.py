@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from gendyn_lite import data, results
-from gendyn_lite.experiments import path_functions as runs_of
-from gendyn_lite.experiments import path_pairs, runner
-from gendyn_lite.experiments import path_probes as probes
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.path_functions import probes
+from gendyn_lite.chapters.path_functions import probes_pairs as path_pairs
+from gendyn_lite.chapters.path_functions import runs as runs_of
 from gendyn_lite.measures import relu_paths
 from tests import photographs
 

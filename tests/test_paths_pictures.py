@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gendyn_lite.chapters.path_functions import demo as path_digits
+from gendyn_lite.chapters.path_functions import demo_plane as path_plane
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import path_digits, path_plane
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import data, models
+from gendyn_lite.chapters.path_functions import runs as path_functions
+from gendyn_lite.chapters.plan import PROFILES
+from gendyn_lite.chapters.registry import NOTEBOOKS, planned
+from gendyn_lite.chapters.stiffness import runs as stiffness
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import path_functions, stiffness
-from gendyn_lite.experiments.chapters import CELLS, CHAPTERS, planned
 
 KINDS = {"path": path_functions, "stiffness": stiffness}
 
@@ -18,7 +20,7 @@ KINDS = {"path": path_functions, "stiffness": stiffness}
         pytest.param(chapter, kind, profile, id=f"{chapter}-{kind}-{profile}")
         for chapter, runs_of in KINDS.items()
         for kind in runs_of.KINDS
-        for profile in runs_of.PROFILES
+        for profile in PROFILES
     ],
 )
 def test_every_plan_is_valid_and_every_network_exists(chapter, kind, profile):
@@ -45,7 +47,7 @@ def test_a_wrong_plan_is_refused(runs_of, options, message):
 
 
 @pytest.mark.parametrize("seeds", [-1, 10**9])
-@pytest.mark.parametrize("chapter", CHAPTERS)
+@pytest.mark.parametrize("chapter", NOTEBOOKS)
 def test_too_many_seeds_are_refused_before_any_run_is_made(chapter, seeds):
     with pytest.raises(UserError, match=rf"^seeds is {seeds}, expected a whole number in \[0, 200\]$"):
-        planned(chapter, CELLS, "smoke", {"seeds": seeds})
+        planned(chapter, "smoke", {"seeds": seeds})

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import data, models, results
-from gendyn_lite.claims.zhang2017 import PARAMETERS, TABLE_1
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.random_labels import demo as traps
+from gendyn_lite.chapters.random_labels import regularizers
+from gendyn_lite.chapters.random_labels import runs as random_labels
+from gendyn_lite.chapters.random_labels.tables import with_regularizers
+from gendyn_lite.chapters.random_labels.zhang2017 import PARAMETERS, TABLE_1
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import random_labels, regularizers, runner, traps
-from gendyn_lite.results.regularizers import with_regularizers
 
 SIZES = [("colab", "cifar10"), ("full", "cifar10")]
 by_size = pytest.mark.parametrize(("profile", "dataset"), SIZES, ids=["-".join(size) for size in SIZES])

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from gendyn_lite import data, models, results
+from gendyn_lite.chapters.stiffness import demo, probes
+from gendyn_lite.chapters.stiffness import runs as runs_of
+from gendyn_lite.chapters.stiffness.tables import long_layers
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import stiffness as runs_of
-from gendyn_lite.experiments import stiffness_demo as demo
-from gendyn_lite.experiments import stiffness_probes as probes
 from gendyn_lite.measures import stiffness
 
 
@@ -30,7 +30,7 @@ def test_a_run_is_trained_with_its_probes_and_then_loaded(kind, tmp_path, monkey
     run = runs_of.run(config, profile="smoke", root=tmp_path)
     table = results.load_runs([run])
     if kind == "layers":
-        rows = results.long_layers(table)
+        rows = long_layers(table)
         assert rows["layer"].unique().tolist() == ["fc1", "fc2", "fc3", "fc4", "fc5"]
         assert rows["within"].between(-1, 1).all()
         assert set(rows["state"]) == {"untrained", "trained"}
@@ -58,7 +58,7 @@ def test_the_recorded_layers_are_those_of_the_measure():
 
 def test_no_layers_no_long_table():
     with pytest.raises(UserError, match="no values of layers"):
-        results.long_layers(results.published("random_labels").head(3))
+        long_layers(results.published("random_labels").head(3))
 
 
 def test_a_small_step_does_what_is_predicted_and_a_large_one_does_not():

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from gendyn_lite import results, widgets
+from gendyn_lite import chapters, results
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.random_labels import regularizers
+from gendyn_lite.chapters.random_labels import runs as random_labels
+from gendyn_lite.chapters.random_labels.explorer import RandomLabelsExplorer
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import random_labels, regularizers, runner
-from gendyn_lite.widgets import RandomLabelsExplorer
 
 
 @pytest.fixture
@@ -83,6 +85,8 @@ def test_a_name_is_shown_as_it_is_and_never_read_as_html(explorer, monkeypatch):
     assert html.unescape(explorer.status.value) == "class '<img src=x onerror=alert(1)>' has no images"
 
 
-@pytest.mark.parametrize("path", sorted(Path(widgets.__path__[0]).glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(Path(chapters.__path__[0]).glob("*/explorer.py")), ids=lambda path: path.parent.name
+)
 def test_every_explorer_says_its_status_through_what_escapes_it(path):
     assert ("status.value" in path.read_text(encoding="utf-8")) == (path.stem == "live")

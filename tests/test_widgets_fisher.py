@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gendyn_lite.chapters.fisher_mask import demo as fisher_demo
+from gendyn_lite.chapters.fisher_mask.explorer import InfluenceExplorer
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import fisher_demo
-from gendyn_lite.widgets import InfluenceExplorer
 
 
 def test_the_status_says_what_a_step_does():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gendyn_lite.experiments import path_digits
+from gendyn_lite.chapters.path_functions import demo as path_digits
+from gendyn_lite.chapters.path_functions.explorer import PathExplorer
 from gendyn_lite.measures import relu_paths
-from gendyn_lite.widgets import PathExplorer
 
 
 @pytest.fixture(scope="module")

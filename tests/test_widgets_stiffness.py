@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gendyn_lite.chapters.stiffness.explorer import StiffnessExplorer
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import stiffness
-from gendyn_lite.widgets import StiffnessExplorer
 
 
 @pytest.fixture

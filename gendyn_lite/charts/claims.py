@@ -21,7 +21,7 @@ def verdicts(claims: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """How many tests of each paper's claims came to which verdict; a menu picks a paper, bars show its claims.
 
     Args:
-        claims: A table of `gendyn_lite.claims.chapters.all_claims`.
+        claims: A table of `gendyn_lite.chapters.what_holds.all_claims`.
     """
     counts = claims.groupby(["paper", "verdict"], sort=False).size().rename("tests").reset_index()
     names = [f"{SIGNS[verdict]} {verdict}" for verdict in COLOURS]
@@ -50,7 +50,7 @@ def statements_table(statements: pd.DataFrame, *, caption: str) -> HTML:
     """Each claim of a paper: on how many networks and data sets it holds, and where its figure stands.
 
     Args:
-        statements: Rows of `gendyn_lite.claims.chapters.statements`.
+        statements: Rows of `gendyn_lite.chapters.what_holds.statements`.
         caption: What the table shows and where its numbers come from.
     """
     heads = ("Claim", "Holds", "Otherwise", "Holds, corrected", "Figure")
@@ -71,7 +71,7 @@ def tests_table(claims: pd.DataFrame, *, caption: str) -> HTML:
     """Each test of a claim: the paper's value, ours with its interval, seeds, verdict, p value after correction.
 
     Args:
-        claims: Rows of `gendyn_lite.claims.chapters.all_claims`.
+        claims: Rows of `gendyn_lite.chapters.what_holds.all_claims`.
         caption: What the table shows and where its numbers come from.
     """
     heads = ("Claim, and on what", "Paper", "Ours (95 % interval)", "Verdict", "p, corrected")
@@ -92,8 +92,8 @@ def papers_tables(claims: pd.DataFrame, statements: pd.DataFrame, *, caption: st
     """Under each paper's name its claims, and folded away every test of them.
 
     Args:
-        claims: A table of `gendyn_lite.claims.chapters.all_claims`.
-        statements: Its `gendyn_lite.claims.chapters.statements`.
+        claims: A table of `gendyn_lite.chapters.what_holds.all_claims`.
+        statements: Its `gendyn_lite.chapters.what_holds.statements`.
         caption: What the tables show.
     """
     parts = []

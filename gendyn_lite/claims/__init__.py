@@ -1,20 +1,5 @@
 """What a paper claims beside what our runs say: value, interval, number of seeds, effect size and a verdict."""
 
-from gendyn_lite.claims import kernels, paper_tables, random_labels, regularizers, stiffness, stiffness_layers
 from gendyn_lite.claims.verdicts import VERDICTS, AtLeast, Below, Claim, Near, judge, table
 
-__all__ = [
-    "VERDICTS",
-    "AtLeast",
-    "Below",
-    "Claim",
-    "Near",
-    "judge",
-    "kernels",
-    "paper_tables",
-    "random_labels",
-    "regularizers",
-    "stiffness",
-    "stiffness_layers",
-    "table",
-]
+__all__ = ["VERDICTS", "AtLeast", "Below", "Claim", "Near", "judge", "table"]

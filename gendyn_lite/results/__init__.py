@@ -6,10 +6,8 @@ from gendyn_lite.results.benchmarks import (
     benchmark_names,
     publish_benchmark,
 )
-from gendyn_lite.results.layers import long_layers
 from gendyn_lite.results.published import published, published_experiments, verify
 from gendyn_lite.results.publishing import publish
-from gendyn_lite.results.regularizers import row_by_row, with_regularizers
 from gendyn_lite.results.runs import Run, RunWriter, open_run, runs_root
 from gendyn_lite.results.status import status
 from gendyn_lite.results.tables import (
@@ -33,7 +31,6 @@ __all__ = [
     "fit_epoch",
     "load",
     "load_runs",
-    "long_layers",
     "mean_interval",
     "open_run",
     "overview",
@@ -42,7 +39,6 @@ __all__ = [
     "publish_benchmark",
     "published",
     "published_experiments",
-    "row_by_row",
     "runs_root",
     "status",
     "summarize",
@@ -50,6 +46,5 @@ __all__ = [
     "verify_benchmarks",
     "verify_experiment",
     "verify_figures",
-    "with_regularizers",
     "with_sizes",
 ]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gendyn_lite import notebooks
+from gendyn_lite.chapters import registry
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.notebooks.chapters import roots
-from gendyn_lite.sweep.chapters import runs_of, unique
 from gendyn_lite.sweep.cost import Cost, measured_runs
 from gendyn_lite.sweep.estimate import device_name, estimated, said, total
 
@@ -61,10 +61,7 @@ def run_chapter(
 
 def _costs(chapter: str, profile: str, values: Mapping[str, Any], device: str, places: Mapping[str, str]) -> list[Cost]:
     """What the chapter's runs will take; none for a chapter without runs."""
-    runs = runs_of(chapter)
-    if runs is None:
-        return []
-    configs = unique(runs.plan(profile, values))
+    configs = registry.unique(registry.planned(chapter, profile, values))
     return estimated(configs, device=device, root=places["GENDYN_RUNS"], data_root=places["GENDYN_DATA"])
 
 

@@ -9,11 +9,12 @@ from math import inf
 from typing import Any, NamedTuple
 
 from gendyn_lite import notebooks
+from gendyn_lite.chapters import registry
+from gendyn_lite.chapters.plan import CELLS, TABLE
 from gendyn_lite.config import check_range
 from gendyn_lite.errors import Failed, UserError, unknown_name
 from gendyn_lite.notebooks.chapters import roots
 from gendyn_lite.sweep import grid as grids
-from gendyn_lite.sweep.chapters import swept, unique
 from gendyn_lite.sweep.cost import Cost
 from gendyn_lite.sweep.estimate import device_name, estimated, said, total
 from gendyn_lite.sweep.jobs import Job, Outcome, make_jobs
@@ -25,6 +26,7 @@ from gendyn_lite.sweep.table import Table
 
 ENGINES = ("local", "ray")
 MOST_WORKERS, MOST_RETRIES = 1_000, 1_000
+SWEPT = (CELLS, TABLE)  # what a chapter's cells ask for, then what only its published tables show
 LEAST_CORES = 0.001  # as finely as Ray shares them out, and more
 
 
@@ -61,25 +63,34 @@ def plan(
     kept = store_folder(store or places["GENDYN_RUNS"])
     axes = grids.read_grid(grid)
     _, changed = notebooks.checked(chapter, profile=profile, values=values)
-    runs = swept(chapter)
+    _check_trains(chapter)
     given = {name: value for name, value in changed.items() if name != "profile"}
-    configs = unique([*runs.plan(profile, given), *runs.more(profile, given)])
+    configs = registry.unique(registry.planned(chapter, profile, given, asked_by=SWEPT))
     if axes:
         configs = grids.expand(_planned(chapter, profile, given, axes) or configs, axes)
     grids.check_size(len(configs))
     return make_jobs(chapter, configs, profile=profile, store=kept, data_root=places["GENDYN_DATA"])
 
 
+def _check_trains(chapter: str) -> None:
+    """Refuse a chapter that trains nothing.
+
+    Raises:
+        UserError: There is no such chapter, or it trains nothing.
+    """
+    if notebooks.chapter_path(chapter).stem not in registry.NOTEBOOKS:
+        others = [name for name in notebooks.chapters() if name in registry.NOTEBOOKS]
+        raise UserError(f"chapter {chapter!r} trains nothing to sweep: take one of {', '.join(others)}")
+
+
 def _planned(chapter: str, profile: str, given: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> list[Any]:
     """The chapter's runs on each data set of the grid, whose settings may differ; none without a data set there."""
-    runs = swept(chapter)
     if "dataset" not in notebooks.parameters(notebooks.chapter_path(chapter)):
         return []
     return [
         config
         for dataset in axes.get("dataset", ())
-        for make in (runs.plan, runs.more)
-        for config in make(profile, {**given, "dataset": dataset})
+        for config in registry.planned(chapter, profile, {**given, "dataset": dataset}, asked_by=SWEPT)
     ]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gendyn_lite import data, train
+from gendyn_lite.chapters import runner
 from gendyn_lite.config import RunConfig
-from gendyn_lite.experiments import runner
 from gendyn_lite.sweep.cost import LEVELS, Cost, costs, key
 from gendyn_lite.threads import threads
 from gendyn_lite.train.device import choose_device

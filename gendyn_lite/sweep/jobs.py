@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gendyn_lite.chapters import registry
 from gendyn_lite.config import RunConfig, canonical
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import open_run
 from gendyn_lite.results.tables import network_name
-from gendyn_lite.sweep.chapters import runs_of
 
 # After one of these every other run would fail in the same way.
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
@@ -87,11 +87,9 @@ def work(job: Job) -> Outcome:
 
 def _work(job: Job) -> bool:
     """The run, complete; whether it had to be trained."""
-    runs = runs_of(job.chapter)
-    assert runs is not None, job.chapter
     if open_run(job.config, job.fingerprint, root=job.store).complete:
         return False
-    done = runs.run(job.config, profile=job.profile, root=job.store, data_root=job.data_root)
+    done = registry.run_of(job.chapter)(job.config, profile=job.profile, root=job.store, data_root=job.data_root)
     if done.run_id != job.run_id:
         raise UserError(
             f"the data {job.config.dataset!r} differ here from those where the sweep was begun: copy them anew"
@@ -111,7 +109,7 @@ def make_jobs(chapter: str, configs: Sequence[RunConfig], *, profile: str, store
         UserError: A data set is not prepared, or a network does not exist or does not fit.
     """
     from gendyn_lite import data
-    from gendyn_lite.experiments import runner
+    from gendyn_lite.chapters import runner
 
     kinds = {
         (config.dataset, config.train_size, config.test_size, config.model, canonical(config.model_options)): config

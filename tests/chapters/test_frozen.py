@@ -11,8 +11,8 @@ import nbformat
 import pytest
 
 from gendyn_lite import notebooks, results
-from gendyn_lite.claims import chapters as claims
-from gendyn_lite.experiments import chapters
+from gendyn_lite.chapters import registry
+from gendyn_lite.claims.sections import all_claims
 
 FROZEN = Path(__file__).with_name("frozen.json")
 DATA = {
@@ -28,11 +28,12 @@ def digest(text: str) -> str:
 def planned() -> dict[str, Any]:
     """Of every group of runs, profile and data set: how many runs, and a digest of their ids in order."""
     found = {}
-    for number, group in enumerate(chapters.GROUPS):
+    groups = [(name, group) for name in registry.NOTEBOOKS for group in registry.groups(name)]
+    for number, (chapter, group) in enumerate(groups):
         for profile in ("smoke", "colab", "full"):
-            for dataset in ("", *DATA.get(group.chapter, ())):
+            for dataset in ("", *DATA.get(chapter, ())):
                 configs = group.plan(profile, {"dataset": dataset} if dataset else {})
-                name = f"{group.chapter} {number} {profile} {dataset}".strip()
+                name = f"{chapter} {number} {profile} {dataset}".strip()
                 found[name] = [len(configs), digest(" ".join(config.run_id("") for config in configs))]
     return found
 
@@ -49,9 +50,9 @@ def published() -> dict[str, Any]:
 def judged() -> dict[str, Any]:
     """Of every section of 'What holds': how many claims, and a digest of their table."""
     found = {}
-    for part in claims.PARTS:
-        table = claims.all_claims(parts=[part])
-        found[f"{part.chapter} {part.section} {' '.join(part.tables)}"] = [
+    for chapter, section in registry.sections():
+        table = all_claims([(chapter, section)])
+        found[f"{chapter} {section.anchor} {' '.join(section.tables)}"] = [
             len(table),
             digest(table.to_csv(index=False)),
         ]

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gendyn_lite.charts import capacity as draw
+from gendyn_lite.chapters.capacity import charts as draw
+from gendyn_lite.chapters.capacity import complexity, runs
 from gendyn_lite.charts import tables
-from gendyn_lite.experiments import capacity as runs
-from gendyn_lite.experiments import complexity
 from tests.claims.test_kernels import conv, table
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gendyn_lite.charts import fisher, fisher_mask
+from gendyn_lite.chapters.fisher_mask import charts as fisher
+from gendyn_lite.chapters.fisher_mask import charts_mask as fisher_mask
 from gendyn_lite.charts.figure import figure_html
 from tests import fake_fisher
 

@@ -8,7 +8,8 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from gendyn_lite.charts import interval_lengths, intervals
+from gendyn_lite.chapters.generalization_intervals import charts as intervals
+from gendyn_lite.chapters.generalization_intervals import charts_lengths as interval_lengths
 from gendyn_lite.charts.figure import figure_html
 from tests import fake_intervals
 

@@ -9,7 +9,11 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from gendyn_lite.charts import over_epochs, path_pairs, path_pictures, path_plane, path_training
+from gendyn_lite.chapters.path_functions import charts as path_training
+from gendyn_lite.chapters.path_functions import charts_epochs as over_epochs
+from gendyn_lite.chapters.path_functions import charts_pairs as path_pairs
+from gendyn_lite.chapters.path_functions import charts_pictures as path_pictures
+from gendyn_lite.chapters.path_functions import charts_plane as path_plane
 from gendyn_lite.charts.figure import figure_html
 from tests import fake_paths as fake
 

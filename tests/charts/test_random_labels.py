@@ -7,11 +7,12 @@ import json
 import altair as alt
 import pytest
 
-from gendyn_lite import claims, results
-from gendyn_lite.charts import random_labels as draw
+from gendyn_lite import results
+from gendyn_lite.chapters.random_labels import charts as draw
+from gendyn_lite.chapters.random_labels import claims as label_claims
+from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.charts import tables
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import random_labels
 from tests import fake_runs
 
 CHARTS = {
@@ -81,7 +82,7 @@ def test_the_grid_says_how_many_labels_are_wrong_at_the_end():
 
 
 def test_every_claim_has_a_row_with_its_verdict():
-    found = claims.random_labels.claims(fake_runs.table(fitted=False))
+    found = label_claims.claims(fake_runs.table(fitted=False))
     page = tables.claims_table(found, caption="Claims").data
     assert page.count('<th scope="row"') == len(found)
     for verdict in set(found["verdict"]):

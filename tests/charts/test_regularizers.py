@@ -8,7 +8,8 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from gendyn_lite.charts import random_labels, regularizers
+from gendyn_lite.chapters.random_labels import charts as random_labels
+from gendyn_lite.chapters.random_labels import charts_regularizers as regularizers
 from gendyn_lite.errors import UserError
 from tests import fake_runs
 

@@ -9,17 +9,15 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from gendyn_lite.charts import (
-    fisher_mask,
-    interval_lengths,
-    path_pairs,
-    path_training,
-    random_labels,
-    regularizers,
-    stiffness,
-    stiffness_layers,
-    stiffness_training,
-)
+from gendyn_lite.chapters.fisher_mask import charts_mask as fisher_mask
+from gendyn_lite.chapters.generalization_intervals import charts_lengths as interval_lengths
+from gendyn_lite.chapters.path_functions import charts as path_training
+from gendyn_lite.chapters.path_functions import charts_pairs as path_pairs
+from gendyn_lite.chapters.random_labels import charts as random_labels
+from gendyn_lite.chapters.random_labels import charts_regularizers as regularizers
+from gendyn_lite.chapters.stiffness import charts as stiffness
+from gendyn_lite.chapters.stiffness import charts_layers as stiffness_layers
+from gendyn_lite.chapters.stiffness import charts_training as stiffness_training
 from tests import fake_fisher, fake_intervals, fake_paths, fake_runs, fake_sizes, fake_stiffness
 
 CORNERS: stiffness.CORNERS = dict.fromkeys(("two_moons", "spirals"), ((-1.0, -1.0), (1.0, 1.0)))

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from gendyn_lite.charts import stiffness as draw
-from gendyn_lite.charts import stiffness_layers as draw_layers
-from gendyn_lite.charts import stiffness_training as draw_training
+from gendyn_lite.chapters.stiffness import charts as draw
+from gendyn_lite.chapters.stiffness import charts_layers as draw_layers
+from gendyn_lite.chapters.stiffness import charts_training as draw_training
 from gendyn_lite.errors import UserError
 from tests import fake_stiffness as fake
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from gendyn_lite.claims.fisher_mask import claims
+from gendyn_lite.chapters.fisher_mask.claims import claims
 from tests import fake_fisher
 
 

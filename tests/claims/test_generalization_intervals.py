@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from gendyn_lite.claims.generalization_intervals import claims
+from gendyn_lite.chapters.generalization_intervals.claims import claims
 from tests import fake_intervals
 
 

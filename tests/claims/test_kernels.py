@@ -7,7 +7,7 @@ from itertools import product
 import pandas as pd
 import pytest
 
-from gendyn_lite import claims
+from gendyn_lite.chapters.capacity import claims as kernel_claims
 
 PLAIN = "A regression that interpolates generalizes (pixels)"
 RANDOM = "The same kernel fits completely random labels"
@@ -73,18 +73,18 @@ def conv(*, conv_error=0.3, ridge_error=0.25, filters=(200, 1000), data="CIFAR-1
     ids=["lower", "higher", "gain", "loss"],
 )
 def test_random_filters_are_judged_at_their_largest_number(options, statement, verdict):
-    found = claims.kernels.claims(conv(**options)).set_index("statement").loc[statement]
+    found = kernel_claims.claims(conv(**options)).set_index("statement").loc[statement]
     assert found["verdict"] == verdict
     assert "1,000 random filters on CIFAR-10 (JPEG q75)" in found["subject"]
 
 
 def test_a_copy_of_the_data_has_the_papers_value_and_no_verdict_on_it():
-    found = claims.kernels.claims(conv()).set_index("statement").loc[PLAIN]
+    found = kernel_claims.claims(conv()).set_index("statement").loc[PLAIN]
     assert (found["paper_value"], found["verdict"]) == ("0.46 (test error)", "not testable at this size")
 
 
 def verdicts(**options):
-    return claims.kernels.claims(table(**options)).set_index("statement")
+    return kernel_claims.claims(table(**options)).set_index("statement")
 
 
 def test_a_subset_cannot_test_the_papers_error():

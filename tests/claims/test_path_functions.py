@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gendyn_lite.claims import path_functions as claims
+from gendyn_lite.chapters.path_functions import claims
+from gendyn_lite.chapters.path_functions import tables as paths
 from gendyn_lite.errors import UserError
-from gendyn_lite.results import paths
 from tests import fake_paths as fake
 
 FIRST = "For most of training, cross-path similarity is not perfect in the first recorded layer"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.charts import fisher_mask as draw
-from gendyn_lite.claims.fisher_mask import claims
-from gendyn_lite.results import fisher as tables
+from gendyn_lite.chapters.fisher_mask import charts_mask as draw
+from gendyn_lite.chapters.fisher_mask import tables
+from gendyn_lite.chapters.fisher_mask.claims import claims
 from gendyn_lite.results.published import provenance
 
 RUNS = results.published("fisher_mask")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gendyn_lite import results
-from gendyn_lite.results.intervals import counts, ends
+from gendyn_lite.chapters.generalization_intervals.tables import counts, ends
 from gendyn_lite.results.published import provenance
 
 ENDS = ends(results.published("generalization_intervals"))

@@ -7,10 +7,11 @@ from itertools import product
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.charts import path_pairs, path_training
+from gendyn_lite.chapters.path_functions import charts as path_training
+from gendyn_lite.chapters.path_functions import charts_pairs as path_pairs
+from gendyn_lite.chapters.path_functions import claims
+from gendyn_lite.chapters.path_functions import tables as paths
 from gendyn_lite.claims import VERDICTS
-from gendyn_lite.claims import path_functions as claims
-from gendyn_lite.results import paths
 from gendyn_lite.results.published import provenance
 
 NAMES = ("path_networks", "path_unseen", "path_deep", "path_ratio")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gendyn_lite import results
-from gendyn_lite.claims.stiffness_layers import of_deep_networks
-from gendyn_lite.results.layers import long_layers
+from gendyn_lite.chapters.stiffness.claims_layers import of_deep_networks
+from gendyn_lite.chapters.stiffness.tables import long_layers
 from gendyn_lite.results.published import provenance
 
 DEEP = results.published("stiffness_deep")

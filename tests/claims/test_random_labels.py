@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gendyn_lite import claims
+from gendyn_lite.chapters.random_labels import claims as label_claims
 from gendyn_lite.claims import AtLeast, Below, Near
 from tests import fake_runs
 
@@ -21,7 +21,7 @@ SOONER = "Gaussian inputs are fitted sooner than random labels"
 
 
 def verdicts(**options):
-    found = claims.random_labels.claims(fake_runs.table(**options))
+    found = label_claims.claims(fake_runs.table(**options))
     return found.set_index("statement")
 
 
@@ -60,7 +60,7 @@ def test_values_are_those_of_the_table():
 
 
 def test_each_network_is_its_own_subject():
-    found = claims.random_labels.claims(fake_runs.table(networks=("mlp_1x512", "alexnet_small")))
+    found = label_claims.claims(fake_runs.table(networks=("mlp_1x512", "alexnet_small")))
     assert found["subject"].nunique() == 2
     assert found["paper_value"].str.contains("0.0986|0.099").any()
 

@@ -9,18 +9,16 @@ import pandas as pd
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.claims import (
-    AtLeast,
-    fisher_mask,
-    generalization_intervals,
-    judge,
-    paper_tables,
-    path_functions,
-    random_labels,
-    regularizers,
-    stiffness,
-    stiffness_layers,
-)
+from gendyn_lite.chapters.fisher_mask import claims as fisher_mask
+from gendyn_lite.chapters.generalization_intervals import claims as generalization_intervals
+from gendyn_lite.chapters.path_functions import claims as path_functions
+from gendyn_lite.chapters.random_labels import claims as random_labels
+from gendyn_lite.chapters.random_labels import claims_regularizers as regularizers
+from gendyn_lite.chapters.random_labels import paper_tables
+from gendyn_lite.chapters.random_labels.tables import row_by_row
+from gendyn_lite.chapters.stiffness import claims as stiffness
+from gendyn_lite.chapters.stiffness import claims_layers as stiffness_layers
+from gendyn_lite.claims import AtLeast, judge
 from tests import fake_fisher, fake_intervals, fake_paths, fake_runs, fake_sizes, fake_stiffness
 
 CLAIMS: dict[str, tuple[Callable[..., pd.DataFrame], Callable[[pd.DataFrame], pd.DataFrame]]] = {
@@ -87,5 +85,5 @@ def test_what_has_been_run_is_counted_by_size(field):
     table = fake_runs.regularized()
     few = fake_sizes.other(table, field)
     both = pd.concat([table, few[few["seed"] == 0]], ignore_index=True)
-    assert set(results.row_by_row(both)["seeds"]) == set(results.overview(both)["seeds"]) == {1, 3}
+    assert set(row_by_row(both)["seeds"]) == set(results.overview(both)["seeds"]) == {1, 3}
     assert all(words in results.provenance_line(both) for words in ("1 to 3 seeds", fake_sizes.WORDS[field]))

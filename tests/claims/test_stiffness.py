@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gendyn_lite.claims import stiffness as claims
-from gendyn_lite.claims import stiffness_layers as layer_claims
+from gendyn_lite.chapters.stiffness import claims
+from gendyn_lite.chapters.stiffness import claims_layers as layer_claims
 from tests import fake_stiffness as fake
 
 APART = "Examples of one class are stiffer with each other than with another class"

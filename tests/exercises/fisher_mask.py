@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gendyn_lite.exercises import fisher_mask as exercises
+from gendyn_lite.chapters.fisher_mask import exercises
 from tests.exercises.solutions import Chapter
 
 CHECKS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gendyn_lite.exercises import generalization_intervals as exercises
+from gendyn_lite.chapters.generalization_intervals import exercises
 from tests.exercises.solutions import Chapter
 
 CHECKS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gendyn_lite.exercises import path_functions as exercises
+from gendyn_lite.chapters.path_functions import exercises
 from tests.exercises.solutions import Chapter
 
 CHECKS = {

@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 
 from gendyn_lite import results
-from gendyn_lite.exercises import random_labels as exercises
+from gendyn_lite.chapters.random_labels import exercises
 from tests import fake_runs
 from tests.exercises.solutions import Chapter
 

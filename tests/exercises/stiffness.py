@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gendyn_lite.exercises import stiffness as exercises
+from gendyn_lite.chapters.stiffness import exercises
 from tests.exercises.solutions import Chapter
 
 CHECKS = {

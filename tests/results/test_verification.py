@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from gendyn_lite import notebooks, results
+from gendyn_lite.chapters import what_holds as planned
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import planned
 from tests.results.test_runs import record, sealed_again
 
 

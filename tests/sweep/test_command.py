@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from gendyn_lite import cli, results
-from gendyn_lite.experiments import random_labels, runner
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.sweep import command, jobs, local, on_ray
 from gendyn_lite.sweep.jobs import Job, Outcome
 from gendyn_lite.sweep.table import Table

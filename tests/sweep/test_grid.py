@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from gendyn_lite.chapters.random_labels import runs as random_labels
+from gendyn_lite.chapters.registry import planned, unique
 from gendyn_lite.errors import UserError
-from gendyn_lite.experiments import random_labels
 from gendyn_lite.notebooks import chapter_path, chapters, parameters
-from gendyn_lite.sweep.chapters import runs_of, unique
+from gendyn_lite.sweep.command import SWEPT
 from gendyn_lite.sweep.grid import expand, read_grid
 
 
@@ -56,26 +57,25 @@ def test_a_mistake_is_one_line(texts: list[str], message: str) -> None:
 
 
 def test_a_network_brings_its_own_settings_of_the_plan() -> None:
-    planned = random_labels.plan("smoke")
-    found = expand(planned, read_grid(["seed=0..1", "q=0,1", "network=mlp_3x512,mlp_1x512"]))
+    plan = random_labels.plan("smoke")
+    found = expand(plan, read_grid(["seed=0..1", "q=0,1", "network=mlp_3x512,mlp_1x512"]))
     assert [(run.model, run.label_corruption, run.seed, run.train_size) for run in found] == [
         (model, q, seed, size)
         for model, size in (("mlp_3x512", 300), ("mlp_1x512", 1000))
         for q in (0.0, 1.0)
         for seed in (0, 1)
     ]
-    assert set(found) <= set(planned)  # the very runs of the chapter, with the same keys
+    assert set(found) <= set(plan)  # the very runs of the chapter, with the same keys
 
 
 def test_what_is_new_to_a_chapter_takes_the_rest_of_its_first_run() -> None:
-    planned = random_labels.plan("smoke")
-    (new,) = expand(planned, {"model": ["alexnet_small"], "dataset": ["mnist"]})
-    assert new == planned[0].replace(model="alexnet_small", dataset="mnist")
+    plan = random_labels.plan("smoke")
+    (new,) = expand(plan, {"model": ["alexnet_small"], "dataset": ["mnist"]})
+    assert new == plan[0].replace(model="alexnet_small", dataset="mnist")
 
 
 def test_a_run_that_is_evaluated_at_its_end_still_is() -> None:
-    planned = runs_of("05_generalization_intervals").plan("smoke", {})  # type: ignore[union-attr]
-    (run,) = expand(planned, {"epochs": [7]})
+    (run,) = expand(planned("05_generalization_intervals", "smoke", {}), {"epochs": [7]})
     assert (run.epochs, run.eval_every) == (7, 7)
 
 
@@ -87,7 +87,5 @@ def test_an_experiment_of_another_chapter_is_refused() -> None:
 @pytest.mark.parametrize("chapter", [name for name in chapters() if "seeds" in parameters(chapter_path(name))])
 @pytest.mark.parametrize("profile", ["smoke", "full"])
 def test_every_chapter_has_runs_and_each_is_one(chapter: str, profile: str) -> None:
-    runs = runs_of(chapter)
-    assert runs is not None
-    configs = [*runs.plan(profile, {}), *runs.more(profile, {})]
+    configs = planned(chapter, profile, {}, asked_by=SWEPT)
     assert 0 < len(unique(configs)) == len({str(config.as_dict()) for config in configs})

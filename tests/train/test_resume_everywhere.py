@@ -11,15 +11,13 @@ import pytest
 import torch
 
 from gendyn_lite import data, models
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.fisher_mask import runs as fisher_mask
+from gendyn_lite.chapters.generalization_intervals import runs as generalization_intervals
+from gendyn_lite.chapters.path_functions import runs as path_functions
+from gendyn_lite.chapters.random_labels import runs as random_labels
+from gendyn_lite.chapters.stiffness import runs as stiffness
 from gendyn_lite.config import RunConfig
-from gendyn_lite.experiments import (
-    fisher_mask,
-    generalization_intervals,
-    path_functions,
-    random_labels,
-    runner,
-    stiffness,
-)
 from gendyn_lite.measures.fisher import GradientMask
 from gendyn_lite.train import checkpoint, fit, state
 from gendyn_lite.train.run import Run

@@ -1,0 +1,1 @@
+"""Chapter 5: how far along a line a network keeps its answer."""

@@ -1,0 +1,144 @@
+"""Checkers of chapter 5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from gendyn_lite.chapters.feedback import expect, report
+
+
+def check_knot(answer: Callable[[float, float], float | None]) -> bool:
+    """Check ``knot(a, b)``: where in [0, 1] a unit that goes linearly from a to b passes 0; None if it does not."""
+
+    def check() -> None:
+        cases: list[tuple[float, float, float | None]] = [
+            (-1.0, 1.0, 0.5),
+            (1.0, -3.0, 0.25),
+            (-0.2, 0.6, 0.25),
+            (2.0, 5.0, None),
+            (-1.0, -4.0, None),
+        ]
+        for a, b, expected in cases:
+            value = answer(a, b)
+            if expected is None:
+                expect(value is None, f"from {a:g} to {b:g} you say {value}, expected None: the side never changes")
+                continue
+            expect(value is not None, f"from {a:g} to {b:g} you say None, expected {expected:g}")
+            assert value is not None
+            hint = "; you measure from the other end" if abs(value - (1 - expected)) < 1e-9 else ""
+            expect(abs(value - expected) < 1e-9, f"from {a:g} to {b:g} you say {value:g}, expected {expected:g}{hint}")
+
+    return report("knot of a unit", check)
+
+
+def check_leave(answer: Callable[[Sequence[float], Sequence[float]], float | None]) -> bool:
+    """Check ``leave(start, end)``: where on a linear piece the first margin reaches 0; None if every one stays above.
+
+    `start` and `end` hold the class's margin over each other class at both ends of the piece; all of `start` are ≥ 0.
+    """
+
+    def check() -> None:
+        cases: list[tuple[list[float], list[float], float | None]] = [
+            ([1.0, 2.0], [-1.0, 1.0], 0.5),
+            ([1.0, 1.0], [-1.0, -3.0], 0.25),
+            ([8.0, 0.5], [-4.0, -0.5], 0.5),
+            ([1.0, 2.0], [0.5, 3.0], None),
+            ([1.0, 3.0, 2.0], [2.0, -1.0, 1.0], 0.75),
+        ]
+        for start, end, expected in cases:
+            value = answer(list(start), list(end))
+            told = f"for margins {start} to {end} you say {value}, expected {expected}"
+            if expected is None or value is None:
+                expect(value is expected, told)
+                continue
+            hint = "; the first class to overtake ends the interval, not the one that is furthest ahead at the end"
+            later = abs(value - expected) > 1e-9 and value > expected
+            expect(abs(value - expected) < 1e-9, told + (hint if later else ""))
+
+    return report("where the class is left", check)
+
+
+def check_sampled_interval(answer: Callable[[Sequence[float], Sequence[int]], tuple[float, float]]) -> bool:
+    """Check ``interval(alphas, classes)``: first and last sample of the run of equal classes that holds α = 0."""
+
+    def check() -> None:
+        cases = [
+            ([-1.0, 0.0, 1.0, 2.0], [3, 3, 3, 3], (-1.0, 2.0)),
+            ([-1.0, -0.5, 0.0, 0.5, 1.0], [1, 2, 2, 2, 0], (-0.5, 0.5)),
+            ([-1.0, -0.5, 0.0, 0.5, 1.0, 1.5], [5, 4, 5, 5, 4, 5], (0.0, 0.5)),
+            ([-1.0, 0.0, 2.0], [0, 1, 0], (0.0, 0.0)),
+        ]
+        for alphas, classes, expected in cases:
+            value = answer(list(alphas), list(classes))
+            far = tuple(float(each) for each in value) != expected and len(classes) == 6
+            hint = "; behind another class the same one may come back, but the interval has ended" if far else ""
+            shown = f"for classes {classes} at {alphas} you say {value}, expected {expected}{hint}"
+            expect(tuple(float(each) for each in value) == expected, shown)
+
+    return report("interval from samples", check)
+
+
+def check_pool_knots(answer: Callable[[Tensor, Tensor], Sequence[float]]) -> bool:
+    """Check ``pool_knots(start, end)``: where in (0, 1) the largest of several lines changes, in rising order."""
+
+    def check() -> None:
+        cases = [
+            ([1.0, 0.0], [0.0, 1.0], [0.5]),
+            ([1.0, 0.0], [2.0, 1.0], []),
+            ([4.0, 0.0, 2.0], [0.0, 4.0, 2.1], [2 / 4.1, 2 / 3.9]),
+            ([2.0, 1.0, 0.0], [0.0, 1.0, 4.0], [1 / 3]),
+            ([2.0, 0.0, 0.0], [0.0, 1.0, 2.0], [0.5]),
+        ]
+        for start, end, expected in cases:
+            value = sorted(float(each) for each in answer(torch.tensor(start).double(), torch.tensor(end).double()))
+            told = f"for lines from {start} to {end} you give {[round(v, 3) for v in value]}"
+            wanted = [round(v, 3) for v in expected]
+            hint = "; below the largest line crossings make no kink" if len(value) > len(expected) else ""
+            expect(len(value) == len(expected), f"{told}, expected {wanted}{hint}")
+            worst = max((abs(v - w) for v, w in zip(value, expected, strict=True)), default=0.0)
+            expect(worst < 1e-6, f"{told}, expected {wanted}")
+
+    return report("knots of a max-pool", check)
+
+
+def check_midline(answer: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> bool:
+    """Check ``midline(a, b, c)``: origin and direction of the line from the middle of ab (α = 0) to that of ac."""
+
+    def check() -> None:
+        generator = torch.Generator().manual_seed(0)
+        for d in (1, 2, 50):
+            a, b, c = torch.randn(3, d, generator=generator).unbind(0)
+            origin, direction = answer(a, b, c)
+            expect(torch.allclose(origin, (a + b) / 2, atol=1e-5), "α = 0 is not the middle of a and b")
+            reached = torch.allclose(origin + direction, (a + c) / 2, atol=1e-5)
+            twice = torch.allclose(direction, c - b, atol=1e-5)
+            hint = "; your step is twice as long" if twice else ""
+            expect(reached, f"α = 1 is not the middle of a and c{hint}")
+
+    return report("midline of a triangle", check)
+
+
+def check_norm(answer: Callable[[Tensor], float]) -> bool:
+    """Check ``norm(W)``: the ∞-norm, the most that an output can move while no input moves by more than 1."""
+
+    def check() -> None:
+        generator = torch.Generator().manual_seed(0)
+        for shape in ((1, 1), (3, 5), (10, 4), (2, 300)):
+            W = torch.randn(shape, generator=generator, dtype=torch.float64)
+            value, expected = float(answer(W)), float(W.abs().sum(1).max())
+            slips = {
+                "that is the largest column sum": W.abs().sum(0).max(),
+                "that is the largest entry": W.abs().max(),
+                "take absolute values before you add": W.sum(1).abs().max(),
+                "that is the spectral norm": torch.linalg.matrix_norm(W, 2),
+            }
+            told = next((slip for slip, wrong in slips.items() if abs(value - float(wrong)) < 1e-9), "")
+            told = f"; {told}" if told and abs(value - expected) > 1e-9 else ""
+            expect(
+                abs(value - expected) < 1e-9, f"for a {shape} matrix you say {value:.3f}, expected {expected:.3f}{told}"
+            )
+
+    return report("∞-norm", check)

@@ -1,0 +1,265 @@
+"""Chapter 2: paths through ReLU networks during training ("Image functions in neural networks").
+
+Five kinds of runs, an experiment each:
+    networks   AlexNet on images, true and random labels, with and without decay of the learning rate (Fig. 1, 4-6)
+    deep       ResNet-18 and VGG-19, some of their layers (Fig. 2, 16)
+    unseen     AlexNet; losses along today's and yesterday's paths, of training images and of unseen ones (Sec. 5)
+    ratio      many networks of different width, depth, learning rate and regularization (Fig. 7)
+    imagenet   ResNet-18 on ImageNet (Fig. 3)
+
+One kind outside the book, which goes on after an interruption:
+
+    python -m gendyn_lite.chapters.path_functions.runs networks --profile colab
+    python -m gendyn_lite.chapters.path_functions.runs imagenet --dataset folder:PATH --epochs 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gendyn_lite import data
+from gendyn_lite.arguments import answered
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.path_functions.probes import PROBE_VERSION, probes_for
+from gendyn_lite.chapters.plan import CELLS, COMMAND, TABLE, Group, Part, check_profile
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import unknown_name
+from gendyn_lite.results.runs import Run, open_run
+
+KINDS = ("networks", "unseen", "deep", "ratio", "imagenet")
+SCRATCH = "paths"  # in the folder of a run that is not complete: the paths of every epoch
+
+
+def _mlp(*widths: int) -> dict[str, Any]:
+    return {"model": "mlp", "model_options": {"widths": list(widths)}}
+
+
+def _models(decay: float, crop: int, *, cnn: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Networks whose width, depth, learning rate and regularization vary one at a time: 13 dense ones, then images'."""
+    dense = [_mlp(*widths) for widths in ((64,), (512,), (1024,), (512, 512), (64,) * 3, (256,) * 3, (128,) * 6)]
+    base = _mlp(256, 256, 256)
+    tuned = [{"learning_rate": 0.003}, {"learning_rate": 0.03}, {"weight_decay": decay}, {"random_crop": crop}]
+    more = [{"weight_decay": 4 * decay}, {"random_crop": crop, "flip": True}]
+    images = [{}, *tuned, {"learning_rate": 0.003, "weight_decay": decay}, more[1]]
+    return (*dense, *({**base, **each} for each in (*tuned, *more)), *({**cnn, **each} for each in images))
+
+
+_RANDOM = {"label_corruption": 1.0}
+_STEPS = {"schedule": "step", "decay": 0.1}
+_CROP = {"center_crop": 28}
+_DIGITS = {"dataset": "digits", **_STEPS, "train_size": 160, "test_size": 100, "batch_size": 20, "learning_rate": 0.02}
+_ALEXNET = {"dataset": "cifar10", "model": "alexnet_small", "train_size": 1000, "test_size": 500, "batch_size": 25}
+_ALEXNET |= {**_STEPS, **_CROP, "epochs": 26, "learning_rate": 0.01, "milestones": (18, 23)}
+# The step size of the deep ones ends near 0, so that batch-norm's running statistics settle: paths are of eval mode.
+_DEEP = {"dataset": "cifar10", **_STEPS, "train_size": 200, "test_size": 200, "batch_size": 20, "precision": "bfloat16"}
+_DEEP |= {"learning_rate": 0.01, "epochs": 20, "milestones": (12, 17)}
+_MANY = {"dataset": "cifar10", **_STEPS, **_CROP, "train_size": 1000, "test_size": 1000, "batch_size": 50, "epochs": 20}
+_MANY |= {"learning_rate": 0.01, "milestones": (8, 14)}
+_SMALL_CNN = {"model": "alexnet_small", "batch_size": 25}
+
+PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
+    ("networks", "smoke"): (
+        Part(
+            {**_DIGITS, "model": "alexnet_small", "epochs": 8, "milestones": (4, 6)},
+            ({}, _RANDOM),
+            2,
+        ),
+    ),
+    ("networks", "colab"): (
+        Part(_ALEXNET, ({}, _RANDOM), seeds=5),
+        Part({**_ALEXNET, "schedule": "constant"}),
+    ),
+    ("unseen", "smoke"): (Part({**_DIGITS, "model": "alexnet_small", "epochs": 5, "schedule": "constant"}, seeds=2),),
+    ("unseen", "colab"): (Part({**_ALEXNET, "schedule": "constant", "epochs": 12}),),
+    ("deep", "smoke"): (
+        Part(
+            {**_DIGITS, "model": "resnet18", "train_size": 64, "epochs": 2, "milestones": (1,)},
+            seeds=1,
+        ),
+    ),
+    ("deep", "colab"): (
+        Part({**_DEEP, **_CROP, "model": "resnet18"}, ({}, _RANDOM)),
+        # At a learning rate of 0.01 it does not start to learn.
+        Part({**_DEEP, "model": "vgg19", "learning_rate": 0.001}, ({}, _RANDOM)),
+    ),
+    ("ratio", "smoke"): (
+        Part(
+            {**_DIGITS, "train_size": 200, "epochs": 8, "milestones": (3, 6)},
+            _models(5e-3, 1, cnn={})[:13],
+            seeds=1,
+        ),
+    ),
+    ("ratio", "colab"): (Part(_MANY, _models(5e-3, 2, cnn=_SMALL_CNN)),),
+    ("imagenet", "full"): (
+        Part(
+            {
+                "dataset": "imagenet",
+                **_STEPS,
+                "model": "resnet18_imagenet",
+                "epochs": 90,
+                "milestones": (30, 60),
+                "batch_size": 256,
+                "learning_rate": 0.1,
+                "weight_decay": 1e-4,
+                "standardize": "per_channel",
+                "random_crop": 28,
+                "flip": True,
+                "precision": "bfloat16",
+            },
+            seeds=1,
+        ),
+    ),
+}
+# The paper's sizes: the whole of CIFAR-10, as long as its networks are usually trained.
+_WHOLE = {"train_size": None, "test_size": None, "batch_size": 128, "random_crop": 4, "flip": True}
+_LONG = {**_WHOLE, "epochs": 200, "milestones": (100, 150), "weight_decay": 5e-4}
+PLANS |= {
+    ("networks", "full"): (Part({**_ALEXNET, **_LONG}, ({}, {**_RANDOM, "random_crop": 0, "flip": False})),),
+    ("unseen", "full"): (Part({**_ALEXNET, **_LONG, "schedule": "constant", "epochs": 100}),),
+    ("deep", "full"): tuple(
+        Part(
+            {**_DEEP, **_LONG, "learning_rate": 0.1, "model": name},
+            ({}, {**_RANDOM, "random_crop": 0, "flip": False}),
+        )
+        for name in ("resnet18", "vgg19")
+    ),
+    ("ratio", "full"): (
+        Part(
+            {
+                "dataset": "cifar10",
+                **_MANY,
+                "train_size": None,
+                "test_size": None,
+                "batch_size": 128,
+                "epochs": 100,
+                "milestones": (40, 70),
+            },
+            _models(5e-4, 2, cnn={"model": "alexnet_small"}),
+        ),
+    ),
+}
+PLANS |= {("imagenet", profile): PLANS["imagenet", "full"] for profile in ("smoke", "colab")}
+
+
+def experiment(kind: str) -> str:
+    """Name of the experiment of one kind of runs.
+
+    >>> experiment("networks")
+    'path_networks'
+    """
+    if kind not in KINDS:
+        raise unknown_name("kind of runs", kind, KINDS)
+    return f"path_{kind}"
+
+
+def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0, epochs: int = 0) -> list[RunConfig]:
+    """The runs of one kind at one size, seeds innermost.
+
+    Args:
+        kind: ``"networks"``, ``"unseen"``, ``"deep"``, ``"ratio"`` or ``"imagenet"`` (of one size at every profile).
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        dataset: Another data set than the plan's.
+        seeds: This many seeds instead of the plan's; 0 keeps it.
+        epochs: Epochs of each run; the learning rate then decays after 3/5 and 4/5 of them. 0 keeps the plan's.
+
+    Raises:
+        UserError: An unknown kind or profile.
+
+    >>> [(run.model, run.label_corruption) for run in plan("networks", seeds=1)]
+    [('alexnet_small', 0.0), ('alexnet_small', 1.0)]
+    """
+    name = experiment(kind)
+    check_profile(profile)
+    changes = {"experiment": name, "probe_version": PROBE_VERSION, **({"dataset": dataset} if dataset else {})}
+    if epochs:
+        changes |= {"epochs": epochs, "milestones": _milestones(epochs)}
+    found = []
+    for part in PLANS[kind, profile]:
+        steps = {} if part.settings["schedule"] == "step" else {"milestones": ()}
+        found += part.configs(seeds=seeds, **{**changes, **steps})
+    return found
+
+
+def _milestones(epochs: int) -> tuple[int, ...]:
+    """Where the learning rate decays in a run of another length.
+
+    >>> _milestones(30), _milestones(1)
+    ((18, 24), ())
+    """
+    return tuple(sorted({epochs * 3 // 5, epochs * 4 // 5} - {0}))
+
+
+def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None) -> Run:
+    """The complete run of a configuration of this chapter, with its probes: loaded, resumed or trained.
+
+    While it trains, the paths of every epoch lie in its folder, so that an interrupted run goes on to the same numbers.
+
+    Args:
+        config: A configuration of `plan`.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        root: Folder of the runs.
+        data_root: Folder of the prepared data.
+    """
+    loaded, _ = data.load_for_run(config, root=data_root)
+    found = open_run(config, loaded.fingerprint, root=root)
+    if found.complete:
+        return found
+    scratch = found.path / SCRATCH
+    probes = probes_for(config, loaded, scratch)
+    options = {"profile": profile, "root": root, "data_root": data_root}
+    done = runner.load_or_run(config, probes=probes, probe_version=PROBE_VERSION, **options)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return done
+
+
+def run_all(kind: str, profile: str = "smoke", *, root: str | Path | None = None, **options: Any) -> list[Run]:
+    """The complete runs of one kind: `plan`, then `run` for each."""
+    return [run(config, profile=profile, root=root) for config in plan(kind, profile, **options)]
+
+
+def _group(asked_by: str, kind: str) -> Group:
+    def planned(profile: str, values: Mapping[str, Any]) -> list[RunConfig]:
+        return plan(kind, profile, **values)
+
+    return Group(asked_by, planned)
+
+
+GROUPS = (
+    _group(CELLS, "networks"),
+    _group(CELLS, "unseen"),
+    _group(TABLE, "deep"),
+    _group(CELLS, "ratio"),
+    _group(COMMAND, "imagenet"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one kind outside the book; see the top of the module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gendyn_lite.chapters.path_functions.runs", description=main.__doc__
+    )
+    parser.add_argument("kind", help=", ".join(KINDS))
+    parser.add_argument("--profile", default="smoke", help="smoke, colab or full (default: smoke)")
+    parser.add_argument("--dataset", default="", help="another data set than the plan's")
+    parser.add_argument("--seeds", type=int, default=0, help="number of seeds (default: the plan's)")
+    parser.add_argument("--epochs", type=int, default=0, help="epochs of each run (default: the plan's)")
+    given = parser.parse_args(argv)
+
+    def train_all() -> int:
+        options = {"dataset": given.dataset, "seeds": given.seeds, "epochs": given.epochs}
+        for config in plan(given.kind, given.profile, **options):
+            done = run(config, profile=given.profile)
+            last = done.rows()[-1]
+            print(f"{done.path}: {config.model}, seed {config.seed}, test accuracy {last['test_accuracy']:.3f}")  # noqa: T201
+        return 0
+
+    return answered(train_all)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

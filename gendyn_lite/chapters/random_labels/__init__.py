@@ -1,0 +1,1 @@
+"""Chapter 1: networks memorize random labels, with and without regularizers."""

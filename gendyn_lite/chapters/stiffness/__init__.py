@@ -1,0 +1,1 @@
+"""Chapter 4: does a step on one example help another?"""

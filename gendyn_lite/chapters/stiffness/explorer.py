@@ -1,0 +1,117 @@
+"""The live explorer of chapter 4: stiffness over the plane, by layer, and of two examples."""
+
+from __future__ import annotations
+
+import ipywidgets as widgets
+import pandas as pd
+import torch
+from torch import nn
+
+from gendyn_lite import data, train
+from gendyn_lite.chapters import explorer as live
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.stiffness import charts as drawn
+from gendyn_lite.chapters.stiffness.probes import RADIUS, RESOLUTION, corners, encode
+from gendyn_lite.chapters.stiffness.runs import PLANAR, plan
+from gendyn_lite.config import RunConfig
+from gendyn_lite.data.types import ImageData
+from gendyn_lite.measures import stiffness
+from gendyn_lite.models.mlp import ACTIVATIONS
+from gendyn_lite.threads import threads
+
+ALL = "all layers"
+
+
+class StiffnessExplorer:
+    """Choose points, activation and epochs; train; see the map of one layer or all, and the stiffness of two examples.
+
+    The static twin is `gendyn_lite.chapters.stiffness.charts.neighbourhood_maps` over the runs of the chapter.
+
+    Attributes:
+        panel: What to display.
+    """
+
+    def __init__(self) -> None:
+        base = plan("maps", "colab", seeds=1)[0]
+        self._base, self._trained = base, dict[str, tuple[nn.Module, ImageData]]()
+        depth = len(base.model_options["widths"])
+        self.dataset = widgets.Dropdown(options=PLANAR, description="points")
+        self.activation = widgets.Dropdown(options=list(ACTIVATIONS), description="activation")
+        self.epochs = widgets.IntSlider(value=50, min=1, max=200, description="epochs")
+        self.layer = widgets.Dropdown(options=[ALL, *(f"fc{i}" for i in range(1, depth + 2))], description="layer")
+        self.radius = widgets.FloatSlider(value=RADIUS, min=0.1, max=0.6, step=0.05, description="radius")
+        self.first = widgets.BoundedIntText(value=0, min=0, max=299, description="example")
+        self.second = widgets.BoundedIntText(value=2, min=0, max=299, description="another")
+        self.show = widgets.Button(
+            description="Show", button_style="primary", tooltip="train, or take what was trained"
+        )
+        self.status = widgets.HTML("Choose, then press Show.")
+        self.output = widgets.Output()
+        self.show.on_click(lambda _: self._show())
+        how = [self.dataset, self.activation, self.epochs, self.layer, self.radius, self.first, self.second]
+        self.panel = widgets.VBox([*how, self.show, self.status, self.output])
+
+    def config(self) -> RunConfig:
+        """The training that the controls describe."""
+        options = {**self._base.model_options, "activation": str(self.activation.value)}
+        epochs = int(self.epochs.value)
+        return self._base.replace(
+            dataset=str(self.dataset.value), model_options=options, epochs=epochs, eval_every=epochs
+        )
+
+    def network(self) -> tuple[nn.Module, ImageData]:
+        """The trained network, in float64, and its data; trained once for each configuration."""
+        config = self.config()
+        loaded, _ = data.load_for_run(config)
+        key = config.run_id(loaded.fingerprint)
+        if key not in self._trained:
+            model = runner.build(config, loaded)
+            with threads(1):
+                train.fit(model, loaded, config, device="cpu")
+            self._trained[key] = model.double(), loaded
+        return self._trained[key]
+
+    def pair(self) -> float:
+        """Cosine stiffness of the two chosen training examples in the chosen layer."""
+        model, loaded = self.network()
+        chosen = torch.tensor([int(self.first.value), int(self.second.value)])
+        x, y = loaded.train.x[chosen].double(), loaded.train.y[chosen]
+        gram = stiffness.gradient_gram(model, x, y, groups={"chosen": self._layers(model)})
+        assert isinstance(gram, dict)
+        return float(stiffness.cosine(gram["chosen"])[0, 1])
+
+    def map(self) -> pd.DataFrame:
+        """The map of the chosen layer as one row of a table of runs."""
+        model, loaded = self.network()
+        low, high = corners(loaded)
+        options = {"radius": float(self.radius.value), "resolution": RESOLUTION, "layers": self._layers(model)}
+        found = stiffness.neighbourhood_map(model, low=low, high=high, **options)
+        with torch.no_grad():
+            right = (model(loaded.train.x.double()).argmax(1) == loaded.train.y).double().mean()
+        row = {
+            "dataset": loaded.name,
+            "data": loaded.description,
+            "epoch": int(self.epochs.value),
+            "train_accuracy": float(right),
+            "map/boundary": float(found.stiffness.min()),
+            "map/inside": float(found.stiffness.max()),
+            "map/stiffness": encode(found.stiffness, 100),
+            "map/predicted": "".join(map(str, found.predicted.tolist())),
+        }
+        return pd.DataFrame([row])
+
+    def _layers(self, model: nn.Module) -> tuple[str, ...]:
+        return stiffness.layer_names(model) if self.layer.value == ALL else (str(self.layer.value),)
+
+    def _show(self) -> None:
+        with live.busy(self.show, self.status):
+            table = self.map()
+            y = self.network()[1].train.y
+            classes = "one class" if y[int(self.first.value)] == y[int(self.second.value)] else "two classes"
+            live.say(
+                self.status,
+                f"train accuracy {table['train_accuracy'].iloc[0]:.2f}; examples {self.first.value} and "
+                f"{self.second.value}, of {classes}: cosine stiffness {self.pair():.2f} in {self.layer.value}",
+            )
+            place = {str(self.dataset.value): corners(self.network()[1])}
+            live.draw(self.output, drawn.neighbourhood_maps(table, place), f"{self.layer.value}, trained here")

@@ -1,0 +1,192 @@
+"""Chapter 4: stiffness by layer, over the plane, during training, in deep networks (Fort et al. 2019; Walker).
+
+Four kinds of runs, an experiment each:
+    layers    small networks on two-class point sets; cosine stiffness of each layer before and after training
+    maps      the same; stiffness with the neighbours over the plane, during training
+    training  networks on images; train-train and train-test stiffness, critical length, during training
+    deep      ResNet-18 and VGG-19; cosine stiffness of each layer before and after training
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from gendyn_lite import data
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.plan import CELLS, TABLE, Group, Part, check_profile, without
+from gendyn_lite.chapters.stiffness.probes import PROBE_VERSION, probes_for
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import unknown_name
+from gendyn_lite.results.runs import Run
+
+KINDS = ("layers", "maps", "training", "deep")
+PLANAR = ("two_moons", "rings", "spirals", "nested_rings")
+POINTS = (*PLANAR, "linked_rings")
+
+
+def _mlp(width: int, depth: int = 4, activation: str = "relu") -> dict[str, Any]:
+    return {"model": "mlp", "model_options": {"widths": [width] * depth, "activation": activation}}
+
+
+def _part(
+    datasets: Sequence[str],
+    networks: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    variants: Sequence[Mapping[str, Any]] = ({},),
+    *,
+    seeds: int = 5,
+) -> Part:
+    """Runs of every network on every data set, in every variant."""
+    each = ({"dataset": name, **network, **variant} for name, network, variant in product(datasets, networks, variants))
+    return Part(settings, tuple(each), seeds)
+
+
+_POINTS = {"standardize": "none", "schedule": "constant", "learning_rate": 0.05, "batch_size": 50}
+_SHAPES = tuple(_mlp(width, activation=kind) for kind in ("relu", "tanh", "leaky_relu") for width in (8, 32, 128))
+_DEPTHS = (_mlp(32, depth=2), _mlp(32, depth=8))
+_FORT = {"model": "mlp", "model_options": {"widths": [500, 300, 100]}}
+_IMAGES = {"batch_size": 32, "schedule": "constant"}
+_REAL = {**_IMAGES, "test_size": 1000}  # these runs are about gradients, not about the last digit of an accuracy
+# The step size ends at 0, so that batch-norm's running statistics settle: stiffness is measured with them.
+_DEEP = {"batch_size": 10, "schedule": "cosine", "learning_rate": 0.02}
+_RANDOM = {"label_corruption": 1.0}
+_RATES = (*({"learning_rate": rate} for rate in (0.003, 0.01, 0.03)), {"learning_rate": 0.01, **_RANDOM})
+_FEW_RATES = ({"learning_rate": 0.003}, {"learning_rate": 0.01}, {"learning_rate": 0.01, **_RANDOM})
+_LABELS = ({}, _RANDOM)
+
+PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
+    ("layers", "smoke"): (
+        _part(("two_moons", "spirals"), (_mlp(32), _mlp(32, activation="tanh")), {**_POINTS, "epochs": 60}, seeds=3),
+    ),
+    ("layers", "colab"): (_part(POINTS, (*_SHAPES, *_DEPTHS), {**_POINTS, "epochs": 200}),),
+    ("maps", "smoke"): (_part(("two_moons", "spirals"), (_mlp(32),), {**_POINTS, "epochs": 60}, seeds=2),),
+    ("maps", "colab"): (_part(PLANAR, (_mlp(32),), {**_POINTS, "epochs": 200}),),
+    ("training", "smoke"): (
+        _part(
+            ("digits",),
+            ({"model": "mlp", "model_options": {"widths": [64, 32]}},),
+            {**_IMAGES, "train_size": 300, "epochs": 24, "eval_every": 4},
+            ({"learning_rate": 0.01}, {"learning_rate": 0.05}, {"learning_rate": 0.05, "label_corruption": 1.0}),
+            seeds=3,
+        ),
+    ),
+    ("training", "colab"): (
+        _part(("mnist",), (_FORT,), {**_REAL, "train_size": 2000, "epochs": 60, "eval_every": 4}, _RATES),
+        _part(("cifar10",), (_FORT,), {**_REAL, "train_size": 2000, "epochs": 60, "eval_every": 4}, _FEW_RATES),
+        _part(
+            ("cifar10",),
+            ({"model": "alexnet_small"},),
+            {**_REAL, "train_size": 500, "epochs": 16, "eval_every": 4, "learning_rate": 0.02},
+            _LABELS,
+        ),
+    ),
+    ("deep", "smoke"): (
+        _part(
+            ("digits",),
+            ({"model": "resnet18"},),
+            {**_DEEP, "train_size": 50, "epochs": 6},
+            seeds=2,
+        ),
+    ),
+    ("deep", "colab"): (
+        _part(
+            ("cifar10",), ({"model": "resnet18"},), {**_DEEP, "train_size": 50, "test_size": 50, "epochs": 20}, _LABELS
+        ),
+        _part(
+            ("cifar10",),
+            ({"model": "vgg19"},),
+            {**_DEEP, "train_size": 50, "test_size": 50, "epochs": 30, "learning_rate": 0.001},
+            _LABELS,
+        ),
+    ),
+}
+PLANS |= {(kind, "full"): PLANS[kind, "colab"] for kind in KINDS}
+
+
+def experiment(kind: str) -> str:
+    """Name of the experiment of one kind of runs.
+
+    >>> experiment("layers")
+    'stiffness_layers'
+    """
+    if kind not in KINDS:
+        raise unknown_name("kind of runs", kind, KINDS)
+    return f"stiffness_{kind}"
+
+
+def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0, epochs: int = 0) -> list[RunConfig]:
+    """The runs of one kind at one size, seeds innermost.
+
+    Args:
+        kind: ``"layers"``, ``"maps"``, ``"training"`` or ``"deep"``.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        dataset: Only this data set; one that the plan lacks takes the settings of its first part.
+        seeds: This many seeds instead of the plan's; 0 keeps it. Likewise `epochs`.
+        epochs: Epochs of each run.
+
+    >>> [run.dataset for run in plan("maps", seeds=1)]
+    ['two_moons', 'spirals']
+    """
+    check_profile(profile)
+    name = experiment(kind)
+    parts: Sequence[Part] = PLANS[kind, profile]
+    if dataset:
+        parts = [_on(dataset, part) for part in parts if dataset in _datasets(part)] or [_on(dataset, parts[0])]
+    changes = {"experiment": name, "probe_version": PROBE_VERSION, **({"epochs": epochs} if epochs else {})}
+    found = [config for part in parts for config in part.configs(seeds=seeds, **changes)]
+    if kind == "training":
+        return found
+    times = 10 if kind == "maps" else 1
+    return [config.replace(eval_every=max(1, config.epochs // times)) for config in found]
+
+
+def _datasets(part: Part) -> list[str]:
+    """The data sets of a part, in order."""
+    return list(dict.fromkeys(variant["dataset"] for variant in part.variants))
+
+
+def _on(dataset: str, part: Part) -> Part:
+    """A part on one data set alone."""
+    first = _datasets(part)[0]
+    kept = tuple({**variant, "dataset": dataset} for variant in part.variants if variant["dataset"] == first)
+    return replace(part, variants=kept)
+
+
+def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None) -> Run:
+    """The complete run of a configuration of this chapter, with its probes: loaded, resumed or trained.
+
+    Args:
+        config: A configuration of `plan`.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        root: Folder of the runs.
+        data_root: Folder of the prepared data.
+    """
+    loaded, _ = data.load_for_run(config, root=data_root)
+    options = {"profile": profile, "root": root, "data_root": data_root}
+    return runner.load_or_run(config, probes=probes_for(config, loaded), probe_version=PROBE_VERSION, **options)
+
+
+def run_all(kind: str, profile: str = "smoke", *, root: str | Path | None = None, **options: Any) -> list[Run]:
+    """The complete runs of one kind: `plan`, then `run` for each."""
+    return [run(config, profile=profile, root=root) for config in plan(kind, profile, **options)]
+
+
+def _group(asked_by: str, kind: str, *, planar: bool = False) -> Group:
+    """One kind; the page's parameter `dataset` names a set of points, and the runs on images keep theirs."""
+
+    def planned(profile: str, values: Mapping[str, Any]) -> list[RunConfig]:
+        return plan(kind, profile, **(values if planar else without(values, "dataset")))
+
+    return Group(asked_by, planned)
+
+
+GROUPS = (
+    _group(CELLS, "maps", planar=True),
+    _group(CELLS, "layers", planar=True),
+    _group(CELLS, "training"),
+    _group(TABLE, "deep"),
+)

@@ -1,0 +1,64 @@
+"""The page 'What holds': every claim of every paper, and what has been run of what is planned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from gendyn_lite.chapters import registry
+from gendyn_lite.claims import sections
+from gendyn_lite.config import RunConfig
+from gendyn_lite.results.published import published, published_experiments
+
+WHOLE = 0  # a number of training images that stands for all of them
+
+
+def all_claims(*, folder: Path | None = None) -> pd.DataFrame:
+    """Every claim of every chapter that the published tables speak of: see `gendyn_lite.claims.sections.all_claims`."""
+    return sections.all_claims(registry.sections(), folder=folder)
+
+
+def full_size(*, folder: Path | None = None) -> pd.DataFrame:
+    """The runs of profile ``full``, planned and published.
+
+    Args:
+        folder: Folder of the published tables.
+
+    Returns:
+        One row for each experiment, data set and network: ``experiment``, ``data``, ``network``, ``planned`` runs of
+        that profile, and ``published``: how many of them, with exactly those settings, are in a published table,
+        whichever copy of the data they were run on. ``other settings`` are the published runs on as many images that
+        are not in the plan.
+    """
+    # Some runs are in the plans of two experiments: by their ids, once.
+    groups = [group for notebook in registry.NOTEBOOKS for group in registry.groups(notebook)]
+    configs = {config.run_id(""): config for group in groups for config in group.plan("full", {})}.values()
+    runs = _published(folder)
+    prints = runs.groupby("dataset")["data_fingerprint"].unique().to_dict()
+    planned = Counter(_kind(config) for config in configs)
+    sizes = {(*_kind(config), config.train_size or WHOLE) for config in configs}
+    ids = {config.run_id(mark): _kind(config) for config in configs for mark in prints.get(config.dataset, ())}
+    done = Counter(ids[run] for run in runs["run_id"] if run in ids)
+    more = Counter(
+        (experiment, dataset, model)
+        for run, experiment, dataset, model, size, _ in runs.itertuples(index=False)
+        if run not in ids and (experiment, dataset, model, size) in sizes
+    )
+    columns = ["experiment", "data", "network", "planned", "published", "other settings"]
+    rows = [(*kind, count, done[kind], more[kind]) for kind, count in planned.items()]
+    return pd.DataFrame(rows, columns=pd.Index(columns))
+
+
+def _kind(config: RunConfig) -> tuple[str, str, str]:
+    return config.experiment, config.dataset, config.model
+
+
+def _published(folder: Path | None) -> pd.DataFrame:
+    """All published runs: run_id, experiment, dataset, model, train_size (`WHOLE` for all) and data_fingerprint."""
+    columns = ["run_id", "experiment", "dataset", "model", "train_size", "data_fingerprint"]
+    tables = [published(name, folder=folder) for name in published_experiments(folder=folder)]
+    if not tables:
+        return pd.DataFrame(columns=pd.Index(columns))
+    return pd.concat([table.drop_duplicates("run_id")[columns] for table in tables]).fillna({"train_size": WHOLE})
