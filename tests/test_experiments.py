@@ -7,6 +7,7 @@ import torch
 
 from gendyn_lite import data, models, results
 from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.plan import PROFILES
 from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
@@ -18,7 +19,7 @@ def quick_plan(**options):
     return random_labels.plan("smoke", networks="mlp_1x512", seeds=1, **{**QUICK, **options})
 
 
-@pytest.mark.parametrize("profile", random_labels.PROFILES)
+@pytest.mark.parametrize("profile", PROFILES)
 def test_every_plan_is_valid_and_every_network_exists(profile):
     configs = random_labels.plan(profile)
     assert len({config.run_id("00") for config in configs}) == len(configs)

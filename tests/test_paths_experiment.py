@@ -13,11 +13,12 @@ from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.path_functions import probes
 from gendyn_lite.chapters.path_functions import probes_pairs as path_pairs
 from gendyn_lite.chapters.path_functions import runs as runs_of
+from gendyn_lite.chapters.plan import PROFILES
 from gendyn_lite.measures import relu_paths
 from tests import photographs
 
 
-@pytest.mark.parametrize("profile", runs_of.PROFILES)
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("kind", runs_of.KINDS)
 def test_only_a_step_schedule_has_milestones_and_they_lie_within_the_epochs(kind, profile):
     for config in runs_of.plan(kind, profile):

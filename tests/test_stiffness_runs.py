@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gendyn_lite import data, models, results
+from gendyn_lite.chapters.plan import PROFILES
 from gendyn_lite.chapters.stiffness import demo, probes
 from gendyn_lite.chapters.stiffness import runs as runs_of
 from gendyn_lite.chapters.stiffness.tables import long_layers
@@ -13,7 +14,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures import stiffness
 
 
-@pytest.mark.parametrize("profile", [profile for profile in runs_of.PROFILES if profile != "smoke"])
+@pytest.mark.parametrize("profile", [profile for profile in PROFILES if profile != "smoke"])
 @pytest.mark.parametrize("kind", runs_of.KINDS)
 def test_a_plan_above_smoke_has_five_seeds(kind, profile):
     assert len({config.seed for config in runs_of.plan(kind, profile)}) >= 5
