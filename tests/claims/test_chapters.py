@@ -19,6 +19,7 @@ from gendyn_lite.charts import claims as draw
 from gendyn_lite.claims import AtLeast, Below, Near, judge
 from gendyn_lite.claims import sections as chapters
 
+SECTIONS = registry.sections()
 FOUND = what_holds.all_claims()
 STATEMENTS = chapters.statements(FOUND)
 ANY = {"statement": "s", "source": "f", "paper_value": "1", "quantity": "x", "subject": "net", "opposite": 0.0}
@@ -29,7 +30,9 @@ def test_every_published_experiment_is_spoken_of():
     assert set(results.published_experiments()) <= spoken
 
 
-@pytest.mark.parametrize(("chapter", "section"), registry.sections(), ids=str)
+@pytest.mark.parametrize(
+    ("chapter", "section"), SECTIONS, ids=[f"{chapter}-{'-'.join(section.tables)}" for chapter, section in SECTIONS]
+)
 def test_every_link_leads_to_a_section(chapter, section):
     cells = nbformat.read(notebooks.chapter_path(chapter), as_version=4).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
