@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from gendyn_lite import book
 from gendyn_lite.threads import threads
 from tests.book import trial
 
+os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # an older debugpy warns of it on stderr
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job that a script began in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # kernels of this environment, whatever else is registered
 
 # A busy machine is no failure; CI draws the same examples every time.

@@ -36,7 +36,7 @@ def reach(address: str) -> None:
 
 def no_cluster(address: str, error: Exception) -> UserError:
     """The one line where Ray cannot be reached."""
-    reason = " ".join((getattr(error, "strerror", None) or str(error)).split())[:300].rstrip(".")
+    reason = " ".join((getattr(error, "strerror", None) or str(error)).split())[:300].rstrip(".") or "no answer"
     if not address:
         return UserError(f"Ray does not start on this machine: {reason}")
     token = " (if it asks for a token: RAY_AUTH_MODE=token)" if "Failed to connect to Ray cluster" in reason else ""
