@@ -6,6 +6,9 @@ import json
 import math
 import os
 import platform
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -70,6 +73,25 @@ def test_who_waits_for_a_run_says_so_once_and_for_whom(tmp_path, monkeypatch, ca
     assert capsys.readouterr().err == ""
     assert run.complete
     assert runs.HOLDER not in os.listdir(run.path)
+
+
+def test_who_waits_for_a_run_can_be_interrupted(tmp_path):
+    """It ends at once with exit code 130, and the run stays the other process's."""
+    lock = tmp_path / "run.lock"
+    wait = (
+        "import sys; from pathlib import Path; from gendyn_lite.arguments import answered; "
+        "from gendyn_lite.results.runs import alone; "
+        f"sys.exit(answered(lambda: alone(Path({str(lock)!r})).__enter__()))"
+    )
+    with runs.alone(lock):
+        waiting = subprocess.Popen([sys.executable, "-c", wait], stderr=subprocess.PIPE, text=True)
+        assert waiting.stderr is not None
+        assert "waiting for it" in waiting.stderr.readline()
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(timeout=30) == 130
+        assert waiting.stderr.read().startswith("gendyn: interrupted; what is complete is kept")
+    with runs.alone(lock):
+        pass
 
 
 def test_a_run_is_complete_only_after_finish(tmp_path):
