@@ -23,8 +23,10 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether glibc does so now.
 
-    >>> keep_freed_memory() in (True, False)
-    True
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, MALLOC_TRIM_THRESHOLD_="131072"):  # chosen by the user
+    ...     keep_freed_memory.__wrapped__()  # what the first call does
+    False
     """
     if any(name in os.environ for name in CHOSEN):
         return False

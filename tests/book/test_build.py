@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +166,10 @@ def test_pages_that_a_killed_build_had_put_aside_come_back(tmp_path: Path) -> No
 
 def test_progress_is_said(copy: Path) -> None:
     lines: list[str] = []
-    start = time.perf_counter()
     index = book.build(book=copy, out=copy.parent / "_build", say=lines.append)
     assert index == copy.parent / "_build" / "html" / "index.html"
-    assert lines[0] == "chapter 1 of 1: 01_trial (profile smoke) ..."
-    assert "torch" not in sys.modules or time.perf_counter() - start < 120
+    assert re.sub(r"\d+ s$", "N s", "\n".join(lines), flags=re.MULTILINE).splitlines() == [
+        "chapter 1 of 1: 01_trial (profile smoke) ...",
+        "  N s",
+        "rendering the pages ...",
+    ]

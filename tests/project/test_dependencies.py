@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -84,8 +87,41 @@ def test_the_canary_takes_no_pin_and_no_torch() -> None:
     assert [one for one in wanted if not re.fullmatch(r"[\w.-]+", one)] == []
 
 
-def test_the_installed_package_carries_what_charts_need() -> None:
-    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert "gendyn_lite" in wheel["packages"]
-    assert all((ROOT / "gendyn_lite" / "charts" / file).is_file() for file in ("figure.js", "figure.css"))
-    assert Path(ROOT / "book" / "results").is_dir()
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an installation unpacks, built from the working tree."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    (built,) = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def files(folder: Path, *patterns: str) -> set[str]:
+    return {str(path.relative_to(folder)) for pattern in patterns for path in folder.rglob(pattern)}
+
+
+def test_the_wheel_carries_the_whole_package_and_every_published_table(wheel: Path) -> None:
+    package = files(ROOT / "gendyn_lite", "*.py", "*.js", "*.css", "*.sh", "*.yaml", "py.typed")
+    assert {"py.typed", "charts/figure.js", "charts/figure.css"} <= package
+    assert package <= files(wheel / "gendyn_lite", "*")
+    tables = files(ROOT / "book" / "results", "*.csv", "*.json")
+    assert tables == files(wheel / "gendyn_lite" / "published", "*.csv", "*.json") != set()
+
+
+def test_what_is_installed_finds_its_tables_without_the_repository(wheel: Path, tmp_path: Path) -> None:
+    code = "from gendyn_lite import results; print(results.__file__, len(results.published('random_labels')))"
+    environment = {**os.environ, "PYTHONPATH": str(wheel)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    place, rows = done.stdout.split()
+    assert Path(place).is_relative_to(wheel)
+    assert int(rows) > 0
+
+
+def test_what_is_cited_is_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"]["text"])
+    assert citation["title"].startswith(PROJECT["name"])

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gendyn_lite import models
 from tests.book.trial import ROOT
@@ -125,8 +126,19 @@ def test_run_without_a_chapter_says_how(clone: Path) -> None:
     assert "error: which chapter? make run CHAPTER=01_random_labels" in done.stderr
 
 
-def test_changed_pins_install_again(clone: Path) -> None:
-    assert "pip install" in make("--dry-run", "setup", folder=clone).stdout
+@pytest.mark.parametrize("file", ["pyproject.toml", "constraints.txt"])
+def test_changed_requirements_are_installed_again(clone: Path, file: str) -> None:
+    pretended(clone / "env", 'case "$*" in *install*) echo "$@" >> installed;; esac; exit 0')
+
+    def installations() -> int:
+        done = make("setup", "VENV=env", folder=clone)
+        assert done.returncode == 0, done.stderr
+        return (clone / "installed").read_text().count("-c constraints.txt -e .[book,test]")
+
+    assert [installations(), installations()] == [1, 1]
+    with (clone / file).open("a") as requirements:
+        requirements.write("# another\n")
+    assert [installations(), installations()] == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +208,24 @@ def test_ci_calls_make_test() -> None:
     assert os.access(script, os.X_OK)
     assert "set -euo pipefail" in text
     assert text.rstrip().endswith("make test")
+
+
+@pytest.mark.parametrize("name", ["test", "book"])
+def test_the_workflows_run_what_a_reader_runs_and_need_no_secret(name: str) -> None:
+    text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
+    jobs = yaml.safe_load(text)["jobs"]
+    commands = [step["run"] for job in jobs.values() for step in job.get("steps", []) if "run" in step]
+    assert commands == {"test": [".ci/run"], "book": ["make book"]}[name]
+    assert "secrets" not in text
+
+
+def test_the_book_is_published_only_when_tested() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())["jobs"]
+    assert jobs["test"] == {"uses": "./.github/workflows/test.yml"}
+    assert (jobs["render"]["needs"], jobs["publish"]["needs"]) == ("test", "render")
+    assert [step["with"]["path"] for step in jobs["render"]["steps"] if "upload" in step.get("uses", "")] == [
+        "_build/html"
+    ]
 
 
 def test_the_snippet_of_measures_in_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,8 @@ import torch
 
 from gendyn_lite import results
 from gendyn_lite.chapters.random_labels import exercises
-from tests import fake_runs
-from tests.exercises.solutions import Chapter
+from tests.chapters.random_labels import fake as fake_runs
+from tests.chapters.solutions import Chapter
 
 
 def check_gap(gap) -> bool:

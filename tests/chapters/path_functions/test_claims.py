@@ -8,7 +8,7 @@ import pytest
 from gendyn_lite.chapters.path_functions import claims
 from gendyn_lite.chapters.path_functions import tables as paths
 from gendyn_lite.errors import UserError
-from tests import fake_paths as fake
+from tests.chapters.path_functions import fake
 
 FIRST = "For most of training, cross-path similarity is not perfect in the first recorded layer"
 LAST = "For most of training, cross-path similarity is not perfect in the last recorded layer"

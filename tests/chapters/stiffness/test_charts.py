@@ -13,7 +13,7 @@ from gendyn_lite.chapters.stiffness import charts as draw
 from gendyn_lite.chapters.stiffness import charts_layers as draw_layers
 from gendyn_lite.chapters.stiffness import charts_training as draw_training
 from gendyn_lite.errors import UserError
-from tests import fake_stiffness as fake
+from tests.chapters.stiffness import fake
 
 CORNERS = {"two_moons": ((-1.0, -1.0), (1.0, 1.0)), "spirals": ((-2.0, -1.0), (2.0, 1.0))}
 

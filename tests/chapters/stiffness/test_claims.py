@@ -6,7 +6,7 @@ import pytest
 
 from gendyn_lite.chapters.stiffness import claims
 from gendyn_lite.chapters.stiffness import claims_layers as layer_claims
-from tests import fake_stiffness as fake
+from tests.chapters.stiffness import fake
 
 APART = "Examples of one class are stiffer with each other than with another class"
 FALLS = "Stiffness within a class falls towards zero as the network overfits"

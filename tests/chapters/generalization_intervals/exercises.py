@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gendyn_lite.chapters.generalization_intervals import exercises
-from tests.exercises.solutions import Chapter
+from tests.chapters.solutions import Chapter
 
 CHECKS = {
     "ex-knot": ("knot", exercises.check_knot),

@@ -12,7 +12,7 @@ import pytest
 from gendyn_lite.chapters.fisher_mask import charts as fisher
 from gendyn_lite.chapters.fisher_mask import charts_mask as fisher_mask
 from gendyn_lite.charts.figure import figure_html
-from tests import fake_fisher
+from tests.chapters.fisher_mask import fake as fake_fisher
 
 TABLE = pd.concat([fake_fisher.table(), fake_fisher.table(data="other data")])
 STEPS = pd.DataFrame(

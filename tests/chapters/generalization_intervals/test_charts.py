@@ -11,7 +11,7 @@ import pytest
 from gendyn_lite.chapters.generalization_intervals import charts as intervals
 from gendyn_lite.chapters.generalization_intervals import charts_lengths as interval_lengths
 from gendyn_lite.charts.figure import figure_html
-from tests import fake_intervals
+from tests.chapters.generalization_intervals import fake as fake_intervals
 
 TABLE = pd.concat(
     [fake_intervals.table(), fake_intervals.table(data="other data", networks=fake_intervals.NETWORKS[:1])]

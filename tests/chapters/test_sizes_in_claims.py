@@ -19,7 +19,12 @@ from gendyn_lite.chapters.random_labels.tables import row_by_row
 from gendyn_lite.chapters.stiffness import claims as stiffness
 from gendyn_lite.chapters.stiffness import claims_layers as stiffness_layers
 from gendyn_lite.claims import AtLeast, judge
-from tests import fake_fisher, fake_intervals, fake_paths, fake_runs, fake_sizes, fake_stiffness
+from tests.chapters import fake_sizes
+from tests.chapters.fisher_mask import fake as fake_fisher
+from tests.chapters.generalization_intervals import fake as fake_intervals
+from tests.chapters.path_functions import fake as fake_paths
+from tests.chapters.random_labels import fake as fake_runs
+from tests.chapters.stiffness import fake as fake_stiffness
 
 CLAIMS: dict[str, tuple[Callable[..., pd.DataFrame], Callable[[pd.DataFrame], pd.DataFrame]]] = {
     "random labels": (fake_runs.table, random_labels.claims),

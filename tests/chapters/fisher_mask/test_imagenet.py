@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite.chapters.fisher_mask import imagenet as imagenet_mask
-from tests import photographs
+from tests.chapters import photographs
 
 TINY = {"epochs": 2, "batch_size": 4, "center_crop": 32, "learning_rate": 0.001, "precision": "float32"}
 

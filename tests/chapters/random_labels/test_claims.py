@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gendyn_lite.chapters.random_labels import claims as label_claims
 from gendyn_lite.claims import AtLeast, Below, Near
-from tests import fake_runs
+from tests.chapters.random_labels import fake as fake_runs
 
 FITS = "Networks fit completely random labels"
 CHANCE = "After fitting random labels, test accuracy is at chance"

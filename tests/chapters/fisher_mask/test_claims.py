@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from gendyn_lite.chapters.fisher_mask.claims import claims
-from tests import fake_fisher
+from tests.chapters.fisher_mask import fake as fake_fisher
 
 
 def verdict(found: pd.DataFrame, words: str) -> str:

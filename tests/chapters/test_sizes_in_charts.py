@@ -18,7 +18,12 @@ from gendyn_lite.chapters.random_labels import charts_regularizers as regularize
 from gendyn_lite.chapters.stiffness import charts as stiffness
 from gendyn_lite.chapters.stiffness import charts_layers as stiffness_layers
 from gendyn_lite.chapters.stiffness import charts_training as stiffness_training
-from tests import fake_fisher, fake_intervals, fake_paths, fake_runs, fake_sizes, fake_stiffness
+from tests.chapters import fake_sizes
+from tests.chapters.fisher_mask import fake as fake_fisher
+from tests.chapters.generalization_intervals import fake as fake_intervals
+from tests.chapters.path_functions import fake as fake_paths
+from tests.chapters.random_labels import fake as fake_runs
+from tests.chapters.stiffness import fake as fake_stiffness
 
 CORNERS: stiffness.CORNERS = dict.fromkeys(("two_moons", "spirals"), ((-1.0, -1.0), (1.0, 1.0)))
 CHARTS: dict[str, tuple[Callable[..., pd.DataFrame], Callable[..., alt.TopLevelMixin]]] = {

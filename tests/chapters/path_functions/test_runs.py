@@ -15,7 +15,7 @@ from gendyn_lite.chapters.path_functions import probes_pairs as path_pairs
 from gendyn_lite.chapters.path_functions import runs as runs_of
 from gendyn_lite.chapters.plan import PROFILES
 from gendyn_lite.measures import relu_paths
-from tests import photographs
+from tests.chapters import photographs
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -9,7 +9,7 @@ from gendyn_lite.chapters.random_labels import claims_regularizers as regularize
 from gendyn_lite.chapters.random_labels import paper_tables
 from gendyn_lite.chapters.random_labels.zhang2017 import PARAMETERS, TABLE_1, table_1_row
 from gendyn_lite.errors import UserError
-from tests import fake_runs
+from tests.chapters.random_labels import fake as fake_runs
 
 NECESSARY = "Explicit regularizers are not necessary: without them networks still generalize"
 SUFFICIENT = "Explicit regularizers are not sufficient: with them networks still fit random labels"

@@ -12,7 +12,7 @@ from gendyn_lite.chapters.random_labels import imagenet
 from gendyn_lite.chapters.random_labels.zhang2017 import TABLE_2
 from gendyn_lite.errors import UserError
 from gendyn_lite.models.imagenet import torchvision_network
-from tests import photographs
+from tests.chapters import photographs
 
 TINY = {"epochs": 1, "batch_size": 4, "center_crop": 75, "learning_rate": 0.001, "precision": "float32"}
 

@@ -13,7 +13,7 @@ from gendyn_lite.chapters.random_labels import claims as label_claims
 from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.charts import tables
 from gendyn_lite.errors import UserError
-from tests import fake_runs
+from tests.chapters.random_labels import fake as fake_runs
 
 CHARTS = {
     "learning_curves": draw.learning_curves,

@@ -15,7 +15,7 @@ from gendyn_lite.chapters.path_functions import charts_pairs as path_pairs
 from gendyn_lite.chapters.path_functions import charts_pictures as path_pictures
 from gendyn_lite.chapters.path_functions import charts_plane as path_plane
 from gendyn_lite.charts.figure import figure_html
-from tests import fake_paths as fake
+from tests.chapters.path_functions import fake
 
 RUNS, DEEP, RATIO = fake.networks(), fake.deep(), fake.ratio()
 PICTURES = pd.DataFrame({"image": [0, 1, 2], "digit": [7, 4, 7], "picture": ["data:,a", "data:,b", "data:,c"]})

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.exercises import fisher_mask, generalization_intervals, path_functions, random_labels, stiffness
-from tests.exercises.solutions import CHAPTERS, Chapter, solutions
+from tests.chapters.fisher_mask import exercises as fisher_mask
+from tests.chapters.generalization_intervals import exercises as generalization_intervals
+from tests.chapters.path_functions import exercises as path_functions
+from tests.chapters.random_labels import exercises as random_labels
+from tests.chapters.solutions import CHAPTERS, Chapter, solutions
+from tests.chapters.stiffness import exercises as stiffness
 
 MODULES = (random_labels, path_functions, fisher_mask, stiffness, generalization_intervals)
 TESTED = {module.CHAPTER.notebook: module.CHAPTER for module in MODULES}

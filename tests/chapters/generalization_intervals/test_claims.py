@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from gendyn_lite.chapters.generalization_intervals.claims import claims
-from tests import fake_intervals
+from tests.chapters.generalization_intervals import fake as fake_intervals
 
 
 def verdict(found: pd.DataFrame, words: str, network: str = "mlp (widths 128, 128, 128)") -> str:

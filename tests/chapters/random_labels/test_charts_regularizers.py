@@ -11,7 +11,7 @@ import pytest
 from gendyn_lite.chapters.random_labels import charts as random_labels
 from gendyn_lite.chapters.random_labels import charts_regularizers as regularizers
 from gendyn_lite.errors import UserError
-from tests import fake_runs
+from tests.chapters.random_labels import fake as fake_runs
 
 CHARTS = {
     "explicit": regularizers.explicit_regularizers,

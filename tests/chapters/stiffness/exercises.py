@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gendyn_lite.chapters.stiffness import exercises
-from tests.exercises.solutions import Chapter
+from tests.chapters.solutions import Chapter
 
 CHECKS = {
     "ex-cosine": ("cosine", exercises.check_cosine),
