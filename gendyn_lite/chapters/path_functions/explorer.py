@@ -6,14 +6,14 @@ import ipywidgets as widgets
 import pandas as pd
 
 from gendyn_lite.chapters import explorer as live
-from gendyn_lite.chapters.path_functions import charts_pictures as drawn
+from gendyn_lite.chapters.path_functions import charts_demo as drawn
 from gendyn_lite.chapters.path_functions import demo as path_digits
 
 
 class PathExplorer:
     """Choose labels, an image, a layer and an epoch; see the images whose paths overlap most with its own.
 
-    The static twin is `charts_pictures.ranks` of this chapter over `demo.neighbours`.
+    The static twin is `charts_demo.ranks` of this chapter over `demo.neighbours`.
 
     Attributes:
         panel: What to display.

@@ -16,7 +16,7 @@ from gendyn_lite.results.tables import SIZE, with_sizes
 
 COLUMN = re.compile(r"(paths|activations)/(.+):(self|cross):(\w+)")
 RECORDED = re.compile(r"(?:paths|distance|neighbours)/(.+):(on|rank|kept)")
-TRUE, RANDOM, CONSTANT = "true labels", "random labels", "true labels, no decay"
+TRUE, RANDOM, CONSTANT = KINDS_OF_RUNS = ("true labels", "random labels", "true labels, no decay")
 
 
 def named(table: pd.DataFrame) -> pd.DataFrame:
@@ -34,8 +34,7 @@ def named(table: pd.DataFrame) -> pd.DataFrame:
     constant = np.where(table["schedule"] == "constant", CONSTANT, TRUE)
     found = with_sizes(table).assign(runs=np.where(true, constant, RANDOM))
     found["setting"] = found["network"] + found["size"]
-    order = [TRUE, RANDOM, CONSTANT]
-    return found.sort_values("runs", key=lambda names: names.map(order.index), kind="stable")
+    return found.sort_values("runs", key=lambda names: names.map(KINDS_OF_RUNS.index), kind="stable")
 
 
 def layers_of(table: pd.DataFrame, network: str) -> list[str]:
