@@ -8,17 +8,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.path_functions.tables import (
-    KINDS_OF_RUNS,
-    TRUE,
-    correlation,
-    distances,
-    layers_of,
-    long_paths,
-    milestones,
-    named,
-    networks_of_ratio,
-)
+from gendyn_lite.chapters.path_functions import tables
+from gendyn_lite.chapters.path_functions.tables import KINDS_OF_RUNS, TRUE
 from gendyn_lite.charts.parts import STROKES, Chart, menu, slider, words_above
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 from gendyn_lite.results.tables import mean_intervals, with_sizes
@@ -34,6 +25,7 @@ LAYERS = {"ratio": "mean of layers", "ratio_first": "first layer", "ratio_last":
 ERRORS = {"gap": "test error − training error", "test_error": "test error", "train_error": "training error"}
 AROUND = alt.Scale(zero=False)  # an axis around the values
 CLOSE = alt.Scale(zero=False, nice=False)
+Bounds = tuple[float | None, float | None]
 SEEDS = "band: 95 % interval over seeds."
 
 
@@ -77,7 +69,7 @@ def _numbers(*names: str) -> list[alt.Tooltip]:
 def _means_told(values: pd.DataFrame, by: list[str], digits: str) -> str:
     """The means of groups of rows in words."""
     groups = values.groupby(by, sort=False)["value"]
-    return "; ".join(f"{', '.join(key)} {each.mean():{digits}}" for key, each in groups)
+    return "; ".join(f"{', '.join(map(str, key))} {each.mean():{digits}}" for key, each in groups)
 
 
 def distributions(table: pd.DataFrame) -> Chart:
@@ -132,7 +124,7 @@ def distributions(table: pd.DataFrame) -> Chart:
 
 def _similarities(table: pd.DataFrame) -> pd.DataFrame:
     """`long_paths` with the kind of similarity in words, in the column ``what``."""
-    rows = long_paths(table)
+    rows = tables.long_paths(table)
     return rows.assign(what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)])
 
 
@@ -152,24 +144,17 @@ def _quantiles(table: pd.DataFrame) -> pd.DataFrame:
 
 def _decays(table: pd.DataFrame) -> list[alt.Chart]:
     """Dotted lines where the learning rate of the chosen runs decays; none where that of no run does."""
-    rows = named(table)
+    rows = tables.named(table)
     subjects = rows.groupby(rows["setting"] + ", " + rows["runs"], sort=False)
-    found = [(subject, epoch + 0.5) for subject, runs in subjects for epoch in milestones(runs)]
+    found = [(subject, epoch + 0.5) for subject, runs in subjects for epoch in tables.milestones(runs)]
     marks = alt.Chart(pd.DataFrame(found, columns=pd.Index(["subject", "epoch"])))
     marks = marks.transform_filter("datum.subject === dist_subject").mark_rule(strokeDash=[2, 3], opacity=0.5)
     return [marks.encode(x="epoch:Q")] if found else []
 
 
 def _over_epochs(
-    values: pd.DataFrame,
-    by: str,
-    prefix: str,
-    menus: dict[str, str],
-    *,
-    axis: str,
-    least: float | None = None,
-    most: float | None = None,
-) -> alt.LayerChart:
+    values: pd.DataFrame, by: str, prefix: str, menus: dict[str, str], *, axis: str, within: Bounds = (None, None)
+) -> Chart:
     """Means over seeds with 95 % intervals against epochs, a line for each kind.
 
     Args:
@@ -178,11 +163,10 @@ def _over_epochs(
         prefix: Of the names of its parameters.
         menus: Column → label of its menu.
         axis: Title of the vertical axis.
-        least: Smallest value that can be, at which intervals are cut; None for none.
-        most: Largest one.
+        within: Smallest and largest value that can be, at which intervals are cut; None for none.
     """
     means = mean_intervals(values, [*menus, by, "epoch"])
-    means = means.assign(low=means["low"].clip(lower=least), high=means["high"].clip(upper=most)).round(4)
+    means = means.assign(low=means["low"].clip(lower=within[0]), high=means["high"].clip(upper=within[1])).round(4)
     base, params = chosen(means, prefix, menus)
     order = KINDS_OF_RUNS if by == "runs" else tuple(means[by].unique())
     names = [name for name in order if name in set(means[by])]
@@ -219,7 +203,7 @@ def kinds_of_runs(table: pd.DataFrame) -> Chart:
     ends = cross[cross["epoch"] == cross.groupby("setting")["epoch"].transform("max")]
     told = _means_told(ends, ["setting", "runs"], ".3f")
     return titled(
-        _over_epochs(rows, "runs", "kinds", menus, axis="mean similarity", most=1.0),
+        _over_epochs(rows, "runs", "kinds", menus, axis="mean similarity", within=(None, 1.0)),
         "True labels, random labels, and a learning rate that stays",
         f"Similarity with the epoch before; {SEEDS}",
         f"Mean similarity by kind of runs over epochs. Pairs by paths, last epoch: {told}.",
@@ -237,14 +221,14 @@ def franken(table: pd.DataFrame) -> Chart:
     Args:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
     """
-    rows = named(table)
+    rows = tables.named(table)
     rows = rows[rows["epoch"] >= 1].assign(subject=lambda each: each["setting"] + ", " + each["runs"])
     today, yesterday = rows["paths/own:loss"], rows["paths/before:loss"]
     values = _stacked(rows, ["subject"], {"along today's paths": today, "along yesterday's paths": yesterday})
     early = rows.assign(value=today - yesterday)[rows["epoch"] <= 3]
     told = _means_told(early, ["setting", "runs"], "+.3f")
     return titled(
-        _over_epochs(values, "of", "franken", {"subject": "runs"}, axis="loss, in nats", least=0.0),
+        _over_epochs(values, "of", "franken", {"subject": "runs"}, axis="loss, in nats", within=(0.0, None)),
         "Today's weights along today's and yesterday's paths",
         f"128 training images; {SEEDS}",
         f"Loss against epoch along two paths. Today's minus yesterday's, mean of epochs 1 to 3: {told}.",
@@ -257,7 +241,7 @@ def unseen(table: pd.DataFrame) -> Chart:
     Args:
         table: A tidy table of experiment ``"path_unseen"``.
     """
-    rows = named(table[table["epoch"] >= 1])
+    rows = tables.named(table[table["epoch"] >= 1])
     trained, unseen = (rows[f"{kind}/own:loss"] - rows[f"{kind}/before:loss"] for kind in ("trained", "unseen"))
     values = _stacked(rows, ["setting"], {"training images": trained, "images never seen": unseen})
     return titled(
@@ -275,7 +259,7 @@ def isolation(table: pd.DataFrame) -> Chart:
     Args:
         table: A tidy table of experiment ``"path_networks"``.
     """
-    rows = named(table)
+    rows = tables.named(table)
     rows = rows[rows["isolation/mean"].notna()].assign(runs=lambda each: each["runs"] + each["size"])
     kinds = {"with the whole network": rows["isolation/mean"], "of two images": rows["isolation/between"]}
     values = _stacked(rows, ["runs"], kinds)
@@ -294,17 +278,17 @@ def neighbours_kept(table: pd.DataFrame) -> Chart:
     Args:
         table: A tidy table of experiment ``"path_networks"``.
     """
-    rows = named(table)
+    rows = tables.named(table)
     rows = rows[(rows["runs"] == TRUE) & (rows["epoch"] >= 1)]
     parts = []
     for (network, setting), own in rows.groupby(["network", "setting"], sort=False):
         which = f"{setting}, " if rows["setting"].nunique() > 1 else ""
-        for number, layer in enumerate(layers_of(table, str(network)), start=1):
+        for number, layer in enumerate(tables.layers_of(table, str(network)), start=1):
             kinds = {"by paths": own[f"neighbours/{layer}:kept"], "by activations": own[f"activations/{layer}:kept"]}
             parts.append(_stacked(own, ["setting"], kinds).assign(place=f"{which}{number}: {layer}"))
     values = pd.concat(parts)
     return titled(
-        _over_epochs(values, "of", "kept", {"place": "layer"}, axis="share kept", most=1.0),
+        _over_epochs(values, "of", "kept", {"place": "layer"}, axis="share kept", within=(None, 1.0)),
         "How long neighbours stay",
         "Of the six nearest images, those that were so an epoch before.",
         "Share of nearest neighbours kept from epoch to epoch. "
@@ -318,7 +302,7 @@ def overlap_by_distance(table: pd.DataFrame) -> Chart:
     Args:
         table: A tidy table of experiment ``"path_networks"``.
     """
-    rows = distances(table)
+    rows = tables.distances(table)
     order = {layer: number for number, layer in enumerate(rows["layer"].unique(), start=1)}
     rows = rows.assign(
         place=[f"{order[layer]}: {layer}" for layer in rows["layer"]],
@@ -349,7 +333,7 @@ def ratio(table: pd.DataFrame) -> Chart:
     Args:
         table: A tidy table of experiment ``"path_ratio"``.
     """
-    networks = with_sizes(networks_of_ratio(table), of="data")
+    networks = with_sizes(tables.networks_of_ratio(table), of="data")
     networks = networks.assign(on=networks["data"] + networks["size"])
     rows = pd.concat([_ratio_rows(part) for _, part in networks.groupby("on", sort=False)])
     base, params = chosen(rows, "ratio", {"on": "data", "of": "similarity in", "error": "error"})
@@ -380,7 +364,7 @@ def _ratio_rows(networks: pd.DataFrame) -> pd.DataFrame:
     for column, of in LAYERS.items():
         for error, words in ERRORS.items():
             x, y = networks[column], networks[error]
-            rho, low, high = correlation(x.tolist(), y.tolist())
+            rho, low, high = tables.correlation(x.tolist(), y.tolist())
             told = f"rank correlation {rho:.2f} ({low:.2f} to {high:.2f})"
             parts.append(about.assign(x=x, y=y, kind=kind, of=of, error=words, words=told))
     return pd.concat(parts).round(4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import pandas as pd
 
@@ -163,7 +165,7 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
     )
 
 
-def _pictures(rows: alt.Chart, pictures: pd.DataFrame, column: str, size: int, **place: alt.SchemaBase) -> alt.Chart:
+def _pictures(rows: alt.Chart, pictures: pd.DataFrame, column: str, size: int, **place: Any) -> alt.Chart:
     """The picture of each row's image, whose number stands in a column."""
     found = rows.transform_lookup(lookup=column, from_=alt.LookupData(pictures, key="image", fields=["picture"]))
     return found.mark_image(width=size, height=size, tooltip=None).encode(**place, url="picture:N")

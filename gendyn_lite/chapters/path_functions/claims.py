@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
-from gendyn_lite.chapters.path_functions.tables import (
-    CONSTANT,
-    RANDOM,
-    TRUE,
-    correlation,
-    layers_of,
-    long_paths,
-    mean_of_layers,
-    milestones,
-    named,
-    networks_of_ratio,
-)
+from gendyn_lite.chapters.path_functions import tables
+from gendyn_lite.chapters.path_functions.tables import CONSTANT, RANDOM, TRUE
 from gendyn_lite.claims.sections import PUBLISHED, Section
 from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Criterion, Near, judge, table
 from gendyn_lite.results.tables import with_sizes
@@ -33,7 +24,11 @@ Row = tuple[
 def _judged(subject: str, rows: Iterable[Row]) -> list[Claim]:
     """The claims on one network and data set."""
     names = ("criterion", "opposite", "statement", "source", "paper_value", "quantity")
-    return [judge(values, subject=subject, **dict(zip(names, said, strict=True))) for values, *said in rows]
+    found = []
+    for values, *said in rows:
+        arguments: dict[str, Any] = dict(zip(names, said, strict=True))
+        found.append(judge(values, subject=subject, **arguments))
+    return found
 
 
 def over_training(runs: pd.DataFrame) -> pd.DataFrame:
@@ -57,10 +52,10 @@ def over_training(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _of_similarity(group: pd.DataFrame) -> list[Row]:
     """Fig. 1, 2, 3, 5, 16, and what the decay of the learning rate and random labels have to do with it."""
-    cross, own = (mean_of_layers(group, measure) for measure in ("cross", "self"))
+    cross, own = (tables.mean_of_layers(group, measure) for measure in ("cross", "self"))
     rise = _rise(cross, TRUE)
     rows = [
-        *_of_imperfection(long_paths(group)),
+        *_of_imperfection(tables.long_paths(group)),
         (rise, AtLeast(0.05, weak=0.0), 0.0, "Cross-path similarity is higher late in training than early",
          "Sec. 6.2, 6.3", "more correlated later", f"mean over layers, last {ENDS} epochs minus first {ENDS},"),
         (-_rise(own, TRUE), Below(-0.05), 0.0, "An image's path changes most at the beginning of training",
@@ -108,8 +103,8 @@ def _mean_by_seed(values: pd.DataFrame, runs: str) -> pd.Series:
 
 def _of_franken_functions(group: pd.DataFrame) -> list[Row]:
     """Loss along the network's own paths against that along the paths of the epoch before, before the first decay."""
-    rows = named(group)
-    first = min(milestones(group), default=int(rows["epoch"].max()))
+    rows = tables.named(group)
+    first = min(tables.milestones(group), default=int(rows["epoch"].max()))
     early = rows[(rows["epoch"] >= 1) & (rows["epoch"] <= first)]
     return [
         (_today_minus_yesterday(early[early["runs"] == runs], "paths", "loss"), AtLeast(0.05, weak=0.0), 0.0,
@@ -127,9 +122,9 @@ def _today_minus_yesterday(rows: pd.DataFrame, images: str, what: str) -> pd.Ser
 
 def _of_neighbours(group: pd.DataFrame) -> list[Row]:
     """Fig. 4 and 6, App. E; and App. C, an image's update as a network of its own."""
-    rows = named(group)
+    rows = tables.named(group)
     true = rows[rows["runs"] == TRUE]
-    layers = layers_of(group, str(group["network"].iloc[0]))
+    layers = tables.layers_of(group, str(group["network"].iloc[0]))
     second, last = layers[min(1, len(layers) - 1)], layers[-1]
     ends = true.sort_values("epoch").groupby("run_id").tail(1).set_index("seed")
     later = true[true["epoch"] >= 1].groupby("seed")
@@ -195,9 +190,9 @@ def ratio(runs: pd.DataFrame) -> pd.DataFrame:
     ]  # fmt: skip
     found = []
     for (data, _), group in with_sizes(runs, of="data").groupby(["data", "size"], sort=False):
-        networks = networks_of_ratio(group)
+        networks = tables.networks_of_ratio(group)
         for column, kind, criterion, said, source, paper_value in tested:
-            value, low, high = correlation(
+            value, low, high = tables.correlation(
                 networks["ratio"].tolist(), networks[column].tolist(), linear=kind == "Pearson"
             )
             found.append(
@@ -219,21 +214,21 @@ def ratio(runs: pd.DataFrame) -> pd.DataFrame:
     return table(found)
 
 
-def relative_height(*tables: pd.DataFrame) -> pd.DataFrame:
+def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
     """The claim of Sec. 6.2 that ResNet-18's similarities are higher than AlexNet's.
 
     Between two epochs a path changes more, the more steps are taken: the claim can be tested only where both networks
     take as many steps an epoch, on as many images. Each size at which they do is a test of its own.
 
     Args:
-        *tables: Runs of experiments ``"path_deep"`` and ``"path_networks"``, in one table or in several.
+        *runs: Runs of experiments ``"path_deep"`` and ``"path_networks"``, in one table or in several.
     """
-    runs = pd.concat(tables, ignore_index=True)
+    every = pd.concat(runs, ignore_index=True)
     keys = ["data", "n_train", "batch_size", "epochs", "rest"]
     resnets, alexnets = (
         {
-            key: _mean_by_seed(mean_of_layers(rows, "cross"), TRUE)
-            for key, rows in with_sizes(runs[runs["model"] == model]).groupby(keys, sort=False)
+            key: _mean_by_seed(tables.mean_of_layers(rows, "cross"), TRUE)
+            for key, rows in with_sizes(every[every["model"] == model]).groupby(keys, sort=False)
         }
         for model in ("resnet18", "alexnet_small")
     )

@@ -105,14 +105,13 @@ def scatter(*, count: int = SHOWN, epochs: tuple[int, ...] = STEPS) -> tuple[pd.
             packed = found.recording.packed(epoch, layers[number - 1])[layers[number - 1]]
             pairs = relu_paths.overlap_and_distance(packed.rows(0, count), found.x[:count])
             columns = {
-                "i": pairs.i.tolist(),
-                "j": pairs.j.tolist(),
+                "i": pairs.i,
+                "j": pairs.j,
                 "distance": pairs.distance.numpy().round(2),
                 "overlap": (pairs.overlap.double() / packed.units).numpy().round(4),
+                "same": (found.digits[pairs.i] == found.digits[pairs.j]).long(),
             }
-            same = found.digits[pairs.i] == found.digits[pairs.j]
-            about = {"layer": f"{number}: {layers[number - 1]}", "epoch": epoch}
-            parts.append(pd.DataFrame({**about, **columns, "same": same.int().tolist()}))
+            parts.append(pd.DataFrame({"layer": f"{number}: {layers[number - 1]}", "epoch": epoch, **columns}))
     return pd.concat(parts, ignore_index=True), pictures(found, count)
 
 
@@ -132,7 +131,7 @@ def neighbours(*, anchors: tuple[int, ...] = ANCHORS) -> tuple[pd.DataFrame, pd.
     return rows, pictures(found, max(used) + 1).loc[used].reset_index(drop=True)
 
 
-def nearest(image: int, layer: str, epoch: int, *, corruption: float = 0.0, top: int = NEAREST) -> pd.DataFrame:
+def nearest(image: int, layer: str, epoch: int, *, corruption: float = 0.0) -> pd.DataFrame:
     """The images whose path overlaps most with that of an image, at one epoch.
 
     Args:
@@ -140,7 +139,6 @@ def nearest(image: int, layer: str, epoch: int, *, corruption: float = 0.0, top:
         layer: A gate layer.
         epoch: A recorded epoch.
         corruption: 0 for the network of true labels, 1 for that of random labels.
-        top: How many.
 
     Returns:
         Columns place (0 is the image itself), image, digit, share (of the image's own units that are on for both) and
@@ -156,15 +154,13 @@ def nearest(image: int, layer: str, epoch: int, *, corruption: float = 0.0, top:
     if not 0 <= image < len(found.x):
         raise UserError(f"image is {image}, expected a number from 0 to {len(found.x) - 1}")
     gram = relu_paths.path_gram(found.recording.packed(epoch, layer)[layer])
-    ranks = relu_paths.neighbour_ranks(gram, [image])[0]
-    order = ranks.argsort()[: top + 1].tolist()
+    order = relu_paths.neighbour_ranks(gram, [image])[0].argsort()[: NEAREST + 1].tolist()
     own = max(int(gram[image, image]), 1)
     rows = [
-        {"place": place, "image": each, "digit": int(found.digits[each]),
-         "share": round(float(gram[image, each]) / own, 3), "picture": found.pictures[each]}
+        (place, each, int(found.digits[each]), round(float(gram[image, each]) / own, 3), found.pictures[each])
         for place, each in enumerate(order)
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
+    ]
+    return pd.DataFrame(rows, columns=pd.Index(["place", "image", "digit", "share", "picture"]))
 
 
 def history(*, epochs: int = 3, momentum: float = 0.0) -> tuple[relu_paths.WeightHistory, nn.Module]:
