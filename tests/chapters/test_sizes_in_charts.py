@@ -11,8 +11,7 @@ import pytest
 
 from gendyn_lite.chapters.fisher_mask import charts_mask as fisher_mask
 from gendyn_lite.chapters.generalization_intervals import charts_lengths as interval_lengths
-from gendyn_lite.chapters.path_functions import charts as path_training
-from gendyn_lite.chapters.path_functions import charts_pairs as path_pairs
+from gendyn_lite.chapters.path_functions import charts as paths
 from gendyn_lite.chapters.random_labels import charts as random_labels
 from gendyn_lite.chapters.random_labels import charts_regularizers as regularizers
 from gendyn_lite.chapters.stiffness import charts as stiffness
@@ -42,15 +41,15 @@ CHARTS: dict[str, tuple[Callable[..., pd.DataFrame], Callable[..., alt.TopLevelM
                 regularizers.final_accuracy,
             ),
             fake_paths.networks: (
-                path_training.distributions,
-                path_training.kinds_of_runs,
-                path_training.franken,
-                path_training.isolation,
-                path_pairs.neighbours_kept,
-                path_pairs.overlap_by_distance,
+                paths.distributions,
+                paths.kinds_of_runs,
+                paths.franken,
+                paths.isolation,
+                paths.neighbours_kept,
+                paths.overlap_by_distance,
             ),
-            fake_paths.unseen: (path_training.unseen,),
-            fake_paths.ratio: (path_pairs.ratio,),
+            fake_paths.unseen: (paths.unseen,),
+            fake_paths.ratio: (paths.ratio,),
             fake_fisher.table: (fisher_mask.influence, fisher_mask.with_masks, fisher_mask.best_accuracy),
             fake_stiffness.training: (
                 stiffness_training.over_training,
@@ -125,9 +124,7 @@ def test_long_runs_of_one_size_take_no_epochs_from_short_ones_of_another():
 
 def test_the_learning_rate_decays_where_that_of_the_chosen_runs_does():
     later = fake_paths.networks(n_train=50_000).assign(milestones="20 30")
-    spec = path_training.distributions(pd.concat([fake_paths.networks(), later], ignore_index=True)).to_dict(
-        validate=False
-    )
+    spec = paths.distributions(pd.concat([fake_paths.networks(), later], ignore_index=True)).to_dict(validate=False)
     rows = [row for data in spec["datasets"].values() for row in data if set(row) == {"subject", "epoch"}]
     found = {row["epoch"] for row in rows if row["subject"] == "alexnet_small, n = 50,000, true labels"}
     assert found == {20.5, 30.5}

@@ -1,14 +1,18 @@
-"""Charts of chapter 2 over epochs: how alike paths stay, losses along paths, updates in isolation."""
+"""Charts of chapter 2 from tables of runs: over epochs, by distance, and over many networks."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.path_functions.charts_epochs import over_epochs
-from gendyn_lite.chapters.path_functions.tables import long_paths, milestones, named
-from gendyn_lite.charts.parts import Chart, menu, slider, words_above
-from gendyn_lite.charts.theme import PALETTE
+from gendyn_lite.chapters.path_functions import tables
+from gendyn_lite.chapters.path_functions.tables import KINDS_OF_RUNS, TRUE
+from gendyn_lite.charts.parts import STROKES, Chart, menu, slider, words_above
+from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
+from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 LEVELS = ["mean", "q05", "q25", "q50", "q75", "q95"]
 MEASURES = {
@@ -17,50 +21,111 @@ MEASURES = {
     ("cross", "activations"): "pairs, by activations",
     ("self", "activations"): "single images, by activations",
 }
-EPOCH = alt.X("epoch:Q", title="epoch t, compared with t − 1", axis=alt.Axis(tickMinStep=1))
+LAYERS = {"ratio": "mean of layers", "ratio_first": "first layer", "ratio_last": "last layer"}
+ERRORS = {"gap": "test error − training error", "test_error": "test error", "train_error": "training error"}
+AROUND = alt.Scale(zero=False)  # an axis around the values
 CLOSE = alt.Scale(zero=False, nice=False)
+Bounds = tuple[float | None, float | None]
+SEEDS = "band: 95 % interval over seeds."
 
 
-def distributions(table: pd.DataFrame, *, prefix: str = "dist") -> Chart:
+def chosen(
+    rows: pd.DataFrame, prefix: str, menus: Mapping[str, str], **first: str
+) -> tuple[alt.Chart, list[alt.Parameter]]:
+    """The rows that menus choose, as a chart without a mark, and the menus.
+
+    Args:
+        rows: The table.
+        prefix: Of the names of the parameters, which must differ between the charts of a page.
+        menus: Column → label of its menu.
+        **first: What is chosen at first in a column, where that is not its first value.
+    """
+    params = [
+        menu(f"{prefix}_{name}", list(rows[name].unique()), label, first.get(name, "")) for name, label in menus.items()
+    ]
+    return alt.Chart(rows).transform_filter(_are_chosen(prefix, menus)), params
+
+
+def _are_chosen(prefix: str, names: Mapping[str, str]) -> str:
+    return " && ".join(f"datum.{name} === {prefix}_{name}" for name in names)
+
+
+def titled(chart: Chart, title: str, subtitle: str, description: str) -> Chart:
+    """A chart with what stands above it and what is read out in its place."""
+    return chart.properties(title=alt.Title(title, subtitle=subtitle), description=description)
+
+
+def by_kind(column: str, kinds: Sequence[str], *, offset: int) -> dict[str, Any]:
+    """A colour and a shape for each kind, whose legend stands `offset` pixels above the drawing."""
+    about = {"title": None, "legend": alt.Legend(offset=offset)}
+    colors, shapes = (alt.Scale(domain=kinds, range=list(each[: len(kinds)])) for each in (PALETTE, SHAPES))
+    return {"color": alt.Color(column, scale=colors, **about), "shape": alt.Shape(column, scale=shapes, **about)}
+
+
+def _numbers(*names: str) -> list[alt.Tooltip]:
+    return [alt.Tooltip(f"{name}:Q", format=".3f") for name in names]
+
+
+def _means_told(values: pd.DataFrame, by: list[str], digits: str) -> str:
+    """The means of groups of rows in words."""
+    groups = values.groupby(by, sort=False)["value"]
+    return "; ".join(f"{', '.join(map(str, key))} {each.mean():{digits}}" for key, each in groups)
+
+
+def distributions(table: pd.DataFrame) -> Chart:
     """Quantiles of the similarity with the epoch before, over epochs; menus choose network, runs, layer and measure.
 
     A slider moves along the epochs and reads the numbers off.
 
     Args:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
-        prefix: Of the names of its parameters, which must differ between the charts of a page.
     """
     means = _quantiles(table)
-    subjects, places = (list(means[name].unique()) for name in ("subject", "place"))
-    whats = [what for what in MEASURES.values() if (means["what"] == what).any()]
-    last = int(means["epoch"].max())
+    menus = {"subject": "runs", "place": "layer", "what": "similarity of"}
+    options = {name: list(means[name].unique()) for name in menus}
+    options["what"] = [what for what in MEASURES.values() if what in options["what"]]
+    places = means.loc[means["subject"] == options["subject"][0], "place"].unique()
     params = [
-        menu(f"{prefix}_subject", subjects, "runs"),
-        menu(f"{prefix}_place", places, "layer", _last_place(means, subjects[0])),
-        menu(f"{prefix}_what", whats, "similarity of"),
-        slider(f"{prefix}_epoch", last, "epoch", first=1, value=1),
+        menu(f"dist_{name}", options[name], label, places[-1] if name == "place" else "")
+        for name, label in menus.items()
     ]
-    chosen = " && ".join(f"datum.{name} === {prefix}_{name}" for name in ("subject", "place", "what"))
-    base = alt.Chart(means).transform_filter(chosen)
-    at = base.transform_filter(f"datum.epoch === min({prefix}_epoch, datum.last)")
-    decays = _decays(table, f"datum.subject === {prefix}_subject")
-    layers = [*_bands(base), decays, at.mark_rule(strokeWidth=1.5).encode(x=EPOCH), _medians(base), _said(at)]
-    ends = means[((means["epoch"] == 1) | (means["epoch"] == means["last"])) & (means["what"] == whats[0])]
+    base = alt.Chart(means).transform_filter(_are_chosen("dist", menus))
+    at = base.transform_filter("datum.epoch === min(dist_epoch, datum.last)")
+    x = alt.X("epoch:Q", title="epoch t, compared with t − 1", axis=alt.Axis(tickMinStep=1))
+    bands = [
+        base.mark_area(opacity=opacity, tooltip=None, color=PALETTE[0]).encode(
+            x=x, y=alt.Y(f"{low}:Q", title="cosine similarity", scale=CLOSE), y2=f"{high}:Q"
+        )
+        for low, high, opacity in (("q05", "q95", 0.16), ("q25", "q75", 0.3))
+    ]
+    medians = base.mark_line(point={"size": 16}).encode(
+        x=x, y=alt.Y("q50:Q", scale=CLOSE), tooltip=["epoch:Q", *_numbers(*LEVELS)]
+    )
+    words = at.transform_calculate(
+        words="'epoch ' + datum.epoch + ': ' + format(datum.q50, '.3f') + ' (' + "
+        "format(datum.q05, '.3f') + ' to ' + format(datum.q95, '.3f') + ')'"
+    )
+    layers = [*bands, *_decays(table), at.mark_rule(strokeWidth=1.5).encode(x=x), medians, words_above(words)]
+    what = options["what"][0]
+    ends = means[((means["epoch"] == 1) | (means["epoch"] == means["last"])) & (means["what"] == what)]
     told = "; ".join(
         f"{row['subject']}, layer {row['place']}, epoch {row['epoch']}: {row['q50']:.2f}"
         for row in ends.head(16).to_dict("records")
     )
-    return (
-        alt.layer(*[layer for layer in layers if layer is not None])
-        .add_params(*params)
-        .properties(
-            title=alt.Title(
-                "How alike paths are to those of the epoch before",
-                subtitle="Line: median; bands: the middle half and the middle 90 %. Dotted: the learning rate decays.",
-            ),
-            description=f"Quantiles of similarity between epochs. Medians of {whats[0]}: {told}.",
-        )
+    return titled(
+        alt.layer(*layers).add_params(
+            *params, slider("dist_epoch", int(means["epoch"].max()), "epoch", first=1, value=1)
+        ),
+        "How alike paths are to those of the epoch before",
+        "Line: median; bands: the middle half and the middle 90 %. Dotted: the learning rate decays.",
+        f"Quantiles of similarity between epochs. Medians of {what}: {told}.",
     )
+
+
+def _similarities(table: pd.DataFrame) -> pd.DataFrame:
+    """`long_paths` with the kind of similarity in words, in the column ``what``."""
+    rows = tables.long_paths(table)
+    return rows.assign(what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)])
 
 
 def _quantiles(table: pd.DataFrame) -> pd.DataFrame:
@@ -68,114 +133,105 @@ def _quantiles(table: pd.DataFrame) -> pd.DataFrame:
 
     Beside them stands the ``last`` epoch of the subject.
     """
-    rows = long_paths(table)
+    rows = _similarities(table)
     # One menu serves every network: a place has the names of all layers that stand there.
     names = rows.groupby("number", sort=False)["layer"].agg(lambda layers: " / ".join(layers.unique()))
-    rows = rows.assign(
-        subject=rows["setting"] + ", " + rows["runs"],
-        place=rows["number"].astype(str) + ": " + rows["number"].map(names),
-        what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)],
-    )
-    keys = ["subject", "place", "what", "epoch"]
-    means = rows.groupby(keys, sort=False)[LEVELS].mean().round(4).reset_index()
+    place = rows["number"].astype(str) + ": " + rows["number"].map(names)
+    rows = rows.assign(subject=rows["setting"] + ", " + rows["runs"], place=place)
+    means = rows.groupby(["subject", "place", "what", "epoch"], sort=False)[LEVELS].mean().round(4).reset_index()
     return means.assign(last=means.groupby("subject")["epoch"].transform("max"))
 
 
-def _last_place(means: pd.DataFrame, subject: str) -> str:
-    """The last layer of the runs that are shown at first."""
-    return list(means.loc[means["subject"] == subject, "place"].unique())[-1]
-
-
-def _bands(base: alt.Chart) -> list[alt.Chart]:
-    """The middle 90 %, and over it the middle half."""
-    return [
-        base.mark_area(opacity=opacity, tooltip=None, color=PALETTE[0]).encode(
-            x=EPOCH, y=alt.Y(f"{low}:Q", title="cosine similarity", scale=CLOSE), y2=f"{high}:Q"
-        )
-        for low, high, opacity in (("q05", "q95", 0.16), ("q25", "q75", 0.3))
-    ]
-
-
-def _medians(base: alt.Chart) -> alt.Chart:
-    tip = ["epoch:Q", *(alt.Tooltip(f"{level}:Q", format=".3f") for level in LEVELS)]
-    return base.mark_line(point={"size": 16}).encode(x=EPOCH, y=alt.Y("q50:Q", scale=CLOSE), tooltip=tip)
-
-
-def _said(at: alt.Chart) -> alt.Chart:
-    """The numbers of the epoch that the slider is at."""
-    words = at.transform_calculate(
-        words="'epoch ' + datum.epoch + ': ' + format(datum.q50, '.3f') + ' (' + "
-        "format(datum.q05, '.3f') + ' to ' + format(datum.q95, '.3f') + ')'"
-    )
-    return words_above(words)
-
-
-def _decays(table: pd.DataFrame, chosen: str) -> alt.Chart | None:
-    """Dotted lines where the learning rate of the chosen runs decays."""
-    rows = named(table)
+def _decays(table: pd.DataFrame) -> list[alt.Chart]:
+    """Dotted lines where the learning rate of the chosen runs decays; none where that of no run does."""
+    rows = tables.named(table)
     subjects = rows.groupby(rows["setting"] + ", " + rows["runs"], sort=False)
-    found = [(subject, epoch + 0.5) for subject, runs in subjects for epoch in milestones(runs)]
-    if not found:
-        return None
-    marks = alt.Chart(pd.DataFrame(found, columns=pd.Index(["subject", "epoch"]))).transform_filter(chosen)
-    return marks.mark_rule(strokeDash=[2, 3], opacity=0.5).encode(x="epoch:Q")
+    found = [(subject, epoch + 0.5) for subject, runs in subjects for epoch in tables.milestones(runs)]
+    marks = alt.Chart(pd.DataFrame(found, columns=pd.Index(["subject", "epoch"])))
+    marks = marks.transform_filter("datum.subject === dist_subject").mark_rule(strokeDash=[2, 3], opacity=0.5)
+    return [marks.encode(x="epoch:Q")] if found else []
 
 
-def kinds_of_runs(table: pd.DataFrame, *, prefix: str = "kinds") -> Chart:
+def _over_epochs(
+    values: pd.DataFrame, by: str, prefix: str, menus: dict[str, str], *, axis: str, within: Bounds = (None, None)
+) -> Chart:
+    """Means over seeds with 95 % intervals against epochs, a line for each kind.
+
+    Args:
+        values: Rows with epoch, seed, value, the column `by` and those of `menus`.
+        by: What a line is drawn for; kinds of runs look the same in every chart.
+        prefix: Of the names of its parameters.
+        menus: Column → label of its menu.
+        axis: Title of the vertical axis.
+        within: Smallest and largest value that can be, at which intervals are cut; None for none.
+    """
+    means = mean_intervals(values, [*menus, by, "epoch"])
+    means = means.assign(low=means["low"].clip(lower=within[0]), high=means["high"].clip(upper=within[1])).round(4)
+    base, params = chosen(means, prefix, menus)
+    order = KINDS_OF_RUNS if by == "runs" else tuple(means[by].unique())
+    names = [name for name in order if name in set(means[by])]
+    colors, dashes = (
+        alt.Scale(domain=names, range=[each[order.index(name)] for name in names]) for each in (PALETTE, DASHES)
+    )
+    about = {"title": None, "sort": names, "legend": STROKES}
+    color, dash = alt.Color(f"{by}:N", scale=colors, **about), alt.StrokeDash(f"{by}:N", scale=dashes, **about)
+    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))
+    # Where there is no interval the band has no height: were it left out, a choice without any would be an empty layer,
+    # of which Vega warns.
+    edges = {f"band_{name}": f"isValid(datum.{name}) ? datum.{name} : datum.mean" for name in ("low", "high")}
+    band = base.transform_calculate(**edges).mark_area(tooltip=None).encode(
+        x=x, y=alt.Y("band_low:Q", title=axis, scale=AROUND), y2="band_high:Q", color=color
+    )  # fmt: skip
+    tip = [f"{by}:N", "epoch:Q", *_numbers("mean", "low", "high"), "seeds:Q"]
+    line = base.mark_line(point={"size": 16}).encode(
+        x=x, y=alt.Y("mean:Q", title=axis, scale=AROUND), color=color, strokeDash=dash, tooltip=tip
+    )
+    layers = [band, line] if means["low"].notna().any() else [line]
+    return alt.layer(*layers).add_params(*params)
+
+
+def kinds_of_runs(table: pd.DataFrame) -> Chart:
     """Mean similarity with the epoch before by kind of runs: true labels, random labels, no decay; a menu of layers.
 
     Args:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
-        prefix: Of the names of its parameters.
     """
-    rows = long_paths(table)
-    rows = rows.assign(
-        value=rows["mean"],
-        place=rows["setting"] + ", " + rows["number"].astype(str) + ": " + rows["layer"],
-        what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)],
-    )
-    chart = over_epochs(
-        rows,
-        by="runs",
-        title="mean similarity",
-        prefix=prefix,
-        menus={"place": "layer", "what": "similarity of"},
-        most=1.0,
-    )
+    rows = _similarities(table).rename(columns={"mean": "value"})
+    rows = rows.assign(place=rows["setting"] + ", " + rows["number"].astype(str) + ": " + rows["layer"])
+    menus = {"place": "layer", "what": "similarity of"}
     cross = rows[(rows["measure"] == "cross") & (rows["of"] == "paths")]
-    last = cross[cross["epoch"] == cross.groupby("setting")["epoch"].transform("max")]
-    ends = last.groupby(["setting", "runs"], sort=False)["value"]
-    told = "; ".join(f"{setting}, {name} {each.mean():.3f}" for (setting, name), each in ends)
-    return chart.properties(
-        title=alt.Title(
-            "True labels, random labels, and a learning rate that stays",
-            subtitle="Similarity with the epoch before; band: 95 % interval over seeds.",
-        ),
-        description=f"Mean similarity by kind of runs over epochs. Pairs by paths, last epoch: {told}.",
+    ends = cross[cross["epoch"] == cross.groupby("setting")["epoch"].transform("max")]
+    told = _means_told(ends, ["setting", "runs"], ".3f")
+    return titled(
+        _over_epochs(rows, "runs", "kinds", menus, axis="mean similarity", within=(None, 1.0)),
+        "True labels, random labels, and a learning rate that stays",
+        f"Similarity with the epoch before; {SEEDS}",
+        f"Mean similarity by kind of runs over epochs. Pairs by paths, last epoch: {told}.",
     )
 
 
-def franken(table: pd.DataFrame, *, prefix: str = "franken") -> Chart:
+def _stacked(rows: pd.DataFrame, keys: list[str], kinds: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Values of several kinds below each other: the columns `keys`, seed, epoch, of (the kind) and value."""
+    return pd.concat([rows[[*keys, "seed", "epoch"]].assign(of=kind, value=value) for kind, value in kinds.items()])
+
+
+def franken(table: pd.DataFrame) -> Chart:
     """Loss of the followed training images along today's paths and along yesterday's; a menu of runs.
 
     Args:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
-        prefix: Of the names of its parameters.
     """
-    rows = named(table)
+    rows = tables.named(table)
     rows = rows[rows["epoch"] >= 1].assign(subject=lambda each: each["setting"] + ", " + each["runs"])
-    kinds = {"along today's paths": "paths/own:loss", "along yesterday's paths": "paths/before:loss"}
-    values = pd.concat([rows[["subject", "seed", "epoch"]].assign(of=name, value=rows[c]) for name, c in kinds.items()])
-    chart = over_epochs(values, by="of", title="loss, in nats", prefix=prefix, menus={"subject": "runs"}, least=0.0)
-    difference = rows["paths/own:loss"] - rows["paths/before:loss"]
-    early = difference[rows["epoch"] <= 3].groupby(rows["subject"], sort=False).mean()
-    told = "; ".join(f"{name} {value:+.3f}" for name, value in early.items())
-    return chart.properties(
-        title=alt.Title(
-            "Today's weights along today's and yesterday's paths",
-            subtitle="128 training images; band: 95 % interval over seeds.",
-        ),
-        description=f"Loss against epoch along two paths. Today's minus yesterday's, mean of epochs 1 to 3: {told}.",
+    today, yesterday = rows["paths/own:loss"], rows["paths/before:loss"]
+    values = _stacked(rows, ["subject"], {"along today's paths": today, "along yesterday's paths": yesterday})
+    early = rows.assign(value=today - yesterday)[rows["epoch"] <= 3]
+    told = _means_told(early, ["setting", "runs"], "+.3f")
+    return titled(
+        _over_epochs(values, "of", "franken", {"subject": "runs"}, axis="loss, in nats", within=(0.0, None)),
+        "Today's weights along today's and yesterday's paths",
+        f"128 training images; {SEEDS}",
+        f"Loss against epoch along two paths. Today's minus yesterday's, mean of epochs 1 to 3: {told}.",
     )
 
 
@@ -185,27 +241,15 @@ def unseen(table: pd.DataFrame) -> Chart:
     Args:
         table: A tidy table of experiment ``"path_unseen"``.
     """
-    rows = named(table[table["epoch"] >= 1])
-    kinds = {"training images": "trained", "images never seen": "unseen"}
-    values = pd.concat(
-        [
-            rows[["setting", "seed", "epoch"]].assign(
-                of=name, value=rows[f"{kind}/own:loss"] - rows[f"{kind}/before:loss"]
-            )
-            for name, kind in kinds.items()
-        ]
-    )
-    chart = over_epochs(
-        values, by="of", title="loss today − yesterday, in nats", prefix="unseen", menus={"setting": "runs"}
-    )
-    means = values.groupby(["setting", "of"], sort=False)["value"]
-    told = "; ".join(f"{setting}, {key} {each.mean():+.3f}" for (setting, key), each in means)
-    return chart.properties(
-        title=alt.Title(
-            "The same for images that were never trained on",
-            subtitle="Above 0, yesterday's paths fit better. Band: 95 % interval over seeds.",
-        ),
-        description=f"Difference of the losses along two paths over epochs. Mean: {told}.",
+    rows = tables.named(table[table["epoch"] >= 1])
+    trained, unseen = (rows[f"{kind}/own:loss"] - rows[f"{kind}/before:loss"] for kind in ("trained", "unseen"))
+    values = _stacked(rows, ["setting"], {"training images": trained, "images never seen": unseen})
+    return titled(
+        _over_epochs(values, "of", "unseen", {"setting": "runs"}, axis="loss today − yesterday, in nats"),
+        "The same for images that were never trained on",
+        "Above 0, yesterday's paths fit better. Band: 95 % interval over seeds.",
+        "Difference of the losses along two paths over epochs. "
+        f"Mean: {_means_told(values, ['setting', 'of'], '+.3f')}.",
     )
 
 
@@ -215,17 +259,112 @@ def isolation(table: pd.DataFrame) -> Chart:
     Args:
         table: A tidy table of experiment ``"path_networks"``.
     """
-    rows = named(table)
+    rows = tables.named(table)
     rows = rows[rows["isolation/mean"].notna()].assign(runs=lambda each: each["runs"] + each["size"])
-    kinds = {"with the whole network": "isolation/mean", "of two images": "isolation/between"}
-    values = pd.concat([rows[["runs", "seed", "epoch"]].assign(of=name, value=rows[c]) for name, c in kinds.items()])
-    chart = over_epochs(values, by="of", title="correlation", prefix="alone", menus={"runs": "runs"})
-    means = values.groupby(["of", "runs"], sort=False)["value"]
-    told = "; ".join(f"{name}, {runs} {each.mean():.2f}" for (name, runs), each in means)
-    return chart.properties(
-        title=alt.Title(
-            "One image's update as a network of its own",
-            subtitle="Correlation of outputs at 32 test images; mean over 8 images; band: 95 % interval.",
-        ),
-        description=f"Correlation of functions in isolation over epochs. Mean over epochs: {told}.",
+    kinds = {"with the whole network": rows["isolation/mean"], "of two images": rows["isolation/between"]}
+    values = _stacked(rows, ["runs"], kinds)
+    return titled(
+        _over_epochs(values, "of", "alone", {"runs": "runs"}, axis="correlation"),
+        "One image's update as a network of its own",
+        "Correlation of outputs at 32 test images; mean over 8 images; band: 95 % interval.",
+        "Correlation of functions in isolation over epochs. "
+        f"Mean over epochs: {_means_told(values, ['of', 'runs'], '.2f')}.",
     )
+
+
+def neighbours_kept(table: pd.DataFrame) -> Chart:
+    """Share of an image's six nearest that were among them an epoch before, by path and by activation; layer menu.
+
+    Args:
+        table: A tidy table of experiment ``"path_networks"``.
+    """
+    rows = tables.named(table)
+    rows = rows[(rows["runs"] == TRUE) & (rows["epoch"] >= 1)]
+    parts = []
+    for (network, setting), own in rows.groupby(["network", "setting"], sort=False):
+        which = f"{setting}, " if rows["setting"].nunique() > 1 else ""
+        for number, layer in enumerate(tables.layers_of(table, str(network)), start=1):
+            kinds = {"by paths": own[f"neighbours/{layer}:kept"], "by activations": own[f"activations/{layer}:kept"]}
+            parts.append(_stacked(own, ["setting"], kinds).assign(place=f"{which}{number}: {layer}"))
+    values = pd.concat(parts)
+    return titled(
+        _over_epochs(values, "of", "kept", {"place": "layer"}, axis="share kept", within=(None, 1.0)),
+        "How long neighbours stay",
+        "Of the six nearest images, those that were so an epoch before.",
+        "Share of nearest neighbours kept from epoch to epoch. "
+        f"Mean over layers and epochs: {_means_told(values, ['setting', 'of'], '.2f')}.",
+    )
+
+
+def overlap_by_distance(table: pd.DataFrame) -> Chart:
+    """Path overlap against input distance at the end of training: quartiles in bins of pairs; menus of runs and layer.
+
+    Args:
+        table: A tidy table of experiment ``"path_networks"``.
+    """
+    rows = tables.distances(table)
+    order = {layer: number for number, layer in enumerate(rows["layer"].unique(), start=1)}
+    rows = rows.assign(
+        place=[f"{order[layer]}: {layer}" for layer in rows["layer"]],
+        runs=rows["runs"] + rows["size"],
+        words=[f"rank correlation {value:.2f}" for value in rows["rank"]],
+    )
+    rows = rows.drop(columns=["layer", "network", "size"]).round(4)
+    base, params = chosen(rows, "overlap", {"runs": "runs", "place": "layer"}, place=rows["place"].unique()[-1])
+    x = alt.X("distance:Q", title="distance of the two images, ‖x − x′‖", scale=AROUND)
+    y = alt.Y("low:Q", title="share of units on for both", scale=AROUND)
+    band = base.mark_area(tooltip=None).encode(x=x, y=y, y2="high:Q")
+    tip = _numbers("distance", "low", "middle", "high")
+    line = base.mark_line(point={"size": 30}).encode(x=x, y="middle:Q", tooltip=tip)
+    told = rows.drop_duplicates(["runs", "place"]).to_dict("records")
+    return titled(
+        alt.layer(band, line, words_above(base.transform_filter("datum.bin === 0"))).add_params(*params),
+        "Path overlap against distance",
+        "Pairs of images, a twelfth at a point; band: the middle half.",
+        "Path overlap by distance. Rank correlations: "
+        + "; ".join(f"{row['runs']}, layer {row['place']}: {row['rank']:.2f}" for row in told)
+        + ".",
+    )
+
+
+def ratio(table: pd.DataFrame) -> Chart:
+    """Early-to-mid ratio of cross-path similarity against generalization error, a point for each network.
+
+    Args:
+        table: A tidy table of experiment ``"path_ratio"``.
+    """
+    networks = with_sizes(tables.networks_of_ratio(table), of="data")
+    networks = networks.assign(on=networks["data"] + networks["size"])
+    rows = pd.concat([_ratio_rows(part) for _, part in networks.groupby("on", sort=False)])
+    base, params = chosen(rows, "ratio", {"on": "data", "of": "similarity in", "error": "error"})
+    tip = ["name:N", *(alt.Tooltip(f"{c}:Q", title=t, format=".3f") for c, t in (("x", "ratio"), ("y", "error")))]
+    points = base.mark_point(size=110).encode(
+        x=alt.X("x:Q", title="early-to-mid ratio", scale=AROUND),
+        y=alt.Y("y:Q", title="error", scale=AROUND),
+        **by_kind("kind:N", sorted(rows["kind"].unique(), reverse=True), offset=26),  # above the words
+        tooltip=[*tip, "seeds:Q"],
+    )
+    told = "; ".join(
+        f"{on}, {error} against {of}: {part['words'].iloc[0]}"
+        for (on, of, error), part in rows.groupby(["on", "of", "error"], sort=False)
+    )
+    return titled(
+        alt.layer(points, words_above(base.transform_aggregate(groupby=["words"]))).add_params(*params),
+        "Does the ratio predict generalization?",
+        f"{len(networks)} networks of different width, depth, learning rate and regularization.",
+        f"Scatter chart of {len(networks)} networks. {told}.",
+    )
+
+
+def _ratio_rows(networks: pd.DataFrame) -> pd.DataFrame:
+    """A row for each network (of one size), ratio and error, with the rank correlation over networks in words."""
+    kind = ["convolutional" if "alexnet" in name else "fully connected" for name in networks["network"]]
+    about = networks[["name", "on", "seeds"]]
+    parts = []
+    for column, of in LAYERS.items():
+        for error, words in ERRORS.items():
+            x, y = networks[column], networks[error]
+            rho, low, high = tables.correlation(x.tolist(), y.tolist())
+            told = f"rank correlation {rho:.2f} ({low:.2f} to {high:.2f})"
+            parts.append(about.assign(x=x, y=y, kind=kind, of=of, error=words, words=told))
+    return pd.concat(parts).round(4)

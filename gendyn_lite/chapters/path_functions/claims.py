@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
-from gendyn_lite.chapters.path_functions.claims_similarity import mean_by_seed, of_similarity
-from gendyn_lite.chapters.path_functions.tables import (
-    RANDOM,
-    TRUE,
-    correlation,
-    layers_of,
-    mean_of_layers,
-    milestones,
-    named,
-    networks_of_ratio,
-)
+from gendyn_lite.chapters.path_functions import tables
+from gendyn_lite.chapters.path_functions.tables import CONSTANT, RANDOM, TRUE
 from gendyn_lite.claims.sections import PUBLISHED, Section
-from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Near, judge, table
+from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Criterion, Near, judge, table
 from gendyn_lite.results.tables import with_sizes
 
 PAPER = "Image functions (anonymous)"
+PERFECT = 0.99  # a cosine from here on counts as perfect
+ENDS = 3  # epochs at each end of training
+Row = tuple[
+    pd.Series, Criterion, float, str, str, str, str
+]  # values by seed, then arguments of `judge` as in `_judged`
+
+
+def _judged(subject: str, rows: Iterable[Row]) -> list[Claim]:
+    """The claims on one network and data set."""
+    names = ("criterion", "opposite", "statement", "source", "paper_value", "quantity")
+    found = []
+    for values, *said in rows:
+        arguments: dict[str, Any] = dict(zip(names, said, strict=True))
+        found.append(judge(values, subject=subject, **arguments))
+    return found
 
 
 def over_training(runs: pd.DataFrame) -> pd.DataFrame:
@@ -36,36 +43,76 @@ def over_training(runs: pd.DataFrame) -> pd.DataFrame:
     """
     found: list[Claim] = []
     for subject, group in with_sizes(runs).groupby("subject", sort=False):
-        about = partial(judge, subject=str(subject))
-        found += of_similarity(group, about)
-        found += _of_franken_functions(group, about)
+        rows = [*_of_similarity(group), *_of_franken_functions(group)]
         if any(str(name).startswith("neighbours/") and group[name].notna().any() for name in group.columns):
-            found += [*_of_neighbours(group, about), _of_isolation(group, about)]
+            rows += _of_neighbours(group)
+        found += _judged(str(subject), rows)
     return table(found)
 
 
-def _of_franken_functions(group: pd.DataFrame, about: partial[Claim]) -> list[Claim]:
+def _of_similarity(group: pd.DataFrame) -> list[Row]:
+    """Fig. 1, 2, 3, 5, 16, and what the decay of the learning rate and random labels have to do with it."""
+    cross, own = (tables.mean_of_layers(group, measure) for measure in ("cross", "self"))
+    rise = _rise(cross, TRUE)
+    rows = [
+        *_of_imperfection(tables.long_paths(group)),
+        (rise, AtLeast(0.05, weak=0.0), 0.0, "Cross-path similarity is higher late in training than early",
+         "Sec. 6.2, 6.3", "more correlated later", f"mean over layers, last {ENDS} epochs minus first {ENDS},"),
+        (-_rise(own, TRUE), Below(-0.05), 0.0, "An image's path changes most at the beginning of training",
+         "Fig. 5", "especially in the beginning", f"self-similarity, first {ENDS} epochs minus last {ENDS},"),
+    ]  # fmt: skip
+    if (cross["runs"] == CONSTANT).any():
+        rows.append(
+            (_rise(cross, CONSTANT) / rise, AtLeast(0.5, weak=0.25), 0.0,
+             "Similarity rises late also where the learning rate does not decay",
+             "beyond the paper", "–", "rise without decay over rise with it")
+        )  # fmt: skip
+    if (cross["runs"] == RANDOM).any():
+        rows.append(
+            (_mean_by_seed(cross, RANDOM) - _mean_by_seed(cross, TRUE), AtLeast(0.02, weak=0.0), 0.0,
+             "With random labels, which do not generalize, paths are less diverse over training",
+             "its hypothesis (Sec. 1), put to a test of ours", "expected",
+             "cross-path similarity on random minus true labels, mean over epochs,")
+        )  # fmt: skip
+    return rows
+
+
+def _of_imperfection(rows: pd.DataFrame) -> list[Row]:
+    """Most epochs change the paths of pairs, in the first recorded layer and in the last."""
+    true = rows[(rows["runs"] == TRUE) & (rows["of"] == "paths")]
+    cross = true[true["measure"] == "cross"]
+    below = cross.assign(below=cross["q50"] < PERFECT)
+    return [
+        (below[below["number"] == number].groupby("seed")["below"].mean(), AtLeast(0.5, weak=0.25), 0.0,
+         f"For most of training, cross-path similarity is not perfect in the {words} recorded layer",
+         "Fig. 1-3, 16", "a majority of training", f"share of epochs with a median below {PERFECT:g}")
+        for words, number in (("first", true["number"].min()), ("last", true["number"].max()))
+    ]  # fmt: skip
+
+
+def _rise(values: pd.DataFrame, runs: str) -> pd.Series:
+    """Mean of the last epochs minus that of the first ones, by seed."""
+    found = values[values["runs"] == runs].sort_values("epoch").groupby("seed")["value"]
+    return found.agg(lambda run: run.tail(ENDS).mean() - run.head(ENDS).mean())
+
+
+def _mean_by_seed(values: pd.DataFrame, runs: str) -> pd.Series:
+    """Mean over epochs of one kind of runs, by seed."""
+    return values[values["runs"] == runs].groupby("seed")["value"].mean()
+
+
+def _of_franken_functions(group: pd.DataFrame) -> list[Row]:
     """Loss along the network's own paths against that along the paths of the epoch before, before the first decay."""
-    rows = named(group)
-    first = min(milestones(group), default=int(rows["epoch"].max()))
+    rows = tables.named(group)
+    first = min(tables.milestones(group), default=int(rows["epoch"].max()))
     early = rows[(rows["epoch"] >= 1) & (rows["epoch"] <= first)]
-    found = []
-    for runs in (TRUE, RANDOM):
-        part = early[early["runs"] == runs]
-        if part.empty:
-            continue
-        found.append(
-            about(
-                _today_minus_yesterday(part, "paths", "loss"),
-                AtLeast(0.05, weak=0.0),
-                statement=f"On {runs}, the path that an image is newly given fits it worse than yesterday's",
-                source="Sec. 5, 'franken-function'",
-                paper_value="expected",
-                quantity="loss along today's paths minus along yesterday's, before the first decay, in nats,",
-                opposite=0.0,
-            )
-        )
-    return found
+    return [
+        (_today_minus_yesterday(early[early["runs"] == runs], "paths", "loss"), AtLeast(0.05, weak=0.0), 0.0,
+         f"On {runs}, the path that an image is newly given fits it worse than yesterday's",
+         "Sec. 5, 'franken-function'", "expected",
+         "loss along today's paths minus along yesterday's, before the first decay, in nats,")
+        for runs in (TRUE, RANDOM) if (early["runs"] == runs).any()
+    ]  # fmt: skip
 
 
 def _today_minus_yesterday(rows: pd.DataFrame, images: str, what: str) -> pd.Series:
@@ -73,60 +120,32 @@ def _today_minus_yesterday(rows: pd.DataFrame, images: str, what: str) -> pd.Ser
     return (rows[f"{images}/own:{what}"] - rows[f"{images}/before:{what}"]).groupby(rows["seed"]).mean()
 
 
-def _of_neighbours(group: pd.DataFrame, about: partial[Claim]) -> list[Claim]:
-    """Fig. 4 and 6, App. E."""
-    rows = named(group)
+def _of_neighbours(group: pd.DataFrame) -> list[Row]:
+    """Fig. 4 and 6, App. E; and App. C, an image's update as a network of its own."""
+    rows = tables.named(group)
     true = rows[rows["runs"] == TRUE]
-    layers = layers_of(group, str(group["network"].iloc[0]))
+    layers = tables.layers_of(group, str(group["network"].iloc[0]))
     second, last = layers[min(1, len(layers) - 1)], layers[-1]
     ends = true.sort_values("epoch").groupby("run_id").tail(1).set_index("seed")
-    found = [
-        about(
-            ends[f"distance/{layer}:rank"].abs(),
-            Below(0.7),
-            statement=f"Path overlap does not simply follow the distance of the images ({words})",
-            source="Fig. 4",
-            paper_value="no clean linear relationship",
-            quantity="size of the rank correlation at the end",
-            opposite=1.0,
-        )
-        for layer, words in ((second, "second layer"), (last, "last layer"))
-    ]
-    later = true[true["epoch"] >= 1]
-    kinds = [
-        (f"neighbours/{second}:changed", AtLeast(0.1, weak=0.01), "its path", "Fig. 6", 0.0,
-         "share of images whose nearest one is another than an epoch before"),
-        (f"activations/{last}:kept", Below(0.9), "its activations", "App. E", 1.0,
-         "share of the six nearest that were among them an epoch before"),
+    later = true[true["epoch"] >= 1].groupby("seed")
+    changes = "Which images are nearest to an image by its {} changes during training"
+    return [
+        *(
+            (ends[f"distance/{layer}:rank"].abs(), Below(0.7), 1.0,
+             f"Path overlap does not simply follow the distance of the images ({words})",
+             "Fig. 4", "no clean linear relationship", "size of the rank correlation at the end")
+            for layer, words in ((second, "second layer"), (last, "last layer"))
+        ),
+        (later[f"neighbours/{second}:changed"].mean(), AtLeast(0.1, weak=0.01), 0.0, changes.format("path"),
+         "Fig. 6", "different neighbours",
+         "share of images whose nearest one is another than an epoch before, mean over epochs,"),
+        (later[f"activations/{last}:kept"].mean(), Below(0.9), 1.0, changes.format("activations"),
+         "App. E", "different neighbours",
+         "share of the six nearest that were among them an epoch before, mean over epochs,"),
+        (later["isolation/mean"].mean(), Below(0.5), 1.0,
+         "An image's update in isolation is a function little correlated with the whole network's",
+         "Sec. 1, App. C", "may not be too correlated", "mean correlation over images and epochs"),
     ]  # fmt: skip
-    for column, criterion, words, source, opposite, quantity in kinds:
-        found.append(
-            about(
-                later.groupby("seed")[column].mean(),
-                criterion,
-                statement=f"Which images are nearest to an image by {words} changes during training",
-                source=source,
-                paper_value="different neighbours",
-                quantity=f"{quantity}, mean over epochs,",
-                opposite=opposite,
-            )
-        )
-    return found
-
-
-def _of_isolation(group: pd.DataFrame, about: partial[Claim]) -> Claim:
-    """App. C: an image's update as a network of its own."""
-    rows = named(group)
-    late = rows[(rows["runs"] == TRUE) & (rows["epoch"] >= 1)]
-    return about(
-        late.groupby("seed")["isolation/mean"].mean(),
-        Below(0.5),
-        statement="An image's update in isolation is a function little correlated with the whole network's",
-        source="Sec. 1, App. C",
-        paper_value="may not be too correlated",
-        quantity="mean correlation over images and epochs",
-        opposite=1.0,
-    )
 
 
 def unseen(runs: pd.DataFrame) -> pd.DataFrame:
@@ -138,29 +157,18 @@ def unseen(runs: pd.DataFrame) -> pd.DataFrame:
     found = []
     for subject, group in with_sizes(runs).groupby("subject", sort=False):
         later = group[group["epoch"] >= 1]
-        about = partial(judge, subject=str(subject))
-        found.append(
-            about(
-                _today_minus_yesterday(later, "unseen", "loss") / _today_minus_yesterday(later, "trained", "loss"),
-                Below(0.5),
-                statement="Yesterday's paths fit better since training went along them: unseen images do not share it",
-                source="Sec. 5, put to a test of ours",
-                paper_value="implied",
-                quantity="difference of the two losses, unseen images over training images,",
-                opposite=1.0,
-            )
-        )
-        found.append(
-            about(
-                _today_minus_yesterday(later, "unseen", "accuracy"),
-                Near(0, margin=0.02),
-                statement="Unseen images are recognized equally often along today's paths and along yesterday's",
-                source="beyond the paper; added when the runs had been seen",
-                paper_value="–",
-                quantity="accuracy along today's paths minus along yesterday's",
-                opposite=0.0,
-            )
-        )
+        losses, trained = (_today_minus_yesterday(later, images, "loss") for images in ("unseen", "trained"))
+        rows: list[Row] = [
+            (losses / trained, Below(0.5), 1.0,
+             "Yesterday's paths fit better since training went along them: unseen images do not share it",
+             "Sec. 5, put to a test of ours", "implied",
+             "difference of the two losses, unseen images over training images,"),
+            (_today_minus_yesterday(later, "unseen", "accuracy"), Near(0, margin=0.02), 0.0,
+             "Unseen images are recognized equally often along today's paths and along yesterday's",
+             "beyond the paper; added when the runs had been seen", "–",
+             "accuracy along today's paths minus along yesterday's"),
+        ]  # fmt: skip
+        found += _judged(str(subject), rows)
     return table(found)
 
 
@@ -172,29 +180,29 @@ def ratio(runs: pd.DataFrame) -> pd.DataFrame:
     Args:
         runs: A tidy table.
     """
+    falls, linear = Below(-0.5), "a roughly linear relationship"
+    tested = [
+        ("gap", "Spearman", falls, "falls in rank with generalization error", "Fig. 7", linear),
+        ("gap", "Pearson", falls, "falls linearly with generalization error", "Fig. 7", linear),
+        ("test_error", "Spearman", falls, "falls in rank with the error on test images", "beyond the paper", "–"),
+        ("train_error", "Spearman", AtLeast(0.5, weak=0.3), "rises in rank with the error on training images",
+         "beyond the paper; added when the runs had been seen", "–"),
+    ]  # fmt: skip
     found = []
-    falls = Below(-0.5)
-    tested: dict[str, tuple[str, bool, str, AtLeast | Below]] = {
-        "falls in rank with generalization error": ("gap", False, "Fig. 7", falls),
-        "falls linearly with generalization error": ("gap", True, "Fig. 7", falls),
-        "falls in rank with the error on test images": ("test_error", False, "beyond the paper", falls),
-        "rises in rank with the error on training images": (
-            "train_error", False, "beyond the paper; added when the runs had been seen", AtLeast(0.5, weak=0.3),
-        ),
-    }  # fmt: skip
     for (data, _), group in with_sizes(runs, of="data").groupby(["data", "size"], sort=False):
-        networks = networks_of_ratio(group)
-        size = f"n = {group['n_train'].iloc[0]:,}{group['rest'].iloc[0]}"
-        for said, (column, linear, source, criterion) in tested.items():
-            value, low, high = correlation(networks["ratio"].tolist(), networks[column].tolist(), linear=linear)
-            kind = "Pearson" if linear else "Spearman"
+        networks = tables.networks_of_ratio(group)
+        for column, kind, criterion, said, source, paper_value in tested:
+            value, low, high = tables.correlation(
+                networks["ratio"].tolist(), networks[column].tolist(), linear=kind == "Pearson"
+            )
             found.append(
                 Claim(
                     statement=f"The early-to-mid ratio of cross-path similarity {said}",
                     source=source,
-                    paper_value="a roughly linear relationship" if column == "gap" else "–",
+                    paper_value=paper_value,
                     criterion=f"{kind} correlation over networks (bootstrap) is {criterion}",
-                    subject=f"{len(networks)} networks on {data}, {size}",
+                    subject=f"{len(networks)} networks on {data}, n = {group['n_train'].iloc[0]:,}"
+                    f"{group['rest'].iloc[0]}",
                     value=value,
                     low=low,
                     high=high,
@@ -206,54 +214,44 @@ def ratio(runs: pd.DataFrame) -> pd.DataFrame:
     return table(found)
 
 
-def relative_height(deep: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
+def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
     """The claim of Sec. 6.2 that ResNet-18's similarities are higher than AlexNet's.
 
     Between two epochs a path changes more, the more steps are taken: the claim can be tested only where both networks
     take as many steps an epoch, on as many images. Each size at which they do is a test of its own.
 
     Args:
-        deep: Runs of experiment ``"path_deep"``.
-        networks: Runs of experiment ``"path_networks"``.
+        *runs: Runs of experiments ``"path_deep"`` and ``"path_networks"``, in one table or in several.
     """
-    keys = ["data", "n_train", "batch_size", "epochs"]
+    every = pd.concat(runs, ignore_index=True)
+    keys = ["data", "n_train", "batch_size", "epochs", "rest"]
     resnets, alexnets = (
-        with_sizes(rows[rows["model"] == model]).groupby([*keys, "rest"], sort=False)
-        for rows, model in ((deep, "resnet18"), (networks, "alexnet_small"))
+        {
+            key: _mean_by_seed(tables.mean_of_layers(rows, "cross"), TRUE)
+            for key, rows in with_sizes(every[every["model"] == model]).groupby(keys, sort=False)
+        }
+        for model in ("resnet18", "alexnet_small")
     )
-    means = [
-        {key: mean_by_seed(mean_of_layers(rows, "cross"), TRUE) for key, rows in each} for each in (resnets, alexnets)
-    ]
+    subject = "ResNet-18 beside AlexNet"
     found = {
-        f"{data}, n = {n:,}{rest}{other}": high - low
-        for (data, n, *same, rest), high in means[0].items()
-        for (*place, other), low in means[1].items()
+        f"{subject} on {data}, n = {n:,}{rest}{other}": high - low
+        for (data, n, *same, rest), high in resnets.items()
+        for (*place, other), low in alexnets.items()
         if place == [data, n, *same]
     }
-    about = partial(
-        judge,
-        criterion=AtLeast(0.02, weak=0.0),
-        statement="Cross-path similarity is higher in ResNet-18 than in AlexNet",
-        source="Sec. 6.2, Fig. 2",
-        paper_value="in general higher",
-        quantity="difference of means at equal numbers of images and steps",
-        opposite=0.0,
-    )
     if len(found) < 2:
-        return table([about(next(iter(found.values()), pd.Series(dtype=float)), subject="ResNet-18 beside AlexNet")])
-    return table([about(values, subject=f"ResNet-18 beside AlexNet on {place}") for place, values in found.items()])
-
-
-def _relative_height(runs: pd.DataFrame) -> pd.DataFrame:
-    """Deep networks beside AlexNet."""
-    deep = runs["experiment"] == "path_deep"
-    return relative_height(runs[deep], runs[~deep])
+        found = {subject: next(iter(found.values()), pd.Series(dtype=float))}
+    said = (
+        AtLeast(0.02, weak=0.0), 0.0, "Cross-path similarity is higher in ResNet-18 than in AlexNet",
+        "Sec. 6.2, Fig. 2", "in general higher", "difference of means at equal numbers of images and steps",
+    )  # fmt: skip
+    return table([claim for subject, values in found.items() for claim in _judged(subject, [(values, *said)])])
 
 
 SECTIONS = (
     Section(PAPER, PUBLISHED, ("path_networks",), over_training),
     Section(PAPER, PUBLISHED, ("path_unseen",), unseen),
     Section(PAPER, "deeper-networks", ("path_deep",), over_training),
-    Section(PAPER, "deeper-networks", ("path_deep", "path_networks"), _relative_height),
+    Section(PAPER, "deeper-networks", ("path_deep", "path_networks"), relative_height),
     Section(PAPER, "many-networks-published", ("path_ratio",), ratio),
 )

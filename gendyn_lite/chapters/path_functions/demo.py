@@ -1,11 +1,12 @@
-"""Chapter 2 on scikit-learn's digits, whose pictures travel with the book: overlaps, neighbours, histories, a trap."""
+"""What chapter 2 computes while its page is made: digits and their neighbours, a history, a trap, the plane."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import product
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -13,8 +14,7 @@ from torch import Tensor, nn
 
 from gendyn_lite import data, train
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.path_functions.probes import followed
-from gendyn_lite.chapters.path_functions.probes_pairs import ANCHORS, NEAREST
+from gendyn_lite.chapters.path_functions.probes import ANCHORS, NEAREST, followed
 from gendyn_lite.chapters.path_functions.runs import plan
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.gallery import data_uri
@@ -22,10 +22,26 @@ from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.threads import threads
+from gendyn_lite.train.probes import Probe
 
 SHOWN = 28  # digits in the scatter
-Ways = Callable[[int], Tensor]  # epoch → the images that are recorded
 STEPS = (0, 1, 2, 4, 8)  # epochs of the scatter
+MOONS = RunConfig(
+    experiment="path_plane", dataset="two_moons", model="mlp", model_options={"widths": [12, 12]}, standardize="none",
+    train_size=200, batch_size=20, epochs=60, learning_rate=0.05, schedule="constant", eval_every=60,
+)  # fmt: skip
+LOOKS = (0, 1, 2, 3, 4, 6, 8, 12, 20, 30, 45, 60)  # epochs at which the plane is drawn
+POINTS = 4  # of the plane, whose path and function are shown
+RESOLUTION = 44
+LOW, HIGH = (-1.6, -1.1), (2.6, 1.6)  # corners of the plane that is drawn
+
+
+def _train(config: RunConfig, loaded: ImageData, probe: Probe, **options: Any) -> nn.Module:
+    """The trained network of a configuration, watched by a probe."""
+    model = runner.build(config, loaded)
+    with threads(1):
+        train.fit(model, loaded, config, probes={"demo": probe}, device="cpu", **options)
+    return model
 
 
 class Followed(NamedTuple):
@@ -62,16 +78,10 @@ def trained(corruption: float = 0.0) -> Followed:
         recording.add(epoch, relu_paths.record_packed(model, x))
         return {}
 
-    model = runner.build(config, given)
-    with threads(1):
-        train.fit(model, given, config, probes={"paths": probe}, device="cpu")
-    pictures = tuple(_picture(image) for image in loaded.train.x[: len(x)])
-    return Followed(model, recording, x, labels, loaded.train.y[: len(x)], pictures)
-
-
-def _picture(image: Tensor) -> str:
-    """A digit, dark on light, each pixel drawn as a square of four by four."""
-    return data_uri((255 - image).repeat_interleave(4, 1).repeat_interleave(4, 2))
+    model = _train(config, given, probe)
+    # Dark on light, each pixel drawn as a square of four by four.
+    large = (255 - loaded.train.x[: len(x)]).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    return Followed(model, recording, x, labels, loaded.train.y[: len(x)], tuple(map(data_uri, large)))
 
 
 def pictures(found: Followed, count: int) -> pd.DataFrame:
@@ -95,14 +105,13 @@ def scatter(*, count: int = SHOWN, epochs: tuple[int, ...] = STEPS) -> tuple[pd.
             packed = found.recording.packed(epoch, layers[number - 1])[layers[number - 1]]
             pairs = relu_paths.overlap_and_distance(packed.rows(0, count), found.x[:count])
             columns = {
-                "i": pairs.i.tolist(),
-                "j": pairs.j.tolist(),
+                "i": pairs.i,
+                "j": pairs.j,
                 "distance": pairs.distance.numpy().round(2),
                 "overlap": (pairs.overlap.double() / packed.units).numpy().round(4),
+                "same": (found.digits[pairs.i] == found.digits[pairs.j]).long(),
             }
-            same = found.digits[pairs.i] == found.digits[pairs.j]
-            about = {"layer": f"{number}: {layers[number - 1]}", "epoch": epoch}
-            parts.append(pd.DataFrame({**about, **columns, "same": same.int().tolist()}))
+            parts.append(pd.DataFrame({"layer": f"{number}: {layers[number - 1]}", "epoch": epoch, **columns}))
     return pd.concat(parts, ignore_index=True), pictures(found, count)
 
 
@@ -122,7 +131,7 @@ def neighbours(*, anchors: tuple[int, ...] = ANCHORS) -> tuple[pd.DataFrame, pd.
     return rows, pictures(found, max(used) + 1).loc[used].reset_index(drop=True)
 
 
-def nearest(image: int, layer: str, epoch: int, *, corruption: float = 0.0, top: int = NEAREST) -> pd.DataFrame:
+def nearest(image: int, layer: str, epoch: int, *, corruption: float = 0.0) -> pd.DataFrame:
     """The images whose path overlaps most with that of an image, at one epoch.
 
     Args:
@@ -130,7 +139,6 @@ def nearest(image: int, layer: str, epoch: int, *, corruption: float = 0.0, top:
         layer: A gate layer.
         epoch: A recorded epoch.
         corruption: 0 for the network of true labels, 1 for that of random labels.
-        top: How many.
 
     Returns:
         Columns place (0 is the image itself), image, digit, share (of the image's own units that are on for both) and
@@ -146,30 +154,21 @@ def nearest(image: int, layer: str, epoch: int, *, corruption: float = 0.0, top:
     if not 0 <= image < len(found.x):
         raise UserError(f"image is {image}, expected a number from 0 to {len(found.x) - 1}")
     gram = relu_paths.path_gram(found.recording.packed(epoch, layer)[layer])
-    ranks = relu_paths.neighbour_ranks(gram, [image])[0]
-    order = ranks.argsort()[: top + 1].tolist()
+    order = relu_paths.neighbour_ranks(gram, [image])[0].argsort()[: NEAREST + 1].tolist()
     own = max(int(gram[image, image]), 1)
     rows = [
-        {"place": place, "image": each, "digit": int(found.digits[each]),
-         "share": round(float(gram[image, each]) / own, 3), "picture": found.pictures[each]}
+        (place, each, int(found.digits[each]), round(float(gram[image, each]) / own, 3), found.pictures[each])
         for place, each in enumerate(order)
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
+    ]
+    return pd.DataFrame(rows, columns=pd.Index(["place", "image", "digit", "share", "picture"]))
 
 
 def history(*, epochs: int = 3, momentum: float = 0.0) -> tuple[relu_paths.WeightHistory, nn.Module]:
     """A small network trained by SGD with every image function of every step kept, and the trained network."""
     config = RunConfig(
-        experiment="path_history",
-        model="mlp",
-        model_options={"widths": [24, 16]},
-        train_size=100,
-        batch_size=20,
-        epochs=epochs,
-        learning_rate=0.05,
-        momentum=momentum,
-        eval_every=epochs,
-    )
+        experiment="path_history", model="mlp", model_options={"widths": [24, 16]}, train_size=100, batch_size=20,
+        epochs=epochs, learning_rate=0.05, momentum=momentum, eval_every=epochs,
+    )  # fmt: skip
     loaded, _ = data.load_for_run(config)
     model = runner.build(config, loaded)
     numbered = data.batcher(loaded.with_train_labels(torch.arange(len(loaded.train.y))), config)
@@ -189,31 +188,26 @@ def recording_trap(*, epochs: int = 6) -> pd.DataFrame:
         A row for each way to record: recorded, learning, frozen (mean self-similarity over layers and epochs).
     """
     config = RunConfig(
-        experiment="path_trap",
-        model="mlp",
-        model_options={"widths": [64, 64]},
-        train_size=160,
-        batch_size=20,
-        epochs=epochs,
-        learning_rate=0.05,
-        schedule="constant",
-    )
+        experiment="path_trap", model="mlp", model_options={"widths": [64, 64]}, train_size=160, batch_size=20,
+        epochs=epochs, learning_rate=0.05, schedule="constant",
+    )  # fmt: skip
     loaded, _ = data.load_for_run(config)
-    ways = {
-        "one fixed set in one order": lambda epoch: _in_order(loaded, config),
-        "shuffled anew every epoch": lambda epoch: _from_loader(loaded, config, epoch),
-        "augmented anew every epoch": lambda epoch: _augmented(loaded, config, epoch),
+
+    def images(epoch: int = 0, *, of: ImageData = loaded, split: str = "train_eval") -> Tensor:
+        return torch.cat([x for x, _ in data.batcher(of, config, split=split).epoch(epoch)])
+
+    ways: dict[str, Callable[[int], Tensor]] = {
+        "one fixed set in one order": lambda epoch: images(),
+        "shuffled anew every epoch": lambda epoch: images(epoch, split="train"),
+        "augmented anew every epoch": lambda epoch: images(of=_shifted(loaded, epoch)),
     }
-    rates = {"learning": config.learning_rate, "frozen": 1e-30}
-    found: dict[str, dict[str, str | float]] = {way: {"recorded": way} for way in ways}
-    for name, rate in rates.items():
-        values = _self_similarity(loaded, config.replace(learning_rate=rate), ways)
-        for way, value in values.items():
-            found[way] |= {name: value}
-    return pd.DataFrame(list(found.values()))
+    learning, frozen = (
+        _self_similarity(loaded, config.replace(learning_rate=rate), ways) for rate in (config.learning_rate, 1e-30)
+    )
+    return pd.DataFrame({"recorded": list(ways), "learning": learning, "frozen": frozen})
 
 
-def _self_similarity(loaded: ImageData, config: RunConfig, ways: dict[str, Ways]) -> dict[str, float]:
+def _self_similarity(loaded: ImageData, config: RunConfig, ways: Mapping[str, Callable[[int], Tensor]]) -> list[float]:
     """Mean self-similarity over layers and epochs of one training, for each way to record."""
     before: dict[str, dict[str, Tensor]] = {}
     values: dict[str, list[float]] = {way: [] for way in ways}
@@ -227,25 +221,123 @@ def _self_similarity(loaded: ImageData, config: RunConfig, ways: dict[str, Ways]
             before[way] = now
         return {}
 
-    with threads(1):
-        train.fit(runner.build(config, loaded), loaded, config, probes={"trap": probe}, device="cpu")
-    return {way: sum(each) / len(each) for way, each in values.items()}
+    _train(config, loaded, probe)
+    return [sum(each) / len(each) for each in values.values()]
 
 
-def _in_order(loaded: ImageData, config: RunConfig) -> Tensor:
-    return torch.cat([x for x, _ in data.batcher(loaded, config, split="train_eval").epoch(0)])
-
-
-def _from_loader(loaded: ImageData, config: RunConfig, epoch: int) -> Tensor:
-    return torch.cat([x for x, _ in data.batcher(loaded, config).epoch(epoch)])
-
-
-def _augmented(loaded: ImageData, config: RunConfig, epoch: int) -> Tensor:
-    """The images in their order, each cut from a place drawn anew."""
+def _shifted(loaded: ImageData, epoch: int) -> ImageData:
+    """The data with training images in their order, each shifted by a pixel at most, drawn anew every epoch."""
     images = loaded.train.x
     generator = torch.Generator().manual_seed(epoch)
     shifts = torch.randint(-1, 2, (len(images), 2), generator=generator).tolist()
-    moved = torch.stack(
-        [torch.roll(image, tuple(shift), dims=(1, 2)) for image, shift in zip(images, shifts, strict=True)]
-    )
-    return _in_order(replace(loaded, train=loaded.train._replace(x=moved)), config)
+    moved = [torch.roll(image, tuple(shift), dims=(1, 2)) for image, shift in zip(images, shifts, strict=True)]
+    return replace(loaded, train=loaded.train._replace(x=torch.stack(moved)))
+
+
+class Plane(NamedTuple):
+    """Tables of the two-dimensional picture.
+
+    Attributes:
+        maps: A row per epoch: class and shade of the piece of every grid cell as digits (4 · class + shade), and the
+            training accuracy.
+        points: Training points: x, y, class.
+        units: For each epoch, chosen point and unit: whether it is on, and whether it was so at the epoch drawn before.
+        functions: For each epoch and chosen point: where the point lies, the ends of the line on which its own function
+            is undecided (none where that line does not cross the plane), how many units are on and have switched.
+    """
+
+    maps: pd.DataFrame
+    points: pd.DataFrame
+    units: pd.DataFrame
+    functions: pd.DataFrame
+
+
+def plane(config: RunConfig = MOONS, *, epochs: tuple[int, ...] = LOOKS) -> Plane:
+    """Train a small network on two moons and look at it at some epochs.
+
+    Args:
+        config: The training; two-dimensional points.
+        epochs: When to look.
+    """
+    loaded, _ = data.load_for_run(config)
+    x = loaded.train.x[data.balanced_order(loaded.train.y, seed=1)[:POINTS]]
+    maps: list[dict[str, Any]] = []
+    units: list[dict[str, Any]] = []
+    functions: list[dict[str, Any]] = []
+    before: dict[str, Tensor] = {}
+
+    def probe(network: nn.Module, epoch: int) -> dict[str, float]:
+        nonlocal before
+        now = relu_paths.record_paths(network, x)
+        before = before or now
+        with torch.no_grad():
+            right = (network(loaded.train.x).argmax(1) == loaded.train.y).double().mean()
+        maps.append({"epoch": epoch, "cells": _cells(network), "accuracy": round(float(right), 3)})
+        units.extend(_units(epoch, now, before))
+        for i in range(len(x)):
+            path, was = ({layer: paths[i] for layer, paths in each.items()} for each in (now, before))
+            place = {"epoch": epoch, "point": i + 1, "x": round(float(x[i, 0]), 3), "y": round(float(x[i, 1]), 3)}
+            functions.append(place | _function(network, path, was))
+        before = now
+        return {}
+
+    _train(config, loaded, probe, probe_epochs=epochs)
+    points, labels = loaded.train.x.numpy(), loaded.train.y.numpy()
+    table = pd.DataFrame({"x": points[:, 0], "y": points[:, 1], "class": labels}).round(3)
+    return Plane(pd.DataFrame(maps), table, pd.DataFrame(units), pd.DataFrame(functions))
+
+
+def _cells(network: nn.Module) -> str:
+    """Class and shade of the piece of each cell, x slowest: 4 · class + shade, one digit each."""
+    steps = (torch.arange(RESOLUTION) + 0.5) / RESOLUTION
+    axes = [LOW[i] + steps * (HIGH[i] - LOW[i]) for i in (0, 1)]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).view(-1, 2)
+    pattern = torch.cat(list(relu_paths.record_paths(network, grid).values()), dim=1).double()
+    weight = torch.rand(pattern.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shade = ((pattern @ weight * 7.3) % 1 * 4).long()
+    with torch.no_grad():
+        classes = network(grid).argmax(1)
+    return "".join(map(str, (4 * classes + shade).tolist()))
+
+
+def _units(epoch: int, now: dict[str, Tensor], before: dict[str, Tensor]) -> Iterator[dict[str, int]]:
+    """Each unit of each point's path."""
+    for number, (layer, paths) in enumerate(now.items(), start=1):
+        on, switched = paths.int().tolist(), (paths != before[layer]).int().tolist()
+        for i, j in product(*map(range, paths.shape)):
+            yield {"epoch": epoch, "point": i + 1, "layer": number, "unit": j + 1,
+                   "on": on[i][j], "switched": switched[i][j]}  # fmt: skip
+
+
+def _function(network: nn.Module, path: dict[str, Tensor], before: dict[str, Tensor]) -> dict[str, Any]:
+    """A point's own function: the network's weights along its path, an affine function of the plane."""
+    corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    with torch.no_grad():
+        logits = relu_paths.forward_with_paths(network, corners, {k: on[None] for k, on in path.items()}).double()
+    constant, right, up = (logits[:, 1] - logits[:, 0]).tolist()
+    ends = undecided(right - constant, up - constant, constant)
+    return {
+        "on": sum(int(on.sum()) for on in path.values()),
+        "switched": sum(int((on != before[layer]).sum()) for layer, on in path.items()),
+        **dict(zip(("x1", "y1", "x2", "y2"), ends, strict=True)),
+    }
+
+
+def undecided(a: float, b: float, c: float) -> tuple[float | None, ...]:
+    """The ends of the line a·x + b·y + c = 0 within the drawn plane as (x, y, x, y); four None where it passes by.
+
+    >>> undecided(1.0, 0.0, -0.5)
+    (0.5, -1.1, 0.5, 1.6)
+    >>> undecided(1.0, 0.0, -50.0)
+    (None, None, None, None)
+    """
+    ends = []
+    for x in (LOW[0], HIGH[0]):
+        if b and LOW[1] <= (y := -(a * x + c) / b) <= HIGH[1]:
+            ends.append((x, y))
+    for y in (LOW[1], HIGH[1]):
+        if a and LOW[0] <= (x := -(b * y + c) / a) <= HIGH[0]:
+            ends.append((x, y))
+    if len(ends) < 2:
+        return None, None, None, None
+    return tuple(round(value, 3) for end in (ends[0], ends[-1]) for value in end)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,18 @@ def _paths(count: int, units: int, *, seed: int = 0, share: float = 0.5) -> Tens
     return torch.rand(count, units, generator=_generator(seed)) < share
 
 
+def _shape(what: str, value: Tensor, shape: tuple[int, ...], words: str = "") -> None:
+    """Expect a shape, in words where these say more."""
+    expect(tuple(value.shape) == shape, f"{what} has shape {tuple(value.shape)}, expected {words or shape}")
+
+
+def _slip(value: Any, slips: Mapping[str, Any]) -> str:
+    """What is said of the slip that gives this value; empty where none does."""
+    found = torch.as_tensor(value).double()
+    known = {slip: torch.as_tensor(wrong).double() for slip, wrong in slips.items()}
+    return next((f"; {slip}" for slip, wrong in known.items() if torch.allclose(found, wrong)), "")
+
+
 def check_path(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> bool:
     """Check ``path(W, b, x)``: which units of relu(Wx + b) are on, for each row of x."""
 
@@ -28,9 +40,7 @@ def check_path(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> bool:
             W, b, x = (torch.randn(size, generator=generator) for size in ((units, 3), (units,), (7, 3)))
             b[0], W[0] = 0.0, 0.0  # a unit whose pre-activation is exactly 0
             value, expected = answer(W, b, x), x @ W.T + b > 0
-            expect(
-                tuple(value.shape) == (7, units), f"the result has shape {tuple(value.shape)}, expected (7, {units})"
-            )
+            _shape("the result", value, (7, units))
             expect(value.dtype == torch.bool, f"the result is {value.dtype}, expected bool: on or off")
             expect(not torch.equal(value, x @ W.T + b >= 0), "a pre-activation of exactly 0 is off: the output is 0")
             expect(not torch.equal(value, x @ W.T > 0) or units == 1, "the bias is missing")
@@ -50,20 +60,16 @@ def check_self_similarity(answer: Callable[[Tensor, Tensor], Tensor]) -> bool:
             both = (now & before).sum(1).double()
             norms = (now.sum(1).double() * before.sum(1).double()).sqrt()
             expected = torch.where(norms > 0, both / norms.clamp(min=1e-12), 0.0)
-            expect(
-                tuple(value.shape) == (6,), f"the result has shape {tuple(value.shape)}, expected one number an image"
-            )
-            value = value.double()
+            _shape("the result", value, (6,), "one number an image")
+            value, agreement = value.double(), (now == before).double().mean(1)
             expect(not value.isnan().any(), "the first image has an empty path: its similarity is 0, not 0/0")
             slips = {
                 "divide by the square root of the product of both counts": both / now.sum(1).clamp(min=1),
-                "that is the share of units on which both agree: units that are off do not count": (now == before)
-                .double()
-                .mean(1),
+                "that is the share of units on which both agree: units that are off do not count": agreement,
                 "that is the Jaccard index: intersection over union": both / (now | before).sum(1).clamp(min=1),
             }
-            told = next((slip for slip, wrong in slips.items() if torch.allclose(value[1:], wrong[1:].double())), "")
-            expect(torch.allclose(value, expected), f"the values are wrong{'; ' + told if told else ''}")
+            told = _slip(value[1:], {slip: wrong[1:] for slip, wrong in slips.items()})
+            expect(torch.allclose(value, expected), f"the values are wrong{told}")
 
     return report("self-similarity", check)
 
@@ -75,20 +81,16 @@ def check_cross_similarity(answer: Callable[[Tensor, Tensor], Tensor]) -> bool:
         for seed in range(3):
             now, before = _paths(5, 60, seed=seed), _paths(5, 60, seed=seed + 10)
             value = torch.as_tensor(answer(now, before)).double()
-            expect(tuple(value.shape) == (5, 5), f"the result has shape {tuple(value.shape)}, expected (5, 5)")
+            _shape("the result", value, (5, 5))
             p, q = now.double(), before.double()
-            shared = p * q
-            expected = (shared @ shared.T) / ((p @ p.T) * (q @ q.T)).sqrt()
+            shared, norms = (p * q) @ (p * q).T, (p @ p.T) * (q @ q.T)
             slips = {
                 "that is the overlap of one image now with another before: Q is p ⊙ p′ of one image": p @ q.T,
-                "the norms are missing": shared @ shared.T,
-                "take the square root of the product of the norms": (shared @ shared.T) / ((p @ p.T) * (q @ q.T)),
+                "the norms are missing": shared,
+                "take the square root of the product of the norms": shared / norms,
             }
-            told = next((slip for slip, wrong in slips.items() if torch.allclose(value, wrong)), "")
-            right = torch.allclose(value, expected)
-            expect(
-                right, f"the values are wrong{'; ' + told if told else ''}: compare with the definition for one pair"
-            )
+            told = f"the values are wrong{_slip(value, slips)}: compare with the definition for one pair"
+            expect(torch.allclose(value, shared / norms.sqrt()), told)
 
     return report("cross-path similarity", check)
 
@@ -101,15 +103,11 @@ def check_image_function(answer: Callable[[Tensor, Tensor, float], tuple[Tensor,
             generator = _generator(number)
             z, a = torch.randn(units, generator=generator), torch.randn(inputs, generator=generator)
             weight, bias = answer(z, a, 0.1)
-            shape = tuple(weight.shape)
-            expect(
-                shape == (units, inputs), f"the weight has shape {shape}, expected ({units}, {inputs}): units × inputs"
-            )
-            expect(
-                not torch.allclose(weight, 0.1 * torch.outer(z, a)), "the sign is wrong: a step goes down the gradient"
-            )
-            expect(not torch.allclose(weight, -torch.outer(z, a)), "the step size is missing")
-            expect(torch.allclose(weight, -0.1 * torch.outer(z, a)), "the weight's update is wrong")
+            _shape("the weight", weight, (units, inputs), f"({units}, {inputs}): units × inputs")
+            outer = torch.outer(z, a)
+            expect(not torch.allclose(weight, 0.1 * outer), "the sign is wrong: a step goes down the gradient")
+            expect(not torch.allclose(weight, -outer), "the step size is missing")
+            expect(torch.allclose(weight, -0.1 * outer), "the weight's update is wrong")
             expect(torch.allclose(torch.as_tensor(bias), -0.1 * z), "the bias's update is wrong: its input is 1")
 
     return report("an image's function", check)
@@ -128,14 +126,11 @@ def check_own_function(answer: Callable[[Any, Any, Tensor], tuple[Tensor, Tensor
             path = _paths(1, 6, seed=seed)[0]
             slope, constant = answer((W1, b1), (W2, b2), path)
             masked = W2 * path
-            shape = tuple(slope.shape)
-            expect(shape == (2, 3), f"the slope has shape {shape}, expected (2, 3): outputs × inputs")
+            _shape("the slope", slope, (2, 3), "(2, 3): outputs × inputs")
             expect(not torch.allclose(slope, W2 @ W1, atol=1e-5), "units that are off pass nothing on: use the path")
             expect(torch.allclose(slope, masked @ W1, atol=1e-5), "the slope is wrong")
-            expect(
-                not torch.allclose(constant, W2 @ b1 + b2, atol=1e-5) or bool(path.all()),
-                "a unit that is off passes its bias on neither",
-            )
+            biased = torch.allclose(constant, W2 @ b1 + b2, atol=1e-5) and not path.all()
+            expect(not biased, "a unit that is off passes its bias on neither")
             expect(torch.allclose(constant, masked @ b1 + b2, atol=1e-5), "the constant is wrong")
 
     return report("a point's own function", check)
@@ -155,16 +150,14 @@ def check_early_mid(answer: Callable[[list[float], int, int], float]) -> bool:
         ]
         for values, first, second, expected in cases:
             value = answer(list(values), first, second)
-            early = sum(values[:first]) / first
+            early, mid, later = sum(values[:first]), sum(values[first:second]), values[first:]
             slips = {
-                "the mid stage ends with the second decay": early / (sum(values[first:]) / len(values[first:])),
-                "that is the sum over the sum: stages differ in length": sum(values[:first])
-                / sum(values[first:second]),
+                "the mid stage ends with the second decay": early / first / (sum(later) / len(later)),
+                "that is the sum over the sum: stages differ in length": early / mid,
                 "that is mid over early": 1 / expected,
             }
-            told = next((slip for slip, wrong in slips.items() if abs(value - wrong) < 1e-9), "")
             shown = f"for {values} with decays after epochs {first} and {second} you say {value:.3f}"
-            if abs(value - expected) > 1e-9:
-                expect(False, f"{shown}, expected {expected:.3f}{'; ' + told if told else ''}")
+            right = abs(value - expected) <= 1e-9
+            expect(right, f"{shown}, expected {expected:.3f}{_slip(value, slips)}")
 
     return report("early-to-mid ratio", check)

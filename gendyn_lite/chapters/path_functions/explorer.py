@@ -6,21 +6,20 @@ import ipywidgets as widgets
 import pandas as pd
 
 from gendyn_lite.chapters import explorer as live
-from gendyn_lite.chapters.path_functions import charts_pictures as drawn
-from gendyn_lite.chapters.path_functions import demo as path_digits
+from gendyn_lite.chapters.path_functions import charts_demo, demo
 
 
 class PathExplorer:
     """Choose labels, an image, a layer and an epoch; see the images whose paths overlap most with its own.
 
-    The static twin is `charts_pictures.ranks` of this chapter over `demo.neighbours`.
+    The static twin is `charts_demo.ranks` of this chapter over `demo.neighbours`.
 
     Attributes:
         panel: What to display.
     """
 
     def __init__(self) -> None:
-        found = path_digits.trained()
+        found = demo.trained()
         layers, epochs = list(found.recording.layers), found.recording.epochs
         self.labels = widgets.Dropdown(options=[("true labels", 0.0), ("random labels", 1.0)], description="labels")
         self.image = widgets.BoundedIntText(value=5, min=0, max=len(found.x) - 1, description="image")
@@ -32,13 +31,9 @@ class PathExplorer:
         self.panel = live.panel(controls, [self.status, self.output], self._draw)
 
     def nearest(self) -> pd.DataFrame:
-        """The image that is chosen and those whose paths are nearest; see `path_digits.nearest`."""
-        return path_digits.nearest(
-            int(self.image.value),
-            str(self.layer.value),
-            int(self.epoch.value),
-            corruption=float(self.labels.value or 0),
-        )
+        """The image that is chosen and those whose paths are nearest; see `demo.nearest`."""
+        image, epoch, corruption = int(self.image.value), int(self.epoch.value), float(self.labels.value or 0)
+        return demo.nearest(image, str(self.layer.value), epoch, corruption=corruption)
 
     def _draw(self) -> None:
         with live.told(self.status):
@@ -46,4 +41,4 @@ class PathExplorer:
             own, others = int(rows["digit"].iloc[0]), rows.iloc[1:]
             same = int((others["digit"] == own).sum())
             live.say(self.status, f"a {own}; of its {len(others)} nearest by path, {same} show the same digit")
-            live.draw(self.output, drawn.nearest(rows), "scikit-learn's digits; the chapter's network, seed 0.")
+            live.draw(self.output, charts_demo.nearest(rows), "scikit-learn's digits; the chapter's network, seed 0.")

@@ -1,4 +1,4 @@
-"""What the runs of chapter 2 record: which probes each kind has, losses along paths, functions in isolation."""
+"""What the runs of chapter 2 record: paths, activations, neighbours, overlap by distance, functions in isolation."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite import data, train
-from gendyn_lite.chapters.path_functions.probes_activations import activation_probe
-from gendyn_lite.chapters.path_functions.probes_pairs import distance_probe, neighbour_probe
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.folder_images import FolderImages
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import relu_paths
+from gendyn_lite.measures.relu_paths.recorder import QUANTILES
 from gendyn_lite.train.probes import Probe
 
 PROBE_VERSION = 1  # of what the probes measure: raise it with every change of that, and old runs stay what they are
 FOLLOWED = 128  # images whose paths are followed, as in the paper
 FEW = 6  # layers of a deep network that are recorded
 ISOLATED, AT = 8, 32  # functions in isolation, and inputs at which they are evaluated
+ANCHORS = (5, 10, 15)  # images whose neighbours are ranked, the paper's
+NEAREST = 6  # neighbours of each
+DISTANCE_BINS = 12
 
 
 def probes_for(config: RunConfig, loaded: ImageData, scratch: Path) -> dict[str, Probe]:
@@ -100,12 +102,9 @@ def loss_probe(x: Tensor, y: Tensor, scratch: Path) -> Probe:
         scratch: Folder of the paths.
     """
     recorder = relu_paths.PathRecorder(x, labels=y, folder=scratch)
-
-    def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
-        values = recorder(model, epoch)
-        return {name: value for name, value in values.items() if name.startswith(("own:", "before:"))}
-
-    return probe
+    return lambda model, epoch: {
+        name: value for name, value in recorder(model, epoch).items() if name.startswith(("own:", "before:"))
+    }
 
 
 def ratio_probe(x: Tensor, config: RunConfig, scratch: Path) -> Probe:
@@ -133,11 +132,145 @@ def ratio_probe(x: Tensor, config: RunConfig, scratch: Path) -> Probe:
         if epoch == config.epochs:
             each = [recording.cross_path_means(layer) for layer in recording.layers]
             mean = {t: float(np.mean([means[t] for means in each])) for t in each[0]}
-            for name, means in (("ratio", mean), ("ratio_first", each[0]), ("ratio_last", each[-1])):
+            for name, means in {"ratio": mean, "ratio_first": each[0], "ratio_last": each[-1]}.items():
                 found[name] = relu_paths.early_to_mid_ratio(means, config.milestones)
         return found
 
     return probe
+
+
+def neighbour_probe(recording: relu_paths.PathRecording, *, last: int) -> Probe:
+    """Which images are nearest by path overlap, and how long they stay so (Fig. 6).
+
+    Values: ``<layer>:kept``, as for `activation_probe`, and ``<layer>:changed``, the share of images whose nearest one
+    is another than an epoch before. At the last epoch ``<layer>:ranks``: for each of `ANCHORS` and of its nearest at
+    the end ``anchor neighbour: rank at every epoch``, divided by ``/``.
+
+    Args:
+        recording: Paths of every epoch up to the present one.
+        last: The last epoch.
+    """
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for layer in recording.layers if epoch else ():
+            grams = {t: relu_paths.path_gram(recording.packed(t, layer)[layer]) for t in (epoch - 1, epoch)}
+            ranks = relu_paths.ranks_over_time(grams, range(len(grams[epoch])))
+            values[f"{layer}:kept"] = float(ranks.kept(NEAREST).mean())
+            values[f"{layer}:changed"] = float(ranks.nearest_changes().double().mean())
+            if epoch == last:
+                values[f"{layer}:ranks"] = rank_text(recording, layer)
+        return values
+
+    return probe
+
+
+def rank_text(recording: relu_paths.PathRecording, layer: str) -> str:
+    """The ranks of the neighbours of `ANCHORS` over all recorded epochs as text."""
+    grams = recording.path_grams(layer)
+    anchors = [anchor for anchor in ANCHORS if anchor < len(next(iter(grams.values())))]
+    rows: dict[tuple[int, int], list[int]] = {}
+    for row in relu_paths.ranks_over_time(grams, anchors).table(NEAREST):
+        rows.setdefault((row["anchor"], row["neighbour"]), []).append(row["rank"])
+    return "/".join(f"{i} {j}: {' '.join(map(str, ranks))}" for (i, j), ranks in rows.items())
+
+
+def distance_probe(recording: relu_paths.PathRecording, x: Tensor, *, last: int) -> Probe:
+    """Path overlap against the distance of the inputs (Fig. 4).
+
+    Values: ``<layer>:rank``, Spearman's correlation of overlap with distance over pairs; at the last epoch
+    ``<layer>:bins``: for `DISTANCE_BINS` bins with as many pairs each the mean distance and the quartiles of overlap as
+    a share of the layer's units, in thousandths, bins divided by ``/``.
+
+    Args:
+        recording: Paths of every epoch up to the present one.
+        x: The images that are followed.
+        last: The last epoch.
+    """
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for layer in recording.layers:
+            packed = recording.packed(epoch, layer)[layer]
+            pairs = relu_paths.overlap_and_distance(packed, x)
+            values[f"{layer}:rank"] = pairs.rank_correlation()
+            if epoch == last:
+                values[f"{layer}:bins"] = bin_text(pairs, packed.units)
+        return values
+
+    return probe
+
+
+def bin_text(pairs: relu_paths.Pairs, units: int) -> str:
+    """Distances and the quartiles of overlap, bin by bin, as text."""
+    order = pairs.distance.argsort().cpu()
+    share = pairs.overlap.cpu().double() / units
+    levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    rows = []
+    for part in order.tensor_split(DISTANCE_BINS):
+        numbers = [float(pairs.distance.cpu()[part].mean()), *share[part].quantile(levels).tolist()]
+        rows.append(" ".join(str(round(1000 * number)) for number in numbers))
+    return "/".join(rows)
+
+
+def activation_probe(x: Tensor, scratch: Path) -> Probe:
+    """Self- and cross-activation similarity of each layer with the epoch before (Fig. 1, right).
+
+    Also ``<layer>:kept``, the mean share of an image's nearest `NEAREST` by cosine of activations that were among them
+    an epoch before (App. E). The activations of every epoch are kept in the folder.
+
+    Args:
+        x: The images that are followed.
+        scratch: A folder.
+    """
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, float]:
+        now = relu_paths.record_activations(model, x)
+        before = _load(scratch, epoch - 1)
+        _save(scratch, epoch, now)
+        values: dict[str, float] = {}
+        for layer, one in now.items() if before else ():
+            other = before[layer].to(one)
+            own = relu_paths.self_activation_similarity(one, other)
+            crossed = relu_paths.cross_activations(one, other)
+            i, j = torch.triu_indices(len(one), len(one), 1)
+            values |= _summary(f"{layer}:self", own.cpu()) | _summary(f"{layer}:cross", crossed.similarity.cpu()[i, j])
+            values[f"{layer}:cross:zeros"] = crossed.zeros
+            ranks = relu_paths.ranks_over_time({0: _cosines(other), 1: _cosines(one)}, range(len(one)))
+            values[f"{layer}:kept"] = float(ranks.kept(NEAREST).mean())
+        return values
+
+    return probe
+
+
+def _summary(key: str, values: Tensor) -> dict[str, float]:
+    """Mean and quantiles of some similarities."""
+    levels = torch.tensor(QUANTILES, dtype=torch.float64)
+    quantiles = zip(QUANTILES, values.double().quantile(levels).tolist(), strict=True)
+    named = {f"{key}:q{round(100 * level):02d}": value for level, value in quantiles}
+    return {f"{key}:mean": float(values.double().mean()), **named}
+
+
+def _cosines(activations: Tensor) -> Tensor:
+    unit = torch.nn.functional.normalize(activations.float(), dim=1)
+    return unit @ unit.T
+
+
+def _save(scratch: Path, epoch: int, activations: dict[str, Tensor]) -> None:
+    scratch.mkdir(parents=True, exist_ok=True)
+    aside = scratch / f"activations_{epoch:04d}.tmp.npz"
+    arrays: dict[str, Any] = {name: one.cpu().numpy() for name, one in activations.items()}
+    np.savez(aside, **arrays)
+    aside.replace(scratch / f"activations_{epoch:04d}.npz")
+
+
+def _load(scratch: Path, epoch: int) -> dict[str, Tensor]:
+    """The activations of an epoch; none if it is not there."""
+    path = scratch / f"activations_{epoch:04d}.npz"
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files}
 
 
 def isolation_probe(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) -> Probe:
@@ -153,10 +286,9 @@ def isolation_probe(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) 
     """
     test = next(iter(data.batcher(loaded, config, split="test", batch_size=AT).epoch(0)))[0]
     epochs = train.log_spaced(config.epochs, 6)
-    measured = relu_paths.isolation_probe(
-        x[:ISOLATED],
-        y[:ISOLATED],
-        test,
-        step_size=lambda epoch: train.learning_rate(config, epoch) / config.batch_size,
-    )
+
+    def step_size(epoch: int) -> float:
+        return train.learning_rate(config, epoch) / config.batch_size
+
+    measured = relu_paths.isolation_probe(x[:ISOLATED], y[:ISOLATED], test, step_size=step_size)
     return lambda model, epoch: measured(model, epoch) if epoch in epochs else {}

@@ -19,6 +19,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from gendyn_lite import data
 from gendyn_lite.arguments import answered
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.path_functions.probes import PROBE_VERSION, probes_for
-from gendyn_lite.chapters.plan import CELLS, COMMAND, TABLE, Group, Part, check_profile
+from gendyn_lite.chapters.plan import CELLS, COMMAND, PROFILES, TABLE, Group, Part, check_profile
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.results.runs import Run, open_run
 
-KINDS = ("networks", "unseen", "deep", "ratio", "imagenet")
+ASKED_BY = {"networks": CELLS, "unseen": CELLS, "deep": TABLE, "ratio": CELLS, "imagenet": COMMAND}
+KINDS = tuple(ASKED_BY)
 SCRATCH = "paths"  # in the folder of a run that is not complete: the paths of every epoch
 
 
@@ -60,101 +62,48 @@ _DEEP = {"dataset": "cifar10", **_STEPS, "train_size": 200, "test_size": 200, "b
 _DEEP |= {"learning_rate": 0.01, "epochs": 20, "milestones": (12, 17)}
 _MANY = {"dataset": "cifar10", **_STEPS, **_CROP, "train_size": 1000, "test_size": 1000, "batch_size": 50, "epochs": 20}
 _MANY |= {"learning_rate": 0.01, "milestones": (8, 14)}
-_SMALL_CNN = {"model": "alexnet_small", "batch_size": 25}
+# The paper's sizes: the whole of CIFAR-10, as long as its networks are usually trained.
+_WHOLE = {"train_size": None, "test_size": None, "batch_size": 128}
+_LONG = {**_WHOLE, "random_crop": 4, "flip": True, "epochs": 200, "milestones": (100, 150), "weight_decay": 5e-4}
+_LONG_LABELS = ({}, {**_RANDOM, "random_crop": 0, "flip": False})
+_IMAGENET = {"dataset": "imagenet", "model": "resnet18_imagenet", **_STEPS, "epochs": 90, "milestones": (30, 60)}
+_IMAGENET |= {"batch_size": 256, "learning_rate": 0.1, "weight_decay": 1e-4, "standardize": "per_channel"}
+_IMAGENET |= {"random_crop": 28, "flip": True, "precision": "bfloat16"}
+_SMOKE = {**_DIGITS, "model": "alexnet_small"}
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
-    ("networks", "smoke"): (
-        Part(
-            {**_DIGITS, "model": "alexnet_small", "epochs": 8, "milestones": (4, 6)},
-            ({}, _RANDOM),
-            2,
-        ),
-    ),
+    ("networks", "smoke"): (Part({**_SMOKE, "epochs": 8, "milestones": (4, 6)}, ({}, _RANDOM), seeds=2),),
     ("networks", "colab"): (
         Part(_ALEXNET, ({}, _RANDOM), seeds=5),
         Part({**_ALEXNET, "schedule": "constant"}),
     ),
-    ("unseen", "smoke"): (Part({**_DIGITS, "model": "alexnet_small", "epochs": 5, "schedule": "constant"}, seeds=2),),
+    ("networks", "full"): (Part({**_ALEXNET, **_LONG}, _LONG_LABELS),),
+    ("unseen", "smoke"): (Part({**_SMOKE, "epochs": 5, "schedule": "constant"}, seeds=2),),
     ("unseen", "colab"): (Part({**_ALEXNET, "schedule": "constant", "epochs": 12}),),
+    ("unseen", "full"): (Part({**_ALEXNET, **_LONG, "schedule": "constant", "epochs": 100}),),
     ("deep", "smoke"): (
-        Part(
-            {**_DIGITS, "model": "resnet18", "train_size": 64, "epochs": 2, "milestones": (1,)},
-            seeds=1,
-        ),
+        Part({**_DIGITS, "model": "resnet18", "train_size": 64, "epochs": 2, "milestones": (1,)}, seeds=1),
     ),
     ("deep", "colab"): (
         Part({**_DEEP, **_CROP, "model": "resnet18"}, ({}, _RANDOM)),
         # At a learning rate of 0.01 it does not start to learn.
         Part({**_DEEP, "model": "vgg19", "learning_rate": 0.001}, ({}, _RANDOM)),
     ),
-    ("ratio", "smoke"): (
-        Part(
-            {**_DIGITS, "train_size": 200, "epochs": 8, "milestones": (3, 6)},
-            _models(5e-3, 1, cnn={})[:13],
-            seeds=1,
-        ),
-    ),
-    ("ratio", "colab"): (Part(_MANY, _models(5e-3, 2, cnn=_SMALL_CNN)),),
-    ("imagenet", "full"): (
-        Part(
-            {
-                "dataset": "imagenet",
-                **_STEPS,
-                "model": "resnet18_imagenet",
-                "epochs": 90,
-                "milestones": (30, 60),
-                "batch_size": 256,
-                "learning_rate": 0.1,
-                "weight_decay": 1e-4,
-                "standardize": "per_channel",
-                "random_crop": 28,
-                "flip": True,
-                "precision": "bfloat16",
-            },
-            seeds=1,
-        ),
-    ),
-}
-# The paper's sizes: the whole of CIFAR-10, as long as its networks are usually trained.
-_WHOLE = {"train_size": None, "test_size": None, "batch_size": 128, "random_crop": 4, "flip": True}
-_LONG = {**_WHOLE, "epochs": 200, "milestones": (100, 150), "weight_decay": 5e-4}
-PLANS |= {
-    ("networks", "full"): (Part({**_ALEXNET, **_LONG}, ({}, {**_RANDOM, "random_crop": 0, "flip": False})),),
-    ("unseen", "full"): (Part({**_ALEXNET, **_LONG, "schedule": "constant", "epochs": 100}),),
     ("deep", "full"): tuple(
-        Part(
-            {**_DEEP, **_LONG, "learning_rate": 0.1, "model": name},
-            ({}, {**_RANDOM, "random_crop": 0, "flip": False}),
-        )
-        for name in ("resnet18", "vgg19")
+        Part({**_DEEP, **_LONG, "learning_rate": 0.1, "model": name}, _LONG_LABELS) for name in ("resnet18", "vgg19")
     ),
+    ("ratio", "smoke"): (
+        Part({**_DIGITS, "train_size": 200, "epochs": 8, "milestones": (3, 6)}, _models(5e-3, 1, cnn={})[:13], seeds=1),
+    ),
+    ("ratio", "colab"): (Part(_MANY, _models(5e-3, 2, cnn={"model": "alexnet_small", "batch_size": 25})),),
     ("ratio", "full"): (
         Part(
-            {
-                "dataset": "cifar10",
-                **_MANY,
-                "train_size": None,
-                "test_size": None,
-                "batch_size": 128,
-                "epochs": 100,
-                "milestones": (40, 70),
-            },
+            {**_MANY, **_WHOLE, "epochs": 100, "milestones": (40, 70)},
             _models(5e-4, 2, cnn={"model": "alexnet_small"}),
         ),
     ),
+    **{("imagenet", profile): (Part(_IMAGENET, seeds=1),) for profile in PROFILES},
 }
-PLANS |= {("imagenet", profile): PLANS["imagenet", "full"] for profile in ("smoke", "colab")}
-
-
-def experiment(kind: str) -> str:
-    """Name of the experiment of one kind of runs.
-
-    >>> experiment("networks")
-    'path_networks'
-    """
-    if kind not in KINDS:
-        raise unknown_name("kind of runs", kind, KINDS)
-    return f"path_{kind}"
 
 
 def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0, epochs: int = 0) -> list[RunConfig]:
@@ -173,25 +122,19 @@ def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0
     >>> [(run.model, run.label_corruption) for run in plan("networks", seeds=1)]
     [('alexnet_small', 0.0), ('alexnet_small', 1.0)]
     """
-    name = experiment(kind)
+    if kind not in KINDS:
+        raise unknown_name("kind of runs", kind, KINDS)
     check_profile(profile)
-    changes = {"experiment": name, "probe_version": PROBE_VERSION, **({"dataset": dataset} if dataset else {})}
+    changes: dict[str, Any] = {"experiment": f"path_{kind}", "probe_version": PROBE_VERSION}
+    if dataset:
+        changes["dataset"] = dataset
     if epochs:
-        changes |= {"epochs": epochs, "milestones": _milestones(epochs)}
+        changes |= {"epochs": epochs, "milestones": tuple(sorted({epochs * 3 // 5, epochs * 4 // 5} - {0}))}
     found = []
     for part in PLANS[kind, profile]:
         steps = {} if part.settings["schedule"] == "step" else {"milestones": ()}
         found += part.configs(seeds=seeds, **{**changes, **steps})
     return found
-
-
-def _milestones(epochs: int) -> tuple[int, ...]:
-    """Where the learning rate decays in a run of another length.
-
-    >>> _milestones(30), _milestones(1)
-    ((18, 24), ())
-    """
-    return tuple(sorted({epochs * 3 // 5, epochs * 4 // 5} - {0}))
 
 
 def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None) -> Run:
@@ -210,9 +153,8 @@ def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data
     if found.complete:
         return found
     scratch = found.path / SCRATCH
-    probes = probes_for(config, loaded, scratch)
-    options = {"profile": profile, "root": root, "data_root": data_root}
-    done = runner.load_or_run(config, probes=probes, probe_version=PROBE_VERSION, **options)
+    options = {"profile": profile, "root": root, "data_root": data_root, "probe_version": PROBE_VERSION}
+    done = runner.load_or_run(config, probes=probes_for(config, loaded, scratch), **options)
     shutil.rmtree(scratch, ignore_errors=True)
     return done
 
@@ -222,20 +164,11 @@ def run_all(kind: str, profile: str = "smoke", *, root: str | Path | None = None
     return [run(config, profile=profile, root=root) for config in plan(kind, profile, **options)]
 
 
-def _group(asked_by: str, kind: str) -> Group:
-    def planned(profile: str, values: Mapping[str, Any]) -> list[RunConfig]:
-        return plan(kind, profile, **values)
-
-    return Group(asked_by, planned)
+def _planned(kind: str, profile: str, values: Mapping[str, Any]) -> list[RunConfig]:
+    return plan(kind, profile, **values)
 
 
-GROUPS = (
-    _group(CELLS, "networks"),
-    _group(CELLS, "unseen"),
-    _group(TABLE, "deep"),
-    _group(CELLS, "ratio"),
-    _group(COMMAND, "imagenet"),
-)
+GROUPS = tuple(Group(asked_by, partial(_planned, kind)) for kind, asked_by in ASKED_BY.items())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -248,12 +181,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset", default="", help="another data set than the plan's")
     parser.add_argument("--seeds", type=int, default=0, help="number of seeds (default: the plan's)")
     parser.add_argument("--epochs", type=int, default=0, help="epochs of each run (default: the plan's)")
-    given = parser.parse_args(argv)
+    given = vars(parser.parse_args(argv))
 
     def train_all() -> int:
-        options = {"dataset": given.dataset, "seeds": given.seeds, "epochs": given.epochs}
-        for config in plan(given.kind, given.profile, **options):
-            done = run(config, profile=given.profile)
+        for config in plan(**given):
+            done = run(config, profile=given["profile"])
             last = done.rows()[-1]
             print(f"{done.path}: {config.model}, seed {config.seed}, test accuracy {last['test_accuracy']:.3f}")  # noqa: T201
         return 0

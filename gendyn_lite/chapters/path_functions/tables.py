@@ -16,7 +16,7 @@ from gendyn_lite.results.tables import SIZE, with_sizes
 
 COLUMN = re.compile(r"(paths|activations)/(.+):(self|cross):(\w+)")
 RECORDED = re.compile(r"(?:paths|distance|neighbours)/(.+):(on|rank|kept)")
-TRUE, RANDOM, CONSTANT = "true labels", "random labels", "true labels, no decay"
+TRUE, RANDOM, CONSTANT = KINDS_OF_RUNS = ("true labels", "random labels", "true labels, no decay")
 
 
 def named(table: pd.DataFrame) -> pd.DataFrame:
@@ -34,8 +34,7 @@ def named(table: pd.DataFrame) -> pd.DataFrame:
     constant = np.where(table["schedule"] == "constant", CONSTANT, TRUE)
     found = with_sizes(table).assign(runs=np.where(true, constant, RANDOM))
     found["setting"] = found["network"] + found["size"]
-    order = [TRUE, RANDOM, CONSTANT]
-    return found.sort_values("runs", key=lambda names: names.map(order.index), kind="stable")
+    return found.sort_values("runs", key=lambda names: names.map(KINDS_OF_RUNS.index), kind="stable")
 
 
 def layers_of(table: pd.DataFrame, network: str) -> list[str]:
@@ -72,8 +71,8 @@ def long_paths(table: pd.DataFrame) -> pd.DataFrame:
             if layer not in order:
                 continue
             prefix = f"{of}/{layer}:{measure}:"
-            names = [name for name in described.columns if str(name).startswith(prefix)]
-            values = described[names].rename(columns=lambda name, prefix=prefix: str(name).removeprefix(prefix))
+            names = {name: str(name).removeprefix(prefix) for name in described if str(name).startswith(prefix)}
+            values = described[list(names)].rename(columns=names)
             about = {"layer": layer, "number": order.index(layer) + 1, "measure": measure, "of": of}
             parts.append(labels.assign(**about).join(values)[own & values["mean"].notna()])
     return pd.concat(parts, ignore_index=True)
@@ -89,8 +88,7 @@ def mean_of_layers(table: pd.DataFrame, measure: str, *, of: str = "paths") -> p
     """
     rows = long_paths(table)
     rows = rows[(rows["measure"] == measure) & (rows["of"] == of)]
-    keys = ["run_id", "seed", "runs", "schedule", "epoch"]
-    means = rows.groupby(keys, sort=False)["mean"].mean()
+    means = rows.groupby(["run_id", "seed", "runs", "schedule", "epoch"], sort=False)["mean"].mean()
     return means.rename("value").reset_index()
 
 
@@ -100,8 +98,7 @@ def milestones(table: pd.DataFrame) -> list[int]:
     >>> milestones(pd.DataFrame({"milestones": ["", "8 14"]}))
     [8, 14]
     """
-    found = {int(epoch) for text in table["milestones"].dropna() for epoch in str(text).split()}
-    return sorted(found)
+    return sorted({int(epoch) for text in table["milestones"].dropna() for epoch in str(text).split()})
 
 
 def distances(table: pd.DataFrame) -> pd.DataFrame:
@@ -169,8 +166,7 @@ def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
     in_order = table.sort_values("epoch", kind="stable").groupby("run_id", sort=False)
     last = in_order.tail(1).drop(columns="learning_rate")
     last = last.merge(in_order.head(1)[["run_id", "learning_rate"]], on="run_id")  # the rate before it decays
-    last = last.rename(columns={f"paths/{name}": name for name in ("ratio", "ratio_first", "ratio_last")})
-    last = with_sizes(last)
+    last = with_sizes(last.rename(columns={f"paths/{name}": name for name in ("ratio", "ratio_first", "ratio_last")}))
     last = last.assign(
         name=[_described(row) for row in last.to_dict("records")],
         gap=last["train_accuracy"] - last["test_accuracy"],
@@ -193,20 +189,17 @@ def _described(run: Mapping[Any, Any]) -> str:
     return ", ".join(words)
 
 
-def correlation(
-    x: Sequence[float], y: Sequence[float], *, linear: bool = False, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float, float]:
+def correlation(x: Sequence[float], y: Sequence[float], *, linear: bool = False) -> tuple[float, float, float]:
     """Rank correlation (Spearman) of two values over networks, with a 95 % bootstrap interval over the networks.
 
     Args:
         x: One value per network.
         y: The other one.
         linear: Pearson's correlation instead.
-        resamples: Bootstrap samples; those in which a value is constant are left out.
-        seed: Of the resampling.
 
     Returns:
-        (correlation, low, high), percentiles; NaN with fewer than three networks or a constant value.
+        (correlation, low, high), percentiles of 2,000 resamples without those in which a value is constant; NaN with
+        fewer than three networks or a constant value.
 
     >>> correlation([1, 2, 3, 4, 5], [10, 20, 30, 40, 50])[0]
     1.0
@@ -223,13 +216,7 @@ def correlation(
 
     with warnings.catch_warnings():  # a resample of one network has no correlation
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        found = stats.bootstrap(
-            (a, b),
-            statistic,
-            n_resamples=resamples,
-            paired=True,
-            method="percentile",
-            random_state=np.random.default_rng(seed),
-        )
+        rng = np.random.default_rng(0)
+        found = stats.bootstrap((a, b), statistic, n_resamples=2000, paired=True, method="percentile", random_state=rng)
     low, high = np.nanpercentile(found.bootstrap_distribution, [2.5, 97.5])
     return round(float(statistic(a, b, -1)), 12), float(low), float(high)

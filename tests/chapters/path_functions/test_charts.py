@@ -9,11 +9,7 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from gendyn_lite.chapters.path_functions import charts as path_training
-from gendyn_lite.chapters.path_functions import charts_epochs as over_epochs
-from gendyn_lite.chapters.path_functions import charts_pairs as path_pairs
-from gendyn_lite.chapters.path_functions import charts_pictures as path_pictures
-from gendyn_lite.chapters.path_functions import charts_plane as path_plane
+from gendyn_lite.chapters.path_functions import charts, charts_demo, tables
 from gendyn_lite.charts.figure import figure_html
 from tests.chapters.path_functions import fake
 
@@ -60,19 +56,19 @@ FUNCTIONS = pd.DataFrame(
     ]
 )
 CHARTS = {
-    "distributions": lambda: path_training.distributions(RUNS),
-    "deep": lambda: path_training.distributions(DEEP),
-    "kinds": lambda: path_training.kinds_of_runs(RUNS),
-    "franken": lambda: path_training.franken(RUNS),
-    "unseen": lambda: path_training.unseen(fake.unseen()),
-    "isolation": lambda: path_training.isolation(RUNS),
-    "kept": lambda: path_pairs.neighbours_kept(RUNS),
-    "overlap": lambda: path_pairs.overlap_by_distance(RUNS),
-    "ratio": lambda: path_pairs.ratio(RATIO),
-    "plane": lambda: path_plane.plane(MAPS, POINTS, UNITS, FUNCTIONS),
-    "scatter": lambda: path_pictures.scatter(PAIRS, PICTURES),
-    "ranks": lambda: path_pictures.ranks(RANKS, PICTURES),
-    "nearest": lambda: path_pictures.nearest(
+    "distributions": lambda: charts.distributions(RUNS),
+    "deep": lambda: charts.distributions(DEEP),
+    "kinds": lambda: charts.kinds_of_runs(RUNS),
+    "franken": lambda: charts.franken(RUNS),
+    "unseen": lambda: charts.unseen(fake.unseen()),
+    "isolation": lambda: charts.isolation(RUNS),
+    "kept": lambda: charts.neighbours_kept(RUNS),
+    "overlap": lambda: charts.overlap_by_distance(RUNS),
+    "ratio": lambda: charts.ratio(RATIO),
+    "plane": lambda: charts_demo.plane(MAPS, POINTS, UNITS, FUNCTIONS),
+    "scatter": lambda: charts_demo.scatter(PAIRS, PICTURES),
+    "ranks": lambda: charts_demo.ranks(RANKS, PICTURES),
+    "nearest": lambda: charts_demo.nearest(
         pd.DataFrame(
             {"place": [0, 1], "image": [0, 2], "digit": [7, 7], "share": [1.0, 0.8], "picture": ["data:,", "data:,"]}
         )
@@ -103,7 +99,7 @@ def test_distributions_offer_runs_layer_measure_and_a_slider():
     assert params(chart) == ["dist_subject", "dist_place", "dist_what", "dist_epoch"]
     found = rows(chart)
     assert set(found["place"]) == {"1: relu1", "2: relu2", "3: relu3"}
-    assert set(found["what"]) == set(path_training.MEASURES.values())
+    assert set(found["what"]) == set(charts.MEASURES.values())
     one = found[(found["epoch"] == 1) & (found["subject"] == "alexnet_small, true labels")]
     assert one["q50"].eq(0.8005).all()
     assert one["q05"].lt(one["q95"]).all()
@@ -115,14 +111,14 @@ def test_the_decays_are_drawn_where_there_are_some():
     ]
     assert len(decays) == 1
     constant = RUNS[RUNS["schedule"] == "constant"]
-    assert len(path_training.distributions(constant).to_dict()["layer"]) == 5
+    assert len(charts.distributions(constant).to_dict()["layer"]) == 5
 
 
 def test_kinds_of_runs_keep_their_colours_and_intervals():
     found = rows(CHARTS["kinds"]())
-    assert list(found["runs"].unique()) == over_epochs.NAMES
+    assert list(found["runs"].unique()) == list(tables.KINDS_OF_RUNS)
     assert found["low"].notna().all()
-    assert rows(path_training.kinds_of_runs(fake.networks(seeds=2)))["low"].isna().all()
+    assert rows(charts.kinds_of_runs(fake.networks(seeds=2)))["low"].isna().all()
 
 
 def test_franken_shows_both_losses():
@@ -164,7 +160,7 @@ def test_every_choice_of_the_menus_has_data_where_networks_name_their_layers_dif
     vgg = DEEP["network"] == "vgg19"
     other_names = {name: str(name).replace("paths/", "paths/features_") for name in DEEP}
     both = pd.concat([DEEP[~vgg], DEEP[vgg].rename(columns=other_names)], ignore_index=True)
-    spec = path_training.distributions(both).to_dict()
+    spec = charts.distributions(both).to_dict()
     menus = {param["name"].removeprefix("dist_"): param["bind"]["options"] for param in spec["params"] if
              param.get("bind", {}).get("input") == "select"}  # fmt: skip
     found = {tuple(row[name] for name in menus) for rows in spec["datasets"].values() for row in rows if "what" in row}

@@ -5,21 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gendyn_lite.chapters.path_functions import demo as path_digits
-from gendyn_lite.chapters.path_functions import demo_plane as path_plane
+from gendyn_lite.chapters.path_functions import demo
 from gendyn_lite.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def plane():
-    return path_plane.plane(path_plane.CONFIG.replace(epochs=8, eval_every=8), epochs=(0, 2, 8))
+    return demo.plane(demo.MOONS.replace(epochs=8, eval_every=8), epochs=(0, 2, 8))
 
 
 def test_the_plane_has_a_cell_for_every_place_and_a_unit_for_every_unit(plane):
     assert list(plane.maps["epoch"]) == [0, 2, 8]
-    assert plane.maps["cells"].str.fullmatch(f"[0-7]{{{path_plane.RESOLUTION**2}}}").all()
-    assert len(plane.units) == 3 * path_plane.POINTS * 24
-    assert plane.functions.groupby("epoch").size().tolist() == [path_plane.POINTS] * 3
+    assert plane.maps["cells"].str.fullmatch(f"[0-7]{{{demo.RESOLUTION**2}}}").all()
+    assert len(plane.units) == 3 * demo.POINTS * 24
+    assert plane.functions.groupby("epoch").size().tolist() == [demo.POINTS] * 3
 
 
 def test_units_and_functions_agree_and_nothing_switched_before_the_first_picture(plane):
@@ -36,12 +35,12 @@ def test_units_and_functions_agree_and_nothing_switched_before_the_first_picture
     ids=["level", "sloping"],
 )
 def test_the_undecided_line_is_cut_at_the_plane(line, ends):
-    found = path_plane.undecided(*line)
+    found = demo.undecided(*line)
     assert sorted([found[:2], found[2:]]) == sorted([ends[:2], ends[2:]])
 
 
 def test_overlaps_are_shares_and_the_same_pairs_at_every_epoch():
-    pairs, pictures = path_digits.scatter(count=6, epochs=(0, 8))
+    pairs, pictures = demo.scatter(count=6, epochs=(0, 8))
     assert pairs.groupby(["layer", "epoch"]).size().eq(15).all()
     assert pairs["overlap"].between(0, 1).all()
     assert pictures["picture"].str.startswith("data:image/png;base64,").all()
@@ -49,7 +48,7 @@ def test_overlaps_are_shares_and_the_same_pairs_at_every_epoch():
 
 
 def test_neighbours_end_with_the_six_nearest():
-    rows, pictures = path_digits.neighbours(anchors=(5, 10))
+    rows, pictures = demo.neighbours(anchors=(5, 10))
     ends = rows[rows["epoch"] == rows["epoch"].max()]
     assert ends.groupby(["layer", "anchor"])["rank"].apply(sorted).map(list(range(6)).__eq__).all()
     assert set(rows["neighbour"]) | {5, 10} == set(pictures["image"])
@@ -57,12 +56,12 @@ def test_neighbours_end_with_the_six_nearest():
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_network_is_its_history(momentum):
-    history, model = path_digits.history(epochs=2, momentum=momentum)
+    history, model = demo.history(epochs=2, momentum=momentum)
     assert max(history.errors(model).values()) < 1e-5
 
 
 def test_the_trap_makes_a_frozen_network_look_as_if_it_changed():
-    trap = path_digits.recording_trap(epochs=3).set_index("recorded")["frozen"]
+    trap = demo.recording_trap(epochs=3).set_index("recorded")["frozen"]
     assert trap["one fixed set in one order"] == 1
     assert trap["shuffled anew every epoch"] < 0.95
     assert trap["augmented anew every epoch"] < 0.95
@@ -70,12 +69,12 @@ def test_the_trap_makes_a_frozen_network_look_as_if_it_changed():
 
 def test_an_image_that_is_not_followed_is_refused():
     with pytest.raises(UserError, match="image is 128, expected a number from 0 to 127"):
-        path_digits.nearest(128, "relu1", 0)
+        demo.nearest(128, "relu1", 0)
     with pytest.raises(UserError, match="epoch 99 is missing"):
-        path_digits.nearest(0, "relu1", 99)
+        demo.nearest(0, "relu1", 99)
 
 
 def test_pictures_are_dark_on_light():
-    found = path_digits.trained()
+    found = demo.trained()
     assert torch.equal(found.labels, found.digits)
     assert len(found.pictures) == len(found.x) == 128

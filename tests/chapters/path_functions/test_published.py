@@ -7,9 +7,7 @@ from itertools import product
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters.path_functions import charts as path_training
-from gendyn_lite.chapters.path_functions import charts_pairs as path_pairs
-from gendyn_lite.chapters.path_functions import claims
+from gendyn_lite.chapters.path_functions import charts, claims
 from gendyn_lite.chapters.path_functions import tables as paths
 from gendyn_lite.claims import VERDICTS
 from gendyn_lite.results.published import provenance
@@ -92,16 +90,16 @@ def test_unseen_images_do_not_share_the_difference():
 def test_every_chart_draws_what_is_published():
     runs = TABLES["path_networks"]
     for draw in (
-        path_training.distributions,
-        path_training.kinds_of_runs,
-        path_training.franken,
-        path_training.isolation,
-        path_pairs.neighbours_kept,
-        path_pairs.overlap_by_distance,
+        charts.distributions,
+        charts.kinds_of_runs,
+        charts.franken,
+        charts.isolation,
+        charts.neighbours_kept,
+        charts.overlap_by_distance,
     ):
         assert draw(runs).to_dict()["description"]
-    assert path_training.distributions(TABLES["path_deep"]).to_dict()["description"]
-    assert path_pairs.ratio(TABLES["path_ratio"]).to_dict()["description"]
+    assert charts.distributions(TABLES["path_deep"]).to_dict()["description"]
+    assert charts.ratio(TABLES["path_ratio"]).to_dict()["description"]
 
 
 def test_deep_networks_settle_once_they_fit_and_before_the_rate_decays_whatever_their_labels():

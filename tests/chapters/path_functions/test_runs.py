@@ -11,7 +11,6 @@ import torch
 from gendyn_lite import data, results
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.path_functions import probes
-from gendyn_lite.chapters.path_functions import probes_pairs as path_pairs
 from gendyn_lite.chapters.path_functions import runs as runs_of
 from gendyn_lite.chapters.plan import PROFILES
 from gendyn_lite.measures import relu_paths
@@ -72,12 +71,12 @@ def test_a_run_records_paths_activations_neighbours_and_distances(table):
 
 def test_ranks_are_those_of_the_anchors_over_every_epoch(table):
     groups = table["neighbours/act1:ranks"].iloc[-1].split("/")
-    assert len(groups) == len(path_pairs.ANCHORS) * path_pairs.NEAREST
+    assert len(groups) == len(probes.ANCHORS) * probes.NEAREST
     for group in groups:
         who, _, ranks = group.partition(": ")
         anchor, neighbour = map(int, who.split())
-        assert anchor in path_pairs.ANCHORS and neighbour != anchor
-        assert len(ranks.split()) == 5 and int(ranks.split()[-1]) < path_pairs.NEAREST
+        assert anchor in probes.ANCHORS and neighbour != anchor
+        assert len(ranks.split()) == 5 and int(ranks.split()[-1]) < probes.NEAREST
 
 
 @pytest.mark.parametrize("kind", ["networks", "unseen", "ratio"])
@@ -144,9 +143,9 @@ def test_the_distance_bins_hold_the_quartiles():
     paths = torch.arange(30)[:, None] >= torch.arange(30)
     bins = [
         list(map(int, part.split()))
-        for part in path_pairs.bin_text(relu_paths.overlap_and_distance(paths, x), 30).split("/")
+        for part in probes.bin_text(relu_paths.overlap_and_distance(paths, x), 30).split("/")
     ]
-    assert len(bins) == path_pairs.DISTANCE_BINS
+    assert len(bins) == probes.DISTANCE_BINS
     assert all(low <= middle <= high for _, low, middle, high in bins)
     assert [row[0] for row in bins] == sorted(row[0] for row in bins)
 

@@ -1,0 +1,240 @@
+"""Charts of what chapter 2 computes while its page is made: the plane, pairs of digits, ranks, nearest digits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from gendyn_lite.chapters.path_functions.charts import AROUND, by_kind, chosen, titled
+from gendyn_lite.charts.parts import TIME, Chart, menu, slider, words_above
+from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
+
+RANK = alt.Y(
+    "shown_rank:Q",
+    title="rank (1 is nearest)",
+    scale=alt.Scale(type="log", reverse=True, nice=False, domain=[0.8, 128]),
+    axis=alt.Axis(values=[1, 2, 5, 10, 20, 50, 100]),
+)
+CLASSES = alt.Scale(domain=[0, 1], range=list(PALETTE[:2]))
+ACROSS = alt.Scale(domain=[-1.6, 2.6], nice=False)
+UP = alt.Scale(domain=[-1.1, 2.05], nice=False)  # with room for the path
+PLANE_X = alt.X("x:Q", title="first coordinate", scale=ACROSS)
+PLANE_Y = alt.Y("y:Q", title="second coordinate", scale=UP, axis=alt.Axis(values=[-1, -0.5, 0, 0.5, 1, 1.5]))
+
+
+def plane(maps: pd.DataFrame, points: pd.DataFrame, units: pd.DataFrame, functions: pd.DataFrame) -> Chart:
+    """Pieces of a network on the plane, a point's own function and its path, over epochs; sliders on epoch and point.
+
+    Args:
+        maps: As the other arguments, of `gendyn_lite.chapters.path_functions.demo.plane`.
+        points: Training points.
+        units: The path of each chosen point.
+        functions: Its function.
+    """
+    turns = {epoch: turn for turn, epoch in enumerate(maps["epoch"])}
+    now, own = "datum.turn === plane_turn", "datum.turn === plane_turn && datum.point === plane_point"
+    timed = functions.assign(turn=functions["epoch"].map(turns)).merge(maps[["epoch", "accuracy"]], on="epoch")
+    shown = alt.Chart(timed).transform_filter(own)
+    words = shown.transform_calculate(
+        words="'epoch ' + datum.epoch + ': ' + datum.on + ' units on, ' + datum.switched + ' switched'"
+    )
+    dots = alt.Chart(points).mark_point(size=20, filled=True, opacity=0.85)
+    dots = dots.encode(
+        x=PLANE_X,
+        y=PLANE_Y,
+        color=alt.Color("class:N", legend=None, scale=CLASSES),
+        shape=alt.Shape("class:N", legend=None, scale=alt.Scale(range=list(SHAPES[:2]))),
+        tooltip=["class:N"],
+    )
+    line = shown.transform_filter("isValid(datum.x1)").mark_rule(strokeWidth=2.5, strokeDash=[6, 3], opacity=1)
+    line = line.encode(x=alt.X("x1:Q", scale=ACROSS), y=alt.Y("y1:Q", scale=UP), x2="x2", y2="y2")
+    point = shown.mark_point(size=170, filled=True, color="currentColor", shape="cross", opacity=1)
+    point = point.encode(x=PLANE_X, y=PLANE_Y)
+    end = functions[(functions["epoch"] == maps["epoch"].iloc[-1]) & (functions["point"] == 1)].iloc[0]
+    chart = alt.layer(_cells(maps, turns, now), dots, line, point, _strip(units, turns, own), words_above(words))
+    chart = chart.add_params(
+        slider("plane_turn", len(turns) - 1, TIME),
+        slider("plane_point", int(functions["point"].max()), "point", first=1, value=1),
+    )
+    return titled(
+        chart.properties(height=330),
+        "Each point its own function",
+        "Shades: pieces. Dashed: where the crossed point's function is undecided. Squares: its path.",
+        "Two moons and the linear pieces of a small network over the plane at several epochs. For a chosen "
+        "point, the straight line on which its own linear function does not decide, and which units are on. "
+        f"At the end, {int(end['on'])} units are on for the first point; accuracy {maps['accuracy'].iloc[-1]:.2f}.",
+    )
+
+
+def _cells(maps: pd.DataFrame, turns: dict[int, int], now: str) -> alt.Chart:
+    """The grid, coloured by class and shaded by piece; each map travels as one text of digits."""
+    side = round(len(maps["cells"].iloc[0]) ** 0.5)
+    width, height = 4.2 / side, 2.7 / side
+    return (
+        alt.Chart(maps[["epoch", "cells"]].assign(turn=maps["epoch"].map(turns)))
+        .transform_filter(now)
+        .transform_calculate(code="split(datum.cells, '')")
+        .transform_flatten(["code"])
+        .transform_window(place="row_number()")
+        .transform_calculate(
+            x=f"-1.6 + floor((datum.place - 1) / {side}) * {width:.6f}",
+            y=f"-1.1 + ((datum.place - 1) % {side}) * {height:.6f}",
+            **{"class": "floor(datum.code / 4)"},
+            shade="datum.code % 4",
+        )
+        .transform_calculate(x2=f"datum.x + {width:.6f}", y2=f"datum.y + {height:.6f}")
+        .mark_rect(tooltip=None, clip=True)
+        .encode(
+            x=alt.X("x:Q", scale=ACROSS),
+            x2="x2:Q",
+            y=alt.Y("y:Q", scale=UP),
+            y2="y2:Q",
+            color=alt.Color("class:N", legend=None, scale=CLASSES),
+            opacity=alt.Opacity("shade:Q", legend=None, scale=alt.Scale(domain=[0, 3], range=[0.1, 0.38])),
+        )
+    )
+
+
+def _strip(units: pd.DataFrame, turns: dict[int, int], own: str) -> alt.Chart:
+    """The path as squares along the top: filled where a unit is on, ringed where it has switched."""
+    rows = units.assign(
+        turn=units["epoch"].map(turns),
+        left=-1.45 + 3.9 * (units["unit"] - 0.5) / int(units["unit"].max()),
+        top=1.93 - 0.19 * (units["layer"] - 1),
+        state=units["on"].map({1: "on", 0: "off"}),
+    )
+    rows = rows[["turn", "point", "layer", "unit", "left", "top", "state", "switched"]].round(3)
+    squares = alt.Chart(rows).transform_filter(own).mark_square(
+        size=110, fill="currentColor", stroke="currentColor", opacity=1
+    )  # fmt: skip
+    return squares.encode(
+        x="left:Q",
+        y="top:Q",
+        fillOpacity=alt.condition("datum.state === 'on'", alt.value(0.85), alt.value(0)),
+        strokeWidth=alt.condition("datum.switched === 1", alt.value(3.5), alt.value(1)),
+        tooltip=["layer:O", "unit:O", "state:N", alt.Tooltip("switched:O", title="switched since the last picture")],
+    )
+
+
+def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
+    """Path overlap against distance, a point for each pair of digits; the pair under the pointer is shown.
+
+    Args:
+        pairs: As `pictures`, of `gendyn_lite.chapters.path_functions.demo.scatter`.
+        pictures: The digits.
+    """
+    layers, epochs = list(pairs["layer"].unique()), sorted(pairs["epoch"].unique())
+    rows = pairs.assign(turn=pairs["epoch"].map({epoch: turn for turn, epoch in enumerate(epochs)}))
+    picked = alt.selection_point(
+        name="pair_picked", on="pointerover", nearest=True, fields=["i", "j"], empty=False, clear=False,
+        value=[{"i": int(rows["i"].iloc[0]), "j": int(rows["j"].iloc[0])}],
+    )  # fmt: skip
+    base = alt.Chart(rows).transform_filter("datum.layer === pair_layer && datum.turn === pair_turn")
+    base = base.transform_calculate(pair="datum.same ? 'one digit' : 'two digits'")
+    dots = base.mark_point().encode(
+        x=alt.X("distance:Q", title="distance of the two images", scale=AROUND),
+        y=alt.Y("overlap:Q", title="share of units on for both", scale=AROUND),
+        **by_kind("pair:N", ["two digits", "one digit"], offset=58),  # above the pictures
+        size=alt.condition(picked, alt.value(160), alt.value(22)),
+        opacity=alt.condition(picked, alt.value(1), alt.value(0.55)),
+        tooltip=["distance:Q", alt.Tooltip("overlap:Q", format=".3f"), "pair:N"],
+    )
+    both = [
+        _pictures(base.transform_filter(picked), pictures, column, 44, x=alt.value(place), y=alt.value(-30))
+        for column, place in (("i", 24), ("j", 74))
+    ]
+    words = alt.Chart(pd.DataFrame({"turn": range(len(epochs)), "words": [f"epoch {epoch}" for epoch in epochs]}))
+    words = words.transform_filter("datum.turn === pair_turn")
+    words = words.mark_text(align="left", baseline="middle", fontWeight=600)
+    words = words.encode(x=alt.value(108), y=alt.value(-30), text="words:N")
+    told = [
+        f"layer {name}, epoch {epoch}: {part['distance'].corr(part['overlap'], method='spearman'):.2f}"
+        for (name, epoch), part in pairs.groupby(["layer", "epoch"], sort=False)
+        if epoch in (epochs[0], epochs[-1])
+    ]
+    chart = alt.layer(dots.add_params(picked), *both, words).add_params(
+        menu("pair_layer", layers, "layer", layers[-1]), slider("pair_turn", len(epochs) - 1, TIME)
+    )
+    return titled(
+        chart.properties(height=300),
+        "Near in pixels, near in paths?",
+        "A point is a pair of digits; point at one to see them.",
+        f"Path overlap against distance of pairs of digits. Rank correlations: {'; '.join(told)}.",
+    )
+
+
+def _pictures(rows: alt.Chart, pictures: pd.DataFrame, column: str, size: int, **place: Any) -> alt.Chart:
+    """The picture of each row's image, whose number stands in a column."""
+    found = rows.transform_lookup(lookup=column, from_=alt.LookupData(pictures, key="image", fields=["picture"]))
+    return found.mark_image(width=size, height=size, tooltip=None).encode(**place, url="picture:N")
+
+
+def ranks(rows: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
+    """How the six digits that are nearest to a digit at the end were ranked before; menus of the digit and the layer.
+
+    Args:
+        rows: As `pictures`, of `gendyn_lite.chapters.path_functions.demo.neighbours`.
+        pictures: The digits.
+    """
+    named = {
+        image: f"image {image}, a {digit}" for image, digit in zip(pictures["image"], pictures["digit"], strict=True)
+    }
+    rows = rows.assign(
+        who=rows["anchor"].map(named), neighbour_is=rows["neighbour"].map(named), shown_rank=rows["rank"] + 1
+    )
+    last, pair = int(rows["epoch"].max()), ["layer", "anchor", "neighbour"]
+    rows = rows.join(rows[rows["epoch"] == last].set_index(pair)["rank"].rename("final"), on=pair)
+    layers = list(rows["layer"].unique())
+    base, params = chosen(rows, "rank", {"who": "digit", "layer": "layer"}, layer=layers[min(1, len(layers) - 1)])
+    scale = alt.Scale(domain=[0, last * 1.06], nice=False)
+    finals = list(range(int(rows["final"].max()) + 1))
+    lines = base.mark_line(point={"size": 22}).encode(
+        x=alt.X("epoch:Q", title="epoch", scale=scale, axis=alt.Axis(tickMinStep=1, tickCount=last)),
+        y=RANK,
+        color=alt.Color("final:O", legend=None, scale=alt.Scale(domain=finals, range=list(PALETTE))),
+        strokeDash=alt.StrokeDash("final:O", legend=None, scale=alt.Scale(domain=finals, range=list(DASHES))),
+        tooltip=[
+            "epoch:Q",
+            alt.Tooltip("shown_rank:Q", title="rank"),
+            alt.Tooltip("neighbour_is:N", title="neighbour"),
+        ],
+    )
+    # The neighbours at the ends of their lines, and above the drawing the digit itself.
+    ends = base.transform_filter(f"datum.epoch === {last}")
+    x = alt.X("epoch:Q", scale=alt.Scale(domain=[0, last * 1.06]))
+    neighbours = _pictures(ends, pictures, "neighbour", 20, x=x, y=RANK)
+    first = ends.transform_filter("datum.final === 0")
+    itself = _pictures(first, pictures, "anchor", 40, x=alt.value(22), y=alt.value(-26))
+    nearest = rows[rows["rank"] == 0].groupby(["layer", "anchor"])["neighbour"].nunique()
+    return titled(
+        alt.layer(lines, neighbours, itself).add_params(*params).properties(height=320),
+        "Who was near before?",
+        "Ranks of the six digits whose paths are nearest at the end; above: the digit itself.",
+        f"Ranks of neighbours by path over epochs, for {rows['who'].nunique()} digits and {len(layers)} layers. Of the "
+        f"six that end nearest, {nearest.mean():.1f} on average were the very nearest at some epoch.",
+    )
+
+
+def nearest(rows: pd.DataFrame) -> Chart:
+    """An image and those whose paths overlap most with its own, with the share of its units that they share.
+
+    Args:
+        rows: A table of `gendyn_lite.chapters.path_functions.demo.nearest`.
+    """
+    base = alt.Chart(rows.assign(words=[f"image {row.image}: a {row.digit}" for row in rows.itertuples()]))
+    last = int(rows["place"].max())
+    x = alt.X("place:Q", title="place (0: the image itself)", scale=alt.Scale(domain=[-0.5, last + 0.5], nice=False),
+              axis=alt.Axis(values=list(range(last + 1)), format="d"))  # fmt: skip
+    y = alt.Y("share:Q", title="share of its units on for both", scale=alt.Scale(domain=[0, 1.15], nice=False))
+    tip = ["words:N", alt.Tooltip("share:Q", format=".3f")]
+    stems = base.mark_rule(strokeWidth=2).encode(x=x, y=y)
+    images = base.mark_image(width=40, height=40).encode(x=x, y=y, url="picture:N", tooltip=tip)
+    told = ", ".join(f"a {row.digit} ({row.share:.2f})" for row in rows.iloc[1:].itertuples())
+    return titled(
+        alt.layer(stems, images).properties(height=260),
+        "Whose path overlaps?",
+        "The image itself first, then its nearest by path.",
+        f"The nearest by path of a {rows['digit'].iloc[0]}: {told}.",
+    )
