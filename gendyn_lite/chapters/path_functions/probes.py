@@ -14,7 +14,7 @@ from gendyn_lite import data, train
 from gendyn_lite.chapters.path_functions.probes_activations import activation_probe
 from gendyn_lite.chapters.path_functions.probes_pairs import distance_probe, neighbour_probe
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data.folder_images import FolderImages
+from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.train.probes import Probe
