@@ -140,7 +140,7 @@ def inception_small(
             layers[f"inception{number}"] = Branches({"conv1x1": ones, "conv3x3": threes})
             channels = sum(stage)
         else:
-            threes, pool = _conv(channels, *stage, 3, norm=norm, stride=2), nn.MaxPool2d(3, stride=2, padding=1)
+            threes, pool = _conv(channels, stage[0], 3, norm=norm, stride=2), nn.MaxPool2d(3, stride=2, padding=1)
             layers[f"downsample{number}"] = Branches({"conv3x3": threes, "pool": pool})
             channels += stage[0]
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
