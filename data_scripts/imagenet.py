@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from gendyn_lite.data import folder_images, prepared
-from gendyn_lite.data.decoding import Options
-from gendyn_lite.data.folder_images import FolderImages
+from gendyn_lite.data import prepared
+from gendyn_lite.data.decoding import FolderImages, Options
 from gendyn_lite.data.image_folder import Listing, listing, walk
-from gendyn_lite.data.randomization import channel_statistics
+from gendyn_lite.data.loading import INDEX_FILES, check_index
+from gendyn_lite.data.types import channel_statistics
 from gendyn_lite.errors import UserError
 
 RESIZE, CROP = 256, 224  # the shorter side, then the centre: as the field evaluates
@@ -54,7 +54,7 @@ def prepare(source: Path, to: Path, *, description: str | None) -> dict[str, Any
         "mean": mean,
         "std": std,
         "fingerprint": _fingerprint(tree, sizes),
-        "files": prepared.describe_files(to, folder_images.FILES),
+        "files": prepared.describe_files(to, INDEX_FILES),
         "source": {"kind": "image folder", "folder": str(source), "resize": RESIZE, "crop": CROP},
     }
     prepared.write_record(to, record)
@@ -71,7 +71,7 @@ def verify(folder: Path) -> dict[str, Any]:
         UserError: An image is missing, changed or cannot be read; the first one is named. Or the record was altered.
     """
     record = prepared.read_record(folder, name="imagenet")
-    folder_images.check(folder, record)
+    check_index(folder, record)
     source = Path(record["source"]["folder"])
     tree = listing(walk(source), where=str(source))
     sizes = {split: _sizes(source, names, split) for split, names in tree.files.items()}

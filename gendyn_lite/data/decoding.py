@@ -1,4 +1,4 @@
-"""Decode many images over all cores; what cannot be read is named."""
+"""Decode many images over all cores, at once or (a set too large for memory) when they are read; errors name them."""
 
 from __future__ import annotations
 
@@ -77,21 +77,19 @@ class Pool:
             ColourMetError: One channel is wanted and an image has colours.
         """
         request = {"items": items, **options._asdict()}
-        pixels = self._ask_worker(request) if self.workers else self._answer_here(request)
-        rows = np.frombuffer(pixels, np.uint8).reshape(len(items), *options.side, options.channels)
-        out.numpy()[:] = rows.transpose(0, 3, 1, 2)
-
-    def _answer_here(self, request: dict) -> bytes:
         try:
-            return decode_worker.answer(request, self._files)
+            pixels = self._ask_worker(request) if self.workers else decode_worker.answer(request, self._files)
         except BadImageError as error:
             raise UserError(str(error)) from None
+        rows = np.frombuffer(pixels, np.uint8).reshape(len(items), *options.side, options.channels)
+        out.numpy()[:] = rows.transpose(0, 3, 1, 2)
 
     def _ask_worker(self, request: dict) -> bytes:
         worker = self._free.get()
         try:
-            if worker is None:
-                worker = _start()
+            if worker is None:  # -P: the folder of the program is not searched for modules (it has a types.py)
+                command = [sys.executable, "-P", decode_worker.__file__]
+                worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
                 self._started.append(worker)
             return _ask(worker, request)
         except EOFError:
@@ -101,9 +99,29 @@ class Pool:
         finally:
             self._free.put(worker)
 
-    def close(self) -> None:
-        """End the processes."""
-        self._stop()
+    def decode_all(
+        self,
+        items: Sequence[Item],
+        options: Options,
+        out: Tensor,
+        *,
+        step: int,
+        done: Callable[[int], object] = lambda count: None,
+    ) -> None:
+        """As `decode`, `step` images a request, with all workers at once; `done` is told how many each time."""
+
+        def chunk(start: int) -> int:
+            part = items[start : start + step]
+            self.decode(part, options, out[start : start + step])
+            return len(part)
+
+        with ThreadPoolExecutor(max(1, self.workers)) as threads:
+            try:
+                for count in threads.map(chunk, range(0, len(items), step)):
+                    done(count)
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
 
     def __enter__(self) -> Pool:
         """The pool itself."""
@@ -111,13 +129,7 @@ class Pool:
 
     def __exit__(self, *_: object) -> None:
         """End the processes."""
-        self.close()
-
-
-def _start() -> subprocess.Popen[bytes]:
-    # -P: the folder of the program is not searched for modules (it has a types.py).
-    command = [sys.executable, "-P", decode_worker.__file__]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._stop()
 
 
 def _stop(workers: Iterable[subprocess.Popen[bytes]]) -> None:
@@ -139,7 +151,7 @@ def _ask(worker: subprocess.Popen[bytes], request: dict) -> bytes:
         raise EOFError
     head = json.loads(line)
     if "error" in head:
-        raise UserError(head["error"])
+        raise BadImageError(head["error"])
     if "colour" in head:
         raise ColourMetError
     pixels = worker.stdout.read(head["bytes"])
@@ -154,30 +166,21 @@ def probe(item: Item, *, size: int | None) -> tuple[int, tuple[int, int]]:
     Raises:
         UserError: It cannot be read.
     """
-    for channels in (1, 3):
+    channels = 1
+    try:
+        data = decode_worker.read(item.path, item.offset, item.size, {})
         try:
-            height, width, _ = decode_worker.decode(
-                decode_worker.read(item.path, item.offset, item.size, {}),
-                item.name,
-                channels=channels,
-                resize=size,
-                crop=size,
-            )
-            return channels, (height, width)
+            height, width, _ = decode_worker.decode(data, item.name, channels=1, resize=size, crop=size)
         except ColourMetError:
-            continue
-        except BadImageError as error:
-            raise UserError(str(error)) from None
-    raise AssertionError("three channels hold every image")
+            channels = 3
+            height, width, _ = decode_worker.decode(data, item.name, channels=3, resize=size, crop=size)
+    except BadImageError as error:
+        raise UserError(str(error)) from None
+    return channels, (height, width)
 
 
 def decode_many(
-    items: Sequence[Item],
-    out: Callable[[tuple[int, ...]], Tensor],
-    options: Options,
-    *,
-    pool: Pool,
-    label: str = "decoding",
+    items: Sequence[Item], out: Callable[[tuple[int, ...]], Tensor], options: Options, *, pool: Pool, label: str
 ) -> Tensor:
     """Decode images over all cores into one array.
 
@@ -197,23 +200,59 @@ def decode_many(
     """
     images = out((len(items), options.channels, *options.side))
     step = max(1, min(CHUNK_BYTES // options.bytes, -(-len(items) // (4 * cores()))))
-
-    def chunk(start: int) -> int:
-        part = items[start : start + step]
-        pool.decode(part, options, images[start : start + step])
-        return len(part)
-
-    bar = tqdm(total=len(items), desc=label, unit="img", disable=None if pool.workers else True)  # few: no bar
-    with ThreadPoolExecutor(max(1, pool.workers)) as threads, bar:
-        try:
-            for count in threads.map(chunk, range(0, len(items), step)):
-                bar.update(count)
-        except BaseException:
-            threads.shutdown(cancel_futures=True)
-            raise
+    with tqdm(total=len(items), desc=label, unit="img", disable=None if pool.workers else True) as bar:  # few: no bar
+        pool.decode_all(items, options, images, step=step, done=bar.update)
     return images
 
 
 def empty(shape: tuple[int, ...]) -> Tensor:
     """Memory for images."""
     return torch.from_numpy(np.empty(shape, dtype=np.uint8))
+
+
+class FolderImages:
+    """Images in files, which reads like a tensor uint8 [n, C, H, W]: it has a shape, a length, and indexing reads.
+
+    Args:
+        folder: Where the files are.
+        names: Their paths below it.
+        options: What to make of each.
+        pool: Worker processes; one's own by default.
+
+    Attributes:
+        shape: (n, C, H, W).
+        dtype: torch.uint8.
+    """
+
+    dtype = torch.uint8
+    device = torch.device("cpu")
+    ndim = 4
+
+    def __init__(self, folder: str, names: np.ndarray, options: Options, *, pool: Pool | None = None) -> None:
+        """Keep the names; nothing is read."""
+        self._folder, self._names, self._options = folder, names, options
+        self._pool = pool or Pool()
+        self.shape = torch.Size((len(names), options.channels, *options.side))
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._names)
+
+    def __getitem__(self, pick: int | slice | Sequence[int] | Tensor) -> Tensor:
+        """Decode some images, uint8 [b, C, H, W] (or [C, H, W] for one index).
+
+        Raises:
+            UserError: An image is missing or cannot be read; it is named.
+        """
+        if isinstance(pick, int):
+            return self[[pick]][0]
+        index = pick if isinstance(pick, slice) else np.asarray(pick)
+        items = [Item(f"{self._folder}/{name}", 0, -1, f"{self._folder}/{name}") for name in self._names[index]]
+        out = empty((len(items), *self.shape[1:]))
+        step = max(1, -(-len(items) // (2 * max(1, self._pool.workers))))
+        self._pool.decode_all(items, self._options, out, step=step)
+        return out
+
+    def select(self, chosen: Tensor) -> FolderImages:
+        """A part of the set, still in its folder; the workers are shared."""
+        return FolderImages(self._folder, self._names[chosen.numpy()], self._options, pool=self._pool)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from gendyn_lite.config import INPUTS
+from gendyn_lite.data.draws import randomize
 from gendyn_lite.data.loading import balanced_order
-from gendyn_lite.data.randomization import randomize
 from gendyn_lite.data.storage import named_path, replacing
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
@@ -49,7 +50,7 @@ def samples(data: ImageData, *, per_class: int = 6, seed: int = 0, kinds: tuple[
     order = balanced_order(data.train.y, seed=seed)
     chosen = [order[data.train.y[order] == label][:per_class] for label in range(min(data.num_classes, MOST_CLASSES))]
     index = torch.cat(chosen)
-    few = ImageData(**{**vars(data), "train": Split(data.train.x[index], data.train.y[index])})
+    few = replace(data, train=Split(data.train.x[index], data.train.y[index]))
     columns = torch.cat([torch.arange(len(part)) for part in chosen]).tolist()
     parts = []
     for kind in kinds:

@@ -18,8 +18,6 @@ from torch import Tensor
 from gendyn_lite.data import prepared
 from gendyn_lite.data.decode_worker import ColourMetError
 from gendyn_lite.data.decoding import Item, Options, Pool, decode_many, empty, probe
-from gendyn_lite.data.embedded import fingerprint
-from gendyn_lite.data.randomization import channel_statistics
 from gendyn_lite.data.storage import disk_errors
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
@@ -63,18 +61,7 @@ def load(path: Path, *, name: str, root: Path) -> ImageData:
     source = listing(walk(path), where=str(path))
     x = decode_splits(source, locator(path), lambda _, shape: empty(shape))
     train, test = (Split(x[split], torch.from_numpy(source.labels[split])) for split in ("train", "test"))
-    mean, std = channel_statistics(train.x)
-    return ImageData(
-        name=name,
-        description=describe(path),
-        train=train,
-        test=test,
-        num_classes=len(source.class_names),
-        class_names=source.class_names,
-        mean=mean,
-        std=std,
-        fingerprint=fingerprint(train, test),
-    )
+    return ImageData.measured(name, describe(path), source.class_names, train=train, test=test)
 
 
 def describe(path: Path) -> str:

@@ -8,28 +8,28 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gendyn_lite.config import RunConfig, check_range, check_type
-from gendyn_lite.data import draws, embedded, folder_images, image_folder, point_sets, prepared
-from gendyn_lite.data.corruption import corrupt_labels
-from gendyn_lite.data.folder_images import FolderImages
-from gendyn_lite.data.randomization import randomize
+from gendyn_lite.data import draws, embedded, image_folder, prepared
+from gendyn_lite.data.decoding import FolderImages, Options, Pool
+from gendyn_lite.data.draws import corrupt_labels, randomize
 from gendyn_lite.data.storage import disk_errors, named_path
 from gendyn_lite.data.types import ImageData, Split, check_labels
 from gendyn_lite.errors import UserError, unknown_name
 
 EMBEDDED: dict[str, Callable[[], ImageData]] = {
     "digits": embedded.digits,
-    "two_moons": embedded.two_moons,
-    **{name: partial(embedded.point_set, name) for name in point_sets.MAKERS},
+    **{name: partial(embedded.point_set, name) for name in embedded.POINT_SETS},
 }
 PREPARED = ("mnist", "cifar10", "cifar100", "imagenet")
 FOLDER = "folder:"
+INDEX_FILES = tuple(f"{split}{kind}" for split in prepared.SPLITS for kind in (".txt", "_labels.npy"))
+INDEX_SOURCE = {"folder": str, "resize": int, "crop": int}  # fields of the record of a set that stays in its folder
 
 
 def load(
@@ -65,9 +65,8 @@ def load(
     data = _load_whole(name, data_root(root))
     if train_size is None:
         return data
-    return replace(
-        data, train=_subset(data.train, train_size, seed=seed, named=("train_size", f"training images of {name}"))
-    )
+    named = ("train_size", f"training images of {name}")
+    return replace(data, train=_subset(data.train, train_size, seed=seed, named=named))
 
 
 def load_for_run(config: RunConfig, *, root: str | os.PathLike[str] | None = None) -> tuple[ImageData, Tensor]:
@@ -87,8 +86,7 @@ def load_for_run(config: RunConfig, *, root: str | os.PathLike[str] | None = Non
     data = load(config.dataset, root=root, train_size=config.train_size, seed=config.seed)
     if config.test_size is not None:
         named = ("test_size", f"test images of {config.dataset}")
-        test = _subset(data.test, config.test_size, seed=config.seed, named=named)
-        data = replace(data, test=test)
+        data = replace(data, test=_subset(data.test, config.test_size, seed=config.seed, named=named))
     data = randomize(data, config.inputs, seed=config.seed)
     labels, redrawn = corrupt_labels(
         data.train.y, config.label_corruption, num_classes=data.num_classes, seed=config.seed
@@ -163,9 +161,50 @@ def _load_whole(name: str, root: Path) -> ImageData:
     with disk_errors(root):
         if name in PREPARED:
             if folder := prepared.find(root / name):
-                return (folder_images if name == "imagenet" else prepared).read(folder, name=name)
-            again = f"run `gendyn data {name}`, or with a local copy --from PATH"
-            raise UserError(f"{name} is not prepared in {root}: {again}")
+                return (_read_index if name == "imagenet" else prepared.read)(folder, name=name)
+            raise UserError(
+                f"{name} is not prepared in {root}: run `gendyn data {name}`, or with a local copy --from PATH"
+            )
         if name.startswith(FOLDER):
             return image_folder.load(folder_of(name), name=name, root=root)
     raise unknown_name("dataset", name, names())
+
+
+def _read_index(folder: Path, *, name: str) -> ImageData:
+    """The set that is registered in `folder`; its images are read when they are asked for.
+
+    Raises:
+        UserError: The registration was altered, or the images' folder is gone.
+    """
+    record = prepared.read_record(folder, name=name)
+    source = record["source"]
+    prepared.check_once(folder, record, INDEX_FILES, lambda: check_index(folder, record))
+    if not Path(source["folder"]).is_dir():
+        raise UserError(
+            f"the images of {name} were in {source['folder']}, which is gone: `gendyn data {name} --from PATH`"
+        )
+    _, height, width = record["shape"]
+    options = Options(3, (height, width), source["resize"], source["crop"])
+    pool = Pool()
+    splits = {}
+    for split in prepared.SPLITS:
+        names = np.array((folder / f"{split}.txt").read_text(encoding="utf-8").splitlines())
+        labels = torch.from_numpy(np.load(folder / f"{split}_labels.npy", allow_pickle=False))
+        images = FolderImages(source["folder"], names, options, pool=pool)
+        splits[split] = Split(cast(Tensor, images), labels)  # it reads like one
+    return ImageData.from_record(name, record, train=splits["train"], test=splits["test"])
+
+
+def check_index(folder: Path, record: dict[str, Any]) -> None:
+    """Compare names and labels of a registered set with its record; the images themselves are read by ``--verify``.
+
+    Raises:
+        UserError: One was altered.
+    """
+    source = record["source"]
+    if len(record["shape"]) != 3 or any(type(source.get(key)) is not kind for key, kind in INDEX_SOURCE.items()):
+        raise UserError(f"{folder / prepared.RECORD} has no valid 'source': {prepared.again(folder)}")
+    prepared.check_bytes(folder, record, INDEX_FILES)
+    labels = {split: np.load(folder / f"{split}_labels.npy", allow_pickle=False) for split in prepared.SPLITS}
+    if prepared.counts(record["class_names"], **labels) != record["counts"]:
+        raise UserError(f"{folder / prepared.RECORD} was altered (other counts): {prepared.again(folder)}")

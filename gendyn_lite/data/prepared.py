@@ -21,10 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gendyn_lite.data.embedded import fingerprint
-from gendyn_lite.data.randomization import channel_statistics
 from gendyn_lite.data.storage import disk_errors, interrupted, once, state_of
-from gendyn_lite.data.types import ImageData, Split
+from gendyn_lite.data.types import ImageData, Split, channel_statistics, fingerprint
 from gendyn_lite.errors import UserError
 
 FORMAT = 1

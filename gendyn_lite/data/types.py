@@ -1,11 +1,13 @@
-"""What `load` returns: images, labels and where they come from."""
+"""What `load` returns: images, labels, their statistics and fingerprint."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,17 +57,20 @@ class ImageData:
     @classmethod
     def from_record(cls, name: str, record: Mapping[str, Any], *, train: Split, test: Split) -> ImageData:
         """A prepared data set: its splits, and the JSON record that lies beside them."""
-        return cls(
-            name=name,
-            description=record["description"],
-            train=train,
-            test=test,
-            num_classes=len(record["class_names"]),
-            class_names=tuple(record["class_names"]),
-            mean=tuple(record["mean"]),
-            std=tuple(record["std"]),
-            fingerprint=record["fingerprint"],
-        )
+        names, mean, std = (tuple(record[key]) for key in ("class_names", "mean", "std"))
+        return cls(name, record["description"], train, test, len(names), names, mean, std, record["fingerprint"])
+
+    @classmethod
+    def measured(
+        cls, name: str, description: str, class_names: Sequence[str], *, train: Split, test: Split
+    ) -> ImageData:
+        """A data set whose statistics and fingerprint are computed from its inputs and labels."""
+        if train.x.dtype == torch.uint8:
+            mean, std = channel_statistics(train.x)
+        else:
+            std, mean = (tuple(stat.tolist()) for stat in torch.std_mean(train.x.double(), dim=0, correction=0))
+        names = tuple(class_names)
+        return cls(name, description, train, test, len(names), names, mean, std, fingerprint(train, test))
 
     @property
     def in_shape(self) -> tuple[int, ...]:
@@ -95,3 +100,41 @@ def check_labels(y: Tensor, *, num_classes: int | None = None) -> None:
     if low < 0 or (num_classes is not None and high >= num_classes):
         expected = "0 or more" if num_classes is None else f"0 to {num_classes - 1} (num_classes - 1)"
         raise UserError(f"labels span {low} to {high}, expected {expected}")
+
+
+def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of images scaled to [0, 1], from exact integer histograms.
+
+    Args:
+        x: Images, uint8 [n, C, H, W], n at least 1.
+
+    >>> channel_statistics(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1))
+    ((0.5,), (0.5,))
+    """
+    level = np.arange(256) / 255
+    means, stds = [], []
+    for c in range(x.shape[1]):
+        share = np.bincount(x[:, c].cpu().reshape(-1).numpy(), minlength=256) / (x.numel() / x.shape[1])
+        means.append(float(share @ level))
+        stds.append(float(np.sqrt(share @ (level - means[-1]) ** 2)))
+    return tuple(means), tuple(stds)
+
+
+def fingerprint(train: Split, test: Split) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of both splits' shapes, inputs and labels.
+
+    >>> part = Split(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
+    >>> fingerprint(part, part)
+    'e399d7acf2b3b7c3'
+    """
+    total = hashlib.sha256()
+    for part in (train, test):
+        total.update(f"{str(part.x.dtype).removeprefix('torch.')} {list(part.x.shape)}".encode())
+        total.update(_little_endian(part.x))
+        total.update(_little_endian(part.y))
+    return total.hexdigest()[:16]
+
+
+def _little_endian(values: Tensor) -> memoryview:
+    array = np.ascontiguousarray(values.cpu().numpy())
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gendyn_lite.models.build import build, names, parameter_count
-from gendyn_lite.models.initialize import INITIALIZATIONS
+from gendyn_lite.models.build import INITIALIZATIONS, build, names, parameter_count
 
 __all__ = ["INITIALIZATIONS", "build", "names", "parameter_count"]

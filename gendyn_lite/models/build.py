@@ -1,23 +1,20 @@
-"""From a name and options to a freshly initialized network."""
+"""From a name and options to a freshly initialized network: what 'random uniform' and its like mean here."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.models.alexnet import alexnet_small
+from gendyn_lite.models.cifar import alexnet_small, inception_small, resnet18, vgg19
 from gendyn_lite.models.imagenet import torchvision_network
-from gendyn_lite.models.inception import inception_small
-from gendyn_lite.models.initialize import initialize
 from gendyn_lite.models.mlp import mlp
-from gendyn_lite.models.resnet import resnet18
-from gendyn_lite.models.vgg import vgg19
 
 # name -> (function of in_shape, num_classes and its options; initialization unless `init` says otherwise)
 NETWORKS: dict[str, tuple[Any, str]] = {
@@ -29,12 +26,23 @@ NETWORKS: dict[str, tuple[Any, str]] = {
     "resnet18": (resnet18, "he_normal"),
     "vgg19": (vgg19, "he_normal"),
     "resnet18_imagenet": (partial(torchvision_network, "resnet18"), "torch"),
-    "resnet50": (partial(torchvision_network, "resnet50"), "torch"),
-    "inception_v3": (partial(torchvision_network, "inception_v3"), "torch"),
-    "alexnet": (partial(torchvision_network, "alexnet"), "torch"),
+    **{name: (partial(torchvision_network, name), "torch") for name in ("resnet50", "inception_v3", "alexnet")},
 }
-# Fixed by the network's name: no option of it.
-FIXED_WIDTHS = ("mlp_1x512", "mlp_3x512")
+
+
+def _fan_in_uniform(weight: Tensor) -> None:
+    bound = 1 / math.sqrt(weight[0].numel())
+    nn.init.uniform_(weight, -bound, bound)
+
+
+# What each does to the weights of every linear and convolutional layer; biases become 0. "torch" changes nothing.
+INITIALIZATIONS: dict[str, Callable[[Tensor], object] | None] = {
+    "torch": None,
+    "random_uniform": partial(nn.init.uniform_, a=-0.05, b=0.05),
+    "fan_in_uniform": _fan_in_uniform,
+    "he_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "glorot_uniform": nn.init.xavier_uniform_,
+}
 
 
 def names() -> tuple[str, ...]:
@@ -86,8 +94,10 @@ def build(
     construct, init = NETWORKS[name]
     init = options.pop("init", init)
     _check_options(name, construct, options)
-    shape = _checked_shape(in_shape)
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
+    shape = tuple(in_shape) if isinstance(in_shape, Sequence) else ()
+    if not shape or any(type(size) is not int or size < 1 for size in shape):
+        raise UserError(f"in_shape is {in_shape!r}, expected positive whole numbers such as (3, 28, 28)")
+    if type(num_classes) is not int or num_classes < 2:
         raise UserError(f"num_classes is {num_classes!r}, expected a whole number of at least 2")
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
@@ -95,6 +105,35 @@ def build(
         network = construct(in_shape=shape, num_classes=num_classes, **options)
         initialize(network, init)
     return network
+
+
+def initialize(model: nn.Module, name: str) -> None:
+    """Draw the weights of every linear and convolutional layer anew, in place, from torch's global generator.
+
+    - ``"torch"``: as torch's layers come, weights and biases uniform in ±1/√fan_in.
+    - ``"random_uniform"``: weights uniform in ±0.05, biases 0 (what Keras calls random uniform).
+    - ``"fan_in_uniform"``: weights uniform in ±1/√fan_in, biases 0.
+    - ``"he_normal"``: weights normal with variance 2/fan_in, biases 0 (He et al. 2015, eq. 10).
+    - ``"glorot_uniform"``: weights uniform in ±√(6/(fan_in+fan_out)), biases 0 (Glorot and Bengio 2010, eq. 16).
+
+    Batch-norm layers keep scale 1 and shift 0.
+
+    Raises:
+        UserError: The name is none of these.
+
+    >>> layer = nn.Linear(4, 3)
+    >>> initialize(layer, "random_uniform")
+    >>> bool(layer.weight.abs().max() <= 0.05), layer.bias.tolist()
+    (True, [0.0, 0.0, 0.0])
+    """
+    if name not in INITIALIZATIONS:
+        raise unknown_name("init", name, INITIALIZATIONS)
+    draw = INITIALIZATIONS[name]
+    for layer in model.modules():
+        if draw and isinstance(layer, nn.Linear | nn.Conv2d):
+            draw(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -108,21 +147,9 @@ def parameter_count(model: nn.Module) -> int:
 
 def _check_options(name: str, construct: Any, options: dict[str, Any]) -> None:
     """Refuse an option that the network does not have, naming those it has."""
-    known = [
-        key
-        for key, parameter in inspect.signature(construct).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and key not in ("in_shape", "num_classes")
-    ]
-    if name in FIXED_WIDTHS:
-        known.remove("widths")
+    given = {"in_shape", "num_classes", *getattr(construct, "keywords", ())}  # the widths of mlp_1x512 are in its name
+    parameters = inspect.signature(construct).parameters.values()
+    known = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in given]
     for option in options:
         if option not in known:
             raise unknown_name(f"option of {name}", option, [*known, "init"])
-
-
-def _checked_shape(in_shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape as a tuple of positive whole numbers."""
-    shape = tuple(in_shape) if isinstance(in_shape, Sequence) else ()
-    if not shape or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in shape):
-        raise UserError(f"in_shape is {in_shape!r}, expected positive whole numbers such as (3, 28, 28)")
-    return shape

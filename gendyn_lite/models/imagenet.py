@@ -14,7 +14,7 @@ from torch import fx, nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.models.checks import require_images, require_probability
-from gendyn_lite.models.resnet import Add
+from gendyn_lite.models.cifar import Add
 
 # What stands in torchvision's forward functions → the module that does it.
 MODULES: dict[Any, Callable[..., nn.Module]] = {
@@ -116,11 +116,9 @@ def _use_once(traced: fx.GraphModule, node: fx.Node, used: set[str]) -> None:
 
 def _module_for(node: fx.Node) -> nn.Module | None:
     """The module that does what a functional operation of a traced network does, or None where none is needed."""
-    if node.target in (operator.add, operator.iadd) and not all(isinstance(arg, fx.Node) for arg in node.args):
-        return None  # adding a constant
     kind = MODULES.get(node.target)
-    if kind is None:
-        return None
+    if kind is None or (kind is Add and not all(isinstance(arg, fx.Node) for arg in node.args)):
+        return None  # also for the sum with a constant
     accepted = inspect.signature(kind).parameters
     settings = {key: value for key, value in node.kwargs.items() if key in accepted and key not in FUNCTION_ONLY}
     return kind(*(() if kind is Add else node.args[1:]), **settings)

@@ -14,7 +14,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 
 from gendyn_lite.notebooks.chapters import remove_if_dead
 
-VARIABLE = "GENDYN_PROGRESS"  # where training in the kernel says how far it is, see train/report.py
+VARIABLE = "GENDYN_PROGRESS"  # where training in the kernel says how far it is, see train/progress.py
 TERMINAL_SECONDS, PLAIN_SECONDS = 0.5, 30.0
 
 

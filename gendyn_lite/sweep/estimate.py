@@ -11,7 +11,7 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.sweep.cost import LEVELS, Cost, costs, key
 from gendyn_lite.threads import threads
 from gendyn_lite.train.device import choose_device
-from gendyn_lite.train.estimate import estimate_seconds, in_words
+from gendyn_lite.train.loop import estimate_seconds, in_words
 
 
 def device_name() -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from gendyn_lite.train.device import threads_for
 from gendyn_lite.train.ensemble import fit_many
-from gendyn_lite.train.estimate import estimate_seconds
-from gendyn_lite.train.guards import DivergedError
-from gendyn_lite.train.history import History
-from gendyn_lite.train.loop import fit
-from gendyn_lite.train.schedules import learning_rate, log_spaced
+from gendyn_lite.train.history import DivergedError, History
+from gendyn_lite.train.loop import estimate_seconds, fit
+from gendyn_lite.train.probes import log_spaced
 from gendyn_lite.train.state import load_weights
+from gendyn_lite.train.step import learning_rate
 
 __all__ = [
     "DivergedError",

@@ -1,4 +1,4 @@
-"""The batches of a run: from a Batcher, or gathered from inputs that were standardized once."""
+"""The batches of a run, from a Batcher or gathered from inputs standardized once; and whether a network takes them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData, batcher, draws
+from gendyn_lite.errors import UserError
 
 GATHERED_BYTES = 2**18  # inputs of small batches are gathered together, within a CPU's cache
 RESIDENT_BYTES = 512 * 2**20  # float32 inputs up to this size are kept, so that they are standardized only once
@@ -70,3 +72,50 @@ class Batches:
         for indices in torch.from_numpy(order).to(inputs.device).split(chunk):
             x, y = inputs.index_select(0, indices), self._labels.index_select(0, indices)
             yield from zip(x.split(size), y.split(size), strict=True)
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Refuse a network whose parameters are not all there, each in memory of its own."""
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise UserError(f"{name} has no shape yet (a lazy layer): call the network on a batch once before training")
+        if parameter.is_meta:
+            raise UserError(f"{name} is on the device 'meta', which holds no numbers: build the network on a real one")
+        if any(size > 1 and stride == 0 for size, stride in zip(parameter.shape, parameter.stride(), strict=True)):
+            raise UserError(f"{name} is an expanded tensor, whose entries share memory: clone it before training")
+
+
+def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
+    """Refuse a network that does not take the data's inputs, or whose logits are not its classes.
+
+    Args:
+        model: The network.
+        data: The data.
+        x: A batch of its inputs as the run will see them, on the model's device.
+    """
+    for name, y in (("training", data.train.y), ("test", data.test.y)):
+        if len(y) == 0:
+            raise UserError(f"{data.name} has no {name} examples")
+        if y.min() < 0 or y.max() >= data.num_classes:
+            raise UserError(
+                f"{name} labels span {int(y.min())} to {int(y.max())}, expected 0 to {data.num_classes - 1} "
+                f"({data.name} has {data.num_classes} classes)"
+            )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError("the network has no parameter that requires a gradient: there is nothing to train")
+    modes = [module.training for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            shape = tuple(model(x[:1]).shape)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the network does not take inputs of shape {tuple(x.shape[1:])}: {reason}") from error
+    finally:
+        for module, mode in zip(model.modules(), modes, strict=True):
+            module.training = mode
+    if shape != (1, data.num_classes):
+        raise UserError(
+            f"the network gives outputs of shape {shape[1:]}, but {data.name} has {data.num_classes} classes: "
+            f"build it with num_classes={data.num_classes}"
+        )

@@ -1,18 +1,19 @@
-"""Where a run takes place, on how many threads, and the random generator it has to itself."""
+"""How a run computes: its device, threads, random generators, arithmetic, and passes captured in a CUDA graph."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.train.distributed import local_device
 
 SMALL_STEP = 10**8  # parameters × examples of a step, below which one thread is best
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -62,3 +63,119 @@ def own_generator(seed: int, device: torch.device, *, rank: int = 0) -> Iterator
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(own)
         yield
+
+
+def random_state(device: torch.device) -> list[Tensor]:
+    """State of torch's global generators that a run on this device may use: the CPU's, and the GPU's."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def set_random_state(states: Sequence[Tensor], device: torch.device) -> None:
+    """Put back what `random_state` gave."""
+    torch.set_rng_state(states[0].cpu())
+    if device.type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1].cpu(), device)
+    elif device.type == "cuda":  # a run that began on a CPU: other numbers than those of its beginning
+        torch.cuda.manual_seed(int(torch.randint(2**62, ())))
+
+
+class Precision:
+    """Autocast and loss scaling for one device; weights, batch-norm statistics and losses stay float32.
+
+    Attributes:
+        scaler: The gradient scaler, disabled unless the arithmetic is float16.
+
+    >>> precision = Precision("bfloat16", torch.device("cpu"))
+    >>> with precision.autocast():
+    ...     torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype
+    torch.bfloat16
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        """Arithmetic `name` ("float32", "bfloat16" or "float16") on `device`."""
+        self._type, self._dtype = device.type, DTYPES.get(name)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "float16")
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """A context in which matrix products and convolutions run in the chosen arithmetic, whatever the caller's is.
+
+        Within a context of the caller's, torch would keep the half-precision copies of the weights from step to step.
+        """
+        if self._dtype is not None:
+            return torch.autocast(self._type, dtype=self._dtype, cache_enabled=False)
+        inside = torch.is_autocast_enabled(self._type)
+        return torch.autocast(self._type, enabled=False) if inside else nullcontext()
+
+
+class GraphedPass:
+    """Forward and backward of one batch size as a CUDA graph; smaller batches (the last of an epoch) run as usual.
+
+    A replay writes the gradients where the one before did: whoever keeps them beyond a step copies them. Of the code
+    of the network and of its hooks, only what it does on the GPU is repeated.
+    """
+
+    def __init__(self, model: nn.Module, run: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """`run` leaves the gradient of a batch's loss in the model's parameters and returns the loss."""
+        self._model, self._run = model, run
+        self._parameters, self._modules = list(model.parameters()), list(model.modules())
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._captured: list[object] = []
+        self._grads: list[tuple[nn.Parameter, Tensor]] = []
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The loss of the batch; gradients as after a backward pass from none."""
+        if self._graph is None or len(x) > len(self._x) or self._state() != self._captured:
+            self._capture(x, y)
+        assert self._graph is not None
+        if x.shape != self._x.shape:
+            self._clear()
+            return self._run(x, y)
+        for parameter, grad in self._grads:
+            parameter.grad = grad
+        self._x.copy_(x)
+        self._y.copy_(y)
+        self._graph.replay()
+        return self._loss.clone()
+
+    def _state(self) -> list[object]:
+        """What a graph takes for granted: where the weights are and which are trained, and each module's mode."""
+        weights = [(parameter.data_ptr(), parameter.requires_grad) for parameter in self._parameters]
+        return [*weights, *(module.training for module in self._modules)]
+
+    def _capture(self, x: Tensor, y: Tensor) -> None:
+        if self._graph is not None:
+            torch.cuda.synchronize(x.device)  # it may still be running
+            self._graph, self._grads = None, []
+        self._x, self._y = x.clone(), y.clone()
+        self._warm_up()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._loss = self._run(self._x, self._y)
+        self._graph, self._captured = graph, self._state()
+        self._grads = [(parameter, parameter.grad) for parameter in self._parameters if parameter.grad is not None]
+
+    def _warm_up(self) -> None:
+        """What is made lazily must exist before the capture; buffers and random numbers are left as they were."""
+        device = self._x.device
+        kept = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
+        random = torch.cuda.get_rng_state(device)
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        try:
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    self._clear()
+                    self._run(self._x, self._y)
+        finally:  # the memory may not have sufficed
+            torch.cuda.current_stream(device).wait_stream(side)
+            for buffer, before in kept:
+                buffer.copy_(before)
+            torch.cuda.set_rng_state(random, device)
+            self._clear()
+
+    def _clear(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None

@@ -23,7 +23,7 @@ from gendyn_lite.errors import UserError
 class Ranks:
     """This process among those that train together; alone, every operation is the identity.
 
-    >>> Ranks().mean(torch.ones(2)).tolist(), Ranks().agree(True)
+    >>> Ranks().mean(torch.ones(2)).tolist(), Ranks().broadcast(True)
     ([1.0, 1.0], True)
     """
 
@@ -49,10 +49,6 @@ class Ranks:
     def mean(self, tensor: Tensor) -> Tensor:
         """The mean over processes."""
         return self.sum(tensor) / self.world
-
-    def agree(self, flag: bool) -> bool:
-        """The first process's flag, for all."""
-        return bool(self.broadcast(flag))
 
     def broadcast(self, value: Any) -> Any:
         """The first process's value, for all."""

@@ -1,9 +1,36 @@
-"""What a training run leaves: one row for each evaluated epoch."""
+"""Where a run stands, the row of an evaluated epoch, and all of them: what a run leaves."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from gendyn_lite.errors import UserError
+
+Row = dict[str, Any]
+
+
+class DivergedError(UserError):
+    """The loss is no longer finite; the message has the step, the learning rate and the batch."""
+
+
+@dataclass
+class Place:
+    """Where a run stands.
+
+    Attributes:
+        epoch: The epoch in progress, counted from 1.
+        batch: Batches of it that are done.
+        step: Steps taken in the whole run.
+        seconds: Training seconds of the whole run, evaluations and checkpoints left out.
+    """
+
+    epoch: int = 1
+    batch: int = 0
+    step: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
@@ -21,7 +48,7 @@ class History:
     (2, 1, [0.1, 0.8, 0.8])
     """
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     resumed_at: list[int] = field(default_factory=list)
 
     @property
@@ -30,7 +57,7 @@ class History:
         return self.resumed_at[-1] if self.resumed_at else None
 
     @property
-    def last(self) -> dict[str, Any]:
+    def last(self) -> Row:
         """The row of the last evaluated epoch."""
         return self.rows[-1]
 
@@ -40,7 +67,7 @@ class History:
         return next((row["epoch"] for row in self.rows if row["train_accuracy"] == 1), None)
 
     @property
-    def best(self) -> dict[str, Any]:
+    def best(self) -> Row:
         """The early-stopping record: the first row with the highest test accuracy.
 
         It is chosen by the test set, so it bounds from above what early stopping could gain.
@@ -56,3 +83,54 @@ class History:
     def column(self, key: str) -> list[Any]:
         """One key over the rows; None where a row lacks it (a probe that was not due)."""
         return [row.get(key) for row in self.rows]
+
+
+def make_row(sums: Sequence[float], counts: tuple[int, int], place: Place, rate: float, *, run: str = "") -> Row:
+    """The row of ``place.epoch`` finished epochs.
+
+    Args:
+        sums: Summed loss and number of correct predictions on the training set, then on the test set.
+        counts: Number of training and of test examples.
+        place: Finished epochs, steps and seconds.
+        rate: Learning rate of the epoch.
+        run: What to call the run in an error.
+
+    Raises:
+        DivergedError: A loss is not finite.
+
+    >>> make_row([4.0, 1, 2.0, 2], (4, 2), Place(epoch=1, step=3, seconds=0.5), 0.1)
+    {'epoch': 1, 'step': 3, 'learning_rate': 0.1, 'train_loss': 1.0, 'train_accuracy': 0.25, 'test_loss': 1.0,
+     'test_accuracy': 1.0, 'seconds': 0.5}
+    """
+    row: Row = {"epoch": place.epoch, "step": place.step, "learning_rate": rate}
+    for split, at, count in (("train", 0, counts[0]), ("test", 2, counts[1])):
+        row |= {f"{split}_loss": sums[at] / count, f"{split}_accuracy": sums[at + 1] / count}
+        if not math.isfinite(sums[at]):
+            raise DivergedError(
+                f"{run}{split}_loss is {sums[at]} after epoch {place.epoch} (step {place.step}, learning rate "
+                f"{rate:g}): training has diverged, lower learning_rate"
+            )
+    return row | {"seconds": place.seconds}
+
+
+def check_losses(losses: Sequence[float], *, place: Place, epoch: int, steps: int, rate: float, run: str = "") -> None:
+    """Refuse a loss that is not finite.
+
+    Args:
+        losses: The losses of the last steps, all of one epoch.
+        place: Where the run stands after them.
+        epoch: The epoch, counted from 1.
+        steps: Batches an epoch.
+        rate: Learning rate of the epoch.
+        run: What to call the run in an error.
+
+    Raises:
+        DivergedError: Naming the first such step.
+    """
+    for number, value in enumerate(losses):
+        if not math.isfinite(value):
+            ago = len(losses) - 1 - number
+            raise DivergedError(
+                f"{run}loss is {value} at step {place.step - ago} (epoch {epoch}, batch {place.batch - ago} of "
+                f"{steps}, learning rate {rate:g}): training has diverged, lower learning_rate"
+            )

@@ -1,19 +1,97 @@
-"""Measurements during training: called on time, watched, and flattened into a row."""
+"""What is measured at an evaluated epoch: loss and accuracy over whole splits, and the values of probes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.train.guards import Untouched
-from gendyn_lite.train.rows import Row
+from gendyn_lite.train.batches import Batch
+from gendyn_lite.train.device import Precision, random_state
+from gendyn_lite.train.history import Row
 
 Probe = Callable[[nn.Module, int], Mapping[str, Any]]
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def totals(model: nn.Module, batches: Iterable[Batch], precision: Precision, device: torch.device) -> Tensor:
+    """Summed cross-entropy (nats) and number of correct predictions, float64 [2] on the device; no host sync.
+
+    Args:
+        model: A network in eval mode.
+        batches: Pairs of inputs and labels on the device.
+        precision: Arithmetic of the forward pass; the loss is taken in float32.
+        device: Where the batches are.
+    """
+    total = torch.zeros(2, dtype=torch.float64, device=device)
+    with torch.no_grad():
+        for x, y in batches:
+            with precision.autocast():
+                logits = model(x)
+            logits = logits.float()
+            total[0] += F.cross_entropy(logits, y, reduction="sum")
+            total[1] += (logits.argmax(dim=1) == y).sum()
+    return total
+
+
+@contextmanager
+def reestimated_statistics(model: nn.Module, batches: Iterable[Batch]) -> Iterator[None]:
+    """Batch-norm's statistics taken anew with the weights as they are; afterwards the running ones are back.
+
+    Running statistics are averages over earlier steps, when the weights were others: in short runs they lag so far
+    behind that they, not the weights, decide what is measured in eval mode. Here every layer's mean and (unbiased)
+    variance are the averages over the examples; everything but batch-norm stays in eval mode, so no dropout.
+
+    Args:
+        model: A network in eval mode.
+        batches: Pairs of inputs and labels on the model's device. A batch of one example has no variance: left out.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    kept = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.training = True
+        seen = 0
+        with torch.no_grad():
+            for x, _ in batches if norms else ():
+                if len(x) > 1:
+                    seen += len(x)
+                    for norm in norms:  # the first batch replaces what was there
+                        norm.momentum = len(x) / seen
+                    model(x)
+        for norm in norms:
+            norm.training = False
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum, norm.training = momentum, False
+        for buffer, before in kept:
+            buffer.copy_(before)
+
+
+def log_spaced(epochs: int, count: int = 20) -> tuple[int, ...]:
+    """Epochs at which to probe, dense at the start: 0, 1 and on to `epochs` in equal ratios, rounded, each once.
+
+    Args:
+        epochs: The last epoch, at least 1.
+        count: Most epochs after 0, at least 1.
+
+    >>> log_spaced(100, 6)
+    (0, 1, 3, 6, 16, 40, 100)
+    """
+    if epochs < 1 or count < 1:
+        raise UserError(f"log_spaced({epochs}, {count}): expected at least one epoch and one probe")
+    ratio = epochs ** (1 / max(count - 1, 1))
+    spaced = {round(ratio**k) for k in range(count)}
+    return tuple(sorted({0, epochs} | spaced))
 
 
 def call_probes(probes: Mapping[str, Probe], model: nn.Module, epoch: int, device: torch.device) -> Row:
@@ -58,3 +136,45 @@ def _plain(value: Any, key: str) -> Any:
     except (TypeError, ValueError):
         raise UserError(f"probe value {key!r} is a {type(value).__name__}, expected numbers, text or lists") from None
     return value
+
+
+class Untouched:
+    """What a probe must leave as it found it: mode, weights, buffers, gradients' flags, hooks and random generators."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        """Remember the state of the model and of the generators."""
+        self._model, self._device = model, device
+        self._outside = self._describe()
+        self._tensors = [(name, tensor.detach().clone()) for name, tensor in _tensors(model)]
+        self._random = random_state(device)
+
+    def check(self, probe: str) -> None:
+        """Raise, naming the probe, if anything is different now.
+
+        Raises:
+            UserError: The probe changed something.
+        """
+        now = self._describe()
+        for what, before in self._outside.items():
+            if before != now[what]:
+                raise UserError(f"probe {probe!r} {what}: a probe must leave the model as it found it")
+        for (name, before), (_, tensor) in zip(self._tensors, _tensors(self._model), strict=True):
+            if not torch.equal(before, tensor):
+                raise UserError(f"probe {probe!r} changed {name}: work on a copy (copy.deepcopy) instead")
+        if any(not torch.equal(a, b) for a, b in zip(self._random, random_state(self._device), strict=True)):
+            raise UserError(
+                f"probe {probe!r} drew from torch's global random generator: give it a torch.Generator of its own"
+            )
+
+    def _describe(self) -> dict[str, list]:
+        modules = list(self._model.modules())
+        return {
+            "left modules in another mode (call model.eval() last)": [module.training for module in modules],
+            "left hooks behind": [len(getattr(module, name)) for module in modules for name in HOOKS],
+            "changed the model's parameters or buffers": [(name, t.shape) for name, t in _tensors(self._model)],
+            "left requires_grad changed": [parameter.requires_grad for parameter in self._model.parameters()],
+        }
+
+
+def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*model.named_parameters(), *model.named_buffers()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,18 +17,13 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
 from gendyn_lite.errors import UserError
 from gendyn_lite.train import checkpoint, state
-from gendyn_lite.train.batches import Batches
+from gendyn_lite.train.batches import Batches, check_fits
+from gendyn_lite.train.device import Precision, random_state, set_random_state
 from gendyn_lite.train.distributed import Ranks, wrapped
-from gendyn_lite.train.evaluation import reestimated_statistics, totals
-from gendyn_lite.train.guards import check_fits, check_losses, random_state, set_random_state
-from gendyn_lite.train.history import History
-from gendyn_lite.train.place import Place
-from gendyn_lite.train.precision import Precision
-from gendyn_lite.train.probes import Probe, call_probes
+from gendyn_lite.train.history import History, Place, Row, check_losses, make_row
+from gendyn_lite.train.probes import Probe, call_probes, reestimated_statistics, totals
 from gendyn_lite.train.progress import Progress
-from gendyn_lite.train.rows import Row, make_row
-from gendyn_lite.train.schedules import learning_rate
-from gendyn_lite.train.step import Step, make_optimizer
+from gendyn_lite.train.step import Step, learning_rate, make_optimizer
 
 CHECK_STEPS = 200  # steps between two looks at the losses, each of which waits for the device
 
@@ -63,10 +58,8 @@ class Run:
             state.check_storable(model, options.grad_hook)
         self.batches = Batches(data, config, options.device)
         check_fits(model, data, next(iter(self.batches.evaluation("train_eval")))[0])
-        self.optimizer, self.precision = (
-            make_optimizer(model.parameters(), config),
-            Precision(config.precision, options.device),
-        )
+        self.optimizer = make_optimizer(model.parameters(), config)
+        self.precision = Precision(config.precision, options.device)
         self.place, self.rows, self.resumed_at = Place(), list[Row](), list[int]()
         self.identity = {"run_id": config.run_id(data.fingerprint), "labels": state.label_digest(data.train.y)}
         self.saved: tuple[int, int] | None = None
@@ -146,7 +139,9 @@ class Run:
     def _evaluate(self, epoch: int) -> None:
         """Append the row of an epoch and report it."""
         self.model.eval()
-        with self._statistics():
+        running = self.config.batch_norm_statistics == "running"
+        batches = self.batches.evaluation("train_eval")
+        with nullcontext() if running else reestimated_statistics(self.model, batches):
             sums = [self._totals("train_eval"), self._totals("test")]
             counts = (self.batches.num_train, self.batches.num_test)
             place = replace(self.place, epoch=epoch)
@@ -156,12 +151,6 @@ class Run:
                 row |= call_probes(self.options.probes, self.model, epoch, self.options.device)
         self.rows.append(row)
         self._report(row)
-
-    def _statistics(self) -> AbstractContextManager[None]:
-        """Batch-norm's statistics as the configuration wants them for an evaluation."""
-        if self.config.batch_norm_statistics == "running":
-            return nullcontext()
-        return reestimated_statistics(self.model, self.batches.evaluation("train_eval"))
 
     def _totals(self, split: str) -> Tensor:
         batches = islice(self.batches.evaluation(split), self.ranks.rank, None, self.ranks.world)
@@ -184,7 +173,7 @@ class Run:
     def _save_is_due(self) -> bool:
         if self.options.checkpoint_dir is None:
             return False
-        return self.ranks.agree(time.monotonic() - self.saved_at >= self.options.checkpoint_seconds)
+        return self.ranks.broadcast(time.monotonic() - self.saved_at >= self.options.checkpoint_seconds)
 
     def _save(self) -> None:
         folder = self.options.checkpoint_dir
@@ -217,7 +206,7 @@ class Run:
         if self.ranks.first:  # only one may set a damaged file aside
             checkpoint.clean(folder)
             checkpoint.newest(folder, run_id=self.identity["run_id"])
-        self.ranks.agree(True)
+        self.ranks.broadcast(True)
         found = checkpoint.newest(folder, run_id=self.identity["run_id"])
         if found is None:
             return

@@ -71,12 +71,9 @@ class Stack:
             self.parameters.append(torch.stack([layer.weight.detach() for layer in layers]).requires_grad_())
             self.parameters.append(torch.stack([layer.bias.detach()[None] for layer in layers]).requires_grad_())
         inner = _layers(models[0])
-        # What follows each linear layer: an activation or nothing.
-        after = [*inner[1:], None]
-        pairs = zip(inner, after, strict=True)
-        self._activations = [
-            follower if isinstance(follower, ELEMENTWISE) else None for layer, follower in pairs if _is_linear(layer)
-        ]
+        after = [layer if isinstance(layer, ELEMENTWISE) else None for layer in [*inner[1:], None]]
+        followed = zip(inner, after, strict=True)
+        self._activations = [activation for layer, activation in followed if isinstance(layer, nn.Linear)]
         self._buffers: dict[tuple[int, int], list[Tensor]] = {}
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -142,10 +139,6 @@ class Stack:
 
 def _linear(model: nn.Module) -> list[nn.Linear]:
     return [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-
-
-def _is_linear(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear)
 
 
 def _gradient(parameter: Tensor) -> Tensor:

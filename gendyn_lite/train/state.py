@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from gendyn_lite.errors import UserError
 from gendyn_lite.train import checkpoint
 from gendyn_lite.train.checkpoint import Checkpoint
-from gendyn_lite.train.guards import hook_name, laid_out_as
-from gendyn_lite.train.place import Place
+from gendyn_lite.train.history import Place
+from gendyn_lite.train.step import hook_name, laid_out_as
 
 
 def label_digest(y: Tensor) -> str:

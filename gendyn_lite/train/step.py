@@ -1,7 +1,8 @@
-"""One step of stochastic gradient descent, without a word between device and host."""
+"""One step of stochastic gradient descent, without synchronizing device and host; its learning rate."""
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterable
@@ -14,10 +15,34 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
+from gendyn_lite.train.device import GraphedPass, Precision
 from gendyn_lite.train.distributed import Ranks
-from gendyn_lite.train.graph import GraphedPass
-from gendyn_lite.train.guards import GradientShapes
-from gendyn_lite.train.precision import Precision
+
+
+def learning_rate(config: RunConfig, epoch: int) -> float:
+    """The step size used during an epoch.
+
+    - ``"constant"``: learning_rate.
+    - ``"exponential"``: learning_rate · decay^(epoch−1).
+    - ``"step"``: learning_rate · decay^k, where k of the milestones are epochs finished before this one.
+    - ``"cosine"``: learning_rate · (1 + cos(π(epoch−1)/epochs))/2, which would be 0 in the epoch after the last.
+
+    Args:
+        config: Its learning_rate, schedule, decay, milestones and epochs are used.
+        epoch: The epoch, counted from 1; 0 (before training) gives the first epoch's.
+
+    >>> config = RunConfig(experiment="demo", learning_rate=0.1, schedule="step", decay=0.5, milestones=(2, 3))
+    >>> [learning_rate(config, epoch) for epoch in range(1, 5)]
+    [0.1, 0.1, 0.05, 0.025]
+    """
+    finished = max(epoch - 1, 0)
+    if config.schedule == "exponential":
+        return config.learning_rate * config.decay**finished
+    if config.schedule == "step":
+        return config.learning_rate * config.decay ** sum(milestone <= finished for milestone in config.milestones)
+    if config.schedule == "cosine":
+        return config.learning_rate * (1 + math.cos(math.pi * finished / config.epochs)) / 2
+    return config.learning_rate
 
 
 def make_optimizer(parameters: Iterable[Tensor], config: RunConfig) -> torch.optim.SGD:
@@ -169,3 +194,46 @@ def out_of_memory(error: RuntimeError) -> bool:
     (True, False)
     """
     return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+class GradientShapes:
+    """Checks that a gradient hook leaves every weight and gradient in its shape, and each gradient in its layout."""
+
+    def __init__(self, model: nn.Module, hook: object) -> None:
+        """Remember the shapes of the model's parameters."""
+        self._hook = hook_name(hook)
+        self._expected = [(name, parameter, parameter.shape) for name, parameter in model.named_parameters()]
+
+    def check(self) -> None:
+        """Raise, naming hook and weight, if a shape has changed; lay out gradients that the hook made anew.
+
+        Raises:
+            UserError: A weight or its gradient has another shape than before.
+        """
+        for name, parameter, shape in self._expected:
+            grad = parameter.grad
+            if parameter.shape != shape or (grad is not None and grad.shape != shape):
+                found = parameter.shape if grad is None else grad.shape
+                raise self.error(f"{name} has a gradient of shape {tuple(found)}, expected {tuple(shape)}")
+            if grad is not None and grad.stride() != parameter.stride():
+                parameter.grad = laid_out_as(parameter, grad)
+
+    def error(self, what: str) -> UserError:
+        """An error that names the hook."""
+        return UserError(f"grad_hook {self._hook} changed shapes: {what}")
+
+
+def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """A gradient or momentum on the parameter's device and, if it has its shape, in its memory layout.
+
+    Fused optimizers walk through memory, not through indices. One whose layout differs from that of its weights, as a
+    contiguous one does from channels-last weights, would silently be added to the wrong ones.
+    """
+    if value.shape != parameter.shape:
+        return value.to(parameter.device)
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+
+
+def hook_name(hook: object) -> str:
+    """The name by which messages call a hook."""
+    return getattr(hook, "__name__", type(hook).__name__)

@@ -38,7 +38,7 @@ from gendyn_lite.data import ImageData, Split
 from gendyn_lite.results import publish_benchmark
 from gendyn_lite.threads import threads
 from gendyn_lite.train import fit, fit_many, threads_for
-from gendyn_lite.train.precision import Precision
+from gendyn_lite.train.device import Precision
 from gendyn_lite.train.step import make_optimizer
 
 PEERS = {"bare": "bare step", "loader": "DataLoader loop", "alone": "one by one"}

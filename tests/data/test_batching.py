@@ -9,7 +9,7 @@ import torch
 
 from gendyn_lite import data
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data import Split, augmentation, batching, draws
+from gendyn_lite.data import Split, batching, draws
 from gendyn_lite.errors import UserError
 
 
@@ -81,7 +81,7 @@ def test_training_batches_equal_the_slow_twin(standardize, center_crop, random_c
 def test_both_ways_to_cut_agree(shape, side):
     x = torch.arange(torch.tensor(shape).prod().item()).to(torch.uint8).reshape(shape)
     draw = torch.stack([torch.arange(len(x)) % 3, torch.arange(len(x)) % 2, torch.arange(len(x)) % 2])
-    assert torch.equal(augmentation._cut_by_gather(x, side, *draw), augmentation._cut_by_windows(x, side, *draw))
+    assert torch.equal(batching._cut_by_gather(x, side, *draw), batching._cut_by_windows(x, side, *draw))
 
 
 def test_the_number_of_threads_is_given_back():

@@ -9,8 +9,8 @@ import torch
 
 from gendyn_lite import data
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data import batching, device
-from gendyn_lite.data.device import resident, stream
+from gendyn_lite.data import batching
+from gendyn_lite.data.batching import resident, stream
 
 CPU = torch.device("cpu")
 CONFIG = RunConfig(experiment="test", batch_size=100, random_crop=1, flip=True)
@@ -51,7 +51,7 @@ def test_the_stream_reads_ahead_but_not_everything():
     batches = stream(images, [slice(0, 1)] * 50, CPU)  # type: ignore[arg-type]
     next(batches)
     batches.close()
-    assert 1 <= images.read <= device.AHEAD + 2
+    assert 1 <= images.read <= batching.AHEAD + 2
 
 
 def test_an_error_while_streaming_is_raised_in_its_turn():
@@ -71,9 +71,9 @@ def test_an_error_while_streaming_is_raised_in_its_turn():
 def test_a_set_too_large_for_the_gpu_is_not_put_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 2000))
     fits, too_large = (torch.zeros(n, dtype=torch.uint8) for n in (500, 501))
-    assert device._fits(fits, torch.device("cuda:0"))
-    assert not device._fits(too_large, torch.device("cuda:0"))
-    assert device._fits(too_large, CPU)
+    assert batching._fits(fits, torch.device("cuda:0"))
+    assert not batching._fits(too_large, torch.device("cuda:0"))
+    assert batching._fits(too_large, CPU)
 
 
 def test_copies_on_a_device_are_shared_and_renewed_when_the_source_changes():

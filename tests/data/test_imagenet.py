@@ -16,8 +16,7 @@ from data_scripts.__main__ import main
 from data_scripts.cli import prepare
 from gendyn_lite import data
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data.decoding import Item, Options, Pool
-from gendyn_lite.data.folder_images import FolderImages
+from gendyn_lite.data.decoding import FolderImages, Item, Options, Pool
 from gendyn_lite.errors import UserError
 
 from . import trees

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gendyn_lite import data
-from gendyn_lite.data import randomization
+from gendyn_lite.data import draws
 from gendyn_lite.errors import UserError
 
 KINDS = ["shuffled_pixels", "random_pixels", "gaussian"]
@@ -67,7 +67,7 @@ def test_gaussian_noise_has_the_given_moments_in_each_channel():
 
 
 def test_gaussian_levels_follow_the_normal_distribution():
-    levels = torch.from_numpy(randomization._gaussian_levels([0.5], [0.1])[0].astype(float))
+    levels = torch.from_numpy(draws._gaussian_levels([0.5], [0.1])[0].astype(float))
     for level in (0, 90, 127, 128, 200):
         expected = 0.5 * (1 + math.erf((level + 0.5 - 127.5) / (25.5 * math.sqrt(2))))
         assert abs((levels <= level).double().mean() - expected) < 2**-15
@@ -79,7 +79,7 @@ def test_result_depends_on_seed_and_image_only(kind, monkeypatch):
     whole = data.randomize_inputs(x, kind, seed=4, **moments)
     assert torch.equal(whole[:3], data.randomize_inputs(x[:3], kind, seed=4, **moments))
     assert not torch.equal(whole, data.randomize_inputs(x, kind, seed=5, **moments))
-    monkeypatch.setattr(randomization, "CHUNK", 2)
+    monkeypatch.setattr(draws, "CHUNK", 2)
     assert torch.equal(whole, data.randomize_inputs(x, kind, seed=4, **moments))
 
 

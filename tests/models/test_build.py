@@ -10,7 +10,7 @@ from torch import nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.models import INITIALIZATIONS, build, names, parameter_count
-from gendyn_lite.models.alexnet import ResponseNorm
+from gendyn_lite.models.cifar import ResponseNorm
 
 # name, options, in_shape, classes, parameters, source of the count
 COUNTS = [

@@ -42,7 +42,7 @@ def test_the_contracts_hold(copy: Path) -> None:
         pytest.param("charts/theme.py", "import torch", "need no torch", id="torch-in-charts"),
         pytest.param("results/tables.py", "import gendyn_lite.models", "need no torch", id="torch-by-a-detour"),
         pytest.param("notebooks/guard.py", "def late():\n    import torchvision", "need no torch", id="late-import"),
-        pytest.param("train/schedules.py", "import gendyn_lite.measures", "do not know", id="train-knows-measures"),
+        pytest.param("train/step.py", "import gendyn_lite.measures", "do not know", id="train-knows-measures"),
         pytest.param("data/loading.py", "import urllib.request", "touches the network", id="network"),
     ],
 )

@@ -11,7 +11,7 @@ from torch import nn
 
 from gendyn_lite import data, models
 from gendyn_lite.errors import UserError
-from gendyn_lite.train import DivergedError, ensemble, fit, fit_many, together
+from gendyn_lite.train import DivergedError, ensemble, fit, fit_many
 from gendyn_lite.train.stack import Stack, layout
 from tests.train.conftest import make_network, weights
 
@@ -115,8 +115,8 @@ def test_runs_of_one_kind_really_train_together(sweep, monkeypatch):
     configs = [*sweep, sweep[0].replace(batch_size=16)]
     networks, datasets = prepare(configs)
     sizes = []
-    original = together.Together.train
-    monkeypatch.setattr(together.Together, "train", lambda self: (sizes.append(len(self.members)), original(self)))
+    original = ensemble.Together.train
+    monkeypatch.setattr(ensemble.Together, "train", lambda self: (sizes.append(len(self.members)), original(self)))
     histories = fit_many(networks, datasets, configs, device="cpu")
     assert sizes == [6]
     assert [history.last["epoch"] for history in histories] == [4] * 7

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gendyn_lite.train import estimate_seconds, fit
-from gendyn_lite.train.estimate import in_words
+from gendyn_lite.train.loop import in_words
 from tests.train.conftest import make_network, same, weights
 
 

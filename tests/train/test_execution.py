@@ -10,7 +10,7 @@ from torch import nn
 
 from gendyn_lite import models
 from gendyn_lite.train import fit, fit_many
-from gendyn_lite.train.precision import Precision
+from gendyn_lite.train.device import Precision
 from tests.train.conftest import make_network, needs_gpu, plain, same, weights
 from tests.train.test_resume import Stop, StopAt
 

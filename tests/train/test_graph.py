@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from gendyn_lite.train.graph import GraphedPass
-from gendyn_lite.train.precision import Precision
+from gendyn_lite.train.device import GraphedPass, Precision
 from gendyn_lite.train.step import make_optimizer
 from tests.train.conftest import needs_gpu
 

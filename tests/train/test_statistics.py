@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gendyn_lite.train import fit
-from gendyn_lite.train.evaluation import reestimated_statistics
+from gendyn_lite.train.probes import reestimated_statistics
 from tests.train.conftest import make_network, plain, same, weights
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gendyn_lite.config import RunConfig
-from gendyn_lite.train.precision import Precision
+from gendyn_lite.train.device import Precision
 from gendyn_lite.train.step import Step, make_optimizer
 
 CONFIG = RunConfig(experiment="test", learning_rate=0.1, momentum=0.9, weight_decay=0.01)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gendyn_lite import data, train
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data.folder_images import FolderImages
+from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures.relu_paths.recorder import QUANTILES

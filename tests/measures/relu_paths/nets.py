@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gendyn_lite.models.resnet import BasicBlock
+from gendyn_lite.models.cifar import BasicBlock
 
 
 class Functional(nn.Module):

@@ -1,0 +1,260 @@
+"""The convolutional networks for small images: the small AlexNet and Inception, ResNet-18 and VGG-19."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gendyn_lite.models.checks import downsampled, require_flag, require_images, require_probability
+
+INCEPTION_STAGES: tuple[tuple[int, ...], ...] = (  # (a, b): inception module; (c,): downsample module
+    *((32, 32), (32, 48), (80,)),
+    *((112, 48), (96, 64), (80, 80), (48, 96), (96,)),
+    *((176, 160), (176, 160)),
+)
+VGG_STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # filters, convolutions before the max-pool
+
+
+class ResponseNorm(nn.LocalResponseNorm):
+    """Local response normalization across 9 channels, x · (1 + 0.001/9 Σ x²)^−0.75, as one 1x1 convolution of x².
+
+    The values are those of `torch.nn.LocalResponseNorm`, which takes four times as long on a CPU: there it was a fourth
+    of this network's training step.
+
+    >>> x = torch.arange(20.0).view(1, 5, 2, 2)
+    >>> torch.allclose(ResponseNorm(5)(x), nn.LocalResponseNorm(9, alpha=0.001)(x))
+    True
+    """
+
+    def __init__(self, channels: int) -> None:
+        """For inputs with this many channels."""
+        # torch divides alpha by the number of channels, TensorFlow does not: 0.001 here is 0.001/9 there.
+        super().__init__(9, alpha=0.001, beta=0.75, k=1.0)
+        place = torch.arange(channels)
+        near = (place[:, None] - place).abs() <= self.size // 2
+        self.near: Tensor
+        self.register_buffer("near", near[:, :, None, None].float(), persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[n, channels, H, W] to the same shape."""
+        energy = F.conv2d(input.square(), self.near)
+        return input * energy.mul_(self.alpha / self.size).add_(self.k).pow(-self.beta)
+
+
+def alexnet_small(*, in_shape: tuple[int, ...], num_classes: int) -> nn.Sequential:
+    """Two blocks of conv 5x5-64, max-pool 3/2 and local response normalization, then fc 384, fc 192, fc classes.
+
+    Convolutions and poolings keep ⌈side/stride⌉ places (28 → 14 → 7). The normalization is the original one of
+    TensorFlow's CIFAR-10 network: 9 channels, bias 1, alpha 0.001/9 a channel, beta 0.75.
+
+    Args:
+        in_shape: (C, H, W) with sides of at least 4.
+        num_classes: Number of logits.
+
+    Raises:
+        UserError: The inputs are no images, or too small.
+
+    Source: Zhang et al. 2017, appendix A: 1,387,786 parameters at (3, 28, 28) and 10 classes.
+
+    >>> list(dict(alexnet_small(in_shape=(1, 8, 8), num_classes=10).named_children()))[:4]
+    ['conv1', 'relu1', 'pool1', 'norm1']
+    """
+    channels, height, width = require_images(in_shape, network="alexnet_small", min_side=4)
+    flat = 64 * math.ceil(height / 4) * math.ceil(width / 4)
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(channels, 64, 5, padding=2),
+            relu1=nn.ReLU(),
+            pool1=nn.MaxPool2d(3, stride=2, padding=1),
+            norm1=ResponseNorm(64),
+            conv2=nn.Conv2d(64, 64, 5, padding=2),
+            relu2=nn.ReLU(),
+            pool2=nn.MaxPool2d(3, stride=2, padding=1),
+            norm2=ResponseNorm(64),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(flat, 384),
+            relu3=nn.ReLU(),
+            fc2=nn.Linear(384, 192),
+            relu4=nn.ReLU(),
+            fc3=nn.Linear(192, num_classes),
+        )
+    )
+
+
+class ShiftBatchNorm2d(nn.BatchNorm2d):
+    """Batch-norm with a learned shift and no learned scale: its weight is a fixed 1, a buffer and no parameter."""
+
+    def __init__(self, channels: int) -> None:
+        """Normalization over `channels` channels of [n, C, H, W]."""
+        super().__init__(channels)
+        del self.weight
+        self.register_buffer("weight", torch.ones(channels), persistent=False)
+
+
+class Branches(nn.ModuleDict):
+    """Several paths over one input [n, C, H, W], concatenated over channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All branches' outputs beside each other: [n, sum of their channels, H', W']."""
+        return torch.cat([branch(x) for branch in self.values()], dim=1)
+
+
+def inception_small(
+    *, in_shape: tuple[int, ...], num_classes: int, batch_norm: bool = True, dropout: float = 0.0
+) -> nn.Sequential:
+    """Conv 3x3-96; three stages of Inception modules with two down-samplings; global average pool; fc.
+
+    An Inception module (a, b) concatenates a 1x1 convolution with a filters and a 3x3 one with b; a downsample module
+    (c) concatenates a 3x3/2 convolution with c filters and a 3x3/2 max-pool. With batch-norm each convolution has no
+    bias and the norm has a shift and no scale; without it each convolution has a bias: the count is the same.
+
+    Args:
+        in_shape: (C, H, W) with sides of at least 4.
+        num_classes: Number of logits.
+        batch_norm: Whether each convolution is followed by batch-norm.
+        dropout: Probability that a feature is dropped before the last layer.
+
+    Raises:
+        UserError: The inputs are no images or too small, or an option has a wrong value.
+
+    Source: Zhang et al. 2017, appendix A and figure 3: 1,649,402 parameters at (3, 28, 28) and 10 classes.
+
+    >>> network = inception_small(in_shape=(1, 8, 8), num_classes=10, batch_norm=False)
+    >>> network(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    """
+    channels, _, _ = require_images(in_shape, network="inception_small", min_side=4)
+    norm = require_flag(batch_norm, option="batch_norm")
+    share = require_probability(dropout, option="dropout")
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=_conv(channels, 96, 3, norm=norm))
+    channels = 96
+    for number, stage in enumerate(INCEPTION_STAGES, start=1):
+        if len(stage) == 2:
+            ones, threes = (
+                _conv(channels, filters, size, norm=norm) for size, filters in zip((1, 3), stage, strict=True)
+            )
+            layers[f"inception{number}"] = Branches({"conv1x1": ones, "conv3x3": threes})
+            channels = sum(stage)
+        else:
+            threes, pool = _conv(channels, stage[0], 3, norm=norm, stride=2), nn.MaxPool2d(3, stride=2, padding=1)
+            layers[f"downsample{number}"] = Branches({"conv3x3": threes, "pool": pool})
+            channels += stage[0]
+    layers["pool"] = nn.AdaptiveAvgPool2d(1)
+    layers["flatten"] = nn.Flatten()
+    if share > 0:
+        layers["dropout"] = nn.Dropout(share)
+    layers["fc"] = nn.Linear(channels, num_classes)
+    return nn.Sequential(layers)
+
+
+def _conv(fan_in: int, filters: int, size: int, *, norm: bool, stride: int = 1) -> nn.Sequential:
+    """Convolution ('same' padding), batch-norm if asked for, ReLU."""
+    convolution = nn.Conv2d(fan_in, filters, size, stride=stride, padding=size // 2, bias=not norm)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(conv=convolution)
+    if norm:
+        layers["norm"] = ShiftBatchNorm2d(filters)
+    layers["relu"] = nn.ReLU()
+    return nn.Sequential(layers)
+
+
+class Add(nn.Module):
+    """The sum of two tensors, out of place: a module, so that a residual sum can be hooked."""
+
+    def forward(self, residual: Tensor, shortcut: Tensor) -> Tensor:
+        """Both [n, C, H, W]."""
+        return torch.add(residual, shortcut)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch-norm around a shortcut, which is a 1x1 convolution where shapes differ."""
+
+    def __init__(self, fan_in: int, filters: int, *, stride: int) -> None:
+        """A block from `fan_in` to `filters` channels."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(fan_in, filters, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(filters)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(filters)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or fan_in != filters:
+            projection = nn.Conv2d(fan_in, filters, 1, stride=stride, bias=False)
+            self.shortcut = nn.Sequential(OrderedDict(conv=projection, norm=nn.BatchNorm2d(filters)))
+        self.add = Add()
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, fan_in, H, W] to [n, filters, H/stride, W/stride]."""
+        residual = self.relu1(self.norm1(self.conv1(x)))
+        residual = self.norm2(self.conv2(residual))
+        return self.relu2(self.add(residual, self.shortcut(x)))
+
+
+def resnet18(*, in_shape: tuple[int, ...], num_classes: int, downsample: int = 1) -> nn.Sequential:
+    """ResNet-18 with a 3x3 stem and no first pooling, as is usual for CIFAR.
+
+    Args:
+        in_shape: (C, H, W), with sides of at least 8 once they are averaged.
+        num_classes: Number of logits.
+        downsample: Images are averaged over squares of this side first.
+
+    Raises:
+        UserError: The inputs are no images, too small, or have no such squares.
+
+    Source: He et al. 2015, table 1, with the stem for 32x32 images: 11,173,962 parameters at 3 channels, 10 classes.
+
+    >>> resnet18(in_shape=(3, 32, 32), num_classes=10)(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+    """
+    channels, _, _ = require_images(downsampled(in_shape, downsample), network="resnet18", min_side=8)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if downsample > 1:
+        layers["shrink"] = nn.AvgPool2d(downsample)
+    layers |= {"conv": nn.Conv2d(channels, 64, 3, padding=1, bias=False), "norm": nn.BatchNorm2d(64), "relu": nn.ReLU()}
+    fan_in = 64
+    for stage, filters in enumerate((64, 128, 256, 512), start=1):
+        layers[f"block{stage}a"] = BasicBlock(fan_in, filters, stride=1 if stage == 1 else 2)
+        layers[f"block{stage}b"] = BasicBlock(filters, filters, stride=1)
+        fan_in = filters
+    layers["pool"] = nn.AdaptiveAvgPool2d(1)
+    layers["flatten"] = nn.Flatten()
+    layers["fc"] = nn.Linear(fan_in, num_classes)
+    return nn.Sequential(layers)
+
+
+def vgg19(*, in_shape: tuple[int, ...], num_classes: int, batch_norm: bool = True) -> nn.Sequential:
+    """Sixteen 3x3 convolutions in five stages with max-pools 2/2, then one linear layer, as is usual for CIFAR.
+
+    Args:
+        in_shape: (C, H, W) with sides of at least 32.
+        num_classes: Number of logits.
+        batch_norm: Whether each convolution (which keeps its bias) is followed by batch-norm.
+
+    Raises:
+        UserError: The inputs are no images or too small, or `batch_norm` is neither True nor False.
+
+    Source: Simonyan and Zisserman 2015, table 1, configuration E: 20,040,522 parameters at 3 channels and 10 classes,
+    20,029,514 without batch-norm.
+
+    >>> sum(isinstance(layer, nn.Conv2d) for layer in vgg19(in_shape=(3, 32, 32), num_classes=10))
+    16
+    """
+    channels, height, width = require_images(in_shape, network="vgg19", min_side=32)
+    norm = require_flag(batch_norm, option="batch_norm")
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for stage, (filters, depth) in enumerate(VGG_STAGES, start=1):
+        for number in range(1, depth + 1):
+            layers[f"conv{stage}_{number}"] = nn.Conv2d(channels, filters, 3, padding=1)
+            if norm:
+                layers[f"norm{stage}_{number}"] = nn.BatchNorm2d(filters)
+            layers[f"relu{stage}_{number}"] = nn.ReLU()
+            channels = filters
+        layers[f"pool{stage}"] = nn.MaxPool2d(2)
+        height, width = height // 2, width // 2
+    layers["flatten"] = nn.Flatten()
+    layers["fc"] = nn.Linear(channels * height * width, num_classes)
+    return nn.Sequential(layers)
