@@ -18,7 +18,7 @@ from typing import Any
 
 from gendyn_lite.arguments import answered, pair
 from gendyn_lite.chapters.imagenet import run, value
-from gendyn_lite.chapters.random_labels.zhang2017 import TABLE_2
+from gendyn_lite.chapters.random_labels.tables import TABLE_2
 from gendyn_lite.config import RunConfig
 
 EXPERIMENT = "imagenet_regularizers"
