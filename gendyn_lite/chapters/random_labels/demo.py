@@ -19,17 +19,8 @@ from gendyn_lite.chapters.random_labels import runs
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 
-CONFIG = RunConfig(
-    experiment="traps",
-    model="mlp_1x512",
-    label_corruption=1.0,
-    train_size=200,
-    epochs=40,
-    batch_size=20,
-    learning_rate=0.05,
-    decay=0.99,
-    eval_every=40,
-)
+_SETTINGS = {"train_size": 200, "epochs": 40, "batch_size": 20, "learning_rate": 0.05, "decay": 0.99, "eval_every": 40}
+CONFIG = RunConfig(experiment="traps", model="mlp_1x512", label_corruption=1.0, **_SETTINGS)
 
 
 def corruption_examples(count: int = 24, *, seed: int = 0) -> pd.DataFrame:
