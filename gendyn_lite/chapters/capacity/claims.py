@@ -40,8 +40,8 @@ def with_features(runs: pd.DataFrame) -> pd.DataFrame:
     """The regressions with their features, their number of random filters (missing for a kernel) and their test error.
 
     >>> runs = {"model_options": ['{"features": "random_conv", "filters": 200}'], "test_accuracy": 0.75}
-    >>> with_features(pd.DataFrame(runs)).iloc[0, 2:].tolist()
-    ['random_conv', 200.0, 0.25]
+    >>> with_features(pd.DataFrame(runs))[["features", "filters", "error"]].to_dict("records")
+    [{'features': 'random_conv', 'filters': 200.0, 'error': 0.25}]
     """
     options = runs["model_options"].str
     features, filters = options.extract(r'"features": "(\w+)"')[0], options.extract(r'"filters": (\d+)')[0]

@@ -187,8 +187,7 @@ def complexity(*, n: int = 100, draws: int = 5, swaps: int = 4, seed: int = 0) -
             predict = fit(x, labels)
             wrong = [float((predict(of) != y).double().mean()) for of, y in ((test_x, test_y), (x, labels))]
             gaps.append(wrong[0] - wrong[1])
-            options = {"num_classes": 10, "swaps": swaps, "seed": seed}
-            betas.append(capacity.replace_one_stability(fit, x, labels, **options).beta)
+            betas.append(capacity.replace_one_stability(fit, x, labels, num_classes=10, swaps=swaps, seed=seed).beta)
         signs = capacity.empirical_rademacher(_sign_fitter(digits, seed), x, draws=draws, seed=seed)
     vc = capacity.vc_dimension_bound((64, 512, 10))
     measures = {"vc_dimension": vc, "rademacher": signs, "stability": (betas[0], betas[1])}

@@ -52,7 +52,7 @@ def learning_curves(table: pd.DataFrame) -> Chart:
     lines = (
         alt.Chart(rows)
         .transform_filter("abs(datum.q - corruption) < 0.001 && datum.network === network")
-        .transform_fold(splits, as_=["split", "accuracy"])
+        .transform_fold(["train", "test"], as_=["split", "accuracy"])
         .mark_line(point={"size": 18}, opacity=0.8)
         .encode(
             x=EPOCH,
@@ -65,18 +65,16 @@ def learning_curves(table: pd.DataFrame) -> Chart:
         .add_params(alt.param(name="corruption", value=most, bind=slider), menu("network", _networks(rows), "network"))
     )
     last = summarize(runs)
-    ends = last[last["label_corruption"] == last["label_corruption"].max()].groupby("network", sort=False)
-    words = "; ".join(
-        f"{name}: train {end['train_accuracy'].mean():.2f}, test {end['test_accuracy'].mean():.2f}"
-        for name, end in ends
-    )
-    return _titled(
-        alt.layer(lines, _chance_rule(table, error=False)),
-        "Fitting labels, true and corrupted",
-        "A line is one seed. Where nothing is drawn, that q was not run.",
+    ends = last[last["label_corruption"] == most].groupby("network", sort=False)
+    means = ends[["train_accuracy", "test_accuracy"]].mean().itertuples()
+    words = "; ".join(f"{name}: train {train:.2f}, test {test:.2f}" for name, train, test in means)
+    about = (
         "Line chart of train and test accuracy against epoch, one line per seed, for the label corruption q of the "
-        f"slider. At the end of training with q = {last['label_corruption'].max():g}: {words}.",
+        f"slider. At the end of training with q = {most:g}: {words}."
     )
+    subtitle = "A line is one seed. Where nothing is drawn, that q was not run."
+    title = alt.Title("Fitting labels, true and corrupted", subtitle=subtitle)
+    return alt.layer(lines, _chance_rule(table, error=False)).properties(title=title, description=about)
 
 
 def time_to_fit(table: pd.DataFrame) -> Chart:
@@ -87,33 +85,32 @@ def time_to_fit(table: pd.DataFrame) -> Chart:
     runs = runs.assign(ratio=runs["fit_epoch"] / base)
     if runs["ratio"].notna().sum() == 0:
         raise UserError("no run fitted its training labels at q = 0 and at another q with one seed: train longer")
-    return _titled(
-        alt.layer(*_against_q(runs, "ratio", "epochs to fit, relative to q = 0")),
-        "Time to fit against label corruption",
-        "Mean and 95 % interval over seeds; points: seeds.",
-        "Time to fit the training labels against label corruption q, relative to true labels. "
-        + _in_words(runs, "ratio", "times as long as true labels"),
-    )
+    points = _seed_points(runs, "ratio")
+    means = _in_words(points, "times as long as true labels")
+    about = f"Time to fit the training labels against label corruption q, relative to true labels. {means}"
+    subtitle = "Mean and 95 % interval over seeds; points: seeds."
+    title = alt.Title("Time to fit against label corruption", subtitle=subtitle)
+    layers = _against_q(points, "epochs to fit, relative to q = 0")
+    return alt.layer(*layers).properties(title=title, description=about)
 
 
 def test_error(table: pd.DataFrame) -> Chart:
     """Test error after training against q (Fig. 1c); brushing a range of q shows its mean error as a rule."""
-    runs = summarize(_corrupted(table))
+    points = _seed_points(summarize(_corrupted(table)), "test_error")
     brush = alt.selection_interval(name="brush", encodings=["x"])
     rule = (
-        alt.Chart(_seed_points(runs, "test_error"))
+        alt.Chart(points)
         .transform_filter(brush)
         .transform_aggregate(mean="mean(value)", groupby=["network"])
         .mark_rule(strokeDash=[4, 4])
-        .encode(y="mean:Q", color=_colour(_networks(runs)), tooltip=["network:N", *_tips("mean")])
+        .encode(y="mean:Q", color=_colour(_networks(points)), tooltip=["network:N", *_tips("mean")])
     )
-    layers = _against_q(runs, "test_error", "test error", domain=(0, 1), brush=brush)
-    return _titled(
-        alt.layer(*layers, rule, _chance_rule(table, error=True)),
-        "Test error against label corruption",
-        "Drag over a range of q: the dashed lines show its mean error.",
-        f"Test error after training against label corruption q. {_in_words(runs, 'test_error', 'test error')}",
-    )
+    *layers, seeds = _against_q(points, "test error", domain=(0, 1))
+    about = f"Test error after training against label corruption q. {_in_words(points, 'test error')}"
+    subtitle = "Drag over a range of q: the dashed lines show its mean error."
+    title = alt.Title("Test error against label corruption", subtitle=subtitle)
+    drawn = alt.layer(*layers, seeds.add_params(brush), rule, _chance_rule(table, error=True))
+    return drawn.properties(title=title, description=about)
 
 
 def loss_curves(table: pd.DataFrame) -> alt.Chart:
@@ -142,13 +139,12 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
         )
         .add_params(network, picked)
     )
-    return _titled(
-        chart,
-        "Training loss: true labels, random labels, inputs without structure",
-        "Mean over the seeds still training; pick a condition in the legend.",
+    about = (
         f"Training loss against epoch, logarithmic, for five conditions: {', '.join(names)}. Losses below 0.0001 are "
-        "drawn there.",
     )
+    subtitle = "Mean over the seeds still training; pick a condition in the legend."
+    title = alt.Title("Training loss: true labels, random labels, inputs without structure", subtitle=subtitle)
+    return chart.properties(title=title, description=about + "drawn there.")
 
 
 def corruption_grid(examples: pd.DataFrame) -> Chart:
@@ -179,15 +175,13 @@ def corruption_grid(examples: pd.DataFrame) -> Chart:
         .transform_calculate(label="datum.shown + (datum.state === 'redrawn, other' ? ' ✗' : '')")
         .add_params(alt.param(name="corruption", value=0.5, bind=slider))
     )
-    wrong = int((examples["true"] != examples["redrawn"]).sum())
-    return _titled(
-        alt.layer(images, labels).properties(height=90 * (len(examples) // columns)),
-        "What the network is told",
-        "Under each image, the label it is trained with.",
-        f"{len(examples)} handwritten digits, each with the label it is trained with. As the slider raises q, more "
-        "labels are redrawn at random; a cross marks those that have become wrong. At q = 1 "
-        f"{wrong} of {len(examples)} are wrong.",
+    count, wrong = len(examples), int((examples["true"] != examples["redrawn"]).sum())
+    about = (
+        f"{count} handwritten digits, each with the label it is trained with. As the slider raises q, more labels are "
+        f"redrawn at random; a cross marks those that have become wrong. At q = 1 {wrong} of {count} are wrong."
     )
+    title = alt.Title("What the network is told", subtitle="Under each image, the label it is trained with.")
+    return alt.layer(images, labels).properties(height=90 * (count // columns), title=title, description=about)
 
 
 def explicit_regularizers(table: pd.DataFrame) -> Chart:
@@ -204,13 +198,10 @@ def explicit_regularizers(table: pd.DataFrame) -> Chart:
     chosen = _most_tried_first(rows)[0]
     ends = summarize(rows[rows["base"] == chosen]).groupby("setting", sort=False)["test_accuracy"].mean()
     words = "; ".join(f"{setting} {value:.2f}" for setting, value in ends.items())
-    return _titled(
-        _curves(rows, ORDER, "plain"),
-        "Explicit regularizers, on and off",
-        SUBTITLE,
-        "Test accuracy against epoch, a line per regularizer, with a shaded area up to the best accuracy "
-        f"of any earlier epoch. At the end, for {chosen}: {words}.",
-    )
+    about = "Test accuracy against epoch, a line per regularizer, with a shaded area up to the best accuracy "
+    about += f"of any earlier epoch. At the end, for {chosen}: {words}."
+    title = alt.Title("Explicit regularizers, on and off", subtitle=SUBTITLE)
+    return _curves(rows, ORDER, "plain").properties(title=title, description=about)
 
 
 def batch_norm(table: pd.DataFrame) -> Chart:
@@ -230,12 +221,9 @@ def batch_norm(table: pd.DataFrame) -> Chart:
     pairs = _most_tried_first(rows)
     ends = summarize(rows).groupby(["base", "setting"], sort=False)["test_accuracy"]
     words = "; ".join(f"{base}, {setting} {each.mean():.2f}" for (base, setting), each in ends)
-    return _titled(
-        _curves(rows, NORMS, "normed"),
-        "Batch-norm, on and off" + (f": {pairs[0]}" if len(pairs) == 1 else ""),
-        SUBTITLE,
-        f"Test accuracy against epoch with and without batch-norm. At the end: {words}.",
-    )
+    about = f"Test accuracy against epoch with and without batch-norm. At the end: {words}."
+    title = alt.Title("Batch-norm, on and off" + (f": {pairs[0]}" if len(pairs) == 1 else ""), subtitle=SUBTITLE)
+    return _curves(rows, NORMS, "normed").properties(title=title, description=about)
 
 
 def final_accuracy(table: pd.DataFrame) -> Chart:
@@ -265,23 +253,14 @@ def final_accuracy(table: pd.DataFrame) -> Chart:
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
     marks = base.mark_point(size=110).encode(x=x, shape=shape, tooltip=hover)
     seeds = seeds.mark_point(size=22, opacity=0.5).encode(x="accuracy:Q", tooltip=["seed:N", "accuracy:Q"])
-    words = "; ".join(
-        f"{row['network']}, {row['setting']}: {row['mean']:.2f}"
-        for row in means[means["taken at"] == kinds[0]].to_dict("records")
-    )
-    most = int(means.groupby("network")["setting"].nunique().max())
-    return _titled(
-        alt.layer(bars, marks.add_params(menu("final", _most_tried_first(rows), "network")), seeds).properties(
-            height=44 * most
-        ),
-        "Test accuracy by regularizer",
-        "Mean and 95 % interval over seeds; small points: seeds.",
-        f"Test accuracy at the end of training and at the best epoch, by regularizer. At the end: {words}.",
-    )
-
-
-def _titled(chart: Any, title: str, subtitle: str, description: str) -> Any:
-    return chart.properties(title=alt.Title(title, subtitle=subtitle), description=description)
+    last = means[means["taken at"] == kinds[0]][["network", "setting", "mean"]].itertuples(index=False)
+    words = "; ".join(f"{network}, {setting}: {mean:.2f}" for network, setting, mean in last)
+    about = f"Test accuracy at the end of training and at the best epoch, by regularizer. At the end: {words}."
+    subtitle = "Mean and 95 % interval over seeds; small points: seeds."
+    title = alt.Title("Test accuracy by regularizer", subtitle=subtitle)
+    height = 44 * int(means.groupby("network")["setting"].nunique().max())
+    marks = marks.add_params(menu("final", _most_tried_first(rows), "network"))
+    return alt.layer(bars, marks, seeds).properties(height=height, title=title, description=about)
 
 
 def _tips(*fields: str, format: str = ".3f") -> list[alt.Tooltip]:
@@ -318,17 +297,9 @@ def _chance_rule(table: pd.DataFrame, *, error: bool) -> alt.Chart:
     return rule.encode(y="chance:Q", tooltip=alt.Tooltip("chance:Q", title="guessing"))
 
 
-def _against_q(
-    runs: pd.DataFrame,
-    column: str,
-    title: str,
-    *,
-    domain: Sequence[float] | None = None,
-    brush: alt.Parameter | None = None,
-) -> list[alt.Chart]:
+def _against_q(points: pd.DataFrame, title: str, *, domain: Sequence[float] = ()) -> list[alt.Chart]:
     """Layers: mean with interval over seeds against q, a colour, shape and dash per network; the seeds as points."""
-    points = _seed_points(runs, column)
-    means, networks = _means(points), _networks(points)
+    means, networks = mean_intervals(points, ["network", "q"]).round(4), _networks(points)
     legend = _legend(networks)
     scale = alt.Scale(domain=list(domain), clamp=True) if domain else alt.Scale(zero=False)
     axis = alt.Axis(values=sorted(means["q"].unique()), format=".2~f", labelOverlap=True)
@@ -341,7 +312,7 @@ def _against_q(
     marks = base.mark_point(size=90).encode(y="mean:Q", tooltip=hover, shape=shape)
     tip = ["network:N", "q:Q", "seed:N", *_tips("value")]
     seeds = seeds.mark_point(size=22, opacity=0.5).encode(y="value:Q", tooltip=tip)
-    return [line, interval_bars(base, width=2), marks, seeds.add_params(brush) if brush is not None else seeds]
+    return [line, interval_bars(base, width=2), marks, seeds]
 
 
 def _seed_points(runs: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -350,15 +321,10 @@ def _seed_points(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     return points.set_axis(["network", "q", "seed", "value"], axis=1).round(4)
 
 
-def _means(points: pd.DataFrame) -> pd.DataFrame:
-    """Mean and interval per network and q."""
-    return mean_intervals(points, ["network", "q"]).round(4)
-
-
-def _in_words(runs: pd.DataFrame, column: str, unit: str) -> str:
+def _in_words(points: pd.DataFrame, unit: str) -> str:
     """The means at the smallest and the largest q of each network, as a sentence."""
     parts = []
-    for network, rows in _means(_seed_points(runs, column)).groupby("network", sort=False):
+    for network, rows in mean_intervals(points, ["network", "q"]).round(4).groupby("network", sort=False):
         ordered = rows.sort_values("q")[["q", "mean"]].to_numpy()
         (q_low, low), (q_high, high) = ordered[0], ordered[-1]
         parts.append(f"{network}: {low:.2f} at q = {q_low:g}, {high:.2f} at q = {q_high:g}")
@@ -399,7 +365,7 @@ def _most_tried_first(rows: pd.DataFrame) -> list[str]:
     return list(settings.sort_values(ascending=False, kind="stable").index)
 
 
-def _curves(rows: pd.DataFrame, order: tuple[str, ...], name: str) -> alt.LayerChart:
+def _curves(rows: pd.DataFrame, order: tuple[str, ...], name: str) -> Chart:
     """A line per setting with the area up to the best accuracy so far; the parameter `name` chooses the network."""
     means = _over_epochs(rows)
     names = [setting for setting in order if setting in set(means["setting"])]

@@ -77,16 +77,10 @@ def regularizer_claims(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _claim(
-    subject: str,
-    statement: str,
-    paper: tuple[str, str],
-    values: pd.Series,
-    criterion: Criterion,
-    *,
-    opposite: float = 0,
+    subject: str, said: str, paper: tuple[str, str], values: pd.Series, criterion: Criterion, *, opposite: float = 0
 ) -> Claim:
     """`judge`, given where the paper says it and the value that it gives; the values are named by their quantity."""
-    words = {"statement": statement, "source": paper[0], "paper_value": paper[1], "quantity": str(values.name)}
+    words = {"statement": said, "source": paper[0], "paper_value": paper[1], "quantity": str(values.name)}
     return judge(values, criterion, subject=subject, opposite=opposite, **words)
 
 

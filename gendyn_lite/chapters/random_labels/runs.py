@@ -24,15 +24,15 @@ WEIGHT_DECAY = {"smoke": 2e-3, "colab": 2e-3, "full": 5e-4}
 
 def _part(
     network: str,
-    settings: Mapping[str, Any],
+    settings: dict[str, Any],
     *,
-    corruptions: Sequence[float] = GRID_5,
-    inputs: Sequence[str] = INPUTS[1:],
+    q: Sequence[float] = GRID_5,
+    kinds: tuple[str, ...] = INPUTS[1:],
     seeds: int = 3,
 ) -> Part:
     """Runs of one network: fractions q on true inputs, and kinds of randomized inputs with true labels."""
-    levels = ({"label_corruption": q} for q in corruptions)
-    return Part({"model": network, **settings}, (*levels, *({"inputs": kind} for kind in inputs)), seeds)
+    levels = ({"label_corruption": level} for level in q)
+    return Part({"model": network, **settings}, (*levels, *({"inputs": kind} for kind in kinds)), seeds)
 
 
 # Learning rates were chosen for fitting random labels, once, for all q, as the paper keeps one schedule for all; they
@@ -50,7 +50,7 @@ _CIFAR_FEW = {**_CIFAR, "train_size": 500, "test_size": 1000, "batch_size": 50}
 _CIFAR_CNN = {**_CIFAR_FEW, "epochs": 60, "eval_every": 3, "precision": "bfloat16"}
 # Without batch-norm it takes well over a thousand small steps, whatever the number of images.
 _PATIENT = {"train_size": 200, "batch_size": 10, "learning_rate": 0.003, "decay": 0.99, "epochs": 120, "eval_every": 10}
-_ENDS = {"corruptions": (0.0, 1.0), "inputs": ()}
+_ENDS = {"q": (0.0, 1.0), "kinds": ()}
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("smoke", "digits"): (
@@ -58,8 +58,8 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         _part("mlp_3x512", {**_SMALL, "train_size": 300, "epochs": 80}, **_ENDS),
     ),
     ("colab", "digits"): (
-        _part("mlp_1x512", {**_SMALL, "epochs": 120}, corruptions=GRID_11, seeds=5),
-        _part("mlp_3x512", {**_SMALL, "epochs": 80}, corruptions=GRID_11, seeds=5),
+        _part("mlp_1x512", {**_SMALL, "epochs": 120}, q=GRID_11, seeds=5),
+        _part("mlp_3x512", {**_SMALL, "epochs": 80}, q=GRID_11, seeds=5),
     ),
     ("colab", "mnist"): (
         _part("mlp_1x512", {**_MNIST, "train_size": 10_000, "epochs": 80}),
@@ -73,15 +73,15 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         _part("inception_small", {**_CIFAR_CNN, **_WITHOUT_NORM, **_PATIENT}, **_ENDS),
     ),
     ("full", "mnist"): (
-        _part("mlp_1x512", {**_MNIST, "epochs": 200}, corruptions=GRID_11, seeds=5),
-        _part("mlp_3x512", {**_MNIST, "epochs": 100}, corruptions=GRID_11, seeds=5),
+        _part("mlp_1x512", {**_MNIST, "epochs": 200}, q=GRID_11, seeds=5),
+        _part("mlp_3x512", {**_MNIST, "epochs": 100}, q=GRID_11, seeds=5),
     ),
     ("full", "cifar10"): (
-        _part("mlp_1x512", {**_PAPER_MLP, "epochs": 400}, corruptions=GRID_11),
-        _part("mlp_3x512", {**_PAPER_MLP, "epochs": 200}, corruptions=GRID_11),
-        _part("alexnet_small", {**_PAPER_MLP, "epochs": 200}, corruptions=GRID_11),
-        _part("inception_small", {**_PAPER_CNN, "epochs": 120}, corruptions=GRID_11),
-        _part("inception_small", {**_PAPER_CNN, **_WITHOUT_NORM, "epochs": 200}, corruptions=GRID_11),
+        _part("mlp_1x512", {**_PAPER_MLP, "epochs": 400}, q=GRID_11),
+        _part("mlp_3x512", {**_PAPER_MLP, "epochs": 200}, q=GRID_11),
+        _part("alexnet_small", {**_PAPER_MLP, "epochs": 200}, q=GRID_11),
+        _part("inception_small", {**_PAPER_CNN, "epochs": 120}, q=GRID_11),
+        _part("inception_small", {**_PAPER_CNN, **_WITHOUT_NORM, "epochs": 200}, q=GRID_11),
     ),
 }
 DEFAULT_DATASET = {"smoke": "digits", "colab": "mnist", "full": "cifar10"}

@@ -153,7 +153,7 @@ def row_by_row(table: pd.DataFrame) -> pd.DataFrame:
     for key, runs in ends.groupby(["base", "n_train", "rest", "regularizers", "random"], sort=False):
         base, n, rest, words, random = key  # type: ignore[misc]
         epochs, minutes = f"{runs['epoch'].min()} to {runs['epoch'].max()}", f"{runs['seconds'].mean() / 60:.1f}"
-        rows.append((f"{base}{rest}", f"{n:,}", words, LABELS[random], runs["seed"].nunique(), epochs, minutes))
+        rows.append((f"{base}{rest}", f"{n:,}", words, LABELS[bool(random)], runs["seed"].nunique(), epochs, minutes))
     columns = ["network", "n", "regularizers", "labels", "seeds", "epochs", "minutes a run"]
     return pd.DataFrame(rows, columns=pd.Index(columns))
 
