@@ -67,6 +67,19 @@ def test_a_complete_run_is_loaded_not_trained(tmp_path, monkeypatch):
     assert again.rows() == first.rows()
 
 
+def test_probes_are_made_from_the_data_of_a_run_and_only_to_train_it(tmp_path):
+    (config, *_) = quick_plan(corruptions="0.5")
+    given = []
+
+    def prepare(loaded):
+        given.append(len(loaded.train.y))
+        return {"probes": {"size": lambda model, epoch: {"n": given[-1]}}}
+
+    runs = [runner.load_or_run(config, profile="smoke", root=tmp_path, prepare=prepare) for _ in range(2)]
+    assert given == [QUICK["train_size"]]
+    assert [run.rows()[-1]["size/n"] for run in runs] == [100, 100]
+
+
 def test_a_changed_probe_is_not_answered_with_an_old_run(tmp_path):
     (config, *_) = quick_plan(corruptions="0.5")
     probes = [{"p": lambda model, epoch, of=of: {"value": of}} for of in (1, 2)]
