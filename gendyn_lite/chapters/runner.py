@@ -22,6 +22,7 @@ from gendyn_lite.train.probes import Probe
 from gendyn_lite.train.progress import Progress
 
 QUICK_RUN = 10**11  # parameters × examples × epochs of a run of a few seconds
+Kind = tuple[str, int | None, str, str, int, float]
 
 
 def load_or_run(
@@ -34,6 +35,7 @@ def load_or_run(
     probes: Mapping[str, Probe] | None = None,
     probe_version: int = 1,
     grad_hook: Callable[..., Any] | None = None,
+    prepare: Callable[[ImageData], Mapping[str, Any]] | None = None,
 ) -> Run:
     """The complete run of a configuration: loaded if it is there, else trained (or resumed) and recorded.
 
@@ -46,6 +48,8 @@ def load_or_run(
         probes: Measurements at each evaluated epoch, for `gendyn_lite.train.fit`.
         probe_version: Version of what these probes measure; the configuration must name it.
         grad_hook: What changes gradients, for `gendyn_lite.train.fit`; the configuration must say so.
+        prepare: Gives ``probes`` and ``grad_hook`` by name where they need the run's data. Called with the data, which
+            is loaded once, and only if the run has to be trained.
 
     Returns:
         The run, complete.
@@ -54,7 +58,7 @@ def load_or_run(
         UserError: The data, the network or a setting does not exist, before anything is trained.
     """
     device = _device(device)
-    if (config.mask_keep < 1) != (grad_hook is not None):
+    if prepare is None and (config.mask_keep < 1) != (grad_hook is not None):
         raise UserError(
             f"mask_keep is {config.mask_keep:g} and there is {'a' if grad_hook else 'no'} gradient hook: "
             "chapters.fisher_mask.runs runs configurations with a mask"
@@ -68,6 +72,7 @@ def load_or_run(
             f"probe_version is {config.probe_version}, but the probes of {config.experiment} are version "
             f"{probe_version}: plan the run with probe_version={probe_version}"
         )
+    watched = prepare(loaded) if prepare else {"probes": probes, "grad_hook": grad_hook}
     network = build(config, loaded)
     with threads(train.threads_for(network, config)), writing(run, provenance(loaded, profile, device)) as writer:
         if writer is None:
@@ -77,8 +82,7 @@ def load_or_run(
             network,
             loaded,
             config,
-            probes=dict(probes or {}),
-            grad_hook=grad_hook,
+            **watched,
             checkpoint_dir=run.checkpoints,
             device=device,
             on_epoch=writer.write,
@@ -107,40 +111,40 @@ def run_all(
     The data and the network of every kind of run are checked before the first run starts. Arguments as for
     `load_or_run`.
     """
-    place = _device(device)
-    kinds = {_kind(config): config for config in configs}
-    quick = set()
-    for kind, config in kinds.items():
-        loaded = data.load_for_run(config, root=data_root)[0]
-        size = models.parameter_count(build(config, loaded)) * len(loaded.train.y) * config.epochs
-        if size < QUICK_RUN:
-            quick.add(kind)
-    together = [each for kind, each in zip(map(_kind, configs), configs, strict=True) if kind in quick]
-    _train_together(together, profile=profile, root=root, data_root=data_root, device=place, progress=progress)
-    options = {"profile": profile, "root": root, "data_root": data_root, "device": place}
+    options = {"root": root, "data_root": data_root, "device": _device(device)}
+    quick: dict[Kind, bool] = {}
+    for config in configs:
+        if (kind := _kind(config)) not in quick:
+            loaded, _ = data.load_for_run(config, root=data_root)
+            size = models.parameter_count(build(config, loaded)) * len(loaded.train.y) * config.epochs
+            quick[kind] = size < QUICK_RUN and config.mask_keep == 1
+    together = [config for config in configs if quick[_kind(config)]]
+    done = iter(_train_together(together, profile=profile, progress=progress, **options))
     runs = []
     with Progress(len(configs), enabled=progress, label=f"{profile} runs", unit="run") as bar:
         for config in configs:
-            runs.append(load_or_run(config, **options))
+            single = not quick[_kind(config)]
+            runs.append(load_or_run(config, profile=profile, **options) if single else next(done))
             bar.advance()
     return runs
 
 
-def _kind(config: RunConfig) -> tuple[str, int | None, str, str, int]:
-    """What decides whether data and network fit, and how long a run takes."""
-    return config.dataset, config.train_size, config.model, canonical(config.model_options), config.epochs
+def _kind(config: RunConfig) -> Kind:
+    """What decides whether data and network fit, how long a run takes, and whether it is trained with others."""
+    options = canonical(config.model_options)
+    return config.dataset, config.train_size, config.model, options, config.epochs, config.mask_keep
 
 
 def _train_together(
     configs: Sequence[RunConfig],
     *,
     profile: str,
+    progress: bool,
+    device: torch.device,
     root: str | Path | None,
     data_root: str | Path | None,
-    device: torch.device,
-    progress: bool,
-) -> None:
-    """Train and record the absent runs of some configurations as batched networks, on one thread."""
+) -> list[Run]:
+    """The complete runs of some configurations: those absent trained as batched networks, on one thread."""
     loaded = [data.load_for_run(config, root=data_root)[0] for config in configs]
     runs = [open_run(config, each.fingerprint, root=root) for config, each in zip(configs, loaded, strict=True)]
     absent = {run.path: (run, each) for run, each in zip(runs, loaded, strict=True) if not run.complete}
@@ -152,7 +156,7 @@ def _train_together(
         ]
         ours = [(writer, run, each) for writer, run, each in opened if writer is not None]
         if not ours:
-            return
+            return runs
         histories = train.fit_many(
             [build(run.config, each) for _, run, each in ours],
             [each for _, _, each in ours],
@@ -163,6 +167,7 @@ def _train_together(
         )
         for (writer, _, _), history in zip(ours, histories, strict=True):
             writer.finish(wall_seconds=round(history.last["seconds"], 2), trained_together=len(ours))
+    return runs
 
 
 def build(config: RunConfig, loaded: ImageData) -> nn.Module:

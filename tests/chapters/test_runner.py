@@ -8,6 +8,7 @@ import torch
 from gendyn_lite import data, models, results
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.plan import PROFILES
+from gendyn_lite.chapters.random_labels import demo
 from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
@@ -66,6 +67,19 @@ def test_a_complete_run_is_loaded_not_trained(tmp_path, monkeypatch):
     assert again.rows() == first.rows()
 
 
+def test_probes_are_made_from_the_data_of_a_run_and_only_to_train_it(tmp_path):
+    (config, *_) = quick_plan(corruptions="0.5")
+    given = []
+
+    def prepare(loaded):
+        given.append(len(loaded.train.y))
+        return {"probes": {"size": lambda model, epoch: {"n": given[-1]}}}
+
+    runs = [runner.load_or_run(config, profile="smoke", root=tmp_path, prepare=prepare) for _ in range(2)]
+    assert given == [QUICK["train_size"]]
+    assert [run.rows()[-1]["size/n"] for run in runs] == [100, 100]
+
+
 def test_a_changed_probe_is_not_answered_with_an_old_run(tmp_path):
     (config, *_) = quick_plan(corruptions="0.5")
     probes = [{"p": lambda model, epoch, of=of: {"value": of}} for of in (1, 2)]
@@ -121,14 +135,14 @@ def test_the_test_labels_of_a_run_are_those_of_the_data_set(q):
 def test_the_trap_shows_what_the_formula_predicts(tmp_path, monkeypatch):
     small = random_labels.plan("smoke", networks="mlp_1x512", corruptions=[0.5], seeds=1, epochs=5)
     monkeypatch.setattr(random_labels, "plan", lambda *_, **__: small)
-    trap = random_labels.corrupted_test_trap(fraction=0.5, root=tmp_path)
+    trap = demo.corrupted_test_trap(fraction=0.5, root=tmp_path)
     assert trap.predicted == pytest.approx(0.5 * trap.true + 0.05)
     assert trap.corrupted == pytest.approx(trap.predicted, abs=0.1)
     assert trap.corrupted < trap.true
 
 
 def test_examples_show_the_labels_that_a_run_is_trained_with():
-    examples = random_labels.corruption_examples(10, seed=3)
+    examples = demo.corruption_examples(10, seed=3)
     digits = data.load("digits").train
     for q in (0.1, 0.5, 0.9, 1.0):
         labels, _ = data.corrupt_labels(digits.y, q, num_classes=10, seed=3)

@@ -13,7 +13,6 @@ from gendyn_lite.chapters.fisher_mask import charts_mask as fisher_mask
 from gendyn_lite.chapters.generalization_intervals import charts_lengths as interval_lengths
 from gendyn_lite.chapters.path_functions import charts as paths
 from gendyn_lite.chapters.random_labels import charts as random_labels
-from gendyn_lite.chapters.random_labels import charts_regularizers as regularizers
 from gendyn_lite.chapters.stiffness import charts as stiffness
 from gendyn_lite.chapters.stiffness import charts_layers as stiffness_layers
 from gendyn_lite.chapters.stiffness import charts_training as stiffness_training
@@ -36,9 +35,9 @@ CHARTS: dict[str, tuple[Callable[..., pd.DataFrame], Callable[..., alt.TopLevelM
                 random_labels.loss_curves,
             ),
             fake_runs.regularized: (
-                regularizers.explicit_regularizers,
-                regularizers.batch_norm,
-                regularizers.final_accuracy,
+                random_labels.explicit_regularizers,
+                random_labels.batch_norm,
+                random_labels.final_accuracy,
             ),
             fake_paths.networks: (
                 paths.distributions,

@@ -13,9 +13,7 @@ from gendyn_lite.chapters.fisher_mask import claims as fisher_mask
 from gendyn_lite.chapters.generalization_intervals import claims as generalization_intervals
 from gendyn_lite.chapters.path_functions import claims as path_functions
 from gendyn_lite.chapters.random_labels import claims as random_labels
-from gendyn_lite.chapters.random_labels import claims_regularizers as regularizers
-from gendyn_lite.chapters.random_labels import paper_tables
-from gendyn_lite.chapters.random_labels.tables import row_by_row
+from gendyn_lite.chapters.random_labels import tables
 from gendyn_lite.chapters.stiffness import claims as stiffness
 from gendyn_lite.chapters.stiffness import claims_layers as stiffness_layers
 from gendyn_lite.claims import AtLeast, judge
@@ -28,7 +26,7 @@ from tests.chapters.stiffness import fake as fake_stiffness
 
 CLAIMS: dict[str, tuple[Callable[..., pd.DataFrame], Callable[[pd.DataFrame], pd.DataFrame]]] = {
     "random labels": (fake_runs.table, random_labels.claims),
-    "regularizers": (fake_runs.regularized, regularizers.claims),
+    "regularizers": (fake_runs.regularized, random_labels.regularizer_claims),
     "paths": (fake_paths.networks, path_functions.over_training),
     "unseen": (fake_paths.unseen, path_functions.unseen),
     "ratio": (fake_paths.ratio, path_functions.ratio),
@@ -79,7 +77,7 @@ def test_fewer_than_three_seeds_have_no_interval_and_decide_nothing(count):
 
 def test_table_1_has_a_row_for_each_size():
     table = fake_runs.regularized()
-    found = paper_tables.table_1(fake_sizes.both(table, *fake_sizes.SIZES))
+    found = tables.table_1(fake_sizes.both(table, *fake_sizes.SIZES))
     ours = found[found["our n, seeds"] != "–"].groupby(["network", "regularizers", "labels"])["our n, seeds"].agg(list)
     assert {tuple(counts) for counts in ours} == {("1,000, float32, 3", "50,000, bfloat16, 3")}
     assert (found["train, ours"] == "not run").sum() == len(found) - 2 * len(ours)
@@ -90,5 +88,5 @@ def test_what_has_been_run_is_counted_by_size(field):
     table = fake_runs.regularized()
     few = fake_sizes.other(table, field)
     both = pd.concat([table, few[few["seed"] == 0]], ignore_index=True)
-    assert set(row_by_row(both)["seeds"]) == set(results.overview(both)["seeds"]) == {1, 3}
+    assert set(tables.row_by_row(both)["seeds"]) == set(results.overview(both)["seeds"]) == {1, 3}
     assert all(words in results.provenance_line(both) for words in ("1 to 3 seeds", fake_sizes.WORDS[field]))

@@ -8,74 +8,67 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.capacity.claims import paper_errors
+from gendyn_lite.chapters.capacity.claims import paper_errors, with_features
+from gendyn_lite.charts.parts import Chart, menu, slider
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 from gendyn_lite.results.tables import mean_intervals
 
 
-def memorizing_curve(curves: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+def memorizing_curve(curves: pd.DataFrame) -> Chart:
     """The network of Theorem 1 through random labels on a line; a slider on the number of points.
 
     Args:
         curves: A table of `gendyn_lite.chapters.capacity.runs.memorizing_curves`.
     """
-    counts = sorted(curves["n"].unique())
-    bind = alt.binding_range(min=int(counts[0]), max=int(counts[-1]), step=1, name="points n ")
-    count = alt.param(name="count", value=int(counts[len(counts) // 3]), bind=bind)
-    rows = curves.round(5)
-    base = alt.Chart(rows).transform_filter("datum.n === count")
+    counts = [int(n) for n in sorted(curves["n"].unique())]
+    count = slider("count", counts[-1], "points n", first=counts[0], value=counts[len(counts) // 3])
+    base = alt.Chart(curves.round(5)).transform_filter("datum.n === count")
     x = alt.X("x:Q", title="input x", scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("value:Q", title="label and network output")
     tip = [alt.Tooltip("x:Q", format=".3f"), alt.Tooltip("value:Q", format=".3f")]
-    line = base.transform_filter("datum.kind === 'kink'").mark_line(clip=True).encode(x=x, y=y, order="x:Q")
-    kinks = base.transform_filter("datum.kind === 'kink'").mark_tick(thickness=2, size=12, clip=True)
+    bends = base.transform_filter("datum.kind === 'kink'")
+    line = bends.mark_line(clip=True).encode(x=x, y=y, order="x:Q")
+    kinks = bends.mark_tick(thickness=2, size=12, clip=True).encode(x=x, y=y, tooltip=tip)
     points = base.transform_filter("datum.kind === 'point'").mark_point(size=80, color=PALETTE[1])
-    size = base.transform_aggregate(weights="max(weights)").transform_calculate(
-        words="datum.weights + ' weights (2n + d)'"
-    )
-    label = size.mark_text(align="right", baseline="top", dx=-6, dy=6).encode(
-        x=alt.value("width"), y=alt.value(0), text="words:N"
-    )
-    layers = alt.layer(line, kinks.encode(x=x, y=y, tooltip=tip), points.encode(x=x, y=y, tooltip=tip), label)
-    return layers.add_params(count).properties(
+    size = base.transform_aggregate(weights="max(weights)")
+    size = size.transform_calculate(words="datum.weights + ' weights (2n + d)'")
+    label = size.mark_text(align="right", baseline="top", dx=-6, dy=6)
+    label = label.encode(x=alt.value("width"), y=alt.value(0), text="words:N")
+    layers = alt.layer(line, kinks, points.encode(x=x, y=y, tooltip=tip), label).add_params(count)
+    return layers.properties(
         title=alt.Title("A network through any labels", subtitle="Drag the number of points; ticks mark the kinks."),
-        description=(
-            "Random labels of points on a line and the two-layer ReLU network that passes through all of them, for "
-            f"{counts[0]} to {counts[-1]} points. Each point adds one kink and two weights."
-        ),
+        description="Random labels of points on a line and the two-layer ReLU network that passes through all of them, "
+        f"for {counts[0]} to {counts[-1]} points. Each point adds one kink and two weights.",
     )
 
 
-def kernel_error(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+def kernel_error(table: pd.DataFrame) -> Chart:
     """Test error of kernel regression against the number of training examples; mean, interval and seeds.
 
     Args:
         table: A tidy table of experiment ``"kernel_regression"``; with several data sets a menu chooses one.
     """
     rows = _kernel_rows(table)
-    means = _kernel_means(rows)
-    sets = list(rows["data"].unique())
-    kinds = list(means["kind"].unique())
+    means = mean_intervals(rows, ["data", "kind", "n"], "error", name="error").round(5)
+    sets, kinds = list(rows["data"].unique()), list(means["kind"].unique())
 
-    def one_each(values: Sequence[Any]) -> alt.Scale:
-        return alt.Scale(domain=kinds, range=[values[i % len(values)] for i in range(len(kinds))])
+    def looks(values: Sequence[Any]) -> dict[str, Any]:
+        """A look for each kind, in turn; the same legend for all of them."""
+        scale = alt.Scale(domain=kinds, range=[values[i % len(values)] for i in range(len(kinds))])
+        return {"title": None, "scale": scale, "legend": alt.Legend(labelLimit=300)}
 
-    legend = alt.Legend(labelLimit=300)
-    color = alt.Color("kind:N", title=None, scale=one_each(PALETTE), legend=legend)
-    dash = alt.StrokeDash("kind:N", title=None, scale=one_each(DASHES), legend=legend)
-    shape = alt.Shape("kind:N", title=None, scale=one_each(SHAPES), legend=legend)
     ticks = alt.Axis(values=sorted(means["n"].unique()), labelOverlap=True)
     x = alt.X("n:Q", title="training examples n", scale=alt.Scale(type="log"), axis=ticks)
     y = alt.Y("error:Q", title="test error", scale=alt.Scale(type="log"), axis=alt.Axis(format=".2~%"))
-    tip = ["kind:N", "n:Q", alt.Tooltip("error:Q", format=".2%"), "seeds:Q"]
-    base = alt.Chart(means).transform_filter("datum.data === data_set").encode(x=x, color=color)
+    base = alt.Chart(means).transform_filter("datum.data === data_set")
+    base = base.encode(x=x, color=alt.Color("kind:N", **looks(PALETTE)))
     bars = base.transform_filter("isValid(datum.low) && datum.low > 0").mark_rule(strokeWidth=2)
-    points = base.mark_point(size=80).encode(y=y, shape=shape, tooltip=tip)
-    menu = alt.binding_select(options=sets, name="data ") if len(sets) > 1 else alt.Undefined
+    tip = ["kind:N", "n:Q", alt.Tooltip("error:Q", format=".2%"), "seeds:Q"]
+    points = base.mark_point(size=80).encode(y=y, shape=alt.Shape("kind:N", **looks(SHAPES)), tooltip=tip)
     layers = [
-        base.mark_line().encode(y=y, strokeDash=dash),
+        base.mark_line().encode(y=y, strokeDash=alt.StrokeDash("kind:N", **looks(DASHES))),
         bars.encode(y="low:Q", y2="high:Q"),
-        points.add_params(alt.param(name="data_set", value=sets[0], bind=menu)),
+        points.add_params(menu("data_set", sets, "data")),
         *_paper_rules(rows),
     ]
     ends = means.sort_values("n").groupby(["data", "kind"], sort=False)
@@ -88,35 +81,19 @@ def kernel_error(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
 
 def _kernel_rows(table: pd.DataFrame) -> pd.DataFrame:
     """One row per regression: data, kind (features, ridge, labels), features, n, seed, test error."""
-    features = table["model_options"].str.extract(r'"features": "(\w+)"')[0]
-    filters = table["model_options"].str.extract(r'"filters": (\d+)')[0].astype(float).fillna(0)
-    named = features.mask(filters > 0, filters.map("{:,.0f} random filters".format))
-    ridge = table["weight_decay"].map(lambda value: "no ridge" if value == 0 else f"ridge {value:g}")
-    labels = table["label_corruption"].map(lambda q: "" if q == 0 else f", q = {q:g}")
-    return pd.DataFrame(
-        {
-            "kind": named + ", " + ridge + labels,
-            "features": features,
-            "data": table["data"],
-            "n": table["n_train"],
-            "seed": table["seed"],
-            "error": 1 - table["test_accuracy"],
-        }
-    )
-
-
-def _kernel_means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean and interval of the test error by data, kind and n."""
-    return mean_intervals(rows, ["data", "kind", "n"], "error", name="error").round(5)
+    rows = with_features(table).rename(columns={"n_train": "n"})
+    named = rows["features"].mask(rows["filters"] > 0, rows["filters"].map("{:,.0f} random filters".format))
+    ridge = rows["weight_decay"].map(lambda value: "no ridge" if value == 0 else f"ridge {value:g}")
+    labels = rows["label_corruption"].map(lambda q: "" if q == 0 else f", q = {q:g}")
+    return rows.assign(kind=named + ", " + ridge + labels)[["kind", "features", "data", "n", "seed", "error"]]
 
 
 def _paper_rules(rows: pd.DataFrame) -> list[alt.Chart]:
     """Dotted lines at the paper's test errors for the data and features of these rows, if it has any."""
-    known = rows[["data", "features"]].drop_duplicates().to_dict("records")
     words = [
-        {"data": row["data"], "error": error, "words": f"Zhang et al. (2017), {row['features']}, all training examples"}
-        for row in known
-        if (error := paper_errors(row["data"]).get(row["features"])) is not None
+        {"data": data, "error": error, "words": f"Zhang et al. (2017), {features}, all training examples"}
+        for data, features in rows[["data", "features"]].drop_duplicates().itertuples(index=False)
+        if (error := paper_errors(data).get(features)) is not None
     ]
     if not words:
         return []
@@ -133,21 +110,16 @@ def distance_to_minimum_norm(paths: pd.DataFrame) -> alt.Chart:
     rows = paths[paths["step"] > 0][["start", "step", "loss", "relative_distance"]]
     names = list(rows["start"].unique())
     last = rows.groupby("start")["relative_distance"].last()
-    return (
-        alt.Chart(rows)
-        .mark_line(point={"size": 18})
-        .encode(
-            x=alt.X("step:Q", title="step", scale=alt.Scale(type="log")),
-            y=alt.Y("relative_distance:Q", title="distance / norm", scale=alt.Scale(type="log")),
-            color=alt.Color("start:N", title="start", scale=alt.Scale(domain=names)),
-            strokeDash=alt.StrokeDash("start:N", title="start", scale=alt.Scale(domain=names, range=list(DASHES[:2]))),
-            tooltip=["start:N", "step:Q", alt.Tooltip("relative_distance:Q", format=".2e"), "loss:Q"],
-        )
-        .properties(
-            title=alt.Title("Distance to the minimum-norm solution", subtitle="Gradient descent on least squares."),
-            description=(
-                "Distance of gradient descent to the minimum-norm solution, relative to its norm, against step, both "
-                "logarithmic. At the last step: " + "; ".join(f"from {n}: {last[n]:.1e}" for n in names) + "."
-            ),
-        )
+    dash = alt.Scale(domain=names, range=list(DASHES[:2]))
+    chart = alt.Chart(rows).mark_line(point={"size": 18})
+    return chart.encode(
+        x=alt.X("step:Q", title="step", scale=alt.Scale(type="log")),
+        y=alt.Y("relative_distance:Q", title="distance / norm", scale=alt.Scale(type="log")),
+        color=alt.Color("start:N", title="start", scale=alt.Scale(domain=names)),
+        strokeDash=alt.StrokeDash("start:N", title="start", scale=dash),
+        tooltip=["start:N", "step:Q", alt.Tooltip("relative_distance:Q", format=".2e"), "loss:Q"],
+    ).properties(
+        title=alt.Title("Distance to the minimum-norm solution", subtitle="Gradient descent on least squares."),
+        description="Distance of gradient descent to the minimum-norm solution, relative to its norm, against step, "
+        "both logarithmic. At the last step: " + "; ".join(f"from {n}: {last[n]:.1e}" for n in names) + ".",
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 
 from gendyn_lite.claims.sections import Section
-from gendyn_lite.claims.verdicts import VERDICTS, AtLeast, Below, Claim, Near, judge, table
+from gendyn_lite.claims.verdicts import VERDICTS, AtLeast, Below, Claim, Criterion, Near, judge, table
 
 WHOLE = {"MNIST": 60_000, "CIFAR-10": 50_000}
 # Test errors that the paper reports (Sec. 5); of random filters it took 32,000.
@@ -35,6 +36,18 @@ def _original(data: str) -> str:
     return data.split(" (", maxsplit=1)[0]
 
 
+def with_features(runs: pd.DataFrame) -> pd.DataFrame:
+    """The regressions with their features, their number of random filters (missing for a kernel) and their test error.
+
+    >>> runs = {"model_options": ['{"features": "random_conv", "filters": 200}'], "test_accuracy": 0.75}
+    >>> with_features(pd.DataFrame(runs))[["features", "filters", "error"]].to_dict("records")
+    [{'features': 'random_conv', 'filters': 200.0, 'error': 0.25}]
+    """
+    options = runs["model_options"].str
+    features, filters = options.extract(r'"features": "(\w+)"')[0], options.extract(r'"filters": (\d+)')[0]
+    return runs.assign(features=features, filters=filters.astype(float), error=1 - runs["test_accuracy"])
+
+
 def claims(runs: pd.DataFrame) -> pd.DataFrame:
     """The claims on kernel regressions, on the largest training set of a tidy table that each has seeds for.
 
@@ -45,60 +58,50 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
         One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`; errors are fractions. The
         paper's test errors can be tested on the whole training set only: on less, the verdict says so.
     """
-    features = runs["model_options"].str.extract(r'"features": "(\w+)"')[0]
-    filters = runs["model_options"].str.extract(r'"filters": (\d+)')[0].astype(float)
-    rows = runs.assign(features=features, filters=filters, error=1 - runs["test_accuracy"])
-    found: list[Claim] = []
-    for _, group in rows.groupby("data", sort=False):
-        found += _claims_of(group)
-    return table(found)
+    groups = with_features(runs).groupby("data", sort=False)
+    return table(claim for data, group in groups for claim in _claims_of(group, str(data)))
 
 
-def _claims_of(group: pd.DataFrame) -> list[Claim]:
-    data = str(group["data"].iloc[0])
+def _claims_of(group: pd.DataFrame, data: str) -> list[Claim]:
     random = _largest(group[(group["label_corruption"] == 1) & (group["weight_decay"] == 0)])
     true = group[group["label_corruption"] == 0]
     plain = true[true["weight_decay"] == 0]
-    found = [_paper_error(plain[plain["features"] == name], data, name) for name in plain["features"].unique()]
+    names = plain["features"].unique()
+    found = [_paper_error(_largest(plain[plain["features"] == name]), data, name) for name in names]
     if len(random):
-        found.append(
-            judge(
-                random["train_accuracy"],
-                AtLeast(0.99, weak=0.9),
-                source="Sec. 5",
-                statement="The same kernel fits completely random labels",
-                paper_value="fits any labels",
-                quantity="train accuracy at q = 1",
-                subject=_subject(random, data),
-                opposite=1 / random["num_classes"].iloc[0],
-            )
-        )
-    for name in plain["features"].unique():
-        found += _ridge(plain, true[true["features"] == name], data, name)
+        fitted, statement = random["train_accuracy"], "The same kernel fits completely random labels"
+        guessing = 1 / random["num_classes"].iloc[0]
+        fits = fitted.rename("train accuracy at q = 1")
+        found.append(_claim(random, statement, "fits any labels", fits, AtLeast(0.99, weak=0.9), opposite=guessing))
+    for name in names:
+        found += _ridge(plain, _largest(true[(true["weight_decay"] > 0) & (true["features"] == name)]), name)
         if name in LOWER:
             found += _lower(plain, data, name)
     return found
 
 
-def _ridge(plain: pd.DataFrame, true: pd.DataFrame, data: str, features: str) -> list[Claim]:
+def _claim(
+    rows: pd.DataFrame, statement: str, paper: str, values: pd.Series, criterion: Criterion, *, opposite: float
+) -> Claim:
+    """`judge` of some regressions; the values are named by their quantity."""
+    first = rows.iloc[0]
+    kind = "Gaussian kernel" if pd.isna(first["filters"]) else f"{first['filters']:,.0f} random filters"
+    subject = f"{kind} on {first['data']}, n = {int(first['n_train']):,}"
+    words = {"statement": statement, "paper_value": paper, "quantity": str(values.name), "subject": subject}
+    return judge(values, criterion, source="Sec. 5", opposite=opposite, **words)
+
+
+def _ridge(plain: pd.DataFrame, ridge: pd.DataFrame, features: str) -> list[Claim]:
     """What a ridge does: nothing on MNIST and on pixels, according to the paper; something on random filters."""
-    ridge = _largest(true[true["weight_decay"] > 0])
     if ridge.empty:
         return []
     gain = _same_size(plain, ridge, features) - ridge.set_index("seed")["error"]
-    helps = features == "random_conv"
-    return [
-        judge(
-            gain,
-            AtLeast(MARGIN, weak=0.0) if helps else Below(MARGIN),
-            source="Sec. 5",
-            statement="A ridge lowers the error on random filters" if helps else "A ridge does not improve the error",
-            paper_value="0.02 (0.17 to 0.15)" if helps else "no improvement (MNIST)",
-            quantity="test error without ridge minus that with it",
-            subject=_subject(ridge, data),
-            opposite=0.0 if helps else MARGIN,
-        )
-    ]
+    gain = gain.rename("test error without ridge minus that with it")
+    if features == "random_conv":
+        statement, helps = "A ridge lowers the error on random filters", AtLeast(MARGIN, weak=0.0)
+        return [_claim(ridge, statement, "0.02 (0.17 to 0.15)", gain, helps, opposite=0.0)]
+    statement, paper = "A ridge does not improve the error", "no improvement (MNIST)"
+    return [_claim(ridge, statement, paper, gain, Below(MARGIN), opposite=MARGIN)]
 
 
 def _lower(plain: pd.DataFrame, data: str, features: str) -> list[Claim]:
@@ -107,47 +110,29 @@ def _lower(plain: pd.DataFrame, data: str, features: str) -> list[Claim]:
     rows = _largest(both[both["features"] == features].groupby("n_train").filter(lambda part: len(part) > 1))
     if rows.empty:
         return []
-    paper = PAPER.get((_original(data), features))
-    base = PAPER.get((_original(data), "pixels"))
+    paper, base = (paper_errors(data).get(name) for name in (features, "pixels"))
     value = "–" if paper is None or base is None else f"{paper / base:.2g} ({paper:g} of {base:g})"
-    return [
-        judge(
-            rows.set_index("seed")["error"] / _same_size(plain, rows, "pixels"),
-            Below(1),
-            source="Sec. 5",
-            statement=LOWER[features],
-            paper_value=value,
-            quantity="test error over that on pixels",
-            subject=_subject(rows, data),
-            opposite=1.0,
-        )
-    ]
+    ratio = rows.set_index("seed")["error"] / _same_size(plain, rows, "pixels")
+    ratio = ratio.rename("test error over that on pixels")
+    return [_claim(rows, LOWER[features], value, ratio, Below(1), opposite=1.0)]
 
 
 def _paper_error(rows: pd.DataFrame, data: str, features: str) -> Claim:
     """Test error beside the paper's value, at the largest size that was run; with all examples one run is the mean."""
-    largest = _largest(rows)
     paper = paper_errors(data).get(features)
-    claim = judge(
-        largest["error"],
-        Near(paper if paper is not None else 0.0, margin=MARGIN),
-        statement=f"A regression that interpolates generalizes ({features.replace('random_conv', 'random filters')})",
-        source="Sec. 5",
-        paper_value="–" if paper is None else f"{paper:g} (test error)",
-        quantity="test error",
-        subject=_subject(largest, data),
-        opposite=1 - 1 / largest["num_classes"].iloc[0],
-    )
-    n = int(largest["n_train"].iloc[0])
-    whole = WHOLE.get(_original(data), n)
-    words = f"{claim.criterion}, with all {whole:,} original examples"
-    changes = {"criterion": words, "verdict": VERDICTS[3], "p_value": math.nan}
-    if paper is not None and n == whole and data == _original(data):
-        # Nothing is random with the whole set and an exact solution: the value is the interval.
-        changes["verdict"] = Near(paper, margin=MARGIN).verdict(claim.value, claim.value, claim.value)
+    near = Near(0.0 if paper is None else paper, margin=MARGIN)
+    statement = f"A regression that interpolates generalizes ({features.replace('random_conv', 'random filters')})"
+    value, guessing = "–" if paper is None else f"{paper:g} (test error)", 1 - 1 / rows["num_classes"].iloc[0]
+    claim = _claim(rows, statement, value, rows["error"].rename("test error"), near, opposite=guessing)
+    claim = replace(claim, verdict=VERDICTS[3], p_value=math.nan)
     if paper is None:
-        changes["criterion"] = "the paper has no value for this data"
-    return Claim(**{**claim.__dict__, **changes})
+        return replace(claim, criterion="the paper has no value for this data")
+    n = int(rows["n_train"].iloc[0])
+    whole = WHOLE.get(_original(data), n)
+    if n == whole and data == _original(data):
+        # Nothing is random with the whole set and an exact solution: the value is the interval.
+        claim = replace(claim, verdict=near.verdict(claim.value, claim.value, claim.value))
+    return replace(claim, criterion=f"{claim.criterion}, with all {whole:,} original examples")
 
 
 def _largest(rows: pd.DataFrame) -> pd.DataFrame:
@@ -162,12 +147,6 @@ def _same_size(plain: pd.DataFrame, other: pd.DataFrame, features: str) -> pd.Se
     if features == "random_conv":
         same = same[same["filters"] == other["filters"].iloc[0]]
     return same.set_index("seed")["error"]
-
-
-def _subject(rows: pd.DataFrame, data: str) -> str:
-    filters = rows["filters"].iloc[0]
-    kind = "Gaussian kernel" if pd.isna(filters) else f"{filters:,.0f} random filters"
-    return f"{kind} on {data}, n = {int(rows['n_train'].iloc[0]):,}"
 
 
 SECTIONS = (Section("Zhang et al. (2017)", "kernels", ("kernel_regression",), claims),)

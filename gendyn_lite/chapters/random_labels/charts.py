@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.chapters.random_labels.charts_against_q import against_q, in_words, network_colour, seed_points
+from gendyn_lite.chapters.random_labels.tables import BN, NONE, with_regularizers
+from gendyn_lite.charts.parts import Chart, interval_bars, menu
 from gendyn_lite.charts.sets import one_data_set
-from gendyn_lite.charts.theme import DASHES
+from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.tables import summarize
+from gendyn_lite.results.tables import mean_intervals, summarize
 
 CONDITIONS = {
     "true labels": ("true", 0.0),
@@ -20,55 +24,60 @@ CONDITIONS = {
     "Gaussian inputs": ("gaussian", 0.0),
 }
 MOST_POINTS = 40  # epochs drawn of one run: enough for the eye, and light pages
+MOST_LETTERS = 45  # of all names, that a legend of one line has place for
+SHORT = {"random crop + weight decay": "crop + decay"}  # a legend of two columns fits on a phone
+ORDER = (NONE, "weight decay", "random crop", "crop + decay", "dropout")
+NORMS = ("batch-norm", "batch-norm + decay", "no batch-norm", "no batch-norm + decay")
+SUBTITLE = (
+    "Mean over seeds, true labels; a run stops when it has fitted them. Shaded: up to the best accuracy so far. "
+    "Pick a line in the legend."
+)
+EPOCH = alt.X("epoch:Q", title="epoch")
 # No chart parameter may be called "q": Sphinx's search script empties every input of that name.
 
 
-def learning_curves(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+def learning_curves(table: pd.DataFrame) -> Chart:
     """Train and test accuracy against epoch, a line per seed; a slider on q, a choice of network.
 
     Args:
         table: A tidy table of `gendyn_lite.results.load` or `published`.
     """
-    shown = _thin(_corrupted(table))
-    rows = shown[["network", "label_corruption", "seed", "epoch", "train_accuracy", "test_accuracy"]].round(4)
-    rows = rows.rename(columns={"label_corruption": "q", "train_accuracy": "train", "test_accuracy": "test"})
-    networks = list(rows["network"].unique())
-    slider = alt.param(name="corruption", value=float(rows["q"].max()), bind=_slider(rows["q"], "label corruption q "))
-    network = alt.param(name="network", value=networks[0], bind=alt.binding_select(options=networks, name="network "))
+    runs = _corrupted(table)
+    rows = _thin(runs)[["network", "label_corruption", "seed", "epoch", "train_accuracy", "test_accuracy"]].round(4)
+    rows = rows.set_axis(["network", "q", "seed", "epoch", "train", "test"], axis=1)
+    levels, splits = np.sort(rows["q"].unique()), ["train", "test"]
+    step = float(np.diff(levels).min().round(6)) if len(levels) > 1 else 1.0
+    most = float(levels[-1])
+    slider = alt.binding_range(min=float(levels[0]), max=most, step=step, name="label corruption q ")
     lines = (
         alt.Chart(rows)
         .transform_filter("abs(datum.q - corruption) < 0.001 && datum.network === network")
         .transform_fold(["train", "test"], as_=["split", "accuracy"])
         .mark_line(point={"size": 18}, opacity=0.8)
         .encode(
-            x=alt.X("epoch:Q", title="epoch"),
+            x=EPOCH,
             y=alt.Y("accuracy:Q", title="accuracy", scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("split:N", title="measured on", scale=alt.Scale(domain=["train", "test"])),
-            strokeDash=alt.StrokeDash("split:N", scale=alt.Scale(domain=["train", "test"], range=list(DASHES[:2]))),
+            color=alt.Color("split:N", title="measured on", scale=alt.Scale(domain=splits)),
+            strokeDash=alt.StrokeDash("split:N", scale=_scale(splits, DASHES)),
             detail="seed:N",
-            tooltip=["split:N", "epoch:Q", alt.Tooltip("accuracy:Q", format=".3f"), "seed:N"],
+            tooltip=["split:N", "epoch:Q", *_tips("accuracy"), "seed:N"],
         )
-        .add_params(slider, network)
+        .add_params(alt.param(name="corruption", value=most, bind=slider), menu("network", _networks(rows), "network"))
     )
-    chart = alt.layer(lines, _chance_rule(table, error=False))
-    last = summarize(_corrupted(table))
-    ends = last[last["label_corruption"] == last["label_corruption"].max()].groupby("network", sort=False)
-    words = "; ".join(
-        f"{name}: train {_word(runs['train_accuracy'])}, test {_word(runs['test_accuracy'])}" for name, runs in ends
+    last = summarize(runs)
+    ends = last[last["label_corruption"] == most].groupby("network", sort=False)
+    means = ends[["train_accuracy", "test_accuracy"]].mean().itertuples()
+    words = "; ".join(f"{name}: train {train:.2f}, test {test:.2f}" for name, train, test in means)
+    about = (
+        "Line chart of train and test accuracy against epoch, one line per seed, for the label corruption q of the "
+        f"slider. At the end of training with q = {most:g}: {words}."
     )
-    return chart.properties(
-        title=alt.Title(
-            "Fitting labels, true and corrupted",
-            subtitle="A line is one seed. Where nothing is drawn, that q was not run.",
-        ),
-        description=(
-            "Line chart of train and test accuracy against epoch, one line per seed, for the label corruption q of the "
-            f"slider. At the end of training with q = {last['label_corruption'].max():g}: {words}."
-        ),
-    )
+    subtitle = "A line is one seed. Where nothing is drawn, that q was not run."
+    title = alt.Title("Fitting labels, true and corrupted", subtitle=subtitle)
+    return alt.layer(lines, _chance_rule(table, error=False)).properties(title=title, description=about)
 
 
-def time_to_fit(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+def time_to_fit(table: pd.DataFrame) -> Chart:
     """Epochs to fit every training label at corruption q, relative to q = 0 with the same seed (Fig. 1b)."""
     runs = summarize(_corrupted(table))
     clean = runs[runs["label_corruption"] == 0].set_index(["network", "seed"])["fit_epoch"]
@@ -76,94 +85,79 @@ def time_to_fit(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     runs = runs.assign(ratio=runs["fit_epoch"] / base)
     if runs["ratio"].notna().sum() == 0:
         raise UserError("no run fitted its training labels at q = 0 and at another q with one seed: train longer")
-    return alt.layer(*against_q(runs, "ratio", "epochs to fit, relative to q = 0")).properties(
-        title=alt.Title(
-            "Time to fit against label corruption", subtitle="Mean and 95 % interval over seeds; points: seeds."
-        ),
-        description="Time to fit the training labels against label corruption q, relative to true labels. "
-        + in_words(runs, "ratio", "times as long as true labels"),
-    )
+    points = _seed_points(runs, "ratio")
+    means = _in_words(points, "times as long as true labels")
+    about = f"Time to fit the training labels against label corruption q, relative to true labels. {means}"
+    subtitle = "Mean and 95 % interval over seeds; points: seeds."
+    title = alt.Title("Time to fit against label corruption", subtitle=subtitle)
+    layers = _against_q(points, "epochs to fit, relative to q = 0")
+    return alt.layer(*layers).properties(title=title, description=about)
 
 
-def test_error(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+def test_error(table: pd.DataFrame) -> Chart:
     """Test error after training against q (Fig. 1c); brushing a range of q shows its mean error as a rule."""
-    runs = summarize(_corrupted(table))
+    points = _seed_points(summarize(_corrupted(table)), "test_error")
     brush = alt.selection_interval(name="brush", encodings=["x"])
-    networks = list(runs["network"].unique())
     rule = (
-        alt.Chart(seed_points(runs, "test_error"))
+        alt.Chart(points)
         .transform_filter(brush)
         .transform_aggregate(mean="mean(value)", groupby=["network"])
         .mark_rule(strokeDash=[4, 4])
-        .encode(y="mean:Q", color=network_colour(networks), tooltip=["network:N", alt.Tooltip("mean:Q", format=".3f")])
+        .encode(y="mean:Q", color=_colour(_networks(points)), tooltip=["network:N", *_tips("mean")])
     )
-    layers = against_q(runs, "test_error", "test error", domain=(0, 1), brush=brush)
-    return alt.layer(*layers, rule, _chance_rule(table, error=True)).properties(
-        title=alt.Title(
-            "Test error against label corruption",
-            subtitle="Drag over a range of q: the dashed lines show its mean error.",
-        ),
-        description="Test error after training against label corruption q. "
-        + in_words(runs, "test_error", "test error"),
-    )
+    *layers, seeds = _against_q(points, "test error", domain=(0, 1))
+    about = f"Test error after training against label corruption q. {_in_words(points, 'test error')}"
+    subtitle = "Drag over a range of q: the dashed lines show its mean error."
+    title = alt.Title("Test error against label corruption", subtitle=subtitle)
+    drawn = alt.layer(*layers, seeds.add_params(brush), rule, _chance_rule(table, error=True))
+    return drawn.properties(title=title, description=about)
 
 
 def loss_curves(table: pd.DataFrame) -> alt.Chart:
     """Training loss against epoch for true labels, random labels and inputs without structure (Fig. 1a)."""
-    table, parts = one_data_set(table), []
-    for name, (inputs, q) in CONDITIONS.items():
-        rows = table[(table["inputs"] == inputs) & (table["label_corruption"] == q)]
-        parts.append(_thin(rows).assign(condition=name))
-    rows = pd.concat(parts)
-    networks = list(rows["network"].unique())
-    choice = alt.binding_select(options=networks, name="network ")
-    network = alt.param(name="loss_network", value=networks[0], bind=choice)
-    names = list(CONDITIONS)
+    table, names = one_data_set(table), list(CONDITIONS)
+    rows = pd.concat(
+        _thin(table[(table["inputs"] == inputs) & (table["label_corruption"] == q)]).assign(condition=name)
+        for name, (inputs, q) in CONDITIONS.items()
+    )
+    network = menu("loss_network", _networks(rows), "network")
     rows = rows.groupby(["network", "condition", "epoch"], as_index=False, sort=False)["train_loss"].mean()
     rows["train_loss"] = rows["train_loss"].clip(lower=1e-4).round(5)
     picked = alt.selection_point(name="picked", fields=["condition"], bind="legend")
-    return (
+    colour = alt.Color("condition:N", title=None, scale=alt.Scale(domain=names), sort=names)
+    chart = (
         alt.Chart(rows)
         .transform_filter("datum.network === loss_network")
         .mark_line(point={"size": 18})
         .encode(
-            x=alt.X("epoch:Q", title="epoch"),
+            x=EPOCH,
             y=alt.Y("train_loss:Q", title="training loss (nats)", scale=alt.Scale(type="log")),
-            color=alt.Color(
-                "condition:N", title=None, scale=alt.Scale(domain=names), sort=names, legend=alt.Legend(columns=2)
-            ),
-            strokeDash=alt.StrokeDash("condition:N", title=None, scale=alt.Scale(domain=names, range=list(DASHES[:5]))),
+            color=colour.legend(columns=2),
+            strokeDash=alt.StrokeDash("condition:N", title=None, scale=_scale(names, DASHES)),
             opacity=alt.condition(picked, alt.value(1), alt.value(0.15)),
-            tooltip=["condition:N", "epoch:Q", alt.Tooltip("train_loss:Q", format=".4f")],
+            tooltip=["condition:N", "epoch:Q", *_tips("train_loss", format=".4f")],
         )
         .add_params(network, picked)
-        .properties(
-            title=alt.Title(
-                "Training loss: true labels, random labels, inputs without structure",
-                subtitle="Mean over the seeds still training; pick a condition in the legend.",
-            ),
-            description="Training loss against epoch, logarithmic, for five conditions: "
-            + ", ".join(names)
-            + ". Losses below 0.0001 are drawn there.",
-        )
     )
+    about = (
+        f"Training loss against epoch, logarithmic, for five conditions: {', '.join(names)}. Losses below 0.0001 are "
+    )
+    subtitle = "Mean over the seeds still training; pick a condition in the legend."
+    title = alt.Title("Training loss: true labels, random labels, inputs without structure", subtitle=subtitle)
+    return chart.properties(title=title, description=about + "drawn there.")
 
 
-def corruption_grid(examples: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+def corruption_grid(examples: pd.DataFrame) -> Chart:
     """Images with the labels they are trained with; a slider on q redraws them, as a run with that q would.
 
     Args:
         examples: A row per image: image (data URI), true, redrawn (labels), threshold (the q from which the label is
-            redrawn), as `gendyn_lite.chapters.random_labels.runs.corruption_examples` gives it.
+            redrawn), as `gendyn_lite.chapters.random_labels.demo.corruption_examples` gives it.
     """
-    columns = 8
-    places = examples.assign(column=[i % columns for i in range(len(examples))])
-    places["row"] = [i // columns for i in range(len(examples))]
-    slider = alt.param(
-        name="corruption", value=0.5, bind=alt.binding_range(min=0, max=1, step=0.05, name="label corruption q ")
-    )
+    columns, number = 8, np.arange(len(examples))
+    slider = alt.binding_range(min=0, max=1, step=0.05, name="label corruption q ")
     base = (
-        alt.Chart(places)
+        alt.Chart(examples.assign(column=number % columns, row=number // columns))
         .transform_calculate(
             shown="datum.threshold < corruption ? datum.redrawn : datum.true",
             state="datum.threshold >= corruption ? 'true' : datum.redrawn === datum.true ? 'redrawn, same' "
@@ -173,29 +167,108 @@ def corruption_grid(examples: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     )
     images = base.mark_image(width=40, height=40, yOffset=-12).encode(url="image:N")
     states = ["true", "redrawn, same", "redrawn, other"]
+    hover = [alt.Tooltip("true:N", title="true label"), alt.Tooltip("shown:N", title="trained with"), "state:N"]
+    colour = alt.Color("state:N", title="label is", scale=alt.Scale(domain=states), sort=states)
     labels = (
         base.mark_text(dy=24, fontSize=19, fontWeight="bold")
-        .encode(
-            text=alt.Text("label:N"),
-            color=alt.Color("state:N", title="label is", scale=alt.Scale(domain=states), sort=states),
-            tooltip=[
-                alt.Tooltip("true:N", title="true label"),
-                alt.Tooltip("shown:N", title="trained with"),
-                "state:N",
-            ],
-        )
+        .encode(text=alt.Text("label:N"), color=colour, tooltip=hover)
         .transform_calculate(label="datum.shown + (datum.state === 'redrawn, other' ? ' ✗' : '')")
-        .add_params(slider)
+        .add_params(alt.param(name="corruption", value=0.5, bind=slider))
     )
-    return alt.layer(images, labels).properties(
-        height=90 * (len(examples) // columns),
-        title=alt.Title("What the network is told", subtitle="Under each image, the label it is trained with."),
-        description=(
-            f"{len(examples)} handwritten digits, each with the label it is trained with. As the slider raises q, more "
-            "labels are redrawn at random; a cross marks those that have become wrong. At q = 1 "
-            f"{int((examples['true'] != examples['redrawn']).sum())} of {len(examples)} are wrong."
-        ),
+    count, wrong = len(examples), int((examples["true"] != examples["redrawn"]).sum())
+    about = (
+        f"{count} handwritten digits, each with the label it is trained with. As the slider raises q, more labels are "
+        f"redrawn at random; a cross marks those that have become wrong. At q = 1 {wrong} of {count} are wrong."
     )
+    title = alt.Title("What the network is told", subtitle="Under each image, the label it is trained with.")
+    return alt.layer(images, labels).properties(height=90 * (count // columns), title=title, description=about)
+
+
+def explicit_regularizers(table: pd.DataFrame) -> Chart:
+    """Test accuracy against epoch with each explicit regularizer, what early stopping could gain shaded (Fig. 2).
+
+    Args:
+        table: A tidy table of the experiments ``"regularizers"`` and ``"random_labels"`` on one data set.
+
+    Raises:
+        UserError: No run has true labels, or the runs are of several data sets.
+    """
+    rows = one_data_set(_true_labels(table), column="base")
+    rows = rows[rows["setting"].isin(ORDER)]
+    chosen = _most_tried_first(rows)[0]
+    ends = summarize(rows[rows["base"] == chosen]).groupby("setting", sort=False)["test_accuracy"].mean()
+    words = "; ".join(f"{setting} {value:.2f}" for setting, value in ends.items())
+    about = "Test accuracy against epoch, a line per regularizer, with a shaded area up to the best accuracy "
+    about += f"of any earlier epoch. At the end, for {chosen}: {words}."
+    title = alt.Title("Explicit regularizers, on and off", subtitle=SUBTITLE)
+    return _curves(rows, ORDER, "plain").properties(title=title, description=about)
+
+
+def batch_norm(table: pd.DataFrame) -> Chart:
+    """Test accuracy against epoch with and without batch-norm, weight decay on and off (Fig. 2b).
+
+    Raises:
+        UserError: No network was trained both ways, or the runs are of several data sets.
+    """
+    rows = _true_labels(table)
+    rows = rows[rows["setting"].isin(ORDER[:2])]
+    norm = rows["base"].str.contains(BN).map({True: "no batch-norm", False: "batch-norm"})
+    rows = one_data_set(rows.assign(base=rows["base"].str.replace(BN, ""), norm=norm), column="base")
+    rows = rows[rows.groupby("base")["norm"].transform("nunique") == 2]
+    if rows.empty:
+        raise UserError("no network was trained with and without batch-norm, expected runs of inception_small")
+    rows = rows.assign(setting=rows["norm"] + rows["setting"].map({NONE: "", "weight decay": " + decay"}))
+    pairs = _most_tried_first(rows)
+    ends = summarize(rows).groupby(["base", "setting"], sort=False)["test_accuracy"]
+    words = "; ".join(f"{base}, {setting} {each.mean():.2f}" for (base, setting), each in ends)
+    about = f"Test accuracy against epoch with and without batch-norm. At the end: {words}."
+    title = alt.Title("Batch-norm, on and off" + (f": {pairs[0]}" if len(pairs) == 1 else ""), subtitle=SUBTITLE)
+    return _curves(rows, NORMS, "normed").properties(title=title, description=about)
+
+
+def final_accuracy(table: pd.DataFrame) -> Chart:
+    """Test accuracy at the end and at the best epoch for every setting of a network, with the seeds as points.
+
+    Raises:
+        UserError: No run has true labels, or the runs are of several data sets.
+    """
+    rows = one_data_set(_true_labels(table), column="base")
+    ends = summarize(rows).assign(best=rows.groupby("run_id", sort=False)["test_accuracy"].max().to_numpy())
+    kinds, keys = ["end of training", "best epoch"], ["network", "setting", "seed"]
+    points = ends[["base", "setting", "seed", "test_accuracy", "best"]].set_axis([*keys, *kinds], axis=1)
+    points = points.melt(keys, var_name="taken at", value_name="accuracy").round(4)
+    means = mean_intervals(points, ["network", "setting", "taken at"], "accuracy").round(4)
+    y = alt.Y("setting:N", title=None, sort=list(ORDER), axis=alt.Axis(labelLimit=220))
+    color = alt.Color("taken at:N", title="accuracy at", scale=_scale(kinds, PALETTE))
+    shape = alt.Shape("taken at:N", title="accuracy at", scale=_scale(kinds, ("circle", "diamond")))
+    axis = alt.Axis(format=".2f", tickCount=5)
+    x = alt.X("mean:Q", title="test accuracy", scale=alt.Scale(zero=False), axis=axis)
+    hover = ["setting:N", "taken at:N", *_tips("mean", "low", "high"), "seeds:Q"]
+    base, seeds = (
+        alt.Chart(of)
+        .transform_filter("datum.network === final")
+        .encode(y=y, yOffset=alt.YOffset("taken at:N", sort=kinds), color=color)
+        for of in (means, points)
+    )
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
+    marks = base.mark_point(size=110).encode(x=x, shape=shape, tooltip=hover)
+    seeds = seeds.mark_point(size=22, opacity=0.5).encode(x="accuracy:Q", tooltip=["seed:N", "accuracy:Q"])
+    last = means[means["taken at"] == kinds[0]][["network", "setting", "mean"]].itertuples(index=False)
+    words = "; ".join(f"{network}, {setting}: {mean:.2f}" for network, setting, mean in last)
+    about = f"Test accuracy at the end of training and at the best epoch, by regularizer. At the end: {words}."
+    subtitle = "Mean and 95 % interval over seeds; small points: seeds."
+    title = alt.Title("Test accuracy by regularizer", subtitle=subtitle)
+    height = 44 * int(means.groupby("network")["setting"].nunique().max())
+    marks = marks.add_params(menu("final", _most_tried_first(rows), "network"))
+    return alt.layer(bars, marks, seeds).properties(height=height, title=title, description=about)
+
+
+def _tips(*fields: str, format: str = ".3f") -> list[alt.Tooltip]:
+    return [alt.Tooltip(f"{field}:Q", format=format) for field in fields]
+
+
+def _networks(rows: pd.DataFrame) -> list[str]:
+    return list(rows["network"].unique())
 
 
 def _corrupted(table: pd.DataFrame) -> pd.DataFrame:
@@ -217,23 +290,115 @@ def _thin(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.groupby("network")["epoch"].transform(kept) | (table["epoch"] == last)]
 
 
-def _slider(values: pd.Series, name: str) -> alt.BindRange:
-    """A slider that stops at every value."""
-    levels = np.sort(values.unique())
-    step = float(np.diff(levels).min().round(6)) if len(levels) > 1 else 1.0
-    return alt.binding_range(min=float(levels[0]), max=float(levels[-1]), step=step, name=name)
-
-
 def _chance_rule(table: pd.DataFrame, *, error: bool) -> alt.Chart:
     """A dotted line at the accuracy (or error) of guessing."""
     chance = 1 / int(table["num_classes"].iloc[0])
-    level = round(1 - chance if error else chance, 4)
-    return (
-        alt.Chart(pd.DataFrame({"chance": [level]}))
-        .mark_rule(strokeDash=[2, 3])
-        .encode(y="chance:Q", tooltip=alt.Tooltip("chance:Q", title="guessing"))
+    rule = alt.Chart(pd.DataFrame({"chance": [round(1 - chance if error else chance, 4)]})).mark_rule(strokeDash=[2, 3])
+    return rule.encode(y="chance:Q", tooltip=alt.Tooltip("chance:Q", title="guessing"))
+
+
+def _against_q(points: pd.DataFrame, title: str, *, domain: Sequence[float] = ()) -> list[alt.Chart]:
+    """Layers: mean with interval over seeds against q, a colour, shape and dash per network; the seeds as points."""
+    means, networks = mean_intervals(points, ["network", "q"]).round(4), _networks(points)
+    legend = _legend(networks)
+    scale = alt.Scale(domain=list(domain), clamp=True) if domain else alt.Scale(zero=False)
+    axis = alt.Axis(values=sorted(means["q"].unique()), format=".2~f", labelOverlap=True)
+    x, color = alt.X("q:Q", title="label corruption q", axis=axis), _colour(networks)
+    dash = alt.StrokeDash("network:N", title="network", scale=_scale(networks, DASHES, turn=1), legend=legend)
+    shape = alt.Shape("network:N", title="network", scale=_scale(networks, SHAPES, turn=1), legend=legend)
+    hover = ["network:N", "q:Q", *_tips("mean", "low", "high"), "seeds:Q"]
+    base, seeds = (alt.Chart(of).encode(x=x, color=color) for of in (means, points))
+    line = base.mark_line().encode(y=alt.Y("mean:Q", title=title, scale=scale), strokeDash=dash)
+    marks = base.mark_point(size=90).encode(y="mean:Q", tooltip=hover, shape=shape)
+    tip = ["network:N", "q:Q", "seed:N", *_tips("value")]
+    seeds = seeds.mark_point(size=22, opacity=0.5).encode(y="value:Q", tooltip=tip)
+    return [line, interval_bars(base, width=2), marks, seeds]
+
+
+def _seed_points(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """One row per run: network, q, seed, value."""
+    points = runs[["network", "label_corruption", "seed", column]].dropna()
+    return points.set_axis(["network", "q", "seed", "value"], axis=1).round(4)
+
+
+def _in_words(points: pd.DataFrame, unit: str) -> str:
+    """The means at the smallest and the largest q of each network, as a sentence."""
+    parts = []
+    for network, rows in mean_intervals(points, ["network", "q"]).round(4).groupby("network", sort=False):
+        ordered = rows.sort_values("q")[["q", "mean"]].to_numpy()
+        (q_low, low), (q_high, high) = ordered[0], ordered[-1]
+        parts.append(f"{network}: {low:.2f} at q = {q_low:g}, {high:.2f} at q = {q_high:g}")
+    return f"Mean over seeds ({unit}): " + "; ".join(parts) + "."
+
+
+def _colour(networks: Sequence[str]) -> alt.Color:
+    """The colour of each network, the same in every layer, so that their legends are one."""
+    return alt.Color("network:N", title="network", scale=_scale(networks, PALETTE), legend=_legend(networks))
+
+
+def _legend(networks: Sequence[str]) -> alt.Legend:
+    """One legend for colour, shape and dash; long names stand below each other, whole."""
+    if sum(map(len, networks)) > MOST_LETTERS:
+        shorter = "replace(datum.label, 'without', 'no')"  # else the longest is wider than a phone
+        return alt.Legend(columns=1, labelLimit=340, titleOrient="top", labelExpr=shorter)
+    return alt.Legend(labelLimit=340)
+
+
+def _scale(names: Sequence[str], values: Sequence[Any], *, turn: int = 0) -> alt.Scale:
+    """One value for each name, in turn; after each round shifted by `turn`, so that a colour meets another shape."""
+    places = [(i + turn * (i // len(values))) % len(values) for i in range(len(names))]
+    return alt.Scale(domain=list(names), range=[values[place] for place in places])
+
+
+def _true_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs on true labels and, as their setting, their regularizers; refuse a table without any."""
+    rows = with_regularizers(table)
+    rows = rows[~rows["random"]]
+    if rows.empty:
+        raise UserError("the table has no run on true labels, expected runs of the experiment 'regularizers'")
+    return rows.assign(setting=rows["regularizers"].replace(SHORT))
+
+
+def _most_tried_first(rows: pd.DataFrame) -> list[str]:
+    """The networks by their number of settings, the largest first."""
+    settings = rows.groupby("base", sort=False)["setting"].nunique()
+    return list(settings.sort_values(ascending=False, kind="stable").index)
+
+
+def _curves(rows: pd.DataFrame, order: tuple[str, ...], name: str) -> Chart:
+    """A line per setting with the area up to the best accuracy so far; the parameter `name` chooses the network."""
+    means = _over_epochs(rows)
+    names = [setting for setting in order if setting in set(means["setting"])]
+    picked = alt.selection_point(name="picked", fields=["setting"], bind="legend")
+    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(format="d", tickMinStep=1))
+    strokes = {"symbolType": "stroke", "symbolSize": 400, "symbolStrokeWidth": 2.5, "symbolOpacity": 1}
+    legend = alt.Legend(columns=2 if max(map(len, names)) < 18 else 1, labelLimit=240, **strokes)
+    color = alt.Color("setting:N", title=None, scale=_scale(names, PALETTE), sort=names, legend=legend)
+    dash = alt.StrokeDash("setting:N", title=None, scale=_scale(names, DASHES), sort=names, legend=legend)
+    base = alt.Chart(means).transform_filter(f"datum.network === {name}").encode(x=x, color=color)
+    area = base.mark_area().encode(
+        y=alt.Y("test:Q", title="test accuracy", scale=alt.Scale(zero=False)),
+        y2="best:Q",
+        opacity=alt.condition(picked, alt.value(0.3), alt.value(0.02)),
     )
+    lines = base.mark_line(point={"size": 18}).encode(
+        y="test:Q",
+        strokeDash=dash,
+        opacity=alt.condition(picked, alt.value(1), alt.value(0.12)),
+        tooltip=["setting:N", "epoch:Q", *_tips("test", "best", "train")],
+    )
+    return alt.layer(area, lines.add_params(menu(name, _most_tried_first(rows), "network"), picked))
 
 
-def _word(values: pd.Series) -> str:
-    return f"{values.mean():.2f}"
+def _over_epochs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds by epoch. A run that stops, its labels fitted, keeps the accuracy that it had."""
+    parts = []
+    for (network, setting), group in rows.groupby(["base", "setting"], sort=False):
+        test, train = (
+            group.pivot(index="epoch", columns="run_id", values=name).sort_index().ffill()
+            for name in ("test_accuracy", "train_accuracy")
+        )
+        columns = {"test": test, "best": test.cummax(), "train": train}
+        means = pd.DataFrame({name: values.mean(axis="columns") for name, values in columns.items()})
+        parts.append(means.round(4).reset_index().assign(network=str(network), setting=str(setting)))
+    return pd.concat(parts, ignore_index=True)

@@ -1,63 +1,135 @@
-"""Chapter 1: bugs that make memorization look impossible, switched on one by one."""
+"""Chapter 1: labels as they are corrupted, and bugs that hide memorization, switched on one by one."""
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import replace
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+import torch
+from PIL import Image
 from torch import nn
 
-from gendyn_lite import data, models, train
+from gendyn_lite import data, train
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.random_labels import runs
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 
-CONFIG = RunConfig(
-    experiment="traps",
-    model="mlp_1x512",
-    label_corruption=1.0,
-    train_size=200,
-    epochs=40,
-    batch_size=20,
-    learning_rate=0.05,
-    decay=0.99,
-    eval_every=40,
-)
+_SETTINGS = {"train_size": 200, "epochs": 40, "batch_size": 20, "learning_rate": 0.05, "decay": 0.99, "eval_every": 40}
+CONFIG = RunConfig(experiment="traps", model="mlp_1x512", label_corruption=1.0, **_SETTINGS)
 
 
-def memorization_traps(config: RunConfig = CONFIG) -> pd.DataFrame:
-    """Train one network on random labels of digits, once as it should be and once with each of two bugs.
+def corruption_examples(count: int = 24, *, seed: int = 0) -> pd.DataFrame:
+    """Digits with their true label, their replacement and the q from which the replacement is used.
+
+    Only embedded data: the pictures travel with the book.
 
     Args:
-        config: The run without a bug.
+        count: Number of images.
+        seed: Seed of the label corruption, as in a run.
+
+    Returns:
+        Columns image (data URI of a PNG), true, redrawn and threshold (in steps of 0.05, at least one step).
+
+    >>> corruption_examples(4)["true"].tolist()
+    [0, 1, 2, 3]
+    """
+    x, y = data.load("digits").train
+    first = [int((y == label).nonzero()[turn]) for turn in range(3) for label in range(10)][:count]
+    q = np.linspace(0, 1, 21).round(2)
+    changes = [data.corrupt_labels(y, float(f), num_classes=10, seed=seed) for f in q]
+    when = np.stack([redrawn[first].numpy() for _, redrawn in changes]).argmax(0)
+    return pd.DataFrame(
+        {
+            "image": [_data_uri(x[i, 0].numpy()) for i in first],
+            "true": y[first].numpy(),
+            "redrawn": changes[-1][0][first].numpy(),
+            "threshold": (q[when] - 0.025).round(3),
+        }
+    )
+
+
+def _data_uri(pixels: np.ndarray) -> str:
+    """A grey picture, dark on light, four times enlarged, as a PNG data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(255 - pixels).resize((32, 32), Image.Resampling.NEAREST).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+class Trap(NamedTuple):
+    """Accuracies of one network on the same test images, in [0, 1].
+
+    Attributes:
+        true: Asked for the true labels.
+        corrupted: Asked for labels corrupted as the training labels were.
+        predicted: (1 − q) · true + q / classes.
+    """
+
+    true: float
+    corrupted: float
+    predicted: float
+
+
+def corrupted_test_trap(*, fraction: float, seed: int = 0, root: str | None = None) -> Trap:
+    """Train on digits with corrupted labels and ask for the true and for corrupted test labels.
+
+    Args:
+        fraction: Label corruption q of the training labels, and of the corrupted test labels.
+        seed: Seed of the run.
+        root: Folder of the runs; the run is loaded if it is there.
+    """
+    config = runs.plan("smoke", networks="mlp_1x512", corruptions=[fraction], seeds=1)[0]
+    config = config.replace(experiment=f"{runs.EXPERIMENT}_trap", seed=seed, eval_every=config.epochs)
+
+    def prepare(loaded: ImageData) -> dict[str, Any]:
+        # The mistake on purpose: test labels redrawn, from draws of their own.
+        wrong, _ = data.corrupt_labels(loaded.test.y, fraction, num_classes=10, seed=seed + 1)
+        inputs = torch.cat([x for x, _ in data.batcher(loaded, config, split="test").epoch(0)])
+
+        def probe(model: nn.Module, epoch: int) -> dict[str, float]:
+            with torch.no_grad():
+                predicted = model(inputs.to(next(model.parameters()).device)).argmax(1).cpu()
+            return {"corrupted_test_accuracy": float((predicted == wrong).float().mean())}
+
+        return {"probes": {"trap": probe}}
+
+    last = runner.load_or_run(config, profile="smoke", root=root, prepare=prepare).rows()[-1]
+    true = last["test_accuracy"]
+    predicted = (1 - fraction) * true + fraction / 10
+    return Trap(true=true, corrupted=last["trap/corrupted_test_accuracy"], predicted=predicted)
+
+
+def memorization_traps() -> pd.DataFrame:
+    """Train one network on random labels of digits, once as it should be and once with each of two bugs.
 
     Returns:
         A row each: ``labels`` and ``augmentation`` as they were, ``train_accuracy`` on the labels of the last epoch.
     """
-    loaded, _ = data.load_for_run(config)
-    augmented = config.replace(random_crop=2, flip=True)
+    loaded, _ = data.load_for_run(CONFIG)
+
+    def fitted(config: RunConfig) -> float:
+        network = runner.build(config, loaded)
+        return train.fit(network, loaded, config, device="cpu").last["train_accuracy"]
+
     rows = [
-        ("drawn once", "off", _fitted(loaded, config)),
-        ("redrawn every epoch", "off", _redrawn(loaded, config)),
-        ("drawn once", "on, unnoticed", _fitted(loaded, augmented)),
+        ("drawn once", "off", fitted(CONFIG)),
+        ("redrawn every epoch", "off", _redrawn(loaded)),
+        ("drawn once", "on, unnoticed", fitted(CONFIG.replace(random_crop=2, flip=True))),
     ]
     return pd.DataFrame(rows, columns=pd.Index(["labels", "augmentation", "train_accuracy"]))
 
 
-def _fitted(loaded: ImageData, config: RunConfig) -> float:
-    return train.fit(_network(loaded, config), loaded, config, device="cpu").last["train_accuracy"]
-
-
-def _redrawn(loaded: ImageData, config: RunConfig) -> float:
+def _redrawn(loaded: ImageData) -> float:
     """The mistake on purpose: random labels drawn where an epoch begins, as a transform of the data would."""
-    network, last = _network(loaded, config), 0.0
-    for epoch in range(1, config.epochs + 1):
-        rate = train.learning_rate(config, epoch)
-        one = config.replace(epochs=1, eval_every=1, learning_rate=rate, schedule="constant", seed=config.seed + epoch)
-        labels, _ = data.corrupt_labels(loaded.train.y, 1.0, num_classes=loaded.num_classes, seed=one.seed)
+    network, last = runner.build(CONFIG, loaded), 0.0
+    for epoch in range(1, CONFIG.epochs + 1):
+        rate = train.learning_rate(CONFIG, epoch)
+        one = CONFIG.replace(epochs=1, eval_every=1, learning_rate=rate, schedule="constant", seed=epoch)
+        labels, _ = data.corrupt_labels(loaded.train.y, 1.0, num_classes=loaded.num_classes, seed=epoch)
         given = replace(loaded, train=loaded.train._replace(y=labels))
         last = train.fit(network, given, one, device="cpu").last["train_accuracy"]
     return last
-
-
-def _network(loaded: ImageData, config: RunConfig) -> nn.Module:
-    return models.build(config.model, num_classes=loaded.num_classes, in_shape=loaded.in_shape, seed=config.seed)

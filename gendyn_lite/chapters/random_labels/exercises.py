@@ -52,15 +52,10 @@ def _check_share(corrupt: Corruption) -> None:
     for q in (0.2, 0.5, 1.0):
         share = float((corrupt(y, q, num_classes, 3) != y).float().mean())
         expected = q * (1 - 1 / num_classes)
-        if abs(share - q) < 0.01:
-            problem = (
-                f"with q = {q}, {share:.2f} of the labels differ; a redrawn label comes from all {num_classes} "
-                f"classes, its own among them, so expected about {expected:.2f}"
-            )
-            expect(False, problem)
-        expect(
-            abs(share - expected) < 0.015, f"with q = {q}, {share:.2f} of the labels differ, expected {expected:.2f}"
-        )
+        problem = f"with q = {q}, {share:.2f} of the labels differ"
+        hint = f"a redrawn label comes from all {num_classes} classes, its own among them, so expected about"
+        expect(abs(share - q) >= 0.01, f"{problem}; {hint} {expected:.2f}")
+        expect(abs(share - expected) < 0.015, f"{problem}, expected {expected:.2f}")
     counts = torch.bincount(corrupt(y, 1.0, num_classes, 4), minlength=num_classes) / n
     expect(float((counts - 1 / num_classes).abs().max()) < 0.015, "with q = 1 the classes are not equally frequent")
 
@@ -88,10 +83,8 @@ def check_expected_accuracy(answer: Callable[[float, int], float]) -> bool:
             expected = 1 - q + q / num_classes
             value = float(answer(q, num_classes))
             hint = " (some redrawn labels are right by luck)" if abs(value - (1 - q)) < 1e-9 else ""
-            expect(
-                abs(value - expected) < 1e-6,
-                f"with q = {q} and {num_classes} classes you say {value:.3f}, expected {expected:.3f}{hint}",
-            )
+            problem = f"with q = {q} and {num_classes} classes you say {value:.3f}, expected {expected:.3f}{hint}"
+            expect(abs(value - expected) < 1e-6, problem)
 
     return report("accuracy of a network that ignores the noise", check)
 
@@ -100,15 +93,8 @@ def check_fit_epoch(answer: Callable[[Sequence[float]], int | None]) -> bool:
     """Check ``fit_epoch(accuracies)``: the first epoch with train accuracy of at least 0.999, None if there is none."""
 
     def check() -> None:
-        cases: list[tuple[list[float], int | None]] = [
-            ([0.1, 0.7, 1.0, 1.0], 2),
-            ([0.1, 1.0, 0.98, 1.0], 1),
-            ([1.0], 0),
-            ([0.1, 0.999], 1),
-            ([0.1, 0.995], None),
-            ([], None),
-        ]
-        for accuracies, expected in cases:
+        cases = [([0.1, 0.7, 1.0, 1.0], 2), ([0.1, 1.0, 0.98, 1.0], 1), ([1.0], 0), ([0.1, 0.999], 1)]
+        for accuracies, expected in [*cases, ([0.1, 0.995], None), ([], None)]:
             value = answer(accuracies)
             expect(value == expected, f"for accuracies {accuracies} you say {value}, expected {expected}")
 

@@ -7,11 +7,9 @@ from pathlib import Path
 import ipywidgets as widgets
 
 from gendyn_lite import results
-from gendyn_lite.chapters import explorer as live
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.random_labels import charts as drawn
-from gendyn_lite.chapters.random_labels import regularizers
-from gendyn_lite.chapters.random_labels import runs as random_labels
+from gendyn_lite.chapters.explorer import busy, draw, say
+from gendyn_lite.chapters.random_labels import charts, runs
 from gendyn_lite.config import RunConfig
 
 WITH_OPTIONS = ("inception_small",)  # networks with dropout and batch-norm to switch on and off
@@ -20,8 +18,8 @@ WITH_OPTIONS = ("inception_small",)  # networks with dropout and batch-norm to s
 class RandomLabelsExplorer:
     """Choose a network, a fraction q, regularizers and a seed; train it (or load what was trained) and see its curves.
 
-    The static twins are `gendyn_lite.chapters.random_labels.charts.learning_curves` and the charts of
-    `gendyn_lite.chapters.random_labels.charts_regularizers` over the runs of the chapter.
+    The static twins are `learning_curves` and the charts of regularizers in `gendyn_lite.chapters.random_labels.charts`
+    over the runs of the chapter.
 
     Args:
         profile: Size of the runs.
@@ -34,8 +32,7 @@ class RandomLabelsExplorer:
 
     def __init__(self, *, profile: str = "smoke", dataset: str = "", root: str | Path | None = None) -> None:
         self._profile, self._root = profile, root
-        parts = (random_labels, regularizers)
-        self._planned = [config for part in parts for config in part.plan(profile, dataset=dataset)]
+        self._planned = [*runs.plan(profile, dataset=dataset), *runs.regularizer_plan(profile, dataset=dataset)]
         self._networks: dict[str, RunConfig] = {}
         for config in self._planned:
             self._networks.setdefault(config.model, config)
@@ -44,9 +41,9 @@ class RandomLabelsExplorer:
         self.status = widgets.HTML("Choose, then press Train.")
         self.output = widgets.Output()
         self.train.on_click(lambda _: self._train())
-        what = [self.network, self.corruption, self.seed]
-        how = [self.weight_decay, self.dropout, self.random_crop, self.flip, self.batch_norm]
-        self.panel = widgets.VBox([*what, *how, self.train, self.status, self.output])
+        controls = [self.network, self.corruption, self.seed, self.weight_decay, self.dropout, self.random_crop]
+        controls += [self.flip, self.batch_norm, self.train, self.status, self.output]
+        self.panel = widgets.VBox(controls)
 
     def _add_controls(self) -> None:
         """The controls; dropout and batch-norm are dead for a network that has none."""
@@ -77,23 +74,20 @@ class RandomLabelsExplorer:
             label_corruption=round(float(self.corruption.value), 2),
             seed=int(self.seed.value),
             weight_decay=float(self.weight_decay.value or 0),
-            random_crop=regularizers.crop_padding(base.center_crop) if self.random_crop.value else 0,
+            random_crop=runs.crop_padding(base.center_crop) if self.random_crop.value else 0,
             flip=bool(self.flip.value),
             model_options=options,
         )
-        names = (random_labels.EXPERIMENT, regularizers.EXPERIMENT)
-        known = [each for each in (chosen.replace(experiment=name) for name in names) if each in self._planned]
+        named = [chosen.replace(experiment=name) for name in (runs.EXPERIMENT, runs.REGULARIZERS)]
+        known = [each for each in named if each in self._planned]
         # A run of no plan is kept apart, so that it is never published among those of one.
         return known[0] if known else chosen.replace(experiment="explorer")
 
     def _train(self) -> None:
-        with live.busy(self.train, self.status):
+        with busy(self.train, self.status):
             run = runner.load_or_run(self.config(), profile=self._profile, root=self._root)
             table = results.load_runs([run])
             last = table.iloc[-1]
-            live.say(
-                self.status,
-                f"epoch {last['epoch']}: train accuracy {last['train_accuracy']:.3f}, "
-                f"test accuracy {last['test_accuracy']:.3f}",
-            )
-            live.draw(self.output, drawn.learning_curves(table), results.provenance_line(table))
+            train, test = (f"{part} accuracy {last[f'{part}_accuracy']:.3f}" for part in ("train", "test"))
+            say(self.status, f"epoch {last['epoch']}: {train}, {test}")
+            draw(self.output, charts.learning_curves(table), results.provenance_line(table))

@@ -18,22 +18,13 @@ from typing import Any
 
 from gendyn_lite.arguments import answered, pair
 from gendyn_lite.chapters.imagenet import run, value
-from gendyn_lite.chapters.random_labels.zhang2017 import TABLE_2
+from gendyn_lite.chapters.random_labels.tables import TABLE_2
 from gendyn_lite.config import RunConfig
 
-EXPERIMENT = "imagenet_regularizers"
 # The sources at hand do not give the paper's optimizer settings for ImageNet; these are the usual ones of SGD.
-BASE = RunConfig(
-    experiment=EXPERIMENT,
-    dataset="imagenet",
-    model="inception_v3",
-    epochs=100,
-    batch_size=256,
-    learning_rate=0.1,
-    standardize="per_channel",
-    precision="bfloat16",
-    eval_every=5,
-)
+_SGD = {"epochs": 100, "batch_size": 256, "learning_rate": 0.1, "precision": "bfloat16", "eval_every": 5}
+_DATA = {"dataset": "imagenet", "standardize": "per_channel"}
+BASE = RunConfig(experiment="imagenet_regularizers", model="inception_v3", **_DATA, **_SGD)
 
 
 def plan(*, seeds: int = 1, **changes: Any) -> list[RunConfig]:

@@ -1,14 +1,105 @@
-"""Which regularizers a run had on, read from its settings, so that tables and charts can compare runs by them."""
+"""Tables of chapter 1: Tables 1 and 2 of Zhang et al. (2017), beside our runs; which regularizers a run had on."""
 
 from __future__ import annotations
 
 import json
+import math
+from itertools import groupby
+from typing import NamedTuple
 
 import pandas as pd
 
-from gendyn_lite.results.tables import network_name, summarize, with_sizes
+from gendyn_lite.errors import UserError
+from gendyn_lite.results.tables import mean_interval, network_name, summarize, with_sizes
 
-NONE = "no regularizer"
+NONE, BN = "no regularizer", " without batch-norm"
+LABELS = {True: "random", False: "true"}
+
+
+class PaperRow(NamedTuple):
+    """A row of Table 1: a network on CIFAR-10, 50,000 images.
+
+    Attributes:
+        network: The network, as our tables name it.
+        crop: Whether random crops are on.
+        weight_decay: Whether weight decay is on.
+        random_labels: Whether the labels are random.
+        train: Train accuracy in %.
+        test: Test accuracy in %.
+    """
+
+    network: str
+    crop: bool
+    weight_decay: bool
+    random_labels: bool
+    train: float
+    test: float
+
+
+# The figures of Tables 1 and 2: the one place where they are written down.
+TABLE_1 = tuple(
+    PaperRow(network, bool(crop), bool(decay), bool(random), train, test)
+    for network, crop, decay, random, train, test in (
+        ("inception_small", 1, 1, 0, 100.0, 89.05),
+        ("inception_small", 1, 0, 0, 100.0, 89.31),
+        ("inception_small", 0, 1, 0, 100.0, 86.03),
+        ("inception_small", 0, 0, 0, 100.0, 85.75),
+        ("inception_small", 0, 0, 1, 100.0, 9.78),
+        ("inception_small without batch-norm", 0, 1, 0, 100.0, 83.00),
+        ("inception_small without batch-norm", 0, 0, 0, 100.0, 82.00),
+        ("inception_small without batch-norm", 0, 0, 1, 100.0, 10.12),
+        ("alexnet_small", 1, 1, 0, 99.90, 81.22),
+        ("alexnet_small", 1, 0, 0, 99.82, 79.66),
+        ("alexnet_small", 0, 1, 0, 100.0, 77.36),
+        ("alexnet_small", 0, 0, 0, 100.0, 76.07),
+        ("alexnet_small", 0, 0, 1, 99.82, 9.86),
+        ("mlp_3x512", 0, 1, 0, 100.0, 53.35),
+        ("mlp_3x512", 0, 0, 0, 100.0, 52.39),
+        ("mlp_3x512", 0, 0, 1, 100.0, 10.48),
+        ("mlp_1x512", 0, 1, 0, 99.80, 50.39),
+        ("mlp_1x512", 0, 0, 0, 100.0, 50.51),
+        ("mlp_1x512", 0, 0, 1, 99.34, 10.61),
+    )
+)
+
+
+class ImageNetRow(NamedTuple):
+    """A row of Table 2: Inception v3 on ImageNet, accuracies in %; `best` are those of the best epoch, or None."""
+
+    augmentation: bool
+    dropout: bool
+    weight_decay: bool
+    random_labels: bool
+    train_top1: float
+    train_top5: float
+    test_top1: float
+    test_top5: float
+    best_top1: float | None = None
+    best_top5: float | None = None
+
+
+TABLE_2 = (
+    ImageNetRow(True, True, True, False, 92.18, 99.21, 77.84, 93.92),
+    ImageNetRow(True, False, False, False, 92.33, 99.17, 72.95, 90.43),
+    ImageNetRow(False, False, True, False, 90.60, 100.0, 67.18, 86.44, 72.57, 91.31),
+    ImageNetRow(False, False, False, False, 99.53, 100.0, 59.80, 80.38, 63.16, 84.49),
+    ImageNetRow(False, True, True, True, 91.18, 97.95, 0.09, 0.49),
+    ImageNetRow(False, False, True, True, 87.81, 96.15, 0.12, 0.50),
+    ImageNetRow(False, False, False, True, 95.20, 99.14, 0.11, 0.56),
+)
+ALEXNET_TOP5 = 83.6  # Krizhevsky et al. (2012), given there for reference
+
+
+def table_1_row(
+    network: str, *, crop: bool = False, weight_decay: bool = False, random_labels: bool = False
+) -> PaperRow | None:
+    """The row of Table 1 of a network and its settings, or None where the paper has none.
+
+    >>> table_1_row("alexnet_small", crop=True).test
+    79.66
+    """
+    wanted = (network, crop, weight_decay, random_labels)
+    return next((row for row in TABLE_1 if row[:4] == wanted), None)
 
 
 def with_regularizers(table: pd.DataFrame) -> pd.DataFrame:
@@ -28,15 +119,11 @@ def with_regularizers(table: pd.DataFrame) -> pd.DataFrame:
     rows = table[(table["inputs"] == "true") & table["label_corruption"].isin([0.0, 1.0])]
     options = [json.loads(text) for text in rows["model_options"]]
     dropout = [each.pop("dropout", 0.0) > 0 for each in options]
-    rows = rows.assign(
-        base=[network_name(model, rest) for model, rest in zip(rows["model"], options, strict=True)],
-        crop=rows["random_crop"] > 0,
-        decay=rows["weight_decay"] > 0,
-        dropout=dropout,
-        random=rows["label_corruption"] == 1,
-    )
-    named = zip(rows["crop"], rows["dropout"], rows["decay"], strict=True)
-    return rows.assign(regularizers=[in_words(*which) for which in named])
+    base = [network_name(model, rest) for model, rest in zip(rows["model"], options, strict=True)]
+    crop, decay = rows["random_crop"] > 0, rows["weight_decay"] > 0
+    words = [in_words(*which) for which in zip(crop, dropout, decay, strict=True)]
+    rows = rows.assign(base=base, crop=crop, decay=decay, dropout=dropout)
+    return rows.assign(random=rows["label_corruption"] == 1, regularizers=words)
 
 
 def in_words(crop: bool, dropout: bool, decay: bool) -> str:
@@ -65,15 +152,95 @@ def row_by_row(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, runs in ends.groupby(["base", "n_train", "rest", "regularizers", "random"], sort=False):
         base, n, rest, words, random = key  # type: ignore[misc]
-        rows.append(
-            {
-                "network": f"{base}{rest}",
-                "n": f"{n:,}",
-                "regularizers": words,
-                "labels": "random" if random else "true",
-                "seeds": runs["seed"].nunique(),
-                "epochs": f"{runs['epoch'].min()} to {runs['epoch'].max()}",
-                "minutes a run": f"{runs['seconds'].mean() / 60:.1f}",
-            }
-        )
+        epochs, minutes = f"{runs['epoch'].min()} to {runs['epoch'].max()}", f"{runs['seconds'].mean() / 60:.1f}"
+        rows.append((f"{base}{rest}", f"{n:,}", words, LABELS[bool(random)], runs["seed"].nunique(), epochs, minutes))
+    columns = ["network", "n", "regularizers", "labels", "seeds", "epochs", "minutes a run"]
+    return pd.DataFrame(rows, columns=pd.Index(columns))
+
+
+def table_1(runs: pd.DataFrame) -> pd.DataFrame:
+    """Train and test accuracy of every row of Table 1, the paper's and ours (mean and 95 % interval over seeds).
+
+    Args:
+        runs: A tidy table of the experiments ``"regularizers"`` and ``"random_labels"`` on one data set.
+
+    Returns:
+        The paper's rows in its order, as text: network, regularizers, labels, the accuracies in %, our number of
+        training images and of seeds. A network that we trained at several sizes has its rows once for each, those that
+        were run at it. A row that was not run at any says so.
+
+    Raises:
+        UserError: The runs are of several data sets.
+
+    Source:
+        Zhang et al. (2017), Table 1.
+    """
+    if runs["data"].nunique() > 1:
+        raise UserError(f"Table 1 has one data set, the runs have {runs['data'].nunique()}: choose one")
+    ends = with_sizes(summarize(with_regularizers(runs)), of="base")
+    ends = ends[~ends["dropout"]].sort_values("n_train", kind="stable")
+    rows = []
+    for network, grouped in groupby(TABLE_1, key=lambda paper: paper.network):
+        papers, own = list(grouped), ends[ends["base"] == network]
+        sizes = [(paper, _same(size, paper)) for _, size in own.groupby("subject", sort=False) for paper in papers]
+        rows += [_row(paper, ours) for paper, ours in sizes if len(ours)]
+        rows += [_row(paper, own.head(0)) for paper in papers if _same(own, paper).empty]
     return pd.DataFrame(rows)
+
+
+def _same(ends: pd.DataFrame, paper: PaperRow) -> pd.DataFrame:
+    """Our runs of a row of the paper's, of one network."""
+    settings = zip(ends["crop"], ends["decay"], ends["random"], strict=True)
+    return ends[[each == paper[1:4] for each in settings]]
+
+
+def _row(paper: PaperRow, ours: pd.DataFrame) -> dict[str, object]:
+    size = f"{ours['n_train'].iloc[0]:,}{ours['rest'].iloc[0]}, {ours['seed'].nunique()}" if len(ours) else "–"
+    return {
+        "network": paper.network,
+        "regularizers": in_words(paper.crop, False, paper.weight_decay),
+        "labels": LABELS[paper.random_labels],
+        "train, paper": f"{paper.train:.2f}",
+        "train, ours": _percent(ours["train_accuracy"]),
+        "test, paper": f"{paper.test:.2f}",
+        "test, ours": _percent(ours["test_accuracy"]),
+        "our n, seeds": size,
+    }
+
+
+def table_2() -> pd.DataFrame:
+    """Table 2: the paper's accuracies of Inception v3 on ImageNet in %, and that ours was not run.
+
+    Where the paper has it, the best test accuracy of any epoch stands in parentheses.
+
+    >>> table_2().iloc[3][["top-1 test", "ours"]].tolist()
+    ['59.80 (63.16)', 'not run at full size']
+    """
+    rows = []
+    for row in TABLE_2:
+        on = ["yes" if each else "no" for each in (row.augmentation, row.dropout, row.weight_decay)]
+        train = [f"{row.train_top1:.2f}", f"{row.train_top5:.2f}"]
+        test = [_with_best(row.test_top1, row.best_top1), _with_best(row.test_top5, row.best_top5)]
+        rows.append([LABELS[row.random_labels], *on, *train, *test, "not run at full size"])
+    rows.append(["true (AlexNet, 2012)", *["–"] * 6, f"{ALEXNET_TOP5:.2f}", "–"])
+    columns = ["labels", "augmentation", "dropout", "weight decay", "top-1 train", "top-5 train"]
+    return pd.DataFrame(rows, columns=pd.Index([*columns, "top-1 test", "top-5 test", "ours"]))
+
+
+def _with_best(last: float, best: float | None) -> str:
+    return f"{last:.2f}" + ("" if best is None else f" ({best:.2f})")
+
+
+def _percent(values: pd.Series) -> str:
+    """Fractions as a mean in %, with half the width of its 95 % interval; what is not 100 is not rounded to it.
+
+    >>> _percent(pd.Series([0.4, 0.5, 0.6])), _percent(pd.Series([0.5])), _percent(pd.Series([], dtype=float))
+    ('50.0 ± 24.8', '50.0', 'not run')
+    >>> _percent(pd.Series([1.0])), _percent(pd.Series([0.99996]))
+    ('100.0', '99.996')
+    """
+    mean, low, high, n = mean_interval(values * 100)
+    if n == 0:
+        return "not run"
+    digits = next((digits for digits in (1, 2, 3) if round(mean, digits) < 100), 1)
+    return f"{mean:.{digits}f}" + ("" if math.isnan(low) else f" ± {(high - low) / 2:.{digits}f}")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from gendyn_lite.chapters.capacity import charts as draw
-from gendyn_lite.chapters.capacity import complexity, runs
+from gendyn_lite.chapters.capacity import runs
 from gendyn_lite.charts import tables
 from tests.chapters.capacity.test_claims import conv, table
 
@@ -82,7 +82,7 @@ def test_kernel_regressions_are_recorded_and_loaded(tmp_path, monkeypatch):
 
 
 def test_no_classical_measure_tells_true_from_random_labels():
-    account = complexity.account(n=40, draws=2, swaps=1)
+    account = runs.complexity(n=40, draws=2, swaps=1)
     assert not account["separates"].any()
     page = tables.complexity_table(account, caption="x").data
     assert page.count("<strong>no</strong>") == len(account) == 3

@@ -10,7 +10,7 @@ import pytest
 from gendyn_lite import results
 from gendyn_lite.chapters.random_labels import charts as draw
 from gendyn_lite.chapters.random_labels import claims as label_claims
-from gendyn_lite.chapters.random_labels import runs as random_labels
+from gendyn_lite.chapters.random_labels import demo
 from gendyn_lite.charts import tables
 from gendyn_lite.errors import UserError
 from tests.chapters.random_labels import fake as fake_runs
@@ -75,7 +75,7 @@ def test_runs_that_never_fit_have_no_time_to_fit():
 
 
 def test_the_grid_says_how_many_labels_are_wrong_at_the_end():
-    examples = random_labels.corruption_examples(24)
+    examples = demo.corruption_examples(24)
     spec = spec_of(draw.corruption_grid(examples))
     wrong = int((examples["true"] != examples["redrawn"]).sum())
     assert f"At q = 1 {wrong} of 24 are wrong" in spec["description"]

@@ -8,19 +8,16 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from gendyn_lite.chapters.random_labels import charts as random_labels
-from gendyn_lite.chapters.random_labels import charts_regularizers as regularizers
+from gendyn_lite.chapters.random_labels import charts
 from gendyn_lite.errors import UserError
 from tests.chapters.random_labels import fake as fake_runs
 
 CHARTS = {
-    "explicit": regularizers.explicit_regularizers,
-    "batch_norm": regularizers.batch_norm,
-    "final": regularizers.final_accuracy,
+    "explicit": charts.explicit_regularizers,
+    "batch_norm": charts.batch_norm,
+    "final": charts.final_accuracy,
 }
-OF_FIG_1 = {
-    name: getattr(random_labels, name) for name in ("learning_curves", "time_to_fit", "test_error", "loss_curves")
-}
+OF_FIG_1 = {name: getattr(charts, name) for name in ("learning_curves", "time_to_fit", "test_error", "loss_curves")}
 
 
 def rows_of(spec: dict, *names: str) -> pd.DataFrame:
@@ -53,7 +50,7 @@ def test_runs_of_two_sizes_are_two_networks(draw):
 
 
 def test_the_shaded_area_reaches_from_the_accuracy_to_the_best_so_far():
-    shown = rows_of(regularizers.batch_norm(fake_runs.regularized()).to_dict(), "test", "best")
+    shown = rows_of(charts.batch_norm(fake_runs.regularized()).to_dict(), "test", "best")
     assert (shown["best"] >= shown["test"] - 1e-9).all()
     plain = shown[shown["setting"] == "no batch-norm"].set_index("epoch")
     assert plain.loc[3, "best"] - plain.loc[3, "test"] == pytest.approx(0.05)
@@ -62,30 +59,30 @@ def test_the_shaded_area_reaches_from_the_accuracy_to_the_best_so_far():
 
 def test_a_run_that_stopped_keeps_its_accuracy():
     """Seed 1 trains one epoch longer; the mean there is over all three seeds."""
-    shown = rows_of(regularizers.explicit_regularizers(fake_runs.regularized()).to_dict(), "test", "best")
+    shown = rows_of(charts.explicit_regularizers(fake_runs.regularized()).to_dict(), "test", "best")
     plain = shown[(shown["setting"] == "no regularizer") & (shown["network"] == "inception_small")].set_index("epoch")
     assert plain.loc[4, "test"] == pytest.approx(0.801)
 
 
 def test_the_final_means_are_those_of_the_seeds():
-    shown = rows_of(regularizers.final_accuracy(fake_runs.regularized()).to_dict(), "mean", "setting")
+    shown = rows_of(charts.final_accuracy(fake_runs.regularized()).to_dict(), "mean", "setting")
     ends = shown[shown["taken at"] == "end of training"].set_index(["network", "setting"])["mean"]
     assert ends["inception_small", "crop + decay"] == pytest.approx(0.851)
     assert ends["inception_small without batch-norm", "no regularizer"] == pytest.approx(0.761)
 
 
 def test_random_labels_are_not_drawn():
-    shown = rows_of(regularizers.explicit_regularizers(fake_runs.regularized(random_train=0.2)).to_dict(), "train")
+    shown = rows_of(charts.explicit_regularizers(fake_runs.regularized(random_train=0.2)).to_dict(), "train")
     assert shown.groupby("setting")["train"].max().min() == pytest.approx(1)
 
 
 def test_runs_without_a_pair_have_no_batch_norm_chart():
     table = fake_runs.regularized()
     with pytest.raises(UserError, match="no network was trained with and without batch-norm"):
-        regularizers.batch_norm(table[table["model_options"] == "{}"])
+        charts.batch_norm(table[table["model_options"] == "{}"])
 
 
 def test_no_run_on_true_labels_is_refused():
     table = fake_runs.regularized()
     with pytest.raises(UserError, match="no run on true labels"):
-        regularizers.explicit_regularizers(table[table["label_corruption"] == 1])
+        charts.explicit_regularizers(table[table["label_corruption"] == 1])

@@ -9,7 +9,6 @@ import pytest
 
 from gendyn_lite import chapters, results
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.random_labels import regularizers
 from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.chapters.random_labels.explorer import RandomLabelsExplorer
 from gendyn_lite.errors import UserError
@@ -17,9 +16,9 @@ from gendyn_lite.errors import UserError
 
 @pytest.fixture
 def explorer(tmp_path, monkeypatch):
-    for part in (random_labels, regularizers):
-        quick = part.plan("smoke", seeds=1, epochs=2, train_size=100)
-        monkeypatch.setattr(part, "plan", lambda *_, quick=quick, **__: quick)
+    for name in ("plan", "regularizer_plan"):
+        quick = getattr(random_labels, name)("smoke", seeds=1, epochs=2, train_size=100)
+        monkeypatch.setattr(random_labels, name, lambda *_, quick=quick, **__: quick)
     return RandomLabelsExplorer(root=tmp_path)
 
 
@@ -53,7 +52,7 @@ def test_a_run_of_the_plan_is_that_run_and_any_other_is_kept_apart(explorer):
     explorer.network.value = "inception_small"
     explorer.corruption.value = 0
     explorer.dropout.value = 0.5
-    assert explorer.config() in regularizers.plan()
+    assert explorer.config() in random_labels.regularizer_plan()
     explorer.corruption.value = 0.35
     assert explorer.config().experiment == "explorer"
 

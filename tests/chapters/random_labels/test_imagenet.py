@@ -9,7 +9,7 @@ from torch import nn
 
 from gendyn_lite import models
 from gendyn_lite.chapters.random_labels import imagenet
-from gendyn_lite.chapters.random_labels.zhang2017 import TABLE_2
+from gendyn_lite.chapters.random_labels.tables import TABLE_2
 from gendyn_lite.errors import UserError
 from gendyn_lite.models.imagenet import torchvision_network
 from tests.chapters import photographs

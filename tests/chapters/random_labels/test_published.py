@@ -8,10 +8,8 @@ import pytest
 from gendyn_lite import claims, results
 from gendyn_lite.chapters.path_functions import claims as path_functions
 from gendyn_lite.chapters.random_labels import charts as random_labels
-from gendyn_lite.chapters.random_labels import charts_regularizers as regularizers
 from gendyn_lite.chapters.random_labels import claims as label_claims
-from gendyn_lite.chapters.random_labels import claims_regularizers as regularizer_claims
-from gendyn_lite.chapters.random_labels import paper_tables
+from gendyn_lite.chapters.random_labels import tables
 from gendyn_lite.results.published import provenance
 
 RUNS = results.published("random_labels")
@@ -21,7 +19,7 @@ WHOLE = 50_000  # training images of CIFAR-10
 ON_CIFAR = pd.concat([RUNS[RUNS["dataset"] == "cifar10"], SWITCHED], ignore_index=True)
 CLAIMS = {
     "random labels": (RUNS, label_claims.claims),
-    "regularizers": (ON_CIFAR, regularizer_claims.claims),
+    "regularizers": (ON_CIFAR, label_claims.regularizer_claims),
     "paths": (results.published("path_networks"), path_functions.over_training),
 }
 
@@ -57,15 +55,15 @@ def test_every_chart_of_fig_1_draws_each_data_set(data, name):
 
 
 def test_the_charts_and_claims_of_regularizers_draw_what_is_published():
-    for draw in (regularizers.explicit_regularizers, regularizers.final_accuracy):
+    for draw in (random_labels.explicit_regularizers, random_labels.final_accuracy):
         assert draw(ON_CIFAR).to_dict()["description"]
-    found = regularizer_claims.claims(ON_CIFAR)
+    found = label_claims.regularizer_claims(ON_CIFAR)
     assert set(found["verdict"]) <= set(claims.VERDICTS)
     assert found["statement"].str.startswith("Explicit regularizers are not necessary").any()
 
 
 def test_every_row_of_table_1_has_three_seeds_on_a_part_of_the_images_and_random_labels_never_beat_chance():
-    table = paper_tables.table_1(ON_CIFAR)
+    table = tables.table_1(ON_CIFAR)
     whole = table["our n, seeds"].str.startswith(f"{WHOLE:,}, ")
     small = table[~whole]
     assert not small.duplicated(["network", "regularizers", "labels", "our n, seeds"]).any()
