@@ -66,7 +66,7 @@ def looks(
     {'domain': ['true', 'random'], 'range': [[1, 0], [6, 3]]}
     """
     domain, count = list(names), len(names)
-    shade = alt.Undefined if colours is None else list(colours)
+    shade = alt.Undefined if colours is None else list(colours[:count])
     return (
         alt.Color(f"{column}:N", scale=alt.Scale(domain=domain, range=shade), **options),
         alt.StrokeDash(f"{column}:N", scale=alt.Scale(domain=domain, range=list(dashes[:count])), **options),

@@ -17,7 +17,6 @@ from gendyn_lite.chapters.random_labels import charts as random_labels
 from gendyn_lite.chapters.random_labels import charts_regularizers as regularizers
 from gendyn_lite.chapters.stiffness import charts as stiffness
 from gendyn_lite.chapters.stiffness import charts_layers as stiffness_layers
-from gendyn_lite.chapters.stiffness import charts_training as stiffness_training
 from tests import fake_fisher, fake_intervals, fake_paths, fake_runs, fake_sizes, fake_stiffness
 
 CORNERS: stiffness.CORNERS = dict.fromkeys(("two_moons", "spirals"), ((-1.0, -1.0), (1.0, 1.0)))
@@ -48,9 +47,9 @@ CHARTS: dict[str, tuple[Callable[..., pd.DataFrame], Callable[..., alt.TopLevelM
             fake_paths.ratio: (path_pairs.ratio,),
             fake_fisher.table: (fisher_mask.influence, fisher_mask.with_masks, fisher_mask.best_accuracy),
             fake_stiffness.training: (
-                stiffness_training.over_training,
-                stiffness_training.critical_lengths,
-                stiffness_training.against_distance,
+                stiffness.over_training,
+                stiffness.critical_lengths,
+                stiffness.against_distance,
                 stiffness.class_matrix,
             ),
             fake_stiffness.layers: (stiffness_layers.trained_and_untrained, stiffness_layers.architectures),
