@@ -234,7 +234,7 @@ def best_accuracy(table: pd.DataFrame) -> Chart:
 
 def _against_epoch(
     means: pd.DataFrame, menus: dict[str, alt.Parameter], column: str, names: list[str], y: alt.Y
-) -> alt.LayerChart:
+) -> Chart:
     """A line with its band for each name; a menu chooses the value of its column."""
     shown = " && ".join(f"datum.{chosen} === {param.name}" for chosen, param in menus.items())
     color, dash, _ = looks(column, names, title=None, legend=STROKES)

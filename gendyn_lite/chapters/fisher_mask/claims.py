@@ -133,7 +133,7 @@ def _by_seed(rows: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> pd
 
 def _mean_log(rows: pd.DataFrame, above: str, below: str) -> pd.Series:
     """Mean over epochs of the decimal logarithm of one column over another, by seed."""
-    return _by_seed(rows, lambda run: float(pd.Series(map(log_ratio, run[above], run[below])).mean()))
+    return _by_seed(rows, lambda run: float(pd.Series(list(map(log_ratio, run[above], run[below]))).mean()))
 
 
 def _values(runs: pd.DataFrame, way: str, keep: float, column: str = "best") -> pd.Series:

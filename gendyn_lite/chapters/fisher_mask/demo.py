@@ -196,7 +196,9 @@ def batch_trap(sizes: Sequence[int] = (1, 10, 30, 100, 300)) -> pd.DataFrame:
     rows = []
     for size in sizes:
         gradients = [_gradient(model, *batch) for batch in zip(x.split(size), y.split(size), strict=True)]
-        wrong = {name: sum(each[name].square() / len(gradients) for each in gradients) for name in right}
+        wrong = {name: torch.zeros_like(part) for name, part in right.items()}
+        for gradient in gradients:
+            wrong = {name: part + gradient[name].square() / len(gradients) for name, part in wrong.items()}
         found = sum(float(part.sum()) for part in wrong.values())
         masks = fisher.largest(wrong, 0.25)
         both = sum(int((masks[name] & best[name]).sum()) for name in best)

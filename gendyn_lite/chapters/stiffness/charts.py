@@ -163,7 +163,7 @@ def _cells(one: alt.Chart) -> alt.Chart:
     )
 
 
-def class_matrix(runs: pd.DataFrame) -> Chart:
+def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     """Mean stiffness of each two classes, before and after training, with true and with random labels; mean over seeds.
 
     Args:
@@ -333,7 +333,7 @@ def _curves(
     *,
     size: int = 22,
     **encoded: Any,
-) -> alt.LayerChart:
+) -> Chart:
     """A line over means for each name, with the intervals over seeds."""
     color, dash, _ = named
     base = shown.encode(x=x, color=color, **encoded)

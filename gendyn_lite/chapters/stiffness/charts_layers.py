@@ -68,8 +68,9 @@ def deep_networks(runs: pd.DataFrame) -> Chart:
     rows = long_layers(runs)
     rows = rows[rows["layer"].str.contains("conv|fc", regex=True)]
     keys = zip(rows["label_corruption"], rows["state"], strict=True)
-    rows = rows.assign(training=[TRAINING.get(key) for key in keys]).dropna(subset=["training"])
-    rows["number"] = rows.groupby(["run_id", "epoch"]).cumcount() + 1
+    rows = rows.assign(training=[TRAINING.get(key, "") for key in keys])
+    rows = rows[rows["training"] != ""]
+    rows = rows.assign(number=rows.groupby(["run_id", "epoch"]).cumcount() + 1)
     table = _profile(rows, "network", ["data", "network", "training"])
     kinds = [name for name in TRAINING.values() if (table["training"] == name).any()]
     words = _means(table, "within", ["network", "training"])
@@ -94,8 +95,8 @@ def _profile(rows: pd.DataFrame, sized: str, by: list[str]) -> pd.DataFrame:
 
 def _means(table: pd.DataFrame, pairs: str, by: list[str]) -> str:
     """Means over layers, in words."""
-    means = table[table["pairs"] == PAIRS[pairs]].groupby(by, sort=False)["mean"].mean()
-    return "; ".join(f"{', '.join(map(str, key))}: {value:.2f}" for key, value in means.items())
+    means = table[table["pairs"] == PAIRS[pairs]].groupby(by, sort=False)["mean"].mean().reset_index()
+    return "; ".join(f"{', '.join(row[name] for name in by)}: {row['mean']:.2f}" for row in means.to_dict("records"))
 
 
 def _lines(
