@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import altair as alt
+
+from gendyn_lite.charts.theme import DASHES, SHAPES
 
 Chart = alt.LayerChart | alt.FacetChart
 STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
@@ -37,6 +42,46 @@ def slider(
     """
     bind = alt.binding_range(min=first, max=last, step=step, name=f"{label} ")
     return alt.param(name=name, value=last if value is None else value, bind=bind)
+
+
+def looks(
+    column: str,
+    names: Sequence[str],
+    *,
+    colours: Sequence[str] | None = None,
+    dashes: Sequence[Sequence[int]] = DASHES,
+    **options: Any,
+) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
+    """Colour, dash and shape of each name of a column: two of them, so that nothing is told by its colour alone.
+
+    Args:
+        column: Of names.
+        names: Its values, in the order of the legend.
+        colours: Of the names, in their order; those of the theme without it.
+        dashes: Of the names likewise.
+        **options: Of all three channels: title, legend, sort.
+
+    >>> color, dash, shape = looks("labels", ["true", "random"], title=None)
+    >>> dash.to_dict()["scale"]
+    {'domain': ['true', 'random'], 'range': [[1, 0], [6, 3]]}
+    """
+    domain, count = list(names), len(names)
+    shade = alt.Undefined if colours is None else list(colours[:count])
+    return (
+        alt.Color(f"{column}:N", scale=alt.Scale(domain=domain, range=shade), **options),
+        alt.StrokeDash(f"{column}:N", scale=alt.Scale(domain=domain, range=list(dashes[:count])), **options),
+        alt.Shape(f"{column}:N", scale=alt.Scale(domain=domain, range=list(SHAPES[:count])), **options),
+    )
+
+
+def tooltips(form: str, *names: str) -> list[alt.Tooltip]:
+    """What a mark shows of some numbers when it is pointed at, in one format; of an interval without names.
+
+    >>> [tip.to_dict()["field"] for tip in tooltips(".2f")]
+    ['mean', 'low', 'high', 'seeds']
+    """
+    shown = [alt.Tooltip(f"{name}:Q", format=form) for name in names or ("mean", "low", "high")]
+    return shown if names else [*shown, alt.Tooltip("seeds:Q")]
 
 
 def words_above(rows: alt.Chart, *, y: float = -6) -> alt.Chart:

@@ -222,6 +222,34 @@ def _p_value(criterion: Criterion, mean: float, low: float, high: float, n: int)
     return criterion.p_value(mean, error, n - 1)
 
 
+Said = tuple[str, str, str]  # a claim in our words, figure or table of the paper, the paper's value as text
+Measured = tuple[
+    str, Sequence[float] | pd.Series, Criterion, float
+]  # quantity, values, criterion, the opposite's value
+
+
+def judged(subject: str, rows: Iterable[tuple[Said, Measured]]) -> list[Claim]:
+    """`judge` of several claims on one subject: what the paper says of each, and what of our runs is held to what.
+
+    >>> said = "Runs fit their labels", "Table 1", "1.0"
+    >>> [claim.criterion for claim in judged("mlp on digits", [(said, ("accuracy", [1.0], AtLeast(0.99, 0.9), 0.1))])]
+    ['accuracy is at least 0.99']
+    """
+    return [
+        judge(
+            values,
+            criterion,
+            statement=statement,
+            source=source,
+            paper_value=paper_value,
+            quantity=quantity,
+            subject=subject,
+            opposite=opposite,
+        )
+        for (statement, source, paper_value), (quantity, values, criterion, opposite) in rows
+    ]
+
+
 def table(claims: Iterable[Claim]) -> pd.DataFrame:
     """The claims as a table, a row each, columns named as the fields of `Claim`."""
     return pd.DataFrame([asdict(claim) for claim in claims], columns=pd.Index(Claim.__dataclass_fields__))

@@ -9,13 +9,12 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from gendyn_lite.chapters.fisher_mask import charts_mask as fisher_mask
+from gendyn_lite.chapters.fisher_mask import charts as fisher_mask
 from gendyn_lite.chapters.generalization_intervals import charts_lengths as interval_lengths
 from gendyn_lite.chapters.path_functions import charts as paths
 from gendyn_lite.chapters.random_labels import charts as random_labels
 from gendyn_lite.chapters.stiffness import charts as stiffness
 from gendyn_lite.chapters.stiffness import charts_layers as stiffness_layers
-from gendyn_lite.chapters.stiffness import charts_training as stiffness_training
 from tests.chapters import fake_sizes
 from tests.chapters.fisher_mask import fake as fake_fisher
 from tests.chapters.generalization_intervals import fake as fake_intervals
@@ -51,9 +50,9 @@ CHARTS: dict[str, tuple[Callable[..., pd.DataFrame], Callable[..., alt.TopLevelM
             fake_paths.ratio: (paths.ratio,),
             fake_fisher.table: (fisher_mask.influence, fisher_mask.with_masks, fisher_mask.best_accuracy),
             fake_stiffness.training: (
-                stiffness_training.over_training,
-                stiffness_training.critical_lengths,
-                stiffness_training.against_distance,
+                stiffness.over_training,
+                stiffness.critical_lengths,
+                stiffness.against_distance,
                 stiffness.class_matrix,
             ),
             fake_stiffness.layers: (stiffness_layers.trained_and_untrained, stiffness_layers.architectures),

@@ -15,7 +15,6 @@ from gendyn_lite.chapters.path_functions import claims as path_functions
 from gendyn_lite.chapters.random_labels import claims as random_labels
 from gendyn_lite.chapters.random_labels import tables
 from gendyn_lite.chapters.stiffness import claims as stiffness
-from gendyn_lite.chapters.stiffness import claims_layers as stiffness_layers
 from gendyn_lite.claims import AtLeast, judge
 from tests.chapters import fake_sizes
 from tests.chapters.fisher_mask import fake as fake_fisher
@@ -39,8 +38,8 @@ CLAIMS: dict[str, tuple[Callable[..., pd.DataFrame], Callable[[pd.DataFrame], pd
     "masks": (fake_fisher.table, fisher_mask.claims),
     "stiffness": (fake_stiffness.training, stiffness.during_training),
     "maps": (fake_stiffness.maps, stiffness.over_the_plane),
-    "layers": (fake_stiffness.layers, stiffness_layers.by_layer),
-    "deep": (fake_stiffness.deep, stiffness_layers.of_deep_networks),
+    "layers": (fake_stiffness.layers, stiffness.by_layer),
+    "deep": (fake_stiffness.deep, stiffness.of_deep_networks),
     "intervals": (fake_intervals.table, generalization_intervals.claims),
 }
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
 
 import pandas as pd
 from scipy import stats
 
 from gendyn_lite.chapters.fisher_mask.tables import NONE, best, influences, log_ratio
 from gendyn_lite.claims.sections import PUBLISHED, Section
-from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Near, judge, table
+from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Measured, Near, Said, judged, table
 
 FORM = "influence/quadratic_true"
 FIG_2 = (0.7, 0.8)
 READINGS = {0.75: "the coefficient 0.75 read as the share kept", 0.25: "read as the share masked"}
-CONTROLS = ("random", "magnitude")
 POSITIVE = AtLeast(0.0, weak=0.0)
+Rows = Iterator[tuple[Said, Measured]]
 
 
 def claims(runs: pd.DataFrame) -> pd.DataFrame:
@@ -29,163 +28,116 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
         One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`. Influence is ½gᵀFg with the true
         Fisher information, in nats per squared step; accuracies in points. A claim whose runs are missing is left out.
     """
-    ends, watched = best(runs), influences(runs)
     found: list[Claim] = []
-    for place, rows in watched.groupby("place", sort=False):
-        found += _of_training(rows[rows["way"] == NONE], str(place))
-        found += _of_slower_influence(rows[rows["labels"] == "true labels"], str(place))
-    for subject, rows in ends.groupby("subject", sort=False):
+    for place, rows in influences(runs).groupby("place", sort=False):
+        true, random = (rows[rows["labels"] == labels] for labels in ("true labels", "random labels"))
+        bare, of_noise = (part[part["way"] == NONE] for part in (true, random))
+        found += judged(f"{place}, true labels", [*_of_training(bare, of_noise), *_of_slower_influence(true)])
+    for subject, rows in best(runs).groupby("subject", sort=False):
         if (rows["label_corruption"] < 1).all() and (rows["way"] != NONE).any():
-            found += _of_accuracy(rows, str(subject))
+            found += judged(str(subject), [*_of_loss(rows), *_of_accuracy(rows)])
     return table(sorted(found, key=lambda claim: claim.subject))
 
 
-def _of_training(rows: pd.DataFrame, place: str) -> list[Claim]:
+def _of_training(true: pd.DataFrame, random: pd.DataFrame) -> Rows:
     """Influence over epochs without a mask: its course, true against random labels, and its approximations."""
-    true, random = (rows[rows["labels"] == labels] for labels in ("true labels", "random labels"))
     if true.empty:
-        return []
-    about = partial(judge, subject=f"{place}, true labels")
-    found = [
-        about(
-            _by_seed(true, lambda run: float(stats.spearmanr(run["epoch"], run[FORM]).statistic)),
-            Below(0.0),
-            statement="Influence falls as training goes on",
-            source="Fig. 1",
-            paper_value="gradually decreases",
-            quantity="rank correlation of influence with the epoch",
-            opposite=0.0,
-        )
-    ]
+        return
+    course = _by_seed(true, lambda run: float(stats.spearmanr(run["epoch"], run[FORM]).statistic))
+    yield (
+        ("Influence falls as training goes on", "Fig. 1", "gradually decreases"),
+        ("rank correlation of influence with the epoch", course, Below(0.0), 0.0),
+    )
     if len(random):
-        found += _of_labels(true, random, about)
-    found.append(
-        about(
-            _by_seed(true, lambda run: _mean_log(run, "influence/quadratic_diagonal", "influence/quadratic_empirical")),
+        yield from _of_labels(true.merge(random, on=["seed", "epoch"], suffixes=("", "_random")))
+    yield (
+        ("The diagonal alone gives gᵀFg (to a factor of two)", "Eq. 9", "written as equal"),
+        (
+            "log₁₀ of diagonal over whole empirical form, mean over epochs,",
+            _mean_log(true, "influence/quadratic_diagonal", "influence/quadratic_empirical"),
             Near(0.0, margin=0.3),
-            statement="The diagonal alone gives gᵀFg (to a factor of two)",
-            source="Eq. 9",
-            paper_value="written as equal",
-            quantity="log₁₀ of diagonal over whole empirical form, mean over epochs,",
-            opposite=0.0,
-        )
+            0.0,
+        ),
     )
-    found.append(
-        about(
-            _by_seed(true, lambda run: _mean_log(run, "influence/kl", FORM)),
-            Near(0.0, margin=0.1),
-            statement="A real step at the learning rate moves predictions as the quadratic form says (to a quarter)",
-            source="Theorem 1",
-            paper_value="equal for ε → 0",
-            quantity="log₁₀ of KL over quadratic form, mean over epochs,",
-            opposite=0.0,
-        )
+    real = "A real step at the learning rate moves predictions as the quadratic form says (to a quarter)"
+    ratio = _mean_log(true, "influence/kl", FORM)
+    yield (
+        (real, "Theorem 1", "equal for ε → 0"),
+        ("log₁₀ of KL over quadratic form, mean over epochs,", ratio, Near(0.0, margin=0.1), 0.0),
     )
-    return found
 
 
-def _of_labels(true: pd.DataFrame, random: pd.DataFrame, about: partial[Claim]) -> list[Claim]:
+def _of_labels(pairs: pd.DataFrame) -> Rows:
     """Eq. 8 in two readings: epoch by epoch, and where influence is largest."""
-    pairs = true.merge(random, on=["seed", "epoch"], suffixes=("", "_random"))
-    largest = {seed: (run[FORM].max(), run[f"{FORM}_random"].max()) for seed, run in pairs.groupby("seed")}
-    peaks = pd.Series({seed: log_ratio(high, low) for seed, (low, high) in largest.items()}, dtype=float)
-    return [
-        about(
-            _by_seed(pairs[pairs["epoch"] > 0], lambda run: _mean_log(run, f"{FORM}_random", FORM)),
-            Below(0.0),
-            statement="While memorizing random labels, steps have less influence, epoch by epoch",
-            source="Eq. 8, Fig. 1",
-            paper_value="less",
-            quantity="log₁₀ of influence on random over that on true labels, mean over epochs,",
-            opposite=0.0,
-        ),
-        about(
-            peaks,
-            Below(0.0),
-            statement="While memorizing random labels, the largest influence during training is smaller",
-            source="Eq. 8, Fig. 1",
-            paper_value="less",
-            quantity="log₁₀ of the largest influence on random over that on true labels",
-            opposite=0.0,
-        ),
-    ]
+    lower = _mean_log(pairs[pairs["epoch"] > 0], f"{FORM}_random", FORM)
+    peaks = _by_seed(pairs, lambda run: log_ratio(run[f"{FORM}_random"].max(), run[FORM].max()))
+    yield (
+        ("While memorizing random labels, steps have less influence, epoch by epoch", "Eq. 8, Fig. 1", "less"),
+        ("log₁₀ of influence on random over that on true labels, mean over epochs,", lower, Below(0.0), 0.0),
+    )
+    yield (
+        ("While memorizing random labels, the largest influence during training is smaller", "Eq. 8, Fig. 1", "less"),
+        ("log₁₀ of the largest influence on random over that on true labels", peaks, Below(0.0), 0.0),
+    )
 
 
-def _of_slower_influence(rows: pd.DataFrame, place: str) -> list[Claim]:
+def _of_slower_influence(rows: pd.DataFrame) -> Rows:
     """Fig. 2 (a): from its largest value, influence falls less far with a mask."""
-    falls = {
-        keep: _by_seed(rows[rows["kept"] == keep], lambda run: log_ratio(run.iloc[-1][FORM], run[FORM].max()))
-        for keep in (*FIG_2, 1.0)
-    }
-    return [
-        judge(
-            falls[keep] - falls[1.0],
-            POSITIVE,
-            statement=f"With {keep:.0%} of the weights kept, influence falls more slowly".replace("%", " %"),
-            source="Fig. 2 (a)",
-            paper_value="more slowly",
-            quantity="log₁₀ of last over largest influence, with the mask minus without,",
-            subject=f"{place}, true labels",
-            opposite=0.0,
-        )
-        for keep in FIG_2
-        if len(falls[keep])
-    ]
+    bare, *masked = (
+        _by_seed(rows[rows["kept"] == keep], lambda run: log_ratio(run.iloc[-1][FORM], run[FORM].max()))
+        for keep in (1.0, *FIG_2)
+    )
+    quantity = "log₁₀ of last over largest influence, with the mask minus without,"
+    for keep, falls in zip(FIG_2, masked, strict=True):
+        if len(falls):
+            said = f"With {100 * keep:.0f} % of the weights kept, influence falls more slowly"
+            yield (said, "Fig. 2 (a)", "more slowly"), (quantity, falls - bare, POSITIVE, 0.0)
 
 
-def _of_accuracy(runs: pd.DataFrame, subject: str) -> list[Claim]:
-    """Fig. 2 (b) and Table 1, with the controls."""
-    about, found = partial(judge, subject=subject), list[Claim]()
-    base = _values(runs, NONE, 1.0)
-    for keep in FIG_2:
-        loss = _values(runs, "Fisher", keep, "test_loss")
+def _of_loss(runs: pd.DataFrame) -> Rows:
+    """Fig. 2 (b): the test loss at the end."""
+    bare, *masked = (
+        _values(runs, way, keep, "test_loss") for way, keep in ((NONE, 1.0), *(("Fisher", k) for k in FIG_2))
+    )
+    quantity = "test loss at the end, with the mask minus without,"
+    for keep, loss in zip(FIG_2, masked, strict=True):
         if len(loss):
-            found.append(
-                about(
-                    loss - _values(runs, NONE, 1.0, "test_loss"),
-                    Below(0.0),
-                    statement=f"With {keep:.0%} of the weights kept, the test loss rises less".replace("%", " %"),
-                    source="Fig. 2 (b)",
-                    paper_value="considerably slower",
-                    quantity="test loss at the end, with the mask minus without,",
-                    opposite=0.0,
-                )
-            )
+            said = f"With {100 * keep:.0f} % of the weights kept, the test loss rises less"
+            yield (said, "Fig. 2 (b)", "considerably slower"), (quantity, loss - bare, Below(0.0), 0.0)
+
+
+def _of_accuracy(runs: pd.DataFrame) -> Rows:
+    """Table 1 in both readings of its coefficient, and against controls of the same size."""
     for keep, reading in READINGS.items():
         masked = _values(runs, "Fisher", keep)
         if masked.empty:
             continue
-        differences = {"no mask": base, **{name: _values(runs, name, keep) for name in CONTROLS}}
-        for name, other in differences.items():
-            against = "training without a mask" if name == "no mask" else f"a {name} mask of the same size"
-            found.append(
-                about(
-                    masked - other,
-                    POSITIVE,
-                    statement=f"The mask ({reading}) gives a better best accuracy than {against}",
-                    source="Table 1" if name == "no mask" else "our control",
-                    paper_value="+2.06 points (ResNet-18, CIFAR-100)" if name == "no mask" else "not compared",
-                    quantity=f"best test accuracy, in points, minus that with {name.removesuffix(' mask')} mask",
-                    opposite=0.0,
-                )
+        better = f"The mask ({reading}) gives a better best accuracy than"
+        quantity = "best test accuracy, in points, minus that with {} mask"
+        yield (
+            (f"{better} training without a mask", "Table 1", "+2.06 points (ResNet-18, CIFAR-100)"),
+            (quantity.format("no"), masked - _values(runs, NONE, 1.0), POSITIVE, 0.0),
+        )
+        for way in ("random", "magnitude"):
+            yield (
+                (f"{better} a {way} mask of the same size", "our control", "not compared"),
+                (quantity.format(way), masked - _values(runs, way, keep), POSITIVE, 0.0),
             )
-    return found
 
 
 def _by_seed(rows: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> pd.Series:
     """One number for each run, by seed; epochs in order."""
-    return pd.Series(
-        {seed: measure(run.sort_values("epoch")) for seed, run in rows.groupby("seed")}, dtype=float
-    )  # fmt: skip
+    found = {seed: measure(run.sort_values("epoch")) for seed, run in rows.groupby("seed")}
+    return pd.Series(found, dtype=float)
 
 
-def _mean_log(run: pd.DataFrame, above: str, below: str) -> float:
-    return float(pd.Series([log_ratio(a, b) for a, b in zip(run[above], run[below], strict=True)]).mean())
+def _mean_log(rows: pd.DataFrame, above: str, below: str) -> pd.Series:
+    """Mean over epochs of the decimal logarithm of one column over another, by seed."""
+    return _by_seed(rows, lambda run: float(pd.Series(list(map(log_ratio, run[above], run[below]))).mean()))
 
 
 def _values(runs: pd.DataFrame, way: str, keep: float, column: str = "best") -> pd.Series:
-    chosen = runs[(runs["way"] == way) & (runs["kept"] == keep)]
-    return chosen.set_index("seed")[column]
+    return runs[(runs["way"] == way) & (runs["kept"] == keep)].set_index("seed")[column]
 
 
 SECTIONS = (Section("Jiang", PUBLISHED, ("fisher_mask",), claims),)

@@ -31,7 +31,6 @@ DIGITS = RunConfig(
     eval_every=6,
 )
 STEPS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-KEEPS = (0.25, 0.5, 0.75, 1.0)
 WATCHED = 60
 
 
@@ -77,27 +76,17 @@ def step(
     >>> step(example=0, eps=0.01, watched=5).columns.tolist()
     ['digit', 'number', 'pair', 'kl', 'quadratic']
     """
-    network = trained(activation)
-    if not 0 <= example < len(network.y):
-        raise UserError(f"example is {example}, expected a number from 0 to {len(network.y) - 1}")
-    chosen = slice(10, 10 + watched)
+    model, x, y = trained(activation)
+    if not 0 <= example < len(y):
+        raise UserError(f"example is {example}, expected a number from 0 to {len(y) - 1}")
+    one, others = slice(example, example + 1), slice(10, 10 + watched)
     with threads(1):
-        masks = None
-        if keep < 1:
-            masks = fisher.largest(fisher.diagonal(network.model, network.x, network.y), keep)
-        one = slice(example, example + 1)
-        found = fisher.influence(network.model, network.x[one], network.y[one], network.x[chosen], eps=eps, masks=masks)
-    y = network.y[chosen]
-    same = y == network.y[example]
-    return pd.DataFrame(
-        {
-            "digit": y.numpy(),
-            "number": range(10, 10 + len(y)),
-            "pair": ["same digit" if each else "other digit" for each in same.tolist()],
-            "kl": found.kl[0].numpy(),
-            "quadratic": found.true[0].numpy(),
-        }
-    )
+        masks = fisher.largest(fisher.diagonal(model, x, y), keep) if keep < 1 else None
+        found = fisher.influence(model, x[one], y[one], x[others], eps=eps, masks=masks)
+    rows = pd.DataFrame({"digit": y[others].numpy()})
+    pair = ["same digit" if same else "other digit" for same in rows["digit"] == int(y[example])]
+    moved = {"kl": found.kl[0].numpy(), "quadratic": found.true[0].numpy()}
+    return rows.assign(number=range(10, 10 + len(rows)), pair=pair, **moved)
 
 
 def steps(*, examples: int = 6, eps: Sequence[float] = STEPS, watched: int = 40) -> pd.DataFrame:
@@ -125,32 +114,25 @@ def approximation(*, examples: int = 5, points: int = 17) -> pd.DataFrame:
     eps = [10 ** (-4 + 4.5 * k / (points - 1)) for k in range(points)]
     frames = []
     for activation in ("tanh", "relu"):
-        network = trained(activation)
-        x, y = network.x[:examples], network.y[:examples]
-        with threads(1):
-            found = fisher.remainder(network.model, x, y, network.x[10:30], eps=eps)
-        kl, quadratic = found.kl.mean(1), found.quadratic.mean(1)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "activation": activation,
-                    "eps": eps,
-                    "kl": kl.numpy(),
-                    "quadratic": quadratic.numpy(),
-                    "gap": found.gap.mean(1).numpy(),
-                    "ratio": (kl / quadratic).numpy(),
-                }
-            )
+        found = _remainder(activation, eps, examples)
+        columns = {"kl": found.kl.mean(1), "quadratic": found.quadratic.mean(1), "gap": found.gap.mean(1)}
+        rows = pd.DataFrame(
+            {"activation": activation, "eps": eps, **{name: values.numpy() for name, values in columns.items()}}
         )
+        frames.append(rows.assign(ratio=rows["kl"] / rows["quadratic"]))
     return pd.concat(frames, ignore_index=True)
 
 
 def theorem_slope(*, activation: str = "tanh", eps: Sequence[float] = (1e-3, 5e-4, 2.5e-4)) -> float:
     """Slope of |KL − ½ε²gᵀFg| against ε on logarithmic axes: the mean over five digits."""
-    network = trained(activation)
+    return float(_remainder(activation, eps, 5).slopes.mean())
+
+
+def _remainder(activation: str, eps: Sequence[float], examples: int) -> fisher.Remainder:
+    """KL, quadratic form and their difference for steps on the first digits, seen by 20 others."""
+    model, x, y = trained(activation)
     with threads(1):
-        found = fisher.remainder(network.model, network.x[:5], network.y[:5], network.x[10:30], eps=eps)
-    return float(found.slopes.mean())
+        return fisher.remainder(model, x[:examples], y[:examples], x[10:30], eps=eps)
 
 
 def diagonal_against_whole(*, examples: int = 80, watched: int = 100) -> pd.DataFrame:
@@ -159,20 +141,13 @@ def diagonal_against_whole(*, examples: int = 80, watched: int = 100) -> pd.Data
     Returns:
         Columns digit, number, whole and diagonal, both gᵀFg in nats per squared step.
     """
-    network = trained()
+    model, x, y = trained()
     part, rest = slice(0, examples), slice(examples, examples + watched)
     with threads(1):
-        found = fisher.influence(
-            network.model, network.x[part], network.y[part], network.x[rest], y_eval=network.y[rest], eps=1.0
-        ).means()
-    return pd.DataFrame(
-        {
-            "digit": network.y[part].numpy(),
-            "number": range(examples),
-            "whole": 2 * found["quadratic_empirical"].numpy(),
-            "diagonal": 2 * found["quadratic_diagonal"].numpy(),
-        }
-    )
+        found = fisher.influence(model, x[part], y[part], x[rest], y_eval=y[rest], eps=1.0).means()
+    rows = pd.DataFrame({"digit": y[part].numpy(), "number": range(examples)})
+    forms = {"whole": "quadratic_empirical", "diagonal": "quadratic_diagonal"}
+    return rows.assign(**{name: 2 * found[form].numpy() for name, form in forms.items()})
 
 
 def concentration() -> pd.DataFrame:
@@ -182,26 +157,25 @@ def concentration() -> pd.DataFrame:
         Columns of (Fisher diagonal, squared weights, equal shares), kept (share of entries) and held (share of the
         sum).
     """
-    network = trained()
+    model, x, y = trained()
     with threads(1):
-        diagonal = fisher.diagonal(network.model, network.x, network.y)
+        diagonal = fisher.diagonal(model, x, y)
     parts = {
         "Fisher information": torch.cat([value.flatten() for value in diagonal.values()]),
-        "squared weights": torch.cat([value.detach().flatten().square() for value in network.model.parameters()]),
+        "squared weights": nn.utils.parameters_to_vector(model.parameters()).detach().square(),
     }
     frames = []
     for name, values in parts.items():
         held = values.double().sort(descending=True).values.cumsum(0) / values.double().sum()
         at = [max(1, round(share * len(held) / 40)) for share in range(1, 41)]
-        shares = {"kept": [k / len(held) for k in at], "held": [float(held[k - 1]) for k in at]}
-        frames.append(pd.DataFrame({"of": name, **shares}))
+        kept = [k / len(held) for k in at]
+        frames.append(pd.DataFrame({"of": name, "kept": kept, "held": [float(held[k - 1]) for k in at]}))
     return pd.concat(frames, ignore_index=True)
 
 
 def kept_by_layer(keep: float) -> dict[str, float]:
     """The share of each layer's weights that one threshold over the whole network keeps."""
-    network = trained()
-    masks = fisher.largest(fisher.diagonal(network.model, network.x, network.y), keep)
+    masks = fisher.largest(fisher.diagonal(*trained()), keep)
     layers: dict[str, list[Tensor]] = {}
     for name, mask in masks.items():
         layers.setdefault(name.rpartition(".")[0], []).append(mask.flatten())
@@ -215,13 +189,16 @@ def batch_trap(sizes: Sequence[int] = (1, 10, 30, 100, 300)) -> pd.DataFrame:
         A row for each batch size: trace (the sum of the diagonal), share (of the right one's), agreement (of the masks
         that keep a quarter: the share of the right mask's entries that the wrong one keeps).
     """
-    network = trained()
-    right = fisher.diagonal(network.model, network.x, network.y)
+    model, x, y = trained()
+    right = fisher.diagonal(model, x, y)
     best = fisher.largest(right, 0.25)
     trace, kept = (sum(float(part.sum()) for part in each.values()) for each in (right, best))
     rows = []
     for size in sizes:
-        wrong = _of_batches(network, size)
+        gradients = [_gradient(model, *batch) for batch in zip(x.split(size), y.split(size), strict=True)]
+        wrong = {name: torch.zeros_like(part) for name, part in right.items()}
+        for gradient in gradients:
+            wrong = {name: part + gradient[name].square() / len(gradients) for name, part in wrong.items()}
         found = sum(float(part.sum()) for part in wrong.values())
         masks = fisher.largest(wrong, 0.25)
         both = sum(int((masks[name] & best[name]).sum()) for name in best)
@@ -229,12 +206,8 @@ def batch_trap(sizes: Sequence[int] = (1, 10, 30, 100, 300)) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(["batch size", "trace", "share", "agreement"]))
 
 
-def _of_batches(network: Trained, size: int) -> dict[str, Tensor]:
-    names = [name for name, _ in network.model.named_parameters()]
-    total = {name: torch.zeros_like(value) for name, value in network.model.named_parameters()}
-    batches = list(zip(network.x.split(size), network.y.split(size), strict=True))
-    for x, y in batches:
-        found = torch.autograd.grad(F.cross_entropy(network.model(x), y), list(network.model.parameters()))
-        for name, gradient in zip(names, found, strict=True):
-            total[name] += gradient.square() / len(batches)
-    return total
+def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """The gradient of a batch's mean loss, by parameter."""
+    values = dict(model.named_parameters())
+    found = torch.autograd.grad(F.cross_entropy(model(x), y), list(values.values()))
+    return dict(zip(values, found, strict=True))

@@ -19,8 +19,10 @@ def _close(found: object, expected: Tensor) -> bool:
     return value.shape == expected.shape and torch.allclose(value, expected, rtol=1e-9, atol=1e-12)
 
 
-def _told(found: object, slips: dict[str, Tensor]) -> str:
-    return next((f"; {slip}" for slip, wrong in slips.items() if _close(found, wrong)), "")
+def _expect_close(found: object, expected: Tensor, problem: str, slips: dict[str, Tensor] | None = None) -> None:
+    """Expect a value; the problem ends with the slip that gives what was found."""
+    slip = next((f"; {name}" for name, wrong in (slips or {}).items() if _close(found, wrong)), "")
+    expect(_close(found, expected), problem + slip)
 
 
 def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> bool:
@@ -37,9 +39,8 @@ def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> bool:
                 "its sign is wrong": -expected,
                 "that is in bits": expected / torch.tensor(2.0, dtype=torch.float64).log(),
             }
-            zero = "; 0·log 0 counts as 0" if torch.isnan(value) else ""
-            told = zero or _told(value, slips)
-            expect(_close(value, expected), f"for {first} and {second} you say {value:.4f}, not {expected:.4f}{told}")
+            problem = f"for {first} and {second} you say {value:.4f}, not {expected:.4f}"
+            _expect_close(value, expected, problem + ("; 0·log 0 counts as 0" if torch.isnan(value) else ""), slips)
 
     return report("KL", check)
 
@@ -60,7 +61,7 @@ def check_logit_fisher(answer: Callable[[Tensor], Tensor]) -> bool:
             }
             shape = tuple(torch.as_tensor(value).shape)
             expect(shape == (count, count), f"for {count} classes you give {shape}, expected {(count, count)}")
-            expect(_close(value, expected), f"for {count} classes the matrix is another one{_told(value, slips)}")
+            _expect_close(value, expected, f"for {count} classes the matrix is another one", slips)
 
     return report("Fisher information of logits", check)
 
@@ -80,8 +81,8 @@ def check_form(answer: Callable[[Tensor, Tensor], Tensor]) -> bool:
                 "that is a standard deviation": expected.sqrt(),
                 "the half belongs to the KL, not to the form": expected / 2,
             }
-            told = f"for {count} classes you say {float(value):.4f}, expected {float(expected):.4f}"
-            expect(_close(value, expected), told + _told(value, slips))
+            problem = f"for {count} classes you say {float(value):.4f}, expected {float(expected):.4f}"
+            _expect_close(value, expected, problem, slips)
 
     return report("quadratic form", check)
 
@@ -100,11 +101,10 @@ def check_diagonal(answer: Callable[[Tensor], Tensor]) -> bool:
                 "that is the variance: the mean gradient is not taken out": g.var(0, correction=0),
                 "that is one number for each example: average over examples, not over weights": g.square().mean(1),
             }
-            told = _told(value, slips) if n > 1 else ""
-            shape = tuple(torch.as_tensor(value).shape)
-            right = f"for {n} gradient{'s' if n > 1 else ''} of {weights} weights you give shape {shape}"
-            expect(shape == (weights,), f"{right}, expected {(weights,)}{told}")
-            expect(_close(value, expected), f"for {n} gradients the values are others{told}")
+            given, shape = f"for {n} gradient{'s' if n > 1 else ''}", tuple(torch.as_tensor(value).shape)
+            misshaped = f"{given} of {weights} weights you give shape {shape}, expected {(weights,)}"
+            problem = f"{given} the values are others" if shape == (weights,) else misshaped
+            _expect_close(value, expected, problem, slips if n > 1 else {})
 
     return report("diagonal", check)
 
@@ -124,11 +124,9 @@ def check_mask(answer: Callable[[Tensor, float], Tensor]) -> bool:
             hint = "; the weight at the threshold itself is kept (≥)" if kept == count - 1 else ""
             hint = "; that is how many are to be masked" if kept == size - count != count else hint
             expect(kept == count, f"{told}: you keep {kept}, expected {count}{hint}")
-            low = bool((value == (fisher <= fisher.sort().values[count - 1])).all()) and count < size
-            expect(
-                bool((value == expected).all()),
-                f"{told}: other weights are kept" + ("; these have the least information" if low else ""),
-            )
+            least = torch.equal(value, fisher <= fisher.sort().values[count - 1]) and count < size
+            hint = "; these have the least information" if least else ""
+            expect(torch.equal(value, expected), f"{told}: other weights are kept{hint}")
 
     return report("mask", check)
 
@@ -142,21 +140,19 @@ def check_masked_step(answer: Callable[..., tuple[Tensor, Tensor]]) -> bool:
     def check() -> None:
         w, g, v = (_random(6, seed=seed) for seed in (1, 2, 3))
         M = torch.tensor([True, False, True, False, True, False])
-        given = [part.clone() for part in (w, g, v, M)]
-        new_w, new_v = answer(*given)
+        new_w, new_v = map(torch.as_tensor, answer(*(part.clone() for part in (w, g, v, M))))
         velocity = 0.9 * v + g + 0.01 * w
-        alone = 0.9 * v + g * M + 0.01 * w
-        moved = torch.as_tensor(new_w)[~M] - w[~M]
+        moved = new_w[~M] - w[~M]
         slips = {
-            "by its momentum and weight decay: masking the gradient is not enough": (-0.1 * alone)[~M],
-            "by its gradient": (-0.1 * velocity)[~M],
-            "by its momentum": (-0.1 * 0.9 * v)[~M],
-            "by weight decay": (-0.1 * 0.01 * w)[~M],
+            "by its momentum and weight decay: masking the gradient is not enough": 0.9 * v + g * M + 0.01 * w,
+            "by its gradient": velocity,
+            "by its momentum": 0.9 * v,
+            "by weight decay": 0.01 * w,
         }
-        told = next((slip for slip, wrong in slips.items() if torch.allclose(moved, wrong)), "")
+        told = next((slip for slip, wrong in slips.items() if torch.allclose(moved, -0.1 * wrong[~M])), "")
         expect(bool((moved == 0).all()), f"a masked weight moves {told}".rstrip())
-        expect(_close(torch.as_tensor(new_w)[M], (w - 0.1 * velocity)[M]), "a weight that may move goes elsewhere")
-        expect(bool((torch.as_tensor(new_v)[~M] == 0).all()), "a masked weight keeps its momentum, expected 0: at rest")
-        expect(_close(torch.as_tensor(new_v)[M], velocity[M]), "the momentum of a weight that may move is another")
+        _expect_close(new_w[M], (w - 0.1 * velocity)[M], "a weight that may move goes elsewhere")
+        expect(bool((new_v[~M] == 0).all()), "a masked weight keeps its momentum, expected 0: at rest")
+        _expect_close(new_v[M], velocity[M], "the momentum of a weight that may move is another")
 
     return report("masked step", check)

@@ -6,27 +6,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from gendyn_lite import data
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.fisher_mask import imagenet
-from gendyn_lite.chapters.fisher_mask.probes import PROBE_VERSION, influence_during, inputs, mask_for, mask_probe
 from gendyn_lite.chapters.plan import CELLS, COMMAND, Group, Part, check_profile
 from gendyn_lite.config import RunConfig
+from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import unknown_name
+from gendyn_lite.measures.fisher import GradientMask, influence_probe
 from gendyn_lite.results.runs import Run
+from gendyn_lite.train import log_spaced
+from gendyn_lite.train.probes import Probe
 
-EXPERIMENT = "fisher_mask"
+PROBE_VERSION = 1  # of what the probes measure: raise it with every change of that, and old runs stay what they are
+EXAMPLES = {"smoke": (10, 40), "colab": (20, 50), "full": (20, 50)}
+FEW = {"alexnet_small": (10, 40), "resnet18": (4, 16)}  # examples stepped on and inputs watched, of slow networks
+MOMENTS = 6  # epochs at which influence is measured, log-spaced
 Masks = tuple[tuple[str, float], ...]
 
 
 def _part(network: str, settings: Mapping[str, Any], masks: Mapping[float, Masks], *, seeds: int = 3) -> Part:
     """Runs of one network: at every label corruption without a mask, and with those masks (how, share kept)."""
-    variants = (
-        {"label_corruption": q, "mask_by": by, "mask_keep": keep}
-        for q, some in masks.items()
-        for by, keep in (("fisher", 1.0), *some)
-    )
-    return Part({"model": network, **settings}, tuple(variants), seeds)
+    each = ((q, *mask) for q, some in masks.items() for mask in (("fisher", 1.0), *some))
+    variants = tuple({"label_corruption": q, "mask_by": by, "mask_keep": keep} for q, by, keep in each)
+    return Part({"model": network, **settings}, variants, seeds)
 
 
 def _masks(**keeps: tuple[float, ...]) -> Masks:
@@ -38,51 +43,29 @@ _TABLE_1 = _masks(
     fisher=(0.25, 0.5, 0.75), fisher_per_layer=(0.25, 0.75), magnitude=(0.25, 0.5, 0.75), random=(0.25, 0.5, 0.75)
 )
 _ENDS = _masks(fisher=(0.25, 0.75), magnitude=(0.25, 0.75), random=(0.25, 0.75))
-_SMALL = {"batch_size": 50, "learning_rate": 0.01, "decay": 0.98}
+_ENDS_AND_HALF = (*_ENDS, *_masks(fisher=(0.5,), random=(0.5,)))
+_QUARTERS = _masks(fisher=(0.25,), magnitude=(0.25,), random=(0.25,))
+_SMALL = {"learning_rate": 0.01, "decay": 0.98, "batch_size": 50}
 # A quarter of the pixels and two small layers: a run takes seconds on one core, so that there are seeds enough.
-_MLP = {
-    **_SMALL,
-    "model_options": {"widths": [256, 256], "downsample": 2},
-    "center_crop": 28,
-    "train_size": 1000,
-    "test_size": 2000,
-    "epochs": 30,
-}
+_QUARTER = {"center_crop": 28, "model_options": {"widths": [256, 256], "downsample": 2}}
+_MLP = {**_SMALL, **_QUARTER, "train_size": 1000, "test_size": 2000, "epochs": 30}
 # The step size ends at 0, so that batch-norm's running statistics settle: Fisher information is taken with them.
 _COSINE = {"schedule": "cosine", "learning_rate": 0.02}
 # The paper's network on a part of the data and a quarter of the pixels: minutes a run on one core.
-_RESNET = {
-    **_COSINE,
-    "batch_size": 50,
-    "model_options": {"downsample": 2},
-    "test_size": 1000,
-    "epochs": 12,
-    "precision": "bfloat16",
-}
-_ENDS_AND_HALF = (*_ENDS, *_masks(fisher=(0.5,), random=(0.5,)))
-# The usual settings of ResNet-18 on CIFAR; the paper does not give its own. Nothing of this size has been run here.
-_PAPER = {
-    "epochs": 200,
-    "batch_size": 128,
-    "learning_rate": 0.1,
-    "schedule": "cosine",
-    "weight_decay": 5e-4,
-    "random_crop": 4,
-    "flip": True,
-    "standardize": "per_channel",
-    "precision": "bfloat16",
-}
+_SHORT = {"batch_size": 50, "test_size": 1000, "epochs": 12, "precision": "bfloat16"}
+_RESNET = {**_COSINE, **_SHORT, "model_options": {"downsample": 2}}
+# The usual settings of ResNets; the paper does not give its own. Nothing of this size has been run here.
+_USUAL = {"learning_rate": 0.1, "flip": True, "standardize": "per_channel", "precision": "bfloat16"}
+_PAPER = {**_USUAL, "epochs": 200, "batch_size": 128, "schedule": "cosine", "weight_decay": 5e-4, "random_crop": 4}
+_STEPS = {"epochs": 90, "schedule": "step", "decay": 0.1, "milestones": (30, 60, 80)}
+_RESNET50 = {**_USUAL, **_STEPS, "batch_size": 256, "weight_decay": 1e-4, "random_crop": 28}
+# Both readings of the paper's coefficient 0.25, by a command of its own.
+IMAGENET = _part("resnet50", {"experiment": "imagenet_mask", "dataset": "imagenet", **_RESNET50}, {0.0: _ENDS})
 _DIGITS = {"train_size": 300, "epochs": 20, "batch_size": 30, "learning_rate": 0.02, "decay": 0.98}
+_ONE_LAYER = {**_DIGITS, "model_options": {"widths": [64]}}
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
-    ("smoke", "digits"): (
-        _part(
-            "mlp",
-            {**_DIGITS, "model_options": {"widths": [64]}},
-            {0.0: (*_FIG_2, *_masks(fisher=(0.25,), magnitude=(0.25,), random=(0.25,))), 1.0: ()},
-            seeds=2,
-        ),
-    ),
+    ("smoke", "digits"): (_part("mlp", _ONE_LAYER, {0.0: (*_FIG_2, *_QUARTERS), 1.0: ()}, seeds=2),),
     ("colab", "cifar10"): (
         _part("mlp", _MLP, {0.0: (*_FIG_2, *_TABLE_1), 0.2: _ENDS, 1.0: _FIG_2}, seeds=5),
         _part("resnet18", {**_RESNET, "train_size": 500}, {0.0: _ENDS_AND_HALF, 1.0: ()}),
@@ -123,37 +106,56 @@ def plan(profile: str = "smoke", *, dataset: str = "", network: str = "", seeds:
     networks = [part.settings["model"] for part in parts]
     if network and network not in networks:
         raise unknown_name("network of this plan", network, networks)
-    chosen = [part for part in parts if network in ("", part.settings["model"])]
-    common = {"experiment": EXPERIMENT, "dataset": name, "probe_version": PROBE_VERSION}
-    found = [part.configs(seeds=seeds, **common) for part in chosen]
+    common = {"experiment": "fisher_mask", "dataset": name, "probe_version": PROBE_VERSION}
+    found = [part.configs(seeds=seeds, **common) for part in parts if network in ("", part.settings["model"])]
     return [config for configs in found for config in sorted(configs, key=lambda config: config.seed)]
 
 
-def run(
-    config: RunConfig,
-    *,
-    profile: str,
-    root: str | Path | None = None,
-    data_root: str | Path | None = None,
-    device: str | None = None,
-) -> Run:
+def inputs(config: RunConfig, loaded: ImageData) -> tuple[Tensor, Tensor]:
+    """All training inputs, standardized as in training and without augmentation, and their labels."""
+    batches = data.batcher(loaded, config, split="train_eval").epoch(0)
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return x, y
+
+
+def mask_for(config: RunConfig, examples: Any, **options: Any) -> GradientMask | None:
+    """The gradient mask of a configuration over some examples, None where it has none; options of `GradientMask`."""
+    if config.mask_keep == 1:
+        return None
+    by, _, layer = config.mask_by.partition("_per_")
+    return GradientMask(config.mask_keep, examples, by=by, scope=layer or "network", seed=config.seed, **options)
+
+
+def influence_during(config: RunConfig, x: Tensor, y: Tensor, profile: str) -> Probe:
+    """The influence probe of a run, at epochs that are evenly spaced on a logarithmic scale.
+
+    The step size is that of the first epoch. Examples and watched inputs are the first of a class-balanced order.
+    """
+    stepped, watched = FEW.get(config.model, EXAMPLES[profile])
+    order = data.balanced_order(y, seed=config.seed)[: stepped + watched]
+    first, rest = order[:stepped], order[stepped:]
+    measure = influence_probe(x[first], y[first], x[rest], y[rest], eps=config.learning_rate)
+    epochs = set(log_spaced(config.epochs, MOMENTS))
+    return lambda model, epoch: measure(model, epoch) if epoch in epochs else {}
+
+
+def run(config: RunConfig, *, profile: str, data_root: str | Path | None = None, **options: Any) -> Run:
     """The complete run of a configuration: loaded, resumed, or trained and measured.
 
     Args:
         config: Of `plan`.
         profile: Size, for how much is measured.
-        root: Folder of the runs.
         data_root: Folder of the prepared data.
-        device: Device to train on.
+        **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and device.
     """
     loaded, _ = data.load_for_run(config, root=data_root)
     x, y = inputs(config, loaded)
     hook = mask_for(config, (x, y))
-    probes = {"influence": influence_during(config, x, y, profile)} | mask_probe(hook)
-    options = {"root": root, "data_root": data_root, "device": device}
-    return runner.load_or_run(
-        config, profile=profile, probes=probes, grad_hook=hook, probe_version=PROBE_VERSION, **options
-    )
+    probes = {"influence": influence_during(config, x, y, profile)}
+    if hook is not None:  # the share of weights that the mask lets move in the next epoch
+        probes["mask"] = lambda model, epoch: {"kept": round(hook.kept, 6)}
+    options |= {"profile": profile, "data_root": data_root, "probe_version": PROBE_VERSION}
+    return runner.load_or_run(config, probes=probes, grad_hook=hook, **options)
 
 
 def run_all(configs: Sequence[RunConfig], **options: Any) -> list[Run]:
@@ -163,5 +165,5 @@ def run_all(configs: Sequence[RunConfig], **options: Any) -> list[Run]:
 
 GROUPS = (
     Group(CELLS, lambda profile, values: plan(profile, **values)),
-    Group(COMMAND, lambda profile, values: imagenet.plan()),
+    Group(COMMAND, lambda profile, values: IMAGENET.configs()),
 )

@@ -1,19 +1,19 @@
-"""Charts of chapter 4 on single networks: what a step does, stiffness over the plane, class by class."""
+"""Charts of chapter 4: what a step does, stiffness over the plane, class by class, during training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.stiffness.charts_training import AFTER, BEFORE, before_or_after, conditions
-from gendyn_lite.charts.parts import slider
-from gendyn_lite.charts.theme import PALETTE, SHAPES
+from gendyn_lite.charts.parts import Chart, interval_bars, looks, menu, slider, tooltips
+from gendyn_lite.charts.theme import DASHES, PALETTE
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.tables import with_sizes
+from gendyn_lite.results.tables import mean_intervals, with_sizes
 
-PAIRS = ("itself", "same digit", "other digit")
+STEPPED_ON = ("itself", "same digit", "other digit")
 MAP_COLUMNS = {
     "map/stiffness": "hundredths",
     "map/predicted": "classes",
@@ -25,9 +25,16 @@ MAP_TABLE = [
     *("side", "low0", "high0", "low1", "high1", "hundredths", "classes"),
 ]
 CORNERS = Mapping[str, tuple[tuple[float, float], tuple[float, float]]]
+CURVES = {
+    "within, train-train": "stiffness/within_{kind}",
+    "within, train-test": "stiffness/test_within_{kind}",
+    "between, train-train": "stiffness/between_{kind}",
+    "between, train-test": "stiffness/test_between_{kind}",
+}
+BEFORE, AFTER = "before training", "after training"
 
 
-def step_changes(changes: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+def step_changes(changes: pd.DataFrame) -> Chart:
     """Actual against predicted change of every loss by a step on one example; choose the example and the step.
 
     Args:
@@ -35,18 +42,35 @@ def step_changes(changes: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """
     steps = sorted(changes["step"].unique())
     rows = changes.assign(
-        size=changes["step"].map({step: number for number, step in enumerate(steps)}),
+        size=changes["step"].map(steps.index),
         relative_predicted=changes["predicted"] / changes["step"],
         relative_actual=changes["actual"] / changes["step"],
     )
     names = list(rows["example"].unique())
-    size = slider("step_size", len(steps) - 1, "step size, small to large", value=1)
-    example = alt.param(name="stepped", value=names[0], bind=alt.binding_select(options=names, name="step on "))
+    params = [
+        menu("stepped", names, "step on"),
+        slider("step_size", len(steps) - 1, "step size, small to large", value=1),
+    ]
     shown = alt.Chart(rows.round(5)).transform_filter("datum.size === step_size && datum.example === stepped")
-    line = shown.mark_line(strokeDash=[2, 3], color="currentColor", strokeWidth=1, tooltip=False).encode(
-        x="relative_predicted:Q", y="relative_predicted:Q"
+    line = shown.mark_line(strokeDash=[2, 3], color="currentColor", strokeWidth=1, tooltip=False)
+    line = line.encode(x="relative_predicted:Q", y="relative_predicted:Q")
+    color, _, shape = looks("pair", STEPPED_ON, colours=PALETTE, title="measured on")
+    points = shown.mark_point(size=70).encode(
+        x=alt.X("relative_predicted:Q", title="predicted change of the loss / ε"),
+        y=alt.Y("relative_actual:Q", title="actual change of the loss / ε"),
+        color=color,
+        shape=shape,
+        tooltip=[
+            *("digit:N", "pair:N", "step:Q"),
+            alt.Tooltip("relative_predicted:Q", title="predicted / ε", format=".3f"),
+            alt.Tooltip("relative_actual:Q", title="actual / ε", format=".3f"),
+        ],
     )
-    return alt.layer(line, _changes(shown).add_params(example, size), _step_words(steps)).properties(
+    said = pd.DataFrame({"size": range(len(steps)), "words": [f"ε = {step:g}" for step in steps]})
+    words = alt.Chart(said).transform_filter("datum.size === step_size")
+    words = words.mark_text(align="left", baseline="top", dx=8, dy=4, fontWeight="bold")
+    words = words.encode(x=alt.value(0), y=alt.value(0), text="words:N")
+    return alt.layer(line, points.add_params(*params), words).properties(
         title=alt.Title(
             "One step on one digit, and what it does to the others",
             subtitle="A point is a digit. On the dotted line the change is the predicted one; below 0 its loss falls.",
@@ -59,33 +83,7 @@ def step_changes(changes: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     )
 
 
-def _changes(shown: alt.Chart) -> alt.Chart:
-    """A point for each digit."""
-    scale = alt.Scale(domain=list(PAIRS), range=list(PALETTE[:3]))
-    return shown.mark_point(size=70).encode(
-        x=alt.X("relative_predicted:Q", title="predicted change of the loss / ε"),
-        y=alt.Y("relative_actual:Q", title="actual change of the loss / ε"),
-        color=alt.Color("pair:N", title="measured on", scale=scale),
-        shape=alt.Shape("pair:N", title="measured on", scale=alt.Scale(domain=list(PAIRS), range=list(SHAPES[:3]))),
-        tooltip=[
-            "digit:N",
-            "pair:N",
-            "step:Q",
-            alt.Tooltip("relative_predicted:Q", title="predicted / ε", format=".3f"),
-            alt.Tooltip("relative_actual:Q", title="actual / ε", format=".3f"),
-        ],
-    )
-
-
-def _step_words(steps: list[float]) -> alt.Chart:
-    """The step size that the slider is at."""
-    rows = pd.DataFrame({"size": range(len(steps)), "words": [f"ε = {step:g}" for step in steps]})
-    words = alt.Chart(rows).transform_filter("datum.size === step_size")
-    words = words.mark_text(align="left", baseline="top", dx=8, dy=4, fontWeight="bold")
-    return words.encode(x=alt.value(0), y=alt.value(0), text="words:N")
-
-
-def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> alt.LayerChart | alt.FacetChart:
+def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> Chart:
     """Stiffness with the neighbours over the plane at each recorded epoch; sliders on the epoch and the data set.
 
     Args:
@@ -96,19 +94,31 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> alt.LayerChart |
     if rows.empty:
         raise UserError("no run of the table holds a map, expected runs of stiffness_maps with seed 0")
     rows = rows.assign(turn=rows.groupby(["dataset", "size"]).cumcount(), data=rows["data"] + rows["size"])
-    table, last = _map_table(rows, corners), int(rows["turn"].max())
-    names = list(rows["data"].unique())
-    data = alt.param(name="map_data", value=names[0], bind=alt.binding_select(options=names, name="data "))
-    one = alt.Chart(table).transform_filter("datum.turn === map_turn && datum.data === map_data")
-    words = one.transform_calculate(
+    params = [
+        menu("map_data", list(rows["data"].unique()), "data"),
+        slider("map_turn", int(rows["turn"].max()), "epochs, from 0 to the last"),
+    ]
+    shown = alt.Chart(_map_table(rows, corners))
+    shown = shown.transform_filter("datum.turn === map_turn && datum.data === map_data")
+    words = shown.transform_calculate(
         words="'epoch ' + datum.epoch + ', train accuracy ' + format(datum.train_accuracy, '.2f')"
     ).mark_text(align="left", baseline="bottom", dy=-4, fontWeight="bold")
-    cells = _coloured(_cells(one)).add_params(data, slider("map_turn", last, "epochs, from 0 to the last"))
-    ends = rows[rows["turn"] == rows.groupby("data")["turn"].transform("max")]
-    told = "; ".join(
-        f"{row['data']}: {row['map/boundary']:.2f} and {row['map/inside']:.2f}" for _, row in ends.iterrows()
+    cells = (
+        _cells(shown)
+        .mark_rect()
+        .encode(
+            x=alt.X("x:Q", title="first coordinate", scale=alt.Scale(nice=False, zero=False)),
+            x2="x2:Q",
+            y=alt.Y("y:Q", title="second coordinate", scale=alt.Scale(nice=False, zero=False)),
+            y2="y2:Q",
+            color=alt.Color("stiffness:Q", scale=alt.Scale(scheme="viridis", domain=[-0.5, 1], clamp=True)),
+            tooltip=[*tooltips(".2f", "stiffness"), alt.Tooltip("predicted:N", title="predicted class")],
+        )
     )
-    return alt.layer(cells, words.encode(x=alt.value(0), y=alt.value(0), text="words:N")).properties(
+    ends = rows[rows["turn"] == rows.groupby("data")["turn"].transform("max")].to_dict("records")
+    told = "; ".join(f"{row['data']}: {row['map/boundary']:.2f} and {row['map/inside']:.2f}" for row in ends)
+    words = words.encode(x=alt.value(0), y=alt.value(0), text="words:N")
+    return alt.layer(cells.add_params(*params), words).properties(
         height=340,
         title=alt.Title(
             "Stiffness of each place with its neighbours",
@@ -153,34 +163,26 @@ def _cells(one: alt.Chart) -> alt.Chart:
     )
 
 
-def _coloured(cells: alt.Chart) -> alt.Chart:
-    return cells.mark_rect().encode(
-        x=alt.X("x:Q", title="first coordinate", scale=alt.Scale(nice=False, zero=False)),
-        x2="x2:Q",
-        y=alt.Y("y:Q", title="second coordinate", scale=alt.Scale(nice=False, zero=False)),
-        y2="y2:Q",
-        color=alt.Color(
-            "stiffness:Q",
-            title="stiffness",
-            scale=alt.Scale(scheme="viridis", domain=[-0.5, 1], clamp=True),
-        ),
-        tooltip=[alt.Tooltip("stiffness:Q", format=".2f"), alt.Tooltip("predicted:N", title="predicted class")],
-    )
-
-
 def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     """Mean stiffness of each two classes, before and after training, with true and with random labels; mean over seeds.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
-    table = _class_means(runs)
-    options = list(table["condition"].unique())
-    chosen = alt.param(name="class_condition", value=options[0], bind=alt.binding_select(options=options, name="runs "))
+    entries = [
+        (*run, first, second, value)
+        for run, rows in _decoded(runs, "detail/classes", 100)
+        for first, row in enumerate(rows)
+        for second, value in enumerate(row)
+    ]
+    keys = ["condition", "when", "one", "other"]
+    cells = pd.DataFrame(entries, columns=pd.Index([*keys[:2], "seed", *keys[2:], "stiffness"]))
+    table = cells.groupby(keys, sort=False)["stiffness"].mean().round(3).reset_index()
     when = alt.param(name="class_when", value=AFTER, bind=alt.binding_radio(options=[BEFORE, AFTER], name=" "))
     after = table[table["when"] == AFTER]
     means = after.groupby(["condition", after["one"] == after["other"]], sort=False)["stiffness"].mean().unstack()
     words = "; ".join(f"{name}: {row[True]:.2f} within, {row[False]:.2f} between" for name, row in means.iterrows())
+    scale = alt.Scale(scheme="purpleorange", domain=[-0.6, 0.6], clamp=True, reverse=True)
     return (
         alt.Chart(table)
         .transform_filter("datum.condition === class_condition && datum.when === class_when")
@@ -188,34 +190,153 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("other:O", title="class of the other example"),
             y=alt.Y("one:O", title="class of the example"),
-            color=alt.Color(
-                "stiffness:Q",
-                title="cosine stiffness",
-                scale=alt.Scale(scheme="purpleorange", domain=[-0.6, 0.6], clamp=True, reverse=True),
-            ),
-            tooltip=["one:O", "other:O", alt.Tooltip("stiffness:Q", format=".2f")],
+            color=alt.Color("stiffness:Q", title="cosine stiffness", scale=scale),
+            tooltip=["one:O", "other:O", *tooltips(".2f", "stiffness")],
         )
-        .add_params(chosen, when)
+        .add_params(menu("class_condition", list(table["condition"].unique()), "runs"), when)
         .properties(
             height=300,
             title=alt.Title("Stiffness class by class", subtitle="Mean over pairs and seeds; diagonal: within."),
             description=(
-                "Matrix of the mean cosine stiffness of training examples of each two classes. After training: "
-                + words
-                + "."
+                "Matrix of the mean cosine stiffness of training examples of each two classes. "
+                f"After training: {words}."
             ),
         )
     )
 
 
-def _class_means(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean stiffness over seeds: a row for each kind of runs, time and two classes."""
-    rows = runs[runs["detail/classes"].notna()]
-    parts = []
-    for (_, run), condition in zip(rows.iterrows(), conditions(rows), strict=True):
-        for first, line in enumerate(str(run["detail/classes"]).split("/")):
-            for second, value in enumerate(line.split()):
-                parts.append((condition, before_or_after(run), first, second, float(value) / 100))
-    cells = pd.DataFrame(parts, columns=pd.Index(["condition", "when", "one", "other", "stiffness"]))
-    grouped = cells.groupby(["condition", "when", "one", "other"], sort=False)["stiffness"]
-    return grouped.mean().round(3).reset_index()
+def over_training(runs: pd.DataFrame) -> Chart:
+    """Train-train and train-test stiffness against epoch, within and between classes; choose the runs and the kind.
+
+    Args:
+        runs: A tidy table of experiment ``"stiffness_training"``.
+    """
+    named, kinds = runs[["epoch", "seed"]].assign(condition=_conditions(runs)), ["cosine", "sign"]
+    parts = [
+        named.assign(kind=kind, curve=curve, value=runs[column.format(kind=kind)])
+        for kind in kinds
+        for curve, column in CURVES.items()
+    ]
+    table = mean_intervals(pd.concat(parts), ["condition", "kind", "curve", "epoch"]).round(4)
+    kind = alt.param(name="training_kind", value=kinds[0], bind=alt.binding_radio(options=kinds, name="stiffness "))
+    picked = alt.selection_point(name="curve_picked", fields=["curve"], bind="legend")
+    last = table.groupby("condition")["epoch"].transform("max")
+    ends = table[(table["kind"] == "cosine") & (table["epoch"] == last)].head(8).to_dict("records")
+    words = "; ".join(f"{row['condition']}, {row['curve']}: {row['mean']:.2f}" for row in ends)
+    return _curves(
+        alt.Chart(table).transform_filter("datum.condition === training_runs && datum.kind === training_kind"),
+        [menu("training_runs", list(table["condition"].unique()), "runs"), kind, picked],
+        alt.X("epoch:Q", title="epoch"),
+        alt.Y("mean:Q", title="mean stiffness"),
+        looks("curve", list(CURVES), title=None, legend=alt.Legend(columns=2)),
+        opacity=alt.condition(picked, alt.value(1), alt.value(0.15)),
+    ).properties(
+        title=alt.Title(
+            "Stiffness during training", subtitle="Mean and 95 % interval over seeds; pick a curve in the legend."
+        ),
+        description=(
+            "Mean stiffness against epoch, within and between classes, of pairs of training examples and of a training "
+            f"and a test example. At the end of training (cosine): {words}."
+        ),
+    )
+
+
+def critical_lengths(runs: pd.DataFrame) -> Chart:
+    """The critical length against epoch, a line per learning rate; choose the network and data.
+
+    Args:
+        runs: A tidy table of experiment ``"stiffness_training"``.
+    """
+    true = runs[runs["label_corruption"] == 0].rename(columns={"stiffness/critical_length": "value"})
+    true = true.assign(subject=_subjects(true), rate=true["learning_rate"].map("{:g}".format))
+    table = mean_intervals(true.dropna(subset=["value"]), ["subject", "rate", "epoch"]).round(4)
+    ends = table.sort_values("epoch").groupby(["subject", "rate"], sort=False).tail(1).to_dict("records")
+    words = "; ".join(f"{row['subject']}, learning rate {row['rate']}: {row['mean']:.2f}" for row in ends)
+    options = list(table["subject"].unique())
+    bind = alt.binding_select(options=options, name="data ")
+    return _curves(
+        alt.Chart(table).transform_filter("datum.subject === length_subject"),
+        [alt.param(name="length_subject", value=options[0], bind=bind)],
+        alt.X("epoch:Q", title="epoch"),
+        alt.Y("mean:Q", title="critical length ξ (1 − cos of inputs)", scale=alt.Scale(zero=False)),
+        looks("rate", sorted(table["rate"].unique(), key=float), title="learning rate"),
+    ).properties(
+        title=alt.Title(
+            "The critical length",
+            subtitle="Distance of inputs at which stiffness within a class vanishes; mean and interval.",
+        ),
+        description=f"Critical length against epoch for several learning rates. At the last epoch: {words}.",
+    )
+
+
+def against_distance(runs: pd.DataFrame) -> Chart:
+    """Stiffness of pairs within a class against the distance of their inputs, before and after training.
+
+    Args:
+        runs: A tidy table of experiment ``"stiffness_training"``.
+    """
+    entries = [
+        (*run, number, *pair) for run, rows in _decoded(runs, "detail/bins", 1000) for number, pair in enumerate(rows)
+    ]
+    keys = ["condition", "when", "bin"]
+    bins = pd.DataFrame(entries, columns=pd.Index([*keys[:2], "seed", "bin", "distance", "value"]))
+    distances = bins.groupby(keys, sort=False)["distance"].mean().to_numpy().round(3)
+    table = mean_intervals(bins, keys).round(4).assign(distance=distances)
+    ends = table[table["when"] == AFTER].groupby("condition", sort=False)["mean"].agg(["first", "last"])
+    words = "; ".join(
+        f"{name}: {row['first']:.2f} for the nearest pairs, {row['last']:.2f} for the farthest"
+        for name, row in ends.iterrows()
+    )
+    return _curves(
+        alt.Chart(table).transform_filter("datum.condition === distance_runs"),
+        [menu("distance_runs", list(table["condition"].unique()), "runs")],
+        alt.X("distance:Q", title="distance of the inputs, 1 − cos", scale=alt.Scale(zero=False)),
+        alt.Y("mean:Q", title="cosine stiffness within classes"),
+        looks("when", [BEFORE, AFTER], colours=PALETTE[1::-1], dashes=DASHES[1::-1], title=None),
+        size=30,
+    ).properties(
+        title=alt.Title(
+            "Stiffness against the distance of inputs",
+            subtitle="Pairs of one class in bins of equal size; mean and interval.",
+        ),
+        description=f"Mean cosine stiffness of pairs within a class against distance. After training: {words}.",
+    )
+
+
+def _decoded(runs: pd.DataFrame, column: str, scale: int) -> list[tuple[tuple[str, str, int], list[list[float]]]]:
+    """The rows of numbers that a column holds as text: of each run what it is, when, its seed, and the rows."""
+    rows = runs[runs[column].notna()]
+    when = rows["epoch"].map(lambda epoch: BEFORE if epoch == 0 else AFTER)
+    texts = [[list(map(int, line.split())) for line in text.split("/")] for text in rows[column]]
+    values = [[[value / scale for value in line] for line in lines] for lines in texts]
+    return list(zip(zip(_conditions(rows), when, rows["seed"], strict=True), values, strict=True))
+
+
+def _subjects(runs: pd.DataFrame) -> pd.Series:
+    """The data of each run, its network where there is more than one on the same data, and its size likewise."""
+    several = runs.groupby("data")["network"].transform("nunique") > 1
+    return runs["data"].where(~several, runs["network"] + " on " + runs["data"]) + with_sizes(runs)["size"]
+
+
+def _conditions(runs: pd.DataFrame) -> pd.Series:
+    """What each run is, short enough for a menu on a phone: data, labels, learning rate."""
+    labels = runs["label_corruption"].map(lambda q: "random labels" if q == 1 else "true labels")
+    return _subjects(runs) + ", " + labels + runs["learning_rate"].map(", rate {:g}".format)
+
+
+def _curves(
+    shown: alt.Chart,
+    params: list[Any],
+    x: alt.X,
+    y: alt.Y,
+    named: tuple[alt.Color, alt.StrokeDash, alt.Shape],
+    *,
+    size: int = 22,
+    **encoded: Any,
+) -> Chart:
+    """A line over means for each name, with the intervals over seeds."""
+    color, dash, _ = named
+    base = shown.encode(x=x, color=color, **encoded)
+    tip = [str(color.shorthand), str(x.shorthand), *tooltips(".3f")]
+    line = base.mark_line(point={"size": size}).encode(y=y, strokeDash=dash, tooltip=tip)
+    return alt.layer(interval_bars(base), line.add_params(*params))

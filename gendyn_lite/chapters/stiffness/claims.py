@@ -1,23 +1,23 @@
-"""Claims of Fort et al. (2019), 'Stiffness', on training, and of the first figure of Walker's report on it."""
+"""Claims of Fort et al. (2019), 'Stiffness', and of Walker's report on it: training, the plane, layers."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import pandas as pd
 
-from gendyn_lite.chapters.stiffness import claims_layers
-from gendyn_lite.chapters.stiffness.claims_layers import WALKER
+from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs
 from gendyn_lite.claims.sections import PUBLISHED, Section
-from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Near, judge, table
+from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Measured, Near, Said, judged, table
 from gendyn_lite.results.tables import with_sizes
 
 WITHIN, BETWEEN = "stiffness/within_cosine", "stiffness/between_cosine"
 TEST_WITHIN, LENGTH = "stiffness/test_within_cosine", "stiffness/critical_length"
-FORT = "Fort et al."
-PAPER = "Fort et al. (2019); Walker"
+FORT, WALKER = "Fort et al.", "Walker"
+OURS = "beyond both papers", "–"
+CLEAR = AtLeast(0.1, weak=0.05)
+Rows = Iterator[tuple[Said, Measured]]
 
 
 def during_training(runs: pd.DataFrame) -> pd.DataFrame:
@@ -30,145 +30,187 @@ def during_training(runs: pd.DataFrame) -> pd.DataFrame:
         One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`.
     """
     found: list[Claim] = []
-    for _, group in with_sizes(runs).groupby("subject", sort=False):
-        found += _during(group)
+    for subject, group in with_sizes(runs).groupby("subject", sort=False):
+        true, random = (group[group["label_corruption"] == q] for q in (0.0, 1.0))
+        rates = sorted(true["learning_rate"].unique())
+        low, middle, high = (true[true["learning_rate"] == rates[i]] for i in (0, len(rates) // 2, -1))
+        found += judged(str(subject), _of_one_rate(middle))
+        if len(rates) > 1:
+            found += judged(str(subject), _of_rates(low, high))
+        if len(random):
+            same = true[true["learning_rate"].isin(random["learning_rate"].unique())]
+            found += judged(str(subject), _of_random_labels(random, same))
     return table(found)
 
 
-def _during(group: pd.DataFrame) -> list[Claim]:
-    """Every claim on one network and data set: one learning rate, several of them, random labels."""
-    first = group.iloc[0]
-    true, random = (group[group["label_corruption"] == q] for q in (0.0, 1.0))
-    rates = sorted(true["learning_rate"].unique())
-    about = partial(judge, subject=str(first["subject"]))
-    main = true[true["learning_rate"] == rates[len(rates) // 2]]
-    found = [*_of_classes(main, about), _of_length(main, about)]
-    if len(rates) > 1:
-        low, high = (true[true["learning_rate"] == rate] for rate in (rates[0], rates[-1]))
-        found += _of_rates(low, high, about)
-    if len(random):
-        same = true[true["learning_rate"].isin(random["learning_rate"].unique())]
-        found.append(
-            about(
-                _of_runs(random, lambda run: _at_peak(run, WITHIN)) / _of_runs(same, lambda run: _at_peak(run, WITHIN)),
-                Below(0.5),
-                statement="With random labels there is less stiffness within a class",
-                source="beyond both papers",
-                paper_value="–",
-                quantity="peak stiffness within classes, random labels over true labels",
-                opposite=1.0,
-            )
-        )
-    return found
-
-
-def _of_classes(main: pd.DataFrame, about: Callable[..., Claim]) -> list[Claim]:
-    """Stiffness within classes: beside that between them, at the end, and of training with test examples."""
-    return [
-        about(
-            _of_runs(main, lambda run: _at_peak(run, WITHIN) - _at_peak(run, BETWEEN)),
-            AtLeast(0.1, weak=0.05),
-            statement="Examples of one class are stiffer with each other than with another class",
-            source=f"{FORT}, Fig. 3",
-            paper_value="a positive diagonal",
-            quantity="cosine stiffness within classes minus between, at its peak",
-            opposite=0.0,
+def _of_one_rate(runs: pd.DataFrame) -> Rows:
+    """Stiffness within classes, beside that between them, at the end, and with test examples; the critical length."""
+    within, between, test = (_of_runs(runs, _peak(column)) for column in (WITHIN, BETWEEN, TEST_WITHIN))
+    left = _of_runs(runs, lambda run: run[WITHIN].iloc[-1] / _peak(WITHIN)(run))
+    yield (
+        (
+            "Examples of one class are stiffer with each other than with another class",
+            f"{FORT}, Fig. 3",
+            "a positive diagonal",
         ),
-        about(
-            _of_runs(main, lambda run: run[WITHIN].iloc[-1] / _at_peak(run, WITHIN)),
-            Below(0.5),
-            statement="Stiffness within a class falls towards zero as the network overfits",
-            source=f"{FORT}, Fig. 4",
-            paper_value="falls to 0",
-            quantity="stiffness within classes at the end over its peak",
-            opposite=1.0,
-        ),
-        about(
-            _of_runs(main, lambda run: _at_peak(run, TEST_WITHIN) - _at_peak(run, WITHIN)),
-            Near(0, margin=0.05),
-            statement="Training and test examples are as stiff with each other as training examples are",
-            source=f"{FORT}, Sec. 4",
-            paper_value="the same regimes",
-            quantity="train-test minus train-train stiffness within classes, at the peak",
-            opposite=0.0,
-        ),
-    ]
-
-
-def _of_length(main: pd.DataFrame, about: Callable[..., Claim]) -> Claim:
-    return about(
-        _of_runs(main, lambda run: run[LENGTH].iloc[-1] / run[LENGTH].iloc[1]),
-        Below(1),
-        statement="The critical length falls with training",
-        source=f"{FORT}, Fig. 7",
-        paper_value="falls",
-        quantity="critical length at the end over that after the first epochs",
-        opposite=1.0,
+        ("cosine stiffness within classes minus between, at its peak", within - between, CLEAR, 0.0),
+    )
+    yield (
+        ("Stiffness within a class falls towards zero as the network overfits", f"{FORT}, Fig. 4", "falls to 0"),
+        ("stiffness within classes at the end over its peak", left, Below(0.5), 1.0),
+    )
+    same = "Training and test examples are as stiff with each other as training examples are"
+    yield (
+        (same, f"{FORT}, Sec. 4", "the same regimes"),
+        ("train-test minus train-train stiffness within classes, at the peak", test - within, Near(0, 0.05), 0.0),
+    )
+    falls = _of_runs(runs, lambda run: run[LENGTH].iloc[-1] / run[LENGTH].iloc[1])
+    yield (
+        ("The critical length falls with training", f"{FORT}, Fig. 7", "falls"),
+        ("critical length at the end over that after the first epochs", falls, Below(1), 1.0),
     )
 
 
-def _of_rates(low: pd.DataFrame, high: pd.DataFrame, about: Callable[..., Claim]) -> list[Claim]:
+def _of_rates(low: pd.DataFrame, high: pd.DataFrame) -> Rows:
     """A large learning rate against a small one, after as many epochs, paired by seed."""
-    return [
-        about(
-            _of_runs(high, lambda run: run[WITHIN].iloc[-1]) - _of_runs(low, lambda run: run[WITHIN].iloc[-1]),
-            Below(0),
-            statement="Larger learning rates lead to lower stiffness",
-            source=f"{FORT}, Fig. 5",
-            paper_value="lower",
-            quantity="stiffness within classes at the end, largest learning rate minus smallest,",
-            opposite=0.0,
-        ),
-        about(
-            _of_runs(high, lambda run: run[LENGTH].iloc[-1]) / _of_runs(low, lambda run: run[LENGTH].iloc[-1]),
-            Below(1),
-            statement="Larger learning rates lead to a smaller critical length",
-            source=f"{FORT}, Fig. 8",
-            paper_value="smaller",
-            quantity="critical length at the end, largest learning rate over smallest,",
-            opposite=1.0,
-        ),
-    ]
+    change, ratio = _end(high, WITHIN) - _end(low, WITHIN), _end(high, LENGTH) / _end(low, LENGTH)
+    yield (
+        ("Larger learning rates lead to lower stiffness", f"{FORT}, Fig. 5", "lower"),
+        ("stiffness within classes at the end, largest learning rate minus smallest,", change, Below(0), 0.0),
+    )
+    yield (
+        ("Larger learning rates lead to a smaller critical length", f"{FORT}, Fig. 8", "smaller"),
+        ("critical length at the end, largest learning rate over smallest,", ratio, Below(1), 1.0),
+    )
+
+
+def _of_random_labels(random: pd.DataFrame, true: pd.DataFrame) -> Rows:
+    ratio = _of_runs(random, _peak(WITHIN)) / _of_runs(true, _peak(WITHIN))
+    yield (
+        ("With random labels there is less stiffness within a class", *OURS),
+        ("peak stiffness within classes, random labels over true labels", ratio, Below(0.5), 1.0),
+    )
 
 
 def over_the_plane(runs: pd.DataFrame) -> pd.DataFrame:
     """The claim of Walker's Fig. 1, of runs of experiment ``"stiffness_maps"``."""
-    found = []
-    for _, group in with_sizes(runs).groupby(["data", "network", "size"], sort=False):
-        first = group.iloc[0]
-        contrast = _of_runs(group, lambda run: run["map/inside"].iloc[-1] - run["map/boundary"].iloc[-1])
-        found.append(
-            judge(
-                contrast,
-                AtLeast(0.2, weak=0.05),
-                statement="Stiffness with the neighbours shows the learned boundary",
-                source=f"{WALKER}, Fig. 1",
-                paper_value="seen in the figure",
-                quantity="mean stiffness away from the boundary minus at it",
-                subject=f"{first['network']} on {first['data']}{first['size']}",
-                opposite=0.0,
-            )
-        )
+    said = "Stiffness with the neighbours shows the learned boundary", f"{WALKER}, Fig. 1", "seen in the figure"
+    found: list[Claim] = []
+    for (data, network, size), group in with_sizes(runs).groupby(["data", "network", "size"], sort=False):
+        contrast = _end(group, "map/inside") - _end(group, "map/boundary")
+        measured = ("mean stiffness away from the boundary minus at it", contrast, AtLeast(0.2, weak=0.05), 0.0)
+        found += judged(f"{network} on {data}{size}", [(said, measured)])
     return table(found)
 
 
-def _at_peak(run: pd.DataFrame, column: str) -> float:
-    """A column at the trained epoch with the largest stiffness within classes."""
-    trained = run[run["epoch"] > 0]
-    return float(trained[column].to_numpy()[int(trained[WITHIN].to_numpy().argmax())])
+def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
+    """Readings of Walker's Fig. 2 to 5, of runs of experiment ``"stiffness_layers"`` that fitted their points.
+
+    The figures show the stiffness of an example with a sample of both categories: the mean over all pairs.
+    """
+    rows = of_fitted_runs(long_layers(runs))
+    sets = list(rows["data"].unique())
+    rows = with_sizes(rows[(rows["depth"] == 4) & (rows["width"] == 32)], of="data")
+    rows = rows.sort_values("data", key=lambda names: names.map(sets.index), kind="stable")
+    found: list[Claim] = []
+    for (data, size), base in rows.groupby(["data", "size"], sort=False):
+        found += judged(f"mlp (4 hidden layers of 32) on {data}{size}", _of_layers(base))
+    return table(found)
 
 
-def _of_runs(rows: pd.DataFrame, value: Callable[[pd.DataFrame], float]) -> pd.Series:
-    """A number of each run, by seed; missing where it is no number."""
-    found = {int(run["seed"].iloc[0]): value(run.sort_values("epoch")) for _, run in rows.groupby("run_id", sort=False)}
-    return pd.Series(
-        {seed: number if math.isfinite(number) else math.nan for seed, number in found.items()}, dtype=float
+def _of_layers(base: pd.DataFrame) -> Rows:
+    """Fig. 2 and 3: layers of networks of ReLU, before and after training. Fig. 4 and 5: those of other activations."""
+    trained, untrained = (base[base["state"] == state] for state in ("trained", "untrained"))
+    relu, tanh, leaky = (trained[trained["activation"] == kind] for kind in ("relu", "tanh", "leaky_relu"))
+    change = _difference(relu, untrained[untrained["activation"] == "relu"])
+    yield (
+        ("Training changes the stiffness of the layers", f"{WALKER}, Fig. 2", "trained and untrained differ"),
+        ("mean over layers of the change of stiffness, either way,", change, CLEAR, 0.0),
+    )
+    spread = relu.groupby("seed")["all"].agg(np.ptp)
+    yield (
+        ("Stiffness changes through the layers of a trained network", f"{WALKER}, Fig. 2, 3", "seen in the figure"),
+        ("largest minus smallest stiffness over layers", spread, CLEAR, 0.0),
+    )
+    profile = "Networks of tanh have another profile through the layers than those of ReLU"
+    yield (
+        (profile, f"{WALKER}, Fig. 4", "seen in the figure"),
+        ("mean over layers of the difference, either way,", _difference(tanh, relu), CLEAR, 0.0),
+    )
+    more = leaky.groupby("seed")["all"].mean() - relu.groupby("seed")["all"].mean()
+    yield (
+        ("Networks of LeakyReLU are as stiff as those of ReLU", f"{WALKER}, Fig. 5", "–"),
+        ("mean stiffness over layers, LeakyReLU minus ReLU,", more, Near(0, margin=0.1), 0.0),
     )
 
 
-SECTIONS = (
-    Section(PAPER, PUBLISHED, ("stiffness_maps",), over_the_plane),
-    Section(PAPER, PUBLISHED, ("stiffness_layers",), claims_layers.by_layer),
-    Section(PAPER, PUBLISHED, ("stiffness_training",), during_training),
-    Section(PAPER, PUBLISHED, ("stiffness_deep",), claims_layers.of_deep_networks),
+def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
+    """Beyond both papers: layers of ResNet-18 and VGG-19, of runs of experiment ``"stiffness_deep"``."""
+    rows = with_sizes(long_layers(runs))
+    found: list[Claim] = []
+    for subject, group in rows[rows["state"] == "trained"].groupby("subject", sort=False):
+        found += judged(str(subject), _of_depth(group))
+    return table(found)
+
+
+def _of_depth(trained: pd.DataFrame) -> Rows:
+    """How far classes are set apart: in late layers against early ones, with random labels against true ones."""
+    true, random = (trained[trained["label_corruption"] == q] for q in (0.0, 1.0))
+    late, early = (_gap(true[part]) for part in (true["position"] > 2 / 3, true["position"] < 1 / 3))
+    yield (
+        ("Late layers set classes apart more than early ones", *OURS),
+        (
+            "within minus between classes, last third of the layers minus first,",
+            late - early,
+            AtLeast(0.0, weak=-0.02),
+            0.0,
+        ),
+    )
+    if len(random):
+        yield (
+            ("With random labels, classes are set apart less", *OURS),
+            ("within minus between classes, random labels minus true", _gap(random) - _gap(true), Below(0), 0.0),
+        )
+
+
+def _difference(one: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
+    """Mean over layers of the absolute difference of stiffness over all pairs, by seed."""
+    difference = one.set_index(["seed", "number"])["all"] - other.set_index(["seed", "number"])["all"]
+    return difference.abs().groupby("seed").mean()
+
+
+def _gap(rows: pd.DataFrame) -> pd.Series:
+    """Mean over layers of stiffness within minus between classes, by seed."""
+    return (rows["within"] - rows["between"]).groupby(rows["seed"]).mean()
+
+
+def _end(rows: pd.DataFrame, column: str) -> pd.Series:
+    """A column at the last epoch of each run, by seed."""
+    return _of_runs(rows, lambda run: run[column].iloc[-1])
+
+
+def _peak(column: str) -> Callable[[pd.DataFrame], float]:
+    """The value of a column at the trained epoch with the largest stiffness within classes, of a run."""
+
+    def value(run: pd.DataFrame) -> float:
+        trained = run[run["epoch"] > 0]
+        return trained[column].iloc[int(trained[WITHIN].to_numpy().argmax())]
+
+    return value
+
+
+def _of_runs(rows: pd.DataFrame, value: Callable[[pd.DataFrame], float]) -> pd.Series:
+    """A number of each run, by seed; missing where it is not finite."""
+    found = {int(run["seed"].iloc[0]): value(run.sort_values("epoch")) for _, run in rows.groupby("run_id", sort=False)}
+    return pd.Series(found, dtype=float).replace([np.inf, -np.inf], np.nan)
+
+
+SECTIONS = tuple(
+    Section("Fort et al. (2019); Walker", PUBLISHED, (f"stiffness_{kind}",), claims)
+    for kind, claims in {
+        "maps": over_the_plane,
+        "layers": by_layer,
+        "training": during_training,
+        "deep": of_deep_networks,
+    }.items()
 )

@@ -63,27 +63,18 @@ def step_changes(*, count: int = 30, examples: int = 6, steps: tuple[float, ...]
         with threads(1):
             found = stiffness.loss_change(network, x, y, examples=range(examples), eps=step)
         for i in range(examples):
-            same = ["itself" if j == i else "same digit" if y[j] == y[i] else "other digit" for j in range(count)]
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "example": f"digit {int(y[i])} (number {i})",
-                        "step": step,
-                        "digit": y.numpy(),
-                        "pair": same,
-                        "predicted": found.predicted[i].numpy(),
-                        "actual": found.actual[i].numpy(),
-                    }
-                )
-            )
+            pair = ["itself" if j == i else "same digit" if y[j] == y[i] else "other digit" for j in range(count)]
+            example = f"digit {int(y[i])} (number {i})"
+            rows = pd.DataFrame({"example": example, "step": step, "digit": y.numpy(), "pair": pair})
+            changes = {"predicted": found.predicted[i].numpy(), "actual": found.actual[i].numpy()}
+            frames.append(rows.assign(**changes))
     return pd.concat(frames, ignore_index=True)
 
 
 def slopes(changes: pd.DataFrame) -> pd.Series:
     """Least-squares slope of actual against predicted change, by step size: 1 where the prediction is right."""
-    products = changes.assign(
-        both=changes["predicted"] * changes["actual"], square=changes["predicted"] * changes["predicted"]
-    )
+    predicted = changes["predicted"]
+    products = changes.assign(both=predicted * changes["actual"], square=predicted * predicted)
     sums = products.groupby("step")[["both", "square"]].sum()
     return sums["both"] / sums["square"]
 

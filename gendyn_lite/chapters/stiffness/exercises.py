@@ -22,11 +22,8 @@ def check_cosine(answer: Callable[[Tensor], Tensor]) -> bool:
             gram = gradients @ gradients.T
             given = gram.clone()
             found = answer(gram)
-            expect(isinstance(found, Tensor), f"your function returned {type(found).__name__}, expected a tensor")
             expect(torch.equal(gram, given), "your function changed the matrix itself; work on a copy")
-            expect(
-                found.shape == gram.shape, f"the result has shape {tuple(found.shape)}, expected {tuple(gram.shape)}"
-            )
+            _expect_shape(found, (n, n))
             expect(not found.isnan().any(), "a zero gradient gives NaN: 0/0; define the cosine as 0 there")
             expected = stiffness.cosine(gram)
             squared = gram / (gram.diagonal()[:, None] * gram.diagonal()).clamp(min=1e-300)
@@ -47,8 +44,7 @@ def check_linear_gram(answer: Callable[[Tensor, Tensor], Tensor]) -> bool:
             generator = torch.Generator().manual_seed(n)
             a, z = (torch.randn(n, width, generator=generator, dtype=torch.float64) for width in (d, p))
             found = answer(a, z)
-            expect(isinstance(found, Tensor), f"your function returned {type(found).__name__}, expected a tensor")
-            expect(found.shape == (n, n), f"the result has shape {tuple(found.shape)}, expected {(n, n)}")
+            _expect_shape(found, (n, n))
             gradients = torch.cat([(z[:, :, None] * a[:, None]).flatten(1), z], dim=1)
             weight = (a @ a.T) * (z @ z.T)
             hint = ""
@@ -76,12 +72,9 @@ def check_predicted_change(answer: Callable[[Tensor, int, float], Tensor]) -> bo
         for i, eps in ((0, 1e-4), (3, 1e-3)):
             actual = stiffness.loss_change(model, x, y, examples=[i], eps=eps).actual[0]
             found = answer(gram, i, eps)
-            expect(isinstance(found, Tensor), f"your function returned {type(found).__name__}, expected a tensor")
-            expect(
-                found.shape == (5,), f"the result has shape {tuple(found.shape)}, expected (5,): one for each example"
-            )
-            hint = "; the sign is wrong: the step goes against the gradient" if _near(-found, actual, eps) else ""
-            hint = hint or ("; the step size ε is missing" if _near(eps * found, actual, eps) else "")
+            _expect_shape(found, (5,), ": one for each example")
+            hint = "; the step size ε is missing" if _near(eps * found, actual, eps) else ""
+            hint = "; the sign is wrong: the step goes against the gradient" if _near(-found, actual, eps) else hint
             expect(
                 _near(found, actual, eps),
                 f"for a step on example {i} with ε = {eps:g} the losses change by {_numbers(actual / eps)} times ε, "
@@ -103,13 +96,9 @@ def check_within(answer: Callable[[Tensor, Tensor], float]) -> bool:
             same = y[:, None] == y[None]
             expected = stiffness.by_pair(matrix, y, resamples=0)["within"].mean
             value = float(answer(matrix, y))
-            with_self = float(matrix[same].mean())
-            hint = (
-                "; an example is always stiff with itself: leave the diagonal out"
-                if abs(value - with_self) < 1e-9
-                else ""
-            )
-            hint = hint or ("; these are all pairs" if abs(value - float(matrix.mean())) < 1e-9 else "")
+            hint = "; these are all pairs" if abs(value - float(matrix.mean())) < 1e-9 else ""
+            if abs(value - float(matrix[same].mean())) < 1e-9:
+                hint = "; an example is always stiff with itself: leave the diagonal out"
             expect(abs(value - expected) < 1e-9, f"for {n} examples you say {value:.3f}, expected {expected:.3f}{hint}")
 
     return report("stiffness within a class", check)
@@ -132,6 +121,12 @@ def check_critical_length(answer: Callable[[Tensor, Tensor], float]) -> bool:
             expect(abs(value + a / b) < 1e-6, f"you say {value:.3f}, the line crosses zero at {-a / b:.3f}{hint}")
 
     return report("critical length", check)
+
+
+def _expect_shape(found: object, shape: tuple[int, ...], why: str = "") -> None:
+    expect(isinstance(found, Tensor), f"your function returned {type(found).__name__}, expected a tensor")
+    given = tuple(torch.as_tensor(found).shape)
+    expect(given == shape, f"the result has shape {given}, expected {shape}{why}")
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:

@@ -54,10 +54,8 @@ class StiffnessExplorer:
     def config(self) -> RunConfig:
         """The training that the controls describe."""
         options = {**self._base.model_options, "activation": str(self.activation.value)}
-        epochs = int(self.epochs.value)
-        return self._base.replace(
-            dataset=str(self.dataset.value), model_options=options, epochs=epochs, eval_every=epochs
-        )
+        often = dict.fromkeys(("epochs", "eval_every"), int(self.epochs.value))
+        return self._base.replace(dataset=str(self.dataset.value), model_options=options, **often)
 
     def network(self) -> tuple[nn.Module, ImageData]:
         """The trained network, in float64, and its data; trained once for each configuration."""

@@ -49,13 +49,18 @@ _POINTS = {"standardize": "none", "schedule": "constant", "learning_rate": 0.05,
 _SHAPES = tuple(_mlp(width, activation=kind) for kind in ("relu", "tanh", "leaky_relu") for width in (8, 32, 128))
 _DEPTHS = (_mlp(32, depth=2), _mlp(32, depth=8))
 _FORT = {"model": "mlp", "model_options": {"widths": [500, 300, 100]}}
-_IMAGES = {"batch_size": 32, "schedule": "constant"}
-_REAL = {**_IMAGES, "test_size": 1000}  # these runs are about gradients, not about the last digit of an accuracy
+_TWO_LAYERS = {"model": "mlp", "model_options": {"widths": [64, 32]}}
+_ALEXNET = {"model": "alexnet_small"}
+_IMAGES = {"batch_size": 32, "schedule": "constant", "eval_every": 4}
+# These runs are about gradients, not about the last digit of an accuracy.
+_REAL = {**_IMAGES, "train_size": 2000, "test_size": 1000, "epochs": 60}
 # The step size ends at 0, so that batch-norm's running statistics settle: stiffness is measured with them.
-_DEEP = {"batch_size": 10, "schedule": "cosine", "learning_rate": 0.02}
+_DEEP = {"batch_size": 10, "schedule": "cosine", "learning_rate": 0.02, "train_size": 50}
+_RESNET, _VGG = {"model": "resnet18"}, {"model": "vgg19"}
 _RANDOM = {"label_corruption": 1.0}
 _RATES = (*({"learning_rate": rate} for rate in (0.003, 0.01, 0.03)), {"learning_rate": 0.01, **_RANDOM})
 _FEW_RATES = ({"learning_rate": 0.003}, {"learning_rate": 0.01}, {"learning_rate": 0.01, **_RANDOM})
+_LARGE_RATES = ({"learning_rate": 0.01}, {"learning_rate": 0.05}, {"learning_rate": 0.05, **_RANDOM})
 _LABELS = ({}, _RANDOM)
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
@@ -66,42 +71,17 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("maps", "smoke"): (_part(("two_moons", "spirals"), (_mlp(32),), {**_POINTS, "epochs": 60}, seeds=2),),
     ("maps", "colab"): (_part(PLANAR, (_mlp(32),), {**_POINTS, "epochs": 200}),),
     ("training", "smoke"): (
-        _part(
-            ("digits",),
-            ({"model": "mlp", "model_options": {"widths": [64, 32]}},),
-            {**_IMAGES, "train_size": 300, "epochs": 24, "eval_every": 4},
-            ({"learning_rate": 0.01}, {"learning_rate": 0.05}, {"learning_rate": 0.05, "label_corruption": 1.0}),
-            seeds=3,
-        ),
+        _part(("digits",), (_TWO_LAYERS,), {**_IMAGES, "train_size": 300, "epochs": 24}, _LARGE_RATES, seeds=3),
     ),
     ("training", "colab"): (
-        _part(("mnist",), (_FORT,), {**_REAL, "train_size": 2000, "epochs": 60, "eval_every": 4}, _RATES),
-        _part(("cifar10",), (_FORT,), {**_REAL, "train_size": 2000, "epochs": 60, "eval_every": 4}, _FEW_RATES),
-        _part(
-            ("cifar10",),
-            ({"model": "alexnet_small"},),
-            {**_REAL, "train_size": 500, "epochs": 16, "eval_every": 4, "learning_rate": 0.02},
-            _LABELS,
-        ),
+        _part(("mnist",), (_FORT,), _REAL, _RATES),
+        _part(("cifar10",), (_FORT,), _REAL, _FEW_RATES),
+        _part(("cifar10",), (_ALEXNET,), {**_REAL, "train_size": 500, "epochs": 16, "learning_rate": 0.02}, _LABELS),
     ),
-    ("deep", "smoke"): (
-        _part(
-            ("digits",),
-            ({"model": "resnet18"},),
-            {**_DEEP, "train_size": 50, "epochs": 6},
-            seeds=2,
-        ),
-    ),
+    ("deep", "smoke"): (_part(("digits",), (_RESNET,), {**_DEEP, "epochs": 6}, seeds=2),),
     ("deep", "colab"): (
-        _part(
-            ("cifar10",), ({"model": "resnet18"},), {**_DEEP, "train_size": 50, "test_size": 50, "epochs": 20}, _LABELS
-        ),
-        _part(
-            ("cifar10",),
-            ({"model": "vgg19"},),
-            {**_DEEP, "train_size": 50, "test_size": 50, "epochs": 30, "learning_rate": 0.001},
-            _LABELS,
-        ),
+        _part(("cifar10",), (_RESNET,), {**_DEEP, "test_size": 50, "epochs": 20}, _LABELS),
+        _part(("cifar10",), (_VGG,), {**_DEEP, "test_size": 50, "epochs": 30, "learning_rate": 0.001}, _LABELS),
     ),
 }
 PLANS |= {(kind, "full"): PLANS[kind, "colab"] for kind in KINDS}
@@ -177,11 +157,8 @@ def run_all(kind: str, profile: str = "smoke", *, root: str | Path | None = None
 
 def _group(asked_by: str, kind: str, *, planar: bool = False) -> Group:
     """One kind; the page's parameter `dataset` names a set of points, and the runs on images keep theirs."""
-
-    def planned(profile: str, values: Mapping[str, Any]) -> list[RunConfig]:
-        return plan(kind, profile, **(values if planar else without(values, "dataset")))
-
-    return Group(asked_by, planned)
+    left_out = () if planar else ("dataset",)
+    return Group(asked_by, lambda profile, values: plan(kind, profile, **without(values, *left_out)))
 
 
 GROUPS = (

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from gendyn_lite.chapters.fisher_mask import charts as fisher
-from gendyn_lite.chapters.fisher_mask import charts_mask as fisher_mask
 from gendyn_lite.charts.figure import figure_html
 from tests.chapters.fisher_mask import fake as fake_fisher
 
@@ -40,9 +39,9 @@ CHARTS = {
     "approximation": lambda: fisher.approximation(APPROXIMATION),
     "diagonal": lambda: fisher.diagonal_against_whole(PAIRS),
     "concentration": lambda: fisher.concentration(SHARES),
-    "influence": lambda: fisher_mask.influence(TABLE),
-    "with masks": lambda: fisher_mask.with_masks(TABLE),
-    "best accuracy": lambda: fisher_mask.best_accuracy(TABLE),
+    "influence": lambda: fisher.influence(TABLE),
+    "with masks": lambda: fisher.with_masks(TABLE),
+    "best accuracy": lambda: fisher.best_accuracy(TABLE),
 }
 
 
@@ -72,7 +71,7 @@ def test_points_without_influence_are_left_out():
 
 
 def test_influence_is_drawn_for_both_labels_and_all_forms():
-    found = rows(fisher_mask.influence(TABLE))
+    found = rows(fisher.influence(TABLE))
     assert set(found["labels"]) == {"true labels", "random labels"}
     assert set(found["form"]) == {"KL, measured", "true Fisher", "empirical Fisher", "diagonal"}
     start = found[(found["epoch"] == 0) & (found["form"] == "true Fisher") & (found["labels"] == "true labels")]
@@ -82,19 +81,19 @@ def test_influence_is_drawn_for_both_labels_and_all_forms():
 
 
 def test_masks_are_drawn_beside_no_mask():
-    found = rows(fisher_mask.with_masks(TABLE))
+    found = rows(fisher.with_masks(TABLE))
     assert set(found["mask"]) == {"no mask", "Fisher, 80 % kept", "Fisher, 70 % kept"}
     end = found[(found["of"] == "test loss") & (found["epoch"] == 8) & (found["mask"] == "no mask")]
     assert end["mean"].round(3).tolist() == [2.002, 2.002]
 
 
 def test_gains_are_paired_by_seed():
-    found = rows(fisher_mask.best_accuracy(fake_fisher.table()))
+    found = rows(fisher.best_accuracy(fake_fisher.table()))
     gains = found.set_index(["way", "kept"])["mean"].round(6)
     assert gains["Fisher", 0.75] == 2.0 and gains["random", 0.25] == -3.0
     assert set(found["subject"]) == {"mlp on made-up data, n = 1,000, true labels"}
 
 
 def test_an_interval_of_two_seeds_is_not_drawn():
-    found = rows(fisher_mask.best_accuracy(fake_fisher.table(seeds=2)))
+    found = rows(fisher.best_accuracy(fake_fisher.table(seeds=2)))
     assert found["low"].isna().all() and found["mean"].notna().all()

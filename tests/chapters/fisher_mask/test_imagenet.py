@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite.chapters.fisher_mask import imagenet as imagenet_mask
+from gendyn_lite.chapters.fisher_mask.runs import IMAGENET
 from tests.chapters import photographs
 
 TINY = {"epochs": 2, "batch_size": 4, "center_crop": 32, "learning_rate": 0.001, "precision": "float32"}
 
 
 def test_every_mask_has_its_run_without_one():
-    runs = imagenet_mask.plan(seeds=2)
+    runs = IMAGENET.configs(seeds=2)
     assert len({run.run_id("00") for run in runs}) == len(runs)
     assert sum(run.mask_keep == 1 for run in runs) == 2
     assert {run.mask_by for run in runs if run.mask_keep < 1} == {"fisher", "magnitude", "random"}

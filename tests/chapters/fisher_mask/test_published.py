@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters.fisher_mask import charts_mask as draw
+from gendyn_lite.chapters.fisher_mask import charts as draw
 from gendyn_lite.chapters.fisher_mask import tables
 from gendyn_lite.chapters.fisher_mask.claims import claims
 from gendyn_lite.results.published import provenance

@@ -11,7 +11,6 @@ import vl_convert
 
 from gendyn_lite.chapters.stiffness import charts as draw
 from gendyn_lite.chapters.stiffness import charts_layers as draw_layers
-from gendyn_lite.chapters.stiffness import charts_training as draw_training
 from gendyn_lite.errors import UserError
 from tests.chapters.stiffness import fake
 
@@ -34,9 +33,9 @@ CHARTS = {
     "trained_and_untrained": lambda: draw_layers.trained_and_untrained(fake.layers()),
     "architectures": lambda: draw_layers.architectures(fake.layers()),
     "deep_networks": lambda: draw_layers.deep_networks(fake.deep()),
-    "over_training": lambda: draw_training.over_training(fake.training()),
-    "critical_lengths": lambda: draw_training.critical_lengths(fake.training()),
-    "against_distance": lambda: draw_training.against_distance(fake.training()),
+    "over_training": lambda: draw.over_training(fake.training()),
+    "critical_lengths": lambda: draw.critical_lengths(fake.training()),
+    "against_distance": lambda: draw.against_distance(fake.training()),
 }
 
 
@@ -104,7 +103,7 @@ def test_a_deep_profile_has_the_layers_of_its_own_network_without_norms():
 
 
 def test_curves_are_means_with_intervals():
-    rows = rows_of(draw_training.over_training(fake.training(peak=0.5)).to_dict())
+    rows = rows_of(draw.over_training(fake.training(peak=0.5)).to_dict())
     (row,) = [
         row
         for row in rows
@@ -119,5 +118,5 @@ def test_curves_are_means_with_intervals():
 
 
 def test_distances_are_decoded():
-    rows = rows_of(draw_training.against_distance(fake.training()).to_dict())
+    rows = rows_of(draw.against_distance(fake.training()).to_dict())
     assert {(row["distance"], row["mean"]) for row in rows} == {(0.1, 0.3), (0.4, 0.1)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite.chapters.stiffness import claims
-from gendyn_lite.chapters.stiffness import claims_layers as layer_claims
 from tests.chapters.stiffness import fake
 
 APART = "Examples of one class are stiffer with each other than with another class"
@@ -29,8 +28,8 @@ PLANE = "Stiffness with the neighbours shows the learned boundary"
     [
         (claims.during_training(fake.training()), {APART, FALLS, SAME, LENGTH, RATE, RATE_LENGTH, RANDOM}),
         (claims.over_the_plane(fake.maps()), {PLANE}),
-        (layer_claims.by_layer(fake.layers()), {CHANGES, SPREAD, TANH, LEAKY}),
-        (layer_claims.of_deep_networks(fake.deep()), {LATE, LESS}),
+        (claims.by_layer(fake.layers()), {CHANGES, SPREAD, TANH, LEAKY}),
+        (claims.of_deep_networks(fake.deep()), {LATE, LESS}),
     ],
     ids=["training", "plane", "layers", "deep"],
 )
@@ -52,11 +51,11 @@ def test_runs_that_behave_as_claimed_hold_every_claim(claimed, statements):
         (claims.during_training(fake.training(seeds=1)), APART, "not testable at this size"),
         (claims.over_the_plane(fake.maps(contrast=0.1)), PLANE, "weaker"),
         (claims.over_the_plane(fake.maps(contrast=0.0)), PLANE, "not seen"),
-        (layer_claims.by_layer(fake.layers(change=0.0)), CHANGES, "not seen"),
-        (layer_claims.by_layer(fake.layers(tanh=0.0)), TANH, "not seen"),
-        (layer_claims.by_layer(fake.layers(leaky=0.3)), LEAKY, "not seen"),
-        (layer_claims.of_deep_networks(fake.deep(late=-0.3)), LATE, "not seen"),
-        (layer_claims.of_deep_networks(fake.deep(random=0.1)), LESS, "not seen"),
+        (claims.by_layer(fake.layers(change=0.0)), CHANGES, "not seen"),
+        (claims.by_layer(fake.layers(tanh=0.0)), TANH, "not seen"),
+        (claims.by_layer(fake.layers(leaky=0.3)), LEAKY, "not seen"),
+        (claims.of_deep_networks(fake.deep(late=-0.3)), LATE, "not seen"),
+        (claims.of_deep_networks(fake.deep(random=0.1)), LESS, "not seen"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -70,11 +69,11 @@ def test_values_are_those_of_the_table():
     assert found[FALLS] == pytest.approx(0.2, abs=0.01)
     assert found[LENGTH] == pytest.approx(0.6, abs=0.01)
     assert found[RANDOM] == pytest.approx(0.4, abs=0.01)
-    layers = layer_claims.by_layer(fake.layers(change=0.3, tanh=0.3)).set_index("statement")["value"]
+    layers = claims.by_layer(fake.layers(change=0.3, tanh=0.3)).set_index("statement")["value"]
     assert layers[CHANGES] == pytest.approx(0.3)
     assert layers[SPREAD] == pytest.approx(0.4)
     assert layers[TANH] == pytest.approx(0.3)
-    deep = layer_claims.of_deep_networks(fake.deep(late=0.3)).set_index("statement")["value"]
+    deep = claims.of_deep_networks(fake.deep(late=0.3)).set_index("statement")["value"]
     assert deep[LATE].tolist() == pytest.approx([0.3, 0.3], abs=0.01)
 
 
@@ -85,4 +84,4 @@ def test_the_untrained_network_is_no_peak():
 
 
 def test_runs_that_did_not_fit_have_no_claims_on_layers():
-    assert layer_claims.by_layer(fake.layers(accuracy=0.8)).empty
+    assert claims.by_layer(fake.layers(accuracy=0.8)).empty

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gendyn_lite import results
-from gendyn_lite.chapters.stiffness.claims_layers import of_deep_networks
+from gendyn_lite.chapters.stiffness.claims import of_deep_networks
 from gendyn_lite.chapters.stiffness.tables import long_layers
 from gendyn_lite.results.published import provenance
 
