@@ -186,7 +186,7 @@ def _refresh(arguments: argparse.Namespace) -> int:
 
 
 def _configure(arguments: argparse.Namespace) -> int:
-    from gendyn_lite.notebooks.repository import configure
+    from gendyn_lite.notebooks.chapters import configure
 
     changed = configure(arguments.repository)
     print("\n".join(f"changed: {path}" for path in changed) or "nothing to change: it is written everywhere already")

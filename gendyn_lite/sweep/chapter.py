@@ -12,8 +12,7 @@ from gendyn_lite.chapters import registry
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.notebooks.chapters import roots
-from gendyn_lite.sweep.cost import Cost, measured_runs
-from gendyn_lite.sweep.estimate import device_name, estimated, said, total
+from gendyn_lite.sweep.cost import Cost, device_name, estimated, measured_runs, said, total
 
 HOUR = 3600.0
 
