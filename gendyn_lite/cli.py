@@ -164,8 +164,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         command.dry_run(jobs)
         return 0
-    done = command.sweep(jobs, engine=arguments.engine, resources=resources)
-    print(f"{done.runs} runs: {done.trained} trained, {done.complete} were complete; they are in {jobs[0].store}")
+    print(f"{command.sweep(jobs, engine=arguments.engine, resources=resources)}; they are in {jobs[0].store}")
     return 0
 
 

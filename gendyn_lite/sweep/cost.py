@@ -89,23 +89,18 @@ def costs(configs: Sequence[RunConfig], *, device: str, root: str | Path | None 
     """
     known = measured_runs((config.experiment for config in configs), root=root)
     done = {key(each.config) for each in known}
-    here = [each for each in known if each.device == device]
-    indexed = [(ignored, _index(here, ignored)) for ignored in LEVELS]
+    indexed: list[tuple[Sequence[str], dict[str, list[Measured]]]] = [(ignored, {}) for ignored in LEVELS]
+    for ignored, found in indexed:
+        for each in known:
+            if each.device == device:
+                found.setdefault(key(each.config, ignored), []).append(each)
     whole = {each.config["dataset"]: each.examples for each in known if each.config["train_size"] is None}
+    fields = [(config, config.as_dict()) for config in configs]
+    complete = [key(values) in done for _, values in fields]
     return [
-        Cost(config, 0.0, True)
-        if key(config.as_dict()) in done
-        else Cost(config, _seconds(config.as_dict(), indexed, whole), False)
-        for config in configs
+        Cost(config, 0.0 if ready else _seconds(values, indexed, whole), ready)
+        for (config, values), ready in zip(fields, complete, strict=True)
     ]
-
-
-def _index(known: list[Measured], ignored: Sequence[str]) -> dict[str, list[Measured]]:
-    """The measured runs by everything but the ignored fields, the last ones first."""
-    found: dict[str, list[Measured]] = {}
-    for each in known:
-        found.setdefault(key(each.config, ignored), []).append(each)
-    return found
 
 
 def _seconds(
@@ -162,30 +157,25 @@ def estimated(
         if cost.seconds is not None or not trial:
             continue
         kind = key(cost.config.as_dict(), LEVELS[1])
-        if kind not in tried:
-            tried[kind] = _on_trial(cost.config, data_root)
+        if kind not in tried:  # its measures are not counted
+            loaded, _ = data.load_for_run(cost.config, root=data_root)
+            network = runner.build(cost.config, loaded)
+            with threads(train.threads_for(network, cost.config)):
+                tried[kind] = estimate_seconds(network, loaded, cost.config, device=choose_device(None))
         found[number] = cost._replace(seconds=tried[kind])
     return found
 
 
-def _on_trial(config: RunConfig, data_root: str | Path | None) -> float:
-    """Seconds of a run, from a few steps; its measures are not counted."""
-    loaded, _ = data.load_for_run(config, root=data_root)
-    network = runner.build(config, loaded)
-    with threads(train.threads_for(network, config)):
-        return estimate_seconds(network, loaded, config, device=choose_device(None))
-
-
-def total(found: Sequence[Cost], *, at_once: float = 1.0) -> float | None:
-    """Seconds of some runs, so many at once; None if one of them is unknown.
+def total(found: Sequence[Cost]) -> float | None:
+    """Seconds of some runs, one after another; None if one of them is unknown.
 
     >>> config = RunConfig(experiment="demo")
-    >>> total([Cost(config, 30.0, False), Cost(config, 10.0, False)], at_once=2)
-    20.0
+    >>> total([Cost(config, 30.0, False), Cost(config, 10.0, False)])
+    40.0
     """
     seconds = [cost.seconds for cost in found]
     known = [each for each in seconds if each is not None]
-    return sum(known) / at_once if len(known) == len(seconds) else None
+    return sum(known) if len(known) == len(seconds) else None
 
 
 def said(seconds: float | None) -> str:

@@ -85,9 +85,9 @@ def work(job: Job) -> Outcome:
     try:
         trained = _work(job)
     except Exception as raised:  # whatever a run raises is its own failure
-        error, fatal = " ".join(f"{type(raised).__name__}: {raised}".split()), _is_fatal(raised)
-        if isinstance(raised, UserError):
-            error = error.removeprefix("UserError: ")
+        error = " ".join(f"{type(raised).__name__}: {raised}".split()).removeprefix("UserError: ")
+        cause = raised.__cause__ if isinstance(raised.__cause__, OSError) else raised
+        fatal = isinstance(cause, OSError) and cause.errno in _FATAL
     return Outcome(job.run_id, time.monotonic() - started, trained, error, fatal, where)
 
 
@@ -101,11 +101,6 @@ def _work(job: Job) -> bool:
             f"the data {job.config.dataset!r} differ here from those where the sweep was begun: copy them anew"
         )
     return True
-
-
-def _is_fatal(error: BaseException) -> bool:
-    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    return isinstance(cause, OSError) and cause.errno in _FATAL
 
 
 def make_jobs(chapter: str, configs: Sequence[RunConfig], *, profile: str, store: str, data_root: str) -> list[Job]:
@@ -128,11 +123,6 @@ def make_jobs(chapter: str, configs: Sequence[RunConfig], *, profile: str, store
         prints[config.dataset] = loaded.fingerprint
     jobs = [Job(chapter, config, prints[config.dataset], profile, store, data_root) for config in configs]
     return list({job.run_id: job for job in jobs}.values())
-
-
-def without_gpu() -> None:
-    """Hide the GPUs from a worker that was given none, before torch looks for them."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 PROBE_BYTES = 2**20
@@ -170,13 +160,22 @@ def reserved(place: str) -> Iterator[str]:
     folder = Path(place)
     lock, token = FileLock(folder / LOCK, timeout=0), folder / f".sweep.{uuid.uuid4().hex}"
     try:
-        with _refusals(place):
+        try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
             for left in folder.glob(".sweep.*"):
                 if _TOKEN.fullmatch(left.name):  # of a sweep that was killed: nobody else is at work
                     left.unlink()
-            _probe(token)
+            with token.open("wb") as file:  # a megabyte, on disk; the empty file is kept
+                file.write(os.urandom(PROBE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+                file.truncate(0)
+        except Timeout:
+            raise UserError(f"another sweep is at work on the run store {place}: wait for it, or stop it") from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise Failed(f"the run store {place} cannot be written to: {reason}; nothing was begun") from None
         yield token.name
     finally:
         if lock.is_locked:
@@ -184,27 +183,6 @@ def reserved(place: str) -> Iterator[str]:
                 token.unlink(missing_ok=True)
                 (folder / LOCK).unlink()
             lock.release()
-
-
-def _probe(token: Path) -> None:
-    """Write a megabyte, on disk, and keep the empty file."""
-    with token.open("wb") as file:
-        file.write(os.urandom(PROBE_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
-        file.truncate(0)
-
-
-@contextmanager
-def _refusals(place: str) -> Iterator[None]:
-    """What the place refuses, in one line."""
-    try:
-        yield
-    except Timeout:
-        raise UserError(f"another sweep is at work on the run store {place}: wait for it, or stop it") from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise Failed(f"the run store {place} cannot be written to: {reason}; nothing was begun") from None
 
 
 def run_here(jobs: Sequence[Job]) -> Iterator[tuple[Outcome | None, dict[str, str]]]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from gendyn_lite.config import check_range
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import environment
-from gendyn_lite.sweep.jobs import Job, Outcome, without_gpu, work
+from gendyn_lite.sweep.jobs import Job, Outcome, work
 
 INSTALL = "pip install 'ray[default]'"
 TICK_SECONDS = 0.5
@@ -59,7 +59,14 @@ class Cluster:
         self._quiet.__enter__()
         try:
             self._connect()
-            self._measure()
+            has = self.ray.cluster_resources()
+            cores, cpus = has.get("CPU", 0), self.resources.cpus
+            self.gpus = share(self.resources.gpus, has.get("GPU", 0))
+            self.at_once = cores // cpus
+            if self.at_once < 1:
+                raise UserError(f"--cpus-per-run {cpus:g}: the cluster has {cores:g}, take fewer")
+            if self.gpus:
+                self.at_once = min(self.at_once, has["GPU"] // self.gpus)
         except BaseException:
             self.__exit__()
             raise
@@ -92,18 +99,6 @@ class Cluster:
         self.ray.shutdown()
         self._quiet.__exit__(None, None, None)
 
-    def _measure(self) -> None:
-        """How many runs fit at once."""
-        has = self.ray.cluster_resources()
-        self.gpus = share(self.resources.gpus, has.get("GPU", 0))
-        self.at_once = has.get("CPU", 0) // self.resources.cpus
-        if self.at_once < 1:
-            raise UserError(
-                f"--cpus-per-run {self.resources.cpus:g}: the cluster has {has.get('CPU', 0):g}, take fewer"
-            )
-        if self.gpus:
-            self.at_once = min(self.at_once, has["GPU"] // self.gpus)
-
     def check(self, jobs: Sequence[Job], token: str) -> None:
         """See on every machine of a cluster that the package, the run store and the data are there.
 
@@ -127,7 +122,10 @@ class Cluster:
         try:
             while waiting:
                 ready, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK_SECONDS)
-                running = self._running(board)
+                try:
+                    running = ray.get(board.read.remote(), timeout=TICK_SECONDS)
+                except (ray.exceptions.RayError, TimeoutError):
+                    running = {}  # while the board is begun again itself
                 yield None, running
                 for done in ready:
                     yield self._outcome(done, waiting.pop(done)), running
@@ -136,13 +134,6 @@ class Cluster:
             for each in waiting if wanted.address else ():
                 with contextlib.suppress(Exception):  # it ends with Ray, at the latest
                     ray.cancel(each, force=True)
-
-    def _running(self, board: Any) -> dict[str, str]:
-        """What the board says; nothing while it is begun again itself."""
-        try:
-            return self.ray.get(board.read.remote(), timeout=TICK_SECONDS)
-        except (self.ray.exceptions.RayError, TimeoutError):
-            return {}
 
     def _outcome(self, done: Any, job: Job) -> Outcome:
         try:
@@ -191,8 +182,8 @@ class Board:
 
 def _begin(job: Job, board: Any, gpu: bool) -> Outcome:
     """A run on whatever worker it is."""
-    if not gpu:
-        without_gpu()
+    if not gpu:  # given to it: none are seen, by torch neither
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     board.begin.remote(job.run_id, f"{socket.gethostname()}, process {os.getpid()}")
     try:
         return work(job)
