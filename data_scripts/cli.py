@@ -126,8 +126,12 @@ def prepare(
         downloads = root / ".downloads" / name
         path = source or fetch_all(name, downloads, mirrors)
         record = _write(name, path, to, description=description, size=size)
-        if source is None:
-            _remove_downloads(name, downloads)
+        for download in ENTRIES[name].downloads if source is None else ():
+            (downloads / download.file).unlink(missing_ok=True)
+            (downloads / f".{download.file}.lock").unlink(missing_ok=True)
+        with suppress(OSError):  # absent, or something else is in them
+            downloads.rmdir()
+            downloads.parent.rmdir()
     report(to, record)
 
 
@@ -175,16 +179,6 @@ def check_place(to: Path, source: Path | None) -> None:
     if foreign := [name for name in here if name not in ours]:
         more = f" and {len(foreign) - 1:,} more" if foreign[1:] else ""
         raise UserError(f"{to} holds {foreign[0]!r}{more}, which `gendyn data` did not make: {advice}")
-
-
-def _remove_downloads(name: str, folder: Path) -> None:
-    """Remove the files that were fetched, and their folder if nothing else is in it."""
-    for download in ENTRIES[name].downloads:
-        (folder / download.file).unlink(missing_ok=True)
-        (folder / f".{download.file}.lock").unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.rmdir()
-        folder.parent.rmdir()
 
 
 def _write(name: str, path: Path, to: Path, *, description: str | None, size: int | None) -> dict[str, Any]:

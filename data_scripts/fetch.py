@@ -283,21 +283,16 @@ def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), pati
         if path.is_file() and sha256(path) == download.sha256:
             return path
         part = path.with_name(f"{path.name}.part")
-        _check_space(download, part)
+        needed, free = download.bytes - size(part), shutil.disk_usage(folder).free
+        if free < needed:
+            raise Failed(
+                f"{folder} has {free:,} bytes free, {download.file} needs {needed:,}: "
+                "free some space or choose another folder with --root"
+            )
         urls = [f"{mirror.rstrip('/')}/{download.file}" for mirror in mirrors] + list(download.urls)
         _try_all(download, part, urls, patience)
         os.replace(part, path)
     return path
-
-
-def _check_space(download: Download, part: Path) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    free = shutil.disk_usage(part.parent).free
-    if free < download.bytes - have:
-        raise Failed(
-            f"{part.parent} has {free:,} bytes free, {download.file} needs {download.bytes - have:,}: "
-            "free some space or choose another folder with --root"
-        )
 
 
 def _try_all(download: Download, part: Path, urls: Sequence[str], patience: Patience) -> None:

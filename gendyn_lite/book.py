@@ -68,9 +68,8 @@ def _take(out: Path, book: Path) -> None:
         raise UserError(f"--out: {out} lies in the book itself, expected a folder outside {book}")
     foreign = [name for name in _BUILT if (out / name).exists()]
     if foreign and not (out / _LOG).exists():
-        raise UserError(
-            f"--out: {out / foreign[0]} was not made by a build, which would replace it: take another folder"
-        )
+        made = f"{out / foreign[0]} was not made by a build, which would replace it"
+        raise UserError(f"--out: {made}: take another folder")
     out.mkdir(parents=True, exist_ok=True)
     (out / _LOG).touch()
     if (out / "html.old").exists() and not (out / "html").exists():  # killed while pages were swapped
@@ -143,20 +142,12 @@ def _swap(new: Path, target: Path) -> Path:
 
 # Links that a reader follows (a) are free; what a browser fetches by itself is not.
 _LOADING = {
-    "script": ("src",),
-    "link": ("href",),
-    "img": ("src", "srcset"),
-    "iframe": ("src",),
-    "source": ("src", "srcset"),
-    "video": ("src", "poster"),
-    "audio": ("src",),
-    "track": ("src",),
-    "embed": ("src",),
-    "object": ("data",),
-    "input": ("src",),
-    "use": ("href", "xlink:href"),
-    "image": ("href", "xlink:href"),
-    "base": ("href",),
+    "src": "script img iframe source video audio track embed input",
+    "srcset": "img source",
+    "poster": "video",
+    "data": "object",
+    "href": "link use image base",
+    "xlink:href": "use image",
 }
 _NOT_FETCHED = {"canonical", "license", "author", "help"}  # a link's rel
 _ELSEWHERE = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
@@ -178,7 +169,7 @@ class _Scanner(HTMLParser):
         self.found += _IN_STYLE.findall(values.get("style", ""))
         if tag == "link" and set(values.get("rel", "").lower().split()) & _NOT_FETCHED:
             return
-        for name in _LOADING.get(tag, ()):
+        for name in (name for name, tags in _LOADING.items() if tag in tags.split()):
             parts = values.get(name, "").split(",") if name == "srcset" else [values.get(name, "")]
             self.found += [part.strip() for part in parts if _ELSEWHERE.match(part)]
 

@@ -183,7 +183,8 @@ def setup_source(url: str = "") -> str:
 
 def repository(config: Path | None = None) -> str:
     """The address in `_config.yml`, empty until it is set."""
-    settings = yaml.safe_load((config or _config()).read_text(encoding="utf-8"))
+    config = config or book_folder().parent / "_config.yml"
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     return (settings.get("repository") or {}).get("url", "")
 
 
@@ -202,14 +203,13 @@ def configure(url: str, *, config: Path | None = None, notebooks: Sequence[Path]
         UserError: No https address of an owner's repository; a file without the place to write to. Nothing is written.
     """
     url = _checked(url)
-    config = config or _config()
+    config = config or book_folder().parent / "_config.yml"
     paths = [chapter_path(name) for name in chapters()] if notebooks is None else list(notebooks)
     text = config.read_text(encoding="utf-8")
     if not _CONFIG.search(text):
         raise UserError(f"{config} has no lines 'repository' and 'launch_buttons' to write to: restore them")
     written = {config: _CONFIG.sub(lambda _: _ON.format(url=url) if url else _OFF, text)}
-    for path in paths:
-        written[path] = with_address(path, url)
+    written |= {path: with_address(path, url) for path in paths}
     changed = [path for path, new in written.items() if new != path.read_text(encoding="utf-8")]
     for path in changed:
         write_whole(path, written[path])
@@ -234,7 +234,3 @@ def with_address(path: Path, url: str) -> str:
         raise UserError(f"{path.name}: its first code cell has no line 'repository = …': see `SETUP` of {__name__}")
     first.source = _LINE.sub(lambda _: f'repository = "{url}"', first.source, count=1)
     return notebook_text(notebook)
-
-
-def _config() -> Path:
-    return book_folder().parent / "_config.yml"

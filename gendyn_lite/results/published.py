@@ -100,12 +100,25 @@ def opened(experiment: str, *, folder: Path | None = None) -> Table:
 
 def typed(runs: bytes, curves: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
     """runs.csv and curves.csv, text as text, with all settings that came later."""
-    options = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": [""]}
+    options: Any = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": [""]}
     settings, rows = (pd.read_csv(io.BytesIO(each), **options) for each in (runs, curves))
     defaults = {name: math.nan if value is None else value for name, value in LATER.items()}
     settings = settings.fillna(dict.fromkeys(TEXT, "") | defaults)
     settings = settings.assign(**{name: defaults[name] for name in defaults if name not in settings})
     return _unquoted(settings), _unquoted(rows)
+
+
+def cell(value: Any, style: str = "") -> str:
+    """A value as text, floats in a style; text that a spreadsheet would take for a formula has an apostrophe before it.
+
+    >>> cell(0.123456789, ".6g"), cell(0.123456789), cell(float("nan")), cell("=1+1")
+    ('0.123457', '0.123456789', '', "'=1+1")
+    """
+    if isinstance(value, float):
+        return "" if math.isnan(value) else format(value, style)
+    if isinstance(value, str) and "\r" in value:
+        raise UserError(f"{shown(value)} cannot be published: it holds a carriage return, which tables do not keep")
+    return "" if value is None else f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else str(value)
 
 
 def _unquoted(table: pd.DataFrame) -> pd.DataFrame:
@@ -139,7 +152,7 @@ def check(here: Path, record: dict[str, Any], runs: pd.DataFrame, curves: pd.Dat
     if set(runs["run_id"]) != set(record["runs"]) or set(curves["run_id"]) != set(record["runs"]):
         raise UserError(f"{here}: runs.csv, curves.csv and provenance.json name different runs: {RESTORE}")
     if curves.duplicated(["run_id", "epoch"]).any() or runs["run_id"].duplicated().any():
-        raise UserError(f"{here}: a run or an epoch stands twice: {RESTORE}")
+        raise UserError(f"{here}: a run or an epoch is duplicated: {RESTORE}")
     check_names(here, runs, ())
     check_names(here, curves, [*map(str, runs), "trained_together"])
     if not pd.api.types.is_integer_dtype(curves["epoch"]):
@@ -182,7 +195,7 @@ def check_rows(path: Path, rows: Sequence[Mapping[str, Any]], settings: Collecti
                 kind = "a whole number" if whole else "a number"
                 raise UserError(f"{where}: {name} is {shown(value)}, expected {kind} of {low:g} to {high:g}")
     if len({row["epoch"] for row in rows}) < len(rows):
-        raise UserError(f"{path}: an epoch stands twice")
+        raise UserError(f"{path}: an epoch is duplicated")
 
 
 COLUMNS = ("case", "device", "unit", "ours", "peer", "theirs", "ratio")
@@ -242,11 +255,6 @@ def benchmark(name: str, *, folder: Path | None = None) -> pd.DataFrame:
     return table.assign(goal=table["peer"].map(goals).fillna(table["case"].map(goals)).astype(float))
 
 
-def benchmark_record(name: str, *, folder: Path | None = None) -> dict[str, Any]:
-    """What was recorded beside a published benchmark: goals, versions, commit, threads."""
-    return _sealed_benchmark(name, folder or published_root())[0]
-
-
 def _sealed_benchmark(name: str, root: Path) -> tuple[dict[str, Any], bytes]:
     """The record and the table of a benchmark, as they were published."""
     check_name("benchmark", name)
@@ -260,6 +268,5 @@ def _sealed_benchmark(name: str, root: Path) -> tuple[dict[str, Any], bytes]:
 
 def benchmark_line(name: str, *, folder: Path | None = None) -> str:
     """Where a benchmark's numbers come from, in a line for its caption."""
-    env = benchmark_record(name, folder=folder)["env"]
-    versions = f"torch {env['versions']['torch']}"
-    return f"{env['command']}; {env['machine']}; {versions}; commit `{env['commit']}`"
+    env = _sealed_benchmark(name, folder or published_root())[0]["env"]
+    return f"{env['command']}; {env['machine']}; torch {env['versions']['torch']}; commit `{env['commit']}`"

@@ -20,7 +20,7 @@ from gendyn_lite.results.published import (
     published_root,
 )
 from gendyn_lite.results.publishing import as_text, difference
-from gendyn_lite.results.runs import Run, read_run, runs_root
+from gendyn_lite.results.runs import read_run, runs_root
 from gendyn_lite.results.tables import summarize
 
 SHOWN = 3  # networks that a row names
@@ -45,12 +45,13 @@ def status(*, folder: Path | None = None) -> pd.DataFrame:
         table = published(name, folder=folder)
         for keys, rows in table.groupby(["data", "profile", "device"], sort=False):
             runs = summarize(rows)
+            networks, examples = runs["network"].unique(), {int(runs["n_train"].min()), int(runs["n_train"].max())}
             found.append(
                 {
                     "experiment": name,
                     **dict(zip(("data", "profile", "device"), keys, strict=True)),
-                    "networks": _names(list(runs["network"].unique())),
-                    "examples": _between(int(runs["n_train"].min()), int(runs["n_train"].max())),
+                    "networks": ", ".join(networks) if len(networks) <= SHOWN else f"{len(networks)} networks",
+                    "examples": " to ".join(f"{count:,}" for count in sorted(examples)),
                     "runs": len(runs),
                     "seeds": int(runs.groupby("group_id")["seed"].nunique().min()),
                     "rows": len(rows),
@@ -58,24 +59,6 @@ def status(*, folder: Path | None = None) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(found)
-
-
-def _names(networks: list[str]) -> str:
-    """A few names, or how many there are.
-
-    >>> _names(["mlp", "vgg19"]), _names(list("abcde"))
-    ('mlp, vgg19', '5 networks')
-    """
-    return ", ".join(networks) if len(networks) <= SHOWN else f"{len(networks)} networks"
-
-
-def _between(low: int, high: int) -> str:
-    """A range of counts.
-
-    >>> _between(300, 300), _between(1000, 10000)
-    ('300', '1,000 to 10,000')
-    """
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 # A caption of `gendyn_lite.results.provenance_line`: the profile, and groups of runs by the beginning of their id.
@@ -113,19 +96,13 @@ def verify_experiment(experiment: str, *, root: str | Path | None = None, folder
     """
     table = published(experiment, folder=folder)  # verified
     then = opened(experiment, folder=folder)
-    runs = _at_hand(runs_root(root) / experiment, then.records)
+    paths = (runs_root(root) / experiment / run_id for run_id in sorted(then.records))
+    runs = [run for run in (read_run(path) for path in paths if path.exists()) if run.whole()]
     for run in runs:
         found = difference(then, as_text([run]), run.run_id)
         if found:
             raise UserError(f"{(folder or published_root()) / experiment}: {found}: publish it again with --replace")
     return Verified(experiment, len(then.records), len(table), len(runs))
-
-
-def _at_hand(place: Path, ids: Iterable[str]) -> list[Run]:
-    """The published runs that lie, complete, in a folder of runs."""
-    paths = (place / run_id for run_id in sorted(ids))
-    runs = [read_run(path) for path in paths if path.exists()]
-    return [run for run in runs if run.whole()]
 
 
 def verify_benchmarks(*, folder: Path | None = None) -> int:

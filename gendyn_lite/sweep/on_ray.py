@@ -100,13 +100,34 @@ class Cluster:
         self._quiet.__exit__(None, None, None)
 
     def check(self, jobs: Sequence[Job], token: str) -> None:
-        """See on every machine of a cluster that the package, the run store and the data are there.
+        """See on every machine of a cluster, on all at once, that the package, the run store and the data are there.
+
+        Args:
+            jobs: The runs.
+            token: Name of a file that lies in the run store.
 
         Raises:
-            UserError: The first machine that lacks something.
+            UserError: The first machine that lacks something, with what to do.
         """
-        if self.resources.address:
-            check_machines(self.ray, jobs, token)
+        if not self.resources.address:
+            return
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        ray, first = self.ray, list({job.config.dataset: job for job in jobs}.values())
+        mine = environment()["versions"].get("gendyn_lite", "")
+        looks = {}
+        for node in (node for node in ray.nodes() if node["Alive"]):
+            place = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+            task = ray.remote(num_cpus=0, max_retries=3, scheduling_strategy=place)(look)
+            looks[node["NodeManagerAddress"]] = task.remote(first, token, mine)
+        for host, found in looks.items():
+            try:
+                lacks = ray.get(found, timeout=LOOK_SECONDS)
+            except ray.exceptions.RayError as error:
+                missing = "No module named" in str(error)
+                lacks = "gendyn_lite is not installed there" if missing else str(error).strip().splitlines()[-1][:200]
+            if lacks:
+                raise UserError(f"machine {host} of the cluster: {lacks}")
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Outcome | None, dict[str, str]]]:
         """Do runs, as many at once as fit. Whoever stops in between cancels the rest, which stays resumable.
@@ -260,37 +281,6 @@ def share(wanted: float | None, has: float) -> float:
     if wanted > has:
         raise UserError(f"--gpus-per-run {wanted:g}: the cluster has {has:g} GPUs, take fewer (0 trains on processors)")
     return wanted
-
-
-def check_machines(ray: Any, jobs: Sequence[Job], token: str) -> None:
-    """Look on every machine at once.
-
-    Args:
-        ray: The connected module.
-        jobs: The runs.
-        token: Name of a file that lies in the run store.
-
-    Raises:
-        UserError: The first machine that lacks something, with what to do.
-    """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    first = {job.config.dataset: job for job in jobs}
-    mine = environment()["versions"].get("gendyn_lite", "")
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    looks = {}
-    for node in alive:
-        place = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-        task = ray.remote(num_cpus=0, max_retries=3, scheduling_strategy=place)(look)
-        looks[node["NodeManagerAddress"]] = task.remote(list(first.values()), token, mine)
-    for host, found in looks.items():
-        try:
-            lacks = ray.get(found, timeout=LOOK_SECONDS)
-        except ray.exceptions.RayError as error:
-            missing = "No module named" in str(error)
-            lacks = "gendyn_lite is not installed there" if missing else str(error).strip().splitlines()[-1][:200]
-        if lacks:
-            raise UserError(f"machine {host} of the cluster: {lacks}")
 
 
 def look(jobs: Sequence[Job], token: str, version: str) -> str:
