@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from data_scripts import cifar, imagenet, images, mnist
+from data_scripts import images, originals
 from data_scripts.catalogue import ENTRIES
 from data_scripts.fetch import fetch
 from data_scripts.sources import Source, open_source
@@ -80,7 +80,7 @@ def verify(name: str, root: Path) -> None:
     folder = prepared.find(prepared_path(name, root))
     if folder is None:
         raise UserError(f"{name} is not prepared in {root}: run `gendyn data {name}`")
-    record = imagenet.verify(folder) if name == "imagenet" else prepared.verify(folder)
+    record = images.verify_imagenet(folder) if name == "imagenet" else prepared.verify(folder)
     unsealed = "" if prepared.SEAL in record else f"; it is of an earlier version: {prepared.UNSEALED}"
     print(f"{name}: every byte is as it was prepared ({record['description']}, {record['fingerprint']}){unsealed}")
 
@@ -126,8 +126,12 @@ def prepare(
         downloads = root / ".downloads" / name
         path = source or fetch_all(name, downloads, mirrors)
         record = _write(name, path, to, description=description, size=size)
-        if source is None:
-            _remove_downloads(name, downloads)
+        for download in ENTRIES[name].downloads if source is None else ():
+            (downloads / download.file).unlink(missing_ok=True)
+            (downloads / f".{download.file}.lock").unlink(missing_ok=True)
+        with suppress(OSError):  # absent, or something else is in them
+            downloads.rmdir()
+            downloads.parent.rmdir()
     report(to, record)
 
 
@@ -177,29 +181,19 @@ def check_place(to: Path, source: Path | None) -> None:
         raise UserError(f"{to} holds {foreign[0]!r}{more}, which `gendyn data` did not make: {advice}")
 
 
-def _remove_downloads(name: str, folder: Path) -> None:
-    """Remove the files that were fetched, and their folder if nothing else is in it."""
-    for download in ENTRIES[name].downloads:
-        (folder / download.file).unlink(missing_ok=True)
-        (folder / f".{download.file}.lock").unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.rmdir()
-        folder.parent.rmdir()
-
-
 def _write(name: str, path: Path, to: Path, *, description: str | None, size: int | None) -> dict[str, Any]:
     """Write the prepared form aside and rename it to `to`; its record."""
     with replacing(to) as new, tempfile.TemporaryDirectory(prefix=f".{to.name}.aside-", dir=new.parent) as scratch:
         if name == "mnist":
-            record = mnist.prepare(path, new)
+            record = originals.prepare_mnist(path, new)
         elif name == "imagenet":
-            record = imagenet.prepare(path, new, description=description)
+            record = images.register_imagenet(path, new, description=description)
         else:
             source = open_source(path, Path(scratch))
             if name.startswith(FOLDER):
                 record = _prepare_own(name, source, new, description=description, size=size)
             else:
-                record = cifar.prepare(name, source, new, description=description)
+                record = originals.prepare_cifar(name, source, new, description=description)
         check_place(to, path)  # once more: it took a while
     return record
 
@@ -227,7 +221,7 @@ def _prepare_own(name: str, source: Source, to: Path, *, description: str | None
         "stamp": image_folder.stamp(named) if source.where == str(named) else None,
     }
     text = description or image_folder.describe(named) + (f", {size}x{size}" if size else "")
-    return images.prepare(source, to, name=name, description=text, record=record, size=size)
+    return images.prepare_tree(source, to, name=name, description=text, record=record, size=size)
 
 
 def prepared_path(name: str, root: Path) -> Path:

@@ -1,19 +1,262 @@
-"""Fetch a file from the first mirror that gives it whole, fast enough and with the right SHA-256."""
+"""Fetch a file from the first mirror that gives it whole, fast enough and with the right SHA-256.
+
+The time limit of a socket is for one read: a server that sends a byte now and then would hold us for ever. So each read
+from the network asks a `_Watch` first: has the file begun in time, and is it coming fast enough?
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPResponse
 from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from tqdm import tqdm
+from urllib3.exceptions import HTTPError
 
 from data_scripts.catalogue import Download
-from data_scripts.transfer import GiveUpError, MayPassError, Patience, SlowError, host, receive, size
 from gendyn_lite.data.prepared import sha256
 from gendyn_lite.data.storage import disk_errors, locked
 from gendyn_lite.errors import Failed
+
+BLOCK = 1 << 18
+REDIRECTS = (301, 302, 303, 307, 308)
+MOST_REDIRECTS = 8
+MOST_READS = 200  # from the network, until the file begins
+PAGE = (b"<!doctype html", b"<html")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a mirror.
+
+    Attributes:
+        connect: Seconds to connect.
+        answer: Seconds until the file begins, redirects included.
+        stall: Seconds without a byte.
+        window: Seconds over which the speed is measured.
+        slow: Bytes a second below which the next mirror is tried; one that is only slow is taken if no other works.
+        floor: Bytes a second below which a mirror is given up in any case.
+        attempts: Attempts at one mirror without progress, after faults that may pass.
+        wait: Seconds before the second attempt, doubled for each further one.
+    """
+
+    connect: float = 10.0
+    answer: float = 60.0
+    stall: float = 20.0
+    window: float = 10.0
+    slow: int = 250_000
+    floor: int = 1_000
+    attempts: int = 3
+    wait: float = 1.0
+
+
+class GiveUpError(Exception):
+    """This mirror will not do."""
+
+
+class MayPassError(Exception):
+    """This attempt failed; the same mirror may work in a moment."""
+
+
+class SlowError(Exception):
+    """This mirror works, at a speed (bytes a second) below the limit."""
+
+    def __init__(self, speed: float) -> None:
+        """Keep the speed."""
+        super().__init__(f"slow ({speed / 1000:.0f} kB/s)")
+        self.speed = speed
+
+
+def receive(download: Download, part: Path, url: str, patience: Patience, *, limit: int) -> None:
+    """One request: append to the part what is missing.
+
+    Raises:
+        GiveUpError: The answer is not the file.
+        MayPassError: The connection failed, stalled or was cut, or the server is busy.
+        SlowError: It is slower than `limit`.
+    """
+    have = size(part)
+    if have >= download.bytes:
+        if have > download.bytes:
+            part.unlink()
+            raise MayPassError("the partial file was too long")
+        return
+    watch = _Watch(patience, limit)
+    with _Session(watch) as session, _ask(session, url, have, patience) as answer:
+        start = _check_answer(answer, have, download)
+        with part.open("r+b" if start else "wb") as file:
+            file.seek(start)
+            watch.begin(start)
+            _copy(answer, file, download, watch, host(url))
+
+
+def _ask(session: _Session, url: str, have: int, patience: Patience) -> requests.Response:
+    """The answer, its body not yet read; redirects are followed, and their bodies never read."""
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        for _ in range(MOST_REDIRECTS + 1):
+            answer = session.get(url, headers=headers, stream=True, timeout=(patience.connect, patience.stall))
+            if answer.status_code not in REDIRECTS:
+                return answer
+            answer.close()
+            url = urljoin(url, answer.headers.get("Location", ""))
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise MayPassError("no connection" if isinstance(error, requests.ConnectionError) else "no answer") from None
+    except (requests.RequestException, HTTPError, ValueError) as error:  # all that an address that is none can raise
+        raise GiveUpError(f"no valid answer ({type(error).__name__})") from None
+    raise GiveUpError("it redirects in a loop")
+
+
+def _check_answer(answer: requests.Response, have: int, download: Download) -> int:
+    """The offset at which the body of an answer begins, once it is plausible."""
+    status = answer.status_code
+    if status in (408, 425, 429) or status >= 500:
+        raise MayPassError(f"HTTP {status}")
+    if status not in (200, 206):
+        raise GiveUpError(f"HTTP {status}")
+    if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise GiveUpError("it answers with a web page instead of the file")
+    start = have if status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-") else 0
+    if status == 206 and start != have:
+        raise GiveUpError("it sends another part of the file than asked for")
+    length = answer.headers.get("Content-Length", "")[:20]
+    if length.isdecimal() and start + int(length) != download.bytes:
+        raise GiveUpError(f"wrong size: {start + int(length):,} bytes, expected {download.bytes:,}")
+    return start
+
+
+def _copy(answer: requests.Response, file: IO[bytes], download: Download, watch: _Watch, name: str) -> None:
+    """Write the body of an answer, watching its size and speed."""
+    at = file.tell()
+    with tqdm(
+        total=download.bytes, initial=at, unit="B", unit_scale=True, desc=f"{download.file} from {name}", disable=None
+    ) as bar:
+        while at < download.bytes:
+            try:
+                block = answer.raw.read1(min(BLOCK, download.bytes - at + 1))
+            except (HTTPError, OSError) as error:
+                if "timed out" in str(error).lower():
+                    raise MayPassError("it stalls") from None
+                block = b""
+            if not block:
+                raise MayPassError(f"the connection was cut at {at:,} of {download.bytes:,} bytes")
+            if at == 0 and block[:64].lstrip().lower().startswith(PAGE):
+                raise GiveUpError("it answers with a web page instead of the file")
+            if at + len(block) > download.bytes:
+                raise GiveUpError(f"wrong size: more than {download.bytes:,} bytes")
+            file.write(block)
+            at += len(block)
+            bar.update(len(block))
+            watch.at = at
+
+
+class _Watch:
+    """What has to hold before every read from the network."""
+
+    def __init__(self, patience: Patience, limit: int) -> None:
+        """The file has to begin by now + ``answer``; then it is not to be slower than `limit` over a ``window``."""
+        self.window, self.limit = patience.window, limit
+        self.until, self.reads = time.monotonic() + patience.answer, 0
+        self.at = 0
+        self.marks: deque[tuple[float, int]] = deque()
+
+    def begin(self, at: int) -> None:
+        """From here on the speed counts; `at` is to be kept up by whoever writes."""
+        self.at = at
+        self.marks.append((time.monotonic(), at))
+
+    def check(self) -> None:
+        """Raise one of the errors above if it does not hold."""
+        now = time.monotonic()
+        if not self.marks:
+            self.reads += 1
+            if self.reads > MOST_READS:
+                raise GiveUpError("its answer has no beginning")
+            if now > self.until:
+                raise MayPassError("no answer")
+            return
+        self.marks.append((now, self.at))
+        while len(self.marks) > 2 and self.marks[1][0] <= now - self.window:
+            self.marks.popleft()
+        then, before = self.marks[0]
+        if now - then >= self.window and (self.at - before) / (now - then) < self.limit:
+            raise SlowError((self.at - before) / (now - then))
+
+
+class _Watched(io.RawIOBase):
+    """What comes from a socket, under a watch."""
+
+    def __init__(self, raw: io.RawIOBase, watch: _Watch) -> None:
+        self.raw, self.watch = raw, watch
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self.watch.check()
+        return self.raw.readinto(buffer)
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
+
+
+class _Answer(HTTPResponse):
+    """An answer that is read through `_Watched`, from its first byte on."""
+
+    def __init__(self, *arguments: Any, watch: _Watch, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fp: Any = io.BufferedReader(_Watched(self.fp.detach(), watch))
+
+
+class _Session(requests.Session):
+    """A session under a watch, which leaves redirects to us: by itself it would read their bodies, however long."""
+
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter(watch))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
+class _Adapter(HTTPAdapter):
+    """Makes the connections of a `_Session`, through a proxy or not."""
+
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self.answers = staticmethod(partial(_Answer, watch=watch))
+
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
+        pool.ConnectionCls = type("Watched", (pool.ConnectionCls,), {"response_class": self.answers})
+        return pool
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, 0 if there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def host(url: str) -> str:
+    """The host of a URL, as a reader would call it."""
+    try:
+        return urlsplit(url).netloc or url
+    except ValueError:  # it is no URL
+        return url
 
 
 def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), patience: Patience | None = None) -> Path:
@@ -40,21 +283,16 @@ def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), pati
         if path.is_file() and sha256(path) == download.sha256:
             return path
         part = path.with_name(f"{path.name}.part")
-        _check_space(download, part)
+        needed, free = download.bytes - size(part), shutil.disk_usage(folder).free
+        if free < needed:
+            raise Failed(
+                f"{folder} has {free:,} bytes free, {download.file} needs {needed:,}: "
+                "free some space or choose another folder with --root"
+            )
         urls = [f"{mirror.rstrip('/')}/{download.file}" for mirror in mirrors] + list(download.urls)
         _try_all(download, part, urls, patience)
         os.replace(part, path)
     return path
-
-
-def _check_space(download: Download, part: Path) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    free = shutil.disk_usage(part.parent).free
-    if free < download.bytes - have:
-        raise Failed(
-            f"{part.parent} has {free:,} bytes free, {download.file} needs {download.bytes - have:,}: "
-            "free some space or choose another folder with --root"
-        )
 
 
 def _try_all(download: Download, part: Path, urls: Sequence[str], patience: Patience) -> None:

@@ -1,7 +1,8 @@
-"""Import an image tree into the prepared form, and say truly what its images are."""
+"""Image trees: imported into the prepared form, or, for ImageNet, an index of a folder that stays where it is."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from data_scripts.sources import Source
 from gendyn_lite.data import prepared
-from gendyn_lite.data.image_folder import Listing, decode_splits, listing
+from gendyn_lite.data.decoding import FolderImages, Options
+from gendyn_lite.data.image_folder import Listing, decode_splits, listing, walk
+from gendyn_lite.data.loading import INDEX_FILES, check_index
+from gendyn_lite.data.types import channel_statistics
 from gendyn_lite.errors import UserError
 
-SAMPLE = 200  # images whose format is looked at
+RESIZE, CROP = 256, 224  # of ImageNet: the shorter side, then the centre, as the field evaluates
+COUNTS, CLASSES = {"train": 1_281_167, "test": 50_000}, 1000  # of the whole of it
+LOOKED_AT = 200  # images whose format is looked at
+SAMPLE = 2000  # training images from which mean and standard deviation are taken
 
 # The luminance table of the JPEG standard (Annex K.1), sorted; encoders scale it by a quality from 1 to 100.
 # fmt: off
@@ -27,7 +35,7 @@ LUMINANCE = [
 # fmt: on
 
 
-def prepare(
+def prepare_tree(
     source: Source,
     to: Path,
     *,
@@ -74,10 +82,11 @@ def prepare(
 def encoding(source: Source, tree: Listing) -> str:
     """How the images are encoded, from the headers of up to 200 of them: for instance ``"JPEG q75"``, ``"PNG"``."""
     files = tree.files["train"] + tree.files["test"]
-    some = files[:: max(1, len(files) // SAMPLE)]
-    kinds = sorted({_encoding(source.read(name), name) for name in some})
-    same = len({kind.split()[0] for kind in kinds}) == 1
-    return kinds[0] if len(kinds) == 1 else kinds[0].split()[0] if same else "mixed formats"
+    some = files[:: max(1, len(files) // LOOKED_AT)]
+    kinds = {_encoding(source.read(name), name) for name in some}
+    if len(kinds) > 1:
+        kinds = {kind.split()[0] for kind in kinds}
+    return kinds.pop() if len(kinds) == 1 else "mixed formats"
 
 
 def _encoding(data: bytes, name: str) -> str:
@@ -85,7 +94,7 @@ def _encoding(data: bytes, name: str) -> str:
         with Image.open(io.BytesIO(data)) as image:
             tables = getattr(image, "quantization", None)
             quality = jpeg_quality(tables[0]) if tables else None
-            return f"{image.format}" + (f" q{quality}" if quality else "")
+            return f"{image.format} q{quality}" if quality else str(image.format)
     except Exception as error:
         raise UserError(f"{name} is no image that can be read ({error}): remove or replace it") from None
 
@@ -104,3 +113,93 @@ def jpeg_quality(table: list[int]) -> int | None:
         if np.array_equal(np.clip((base * scale + 50) // 100, 1, 255), sorted(table)):
             return quality
     return None
+
+
+def register_imagenet(source: Path, to: Path, *, description: str | None) -> dict[str, Any]:
+    """Register an image folder: names, sizes and classes are read, and a sample is decoded.
+
+    Args:
+        source: Folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG.
+        to: Empty folder to fill.
+        description: What it truly is; None to go by its counts.
+
+    Returns:
+        The record. Its fingerprint is of names and sizes: contents (150 GB) are read by ``--verify`` only.
+
+    Raises:
+        UserError: It is no such folder, or an image is empty or cannot be read.
+    """
+    source = source.absolute()
+    tree = listing(walk(source), where=str(source))
+    fingerprint = _fingerprint(source, tree)
+    images = _images(source, tree, "train")
+    mean, std = channel_statistics(images[slice(None, None, -(-len(images) // SAMPLE))])
+    for split, names in tree.files.items():
+        (to / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+        np.save(to / f"{split}_labels.npy", tree.labels[split])
+    record = {
+        "format": prepared.FORMAT,
+        "name": "imagenet",
+        "description": description or _describe(tree),
+        "class_names": list(tree.class_names),
+        "counts": prepared.counts(tree.class_names, **tree.labels),
+        "shape": [3, CROP, CROP],
+        "mean": mean,
+        "std": std,
+        "fingerprint": fingerprint,
+        "files": prepared.describe_files(to, INDEX_FILES),
+        "source": {"kind": "image folder", "folder": str(source), "resize": RESIZE, "crop": CROP},
+    }
+    prepared.write_record(to, record)
+    return record
+
+
+def verify_imagenet(folder: Path) -> dict[str, Any]:
+    """Decode every image of a registered folder and compare names, sizes and labels with the record.
+
+    Returns:
+        The record.
+
+    Raises:
+        UserError: An image is missing, changed or cannot be read; the first one is named. Or the record was altered.
+    """
+    record = prepared.read_record(folder, name="imagenet")
+    check_index(folder, record)
+    source = Path(record["source"]["folder"])
+    tree = listing(walk(source), where=str(source))
+    if _fingerprint(source, tree) != record["fingerprint"]:
+        raise UserError(
+            f"{source} has changed since it was registered (names or sizes): `gendyn data imagenet --from {source}`"
+        )
+    for split in tree.files:
+        images = _images(source, tree, split)
+        step = 16 * 32
+        for start in tqdm(range(0, len(images), step), desc=f"verifying {split}", unit_scale=step, disable=None):
+            images[start : start + step]
+    return record
+
+
+def _images(source: Path, tree: Listing, split: str) -> FolderImages:
+    return FolderImages(str(source), np.array(tree.files[split]), Options(3, (CROP, CROP), RESIZE, CROP))
+
+
+def _fingerprint(source: Path, tree: Listing) -> str:
+    """A hash of names, sizes and how images are cut: the same wherever the folder is. No file may be empty."""
+    total = hashlib.sha256(f"imagenet resize {RESIZE} crop {CROP}\n".encode())
+    for split, names in tree.files.items():
+        for name in tqdm(names, desc=f"listing {split}", unit="img", disable=None):
+            if "\n" in name:
+                raise UserError(f"{source}/{name!r}: a file name must not hold a line break: rename it")
+            size = (source / name).stat().st_size
+            if not size:
+                raise UserError(f"{source}/{name} is empty (0 bytes): remove or replace it")
+            total.update(f"{split} {'/'.join(name.split('/')[-2:])} {size}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def _describe(tree: Listing) -> str:
+    counts = {split: len(names) for split, names in tree.files.items()}
+    if counts == COUNTS and len(tree.class_names) == CLASSES:
+        return "ImageNet"
+    number = f"{len(tree.class_names):,} classes, {counts['train']:,} train and {counts['test']:,} test images"
+    return f"ImageNet, a part ({number})"

@@ -116,11 +116,14 @@ def unpack(path: Path, into: Path) -> dict[str, tuple[int, int]]:
 
 
 class Budget:
-    """How many bytes an archive may still unpack to."""
+    """How many bytes an archive may still unpack to; a decompressed tar is read through one of its own.
 
-    def __init__(self, path: Path) -> None:
-        """The budget of an archive, by its own size."""
-        self.path, self.left = path, MOST_PLAIN + MOST_RATIO * path.stat().st_size
+    So its headers are counted too: a header can be a bomb.
+    """
+
+    def __init__(self, path: Path, file: Any = None) -> None:
+        """The budget of an archive, by its own size, and what is read through it."""
+        self.path, self.left, self._file = path, MOST_PLAIN + MOST_RATIO * path.stat().st_size, file
 
     def spend(self, count: int) -> None:
         """Count bytes, and refuse the archive once it is too large."""
@@ -131,18 +134,10 @@ class Budget:
                 "if you trust it, unpack it yourself and give the folder"
             )
 
-
-class Metered:
-    """A decompressed tar whose reading is counted, headers included: a header can be a bomb too."""
-
-    def __init__(self, file: Any, path: Path) -> None:
-        """Read from `file` within a budget of its own."""
-        self._file, self._budget = file, Budget(path)
-
     def read(self, size: int) -> bytes:
         """Read and count."""
         block = self._file.read(size)
-        self._budget.spend(len(block))
+        self.spend(len(block))
         return block
 
 
@@ -156,9 +151,9 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     openers = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
     opener = next((opener for start, opener in openers.items() if magic.startswith(start)), open)
     if opener is open and not tarfile.is_tarfile(path):
-        raise UserError(f"{path} is no archive that can be read: {EXPECTED}")
+        raise UserError(f"{path} cannot be read as an archive: {EXPECTED}")
     with opener(path, "rb") as packed:
-        yield from _tar_members(path, cast(IO[bytes], Metered(packed, path)))
+        yield from _tar_members(path, cast(IO[bytes], Budget(path, packed)))
 
 
 def _tar_members(path: Path, metered: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:

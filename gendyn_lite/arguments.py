@@ -21,10 +21,13 @@ def answered(command: Callable[[], int]) -> int:
         with _terminable():
             code = command()
             sys.stdout.flush()
-            return code
+        return code
     except (UserError, Failed, OSError, MemoryError, KeyboardInterrupt) as error:
         exec("")  # else CPython dies of the SIGINT after all, at exit, if it hit code within another exec()
-        _drop_unread()
+        try:
+            sys.stdout.flush()
+        except OSError:  # what was not taken is dropped, so that Python does not try again, and complain, at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # a reader who has had enough, as in `gendyn results show | head`
             print(f"gendyn: {_line(error)}", file=sys.stderr)
         return exit_code(error)
@@ -65,14 +68,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-def _drop_unread() -> None:
-    """Drop what stdout did not take, so that Python does not try again, and complain, at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def pairs(texts: Sequence[str]) -> dict[str, str]:

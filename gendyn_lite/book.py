@@ -1,19 +1,22 @@
 """Build the book: run every chapter at smoke size into a copy, render the copy with warnings as errors.
 
-The committed notebooks are never touched, and pages that were built before stay until new ones are whole.
+The committed notebooks are never touched, and pages that were built before stay until new ones are whole. What rendered
+pages load is never from another host.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 
-from gendyn_lite import notebooks, pages
+from gendyn_lite import notebooks
 from gendyn_lite.errors import Failed, UserError
 
 _NOT_CONTENT = (
@@ -65,9 +68,8 @@ def _take(out: Path, book: Path) -> None:
         raise UserError(f"--out: {out} lies in the book itself, expected a folder outside {book}")
     foreign = [name for name in _BUILT if (out / name).exists()]
     if foreign and not (out / _LOG).exists():
-        raise UserError(
-            f"--out: {out / foreign[0]} was not made by a build, which would replace it: take another folder"
-        )
+        made = f"{out / foreign[0]} was not made by a build, which would replace it"
+        raise UserError(f"--out: {made}: take another folder")
     out.mkdir(parents=True, exist_ok=True)
     (out / _LOG).touch()
     if (out / "html.old").exists() and not (out / "html").exists():  # killed while pages were swapped
@@ -119,7 +121,7 @@ def _render(source: Path, config: Path, out: Path) -> Path:
         lines = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
         first = lines[0].strip() if lines else f"jupyter-book exited with {done.returncode}"
         raise Failed(f"the book did not render: {first} ({len(lines)} such lines; all in {log})")
-    foreign = pages.external(rendered)
+    foreign = external(rendered)
     if foreign:
         raise Failed(f"the book would call other hosts: {foreign[0]} ({len(foreign)} such references)")
     return rendered
@@ -136,3 +138,69 @@ def _swap(new: Path, target: Path) -> Path:
     aside.rename(target)
     shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+# Links that a reader follows (a) are free; what a browser fetches by itself is not.
+_LOADING = {
+    "src": "script img iframe source video audio track embed input",
+    "srcset": "img source",
+    "poster": "video",
+    "data": "object",
+    "href": "link use image base",
+    "xlink:href": "use image",
+}
+_NOT_FETCHED = {"canonical", "license", "author", "help"}  # a link's rel
+_ELSEWHERE = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
+_IN_STYLE = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])((?:https?:)?//[^'")\s]+)""", re.IGNORECASE)
+
+
+class _Scanner(HTMLParser):
+    """Collects the addresses that a page makes a browser fetch from elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._style = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Look at the loading attributes and the inline style of one tag."""
+        values = {name: value or "" for name, value in attrs}
+        self._style = tag == "style"
+        self.found += _IN_STYLE.findall(values.get("style", ""))
+        if tag == "link" and set(values.get("rel", "").lower().split()) & _NOT_FETCHED:
+            return
+        for name in (name for name, tags in _LOADING.items() if tag in tags.split()):
+            parts = values.get(name, "").split(",") if name == "srcset" else [values.get(name, "")]
+            self.found += [part.strip() for part in parts if _ELSEWHERE.match(part)]
+
+    def handle_data(self, data: str) -> None:
+        """Look at a style sheet written in the page."""
+        if self._style:
+            self.found += _IN_STYLE.findall(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leave a style sheet."""
+        self._style = False
+
+
+def external_in(html: str) -> list[str]:
+    """Addresses at other hosts that a page would fetch by itself.
+
+    >>> external_in('<a href="https://example.org">free</a><script src="//example.org/x.js"></script>')
+    ['//example.org/x.js']
+    """
+    scanner = _Scanner()
+    scanner.feed(html)
+    return scanner.found
+
+
+def external(folder: Path) -> list[str]:
+    """The same for every page and style sheet of a folder, as ``PAGE: ADDRESS``."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix not in (".html", ".css"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        addresses = external_in(text) if path.suffix == ".html" else _IN_STYLE.findall(text)
+        found += [f"{path.relative_to(folder).as_posix()}: {address}" for address in addresses]
+    return found

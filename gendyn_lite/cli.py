@@ -54,7 +54,10 @@ def _parser(*, data: bool = True) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare = commands.add_parser("data", help="fetch or import a data set, verify and prepare it")
     if data:
-        _add_data(prepare)
+        from data_scripts import cli as data_cli
+
+        data_cli.add_arguments(prepare)
+        prepare.set_defaults(command=data_cli.run)
     _add_run(commands.add_parser("run", help="run a chapter at one size, outside the book", epilog=CODES))
     _add_sweep(commands.add_parser("sweep", help="the runs of a chapter or of a grid, on many machines", epilog=CODES))
     _add_book(commands.add_parser("book", help="run every chapter (smoke) and render the book"))
@@ -62,13 +65,6 @@ def _parser(*, data: bool = True) -> argparse.ArgumentParser:
     _add_configure(commands.add_parser("configure", help="write the project's address where it belongs"))
     _add_results(commands.add_parser("results", help="publish, verify or show the tables of finished runs"))
     return parser
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    from data_scripts import cli as data_cli
-
-    data_cli.add_arguments(parser)
-    parser.set_defaults(command=data_cli.run)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -85,29 +81,16 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     add("chapter", help="name of a chapter, for instance 01_random_labels")
     add("--profile", default="smoke", help="whose settings the runs take: smoke, colab or full (default: smoke)")
     add("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the chapter")
-    axes = (
-        "for instance q=0:1:0.1 network=mlp_1x512,mlp_3x512 seed=0..4; settings of a run (default: the chapter's runs)"
-    )
-    add("--grid", nargs="+", action="extend", default=[], metavar="NAME=VALUES", help=axes)
-    add(
-        "--engine",
-        default="local",
-        help="local: one after another; ray: on a cluster, or on every core (default: local)",
-    )
-    add(
-        "--address",
-        default="",
-        help="of a Ray cluster: HOST:PORT, or auto on one of its machines (default: one of its own, here)",
-    )
+    words = "settings of runs, for instance q=0:1:0.1 network=mlp_1x512,mlp_3x512 seed=0..4 (default: the chapter's)"
+    add("--grid", nargs="+", action="extend", default=[], metavar="NAME=VALUES", help=words)
+    add("--engine", default="local", help="local: one after another; ray: a cluster, or every core (default: local)")
+    add("--address", default="", help="HOST:PORT of a Ray cluster, or auto on it (default: one of its own, here)")
     add("--workers", type=int, default=0, help="runs at once on a Ray of this machine (default: one for each core)")
     add("--cpus-per-run", type=float, default=1, help="cores of a run (default: 1)")
     add("--gpus-per-run", type=float, help="GPUs of a run, for instance 0.25 (default: 1 where there are some, else 0)")
     add("--retries", type=int, default=10, help="how often a run whose worker died begins again (default: 10)")
-    add(
-        "--store",
-        type=lambda text: _place(text) and text,
-        help="folder of the runs, seen by every machine (default: GENDYN_RUNS, else ./runs)",
-    )
+    words = "folder of the runs, seen by every machine (default: GENDYN_RUNS, else ./runs)"
+    add("--store", type=lambda text: _place(text) and text, help=words)
     add("--dry-run", action="store_true", help="list the runs and what they will take, and run nothing")
     parser.set_defaults(command=_sweep)
 
@@ -139,7 +122,7 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_results)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> None:
     from gendyn_lite import notebooks
 
     values = pairs(arguments.values)
@@ -148,10 +131,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     options = {"profile": arguments.profile, "values": values, "out": arguments.out, "yes": arguments.yes}
     print(f"executed notebook: {run_chapter(arguments.chapter, **options)}")
-    return 0
 
 
-def _sweep(arguments: argparse.Namespace) -> int:
+def _sweep(arguments: argparse.Namespace) -> None:
     from gendyn_lite.sweep import command
     from gendyn_lite.sweep.on_ray import Resources
 
@@ -163,37 +145,32 @@ def _sweep(arguments: argparse.Namespace) -> int:
     jobs = command.plan(arguments.chapter, **options)
     if arguments.dry_run:
         command.dry_run(jobs)
-        return 0
-    done = command.sweep(jobs, engine=arguments.engine, resources=resources)
-    print(f"{done.runs} runs: {done.trained} trained, {done.complete} were complete; they are in {jobs[0].store}")
-    return 0
+    else:
+        print(f"{command.sweep(jobs, engine=arguments.engine, resources=resources)}; they are in {jobs[0].store}")
 
 
-def _book(arguments: argparse.Namespace) -> int:
+def _book(arguments: argparse.Namespace) -> None:
     from gendyn_lite import book
 
     print(f"the book: {book.build(out=arguments.out)}")
-    return 0
 
 
-def _refresh(arguments: argparse.Namespace) -> int:
+def _refresh(arguments: argparse.Namespace) -> None:
     from gendyn_lite import notebooks
 
     for chapter in arguments.chapters or notebooks.chapters():
         notebooks.refresh(chapter)
         print(f"executed in place: {chapter}")
-    return 0
 
 
-def _configure(arguments: argparse.Namespace) -> int:
-    from gendyn_lite.notebooks.repository import configure
+def _configure(arguments: argparse.Namespace) -> None:
+    from gendyn_lite.notebooks.chapters import configure
 
     changed = configure(arguments.repository)
     print("\n".join(f"changed: {path}" for path in changed) or "nothing to change: it is written everywhere already")
-    return 0
 
 
-def _results(arguments: argparse.Namespace) -> int:
+def _results(arguments: argparse.Namespace) -> int | None:
     from gendyn_lite import results
 
     if arguments.action == "publish":
@@ -203,13 +180,22 @@ def _results(arguments: argparse.Namespace) -> int:
     names = [arguments.experiment] if arguments.experiment else results.published_experiments(folder=arguments.folder)
     if not names:
         raise UserError("nothing is published yet: gendyn results publish EXPERIMENT")
-    if arguments.action == "verify":
-        return _verify(names, arguments)
     for name in names:
-        table = results.published(name, folder=arguments.folder)
-        print(f"{name}: {table['run_id'].nunique()} runs, {len(table)} rows")
-        print(results.overview(table).to_string(index=False))
-    return 0
+        if arguments.action == "verify":
+            found = results.verify_experiment(name, root=arguments.root, folder=arguments.folder)
+            again = f"{found.recomputed} of {found.runs} runs are available locally and reproduce the rows"
+            print(f"{name}: {found.runs} runs, {found.rows} rows, as published; {again}")
+        else:
+            table = results.published(name, folder=arguments.folder)
+            print(f"{name}: {table['run_id'].nunique()} runs, {len(table)} rows")
+            print(results.overview(table).to_string(index=False))
+    if arguments.action == "verify" and arguments.experiment is None and arguments.folder is None:  # the whole book
+        from gendyn_lite import notebooks
+
+        paths = [notebooks.chapter_path(name) for name in notebooks.chapters()]
+        print(f"benchmarks: {results.verify_benchmarks()} tables, as published")
+        print(f"figures: {results.verify_figures(paths)} captions, each with rows behind it")
+    return None
 
 
 def _publish(arguments: argparse.Namespace) -> int:
@@ -223,20 +209,6 @@ def _publish(arguments: argparse.Namespace) -> int:
     for line in found.refused:
         print(f"gendyn: not published: {line}", file=sys.stderr)
     return 1 if found.refused else 0
-
-
-def _verify(names: Sequence[str], arguments: argparse.Namespace) -> int:
-    from gendyn_lite import notebooks, results
-
-    for name in names:
-        found = results.verify_experiment(name, root=arguments.root, folder=arguments.folder)
-        again = f"{found.recomputed} of {found.runs} runs are at hand and give the same rows"
-        print(f"{name}: {found.runs} runs, {found.rows} rows, as published; {again}")
-    if arguments.experiment is None and arguments.folder is None:  # the whole book
-        print(f"benchmarks: {results.verify_benchmarks()} tables, as published")
-        paths = [notebooks.chapter_path(name) for name in notebooks.chapters()]
-        print(f"figures: {results.verify_figures(paths)} captions, each with rows behind it")
-    return 0
 
 
 def _place(text: str) -> Path:

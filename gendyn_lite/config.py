@@ -13,10 +13,15 @@ from typing import Any, get_type_hints
 from gendyn_lite.errors import UserError, unknown_name
 
 INPUTS = ("true", "shuffled_pixels", "random_pixels", "gaussian")
-SCHEDULES = ("constant", "exponential", "step", "cosine")
-STANDARDIZE = ("per_image", "per_channel", "none")
-STATISTICS = ("running", "re-estimated")
-PRECISIONS = ("float32", "bfloat16", "float16")
+MASKS = ("fisher", "fisher_per_layer", "magnitude", "random")
+CHOICES = {
+    "inputs": INPUTS,
+    "schedule": ("constant", "exponential", "step", "cosine"),
+    "standardize": ("per_image", "per_channel", "none"),
+    "precision": ("float32", "bfloat16", "float16"),
+    "mask_by": MASKS,
+    "batch_norm_statistics": ("running", "re-estimated"),
+}
 
 # name -> (lowest, highest, lowest is allowed); the highest always is.
 RANGES: dict[str, tuple[float, float, bool]] = {
@@ -42,15 +47,6 @@ ADDED_LATER = ("test_size", "mask_keep", "mask_by", "batch_norm_statistics", "pr
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 LARGEST = 2**63 - 1  # whole number that arrays can hold
 DEEPEST, LONGEST = 8, 4096  # levels of model_options; characters of a text, which may be a path
-MASKS = ("fisher", "fisher_per_layer", "magnitude", "random")
-CHOICES = {
-    "inputs": INPUTS,
-    "schedule": SCHEDULES,
-    "standardize": STANDARDIZE,
-    "precision": PRECISIONS,
-    "mask_by": MASKS,
-    "batch_norm_statistics": STATISTICS,
-}
 
 
 @dataclass(frozen=True)

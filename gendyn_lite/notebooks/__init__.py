@@ -8,9 +8,8 @@ from __future__ import annotations
 from gendyn_lite.notebooks.chapters import book_folder, chapter_path, chapters
 from gendyn_lite.notebooks.execution import checked, refresh, run
 from gendyn_lite.notebooks.guard import check_executed
-from gendyn_lite.notebooks.live import Live
+from gendyn_lite.notebooks.live import Live, Record, read_record, record_path, run_recorded
 from gendyn_lite.notebooks.parameters import Parameter, check, parameters
-from gendyn_lite.notebooks.record import Record, read_record, record_path, run_recorded
 
 __all__ = [
     "Live",

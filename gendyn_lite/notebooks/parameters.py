@@ -89,7 +89,10 @@ def _typed(name: str, value: Any, parameter: Parameter) -> Any:
     """One value in the type of its parameter."""
     hint = _hint(parameter.type)
     if isinstance(value, str):
-        _check_text(name, value)
+        if len(value) > LONGEST:
+            raise UserError(f"{name} is {len(value):,} characters long, expected at most {LONGEST:,}")
+        if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise UserError(f"{name} is {value!r}, expected text that can be written as UTF-8, without NUL")
     if isinstance(value, str) and not parameter.type.startswith("str"):
         value = _literal(value)
     elif value == "None" and parameter.type.endswith("None"):
@@ -101,14 +104,6 @@ def _typed(name: str, value: Any, parameter: Parameter) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{name} is {value}, expected a finite number")
     return value
-
-
-def _check_text(name: str, text: str) -> None:
-    """Refuse text that cannot be written into a notebook, or that would take long to read."""
-    if len(text) > LONGEST:
-        raise UserError(f"{name} is {len(text):,} characters long, expected at most {LONGEST:,}")
-    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise UserError(f"{name} is {text!r}, expected text that can be written as UTF-8, without NUL")
 
 
 def _literal(text: str) -> Any:

@@ -1,15 +1,16 @@
 """Run folders, the tidy tables made of them, and the tables that the book publishes. No torch is needed here."""
 
-from gendyn_lite.results.benchmarks import (
+from gendyn_lite.results.published import (
     benchmark,
     benchmark_line,
     benchmark_names,
     publish_benchmark,
+    published,
+    published_experiments,
+    verify,
 )
-from gendyn_lite.results.published import published, published_experiments, verify
 from gendyn_lite.results.publishing import publish
 from gendyn_lite.results.runs import Run, RunWriter, open_run, runs_root
-from gendyn_lite.results.status import status
 from gendyn_lite.results.tables import (
     fit_epoch,
     load,
@@ -20,7 +21,7 @@ from gendyn_lite.results.tables import (
     summarize,
     with_sizes,
 )
-from gendyn_lite.results.verification import verify_benchmarks, verify_experiment, verify_figures
+from gendyn_lite.results.verification import status, verify_benchmarks, verify_experiment, verify_figures
 
 __all__ = [
     "Run",

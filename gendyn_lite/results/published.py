@@ -1,4 +1,4 @@
-"""The small tables that the book shows: finished runs, tidy, with their provenance, under book/results/."""
+"""The small tables that the book shows, under book/results/: finished runs with their provenance, and benchmarks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pandas as pd
 
 from gendyn_lite.config import ADDED_LATER, LARGEST, NAME, RunConfig, check_name, shown
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.results.runs import read_file, read_json
-from gendyn_lite.results.sealed import RESTORE, seal, standing
+from gendyn_lite.results.runs import environment, json_text, read_file, read_json
+from gendyn_lite.results.sealed import RESTORE, changing, seal, standing, swap_in
 from gendyn_lite.results.tables import PROVENANCE
 
 RUNS, CURVES, RECORD = "runs.csv", "curves.csv", "provenance.json"
@@ -100,12 +100,25 @@ def opened(experiment: str, *, folder: Path | None = None) -> Table:
 
 def typed(runs: bytes, curves: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
     """runs.csv and curves.csv, text as text, with all settings that came later."""
-    options = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": [""]}
+    options: Any = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": [""]}
     settings, rows = (pd.read_csv(io.BytesIO(each), **options) for each in (runs, curves))
     defaults = {name: math.nan if value is None else value for name, value in LATER.items()}
     settings = settings.fillna(dict.fromkeys(TEXT, "") | defaults)
     settings = settings.assign(**{name: defaults[name] for name in defaults if name not in settings})
     return _unquoted(settings), _unquoted(rows)
+
+
+def cell(value: Any, style: str = "") -> str:
+    """A value as text, floats in a style; text that a spreadsheet would take for a formula has an apostrophe before it.
+
+    >>> cell(0.123456789, ".6g"), cell(0.123456789), cell(float("nan")), cell("=1+1")
+    ('0.123457', '0.123456789', '', "'=1+1")
+    """
+    if isinstance(value, float):
+        return "" if math.isnan(value) else format(value, style)
+    if isinstance(value, str) and "\r" in value:
+        raise UserError(f"{shown(value)} cannot be published: it holds a carriage return, which tables do not keep")
+    return "" if value is None else f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else str(value)
 
 
 def _unquoted(table: pd.DataFrame) -> pd.DataFrame:
@@ -139,7 +152,7 @@ def check(here: Path, record: dict[str, Any], runs: pd.DataFrame, curves: pd.Dat
     if set(runs["run_id"]) != set(record["runs"]) or set(curves["run_id"]) != set(record["runs"]):
         raise UserError(f"{here}: runs.csv, curves.csv and provenance.json name different runs: {RESTORE}")
     if curves.duplicated(["run_id", "epoch"]).any() or runs["run_id"].duplicated().any():
-        raise UserError(f"{here}: a run or an epoch stands twice: {RESTORE}")
+        raise UserError(f"{here}: a run or an epoch is duplicated: {RESTORE}")
     check_names(here, runs, ())
     check_names(here, curves, [*map(str, runs), "trained_together"])
     if not pd.api.types.is_integer_dtype(curves["epoch"]):
@@ -182,4 +195,78 @@ def check_rows(path: Path, rows: Sequence[Mapping[str, Any]], settings: Collecti
                 kind = "a whole number" if whole else "a number"
                 raise UserError(f"{where}: {name} is {shown(value)}, expected {kind} of {low:g} to {high:g}")
     if len({row["epoch"] for row in rows}) < len(rows):
-        raise UserError(f"{path}: an epoch stands twice")
+        raise UserError(f"{path}: an epoch is duplicated")
+
+
+COLUMNS = ("case", "device", "unit", "ours", "peer", "theirs", "ratio")
+
+
+def publish_benchmark(
+    name: str, rows: Iterable[Mapping[str, Any]], *, goals: Mapping[str, float], to: Path | None = None, **env: Any
+) -> Path:
+    """Write one benchmark's table with its provenance, sealed; both files are replaced, or none.
+
+    Args:
+        name: What was measured, for instance ``"training"``.
+        rows: One row for each case and peer: `case`, `device`, `unit` (the unit of speed, larger is better), `ours`,
+            `peer`, `theirs`. The ratio ours / theirs is added.
+        goals: Peer, or case, → the least ratio that we set out for; a case's holds for each of its peers.
+        to: Folder of the published tables.
+        **env: What else is recorded (threads, rounds, the command).
+
+    Returns:
+        The table's path.
+
+    Raises:
+        UserError: The name is none, there are no rows, or a speed is no positive number.
+    """
+    check_name("benchmark", name)
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS[:-1]))
+    speeds = table[["ours", "theirs"]].astype(float)
+    if table.empty or not (speeds > 0).all(axis=None):
+        raise UserError(f"the benchmark {name!r} has no rows, or a speed that is not above 0: nothing was published")
+    table = table.assign(ratio=speeds["ours"] / speeds["theirs"])
+    record = {"benchmark": name, "goals": dict(goals), "env": environment(**env)}
+    text = table.to_csv(index=False, float_format="%.4g")
+    folder = (to or published_root()) / "performance"
+    with changing(folder):
+        sealed = {**record, "seal": seal(record, text.encode())}
+        swap_in(folder, {f"{name}.csv": text, f"{name}.json": json_text(sealed)})
+    return folder / f"{name}.csv"
+
+
+def benchmark_names(*, folder: Path | None = None) -> list[str]:
+    """Names of the published benchmarks."""
+    return sorted(path.stem for path in standing((folder or published_root()) / "performance").glob("*.csv"))
+
+
+def benchmark(name: str, *, folder: Path | None = None) -> pd.DataFrame:
+    """A published benchmark: a row for each case and peer, with the goal for that peer (NaN where there is none).
+
+    Raises:
+        UserError: It is not published, or was edited by hand.
+    """
+    root = folder or published_root()
+    if name not in benchmark_names(folder=root):
+        raise unknown_name("benchmark", name, benchmark_names(folder=root))
+    record, text = _sealed_benchmark(name, root)
+    table = pd.read_csv(io.BytesIO(text))
+    goals = record["goals"]
+    return table.assign(goal=table["peer"].map(goals).fillna(table["case"].map(goals)).astype(float))
+
+
+def _sealed_benchmark(name: str, root: Path) -> tuple[dict[str, Any], bytes]:
+    """The record and the table of a benchmark, as they were published."""
+    check_name("benchmark", name)
+    path = standing(root / "performance") / f"{name}.csv"
+    text = read_file(path, remedy=RESTORE)
+    record = read_json(path.with_suffix(".json"), remedy=RESTORE)
+    if record.get("benchmark") != name or record.get("seal") != seal(record, text):
+        raise UserError(f"{path} is not the table that was published (its seal differs): {RESTORE}")
+    return record, text
+
+
+def benchmark_line(name: str, *, folder: Path | None = None) -> str:
+    """Where a benchmark's numbers come from, in a line for its caption."""
+    env = _sealed_benchmark(name, folder or published_root())[0]["env"]
+    return f"{env['command']}; {env['machine']}; torch {env['versions']['torch']}; commit `{env['commit']}`"

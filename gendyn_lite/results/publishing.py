@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
-from gendyn_lite.config import shown
 from gendyn_lite.errors import Failed, UserError, unknown_name
 from gendyn_lite.results.published import (
     CURVES,
-    FORMULA,
     LATER,
     METRICS,
     RECORD,
     RUNS,
     TEXT,
     Table,
+    cell,
     check,
     check_rows,
     opened,
@@ -159,23 +158,10 @@ def as_text(runs: Sequence[Run]) -> Table:
             own["dataset"] = f"folder:{PurePath(own['dataset'].removeprefix('folder:')).name}"
         later = {name for name in LATER if getattr(run.config, name) == LATER[name]}  # in the key neither
         left_out = {*later, *METRICS, "trained_together"}  # which stands in the run's record
-        settings.append({name: _cell(own[name]) for name in own if name not in left_out})
-        curves += [{"run_id": run.run_id, **{name: _cell(row[name], ".6g") for name in row}} for row in run.rows()]
+        settings.append({name: cell(own[name]) for name in own if name not in left_out})
+        curves += [{"run_id": run.run_id, **{name: cell(row[name], ".6g") for name in row}} for row in run.rows()]
     tables = [pd.DataFrame(rows, columns=None if rows else ["run_id"]).fillna("") for rows in (settings, curves)]
     return Table(tables[0], tables[1], {run.run_id: run.env() for run in runs})
-
-
-def _cell(value: Any, style: str = "") -> str:
-    """A value as text, floats in a style; text that a spreadsheet would take for a formula has an apostrophe before it.
-
-    >>> _cell(0.123456789, ".6g"), _cell(0.123456789), _cell(float("nan")), _cell("=1+1")
-    ('0.123457', '0.123456789', '', "'=1+1")
-    """
-    if isinstance(value, float):
-        return "" if math.isnan(value) else format(value, style)
-    if isinstance(value, str) and "\r" in value:
-        raise UserError(f"{shown(value)} cannot be published: it holds a carriage return, which tables do not keep")
-    return "" if value is None else f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else str(value)
 
 
 def _merged(then: Table, now: Table, withdraw: Collection[str]) -> Table:
@@ -235,16 +221,14 @@ def difference(then: Table, now: Table, name: str) -> str | None:
 
 def _cells(table: Table, name: str) -> dict[tuple[str, str, str], str]:
     """Every cell of a run by file, epoch and column; numbers are the same however they are written."""
-    cells = {(RUNS, "", column): _cell(value) for column, value in LATER.items()}
+    cells = {(RUNS, "", column): cell(value) for column, value in LATER.items()}
     for file, frame in ((RUNS, table.runs), (CURVES, table.curves)):
         for row in frame[frame["run_id"] == name].to_dict("records"):
             where = file, row.get("epoch", "")
             cells |= {(*where, str(column)): text.removeprefix("'") for column, text in row.items() if text}
     for (file, epoch, column), text in cells.items():
         if column not in TEXT:
-            try:
+            with suppress(ValueError):
                 cells[file, epoch, column] = format(float(text), ".6g" if file == CURVES else "")
-            except ValueError:
-                continue
     record = {(RECORD, "", column): json.dumps(value, sort_keys=True) for column, value in table.records[name].items()}
     return cells | record

@@ -9,12 +9,12 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -91,11 +91,8 @@ class Run:
 
     def rows(self) -> list[dict[str, Any]]:
         """The metrics of each evaluated epoch."""
-        return [
-            parsed(line, self.path / "metrics.jsonl")
-            for line in read_file(self.path / "metrics.jsonl").split(b"\n")
-            if line
-        ]
+        path = self.path / "metrics.jsonl"
+        return [parsed(line, path) for line in read_file(path).split(b"\n") if line]
 
     def env(self) -> dict[str, Any]:
         """Versions, device, commit, profile, description of the data and seconds; where the run was resumed."""
@@ -132,28 +129,24 @@ def read_run(path: Path) -> Run:
 class RunWriter:
     """Writes one run. Use it as ``with writing(run, ...) as writer: ...; writer.finish()``.
 
+    It makes the folder and starts metrics.jsonl anew: a resumed run writes its first rows again.
+
     Args:
         run: The run to write.
         env: What is recorded in env.json.
     """
 
     def __init__(self, run: Run, env: Mapping[str, Any]) -> None:
-        self.run = run
-        self.env = dict(env)
-        self._metrics: TextIO | None = None
-
-    def open(self) -> None:
-        """Make the folder and start metrics.jsonl anew: a resumed run writes its first rows again."""
-        self.run.path.mkdir(parents=True, exist_ok=True)
-        (self.run.path / COMPLETE).unlink(missing_ok=True)
-        record = {"config": self.run.config.as_dict(), "data_fingerprint": self.run.data_fingerprint}
-        write_json(self.run.path / "config.json", record)
-        write_json(self.run.path / "env.json", self.env)
-        self._metrics = (self.run.path / "metrics.jsonl").open("w", encoding="utf-8")
+        self.run, self.env = run, dict(env)
+        run.path.mkdir(parents=True, exist_ok=True)
+        (run.path / COMPLETE).unlink(missing_ok=True)
+        record = {"config": run.config.as_dict(), "data_fingerprint": run.data_fingerprint}
+        write_json(run.path / "config.json", record)
+        write_json(run.path / "env.json", self.env)
+        self._metrics = (run.path / "metrics.jsonl").open("w", encoding="utf-8")
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append the metrics of one epoch, on disk when this returns."""
-        assert self._metrics is not None, "open() comes first"
         self._metrics.write(json.dumps(dict(row), allow_nan=True) + "\n")
         self._metrics.flush()
 
@@ -165,11 +158,10 @@ class RunWriter:
 
     def close(self) -> None:
         """Close metrics.jsonl."""
-        if self._metrics is not None:
+        if not self._metrics.closed:
             self._metrics.flush()
             os.fsync(self._metrics.fileno())
             self._metrics.close()
-            self._metrics = None
 
 
 @contextmanager
@@ -187,22 +179,17 @@ def alone(lock: Path, *, holder: Path | None = None) -> Iterator[None]:
     try:
         held.acquire(timeout=SILENT_SECONDS)
     except Timeout:
-        sys.stderr.write(f"{_named(holder)} holds {lock}: waiting for it\n")
+        who = "another process"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found = json.loads(read_file(holder)) if holder else {}
+            who = f"process {found['process']} on {found['host']}"
+        sys.stderr.write(f"{who} holds {lock}: waiting for it\n")
         sys.stderr.flush()
         held.acquire()
     try:
         yield
     finally:
         held.release()
-
-
-def _named(holder: Path | None) -> str:
-    """The process that a file names."""
-    try:
-        found = json.loads(read_file(holder)) if holder else {}
-        return f"process {found['process']} on {found['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
 
 
 @contextmanager
@@ -214,7 +201,6 @@ def writing(run: Run, env: Mapping[str, Any]) -> Iterator[RunWriter | None]:
             yield None
             return
         writer = RunWriter(run, env)
-        writer.open()
         holder.write_text(json.dumps({"process": os.getpid(), "host": platform.node()}), encoding="utf-8")
         try:
             yield writer
@@ -227,22 +213,18 @@ def environment(**extra: Any) -> dict[str, Any]:
     """Versions, processor and commit, for env.json. Packages that are not installed are left out."""
     versions = {}
     for name in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return {"versions": versions, "python": platform.python_version(), "commit": _commit(), **extra}
 
 
 @lru_cache(maxsize=1)
 def _commit() -> str | None:
     """The commit of the checkout that this package runs from, with '+' if its tracked files were changed; else None."""
-    folder = Path(__file__).parent
 
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ("git", *arguments), cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
+    def git(*words: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(("git", *words), cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno", ".") else "")

@@ -236,15 +236,11 @@ def provenance_line(table: pd.DataFrame) -> str:
     if len(sizes) > MOST_NAMED:
         counts_of = " and ".join(f"n = {n:,}" for n in sorted({n for _, n, _ in sizes}))
         networks = f"{len({name for name, *_ in sizes})} networks ({counts_of})"
-    devices = " and ".join(sorted(set(map(str, runs["device"]))))
-    profiles = " and ".join(sorted(set(map(str, runs["profile"]))))
+    data, devices, profiles = (" and ".join(sorted(set(map(str, runs[of])))) for of in ("data", "device", "profile"))
     demo = ": method demo, not evidence" if profiles == "smoke" else ""
     groups = sorted(set(runs["group_id"]))
     shown = ", ".join(f"`{group[:8]}`" for group in groups[:3]) + (" …" if len(groups) > 3 else "")
     seeds = runs.groupby("group_id")["seed"].nunique()  # not every setting need have been run as often
     fewest = f"{seeds.min()} to " if seeds.min() < seeds.max() else ""
     counts = f"{_count(len(runs), 'run')}, {fewest}{_count(seeds.max(), 'seed')}"
-    return (
-        f"{' and '.join(sorted(set(runs['data'])))}; {networks}; {counts}; "
-        f"profile {profiles}{demo}; {devices}; groups {shown}."
-    )
+    return f"{data}; {networks}; {counts}; profile {profiles}{demo}; {devices}; groups {shown}."

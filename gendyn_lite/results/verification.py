@@ -1,4 +1,4 @@
-"""Whether the published tables are what the runs say, and the book's figures are what the tables say."""
+"""What has been published, whether it is what the runs say, and whether the book's figures are what the tables say."""
 
 from __future__ import annotations
 
@@ -8,12 +8,58 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
+import pandas as pd
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.benchmarks import benchmark, benchmark_names
-from gendyn_lite.results.published import opened, published, published_experiments, published_root
+from gendyn_lite.results.published import (
+    benchmark,
+    benchmark_names,
+    opened,
+    published,
+    published_experiments,
+    published_root,
+)
 from gendyn_lite.results.publishing import as_text, difference
-from gendyn_lite.results.runs import Run, read_run, runs_root
+from gendyn_lite.results.runs import read_run, runs_root
+from gendyn_lite.results.tables import summarize
+
+SHOWN = 3  # networks that a row names
+
+
+def status(*, folder: Path | None = None) -> pd.DataFrame:
+    """One row for each published experiment, data set, profile and device.
+
+    Args:
+        folder: Folder of the published tables.
+
+    Returns:
+        ``experiment``, ``data``, ``profile``, ``device``, ``networks`` (names, or how many), ``examples`` (training
+        examples, smallest to largest), ``runs``, ``seeds`` (fewest of any setting), ``rows`` (of the published table)
+        and ``hours`` of training, summed over runs.
+
+    Raises:
+        UserError: A table was edited by hand.
+    """
+    found = []
+    for name in published_experiments(folder=folder):
+        table = published(name, folder=folder)
+        for keys, rows in table.groupby(["data", "profile", "device"], sort=False):
+            runs = summarize(rows)
+            networks, examples = runs["network"].unique(), {int(runs["n_train"].min()), int(runs["n_train"].max())}
+            found.append(
+                {
+                    "experiment": name,
+                    **dict(zip(("data", "profile", "device"), keys, strict=True)),
+                    "networks": ", ".join(networks) if len(networks) <= SHOWN else f"{len(networks)} networks",
+                    "examples": " to ".join(f"{count:,}" for count in sorted(examples)),
+                    "runs": len(runs),
+                    "seeds": int(runs.groupby("group_id")["seed"].nunique().min()),
+                    "rows": len(rows),
+                    "hours": round(float(runs["seconds"].sum()) / 3600, 2),
+                }
+            )
+    return pd.DataFrame(found)
+
 
 # A caption of `gendyn_lite.results.provenance_line`: the profile, and groups of runs by the beginning of their id.
 _CAPTION = re.compile(r"profile ([a-z]+(?: and [a-z]+)*)(: method demo)?[^;]*; [^;]*; groups ([^.]*)")
@@ -50,19 +96,13 @@ def verify_experiment(experiment: str, *, root: str | Path | None = None, folder
     """
     table = published(experiment, folder=folder)  # verified
     then = opened(experiment, folder=folder)
-    runs = _at_hand(runs_root(root) / experiment, then.records)
+    paths = (runs_root(root) / experiment / run_id for run_id in sorted(then.records))
+    runs = [run for run in (read_run(path) for path in paths if path.exists()) if run.whole()]
     for run in runs:
         found = difference(then, as_text([run]), run.run_id)
         if found:
             raise UserError(f"{(folder or published_root()) / experiment}: {found}: publish it again with --replace")
     return Verified(experiment, len(then.records), len(table), len(runs))
-
-
-def _at_hand(place: Path, ids: Iterable[str]) -> list[Run]:
-    """The published runs that lie, complete, in a folder of runs."""
-    paths = (place / run_id for run_id in sorted(ids))
-    runs = [read_run(path) for path in paths if path.exists()]
-    return [run for run in runs if run.whole()]
 
 
 def verify_benchmarks(*, folder: Path | None = None) -> int:

@@ -12,8 +12,7 @@ from gendyn_lite.chapters import registry
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.notebooks.chapters import roots
-from gendyn_lite.sweep.cost import Cost, measured_runs
-from gendyn_lite.sweep.estimate import device_name, estimated, said, total
+from gendyn_lite.sweep.cost import Cost, device_name, estimated, measured_runs, said, total
 
 HOUR = 3600.0
 
@@ -40,7 +39,8 @@ def run_chapter(
     path, changed = notebooks.checked(chapter, profile=profile, values=values)
     given = {name: value for name, value in changed.items() if name != "profile"}
     device, places = device_name(), roots()
-    found = _costs(chapter, profile, given, device, places)
+    configs = registry.unique(registry.planned(chapter, profile, given))
+    found = estimated(configs, device=device, root=places["GENDYN_RUNS"], data_root=places["GENDYN_DATA"])
     before = notebooks.read_record(chapter, profile, out=out)
     seconds = _seconds(found, before if before and before.device == device else None)
     sys.stdout.write(f"estimate: {_estimate(found, seconds, device, before)}\n")
@@ -59,12 +59,6 @@ def run_chapter(
         )
 
 
-def _costs(chapter: str, profile: str, values: Mapping[str, Any], device: str, places: Mapping[str, str]) -> list[Cost]:
-    """What the chapter's runs will take; none for a chapter without runs."""
-    configs = registry.unique(registry.planned(chapter, profile, values))
-    return estimated(configs, device=device, root=places["GENDYN_RUNS"], data_root=places["GENDYN_DATA"])
-
-
 def _seconds(found: Sequence[Cost], before: notebooks.Record | None) -> float | None:
     """Seconds of the runs, and of everything else in the chapter as it was measured last."""
     runs = total(found)
@@ -79,11 +73,8 @@ def _estimate(found: Sequence[Cost], seconds: float | None, device: str, before:
     if found:
         done = sum(cost.complete for cost in found)
         parts.append(f"{len(found)} runs, {done} of them complete")
-    if before is None:
-        parts.append("memory not measured yet")
-    else:
-        gpu = f", {before.gpu_bytes / 1e9:.1f} GB of the GPU's" if before.gpu_bytes else ""
-        parts.append(f"{before.peak_bytes / 1e9:.1f} GB of memory{gpu}")
+    gpu = f", {before.gpu_bytes / 1e9:.1f} GB of the GPU's" if before and before.gpu_bytes else ""
+    parts.append(f"{before.peak_bytes / 1e9:.1f} GB of memory{gpu}" if before else "memory not measured yet")
     return "; ".join(parts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from decimal import Decimal
 from itertools import product
@@ -110,13 +111,10 @@ def _typed(name: str, field: str, value: Any) -> Any:
     if hint is str:
         return text
     plain: Any = {"true": True, "false": False, "none": None}.get(text.lower(), text)
-    try:
-        if isinstance(plain, str):
+    if isinstance(plain, str):
+        with suppress(ArithmeticError, ValueError):  # else text stays text, and fails its type
             exact = Decimal(text)
-            whole = abs(exact) < HUGE and exact == int(exact)
-            plain = int(exact) if whole else float(text)
-    except (ArithmeticError, ValueError):
-        pass  # text stays text, and fails its type
+            plain = int(exact) if abs(exact) < HUGE and exact == int(exact) else float(text)
     return check_type(name, plain, hint)
 
 
@@ -154,15 +152,13 @@ def _base(planned: Sequence[RunConfig], chosen: Mapping[str, Any]) -> RunConfig:
 
     A data set or a network that is new to the chapter takes the settings of the first run.
     """
-    found = list(planned)
-    experiments = {config.experiment: None for config in planned}
-    if "experiment" in chosen and chosen["experiment"] not in experiments:
-        raise unknown_name("experiment of the chapter", chosen["experiment"], experiments)
-    found = [each for each in found if each.experiment == chosen.get("experiment", found[0].experiment)]
+    experiment = chosen.get("experiment", planned[0].experiment)
+    found = [each for each in planned if each.experiment == experiment]
+    if not found:
+        raise unknown_name("experiment of the chapter", experiment, dict.fromkeys(each.experiment for each in planned))
     dataset, network = chosen.get("dataset", found[0].dataset), chosen.get("model")
     found = [each for each in found if each.dataset == dataset] or [each.replace(dataset=dataset) for each in found]
     if network is None:
         return found[0]
-    named = (each for each in found if network in (network_name(each.model, each.model_options), each.model))
-    first = next(named, None)
-    return first or found[0].replace(model=network, model_options={})
+    named = [each for each in found if network in (network_name(each.model, each.model_options), each.model)]
+    return (named or [found[0].replace(model=network, model_options={})])[0]

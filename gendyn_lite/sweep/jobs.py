@@ -1,17 +1,23 @@
-"""One run of a sweep: what a worker is given, does and gives back, on whatever machine it is."""
+"""The runs of a sweep: what a worker is given, does and gives back; the folder they are kept in; doing them here."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
+
+from filelock import FileLock, Timeout
 
 from gendyn_lite.chapters import registry
 from gendyn_lite.config import RunConfig, canonical
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.results.runs import open_run
 from gendyn_lite.results.tables import network_name
 
@@ -79,9 +85,9 @@ def work(job: Job) -> Outcome:
     try:
         trained = _work(job)
     except Exception as raised:  # whatever a run raises is its own failure
-        error, fatal = " ".join(f"{type(raised).__name__}: {raised}".split()), _is_fatal(raised)
-        if isinstance(raised, UserError):
-            error = error.removeprefix("UserError: ")
+        error = " ".join(f"{type(raised).__name__}: {raised}".split()).removeprefix("UserError: ")
+        cause = raised.__cause__ if isinstance(raised.__cause__, OSError) else raised
+        fatal = isinstance(cause, OSError) and cause.errno in _FATAL
     return Outcome(job.run_id, time.monotonic() - started, trained, error, fatal, where)
 
 
@@ -95,11 +101,6 @@ def _work(job: Job) -> bool:
             f"the data {job.config.dataset!r} differ here from those where the sweep was begun: copy them anew"
         )
     return True
-
-
-def _is_fatal(error: BaseException) -> bool:
-    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    return isinstance(cause, OSError) and cause.errno in _FATAL
 
 
 def make_jobs(chapter: str, configs: Sequence[RunConfig], *, profile: str, store: str, data_root: str) -> list[Job]:
@@ -124,6 +125,72 @@ def make_jobs(chapter: str, configs: Sequence[RunConfig], *, profile: str, store
     return list({job.run_id: job for job in jobs}.values())
 
 
-def without_gpu() -> None:
-    """Hide the GPUs from a worker that was given none, before torch looks for them."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+PROBE_BYTES = 2**20
+LOCK = ".sweep.lock"
+_TOKEN = re.compile(r"\.sweep\.[0-9a-f]{32}")
+
+
+def store_folder(place: str) -> str:
+    """The folder that ``--store`` names, from the root of the file system.
+
+    Raises:
+        UserError: It is a URL or a file, or lies in a file.
+
+    >>> store_folder("s3://bucket/runs")
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: --store 's3://bucket/runs' is not a folder: name one that every machine sees
+    """
+    whole = "://" not in place and "\0" not in place and Path(place).resolve()
+    if not whole or not next(path for path in (whole, *whole.parents) if path.exists()).is_dir():
+        raise UserError(f"--store {place!r} is not a folder: name one that every machine sees")
+    return str(whole)
+
+
+@contextmanager
+def reserved(place: str) -> Iterator[str]:
+    """A store for one sweep alone, after a test that it can be written to.
+
+    Yields:
+        The name of a file that meanwhile lies in the store, by which other machines know it.
+
+    Raises:
+        UserError: Another sweep is at work on it.
+        Failed: It cannot be written to, or is full.
+    """
+    folder = Path(place)
+    lock, token = FileLock(folder / LOCK, timeout=0), folder / f".sweep.{uuid.uuid4().hex}"
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            for left in folder.glob(".sweep.*"):
+                if _TOKEN.fullmatch(left.name):  # of a sweep that was killed: nobody else is at work
+                    left.unlink()
+            with token.open("wb") as file:  # a megabyte, on disk; the empty file is kept
+                file.write(os.urandom(PROBE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+                file.truncate(0)
+        except Timeout:
+            raise UserError(f"another sweep is at work on the run store {place}: wait for it, or stop it") from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise Failed(f"the run store {place} cannot be written to: {reason}; nothing was begun") from None
+        yield token.name
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):  # who opened the lock and does not have it yet is refused: nobody waits for it
+                token.unlink(missing_ok=True)
+                (folder / LOCK).unlink()
+            lock.release()
+
+
+def run_here(jobs: Sequence[Job]) -> Iterator[tuple[Outcome | None, dict[str, str]]]:
+    """Do runs in turn.
+
+    Yields:
+        An outcome or None, and which run is running where.
+    """
+    for job in jobs:
+        yield None, {job.run_id: socket.gethostname()}
+        yield work(job), {}

@@ -12,11 +12,13 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from gendyn_lite.config import check_range
 from gendyn_lite.errors import UserError
-from gendyn_lite.sweep import nodes
-from gendyn_lite.sweep.jobs import Job, Outcome, without_gpu, work
+from gendyn_lite.results.runs import environment
+from gendyn_lite.sweep.jobs import Job, Outcome, work
 
 INSTALL = "pip install 'ray[default]'"
 TICK_SECONDS = 0.5
@@ -57,7 +59,14 @@ class Cluster:
         self._quiet.__enter__()
         try:
             self._connect()
-            self._measure()
+            has = self.ray.cluster_resources()
+            cores, cpus = has.get("CPU", 0), self.resources.cpus
+            self.gpus = share(self.resources.gpus, has.get("GPU", 0))
+            self.at_once = cores // cpus
+            if self.at_once < 1:
+                raise UserError(f"--cpus-per-run {cpus:g}: the cluster has {cores:g}, take fewer")
+            if self.gpus:
+                self.at_once = min(self.at_once, has["GPU"] // self.gpus)
         except BaseException:
             self.__exit__()
             raise
@@ -68,7 +77,7 @@ class Cluster:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         try:
             if wanted.address:
-                nodes.reach(wanted.address)
+                reach(wanted.address)
                 with _unheard():
                     self.ray.init(address=wanted.address, **options)
             else:
@@ -78,7 +87,7 @@ class Cluster:
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             if isinstance(error, UserError):
                 raise
-            raise nodes.no_cluster(wanted.address, error) from None
+            raise no_cluster(wanted.address, error) from None
         except SystemExit:  # so Ray answers SIGTERM from here on
             raise KeyboardInterrupt from None
         finally:
@@ -90,26 +99,35 @@ class Cluster:
         self.ray.shutdown()
         self._quiet.__exit__(None, None, None)
 
-    def _measure(self) -> None:
-        """How many runs fit at once."""
-        has = self.ray.cluster_resources()
-        self.gpus = nodes.share(self.resources.gpus, has.get("GPU", 0))
-        self.at_once = has.get("CPU", 0) // self.resources.cpus
-        if self.at_once < 1:
-            raise UserError(
-                f"--cpus-per-run {self.resources.cpus:g}: the cluster has {has.get('CPU', 0):g}, take fewer"
-            )
-        if self.gpus:
-            self.at_once = min(self.at_once, has["GPU"] // self.gpus)
-
     def check(self, jobs: Sequence[Job], token: str) -> None:
-        """See on every machine of a cluster that the package, the run store and the data are there.
+        """See on every machine of a cluster, on all at once, that the package, the run store and the data are there.
+
+        Args:
+            jobs: The runs.
+            token: Name of a file that lies in the run store.
 
         Raises:
-            UserError: The first machine that lacks something.
+            UserError: The first machine that lacks something, with what to do.
         """
-        if self.resources.address:
-            nodes.check(self.ray, jobs, token)
+        if not self.resources.address:
+            return
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        ray, first = self.ray, list({job.config.dataset: job for job in jobs}.values())
+        mine = environment()["versions"].get("gendyn_lite", "")
+        looks = {}
+        for node in (node for node in ray.nodes() if node["Alive"]):
+            place = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+            task = ray.remote(num_cpus=0, max_retries=3, scheduling_strategy=place)(look)
+            looks[node["NodeManagerAddress"]] = task.remote(first, token, mine)
+        for host, found in looks.items():
+            try:
+                lacks = ray.get(found, timeout=LOOK_SECONDS)
+            except ray.exceptions.RayError as error:
+                missing = "No module named" in str(error)
+                lacks = "gendyn_lite is not installed there" if missing else str(error).strip().splitlines()[-1][:200]
+            if lacks:
+                raise UserError(f"machine {host} of the cluster: {lacks}")
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Outcome | None, dict[str, str]]]:
         """Do runs, as many at once as fit. Whoever stops in between cancels the rest, which stays resumable.
@@ -125,7 +143,10 @@ class Cluster:
         try:
             while waiting:
                 ready, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK_SECONDS)
-                running = self._running(board)
+                try:
+                    running = ray.get(board.read.remote(), timeout=TICK_SECONDS)
+                except (ray.exceptions.RayError, TimeoutError):
+                    running = {}  # while the board is begun again itself
                 yield None, running
                 for done in ready:
                     yield self._outcome(done, waiting.pop(done)), running
@@ -134,13 +155,6 @@ class Cluster:
             for each in waiting if wanted.address else ():
                 with contextlib.suppress(Exception):  # it ends with Ray, at the latest
                     ray.cancel(each, force=True)
-
-    def _running(self, board: Any) -> dict[str, str]:
-        """What the board says; nothing while it is begun again itself."""
-        try:
-            return self.ray.get(board.read.remote(), timeout=TICK_SECONDS)
-        except (self.ray.exceptions.RayError, TimeoutError):
-            return {}
 
     def _outcome(self, done: Any, job: Job) -> Outcome:
         try:
@@ -189,8 +203,8 @@ class Board:
 
 def _begin(job: Job, board: Any, gpu: bool) -> Outcome:
     """A run on whatever worker it is."""
-    if not gpu:
-        without_gpu()
+    if not gpu:  # given to it: none are seen, by torch neither
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     board.begin.remote(job.run_id, f"{socket.gethostname()}, process {os.getpid()}")
     try:
         return work(job)
@@ -217,3 +231,74 @@ def ray_module(address: str = "") -> Any:
     except ImportError:
         raise UserError(f"--engine ray needs Ray: {INSTALL}; --engine local works without") from None
     return ray
+
+
+CONNECT_SECONDS, LOOK_SECONDS = 5.0, 120.0
+MOST_CORES = 1_000  # and GPUs, of a run
+
+
+def reach(address: str) -> None:
+    """See that somebody listens at an address, which says more than Ray would; ``"auto"`` is Ray's own to find.
+
+    Raises:
+        UserError: Nobody does, or it is no address.
+    """
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isdecimal()) or "/" in host:
+        raise UserError(f"--address {address!r} is none: expected HOST:PORT (of the head, usually 6379), or auto on it")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise no_cluster(address, error) from None
+
+
+def no_cluster(address: str, error: Exception) -> UserError:
+    """The one line where Ray cannot be reached."""
+    reason = " ".join((getattr(error, "strerror", None) or str(error)).split())[:300].rstrip(".") or "no answer"
+    if not address:
+        return UserError(f"Ray does not start on this machine: {reason}")
+    token = " (if it asks for a token: RAY_AUTH_MODE=token)" if "Failed to connect to Ray cluster" in reason else ""
+    todo = "start one with `ray start --head`, or leave --address out for this machine"
+    return UserError(f"no cluster at {address}: {reason}{token}; {todo}")
+
+
+def share(wanted: float | None, has: float) -> float:
+    """GPUs of a run, given what was asked for and what there is.
+
+    Raises:
+        UserError: There are fewer than asked for, or the share is none that Ray can give.
+
+    >>> share(None, 0), share(None, 8), share(0.25, 1)
+    (0.0, 1.0, 0.25)
+    """
+    if wanted is None:
+        return float(min(1, has))
+    check_range("--gpus-per-run", wanted, 0, MOST_CORES, True)
+    if wanted > 1 and wanted != int(wanted):
+        raise UserError(f"--gpus-per-run {wanted:g}: expected a fraction of one GPU, or a whole number of them")
+    if wanted > has:
+        raise UserError(f"--gpus-per-run {wanted:g}: the cluster has {has:g} GPUs, take fewer (0 trains on processors)")
+    return wanted
+
+
+def look(jobs: Sequence[Job], token: str, version: str) -> str:
+    """What this machine lacks for a sweep; empty where it lacks nothing."""
+    from gendyn_lite import data
+
+    here = environment()["versions"].get("gendyn_lite", "")
+    if here != version:
+        return f"gendyn_lite is {here or 'not installed'} there and {version} here: install the same"
+    for job in jobs:
+        if not (Path(job.store) / token).is_file():
+            return f"the run store {job.store} is another folder there: take one that every machine sees"
+        found = ""
+        with contextlib.suppress(UserError):
+            found = data.load(job.config.dataset, root=job.data_root).fingerprint
+        if found != job.fingerprint:
+            return (
+                f"the data {job.config.dataset!r} under {job.data_root} are {'others' if found else 'not prepared'} "
+                "there: prepare them on a folder that every machine sees, and name it in GENDYN_DATA"
+            )
+    return ""

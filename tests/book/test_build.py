@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_markdown_cell
 
-from gendyn_lite import book, notebooks, pages
+from gendyn_lite import book, notebooks
 from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.notebooks.guard import NOTE
 from tests.book import trial
@@ -63,7 +63,7 @@ def test_pages_without_charts_or_mathematics_stay_light(trial_site: Path) -> Non
 
 
 def test_no_page_loads_from_another_host(trial_site: Path) -> None:
-    assert pages.external(trial_site) == []
+    assert book.external(trial_site) == []
 
 
 def test_nothing_of_thebe_or_widgets_is_loaded(page: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gendyn_lite import charts, pages
+from gendyn_lite import book, charts
 from gendyn_lite.charts.figure import embeddable, figure_html
 from gendyn_lite.errors import UserError
 
@@ -109,7 +109,7 @@ def test_a_title_of_lines_and_a_subtitle_are_shown() -> None:
 
 def test_nothing_but_the_live_script_names_another_host() -> None:
     html = figure_html(chart().to_dict())
-    assert pages.external_in(html) == []
+    assert book.external_in(html) == []
     static = re.sub(r'<(style|script) data-gendyn="live">.*?</\1>', "", html, flags=re.DOTALL)
     assert re.findall(r"https?://[^\"]+", static) == [alt.SCHEMA_URL]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gendyn_lite import pages
+from gendyn_lite import book
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from gendyn_lite import pages
     ],
 )
 def test_loading_from_elsewhere_is_found(html: str) -> None:
-    assert len(pages.external_in(html)) == 1
+    assert len(book.external_in(html)) == 1
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_loading_from_elsewhere_is_found(html: str) -> None:
     ],
 )
 def test_what_is_not_fetched_is_free(html: str) -> None:
-    assert pages.external_in(html) == []
+    assert book.external_in(html) == []
 
 
 def test_pages_and_style_sheets_of_a_folder_are_scanned(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_pages_and_style_sheets_of_a_folder_are_scanned(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text('<script src="a.js"></script>')
     (tmp_path / "sub" / "a.html").write_text('<script src="https://example.org/a.js"></script>')
     (tmp_path / "sub" / "a.css").write_text("@import url('https://example.org/b.css');")
-    assert pages.external(tmp_path) == [
+    assert book.external(tmp_path) == [
         "sub/a.css: https://example.org/b.css",
         "sub/a.html: https://example.org/a.js",
     ]

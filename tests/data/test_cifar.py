@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_scripts import cifar
+from data_scripts import originals
 from data_scripts.cli import prepare
 from gendyn_lite import data
 from gendyn_lite.errors import UserError
@@ -29,7 +29,7 @@ def batch(seed, count, classes):
 
 def files(name, kind):
     """The files of a tiny original, and its pixels and labels by split."""
-    family = cifar.FAMILIES[name]
+    family = originals.FAMILIES[name]
     layout = next(layout for layout in family.layouts if layout.kind == kind)
     content, expected = {}, {}
     for split, names in layout.files.items():
@@ -46,7 +46,7 @@ def files(name, kind):
 
 def known(monkeypatch, name, content):
     """Take these files for the original: put their checksums into the table."""
-    family = cifar.FAMILIES[name]
+    family = originals.FAMILIES[name]
     digests = {path.rsplit("/", 1)[-1]: hashlib.md5(raw).hexdigest() for path, raw in content.items()}
     layouts = tuple(
         replace(
@@ -54,7 +54,7 @@ def known(monkeypatch, name, content):
         )
         for layout in family.layouts
     )
-    monkeypatch.setitem(cifar.FAMILIES, name, replace(family, layouts=layouts))
+    monkeypatch.setitem(originals.FAMILIES, name, replace(family, layouts=layouts))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -157,7 +157,7 @@ def test_a_missing_batch_is_named(tmp_path):
         prepare("cifar10", tmp_path / "data", source=trees.write(tmp_path / "c", content))
 
 
-def tree(classes=cifar.CIFAR10_CLASSES, extension="jpg", **options):
+def tree(classes=originals.CIFAR10_CLASSES, extension="jpg", **options):
     return trees.files(classes, 2, 1, extension, **{"size": (32, 32), **options})
 
 
@@ -176,7 +176,7 @@ def test_an_image_tree_is_called_what_its_images_are(tmp_path, extension, expect
 def test_a_known_copy_is_recognized_and_a_description_wins(tmp_path, monkeypatch):
     archive = trees.tar(tmp_path / "set.tar.xz", tree())
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    monkeypatch.setitem(cifar.KNOWN_COPIES, digest, "CIFAR-10 (a known copy)")
+    monkeypatch.setitem(originals.KNOWN_COPIES, digest, "CIFAR-10 (a known copy)")
     prepare("cifar10", tmp_path / "data", source=archive)
     first = data.load("cifar10", root=tmp_path / "data")
     assert first.description == "CIFAR-10 (a known copy)"

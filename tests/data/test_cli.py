@@ -51,7 +51,7 @@ def test_what_is_prepared_is_not_fetched_again(tmp_path, capsys, monkeypatch):
 
 
 def tree():
-    from data_scripts.cifar import CIFAR10_CLASSES
+    from data_scripts.originals import CIFAR10_CLASSES
 
     return trees.files(CIFAR10_CLASSES, 1, 1, "png", size=(32, 32))
 
@@ -225,7 +225,7 @@ def test_a_machine_that_refuses_is_one_line_and_exit_code_1(tmp_path, capsys, mo
     def refuse(*_, **__):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(cli.cifar, "prepare", refuse)
+    monkeypatch.setattr(cli.originals, "prepare_cifar", refuse)
     source = trees.write(tmp_path / "source", tree())
     assert main(["cifar10", "--from", str(source), "--root", str(tmp_path)]) == 1
     said = capsys.readouterr().err

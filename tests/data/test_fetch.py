@@ -16,10 +16,8 @@ from pathlib import Path
 import pytest
 
 from data_scripts import fetch as module
-from data_scripts import transfer
 from data_scripts.catalogue import Download
-from data_scripts.fetch import fetch
-from data_scripts.transfer import Patience
+from data_scripts.fetch import Patience, fetch
 from gendyn_lite.errors import Failed
 
 from .faulty_server import serving
@@ -221,7 +219,7 @@ def test_a_disk_that_fills_up_is_told(server, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(transfer, "_copy", full)
+    monkeypatch.setattr(module, "_copy", full)
     with pytest.raises(Failed, match=r"cannot use .*: the disk is full: free some space"):
         fetch(wanted(server, "good"), tmp_path, patience=QUICK)
     assert left_in(tmp_path) in ([], ["file.bin.part"])

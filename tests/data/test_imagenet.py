@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data_scripts import cli, imagenet
+from data_scripts import cli, images
 from data_scripts.__main__ import main
 from data_scripts.cli import prepare
 from gendyn_lite import data
@@ -168,10 +168,10 @@ def test_input_randomization_needs_images_in_memory(tmp_path, folder):
 
 
 def test_the_full_set_is_called_imagenet(monkeypatch):
-    tree = imagenet.Listing(tuple("ab"), {"train": ["x"] * 3, "test": ["x"] * 2}, {}, 0)
-    monkeypatch.setattr(imagenet, "COUNTS", {"train": 3, "test": 2})
-    monkeypatch.setattr(imagenet, "CLASSES", 2)
-    assert imagenet._describe(tree) == "ImageNet"
+    tree = images.Listing(tuple("ab"), {"train": ["x"] * 3, "test": ["x"] * 2}, {}, 0)
+    monkeypatch.setattr(images, "COUNTS", {"train": 3, "test": 2})
+    monkeypatch.setattr(images, "CLASSES", 2)
+    assert images._describe(tree) == "ImageNet"
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

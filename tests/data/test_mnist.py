@@ -8,7 +8,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from data_scripts import mnist
+from data_scripts import originals
 from data_scripts.cli import prepare
 from gendyn_lite import data
 from gendyn_lite.errors import UserError
@@ -31,7 +31,7 @@ def arrays(monkeypatch):
         for file, shape in SHAPES.items()
     }
     digests = {file: (a.shape, hashlib.sha256(trees.idx(a)).hexdigest()) for file, a in made.items()}
-    monkeypatch.setattr(mnist, "FILES", digests)
+    monkeypatch.setattr(originals, "IDX_FILES", digests)
     return made
 
 
@@ -105,7 +105,7 @@ def test_a_missing_file_or_folder_is_named(tmp_path, arrays):
 
 
 def test_the_real_checksums_are_of_the_real_shapes():
-    assert {file: shape for file, (shape, _) in mnist.FILES.items()} == {
+    assert {file: shape for file, (shape, _) in originals.IDX_FILES.items()} == {
         "train-images-idx3-ubyte": (60_000, 28, 28),
         "train-labels-idx1-ubyte": (60_000,),
         "t10k-images-idx3-ubyte": (10_000, 28, 28),

@@ -200,8 +200,8 @@ def test_a_damaged_archive_is_named(tmp_path, name, fault):
     ("raw", "message"),
     [
         pytest.param(bytes(10_240), "holds no files", id="nothing in it"),
-        pytest.param(b"", "is no archive that can be read: expected a folder, .tar", id="empty"),
-        pytest.param(b"<html>", "is no archive that can be read", id="web page"),
+        pytest.param(b"", "cannot be read as an archive: expected a folder, .tar", id="empty"),
+        pytest.param(b"<html>", "cannot be read as an archive", id="web page"),
         pytest.param(None, "does not exist: expected a folder, .tar", id="missing"),
     ],
 )

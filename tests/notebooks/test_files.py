@@ -11,7 +11,7 @@ import pytest
 from gendyn_lite import notebooks
 from gendyn_lite.errors import UserError
 from gendyn_lite.notebooks.chapters import write_whole
-from gendyn_lite.notebooks.record import record_path
+from gendyn_lite.notebooks.live import record_path
 
 
 @pytest.fixture

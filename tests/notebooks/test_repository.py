@@ -11,7 +11,7 @@ import yaml
 
 from gendyn_lite import cli, notebooks
 from gendyn_lite.errors import UserError
-from gendyn_lite.notebooks import repository
+from gendyn_lite.notebooks.chapters import configure, repository, setup_source
 from tests.book.trial import ROOT
 
 CHAPTERS = [notebooks.chapter_path(name) for name in notebooks.chapters()]
@@ -31,20 +31,20 @@ def first_cell(path):
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_every_chapter_begins_with_the_same_set_up_and_the_address_of_the_configuration(path):
-    assert first_cell(path) == repository.setup_source(repository.repository())
+    assert first_cell(path) == setup_source(repository())
 
 
 def test_the_address_is_written_everywhere_and_taken_back(copy):
     config, paths = copy
     before = {path: path.read_bytes() for path in (config, *paths)}
-    assert repository.configure(f"{URL}.git/", config=config, notebooks=paths) == [config, *paths]
-    assert repository.repository(config) == URL
-    assert [first_cell(path) for path in paths] == [repository.setup_source(URL)] * 2
+    assert configure(f"{URL}.git/", config=config, notebooks=paths) == [config, *paths]
+    assert repository(config) == URL
+    assert [first_cell(path) for path in paths] == [setup_source(URL)] * 2
     assert yaml.safe_load(config.read_text())["launch_buttons"]["colab_url"].endswith("colab.research.google.com")
     for path in paths:
         notebooks.check_executed(path)
-    assert repository.configure(URL, config=config, notebooks=paths) == []
-    assert repository.configure("", config=config, notebooks=paths) == [config, *paths]
+    assert configure(URL, config=config, notebooks=paths) == []
+    assert configure("", config=config, notebooks=paths) == [config, *paths]
     assert {path: path.read_bytes() for path in (config, *paths)} == before
 
 
@@ -68,7 +68,7 @@ def test_what_is_no_address_is_refused_and_nothing_written(copy, url):
     config, paths = copy
     before = config.read_bytes()
     with pytest.raises(UserError, match="is not an address such as"):
-        repository.configure(url, config=config, notebooks=paths)
+        configure(url, config=config, notebooks=paths)
     assert config.read_bytes() == before
 
 
@@ -77,7 +77,7 @@ def test_a_password_is_neither_written_nor_shown(copy, who):
     config, paths = copy
     before = config.read_bytes()
     with pytest.raises(UserError, match="holds a user name or a password") as caught:
-        repository.configure(f"https://{who}github.com/a/b", config=config, notebooks=paths)
+        configure(f"https://{who}github.com/a/b", config=config, notebooks=paths)
     assert config.read_bytes() == before and "secret" not in str(caught.value)
 
 
@@ -87,7 +87,7 @@ def test_a_notebook_without_the_place_stops_everything(copy, tmp_path):
     other = tmp_path / "other.ipynb"
     nbformat.write(nbformat.v4.new_notebook(), other)
     with pytest.raises(UserError, match=r"other.ipynb: its first code cell has no line 'repository"):
-        repository.configure(URL, config=config, notebooks=[*paths, other])
+        configure(URL, config=config, notebooks=[*paths, other])
     assert config.read_bytes() == before
 
 
@@ -97,7 +97,7 @@ def test_the_command_line_says_what_is_wrong(capsys):
 
 
 def test_without_an_address_the_set_up_says_so_and_installs_nothing():
-    source = repository.setup_source("").replace("import gendyn_lite", "import no_such_package_here")
+    source = setup_source("").replace("import gendyn_lite", "import no_such_package_here")
     shown = source.replace("    %pip install", "    raise AssertionError('installs') #")
     with pytest.raises(SystemExit, match="install gendyn_lite first"):
         exec(compile(shown, "set-up", "exec"), {})

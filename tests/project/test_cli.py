@@ -122,7 +122,10 @@ def test_output_that_cannot_be_written_is_one_line():
 
 
 def test_closed_streams_are_opened(tmp_path):
-    code = "import sys; from gendyn_lite import cli; cli._open_streams(); print(sys.stdin.read(), sys.stdin.isatty())"
+    code = (
+        "import sys; from gendyn_lite import arguments; arguments._open_streams();"
+        " print(sys.stdin.read(), sys.stdin.isatty())"
+    )
     shell = 'exec "$0" -c "$1" <&-'
     done = subprocess.run(["sh", "-c", shell, sys.executable, code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (" False\n", "")

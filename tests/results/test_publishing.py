@@ -253,7 +253,7 @@ IMPOSSIBLE = {
 def test_an_impossible_run_is_refused_by_its_folder_and_the_others_are_published(place, name, capsys):
     row = dict.fromkeys(METRICS, 0)
     rows = {"no_epoch": [dict.fromkeys(METRICS[1:], 0)], "twice": [row, row]}
-    more, said = IMPOSSIBLE.get(name, ({}, "expected epoch, step" if name == "no_epoch" else "an epoch stands twice"))
+    more, said = IMPOSSIBLE.get(name, ({}, "expected epoch, step" if name == "no_epoch" else "an epoch is duplicated"))
     run = results.open_run(RunConfig(experiment="random_labels", seed=9), "ab" * 8, root=place / "runs")
     with writing(run, ENV) as writer:
         for each in rows.get(name, [row | more]):

@@ -17,7 +17,7 @@ import pytest
 from gendyn_lite import notebooks
 from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.sweep import chapter as full_size
-from gendyn_lite.sweep.estimate import said
+from gendyn_lite.sweep.cost import said
 from tests.book import trial
 
 

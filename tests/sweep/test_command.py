@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from gendyn_lite import cli, results
+from gendyn_lite import arguments, cli, results
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels import runs as random_labels
-from gendyn_lite.sweep import command, jobs, local, on_ray
+from gendyn_lite.chapters.random_labels import runs as runs_of_the_chapter
+from gendyn_lite.sweep import command, jobs, on_ray
+from gendyn_lite.sweep.command import Table
 from gendyn_lite.sweep.jobs import Job, Outcome
-from gendyn_lite.sweep.table import Table
 
 GRID = ["--grid", "q=0,1", "seed=0..1", "epochs=2", "train_size=60"]
 SWEEP = ["sweep", "01_random_labels", *GRID]
@@ -62,14 +63,15 @@ def test_dry_run_lists_runs_and_cost_and_writes_nothing(runs: Path, capsys) -> N
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_interrupted_it_goes_on(number: signal.Signals, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     done: list[Job] = []
+    work = jobs.work
 
     def impatient(job: Job) -> Outcome:
         if len(done) == 2:
             os.kill(os.getpid(), number)
         done.append(job)
-        return jobs.work(job)
+        return work(job)
 
-    monkeypatch.setattr(local, "work", impatient)
+    monkeypatch.setattr(jobs, "work", impatient)
     assert cli.main(SWEEP) == 130
     assert "run the same command again" in capsys.readouterr().err
     before = complete(runs)
@@ -93,7 +95,7 @@ def test_a_disk_that_fills_stops_it(runs: Path, monkeypatch: pytest.MonkeyPatch,
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(runner, "load_or_run", full)
+    monkeypatch.setattr(runs_of_the_chapter, "run", full)
     assert cli.main(SWEEP) == 1
     said = capsys.readouterr().err.splitlines()
     assert sum(line.startswith("failed: ") for line in said) == 1
@@ -172,7 +174,7 @@ class OtherRay:
 @pytest.mark.parametrize("killed", [True, False], ids=["while it begins", "afterwards"])
 def test_sigterm_interrupts_a_sweep_on_ray_too(monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
     monkeypatch.setattr(on_ray, "ray_module", lambda address: OtherRay(killed=killed))
-    with cli._terminable(), pytest.raises(KeyboardInterrupt), on_ray.Cluster(on_ray.Resources()):
+    with arguments._terminable(), pytest.raises(KeyboardInterrupt), on_ray.Cluster(on_ray.Resources()):
         assert not killed
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -24,7 +24,7 @@ import pytest
 from gendyn_lite import cli, results
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import environment
-from gendyn_lite.sweep import command, nodes
+from gendyn_lite.sweep import command, on_ray
 from tests.book import trial
 
 pytestmark = pytest.mark.skipif(
@@ -151,7 +151,7 @@ def test_a_server_that_is_no_ray_is_not_waited_for_in_vain() -> None:
 )
 def test_fewer_gpus_than_asked_for_is_one_line(wanted: float, has: float, said: str) -> None:
     with pytest.raises(UserError) as raised:
-        nodes.share(wanted, has)
+        on_ray.share(wanted, has)
     assert str(raised.value).startswith(said)
 
 
@@ -161,7 +161,7 @@ def test_a_machine_says_what_it_lacks(tmp_path: Path) -> None:
     version = environment()["versions"]["gendyn_lite"]
 
     def lacks(changes: dict[str, Any] | None = None, *, token: str = "token", other: str = version) -> str:
-        return nodes.look([jobs[0]._replace(**(changes or {}))], token, other)
+        return on_ray.look([jobs[0]._replace(**(changes or {}))], token, other)
 
     assert lacks() == ""
     assert lacks(other="9.9") == f"gendyn_lite is {version} there and 9.9 here: install the same"

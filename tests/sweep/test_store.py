@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gendyn_lite.errors import Failed, UserError
-from gendyn_lite.sweep import store
-from gendyn_lite.sweep.store import reserved, store_folder
+from gendyn_lite.sweep import jobs
+from gendyn_lite.sweep.jobs import reserved, store_folder
 
 
 def test_two_sweeps_on_one_store_are_refused(tmp_path: Path) -> None:
@@ -26,10 +26,10 @@ def test_two_sweeps_on_one_store_are_refused(tmp_path: Path) -> None:
 def test_what_killed_sweeps_left_goes_and_nothing_else(tmp_path: Path) -> None:
     left = f".sweep.{'0' * 32}"
     foreign = [".sweep.notes", ".sweep.0", f"{left}.txt", "sweep", f"x{left}"]
-    for name in (left, store.LOCK, *foreign):
+    for name in (left, jobs.LOCK, *foreign):
         (tmp_path / name).touch()
     with reserved(str(tmp_path)) as token:
-        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*foreign, store.LOCK, token])
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*foreign, jobs.LOCK, token])
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(foreign)
 
 
@@ -40,7 +40,7 @@ def test_a_full_or_read_only_store_is_refused_and_left_clean(
     def refuse(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(store.os, "fsync", refuse)
+    monkeypatch.setattr(jobs.os, "fsync", refuse)
     with pytest.raises(Failed, match=f"{said}.*; nothing was begun"), reserved(str(tmp_path / "runs")):
         raise AssertionError
     assert list((tmp_path / "runs").iterdir()) == []
