@@ -1,25 +1,35 @@
-"""What many charts have: menus and sliders that need no kernel, words above the drawing, a legend of lines."""
+"""What many charts have: menus and sliders that need no kernel, words above the drawing, one data set at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import altair as alt
+import pandas as pd
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.results.tables import with_sizes
 
 Chart = alt.LayerChart | alt.FacetChart
 STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
 TIME = "time, from start to end"  # before a slider over recorded epochs
 
 
-def menu(name: str, options: list[str], label: str, value: str = "") -> alt.Parameter:
+def menu(name: str, options: Iterable[str], label: str, value: str = "") -> alt.Parameter:
     """A parameter with a menu, without one where there is nothing to choose.
 
     Args:
         name: Of the parameter, by which filters read it.
-        options: What can be chosen.
-        label: What stands before the menu.
+        options: What can be chosen, in order; one that is repeated, as in a column of a table, is offered once.
+        label: The words before the menu.
         value: What is chosen at first; empty for the first option.
+
+    >>> menu("data_set", ["MNIST", "digits", "MNIST"], "data").param.bind.options
+    ['MNIST', 'digits']
     """
-    bind = alt.binding_select(options=options, name=f"{label} ") if len(options) > 1 else alt.Undefined
-    return alt.param(name=name, value=value or options[0], bind=bind)
+    choice = list(dict.fromkeys(options))
+    bind = alt.binding_select(options=choice, name=f"{label} ") if len(choice) > 1 else alt.Undefined
+    return alt.param(name=name, value=value or choice[0], bind=bind)
 
 
 def slider(
@@ -30,7 +40,7 @@ def slider(
     Args:
         name: Of the parameter, by which filters read it.
         last: The largest number.
-        label: What stands before the slider.
+        label: The words before the slider.
         first: The smallest number.
         value: Where it stands at first; None for the largest number.
         step: From one number to the next.
@@ -58,3 +68,26 @@ def interval_bars(means: alt.Chart, *, width: float = 1.5) -> alt.Chart:
         width: Of the bar, in pixels.
     """
     return means.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=width).encode(y="low:Q", y2="high:Q")
+
+
+def one_data_set(table: pd.DataFrame, *, column: str = "network") -> pd.DataFrame:
+    """The table, with the size in the network's name where there are several; `n` wherever the table has several.
+
+    Args:
+        table: A tidy table of `gendyn_lite.results`.
+        column: The column that names the networks.
+
+    Raises:
+        UserError: The runs are of several data sets.
+
+    >>> runs = pd.DataFrame({"data": ["MNIST"] * 2, "network": ["mlp", "mlp"], "n_train": [1000, 60000]})
+    >>> one_data_set(runs)["network"].tolist()
+    ['mlp, n = 1,000', 'mlp, n = 60,000']
+    """
+    names = list(table["data"].unique())
+    if len(names) > 1:
+        raise UserError(
+            f"the table has runs on {' and '.join(names)}: choose one, table[table['data'] == {names[0]!r}]"
+        )
+    n = table["n_train"].map(", n = {:,}".format) if table["n_train"].nunique() > 1 else ""
+    return table.assign(**{column: table[column] + n + with_sizes(table, of=column)["rest"]})

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gendyn_lite.chapters.random_labels.charts_against_q import against_q, in_words, network_colour, seed_points
-from gendyn_lite.charts.sets import one_data_set
+from gendyn_lite.charts.parts import one_data_set
 from gendyn_lite.charts.theme import DASHES
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import summarize

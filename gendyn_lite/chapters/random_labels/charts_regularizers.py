@@ -6,8 +6,7 @@ import altair as alt
 import pandas as pd
 
 from gendyn_lite.chapters.random_labels.tables import NONE, with_regularizers
-from gendyn_lite.charts.parts import menu
-from gendyn_lite.charts.sets import one_data_set
+from gendyn_lite.charts.parts import menu, one_data_set
 from gendyn_lite.charts.theme import DASHES, PALETTE
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import mean_intervals, summarize
