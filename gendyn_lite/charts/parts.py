@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
+from gendyn_lite.charts.theme import DASHES
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import with_sizes
 
@@ -47,6 +49,46 @@ def slider(
     """
     bind = alt.binding_range(min=first, max=last, step=step, name=f"{label} ")
     return alt.param(name=name, value=last if value is None else value, bind=bind)
+
+
+def layered(
+    *layers: alt.Chart,
+    params: Iterable[alt.Parameter] = (),
+    title: str,
+    subtitle: str,
+    description: str,
+    **properties: Any,
+) -> Chart:
+    """Layers as one chart with its title, what a reader can move, and a description for those who do not see it.
+
+    Args:
+        *layers: From back to front.
+        params: Of `menu` and `slider`.
+        title: What is drawn.
+        subtitle: How to read it.
+        description: The same in words, with the numbers that matter.
+        **properties: Others of the chart, for instance its height.
+    """
+    about = {"title": alt.Title(title, subtitle=subtitle), "description": description}
+    return alt.layer(*layers).add_params(*params).properties(**about, **properties)
+
+
+def strokes(field: str, names: Sequence[str], *, legend: alt.Legend = STROKES) -> dict[str, Any]:
+    """Encodings of lines that differ in colour and dash, with one legend.
+
+    Args:
+        field: The column that names them, with its type.
+        names: All of them, in order; at most six.
+        legend: Of both.
+
+    >>> sorted(strokes("labels:N", ["true", "random"]))
+    ['color', 'strokeDash']
+    """
+    dashes = alt.Scale(domain=names, range=list(DASHES[: len(names)]))
+    return {
+        "color": alt.Color(field, title=None, scale=alt.Scale(domain=names), legend=legend),
+        "strokeDash": alt.StrokeDash(field, title=None, scale=dashes, legend=legend),
+    }
 
 
 def words_above(rows: alt.Chart, *, y: float = -6) -> alt.Chart:
