@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.charts.parts import menu
+from gendyn_lite.charts.parts import Chart, layered, menu
 from gendyn_lite.charts.theme import PALETTE
 from gendyn_lite.errors import UserError
 
@@ -20,7 +20,7 @@ KINDS = {
 MOST_LABELS = 20  # classes whose names fit under a chart
 
 
-def picture_grid(samples: pd.DataFrame, *, name: str) -> alt.LayerChart | alt.FacetChart:
+def picture_grid(samples: pd.DataFrame, *, name: str) -> Chart:
     """Pictures by class; a click (or the slider) shows one large, menus choose a class and what became of the inputs.
 
     Args:
@@ -33,30 +33,24 @@ def picture_grid(samples: pd.DataFrame, *, name: str) -> alt.LayerChart | alt.Fa
     kinds, classes = list(shown["inputs"].unique()), list(shown["class"].unique())
     inputs, chosen = menu("inputs", kinds, "inputs"), menu("chosen_class", ["all", *classes], "class")
     last = int(shown["picture"].max())
+    bind = alt.binding_range(min=0, max=last, step=1, name="picture ")
     picked = alt.selection_point(
-        name="picked",
-        fields=["picture"],
-        value=[{"picture": 0}],
-        empty=False,
-        on="click",
-        clear=False,
-        bind=alt.binding_range(min=0, max=last, step=1, name="picture "),
+        name="picked", fields=["picture"], value=[{"picture": 0}], empty=False, on="click", clear=False, bind=bind
     )
     base = alt.Chart(shown).transform_filter("datum.inputs === inputs")
     lines = int(shown["line"].max()) + 1
     y = alt.Y("line:O", axis=None, scale=alt.Scale(domain=list(range(lines))))
     place = {"x": alt.X("column:O", axis=None), "y": y}
     grid = _grid(base, place).add_params(inputs, chosen, picked)
-    return alt.layer(grid, *_large(base.transform_filter(picked), place)).properties(
+    return layered(
+        grid,
+        *_large(base.transform_filter(picked), place),
         height=CELL * lines,
-        title=alt.Title(
-            f"Pictures of {name}", subtitle="A class per row. Click on a picture, or move the slider, to see it large."
-        ),
-        description=(
-            f"Grid of {last + 1} training images of {name} in {len(classes)} classes, a class per row: "
-            f"{', '.join(classes)}. A menu shows the same images with shuffled pixels, random pixels or replaced by "
-            "noise; another marks a class; a slider or a click shows one image large, with its class."
-        ),
+        title=f"Pictures of {name}",
+        subtitle="A class per row. Click on a picture, or move the slider, to see it large.",
+        description=f"Grid of {last + 1} training images of {name} in {len(classes)} classes, a class per row: "
+        f"{', '.join(classes)}. A menu shows the same images with shuffled pixels, random pixels or replaced by "
+        "noise; another marks a class; a slider or a click shows one image large, with its class.",
     )
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from gendyn_lite.charts.figure import coded
+from gendyn_lite.charts.parts import Chart, layered
 from gendyn_lite.charts.theme import PALETTE
 
 STYLE = (
@@ -169,7 +170,7 @@ def _pair(true: float, random: float) -> str:
     return texts[0] if texts[0] == texts[1] else " / ".join(texts)
 
 
-def verdicts(claims: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+def verdicts(claims: pd.DataFrame) -> Chart:
     """How many tests of each paper's claims came to which verdict; the legend picks a verdict.
 
     Args:
@@ -191,9 +192,11 @@ def verdicts(claims: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
     )
     bars = base.mark_bar(size=24).encode(color=colour).add_params(picked)
     words = "; ".join(f"{row['paper']}, {row['verdict']}: {row['tests']}" for row in counts.to_dict("records"))
-    return alt.layer(bars).properties(
+    return layered(
+        bars,
         height=44 * len(papers),
-        title=alt.Title("Verdicts by paper", subtitle="Pick a verdict in the legend."),
+        title="Verdicts by paper",
+        subtitle="Pick a verdict in the legend.",
         description=f"Number of verdicts by paper. {words}.",
     )
 

@@ -85,7 +85,7 @@ def distributions(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
         The columns subject, data, labels, downsample, widths, size, seed, length (middle of the bin) and share.
     """
     found = np.array([counts(run, kind) for _, run in runs.iterrows()]).reshape(-1, BINS)
-    measured = found.any(axis=1)
+    measured = found.sum(axis=1) > 0
     found, about = (
         found[measured],
         runs.loc[measured, ["subject", "data", "labels", "downsample", "widths", "size", "seed"]],
