@@ -5,6 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
+from gendyn_lite.charts.parts import Chart, layered, menu
 from gendyn_lite.charts.theme import PALETTE
 from gendyn_lite.errors import UserError
 
@@ -19,7 +20,7 @@ KINDS = {
 MOST_LABELS = 20  # classes whose names fit under a chart
 
 
-def picture_grid(samples: pd.DataFrame, *, name: str) -> alt.LayerChart | alt.FacetChart:
+def picture_grid(samples: pd.DataFrame, *, name: str) -> Chart:
     """Pictures by class; a click (or the slider) shows one large, menus choose a class and what became of the inputs.
 
     Args:
@@ -30,37 +31,26 @@ def picture_grid(samples: pd.DataFrame, *, name: str) -> alt.LayerChart | alt.Fa
         raise UserError("there are no pictures to draw, expected a table of gallery.samples with at least one row")
     shown = samples.assign(inputs=samples["kind"].map(KINDS), line=samples["row"] + PANEL)
     kinds, classes = list(shown["inputs"].unique()), list(shown["class"].unique())
-    inputs = alt.param(name="inputs", value=kinds[0], bind=alt.binding_select(options=kinds, name="inputs "))
-    chosen = alt.param(
-        name="chosen_class", value="all", bind=alt.binding_select(options=["all", *classes], name="class ")
-    )
+    inputs, chosen = menu("inputs", kinds, "inputs"), menu("chosen_class", ["all", *classes], "class")
     last = int(shown["picture"].max())
+    bind = alt.binding_range(min=0, max=last, step=1, name="picture ")
     picked = alt.selection_point(
-        name="picked",
-        fields=["picture"],
-        value=[{"picture": 0}],
-        empty=False,
-        on="click",
-        clear=False,
-        bind=alt.binding_range(min=0, max=last, step=1, name="picture "),
+        name="picked", fields=["picture"], value=[{"picture": 0}], empty=False, on="click", clear=False, bind=bind
     )
     base = alt.Chart(shown).transform_filter("datum.inputs === inputs")
     lines = int(shown["line"].max()) + 1
-    place = {
-        "x": alt.X("column:O", axis=None),
-        "y": alt.Y("line:O", axis=None, scale=alt.Scale(domain=list(range(lines)))),
-    }
+    y = alt.Y("line:O", axis=None, scale=alt.Scale(domain=list(range(lines))))
+    place = {"x": alt.X("column:O", axis=None), "y": y}
     grid = _grid(base, place).add_params(inputs, chosen, picked)
-    return alt.layer(grid, *_large(base.transform_filter(picked), place)).properties(
+    return layered(
+        grid,
+        *_large(base.transform_filter(picked), place),
         height=CELL * lines,
-        title=alt.Title(
-            f"Pictures of {name}", subtitle="A class per row. Click on a picture, or move the slider, to see it large."
-        ),
-        description=(
-            f"Grid of {last + 1} training images of {name} in {len(classes)} classes, a class per row: "
-            f"{', '.join(classes)}. A menu shows the same images with shuffled pixels, random pixels or replaced by "
-            "noise; another marks a class; a slider or a click shows one image large, with its class."
-        ),
+        title=f"Pictures of {name}",
+        subtitle="A class per row. Click on a picture, or move the slider, to see it large.",
+        description=f"Grid of {last + 1} training images of {name} in {len(classes)} classes, a class per row: "
+        f"{', '.join(classes)}. A menu shows the same images with shuffled pixels, random pixels or replaced by "
+        "noise; another marks a class; a slider or a click shows one image large, with its class.",
     )
 
 
@@ -68,10 +58,7 @@ def _grid(base: alt.Chart, place: dict) -> alt.Chart:
     """The pictures, faint where the menu marks another class."""
     marked = alt.condition("chosen_class === 'all' || datum.class === chosen_class", alt.value(1), alt.value(0.15))
     return base.mark_image(width=CELL - 4, height=CELL - 4, smooth=False).encode(
-        **place,
-        url="image:N",
-        opacity=marked,
-        tooltip=["class:N", alt.Tooltip("example:Q", title="training example")],
+        **place, url="image:N", opacity=marked, tooltip=["class:N", alt.Tooltip("example:Q", title="training example")]
     )
 
 
@@ -81,15 +68,11 @@ def _large(picked: alt.Chart, place: dict) -> list[alt.Chart]:
     large = picked.mark_image(width=2.6 * CELL, height=2.6 * CELL, smooth=False).encode(
         x=alt.value(1.4 * CELL), y=alt.value(1.4 * CELL), url="image:N"
     )
-    words = (
-        picked.transform_calculate(
-            words="['class ' + datum.class, 'training example ' + datum.example, "
-            "'one of ' + datum.count + ' of its class']"
-        )
-        .mark_text(align="left", baseline="middle", fontSize=13, lineHeight=19)
-        .encode(x=alt.value(3 * CELL), y=alt.value(0.9 * CELL), text="words:N")
+    about = "['class ' + datum.class, 'training example ' + datum.example, 'one of ' + datum.count + ' of its class']"
+    words = picked.transform_calculate(words=about).mark_text(
+        align="left", baseline="middle", fontSize=13, lineHeight=19
     )
-    return [frame, large, words]
+    return [frame, large, words.encode(x=alt.value(3 * CELL), y=alt.value(0.9 * CELL), text="words:N")]
 
 
 def class_count_bars(counts: pd.DataFrame, *, name: str) -> alt.Chart:
@@ -99,15 +82,12 @@ def class_count_bars(counts: pd.DataFrame, *, name: str) -> alt.Chart:
         counts: A table of `gendyn_lite.data.gallery.class_counts`.
         name: What the set is.
     """
-    classes = list(counts["class"].unique())
-    splits = ["train", "test"]
-    axis = alt.Axis(
-        labels=len(classes) <= MOST_LABELS, ticks=False, labelAngle=0 if max(map(len, classes)) < 4 else -40
-    )
-    by_split = counts.groupby("split")["images"]
+    classes, splits = list(counts["class"].unique()), ["train", "test"]
+    angle = 0 if max(map(len, classes)) < 4 else -40
+    axis = alt.Axis(labels=len(classes) <= MOST_LABELS, ticks=False, labelAngle=angle)
+    found = counts.groupby("split")["images"].agg(["sum", "min", "max"]).loc[splits]
     words = "; ".join(
-        f"{split}: {int(part.sum()):,} in all, {int(part.min()):,} to {int(part.max()):,} a class"
-        for split, part in ((split, by_split.get_group(split)) for split in splits)
+        f"{split}: {total:,} in all, {least:,} to {most:,} a class" for split, total, least, most in found.itertuples()
     )
     picked = alt.selection_point(name="split", fields=["split"], bind="legend")
     return (

@@ -1,30 +1,38 @@
-"""What many charts have: menus and sliders that need no kernel, words above the drawing, a legend of lines."""
+"""What many charts have: menus and sliders that need no kernel, words above the drawing, one data set at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import altair as alt
+import pandas as pd
 
 from gendyn_lite.charts.theme import DASHES, SHAPES
+from gendyn_lite.errors import UserError
+from gendyn_lite.results.tables import with_sizes
+
 
 Chart = alt.LayerChart | alt.FacetChart
 STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
 TIME = "time, from start to end"  # before a slider over recorded epochs
 
 
-def menu(name: str, options: list[str], label: str, value: str = "") -> alt.Parameter:
+def menu(name: str, options: Iterable[str], label: str, value: str = "") -> alt.Parameter:
     """A parameter with a menu, without one where there is nothing to choose.
 
     Args:
         name: Of the parameter, by which filters read it.
-        options: What can be chosen.
-        label: What stands before the menu.
+        options: What can be chosen, in order; one that is repeated, as in a column of a table, is offered once.
+        label: The words before the menu.
         value: What is chosen at first; empty for the first option.
+
+    >>> menu("data_set", ["MNIST", "digits", "MNIST"], "data").param.bind.options
+    ['MNIST', 'digits']
     """
-    bind = alt.binding_select(options=options, name=f"{label} ") if len(options) > 1 else alt.Undefined
-    return alt.param(name=name, value=value or options[0], bind=bind)
+    choice = list(dict.fromkeys(options))
+    bind = alt.binding_select(options=choice, name=f"{label} ") if len(choice) > 1 else alt.Undefined
+    return alt.param(name=name, value=value or choice[0], bind=bind)
 
 
 def slider(
@@ -35,7 +43,7 @@ def slider(
     Args:
         name: Of the parameter, by which filters read it.
         last: The largest number.
-        label: What stands before the slider.
+        label: The words before the slider.
         first: The smallest number.
         value: Where it stands at first; None for the largest number.
         step: From one number to the next.
@@ -84,6 +92,46 @@ def tooltips(form: str, *names: str) -> list[alt.Tooltip]:
     return shown if names else [*shown, alt.Tooltip("seeds:Q")]
 
 
+def layered(
+    *layers: alt.Chart,
+    params: Iterable[alt.Parameter] = (),
+    title: str,
+    subtitle: str,
+    description: str,
+    **properties: Any,
+) -> Chart:
+    """Layers as one chart with its title, what a reader can move, and a description for those who do not see it.
+
+    Args:
+        *layers: From back to front.
+        params: Of `menu` and `slider`.
+        title: What is drawn.
+        subtitle: How to read it.
+        description: The same in words, with the numbers that matter.
+        **properties: Others of the chart, for instance its height.
+    """
+    about = {"title": alt.Title(title, subtitle=subtitle), "description": description}
+    return alt.layer(*layers).add_params(*params).properties(**about, **properties)
+
+
+def strokes(field: str, names: Sequence[str], *, legend: alt.Legend = STROKES) -> dict[str, Any]:
+    """Encodings of lines that differ in colour and dash, with one legend.
+
+    Args:
+        field: The column that names them, with its type.
+        names: All of them, in order; at most six.
+        legend: Of both.
+
+    >>> sorted(strokes("labels:N", ["true", "random"]))
+    ['color', 'strokeDash']
+    """
+    dashes = alt.Scale(domain=names, range=list(DASHES[: len(names)]))
+    return {
+        "color": alt.Color(field, title=None, scale=alt.Scale(domain=names), legend=legend),
+        "strokeDash": alt.StrokeDash(field, title=None, scale=dashes, legend=legend),
+    }
+
+
 def words_above(rows: alt.Chart, *, y: float = -6) -> alt.Chart:
     """The field `words` of a chart's rows as a line of text above the drawing, at its left end.
 
@@ -103,3 +151,26 @@ def interval_bars(means: alt.Chart, *, width: float = 1.5) -> alt.Chart:
         width: Of the bar, in pixels.
     """
     return means.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=width).encode(y="low:Q", y2="high:Q")
+
+
+def one_data_set(table: pd.DataFrame, *, column: str = "network") -> pd.DataFrame:
+    """The table, with the size in the network's name where there are several; `n` wherever the table has several.
+
+    Args:
+        table: A tidy table of `gendyn_lite.results`.
+        column: The column that names the networks.
+
+    Raises:
+        UserError: The runs are of several data sets.
+
+    >>> runs = pd.DataFrame({"data": ["MNIST"] * 2, "network": ["mlp", "mlp"], "n_train": [1000, 60000]})
+    >>> one_data_set(runs)["network"].tolist()
+    ['mlp, n = 1,000', 'mlp, n = 60,000']
+    """
+    names = list(table["data"].unique())
+    if len(names) > 1:
+        raise UserError(
+            f"the table has runs on {' and '.join(names)}: choose one, table[table['data'] == {names[0]!r}]"
+        )
+    n = table["n_train"].map(", n = {:,}".format) if table["n_train"].nunique() > 1 else ""
+    return table.assign(**{column: table[column] + n + with_sizes(table, of=column)["rest"]})

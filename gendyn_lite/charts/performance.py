@@ -8,11 +8,12 @@ import altair as alt
 import pandas as pd
 from IPython.display import HTML
 
+from gendyn_lite.charts.parts import Chart, layered
 from gendyn_lite.charts.tables import plain_table, three_digits
 from gendyn_lite.charts.theme import PALETTE, SHAPES
 
 
-def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> alt.LayerChart | alt.FacetChart:
+def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> Chart:
     """Our speed divided by each peer's; right of 1 is faster, a tick marks the goal.
 
     Args:
@@ -35,15 +36,14 @@ def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> alt.LayerChart | alt
     ticks = alt.Chart(goals).mark_tick(thickness=2, size=16).encode(x="goal:Q", y=y, color=colour)
     even = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(strokeDash=[3, 3]).encode(x="ratio:Q")
     words = "; ".join(f"{row['case']}: {row['ratio']:.2g} times {row['peer']}" for row in rows.to_dict("records"))
-    return (
-        alt.layer(even, ticks, dots)
-        .properties(
-            title=alt.Title(title, subtitle="Right of 1: faster than the peer. A tick: the goal for that peer."),
-            width="container",
-            height=26 * len(order),
-            description=f"{title}: our speed divided by the peer's. {words}.",
-        )
-    )  # fmt: skip
+    return layered(
+        *(even, ticks, dots),
+        title=title,
+        subtitle="Right of 1: faster than the peer. A tick: the goal for that peer.",
+        description=f"{title}: our speed divided by the peer's. {words}.",
+        width="container",
+        height=26 * len(order),
+    )
 
 
 def speed_table(benchmark: pd.DataFrame, *, caption: str) -> HTML:

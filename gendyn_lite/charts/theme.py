@@ -21,49 +21,25 @@ def theme() -> alt.theme.ThemeConfig:
     >>> theme()["config"]["range"]["category"][0]
     '#2060f0'
     """
+    text = {"labelColor": TEXT, "labelFontSize": 12, "titleColor": TEXT, "titleFontSize": 13, "titleFontWeight": 600}
+    lines = {"gridColor": TEXT, "gridOpacity": 0.14, "domainColor": TEXT, "domainOpacity": 0.5}
+    ticks = {"tickColor": TEXT, "tickOpacity": 0.5, "labelPadding": 4, "titlePadding": 8}
+    above = {"orient": "top", "direction": "horizontal", "titleOrient": "left", "symbolSize": 120, "labelLimit": 320}
+    schemes = {"heatmap": "viridis", "ramp": "viridis", "ordinal": "viridis", "diverging": "purpleorange"}
+    ranges = {name: {"scheme": scheme} for name, scheme in schemes.items()}
     config: Any = {
         "background": "transparent",
         "font": FONT,
         "padding": 4,
         "view": {"stroke": None, "continuousHeight": 280, "discreteHeight": 280, "continuousWidth": 300},
-        "range": {
-            "category": list(PALETTE),
-            "symbol": list(SHAPES),
-            "heatmap": {"scheme": "viridis"},
-            "ramp": {"scheme": "viridis"},
-            "ordinal": {"scheme": "viridis"},
-            "diverging": {"scheme": "purpleorange"},
-        },
-        **_guides(),
-        **_marks(),
-    }
-    return alt.theme.ThemeConfig(config=config)
-
-
-def _guides() -> dict[str, object]:
-    """Axes, legends and headers."""
-    text = {"labelColor": TEXT, "labelFontSize": 12, "titleColor": TEXT, "titleFontSize": 13, "titleFontWeight": 600}
-    lines = {"gridColor": TEXT, "gridOpacity": 0.14, "domainColor": TEXT, "domainOpacity": 0.5}
-    return {
-        "axis": {**text, **lines, "tickColor": TEXT, "tickOpacity": 0.5, "labelPadding": 4, "titlePadding": 8},
+        "range": {"category": list(PALETTE), "symbol": list(SHAPES), **ranges},
+        "axis": {**text, **lines, **ticks},
         "axisX": {"grid": False, "labelAngle": 0},
         "axisXQuantitative": {"labelOverlap": "greedy", "labelSeparation": 6},
-        "legend": {
-            **text,
-            "orient": "top",
-            "direction": "horizontal",
-            "titleOrient": "left",
-            "symbolSize": 120,
-            "labelLimit": 320,
-        },
+        "legend": {**text, **above},
         "header": {**text, "labelFontWeight": 600},
         "title": {"color": TEXT, "subtitleColor": TEXT, "fontSize": 14, "anchor": "start"},
-    }
-
-
-def _marks() -> dict[str, object]:
-    """Marks: what has no encoded colour takes the first of the palette, text and rules that of the page."""
-    return {
+        # What has no encoded colour takes the first of the palette, text and rules that of the page.
         "mark": {"color": PALETTE[0], "tooltip": True},
         "line": {"strokeWidth": 2.25, "strokeCap": "round", "strokeJoin": "round"},
         "point": {"filled": True, "size": 55, "opacity": 0.95},
@@ -74,3 +50,4 @@ def _marks() -> dict[str, object]:
         "rule": {"color": TEXT, "opacity": 0.7, "tooltip": None},
         "text": {"color": TEXT, "fontSize": 12, "tooltip": None},
     }
+    return alt.theme.ThemeConfig(config=config)

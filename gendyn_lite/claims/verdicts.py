@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pandas as pd
 from scipy import stats
@@ -32,6 +32,13 @@ class Criterion(Protocol):
             freedom: Degrees of freedom, the number of seeds less one.
         """
         ...
+
+
+def _verdict(low: float, high: float, *, holds: bool, weaker: bool) -> str:
+    """The verdict on an interval, or that there is none."""
+    if math.isnan(low) or math.isnan(high):
+        return VERDICTS[3]
+    return VERDICTS[0] if holds else VERDICTS[1 if weaker else 2]
 
 
 def _above(mean: float, bound: float, error: float, freedom: int) -> float:
@@ -64,11 +71,7 @@ class AtLeast:
 
     def verdict(self, mean: float, low: float, high: float) -> str:
         """One of `VERDICTS`."""
-        if math.isnan(low) or math.isnan(high):
-            return VERDICTS[3]
-        if low >= self.bound:
-            return VERDICTS[0]
-        return VERDICTS[1] if mean >= self.weak else VERDICTS[2]
+        return _verdict(low, high, holds=low >= self.bound, weaker=mean >= self.weak)
 
     def p_value(self, mean: float, error: float, freedom: int) -> float:
         """One-sided; see `Criterion`."""
@@ -91,11 +94,7 @@ class Below:
 
     def verdict(self, mean: float, low: float, high: float) -> str:
         """One of `VERDICTS`."""
-        if math.isnan(low) or math.isnan(high):
-            return VERDICTS[3]
-        if high < self.bound:
-            return VERDICTS[0]
-        return VERDICTS[1] if mean < self.bound else VERDICTS[2]
+        return _verdict(low, high, holds=high < self.bound, weaker=mean < self.bound)
 
     def p_value(self, mean: float, error: float, freedom: int) -> float:
         """One-sided; see `Criterion`."""
@@ -123,12 +122,9 @@ class Near:
 
     def verdict(self, mean: float, low: float, high: float) -> str:
         """One of `VERDICTS`."""
-        if math.isnan(low) or math.isnan(high):
-            return VERDICTS[3]
         lowest, highest = self.target - self.margin, self.target + self.margin
-        if lowest <= low and high <= highest:
-            return VERDICTS[0]
-        return VERDICTS[1] if low <= highest and high >= lowest else VERDICTS[2]
+        overlap = low <= highest and high >= lowest
+        return _verdict(low, high, holds=lowest <= low and high <= highest, weaker=overlap)
 
     def p_value(self, mean: float, error: float, freedom: int) -> float:
         """The larger of both one-sided ones, as in an equivalence test; see `Criterion`."""
@@ -179,7 +175,7 @@ def judge(
     paper_value: str,
     quantity: str,
     subject: str,
-    opposite: float,
+    opposite: float = 0.0,
 ) -> Claim:
     """Hold the values of independent seeds to a criterion.
 
@@ -212,6 +208,40 @@ def judge(
         verdict=criterion.verdict(mean, low, high),
         p_value=_p_value(criterion, mean, low, high, n),
     )
+
+
+class Evidence(NamedTuple):
+    """What decides a claim; the arguments of `judge` but the statement and the subject.
+
+    Attributes:
+        values: One value per seed; missing ones are left out.
+        criterion: `AtLeast`, `Below` or `Near`.
+        source: Figure or table of the paper.
+        paper_value: The paper's figure as text.
+        quantity: Name of what `values` holds.
+        opposite: The value that the opposite of the claim predicts.
+    """
+
+    values: Sequence[float] | pd.Series
+    criterion: Criterion
+    source: str
+    paper_value: str
+    quantity: str
+    opposite: float = 0.0
+
+
+def judge_all(subject: str, claims: Mapping[str, Evidence]) -> list[Claim]:
+    """Several claims on one subject, in order.
+
+    Args:
+        subject: Network and data.
+        claims: Each claim in our words, and what decides it.
+
+    >>> rows = {"They fit random labels": Evidence([1.0] * 3, AtLeast(0.99, weak=0.9), "Table 1", "1.0", "accuracy")}
+    >>> [(claim.statement, claim.verdict) for claim in judge_all("mlp on digits", rows)]
+    [('They fit random labels', 'holds')]
+    """
+    return [judge(statement=statement, subject=subject, **of._asdict()) for statement, of in claims.items()]
 
 
 def _p_value(criterion: Criterion, mean: float, low: float, high: float, n: int) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from gendyn_lite.chapters.fisher_mask import charts as fisher_mask
-from gendyn_lite.chapters.generalization_intervals import charts_lengths as interval_lengths
+from gendyn_lite.chapters.generalization_intervals import charts as interval_lengths
 from gendyn_lite.chapters.path_functions import charts as paths
 from gendyn_lite.chapters.random_labels import charts as random_labels
 from gendyn_lite.chapters.stiffness import charts as stiffness

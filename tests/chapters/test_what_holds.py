@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gendyn_lite import notebooks, results
 from gendyn_lite.chapters import registry, what_holds
-from gendyn_lite.charts import claims as draw
+from gendyn_lite.charts import tables as draw
 from gendyn_lite.claims import AtLeast, Below, Near, judge
 from gendyn_lite.claims import sections as chapters
 

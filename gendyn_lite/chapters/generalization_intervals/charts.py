@@ -1,104 +1,101 @@
-"""Charts of single lines in chapter 5: a line through the plane, and logits and pictures along a line."""
+"""Charts of chapter 5: single lines with their intervals, and how long intervals are over runs."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.charts.parts import slider, words_above
-from gendyn_lite.charts.theme import DASHES, PALETTE
+from gendyn_lite.chapters.generalization_intervals.tables import (
+    LABELS,
+    MAIN,
+    SPANS,
+    described,
+    distributions,
+    ends,
+    main_network,
+)
+from gendyn_lite.charts.parts import Chart, layered, menu, slider, strokes, words_above
+from gendyn_lite.charts.theme import PALETTE, SHAPES
+from gendyn_lite.results.tables import mean_intervals, with_sizes
 
-CLASSES = {0: PALETTE[0], 1: PALETTE[1]}
-Scales = tuple[alt.Scale, alt.Scale]
 OWN, OTHER = "its class", "strongest other class"
+NAMES = list(LABELS.values())
+OF_LABELS = strokes("labels:N", NAMES)
+ROOT = alt.Scale(
+    type="sqrt", domain=[0, 1], nice=False
+)  # else the intervals that reach the whole range are all one sees
+HALVES = alt.Axis(tickMinStep=0.5, tickCount=6)
+WORDS = {"pair": "pairs of one class", "midline": "midlines of triangles of one class"}
+DIRECTIONS = {
+    "pair": "another point of the class",
+    "principal": "first principal component",
+    "minor": "last principal component",
+    "random": "at random",
+    "means": "mean of another class",
+    "adversarial": "nearest boundary",
+}
 
 
-def planar(
-    cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots: pd.DataFrame
-) -> alt.LayerChart | alt.FacetChart:
+def planar(cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots: pd.DataFrame) -> Chart:
     """A network on the plane: regions, boundary, and a line with its interval and knots; sliders move the line.
 
     Args:
-        cells: As the other arguments, of `gendyn_lite.chapters.generalization_intervals.demo_plane.plane`.
+        cells: As the other arguments, of this chapter's `demo.plane`.
         points: Training points.
         lines: Lines and their intervals, by start and angle.
         knots: Where the lines change regions.
     """
-    scales = (
-        alt.Scale(domain=[float(cells["x"].min()), float(cells["x2"].max())], nice=False),
-        alt.Scale(domain=[float(cells["y"].min()), float(cells["y2"].max())], nice=False),
-    )
+    across = alt.Scale(domain=[float(cells["x"].min()), float(cells["x2"].max())], nice=False)
+    up = alt.Scale(domain=[float(cells["y"].min()), float(cells["y2"].max())], nice=False)
+    x, y = alt.X("x:Q", title="first coordinate", scale=across), alt.Y("y:Q", title="second coordinate", scale=up)
     chosen = "datum.start === start && datum.angle === angle"
     line, marks = (alt.Chart(rows).transform_filter(chosen) for rows in (lines, knots))
-    layers = [*_ground(cells, points, scales), *_line(line, marks, scales), _words_inside(line)]
+    whole, part = (
+        mark.encode(
+            x=alt.X(f"{name}_x:Q", scale=across), x2=f"{name}_x2", y=alt.Y(f"{name}_y:Q", scale=up), y2=f"{name}_y2"
+        )
+        for name, mark in {
+            "whole": line.mark_rule(strokeWidth=1.5, strokeDash=[4, 3], opacity=0.9, clip=True),
+            "part": line.mark_rule(strokeWidth=4, opacity=1, clip=True),
+        }.items()
+    )
+    diamonds = marks.mark_point(
+        shape="diamond", size=40, filled=False, strokeWidth=1.5, color="currentColor", opacity=0.9, clip=True
+    )
+    origin = line.mark_point(size=130, filled=True, color="currentColor", shape="cross", opacity=1)
+    words = _said(line).mark_text(align="left", baseline="top", fontWeight=600, dx=4)
     first = lines[(lines["start"] == 1) & (lines["angle"] == 105)].iloc[0]
-    return (
-        alt.layer(*layers)
-        .add_params(
+    return layered(
+        *_ground(cells, points, x, y),
+        whole,
+        part.encode(tooltip=["lower:Q", "upper:Q", "regions:Q"]),
+        diamonds.encode(x=x, y=y, tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f")]),
+        origin.encode(x=alt.X("at_x:Q", scale=across), y=alt.Y("at_y:Q", scale=up)),
+        words.encode(x=alt.value(0), y=alt.value(4), text="words:N"),
+        params=(
             slider("start", int(lines["start"].max()), "point", first=1, value=1),
             slider("angle", int(lines["angle"].max()), "direction (degrees)", value=105, step=15),
-        )
-        .properties(
-            height=380,
-            title=alt.Title(
-                "A line through the plane",
-                subtitle="Move the point and the direction. Solid: the interval; diamonds: knots; shades: regions.",
-            ),
-            description=(
-                "Two moons and the network's two classes over the plane, its linear regions in shades. A line starts "
-                "at a training point; its interval is drawn solid and every change of region is marked. For "
-                f"point 1 at 105 degrees the interval is {first['lower']:.2f} to {first['upper']:.2f}, through "
-                f"{first['regions']:.0f} regions."
-            ),
-        )
+        ),
+        height=380,
+        title="A line through the plane",
+        subtitle="Move the point and the direction. Solid: the interval; diamonds: knots; shades: regions.",
+        description="Two moons and the network's two classes over the plane, its linear regions in shades. A line "
+        "starts at a training point; its interval is drawn solid and every change of region is marked. For point 1 at "
+        f"105 degrees the interval is {first['lower']:.2f} to {first['upper']:.2f}, through {first['regions']:.0f} "
+        "regions.",
     )
 
 
-def _axes(scales: Scales) -> tuple[alt.X, alt.Y]:
-    return (
-        alt.X("x:Q", title="first coordinate", scale=scales[0]),
-        alt.Y("y:Q", title="second coordinate", scale=scales[1]),
-    )
-
-
-def _ground(cells: pd.DataFrame, points: pd.DataFrame, scales: Scales) -> list[alt.Chart]:
+def _ground(cells: pd.DataFrame, points: pd.DataFrame, x: alt.X, y: alt.Y) -> tuple[alt.Chart, alt.Chart]:
     """Linear regions in shades of their class, and the training points."""
-    x, y = _axes(scales)
-    color = alt.Color("class:N", legend=None, scale=alt.Scale(domain=list(CLASSES), range=list(CLASSES.values())))
+    color = alt.Color("class:N", legend=None, scale=alt.Scale(domain=[0, 1], range=list(PALETTE[:2])))
     shade = alt.Opacity("shade:Q", legend=None, scale=alt.Scale(domain=[0, 3], range=[0.14, 0.4]))
     shape = alt.Shape("class:N", legend=None, scale=alt.Scale(range=["circle", "square"]))
     ground = alt.Chart(cells).mark_rect(tooltip=None).encode(x=x, x2="x2:Q", y=y, y2="y2:Q", color=color, opacity=shade)
     dots = alt.Chart(points).mark_point(size=22, filled=True, opacity=0.9)
-    return [ground, dots.encode(x=x, y=y, color=color, shape=shape)]
-
-
-def _line(line: alt.Chart, knots: alt.Chart, scales: Scales) -> list[alt.Chart]:
-    """The whole line, its interval, its knots and the point where it starts."""
-    (x, y), (x_axis, y_axis) = _axes(scales), scales
-
-    def ends(name: str) -> dict[str, Any]:
-        return {"x": alt.X(f"{name}_x:Q", scale=x_axis), "x2": f"{name}_x2", "y": alt.Y(f"{name}_y:Q", scale=y_axis),
-                "y2": f"{name}_y2"}  # fmt: skip
-
-    whole = line.mark_rule(strokeWidth=1.5, strokeDash=[4, 3], opacity=0.9, clip=True)
-    part = line.mark_rule(strokeWidth=4, opacity=1, clip=True)
-    marks = knots.mark_point(
-        shape="diamond", size=40, filled=False, strokeWidth=1.5, color="currentColor", opacity=0.9, clip=True
-    )
-    origin = line.mark_point(size=130, filled=True, color="currentColor", shape="cross", opacity=1)
-    return [
-        whole.encode(**ends("whole")),
-        part.encode(**ends("part"), tooltip=["lower:Q", "upper:Q", "regions:Q"]),
-        marks.encode(x=x, y=y, tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f")]),
-        origin.encode(x=alt.X("at_x:Q", scale=x_axis), y=alt.Y("at_y:Q", scale=y_axis)),
-    ]
-
-
-def _words_inside(line: alt.Chart) -> alt.Chart:
-    words = _said(line).mark_text(align="left", baseline="top", fontWeight=600, dx=4)
-    return words.encode(x=alt.value(0), y=alt.value(4), text="words:N")
+    return ground, dots.encode(x=x, y=y, color=color, shape=shape)
 
 
 def _said(line: alt.Chart) -> alt.Chart:
@@ -109,7 +106,7 @@ def _said(line: alt.Chart) -> alt.Chart:
     )
 
 
-def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
+def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -> Chart:
     """Logits along a line, its interval shaded, and pictures on the way; menus choose labels and direction.
 
     Args:
@@ -117,70 +114,222 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
         intervals: The intervals.
         images: Pictures at some α; empty for points that are no pictures.
     """
-    params, shown = _menus(logits)
+    menus = {column: label for column, label in (("labels", "labels"), ("towards", "direction")) if column in logits}
+    shown = " && ".join(["true", *(f"datum.{column} === chosen_{column}" for column in menus)])
     # Wider than the line, so that the pictures at both ends are whole.
-    span = [float(logits["alpha"].min()) - 0.15, float(logits["alpha"].max()) + 0.15]
-    x = alt.X("alpha:Q", title="α", scale=alt.Scale(domain=span, nice=False))
+    span = alt.Scale(domain=[float(logits["alpha"].min()) - 0.15, float(logits["alpha"].max()) + 0.15], nice=False)
+    x = alt.X("alpha:Q", title="α", scale=span)
     base = alt.Chart(intervals).transform_filter(shown)
     shade = base.mark_rect(opacity=0.13, color=PALETTE[3], tooltip=None)
-    shade = shade.encode(x=alt.X("lower:Q", scale=alt.Scale(domain=span, nice=False)), x2="upper")
-    layers = [shade, _curves(alt.Chart(logits).transform_filter(shown), x), words_above(_said(base), y=-4)]
+    curves = alt.Chart(logits).transform_filter(shown).mark_line()
+    legend = alt.Legend(symbolType="stroke", offset=26)  # room for the words between it and the drawing
+    layers = [
+        shade.encode(x=alt.X("lower:Q", scale=span), x2="upper"),
+        curves.encode(
+            x=x,
+            y=alt.Y("logit:Q", title="logit", scale=alt.Scale(zero=False, nice=False)),
+            **strokes("of:N", [OWN, OTHER], legend=legend),
+            tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f"), alt.Tooltip("logit:Q", format=".3f"), "of:N"],
+        ),
+        words_above(_said(base), y=-4),
+    ]
     if len(images):
-        room = alt.Chart(_room_below(logits, intervals)).transform_filter(shown).mark_point(opacity=0, tooltip=None)
-        layers.append(room.encode(y="floor:Q"))
+        room = alt.Chart(_room_below(logits, intervals, list(menus))).transform_filter(shown)
         pictures = alt.Chart(images).transform_filter(shown).mark_image(width=24, height=24, clip=True, tooltip=None)
+        layers.append(room.mark_point(opacity=0, tooltip=None).encode(y="floor:Q"))
         layers.append(pictures.encode(x=x, y=alt.value(262), url="image:N"))
-    return (
-        alt.layer(*layers)
-        .add_params(*params)
-        .properties(
-            title=alt.Title("Along a line", subtitle="Shaded: the generalization interval of the image at α = 0."),
-            description=_path_words(intervals),
+    words = "; ".join(
+        f"{', '.join(str(row[name]) for name in menus) or 'this line'}: {row['lower']:.2f} to {row['upper']:.2f}"
+        for row in intervals.to_dict("records")
+    )
+    return layered(
+        *layers,
+        params=[menu(f"chosen_{column}", logits[column], label) for column, label in menus.items()],
+        title="Along a line",
+        subtitle="Shaded: the generalization interval of the image at α = 0.",
+        description=f"Logits along a line, exact at every knot. Intervals: {words}.",
+    )
+
+
+def _room_below(logits: pd.DataFrame, intervals: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """The intervals with a `floor` a fifth below each line's logits, so that pictures hide no curve."""
+    floors = []
+    for row in intervals.to_dict("records"):
+        own = logits.loc[logits[keys].eq([row[key] for key in keys]).all(axis="columns"), "logit"]
+        floors.append(round(own.min() - 0.2 * (own.max() - own.min()), 3))
+    return intervals.assign(floor=floors)
+
+
+def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample") -> Chart:
+    """How lengths are distributed on true and on random labels: mean over seeds, 95 % interval as a band.
+
+    Args:
+        table: A tidy table of experiment ``"generalization_intervals"``.
+        kind: ``"pair"`` or ``"midline"``.
+        by: What a second menu chooses beside the data: ``"downsample"`` or ``"widths"``.
+    """
+    runs = _with_subjects(ends(table), by)
+    rows = _shares(runs, kind)
+    low, high = SPANS[kind]
+    scale = alt.Scale(domain=[0, high - low], nice=False)
+    x = alt.X("length:Q", title="length of the interval, in α", axis=HALVES, scale=scale)
+    base = alt.Chart(rows).transform_filter("datum.subject === subject").encode(x=x, color=OF_LABELS["color"])
+    share = alt.Y("low:Q", title="share of lines (square-root scale)", scale=ROOT)
+    means = runs.groupby(["subject", "labels"], sort=False)[f"intervals/{kind}_mean"].mean().dropna()
+    words = "; ".join(f"{subject}, {labels} {mean:.2f}" for subject, labels, mean in means.reset_index().to_numpy())
+    return layered(
+        base.mark_area(tooltip=None).encode(y=share, y2="high:Q"),
+        base.mark_line(point={"size": 14}).encode(
+            y=alt.Y("share:Q", scale=ROOT),
+            strokeDash=OF_LABELS["strokeDash"],
+            tooltip=["labels:N", "length:Q", alt.Tooltip("share:Q", format=".3f"), "seeds:Q"],
+        ),
+        params=[menu("subject", rows["subject"], "data" if by == "downsample" else "network")],
+        title=f"Lengths along {WORDS[kind]}",
+        subtitle=f"At most {high - low:g}. Band: 95 % interval over seeds.",
+        description=f"Distribution of lengths along {WORDS[kind]}. Mean lengths: {words}.",
+    )
+
+
+def _with_subjects(runs: pd.DataFrame, by: str) -> pd.DataFrame:
+    """The runs that a menu chooses among, with what it calls them as the column ``subject``."""
+    if by == "downsample":
+        runs = main_network(runs).sort_values("downsample", kind="stable")
+        choice = runs["downsample"].map(lambda side: "" if side == 1 else f", 1/{side} of the side")
+        return runs.assign(subject=runs["data"] + choice + runs["size"])
+    runs = runs[(runs["downsample"] == 1) & (runs["model"] == "mlp")]
+    several = runs.groupby("data", sort=False)["widths"].nunique()
+    sets = list(several[several > 1].index) or [several.idxmax()]
+    runs = runs[runs["data"].isin(sets)].sort_values(["data", "widths"], ascending=[False, True], kind="stable")
+    return runs.assign(subject=runs["widths"] + ("" if len(sets) == 1 else ", " + runs["data"]) + runs["size"])
+
+
+def _shares(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Mean share of each bin over seeds, with its interval: the rows of one subject after those of another."""
+    by_subject = pd.concat([part for _, part in runs.groupby("subject", sort=False)])
+    shares = distributions(by_subject, kind)
+    return _drawn(mean_intervals(shares, ["subject", "labels", "length"], "share", name="share"))
+
+
+def _drawn(frame: pd.DataFrame, highest: float = 1.0) -> pd.DataFrame:
+    """Means with their intervals, cut to what can be."""
+    return frame.assign(low=frame["low"].clip(0, highest), high=frame["high"].clip(0, highest)).round(4)
+
+
+def directions(table: pd.DataFrame) -> Chart:
+    """Mean length by direction, on true and on random labels; a menu chooses the data.
+
+    Args:
+        table: As for `densities`.
+    """
+    runs = ends(table)
+    rows = _by_direction(main_network(runs[runs["downsample"] == 1]))
+    length = alt.Scale(domain=[0, 3], nice=False)
+    base = (
+        alt.Chart(rows)
+        .transform_filter("datum.data === data_set")
+        .encode(
+            y=alt.Y("direction:N", title=None, sort=list(DIRECTIONS.values()), axis=alt.Axis(labelLimit=170)),
+            yOffset=alt.YOffset("labels:N", scale=alt.Scale(domain=NAMES, paddingInner=0.4, paddingOuter=0.3)),
+            color=alt.Color("labels:N", title=None, scale=alt.Scale(domain=NAMES)),
         )
     )
-
-
-def _menus(logits: pd.DataFrame) -> tuple[list[alt.Parameter], str]:
-    """Menus of what the lines differ in, and the filter that follows them."""
-    params = []
-    shown = "true"
-    for column, name in (("labels", "labels "), ("towards", "direction ")):
-        if column in logits:
-            options = list(logits[column].unique())
-            bind = alt.binding_select(options=options, name=name)
-            params.append(alt.param(name=f"chosen_{column}", value=options[0], bind=bind))
-            shown += f" && datum.{column} === chosen_{column}"
-    return params, shown
-
-
-def _curves(rows: alt.Chart, x: alt.X) -> alt.Chart:
-    """The logits of the line's own class and of the strongest other one."""
-    names = [OWN, OTHER]
-    legend = alt.Legend(symbolType="stroke", offset=26)  # room for the words between it and the drawing
-    dashes = alt.Scale(domain=names, range=list(DASHES[:2]))
-    return rows.mark_line().encode(
-        x=x,
-        y=alt.Y("logit:Q", title="logit", scale=alt.Scale(zero=False, nice=False)),
-        color=alt.Color("of:N", title=None, scale=alt.Scale(domain=names), legend=legend),
-        strokeDash=alt.StrokeDash("of:N", title=None, scale=dashes, legend=legend),
-        tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f"), alt.Tooltip("logit:Q", format=".3f"), "of:N"],
+    whiskers = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2)
+    words = "; ".join(
+        f"{r['data']}, {r['labels']}, {r['direction']} {r['length']:.2f}" for r in rows.to_dict("records")
+    )
+    return layered(
+        whiskers.encode(x=alt.X("low:Q", scale=length), x2="high:Q"),
+        base.mark_point(size=80).encode(
+            x=alt.X("length:Q", title="mean length, in α", axis=HALVES, scale=length),
+            shape=alt.Shape("labels:N", title=None, scale=alt.Scale(domain=NAMES, range=list(SHAPES[:2]))),
+            tooltip=["direction:N", "labels:N", "length:Q", "low:Q", "high:Q", "seeds:Q"],
+        ),
+        params=[menu("data_set", rows["data"], "data")],
+        height=300,
+        title="Which way the class lasts",
+        subtitle="α = 1 is as far as between two points of the class.",
+        description=f"Mean interval length by direction: {words}.",
     )
 
 
-def _room_below(logits: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
-    """The intervals with a `floor` a fifth below each line's logits, so that pictures hide no curve."""
-    keys = [name for name in ("labels", "towards") if name in intervals]
-    if not keys:
-        low, high = logits["logit"].min(), logits["logit"].max()
-        return intervals.assign(floor=low - 0.2 * (high - low))
-    spread = logits.groupby(keys, sort=False)["logit"].agg(["min", "max"]).reset_index()
-    floors = spread.assign(floor=(spread["min"] - 0.2 * (spread["max"] - spread["min"])).round(3))
-    return intervals.merge(floors[[*keys, "floor"]], on=keys, how="left")
+def _by_direction(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean length over seeds: a row for each data set (and size), kind of labels and direction of lines."""
+    columns = {f"intervals/{kind}_mean": name for kind, name in DIRECTIONS.items()}
+    keys = [runs["data"] + runs["size"], runs["labels"]]
+    lengths = runs.reindex(columns=list(columns)).rename(columns=columns).set_index(keys)
+    by = ["data", "labels", "direction"]
+    rows = pd.Series(lengths.stack(), name="length").dropna().rename_axis(by).reset_index()
+    return _drawn(mean_intervals(rows, by, "length", name="length"), highest=3.0)
 
 
-def _path_words(intervals: pd.DataFrame) -> str:
-    said = []
-    for row in intervals.to_dict("records"):
-        about = ", ".join(str(row[name]) for name in ("labels", "towards") if name in row)
-        said.append(f"{about or 'this line'}: {row['lower']:.2f} to {row['upper']:.2f}")
-    return "Logits along a line, exact at every knot. Intervals: " + "; ".join(said) + "."
+def during_training(table: pd.DataFrame) -> Chart:
+    """Mean interval length and accuracies against epoch, true labels; a menu chooses the data.
+
+    Args:
+        table: As for `densities`, with runs that were watched epoch by epoch.
+    """
+    means = _while_training(table)
+    names = list(means["of"].unique())
+    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))
+    color = alt.Color("of:N", title=None, scale=alt.Scale(domain=names))
+    base = alt.Chart(means).transform_filter("datum.data === data_set").encode(x=x, color=color)
+    share = alt.Scale(domain=[0, 1])
+    return layered(
+        base.mark_area(tooltip=None, clip=True).encode(y=alt.Y("low:Q", scale=share), y2="high:Q"),
+        base.mark_line(point={"size": 16}).encode(
+            y=alt.Y("value:Q", title="share", scale=share),
+            strokeDash=strokes("of:N", names)["strokeDash"],
+            tooltip=["of:N", "epoch:Q", alt.Tooltip("value:Q", format=".3f"), "seeds:Q"],
+        ),
+        params=[menu("data_set", means["data"], "data")],
+        title="Intervals while training",
+        subtitle="True labels; band: 95 % interval over seeds.",
+        description="Mean interval length along pairs, as a share of its range, beside both accuracies by epoch.",
+    )
+
+
+def _while_training(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds by epoch of the runs on true labels that were watched: a row for each curve."""
+    runs = described(table)
+    runs = with_sizes(runs[runs["training"] & (runs["label_corruption"] == 0)])
+    low, high = SPANS["pair"]
+    curves = {
+        "length / 3": runs["intervals/pair_mean"] / (high - low),
+        "length / 3, unfitted: 0": runs["intervals/pair_mean"] * runs["intervals/fitted"] / (high - low),
+        "train accuracy": runs["train_accuracy"],
+        "test accuracy": runs["test_accuracy"],
+    }
+    about = runs[["epoch", "seed"]].assign(data=runs["data"] + runs["size"])
+    rows = pd.concat([about.assign(value=value, of=name) for name, value in curves.items()])
+    return _drawn(mean_intervals(rows, ["data", "of", "epoch"], name="value"))
+
+
+def region_norms(table: pd.DataFrame) -> Chart:
+    """The ∞-norms of linear regions over that of the product of the weights; a line at 1.
+
+    Args:
+        table: As for `densities`.
+    """
+    runs = ends(table)
+    runs = runs[runs["intervals/norm_ratio"].notna() & (runs["downsample"] == 1)]
+    runs = runs.sort_values(["data", "widths"], key=lambda names: names.where(names != MAIN, ""), kind="stable")
+    runs = runs.assign(subject=runs["data"] + ", " + runs["widths"] + runs["size"])
+    rows = _shares(runs, "norm").rename(columns={"length": "ratio"})
+    line = alt.Chart(rows).transform_filter("datum.subject === subject").mark_line(point={"size": 14})
+    rule = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(strokeDash=[2, 3], color=PALETTE[4])
+    scale = alt.Scale(domain=[0, 1.5], nice=False)
+    return layered(
+        rule.encode(x="ratio:Q"),
+        line.encode(
+            x=alt.X("ratio:Q", title="‖W of a region‖∞ / ‖W‖∞", scale=scale),
+            y=alt.Y("share:Q", title="share of regions"),
+            **OF_LABELS,
+            tooltip=["labels:N", "ratio:Q", alt.Tooltip("share:Q", format=".3f")],
+        ),
+        params=[menu("subject", rows["subject"], "network")],
+        title="Norms of linear regions",
+        subtitle="Left of the dotted line: no larger than without the ReLUs.",
+        description="Norms of regions over the norm of the weights' product; "
+        f"{runs['intervals/norm_within'].mean():.1%} lie within it.",
+    )

@@ -1,28 +1,27 @@
-"""Single lines of chapter 5: digits with their pictures, and the trap of a coarse grid."""
+"""What chapter 5 shows of single networks: lines from digits, the trap of a coarse grid, lines through the plane."""
 
 from __future__ import annotations
 
-import base64
-import io
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from gendyn_lite import data, train
 from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.generalization_intervals.probes import inputs
 from gendyn_lite.chapters.generalization_intervals.runs import plan
-from gendyn_lite.chapters.generalization_intervals.tables import SPANS
-from gendyn_lite.config import RunConfig
+from gendyn_lite.chapters.generalization_intervals.tables import LABELS, SPANS
+from gendyn_lite.data.gallery import data_uri
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import intervals
 from gendyn_lite.threads import threads
 
-THUMBNAILS = tuple(round(-1 + 0.25 * step, 2) for step in range(13))
+THUMBNAILS = tuple(-1 + 0.25 * step for step in range(13))  # α of the pictures
 KINDS = {
     "pair": "to another point of its class",
     "principal": "first principal component of its class",
@@ -31,6 +30,7 @@ KINDS = {
     "random": "at random",
     "adversarial": "towards the nearest boundary",
 }
+ANGLES = tuple(range(0, 360, 15))
 
 
 class Trained(NamedTuple):
@@ -51,13 +51,7 @@ def trained(dataset: str = "digits", corruption: float = 0.0, widths: tuple[int,
     model = runner.build(config, loaded)
     with threads(1):
         train.fit(model, loaded, config, device="cpu")
-    return Trained(model.eval(), *_inputs(config, loaded))
-
-
-def _inputs(config: RunConfig, loaded: data.ImageData) -> tuple[Tensor, Tensor]:
-    batches = list(data.batcher(loaded, config, split="train_eval").epoch(0))
-    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return x, y
+    return Trained(model.eval(), *inputs(config, loaded))
 
 
 class Paths(NamedTuple):
@@ -73,13 +67,12 @@ def paths(*, seed: int = 0) -> Paths:
 
     Only embedded data: the pictures travel with the book.
     """
-    parts = [_path(kind, corruption, seed=seed) for corruption in (0.0, 1.0) for kind in KINDS]
+    parts = [
+        one_line(kind, image=seed, corruption=corruption, labels=labels, towards=words)
+        for corruption, labels in LABELS.items()
+        for kind, words in KINDS.items()
+    ]
     return Paths(*(pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True)))
-
-
-def _path(kind: str, corruption: float, *, seed: int) -> Paths:
-    about = {"labels": "true labels" if corruption == 0 else "random labels", "towards": KINDS[kind]}
-    return one_line(kind, image=seed, corruption=corruption, widths=(128, 128, 128), **about)
 
 
 def one_line(
@@ -97,24 +90,24 @@ def one_line(
     Raises:
         UserError: There is no such image.
     """
-    network = trained("digits", corruption, widths)
-    if not 0 <= image < len(network.x):
-        raise UserError(f"image is {image}, expected a number from 0 to {len(network.x) - 1}")
-    x, y, origin = network.x, network.y, network.x[image : image + 1]
-    own = x[y == y[image]]
+    model, x, y = trained("digits", corruption, widths)
+    if not 0 <= image < len(x):
+        raise UserError(f"image is {image}, expected a number from 0 to {len(x) - 1}")
+    origin, label = x[image : image + 1], int(y[image])
+    own = x[y == label]
     length = intervals.pair_distance(own)
     if kind == "pair":
-        others = ((y == y[image]) & (torch.arange(len(y)) != image)).nonzero().squeeze(1)
-        direction = x[others[:1]] - origin
+        others = (y == label) & (torch.arange(len(y)) != image)
+        direction = x[others][:1] - origin
     elif kind == "means":
-        direction = intervals.between_means(x, y, int(y[image]), (int(y[image]) + 1) % 10)[None]
+        direction = intervals.between_means(x, y, label, (label + 1) % 10)[None]
     elif kind == "random":
         direction = intervals.random_directions(origin, length=length, seed=image)
     elif kind == "adversarial":
-        direction = intervals.adversarial_directions(network.model, origin, length=length)
+        direction = intervals.adversarial_directions(model, origin, length=length)
     else:
         direction = intervals.components(own)[[0 if kind == "principal" else -1]]
-    return line_tables(network.model, origin, direction, **about)
+    return line_tables(model, origin, direction, **about)
 
 
 def line_tables(model: nn.Module, origin: Tensor, direction: Tensor, **about: str) -> Paths:
@@ -132,30 +125,22 @@ def line_tables(model: nn.Module, origin: Tensor, direction: Tensor, **about: st
     own = int(found.label[0])
     others = line.logits.clone()
     others[:, own] = -torch.inf
-    values = {"its class": line.logits[:, own], "strongest other class": others.amax(1)}
     alpha = line.alpha.cpu().numpy().round(4)
     logits = [
         pd.DataFrame({**about, "alpha": alpha, "logit": value.cpu().numpy().round(3), "of": name})
-        for name, value in values.items()
+        for name, value in (("its class", line.logits[:, own]), ("strongest other class", others.amax(1)))
     ]
     ends = {"lower": round(float(found.lower[0]), 3), "upper": round(float(found.upper[0]), 3)}
     row = pd.DataFrame([{**about, **ends, "regions": line.regions, "class": own}])
-    pictures = [
-        {**about, "alpha": at, "image": _picture((origin + at * direction)[0], origin[0])}
-        for at in THUMBNAILS
-        if origin.dim() == 4
-    ]
+    shown = THUMBNAILS if origin.dim() == 4 else ()
+    pictures = [{**about, "alpha": at, "image": _picture((origin + at * direction)[0], origin[0])} for at in shown]
     return Paths(pd.concat(logits, ignore_index=True), row, pd.DataFrame(pictures))
 
 
 def _picture(image: Tensor, like: Tensor) -> str:
-    """A grey picture on the brightness scale of another one, as a PNG data URI."""
-    low, high = float(like.min()), float(like.max())
-    grey = ((image.mean(0) - low) / (high - low)).clamp(0, 1).cpu().numpy()
-    buffer = io.BytesIO()
-    picture = Image.fromarray((255 - 255 * grey).astype(np.uint8))
-    picture.resize((32, 32), Image.Resampling.NEAREST).save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    """A digit, dark on light and four times enlarged, on the brightness scale of another one, as a PNG data URI."""
+    grey = ((image.mean(0, keepdim=True) - like.min()) / (like.max() - like.min())).clamp(0, 1).cpu()
+    return data_uri((255 - 255 * grey).to(torch.uint8).repeat_interleave(4, 1).repeat_interleave(4, 2))
 
 
 def grid_trap(*, points: tuple[int, ...] = (4, 8, 16, 32, 64), lines: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -170,19 +155,99 @@ def grid_trap(*, points: tuple[int, ...] = (4, 8, 16, 32, 64), lines: int = 400,
         A row per method: its points, on how many lines of random labels it stepped over another class, the mean
         lengths on true and on random labels, and their difference.
     """
-    rows = {count: {} for count in (*points, 0)}
+    low, high = SPANS["midline"]
+    rows = {f"{count} points": {} for count in points} | {"exact": {}}
     for name, corruption in (("true", 0.0), ("random", 1.0)):
-        network = trained("digits", corruption)
-        triangles = intervals.same_class_tuples(network.y, lines, size=3, seed=seed)
-        origin, direction = intervals.midlines(network.x, triangles)
-        low, high = SPANS["midline"]
-        exact = intervals.generalization_interval(network.model, origin, direction, low=low, high=high)
-        rows[0] |= {name: float(exact.length.mean()), "stepped over": 0}
+        model, x, y = trained("digits", corruption)
+        midlines = intervals.midlines(x, intervals.same_class_tuples(y, lines, size=3, seed=seed))
+        exact = intervals.generalization_interval(model, *midlines, low=low, high=high)
+        rows["exact"] |= {name: float(exact.length.mean()), "stepped over": 0}
         for count in points:
             found = intervals.generalization_interval(
-                network.model, origin, direction, low=low, high=high, method="grid", samples=count // 2, tolerance=1e-7
+                model, *midlines, low=low, high=high, method="grid", samples=count // 2, tolerance=1e-7
             )
             missed = int((found.length > exact.length + 1e-5).sum())
-            rows[count] |= {name: float(found.length.mean()), "stepped over": missed}
-    table = pd.DataFrame([{"method": f"{n} points" if n else "exact", **row} for n, row in rows.items()])
+            rows[f"{count} points"] |= {name: float(found.length.mean()), "stepped over": missed}
+    table = pd.DataFrame([{"method": method, **row} for method, row in rows.items()])
     return table.assign(difference=table["true"] - table["random"])
+
+
+class Plane(NamedTuple):
+    """Tables of the two-dimensional picture.
+
+    Attributes:
+        cells: Corners, class and a shade of the linear region of each cell of a grid.
+        points: Training points: x, y, class.
+        lines: For each start and angle: both ends of the line and of its interval, as words and as points.
+        knots: Where those lines pass from one linear region to the next: x, y.
+    """
+
+    cells: pd.DataFrame
+    points: pd.DataFrame
+    lines: pd.DataFrame
+    knots: pd.DataFrame
+
+
+def plane(*, widths: tuple[int, ...] = (12, 12), starts: int = 8, resolution: int = 64) -> Plane:
+    """A network on two moons: its regions, and exact intervals from some points in all directions.
+
+    Args:
+        widths: Units of its hidden layers: few, so that the regions can be seen.
+        starts: Training points that lines start from.
+        resolution: Cells in each direction.
+    """
+    model, x, y = trained("two_moons", 0.0, widths)
+    points = pd.DataFrame({"x": x[:, 0].numpy(), "y": x[:, 1].numpy(), "class": y.numpy()}).round(3)
+    chosen = data.balanced_order(y, seed=2)[:starts]
+    return Plane(_cells(model, x, resolution), points, *_rays(model, x[chosen]))
+
+
+def _cells(model: nn.Module, x: Tensor, resolution: int) -> pd.DataFrame:
+    """Class and region of the middles of a grid."""
+    low, high = x.amin(0) - 0.5, x.amax(0) + 0.5
+    size = (high - low) / resolution
+    axes = [low[i] + (torch.arange(resolution) + 0.5) * size[i] for i in (0, 1)]
+    grid = torch.cartesian_prod(*axes)
+    pattern, h = torch.zeros(len(grid), dtype=torch.float64), grid
+    weight = torch.rand(512, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        for layer in model.children():
+            h = layer(h)
+            if isinstance(layer, nn.ReLU):  # regions differ in which units are on: a random number for each pattern
+                pattern += (h > 0).double() @ weight[: h.shape[1]] * 7.3
+    corners = torch.cat([grid - size / 2, grid + size / 2], dim=1).numpy().round(3)
+    frame = pd.DataFrame(corners, columns=pd.Index(["x", "y", "x2", "y2"]))[["x", "x2", "y", "y2"]]
+    return frame.assign(**{"class": h.argmax(1).numpy()}, shade=((pattern % 1).numpy() * 4).astype(int))
+
+
+def _rays(model: nn.Module, starts: Tensor) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Lines of every angle from every start, and their knots."""
+    turn = torch.tensor(ANGLES).double().deg2rad()
+    origin = starts.repeat_interleave(len(ANGLES), dim=0)
+    direction = torch.stack([turn.cos(), turn.sin()], dim=1).to(starts).repeat(len(starts), 1)
+    found = intervals.generalization_interval(model, origin, direction)
+    lines = intervals.pieces(model, origin, direction)
+
+    def at(alpha: Tensor, line: Tensor) -> np.ndarray:
+        return (origin[line] + alpha.to(origin)[:, None] * direction[line]).double().numpy().round(3)
+
+    about = pd.DataFrame(product(range(1, len(starts) + 1), ANGLES), columns=pd.Index(["start", "angle"]))
+    regions = [line.regions for line in lines]
+    rows = about.assign(lower=_rounded(found.lower), upper=_rounded(found.upper), regions=regions)
+    every, one = torch.arange(len(lines)), torch.ones(len(lines))
+    for name, alphas in {
+        "whole": (-one, 2 * one),
+        "part": (found.lower, found.upper),
+        "at": (0 * one, 0 * one),
+    }.items():
+        for end, alpha in zip(("", "2"), alphas, strict=True):
+            rows[[f"{name}_x{end}", f"{name}_y{end}"]] = at(alpha, every)
+    alpha = torch.cat([line.alpha[1:-1] for line in lines])
+    line = every.repeat_interleave(torch.tensor(regions) - 1)
+    knots = about.iloc[line.numpy()].assign(alpha=_rounded(alpha))
+    knots[["x", "y"]] = at(alpha, line)
+    return rows, knots
+
+
+def _rounded(values: Tensor) -> np.ndarray:
+    return values.double().numpy().round(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite import data
-from gendyn_lite.chapters.generalization_intervals.tables import BINS, SPANS
+from gendyn_lite.chapters.generalization_intervals.tables import BINS, NORM_RANGE, SPANS
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import intervals
@@ -45,8 +46,7 @@ def probes_for(config: RunConfig, loaded: ImageData, amount: Amount) -> dict[str
         loaded: Its data, labels as trained with.
         amount: How much to measure.
     """
-    batches = list(data.batcher(loaded, config, split="train_eval").epoch(0))
-    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    x, y = inputs(config, loaded)
     method = "grid" if config.model in SMOOTH else "auto"
 
     def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
@@ -55,6 +55,13 @@ def probes_for(config: RunConfig, loaded: ImageData, amount: Amount) -> dict[str
         return measured(model, x.to(device), y.to(device), amount, seed=config.seed, method=method)
 
     return {"intervals": probe}
+
+
+def inputs(config: RunConfig, loaded: ImageData) -> Lines:
+    """All training inputs, as the network takes them and without augmentation, and their labels."""
+    batches = list(data.batcher(loaded, config, split="train_eval").epoch(0))
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return x, y
 
 
 def measured(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: int, method: Any) -> dict[str, Any]:
@@ -69,50 +76,47 @@ def measured(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: in
         fitted = torch.cat([model(part).argmax(1) for part in x.split(500)]) == y
     limits = {"samples": amount.samples, "max_pieces": amount.pieces}
     row: dict[str, Any] = {"fitted": float(fitted.float().mean())}
-    keep = fitted.nonzero().squeeze(1)
-    for kind, (origin, direction) in directions(model, x[keep], y[keep], amount, seed=seed).items():
+    x, y = x[fitted], y[fitted]
+    for kind, (origin, direction) in directions(model, x, y, amount, seed=seed).items():
         low, high = SPANS[kind]
         found = intervals.generalization_interval(model, origin, direction, low=low, high=high, method=method, **limits)
-        counts = torch.histc(found.length.cpu(), bins=BINS, min=0.0, max=high - low).int().tolist()
-        row |= {f"{kind}_mean": float(found.length.mean()), f"{kind}_bins": " ".join(map(str, counts))}
-        row[f"{kind}_full"] = float((found.length >= high - low).float().mean())
-        row["method"] = found.method
-    return row | norms(model, x[keep], y[keep], seed=seed)
+        row |= {f"{kind}_mean": float(found.length.mean()), f"{kind}_bins": _bins(found.length, high - low)}
+        row |= {f"{kind}_full": float((found.length >= high - low).float().mean()), "method": found.method}
+    return row | norms(model, x, y, seed=seed)
+
+
+def _bins(values: Tensor, highest: float) -> str:
+    """Counts of `BINS` bins from 0 to `highest`, as `tables.counts` reads them."""
+    return " ".join(map(str, torch.histc(values.cpu(), bins=BINS, min=0.0, max=highest).int().tolist()))
 
 
 def directions(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: int) -> dict[str, Lines]:
     """Lines of every kind that these points allow, by the names of `SPANS`."""
     lines: dict[str, Lines] = {}
-    sizes = torch.bincount(y.cpu())
-    if int(sizes.max()) >= 2:
-        lines["pair"] = intervals.pair_lines(x, intervals.same_class_tuples(y, amount.lines, seed=seed).to(x.device))
-    if int(sizes.max()) >= 3:
-        triangles = intervals.same_class_tuples(y, amount.lines, size=3, seed=seed).to(x.device)
-        lines["midline"] = intervals.midlines(x, triangles)
+    sizes = torch.bincount(y.cpu(), minlength=1)
+    for kind, size, through in (("pair", 2, intervals.pair_lines), ("midline", 3, intervals.midlines)):
+        if int(sizes.max()) >= size:
+            tuples = intervals.same_class_tuples(y, amount.lines, size=size, seed=seed)
+            lines[kind] = through(x, tuples.to(x.device))
     usable = (sizes >= 3).nonzero().squeeze(1).tolist()
     if not usable or not amount.others:
         return lines
-    each = max(1, amount.others // len(usable))
-    parts: dict[str, list[Lines]] = {}
-    for place, label in enumerate(usable):
+    parts: dict[str, list[Lines]] = defaultdict(list)
+    for label, other in zip(usable, usable[1:] + usable[:1], strict=True):
         own = x[y == label]
-        points = own[:each]
+        points = own[: max(1, amount.others // len(usable))]
         length = intervals.pair_distance(own)
         found = intervals.components(own, length=length)
         chosen = {"principal": found[0], "minor": found[-1]}
-        if len(usable) > 1:
-            other = usable[(place + 1) % len(usable)]
+        if other != label:
             chosen["means"] = intervals.between_means(x, y, label, other, length=length)
+        chosen["random"] = intervals.random_directions(points, length=length, seed=seed + label)
+        chosen["adversarial"] = intervals.adversarial_directions(model, points, length=length)
         for kind, direction in chosen.items():
-            parts.setdefault(kind, []).append((points, direction.expand_as(points)))
-        parts.setdefault("random", []).append(
-            (points, intervals.random_directions(points, length=length, seed=seed + label))
-        )
-        parts.setdefault("adversarial", []).append(
-            (points, intervals.adversarial_directions(model, points, length=length))
-        )
+            parts[kind].append((points, direction.expand_as(points)))
     return lines | {
-        kind: (torch.cat([p for p, _ in found]), torch.cat([d for _, d in found])) for kind, found in parts.items()
+        kind: (torch.cat([points for points, _ in found]), torch.cat([direction for _, direction in found]))
+        for kind, found in parts.items()
     }
 
 
@@ -124,20 +128,16 @@ def norms(model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> dict[str, Any
     pairs = intervals.same_class_tuples(y, NORM_LINES, seed=seed).to(x.device)
     origin, direction = intervals.pair_lines(x, pairs)
     lines = intervals.pieces(model, origin, direction)
-    whole = intervals.weight_norms(model).without_relus
     shape = (-1, *(1,) * (x.dim() - 1))
-    ratios = torch.cat(
-        [
-            intervals.infinity_norm(
-                intervals.linear_maps(model, origin[i] + line.middles.to(x.dtype).view(shape) * direction[i])
-            )
-            / whole
-            for i, line in enumerate(lines)
-        ]
+    middles = (
+        at + line.middles.to(x.dtype).view(shape) * step
+        for line, at, step in zip(lines, origin, direction, strict=True)
     )
+    maps = [intervals.infinity_norm(intervals.linear_maps(model, points)) for points in middles]
+    ratios = torch.cat(maps) / intervals.weight_norms(model).without_relus
     return {
         "pieces": sum(line.regions for line in lines) / len(lines),
         "norm_ratio": float(ratios.mean()),
         "norm_within": float((ratios <= 1).float().mean()),
-        "norm_bins": " ".join(map(str, torch.histc(ratios.cpu(), bins=BINS, min=0.0, max=1.5).int().tolist())),
+        "norm_bins": _bins(ratios, NORM_RANGE[1]),
     }

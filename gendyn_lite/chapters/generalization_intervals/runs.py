@@ -29,46 +29,42 @@ def _mlp(*widths: int, **options: Any) -> dict[str, Any]:
 
 _BASE = {"learning_rate": 0.01, "schedule": "constant", "batch_size": 50}
 _IMAGES = {**_BASE, "train_size": 1000, "test_size": 2000, "epochs": 150, "eval_every": 150}
-_WATCHED = {**_BASE, "train_size": 1000, "test_size": 2000, "epochs": 15, "eval_every": 1, "learning_rate": 0.001}
-_LONG = {"epochs": 400, "eval_every": 400}
-_CNN = {**_IMAGES, "train_size": 300, "epochs": 40, "eval_every": 40, "test_size": 500}
-_DIGITS = {**_BASE, "train_size": 300, "epochs": 80, "eval_every": 80, "learning_rate": 0.03}
-_MOONS = {**_BASE, "standardize": "none", "epochs": 1500, "eval_every": 1500, "learning_rate": 0.03}
-_BOTH = ({"label_corruption": 0.0}, {"label_corruption": 1.0})
+_LONG = {**_IMAGES, "epochs": 400, "eval_every": 400}  # few pixels: random labels take longer
+_CNN = {**_IMAGES, "model": "alexnet_small", "train_size": 300, "epochs": 40, "eval_every": 40, "test_size": 500}
+_MAIN = _mlp(128, 128, 128)
+_DIGITS = {**_BASE, **_MAIN, "train_size": 300, "epochs": 80, "eval_every": 80, "learning_rate": 0.03}
+_RESNET = {**_DIGITS, "model": "resnet18", "model_options": {}, "epochs": 60, "eval_every": 60}
+_MOONS = {**_BASE, **_MAIN, "standardize": "none", "epochs": 1500, "eval_every": 1500, "learning_rate": 0.03}
 _TRUE = ({"label_corruption": 0.0},)
+_BOTH = (*_TRUE, {"label_corruption": 1.0})
+
+
+def _paper(watched: float) -> tuple[Part, ...]:
+    """The paper's networks on a set of images; those that are watched while training learn at a rate of their own."""
+    return (
+        Part({**_IMAGES, **_MAIN}, _BOTH, seeds=5),
+        Part({**_IMAGES, **_MAIN, "epochs": 15, "eval_every": 1, "learning_rate": watched}, _TRUE, seeds=5),
+        *(Part({**_IMAGES, **_mlp(*widths)}, _BOTH, seeds=5) for widths in ((512,), (256, 256), (128,) * 4)),
+        *(Part({**_LONG, **_mlp(128, 128, 128, downsample=side)}, _BOTH, seeds=5) for side in (2, 4)),
+        Part(_CNN, _BOTH, seeds=5),
+    )
+
 
 # The first part of each plan is the network that every comparison starts from.
-_PAPER = (
-    Part({**_IMAGES, **_mlp(128, 128, 128)}, _BOTH, seeds=5),
-    Part({**_WATCHED, **_mlp(128, 128, 128)}, _TRUE, seeds=5),
-)
-_DEPTHS = tuple(Part({**_IMAGES, **_mlp(*widths)}, _BOTH, seeds=5) for widths in ((512,), (256, 256), (128,) * 4))
-_SMALLER = tuple(  # few pixels: random labels take longer
-    Part({**_IMAGES, **_mlp(128, 128, 128, downsample=side), **_LONG}, _BOTH, seeds=5) for side in (2, 4)
-)
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("smoke", "digits"): (
-        Part({**_DIGITS, **_mlp(128, 128, 128)}, _BOTH, seeds=2),
+        Part(_DIGITS, _BOTH, seeds=2),
         Part({**_DIGITS, **_mlp(128, 128, 128, downsample=2)}, _BOTH, seeds=2),
-        Part({**_DIGITS, **_mlp(128, 128, 128), "epochs": 10, "eval_every": 1}, _TRUE, seeds=2),
+        Part({**_DIGITS, "epochs": 10, "eval_every": 1}, _TRUE, seeds=2),
     ),
-    ("full", "mnist"): (*_PAPER, *_DEPTHS, *_SMALLER, Part({"model": "alexnet_small", **_CNN}, _BOTH, seeds=5)),
-    ("full", "cifar10"): (
-        _PAPER[0],
-        Part({**_WATCHED, **_mlp(128, 128, 128), "learning_rate": 0.003}, _TRUE, seeds=5),
-        *_DEPTHS,
-        *_SMALLER,
-        Part({"model": "alexnet_small", **_CNN}, _BOTH, seeds=5),
-    ),
+    ("full", "mnist"): _paper(watched=0.001),
+    ("full", "cifar10"): _paper(watched=0.003),
     # Beyond the paper: a network with batch-norm and residual sums, beside the paper's own on the same images.
-    ("full", "digits"): (
-        Part({**_DIGITS, **_mlp(128, 128, 128)}, _BOTH, seeds=5),
-        Part({"model": "resnet18", **_DIGITS, "epochs": 60, "eval_every": 60}, _BOTH, seeds=5),
-    ),
+    ("full", "digits"): (Part(_DIGITS, _BOTH, seeds=5), Part(_RESNET, _BOTH, seeds=5)),
 }
 MOONS = {
-    "smoke": Part({**_MOONS, **_mlp(128, 128, 128), "epochs": 200, "eval_every": 200}, _BOTH, seeds=2),
-    "full": Part({**_MOONS, **_mlp(128, 128, 128)}, _BOTH, seeds=5),
+    "smoke": Part({**_MOONS, "epochs": 200, "eval_every": 200}, _BOTH, seeds=2),
+    "full": Part(_MOONS, _BOTH, seeds=5),
 }
 DEFAULT_DATASET = {"smoke": "digits", "colab": "mnist", "full": "mnist"}
 
@@ -115,9 +111,8 @@ def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data
     amount = FEW.get(config.model, AMOUNTS[profile])
     if config.eval_every == 1:
         amount = replace(amount, others=0)
-    probes = probes_for(config, loaded, amount)
-    options = {"profile": profile, "root": root, "data_root": data_root}
-    return runner.load_or_run(config, probes=probes, probe_version=PROBE_VERSION[profile], **options)
+    probes = {"probes": probes_for(config, loaded, amount), "probe_version": PROBE_VERSION[profile]}
+    return runner.load_or_run(config, profile=profile, root=root, data_root=data_root, **probes)
 
 
 def run_all(configs: Sequence[RunConfig], **options: Any) -> list[Run]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,12 +15,9 @@ BINS = 30  # of a recorded distribution of lengths
 SPANS: dict[str, tuple[float, float]] = {
     "pair": (-1.0, 2.0),
     "midline": (-2.0, 3.0),
-    "principal": (-1.0, 2.0),
-    "minor": (-1.0, 2.0),
-    "means": (-1.0, 2.0),
-    "random": (-1.0, 2.0),
-    "adversarial": (-1.0, 2.0),
+    **dict.fromkeys(("principal", "minor", "means", "random", "adversarial"), (-1.0, 2.0)),
 }
+NORM_RANGE = (0.0, 1.5)  # of the recorded distribution of regions' norms
 MAIN = "3x128"  # the paper's network, from which resolution and direction are varied
 LABELS = {0.0: "true labels", 1.0: "random labels"}
 
@@ -33,7 +29,7 @@ def described(table: pd.DataFrame) -> pd.DataFrame:
         The rows with `labels` ("true labels", "random labels"), `downsample` (1 where images are whole), `widths`
         ("3x128") and `training` (whether the run is one that is watched epoch by epoch).
     """
-    options: list[dict[str, Any]] = [json.loads(text) for text in table["model_options"]]
+    options = [json.loads(text) for text in table["model_options"]]
     widths = pd.Series([_widths(each.get("widths", [])) for each in options], index=table.index, dtype=str)
     return table.assign(
         labels=table["label_corruption"].map(LABELS),
@@ -49,9 +45,7 @@ def _widths(widths: list[int]) -> str:
     >>> _widths([128, 128, 128]), _widths([8, 4]), _widths([])
     ('3x128', '8-4', '')
     """
-    if len(set(widths)) == 1:
-        return f"{len(widths)}x{widths[0]}"
-    return "-".join(map(str, widths))
+    return f"{len(widths)}x{widths[0]}" if len(set(widths)) == 1 else "-".join(map(str, widths))
 
 
 def ends(table: pd.DataFrame) -> pd.DataFrame:
@@ -68,8 +62,14 @@ def main_network(runs: pd.DataFrame) -> pd.DataFrame:
     return dense[dense["widths"] == widths]
 
 
+def middles(kind: str) -> np.ndarray:
+    """The middles of the bins of a kind of direction, in α, or of ``"norm"``: [BINS]."""
+    low, high = {**SPANS, "norm": NORM_RANGE}[kind]
+    return (np.arange(BINS) + 0.5) * (high - low) / BINS
+
+
 def counts(row: pd.Series, kind: str) -> np.ndarray:
-    """Recorded counts of one run and kind of direction, [BINS]; zeros where it was not measured."""
+    """Recorded counts of one run and kind of direction (or ``"norm"``), [BINS]; zeros where it was not measured."""
     text = row.get(f"intervals/{kind}_bins")
     return np.array([int(each) for each in text.split()]) if isinstance(text, str) else np.zeros(BINS, dtype=int)
 
@@ -79,19 +79,17 @@ def distributions(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
 
     Args:
         runs: A row per run, of `ends`.
-        kind: Kind of direction, one of `SPANS`.
+        kind: Kind of direction, one of `SPANS`, or ``"norm"``.
 
     Returns:
-        The columns data, labels, downsample, widths, size, seed, length (middle of the bin) and share.
+        The columns subject, data, labels, downsample, widths, size, seed, length (middle of the bin) and share.
     """
-    low, high = SPANS[kind]
-    step = (high - low) / BINS
-    middles = np.round((np.arange(BINS) + 0.5) * step, 4)
-    frames = []
-    for _, run in runs.iterrows():
-        found = counts(run, kind)
-        if found.sum():
-            about = {name: run[name] for name in ("data", "labels", "downsample", "widths", "size", "seed")}
-            frames.append(pd.DataFrame({**about, "length": middles, "share": found / found.sum()}))
-    columns = ["data", "labels", "downsample", "widths", "size", "seed", "length", "share"]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=pd.Index(columns))
+    found = np.array([counts(run, kind) for _, run in runs.iterrows()]).reshape(-1, BINS)
+    measured = found.sum(axis=1) > 0
+    found, about = (
+        found[measured],
+        runs.loc[measured, ["subject", "data", "labels", "downsample", "widths", "size", "seed"]],
+    )
+    rows = about.iloc[np.arange(len(about)).repeat(BINS)].reset_index(drop=True)
+    shares = found / found.sum(axis=1, keepdims=True)
+    return rows.assign(length=np.tile(middles(kind).round(4), len(about)), share=shares.ravel())

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gendyn_lite.chapters.random_labels.tables import BN, NONE, with_regularizers
-from gendyn_lite.charts.parts import Chart, interval_bars, menu
-from gendyn_lite.charts.sets import one_data_set
+from gendyn_lite.charts.parts import Chart, interval_bars, menu, one_data_set
 from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import mean_intervals, summarize

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from gendyn_lite.chapters.generalization_intervals import charts as intervals
-from gendyn_lite.chapters.generalization_intervals import charts_lengths as interval_lengths
 from gendyn_lite.charts.figure import figure_html
 from tests.chapters.generalization_intervals import fake as fake_intervals
 
@@ -17,12 +16,12 @@ TABLE = pd.concat(
     [fake_intervals.table(), fake_intervals.table(data="other data", networks=fake_intervals.NETWORKS[:1])]
 )
 CHARTS = {
-    "pairs": lambda: interval_lengths.densities(TABLE),
-    "midlines": lambda: interval_lengths.densities(TABLE, kind="midline"),
-    "networks": lambda: interval_lengths.densities(TABLE, by="widths"),
-    "directions": lambda: interval_lengths.directions(TABLE),
-    "training": lambda: interval_lengths.during_training(TABLE),
-    "norms": lambda: interval_lengths.region_norms(TABLE),
+    "pairs": lambda: intervals.densities(TABLE),
+    "midlines": lambda: intervals.densities(TABLE, kind="midline"),
+    "networks": lambda: intervals.densities(TABLE, by="widths"),
+    "directions": lambda: intervals.directions(TABLE),
+    "training": lambda: intervals.during_training(TABLE),
+    "norms": lambda: intervals.region_norms(TABLE),
 }
 
 
@@ -40,23 +39,23 @@ def test_it_is_a_figure(name):
 
 
 def test_the_menu_offers_data_and_resolution():
-    found = rows(interval_lengths.densities(TABLE))
+    found = rows(intervals.densities(TABLE))
     assert set(found["subject"]) == {"made-up data", "made-up data, 1/4 of the side", "other data"}
-    assert set(rows(interval_lengths.densities(TABLE, by="widths"))["subject"]) == {"1x512", "3x128"}
+    assert set(rows(intervals.densities(TABLE, by="widths"))["subject"]) == {"1x512", "3x128"}
 
 
 def test_shares_add_up_to_one():
-    found = rows(interval_lengths.densities(TABLE))
+    found = rows(intervals.densities(TABLE))
     assert found.groupby(["subject", "labels"])["share"].sum().round(6).eq(1).all()
 
 
 def test_an_interval_of_two_seeds_is_not_drawn():
-    found = rows(interval_lengths.directions(fake_intervals.table(seeds=2)))
+    found = rows(intervals.directions(fake_intervals.table(seeds=2)))
     assert found["low"].isna().all() and found["length"].notna().all()
 
 
 def test_training_shows_both_readings():
-    found = rows(interval_lengths.during_training(TABLE)).query("data == 'made-up data'").set_index(["of", "epoch"])
+    found = rows(intervals.during_training(TABLE)).query("data == 'made-up data'").set_index(["of", "epoch"])
     assert found.loc[("length / 3", 0), "value"] == pytest.approx(2 / 3, abs=1e-3)
     assert found.loc[("length / 3, unfitted: 0", 0), "value"] == pytest.approx(0.2 / 3, abs=1e-3)
 

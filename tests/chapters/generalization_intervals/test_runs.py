@@ -9,7 +9,6 @@ import torch
 
 from gendyn_lite import data, results
 from gendyn_lite.chapters.generalization_intervals import demo as interval_lines
-from gendyn_lite.chapters.generalization_intervals import demo_plane as interval_plane
 from gendyn_lite.chapters.generalization_intervals import probes as interval_probes
 from gendyn_lite.chapters.generalization_intervals import runs as experiment
 from gendyn_lite.chapters.generalization_intervals import tables
@@ -101,13 +100,13 @@ def test_downsampled_networks_have_the_intervals_of_downsampled_images():
 
 
 def test_the_plane_agrees_with_the_network():
-    plane = interval_plane.plane(starts=2, resolution=8)
+    plane = interval_lines.plane(starts=2, resolution=8)
     network = interval_lines.trained("two_moons", 0.0, (12, 12))
     middles = torch.tensor(plane.cells[["x", "x2", "y", "y2"]].to_numpy(), dtype=torch.float32)
     centre = torch.stack([middles[:, :2].mean(1), middles[:, 2:].mean(1)], dim=1)
     same = network.model(centre).argmax(1).numpy() == plane.cells["class"].to_numpy()
     assert same.mean() > 0.95  # the table's corners are rounded
-    assert len(plane.lines) == 2 * len(interval_plane.ANGLES)
+    assert len(plane.lines) == 2 * len(interval_lines.ANGLES)
     per_line = plane.knots.groupby(["start", "angle"]).size()
     regions = plane.lines.set_index(["start", "angle"])["regions"]
     assert (per_line + 1 == regions.loc[per_line.index]).all()
