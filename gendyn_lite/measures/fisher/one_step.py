@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures._per_example import Loss, cross_entropy
-from gendyn_lite.measures._per_example_checks import (
+from gendyn_lite.measures.fisher.information import diagonal
+from gendyn_lite.measures.per_example.checks import (
     check_alone,
     check_eps,
     check_examples,
@@ -22,7 +22,7 @@ from gendyn_lite.measures._per_example_checks import (
     check_model,
     usable,
 )
-from gendyn_lite.measures.fisher.information import diagonal
+from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 
 STEP_BYTES = 64 << 20  # of weights of stepped networks held at a time
 LARGE = 50  # a change of a log-probability whose exponential is not taken alone

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures._per_example import Loss, cross_entropy
-from gendyn_lite.measures.relu_paths.checks import check_images, uncompiled
+from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
+from gendyn_lite.measures.relu_paths.gates import check_images, uncompiled
 from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, image_functions
 from gendyn_lite.measures.relu_paths.projection import forward_with_paths
 from gendyn_lite.measures.relu_paths.record import record_packed

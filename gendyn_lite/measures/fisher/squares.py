@@ -13,10 +13,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.measures._per_example import Use
-from gendyn_lite.measures._per_example_factors import Factors, Workspace
-from gendyn_lite.measures._per_example_layers import Layer
-from gendyn_lite.measures._per_example_scale import scale_gradients, tokens_of
+from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
+from gendyn_lite.measures.per_example.layers import Layer
+from gendyn_lite.measures.per_example.passes import Use
 
 GRADIENT_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of gradients held at a time: on a CPU it stays in the cache
 
