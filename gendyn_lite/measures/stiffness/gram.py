@@ -24,57 +24,8 @@ from gendyn_lite.measures.stiffness.layer_gram import add_gram, add_product
 MOST = 1024  # examples at a time: more is no faster
 SMALL = 64 << 20  # bytes that are always taken to be there
 LARGEST = 4 << 30  # bytes that activations may take where there is more
-
-
-def block_size(
-    model: nn.Module,
-    count: tuple[int, int],
-    matrices: int,
-    *,
-    symmetric: bool,
-    x: Tensor,
-    asked: int | None,
-    limit: int | None,
-) -> int:
-    """Examples in memory at a time.
-
-    Args:
-        model: The network, in eval mode.
-        count: Rows and columns of the matrices.
-        matrices: How many of them.
-        symmetric: Whether rows and columns are the same examples.
-        x: Inputs, of which the first is run.
-        asked: What the caller wants; None for as many as fit.
-        limit: Bytes to stay under instead of what is free.
-
-    Raises:
-        UserError: `asked` is no positive whole number, or the matrices would not fit.
-    """
-    check_whole("block", asked, optional=True)
-    n, m = count
-    first = next(value for value in model.parameters() if value.requires_grad)
-    size = max(first.element_size(), 4)
-    needed = (matrices + 2) * n * m * size  # two more for products on the way
-    each = activation_bytes(model, x) * (1 if symmetric else 2)
-    if needed >= SMALL or limit is not None:
-        many = f"{matrices} Gram matrices" if matrices > 1 else "the Gram matrix"
-        refuse_if_too_large(
-            needed + each,
-            f"{many} of {n:,} by {m:,} examples",
-            "take fewer examples, or fewer layers at a time (groups=)",
-            device=first.device,
-            memory_limit=limit,
-        )
-    wanted = min(max(n, m), MOST) if asked is None else asked
-    if asked is not None or (limit is None and wanted * each < SMALL):
-        return wanted
-    free = available_memory(first.device) if limit is None else limit
-    left = LARGEST if free is None else min(LARGEST, max(free - needed, 0) // 2)
-    most = max(1, min(wanted, left // each))
-    return -(-max(n, m) // -(-max(n, m) // most))  # blocks of nearly one size
-
-
 WHOLE = "network"
+Examples = tuple[Tensor, Tensor]
 
 
 @torch.inference_mode(False)
@@ -131,10 +82,7 @@ def gradient_gram(
         check_examples(model, *other, least=1, name="other: ")
     sets = (x, y), (other or (x, y))
     work = _Gram(model, sets, _targets(model, per_layer, groups), loss, symmetric=other is None)
-    step = block_size(
-        model, work.count, len(work.totals), symmetric=other is None, x=x, asked=block, limit=memory_limit
-    )
-    work.run(step)
+    work.run(work.block_size(block, memory_limit))
     return work.totals if per_layer or groups is not None else work.totals[WHOLE]
 
 
@@ -161,7 +109,7 @@ class _Gram:
     def __init__(
         self,
         model: nn.Module,
-        sets: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
+        sets: tuple[Examples, Examples],
         targets: dict[str, list[str]],
         loss: Loss,
         *,
@@ -176,6 +124,39 @@ class _Gram:
         dtype = first.dtype if first.dtype in (torch.float32, torch.float64) else torch.float32
         names = dict.fromkeys(name for members in targets.values() for name in members)
         self.totals = {name: torch.zeros(self.count, dtype=dtype, device=first.device) for name in names}
+
+    def block_size(self, asked: int | None, limit: int | None) -> int:
+        """Examples in memory at a time.
+
+        Args:
+            asked: What the caller wants; None for as many as fit.
+            limit: Bytes to stay under instead of what is free.
+
+        Raises:
+            UserError: `asked` is below 1 or not a whole number, or the matrices would not fit.
+        """
+        check_whole("block", asked, optional=True)
+        (n, m), matrices, x = self.count, len(self.totals), self._sets[0][0]
+        first = next(value for value in self._model.parameters() if value.requires_grad)
+        size = max(first.element_size(), 4)
+        needed = (matrices + 2) * n * m * size  # two more for products on the way
+        each = activation_bytes(self._model, x) * (1 if self._symmetric else 2)
+        if needed >= SMALL or limit is not None:
+            many = f"{matrices} Gram matrices" if matrices > 1 else "the Gram matrix"
+            refuse_if_too_large(
+                needed + each,
+                f"{many} of {n:,} by {m:,} examples",
+                "take fewer examples, or fewer layers at a time (groups=)",
+                device=first.device,
+                memory_limit=limit,
+            )
+        wanted = min(max(n, m), MOST) if asked is None else asked
+        if asked is not None or (limit is None and wanted * each < SMALL):
+            return wanted
+        free = available_memory(first.device) if limit is None else limit
+        left = LARGEST if free is None else min(LARGEST, max(free - needed, 0) // 2)
+        most = max(1, min(wanted, left // each))
+        return -(-max(n, m) // -(-max(n, m) // most))  # blocks of nearly one size
 
     def run(self, step: int) -> None:
         """Fill the matrices, `step` examples at a time."""

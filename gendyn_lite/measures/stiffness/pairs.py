@@ -12,6 +12,7 @@ from torch import Tensor
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures.per_example.checks import check_whole, refuse_if_too_large
 
+LEVEL = 0.95
 FREE = 64 << 20  # bytes that are always taken to be there
 
 
@@ -24,13 +25,7 @@ class Estimate(NamedTuple):
 
 
 def average(
-    stiffness: Tensor,
-    pairs: Tensor | None = None,
-    *,
-    two_sets: bool = False,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
+    stiffness: Tensor, pairs: Tensor | None = None, *, two_sets: bool = False, resamples: int = 1000, seed: int = 0
 ) -> Estimate:
     """The mean over pairs of different examples, with a bootstrap interval over examples.
 
@@ -41,8 +36,7 @@ def average(
         stiffness: Sign or cosine stiffness, [n, n] or [n, m].
         pairs: Which pairs count, bool of the same shape; None for all.
         two_sets: Whether rows and columns are different sets; else the diagonal is left out.
-        resamples: Draws of the bootstrap; 0 for no interval (its ends are NaN).
-        level: Coverage of the interval.
+        resamples: Draws of the bootstrap, for an interval of 95%; 0 for none (its ends are NaN).
         seed: Seed of the draws.
 
     >>> average(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), resamples=0).mean
@@ -56,7 +50,7 @@ def average(
         return Estimate(float(total / count), math.nan, math.nan)
     left, right = draws(stiffness, two_sets=two_sets, resamples=resamples, seed=seed)
     means = ((left @ (values * mask)) * right).sum(1) / ((left @ mask) * right).sum(1)
-    return Estimate(float(total / count), *interval(means, level))
+    return Estimate(float(total / count), *interval(means))
 
 
 def by_pair(
@@ -140,12 +134,12 @@ def draws(stiffness: Tensor, *, two_sets: bool, resamples: int, seed: int) -> tu
     return left, one_set(stiffness.shape[1]) if two_sets else left
 
 
-def interval(values: Tensor, level: float) -> tuple[float, float]:
-    """The percentile interval of resampled values, those that are not a number left out."""
+def interval(values: Tensor) -> tuple[float, float]:
+    """The 95% percentile interval of resampled values, those that are not a number left out."""
     finite = values[torch.isfinite(values)]
     if len(finite) == 0:
         return math.nan, math.nan
-    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=values.dtype, device=values.device)
+    ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=values.dtype, device=values.device)
     low, high = torch.quantile(finite, ends).tolist()
     return low, high
 
@@ -254,7 +248,7 @@ def critical_length(
         return Estimate(float(whole), float("nan"), float("nan"))
     times, _ = draws(stiffness, two_sets=False, resamples=resamples, seed=seed)
     resampled = _crossing(*(((times @ part) * times).sum(1) for part in sums))
-    return Estimate(float(whole), *interval(resampled, 0.95))
+    return Estimate(float(whole), *interval(resampled))
 
 
 def _crossing(count: Tensor, d: Tensor, s: Tensor, dd: Tensor, ds: Tensor) -> Tensor:
