@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures import _memory as memory
+from gendyn_lite.measures.per_example import checks as memory
 
 
 @pytest.mark.parametrize(

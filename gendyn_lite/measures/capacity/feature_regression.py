@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.measures._memory import refuse_if_too_large
-from gendyn_lite.measures.capacity._points import as_targets, check_length, classes_of, share_wrong
+from gendyn_lite.errors import unknown_name
 from gendyn_lite.measures.capacity.cholesky import Cholesky, Progress, triangle_bytes
+from gendyn_lite.measures.capacity.points import Fitted, as_targets, check_length, check_ridge, kind_of
+from gendyn_lite.measures.per_example.checks import refuse_if_too_large
 
 SOLVERS = ("auto", "primal", "dual")
 IMAGES = 1000  # at a time
@@ -77,13 +76,12 @@ def feature_regression(
         UserError: The ridge is negative, the matrix would not fit, it is singular (then take ridge > 0), or the labels
             are no labels of x.
 
-    >>> from gendyn_lite.measures.capacity.random_features import Pixels
+    >>> from gendyn_lite.measures.capacity.features import Pixels
     >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     >>> feature_regression(Pixels(2), x, x[:, 0] - 2 * x[:, 1] + 3, device="cpu").predict(x)
     tensor([1.0000, 4.0000, 2.0000], dtype=torch.float64)
     """
-    if not (ridge >= 0 and math.isfinite(ridge)):
-        raise UserError(f"ridge is {ridge!r}, expected a finite number of at least 0")
+    check_ridge(ridge)
     if solver not in SOLVERS:
         raise unknown_name("solver", solver, SOLVERS)
     check_length(x, y)
@@ -100,14 +98,11 @@ def feature_regression(
         memory_limit=memory_limit,
     )
     weights = (_dual if dual else _primal)(stream, ridge, block, progress)
-    classes = y.ndim == 1 and not y.is_floating_point()
-    return FeatureRegression(
-        features, weights, stream.mean, stream.intercept, classes, y.ndim == 1 and not classes, stream.step
-    )
+    return FeatureRegression(*kind_of(y), features, weights, stream.mean, stream.intercept, stream.step)
 
 
 @dataclass(frozen=True)
-class FeatureRegression:
+class FeatureRegression(Fitted):
     """A solved least-squares problem over features.
 
     Attributes:
@@ -115,8 +110,6 @@ class FeatureRegression:
         weights: Of the centred features, float64 [p, k].
         mean: Subtracted from each feature, [p].
         intercept: [k].
-        is_classifier: Whether it was fitted to classes.
-        flat: Whether the targets were of shape [n].
         step: Groups of features computed at a time.
     """
 
@@ -124,8 +117,6 @@ class FeatureRegression:
     weights: Tensor
     mean: Tensor
     intercept: Tensor
-    is_classifier: bool
-    flat: bool
     step: int
 
     def predict(self, x: Tensor) -> Tensor:
@@ -136,20 +127,9 @@ class FeatureRegression:
     def _scores(self, x: Tensor) -> Tensor:
         """The outputs of one batch, a range of features at a time."""
         scores = self.intercept.repeat(len(x), 1)
-        width = self.features.per_group
-        for first in range(0, self.features.groups, self.step):
-            last = min(first + self.step, self.features.groups)
-            at = slice(first * width, last * width)
+        for first, last, at in _ranges(self.features, self.step):
             scores.addmm_(self.features.part(x, first, last) - self.mean[at], self.weights[at])
         return scores
-
-    def classify(self, x: Tensor) -> Tensor:
-        """The class with the largest output, int64 [m]."""
-        return classes_of(self.predict(x), self.is_classifier)
-
-    def error(self, x: Tensor, y: Tensor) -> float:
-        """Share of inputs whose class is wrong, in [0, 1]."""
-        return share_wrong(self.classify(x), y)
 
 
 @dataclass
@@ -169,25 +149,27 @@ class _Stream:
         self.intercept = self.targets.mean(dim=0)
         self.targets = self.targets - self.intercept
 
-    def ranges(self) -> list[tuple[int, int]]:
-        """Ranges of groups that are computed together."""
-        return [(i, min(i + self.step, self.features.groups)) for i in range(0, self.features.groups, self.step)]
-
-    def columns(self, first: int, last: int) -> Tensor:
+    def columns(self, first: int, last: int, at: slice) -> Tensor:
         """Centred features of a range of groups for all examples, float64 [n, c]."""
-        parts = [self.features.part(part.to(self.device), first, last) for part in self.x.split(IMAGES)]
-        block = torch.cat(parts)
-        at = slice(first * self.features.per_group, last * self.features.per_group)
+        block = torch.cat([self.features.part(part.to(self.device), first, last) for part in self.x.split(IMAGES)])
         self.mean[at] = block.mean(dim=0)
         return block.sub_(self.mean[at])
+
+
+def _ranges(features: FeatureMap, step: int) -> list[tuple[int, int, slice]]:
+    """Ranges of groups that are computed together: first, one after the last, and where their features are."""
+    stops = [(first, min(first + step, features.groups)) for first in range(0, features.groups, step)]
+    width = features.per_group
+    return [(first, last, slice(first * width, last * width)) for first, last in stops]
 
 
 def _dual(stream: _Stream, ridge: float, block: int, progress: Progress | None) -> Tensor:
     """w = Φᵀα with (ΦΦᵀ + ridge I) α = y; the features are computed twice."""
     n = len(stream.x)
     triangle = _zeros(n, block, stream.device)
-    for first, last in stream.ranges():
-        _add_products(triangle, stream.columns(first, last))
+    ranges = _ranges(stream.features, stream.step)
+    for first, last, at in ranges:
+        _add_products(triangle, stream.columns(first, last, at))
         if progress is not None:
             progress(last, stream.features.groups)
     for index, rows in enumerate(triangle):
@@ -196,7 +178,7 @@ def _dual(stream: _Stream, ridge: float, block: int, progress: Progress | None) 
         rows.add_(1)
         rows[:, index * block :].diagonal().add_(ridge)
     alpha = Cholesky(lambda start, _: triangle[start // block], n, block=block).solve(stream.targets)
-    return torch.cat([stream.columns(first, last).T @ alpha for first, last in stream.ranges()])
+    return torch.cat([stream.columns(*part).T @ alpha for part in ranges])
 
 
 def _primal(stream: _Stream, ridge: float, block: int, progress: Progress | None) -> Tensor:

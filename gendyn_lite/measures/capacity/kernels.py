@@ -5,36 +5,29 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures._memory import available_memory, refuse_if_too_large
-from gendyn_lite.measures.capacity._points import (
+from gendyn_lite.measures.capacity.cholesky import Cholesky, Progress, triangle_bytes
+from gendyn_lite.measures.capacity.points import (
+    Fitted,
     as_points,
     as_targets,
     check_length,
     check_points,
-    classes_of,
+    check_ridge,
     duplicates,
+    kind_of,
     name_groups,
-    share_wrong,
 )
-from gendyn_lite.measures.capacity.cholesky import Cholesky, Progress, triangle_bytes
+from gendyn_lite.measures.per_example.checks import available_memory, refuse_if_too_large
 
 
 def kernel_regression(
-    x: Tensor,
-    y: Tensor,
-    *,
-    width: float,
-    ridge: float = 0.0,
-    num_classes: int | None = None,
-    device: torch.device | str | None = None,
-    block: int | None = None,
-    memory_limit: int | None = None,
-    progress: Progress | None = None,
+    x: Tensor, y: Tensor, *, width: float, num_classes: int | None = None, **options: Any
 ) -> KernelRegression:
     """The function f = Σ_i α_i k(x_i, ·) with (K + ridge I) α = y, where k(x, x') = exp(−‖x − x'‖²/(2 width²)).
 
@@ -45,12 +38,8 @@ def kernel_regression(
         x: [n, ...] training inputs; uint8 is read as pixels and divided by 255.
         y: [n] integer classes (fitted as one-hot columns), or real targets [n] or [n, k].
         width: Standard deviation of the kernel, in the units of x; `choose_width` finds one.
-        ridge: Added to the diagonal of the Gram matrix.
         num_classes: Number of classes, or None for the largest label plus one.
-        device: Where to solve; None is the GPU if there is one, else the CPU.
-        block: Rows factored at a time; None is 1,024 on a CPU and 4,096 on a GPU.
-        memory_limit: Bytes to stay under, instead of what is free on the device.
-        progress: Called with (rows done, n) after each block.
+        **options: Of `KernelFactor`: ridge, device, block, memory_limit, progress.
 
     Returns:
         The regression, whose parts lie on the device.
@@ -66,16 +55,20 @@ def kernel_regression(
     >>> kernel_regression(x, torch.tensor([0, 1, 0]), width=0.5, device="cpu").classify(torch.tensor([[0.9], [2.2]]))
     tensor([1, 0])
     """
-    factor = KernelFactor(
-        x, width=width, ridge=ridge, device=device, block=block, memory_limit=memory_limit, progress=progress
-    )
-    return factor.fit(y, num_classes=num_classes)
+    return KernelFactor(x, width=width, **options).fit(y, num_classes=num_classes)
 
 
 class KernelFactor:
     """The factored Gram matrix of a Gaussian kernel, to be solved for many sets of labels (true, corrupted, random).
 
-    Arguments and errors are those of `kernel_regression`.
+    Args:
+        x: As in `kernel_regression`, whose errors it raises.
+        width: Standard deviation of the kernel.
+        ridge: Added to the diagonal of the Gram matrix.
+        device: Where to solve; None is the GPU if there is one, else the CPU.
+        block: Rows factored at a time; None is 1,024 on a CPU and 4,096 on a GPU.
+        memory_limit: Bytes to stay under, instead of what is free on the device.
+        progress: Called with (rows done, n) after each block.
 
     >>> factor = KernelFactor(torch.tensor([[0.0], [1.0]]), width=1.0, device="cpu")
     >>> [float(factor.fit(torch.tensor(y)).squared_norm) for y in ([1.0, 1.0], [1.0, -1.0])]
@@ -94,8 +87,7 @@ class KernelFactor:
         progress: Progress | None = None,
     ) -> None:
         check_width(width)
-        if not (ridge >= 0 and math.isfinite(ridge)):
-            raise UserError(f"ridge is {ridge!r}, expected a finite number of at least 0")
+        check_ridge(ridge)
         check_points(x)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.block = block or (1024 if self.device.type == "cpu" else 4096)
@@ -119,17 +111,7 @@ class KernelFactor:
         targets = as_targets(y, num_classes).to(self.device)
         alpha = self._cholesky.solve(targets)
         squared_norm = (alpha * targets).sum(0) - self.ridge * alpha.square().sum(0)
-        classes = y.ndim == 1 and not y.is_floating_point()
-        return KernelRegression(
-            self.points,
-            alpha,
-            self.width,
-            self.ridge,
-            squared_norm.sum(),
-            classes,
-            y.ndim == 1 and not classes,
-            self.block,
-        )
+        return KernelRegression(*kind_of(y), self.points, alpha, self.width, self.ridge, squared_norm.sum(), self.block)
 
     def leave_one_out(self, y: Tensor, *, num_classes: int | None = None) -> Tensor:
         """What the regression without example i predicts for x_i, for every i: y_i − α_i/(K⁻¹)_ii, in O(n³) once.
@@ -149,7 +131,7 @@ class KernelFactor:
 
 
 @dataclass(frozen=True)
-class KernelRegression:
+class KernelRegression(Fitted):
     """A solved kernel regression.
 
     Attributes:
@@ -158,8 +140,6 @@ class KernelRegression:
         width: Width of the kernel.
         ridge: What was added to the diagonal.
         squared_norm: ‖f‖² in the kernel's space, summed over the k outputs.
-        is_classifier: Whether it was fitted to classes.
-        flat: Whether the targets were of shape [n].
         block: Rows of the kernel matrix computed at a time.
     """
 
@@ -168,8 +148,6 @@ class KernelRegression:
     width: float
     ridge: float
     squared_norm: Tensor
-    is_classifier: bool
-    flat: bool
     block: int
 
     def predict(self, x: Tensor) -> Tensor:
@@ -182,14 +160,6 @@ class KernelRegression:
         parts = [gaussian_kernel(part, self.points, self.width) @ self.alpha for part in inputs.split(self.block)]
         scores = torch.cat(parts)
         return scores.squeeze(1) if self.flat else scores
-
-    def classify(self, x: Tensor) -> Tensor:
-        """The class with the largest output, int64 [m]."""
-        return classes_of(self.predict(x), self.is_classifier)
-
-    def error(self, x: Tensor, y: Tensor) -> float:
-        """Share of inputs whose class is wrong, in [0, 1]."""
-        return share_wrong(self.classify(x), y)
 
 
 def gaussian_kernel(a: Tensor, b: Tensor, width: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity._points import as_points, as_targets, check_length
+from gendyn_lite.measures.capacity.points import as_points, as_targets, check_length, kind_of
 
 
 def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = None) -> Tensor:
@@ -37,7 +37,7 @@ def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = Non
     """
     points, targets = _problem(x, y, num_classes)
     solution = _pseudo_solve(_svd(points), targets)
-    return solution.squeeze(1) if _is_flat(y) else solution
+    return solution.squeeze(1) if kind_of(y)[1] else solution
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def gradient_descent_from_zero(
                     f"gradient descent diverged at step {step}: learning_rate is {rate:g}, expected below "
                     f"{2 * _safe_rate(points, stochastic=False):g} (2/λ)"
                 )
-    return Descent(w.squeeze(1) if _is_flat(y) else w, rate, rows)
+    return Descent(w.squeeze(1) if kind_of(y)[1] else w, rate, rows)
 
 
 def _problem(x: Tensor, y: Tensor, num_classes: int | None) -> tuple[Tensor, Tensor]:
@@ -131,11 +131,6 @@ def _problem(x: Tensor, y: Tensor, num_classes: int | None) -> tuple[Tensor, Ten
     points = as_points(x)
     check_length(points, y)
     return points, as_targets(y, num_classes).to(points.device)
-
-
-def _is_flat(y: Tensor) -> bool:
-    """Whether the targets are real and of shape [n]."""
-    return y.is_floating_point() and y.ndim == 1
 
 
 def _svd(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:

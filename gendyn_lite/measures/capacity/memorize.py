@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity._exact import PROJECTION_BITS, exact_cumsum, exact_projection
-from gendyn_lite.measures.capacity._hinges import solve
-from gendyn_lite.measures.capacity._points import as_points, check_classes, check_length, duplicates, name_groups
+from gendyn_lite.measures.capacity.exact import PROJECTION_BITS, exact_cumsum, exact_projection, solve
+from gendyn_lite.measures.capacity.points import as_points, check_classes, check_length, duplicates, name_groups
 
 TOLERANCE = 1e-8
 """Largest residual of a network that is handed out, relative to the largest label (at least 1)."""

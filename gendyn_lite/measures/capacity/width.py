@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity._points import as_points, as_targets, check_length
 from gendyn_lite.measures.capacity.cholesky import SingularGramError
 from gendyn_lite.measures.capacity.kernels import KernelFactor, squared_distances
+from gendyn_lite.measures.capacity.points import as_points, as_targets, check_length
 
 FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 
@@ -71,13 +72,8 @@ def choose_width(
     points, targets = points[chosen], targets[chosen.to(targets.device)]
     median = median_distance(points)
     classes = not y.is_floating_point()
-    rows = [
-        {
-            "factor": factor,
-            **_score(points, targets, width=factor * median, ridge=ridge, classes=classes, device=device),
-        }
-        for factor in factors
-    ]
+    options = {"ridge": ridge, "device": device}
+    rows = [{"factor": each, **_score(points, targets, classes, width=each * median, **options)} for each in factors]
     usable = [row for row in rows if row["loss"] == row["loss"]]
     if not usable:
         raise UserError("no width gives a Gram matrix that is regular in float64: drop equal points or take ridge > 0")
@@ -100,19 +96,11 @@ def median_distance(x: Tensor) -> float:
     return median
 
 
-def _score(
-    points: Tensor,
-    targets: Tensor,
-    *,
-    width: float,
-    ridge: float,
-    classes: bool,
-    device: torch.device | str | None,
-) -> dict[str, float]:
-    """The leave-one-out errors of one width."""
+def _score(points: Tensor, targets: Tensor, classes: bool, *, width: float, **options: Any) -> dict[str, float]:
+    """The leave-one-out errors of one width; the options are those of `KernelFactor`."""
     row = {"width": width, "loss": float("nan"), "error": float("nan")}
     try:
-        predicted = KernelFactor(points, width=width, ridge=ridge, device=device).leave_one_out(targets)
+        predicted = KernelFactor(points, width=width, **options).leave_one_out(targets)
     except SingularGramError:
         return row
     targets = targets.to(predicted.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,13 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.measures import _per_example_fallback as fallback
-from gendyn_lite.measures._memory import available_memory
-from gendyn_lite.measures._per_example import Loss, Use, backward, cross_entropy
-from gendyn_lite.measures._per_example_checks import check_examples, check_model, usable
-from gendyn_lite.measures._per_example_layers import Layer, layer_name, plan
-from gendyn_lite.measures._per_example_memory import activation_bytes
-from gendyn_lite.measures.fisher._squares import Squares
+from gendyn_lite.measures.fisher.squares import Squares
+from gendyn_lite.measures.per_example.checks import (
+    activation_bytes,
+    available_memory,
+    check_examples,
+    check_model,
+    check_whole,
+    usable,
+)
+from gendyn_lite.measures.per_example.layers import Layer, plan
+from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, layers_told, visit, warn
 
 KINDS = ("empirical", "true", "monte_carlo")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -31,12 +35,8 @@ def diagonal(
     y: Tensor | None = None,
     *,
     kind: str = "empirical",
-    samples: int = 1,
-    seed: int = 0,
     batch_size: int | None = None,
-    precision: str = "float32",
-    strict: bool = False,
-    loss: Loss = cross_entropy,
+    **options: Any,
 ) -> dict[str, Tensor]:
     """The diagonal of the Fisher information: for each weight the mean over examples of its squared gradient.
 
@@ -50,13 +50,8 @@ def diagonal(
         kind: ``"empirical"``: gradients at the observed labels. ``"true"``: the expectation over labels drawn from the
             network's own output, exactly, by one backward pass for each class. ``"monte_carlo"``: the same expectation
             by `samples` draws for each example.
-        samples: Draws for each example.
-        seed: Seed of the draws.
         batch_size: Examples at a time; by default as many as memory and cache suggest. It does not change the result.
-        precision: ``"float32"`` (what the network is in), or ``"bfloat16"``, ``"float16"`` for the forward and backward
-            pass on a GPU; squares are summed in float32 all the same.
-        strict: Whether a layer without a formula is refused, instead of going through `torch.func` with a warning.
-        loss: Function of (logits, y) that gives the loss of each example, [n], for the empirical kind.
+        **options: Of `DiagonalSum`: samples, seed, precision, strict, loss.
 
     Returns:
         Name of each trainable parameter → its diagonal, in its shape.
@@ -75,25 +70,23 @@ def diagonal(
     >>> diagonal(model, x, y)["weight"].flatten()  # each gradient is ±x/2; the mean of squares is (1 + 9) / 8
     tensor([1.2500, 1.2500])
     """
-    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
-        raise UserError(f"batch_size is {batch_size!r}, expected a whole number of at least 1, or None")
-    check_model(model)
-    labels = _labels(x, y, kind)
-    check_examples(model, x, labels, least=1)
-    total = DiagonalSum(model, kind=kind, samples=samples, seed=seed, precision=precision, strict=strict, loss=loss)
-    size = _batch_size(model, x, total.squares_bytes) if batch_size is None else batch_size
-    for i in range(0, len(x), size):
-        total.add(x[i : i + size], labels[i : i + size])
-    return total.mean()
+    if y is None:
+        if kind == "empirical":
+            raise UserError("the empirical Fisher needs the observed labels y; kind='true' does without")
+        y = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    return diagonal_over(model, [(x, y)], batch_size=batch_size, kind=kind, **options)
 
 
 @torch.inference_mode(False)
-def diagonal_over(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], **options: Any) -> dict[str, Tensor]:
+def diagonal_over(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, batch_size: int | None = None, **options: Any
+) -> dict[str, Tensor]:
     """The same over batches (x, y) of any length, for data that is not in memory at once.
 
     Args:
         model: As for `diagonal`.
         batches: Pairs of inputs and labels, where the network is.
+        batch_size: As for `diagonal`.
         **options: Of `DiagonalSum`.
 
     >>> model = nn.Linear(1, 2)
@@ -102,13 +95,14 @@ def diagonal_over(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], **
     >>> torch.allclose(parts["weight"], diagonal(model, x, y)["weight"])
     True
     """
+    check_whole("batch_size", batch_size, optional=True)
     check_model(model)
     total = DiagonalSum(model, **options)
     for x, y in batches:
         check_examples(model, x, y, least=1)
-        size = _batch_size(model, x, total.squares_bytes)
-        for i in range(0, len(x), size):
-            total.add(x[i : i + size], y[i : i + size])
+        size = batch_size or _batch_size(model, x, total.squares_bytes)
+        for part in zip(x.split(size), y.split(size), strict=True):
+            total.add(*part)
     return total.mean()
 
 
@@ -117,12 +111,13 @@ class DiagonalSum:
 
     Args:
         model: The network, in eval mode.
-        kind: As for `diagonal`; so are the others.
+        kind: As for `diagonal`.
         samples: Draws for each example.
         seed: Seed of the draws.
-        precision: Of the passes.
-        strict: Whether a layer without a formula is refused.
-        loss: Loss of each example.
+        precision: ``"float32"`` (what the network is in), or ``"bfloat16"``, ``"float16"`` for the forward and backward
+            pass on a GPU; squares are summed in float32 all the same.
+        strict: Whether a layer without a formula is refused, instead of going through `torch.func` with a warning.
+        loss: Function of (logits, y) that gives the loss of each example, [n], for the empirical kind.
 
     Attributes:
         count: Examples so far.
@@ -143,15 +138,13 @@ class DiagonalSum:
         for name, value, known in (("kind of Fisher information", kind, KINDS), ("precision", precision, PRECISIONS)):
             if value not in known:
                 raise unknown_name(name, value, known)
-        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-            raise UserError(f"samples is {samples!r}, expected a whole number of at least 1")
+        check_whole("samples", samples)
         self.count = 0
         self._model, self._kind, self._samples, self._strict, self._loss = model, kind, samples, strict, loss
         self._device = next(value for value in model.parameters() if value.requires_grad).device
         self._cast = PRECISIONS[precision]
         self._generator = torch.Generator(self._device).manual_seed(seed)
         self._plan, self._squares = plan(model), Squares(model)
-        self._without: set[str] = set()
         self.squares_bytes = sum(v.numel() * max(v.element_size(), 4) for v in model.parameters() if v.requires_grad)
 
     def add(self, x: Tensor, y: Tensor) -> None:
@@ -216,24 +209,17 @@ class DiagonalSum:
             with torch.autocast(device, enabled=False):  # inputs and gradients come as float32
                 self._squares.add(layer, uses)
 
-        with torch.autocast(device, dtype=cast or torch.bfloat16, enabled=cast is not None):
-            outside = backward(self._model, x, y, self._plan, on_layer, loss=loss)
-            without = sorted(outside.union(self._plan.without_formula))
-            self._announce(without, x, y, loss)
-            if without:
-                for name, found in fallback.gradients(self._model, without, x, y, loss=loss).items():
-                    self._squares.add_gradients(name, found)
+        def announce(new: Sequence[str], model: nn.Module) -> None:
+            self._announce(new, x, y, loss)
 
-    def _announce(self, without: list[str], x: Tensor, y: Tensor, loss: Loss) -> None:
+        with torch.autocast(device, dtype=cast or torch.bfloat16, enabled=cast is not None):
+            add = self._squares.add_gradients
+            visit(self._model, x, y, self._plan, on_layer, add, loss=loss, announce=announce)
+
+    def _announce(self, new: Sequence[str], x: Tensor, y: Tensor, loss: Loss) -> None:
         """Refuse or name, once, what has no formula."""
-        new = [name for name in without if name not in self._without]
-        if not new:
-            return
-        self._without.update(new)
         if self._strict:
-            layers = dict.fromkeys(map(layer_name, new))
-            modules = dict(self._model.named_modules())
-            told = ", ".join(f"{name} ({type(modules.get(name, self._model)).__name__})" for name in layers)
+            told = layers_told(new, self._model)
             raise UserError(f"no formula for {told}: leave strict=True out to differentiate there by torch.func")
         values = dict(self._model.named_parameters())
         with torch.enable_grad():
@@ -242,7 +228,7 @@ class DiagonalSum:
         for name, gradient in zip(new, found, strict=True):
             if gradient is None:
                 raise _no_gradient(name)
-        fallback.warn(new, self._model)
+        warn(new, self._model)
 
     def _check_gradients(self) -> None:
         """Every trainable parameter must have got a gradient."""
@@ -273,14 +259,6 @@ def _no_gradient(name: str) -> UserError:
         f"parameter {name!r} gets no gradient: the loss does not depend on it; freeze it (requires_grad_(False)) or "
         "use it"
     )
-
-
-def _labels(x: Tensor, y: Tensor | None, kind: str) -> Tensor:
-    if y is not None:
-        return y
-    if kind == "empirical":
-        raise UserError("the empirical Fisher needs the observed labels y; kind='true' does without")
-    return torch.zeros(len(x), dtype=torch.int64, device=x.device)
 
 
 def _batch_size(model: nn.Module, x: Tensor, sums: int) -> int:

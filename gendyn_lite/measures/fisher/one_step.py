@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures._per_example import Loss, cross_entropy
-from gendyn_lite.measures._per_example_checks import (
+from gendyn_lite.measures.fisher.information import diagonal
+from gendyn_lite.measures.per_example.checks import (
     check_alone,
     check_eps,
     check_examples,
@@ -22,13 +22,14 @@ from gendyn_lite.measures._per_example_checks import (
     check_model,
     usable,
 )
-from gendyn_lite.measures.fisher.information import diagonal
+from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 
 STEP_BYTES = 64 << 20  # of weights of stepped networks held at a time
 LARGE = 50  # a change of a log-probability whose exponential is not taken alone
 LOST = 1e-9  # change of a logit by a step of size 1 that a step's size must not make vanish
 ROUNDING = 16  # roundings of the largest logit that a difference of logits may carry
 Values = dict[str, Tensor]
+Entries = Mapping[str, Tensor] | None
 
 
 class Influence(NamedTuple):
@@ -63,9 +64,9 @@ def influence(
     *,
     eps: float,
     y_eval: Tensor | None = None,
-    fisher: Mapping[str, Tensor] | None = None,
+    fisher: Entries = None,
     precision: str = "float64",
-    masks: Mapping[str, Tensor] | None = None,
+    masks: Entries = None,
     loss: Loss = cross_entropy,
 ) -> Influence:
     """Take a step θ − ε g_i on each of some examples, each from the same θ, and see the predictions for others move.
@@ -131,14 +132,7 @@ class _Steps:
     """Stepped networks, some at a time, and what they make of the watched inputs."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        x_eval: Tensor,
-        *,
-        eps: float,
-        fisher: Mapping[str, Tensor] | None,
-        masks: Mapping[str, Tensor] | None,
-        loss: Loss,
+        self, model: nn.Module, x_eval: Tensor, *, eps: float, fisher: Entries, masks: Entries, loss: Loss
     ) -> None:
         self._model, self._x, self._eps, self._loss = model, x_eval, eps, loss
         named = list(model.named_parameters())

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from gendyn_lite.measures.intervals.ends import margins, rounding
 from gendyn_lite.measures.intervals.graph import Program, Step, read_shape, with_count
-from gendyn_lite.measures.intervals.knots import Knots, OnLines
+from gendyn_lite.measures.intervals.knots import Knots, OnLines, margins, rounding, segments
 from gendyn_lite.measures.intervals.layers import Affine, Kinks, Maximum
+from gendyn_lite.measures.intervals.lines import Lines
+from gendyn_lite.measures.intervals.walk import along_lines
 
 
 class Enclosure(NamedTuple):
@@ -54,13 +55,7 @@ class Bounds:
         self.first = knots.joined.nonzero().squeeze(1)
         self.changes = torch.zeros_like(self.first)
         self._values: dict[fx.Node, Any] = {**program.constants, **start}
-        for step in program.steps:
-            if step.node in start:
-                continue
-            self._values[step.node] = self._run(step)
-            for node in step.frees:
-                if node not in program.constants and node is not program.output:
-                    self._values.pop(node, None)
+        program.run(self._values, start, self._run)
         self.logits = self._enclosure(program.output)
 
     def judge(self, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,7 +109,7 @@ class Bounds:
             return {"centre": (low + high) / 2, "radius": (high - low) / 2, "zero": torch.zeros_like(low[:1]),
                     "least": -low, "most": high}[part]  # fmt: skip
 
-        return fx.map_arg(step.node.args, pick), fx.map_arg(step.node.kwargs, pick)
+        return step.arguments(pick)
 
     def _deviation(self, value: Enclosure) -> tuple[Tensor, Tensor]:
         if value.low is None or value.high is None:
@@ -159,8 +154,7 @@ class Bounds:
         self.changes = self.changes + (depth > 0).sum(1)
         low, high = torch.zeros_like(depth), torch.zeros_like(depth)
         if any(self._enclosure(node).low is not None for node in step.node.all_input_nodes):
-            low, high = (self._largest(step, action, part) for part in ("least", "most"))
-            low = -low
+            low, high = -self._largest(step, action, "least"), self._largest(step, action, "most")
         shape = windows.shape
         return Enclosure(windows.largest, (low - depth).unflatten(1, shape), high.unflatten(1, shape))
 
@@ -177,3 +171,46 @@ def _depth(a: Tensor, b: Tensor) -> Tensor:
     """
     product = (-a * b).clamp(min=0)
     return product / (a.abs() + b.abs()).clamp(min=torch.finfo(a.dtype).tiny)
+
+
+@torch.no_grad()
+def certified_ends(
+    program: Program, lines: Lines, *, tolerance: float, max_steps: int, at_a_time: int = 32
+) -> tuple[Tensor, Tensor]:
+    """How far from α = 0 every line is proved to keep its class, and where it has beyond doubt lost it.
+
+    Args:
+        program: The network.
+        lines: The lines.
+        tolerance: A line whose proved and refuted points lie closer together than this is done.
+        max_steps: Most segments to look at on each side of a line.
+        at_a_time: Lines to work on together.
+
+    Returns:
+        Both float64 [m, 2]; the second one is the range's end where the class was not seen to change.
+    """
+    parts = [_march(program, part, tolerance, max_steps) for part in lines.parts(at_a_time)]
+    proved, refuted = (torch.cat(each) for each in zip(*parts, strict=True))
+    return proved, refuted
+
+
+def _march(program: Program, lines: Lines, tolerance: float, max_steps: int) -> tuple[Tensor, Tensor]:
+    """Outwards on each ray: twice as far after a proof, half as far after none."""
+    start = along_lines(program, lines.x, lines.direction)
+    line = torch.arange(len(lines), device=lines.x.device).repeat_interleave(2)
+    sign, reach = lines.limits.flatten().sign(), lines.limits.flatten().abs()
+    safe, changed, stride = torch.zeros_like(reach), reach.clone(), reach / 16
+    active = torch.arange(len(line), device=line.device)
+    for _ in range(max_steps):
+        if not len(active):
+            break
+        begin = safe[active]
+        stop = torch.minimum(begin + stride[active], changed[active])
+        ends = sign[active, None] * torch.stack([begin, stop], dim=1)
+        bounds = Bounds(program, start, segments(line[active], ends))
+        proved, lost = bounds.judge(lines.label[line[active]])
+        safe[active] = torch.where(proved, stop, begin)
+        changed[active] = torch.where(lost[1::2], stop, changed[active])
+        stride[active] = torch.where(proved, stride[active] * 2, (stop - begin) / 2)
+        active = active[(changed[active] - safe[active] > tolerance) & (stride[active] > 1e-13)]
+    return (sign * safe).view(-1, 2), (sign * changed).view(-1, 2)

@@ -7,7 +7,6 @@ is followed from kink to kink.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -97,8 +96,7 @@ def kinks(windows: Windows, joined: Tensor) -> tuple[Tensor, Tensor]:
     """
     r, g = ((windows.winner[1:] != windows.winner[:-1]) & joined[:, None]).nonzero(as_tuple=True)
     members = windows.members[g]
-    start, end = (windows.entries[at].gather(1, members) if len(r) == 0 else windows.entries[at[:, None], members]
-                  for at in (r, r + 1))  # fmt: skip
+    start, end = (windows.entries[at[:, None], members] for at in (r, r + 1))
     row, t = _follow(start.double(), end.double())
     return r[row], t
 
@@ -154,6 +152,3 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
 
 def _single(value: int | tuple[int, ...]) -> int:
     return value if isinstance(value, int) else value[0]
-
-
-WindowsOf = Callable[..., Windows]

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.measures.intervals.bounds import Bounds
-from gendyn_lite.measures.intervals.ends import Crossings, crossings, margins
 from gendyn_lite.measures.intervals.graph import Program, read
-from gendyn_lite.measures.intervals.knots import segments
+from gendyn_lite.measures.intervals.knots import Crossings, crossings, margins, segments
 from gendyn_lite.measures.intervals.lines import Lines, chunks
 from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_lines
 

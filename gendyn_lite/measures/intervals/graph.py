@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.fx.proxy import TraceError
 
-from gendyn_lite.measures.intervals.layers import (
-    LAYERS,
-    Action,
-    NotPiecewiseLinearError,
-    of_function,
-    of_module,
-)
+from gendyn_lite.measures.intervals.layers import LAYERS, Action, NotPiecewiseLinearError, of_function, of_module
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,10 @@ class Step:
     call: Callable[..., Any] | None
     frees: tuple[fx.Node, ...]
 
+    def arguments(self, value: Callable[[fx.Node], Any]) -> tuple[Any, Any]:
+        """Its arguments and named arguments, with the value of every node."""
+        return fx.map_arg(self.node.args, value), fx.map_arg(self.node.kwargs, value)
+
 
 @dataclass(frozen=True)
 class Program:
@@ -56,6 +55,16 @@ class Program:
     input: fx.Node
     output: fx.Node
     dtype: torch.dtype
+
+    def run(self, values: dict[fx.Node, Any], known: Collection[fx.Node], run: Callable[[Step], Any]) -> None:
+        """Put the value of every step but the known ones into `values`, and drop those that no later step needs."""
+        for step in self.steps:
+            if step.node in known:
+                continue
+            values[step.node] = run(step)
+            for node in step.frees:
+                if node not in self.constants and node is not self.output:
+                    values.pop(node, None)
 
 
 class Count(int):
@@ -128,7 +137,7 @@ def _program(model: nn.Module, graph: fx.Graph, dtype: torch.dtype) -> Program:
             if node is not inputs[0] and node.op == "placeholder":
                 constants[node] = node.args[0] if node.args else None
         elif node.op == "get_attr":
-            constants[node] = _attribute(model, str(node.target)).detach()
+            constants[node] = operator.attrgetter(str(node.target))(model).detach()
         elif all(parent in constants for parent in node.all_input_nodes):
             constants[node] = _evaluate(model, node, constants)
         else:
@@ -147,8 +156,7 @@ def _step(model: nn.Module, node: fx.Node, constants: dict[fx.Node, Any], frees:
             raise NotPiecewiseLinearError(f"{name} {error}") from error
     name = f"operation {getattr(node.target, '__name__', node.target)!r}"
     if _reads_shape(node):
-        target = node.target
-        call = getattr(torch.Tensor, target) if isinstance(target, str) else target
+        call = getattr(torch.Tensor, node.target) if isinstance(node.target, str) else node.target
         return Step(name, node, None, call, frees)
     varying = [isinstance(arg, fx.Node) and arg not in constants for arg in node.args]
     try:
@@ -181,13 +189,6 @@ def _is_known(module: nn.Module) -> bool:
     return isinstance(module, LAYERS) and any(
         type(module).forward is kind.forward for kind in LAYERS if isinstance(module, kind)
     )
-
-
-def _attribute(model: nn.Module, path: str) -> Tensor:
-    value: Any = model
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def _evaluate(model: nn.Module, node: fx.Node, constants: dict[fx.Node, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,22 +10,84 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.measures.intervals.certified import certified_ends
-from gendyn_lite.measures.intervals.checks import check_lines, check_network, check_range, logits_at
-from gendyn_lite.measures.intervals.exact import (
-    Network,
-    TooManyPiecesError,
-    class_at_origin,
-    exact_ends,
-    sides_changed,
-)
+from gendyn_lite.measures.intervals.bounds import certified_ends
+from gendyn_lite.measures.intervals.exact import Network, TooManyPiecesError, class_at_origin, exact_ends, sides_changed
 from gendyn_lite.measures.intervals.graph import Program, read
-from gendyn_lite.measures.intervals.grid import POINTS, grid_ends
 from gendyn_lite.measures.intervals.knots import segments
 from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
-from gendyn_lite.measures.intervals.lines import Lines, chunks
-from gendyn_lite.measures.intervals.result import Intervals, Method
+from gendyn_lite.measures.intervals.lines import (
+    Intervals,
+    Lines,
+    Method,
+    check_lines,
+    check_network,
+    check_range,
+    chunks,
+    logits_at,
+)
 from gendyn_lite.measures.intervals.walk import Walk, along_lines
+from gendyn_lite.measures.per_example.checks import check_whole
+
+POINTS = 4096  # in one forward pass
+
+
+@torch.no_grad()
+def grid_ends(
+    network: Callable[[Tensor], Tensor],
+    lines: Lines,
+    *,
+    samples: int,
+    tolerance: float,
+    between: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """The first sampled change of class on both sides, bisected.
+
+    A stretch of another class that lies between two samples is stepped over.
+
+    Args:
+        network: From [n, *in_shape] to logits [n, C].
+        lines: The lines.
+        samples: Points on each side.
+        tolerance: To which a change is bisected.
+        between: Where to sample, from and to, float64 [m, 2] each; from 0 to the range's ends unless given.
+
+    Returns:
+        Ends, float64 [m, 2].
+    """
+    begin, limit = between or (torch.zeros_like(lines.limits), lines.limits)
+    begin, limit = begin.flatten(), limit.flatten()
+    line = torch.arange(len(lines), device=limit.device).repeat_interleave(2)
+    share = torch.linspace(0, 1, samples + 1, dtype=torch.float64, device=limit.device)[1:]
+    ends = []
+    for part in chunks(len(line), max(1, POINTS // samples)):
+        places = begin[part, None] + share * (limit[part] - begin[part])[:, None]
+        same = keeps(network, lines, line[part, None].expand_as(places), places)
+        first = torch.where(same.all(1), samples, (~same).int().argmax(1))
+        padded = torch.cat([begin[part, None], places, places[:, -1:]], dim=1)
+        pair = padded.gather(1, torch.stack([first, first + 1], dim=1))
+        ends.append(_bisect(network, lines, line[part], pair, tolerance))
+    return torch.cat(ends).view(-1, 2)
+
+
+def keeps(network: Callable[[Tensor], Tensor], lines: Lines, line: Tensor, alpha: Tensor) -> Tensor:
+    """Whether each point x + α d has the line's class (a tie counts), bool like `alpha`."""
+    out = []
+    for part in chunks(alpha.numel(), POINTS):
+        at = line.flatten()[part]
+        logits = network(lines.points(at, alpha.flatten()[part]))
+        out.append(logits.gather(1, lines.label[at, None]).squeeze(1) >= logits.amax(1))
+    return torch.cat(out).view_as(alpha)
+
+
+def _bisect(network: Callable[[Tensor], Tensor], lines: Lines, line: Tensor, pair: Tensor, tolerance: float) -> Tensor:
+    """Halve [same, other] until it is narrower than the tolerance; both ends equal where nothing changed."""
+    same, other = pair.unbind(1)
+    while bool(((other - same).abs() > tolerance).any()):
+        middle = (same + other) / 2
+        stays = keeps(network, lines, line, middle)
+        same, other = torch.where(stays, middle, same), torch.where(stays, other, middle)
+    return same
+
 
 METHODS = ("auto", "exact", "certified", "grid")
 EXACT = "every linear piece was followed: no change of class is missed, ends are right up to rounding"
@@ -87,7 +150,10 @@ def generalization_interval(
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
     check_range(low, high)
-    _check_limits(max_pieces=max_pieces, samples=samples, max_steps=max_steps, tolerance=tolerance)
+    for name, count in (("max_pieces", max_pieces), ("samples", samples), ("max_steps", max_steps)):
+        check_whole(name, count)
+    if not isinstance(tolerance, int | float) or not 1e-12 <= tolerance <= 1:
+        raise UserError(f"tolerance is {tolerance!r}, expected a number from 1e-12 to 1")
     check_network(model)
     check_lines(model, x, direction)
     logits = torch.cat([logits_at(model, x[part]) for part in chunks(len(x), POINTS)])
@@ -147,14 +213,6 @@ class _Look:
     ) -> Intervals:
         (lower, upper), (down, up) = ends.unbind(1), certain.unbind(1)
         return Intervals(lower, upper, self.lines.label, self.tied, method, guarantee, down, up, looked)
-
-
-def _check_limits(*, tolerance: float, **counts: int) -> None:
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise UserError(f"{name} is {count!r}, expected a positive whole number")
-    if not isinstance(tolerance, int | float) or not 1e-12 <= tolerance <= 1:
-        raise UserError(f"tolerance is {tolerance!r}, expected a number from 1e-12 to 1")
 
 
 def _check_reading(program: Program, x: Tensor, logits: Tensor) -> int:

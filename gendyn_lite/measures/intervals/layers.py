@@ -12,8 +12,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals.envelope import Windows, along, pairwise_maximum, pooled
-from gendyn_lite.measures.intervals.maxout import Maxout
+from gendyn_lite.measures.per_example.checks import check_whole
+
+
+class Maxout(nn.Module):
+    """The largest of each `pieces` neighbouring features: [n, units * pieces, ...] to [n, units, ...].
+
+    Args:
+        pieces: Linear pieces of one unit, at least 1.
+
+    Raises:
+        UserError: `pieces` is no positive whole number, or the features are no multiple of it.
+
+    Source: Goodfellow et al. 2013, Maxout Networks, equation 1.
+
+    >>> import torch
+    >>> Maxout(2)(torch.tensor([[1.0, 3.0, -2.0, -5.0]])).tolist()
+    [[3.0, -2.0]]
+    """
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        check_whole("pieces", pieces)
+        self.pieces = pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, units * pieces, ...] to [n, units, ...]."""
+        if x.shape[1] % self.pieces:
+            raise UserError(f"Maxout got {x.shape[1]} features, expected a multiple of its {self.pieces} pieces")
+        return x.unflatten(1, (-1, self.pieces)).amax(2)
+
+    def extra_repr(self) -> str:
+        """Shown in the network's listing."""
+        return f"pieces={self.pieces}"
+
 
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -102,7 +136,7 @@ def of_module(module: nn.Module) -> Action:  # noqa: PLR0911 (a table of kinds)
     if isinstance(module, POOLS):
         return Maximum(partial(pooled, module))
     if isinstance(module, Maxout):
-        return Maximum(partial(_maxout_windows, module.pieces))
+        return Maximum(lambda value: along(value.unflatten(1, (-1, module.pieces)), 2))
     return _elementwise(module)
 
 
@@ -114,7 +148,7 @@ def of_function(  # noqa: PLR0911 (a table of kinds)
     Raises:
         NotPiecewiseLinearError: It is not piecewise linear, or not known.
     """
-    call = _method(target) if isinstance(target, str) else target
+    call = (lambda value, *a, **k: getattr(value, target)(*a, **k)) if isinstance(target, str) else target
     if target in RELU:
         return Kinks(torch.relu, (0.0,), (0.0, 1.0))
     if target is F.leaky_relu:
@@ -128,11 +162,11 @@ def of_function(  # noqa: PLR0911 (a table of kinds)
     if target in NEGATE:
         return Affine(call, _same)
     if target in SCALE and varying.count(True) == 1 and (varying[0] or target in {operator.mul, torch.mul}):
-        return Affine(call, partial(_absolute_scale, call))
+        return Affine(call, lambda a, b: call(abs(a), abs(b)))
     if target in RESHAPE | AVERAGE or target is operator.getitem:
         return Affine(call, call)
     if target is F.dropout and not (args[2] if len(args) > 2 else kwargs.get("training", True)):
-        return Affine(_first, _first)
+        return Affine(_same, _same)
     if target is F.max_pool2d:
         return Maximum(_pool_function)
     if target in (torch.maximum, torch.max, "max", "maximum") and varying == [True, True]:
@@ -183,10 +217,6 @@ def _absolute_sum(a: Any, b: Any) -> Tensor:
     return parts[0] + parts[1] if len(parts) == 2 else parts[0]
 
 
-def _absolute_scale(call: Callable[..., Tensor], a: Any, b: Any) -> Tensor:
-    return call(abs(a), abs(b))
-
-
 def _absolute_weights(
     call: Callable[..., Tensor], radius: Tensor, weight: Tensor, bias: Any = None, *args: Any, **settings: Any
 ) -> Tensor:
@@ -198,23 +228,10 @@ def _same(value: Tensor, *_: Any, **__: Any) -> Tensor:
     return value
 
 
-_first = _same
-
-
-def _method(name: str) -> Callable[..., Any]:
-    return lambda value, *args, **kwargs: getattr(value, name)(*args, **kwargs)
-
-
-def _maxout_windows(pieces: int, value: Tensor) -> Windows:
-    return along(value.unflatten(1, (-1, pieces)), 2)
-
-
 def _pool_function(value: Tensor, *args: Any, **kwargs: Any) -> Windows:
     """F.max_pool2d."""
-    named = dict(
-        zip(("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"), args, strict=False)
-    )
-    settings = {**named, **kwargs}
+    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+    settings = {**dict(zip(names, args, strict=False)), **kwargs}
     if settings.get("return_indices"):
         raise NotPiecewiseLinearError("returns indices")
     return pooled(nn.MaxPool2d(**settings), value)

@@ -3,7 +3,6 @@
 After "Image functions in neural networks: a perspective on generalization" (paths, Sec. 3-8).
 """
 
-from gendyn_lite.measures.relu_paths.early_mid import early_to_mid_ratio
 from gendyn_lite.measures.relu_paths.gram import int8_is_fast, path_gram
 from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, image_functions
 from gendyn_lite.measures.relu_paths.isolation import (
@@ -30,7 +29,7 @@ from gendyn_lite.measures.relu_paths.record import (
     record_paths,
 )
 from gendyn_lite.measures.relu_paths.recorder import PathRecorder
-from gendyn_lite.measures.relu_paths.recording import PathRecording
+from gendyn_lite.measures.relu_paths.recording import PathRecording, early_to_mid_ratio
 from gendyn_lite.measures.relu_paths.similarity import (
     Crossed,
     cross_activation_similarity,
@@ -42,40 +41,3 @@ from gendyn_lite.measures.relu_paths.similarity import (
     zero_paths,
 )
 from gendyn_lite.measures.relu_paths.weight_history import WeightHistory
-
-__all__ = [
-    "Crossed",
-    "ImageFunctions",
-    "PackedPaths",
-    "Pairs",
-    "PathRecorder",
-    "PathRecording",
-    "RanksOverTime",
-    "WeightHistory",
-    "cross_activation_similarity",
-    "cross_activations",
-    "cross_path_similarity",
-    "cross_paths",
-    "early_to_mid_ratio",
-    "forward_with_paths",
-    "function_correlation",
-    "gate_layers",
-    "image_functions",
-    "int8_is_fast",
-    "isolated_network",
-    "isolated_outputs",
-    "isolation_probe",
-    "loss_along",
-    "neighbour_ranks",
-    "overlap_and_distance",
-    "pairwise_correlation",
-    "path_gram",
-    "ranks_over_time",
-    "record_activations",
-    "record_both",
-    "record_packed",
-    "record_paths",
-    "self_activation_similarity",
-    "self_similarity",
-    "zero_paths",
-]

@@ -8,16 +8,19 @@ calls ``F.relu``, ``torch.relu`` or ``x.relu_()`` needs no change; a gate writte
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures.per_example.checks import check_whole
 
 GATE_MODULES = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Hardtanh, nn.Threshold)
 
@@ -57,18 +60,6 @@ def _value(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str,
     return args[place] if len(args) > place else kwargs.get(name, default)
 
 
-def _relu(args: Any, kwargs: Any) -> tuple[Any, Any]:
-    return 0.0, None
-
-
-def _relu6(args: Any, kwargs: Any) -> tuple[Any, Any]:
-    return 0.0, 6.0
-
-
-def _leaky(args: Any, kwargs: Any) -> tuple[Any, Any]:
-    return _value(args, kwargs, 1, "negative_slope", 0.01), None
-
-
 def _rrelu(args: Any, kwargs: Any) -> tuple[Any, Any] | None:
     if _value(args, kwargs, 3, "training", False):
         return None
@@ -86,19 +77,17 @@ def _hardtanh(args: Any, kwargs: Any) -> tuple[Any, Any] | None:
     return (0.0, high) if low == 0 else None
 
 
-def _threshold(args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-    return (0.0, None) if args[1:3] == (0, 0) else None
-
-
 # A function of torch → what its arguments say of slope and cap, or None where this call is no gate at 0.
 READERS: dict[Any, Callable[[Any, Any], tuple[Any, Any] | None]] = {
-    **dict.fromkeys((F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), _relu),
-    F.relu6: _relu6,
-    **dict.fromkeys((F.leaky_relu, F.leaky_relu_), _leaky),
+    **dict.fromkeys((F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), lambda args, kwargs: (0.0, None)),
+    F.relu6: lambda args, kwargs: (0.0, 6.0),
+    **dict.fromkeys(
+        (F.leaky_relu, F.leaky_relu_), lambda args, kwargs: (_value(args, kwargs, 1, "negative_slope", 0.01), None)
+    ),
     **dict.fromkeys((F.rrelu, torch.rrelu, torch.rrelu_), _rrelu),
     **dict.fromkeys((F.prelu, torch.prelu, Tensor.prelu), _prelu),
     **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
-    **dict.fromkeys((F.threshold, torch.threshold), _threshold),
+    **dict.fromkeys((F.threshold, torch.threshold), lambda args, kwargs: (0.0, None) if args[1:3] == (0, 0) else None),
 }
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
 
@@ -177,3 +166,44 @@ class Gates(TorchFunctionMode):
     def _leave(self, module: nn.Module, args: Any, out: Any) -> None:
         if self._inside and self._inside[-1][1] is module:
             self._inside.pop()
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The network inside of ``torch.compile``, whose gates can be seen."""
+    return getattr(model, "_orig_mod", model)
+
+
+def check_images(x: Tensor, batch_size: int = 1) -> None:
+    """Refuse what are no images in floating point."""
+    if not isinstance(x, Tensor) or x.dim() < 2 or len(x) == 0:
+        told = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise UserError(f"x is {told}, expected images [n, ...] with n ≥ 1")
+    if not x.is_floating_point():
+        kind = str(x.dtype).removeprefix("torch.")
+        raise UserError(f"x is {kind}: standardize it as in training (data.batcher gives such batches)")
+    check_whole("batch_size", batch_size)
+
+
+def check_eval(model: nn.Module) -> None:
+    """Refuse a network whose gates depend on chance or on the batch."""
+    for name, module in model.named_modules():
+        if module.training and isinstance(module, _DropoutNd | _BatchNorm):
+            why = "drops units at random" if isinstance(module, _DropoutNd) else "depends on the batch"
+            raise UserError(
+                f"{name!r} ({type(module).__name__}) is in train mode, where a path {why}: call model.eval() first"
+            )
+
+
+def check_layers(model: nn.Module, seen: Sequence[str], layers: Sequence[str] | None) -> None:
+    """Refuse a network without gates, and names of layers that it does not have."""
+    if not seen:
+        others = sorted(
+            {type(m).__name__ for m in model.modules() if type(m).__module__.endswith("modules.activation")}
+        )
+        has = f" (its activations: {', '.join(others)})" if others else ""
+        raise UserError(
+            f"the network has no gates{has}: paths need ReLU, LeakyReLU or the like, as modules or as F.relu(...)"
+        )
+    for name in layers or ():
+        if name not in seen:
+            raise unknown_name("gate layer", name, seen)

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures import _per_example_fallback as fallback
-from gendyn_lite.measures._per_example import Loss, Use, backward, cross_entropy
-from gendyn_lite.measures._per_example_checks import check_examples, check_model
-from gendyn_lite.measures._per_example_factors import Factors, Workspace
-from gendyn_lite.measures._per_example_layers import Layer, plan
-from gendyn_lite.measures.relu_paths.checks import uncompiled
-
-
-class Part(Protocol):
-    """One parameter's share of the image functions of a batch."""
-
-    def each(self) -> Tensor:
-        """The gradient of each image's loss, [b, *shape]."""
-        ...
-
-    def weighted(self, coefficients: Tensor) -> Tensor:
-        """The sum over images of coefficient times gradient, [*shape]."""
-        ...
+from gendyn_lite.measures.per_example.checks import check_examples
+from gendyn_lite.measures.per_example.factors import Factors, Workspace
+from gendyn_lite.measures.per_example.layers import Layer, plan
+from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
+from gendyn_lite.measures.relu_paths.gates import uncompiled
 
 
 @dataclass(frozen=True)
@@ -57,7 +43,7 @@ class Factored:
 
     def _chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Some images at a time: output gradients [b, groups, places, outputs], patches [b, groups, places, inputs]."""
-        factors = Factors([use._replace(a=use.a.double(), z=use.z.double()) for use in self.uses], Workspace())
+        factors = _in_float64(self.uses)
         size = factors.chunk()
         for start in range(0, factors.count, size):
             stop = min(start + size, factors.count)
@@ -78,8 +64,7 @@ class Summed:
 
     def each(self) -> Tensor:
         """[b, outputs]."""
-        sums = [use.z.double().flatten(2).sum(2) if _channels_first(use) else _over_places(use) for use in self.uses]
-        return torch.stack(sums).sum(0)
+        return _in_float64(self.uses).bias_gradients()
 
     def weighted(self, coefficients: Tensor) -> Tensor:
         """[outputs]."""
@@ -100,6 +85,13 @@ class Stored:
     def weighted(self, coefficients: Tensor) -> Tensor:
         """[*shape]."""
         return torch.tensordot(coefficients.to(self.values.device, torch.float64), self.each(), dims=1)
+
+
+Part = Factored | Summed | Stored
+
+
+def _in_float64(uses: Sequence[Use]) -> Factors:
+    return Factors([use._replace(a=use.a.double(), z=use.z.double()) for use in uses], Workspace())
 
 
 @dataclass(frozen=True)
@@ -169,34 +161,23 @@ def image_functions(
              [-0.1000, -0.2000]]], dtype=torch.float64), tensor([[ 0.0500, -0.0500]], dtype=torch.float64))
     """
     model = uncompiled(model)
-    check_model(model)
     check_examples(model, x, y, least=1)
-    layers = plan(model)
+    found = plan(model)
+    factored = tuple(layer for layer in found.layers if layer.kind == "affine")
+    others = tuple(name for layer in found.layers if layer.kind != "affine" for name in layer.parameters)
+    layers = replace(found, layers=factored, without_formula=found.without_formula + others)
     shapes = {name: value.shape for name, value in model.named_parameters()}
     parts: dict[str, Part] = {}
-    others = [name for layer in layers.layers if layer.kind != "affine" for name in layer.parameters]
 
-    def keep(layer: Layer, uses: Sequence[Use]) -> None:
-        if layer.kind != "affine":
-            return
+    def factor(layer: Layer, uses: Sequence[Use]) -> None:
         kept = tuple(use._replace(a=use.a.clone(), z=use.z.clone()) for use in uses)  # what is a view may change
         if layer.weight is not None:
             parts[layer.weight] = Factored(kept, shapes[layer.weight])
         if layer.bias is not None:
             parts[layer.bias] = Summed(kept)
 
-    outside = backward(model, x, y, layers, keep, loss=loss)
-    rest = [*layers.without_formula, *others, *outside]
-    if rest:
-        found = fallback.gradients(model, rest, x, y, loss=loss)
-        parts |= {name: Stored(value.view(len(x), *shapes[name])) for name, value in found.items()}
+    def store(name: str, values: Tensor) -> None:
+        parts[name] = Stored(values.view(len(x), *shapes[name]))
+
+    visit(model, x, y, layers, factor, store, loss=loss, announce=lambda names, model: None)
     return ImageFunctions({name: parts[name] for name in shapes if name in parts}, len(x), step_size)
-
-
-def _channels_first(use: Use) -> bool:
-    return not isinstance(use.module, nn.Linear)
-
-
-def _over_places(use: Use) -> Tensor:
-    """The output gradients of a linear layer, summed over the axes between."""
-    return use.z.double().reshape(len(use.z), -1, use.z.shape[-1]).sum(1)

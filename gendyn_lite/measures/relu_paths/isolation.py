@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures._per_example import Loss, cross_entropy
-from gendyn_lite.measures.relu_paths.checks import check_images, uncompiled
+from gendyn_lite.measures.relu_paths.gates import check_images, uncompiled
 from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, image_functions
 from gendyn_lite.measures.relu_paths.projection import forward_with_paths
 from gendyn_lite.measures.relu_paths.record import record_packed
@@ -126,13 +125,7 @@ def pairwise_correlation(outputs: Tensor) -> Tensor:
 
 
 def isolation_probe(
-    x: Tensor,
-    y: Tensor,
-    inputs: Tensor,
-    *,
-    own_paths: bool = True,
-    step_size: Callable[[int], float] | float = 1.0,
-    loss: Loss = cross_entropy,
+    x: Tensor, y: Tensor, inputs: Tensor, *, step_size: Callable[[int], float] | float = 1.0
 ) -> Callable[[nn.Module, int], dict[str, float]]:
     """A probe that follows the correlation of images' functions in isolation with the end-to-end function.
 
@@ -144,9 +137,7 @@ def isolation_probe(
         x: Images whose functions are followed, [b, ...].
         y: Their labels, as trained with.
         inputs: Where functions are evaluated, [m, ...], m ≥ 2.
-        own_paths: See `isolated_outputs`.
         step_size: η/|B|, or a function of the epoch that gives it.
-        loss: Loss of each image.
 
     >>> probe = isolation_probe(torch.randn(3, 2), torch.tensor([0, 1, 0]), torch.randn(9, 2))
     >>> list(probe(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)).eval(), 0))
@@ -156,8 +147,8 @@ def isolation_probe(
     def probe(model: nn.Module, epoch: int) -> dict[str, float]:
         device = next(model.parameters()).device
         size = step_size(epoch) if callable(step_size) else step_size
-        functions = image_functions(model, x.to(device), y.to(device), step_size=size, loss=loss)
-        outputs = isolated_outputs(model, functions, inputs, own_paths=own_paths)
+        functions = image_functions(model, x.to(device), y.to(device), step_size=size)
+        outputs = isolated_outputs(model, functions, inputs)
         with torch.no_grad():
             reference = model(inputs.to(device)).flatten(1)
         found = function_correlation(outputs, reference)

@@ -146,10 +146,8 @@ class RanksOverTime(NamedTuple):
         for a, anchor in enumerate(self.anchors):
             last = self.ranks[-1, a]
             chosen = ((last >= 0) & (last < top)).nonzero().flatten().tolist()
-            for t, epoch in enumerate(self.epochs):
-                rows += [
-                    {"epoch": epoch, "anchor": anchor, "neighbour": j, "rank": int(self.ranks[t, a, j])} for j in chosen
-                ]
+            for epoch, ranks in zip(self.epochs, self.ranks[:, a].tolist(), strict=True):
+                rows += [{"epoch": epoch, "anchor": anchor, "neighbour": j, "rank": ranks[j]} for j in chosen]
         return rows
 
 

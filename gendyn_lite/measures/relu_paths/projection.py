@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.measures._per_example_checks import check_logits
-from gendyn_lite.measures.relu_paths.checks import check_images, uncompiled
-from gendyn_lite.measures.relu_paths.gates import Gate
+from gendyn_lite.measures.per_example.checks import check_logits
+from gendyn_lite.measures.relu_paths.gates import Gate, check_images, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_paths
 from gendyn_lite.measures.relu_paths.record import BATCH, run_gated
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.relu_paths.checks import check_eval, check_images, check_layers, uncompiled
-from gendyn_lite.measures.relu_paths.gates import Gate, Gates
+from gendyn_lite.measures.relu_paths.gates import Gate, Gates, check_eval, check_images, check_layers, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint
 
 BATCH = 128
 T = TypeVar("T")
+Layers = Sequence[str] | None
 
 
 class Record(NamedTuple):
@@ -25,9 +24,7 @@ class Record(NamedTuple):
     activations: Tensor
 
 
-def record_paths(
-    model: nn.Module, x: Tensor, *, layers: Sequence[str] | None = None, batch_size: int = BATCH
-) -> dict[str, Tensor]:
+def record_paths(model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH) -> dict[str, Tensor]:
     """The path p_i of every image: which units are on (pre-activation above 0), layer by layer.
 
     Args:
@@ -53,13 +50,15 @@ def record_paths(
     {'1': tensor([[ True, False, False],
             [False,  True, False]])}
     """
-    return _by_layer(
-        model, x, lambda gate: (gate.path().flatten(1), gate.run()), torch.cat, layers=layers, batch_size=batch_size
-    )
+
+    def take(gate: Gate) -> tuple[Tensor, Tensor]:
+        return gate.path().flatten(1), gate.run()
+
+    return _by_layer(model, x, take, torch.cat, layers=layers, batch_size=batch_size)
 
 
 def record_activations(
-    model: nn.Module, x: Tensor, *, layers: Sequence[str] | None = None, batch_size: int = BATCH
+    model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH
 ) -> dict[str, Tensor]:
     """The activations a_i of every image behind each gate: layer → [n, units]; see `record_paths`.
 
@@ -72,12 +71,7 @@ def record_activations(
 
 
 def record_packed(
-    model: nn.Module,
-    x: Tensor,
-    *,
-    layers: Sequence[str] | None = None,
-    batch_size: int = BATCH,
-    images: str | None = None,
+    model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH, images: str | None = None
 ) -> dict[str, PackedPaths]:
     """The paths of every image, packed batch by batch: an eighth of the memory; see `record_paths`.
 
@@ -94,23 +88,15 @@ def record_packed(
     ((5, 20), 15)
     """
     known = fingerprint(x) if images is None else images
-    return _by_layer(
-        model,
-        x,
-        lambda gate: (_packed(gate, known), gate.run()),
-        PackedPaths.concatenate,
-        layers=layers,
-        batch_size=batch_size,
-    )
+
+    def take(gate: Gate) -> tuple[PackedPaths, Tensor]:
+        return _packed(gate, known), gate.run()
+
+    return _by_layer(model, x, take, PackedPaths.concatenate, layers=layers, batch_size=batch_size)
 
 
 def record_both(
-    model: nn.Module,
-    x: Tensor,
-    *,
-    layers: Sequence[str] | None = None,
-    batch_size: int = BATCH,
-    images: str | None = None,
+    model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH, images: str | None = None
 ) -> dict[str, Record]:
     """Packed paths and activations of one forward pass; see `record_packed`."""
     known = fingerprint(x) if images is None else images
@@ -121,9 +107,8 @@ def record_both(
         return Record(paths, activations), out
 
     def join(parts: list[Record]) -> Record:
-        return Record(
-            PackedPaths.concatenate([part.paths for part in parts]), torch.cat([part.activations for part in parts])
-        )
+        paths, activations = zip(*parts, strict=True)
+        return Record(PackedPaths.concatenate(paths), torch.cat(activations))
 
     return _by_layer(model, x, take, join, layers=layers, batch_size=batch_size)
 
@@ -147,7 +132,7 @@ def _by_layer(
     take: Callable[[Gate], tuple[T, Tensor]],
     join: Callable[[list[T]], T],
     *,
-    layers: Sequence[str] | None,
+    layers: Layers,
     batch_size: int,
 ) -> dict[str, T]:
     """What `take` finds at each gate, batch by batch, joined; `take` gives the gate's output too."""
@@ -203,15 +188,9 @@ def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor]) -> T
     """
     check_eval(model)
     device = next((value.device for value in model.parameters()), x.device)
-    with Gates(model, visit), _shape_errors(x):
-        return model(x.to(device))
-
-
-@contextmanager
-def _shape_errors(x: Tensor) -> Iterator[None]:
-    """torch's complaint about a shape as a `UserError`."""
     try:
-        yield
+        with Gates(model, visit):
+            return model(x.to(device))
     except UserError:
         raise
     except (RuntimeError, ValueError) as error:

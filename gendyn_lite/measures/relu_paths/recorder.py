@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.relu_paths.checks import check_images
+from gendyn_lite.measures.relu_paths.gates import check_images
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint
 from gendyn_lite.measures.relu_paths.projection import loss_along
 from gendyn_lite.measures.relu_paths.record import Record, record_both, record_packed

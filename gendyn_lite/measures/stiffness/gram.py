@@ -8,15 +8,24 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import unknown_name
-from gendyn_lite.measures import _per_example_fallback as fallback
-from gendyn_lite.measures._per_example import Loss, Use, backward, cross_entropy
-from gendyn_lite.measures._per_example_checks import check_examples, check_finite, check_model
-from gendyn_lite.measures._per_example_factors import Workspace
-from gendyn_lite.measures._per_example_layers import Layer, layer_name, layer_names, plan
-from gendyn_lite.measures.stiffness._layer_gram import add_gram, add_product
-from gendyn_lite.measures.stiffness._memory import block_size
+from gendyn_lite.measures.per_example.checks import (
+    activation_bytes,
+    available_memory,
+    check_examples,
+    check_finite,
+    check_whole,
+    refuse_if_too_large,
+)
+from gendyn_lite.measures.per_example.factors import Workspace
+from gendyn_lite.measures.per_example.layers import Layer, layer_name, layer_names, plan
+from gendyn_lite.measures.per_example.passes import Loss, Use, backward, cross_entropy, gradients, warn
+from gendyn_lite.measures.stiffness.layer_gram import add_gram, add_product
 
+MOST = 1024  # examples at a time: more is no faster
+SMALL = 64 << 20  # bytes that are always taken to be there
+LARGEST = 4 << 30  # bytes that activations may take where there is more
 WHOLE = "network"
+Examples = tuple[Tensor, Tensor]
 
 
 @torch.inference_mode(False)
@@ -68,16 +77,12 @@ def gradient_gram(
             [-0.5000,  0.5000,  0.0000],
             [ 0.0000,  0.0000,  2.0000]])
     """
-    check_model(model)
     check_examples(model, x, y, least=2 if other is None else 1)
     if other is not None:
         check_examples(model, *other, least=1, name="other: ")
     sets = (x, y), (other or (x, y))
     work = _Gram(model, sets, _targets(model, per_layer, groups), loss, symmetric=other is None)
-    step = block_size(
-        model, work.count, len(work.totals), symmetric=other is None, x=x, asked=block, limit=memory_limit
-    )
-    work.run(step)
+    work.run(work.block_size(block, memory_limit))
     return work.totals if per_layer or groups is not None else work.totals[WHOLE]
 
 
@@ -104,7 +109,7 @@ class _Gram:
     def __init__(
         self,
         model: nn.Module,
-        sets: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
+        sets: tuple[Examples, Examples],
         targets: dict[str, list[str]],
         loss: Loss,
         *,
@@ -114,12 +119,44 @@ class _Gram:
         self._model, self._sets, self._targets, self._loss, self._symmetric = model, sets, targets, loss, symmetric
         self._plan = plan(model)
         self._without = {name for name in self._plan.without_formula if targets[layer_name(name)]}
-        self._warned: set[str] = set()
         self._workspace = Workspace()
         first = next(value for value in model.parameters() if value.requires_grad)
         dtype = first.dtype if first.dtype in (torch.float32, torch.float64) else torch.float32
         names = dict.fromkeys(name for members in targets.values() for name in members)
         self.totals = {name: torch.zeros(self.count, dtype=dtype, device=first.device) for name in names}
+
+    def block_size(self, asked: int | None, limit: int | None) -> int:
+        """Examples in memory at a time.
+
+        Args:
+            asked: What the caller wants; None for as many as fit.
+            limit: Bytes to stay under instead of what is free.
+
+        Raises:
+            UserError: `asked` is below 1 or not a whole number, or the matrices would not fit.
+        """
+        check_whole("block", asked, optional=True)
+        (n, m), matrices, x = self.count, len(self.totals), self._sets[0][0]
+        first = next(value for value in self._model.parameters() if value.requires_grad)
+        size = max(first.element_size(), 4)
+        needed = (matrices + 2) * n * m * size  # two more for products on the way
+        each = activation_bytes(self._model, x) * (1 if self._symmetric else 2)
+        if needed >= SMALL or limit is not None:
+            many = f"{matrices} Gram matrices" if matrices > 1 else "the Gram matrix"
+            refuse_if_too_large(
+                needed + each,
+                f"{many} of {n:,} by {m:,} examples",
+                "take fewer examples, or fewer layers at a time (groups=)",
+                device=first.device,
+                memory_limit=limit,
+            )
+        wanted = min(max(n, m), MOST) if asked is None else asked
+        if asked is not None or (limit is None and wanted * each < SMALL):
+            return wanted
+        free = available_memory(first.device) if limit is None else limit
+        left = LARGEST if free is None else min(LARGEST, max(free - needed, 0) // 2)
+        most = max(1, min(wanted, left // each))
+        return -(-max(n, m) // -(-max(n, m) // most))  # blocks of nearly one size
 
     def run(self, step: int) -> None:
         """Fill the matrices, `step` examples at a time."""
@@ -184,17 +221,16 @@ class _Gram:
         """Parameters whose gradients are made one by one."""
         if not self._without:
             return
-        if self._without - self._warned:
-            fallback.warn(sorted(self._without), self._model)
-            self._warned |= self._without
-        left, right = (
-            fallback.gradients(self._model, sorted(self._without), *(v[part] for v in given), loss=self._loss)
-            if given is not None
-            else None
-            for given, part in ((self._sets[0], rows), (self._sets[1] if columns else None, examples))
-        )
-        assert left is not None
-        for name, gradient in left.items():
+        names = sorted(self._without)
+        if self._without - self._plan.announced:
+            warn(names, self._model)
+            self._plan.announced.update(names)
+
+        def made(given: tuple[Tensor, Tensor], part: slice) -> dict[str, Tensor]:
+            return gradients(self._model, names, given[0][part], given[1][part], loss=self._loss)
+
+        right = made(self._sets[1], examples) if columns else None
+        for name, gradient in made(self._sets[0], rows).items():
             for target in self._targets[layer_name(name)]:
                 part = self.totals[target][rows, examples]
                 add_product(part, gradient.to(part.dtype), None if right is None else right[name].to(part.dtype))

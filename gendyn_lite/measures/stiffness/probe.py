@@ -1,28 +1,26 @@
-"""Stiffness during training: a probe for `gendyn_lite.train.fit`."""
+"""Stiffness during training (probes for `gendyn_lite.train.fit`) and over the plane."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.measures.stiffness.averages import by_pair
-from gendyn_lite.measures.stiffness.distance import critical_length, pair_distances
-from gendyn_lite.measures.stiffness.gram import gradient_gram
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.checks import check_whole, refuse_if_too_large
+from gendyn_lite.measures.stiffness.gram import WHOLE, gradient_gram
 from gendyn_lite.measures.stiffness.matrices import cosine, sign, zero_gradients
+from gendyn_lite.measures.stiffness.pairs import by_pair, critical_length, pair_distances
 
 Probe = Callable[[nn.Module, int], dict[str, float]]
 
 
 def stiffness_probe(
-    x: Tensor,
-    y: Tensor,
-    *,
-    test: tuple[Tensor, Tensor] | None = None,
-    lengths: bool = False,
-    float64: bool = False,
+    x: Tensor, y: Tensor, *, test: tuple[Tensor, Tensor] | None = None, lengths: bool = False, float64: bool = False
 ) -> Probe:
     """A probe that records mean stiffness over pairs of the given examples at each evaluated epoch.
 
@@ -53,17 +51,21 @@ def stiffness_probe(
         assert isinstance(gram, Tensor)
         values: dict[str, float] = {}
         for kind, matrix in (("cosine", cosine(gram).cpu()), ("sign", sign(gram).cpu())):
-            found = by_pair(matrix[:count, :count], y, resamples=0)
-            values |= {f"{which}_{kind}": each.mean for which, each in found.items()}
+            values |= _means(matrix[:count, :count], y, None, f"{{}}_{kind}")
             if test is not None:
-                found = by_pair(matrix[:count, count:], y, test[1], resamples=0)
-                values |= {f"test_{which}_{kind}": each.mean for which, each in found.items()}
+                values |= _means(matrix[:count, count:], y, test[1], f"test_{{}}_{kind}")
             if distances is not None and kind == "cosine":
                 length = critical_length(matrix[:count, :count], distances, pairs, resamples=0)
                 values["critical_length"] = length.mean
         return {**values, "zero_gradients": zero_gradients(gram)}
 
     return probe
+
+
+def _means(stiffness: Tensor, y: Tensor, y_other: Tensor | None, key: str) -> dict[str, float]:
+    """Mean stiffness of all pairs, within and between classes, under `key` with ``{}`` replaced by which."""
+    found = by_pair(stiffness, y, y_other, resamples=0)
+    return {key.format(which): each.mean for which, each in found.items()}
 
 
 def _prepared(model: nn.Module, x: Tensor, y: Tensor, float64: bool) -> tuple[nn.Module, Tensor, Tensor]:
@@ -92,8 +94,81 @@ def layer_probe(x: Tensor, y: Tensor, *, float64: bool = False) -> Probe:
         assert isinstance(grams, dict)
         values: dict[str, float] = {}
         for layer, gram in grams.items():
-            found = by_pair(cosine(gram).cpu(), y, resamples=0)
-            values |= {f"{layer}:{which}": each.mean for which, each in found.items()}
+            values |= _means(cosine(gram).cpu(), y, None, f"{layer}:{{}}")
         return values
 
     return probe
+
+
+class NeighbourhoodMap(NamedTuple):
+    """Stiffness at the points of a grid.
+
+    Attributes:
+        points: [points, 2], row by row from the lowest corner.
+        predicted: The network's class at each, int64 [points].
+        stiffness: Mean cosine stiffness with the other grid points in the neighbourhood, [points].
+        spacing: Distance of neighbouring grid points along each axis.
+    """
+
+    points: Tensor
+    predicted: Tensor
+    stiffness: Tensor
+    spacing: tuple[float, float]
+
+
+@torch.inference_mode(False)
+def neighbourhood_map(
+    model: nn.Module,
+    *,
+    low: tuple[float, float],
+    high: tuple[float, float],
+    radius: float,
+    resolution: int = 40,
+    layers: tuple[str, ...] = (),
+) -> NeighbourhoodMap:
+    """Mean cosine stiffness of each point of a grid with the grid points at most `radius` away.
+
+    A point's label is the class that the network gives it, so that the map shows the learned function alone: where the
+    neighbours belong to one class, their gradients agree; across the learned boundary they oppose each other.
+
+    Args:
+        model: A network of inputs [n, 2].
+        low: Lowest corner of the grid.
+        high: Highest corner.
+        radius: Largest distance of a neighbour, in units of the inputs.
+        resolution: Points along each side.
+        layers: Only the gradient of these layers; all if empty.
+
+    Raises:
+        UserError: The radius reaches no other point, the corners are not in order, or the map would not fit in memory.
+
+    Source:
+        Walker, Sec. 2 and Fig. 1.
+
+    >>> found = neighbourhood_map(nn.Linear(2, 2), low=(-1, -1), high=(1, 1), radius=0.6, resolution=5)
+    >>> found.points.shape, found.stiffness.shape, found.spacing
+    (torch.Size([25, 2]), torch.Size([25]), (0.5, 0.5))
+    """
+    check_whole("resolution", resolution, least=2)
+    if not all(a < b for a, b in zip(low, high, strict=True)):
+        raise UserError(f"the grid from {low} to {high} with {resolution} points a side is empty")
+    refuse_if_too_large(
+        3 * 8 * resolution**4,
+        f"a map of {resolution:,} by {resolution:,} points with each other",
+        "take a smaller resolution",
+    )
+    spacing = (high[0] - low[0]) / (resolution - 1), (high[1] - low[1]) / (resolution - 1)
+    if radius < min(spacing):
+        raise UserError(f"radius is {radius:g}, expected at least {min(spacing):g}, the distance of grid points")
+    first = next(model.parameters())
+    sides = [torch.linspace(a, b, resolution, dtype=first.dtype) for a, b in zip(low, high, strict=True)]
+    points = torch.cartesian_prod(*sides).to(first.device)
+    with torch.no_grad():
+        predicted = model(points).argmax(1)
+    groups = {WHOLE: layers} if layers else None
+    gram = gradient_gram(model, points, predicted, groups=groups)
+    matrix = cosine(gram[WHOLE] if isinstance(gram, dict) else gram)
+    # By differences: far from the origin torch's matrix product of points would lose the distance of neighbours.
+    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    near = (distances <= radius + 1e-6 * math.dist(low, high)).to(matrix.dtype).fill_diagonal_(0)
+    return NeighbourhoodMap(points, predicted, (matrix * near).sum(1) / near.sum(1), spacing)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gendyn_lite.measures.capacity._exact import PROJECTION_BITS, cut, exact_cumsum, exact_projection, two_sum
+from gendyn_lite.measures.capacity.exact import PROJECTION_BITS, cut, exact_cumsum, exact_projection, two_sum
 
 FLOATS = st.floats(-1e12, 1e12, allow_subnormal=False).map(lambda value: 0.0 if abs(value) < 1e-30 else value)
 

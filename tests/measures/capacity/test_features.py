@@ -17,7 +17,7 @@ from gendyn_lite.measures.capacity import (
     minimum_norm_solution,
     random_conv_features,
 )
-from gendyn_lite.measures.capacity.random_features import CONTRAST
+from gendyn_lite.measures.capacity.features import CONTRAST
 
 CPU = {"device": "cpu"}
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures import _memory as memory
 from gendyn_lite.measures import capacity
 from gendyn_lite.measures.capacity import KernelFactor, choose_width, kernel_regression
 from gendyn_lite.measures.capacity.cholesky import Cholesky, SingularGramError, triangle_bytes
+from gendyn_lite.measures.per_example import checks as memory
 
 CPU = {"device": "cpu"}
 

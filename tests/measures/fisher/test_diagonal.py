@@ -62,8 +62,8 @@ CONVOLUTIONS = networks.CONVOLUTIONS | {
 @pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_a_convolution_equals_the_loop(options, small, monkeypatch):
     if small:
-        monkeypatch.setattr("gendyn_lite.measures.fisher._squares.GRADIENT_BYTES", {"cpu": 300})
-        monkeypatch.setattr("gendyn_lite.measures._per_example_factors.PATCH_BYTES", {"cpu": 2000})
+        monkeypatch.setattr("gendyn_lite.measures.fisher.squares.GRADIENT_BYTES", {"cpu": 300})
+        monkeypatch.setattr("gendyn_lite.measures.per_example.factors.PATCH_BYTES", {"cpu": 2000})
     torch.manual_seed(0)
     model, (x, y) = convolution(4, 8, **options).double(), examples(5, (4, 6, 5))
     same(fisher.diagonal(model, x, y), loop(model, x, y), 1e-10)
@@ -87,10 +87,10 @@ def test_the_number_of_threads_changes_nothing(count):
 
 @pytest.mark.parametrize("room", [100, 1 << 20], ids=["one at a time", "all"])
 def test_the_way_of_a_gpu_gives_the_same(room, monkeypatch):
-    from gendyn_lite.measures.fisher import _squares
+    from gendyn_lite.measures.fisher import squares
 
-    monkeypatch.setattr(_squares, "_add_one_by_one", _squares._add_in_blocks)
-    monkeypatch.setattr(_squares, "GRADIENT_BYTES", {"cpu": room})
+    monkeypatch.setattr(squares, "_add_one_by_one", squares._add_in_blocks)
+    monkeypatch.setattr(squares, "GRADIENT_BYTES", {"cpu": room})
     torch.manual_seed(0)
     model, (x, y) = convolution(4, 8, kernel_size=3, groups=2).double(), examples(5, (4, 6, 5))
     same(fisher.diagonal(model, x, y), loop(model, x, y), 1e-10)

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.measures.intervals import Intervals, Maxout, generalization_interval
-from gendyn_lite.measures.intervals.ends import margins
-from gendyn_lite.measures.intervals.grid import grid_ends
+from gendyn_lite.measures.intervals.interval import grid_ends
+from gendyn_lite.measures.intervals.knots import margins
 from gendyn_lite.measures.intervals.lines import Lines
 from gendyn_lite.models import build
 

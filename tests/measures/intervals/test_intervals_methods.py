@@ -177,7 +177,7 @@ REFUSED = {
     "one logit": ({"model": nn.Linear(2, 1)}, r"output has shape \(1, 1\), expected logits"),
     "train mode": ({"model": nn.Sequential(nn.Linear(2, 2), nn.Dropout())}, r"layer '1' \(Dropout\) is in train mode"),
     "unknown method": ({"method": "exakt"}, "unknown method 'exakt': did you mean 'exact'"),
-    "no samples": ({"samples": 0}, "samples is 0, expected a positive whole number"),
+    "no samples": ({"samples": 0}, "samples is 0, expected a whole number of at least 1"),
     "tolerance": ({"tolerance": 0.0}, "tolerance is 0.0, expected a number from 1e-12 to 1"),
     "tanh": (
         {"model": nn.Sequential(nn.Linear(2, 2), nn.Tanh()), "method": "exact"},

@@ -84,7 +84,7 @@ CONVOLUTIONS = networks.CONVOLUTIONS | {
 @pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_a_convolution_equals_the_loop_both_ways(options, way, monkeypatch):
     monkeypatch.setattr(
-        "gendyn_lite.measures.stiffness._layer_gram.ghost_is_cheaper", lambda *_: way == "ghost"
+        "gendyn_lite.measures.stiffness.layer_gram.ghost_is_cheaper", lambda *_: way == "ghost"
     )  # fmt: skip
     torch.manual_seed(0)
     check(convolution(4, 8, **options).double(), *examples(5, (4, 6, 5)))
@@ -93,14 +93,14 @@ def test_a_convolution_equals_the_loop_both_ways(options, way, monkeypatch):
 @pytest.mark.parametrize("kept", [0, 1 << 20], ids=["patches made for each block", "patches kept"])
 @pytest.mark.parametrize("way", ["ghost", "instantiated"])
 def test_small_blocks_change_nothing(way, kept, monkeypatch):
-    from gendyn_lite.measures import _per_example_factors as factors
-    from gendyn_lite.measures.stiffness import _layer_gram
+    from gendyn_lite.measures.per_example import factors
+    from gendyn_lite.measures.stiffness import layer_gram
 
-    monkeypatch.setattr(_layer_gram, "ghost_is_cheaper", lambda *_: way == "ghost")
-    monkeypatch.setattr(_layer_gram, "BLOCK_BYTES", {"cpu": 500})
-    monkeypatch.setattr(_layer_gram, "KEPT_BYTES", kept)
-    monkeypatch.setattr(_layer_gram, "TRIANGLE", 2)
-    monkeypatch.setattr(_layer_gram, "GHOST_STRIP", 2)
+    monkeypatch.setattr(layer_gram, "ghost_is_cheaper", lambda *_: way == "ghost")
+    monkeypatch.setattr(layer_gram, "BLOCK_BYTES", {"cpu": 500})
+    monkeypatch.setattr(layer_gram, "KEPT_BYTES", kept)
+    monkeypatch.setattr(layer_gram, "TRIANGLE", 2)
+    monkeypatch.setattr(layer_gram, "GHOST_STRIP", 2)
     monkeypatch.setattr(factors, "PATCH_BYTES", {"cpu": 2000})
     torch.manual_seed(0)
     for groups in (1, 2):
@@ -108,9 +108,9 @@ def test_small_blocks_change_nothing(way, kept, monkeypatch):
 
 
 def test_both_ways_are_taken_where_they_cost_less():
-    from gendyn_lite.measures._per_example import Use
-    from gendyn_lite.measures._per_example_factors import Factors, Workspace
-    from gendyn_lite.measures.stiffness._layer_gram import ghost_is_cheaper
+    from gendyn_lite.measures.per_example.factors import Factors, Workspace
+    from gendyn_lite.measures.per_example.passes import Use
+    from gendyn_lite.measures.stiffness.layer_gram import ghost_is_cheaper
 
     def of(module, shape, count=64):
         a = torch.randn(count, *shape)

@@ -14,7 +14,7 @@ from gendyn_lite import data, models, train
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import fisher, relu_paths, stiffness
-from gendyn_lite.measures._per_example_checks import check_alone
+from gendyn_lite.measures.per_example.checks import check_alone
 from tests.measures import naive
 from tests.measures.networks import Centred, Gain
 

@@ -13,10 +13,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.measures._per_example import Use
-from gendyn_lite.measures._per_example_factors import Factors, Workspace
-from gendyn_lite.measures._per_example_layers import Layer
-from gendyn_lite.measures._per_example_scale import scale_gradients, tokens_of
+from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
+from gendyn_lite.measures.per_example.layers import Layer
+from gendyn_lite.measures.per_example.passes import Use
 
 GRADIENT_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of gradients held at a time: on a CPU it stays in the cache
 
@@ -30,7 +29,6 @@ class Squares:
 
     def __init__(self, model: nn.Module) -> None:
         """Zeros for every trainable parameter, float32 or, where the network is, float64."""
-        self._shapes = {name: value.shape for name, value in model.named_parameters() if value.requires_grad}
         self._totals = {
             name: torch.zeros(value.shape, dtype=_wide(value), device=value.device)
             for name, value in model.named_parameters()
@@ -54,7 +52,7 @@ class Squares:
     def add_gradients(self, name: str, gradients: Tensor) -> None:
         """Add squares of gradients [n, entries] that were made one by one."""
         self.seen.add(name)
-        self._totals[name] += gradients.to(self._totals[name].dtype).square().sum(0).view(self._shapes[name])
+        self._totals[name] += gradients.to(self._totals[name].dtype).square().sum(0).view(self._totals[name].shape)
 
     def finite(self) -> bool:
         """Whether every sum is."""
@@ -65,7 +63,7 @@ class Squares:
         """Σ_i g_i² of each parameter, in its shape."""
         for name, total in self._patches.items():
             kernel = self._kernels[name]
-            channels_last = total.view(self._shapes[name][0], *kernel, -1)
+            channels_last = total.view(self._totals[name].shape[0], *kernel, -1)
             self._totals[name] += channels_last.movedim(-1, 1)
             total.zero_()
         return self._totals
@@ -97,7 +95,7 @@ class Squares:
     def _add_scale(self, layer: Layer, uses: list[Use]) -> None:
         squares, at = scale_gradients(layer, uses).square().sum(0), 0
         for name in layer.parameters:
-            shape = self._shapes[name]
+            shape = self._totals[name].shape
             self._totals[name] += squares[at : at + math.prod(shape)].view(shape)
             at += math.prod(shape)
 

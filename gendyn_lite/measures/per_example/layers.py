@@ -51,6 +51,7 @@ class Plan:
         any_layout: Whether it has convolutions and takes pictures with channels last, which on a CPU costs less time.
         in_front: Whether a module reads and gives the examples along the first axis, of those that have been looked at.
         checked: ``"alone"`` once the network has been seen not to mix examples.
+        announced: Names of the parameters without a formula that a warning has named.
     """
 
     layers: tuple[Layer, ...]
@@ -59,6 +60,7 @@ class Plan:
     any_layout: bool = False
     in_front: dict[nn.Module, bool] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
+    announced: set[str] = field(default_factory=set)
 
 
 def plan(model: nn.Module) -> Plan:

@@ -1,18 +1,113 @@
-"""What per-example measures ask of a network, its inputs and its labels: each refused in one line."""
+"""What per-example measures ask of memory, of a network, its inputs and its labels: each refused in one line."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+import os
+from collections.abc import Callable, Collection, Iterable
 from numbers import Real
+from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures._per_example_layers import mixes_examples
+from gendyn_lite.measures.per_example.layers import mixes_examples
+
+
+def available_memory(device: torch.device | str = "cpu") -> int | None:
+    """Bytes that can still be taken on a device, or None where the system does not say.
+
+    On a CPU: what the kernel calls available, and no more than a container's limit leaves.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = _linux_available()
+    if free is None:
+        try:
+            free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
+        except (AttributeError, ValueError, OSError):
+            return None
+    limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
+    return free if limit is None or used is None else min(free, max(limit - used, 0))
+
+
+def refuse_if_too_large(
+    needed: int, what: str, advice: str, *, device: torch.device | str = "cpu", memory_limit: int | None = None
+) -> None:
+    """Refuse work that would not fit, with the estimate and what to do.
+
+    Args:
+        needed: Bytes that the work takes.
+        what: What takes them, for instance ``"the Gram matrix of 60,000 points"``.
+        advice: What to do instead.
+        device: Where the work would run.
+        memory_limit: Bytes to stay under instead of what is free on the device.
+
+    Raises:
+        UserError: More is needed than there is.
+
+    >>> refuse_if_too_large(8 * 10**9, "the matrix", "use fewer points", memory_limit=10**9)
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the matrix takes 8.0 GB, 1.0 GB are free on cpu: use fewer points
+    """
+    free = available_memory(device) if memory_limit is None else memory_limit
+    if free is not None and needed > free:
+        raise UserError(
+            f"{what} takes {gigabytes(needed)}, {gigabytes(free)} are free on {torch.device(device)}: {advice}"
+        )
+
+
+def gigabytes(size: int) -> str:
+    """Bytes as text in GB (10⁹ bytes), with MB below a tenth of one."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
+def _linux_available() -> int | None:
+    """MemAvailable of Linux in bytes."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    values = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(values[0]) * 1024 if values else None
+
+
+def _number(path: str) -> int | None:
+    """The number in a file of the control group, or None where there is no file or no limit."""
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+COPIES = 2  # what autograd keeps of a layer's output, and what is on its way
+
+_known: WeakKeyDictionary[nn.Module, dict[object, int]] = WeakKeyDictionary()
+
+
+def activation_bytes(model: nn.Module, x: Tensor) -> int:
+    """About how many bytes one example takes between the forward and the backward pass.
+
+    >>> activation_bytes(nn.Linear(3, 2), torch.zeros(5, 3))
+    40
+    """
+    sizes, key = _known.setdefault(model, {}), (x.shape[1:], x.dtype)
+    if key not in sizes:
+        outputs: list[int] = []
+
+        def look(module: nn.Module, args: Any, kwargs: Any, out: object) -> None:
+            if isinstance(out, Tensor):
+                outputs.append(out.numel() * out.element_size())
+
+        _run_one(model, x, [part for part in model.modules() if not list(part.children())], look)
+        sizes[key] = COPIES * (sum(outputs) + x[0].numel() * x.element_size())
+    return sizes[key]
 
 
 def check_model(model: nn.Module) -> None:
@@ -42,8 +137,23 @@ def check_model(model: nn.Module) -> None:
         raise UserError("the network has no parameter that requires a gradient: there is no gradient to measure")
 
 
+def check_whole(name: str, value: object, *, least: int = 1, optional: bool = False) -> None:
+    """Refuse what is no whole number of at least `least` (or None, where that is allowed).
+
+    >>> check_whole("block", 0, optional=True)
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: block is 0, expected a whole number of at least 1, or None
+    """
+    if optional and value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(
+            f"{name} is {shown(value)}, expected a whole number of at least {least}{', or None' if optional else ''}"
+        )
+
+
 def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, name: str = "") -> None:
-    """Refuse inputs and labels that do not fit together, or not to the network.
+    """`check_model`, and refuse inputs and labels that do not fit together, or not to the network.
 
     Args:
         model: The network.
@@ -52,6 +162,7 @@ def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, na
         least: Fewest examples.
         name: What to call the set in an error, for instance ``"other: "``.
     """
+    check_model(model)
     if len(x) != len(y):
         raise UserError(f"{name}x has {len(x)} examples and y {len(y)}: expected one label for each example")
     if len(x) < least:
@@ -148,15 +259,20 @@ def examples_in_front(model: nn.Module, x: Tensor, modules: Collection[nn.Module
         given = args[0] if args else next(iter(kwargs.values()))
         found[module] &= len(given) == len(out) == 1
 
+    if modules:
+        _run_one(model, x, modules, look)
+    return found
+
+
+def _run_one(model: nn.Module, x: Tensor, modules: Iterable[nn.Module], look: Callable[..., None]) -> None:
+    """Run the network on the first example and let `look` see every call of the modules."""
     handles = [module.register_forward_hook(look, with_kwargs=True) for module in modules]
     try:
         with torch.no_grad():
-            if modules:
-                model(x[:1])
+            model(x[:1])
     finally:
         for handle in handles:
             handle.remove()
-    return found
 
 
 def check_finite(squared_norms: Tensor, *, what: str = "gradient", resolved: bool = False) -> None:

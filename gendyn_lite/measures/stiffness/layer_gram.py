@@ -10,10 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gendyn_lite.measures._per_example import Use
-from gendyn_lite.measures._per_example_factors import Factors, Workspace
-from gendyn_lite.measures._per_example_layers import Layer
-from gendyn_lite.measures._per_example_scale import scale_gradients, tokens_of
+from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
+from gendyn_lite.measures.per_example.layers import Layer
+from gendyn_lite.measures.per_example.passes import Use
 
 BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # gradients or products held at a time
 KEPT_BYTES = 128 << 20  # a layer's patches up to this size are made once, not for every block

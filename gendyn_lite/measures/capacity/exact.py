@@ -1,4 +1,4 @@
-"""Sums without rounding, from float64 arithmetic alone: numbers are cut into parts whose sums are exact.
+"""Sums without rounding, from float64 arithmetic alone, and the sum of hinges that takes given values.
 
 A memorizing network has slopes of about n² (the closest two of n projections are about 1/n² apart), which multiply the
 rounding of a projection and of a sum of weights. With plain float64 the residual at n = 10,000 is about 1e-7.
@@ -6,7 +6,9 @@ rounding of a projection and of a sum of weights. With plain float64 the residua
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -86,3 +88,65 @@ def two_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
+
+
+@dataclass
+class Slope:
+    """A running sum of weights as an unevaluated pair: what the stored, rounded weights truly add up to."""
+
+    high: float = 0.0
+    low: float = 0.0
+
+    def add(self, weight: float) -> None:
+        """Add a weight."""
+        total = self.high + weight
+        part = total - self.high
+        low = self.low + ((self.high - (total - part)) + (weight - part))
+        self.high = total + low
+        self.low = low - (self.high - total)
+
+
+@dataclass
+class Layer:
+    """The units of one hidden layer while it is being solved for."""
+
+    biases: list[float] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    slope: Slope = field(default_factory=Slope)
+
+    def add(self, bias: float, weight: float) -> None:
+        """Add a unit."""
+        self.biases.append(bias)
+        self.weights.append(weight)
+        self.slope.add(weight)
+
+
+def solve(z: list[float], y: list[float], blocks: int) -> list[Layer]:
+    """Walk over the sorted points once; each new weight is chosen against what the rounded ones before it add up to."""
+    kinks = interleaved_kinks(z)
+    starts = {len(z) * i // blocks for i in range(1, blocks)}
+    layers = [Layer()]
+    slope, value = Slope(), 0.0
+    for j, (kink, point, label) in enumerate(zip(kinks, z, y, strict=True)):
+        if j in starts:
+            # The layer's part of the function stays flat from here on: what later layers add starts from a constant.
+            closing = -layers[-1].slope.high
+            layers[-1].add(kink, closing)
+            slope.add(closing)
+            layers.append(Layer())
+        wanted = (label - value) / (point - kink)
+        weight = (wanted - slope.high) - slope.low
+        layers[-1].add(kink, weight)
+        slope.add(weight)
+        value += slope.high * (point - kink)
+        if j + 1 < len(z):
+            value += slope.high * (kinks[j + 1] - point)
+    return layers
+
+
+def interleaved_kinks(z: list[float]) -> list[float]:
+    """b_1 < z_1 < b_2 < …: past each point by a quarter of the smaller gap beside it (at it, where float64 ends)."""
+    gaps = [after - before for before, after in itertools.pairwise(z)]
+    first = gaps[0] if gaps else 1.0
+    past = [min(left, right) / 4 for left, right in zip([first, *gaps], gaps, strict=False)]
+    return [z[0] - first, *(point + step for point, step in zip(z, past, strict=False))]

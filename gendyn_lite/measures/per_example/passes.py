@@ -7,20 +7,22 @@ backward pass computes no weight gradient, and it ends at the first layers with 
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 from torch.overrides import TorchFunctionMode
 
 from gendyn_lite.allocator import keep_freed_memory
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures._per_example_checks import check_alone, check_logits, examples_in_front, usable
-from gendyn_lite.measures._per_example_layers import Layer, Plan, fewest_axes, places
+from gendyn_lite.measures.per_example.checks import check_alone, check_logits, examples_in_front, usable
+from gendyn_lite.measures.per_example.layers import Layer, Plan, fewest_axes, layer_name, places
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -56,7 +58,7 @@ def backward(
         model: The network; left as it was.
         x: Inputs [n, ...].
         y: Labels [n].
-        plan: Its layers, as `gendyn_lite.measures._per_example_layers.plan` finds them.
+        plan: Its layers, as `gendyn_lite.measures.per_example.layers.plan` finds them.
         on_layer: Receives each layer with a formula; a layer that the loss does not depend on is left out.
         loss: Function of (logits, y) that gives the loss of each example, [n].
 
@@ -89,6 +91,39 @@ def backward(
             torch.autograd.grad(losses.sum(), taps.source, allow_unused=True)
         taps.hand_over_the_rest()
     return taps.outside
+
+
+def visit(  # noqa: PLR0917 (as `backward`)
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    plan: Plan,
+    on_layer: Callable[[Layer, list[Use]], None],
+    on_gradients: Callable[[str, Tensor], None],
+    *,
+    loss: Loss = cross_entropy,
+    announce: Callable[[Sequence[str], nn.Module], None] | None = None,
+) -> None:
+    """`backward`, and `torch.func` for the parameters that have no formula.
+
+    Args:
+        model: As for `backward`; so are the others.
+        x: Inputs.
+        y: Labels.
+        plan: The network's layers.
+        on_layer: Receives each layer with a formula.
+        on_gradients: Receives the name of each other parameter, and its gradient for each example, [n, entries].
+        loss: Loss of each example.
+        announce: Called once with the names of the parameters that have no formula; by default a warning.
+    """
+    without = sorted(backward(model, x, y, plan, on_layer, loss=loss).union(plan.without_formula))
+    new = [name for name in without if name not in plan.announced]
+    if new:
+        plan.announced.update(new)
+        (announce or warn)(new, model)
+    if without:
+        for name, found in gradients(model, without, x, y, loss=loss).items():
+            on_gradients(name, found)
 
 
 def _laid_out(x: Tensor, plan: Plan) -> Tensor:
@@ -233,3 +268,59 @@ def _flat(values: Any) -> Iterator[Any]:
             yield from _flat(value)
         else:
             yield value
+
+
+CHUNK_BYTES = 256 << 20
+
+
+def gradients(model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, *, loss: Loss) -> dict[str, Tensor]:
+    """Gradient of each example's loss with respect to some parameters, by vmap; example by example where it cannot.
+
+    Args:
+        model: The network.
+        names: Names of the parameters.
+        x: Inputs [n, ...].
+        y: Labels [n].
+        loss: Function of (logits, y) that gives the loss of each example.
+
+    Returns:
+        For each name the gradients, [n, entries].
+    """
+    own = {name: value.detach() for name, value in model.named_parameters() if name in names}
+    rest = {name: value.detach() for name, value in model.named_parameters() if name not in names}
+    rest |= {name: value.detach() for name, value in model.named_buffers()}
+
+    def one(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        logits = functional_call(model, ({**rest, **values}), (x[None],))
+        return loss(logits, y[None]).sum()
+
+    each = sum(value.numel() * value.element_size() for value in own.values()) or 1
+    size = max(1, CHUNK_BYTES // each)
+    with torch.inference_mode(False), torch.enable_grad():
+        x, y = usable(x), usable(y)
+        try:
+            found = vmap(grad(one), in_dims=(None, 0, 0), chunk_size=size)(own, x, y)
+        except (RuntimeError, ValueError):  # control flow that depends on data, random draws, unsupported operations
+            rows = [grad(one)(own, *pair) for pair in zip(x, y, strict=True)]
+            found = {name: torch.stack([row[name] for row in rows]) for name in own}
+    return {name: value.detach().reshape(len(x), own[name].numel()) for name, value in found.items()}
+
+
+def warn(names: Sequence[str], model: nn.Module) -> None:
+    """Name the layers that are differentiated by `torch.func`, which stores their gradients."""
+    told = layers_told(names, model)
+    warnings.warn(
+        f"no formula for {told}: per-example gradients there by torch.func, which is slower and stores them",
+        stacklevel=4,
+    )
+
+
+def layers_told(names: Iterable[str], model: nn.Module) -> str:
+    """The layers of some parameters, each with its type.
+
+    >>> layers_told(["0.weight", "0.bias"], nn.Sequential(nn.Linear(2, 3)))
+    '0 (Linear)'
+    """
+    modules = dict(model.named_modules())
+    layers = dict.fromkeys(map(layer_name, names))
+    return ", ".join(f"{layer} ({type(modules.get(layer, model)).__name__})" for layer in layers)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures._memory import refuse_if_too_large
+from gendyn_lite.measures.per_example.checks import refuse_if_too_large
 
 
 def as_points(x: Tensor, name: str = "x") -> Tensor:
@@ -141,15 +143,42 @@ def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def classes_of(scores: Tensor, is_classifier: bool) -> Tensor:
-    """The class with the largest score, int64 [m]; refused where the scores are of real targets."""
-    if not is_classifier:
-        raise UserError("the regression was fitted to real targets: fit it to integer labels to classify")
-    return scores.argmax(dim=1)
+@dataclass(frozen=True)
+class Fitted:
+    """A regression that was fitted to classes or to real targets.
+
+    Attributes:
+        is_classifier: Whether it was fitted to classes.
+        flat: Whether the targets were of shape [n].
+    """
+
+    is_classifier: bool
+    flat: bool
+
+    def predict(self, x: Tensor) -> Tensor:
+        """The outputs, float64 [m, k] (or [m] where the targets were [n])."""
+        raise NotImplementedError
+
+    def classify(self, x: Tensor) -> Tensor:
+        """The class with the largest output, int64 [m]."""
+        if not self.is_classifier:
+            raise UserError("the regression was fitted to real targets: fit it to integer labels to classify")
+        return self.predict(x).argmax(dim=1)
+
+    def error(self, x: Tensor, y: Tensor) -> float:
+        """Share of inputs whose class is wrong, in [0, 1]."""
+        predicted = self.classify(x)
+        check_length(predicted, y)
+        check_classes(y)
+        return float((predicted != y.to(predicted.device)).double().mean())
 
 
-def share_wrong(predicted: Tensor, y: Tensor) -> float:
-    """Share of labels y [m] that the predicted classes [m] miss, in [0, 1]."""
-    check_length(predicted, y)
-    check_classes(y)
-    return float((predicted != y.to(predicted.device)).double().mean())
+def kind_of(y: Tensor) -> tuple[bool, bool]:
+    """Whether targets are classes, and whether they are real and of shape [n]."""
+    return y.ndim == 1 and not y.is_floating_point(), y.ndim == 1 and y.is_floating_point()
+
+
+def check_ridge(ridge: float) -> None:
+    """Refuse a ridge that is negative or not finite."""
+    if not (ridge >= 0 and math.isfinite(ridge)):
+        raise UserError(f"ridge is {ridge!r}, expected a finite number of at least 0")

@@ -1,0 +1,272 @@
+"""Averages of a stiffness matrix over pairs: within and between classes, and against the distance of inputs."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures.per_example.checks import check_whole, refuse_if_too_large
+
+LEVEL = 0.95
+FREE = 64 << 20  # bytes that are always taken to be there
+
+
+class Estimate(NamedTuple):
+    """A mean with the ends of its bootstrap interval; all NaN where there is no pair."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def average(
+    stiffness: Tensor, pairs: Tensor | None = None, *, two_sets: bool = False, resamples: int = 1000, seed: int = 0
+) -> Estimate:
+    """The mean over pairs of different examples, with a bootstrap interval over examples.
+
+    The pairs of an example go together into a resample: pairs are not independent, and an interval over pairs would
+    be far too narrow.
+
+    Args:
+        stiffness: Sign or cosine stiffness, [n, n] or [n, m].
+        pairs: Which pairs count, bool of the same shape; None for all.
+        two_sets: Whether rows and columns are different sets; else the diagonal is left out.
+        resamples: Draws of the bootstrap, for an interval of 95%; 0 for none (its ends are NaN).
+        seed: Seed of the draws.
+
+    >>> average(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), resamples=0).mean
+    0.5
+    """
+    values, mask = stiffness.double(), _counted(stiffness, pairs, two_sets)
+    total, count = (values * mask).sum(), mask.sum()
+    if count == 0:
+        return Estimate(math.nan, math.nan, math.nan)
+    if resamples == 0:
+        return Estimate(float(total / count), math.nan, math.nan)
+    left, right = draws(stiffness, two_sets=two_sets, resamples=resamples, seed=seed)
+    means = ((left @ (values * mask)) * right).sum(1) / ((left @ mask) * right).sum(1)
+    return Estimate(float(total / count), *interval(means))
+
+
+def by_pair(
+    stiffness: Tensor, y: Tensor, y_other: Tensor | None = None, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Estimate]:
+    """The mean over all pairs, over those within a class and over those between classes.
+
+    Args:
+        stiffness: Sign or cosine stiffness, [n, n] or [n, m].
+        y: Labels [n] of the rows.
+        y_other: Labels [m] of the columns, if they are another set.
+        resamples: Draws of the bootstrap; 0 for no intervals.
+        seed: Seed of the draws.
+
+    Returns:
+        Estimates under ``"all"``, ``"within"`` and ``"between"``.
+
+    Source:
+        Fort et al. (2019), Sec. 2.3.
+
+    >>> by_pair(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), torch.tensor([0, 0]), resamples=0)["within"].mean
+    0.5
+    """
+    columns = _column_labels(stiffness, y, y_other)
+    same = y[:, None] == columns[None]
+    kinds = {"all": None, "within": same, "between": ~same}
+    options = {"two_sets": y_other is not None, "resamples": resamples, "seed": seed}
+    return {kind: average(stiffness, pairs, **options) for kind, pairs in kinds.items()}
+
+
+def by_class(stiffness: Tensor, y: Tensor, y_other: Tensor | None = None, *, num_classes: int) -> Tensor:
+    """Mean stiffness of the pairs of each two classes, [classes, classes]; NaN where there is no pair.
+
+    Args:
+        stiffness: Sign or cosine stiffness, [n, n] or [n, m].
+        y: Labels [n] of the rows.
+        y_other: Labels [m] of the columns, if they are another set.
+        num_classes: Number of classes.
+
+    Source:
+        Fort et al. (2019), Eq. 7: the class stiffness matrix.
+
+    >>> by_class(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), torch.tensor([0, 1]), num_classes=2)
+    tensor([[   nan, 0.5000],
+            [0.5000,    nan]], dtype=torch.float64)
+    """
+    mask = _counted(stiffness, None, y_other is not None)
+    columns = _column_labels(stiffness, y, y_other)
+    for labels in (y, columns):
+        if labels.dtype != torch.int64 or not bool(((labels >= 0) & (labels < num_classes)).all()):
+            raise UserError(
+                f"labels are {labels.tolist()[:8]}, expected int64 from 0 to {num_classes - 1} (num_classes)"
+            )
+    rows = F.one_hot(y, num_classes).double()
+    columns = F.one_hot(columns, num_classes).double()
+    return (rows.T @ (stiffness.double() * mask) @ columns) / (rows.T @ mask @ columns)
+
+
+def _column_labels(stiffness: Tensor, y: Tensor, y_other: Tensor | None) -> Tensor:
+    """Labels of the columns: those of the other set, if there is one."""
+    columns = y if y_other is None else y_other
+    if (len(y), len(columns)) != tuple(stiffness.shape):
+        raise UserError(f"there are {len(y)} and {len(columns)} labels for a matrix of {list(stiffness.shape)}")
+    return columns
+
+
+def draws(stiffness: Tensor, *, two_sets: bool, resamples: int, seed: int) -> tuple[Tensor, Tensor]:
+    """How often each example is in each resample, float64 [resamples, n] and [resamples, m]."""
+    check_whole("resamples", resamples, least=0)
+    needed = 3 * 8 * resamples * sum(stiffness.shape)  # draws, counts, and what they are multiplied with
+    if needed > FREE:
+        refuse_if_too_large(needed, f"a bootstrap of {resamples:,} resamples", "take fewer (1,000 will do)")
+    generator = torch.Generator().manual_seed(seed)
+
+    def one_set(count: int) -> Tensor:
+        chosen = torch.randint(0, count, (resamples, count), generator=generator)
+        times = torch.zeros(resamples, count, dtype=torch.float64)
+        return times.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=torch.float64)).to(stiffness.device)
+
+    left = one_set(stiffness.shape[0])
+    return left, one_set(stiffness.shape[1]) if two_sets else left
+
+
+def interval(values: Tensor) -> tuple[float, float]:
+    """The 95% percentile interval of resampled values, those that are not a number left out."""
+    finite = values[torch.isfinite(values)]
+    if len(finite) == 0:
+        return math.nan, math.nan
+    ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=values.dtype, device=values.device)
+    low, high = torch.quantile(finite, ends).tolist()
+    return low, high
+
+
+def _counted(stiffness: Tensor, pairs: Tensor | None, two_sets: bool) -> Tensor:
+    """1 for the pairs that count, float64."""
+    if stiffness.dim() != 2 or (not two_sets and stiffness.shape[0] != stiffness.shape[1]):
+        raise UserError(f"stiffness has shape {tuple(stiffness.shape)}, expected [n, n] (or [n, m] of two sets)")
+    if pairs is not None and pairs.shape != stiffness.shape:
+        raise UserError(f"pairs has shape {tuple(pairs.shape)}, expected {tuple(stiffness.shape)}")
+    mask = torch.ones_like(stiffness, dtype=torch.float64) if pairs is None else pairs.double()
+    return mask if two_sets else mask - torch.diag(mask.diagonal())
+
+
+KINDS = ("cosine", "euclidean")
+
+
+class Bin(NamedTuple):
+    """Pairs of examples at about one distance: mean distance, mean stiffness with its interval, number of pairs."""
+
+    distance: float
+    stiffness: Estimate
+    pairs: int
+
+
+def pair_distances(x: Tensor, *, kind: str = "cosine") -> Tensor:
+    """Distance of each two inputs, float64 [n, n].
+
+    Args:
+        x: Inputs [n, ...].
+        kind: ``"cosine"`` (1 − cos of the flattened inputs, in [0, 2]) or ``"euclidean"``.
+
+    >>> pair_distances(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
+    tensor([[0., 1.],
+            [1., 0.]], dtype=torch.float64)
+    """
+    if kind not in KINDS:
+        raise unknown_name("distance", kind, KINDS)
+    flat = x.flatten(1).double()
+    if kind == "euclidean":
+        return torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
+    unit = F.normalize(flat, dim=1)
+    return (1 - unit @ unit.T).clamp(min=0).fill_diagonal_(0)
+
+
+def by_distance(
+    stiffness: Tensor, distances: Tensor, pairs: Tensor | None = None, *, bins: int = 10, resamples: int = 200
+) -> list[Bin]:
+    """Mean stiffness of pairs against their distance, in bins with equally many pairs.
+
+    Args:
+        stiffness: Sign or cosine stiffness, [n, n].
+        distances: [n, n], of `pair_distances`.
+        pairs: Which pairs count, bool [n, n]; Fort et al. take those within a class. None for all.
+        bins: Number of bins.
+        resamples: Draws of the bootstrap over examples.
+
+    Source:
+        Fort et al. (2019), Fig. 6.
+
+    >>> s, d = torch.tensor([[1.0, 0.5], [0.5, 1.0]]), torch.tensor([[0.0, 2.0], [2.0, 0.0]])
+    >>> [(found.distance, found.stiffness.mean, found.pairs) for found in by_distance(s, d, bins=1)]
+    [(2.0, 0.5, 1)]
+    """
+    chosen = _upper(stiffness, distances, pairs)
+    values = distances[chosen].double()
+    if bins < 1 or bins > len(values):
+        raise UserError(f"bins is {bins}, expected a whole number from 1 to {len(values)}, the number of pairs")
+    edges = torch.quantile(values, torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=values.device))
+    which = torch.bucketize(distances.double(), edges[1:-1], right=True)
+    found = []
+    for number in range(bins):
+        inside = chosen & (which == number)
+        if inside.any():
+            estimate = average(stiffness, inside | inside.T, resamples=resamples)
+            found.append(Bin(float(distances[inside].double().mean()), estimate, int(inside.sum())))
+    return found
+
+
+def critical_length(
+    stiffness: Tensor, distances: Tensor, pairs: Tensor | None = None, *, resamples: int = 1000, seed: int = 0
+) -> Estimate:
+    """The dynamical critical length ξ: where a straight line through stiffness against distance crosses zero.
+
+    NaN where stiffness does not fall with distance: there is no such length.
+
+    Args:
+        stiffness: Sign or cosine stiffness, [n, n].
+        distances: [n, n], of `pair_distances`.
+        pairs: Which pairs count, bool [n, n]; None for all.
+        resamples: Draws of the bootstrap over examples.
+        seed: Seed of the draws.
+
+    Source:
+        Fort et al. (2019), Sec. 2.4 and Fig. 7.
+
+    >>> d = pair_distances(torch.tensor([[0.0], [1.0], [3.0]]), kind="euclidean")
+    >>> round(critical_length(1 - d / 2, d).mean, 6)
+    2.0
+    """
+    chosen = _upper(stiffness, distances, pairs).double()
+    s, d = stiffness.double(), distances.double()
+    sums = [chosen, chosen * d, chosen * s, chosen * d * d, chosen * d * s]
+    whole = _crossing(*(part.sum()[None] for part in sums))
+    if resamples == 0:
+        return Estimate(float(whole), float("nan"), float("nan"))
+    times, _ = draws(stiffness, two_sets=False, resamples=resamples, seed=seed)
+    resampled = _crossing(*(((times @ part) * times).sum(1) for part in sums))
+    return Estimate(float(whole), *interval(resampled))
+
+
+def _crossing(count: Tensor, d: Tensor, s: Tensor, dd: Tensor, ds: Tensor) -> Tensor:
+    """Where the least-squares line of s against d crosses 0, from their sums; NaN where it does not fall."""
+    slope = (count * ds - d * s) / (count * dd - d * d)
+    start = (s - slope * d) / count
+    return torch.where(slope < 0, -start / slope, torch.nan)
+
+
+def _upper(stiffness: Tensor, distances: Tensor, pairs: Tensor | None) -> Tensor:
+    """Each pair of different examples once, bool [n, n]."""
+    if stiffness.shape != distances.shape or stiffness.dim() != 2 or stiffness.shape[0] != stiffness.shape[1]:
+        shapes = tuple(stiffness.shape), tuple(distances.shape)
+        raise UserError(f"stiffness is {shapes[0]} and distances are {shapes[1]}, expected [n, n] both")
+    mask = torch.ones_like(stiffness, dtype=torch.bool) if pairs is None else pairs
+    chosen = mask.triu(1)
+    if not chosen.any():
+        raise UserError("there is no pair of different examples to average over")
+    if distances[chosen].isnan().any():
+        raise UserError("a distance is NaN, so that the pairs have no order: are the inputs finite?")
+    return chosen
