@@ -12,7 +12,6 @@ from gendyn_lite.charts.theme import DASHES, SHAPES
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import with_sizes
 
-
 Chart = alt.LayerChart | alt.FacetChart
 STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
 TIME = "time, from start to end"  # before a slider over recorded epochs
