@@ -57,7 +57,7 @@ def run(
         if writer:
             writer.finish(processes=ranks.world, resumed_at=history.resumed_at)
             checkpoint.discard(found.checkpoints)
-    ranks.agree(True)  # nobody leaves before the run is complete
+    ranks.broadcast(True)  # nobody leaves before the run is complete
     return found
 
 

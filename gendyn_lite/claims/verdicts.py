@@ -175,7 +175,7 @@ def judge(
     paper_value: str,
     quantity: str,
     subject: str,
-    opposite: float = 0.0,
+    null_value: float = 0.0,
 ) -> Claim:
     """Hold the values of independent seeds to a criterion.
 
@@ -187,7 +187,7 @@ def judge(
         paper_value: The paper's figure as text.
         quantity: Name of what `values` holds.
         subject: Network and data.
-        opposite: The value that the opposite of the claim predicts; the effect is measured from it.
+        null_value: The value that the opposite of the claim predicts; the effect is measured from it.
 
     Returns:
         The claim with its mean, Student-t interval, effect and verdict. Fewer than three seeds have no interval, and
@@ -204,7 +204,7 @@ def judge(
         low=low,
         high=high,
         n_seeds=n,
-        effect=mean - opposite,
+        effect=mean - null_value,
         verdict=criterion.verdict(mean, low, high),
         p_value=_p_value(criterion, mean, low, high, n),
     )
@@ -219,7 +219,7 @@ class Evidence(NamedTuple):
         source: Figure or table of the paper.
         paper_value: The paper's figure as text.
         quantity: Name of what `values` holds.
-        opposite: The value that the opposite of the claim predicts.
+        null_value: The value that the opposite of the claim predicts.
     """
 
     values: Sequence[float] | pd.Series
@@ -227,7 +227,7 @@ class Evidence(NamedTuple):
     source: str
     paper_value: str
     quantity: str
-    opposite: float = 0.0
+    null_value: float = 0.0
 
 
 def judge_all(subject: str, claims: Mapping[str, Evidence]) -> list[Claim]:
@@ -274,9 +274,9 @@ def judged(subject: str, rows: Iterable[tuple[Said, Measured]]) -> list[Claim]:
             paper_value=paper_value,
             quantity=quantity,
             subject=subject,
-            opposite=opposite,
+            null_value=null_value,
         )
-        for (statement, source, paper_value), (quantity, values, criterion, opposite) in rows
+        for (statement, source, paper_value), (quantity, values, criterion, null_value) in rows
     ]
 
 

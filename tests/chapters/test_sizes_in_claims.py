@@ -69,7 +69,7 @@ def test_a_claim_keeps_its_subject_when_runs_on_more_images_come_beside_it():
 @pytest.mark.parametrize("count", [1, 2])
 def test_fewer_than_three_seeds_have_no_interval_and_decide_nothing(count):
     about = dict.fromkeys(("statement", "source", "paper_value", "quantity", "subject"), "")
-    claim = judge([1.0] * count, AtLeast(0.99, weak=0.9), opposite=0.0, **about)
+    claim = judge([1.0] * count, AtLeast(0.99, weak=0.9), null_value=0.0, **about)
     assert (claim.value, claim.n_seeds, claim.verdict) == (1.0, count, "not testable at this size")
     assert math.isnan(claim.low) and math.isnan(claim.p_value)
 

@@ -22,7 +22,7 @@ from gendyn_lite.claims import sections as chapters
 SECTIONS = registry.sections()
 FOUND = what_holds.all_claims()
 STATEMENTS = chapters.statements(FOUND)
-ANY = {"statement": "s", "source": "f", "paper_value": "1", "quantity": "x", "subject": "net", "opposite": 0.0}
+ANY = {"statement": "s", "source": "f", "paper_value": "1", "quantity": "x", "subject": "net", "null_value": 0.0}
 
 
 def test_every_published_experiment_is_spoken_of():

@@ -72,7 +72,7 @@ def _claims_of(group: pd.DataFrame, data: str) -> list[Claim]:
         fitted, statement = random["train_accuracy"], "The same kernel fits completely random labels"
         guessing = 1 / random["num_classes"].iloc[0]
         fits = fitted.rename("train accuracy at q = 1")
-        found.append(_claim(random, statement, "fits any labels", fits, AtLeast(0.99, weak=0.9), opposite=guessing))
+        found.append(_claim(random, statement, "fits any labels", fits, AtLeast(0.99, weak=0.9), null_value=guessing))
     for name in names:
         found += _ridge(plain, _largest(true[(true["weight_decay"] > 0) & (true["features"] == name)]), name)
         if name in LOWER:
@@ -81,14 +81,14 @@ def _claims_of(group: pd.DataFrame, data: str) -> list[Claim]:
 
 
 def _claim(
-    rows: pd.DataFrame, statement: str, paper: str, values: pd.Series, criterion: Criterion, *, opposite: float
+    rows: pd.DataFrame, statement: str, paper: str, values: pd.Series, criterion: Criterion, *, null_value: float
 ) -> Claim:
     """`judge` of some regressions; the values are named by their quantity."""
     first = rows.iloc[0]
     kind = "Gaussian kernel" if pd.isna(first["filters"]) else f"{first['filters']:,.0f} random filters"
     subject = f"{kind} on {first['data']}, n = {int(first['n_train']):,}"
     words = {"statement": statement, "paper_value": paper, "quantity": str(values.name), "subject": subject}
-    return judge(values, criterion, source="Sec. 5", opposite=opposite, **words)
+    return judge(values, criterion, source="Sec. 5", null_value=null_value, **words)
 
 
 def _ridge(plain: pd.DataFrame, ridge: pd.DataFrame, features: str) -> list[Claim]:
@@ -99,9 +99,9 @@ def _ridge(plain: pd.DataFrame, ridge: pd.DataFrame, features: str) -> list[Clai
     gain = gain.rename("test error without ridge minus that with it")
     if features == "random_conv":
         statement, helps = "A ridge lowers the error on random filters", AtLeast(MARGIN, weak=0.0)
-        return [_claim(ridge, statement, "0.02 (0.17 to 0.15)", gain, helps, opposite=0.0)]
+        return [_claim(ridge, statement, "0.02 (0.17 to 0.15)", gain, helps, null_value=0.0)]
     statement, paper = "A ridge does not improve the error", "no improvement (MNIST)"
-    return [_claim(ridge, statement, paper, gain, Below(MARGIN), opposite=MARGIN)]
+    return [_claim(ridge, statement, paper, gain, Below(MARGIN), null_value=MARGIN)]
 
 
 def _lower(plain: pd.DataFrame, data: str, features: str) -> list[Claim]:
@@ -114,7 +114,7 @@ def _lower(plain: pd.DataFrame, data: str, features: str) -> list[Claim]:
     value = "–" if paper is None or base is None else f"{paper / base:.2g} ({paper:g} of {base:g})"
     ratio = rows.set_index("seed")["error"] / _same_size(plain, rows, "pixels")
     ratio = ratio.rename("test error over that on pixels")
-    return [_claim(rows, LOWER[features], value, ratio, Below(1), opposite=1.0)]
+    return [_claim(rows, LOWER[features], value, ratio, Below(1), null_value=1.0)]
 
 
 def _paper_error(rows: pd.DataFrame, data: str, features: str) -> Claim:
@@ -123,7 +123,7 @@ def _paper_error(rows: pd.DataFrame, data: str, features: str) -> Claim:
     near = Near(0.0 if paper is None else paper, margin=MARGIN)
     statement = f"A regression that interpolates generalizes ({features.replace('random_conv', 'random filters')})"
     value, guessing = "–" if paper is None else f"{paper:g} (test error)", 1 - 1 / rows["num_classes"].iloc[0]
-    claim = _claim(rows, statement, value, rows["error"].rename("test error"), near, opposite=guessing)
+    claim = _claim(rows, statement, value, rows["error"].rename("test error"), near, null_value=guessing)
     claim = replace(claim, verdict=VERDICTS[3], p_value=math.nan)
     if paper is None:
         return replace(claim, criterion="the paper has no value for this data")

@@ -259,7 +259,8 @@ def _by_direction(runs: pd.DataFrame) -> pd.DataFrame:
     keys = [runs["data"] + runs["size"], runs["labels"]]
     lengths = runs.reindex(columns=list(columns)).rename(columns=columns).set_index(keys)
     by = ["data", "labels", "direction"]
-    rows = pd.Series(lengths.stack(), name="length").dropna().rename_axis(by).reset_index()
+    stacked: pd.Series = lengths.stack()  # type: ignore[assignment]
+    rows = stacked.rename("length").dropna().rename_axis(by).reset_index()
     return _drawn(mean_intervals(rows, by, "length", name="length"), highest=3.0)
 
 

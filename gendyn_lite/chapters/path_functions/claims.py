@@ -23,7 +23,7 @@ Row = tuple[
 
 def _judged(subject: str, rows: Iterable[Row]) -> list[Claim]:
     """The claims on one network and data set."""
-    names = ("criterion", "opposite", "statement", "source", "paper_value", "quantity")
+    names = ("criterion", "null_value", "statement", "source", "paper_value", "quantity")
     found = []
     for values, *said in rows:
         arguments: dict[str, Any] = dict(zip(names, said, strict=True))

@@ -77,11 +77,11 @@ def regularizer_claims(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _claim(
-    subject: str, said: str, paper: tuple[str, str], values: pd.Series, criterion: Criterion, *, opposite: float = 0
+    subject: str, said: str, paper: tuple[str, str], values: pd.Series, criterion: Criterion, *, null_value: float = 0
 ) -> Claim:
     """`judge`, given where the paper says it and the value that it gives; the values are named by their quantity."""
     words = {"statement": said, "source": paper[0], "paper_value": paper[1], "quantity": str(values.name)}
-    return judge(values, criterion, subject=subject, opposite=opposite, **words)
+    return judge(values, criterion, subject=subject, null_value=null_value, **words)
 
 
 def _on_labels(group: pd.DataFrame, subject: str) -> list[Claim]:
@@ -97,10 +97,10 @@ def _on_labels(group: pd.DataFrame, subject: str) -> list[Claim]:
     rising = [float(stats.spearmanr(runs["label_corruption"], runs["test_error"]).statistic) for runs in seeds]
     rises = pd.Series(rising, name="rank correlation of test error with q", dtype=float)
     found = [
-        about(FITS, ("Fig. 1a, Table 1", paper_train), train, FITTED, opposite=chance),
-        about(CHANCE, ("Fig. 1c, Table 1", paper_test), test, Near(chance, margin=CHANCE_MARGIN), opposite=chance),
+        about(FITS, ("Fig. 1a, Table 1", paper_train), train, FITTED, null_value=chance),
+        about(CHANCE, ("Fig. 1c, Table 1", paper_test), test, Near(chance, margin=CHANCE_MARGIN), null_value=chance),
         about(JUMPS, ("Sec. 1.1, Table 1", paper_jump), jump, AtLeast(0.1, weak=0.05)),
-        about(SLOWER, ("Fig. 1b", "a small constant factor"), later, SMALL_FACTOR, opposite=SMALL_FACTOR.bound),
+        about(SLOWER, ("Fig. 1b", "a small constant factor"), later, SMALL_FACTOR, null_value=SMALL_FACTOR.bound),
         about(RISES, ("Fig. 1c", "a steady rise to 0.9"), rises, AtLeast(0.9, weak=0.5)),
     ]
     for kind, words in INPUTS.items():
@@ -108,11 +108,11 @@ def _on_labels(group: pd.DataFrame, subject: str) -> list[Claim]:
             continue
         runs = _by_seed(group, 0.0, inputs=kind)
         train, statement = runs["train_accuracy"].rename("train accuracy"), FITS_INPUTS.format(words)
-        found.append(about(statement, ("Fig. 1a", "loss falls to 0"), train, FITTED, opposite=chance))
+        found.append(about(statement, ("Fig. 1a", "loss falls to 0"), train, FITTED, null_value=chance))
         if kind != "shuffled_pixels":
             times = (runs["fit_epoch"] / random["fit_epoch"]).rename("epochs to fit over those for random labels")
             statement = SOONER.format(words[0].upper() + words[1:])
-            found.append(about(statement, ("Fig. 1a", "sooner"), times, Below(1), opposite=1.0))
+            found.append(about(statement, ("Fig. 1a", "sooner"), times, Below(1), null_value=1.0))
     return found
 
 
@@ -142,7 +142,7 @@ def _on_regularizers(group: pd.DataFrame, subject: str) -> list[Claim]:
     plain = group[(group["regularizers"] == NONE) & ~group["random"]].set_index("seed")
     gain = (plain["best"] - plain["test_accuracy"]).rename("best test accuracy of any epoch minus that at the end")
     in_paper = "no gain (0.034 on ImageNet, Table 2)"
-    stopping = about(STOPPING, ("Fig. 2b", in_paper), gain, SMALL_GAIN, opposite=SMALL_GAIN.bound)
+    stopping = about(STOPPING, ("Fig. 2b", in_paper), gain, SMALL_GAIN, null_value=SMALL_GAIN.bound)
     if (group["regularizers"] == NONE).all():
         return [stopping]
 
@@ -162,7 +162,7 @@ def _on_regularizers(group: pd.DataFrame, subject: str) -> list[Claim]:
     paper, with_decay = table_1_row(base), table_1_row(base, weight_decay=True)
     found = [
         about(UNNECESSARY, ("Sec. 3, Table 1", _kept(base, cropped)), kept, KEPT),
-        about(INSUFFICIENT, ("Table 2", imagenet), on, FITTED, opposite=chance),
+        about(INSUFFICIENT, ("Table 2", imagenet), on, FITTED, null_value=chance),
         helps("Weight decay", decay, _difference(with_decay, paper)),
     ]
     if cropped:
