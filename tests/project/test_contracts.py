@@ -52,5 +52,4 @@ def test_a_planted_import_breaks_its_contract(copy: Path, module: str, line: str
     done = lint(copy)
     assert done.returncode == 1, done.stdout + done.stderr
     broken = [line for line in done.stdout.splitlines() if "BROKEN" in line]
-    assert len(broken) == 1
-    assert contract in broken[0]
+    assert any(contract in line for line in broken), broken
