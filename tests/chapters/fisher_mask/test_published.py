@@ -25,7 +25,10 @@ def test_the_tables_are_those_that_were_published_with_all_seeds_and_a_clean_com
     results.verify("fisher_mask")
     runs = RUNS.drop_duplicates("run_id")
     assert set(runs["model"]) == set(SEEDS)
-    for network, rows in runs.groupby("model"):
+    # Runs of ResNet-18 with a Fisher mask that had been resumed, or may have been, were withdrawn.
+    fewer = (runs["model"] == "resnet18") & (runs["mask_by"] == "fisher") & (runs["mask_keep"] < 1)
+    assert fewer.sum() == 15 - 7
+    for network, rows in runs[~fewer].groupby("model"):
         assert (rows.groupby("group_id")["seed"].nunique() == SEEDS[str(network)]).all()
     commits = {run["commit"] for run in provenance("fisher_mask")["runs"].values()}
     assert not any(commit.endswith("+") for commit in commits)
@@ -40,7 +43,8 @@ def test_every_mask_by_fisher_information_has_its_controls():
     for subject, rows in runs[runs["label_corruption"] < 1].groupby("subject"):
         ways = rows.groupby("kept")["way"].agg(set)
         for keep in (0.25, 0.75):
-            assert {"Fisher", "magnitude", "random"} <= ways[keep], subject
+            assert {"magnitude", "random"} <= ways[keep], subject
+            assert "Fisher" in ways[keep] or "resnet18 on CIFAR-100" in subject
 
 
 @pytest.mark.parametrize("name", ["influence", "with_masks", "best_accuracy"])
