@@ -47,5 +47,5 @@ def run_in_two_processes(
     environment["GENDYN_DATA"] = str(root / "data")
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-4000:]
-    (folder,) = [path for path in (root / experiment.EXPERIMENT).iterdir() if path.is_dir()]
+    (folder,) = [path for path in root.glob("imagenet_*/*") if path.is_dir()]
     return read_run(folder), done.stderr
