@@ -50,6 +50,7 @@ WAYS = {
     "re-estimated": {"batch_norm_statistics": "re-estimated"},
 }
 BATCH_NORM = ("inception_small", "inception_small dropout", "resnet18", "vgg19", "resnet18_imagenet", "resnet50")
+COLOUR = ("resnet18_imagenet", "resnet50")  # networks that take three channels
 QUICK = ("mlp_1x512", "alexnet_small", "inception_small dropout")
 
 
@@ -118,9 +119,9 @@ def setting(family: str, way: str) -> tuple[RunConfig, data.ImageData]:
     ).replace(**WAYS[way])  # fmt: skip
     digits, _ = data.load_for_run(config)
     if side != 8:
-        times = side // 8
+        times, colours = side // 8, 3 if name in COLOUR else 1
         large = [
-            part._replace(x=part.x.repeat_interleave(times, 2).repeat_interleave(times, 3))
+            part._replace(x=part.x.repeat(1, colours, 1, 1).repeat_interleave(times, 2).repeat_interleave(times, 3))
             for part in (digits.train, digits.test)
         ]
         digits = replace(digits, train=large[0], test=large[1])
