@@ -157,9 +157,11 @@ def test_a_busy_server_is_asked_again_after_growing_waits(server, tmp_path, monk
 def test_slow_mirrors_are_taken_when_no_other_works_the_faster_first(server, tmp_path, capsys):
     path = fetch(wanted(server, "slower", "missing", "slow"), tmp_path, patience=QUICK)
     assert path.read_bytes() == CONTENT
-    assert [fault for fault, _ in server.requests] == ["slower", "missing", "slow", "slow"]
     told = capsys.readouterr().err
-    assert "is slow (" in told
+    first, second = (float(speed) for speed in re.findall(r"is slow \(([\d.]+)", told)[:2])
+    faults = [fault for fault, _ in server.requests]
+    assert faults[:3] == ["slower", "missing", "slow"]
+    assert set(faults[3:]) == {"slow" if second >= first else "slower"}  # as they were on a busy machine
     assert "no faster mirror works: staying with 127.0.0.1" in told
 
 
