@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple, Protocol
 
@@ -230,18 +230,18 @@ class Evidence(NamedTuple):
     null_value: float = 0.0
 
 
-def judge_all(subject: str, claims: Mapping[str, Evidence]) -> list[Claim]:
+def judge_all(subject: str, claims: Iterable[tuple[str, Evidence]]) -> list[Claim]:
     """Several claims on one subject, in order.
 
     Args:
         subject: Network and data.
         claims: Each claim in our words, and what decides it.
 
-    >>> rows = {"They fit random labels": Evidence([1.0] * 3, AtLeast(0.99, weak=0.9), "Table 1", "1.0", "accuracy")}
+    >>> rows = [("They fit random labels", Evidence([1.0] * 3, AtLeast(0.99, weak=0.9), "Table 1", "1.0", "accuracy"))]
     >>> [(claim.statement, claim.verdict) for claim in judge_all("mlp on digits", rows)]
     [('They fit random labels', 'holds')]
     """
-    return [judge(statement=statement, subject=subject, **of._asdict()) for statement, of in claims.items()]
+    return [judge(statement=statement, subject=subject, **of._asdict()) for statement, of in claims]
 
 
 def _p_value(criterion: Criterion, mean: float, low: float, high: float, n: int) -> float:
@@ -250,34 +250,6 @@ def _p_value(criterion: Criterion, mean: float, low: float, high: float, n: int)
         return math.nan
     error = (high - low) / 2 / float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
     return criterion.p_value(mean, error, n - 1)
-
-
-Said = tuple[str, str, str]  # a claim in our words, figure or table of the paper, the paper's value as text
-Measured = tuple[
-    str, Sequence[float] | pd.Series, Criterion, float
-]  # quantity, values, criterion, the opposite's value
-
-
-def judged(subject: str, rows: Iterable[tuple[Said, Measured]]) -> list[Claim]:
-    """`judge` of several claims on one subject: what the paper says of each, and what of our runs is held to what.
-
-    >>> said = "Runs fit their labels", "Table 1", "1.0"
-    >>> [claim.criterion for claim in judged("mlp on digits", [(said, ("accuracy", [1.0], AtLeast(0.99, 0.9), 0.1))])]
-    ['accuracy is at least 0.99']
-    """
-    return [
-        judge(
-            values,
-            criterion,
-            statement=statement,
-            source=source,
-            paper_value=paper_value,
-            quantity=quantity,
-            subject=subject,
-            null_value=null_value,
-        )
-        for (statement, source, paper_value), (quantity, values, criterion, null_value) in rows
-    ]
 
 
 def table(claims: Iterable[Claim]) -> pd.DataFrame:

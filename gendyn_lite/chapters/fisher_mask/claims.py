@@ -9,13 +9,13 @@ from scipy import stats
 
 from gendyn_lite.chapters.fisher_mask.tables import NONE, best, influences, log_ratio
 from gendyn_lite.claims.sections import PUBLISHED, Section
-from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Measured, Near, Said, judged, table
+from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Evidence, Near, judge_all, table
 
 FORM = "influence/quadratic_true"
 FIG_2 = (0.7, 0.8)
 READINGS = {0.75: "the coefficient 0.75 read as the share kept", 0.25: "read as the share masked"}
 POSITIVE = AtLeast(0.0, weak=0.0)
-Rows = Iterator[tuple[Said, Measured]]
+Rows = Iterator[tuple[str, Evidence]]  # a claim in our words, and what decides it
 
 
 def claims(runs: pd.DataFrame) -> pd.DataFrame:
@@ -32,10 +32,10 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
     for place, rows in influences(runs).groupby("place", sort=False):
         true, random = (rows[rows["labels"] == labels] for labels in ("true labels", "random labels"))
         bare, of_noise = (part[part["way"] == NONE] for part in (true, random))
-        found += judged(f"{place}, true labels", [*_of_training(bare, of_noise), *_of_slower_influence(true)])
+        found += judge_all(f"{place}, true labels", [*_of_training(bare, of_noise), *_of_slower_influence(true)])
     for subject, rows in best(runs).groupby("subject", sort=False):
         if (rows["label_corruption"] < 1).all() and (rows["way"] != NONE).any():
-            found += judged(str(subject), [*_of_loss(rows), *_of_accuracy(rows)])
+            found += judge_all(str(subject), [*_of_loss(rows), *_of_accuracy(rows)])
     return table(sorted(found, key=lambda claim: claim.subject))
 
 
@@ -45,25 +45,32 @@ def _of_training(true: pd.DataFrame, random: pd.DataFrame) -> Rows:
         return
     course = _by_seed(true, lambda run: float(stats.spearmanr(run["epoch"], run[FORM]).statistic))
     yield (
-        ("Influence falls as training goes on", "Fig. 1", "gradually decreases"),
-        ("rank correlation of influence with the epoch", course, Below(0.0), 0.0),
+        "Influence falls as training goes on",
+        Evidence(course, Below(0.0), "Fig. 1", "gradually decreases", "rank correlation of influence with the epoch"),
     )
     if len(random):
         yield from _of_labels(true.merge(random, on=["seed", "epoch"], suffixes=("", "_random")))
     yield (
-        ("The diagonal alone gives gᵀFg (to a factor of two)", "Eq. 9", "written as equal"),
-        (
-            "log₁₀ of diagonal over whole empirical form, mean over epochs,",
+        "The diagonal alone gives gᵀFg (to a factor of two)",
+        Evidence(
             _mean_log(true, "influence/quadratic_diagonal", "influence/quadratic_empirical"),
             Near(0.0, margin=0.3),
-            0.0,
+            "Eq. 9",
+            "written as equal",
+            "log₁₀ of diagonal over whole empirical form, mean over epochs,",
         ),
     )
     real = "A real step at the learning rate moves predictions as the quadratic form says (to a quarter)"
     ratio = _mean_log(true, "influence/kl", FORM)
     yield (
-        (real, "Theorem 1", "equal for ε → 0"),
-        ("log₁₀ of KL over quadratic form, mean over epochs,", ratio, Near(0.0, margin=0.1), 0.0),
+        real,
+        Evidence(
+            ratio,
+            Near(0.0, margin=0.1),
+            "Theorem 1",
+            "equal for ε → 0",
+            "log₁₀ of KL over quadratic form, mean over epochs,",
+        ),
     )
 
 
@@ -72,12 +79,24 @@ def _of_labels(pairs: pd.DataFrame) -> Rows:
     lower = _mean_log(pairs[pairs["epoch"] > 0], f"{FORM}_random", FORM)
     peaks = _by_seed(pairs, lambda run: log_ratio(run[f"{FORM}_random"].max(), run[FORM].max()))
     yield (
-        ("While memorizing random labels, steps have less influence, epoch by epoch", "Eq. 8, Fig. 1", "less"),
-        ("log₁₀ of influence on random over that on true labels, mean over epochs,", lower, Below(0.0), 0.0),
+        "While memorizing random labels, steps have less influence, epoch by epoch",
+        Evidence(
+            lower,
+            Below(0.0),
+            "Eq. 8, Fig. 1",
+            "less",
+            "log₁₀ of influence on random over that on true labels, mean over epochs,",
+        ),
     )
     yield (
-        ("While memorizing random labels, the largest influence during training is smaller", "Eq. 8, Fig. 1", "less"),
-        ("log₁₀ of the largest influence on random over that on true labels", peaks, Below(0.0), 0.0),
+        "While memorizing random labels, the largest influence during training is smaller",
+        Evidence(
+            peaks,
+            Below(0.0),
+            "Eq. 8, Fig. 1",
+            "less",
+            "log₁₀ of the largest influence on random over that on true labels",
+        ),
     )
 
 
@@ -91,7 +110,7 @@ def _of_slower_influence(rows: pd.DataFrame) -> Rows:
     for keep, falls in zip(FIG_2, masked, strict=True):
         if len(falls):
             said = f"With {100 * keep:.0f} % of the weights kept, influence falls more slowly"
-            yield (said, "Fig. 2 (a)", "more slowly"), (quantity, falls - bare, POSITIVE, 0.0)
+            yield (said, Evidence(falls - bare, POSITIVE, "Fig. 2 (a)", "more slowly", quantity))
 
 
 def _of_loss(runs: pd.DataFrame) -> Rows:
@@ -103,7 +122,7 @@ def _of_loss(runs: pd.DataFrame) -> Rows:
     for keep, loss in zip(FIG_2, masked, strict=True):
         if len(loss):
             said = f"With {100 * keep:.0f} % of the weights kept, the test loss rises less"
-            yield (said, "Fig. 2 (b)", "considerably slower"), (quantity, loss - bare, Below(0.0), 0.0)
+            yield (said, Evidence(loss - bare, Below(0.0), "Fig. 2 (b)", "considerably slower", quantity))
 
 
 def _of_accuracy(runs: pd.DataFrame) -> Rows:
@@ -115,13 +134,21 @@ def _of_accuracy(runs: pd.DataFrame) -> Rows:
         better = f"The mask ({reading}) gives a better best accuracy than"
         quantity = "best test accuracy, in points, minus that with {} mask"
         yield (
-            (f"{better} training without a mask", "Table 1", "+2.06 points (ResNet-18, CIFAR-100)"),
-            (quantity.format("no"), masked - _values(runs, NONE, 1.0), POSITIVE, 0.0),
+            f"{better} training without a mask",
+            Evidence(
+                masked - _values(runs, NONE, 1.0),
+                POSITIVE,
+                "Table 1",
+                "+2.06 points (ResNet-18, CIFAR-100)",
+                quantity.format("no"),
+            ),
         )
         for way in ("random", "magnitude"):
             yield (
-                (f"{better} a {way} mask of the same size", "our control", "not compared"),
-                (quantity.format(way), masked - _values(runs, way, keep), POSITIVE, 0.0),
+                f"{better} a {way} mask of the same size",
+                Evidence(
+                    masked - _values(runs, way, keep), POSITIVE, "our control", "not compared", quantity.format(way)
+                ),
             )
 
 

@@ -101,7 +101,7 @@ def _of_network(runs: pd.DataFrame, subject: str) -> list[Claim]:
         rows["Nearly all linear regions have a norm no larger than that of the weights without ReLUs"] = Evidence(
             within, AtLeast(0.99, weak=0.9), "App. A", "assumed: 99 %", "share of regions on true labels", 0.5
         )
-    return judge_all(subject, rows)
+    return judge_all(subject, rows.items())
 
 
 def _distances(runs: pd.DataFrame) -> pd.Series:
@@ -137,7 +137,7 @@ def _of_several(group: pd.DataFrame, subject: str) -> list[Claim]:
         rows["Networks of one to four hidden layers have pairwise intervals of about the same length"] = Evidence(
             lengths.max() - lengths.min(), Below(0.2), "Fig. 6", "roughly the same", quantity, 0.2
         )
-    return judge_all(subject, rows)
+    return judge_all(subject, rows.items())
 
 
 def _of_training(runs: pd.DataFrame, subject: str) -> list[Claim]:
@@ -154,7 +154,7 @@ def _of_training(runs: pd.DataFrame, subject: str) -> list[Claim]:
         rows[f"During training, pairwise intervals {words} correlate very well with validation accuracy"] = Evidence(
             correlation, AtLeast(0.8, weak=0.5), "Fig. 9", "very well", "rank correlation over epochs"
         )
-    return judge_all(subject, rows)
+    return judge_all(subject, rows.items())
 
 
 SECTIONS = (Section("Salman et al. (2019)", PUBLISHED, ("generalization_intervals",), claims),)

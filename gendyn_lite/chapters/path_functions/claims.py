@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import pandas as pd
 
 from gendyn_lite.chapters.path_functions import tables
 from gendyn_lite.chapters.path_functions.tables import CONSTANT, RANDOM, TRUE
 from gendyn_lite.claims.sections import PUBLISHED, Section
-from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Criterion, Near, judge, table
+from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Evidence, Near, judge_all, table
 from gendyn_lite.results.tables import with_sizes
 
 PAPER = "Image functions (anonymous)"
 PERFECT = 0.99  # a cosine from here on counts as perfect
 ENDS = 3  # epochs at each end of training
-Row = tuple[
-    pd.Series, Criterion, float, str, str, str, str
-]  # values by seed, then arguments of `judge` as in `_judged`
-
-
-def _judged(subject: str, rows: Iterable[Row]) -> list[Claim]:
-    """The claims on one network and data set."""
-    names = ("criterion", "null_value", "statement", "source", "paper_value", "quantity")
-    found = []
-    for values, *said in rows:
-        arguments: dict[str, Any] = dict(zip(names, said, strict=True))
-        found.append(judge(values, subject=subject, **arguments))
-    return found
+Row = tuple[str, Evidence]  # a claim in our words, and what decides it
 
 
 def over_training(runs: pd.DataFrame) -> pd.DataFrame:
@@ -46,7 +31,7 @@ def over_training(runs: pd.DataFrame) -> pd.DataFrame:
         rows = [*_of_similarity(group), *_of_franken_functions(group)]
         if any(str(name).startswith("neighbours/") and group[name].notna().any() for name in group.columns):
             rows += _of_neighbours(group)
-        found += _judged(str(subject), rows)
+        found += judge_all(str(subject), rows)
     return table(found)
 
 
@@ -56,24 +41,53 @@ def _of_similarity(group: pd.DataFrame) -> list[Row]:
     rise = _rise(cross, TRUE)
     rows = [
         *_of_imperfection(tables.long_paths(group)),
-        (rise, AtLeast(0.05, weak=0.0), 0.0, "Cross-path similarity is higher late in training than early",
-         "Sec. 6.2, 6.3", "more correlated later", f"mean over layers, last {ENDS} epochs minus first {ENDS},"),
-        (-_rise(own, TRUE), Below(-0.05), 0.0, "An image's path changes most at the beginning of training",
-         "Fig. 5", "especially in the beginning", f"self-similarity, first {ENDS} epochs minus last {ENDS},"),
-    ]  # fmt: skip
+        (
+            "Cross-path similarity is higher late in training than early",
+            Evidence(
+                rise,
+                AtLeast(0.05, weak=0.0),
+                "Sec. 6.2, 6.3",
+                "more correlated later",
+                f"mean over layers, last {ENDS} epochs minus first {ENDS},",
+            ),
+        ),
+        (
+            "An image's path changes most at the beginning of training",
+            Evidence(
+                -_rise(own, TRUE),
+                Below(-0.05),
+                "Fig. 5",
+                "especially in the beginning",
+                f"self-similarity, first {ENDS} epochs minus last {ENDS},",
+            ),
+        ),
+    ]
     if (cross["runs"] == CONSTANT).any():
         rows.append(
-            (_rise(cross, CONSTANT) / rise, AtLeast(0.5, weak=0.25), 0.0,
-             "Similarity rises late also where the learning rate does not decay",
-             "beyond the paper", "–", "rise without decay over rise with it")
-        )  # fmt: skip
+            (
+                "Similarity rises late also where the learning rate does not decay",
+                Evidence(
+                    _rise(cross, CONSTANT) / rise,
+                    AtLeast(0.5, weak=0.25),
+                    "beyond the paper",
+                    "–",
+                    "rise without decay over rise with it",
+                ),
+            )
+        )
     if (cross["runs"] == RANDOM).any():
         rows.append(
-            (_mean_by_seed(cross, RANDOM) - _mean_by_seed(cross, TRUE), AtLeast(0.02, weak=0.0), 0.0,
-             "With random labels, which do not generalize, paths are less diverse over training",
-             "its hypothesis (Sec. 1), put to a test of ours", "expected",
-             "cross-path similarity on random minus true labels, mean over epochs,")
-        )  # fmt: skip
+            (
+                "With random labels, which do not generalize, paths are less diverse over training",
+                Evidence(
+                    _mean_by_seed(cross, RANDOM) - _mean_by_seed(cross, TRUE),
+                    AtLeast(0.02, weak=0.0),
+                    "its hypothesis (Sec. 1), put to a test of ours",
+                    "expected",
+                    "cross-path similarity on random minus true labels, mean over epochs,",
+                ),
+            )
+        )
     return rows
 
 
@@ -83,11 +97,18 @@ def _of_imperfection(rows: pd.DataFrame) -> list[Row]:
     cross = true[true["measure"] == "cross"]
     below = cross.assign(below=cross["q50"] < PERFECT)
     return [
-        (below[below["number"] == number].groupby("seed")["below"].mean(), AtLeast(0.5, weak=0.25), 0.0,
-         f"For most of training, cross-path similarity is not perfect in the {words} recorded layer",
-         "Fig. 1-3, 16", "a majority of training", f"share of epochs with a median below {PERFECT:g}")
+        (
+            f"For most of training, cross-path similarity is not perfect in the {words} recorded layer",
+            Evidence(
+                below[below["number"] == number].groupby("seed")["below"].mean(),
+                AtLeast(0.5, weak=0.25),
+                "Fig. 1-3, 16",
+                "a majority of training",
+                f"share of epochs with a median below {PERFECT:g}",
+            ),
+        )
         for words, number in (("first", true["number"].min()), ("last", true["number"].max()))
-    ]  # fmt: skip
+    ]
 
 
 def _rise(values: pd.DataFrame, runs: str) -> pd.Series:
@@ -107,12 +128,19 @@ def _of_franken_functions(group: pd.DataFrame) -> list[Row]:
     first = min(tables.milestones(group), default=int(rows["epoch"].max()))
     early = rows[(rows["epoch"] >= 1) & (rows["epoch"] <= first)]
     return [
-        (_today_minus_yesterday(early[early["runs"] == runs], "paths", "loss"), AtLeast(0.05, weak=0.0), 0.0,
-         f"On {runs}, the path that an image is newly given fits it worse than yesterday's",
-         "Sec. 5, 'franken-function'", "expected",
-         "loss along today's paths minus along yesterday's, before the first decay, in nats,")
-        for runs in (TRUE, RANDOM) if (early["runs"] == runs).any()
-    ]  # fmt: skip
+        (
+            f"On {runs}, the path that an image is newly given fits it worse than yesterday's",
+            Evidence(
+                _today_minus_yesterday(early[early["runs"] == runs], "paths", "loss"),
+                AtLeast(0.05, weak=0.0),
+                "Sec. 5, 'franken-function'",
+                "expected",
+                "loss along today's paths minus along yesterday's, before the first decay, in nats,",
+            ),
+        )
+        for runs in (TRUE, RANDOM)
+        if (early["runs"] == runs).any()
+    ]
 
 
 def _today_minus_yesterday(rows: pd.DataFrame, images: str, what: str) -> pd.Series:
@@ -131,21 +159,52 @@ def _of_neighbours(group: pd.DataFrame) -> list[Row]:
     changes = "Which images are nearest to an image by its {} changes during training"
     return [
         *(
-            (ends[f"distance/{layer}:rank"].abs(), Below(0.7), 1.0,
-             f"Path overlap does not simply follow the distance of the images ({words})",
-             "Fig. 4", "no clean linear relationship", "size of the rank correlation at the end")
+            (
+                f"Path overlap does not simply follow the distance of the images ({words})",
+                Evidence(
+                    ends[f"distance/{layer}:rank"].abs(),
+                    Below(0.7),
+                    "Fig. 4",
+                    "no clean linear relationship",
+                    "size of the rank correlation at the end",
+                    1.0,
+                ),
+            )
             for layer, words in ((second, "second layer"), (last, "last layer"))
         ),
-        (later[f"neighbours/{second}:changed"].mean(), AtLeast(0.1, weak=0.01), 0.0, changes.format("path"),
-         "Fig. 6", "different neighbours",
-         "share of images whose nearest one is another than an epoch before, mean over epochs,"),
-        (later[f"activations/{last}:kept"].mean(), Below(0.9), 1.0, changes.format("activations"),
-         "App. E", "different neighbours",
-         "share of the six nearest that were among them an epoch before, mean over epochs,"),
-        (later["isolation/mean"].mean(), Below(0.5), 1.0,
-         "An image's update in isolation is a function little correlated with the whole network's",
-         "Sec. 1, App. C", "may not be too correlated", "mean correlation over images and epochs"),
-    ]  # fmt: skip
+        (
+            changes.format("path"),
+            Evidence(
+                later[f"neighbours/{second}:changed"].mean(),
+                AtLeast(0.1, weak=0.01),
+                "Fig. 6",
+                "different neighbours",
+                "share of images whose nearest one is another than an epoch before, mean over epochs,",
+            ),
+        ),
+        (
+            changes.format("activations"),
+            Evidence(
+                later[f"activations/{last}:kept"].mean(),
+                Below(0.9),
+                "App. E",
+                "different neighbours",
+                "share of the six nearest that were among them an epoch before, mean over epochs,",
+                1.0,
+            ),
+        ),
+        (
+            "An image's update in isolation is a function little correlated with the whole network's",
+            Evidence(
+                later["isolation/mean"].mean(),
+                Below(0.5),
+                "Sec. 1, App. C",
+                "may not be too correlated",
+                "mean correlation over images and epochs",
+                1.0,
+            ),
+        ),
+    ]
 
 
 def unseen(runs: pd.DataFrame) -> pd.DataFrame:
@@ -159,16 +218,29 @@ def unseen(runs: pd.DataFrame) -> pd.DataFrame:
         later = group[group["epoch"] >= 1]
         losses, trained = (_today_minus_yesterday(later, images, "loss") for images in ("unseen", "trained"))
         rows: list[Row] = [
-            (losses / trained, Below(0.5), 1.0,
-             "Yesterday's paths fit better since training went along them: unseen images do not share it",
-             "Sec. 5, put to a test of ours", "implied",
-             "difference of the two losses, unseen images over training images,"),
-            (_today_minus_yesterday(later, "unseen", "accuracy"), Near(0, margin=0.02), 0.0,
-             "Unseen images are recognized equally often along today's paths and along yesterday's",
-             "beyond the paper; added when the runs had been seen", "–",
-             "accuracy along today's paths minus along yesterday's"),
-        ]  # fmt: skip
-        found += _judged(str(subject), rows)
+            (
+                "Yesterday's paths fit better since training went along them: unseen images do not share it",
+                Evidence(
+                    losses / trained,
+                    Below(0.5),
+                    "Sec. 5, put to a test of ours",
+                    "implied",
+                    "difference of the two losses, unseen images over training images,",
+                    1.0,
+                ),
+            ),
+            (
+                "Unseen images are recognized equally often along today's paths and along yesterday's",
+                Evidence(
+                    _today_minus_yesterday(later, "unseen", "accuracy"),
+                    Near(0, margin=0.02),
+                    "beyond the paper; added when the runs had been seen",
+                    "–",
+                    "accuracy along today's paths minus along yesterday's",
+                ),
+            ),
+        ]
+        found += judge_all(str(subject), rows)
     return table(found)
 
 
@@ -185,9 +257,15 @@ def ratio(runs: pd.DataFrame) -> pd.DataFrame:
         ("gap", "Spearman", falls, "falls in rank with generalization error", "Fig. 7", linear),
         ("gap", "Pearson", falls, "falls linearly with generalization error", "Fig. 7", linear),
         ("test_error", "Spearman", falls, "falls in rank with the error on test images", "beyond the paper", "–"),
-        ("train_error", "Spearman", AtLeast(0.5, weak=0.3), "rises in rank with the error on training images",
-         "beyond the paper; added when the runs had been seen", "–"),
-    ]  # fmt: skip
+        (
+            "train_error",
+            "Spearman",
+            AtLeast(0.5, weak=0.3),
+            "rises in rank with the error on training images",
+            "beyond the paper; added when the runs had been seen",
+            "–",
+        ),
+    ]
     found = []
     for (data, _), group in with_sizes(runs, of="data").groupby(["data", "size"], sort=False):
         networks = tables.networks_of_ratio(group)
@@ -241,11 +319,15 @@ def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
     }
     if len(found) < 2:
         found = {subject: next(iter(found.values()), pd.Series(dtype=float))}
-    said = (
-        AtLeast(0.02, weak=0.0), 0.0, "Cross-path similarity is higher in ResNet-18 than in AlexNet",
-        "Sec. 6.2, Fig. 2", "in general higher", "difference of means at equal numbers of images and steps",
-    )  # fmt: skip
-    return table([claim for subject, values in found.items() for claim in _judged(subject, [(values, *said)])])
+    said = "Cross-path similarity is higher in ResNet-18 than in AlexNet"
+    paper, quantity = (
+        ("Sec. 6.2, Fig. 2", "in general higher"),
+        "difference of means at equal numbers of images and steps",
+    )
+    claims = []
+    for subject, values in found.items():
+        claims += judge_all(subject, [(said, Evidence(values, AtLeast(0.02, weak=0.0), *paper, quantity))])
+    return table(claims)
 
 
 SECTIONS = (

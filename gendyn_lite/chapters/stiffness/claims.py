@@ -9,7 +9,7 @@ import pandas as pd
 
 from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs
 from gendyn_lite.claims.sections import PUBLISHED, Section
-from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Measured, Near, Said, judged, table
+from gendyn_lite.claims.verdicts import AtLeast, Below, Claim, Evidence, Near, judge_all, table
 from gendyn_lite.results.tables import with_sizes
 
 WITHIN, BETWEEN = "stiffness/within_cosine", "stiffness/between_cosine"
@@ -17,7 +17,7 @@ TEST_WITHIN, LENGTH = "stiffness/test_within_cosine", "stiffness/critical_length
 FORT, WALKER = "Fort et al.", "Walker"
 OURS = "beyond both papers", "–"
 CLEAR = AtLeast(0.1, weak=0.05)
-Rows = Iterator[tuple[Said, Measured]]
+Rows = Iterator[tuple[str, Evidence]]  # a claim in our words, and what decides it
 
 
 def during_training(runs: pd.DataFrame) -> pd.DataFrame:
@@ -34,12 +34,12 @@ def during_training(runs: pd.DataFrame) -> pd.DataFrame:
         true, random = (group[group["label_corruption"] == q] for q in (0.0, 1.0))
         rates = sorted(true["learning_rate"].unique())
         low, middle, high = (true[true["learning_rate"] == rates[i]] for i in (0, len(rates) // 2, -1))
-        found += judged(str(subject), _of_one_rate(middle))
+        found += judge_all(str(subject), _of_one_rate(middle))
         if len(rates) > 1:
-            found += judged(str(subject), _of_rates(low, high))
+            found += judge_all(str(subject), _of_rates(low, high))
         if len(random):
             same = true[true["learning_rate"].isin(random["learning_rate"].unique())]
-            found += judged(str(subject), _of_random_labels(random, same))
+            found += judge_all(str(subject), _of_random_labels(random, same))
     return table(found)
 
 
@@ -48,26 +48,43 @@ def _of_one_rate(runs: pd.DataFrame) -> Rows:
     within, between, test = (_of_runs(runs, _peak(column)) for column in (WITHIN, BETWEEN, TEST_WITHIN))
     left = _of_runs(runs, lambda run: run[WITHIN].iloc[-1] / _peak(WITHIN)(run))
     yield (
-        (
-            "Examples of one class are stiffer with each other than with another class",
+        "Examples of one class are stiffer with each other than with another class",
+        Evidence(
+            within - between,
+            CLEAR,
             f"{FORT}, Fig. 3",
             "a positive diagonal",
+            "cosine stiffness within classes minus between, at its peak",
         ),
-        ("cosine stiffness within classes minus between, at its peak", within - between, CLEAR, 0.0),
     )
     yield (
-        ("Stiffness within a class falls towards zero as the network overfits", f"{FORT}, Fig. 4", "falls to 0"),
-        ("stiffness within classes at the end over its peak", left, Below(0.5), 1.0),
+        "Stiffness within a class falls towards zero as the network overfits",
+        Evidence(
+            left, Below(0.5), f"{FORT}, Fig. 4", "falls to 0", "stiffness within classes at the end over its peak", 1.0
+        ),
     )
     same = "Training and test examples are as stiff with each other as training examples are"
     yield (
-        (same, f"{FORT}, Sec. 4", "the same regimes"),
-        ("train-test minus train-train stiffness within classes, at the peak", test - within, Near(0, 0.05), 0.0),
+        same,
+        Evidence(
+            test - within,
+            Near(0, 0.05),
+            f"{FORT}, Sec. 4",
+            "the same regimes",
+            "train-test minus train-train stiffness within classes, at the peak",
+        ),
     )
     falls = _of_runs(runs, lambda run: run[LENGTH].iloc[-1] / run[LENGTH].iloc[1])
     yield (
-        ("The critical length falls with training", f"{FORT}, Fig. 7", "falls"),
-        ("critical length at the end over that after the first epochs", falls, Below(1), 1.0),
+        "The critical length falls with training",
+        Evidence(
+            falls,
+            Below(1),
+            f"{FORT}, Fig. 7",
+            "falls",
+            "critical length at the end over that after the first epochs",
+            1.0,
+        ),
     )
 
 
@@ -75,31 +92,45 @@ def _of_rates(low: pd.DataFrame, high: pd.DataFrame) -> Rows:
     """A large learning rate against a small one, after as many epochs, paired by seed."""
     change, ratio = _end(high, WITHIN) - _end(low, WITHIN), _end(high, LENGTH) / _end(low, LENGTH)
     yield (
-        ("Larger learning rates lead to lower stiffness", f"{FORT}, Fig. 5", "lower"),
-        ("stiffness within classes at the end, largest learning rate minus smallest,", change, Below(0), 0.0),
+        "Larger learning rates lead to lower stiffness",
+        Evidence(
+            change,
+            Below(0),
+            f"{FORT}, Fig. 5",
+            "lower",
+            "stiffness within classes at the end, largest learning rate minus smallest,",
+        ),
     )
     yield (
-        ("Larger learning rates lead to a smaller critical length", f"{FORT}, Fig. 8", "smaller"),
-        ("critical length at the end, largest learning rate over smallest,", ratio, Below(1), 1.0),
+        "Larger learning rates lead to a smaller critical length",
+        Evidence(
+            ratio,
+            Below(1),
+            f"{FORT}, Fig. 8",
+            "smaller",
+            "critical length at the end, largest learning rate over smallest,",
+            1.0,
+        ),
     )
 
 
 def _of_random_labels(random: pd.DataFrame, true: pd.DataFrame) -> Rows:
     ratio = _of_runs(random, _peak(WITHIN)) / _of_runs(true, _peak(WITHIN))
     yield (
-        ("With random labels there is less stiffness within a class", *OURS),
-        ("peak stiffness within classes, random labels over true labels", ratio, Below(0.5), 1.0),
+        "With random labels there is less stiffness within a class",
+        Evidence(ratio, Below(0.5), *OURS, "peak stiffness within classes, random labels over true labels", 1.0),
     )
 
 
 def over_the_plane(runs: pd.DataFrame) -> pd.DataFrame:
     """The claim of Walker's Fig. 1, of runs of experiment ``"stiffness_maps"``."""
-    said = "Stiffness with the neighbours shows the learned boundary", f"{WALKER}, Fig. 1", "seen in the figure"
+    said = "Stiffness with the neighbours shows the learned boundary"
+    quantity = "mean stiffness away from the boundary minus at it"
     found: list[Claim] = []
     for (data, network, size), group in with_sizes(runs).groupby(["data", "network", "size"], sort=False):
         contrast = _end(group, "map/inside") - _end(group, "map/boundary")
-        measured = ("mean stiffness away from the boundary minus at it", contrast, AtLeast(0.2, weak=0.05), 0.0)
-        found += judged(f"{network} on {data}{size}", [(said, measured)])
+        shown = Evidence(contrast, AtLeast(0.2, weak=0.05), f"{WALKER}, Fig. 1", "seen in the figure", quantity)
+        found += judge_all(f"{network} on {data}{size}", [(said, shown)])
     return table(found)
 
 
@@ -114,7 +145,7 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
     rows = rows.sort_values("data", key=lambda names: names.map(sets.index), kind="stable")
     found: list[Claim] = []
     for (data, size), base in rows.groupby(["data", "size"], sort=False):
-        found += judged(f"mlp (4 hidden layers of 32) on {data}{size}", _of_layers(base))
+        found += judge_all(f"mlp (4 hidden layers of 32) on {data}{size}", _of_layers(base))
     return table(found)
 
 
@@ -124,23 +155,39 @@ def _of_layers(base: pd.DataFrame) -> Rows:
     relu, tanh, leaky = (trained[trained["activation"] == kind] for kind in ("relu", "tanh", "leaky_relu"))
     change = _difference(relu, untrained[untrained["activation"] == "relu"])
     yield (
-        ("Training changes the stiffness of the layers", f"{WALKER}, Fig. 2", "trained and untrained differ"),
-        ("mean over layers of the change of stiffness, either way,", change, CLEAR, 0.0),
+        "Training changes the stiffness of the layers",
+        Evidence(
+            change,
+            CLEAR,
+            f"{WALKER}, Fig. 2",
+            "trained and untrained differ",
+            "mean over layers of the change of stiffness, either way,",
+        ),
     )
     spread = relu.groupby("seed")["all"].agg(np.ptp)
     yield (
-        ("Stiffness changes through the layers of a trained network", f"{WALKER}, Fig. 2, 3", "seen in the figure"),
-        ("largest minus smallest stiffness over layers", spread, CLEAR, 0.0),
+        "Stiffness changes through the layers of a trained network",
+        Evidence(
+            spread, CLEAR, f"{WALKER}, Fig. 2, 3", "seen in the figure", "largest minus smallest stiffness over layers"
+        ),
     )
     profile = "Networks of tanh have another profile through the layers than those of ReLU"
     yield (
-        (profile, f"{WALKER}, Fig. 4", "seen in the figure"),
-        ("mean over layers of the difference, either way,", _difference(tanh, relu), CLEAR, 0.0),
+        profile,
+        Evidence(
+            _difference(tanh, relu),
+            CLEAR,
+            f"{WALKER}, Fig. 4",
+            "seen in the figure",
+            "mean over layers of the difference, either way,",
+        ),
     )
     more = leaky.groupby("seed")["all"].mean() - relu.groupby("seed")["all"].mean()
     yield (
-        ("Networks of LeakyReLU are as stiff as those of ReLU", f"{WALKER}, Fig. 5", "–"),
-        ("mean stiffness over layers, LeakyReLU minus ReLU,", more, Near(0, margin=0.1), 0.0),
+        "Networks of LeakyReLU are as stiff as those of ReLU",
+        Evidence(
+            more, Near(0, margin=0.1), f"{WALKER}, Fig. 5", "–", "mean stiffness over layers, LeakyReLU minus ReLU,"
+        ),
     )
 
 
@@ -149,7 +196,7 @@ def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
     rows = with_sizes(long_layers(runs))
     found: list[Claim] = []
     for subject, group in rows[rows["state"] == "trained"].groupby("subject", sort=False):
-        found += judged(str(subject), _of_depth(group))
+        found += judge_all(str(subject), _of_depth(group))
     return table(found)
 
 
@@ -158,18 +205,20 @@ def _of_depth(trained: pd.DataFrame) -> Rows:
     true, random = (trained[trained["label_corruption"] == q] for q in (0.0, 1.0))
     late, early = (_gap(true[part]) for part in (true["position"] > 2 / 3, true["position"] < 1 / 3))
     yield (
-        ("Late layers set classes apart more than early ones", *OURS),
-        (
-            "within minus between classes, last third of the layers minus first,",
+        "Late layers set classes apart more than early ones",
+        Evidence(
             late - early,
             AtLeast(0.0, weak=-0.02),
-            0.0,
+            *OURS,
+            "within minus between classes, last third of the layers minus first,",
         ),
     )
     if len(random):
         yield (
-            ("With random labels, classes are set apart less", *OURS),
-            ("within minus between classes, random labels minus true", _gap(random) - _gap(true), Below(0), 0.0),
+            "With random labels, classes are set apart less",
+            Evidence(
+                _gap(random) - _gap(true), Below(0), *OURS, "within minus between classes, random labels minus true"
+            ),
         )
 
 
