@@ -113,22 +113,19 @@ def layered(
     return alt.layer(*layers).add_params(*params).properties(**about, **properties)
 
 
-def strokes(field: str, names: Sequence[str], *, legend: alt.Legend = STROKES) -> dict[str, Any]:
-    """Encodings of lines that differ in colour and dash, with one legend.
+def strokes(column: str, names: Sequence[str], *, legend: alt.Legend = STROKES) -> dict[str, Any]:
+    """Encodings of lines that differ in colour and dash, with one legend: `looks` of lines.
 
     Args:
-        field: The column that names them, with its type.
+        column: Of names.
         names: All of them, in order; at most six.
         legend: Of both.
 
-    >>> sorted(strokes("labels:N", ["true", "random"]))
+    >>> sorted(strokes("labels", ["true", "random"]))
     ['color', 'strokeDash']
     """
-    dashes = alt.Scale(domain=names, range=list(DASHES[: len(names)]))
-    return {
-        "color": alt.Color(field, title=None, scale=alt.Scale(domain=names), legend=legend),
-        "strokeDash": alt.StrokeDash(field, title=None, scale=dashes, legend=legend),
-    }
+    color, dash, _ = looks(column, names, title=None, legend=legend)
+    return {"color": color, "strokeDash": dash}
 
 
 def words_above(rows: alt.Chart, *, y: float = -6) -> alt.Chart:

@@ -22,7 +22,7 @@ from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 OWN, OTHER = "its class", "strongest other class"
 NAMES = list(LABELS.values())
-OF_LABELS = strokes("labels:N", NAMES)
+OF_LABELS = strokes("labels", NAMES)
 ROOT = alt.Scale(
     type="sqrt", domain=[0, 1], nice=False
 )  # else the intervals that reach the whole range are all one sees
@@ -128,7 +128,7 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
         curves.encode(
             x=x,
             y=alt.Y("logit:Q", title="logit", scale=alt.Scale(zero=False, nice=False)),
-            **strokes("of:N", [OWN, OTHER], legend=legend),
+            **strokes("of", [OWN, OTHER], legend=legend),
             tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f"), alt.Tooltip("logit:Q", format=".3f"), "of:N"],
         ),
         words_above(_said(base), y=-4),
@@ -280,7 +280,7 @@ def during_training(table: pd.DataFrame) -> Chart:
         base.mark_area(tooltip=None, clip=True).encode(y=alt.Y("low:Q", scale=share), y2="high:Q"),
         base.mark_line(point={"size": 16}).encode(
             y=alt.Y("value:Q", title="share", scale=share),
-            strokeDash=strokes("of:N", names)["strokeDash"],
+            strokeDash=strokes("of", names)["strokeDash"],
             tooltip=["of:N", "epoch:Q", alt.Tooltip("value:Q", format=".3f"), "seeds:Q"],
         ),
         params=[menu("data_set", means["data"], "data")],

@@ -10,8 +10,8 @@ import pandas as pd
 
 from gendyn_lite.chapters.path_functions import tables
 from gendyn_lite.chapters.path_functions.tables import KINDS_OF_RUNS, TRUE
-from gendyn_lite.charts.parts import STROKES, Chart, menu, slider, words_above
-from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
+from gendyn_lite.charts.parts import STROKES, Chart, looks, menu, slider, words_above
+from gendyn_lite.charts.theme import DASHES, PALETTE
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 LEVELS = ["mean", "q05", "q25", "q50", "q75", "q95"]
@@ -57,9 +57,8 @@ def titled(chart: Chart, title: str, subtitle: str, description: str) -> Chart:
 
 def by_kind(column: str, kinds: Sequence[str], *, offset: int) -> dict[str, Any]:
     """A colour and a shape for each kind, whose legend stands `offset` pixels above the drawing."""
-    about = {"title": None, "legend": alt.Legend(offset=offset)}
-    colors, shapes = (alt.Scale(domain=kinds, range=list(each[: len(kinds)])) for each in (PALETTE, SHAPES))
-    return {"color": alt.Color(column, scale=colors, **about), "shape": alt.Shape(column, scale=shapes, **about)}
+    color, _, shape = looks(column, kinds, colours=PALETTE, title=None, legend=alt.Legend(offset=offset))
+    return {"color": color, "shape": shape}
 
 
 def _numbers(*names: str) -> list[alt.Tooltip]:
@@ -341,7 +340,7 @@ def ratio(table: pd.DataFrame) -> Chart:
     points = base.mark_point(size=110).encode(
         x=alt.X("x:Q", title="early-to-mid ratio", scale=AROUND),
         y=alt.Y("y:Q", title="error", scale=AROUND),
-        **by_kind("kind:N", sorted(rows["kind"].unique(), reverse=True), offset=26),  # above the words
+        **by_kind("kind", sorted(rows["kind"].unique(), reverse=True), offset=26),  # above the words
         tooltip=[*tip, "seeds:Q"],
     )
     told = "; ".join(

@@ -136,7 +136,7 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
     dots = base.mark_point().encode(
         x=alt.X("distance:Q", title="distance of the two images", scale=AROUND),
         y=alt.Y("overlap:Q", title="share of units on for both", scale=AROUND),
-        **by_kind("pair:N", ["two digits", "one digit"], offset=58),  # above the pictures
+        **by_kind("pair", ["two digits", "one digit"], offset=58),  # above the pictures
         size=alt.condition(picked, alt.value(160), alt.value(22)),
         opacity=alt.condition(picked, alt.value(1), alt.value(0.55)),
         tooltip=["distance:Q", alt.Tooltip("overlap:Q", format=".3f"), "pair:N"],
