@@ -58,11 +58,8 @@ def load_or_run(
         UserError: The data, the network or a setting does not exist, before anything is trained.
     """
     device = _device(device)
-    if prepare is None and (config.mask_keep < 1) != (grad_hook is not None):
-        raise UserError(
-            f"mask_keep is {config.mask_keep:g} and there is {'a' if grad_hook else 'no'} gradient hook: "
-            "chapters.fisher_mask.runs runs configurations with a mask"
-        )
+    if prepare is None:
+        _check_hook(config, grad_hook)
     loaded, _ = data.load_for_run(config, root=data_root)
     run = open_run(config, loaded.fingerprint, root=root)
     if run.complete:
@@ -73,6 +70,7 @@ def load_or_run(
             f"{probe_version}: plan the run with probe_version={probe_version}"
         )
     watched = prepare(loaded) if prepare else {"probes": probes, "grad_hook": grad_hook}
+    _check_hook(config, watched.get("grad_hook"))
     network = build(config, loaded)
     with threads(train.threads_for(network, config)), writing(run, provenance(loaded, profile, device)) as writer:
         if writer is None:
@@ -91,6 +89,15 @@ def load_or_run(
         writer.finish(wall_seconds=round(time.perf_counter() - started, 2), resumed_at=history.resumed_at)
     checkpoint.discard(run.checkpoints)
     return run
+
+
+def _check_hook(config: RunConfig, hook: Callable[..., Any] | None) -> None:
+    """Refuse a configuration with a mask that has no gradient hook, and the other way round."""
+    if (config.mask_keep < 1) != (hook is not None):
+        raise UserError(
+            f"mask_keep is {config.mask_keep:g} and there is {'a' if hook else 'no'} gradient hook: "
+            "chapters.fisher_mask.runs runs configurations with a mask"
+        )
 
 
 def _device(device: str | torch.device | None) -> torch.device:

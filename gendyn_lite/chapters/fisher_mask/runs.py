@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -139,23 +138,24 @@ def influence_during(config: RunConfig, x: Tensor, y: Tensor, profile: str) -> P
     return lambda model, epoch: measure(model, epoch) if epoch in epochs else {}
 
 
-def run(config: RunConfig, *, profile: str, data_root: str | Path | None = None, **options: Any) -> Run:
+def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
     """The complete run of a configuration: loaded, resumed, or trained and measured.
 
     Args:
         config: Of `plan`.
         profile: Size, for how much is measured.
-        data_root: Folder of the prepared data.
-        **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and device.
+        **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs), data_root and device.
     """
-    loaded, _ = data.load_for_run(config, root=data_root)
-    x, y = inputs(config, loaded)
-    hook = mask_for(config, (x, y))
-    probes = {"influence": influence_during(config, x, y, profile)}
-    if hook is not None:  # the share of weights that the mask lets move in the next epoch
-        probes["mask"] = lambda model, epoch: {"kept": round(hook.kept, 6)}
-    options |= {"profile": profile, "data_root": data_root, "probe_version": PROBE_VERSION}
-    return runner.load_or_run(config, probes=probes, grad_hook=hook, **options)
+
+    def prepare(loaded: ImageData) -> dict[str, Any]:
+        x, y = inputs(config, loaded)
+        hook = mask_for(config, (x, y))
+        probes = {"influence": influence_during(config, x, y, profile)}
+        if hook is not None:  # the share of weights that the mask lets move in the next epoch
+            probes["mask"] = lambda model, epoch: {"kept": round(hook.kept, 6)}
+        return {"probes": probes, "grad_hook": hook}
+
+    return runner.load_or_run(config, profile=profile, prepare=prepare, probe_version=PROBE_VERSION, **options)
 
 
 def run_all(configs: Sequence[RunConfig], **options: Any) -> list[Run]:

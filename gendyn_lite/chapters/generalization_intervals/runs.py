@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from gendyn_lite import data
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.generalization_intervals.probes import Amount, probes_for
 from gendyn_lite.chapters.plan import CELLS, Group, Part, check_profile
 from gendyn_lite.config import RunConfig
+from gendyn_lite.data.types import ImageData
 from gendyn_lite.results.runs import Run
 
 EXPERIMENT = "generalization_intervals"
@@ -98,21 +97,23 @@ def plan(profile: str = "smoke", *, dataset: str = "", seeds: int = 0, moons: bo
     return found
 
 
-def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None) -> Run:
+def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
     """The complete run of a configuration: loaded, resumed, or trained and measured.
 
     Args:
         config: Of `plan`.
         profile: Size, for how much is measured.
-        root: Folder of the runs.
-        data_root: Folder of the prepared data.
+        **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs), data_root and device.
     """
-    loaded, _ = data.load_for_run(config, root=data_root)
     amount = FEW.get(config.model, AMOUNTS[profile])
     if config.eval_every == 1:
         amount = replace(amount, others=0)
-    probes = {"probes": probes_for(config, loaded, amount), "probe_version": PROBE_VERSION[profile]}
-    return runner.load_or_run(config, profile=profile, root=root, data_root=data_root, **probes)
+
+    def prepare(loaded: ImageData) -> dict[str, Any]:
+        return {"probes": probes_for(config, loaded, amount)}
+
+    version = PROBE_VERSION[profile]
+    return runner.load_or_run(config, profile=profile, prepare=prepare, probe_version=version, **options)
 
 
 def run_all(configs: Sequence[RunConfig], **options: Any) -> list[Run]:

@@ -23,12 +23,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gendyn_lite import data
 from gendyn_lite.arguments import answered
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.path_functions.probes import PROBE_VERSION, probes_for
 from gendyn_lite.chapters.plan import CELLS, COMMAND, PROFILES, TABLE, Group, Part, check_profile
 from gendyn_lite.config import RunConfig
+from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.results.runs import Run, open_run
 
@@ -137,7 +137,7 @@ def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0
     return found
 
 
-def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None) -> Run:
+def run(config: RunConfig, *, profile: str, root: str | Path | None = None, **options: Any) -> Run:
     """The complete run of a configuration of this chapter, with its probes: loaded, resumed or trained.
 
     While it trains, the paths of every epoch lie in its folder, so that an interrupted run goes on to the same numbers.
@@ -146,16 +146,16 @@ def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data
         config: A configuration of `plan`.
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
         root: Folder of the runs.
-        data_root: Folder of the prepared data.
+        **options: For `gendyn_lite.chapters.runner.load_or_run`: data_root and device.
     """
-    loaded, _ = data.load_for_run(config, root=data_root)
-    found = open_run(config, loaded.fingerprint, root=root)
-    if found.complete:
-        return found
-    scratch = found.path / SCRATCH
-    options = {"profile": profile, "root": root, "data_root": data_root, "probe_version": PROBE_VERSION}
-    done = runner.load_or_run(config, probes=probes_for(config, loaded, scratch), **options)
-    shutil.rmtree(scratch, ignore_errors=True)
+
+    def prepare(loaded: ImageData) -> dict[str, Any]:
+        scratch = open_run(config, loaded.fingerprint, root=root).path / SCRATCH
+        return {"probes": probes_for(config, loaded, scratch)}
+
+    options |= {"root": root, "probe_version": PROBE_VERSION}
+    done = runner.load_or_run(config, profile=profile, prepare=prepare, **options)
+    shutil.rmtree(done.path / SCRATCH, ignore_errors=True)
     return done
 
 

@@ -15,11 +15,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from gendyn_lite import data
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.plan import CELLS, TABLE, Group, Part, check_profile, without
 from gendyn_lite.chapters.stiffness.probes import PROBE_VERSION, probes_for
 from gendyn_lite.config import RunConfig
+from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.results.runs import Run
 
@@ -136,18 +136,19 @@ def _on(dataset: str, part: Part) -> Part:
     return replace(part, variants=kept)
 
 
-def run(config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None) -> Run:
+def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
     """The complete run of a configuration of this chapter, with its probes: loaded, resumed or trained.
 
     Args:
         config: A configuration of `plan`.
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
-        root: Folder of the runs.
-        data_root: Folder of the prepared data.
+        **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs), data_root and device.
     """
-    loaded, _ = data.load_for_run(config, root=data_root)
-    options = {"profile": profile, "root": root, "data_root": data_root}
-    return runner.load_or_run(config, probes=probes_for(config, loaded), probe_version=PROBE_VERSION, **options)
+
+    def prepare(loaded: ImageData) -> dict[str, Any]:
+        return {"probes": probes_for(config, loaded)}
+
+    return runner.load_or_run(config, profile=profile, prepare=prepare, probe_version=PROBE_VERSION, **options)
 
 
 def run_all(kind: str, profile: str = "smoke", *, root: str | Path | None = None, **options: Any) -> list[Run]:
