@@ -48,7 +48,9 @@ def learning_rate(config: RunConfig, epoch: int) -> float:
 def make_optimizer(parameters: Iterable[Tensor], config: RunConfig) -> torch.optim.SGD:
     """SGD with the configuration's momentum and weight decay over the parameters that require a gradient.
 
-    The fused kernel walks through memory, so it is used only where no parameter has gaps or overlaps in its own.
+    The fused kernel walks through memory, so it is used only where no parameter has gaps or overlaps in its own. In
+    float16 its momentum starts as zeros: where the first gradients overflow, as is usual, the kernel skips the step and
+    would leave a momentum that nobody has written.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     settings: dict[str, Any] = {
@@ -58,9 +60,13 @@ def make_optimizer(parameters: Iterable[Tensor], config: RunConfig) -> torch.opt
     }
     dense = all(torch.empty_like(parameter).stride() == parameter.stride() for parameter in trained)
     try:
-        return torch.optim.SGD(trained, **settings, fused=dense)
+        optimizer = torch.optim.SGD(trained, **settings, fused=dense)
     except RuntimeError:  # a device or dtype without the fused kernel
         return torch.optim.SGD(trained, **settings)
+    if dense and config.precision == "float16" and config.momentum:
+        for parameter in trained:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 class Step:

@@ -65,8 +65,6 @@ def cases():
                     continue
                 if family == "mlp_1x512" and layout == "channels_last":
                     continue
-                if way == "float16" and family in ("inception_small dropout", "resnet18_imagenet", "vgg19"):
-                    continue  # its loss overflows at this size, resumed or not
                 quick = family in QUICK and (way in ("momentum", "mask", "split") or family == "alexnet_small")
                 quick |= (family, layout, way) == ("resnet18", "channels_last", "momentum")
                 yield pytest.param(family, layout, way, id=f"{family}-{layout}-{way}", marks=() if quick else minutes)

@@ -46,6 +46,29 @@ def logits(weight, x):
     return nn.functional.conv2d(x, weight).mean((2, 3)) if weight.dim() == 4 else x @ weight.t()
 
 
+@pytest.mark.parametrize("layout", WEIGHTS)
+def test_a_first_step_that_overflows_leaves_no_trace(layout, monkeypatch):
+    """In float16 it is skipped; memory that nobody has written must not become momentum."""
+    nothing = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda like, **options: nothing(like, **options).fill_(float("nan")))
+    torch.manual_seed(3)
+    weight = nn.Parameter(WEIGHTS[layout]())
+    twin = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
+    optimizer = make_optimizer([weight], CONFIG.replace(precision="float16"))
+    plain = torch.optim.SGD([twin], lr=0.1, momentum=0.9, weight_decay=0.01)
+    scaler = torch.amp.GradScaler("cpu")
+    for size in (1e37, 1.0, 1.0):  # the first is infinite once it is scaled
+        optimizer.zero_grad()
+        scaler.scale((size * weight.square()).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        if size == 1.0:
+            plain.zero_grad()
+            twin.square().sum().backward()
+            plain.step()
+    torch.testing.assert_close(weight.detach(), twin.detach())
+
+
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("layout", WEIGHTS)
 def test_fused_as_plain(layout, hook):
