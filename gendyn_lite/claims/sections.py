@@ -72,7 +72,7 @@ def holm(p_values: pd.Series) -> pd.Series:
     >>> holm(pd.Series([0.01, 0.04, float("nan"), 0.03])).tolist()
     [0.03, 0.06, nan, 0.06]
     """
-    tested = p_values.dropna().sort_values()
+    tested = p_values.dropna().sort_values(kind="stable")
     factors = range(len(tested), 0, -1)
     corrected = (tested * list(factors)).cummax().clip(upper=1.0)
     return corrected.reindex(p_values.index)

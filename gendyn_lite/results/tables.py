@@ -147,7 +147,7 @@ def summarize(table: pd.DataFrame, *, fitted: float = FITTED) -> pd.DataFrame:
         The last row of each run with two more columns: ``fit_epoch`` (missing if the run never fitted) and
         ``test_error`` = 1 − test_accuracy.
     """
-    last = table.sort_values("epoch").groupby("run_id", sort=False).tail(1).set_index("run_id").copy()
+    last = table.sort_values("epoch", kind="stable").groupby("run_id", sort=False).tail(1).set_index("run_id").copy()
     first = fit_epoch(table, fitted=fitted)
     result = last.assign(fit_epoch=first, test_error=1 - last["test_accuracy"])
     order = table["run_id"].drop_duplicates()

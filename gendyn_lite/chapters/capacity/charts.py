@@ -71,7 +71,7 @@ def kernel_error(table: pd.DataFrame) -> Chart:
         points.add_params(menu("data_set", sets, "data")),
         *_paper_rules(rows),
     ]
-    ends = means.sort_values("n").groupby(["data", "kind"], sort=False)
+    ends = means.sort_values("n", kind="stable").groupby(["data", "kind"], sort=False)
     words = "; ".join(f"{data}, {kind}: {part['error'].iloc[-1]:.2%}" for (data, kind), part in ends)
     return alt.layer(*layers).properties(
         title=alt.Title("Kernel regression: test error", subtitle="Mean, 95 % interval; dotted: the paper."),

@@ -168,7 +168,12 @@ def influence(table: pd.DataFrame) -> Chart:
     menus = {"place": menu("influence_place", by_size(rows, "place"), "runs")}
     menus["form"] = menu("influence_form", forms, "form", forms[1])
     y = alt.Y("mean:Q", title="2 × influence / ε² (nats)", scale=alt.Scale(type="log"), axis=alt.Axis(format="~e"))
-    last = means[means["form"] == forms[1]].sort_values("epoch").groupby(["place", "labels"], sort=False).tail(1)
+    last = (
+        means[means["form"] == forms[1]]
+        .sort_values("epoch", kind="stable")
+        .groupby(["place", "labels"], sort=False)
+        .tail(1)
+    )
     said = "; ".join(f"{row['place']}, {row['labels']}: {row['mean']:.2g}" for row in last.to_dict("records"))
     names = [name for name in LABELS if name in set(means["labels"])]
     return _against_epoch(means, menus, "labels", names, y).properties(
@@ -192,7 +197,12 @@ def with_masks(table: pd.DataFrame) -> Chart:
     means = mean_intervals(long[long["subject"].isin(with_mask)], ["subject", "of", "mask", "epoch"])
     menus = {"subject": menu("masked_subject", by_size(means, "subject"), "runs")}
     menus["of"] = menu("masked_curve", list(CURVES), "curve", "test loss")
-    last = means[means["of"] == "test loss"].sort_values("epoch").groupby(["subject", "mask"], sort=False).tail(1)
+    last = (
+        means[means["of"] == "test loss"]
+        .sort_values("epoch", kind="stable")
+        .groupby(["subject", "mask"], sort=False)
+        .tail(1)
+    )
     said = "; ".join(f"{row['subject']}, {row['mask']}: {row['mean']:.3f}" for row in last.to_dict("records"))
     y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False))
     return _against_epoch(means, menus, "mask", list(MASKED), y).properties(

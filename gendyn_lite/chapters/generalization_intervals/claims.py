@@ -108,7 +108,7 @@ def _distances(runs: pd.DataFrame) -> pd.Series:
     """Wasserstein distance between true and random labels, by seed."""
     at, found = middles("pair"), {}
     for seed, part in runs.groupby("seed"):
-        both = [counts(row, "pair") for _, row in part.sort_values("label_corruption").iterrows()]
+        both = [counts(row, "pair") for _, row in part.sort_values("label_corruption", kind="stable").iterrows()]
         if len(both) == 2 and all(each.any() for each in both):
             found[seed] = stats.wasserstein_distance(at, at, *both)
     return pd.Series(found, dtype=float)

@@ -51,7 +51,7 @@ def _widths(widths: list[int]) -> str:
 def ends(table: pd.DataFrame) -> pd.DataFrame:
     """The last epoch of each run that is not watched epoch by epoch, described, `with_sizes`."""
     rows = described(table)
-    rows = rows[~rows["training"]].sort_values("epoch")
+    rows = rows[~rows["training"]].sort_values("epoch", kind="stable")
     return with_sizes(rows.groupby("run_id", sort=False).tail(1).reset_index(drop=True))
 
 

@@ -113,7 +113,7 @@ def _of_imperfection(rows: pd.DataFrame) -> list[Row]:
 
 def _rise(values: pd.DataFrame, runs: str) -> pd.Series:
     """Mean of the last epochs minus that of the first ones, by seed."""
-    found = values[values["runs"] == runs].sort_values("epoch").groupby("seed")["value"]
+    found = values[values["runs"] == runs].sort_values("epoch", kind="stable").groupby("seed")["value"]
     return found.agg(lambda run: run.tail(ENDS).mean() - run.head(ENDS).mean())
 
 
@@ -154,7 +154,7 @@ def _of_neighbours(group: pd.DataFrame) -> list[Row]:
     true = rows[rows["runs"] == TRUE]
     layers = tables.layers_of(group, str(group["network"].iloc[0]))
     second, last = layers[min(1, len(layers) - 1)], layers[-1]
-    ends = true.sort_values("epoch").groupby("run_id").tail(1).set_index("seed")
+    ends = true.sort_values("epoch", kind="stable").groupby("run_id").tail(1).set_index("seed")
     later = true[true["epoch"] >= 1].groupby("seed")
     changes = "Which images are nearest to an image by its {} changes during training"
     return [

@@ -250,7 +250,7 @@ def critical_lengths(runs: pd.DataFrame) -> Chart:
     true = runs[runs["label_corruption"] == 0].rename(columns={"stiffness/critical_length": "value"})
     true = true.assign(subject=_subjects(true), rate=true["learning_rate"].map("{:g}".format))
     table = mean_intervals(true.dropna(subset=["value"]), ["subject", "rate", "epoch"]).round(4)
-    ends = table.sort_values("epoch").groupby(["subject", "rate"], sort=False).tail(1).to_dict("records")
+    ends = table.sort_values("epoch", kind="stable").groupby(["subject", "rate"], sort=False).tail(1).to_dict("records")
     words = "; ".join(f"{row['subject']}, learning rate {row['rate']}: {row['mean']:.2f}" for row in ends)
     options = list(table["subject"].unique())
     bind = alt.binding_select(options=options, name="data ")

@@ -32,7 +32,8 @@ def cut(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     ([1.0, 0.25], [1.0, 0.3])
     """
     top = torch.frexp(x.abs().amax(dim=-1, keepdim=True))[1]
-    unit = torch.ldexp(torch.ones_like(x[..., :1]), (top - bits).clamp(min=-1000))
+    exponent = (top.long() - bits).clamp(min=-1000)
+    unit = ((exponent + 1023) << 52).view(torch.float64)  # 2**exponent by its bits: ldexp of older torch is of float32
     leading = torch.round(x / unit) * unit
     return leading, x - leading
 

@@ -57,6 +57,13 @@ def test_cumsum_is_the_rational_one(values):
         assert abs(got - want) <= allowed + 2.0**-52 * abs(want)
 
 
+@pytest.mark.parametrize("value", [5e-324, 1e-300, 1e-25, 1e25, 1e300])
+def test_numbers_that_float32_cannot_hold(value):
+    x = torch.tensor([value, value / 3, -value], dtype=torch.float64)
+    wanted = [float(sum(map(Fraction, x.tolist()[:count]))) for count in (1, 2, 3)]
+    torch.testing.assert_close(exact_cumsum(x).tolist(), wanted, rtol=1e-15, atol=0.0)
+
+
 def test_plain_cumsum_would_fail():
     x = torch.tensor([1e16, 1.0, -1e16], dtype=torch.float64)
     assert x.cumsum(0)[-1] != 1.0
