@@ -78,8 +78,8 @@ def kill_at_random(sweep: subprocess.Popen[str], root: Path, *, kills: int, seed
 
 
 def table(root: Path) -> pd.DataFrame:
-    """The tidy table of the runs, without how long they took."""
-    rows = results.load("random_labels", root=root).drop(columns="seconds")
+    """The tidy table of the runs, without how long they took and whether a kill met one: its record says so."""
+    rows = results.load("random_labels", root=root).drop(columns=["seconds", "resumed_at"])
     return rows.sort_values(["run_id", "epoch"], ignore_index=True)
 
 
