@@ -18,27 +18,21 @@ from pathlib import Path
 
 from gendyn_lite import notebooks
 from gendyn_lite.errors import Failed, UserError
+from gendyn_lite.results.files import recover, renewed
 
 _NOT_CONTENT = (
     "_ext", "_vendor", "results", "runs", "datasets", ".ipynb_checkpoints", "_build", "conftest.py", "__pycache__",
 )  # fmt: skip
-_BUILT = ("source", "executed", "render", "html", "html.new", "html.old")  # what a build replaces
+_BUILT = ("source", "executed", "render", "html", ".html.new", ".html.old")  # what a build replaces
 _LOG = "render.log"  # which every build begins with: it says that these are ours
 
 
-def build(
-    *,
-    out: Path = Path("_build"),
-    book: Path | None = None,
-    config: Path | None = None,
-    say: Callable[[str], object] = print,
-) -> Path:
+def build(*, out: Path = Path("_build"), book: Path | None = None, say: Callable[[str], object] = print) -> Path:
     """Run every chapter of the table of contents (papermill, profile smoke) and render the book.
 
     Args:
         out: Folder to build into; the pages come to ``html`` in it.
-        book: The book's folder (default: that of this checkout).
-        config: Its ``_config.yml`` (default: beside the book's folder).
+        book: The book's folder, beside which is its ``_config.yml`` (default: that of this checkout).
         say: Called with each line of progress.
 
     Returns:
@@ -50,14 +44,15 @@ def build(
             earlier build are as they were.
     """
     book, out = (book or notebooks.book_folder()).resolve(), out.resolve()
-    config = (config or book.parent / "_config.yml").resolve()
     _take(out, book)
     source = out / "source"
     executed = _execute(book, out / "executed", say)
     _mirror(book, source, replaced=executed)
     say("rendering the pages ...")
-    rendered = _render(source, config, out)
-    return _swap(rendered, out / "html") / "index.html"
+    rendered = _render(source, book.parent / "_config.yml", out)
+    with renewed(out / "html") as new:
+        shutil.copytree(rendered, new)
+    return out / "html" / "index.html"
 
 
 def _take(out: Path, book: Path) -> None:
@@ -72,8 +67,7 @@ def _take(out: Path, book: Path) -> None:
         raise UserError(f"--out: {made}: take another folder")
     out.mkdir(parents=True, exist_ok=True)
     (out / _LOG).touch()
-    if (out / "html.old").exists() and not (out / "html").exists():  # killed while pages were swapped
-        (out / "html.old").rename(out / "html")
+    recover(out / "html")  # of a build that was killed while it swapped pages
 
 
 def _execute(book: Path, folder: Path, say: Callable[[str], object]) -> dict[Path, Path]:
@@ -125,19 +119,6 @@ def _render(source: Path, config: Path, out: Path) -> Path:
     if foreign:
         raise Failed(f"the book would call other hosts: {foreign[0]} ({len(foreign)} such references)")
     return rendered
-
-
-def _swap(new: Path, target: Path) -> Path:
-    """Replace a folder by a copy of another that is whole."""
-    aside, old = (target.with_name(f"{target.name}.{kind}") for kind in ("new", "old"))
-    for leftover in (aside, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    shutil.copytree(new, aside)
-    if target.exists():
-        target.rename(old)
-    aside.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-    return target
 
 
 # Links that a reader follows (a) are free; what a browser fetches by itself is not.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -58,26 +58,22 @@ def _parser(*, data: bool = True) -> argparse.ArgumentParser:
 
         data_cli.add_arguments(prepare)
         prepare.set_defaults(command=data_cli.run)
-    _add_run(commands.add_parser("run", help="run a chapter at one size, outside the book", epilog=CODES))
-    _add_sweep(commands.add_parser("sweep", help="the runs of a chapter or of a grid, on many machines", epilog=CODES))
-    _add_book(commands.add_parser("book", help="run every chapter (smoke) and render the book"))
-    _add_refresh(commands.add_parser("refresh", help="execute committed notebooks in place"))
-    _add_configure(commands.add_parser("configure", help="write the project's address where it belongs"))
-    _add_results(commands.add_parser("results", help="publish, verify or show the tables of finished runs"))
+    for name, (words, add, command) in COMMANDS.items():
+        one = commands.add_parser(name, help=words, epilog=CODES)
+        add(one.add_argument)
+        one.set_defaults(command=command)
     return parser
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("chapter", help="name of a chapter, for instance 01_random_labels")
-    parser.add_argument("--profile", default="smoke", help="smoke, colab or full (default: smoke)")
-    parser.add_argument("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
-    parser.add_argument("--out", type=_place, default=Path("_build/runs"), help="folder of the executed notebook")
-    parser.add_argument("--yes", action="store_true", help="begin without a question, also if it takes over an hour")
-    parser.set_defaults(command=_run)
+def _add_run(add: Callable[..., object]) -> None:
+    add("chapter", help="name of a chapter, for instance 01_random_labels")
+    add("--profile", default="smoke", help="smoke, colab or full (default: smoke)")
+    add("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
+    add("--out", type=_place, default=Path("_build/runs"), help="folder of the executed notebook")
+    add("--yes", action="store_true", help="start without asking, even if it takes over an hour")
 
 
-def _add_sweep(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_sweep(add: Callable[..., object]) -> None:
     add("chapter", help="name of a chapter, for instance 01_random_labels")
     add("--profile", default="smoke", help="whose settings the runs take: smoke, colab or full (default: smoke)")
     add("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the chapter")
@@ -92,34 +88,29 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     words = "folder of the runs, seen by every machine (default: GENDYN_RUNS, else ./runs)"
     add("--store", type=lambda text: _place(text) and text, help=words)
     add("--dry-run", action="store_true", help="list the runs and what they will take, and run nothing")
-    parser.set_defaults(command=_sweep)
 
 
-def _add_book(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=_place, default=Path("_build"), help="folder to build into (default: _build)")
-    parser.set_defaults(command=_book)
+def _add_book(add: Callable[..., object]) -> None:
+    add("--out", type=_place, default=Path("_build"), help="folder to build into (default: _build)")
 
 
-def _add_refresh(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("chapters", nargs="*", help="names of chapters (default: all)")
-    parser.set_defaults(command=_refresh)
+def _add_refresh(add: Callable[..., object]) -> None:
+    add("chapters", nargs="*", help="names of chapters (default: all)")
 
 
-def _add_configure(parser: argparse.ArgumentParser) -> None:
+def _add_configure(add: Callable[..., object]) -> None:
     words = "its address, for instance https://github.com/OWNER/REPO; an empty one is none"
-    parser.add_argument("--repository", required=True, metavar="URL", help=words)
-    parser.set_defaults(command=_configure)
+    add("--repository", required=True, metavar="URL", help=words)
 
 
-def _add_results(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("publish", "verify", "show"))
-    parser.add_argument("experiment", nargs="?", help="name of the experiment (default: all that are published)")
-    parser.add_argument("--root", type=_place, help="folder of the runs (default: ./runs)")
-    parser.add_argument("--folder", type=_place, help="folder of the published tables (default: book/results)")
-    for verb, what in (("replace", "take the runs at hand in place of"), ("withdraw", "drop")):
+def _add_results(add: Callable[..., object]) -> None:
+    add("action", choices=("publish", "verify", "show"))
+    add("experiment", nargs="?", help="name of the experiment (default: all that are published)")
+    add("--root", type=_place, help="folder of the runs (default: ./runs)")
+    add("--folder", type=_place, help="folder of the published tables (default: book/results)")
+    for verb, what in (("replace", "take the local runs in place of"), ("withdraw", "drop")):
         words = f"publish: {what} these published runs; old and new are listed"
-        parser.add_argument(f"--{verb}", nargs="+", action="extend", default=[], metavar="RUN_ID", help=words)
-    parser.set_defaults(command=_results)
+        add(f"--{verb}", nargs="+", action="extend", default=[], metavar="RUN_ID", help=words)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -127,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     values = pairs(arguments.values)
     notebooks.checked(arguments.chapter, profile=arguments.profile, values=values)  # before torch is imported
-    from gendyn_lite.sweep.chapter import run_chapter
+    from gendyn_lite.sweep.command import run_chapter
 
     options = {"profile": arguments.profile, "values": values, "out": arguments.out, "yes": arguments.yes}
     print(f"executed notebook: {run_chapter(arguments.chapter, **options)}")
@@ -135,6 +126,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _sweep(arguments: argparse.Namespace) -> None:
     from gendyn_lite.sweep import command
+    from gendyn_lite.sweep.grid import plan
     from gendyn_lite.sweep.on_ray import Resources
 
     names = ("address", "workers", "cpus_per_run", "gpus_per_run", "retries")
@@ -142,7 +134,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
     command.check(arguments.engine, resources)
     values = pairs(arguments.values)
     options = {"profile": arguments.profile, "values": values, "grid": arguments.grid, "store": arguments.store or ""}
-    jobs = command.plan(arguments.chapter, **options)
+    jobs = plan(arguments.chapter, **options)
     if arguments.dry_run:
         command.dry_run(jobs)
     else:
@@ -164,7 +156,7 @@ def _refresh(arguments: argparse.Namespace) -> None:
 
 
 def _configure(arguments: argparse.Namespace) -> None:
-    from gendyn_lite.notebooks.chapters import configure
+    from gendyn_lite.notebooks.committed import configure
 
     changed = configure(arguments.repository)
     print("\n".join(f"changed: {path}" for path in changed) or "nothing to change: it is written everywhere already")
@@ -189,13 +181,18 @@ def _results(arguments: argparse.Namespace) -> int | None:
             table = results.published(name, folder=arguments.folder)
             print(f"{name}: {table['run_id'].nunique()} runs, {len(table)} rows")
             print(results.overview(table).to_string(index=False))
-    if arguments.action == "verify" and arguments.experiment is None and arguments.folder is None:  # the whole book
-        from gendyn_lite import notebooks
-
-        paths = [notebooks.chapter_path(name) for name in notebooks.chapters()]
-        print(f"benchmarks: {results.verify_benchmarks()} tables, as published")
-        print(f"figures: {results.verify_figures(paths)} captions, each with rows behind it")
+    if arguments.action == "verify" and arguments.experiment is None and arguments.folder is None:
+        _verify_rest_of_the_book()
     return None
+
+
+def _verify_rest_of_the_book() -> None:
+    from gendyn_lite import notebooks, results
+
+    benchmarks = [results.benchmark(name) for name in results.benchmark_names()]
+    print(f"benchmarks: {len(benchmarks)} tables, as published")
+    captions = notebooks.verify_figures(notebooks.chapter_path(name) for name in notebooks.chapters())
+    print(f"figures: {captions} captions, each with rows behind it")
 
 
 def _publish(arguments: argparse.Namespace) -> int:
@@ -216,6 +213,16 @@ def _place(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("it is empty, expected a path")
     return Path(text)
+
+
+COMMANDS = {
+    "run": ("run a chapter at one size, outside the book", _add_run, _run),
+    "sweep": ("the runs of a chapter or of a grid, on many machines", _add_sweep, _sweep),
+    "book": ("run every chapter (smoke) and render the book", _add_book, _book),
+    "refresh": ("execute committed notebooks in place", _add_refresh, _refresh),
+    "configure": ("write the project's address where it belongs", _add_configure, _configure),
+    "results": ("publish, verify or show the tables of finished runs", _add_results, _results),
+}
 
 
 if __name__ == "__main__":

@@ -1,26 +1,27 @@
-"""Where the book is, which chapters it has, how they are read and written, and the one address of the project.
-
-The address is in `_config.yml`, and in the set-up cell of every chapter, which installs from it. Until it is set, the
-set-up cell of a notebook opened alone (on Colab) says so and installs nothing.
-"""
+"""Where the book is, which chapters it has, how they are read, and the parameters that they take."""
 
 from __future__ import annotations
 
-import contextlib
-import glob
+import ast
 import json
+import math
 import os
-import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
-import psutil
 import yaml
 
+from gendyn_lite.config import check_type
 from gendyn_lite.errors import UserError, unknown_name
+
+PROFILES = ("smoke", "colab", "full")
+Values = Mapping[str, Any] | None  # parameters of a chapter by name
+LONGEST = 10_000  # characters of a parameter's value; lists of networks and fractions take a few hundred
+# What papermill can write into a cell: a tuple would arrive as text.
+_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 
 
 def book_folder() -> Path:
@@ -92,7 +93,7 @@ def read_notebook(path: Path) -> Any:
 
 
 def notebook_of(content: bytes, *, name: str) -> Any:
-    """The notebook that a file holds, given its content; errors call it by the file's name. See `read_notebook`."""
+    """The notebook that a file of this name holds, given its content. See `read_notebook`."""
     try:
         written = json.loads(content.decode())
         if isinstance(written, dict) and written.get("nbformat") in (1, 2, 3):
@@ -104,7 +105,7 @@ def notebook_of(content: bytes, *, name: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # nbformat raises whatever a wrong type happens to lead to
-        raise UserError(f"{name} is no valid notebook: {_line(error)}") from None
+        raise UserError(f"{name} is not a valid notebook: {_line(error)}") from None
     return notebook
 
 
@@ -116,26 +117,6 @@ def _line(error: Exception) -> str:
 def notebook_text(notebook: Any) -> str:
     """A notebook as the text of its file."""
     return nbformat.writes(notebook).rstrip("\n") + "\n"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all; what a killed process left beside it goes."""
-    kind = "gendyn-partial"
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.{kind}"):
-        remove_if_dead(left, left.name.split(".")[-2])
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{kind}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def remove_if_dead(left: Path, number: str) -> None:
-    """Remove a file that a process made for itself, once there is no process of that number."""
-    if number.isdigit() and not psutil.pid_exists(int(number)):
-        with contextlib.suppress(OSError):
-            left.unlink()
 
 
 def roots(*, book: Path | None = None) -> dict[str, str]:
@@ -151,86 +132,125 @@ def kernel_environment() -> dict[str, str]:
     return {**roots(), **quiet, "GENDYN_TYPED_IN": str(Path.cwd())}  # see data/image_folder.py
 
 
-SETUP = '''repository = "{url}"  # set by `gendyn configure --repository URL`
-try:
-    import gendyn_lite  # noqa: F401
-except ModuleNotFoundError:
-    if not repository:
-        raise SystemExit("install gendyn_lite first: see the project's README") from None
-    %pip install --quiet "git+{{repository}}"'''
-_NAME = r"(?!\.+(?:/|\Z))[\w.\-~]+"  # not "." or "..", which lead elsewhere
-_ADDRESS = re.compile(rf"https://\w[\w.\-]*(:\d+)?(/{_NAME}){{2,}}", re.ASCII)  # a host, an owner, a name
-_LINE = re.compile(r"""^repository = (["'])(.*?)\1""", re.MULTILINE)
-_CONFIG = re.compile(r"^(# )?repository: \{url: .*\n(?:# )?launch_buttons: .*$", re.MULTILINE)
-_ON = (
-    'repository: {{url: "{url}", path_to_book: book, branch: main}}\n'
-    'launch_buttons: {{colab_url: "https://colab.research.google.com"}}'
-)
-_OFF = (
-    '# repository: {url: "https://github.com/OWNER/gendyn_lite", path_to_book: book, branch: main}\n'
-    '# launch_buttons: {colab_url: "https://colab.research.google.com"}'
-)
+class Parameter(NamedTuple):
+    """One line ``name: type = default  # help`` of the parameters cell."""
+
+    type: str
+    default: Any
+    help: str
 
 
-def setup_source(url: str = "") -> str:
-    """The source of a chapter's set-up cell, its first.
-
-    >>> setup_source("https://github.com/OWNER/REPO").splitlines()[0]
-    'repository = "https://github.com/OWNER/REPO"  # set by `gendyn configure --repository URL`'
-    """
-    return SETUP.format(url=url)
-
-
-def repository(config: Path | None = None) -> str:
-    """The address in `_config.yml`, empty until it is set."""
-    config = config or book_folder().parent / "_config.yml"
-    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-    return (settings.get("repository") or {}).get("url", "")
-
-
-def configure(url: str, *, config: Path | None = None, notebooks: Sequence[Path] | None = None) -> list[Path]:
-    """Write the project's address into `_config.yml` and into the set-up cell of every chapter.
+def parameters(path: Path) -> dict[str, Parameter]:
+    """The parameters of a notebook, in the order of its cell.
 
     Args:
-        url: For instance ``"https://github.com/OWNER/REPO"``; empty to unset it, which turns launch buttons off.
-        config: The configuration (default: this checkout's).
-        notebooks: The chapters (default: all of this checkout).
-
-    Returns:
-        The files that changed.
+        path: A notebook with exactly one code cell tagged ``parameters``, of lines ``name: type = default  # help``.
 
     Raises:
-        UserError: No https address of an owner's repository; a file without the place to write to. Nothing is written.
+        UserError: The cell is missing or double, or a line of it is something else.
     """
-    url = _checked(url)
-    config = config or book_folder().parent / "_config.yml"
-    paths = [chapter_path(name) for name in chapters()] if notebooks is None else list(notebooks)
-    text = config.read_text(encoding="utf-8")
-    if not _CONFIG.search(text):
-        raise UserError(f"{config} has no lines 'repository' and 'launch_buttons' to write to: restore them")
-    written = {config: _CONFIG.sub(lambda _: _ON.format(url=url) if url else _OFF, text)}
-    written |= {path: with_address(path, url) for path in paths}
-    changed = [path for path, new in written.items() if new != path.read_text(encoding="utf-8")]
-    for path in changed:
-        write_whole(path, written[path])
-    return changed
+    cells = read_notebook(path).cells
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", []) and cell.cell_type == "code"]
+    if len(tagged) != 1:
+        raise UserError(f"{path.name} has {len(tagged)} cells tagged 'parameters', expected exactly one")
+    return read_parameters(tagged[0].source, name=path.name)
 
 
-def _checked(url: str) -> str:
-    """The address without what makes two spellings of one, or an error."""
-    url = url.strip().removesuffix("/").removesuffix(".git")
-    if "@" in url:  # not shown: it may be a secret
-        raise UserError("the repository's address holds a user name or a password (before '@'): leave them out")
-    if url and not _ADDRESS.fullmatch(url):
-        raise UserError(f"repository {url!r} is not an address such as https://github.com/OWNER/REPO")
-    return url
+def read_parameters(source: str, *, name: str = "notebook") -> dict[str, Parameter]:
+    """The parameters that a cell's source defines.
+
+    >>> read_parameters("epochs: int = 60  # most epochs")["epochs"]
+    Parameter(type='int', default=60, help='most epochs')
+    """
+    try:
+        lines = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"{name}, parameters cell: it is not Python: {error}") from None
+    found, texts = {}, source.encode().splitlines()
+    for line in lines:
+        expected = f"{name}, parameters cell, line {line.lineno}: expected 'name: type = default  # help'"
+        if not (isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value):
+            raise UserError(f"{expected}, got {ast.unparse(line)!r}")
+        kind = ast.unparse(line.annotation)
+        try:
+            hint, default = _hint(kind), ast.literal_eval(line.value)
+        except (KeyError, ValueError):
+            raise UserError(f"{expected} with a type of {', '.join(_TYPES)} (or None) and a plain value") from None
+        default = check_type(line.target.id, default, hint)
+        rest = texts[(line.end_lineno or 1) - 1][line.end_col_offset :].decode()
+        found[line.target.id] = Parameter(kind, default, rest.partition("#")[2].strip())
+    return found
 
 
-def with_address(path: Path, url: str) -> str:
-    """A chapter's text with the address in its set-up cell."""
-    notebook = read_notebook(path)
-    first = next((cell for cell in notebook.cells if cell.cell_type == "code"), None)
-    if first is None or not _LINE.search(first.source):
-        raise UserError(f"{path.name}: its first code cell has no line 'repository = …': see `SETUP` of {__name__}")
-    first.source = _LINE.sub(lambda _: f'repository = "{url}"', first.source, count=1)
-    return notebook_text(notebook)
+def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values in the types of a notebook's parameters; text (from a command line) is read as that type.
+
+    Ranges are the chapter's own business: its configuration refuses what is outside them.
+
+    Raises:
+        UserError: A name is unknown (with the nearest match) or a value has the wrong type.
+    """
+    known = parameters(path)
+    for name in values:
+        if name not in known:
+            raise unknown_name(f"parameter of {path.stem}", name, known)
+    return {name: _typed(name, value, known[name]) for name, value in values.items()}
+
+
+def checked(chapter: str | Path, *, profile: str = "smoke", values: Values = None) -> tuple[Path, dict[str, Any]]:
+    """The notebook of a chapter, and the parameters that differ from its own, each in its type. Nothing runs.
+
+    Raises:
+        UserError: An unknown chapter, profile or parameter, or a wrong type.
+
+    >>> checked("01_random_labels", profile="colab", values={"epochs": "5"})[1]
+    {'epochs': 5, 'profile': 'colab'}
+    """
+    path = chapter_path(chapter)
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES)
+    if "profile" in (values or {}):
+        raise UserError("the profile is not a parameter for -p: use --profile (in Python: profile=)")
+    typed, defaults = check(path, {**(values or {}), "profile": profile}), parameters(path)
+    return path, {name: value for name, value in typed.items() if value != defaults[name].default}
+
+
+def _typed(name: str, value: Any, parameter: Parameter) -> Any:
+    """One value in the type of its parameter."""
+    hint = _hint(parameter.type)
+    if isinstance(value, str):
+        if len(value) > LONGEST:
+            raise UserError(f"{name} is {len(value):,} characters long, expected at most {LONGEST:,}")
+        if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise UserError(f"{name} is {value!r}, expected text that can be written as UTF-8, without NUL")
+    if isinstance(value, str) and not parameter.type.startswith("str"):
+        value = _literal(value)
+    elif value == "None" and parameter.type.endswith("None"):
+        value = None
+    try:
+        value = check_type(name, value, hint)
+    except OverflowError:
+        raise UserError(f"{name} is a whole number too large for the computer, expected a number") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} is {value}, expected a finite number")
+    return value
+
+
+def _literal(text: str) -> Any:
+    """The value that a command line's text stands for; text that stands for nothing stays text, and fails its type."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _hint(kind: str) -> Any:
+    """The type that an annotation such as ``int | None`` or ``list[float]`` names."""
+    plain, _, rest = (part.strip() for part in kind.partition("|"))
+    found = _TYPES[plain.partition("[")[0]]
+    if rest not in ("", "None"):
+        raise KeyError(rest)
+    return found | None if rest else found

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -24,20 +24,12 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbclient.util import run_sync
 
-from gendyn_lite.errors import Failed, UserError, unknown_name
-from gendyn_lite.notebooks.chapters import (
-    chapter_path,
-    kernel_environment,
-    notebook_of,
-    notebook_text,
-    read_notebook,
-    write_whole,
-)
-from gendyn_lite.notebooks.guard import check_notebook, tidy
-from gendyn_lite.notebooks.live import Live
-from gendyn_lite.notebooks.parameters import check, parameters
+from gendyn_lite.errors import Failed, UserError
+from gendyn_lite.notebooks.chapters import Values, chapter_path, checked, kernel_environment, notebook_of, notebook_text
+from gendyn_lite.notebooks.committed import check_notebook, tidy
+from gendyn_lite.results.files import write_text
 
-PROFILES = ("smoke", "colab", "full")
+Reached = Callable[[int, int], object]
 
 
 class PatientChannel(AsyncZMQSocketChannel):
@@ -80,12 +72,7 @@ class ThisInterpreter(AsyncKernelManager):
 
 
 def run(
-    chapter: str | Path,
-    *,
-    profile: str = "smoke",
-    values: Mapping[str, Any] | None = None,
-    out: Path,
-    live: Live | None = None,
+    chapter: str | Path, *, profile: str = "smoke", values: Values = None, out: Path, reached: Reached | None = None
 ) -> Path:
     """Execute a chapter with parameters as papermill injects them, as a reader would by running all its cells.
 
@@ -94,7 +81,7 @@ def run(
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
         values: Other parameters; text is read as the parameter's type. What equals the default is not injected.
         out: Folder of the executed notebook, or its path (``.ipynb``).
-        live: Is told which cell runs, and says it.
+        reached: Called with the number of the code cell that starts (the first is 1), and how many there are.
 
     Returns:
         The executed notebook. After a failure or an interruption there is ``NAME.failed.ipynb`` beside it, as far as it
@@ -108,20 +95,18 @@ def run(
     path, changed = checked(chapter, profile=profile, values=values)
     target = target_of(path, profile, out=out)
     failed = target.with_suffix(".failed.ipynb")
-    notebook = _with_parameters(read_notebook(path), changed)
-    if live is not None:
-        live.cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    notebook = _with_parameters(notebook_of(path.read_bytes(), name=path.name), changed)
     try:
-        _execute(notebook, path, live)
+        _execute(notebook, path, reached)
     except (CellExecutionError, DeadKernelError) as error:
-        write_whole(failed, notebook_text(notebook))
+        write_text(failed, notebook_text(notebook))
         raise _failure(path, notebook, error, f"as far as it ran: {failed}") from None
     except KeyboardInterrupt:
         if any(cell.get("execution_count") for cell in notebook.cells):
             with contextlib.suppress(OSError):
-                write_whole(failed, notebook_text(notebook))
+                write_text(failed, notebook_text(notebook))
         raise
-    write_whole(target, notebook_text(tidy(notebook)))
+    write_text(target, notebook_text(tidy(notebook)))
     failed.unlink(missing_ok=True)
     return target
 
@@ -145,24 +130,6 @@ def target_of(path: Path, profile: str, *, out: Path) -> Path:
     return target.resolve()
 
 
-def checked(
-    chapter: str | Path, *, profile: str = "smoke", values: Mapping[str, Any] | None = None
-) -> tuple[Path, dict[str, Any]]:
-    """The notebook of a chapter, and the parameters that differ from its own, each in its type. Nothing runs.
-
-    Raises:
-        UserError: An unknown chapter, profile or parameter, or a wrong type.
-    """
-    path = chapter_path(chapter)
-    if profile not in PROFILES:
-        raise unknown_name("profile", profile, PROFILES)
-    if "profile" in (values or {}):
-        raise UserError("the profile is no parameter to give with -p: use --profile (in Python: profile=)")
-    typed = check(path, {**(values or {}), "profile": profile})
-    defaults = parameters(path)
-    return path, {name: value for name, value in typed.items() if value != defaults[name].default}
-
-
 def _with_parameters(notebook: Any, values: Mapping[str, Any]) -> Any:
     """The notebook before it is executed: no outputs, and a cell of values after that of the parameters."""
     for cell in notebook.cells:
@@ -179,7 +146,7 @@ def _with_parameters(notebook: Any, values: Mapping[str, Any]) -> Any:
     return notebook
 
 
-def _execute(notebook: Any, path: Path, live: Live | None = None) -> None:
+def _execute(notebook: Any, path: Path, reached: Reached | None = None) -> None:
     """Execute a notebook in memory, in the folder of its path; its kernel is gone afterwards, however that ends.
 
     Raises:
@@ -188,8 +155,7 @@ def _execute(notebook: Any, path: Path, live: Live | None = None) -> None:
         Failed: The kernel did not start.
     """
     options: Any = {"kernel_manager_class": ThisInterpreter, "record_timing": False, "timeout": None, "log": _silent()}
-    if live is not None:
-        options["on_cell_start"] = lambda cell, cell_index: live.reach(cell)
+    code = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     client = NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}}, **options)
     client.km = manager = client.create_kernel_manager()
     loop_log = logging.getLogger("asyncio")
@@ -202,8 +168,10 @@ def _execute(notebook: Any, path: Path, live: Live | None = None) -> None:
             raise Failed(f"{path.stem}: no kernel of {sys.executable} started: {error}") from None
         with client.setup_kernel():  # which stops it
             try:
-                for index, cell in enumerate(notebook.cells):
-                    client.execute_cell(cell, index)
+                for number, index in enumerate(code, start=1):
+                    if reached is not None:
+                        reached(number, len(code))
+                    client.execute_cell(notebook.cells[index], index)
             except KeyboardInterrupt:
                 client.shutdown_kernel = "immediate"  # asked gently, it complains on stderr; nothing of a run is lost
                 raise
@@ -241,7 +209,7 @@ def refresh(chapter: str | Path) -> Path:
             f"{path} was changed while it was executed: it stays as it is now, and what was executed is discarded; "
             "run the same command again"
         )
-    write_whole(path, notebook_text(notebook))
+    write_text(path, notebook_text(notebook))
     return path
 
 

@@ -1,23 +1,24 @@
-"""The small tables that the book shows, under book/results/: finished runs with their provenance, and benchmarks."""
+"""The small tables of finished runs that the book shows: read, checked, and how values are written in them as text."""
 
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from gendyn_lite.config import ADDED_LATER, LARGEST, NAME, RunConfig, check_name, shown
+from gendyn_lite.config import ADDED_LATER, LARGEST, RunConfig, shown
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.results.runs import environment, json_text, read_file, read_json
-from gendyn_lite.results.sealed import RESTORE, changing, seal, standing, swap_in
-from gendyn_lite.results.tables import PROVENANCE
+from gendyn_lite.results.files import CURVES, RECORD, RESTORE, RUNS, place_of, published_experiments, standing, unsealed
+from gendyn_lite.results.runs import Run
+from gendyn_lite.results.tables import PROVENANCE, labels
 
-RUNS, CURVES, RECORD = "runs.csv", "curves.csv", "provenance.json"
 METRICS = ("epoch", "step", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 # Accuracies are fractions; epochs, steps, nats and seconds of training have no upper bound.
 RANGES = {name: (0, 1 if name.endswith("accuracy") else math.inf) for name in METRICS}
@@ -30,7 +31,6 @@ TEXT = {*PROVENANCE, "network", "model_options", "milestones", "resumed_at"} | {
 LATER: dict[str, Any] = {item.name: item.default for item in _FIELDS if item.name in ADDED_LATER}
 # How a spreadsheet's formula begins. Text that does is published behind an apostrophe, as is text that begins with one.
 FORMULA = ("=", "+", "-", "@", "\t", "\n", "'")
-_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class Table(NamedTuple):
@@ -41,59 +41,44 @@ class Table(NamedTuple):
     records: dict[str, Any]
 
 
-def published_root() -> Path:
-    """Folder of the published tables: book/results of the checkout, or the copy inside an installed package."""
-    shipped = _PACKAGE / "published"
-    return shipped if shipped.is_dir() else _PACKAGE.parent / "book" / "results"
-
-
-def published_experiments(*, folder: Path | None = None) -> list[str]:
-    """Names of the experiments with published tables."""
-    root = folder or published_root()
-    found = {path.parent.name for name in (RUNS, CURVES, RECORD) for path in root.glob(f"*/{name}")}
-    aside = {name[1:-4] for name in found if name.startswith(".") and name.endswith(".old")}  # see `sealed.standing`
-    return sorted(aside | {name for name in found if NAME.fullmatch(name)})
-
-
-def place_of(experiment: str, root: Path | None) -> Path:
-    """The folder of a published experiment."""
-    check_name("experiment", experiment)
-    if experiment == "performance":
-        raise UserError("experiment 'performance': this name is taken by the benchmarks, choose another one")
-    return (root or published_root()).resolve() / experiment
-
-
 def published(experiment: str, *, folder: Path | None = None) -> pd.DataFrame:
     """The published tables of an experiment in the same tidy form as `load`.
 
+    Args:
+        experiment: Name of the experiment.
+        folder: Folder of the published tables (default: those of the book).
+
+    Returns:
+        A row per run and evaluated epoch.
+
     Raises:
-        UserError: Nothing is published under that name, or a table is not the one that was published.
+        UserError: Nothing is published under that name, or a table or its provenance was edited by hand or is damaged,
+            repeats a row or holds a value out of range.
+
+    >>> sorted(published("random_labels")["data"].unique())
+    ['CIFAR-10 (JPEG q75)', 'MNIST']
     """
     here = place_of(experiment, folder)
-    record, *tables = _sealed(here)
+    record, tables = _sealed(here)
     runs, curves = typed(*tables)
     check(here, record, runs, curves)
     runs["trained_together"] = [record["runs"][name].get("trained_together", 1) for name in runs["run_id"]]
     return curves.merge(runs, on="run_id", how="left", validate="many_to_one")
 
 
-def _sealed(here: Path) -> tuple[dict[str, Any], bytes, bytes]:
-    """The record, runs.csv and curves.csv of a published experiment, as they were published."""
+def _sealed(here: Path) -> tuple[dict[str, Any], list[bytes]]:
+    """The record, and runs.csv and curves.csv, of a published experiment, as they were published."""
     known = published_experiments(folder=here.parent)
     if here.name not in known:
         raise unknown_name("published experiment", here.name, known)
     place = standing(here)
-    record = read_json(place / RECORD, remedy=RESTORE)
-    runs, curves = (read_file(place / name, remedy=RESTORE) for name in (RUNS, CURVES))
-    whole = record.get("experiment") == here.name and isinstance(record.get("runs"), dict)
-    if not whole or record.get("seal") != seal(record, runs, curves):
-        raise UserError(f"{place} is not the table that was published (its seal differs): {RESTORE}")
-    return record, runs, curves
+    record, *tables = (place / name for name in (RECORD, RUNS, CURVES))
+    return unsealed(place, record, *tables, holds="runs", experiment=here.name)
 
 
 def opened(experiment: str, *, folder: Path | None = None) -> Table:
     """A published experiment as text."""
-    record, *files = _sealed(place_of(experiment, folder))
+    record, files = _sealed(place_of(experiment, folder))
     runs, curves = (pd.read_csv(io.BytesIO(each), dtype=str, keep_default_na=False) for each in files)
     return Table(runs, curves, record["runs"])
 
@@ -128,8 +113,38 @@ def _unquoted(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{str(name): table[name].str.removeprefix("'") for name in quoted})
 
 
+def as_text(runs: Sequence[Run]) -> Table:
+    """Some complete runs as they are published: no place of this machine, and no text that a spreadsheet would run."""
+    settings, curves = [], []
+    for run in runs:
+        own = labels(run)
+        if own["dataset"].startswith("folder:"):
+            own["dataset"] = f"folder:{PurePath(own['dataset'].removeprefix('folder:')).name}"
+        later = {name for name in LATER if getattr(run.config, name) == LATER[name]}  # in the key neither
+        left_out = {*later, *METRICS, "trained_together"}  # which stands in the run's record
+        settings.append({name: cell(own[name]) for name in own if name not in left_out})
+        curves += [{"run_id": run.run_id, **{name: cell(row[name], ".6g") for name in row}} for row in run.rows()]
+    tables = [pd.DataFrame(rows, columns=None if rows else ["run_id"]).fillna("") for rows in (settings, curves)]
+    return Table(tables[0], tables[1], {run.run_id: run.env() for run in runs})
+
+
+def cells_of(table: Table, name: str) -> dict[tuple[str, str, str], str]:
+    """Every cell of a run by file, epoch and column; numbers are the same however they are written."""
+    cells = {(RUNS, "", column): cell(value) for column, value in LATER.items()}
+    for file, frame in ((RUNS, table.runs), (CURVES, table.curves)):
+        for row in frame[frame["run_id"] == name].to_dict("records"):
+            where = file, row.get("epoch", "")
+            cells |= {(*where, str(column)): text.removeprefix("'") for column, text in row.items() if text}
+    for (file, epoch, column), text in cells.items():
+        if column not in TEXT:
+            with suppress(ValueError):
+                cells[file, epoch, column] = format(float(text), ".6g" if file == CURVES else "")
+    record = {(RECORD, "", column): json.dumps(value, sort_keys=True) for column, value in table.records[name].items()}
+    return cells | record
+
+
 def provenance(experiment: str, *, folder: Path | None = None) -> dict[str, Any]:
-    """The environment of each published run: versions, device, commit, seconds, where it was resumed."""
+    """The record of a published experiment: under ``runs`` versions, device, commit, seconds, resumptions of each."""
     return _sealed(place_of(experiment, folder))[0]
 
 
@@ -137,8 +152,9 @@ def verify(experiment: str, *, folder: Path | None = None) -> None:
     """Check that the published tables are the ones that were written, and hold no impossible value.
 
     Raises:
-        UserError: A table or its provenance was edited by hand or is damaged, repeats a row or holds a value out of
-            range.
+        UserError: As `published`.
+
+    >>> verify("random_labels")
     """
     published(experiment, folder=folder)
 
@@ -156,7 +172,7 @@ def check(here: Path, record: dict[str, Any], runs: pd.DataFrame, curves: pd.Dat
     check_names(here, runs, ())
     check_names(here, curves, [*map(str, runs), "trained_together"])
     if not pd.api.types.is_integer_dtype(curves["epoch"]):
-        raise UserError(f"{here / CURVES}: an epoch is no whole number: {RESTORE}")
+        raise UserError(f"{here / CURVES}: an epoch is not a whole number: {RESTORE}")
     for name, (low, high) in RANGES.items():
         wrong = curves[name].notna() & ~pd.to_numeric(curves[name], errors="coerce").between(low, high)
         if wrong.any():
@@ -165,14 +181,14 @@ def check(here: Path, record: dict[str, Any], runs: pd.DataFrame, curves: pd.Dat
 
 
 def check_names(here: Path, names: Iterable[object], settings: Collection[str]) -> None:
-    """Refuse columns whose names are not plain words, and metrics that are called as a setting is."""
+    """Refuse columns whose names are not plain words, and metrics that have the name of a setting."""
     for name in map(str, names):
         if name.startswith(FORMULA):
             raise UserError(f"{here}: the column {name!r} begins like a formula of a spreadsheet: rename its probe")
         if not (name.isprintable() and name.strip()):
             raise UserError(f"{here}: the column {shown(name)} is not a word in one line: rename its probe")
         if name in settings and name not in {"run_id", *METRICS}:
-            raise UserError(f"{here}: the metric {name!r} is called as a setting of the run is: rename its probe")
+            raise UserError(f"{here}: the metric {name!r} has the name of a setting of the run: rename its probe")
 
 
 def check_rows(path: Path, rows: Sequence[Mapping[str, Any]], settings: Collection[str]) -> None:
@@ -196,77 +212,3 @@ def check_rows(path: Path, rows: Sequence[Mapping[str, Any]], settings: Collecti
                 raise UserError(f"{where}: {name} is {shown(value)}, expected {kind} of {low:g} to {high:g}")
     if len({row["epoch"] for row in rows}) < len(rows):
         raise UserError(f"{path}: an epoch is duplicated")
-
-
-COLUMNS = ("case", "device", "unit", "ours", "peer", "theirs", "ratio")
-
-
-def publish_benchmark(
-    name: str, rows: Iterable[Mapping[str, Any]], *, goals: Mapping[str, float], to: Path | None = None, **env: Any
-) -> Path:
-    """Write one benchmark's table with its provenance, sealed; both files are replaced, or none.
-
-    Args:
-        name: What was measured, for instance ``"training"``.
-        rows: One row for each case and peer: `case`, `device`, `unit` (the unit of speed, larger is better), `ours`,
-            `peer`, `theirs`. The ratio ours / theirs is added.
-        goals: Peer, or case, → the least ratio that we set out for; a case's holds for each of its peers.
-        to: Folder of the published tables.
-        **env: What else is recorded (threads, rounds, the command).
-
-    Returns:
-        The table's path.
-
-    Raises:
-        UserError: The name is none, there are no rows, or a speed is no positive number.
-    """
-    check_name("benchmark", name)
-    table = pd.DataFrame(list(rows), columns=list(COLUMNS[:-1]))
-    speeds = table[["ours", "theirs"]].astype(float)
-    if table.empty or not (speeds > 0).all(axis=None):
-        raise UserError(f"the benchmark {name!r} has no rows, or a speed that is not above 0: nothing was published")
-    table = table.assign(ratio=speeds["ours"] / speeds["theirs"])
-    record = {"benchmark": name, "goals": dict(goals), "env": environment(**env)}
-    text = table.to_csv(index=False, float_format="%.4g")
-    folder = (to or published_root()) / "performance"
-    with changing(folder):
-        sealed = {**record, "seal": seal(record, text.encode())}
-        swap_in(folder, {f"{name}.csv": text, f"{name}.json": json_text(sealed)})
-    return folder / f"{name}.csv"
-
-
-def benchmark_names(*, folder: Path | None = None) -> list[str]:
-    """Names of the published benchmarks."""
-    return sorted(path.stem for path in standing((folder or published_root()) / "performance").glob("*.csv"))
-
-
-def benchmark(name: str, *, folder: Path | None = None) -> pd.DataFrame:
-    """A published benchmark: a row for each case and peer, with the goal for that peer (NaN where there is none).
-
-    Raises:
-        UserError: It is not published, or was edited by hand.
-    """
-    root = folder or published_root()
-    if name not in benchmark_names(folder=root):
-        raise unknown_name("benchmark", name, benchmark_names(folder=root))
-    record, text = _sealed_benchmark(name, root)
-    table = pd.read_csv(io.BytesIO(text))
-    goals = record["goals"]
-    return table.assign(goal=table["peer"].map(goals).fillna(table["case"].map(goals)).astype(float))
-
-
-def _sealed_benchmark(name: str, root: Path) -> tuple[dict[str, Any], bytes]:
-    """The record and the table of a benchmark, as they were published."""
-    check_name("benchmark", name)
-    path = standing(root / "performance") / f"{name}.csv"
-    text = read_file(path, remedy=RESTORE)
-    record = read_json(path.with_suffix(".json"), remedy=RESTORE)
-    if record.get("benchmark") != name or record.get("seal") != seal(record, text):
-        raise UserError(f"{path} is not the table that was published (its seal differs): {RESTORE}")
-    return record, text
-
-
-def benchmark_line(name: str, *, folder: Path | None = None) -> str:
-    """Where a benchmark's numbers come from, in a line for its caption."""
-    env = _sealed_benchmark(name, folder or published_root())[0]["env"]
-    return f"{env['command']}; {env['machine']}; torch {env['versions']['torch']}; commit `{env['commit']}`"

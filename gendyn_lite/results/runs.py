@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,18 +14,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
+from gendyn_lite.results.files import AGAIN, alone, file_sha256, parsed, read_file, read_json, write_json
 
 COMPLETE = "complete.json"
-HOLDER = "writing.json"  # which process is at it, while one is
-SILENT_SECONDS = 2.0
+HOLDER = "writing.json"  # which process is writing it, while one is
 # What complete.json says the hash of: all three, or, in runs of earlier versions, the metrics alone.
 HASHED = {"metrics_sha256": "metrics.jsonl", "config_sha256": "config.json", "env_sha256": "env.json"}
 HASHED_BEFORE = {"metrics_sha256"}
-AGAIN = "remove the run's folder and run it again"
 PACKAGES = ("gendyn_lite", "torch", "torchvision", "numpy")
 
 
@@ -165,34 +160,6 @@ class RunWriter:
 
 
 @contextmanager
-def alone(lock: Path, *, holder: Path | None = None) -> Iterator[None]:
-    """Hold a lock file alone among processes. The system frees the lock of a dead process.
-
-    Whoever has waited for two seconds says so on stderr, once, and goes on waiting.
-
-    Args:
-        lock: The file.
-        holder: Where who holds it may have written who that is: see `writing`.
-    """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
-    try:
-        held.acquire(timeout=SILENT_SECONDS)
-    except Timeout:
-        who = "another process"
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(read_file(holder)) if holder else {}
-            who = f"process {found['process']} on {found['host']}"
-        sys.stderr.write(f"{who} holds {lock}: waiting for it\n")
-        sys.stderr.flush()
-        held.acquire()
-    try:
-        yield
-    finally:
-        held.release()
-
-
-@contextmanager
 def writing(run: Run, env: Mapping[str, Any]) -> Iterator[RunWriter | None]:
     """A writer for a run, alone on its folder; None if another process has completed it meanwhile."""
     holder = run.path / HOLDER
@@ -230,55 +197,3 @@ def _commit() -> str | None:
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def read_file(path: Path, *, remedy: str = AGAIN) -> bytes:
-    """The bytes of a file; a folder, a pipe or nothing in its place is refused."""
-    if not path.is_file():
-        raise UserError(f"{path} {'is no file' if path.exists() else 'is missing'}: {remedy}")
-    return path.read_bytes()
-
-
-def read_json(path: Path, *, remedy: str = AGAIN) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        UserError: It is missing or damaged, or holds something else (the file, the reason, the remedy).
-    """
-    return parsed(read_file(path, remedy=remedy), path, remedy=remedy)
-
-
-def parsed(text: bytes, path: Path, *, remedy: str = AGAIN) -> dict[str, Any]:
-    """The JSON object that a text of a file stands for."""
-    try:
-        value = json.loads(text.decode())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error}): {remedy}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds a {type(value).__name__}, expected a JSON object: {remedy}")
-    return value
-
-
-def json_text(value: Any) -> str:
-    """JSON as it is written to files."""
-    return json.dumps(value, indent=1, sort_keys=True) + "\n"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON, as `write_text` does."""
-    write_text(path, json_text(value))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write aside, then rename: a reader sees the old file or the new one, never half of one."""
-    aside = path.with_suffix(f".tmp{os.getpid()}")
-    with aside.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(read_file(path)).hexdigest()

@@ -65,24 +65,20 @@ def labels(run: Run) -> dict[str, Any]:
     ``trained_together`` is the number of runs that were trained as one batched network, 1 for a run of its own: the
     same settings give numbers that differ by the rounding of float32.
     """
-    env = run.env()
+    env, options = run.env(), run.config.model_options
     config = {name: math.nan if value is None else value for name, value in run.config.as_dict().items()}
-    config["model_options"] = json.dumps(run.config.model_options, sort_keys=True)
+    config["model_options"] = json.dumps(options, sort_keys=True)
     config["milestones"] = " ".join(map(str, run.config.milestones))
-    resumed = {"resumed_at": json.dumps(env["resumed_at"])} if "resumed_at" in env else {}
     return {
         "run_id": run.run_id,
         "group_id": run.config.group_id(run.data_fingerprint),
-        "profile": env.get("profile"),
-        "data": env.get("data"),
-        "n_train": env.get("n_train"),
-        "num_classes": env.get("num_classes"),
+        **{name: env.get(name) for name in ("profile", "data", "n_train", "num_classes")},
         "data_fingerprint": run.data_fingerprint,
         "device": env.get("device"),
-        "network": network_name(run.config.model, run.config.model_options),
+        "network": network_name(run.config.model, options),
         "trained_together": env.get("trained_together", 1),
         **config,
-        **resumed,
+        **({"resumed_at": json.dumps(env["resumed_at"])} if "resumed_at" in env else {}),
     }
 
 
@@ -136,27 +132,32 @@ def with_sizes(table: pd.DataFrame, *, of: str = "network") -> pd.DataFrame:
     )
 
 
-def summarize(table: pd.DataFrame, *, fitted: float = FITTED) -> pd.DataFrame:
+def summarize(table: pd.DataFrame) -> pd.DataFrame:
     """One row per run: its labels, its last metrics and the first epoch at which it had fitted its training labels.
 
     Args:
-        table: A tidy table of `load`.
-        fitted: Training accuracy in [0, 1] from which the labels count as fitted.
+        table: A tidy table of `load` or `published`.
 
     Returns:
         The last row of each run with two more columns: ``fit_epoch`` (missing if the run never fitted) and
         ``test_error`` = 1 − test_accuracy.
+
+    >>> one = pd.DataFrame({"run_id": "a", "epoch": [0, 1], "train_accuracy": [0.5, 1.0], "test_accuracy": [0.5, 0.75]})
+    >>> summarize(one).iloc[0].to_dict()
+    {'run_id': 'a', 'epoch': 1, 'train_accuracy': 1.0, 'test_accuracy': 0.75, 'fit_epoch': 1, 'test_error': 0.25}
     """
     last = table.sort_values("epoch", kind="stable").groupby("run_id", sort=False).tail(1).set_index("run_id").copy()
-    first = fit_epoch(table, fitted=fitted)
-    result = last.assign(fit_epoch=first, test_error=1 - last["test_accuracy"])
-    order = table["run_id"].drop_duplicates()
-    return result.loc[order].reset_index()
+    result = last.assign(fit_epoch=fit_epoch(table), test_error=1 - last["test_accuracy"])
+    return result.loc[table["run_id"].unique()].reset_index()
 
 
-def fit_epoch(table: pd.DataFrame, *, fitted: float = FITTED) -> pd.Series:
-    """The first epoch at which each run's training accuracy reached `fitted`, by run_id; missing where it never did."""
-    reached = table[table["train_accuracy"] >= fitted - 1e-9]
+def fit_epoch(table: pd.DataFrame) -> pd.Series:
+    """The first epoch at which each run's training accuracy reached `FITTED`, by run_id; missing if it never did.
+
+    >>> fit_epoch(pd.DataFrame({"run_id": "a", "epoch": [0, 1, 2], "train_accuracy": [0.5, 1.0, 1.0]})).to_dict()
+    {'a': 1}
+    """
+    reached = table[table["train_accuracy"] >= FITTED - 1e-9]
     return reached.groupby("run_id")["epoch"].min().reindex(table["run_id"].unique())
 
 
@@ -228,7 +229,7 @@ def _count(number: int, noun: str) -> str:
 def provenance_line(table: pd.DataFrame) -> str:
     """Where the numbers of a figure come from, in one line: data, runs, seeds, profile, device, group ids.
 
-    Source of a caption: a smoke run says of itself that it is a demonstration of the method and no evidence.
+    It ends the captions of figures. Smoke runs are said to be a demonstration of the method and no evidence.
     """
     runs = with_sizes(table.drop_duplicates("run_id"))
     sizes = sorted(set(zip(runs["network"], runs["n_train"], runs["rest"], strict=True)))

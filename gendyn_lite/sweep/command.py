@@ -1,78 +1,184 @@
-"""``gendyn sweep``: the runs of a chapter, or of a grid of its settings, here or on many machines."""
+"""``gendyn run`` and ``gendyn sweep``: a chapter with its cost said first and its record kept, or runs of its kind."""
 
 from __future__ import annotations
 
+import json
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from math import inf
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO, get_type_hints
 
 from gendyn_lite import notebooks
 from gendyn_lite.chapters import registry
-from gendyn_lite.chapters.plan import CELLS, TABLE
-from gendyn_lite.config import check_range
-from gendyn_lite.errors import Failed, UserError, unknown_name
+from gendyn_lite.config import RunConfig, check_range, check_type
+from gendyn_lite.errors import EXIT_CODES, Failed, UserError, exit_code, unknown_name
+from gendyn_lite.notebooks import execution
 from gendyn_lite.notebooks.chapters import roots
-from gendyn_lite.notebooks.live import clock
-from gendyn_lite.sweep.cost import device_name, estimated, said, total
-from gendyn_lite.sweep.grid import check_size, expand, read_grid
-from gendyn_lite.sweep.jobs import Job, Outcome, make_jobs, reserved, run_here, store_folder
-from gendyn_lite.sweep.on_ray import MOST_CORES, Cluster, Resources, ray_module, share
+from gendyn_lite.results.files import write_json
+from gendyn_lite.results.runs import environment
+from gendyn_lite.sweep.cost import Cost, device_name, estimated, measured_runs, said, total
+from gendyn_lite.sweep.jobs import Job, Outcome, reserved, run_here
+from gendyn_lite.sweep.live import Live, Table
+from gendyn_lite.sweep.on_ray import MOST_CORES, Resources, connected, ray_module, share
 
+HOUR = 3600.0
 ENGINES = ("local", "ray")
 MOST_WORKERS, MOST_RETRIES = 1_000, 1_000
-TERMINAL_SECONDS, PLAIN_SECONDS = 1.0, 30.0  # between two tables
-MOST_SHOWN = 8  # running runs that a table names
-SWEPT = (CELLS, TABLE)  # what a chapter's cells ask for, then what only its published tables show
 LEAST_CORES = 0.001  # as finely as Ray shares them out, and more
 
 
-def plan(
-    chapter: str,
-    *,
-    profile: str = "smoke",
-    values: Mapping[str, Any] | None = None,
-    grid: Sequence[str] = (),
-    store: str = "",
-) -> list[Job]:
-    """The runs of a sweep; nothing is written.
+class Record(NamedTuple):
+    """One execution of a chapter.
+
+    Attributes:
+        chapter: Its name.
+        profile: Size of its runs.
+        parameters: Those that differ from the chapter's own.
+        device: Name of the GPU, or ``"CPU"``.
+        seconds: Wall-clock time.
+        training_seconds: The part of it that went into runs that were trained, and are now loaded.
+        peak_bytes: Most memory that its processes took together.
+        gpu_bytes: Most GPU memory that tensors took.
+        exit: Exit code, see `gendyn_lite.errors.EXIT_CODES`.
+        error: The line that was printed, which names the failed cell; empty where all went well.
+        started: Time of day, UTC.
+        environment: Versions and commit.
+    """
+
+    chapter: str
+    profile: str
+    parameters: dict[str, Any]
+    device: str
+    seconds: float
+    training_seconds: float
+    peak_bytes: int
+    gpu_bytes: int
+    exit: int
+    error: str
+    started: str
+    environment: dict[str, Any]
+
+
+def record_path(chapter: str, profile: str, *, out: Path, failed: bool = False) -> Path:
+    """Where the record of a chapter at a size lies; one of a failure never replaces one of a success.
+
+    >>> record_path("01_random_labels", "smoke", out=Path("runs")).name
+    '01_random_labels.smoke.record.json'
+    """
+    folder = out.parent if out.suffix == ".ipynb" else out
+    return folder / f"{Path(chapter).stem}.{profile}{'.failed' if failed else ''}.record.json"
+
+
+def read_record(chapter: str, profile: str, *, out: Path) -> Record | None:
+    """The record of the last execution that went well, or None if there is none, or it cannot be read."""
+    try:
+        found = json.loads(record_path(chapter, profile, out=out).read_text(encoding="utf-8"))
+        hints = get_type_hints(Record)
+        return Record(**{name: check_type(name, value, hints[name]) for name, value in found.items()})
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
+        return None
+
+
+def _keep(record: Record, out: Path) -> None:
+    """Write a record; that of a success removes that of a failure."""
+    failed = record_path(record.chapter, record.profile, out=out, failed=True)
+    if record.exit:
+        write_json(failed, record._asdict())
+    else:
+        write_json(record_path(record.chapter, record.profile, out=out), record._asdict())
+        failed.unlink(missing_ok=True)
+
+
+def run_chapter(
+    chapter: str, *, profile: str = "smoke", values: Mapping[str, Any] | None = None, out: Path, yes: bool = False
+) -> Path:
+    """Check, estimate, ask if it takes more than an hour, run, and keep the notebook and its record.
+
+    The record is kept also if the chapter fails or is interrupted, as soon as a cell has run.
 
     Args:
         chapter: Name of the chapter.
-        profile: ``"smoke"``, ``"colab"`` or ``"full"``: whose settings the runs take.
-        values: Parameters of the chapter, as for `gendyn run`.
-        grid: See `gendyn_lite.sweep.grid.read_grid`; without one all runs of the chapter.
-        store: Folder of the runs (default: the variable GENDYN_RUNS, else ``runs`` beside the book).
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        values: Other parameters of the chapter.
+        out: Folder of the executed notebook and its record.
+        yes: Whether to start without asking, however long it takes.
+
+    Returns:
+        The executed notebook.
 
     Raises:
-        UserError: Anything in it is wrong, or there are more than 2,000 runs.
+        UserError: An argument is invalid, or it takes more than an hour and nobody said yes.
+        Failed: A cell raised; it is named.
     """
-    places = roots()
-    kept = store_folder(store or places["GENDYN_RUNS"])
-    axes = read_grid(grid)
-    _, changed = notebooks.checked(chapter, profile=profile, values=values)
-    if notebooks.chapter_path(chapter).stem not in registry.NOTEBOOKS:
-        others = [name for name in notebooks.chapters() if name in registry.NOTEBOOKS]
-        raise UserError(f"chapter {chapter!r} trains nothing to sweep: take one of {', '.join(others)}")
+    path, changed = notebooks.checked(chapter, profile=profile, values=values)
     given = {name: value for name, value in changed.items() if name != "profile"}
-    configs = registry.unique(registry.planned(chapter, profile, given, asked_by=SWEPT))
-    if axes:
-        configs = expand(_planned(chapter, profile, given, axes) or configs, axes)
-    check_size(len(configs))
-    return make_jobs(chapter, configs, profile=profile, store=kept, data_root=places["GENDYN_DATA"])
+    device, places, started = device_name(), roots(), datetime.now(UTC).isoformat(timespec="seconds")
+    configs = registry.unique(registry.planned(chapter, profile, given))
+    found = estimated(configs, device=device, root=places["GENDYN_RUNS"], data_root=places["GENDYN_DATA"])
+    before = read_record(chapter, profile, out=out)
+    seconds = _seconds(found, before if before and before.device == device else None)
+    sys.stdout.write(f"estimate: {_estimate(found, seconds, device, before)}\n")
+    sys.stdout.flush()
+    _consent(path.stem, seconds, yes=yes, stream=sys.stdin)
+    code, line = 0, ""
+    with Live(path.stem, expected=seconds) as live:
+        try:
+            return execution.run(chapter, profile=profile, values=given, out=out, reached=live.reach)
+        except BaseException as error:
+            code = exit_code(error)
+            line = str(error) or EXIT_CODES[code]
+            raise
+        finally:
+            if live.cell:  # something has run
+                trained = _trained([cost.config for cost in found if not cost.complete], places["GENDYN_RUNS"])
+                measured = device, round(live.seconds, 1), round(trained, 1), live.peak_bytes, live.gpu_bytes
+                _keep(Record(path.stem, profile, given, *measured, code, line, started, environment()), out)
 
 
-def _planned(chapter: str, profile: str, given: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """The chapter's runs on each data set of the grid, whose settings may differ; none without a data set there."""
-    if "dataset" not in notebooks.parameters(notebooks.chapter_path(chapter)):
-        return []
-    return [
-        config
-        for dataset in axes.get("dataset", ())
-        for config in registry.planned(chapter, profile, {**given, "dataset": dataset}, asked_by=SWEPT)
-    ]
+def _seconds(found: Sequence[Cost], before: Record | None) -> float | None:
+    """Seconds of the runs, and of everything else in the chapter as it was measured last."""
+    runs = total(found)
+    if before is None:
+        return runs if found else None
+    return None if runs is None else runs + max(0.0, before.seconds - before.training_seconds)
+
+
+def _estimate(found: Sequence[Cost], seconds: float | None, device: str, before: Record | None) -> str:
+    """The estimate in one line, for instance ``about 12 minutes on CPU; 21 runs, 18 of them complete; 0.9 GB``."""
+    parts = [f"{said(seconds)} on {device}"]
+    if found:
+        done = sum(cost.complete for cost in found)
+        parts.append(f"{len(found)} runs, {done} of them complete")
+    gpu = f", {before.gpu_bytes / 1e9:.1f} GB of the GPU's" if before and before.gpu_bytes else ""
+    parts.append(f"{before.peak_bytes / 1e9:.1f} GB of memory{gpu}" if before else "memory not measured yet")
+    return "; ".join(parts)
+
+
+def _consent(chapter: str, seconds: float | None, *, yes: bool, stream: TextIO) -> None:
+    """Ask on a terminal before a chapter of more than an hour, and refuse elsewhere.
+
+    Raises:
+        UserError: Nobody said yes.
+    """
+    if yes or seconds is None or seconds <= HOUR:
+        return
+    takes = f"{chapter} would take {said(seconds)}"
+    if not stream.isatty():
+        raise UserError(f"{takes}, more than an hour: say --yes to start, or take a smaller profile or parameters")
+    sys.stdout.write(f"{takes}; what is complete is kept if you stop it. Start? [y/N] ")
+    sys.stdout.flush()
+    if stream.readline().strip().lower() not in ("y", "yes"):
+        raise UserError(f"{takes}: not started, as you chose")
+
+
+def _trained(todo: Sequence[RunConfig], root: str) -> float:
+    """Seconds that went into the runs that were not complete before and are now."""
+    wanted = [config.as_dict() for config in todo]
+    known = measured_runs((config.experiment for config in todo), root=root)
+    return sum(each.seconds for each in known if each.config in wanted)
 
 
 def check(engine: str, resources: Resources) -> None:
@@ -121,7 +227,7 @@ def sweep(jobs: Sequence[Job], *, engine: str = "local", resources: Resources | 
         expected = {job.run_id: cost.seconds for job, cost in zip(jobs, found, strict=True)}
         outcomes, at_once = run_here(jobs), 1.0
         if engine == "ray":
-            cluster = stack.enter_context(Cluster(resources or Resources()))
+            cluster = stack.enter_context(connected(resources or Resources()))
             cluster.check(jobs, token)
             outcomes, at_once = cluster.run(jobs), cluster.at_once
         return _follow(outcomes, Table(jobs, expected, at_once=min(at_once, len(jobs))))
@@ -157,103 +263,3 @@ def dry_run(jobs: Sequence[Job]) -> None:
     sys.stdout.write(
         f"{len(jobs)} runs, {done} of them complete; the others take {said(total(found))} on {device}, one at a time\n"
     )
-
-
-class Table:
-    """Counts outcomes and says so: in place on a terminal, in plain lines at intervals elsewhere.
-
-    Args:
-        jobs: The runs.
-        expected: For each key of a run the seconds that it should take, or None.
-        at_once: How many runs there can be at once.
-        stream: Where to write (default: stderr).
-    """
-
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        expected: Mapping[str, float | None],
-        *,
-        at_once: float = 1,
-        stream: TextIO | None = None,
-    ) -> None:
-        self.jobs = {job.run_id: job for job in jobs}
-        self.expected, self.at_once = expected, max(1.0, at_once)
-        self.stream = stream or sys.stderr
-        self.terminal = self.stream.isatty()
-        self.every = TERMINAL_SECONDS if self.terminal else PLAIN_SECONDS
-        self.outcomes: dict[str, Outcome] = {}
-        self.running: dict[str, str] = {}
-        self.started = self._shown = time.monotonic()
-        self._lines = 0
-
-    def add(self, outcome: Outcome) -> None:
-        """A run has ended; a failure is said at once."""
-        self.outcomes[outcome.run_id] = outcome
-        if outcome.error:
-            self._wipe()
-            job = self.jobs[outcome.run_id]
-            self.stream.write(f"failed: {job.name} ({outcome.run_id}, {outcome.where}): {outcome.error}\n")
-
-    def show(self, running: Mapping[str, str], *, now: bool = False) -> None:
-        """Say where the sweep stands, if it is time.
-
-        Args:
-            running: For each key of a run that was begun the machine that it is on, the last ones last. More than can
-                be at once are of workers that died.
-            now: Whether it is time in any case.
-        """
-        begun = [each for each in running.items() if each[0] in self.jobs and each[0] not in self.outcomes]
-        self.running = dict(begun[-int(self.at_once) :])
-        if not now and time.monotonic() - self._shown < self.every:
-            return
-        self._shown = time.monotonic()
-        self._wipe()
-        lines = self._table() if self.terminal else [self.line()]
-        self.stream.write("".join(f"{line}\n" for line in lines))
-        self.stream.flush()
-        self._lines = len(lines) if self.terminal else 0
-
-    def line(self) -> str:
-        """The counts and times in one line."""
-        done, failed, running, waiting = self.counts()
-        elapsed, left = clock(time.monotonic() - self.started), self.left()
-        rest = "" if left is None else f" · about {clock(left)} left"
-        return f"{done} done · {running} running · {failed} failed · {waiting} waiting · {elapsed} elapsed{rest}"
-
-    def counts(self) -> tuple[int, int, int, int]:
-        """Runs that are done, failed, running and waiting."""
-        failed = sum(bool(outcome.error) for outcome in self.outcomes.values())
-        running = len(self.running)
-        return len(self.outcomes) - failed, failed, running, len(self.jobs) - len(self.outcomes) - running
-
-    def left(self) -> float | None:
-        """Seconds left: what was expected of the rest, corrected by how long the runs of this sweep really take."""
-        trained = [outcome for outcome in self.outcomes.values() if outcome.trained and not outcome.error]
-        if len(self.outcomes) == len(self.jobs):
-            return None
-        rest = [self.expected.get(run_id) for run_id in self.jobs if run_id not in self.outcomes]
-        taken = sum(outcome.seconds for outcome in trained)
-        foreseen = [self.expected.get(outcome.run_id) for outcome in trained]
-        if None not in rest and None not in foreseen:
-            total = sum(filter(None, foreseen))
-            scale = taken / total if total else 1.0
-            return scale * sum(filter(None, rest)) / self.at_once
-        return taken / len(trained) * len(rest) / self.at_once if trained else None
-
-    def _table(self) -> list[str]:
-        """The counts, and the runs that are running."""
-        names = ("done", "failed", "running", "waiting", "elapsed", "left")
-        counts, left = self.counts(), self.left()
-        rest = "" if not sum(counts[2:]) else "?" if left is None else f"~{clock(left)}"
-        row = (*counts, clock(time.monotonic() - self.started), rest)
-        shown = [f"  {self.jobs[run_id].name} ({where})" for run_id, where in self.running.items()]
-        if len(shown) > MOST_SHOWN:
-            shown[MOST_SHOWN:] = [f"  and {len(shown) - MOST_SHOWN} more"]
-        return ["".join(f"{text:>9}" for text in line) for line in (names, row)] + [text[:100] for text in shown]
-
-    def _wipe(self) -> None:
-        """Take the last table off a terminal."""
-        if self._lines:
-            self.stream.write(f"\033[{self._lines}F\033[J")
-            self._lines = 0

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from gendyn_lite import data, train
 from gendyn_lite.chapters import runner
-from gendyn_lite.config import RunConfig
-from gendyn_lite.errors import UserError
+from gendyn_lite.config import RunConfig, canonical
 from gendyn_lite.results.runs import read_run, runs_root
 from gendyn_lite.threads import threads
 from gendyn_lite.train.device import choose_device
@@ -58,77 +60,20 @@ def measured_runs(experiments: Iterable[str], *, root: str | Path | None = None)
     found = []
     for experiment in sorted(set(experiments)):
         for file in (runs_root(root) / experiment).glob("*/complete.json"):
-            try:
-                found.append(_measured(file.parent))
-            except (OSError, ValueError, KeyError, IndexError, UserError):
-                continue
-    return sorted((each for each in found if each is not None), key=lambda each: -each.ended)
+            with suppress(OSError, ValueError, KeyError, IndexError):
+                found += _measured(file)
+    return sorted(found, key=lambda each: -each.ended)
 
 
-def _measured(folder: Path) -> Measured | None:
-    """What the run in a folder took; a resumed run took what its training took, however often it began anew."""
-    run = read_run(folder)
+def _measured(file: Path) -> list[Measured]:
+    """What the run of a complete.json took, if it is whole; a resumed run took what its training took in all."""
+    run = read_run(file.parent)
     if not run.complete:
-        return None
+        return []
     env, last = run.env(), run.rows()[-1]
     seconds = max(float(env["wall_seconds"]), float(last["seconds"]))
-    ended = (folder / "complete.json").stat().st_mtime
-    return Measured(run.config.as_dict(), seconds, int(last["epoch"]), int(env["n_train"]), env["device"], ended)
-
-
-def costs(configs: Sequence[RunConfig], *, device: str, root: str | Path | None = None) -> list[Cost]:
-    """What each of some runs will take on a device.
-
-    Args:
-        configs: The runs.
-        device: Name of the GPU, or ``"CPU"``, as runs record it.
-        root: Folder of the runs (default: the variable GENDYN_RUNS, else ``./runs``).
-
-    >>> [cost.seconds for cost in costs([RunConfig(experiment="never_run")], device="CPU")]
-    [None]
-    """
-    known = measured_runs((config.experiment for config in configs), root=root)
-    done = {key(each.config) for each in known}
-    indexed: list[tuple[Sequence[str], dict[str, list[Measured]]]] = [(ignored, {}) for ignored in LEVELS]
-    for ignored, found in indexed:
-        for each in known:
-            if each.device == device:
-                found.setdefault(key(each.config, ignored), []).append(each)
-    whole = {each.config["dataset"]: each.examples for each in known if each.config["train_size"] is None}
-    fields = [(config, config.as_dict()) for config in configs]
-    complete = [key(values) in done for _, values in fields]
-    return [
-        Cost(config, 0.0 if ready else _seconds(values, indexed, whole), ready)
-        for (config, values), ready in zip(fields, complete, strict=True)
-    ]
-
-
-def _seconds(
-    config: dict[str, Any], indexed: Sequence[tuple[Sequence[str], dict[str, list[Measured]]]], whole: dict[str, int]
-) -> float | None:
-    """Median of the nearest measured runs, scaled by epochs and examples where these may differ."""
-    for ignored, found in indexed:
-        like = found.get(key(config, ignored), [])[:LAST]
-        if not like:
-            continue
-        if "epochs" not in ignored:
-            return statistics.median(each.seconds for each in like)
-        examples = config["train_size"] or whole.get(config["dataset"], MOST_EXAMPLES)
-        rate = statistics.median(each.seconds / max(each.epochs * each.examples, 1) for each in like)
-        return rate * config["epochs"] * examples
-    return None
-
-
-def key(config: dict[str, Any], ignored: Sequence[str] = ()) -> str:
-    """Equal for configurations that differ in the ignored fields alone."""
-    return json.dumps({name: value for name, value in config.items() if name not in ignored}, sort_keys=True)
-
-
-def device_name() -> str:
-    """The device that runs take here, as they record it: the name of the GPU, or ``"CPU"``."""
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    size = int(last["epoch"]), int(env["n_train"])
+    return [Measured(run.config.as_dict(), seconds, *size, env["device"], file.stat().st_mtime)]
 
 
 def estimated(
@@ -139,31 +84,76 @@ def estimated(
     data_root: str | Path | None = None,
     trial: bool = True,
 ) -> list[Cost]:
-    """What each run will take; runs unlike any that was measured are tried for a few steps, one of each kind.
+    """What each of some runs will take on a device, by the nearest runs that were measured on it.
 
     Args:
         configs: The runs.
-        device: Name of the device, as `device_name` gives it.
-        root: Folder of the runs.
+        device: Name of the GPU, or ``"CPU"``, as `device_name` gives it and runs record it.
+        root: Folder of the runs (default: the variable GENDYN_RUNS, else ``./runs``).
         data_root: Folder of the prepared data.
-        trial: Whether to try; else such a run's seconds are None.
+        trial: Whether runs unlike any that was measured are tried for a few steps, one of each kind; else their
+            seconds are None.
+
+    Returns:
+        The cost of each run, in their order.
 
     Raises:
         UserError: The data of a run to be tried is not prepared, or its network does not exist.
+
+    >>> [cost.seconds for cost in estimated([RunConfig(experiment="never_run")], device="CPU", trial=False)]
+    [None]
     """
-    found = costs(configs, device=device, root=root)
+    known = measured_runs((config.experiment for config in configs), root=root)
+    done = {_key(each.config) for each in known}
+    whole = {each.config["dataset"]: each.examples for each in known if each.config["train_size"] is None}
+    like: dict[tuple[int, str], list[Measured]] = defaultdict(list)
+    for each in known:
+        for level, ignored in enumerate(LEVELS):
+            if each.device == device:
+                like[level, _key(each.config, ignored)].append(each)
     tried: dict[str, float] = {}
-    for number, cost in enumerate(found):
-        if cost.seconds is not None or not trial:
-            continue
-        kind = key(cost.config.as_dict(), LEVELS[1])
-        if kind not in tried:  # its measures are not counted
-            loaded, _ = data.load_for_run(cost.config, root=data_root)
-            network = runner.build(cost.config, loaded)
-            with threads(train.threads_for(network, cost.config)):
-                tried[kind] = estimate_seconds(network, loaded, cost.config, device=choose_device(None))
-        found[number] = cost._replace(seconds=tried[kind])
+    found = []
+    for config in configs:
+        values = config.as_dict()
+        complete, kind = _key(values) in done, _key(values, LEVELS[1])
+        seconds = 0.0 if complete else _seconds(values, like, whole)
+        if seconds is None and trial:
+            seconds = tried[kind] = tried.get(kind) or _tried(config, data_root)
+        found.append(Cost(config, seconds, complete))
     return found
+
+
+def _seconds(
+    config: dict[str, Any], like: Mapping[tuple[int, str], Sequence[Measured]], whole: Mapping[str, int]
+) -> float | None:
+    """Median of the nearest measured runs, scaled by epochs and examples where these may differ."""
+    for level, ignored in enumerate(LEVELS):
+        nearest = like.get((level, _key(config, ignored)), ())[:LAST]
+        if nearest and "epochs" not in ignored:
+            return statistics.median(each.seconds for each in nearest)
+        if nearest:
+            examples = config["train_size"] or whole.get(config["dataset"], MOST_EXAMPLES)
+            rate = statistics.median(each.seconds / max(each.epochs * each.examples, 1) for each in nearest)
+            return rate * config["epochs"] * examples
+    return None
+
+
+def _tried(config: RunConfig, data_root: str | Path | None) -> float:
+    """Seconds of a run by a few of its steps; its measures are not counted."""
+    loaded, _ = data.load_for_run(config, root=data_root)
+    network = runner.build(config, loaded)
+    with threads(train.threads_for(network, config)):
+        return estimate_seconds(network, loaded, config, device=choose_device(None))
+
+
+def _key(config: dict[str, Any], ignored: Sequence[str] = ()) -> str:
+    """Equal for configurations that differ in the ignored fields alone."""
+    return canonical({name: value for name, value in config.items() if name not in ignored})
+
+
+def device_name() -> str:
+    """The device that runs take here, as they record it: the name of the GPU, or ``"CPU"``."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
 
 
 def total(found: Sequence[Cost]) -> float | None:
@@ -173,9 +163,8 @@ def total(found: Sequence[Cost]) -> float | None:
     >>> total([Cost(config, 30.0, False), Cost(config, 10.0, False)])
     40.0
     """
-    seconds = [cost.seconds for cost in found]
-    known = [each for each in seconds if each is not None]
-    return sum(known) if len(known) == len(seconds) else None
+    known = [cost.seconds for cost in found if cost.seconds is not None]
+    return sum(known) if len(known) == len(found) else None
 
 
 def said(seconds: float | None) -> str:

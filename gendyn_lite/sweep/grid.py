@@ -1,4 +1,4 @@
-"""A grid of runs, as a command line gives it: ``q=0:1:0.1 network=mlp_1x512,mlp_3x512 seed=0..4``."""
+"""Which runs a sweep has: a chapter's, or those of a grid such as ``q=0:1:0.1 network=mlp_1x512 seed=0..4``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from decimal import Decimal
 from itertools import product
 from typing import Any, get_type_hints
 
+from gendyn_lite import notebooks
+from gendyn_lite.chapters import registry
+from gendyn_lite.chapters.plan import CELLS, TABLE
 from gendyn_lite.config import RunConfig, check_type
 from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.notebooks.chapters import roots
 from gendyn_lite.results.tables import network_name
+from gendyn_lite.sweep.jobs import Job, make_jobs, store_folder
 
+SWEPT = (CELLS, TABLE)  # what a chapter's cells ask for, then what only its published tables show
 MOST_RUNS = 2_000
 HUGE = 10**12  # beyond it no number is written out
 SHORT = {"q": "label_corruption", "network": "model"}
@@ -23,6 +29,58 @@ _NAMES = [item.name for item in fields(RunConfig) if item.name not in ("model_op
 _AT_COMMAS = re.compile(r",(?![^(]*\))")  # not at those of a name such as "mlp (widths 8, 8)"
 # Chosen first: which run of the chapter the others are made of.
 _CHOOSE = ("experiment", "dataset", "model")
+
+
+def plan(
+    chapter: str,
+    *,
+    profile: str = "smoke",
+    values: Mapping[str, Any] | None = None,
+    grid: Sequence[str] = (),
+    store: str = "",
+) -> list[Job]:
+    """The runs of a sweep; nothing is written.
+
+    Args:
+        chapter: Name of the chapter.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``: whose settings the runs take.
+        values: Parameters of the chapter, as for `gendyn run`.
+        grid: See `read_grid`; without one all runs of the chapter.
+        store: Folder of the runs (default: the variable GENDYN_RUNS, else ``runs`` beside the book).
+
+    Returns:
+        The runs, each once.
+
+    Raises:
+        UserError: Anything in it is wrong, or there are more than 2,000 runs.
+
+    >>> [job.name for job in plan("01_random_labels", grid=["seed=0..1", "q=0.5"])]
+    ['digits mlp_1x512 q=0.5 seed=0', 'digits mlp_1x512 q=0.5 seed=1']
+    """
+    places = roots()
+    kept = store_folder(store or places["GENDYN_RUNS"])
+    axes = read_grid(grid)
+    _, changed = notebooks.checked(chapter, profile=profile, values=values)
+    if notebooks.chapter_path(chapter).stem not in registry.NOTEBOOKS:
+        others = [name for name in notebooks.chapters() if name in registry.NOTEBOOKS]
+        raise UserError(f"chapter {chapter!r} trains nothing to sweep: take one of {', '.join(others)}")
+    given = {name: value for name, value in changed.items() if name != "profile"}
+    configs = registry.unique(registry.planned(chapter, profile, given, asked_by=SWEPT))
+    if axes:
+        configs = expand(_planned(chapter, profile, given, axes) or configs, axes)
+    check_size(len(configs))
+    return make_jobs(chapter, configs, profile=profile, store=kept, data_root=places["GENDYN_DATA"])
+
+
+def _planned(chapter: str, profile: str, given: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """The chapter's runs on each data set of the grid, whose settings may differ; none without a data set there."""
+    if "dataset" not in notebooks.parameters(notebooks.chapter_path(chapter)):
+        return []
+    return [
+        config
+        for dataset in axes.get("dataset", ())
+        for config in registry.planned(chapter, profile, {**given, "dataset": dataset}, asked_by=SWEPT)
+    ]
 
 
 def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:

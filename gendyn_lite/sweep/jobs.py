@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from gendyn_lite.chapters import registry
+from gendyn_lite import data
+from gendyn_lite.chapters import registry, runner
 from gendyn_lite.config import RunConfig, canonical
 from gendyn_lite.errors import Failed, UserError
-from gendyn_lite.results.runs import open_run
+from gendyn_lite.results.runs import environment, open_run
 from gendyn_lite.results.tables import network_name
 
 # After one of these every other run would fail in the same way.
@@ -80,38 +81,35 @@ class Outcome(NamedTuple):
 
 def work(job: Job) -> Outcome:
     """Do a run: load it, resume it or train it. A failure is an outcome, so that the other runs go on."""
-    started, where = time.monotonic(), socket.gethostname()
-    trained, error, fatal = False, "", False
+    started, trained, error, fatal = time.monotonic(), False, "", False
     try:
-        trained = _work(job)
+        if not open_run(job.config, job.fingerprint, root=job.store).complete:
+            run = registry.run_of(job.chapter)
+            done = run(job.config, profile=job.profile, root=job.store, data_root=job.data_root)
+            if done.run_id != job.run_id:
+                name = job.config.dataset
+                raise UserError(f"the data {name!r} differ here from those where the sweep started: copy them anew")
+            trained = True
     except Exception as raised:  # whatever a run raises is its own failure
         error = " ".join(f"{type(raised).__name__}: {raised}".split()).removeprefix("UserError: ")
         cause = raised.__cause__ if isinstance(raised.__cause__, OSError) else raised
         fatal = isinstance(cause, OSError) and cause.errno in _FATAL
-    return Outcome(job.run_id, time.monotonic() - started, trained, error, fatal, where)
-
-
-def _work(job: Job) -> bool:
-    """The run, complete; whether it had to be trained."""
-    if open_run(job.config, job.fingerprint, root=job.store).complete:
-        return False
-    done = registry.run_of(job.chapter)(job.config, profile=job.profile, root=job.store, data_root=job.data_root)
-    if done.run_id != job.run_id:
-        raise UserError(
-            f"the data {job.config.dataset!r} differ here from those where the sweep was begun: copy them anew"
-        )
-    return True
+    return Outcome(job.run_id, time.monotonic() - started, trained, error, fatal, socket.gethostname())
 
 
 def make_jobs(chapter: str, configs: Sequence[RunConfig], *, profile: str, store: str, data_root: str) -> list[Job]:
-    """The runs of a sweep, each once; the data and the network of every kind are looked at first.
+    """The runs of a sweep, each once; the data and the network of every kind are checked first.
+
+    Args:
+        chapter: The chapter whose measures are taken.
+        configs: The runs.
+        profile: Recorded with them.
+        store: Folder of the runs.
+        data_root: Folder of the prepared data.
 
     Raises:
         UserError: A data set is not prepared, or a network does not exist or does not fit.
     """
-    from gendyn_lite import data
-    from gendyn_lite.chapters import runner
-
     kinds = {
         (config.dataset, config.train_size, config.test_size, config.model, canonical(config.model_options)): config
         for config in configs
@@ -183,6 +181,31 @@ def reserved(place: str) -> Iterator[str]:
                 token.unlink(missing_ok=True)
                 (folder / LOCK).unlink()
             lock.release()
+
+
+def look(jobs: Sequence[Job], token: str, version: str) -> str:
+    """What this machine lacks for a sweep; empty where it lacks nothing.
+
+    Args:
+        jobs: One run of each data set.
+        token: Of `reserved`.
+        version: Of gendyn_lite where the sweep was started.
+    """
+    here = environment()["versions"].get("gendyn_lite", "")
+    if here != version:
+        return f"gendyn_lite is {here or 'not installed'} there and {version} here: install the same"
+    for job in jobs:
+        if not (Path(job.store) / token).is_file():
+            return f"the run store {job.store} is another folder there: take one that every machine sees"
+        found = ""
+        with suppress(UserError):
+            found = data.load(job.config.dataset, root=job.data_root).fingerprint
+        if found != job.fingerprint:
+            return (
+                f"the data {job.config.dataset!r} under {job.data_root} are {'others' if found else 'not prepared'} "
+                "there: prepare them on a folder that every machine sees, and name it in GENDYN_DATA"
+            )
+    return ""
 
 
 def run_here(jobs: Sequence[Job]) -> Iterator[tuple[Outcome | None, dict[str, str]]]:

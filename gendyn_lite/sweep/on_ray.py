@@ -12,13 +12,12 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from gendyn_lite.config import check_range
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import environment
-from gendyn_lite.sweep.jobs import Job, Outcome, work
+from gendyn_lite.sweep.jobs import Job, Outcome, look, work
 
 INSTALL = "pip install 'ray[default]'"
 TICK_SECONDS = 0.5
@@ -43,64 +42,66 @@ class Resources(NamedTuple):
     retries: int = 10
 
 
-class Cluster:
-    """Ray, connected; use it as ``with Cluster(resources) as cluster: cluster.run(jobs)``.
+@contextlib.contextmanager
+def connected(resources: Resources) -> Iterator[Cluster]:
+    """Ray, connected or started here; a Ray that was started here ends with the block.
 
     Raises:
         UserError: Ray is not installed, there is no cluster at the address, or it has too little.
     """
-
-    def __init__(self, resources: Resources) -> None:
-        self.ray, self.resources = ray_module(resources.address), resources
-
-    def __enter__(self) -> Cluster:
-        """Connect, or start Ray here, and see that it has what a run takes."""
-        self._quiet = contextlib.redirect_stdout(io.StringIO())  # Ray prints there what the live table says
-        self._quiet.__enter__()
+    ray = ray_module(resources.address)
+    with contextlib.redirect_stdout(io.StringIO()):  # Ray prints there what the live table says
         try:
-            self._connect()
-            has = self.ray.cluster_resources()
-            cores, cpus = has.get("CPU", 0), self.resources.cpus
-            self.gpus = share(self.resources.gpus, has.get("GPU", 0))
-            self.at_once = cores // cpus
-            if self.at_once < 1:
-                raise UserError(f"--cpus-per-run {cpus:g}: the cluster has {cores:g}, take fewer")
-            if self.gpus:
-                self.at_once = min(self.at_once, has["GPU"] // self.gpus)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def _connect(self) -> None:
-        wanted, terminated = self.resources, signal.getsignal(signal.SIGTERM)
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-        try:
-            if wanted.address:
-                reach(wanted.address)
-                with _unheard():
-                    self.ray.init(address=wanted.address, **options)
-            else:
-                count = (wanted.workers or os.cpu_count() or 1) * wanted.cpus
-                options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
-                self.ray.init(address="local", num_cpus=max(1, int(count)), **options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise no_cluster(wanted.address, error) from None
-        except SystemExit:  # so Ray answers SIGTERM from here on
-            raise KeyboardInterrupt from None
+            _connect(ray, resources)
+            yield Cluster(ray, resources)
         finally:
-            with contextlib.suppress(ValueError):  # not in the main thread, where it answers nothing
-                signal.signal(signal.SIGTERM, terminated)
+            ray.shutdown()
 
-    def __exit__(self, *error: object) -> None:
-        """Disconnect; a Ray that was started here ends."""
-        self.ray.shutdown()
-        self._quiet.__exit__(None, None, None)
+
+def _connect(ray: Any, wanted: Resources) -> None:
+    """Connect to a cluster, or start one here. SIGTERM is answered afterwards as it was before."""
+    terminated = signal.getsignal(signal.SIGTERM)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if wanted.address:
+        reach(wanted.address)
+    else:
+        count = (wanted.workers or os.cpu_count() or 1) * wanted.cpus
+        options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": max(1, int(count))}
+    try:
+        with _unheard() if wanted.address else contextlib.nullcontext():
+            ray.init(address=wanted.address or "local", **options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise no_cluster(wanted.address, error) from None
+    except SystemExit:  # so Ray answers SIGTERM from here on
+        raise KeyboardInterrupt from None
+    finally:
+        with contextlib.suppress(ValueError):  # not in the main thread, where it answers nothing
+            signal.signal(signal.SIGTERM, terminated)
+
+
+class Cluster:
+    """A Ray that is connected, with what it gives to a run: made by `connected`.
+
+    Attributes:
+        gpus: GPUs of a run.
+        at_once: How many runs fit at once.
+
+    Raises:
+        UserError: It has too little.
+    """
+
+    def __init__(self, ray: Any, resources: Resources) -> None:
+        self.ray, self.resources = ray, resources
+        has, cpus = ray.cluster_resources(), resources.cpus
+        cores, self.gpus = has.get("CPU", 0), share(resources.gpus, has.get("GPU", 0))
+        self.at_once = cores // cpus
+        if self.at_once < 1:
+            raise UserError(f"--cpus-per-run {cpus:g}: the cluster has {cores:g}, take fewer")
+        if self.gpus:
+            self.at_once = min(self.at_once, has["GPU"] // self.gpus)
 
     def check(self, jobs: Sequence[Job], token: str) -> None:
-        """See on every machine of a cluster, on all at once, that the package, the run store and the data are there.
+        """Check on every machine of a cluster, on all at once, that the package, the run store and the data are there.
 
         Args:
             jobs: The runs.
@@ -114,8 +115,7 @@ class Cluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         ray, first = self.ray, list({job.config.dataset: job for job in jobs}.values())
-        mine = environment()["versions"].get("gendyn_lite", "")
-        looks = {}
+        mine, looks = environment()["versions"].get("gendyn_lite", ""), {}
         for node in (node for node in ray.nodes() if node["Alive"]):
             place = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
             task = ray.remote(num_cpus=0, max_retries=3, scheduling_strategy=place)(look)
@@ -130,7 +130,7 @@ class Cluster:
                 raise UserError(f"machine {host} of the cluster: {lacks}")
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Outcome | None, dict[str, str]]]:
-        """Do runs, as many at once as fit. Whoever stops in between cancels the rest, which stays resumable.
+        """Do runs, as many at once as fit. Stopping early cancels the rest, which stays resumable.
 
         Yields:
             An outcome or None, and which runs are running where.
@@ -182,22 +182,19 @@ def _unheard() -> Iterator[None]:
 
 
 class Board:
-    """Which runs were begun, and where: workers write on it, the live table reads it."""
+    """Which runs were started, and where: workers write on it, the live table reads it."""
 
     def __init__(self) -> None:
         self._begun: dict[str, str] = {}
 
-    def begin(self, run_id: str, where: str) -> None:
-        """A run begins, perhaps not for the first time."""
-        self._begun.pop(run_id, None)  # the last to begin stands last
-        self._begun[run_id] = where
-
-    def end(self, run_id: str) -> None:
-        """A run has ended."""
-        self._begun.pop(run_id, None)
+    def note(self, run_id: str, where: str = "") -> None:
+        """A run starts somewhere, perhaps not for the first time, or has ended (nowhere)."""
+        self._begun.pop(run_id, None)  # the last to start stands last
+        if where:
+            self._begun[run_id] = where
 
     def read(self) -> dict[str, str]:
-        """The runs that were begun and have not ended."""
+        """The runs that were started and have not ended."""
         return self._begun
 
 
@@ -205,18 +202,21 @@ def _begin(job: Job, board: Any, gpu: bool) -> Outcome:
     """A run on whatever worker it is."""
     if not gpu:  # given to it: none are seen, by torch neither
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    board.begin.remote(job.run_id, f"{socket.gethostname()}, process {os.getpid()}")
+    board.note.remote(job.run_id, f"{socket.gethostname()}, process {os.getpid()}")
     try:
         return work(job)
     finally:
-        board.end.remote(job.run_id)
+        board.note.remote(job.run_id)
 
 
 def ray_module(address: str = "") -> Any:
     """Ray, if it is installed.
 
     Args:
-        address: Of a cluster: whoever is there but does not answer as Ray is waited for some 20 seconds, not minutes.
+        address: Of a cluster: a server there that does not answer as Ray is waited for some 20 seconds, not minutes.
+
+    Returns:
+        The module.
 
     Raises:
         UserError: It is not; what to install.
@@ -238,7 +238,7 @@ MOST_CORES = 1_000  # and GPUs, of a run
 
 
 def reach(address: str) -> None:
-    """See that somebody listens at an address, which says more than Ray would; ``"auto"`` is Ray's own to find.
+    """Check that a server listens at an address: Ray would try for 20 seconds. ``"auto"`` is Ray's to find.
 
     Raises:
         UserError: Nobody does, or it is no address.
@@ -281,24 +281,3 @@ def share(wanted: float | None, has: float) -> float:
     if wanted > has:
         raise UserError(f"--gpus-per-run {wanted:g}: the cluster has {has:g} GPUs, take fewer (0 trains on processors)")
     return wanted
-
-
-def look(jobs: Sequence[Job], token: str, version: str) -> str:
-    """What this machine lacks for a sweep; empty where it lacks nothing."""
-    from gendyn_lite import data
-
-    here = environment()["versions"].get("gendyn_lite", "")
-    if here != version:
-        return f"gendyn_lite is {here or 'not installed'} there and {version} here: install the same"
-    for job in jobs:
-        if not (Path(job.store) / token).is_file():
-            return f"the run store {job.store} is another folder there: take one that every machine sees"
-        found = ""
-        with contextlib.suppress(UserError):
-            found = data.load(job.config.dataset, root=job.data_root).fingerprint
-        if found != job.fingerprint:
-            return (
-                f"the data {job.config.dataset!r} under {job.data_root} are {'others' if found else 'not prepared'} "
-                "there: prepare them on a folder that every machine sees, and name it in GENDYN_DATA"
-            )
-    return ""

@@ -13,7 +13,7 @@ from nbformat.v4 import new_markdown_cell
 
 from gendyn_lite import book, notebooks
 from gendyn_lite.errors import Failed, UserError
-from gendyn_lite.notebooks.guard import NOTE
+from gendyn_lite.notebooks.committed import NOTE
 from tests.book import trial
 
 
@@ -134,7 +134,7 @@ def test_a_page_that_is_gone_from_the_book_is_gone_from_the_copy(copy: Path) -> 
     assert (source / "intro.md").stat().st_mtime_ns == stamp  # else Sphinx would read everything again
 
 
-@pytest.mark.parametrize("name", ["html", "source", "executed", "render", "html.old"])
+@pytest.mark.parametrize("name", ["html", "source", "executed", "render", ".html.old"])
 def test_a_folder_that_no_build_made_is_never_replaced(tmp_path: Path, name: str) -> None:
     book_folder, out = trial.write(tmp_path, trial.notebook()), tmp_path / "site"
     (out / name).mkdir(parents=True)
@@ -159,7 +159,7 @@ def test_a_file_is_no_place_to_build_into(tmp_path: Path) -> None:
 
 def test_pages_that_a_killed_build_had_put_aside_come_back(tmp_path: Path) -> None:
     (tmp_path / "render.log").touch()
-    (tmp_path / "html.old").mkdir()
+    (tmp_path / ".html.old").mkdir()
     book._take(tmp_path, tmp_path / "book")
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["html"]
 

@@ -47,6 +47,7 @@ def last_line(capsys) -> str:
         (["results", "verify", "--root", ""], "argument --root: it is empty"),
         (["sweep", "01_random_labels", "--dry-run", "--store", ""], "argument --store: it is empty"),
         (["sweep", "01_random_labels", "--dry-run", "--store", "/dev/null/x"], "--store '/dev/null/x' is not a folder"),
+        (["configure", "--repository", "somewhere"], "is not an address"),
         (["data", "minst"], "did you mean 'mnist'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

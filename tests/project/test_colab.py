@@ -12,8 +12,7 @@ import nbformat
 import pytest
 
 from gendyn_lite import notebooks
-from gendyn_lite.notebooks.chapters import with_address
-from gendyn_lite.notebooks.guard import tidy
+from gendyn_lite.notebooks.committed import tidy, with_address
 from tests.book.trial import ROOT
 
 # Older than what a new installation takes, and at least our lower bounds; a kernel is there, as on Colab.

@@ -1,4 +1,4 @@
-"""Published benchmarks: ratio, provenance, goals; edited tables and empty ones are refused."""
+"""Published benchmarks: ratio, provenance, goals; edited tables and empty ones are refused. The status counts all."""
 
 from __future__ import annotations
 
@@ -22,49 +22,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_ratio_and_goal_stand_beside_the_speeds(folder):
+def test_ratio_goal_and_provenance_stand_beside_the_speeds(folder):
     table = results.benchmark("made_up", folder=folder)
     assert table["ratio"].tolist() == [3.0, 0.75]
     assert table["goal"].tolist()[0] == 2.0 and pd.isna(table["goal"].tolist()[1])
-    assert results.benchmark_names(folder=folder) == ["made_up"]
-
-
-def test_the_line_says_command_machine_and_version(folder):
     line = results.benchmark_line("made_up", folder=folder)
     assert line.startswith("bench; a machine; torch ") and "commit `" in line
-
-
-def test_an_edited_table_is_refused(folder):
-    path = folder / "performance" / "made_up.csv"
-    path.write_text(path.read_text().replace("300", "900"))
-    with pytest.raises(UserError, match=r"made_up.csv is not the table that was published \(its seal differs\)"):
-        results.benchmark("made_up", folder=folder)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda record: record["env"].update(commit="0" * 12),
-        lambda record: record.update(goals={}),
-        lambda record: record.update(seal={}),
-    ],
-    ids=["commit", "goals", "seal"],
-)
-def test_an_edited_record_is_refused(folder, change):
-    path = folder / "performance" / "made_up.json"
-    record = json.loads(path.read_text())
-    change(record)
-    path.write_text(json.dumps(record))
-    for attempt in (results.benchmark, results.benchmark_line):
-        with pytest.raises(UserError, match="its seal differs"):
-            attempt("made_up", folder=folder)
-
-
-def test_a_damaged_record_is_named(folder):
-    path = folder / "performance" / "made_up.json"
-    path.write_bytes(b"\xfb" + path.read_bytes()[1:])
-    with pytest.raises(UserError, match=r"made_up.json cannot be read .* restore its files"):
-        results.benchmark("made_up", folder=folder)
 
 
 def test_another_benchmark_leaves_the_first_as_it_is(folder):
@@ -74,14 +37,34 @@ def test_another_benchmark_leaves_the_first_as_it_is(folder):
     assert (folder / "performance" / "made_up.csv").read_bytes() == before
 
 
-def test_a_benchmark_has_a_name(tmp_path):
-    with pytest.raises(UserError, match=r"benchmark is '../x', expected up to 64 letters"):
-        results.publish_benchmark("../x", ROWS, goals={}, to=tmp_path)
+def edited(change):
+    """The text of a record after a change."""
+
+    def apply(text):
+        record = json.loads(text)
+        change(record)
+        return json.dumps(record).encode()
+
+    return apply
 
 
-def test_an_unknown_one_is_named_with_its_nearest(folder):
-    with pytest.raises(UserError, match=r"unknown benchmark 'made_app'.*made_up"):
-        results.benchmark("made_app", folder=folder)
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("csv", lambda text: text.replace(b"300", b"900"), r"made_up.csv is not the table .* \(its seal differs\)"),
+        ("json", edited(lambda record: record["env"].update(commit="0" * 12)), "its seal differs"),
+        ("json", edited(lambda record: record.update(goals={})), "its seal differs"),
+        ("json", edited(lambda record: record.update(seal={})), "its seal differs"),
+        ("json", lambda text: b"\xfb" + text[1:], r"made_up.json cannot be read .* restore its files"),
+    ],
+    ids=["table", "commit", "goals", "seal", "damaged"],
+)
+def test_what_was_edited_or_damaged_is_refused(folder, kind, change, said):
+    path = folder / "performance" / f"made_up.{kind}"
+    path.write_bytes(change(path.read_bytes()))
+    for attempt in (results.benchmark, results.benchmark_line):
+        with pytest.raises(UserError, match=said):
+            attempt("made_up", folder=folder)
 
 
 @pytest.mark.parametrize("rows", [[], [ROWS[0] | {"theirs": 0.0}], [ROWS[0] | {"ours": float("nan")}]], ids=str)
@@ -91,9 +74,22 @@ def test_no_rows_or_no_speed_publish_nothing(rows, tmp_path):
     assert not (tmp_path / "performance").exists()
 
 
+def test_names_are_names_and_unknown_ones_get_the_nearest(folder):
+    with pytest.raises(UserError, match=r"benchmark is '../x', expected up to 64 letters"):
+        results.publish_benchmark("../x", ROWS, goals={}, to=folder)
+    with pytest.raises(UserError, match=r"unknown benchmark 'made_app'.*made_up"):
+        results.benchmark("made_app", folder=folder)
+
+
 @pytest.mark.parametrize("name", results.benchmark_names())
 def test_what_is_published_is_whole(name):
     table = results.benchmark(name)
     assert (abs(table["ours"] / table["theirs"] / table["ratio"] - 1) < 2e-3).all()
     assert not table.duplicated(["case", "device", "peer"]).any()
     assert "+" not in results.benchmark_line(name).split("commit")[1]
+
+
+def test_the_status_counts_every_published_run_once():
+    status, names = results.status(), results.published_experiments()
+    assert status["runs"].sum() == sum(results.published(name)["run_id"].nunique() for name in names)
+    assert (status["hours"] >= 0).all() and (status["seeds"] >= 1).all()

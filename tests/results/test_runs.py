@@ -1,4 +1,4 @@
-"""Run folders: complete only when whole, tables tidy, published tables verified."""
+"""Run folders are complete only when whole, and become tidy tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import threading
 import time
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,13 +20,14 @@ from hypothesis import strategies as st
 from gendyn_lite import results
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
-from gendyn_lite.results import runs
+from gendyn_lite.results import files, runs
+from gendyn_lite.results.files import seal
 from gendyn_lite.results.runs import writing
-from gendyn_lite.results.sealed import seal
 from gendyn_lite.results.tables import FEWEST
 
 ENV = {"profile": "colab", "device": "CPU", "data": "digits", "n_train": 10, "n_test": 5, "num_classes": 10}
 CONFIG = RunConfig(experiment="random_labels")
+ROW = {"train_loss": 0.5, "learning_rate": 0.1, "test_loss": 1.0, "test_accuracy": 0.25}
 
 
 def record(root, *, seed=0, q=0.0, accuracies=(0.1, 0.6, 1.0, 1.0), finish=True, profile="colab"):
@@ -37,26 +37,23 @@ def record(root, *, seed=0, q=0.0, accuracies=(0.1, 0.6, 1.0, 1.0), finish=True,
         if writer is None:
             return run
         for epoch, accuracy in enumerate(accuracies):
-            writer.write(
-                {
-                    "epoch": epoch,
-                    "step": 3 * epoch,
-                    "learning_rate": 0.1,
-                    "train_loss": 1 - accuracy,
-                    "train_accuracy": accuracy,
-                    "test_loss": 1.0,
-                    "test_accuracy": 0.25,
-                    "seconds": 0.5 * epoch,
-                }
-            )
+            measured = {"train_loss": 1 - accuracy, "train_accuracy": accuracy}
+            writer.write(ROW | measured | {"epoch": epoch, "step": 3 * epoch, "seconds": 0.5 * epoch})
         if finish:
             writer.finish(wall_seconds=1.0)
     return run
 
 
+def sealed_again(folder):
+    """Seal an edited table as one would who knows how."""
+    record = json.loads((folder / "provenance.json").read_text())
+    record["seal"] = seal(record, *((folder / name).read_bytes() for name in ("runs.csv", "curves.csv")))
+    (folder / "provenance.json").write_text(json.dumps(record))
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_who_waits_for_a_run_says_so_once_and_for_whom(tmp_path, monkeypatch, capsys, known):
-    monkeypatch.setattr(runs, "SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(files, "SILENT_SECONDS", 0.05)
     run = results.open_run(CONFIG, "ab" * 8, root=tmp_path)
     waited = threading.Thread(target=lambda: record(tmp_path))
     with writing(run, ENV) as writer:
@@ -80,71 +77,53 @@ def test_who_waits_for_a_run_can_be_interrupted(tmp_path):
     lock = tmp_path / "run.lock"
     wait = (
         "import sys; from pathlib import Path; from gendyn_lite.arguments import answered; "
-        "from gendyn_lite.results.runs import alone; "
+        "from gendyn_lite.results.files import alone; "
         f"sys.exit(answered(lambda: alone(Path({str(lock)!r})).__enter__()))"
     )
-    with runs.alone(lock):
+    with files.alone(lock):
         waiting = subprocess.Popen([sys.executable, "-c", wait], stderr=subprocess.PIPE, text=True)
         assert waiting.stderr is not None
         assert "waiting for it" in waiting.stderr.readline()
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(timeout=30) == 130
         assert waiting.stderr.read().startswith("gendyn: interrupted; what is complete is kept")
-    with runs.alone(lock):
+    with files.alone(lock):
         pass
 
 
 def test_a_run_is_complete_only_after_finish(tmp_path):
     assert not record(tmp_path, finish=False).complete
-    assert record(tmp_path).complete
-
-
-@pytest.mark.parametrize("damage", ["cut", "flip", "no_marker", "half_marker"])
-def test_a_damaged_run_is_not_complete(tmp_path, damage):
-    run = record(tmp_path)
-    metrics, marker = run.path / "metrics.jsonl", run.path / "complete.json"
-    text = metrics.read_text()
-    if damage == "cut":
-        metrics.write_text(text[:-30])
-    elif damage == "flip":
-        metrics.write_text(text.replace("0.6", "0.7"))
-    elif damage == "no_marker":
-        marker.unlink()
-    else:
-        marker.write_text(marker.read_text()[:10])
-    assert not run.complete
-
-
-def test_an_exception_while_writing_leaves_no_complete_run(tmp_path):
-    run = results.open_run(RunConfig(experiment="random_labels"), "cd" * 8, root=tmp_path)
+    run = results.open_run(CONFIG, "cd" * 8, root=tmp_path)
     with pytest.raises(KeyboardInterrupt), writing(run, ENV) as writer:
         writer.write({"epoch": 0})
         raise KeyboardInterrupt
     assert not run.complete
-
-
-def test_a_second_writer_finds_the_run_complete(tmp_path):
     run = record(tmp_path)
+    assert run.complete
     before = (run.path / "metrics.jsonl").stat().st_mtime_ns
-    with writing(run, ENV) as writer:
+    with writing(run, ENV) as writer:  # a second writer
         assert writer is None
     assert (run.path / "metrics.jsonl").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("name", ["config.json", "env.json", "metrics.jsonl"])
+def test_a_run_is_complete_only_with_the_files_that_it_wrote(tmp_path, name):
+    run = record(tmp_path)
+    path = run.path / name
+    path.write_text(path.read_text().replace("0", "1", 1))
+    assert not run.complete
+    with pytest.raises(UserError, match=rf"{name} is not as its run wrote it"):
+        run.whole()
+
+
 def test_load_gives_one_row_per_epoch_of_complete_runs_only(tmp_path):
-    record(tmp_path, seed=0)
-    record(tmp_path, seed=1)
-    record(tmp_path, seed=2, finish=False)
+    for seed in range(3):
+        record(tmp_path, seed=seed, finish=seed < 2)
     table = results.load("random_labels", root=tmp_path)
     assert len(table) == 8
     assert set(table["seed"]) == {0, 1}
     assert table["group_id"].nunique() == 1
     assert not table[["run_id", "profile", "data", "data_fingerprint", "device"]].isna().any().any()
-
-
-def test_load_without_runs_says_what_to_do(tmp_path):
-    with pytest.raises(UserError, match=r"no complete run of 'random_labels' .* run it first"):
-        results.load("random_labels", root=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -165,28 +144,19 @@ def test_a_configuration_that_cannot_be_is_named_with_its_file(tmp_path, text, s
         results.load("random_labels", root=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["config.json", "env.json", "metrics.jsonl"])
-def test_a_run_is_complete_only_with_the_files_that_it_wrote(tmp_path, name):
-    run = record(tmp_path)
-    path = run.path / name
-    path.write_text(path.read_text().replace("0", "1", 1))
-    assert not run.complete
-    with pytest.raises(UserError, match=rf"{name} is not as its run wrote it"):
-        run.whole()
-
-
 @pytest.mark.parametrize("name", ["../x", "", "a/b"], ids=repr)
 def test_the_name_of_an_experiment_is_no_path(tmp_path, name):
     with pytest.raises(UserError, match="expected up to 64 letters"):
         results.load(name, root=tmp_path)
 
 
-def test_a_folder_with_nul_is_refused():
+def test_what_cannot_be_loaded_is_refused(tmp_path):
     with pytest.raises(UserError, match="a path without NUL"):
         results.runs_root("a\0b")
-
-
-def test_a_renamed_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no runs were given"):
+        results.load_runs([])
+    with pytest.raises(UserError, match=r"no complete run of 'random_labels' .* run it first"):
+        results.load("random_labels", root=tmp_path)
     run = record(tmp_path)
     run.path.rename(run.path.with_name("0" * 16))
     with pytest.raises(UserError, match="its config belongs to"):
@@ -232,59 +202,3 @@ def test_mean_interval_covers_the_true_mean_95_times_in_100():
     draws = np.random.default_rng(0).normal(3.0, 2.0, size=(4000, 4))
     covered = [low <= 3.0 <= high for _, low, high, _ in map(results.mean_interval, draws)]
     assert np.mean(covered) == pytest.approx(0.95, abs=0.012)
-
-
-def sealed_again(folder):
-    """Seal an edited table as one would who knows how."""
-    record = json.loads((folder / "provenance.json").read_text())
-    record["seal"] = seal(record, *((folder / name).read_bytes() for name in ("runs.csv", "curves.csv")))
-    (folder / "provenance.json").write_text(json.dumps(record))
-
-
-@pytest.fixture
-def published(tmp_path):
-    for seed in range(2):
-        record(tmp_path / "runs", seed=seed)
-    record(tmp_path / "runs", seed=5, profile="smoke")
-    results.publish("random_labels", root=tmp_path / "runs", to=tmp_path / "tables")
-    return tmp_path / "tables"
-
-
-def test_published_tables_are_the_runs_without_the_smoke_runs(published, tmp_path):
-    table = results.published("random_labels", folder=published)
-    runs = results.load("random_labels", root=tmp_path / "runs")
-    runs = runs[runs["profile"] == "colab"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(
-        table[runs.columns].sort_values(["run_id", "epoch"], ignore_index=True),
-        runs.sort_values(["run_id", "epoch"], ignore_index=True),
-        check_dtype=False,
-    )
-
-
-def test_publishing_twice_writes_the_same_bytes(published, tmp_path):
-    before = {path.name: path.read_bytes() for path in (published / "random_labels").iterdir()}
-    results.publish("random_labels", root=tmp_path / "runs", to=published)
-    assert {path.name: path.read_bytes() for path in (published / "random_labels").iterdir()} == before
-
-
-@pytest.mark.parametrize("name", ["runs.csv", "curves.csv"])
-def test_an_edited_digit_is_found(published, name):
-    path = published / "random_labels" / name
-    path.write_text(path.read_text().replace("0.25", "0.26", 1).replace("60", "61", 1))
-    with pytest.raises(UserError, match=r"random_labels is not the table that was published \(its seal differs\)"):
-        results.verify("random_labels", folder=published)
-
-
-def test_an_unknown_table_names_the_nearest(published):
-    with pytest.raises(UserError, match="did you mean 'random_labels'"):
-        results.published("random_label", folder=published)
-
-
-def test_an_impossible_accuracy_is_refused(published, tmp_path):
-    folder = published / "random_labels"
-    curves = pd.read_csv(folder / "curves.csv", dtype={"run_id": str})
-    curves.loc[0, "train_accuracy"] = 1.5
-    curves.to_csv(folder / "curves.csv", index=False)
-    sealed_again(folder)
-    with pytest.raises(UserError, match=r"train_accuracy of run \w+ is 1.5, expected 0 to 1"):
-        results.verify("random_labels", folder=published)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import errno
-import io
 import os
 import signal
 import sys
@@ -16,9 +15,8 @@ import pytest
 from gendyn_lite import arguments, cli, results
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels import runs as random_labels
-from gendyn_lite.chapters.random_labels import runs as runs_of_the_chapter
-from gendyn_lite.sweep import command, jobs, on_ray
-from gendyn_lite.sweep.command import Table
+from gendyn_lite.sweep import jobs, on_ray
+from gendyn_lite.sweep.grid import plan
 from gendyn_lite.sweep.jobs import Job, Outcome
 
 GRID = ["--grid", "q=0,1", "seed=0..1", "epochs=2", "train_size=60"]
@@ -26,6 +24,7 @@ SWEEP = ["sweep", "01_random_labels", *GRID]
 
 
 def complete(root: Path) -> dict[str, tuple[int, int]]:
+    """The complete runs, and when which file said so."""
     files = list(root.glob("*/*/complete.json"))
     return {path.parent.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
@@ -95,7 +94,7 @@ def test_a_disk_that_fills_stops_it(runs: Path, monkeypatch: pytest.MonkeyPatch,
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(runs_of_the_chapter, "run", full)
+    monkeypatch.setattr(random_labels, "run", full)
     assert cli.main(SWEEP) == 1
     said = capsys.readouterr().err.splitlines()
     assert sum(line.startswith("failed: ") for line in said) == 1
@@ -174,50 +173,12 @@ class OtherRay:
 @pytest.mark.parametrize("killed", [True, False], ids=["while it begins", "afterwards"])
 def test_sigterm_interrupts_a_sweep_on_ray_too(monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
     monkeypatch.setattr(on_ray, "ray_module", lambda address: OtherRay(killed=killed))
-    with arguments._terminable(), pytest.raises(KeyboardInterrupt), on_ray.Cluster(on_ray.Resources()):
+    with arguments._terminable(), pytest.raises(KeyboardInterrupt), on_ray.connected(on_ray.Resources()):
         assert not killed
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def job(seed: int) -> Job:
-    (config,) = random_labels.plan("smoke", networks="mlp_1x512", corruptions=[0], seeds=1)[:1]
-    return Job("01_random_labels", config.replace(seed=seed), "00ff", "smoke", "runs", "datasets")
-
-
-class Screen(io.StringIO):
-    """A terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def test_the_table_counts_and_corrects_the_time_left() -> None:
-    four = [job(seed) for seed in range(4)]
-    table = Table(four, {each.run_id: 10.0 for each in four}, at_once=2, stream=io.StringIO())
-    assert table.left() == 20
-    table.add(Outcome(four[0].run_id, 30.0, True))
-    table.add(Outcome(four[1].run_id, 0.0, False, "died", where="here"))
-    table.show({four[2].run_id: "here"}, now=True)
-    assert table.counts() == (1, 1, 1, 1)
-    assert table.left() == 30  # two runs, three times as slow as was thought, two at once
-    unknown = Table(four, dict.fromkeys((each.run_id for each in four), None), stream=io.StringIO())
-    assert unknown.left() is None
-    unknown.add(Outcome(four[0].run_id, 5.0, True))
-    assert unknown.left() == 15
-
-
-def test_on_a_terminal_the_table_stays_in_its_place() -> None:
-    screen = Screen()
-    two = [job(0), job(1)]
-    table = Table(two, {}, stream=screen)
-    table.show({two[0].run_id: "here, process 7"}, now=True)
-    assert screen.getvalue().splitlines()[0].split() == ["done", "failed", "running", "waiting", "elapsed", "left"]
-    assert "digits mlp_1x512 q=0 seed=0 (here, process 7)" in screen.getvalue()
-    table.show({}, now=True)
-    assert "\033[3F\033[J" in screen.getvalue()
-
-
 def test_the_default_sweep_is_the_whole_chapter(runs: Path) -> None:
-    found = command.plan("01_random_labels", values={"seeds": "1"})
+    found = plan("01_random_labels", values={"seeds": "1"})
     assert {each.config.experiment for each in found} == {"random_labels", "regularizers"}
     assert len({each.run_id for each in found}) == len(found)

@@ -9,7 +9,7 @@ import pytest
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.results.runs import open_run, writing
-from gendyn_lite.sweep.cost import costs, measured_runs
+from gendyn_lite.sweep.cost import Cost, estimated, measured_runs
 
 BASE = RunConfig(experiment="cost", train_size=100, epochs=10)
 
@@ -25,13 +25,17 @@ def measure(root: Path, seconds: float, *, device: str = "CPU", **changes: Any) 
     return config
 
 
+def costs(configs: list[RunConfig], device: str, root: Path) -> list[Cost]:
+    return estimated(configs, device=device, root=root, trial=False)
+
+
 def seconds(root: Path, device: str = "CPU", **changes: Any) -> float | None:
-    return costs([BASE.replace(**changes)], device=device, root=root)[0].seconds
+    return costs([BASE.replace(**changes)], device, root)[0].seconds
 
 
 def test_a_complete_run_costs_nothing(tmp_path: Path) -> None:
     config = measure(tmp_path, 30)
-    found = costs([config, config.replace(seed=1)], device="CPU", root=tmp_path)
+    found = costs([config, config.replace(seed=1)], "CPU", tmp_path)
     assert [(cost.seconds, cost.complete) for cost in found] == [(0.0, True), (30.0, False)]
 
 

@@ -8,8 +8,7 @@ from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.chapters.registry import planned, unique
 from gendyn_lite.errors import UserError
 from gendyn_lite.notebooks import chapter_path, chapters, parameters
-from gendyn_lite.sweep.command import SWEPT
-from gendyn_lite.sweep.grid import expand, read_grid
+from gendyn_lite.sweep.grid import SWEPT, expand, read_grid
 
 
 def test_ranges_lists_and_words() -> None:

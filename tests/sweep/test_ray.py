@@ -15,7 +15,6 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import psutil
@@ -23,9 +22,10 @@ import pytest
 
 from gendyn_lite import cli, results
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.runs import environment
 from gendyn_lite.sweep import command, on_ray
+from gendyn_lite.sweep.grid import plan
 from tests.book import trial
+from tests.sweep.test_command import complete
 
 pytestmark = pytest.mark.skipif(
     find_spec("ray") is None and os.environ.get("CI") != "true", reason="needs Ray: pip install 'ray[default]'"
@@ -33,12 +33,6 @@ pytestmark = pytest.mark.skipif(
 GRID = ("q=0:1:0.5", "network=mlp_1x512,mlp_3x512", "seed=0..3", "epochs=8")
 RUNS = 24
 Complete = dict[str, tuple[int, int]]
-
-
-def complete(root: Path) -> Complete:
-    """The complete runs, and when which file said so."""
-    files = list(root.glob("*/*/complete.json"))
-    return {path.parent.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
 def start(store: Path) -> subprocess.Popen[str]:
@@ -104,7 +98,7 @@ def test_killed_and_interrupted_it_does_every_run_once_with_the_numbers_of_a_seq
     for then in seen:
         assert {name: ended[name] for name in then} == then  # no file of a complete run was written again
     assert out.startswith(f"{RUNS} runs: ")
-    command.sweep(command.plan("01_random_labels", grid=GRID, store=str(tmp_path / "alone")))
+    command.sweep(plan("01_random_labels", grid=GRID, store=str(tmp_path / "alone")))
     pd.testing.assert_frame_equal(table(root), table(tmp_path / "alone"), check_exact=True)
 
 
@@ -127,7 +121,7 @@ def test_no_cluster_at_the_address_is_one_line(runs: Path, capsys, address: str,
 
 
 def test_a_server_that_is_no_ray_is_not_waited_for_in_vain() -> None:
-    connect = "from gendyn_lite.sweep.on_ray import Cluster, Resources; Cluster(Resources({!r})).__enter__()"
+    connect = "from gendyn_lite.sweep.on_ray import Resources, connected; connected(Resources({!r})).__enter__()"
     quick = {"RAY_gcs_rpc_server_connect_timeout_s": "1", "RAY_py_gcs_connect_timeout_s": "1"}
     with socket.create_server(("127.0.0.1", 0)) as server:  # which never answers
         words = [sys.executable, "-c", connect.format(f"127.0.0.1:{server.getsockname()[1]}")]
@@ -153,19 +147,3 @@ def test_fewer_gpus_than_asked_for_is_one_line(wanted: float, has: float, said: 
     with pytest.raises(UserError) as raised:
         on_ray.share(wanted, has)
     assert str(raised.value).startswith(said)
-
-
-def test_a_machine_says_what_it_lacks(tmp_path: Path) -> None:
-    (tmp_path / "token").touch()
-    jobs = command.plan("01_random_labels", grid=["seed=0"], store=str(tmp_path))
-    version = environment()["versions"]["gendyn_lite"]
-
-    def lacks(changes: dict[str, Any] | None = None, *, token: str = "token", other: str = version) -> str:
-        return on_ray.look([jobs[0]._replace(**(changes or {}))], token, other)
-
-    assert lacks() == ""
-    assert lacks(other="9.9") == f"gendyn_lite is {version} there and 9.9 here: install the same"
-    assert "is another folder there: take one that every machine sees" in lacks(token="absent")
-    assert "the data 'digits'" in lacks({"fingerprint": "00ff"})
-    unprepared = {"config": jobs[0].config.replace(dataset="mnist"), "data_root": str(tmp_path)}
-    assert "are not prepared there: prepare them on a folder that every machine sees" in lacks(unprepared)

@@ -14,18 +14,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from gendyn_lite import notebooks
 from gendyn_lite.errors import Failed, UserError
-from gendyn_lite.sweep import chapter as full_size
-from gendyn_lite.sweep.cost import said
+from gendyn_lite.sweep import command
+from gendyn_lite.sweep.command import read_record, record_path, run_chapter
+from gendyn_lite.sweep.cost import Cost, said
 from tests.book import trial
-
-
-class Terminal(io.StringIO):
-    """Somebody who answers."""
-
-    def isatty(self) -> bool:
-        return True
+from tests.sweep.test_command import complete
+from tests.sweep.test_live import Terminal
 
 
 def chapter_of(folder: Path, *sources: str) -> Path:
@@ -34,24 +29,18 @@ def chapter_of(folder: Path, *sources: str) -> Path:
     return path
 
 
-def complete(root: Path) -> dict[str, tuple[int, int]]:
-    """The complete runs, and when which file said so."""
-    files = list(root.glob("*/*/complete.json"))
-    return {path.parent.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
-
-
 def test_the_record_says_what_was_run_and_how_it_ended(tmp_path: Path, capsys, runs) -> None:
     path = chapter_of(tmp_path, "x = bytearray(points)", "import time; time.sleep(0.8)")
-    out = full_size.run_chapter(str(path), values={"points": "3"}, out=tmp_path / "out")
+    out = run_chapter(str(path), values={"points": "3"}, out=tmp_path / "out")
     assert capsys.readouterr().out == "estimate: an unknown time on CPU; memory not measured yet\n"
-    record = notebooks.read_record("chapter", "smoke", out=tmp_path / "out")
+    record = read_record("chapter", "smoke", out=tmp_path / "out")
     assert record is not None
     assert (record.chapter, record.profile, record.parameters) == ("chapter", "smoke", {"points": 3})
     assert (record.exit, record.error, record.device) == (0, "", "CPU")
     assert record.seconds >= 0.8
     assert record.peak_bytes > 10**6
     assert sorted(file.name for file in out.parent.iterdir()) == ["chapter.smoke.ipynb", "chapter.smoke.record.json"]
-    full_size.run_chapter(str(path), values={"points": "3"}, out=tmp_path / "out")
+    run_chapter(str(path), values={"points": "3"}, out=tmp_path / "out")
     told = capsys.readouterr().out
     assert said(record.seconds) in told
     assert "GB of memory" in told
@@ -60,88 +49,60 @@ def test_the_record_says_what_was_run_and_how_it_ended(tmp_path: Path, capsys, r
 def test_after_a_failure_notebook_and_record_are_kept_and_name_the_cell(tmp_path: Path, runs) -> None:
     path = chapter_of(tmp_path, "x = 1", "x / 0")
     with pytest.raises(Failed, match=r"failed in cell \[3\]"):
-        full_size.run_chapter(str(path), out=tmp_path / "out")
+        run_chapter(str(path), out=tmp_path / "out")
     names = sorted(file.name for file in (tmp_path / "out").iterdir())
     assert names == ["chapter.smoke.failed.ipynb", "chapter.smoke.failed.record.json"]
     record = json.loads((tmp_path / "out" / names[1]).read_text())
     assert record["exit"] == 1
     assert "failed in cell [3] ('x / 0') with ZeroDivisionError" in record["error"]
     path = chapter_of(tmp_path, "x = 1", "x / 1")
-    full_size.run_chapter(str(path), out=tmp_path / "out")
+    run_chapter(str(path), out=tmp_path / "out")
     assert not any("failed" in file.name for file in (tmp_path / "out").iterdir())
 
 
 def test_a_mistake_runs_and_leaves_nothing(tmp_path: Path, runs) -> None:
     with pytest.raises(UserError, match="did you mean 'points'"):
-        full_size.run_chapter(str(chapter_of(tmp_path)), values={"pionts": "3"}, out=tmp_path / "out")
+        run_chapter(str(chapter_of(tmp_path)), values={"pionts": "3"}, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_more_than_an_hour_is_refused_without_a_terminal_and_asked_for_on_one(capsys) -> None:
-    ask = full_size._consent
-    with pytest.raises(UserError, match=r"would take about 2.0 hours, more than an hour: say --yes"):
-        ask("05", 7200, yes=False, stream=io.StringIO())
-    ask("05", 7200, yes=True, stream=io.StringIO())
-    ask("05", 3599, yes=False, stream=io.StringIO())
-    ask("05", None, yes=False, stream=io.StringIO())
+    ask = command._consent
+    for seconds, yes in ((7200, True), (3599, False), (None, False)):
+        ask("05", seconds, yes=yes, stream=io.StringIO())
     ask("05", 7200, yes=False, stream=Terminal("y\n"))
-    assert "Begin? [y/N]" in capsys.readouterr().out
+    assert "Start? [y/N]" in capsys.readouterr().out
     for answer in ("n\n", "\n", ""):
-        with pytest.raises(UserError, match="not begun, as you chose"):
+        with pytest.raises(UserError, match="not started, as you chose"):
             ask("05", 7200, yes=False, stream=Terminal(answer))
 
 
 def test_a_full_chapter_is_refused_before_anything_runs(runs, tmp_path, monkeypatch) -> None:
-    from gendyn_lite.sweep.cost import Cost
-
     def hours(configs, **_):
         return [Cost(config, 600.0, False) for config in configs]
 
-    monkeypatch.setattr(full_size, "estimated", hours)
+    monkeypatch.setattr(command, "estimated", hours)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     with pytest.raises(UserError, match=r"01_random_labels would take about 42\.0 hours, more than an hour"):
-        full_size.run_chapter("01_random_labels", profile="full", out=tmp_path / "out")
+        run_chapter("01_random_labels", profile="full", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_lines_at_intervals_say_cell_progress_and_time(tmp_path: Path) -> None:
-    stream = io.StringIO()
-    train = "from gendyn_lite.train.progress import Progress\nimport time"
-    steps = "with Progress(40, enabled=False, label='runs', unit='run') as bar:\n    bar.advance(30)\n    time.sleep(2)"
-    path = chapter_of(tmp_path, train, f"time.sleep(0.6)\n{steps}")
-    with notebooks.Live("chapter", stream=stream, expected=3600, seconds=0.2) as live:
-        notebooks.run(path, out=tmp_path / "out", live=live)
-    lines = stream.getvalue().splitlines()
-    assert any(line.startswith("chapter: cell 3 of 3 · ") for line in lines)
-    assert "59:" in lines[-1]
-    assert "left" in lines[-1]
-    assert not list(live.file.parent.glob(f"{live.file.name}*"))
-    assert "GENDYN_PROGRESS" not in os.environ
-
-
-def test_on_a_terminal_one_line_changes() -> None:
-    class Screen(Terminal): ...
-
-    screen = Screen()
-    with notebooks.Live("chapter", stream=screen, seconds=0.05) as live:
-        live.cells = 4
-        live.file.write_text(json.dumps({"bars": [BAR], "gpu_bytes": 0}))
-        time.sleep(0.3)
-    assert "\n" not in screen.getvalue()
-    assert "chapter: cell 0 of 4 · mlp 3 of 9 steps (epoch 1, test 0.500)" in screen.getvalue()
-    assert screen.getvalue().endswith("\r\033[K")
-
-
-BAR = {"label": "mlp", "unit": "step", "steps": 9, "done": 3, "epoch": 1, "train": "0.6", "test": "0.500"}
+@pytest.mark.parametrize("text", ["", "[1]", "\xff", '{"chapter": "a"}', '{"seconds": "many"}', "[" * 10_000])
+def test_a_record_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
+    path = record_path("chapter", "smoke", out=tmp_path / "mine.ipynb")
+    assert path.parent == tmp_path  # beside the notebook also where its path is given
+    path.write_text(text, encoding="latin-1")
+    assert read_record("chapter", "smoke", out=tmp_path) is None
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="SIGKILL test: not on Windows")
 def test_a_killed_chapter_goes_on_with_what_is_finished(tmp_path: Path) -> None:
     environment = os.environ | {"GENDYN_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "gendyn_lite.cli", "run", "05_generalization_intervals", "-p", "seeds=1"]
-    command += ["--out", str(tmp_path / "out")]
-    victim = subprocess.Popen(command, env=environment, cwd=trial.ROOT, stdout=subprocess.DEVNULL)
+    words = [sys.executable, "-m", "gendyn_lite.cli", "run", "05_generalization_intervals", "-p", "seeds=1"]
+    words += ["--out", str(tmp_path / "out")]
+    victim = subprocess.Popen(words, env=environment, cwd=trial.ROOT, stdout=subprocess.DEVNULL)
     while victim.poll() is None and len(complete(tmp_path / "runs")) < 2:
         time.sleep(0.02)
     victim.kill()
@@ -149,7 +110,7 @@ def test_a_killed_chapter_goes_on_with_what_is_finished(tmp_path: Path) -> None:
     time.sleep(2)  # the kernel notices that nobody is there
     before = complete(tmp_path / "runs")
     assert 2 <= len(before) < 7
-    done = subprocess.run(command, env=environment, cwd=trial.ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, env=environment, cwd=trial.ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"7 runs, {len(before)} of them complete" in done.stdout
     after = complete(tmp_path / "runs")

@@ -1,4 +1,4 @@
-"""The parameters cell is read and values are checked before anything runs."""
+"""Chapters and their parameters are read, and values are checked before anything runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gendyn_lite import notebooks
 from gendyn_lite.errors import UserError
-from gendyn_lite.notebooks.parameters import read_parameters
+from gendyn_lite.notebooks.chapters import read_parameters
 from tests.book import trial
 
 LINES = """profile: str = "smoke"  # smoke, colab or full
@@ -22,6 +22,13 @@ size: int | None = None  # None: all
 fractions: list[float] = [0.0, 0.5]  # q
 note: str | None = "a # b"
 """
+
+
+@pytest.mark.parametrize("text", [b"a: [", b"\xff", b"- a\n b: {"], ids=["open", "binary", "nested"])
+def test_a_table_of_contents_that_is_no_yaml_is_named(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "_toc.yml").write_bytes(text)
+    with pytest.raises(UserError, match=r"_toc\.yml is not valid YAML: "):
+        notebooks.chapters(book=tmp_path)
 
 
 @pytest.fixture
@@ -123,16 +130,15 @@ def test_there_is_exactly_one_parameters_cell(tmp_path: Path, count: int) -> Non
 
 VALUES = {
     "int": st.integers(),
-    "float": st.floats(allow_nan=False),
+    "float": st.floats(allow_nan=False, allow_infinity=False),
     "str": st.text(st.characters(codec="utf-8", exclude_characters="\0")),
     "bool": st.booleans(),
     "list": st.lists(st.integers()),
 }
 
 
-@given(st.sampled_from(sorted(VALUES)).flatmap(lambda kind: st.tuples(st.just(kind), VALUES[kind])))
-def test_any_default_is_read_back(pair: tuple[str, object]) -> None:
+@given(st.sampled_from(sorted(VALUES)).flatmap(lambda kind: st.tuples(st.just(kind), VALUES[kind])), st.text("ab #é"))
+def test_any_default_and_its_help_are_read_back(pair: tuple[str, object], words: str) -> None:
     kind, value = pair
-    if value in (float("inf"), float("-inf")):
-        return
-    assert read_parameters(f"value: {kind} = {value!r}")["value"].default == value
+    found = read_parameters(f"value: {kind} = {value!r}  # {words}\nother: int = 1")["value"]
+    assert (found.default, found.help) == (value, words.strip())

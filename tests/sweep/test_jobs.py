@@ -1,15 +1,18 @@
-"""The run store: one sweep at a time, refused in one line where it cannot be written, left as it was found."""
+"""The run store: one sweep at a time, refused in one line, left as it was found; what machines lack is named."""
 
 from __future__ import annotations
 
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gendyn_lite.errors import Failed, UserError
+from gendyn_lite.results.runs import environment
 from gendyn_lite.sweep import jobs
+from gendyn_lite.sweep.grid import plan
 from gendyn_lite.sweep.jobs import reserved, store_folder
 
 
@@ -51,3 +54,19 @@ def test_only_a_folder_is_a_store(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^--store '.*' is not a folder: name one that every machine sees$"):
         store_folder(place.format(file=tmp_path / "file"))
+
+
+def test_a_machine_says_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "token").touch()
+    (job,) = plan("01_random_labels", grid=["seed=0"], store=str(tmp_path))
+    version = environment()["versions"]["gendyn_lite"]
+
+    def lacks(changes: dict[str, Any] | None = None, *, token: str = "token", other: str = version) -> str:
+        return jobs.look([job._replace(**(changes or {}))], token, other)
+
+    assert lacks() == ""
+    assert lacks(other="9.9") == f"gendyn_lite is {version} there and 9.9 here: install the same"
+    assert "is another folder there: take one that every machine sees" in lacks(token="absent")
+    assert "the data 'digits'" in lacks({"fingerprint": "00ff"})
+    unprepared = {"config": job.config.replace(dataset="mnist"), "data_root": str(tmp_path)}
+    assert "are not prepared there: prepare them on a folder that every machine sees" in lacks(unprepared)

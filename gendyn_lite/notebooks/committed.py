@@ -1,0 +1,241 @@
+"""What a committed notebook holds: outputs of its own execution, figures of published tables, the project's address.
+
+The address is in `_config.yml`, and in the set-up cell of every chapter, which installs from it. Until it is set, the
+set-up cell of a notebook opened alone (on Colab) says so and installs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.notebooks.chapters import book_folder, chapter_path, chapters, notebook_text, read_notebook
+from gendyn_lite.results.files import write_text
+from gendyn_lite.results.published import published, published_experiments
+
+NOT_COMPARED = "nbval-ignore-output"  # tag of a cell whose output nbval does not compare; `SEAL` guards it instead
+SEAL = "outputs_sha256"
+LIVE_ONLY = "live-only"  # tag of a cell whose output needs a kernel (ipywidgets); pages show `NOTE` instead
+WIDGET = "application/vnd.jupyter.widget-view+json"
+NOTE = "This explorer needs a live kernel: open the chapter in Jupyter or Colab and run this cell."
+_METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def tidy(notebook: Any) -> Any:
+    """Take out of an executed notebook what differs from run to run, and what is dead without a kernel.
+
+    Timestamps, papermill's records, widget state, interpreter versions. The output of a cell tagged ``live-only``
+    becomes a note; of any other cell, outputs that are widgets (progress bars) go. Outputs that nbval does not compare
+    (they hang on the processor, as numbers of trained networks do) are sealed: one that is edited by hand is noticed.
+    """
+    notebook.metadata = nbformat.from_dict(_METADATA)
+    for cell in notebook.cells:
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        if not cell.metadata.get("tags", True):
+            del cell.metadata["tags"]
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+        if LIVE_ONLY in cell.metadata.get("tags", []):
+            note = {"text/html": f'<p class="gendyn-live-only">{NOTE}</p>', "text/plain": NOTE}
+            cell.outputs = [nbformat.v4.new_output("display_data", data=note)]
+        cell.metadata.pop(SEAL, None)
+        if NOT_COMPARED in cell.metadata.get("tags", []):
+            cell.metadata[SEAL] = seal(cell.outputs)
+    return notebook
+
+
+def seal(outputs: Any) -> str:
+    """The hash of a cell's outputs.
+
+    >>> seal([]) == seal([{"output_type": "stream", "name": "stdout", "text": "0.98"}])
+    False
+    """
+    return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_executed(path: Path) -> None:
+    """Refuse a notebook that strict nbval would wave through, or that would render wrongly.
+
+    nbval compares nothing in a cell without an execution count, so a stripped notebook passes it.
+
+    Raises:
+        UserError: The first cell that was not executed in order, failed, wrote to stderr, holds a widget or an output
+            that is not the one it was sealed with; papermill's or widgets' metadata; an invalid notebook. In one line,
+            with what to do.
+    """
+    check_notebook(read_notebook(path), name=path.name)
+
+
+def check_notebook(notebook: Any, *, name: str) -> None:
+    """`check_executed` for a notebook that was read already; errors call it by its file's name."""
+    problem = next(_problems(notebook), None)
+    if problem:
+        raise UserError(f"{name}: {problem}; execute it anew with `make refresh`")
+
+
+def _problems(notebook: Any) -> Iterator[str]:
+    """Every fault of a notebook, in order."""
+    yield from (f"metadata {name!r} is left in it" for name in ("widgets", "papermill") if name in notebook.metadata)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if not code:
+        yield "it has no code cells"
+    for number, cell in enumerate(code, start=1):
+        first = next(iter(cell.source.strip().splitlines()), "")
+        where = f"code cell {number} ({first[:60]!r})"
+        if not first:
+            yield f"code cell {number} is empty"
+        if cell.execution_count != number:
+            yield f"{where} has execution count {cell.execution_count}, expected {number}: not executed in order"
+        yield from (f"{where} {fault}" for fault in _faults(cell))
+
+
+def _faults(cell: Any) -> Iterator[str]:
+    """What is wrong with the outputs of one cell."""
+    tags = cell.metadata.get("tags", [])
+    if LIVE_ONLY in tags and NOT_COMPARED not in tags:
+        yield f"is tagged {LIVE_ONLY!r} and needs the tag {NOT_COMPARED!r} too"
+    for output in cell.outputs:
+        if output.output_type == "error" and "raises-exception" not in tags:
+            yield f"failed with {output.ename}: {output.evalue}"
+        if output.output_type == "stream" and output.name == "stderr":
+            yield f"wrote to stderr: {output.text.strip()[:80]!r}"
+        if WIDGET in output.get("data", {}):
+            yield f"holds a widget, which is dead without a kernel: tag it {LIVE_ONLY!r}"
+    if NOT_COMPARED in tags and cell.metadata.get(SEAL) != seal(cell.outputs):
+        yield "has outputs that are not those of its execution: they were edited, or executed by other means"
+
+
+# A caption of `provenance_line`: the profile, and groups of runs by the beginning of their id.
+_CAPTION = re.compile(r"profile ([a-z]+(?: and [a-z]+)*)(: method demo)?[^;]*; [^;]*; groups ([^.]*)")
+_GROUP = re.compile(r"\b[0-9a-f]{8}\b")
+
+
+def verify_figures(notebooks: Iterable[Path], *, folder: Path | None = None) -> int:
+    """Check that every published figure of the notebooks has rows behind it: its caption names groups of runs.
+
+    Args:
+        notebooks: Executed notebooks.
+        folder: Folder of the published tables.
+
+    Returns:
+        The number of captions checked. Those of smoke runs, which are made with the page, are not counted.
+
+    Raises:
+        UserError: A caption names a group that no table has.
+    """
+    known = {
+        group[:8]
+        for name in published_experiments(folder=folder)
+        for group in published(name, folder=folder)["group_id"]
+    }
+    count = 0
+    for path in notebooks:
+        outputs = [output for cell in read_notebook(path).cells for output in cell.get("outputs", [])]
+        html = "\n".join(str(output.get("data", {}).get("text/html", "")) for output in outputs)
+        for groups in (groups for _, demo, groups in _CAPTION.findall(html) if not demo):
+            unknown = sorted(set(_GROUP.findall(groups)) - known)
+            if unknown:
+                raise UserError(
+                    f"{path.name}: a figure names group {unknown[0]}, which no published table has: publish its runs, "
+                    "or execute the chapter again (gendyn refresh)"
+                )
+            count += 1
+    return count
+
+
+SETUP = '''repository = "{url}"  # set by `gendyn configure --repository URL`
+try:
+    import gendyn_lite  # noqa: F401
+except ModuleNotFoundError:
+    if not repository:
+        raise SystemExit("install gendyn_lite first: see the project's README") from None
+    %pip install --quiet "git+{{repository}}"'''
+_NAME = r"(?!\.+(?:/|\Z))[\w.\-~]+"  # not "." or "..", which lead elsewhere
+_ADDRESS = re.compile(rf"https://\w[\w.\-]*(:\d+)?(/{_NAME}){{2,}}", re.ASCII)  # a host, an owner, a name
+_LINE = re.compile(r"""^repository = (["'])(.*?)\1""", re.MULTILINE)
+_CONFIG = re.compile(r"^(# )?repository: \{url: .*\n(?:# )?launch_buttons: .*$", re.MULTILINE)
+_ON = (
+    'repository: {{url: "{url}", path_to_book: book, branch: main}}\n'
+    'launch_buttons: {{colab_url: "https://colab.research.google.com"}}'
+)
+_OFF = (
+    '# repository: {url: "https://github.com/OWNER/gendyn_lite", path_to_book: book, branch: main}\n'
+    '# launch_buttons: {colab_url: "https://colab.research.google.com"}'
+)
+
+
+def setup_source(url: str = "") -> str:
+    """The source of a chapter's set-up cell, its first.
+
+    >>> setup_source("https://github.com/OWNER/REPO").splitlines()[0]
+    'repository = "https://github.com/OWNER/REPO"  # set by `gendyn configure --repository URL`'
+    """
+    return SETUP.format(url=url)
+
+
+def repository(config: Path | None = None) -> str:
+    """The address in `_config.yml`, empty until it is set."""
+    config = config or book_folder().parent / "_config.yml"
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    return (settings.get("repository") or {}).get("url", "")
+
+
+def configure(url: str, *, config: Path | None = None, notebooks: Sequence[Path] | None = None) -> list[Path]:
+    """Write the project's address into `_config.yml` and into the set-up cell of every chapter.
+
+    Args:
+        url: For instance ``"https://github.com/OWNER/REPO"``; empty to unset it, which turns launch buttons off.
+        config: The configuration (default: this checkout's).
+        notebooks: The chapters (default: all of this checkout).
+
+    Returns:
+        The files that changed.
+
+    Raises:
+        UserError: No https address of an owner's repository; a file without the place to write to. Nothing is written.
+    """
+    url = _checked(url)
+    config = config or book_folder().parent / "_config.yml"
+    paths = [chapter_path(name) for name in chapters()] if notebooks is None else list(notebooks)
+    text = config.read_text(encoding="utf-8")
+    if not _CONFIG.search(text):
+        raise UserError(f"{config} has no lines 'repository' and 'launch_buttons' to write to: restore them")
+    written = {config: _CONFIG.sub(lambda _: _ON.format(url=url) if url else _OFF, text)}
+    written |= {path: with_address(path, url) for path in paths}
+    changed = [path for path, new in written.items() if new != path.read_text(encoding="utf-8")]
+    for path in changed:
+        write_text(path, written[path])
+    return changed
+
+
+def _checked(url: str) -> str:
+    """The address without what makes two spellings of one, or an error."""
+    url = url.strip().removesuffix("/").removesuffix(".git")
+    if "@" in url:  # not shown: it may be a secret
+        raise UserError("the repository's address holds a user name or a password (before '@'): leave them out")
+    if url and not _ADDRESS.fullmatch(url):
+        raise UserError(f"repository {url!r} is not an address such as https://github.com/OWNER/REPO")
+    return url
+
+
+def with_address(path: Path, url: str) -> str:
+    """A chapter's text with the address in its set-up cell."""
+    notebook = read_notebook(path)
+    first = next((cell for cell in notebook.cells if cell.cell_type == "code"), None)
+    if first is None or not _LINE.search(first.source):
+        raise UserError(f"{path.name}: its first code cell has no line 'repository = …': see `SETUP` of {__name__}")
+    first.source = _LINE.sub(lambda _: f'repository = "{url}"', first.source, count=1)
+    return notebook_text(notebook)

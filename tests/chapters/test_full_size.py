@@ -1,0 +1,16 @@
+"""What is planned at full size stands beside what is published."""
+
+from __future__ import annotations
+
+from gendyn_lite.chapters import what_holds
+
+
+def test_published_runs_are_counted_where_their_settings_are_planned():
+    table = what_holds.full_size().set_index(["experiment", "data", "network"])
+    assert (table["published"] <= table["planned"]).all()
+    assert table.loc[("generalization_intervals", "mnist", "mlp"), "published"] > 0
+    assert table.loc[("imagenet_regularizers", "imagenet", "inception_v3"), "published"] == 0
+    others = table["other settings"]  # on as many images
+    assert others["random_labels"].sum() == 13 and others["random_labels", "cifar10", "mlp_1x512"] == 2
+    assert others["regularizers"].sum() == 4 and others["path_networks"].sum() == 2
+    assert others["generalization_intervals"].sum() == 0
