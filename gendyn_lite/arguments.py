@@ -15,7 +15,17 @@ from gendyn_lite.errors import Failed, UserError, exit_code
 
 
 def answered(command: Callable[[], int]) -> int:
-    """The exit code of a command; what goes wrong is one line on stderr, and SIGTERM interrupts as Ctrl-C does."""
+    """Do a command, and say what goes wrong in one line on stderr. SIGTERM interrupts it as Ctrl-C does.
+
+    Args:
+        command: Gives an exit code, or raises.
+
+    Returns:
+        The exit code, one of `gendyn_lite.errors.EXIT_CODES`.
+
+    >>> answered(lambda: 0)
+    0
+    """
     try:
         _open_streams()
         with _terminable():
@@ -72,6 +82,15 @@ def _terminable() -> Iterator[None]:
 
 def pairs(texts: Sequence[str]) -> dict[str, str]:
     """Every NAME=VALUE of the command line; a folder of images is looked for where it was typed.
+
+    Args:
+        texts: The words after each ``-p``.
+
+    Returns:
+        Values by name; they stay text, the chapter's parameter gives them their type.
+
+    Raises:
+        UserError: A text is not NAME=VALUE, or a name is given twice.
 
     >>> pairs(["epochs=3", "epochs=5"])
     Traceback (most recent call last):

@@ -25,10 +25,13 @@ _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 
 
 def book_folder() -> Path:
-    """The folder ``book`` of the checkout that this package is installed from, else of the working folder.
+    """The path of the folder ``book``, of the checkout that this package is installed from, else of the working folder.
 
     Raises:
         UserError: There is none: the package was installed without its book.
+
+    >>> (book_folder() / "_toc.yml").is_file()
+    True
     """
     for place in (Path(__file__).resolve().parents[2], Path.cwd()):
         if (place / "book" / "_toc.yml").is_file():
@@ -39,8 +42,17 @@ def book_folder() -> Path:
 def chapters(*, book: Path | None = None) -> list[str]:
     """Names of the chapters in the order of the table of contents.
 
-    >>> all(chapter_path(name).suffix == ".ipynb" for name in chapters())
-    True
+    Args:
+        book: The book's folder (default: that of this checkout).
+
+    Returns:
+        The names, for `chapter_path`.
+
+    Raises:
+        UserError: The table of contents is not valid YAML.
+
+    >>> chapters()[:2]
+    ['00_data', '01_random_labels']
     """
     toc = (book or book_folder()) / "_toc.yml"
     try:
@@ -61,7 +73,11 @@ def _files(node: Any) -> list[str]:
 
 
 def chapter_path(chapter: str | Path, *, book: Path | None = None) -> Path:
-    """The notebook of a chapter, given its name or its path.
+    """The path of a chapter's notebook.
+
+    Args:
+        chapter: Name of a chapter, or the path of a notebook.
+        book: The book's folder (default: that of this checkout).
 
     Raises:
         UserError: There is no such chapter.
@@ -146,8 +162,14 @@ def parameters(path: Path) -> dict[str, Parameter]:
     Args:
         path: A notebook with exactly one code cell tagged ``parameters``, of lines ``name: type = default  # help``.
 
+    Returns:
+        Each by its name.
+
     Raises:
-        UserError: The cell is missing or double, or a line of it is something else.
+        UserError: The cell is missing or duplicated, or a line of it is something else.
+
+    >>> parameters(chapter_path("01_random_labels"))["profile"].default
+    'smoke'
     """
     cells = read_notebook(path).cells
     tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", []) and cell.cell_type == "code"]
@@ -183,12 +205,22 @@ def read_parameters(source: str, *, name: str = "notebook") -> dict[str, Paramet
 
 
 def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values in the types of a notebook's parameters; text (from a command line) is read as that type.
+    """The values in the types of a notebook's parameters.
 
     Ranges are the chapter's own business: its configuration refuses what is outside them.
 
+    Args:
+        path: The notebook.
+        values: Values by the parameter's name; text (from a command line) is read as that type.
+
+    Returns:
+        The values, each in its type.
+
     Raises:
         UserError: A name is unknown (with the nearest match) or a value has the wrong type.
+
+    >>> check(chapter_path("01_random_labels"), {"epochs": "5"})
+    {'epochs': 5}
     """
     known = parameters(path)
     for name in values:
@@ -198,7 +230,15 @@ def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked(chapter: str | Path, *, profile: str = "smoke", values: Values = None) -> tuple[Path, dict[str, Any]]:
-    """The notebook of a chapter, and the parameters that differ from its own, each in its type. Nothing runs.
+    """The notebook of a chapter, and the parameters that differ from its own. Nothing runs.
+
+    Args:
+        chapter: Name of a chapter, or the path of a notebook.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        values: Other parameters; text is read as the parameter's type.
+
+    Returns:
+        The path, and the parameters, each in its type.
 
     Raises:
         UserError: An unknown chapter, profile or parameter, or a wrong type.

@@ -71,10 +71,15 @@ def check_executed(path: Path) -> None:
 
     nbval compares nothing in a cell without an execution count, so a stripped notebook passes it.
 
+    Args:
+        path: The notebook.
+
     Raises:
         UserError: The first cell that was not executed in order, failed, wrote to stderr, holds a widget or an output
             that is not the one it was sealed with; papermill's or widgets' metadata; an invalid notebook. In one line,
             with what to do.
+
+    >>> check_executed(chapter_path("00_data"))
     """
     check_notebook(read_notebook(path), name=path.name)
 
@@ -135,6 +140,9 @@ def verify_figures(notebooks: Iterable[Path], *, folder: Path | None = None) -> 
 
     Raises:
         UserError: A caption names a group that no table has.
+
+    >>> verify_figures([chapter_path("03_fisher_mask")]) > 3
+    True
     """
     known = {
         group[:8]

@@ -192,6 +192,12 @@ def _silent() -> logging.Logger:
 def refresh(chapter: str | Path) -> Path:
     """Execute a notebook in place, for committing: nothing in it differs from run to run but what it computes.
 
+    Args:
+        chapter: Name of a chapter, or the path of a notebook.
+
+    Returns:
+        The path of the notebook.
+
     Raises:
         Failed: A cell raised, or the file was edited meanwhile. It is left as it is.
         UserError: The result is nothing to commit: a widget, something on stderr. The file is left as it is.

@@ -53,7 +53,13 @@ def publish_benchmark(
 
 
 def benchmark_names(*, folder: Path | None = None) -> list[str]:
-    """Names of the published benchmarks.
+    """Names of the published benchmarks, sorted.
+
+    Args:
+        folder: Folder of the published tables (default: those of the book).
+
+    Returns:
+        The names, for `benchmark`.
 
     >>> "training" in benchmark_names()
     True
@@ -93,7 +99,17 @@ def _sealed_benchmark(name: str, root: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def benchmark_line(name: str, *, folder: Path | None = None) -> str:
-    """Where a benchmark's numbers come from (command, machine, torch, commit), in a line for its caption.
+    """Where a benchmark's numbers come from, in a line for its caption.
+
+    Args:
+        name: One of `benchmark_names`.
+        folder: Folder of the published tables (default: those of the book).
+
+    Returns:
+        Command, machine, version of torch and commit.
+
+    Raises:
+        UserError: It is not published, or was edited by hand.
 
     >>> benchmark_line("training").startswith("python tests/benchmarks/train.py")
     True

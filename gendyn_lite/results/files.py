@@ -136,6 +136,12 @@ def published_root() -> Path:
 def published_experiments(*, folder: Path | None = None) -> list[str]:
     """Names of the experiments with published tables, sorted.
 
+    Args:
+        folder: Folder of the published tables (default: those of the book).
+
+    Returns:
+        The names, for `published`.
+
     >>> "random_labels" in published_experiments()
     True
     """

@@ -27,7 +27,20 @@ PACKAGES = ("gendyn_lite", "torch", "torchvision", "numpy")
 
 
 def runs_root(root: str | Path | None = None) -> Path:
-    """The folder that holds the runs: the argument, else the variable GENDYN_RUNS, else ``./runs``."""
+    """The folder that holds the runs.
+
+    Args:
+        root: The folder (default: the variable GENDYN_RUNS, else ``./runs``).
+
+    Returns:
+        Its path, whether it exists or not.
+
+    Raises:
+        UserError: It is no path.
+
+    >>> runs_root("elsewhere").name
+    'elsewhere'
+    """
     path = Path(root or os.environ.get("GENDYN_RUNS") or "runs")
     if "\0" in str(path):
         raise UserError(f"the folder of the runs is {str(path)!r}, expected a path without NUL characters")
@@ -96,6 +109,14 @@ class Run:
 
 def open_run(config: RunConfig, data_fingerprint: str, *, root: str | Path | None = None) -> Run:
     """The run of a configuration on some data, whether it exists or not. Nothing is written.
+
+    Args:
+        config: Its settings.
+        data_fingerprint: Fingerprint of its data.
+        root: Folder of the runs (default: the variable GENDYN_RUNS, else ``./runs``).
+
+    Returns:
+        The run.
 
     >>> run = open_run(RunConfig(experiment="random_labels"), "00ff", root="runs")
     >>> run.path.parent.name, run.complete

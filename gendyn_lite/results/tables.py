@@ -41,6 +41,10 @@ def load(experiment: str, *, root: str | Path | None = None) -> pd.DataFrame:
 
     Raises:
         UserError: There is no complete run.
+
+    >>> load("random_labels", root="no_such_folder")
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: no complete run of 'random_labels' under ...: run it first (gendyn run, make run)
     """
     check_name("experiment", experiment)
     folder = runs_root(root) / experiment
@@ -52,7 +56,21 @@ def load(experiment: str, *, root: str | Path | None = None) -> pd.DataFrame:
 
 
 def load_runs(runs: Iterable[Run]) -> pd.DataFrame:
-    """The tidy table of some complete runs, in their order."""
+    """The tidy table of some complete runs, in their order.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        A row per run and evaluated epoch, as `load`.
+
+    Raises:
+        UserError: No runs were given.
+
+    >>> load_runs([])
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: no runs were given, expected at least one
+    """
     frames = [pd.DataFrame([{**labels(run), **row} for row in run.rows()]) for run in runs]
     if not frames:
         raise UserError("no runs were given, expected at least one")
@@ -83,7 +101,7 @@ def labels(run: Run) -> dict[str, Any]:
 
 
 def network_name(model: str, model_options: Mapping[str, Any]) -> str:
-    """The network as tables and charts name it: the model, and its options where it has any.
+    """The network as tables and charts name it: the model, and its options if it has any.
 
     >>> network_name("inception_small", {"batch_norm": False}), network_name("mlp", {"widths": [8, 8]})
     ('inception_small without batch-norm', 'mlp (widths 8, 8)')
@@ -152,7 +170,13 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def fit_epoch(table: pd.DataFrame) -> pd.Series:
-    """The first epoch at which each run's training accuracy reached `FITTED`, by run_id; missing if it never did.
+    """The first epoch at which each run's training accuracy reached `FITTED`.
+
+    Args:
+        table: A tidy table of `load` or `published`.
+
+    Returns:
+        The epoch by run_id; missing if the run never reached it.
 
     >>> fit_epoch(pd.DataFrame({"run_id": "a", "epoch": [0, 1, 2], "train_accuracy": [0.5, 1.0, 1.0]})).to_dict()
     {'a': 1}
@@ -212,7 +236,20 @@ def mean_intervals(rows: pd.DataFrame, by: Sequence[str], value: str = "value", 
 
 
 def overview(table: pd.DataFrame) -> pd.DataFrame:
-    """What has been run: data, network, size, device, runs, seeds (fewest of any setting), hours of training."""
+    """What has been run, a row for each network, number of training examples and device.
+
+    Args:
+        table: A tidy table of `load` or `published`.
+
+    Returns:
+        ``data``, ``network``, ``n_train``, ``profile``, ``device``, ``runs``, ``seeds`` (fewest of any setting) and
+        ``hours`` of training, summed over runs.
+
+    >>> one = {"run_id": "a", "group_id": "g", "data": "digits", "network": "mlp", "n_train": 10, "profile": "smoke"}
+    >>> one |= {"device": "CPU", "seed": 0, "seconds": 7200, "epoch": [1], "train_accuracy": 1, "test_accuracy": 1}
+    >>> overview(pd.DataFrame(one))[["runs", "seeds", "hours"]].to_dict("records")
+    [{'runs': 1, 'seeds': 1, 'hours': 2.0}]
+    """
     runs = with_sizes(summarize(table))
     runs["network"] += runs["rest"]
     keys = ["data", "network", "n_train", "profile", "device"]
@@ -227,9 +264,19 @@ def _count(number: int, noun: str) -> str:
 
 
 def provenance_line(table: pd.DataFrame) -> str:
-    """Where the numbers of a figure come from, in one line: data, runs, seeds, profile, device, group ids.
+    """Where the numbers of a figure come from, in one line: data, networks, runs, seeds, profile, device, group ids.
 
     It ends the captions of figures. Smoke runs are said to be a demonstration of the method and no evidence.
+
+    Args:
+        table: A tidy table of `load` or `published`.
+
+    Returns:
+        The line, in Markdown.
+
+    >>> one = {"run_id": ["a"], "group_id": "0123456789", "data": "digits", "network": "mlp", "n_train": 10}
+    >>> provenance_line(pd.DataFrame(one | {"profile": "smoke", "device": "CPU", "seed": 0}))
+    'digits; mlp (n = 10); 1 run, 1 seed; profile smoke: method demo, not evidence; CPU; groups `01234567`.'
     """
     runs = with_sizes(table.drop_duplicates("run_id"))
     sizes = sorted(set(zip(runs["network"], runs["n_train"], runs["rest"], strict=True)))

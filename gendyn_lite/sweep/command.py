@@ -184,6 +184,10 @@ def _trained(todo: Sequence[RunConfig], root: str) -> float:
 def check(engine: str, resources: Resources) -> None:
     """Refuse an engine that does not exist or is not installed, and what no machine could give.
 
+    Args:
+        engine: ``"local"`` or ``"ray"``.
+        resources: What a run takes, and where.
+
     Raises:
         UserError: In one line.
 
@@ -207,7 +211,7 @@ def sweep(jobs: Sequence[Job], *, engine: str = "local", resources: Resources | 
     """Do the runs of a sweep, with a live table; what is complete is loaded, what was interrupted is resumed.
 
     Args:
-        jobs: Of `plan`.
+        jobs: Of `gendyn_lite.sweep.grid.plan`.
         engine: ``"local"`` (one after another) or ``"ray"``.
         resources: Of Ray.
 
@@ -253,7 +257,11 @@ def _follow(outcomes: Iterator[tuple[Outcome | None, dict[str, str]]], table: Ta
 
 
 def dry_run(jobs: Sequence[Job]) -> None:
-    """Write the runs with what each will take on this machine's device; nothing is run."""
+    """Write the runs with what each will take on this machine's device; nothing is run.
+
+    Args:
+        jobs: Of `gendyn_lite.sweep.grid.plan`.
+    """
     device = device_name()
     found = estimated([job.config for job in jobs], device=device, root=jobs[0].store)
     for job, cost in zip(jobs, found, strict=True):
