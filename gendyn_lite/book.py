@@ -24,7 +24,7 @@ _NOT_CONTENT = (
     "_ext", "_vendor", "results", "runs", "datasets", ".ipynb_checkpoints", "_build", "conftest.py", "__pycache__",
 )  # fmt: skip
 _BUILT = ("source", "executed", "render", "html", ".html.new", ".html.old")  # what a build replaces
-_LOG = "render.log"  # which every build begins with: it says that these are ours
+_LOG = "render.log"  # written first by every build: the folder is a build's
 
 
 def build(*, out: Path = Path("_build"), book: Path | None = None, say: Callable[[str], object] = print) -> Path:
@@ -39,7 +39,7 @@ def build(*, out: Path = Path("_build"), book: Path | None = None, say: Callable
         The first page, ``html/index.html``.
 
     Raises:
-        UserError: The place is a file, lies in the book, or holds folders of these names that no build made.
+        UserError: The place is a file, is inside the book, or holds folders of these names that no build made.
         Failed: A cell of a chapter raised, Sphinx warned, or a page loads something from another host; the pages of an
             earlier build are as they were.
     """
@@ -60,7 +60,7 @@ def _take(out: Path, book: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is not a folder, expected one to build into")
     if out.is_relative_to(book) and not set(out.relative_to(book).parts) & set(_NOT_CONTENT):
-        raise UserError(f"--out: {out} lies in the book itself, expected a folder outside {book}")
+        raise UserError(f"--out: {out} is inside the book itself, expected a folder outside {book}")
     foreign = [name for name in _BUILT if (out / name).exists()]
     if foreign and not (out / _LOG).exists():
         made = f"{out / foreign[0]} was not made by a build, which would replace it"

@@ -65,18 +65,20 @@ def _parser(*, data: bool = True) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(add: Callable[..., object]) -> None:
+def _add_chapter(add: Callable[..., object]) -> None:
     add("chapter", help="name of a chapter, for instance 01_random_labels")
-    add("--profile", default="smoke", help="smoke, colab or full (default: smoke)")
-    add("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
+    add("--profile", default="smoke", help="size of its runs: smoke, colab or full (default: smoke)")
+    add("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the chapter")
+
+
+def _add_run(add: Callable[..., object]) -> None:
+    _add_chapter(add)
     add("--out", type=_place, default=Path("_build/runs"), help="folder of the executed notebook")
     add("--yes", action="store_true", help="start without asking, even if it takes over an hour")
 
 
 def _add_sweep(add: Callable[..., object]) -> None:
-    add("chapter", help="name of a chapter, for instance 01_random_labels")
-    add("--profile", default="smoke", help="whose settings the runs take: smoke, colab or full (default: smoke)")
-    add("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the chapter")
+    _add_chapter(add)
     words = "settings of runs, for instance q=0:1:0.1 network=mlp_1x512,mlp_3x512 seed=0..4 (default: the chapter's)"
     add("--grid", nargs="+", action="extend", default=[], metavar="NAME=VALUES", help=words)
     add("--engine", default="local", help="local: one after another; ray: a cluster, or every core (default: local)")
@@ -84,7 +86,7 @@ def _add_sweep(add: Callable[..., object]) -> None:
     add("--workers", type=int, default=0, help="runs at once on a Ray of this machine (default: one for each core)")
     add("--cpus-per-run", type=float, default=1, help="cores of a run (default: 1)")
     add("--gpus-per-run", type=float, help="GPUs of a run, for instance 0.25 (default: 1 where there are some, else 0)")
-    add("--retries", type=int, default=10, help="how often a run whose worker died begins again (default: 10)")
+    add("--retries", type=int, default=10, help="how often a run whose worker died starts again (default: 10)")
     words = "folder of the runs, seen by every machine (default: GENDYN_RUNS, else ./runs)"
     add("--store", type=lambda text: _place(text) and text, help=words)
     add("--dry-run", action="store_true", help="list the runs and what they will take, and run nothing")
@@ -99,7 +101,7 @@ def _add_refresh(add: Callable[..., object]) -> None:
 
 
 def _add_configure(add: Callable[..., object]) -> None:
-    words = "its address, for instance https://github.com/OWNER/REPO; an empty one is none"
+    words = "its address, for instance https://github.com/OWNER/REPO; an empty one unsets it"
     add("--repository", required=True, metavar="URL", help=words)
 
 
@@ -209,7 +211,7 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 
 def _place(text: str) -> Path:
-    """A path that was given; an empty one, as of an unset variable, is none."""
+    """A path that was given; an empty one, as of an unset variable, is refused."""
     if not text:
         raise argparse.ArgumentTypeError("it is empty, expected a path")
     return Path(text)

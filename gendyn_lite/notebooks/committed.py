@@ -88,7 +88,7 @@ def check_notebook(notebook: Any, *, name: str) -> None:
     """`check_executed` for a notebook that was read already; errors call it by its file's name."""
     problem = next(_problems(notebook), None)
     if problem:
-        raise UserError(f"{name}: {problem}; execute it anew with `make refresh`")
+        raise UserError(f"{name}: {problem}; execute it again with `make refresh`")
 
 
 def _problems(notebook: Any) -> Iterator[str]:

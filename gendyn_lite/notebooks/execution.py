@@ -88,7 +88,7 @@ def run(
         ran.
 
     Raises:
-        UserError: An unknown chapter, profile or parameter, a wrong type, a place that is no folder (nothing has run),
+        UserError: An unknown chapter, profile or parameter, a wrong type or place (nothing has run),
             or a UserError in a cell.
         Failed: A cell raised; named, in one line.
     """
@@ -182,7 +182,7 @@ def _execute(notebook: Any, path: Path, reached: Reached | None = None) -> None:
 
 
 def _silent() -> logging.Logger:
-    """A log of nothing: what goes wrong is raised, and said once."""
+    """A log of nothing: errors are raised, and reported once."""
     log = logging.getLogger(f"{__name__}.nbclient")
     log.addHandler(logging.NullHandler())
     log.propagate = False

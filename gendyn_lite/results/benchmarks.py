@@ -36,7 +36,7 @@ def publish_benchmark(
         The table's path.
 
     Raises:
-        UserError: The name is none, there are no rows, or a speed is no positive number.
+        UserError: The name is invalid, there are no rows, or a speed is not a positive number.
     """
     check_name("benchmark", name)
     table = pd.DataFrame(list(rows), columns=pd.Index(COLUMNS))

@@ -30,7 +30,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 def read_file(path: Path, *, remedy: str = AGAIN) -> bytes:
     """The bytes of a file; a folder, a pipe or nothing in its place is refused."""
     if not path.is_file():
-        raise UserError(f"{path} {'is no file' if path.exists() else 'is missing'}: {remedy}")
+        raise UserError(f"{path} {'is not a file' if path.exists() else 'is missing'}: {remedy}")
     return path.read_bytes()
 
 
@@ -213,7 +213,7 @@ def changing(folder: Path) -> Iterator[None]:
 
 
 def swap(folder: Path, tables: Mapping[str, str], name: str, record: Mapping[str, Any]) -> None:
-    """Write some tables of a folder and their record, sealed: all of them, or none. What else lies there stays.
+    """Write some tables of a folder and their record, sealed: all of them, or none. Other files there stay.
 
     A copy of the folder with the new files takes its place. To be called under `changing`.
 

@@ -29,7 +29,7 @@ TEXT = {*PROVENANCE, "network", "model_options", "milestones", "resumed_at"} | {
 }
 # Settings that came later: rows that do not name them, of runs from before as of runs from after, are at the default.
 LATER: dict[str, Any] = {item.name: item.default for item in _FIELDS if item.name in ADDED_LATER}
-# How a spreadsheet's formula begins. Text that does is published behind an apostrophe, as is text that begins with one.
+# What starts a spreadsheet's formula. Text that starts so is published behind an apostrophe, as is text that has one.
 FORMULA = ("=", "+", "-", "@", "\t", "\n", "'")
 
 
@@ -107,7 +107,7 @@ def cell(value: Any, style: str = "") -> str:
 
 
 def _unquoted(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without the apostrophes before texts that begin like formulas."""
+    """The table without the apostrophes before texts that start like formulas."""
     texts = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
     quoted = [name for name in texts if table[name].map(str).str.startswith("'").any()]
     return table.assign(**{str(name): table[name].str.removeprefix("'") for name in quoted})
@@ -202,7 +202,7 @@ def check_names(here: Path, names: Iterable[object], settings: Collection[str]) 
     """Refuse columns whose names are not plain words, and metrics that have the name of a setting."""
     for name in map(str, names):
         if name.startswith(FORMULA):
-            raise UserError(f"{here}: the column {name!r} begins like a formula of a spreadsheet: rename its probe")
+            raise UserError(f"{here}: the column {name!r} starts like a formula of a spreadsheet: rename its probe")
         if not (name.isprintable() and name.strip()):
             raise UserError(f"{here}: the column {shown(name)} is not a word in one line: rename its probe")
         if name in settings and name not in {"run_id", *METRICS}:

@@ -36,7 +36,7 @@ def runs_root(root: str | Path | None = None) -> Path:
         Its path, whether it exists or not.
 
     Raises:
-        UserError: It is no path.
+        UserError: It cannot be a path.
 
     >>> runs_root("elsewhere").name
     'elsewhere'
@@ -145,7 +145,7 @@ def read_run(path: Path) -> Run:
 class RunWriter:
     """Writes one run. Use it as ``with writing(run, ...) as writer: ...; writer.finish()``.
 
-    It makes the folder and starts metrics.jsonl anew: a resumed run writes its first rows again.
+    It makes the folder and starts an empty metrics.jsonl: a resumed run writes its first rows again.
 
     Args:
         run: The run to write.

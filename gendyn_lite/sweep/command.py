@@ -1,4 +1,4 @@
-"""``gendyn run`` and ``gendyn sweep``: a chapter with its cost said first and its record kept, or runs of its kind."""
+"""``gendyn run``, a chapter between an estimate and a record; ``gendyn sweep``, its runs or a grid of them."""
 
 from __future__ import annotations
 

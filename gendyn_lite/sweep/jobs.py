@@ -88,7 +88,7 @@ def work(job: Job) -> Outcome:
             done = run(job.config, profile=job.profile, root=job.store, data_root=job.data_root)
             if done.run_id != job.run_id:
                 name = job.config.dataset
-                raise UserError(f"the data {name!r} differ here from those where the sweep started: copy them anew")
+                raise UserError(f"the data {name!r} differ here from those where the sweep started: copy them again")
             trained = True
     except Exception as raised:  # whatever a run raises is its own failure
         error = " ".join(f"{type(raised).__name__}: {raised}".split()).removeprefix("UserError: ")
@@ -132,7 +132,7 @@ def store_folder(place: str) -> str:
     """The folder that ``--store`` names, from the root of the file system.
 
     Raises:
-        UserError: It is a URL or a file, or lies in a file.
+        UserError: It is a URL or a file, or inside a file.
 
     >>> store_folder("s3://bucket/runs")
     Traceback (most recent call last):
@@ -149,7 +149,7 @@ def reserved(place: str) -> Iterator[str]:
     """A store for one sweep alone, after a test that it can be written to.
 
     Yields:
-        The name of a file that meanwhile lies in the store, by which other machines know it.
+        The name of a file that is in the store meanwhile, by which other machines recognize it.
 
     Raises:
         UserError: Another sweep is at work on it.
@@ -173,7 +173,7 @@ def reserved(place: str) -> Iterator[str]:
             raise UserError(f"another sweep is at work on the run store {place}: wait for it, or stop it") from None
         except OSError as error:
             reason = error.strerror or str(error)
-            raise Failed(f"the run store {place} cannot be written to: {reason}; nothing was begun") from None
+            raise Failed(f"the run store {place} cannot be written to: {reason}; nothing was started") from None
         yield token.name
     finally:
         if lock.is_locked:

@@ -172,7 +172,7 @@ class Table:
         self._lines = 0
 
     def add(self, outcome: Outcome) -> None:
-        """A run has ended; a failure is said at once."""
+        """A run has ended; a failure is reported at once."""
         self.outcomes[outcome.run_id] = outcome
         if outcome.error:
             self._wipe()
@@ -183,12 +183,12 @@ class Table:
         """Say where the sweep stands, if it is time.
 
         Args:
-            running: For each key of a run that was begun the machine that it is on, the last ones last. More than can
+            running: For each key of a run that was started the machine that it is on, the last ones last. More than can
                 be at once are of workers that died.
             now: Whether it is time in any case.
         """
-        begun = [each for each in running.items() if each[0] in self.jobs and each[0] not in self.outcomes]
-        self.running = dict(begun[-int(self.at_once) :])
+        started = [each for each in running.items() if each[0] in self.jobs and each[0] not in self.outcomes]
+        self.running = dict(started[-int(self.at_once) :])
         if not now and time.monotonic() - self._shown < self.every:
             return
         self._shown = time.monotonic()

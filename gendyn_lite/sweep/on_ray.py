@@ -32,7 +32,7 @@ class Resources(NamedTuple):
         workers: Runs at once on this machine; 0 for one on each core. A cluster decides for itself.
         cpus: Cores of a run.
         gpus: GPUs of a run, which may be a fraction; None for one where there are some, else none.
-        retries: How often a run whose worker died is begun again.
+        retries: How often a run whose worker died is started again.
     """
 
     address: str = ""
@@ -105,7 +105,7 @@ class Cluster:
 
         Args:
             jobs: The runs.
-            token: Name of a file that lies in the run store.
+            token: Name of a file in the run store.
 
         Raises:
             UserError: The first machine that lacks something, with what to do.
@@ -146,7 +146,7 @@ class Cluster:
                 try:
                     running = ray.get(board.read.remote(), timeout=TICK_SECONDS)
                 except (ray.exceptions.RayError, TimeoutError):
-                    running = {}  # while the board is begun again itself
+                    running = {}  # while the board itself is started again
                 yield None, running
                 for done in ready:
                     yield self._outcome(done, waiting.pop(done)), running
@@ -185,17 +185,17 @@ class Board:
     """Which runs were started, and where: workers write on it, the live table reads it."""
 
     def __init__(self) -> None:
-        self._begun: dict[str, str] = {}
+        self._running: dict[str, str] = {}
 
     def note(self, run_id: str, where: str = "") -> None:
         """A run starts somewhere, perhaps not for the first time, or has ended (nowhere)."""
-        self._begun.pop(run_id, None)  # the last to start stands last
+        self._running.pop(run_id, None)  # the last to start comes last
         if where:
-            self._begun[run_id] = where
+            self._running[run_id] = where
 
     def read(self) -> dict[str, str]:
         """The runs that were started and have not ended."""
-        return self._begun
+        return self._running
 
 
 def _begin(job: Job, board: Any, gpu: bool) -> Outcome:
@@ -241,13 +241,15 @@ def reach(address: str) -> None:
     """Check that a server listens at an address: Ray would try for 20 seconds. ``"auto"`` is Ray's to find.
 
     Raises:
-        UserError: Nobody does, or it is no address.
+        UserError: None does, or it is not an address.
     """
     if address == "auto":
         return
     host, colon, port = address.rpartition(":")
     if not (host and colon and port.isdecimal()) or "/" in host:
-        raise UserError(f"--address {address!r} is none: expected HOST:PORT (of the head, usually 6379), or auto on it")
+        raise UserError(
+            f"--address {address!r} is not HOST:PORT (of the head, usually 6379), nor auto on it"
+        )
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError, UnicodeError) as error:
@@ -268,7 +270,7 @@ def share(wanted: float | None, has: float) -> float:
     """GPUs of a run, given what was asked for and what there is.
 
     Raises:
-        UserError: There are fewer than asked for, or the share is none that Ray can give.
+        UserError: There are fewer than asked for, or it is a share that Ray cannot give.
 
     >>> share(None, 0), share(None, 8), share(0.25, 1)
     (0.0, 1.0, 0.25)

@@ -33,53 +33,31 @@ def copy(trial_book: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy" / "book"
 
 
-def test_committed_notebooks_are_not_touched(trial_book: Path) -> None:
-    chapter = nbformat.read(trial_book / "chapters" / f"{trial.NAME}.ipynb", as_version=4)
+def test_what_is_rendered_was_executed_and_the_committed_notebook_is_not_touched(trial_book: Path) -> None:
+    place = Path("chapters") / f"{trial.NAME}.ipynb"
+    chapter = nbformat.read(trial_book / place, as_version=4)
     assert {cell.execution_count for cell in chapter.cells if cell.cell_type == "code"} == {None}
+    notebooks.check_executed(trial_book.parent / "_build" / "source" / place)
 
 
-def test_what_is_rendered_was_executed(trial_book: Path, page: str) -> None:
-    notebooks.check_executed(trial_book.parent / "_build" / "source" / "chapters" / f"{trial.NAME}.ipynb")
+def test_the_page_holds_charts_notes_equations_and_solutions(page: str) -> None:
     assert page.count('<figure class="gendyn-chart"') == 2
-    assert "papermill" not in page
-
-
-def test_a_cell_that_needs_a_kernel_shows_a_note_and_no_control(page: str) -> None:
-    assert NOTE in page
-    assert "widget-view" not in page
-    assert "IntSlider" not in page
-
-
-def test_charts_bring_one_script_for_all_and_none_of_their_own(page: str) -> None:
-    assert page.count("gendyn-vega.js") == page.count("gendyn-charts.js") == 1
-    assert 'data-gendyn="live"' not in page
-    assert "cdn." not in page
-
-
-def test_pages_without_charts_or_mathematics_stay_light(trial_site: Path) -> None:
-    intro = (trial_site / "intro.html").read_text(encoding="utf-8")
-    assert "gendyn-vega.js" not in intro
-    assert "tex-chtml.js" not in intro
-
-
-def test_no_page_loads_from_another_host(trial_site: Path) -> None:
-    assert book.external(trial_site) == []
-
-
-def test_nothing_of_thebe_or_widgets_is_loaded(page: str) -> None:
-    assert not re.search(r"<script[^>]*(thebe|widgets|require)", page)
-    assert "THEBE_JS_URL" not in page
-
-
-def test_equations_citations_and_solutions_are_resolved(page: str) -> None:
-    assert 'href="#equation-eq-risk"' in page
-    assert "Zhang" in page
-    assert "dropdown" in page
-
-
-def test_no_id_stands_twice(page: str) -> None:
+    assert page.count("gendyn-vega.js") == page.count("gendyn-charts.js") == 1  # one script for all charts
+    for shown in (NOTE, 'href="#equation-eq-risk"', "Zhang", "dropdown"):
+        assert shown in page
     ids = re.findall(r'\sid="([^"]+)"', page)
     assert sorted(ids) == sorted(set(ids))
+
+
+def test_the_page_holds_nothing_dead(page: str) -> None:
+    dead = r'papermill|widget-view|IntSlider|data-gendyn="live"|cdn\.|THEBE_JS_URL|<script[^>]*(thebe|widgets|require)'
+    assert not re.search(dead, page)
+
+
+def test_pages_stay_light_and_load_nothing_from_another_host(trial_site: Path) -> None:
+    intro = (trial_site / "intro.html").read_text(encoding="utf-8")
+    assert "gendyn-vega.js" not in intro and "tex-chtml.js" not in intro  # without charts or mathematics
+    assert book.external(trial_site) == []
 
 
 def test_a_second_build_changes_no_page(copy: Path) -> None:
@@ -147,7 +125,7 @@ def test_a_folder_that_no_build_made_is_never_replaced(tmp_path: Path, name: str
 @pytest.mark.parametrize("place", ["book", "book/chapters", "book/chapters/pages"])
 def test_a_place_in_the_book_is_refused(tmp_path: Path, place: str) -> None:
     book_folder = trial.write(tmp_path, trial.notebook())
-    with pytest.raises(UserError, match=r"lies in the book itself, expected a folder outside"):
+    with pytest.raises(UserError, match=r"is inside the book itself, expected a folder outside"):
         book.build(book=book_folder, out=tmp_path / place, say=silent)
 
 

@@ -113,7 +113,7 @@ def test_a_planted_fault_is_refused(tmp_path: Path, fault: str) -> None:
     plant, message = FAULTS[fault]
     plant(chapter)
     nbformat.write(chapter, path)
-    with pytest.raises(UserError, match=f"chapter.ipynb: {message}.*; execute it anew with `make refresh`"):
+    with pytest.raises(UserError, match=f"chapter.ipynb: {message}.*; execute it again with `make refresh`"):
         notebooks.check_executed(path)
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from gendyn_lite import arguments, cli, notebooks, results
+from gendyn_lite import arguments, cli, notebooks
 from gendyn_lite.errors import Failed
 from gendyn_lite.notebooks import execution
 from tests.results.test_runs import record
@@ -144,10 +144,3 @@ def test_publish_verify_and_show(tmp_path, capsys):
     curves.write_text(curves.read_text().replace("0.25", "0.26", 1))
     assert cli.main(["results", "verify", *folder]) == 2
     assert "is not the table that was published" in last_line(capsys)
-
-
-def test_every_published_table_of_the_book_is_as_it_was_written():
-    names = results.published_experiments()
-    assert "random_labels" in names
-    for name in names:
-        results.verify(name)

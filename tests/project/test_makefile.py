@@ -26,6 +26,12 @@ def make(*arguments: str, folder: Path = ROOT, path: str | None = None) -> subpr
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
 
 
+def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What a failed make says beside its own lines."""
+    assert done.returncode != 0
+    return [line for line in done.stderr.splitlines() if not line.startswith("make:")]
+
+
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A folder with what `make` reads first, and nothing installed."""
@@ -105,9 +111,7 @@ def test_values_are_never_run(clone: Path, value: str) -> None:
     assert told(clone, "run", *given) == expected
 
 
-@pytest.mark.parametrize(
-    "value", [CODE["quotes"], CODE["make"], "`touch ran`/env"], ids=["quotes", "make", "backticks"]
-)
+@pytest.mark.parametrize("value", [CODE["quotes"], CODE["make"], "`touch ran`/env"], ids=["quotes", "make", "ticks"])
 def test_the_place_of_an_environment_is_never_run(clone: Path, value: str) -> None:
     done = make("setup", f"VENV={value}", "PYTHON=`touch ran`", folder=clone, path=bin_with(clone / "bin"))
     assert "error: no Python 3.11 or newer found" in done.stderr
@@ -121,9 +125,8 @@ def test_refresh_takes_chapters_as_words(clone: Path) -> None:
 
 def test_run_without_a_chapter_says_how(clone: Path) -> None:
     pretended(clone / "env", "exit 0")  # not .venv: where the tests run in another environment, it would be installed
-    done = make("run", "VENV=env", folder=clone)
-    assert done.returncode != 0
-    assert "error: which chapter? make run CHAPTER=01_random_labels" in done.stderr
+    (line,) = complaints(make("run", "VENV=env", folder=clone))
+    assert line.startswith("error: which chapter? make run CHAPTER=01_random_labels")
 
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "constraints.txt"])
@@ -154,23 +157,15 @@ def test_changed_requirements_are_installed_again(clone: Path, file: str) -> Non
     ],
 )
 def test_what_is_missing_is_one_line(clone: Path, tmp_path: Path, programs: dict[str, str], message: str) -> None:
-    done = make("setup", folder=clone, path=bin_with(tmp_path / "bin", **programs))
-    assert done.returncode != 0
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("make:")]
-    assert len(lines) == 1
-    assert lines[0].startswith(message)
+    (line,) = complaints(make("setup", folder=clone, path=bin_with(tmp_path / "bin", **programs)))
+    assert line.startswith(message)
     assert not (clone / ".venv").exists()
 
 
 def test_an_interrupted_installation_is_not_taken_for_whole(clone: Path) -> None:
     pretended(clone / "env", 'case "$*" in *install*) exit 1;; esac; exit 0')
-    broken = make("setup", "VENV=env", folder=clone)
-    assert broken.returncode != 0
-    told = [line for line in broken.stderr.splitlines() if not line.startswith("make:")]
-    assert len(told) == 1
-    assert re.match(
-        r"error: the installation did not finish; it takes about \d+ GB of disk on its way \(\S+ are", told[0]
-    )
+    (line,) = complaints(make("setup", "VENV=env", folder=clone))
+    assert re.match(r"error: the installation did not finish; it takes about \d+ GB of disk on its way \(\S+ are", line)
     assert list((clone / "env").glob(".gendyn-*")) == []
     pretended(clone / "env", "exit 0")
     done = make("setup", "VENV=env", folder=clone)
@@ -185,47 +180,33 @@ def test_what_takes_long_is_one_command_that_runs_every_part_and_sums_up(clone: 
         fails = "pytest" if environment != "env-canary" else "canary.py"
         pretended(clone / environment, f'case "$*" in *{fails}*) exit {int(environment == broken)};; esac; exit 0')
     done = make("test-slow", "VENV=env", folder=clone)
-    failed = {"env-oldest": "test-oldest", "env-canary": "test-canary", "env": "test-minutes"}.get(broken or "")
+    parts = {"test-oldest": "env-oldest", "test-canary": "env-canary", "test-minutes": "env"}
     assert (done.returncode != 0) == (broken is not None), done.stderr
     summary = re.findall(r"^  (test-[a-z]+): (\w+), \d+ minutes$", done.stdout, re.MULTILINE)
-    assert summary == [
-        (part, "FAILED" if part == failed else "passed") for part in ("test-oldest", "test-canary", "test-minutes")
-    ]
+    assert summary == [(part, "FAILED" if parts[part] == broken else "passed") for part in parts]
 
 
 def test_the_oldest_versions_need_python_3_11(clone: Path, tmp_path: Path) -> None:
     pretended(clone / "env", 'case "$*" in *version_info?:2?*) exit 1;; esac; exit 0')
-    done = make("test-oldest", "VENV=env", folder=clone, path=bin_with(tmp_path / "bin"))
-    told = [line for line in done.stderr.splitlines() if not line.startswith("make:")]
-    assert done.returncode != 0
+    told = complaints(make("test-oldest", "VENV=env", folder=clone, path=bin_with(tmp_path / "bin")))
     assert told == ["error: the oldest versions are of Python 3.11, and there is no python3.11 here: install it"]
     assert not (clone / "env-oldest").exists()
 
 
-def test_ci_calls_make_test() -> None:
+def test_ci_and_the_workflows_run_what_a_reader_runs_and_publish_only_what_is_tested() -> None:
     script = ROOT / ".ci" / "run"
     text = script.read_text()
-    assert os.access(script, os.X_OK)
-    assert "set -euo pipefail" in text
-    assert text.rstrip().endswith("make test")
-
-
-@pytest.mark.parametrize("name", ["test", "book"])
-def test_the_workflows_run_what_a_reader_runs_and_need_no_secret(name: str) -> None:
-    text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
-    jobs = yaml.safe_load(text)["jobs"]
-    commands = [step["run"] for job in jobs.values() for step in job.get("steps", []) if "run" in step]
-    assert commands == {"test": [".ci/run"], "book": ["make book"]}[name]
-    assert "secrets" not in text
-
-
-def test_the_book_is_published_only_when_tested() -> None:
-    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())["jobs"]
-    assert jobs["test"] == {"uses": "./.github/workflows/test.yml"}
-    assert (jobs["render"]["needs"], jobs["publish"]["needs"]) == ("test", "render")
-    assert [step["with"]["path"] for step in jobs["render"]["steps"] if "upload" in step.get("uses", "")] == [
-        "_build/html"
-    ]
+    assert os.access(script, os.X_OK) and "set -euo pipefail" in text and text.rstrip().endswith("make test")
+    texts = {name: (ROOT / ".github" / "workflows" / f"{name}.yml").read_text() for name in ("test", "book")}
+    jobs = {name: yaml.safe_load(text)["jobs"] for name, text in texts.items()}
+    steps = {name: [step for job in jobs[name].values() for step in job.get("steps", [])] for name in jobs}
+    commands = {name: [step["run"] for step in steps[name] if "run" in step] for name in steps}
+    assert commands == {"test": [".ci/run"], "book": ["make book"]}
+    assert "secrets" not in "".join(texts.values())
+    book = jobs["book"]
+    assert book["test"] == {"uses": "./.github/workflows/test.yml"}
+    assert (book["render"]["needs"], book["publish"]["needs"]) == ("test", "render")
+    assert [step["with"]["path"] for step in steps["book"] if "upload" in step.get("uses", "")] == ["_build/html"]
 
 
 def test_the_snippet_of_measures_in_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -230,7 +230,7 @@ IMPOSSIBLE = {
     "label": ([{"device": "GPU"}], "the metric 'device' has the name of a setting"),
     "run_id": ([{"run_id": "x"}], "expected epoch, step.* and no run_id"),
     "newline": ([{"probe\nx": 1}], r"the column 'probe\\nx' is not a word in one line"),
-    "formula": ([{"=a": 1}], "the column '=a' begins like a formula"),
+    "formula": ([{"=a": 1}], "the column '=a' starts like a formula"),
     "return": ([{"probe/text": "a\rb"}], r"'a\\rb' cannot be published: it holds a carriage return"),
     "no_epoch": ([{"epoch": None}], "expected epoch, step"),
     "twice": ([{}, {}], "an epoch is duplicated"),

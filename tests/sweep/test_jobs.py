@@ -44,7 +44,7 @@ def test_a_full_or_read_only_store_is_refused_and_left_clean(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(jobs.os, "fsync", refuse)
-    with pytest.raises(Failed, match=f"{said}.*; nothing was begun"), reserved(str(tmp_path / "runs")):
+    with pytest.raises(Failed, match=f"{said}.*; nothing was started"), reserved(str(tmp_path / "runs")):
         raise AssertionError
     assert list((tmp_path / "runs").iterdir()) == []
 

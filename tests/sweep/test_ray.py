@@ -106,9 +106,9 @@ def test_killed_and_interrupted_it_does_every_run_once_with_the_numbers_of_a_seq
     ("address", "said"),
     [
         ("127.0.0.1:9", "no cluster at 127.0.0.1:9: Connection refused; start one with `ray start --head`"),
-        ("ray://127.0.0.1:9", "--address 'ray://127.0.0.1:9' is none: expected HOST:PORT"),
-        ("headnode", "--address 'headnode' is none: expected HOST:PORT (of the head, usually 6379), or auto on it"),
-        ("host:port", "--address 'host:port' is none"),
+        ("ray://127.0.0.1:9", "--address 'ray://127.0.0.1:9' is not HOST:PORT"),
+        ("headnode", "--address 'headnode' is not HOST:PORT (of the head, usually 6379), nor auto on it"),
+        ("host:port", "--address 'host:port' is not HOST:PORT"),
         ("127.0.0.1:99999", "no cluster at 127.0.0.1:99999"),
     ],
 )
