@@ -247,9 +247,7 @@ def reach(address: str) -> None:
         return
     host, colon, port = address.rpartition(":")
     if not (host and colon and port.isdecimal()) or "/" in host:
-        raise UserError(
-            f"--address {address!r} is not HOST:PORT (of the head, usually 6379), nor auto on it"
-        )
+        raise UserError(f"--address {address!r} is not HOST:PORT (of the head, usually 6379), nor auto on it")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError, UnicodeError) as error:

@@ -95,38 +95,29 @@ def test_refresh_is_the_same_every_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+NAMED = "from pathlib import Path\npath = Path('chapter.ipynb')\n"
+CHANGED = r"chapter\.ipynb was changed while it was executed: it stays as it is now"
+
+
 @pytest.mark.parametrize(
-    ("source", "error", "message"),
+    ("source", "error", "message", "left"),
     [
-        pytest.param("1 / 0", Failed, "failed in cell .2. .* the notebook is as it was", id="raises"),
-        pytest.param("import sys; print('w', file=sys.stderr)", UserError, "wrote to stderr: 'w'", id="stderr"),
-        pytest.param("import os; os._exit(1)", Failed, "the kernel died", id="dies"),
+        pytest.param("1 / 0", Failed, "failed in cell .2. .* the notebook is as it was", "{0}", id="raises"),
+        pytest.param("import sys; print('w', file=sys.stderr)", UserError, "wrote to stderr: 'w'", "{0}", id="stderr"),
+        pytest.param("import os; os._exit(1)", Failed, "the kernel died", "{0}", id="dies"),
+        pytest.param(f"{NAMED}path.write_text(path.read_text() + ' ');", Failed, CHANGED, "{0} ", id="edited"),
+        pytest.param(f"{NAMED}path.unlink();", Failed, CHANGED, None, id="removed"),
     ],
 )
-def test_refresh_leaves_the_notebook_when_it_fails(
-    tmp_path: Path, source: str, error: type[Exception], message: str
+def test_refresh_leaves_the_notebook_when_it_fails_or_was_changed_meanwhile(
+    tmp_path: Path, source: str, error: type[Exception], message: str, left: str | None
 ) -> None:
     path = chapter_of(tmp_path, source)
-    before = path.read_bytes()
+    before = path.read_text()
     with pytest.raises(error, match=message):
         notebooks.refresh(path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    ("change", "left"),
-    [
-        pytest.param("path.write_text(path.read_text() + ' ')", True, id="edited"),
-        pytest.param("path.unlink()", False, id="removed"),
-    ],
-)
-def test_refresh_keeps_what_was_changed_meanwhile(tmp_path: Path, change: str, left: bool) -> None:
-    path = chapter_of(tmp_path, f"from pathlib import Path\npath = Path('chapter.ipynb')\n{change};")
-    before = path.read_text()
-    with pytest.raises(Failed, match=r"chapter\.ipynb was changed while it was executed: it stays as it is now"):
-        notebooks.refresh(path)
-    assert [file.read_text() for file in tmp_path.iterdir()] == ([f"{before} "] if left else [])
+    expected = [] if left is None else [left.replace("{0}", before)]
+    assert [file.read_text() for file in tmp_path.iterdir()] == expected
 
 
 @pytest.mark.parametrize(
