@@ -267,10 +267,7 @@ def _typed(name: str, value: Any, parameter: Parameter) -> Any:
         value = _literal(value)
     elif value == "None" and parameter.type.endswith("None"):
         value = None
-    try:
-        value = check_type(name, value, hint)
-    except OverflowError:
-        raise UserError(f"{name} is a whole number too large for the computer, expected a number") from None
+    value = check_type(name, value, hint)
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{name} is {value}, expected a finite number")
     return value

@@ -144,11 +144,8 @@ def verify_figures(notebooks: Iterable[Path], *, folder: Path | None = None) -> 
     >>> verify_figures([chapter_path("03_fisher_mask")]) > 3
     True
     """
-    known = {
-        group[:8]
-        for name in published_experiments(folder=folder)
-        for group in published(name, folder=folder)["group_id"]
-    }
+    tables = [published(name, folder=folder) for name in published_experiments(folder=folder)]
+    known = {group[:8] for table in tables for group in table["group_id"]}
     count = 0
     for path in notebooks:
         outputs = [output for cell in read_notebook(path).cells for output in cell.get("outputs", [])]
@@ -156,10 +153,8 @@ def verify_figures(notebooks: Iterable[Path], *, folder: Path | None = None) -> 
         for groups in (groups for _, demo, groups in _CAPTION.findall(html) if not demo):
             unknown = sorted(set(_GROUP.findall(groups)) - known)
             if unknown:
-                raise UserError(
-                    f"{path.name}: a figure names group {unknown[0]}, which no published table has: publish its runs, "
-                    "or execute the chapter again (gendyn refresh)"
-                )
+                told = f"{path.name}: a figure names group {unknown[0]}, which no published table has"
+                raise UserError(f"{told}: publish its runs, or execute the chapter again (gendyn refresh)")
             count += 1
     return count
 
@@ -179,10 +174,7 @@ _ON = (
     'repository: {{url: "{url}", path_to_book: book, branch: main}}\n'
     'launch_buttons: {{colab_url: "https://colab.research.google.com"}}'
 )
-_OFF = (
-    '# repository: {url: "https://github.com/OWNER/gendyn_lite", path_to_book: book, branch: main}\n'
-    '# launch_buttons: {colab_url: "https://colab.research.google.com"}'
-)
+_OFF = re.sub("^", "# ", _ON.format(url="https://github.com/OWNER/gendyn_lite"), flags=re.MULTILINE)
 
 
 def setup_source(url: str = "") -> str:

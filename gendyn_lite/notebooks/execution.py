@@ -154,7 +154,8 @@ def _execute(notebook: Any, path: Path, reached: Reached | None = None) -> None:
         DeadKernelError: The kernel died.
         Failed: The kernel did not start.
     """
-    options: Any = {"kernel_manager_class": ThisInterpreter, "record_timing": False, "timeout": None, "log": _silent()}
+    silent = logging.Logger("nbclient", logging.CRITICAL + 1)  # errors are raised, and reported once
+    options: Any = {"kernel_manager_class": ThisInterpreter, "record_timing": False, "timeout": None, "log": silent}
     code = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     client = NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}}, **options)
     client.km = manager = client.create_kernel_manager()
@@ -181,14 +182,6 @@ def _execute(notebook: Any, path: Path, reached: Reached | None = None) -> None:
         loop_log.disabled = before
 
 
-def _silent() -> logging.Logger:
-    """A log of nothing: errors are raised, and reported once."""
-    log = logging.getLogger(f"{__name__}.nbclient")
-    log.addHandler(logging.NullHandler())
-    log.propagate = False
-    return log
-
-
 def refresh(chapter: str | Path) -> Path:
     """Execute a notebook in place, for committing: nothing in it differs from run to run but what it computes.
 
@@ -211,10 +204,8 @@ def refresh(chapter: str | Path) -> Path:
         raise _failure(path, notebook, error, "the notebook is as it was") from None
     check_notebook(tidy(notebook), name=path.name)
     if not path.is_file() or path.read_bytes() != before:
-        raise Failed(
-            f"{path} was changed while it was executed: it stays as it is now, and what was executed is discarded; "
-            "run the same command again"
-        )
+        stays = "it stays as it is now, and what was executed is discarded"
+        raise Failed(f"{path} was changed while it was executed: {stays}; run the same command again")
     write_text(path, notebook_text(notebook))
     return path
 
@@ -229,6 +220,5 @@ def _failure(path: Path, notebook: Any, error: Exception, more: str) -> Exceptio
     if raised.ename == UserError.__name__:  # the chapter's configuration refused a value: the user's to mend
         return UserError(f"{path.stem}, cell [{cell.execution_count}]: {value}")
     begins = cell.source.strip().splitlines()[0][:60]
-    return Failed(
-        f"{path.stem} failed in cell [{cell.execution_count}] ({begins!r}) with {raised.ename}: {value}; {more}"
-    )
+    where = f"{path.stem} failed in cell [{cell.execution_count}] ({begins!r})"
+    return Failed(f"{where} with {raised.ename}: {value}; {more}")

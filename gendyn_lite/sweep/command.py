@@ -267,7 +267,5 @@ def dry_run(jobs: Sequence[Job]) -> None:
     for job, cost in zip(jobs, found, strict=True):
         state = "complete" if cost.complete else said(cost.seconds)
         sys.stdout.write(f"{job.run_id}  {job.config.experiment}  {job.name}  {state}\n")
-    done = sum(cost.complete for cost in found)
-    sys.stdout.write(
-        f"{len(jobs)} runs, {done} of them complete; the others take {said(total(found))} on {device}, one at a time\n"
-    )
+    done, rest = sum(cost.complete for cost in found), f"{said(total(found))} on {device}, one at a time"
+    sys.stdout.write(f"{len(jobs)} runs, {done} of them complete; the others take {rest}\n")

@@ -101,9 +101,8 @@ def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
     for text in texts:
         name, equals, values = text.partition("=")
         if not (name and equals and values):
-            raise UserError(
-                f"--grid {text!r} is not NAME=VALUES, for instance q=0:1:0.1, network=mlp_1x512 or seed=0..4"
-            )
+            such = "for instance q=0:1:0.1, network=mlp_1x512 or seed=0..4"
+            raise UserError(f"--grid {text!r} is not NAME=VALUES, {such}")
         field = SHORT.get(name, name)
         if field not in _NAMES:
             raise unknown_name("name on the grid", name, [*SHORT, *_NAMES])

@@ -201,10 +201,8 @@ def look(jobs: Sequence[Job], token: str, version: str) -> str:
         with suppress(UserError):
             found = data.load(job.config.dataset, root=job.data_root).fingerprint
         if found != job.fingerprint:
-            return (
-                f"the data {job.config.dataset!r} under {job.data_root} are {'others' if found else 'not prepared'} "
-                "there: prepare them on a folder that every machine sees, and name it in GENDYN_DATA"
-            )
+            lacks = f"the data {job.config.dataset!r} under {job.data_root} are {'others' if found else 'not prepared'}"
+            return f"{lacks} there: prepare them on a folder that every machine sees, and name it in GENDYN_DATA"
     return ""
 
 

@@ -35,10 +35,7 @@ MEGABYTE = 1 << 20
 
 def ran(code: str, **environment: str) -> str:
     plain = {name: value for name, value in os.environ.items() if name not in CHOSEN}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=plain | environment, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
+    return subprocess.check_output([sys.executable, "-c", code], env=plain | environment, text=True).strip()
 
 
 @pytest.mark.skipif(

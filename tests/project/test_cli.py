@@ -123,11 +123,8 @@ def test_output_that_cannot_be_written_is_one_line():
 
 
 def test_closed_streams_are_opened(tmp_path):
-    code = (
-        "import sys; from gendyn_lite import arguments; arguments._open_streams();"
-        " print(sys.stdin.read(), sys.stdin.isatty())"
-    )
-    shell = 'exec "$0" -c "$1" <&-'
+    opened = "import sys; from gendyn_lite import arguments; arguments._open_streams();"
+    code, shell = f"{opened} print(sys.stdin.read(), sys.stdin.isatty())", 'exec "$0" -c "$1" <&-'
     done = subprocess.run(["sh", "-c", shell, sys.executable, code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (" False\n", "")
 

@@ -114,9 +114,9 @@ def test_the_wheel_carries_the_whole_package_and_every_published_table(wheel: Pa
 def test_what_is_installed_finds_its_tables_without_the_repository(wheel: Path, tmp_path: Path) -> None:
     code = "from gendyn_lite import results; print(results.__file__, len(results.published('random_labels')))"
     environment = {**os.environ, "PYTHONPATH": str(wheel)}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
-    place, rows = done.stdout.split()
+    place, rows = subprocess.check_output(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, text=True
+    ).split()
     assert Path(place).is_relative_to(wheel)
     assert int(rows) > 0
 
