@@ -1,4 +1,4 @@
-"""Sphinx extension: no page makes a request to another host, and no page carries a control that is dead in it.
+"""Sphinx extension: pages without a request to another host or a control that is dead in them, fit for a screen reader.
 
 Mathematics and charts come from files beside the pages: MathJax out of a Python package (checked by hash), Vega out of
 vl-convert's bundle. Both are put together at build time into ``vendor/`` beside the output, and none is committed.
@@ -34,12 +34,28 @@ BOOK_STYLE = "gendyn-book.css"
 _LIVE = re.compile(r'<(style|script) data-gendyn="live">.*?</\1>\s*', re.DOTALL)
 _THEBE = re.compile(r'<script type="text/x-thebe-config">.*?</script>\s*', re.DOTALL)
 _KERNEL_NAME = re.compile(r"<script>kernelName = '[^']*'</script>\s*")
+_HOME = ' role="navigation" aria-label="Home"'
+# What the theme's pages lack for a screen reader, and 1.5 MB of script for icons that their style sheet has as a font.
+_MENDED = (
+    (re.compile(r'<script defer src="[^"]*scripts/fontawesome\.js[^"]*"></script>\s*'), ""),
+    (
+        re.compile(r'(<div class="sidebar-primary-item")(>\s*<a class="navbar-brand)'),
+        r'\1 role="navigation" aria-label="Home"\2',
+    ),
+    (re.compile(r'<header id="pst-header"'), r'\g<0> role="presentation"'),  # empty: the page's header is another
+    (re.compile(r' role="doc-biblioentry"'), ' role="listitem"'),
+    (re.compile(r' aria-label="Toggle hidden content"'), ""),
+    (re.compile(r'(<button class="btn search-button-field [^>]*) aria-label="Search"'), r"\1"),
+    (re.compile(r'<section id="(?:exercise|solution)-content">'), "<section>"),  # one id for all of a page
+)
+_UNUSED = ("scripts/fontawesome.js", "scripts/*.map", "styles/*.map")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the hooks; after every other extension's, so that theirs can be undone."""
     app.connect("builder-inited", vendor, priority=900)
     app.connect("html-page-context", self_contained, priority=900)
+    app.connect("build-finished", mend, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -107,7 +123,7 @@ def write_charts(folder: Path) -> None:
         _write(bundle, text)
     charts = files("gendyn_lite.charts")
     _write(
-        folder / CHART_FILES[1], charts.joinpath("figure.js").read_text(encoding="utf-8") + "gendynCharts.drawAll();\n"
+        folder / CHART_FILES[1], charts.joinpath("figure.js").read_text(encoding="utf-8") + "gendynCharts.drawSeen();\n"
     )
     _write(folder / CHART_FILES[2], charts.joinpath("figure.css").read_text(encoding="utf-8"))
 
@@ -135,6 +151,21 @@ def self_contained(app: Sphinx, page: str, template: str, context: dict[str, Any
     for pattern in (_LIVE, _THEBE, _KERNEL_NAME):
         body = pattern.sub("", body)
     context["body"] = body
+
+
+def mend(app: Sphinx, exception: Exception | None) -> None:
+    """Mend what the theme wrote around the text of every page, and drop what no page loads."""
+    if exception is not None or app.builder.format != "html":
+        return
+    pages = (path for path in Path(app.outdir).rglob("*.html") if "_static" not in path.parts)
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        for pattern, right in _MENDED:
+            text = pattern.sub(right, text)
+        _write(path, text)
+    for pattern in _UNUSED:
+        for path in Path(app.outdir, "_static").glob(pattern):
+            path.unlink()
 
 
 def _names(script: Any, words: tuple[str, ...]) -> bool:

@@ -72,6 +72,9 @@ window.gendynCharts = window.gendynCharts || (function () {
         room.columns = columns;
         await drawn();
       }
+      for (const mark of view.querySelectorAll('[role="graphics-symbol"]:not([aria-label])')) {
+        mark.setAttribute("aria-hidden", "true"); // a brush, or a mark without words of its own
+      }
       figure.dataset.drawn = "yes";
     }
     // A unit chart follows its container by itself; only a change of layout needs a new drawing.
@@ -131,8 +134,21 @@ window.gendynCharts = window.gendynCharts || (function () {
     return [box, element("a", "All rows as CSV", { href, download: "chart.csv" })];
   }
 
+  function undrawn() {
+    return document.querySelectorAll("figure.gendyn-chart:not([data-drawn])");
+  }
+
   function drawAll() {
-    document.querySelectorAll("figure.gendyn-chart:not([data-drawn])").forEach(draw);
+    undrawn().forEach(draw);
+  }
+
+  // A chart is drawn when it comes within half a screen of what is seen, or when the page is printed.
+  function drawSeen() {
+    const observer = new IntersectionObserver((entries) => {
+      for (const { isIntersecting, target } of entries) if (isIntersecting) draw(target);
+    }, { rootMargin: "50% 0px" });
+    undrawn().forEach((figure) => observer.observe(figure));
+    window.addEventListener("beforeprint", drawAll);
   }
 
   let loading = null; // one load of Vega for all the charts of a live notebook
@@ -158,5 +174,5 @@ window.gendynCharts = window.gendynCharts || (function () {
     loading.then(drawAll).catch((error) => console.error(error));
   }
 
-  return { drawAll, live };
+  return { drawAll, drawSeen, live };
 })();

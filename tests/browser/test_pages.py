@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Locator
 from playwright.sync_api import TimeoutError as TooLong
@@ -80,6 +81,13 @@ def test_charts_are_no_wider_than_their_place(visit: Visit) -> None:
 def test_words_stand_out_from_what_is_behind_them(visit: Visit) -> None:
     written = visit.page.evaluate(CONTRASTS, "figure.gendyn-chart svg text, figure.gendyn-chart figcaption *, main p")
     assert [(text, ratio) for text, ratio, least in written if text and ratio < least] == []
+
+
+def test_a_screen_reader_finds_nothing_amiss(visit: Visit) -> None:
+    rules = {"duplicate-id": {"enabled": True}, "label-content-name-mismatch": {"enabled": True}}  # off by themselves
+    found = Axe().run(visit.page, options={"resultTypes": ["violations"], "rules": rules}).response["violations"]
+    grave = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] != "minor"]
+    assert grave == []
 
 
 def test_a_page_is_as_light_or_dark_as_asked(visit: Visit) -> None:
@@ -177,6 +185,17 @@ def test_a_page_opened_as_a_file_draws_everything(
         assert figures > 0
         assert page.locator("figure.gendyn-chart svg.marks").count() == figures
         assert page.locator("mjx-container").count() >= page.locator(".math").count()
+
+
+def test_a_chart_is_drawn_as_it_comes_into_sight(browser: Browser, trial_site: Path) -> None:
+    (page,) = (trial_site / "chapters").glob("*.html")
+    with Visit(browser, page.as_uri()) as visit:
+        visit.page.wait_for_load_state("load")
+        last = visit.page.locator("figure.gendyn-chart").last
+        last.evaluate("figure => { figure.style.marginTop = '5000px'; }")
+        assert last.get_attribute("data-drawn") is None
+        last.scroll_into_view_if_needed()
+        visit.page.wait_for_function("figure => figure.dataset.drawn === 'yes'", arg=last.element_handle())
 
 
 def test_a_request_to_another_host_would_be_seen(browser: Browser, tmp_path: Path) -> None:

@@ -31,8 +31,9 @@ class Visit:
         self.page.goto(url, wait_until="commit")
 
     def settle(self) -> Visit:
-        """Wait until the page is loaded, its charts are drawn and its mathematics is set."""
+        """Draw the charts that are not in sight yet; wait until all are drawn and the mathematics is set."""
         self.page.wait_for_load_state("load")
+        self.page.evaluate("() => window.gendynCharts?.drawAll()")
         try:
             self.page.wait_for_function(f"() => !document.querySelector({UNDRAWN!r})")
         except TooLong as error:

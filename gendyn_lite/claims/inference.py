@@ -1,0 +1,279 @@
+"""From the values of independent seeds to an interval in the quantity's range, and to a verdict.
+
+A verdict says where the interval lies: beyond zero, and beyond δ, the smallest effect that matters. Seeds are the
+replicates. A quantity with a range is treated on a scale without one: Student's t on the logit scale for shares, on
+Fisher's z for correlations and differences of shares, on the logarithm for ratios.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from gendyn_lite.errors import UserError
+
+LEVEL = 0.025  # of each one-sided test: an interval of 95 % has both
+FEWEST = 5  # seeds from which a claim about a difference can hold
+VERDICTS = ("holds", "holds, small", "negligible", "reversed", "undecided", "computed", "not run")
+MEANING = {
+    "holds": "the whole interval lies beyond the smallest effect that matters",
+    "holds, small": "the whole interval lies beyond zero, but not beyond the smallest effect that matters",
+    "negligible": "the whole interval lies within the smallest effect that matters, on either side of zero",
+    "reversed": "the whole interval lies beyond zero on the other side",
+    "undecided": "none of these: more seeds are needed",
+    "computed": "the value follows without chance: there is no interval",
+    "not run": "there are no runs to judge it by",
+}
+
+
+class Scale(NamedTuple):
+    """A quantity's range, and the scale without bounds on which its seeds are averaged.
+
+    Attributes:
+        low: The least value that it can have.
+        high: The largest.
+        open: Maps the range to all numbers.
+        back: Maps them back.
+    """
+
+    low: float
+    high: float
+    open: Callable[[Any], Any]
+    back: Callable[[Any], Any]
+
+
+SCALES = {
+    "number": Scale(-math.inf, math.inf, np.asarray, np.asarray),
+    "share": Scale(0.0, 1.0, special.logit, special.expit),
+    "correlation": Scale(-1.0, 1.0, np.arctanh, np.tanh),
+    "difference of shares": Scale(-1.0, 1.0, np.arctanh, np.tanh),
+    "ratio": Scale(0.0, math.inf, np.log, np.exp),
+}
+
+
+class Estimate(NamedTuple):
+    """The mean over seeds with its standard error, on the open scale of a quantity.
+
+    Attributes:
+        center: The mean over seeds, on the open scale.
+        error: Its standard error; missing where there is none.
+        freedom: Degrees of freedom of Student's t.
+        scale: One of `SCALES`.
+        n: Number of seeds.
+    """
+
+    center: float
+    error: float
+    freedom: float
+    scale: str
+    n: int
+
+    @property
+    def value(self) -> float:
+        """The mean, in the units of the quantity."""
+        return float(SCALES[self.scale].back(np.float64(self.center)))
+
+    def interval(self, *, level: float = LEVEL) -> tuple[float, float]:
+        """Where the mean lies, but for `level` on each side; within the quantity's range.
+
+        >>> low, high = estimate([0.92, 0.94, 1.0], scale="share", resolution=0.01).interval()
+        >>> 0 < low < 0.95 < high < 1
+        True
+        """
+        half = self.error * _quantile(level, self.freedom) if self.n > 1 else math.nan
+        with np.errstate(over="ignore"):  # a ratio without an upper end
+            ends = SCALES[self.scale].back(np.array([self.center - half, self.center + half]))
+        return float(ends[0]), float(ends[1])
+
+    def above(self, bound: float) -> float:
+        """One-sided p value of 'the mean is above `bound`', in the units of the quantity; missing without an error.
+
+        >>> round(estimate([1.0, 2.0, 3.0]).above(0.0), 3)
+        0.037
+        """
+        return float(special.stdtr(self.freedom, (self._opened(bound) - self.center) / self.error))
+
+    def below(self, bound: float) -> float:
+        """One-sided p value of 'the mean is below `bound`'."""
+        return float(special.stdtr(self.freedom, (self.center - self._opened(bound)) / self.error))
+
+    def _opened(self, bound: float) -> float:
+        scale = SCALES[self.scale]
+        with np.errstate(divide="ignore"):
+            return float(scale.open(np.float64(min(max(bound, scale.low), scale.high))))
+
+
+def estimate(values: Iterable[float], *, scale: str = "number", resolution: float = 0.0) -> Estimate:
+    """The mean of independent seeds on the open scale of a quantity.
+
+    A value at an end of the range counts as half a resolution within it. The interval reaches at least one resolution
+    to each side: seeds that agree are no proof that the next one would.
+
+    Args:
+        values: One value per seed [n]; missing ones are left out.
+        scale: What the values are, one of `SCALES`.
+        resolution: What the values are rounded to, in their units: 1/n for a share of n, 3 for an epoch if every third
+            one was evaluated. Without it, equal values have no interval.
+
+    Raises:
+        UserError: The scale is unknown, or a value lies outside its range.
+
+    >>> estimate([0.5, 0.5, 0.5], scale="share", resolution=0.02).interval()
+    (0.48..., 0.52...)
+    >>> estimate([2.0, 2.0, 2.0]).interval()
+    (nan, nan)
+    """
+    if scale not in SCALES:
+        raise UserError(f"the scale is {scale!r}, expected one of {', '.join(SCALES)}")
+    low, high, to_open, _ = SCALES[scale]
+    found = pd.Series(list(values), dtype=float).dropna().to_numpy()
+    if ((found < low) | (found > high) | np.isinf(found)).any():
+        raise UserError(f"a {scale} is {found.min():g} to {found.max():g}, expected {low:g} to {high:g}")
+    n = len(found)
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, scale, 0)
+    inside = (low + resolution / 2, high - resolution / 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        opened = to_open(np.clip(found, *inside))
+        center = float(opened.mean())
+        spread = float(opened.std(ddof=1)) if n > 1 else math.nan
+        if n == 1 or not math.isfinite(center) or (spread == 0 and resolution == 0):
+            return Estimate(center, math.nan, n - 1, scale, n)
+        least = _reach(SCALES[scale], center, resolution, inside) / _quantile(LEVEL, n - 1)
+    return Estimate(center, max(spread / math.sqrt(n), least), n - 1, scale, n)
+
+
+def _quantile(level: float, freedom: float) -> float:
+    """What Student's t exceeds with probability `level`."""
+    return -float(special.stdtrit(freedom, level))
+
+
+def _reach(scale: Scale, center: float, resolution: float, inside: tuple[float, float]) -> float:
+    """How far one resolution is from the mean on the open scale: the larger of both sides."""
+    value = float(scale.back(np.float64(center)))
+    ends = scale.open(np.clip(np.array([value - resolution, value + resolution]), *inside))
+    return float(np.abs(ends - center).max())
+
+
+class PValues(NamedTuple):
+    """One-sided p values of where an effect lies.
+
+    Attributes:
+        beyond: 'It is beyond δ, in the direction of the claim.'
+        positive: 'It is beyond zero, in the direction of the claim.'
+        within: 'It is within ±δ' (the larger one of two one-sided tests).
+        negative: 'It is beyond zero, in the other direction.'
+        outside: 'It is beyond δ, on one side or the other.'
+    """
+
+    beyond: float
+    positive: float
+    within: float
+    negative: float
+    outside: float
+
+
+def p_values(found: Estimate, *, delta: float, null: float = 0.0, sign: int = 1) -> PValues:
+    """Where the effect lies, `found` minus `null`.
+
+    Args:
+        found: Of the statistic.
+        delta: The smallest effect that matters, in the units of the statistic; for a ratio, relative (0.1: a tenth
+            more, or as many times less).
+        null: The value of no effect: 0, and 1 for ratios.
+        sign: 1 where the claim says 'more', -1 where it says 'less'.
+
+    >>> [round(p, 3) for p in p_values(estimate([0.2, 0.3, 0.4]), delta=0.1)]
+    [0.037, 0.018, 0.963, 0.982, 0.074]
+    """
+    ratio = found.scale == "ratio"
+    upper, lower = (null * (1 + delta), null / (1 + delta)) if ratio else (null + delta, null - delta)
+    more, less, far, near = found.above, found.below, upper, lower
+    if sign < 0:
+        more, less, far, near = less, more, lower, upper
+    outside = min(1.0, 2 * min(more(far), less(near)))
+    return PValues(more(far), more(null), max(less(far), more(near)), less(null), outside)
+
+
+def all_of(each: Iterable[PValues]) -> PValues:
+    """The tests of 'on every network': each p value is the largest one of the networks'.
+
+    >>> all_of([PValues(0.01, 0.001, 1.0, 1.0, 0.02), PValues(0.2, 0.02, 1.0, 1.0, 0.4)])
+    PValues(beyond=0.2, positive=0.02, within=1.0, negative=1.0, outside=0.4)
+    """
+    return PValues(*(float(np.max(p)) for p in zip(*each, strict=True)))
+
+
+def mean_of(each: Sequence[Estimate]) -> Estimate:
+    """The mean over networks, each with the error of its own seeds (Welch and Satterthwaite's degrees of freedom).
+
+    Args:
+        each: The networks' estimates, on one scale.
+
+    >>> both = mean_of([estimate([1.0, 2.0, 3.0]), estimate([3.0, 4.0, 5.0])])
+    >>> both.value, round(both.freedom)
+    (3.0, 4)
+    """
+    variances = np.array([one.error**2 for one in each])
+    freedom = np.array([one.freedom for one in each])
+    total = float(variances.sum())
+    kept = total**2 / float((variances**2 / freedom).sum()) if total > 0 else math.nan
+    center = float(np.mean([one.center for one in each]))
+    return Estimate(center, math.sqrt(total) / len(each), kept, each[0].scale, min(one.n for one in each))
+
+
+def of_difference(p: PValues, *, n: int, needed: int = FEWEST, level: float = LEVEL) -> str:
+    """The verdict on 'more' or 'less', also of an association: the first of `VERDICTS` that its tests allow.
+
+    Args:
+        p: The p values, corrected where several claims are tested.
+        n: Number of seeds.
+        needed: Fewer seeds than this leave it undecided.
+        level: Of each test.
+
+    >>> clear = PValues(beyond=0.01, positive=0.001, within=1.0, negative=1.0, outside=0.02)
+    >>> of_difference(clear, n=5), of_difference(clear, n=3)
+    ('holds', 'undecided')
+    """
+    if n == 0:
+        return "not run"
+    if n >= needed:
+        places = (p.beyond, p.positive, p.within, p.negative)
+        return next((verdict for verdict, value in zip(VERDICTS, places, strict=False) if value <= level), "undecided")
+    return "undecided"
+
+
+def of_equivalence(p: PValues, *, n: int, needed: int = FEWEST, level: float = LEVEL) -> str:
+    """The verdict on 'as much as': holds within ±δ, is reversed where the difference is shown to matter.
+
+    Args:
+        p: The p values, corrected where several claims are tested.
+        n: Number of seeds.
+        needed: Fewer seeds than this leave it undecided.
+        level: Of each test.
+
+    >>> of_equivalence(PValues(beyond=1.0, positive=0.3, within=0.001, negative=0.7, outside=1.0), n=5)
+    'holds'
+    """
+    if n == 0:
+        return "not run"
+    if n >= needed and p.within <= level:
+        return "holds"
+    return "reversed" if n >= needed and p.outside <= 2 * level else "undecided"
+
+
+def of_existence(values: Iterable[float], *, least: float) -> str:
+    """The verdict on 'there is one': one seed is enough, and none proves that there is none.
+
+    >>> of_existence([0.97, 1.0], least=1.0), of_existence([0.97], least=1.0), of_existence([], least=1.0)
+    ('holds', 'undecided', 'not run')
+    """
+    found = pd.Series(list(values), dtype=float).dropna()
+    if found.empty:
+        return "not run"
+    return "holds" if bool((found >= least).any()) else "undecided"
