@@ -23,7 +23,7 @@ from gendyn_lite.data.loading import FOLDER, folder_of
 from gendyn_lite.data.storage import disk_errors, lock_of, locked, named_path, replacing
 from gendyn_lite.errors import UserError, unknown_name
 
-EMBEDDED = tuple(loading.EMBEDDED)
+EMBEDDED = loading.embedded()
 MOST_SIDE = math.isqrt(MOST_PIXELS)
 
 

@@ -15,8 +15,7 @@ from tqdm import tqdm
 from data_scripts.sources import Source
 from gendyn_lite.data import prepared
 from gendyn_lite.data.decoding import FolderImages, Options
-from gendyn_lite.data.image_folder import Listing, decode_splits, listing, walk
-from gendyn_lite.data.loading import INDEX_FILES, check_index
+from gendyn_lite.data.image_folder import INDEX_FILES, Listing, check_index, decode_splits, listing, walk
 from gendyn_lite.data.types import channel_statistics
 from gendyn_lite.errors import UserError
 
@@ -136,22 +135,20 @@ def register_imagenet(source: Path, to: Path, *, description: str | None) -> dic
     mean, std = channel_statistics(images[slice(None, None, -(-len(images) // SAMPLE))])
     for split, names in tree.files.items():
         (to / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-        np.save(to / f"{split}_labels.npy", tree.labels[split])
-    record = {
-        "format": prepared.FORMAT,
-        "name": "imagenet",
-        "description": description or _describe(tree),
-        "class_names": list(tree.class_names),
-        "counts": prepared.counts(tree.class_names, **tree.labels),
-        "shape": [3, CROP, CROP],
-        "mean": mean,
-        "std": std,
-        "fingerprint": fingerprint,
-        "files": prepared.describe_files(to, INDEX_FILES),
-        "source": {"kind": "image folder", "folder": str(source), "resize": RESIZE, "crop": CROP},
-    }
-    prepared.write_record(to, record)
-    return record
+    prepared.save_labels(to, tree.labels)
+    return prepared.write_record(
+        to,
+        INDEX_FILES,
+        labels=tree.labels,
+        name="imagenet",
+        description=description or _describe(tree),
+        class_names=tree.class_names,
+        shape=[3, CROP, CROP],
+        mean=mean,
+        std=std,
+        fingerprint=fingerprint,
+        source={"kind": "image folder", "folder": str(source), "resize": RESIZE, "crop": CROP},
+    )
 
 
 def verify_imagenet(folder: Path) -> dict[str, Any]:

@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, cast
 
-from gendyn_lite.data import decode_worker
-from gendyn_lite.data.decode_worker import BadImageError
-from gendyn_lite.data.decoding import Item
+from gendyn_lite.data.decoding import Item, read
 from gendyn_lite.data.image_folder import locator, walk
 from gendyn_lite.data.prepared import sha256
 from gendyn_lite.errors import UserError
@@ -55,11 +53,7 @@ class Source:
         Raises:
             UserError: It cannot be read.
         """
-        item = self.locate(name)
-        try:
-            return decode_worker.read(item.path, item.offset, item.size, {})
-        except BadImageError as error:
-            raise UserError(str(error)) from None
+        return read(self.locate(name))
 
 
 def open_source(path: Path, scratch: Path) -> Source:
@@ -81,7 +75,7 @@ def open_source(path: Path, scratch: Path) -> Source:
         raise UserError(f"{path} is truncated or damaged ({error}): get a fresh copy") from None
     if not index:
         raise UserError(f"{path} holds no files")
-    return Source(list(index), lambda name: Item(str(unpacked), *index[name], name), str(path), sha256(path))
+    return Source(list(index), lambda name: Item(str(unpacked), name, *index[name]), str(path), sha256(path))
 
 
 def unpack(path: Path, into: Path) -> dict[str, tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Seeded draws, and what is made of them: corrupted labels and randomized inputs, the same on every machine.
+"""Seeded draws and what is made of them, the same on every machine: subsets, corrupted labels, randomized inputs.
 
 Everything is derived from the raw 64-bit output of a counter-based generator, which NumPy guarantees to keep, and not
 from a library's `randperm` or `normal`, whose algorithms have changed between versions. The key names what is drawn,
@@ -49,6 +49,26 @@ def integers(count: int, bound: int, *key: int) -> NDArray[np.int64]:
 def permutation(count: int, *key: int) -> NDArray[np.int64]:
     """A uniform permutation of 0 … count−1."""
     return np.argsort(source(*key).random_raw(count), kind="stable")
+
+
+def balanced_order(y: Tensor, *, seed: int) -> Tensor:
+    """An order of the examples whose every beginning is as class-balanced as it can be, int64 [n].
+
+    Each class is shuffled, then the classes take turns; a class that has run out is skipped.
+
+    >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
+    >>> y[balanced_order(y, seed=0)][:3].sort().values.tolist()
+    [0, 1, 2]
+    """
+    check_labels(y)
+    labels = y.cpu().numpy()
+    shuffled = permutation(len(labels), seed, SUBSET)
+    turn = np.empty(len(labels), dtype=np.int64)
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    counts = np.bincount(labels)
+    turn[by_class] = np.concatenate([np.arange(count) for count in counts])
+    # Within a turn the shuffled order decides, so that no class is preferred.
+    return torch.from_numpy(shuffled[np.argsort(turn[shuffled], kind="stable")])
 
 
 def corrupt_labels(y: Tensor, fraction: float, *, num_classes: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from gendyn_lite.config import INPUTS
-from gendyn_lite.data.draws import randomize
-from gendyn_lite.data.loading import balanced_order
+from gendyn_lite.data.draws import balanced_order, randomize
 from gendyn_lite.data.storage import named_path, replacing
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError

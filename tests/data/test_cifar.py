@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from data_scripts import originals
+from data_scripts import catalogue, originals
 from data_scripts.cli import prepare
 from gendyn_lite import data
 from gendyn_lite.errors import UserError
@@ -30,9 +29,8 @@ def batch(seed, count, classes):
 def files(name, kind):
     """The files of a tiny original, and its pixels and labels by split."""
     family = originals.FAMILIES[name]
-    layout = next(layout for layout in family.layouts if layout.kind == kind)
     content, expected = {}, {}
-    for split, names in layout.files.items():
+    for split, names in family.layouts[kind].items():
         parts = [batch(len(content) + i, 7 + i, len(family.class_names)) for i in range(len(names))]
         for file, (x, y) in zip(names, parts, strict=True):
             key = b"labels" if name == "cifar10" else b"fine_labels"
@@ -48,13 +46,11 @@ def known(monkeypatch, name, content):
     """Take these files for the original: put their checksums into the table."""
     family = originals.FAMILIES[name]
     digests = {path.rsplit("/", 1)[-1]: hashlib.md5(raw).hexdigest() for path, raw in content.items()}
-    layouts = tuple(
-        replace(
-            layout, files={s: {f: digests.get(f, d) for f, d in hashes.items()} for s, hashes in layout.files.items()}
-        )
-        for layout in family.layouts
-    )
-    monkeypatch.setitem(originals.FAMILIES, name, replace(family, layouts=layouts))
+    layouts = {
+        kind: {split: {file: digests.get(file, old) for file, old in files.items()} for split, files in splits.items()}
+        for kind, splits in family.layouts.items()
+    }
+    monkeypatch.setitem(originals.FAMILIES, name, family._replace(layouts=layouts))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -157,7 +153,7 @@ def test_a_missing_batch_is_named(tmp_path):
         prepare("cifar10", tmp_path / "data", source=trees.write(tmp_path / "c", content))
 
 
-def tree(classes=originals.CIFAR10_CLASSES, extension="jpg", **options):
+def tree(classes=catalogue.CIFAR10_CLASSES, extension="jpg", **options):
     return trees.files(classes, 2, 1, extension, **{"size": (32, 32), **options})
 
 

@@ -1,4 +1,4 @@
-"""`gendyn data` and `python -m data_scripts`: what is said, and the exit code."""
+"""`gendyn data`: what is said, and the exit code."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import os
 import pytest
 
 from data_scripts import cli
-from data_scripts.__main__ import main
 from data_scripts.catalogue import ENTRIES
 from gendyn_lite import data
 
 from . import trees
+from .trees import main
 
 
 def test_the_list_names_size_licence_source_and_what_is_prepared(tmp_path, capsys):
@@ -51,7 +51,7 @@ def test_what_is_prepared_is_not_fetched_again(tmp_path, capsys, monkeypatch):
 
 
 def tree():
-    from data_scripts.originals import CIFAR10_CLASSES
+    from data_scripts.catalogue import CIFAR10_CLASSES
 
     return trees.files(CIFAR10_CLASSES, 1, 1, "png", size=(32, 32))
 

@@ -272,7 +272,7 @@ def test_other_files_may_be_of_any_kind(tmp_path):
 def test_an_image_that_has_become_a_pipe_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "1.png")
     with pytest.raises(BadImageError, match=r"1\.png is no plain file: remove it"):
-        decode_worker.read(str(tmp_path / "1.png"), 0, -1, {})
+        decode_worker.read(str(tmp_path / "1.png"))
 
 
 @pytest.mark.parametrize("archive", [False, True], ids=["folder", "archive"])
@@ -280,7 +280,7 @@ def test_a_huge_file_is_no_image(tmp_path, archive):
     path = trees.write(tmp_path, {"1.png": b"x"}) / "1.png"
     os.truncate(path, 10**12)  # a hole: it takes no place
     with pytest.raises(BadImageError, match=r"1,000,000,000,000 bytes, expected at most 536,870,912: make it smaller"):
-        decode_worker.read(str(path), 0, 10**12 if archive else -1, {})
+        decode_worker.read(str(path), 0, 10**12 if archive else -1)
 
 
 def test_links_that_double_the_ways_at_every_level_are_refused(tmp_path):

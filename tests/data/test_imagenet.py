@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from data_scripts import cli, images
-from data_scripts.__main__ import main
 from data_scripts.cli import prepare
 from gendyn_lite import data
 from gendyn_lite.config import RunConfig
@@ -20,6 +19,7 @@ from gendyn_lite.data.decoding import FolderImages, Item, Options, Pool
 from gendyn_lite.errors import UserError
 
 from . import trees
+from .trees import main
 
 CLASSES = ("n01440764", "n01443537", "n01484850")
 
@@ -178,7 +178,7 @@ def test_the_full_set_is_called_imagenet(monkeypatch):
 def test_workers_give_the_same_pixels_as_this_process(tmp_path, workers):
     content = trees.files(("a",), 7, 0)
     trees.write(tmp_path, content)
-    items = [Item(str(tmp_path / name), 0, -1, name) for name in content]
+    items = [Item(str(tmp_path / name), name) for name in content]
     out = torch.empty(7, 3, 5, 6, dtype=torch.uint8)
     with Pool(workers) as pool:
         pool.decode(items, Options(3, (5, 6)), out)
@@ -188,7 +188,7 @@ def test_workers_give_the_same_pixels_as_this_process(tmp_path, workers):
 
 def test_a_worker_that_dies_is_told_and_replaced(tmp_path):
     trees.write(tmp_path, trees.files(("a",), 1, 0))
-    item = Item(str(tmp_path / "train/a/0000.png"), 0, -1, "0000.png")
+    item = Item(str(tmp_path / "train/a/0000.png"), "0000.png")
     out = torch.empty(1, 3, 5, 6, dtype=torch.uint8)
     with Pool(1) as pool:
         pool.decode([item], Options(3, (5, 6)), out)

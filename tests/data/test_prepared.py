@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from data_scripts.__main__ import main
 from data_scripts.cli import prepare
 from gendyn_lite import data
 from gendyn_lite.data import prepared, storage
 from gendyn_lite.errors import Failed, UserError
 
 from . import trees
+from .trees import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +57,7 @@ def test_loading_maps_and_a_change_in_memory_stays_there(ready):
 @pytest.fixture
 def reads(monkeypatch):
     """The names of the files whose every byte is read, in this process as if it had just begun."""
-    monkeypatch.setattr(storage, "_passed", {})
+    monkeypatch.setattr(prepared, "_passed", {})
     names, real = [], prepared.sha256
     monkeypatch.setattr(prepared, "sha256", lambda path: names.append(path.name) or real(path))
     return names
@@ -76,7 +76,7 @@ def test_images_are_read_at_the_first_load_only(ready, reads, process):
         data.load(ready[0], root=ready[1])
         assert reads == list(prepared.FILES)
         if process == "other":
-            storage._passed.clear()
+            prepared._passed.clear()
 
 
 @pytest.mark.parametrize("file", [*prepared.FILES, "data.json"])
@@ -103,7 +103,7 @@ def test_a_note_that_is_damaged_is_made_anew(ready, reads, text):
     age(ready[2])
     (ready[2] / "verified.json").write_text(text, encoding="latin-1")
     data.load(ready[0], root=ready[1])
-    storage._passed.clear()
+    prepared._passed.clear()
     data.load(ready[0], root=ready[1])
     assert reads == list(prepared.FILES)
 
@@ -137,9 +137,8 @@ def shift_labels(folder, *, fix=()):
         record["files"]["train_labels.npy"]["sha256"] = prepared.sha256(path)
     record = {key: value for key, value in record.items() if key != "seal"}
     if "seal" in fix:
-        prepared.write_record(folder, record)
-    else:
-        (folder / "data.json").write_text(json.dumps(record))
+        record["seal"] = prepared.seal(record)
+    (folder / "data.json").write_text(json.dumps(record))
 
 
 def by_load(ready):
