@@ -273,4 +273,4 @@ def _prepare_tree(family: Family, name: str, source: Source, to: Path, descripti
         odd_counts = "" if counts == COUNTS else f", {counts['train']:,} train and {counts['test']:,} test images"
         by, description = "image headers", f"{family.title} ({images.encoding(source, tree)}{odd_counts})"
     record = {"kind": "image tree", "archive_sha256": source.sha256, "described_by": by}
-    return images.prepare_tree(source, to, name=name, description=description, record=record, side=(32, 32), tree=tree)
+    return images.prepare_tree(source, tree, to, side=(32, 32), name=name, description=description, record=record)

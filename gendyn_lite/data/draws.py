@@ -52,9 +52,19 @@ def permutation(count: int, *key: int) -> NDArray[np.int64]:
 
 
 def balanced_order(y: Tensor, *, seed: int) -> Tensor:
-    """An order of the examples whose every beginning is as class-balanced as it can be, int64 [n].
+    """An order of the examples in which every prefix is as class-balanced as it can be.
 
     Each class is shuffled, then the classes take turns; a class that has run out is skipped.
+
+    Args:
+        y: Labels, int64 [n].
+        seed: Seed of the shuffle.
+
+    Returns:
+        A permutation of 0 … n−1, int64 [n].
+
+    Raises:
+        UserError: `y` holds no labels.
 
     >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
     >>> y[balanced_order(y, seed=0)][:3].sort().values.tolist()
@@ -90,9 +100,7 @@ def corrupt_labels(y: Tensor, fraction: float, *, num_classes: int, seed: int) -
     Raises:
         UserError: An argument has the wrong type or is out of range, or a label is no class.
 
-    Source:
-        Zhang et al. (2017), "Understanding deep learning requires rethinking generalization", section 2.1
-        ("partially corrupted labels").
+    Source: Zhang et al. (2017), section 2.1 ("partially corrupted labels").
 
     >>> labels, redrawn = corrupt_labels(torch.arange(8), 0.5, num_classes=8, seed=0)
     >>> labels.tolist()
@@ -141,8 +149,7 @@ def randomize_inputs(
     Raises:
         UserError: `x` holds no images, or a name or number is not valid.
 
-    Source:
-        Zhang et al. (2017), section 2.1. The normal distribution is drawn to a resolution of 2⁻¹⁶ in probability.
+    Source: Zhang et al. (2017), section 2.1. The normal distribution is drawn to a resolution of 2⁻¹⁶ in probability.
 
     >>> x = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 2, 2)
     >>> randomize_inputs(x, "shuffled_pixels", seed=3).flatten().tolist()
@@ -181,6 +188,10 @@ def randomize(data: ImageData, kind: str, *, seed: int) -> ImageData:
 
     Raises:
         UserError: As `randomize_inputs`, or the inputs have been randomized before.
+
+    >>> from gendyn_lite.data import load
+    >>> randomize(load("digits"), "gaussian", seed=0).inputs
+    'gaussian'
     """
     if kind == data.inputs:
         return data

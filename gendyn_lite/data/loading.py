@@ -76,6 +76,9 @@ def load_for_run(config: RunConfig, *, root: str | os.PathLike[str] | None = Non
     Returns:
         The data, and which training labels were redrawn, bool [n].
 
+    Raises:
+        UserError: As `load`, `randomize` and `corrupt_labels`; or the test set is smaller than test_size.
+
     >>> data, redrawn = load_for_run(RunConfig(experiment="demo", label_corruption=1.0))
     >>> redrawn.all().item()
     True
@@ -112,7 +115,10 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """Folder of the prepared data: the argument, else the environment variable GENDYN_DATA, else ``./datasets``.
 
     Raises:
-        UserError: The argument is empty, or no path.
+        UserError: The argument is empty, or not a path.
+
+    >>> data_root("sets").name
+    'sets'
     """
     return named_path(os.environ.get("GENDYN_DATA") or "datasets" if root is None else root, what="root")
 
