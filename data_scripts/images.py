@@ -51,7 +51,7 @@ def prepare_tree(
         source: The tree.
         tree: Its listing.
         to: Empty folder to fill.
-        record: Where it came from; how many files are no images is added.
+        record: Where it came from; how many files are not images is added.
         size: Side to resize and cut every image to.
         side: Height and width that the images must have.
         fields: Name and description, as for `prepared.finish`.
@@ -85,7 +85,7 @@ def _encoding(data: bytes, name: str) -> str:
             quality = jpeg_quality(tables[0]) if tables else None
             return f"{image.format} q{quality}" if quality else str(image.format)
     except Exception as error:
-        raise UserError(f"{name} is no image that can be read ({error}): remove or replace it") from None
+        raise UserError(f"{name} cannot be read as an image ({error}): remove or replace it") from None
 
 
 def jpeg_quality(table: list[int]) -> int | None:

@@ -68,7 +68,7 @@ def read_idx(path: Path, *, shape: tuple[int, ...], sha256: str) -> np.ndarray:
     size = len(header) + math.prod(shape)
     raw = read_bytes(path, limit=size)
     if raw[:4] != header[:4]:
-        raise UserError(f"{path} is no IDX file of unsigned bytes: it begins with {raw[:4].hex(' ') or 'nothing'}")
+        raise UserError(f"{path} is not an IDX file of unsigned bytes: it begins with {raw[:4].hex(' ') or 'nothing'}")
     if len(raw) < len(header) or (raw.startswith(header) and len(raw) < size):
         raise UserError(f"{path} is truncated: {len(raw)} bytes, expected {size}: get a fresh copy")
     if not raw.startswith(header):
@@ -145,7 +145,7 @@ def parse_python(raw: bytes, family: Family, where: str) -> tuple[np.ndarray, np
         batch = _ArraysOnly(io.BytesIO(raw), encoding="bytes").load()
         labels, (_, shape, dtype, fortran, pixels) = batch[family.key], batch[b"data"].state
         if not (isinstance(labels, list) and all(type(label) is int for label in labels)):
-            raise pickle.UnpicklingError("its labels are no list of whole numbers")
+            raise pickle.UnpicklingError("its labels are not a list of whole numbers")
         if fortran or dtype.given[0] not in (b"u1", "u1"):
             raise pickle.UnpicklingError("its array is not one of unsigned bytes")
         labels = np.array(labels, dtype=np.int64)
@@ -153,7 +153,7 @@ def parse_python(raw: bytes, family: Family, where: str) -> tuple[np.ndarray, np
     except pickle.UnpicklingError as error:
         raise UserError(f"{where} is refused: {error}") from None
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise UserError(f"{where} is damaged or no CIFAR batch ({type(error).__name__}: {error})") from None
+        raise UserError(f"{where} is damaged or not a CIFAR batch ({type(error).__name__}: {error})") from None
     _check_labels(labels, family, where)
     return pixels, labels
 
@@ -258,7 +258,7 @@ def _write_original(
 def _prepare_tree(family: Family, name: str, source: Source, to: Path, description: str | None) -> dict[str, Any]:
     if not any(is_image(file) for file in source.names):
         files = ", or ".join(f"{', '.join(_names(family, kind))} ({kind})" for kind in PARSERS)
-        raise UserError(f"{source.where} is no {family.title}: expected {files}, or an image tree of its classes")
+        raise UserError(f"{source.where} is not {family.title}: expected {files}, or an image tree of its classes")
     tree = listing(source.names, where=source.where)
     if tree.class_names != family.class_names:
         odd = sorted(set(tree.class_names) ^ set(family.class_names))[0]

@@ -65,7 +65,7 @@ def open_source(path: Path, scratch: Path) -> Source:
     if path.is_dir():
         return Source(list(walk(path)), locator(path), str(path))
     if not path.is_file():
-        raise UserError(f"{path} {'is no plain file' if path.exists() else 'does not exist'}: {EXPECTED}")
+        raise UserError(f"{path} {'is not a regular file' if path.exists() else 'does not exist'}: {EXPECTED}")
     unpacked = scratch / "unpacked"
     try:
         index = unpack(path, unpacked)
@@ -158,7 +158,7 @@ def _tar_members(path: Path, metered: IO[bytes]) -> Iterator[tuple[str, IO[bytes
                 continue
             content = archive.extractfile(member) if member.isreg() else None
             if content is None:
-                kind = "a link" if member.islnk() or member.issym() else "no plain file"
+                kind = "a link" if member.islnk() or member.issym() else "not a regular file"
                 raise UserError(f"{path}: {member.name!r} is {kind}: refused; give an archive of plain files")
             yield member.name, content
         while metered.read(BLOCK):

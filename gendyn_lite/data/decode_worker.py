@@ -74,7 +74,7 @@ def decode(
     except Image.DecompressionBombError:
         raise BadImageError(f"{name} has far more than {MOST_PIXELS:,} pixels: make it smaller") from None
     except Image.UnidentifiedImageError:
-        raise BadImageError(f"{name} is no image that can be read: remove or replace it") from None
+        raise BadImageError(f"{name} cannot be read as an image: remove or replace it") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         raise BadImageError(f"{name} is truncated or damaged ({error}): remove or replace it") from None
 
@@ -126,12 +126,12 @@ def read(path: str, offset: int = 0, size: int = -1) -> bytes:
     """The bytes of a file (`size` is -1), or of a part of one.
 
     Raises:
-        BadImageError: It cannot be read, is no plain file (another kind may have no end), or is far too large.
+        BadImageError: It cannot be read, is not a regular file (another kind may have no end), or is far too large.
     """
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise BadImageError(f"{path} is no plain file: remove it")
+            raise BadImageError(f"{path} is not a regular file: remove it")
         size = status.st_size if size < 0 else size
         if size > MOST_BYTES:
             raise BadImageError(f"{path}: an image of {size:,} bytes, expected at most {MOST_BYTES:,}: make it smaller")

@@ -104,7 +104,7 @@ def save_images(data: ImageData, folder: str | os.PathLike[str]) -> Path:
     if folder.exists():
         raise UserError(f"{folder} exists: choose a new folder")
     if odd := [name for name in data.class_names if name in ("", ".", "..") or set(name) & set("/\\\0")]:
-        raise UserError(f"class {odd[0]!r} is no name for a folder")
+        raise UserError(f"class {odd[0]!r} cannot name a folder")
     data.check_labels()
     with replacing(folder) as new:
         for split, part in (("train", data.train), ("test", data.test)):

@@ -40,7 +40,7 @@ class Listing:
         class_names: Sorted; the label is the place in this tuple.
         files: Paths of the images, by split (``"train"``, ``"test"``).
         labels: int64 [n], by split.
-        ignored: Number of files that are no images.
+        ignored: Number of files that are not images.
     """
 
     class_names: tuple[str, ...]
@@ -94,8 +94,8 @@ def walk(path: Path) -> Iterator[str]:
     """Every plain file below a folder, as a path relative to it with ``/``; links are followed, loops are not.
 
     Raises:
-        UserError: It is no folder, what is named like an image is no plain file, or links lead to one folder in more
-            than a hundred ways.
+        UserError: It is no folder, something named like an image is not a regular file, or links lead to one folder in
+            more than a hundred ways.
         Failed: It cannot be read.
     """
     if not path.is_dir():
@@ -119,7 +119,7 @@ def walk(path: Path) -> Iterator[str]:
                 elif entry.is_file():
                     yield name
                 elif is_image(name):
-                    raise UserError(f"{path}/{name} is no plain file, or a link to none: remove it")
+                    raise UserError(f"{path}/{name} is not a regular file, or is a broken link: remove it")
 
 
 def locator(path: Path) -> Callable[[str], Item]:
@@ -184,11 +184,11 @@ def _place(name: str, where: str) -> tuple[str, str]:
     if depth is None:
         return "", ""
     if depth + 2 >= len(parts):
-        raise UserError(f"{where}/{name} is in no class folder: {EXPECTED}")
+        raise UserError(f"{where}/{name} is not in a class folder: {EXPECTED}")
     try:
         parts[depth + 1].encode()
     except UnicodeEncodeError:
-        raise UserError(f"{where}: the folder name {parts[depth + 1]!r} is no valid UTF-8: rename it") from None
+        raise UserError(f"{where}: the folder name {parts[depth + 1]!r} is not valid UTF-8: rename it") from None
     return parts[depth], unicodedata.normalize("NFC", parts[depth + 1])  # macOS decomposes accents, others do not
 
 

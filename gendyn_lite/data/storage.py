@@ -39,7 +39,7 @@ def named_path(text: str | os.PathLike[str], *, what: str) -> Path:
         what: What it is called, for the message.
 
     Raises:
-        UserError: It is empty, holds a NUL, or is no valid Unicode.
+        UserError: It is empty, holds a NUL, or is not valid Unicode.
 
     >>> named_path("", what="--root")
     Traceback (most recent call last):

@@ -116,15 +116,15 @@ REFUSED = {
     "objects": (pickled({"data": np.array([Evil()], dtype=object)}), "is refused"),
     "floats": (trees.python_batch(GOOD[0].astype(np.float32), GOOD[1]), "not one of unsigned bytes"),
     "label below 0": (with_labels([-1] * 7), "has labels -1 to -1, expected 0 to 9"),
-    "half labels": (with_labels([0.5] * 7), "is refused: its labels are no list of whole numbers"),
-    "nested labels": (with_labels([[0]] * 7), "is refused: its labels are no list of whole numbers"),
+    "half labels": (with_labels([0.5] * 7), "is refused: its labels are not a list of whole numbers"),
+    "nested labels": (with_labels([[0]] * 7), "is refused: its labels are not a list of whole numbers"),
     "no images": (with_labels([]), "holds no images: get a fresh copy"),
     "cut": (trees.python_batch(*GOOD)[:-10], "is (damaged|refused)"),
-    "empty": (b"", "is damaged or no CIFAR batch"),
-    "other content": (pickled({"data": 1}), "is damaged or no CIFAR batch"),
-    "no array": (pickle.dumps({b"data": [1], b"labels": [1]}, protocol=3), "is damaged or no CIFAR batch"),
+    "empty": (b"", "is damaged or not a CIFAR batch"),
+    "other content": (pickled({"data": 1}), "is damaged or not a CIFAR batch"),
+    "no array": (pickle.dumps({b"data": [1], b"labels": [1]}, protocol=3), "is damaged or not a CIFAR batch"),
     "label out of range": (trees.python_batch(GOOD[0], [*GOOD[1][:-1], 10]), "has labels"),
-    "grey": (trees.python_batch(GOOD[0][:, :1], GOOD[1]), "is damaged or no CIFAR batch"),
+    "grey": (trees.python_batch(GOOD[0][:, :1], GOOD[1]), "is damaged or not a CIFAR batch"),
 }
 
 
@@ -175,7 +175,7 @@ def test_a_known_copy_is_recognized_and_a_description_wins(tmp_path, monkeypatch
     [
         (tree(("cat", "dog")), r"has 2 classes that are not CIFAR-10's 10 .*folder:"),
         (tree(size=(31, 32)), r"has 32x31 pixels, expected 32x32"),
-        ({"readme.txt": b"x"}, r"is no CIFAR-10: expected data_batch_1, .* or an image tree"),
+        ({"readme.txt": b"x"}, r"is not CIFAR-10: expected data_batch_1, .* or an image tree"),
     ],
     ids=["other classes", "other size", "no images"],
 )

@@ -77,7 +77,7 @@ BAD = {
     "exists: choose a new folder": lambda path: data.save_images(data.load("digits"), path),
     "two_moons holds points, not images: it": lambda path: data.save_images(data.load("two_moons"), path / "x"),
     "two_moons holds points, not images: there": lambda path: gallery.samples(data.load("two_moons")),
-    "class '../evil' is no name for a folder": lambda path: data.save_images(
+    "class '../evil' cannot name a folder": lambda path: data.save_images(
         replace(data.load("digits"), class_names=("../evil",) * 10), path / "x"
     ),
 }

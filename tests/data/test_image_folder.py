@@ -168,13 +168,13 @@ FAULTS = {
     "zero bytes": ({FIRST: b""}, r"train/cat/0001\.png is empty \(0 bytes\)"),
     "cut PNG": ({FIRST: PNG[:-30]}, r"train/cat/0001\.png is truncated or damaged"),
     "cut JPEG": ({FIRST: JPEG[:-300]}, r"train/cat/0001\.png is truncated or damaged"),
-    "text": ({LAST: b"hello"}, r"test/dog/0001\.png is no image"),
+    "text": ({LAST: b"hello"}, r"test/dog/0001\.png cannot be read as an image"),
     "16 bits": ({FIRST: DEEP}, "has more than 8 bits a channel"),
     "another size": (
         {LAST: trees.encoded(trees.picture(size=(7, 5)))},
         r"test/dog/0001\.png has 5x7 pixels, expected 5x6 .* --size N",
     ),
-    "no class folder": ({"train/one.png": PNG}, r"train/one\.png is in no class folder"),
+    "no class folder": ({"train/one.png": PNG}, r"train/one\.png is not in a class folder"),
     "not in test": ({"train/owl/1.png": PNG}, r"class 'owl' is in train/ but has no images in test/"),
     "not in train": ({"test/owl/1.png": PNG}, r"class 'owl' is in test/ but has no images in train/"),
 }
@@ -242,7 +242,7 @@ def test_an_image_that_is_no_plain_file_is_named_and_not_read(tmp_path, kind, th
         "prepare": lambda: prepare(f"folder:{folder}", tmp_path / "data"),
         "stamp": lambda: image_folder.stamp(folder),
     }[through]
-    message = r"pets/train/cat/odd\.png(: its links lead in| is no plain file, or a link to)"
+    message = r"pets/train/cat/odd\.png(: its links lead in| is not a regular file, or is a broken link)"
     with pytest.raises(UserError, match=message):
         do()
 
@@ -256,7 +256,7 @@ def test_other_files_may_be_of_any_kind(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have a name")
 def test_an_image_that_has_become_a_pipe_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "1.png")
-    with pytest.raises(BadImageError, match=r"1\.png is no plain file: remove it"):
+    with pytest.raises(BadImageError, match=r"1\.png is not a regular file: remove it"):
         decode_worker.read(str(tmp_path / "1.png"))
 
 
@@ -299,5 +299,5 @@ def test_a_class_name_that_is_no_utf8_is_named(tmp_path):
         os.mkdir(os.fsencode(folder / split) + b"/caf\xe9")
         with open(os.fsencode(folder / split) + b"/caf\xe9/1.png", "wb") as file:
             file.write(PNG)
-    with pytest.raises(UserError, match="is no valid UTF-8: rename it"):
+    with pytest.raises(UserError, match="is not valid UTF-8: rename it"):
         data.load(f"folder:{folder}")

@@ -131,7 +131,7 @@ def test_verify_finds_what_has_changed(root, folder, capsys):
     raw[: len(raw) // 2] = bytes(len(raw) // 2)
     name.write_bytes(raw)
     assert main(verify) == 2
-    assert f"{name.name} is no image" in capsys.readouterr().err
+    assert f"{name.name} cannot be read as an image" in capsys.readouterr().err
     name.unlink()
     assert main(verify) == 2
     assert "has changed since it was registered" in capsys.readouterr().err
@@ -141,7 +141,7 @@ def test_verify_finds_what_has_changed(root, folder, capsys):
     ("changed", "content", "message"),
     [
         (f"train/{CLASSES[0]}/0000.JPEG", b"", r"0000\.JPEG is empty"),
-        ("val/1.JPEG", b"x", r"val/1\.JPEG is in no class folder"),
+        ("val/1.JPEG", b"x", r"val/1\.JPEG is not in a class folder"),
         (f"train/{CLASSES[0]}/a\nb.JPEG", b"x", "a file name must not hold a line break: rename it"),
     ],
     ids=["empty image", "flat val", "line break"],

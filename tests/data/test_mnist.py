@@ -66,12 +66,12 @@ WRONG = {
     "cut in the header": (lambda raw: raw[:6], "is truncated: 6 bytes"),
     "too long": (lambda raw: raw + b"x", "is longer than its header says"),
     "one flipped bit": (flip, "is altered or not MNIST: its SHA-256 is not"),
-    "empty": (lambda raw: b"", "is no IDX file of unsigned bytes: it begins with nothing"),
-    "web page": (lambda raw: b"<!doctype html>", "is no IDX file"),
+    "empty": (lambda raw: b"", "is not an IDX file of unsigned bytes: it begins with nothing"),
+    "web page": (lambda raw: b"<!doctype html>", "is not an IDX file"),
     "cut gzip": (lambda raw: gzip.compress(raw)[:-20], r"is truncated or damaged \(broken gzip data\)"),
     "no gzip": (lambda raw: b"\x1f\x8b" + raw, r"is truncated or damaged \(broken gzip data\)"),
     "other shape": (lambda raw: trees.idx(np.zeros((3, 28, 28), np.uint8)), r"holds \[3, 28, 28\], but MNIST's has"),
-    "bomb": (lambda raw: gzip.compress(bytes(50_000_000)), "is no IDX file"),
+    "bomb": (lambda raw: gzip.compress(bytes(50_000_000)), "is not an IDX file"),
 }
 
 

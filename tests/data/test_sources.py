@@ -84,7 +84,7 @@ def test_what_has_no_end_is_not_read(tmp_path, kind):
     else:
         trees.write(path, {f"data_batch_{i}": b"" for i in range(1, 6)})
         os.mkfifo(path / "test_batch")
-    expected = "has data_batch_1 but no test_batch" if path.is_dir() else "is no plain file: expected a folder, .tar"
+    expected = "has data_batch_1 but no test_batch" if path.is_dir() else "is not a regular file: expected a folder"
     with pytest.raises(UserError, match=expected):
         prepare("cifar10", tmp_path / "data", source=path)
 
@@ -152,8 +152,8 @@ def tar_with(kind):
 UNTRUSTED = {
     "symbolic link": (tar_with(tarfile.SYMTYPE), r"'train/1.png' is a link: refused"),
     "hard link": (tar_with(tarfile.LNKTYPE), r"'train/1.png' is a link: refused"),
-    "device": (tar_with(tarfile.CHRTYPE), r"'train/1.png' is no plain file: refused"),
-    "pipe": (tar_with(tarfile.FIFOTYPE), r"'train/1.png' is no plain file: refused"),
+    "device": (tar_with(tarfile.CHRTYPE), r"'train/1.png' is not a regular file: refused"),
+    "pipe": (tar_with(tarfile.FIFOTYPE), r"'train/1.png' is not a regular file: refused"),
     "link in a zip": (zip_with_a_link, "'train/1.png' is a link: refused"),
     "encrypted": (encrypted_zip, r"'a\.png' is encrypted: unpack it yourself"),
     "name twice": (lambda path: tar_of(path, *[("a.png", tarfile.REGTYPE, b"one")] * 2), r"holds 'a.png' twice"),
