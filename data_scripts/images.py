@@ -125,7 +125,6 @@ def register_imagenet(source: Path, to: Path, *, description: str | None) -> dic
     mean, std = channel_statistics(images[slice(None, None, -(-len(images) // SAMPLE))])
     for split, names in tree.files.items():
         (to / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-    prepared.save_labels(to, tree.labels)
     return prepared.write_record(
         to,
         INDEX_FILES,

@@ -71,23 +71,17 @@ def finish(folder: Path, *, labels: dict[str, np.ndarray], **fields: Any) -> dic
     Returns:
         The record, as in ``data.json``.
     """
-    save_labels(folder, labels)
-    train, test = (_split(folder, split) for split in SPLITS)
+    pixels = {split: _mapped(folder / f"{split}.npy") for split in SPLITS}
+    train, test = (Split(pixels[split], torch.from_numpy(labels[split].astype(np.int64))) for split in SPLITS)
     mean, std = channel_statistics(train.x)
     fields |= {"shape": list(train.x.shape[1:]), "mean": mean, "std": std, "fingerprint": fingerprint(train, test)}
     return write_record(folder, FILES, labels=labels, **fields)
 
 
-def save_labels(folder: Path, labels: dict[str, np.ndarray]) -> None:
-    """Write the labels of each split, int64 [n]."""
-    for split, y in labels.items():
-        np.save(folder / f"{split}_labels.npy", y.astype(np.int64))
-
-
 def write_record(
     folder: Path, files: Sequence[str], *, labels: dict[str, np.ndarray], class_names: Sequence[str], **fields: Any
 ) -> dict[str, Any]:
-    """Write ``data.json``, a line a field, with a seal over the others.
+    """Write the labels of each split, int64 [n], and ``data.json``, a line a field, with a seal over the others.
 
     Args:
         folder: Holds the other `files`.
@@ -99,6 +93,8 @@ def write_record(
     Returns:
         The record.
     """
+    for split, y in labels.items():
+        np.save(folder / f"{split}_labels.npy", y.astype(np.int64))
     record: dict[str, Any] = {
         "format": FORMAT,
         **fields,
@@ -185,10 +181,7 @@ def read(folder: Path, *, name: str) -> ImageData:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Read every byte of a prepared folder and compare it with its record.
-
-    Returns:
-        The record.
+    """The record of a prepared folder, once every byte has been read and compared with it.
 
     Raises:
         UserError: A file was altered.
@@ -293,11 +286,11 @@ def sha256(path: Path) -> str:
 
 
 def _split(folder: Path, split: str) -> Split:
-    x, y = (
-        torch.from_numpy(np.load(folder / f"{split}{kind}.npy", mmap_mode="c", allow_pickle=False))
-        for kind in ("", "_labels")
-    )
-    return Split(x, y)
+    return Split(_mapped(folder / f"{split}.npy"), _mapped(folder / f"{split}_labels.npy"))
+
+
+def _mapped(path: Path) -> torch.Tensor:
+    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
 def again(folder: Path) -> str:
