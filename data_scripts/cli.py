@@ -23,22 +23,21 @@ from gendyn_lite.data.loading import FOLDER, folder_of
 from gendyn_lite.data.storage import disk_errors, lock_of, locked, named_path, replacing
 from gendyn_lite.errors import UserError, unknown_name
 
-EMBEDDED = tuple(loading.EMBEDDED)
+EMBEDDED = loading.embedded()
 MOST_SIDE = math.isqrt(MOST_PIXELS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``gendyn data`` to a parser."""
-    parser.add_argument("name", nargs="?", help="mnist, cifar10, cifar100, imagenet or folder:PATH")
-    parser.add_argument("--from", dest="source", metavar="PATH", help="import a local copy: no network")
-    parser.add_argument("--root", help="folder of the prepared data (default: GENDYN_DATA, else ./datasets)")
-    parser.add_argument("--mirror", action="append", default=[], metavar="URL", help="a place to fetch from first")
-    parser.add_argument(
-        "--description", metavar="TEXT", help="what an imported copy truly is, shown beside its results"
-    )
-    parser.add_argument("--size", type=int, metavar="N", help="folder:PATH only: resize and cut every image to NxN")
-    parser.add_argument("--list", action="store_true", help="show every data set and what is prepared, and where")
-    parser.add_argument("--verify", metavar="NAME", help="read every byte of a prepared set and compare its checksums")
+    add = parser.add_argument
+    add("name", nargs="?", help="mnist, cifar10, cifar100, imagenet or folder:PATH")
+    add("--from", dest="source", metavar="PATH", help="import a local copy: no network")
+    add("--root", help="folder of the prepared data (default: GENDYN_DATA, else ./datasets)")
+    add("--mirror", action="append", default=[], metavar="URL", help="a place to fetch from first")
+    add("--description", metavar="TEXT", help="what an imported copy truly is, shown beside its results")
+    add("--size", type=int, metavar="N", help="folder:PATH only: resize and cut every image to NxN")
+    add("--list", action="store_true", help="show every data set and what is prepared, and where")
+    add("--verify", metavar="NAME", help="read every byte of a prepared set and compare its checksums")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,7 +73,7 @@ def verify(name: str, root: Path) -> None:
     Raises:
         UserError: It was altered, or there is none.
     """
-    _check(name)
+    _check_name(name)
     if name in EMBEDDED:
         raise UserError(f"{name} comes with the library: there is nothing to verify")
     folder = prepared.find(prepared_path(name, root))
@@ -108,7 +107,8 @@ def prepare(
         UserError: A mistake in these or in the source, or the place holds what was not made here.
         Failed: Trouble with the disk or the network.
     """
-    _check(name, description=description, size=size, mirrors=mirrors, source=source)
+    _check_name(name)
+    _check_options(name, source, mirrors, description, size)
     if name in EMBEDDED:
         print(f"{name} comes with the library: nothing to prepare")
         return
@@ -135,20 +135,18 @@ def prepare(
     report(to, record)
 
 
-def _check(
-    name: str,
-    *,
-    description: str | None = None,
-    size: int | None = None,
-    mirrors: Sequence[str] = (),
-    source: Path | None = None,
-) -> None:
-    """Refuse a name or an option that fits nothing, before anything is done."""
-    own = name.startswith(FOLDER)
-    if own:
+def _check_name(name: str) -> None:
+    if name.startswith(FOLDER):
         folder_of(name)
     elif name not in ENTRIES:
         raise unknown_name("dataset", name, [*ENTRIES, "folder:PATH"])
+
+
+def _check_options(
+    name: str, source: Path | None, mirrors: Sequence[str], description: str | None, size: int | None
+) -> None:
+    """Refuse an option that fits nothing, before anything is done."""
+    own = name.startswith(FOLDER)
     if size is not None and not (own and 0 < size <= MOST_SIDE):
         raise UserError(f"--size is {size}, expected 1 to {MOST_SIDE:,} pixels, and folder:PATH")
     if description is not None and name == "mnist":
@@ -188,12 +186,10 @@ def _write(name: str, path: Path, to: Path, *, description: str | None, size: in
             record = originals.prepare_mnist(path, new)
         elif name == "imagenet":
             record = images.register_imagenet(path, new, description=description)
+        elif name.startswith(FOLDER):
+            record = _prepare_own(name, open_source(path, Path(scratch)), new, description=description, size=size)
         else:
-            source = open_source(path, Path(scratch))
-            if name.startswith(FOLDER):
-                record = _prepare_own(name, source, new, description=description, size=size)
-            else:
-                record = originals.prepare_cifar(name, source, new, description=description)
+            record = originals.prepare_cifar(name, open_source(path, Path(scratch)), new, description=description)
         check_place(to, path)  # once more: it took a while
     return record
 
@@ -214,14 +210,11 @@ def fetch_all(name: str, folder: Path, mirrors: Sequence[str]) -> Path:
 def _prepare_own(name: str, source: Source, to: Path, *, description: str | None, size: int | None) -> dict[str, Any]:
     """The prepared form of one's own images, stamped so that a later change of the folder is noticed."""
     named = folder_of(name)
-    record = {
-        "kind": "image tree",
-        "archive_sha256": source.sha256,
-        "size": size,
-        "stamp": image_folder.stamp(named) if source.where == str(named) else None,
-    }
+    stamp = image_folder.stamp(named) if source.where == str(named) else None
+    record = {"kind": "image tree", "archive_sha256": source.sha256, "size": size, "stamp": stamp}
     text = description or image_folder.describe(named) + (f", {size}x{size}" if size else "")
-    return images.prepare_tree(source, to, name=name, description=text, record=record, size=size)
+    tree = image_folder.listing(source.names, where=source.where)
+    return images.prepare_tree(source, tree, to, size=size, name=name, description=text, record=record)
 
 
 def prepared_path(name: str, root: Path) -> Path:

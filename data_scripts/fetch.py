@@ -6,19 +6,16 @@ from the network asks a `_Watch` first: has the file begun in time, and is it co
 
 from __future__ import annotations
 
-import io
-import os
 import shutil
 import sys
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -33,72 +30,46 @@ from gendyn_lite.errors import Failed
 BLOCK = 1 << 18
 REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 8
-MOST_READS = 200  # from the network, until the file begins
 PAGE = (b"<!doctype html", b"<html")
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for a mirror.
-
-    Attributes:
-        connect: Seconds to connect.
-        answer: Seconds until the file begins, redirects included.
-        stall: Seconds without a byte.
-        window: Seconds over which the speed is measured.
-        slow: Bytes a second below which the next mirror is tried; one that is only slow is taken if no other works.
-        floor: Bytes a second below which a mirror is given up in any case.
-        attempts: Attempts at one mirror without progress, after faults that may pass.
-        wait: Seconds before the second attempt, doubled for each further one.
-    """
+    """How long to wait for a mirror: times in seconds, speeds in bytes a second."""
 
     connect: float = 10.0
-    answer: float = 60.0
-    stall: float = 20.0
-    window: float = 10.0
-    slow: int = 250_000
-    floor: int = 1_000
-    attempts: int = 3
-    wait: float = 1.0
+    answer: float = 60.0  # until the file begins, redirects included
+    stall: float = 20.0  # without a byte
+    window: float = 10.0  # over which the speed is measured
+    slow: int = 250_000  # speed below which the next mirror is tried; one that is only slow is taken if no other works
+    floor: int = 1_000  # speed below which a mirror is given up in any case
+    attempts: int = 3  # at one mirror without progress, after faults that may pass
+    wait: float = 1.0  # before the second attempt, doubled for each further one
 
 
 class GiveUpError(Exception):
-    """This mirror will not do."""
+    """This mirror will not do: `speed` is what it reached, if that is why."""
+
+    def __init__(self, reason: str, *, speed: float = 0.0) -> None:
+        super().__init__(reason)
+        self.speed = speed
 
 
 class MayPassError(Exception):
     """This attempt failed; the same mirror may work in a moment."""
 
 
-class SlowError(Exception):
-    """This mirror works, at a speed (bytes a second) below the limit."""
-
-    def __init__(self, speed: float) -> None:
-        """Keep the speed."""
-        super().__init__(f"slow ({speed / 1000:.0f} kB/s)")
-        self.speed = speed
-
-
-def receive(download: Download, part: Path, url: str, patience: Patience, *, limit: int) -> None:
-    """One request: append to the part what is missing.
-
-    Raises:
-        GiveUpError: The answer is not the file.
-        MayPassError: The connection failed, stalled or was cut, or the server is busy.
-        SlowError: It is slower than `limit`.
-    """
+def _receive(download: Download, part: Path, url: str, patience: Patience, *, limit: int) -> None:
+    """One request: append to the part what is missing; a GiveUpError or a MayPassError says why not."""
     have = size(part)
-    if have >= download.bytes:
-        if have > download.bytes:
-            part.unlink()
-            raise MayPassError("the partial file was too long")
+    if have == download.bytes:
         return
+    have = have if have < download.bytes else 0  # what is too long is fetched anew
     watch = _Watch(patience, limit)
     with _Session(watch) as session, _ask(session, url, have, patience) as answer:
         start = _check_answer(answer, have, download)
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
-            watch.begin(start)
             _copy(answer, file, download, watch, host(url))
 
 
@@ -139,10 +110,9 @@ def _check_answer(answer: requests.Response, have: int, download: Download) -> i
 
 def _copy(answer: requests.Response, file: IO[bytes], download: Download, watch: _Watch, name: str) -> None:
     """Write the body of an answer, watching its size and speed."""
-    at = file.tell()
-    with tqdm(
-        total=download.bytes, initial=at, unit="B", unit_scale=True, desc=f"{download.file} from {name}", disable=None
-    ) as bar:
+    watch.begin(at := file.tell())
+    name = f"{download.file} from {name}"
+    with tqdm(total=download.bytes, initial=at, unit="B", unit_scale=True, desc=name, disable=None) as bar:
         while at < download.bytes:
             try:
                 block = answer.raw.read1(min(BLOCK, download.bytes - at + 1))
@@ -157,9 +127,8 @@ def _copy(answer: requests.Response, file: IO[bytes], download: Download, watch:
             if at + len(block) > download.bytes:
                 raise GiveUpError(f"wrong size: more than {download.bytes:,} bytes")
             file.write(block)
-            at += len(block)
+            watch.at = at = at + len(block)
             bar.update(len(block))
-            watch.at = at
 
 
 class _Watch:
@@ -168,8 +137,7 @@ class _Watch:
     def __init__(self, patience: Patience, limit: int) -> None:
         """The file has to begin by now + ``answer``; then it is not to be slower than `limit` over a ``window``."""
         self.window, self.limit = patience.window, limit
-        self.until, self.reads = time.monotonic() + patience.answer, 0
-        self.at = 0
+        self.until = time.monotonic() + patience.answer
         self.marks: deque[tuple[float, int]] = deque()
 
     def begin(self, at: int) -> None:
@@ -181,9 +149,6 @@ class _Watch:
         """Raise one of the errors above if it does not hold."""
         now = time.monotonic()
         if not self.marks:
-            self.reads += 1
-            if self.reads > MOST_READS:
-                raise GiveUpError("its answer has no beginning")
             if now > self.until:
                 raise MayPassError("no answer")
             return
@@ -191,34 +156,9 @@ class _Watch:
         while len(self.marks) > 2 and self.marks[1][0] <= now - self.window:
             self.marks.popleft()
         then, before = self.marks[0]
-        if now - then >= self.window and (self.at - before) / (now - then) < self.limit:
-            raise SlowError((self.at - before) / (now - then))
-
-
-class _Watched(io.RawIOBase):
-    """What comes from a socket, under a watch."""
-
-    def __init__(self, raw: io.RawIOBase, watch: _Watch) -> None:
-        self.raw, self.watch = raw, watch
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self.watch.check()
-        return self.raw.readinto(buffer)
-
-    def close(self) -> None:
-        self.raw.close()
-        super().close()
-
-
-class _Answer(HTTPResponse):
-    """An answer that is read through `_Watched`, from its first byte on."""
-
-    def __init__(self, *arguments: Any, watch: _Watch, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.fp: Any = io.BufferedReader(_Watched(self.fp.detach(), watch))
+        speed = (self.at - before) / max(now - then, 1e-9)
+        if now - then >= self.window and speed < self.limit:
+            raise GiveUpError(f"slow ({speed / 1000:.0f} kB/s)", speed=speed)
 
 
 class _Session(requests.Session):
@@ -234,16 +174,27 @@ class _Session(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
-    """Makes the connections of a `_Session`, through a proxy or not."""
+    """Makes the connections of a `_Session`, through a proxy or not: each read from them asks the watch first."""
 
     def __init__(self, watch: _Watch) -> None:
         super().__init__()
-        self.answers = staticmethod(partial(_Answer, watch=watch))
+        self.watch = watch
 
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*arguments, **options)
-        pool.ConnectionCls = type("Watched", (pool.ConnectionCls,), {"response_class": self.answers})
+        pool.ConnectionCls = type("Watched", (pool.ConnectionCls,), {"response_class": staticmethod(self._answer)})
         return pool
+
+    def _answer(self, *arguments: Any, **options: Any) -> HTTPResponse:
+        answer: Any = HTTPResponse(*arguments, **options)
+        read = answer.fp.raw.readinto
+
+        def watched(buffer: Any) -> int | None:
+            self.watch.check()
+            return read(buffer)
+
+        answer.fp.raw.readinto = watched
+        return answer
 
 
 def size(path: Path) -> int:
@@ -252,11 +203,8 @@ def size(path: Path) -> int:
 
 
 def host(url: str) -> str:
-    """The host of a URL, as a reader would call it."""
-    try:
-        return urlsplit(url).netloc or url
-    except ValueError:  # it is no URL
-        return url
+    """The host of a URL, as a reader would call it; what is no URL is left as it is."""
+    return url.split("://", 1)[-1].split("/", 1)[0] or url
 
 
 def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), patience: Patience | None = None) -> Path:
@@ -285,39 +233,36 @@ def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), pati
         part = path.with_name(f"{path.name}.part")
         needed, free = download.bytes - size(part), shutil.disk_usage(folder).free
         if free < needed:
-            raise Failed(
-                f"{folder} has {free:,} bytes free, {download.file} needs {needed:,}: "
-                "free some space or choose another folder with --root"
-            )
+            lack = f"{folder} has {free:,} bytes free, {download.file} needs {needed:,}"
+            raise Failed(f"{lack}: free some space or choose another folder with --root")
         urls = [f"{mirror.rstrip('/')}/{download.file}" for mirror in mirrors] + list(download.urls)
         _try_all(download, part, urls, patience)
-        os.replace(part, path)
+        part.replace(path)
     return path
 
 
 def _try_all(download: Download, part: Path, urls: Sequence[str], patience: Patience) -> None:
     """Each mirror in turn; then the slow ones, the fastest first, for as long as they take."""
-    reasons: dict[str, str] = {}
-    slow: dict[str, float] = {}
-    for url in urls:
+    faults: dict[str, GiveUpError] = {}
+
+    def works(url: str, limit: int) -> bool:
         try:
-            return _try_one(download, part, url, patience, limit=patience.slow)
-        except SlowError as error:
-            reasons[url] = str(error)
-            if error.speed >= patience.floor:
-                slow[url] = error.speed
-            _tell(f"{host(url)} is {error}: trying the next mirror")
+            _try_one(download, part, url, patience, limit=limit)
+            return True
         except GiveUpError as error:
-            reasons[url] = str(error)
+            faults[url] = error
             _tell(f"{host(url)}: {error}")
+            return False
+
+    if any(works(url, patience.slow) for url in urls):
+        return
+    slow = {url: error.speed for url, error in faults.items() if error.speed >= patience.floor}
     for url in sorted(slow, key=lambda url: -slow[url]):
         minutes = (download.bytes - size(part)) / slow[url] / 60
         _tell(f"no faster mirror works: staying with {host(url)}, about {max(1, round(minutes))} min")
-        try:
-            return _try_one(download, part, url, patience, limit=patience.floor)
-        except (GiveUpError, SlowError) as error:
-            reasons[url] = str(error)
-    told = "; ".join(f"{host(url)}: {reason}" for url, reason in reasons.items())
+        if works(url, patience.floor):
+            return
+    told = "; ".join(f"{host(url)}: {error}" for url, error in faults.items())
     raise Failed(
         f"cannot fetch {download.file} ({told}): try again later, give another --mirror URL, or get the file yourself "
         "and import it with --from PATH"
@@ -325,17 +270,12 @@ def _try_all(download: Download, part: Path, urls: Sequence[str], patience: Pati
 
 
 def _try_one(download: Download, part: Path, url: str, patience: Patience, *, limit: int) -> None:
-    """Fetch from one mirror, in several attempts, until the part is whole and verified.
-
-    Raises:
-        GiveUpError: It will not do.
-        SlowError: It is slower than `limit`.
-    """
+    """Fetch from one mirror, in several attempts, until the part is whole and verified, or give the mirror up."""
     failed = 0
     while True:
         before = size(part)
         try:
-            receive(download, part, url, patience, limit=limit)
+            _receive(download, part, url, patience, limit=limit)
             if sha256(part) == download.sha256:
                 return
             part.unlink()

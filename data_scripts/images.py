@@ -15,14 +15,14 @@ from tqdm import tqdm
 from data_scripts.sources import Source
 from gendyn_lite.data import prepared
 from gendyn_lite.data.decoding import FolderImages, Options
-from gendyn_lite.data.image_folder import Listing, decode_splits, listing, walk
-from gendyn_lite.data.loading import INDEX_FILES, check_index
+from gendyn_lite.data.image_folder import INDEX_FILES, Listing, check_index, decode_splits, listing, walk
 from gendyn_lite.data.types import channel_statistics
 from gendyn_lite.errors import UserError
 
 RESIZE, CROP = 256, 224  # of ImageNet: the shorter side, then the centre, as the field evaluates
 COUNTS, CLASSES = {"train": 1_281_167, "test": 50_000}, 1000  # of the whole of it
 LOOKED_AT = 200  # images whose format is looked at
+STEP = 512  # images that are read at once to verify them
 SAMPLE = 2000  # training images from which mean and standard deviation are taken
 
 # The luminance table of the JPEG standard (Annex K.1), sorted; encoders scale it by a quality from 1 to 100.
@@ -37,46 +37,35 @@ LUMINANCE = [
 
 def prepare_tree(
     source: Source,
+    tree: Listing,
     to: Path,
     *,
-    name: str,
-    description: str,
     record: dict[str, Any],
     size: int | None = None,
     side: tuple[int, int] | None = None,
-    tree: Listing | None = None,
+    **fields: str,
 ) -> dict[str, Any]:
     """Write the prepared form of an image tree.
 
     Args:
         source: The tree.
+        tree: Its listing.
         to: Empty folder to fill.
-        name: Name to load it by.
-        description: What it truly is.
-        record: Where it came from.
+        record: Where it came from; how many files are not images is added.
         size: Side to resize and cut every image to.
         side: Height and width that the images must have.
-        tree: Its listing, if it is known already.
+        fields: Name and description, as for `prepared.finish`.
 
     Returns:
         The record.
     """
-    tree = tree or listing(source.names, where=source.where)
-    decode_splits(
-        tree,
-        source.locate,
-        lambda split, shape: torch.from_numpy(prepared.allocate(to, split, shape)),
-        size=size,
-        side=side,
-    )
-    return prepared.finish(
-        to,
-        name=name,
-        description=description,
-        class_names=tree.class_names,
-        labels=tree.labels,
-        source={**record, "ignored_files": tree.ignored} if tree.ignored else record,
-    )
+
+    def out(split: str, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.from_numpy(prepared.allocate(to, split, shape))
+
+    decode_splits(tree, source.locate, out, size=size, side=side)
+    record |= {"ignored_files": tree.ignored} if tree.ignored else {}
+    return prepared.finish(to, class_names=tree.class_names, labels=tree.labels, source=record, **fields)
 
 
 def encoding(source: Source, tree: Listing) -> str:
@@ -96,7 +85,7 @@ def _encoding(data: bytes, name: str) -> str:
             quality = jpeg_quality(tables[0]) if tables else None
             return f"{image.format} q{quality}" if quality else str(image.format)
     except Exception as error:
-        raise UserError(f"{name} is no image that can be read ({error}): remove or replace it") from None
+        raise UserError(f"{name} cannot be read as an image ({error}): remove or replace it") from None
 
 
 def jpeg_quality(table: list[int]) -> int | None:
@@ -136,22 +125,19 @@ def register_imagenet(source: Path, to: Path, *, description: str | None) -> dic
     mean, std = channel_statistics(images[slice(None, None, -(-len(images) // SAMPLE))])
     for split, names in tree.files.items():
         (to / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-        np.save(to / f"{split}_labels.npy", tree.labels[split])
-    record = {
-        "format": prepared.FORMAT,
-        "name": "imagenet",
-        "description": description or _describe(tree),
-        "class_names": list(tree.class_names),
-        "counts": prepared.counts(tree.class_names, **tree.labels),
-        "shape": [3, CROP, CROP],
-        "mean": mean,
-        "std": std,
-        "fingerprint": fingerprint,
-        "files": prepared.describe_files(to, INDEX_FILES),
-        "source": {"kind": "image folder", "folder": str(source), "resize": RESIZE, "crop": CROP},
-    }
-    prepared.write_record(to, record)
-    return record
+    return prepared.write_record(
+        to,
+        INDEX_FILES,
+        labels=tree.labels,
+        name="imagenet",
+        description=description or _describe(tree),
+        class_names=tree.class_names,
+        shape=[3, CROP, CROP],
+        mean=mean,
+        std=std,
+        fingerprint=fingerprint,
+        source={"kind": "image folder", "folder": str(source), "resize": RESIZE, "crop": CROP},
+    )
 
 
 def verify_imagenet(folder: Path) -> dict[str, Any]:
@@ -173,9 +159,8 @@ def verify_imagenet(folder: Path) -> dict[str, Any]:
         )
     for split in tree.files:
         images = _images(source, tree, split)
-        step = 16 * 32
-        for start in tqdm(range(0, len(images), step), desc=f"verifying {split}", unit_scale=step, disable=None):
-            images[start : start + step]
+        for start in tqdm(range(0, len(images), STEP), desc=f"verifying {split}", unit_scale=STEP, disable=None):
+            images[start : start + STEP]
     return record
 
 

@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, cast
 
-from gendyn_lite.data import decode_worker
-from gendyn_lite.data.decode_worker import BadImageError
-from gendyn_lite.data.decoding import Item
+from gendyn_lite.data.decoding import Item, read
 from gendyn_lite.data.image_folder import locator, walk
 from gendyn_lite.data.prepared import sha256
 from gendyn_lite.errors import UserError
@@ -55,11 +53,7 @@ class Source:
         Raises:
             UserError: It cannot be read.
         """
-        item = self.locate(name)
-        try:
-            return decode_worker.read(item.path, item.offset, item.size, {})
-        except BadImageError as error:
-            raise UserError(str(error)) from None
+        return read(self.locate(name))
 
 
 def open_source(path: Path, scratch: Path) -> Source:
@@ -71,7 +65,7 @@ def open_source(path: Path, scratch: Path) -> Source:
     if path.is_dir():
         return Source(list(walk(path)), locator(path), str(path))
     if not path.is_file():
-        raise UserError(f"{path} {'is no plain file' if path.exists() else 'does not exist'}: {EXPECTED}")
+        raise UserError(f"{path} {'is not a regular file' if path.exists() else 'does not exist'}: {EXPECTED}")
     unpacked = scratch / "unpacked"
     try:
         index = unpack(path, unpacked)
@@ -81,7 +75,7 @@ def open_source(path: Path, scratch: Path) -> Source:
         raise UserError(f"{path} is truncated or damaged ({error}): get a fresh copy") from None
     if not index:
         raise UserError(f"{path} holds no files")
-    return Source(list(index), lambda name: Item(str(unpacked), *index[name], name), str(path), sha256(path))
+    return Source(list(index), lambda name: Item(str(unpacked), name, *index[name]), str(path), sha256(path))
 
 
 def unpack(path: Path, into: Path) -> dict[str, tuple[int, int]]:
@@ -164,7 +158,7 @@ def _tar_members(path: Path, metered: IO[bytes]) -> Iterator[tuple[str, IO[bytes
                 continue
             content = archive.extractfile(member) if member.isreg() else None
             if content is None:
-                kind = "a link" if member.islnk() or member.issym() else "no plain file"
+                kind = "a link" if member.islnk() or member.issym() else "not a regular file"
                 raise UserError(f"{path}: {member.name!r} is {kind}: refused; give an archive of plain files")
             yield member.name, content
         while metered.read(BLOCK):

@@ -151,19 +151,19 @@ class Batcher:
 
 def _cropped_shape(data: ImageData, config: RunConfig) -> tuple[int, ...]:
     """Shape of one input after the centre crop, once every image option is known to fit."""
-    options = {"center_crop": config.center_crop, "random_crop": config.random_crop, "flip": config.flip}
+    crop, shift = config.center_crop, config.random_crop
     if data.train.x.dtype != torch.uint8:
-        for name, value in options.items():
+        for name, value in (("center_crop", crop), ("random_crop", shift), ("flip", config.flip)):
             if value:
                 raise UserError(f"{name} is {value!r}, but {data.name} holds points, not images: leave it out")
         return data.in_shape
     channels, height, width = data.in_shape
-    crop = config.center_crop
-    if crop is not None and crop > min(height, width):
-        raise UserError(f"center_crop is {crop}, expected at most {min(height, width)} for {height}x{width} images")
-    height, width = (height, width) if crop is None else (crop, crop)
-    if config.random_crop >= min(height, width):
-        raise UserError(f"random_crop is {config.random_crop}, expected less than the side {min(height, width)}")
+    if crop is not None:
+        if crop > min(height, width):
+            raise UserError(f"center_crop is {crop}, expected at most {min(height, width)} for {height}x{width} images")
+        height = width = crop
+    if shift >= min(height, width):
+        raise UserError(f"random_crop is {shift}, expected less than the side {min(height, width)}")
     return channels, height, width
 
 
@@ -179,8 +179,9 @@ def resident(x: Tensor | FolderImages, device: torch.device) -> Tensor | None:
     if x.device == device:
         return x
     key = (id(x), device)
-    source, copy, version = _copies.get(key, (None, None, None))
-    if source and source() is x and version == x._version and copy and (shared := copy()) is not None:
+    source, copy, version = _copies.get(key, (lambda: None, lambda: None, None))
+    shared = copy()
+    if source() is x and version == x._version and shared is not None:
         return shared
     if not _fits(x, device):
         return None
@@ -216,11 +217,12 @@ def stream(x: Tensor | FolderImages, picks: Sequence[Tensor | slice], device: to
     with ThreadPoolExecutor(1) as thread:
         waiting: deque[Future[Tensor]] = deque()
         try:
-            for pick in [*picks, *[None] * AHEAD]:
-                if pick is not None:
-                    waiting.append(thread.submit(gather, pick))
-                if waiting and (len(waiting) > AHEAD or pick is None):
+            for pick in picks:
+                waiting.append(thread.submit(gather, pick))
+                if len(waiting) > AHEAD:
                     yield waiting.popleft().result().to(device, non_blocking=True)
+            while waiting:
+                yield waiting.popleft().result().to(device, non_blocking=True)
         finally:
             for job in waiting:
                 job.cancel()
@@ -263,15 +265,12 @@ def _cut_by_windows(x: Tensor, side: tuple[int, int], tops: Tensor, lefts: Tenso
     windows = np.lib.stride_tricks.sliding_window_view(x.numpy(), side, axis=(2, 3))
     out = windows[np.arange(len(x)), :, tops.numpy(), lefts.numpy()]
     flipped = flips.numpy().astype(bool)
-    out[flipped] = _mirrored(out[flipped])
+    rows = out[flipped]
+    if side[1] % 4:
+        out[flipped] = rows[..., ::-1]
+    else:  # four pixels at a time, each four read in the other byte order
+        out[flipped] = rows.view(">u4")[..., ::-1].astype("<u4").view(np.uint8)
     return torch.from_numpy(out)
-
-
-def _mirrored(images: np.ndarray) -> np.ndarray:
-    """8-bit images, rows backwards: where it can be four pixels at a time, each four read in the other byte order."""
-    if images.shape[-1] % 4:
-        return images[..., ::-1]
-    return images.view(">u4")[..., ::-1].astype("<u4").view(np.uint8)
 
 
 def standardize(x: Tensor, kind: str, *, mean: Tensor, std: Tensor) -> Tensor:

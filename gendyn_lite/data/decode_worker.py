@@ -1,15 +1,14 @@
 """Encoded images → 8-bit pixels. Also the program of the worker processes of `decoding`.
 
-It imports Pillow and nothing of this package, so that a worker starts in a moment. Processes and not threads, since
-most of the work on a small image is Python's own. A worker reads a request a line (JSON) from its standard input and
-answers with a line (JSON) and, if all went well, the pixels.
+It imports Pillow and nothing of this package, so a worker starts at once. Processes, not threads: most of the work on a
+small image is Python's own, and large ones decode faster too. A worker reads requests from its standard input, one line
+of JSON each, and answers with a line of JSON followed by the pixels, if all went well.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import mmap
 import os
 import signal
 import stat
@@ -59,7 +58,9 @@ def decode(
         raise BadImageError(f"{name} is empty (0 bytes): remove or replace it")
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            _check(opened, name)
+            _check_size(opened.size, f"{name} has")
+            if opened.mode.startswith(DEEP_MODES):
+                raise BadImageError(f"{name} has more than 8 bits a channel (mode {opened.mode}): convert it to 8 bits")
             opened.load()
             turned = opened.getexif().get(ExifTags.Base.Orientation, 1) != 1
             image = ImageOps.exif_transpose(opened) if turned else opened
@@ -73,15 +74,9 @@ def decode(
     except Image.DecompressionBombError:
         raise BadImageError(f"{name} has far more than {MOST_PIXELS:,} pixels: make it smaller") from None
     except Image.UnidentifiedImageError:
-        raise BadImageError(f"{name} is no image that can be read: remove or replace it") from None
+        raise BadImageError(f"{name} cannot be read as an image: remove or replace it") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         raise BadImageError(f"{name} is truncated or damaged ({error}): remove or replace it") from None
-
-
-def _check(image: Image.Image, name: str) -> None:
-    _check_size(image.size, f"{name} has")
-    if image.mode.startswith(DEEP_MODES):
-        raise BadImageError(f"{name} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits")
 
 
 def _check_size(size: tuple[int, int], what: str) -> None:
@@ -102,13 +97,12 @@ def _fit(image: Image.Image, name: str, resize: int | None, crop: int | None) ->
     return image
 
 
-def answer(request: dict[str, Any], files: dict[str, Any]) -> bytes:
+def answer(request: dict[str, Any]) -> bytes:
     """The pixels of the images of a request, one after the other.
 
     Args:
-        request: ``items`` (each a path, an offset and a size, or -1 for the whole file, and a name), ``side`` (height
-            and width that they must have) and the options of `decode`.
-        files: Mapped files that are kept open between requests.
+        request: ``items`` (the arguments of `read` for each), ``side`` (height and width that they must have) and the
+            options of `decode`.
 
     Raises:
         BadImageError: One of them cannot be read or has another size.
@@ -117,8 +111,8 @@ def answer(request: dict[str, Any], files: dict[str, Any]) -> bytes:
     height, width = request["side"]
     options = {key: request[key] for key in ("channels", "resize", "crop")}
     parts = []
-    for path, offset, size, name in request["items"]:
-        found_height, found_width, pixels = decode(read(path, offset, size, files), name, **options)
+    for path, name, offset, size in request["items"]:
+        found_height, found_width, pixels = decode(read(path, offset, size), name, **options)
         if (found_height, found_width) != (height, width):
             raise BadImageError(
                 f"{name} has {found_height}x{found_width} pixels, expected {height}x{width} as the others: all must "
@@ -128,48 +122,37 @@ def answer(request: dict[str, Any], files: dict[str, Any]) -> bytes:
     return b"".join(parts)
 
 
-def read(path: str, offset: int, size: int, files: dict[str, Any]) -> bytes:
-    """The bytes of a file, or of a part of one (which stays mapped).
+def read(path: str, offset: int = 0, size: int = -1) -> bytes:
+    """The bytes of a file (`size` is -1), or of a part of one.
 
     Raises:
-        BadImageError: It cannot be read, is no plain file (another kind may have no end), or is far too large.
+        BadImageError: It cannot be read, is not a regular file (another kind may have no end), or is far too large.
     """
     try:
-        if size < 0:
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode):
-                raise BadImageError(f"{path} is no plain file: remove it")
-            _check_bytes(path, status.st_size)
-            with open(path, "rb", buffering=0) as file:
-                return file.read()
-        _check_bytes(path, size)
-        if path not in files:
-            with open(path, "rb") as file:
-                files[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return files[path][offset : offset + size]
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadImageError(f"{path} is not a regular file: remove it")
+        size = status.st_size if size < 0 else size
+        if size > MOST_BYTES:
+            raise BadImageError(f"{path}: an image of {size:,} bytes, expected at most {MOST_BYTES:,}: make it smaller")
+        with open(path, "rb", buffering=0) as file:
+            file.seek(offset)
+            return file.read(size)
     except OSError as error:
         raise BadImageError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _check_bytes(path: str, size: int) -> None:
-    if size > MOST_BYTES:
-        raise BadImageError(f"{path}: an image of {size:,} bytes, expected at most {MOST_BYTES:,}: make it smaller")
-
-
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer requests until there are no more."""
-    files: dict[str, Any] = {}
     for line in requests:
-        pixels = b""
+        pixels, head = b"", {}
         try:
-            pixels = answer(json.loads(line), files)
-            head = {"bytes": len(pixels)}
+            pixels = answer(json.loads(line))
         except BadImageError as error:
             head = {"error": str(error)}
         except ColourMetError:
             head = {"colour": True}
-        answers.write(json.dumps(head).encode() + b"\n")
-        answers.write(pixels)
+        answers.write(json.dumps({"bytes": len(pixels), **head}).encode() + b"\n" + pixels)
         answers.flush()
 
 

@@ -1,4 +1,4 @@
-"""Decode many images over all cores, at once or (a set too large for memory) when they are read; errors name them."""
+"""Decode images on all cores, at once or (a set too large for memory) as they are read; errors name the image."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -25,12 +26,12 @@ CHUNK_BYTES = 1 << 20  # pixels of one answer
 
 
 class Item(NamedTuple):
-    """Where an encoded image is: a file, or `size` bytes of it from `offset` on; and its name for messages."""
+    """Where an encoded image is: a file, its name for messages, and which `size` bytes from `offset` on (-1: all)."""
 
     path: str
-    offset: int
-    size: int
     name: str
+    offset: int = 0
+    size: int = -1
 
 
 class Options(NamedTuple):
@@ -41,15 +42,47 @@ class Options(NamedTuple):
     resize: int | None = None
     crop: int | None = None
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of one image's pixels."""
-        return self.channels * self.side[0] * self.side[1]
-
 
 def cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def bad_images() -> Iterator[None]:
+    """An image that cannot be read is the user's to mend.
+
+    Raises:
+        UserError: In place of a `BadImageError`.
+    """
+    try:
+        yield
+    except BadImageError as error:
+        raise UserError(str(error)) from None
+
+
+def read(item: Item) -> bytes:
+    """The encoded bytes of an item.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    with bad_images():
+        return decode_worker.read(item.path, item.offset, item.size)
+
+
+def probe(item: Item, *, size: int | None) -> tuple[int, tuple[int, int]]:
+    """Channels (1 or 3), height and width of one image, resized and cut to a square of side `size` (None: as it is).
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    raw = read(item)
+    for channels in (1, 3):
+        with suppress(ColourMetError), bad_images():
+            height, width, _ = decode_worker.decode(raw, item.name, channels=channels, resize=size, crop=size)
+            return channels, (height, width)
+    raise AssertionError("three channels hold any image")
 
 
 class Pool:
@@ -66,25 +99,49 @@ class Pool:
         self._started: list[subprocess.Popen[bytes]] = []
         for _ in range(self.workers):
             self._free.put(None)
-        self._files: dict[str, object] = {}
         self._stop = weakref.finalize(self, _stop, self._started)
 
-    def decode(self, items: Sequence[Item], options: Options, out: Tensor) -> None:
-        """Decode into `out`, uint8 [n, C, H, W] of just this shape. Threads may call this at once.
+    def decode(self, items: Sequence[Item], options: Options, out: Tensor, *, label: str | None = None) -> None:
+        """Decode images with all workers at once. Several threads may call this.
+
+        Args:
+            items: Where they are.
+            options: What to make of each.
+            out: Filled with the images, uint8 [n, C, H, W], on the CPU.
+            label: What a progress bar says; None for no bar.
 
         Raises:
             UserError: An image cannot be read or has another size; it is named.
             ColourMetError: One channel is wanted and an image has colours.
         """
-        request = {"items": items, **options._asdict()}
-        try:
-            pixels = self._ask_worker(request) if self.workers else decode_worker.answer(request, self._files)
-        except BadImageError as error:
-            raise UserError(str(error)) from None
-        rows = np.frombuffer(pixels, np.uint8).reshape(len(items), *options.side, options.channels)
-        out.numpy()[:] = rows.transpose(0, 3, 1, 2)
+        channels, (height, width), *_ = options
+        share = -(-len(items) // (4 * max(1, self.workers)))
+        step = max(1, min(CHUNK_BYTES // (channels * height * width), share))
 
-    def _ask_worker(self, request: dict) -> bytes:
+        def chunk(start: int) -> int:
+            part = items[start : start + step]
+            with bad_images():
+                pixels = self._answer({"items": part, **options._asdict()})
+            rows = np.frombuffer(pixels, np.uint8).reshape(len(part), height, width, channels)
+            out[start : start + step].numpy()[:] = rows.transpose(0, 3, 1, 2)
+            return len(part)
+
+        hidden = None if label and self.workers else True
+        with (
+            ThreadPoolExecutor(max(1, self.workers)) as threads,
+            tqdm(total=len(items), desc=label, unit="img", disable=hidden) as bar,
+        ):
+            try:
+                for count in threads.map(chunk, range(0, len(items), step)):
+                    bar.update(count)
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
+
+    def _answer(self, request: dict) -> bytes:
+        """What `decode_worker.answer` gives, from a worker if there are any."""
+        if not self.workers:
+            return decode_worker.answer(request)
         worker = self._free.get()
         try:
             if worker is None:  # -P: the folder of the program is not searched for modules (it has a types.py)
@@ -92,36 +149,12 @@ class Pool:
                 worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
                 self._started.append(worker)
             return _ask(worker, request)
-        except EOFError:
+        except (EOFError, OSError):
             worker = None  # the next request starts another
             names = f"{request['items'][0].name} … {request['items'][-1].name}"
             raise UserError(f"a worker process ended while it decoded {names}: out of memory?") from None
         finally:
             self._free.put(worker)
-
-    def decode_all(
-        self,
-        items: Sequence[Item],
-        options: Options,
-        out: Tensor,
-        *,
-        step: int,
-        done: Callable[[int], object] = lambda count: None,
-    ) -> None:
-        """As `decode`, `step` images a request, with all workers at once; `done` is told how many each time."""
-
-        def chunk(start: int) -> int:
-            part = items[start : start + step]
-            self.decode(part, options, out[start : start + step])
-            return len(part)
-
-        with ThreadPoolExecutor(max(1, self.workers)) as threads:
-            try:
-                for count in threads.map(chunk, range(0, len(items), step)):
-                    done(count)
-            except BaseException:
-                threads.shutdown(cancel_futures=True)
-                raise
 
     def __enter__(self) -> Pool:
         """The pool itself."""
@@ -139,79 +172,28 @@ def _stop(workers: Iterable[subprocess.Popen[bytes]]) -> None:
 
 
 def _ask(worker: subprocess.Popen[bytes], request: dict) -> bytes:
-    """The pixels that a worker answers; EOFError if it has ended."""
+    """The pixels that a worker answers.
+
+    Raises:
+        EOFError: It has ended; or an OSError.
+    """
     assert worker.stdin is not None and worker.stdout is not None
-    try:
-        worker.stdin.write(json.dumps(request).encode() + b"\n")
-        worker.stdin.flush()
-    except OSError:
-        raise EOFError from None
+    worker.stdin.write(json.dumps(request).encode() + b"\n")
+    worker.stdin.flush()
     line = worker.stdout.readline()
-    if not line.endswith(b"\n"):
-        raise EOFError
-    head = json.loads(line)
+    head = json.loads(line) if line.endswith(b"\n") else {"bytes": -1}
     if "error" in head:
         raise BadImageError(head["error"])
     if "colour" in head:
         raise ColourMetError
-    pixels = worker.stdout.read(head["bytes"])
+    pixels = worker.stdout.read(max(0, head["bytes"]))
     if len(pixels) != head["bytes"]:
         raise EOFError
     return pixels
 
 
-def probe(item: Item, *, size: int | None) -> tuple[int, tuple[int, int]]:
-    """Channels (1 or 3), height and width of one image, resized and cut to a square of side `size` (None: as it is).
-
-    Raises:
-        UserError: It cannot be read.
-    """
-    channels = 1
-    try:
-        data = decode_worker.read(item.path, item.offset, item.size, {})
-        try:
-            height, width, _ = decode_worker.decode(data, item.name, channels=1, resize=size, crop=size)
-        except ColourMetError:
-            channels = 3
-            height, width, _ = decode_worker.decode(data, item.name, channels=3, resize=size, crop=size)
-    except BadImageError as error:
-        raise UserError(str(error)) from None
-    return channels, (height, width)
-
-
-def decode_many(
-    items: Sequence[Item], out: Callable[[tuple[int, ...]], Tensor], options: Options, *, pool: Pool, label: str
-) -> Tensor:
-    """Decode images over all cores into one array.
-
-    Args:
-        items: Where they are.
-        out: Makes the array, uint8 of the shape that it is given, contiguous.
-        options: What to make of each; all must come out with its `side`.
-        pool: The workers.
-        label: What the progress bar says.
-
-    Returns:
-        What `out` made, filled, uint8 [n, C, H, W].
-
-    Raises:
-        UserError: As `Pool.decode`.
-        ColourMetError: As `Pool.decode`.
-    """
-    images = out((len(items), options.channels, *options.side))
-    step = max(1, min(CHUNK_BYTES // options.bytes, -(-len(items) // (4 * cores()))))
-    with tqdm(total=len(items), desc=label, unit="img", disable=None if pool.workers else True) as bar:  # few: no bar
-        pool.decode_all(items, options, images, step=step, done=bar.update)
-    return images
-
-
-def empty(shape: tuple[int, ...]) -> Tensor:
-    """Memory for images."""
-    return torch.from_numpy(np.empty(shape, dtype=np.uint8))
-
-
 class FolderImages:
-    """Images in files, which reads like a tensor uint8 [n, C, H, W]: it has a shape, a length, and indexing reads.
+    """Images in files, which read like a tensor uint8 [n, C, H, W]: with a shape, a length, and indexing that decodes.
 
     Args:
         folder: Where the files are.
@@ -247,10 +229,9 @@ class FolderImages:
         if isinstance(pick, int):
             return self[[pick]][0]
         index = pick if isinstance(pick, slice) else np.asarray(pick)
-        items = [Item(f"{self._folder}/{name}", 0, -1, f"{self._folder}/{name}") for name in self._names[index]]
-        out = empty((len(items), *self.shape[1:]))
-        step = max(1, -(-len(items) // (2 * max(1, self._pool.workers))))
-        self._pool.decode_all(items, self._options, out, step=step)
+        paths = [f"{self._folder}/{name}" for name in self._names[index]]
+        out = torch.empty((len(paths), *self.shape[1:]), dtype=torch.uint8)
+        self._pool.decode([Item(path, path) for path in paths], self._options, out)
         return out
 
     def select(self, chosen: Tensor) -> FolderImages:

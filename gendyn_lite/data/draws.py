@@ -1,4 +1,4 @@
-"""Seeded draws, and what is made of them: corrupted labels and randomized inputs, the same on every machine.
+"""Seeded draws and what is made of them, the same on every machine: subsets, corrupted labels, randomized inputs.
 
 Everything is derived from the raw 64-bit output of a counter-based generator, which NumPy guarantees to keep, and not
 from a library's `randperm` or `normal`, whose algorithms have changed between versions. The key names what is drawn,
@@ -51,6 +51,36 @@ def permutation(count: int, *key: int) -> NDArray[np.int64]:
     return np.argsort(source(*key).random_raw(count), kind="stable")
 
 
+def balanced_order(y: Tensor, *, seed: int) -> Tensor:
+    """An order of the examples in which every prefix is as class-balanced as it can be.
+
+    Each class is shuffled, then the classes take turns; a class that has run out is skipped.
+
+    Args:
+        y: Labels, int64 [n].
+        seed: Seed of the shuffle.
+
+    Returns:
+        A permutation of 0 … n−1, int64 [n].
+
+    Raises:
+        UserError: `y` holds no labels.
+
+    >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
+    >>> y[balanced_order(y, seed=0)][:3].sort().values.tolist()
+    [0, 1, 2]
+    """
+    check_labels(y)
+    labels = y.cpu().numpy()
+    shuffled = permutation(len(labels), seed, SUBSET)
+    turn = np.empty(len(labels), dtype=np.int64)
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    counts = np.bincount(labels)
+    turn[by_class] = np.concatenate([np.arange(count) for count in counts])
+    # Within a turn the shuffled order decides, so that no class is preferred.
+    return torch.from_numpy(shuffled[np.argsort(turn[shuffled], kind="stable")])
+
+
 def corrupt_labels(y: Tensor, fraction: float, *, num_classes: int, seed: int) -> tuple[Tensor, Tensor]:
     """Redraw each label with probability `fraction` uniformly from all classes.
 
@@ -70,9 +100,7 @@ def corrupt_labels(y: Tensor, fraction: float, *, num_classes: int, seed: int) -
     Raises:
         UserError: An argument has the wrong type or is out of range, or a label is no class.
 
-    Source:
-        Zhang et al. (2017), "Understanding deep learning requires rethinking generalization", section 2.1
-        ("partially corrupted labels").
+    Source: Zhang et al. (2017), section 2.1 ("partially corrupted labels").
 
     >>> labels, redrawn = corrupt_labels(torch.arange(8), 0.5, num_classes=8, seed=0)
     >>> labels.tolist()
@@ -121,8 +149,7 @@ def randomize_inputs(
     Raises:
         UserError: `x` holds no images, or a name or number is not valid.
 
-    Source:
-        Zhang et al. (2017), section 2.1. The normal distribution is drawn to a resolution of 2⁻¹⁶ in probability.
+    Source: Zhang et al. (2017), section 2.1. The normal distribution is drawn to a resolution of 2⁻¹⁶ in probability.
 
     >>> x = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 2, 2)
     >>> randomize_inputs(x, "shuffled_pixels", seed=3).flatten().tolist()
@@ -161,6 +188,10 @@ def randomize(data: ImageData, kind: str, *, seed: int) -> ImageData:
 
     Raises:
         UserError: As `randomize_inputs`, or the inputs have been randomized before.
+
+    >>> from gendyn_lite.data import load
+    >>> randomize(load("digits"), "gaussian", seed=0).inputs
+    'gaussian'
     """
     if kind == data.inputs:
         return data

@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from gendyn_lite.config import INPUTS
-from gendyn_lite.data.draws import randomize
-from gendyn_lite.data.loading import balanced_order
+from gendyn_lite.data.draws import balanced_order, randomize
 from gendyn_lite.data.storage import named_path, replacing
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
 
+COLUMNS = ("kind", "class", "example", "picture", "row", "column", "image", "count")
 MOST_CLASSES = 20  # whose pictures fit on a page
 
 
@@ -46,27 +46,20 @@ def samples(data: ImageData, *, per_class: int = 6, seed: int = 0, kinds: tuple[
     if data.train.x.dtype != torch.uint8:
         raise UserError(f"{data.name} holds points, not images: there are no pictures of it")
     data.check_labels()
-    counts = data.train.y.bincount(minlength=data.num_classes)
-    order = balanced_order(data.train.y, seed=seed)
-    chosen = [order[data.train.y[order] == label][:per_class] for label in range(min(data.num_classes, MOST_CLASSES))]
-    index = torch.cat(chosen)
+    labels, order = data.train.y.numpy(), balanced_order(data.train.y, seed=seed).numpy()
+    table = pd.DataFrame({"example": order, "row": labels[order]})
+    table["column"] = table.groupby("row").cumcount()
+    table = table[(table["row"] < MOST_CLASSES) & (table["column"] < per_class)].sort_values(["row", "column"])
+    table["class"] = [data.class_names[label] for label in table["row"]]
+    table["count"] = data.train.y.bincount()[table["row"].tolist()].numpy()
+    table["picture"] = range(len(table))
+    index = torch.tensor(table["example"].tolist())
     few = replace(data, train=Split(data.train.x[index], data.train.y[index]))
-    columns = torch.cat([torch.arange(len(part)) for part in chosen]).tolist()
     parts = []
     for kind in kinds:
-        labels = few.train.y.tolist()
-        rows = {
-            "kind": kind,
-            "class": [data.class_names[label] for label in labels],
-            "example": index.tolist(),
-            "picture": range(len(labels)),
-            "row": labels,
-            "column": columns,
-            "image": [data_uri(image) for image in randomize(few, kind, seed=seed).train.x],
-            "count": counts[few.train.y].tolist(),
-        }
-        parts.append(pd.DataFrame(rows))
-    return pd.concat(parts, ignore_index=True)
+        images = [data_uri(image) for image in randomize(few, kind, seed=seed).train.x]
+        parts.append(table.assign(kind=kind, image=images))
+    return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
 def class_counts(data: ImageData) -> pd.DataFrame:
@@ -96,7 +89,14 @@ def save_images(data: ImageData, folder: str | os.PathLike[str]) -> Path:
         The folder.
 
     Raises:
-        UserError: The data holds points, a class name is no name for a folder, or the folder exists.
+        UserError: The data holds points, a class name cannot name a folder, or the folder exists.
+
+    >>> import tempfile
+    >>> from gendyn_lite.data import load
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     folder = save_images(load("digits", train_size=10), f"{place}/digits")
+    ...     len(list(folder.glob("train/*/*.png")))
+    10
     """
     folder = named_path(folder, what="folder")
     if data.train.x.dtype != torch.uint8:
@@ -104,7 +104,7 @@ def save_images(data: ImageData, folder: str | os.PathLike[str]) -> Path:
     if folder.exists():
         raise UserError(f"{folder} exists: choose a new folder")
     if odd := [name for name in data.class_names if name in ("", ".", "..") or set(name) & set("/\\\0")]:
-        raise UserError(f"class {odd[0]!r} is no name for a folder")
+        raise UserError(f"class {odd[0]!r} cannot name a folder")
     data.check_labels()
     with replacing(folder) as new:
         for split, part in (("train", data.train), ("test", data.test)):

@@ -1,4 +1,4 @@
-"""A folder of one's own images: train/CLASS/* and test/CLASS/*."""
+"""Images in folders, train/CLASS/* and test/CLASS/*: one's own, and ImageNet's, which stay there and are indexed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gendyn_lite.data import prepared
 from gendyn_lite.data.decode_worker import ColourMetError
-from gendyn_lite.data.decoding import Item, Options, Pool, decode_many, empty, probe
+from gendyn_lite.data.decoding import FolderImages, Item, Options, Pool, probe
 from gendyn_lite.data.storage import disk_errors
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
@@ -27,6 +27,8 @@ FEW = 500  # images up to which starting worker processes does not pay
 MOST_WAYS = 100
 TEST_NAMES = ("test", "val")  # val is taken where there is no test
 TYPED_IN = "GENDYN_TYPED_IN"  # names the folder where a command was typed, for the kernel of a chapter
+INDEX_FILES = tuple(f"{split}{kind}" for split in prepared.SPLITS for kind in (".txt", "_labels.npy"))
+INDEX_SOURCE = {"folder": str, "resize": int, "crop": int}  # fields of the record of a set that stays in its folder
 EXPECTED = "expected train/CLASS/* and test/CLASS/* with images"
 
 
@@ -38,7 +40,7 @@ class Listing:
         class_names: Sorted; the label is the place in this tuple.
         files: Paths of the images, by split (``"train"``, ``"test"``).
         labels: int64 [n], by split.
-        ignored: Number of files that are no images.
+        ignored: Number of files that are not images.
     """
 
     class_names: tuple[str, ...]
@@ -59,7 +61,7 @@ def load(path: Path, *, name: str, root: Path) -> ImageData:
             raise UserError(f"{path} has changed since it was prepared: run `gendyn data {name}` again")
         return prepared.read(folder, name=name)
     source = listing(walk(path), where=str(path))
-    x = decode_splits(source, locator(path), lambda _, shape: empty(shape))
+    x = decode_splits(source, locator(path), lambda _, shape: torch.empty(shape, dtype=torch.uint8))
     train, test = (Split(x[split], torch.from_numpy(source.labels[split])) for split in ("train", "test"))
     return ImageData.measured(name, describe(path), source.class_names, train=train, test=test)
 
@@ -92,8 +94,8 @@ def walk(path: Path) -> Iterator[str]:
     """Every plain file below a folder, as a path relative to it with ``/``; links are followed, loops are not.
 
     Raises:
-        UserError: It is no folder, what is named like an image is no plain file, or links lead to one folder in more
-            than a hundred ways.
+        UserError: It is no folder, something named like an image is not a regular file, or links lead to one folder in
+            more than a hundred ways.
         Failed: It cannot be read.
     """
     if not path.is_dir():
@@ -117,12 +119,12 @@ def walk(path: Path) -> Iterator[str]:
                 elif entry.is_file():
                     yield name
                 elif is_image(name):
-                    raise UserError(f"{path}/{name} is no plain file, or a link to none: remove it")
+                    raise UserError(f"{path}/{name} is not a regular file, or is a broken link: remove it")
 
 
 def locator(path: Path) -> Callable[[str], Item]:
     """A function that says where a file below a folder is."""
-    return lambda name: Item(f"{path}/{name}", 0, -1, name)
+    return lambda name: Item(f"{path}/{name}", name)
 
 
 def listing(names: Iterable[str], *, where: str) -> Listing:
@@ -144,32 +146,28 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
     found: dict[str, list[tuple[str, str]]] = {split: [] for split in ("train", *TEST_NAMES)}
     ignored = 0
     for name in names:
-        if not is_image(name):
-            ignored += 1
-            continue
-        split, class_name = _place(name, where)
+        split, class_name = _place(name, where) if is_image(name) else ("ignored", "")
+        ignored += split == "ignored"
         if split in found:
             found[split].append((class_name, name))
     test = next((split for split in TEST_NAMES if found[split]), "test")
-    for split in ("train", test):
-        if not found[split]:
-            raise UserError(f"{where} has no images in {split}/: {EXPECTED}")
     classes = {split: {class_name for class_name, _ in found[split]} for split in ("train", test)}
-    class_names = tuple(sorted(classes["train"]))
+    for split, there in classes.items():
+        if not there:
+            raise UserError(f"{where} has no images in {split}/: {EXPECTED}")
     for one, other in (("train", test), (test, "train")):
         if odd := sorted(classes[one] - classes[other]):
             more = f" and {len(odd) - 1:,} more" if len(odd) > 1 else ""
             raise UserError(f"{where}: class {odd[0]!r}{more} is in {one}/ but has no images in {other}/")
+    class_names = tuple(sorted(classes["train"]))
     if len(class_names) < 2:
         raise UserError(f"{where} has one class only ({', '.join(class_names)}): expected at least two")
     index = {class_name: label for label, class_name in enumerate(class_names)}
-    chosen = {"train": sorted(found["train"]), "test": sorted(found[test])}
-    return Listing(
-        class_names,
-        {split: [name for _, name in items] for split, items in chosen.items()},
-        {split: np.array([index[class_name] for class_name, _ in items]) for split, items in chosen.items()},
-        ignored,
-    )
+    files, labels = {}, {}
+    for split, items in (("train", sorted(found["train"])), ("test", sorted(found[test]))):
+        files[split] = [name for _, name in items]
+        labels[split] = np.array([index[class_name] for class_name, _ in items])
+    return Listing(class_names, files, labels, ignored)
 
 
 def is_image(name: str) -> bool:
@@ -186,11 +184,11 @@ def _place(name: str, where: str) -> tuple[str, str]:
     if depth is None:
         return "", ""
     if depth + 2 >= len(parts):
-        raise UserError(f"{where}/{name} is in no class folder: {EXPECTED}")
+        raise UserError(f"{where}/{name} is not in a class folder: {EXPECTED}")
     try:
         parts[depth + 1].encode()
     except UnicodeEncodeError:
-        raise UserError(f"{where}: the folder name {parts[depth + 1]!r} is no valid UTF-8: rename it") from None
+        raise UserError(f"{where}: the folder name {parts[depth + 1]!r} is not valid UTF-8: rename it") from None
     return parts[depth], unicodedata.normalize("NFC", parts[depth + 1])  # macOS decomposes accents, others do not
 
 
@@ -219,11 +217,53 @@ def decode_splits(
     few = sum(map(len, items.values())) <= FEW
     with Pool(0 if few else None) as pool:
         while True:
-            options = Options(channels, side or found, size, size)
+            options, images = Options(channels, side or found, size, size), {}
             try:
-                return {
-                    split: decode_many(part, partial(out, split), options, pool=pool, label=f"decoding {split}")
-                    for split, part in items.items()
-                }
+                for split, part in items.items():
+                    images[split] = out(split, (len(part), channels, *options.side))
+                    pool.decode(part, options, images[split], label=f"decoding {split}")
+                return images
             except ColourMetError:
                 channels = 3  # the first image was grey, a later one is not: once more
+
+
+def read_index(folder: Path, *, name: str) -> ImageData:
+    """The set that is registered in `folder`; its images are read when they are asked for.
+
+    Raises:
+        UserError: The registration was altered, or the images' folder is gone.
+    """
+    record = prepared.read_record(folder, name=name)
+    source = record["source"]
+    prepared.check_once(folder, record, INDEX_FILES, lambda: check_index(folder, record))
+    if not Path(source["folder"]).is_dir():
+        raise UserError(
+            f"the images of {name} were in {source['folder']}, which is gone: `gendyn data {name} --from PATH`"
+        )
+    options, pool = Options(3, tuple(record["shape"][1:]), source["resize"], source["crop"]), Pool()
+    splits = {}
+    for split, labels in _index_labels(folder).items():
+        names = np.array((folder / f"{split}.txt").read_text(encoding="utf-8").splitlines())
+        images = FolderImages(source["folder"], names, options, pool=pool)
+        splits[split] = Split(cast(Tensor, images), torch.from_numpy(labels))  # it reads like one
+    return ImageData.from_record(name, record, **splits)
+
+
+def check_index(folder: Path, record: dict[str, Any]) -> None:
+    """Compare names and labels of a registered set with its record; the images themselves are read by ``--verify``.
+
+    Raises:
+        UserError: One was altered.
+    """
+    source = record["source"]
+    if len(record["shape"]) != 3 or any(type(source.get(key)) is not kind for key, kind in INDEX_SOURCE.items()):
+        raise UserError(f"{folder / prepared.RECORD} has no valid 'source': {prepared.again(folder)}")
+
+    def measure(*_: object) -> dict[str, Any]:
+        return {"counts": prepared.counts(record["class_names"], **_index_labels(folder))}
+
+    prepared.check(folder, record, INDEX_FILES, measure)
+
+
+def _index_labels(folder: Path) -> dict[str, np.ndarray]:
+    return {split: np.load(folder / f"{split}_labels.npy", allow_pickle=False) for split in prepared.SPLITS}

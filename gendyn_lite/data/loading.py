@@ -1,4 +1,4 @@
-"""Load a data set by its name."""
+"""Load a data set by its name: prepared, a folder of images, or embedded, which needs no download and no file."""
 
 from __future__ import annotations
 
@@ -6,30 +6,27 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
+from sklearn.datasets import load_digits, make_moons
 from torch import Tensor
 
 from gendyn_lite.config import RunConfig, check_range, check_type
-from gendyn_lite.data import draws, embedded, image_folder, prepared
-from gendyn_lite.data.decoding import FolderImages, Options, Pool
-from gendyn_lite.data.draws import corrupt_labels, randomize
+from gendyn_lite.data import image_folder, prepared
+from gendyn_lite.data.decoding import FolderImages
+from gendyn_lite.data.draws import balanced_order, corrupt_labels, randomize
 from gendyn_lite.data.storage import disk_errors, named_path
-from gendyn_lite.data.types import ImageData, Split, check_labels
+from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError, unknown_name
 
-EMBEDDED: dict[str, Callable[[], ImageData]] = {
-    "digits": embedded.digits,
-    **{name: partial(embedded.point_set, name) for name in embedded.POINT_SETS},
-}
 PREPARED = ("mnist", "cifar10", "cifar100", "imagenet")
 FOLDER = "folder:"
-INDEX_FILES = tuple(f"{split}{kind}" for split in prepared.SPLITS for kind in (".txt", "_labels.npy"))
-INDEX_SOURCE = {"folder": str, "resize": int, "crop": int}  # fields of the record of a set that stays in its folder
+TRAIN, TEST = 300, 100  # points of a point set
+NOISE = 0.08
 
 
 def load(
@@ -79,6 +76,9 @@ def load_for_run(config: RunConfig, *, root: str | os.PathLike[str] | None = Non
     Returns:
         The data, and which training labels were redrawn, bool [n].
 
+    Raises:
+        UserError: As `load`, `randomize` and `corrupt_labels`; or the test set is smaller than test_size.
+
     >>> data, redrawn = load_for_run(RunConfig(experiment="demo", label_corruption=1.0))
     >>> redrawn.all().item()
     True
@@ -97,17 +97,28 @@ def load_for_run(config: RunConfig, *, root: str | os.PathLike[str] | None = Non
 def names() -> tuple[str, ...]:
     """The names that `load` knows; ``folder:PATH`` stands for any folder.
 
+    Returns:
+        ``"digits"`` and the point sets, the sets that ``gendyn data`` prepares, and ``"folder:PATH"``.
+
     >>> names()
     ('digits', 'two_moons', 'rings', 'spirals', 'nested_rings', 'linked_rings', 'mnist', ...)
     """
-    return (*EMBEDDED, *PREPARED, f"{FOLDER}PATH")
+    return (*embedded(), *PREPARED, f"{FOLDER}PATH")
+
+
+def embedded() -> tuple[str, ...]:
+    """The names of the sets that come with the library."""
+    return ("digits", *POINT_SETS)
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """Folder of the prepared data: the argument, else the environment variable GENDYN_DATA, else ``./datasets``.
 
     Raises:
-        UserError: The argument is empty, or no path.
+        UserError: The argument is empty, or not a path.
+
+    >>> data_root("sets").name
+    'sets'
     """
     return named_path(os.environ.get("GENDYN_DATA") or "datasets" if root is None else root, what="root")
 
@@ -125,26 +136,6 @@ def folder_of(name: str) -> Path:
     return typed if typed.is_dir() else path
 
 
-def balanced_order(y: Tensor, *, seed: int) -> Tensor:
-    """An order of the examples whose every beginning is as class-balanced as it can be, int64 [n].
-
-    Each class is shuffled, then the classes take turns; a class that has run out is skipped.
-
-    >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
-    >>> y[balanced_order(y, seed=0)][:3].sort().values.tolist()
-    [0, 1, 2]
-    """
-    check_labels(y)
-    labels = y.cpu().numpy()
-    shuffled = draws.permutation(len(labels), seed, draws.SUBSET)
-    turn = np.empty(len(labels), dtype=np.int64)
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    counts = np.bincount(labels)
-    turn[by_class] = np.concatenate([np.arange(count) for count in counts])
-    # Within a turn the shuffled order decides, so that no class is preferred.
-    return torch.from_numpy(shuffled[np.argsort(turn[shuffled], kind="stable")])
-
-
 def _subset(split: Split, size: int, *, seed: int, named: tuple[str, str]) -> Split:
     """The first examples of a class-balanced order; `named`: what the size and the whole are called."""
     if size > len(split.y):
@@ -156,12 +147,18 @@ def _subset(split: Split, size: int, *, seed: int, named: tuple[str, str]) -> Sp
 
 
 def _load_whole(name: str, root: Path) -> ImageData:
-    if name in EMBEDDED:
-        return EMBEDDED[name]()
+    if name == "digits":
+        read = _digits()
+        train, test = (Split(part.x.clone(), part.y.clone()) for part in (read.train, read.test))
+        return replace(read, train=train, test=test)
+    if name in POINT_SETS:
+        _, description, class_names = POINT_SETS[name]
+        train, test = points(name, TRAIN, seed=0), points(name, TEST, seed=1)
+        return ImageData.measured(name, description, class_names, train=train, test=test)
     with disk_errors(root):
         if name in PREPARED:
             if folder := prepared.find(root / name):
-                return (_read_index if name == "imagenet" else prepared.read)(folder, name=name)
+                return (image_folder.read_index if name == "imagenet" else prepared.read)(folder, name=name)
             raise UserError(
                 f"{name} is not prepared in {root}: run `gendyn data {name}`, or with a local copy --from PATH"
             )
@@ -170,41 +167,93 @@ def _load_whole(name: str, root: Path) -> ImageData:
     raise unknown_name("dataset", name, names())
 
 
-def _read_index(folder: Path, *, name: str) -> ImageData:
-    """The set that is registered in `folder`; its images are read when they are asked for.
+@cache
+def _digits() -> ImageData:
+    """Handwritten digits: 1,442 training and 355 test images, uint8 [n, 1, 8, 8], 10 classes.
 
-    Raises:
-        UserError: The registration was altered, or the images' folder is gone.
+    The grey levels 0 … 16 of the original are scaled to 0 … 255 (times 255/16, rounded). The test set is every fifth
+    image of each class, in the original's order, so the split never changes. Read once: scikit-learn parses text, and
+    a chapter loads them a hundred times.
+
+    Source: Alpaydin and Kaynak (1998), Optical Recognition of Handwritten Digits, UCI; scikit-learn's copy of its test
+        part (1,797 images).
     """
-    record = prepared.read_record(folder, name=name)
-    source = record["source"]
-    prepared.check_once(folder, record, INDEX_FILES, lambda: check_index(folder, record))
-    if not Path(source["folder"]).is_dir():
-        raise UserError(
-            f"the images of {name} were in {source['folder']}, which is gone: `gendyn data {name} --from PATH`"
-        )
-    _, height, width = record["shape"]
-    options = Options(3, (height, width), source["resize"], source["crop"])
-    pool = Pool()
-    splits = {}
-    for split in prepared.SPLITS:
-        names = np.array((folder / f"{split}.txt").read_text(encoding="utf-8").splitlines())
-        labels = torch.from_numpy(np.load(folder / f"{split}_labels.npy", allow_pickle=False))
-        images = FolderImages(source["folder"], names, options, pool=pool)
-        splits[split] = Split(cast(Tensor, images), labels)  # it reads like one
-    return ImageData.from_record(name, record, train=splits["train"], test=splits["test"])
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
+    x = torch.from_numpy((pixels.astype(np.int64) * 255 + 8) // 16).to(torch.uint8).view(-1, 1, 8, 8)
+    y = torch.from_numpy(labels.astype(np.int64))
+    seen = torch.nn.functional.one_hot(y).cumsum(0)  # examples of each class so far
+    test = seen.gather(1, y[:, None]).squeeze(1) % 5 == 0
+    train, test = Split(x[~test], y[~test]), Split(x[test], y[test])
+    return ImageData.measured("digits", "handwritten digits (8x8)", list("0123456789"), train=train, test=test)
 
 
-def check_index(folder: Path, record: dict[str, Any]) -> None:
-    """Compare names and labels of a registered set with its record; the images themselves are read by ``--verify``.
+def points(name: str, count: int, *, seed: int) -> Split:
+    """Two classes of points in the plane or in space.
 
-    Raises:
-        UserError: One was altered.
+    The coordinates are rounded to multiples of 2⁻¹⁶, since the last bits of sine and cosine differ between processors.
+
+    Args:
+        name: One of `POINT_SETS`.
+        count: Number of points n.
+        seed: Seed of the draws.
+
+    Returns:
+        Points, float32 [n, 2] or [n, 3], and labels 0 and 1, int64 [n].
+
+    >>> points("linked_rings", 4, seed=0).y.tolist()
+    [0, 1, 0, 1]
     """
-    source = record["source"]
-    if len(record["shape"]) != 3 or any(type(source.get(key)) is not kind for key, kind in INDEX_SOURCE.items()):
-        raise UserError(f"{folder / prepared.RECORD} has no valid 'source': {prepared.again(folder)}")
-    prepared.check_bytes(folder, record, INDEX_FILES)
-    labels = {split: np.load(folder / f"{split}_labels.npy", allow_pickle=False) for split in prepared.SPLITS}
-    if prepared.counts(record["class_names"], **labels) != record["counts"]:
-        raise UserError(f"{folder / prepared.RECORD} was altered (other counts): {prepared.again(folder)}")
+    make, y = POINT_SETS[name][0], np.arange(count) % 2
+    if make is None:
+        x, y = map(np.asarray, make_moons(count, noise=0.1, random_state=seed))
+    else:
+        x = make(y, np.random.default_rng(seed))
+    x = torch.from_numpy(np.round(x * 2**16) / 2**16).float()
+    return Split(x, torch.from_numpy(y.astype(np.int64)))
+
+
+def _direction(angle: np.ndarray) -> np.ndarray:
+    return np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+def _rings(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """A circle of radius 1 (class 1) around one of radius 0.5 (class 0), with noise."""
+    radius = np.where(y == 0, 0.5, 1.0)
+    exact = radius[:, None] * _direction(draw.uniform(0, 2 * math.pi, len(y)))
+    return exact + draw.normal(0, NOISE, exact.shape)
+
+
+def _spirals(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Two arms of one and a quarter turns that wind around each other, with noise."""
+    share = np.sqrt(draw.uniform(0.02, 1, len(y)))  # evenly along the arm
+    exact = 1.2 * share[:, None] * _direction(2.5 * math.pi * share + math.pi * y)
+    return exact + draw.normal(0, NOISE / 3, exact.shape)
+
+
+def _nested_rings(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Four disks (class 0), each inside a ring of its own (class 1): after set D-I of Naitzat et al. (2020)."""
+    place = np.arange(len(y))
+    centre = 0.7 * np.stack([1 - 2 * (place // 2 % 2), 1 - 2 * (place // 4 % 2)], 1)
+    angle, share = draw.uniform(0, 2 * math.pi, len(y)), draw.uniform(0, 1, len(y))
+    radius = np.where(y == 0, 0.25 * np.sqrt(share), 0.42 + 0.13 * share)
+    return centre + radius[:, None] * _direction(angle)
+
+
+def _linked_rings(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Two tori in space, linked like a chain, one a class: after set D-II of Naitzat et al. (2020)."""
+    around, across = draw.uniform(0, 2 * math.pi, (2, len(y)))
+    tube = 0.2 * np.sqrt(draw.uniform(0, 1, len(y)))
+    distance, height = 0.75 + tube * np.cos(across), tube * np.sin(across)
+    flat = np.column_stack([distance[:, None] * _direction(around), height])
+    upright = np.stack([flat[:, 0] + 0.75, flat[:, 2], flat[:, 1]], 1)
+    return np.where(y[:, None] == 0, flat, upright)
+
+
+# name → what makes coordinates of labels and a generator (scikit-learn makes the moons), description, class names
+POINT_SETS: dict[str, tuple[Callable[..., np.ndarray] | None, str, tuple[str, str]]] = {
+    "two_moons": (None, "two moons (points in the plane)", ("upper", "lower")),
+    "rings": (_rings, "rings (points in the plane)", ("inner", "outer")),
+    "spirals": (_spirals, "spirals (points in the plane)", ("first arm", "second arm")),
+    "nested_rings": (_nested_rings, "disks nested in rings (points in the plane)", ("disks", "rings")),
+    "linked_rings": (_linked_rings, "linked rings (points in space)", ("flat", "upright")),
+}

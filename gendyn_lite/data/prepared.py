@@ -14,14 +14,16 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from gendyn_lite.data.storage import disk_errors, interrupted, once, state_of
+from gendyn_lite.data.storage import disk_errors, interrupted
 from gendyn_lite.data.types import ImageData, Split, channel_statistics, fingerprint
 from gendyn_lite.errors import UserError
 
@@ -42,7 +44,9 @@ FIELDS: dict[str, Any] = {  # a type, [the kind of each item], or {str: the kind
     "files": {str: dict},
     "source": dict,
 }
+RESOLUTION = 1_000_000_000  # ns: a file that was written less long ago may change and keep its time
 UNSEALED = "its description and class names cannot be checked; prepare it anew, and they are sealed"
+_passed: dict[str, list[list[int]]] = {}  # by note: the state that this process knows to be right
 
 
 def allocate(folder: Path, split: str, shape: Sequence[int]) -> np.memmap:
@@ -55,54 +59,53 @@ def allocate(folder: Path, split: str, shape: Sequence[int]) -> np.memmap:
     return array
 
 
-def finish(
-    folder: Path,
-    *,
-    name: str,
-    description: str,
-    class_names: Sequence[str],
-    labels: dict[str, np.ndarray],
-    source: dict[str, Any],
-) -> dict[str, Any]:
+def finish(folder: Path, *, labels: dict[str, np.ndarray], **fields: Any) -> dict[str, Any]:
     """Write the labels and the record of a folder whose image arrays are filled.
 
     Args:
         folder: Where `allocate` made the arrays.
-        name: Name to load it by.
-        description: What the images truly are.
-        class_names: In the order of the labels.
         labels: ``"train"`` and ``"test"``, whole numbers [n].
-        source: Where it came from, JSON values.
+        fields: Of the record: name (to load it by), description (what the images truly are), class_names (in the order
+            of the labels) and source (where it came from), JSON values.
 
     Returns:
         The record, as in ``data.json``.
     """
-    for split in SPLITS:
-        np.save(folder / f"{split}_labels.npy", labels[split].astype(np.int64))
-    parts = {split: _split(folder, split) for split in SPLITS}
-    mean, std = channel_statistics(parts["train"].x)
-    record = {
+    pixels = {split: _mapped(folder / f"{split}.npy") for split in SPLITS}
+    train, test = (Split(pixels[split], torch.from_numpy(labels[split].astype(np.int64))) for split in SPLITS)
+    mean, std = channel_statistics(train.x)
+    fields |= {"shape": list(train.x.shape[1:]), "mean": mean, "std": std, "fingerprint": fingerprint(train, test)}
+    return write_record(folder, FILES, labels=labels, **fields)
+
+
+def write_record(
+    folder: Path, files: Sequence[str], *, labels: dict[str, np.ndarray], class_names: Sequence[str], **fields: Any
+) -> dict[str, Any]:
+    """Write the labels of each split, int64 [n], and ``data.json``, a line a field, with a seal over the others.
+
+    Args:
+        folder: Holds the other `files`.
+        files: All files but the record.
+        labels: ``"train"`` and ``"test"``, whole numbers [n].
+        class_names: In the order of the labels.
+        fields: All others of `FIELDS` that do not follow from these.
+
+    Returns:
+        The record.
+    """
+    for split, y in labels.items():
+        np.save(folder / f"{split}_labels.npy", y.astype(np.int64))
+    record: dict[str, Any] = {
         "format": FORMAT,
-        "name": name,
-        "description": description,
+        **fields,
         "class_names": list(class_names),
         "counts": counts(class_names, **labels),
-        "shape": list(parts["train"].x.shape[1:]),
-        "mean": mean,
-        "std": std,
-        "fingerprint": fingerprint(parts["train"], parts["test"]),
-        "files": describe_files(folder, FILES),
-        "source": source,
+        "files": {file: {"bytes": (folder / file).stat().st_size, "sha256": sha256(folder / file)} for file in files},
     }
-    write_record(folder, record)
-    return record
-
-
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write ``data.json``, a line a field, with a seal over the others."""
     record[SEAL] = seal(record)
     lines = (f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in record.items())
     (folder / RECORD).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    return record
 
 
 def seal(record: dict[str, Any]) -> str:
@@ -172,28 +175,27 @@ def read(folder: Path, *, name: str) -> ImageData:
         UserError: A file is missing or was altered, or the folder holds another set.
     """
     record = read_record(folder, name="" if name.startswith("folder:") else name)
-    check_once(folder, record, FILES, lambda: _check_contents(folder, record))
-    parts = {split: _split(folder, split) for split in SPLITS}
-    return ImageData.from_record(name, record, train=parts["train"], test=parts["test"])
+    check_once(folder, record, FILES, lambda: check(folder, record, FILES, _measured))
+    train, test = (_split(folder, split) for split in SPLITS)
+    return ImageData.from_record(name, record, train=train, test=test)
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Read every byte of a prepared folder and compare it with its record.
-
-    Returns:
-        The record.
+    """The record of a prepared folder, once every byte has been read and compared with it.
 
     Raises:
         UserError: A file was altered.
     """
     record = read_record(folder)
     _state(folder, record, FILES)
-    _check_contents(folder, record)
+    check(folder, record, FILES, _measured)
     return record
 
 
 def check_once(folder: Path, record: dict[str, Any], files: Sequence[str], check: Callable[[], None]) -> None:
-    """Compare sizes with the record, and call `check` unless it passed before and no file has changed since.
+    """Compare sizes with the record, and call `check` unless it passed before, here or in another process.
+
+    It passed if no file has changed since. Where the folder cannot be written, each process checks for itself.
 
     Args:
         folder: Where the files are.
@@ -204,58 +206,72 @@ def check_once(folder: Path, record: dict[str, Any], files: Sequence[str], check
     Raises:
         UserError: As `check`; or a file is missing or has another size.
     """
-
-    def check_and_tell() -> None:
+    note, state, known = folder / NOTE, _state(folder, record, files), None
+    if _passed.get(str(note)) == state:
+        return
+    with suppress(OSError, ValueError, RecursionError):
+        known = json.loads(note.read_bytes())
+    if known != state:
         check()
         if SEAL not in record:
             sys.stderr.write(f"{folder / RECORD} is of an earlier version: {UNSEALED}\n")
-
-    once(folder / NOTE, _state(folder, record, files), check_and_tell)
+        if max(changed for _, changed, *_ in state) > time.time_ns() - RESOLUTION:
+            return
+        with suppress(OSError):
+            note.write_text(json.dumps(state), encoding="utf-8")
+    _passed[str(note)] = state
 
 
 def _state(folder: Path, record: dict[str, Any], files: Sequence[str]) -> list[list[int]]:
-    """The state of all files, whose sizes must be those of the record."""
+    """Size, times of change (ns) and inode of all files, others once one was written to; sizes must be as recorded."""
     try:
-        state = state_of([folder / file for file in (RECORD, *files)])
+        found = [os.stat(folder / file) for file in (RECORD, *files)]
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: {error.strerror}: {again(folder)}") from None
-    for file, (size, *_) in zip(files, state[1:], strict=True):
+    for file, each in zip(files, found[1:], strict=True):
         expected = record["files"].get(file, {}).get("bytes")
-        if size != expected:
-            raise UserError(f"{folder / file} has {size} bytes, expected {expected}: {again(folder)}")
-    return state
+        if each.st_size != expected:
+            raise UserError(f"{folder / file} has {each.st_size} bytes, expected {expected}: {again(folder)}")
+    return [[each.st_size, each.st_mtime_ns, each.st_ctime_ns, each.st_ino] for each in found]
 
 
-def _check_contents(folder: Path, record: dict[str, Any]) -> None:
-    """Compare every byte with the record, and the record with what images and labels determine."""
-    check_bytes(folder, record, FILES)
+def check(
+    folder: Path, record: dict[str, Any], files: Sequence[str], measure: Callable[[Path, dict[str, Any]], dict]
+) -> None:
+    """Compare the SHA-256 of each file with the record, and the record with what the files determine.
+
+    Args:
+        folder: Where the files are.
+        record: Its record.
+        files: All of them but the record.
+        measure: (folder, record) → the fields that the files determine.
+
+    Raises:
+        UserError: A file or a field was altered.
+    """
+    for file in files:
+        if sha256(folder / file) != record["files"][file].get("sha256"):
+            raise UserError(f"{folder / file} was altered since it was prepared: {again(folder)}")
     try:
-        train, test = (_split(folder, split) for split in SPLITS)
-        known = {
-            "fingerprint": fingerprint(train, test),
-            "shape": list(train.x.shape[1:]),
-            "counts": counts(record["class_names"], train=train.y.numpy(), test=test.y.numpy()),
-        }
-        odd = [key for key, value in known.items() if record[key] != value]
-        if SEAL not in record:
-            for key, value in zip(("mean", "std"), channel_statistics(train.x), strict=True):
-                near = np.isclose(record[key], value, rtol=0, atol=1e-9)
-                odd += [key] * (len(record[key]) != len(value) or not near.all())
+        odd = [key for key, value in measure(folder, record).items() if record[key] != value]
     except (ValueError, TypeError) as error:
         raise UserError(f"{folder} does not hold the images of its record ({error}): {again(folder)}") from None
     if odd:
         raise UserError(f"{folder / RECORD} was altered (another {odd[0]}): {again(folder)}")
 
 
-def check_bytes(folder: Path, record: dict[str, Any], files: Sequence[str]) -> None:
-    """Compare the SHA-256 of each file with the record.
-
-    Raises:
-        UserError: One was altered.
-    """
-    for file in files:
-        if sha256(folder / file) != record["files"][file].get("sha256"):
-            raise UserError(f"{folder / file} was altered since it was prepared: {again(folder)}")
+def _measured(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    train, test = (_split(folder, split) for split in SPLITS)
+    fields: dict[str, Any] = {
+        "fingerprint": fingerprint(train, test),
+        "shape": list(train.x.shape[1:]),
+        "counts": counts(record["class_names"], train=train.y.numpy(), test=test.y.numpy()),
+    }
+    if SEAL not in record:  # to the last digit but one: sums differ between processors
+        for key, value in zip(("mean", "std"), channel_statistics(train.x), strict=True):
+            near = len(record[key]) == len(value) and np.allclose(record[key], value, rtol=0, atol=1e-9)
+            fields[key] = record[key] if near else value
+    return fields
 
 
 def counts(class_names: Sequence[str], **labels: np.ndarray) -> dict[str, list[int]]:
@@ -270,16 +286,11 @@ def sha256(path: Path) -> str:
 
 
 def _split(folder: Path, split: str) -> Split:
-    x, y = (
-        torch.from_numpy(np.load(folder / f"{split}{kind}.npy", mmap_mode="c", allow_pickle=False))
-        for kind in ("", "_labels")
-    )
-    return Split(x, y)
+    return Split(_mapped(folder / f"{split}.npy"), _mapped(folder / f"{split}_labels.npy"))
 
 
-def describe_files(folder: Path, files: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of each file, for the record."""
-    return {file: {"bytes": (folder / file).stat().st_size, "sha256": sha256(folder / file)} for file in files}
+def _mapped(path: Path) -> torch.Tensor:
+    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
 def again(folder: Path) -> str:

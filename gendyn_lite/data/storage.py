@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,8 +29,6 @@ MISTAKES = {  # what was asked for can be nowhere, however willing the machine i
     errno.ENAMETOOLONG: "the name is too long",
     errno.ELOOP: "its links lead in a circle",
 }
-RESOLUTION = 1_000_000_000  # ns: a file that was written less long ago may change and keep its time
-_passed: dict[str, list[list[int]]] = {}  # by note: the state that this process knows to be right
 
 
 def named_path(text: str | os.PathLike[str], *, what: str) -> Path:
@@ -43,7 +39,7 @@ def named_path(text: str | os.PathLike[str], *, what: str) -> Path:
         what: What it is called, for the message.
 
     Raises:
-        UserError: It is empty, holds a NUL, or is no valid Unicode.
+        UserError: It is empty, holds a NUL, or is not valid Unicode.
 
     >>> named_path("", what="--root")
     Traceback (most recent call last):
@@ -149,31 +145,3 @@ def _asides(folder: Path, kind: str) -> list[Path]:
     literal = "".join(f"[{char}]" if char in "*?[" else char for char in folder.name)
     found = sorted(folder.parent.glob(f".{literal}.aside-{kind}*"))
     return [path for path in found if path.is_dir() and not path.is_symlink()]
-
-
-def state_of(paths: Sequence[Path]) -> list[list[int]]:
-    """Size, times of change (ns) and inode of each file: others once it was written to or replaced."""
-    found = (os.stat(path) for path in paths)
-    return [[each.st_size, each.st_mtime_ns, each.st_ctime_ns, each.st_ino] for each in found]
-
-
-def once(note: Path, state: list[list[int]], check: Callable[[], None]) -> None:
-    """Call `check` unless it passed before with the same state of the files, here or in another process.
-
-    Args:
-        note: File that keeps the state; where it cannot be written, each process checks for itself.
-        state: What `state_of` said.
-        check: Raises if the files are not as they should be.
-    """
-    if _passed.get(str(note)) == state:
-        return
-    known = None
-    with suppress(OSError, ValueError, RecursionError):
-        known = json.loads(note.read_bytes())
-    if known != state:
-        check()
-        if max(changed for _, changed, *_ in state) > time.time_ns() - RESOLUTION:
-            return
-        with suppress(OSError):
-            note.write_text(json.dumps(state), encoding="utf-8")
-    _passed[str(note)] = state

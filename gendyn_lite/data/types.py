@@ -78,7 +78,7 @@ class ImageData:
         return tuple(self.train.x.shape[1:])
 
     def check_labels(self) -> None:
-        """Refuse labels that are no classes, before they are used as places in a table."""
+        """Check that all labels are classes, before they index a table."""
         for part in (self.train, self.test):
             check_labels(part.y, num_classes=self.num_classes)
 
@@ -88,7 +88,10 @@ class ImageData:
 
 
 def check_labels(y: Tensor, *, num_classes: int | None = None) -> None:
-    """Refuse what are no labels: they are int64 [n], from 0 to num_classes - 1 if that is known.
+    """Check that labels are int64 [n], from 0 to num_classes - 1 if that is known.
+
+    Raises:
+        UserError: They are not.
 
     >>> check_labels(torch.tensor([0, -1]))
     Traceback (most recent call last):
@@ -107,6 +110,9 @@ def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
 
     Args:
         x: Images, uint8 [n, C, H, W], n at least 1.
+
+    Returns:
+        C means and C standard deviations, in [0, 1].
 
     >>> channel_statistics(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1))
     ((0.5,), (0.5,))

@@ -28,7 +28,7 @@ from torchvision.transforms import v2
 from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import image_folder
-from gendyn_lite.data.decoding import cores, empty
+from gendyn_lite.data.decoding import cores
 
 BATCH = 128
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
@@ -96,9 +96,12 @@ def make_folder(folder: Path, images: int, side: int) -> Path:
 def preparing(folder: Path) -> dict[str, Callable[[], object]]:
     """Every image of the folder into one array a split."""
 
+    def out(_: str, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.empty(shape, dtype=torch.uint8)
+
     def ours() -> object:
         tree = image_folder.listing(image_folder.walk(folder), where=str(folder))
-        return image_folder.decode_splits(tree, image_folder.locator(folder), lambda _, shape: empty(shape))
+        return image_folder.decode_splits(tree, image_folder.locator(folder), out)
 
     def torchvision(workers: int) -> object:
         splits = []

@@ -7,6 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+REDIRECTS = {
+    "loop": {"Location": "/loop/file.bin"},
+    "no_location": {},
+    "bad_location": {"Location": "http://[::1/file.bin"},
+    "long_host": {"Location": f"http://{'a' * 70}.example/file.bin"},
+    "other_scheme": {"Location": "file:///etc/passwd"},
+}
+FOUND = b"HTTP/1.1 302 Found\r\nLocation: /good/file.bin\r\n"
+ENDLESS = {  # what is sent first, what again and again, and after how many seconds each time
+    "continue_for_ever": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 300, 0),
+    "dripping_head": (b"HTTP/1.1 200 OK\r\nX-Padding: ", b"x", 0.02),
+    "dripping_redirect": (FOUND + b"X-Padding: ", b"x", 0.02),
+    "endless_redirect": (FOUND + b"\r\n", bytes(1 << 16), 0),  # its body, which nobody needs; it leads to the file
+    "dripping_chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0", 0.02),
+}
+DRIPS = {"drip": 10, "slower": 2000, "slow": 4000}  # bytes every 20 ms
+LENGTHS = {"absurd_length": "9" * 5000, "odd_length": "\xb2"}
+
 
 class FaultyServer(ThreadingHTTPServer):
     """Serves `content` under ``/good/FILE``; other first parts of a path are faults. `requests` records what came."""
@@ -15,7 +33,7 @@ class FaultyServer(ThreadingHTTPServer):
 
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.requests, self.counts = content, [], {}
+        self.content, self.requests = content, []
         self.closing = threading.Event()
 
     def url(self, fault: str) -> str:
@@ -33,157 +51,109 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        fault = self.path.split("/")[1]
+        fault, self.content = self.path.split("/")[1], self.server.content
         self.server.requests.append((fault, self.headers.get("Range")))
-        self.server.counts[fault] = self.server.counts.get(fault, 0) + 1
         self.close_connection = True
-        getattr(self, f"serve_{fault}")()
+        if fault in REDIRECTS:
+            self.start(302, **REDIRECTS[fault])
+        elif fault in ENDLESS:
+            self.endless(*ENDLESS[fault])
+        elif fault in DRIPS:
+            self.drip(DRIPS[fault])
+        elif fault in LENGTHS:
+            self.start(200, length=LENGTHS[fault])
+        else:
+            getattr(self, f"serve_{fault}")()
 
-    def start(self, status=200, length=None, **headers):
+    def start(self, status=200, body=b"", *, length="", **headers):
+        """Status, headers and body; `length` None leaves it out."""
         self.send_response(status)
         if length is not None:
-            self.send_header("Content-Length", str(length))
+            self.send_header("Content-Length", length or str(len(body)))
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Connection", "close")
         self.end_headers()
+        self.wfile.write(body)
 
     def offset(self):
         """The range that was asked for, answered with 206."""
-        content, asked = self.server.content, self.headers.get("Range")
+        size, asked = len(self.content), self.headers.get("Range")
         begin = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        headers = {"Content_Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"} if asked else {}
-        self.start(206 if asked else 200, len(content) - begin, **headers)
+        headers = {"Content_Range": f"bytes {begin}-{size - 1}/{size}"} if asked else {}
+        self.start(206 if asked else 200, length=str(size - begin), **headers)
         return begin
 
     def serve_good(self):
-        self.wfile.write(self.server.content[self.offset() :])
+        self.wfile.write(self.content[self.offset() :])
 
     def serve_no_ranges(self):
-        self.start(200, len(self.server.content))
-        self.wfile.write(self.server.content)
+        self.start(200, self.content)
 
     def serve_missing(self):
-        self.start(404, 0)
-
-    def serve_forbidden(self):
-        self.start(403, 0)
+        self.start(404)
 
     def serve_busy_twice(self):
-        if self.server.counts["busy_twice"] <= 2:
-            self.start(503, 0)
+        if len(self.server.requests) <= 2:
+            self.start(503)
         else:
             self.serve_good()
 
     def serve_stall(self):
         begin = self.offset()
-        self.wfile.write(self.server.content[begin : begin + 1000])
+        self.wfile.write(self.content[begin : begin + 1000])
         self.wfile.flush()
         self.server.closing.wait(5)
 
     def serve_silent(self):
         self.server.closing.wait(5)
 
-    def drip(self, size, pause):
-        begin = self.offset()
-        for at in range(begin, len(self.server.content), size):
-            self.wfile.write(self.server.content[at : at + size])
+    def drip(self, size):
+        for at in range(self.offset(), len(self.content), size):
+            self.wfile.write(self.content[at : at + size])
             self.wfile.flush()
-            if self.server.closing.wait(pause):
+            if self.server.closing.wait(0.02):
                 return
 
-    def serve_drip(self):
-        self.drip(10, 0.02)
-
-    def serve_slow(self):
-        self.drip(4000, 0.02)
-
-    def serve_slower(self):
-        self.drip(2000, 0.02)
-
-    def serve_cut(self):
-        """At most 90,000 bytes, then the connection closes."""
-        begin = self.offset()
-        self.wfile.write(self.server.content[begin : begin + 90_000])
-
-    def serve_always_cut(self):
-        self.offset()
-
-    def serve_cut_without_length(self):
-        self.start(200)
-        self.wfile.write(self.server.content[: len(self.server.content) // 2])
-
-    def serve_too_short(self):
-        self.start(200, len(self.server.content) - 1)
-        self.wfile.write(self.server.content[:-1])
-
-    def serve_too_long(self):
-        self.start(200)
-        self.wfile.write(self.server.content + b"more")
-
-    def serve_other_range(self):
-        self.start(206, 10, Content_Range=f"bytes 0-9/{len(self.server.content)}")
-        self.wfile.write(self.server.content[:10])
-
-    def serve_flipped(self):
-        wrong = bytearray(self.server.content)
-        wrong[len(wrong) // 2] ^= 1
-        self.start(200, len(wrong))
-        self.wfile.write(wrong)
-
-    def serve_page(self):
-        page = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
-        self.start(200, len(page), Content_Type="text/html; charset=utf-8")
-        self.wfile.write(page)
-
-    def serve_disguised_page(self):
-        page = b"\n<HTML>" + b" " * (len(self.server.content) - 7)
-        self.start(200, len(page), Content_Type="application/octet-stream")
-        self.wfile.write(page)
-
-    def serve_loop(self):
-        self.start(302, 0, Location=self.path)
-
-    def endless(self, head, part, pause=0.0):
+    def endless(self, head, part, pause):
         """Send `head`, then `part` again and again, until the client has had enough."""
         self.wfile.write(head)
         while not self.server.closing.wait(pause):
             self.wfile.write(part)
             self.wfile.flush()
 
-    def serve_continue_for_ever(self):
-        self.endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 300)
+    def serve_cut(self):
+        """At most 90,000 bytes, then the connection closes."""
+        begin = self.offset()
+        self.wfile.write(self.content[begin : begin + 90_000])
 
-    def serve_dripping_head(self):
-        self.endless(b"HTTP/1.1 200 OK\r\nX-Padding: ", b"x", pause=0.02)
+    def serve_always_cut(self):
+        self.offset()
 
-    def serve_dripping_redirect(self):
-        self.endless(b"HTTP/1.1 302 Found\r\nLocation: /good/file.bin\r\nX-Padding: ", b"x", pause=0.02)
+    def serve_cut_without_length(self):
+        self.start(200, self.content[: len(self.content) // 2], length=None)
 
-    def serve_endless_redirect(self):
-        """The body of a redirect, which nobody needs, never ends; it leads to the file."""
-        self.endless(b"HTTP/1.1 302 Found\r\nLocation: /good/file.bin\r\n\r\n", bytes(1 << 16))
+    def serve_too_short(self):
+        self.start(200, self.content[:-1])
 
-    def serve_dripping_chunk(self):
-        self.endless(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0", pause=0.02)
+    def serve_too_long(self):
+        self.start(200, self.content + b"more", length=None)
 
-    def serve_no_location(self):
-        self.start(302, 0)
+    def serve_other_range(self):
+        self.start(206, self.content[:10], Content_Range=f"bytes 0-9/{len(self.content)}")
 
-    def serve_bad_location(self):
-        self.start(302, 0, Location="http://[::1/file.bin")
+    def serve_flipped(self):
+        wrong = bytearray(self.content)
+        wrong[len(wrong) // 2] ^= 1
+        self.start(200, wrong)
 
-    def serve_long_host(self):
-        self.start(302, 0, Location=f"http://{'a' * 70}.example/file.bin")
+    def serve_page(self):
+        page = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
+        self.start(200, page, Content_Type="text/html; charset=utf-8")
 
-    def serve_other_scheme(self):
-        self.start(302, 0, Location="file:///etc/passwd")
-
-    def serve_absurd_length(self):
-        self.start(200, "9" * 5000)
-
-    def serve_odd_length(self):
-        self.start(200, "\xb2")
+    def serve_disguised_page(self):
+        page = b"\n<HTML>" + b" " * (len(self.content) - 7)
+        self.start(200, page, Content_Type="application/octet-stream")
 
 
 @contextmanager

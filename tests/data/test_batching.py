@@ -17,10 +17,8 @@ def make(n=11, channels=3, height=8, width=8):
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (2 * n, channels, height, width), dtype=torch.uint8, generator=generator)
     y = torch.arange(2 * n) % 3
-    mean, std = data.channel_statistics(x[:n])
-    return data.ImageData(
-        "made", "made up", Split(x[:n], y[:n]), Split(x[n:], y[n:]), 3, ("a", "b", "c"), mean, std, "f"
-    )
+    train, test = Split(x[:n], y[:n]), Split(x[n:], y[n:])
+    return data.ImageData.measured("made", "made up", "abc", train=train, test=test)
 
 
 def config(**options):
@@ -66,9 +64,7 @@ def slow_twin(images, settings, epoch):
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 7, 9)], ids=str)
 def test_training_batches_equal_the_slow_twin(standardize, center_crop, random_crop, flip, shape):
     images = make(7, *shape)
-    settings = config(
-        standardize=standardize, center_crop=center_crop, random_crop=random_crop, flip=flip, seed=3, dataset="made"
-    )
+    settings = config(standardize=standardize, center_crop=center_crop, random_crop=random_crop, flip=flip, seed=3)
     x, y = collect(data.batcher(images, settings), epoch=2)
     expected_x, expected_y = slow_twin(images, settings, 2)
     assert x.dtype == torch.float32
@@ -150,9 +146,8 @@ def test_constant_images_stay_finite():
     images.train.x.fill_(200)
     x, _ = collect(data.batcher(images, config()))
     assert torch.equal(x, torch.zeros_like(x))
-    x, _ = collect(
-        data.batcher(replace(images, std=(0.0, 0.0, 0.0), mean=(200 / 255,) * 3), config(standardize="per_channel"))
-    )
+    constant = replace(images, std=(0.0, 0.0, 0.0), mean=(200 / 255,) * 3)
+    x, _ = collect(data.batcher(constant, config(standardize="per_channel")))
     torch.testing.assert_close(x, torch.zeros_like(x), rtol=0, atol=1e-6)
 
 
@@ -177,15 +172,16 @@ def test_points_go_through_unchanged():
 @pytest.mark.parametrize(
     ("images", "options", "arguments", "message"),
     [
-        pytest.param("two_moons", {"flip": True}, {}, "flip is True, but two_moons holds points", id="flip points"),
-        pytest.param("two_moons", {"center_crop": 1}, {}, "center_crop is 1, but two_moons", id="crop points"),
-        pytest.param("two_moons", {"random_crop": 1}, {}, "random_crop is 1, but two_moons", id="random crop points"),
-        pytest.param("digits", {"center_crop": 28}, {}, "center_crop is 28, expected at most 8 for 8x8", id="crop"),
-        pytest.param("digits", {"random_crop": 8}, {}, "random_crop is 8, expected less than the side 8", id="shift"),
-        pytest.param("digits", {}, {"split": "val"}, "unknown split 'val'", id="split"),
-        pytest.param("digits", {}, {"batch_size": 0}, "batch_size is 0, expected", id="batch of none"),
-        pytest.param("digits", {"inputs": "gaussian"}, {}, "apply data.randomize", id="inputs not applied"),
+        ("two_moons", {"flip": True}, {}, "flip is True, but two_moons holds points"),
+        ("two_moons", {"center_crop": 1}, {}, "center_crop is 1, but two_moons"),
+        ("two_moons", {"random_crop": 1}, {}, "random_crop is 1, but two_moons"),
+        ("digits", {"center_crop": 28}, {}, "center_crop is 28, expected at most 8 for 8x8"),
+        ("digits", {"random_crop": 8}, {}, "random_crop is 8, expected less than the side 8"),
+        ("digits", {}, {"split": "val"}, "unknown split 'val'"),
+        ("digits", {}, {"batch_size": 0}, "batch_size is 0, expected"),
+        ("digits", {"inputs": "gaussian"}, {}, "apply data.randomize"),
     ],
+    ids=str,
 )
 def test_bad_input_is_named(images, options, arguments, message):
     with pytest.raises(UserError, match=message):

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from data_scripts import originals
+from data_scripts import catalogue, originals
 from data_scripts.cli import prepare
 from gendyn_lite import data
 from gendyn_lite.errors import UserError
 
 from . import trees
 
-RANDOM = np.random.default_rng(0)
 NAMES = ("cifar10", "cifar100")
 
 
@@ -30,16 +28,12 @@ def batch(seed, count, classes):
 def files(name, kind):
     """The files of a tiny original, and its pixels and labels by split."""
     family = originals.FAMILIES[name]
-    layout = next(layout for layout in family.layouts if layout.kind == kind)
     content, expected = {}, {}
-    for split, names in layout.files.items():
+    for split, names in family.layouts[kind].items():
         parts = [batch(len(content) + i, 7 + i, len(family.class_names)) for i in range(len(names))]
         for file, (x, y) in zip(names, parts, strict=True):
-            key = b"labels" if name == "cifar10" else b"fine_labels"
-            encoded = (
-                trees.python_batch(x, y, key) if kind == "Python" else trees.binary_batch(x, y, name == "cifar100")
-            )
-            content[f"some-folder/{file}"] = encoded
+            batches = trees.python_batch(x, y, family.key), trees.binary_batch(x, y, name == "cifar100")
+            content[f"some-folder/{file}"] = batches[kind == "binary"]
         expected[split] = np.concatenate([x for x, _ in parts]), [label for _, y in parts for label in y]
     return content, expected
 
@@ -48,13 +42,11 @@ def known(monkeypatch, name, content):
     """Take these files for the original: put their checksums into the table."""
     family = originals.FAMILIES[name]
     digests = {path.rsplit("/", 1)[-1]: hashlib.md5(raw).hexdigest() for path, raw in content.items()}
-    layouts = tuple(
-        replace(
-            layout, files={s: {f: digests.get(f, d) for f, d in hashes.items()} for s, hashes in layout.files.items()}
-        )
-        for layout in family.layouts
-    )
-    monkeypatch.setitem(originals.FAMILIES, name, replace(family, layouts=layouts))
+    layouts = {
+        kind: {split: {file: digests.get(file, old) for file, old in files.items()} for split, files in splits.items()}
+        for kind, splits in family.layouts.items()
+    }
+    monkeypatch.setitem(originals.FAMILIES, name, family._replace(layouts=layouts))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,18 +55,14 @@ def known(monkeypatch, name, content):
 def test_the_original_in_every_form(tmp_path, monkeypatch, name, kind, form):
     content, expected = files(name, kind)
     known(monkeypatch, name, content)
-    copy = (
-        trees.tar(tmp_path / "c.tar.gz", content, "w:gz") if form == "archive" else trees.write(tmp_path / "c", content)
-    )
+    copy = trees.tar(tmp_path / "c", content, "w:gz") if form == "archive" else trees.write(tmp_path / "c", content)
     prepare(name, tmp_path / "data", source=copy)
     loaded = data.load(name, root=tmp_path / "data")
     for part, (x, y) in ((loaded.train, expected["train"]), (loaded.test, expected["test"])):
         assert np.array_equal(part.x.numpy(), x)
         assert part.y.tolist() == y
-    assert loaded.description == {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[name]
-    assert (
-        loaded.class_names[:2] == {"cifar10": ("airplane", "automobile"), "cifar100": ("apple", "aquarium_fish")}[name]
-    )
+    title, first = {"cifar10": ("CIFAR-10", "airplane"), "cifar100": ("CIFAR-100", "apple")}[name]
+    assert (loaded.description, loaded.class_names[0]) == (title, first)
 
 
 @pytest.mark.parametrize("kind", ["Python", "binary"])
@@ -90,10 +78,11 @@ def test_an_altered_batch_needs_a_description(tmp_path, kind):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param(lambda raw: raw[:-1], "is truncated: 21510 bytes, expected a multiple of 3073", id="cut"),
-        pytest.param(lambda raw: b"", "is truncated: 0 bytes", id="empty"),
-        pytest.param(lambda raw: b"\x0b" + raw[1:], r"has labels \d to 11, expected 0 to 9", id="label out of range"),
+        (lambda raw: raw[:-1], "is truncated: 21510 bytes, expected a multiple of 3073"),
+        (lambda raw: b"", "is truncated: 0 bytes"),
+        (lambda raw: b"\x0b" + raw[1:], r"has labels \d to 11, expected 0 to 9"),
     ],
+    ids=["cut", "empty", "label out of range"],
 )
 def test_a_wrong_binary_batch_is_named(tmp_path, change, message):
     content, _ = files("cifar10", "binary")
@@ -116,32 +105,32 @@ def with_labels(labels):
     return pickle.dumps({b"data": pixels, b"labels": labels}, protocol=3)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        pytest.param(pickle.dumps(Evil(), protocol=2), r"is refused: it asks for (posix|nt)\.system", id="code"),
-        pytest.param(pickle.dumps({"data": [Evil()]}, protocol=2), "is refused: it asks for", id="code inside"),
-        pytest.param(
-            pickle.dumps(np.random.default_rng, protocol=2), "is refused: it asks for numpy", id="other numpy"
-        ),
-        pytest.param(trees.python_batch(GOOD[0].astype(np.float32), GOOD[1]), "not one of unsigned bytes", id="floats"),
-        pytest.param(
-            pickle.dumps({"data": np.array([Evil()], dtype=object)}, protocol=2),
-            "is refused",
-            id="objects",
-        ),
-        pytest.param(with_labels([-1] * 7), "has labels -1 to -1, expected 0 to 9", id="label below 0"),
-        pytest.param(with_labels([0.5] * 7), "is refused: its labels are no list of whole numbers", id="half labels"),
-        pytest.param(with_labels([[0]] * 7), "is refused: its labels are no list of whole numbers", id="nested labels"),
-        pytest.param(with_labels([]), "holds no images: get a fresh copy", id="no images"),
-        pytest.param(trees.python_batch(*GOOD)[:-10], "is (damaged|refused)", id="cut"),
-        pytest.param(b"", "is damaged or no CIFAR batch", id="empty"),
-        pytest.param(pickle.dumps({"data": 1}, protocol=2), "is damaged or no CIFAR batch", id="other content"),
-        pytest.param(trees.python_batch(GOOD[0], [*GOOD[1][:-1], 10]), "has labels", id="label out of range"),
-        pytest.param(trees.python_batch(GOOD[0][:, :1], GOOD[1]), "is damaged or no CIFAR batch", id="grey"),
-    ],
-)
-def test_a_wrong_or_evil_python_batch_is_refused_and_not_run(tmp_path, monkeypatch, content, message):
+def pickled(content):
+    return pickle.dumps(content, protocol=2)
+
+
+REFUSED = {
+    "code": (pickled(Evil()), r"is refused: it asks for (posix|nt)\.system"),
+    "code inside": (pickled({"data": [Evil()]}), "is refused: it asks for"),
+    "other numpy": (pickled(np.random.default_rng), "is refused: it asks for numpy"),
+    "objects": (pickled({"data": np.array([Evil()], dtype=object)}), "is refused"),
+    "floats": (trees.python_batch(GOOD[0].astype(np.float32), GOOD[1]), "not one of unsigned bytes"),
+    "label below 0": (with_labels([-1] * 7), "has labels -1 to -1, expected 0 to 9"),
+    "half labels": (with_labels([0.5] * 7), "is refused: its labels are not a list of whole numbers"),
+    "nested labels": (with_labels([[0]] * 7), "is refused: its labels are not a list of whole numbers"),
+    "no images": (with_labels([]), "holds no images: get a fresh copy"),
+    "cut": (trees.python_batch(*GOOD)[:-10], "is (damaged|refused)"),
+    "empty": (b"", "is damaged or not a CIFAR batch"),
+    "other content": (pickled({"data": 1}), "is damaged or not a CIFAR batch"),
+    "no array": (pickle.dumps({b"data": [1], b"labels": [1]}, protocol=3), "is damaged or not a CIFAR batch"),
+    "label out of range": (trees.python_batch(GOOD[0], [*GOOD[1][:-1], 10]), "has labels"),
+    "grey": (trees.python_batch(GOOD[0][:, :1], GOOD[1]), "is damaged or not a CIFAR batch"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_wrong_or_evil_python_batch_is_refused_and_not_run(tmp_path, monkeypatch, kind):
+    content, message = REFUSED[kind]
     monkeypatch.chdir(tmp_path)
     good, _ = files("cifar10", "Python")
     good["some-folder/data_batch_1"] = content
@@ -157,19 +146,14 @@ def test_a_missing_batch_is_named(tmp_path):
         prepare("cifar10", tmp_path / "data", source=trees.write(tmp_path / "c", content))
 
 
-def tree(classes=originals.CIFAR10_CLASSES, extension="jpg", **options):
+def tree(classes=catalogue.CIFAR10_CLASSES, extension="jpg", **options):
     return trees.files(classes, 2, 1, extension, **{"size": (32, 32), **options})
 
 
-@pytest.mark.parametrize(
-    ("extension", "expected"),
-    [
-        ("jpg", "CIFAR-10 (JPEG q75, 20 train and 10 test images)"),
-        ("png", "CIFAR-10 (PNG, 20 train and 10 test images)"),
-    ],
-)
-def test_an_image_tree_is_called_what_its_images_are(tmp_path, extension, expected):
+@pytest.mark.parametrize(("extension", "called"), [("jpg", "JPEG q75"), ("png", "PNG")])
+def test_an_image_tree_is_called_what_its_images_are(tmp_path, extension, called):
     prepare("cifar10", tmp_path / "data", source=trees.tar(tmp_path / "set.tar.xz", tree(extension=extension)))
+    expected = f"CIFAR-10 ({called}, 20 train and 10 test images)"
     assert data.load("cifar10", root=tmp_path / "data").description == expected
 
 
@@ -189,12 +173,11 @@ def test_a_known_copy_is_recognized_and_a_description_wins(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(tree(("cat", "dog")), r"has 2 classes that are not CIFAR-10's 10 .*folder:", id="other classes"),
-        pytest.param(tree(size=(31, 32)), r"has 32x31 pixels, expected 32x32", id="other size"),
-        pytest.param(
-            {"readme.txt": b"x"}, r"is no CIFAR-10: expected data_batch_1, .* or an image tree", id="no images"
-        ),
+        (tree(("cat", "dog")), r"has 2 classes that are not CIFAR-10's 10 .*folder:"),
+        (tree(size=(31, 32)), r"has 32x31 pixels, expected 32x32"),
+        ({"readme.txt": b"x"}, r"is not CIFAR-10: expected data_batch_1, .* or an image tree"),
     ],
+    ids=["other classes", "other size", "no images"],
 )
 def test_an_image_tree_that_is_not_cifar_is_named(tmp_path, content, message):
     with pytest.raises(UserError, match=message):

@@ -1,18 +1,19 @@
-"""`gendyn data` and `python -m data_scripts`: what is said, and the exit code."""
+"""`gendyn data`: what is said, and the exit code."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shlex
 
 import pytest
 
 from data_scripts import cli
-from data_scripts.__main__ import main
-from data_scripts.catalogue import ENTRIES
+from data_scripts.catalogue import CIFAR10_CLASSES, ENTRIES
 from gendyn_lite import data
 
 from . import trees
+from .trees import main
 
 
 def test_the_list_names_size_licence_source_and_what_is_prepared(tmp_path, capsys):
@@ -42,63 +43,54 @@ def test_preparing_reports_and_verify_agrees(tmp_path, capsys):
     assert "every byte is as it was prepared" in capsys.readouterr().out
 
 
-def test_what_is_prepared_is_not_fetched_again(tmp_path, capsys, monkeypatch):
-    trees.write(tmp_path, {"c/" + name: raw for name, raw in tree().items()})
-    assert main(["cifar10", "--from", str(tmp_path / "c"), "--root", str(tmp_path)]) == 0
-    monkeypatch.setattr(cli, "fetch", None)
-    assert main(["cifar10", "--root", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("already prepared: CIFAR-10 (PNG, ")
-
-
 def tree():
-    from data_scripts.originals import CIFAR10_CLASSES
-
     return trees.files(CIFAR10_CLASSES, 1, 1, "png", size=(32, 32))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param(["minst"], "unknown dataset 'minst': did you mean 'mnist'?", id="misspelt"),
-        pytest.param([], "needs a NAME, --list or --verify NAME, one of them; names: digits", id="no name"),
-        pytest.param(
-            ["imagenet"], "ImageNet (ILSVRC 2012) cannot be fetched: get it from www.image-net.org", id="terms"
-        ),
-        pytest.param(["--verify", "mnist"], "mnist is not prepared in", id="verify what is not there"),
-        pytest.param(["cifar10", "--from", "nowhere"], "nowhere does not exist: expected a folder", id="no source"),
-        pytest.param(["cifar10", "--size", "8"], "--size is 8, expected 1 to 9,459 pixels, and folder:PATH", id="size"),
-        pytest.param(["folder:x", "--size", "0"], "--size is 0, expected 1 to 9,459 pixels", id="size 0"),
-        pytest.param(["folder:x", "--size", "9460"], "--size is 9460, expected 1 to 9,459 pixels", id="size too large"),
-        pytest.param(["mnist", "--description", "x"], "MNIST is accepted byte for byte only", id="description"),
-        pytest.param(
-            ["cifar10", "--description", "a\nb"], r"--description is 'a\nb', expected one line", id="two lines"
-        ),
-        pytest.param(["cifar10", "--description", " "], "--description is ' ', expected one line", id="no description"),
-        pytest.param(["cifar10", "--root", ""], "root is '', expected the path of a file or folder", id="empty root"),
-        pytest.param(["cifar10", "--from", ""], "--from is '', expected the path of", id="empty source"),
-        pytest.param(["folder:"], "folder:PATH is '', expected the path of", id="empty folder"),
-        pytest.param(["folder:a\0b"], r"'folder:a\x00b' holds a NUL character", id="NUL in the folder"),
-        pytest.param(["cifar10", "--from", "a\0b"], r"'a\x00b' holds a NUL character", id="NUL in the source"),
-        pytest.param(["cifar10", "--root", "a\0b"], r"'a\x00b' holds a NUL character", id="NUL in the root"),
-        pytest.param(["folder:caf\udce9"], r"folder:PATH is 'caf\udce9', expected", id="no UTF-8"),
-        pytest.param(["folder:" + "n" * 300], "the name is too long", id="long folder"),
-        pytest.param(["cifar10", "--root", "n" * 300], "the name is too long", id="long root"),
-        pytest.param(["--verify", "../x"], "unknown dataset '../x'", id="verify no set"),
-        pytest.param(["--verify", "digits"], "digits comes with the library", id="verify what is embedded"),
-        pytest.param(["--list", "cifar10"], "needs a NAME, --list or --verify NAME, one of them", id="list and name"),
-        pytest.param(["--list", "--from", "x"], "--list and --verify go with --root only", id="list from"),
-        pytest.param(["cifar10", "--from", "x", "--mirror", "y"], "here nothing is fetched", id="mirror and source"),
-        pytest.param(["imagenet", "--mirror", "y"], "here nothing is fetched", id="mirror of what is not fetched"),
-        pytest.param(
-            ["mnist", "--mirror", "file:///etc/"], "--mirror is 'file:///etc/', expected an address", id="file"
-        ),
-        pytest.param(["mnist", "--mirror", "/etc"], "--mirror is '/etc', expected an address", id="path as mirror"),
-        pytest.param(["mnist", "--mirror", ""], "--mirror is '', expected an address", id="empty mirror"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, arguments, message):
+@pytest.fixture
+def imports(tmp_path):
+    """The arguments that import a small CIFAR-10 from `source` to the root, which is the folder around it."""
+    return ["cifar10", "--from", str(trees.write(tmp_path / "source", tree())), "--root", str(tmp_path)]
+
+
+LONG = "n" * 300
+MISTAKES = [
+    ("minst", "unknown dataset 'minst': did you mean 'mnist'?"),
+    ("", "needs a NAME, --list or --verify NAME, one of them; names: digits"),
+    ("imagenet", "ImageNet (ILSVRC 2012) cannot be fetched: get it from www.image-net.org"),
+    ("--verify mnist", "mnist is not prepared in"),
+    ("--verify ../x", "unknown dataset '../x'"),
+    ("--verify digits", "digits comes with the library"),
+    ("--list cifar10", "needs a NAME, --list or --verify NAME, one of them"),
+    ("--list --from x", "--list and --verify go with --root only"),
+    ("cifar10 --from nowhere", "nowhere does not exist: expected a folder"),
+    ("cifar10 --from ''", "--from is '', expected the path of"),
+    ("cifar10 --from 'a\0b'", r"'a\x00b' holds a NUL character"),
+    ("cifar10 --root ''", "root is '', expected the path of a file or folder"),
+    ("cifar10 --root 'a\0b'", r"'a\x00b' holds a NUL character"),
+    (f"cifar10 --root {LONG}", "the name is too long"),
+    ("folder:", "folder:PATH is '', expected the path of"),
+    ("'folder:a\0b'", r"'folder:a\x00b' holds a NUL character"),
+    ("folder:caf\udce9", r"folder:PATH is 'caf\udce9', expected"),
+    (f"folder:{LONG}", "the name is too long"),
+    ("cifar10 --size 8", "--size is 8, expected 1 to 9,459 pixels, and folder:PATH"),
+    ("folder:x --size 0", "--size is 0, expected 1 to 9,459 pixels"),
+    ("folder:x --size 9460", "--size is 9460, expected 1 to 9,459 pixels"),
+    ("mnist --description x", "MNIST is accepted byte for byte only"),
+    ("cifar10 --description 'a\nb'", r"--description is 'a\nb', expected one line"),
+    ("cifar10 --description ' '", "--description is ' ', expected one line"),
+    ("cifar10 --from x --mirror y", "here nothing is fetched"),
+    ("imagenet --mirror y", "here nothing is fetched"),
+    ("mnist --mirror file:///etc/", "--mirror is 'file:///etc/', expected an address"),
+    ("mnist --mirror /etc", "--mirror is '/etc', expected an address"),
+    ("mnist --mirror ''", "--mirror is '', expected an address"),
+]
+
+
+@pytest.mark.parametrize(("command", "message"), MISTAKES, ids=[ascii(command)[:40] for command, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, command, message):
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
+    assert main(shlex.split(command)) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("gendyn: error: ")
@@ -107,34 +99,27 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, ar
     assert all(path.suffix == ".lock" for path in tmp_path.rglob("*") if path.is_file())
 
 
-PLACES = {
-    "the source": lambda root: (trees.write(root / "cifar10", tree()), root / "cifar10"),
-    "above the source": lambda root: (trees.write(root / "cifar10" / "a", tree()), root / "cifar10" / "a"),
-    "the source, by another way": lambda root: (
-        trees.write(root / "cifar10", tree()),
-        root / ".." / root.name / "cifar10",
-    ),
-    "the source, through a link": lambda root: (
-        trees.write(root / "cifar10", tree()),
-        (root / "link").symlink_to("cifar10"),
-        root / "link",
-    ),
-    "a link to the source": lambda root: (
-        trees.write(root / "pics", tree()),
-        (root / "cifar10").symlink_to("pics"),
-        root / "pics",
-    ),
+PLACES = {  # where the source is, a link and what it leads to, and what is imported
+    "the source": ("cifar10", None, "cifar10"),
+    "above the source": ("cifar10/a", None, "cifar10/a"),
+    "the source, by another way": ("cifar10", None, "../{}/cifar10"),
+    "the source, through a link": ("cifar10", ("link", "cifar10"), "link"),
+    "a link to the source": ("pics", ("cifar10", "pics"), "pics"),
 }
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("relative", [False, True])
 def test_a_source_is_never_replaced_by_its_prepared_form(tmp_path, capsys, monkeypatch, place, relative):
-    source = PLACES[place](tmp_path)[-1]
+    at, link, source = PLACES[place]
+    trees.write(tmp_path / at, tree())
+    if link:
+        (tmp_path / link[0]).symlink_to(link[1])
     before = everything(tmp_path)
     monkeypatch.chdir(tmp_path)
-    arguments = [os.path.relpath(path) if relative else str(path) for path in (source, tmp_path)]
-    assert main(["cifar10", "--from", arguments[0], "--root", arguments[1]]) == 2
+    paths = (tmp_path / source.format(tmp_path.name), tmp_path)
+    source, root = (os.path.relpath(path) if relative else str(path) for path in paths)
+    assert main(["cifar10", "--from", source, "--root", root]) == 2
     assert "lies where the prepared form goes" in capsys.readouterr().err
     assert everything(tmp_path) == before
 
@@ -146,50 +131,52 @@ def everything(folder):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        pytest.param({"thesis.txt": b"mine"}, "holds 'thesis.txt', which", id="a file"),
-        pytest.param({"train/cat/1.png": b"mine"}, "holds 'train', which", id="a folder"),
-        pytest.param({"train.npy": b"mine"}, "holds 'train.npy', which", id="a file of our name"),
-        pytest.param({"data.json": b"{}", "a": b""}, "has no valid 'format': remove", id="a record of another kind"),
+        ({"thesis.txt": b"mine"}, "holds 'thesis.txt', which"),
+        ({"train/cat/1.png": b"mine"}, "holds 'train', which"),
+        ({"train.npy": b"mine"}, "holds 'train.npy', which"),
+        ({"data.json": b"{}", "a": b""}, "has no valid 'format': remove"),
     ],
+    ids=["a file", "a folder", "a file of our name", "a record of another kind"],
 )
-def test_a_folder_that_was_not_made_here_is_left(tmp_path, capsys, content, named):
-    trees.write(tmp_path / "data" / "cifar10", content)
-    source = trees.write(tmp_path / "source", tree())
-    assert main(["cifar10", "--from", str(source), "--root", str(tmp_path / "data")]) == 2
+def test_a_folder_that_was_not_made_here_is_left(tmp_path, capsys, imports, content, named):
+    trees.write(tmp_path / "cifar10", content)
+    assert main(imports) == 2
     assert named in capsys.readouterr().err
-    assert {path.name for path in (tmp_path / "data" / "cifar10").iterdir()} == {name.split("/")[0] for name in content}
+    assert {path.name for path in (tmp_path / "cifar10").iterdir()} == {name.split("/")[0] for name in content}
 
 
-def test_a_file_beside_a_prepared_set_is_named_with_what_to_do(tmp_path, capsys):
-    arguments = ["cifar10", "--from", str(trees.write(tmp_path / "source", tree())), "--root", str(tmp_path)]
-    assert main(arguments) == 0
+def test_what_is_prepared_is_not_fetched_again(tmp_path, capsys, monkeypatch, imports):
+    assert main(imports) == 0
+    monkeypatch.setattr(cli, "fetch", None)
+    assert main(["cifar10", "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("already prepared: CIFAR-10 (PNG, ")
+
+
+def test_a_file_beside_a_prepared_set_is_named_with_what_to_do(tmp_path, capsys, imports):
+    assert main(imports) == 0
     trees.write(tmp_path / "cifar10", {"notes.txt": b"mine", "more.txt": b"mine"})
-    assert main(arguments) == 2
+    assert main(imports) == 2
     said = capsys.readouterr().err
     assert "cifar10 holds 'more.txt' and 1 more, which `gendyn data` did not make: move it away, or choose an" in said
-    assert main(arguments[:1] + arguments[3:]) == 0  # it is prepared, and nothing is to be done
+    assert main(["cifar10", "--root", str(tmp_path)]) == 0  # it is prepared, and nothing is to be done
 
 
-def test_a_file_in_the_way_is_left_and_blocks_nothing_once_it_is_gone(tmp_path, capsys):
-    arguments = ["cifar10", "--from", str(trees.write(tmp_path / "source", tree())), "--root", str(tmp_path)]
+def test_a_file_in_the_way_is_left_and_blocks_nothing_once_it_is_gone(tmp_path, capsys, imports):
     (tmp_path / "cifar10").write_text("mine")
-    for _ in range(2):
-        assert main(arguments) == 2
-        assert "cifar10 is in the way, and `gendyn data` did not make it: move it away" in capsys.readouterr().err
+    assert main(imports) == 2
+    assert "cifar10 is in the way, and `gendyn data` did not make it: move it away" in capsys.readouterr().err
     (tmp_path / "cifar10").rename(tmp_path / "elsewhere")
-    assert main(arguments) == 0
+    assert main(imports) == 0
     assert (tmp_path / "elsewhere").read_text() == "mine"
 
 
-def test_a_set_that_lies_elsewhere_and_is_linked_stays_there(tmp_path):
-    source = trees.write(tmp_path / "source", tree())
+def test_a_set_that_lies_elsewhere_and_is_linked_stays_there(tmp_path, imports):
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root" / "cifar10").symlink_to(tmp_path / "elsewhere" / "cifar10")
+    (tmp_path / "cifar10").symlink_to(tmp_path / "elsewhere" / "cifar10")
     for _ in range(2):
-        assert main(["cifar10", "--from", str(source), "--root", str(tmp_path / "root")]) == 0
-    assert data.load("cifar10", root=tmp_path / "root").num_classes == 10
-    assert (tmp_path / "root" / "cifar10").is_symlink()
+        assert main(imports) == 0
+    assert data.load("cifar10", root=tmp_path).num_classes == 10
+    assert (tmp_path / "cifar10").is_symlink()
     assert [path.name for path in (tmp_path / "elsewhere").iterdir() if path.is_dir()] == ["cifar10"]
 
 
@@ -202,18 +189,16 @@ def test_a_source_among_the_downloads_is_kept(tmp_path):
 
 def test_of_the_downloads_only_what_was_fetched_is_removed(tmp_path, monkeypatch):
     folder = trees.write(tmp_path / ".downloads" / "cifar10", {"mine.txt": b"mine"})
-    files = [*ENTRIES["cifar10"].downloads]
     source = trees.tar(tmp_path / "source.tar.xz", tree())
     monkeypatch.setattr(cli, "fetch", lambda download, to, mirrors: source.rename(to / download.file))
     assert main(["cifar10", "--root", str(tmp_path)]) == 0
-    assert files
+    assert not source.exists()
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
 
 
-def test_one_damaged_set_does_not_hide_the_others_in_the_list(tmp_path, capsys):
+def test_one_damaged_set_does_not_hide_the_others_in_the_list(tmp_path, capsys, imports):
     trees.write(tmp_path, {"mnist/data.json": b"\xff"})
-    source = trees.write(tmp_path / "source", tree())
-    assert main(["cifar10", "--from", str(source), "--root", str(tmp_path)]) == 0
+    assert main(imports) == 0
     assert main(["--list", "--root", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "data.json cannot be read" in said
@@ -221,13 +206,12 @@ def test_one_damaged_set_does_not_hide_the_others_in_the_list(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS], ids=errno.errorcode.get)
-def test_a_machine_that_refuses_is_one_line_and_exit_code_1(tmp_path, capsys, monkeypatch, code):
+def test_a_machine_that_refuses_is_one_line_and_exit_code_1(tmp_path, capsys, monkeypatch, imports, code):
     def refuse(*_, **__):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(cli.originals, "prepare_cifar", refuse)
-    source = trees.write(tmp_path / "source", tree())
-    assert main(["cifar10", "--from", str(source), "--root", str(tmp_path)]) == 1
+    assert main(imports) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"gendyn: error: cannot use {tmp_path / 'cifar10'}: ")
     assert said.count("\n") == 1

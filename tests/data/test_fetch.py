@@ -46,7 +46,6 @@ def left_in(folder: Path) -> list[str]:
 
 
 FAULTS = {
-    "continue_for_ever": "its answer has no beginning",
     "bad_location": r"no valid answer \(ValueError\)",
     "long_host": r"no valid answer \(\w+\)",
     "other_scheme": r"no valid answer \(InvalidSchema\)",
@@ -54,7 +53,6 @@ FAULTS = {
     "absurd_length": "wrong size: 99,999,999,999,999,999,999 bytes",
     "dripping_chunk": r"slow \(0 kB/s\)",
     "missing": "HTTP 404",
-    "forbidden": "HTTP 403",
     "stall": "it stalls, 3 times",
     "silent": "no answer, 3 times",
     "drip": r"slow \(\d kB/s\)",
@@ -69,26 +67,25 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_told_in_one_line_and_nothing_wrong_is_left(server, tmp_path, fault, capsys):
+def test_a_fault_is_told_in_one_line_nothing_wrong_is_left_and_the_next_mirror_takes_over(
+    server, tmp_path, fault, capsys
+):
     with pytest.raises(Failed, match=FAULTS[fault]) as caught:
         fetch(wanted(server, fault), tmp_path, patience=QUICK)
     assert str(caught.value).startswith("cannot fetch file.bin (127.0.0.1:")
     assert "\n" not in str(caught.value)
     assert "--from PATH" in str(caught.value)
     assert left_in(tmp_path) in ([], ["file.bin.part"])
+    part = tmp_path / "file.bin.part"
     if fault in ("flipped", "page", "disguised_page", "too_short"):
-        assert not (tmp_path / "file.bin.part").exists() or not (tmp_path / "file.bin.part").read_bytes()
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_the_next_mirror_takes_over(server, tmp_path, fault, capsys):
-    path = fetch(wanted(server, fault, "good"), tmp_path, patience=QUICK)
-    assert path.read_bytes() == CONTENT
+        assert not part.exists() or not part.read_bytes()
+    part.unlink(missing_ok=True)
+    assert fetch(wanted(server, fault, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
     assert left_in(tmp_path) == ["file.bin"]
     assert "127.0.0.1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("fault", ["dripping_head", "dripping_redirect"])
+@pytest.mark.parametrize("fault", ["dripping_head", "dripping_redirect", "continue_for_ever"])
 def test_an_answer_has_to_begin_in_time_however_many_bytes_come(server, tmp_path, fault, capsys):
     patience = replace(QUICK, answer=0.3, attempts=2)
     with pytest.raises(Failed, match="no answer, 2 times"):
@@ -128,16 +125,14 @@ def test_a_partial_download_of_another_mirror_is_continued(server, tmp_path):
     assert server.requests == [("good", "bytes=150000-")]
 
 
-@pytest.mark.parametrize("fault", ["no_ranges", "cut_without_length"])
-def test_a_server_without_ranges_starts_anew(server, tmp_path, fault, capsys):
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("no_ranges", ""), ("cut_without_length", "was cut at"), ("other_range", "another part of the file than asked")],
+)
+def test_a_server_that_does_not_continue_where_it_should_is_seen_through(server, tmp_path, fault, said, capsys):
     (tmp_path / "file.bin.part").write_bytes(CONTENT[:150_000])
     assert fetch(wanted(server, fault, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
-
-
-def test_a_server_that_sends_another_range_is_left(server, tmp_path, capsys):
-    (tmp_path / "file.bin.part").write_bytes(CONTENT[:150_000])
-    assert fetch(wanted(server, "other_range", "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
-    assert "another part of the file" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", [1000, len(CONTENT), len(CONTENT) + 1], ids=["short", "whole", "too long"])
@@ -158,7 +153,7 @@ def test_slow_mirrors_are_taken_when_no_other_works_the_faster_first(server, tmp
     path = fetch(wanted(server, "slower", "missing", "slow"), tmp_path, patience=QUICK)
     assert path.read_bytes() == CONTENT
     told = capsys.readouterr().err
-    first, second = (float(speed) for speed in re.findall(r"is slow \(([\d.]+)", told)[:2])
+    first, second = (float(speed) for speed in re.findall(r": slow \(([\d.]+)", told)[:2])
     faults = [fault for fault, _ in server.requests]
     assert faults[:3] == ["slower", "missing", "slow"]
     assert set(faults[3:]) == {"slow" if second >= first else "slower"}  # as they were on a busy machine
@@ -195,20 +190,6 @@ def test_two_at_once_fetch_once(server, tmp_path, capsys):
     assert "waiting for it" in capsys.readouterr().err
 
 
-def test_the_lock_of_a_dead_process_does_not_hold(server, tmp_path):
-    code = (
-        "import os, sys, filelock\n"
-        "filelock.FileLock(sys.argv[1]).acquire()\n"
-        "print('held', flush=True)\n"
-        "os.kill(os.getpid(), 9)\n"
-    )
-    lock = tmp_path / ".file.bin.lock"
-    dead = subprocess.run([sys.executable, "-c", code, str(lock)], capture_output=True, text=True, check=False)
-    assert dead.stdout == "held\n"
-    assert lock.exists()
-    assert fetch(wanted(server, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
-
-
 def test_a_full_disk_is_noticed_before(server, tmp_path, monkeypatch):
     usage = module.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
@@ -225,21 +206,6 @@ def test_a_disk_that_fills_up_is_told(server, tmp_path, monkeypatch):
     with pytest.raises(Failed, match=r"cannot use .*: the disk is full: free some space"):
         fetch(wanted(server, "good"), tmp_path, patience=QUICK)
     assert left_in(tmp_path) in ([], ["file.bin.part"])
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, a read-only file system that refuses root too")
-def test_a_read_only_folder_is_told(server):
-    with pytest.raises(Failed, match=r"cannot use /proc/.*"):
-        fetch(wanted(server, "good"), Path("/proc/gendyn"), patience=QUICK)
-
-
-def test_a_folder_without_permission_is_told(server, tmp_path, monkeypatch):
-    def denied(self, *_, **__):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
-
-    monkeypatch.setattr(Path, "mkdir", denied)
-    with pytest.raises(Failed, match=r"cannot use .*downloads: permission denied: choose a folder of your own"):
-        fetch(wanted(server, "good"), tmp_path / "downloads", patience=QUICK)
 
 
 def test_a_killed_fetch_is_continued(server, tmp_path):

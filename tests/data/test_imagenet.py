@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ import torch
 from PIL import Image
 
 from data_scripts import cli, images
-from data_scripts.__main__ import main
 from data_scripts.cli import prepare
 from gendyn_lite import data
 from gendyn_lite.config import RunConfig
@@ -20,6 +20,7 @@ from gendyn_lite.data.decoding import FolderImages, Item, Options, Pool
 from gendyn_lite.errors import UserError
 
 from . import trees
+from .trees import main
 
 CLASSES = ("n01440764", "n01443537", "n01484850")
 
@@ -27,11 +28,22 @@ CLASSES = ("n01440764", "n01443537", "n01484850")
 @pytest.fixture
 def folder(tmp_path):
     content = {}
-    for i, (name, raw) in enumerate(trees.files(CLASSES, 4, 2, "jpg").items()):
+    for i, name in enumerate(trees.files(CLASSES, 4, 2, "jpg")):
         image = trees.picture(seed=i, size=(300 + 10 * i, 280), mode="L" if i == 1 else "RGB")
         content[name.replace("test/", "val/").replace(".jpg", ".JPEG")] = trees.encoded(image, "JPEG")
-        del raw
     return trees.write(tmp_path / "ILSVRC" / "Data", content)
+
+
+@pytest.fixture
+def root(tmp_path, folder):
+    """Where `folder` is registered."""
+    prepare("imagenet", tmp_path / "data", source=folder)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def loaded(root):
+    return data.load("imagenet", root=root)
 
 
 def expected(path):
@@ -43,52 +55,39 @@ def expected(path):
     return np.asarray(image.crop((left, top, left + 224, top + 224))).transpose(2, 0, 1)
 
 
-def test_images_are_read_when_they_are_asked_for(tmp_path, folder):
-    prepare("imagenet", tmp_path / "data", source=folder.parent.parent)
-    loaded = data.load("imagenet", root=tmp_path / "data")
+def test_images_are_read_when_they_are_asked_for(root, folder, loaded):
     assert loaded.description == "ImageNet, a part (3 classes, 12 train and 6 test images)"
     assert loaded.class_names == CLASSES
-    assert loaded.in_shape == (3, 224, 224)
     assert loaded.train.x.shape == (12, 3, 224, 224)
-    names = sorted(folder.glob("train/*/*"))
+    names = np.array(sorted(folder.glob("train/*/*")))
     for pick in (slice(2, 9, 3), torch.tensor([5, 0, 5]), [1]):
         images = loaded.train.x[pick]
         assert images.dtype == torch.uint8
-        for image, name in zip(
-            images, np.array(names)[pick.numpy() if isinstance(pick, torch.Tensor) else pick], strict=True
-        ):
+        for image, name in zip(images, names[pick if isinstance(pick, slice) else np.asarray(pick)], strict=True):
             assert np.array_equal(image.numpy(), expected(name))
     assert np.array_equal(loaded.test.x[0].numpy(), expected(min(folder.glob("val/*/*"))))
-    assert not any(
-        path.suffix == ".npy" and "labels" not in path.name for path in (tmp_path / "data" / "imagenet").iterdir()
-    )
+    assert {path.name for path in (root / "imagenet").glob("*.npy")} == {"train_labels.npy", "test_labels.npy"}
 
 
-def test_the_batcher_streams_it_and_subsets_stay_in_the_folder(tmp_path, folder):
-    prepare("imagenet", tmp_path / "data", source=folder)
-    whole = data.load("imagenet", root=tmp_path / "data")
-    part = data.load("imagenet", root=tmp_path / "data", train_size=6)
+def test_the_batcher_streams_it_and_subsets_stay_in_the_folder(root, loaded):
+    part = data.load("imagenet", root=root, train_size=6)
     assert isinstance(part.train.x, FolderImages)
     assert part.train.y.bincount().tolist() == [2, 2, 2]
     config = RunConfig(experiment="x", batch_size=4, flip=True, random_crop=8)
-    memory = data.ImageData(**{**vars(part), "train": data.Split(part.train.x[:], part.train.y)})
-    for (x, y), (want_x, want_y) in zip(
-        data.batcher(part, config).epoch(0), data.batcher(memory, config).epoch(0), strict=True
-    ):
+    memory = replace(part, train=data.Split(part.train.x[:], part.train.y))
+    batches, same = (data.batcher(images, config).epoch(0) for images in (part, memory))
+    for (x, y), (want_x, want_y) in zip(batches, same, strict=True):
         assert torch.equal(x, want_x)
         assert torch.equal(y, want_y)
-    assert part.fingerprint == whole.fingerprint
+    assert part.fingerprint == loaded.fingerprint
 
 
-def test_the_fingerprint_is_the_same_in_another_place(tmp_path, folder):
+def test_the_fingerprint_is_the_same_in_another_place(tmp_path, root, folder, loaded):
     folder.rename(tmp_path / "elsewhere")
-    prepare("imagenet", tmp_path / "one", source=tmp_path / "elsewhere")
-    first = data.load("imagenet", root=tmp_path / "one").fingerprint
-    (tmp_path / "elsewhere").rename(tmp_path / "third")
-    with pytest.raises(UserError, match=r"the images of imagenet were in .*elsewhere, which is gone"):
-        data.load("imagenet", root=tmp_path / "one")
-    prepare("imagenet", tmp_path / "one", source=tmp_path / "third")
-    assert data.load("imagenet", root=tmp_path / "one").fingerprint == first
+    with pytest.raises(UserError, match=r"the images of imagenet were in .*ILSVRC.*, which is gone"):
+        data.load("imagenet", root=root)
+    prepare("imagenet", root, source=tmp_path / "elsewhere")
+    assert data.load("imagenet", root=root).fingerprint == loaded.fingerprint
 
 
 def altered(folder, how):
@@ -100,25 +99,19 @@ def altered(folder, how):
     record = json.loads((folder / "data.json").read_text())
     if "earlier" in how:
         del record["seal"]
-    record.update({"counts": {"train": [1], "test": [1]}} if "counts" in how else {"source": {}})
+    record |= {"counts": {"train": [1], "test": [1]}} if "counts" in how else {"source": {}}
     (folder / "data.json").write_text(json.dumps(record))
 
 
 @pytest.mark.parametrize("how", ["labels", "counts", "counts, earlier version", "source", "source, earlier version"])
 @pytest.mark.parametrize("through", ["load", "verify"])
-def test_an_altered_registration_is_noticed(tmp_path, folder, how, through, capsys):
-    prepare("imagenet", tmp_path / "data", source=folder)
-    data.load("imagenet", root=tmp_path / "data")
-    altered(tmp_path / "data" / "imagenet", how)
+def test_an_altered_registration_is_noticed(root, loaded, how, through):
+    altered(root / "imagenet", how)
     with pytest.raises(UserError, match=r"was altered|has no valid 'source'"):
-        data.load("imagenet", root=tmp_path / "data") if through == "load" else cli.verify(
-            "imagenet", tmp_path / "data"
-        )
+        data.load("imagenet", root=root) if through == "load" else cli.verify("imagenet", root)
 
 
-def test_a_missing_or_unreadable_image_is_named_when_it_is_read(tmp_path, folder):
-    prepare("imagenet", tmp_path / "data", source=folder)
-    loaded = data.load("imagenet", root=tmp_path / "data")
+def test_a_missing_or_unreadable_image_is_named_when_it_is_read(folder, loaded):
     names = sorted(folder.glob("train/*/*"))
     names[3].unlink()
     names[4].write_bytes(names[4].read_bytes()[:500])
@@ -130,41 +123,39 @@ def test_a_missing_or_unreadable_image_is_named_when_it_is_read(tmp_path, folder
     loaded.train.x[5]  # the workers go on
 
 
-def test_verify_finds_what_has_changed(tmp_path, folder, capsys):
-    root = ["--root", str(tmp_path / "data")]
-    assert main(["imagenet", "--from", str(folder), *root]) == 0
-    assert main(["--verify", "imagenet", *root]) == 0
+def test_verify_finds_what_has_changed(root, folder, capsys):
+    verify = ["--verify", "imagenet", "--root", str(root)]
+    assert main(verify) == 0
     name = min(folder.glob("train/*/*"))
     raw = bytearray(name.read_bytes())
     raw[: len(raw) // 2] = bytes(len(raw) // 2)
     name.write_bytes(raw)
-    assert main(["--verify", "imagenet", *root]) == 2
-    assert f"{name.name} is no image" in capsys.readouterr().err
+    assert main(verify) == 2
+    assert f"{name.name} cannot be read as an image" in capsys.readouterr().err
     name.unlink()
-    assert main(["--verify", "imagenet", *root]) == 2
+    assert main(verify) == 2
     assert "has changed since it was registered" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("changed", "content", "message"),
     [
-        pytest.param(lambda f: min(f.glob("train/*/*")).write_bytes(b""), r"0000\.JPEG is empty", id="empty image"),
-        pytest.param(
-            lambda f: (f / "val" / "1.JPEG").write_bytes(b"x"), r"val/1\.JPEG is in no class folder", id="flat val"
-        ),
+        (f"train/{CLASSES[0]}/0000.JPEG", b"", r"0000\.JPEG is empty"),
+        ("val/1.JPEG", b"x", r"val/1\.JPEG is not in a class folder"),
+        (f"train/{CLASSES[0]}/a\nb.JPEG", b"x", "a file name must not hold a line break: rename it"),
     ],
+    ids=["empty image", "flat val", "line break"],
 )
-def test_a_wrong_folder_is_named(tmp_path, folder, change, message):
-    change(folder)
+def test_a_wrong_folder_is_named(tmp_path, folder, changed, content, message):
+    (folder / changed).write_bytes(content)
     with pytest.raises(UserError, match=message):
         prepare("imagenet", tmp_path / "data", source=folder)
     assert [path.name for path in (tmp_path / "data").iterdir()] == [".imagenet.lock"]
 
 
-def test_input_randomization_needs_images_in_memory(tmp_path, folder):
-    prepare("imagenet", tmp_path / "data", source=folder)
+def test_input_randomization_needs_images_in_memory(loaded):
     with pytest.raises(UserError, match="needs images in memory; these are read from their folder"):
-        data.randomize(data.load("imagenet", root=tmp_path / "data"), "gaussian", seed=0)
+        data.randomize(loaded, "gaussian", seed=0)
 
 
 def test_the_full_set_is_called_imagenet(monkeypatch):
@@ -178,7 +169,7 @@ def test_the_full_set_is_called_imagenet(monkeypatch):
 def test_workers_give_the_same_pixels_as_this_process(tmp_path, workers):
     content = trees.files(("a",), 7, 0)
     trees.write(tmp_path, content)
-    items = [Item(str(tmp_path / name), 0, -1, name) for name in content]
+    items = [Item(str(tmp_path / name), name) for name in content]
     out = torch.empty(7, 3, 5, 6, dtype=torch.uint8)
     with Pool(workers) as pool:
         pool.decode(items, Options(3, (5, 6)), out)
@@ -188,7 +179,7 @@ def test_workers_give_the_same_pixels_as_this_process(tmp_path, workers):
 
 def test_a_worker_that_dies_is_told_and_replaced(tmp_path):
     trees.write(tmp_path, trees.files(("a",), 1, 0))
-    item = Item(str(tmp_path / "train/a/0000.png"), 0, -1, "0000.png")
+    item = Item(str(tmp_path / "train/a/0000.png"), "0000.png")
     out = torch.empty(1, 3, 5, 6, dtype=torch.uint8)
     with Pool(1) as pool:
         pool.decode([item], Options(3, (5, 6)), out)

@@ -15,21 +15,17 @@ from gendyn_lite.errors import UserError
 
 from . import trees
 
-SHAPES = {
-    "train-images-idx3-ubyte": (6, 28, 28),
-    "train-labels-idx1-ubyte": (6,),
-    "t10k-images-idx3-ubyte": (4, 28, 28),
-    "t10k-labels-idx1-ubyte": (4,),
-}
+COUNTS = {"train": 6, "t10k": 4}
 
 
 @pytest.fixture
 def arrays(monkeypatch):
     """A tiny MNIST: the real one's names, with other shapes and checksums."""
-    made = {
-        file: (np.arange(np.prod(shape)) * 37 % (251 if len(shape) == 3 else 10)).astype(np.uint8).reshape(shape)
-        for file, shape in SHAPES.items()
-    }
+    made = {}
+    for file, (real, _) in originals.IDX_FILES.items():
+        shape = (COUNTS[file.split("-")[0]], *real[1:])
+        values = np.arange(np.prod(shape)) * 37 % (251 if len(shape) == 3 else 10)
+        made[file] = values.astype(np.uint8).reshape(shape)
     digests = {file: (a.shape, hashlib.sha256(trees.idx(a)).hexdigest()) for file, a in made.items()}
     monkeypatch.setattr(originals, "IDX_FILES", digests)
     return made
@@ -51,10 +47,9 @@ FORMS = {
 def test_every_form_gives_the_same_data(tmp_path, arrays, form):
     prepare("mnist", tmp_path / "data", source=stored(tmp_path / "copy", arrays, *FORMS[form]))
     loaded = data.load("mnist", root=tmp_path / "data")
-    assert np.array_equal(loaded.train.x[:, 0].numpy(), arrays["train-images-idx3-ubyte"])
-    assert np.array_equal(loaded.train.y.numpy(), arrays["train-labels-idx1-ubyte"])
-    assert np.array_equal(loaded.test.x[:, 0].numpy(), arrays["t10k-images-idx3-ubyte"])
-    assert np.array_equal(loaded.test.y.numpy(), arrays["t10k-labels-idx1-ubyte"])
+    for part, prefix in ((loaded.train, "train"), (loaded.test, "t10k")):
+        assert np.array_equal(part.x[:, 0].numpy(), arrays[f"{prefix}-images-idx3-ubyte"])
+        assert np.array_equal(part.y.numpy(), arrays[f"{prefix}-labels-idx1-ubyte"])
     assert loaded.description == "MNIST"
     assert loaded.fingerprint == "722a1526c70fc29a"
 
@@ -66,29 +61,26 @@ def flip(raw):
 FIRST = "train-images-idx3-ubyte"
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        pytest.param(lambda raw: raw[:-5], "is truncated: 4715 bytes, expected 4720", id="truncated"),
-        pytest.param(lambda raw: raw[:6], "is truncated: 6 bytes", id="cut in the header"),
-        pytest.param(lambda raw: raw + b"x", "is longer than its header says", id="too long"),
-        pytest.param(flip, "is altered or not MNIST: its SHA-256 is not", id="one flipped bit"),
-        pytest.param(lambda raw: b"", "is no IDX file of unsigned bytes: it begins with nothing", id="empty"),
-        pytest.param(lambda raw: b"<!doctype html>", "is no IDX file", id="web page"),
-        pytest.param(lambda raw: gzip.compress(raw)[:-20], r"truncated or damaged \(broken gzip data\)", id="cut gzip"),
-        pytest.param(lambda raw: b"\x1f\x8b" + raw, "broken gzip data", id="no gzip"),
-        pytest.param(
-            lambda raw: trees.idx(np.zeros((3, 28, 28), np.uint8)),
-            r"holds \[3, 28, 28\], but MNIST's has",
-            id="other shape",
-        ),
-        pytest.param(lambda raw: gzip.compress(bytes(50_000_000)), "is no IDX file", id="bomb"),
-    ],
-)
-def test_a_wrong_file_is_named_and_nothing_is_prepared(tmp_path, arrays, change, message):
+WRONG = {
+    "truncated": (lambda raw: raw[:-5], "is truncated: 4715 bytes, expected 4720"),
+    "cut in the header": (lambda raw: raw[:6], "is truncated: 6 bytes"),
+    "too long": (lambda raw: raw + b"x", "is longer than its header says"),
+    "one flipped bit": (flip, "is altered or not MNIST: its SHA-256 is not"),
+    "empty": (lambda raw: b"", "is not an IDX file of unsigned bytes: it begins with nothing"),
+    "web page": (lambda raw: b"<!doctype html>", "is not an IDX file"),
+    "cut gzip": (lambda raw: gzip.compress(raw)[:-20], r"is truncated or damaged \(broken gzip data\)"),
+    "no gzip": (lambda raw: b"\x1f\x8b" + raw, r"is truncated or damaged \(broken gzip data\)"),
+    "other shape": (lambda raw: trees.idx(np.zeros((3, 28, 28), np.uint8)), r"holds \[3, 28, 28\], but MNIST's has"),
+    "bomb": (lambda raw: gzip.compress(bytes(50_000_000)), "is not an IDX file"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_file_is_named_and_nothing_is_prepared(tmp_path, arrays, wrong):
+    change, message = WRONG[wrong]
     copy = stored(tmp_path / "copy", arrays)
     (copy / FIRST).write_bytes(change((copy / FIRST).read_bytes()))
-    with pytest.raises(UserError, match=rf"{FIRST}.*{message}|{message}"):
+    with pytest.raises(UserError, match=rf"{FIRST} {message}"):
         prepare("mnist", tmp_path / "data", source=copy)
     assert [path.name for path in (tmp_path / "data").iterdir()] == [".mnist.lock"]
     with pytest.raises(UserError, match="mnist is not prepared"):
@@ -102,12 +94,3 @@ def test_a_missing_file_or_folder_is_named(tmp_path, arrays):
         prepare("mnist", tmp_path / "data", source=copy)
     with pytest.raises(UserError, match="nowhere is no folder: expected one with the four IDX files"):
         prepare("mnist", tmp_path / "data", source=tmp_path / "nowhere")
-
-
-def test_the_real_checksums_are_of_the_real_shapes():
-    assert {file: shape for file, (shape, _) in originals.IDX_FILES.items()} == {
-        "train-images-idx3-ubyte": (60_000, 28, 28),
-        "train-labels-idx1-ubyte": (60_000,),
-        "t10k-images-idx3-ubyte": (10_000, 28, 28),
-        "t10k-labels-idx1-ubyte": (10_000,),
-    }

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from gendyn_lite import data
-from gendyn_lite.data import embedded
+from gendyn_lite.data import loading
 
-NAMES = tuple(name for name in embedded.POINT_SETS if name != "two_moons")
 # The hash of all points: the same on every machine.
 FINGERPRINTS = {
+    "two_moons": "a8613f0f88e85190",
     "rings": "780d61693a9c7af8",
     "spirals": "76cef99882788023",
     "nested_rings": "9aabd98e665955db",
@@ -20,10 +20,11 @@ FINGERPRINTS = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", loading.POINT_SETS)
 def test_a_point_set_is_balanced_and_on_a_fixed_grid(name):
     loaded = data.load(name)
     width = 3 if name == "linked_rings" else 2
+    assert loaded.in_shape == (width,)
     assert loaded.train.x.shape == (300, width)
     assert loaded.test.x.shape == (100, width)
     assert loaded.train.x.dtype == torch.float32
@@ -32,7 +33,7 @@ def test_a_point_set_is_balanced_and_on_a_fixed_grid(name):
     assert loaded.fingerprint == FINGERPRINTS[name]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", loading.POINT_SETS)
 def test_neighbours_share_a_class_and_no_line_divides_the_classes(name):
     """A nearest neighbour gets nearly every test point, a linear model does not."""
     loaded = data.load(name)
@@ -45,7 +46,7 @@ def test_neighbours_share_a_class_and_no_line_divides_the_classes(name):
 
 
 def test_each_disk_lies_inside_its_ring():
-    x, y = embedded.nested_rings(400, seed=3)
+    x, y = loading.points("nested_rings", 400, seed=3)
     radius = (x.abs() - 0.7).norm(dim=1)
     assert radius[y == 0].max() < 0.26
     assert radius[y == 1].min() > 0.41
@@ -54,7 +55,7 @@ def test_each_disk_lies_inside_its_ring():
 
 def test_the_linked_rings_are_linked():
     """The core of the upright ring passes through the disk that the flat one spans, once."""
-    x, y = embedded.linked_rings(4000, seed=0)
+    x, y = loading.points("linked_rings", 4000, seed=0)
     flat, upright = x[y == 0], x[y == 1]
     assert flat[:, 2].abs().max() < 0.21
     assert upright[:, 1].abs().max() < 0.21

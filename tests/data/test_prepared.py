@@ -7,57 +7,74 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-from data_scripts.__main__ import main
 from data_scripts.cli import prepare
 from gendyn_lite import data
 from gendyn_lite.data import prepared, storage
 from gendyn_lite.errors import Failed, UserError
 
 from . import trees
+from .trees import main
 
-ROOT = Path(__file__).parents[2]
+
+class Ready(NamedTuple):
+    """A prepared set of one's own."""
+
+    name: str
+    root: Path
+    folder: Path
+
+    def load(self):
+        return data.load(self.name, root=self.root)
+
+    def verify(self):
+        return prepared.verify(self.folder)
 
 
 @pytest.fixture
 def ready(tmp_path):
-    """A prepared set of one's own: (name, root, its folder)."""
     prepare("folder:pets", tmp_path / "data", source=trees.write(tmp_path / "pets", trees.files()))
     (folder,) = [path for path in (tmp_path / "data").iterdir() if path.is_dir()]
-    return "folder:pets", tmp_path / "data", folder
+    return Ready("folder:pets", tmp_path / "data", folder)
 
 
 def test_the_record_says_what_it_is(ready):
-    record = json.loads((ready[2] / "data.json").read_text(encoding="utf-8"))
+    record = record_of(ready.folder)
     assert record["class_names"] == ["cat", "dog"]
     assert record["counts"] == {"train": [3, 3], "test": [2, 2]}
     assert record["shape"] == [3, 5, 6]
-    loaded = data.load(ready[0], root=ready[1])
+    assert record["seal"] == prepared.seal(record)
+    loaded = ready.load()
+    assert record["fingerprint"] == data.load(f"folder:{ready.root.parent / 'pets'}").fingerprint
     assert loaded.mean == tuple(record["mean"]) == data.channel_statistics(loaded.train.x)[0]
-    assert str(ready[1]) not in json.dumps(record)
+    assert str(ready.root) not in json.dumps(record)
+
+
+def record_of(folder):
+    return json.loads((folder / "data.json").read_text(encoding="utf-8"))
 
 
 def test_loading_maps_and_a_change_in_memory_stays_there(ready):
-    first, second = (data.load(ready[0], root=ready[1]) for _ in range(2))
+    first, second = (ready.load() for _ in range(2))
     before = second.train.x.clone()
     first.train.x.fill_(7)
     assert torch.equal(second.train.x, before)
-    prepared.verify(ready[2])
+    ready.verify()
 
 
 @pytest.fixture
 def reads(monkeypatch):
     """The names of the files whose every byte is read, in this process as if it had just begun."""
-    monkeypatch.setattr(storage, "_passed", {})
+    monkeypatch.setattr(prepared, "_passed", {})
     names, real = [], prepared.sha256
     monkeypatch.setattr(prepared, "sha256", lambda path: names.append(path.name) or real(path))
     return names
@@ -71,91 +88,85 @@ def age(folder, seconds=10):
 
 @pytest.mark.parametrize("process", ["same", "other"])
 def test_images_are_read_at_the_first_load_only(ready, reads, process):
-    age(ready[2])
+    age(ready.folder)
     for _ in range(3):
-        data.load(ready[0], root=ready[1])
+        ready.load()
         assert reads == list(prepared.FILES)
         if process == "other":
-            storage._passed.clear()
+            prepared._passed.clear()
 
 
 @pytest.mark.parametrize("file", [*prepared.FILES, "data.json"])
 def test_images_are_read_again_once_a_file_has_changed(ready, reads, file):
-    age(ready[2])
-    data.load(ready[0], root=ready[1])
-    os.utime(ready[2] / file, ns=(0, 0))
-    data.load(ready[0], root=ready[1])
+    age(ready.folder)
+    ready.load()
+    os.utime(ready.folder / file, ns=(0, 0))
+    ready.load()
     assert reads == list(prepared.FILES) * 2
 
 
 def test_a_file_that_was_just_written_is_not_trusted_to_keep_its_time(ready, reads):
     """Two changes within the resolution of the clock have one time."""
-    for path in ready[2].iterdir():
+    for path in ready.folder.iterdir():
         os.utime(path)
     for _ in range(2):
-        data.load(ready[0], root=ready[1])
+        ready.load()
     assert reads == list(prepared.FILES) * 2
-    assert not (ready[2] / "verified.json").exists()
+    assert not (ready.folder / "verified.json").exists()
 
 
 @pytest.mark.parametrize("text", ["", "[[1, 2]]", "\x80", "[" * 10_000], ids=["empty", "other", "odd", "deep"])
 def test_a_note_that_is_damaged_is_made_anew(ready, reads, text):
-    age(ready[2])
-    (ready[2] / "verified.json").write_text(text, encoding="latin-1")
-    data.load(ready[0], root=ready[1])
-    storage._passed.clear()
-    data.load(ready[0], root=ready[1])
+    age(ready.folder)
+    (ready.folder / "verified.json").write_text(text, encoding="latin-1")
+    ready.load()
+    prepared._passed.clear()
+    ready.load()
     assert reads == list(prepared.FILES)
 
 
 def test_where_nothing_can_be_noted_a_process_reads_once(ready, reads):
-    age(ready[2])
-    (ready[2] / "verified.json").mkdir()
+    age(ready.folder)
+    (ready.folder / "verified.json").mkdir()
     for _ in range(2):
-        data.load(ready[0], root=ready[1])
+        ready.load()
     assert reads == list(prepared.FILES)
 
 
-def edited(record, **changes):
+def edited(folder, **changes):
     """Write a record as an editor would: without a new seal."""
-    (record / "data.json").write_text(json.dumps(json.loads((record / "data.json").read_text()) | changes))
+    (folder / "data.json").write_text(json.dumps(record_of(folder) | changes))
 
 
-def unsealed(record):
-    """As an earlier version wrote it."""
-    fields = json.loads((record / "data.json").read_text())
-    del fields["seal"]
-    (record / "data.json").write_text(json.dumps(fields))
+def unsealed(folder, **changes):
+    """As an earlier version wrote it, and then edited."""
+    record = record_of(folder) | changes
+    del record["seal"]
+    (folder / "data.json").write_text(json.dumps(record))
 
 
-def shift_labels(folder, *, fix=()):
+def shift_labels(folder, fix):
     """Give every image another label; `fix` names what of the record is made to fit."""
     path = folder / "train_labels.npy"
     np.save(path, (np.load(path) + 1) % 2)
-    record = json.loads((folder / "data.json").read_text())
+    record = record_of(folder)
     if "sha256" in fix:
         record["files"]["train_labels.npy"]["sha256"] = prepared.sha256(path)
-    record = {key: value for key, value in record.items() if key != "seal"}
+    del record["seal"]
     if "seal" in fix:
-        prepared.write_record(folder, record)
-    else:
-        (folder / "data.json").write_text(json.dumps(record))
+        record["seal"] = prepared.seal(record)
+    (folder / "data.json").write_text(json.dumps(record))
 
 
-def by_load(ready):
-    data.load(ready[0], root=ready[1])
-
-
-def by_verify(ready):
-    prepared.verify(ready[2])
+NOTICE = pytest.mark.parametrize("notice", [Ready.load, Ready.verify])
 
 
 @pytest.mark.parametrize("fix", [(), ("sha256",), ("sha256", "seal")], ids=["labels", "and checksum", "and seal"])
-@pytest.mark.parametrize("notice", [by_load, by_verify])
+@NOTICE
 def test_shifted_labels_are_noticed(ready, notice, fix):
-    age(ready[2])
-    by_load(ready)
-    shift_labels(ready[2], fix=fix)
+    age(ready.folder)
+    ready.load()
+    shift_labels(ready.folder, fix)
     with pytest.raises(UserError, match="was altered"):
         notice(ready)
 
@@ -175,95 +186,80 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("field", CHANGES)
-@pytest.mark.parametrize("notice", [by_load, by_verify])
+@NOTICE
 def test_an_edited_record_is_noticed(ready, notice, field):
-    by_load(ready)
-    edited(ready[2], **{field: CHANGES[field]})
+    ready.load()
+    edited(ready.folder, **{field: CHANGES[field]})
     with pytest.raises(UserError, match=r"data\.json was altered since it was written"):
         notice(ready)
 
 
-def test_the_seal_is_another_hash_and_the_fingerprint_what_it_was(ready):
-    record = json.loads((ready[2] / "data.json").read_text())
-    assert record["fingerprint"] == data.load(f"folder:{ready[1].parent / 'pets'}", root=ready[1]).fingerprint
-    assert record["seal"] == prepared.seal(record)
-
-
 def test_a_set_of_an_earlier_version_loads_and_says_what_cannot_be_checked(ready, reads, capsys):
-    unsealed(ready[2])
-    age(ready[2])
+    unsealed(ready.folder)
+    age(ready.folder)
     for _ in range(2):
-        by_load(ready)
+        ready.load()
         assert capsys.readouterr().err.count("is of an earlier version: its description and") == len(reads) // 4
         reads.clear()
-    assert main(["--verify", ready[0], "--root", str(ready[1])]) == 0
+    assert main(["--verify", ready.name, "--root", str(ready.root)]) == 0
     assert "every byte is as it was prepared" in (said := capsys.readouterr().out)
     assert "its description and class names cannot be checked" in said
 
 
 @pytest.mark.parametrize("field", ["counts", "mean", "std", "fingerprint"])
-@pytest.mark.parametrize("notice", [by_load, by_verify])
+@NOTICE
 def test_without_a_seal_what_changes_numbers_is_computed_again(ready, notice, field):
-    unsealed(ready[2])
-    edited(ready[2], **{field: CHANGES[field]})
+    unsealed(ready.folder, **{field: CHANGES[field]})
     with pytest.raises(UserError, match=rf"data\.json was altered \(another {field}\)"):
         notice(ready)
 
 
 def test_a_set_under_the_name_of_another_is_not_taken_for_it(ready):
-    ready[2].rename(ready[1] / "mnist")
+    ready.folder.rename(ready.root / "mnist")
     with pytest.raises(UserError, match=r"mnist holds folder:pets, not mnist: rename it"):
-        data.load("mnist", root=ready[1])
+        data.load("mnist", root=ready.root)
 
 
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        pytest.param(lambda f: (f / "train.npy").write_bytes(b"x"), r"train\.npy has 1 bytes, expec", id="cut array"),
-        pytest.param(lambda f: (f / "test_labels.npy").unlink(), r"test_labels\.npy: No such", id="missing labels"),
-        pytest.param(lambda f: (f / "data.json").write_text("{"), r"data\.json cannot be read", id="broken record"),
-        pytest.param(lambda f: (f / "data.json").write_text(""), r"data\.json cannot be read", id="nothing"),
-        pytest.param(lambda f: (f / "data.json").write_bytes(b'"\xe9"'), r"data\.json cannot be read", id="high bit"),
-        pytest.param(lambda f: (f / "data.json").write_text("[" * 99_999), r"data\.json cannot be read", id="nested"),
-        pytest.param(lambda f: (f / "data.json").write_text("[]"), "has no valid 'format'", id="no record"),
-        pytest.param(lambda f: edited(f, counts={"train": 3}), "has no valid 'counts'", id="counts of another kind"),
-        pytest.param(lambda f: edited(f, files={"train.npy": 3}), "has no valid 'files'", id="files of another kind"),
-        pytest.param(lambda f: edited(f, mean=["a"]), "has no valid 'mean'", id="mean of another kind"),
-        pytest.param(lambda f: (unsealed(f), edited(f, mean=[0.5])), r"altered \(another mean\)", id="short mean"),
-        pytest.param(lambda f: (unsealed(f), edited(f, files={})), r"\.npy has \d+ bytes, expected None", id="none"),
-        pytest.param(lambda f: (f / "data.json").write_text("{}"), r"has no valid 'format'", id="empty record"),
-        pytest.param(
-            lambda f: (f / "data.json").write_text((f / "data.json").read_text().replace('"format": 1', '"format": 2')),
-            "has format 2, expected 1",
-            id="other format",
-        ),
-        pytest.param(
-            lambda f: (unsealed(f), edited(f, shape=[3, 6, 5])),
-            r"altered \(another shape\)",
-            id="other shape",
-        ),
-    ],
-)  # fmt: skip
-def test_damage_is_named_when_loading(ready, damage, message):
-    damage(ready[2])
+def writing(content):
+    """Write this to the record."""
+    return lambda folder: (folder / "data.json").write_bytes(content)
+
+
+DAMAGE = {
+    "cut array": (lambda folder: (folder / "train.npy").write_bytes(b"x"), r"train\.npy has 1 bytes, expected"),
+    "missing labels": (lambda folder: (folder / "test_labels.npy").unlink(), r"test_labels\.npy: No such"),
+    "broken record": (writing(b"{"), r"data\.json cannot be read"),
+    "nothing": (writing(b""), r"data\.json cannot be read"),
+    "high bit": (writing(b'"\xe9"'), r"data\.json cannot be read"),
+    "nested": (writing(b"[" * 99_999), r"data\.json cannot be read"),
+    "no record": (writing(b"[]"), "has no valid 'format'"),
+    "empty record": (writing(b"{}"), "has no valid 'format'"),
+    "other format": (lambda folder: edited(folder, format=2), "has format 2, expected 1"),
+    "counts of another kind": (lambda folder: edited(folder, counts={"train": 3}), "has no valid 'counts'"),
+    "files of another kind": (lambda folder: edited(folder, files={"train.npy": 3}), "has no valid 'files'"),
+    "mean of another kind": (lambda folder: edited(folder, mean=["a"]), "has no valid 'mean'"),
+    "short mean": (lambda folder: unsealed(folder, mean=[0.5]), r"altered \(another mean\)"),
+    "no files": (lambda folder: unsealed(folder, files={}), r"\.npy has \d+ bytes, expected None"),
+    "other shape": (lambda folder: unsealed(folder, shape=[3, 6, 5]), r"altered \(another shape\)"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_named_when_loading(ready, kind):
+    damage, message = DAMAGE[kind]
+    damage(ready.folder)
     with pytest.raises(UserError, match=rf"{message}.*prepare it again with `gendyn data"):
-        data.load(ready[0], root=ready[1])
+        ready.load()
 
 
-@pytest.mark.parametrize("file", [*prepared.FILES, "data.json"])
+@pytest.mark.parametrize("file", prepared.FILES)
 def test_one_flipped_bit_is_found_by_verify(ready, file):
-    path = ready[2] / file
-    prepared.verify(ready[2])
-    if file == "data.json":
-        text = path.read_text()
-        digest = json.loads(text)["fingerprint"]
-        path.write_text(text.replace(digest, digest[::-1]))
-    else:
-        raw = bytearray(path.read_bytes())
-        raw[-1] ^= 1
-        path.write_bytes(raw)
+    ready.verify()
+    raw = bytearray((ready.folder / file).read_bytes())
+    raw[-1] ^= 1
+    (ready.folder / file).write_bytes(raw)
     with pytest.raises(UserError, match="was altered"):
-        prepared.verify(ready[2])
+        ready.verify()
 
 
 def test_replacing_is_all_or_nothing(tmp_path):
@@ -314,24 +310,30 @@ def replace_set(target):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_kill_at_any_step_leaves_a_whole_copy_that_is_found_and_put_back(tmp_path):
-    found = []
+@pytest.mark.parametrize("earlier", [True, False], ids=["replaced", "new"])
+def test_a_kill_at_any_step_leaves_a_whole_copy_that_is_found_and_put_back(tmp_path, earlier):
+    def texts(place):
+        return {(place / name).read_text() if place else "none" for name in ("data.json", "a")}
+
+    found = set()
     for step in itertools.count():
         target = tmp_path / f"{step}" / "mnist"
-        target.mkdir(parents=True)
-        write_set(target, "old")
+        target.parent.mkdir()
+        if earlier:
+            target.mkdir()
+            write_set(target, "old")
         ended = killed_at(step, lambda target=target: replace_set(target))
         place = prepared.find(target)
-        texts = {(place / name).read_text() for name in ("data.json", "a")}
-        found.append((*texts, place == target))
-        assert len(texts) == 1
+        before = texts(place)
+        found.add((*before, place == target))  # one text: the copy is whole
         with pytest.raises(RuntimeError), storage.replacing(target):  # from a source that will not do
             raise RuntimeError
-        assert {(target / name).read_text() for name in ("data.json", "a")} == texts
-        assert os.listdir(target.parent) == ["mnist"]
+        assert texts(target if place else None) == before
+        assert os.listdir(target.parent) == (["mnist"] if place else [])
         if ended:
             break
-    assert sorted(set(found)) == [("new", True), ("old", False), ("old", True)]  # the second: between the renames
+    between = {("old", False), ("old", True)} if earlier else {("none", False)}  # the first: between the renames
+    assert found == {("new", True), *between}
 
 
 @pytest.mark.parametrize("step", [0, 1], ids=["moving the old one away", "moving the new one in"])
@@ -372,26 +374,6 @@ def test_a_copy_that_was_moved_away_is_loaded_and_survives_a_bad_source(ready, t
     assert sorted(os.listdir(root)) == sorted([folder.name, f".{folder.name}.lock"])
 
 
-def test_what_a_killed_process_left_is_not_taken_for_complete_and_is_removed(tmp_path):
-    code = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from gendyn_lite.data import storage\n"
-        "with storage.replacing(Path(sys.argv[1])) as new:\n"
-        "    (new / 'data.json').write_text('{}')\n"
-        "    os.kill(os.getpid(), 9)\n"
-    )
-    target = tmp_path / "mnist"
-    subprocess.run([sys.executable, "-c", code, str(target)], cwd=ROOT, check=False)
-    (left,) = tmp_path.iterdir()
-    assert left.name.startswith(".mnist.aside-new-")
-    with pytest.raises(UserError, match="mnist is not prepared"):
-        data.load("mnist", root=tmp_path)
-    with storage.replacing(target):
-        pass
-    assert [path.name for path in tmp_path.iterdir()] == ["mnist"]
-
-
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate")
 def test_a_full_disk_is_told_and_nothing_is_left(tmp_path, monkeypatch):
     def full(*_):
@@ -414,8 +396,8 @@ def test_many_processes_share_one_mapping(ready):
     maps = Path("/proc/self/maps")
     if not maps.exists():
         pytest.skip("needs /proc")
-    loaded = data.load(ready[0], root=ready[1])
-    assert str(ready[2] / "train.npy") in maps.read_text()
+    loaded = ready.load()
+    assert str(ready.folder / "train.npy") in maps.read_text()
     assert loaded.train.x.untyped_storage().data_ptr()
-    shutil.rmtree(ready[2])
+    shutil.rmtree(ready.folder)
     assert loaded.train.x.sum() > 0  # still mapped

@@ -11,6 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gendyn_lite import cli
+
+
+def main(arguments: list[str]) -> int:
+    """Run ``gendyn data``."""
+    return cli.main(["data", *arguments])
+
 
 def picture(seed=0, size=(6, 5), mode="RGB"):
     """Random pixels, PIL size (width, height)."""
