@@ -15,6 +15,7 @@ from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint
 BATCH = 128
 T = TypeVar("T")
 Layers = Sequence[str] | None
+Take = Callable[[Gate], tuple[T, Tensor]]  # what is recorded of a gate, and the gate's output
 
 
 class Record(NamedTuple):
@@ -54,7 +55,7 @@ def record_paths(model: nn.Module, x: Tensor, *, layers: Layers = None, batch_si
     def take(gate: Gate) -> tuple[Tensor, Tensor]:
         return gate.path().flatten(1), gate.run()
 
-    return _by_layer(model, x, take, torch.cat, layers=layers, batch_size=batch_size)
+    return _by_layer(model, x, take, torch.cat, layers, batch_size)
 
 
 def record_activations(
@@ -67,7 +68,7 @@ def record_activations(
     >>> record_activations(model, torch.tensor([[2.0, -1.0]]))
     {'1': tensor([[2., 0.]])}
     """
-    return _by_layer(model, x, _activations, torch.cat, layers=layers, batch_size=batch_size)
+    return _by_layer(model, x, _activations, torch.cat, layers, batch_size)
 
 
 def record_packed(
@@ -92,7 +93,7 @@ def record_packed(
     def take(gate: Gate) -> tuple[PackedPaths, Tensor]:
         return _packed(gate, known), gate.run()
 
-    return _by_layer(model, x, take, PackedPaths.concatenate, layers=layers, batch_size=batch_size)
+    return _by_layer(model, x, take, PackedPaths.concatenate, layers, batch_size)
 
 
 def record_both(
@@ -110,7 +111,7 @@ def record_both(
         paths, activations = zip(*parts, strict=True)
         return Record(PackedPaths.concatenate(paths), torch.cat(activations))
 
-    return _by_layer(model, x, take, join, layers=layers, batch_size=batch_size)
+    return _by_layer(model, x, take, join, layers, batch_size)
 
 
 def gate_layers(model: nn.Module, x: Tensor) -> dict[str, int]:
@@ -127,15 +128,9 @@ def gate_layers(model: nn.Module, x: Tensor) -> dict[str, int]:
 
 
 def _by_layer(
-    model: nn.Module,
-    x: Tensor,
-    take: Callable[[Gate], tuple[T, Tensor]],
-    join: Callable[[list[T]], T],
-    *,
-    layers: Layers,
-    batch_size: int,
+    model: nn.Module, x: Tensor, take: Take[T], join: Callable[[list[T]], T], layers: Layers, batch_size: int
 ) -> dict[str, T]:
-    """What `take` finds at each gate, batch by batch, joined; `take` gives the gate's output too."""
+    """What `take` finds at each gate, batch by batch, joined."""
     model = uncompiled(model)
     check_images(x, batch_size)
     found: dict[str, list[T]] = {}
@@ -146,10 +141,8 @@ def _by_layer(
         if layers is not None and gate.name not in layers:
             return gate.run()
         if gate.z.shape[:1] != (count,):
-            raise UserError(
-                f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, ...]: leave it out "
-                "with layers=[...]"
-            )
+            told = f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, ...]"
+            raise UserError(f"{told}: leave it out with layers=[...]")
         value, out = take(gate)
         found.setdefault(gate.name, []).append(value)
         return out

@@ -136,12 +136,11 @@ def cross_paths(
     ([[1.0, 0.0], [0.0, 1.0]], 1)
     """
     check_pair(now, before, least=2)
-    if before_gram is None:
-        both, gram, before_gram = grams([now, before], lambda p, q: [p & q, p, q], arithmetic=arithmetic)
-    else:
-        if before_gram.shape != (now.shape[0], now.shape[0]):
-            raise UserError(f"before_gram is {list(before_gram.shape)}, expected path_gram(before), [n, n]")
-        both, gram = grams([now, before], lambda p, q: [p & q, p], arithmetic=arithmetic)
+    if before_gram is not None and before_gram.shape != (now.shape[0], now.shape[0]):
+        raise UserError(f"before_gram is {list(before_gram.shape)}, expected path_gram(before), [n, n]")
+    last = slice(3 if before_gram is None else 2)
+    both, gram, *own = grams([now, before], lambda p, q: [p & q, p, q][last], arithmetic=arithmetic)
+    before_gram = own[0] if before_gram is None else before_gram
     return Crossed(*all_ratios(both, gram, before_gram, dtype), gram)
 
 
@@ -191,12 +190,14 @@ def on_counts(now: Paths, other: Paths | None = None) -> Tensor:
     total = torch.zeros(count, dtype=torch.int64)
     size = max(8, BLOCK_BYTES["cpu"] // max(1, count) // 8 * 8)
     for start in range(0, units, size):
-        block, *more = (
-            one.unpack(start, start + size) if isinstance(one, PackedPaths) else one[:, start : start + size]
-            for one in (now, *(() if other is None else (other,)))
-        )
-        total = total.to(block.device) + (block & more[0] if more else block).sum(1)
+        block = _units(now, start, start + size)
+        both = block if other is None else block & _units(other, start, start + size)
+        total = total.to(block.device) + both.sum(1)
     return total
+
+
+def _units(paths: Paths, start: int, stop: int) -> Tensor:
+    return paths.unpack(start, stop) if isinstance(paths, PackedPaths) else paths[:, start:stop]
 
 
 def all_ratios(both: Tensor, now: Tensor, before: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
@@ -214,6 +215,12 @@ def ratio(both: Tensor, now: Tensor, before: Tensor) -> Tensor:
     """both / √(now·before), and 0 where a norm is 0."""
     norms = (now * before).sqrt()
     return torch.where(norms <= 0, 0.0, both / norms).clamp(-1, 1)
+
+
+def of_pairs(matrix: Tensor) -> Tensor:
+    """The entries of the pairs i < j of a matrix [n, n], in order: [n(n−1)/2]."""
+    i, j = torch.triu_indices(len(matrix), len(matrix), 1, device=matrix.device)
+    return matrix[i, j]
 
 
 def _activations(now: Tensor, before: Tensor, *, least: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -77,7 +77,7 @@ def test_a_recorder_under_fit_gives_the_similarities_and_changes_nothing():
                 assert 0 <= row[f"paths/{layer}:{name}_activation:mean"] <= 1
             assert row[f"paths/{layer}:cross:zeros"] == int((pairs == 0).sum())
             assert row[f"paths/{layer}:on"] == pytest.approx(float(now.float().mean()))
-    assert sum(packed.nbytes for packed in recorders[0]._before.values()) == 20 * (2 + 2)  # 12 and 9 units
+    assert sum(packed.nbytes for packed in recorders[0]._last.paths.values()) == 20 * (2 + 2)  # 12 and 9 units
 
 
 def test_a_recording_on_disk_is_whole_and_read_back(tmp_path):

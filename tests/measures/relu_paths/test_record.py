@@ -159,7 +159,7 @@ def test_packing_and_unpacking(count, units):
     assert torch.equal(packed.unpack(), paths)
     assert torch.equal(pack_anywhere(paths), packed.bits)
     assert torch.equal(unpack_anywhere(packed.bits)[:, :units], paths)
-    assert torch.equal(packed.rows(1, 3).unpack(), paths[1:])
+    assert torch.equal(packed[1:3].unpack(), paths[1:])
     assert torch.equal(packed.unpack(units // 16 * 8, units - 1), paths[:, units // 16 * 8 : units - 1])
 
 

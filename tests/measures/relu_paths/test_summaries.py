@@ -88,7 +88,7 @@ def test_early_to_mid():
         pytest.param(lambda: neighbour_ranks(torch.zeros(3, 2), [0]), r"similarity is \[3, 2\]", id="square"),
         pytest.param(lambda: neighbour_ranks(torch.zeros(1, 1), [0]), "at least 2 images", id="one"),
         pytest.param(lambda: neighbour_ranks(torch.zeros(3, 3), [3]), "anchor 3 is none of the 3 images", id="anchor"),
-        pytest.param(lambda: neighbour_ranks(torch.eye(3), [0.5]), "anchor 0.5 is no whole number", id="half"),
+        pytest.param(lambda: neighbour_ranks(torch.eye(3), [0.5]), "anchor 0.5 is not a whole number", id="half"),
         pytest.param(
             lambda: neighbour_ranks(torch.tensor([[1.0, math.nan], [0.0, 1.0]]), [1, 0]),
             "the similarity of image 0 to another is NaN",
