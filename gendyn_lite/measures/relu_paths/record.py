@@ -16,6 +16,7 @@ BATCH = 128
 T = TypeVar("T")
 Layers = Sequence[str] | None
 Take = Callable[[Gate], tuple[T, Tensor]]  # what is recorded of a gate, and the gate's output
+Join = Callable[[list[T]], T]
 
 
 class Record(NamedTuple):
@@ -55,7 +56,7 @@ def record_paths(model: nn.Module, x: Tensor, *, layers: Layers = None, batch_si
     def take(gate: Gate) -> tuple[Tensor, Tensor]:
         return gate.path().flatten(1), gate.run()
 
-    return _by_layer(model, x, take, torch.cat, layers, batch_size)
+    return _by_layer(model, x, take, torch.cat, layers=layers, batch_size=batch_size)
 
 
 def record_activations(
@@ -68,7 +69,7 @@ def record_activations(
     >>> record_activations(model, torch.tensor([[2.0, -1.0]]))
     {'1': tensor([[2., 0.]])}
     """
-    return _by_layer(model, x, _activations, torch.cat, layers, batch_size)
+    return _by_layer(model, x, _activations, torch.cat, layers=layers, batch_size=batch_size)
 
 
 def record_packed(
@@ -93,7 +94,7 @@ def record_packed(
     def take(gate: Gate) -> tuple[PackedPaths, Tensor]:
         return _packed(gate, known), gate.run()
 
-    return _by_layer(model, x, take, PackedPaths.concatenate, layers, batch_size)
+    return _by_layer(model, x, take, PackedPaths.concatenate, layers=layers, batch_size=batch_size)
 
 
 def record_both(
@@ -111,7 +112,7 @@ def record_both(
         paths, activations = zip(*parts, strict=True)
         return Record(PackedPaths.concatenate(paths), torch.cat(activations))
 
-    return _by_layer(model, x, take, join, layers, batch_size)
+    return _by_layer(model, x, take, join, layers=layers, batch_size=batch_size)
 
 
 def gate_layers(model: nn.Module, x: Tensor) -> dict[str, int]:
@@ -128,7 +129,7 @@ def gate_layers(model: nn.Module, x: Tensor) -> dict[str, int]:
 
 
 def _by_layer(
-    model: nn.Module, x: Tensor, take: Take[T], join: Callable[[list[T]], T], layers: Layers, batch_size: int
+    model: nn.Module, x: Tensor, take: Take[T], join: Join[T], *, layers: Layers, batch_size: int
 ) -> dict[str, T]:
     """What `take` finds at each gate, batch by batch, joined."""
     model = uncompiled(model)
