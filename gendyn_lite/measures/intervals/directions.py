@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.intervals.lines import check_network, logits_at
+from gendyn_lite.measures.intervals.network import check_network, logits_at
 
 MOST_TUPLES = 1_000_000
 

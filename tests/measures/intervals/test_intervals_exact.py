@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.measures.intervals import Intervals, Maxout, generalization_interval
-from gendyn_lite.measures.intervals.interval import grid_ends
-from gendyn_lite.measures.intervals.knots import margins
-from gendyn_lite.measures.intervals.lines import Lines
+from gendyn_lite.measures.intervals.knots import Lines, margins
+from gendyn_lite.measures.intervals.search import grid_ends
 from gendyn_lite.models import build
 
 # Lines of each network in the table below: 10,200 in all.
@@ -219,7 +218,7 @@ def test_little_memory_changes_nothing(monkeypatch):
     x, d = random_lines(shape, 12)
     wanted = ends(generalization_interval(model, x, d))
     monkeypatch.setattr("gendyn_lite.measures.intervals.walk.MEMORY", 126 * 8 * 24)
-    monkeypatch.setattr("gendyn_lite.measures.intervals.exact.BYTES", 126 * 8 * 24)
+    monkeypatch.setattr("gendyn_lite.measures.intervals.search.BYTES", 126 * 8 * 24)
     assert torch.allclose(ends(generalization_interval(model, x, d)), wanted, rtol=0, atol=1e-12)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals import Maxout, generalization_interval, pieces
 from gendyn_lite.measures.intervals.bounds import Bounds
-from gendyn_lite.measures.intervals.graph import read
 from gendyn_lite.measures.intervals.knots import segments
+from gendyn_lite.measures.intervals.network import read
 from gendyn_lite.measures.intervals.walk import along_lines
 from gendyn_lite.models import build
 
