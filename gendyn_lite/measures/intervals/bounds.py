@@ -46,7 +46,7 @@ class Bounds:
         logits: Enclosure of the logits.
         changes: Units that surely change sides within each segment, int64 [n].
 
-    Source: interval arithmetic (Moore 1966) along a line.
+    Source: Moore (1966), interval arithmetic.
     """
 
     def __init__(self, program: Program, start: dict[fx.Node, OnLines], knots: Knots) -> None:

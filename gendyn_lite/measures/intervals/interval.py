@@ -9,19 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures.intervals import search
 from gendyn_lite.measures.intervals.knots import Lines, chunks, segments
 from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
 from gendyn_lite.measures.intervals.network import Program, check_lines, logits_at, read
-from gendyn_lite.measures.intervals.search import (
-    POINTS,
-    Network,
-    TooManyPiecesError,
-    certified_ends,
-    class_at_origin,
-    exact_ends,
-    grid_ends,
-    sides_changed,
-)
 from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_lines
 from gendyn_lite.measures.per_example.checks import check_whole
 
@@ -122,7 +113,7 @@ def generalization_interval(
         UserError: The range does not contain 0, a direction is zero, shapes, types or devices do not match, weights are
             not finite, dropout or batch-norm is in train mode, or a layer does not allow the method asked for.
 
-    Source: Salman et al. 2019, Towards Quantifying Intrinsic Generalization of Deep ReLU Networks, equation 6.
+    Source: Salman et al. (2019), Eq. 6.
 
     >>> network = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2))  # to be |x| against 1
     >>> network[0].weight.data, network[2].weight.data = torch.tensor([[1.0], [-1]]), torch.tensor([[1.0, 1], [0, 0]])
@@ -138,8 +129,8 @@ def generalization_interval(
     if not isinstance(tolerance, int | float) or not 1e-12 <= tolerance <= 1:
         raise UserError(f"tolerance is {tolerance!r}, expected a number from 1e-12 to 1")
     check_lines(model, x, direction, low, high)
-    logits = torch.cat([logits_at(model, x[part]) for part in chunks(len(x), POINTS)])
-    label, tied = class_at_origin(logits)
+    logits = torch.cat([logits_at(model, x[part]) for part in chunks(len(x), search.POINTS)])
+    label, tied = search.class_at_origin(logits)
     lines = Lines(x, direction, label, (float(low), float(high)))
     look = _Look(model, lines, tied, samples, tolerance)
     try:
@@ -147,10 +138,10 @@ def generalization_interval(
             return look.grid()
         network = _read(model, x[:2], logits[:2])
         few = next(lines.parts(4))
-        if method == "exact" or (method == "auto" and sides_changed(network.program, few) <= max_pieces):
+        if method == "exact" or (method == "auto" and search.sides_changed(network.program, few) <= max_pieces):
             try:
                 return look.exact(network, max_pieces)
-            except TooManyPiecesError as error:
+            except search.TooManyPiecesError as error:
                 if method == "exact":
                     told = f"a line has {error} linear pieces or more, expected at most max_pieces={max_pieces}"
                     raise UserError(f"{told}: raise it, narrow the range, or use method='certified'") from error
@@ -171,12 +162,12 @@ class _Look:
     samples: int
     tolerance: float
 
-    def exact(self, network: Network, max_pieces: int) -> Intervals:
-        ends = exact_ends(network, self.lines, max_pieces)
+    def exact(self, network: search.Network, max_pieces: int) -> Intervals:
+        ends = search.exact_ends(network, self.lines, max_pieces)
         return self._found(ends, "exact", certain=ends)
 
-    def certified(self, network: Network, max_steps: int) -> Intervals:
-        between = certified_ends(network, self.lines, tolerance=self.tolerance, max_steps=max_steps)
+    def certified(self, network: search.Network, max_steps: int) -> Intervals:
+        between = search.certified_ends(network, self.lines, tolerance=self.tolerance, max_steps=max_steps)
         return self._found(self._sampled(between), "certified", certain=between[0])
 
     def grid(self, reason: str = "") -> Intervals:
@@ -184,14 +175,14 @@ class _Look:
         return self._found(ends, "grid", certain=torch.zeros_like(ends), reason=reason)
 
     def _sampled(self, between: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        return grid_ends(self.model, self.lines, samples=self.samples, tolerance=self.tolerance, between=between)
+        return search.grid_ends(self.model, self.lines, samples=self.samples, tolerance=self.tolerance, between=between)
 
     def _found(self, ends: Tensor, method: Method, *, certain: Tensor, reason: str = "") -> Intervals:
         (lower, upper), (down, up), guarantee = ends.unbind(1), certain.unbind(1), GUARANTEES[method] + reason
         return Intervals(lower, upper, self.lines.label, self.tied, method, guarantee, down, up)
 
 
-def _read(model: nn.Module, x: Tensor, logits: Tensor) -> Network:
+def _read(model: nn.Module, x: Tensor, logits: Tensor) -> search.Network:
     """A network as steps; refused is one that does something else than these."""
     program = read(model, x.dtype)
     origins = torch.zeros(len(x), 1, dtype=torch.float64, device=x.device)
@@ -200,7 +191,7 @@ def _read(model: nn.Module, x: Tensor, logits: Tensor) -> Network:
     allowed = (1e-3 if x.dtype == torch.float32 else 1e-9) * float(logits.abs().max().clamp(min=1e-30))
     if float((walk.logits - logits).abs().max()) > allowed:
         raise NotPiecewiseLinearError("the network's forward depends on its input in ways that torch.fx cannot trace")
-    return Network(model, program, walk.widest)
+    return search.Network(model, program, walk.widest)
 
 
 SAME = 1e-12  # knots that lie closer together than this share of the range are one
@@ -248,7 +239,7 @@ def pieces(model: nn.Module, x: Tensor, direction: Tensor, *, low: float = -1.0,
     Raises:
         UserError: As for `generalization_interval`; a layer is not piecewise linear; there are too many knots.
 
-    Source: Montúfar et al. 2014 (linear regions); Sotoudeh and Thakur 2019 (exact restriction to lines).
+    Source: Montúfar et al. (2014), linear regions; Sotoudeh and Thakur (2019), exact restriction to lines.
 
     >>> network = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2))
     >>> network[0].weight.data, network[0].bias.data = torch.tensor([[1.0], [-1.0]]), torch.zeros(2)

@@ -24,11 +24,10 @@ class Maxout(nn.Module):
         pieces: Linear pieces of one unit, at least 1.
 
     Raises:
-        UserError: `pieces` is no positive whole number, or the features are no multiple of it.
+        UserError: `pieces` is not a positive whole number, or does not divide the features.
 
-    Source: Goodfellow et al. 2013, Maxout Networks, equation 1.
+    Source: Goodfellow et al. (2013), Maxout Networks, Eq. 1.
 
-    >>> import torch
     >>> Maxout(2)(torch.tensor([[1.0, 3.0, -2.0, -5.0]])).tolist()
     [[3.0, -2.0]]
     """
@@ -43,10 +42,6 @@ class Maxout(nn.Module):
         if x.shape[1] % self.pieces:
             raise UserError(f"Maxout got {x.shape[1]} features, expected a multiple of its {self.pieces} pieces")
         return x.unflatten(1, (-1, self.pieces)).amax(2)
-
-    def extra_repr(self) -> str:
-        """Shown in the network's listing."""
-        return f"pieces={self.pieces}"
 
 
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -63,8 +58,8 @@ LAYERS = (*LINEAR, *NORMS, *DROPOUTS, *COPIES, *POOLS, *KINKS, Maxout)
 ADD = {operator.add, operator.iadd, torch.add, "add", "add_"}
 SUBTRACT = {operator.sub, operator.isub, torch.sub, "sub"}
 SCALE = {operator.mul, operator.imul, torch.mul, "mul", operator.truediv, torch.div, "div"}
-JOIN = {torch.cat, torch.concat, torch.concatenate}
-RESHAPE = {torch.flatten, torch.reshape, torch.unsqueeze, torch.squeeze, torch.permute, torch.transpose}
+RESHAPE = {torch.cat, torch.concat, torch.concatenate, operator.getitem}
+RESHAPE |= {torch.flatten, torch.reshape, torch.unsqueeze, torch.squeeze, torch.permute, torch.transpose}
 RESHAPE |= {"flatten", "view", "reshape", "unsqueeze", "squeeze", "permute", "transpose", "contiguous", "unflatten"}
 AVERAGE = {torch.mean, torch.sum, "mean", "sum", F.avg_pool2d, F.adaptive_avg_pool2d, F.avg_pool1d, F.pad}
 WEIGHTED = {F.linear, F.conv1d, F.conv2d, F.conv3d}
@@ -179,20 +174,18 @@ def of_function(  # noqa: PLR0911 (a table of kinds)
         return Affine(call, _absolute_sum)
     if target in WEIGHTED and varying[0] and varying.count(True) == 1:
         return Affine(call, partial(_absolute_weights, call))
-    if target in JOIN:
-        return Affine(call, call)
     if target in NEGATE:
         return Affine(call, _same)
     if target in SCALE and varying.count(True) == 1 and (varying[0] or target in {operator.mul, torch.mul}):
         return Affine(call, lambda a, b: call(abs(a), abs(b)))
-    if target in RESHAPE | AVERAGE or target is operator.getitem:
+    if target in RESHAPE | AVERAGE:
         return Affine(call, call)
     if target is F.dropout and not (args[2] if len(args) > 2 else kwargs.get("training", True)):
         return Affine(_same, _same)
     if target is F.max_pool2d:
         return Maximum(_pool_function)
     if target in (torch.maximum, torch.max, "max", "maximum") and varying == [True, True]:
-        return Maximum(pairwise_maximum)
+        return Maximum(lambda a, b: along(torch.stack(torch.broadcast_tensors(a, b), dim=-1), -1))
     if target in (torch.amax, "amax"):
         return Maximum(along)
     raise NotPiecewiseLinearError("is not known to be piecewise linear")
@@ -241,7 +234,6 @@ def _absolute_sum(a: Any, b: Any) -> Tensor:
 def _absolute_weights(
     call: Callable[..., Tensor], radius: Tensor, weight: Tensor, bias: Any = None, *args: Any, **settings: Any
 ) -> Tensor:
-    del bias
     return call(radius, weight.abs(), None, *args, **settings)
 
 
@@ -273,11 +265,6 @@ def along(value: Tensor, dim: int | tuple[int, ...], keepdim: bool = False) -> W
     best = entries[:, members].argmax(2)
     winner = members.expand(len(entries), -1, -1).gather(2, best.unsqueeze(2)).squeeze(2)
     return Windows(entries, members, winner, tuple(shape))
-
-
-def pairwise_maximum(a: Tensor, b: Tensor) -> Windows:
-    """Windows of two entries: `torch.maximum`."""
-    return along(torch.stack(torch.broadcast_tensors(a, b), dim=-1), -1)
 
 
 def pooled(pool: nn.MaxPool1d | nn.MaxPool2d, value: Tensor) -> Windows:

@@ -109,7 +109,7 @@ class Search:
         lines = self._line[ray]
         knots = segments(lines, places * self._sign[ray, None])
         bounds = Bounds(self.network.program, self.start, knots)
-        self._count(lines.repeat_interleave(parts))
+        self._count(parts * torch.bincount(lines, minlength=len(self._looked)))
         proved, lost = bounds.judge(self.lines.label[lines])
         self._reach.scatter_reduce_(0, ray[knots.ray[lost]], places.flatten()[lost], "amin")
         first = bounds.first
@@ -141,7 +141,8 @@ class Search:
 
     def _walk(self, line: Tensor, ends: Tensor) -> Crossings:
         walk = Walk(self.network.program, self.start, segments(line, ends))
-        self._count(walk.knots.line[walk.knots.ray[walk.is_new]])
+        found = torch.bincount(walk.knots.line[walk.knots.ray], minlength=len(self._looked))
+        self._count(found - 2 * torch.bincount(line, minlength=len(found)))  # without the ends
         return crossings(walk.knots, walk.logits, self.lines.label[line])
 
     def _settled(self, line: Tensor, found: Crossings) -> Crossings:
@@ -157,8 +158,9 @@ class Search:
         sure = crossings(walk.knots, walk.logits, self.lines.label[lines])
         return found.replaced(unsure, sure)
 
-    def _count(self, line: Tensor) -> None:
-        self._looked += torch.bincount(line, minlength=len(self._looked))
+    def _count(self, looked: Tensor) -> None:
+        """Add pieces and segments that were looked at, by line."""
+        self._looked += looked
         if int(self._looked.max()) > self.max_pieces:
             raise TooManyPiecesError(int(self._looked.max()))
 

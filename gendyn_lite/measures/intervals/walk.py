@@ -31,7 +31,6 @@ class Walk:
     Attributes:
         knots: All knots found.
         logits: [k, C], at the knots.
-        is_new: Which knots were found, not given: bool [k].
         widest: Bytes of the largest layer at one knot.
         crossings: Units that changed sides, each time counted; without `refine` between the given points.
     """
@@ -41,7 +40,6 @@ class Walk:
     ) -> None:
         self.knots, self.refine, self.count = knots, refine, count
         self.crossings, self.widest = 0, 1
-        self.is_new = torch.zeros(len(knots.alpha), dtype=torch.bool, device=knots.alpha.device)
         self._values: dict[fx.Node, Any] = {**program.constants, **start}
         program.run(self._values, start, self._run)
         self.logits = self._placed(self._values[program.output])
@@ -108,9 +106,7 @@ class Walk:
                 self._values[node] = AtKnots(insertion.interpolate(each))
         for node, each in self._values.items():
             self._values[node] = with_count(each, insertion.count)
-        new = self.is_new.new_ones(insertion.count)
-        new[insertion.old] = self.is_new
-        self.is_new, self.knots = new, insertion.knots
+        self.knots = insertion.knots
         return insertion
 
     def _arguments(self, step: Step) -> tuple[Any, Any]:

@@ -133,7 +133,7 @@ def image_functions(
     Raises:
         UserError: Batch-norm or dropout in train mode; labels or images do not fit the network.
 
-    Source: Eq. 2, 3 (dense layers) and 10 (convolutions).
+    Source: Image functions (n.d.), Eq. 2, 3 (dense layers) and 10 (convolutions).
 
     >>> model = nn.Linear(2, 2)
     >>> _ = model.weight.data.zero_(), model.bias.data.zero_()

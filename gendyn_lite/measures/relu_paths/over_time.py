@@ -171,7 +171,7 @@ class PathRecorder:
     Raises:
         UserError: There are fewer than two images, or a quantile is outside [0, 1].
 
-    Source: Fig. 1-3 and 5.
+    Source: Image functions (n.d.), Fig. 1-3 and 5.
 
     >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> recorder = PathRecorder(torch.randn(5, 2))

@@ -39,7 +39,7 @@ def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], 
     Raises:
         UserError: A layer is missing or unknown, a path is of another network or another number of images.
 
-    Source: Eq. 9.
+    Source: Image functions (n.d.), Eq. 9.
 
     >>> from gendyn_lite.measures.relu_paths import record_paths
     >>> model, x = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 2)), torch.randn(4, 3)
@@ -87,7 +87,7 @@ def loss_along(
     Raises:
         UserError: As `forward_with_paths`; there is not one label for each image, or one is no class of the network.
 
-    Source: "Which functions are optimized" (Sec. 5).
+    Source: Image functions (n.d.), Sec. 5.
 
     >>> from gendyn_lite.measures.relu_paths import record_paths
     >>> model, x = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 2)), torch.randn(4, 3)
@@ -138,10 +138,13 @@ def isolated_network(model: nn.Module, update: Mapping[str, Tensor]) -> nn.Modul
         update: Parameter → what the image adds, of ``image_functions(...).of(i)`` (one step) or
             ``history.image(i)`` (all of them); a weight that is not in it becomes 0.
 
+    Returns:
+        The copy.
+
     Raises:
         UserError: The update names a parameter that the network does not have, or in another shape.
 
-    Source: Appendix C ("the whole function f_i^t applied in isolation").
+    Source: Image functions (n.d.), App. C.
 
     >>> network = isolated_network(nn.Linear(2, 1), {"weight": torch.tensor([[1.0, 2.0]])})
     >>> network(torch.tensor([[1.0, 1.0]], dtype=torch.float64)).item()
@@ -217,7 +220,16 @@ def function_correlation(outputs: Tensor, reference: Tensor) -> Tensor:
 
 
 def pairwise_correlation(outputs: Tensor) -> Tensor:
-    """`function_correlation` of every two of b functions, float64 [b, b]: how alike are the functions of two images?
+    """`function_correlation` of every two of b functions: how alike are the functions of two images?
+
+    Args:
+        outputs: Outputs of b functions at m inputs, [b, m, k].
+
+    Returns:
+        float64 [b, b], in [−1, 1].
+
+    Raises:
+        UserError: There are fewer than two inputs.
 
     >>> f = torch.tensor([[[0.0], [1.0]], [[1.0], [0.0]]])
     >>> pairwise_correlation(f).round().tolist()
@@ -243,6 +255,9 @@ def isolation_probe(
         y: Their labels, as trained with.
         inputs: Where functions are evaluated, [m, ...], m ≥ 2.
         step_size: η/|B|, or a function of the epoch that gives it.
+
+    Returns:
+        Function of (model, epoch) that gives the values.
 
     >>> probe = isolation_probe(torch.randn(3, 2), torch.tensor([0, 1, 0]), torch.randn(9, 2))
     >>> list(probe(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)).eval(), 0))

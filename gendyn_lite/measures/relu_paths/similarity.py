@@ -41,7 +41,7 @@ def self_similarity(now: Paths, before: Paths) -> Tensor:
     Raises:
         UserError: The two are not of the same layer, network or images.
 
-    Source: Fig. 5 (Sec. 7).
+    Source: Image functions (n.d.), Fig. 5 (Sec. 7).
 
     >>> now, before = torch.tensor([[True, True], [False, False]]), torch.tensor([[True, False], [True, True]])
     >>> self_similarity(now, before)
@@ -76,6 +76,12 @@ def self_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
 def zero_paths(paths: Paths) -> int:
     """How many images have no unit on: their similarities are 0 by definition.
 
+    Args:
+        paths: Paths of one layer, bool [n, units], or packed.
+
+    Returns:
+        From 0 to n.
+
     >>> zero_paths(torch.tensor([[True, False], [False, False]]))
     1
     """
@@ -99,7 +105,7 @@ def cross_path_similarity(now: Paths, before: Paths, *, dtype: torch.dtype = tor
     Raises:
         UserError: The two are not of the same layer, network or images, or there are fewer than two images.
 
-    Source: Fig. 1-3 (Sec. 6.1).
+    Source: Image functions (n.d.), Fig. 1-3 (Sec. 6.1).
 
     >>> now = torch.tensor([[True, True, True], [True, True, False]])
     >>> before = torch.tensor([[True, True, True], [True, False, True]])
@@ -126,6 +132,9 @@ def cross_paths(
         before_gram: `path_gram` of `before` where it is there already: a third of the work.
         arithmetic: See `path_gram`.
         dtype: Of the similarity.
+
+    Returns:
+        The similarity [n, n] and what comes with it.
 
     Raises:
         UserError: As `cross_path_similarity`.
@@ -157,7 +166,7 @@ def cross_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
     Raises:
         UserError: Shapes differ, values are not finite, or there are fewer than two images.
 
-    Source: Fig. 1, right column (Sec. 6.1).
+    Source: Image functions (n.d.), Fig. 1, right column (Sec. 6.1).
 
     >>> cross_activation_similarity(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([[2.0, 1.0], [1.0, 1.0]]))
     tensor([[0.4706, 0.8944],
@@ -167,7 +176,11 @@ def cross_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
 
 
 def cross_activations(now: Tensor, before: Tensor) -> Crossed:
-    """`cross_activation_similarity` with the number of pairs that share no unit."""
+    """`cross_activation_similarity` with the number of pairs that share no unit; arguments and errors are the same.
+
+    >>> cross_activations(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.ones(2, 2)).zeros
+    1
+    """
     a, b, *largest = _activations(now, before, least=2)
     count, kind = len(a), "cuda" if a.is_cuda else "cpu"
     # The ratio does not change when an image's activations are scaled, and fourth powers leave float32's range.

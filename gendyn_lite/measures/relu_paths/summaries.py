@@ -49,10 +49,13 @@ def overlap_and_distance(paths: Paths, x: Tensor) -> Pairs:
         paths: Paths of one layer, bool [n, units] or packed.
         x: The images they were recorded on, [n, ...].
 
+    Returns:
+        Every pair i < j, n(n−1)/2 of them.
+
     Raises:
         UserError: The numbers of images differ, or there are fewer than two.
 
-    Source: Fig. 4 (Sec. 6.4).
+    Source: Image functions (n.d.), Fig. 4 (Sec. 6.4).
 
     >>> paths = torch.tensor([[True, True], [True, False], [True, True]])
     >>> pairs = overlap_and_distance(paths, torch.tensor([[0.0], [3.0], [4.0]]))
@@ -84,7 +87,7 @@ def neighbour_ranks(similarity: Tensor, anchors: Sequence[int]) -> Tensor:
         UserError: The matrix is not square, has fewer than two images, an anchor is none of them, or a
             similarity is NaN.
 
-    Source: Fig. 6 (Sec. 8).
+    Source: Image functions (n.d.), Fig. 6 (Sec. 8).
 
     >>> neighbour_ranks(torch.tensor([[9, 1, 5], [1, 9, 1], [5, 1, 9]]), [0, 1])
     tensor([[-1,  1,  0],
@@ -155,6 +158,12 @@ def ranks_over_time(similarities: Mapping[int, Tensor], anchors: Sequence[int]) 
         similarities: Epoch → [n, n], larger is nearer, for instance of ``recording.path_grams(layer)``.
         anchors: The images whose neighbours are ranked.
 
+    Returns:
+        Ranks int64 [epochs, anchors, n], epochs ascending.
+
+    Raises:
+        UserError: There are no epochs, or as `neighbour_ranks`.
+
     >>> near, far = torch.tensor([[9, 5, 1], [5, 9, 1], [1, 1, 9]]), torch.tensor([[9, 1, 5], [1, 9, 1], [5, 1, 9]])
     >>> ranks = ranks_over_time({0: near, 1: far}, [0])
     >>> ranks.nearest().tolist(), ranks.nearest_changes().tolist()
@@ -179,10 +188,13 @@ def early_to_mid_ratio(values: Mapping[int, float], milestones: Sequence[int], *
         milestones: Epochs after which the learning rate decays.
         last: Where the second stage ends if there is one milestone only; None for the last epoch of `values`.
 
+    Returns:
+        The ratio; above 1 if paths were more alike early on.
+
     Raises:
         UserError: There is no milestone, an epoch of a stage is missing, or the second mean is 0.
 
-    Source: Fig. 7 (Sec. 8, "Ratio of early to mid cross path overlap").
+    Source: Image functions (n.d.), Fig. 7 (Sec. 8).
 
     >>> early_to_mid_ratio({1: 0.5, 2: 0.75, 3: 0.5, 4: 0.75, 5: 0.9}, milestones=[2, 4])
     1.0

@@ -108,7 +108,7 @@ class WeightHistory:
     Raises:
         UserError: Only one of `batches` and `labels` is given.
 
-    Source: Eq. 4 and 7.
+    Source: Image functions (n.d.), Eq. 4 and 7.
 
     >>> model, x, y = nn.Linear(2, 2), torch.randn(6, 2), torch.tensor([0, 1, 0, 1, 0, 1])
     >>> optimizer, history = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), WeightHistory(model)
