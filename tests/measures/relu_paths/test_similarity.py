@@ -102,19 +102,15 @@ def test_counts_are_exact_in_every_arithmetic_and_block(count, units, block, ari
         assert torch.equal(counts.double(), wide @ wide.T)
 
 
-def test_counts_are_exact_above_what_float32_counts(arithmetic):
-    units = (1 << 24) + 3
-    paths = torch.ones(2, units, dtype=torch.bool)
-    paths[1, :2] = False
-    assert path_gram(paths, arithmetic=arithmetic).tolist() == [[units, units - 2], [units - 2, units - 2]]
-
-
-def test_no_block_holds_more_units_than_float32_counts(monkeypatch):
-    """2²⁴ + 1 is no float32: in one block it would come out as 2²⁴."""
+@pytest.mark.parametrize("more", [1, 3])
+def test_counts_are_exact_above_what_float32_counts(arithmetic, more, monkeypatch):
+    """2²⁴ + 1 is no float32: with memory for all units in one block it would come out as 2²⁴."""
     monkeypatch.setitem(gram_module.BLOCK_BYTES, "cpu", 1 << 40)
-    units = (1 << 24) + 1
+    units = (1 << 24) + more
     paths = torch.ones(2, units, dtype=torch.bool)
-    assert int(path_gram(paths, arithmetic="float32")[0, 1]) == units
+    paths[1, : more - 1] = False
+    found = units - more + 1
+    assert path_gram(paths, arithmetic=arithmetic).tolist() == [[units, found], [found, found]]
 
 
 def test_a_half_precision_context_does_not_round_counts():
@@ -180,11 +176,11 @@ LAYOUTS = {
 }
 
 
+SHAPES = [(0, 5, None), (1, 1, None), (2, 17, 16), (9, 33, 8), (24, 16, None), (129, 1, None), (257, 65, 32)]
+
+
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-@pytest.mark.parametrize(
-    ("count", "units", "block"),
-    [(0, 5, None), (1, 1, None), (2, 17, 16), (9, 33, 8), (24, 16, None), (129, 1, None), (257, 65, 32)],
-)
+@pytest.mark.parametrize(("count", "units", "block"), SHAPES)
 def test_counts_are_exact_at_awkward_shapes(count, units, block, layout, arithmetic):
     paths = layout(random_paths(count, units))
     wide = paths.double()
@@ -211,14 +207,6 @@ def test_8_bit_products_see_one_kind_of_block(count, units, layout, monkeypatch)
         assert rows.shape[1] % 16 == 0
         for one in (rows, columns):
             assert (len(one) % 8, one.is_contiguous(), one.data_ptr() % 16) == (0, True, 0)
-
-
-def test_the_gram_of_the_epoch_before_can_be_handed_on():
-    now, before = random_paths(5, 40), random_paths(5, 40, seed=1)
-    whole, reused = cross_paths(now, before), cross_paths(now, before, before_gram=path_gram(before))
-    assert torch.equal(whole.similarity, reused.similarity)
-    assert torch.equal(whole.gram, path_gram(now))
-    assert torch.equal(reused.gram, path_gram(now))
 
 
 def test_zero_norms_are_0_and_counted():
@@ -263,6 +251,9 @@ def test_laws(count, units, seed, share):
     assert bool(((matrix >= 0) & (matrix <= 1)).all())
     assert torch.equal(matrix.diagonal(), self_similarity(now, before))
     assert torch.equal(matrix, cross_paths(before, now, dtype=torch.float64).similarity)
+    assert torch.equal(found.gram, path_gram(now))
+    reused = cross_paths(now, before, before_gram=path_gram(before), dtype=torch.float64)
+    assert torch.equal(matrix, reused.similarity) and torch.equal(reused.gram, found.gram)
     same = cross_paths(now, now, dtype=torch.float64).similarity
     meet = path_gram(now) > 0
     assert torch.equal(same, meet.double())
