@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import io
-import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import image_folder
 from gendyn_lite.data.decoding import cores
+from tests.benchmarks.shared.each_way import PerImage, show
 
 BATCH = 128
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
@@ -42,9 +43,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="an image folder to prepare (default: one is made)")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    show(
-        f"{cores()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads; median of {arguments.repeats}"
-    )
+    versions = f"{cores()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    show(f"{versions}; median of {arguments.repeats}")
     with tempfile.TemporaryDirectory() as made:
         folder = arguments.folder or make_folder(Path(made), arguments.images, arguments.side)
         count = sum(1 for _ in image_folder.walk(folder))
@@ -52,12 +52,6 @@ def main() -> None:
     x = torch.randint(0, 256, (arguments.images, 3, arguments.side, arguments.side), dtype=torch.uint8)
     y = torch.randint(0, 10, (arguments.images,))
     compare("an epoch of augmented batches", len(x), batching(x, y), arguments.repeats)
-
-
-def show(line: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def compare(title: str, images: int, cases: dict[str, Callable[[], object]], repeats: int) -> None:
@@ -110,27 +104,8 @@ def preparing(folder: Path) -> dict[str, Callable[[], object]]:
             splits.append(torch.cat([x for x, _ in DataLoader(images, batch_size=256, num_workers=workers)]))
         return splits
 
-    return {"gendyn_lite": ours} | {
-        f"torchvision ImageFolder, DataLoader, {workers} workers": lambda workers=workers: torchvision(workers)
-        for workers in (0, cores())
-    }
-
-
-class PerImage(Dataset):
-    """Images in memory, transformed one by one, as torchvision's own data sets do."""
-
-    def __init__(self, x: torch.Tensor, y: torch.Tensor, transform: Callable, *, as_pil: bool) -> None:
-        """Keep arrays that make either PIL images or tensors."""
-        self.x = x.permute(0, 2, 3, 1).contiguous().numpy() if as_pil else x
-        self.y, self.transform, self.as_pil = y.tolist(), transform, as_pil
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.y)
-
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        """One transformed image and its label."""
-        return self.transform(Image.fromarray(self.x[i]) if self.as_pil else self.x[i]), self.y[i]
+    name = "torchvision ImageFolder, DataLoader, {} workers"
+    return {"gendyn_lite": ours} | {name.format(workers): partial(torchvision, workers) for workers in (0, cores())}
 
 
 def batching(x: torch.Tensor, y: torch.Tensor) -> dict[str, Callable[[], object]]:
@@ -139,38 +114,26 @@ def batching(x: torch.Tensor, y: torch.Tensor) -> dict[str, Callable[[], object]
     images = data.ImageData("random", "random", part, part, 10, tuple("0123456789"), MEAN, STD, "0")
     config = RunConfig(experiment="benchmark", random_crop=4, flip=True, standardize="per_channel", batch_size=BATCH)
     side = x.shape[-1]
-    on_pil = transforms.Compose(
-        [
-            transforms.RandomCrop(side, padding=4),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize(MEAN, STD),
-        ]
-    )
-    on_tensor = v2.Compose(
-        [
-            v2.RandomCrop(side, padding=4),
-            v2.RandomHorizontalFlip(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(MEAN, STD),
-        ]
-    )
+    crop, flip = transforms.RandomCrop(side, padding=4), transforms.RandomHorizontalFlip()
+    finish = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    on_pil = transforms.Compose([Image.fromarray, crop, flip, *finish])
+    crop, flip = v2.RandomCrop(side, padding=4), v2.RandomHorizontalFlip()
+    on_tensor = v2.Compose([crop, flip, v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
 
-    def ours(standardize: str) -> None:
-        for _ in data.batcher(images, config.replace(standardize=standardize)).epoch(0):
+    def ours() -> None:
+        for _ in data.batcher(images, config).epoch(0):
             pass
 
     def peer(dataset: Dataset, workers: int) -> None:
         for _ in DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=workers):
             pass
 
-    cases: dict[str, Callable[[], object]] = {"gendyn_lite": lambda: ours("per_channel")}
-    for kind, transform, as_pil in (("PIL", on_pil, True), ("tensor (v2)", on_tensor, False)):
-        dataset = PerImage(x, y, transform, as_pil=as_pil)
+    pixels = x.permute(0, 2, 3, 1).contiguous().numpy()
+    cases: dict[str, Callable[[], object]] = {"gendyn_lite": ours}
+    for kind, source, transform in (("PIL", pixels, on_pil), ("tensor (v2)", x, on_tensor)):
+        dataset = PerImage(source, y.tolist(), transform)
         for workers in (0, cores()):
-            cases[f"torchvision on {kind}, DataLoader, {workers} workers"] = lambda dataset=dataset, workers=workers: (
-                peer(dataset, workers)
-            )
+            cases[f"torchvision on {kind}, DataLoader, {workers} workers"] = partial(peer, dataset, workers)
     return cases
 
 

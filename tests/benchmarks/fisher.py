@@ -14,7 +14,9 @@ Found:    on one core 1.3, 1.8 and 1.6 times the best peer; on ResNet-18 that is
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -46,30 +48,19 @@ def nngeometry(model: nn.Module, x: Tensor, y: Tensor, size: int) -> list[Tensor
     def root(x: Tensor, y: Tensor) -> Tensor:  # its 'regression' variant sums the squared gradients of this
         return F.cross_entropy(model(x), y, reduction="none")[:, None]
 
-    found = FIM(
-        model,
-        DataLoader(TensorDataset(x, y), batch_size=size),
-        PMatDiag,
-        variant="regression",
-        function=root,
-        layer_collection=LayerCollection.from_model(model),
-    )
+    batches, layers = DataLoader(TensorDataset(x, y), batch_size=size), LayerCollection.from_model(model)
+    found = FIM(model, batches, PMatDiag, variant="regression", function=root, layer_collection=layers)
     return [found.get_diag()]
 
 
-EXTENDED: dict[nn.Module, nn.Module] = {}
+extended_once = lru_cache(each_way.backpack)
 
 
 def backpack(model: nn.Module, x: Tensor, y: Tensor, size: int) -> list[Tensor]:
     from backpack import backpack as extended
-    from backpack import extend
     from backpack.extensions import SumGradSquared
 
-    if model not in EXTENDED:
-        residual = any("Add" in type(module).__name__ for module in model.modules())
-        EXTENDED[model] = extend(model, use_converter=residual, debug=False)
-    model = EXTENDED[model]
-    criterion = extend(nn.CrossEntropyLoss(reduction="sum"))
+    model, criterion = extended_once(model)
     total = [torch.zeros_like(value) for value in model.parameters()]
     for batch, labels in zip(x.split(size), y.split(size), strict=True):
         with extended(SumGradSquared()):
@@ -121,27 +112,21 @@ OWN_SIZE = ("gendyn_lite", "loop")  # ways that take no batch size
 def told(row: dict[str, Any]) -> str:
     """One way's line."""
     error = f"off by {row['error']:.0e}" if row["error"] is not None else ""
-    return (
-        f"{row['speed']:10,.1f} images/s  batches of {row['size']!s:4} {row['memory']:5.2f} GB above the network   "
-        f"{error}"
-    )
+    memory = f"{row['memory']:5.2f} GB above the network"
+    return f"{row['speed']:10,.1f} images/s  batches of {row['size']!s:4} {memory}   {error}"
 
 
-def summary(network: str, found: dict[str, dict[str, float]]) -> None:
+def summary(network: str, own: each_way.Row, peers: dict[str, each_way.Row]) -> None:
     """Ratios to the best peer and to the floor."""
-    peers = {way: row for way, row in found.items() if way not in ("gendyn_lite", FLOOR)}
-    if "gendyn_lite" not in found:
-        return
-    speed = found["gendyn_lite"]["speed"]
-    if peers:
-        best = max(peers, key=lambda way: peers[way]["speed"])
-        memory = found["gendyn_lite"]["memory"], peers[best]["memory"]
-        print(
-            f"  {speed / peers[best]['speed']:.2f} times the best peer ({best}); goal {GOALS[network]}; memory "
-            f"{memory[0]:.2f} GB beside its {memory[1]:.2f}"
-        )
-    if FLOOR in found:
-        print(f"  {speed / found[FLOOR]['speed']:.2f} of {FLOOR}; goal {OF_FLOOR}")
+    floor = peers.get(FLOOR)
+    others = {way: row for way, row in peers.items() if way != FLOOR}
+    if others:
+        best = max(others, key=lambda way: others[way]["speed"])
+        ratio = own["speed"] / others[best]["speed"]
+        memory = f"memory {own['memory']:.2f} GB beside its {others[best]['memory']:.2f}"
+        print(f"  {ratio:.2f} times the best peer ({best}); goal {GOALS[network]}; {memory}")
+    if floor:
+        print(f"  {own['speed'] / floor['speed']:.2f} of {FLOOR}; goal {OF_FLOOR}")
 
 
 def measure(network: str, way: str, rounds: int, threads: int) -> dict[str, float | int | str | None]:
@@ -150,7 +135,7 @@ def measure(network: str, way: str, rounds: int, threads: int) -> dict[str, floa
     shape, count = CASES[network]
     model, x, y = each_way.problem(network, shape, count)
     few = x[:8], y[:8]
-    exact = torch.cat([part.flatten() for part in ours(models_double(model), few[0].double(), few[1], 8)])
+    exact = torch.cat([part.flatten() for part in ours(copy.deepcopy(model).double(), few[0].double(), few[1], 8)])
     ours(model, *few, 8)  # libraries are loaded
     found = WAYS[way](model, *few, 8)
     error = None
@@ -173,15 +158,6 @@ def measure(network: str, way: str, rounds: int, threads: int) -> dict[str, floa
     return {"speed": count / best, "memory": peak() - before, "error": error, "size": shown}
 
 
-def models_double(model: nn.Module) -> nn.Module:
-    """A copy in float64."""
-    import copy
-
-    return copy.deepcopy(model).double()
-
-
 if __name__ == "__main__":
     goals = GOALS | {FLOOR: OF_FLOOR}
-    each_way.Benchmark(
-        "fisher", __file__, "images/s", CASES, goals, WAYS, measure=measure, tell=told, summarize=summary
-    ).main(__doc__)
+    each_way.Benchmark("fisher", __file__, "images/s", CASES, goals, WAYS, measure, told, summary).main(__doc__)

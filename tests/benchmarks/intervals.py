@@ -13,8 +13,7 @@ Expected: at least 3 times ExactLine and 50 times the grid, with errors below 1e
 
 from __future__ import annotations
 
-import argparse
-import platform
+import copy
 import time
 from collections.abc import Callable
 
@@ -24,9 +23,9 @@ from torch import Tensor, nn
 
 from gendyn_lite.data import load
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.intervals import generalization_interval
+from gendyn_lite.measures.intervals import generalization_interval, pair_lines, same_class_tuples
 from gendyn_lite.models import build
-from gendyn_lite.results import publish_benchmark
+from tests.benchmarks.shared.each_way import parse, parser, publish, row
 
 LOW, HIGH, POINTS = -1.0, 2.0, 3001
 GOALS = {"ExactLine": 3.0, "grid of 3,001 points": 50.0}
@@ -34,32 +33,22 @@ GOALS = {"ExactLine": 3.0, "grid of 3,001 points": 50.0}
 
 def main() -> None:
     """One line for each way."""
-    parser = argparse.ArgumentParser(description="Generalization intervals against their peers.")
-    parser.add_argument("--lines", type=int, default=1000)
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's; 1 is steadier beside other jobs)")
-    parser.add_argument("--publish", action="store_true", help="write the table that the book shows")
-    given = parser.parse_args()
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    rows = compare(given.lines)
+    options = parser("Generalization intervals against their peers.", rounds=5)
+    options.add_argument("--lines", type=int, default=1000)
+    given = parse(options)
+    rows = compare(given.lines, given.rounds)
     if given.publish:
-        command = f"python tests/benchmarks/intervals.py, {given.lines:,} lines"
-        machine = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
-        print(publish_benchmark("intervals", rows, goals=GOALS, command=command, machine=machine))
+        publish("intervals", rows, GOALS, f"intervals.py, {given.lines:,} lines")
 
 
-def compare(count: int) -> list[dict[str, object]]:
+def compare(count: int, rounds: int) -> list[dict[str, object]]:
     """Lines a second of ours and of each peer."""
     name, x, y = images()
     network = trained(x, y)
-    generator = torch.Generator().manual_seed(0)
-    first = torch.randint(0, len(x), (count,), generator=generator)
-    second = torch.stack([partner(y, int(i), generator) for i in first])
-    origin, direction = x[first], x[second] - x[first]
-    truth = ends(generalization_interval(double(network), origin.double(), direction.double(), low=LOW, high=HIGH))
+    origin, direction = pair_lines(x, same_class_tuples(y, count))
+    truth = ours(copy.deepcopy(network).double(), origin.double(), direction.double())
     print(f"{count} lines of {name}, MLP 3x128, float32, {torch.get_num_threads()} threads")
-    ours: Callable[[], Tensor] = lambda: ends(generalization_interval(network, origin, direction, low=LOW, high=HIGH))  # noqa: E731
-    found, base = timed(ours, repeats=5)
+    found, base = timed(lambda: ours(network, origin, direction), repeats=rounds)
     report("gendyn_lite", found, base, truth, None)
     found, line = timed(lambda: exact_line(network, origin, direction), repeats=3)
     report("ExactLine, a line at a time", found, line, truth, base)
@@ -69,8 +58,8 @@ def compare(count: int) -> list[dict[str, object]]:
     report(f"grid of {POINTS} points", found, sampled, truth[few], base)
     case = f"MLP 3x128, {count:,} lines of {name}"
     return [
-        {"case": case, "device": "cpu", "unit": "lines/s", "peer": peer, "ours": count / base, "theirs": count / taken}
-        for peer, taken in (("ExactLine", line), ("grid of 3,001 points", sampled))
+        row(case, "lines/s", peer, count / base, count / taken)
+        for peer, taken in zip(GOALS, (line, sampled), strict=True)
     ]
 
 
@@ -98,20 +87,17 @@ def trained(x: Tensor, y: Tensor) -> nn.Module:
     return network.eval()
 
 
-def partner(y: Tensor, i: int, generator: torch.Generator) -> Tensor:
-    """Another example of the class."""
-    others = (y == y[i]).nonzero().squeeze(1)
-    others = others[others != i]
-    return others[torch.randint(0, len(others), (), generator=generator)]
+def ours(network: nn.Module, x: Tensor, d: Tensor) -> Tensor:
+    found = generalization_interval(network, x, d, low=LOW, high=HIGH)
+    return torch.stack([found.lower, found.upper], dim=1)
 
 
 @torch.no_grad()
 def exact_line(network: nn.Module, x: Tensor, d: Tensor) -> Tensor:
     """Every breakpoint of one line after the other, in NumPy float32."""
     layers = [(m.weight.numpy(), m.bias.numpy()) for m in network.modules() if isinstance(m, nn.Linear)]
-    return torch.tensor(
-        [_one_line(layers, p, v) for p, v in zip(x.numpy(), d.numpy(), strict=True)], dtype=torch.float64
-    )
+    found = [_one_line(layers, p, v) for p, v in zip(x.numpy(), d.numpy(), strict=True)]
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def _one_line(layers: list[tuple[np.ndarray, np.ndarray]], x: np.ndarray, d: np.ndarray) -> tuple[float, float]:
@@ -159,17 +145,6 @@ def grid(network: nn.Module, x: Tensor, d: Tensor) -> Tensor:
     return torch.tensor(found, dtype=torch.float64)
 
 
-def double(network: nn.Module) -> nn.Module:
-    """The same weights in float64."""
-    copy = build("mlp", num_classes=10, in_shape=(784,), widths=(128, 128, 128), seed=0).double()
-    copy.load_state_dict(network.state_dict())
-    return copy.eval()
-
-
-def ends(found: object) -> Tensor:
-    return torch.stack([found.lower, found.upper], dim=1)  # type: ignore[attr-defined]
-
-
 def timed(call: Callable[[], Tensor], *, repeats: int) -> tuple[Tensor, float]:
     """The result and the seconds of the fastest run."""
     best = float("inf")
@@ -184,8 +159,8 @@ def report(who: str, found: Tensor, seconds: float, truth: Tensor, base: float |
     """One line: who, seconds, error, how many ends are off by more than the grid's step."""
     error = (found - truth).abs()
     times = "" if base is None else f"   gendyn_lite is {seconds / base:5.1f} times as fast"
-    print(f"{who:28} {seconds:8.3f} s   largest error {float(error.max()):.1e}   ends off by more than 0.001: "
-          f"{int((error > 1.001e-3).sum()):4}{times}")  # fmt: skip
+    off = f"ends off by more than 0.001: {int((error > 1.001e-3).sum()):4}"
+    print(f"{who:28} {seconds:8.3f} s   largest error {float(error.max()):.1e}   {off}{times}")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,9 @@ Expected: at least 5 times the GEMM where int8 is fast (about as fast where it i
 from __future__ import annotations
 
 import argparse
-import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +23,9 @@ import torch
 from torch import Tensor
 
 from gendyn_lite import models
-from gendyn_lite.measures.relu_paths import (
-    PackedPaths,
-    cross_activation_similarity,
-    cross_paths,
-    int8_is_fast,
-    path_gram,
-    record_packed,
-)
-from gendyn_lite.results import publish_benchmark
+from gendyn_lite.measures import relu_paths
+from gendyn_lite.measures.relu_paths import PackedPaths, cross_paths, path_gram
+from tests.benchmarks.shared.each_way import in_turns, machine, parse, parser, publish, row, show
 
 GOALS = {"float32 GEMM": 5.0, "pair loop": 50.0}
 IMAGES, UNITS, LOOP_PAIRS = 512, 50_176, 200
@@ -42,30 +34,24 @@ LARGE = (5_000, 50_000)
 
 def main() -> None:
     """Every case and its peers, the best round of each; then the memory of a large one, in a process of its own."""
-    parser = argparse.ArgumentParser(description="Path similarity against its peers.")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's; 1 is steadier beside other jobs)")
-    parser.add_argument("--publish", action="store_true", help="write the table that the book shows")
-    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    if arguments.memory:
+    options = parser("Path similarity against its peers.", rounds=5)
+    options.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
+    given = parse(options)
+    if given.memory:
         memory()
         return
-    show(f"{machine()}; int8 is {'fast' if int8_is_fast() else 'not fast'} here; best of {arguments.rounds} rounds")
+    fast = relu_paths.int8_is_fast()
+    show(f"{machine()}; int8 is {'fast' if fast else 'not fast'} here; best of {given.rounds} rounds")
     now, before = random_paths(IMAGES, UNITS)
     check(now, before)
-    rows = paths(now, before, arguments.rounds) + activations(now, before, arguments.rounds)
-    recording(arguments.rounds)
+    rows = paths(now, before, given.rounds) + activations(now, before, given.rounds)
+    recording(given.rounds)
     command = [sys.executable, __file__, "--memory", "--threads", str(torch.get_num_threads())]
     peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     show(peak)
-    if arguments.publish:
-        command_told = f"python tests/benchmarks/relu_paths.py, best of {arguments.rounds} rounds"
-        goals = GOALS if int8_is_fast() else {}
-        path = publish_benchmark("paths", rows, goals=goals, command=command_told, machine=machine(), memory=peak)
-        show(str(path))
+    if given.publish:
+        told = f"relu_paths.py, best of {given.rounds} rounds"
+        publish("paths", rows, GOALS if fast else {}, told, memory=peak)
 
 
 def random_paths(count: int, units: int) -> tuple[Tensor, Tensor]:
@@ -101,11 +87,8 @@ def paths(now: Tensor, before: Tensor, rounds: int) -> list[dict[str, Any]]:
     }
     taken = in_turns({**peers, **ours}, rounds)
     taken["pair loop"] *= IMAGES * (IMAGES - 1) / 2 / LOOP_PAIRS
-    return [
-        compared(f"cross-path, {IMAGES} images, {UNITS:,} units, {case}", taken[case], peer, taken[peer])
-        for case in ours
-        for peer in peers
-    ]
+    told = f"cross-path, {IMAGES} images, {UNITS:,} units"
+    return [compared(f"{told}, {case}", taken[case], peer, taken[peer]) for case in ours for peer in peers]
 
 
 def activations(now: Tensor, before: Tensor, rounds: int) -> list[dict[str, Any]]:
@@ -113,7 +96,7 @@ def activations(now: Tensor, before: Tensor, rounds: int) -> list[dict[str, Any]
     generator = torch.Generator().manual_seed(1)
     units = UNITS // 5
     a, b = (one[:, :units] * torch.rand(IMAGES, units, generator=generator) for one in (now, before))
-    calls = {"ours": lambda: cross_activation_similarity(a, b), "theirs": lambda: gemm(a, b, squared=True)}
+    calls = {"ours": lambda: relu_paths.cross_activation_similarity(a, b), "theirs": lambda: gemm(a, b, squared=True)}
     taken = in_turns(calls, rounds)
     case = f"cross-activation, {IMAGES} images, {units:,} units"
     return [compared(case, taken["ours"], "float32 GEMM, activations", taken["theirs"])]
@@ -124,8 +107,8 @@ def recording(rounds: int) -> None:
     model = models.build("alexnet_small", num_classes=10, in_shape=(3, 28, 28), seed=0).eval()
     x = torch.randn(128, 3, 28, 28)
     with torch.no_grad():
-        taken = in_turns({"bare": lambda: model(x), "ours": lambda: record_packed(model, x)}, rounds)
-    size = sum(one.nbytes for one in record_packed(model, x).values())
+        taken = in_turns({"bare": lambda: model(x), "ours": lambda: relu_paths.record_packed(model, x)}, rounds)
+    size = sum(one.nbytes for one in relu_paths.record_packed(model, x).values())
     ratio = taken["ours"] / taken["bare"]
     show(f"alexnet_small, {len(x)} images: recording all paths takes {ratio:.2f} forward passes; {size:,} bytes")
 
@@ -134,9 +117,8 @@ def memory() -> None:
     """Peak memory and seconds of all pairs of many images, packed as a recorder keeps them."""
     count, units = LARGE
     generator = torch.Generator().manual_seed(0)
-    bits, *others = (
-        torch.randint(0, 256, (count, units // 8), dtype=torch.uint8, generator=generator) for _ in range(4)
-    )
+    shape = (4, count, units // 8)
+    bits, *others = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     changed = others[0] & others[1] & others[2]  # an eighth of the units
     now, before = PackedPaths(bits, units), PackedPaths(bits ^ changed, units)
     floor = peak()
@@ -144,10 +126,9 @@ def memory() -> None:
     found = cross_paths(now, before)
     seconds = time.perf_counter() - started
     assert found.similarity.shape == (count, count)
-    show(
-        f"{count:,} images of {units:,} units: {seconds:.0f} s, peak {peak() / 1e9:.2f} GB of the whole process "
-        f"({(peak() - floor) / 1e9:.2f} GB above what it had before)"
-    )
+    most, above = peak() / 1e9, (peak() - floor) / 1e9
+    told = f"peak {most:.2f} GB of the whole process ({above:.2f} GB above what it had before)"
+    show(f"{count:,} images of {units:,} units: {seconds:.0f} s, {told}")
 
 
 def gemm(now: Tensor, before: Tensor, *, squared: bool = False) -> Tensor:
@@ -171,42 +152,13 @@ def compared(case: str, ours: float, peer: str, theirs: float) -> dict[str, Any]
     """A row of the table, shown: pairs a second of both."""
     pairs = IMAGES * (IMAGES - 1) / 2
     show(f"cpu {case:60} {ours:8.4f} s: {theirs / ours:8.2f} of {peer}")
-    speeds = {"ours": pairs / ours, "theirs": pairs / theirs}
-    return {"case": case, "device": "cpu", "unit": "pairs/s", "peer": peer, **speeds}
-
-
-def in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds of each call in its best round; they take turns, after a round to warm up.
-
-    With one thread the time of that thread's own work counts, so that other jobs on the machine change little.
-    """
-    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
-    taken = dict.fromkeys(calls, float("inf"))
-    for number in range(rounds + 1):
-        for name, call in calls.items():
-            started = clock()
-            call()
-            seconds = clock() - started
-            if number > 0:
-                taken[name] = min(taken[name], seconds)
-    return taken
+    return row(case, "pairs/s", peer, pairs / ours, pairs / theirs)
 
 
 def peak() -> int:
     """Largest memory of this process so far, in bytes (Linux; `ru_maxrss` would count the parent's)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-
-def machine() -> str:
-    """What the figures were measured on."""
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
-
-
-def show(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

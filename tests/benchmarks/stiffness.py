@@ -12,7 +12,6 @@ Expected: beside the best peer, at least 2.5 times as fast on MLP 3x512 (256 exa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -48,12 +47,9 @@ def torch_func(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 def backpack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     from backpack import backpack as extended
-    from backpack import extend
     from backpack.extensions import BatchGrad
 
-    residual = any("Add" in type(module).__name__ for module in model.modules())
-    model = extend(model, use_converter=residual, debug=False)
-    criterion = extend(nn.CrossEntropyLoss(reduction="sum"))
+    model, criterion = each_way.backpack(model)
     with extended(BatchGrad()):
         criterion(model(x), y).backward()
     return product([value.grad_batch.flatten(1) for value in model.parameters()])
@@ -73,13 +69,7 @@ def product(gradients: list[Tensor]) -> Tensor:
     return total
 
 
-WAYS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
-    "gendyn_lite": ours,
-    "nngeometry": nngeometry,
-    "torch.func": torch_func,
-    "BackPACK": backpack,
-    "loop": loop,
-}
+WAYS = {"gendyn_lite": ours, "nngeometry": nngeometry, "torch.func": torch_func, "BackPACK": backpack, "loop": loop}
 
 
 def told(row: dict[str, Any]) -> str:
@@ -87,12 +77,10 @@ def told(row: dict[str, Any]) -> str:
     return f"{row['seconds']:8.4f} s   {row['memory']:6.2f} GB above the network   off by {row['error']:.0e}"
 
 
-def summary(network: str, found: dict[str, dict[str, float]]) -> None:
+def summary(network: str, own: each_way.Row, peers: dict[str, each_way.Row]) -> None:
     """Ratios to the best peer, and memory beside stored gradients."""
-    peers = {way: row for way, row in found.items() if way != "gendyn_lite"}
-    if "gendyn_lite" not in found or not peers:
+    if not peers:
         return
-    own = found["gendyn_lite"]
     best = min(peers, key=lambda way: peers[way]["seconds"])
     print(f"  {peers[best]['seconds'] / own['seconds']:.2f} times the best peer ({best}); goal {GOALS[network]}")
     stored = [peers[way]["memory"] for way in ("torch.func", "BackPACK", "loop") if way in peers]
@@ -121,6 +109,4 @@ def measure(network: str, way: str, rounds: int, threads: int) -> dict[str, floa
 
 
 if __name__ == "__main__":
-    each_way.Benchmark(
-        "stiffness", __file__, "examples/s", CASES, GOALS, WAYS, measure=measure, tell=told, summarize=summary
-    ).main(__doc__)
+    each_way.Benchmark("stiffness", __file__, "examples/s", CASES, GOALS, WAYS, measure, told, summary).main(__doc__)

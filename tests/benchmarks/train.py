@@ -14,32 +14,29 @@ Expected: on a CPU at least 0.9 of bare, and on small networks, where the loader
 
 from __future__ import annotations
 
-import argparse
 import copy
 import math
-import platform
-import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from multiprocessing import get_context
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from gendyn_lite import data, models
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData, Split
-from gendyn_lite.results import publish_benchmark
 from gendyn_lite.threads import threads
 from gendyn_lite.train import fit, fit_many, threads_for
 from gendyn_lite.train.device import Precision
 from gendyn_lite.train.step import make_optimizer
+from tests.benchmarks.shared.each_way import PerImage, machine, parse, parser, publish, row, show
 
 PEERS = {"bare": "bare step", "loader": "DataLoader loop", "alone": "one by one"}
 GOALS = {"bare step": 0.9, "DataLoader loop": 3.0}
@@ -75,56 +72,42 @@ class Case:
         return f"{self.network}, {shape}{', augmented' if self.augmented else ''}{half}"
 
 
+LARGE = (
+    Case("alexnet_small", (3, 28, 28), 1_280),
+    Case("inception_small", (3, 28, 28), 256),
+    Case("resnet18", (3, 32, 32), 128, batch_size=32),
+    Case("vgg19", (3, 32, 32), 128, batch_size=32),
+)
 CASES = (
     Case("mlp_1x512", (1, 8, 8), SHORT, augmented=False),
     Case("mlp_1x512", (3, 28, 28), SHORT, augmented=False),
     Case("mlp_1x512", (3, 28, 28), SHORT),
     Case("mlp_3x512", (3, 28, 28), SHORT),
-    Case("alexnet_small", (3, 28, 28), 1_280),
-    Case("inception_small", (3, 28, 28), 256),
-    Case("resnet18", (3, 32, 32), 128, batch_size=32),
-    Case("vgg19", (3, 32, 32), 128, batch_size=32),
-    Case("alexnet_small", (3, 28, 28), 1_280, precision="bfloat16"),
-    Case("inception_small", (3, 28, 28), 256, precision="bfloat16"),
-    Case("resnet18", (3, 32, 32), 128, batch_size=32, precision="bfloat16"),
-    Case("vgg19", (3, 32, 32), 128, batch_size=32, precision="bfloat16"),
+    *LARGE,
+    *(replace(case, precision="bfloat16") for case in LARGE),
 )
 
 
 def main() -> None:
     """Every case on every device; the three ways take turns, and the best round of each counts."""
-    parser = argparse.ArgumentParser(description="Training speed against its peers.")
-    parser.add_argument("--networks", nargs="*", help="only these networks")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's; 1 is steadier beside other jobs)")
-    parser.add_argument("--publish", action="store_true", help="write the table that the book shows")
-    arguments = parser.parse_args()
-    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    show(f"{machine()}; best of {arguments.rounds} rounds")
-    chosen = [case for case in CASES if not arguments.networks or case.network in arguments.networks]
-    with spawned(torch.get_num_threads()) as apart:
-        rows = [
-            row
-            for device in devices
-            for case in chosen
-            for row in measure(case, torch.device(device), arguments.rounds, apart)
-        ]
-    if not arguments.networks:
-        rows += together(arguments.rounds)
-        if "cuda" in devices:
+    options = parser("Training speed against its peers.", rounds=3)
+    options.add_argument("--networks", nargs="*", help="only these networks")
+    given = parse(options)
+    gpus = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    show(f"{machine(*gpus)}; best of {given.rounds} rounds")
+    chosen = [case for case in CASES if not given.networks or case.network in given.networks]
+    rows = []
+    # Another process, which no setting of this one reaches, for the loader.
+    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (torch.get_num_threads(),)) as apart:
+        for device in ("cpu", "cuda") if gpus else ("cpu",):
+            for case in chosen:
+                rows += measure(case, torch.device(device), given.rounds, apart)
+    if not given.networks:
+        rows += together(given.rounds)
+        if gpus:
             resnet_epoch()
-    if arguments.publish:
-        command = f"python tests/benchmarks/train.py, best of {arguments.rounds} rounds"
-        show(str(publish_benchmark("training", rows, goals=GOALS, command=command, machine=machine())))
-
-
-def spawned(threads: int) -> Executor:
-    """Another process, which no setting of this one reaches."""
-    return ProcessPoolExecutor(
-        1, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
-    )
+    if given.publish:
+        publish("training", rows, GOALS, f"train.py, best of {given.rounds} rounds", *gpus)
 
 
 def measure(case: Case, device: torch.device, rounds: int, apart: Executor) -> list[dict[str, Any]]:
@@ -140,11 +123,8 @@ def measure(case: Case, device: torch.device, rounds: int, apart: Executor) -> l
             speed["ours"] = max(speed["ours"], ours(network, loaded, config, device, options))
             speed["bare"] = max(speed["bare"], bare(network, case, config, device))
         speed["loader"] = max(speed["loader"], apart.submit(loader, case, device).result())
-    rows = [
-        {"case": case.name, "device": device.type, "unit": "images/s", "ours": speed["ours"], "peer": PEERS[way],
-         "theirs": speed[way]}
-        for way in ("bare", "loader")
-    ]  # fmt: skip
+    peers = ("bare", "loader")
+    rows = [row(case.name, "images/s", PEERS[way], speed["ours"], speed[way], device.type) for way in peers]
     show_row(rows)
     return rows
 
@@ -203,14 +183,10 @@ def loader(case: Case, device: torch.device) -> float:
     augmentation = [transforms.RandomCrop(height, padding=2), transforms.RandomHorizontalFlip()]
     finish = [transforms.ToTensor(), transforms.Normalize(MEAN[:channels], STD[:channels])]
     transform = transforms.Compose([transforms.ToPILImage(), *(augmentation if config.flip else []), *finish])
-    count = min(len(loaded.train.y), SHORT)
-    batches = DataLoader(
-        PerImage(Split(loaded.train.x[:count], loaded.train.y[:count]), transform),
-        batch_size=config.batch_size, shuffle=True, num_workers=1, pin_memory=device.type == "cuda",
-    )  # fmt: skip
-    total = 0.0
-    done = 0
-    iterator = iter(batches)
+    images = PerImage(loaded.train.x[:SHORT], loaded.train.y[:SHORT], transform)
+    options: dict[str, Any] = {"num_workers": 1, "pin_memory": device.type == "cuda"}
+    total, done = 0.0, 0
+    iterator = iter(DataLoader(images, batch_size=config.batch_size, shuffle=True, **options))
     first = next(iterator)
     started = time.perf_counter()
     for x, y in iterator:
@@ -223,19 +199,6 @@ def loader(case: Case, device: torch.device) -> float:
     wait(device)
     del first
     return done / (time.perf_counter() - started)
-
-
-class PerImage(Dataset):
-    """An array of images, each transformed on its own, as torchvision's data sets are."""
-
-    def __init__(self, part: Split, transform: Callable[[Any], Any]) -> None:
-        self.part, self.transform = part, transform
-
-    def __len__(self) -> int:
-        return len(self.part.y)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.transform(self.part.x[index]), int(self.part.y[index])
 
 
 def made_up(case: Case, images: int) -> ImageData:
@@ -256,13 +219,11 @@ def together(rounds: int) -> list[dict[str, Any]]:
     base = RunConfig(experiment="bench", batch_size=32, epochs=3, eval_every=3)
     for widths in ([32], [128], [512], [128, 128, 128]):
         config = base.replace(model="mlp", model_options={"widths": widths})
-        configs = [
-            config.replace(seed=seed, label_corruption=q) for seed in (0, 1, 2, 3) for q in (0.0, 0.5, 0.75, 1.0)
-        ]
+        each = product((0, 1, 2, 3), (0.0, 0.5, 0.75, 1.0))
+        configs = [config.replace(seed=seed, label_corruption=q) for seed, q in each]
         digits = [data.load_for_run(one)[0] for one in configs]
-        networks = [
-            models.build("mlp", num_classes=10, in_shape=(1, 8, 8), seed=one.seed, widths=widths) for one in configs
-        ]
+        options = {"num_classes": 10, "in_shape": (1, 8, 8), "widths": widths}
+        networks = [models.build("mlp", seed=one.seed, **options) for one in configs]
         alone, joint = [], []
         for _ in range(rounds):
             started = time.perf_counter()
@@ -273,10 +234,7 @@ def together(rounds: int) -> list[dict[str, Any]]:
             ended = time.perf_counter()
             alone.append(between - started)
             joint.append(ended - between)
-        speeds = {"ours": 16 / min(joint), "theirs": 16 / min(alone)}
-        rows.append(
-            {"case": f"16 runs of an MLP {widths}", "device": "cpu", "unit": "runs/s", "peer": PEERS["alone"], **speeds}
-        )
+        rows.append(row(f"16 runs of an MLP {widths}", "runs/s", PEERS["alone"], 16 / min(joint), 16 / min(alone)))
         show_row(rows[-1:])
     return rows
 
@@ -284,18 +242,11 @@ def together(rounds: int) -> list[dict[str, Any]]:
 def resnet_epoch() -> None:
     """Seconds for an epoch of ResNet-18 on 50,000 images of 32x32 with crop and flip, on a GPU."""
     case = Case("resnet18", (3, 32, 32), 50_000)
-    config = RunConfig(
-        experiment="bench", model="resnet18", epochs=3, random_crop=4, flip=True, precision="bfloat16", eval_every=3
-    )
+    training = {"epochs": 3, "eval_every": 3, "random_crop": 4, "flip": True, "precision": "bfloat16"}
+    config = RunConfig(experiment="bench", model="resnet18", **training)
     network = models.build("resnet18", num_classes=10, in_shape=case.in_shape, seed=0)
     history = fit(network, made_up(case, 50_000), config, device="cuda", channels_last=True, cuda_graph=True)
     show(f"cuda   ResNet-18, 50,000 images of 32x32: {history.last['seconds'] / 3:.2f} s an epoch")
-
-
-def machine() -> str:
-    """What the figures were measured on."""
-    gpus = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
-    return ", ".join([f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)", *gpus])
 
 
 def show_row(rows: list[dict[str, Any]]) -> None:
@@ -308,12 +259,6 @@ def wait(device: torch.device) -> None:
     """Until the device has done its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def show(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

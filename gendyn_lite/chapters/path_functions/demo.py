@@ -103,7 +103,7 @@ def scatter(*, count: int = SHOWN, epochs: tuple[int, ...] = STEPS) -> tuple[pd.
     for number in (2, len(layers)):
         for epoch in epochs:
             packed = found.recording.packed(epoch, layers[number - 1])[layers[number - 1]]
-            pairs = relu_paths.overlap_and_distance(packed.rows(0, count), found.x[:count])
+            pairs = relu_paths.overlap_and_distance(packed[:count], found.x[:count])
             columns = {
                 "i": pairs.i,
                 "j": pairs.j,

@@ -15,7 +15,7 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import relu_paths
-from gendyn_lite.measures.relu_paths.recorder import QUANTILES
+from gendyn_lite.measures.relu_paths.over_time import QUANTILES
 from gendyn_lite.train.probes import Probe
 
 PROBE_VERSION = 1  # of what the probes measure: raise it with every change of that, and old runs stay what they are

@@ -14,7 +14,5 @@ from gendyn_lite.measures.intervals.directions import (
     same_class_tuples,
     weight_norms,
 )
-from gendyn_lite.measures.intervals.interval import generalization_interval
+from gendyn_lite.measures.intervals.interval import Intervals, Line, generalization_interval, pieces
 from gendyn_lite.measures.intervals.layers import Maxout
-from gendyn_lite.measures.intervals.lines import Intervals
-from gendyn_lite.measures.intervals.walk import Line, pieces

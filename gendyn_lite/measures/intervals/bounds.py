@@ -7,17 +7,16 @@ most the depth of its kink.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from gendyn_lite.measures.intervals.graph import Program, Step, read_shape, with_count
-from gendyn_lite.measures.intervals.knots import Knots, OnLines, margins, rounding, segments
-from gendyn_lite.measures.intervals.layers import Affine, Kinks, Maximum
-from gendyn_lite.measures.intervals.lines import Lines
-from gendyn_lite.measures.intervals.walk import along_lines
+from gendyn_lite.measures.intervals.knots import Knots, OnLines, margins, rounding
+from gendyn_lite.measures.intervals.layers import Kinks, Maximum
+from gendyn_lite.measures.intervals.network import Program, Step, read_shape, with_count
 
 
 class Enclosure(NamedTuple):
@@ -47,7 +46,7 @@ class Bounds:
         logits: Enclosure of the logits.
         changes: Units that surely change sides within each segment, int64 [n].
 
-    Source: interval arithmetic (Moore 1966) along a line.
+    Source: Moore (1966), interval arithmetic.
     """
 
     def __init__(self, program: Program, start: dict[fx.Node, OnLines], knots: Knots) -> None:
@@ -83,18 +82,29 @@ class Bounds:
 
     def _run(self, step: Step) -> Any:
         """One step."""
-        args, kwargs = self._select(step, "value")
-        if step.action is None:
-            return read_shape(step, args, kwargs)
-        if isinstance(step.action, Kinks):
-            return self._kinked(step.action, self._enclosure(step.node.all_input_nodes[0]))
-        if isinstance(step.action, Maximum):
-            return self._maximum(step, step.action)
-        value = step.action.apply(*args, **kwargs)
-        parents = [self._enclosure(node) for node in step.node.all_input_nodes]
-        if all(not isinstance(parent, Enclosure) or parent.low is None for parent in parents):
+        action = step.action
+        if action is None:
+            return read_shape(step, *self._select(step, "value"))
+        if isinstance(action, Kinks):
+            return self._kinked(action, self._enclosure(step.node.all_input_nodes[0]))
+        if isinstance(action, Maximum):
+            return self._maximum(step, action)
+        value = self._call(action.apply, step, "value")
+        if not self._deviates(step):
             return Enclosure(value, None, None)
-        return Enclosure(value, *self._affine(step, step.action))
+        # The centre goes through the linear part, the radius through its absolute values.
+        centre = self._call(action.apply, step, "centre") - self._call(action.apply, step, "zero")
+        radius = self._call(action.absolute, step, "radius")
+        return Enclosure(value, centre - radius, centre + radius)
+
+    def _deviates(self, step: Step) -> bool:
+        """Whether what a step reads leaves its chord anywhere."""
+        parents = [self._enclosure(node) for node in step.node.all_input_nodes]
+        return any(isinstance(parent, Enclosure) and parent.low is not None for parent in parents)
+
+    def _call(self, function: Callable[..., Any], step: Step, part: str) -> Any:
+        args, kwargs = self._select(step, part)
+        return function(*args, **kwargs)
 
     def _select(self, step: Step, part: str) -> tuple[Any, Any]:
         """A step's arguments, of enclosures only one part."""
@@ -106,8 +116,9 @@ class Bounds:
             if part == "value":
                 return value.value
             low, high = self._deviation(value)
-            return {"centre": (low + high) / 2, "radius": (high - low) / 2, "zero": torch.zeros_like(low[:1]),
-                    "least": -low, "most": high}[part]  # fmt: skip
+            if part == "zero":
+                return torch.zeros_like(low[:1])
+            return {"centre": (low + high) / 2, "radius": (high - low) / 2, "least": -low, "most": high}[part]
 
         return step.arguments(pick)
 
@@ -116,13 +127,6 @@ class Bounds:
             zero = torch.zeros_like(value.value.index_select(0, self.first))
             return zero, zero
         return value.low, value.high
-
-    def _affine(self, step: Step, action: Affine) -> tuple[Tensor, Tensor]:
-        """Centre through the linear part, radius through its absolute values."""
-        (c_args, c_kw), (r_args, r_kw), (z_args, z_kw) = (self._select(step, p) for p in ("centre", "radius", "zero"))
-        centre = action.apply(*c_args, **c_kw) - action.apply(*z_args, **z_kw)
-        radius = action.absolute(*r_args, **r_kw)
-        return centre - radius, centre + radius
 
     def _kinked(self, action: Kinks, source: Enclosure) -> Enclosure:
         """Off its chord by at most the slopes times the deviation before it, and by the depth of its own kinks."""
@@ -141,26 +145,22 @@ class Bounds:
             return Enclosure(value, below - depth, above + depth)
         if least == 0:  # a ReLU stays above 0 and below what its input can reach
             top = torch.maximum(a, b)
-            return Enclosure(value, torch.maximum(below - depth, -top.clamp(min=0)),
-                             torch.minimum(above, (top + high).clamp(min=0)))  # fmt: skip
+            below = torch.maximum(below - depth, -top.clamp(min=0))
+            return Enclosure(value, below, torch.minimum(above, (top + high).clamp(min=0)))
         return Enclosure(value, below - depth, above)  # convex: never above its chord
 
     def _maximum(self, step: Step, action: Maximum) -> Enclosure:
         """The upper envelope lies below its chord by at most the kink of the winners at both ends."""
-        args, kwargs = self._select(step, "value")
-        windows = action.windows(*args, **kwargs)
+        windows = self._call(action.windows, step, "value")
         (first, second), (mine, other) = self._ends(windows.entries), self._ends(windows.winner)
         depth = _depth(first.gather(1, mine) - first.gather(1, other), second.gather(1, mine) - second.gather(1, other))
         self.changes = self.changes + (depth > 0).sum(1)
         low, high = torch.zeros_like(depth), torch.zeros_like(depth)
-        if any(self._enclosure(node).low is not None for node in step.node.all_input_nodes):
-            low, high = -self._largest(step, action, "least"), self._largest(step, action, "most")
+        if self._deviates(step):
+            least, most = (self._call(action.windows, step, part).largest.flatten(1) for part in ("least", "most"))
+            low, high = -least, most
         shape = windows.shape
         return Enclosure(windows.largest, (low - depth).unflatten(1, shape), high.unflatten(1, shape))
-
-    def _largest(self, step: Step, action: Maximum, part: str) -> Tensor:
-        args, kwargs = self._select(step, part)
-        return action.windows(*args, **kwargs).largest.flatten(1)
 
 
 def _depth(a: Tensor, b: Tensor) -> Tensor:
@@ -171,46 +171,3 @@ def _depth(a: Tensor, b: Tensor) -> Tensor:
     """
     product = (-a * b).clamp(min=0)
     return product / (a.abs() + b.abs()).clamp(min=torch.finfo(a.dtype).tiny)
-
-
-@torch.no_grad()
-def certified_ends(
-    program: Program, lines: Lines, *, tolerance: float, max_steps: int, at_a_time: int = 32
-) -> tuple[Tensor, Tensor]:
-    """How far from α = 0 every line is proved to keep its class, and where it has beyond doubt lost it.
-
-    Args:
-        program: The network.
-        lines: The lines.
-        tolerance: A line whose proved and refuted points lie closer together than this is done.
-        max_steps: Most segments to look at on each side of a line.
-        at_a_time: Lines to work on together.
-
-    Returns:
-        Both float64 [m, 2]; the second one is the range's end where the class was not seen to change.
-    """
-    parts = [_march(program, part, tolerance, max_steps) for part in lines.parts(at_a_time)]
-    proved, refuted = (torch.cat(each) for each in zip(*parts, strict=True))
-    return proved, refuted
-
-
-def _march(program: Program, lines: Lines, tolerance: float, max_steps: int) -> tuple[Tensor, Tensor]:
-    """Outwards on each ray: twice as far after a proof, half as far after none."""
-    start = along_lines(program, lines.x, lines.direction)
-    line = torch.arange(len(lines), device=lines.x.device).repeat_interleave(2)
-    sign, reach = lines.limits.flatten().sign(), lines.limits.flatten().abs()
-    safe, changed, stride = torch.zeros_like(reach), reach.clone(), reach / 16
-    active = torch.arange(len(line), device=line.device)
-    for _ in range(max_steps):
-        if not len(active):
-            break
-        begin = safe[active]
-        stop = torch.minimum(begin + stride[active], changed[active])
-        ends = sign[active, None] * torch.stack([begin, stop], dim=1)
-        bounds = Bounds(program, start, segments(line[active], ends))
-        proved, lost = bounds.judge(lines.label[line[active]])
-        safe[active] = torch.where(proved, stop, begin)
-        changed[active] = torch.where(lost[1::2], stop, changed[active])
-        stride[active] = torch.where(proved, stride[active] * 2, (stop - begin) / 2)
-        active = active[(changed[active] - safe[active] > tolerance) & (stride[active] > 1e-13)]
-    return (sign * safe).view(-1, 2), (sign * changed).view(-1, 2)

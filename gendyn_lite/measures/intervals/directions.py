@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.intervals.lines import check_network, logits_at
+from gendyn_lite.measures.intervals.network import check_network, logits_at
 
 MOST_TUPLES = 1_000_000
 
@@ -66,6 +66,13 @@ def same_class_tuples(y: Tensor, count: int, *, size: int = 2, label: int | None
 def pair_lines(x: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
     """Origin and direction of each pair: α = 0 is the first point, α = 1 the second.
 
+    Args:
+        x: Points [n, *in_shape].
+        pairs: int64 [m, 2].
+
+    Returns:
+        Origins and directions, [m, *in_shape] each.
+
     >>> pair_lines(torch.tensor([[0.0], [3.0]]), torch.tensor([[1, 0]]))
     (tensor([[3.]]), tensor([[-3.]]))
     """
@@ -79,6 +86,9 @@ def midlines(x: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor]:
         x: Points [n, *in_shape].
         triangles: int64 [m, 3]; the sides meet in the first corner.
 
+    Returns:
+        Origins and directions, [m, *in_shape] each.
+
     >>> origin, direction = midlines(torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]]), torch.tensor([[0, 1, 2]]))
     >>> origin.tolist(), direction.tolist()
     ([[1.0, 0.0]], [[-1.0, 1.0]])
@@ -88,7 +98,7 @@ def midlines(x: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pair_distance(x: Tensor) -> float:
-    """Root mean square distance between two points, drawn independently of each other.
+    """Root mean square distance, in the units of x [n, *in_shape], between two points drawn independently.
 
     >>> pair_distance(torch.tensor([[0.0], [2.0]]))
     1.414...
@@ -139,7 +149,11 @@ def between_means(x: Tensor, y: Tensor, start: int, end: int, *, length: float |
     Returns:
         [*in_shape].
 
-    Source: Salman et al. 2019, figure 2 (middle).
+    Source: Salman et al. (2019), Fig. 2 (middle).
+
+    >>> x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [5.0, 3.0]])
+    >>> between_means(x, torch.tensor([0, 0, 0, 1]), 0, 1, length=2.0).abs().round().tolist()
+    [0.0, 2.0]
     """
     own = x[y == start]
     first = components(own, length=1.0)[0].flatten().double()
@@ -151,6 +165,14 @@ def between_means(x: Tensor, y: Tensor, start: int, end: int, *, length: float |
 
 def random_directions(x: Tensor, *, length: float, seed: int = 0) -> Tensor:
     """A uniformly distributed direction for each point, drawn on the CPU so that it is the same on every device.
+
+    Args:
+        x: Points [m, *in_shape].
+        length: Of every direction, in the units of x.
+        seed: Of the draw.
+
+    Returns:
+        [m, *in_shape].
 
     >>> random_directions(torch.zeros(2, 5), length=3.0).norm(dim=1).round(decimals=3).tolist()
     [3.0, 3.0]
@@ -201,13 +223,8 @@ def _scaled(directions: Tensor, length: float) -> Tensor:
     return directions / norm * length
 
 
-PLAIN = (nn.Flatten, nn.ReLU, nn.LeakyReLU, nn.Identity, nn.Dropout)
-
-
 def linear_maps(model: nn.Module, x: Tensor) -> Tensor:
-    """The Jacobian of the logits at each point: the linear map of the region around it.
-
-    At a knot the derivative that torch gives is used (0 for a ReLU at 0).
+    """The Jacobian of the logits at each point, the linear map of its region; at a knot what torch gives (ReLU: 0).
 
     Args:
         model: In eval mode.
@@ -262,7 +279,7 @@ def weight_norms(model: nn.Sequential) -> WeightNorms:
     Raises:
         UserError: It has other layers.
 
-    Source: Salman et al. 2019, appendix A.
+    Source: Salman et al. (2019), App. A.
 
     >>> network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
     >>> network[0].weight.data, network[2].weight.data = torch.tensor([[1.0, 2], [-1, -2]]), torch.tensor([[1.0, 1]])
@@ -275,11 +292,9 @@ def weight_norms(model: nn.Sequential) -> WeightNorms:
             weight = layer.weight.detach().double()
             total = weight if total is None else weight @ total
             product *= float(infinity_norm(weight))
-        elif not isinstance(layer, PLAIN):
-            raise UserError(
-                f"layer {name!r} is a {type(layer).__name__}, expected a network of Linear and ReLU layers: take "
-                "linear_maps for others"
-            )
+        elif not isinstance(layer, nn.Flatten | nn.ReLU | nn.LeakyReLU | nn.Identity | nn.Dropout):
+            what = f"layer {name!r} is a {type(layer).__name__}, expected a network of Linear and ReLU layers"
+            raise UserError(f"{what}: take linear_maps for others")
     if total is None:
         raise UserError("the network has no Linear layer, expected at least one")
     return WeightNorms(float(infinity_norm(total)), product)

@@ -1,8 +1,7 @@
-"""The generalization interval of a point in a direction."""
+"""The generalization interval of a point in a direction, and the linear pieces of a network along a line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,89 +9,65 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.measures.intervals.bounds import certified_ends
-from gendyn_lite.measures.intervals.exact import Network, TooManyPiecesError, class_at_origin, exact_ends, sides_changed
-from gendyn_lite.measures.intervals.graph import Program, read
-from gendyn_lite.measures.intervals.knots import segments
+from gendyn_lite.measures.intervals import search
+from gendyn_lite.measures.intervals.knots import Lines, chunks, segments
 from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
-from gendyn_lite.measures.intervals.lines import (
-    Intervals,
-    Lines,
-    Method,
-    check_lines,
-    check_network,
-    check_range,
-    chunks,
-    logits_at,
-)
-from gendyn_lite.measures.intervals.walk import Walk, along_lines
+from gendyn_lite.measures.intervals.network import Program, check_lines, logits_at, read
+from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_lines
 from gendyn_lite.measures.per_example.checks import check_whole
 
-POINTS = 4096  # in one forward pass
+Method = Literal["exact", "certified", "grid"]
 
 
-@torch.no_grad()
-def grid_ends(
-    network: Callable[[Tensor], Tensor],
-    lines: Lines,
-    *,
-    samples: int,
-    tolerance: float,
-    between: tuple[Tensor, Tensor] | None = None,
-) -> Tensor:
-    """The first sampled change of class on both sides, bisected.
+@dataclass(frozen=True)
+class Intervals:
+    """Generalization intervals of m lines, in units of α.
 
-    A stretch of another class that lies between two samples is stepped over.
-
-    Args:
-        network: From [n, *in_shape] to logits [n, C].
-        lines: The lines.
-        samples: Points on each side.
-        tolerance: To which a change is bisected.
-        between: Where to sample, from and to, float64 [m, 2] each; from 0 to the range's ends unless given.
-
-    Returns:
-        Ends, float64 [m, 2].
+    Attributes:
+        lower: Lower end of each, float64 [m], in [low, 0].
+        upper: Upper end, float64 [m], in [0, high].
+        label: Class at α = 0, int64 [m]: of several with the largest logit the first.
+        tied: Whether α = 0 lies on a decision boundary, where several classes share the largest logit: bool [m].
+        method: ``"exact"`` (every linear piece), ``"certified"`` (bisection with bounds) or ``"grid"`` (samples, then
+            bisection).
+        guarantee: What that method guarantees, in a sentence.
+        certain_lower: α down to which the class is proved to stay, float64 [m]: `lower` for the exact method, 0 for the
+            grid, which proves nothing.
+        certain_upper: Likewise upwards.
     """
-    begin, limit = between or (torch.zeros_like(lines.limits), lines.limits)
-    begin, limit = begin.flatten(), limit.flatten()
-    line = torch.arange(len(lines), device=limit.device).repeat_interleave(2)
-    share = torch.linspace(0, 1, samples + 1, dtype=torch.float64, device=limit.device)[1:]
-    ends = []
-    for part in chunks(len(line), max(1, POINTS // samples)):
-        places = begin[part, None] + share * (limit[part] - begin[part])[:, None]
-        same = keeps(network, lines, line[part, None].expand_as(places), places)
-        first = torch.where(same.all(1), samples, (~same).int().argmax(1))
-        padded = torch.cat([begin[part, None], places, places[:, -1:]], dim=1)
-        pair = padded.gather(1, torch.stack([first, first + 1], dim=1))
-        ends.append(_bisect(network, lines, line[part], pair, tolerance))
-    return torch.cat(ends).view(-1, 2)
 
+    lower: Tensor
+    upper: Tensor
+    label: Tensor
+    tied: Tensor
+    method: Method
+    guarantee: str
+    certain_lower: Tensor
+    certain_upper: Tensor
 
-def keeps(network: Callable[[Tensor], Tensor], lines: Lines, line: Tensor, alpha: Tensor) -> Tensor:
-    """Whether each point x + α d has the line's class (a tie counts), bool like `alpha`."""
-    out = []
-    for part in chunks(alpha.numel(), POINTS):
-        at = line.flatten()[part]
-        logits = network(lines.points(at, alpha.flatten()[part]))
-        out.append(logits.gather(1, lines.label[at, None]).squeeze(1) >= logits.amax(1))
-    return torch.cat(out).view_as(alpha)
+    @property
+    def exact(self) -> bool:
+        """Whether the ends are exact up to rounding and no change of class inside can have been missed."""
+        return self.method == "exact"
 
+    @property
+    def length(self) -> Tensor:
+        """upper - lower, float64 [m]."""
+        return self.upper - self.lower
 
-def _bisect(network: Callable[[Tensor], Tensor], lines: Lines, line: Tensor, pair: Tensor, tolerance: float) -> Tensor:
-    """Halve [same, other] until it is narrower than the tolerance; both ends equal where nothing changed."""
-    same, other = pair.unbind(1)
-    while bool(((other - same).abs() > tolerance).any()):
-        middle = (same + other) / 2
-        stays = keeps(network, lines, line, middle)
-        same, other = torch.where(stays, middle, same), torch.where(stays, other, middle)
-    return same
+    @property
+    def ties(self) -> int:
+        """How many lines start on a decision boundary."""
+        return int(self.tied.sum())
 
 
 METHODS = ("auto", "exact", "certified", "grid")
-EXACT = "every linear piece was followed: no change of class is missed, ends are right up to rounding"
-CERTIFIED = "between certain_lower and certain_upper no change of class is missed; beyond that samples, then bisection"
-GRID = "samples, then bisection: a stretch of another class that lies between two samples is missed"
+GUARANTEES: dict[Method, str] = {
+    "exact": "every linear piece was followed: no change of class is missed, ends are right up to rounding",
+    "certified": "between certain_lower and certain_upper no change of class is missed; beyond that samples, then "
+    "bisection",
+    "grid": "samples, then bisection: a stretch of another class that lies between two samples is missed",
+}
 
 
 @torch.no_grad()
@@ -138,7 +113,7 @@ def generalization_interval(
         UserError: The range does not contain 0, a direction is zero, shapes, types or devices do not match, weights are
             not finite, dropout or batch-norm is in train mode, or a layer does not allow the method asked for.
 
-    Source: Salman et al. 2019, Towards Quantifying Intrinsic Generalization of Deep ReLU Networks, equation 6.
+    Source: Salman et al. (2019), Eq. 6.
 
     >>> network = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2))  # to be |x| against 1
     >>> network[0].weight.data, network[2].weight.data = torch.tensor([[1.0], [-1]]), torch.tensor([[1.0, 1], [0, 0]])
@@ -149,37 +124,31 @@ def generalization_interval(
     """
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
-    check_range(low, high)
     for name, count in (("max_pieces", max_pieces), ("samples", samples), ("max_steps", max_steps)):
         check_whole(name, count)
     if not isinstance(tolerance, int | float) or not 1e-12 <= tolerance <= 1:
         raise UserError(f"tolerance is {tolerance!r}, expected a number from 1e-12 to 1")
-    check_network(model)
-    check_lines(model, x, direction)
-    logits = torch.cat([logits_at(model, x[part]) for part in chunks(len(x), POINTS)])
-    label, tied = class_at_origin(logits)
+    check_lines(model, x, direction, low, high)
+    logits = torch.cat([logits_at(model, x[part]) for part in chunks(len(x), search.POINTS)])
+    label, tied = search.class_at_origin(logits)
     lines = Lines(x, direction, label, (float(low), float(high)))
     look = _Look(model, lines, tied, samples, tolerance)
-    if method == "grid":
-        return look.grid()
     try:
-        program = read(model, x.dtype)
-        network = Network(model, program, _check_reading(program, x[:2], logits[:2]))
-        first = next(lines.parts(4))
-        if method == "certified" or (method == "auto" and sides_changed(program, first) > max_pieces):
-            return look.certified(network, max_steps)
-        try:
-            return look.exact(network, max_pieces)
-        except TooManyPiecesError as error:
-            if method == "exact":
-                raise UserError(
-                    f"a line has {error} linear pieces or more, expected at most max_pieces={max_pieces}: raise it, "
-                    "narrow the range, or use method='certified'"
-                ) from error
-            return look.certified(network, max_steps)
+        if method == "grid":
+            return look.grid()
+        network = _read(model, x[:2], logits[:2])
+        few = next(lines.parts(4))
+        if method == "exact" or (method == "auto" and search.sides_changed(network.program, few) <= max_pieces):
+            try:
+                return look.exact(network, max_pieces)
+            except search.TooManyPiecesError as error:
+                if method == "exact":
+                    told = f"a line has {error} linear pieces or more, expected at most max_pieces={max_pieces}"
+                    raise UserError(f"{told}: raise it, narrow the range, or use method='certified'") from error
+        return look.certified(network, max_steps)
     except NotPiecewiseLinearError as error:
         if method == "auto":
-            return look.grid(reason=str(error))
+            return look.grid(reason=f" ({error})")
         raise UserError(f"{error}: use method='grid', which takes any network, without a guarantee") from error
 
 
@@ -193,36 +162,108 @@ class _Look:
     samples: int
     tolerance: float
 
-    def exact(self, network: Network, max_pieces: int) -> Intervals:
-        ends, looked = exact_ends(network, self.lines, max_pieces)
-        return self._found(ends, "exact", EXACT, ends, looked)
+    def exact(self, network: search.Network, max_pieces: int) -> Intervals:
+        ends = search.exact_ends(network, self.lines, max_pieces)
+        return self._found(ends, "exact", certain=ends)
 
-    def certified(self, network: Network, max_steps: int) -> Intervals:
-        between = certified_ends(network.program, self.lines, tolerance=self.tolerance, max_steps=max_steps,
-                                 at_a_time=max(1, network.rows // 4))  # fmt: skip
-        ends = grid_ends(self.model, self.lines, samples=self.samples, tolerance=self.tolerance, between=between)
-        return self._found(ends, "certified", CERTIFIED, between[0])
+    def certified(self, network: search.Network, max_steps: int) -> Intervals:
+        between = search.certified_ends(network, self.lines, tolerance=self.tolerance, max_steps=max_steps)
+        return self._found(self._sampled(between), "certified", certain=between[0])
 
-    def grid(self, reason: str | None = None) -> Intervals:
-        ends = grid_ends(self.model, self.lines, samples=self.samples, tolerance=self.tolerance)
-        says = GRID if reason is None else f"{GRID} ({reason})"
-        return self._found(ends, "grid", says, torch.zeros_like(ends))
+    def grid(self, reason: str = "") -> Intervals:
+        ends = self._sampled()
+        return self._found(ends, "grid", certain=torch.zeros_like(ends), reason=reason)
 
-    def _found(
-        self, ends: Tensor, method: Method, guarantee: str, certain: Tensor, looked: Tensor | None = None
-    ) -> Intervals:
-        (lower, upper), (down, up) = ends.unbind(1), certain.unbind(1)
-        return Intervals(lower, upper, self.lines.label, self.tied, method, guarantee, down, up, looked)
+    def _sampled(self, between: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        return search.grid_ends(self.model, self.lines, samples=self.samples, tolerance=self.tolerance, between=between)
+
+    def _found(self, ends: Tensor, method: Method, *, certain: Tensor, reason: str = "") -> Intervals:
+        (lower, upper), (down, up), guarantee = ends.unbind(1), certain.unbind(1), GUARANTEES[method] + reason
+        return Intervals(lower, upper, self.lines.label, self.tied, method, guarantee, down, up)
 
 
-def _check_reading(program: Program, x: Tensor, logits: Tensor) -> int:
-    """Bytes of the largest layer for one input; refused is a network that does something else than its traced steps."""
-    start = along_lines(program, x, torch.zeros_like(x))
-    line = torch.arange(len(x), device=x.device)
-    walk = Walk(
-        program, start, segments(line, torch.zeros(len(x), 1, dtype=torch.float64, device=x.device)), refine=False
-    )
+def _read(model: nn.Module, x: Tensor, logits: Tensor) -> search.Network:
+    """A network as steps; refused is one that does something else than these."""
+    program = read(model, x.dtype)
+    origins = torch.zeros(len(x), 1, dtype=torch.float64, device=x.device)
+    knots = segments(torch.arange(len(x), device=x.device), origins)
+    walk = Walk(program, along_lines(program, x, torch.zeros_like(x)), knots, refine=False)
     allowed = (1e-3 if x.dtype == torch.float32 else 1e-9) * float(logits.abs().max().clamp(min=1e-30))
     if float((walk.logits - logits).abs().max()) > allowed:
         raise NotPiecewiseLinearError("the network's forward depends on its input in ways that torch.fx cannot trace")
-    return walk.widest
+    return search.Network(model, program, walk.widest)
+
+
+SAME = 1e-12  # knots that lie closer together than this share of the range are one
+
+
+@dataclass(frozen=True)
+class Line:
+    """The linear pieces of a network along one line.
+
+    Attributes:
+        alpha: Ends of the range and every knot in between, rising, float64 [k].
+        logits: At these, [k, C]; linear in between.
+    """
+
+    alpha: Tensor
+    logits: Tensor
+
+    @property
+    def regions(self) -> int:
+        """Linear regions that the line passes through."""
+        return len(self.alpha) - 1
+
+    @property
+    def middles(self) -> Tensor:
+        """A point of each region, float64 [k - 1]."""
+        return (self.alpha[1:] + self.alpha[:-1]) / 2
+
+
+@torch.no_grad()
+def pieces(model: nn.Module, x: Tensor, direction: Tensor, *, low: float = -1.0, high: float = 2.0) -> tuple[Line, ...]:
+    """Where each line x + α d passes from one linear region of the network to the next, and the logits there.
+
+    A knot is a point at which some unit changes sides, whether or not that changes the logits.
+
+    Args:
+        model: A piecewise linear network, dropout and batch-norm in eval mode.
+        x: Points, float32 or float64 [m, *in_shape].
+        direction: One direction for each, same shape.
+        low: Lowest α, below 0.
+        high: Highest α, above 0.
+
+    Returns:
+        The pieces of each line.
+
+    Raises:
+        UserError: As for `generalization_interval`; a layer is not piecewise linear; there are too many knots.
+
+    Source: Montúfar et al. (2014), linear regions; Sotoudeh and Thakur (2019), exact restriction to lines.
+
+    >>> network = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2))
+    >>> network[0].weight.data, network[0].bias.data = torch.tensor([[1.0], [-1.0]]), torch.zeros(2)
+    >>> pieces(network, torch.full((1, 1), -1.0), torch.ones(1, 1))[0].alpha.round(decimals=9).tolist()
+    [-1.0, 1.0, 2.0]
+    """
+    check_lines(model, x, direction, low, high)
+    logits_at(model, x[:1])
+    try:
+        program = read(model, x.dtype)
+        return tuple(_line(program, x[i : i + 1], direction[i : i + 1], low, high) for i in range(len(x)))
+    except NotPiecewiseLinearError as error:
+        raise UserError(f"{error}: such a network has no linear pieces") from error
+    except TooManyKnotsError as error:
+        raise UserError(f"a line from {low} to {high} has too many knots for the memory: narrow the range") from error
+
+
+def _line(program: Program, x: Tensor, direction: Tensor, low: float, high: float) -> Line:
+    ends = torch.tensor([[low, high]], dtype=torch.float64, device=x.device)
+    walk = Walk(program, along_lines(program, x, direction), segments(ends.new_zeros(1, dtype=torch.int64), ends))
+    alpha = walk.knots.alpha
+    keep = torch.ones(len(alpha), dtype=torch.bool, device=alpha.device)
+    keep[1:] = alpha.diff() > SAME * (high - low)
+    keep[-1] = True
+    if len(alpha) > 2 and not bool(alpha[-1] - alpha[:-1][keep[:-1]][-1] > SAME * (high - low)):
+        keep[:-1][keep[:-1].nonzero()[-1]] = False
+    return Line(alpha[keep], walk.logits[keep])

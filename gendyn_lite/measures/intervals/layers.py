@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair, _single
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.intervals.envelope import Windows, along, pairwise_maximum, pooled
 from gendyn_lite.measures.per_example.checks import check_whole
 
 
@@ -24,11 +24,10 @@ class Maxout(nn.Module):
         pieces: Linear pieces of one unit, at least 1.
 
     Raises:
-        UserError: `pieces` is no positive whole number, or the features are no multiple of it.
+        UserError: `pieces` is not a positive whole number, or does not divide the features.
 
-    Source: Goodfellow et al. 2013, Maxout Networks, equation 1.
+    Source: Goodfellow et al. (2013), Maxout Networks, Eq. 1.
 
-    >>> import torch
     >>> Maxout(2)(torch.tensor([[1.0, 3.0, -2.0, -5.0]])).tolist()
     [[3.0, -2.0]]
     """
@@ -43,10 +42,6 @@ class Maxout(nn.Module):
         if x.shape[1] % self.pieces:
             raise UserError(f"Maxout got {x.shape[1]} features, expected a multiple of its {self.pieces} pieces")
         return x.unflatten(1, (-1, self.pieces)).amax(2)
-
-    def extra_repr(self) -> str:
-        """Shown in the network's listing."""
-        return f"pieces={self.pieces}"
 
 
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -63,8 +58,8 @@ LAYERS = (*LINEAR, *NORMS, *DROPOUTS, *COPIES, *POOLS, *KINKS, Maxout)
 ADD = {operator.add, operator.iadd, torch.add, "add", "add_"}
 SUBTRACT = {operator.sub, operator.isub, torch.sub, "sub"}
 SCALE = {operator.mul, operator.imul, torch.mul, "mul", operator.truediv, torch.div, "div"}
-JOIN = {torch.cat, torch.concat, torch.concatenate}
-RESHAPE = {torch.flatten, torch.reshape, torch.unsqueeze, torch.squeeze, torch.permute, torch.transpose}
+RESHAPE = {torch.cat, torch.concat, torch.concatenate, operator.getitem}
+RESHAPE |= {torch.flatten, torch.reshape, torch.unsqueeze, torch.squeeze, torch.permute, torch.transpose}
 RESHAPE |= {"flatten", "view", "reshape", "unsqueeze", "squeeze", "permute", "transpose", "contiguous", "unflatten"}
 AVERAGE = {torch.mean, torch.sum, "mean", "sum", F.avg_pool2d, F.adaptive_avg_pool2d, F.avg_pool1d, F.pad}
 WEIGHTED = {F.linear, F.conv1d, F.conv2d, F.conv3d}
@@ -98,6 +93,28 @@ class Kinks:
     apply: Callable[[Tensor], Tensor]
     levels: tuple[float, ...]
     slopes: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The entries that are compared, at every knot.
+
+    Attributes:
+        entries: [k, numel], all of a knot's entries.
+        members: int64 [G, K], the entries of each window (one repeated where a window is smaller).
+        winner: int64 [k, G], which entry is the largest.
+        shape: Shape of the result for one knot.
+    """
+
+    entries: Tensor
+    members: Tensor
+    winner: Tensor
+    shape: tuple[int, ...]
+
+    @property
+    def largest(self) -> Tensor:
+        """[k, *shape]."""
+        return self.entries.gather(1, self.winner).unflatten(1, self.shape)
 
 
 @dataclass(frozen=True)
@@ -157,20 +174,18 @@ def of_function(  # noqa: PLR0911 (a table of kinds)
         return Affine(call, _absolute_sum)
     if target in WEIGHTED and varying[0] and varying.count(True) == 1:
         return Affine(call, partial(_absolute_weights, call))
-    if target in JOIN:
-        return Affine(call, call)
     if target in NEGATE:
         return Affine(call, _same)
     if target in SCALE and varying.count(True) == 1 and (varying[0] or target in {operator.mul, torch.mul}):
         return Affine(call, lambda a, b: call(abs(a), abs(b)))
-    if target in RESHAPE | AVERAGE or target is operator.getitem:
+    if target in RESHAPE | AVERAGE:
         return Affine(call, call)
     if target is F.dropout and not (args[2] if len(args) > 2 else kwargs.get("training", True)):
         return Affine(_same, _same)
     if target is F.max_pool2d:
         return Maximum(_pool_function)
     if target in (torch.maximum, torch.max, "max", "maximum") and varying == [True, True]:
-        return Maximum(pairwise_maximum)
+        return Maximum(lambda a, b: along(torch.stack(torch.broadcast_tensors(a, b), dim=-1), -1))
     if target in (torch.amax, "amax"):
         return Maximum(along)
     raise NotPiecewiseLinearError("is not known to be piecewise linear")
@@ -205,10 +220,9 @@ def _absolute(module: nn.Module) -> Callable[[Tensor], Tensor]:
 def _absolute_norm(module: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, radius: Tensor) -> Tensor:
     """|scale| of batch-norm in eval mode."""
     assert module.running_var is not None
-    scale = torch.rsqrt(module.running_var + module.eps)
-    if module.weight is not None:
-        scale = scale * module.weight.detach().abs()
-    return radius * scale.view(1, -1, *(1,) * (radius.dim() - 2))
+    weight = None if module.weight is None else module.weight.detach().abs()
+    mean = torch.zeros_like(module.running_var)
+    return F.batch_norm(radius, mean, module.running_var, weight, eps=module.eps)
 
 
 def _absolute_sum(a: Any, b: Any) -> Tensor:
@@ -220,7 +234,6 @@ def _absolute_sum(a: Any, b: Any) -> Tensor:
 def _absolute_weights(
     call: Callable[..., Tensor], radius: Tensor, weight: Tensor, bias: Any = None, *args: Any, **settings: Any
 ) -> Tensor:
-    del bias
     return call(radius, weight.abs(), None, *args, **settings)
 
 
@@ -231,7 +244,57 @@ def _same(value: Tensor, *_: Any, **__: Any) -> Tensor:
 def _pool_function(value: Tensor, *args: Any, **kwargs: Any) -> Windows:
     """F.max_pool2d."""
     names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-    settings = {**dict(zip(names, args, strict=False)), **kwargs}
+    settings = dict(zip(names, args, strict=False)) | kwargs
     if settings.get("return_indices"):
         raise NotPiecewiseLinearError("returns indices")
     return pooled(nn.MaxPool2d(**settings), value)
+
+
+def along(value: Tensor, dim: int | tuple[int, ...], keepdim: bool = False) -> Windows:
+    """Windows along one dimension (not the first): what maxout and `amax` compare.
+
+    >>> windows = along(torch.tensor([[[1.0, 3.0], [5.0, 2.0]]]), 2)
+    >>> windows.largest.tolist()
+    [[3.0, 5.0]]
+    """
+    (dim,) = dim if isinstance(dim, tuple | list) else (dim,)
+    dim %= value.dim()
+    members = torch.arange(value[0].numel(), device=value.device).view(value.shape[1:]).movedim(dim - 1, -1)
+    shape = value[0].narrow(dim - 1, 0, 1).shape if keepdim else members.shape[:-1]
+    entries, members = value.flatten(1), members.flatten(0, -2)
+    best = entries[:, members].argmax(2)
+    winner = members.expand(len(entries), -1, -1).gather(2, best.unsqueeze(2)).squeeze(2)
+    return Windows(entries, members, winner, tuple(shape))
+
+
+def pooled(pool: nn.MaxPool1d | nn.MaxPool2d, value: Tensor) -> Windows:
+    """Windows of a max-pooling, its padding, dilation and ceil mode included.
+
+    >>> pooled(nn.MaxPool2d(2), torch.arange(16.0).view(1, 1, 4, 4)).largest.tolist()
+    [[[[5.0, 7.0], [13.0, 15.0]]]]
+    """
+    if isinstance(pool, nn.MaxPool1d):
+        kernel, stride, dilation = ((1, *_single(size)) for size in (pool.kernel_size, pool.stride, pool.dilation))
+        flat = nn.MaxPool2d(kernel, stride, (0, *_single(pool.padding)), dilation, ceil_mode=pool.ceil_mode)
+        windows = pooled(flat, value.unsqueeze(-2))
+        return Windows(windows.entries, windows.members, windows.winner, (windows.shape[0], windows.shape[2]))
+    result, winner = F.max_pool2d(
+        value, pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode, return_indices=True
+    )
+    channels, height, width = value.shape[1:]
+    plane = _plane_members(pool, (height, width), tuple(result.shape[2:])).to(value.device)
+    offset = torch.arange(channels, device=value.device) * (height * width)
+    members = (plane + offset[:, None, None]).flatten(0, 1)
+    return Windows(value.flatten(1), members, (winner.flatten(2) + offset[:, None]).flatten(1), tuple(result.shape[1:]))
+
+
+def _plane_members(pool: nn.MaxPool2d, size: tuple[int, int], out: tuple[int, ...]) -> Tensor:
+    """The places of each window in one channel, int64 [L, K]; a window cut by the border repeats one of its own."""
+    kernel, stride, padding, dilation = map(_pair, (pool.kernel_size, pool.stride, pool.padding, pool.dilation))
+    places = torch.arange(1, size[0] * size[1] + 1, dtype=torch.float64).view(1, 1, *size)
+    needed = [(out[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
+    behind = [needed[i] - size[i] - padding[i] for i in (0, 1)]
+    places = F.pad(places, (padding[1], behind[1], padding[0], behind[0]))
+    table = F.unfold(places, kernel, dilation=dilation, stride=stride)[0].T.long() - 1
+    first = table.amax(1, keepdim=True)
+    return torch.where(table < 0, first, table)

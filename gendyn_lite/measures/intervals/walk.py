@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
-from gendyn_lite.errors import UserError
-from gendyn_lite.measures.intervals.envelope import kinks
-from gendyn_lite.measures.intervals.graph import Program, Step, read, read_shape, with_count
-from gendyn_lite.measures.intervals.knots import AtKnots, Insertion, Knots, OnLines, segments
-from gendyn_lite.measures.intervals.layers import Affine, Kinks, Maximum, NotPiecewiseLinearError
-from gendyn_lite.measures.intervals.lines import check_lines, check_network, check_range, logits_at
+from gendyn_lite.measures.intervals.knots import AtKnots, Insertion, Knots, OnLines
+from gendyn_lite.measures.intervals.layers import Affine, Kinks, Maximum, NotPiecewiseLinearError, Windows
+from gendyn_lite.measures.intervals.network import Program, Step, read_shape, with_count
 
 MEMORY = 2**28  # bytes of one layer at all knots of a walk
 
@@ -35,23 +31,18 @@ class Walk:
     Attributes:
         knots: All knots found.
         logits: [k, C], at the knots.
-        is_new: Which knots were found, not given: bool [k].
         widest: Bytes of the largest layer at one knot.
         crossings: Units that changed sides, each time counted; without `refine` between the given points.
     """
 
-    def __init__(self, program: Program, start: dict[fx.Node, OnLines], knots: Knots, *, refine: bool = True,
-                 count: bool = False) -> None:  # fmt: skip
-        self.knots = knots
-        self.refine, self.count = refine, count
-        self.crossings = 0
-        self.widest = 1
-        self.is_new = torch.zeros(len(knots.alpha), dtype=torch.bool, device=knots.alpha.device)
+    def __init__(
+        self, program: Program, start: dict[fx.Node, OnLines], knots: Knots, *, refine: bool = True, count: bool = False
+    ) -> None:
+        self.knots, self.refine, self.count = knots, refine, count
+        self.crossings, self.widest = 0, 1
         self._values: dict[fx.Node, Any] = {**program.constants, **start}
         program.run(self._values, start, self._run)
         self.logits = self._placed(self._values[program.output])
-        if self.logits.dim() != 2 or self.logits.shape[1] < 2:
-            raise UserError(f"the network's output has shape {tuple(self.logits.shape)}, expected logits [n, classes]")
 
     def _run(self, step: Step) -> Any:
         """One step at the present knots, which it may refine."""
@@ -115,9 +106,7 @@ class Walk:
                 self._values[node] = AtKnots(insertion.interpolate(each))
         for node, each in self._values.items():
             self._values[node] = with_count(each, insertion.count)
-        new = self.is_new.new_ones(insertion.count)
-        new[insertion.old] = self.is_new
-        self.is_new, self.knots = new, insertion.knots
+        self.knots = insertion.knots
         return insertion
 
     def _arguments(self, step: Step) -> tuple[Any, Any]:
@@ -159,78 +148,49 @@ def along_lines(program: Program, x: Tensor, direction: Tensor) -> dict[fx.Node,
     return known
 
 
-SAME = 1e-12  # knots that lie closer together than this share of the range are one
-
-
-@dataclass(frozen=True)
-class Line:
-    """The linear pieces of a network along one line.
-
-    Attributes:
-        alpha: Ends of the range and every knot in between, rising, float64 [k].
-        logits: At these, [k, C]; linear in between.
-    """
-
-    alpha: Tensor
-    logits: Tensor
-
-    @property
-    def regions(self) -> int:
-        """Linear regions that the line passes through."""
-        return len(self.alpha) - 1
-
-    @property
-    def middles(self) -> Tensor:
-        """A point of each region, float64 [k - 1]."""
-        return (self.alpha[1:] + self.alpha[:-1]) / 2
-
-
-@torch.no_grad()
-def pieces(model: nn.Module, x: Tensor, direction: Tensor, *, low: float = -1.0, high: float = 2.0) -> tuple[Line, ...]:
-    """Where each line x + α d passes from one linear region of the network to the next, and the logits there.
-
-    A knot is a point at which some unit changes sides, whether or not that changes the logits.
+def kinks(windows: Windows, joined: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the largest entry changes between neighbouring knots.
 
     Args:
-        model: A piecewise linear network, dropout and batch-norm in eval mode.
-        x: Points, float32 or float64 [m, *in_shape].
-        direction: One direction for each, same shape.
-        low: Lowest α, below 0.
-        high: Highest α, above 0.
+        windows: The entries at k knots.
+        joined: Bool [k - 1], whether a knot and the next one bound a segment.
 
     Returns:
-        The pieces of each line.
+        Index of the segment's first knot, int64 [q], and the place within the segment in (0, 1), float64 [q].
 
-    Raises:
-        UserError: As for `generalization_interval`; a layer is not piecewise linear; there are too many knots.
-
-    Source: Montúfar et al. 2014 (linear regions); Sotoudeh and Thakur 2019 (exact restriction to lines).
-
-    >>> network = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2))
-    >>> network[0].weight.data, network[0].bias.data = torch.tensor([[1.0], [-1.0]]), torch.zeros(2)
-    >>> pieces(network, torch.full((1, 1), -1.0), torch.ones(1, 1))[0].alpha.round(decimals=9).tolist()
-    [-1.0, 1.0, 2.0]
+    >>> from gendyn_lite.measures.intervals import layers
+    >>> entries = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 4.0]])
+    >>> windows = layers.along(entries[:, None], 2)
+    >>> kinks(windows, torch.tensor([True]))[1].tolist()  # 2 - 2t meets 4t at 1/3; the middle entry just touches
+    [0.3333...]
     """
-    check_range(low, high)
-    check_network(model)
-    check_lines(model, x, direction)
-    logits_at(model, x[:1])
-    try:
-        program = read(model, x.dtype)
-        return tuple(_line(program, x[i : i + 1], direction[i : i + 1], low, high) for i in range(len(x)))
-    except NotPiecewiseLinearError as error:
-        raise UserError(f"{error}: such a network has no linear pieces") from error
-    except TooManyKnotsError as error:
-        raise UserError(f"a line from {low} to {high} has too many knots for the memory: narrow the range") from error
+    r, g = ((windows.winner[1:] != windows.winner[:-1]) & joined[:, None]).nonzero(as_tuple=True)
+    members = windows.members[g]
+    start, end = (windows.entries[at[:, None], members] for at in (r, r + 1))
+    row, t = _follow(start.double(), end.double())
+    return r[row], t
 
 
-def _line(program: Program, x: Tensor, direction: Tensor, low: float, high: float) -> Line:
-    ends = torch.tensor([[low, high]], dtype=torch.float64, device=x.device)
-    walk = Walk(program, along_lines(program, x, direction), segments(ends.new_zeros(1, dtype=torch.int64), ends))
-    alpha = walk.knots.alpha
-    keep = torch.ones(len(alpha), dtype=torch.bool, device=alpha.device)
-    keep[1:] = alpha.diff() > SAME * (high - low)
-    keep[-1] = True
-    if len(alpha) > 2 and not bool(alpha[-1] - alpha[:-1][keep[:-1]][-1] > SAME * (high - low)):
-        keep[:-1][keep[:-1].nonzero()[-1]] = False
-    return Line(alpha[keep], walk.logits[keep])
+def _follow(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """Kinks of the upper envelope of each row's K lines, start to end: row int64 [q] and t float64 [q]."""
+    slope = end - start
+    current = start.argmax(1)
+    active = torch.arange(len(start), device=start.device)
+    rows, places = [active[:0]], [start.new_empty(0)]
+    for _ in range(start.shape[1] - 1):
+        a, b = start[active], slope[active]
+        ahead = current[active, None]
+        steeper = b - b.gather(1, ahead)
+        t = torch.where(steeper > 0, (a.gather(1, ahead) - a) / steeper, torch.inf)
+        place = t.amin(1)
+        # Of lines that cross at one place the steepest goes on.
+        following = torch.where(t == place[:, None], b, -torch.inf).argmax(1)
+        inside = place < 1
+        active, place, following = active[inside], place[inside], following[inside]
+        if not len(active):
+            break
+        current[active] = following
+        kept = place > 0
+        rows.append(active[kept])
+        places.append(place[kept])
+    return torch.cat(rows), torch.cat(places)

@@ -5,22 +5,17 @@ After "Image functions in neural networks: a perspective on generalization" (pat
 
 from gendyn_lite.measures.relu_paths.gram import int8_is_fast, path_gram
 from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, image_functions
-from gendyn_lite.measures.relu_paths.isolation import (
+from gendyn_lite.measures.relu_paths.over_time import QUANTILES, PathRecorder, PathRecording
+from gendyn_lite.measures.relu_paths.packed import PackedPaths
+from gendyn_lite.measures.relu_paths.projection import (
+    forward_with_paths,
     function_correlation,
     isolated_network,
     isolated_outputs,
     isolation_probe,
+    loss_along,
     pairwise_correlation,
 )
-from gendyn_lite.measures.relu_paths.neighbours import (
-    Pairs,
-    RanksOverTime,
-    neighbour_ranks,
-    overlap_and_distance,
-    ranks_over_time,
-)
-from gendyn_lite.measures.relu_paths.packed import PackedPaths
-from gendyn_lite.measures.relu_paths.projection import forward_with_paths, loss_along
 from gendyn_lite.measures.relu_paths.record import (
     gate_layers,
     record_activations,
@@ -28,8 +23,6 @@ from gendyn_lite.measures.relu_paths.record import (
     record_packed,
     record_paths,
 )
-from gendyn_lite.measures.relu_paths.recorder import PathRecorder
-from gendyn_lite.measures.relu_paths.recording import PathRecording, early_to_mid_ratio
 from gendyn_lite.measures.relu_paths.similarity import (
     Crossed,
     cross_activation_similarity,
@@ -39,5 +32,13 @@ from gendyn_lite.measures.relu_paths.similarity import (
     self_activation_similarity,
     self_similarity,
     zero_paths,
+)
+from gendyn_lite.measures.relu_paths.summaries import (
+    Pairs,
+    RanksOverTime,
+    early_to_mid_ratio,
+    neighbour_ranks,
+    overlap_and_distance,
+    ranks_over_time,
 )
 from gendyn_lite.measures.relu_paths.weight_history import WeightHistory

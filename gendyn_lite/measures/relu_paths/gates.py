@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,40 +57,48 @@ class Gate:
         return self.z.copy_(out) if self.inplace else out
 
 
-def _value(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str, default: Any) -> Any:
-    return args[place] if len(args) > place else kwargs.get(name, default)
+# What a call says of its gate, slope and cap, or None where it is no gate at 0; each takes what torch's function takes.
+Found = tuple[Any, float | None] | None
 
 
-def _rrelu(args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-    if _value(args, kwargs, 3, "training", False):
-        return None
-    lower, upper = _value(args, kwargs, 1, "lower", 1 / 8), _value(args, kwargs, 2, "upper", 1 / 3)
-    return (lower + upper) / 2, None
+def _relu(input: Tensor, inplace: bool = False) -> Found:
+    return 0.0, None
 
 
-def _prelu(args: Any, kwargs: Any) -> tuple[Any, Any]:
-    z, weight = _value(args, kwargs, 0, "input", None), _value(args, kwargs, 1, "weight", None)
-    return weight.view(-1, *[1] * (z.dim() - 2)) if weight.numel() > 1 else weight, None
+def _leaky(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Found:
+    return negative_slope, None
 
 
-def _hardtanh(args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-    low, high = _value(args, kwargs, 1, "min_val", -1.0), _value(args, kwargs, 2, "max_val", 1.0)
-    return (0.0, high) if low == 0 else None
+def _rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, **_: Any) -> Found:
+    return None if training else ((lower + upper) / 2, None)
 
 
-# A function of torch → what its arguments say of slope and cap, or None where this call is no gate at 0.
-READERS: dict[Any, Callable[[Any, Any], tuple[Any, Any] | None]] = {
-    **dict.fromkeys((F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), lambda args, kwargs: (0.0, None)),
-    F.relu6: lambda args, kwargs: (0.0, 6.0),
-    **dict.fromkeys(
-        (F.leaky_relu, F.leaky_relu_), lambda args, kwargs: (_value(args, kwargs, 1, "negative_slope", 0.01), None)
-    ),
+def _prelu(input: Tensor, weight: Tensor) -> Found:
+    return weight.view(-1, *[1] * (input.dim() - 2)) if weight.numel() > 1 else weight, None
+
+
+def _hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Found:
+    return (0.0, max_val) if min_val == 0 else None
+
+
+def _threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Found:
+    return (0.0, None) if threshold == value == 0 else None
+
+
+READERS: dict[Any, Callable[..., Found]] = {
+    **dict.fromkeys((F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), _relu),
+    F.relu6: lambda input, inplace=False: (0.0, 6.0),
+    **dict.fromkeys((F.leaky_relu, F.leaky_relu_), _leaky),
     **dict.fromkeys((F.rrelu, torch.rrelu, torch.rrelu_), _rrelu),
     **dict.fromkeys((F.prelu, torch.prelu, Tensor.prelu), _prelu),
     **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
-    **dict.fromkeys((F.threshold, torch.threshold), lambda args, kwargs: (0.0, None) if args[1:3] == (0, 0) else None),
+    **dict.fromkeys((F.threshold, torch.threshold), _threshold),
 }
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
+
+
+def _drops(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, train: bool = True) -> bool:
+    return p > 0 and training and train  # torch.dropout calls it `train`
 
 
 class Gates(TorchFunctionMode):
@@ -118,7 +127,7 @@ class Gates(TorchFunctionMode):
     def __enter__(self) -> Gates:
         """Look at every function from here on."""
         for name, module in self._model.named_modules():
-            self._handles.append(module.register_forward_pre_hook(self._entering(name)))
+            self._handles.append(module.register_forward_pre_hook(partial(self._enter, name)))
             self._handles.append(module.register_forward_hook(self._leave, always_call=True))
         return super().__enter__()
 
@@ -131,23 +140,15 @@ class Gates(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call `visit` for a gate, and everything else as it is."""
         kwargs = kwargs or {}
-        reader = READERS.get(func)
-        found = None if reader is None else reader(args, kwargs)
+        if func in DROPOUTS and _drops(*args, **kwargs):
+            where = self._inside[-1][0] if self._inside else ""
+            raise UserError(f"dropout in {where or 'the network'!r} is in train mode: call model.eval() first")
+        found = READERS[func](*args, **kwargs) if func in READERS else None
         if found is None:
-            if func in DROPOUTS and _value(args, kwargs, 2, "training", True) and _value(args, kwargs, 1, "p", 0.5):
-                where = self._inside[-1][0] if self._inside else ""
-                raise UserError(f"dropout in {where or 'the network'!r} is in train mode: call model.eval() first")
             return func(*args, **kwargs)
-        slope, cap = found
-        gate = Gate(
-            name=self._name(str(func.__name__).strip("_")),
-            z=_value(args, kwargs, 0, "input", None),
-            run=lambda: func(*args, **kwargs),
-            slope=slope,
-            cap=cap,
-            inplace=str(func.__name__).endswith("_") or kwargs.get("inplace") is True,
-        )
-        return self._visit(gate)
+        z, function = args[0] if args else kwargs["input"], str(func.__name__)
+        inplace = function.endswith("_") or kwargs.get("inplace") is True
+        return self._visit(Gate(self._name(function.strip("_")), z, partial(func, *args, **kwargs), *found, inplace))
 
     def _name(self, function: str) -> str:
         """The layer's name; of a further call with its number."""
@@ -157,11 +158,8 @@ class Gates(TorchFunctionMode):
         self._calls[base] += 1
         return base if self._calls[base] == 1 else f"{base}#{self._calls[base]}"
 
-    def _entering(self, name: str) -> Callable[..., None]:
-        def enter(module: nn.Module, args: Any) -> None:
-            self._inside.append((name, module))
-
-        return enter
+    def _enter(self, name: str, module: nn.Module, args: Any) -> None:
+        self._inside.append((name, module))
 
     def _leave(self, module: nn.Module, args: Any, out: Any) -> None:
         if self._inside and self._inside[-1][1] is module:
@@ -189,21 +187,16 @@ def check_eval(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if module.training and isinstance(module, _DropoutNd | _BatchNorm):
             why = "drops units at random" if isinstance(module, _DropoutNd) else "depends on the batch"
-            raise UserError(
-                f"{name!r} ({type(module).__name__}) is in train mode, where a path {why}: call model.eval() first"
-            )
+            which = f"{name!r} ({type(module).__name__})"
+            raise UserError(f"{which} is in train mode, where a path {why}: call model.eval() first")
 
 
 def check_layers(model: nn.Module, seen: Sequence[str], layers: Sequence[str] | None) -> None:
     """Refuse a network without gates, and names of layers that it does not have."""
     if not seen:
-        others = sorted(
-            {type(m).__name__ for m in model.modules() if type(m).__module__.endswith("modules.activation")}
-        )
-        has = f" (its activations: {', '.join(others)})" if others else ""
-        raise UserError(
-            f"the network has no gates{has}: paths need ReLU, LeakyReLU or the like, as modules or as F.relu(...)"
-        )
+        others = {type(m).__name__ for m in model.modules() if type(m).__module__.endswith("modules.activation")}
+        has = f" (its activations: {', '.join(sorted(others))})" if others else ""
+        raise UserError(f"the network has no gates{has}: paths need ReLU, LeakyReLU or the like (modules, or F.relu)")
     for name in layers or ():
         if name not in seen:
             raise unknown_name("gate layer", name, seen)

@@ -50,7 +50,7 @@ def path_gram(paths: Paths, *, arithmetic: str = "auto") -> Tensor:
     Raises:
         UserError: These are no paths, or int8 does not work on the device.
 
-    Source: the overlap p_i·p_j of Fig. 4 and 6.
+    Source: Image functions (n.d.), Fig. 4 and 6 (the overlap p_i·p_j).
 
     >>> path_gram(torch.tensor([[True, True, False], [False, True, True]]))
     tensor([[2, 1],
@@ -132,6 +132,15 @@ def int8_is_fast(device: torch.device | str = "cpu") -> bool:
     """Whether `torch._int_mm` gives exact counts on a device, and sooner than float32: tried once and remembered.
 
     The choice changes how long a count takes and never the count.
+
+    Args:
+        device: Where paths are.
+
+    Returns:
+        Whether ``arithmetic="auto"`` takes it there.
+
+    >>> type(int8_is_fast())
+    <class 'bool'>
     """
     return _try_int8(str(device))[1]
 

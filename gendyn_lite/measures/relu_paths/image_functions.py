@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +35,9 @@ class Factored:
 
     def weighted(self, coefficients: Tensor) -> Tensor:
         """[*shape]."""
-        total = None
-        for images, z, u in self._chunks():
-            part = torch.einsum("igtp,igtd->gpd", z * coefficients[images].to(z)[:, None, None, None], u)
-            total = part if total is None else total + part
-        assert total is not None
-        return self._as_weight(total[None])[0]
+        scales = coefficients[:, None, None, None]
+        parts = (torch.einsum("igtp,igtd->gpd", z * scales[rows].to(z), u) for rows, z, u in self._chunks())
+        return self._as_weight(reduce(torch.add, parts)[None])[0]
 
     def _chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Some images at a time: output gradients [b, groups, places, outputs], patches [b, groups, places, inputs]."""
@@ -57,24 +55,8 @@ class Factored:
 
 
 @dataclass(frozen=True)
-class Summed:
-    """Gradients of a bias: output gradients summed over places."""
-
-    uses: tuple[Use, ...]
-
-    def each(self) -> Tensor:
-        """[b, outputs]."""
-        return _in_float64(self.uses).bias_gradients()
-
-    def weighted(self, coefficients: Tensor) -> Tensor:
-        """[outputs]."""
-        each = self.each()
-        return coefficients.to(each) @ each
-
-
-@dataclass(frozen=True)
 class Stored:
-    """Gradients of any other parameter, as they are."""
+    """Gradients of a bias or any other parameter, as they are."""
 
     values: Tensor
 
@@ -87,7 +69,7 @@ class Stored:
         return torch.tensordot(coefficients.to(self.values.device, torch.float64), self.each(), dims=1)
 
 
-Part = Factored | Summed | Stored
+Part = Factored | Stored
 
 
 def _in_float64(uses: Sequence[Use]) -> Factors:
@@ -151,7 +133,7 @@ def image_functions(
     Raises:
         UserError: Batch-norm or dropout in train mode; labels or images do not fit the network.
 
-    Source: Eq. 2, 3 (dense layers) and 10 (convolutions).
+    Source: Image functions (n.d.), Eq. 2, 3 (dense layers) and 10 (convolutions).
 
     >>> model = nn.Linear(2, 2)
     >>> _ = model.weight.data.zero_(), model.bias.data.zero_()
@@ -174,7 +156,7 @@ def image_functions(
         if layer.weight is not None:
             parts[layer.weight] = Factored(kept, shapes[layer.weight])
         if layer.bias is not None:
-            parts[layer.bias] = Summed(kept)
+            parts[layer.bias] = Stored(_in_float64(kept).bias_gradients())
 
     def store(name: str, values: Tensor) -> None:
         parts[name] = Stored(values.view(len(x), *shapes[name]))

@@ -1,16 +1,23 @@
-"""Paths with eight units a byte: an eighth of the memory of a bool tensor."""
+"""Paths with eight units a byte, in memory and in a file: an eighth of the memory of a bool tensor."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, unknown_name
+
+T = TypeVar("T")
+FORMAT = "relu_paths 1"  # of a file of paths
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,11 @@ class PackedPaths:
             UserError: They are no bool matrix.
         """
         check_paths(paths)
-        return cls(_pack(paths), paths.shape[1], layer, images)
+        if paths.device.type == "cpu":
+            bits = torch.from_numpy(np.packbits(paths.numpy(), axis=1, bitorder="little"))
+        else:
+            bits = pack_anywhere(paths)
+        return cls(bits, paths.shape[1], layer, images)
 
     @classmethod
     def concatenate(cls, parts: Sequence[PackedPaths]) -> PackedPaths:
@@ -60,14 +71,19 @@ class PackedPaths:
         """Bytes of memory."""
         return self.bits.numel()
 
-    def rows(self, start: int, stop: int) -> PackedPaths:
-        """The paths of images start to stop, still packed."""
-        return replace(self, bits=self.bits[start:stop])
+    def __getitem__(self, images: slice) -> PackedPaths:
+        """The paths of some images, still packed."""
+        return replace(self, bits=self.bits[images])
 
     def unpack(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Units start to stop of every image as bool [n, stop − start]; `start` is a multiple of 8."""
         stop = self.units if stop is None else min(stop, self.units)
-        return _unpack(self.bits[:, start // 8 : (stop + 7) // 8])[:, : stop - start]
+        bits = self.bits[:, start // 8 : (stop + 7) // 8]
+        if bits.device.type == "cpu":
+            paths = torch.from_numpy(np.unpackbits(bits.numpy(), axis=1, bitorder="little").view(np.bool_))
+        else:
+            paths = unpack_anywhere(bits)
+        return paths[:, : stop - start]
 
 
 Paths = Tensor | PackedPaths
@@ -82,10 +98,8 @@ def check_paths(paths: Paths, what: str = "paths") -> None:
     if isinstance(paths, PackedPaths):
         return
     if not isinstance(paths, Tensor):
-        raise UserError(
-            f"{what} is a {type(paths).__name__}, expected one layer's paths, bool [n, units], such as "
-            "record_paths(model, x)['relu1']"
-        )
+        expected = "expected one layer's paths, bool [n, units], such as record_paths(model, x)['relu1']"
+        raise UserError(f"{what} is a {type(paths).__name__}, {expected}")
     if paths.dtype != torch.bool or paths.dim() != 2 or paths.shape[1] == 0:
         told = f"{str(paths.dtype).removeprefix('torch.')} {list(paths.shape)}"
         raise UserError(f"{what} is {told}, expected bool [n, units]: which units are on (activations > 0)")
@@ -117,9 +131,8 @@ def check_shapes(now: tuple[int, ...], before: tuple[int, ...], *, least: int) -
     if now[0] != before[0]:
         raise UserError(f"now has {now[0]} images and before {before[0]}: record one fixed set, in one order")
     if now[1] != before[1]:
-        raise UserError(
-            f"now has {now[1]} units and before {before[1]}: paths of different networks or layers cannot be compared"
-        )
+        told = f"now has {now[1]} units and before {before[1]}"
+        raise UserError(f"{told}: paths of different networks or layers cannot be compared")
     if now[0] < least:
         raise UserError(f"there {'is 1 image' if now[0] == 1 else f'are {now[0]} images'}, expected at least {least}")
 
@@ -135,12 +148,6 @@ def fingerprint(x: Tensor) -> str:
     return hashlib.sha256(f"{tuple(x.shape)} {x.dtype} ".encode() + raw.tobytes()).hexdigest()[:16]
 
 
-def _pack(paths: Tensor) -> Tensor:
-    if paths.device.type == "cpu":
-        return torch.from_numpy(np.packbits(paths.numpy(), axis=1, bitorder="little"))
-    return pack_anywhere(paths)
-
-
 def pack_anywhere(paths: Tensor) -> Tensor:
     """Pack by torch alone, on any device."""
     padded = torch.nn.functional.pad(paths, (0, -paths.shape[1] % 8))
@@ -148,13 +155,47 @@ def pack_anywhere(paths: Tensor) -> Tensor:
     return values.sum(-1, dtype=torch.uint8)
 
 
-def _unpack(bits: Tensor) -> Tensor:
-    if bits.device.type == "cpu":
-        return torch.from_numpy(np.unpackbits(bits.numpy(), axis=1, bitorder="little").view(np.bool_))
-    return unpack_anywhere(bits)
-
-
 def unpack_anywhere(bits: Tensor) -> Tensor:
     """Unpack by torch alone, on any device; whole bytes."""
     places = torch.arange(8, dtype=torch.uint8, device=bits.device)
     return ((bits[:, :, None] >> places) & 1).bool().flatten(1)
+
+
+def write_paths(path: Path, paths: Mapping[str, PackedPaths]) -> None:
+    """Write the packed paths of one epoch as one safetensors file, whole or not at all."""
+    from safetensors.torch import save
+
+    about = {name: {"units": one.units, "images": one.images} for name, one in paths.items()}
+    bits = {name: one.bits.cpu().contiguous() for name, one in paths.items()}
+    content = save(bits, metadata={"format": FORMAT, "layers": json.dumps(about)})
+    aside = path.with_suffix(f".tmp{os.getpid()}")
+    try:
+        aside.write_bytes(content)
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_paths(path: Path, layer: str | None) -> dict[str, PackedPaths]:
+    """Read what `write_paths` wrote, all of it or one layer."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise UserError(f"{path} is no recording of paths, or of another version (expected {FORMAT!r})")
+            about = chosen(json.loads(metadata["layers"]), layer)
+            return {k: PackedPaths(file.get_tensor(k), one["units"], k, one["images"]) for k, one in about.items()}
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}): delete it and record the epoch anew") from error
+
+
+def chosen(layers: dict[str, T], layer: str | None) -> dict[str, T]:
+    """Every layer (None), or the one of that name."""
+    if layer is None:
+        return layers
+    if layer not in layers:
+        raise unknown_name("gate layer", layer, layers)
+    return {layer: layers[layer]}

@@ -1,8 +1,9 @@
-"""p | H: the forward pass on a network's weights with every gate fixed to a stored path."""
+"""Other functions of a network: p | H, its gates fixed to stored paths; and one image's update alone as its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,12 @@ from torch import Tensor, nn
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures.per_example.checks import check_logits
 from gendyn_lite.measures.relu_paths.gates import Gate, check_images, uncompiled
+from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, image_functions
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_paths
-from gendyn_lite.measures.relu_paths.record import BATCH, run_gated
+from gendyn_lite.measures.relu_paths.record import BATCH, record_packed, run_gated
+from gendyn_lite.measures.relu_paths.similarity import of_pairs
+
+AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], *, partial: bool = False) -> Tensor:
@@ -34,7 +39,7 @@ def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], 
     Raises:
         UserError: A layer is missing or unknown, a path is of another network or another number of images.
 
-    Source: Eq. 9.
+    Source: Image functions (n.d.), Eq. 9.
 
     >>> from gendyn_lite.measures.relu_paths import record_paths
     >>> model, x = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 2)), torch.randn(4, 3)
@@ -49,10 +54,8 @@ def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], 
         if gate.name not in paths:
             if partial:
                 return gate.run()
-            raise UserError(
-                f"paths has no layer {gate.name!r} (it has {', '.join(paths) or 'none'}): record every layer, or pass "
-                "partial=True"
-            )
+            has = ", ".join(paths) or "none"
+            raise UserError(f"paths has no layer {gate.name!r} (it has {has}): record all, or pass partial=True")
         return gate.with_path(_fitting(gate, paths[gate.name]))
 
     out = run_gated(uncompiled(model), x, visit)
@@ -84,7 +87,7 @@ def loss_along(
     Raises:
         UserError: As `forward_with_paths`; there is not one label for each image, or one is no class of the network.
 
-    Source: "Which functions are optimized" (Sec. 5).
+    Source: Image functions (n.d.), Sec. 5.
 
     >>> from gendyn_lite.measures.relu_paths import record_paths
     >>> model, x = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 2)), torch.randn(4, 3)
@@ -108,24 +111,180 @@ def loss_along(
 
 def _rows(paths: Mapping[str, Paths], part: slice, count: int) -> dict[str, Paths]:
     """The paths of some of `count` images; a single path, or another number of them, as it is."""
-    found: dict[str, Paths] = {}
-    for name, one in paths.items():
-        if one.shape[0] != count:
-            found[name] = one
-        else:
-            found[name] = one.rows(part.start, part.stop) if isinstance(one, PackedPaths) else one[part]
-    return found
+    return {name: one[part] if one.shape[0] == count else one for name, one in paths.items()}
 
 
 def _fitting(gate: Gate, paths: Paths) -> Tensor:
     """A stored path in the shape of the gate's pre-activation."""
-    check_paths(paths, f"paths[{gate.name!r}]")
+    what = f"paths[{gate.name!r}]"
+    check_paths(paths, what)
     stored = paths.unpack() if isinstance(paths, PackedPaths) else paths
     count, units = len(gate.z), gate.z[0].numel()
     if stored.shape[1] != units:
-        raise UserError(
-            f"paths[{gate.name!r}] has {stored.shape[1]} units and the layer {units}: it is of another network"
-        )
+        raise UserError(f"{what} has {stored.shape[1]} units and the layer {units}: it is of another network")
     if len(stored) not in (1, count):
-        raise UserError(f"paths[{gate.name!r}] has {len(stored)} images and x {count}: expected one path for each")
+        raise UserError(f"{what} has {len(stored)} images and x {count}: expected one path for each")
     return torch.broadcast_to(stored.to(gate.z.device), (count, units)).reshape(gate.z.shape)
+
+
+def isolated_network(model: nn.Module, update: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a network in which the trainable dense and convolutional weights are one image's update alone.
+
+    Batch-norm, fixed weights and whatever else the network has stay. It is in float64 and eval mode: a product over
+    many layers of small updates leaves float32's range.
+
+    Args:
+        model: The network.
+        update: Parameter → what the image adds, of ``image_functions(...).of(i)`` (one step) or
+            ``history.image(i)`` (all of them); a weight that is not in it becomes 0.
+
+    Returns:
+        The copy.
+
+    Raises:
+        UserError: The update names a parameter that the network does not have, or in another shape.
+
+    Source: Image functions (n.d.), App. C.
+
+    >>> network = isolated_network(nn.Linear(2, 1), {"weight": torch.tensor([[1.0, 2.0]])})
+    >>> network(torch.tensor([[1.0, 1.0]], dtype=torch.float64)).item()
+    3.0
+    """
+    network = copy.deepcopy(uncompiled(model)).double().eval()
+    parameters = dict(network.named_parameters())
+    for name, value in update.items():
+        if name not in parameters or parameters[name].shape != value.shape:
+            has = list(parameters[name].shape) if name in parameters else "no such parameter"
+            raise UserError(f"the update has {name!r} {list(value.shape)}, the network {has}: it is of another network")
+    with torch.no_grad():
+        for path, module in network.named_modules():
+            for role, value in module.named_parameters(recurse=False):
+                if isinstance(module, AFFINE) and value.requires_grad:
+                    name = f"{path}.{role}".lstrip(".")
+                    value.copy_(update[name]) if name in update else value.zero_()
+    return network
+
+
+def isolated_outputs(model: nn.Module, functions: ImageFunctions, x: Tensor, *, own_paths: bool = True) -> Tensor:
+    """The outputs of every image's function in isolation.
+
+    Args:
+        model: The network at the step, in eval mode.
+        functions: Image functions of the step.
+        x: Inputs [m, ...] at which to evaluate them.
+        own_paths: Whether an isolated function switches units by its own pre-activations (as a network of its own), or
+            x follows the path it takes in the whole network (p_x of Eq. 4).
+
+    Returns:
+        float64 [b, m, outputs].
+
+    >>> model, x = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)), torch.randn(5, 2)
+    >>> isolated_outputs(model, image_functions(model, x, torch.zeros(5, dtype=torch.int64)), x).shape
+    torch.Size([5, 5, 3])
+    """
+    check_images(x)
+    paths = {} if own_paths else record_packed(model, x)
+    device = next((value.device for value in model.parameters()), x.device)
+    inputs = x.to(device, torch.float64)
+    networks = (isolated_network(model, functions.of(image)) for image in range(functions.count))
+    with torch.no_grad():
+        found = (forward_with_paths(one, inputs, paths) if paths else one(inputs) for one in networks)
+        return torch.stack([outputs.flatten(1) for outputs in found])
+
+
+def function_correlation(outputs: Tensor, reference: Tensor) -> Tensor:
+    """Pearson correlation of functions with a reference, over inputs and outputs.
+
+    The mean over the inputs is taken from each output first: what is the same for every input tells no input from
+    another. 0 where a function, or the reference, does not depend on the input.
+
+    Args:
+        outputs: Outputs of b functions at m inputs, [b, m, k].
+        reference: Those of another one, [m, k], or of b others, [b, m, k].
+
+    Returns:
+        float64 [b], in [−1, 1]; NaN where an output is not finite.
+
+    Raises:
+        UserError: The shapes do not fit, or there are fewer than two inputs.
+
+    >>> f = torch.tensor([[[0.0], [1.0], [2.0]], [[3.0], [2.0], [1.0]], [[1.0], [1.0], [1.0]]])
+    >>> function_correlation(f, f[0]).round().tolist()
+    [1.0, -1.0, 0.0]
+    """
+    if outputs.dim() != 3 or reference.shape[-2:] != outputs.shape[1:] or outputs.shape[1] < 2:
+        shapes = f"outputs are {list(outputs.shape)} and the reference {list(reference.shape)}"
+        raise UserError(f"{shapes}, expected [b, m, k] and [m, k] with at least two inputs m")
+    a, b = (_centred(one.double()) for one in (outputs, reference))
+    return (a * b).sum((-2, -1))
+
+
+def pairwise_correlation(outputs: Tensor) -> Tensor:
+    """`function_correlation` of every two of b functions: how alike are the functions of two images?
+
+    Args:
+        outputs: Outputs of b functions at m inputs, [b, m, k].
+
+    Returns:
+        float64 [b, b], in [−1, 1].
+
+    Raises:
+        UserError: There are fewer than two inputs.
+
+    >>> f = torch.tensor([[[0.0], [1.0]], [[1.0], [0.0]]])
+    >>> pairwise_correlation(f).round().tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
+    """
+    if outputs.dim() != 3 or outputs.shape[1] < 2:
+        raise UserError(f"outputs are {list(outputs.shape)}, expected [b, m, k] with at least two inputs m")
+    flat = _centred(outputs.double()).flatten(1)
+    return flat @ flat.T
+
+
+def isolation_probe(
+    x: Tensor, y: Tensor, inputs: Tensor, *, step_size: Callable[[int], float] | float = 1.0
+) -> Callable[[nn.Module, int], dict[str, float]]:
+    """A probe that follows the correlation of images' functions in isolation with the end-to-end function.
+
+    Its values: ``mean``, ``least``, ``median``, ``most`` of `function_correlation` with the network over the images;
+    ``between``, the mean correlation of the functions of two images; ``zeros``, functions that do not depend on the
+    input, whose correlation is 0 by definition.
+
+    Args:
+        x: Images whose functions are followed, [b, ...].
+        y: Their labels, as trained with.
+        inputs: Where functions are evaluated, [m, ...], m ≥ 2.
+        step_size: η/|B|, or a function of the epoch that gives it.
+
+    Returns:
+        Function of (model, epoch) that gives the values.
+
+    >>> probe = isolation_probe(torch.randn(3, 2), torch.tensor([0, 1, 0]), torch.randn(9, 2))
+    >>> list(probe(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)).eval(), 0))
+    ['mean', 'least', 'median', 'most', 'between', 'zeros']
+    """
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, float]:
+        device = next(model.parameters()).device
+        size = step_size(epoch) if callable(step_size) else step_size
+        functions = image_functions(model, x.to(device), y.to(device), step_size=size)
+        outputs = isolated_outputs(model, functions, inputs)
+        with torch.no_grad():
+            reference = model(inputs.to(device)).flatten(1)
+        found = function_correlation(outputs, reference)
+        numbers = {"mean": found.mean(), "least": found.min(), "median": found.median(), "most": found.max()}
+        if len(x) > 1:
+            numbers["between"] = of_pairs(pairwise_correlation(outputs)).mean()
+        zeros = int((_centred(outputs).flatten(1) == 0).all(1).sum())
+        return {name: float(value) for name, value in numbers.items()} | {"zeros": zeros}
+
+    return probe
+
+
+def _centred(outputs: Tensor) -> Tensor:
+    """Outputs [..., m, k] without their mean over inputs, of norm 1; 0 where only rounding is left, NaN stays."""
+    size = outputs.abs().amax((-2, -1), keepdim=True)
+    scaled = outputs / torch.where(size > 0, size, 1.0)  # small updates, many layers: squares would underflow
+    left = scaled - scaled.mean(-2, keepdim=True)
+    norm = left.norm(dim=(-2, -1), keepdim=True)
+    return torch.where(norm <= 1e-12, 0.0, left / torch.where(norm > 0, norm, 1.0))

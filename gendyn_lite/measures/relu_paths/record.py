@@ -15,6 +15,8 @@ from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint
 BATCH = 128
 T = TypeVar("T")
 Layers = Sequence[str] | None
+Take = Callable[[Gate], tuple[T, Tensor]]  # what is recorded of a gate, and the gate's output
+Join = Callable[[list[T]], T]
 
 
 class Record(NamedTuple):
@@ -42,7 +44,7 @@ def record_paths(model: nn.Module, x: Tensor, *, layers: Layers = None, batch_si
         UserError: The network has no gates, is in train mode with dropout or batch-norm, or does not take the images;
             a layer is unknown; the network's output is NaN.
 
-    Source: the definition of p_i^t above Eq. 2 of "Image functions in neural networks".
+    Source: Image functions (n.d.), above Eq. 2 (p_i^t).
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     >>> _ = model[0].weight.data.copy_(torch.tensor([[1.0, 0], [0, 1], [-1, -1]])), model[0].bias.data.zero_()
@@ -60,7 +62,19 @@ def record_paths(model: nn.Module, x: Tensor, *, layers: Layers = None, batch_si
 def record_activations(
     model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH
 ) -> dict[str, Tensor]:
-    """The activations a_i of every image behind each gate: layer → [n, units]; see `record_paths`.
+    """The activations a_i of every image behind each gate, layer by layer.
+
+    Args:
+        model: See `record_paths`.
+        x: Images [n, ...].
+        layers: Which layers; None for all.
+        batch_size: Images at a time.
+
+    Returns:
+        Layer → [n, units], in the network's precision and on its device.
+
+    Raises:
+        UserError: As `record_paths`.
 
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     >>> _ = model[0].weight.data.copy_(torch.eye(2)), model[0].bias.data.zero_()
@@ -82,6 +96,12 @@ def record_packed(
         batch_size: Images at a time.
         images: Fingerprint of x where it is known already.
 
+    Returns:
+        Layer → its packed paths.
+
+    Raises:
+        UserError: As `record_paths`.
+
     >>> model = nn.Sequential(nn.Linear(2, 20), nn.ReLU())
     >>> packed = record_packed(model, torch.randn(5, 2))["1"]
     >>> packed.shape, packed.nbytes
@@ -98,7 +118,15 @@ def record_packed(
 def record_both(
     model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH, images: str | None = None
 ) -> dict[str, Record]:
-    """Packed paths and activations of one forward pass; see `record_packed`."""
+    """Packed paths and activations of one forward pass; arguments and errors are those of `record_packed`.
+
+    Returns:
+        Layer → its packed paths and its activations [n, units].
+
+    >>> both = record_both(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), torch.randn(5, 2))["1"]
+    >>> both.paths.shape, both.activations.shape
+    ((5, 3), torch.Size([5, 3]))
+    """
     known = fingerprint(x) if images is None else images
 
     def take(gate: Gate) -> tuple[Record, Tensor]:
@@ -120,6 +148,9 @@ def gate_layers(model: nn.Module, x: Tensor) -> dict[str, int]:
         model: The network, in eval mode.
         x: Images [n, ...], of which the first is run.
 
+    Returns:
+        Layer → units, in the order of the forward pass.
+
     >>> gate_layers(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten()), torch.zeros(1, 1, 5, 5))
     {'1': 36}
     """
@@ -127,15 +158,9 @@ def gate_layers(model: nn.Module, x: Tensor) -> dict[str, int]:
 
 
 def _by_layer(
-    model: nn.Module,
-    x: Tensor,
-    take: Callable[[Gate], tuple[T, Tensor]],
-    join: Callable[[list[T]], T],
-    *,
-    layers: Layers,
-    batch_size: int,
+    model: nn.Module, x: Tensor, take: Take[T], join: Join[T], *, layers: Layers, batch_size: int
 ) -> dict[str, T]:
-    """What `take` finds at each gate, batch by batch, joined; `take` gives the gate's output too."""
+    """What `take` finds at each gate, batch by batch, joined."""
     model = uncompiled(model)
     check_images(x, batch_size)
     found: dict[str, list[T]] = {}
@@ -146,10 +171,8 @@ def _by_layer(
         if layers is not None and gate.name not in layers:
             return gate.run()
         if gate.z.shape[:1] != (count,):
-            raise UserError(
-                f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, ...]: leave it out "
-                "with layers=[...]"
-            )
+            told = f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, ...]"
+            raise UserError(f"{told}: leave it out with layers=[...]")
         value, out = take(gate)
         found.setdefault(gate.name, []).append(value)
         return out

@@ -41,7 +41,7 @@ def self_similarity(now: Paths, before: Paths) -> Tensor:
     Raises:
         UserError: The two are not of the same layer, network or images.
 
-    Source: Fig. 5 (Sec. 7).
+    Source: Image functions (n.d.), Fig. 5 (Sec. 7).
 
     >>> now, before = torch.tensor([[True, True], [False, False]]), torch.tensor([[True, False], [True, True]])
     >>> self_similarity(now, before)
@@ -76,6 +76,12 @@ def self_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
 def zero_paths(paths: Paths) -> int:
     """How many images have no unit on: their similarities are 0 by definition.
 
+    Args:
+        paths: Paths of one layer, bool [n, units], or packed.
+
+    Returns:
+        From 0 to n.
+
     >>> zero_paths(torch.tensor([[True, False], [False, False]]))
     1
     """
@@ -99,7 +105,7 @@ def cross_path_similarity(now: Paths, before: Paths, *, dtype: torch.dtype = tor
     Raises:
         UserError: The two are not of the same layer, network or images, or there are fewer than two images.
 
-    Source: Fig. 1-3 (Sec. 6.1).
+    Source: Image functions (n.d.), Fig. 1-3 (Sec. 6.1).
 
     >>> now = torch.tensor([[True, True, True], [True, True, False]])
     >>> before = torch.tensor([[True, True, True], [True, False, True]])
@@ -127,6 +133,9 @@ def cross_paths(
         arithmetic: See `path_gram`.
         dtype: Of the similarity.
 
+    Returns:
+        The similarity [n, n] and what comes with it.
+
     Raises:
         UserError: As `cross_path_similarity`.
 
@@ -136,12 +145,11 @@ def cross_paths(
     ([[1.0, 0.0], [0.0, 1.0]], 1)
     """
     check_pair(now, before, least=2)
-    if before_gram is None:
-        both, gram, before_gram = grams([now, before], lambda p, q: [p & q, p, q], arithmetic=arithmetic)
-    else:
-        if before_gram.shape != (now.shape[0], now.shape[0]):
-            raise UserError(f"before_gram is {list(before_gram.shape)}, expected path_gram(before), [n, n]")
-        both, gram = grams([now, before], lambda p, q: [p & q, p], arithmetic=arithmetic)
+    if before_gram is not None and before_gram.shape != (now.shape[0], now.shape[0]):
+        raise UserError(f"before_gram is {list(before_gram.shape)}, expected path_gram(before), [n, n]")
+    last = slice(3 if before_gram is None else 2)
+    both, gram, *own = grams([now, before], lambda p, q: [p & q, p, q][last], arithmetic=arithmetic)
+    before_gram = own[0] if before_gram is None else before_gram
     return Crossed(*all_ratios(both, gram, before_gram, dtype), gram)
 
 
@@ -158,7 +166,7 @@ def cross_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
     Raises:
         UserError: Shapes differ, values are not finite, or there are fewer than two images.
 
-    Source: Fig. 1, right column (Sec. 6.1).
+    Source: Image functions (n.d.), Fig. 1, right column (Sec. 6.1).
 
     >>> cross_activation_similarity(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([[2.0, 1.0], [1.0, 1.0]]))
     tensor([[0.4706, 0.8944],
@@ -168,7 +176,11 @@ def cross_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
 
 
 def cross_activations(now: Tensor, before: Tensor) -> Crossed:
-    """`cross_activation_similarity` with the number of pairs that share no unit."""
+    """`cross_activation_similarity` with the number of pairs that share no unit; arguments and errors are the same.
+
+    >>> cross_activations(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.ones(2, 2)).zeros
+    1
+    """
     a, b, *largest = _activations(now, before, least=2)
     count, kind = len(a), "cuda" if a.is_cuda else "cpu"
     # The ratio does not change when an image's activations are scaled, and fourth powers leave float32's range.
@@ -191,12 +203,14 @@ def on_counts(now: Paths, other: Paths | None = None) -> Tensor:
     total = torch.zeros(count, dtype=torch.int64)
     size = max(8, BLOCK_BYTES["cpu"] // max(1, count) // 8 * 8)
     for start in range(0, units, size):
-        block, *more = (
-            one.unpack(start, start + size) if isinstance(one, PackedPaths) else one[:, start : start + size]
-            for one in (now, *(() if other is None else (other,)))
-        )
-        total = total.to(block.device) + (block & more[0] if more else block).sum(1)
+        block = _units(now, start, start + size)
+        both = block if other is None else block & _units(other, start, start + size)
+        total = total.to(block.device) + both.sum(1)
     return total
+
+
+def _units(paths: Paths, start: int, stop: int) -> Tensor:
+    return paths.unpack(start, stop) if isinstance(paths, PackedPaths) else paths[:, start:stop]
 
 
 def all_ratios(both: Tensor, now: Tensor, before: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
@@ -214,6 +228,12 @@ def ratio(both: Tensor, now: Tensor, before: Tensor) -> Tensor:
     """both / √(now·before), and 0 where a norm is 0."""
     norms = (now * before).sqrt()
     return torch.where(norms <= 0, 0.0, both / norms).clamp(-1, 1)
+
+
+def of_pairs(matrix: Tensor) -> Tensor:
+    """The entries of the pairs i < j of a matrix [n, n], in order: [n(n−1)/2]."""
+    i, j = torch.triu_indices(len(matrix), len(matrix), 1, device=matrix.device)
+    return matrix[i, j]
 
 
 def _activations(now: Tensor, before: Tensor, *, least: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

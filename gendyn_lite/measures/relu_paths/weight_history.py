@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,11 +67,9 @@ def sgd_settings(optimizer: torch.optim.Optimizer) -> tuple[float, float, float]
     settings = {key: [group.get(key, 0.0) for group in groups] for key in ("lr", "momentum", "weight_decay")}
     odd = [key for key in ("nesterov", "dampening", "maximize") if any(group.get(key) for group in groups)]
     if type(optimizer) is not torch.optim.SGD or odd or any(len(set(each)) > 1 for each in settings.values()):
-        told = f" with {', '.join(odd)}" if odd else ""
-        raise UserError(
-            f"the optimizer is {type(optimizer).__name__}{told}: a history follows torch.optim.SGD with one lr, "
-            "momentum and weight_decay, and no Nesterov or dampening"
-        )
+        told = type(optimizer).__name__ + (f" with {', '.join(odd)}" if odd else "")
+        wanted = "torch.optim.SGD with one lr, momentum and weight_decay, and no Nesterov or dampening"
+        raise UserError(f"the optimizer is {told}: a history follows {wanted}")
     rate, momentum, decay = (float(each[0]) for each in settings.values())
     return rate, momentum, decay
 
@@ -110,7 +108,7 @@ class WeightHistory:
     Raises:
         UserError: Only one of `batches` and `labels` is given.
 
-    Source: Eq. 4 and 7.
+    Source: Image functions (n.d.), Eq. 4 and 7.
 
     >>> model, x, y = nn.Linear(2, 2), torch.randn(6, 2), torch.tensor([0, 1, 0, 1, 0, 1])
     >>> optimizer, history = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), WeightHistory(model)
@@ -135,12 +133,10 @@ class WeightHistory:
         if (batches is None) != (labels is None):
             raise UserError("give both batches and labels (as the hook of fit), or neither (for a loop of your own)")
         self.steps: list[Step] = []
-        self._initial = {
-            name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad
-        }
+        trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self._initial = {name: value.detach().clone() for name, value in trained.items()}
         self._batches, self._labels, self._loss = batches, labels, loss
-        self._epoch, self._iterator = 0, iter(())
-        self._open = False
+        self._epoch, self._iterator, self._open = 0, iter(()), False
 
     def record(self, model: nn.Module, x: Tensor, y: Tensor, *, images: Tensor | None = None) -> None:
         """Record a step that is about to be taken on the mean loss of a batch.
@@ -166,9 +162,7 @@ class WeightHistory:
     def __call__(self, model: nn.Module, *, epoch: int, step: int) -> None:
         """The gradient hook of `gendyn_lite.train.fit`."""
         if self._batches is None or self._labels is None:
-            raise UserError(
-                "as a grad_hook, a history needs batches and labels: WeightHistory(model, batches=, labels=)"
-            )
+            raise UserError("a grad_hook needs batches and labels: WeightHistory(model, batches=, labels=)")
         if step != len(self.steps) + 1:
             raise UserError(f"the history begins at step {step}: record from the first step on, without resuming")
         first = epoch != self._epoch
@@ -201,12 +195,9 @@ class WeightHistory:
         Raises:
             UserError: There are fewer steps.
         """
-        alpha, coefficients = self.coefficients(upto)
+        alpha, _ = self.coefficients(upto)
         total = {name: alpha * value.double() for name, value in self._initial.items()}
-        for step, coefficient in zip(self._first(upto), coefficients, strict=True):
-            ones = torch.ones(step.functions.count, dtype=torch.float64)
-            _add(total, step.functions, -coefficient * ones)
-        return total
+        return self._add(total, upto, torch.ones_like)
 
     def image(self, number: int, upto: int | None = None) -> dict[str, Tensor]:
         """What one image added to the weights over the first `upto` steps: parameter → float64.
@@ -216,16 +207,18 @@ class WeightHistory:
         Raises:
             UserError: The image was in no batch of these steps.
         """
-        _, coefficients = self.coefficients(upto)
-        total = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in self._initial.items()}
-        found = False
-        for step, coefficient in zip(self._first(upto), coefficients, strict=True):
-            chosen = (step.images == number).double()
-            if chosen.any():
-                found = True
-                _add(total, step.functions, -coefficient * chosen)
-        if not found:
-            raise UserError(f"image {number} was in no batch of the {len(self._first(upto))} recorded steps")
+        steps = self._first(upto)
+        if not any((step.images == number).any() for step in steps):
+            raise UserError(f"image {number} was in no batch of the {len(steps)} recorded steps")
+        zeros = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in self._initial.items()}
+        return self._add(zeros, upto, lambda images: images == number)
+
+    def _add(self, total: dict[str, Tensor], upto: int | None, choose: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Add −c_t f_i of every step's chosen images, in place; steps without one add nothing."""
+        for step, coefficient in zip(self._first(upto), self.coefficients(upto)[1], strict=True):
+            chosen = choose(step.images).double()
+            for name, value in step.functions.total(-coefficient * chosen).items() if chosen.any() else ():
+                total[name] += value
         return total
 
     def function(self, step: int, number: int) -> dict[str, Tensor]:
@@ -252,8 +245,7 @@ class WeightHistory:
         found = {}
         for name, value in self.weights(upto).items():
             expected = current[name].detach().double()
-            size = float(expected.norm())
-            found[name] = float((value - expected).norm()) / (size if size > 0 else 1.0)
+            found[name] = float((value - expected).norm()) / (float(expected.norm()) or 1.0)
         return found
 
     def network(self, model: nn.Module, upto: int | None = None) -> nn.Module:
@@ -277,16 +269,8 @@ class WeightHistory:
             grad = model.get_parameter(name).grad
             expected = torch.zeros_like(value) if grad is None else grad.double()
             if float((value + expected).norm()) > 1e-2 * float(expected.norm()) + 1e-12:
-                raise UserError(
-                    f"at step {step} (epoch {epoch}) the images' gradients do not add up to that of {name!r}: batches "
-                    "and labels must be those of the training run"
-                )
-
-
-def _add(total: dict[str, Tensor], functions: ImageFunctions, coefficients: Tensor) -> None:
-    """Add coefficient times f_i of every image, in place."""
-    for name, value in functions.total(coefficients).items():
-        total[name] += value
+                what = f"at step {step} (epoch {epoch}) the images' gradients do not add up to that of {name!r}"
+                raise UserError(f"{what}: batches and labels must be those of the training run")
 
 
 def _check_same(initial: dict[str, Tensor], model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What benchmarks of measures of per-example gradients share: one network in several ways, each in its own process.
+"""What benchmarks share: options, clocks, peers; and one network in several ways, each in its own process.
 
 It stands in a folder of its own because `make bench` runs every file beside the benchmarks.
 """
@@ -15,12 +15,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from gendyn_lite import models
 from gendyn_lite.results import publish_benchmark
@@ -41,7 +43,7 @@ class Benchmark:
         ways: Ours, ``"gendyn_lite"``, and its peers.
         measure: Function of (network, way, rounds, threads) that gives a row with the `speed`.
         tell: One way's row in words.
-        summarize: Shows the ratios of one network.
+        summarize: Shows the ratios of one network: its name, our row, those of the peers.
     """
 
     name: str
@@ -52,62 +54,114 @@ class Benchmark:
     ways: Iterable[str]
     measure: Callable[[str, str, int, int], Row]
     tell: Callable[[Row], str]
-    summarize: Callable[[str, dict[str, Row]], None]
+    summarize: Callable[[str, Row, dict[str, Row]], None]
 
     def main(self, description: str | None) -> None:
         """Each network and way in a process of its own, so that peak memory is its own."""
-        given = parser(description, self.cases).parse_args()
+        options = parser(description, rounds=3, threads=1)
+        options.add_argument("networks", nargs="*", help=", ".join(self.cases))
+        options.add_argument("--way", help=argparse.SUPPRESS)  # for the processes that this one starts
+        given = parse(options)
         if given.way:
             print(json.dumps(self.measure(given.networks[0], given.way, given.rounds, given.threads)))
             return
         rows = []
         for network in given.networks or self.cases:
-            found = compare(self.script, network, self.cases[network][1], self.ways, given, self.tell)
-            self.summarize(network, found)
-            rows += [
-                {"case": self._case(network), "device": "cpu", "unit": self.unit, "peer": way,
-                 "ours": found["gendyn_lite"]["speed"], "theirs": row["speed"]}
-                for way, row in found.items()
-                if way != "gendyn_lite"
-            ]  # fmt: skip
+            found = self._compare(network, given)
+            own = found.pop("gendyn_lite", None)
+            if own:
+                self.summarize(network, own, found)
+                for way, peer in found.items():
+                    rows.append(row(self._case(network), self.unit, way, own["speed"], peer["speed"]))
         if given.publish and not given.networks:
             goals = {self._case(name) if name in self.cases else name: goal for name, goal in self.goals.items()}
-            command = f"python tests/benchmarks/{Path(self.script).name}, best of {given.rounds} rounds"
-            machine = f"{platform.machine()} CPU, {given.threads} thread(s)"
-            print(publish_benchmark(self.name, rows, goals=goals, command=command, machine=machine))
+            publish(self.name, rows, goals, f"{Path(self.script).name}, best of {given.rounds} rounds")
 
     def _case(self, network: str) -> str:
         """How the published table names a network."""
         return f"{network}, {self.cases[network][1]} examples"
 
+    def _compare(self, network: str, given: argparse.Namespace) -> dict[str, Row]:
+        """One network in every way, shown line by line."""
+        count = self.cases[network][1]
+        print(f"{network}, {count} examples, {given.threads} thread(s), best of {given.rounds} rounds")
+        options = ["--rounds", str(given.rounds), "--threads", str(given.threads)]
+        found = {}
+        for way in self.ways:
+            command = [sys.executable, "-W", "ignore", self.script, network, "--way", way, *options]
+            run = subprocess.run(command, capture_output=True, text=True, check=False)
+            if run.returncode:
+                show(f"  {way:16} not measured: {run.stderr.strip().splitlines()[-1][:110]}")
+                continue
+            found[way] = json.loads(run.stdout.splitlines()[-1])
+            show(f"  {way:16} {self.tell(found[way])}")
+        return found
 
-def parser(description: str | None, networks: Iterable[str]) -> argparse.ArgumentParser:
-    """Options that every such benchmark has; ``--way`` is for the processes that it starts."""
+
+def parser(description: str | None, *, rounds: int, threads: int | None = None) -> argparse.ArgumentParser:
+    """Options that benchmarks with a published table have; `parse` reads them."""
     made = argparse.ArgumentParser(description=(description or "").splitlines()[0])
-    made.add_argument("networks", nargs="*", help=", ".join(networks))
-    made.add_argument("--rounds", type=int, default=3)
-    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("--rounds", type=int, default=rounds)
+    made.add_argument("--threads", type=int, default=threads, help="CPU threads; 1 is steadier beside other jobs")
     made.add_argument("--publish", action="store_true", help="write the table that the book shows")
-    made.add_argument("--way", help=argparse.SUPPRESS)
     return made
 
 
-def compare(
-    script: str, network: str, count: int, ways: Iterable[str], given: argparse.Namespace, tell: Callable[[Row], str]
-) -> dict[str, Row]:
-    """One network in every way, shown line by line; each in a process of its own, so that peak memory is its own."""
-    print(f"{network}, {count} examples, {given.threads} thread(s), best of {given.rounds} rounds")
-    options = ["--rounds", str(given.rounds), "--threads", str(given.threads)]
-    found = {}
-    for way in ways:
-        command = [sys.executable, "-W", "ignore", script, network, "--way", way, *options]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        if run.returncode:
-            print(f"  {way:16} not measured: {run.stderr.strip().splitlines()[-1][:110]}", flush=True)
-            continue
-        found[way] = json.loads(run.stdout.splitlines()[-1])
-        print(f"  {way:16} {tell(found[way])}", flush=True)
-    return found
+def parse(options: argparse.ArgumentParser) -> argparse.Namespace:
+    """What was asked for; arithmetic takes as many threads."""
+    given = options.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    return given
+
+
+show = partial(print, flush=True)
+
+
+def row(case: str, unit: str, peer: str, ours: float, theirs: float, device: str = "cpu") -> Row:
+    """A row of a published table: speeds of ours and of a peer."""
+    return {"case": case, "device": device, "unit": unit, "peer": peer, "ours": ours, "theirs": theirs}
+
+
+def machine(*gpus: str) -> str:
+    """What the figures were measured on."""
+    return ", ".join([f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)", *gpus])
+
+
+def publish(name: str, rows: list[Row], goals: Mapping[str, float], told: str, *gpus: str, **more: str) -> None:
+    """Write the table that the book shows, with the command that made it."""
+    command = f"python tests/benchmarks/{told}"
+    show(publish_benchmark(name, rows, goals=dict(goals), command=command, machine=machine(*gpus), **more))
+
+
+def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Seconds of each call in its best round; they take turns, after a round to warm up.
+
+    With one thread the time of that thread's own work counts, so that other jobs on the machine change little.
+    """
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    taken = dict.fromkeys(calls, float("inf"))
+    for number in range(rounds + 1):
+        for name, call in calls.items():
+            started = clock()
+            call()
+            seconds = clock() - started
+            if number > 0:
+                taken[name] = min(taken[name], seconds)
+    return taken
+
+
+class PerImage(Dataset):
+    """Images in memory, each transformed on its own, as torchvision's data sets are."""
+
+    def __init__(self, x: Any, y: Any, transform: Callable[[Any], Any]) -> None:
+        self.x, self.y, self.transform = x, y, transform
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(self.x[index]), int(self.y[index])
 
 
 def prepare(threads: int) -> Callable[[], float]:
@@ -135,6 +189,14 @@ def torch_func(model: nn.Module, *, chunk_size: int | None = None) -> Callable[[
 
     each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0), chunk_size=chunk_size)
     return lambda x, y: each(values, x, y)
+
+
+def backpack(model: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The network and the summed loss as BackPACK extends them."""
+    from backpack import extend
+
+    residual = any("Add" in type(module).__name__ for module in model.modules())
+    return extend(model, use_converter=residual, debug=False), extend(nn.CrossEntropyLoss(reduction="sum"))
 
 
 def peak() -> float:

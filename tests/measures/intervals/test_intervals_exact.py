@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.measures.intervals import Intervals, Maxout, generalization_interval
-from gendyn_lite.measures.intervals.interval import grid_ends
-from gendyn_lite.measures.intervals.knots import margins
-from gendyn_lite.measures.intervals.lines import Lines
+from gendyn_lite.measures.intervals.knots import Lines, margins
+from gendyn_lite.measures.intervals.search import grid_ends
 from gendyn_lite.models import build
 
 # Lines of each network in the table below: 10,200 in all.
@@ -98,6 +97,12 @@ def random_lines(shape: tuple[int, ...], count: int, seed: int = 1) -> tuple[Ten
     return tuple(torch.randn(count, *shape, dtype=torch.float64, generator=generator) for _ in range(2))  # type: ignore[return-value]
 
 
+def linear(weights: list[list[float]], bias: list[float]) -> nn.Linear:
+    layer = nn.Linear(len(weights[0]), len(weights)).double()
+    layer.weight.data, layer.bias.data = (torch.tensor(each, dtype=torch.float64) for each in (weights, bias))
+    return layer
+
+
 def ends(found: Intervals) -> Tensor:
     return torch.stack([found.lower, found.upper], dim=1)
 
@@ -179,25 +184,19 @@ def test_ties_and_flat_pieces(seed):
 
 def test_a_kink_that_touches_the_boundary_does_not_end_the_interval():
     """Logits 0 and -|α - 1|: equal at α = 1 alone."""
-    model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2)).double()
-    with torch.no_grad():
-        model[0].weight.copy_(torch.tensor([[1.0], [-1.0]]))
-        model[0].bias.copy_(torch.tensor([-1.0, 1.0]))
-        model[2].weight.copy_(torch.tensor([[0.0, 0.0], [-1.0, -1.0]]))
-        model[2].bias.zero_()
+    model = nn.Sequential(
+        linear([[1.0], [-1.0]], [-1.0, 1.0]), nn.ReLU(), linear([[0.0, 0.0], [-1.0, -1.0]], [0.0, 0.0])
+    )
     found = generalization_interval(model, torch.zeros(1, 1).double(), torch.ones(1, 1).double())
     assert (found.lower.item(), found.upper.item(), found.ties) == (-1.0, 2.0, 0)
 
 
 def test_a_sliver_between_two_samples_is_found():
     """A hat of another class, 1e-7 wide, at α = 1.2345: the grid steps over it."""
-    model = nn.Sequential(nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 2)).double()
     centre, width = 1.2345, 1e-7
-    with torch.no_grad():
-        model[0].weight.fill_(1)
-        model[0].bias.copy_(-torch.tensor([centre - width, centre, centre + width], dtype=torch.float64))
-        model[2].weight.copy_(torch.tensor([[0.0, 0, 0], [2 / width, -4 / width, 2 / width]]))
-        model[2].bias.copy_(torch.tensor([0.0, -1.0]))
+    first = linear([[1.0]] * 3, [width - centre, -centre, -centre - width])
+    last = linear([[0.0, 0, 0], [2 / width, -4 / width, 2 / width]], [0.0, -1.0])
+    model = nn.Sequential(first, nn.ReLU(), last)
     x, d = torch.zeros(1, 1).double(), torch.ones(1, 1).double()
     assert generalization_interval(model, x, d, method="grid").upper.item() == 2.0
     # The kinks lie where the rounded biases say.
@@ -219,7 +218,7 @@ def test_little_memory_changes_nothing(monkeypatch):
     x, d = random_lines(shape, 12)
     wanted = ends(generalization_interval(model, x, d))
     monkeypatch.setattr("gendyn_lite.measures.intervals.walk.MEMORY", 126 * 8 * 24)
-    monkeypatch.setattr("gendyn_lite.measures.intervals.exact.BYTES", 126 * 8 * 24)
+    monkeypatch.setattr("gendyn_lite.measures.intervals.search.BYTES", 126 * 8 * 24)
     assert torch.allclose(ends(generalization_interval(model, x, d)), wanted, rtol=0, atol=1e-12)
 
 

@@ -28,6 +28,8 @@ from gendyn_lite.measures.intervals import (
     weight_norms,
 )
 from gendyn_lite.models import build
+from tests.measures.intervals.test_intervals_exact import random_lines
+from tests.measures.relu_paths.nets import check_refused, refusals
 
 
 def net(widths: tuple[int, ...], seed: int = 0) -> nn.Sequential:
@@ -37,8 +39,7 @@ def net(widths: tuple[int, ...], seed: int = 0) -> nn.Sequential:
 
 
 def line(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(1, 4, dtype=torch.float64, generator=generator) for _ in range(2))  # type: ignore[return-value]
+    return random_lines((4,), 1, seed)
 
 
 def test_knots_of_one_hidden_layer_have_a_closed_form():
@@ -81,12 +82,6 @@ def test_intervals_end_where_the_pieces_say():
     assert found.lower.item() == pytest.approx(max(lost[lost < 0], default=-1.0), abs=2e-5)
 
 
-def test_pieces_of_a_smooth_network_are_refused():
-    model = build("mlp", num_classes=2, in_shape=(4,), activation="tanh").double()
-    with pytest.raises(UserError, match=r"layer 'act1' \(Tanh\) is not piecewise linear: such a network has no linear"):
-        pieces(model, *line())
-
-
 def test_linear_maps_are_the_products_of_the_gated_weights():
     model, (x, _) = net((7, 6)), line(2)
     first = model[1].weight * (model[1](x) > 0).T
@@ -112,12 +107,7 @@ def test_without_relus_a_linear_network_is_one_region():
     assert weight_norms(model).without_relus == pytest.approx(infinity_norm(linear_maps(model, x)).item())
 
 
-def test_norms_of_a_convolution_are_refused():
-    with pytest.raises(UserError, match="layer '0' is a Conv2d, expected a network of Linear and ReLU layers"):
-        weight_norms(nn.Sequential(nn.Conv2d(1, 1, 3)))
-
-
-Y = torch.tensor([0, 1, 0, 1, 0, 2])
+Y = torch.tensor([10**12, 1, 10**12, 1, 10**12, 2])  # labels may be any numbers
 
 
 @pytest.mark.parametrize("size", [2, 3], ids=lambda n: f"size={n}")
@@ -128,13 +118,8 @@ def test_tuples_share_a_label_and_differ(size):
     assert all(len(set(row)) == size for row in found.tolist())
     assert torch.equal(found, same_class_tuples(Y, 500, size=size, seed=1))
     assert not torch.equal(found, same_class_tuples(Y, 500, size=size, seed=2))
-    assert set(found.flatten().tolist()) == ({0, 1, 2, 3, 4} if size == 2 else {0, 2, 4})
-
-
-def test_tuples_of_one_class():
     assert bool((Y[same_class_tuples(Y, 50, label=1)] == 1).all())
-    with pytest.raises(UserError, match="class 2 has 2 examples, needed for one tuple"):
-        same_class_tuples(Y, 1, label=2)
+    assert set(found.flatten().tolist()) == ({0, 1, 2, 3, 4} if size == 2 else {0, 2, 4})
 
 
 def test_pairs_and_midlines_pass_through_their_points():
@@ -158,8 +143,6 @@ def test_components_are_ordered_orthogonal_and_of_one_length():
     assert torch.allclose(found @ found.T, 4 * torch.eye(3).double(), atol=1e-9)
     assert found.abs().argmax(1).tolist() == [1, 2, 0]
     assert components(x[:3]).shape == (2, 3)  # three points span a plane
-    with pytest.raises(UserError, match="there are 2 points, expected at least 3"):
-        components(x[:2])
 
 
 def test_means_are_orthogonal_to_the_first_component():
@@ -188,16 +171,6 @@ def test_a_direction_has_a_length(directions, length):
         directions(torch.randn(8, 3), length=length)
 
 
-@pytest.mark.parametrize("count", [10**13, -1, 2.0], ids=str)
-def test_only_so_many_tuples_are_drawn(count):
-    with pytest.raises(UserError, match=r"count is .*, expected a whole number of 0 to 1,000,000"):
-        same_class_tuples(torch.tensor([0, 0]), count)
-
-
-def test_labels_of_tuples_may_be_any_numbers():
-    assert same_class_tuples(torch.tensor([10**12, 0, 10**12]), 1).sort(1).values.tolist() == [[0, 2]]
-
-
 def test_random_directions_are_even():
     found = random_directions(torch.zeros(20_000, 3, dtype=torch.float64), length=1.0)
     assert torch.allclose(found.norm(dim=1), torch.ones(()).double())
@@ -219,8 +192,33 @@ def test_adversarial_directions_end_soonest_on_a_linear_network():
     assert bool((other.upper >= found.upper - 1e-12).all())
 
 
-def test_no_adversarial_direction_where_nothing_changes():
-    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
-    model[0].bias.data.fill_(-100)
-    with pytest.raises(UserError, match=r"the margin does not change around points \[0\]: drop them"):
-        adversarial_directions(model, torch.zeros(1, 2), length=1.0)
+DEAD = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+DEAD[0].bias.data.fill_(-100)
+TANH = build("mlp", num_classes=2, in_shape=(4,), activation="tanh").double()
+STATISTICS = nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False), nn.Flatten()).eval()
+REFUSED = {
+    "smooth": (lambda: pieces(TANH, *line()), r"layer 'act1' \(Tanh\) is not piecewise linear: such a network has no"),
+    "batch statistics": (
+        lambda: pieces(STATISTICS, torch.zeros(1, 3, 4), torch.ones(1, 3, 4)),
+        r"layer '0' \(BatchNorm1d\) uses the statistics of the batch",
+    ),
+    "norms of a convolution": (
+        lambda: weight_norms(nn.Sequential(nn.Conv2d(1, 1, 3))),
+        "layer '0' is a Conv2d, expected a network of Linear and ReLU layers",
+    ),
+    "norms of nothing": (lambda: weight_norms(nn.Sequential(nn.ReLU())), "the network has no Linear layer"),
+    "few examples": (lambda: same_class_tuples(Y, 1, label=2), "class 2 has 2 examples, needed for one tuple"),
+    "many tuples": (lambda: same_class_tuples(Y, 10**13), "count is .*, expected a whole number of 0 to 1,000,000"),
+    "negative": (lambda: same_class_tuples(Y, -1), "count is -1, expected a whole number"),
+    "no whole number": (lambda: same_class_tuples(Y, 2.0), "count is 2.0, expected a whole number"),  # type: ignore[arg-type]
+    "few points": (lambda: components(torch.zeros(2, 3)), "there are 2 points, expected at least 3"),
+    "no gradient": (
+        lambda: adversarial_directions(DEAD, torch.zeros(1, 2), length=1.0),
+        r"the margin does not change around points \[0\]: drop them",
+    ),
+}
+
+
+@refusals(REFUSED)
+def test_bad_input_gets_one_clear_line(call, message):
+    check_refused(call, message)

@@ -9,29 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.intervals import Maxout, generalization_interval, pieces
+from gendyn_lite.measures.intervals import Maxout, generalization_interval
 from gendyn_lite.measures.intervals.bounds import Bounds
-from gendyn_lite.measures.intervals.graph import read
 from gendyn_lite.measures.intervals.knots import segments
+from gendyn_lite.measures.intervals.network import read
 from gendyn_lite.measures.intervals.walk import along_lines
 from gendyn_lite.models import build
-
-
-def linear(weights: list[list[float]], bias: list[float]) -> nn.Linear:
-    layer = nn.Linear(len(weights[0]), len(weights)).double()
-    layer.weight.data, layer.bias.data = torch.tensor(weights).double(), torch.tensor(bias).double()
-    return layer
+from tests.measures.intervals.test_intervals_exact import linear, random_lines
+from tests.measures.relu_paths.nets import check_refused
 
 
 def small_net(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     layers = (nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3, padding=1), nn.ReLU())
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(54, 3)).double().eval()
-
-
-def lines(shape: tuple[int, ...], count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(count, *shape, dtype=torch.float64, generator=generator) for _ in range(2))  # type: ignore[return-value]
 
 
 NETWORKS = [
@@ -53,20 +44,19 @@ NETWORKS = [
 )
 def test_every_network_of_the_book(name, shape, options, method):
     model = build(name, num_classes=3, in_shape=shape, seed=0, **options).double().eval()
-    x, d = lines(shape, 1)
+    x, d = random_lines(shape, 1)
     reach = {"vgg19": 1e-5, "resnet18": 1e-3, "inception_small": 1e-3}.get(name, 0.05)
     found = generalization_interval(model, x, d, low=-reach, high=reach, samples=5)
     assert (found.method, found.exact) == (method, method == "exact")
     if method == "exact":
-        sampled = generalization_interval(
-            model, x, d, low=-reach, high=reach, method="grid", samples=5, tolerance=1e-10
-        )
+        grid = {"method": "grid", "samples": 5, "tolerance": 1e-10}
+        sampled = generalization_interval(model, x, d, low=-reach, high=reach, **grid)
         assert torch.allclose(found.length, sampled.length, rtol=0, atol=2e-10)
 
 
 def test_the_grid_names_the_layer_that_is_not_piecewise_linear():
     model = build("alexnet_small", num_classes=3, in_shape=(1, 8, 8), seed=0).double().eval()
-    found = generalization_interval(model, *lines((1, 8, 8), 2), samples=4)
+    found = generalization_interval(model, *random_lines((1, 8, 8), 2), samples=4)
     assert "layer 'norm1' (ResponseNorm)" in found.guarantee
     assert found.certain_upper.tolist() == [0.0, 0.0]
 
@@ -82,20 +72,18 @@ def test_the_grid_on_a_smooth_network_has_the_closed_form():
 @pytest.mark.parametrize("seed", range(3), ids=lambda s: f"seed={s}")
 def test_certified_bisection_is_sound_and_finds_the_exact_ends(seed):
     model = small_net(seed)
-    x, d = lines((1, 6, 6), 20, seed)
+    x, d = random_lines((1, 6, 6), 20, seed)
     exact = generalization_interval(model, x, d, method="exact")
     found = generalization_interval(model, x, d, method="certified", tolerance=1e-9, max_steps=3000)
     assert found.method == "certified" and not found.exact
-    assert bool(
-        (found.certain_lower >= exact.lower - 1e-12).all() and (found.certain_upper <= exact.upper + 1e-12).all()
-    )
-    assert torch.allclose(found.certain_upper, exact.upper, rtol=0, atol=1e-7)
-    assert torch.allclose(found.certain_lower, exact.lower, rtol=0, atol=1e-7)
+    for certain, end in ((found.certain_upper, exact.upper), (-found.certain_lower, -exact.lower)):
+        assert bool((certain <= end + 1e-12).all())
+        assert torch.allclose(certain, end, rtol=0, atol=1e-7)
 
 
 def test_a_certificate_that_runs_out_of_steps_says_how_far_it_came():
     model = small_net()
-    x, d = lines((1, 6, 6), 10)
+    x, d = random_lines((1, 6, 6), 10)
     found = generalization_interval(model, x, d, method="certified", max_steps=2)
     exact = generalization_interval(model, x, d)
     assert bool((found.certain_upper < found.upper).any())
@@ -104,11 +92,10 @@ def test_a_certificate_that_runs_out_of_steps_says_how_far_it_came():
 
 def test_too_many_pieces_are_left_to_certified_bisection():
     model = small_net()
-    x, d = lines((1, 6, 6), 3)
+    x, d = random_lines((1, 6, 6), 3)
     assert generalization_interval(model, x, d, max_pieces=5).method == "certified"
-    with pytest.raises(
-        UserError, match=r"a line has \d+ linear pieces or more, expected at most max_pieces=5: raise it"
-    ):
+    message = r"a line has \d+ linear pieces or more, expected at most max_pieces=5: raise it"
+    with pytest.raises(UserError, match=message):
         generalization_interval(model, x, d, method="exact", max_pieces=5)
 
 
@@ -126,7 +113,7 @@ def test_bounds_enclose_the_network(kind):
         "residual": nn.Sequential(nn.ReLU(), nn.Linear(32, 32)),
     }[kind]
     model = nn.Sequential(nn.Linear(6, 32), middle, nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3)).double().eval()
-    x, d = lines((6,), 30)
+    x, d = random_lines((6,), 30)
     ends = torch.cat([torch.linspace(-1, 0, 5), torch.linspace(0.01, 2, 40)]).double().expand(30, -1)
     program = read(model, torch.float64)
     bounds = Bounds(program, along_lines(program, x, d), segments(torch.arange(30), ends))
@@ -159,52 +146,38 @@ def with_nan() -> nn.Module:
     return model
 
 
+def tanh(*last: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 2), nn.Tanh(), *last)
+
+
 REFUSED = {
     "low is above 0": ({"low": 0.0}, r"low is 0.0, expected a number below 0"),
+    "low is no number": ({"low": "x"}, r"low is 'x', expected a number below 0"),
     "high is below 0": ({"high": -1.0}, r"high is -1.0, expected a number above 0"),
     "high is infinite": ({"high": math.inf}, r"high is inf, expected a number above 0"),
     "direction is zero": ({"direction": torch.zeros(1, 2)}, r"direction is zero for lines \[0\] \(1 of 1\)"),
     "shapes differ": ({"direction": torch.ones(2, 2)}, r"x has shape \(1, 2\) and direction \(2, 2\), expected"),
-    "point of another network": (
-        {"x": torch.zeros(1, 3), "direction": torch.ones(1, 3)},
-        r"take points of shape \(3,\)",
-    ),
+    "other points": ({"x": torch.zeros(1, 3), "direction": torch.ones(1, 3)}, r"take points of shape \(3,\)"),
     "no batch": ({"x": torch.zeros(2), "direction": torch.ones(2)}, r"x has shape \(2,\), expected \[m, \*in_shape\]"),
     "wrong type": ({"x": POINT.double()}, "x is float64, expected float32 like the network's weights"),
     "pixels": ({"x": POINT.byte()}, "x is uint8, expected float32"),
     "no number": ({"x": torch.full((1, 2), math.nan)}, "x has entries that are not finite"),
     "NaN weights": ({"model": with_nan()}, r"weights '0.weight' are not finite"),
     "one logit": ({"model": nn.Linear(2, 1)}, r"output has shape \(1, 1\), expected logits"),
-    "train mode": ({"model": nn.Sequential(nn.Linear(2, 2), nn.Dropout())}, r"layer '1' \(Dropout\) is in train mode"),
+    "train mode": ({"model": tanh(nn.Dropout())}, r"layer '2' \(Dropout\) is in train mode"),
     "unknown method": ({"method": "exakt"}, "unknown method 'exakt': did you mean 'exact'"),
     "no samples": ({"samples": 0}, "samples is 0, expected a whole number of at least 1"),
     "tolerance": ({"tolerance": 0.0}, "tolerance is 0.0, expected a number from 1e-12 to 1"),
-    "tanh": (
-        {"model": nn.Sequential(nn.Linear(2, 2), nn.Tanh()), "method": "exact"},
-        r"layer '1' \(Tanh\) is not piecewise linear: use method='grid'",
-    ),
-    "half precision": (
-        {"model": nn.Linear(2, 2).half()},
-        "the network computes in float16, expected float32 or float64",
-    ),
+    "tanh": ({"model": tanh(), "method": "exact"}, r"layer '1' \(Tanh\) is not piecewise linear: use method='grid'"),
+    "half precision": ({"model": nn.Linear(2, 2).half()}, "the network computes in float16, expected float32 or"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=str)
 def test_bad_input_gets_one_clear_line(case):
     changes, message = REFUSED[case]
-    given = {"model": RELU, "x": POINT, "direction": STEP, **changes}
-    with pytest.raises(UserError, match=message) as caught:
-        generalization_interval(given.pop("model"), given.pop("x"), given.pop("direction"), **given)
-    assert "\n" not in str(caught.value)
-
-
-def test_batch_norm_with_batch_statistics_is_named():
-    model = nn.Sequential(
-        nn.Conv1d(1, 3, 2), nn.BatchNorm1d(3, track_running_stats=False), nn.Flatten(), nn.Linear(9, 2)
-    )
-    with pytest.raises(UserError, match=r"layer '1' \(BatchNorm1d\) uses the statistics of the batch"):
-        pieces(model.eval(), torch.zeros(1, 1, 4), torch.ones(1, 1, 4))
+    given = {"model": RELU, "x": POINT, "direction": STEP} | changes
+    check_refused(lambda: generalization_interval(**given), message)
 
 
 def test_a_point_on_a_boundary_is_counted():
@@ -218,7 +191,7 @@ def test_a_point_on_a_boundary_is_counted():
 def test_weights_and_modes_are_left_alone():
     model = small_net().float()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    x, d = (part.float() for part in lines((1, 6, 6), 4))
+    x, d = (part.float() for part in random_lines((1, 6, 6), 4))
     generalization_interval(model, x, d)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None and parameter.dtype == torch.float32 for parameter in model.parameters())

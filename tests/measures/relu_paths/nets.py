@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from gendyn_lite.errors import UserError
 from gendyn_lite.models.cifar import BasicBlock
 
 
@@ -50,17 +52,9 @@ class Overwriting(nn.Module):
 
 
 def conv(inplace: bool = False) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(2, 4, 3, padding=1),
-        nn.BatchNorm2d(4),
-        nn.ReLU(inplace=inplace),
-        nn.MaxPool2d(2),
-        nn.Dropout(0.5),
-        nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2),
-        nn.LeakyReLU(0.1, inplace=inplace),
-        nn.Flatten(),
-        nn.Linear(24, 3),
-    )
+    first = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=inplace), nn.MaxPool2d(2)
+    second = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), nn.LeakyReLU(0.1, inplace=inplace)
+    return nn.Sequential(*first, nn.Dropout(0.5), *second, nn.Flatten(), nn.Linear(24, 3))
 
 
 def residual() -> nn.Sequential:
@@ -101,10 +95,8 @@ def cross(now, before):
     """The formula of Fig. 1 as it stands, pair by pair."""
     count = len(now)
     now, before = now.double(), before.double()
-    return torch.tensor(
-        [[cosine(now[i] * now[j], before[i] * before[j]) for j in range(count)] for i in range(count)],
-        dtype=torch.float64,
-    )
+    rows = [[cosine(now[i] * now[j], before[i] * before[j]) for j in range(count)] for i in range(count)]
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def each_gradient(model, x, y):
@@ -113,9 +105,19 @@ def each_gradient(model, x, y):
     for i in range(len(x)):
         loss = F.cross_entropy(model(x[i : i + 1]), y[i : i + 1])
         rows.append(torch.autograd.grad(loss, list(model.parameters()), allow_unused=True))
-    names = [name for name, _ in model.named_parameters()]
     return {
-        name: torch.stack([row[k] if row[k] is not None else torch.zeros_like(p) for row in rows]).double()
+        name: torch.stack([torch.zeros_like(p) if row[k] is None else row[k] for row in rows]).double()
         for k, (name, p) in enumerate(model.named_parameters())
-        if name in names
     }
+
+
+def refusals(cases):
+    """A test's table of calls and the message that each ends in."""
+    return pytest.mark.parametrize(("call", "message"), list(cases.values()), ids=list(cases))
+
+
+def check_refused(call, message, *given):
+    """A call ends in one line that matches."""
+    with pytest.raises(UserError, match=message) as error:
+        call(*given)
+    assert "\n" not in str(error.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,7 +26,17 @@ from gendyn_lite.measures.relu_paths import (
     zero_paths,
 )
 from gendyn_lite.measures.relu_paths import gram as gram_module
-from tests.measures.relu_paths.nets import Functional, conv, cosine, cross, images, random_paths, scrambled
+from tests.measures.relu_paths.nets import (
+    Functional,
+    check_refused,
+    conv,
+    cosine,
+    cross,
+    images,
+    random_paths,
+    refusals,
+    scrambled,
+)
 
 
 @pytest.fixture(params=["auto", "float32", "int8"])
@@ -44,6 +55,15 @@ def moved(model):
     return model
 
 
+def close(found, expected, tolerance):
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+
+
+def cosines(now, before):
+    """Image by image."""
+    return torch.tensor([cosine(a, b) for a, b in zip(now, before, strict=True)], dtype=torch.float64)
+
+
 NETS = {"dense": (Functional, (6,)), "conv": (conv, (2, 8, 8)), "in-place": (lambda: conv(True), (2, 8, 8))}
 
 
@@ -56,21 +76,15 @@ def test_all_pairs_of_a_network_equal_the_pair_loop(name):
     moved(model)
     now, a_now = record_paths(model, x), record_activations(model, x)
     for layer in now:
-        assert not torch.equal(now[layer], before[layer])
-        expected = cross(now[layer], before[layer])
-        assert torch.allclose(
-            cross_path_similarity(now[layer], before[layer], dtype=torch.float64), expected, rtol=0, atol=1e-14
-        )
-        found = cross_activation_similarity(a_now[layer], a_before[layer])
-        assert found.dtype == torch.float32
-        assert torch.allclose(found.double(), cross(a_now[layer], a_before[layer]), rtol=0, atol=2e-6)
-        exact = cross_activation_similarity(a_now[layer].double(), a_before[layer].double())
-        assert torch.allclose(exact, cross(a_now[layer], a_before[layer]), rtol=0, atol=1e-13)
-        own = torch.tensor([cosine(p, q) for p, q in zip(now[layer], before[layer], strict=True)], dtype=torch.float64)
-        assert torch.allclose(self_similarity(now[layer], before[layer]), own, rtol=0, atol=1e-14)
-        own = [cosine(p, q) for p, q in zip(a_now[layer], a_before[layer], strict=True)]
-        found = self_activation_similarity(a_now[layer], a_before[layer])
-        assert torch.allclose(found, torch.tensor(own, dtype=torch.float64), rtol=0, atol=1e-13)
+        p, q, a, b = now[layer], before[layer], a_now[layer], a_before[layer]
+        assert not torch.equal(p, q)
+        single = cross_activation_similarity(a, b)
+        assert single.dtype == torch.float32
+        close(cross_path_similarity(p, q, dtype=torch.float64), cross(p, q), 1e-14)
+        close(single.double(), cross(a, b), 2e-6)
+        close(cross_activation_similarity(a.double(), b.double()), cross(a, b), 1e-13)
+        close(self_similarity(p, q), cosines(p, q), 1e-14)
+        close(self_activation_similarity(a, b), cosines(a, b), 1e-13)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["bool", "packed"])
@@ -88,19 +102,15 @@ def test_counts_are_exact_in_every_arithmetic_and_block(count, units, block, ari
         assert torch.equal(counts.double(), wide @ wide.T)
 
 
-def test_counts_are_exact_above_what_float32_counts(arithmetic):
-    units = (1 << 24) + 3
-    paths = torch.ones(2, units, dtype=torch.bool)
-    paths[1, :2] = False
-    assert path_gram(paths, arithmetic=arithmetic).tolist() == [[units, units - 2], [units - 2, units - 2]]
-
-
-def test_no_block_holds_more_units_than_float32_counts(monkeypatch):
-    """2²⁴ + 1 is no float32: in one block it would come out as 2²⁴."""
+@pytest.mark.parametrize("more", [1, 3])
+def test_counts_are_exact_above_what_float32_counts(arithmetic, more, monkeypatch):
+    """2²⁴ + 1 is no float32: with memory for all units in one block it would come out as 2²⁴."""
     monkeypatch.setitem(gram_module.BLOCK_BYTES, "cpu", 1 << 40)
-    units = (1 << 24) + 1
+    units = (1 << 24) + more
     paths = torch.ones(2, units, dtype=torch.bool)
-    assert int(path_gram(paths, arithmetic="float32")[0, 1]) == units
+    paths[1, : more - 1] = False
+    found = units - more + 1
+    assert path_gram(paths, arithmetic=arithmetic).tolist() == [[units, found], [found, found]]
 
 
 def test_a_half_precision_context_does_not_round_counts():
@@ -110,28 +120,50 @@ def test_a_half_precision_context_does_not_round_counts():
         assert float(cross_activation_similarity(paths.float(), paths.float())[0, 1]) == 1.0
 
 
-def test_int8_is_not_trusted_when_it_is_wrong(monkeypatch):
-    gram_module._try_int8.cache_clear()
-    monkeypatch.setattr(gram_module, "_int8", lambda rows, columns: (rows.float() @ columns.float().T).int() + 1)
-    try:
-        assert not int8_is_fast()
-        assert path_gram(torch.ones(2, 5, dtype=torch.bool)).tolist() == [[5, 5], [5, 5]]
-        with pytest.raises(UserError, match="int8 products are not available, or not exact, on cpu"):
-            path_gram(torch.ones(2, 5, dtype=torch.bool), arithmetic="int8")
-    finally:
+@pytest.fixture
+def product(monkeypatch):
+    """Puts another function in place of the 8-bit product, which is then tried anew."""
+
+    def use(multiply):
         gram_module._try_int8.cache_clear()
+        monkeypatch.setattr(gram_module, "_int8", multiply)
 
-
-def test_int8_that_does_not_run_gives_way(monkeypatch):
-    def missing(rows, columns):
-        raise RuntimeError("not implemented")
-
+    yield use
     gram_module._try_int8.cache_clear()
-    monkeypatch.setattr(gram_module, "_int8", missing)
-    try:
-        assert path_gram(torch.ones(2, 5, dtype=torch.bool)).tolist() == [[5, 5], [5, 5]]
-    finally:
-        gram_module._try_int8.cache_clear()
+
+
+def missing(rows, columns):
+    raise RuntimeError("not implemented")
+
+
+def right(rows, columns):
+    return rows.int() @ columns.int().T
+
+
+FAULTS = {
+    "always": lambda rows, columns: right(rows, columns) + 1,
+    "missing": missing,
+    "few columns": lambda rows, columns: right(rows, columns) + (len(columns) < 16),
+    "few units": lambda rows, columns: right(rows, columns) + (rows.shape[1] < 32),
+    "a last row": lambda rows, columns: torch.cat([right(rows, columns)[:-1], right(rows[-1:], columns) * 0]),
+    "full counts": lambda rows, columns: right(rows, columns).clamp(max=2048),
+}
+
+
+@pytest.mark.parametrize("faulty", FAULTS.values(), ids=FAULTS)
+def test_an_int8_product_that_is_wrong_at_some_shapes_or_missing_is_not_used(faulty, product):
+    product(faulty)
+    assert not gram_module.int8_is_exact()
+    assert not int8_is_fast()
+    assert path_gram(torch.ones(2, 5, dtype=torch.bool)).tolist() == [[5, 5], [5, 5]]
+    with pytest.raises(UserError, match="int8 products are not available, or not exact, on cpu"):
+        path_gram(torch.ones(2, 5, dtype=torch.bool), arithmetic="int8")
+
+
+def test_int8_is_tried_outside_of_half_precision(product):
+    product(right)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert gram_module.int8_is_exact()
 
 
 LAYOUTS = {
@@ -144,11 +176,11 @@ LAYOUTS = {
 }
 
 
+SHAPES = [(0, 5, None), (1, 1, None), (2, 17, 16), (9, 33, 8), (24, 16, None), (129, 1, None), (257, 65, 32)]
+
+
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-@pytest.mark.parametrize(
-    ("count", "units", "block"),
-    [(0, 5, None), (1, 1, None), (2, 17, 16), (9, 33, 8), (24, 16, None), (129, 1, None), (257, 65, 32)],
-)
+@pytest.mark.parametrize(("count", "units", "block"), SHAPES)
 def test_counts_are_exact_at_awkward_shapes(count, units, block, layout, arithmetic):
     paths = layout(random_paths(count, units))
     wide = paths.double()
@@ -165,58 +197,16 @@ def test_8_bit_products_see_one_kind_of_block(count, units, layout, monkeypatch)
 
     def multiply(rows, columns):
         seen.append((rows, columns))
-        return rows.int() @ columns.int().T
+        return right(rows, columns)
 
     monkeypatch.setattr(gram_module, "_product", lambda arithmetic, device: (multiply, True))
     path_gram(layout(random_paths(count, units)))
     assert len(seen) == -(-count // gram_module.TILE["cpu"][True])
     for rows, columns in seen:
         assert len(rows) >= 24
-        assert [size % 8 for size in (len(rows), len(columns))] == [0, 0]
         assert rows.shape[1] % 16 == 0
-        assert rows.is_contiguous()
-        assert columns.is_contiguous()
-        assert {rows.data_ptr() % 16, columns.data_ptr() % 16} == {0}
-
-
-def right(rows, columns):
-    return rows.int() @ columns.int().T
-
-
-FAULTS = {
-    "few columns": lambda rows, columns: right(rows, columns) + (len(columns) < 16),
-    "few units": lambda rows, columns: right(rows, columns) + (rows.shape[1] < 32),
-    "a last row": lambda rows, columns: torch.cat([right(rows, columns)[:-1], right(rows[-1:], columns) * 0]),
-    "full counts": lambda rows, columns: right(rows, columns).clamp(max=2048),
-}
-
-
-@pytest.mark.parametrize("faulty", FAULTS.values(), ids=FAULTS)
-def test_a_fault_at_some_shapes_is_found(faulty, monkeypatch):
-    gram_module._try_int8.cache_clear()
-    monkeypatch.setattr(gram_module, "_int8", faulty)
-    try:
-        assert not gram_module.int8_is_exact()
-    finally:
-        gram_module._try_int8.cache_clear()
-
-
-def test_int8_is_tried_outside_of_half_precision(monkeypatch):
-    gram_module._try_int8.cache_clear()
-    monkeypatch.setattr(gram_module, "_int8", right)
-    try:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert gram_module.int8_is_exact()
-    finally:
-        gram_module._try_int8.cache_clear()
-
-
-def test_the_gram_of_the_epoch_before_can_be_handed_on():
-    now, before = random_paths(5, 40), random_paths(5, 40, seed=1)
-    whole, reused = cross_paths(now, before), cross_paths(now, before, before_gram=path_gram(before))
-    assert torch.equal(whole.similarity, reused.similarity)
-    assert torch.equal(whole.gram, path_gram(now))
-    assert torch.equal(reused.gram, path_gram(now))
+        for one in (rows, columns):
+            assert (len(one) % 8, one.is_contiguous(), one.data_ptr() % 16) == (0, True, 0)
 
 
 def test_zero_norms_are_0_and_counted():
@@ -261,6 +251,9 @@ def test_laws(count, units, seed, share):
     assert bool(((matrix >= 0) & (matrix <= 1)).all())
     assert torch.equal(matrix.diagonal(), self_similarity(now, before))
     assert torch.equal(matrix, cross_paths(before, now, dtype=torch.float64).similarity)
+    assert torch.equal(found.gram, path_gram(now))
+    reused = cross_paths(now, before, before_gram=path_gram(before), dtype=torch.float64)
+    assert torch.equal(matrix, reused.similarity) and torch.equal(reused.gram, found.gram)
     same = cross_paths(now, now, dtype=torch.float64).similarity
     meet = path_gram(now) > 0
     assert torch.equal(same, meet.double())
@@ -271,55 +264,32 @@ def test_laws(count, units, seed, share):
 A = random_paths(3, 9)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        pytest.param(
-            lambda: cross_path_similarity(A, A[:, :8]), "now has 9 units and before 8: paths of different", id="network"
-        ),
-        pytest.param(
-            lambda: cross_path_similarity(A, A[:2]), "now has 3 images and before 2: record one fixed set", id="batch"
-        ),
-        pytest.param(lambda: cross_path_similarity(A[:1], A[:1]), "there is 1 image, expected at least 2", id="one"),
-        pytest.param(lambda: cross_path_similarity(A[:0], A[:0]), "there are 0 images, expected at least 2", id="none"),
-        pytest.param(
-            lambda: cross_path_similarity(A.float(), A), r"now is float32 \[3, 9\], expected bool", id="float"
-        ),
-        pytest.param(
-            lambda: cross_path_similarity({"relu": A}, A), "now is a dict, expected one layer's paths", id="dict"
-        ),
-        pytest.param(lambda: self_similarity(A, A[:, :8]), "9 units and before 8", id="self"),
-        pytest.param(
-            lambda: cross_activation_similarity(A, A), "expected activations of one layer", id="not-activations"
-        ),
-        pytest.param(
-            lambda: cross_activation_similarity(A.float(), A.float() / 0),
-            "before has activations of image 0 that are not finite",
-            id="nan",
-        ),
-        pytest.param(
-            lambda: cross_activation_similarity(A[:1].float(), A[:1].float()), "there is 1 image", id="one-activation"
-        ),
-        pytest.param(lambda: cross_paths(A, A, before_gram=torch.zeros(2, 2)), r"before_gram is \[2, 2\]", id="gram"),
-        pytest.param(
-            lambda: path_gram(A, arithmetic="int4"), "unknown arithmetic 'int4': did you mean 'int8'", id="arithmetic"
-        ),
-        pytest.param(
-            lambda: cross_path_similarity(PackedPaths.pack(A, layer="relu1"), PackedPaths.pack(A, layer="relu2")),
-            "now is layer 'relu1' and before 'relu2'",
-            id="layer",
-        ),
-        pytest.param(
-            lambda: cross_path_similarity(PackedPaths.pack(A, images="a"), PackedPaths.pack(A, images="b")),
-            "paths of different images",
-            id="images",
-        ),
-    ],
-)
+PACKED = {name: PackedPaths.pack(A, layer=name, images=name) for name in ("relu1", "relu2")}
+REFUSED = {
+    "network": (lambda: cross_path_similarity(A, A[:, :8]), "now has 9 units and before 8: paths of different"),
+    "batch": (lambda: cross_path_similarity(A, A[:2]), "now has 3 images and before 2: record one fixed set"),
+    "one": (lambda: cross_path_similarity(A[:1], A[:1]), "there is 1 image, expected at least 2"),
+    "none": (lambda: cross_path_similarity(A[:0], A[:0]), "there are 0 images, expected at least 2"),
+    "float": (lambda: cross_path_similarity(A.float(), A), r"now is float32 \[3, 9\], expected bool"),
+    "dict": (lambda: cross_path_similarity({"relu": A}, A), "now is a dict, expected one layer's paths"),
+    "self": (lambda: self_similarity(A, A[:, :8]), "9 units and before 8"),
+    "not-activations": (lambda: cross_activation_similarity(A, A), "expected activations of one layer"),
+    "infinite": (lambda: cross_activation_similarity(A.float(), A / 0), "before has .* image 0 that are not finite"),
+    "one-activation": (lambda: cross_activation_similarity(A[:1].float(), A[:1].float()), "there is 1 image"),
+    "no-units": (lambda: cross_activation_similarity(A[:, :0].float(), A.float()), "at least one image and unit"),
+    "gram": (lambda: cross_paths(A, A, before_gram=torch.zeros(2, 2)), r"before_gram is \[2, 2\]"),
+    "arithmetic": (lambda: path_gram(A, arithmetic="int4"), "unknown arithmetic 'int4': did you mean 'int8'"),
+    "layer": (lambda: cross_path_similarity(*PACKED.values()), "now is layer 'relu1' and before 'relu2'"),
+    "images": (
+        lambda: cross_path_similarity(replace(PACKED["relu1"], layer=""), PACKED["relu2"]),
+        "paths of different images",
+    ),
+}
+
+
+@refusals(REFUSED)
 def test_bad_input_is_one_line(call, message):
-    with pytest.raises(UserError, match=message) as error:
-        call()
-    assert "\n" not in str(error.value)
+    check_refused(call, message)
 
 
 @pytest.mark.gpu

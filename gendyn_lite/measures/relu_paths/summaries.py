@@ -1,4 +1,4 @@
-"""Which images are alike by path: overlap against input distance, and the ranks of neighbours over time."""
+"""What the paper reads off paths: overlap against distance (Fig. 4), neighbours (6), the early-to-mid ratio (7)."""
 
 from __future__ import annotations
 
@@ -36,9 +36,8 @@ class Pairs(NamedTuple):
         """Spearman's rank correlation of distance with ``"overlap"`` or ``"cosine"``; NaN if one is constant."""
         from scipy.stats import spearmanr
 
-        values = getattr(self, which).cpu().numpy()
-        distance = self.distance.cpu().numpy()
-        if len(values) < 2 or values.min() == values.max() or distance.min() == distance.max():
+        values, distance = getattr(self, which).cpu().numpy(), self.distance.cpu().numpy()
+        if values.min() == values.max() or distance.min() == distance.max():  # a single pair too
             return float("nan")
         return float(spearmanr(distance, values).statistic)
 
@@ -50,10 +49,13 @@ def overlap_and_distance(paths: Paths, x: Tensor) -> Pairs:
         paths: Paths of one layer, bool [n, units] or packed.
         x: The images they were recorded on, [n, ...].
 
+    Returns:
+        Every pair i < j, n(n−1)/2 of them.
+
     Raises:
         UserError: The numbers of images differ, or there are fewer than two.
 
-    Source: Fig. 4 (Sec. 6.4).
+    Source: Image functions (n.d.), Fig. 4 (Sec. 6.4).
 
     >>> paths = torch.tensor([[True, True], [True, False], [True, True]])
     >>> pairs = overlap_and_distance(paths, torch.tensor([[0.0], [3.0], [4.0]]))
@@ -66,10 +68,8 @@ def overlap_and_distance(paths: Paths, x: Tensor) -> Pairs:
     if len(gram) < 2:
         raise UserError("there is 1 image, expected at least 2")
     i, j = torch.triu_indices(len(gram), len(gram), 1, device=gram.device)
-    flat = x.flatten(1).double()
-    distance = torch.nn.functional.pdist(flat).to(gram.device)
-    on = gram.diagonal().double()
-    overlap = gram[i, j]
+    distance = torch.nn.functional.pdist(x.flatten(1).double()).to(gram.device)
+    on, overlap = gram.diagonal().double(), gram[i, j]
     return Pairs(i, j, distance, overlap, ratio(overlap.double(), on[i], on[j]))
 
 
@@ -87,7 +87,7 @@ def neighbour_ranks(similarity: Tensor, anchors: Sequence[int]) -> Tensor:
         UserError: The matrix is not square, has fewer than two images, an anchor is none of them, or a
             similarity is NaN.
 
-    Source: Fig. 6 (Sec. 8).
+    Source: Image functions (n.d.), Fig. 6 (Sec. 8).
 
     >>> neighbour_ranks(torch.tensor([[9, 1, 5], [1, 9, 1], [5, 1, 9]]), [0, 1])
     tensor([[-1,  1,  0],
@@ -99,7 +99,7 @@ def neighbour_ranks(similarity: Tensor, anchors: Sequence[int]) -> Tensor:
     anchors = anchors.tolist() if isinstance(anchors, Tensor) else list(anchors)
     for anchor in anchors:
         if not isinstance(anchor, Integral):
-            raise UserError(f"anchor {anchor!r} is no whole number, expected images counted from 0")
+            raise UserError(f"anchor {anchor!r} is not a whole number, expected images counted from 0")
         if not 0 <= int(anchor) < count:
             raise UserError(f"anchor {anchor} is none of the {count} images, expected 0 to {count - 1}")
     chosen = torch.as_tensor(anchors, dtype=torch.int64, device=similarity.device)
@@ -158,6 +158,12 @@ def ranks_over_time(similarities: Mapping[int, Tensor], anchors: Sequence[int]) 
         similarities: Epoch → [n, n], larger is nearer, for instance of ``recording.path_grams(layer)``.
         anchors: The images whose neighbours are ranked.
 
+    Returns:
+        Ranks int64 [epochs, anchors, n], epochs ascending.
+
+    Raises:
+        UserError: There are no epochs, or as `neighbour_ranks`.
+
     >>> near, far = torch.tensor([[9, 5, 1], [5, 9, 1], [1, 1, 9]]), torch.tensor([[9, 1, 5], [1, 9, 1], [5, 1, 9]])
     >>> ranks = ranks_over_time({0: near, 1: far}, [0])
     >>> ranks.nearest().tolist(), ranks.nearest_changes().tolist()
@@ -168,3 +174,64 @@ def ranks_over_time(similarities: Mapping[int, Tensor], anchors: Sequence[int]) 
     epochs = tuple(sorted(similarities))
     ranks = torch.stack([neighbour_ranks(similarities[epoch], anchors) for epoch in epochs])
     return RanksOverTime(epochs, tuple(anchors), ranks)
+
+
+def early_to_mid_ratio(values: Mapping[int, float], milestones: Sequence[int], *, last: int | None = None) -> float:
+    """Mean similarity before the first decay of the learning rate, divided by the mean in the second stage.
+
+    The value of epoch t compares it with epoch t−1, and milestones are finished epochs, as in `RunConfig`. So the first
+    stage has the values of epochs 1 … m₁ and the second those of m₁+1 … m₂. (The paper does not say over which layers
+    it averages: take one, or the mean over layers.)
+
+    Args:
+        values: Epoch → mean cross-path similarity over pairs, for instance of ``recording.cross_path_means(layer)``.
+        milestones: Epochs after which the learning rate decays.
+        last: Where the second stage ends if there is one milestone only; None for the last epoch of `values`.
+
+    Returns:
+        The ratio; above 1 if paths were more alike early on.
+
+    Raises:
+        UserError: There is no milestone, an epoch of a stage is missing, or the second mean is 0.
+
+    Source: Image functions (n.d.), Fig. 7 (Sec. 8).
+
+    >>> early_to_mid_ratio({1: 0.5, 2: 0.75, 3: 0.5, 4: 0.75, 5: 0.9}, milestones=[2, 4])
+    1.0
+    """
+    if not milestones:
+        raise UserError("there is no milestone: an early and a mid stage need a schedule with at least one decay")
+    first, *later = sorted(milestones)
+    end = later[0] if later else (max(values, default=0) if last is None else last)
+    if not 1 <= first < end:
+        raise UserError(f"the stages are epochs 1 to {first} and {first + 1} to {end}: expected at least one in each")
+    early, mid = _mean(values, 1, first), _mean(values, first + 1, end)
+    if mid == 0:
+        raise UserError(f"the mean over epochs {first + 1} to {end} is 0: the ratio is not defined")
+    return early / mid
+
+
+def _mean(values: Mapping[int, float], start: int, stop: int) -> float:
+    """Mean over the epochs from start to stop, all of which must be there."""
+    stage = range(start, stop + 1)
+    missing = [epoch for epoch in stage if epoch not in values]
+    if missing:
+        what = f"epoch {missing[0]} is missing from the recording (it has {epochs_told(values)})"
+        raise UserError(f"{what}: record every epoch of {start} to {stop}")
+    return sum(values[epoch] for epoch in stage) / len(stage)
+
+
+def epochs_told(epochs: Mapping[int, object] | Sequence[int]) -> str:
+    """Epochs in a few words.
+
+    >>> epochs_told([0, 1, 2, 5])
+    'epochs 0, 1, 2, 5'
+    >>> epochs_told(range(90))
+    '90 epochs from 0 to 89'
+    """
+    found = sorted(epochs)
+    if not found:
+        return "no epochs"
+    if len(found) > 12:
+        return f"{len(found)} epochs from {found[0]} to {found[-1]}"
+    return f"epoch{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"

@@ -1,17 +1,18 @@
-"""A network as a list of steps, each affine, with kinks, or a maximum, read from its code by torch.fx."""
+"""A network: what is asked of it, and its steps, each affine, with kinks, or a maximum, as torch.fx reads its code."""
 
 from __future__ import annotations
 
 import copy
-import operator
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
+from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals.layers import LAYERS, Action, NotPiecewiseLinearError, of_function, of_module
 
 
@@ -98,6 +99,7 @@ class _Tracer(fx.Tracer):
         return smooth or _is_known(m) or super().is_leaf_module(m, module_qualified_name)
 
 
+@torch.no_grad()
 def read(model: nn.Module, dtype: torch.dtype) -> Program:
     """The steps of a network.
 
@@ -132,14 +134,14 @@ def _program(model: nn.Module, graph: fx.Graph, dtype: torch.dtype) -> Program:
     if not isinstance(output, fx.Node):
         raise NotPiecewiseLinearError("the network returns several results, expected one tensor of logits")
     frees = _last_uses(graph, output)
+    evaluator = fx.Interpreter(model, graph=graph)
+    evaluator.env = constants
     for node in graph.nodes:
         if node.op in ("placeholder", "output"):
             if node is not inputs[0] and node.op == "placeholder":
                 constants[node] = node.args[0] if node.args else None
-        elif node.op == "get_attr":
-            constants[node] = operator.attrgetter(str(node.target))(model).detach()
-        elif all(parent in constants for parent in node.all_input_nodes):
-            constants[node] = _evaluate(model, node, constants)
+        elif all(parent in constants for parent in node.all_input_nodes):  # a parameter has no inputs
+            constants[node] = evaluator.run_node(node)
         else:
             steps.append(_step(model, node, constants, frees.get(node, ())))
     return Program(tuple(steps), constants, inputs[0], output, dtype)
@@ -147,23 +149,19 @@ def _program(model: nn.Module, graph: fx.Graph, dtype: torch.dtype) -> Program:
 
 def _step(model: nn.Module, node: fx.Node, constants: dict[fx.Node, Any], frees: tuple[fx.Node, ...]) -> Step:
     """Classify one node."""
-    if node.op == "call_module":
-        module = model.get_submodule(str(node.target))
-        name = f"layer {str(node.target)!r} ({type(module).__name__})"
-        try:
-            return Step(name, node, of_module(module), None, frees)
-        except NotPiecewiseLinearError as error:
-            raise NotPiecewiseLinearError(f"{name} {error}") from error
     name = f"operation {getattr(node.target, '__name__', node.target)!r}"
-    if _reads_shape(node):
-        call = getattr(torch.Tensor, node.target) if isinstance(node.target, str) else node.target
-        return Step(name, node, None, call, frees)
-    varying = [isinstance(arg, fx.Node) and arg not in constants for arg in node.args]
     try:
-        action = of_function(node.target, varying, node.args, dict(node.kwargs))
+        if node.op == "call_module":
+            module = model.get_submodule(str(node.target))
+            name = f"layer {str(node.target)!r} ({type(module).__name__})"
+            return Step(name, node, of_module(module), None, frees)
+        if _reads_shape(node):
+            call = getattr(Tensor, node.target) if isinstance(node.target, str) else node.target
+            return Step(name, node, None, call, frees)
+        varying = [isinstance(arg, fx.Node) and arg not in constants for arg in node.args]
+        return Step(name, node, of_function(node.target, varying, node.args, dict(node.kwargs)), None, frees)
     except NotPiecewiseLinearError as error:
         raise NotPiecewiseLinearError(f"{name} {error}") from error
-    return Step(name, node, action, None, frees)
 
 
 def _reads_shape(node: fx.Node) -> bool:
@@ -191,17 +189,66 @@ def _is_known(module: nn.Module) -> bool:
     )
 
 
-def _evaluate(model: nn.Module, node: fx.Node, constants: dict[fx.Node, Any]) -> Any:
-    """The value of a node that depends on constants alone."""
-    args = fx.map_arg(node.args, lambda n: constants[n])
-    kwargs = fx.map_arg(node.kwargs, lambda n: constants[n])
-    if node.op == "call_module":
-        return model.get_submodule(str(node.target))(*args, **kwargs)
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)  # type: ignore[index]
-    assert callable(node.target)
-    return node.target(*args, **kwargs)
-
-
 def _line(error: Exception) -> str:
     return str(error).strip().split("\n", maxsplit=1)[0]
+
+
+RANDOM_OR_BATCH = (nn.modules.dropout._DropoutNd, nn.RReLU, nn.modules.batchnorm._BatchNorm)
+
+
+def check_network(model: nn.Module) -> None:
+    """Refuse a network in train mode, or with weights that are not finite."""
+    for name, module in model.named_modules():
+        if module.training and isinstance(module, RANDOM_OR_BATCH):
+            which, why = f"layer {name!r} ({type(module).__name__})", "the output depends on chance or on the batch"
+            raise UserError(f"{which} is in train mode, where {why}: call model.eval() first")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"weights {name!r} are not finite (NaN or infinity): the network has no classes to follow")
+
+
+def check_lines(model: nn.Module, x: Tensor, direction: Tensor, low: float, high: float) -> None:
+    """Refuse a range without 0 inside, what `check_network` refuses, and points and directions that do not match."""
+    for name, value, side, sign in (("low", low, "below", -1), ("high", high, "above", 1)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < sign * value < math.inf:
+            raise UserError(f"{name} is {value!r}, expected a number {side} 0: the interval is looked for around α = 0")
+    check_network(model)
+    parameter = next(model.parameters(), None)
+    dtype = parameter.dtype if parameter is not None else x.dtype
+    if dtype not in (torch.float32, torch.float64):
+        raise UserError(f"the network computes in {_name(dtype)}, expected float32 or float64: convert it by .float()")
+    for name, tensor in (("x", x), ("direction", direction)):
+        if not isinstance(tensor, Tensor):
+            raise UserError(f"{name} is a {type(tensor).__name__}, expected a tensor [m, *in_shape]")
+        if tensor.dtype != dtype:
+            raise UserError(f"{name} is {_name(tensor.dtype)}, expected {_name(dtype)} like the network's weights")
+        if parameter is not None and tensor.device != parameter.device:
+            raise UserError(f"{name} is on {tensor.device}, expected {parameter.device} like the network's weights")
+        if tensor.dim() < 2 or len(tensor) == 0:
+            raise UserError(f"{name} has shape {tuple(tensor.shape)}, expected [m, *in_shape] with m of at least 1")
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{name} has entries that are not finite (NaN or infinity): drop those lines")
+    if x.shape != direction.shape:
+        shapes = f"x has shape {tuple(x.shape)} and direction {tuple(direction.shape)}"
+        raise UserError(f"{shapes}, expected one direction for each point")
+    zero = (direction.flatten(1) == 0).all(1).nonzero().squeeze(1).tolist()
+    if zero:
+        raise UserError(f"direction is zero for lines {zero[:5]} ({len(zero)} of {len(x)}): a line needs a direction")
+
+
+def logits_at(model: nn.Module, x: Tensor) -> Tensor:
+    """The network's logits at x, refused where their shape is wrong or the points do not fit."""
+    try:
+        logits = model(x)
+    except (RuntimeError, ValueError, IndexError) as error:
+        shape = tuple(x.shape[1:])
+        raise UserError(f"the network does not take points of shape {shape}: {_line(error)}") from error
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        wanted = f"logits [{len(x)}, classes] with at least two classes"
+        raise UserError(f"the network's output has shape {shape}, expected {wanted}")
+    return logits
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,273 @@
+"""Three ways to the ends of intervals: exact, certified and by samples.
+
+The exact one follows a network's linear pieces along a ray wherever its class could change. A line is cut into
+segments. Those on which bounds prove the class are done with; of the others the long ones are cut again and on the
+short ones every linear piece is followed, so that nothing is missed and ends are those of the pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite.measures.intervals.bounds import Bounds
+from gendyn_lite.measures.intervals.knots import Crossings, Lines, chunks, crossings, margins, segments
+from gendyn_lite.measures.intervals.network import Program, read
+from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_lines
+
+POINTS = 4096  # of the samples, in one forward pass
+LINES = 128  # at a time, at most
+BYTES = 2**26  # of one layer, at all points that are computed at a time
+SAMPLES = 6  # segments of the first look on each side of α = 0
+CUTS = 4  # parts that a segment is cut into
+FEW = 64  # units that change sides in a segment whose pieces are followed rather than cut again
+
+
+class TooManyPiecesError(Exception):
+    """A line has more pieces than were allowed: how many, at least."""
+
+
+@dataclass
+class Network:
+    """A network as steps, and the same in float64 for what float32 leaves in doubt."""
+
+    model: nn.Module
+    program: Program
+    widest: int  # bytes of the largest layer for one input
+
+    @property
+    def rows(self) -> int:
+        """Points to compute at a time."""
+        return max(16, min(BYTES // self.widest, LINES * 2 * (SAMPLES + 1)))
+
+    @cached_property
+    def precise(self) -> Program:
+        """The steps in float64."""
+        return read(self.model, torch.float64) if self.program.dtype != torch.float64 else self.program
+
+
+@torch.no_grad()
+def exact_ends(network: Network, lines: Lines, max_pieces: int) -> Tensor:
+    """Ends of every line, float64 [m, 2].
+
+    Raises:
+        TooManyPiecesError: On one line there were more than `max_pieces`.
+    """
+    parts = lines.parts(max(1, network.rows // (2 * (SAMPLES + 1))))
+    return torch.cat([Search(network, part, max_pieces).ends for part in parts])
+
+
+def class_at_origin(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The class of each row, the first of several with the largest logit, and whether there are several.
+
+    >>> class_at_origin(torch.tensor([[1.0, 2.0, 2.0]]))
+    (tensor([1]), tensor([True]))
+    """
+    label = (logits == logits.amax(1, keepdim=True)).int().argmax(1)
+    return label, (margins(logits, label) == 0).any(1)
+
+
+class Search:
+    """The first change of class on both sides of each of a few lines.
+
+    Attributes:
+        ends: float64 [m, 2].
+    """
+
+    def __init__(self, network: Network, lines: Lines, max_pieces: int) -> None:
+        self.network, self.lines, self.max_pieces = network, lines, max_pieces
+        self.start = along_lines(network.program, lines.x, lines.direction)
+        self._looked = torch.zeros_like(lines.label)
+        self._line = torch.arange(len(lines), device=lines.x.device).repeat_interleave(2)
+        range_ends = lines.limits.flatten()
+        self._reach = range_ends.abs()  # the nearest point of each ray known to have lost its class, or its end
+        self._sign = range_ends.sign()
+        self._found = self._reach.clone()  # the nearest change of class
+        rays = torch.arange(len(range_ends), device=range_ends.device)
+        self._search(rays, torch.zeros_like(range_ends), range_ends.abs(), SAMPLES)
+        self.ends = (self._sign * self._found).view(-1, 2)
+
+    def _search(self, ray: Tensor, near: Tensor, far: Tensor, parts: int) -> None:
+        """Cut segments of rays (their ends in |α|) until each is proved, or short enough to be followed."""
+        while len(ray):
+            some = chunks(len(ray), max(1, self.network.rows // (parts + 1)))
+            cut = [self._cut(ray[part], near[part], far[part], parts) for part in some]
+            ray, near, far, changes = (torch.cat(each) for each in zip(*cut, strict=True))
+            few = changes <= FEW
+            self._follow(ray[few], near[few], far[few])
+            rest = ~few & (near < self._reach[ray])
+            ray, near, far, parts = ray[rest], near[rest], far[rest], CUTS
+
+    def _cut(self, ray: Tensor, near: Tensor, far: Tensor, parts: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The parts of segments that are not proved and lie before the end: ray, ends, units that change sides."""
+        share = torch.linspace(0, 1, parts + 1, dtype=torch.float64, device=ray.device)
+        places = torch.lerp(near[:, None], far[:, None], share)
+        lines = self._line[ray]
+        knots = segments(lines, places * self._sign[ray, None])
+        bounds = Bounds(self.network.program, self.start, knots)
+        self._count(parts * torch.bincount(lines, minlength=len(self._looked)))
+        proved, lost = bounds.judge(self.lines.label[lines])
+        self._reach.scatter_reduce_(0, ray[knots.ray[lost]], places.flatten()[lost], "amin")
+        first = bounds.first
+        owner, begin = ray[knots.ray[first]], places.flatten()[first]
+        keep = ~proved & (begin < self._reach[owner])
+        return owner[keep], begin[keep], places.flatten()[first + 1][keep], bounds.changes[keep]
+
+    def _follow(self, ray: Tensor, near: Tensor, far: Tensor) -> None:
+        """Follow every piece of short segments, nearer ones first; what does not fit into memory is halved."""
+        size = max(1, 8 * self.network.rows // FEW)
+        if len(ray) > size:
+            for part in near.argsort().split(size):
+                some = part[near[part] < self._reach[ray[part]]]
+                self._follow(ray[some], near[some], far[some])
+            return
+        if not len(ray):
+            return
+        sign, lines = self._sign[ray], self._line[ray]
+        try:
+            found = self._settled(lines, self._walk(lines, torch.stack([near * sign, far * sign], dim=1)))
+        except TooManyKnotsError:
+            if len(ray) == 1:
+                return self._search(ray, near, far, CUTS)
+            for half in torch.arange(len(ray), device=ray.device).tensor_split(2):
+                self._follow(ray[half], near[half], far[half])
+            return
+        for nearest in (self._found, self._reach):
+            nearest.scatter_reduce_(0, ray[found.found], found.end.abs()[found.found], "amin")
+
+    def _walk(self, line: Tensor, ends: Tensor) -> Crossings:
+        walk = Walk(self.network.program, self.start, segments(line, ends))
+        found = torch.bincount(walk.knots.line[walk.knots.ray], minlength=len(self._looked))
+        self._count(found - 2 * torch.bincount(line, minlength=len(found)))  # without the ends
+        return crossings(walk.knots, walk.logits, self.lines.label[line])
+
+    def _settled(self, line: Tensor, found: Crossings) -> Crossings:
+        """Where float32 leaves the end in doubt, follow that part of the ray again in float64."""
+        program = self.network.precise
+        unsure = (found.doubtful & (found.before != found.behind)).nonzero().squeeze(1)
+        if program is self.network.program or not len(unsure):
+            return found
+        lines = line[unsure]
+        start = along_lines(program, self.lines.x[lines].double(), self.lines.direction[lines].double())
+        ends = torch.stack([found.before, found.behind], dim=1)[unsure]
+        walk = Walk(program, start, segments(torch.arange(len(lines), device=line.device), ends))
+        sure = crossings(walk.knots, walk.logits, self.lines.label[lines])
+        return found.replaced(unsure, sure)
+
+    def _count(self, looked: Tensor) -> None:
+        """Add pieces and segments that were looked at, by line."""
+        self._looked += looked
+        if int(self._looked.max()) > self.max_pieces:
+            raise TooManyPiecesError(int(self._looked.max()))
+
+
+@torch.no_grad()
+def sides_changed(program: Program, lines: Lines) -> float:
+    """The fewest linear pieces that these lines can have, on average: units that differ between a few samples."""
+    start = along_lines(program, lines.x, lines.direction)
+    line = torch.arange(len(lines), device=lines.x.device)
+    places = torch.linspace(*lines.span, 2 * SAMPLES, dtype=torch.float64, device=lines.x.device)
+    knots = segments(line, places.repeat(len(lines), 1))
+    return Walk(program, start, knots, refine=False, count=True).crossings / len(lines)
+
+
+@torch.no_grad()
+def certified_ends(network: Network, lines: Lines, *, tolerance: float, max_steps: int) -> tuple[Tensor, Tensor]:
+    """How far from α = 0 every line is proved to keep its class, and where it has beyond doubt lost it.
+
+    Args:
+        network: The network.
+        lines: The lines.
+        tolerance: A line whose proved and refuted points lie closer together than this is done.
+        max_steps: Most segments to look at on each side of a line.
+
+    Returns:
+        Both float64 [m, 2]; the second one is the range's end where the class was not seen to change.
+    """
+    some = lines.parts(max(1, network.rows // 4))
+    proved, refuted = zip(*(_march(network.program, part, tolerance, max_steps) for part in some), strict=True)
+    return torch.cat(proved), torch.cat(refuted)
+
+
+def _march(program: Program, lines: Lines, tolerance: float, max_steps: int) -> tuple[Tensor, Tensor]:
+    """Outwards on each ray: twice as far after a proof, half as far after none."""
+    start = along_lines(program, lines.x, lines.direction)
+    line = torch.arange(len(lines), device=lines.x.device).repeat_interleave(2)
+    sign, reach = lines.limits.flatten().sign(), lines.limits.flatten().abs()
+    safe, changed, stride = torch.zeros_like(reach), reach.clone(), reach / 16
+    active = torch.arange(len(line), device=line.device)
+    for _ in range(max_steps):
+        if not len(active):
+            break
+        begin = safe[active]
+        stop = torch.minimum(begin + stride[active], changed[active])
+        ends = sign[active, None] * torch.stack([begin, stop], dim=1)
+        bounds = Bounds(program, start, segments(line[active], ends))
+        proved, lost = bounds.judge(lines.label[line[active]])
+        safe[active] = torch.where(proved, stop, begin)
+        changed[active] = torch.where(lost[1::2], stop, changed[active])
+        stride[active] = torch.where(proved, stride[active] * 2, (stop - begin) / 2)
+        active = active[(changed[active] - safe[active] > tolerance) & (stride[active] > 1e-13)]
+    return (sign * safe).view(-1, 2), (sign * changed).view(-1, 2)
+
+
+@torch.no_grad()
+def grid_ends(
+    network: Callable[[Tensor], Tensor],
+    lines: Lines,
+    *,
+    samples: int,
+    tolerance: float,
+    between: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """The first sampled change of class on both sides, bisected.
+
+    A stretch of another class that lies between two samples is stepped over.
+
+    Args:
+        network: From [n, *in_shape] to logits [n, C].
+        lines: The lines.
+        samples: Points on each side.
+        tolerance: To which a change is bisected.
+        between: Where to sample, from and to, float64 [m, 2] each; from 0 to the range's ends unless given.
+
+    Returns:
+        Ends, float64 [m, 2].
+    """
+    begin, limit = between or (torch.zeros_like(lines.limits), lines.limits)
+    begin, limit = begin.flatten(), limit.flatten()
+    line = torch.arange(len(lines), device=limit.device).repeat_interleave(2)
+    share = torch.linspace(0, 1, samples + 1, dtype=torch.float64, device=limit.device)[1:]
+    ends = []
+    for part in chunks(len(line), max(1, POINTS // samples)):
+        places = begin[part, None] + share * (limit[part] - begin[part])[:, None]
+        same = keeps(network, lines, line[part, None].expand_as(places), places)
+        first = torch.where(same.all(1), samples, (~same).int().argmax(1))
+        padded = torch.cat([begin[part, None], places, places[:, -1:]], dim=1)
+        pair = padded.gather(1, torch.stack([first, first + 1], dim=1))
+        ends.append(_bisect(network, lines, line[part], pair, tolerance))
+    return torch.cat(ends).view(-1, 2)
+
+
+def keeps(network: Callable[[Tensor], Tensor], lines: Lines, line: Tensor, alpha: Tensor) -> Tensor:
+    """Whether each point x + α d has the line's class (a tie counts), bool like `alpha`."""
+    out = []
+    for part in chunks(alpha.numel(), POINTS):
+        at = line.flatten()[part]
+        logits = network(lines.points(at, alpha.flatten()[part]))
+        out.append(logits.gather(1, lines.label[at, None]).squeeze(1) >= logits.amax(1))
+    return torch.cat(out).view_as(alpha)
+
+
+def _bisect(network: Callable[[Tensor], Tensor], lines: Lines, line: Tensor, pair: Tensor, tolerance: float) -> Tensor:
+    """Halve [same, other] until it is narrower than the tolerance; both ends equal where nothing changed."""
+    same, other = pair.unbind(1)
+    while bool(((other - same).abs() > tolerance).any()):
+        middle = (same + other) / 2
+        stays = keeps(network, lines, line, middle)
+        same, other = torch.where(stays, middle, same), torch.where(stays, other, middle)
+    return same
