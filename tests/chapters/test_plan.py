@@ -6,8 +6,7 @@ import pytest
 
 from gendyn_lite import data, models
 from gendyn_lite.chapters.path_functions import runs as path_functions
-from gendyn_lite.chapters.plan import PROFILES
-from gendyn_lite.chapters.registry import NOTEBOOKS, planned
+from gendyn_lite.chapters.registry import NOTEBOOKS, PROFILES, planned
 from gendyn_lite.chapters.stiffness import runs as stiffness
 from gendyn_lite.errors import UserError
 

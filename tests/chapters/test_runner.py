@@ -7,9 +7,9 @@ import torch
 
 from gendyn_lite import data, models, results
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.plan import PROFILES
 from gendyn_lite.chapters.random_labels import demo
 from gendyn_lite.chapters.random_labels import runs as random_labels
+from gendyn_lite.chapters.registry import PROFILES
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 
