@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
@@ -11,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gendyn_lite import data, models, train
-from gendyn_lite.arguments import answered, pair
 from gendyn_lite.config import RunConfig, canonical
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import UserError
@@ -199,6 +196,22 @@ def build(config: RunConfig, loaded: ImageData) -> nn.Module:
     )
 
 
+def inputs(config: RunConfig, loaded: ImageData, split: str = "train_eval") -> tuple[Tensor, Tensor]:
+    """All inputs of a split as the network takes them, without augmentation, and their labels.
+
+    Args:
+        config: Crop and standardization are those of its training.
+        loaded: Its data, labels as trained with.
+        split: ``"train_eval"`` or ``"test"``.
+
+    Returns:
+        x [n, *in_shape] and y [n].
+    """
+    batches = data.batcher(loaded, config, split=split).epoch(0)
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return x, y
+
+
 def provenance(loaded: ImageData, profile: str, device: torch.device) -> dict[str, Any]:
     """What env.json records of a run before it starts."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -267,35 +280,3 @@ def top5(loaded: ImageData, config: RunConfig, device: torch.device) -> Callable
         return found
 
     return probe
-
-
-def command(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None, train_one: Callable[[argparse.Namespace, dict], str]
-) -> int:
-    """Answer a command that does one run outside the book, as of an ImageNet.
-
-    Args:
-        parser: The command's own options; ``--seed`` and ``-p FIELD=VALUE`` are added.
-        argv: What was typed.
-        train_one: Does the run, given the options and the fields of `RunConfig` that they change; says what came out.
-
-    Returns:
-        Its exit code.
-    """
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-p", dest="values", action="append", default=[], metavar="FIELD=VALUE", help="of RunConfig")
-    given = parser.parse_args(argv)
-
-    def run_one() -> int:
-        print(train_one(given, {name: value(text) for name, text in map(pair, given.values)}))  # noqa: T201
-        return 0
-
-    return answered(run_one)
-
-
-def value(text: str) -> Any:
-    """A number, a truth value or a list where the text is one in JSON, else the text."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

@@ -24,8 +24,10 @@ import torch
 from torch import Tensor
 
 from gendyn_lite import data
+from gendyn_lite.arguments import answer_one_run
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.registry import CELLS, COMMAND, Group, Part, check_profile, parts_for
+from gendyn_lite.chapters.runner import inputs
 from gendyn_lite.config import MASKS, RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import unknown_name
@@ -125,13 +127,6 @@ def plan(profile: str = "smoke", *, dataset: str = "", network: str = "", seeds:
     return [config for configs in found for config in sorted(configs, key=lambda config: config.seed)]
 
 
-def inputs(config: RunConfig, loaded: ImageData) -> tuple[Tensor, Tensor]:
-    """All training inputs, standardized as in training and without augmentation, and their labels."""
-    batches = data.batcher(loaded, config, split="train_eval").epoch(0)
-    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return x, y
-
-
 def mask_for(config: RunConfig, examples: Any, **options: Any) -> GradientMask | None:
     """The gradient mask of a configuration over some examples, None where it has none; options of `GradientMask`."""
     if config.mask_keep == 1:
@@ -204,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         best = max(row["test_accuracy"] for row in done.rows())
         return f"{done.path}: best top-1 {best:.4f}"
 
-    return runner.command(parser, argv, train_one)
+    return answer_one_run(parser, argv, train_one)
 
 
 if __name__ == "__main__":

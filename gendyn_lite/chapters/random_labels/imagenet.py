@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from gendyn_lite.arguments import answer_one_run
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels.tables import TABLE_2
 from gendyn_lite.config import RunConfig
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         last = done.rows()[-1]
         return f"{done.path}: top-1 {last['test_accuracy']:.4f}, top-5 {last['top5/test_accuracy']:.4f}"
 
-    return runner.command(parser, argv, train_one)
+    return answer_one_run(parser, argv, train_one)
 
 
 if __name__ == "__main__":
