@@ -10,7 +10,6 @@ from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.generalization_intervals.probes import Amount, probes_for
 from gendyn_lite.chapters.registry import CELLS, Group, Part, check_profile, parts_for
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data.types import ImageData
 from gendyn_lite.results.runs import Run
 
 EXPERIMENT = "generalization_intervals"
@@ -107,12 +106,8 @@ def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
     amount = FEW.get(config.model, AMOUNTS[profile])
     if config.eval_every == 1:
         amount = replace(amount, others=0)
-
-    def prepare(loaded: ImageData) -> dict[str, Any]:
-        return {"probes": probes_for(config, loaded, amount)}
-
-    version = PROBE_VERSION[profile]
-    return runner.load_or_run(config, profile=profile, prepare=prepare, probe_version=version, **options)
+    options["prepare"] = lambda loaded: {"probes": probes_for(config, loaded, amount)}
+    return runner.load_or_run(config, profile=profile, probe_version=PROBE_VERSION[profile], **options)
 
 
 run_all = partial(runner.one_by_one, run)

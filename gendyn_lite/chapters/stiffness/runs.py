@@ -19,7 +19,6 @@ from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.registry import CELLS, TABLE, Group, Part, check_profile, without
 from gendyn_lite.chapters.stiffness.probes import PROBE_VERSION, probes_for
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.results.runs import Run
 
@@ -144,11 +143,8 @@ def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
         **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs), data_root and device.
     """
-
-    def prepare(loaded: ImageData) -> dict[str, Any]:
-        return {"probes": probes_for(config, loaded)}
-
-    return runner.load_or_run(config, profile=profile, prepare=prepare, probe_version=PROBE_VERSION, **options)
+    options |= {"probe_version": PROBE_VERSION, "prepare": lambda loaded: {"probes": probes_for(config, loaded)}}
+    return runner.load_or_run(config, profile=profile, **options)
 
 
 run_all = partial(runner.of_kind, plan, run)
