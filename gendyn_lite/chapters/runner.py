@@ -189,7 +189,11 @@ def _train_together(
 
 
 def build(config: RunConfig, loaded: ImageData) -> nn.Module:
-    """The network of a configuration for some data, with weights seeded by the configuration."""
+    """The network of a configuration for some data, with weights seeded by the configuration.
+
+    >>> build(RunConfig(experiment="demo", model="mlp_1x512"), data.load("digits"))(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    """
     in_shape = data.batcher(loaded, config, split="test").in_shape
     return models.build(
         config.model, num_classes=loaded.num_classes, in_shape=in_shape, seed=config.seed, **config.model_options
@@ -206,6 +210,10 @@ def inputs(config: RunConfig, loaded: ImageData, split: str = "train_eval") -> t
 
     Returns:
         x [n, *in_shape] and y [n].
+
+    >>> x, y = inputs(RunConfig(experiment="demo"), data.load("digits"))
+    >>> x.shape[1:], len(x) == len(y)
+    (torch.Size([1, 8, 8]), True)
     """
     batches = data.batcher(loaded, config, split=split).epoch(0)
     x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))

@@ -65,6 +65,13 @@ class Entry:
 
         Raises:
             UserError: The claim names what is not known.
+
+        >>> about = {"id": "fits", "statement": "They fit {what}", "source": "Fig. 1", "paper_value": "1.0"}
+        >>> held = {"statistic": "accuracy", "criterion": {"at_least": 0.9, "weak": 0.5}, "null_value": "chance"}
+        >>> known = {"what": "labels", "chance": 0.1}
+        >>> claim = Entry(**about, **held).judge(pd.Series([1.0] * 3), "mlp", known)
+        >>> claim.statement, claim.verdict, claim.effect
+        ('They fit labels', 'holds', 0.9)
         """
         names = _names(self.criterion)
         try:
@@ -110,6 +117,9 @@ class Record:
 
         Returns:
             One claim for each statistic that is not None.
+
+        Raises:
+            UserError: A claim names what is not known.
         """
         found = ((self.entries[name], statistic(*runs)) for name, statistic in statistics.items())
         return [entry.judge(values, subject, known) for entry, values in found if values is not None]
