@@ -25,6 +25,8 @@ from gendyn_lite.train.progress import Progress
 
 QUICK_RUN = 10**11  # parameters × examples × epochs of a run of a few seconds
 Root = str | Path | None
+Plan = Callable[..., list[RunConfig]]  # of a chapter, as is the function that does one of its runs
+RunOne = Callable[..., Run]
 Kind = tuple[str, int | None, str, str, int, float]
 
 
@@ -141,19 +143,13 @@ def _kind(config: RunConfig) -> Kind:
     return config.dataset, config.train_size, config.model, options, config.epochs, config.mask_keep
 
 
-def one_by_one(run: Callable[..., Run], configs: Iterable[RunConfig], **options: Any) -> list[Run]:
+def one_by_one(run: RunOne, configs: Iterable[RunConfig], **options: Any) -> list[Run]:
     """The complete runs of some configurations in their order, each done by a chapter's `run` with these options."""
     return [run(config, **options) for config in configs]
 
 
 def of_kind(
-    plan: Callable[..., list[RunConfig]],
-    run: Callable[..., Run],
-    kind: str,
-    profile: str = "smoke",
-    *,
-    root: Root = None,
-    **options: Any,
+    plan: Plan, run: RunOne, kind: str, profile: str = "smoke", *, root: Root = None, **options: Any
 ) -> list[Run]:
     """The complete runs of one kind that a chapter plans: its `plan` with the options, then its `run` for each."""
     return one_by_one(run, plan(kind, profile, **options), profile=profile, root=root)
