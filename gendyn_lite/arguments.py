@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gendyn_lite.errors import Failed, UserError, exit_code
 
@@ -115,3 +117,39 @@ def pair(text: str) -> tuple[str, str]:
     if not (name and equals):
         raise UserError(f"-p {text!r} is not NAME=VALUE, for instance -p dataset=mnist")
     return name, value
+
+
+def answer_one_run(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, train_one: Callable[[argparse.Namespace, dict], str]
+) -> int:
+    """Answer a command that does one run outside the book, as of an ImageNet.
+
+    Args:
+        parser: The command's own options; ``--seed`` and ``-p FIELD=VALUE`` are added.
+        argv: What was typed.
+        train_one: Does the run, given the options and the fields of `RunConfig` that they change; says what came out.
+
+    Returns:
+        Its exit code.
+    """
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-p", dest="values", action="append", default=[], metavar="FIELD=VALUE", help="of RunConfig")
+    given = parser.parse_args(argv)
+
+    def run_one() -> int:
+        print(train_one(given, {name: value(text) for name, text in map(pair, given.values)}))
+        return 0
+
+    return answered(run_one)
+
+
+def value(text: str) -> Any:
+    """A number, a truth value or a list where the text is one in JSON, else the text.
+
+    >>> value("3"), value("[1, 2]"), value("mnist")
+    (3, [1, 2], 'mnist')
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

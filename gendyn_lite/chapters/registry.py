@@ -1,17 +1,117 @@
-"""The chapters of the book: the one list that plans, sweeps, estimates and the page 'What holds' read."""
+"""The chapters of the book, and what a chapter plans to train. No torch.
+
+`CHAPTERS` is the one list that plans, sweeps, estimates and the page 'What holds' read. A plan is made of parts, runs
+with common settings, which are expanded to configurations.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from gendyn_lite.chapters.plan import CELLS, Group
 from gendyn_lite.claims.sections import Section
-from gendyn_lite.config import RunConfig
+from gendyn_lite.config import RunConfig, check_range
+from gendyn_lite.errors import unknown_name
 from gendyn_lite.results.runs import Run
+
+PROFILES = ("smoke", "colab", "full")
+CELLS, TABLE, COMMAND = "the chapter's cells", "its published table alone", "a command of its own"
+MOST_SEEDS = 200
+
+
+@dataclass(frozen=True)
+class Part:
+    """Runs that share their settings: every variant with every seed.
+
+    Attributes:
+        settings: Fields of `RunConfig` that all of its runs share.
+        variants: Fields that change from run to run.
+        seeds: Number of seeds.
+    """
+
+    settings: Mapping[str, Any]
+    variants: tuple[Mapping[str, Any], ...] = ({},)
+    seeds: int = 3
+
+    def configs(self, *, seeds: int = 0, **changes: Any) -> list[RunConfig]:
+        """The configurations, seeds innermost.
+
+        Args:
+            seeds: This many seeds instead of the part's own; 0 keeps them.
+            **changes: Fields of `RunConfig` that replace its settings; a variant replaces both.
+
+        >>> part = Part({"model": "mlp_1x512"}, variants=({}, {"label_corruption": 1.0}), seeds=2)
+        >>> [(run.label_corruption, run.seed) for run in part.configs(experiment="demo")]
+        [(0.0, 0), (0.0, 1), (1.0, 0), (1.0, 1)]
+        """
+        chosen = [RunConfig(**{**self.settings, **changes, **variant}) for variant in self.variants]
+        return [config.replace(seed=seed) for config in chosen for seed in seeds_of(seeds, self.seeds)]
+
+
+class Group(NamedTuple):
+    """Runs that a chapter plans together, in the order in which it asks for them.
+
+    Attributes:
+        asked_by: What asks for them: `CELLS`, `TABLE` or `COMMAND`.
+        plan: The runs, given a profile and the chapter's parameters.
+    """
+
+    asked_by: str
+    plan: Callable[[str, Mapping[str, Any]], list[RunConfig]]
+
+
+def check_profile(profile: str) -> None:
+    """Refuse a profile that does not exist.
+
+    Raises:
+        UserError: The profile is not one of `PROFILES`.
+    """
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES)
+
+
+def seeds_of(given: int, planned: int) -> range:
+    """The seeds of a plan: as many as were asked for, 0 for the plan's own number.
+
+    Raises:
+        UserError: Fewer than 0, or more than 200.
+
+    >>> list(seeds_of(2, 5)), len(seeds_of(0, 5))
+    ([0, 1], 5)
+    """
+    check_range("seeds", given, 0, MOST_SEEDS, True)
+    return range(given or planned)
+
+
+def without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The parameters of a chapter, less some that are not meant for these runs.
+
+    >>> without({"seeds": 2, "dataset": "mnist"}, "dataset")
+    {'seeds': 2}
+    """
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def parts_for(
+    plans: Mapping[tuple[str, str], Sequence[Part]], size: str, dataset: str, own: str
+) -> tuple[Sequence[Part], str]:
+    """The parts that a chapter plans for a data set, those for its own one where it has no plan, and the name.
+
+    Args:
+        plans: Parts by profile and data set.
+        size: The profile whose plan it is.
+        dataset: A data set, or nothing for the profile's own.
+        own: The profile's own.
+
+    >>> parts_for({("smoke", "digits"): (Part({}),)}, "smoke", "mnist", "digits")[1]
+    'mnist'
+    """
+    name = dataset or own
+    return plans.get((size, name)) or plans[size, own], name
 
 
 class Chapter(NamedTuple):

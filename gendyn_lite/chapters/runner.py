@@ -1,15 +1,15 @@
-"""Load or run: a complete run is loaded, an interrupted one resumed, an absent one trained."""
+"""Load or run: a complete run is loaded, an interrupted one resumed, an absent one trained, by one process or many."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gendyn_lite import data, models, train
 from gendyn_lite.config import RunConfig, canonical
@@ -18,10 +18,15 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import Run, environment, open_run, writing
 from gendyn_lite.threads import threads
 from gendyn_lite.train import checkpoint
+from gendyn_lite.train.device import choose_device
+from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.probes import Probe
 from gendyn_lite.train.progress import Progress
 
 QUICK_RUN = 10**11  # parameters × examples × epochs of a run of a few seconds
+Root = str | Path | None
+Plan = Callable[..., list[RunConfig]]  # of a chapter, as is the function that does one of its runs
+RunOne = Callable[..., Run]
 Kind = tuple[str, int | None, str, str, int, float]
 
 
@@ -29,8 +34,8 @@ def load_or_run(
     config: RunConfig,
     *,
     profile: str,
-    root: str | Path | None = None,
-    data_root: str | Path | None = None,
+    root: Root = None,
+    data_root: Root = None,
     device: str | torch.device | None = None,
     probes: Mapping[str, Probe] | None = None,
     probe_version: int = 1,
@@ -57,7 +62,7 @@ def load_or_run(
     Raises:
         UserError: The data, the network or a setting does not exist, before anything is trained.
     """
-    device = _device(device)
+    device = choose_device(device)
     if prepare is None:
         _check_hook(config, grad_hook)
     loaded, _ = data.load_for_run(config, root=data_root)
@@ -100,16 +105,12 @@ def _check_hook(config: RunConfig, hook: Callable[..., Any] | None) -> None:
         )
 
 
-def _device(device: str | torch.device | None) -> torch.device:
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
 def run_all(
     configs: Sequence[RunConfig],
     *,
     profile: str,
-    root: str | Path | None = None,
-    data_root: str | Path | None = None,
+    root: Root = None,
+    data_root: Root = None,
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> list[Run]:
@@ -118,7 +119,7 @@ def run_all(
     The data and the network of every kind of run are checked before the first run starts. Arguments as for
     `load_or_run`.
     """
-    options = {"root": root, "data_root": data_root, "device": _device(device)}
+    options = {"root": root, "data_root": data_root, "device": choose_device(device)}
     quick: dict[Kind, bool] = {}
     for config in configs:
         if (kind := _kind(config)) not in quick:
@@ -142,14 +143,20 @@ def _kind(config: RunConfig) -> Kind:
     return config.dataset, config.train_size, config.model, options, config.epochs, config.mask_keep
 
 
+def one_by_one(run: RunOne, configs: Iterable[RunConfig], **options: Any) -> list[Run]:
+    """The complete runs of some configurations in their order, each done by a chapter's `run` with these options."""
+    return [run(config, **options) for config in configs]
+
+
+def of_kind(
+    plan: Plan, run: RunOne, kind: str, profile: str = "smoke", *, root: Root = None, **options: Any
+) -> list[Run]:
+    """The complete runs of one kind that a chapter plans: its `plan` with the options, then its `run` for each."""
+    return one_by_one(run, plan(kind, profile, **options), profile=profile, root=root)
+
+
 def _train_together(
-    configs: Sequence[RunConfig],
-    *,
-    profile: str,
-    progress: bool,
-    device: torch.device,
-    root: str | Path | None,
-    data_root: str | Path | None,
+    configs: Sequence[RunConfig], *, profile: str, progress: bool, device: torch.device, root: Root, data_root: Root
 ) -> list[Run]:
     """The complete runs of some configurations: those absent trained as batched networks, on one thread."""
     loaded = [data.load_for_run(config, root=data_root)[0] for config in configs]
@@ -178,11 +185,35 @@ def _train_together(
 
 
 def build(config: RunConfig, loaded: ImageData) -> nn.Module:
-    """The network of a configuration for some data, with weights seeded by the configuration."""
+    """The network of a configuration for some data, with weights seeded by the configuration.
+
+    >>> build(RunConfig(experiment="demo", model="mlp_1x512"), data.load("digits"))(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    """
     in_shape = data.batcher(loaded, config, split="test").in_shape
     return models.build(
         config.model, num_classes=loaded.num_classes, in_shape=in_shape, seed=config.seed, **config.model_options
     )
+
+
+def inputs(config: RunConfig, loaded: ImageData, split: str = "train_eval") -> tuple[Tensor, Tensor]:
+    """All inputs of a split as the network takes them, without augmentation, and their labels.
+
+    Args:
+        config: Crop and standardization are those of its training.
+        loaded: Its data, labels as trained with.
+        split: ``"train_eval"`` or ``"test"``.
+
+    Returns:
+        x [n, *in_shape] and y [n].
+
+    >>> x, y = inputs(RunConfig(experiment="demo"), data.load("digits"))
+    >>> x.shape[1:], len(x) == len(y)
+    (torch.Size([1, 8, 8]), True)
+    """
+    batches = data.batcher(loaded, config, split=split).epoch(0)
+    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return x, y
 
 
 def provenance(loaded: ImageData, profile: str, device: torch.device) -> dict[str, Any]:
@@ -197,3 +228,59 @@ def provenance(loaded: ImageData, profile: str, device: torch.device) -> dict[st
         n_test=len(loaded.test.y),
         num_classes=loaded.num_classes,
     )
+
+
+def run_distributed(
+    config: RunConfig,
+    *,
+    profile: str = "full",
+    root: Root = None,
+    data_root: Root = None,
+    device: str | torch.device | None = None,
+    hook: Callable[[RunConfig, ImageData, torch.device], Any] | None = None,
+) -> Run:
+    """The complete run of a configuration by this process, or by all that torchrun started: a run on a whole ImageNet.
+
+    The first process records it. Top-5 accuracies are taken at the end. `hook` makes the run's gradient hook.
+    """
+    place = choose_device(device)
+    loaded, _ = data.load_for_run(config, root=data_root)
+    ranks = joined(place)
+    found = open_run(config, loaded.fingerprint, root=root)
+    if ranks.broadcast(found.complete):
+        return found
+    network = build(config, loaded)
+    with writing(found, provenance(loaded, profile, place)) if ranks.first else nullcontext() as writer:
+        history = train.fit(
+            network,
+            loaded,
+            config,
+            probes={"top5": top5(loaded, config, place)},
+            probe_epochs=[config.epochs],
+            grad_hook=hook and hook(config, loaded, place),
+            checkpoint_dir=found.checkpoints,
+            device=place,
+            on_epoch=writer.write if writer else None,
+            channels_last=True,
+        )
+        if writer:
+            writer.finish(processes=ranks.world, resumed_at=history.resumed_at)
+            checkpoint.discard(found.checkpoints)
+    ranks.broadcast(True)  # nobody leaves before the run is complete
+    return found
+
+
+def top5(loaded: ImageData, config: RunConfig, device: torch.device) -> Callable[[nn.Module, int], dict[str, float]]:
+    """A probe: the share of training and of test images whose label is among the five largest outputs."""
+    most = min(5, loaded.num_classes)
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, float]:
+        found = {}
+        for name, split in (("train", "train_eval"), ("test", "test")):
+            batches = data.batcher(loaded, config, split=split, device=device)
+            with torch.no_grad():
+                hits = [(model(x).topk(most).indices == y[:, None]).any(1) for x, y in batches.epoch(0)]
+            found[f"{name}_accuracy"] = float(torch.cat(hits).double().mean())
+        return found
+
+    return probe

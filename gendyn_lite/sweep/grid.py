@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from gendyn_lite import notebooks
 from gendyn_lite.chapters import registry
-from gendyn_lite.chapters.plan import CELLS, TABLE
+from gendyn_lite.chapters.registry import CELLS, TABLE
 from gendyn_lite.config import RunConfig, check_type
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.notebooks.chapters import roots

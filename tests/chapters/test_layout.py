@@ -12,7 +12,7 @@ from gendyn_lite import chapters, notebooks
 from gendyn_lite.chapters import registry
 
 NAMES = {"__init__", "runs", "probes", "tables", "claims", "charts", "demo", "explorer", "exercises"}
-OWN = {"random_labels": {"imagenet"}, "fisher_mask": {"imagenet"}}
+OWN = {"random_labels": {"imagenet"}}
 FOLDERS = sorted(path.parent for path in Path(chapters.__path__[0]).glob("*/__init__.py"))
 
 

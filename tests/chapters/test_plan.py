@@ -1,49 +1,76 @@
-"""Plans of the chapters that have several kinds of runs: each is valid, and a wrong one is refused."""
+"""Plans of all chapters: each is valid, no run is in it twice, and a wrong one is refused before any run is made."""
 
 from __future__ import annotations
 
 import pytest
 
 from gendyn_lite import data, models
-from gendyn_lite.chapters.path_functions import runs as path_functions
-from gendyn_lite.chapters.plan import PROFILES
-from gendyn_lite.chapters.registry import NOTEBOOKS, planned
+from gendyn_lite.chapters.fisher_mask import runs as fisher_mask
+from gendyn_lite.chapters.generalization_intervals import runs as intervals
+from gendyn_lite.chapters.path_functions import runs as paths
+from gendyn_lite.chapters.random_labels import runs as random_labels
+from gendyn_lite.chapters.registry import NOTEBOOKS, PROFILES, groups, planned
 from gendyn_lite.chapters.stiffness import runs as stiffness
 from gendyn_lite.errors import UserError
 
-KINDS = {"path": path_functions, "stiffness": stiffness}
+GROUPS = [(name, number) for name in NOTEBOOKS for number in range(len(groups(name)))]
+# Data sets with a plan of their own, beside those that the profiles take.
+DATA = [
+    ("01_random_labels", "colab", "cifar10"),
+    ("01_random_labels", "full", "mnist"),
+    ("03_fisher_mask", "colab", "cifar100"),
+    ("03_fisher_mask", "colab", "digits"),
+    ("03_fisher_mask", "full", "cifar10"),
+    ("05_generalization_intervals", "full", "cifar10"),
+    ("05_generalization_intervals", "full", "digits"),
+]
+WRONG = [
+    (random_labels.plan, {"profile": "smok"}, "unknown profile 'smok': did you mean 'smoke'"),
+    (random_labels.plan, {"seeds": -1}, "seeds is -1, expected a whole number in"),
+    (random_labels.plan, {"seeds": 201}, "seeds is 201, expected a whole number in"),
+    (random_labels.plan, {"corruptions": "0,1.5"}, r"label_corruption is 1.5, expected a number in \[0, 1\]"),
+    (random_labels.plan, {"corruptions": "0,half"}, "corruptions has 'half', expected numbers"),
+    (random_labels.plan, {"seeds": 150, "corruptions": "0,0.1,0.2,0.3,0.4,0.5"}, "has 2,250 runs, at most 2,000"),
+    (random_labels.plan, {"corruptions": "0.5," * 10_000}, "the plan has .* runs, at most 2,000"),
+    (random_labels.plan, {"epochs": -5}, "epochs is -5, expected a whole number of at least 1"),
+    (random_labels.regularizer_plan, {"profile": "smoek"}, "unknown profile 'smoek': did you mean 'smoke'"),
+    (random_labels.regularizer_plan, {"networks": "vgg19"}, "unknown network of Table 1 'vgg19'"),
+    (random_labels.regularizer_plan, {"epochs": -1}, "epochs is -1, expected a whole number of at least 1"),
+    (paths.plan, {"kind": "network"}, "unknown kind of runs 'network': did you mean 'networks'"),
+    (paths.plan, {"kind": "deep", "profile": "ful"}, "unknown profile 'ful'"),
+    (fisher_mask.plan, {"profile": "big"}, "unknown profile 'big'"),
+    (fisher_mask.plan, {"profile": "colab", "network": "resnet81"}, "unknown network of this plan 'resnet81'"),
+    (stiffness.plan, {"kind": "layer"}, "unknown kind of runs 'layer': did you mean 'layers'"),
+    (stiffness.plan, {"kind": "maps", "profile": "smok"}, "unknown profile 'smok'"),
+    (intervals.plan, {"profile": "big"}, "unknown profile 'big'"),
+]
 
 
-@pytest.mark.parametrize(
-    ("chapter", "kind", "profile"),
-    [
-        pytest.param(chapter, kind, profile, id=f"{chapter}-{kind}-{profile}")
-        for chapter, runs_of in KINDS.items()
-        for kind in runs_of.KINDS
-        for profile in PROFILES
-    ],
-)
-def test_every_plan_is_valid_and_every_network_exists(chapter, kind, profile):
-    configs = KINDS[chapter].plan(kind, profile)
-    assert len({config.run_id("00") for config in configs}) == len(configs)
+def check(configs):
+    assert len({config.run_id("00") for config in configs}) == len(configs) > 0
     assert {config.model for config in configs} <= set(models.names())
     assert {config.dataset for config in configs} <= set(data.names())
-    assert {config.experiment for config in configs} == {f"{chapter}_{kind}"}
 
 
-@pytest.mark.parametrize(
-    ("runs_of", "options", "message"),
-    [
-        (path_functions, {"kind": "network"}, "unknown kind of runs 'network': did you mean 'networks'"),
-        (path_functions, {"kind": "deep", "profile": "ful"}, "unknown profile 'ful'"),
-        (stiffness, {"kind": "layer"}, "unknown kind of runs 'layer': did you mean 'layers'"),
-        (stiffness, {"kind": "maps", "profile": "smok"}, "unknown profile 'smok'"),
-    ],
-    ids=["path-kind", "path-profile", "stiffness-kind", "stiffness-profile"],
-)
-def test_a_wrong_plan_is_refused(runs_of, options, message):
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(("notebook", "number"), GROUPS)
+def test_every_plan_is_valid_and_has_no_run_twice(notebook, number, profile):
+    check(groups(notebook)[number].plan(profile, {}))
+
+
+@pytest.mark.parametrize(("notebook", "profile", "dataset"), DATA)
+def test_every_plan_for_a_data_set_is_valid(notebook, profile, dataset):
+    for group in groups(notebook):
+        if group.asked_by == "the chapter's cells":
+            configs = group.plan(profile, {"dataset": dataset})
+            check(configs)
+            assert dataset in {config.dataset for config in configs}
+
+
+@pytest.mark.parametrize(("plan", "options", "message"), WRONG, ids=[str(case[2])[:40] for case in WRONG])
+def test_a_wrong_plan_is_refused_in_one_line(plan, options, message):
     with pytest.raises(UserError, match=message):
-        runs_of.plan(**options)
+        plan(**options)
 
 
 @pytest.mark.parametrize("seeds", [-1, 10**9])

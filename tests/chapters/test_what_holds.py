@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import altair as alt
 import nbformat
-import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gendyn_lite import notebooks, results
 from gendyn_lite.chapters import registry, what_holds
 from gendyn_lite.charts import tables as draw
-from gendyn_lite.claims import AtLeast, Below, Near, judge
 from gendyn_lite.claims import sections as chapters
 
 SECTIONS = registry.sections()
 FOUND = what_holds.all_claims()
 STATEMENTS = chapters.statements(FOUND)
-ANY = {"statement": "s", "source": "f", "paper_value": "1", "quantity": "x", "subject": "net", "null_value": 0.0}
 
 
 def test_every_published_experiment_is_spoken_of():
@@ -51,42 +44,6 @@ def test_statements_count_every_claim_once():
 def test_without_tables_there_are_no_claims(tmp_path):
     with pytest.raises(chapters.UserError, match="no published table"):
         what_holds.all_claims(folder=tmp_path)
-
-
-@pytest.mark.parametrize("criterion", [AtLeast(0.1, weak=0), Below(0.1), Near(0.1, margin=0.3)], ids=str)
-@given(values=st.lists(st.floats(-1, 1), min_size=2, max_size=6))
-def test_a_claim_holds_where_its_p_value_is_small(criterion, values):
-    claim = judge(values, criterion, **ANY)
-    edge = min(abs(claim.low - 0.1), abs(claim.high - 0.1), abs(claim.low + 0.2), abs(claim.high - 0.4)) < 1e-9
-    if not edge:
-        assert (claim.verdict == "holds") == (claim.p_value <= 0.025)
-
-
-def test_one_seed_has_no_p_value():
-    assert math.isnan(judge([1.0], AtLeast(0.1, weak=0), **ANY).p_value)
-
-
-@given(st.lists(st.floats(0, 1) | st.just(math.nan), max_size=12))
-def test_holm_is_no_smaller_keeps_the_order_and_never_exceeds_one(values):
-    given = pd.Series(values, dtype=float)
-    corrected = chapters.holm(given)
-    assert corrected.isna().equals(given.isna())
-    tested, after = given.dropna(), corrected.dropna()
-    assert (after >= tested).all() and (after <= 1).all()
-    assert after[tested.sort_values().index].is_monotonic_increasing
-
-
-def test_holm_by_its_definition():
-    rng = np.random.default_rng(0)
-    p_values = rng.uniform(0, 0.2, 9)
-    for level in (0.01, 0.05, 0.2, 0.5):
-        rejected = set()
-        for i, k in enumerate(np.argsort(p_values)):  # step down until one is not rejected
-            if p_values[k] > level / (len(p_values) - i):
-                break
-            rejected.add(int(k))
-        corrected = chapters.holm(pd.Series(p_values))
-        assert set(corrected.index[corrected <= level]) == rejected
 
 
 def test_the_chart_counts_every_claim_and_is_valid():

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite import data
 from gendyn_lite.chapters.generalization_intervals.tables import BINS, NORM_RANGE, SPANS
+from gendyn_lite.chapters.runner import inputs
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import intervals
@@ -55,13 +55,6 @@ def probes_for(config: RunConfig, loaded: ImageData, amount: Amount) -> dict[str
         return measured(model, x.to(device), y.to(device), amount, seed=config.seed, method=method)
 
     return {"intervals": probe}
-
-
-def inputs(config: RunConfig, loaded: ImageData) -> Lines:
-    """All training inputs, as the network takes them and without augmentation, and their labels."""
-    batches = list(data.batcher(loaded, config, split="train_eval").epoch(0))
-    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return x, y
 
 
 def measured(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: int, method: Any) -> dict[str, Any]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.generalization_intervals.probes import Amount, probes_for
-from gendyn_lite.chapters.plan import CELLS, Group, Part, check_profile
+from gendyn_lite.chapters.registry import CELLS, Group, Part, check_profile, parts_for
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data.types import ImageData
 from gendyn_lite.results.runs import Run
 
 EXPERIMENT = "generalization_intervals"
@@ -88,8 +87,7 @@ def plan(profile: str = "smoke", *, dataset: str = "", seeds: int = 0, moons: bo
     """
     check_profile(profile)
     size = "smoke" if profile == "smoke" else "full"
-    name = dataset or DEFAULT_DATASET[profile]
-    parts = PLANS.get((size, name)) or PLANS[size, DEFAULT_DATASET[profile]]
+    parts, name = parts_for(PLANS, size, dataset, DEFAULT_DATASET[profile])
     common = {"experiment": EXPERIMENT, "probe_version": PROBE_VERSION[profile]}
     found = [config for part in parts for config in part.configs(seeds=seeds, dataset=name, **common)]
     if moons:
@@ -108,17 +106,9 @@ def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
     amount = FEW.get(config.model, AMOUNTS[profile])
     if config.eval_every == 1:
         amount = replace(amount, others=0)
-
-    def prepare(loaded: ImageData) -> dict[str, Any]:
-        return {"probes": probes_for(config, loaded, amount)}
-
-    version = PROBE_VERSION[profile]
-    return runner.load_or_run(config, profile=profile, prepare=prepare, probe_version=version, **options)
+    options["prepare"] = lambda loaded: {"probes": probes_for(config, loaded, amount)}
+    return runner.load_or_run(config, profile=profile, probe_version=PROBE_VERSION[profile], **options)
 
 
-def run_all(configs: Sequence[RunConfig], **options: Any) -> list[Run]:
-    """The complete runs of some configurations, in their order: `run` of each, with its options."""
-    return [run(config, **options) for config in configs]
-
-
+run_all = partial(runner.one_by_one, run)
 GROUPS = (Group(CELLS, lambda profile, values: plan(profile, **values)),)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite import data, train
+from gendyn_lite.chapters.runner import inputs
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.types import ImageData
@@ -75,10 +76,7 @@ def followed(config: RunConfig, loaded: ImageData, count: int = FOLLOWED) -> tup
     chosen = chosen[:count]
     images: Any = whole.x
     part = images.select(chosen) if isinstance(images, FolderImages) else images[chosen]
-    few = replace(loaded, train=whole._replace(x=part, y=whole.y[chosen]))
-    batches = list(data.batcher(few, config, split="train_eval").epoch(0))
-    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return x, y
+    return inputs(config, replace(loaded, train=whole._replace(x=part, y=whole.y[chosen])))
 
 
 def of_some_layers(values: dict[str, float], count: int = FEW) -> dict[str, float]:

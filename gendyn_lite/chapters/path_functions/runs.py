@@ -26,7 +26,7 @@ from typing import Any
 from gendyn_lite.arguments import answered
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.path_functions.probes import PROBE_VERSION, probes_for
-from gendyn_lite.chapters.plan import CELLS, COMMAND, PROFILES, TABLE, Group, Part, check_profile
+from gendyn_lite.chapters.registry import CELLS, COMMAND, PROFILES, TABLE, Group, Part, check_profile
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import unknown_name
@@ -159,9 +159,7 @@ def run(config: RunConfig, *, profile: str, root: str | Path | None = None, **op
     return done
 
 
-def run_all(kind: str, profile: str = "smoke", *, root: str | Path | None = None, **options: Any) -> list[Run]:
-    """The complete runs of one kind: `plan`, then `run` for each."""
-    return [run(config, profile=profile, root=root) for config in plan(kind, profile, **options)]
+run_all = partial(runner.of_kind, plan, run)
 
 
 def _planned(kind: str, profile: str, values: Mapping[str, Any]) -> list[RunConfig]:

@@ -16,8 +16,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gendyn_lite.arguments import answered, pair
-from gendyn_lite.chapters.imagenet import run, value
+from gendyn_lite.arguments import answer_one_run
+from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels.tables import TABLE_2
 from gendyn_lite.config import RunConfig
 
@@ -57,18 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m gendyn_lite.chapters.random_labels.imagenet", description=main.__doc__
     )
     parser.add_argument("--row", type=int, required=True, choices=range(1, len(TABLE_2) + 1), help="row of Table 2")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-p", dest="values", action="append", default=[], metavar="FIELD=VALUE", help="of RunConfig")
-    arguments = parser.parse_args(argv)
 
-    def train_one() -> int:
-        changes = {name: value(text) for name, text in map(pair, arguments.values)}
-        done = run(plan(**changes)[arguments.row - 1].replace(seed=arguments.seed))
+    def train_one(given: argparse.Namespace, changes: dict[str, Any]) -> str:
+        done = runner.run_distributed(plan(**changes)[given.row - 1].replace(seed=given.seed))
         last = done.rows()[-1]
-        print(f"{done.path}: top-1 {last['test_accuracy']:.4f}, top-5 {last['top5/test_accuracy']:.4f}")  # noqa: T201
-        return 0
+        return f"{done.path}: top-1 {last['test_accuracy']:.4f}, top-5 {last['top5/test_accuracy']:.4f}"
 
-    return answered(train_one)
+    return answer_one_run(parser, argv, train_one)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.plan import CELLS, COMMAND, Group, Part, check_profile, seeds_of, without
 from gendyn_lite.chapters.random_labels import imagenet
+from gendyn_lite.chapters.registry import CELLS, COMMAND, Group, Part, check_profile, parts_for, seeds_of, without
 from gendyn_lite.config import INPUTS, RunConfig
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.results.tables import network_name
@@ -223,8 +223,8 @@ def _asked(profile: str, dataset: str, epochs: int, train_size: int) -> tuple[Se
     for name, value in changes.items():
         if value < 0:
             raise UserError(f"{name} is {value}, expected a whole number of at least 1 (or 0 for the profile's own)")
-    own = DEFAULT_DATASET[profile]
-    return PLANS.get((profile, dataset)) or PLANS[profile, own], {"dataset": dataset or own, **changes}
+    parts, name = parts_for(PLANS, profile, dataset, DEFAULT_DATASET[profile])
+    return parts, {"dataset": name, **changes}
 
 
 def _chosen(parts: Sequence[Part], networks: Sequence[str]) -> list[Part]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite import data
+from gendyn_lite.chapters.runner import inputs
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import stiffness
@@ -46,8 +47,7 @@ def probes_for(config: RunConfig, loaded: ImageData) -> dict[str, Probe]:
 
 def sample(config: RunConfig, loaded: ImageData, split: str, count: int) -> tuple[Tensor, Tensor]:
     """Inputs and labels of the first examples of a split in a class-balanced order, as the network takes them."""
-    batches = list(data.batcher(loaded, config, split=split).epoch(0))
-    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    x, y = inputs(config, loaded, split)
     chosen = data.balanced_order(y, seed=config.seed)[:count]
     return x[chosen], y[chosen]
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.plan import CELLS, TABLE, Group, Part, check_profile, without
+from gendyn_lite.chapters.registry import CELLS, TABLE, Group, Part, check_profile, without
 from gendyn_lite.chapters.stiffness.probes import PROBE_VERSION, probes_for
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.results.runs import Run
 
@@ -144,16 +143,11 @@ def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
         **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs), data_root and device.
     """
-
-    def prepare(loaded: ImageData) -> dict[str, Any]:
-        return {"probes": probes_for(config, loaded)}
-
-    return runner.load_or_run(config, profile=profile, prepare=prepare, probe_version=PROBE_VERSION, **options)
+    options |= {"probe_version": PROBE_VERSION, "prepare": lambda loaded: {"probes": probes_for(config, loaded)}}
+    return runner.load_or_run(config, profile=profile, **options)
 
 
-def run_all(kind: str, profile: str = "smoke", *, root: str | Path | None = None, **options: Any) -> list[Run]:
-    """The complete runs of one kind: `plan`, then `run` for each."""
-    return [run(config, profile=profile, root=root) for config in plan(kind, profile, **options)]
+run_all = partial(runner.of_kind, plan, run)
 
 
 def _group(asked_by: str, kind: str, *, planar: bool = False) -> Group:

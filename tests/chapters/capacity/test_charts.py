@@ -12,7 +12,7 @@ import pytest
 from gendyn_lite.chapters.capacity import charts as draw
 from gendyn_lite.chapters.capacity import runs
 from gendyn_lite.charts import tables
-from tests.chapters.capacity.test_claims import conv, table
+from tests.chapters.capacity.fake import conv, table
 
 
 @pytest.fixture(scope="module")

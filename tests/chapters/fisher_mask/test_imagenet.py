@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from gendyn_lite.chapters.fisher_mask import imagenet as imagenet_mask
-from gendyn_lite.chapters.fisher_mask.runs import IMAGENET
+from gendyn_lite.chapters.fisher_mask import runs
 from tests.chapters import photographs
 
 TINY = {"epochs": 2, "batch_size": 4, "center_crop": 32, "learning_rate": 0.001, "precision": "float32"}
 
 
 def test_every_mask_has_its_run_without_one():
-    runs = IMAGENET.configs(seeds=2)
-    assert len({run.run_id("00") for run in runs}) == len(runs)
-    assert sum(run.mask_keep == 1 for run in runs) == 2
-    assert {run.mask_by for run in runs if run.mask_keep < 1} == {"fisher", "magnitude", "random"}
+    configs = runs.IMAGENET.configs(seeds=2)
+    assert len({run.run_id("00") for run in configs}) == len(configs)
+    assert sum(run.mask_keep == 1 for run in configs) == 2
+    assert {run.mask_by for run in configs if run.mask_keep < 1} == {"fisher", "magnitude", "random"}
 
 
 @pytest.mark.slow
 def test_two_processes_agree_on_a_mask_and_record_one_run(tmp_path):
     run, said = photographs.run_in_two_processes(
-        imagenet_mask, ["--keep", "0.25"], TINY, root=tmp_path, python=["-W", "error::UserWarning:gendyn_lite"]
+        runs, ["--keep", "0.25"], TINY, root=tmp_path, python=["-W", "error::UserWarning:gendyn_lite"]
     )
     assert "no formula" not in said
     assert run.complete
@@ -30,5 +29,5 @@ def test_two_processes_agree_on_a_mask_and_record_one_run(tmp_path):
 
 
 def test_a_mistake_is_one_line(capsys):
-    assert imagenet_mask.main(["--keep", "1.5"]) == 2
+    assert runs.main(["--keep", "1.5"]) == 2
     assert capsys.readouterr().err == "gendyn: error: mask_keep is 1.5, expected a number in (0, 1]\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gendyn_lite import data, models, results
+from gendyn_lite import results
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.fisher_mask import demo, tables
 from gendyn_lite.chapters.fisher_mask import runs as experiment
@@ -14,20 +14,10 @@ from gendyn_lite.errors import UserError
 
 @pytest.mark.parametrize(
     ("profile", "dataset"),
-    [
-        ("smoke", "digits"),
-        ("colab", "cifar10"),
-        ("colab", "cifar100"),
-        ("colab", "digits"),
-        ("full", "cifar100"),
-        ("full", "cifar10"),
-    ],
+    experiment.PLANS,
 )
-def test_every_plan_is_valid_and_has_its_run_without_a_mask(profile, dataset):
+def test_every_mask_of_a_plan_has_its_run_without_one(profile, dataset):
     configs = experiment.plan(profile, dataset=dataset)
-    assert len({config.run_id("00") for config in configs}) == len(configs)
-    assert {config.dataset for config in configs} == {dataset} <= set(data.names())
-    assert {config.model for config in configs} <= set(models.names())
     base = {(c.model, c.label_corruption, c.seed) for c in configs if c.mask_keep == 1}
     assert {(c.model, c.label_corruption, c.seed) for c in configs} == base
     if profile != "smoke":
@@ -36,11 +26,7 @@ def test_every_plan_is_valid_and_has_its_run_without_a_mask(profile, dataset):
         assert {"fisher", "random", "magnitude"} <= ways
 
 
-def test_a_wrong_plan_is_refused():
-    with pytest.raises(UserError, match="unknown profile 'big'"):
-        experiment.plan("big")
-    with pytest.raises(UserError, match="unknown network of this plan 'resnet81'"):
-        experiment.plan("colab", network="resnet81")
+def test_a_plan_may_be_of_one_network():
     assert {config.model for config in experiment.plan("full", network="resnet18", seeds=1)} == {"resnet18"}
 
 

@@ -21,14 +21,11 @@ def test_every_plan_is_valid_and_paired():
     full = [("full", dataset) for dataset in ("mnist", "cifar10", "digits")]
     for profile, dataset in [("smoke", "digits"), ("colab", "mnist"), *full]:
         configs = experiment.plan(profile, dataset=dataset)
-        assert len(set(map(str, configs))) == len(configs)
         assert {config.dataset for config in configs} == {dataset, "two_moons"}
         ends = [config for config in configs if config.eval_every > 1]
         seeds = {q: {c.seed for c in ends if c.label_corruption == q} for q in (0.0, 1.0)}
         assert seeds[0.0] == seeds[1.0] == set(range(2 if profile == "smoke" else 5))
     assert {config.dataset for config in experiment.plan("smoke", moons=False)} == {"digits"}
-    with pytest.raises(UserError, match="unknown profile 'big'"):
-        experiment.plan("big")
 
 
 def test_fewer_lines_are_another_run():

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from gendyn_lite import claims, results
+from gendyn_lite import results
 from gendyn_lite.chapters.path_functions import claims as path_functions
 from gendyn_lite.chapters.random_labels import charts as random_labels
 from gendyn_lite.chapters.random_labels import claims as label_claims
 from gendyn_lite.chapters.random_labels import tables
-from gendyn_lite.results.published import provenance
 
 RUNS = results.published("random_labels")
 SWITCHED = results.published("regularizers")
@@ -25,19 +24,11 @@ CLAIMS = {
 
 
 @pytest.mark.parametrize("name", ["random_labels", "regularizers"])
-def test_the_tables_are_those_that_were_published_with_three_seeds_a_small_row_and_a_clean_commit(name):
-    results.verify(name)
+def test_every_small_row_has_three_seeds(name):
     runs = results.published(name).drop_duplicates("run_id")
     small = runs[runs["profile"] == "colab"]
     assert (small.groupby("group_id")["seed"].nunique() >= 3).all()
     assert set(runs["n_train"][runs["profile"] != "colab"]) == {WHOLE}
-    commits = {run["commit"] for run in provenance(name)["runs"].values()}
-    assert not any(commit.endswith("+") for commit in commits)
-
-
-def test_data_that_is_no_original_says_so():
-    assert sorted(DATA) == ["CIFAR-10 (JPEG q75)", "MNIST"]
-    assert set(SWITCHED["data"]) == {"CIFAR-10 (JPEG q75)"}
 
 
 def test_every_network_on_cifar_fits_random_labels_and_tests_at_chance():
@@ -58,7 +49,6 @@ def test_the_charts_and_claims_of_regularizers_draw_what_is_published():
     for draw in (random_labels.explicit_regularizers, random_labels.final_accuracy):
         assert draw(ON_CIFAR).to_dict()["description"]
     found = label_claims.regularizer_claims(ON_CIFAR)
-    assert set(found["verdict"]) <= set(claims.VERDICTS)
     assert found["statement"].str.startswith("Explicit regularizers are not necessary").any()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gendyn_lite import data, models, results
-from gendyn_lite.chapters.plan import PROFILES
+from gendyn_lite.chapters.registry import PROFILES
 from gendyn_lite.chapters.stiffness import demo, probes
 from gendyn_lite.chapters.stiffness import runs as runs_of
 from gendyn_lite.chapters.stiffness.tables import long_layers

@@ -1,0 +1,323 @@
+"""Every claim of every chapter: it holds on runs that behave as claimed, and one that fails is shown as failing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+
+from gendyn_lite.chapters.capacity import claims as capacity
+from gendyn_lite.chapters.fisher_mask import claims as fisher_mask
+from gendyn_lite.chapters.generalization_intervals import claims as intervals
+from gendyn_lite.chapters.path_functions import claims as paths
+from gendyn_lite.chapters.random_labels import claims as labels
+from gendyn_lite.chapters.stiffness import claims as stiffness
+from gendyn_lite.claims.sections import Record
+from tests.chapters import fake_sizes
+from tests.chapters.capacity import fake as fake_kernels
+from tests.chapters.fisher_mask import fake as fake_fisher
+from tests.chapters.generalization_intervals import fake as fake_intervals
+from tests.chapters.path_functions import fake as fake_paths
+from tests.chapters.random_labels import fake as fake_labels
+from tests.chapters.stiffness import fake as fake_stiffness
+
+NO, UNTESTABLE = "not seen", "not testable at this size"
+KNOWN = {"side": 4, "features": "pixels"}  # words that statements take from made-up runs
+
+
+class Judged(NamedTuple):
+    """Made-up runs, and the function that judges claims on them."""
+
+    record: Record
+    make: Callable[..., pd.DataFrame]
+    claims: Callable[[pd.DataFrame], pd.DataFrame]
+
+    def found(self, claim: str, **options) -> pd.DataFrame:
+        """The rows of a claim on the runs made up with some options."""
+        rows = self.claims(self.make(**options))
+        return rows[rows["statement"] == self.record.entries[claim].statement.format_map(KNOWN)]
+
+
+def height(*, level=0.9, early=0.8, n_train=1000, **more):
+    return pd.concat([fake_paths.deep(level=level, n_train=n_train, **more), fake_paths.networks(early=early, **more)])
+
+
+def with_batch_norm(runs):
+    found = labels.regularizer_claims(runs)
+    return found[~found["subject"].str.contains("without")]
+
+
+def moons(**more):
+    return fake_intervals.table(dataset="two_moons", networks=fake_intervals.NETWORKS[:1], **more)
+
+
+JUDGED = {
+    "labels": Judged(labels.RECORD, fake_labels.table, labels.claims),
+    "switched": Judged(labels.RECORD, fake_labels.regularized, with_batch_norm),
+    "kernels": Judged(capacity.RECORD, fake_kernels.table, capacity.claims),
+    "filters": Judged(capacity.RECORD, fake_kernels.conv, capacity.claims),
+    "paths": Judged(paths.RECORD, fake_paths.networks, paths.over_training),
+    "deep paths": Judged(paths.RECORD, fake_paths.deep, paths.over_training),
+    "unseen": Judged(paths.RECORD, fake_paths.unseen, paths.unseen),
+    "ratio": Judged(paths.RECORD, fake_paths.ratio, paths.ratio),
+    "height": Judged(paths.RECORD, height, paths.relative_height),
+    "masks": Judged(fisher_mask.RECORD, fake_fisher.table, fisher_mask.claims),
+    "stiffness": Judged(stiffness.RECORD, fake_stiffness.training, stiffness.during_training),
+    "maps": Judged(stiffness.RECORD, fake_stiffness.maps, stiffness.over_the_plane),
+    "layers": Judged(stiffness.RECORD, fake_stiffness.layers, stiffness.by_layer),
+    "depth": Judged(stiffness.RECORD, fake_stiffness.deep, stiffness.of_deep_networks),
+    "intervals": Judged(intervals.RECORD, fake_intervals.table, intervals.claims),
+    "moons": Judged(intervals.RECORD, moons, intervals.claims),
+}
+# Which claims hold on made-up runs as they come.
+HOLD = {
+    "labels": "fits_random random_at_chance gap_jumps random_slower error_rises fits_shuffled_pixels "
+    "fits_random_pixels random_pixels_sooner fits_gaussian gaussian_sooner",
+    "switched": "not_necessary not_sufficient weight_decay_helps crops_help crops_help_more dropout_helps "
+    "stopping_no_help batch_norm_helps",
+    "kernels": "fits_random ridge_no_help gabor_lowers",
+    "filters": "fits_random ridge_no_help ridge_helps_filters filters_lower",
+    "paths": "imperfect_first imperfect_last higher_late changes_at_first higher_without_decay random_less_diverse "
+    "new_path_worse_true new_path_worse_random no_distance_second no_distance_last neighbours_by_path "
+    "neighbours_by_activations isolated_update",
+    "deep paths": "imperfect_first imperfect_last higher_late changes_at_first new_path_worse_true",
+    "unseen": "unseen_do_not_share unseen_recognized_equally",
+    "ratio": "ratio_gap_rank ratio_gap_linear ratio_test_error ratio_train_error",
+    "height": "resnet_above_alexnet",
+    "masks": "influence_falls random_less_by_epoch random_smaller_peak step_as_form slower_influence_70 "
+    "slower_influence_80 slower_loss_70 slower_loss_80 better_than_none_75 better_than_magnitude_75 "
+    "better_than_random_75 better_than_random_25 better_than_magnitude_25",
+    "stiffness": "classes_apart falls_with_overfitting test_as_train length_falls larger_rate_less_stiff "
+    "larger_rate_shorter random_less_stiff",
+    "maps": "boundary_seen",
+    "layers": "training_changes_layers changes_through_layers tanh_differs leaky_relu_as_relu",
+    "depth": "late_layers_apart random_less_apart",
+    "intervals": "pairs_alike distributions_alike midlines_shorter principal_over_means principal_over_minor "
+    "norms_within small_random_shorter small_true_alike depths_alike correlates_all correlates_fitted",
+}
+CASES = [
+    ("labels", {"fitted": False}, "fits_random", NO),
+    ("labels", {"fitted": False}, "fits_gaussian", NO),
+    ("labels", {"chance_accuracy": 0.3}, "random_at_chance", NO),
+    ("labels", {"slowdown": 20.0}, "random_slower", NO),
+    ("labels", {"slowdown": 0.5}, "gaussian_sooner", NO),
+    ("labels", {"slowdown": 0.5}, "random_pixels_sooner", NO),
+    ("labels", {"chance_accuracy": 0.9}, "gap_jumps", NO),
+    ("labels", {"seeds": 1}, "fits_random", UNTESTABLE),
+    ("labels", {"corruptions": (0.0, 1.0)}, "error_rises", UNTESTABLE),
+    ("labels", {"fitted": False}, "random_slower", UNTESTABLE),
+    ("switched", {"none": 0.3}, "not_necessary", NO),
+    ("switched", {"none": 0.6}, "not_necessary", "weaker"),
+    ("switched", {"random_train": 0.4}, "not_sufficient", NO),
+    ("switched", {"random_train": 0.95}, "not_sufficient", "weaker"),
+    ("switched", {"decay": 0.7}, "weight_decay_helps", NO),
+    ("switched", {"crop": 0.7}, "crops_help", NO),
+    ("switched", {"decay": 0.9}, "crops_help_more", NO),
+    ("switched", {"dropout": 0.7}, "dropout_helps", NO),
+    ("switched", {"without_none": 0.9}, "batch_norm_helps", NO),
+    ("switched", {"seeds": 1}, "batch_norm_helps", UNTESTABLE),
+    ("kernels", {"random_train": 0.5}, "fits_random", NO),
+    ("kernels", {"ridge_gain": 0.02}, "ridge_no_help", NO),
+    ("kernels", {"gabor": 0.05}, "gabor_lowers", NO),
+    ("kernels", {"pixels": 0.012}, "interpolating_generalizes", UNTESTABLE),  # a part of the images
+    ("kernels", {"n": 60_000, "seeds": 1, "pixels": 0.013}, "interpolating_generalizes", "holds"),  # no interval needed
+    ("kernels", {"n": 60_000, "seeds": 1, "pixels": 0.02}, "interpolating_generalizes", NO),
+    ("filters", {}, "interpolating_generalizes", UNTESTABLE),  # a copy of the images
+    ("filters", {"conv_error": 0.6}, "filters_lower", NO),
+    ("filters", {"ridge_error": 0.31}, "ridge_helps_filters", NO),
+    ("paths", {"early": 0.995, "late": 0.999}, "imperfect_first", NO),
+    ("paths", {"early": 0.95, "late": 0.96}, "higher_late", "weaker"),
+    ("paths", {"early": 0.95, "late": 0.9}, "higher_late", NO),
+    ("paths", {"early": 0.95, "late": 0.96}, "changes_at_first", NO),
+    ("paths", {"constant": 0.8}, "higher_without_decay", NO),
+    ("paths", {"constant": 0.86}, "higher_without_decay", "weaker"),
+    ("paths", {"random": -0.05}, "random_less_diverse", NO),
+    ("paths", {"random": 0.01}, "random_less_diverse", "weaker"),
+    ("paths", {"gap": -0.01}, "new_path_worse_true", NO),
+    ("paths", {"gap": 0.01}, "new_path_worse_random", "weaker"),
+    ("paths", {"rank": -0.9}, "no_distance_last", NO),
+    ("paths", {"changed": 0.0}, "neighbours_by_path", NO),
+    ("paths", {"kept": 1.0}, "neighbours_by_activations", NO),
+    ("paths", {"alone": 0.8}, "isolated_update", NO),
+    ("paths", {"seeds": 1}, "higher_late", UNTESTABLE),
+    ("unseen", {"share": 0.8}, "unseen_do_not_share", NO),
+    ("unseen", {"right": 0.1}, "unseen_recognized_equally", NO),
+    ("unseen", {"seeds": 1}, "unseen_do_not_share", UNTESTABLE),
+    ("ratio", {"slope": 1.0}, "ratio_gap_rank", NO),
+    ("ratio", {"noise": 0.3}, "ratio_gap_linear", NO),
+    ("ratio", {"networks": 2}, "ratio_gap_rank", UNTESTABLE),
+    ("height", {"level": 0.7}, "resnet_above_alexnet", NO),
+    ("height", {"n_train": 200}, "resnet_above_alexnet", UNTESTABLE),  # on other numbers of images
+    ("masks", {"falls": False}, "influence_falls", NO),
+    ("masks", {"less": False}, "random_less_by_epoch", NO),
+    ("masks", {"less": False}, "random_smaller_peak", NO),
+    ("masks", {"diagonal": 1.0}, "diagonal_alone", "holds"),
+    ("masks", {"diagonal": 0.01}, "diagonal_alone", NO),
+    ("masks", {"slower": False}, "slower_loss_70", NO),
+    ("masks", {}, "better_than_none_25", NO),  # the other reading is a claim of its own
+    # A gain that any mask has is no gain over the control.
+    ("masks", {"gains": {**fake_fisher.GAINS, ("random", 0.75): 2.5}}, "better_than_none_75", "holds"),
+    ("masks", {"gains": {**fake_fisher.GAINS, ("random", 0.75): 2.5}}, "better_than_random_75", NO),
+    ("masks", {"seeds": 1}, "influence_falls", UNTESTABLE),
+    ("stiffness", {"between": 0.45}, "classes_apart", "weaker"),
+    ("stiffness", {"between": 0.5}, "classes_apart", NO),
+    ("stiffness", {"end": 0.4}, "falls_with_overfitting", NO),
+    ("stiffness", {"test": 0.3}, "test_as_train", NO),
+    ("stiffness", {"slower": 1.5}, "larger_rate_shorter", NO),
+    ("stiffness", {"random": 0.5}, "random_less_stiff", NO),
+    ("stiffness", {"seeds": 1}, "classes_apart", UNTESTABLE),
+    ("maps", {"contrast": 0.1}, "boundary_seen", "weaker"),
+    ("maps", {"contrast": 0.0}, "boundary_seen", NO),
+    ("layers", {"change": 0.0}, "training_changes_layers", NO),
+    ("layers", {"tanh": 0.0}, "tanh_differs", NO),
+    ("layers", {"leaky": 0.3}, "leaky_relu_as_relu", NO),
+    ("depth", {"late": -0.3}, "late_layers_apart", NO),
+    ("depth", {"random": 0.1}, "random_less_apart", NO),
+    ("intervals", {"shift": 0.05}, "pairs_alike", "holds"),  # no significant difference is an equivalence
+    ("intervals", {"shift": 0.3}, "pairs_alike", NO),
+    ("intervals", {"shift": -0.3}, "pairs_alike", NO),
+    ("intervals", {"correlated": False}, "correlates_fitted", NO),
+    ("intervals", {"seeds": 1}, "pairs_alike", UNTESTABLE),
+    ("moons", {"shift": 1.0}, "moons_shorter", "holds"),
+    ("moons", {}, "moons_shorter", NO),
+]
+VALUES = [
+    ("labels", {"slowdown": 3.0}, {"random_slower": 3.0, "random_at_chance": 0.1, "gap_jumps": 0.8}, 1e-6),
+    ("switched", {}, {"weight_decay_helps": 0.01, "batch_norm_helps": 0.04, "not_necessary": 0.7 / 0.75}, 1e-3),
+    ("paths", {}, {"higher_late": 0.18, "changes_at_first": -0.18, "higher_without_decay": 0.1 / 0.18,
+                   "random_less_diverse": 0.05, "new_path_worse_true": 0.1, "no_distance_last": 0.401}, 1e-6),
+    ("masks", {}, {"better_than_none_25": -1.0}, 1e-6),
+    # Stiffness is largest before training; the peak is that of the trained network.
+    ("stiffness", {"between": 0.2}, {"classes_apart": 0.3, "falls_with_overfitting": 0.2, "length_falls": 0.6,
+                                     "random_less_stiff": 0.4}, 0.01),
+    ("layers", {}, {"training_changes_layers": 0.3, "changes_through_layers": 0.4, "tanh_differs": 0.3}, 1e-6),
+    ("depth", {}, {"late_layers_apart": 0.3}, 0.01),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOLD)
+def test_runs_that_behave_as_claimed_hold_these_claims(name):
+    judged = JUDGED[name]
+    found = judged.claims(judged.make())
+    words = {judged.record.entries[claim].statement.format_map(KNOWN) for claim in HOLD[name].split()}
+    assert words == set(found.loc[found["verdict"] == "holds", "statement"])
+
+
+@pytest.mark.parametrize(("name", "options", "claim", "verdict"), CASES, ids=lambda value: str(value)[:30])
+def test_each_verdict_follows_from_the_table(name, options, claim, verdict):
+    assert set(JUDGED[name].found(claim, **options)["verdict"]) == {verdict}
+
+
+@pytest.mark.parametrize(("name", "options", "expected", "near"), VALUES, ids=[name for name, *_ in VALUES])
+def test_values_are_those_of_the_table(name, options, expected, near):
+    for claim, value in expected.items():
+        found = JUDGED[name].found(claim, **options)["value"]
+        assert found.tolist() == pytest.approx([value] * len(found), abs=near) and len(found)
+
+
+def test_every_claim_on_record_has_its_case():
+    on_record = {claim for judged in JUDGED.values() for claim in judged.record.entries}
+    assert on_record == {claim for _, _, claim, _ in CASES} | set(" ".join(HOLD.values()).split())
+
+
+SIZED = [name for name in JUDGED if name not in ("kernels", "filters", "deep paths", "moons")]
+
+
+def rows(claims: pd.DataFrame) -> list[tuple]:
+    """Every claim without its subject, in an order of its own."""
+    kept = claims.drop(columns="subject").round(9).fillna(math.inf)
+    return sorted(kept.itertuples(index=False, name=None), key=str)
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_claims_on_two_sizes_are_those_on_each(name):
+    """Sizes that differ in the epochs alone: what keeps those apart goes by the whole size."""
+    judged = JUDGED[name]
+    table = judged.make(seeds=1).reset_index(drop=True)
+    found = judged.claims(fake_sizes.both(table, "epochs"))
+    each = rows(judged.claims(table)) + rows(judged.claims(fake_sizes.other(table, "epochs")))
+    assert rows(found) == sorted(each, key=str)
+    assert not found.duplicated(["statement", "subject"]).any()
+
+
+def test_a_claim_keeps_its_subject_when_runs_on_more_images_come_beside_it():
+    table = fake_labels.table()
+    alone, beside = (labels.claims(runs) for runs in (table, fake_sizes.both(table, *fake_sizes.SIZES)))
+    pd.testing.assert_frame_equal(beside[beside["subject"].isin(alone["subject"])].reset_index(drop=True), alone)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "papers"),
+    [
+        # (99.34 − 10.61) − (100 − 50.51) is the jump of the gap in Table 1.
+        ("labels", {}, {"fits_random": "0.993", "random_at_chance": "0.106", "gap_jumps": "0.392"}),
+        # 86.03 − 85.75, 89.31 − 85.75, 89.31 − 86.03, 85.75 − 82.00 and 75.75 / 79.05
+        ("switched", {}, {"weight_decay_helps": "+0.003", "crops_help": "+0.036", "crops_help_more": "+0.033",
+                          "batch_norm_helps": "+0.037", "not_necessary": "0.958"}),
+        ("kernels", {}, {"interpolating_generalizes": "0.012", "gabor_lowers": "0.5"}),
+        ("filters", {}, {"interpolating_generalizes": "0.46"}),
+        ("kernels", {"data": "handwritten digits (8x8)"}, {"interpolating_generalizes": "–", "gabor_lowers": "–"}),
+    ],
+    ids=["labels", "switched", "kernels", "filters", "digits"],
+)  # fmt: skip
+def test_the_papers_values_are_those_of_its_table(name, options, papers):
+    found = {claim: JUDGED[name].found(claim, **options)["paper_value"].item().split(" (")[0] for claim in papers}
+    assert found == papers
+
+
+def test_the_effect_is_measured_from_what_the_opposite_predicts():
+    found = {claim: JUDGED["labels"].found(claim, slowdown=3.0)["effect"].item() for claim in HOLD["labels"].split()}
+    assert (found["random_slower"], found["random_at_chance"]) == (pytest.approx(3.0 - 10), pytest.approx(0.0))
+
+
+def test_each_network_and_each_size_is_its_own_subject():
+    assert labels.claims(fake_labels.table(networks=("mlp_1x512", "alexnet_small")))["subject"].nunique() == 2
+    small = fake_labels.regularized(n_train=50).assign(run_id=lambda table: table.run_id + "b")
+    subjects = labels.regularizer_claims(pd.concat([fake_labels.regularized(), small]))["subject"]
+    assert {subject.rpartition("n = ")[2] for subject in subjects} == {"1,000", "50"}
+    both = pd.concat([fake_fisher.table(), fake_fisher.table(data="other data")])
+    subjects = {f"mlp on {data}, n = 1,000, true labels" for data in ("made-up data", "other data")}
+    assert set(fisher_mask.claims(both)["subject"]) == subjects
+    assert "1,000 random filters on CIFAR-10 (JPEG q75)" in JUDGED["filters"].found("filters_lower")["subject"].item()
+
+
+def test_what_early_stopping_gains_is_the_best_minus_the_last():
+    found = labels.regularizer_claims(fake_labels.regularized())
+    found = found[found["statement"].str.startswith("Early stopping")].set_index("subject")
+    assert found["value"].tolist() == pytest.approx([0.0, 0.05])
+    assert found["verdict"].tolist() == ["holds", NO]
+
+
+def test_regularizers_are_compared_seed_by_seed():
+    found = JUDGED["switched"].found("weight_decay_helps").iloc[0]
+    assert found[["low", "high"]].tolist() == pytest.approx([0.01, 0.01])  # the seeds' own noise cancels
+
+
+def test_claims_whose_runs_are_missing_are_left_out_or_have_no_verdict():
+    runs = fake_labels.regularized()
+    plain = runs[(runs["random_crop"] == 0) & (runs["weight_decay"] == 0) & ~runs["model_options"].str.contains("drop")]
+    assert set(labels.regularizer_claims(plain)["source"]) == {"Fig. 2b", "Sec. 3.1, Table 1, Fig. 2b"}
+    runs = fake_fisher.table()
+    bare = fisher_mask.claims(runs[(runs["label_corruption"] == 0) & (runs["mask_keep"] == 1)])
+    assert bare["source"].tolist() == ["Fig. 1", "Eq. 9", "Theorem 1"]
+    assert stiffness.by_layer(fake_stiffness.layers(accuracy=0.8)).empty  # they did not fit
+    runs = fake_intervals.table()
+    found = intervals.claims(runs[runs["label_corruption"] == 0])
+    row = found[found["statement"].str.contains("do not vary")].iloc[0]
+    assert (row["n_seeds"], row["verdict"]) == (0, UNTESTABLE)
+
+
+def test_a_part_of_the_images_is_said_to_be_one():
+    found = JUDGED["kernels"].found("interpolating_generalizes")["criterion"].item()
+    assert found.endswith("with all 60,000 original examples")
+
+
+def test_a_distance_between_distributions_of_equal_means_is_seen():
+    runs = fake_intervals.table()
+    chosen = (runs["label_corruption"] == 1) & runs["intervals/pair_bins"].notna()
+    runs.loc[chosen, "intervals/pair_bins"] = " ".join("25" if place in (23, 29) else "0" for place in range(30))
+    found = intervals.claims(runs)
+    assert NO in set(found.loc[found["statement"].str.contains("almost identical"), "verdict"])
