@@ -136,7 +136,7 @@ def chosen(rows: pd.DataFrame, choices: Mapping[str, alt.Parameter]) -> alt.Char
     [{'filter': 'datum.data === data_set'}]
     """
     tests = [f"datum.{column} === {param.name}" for column, param in choices.items()]
-    base = alt.Chart(rows).transform_filter(" && ".join(tests))
+    base = alt.Chart(rows).transform_filter(" && ".join(tests) or "true")
     return base.add_params(*choices.values()) if choices else base
 
 

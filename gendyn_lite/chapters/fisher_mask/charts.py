@@ -36,13 +36,13 @@ def moved(rows: pd.DataFrame) -> Chart:
     Args:
         rows: A table of `gendyn_lite.chapters.fisher_mask.demo.steps` (or of one `step`, without menu and slider).
     """
-    base = alt.Chart(rows.assign(kl=rows["kl"].clip(lower=1e-12)).round({"kl": 15})).transform_filter("true")
+    choices = {}
     if "example" in rows:
         sizes = sorted(rows["eps"].unique())
         rows = rows.assign(power=rows["eps"].map(sizes.index))
         power = slider("step_power", len(sizes) - 1, "step size (small to large)", value=min(3, len(sizes) - 1))
-        drawn = rows.assign(kl=rows["kl"].clip(lower=1e-12)).round({"kl": 15})
-        base = chosen(drawn, {"example": menu("stepped", rows["example"], "step on"), "power": power})
+        choices = {"example": menu("stepped", rows["example"], "step on"), "power": power}
+    base = chosen(rows.assign(kl=rows["kl"].clip(lower=1e-12)).round({"kl": 15}), choices)
     color, _, shape = looks("pair", PAIRS, title=None, legend=alt.Legend(offset=ROOM))
     dots = base.mark_point(size=60).encode(
         x=alt.X("digit:O", title="watched digit"),
@@ -57,7 +57,7 @@ def moved(rows: pd.DataFrame) -> Chart:
     )
     said = ", ".join(f"{name} {value:.1e}" for name, value in rows.groupby("pair")["kl"].mean().items())
     return layered(
-        *([dots, words_above(mean)] if "example" in rows else [dots]),
+        *([dots, words_above(mean)] if choices else [dots]),
         title="Whose predictions move",
         subtitle="KL between predictions before and after one step.",
         description=f"KL of watched digits after a step on one digit. Mean over what can be chosen: {said}.",
