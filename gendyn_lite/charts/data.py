@@ -43,14 +43,13 @@ def picture_grid(samples: pd.DataFrame, *, name: str) -> Chart:
     place = {"x": alt.X("column:O", axis=None), "y": y}
     grid = _grid(base, place).add_params(inputs, chosen, picked)
     return layered(
-        grid,
-        *_large(base.transform_filter(picked), place),
-        height=CELL * lines,
-        title=f"Pictures of {name}",
-        subtitle="A class per row. Click on a picture, or move the slider, to see it large.",
-        description=f"Grid of {last + 1} training images of {name} in {len(classes)} classes, a class per row: "
+        [grid, *_large(base.transform_filter(picked), place)],
+        f"Pictures of {name}",
+        "A class per row. Click on a picture, or move the slider, to see it large.",
+        f"Grid of {last + 1} training images of {name} in {len(classes)} classes, a class per row: "
         f"{', '.join(classes)}. A menu shows the same images with shuffled pixels, random pixels or replaced by "
         "noise; another marks a class; a slider or a click shows one image large, with its class.",
+        height=CELL * lines,
     )
 
 

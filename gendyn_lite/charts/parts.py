@@ -102,7 +102,7 @@ def tooltips(form: str, *names: str) -> list[alt.Tooltip]:
     return shown if names else [*shown, alt.Tooltip("seeds:Q")]
 
 
-def titled(chart: Drawn, *, title: str, subtitle: str, description: str, **properties: Any) -> Drawn:
+def titled(chart: Drawn, title: str, subtitle: str, description: str, **properties: Any) -> Drawn:
     """A chart with its title, and a description for those who do not see it.
 
     Args:
@@ -112,16 +112,15 @@ def titled(chart: Drawn, *, title: str, subtitle: str, description: str, **prope
         description: The same in words, with the numbers that matter.
         **properties: Others of the chart, for instance its height.
 
-    >>> chart = alt.Chart().mark_point()
-    >>> titled(chart, title="A", subtitle="B", description="C").to_dict()["title"]
+    >>> titled(alt.Chart().mark_point(), "A", "B", "C").to_dict()["title"]
     {'text': 'A', 'subtitle': 'B'}
     """
     return chart.properties(title=alt.Title(title, subtitle=subtitle), description=description, **properties)
 
 
-def layered(*layers: alt.Chart, **about: Any) -> Chart:
-    """Layers, from back to front, as one chart; `about` is what `titled` says of it."""
-    return titled(alt.layer(*layers), **about)
+def layered(layers: Sequence[alt.Chart], title: str, subtitle: str, description: str, **properties: Any) -> Chart:
+    """Layers, from back to front, as one chart with the title and description of `titled`."""
+    return titled(alt.layer(*layers), title, subtitle, description, **properties)
 
 
 def chosen(rows: pd.DataFrame, choices: Mapping[str, alt.Parameter]) -> alt.Chart:

@@ -37,10 +37,10 @@ def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> Chart:
     even = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(strokeDash=[3, 3]).encode(x="ratio:Q")
     words = "; ".join(f"{row['case']}: {row['ratio']:.2g} times {row['peer']}" for row in rows.to_dict("records"))
     return layered(
-        *(even, ticks, dots),
-        title=title,
-        subtitle="Right of 1: faster than the peer. A tick: the goal for that peer.",
-        description=f"{title}: our speed divided by the peer's. {words}.",
+        (even, ticks, dots),
+        title,
+        "Right of 1: faster than the peer. A tick: the goal for that peer.",
+        f"{title}: our speed divided by the peer's. {words}.",
         width="container",
         height=26 * len(order),
     )

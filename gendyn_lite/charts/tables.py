@@ -192,13 +192,8 @@ def verdicts(claims: pd.DataFrame) -> Chart:
     )
     bars = base.mark_bar(size=24).encode(color=colour).add_params(picked)
     words = "; ".join(f"{row['paper']}, {row['verdict']}: {row['tests']}" for row in counts.to_dict("records"))
-    return layered(
-        bars,
-        height=44 * len(papers),
-        title="Verdicts by paper",
-        subtitle="Pick a verdict in the legend.",
-        description=f"Number of verdicts by paper. {words}.",
-    )
+    about = f"Number of verdicts by paper. {words}."
+    return layered([bars], "Verdicts by paper", "Pick a verdict in the legend.", about, height=44 * len(papers))
 
 
 def papers_tables(claims: pd.DataFrame, statements: pd.DataFrame, *, caption: str) -> HTML:

@@ -56,12 +56,9 @@ def moved(rows: pd.DataFrame) -> Chart:
         words="'ε = ' + format(datum.eps, '~g') + ', mean KL ' + format(datum.mean, '.1e')"
     )
     said = ", ".join(f"{name} {value:.1e}" for name, value in rows.groupby("pair")["kl"].mean().items())
-    return layered(
-        *([dots, words_above(mean)] if choices else [dots]),
-        title="Whose predictions move",
-        subtitle="KL between predictions before and after one step.",
-        description=f"KL of watched digits after a step on one digit. Mean over what can be chosen: {said}.",
-    )
+    layers = [dots, words_above(mean)] if choices else [dots]
+    about = f"KL of watched digits after a step on one digit. Mean over what can be chosen: {said}."
+    return layered(layers, "Whose predictions move", "KL between predictions before and after one step.", about)
 
 
 def approximation(rows: pd.DataFrame) -> Chart:
@@ -85,15 +82,14 @@ def approximation(rows: pd.DataFrame) -> Chart:
         words="'ε = ' + format(datum.eps, '.1e') + ': KL is ' + format(datum.ratio, '.3f') + ' times the form'"
     )
     ends = rows.groupby("activation")["ratio"].agg(["first", "last"])
-    return layered(
+    layers = [
         curves.encode(x=x, y=y, color=color, strokeDash=dash, tooltip=tip),
         at.mark_rule(strokeDash=[2, 3]).encode(x=x),
         words_above(words),
-        title="The quadratic form and where it fails",
-        subtitle="Mean over five digits, in float64.",
-        description="KL over quadratic form from the smallest to the largest step: "
-        f"{told(ends, '{activation}: {first:.3f} to {last:.3f}')}.",
-    )
+    ]
+    words = told(ends, "{activation}: {first:.3f} to {last:.3f}")
+    about = f"KL over quadratic form from the smallest to the largest step: {words}."
+    return layered(layers, "The quadratic form and where it fails", "Mean over five digits, in float64.", about)
 
 
 def diagonal_against_whole(rows: pd.DataFrame) -> Chart:
@@ -114,14 +110,12 @@ def diagonal_against_whole(rows: pd.DataFrame) -> Chart:
     equal = equal.mark_line(strokeDash=[3, 3], color=PALETTE[4], strokeWidth=1.5, tooltip=None)
     median = (rows["diagonal"] / rows["whole"]).median()
     rank = rows["whole"].corr(rows["diagonal"], method="spearman")
-    return layered(
-        equal.encode(x=x, y=y),
-        dots,
-        title="What the diagonal loses",
-        subtitle="Each point: a step on one digit. Dashed: equal.",
-        description=f"Empirical form with the diagonal alone against the whole: the median ratio is {median:.1e}, the "
-        f"rank correlation {rank:.2f}.",
+    layers = [equal.encode(x=x, y=y), dots]
+    about = (
+        f"Empirical form with the diagonal alone against the whole: the median ratio is {median:.1e}, the rank "
+        f"correlation {rank:.2f}."
     )
+    return layered(layers, "What the diagonal loses", "Each point: a step on one digit. Dashed: equal.", about)
 
 
 def concentration(rows: pd.DataFrame) -> Chart:
@@ -144,14 +138,9 @@ def concentration(rows: pd.DataFrame) -> Chart:
     quarter = rows[rows["kept"].sub(0.25).abs() < 0.0124].groupby("of", sort=False)["held"].first()
     said = ", ".join(f"{name} {value:.2f}" for name, value in quarter.items())
     share = alt.param(name="kept_share", value=0.25, bind=bind)
-    return layered(
-        lines.add_params(share),
-        near.mark_point(size=70).encode(x=x, y=y, color="of:N"),
-        words_above(held),
-        title="How concentrated the information is",
-        subtitle="Largest entries first; one network.",
-        description=f"Share of the sum held by the largest quarter of entries: {said}.",
-    )
+    layers = [lines.add_params(share), near.mark_point(size=70).encode(x=x, y=y, color="of:N"), words_above(held)]
+    about = f"Share of the sum held by the largest quarter of entries: {said}."
+    return layered(layers, "How concentrated the information is", "Largest entries first; one network.", about)
 
 
 def influence(table: pd.DataFrame) -> Chart:
@@ -170,18 +159,15 @@ def influence(table: pd.DataFrame) -> Chart:
     menus = {"place": menu("influence_place", by_size(rows, "place"), "runs")}
     menus["form"] = menu("influence_form", forms, "form", forms[1])
     last = parts.latest(means[means["form"] == forms[1]], ["place", "labels"])
-    return layered(
-        *_against_epoch(
-            chosen(means, menus),
-            means,
-            looks("labels", [name for name in LABELS if name in set(means["labels"])], **OF_LINES),
-            alt.Y("mean:Q", title="2 × influence / ε² (nats)", scale=LOGARITHMIC, axis=alt.Axis(format="~e")),
-        ),
-        title="Influence during training",
-        subtitle="No mask. Geometric mean over seeds, 95 % interval.",
-        description="Influence of one example's step against the epoch. With the true Fisher at the end: "
-        f"{told(last, '{place}, {labels}: {mean:.2g}')}.",
+    layers = _against_epoch(
+        chosen(means, menus),
+        means,
+        looks("labels", [name for name in LABELS if name in set(means["labels"])], **OF_LINES),
+        alt.Y("mean:Q", title="2 × influence / ε² (nats)", scale=LOGARITHMIC, axis=alt.Axis(format="~e")),
     )
+    words = told(last, "{place}, {labels}: {mean:.2g}")
+    about = f"Influence of one example's step against the epoch. With the true Fisher at the end: {words}."
+    return layered(layers, "Influence during training", "No mask. Geometric mean over seeds, 95 % interval.", about)
 
 
 def with_masks(table: pd.DataFrame) -> Chart:
@@ -201,13 +187,10 @@ def with_masks(table: pd.DataFrame) -> Chart:
     menus["of"] = menu("masked_curve", list(CURVES), "curve", "test loss")
     last = parts.latest(means[means["of"] == "test loss"], ["subject", "mask"])
     y = alt.Y("mean:Q", title=None, scale=parts.AROUND)
-    return layered(
-        *_against_epoch(chosen(means, menus), means, looks("mask", list(MASKED), **OF_LINES), y),
-        title="With and without a mask",
-        subtitle="Mean and 95 % interval over seeds; first epoch unmasked.",
-        description="Curves against the epoch without and with masks. Test loss at the end: "
-        f"{told(last, '{subject}, {mask}: {mean:.3f}')}.",
-    )
+    layers = _against_epoch(chosen(means, menus), means, looks("mask", list(MASKED), **OF_LINES), y)
+    words = told(last, "{subject}, {mask}: {mean:.3f}")
+    about = f"Curves against the epoch without and with masks. Test loss at the end: {words}."
+    return layered(layers, "With and without a mask", "Mean and 95 % interval over seeds; first epoch unmasked.", about)
 
 
 def best_accuracy(table: pd.DataFrame) -> Chart:
@@ -229,13 +212,10 @@ def best_accuracy(table: pd.DataFrame) -> Chart:
     zero = alt.Chart(pd.DataFrame({"mean": [0.0]})).mark_rule(strokeDash=[3, 3]).encode(y="mean:Q")
     bars = base.mark_rule(strokeWidth=2).encode(x=x, y="low:Q", y2="high:Q", color=color)
     points = base.mark_point(size=80).encode(x=x, y=y, color=color, shape=shape, tooltip=tip)
-    return layered(
-        *([zero, bars, points] if means["low"].notna().any() else [zero, points]),
-        title="Best accuracy, against no mask",
-        subtitle="Points of test accuracy; 95 % over seeds.",
-        description="Gain of the best test accuracy over training without a mask, in points: "
-        f"{told(means, '{subject}, {way} {kept:g}: {mean:+.2f}')}.",
-    )
+    layers = [zero, bars, points] if means["low"].notna().any() else [zero, points]
+    words = told(means, "{subject}, {way} {kept:g}: {mean:+.2f}")
+    about = f"Gain of the best test accuracy over training without a mask, in points: {words}."
+    return layered(layers, "Best accuracy, against no mask", "Points of test accuracy; 95 % over seeds.", about)
 
 
 def _against_epoch(shown: alt.Chart, means: pd.DataFrame, named: Any, y: alt.Y) -> list[alt.Chart]:

@@ -64,19 +64,21 @@ def planar(cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots
     words = _said(line).mark_text(align="left", baseline="top", fontWeight=600, dx=4)
     first = lines[(lines["start"] == 1) & (lines["angle"] == 105)].iloc[0]
     return layered(
-        *_ground(cells, points, x, y),
-        whole,
-        part.encode(**at("part"), tooltip=["lower:Q", "upper:Q", "regions:Q"]),
-        diamonds.encode(x=x, y=y, tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f")]),
-        origin.encode(**at("at", ends=False)),
-        words.encode(x=alt.value(0), y=alt.value(4), text="words:N"),
-        height=380,
-        title="A line through the plane",
-        subtitle="Move the point and the direction. Solid: the interval; diamonds: knots; shades: regions.",
-        description="Two moons and the network's two classes over the plane, its linear regions in shades. A line "
+        [
+            *_ground(cells, points, x, y),
+            whole,
+            part.encode(**at("part"), tooltip=["lower:Q", "upper:Q", "regions:Q"]),
+            diamonds.encode(x=x, y=y, tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f")]),
+            origin.encode(**at("at", ends=False)),
+            words.encode(x=alt.value(0), y=alt.value(4), text="words:N"),
+        ],
+        "A line through the plane",
+        "Move the point and the direction. Solid: the interval; diamonds: knots; shades: regions.",
+        "Two moons and the network's two classes over the plane, its linear regions in shades. A line "
         "starts at a training point; its interval is drawn solid and every change of region is marked. For point 1 at "
         f"105 degrees the interval is {first['lower']:.2f} to {first['upper']:.2f}, through {first['regions']:.0f} "
         "regions.",
+        height=380,
     )
 
 
@@ -133,13 +135,9 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
         layers.append(pictures.encode(x=x, y=alt.value(262), url="image:N"))
     line = ", ".join(f"{{{name}}}" for name in labels) or "this line"
     layers[0] = layers[0].add_params(*choices.values()) if choices else layers[0]
-    return layered(
-        *layers,
-        title="Along a line",
-        subtitle="Shaded: the generalization interval of the image at α = 0.",
-        description="Logits along a line, exact at every knot. Intervals: "
-        f"{parts.told(intervals, line + ': {lower:.2f} to {upper:.2f}')}.",
-    )
+    words = parts.told(intervals, line + ": {lower:.2f} to {upper:.2f}")
+    about = f"Logits along a line, exact at every knot. Intervals: {words}."
+    return layered(layers, "Along a line", "Shaded: the generalization interval of the image at α = 0.", about)
 
 
 def _room_below(logits: pd.DataFrame, intervals: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -171,11 +169,10 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
     line = base.mark_line(point={"size": 14}).encode(y=alt.Y("share:Q", scale=ROOT), tooltip=tip)
     means = runs.groupby(["subject", "labels"], sort=False)[f"intervals/{kind}_mean"].mean().dropna().rename("mean")
     return layered(
-        base.mark_area(tooltip=None).encode(y=share, y2="high:Q"),
-        line.encode(strokeDash=OF_LABELS["strokeDash"]),
-        title=f"Lengths along {WORDS[kind]}",
-        subtitle=f"At most {high - low:g}. Band: 95 % interval over seeds.",
-        description=f"Distribution of lengths along {WORDS[kind]}. Mean lengths: "
+        [base.mark_area(tooltip=None).encode(y=share, y2="high:Q"), line.encode(strokeDash=OF_LABELS["strokeDash"])],
+        f"Lengths along {WORDS[kind]}",
+        f"At most {high - low:g}. Band: 95 % interval over seeds.",
+        f"Distribution of lengths along {WORDS[kind]}. Mean lengths: "
         f"{parts.told(means, '{subject}, {labels} {mean:.2f}')}.",
     )
 
@@ -223,14 +220,14 @@ def directions(table: pd.DataFrame) -> Chart:
     whiskers = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2)
     x = alt.X("length:Q", title="mean length, in α", axis=HALVES, scale=length)
     tip = ["direction:N", "labels:N", "length:Q", "low:Q", "high:Q", "seeds:Q"]
-    return layered(
+    layers = [
         whiskers.encode(x=alt.X("low:Q", scale=length), x2="high:Q"),
         base.mark_point(size=80).encode(x=x, shape=shape, tooltip=tip),
-        height=300,
-        title="Which way the class lasts",
-        subtitle="α = 1 is as far as between two points of the class.",
-        description="Mean interval length by direction: "
-        f"{parts.told(rows, '{data}, {labels}, {direction} {length:.2f}')}.",
+    ]
+    words = parts.told(rows, "{data}, {labels}, {direction} {length:.2f}")
+    about = f"Mean interval length by direction: {words}."
+    return layered(
+        layers, "Which way the class lasts", "α = 1 is as far as between two points of the class.", about, height=300
     )
 
 
@@ -257,13 +254,12 @@ def during_training(table: pd.DataFrame) -> Chart:
     base = chosen(means, {"data": menu("data_set", means["data"], "data")}).encode(x=parts.EPOCHS, color=color)
     line = base.mark_line(point={"size": 16}).encode(y=alt.Y("value:Q", title="share", scale=share))
     tip = ["of:N", "epoch:Q", *tooltips(".3f", "value"), "seeds:Q"]
-    return layered(
+    layers = [
         base.mark_area(tooltip=None, clip=True).encode(y=alt.Y("low:Q", scale=share), y2="high:Q"),
         line.encode(strokeDash=strokes("of", names)["strokeDash"], tooltip=tip),
-        title="Intervals while training",
-        subtitle="True labels; band: 95 % interval over seeds.",
-        description="Mean interval length along pairs, as a share of its range, beside both accuracies by epoch.",
-    )
+    ]
+    about = "Mean interval length along pairs, as a share of its range, beside both accuracies by epoch."
+    return layered(layers, "Intervals while training", "True labels; band: 95 % interval over seeds.", about)
 
 
 def _while_training(table: pd.DataFrame) -> pd.DataFrame:
@@ -298,10 +294,12 @@ def region_norms(table: pd.DataFrame) -> Chart:
     x = alt.X("ratio:Q", title="‖W of a region‖∞ / ‖W‖∞", scale=alt.Scale(domain=[0, 1.5], nice=False))
     tip = ["labels:N", "ratio:Q", *tooltips(".3f", "share")]
     return layered(
-        rule.encode(x="ratio:Q"),
-        line.encode(x=x, y=alt.Y("share:Q", title="share of regions"), **OF_LABELS, tooltip=tip),
-        title="Norms of linear regions",
-        subtitle="Left of the dotted line: no larger than without the ReLUs.",
-        description="Norms of regions over the norm of the weights' product; "
+        [
+            rule.encode(x="ratio:Q"),
+            line.encode(x=x, y=alt.Y("share:Q", title="share of regions"), **OF_LABELS, tooltip=tip),
+        ],
+        "Norms of linear regions",
+        "Left of the dotted line: no larger than without the ReLUs.",
+        "Norms of regions over the norm of the weights' product; "
         f"{runs['intervals/norm_within'].mean():.1%} lie within it.",
     )

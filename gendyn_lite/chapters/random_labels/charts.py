@@ -67,11 +67,10 @@ def learning_curves(table: pd.DataFrame) -> Chart:
     last = summarize(runs)
     means = last[last["label_corruption"] == most].groupby("network", sort=False)[["train_accuracy", "test_accuracy"]]
     return layered(
-        lines,
-        _chance_rule(table, error=False),
-        title="Fitting labels, true and corrupted",
-        subtitle="A line is one seed. Where nothing is drawn, that q was not run.",
-        description="Line chart of train and test accuracy against epoch, one line per seed, for the label corruption "
+        [lines, _chance_rule(table, error=False)],
+        "Fitting labels, true and corrupted",
+        "A line is one seed. Where nothing is drawn, that q was not run.",
+        "Line chart of train and test accuracy against epoch, one line per seed, for the label corruption "
         f"q of the slider. At the end of training with q = {most:g}: "
         f"{told(means.mean(), '{network}: train {train_accuracy:.2f}, test {test_accuracy:.2f}')}.",
     )
@@ -86,12 +85,11 @@ def time_to_fit(table: pd.DataFrame) -> Chart:
     if runs["ratio"].notna().sum() == 0:
         raise UserError("no run fitted its training labels at q = 0 and at another q with one seed: train longer")
     points = _seed_points(runs, "ratio")
+    layers = _against_q(points, "epochs to fit, relative to q = 0", AROUND)
+    words = _in_words(points, "times as long as true labels")
+    about = f"Time to fit the training labels against label corruption q, relative to true labels. {words}"
     return layered(
-        *_against_q(points, "epochs to fit, relative to q = 0", AROUND),
-        title="Time to fit against label corruption",
-        subtitle="Mean and 95 % interval over seeds; points: seeds.",
-        description="Time to fit the training labels against label corruption q, relative to true labels. "
-        f"{_in_words(points, 'times as long as true labels')}",
+        layers, "Time to fit against label corruption", "Mean and 95 % interval over seeds; points: seeds.", about
     )
 
 
@@ -108,13 +106,10 @@ def test_error(table: pd.DataFrame) -> Chart:
     )
     *layers, seeds = _against_q(points, "test error", alt.Scale(domain=[0, 1], clamp=True))
     return layered(
-        *layers,
-        seeds.add_params(brush),
-        rule,
-        _chance_rule(table, error=True),
-        title="Test error against label corruption",
-        subtitle="Drag over a range of q: the dashed lines show its mean error.",
-        description=f"Test error after training against label corruption q. {_in_words(points, 'test error')}",
+        [*layers, seeds.add_params(brush), rule, _chance_rule(table, error=True)],
+        "Test error against label corruption",
+        "Drag over a range of q: the dashed lines show its mean error.",
+        f"Test error after training against label corruption q. {_in_words(points, 'test error')}",
     )
 
 
@@ -141,9 +136,9 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
     )
     return parts.titled(
         lines.add_params(network, picked),
-        title="Training loss: true labels, random labels, inputs without structure",
-        subtitle="Mean over the seeds still training; pick a condition in the legend.",
-        description=f"Training loss against epoch, logarithmic, for five conditions: {', '.join(names)}. "
+        "Training loss: true labels, random labels, inputs without structure",
+        "Mean over the seeds still training; pick a condition in the legend.",
+        f"Training loss against epoch, logarithmic, for five conditions: {', '.join(names)}. "
         "Losses below 0.0001 are drawn there.",
     )
 
@@ -178,14 +173,13 @@ def corruption_grid(examples: pd.DataFrame) -> Chart:
     )
     count, wrong = len(examples), int((examples["true"] != examples["redrawn"]).sum())
     return layered(
-        images,
-        labels,
-        height=90 * (count // columns),
-        title="What the network is told",
-        subtitle="Under each image, the label it is trained with.",
-        description=f"{count} handwritten digits, each with the label it is trained with. As the slider raises q, more "
+        [images, labels],
+        "What the network is told",
+        "Under each image, the label it is trained with.",
+        f"{count} handwritten digits, each with the label it is trained with. As the slider raises q, more "
         "labels are redrawn at random; a cross marks those that have become wrong. "
         f"At q = 1 {wrong} of {count} are wrong.",
+        height=90 * (count // columns),
     )
 
 
@@ -202,13 +196,12 @@ def explicit_regularizers(table: pd.DataFrame) -> Chart:
     rows = rows[rows["setting"].isin(ORDER)]
     first = _most_tried_first(rows)[0]
     ends = summarize(rows[rows["base"] == first]).groupby("setting", sort=False)["test_accuracy"].mean()
-    return layered(
-        *_curves(rows, ORDER, "plain"),
-        title="Explicit regularizers, on and off",
-        subtitle=SUBTITLE,
-        description="Test accuracy against epoch, a line per regularizer, with a shaded area up to the best accuracy "
-        f"of any earlier epoch. At the end, for {first}: {told(ends, '{setting} {test_accuracy:.2f}')}.",
+    words = told(ends, "{setting} {test_accuracy:.2f}")
+    about = (
+        "Test accuracy against epoch, a line per regularizer, with a shaded area up to the best accuracy of any "
+        f"earlier epoch. At the end, for {first}: {words}."
     )
+    return layered(_curves(rows, ORDER, "plain"), "Explicit regularizers, on and off", SUBTITLE, about)
 
 
 def batch_norm(table: pd.DataFrame) -> Chart:
@@ -227,13 +220,10 @@ def batch_norm(table: pd.DataFrame) -> Chart:
     rows = rows.assign(setting=rows["norm"] + rows["setting"].map({NONE: "", "weight decay": " + decay"}))
     pairs = _most_tried_first(rows)
     ends = summarize(rows).groupby(["base", "setting"], sort=False)["test_accuracy"].mean()
-    return layered(
-        *_curves(rows, NORMS, "normed"),
-        title="Batch-norm, on and off" + (f": {pairs[0]}" if len(pairs) == 1 else ""),
-        subtitle=SUBTITLE,
-        description="Test accuracy against epoch with and without batch-norm. At the end: "
-        f"{told(ends, '{base}, {setting} {test_accuracy:.2f}')}.",
-    )
+    layers = _curves(rows, NORMS, "normed")
+    words = told(ends, "{base}, {setting} {test_accuracy:.2f}")
+    about = f"Test accuracy against epoch with and without batch-norm. At the end: {words}."
+    return layered(layers, "Batch-norm, on and off" + (f": {pairs[0]}" if len(pairs) == 1 else ""), SUBTITLE, about)
 
 
 def final_accuracy(table: pd.DataFrame) -> Chart:
@@ -266,14 +256,16 @@ def final_accuracy(table: pd.DataFrame) -> Chart:
     )
     last = means[means["taken at"] == kinds[0]]
     return layered(
-        bars,
-        marks.add_params(menu("final", _most_tried_first(rows), "network")),
-        seeds.mark_point(size=22, opacity=0.5).encode(x="accuracy:Q", tooltip=["seed:N", "accuracy:Q"]),
-        height=44 * int(means.groupby("network")["setting"].nunique().max()),
-        title="Test accuracy by regularizer",
-        subtitle="Mean and 95 % interval over seeds; small points: seeds.",
-        description="Test accuracy at the end of training and at the best epoch, by regularizer. At the end: "
+        [
+            bars,
+            marks.add_params(menu("final", _most_tried_first(rows), "network")),
+            seeds.mark_point(size=22, opacity=0.5).encode(x="accuracy:Q", tooltip=["seed:N", "accuracy:Q"]),
+        ],
+        "Test accuracy by regularizer",
+        "Mean and 95 % interval over seeds; small points: seeds.",
+        "Test accuracy at the end of training and at the best epoch, by regularizer. At the end: "
         f"{told(last, '{network}, {setting}: {mean:.2f}')}.",
+        height=44 * int(means.groupby("network")["setting"].nunique().max()),
     )
 
 
