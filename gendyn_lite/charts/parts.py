@@ -13,6 +13,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import with_sizes
 
 Chart = alt.LayerChart | alt.FacetChart
+Looks = tuple[alt.Color, alt.StrokeDash, alt.Shape]
 Drawn = TypeVar("Drawn", alt.Chart, Chart)
 EPOCH = alt.X("epoch:Q", title="epoch")
 EPOCHS = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))  # of runs so short that epochs are few
@@ -62,7 +63,7 @@ def looks(
     colours: Sequence[str] | None = None,
     dashes: Sequence[Sequence[int]] = DASHES,
     **options: Any,
-) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
+) -> Looks:
     """Colour, dash and shape of each name of a column: two of them, so that nothing is told by its colour alone.
 
     They go round where there are more names than values.

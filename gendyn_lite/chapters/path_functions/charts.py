@@ -129,7 +129,7 @@ def _over_epochs(
     means = means.assign(low=means["low"].clip(lower=within[0]), high=means["high"].clip(upper=within[1])).round(4)
     order = KINDS_OF_RUNS if by == "runs" else tuple(means[by].unique())
     names = [name for name in order if name in set(means[by])]
-    colours, dashes = ([each[order.index(name)] for name in names] for each in (PALETTE, DASHES))
+    colours, dashes = [PALETTE[order.index(name)] for name in names], [DASHES[order.index(name)] for name in names]
     about: dict[str, Any] = {"title": None, "sort": names, "legend": parts.STROKES}
     color, dash, _ = looks(by, names, colours=colours, dashes=dashes, **about)
     base = chosen(means, menus(means, prefix, labels)).encode(x=parts.EPOCHS, color=color)

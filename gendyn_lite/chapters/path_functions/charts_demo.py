@@ -152,11 +152,9 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
         for (name, epoch), part in pairs.groupby(["layer", "epoch"], sort=False)
         if epoch in (epochs[0], epochs[-1])
     ]
-    chart = alt.layer(dots.add_params(picked), *both, words).add_params(
-        menu("pair_layer", layers, "layer", layers[-1]), slider("pair_turn", len(epochs) - 1, TIME)
-    )
-    return parts.titled(
-        chart,
+    params = [menu("pair_layer", layers, "layer", layers[-1]), slider("pair_turn", len(epochs) - 1, TIME)]
+    return layered(
+        [dots.add_params(picked, *params), *both, words],
         "Near in pixels, near in paths?",
         "A point is a pair of digits; point at one to see them.",
         f"Path overlap against distance of pairs of digits. Rank correlations: {'; '.join(ranked)}.",

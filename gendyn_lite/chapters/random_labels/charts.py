@@ -324,7 +324,7 @@ def _in_words(points: pd.DataFrame, unit: str) -> str:
     return f"Mean over seeds ({unit}): {told(ends.rename_axis('network'), form)}."
 
 
-def _looks(points: pd.DataFrame) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
+def _looks(points: pd.DataFrame) -> parts.Looks:
     """Those of each network, the same in every layer, so that their legends are one; long names stand whole."""
     names = list(points["network"].unique())
     legend = alt.Legend(labelLimit=340)
