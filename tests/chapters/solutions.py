@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 
 CHAPTERS = Path(__file__).resolve().parents[2] / "book" / "chapters"
 
 
-@dataclass(frozen=True)
-class Chapter:
-    """What the tests know of the exercises of one chapter.
+class Exercise(NamedTuple):
+    """What the tests know of an exercise.
 
-    Args:
-        notebook: name of its file
-        checks: for each exercise the name that its code defines, and the function that checks it
-        slips: by a name of its own the exercise, wrong code, and words of the answer to it
-        given: what the code may use without importing it
-        one_line: whether the answer to a slip is a single line
+    Attributes:
+        signature: Of the function that its code defines.
+        checker: What checks that function.
+        slips: Wrong code, an expression or the lines of a body, and words of the answer to it.
     """
 
-    notebook: str
-    checks: Mapping[str, tuple[str, Callable[[Any], bool]]]
-    slips: Mapping[str, tuple[str, str, str]]
-    given: Mapping[str, Any] = field(default_factory=lambda: {"torch": torch})
-    one_line: bool = False
+    signature: str
+    checker: Callable[[Any], bool]
+    slips: Mapping[str, str]
 
-    def check(self, label: str, code: str) -> bool:
-        name, checker = self.checks[label]
-        return checker(run(code, **self.given)[name])
+    def check(self, code: str) -> bool:
+        """Whether a piece of code that defines the function is right."""
+        names: dict[str, Any] = {"torch": torch, "pd": pd}
+        exec(compile(code, "<solution>", "exec"), names)
+        return self.checker(names[self.signature.partition("(")[0]])
+
+    def wrong(self, body: str) -> bool:
+        """Whether the function with that body is right."""
+        lines = body if "return" in body or "raise" in body else f"return {body}"
+        return self.check(f"def {self.signature}:\n{textwrap.indent(lines, '    ')}")
 
 
 def solutions(notebook: str) -> dict[str, str]:
@@ -42,10 +45,3 @@ def solutions(notebook: str) -> dict[str, str]:
     cells = json.loads((CHAPTERS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     return dict(re.findall(r"`{3,}\{solution\} ([\w-]+)\n:class: dropdown\n```python\n(.*?)```", text, flags=re.DOTALL))
-
-
-def run(code: str, **given):
-    """The names that a piece of code defines."""
-    names = dict(given)
-    exec(compile(code, "<solution>", "exec"), names)
-    return names
