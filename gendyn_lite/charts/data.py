@@ -5,8 +5,8 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
+from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, layered, menu
-from gendyn_lite.charts.theme import PALETTE
 from gendyn_lite.errors import UserError
 
 CELL = 40  # pixels of a picture in the grid, at most

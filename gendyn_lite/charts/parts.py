@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.charts.theme import DASHES, SHAPES
+from gendyn_lite.charts.figure import DASHES, SHAPES
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import with_sizes
 

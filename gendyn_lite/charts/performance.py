@@ -8,9 +8,9 @@ import altair as alt
 import pandas as pd
 from IPython.display import HTML
 
+from gendyn_lite.charts.figure import PALETTE, SHAPES
 from gendyn_lite.charts.parts import Chart, layered
 from gendyn_lite.charts.tables import plain_table, three_digits
-from gendyn_lite.charts.theme import PALETTE, SHAPES
 
 
 def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> Chart:

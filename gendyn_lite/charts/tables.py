@@ -11,9 +11,8 @@ import altair as alt
 import pandas as pd
 from IPython.display import HTML
 
-from gendyn_lite.charts.figure import coded
+from gendyn_lite.charts.figure import PALETTE, coded
 from gendyn_lite.charts.parts import Chart, layered
-from gendyn_lite.charts.theme import PALETTE
 
 STYLE = (
     "<style>.gendyn-wide{overflow-x:auto}.gendyn-wide table{border-collapse:collapse;text-align:left}"

@@ -6,8 +6,8 @@ import altair as alt
 import pandas as pd
 
 from gendyn_lite.chapters.capacity.claims import paper_errors, with_features
+from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, titled, told, tooltips
-from gendyn_lite.charts.theme import PALETTE
 from gendyn_lite.results.tables import mean_intervals
 
 

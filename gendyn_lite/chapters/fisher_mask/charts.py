@@ -10,8 +10,8 @@ import pandas as pd
 
 from gendyn_lite.chapters.fisher_mask.tables import FORMS, NONE, WAYS, best, by_size, described, gains, influences
 from gendyn_lite.charts import parts
+from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, told, tooltips, words_above
-from gendyn_lite.charts.theme import PALETTE
 from gendyn_lite.results.tables import mean_intervals
 
 PAIRS = ["same digit", "other digit"]

@@ -11,8 +11,8 @@ import pandas as pd
 from gendyn_lite.chapters.generalization_intervals import tables
 from gendyn_lite.chapters.generalization_intervals.tables import LABELS, SPANS
 from gendyn_lite.charts import parts
+from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, menu, strokes, tooltips
-from gendyn_lite.charts.theme import PALETTE
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 OWN, OTHER = "its class", "strongest other class"

@@ -11,8 +11,8 @@ import pandas as pd
 from gendyn_lite.chapters.path_functions import tables
 from gendyn_lite.chapters.path_functions.tables import KINDS_OF_RUNS, TRUE
 from gendyn_lite.charts import parts
+from gendyn_lite.charts.figure import DASHES, PALETTE
 from gendyn_lite.charts.parts import AROUND, Chart, chosen, layered, looks, menus, told, tooltips, words_above
-from gendyn_lite.charts.theme import DASHES, PALETTE
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 LEVELS = ["mean", "q05", "q25", "q50", "q75", "q95"]

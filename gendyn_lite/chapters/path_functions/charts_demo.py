@@ -9,8 +9,8 @@ import pandas as pd
 
 from gendyn_lite.chapters.path_functions.charts import by_kind
 from gendyn_lite.charts import parts
+from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES
 from gendyn_lite.charts.parts import AROUND, TIME, Chart, chosen, layered, menu, slider, words_above
-from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
 
 RANK = alt.Y(
     "shown_rank:Q",

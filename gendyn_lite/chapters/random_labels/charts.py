@@ -10,8 +10,8 @@ import pandas as pd
 
 from gendyn_lite.chapters.random_labels.tables import BN, NONE, with_regularizers
 from gendyn_lite.charts import parts
+from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import AROUND, Chart, layered, looks, menu, one_data_set, told, tooltips
-from gendyn_lite.charts.theme import PALETTE
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import mean_intervals, summarize
 

@@ -9,8 +9,8 @@ import altair as alt
 import pandas as pd
 
 from gendyn_lite.charts import parts
+from gendyn_lite.charts.figure import DASHES, PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, titled, told, tooltips
-from gendyn_lite.charts.theme import DASHES, PALETTE
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 

@@ -6,8 +6,8 @@ import altair as alt
 import pandas as pd
 
 from gendyn_lite.chapters.stiffness.tables import KINDS, long_layers, of_fitted_runs
+from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, Looks, chosen, interval_bars, layered, looks, menu, told, tooltips
-from gendyn_lite.charts.theme import PALETTE
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 PAIRS = {"all": "all pairs", "within": "within a class", "between": "between classes"}
