@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.charts.figure import DASHES, SHAPES
+from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import with_sizes
 
@@ -198,6 +198,18 @@ def strokes(column: str, names: Sequence[str], *, legend: alt.Legend = STROKES) 
     """
     color, dash, _ = looks(column, names, title=None, legend=legend)
     return {"color": color, "strokeDash": dash}
+
+
+def marks(column: str, names: Sequence[str], *, offset: int) -> dict[str, Any]:
+    """Encodings of points that differ in colour and shape, with one legend: `looks` of points.
+
+    Args:
+        column: Of names.
+        names: All of them, in order.
+        offset: Pixels between the legend and the drawing.
+    """
+    color, _, shape = looks(column, names, colours=PALETTE, title=None, legend=alt.Legend(offset=offset))
+    return {"color": color, "shape": shape}
 
 
 def words_above(rows: alt.Chart, *, y: float = -6) -> alt.Chart:

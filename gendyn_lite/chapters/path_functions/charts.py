@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
@@ -27,12 +27,6 @@ ERRORS = {"gap": "test error − training error", "test_error": "test error", "t
 CLOSE = alt.Scale(zero=False, nice=False)
 Bounds = tuple[float | None, float | None]
 SEEDS = "band: 95 % interval over seeds."
-
-
-def by_kind(column: str, kinds: Sequence[str], *, offset: int) -> dict[str, Any]:
-    """A colour and a shape for each kind, whose legend stands `offset` pixels above the drawing."""
-    color, _, shape = looks(column, kinds, colours=PALETTE, title=None, legend=alt.Legend(offset=offset))
-    return {"color": color, "shape": shape}
 
 
 def _means_told(values: pd.DataFrame, by: list[str], digits: str) -> str:
@@ -63,9 +57,8 @@ def distributions(table: pd.DataFrame) -> Chart:
         )
         for low, high, opacity in (("q05", "q95", 0.16), ("q25", "q75", 0.3))
     ]
-    medians = base.mark_line(point={"size": 16}).encode(
-        x=x, y=alt.Y("q50:Q", scale=CLOSE), tooltip=["epoch:Q", *tooltips(".3f", *LEVELS)]
-    )
+    tip = ["epoch:Q", *tooltips(".3f", *LEVELS)]
+    medians = base.mark_line(point={"size": 16}).encode(x=x, y=alt.Y("q50:Q", scale=CLOSE), tooltip=tip)
     words = at.transform_calculate(
         words="'epoch ' + datum.epoch + ': ' + format(datum.q50, '.3f') + ' (' + "
         "format(datum.q05, '.3f') + ' to ' + format(datum.q95, '.3f') + ')'"
@@ -115,15 +108,10 @@ def _decays(table: pd.DataFrame) -> list[alt.Chart]:
 def _over_epochs(
     values: pd.DataFrame, by: str, prefix: str, labels: dict[str, str], *, axis: str, within: Bounds = (None, None)
 ) -> list[alt.Chart]:
-    """Means over seeds with 95 % intervals against epochs, a line for each kind.
+    """Means over seeds with 95 % intervals against epochs, a line for each kind of `by`, menus for the other columns.
 
-    Args:
-        values: Rows with epoch, seed, value, the column `by` and those of `labels`.
-        by: What a line is drawn for; kinds of runs look the same in every chart.
-        prefix: Of the names of its parameters.
-        labels: Column → label of its menu.
-        axis: Title of the vertical axis.
-        within: Smallest and largest value that can be, at which intervals are cut; None for none.
+    `labels` are the words before the menus, `axis` the title of the vertical axis; intervals are cut at `within`, the
+    smallest and largest value that can be. Kinds of runs look the same in every chart.
     """
     means = mean_intervals(values, [*labels, by, "epoch"])
     means = means.assign(low=means["low"].clip(lower=within[0]), high=means["high"].clip(upper=within[1])).round(4)
@@ -294,7 +282,7 @@ def ratio(table: pd.DataFrame) -> Chart:
     points = base.mark_point(size=110).encode(
         x=alt.X("x:Q", title="early-to-mid ratio", scale=AROUND),
         y=alt.Y("y:Q", title="error", scale=AROUND),
-        **by_kind("kind", sorted(rows["kind"].unique(), reverse=True), offset=26),  # above the words
+        **parts.marks("kind", sorted(rows["kind"].unique(), reverse=True), offset=26),  # above the words
         tooltip=[*tip, "seeds:Q"],
     )
     each = rows.drop_duplicates(list(labels))

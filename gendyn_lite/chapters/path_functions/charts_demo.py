@@ -7,7 +7,6 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.path_functions.charts import by_kind
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES
 from gendyn_lite.charts.parts import AROUND, TIME, Chart, chosen, layered, menu, slider, words_above
@@ -134,7 +133,7 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
     dots = base.mark_point().encode(
         x=alt.X("distance:Q", title="distance of the two images", scale=AROUND),
         y=alt.Y("overlap:Q", title="share of units on for both", scale=AROUND),
-        **by_kind("pair", ["two digits", "one digit"], offset=58),  # above the pictures
+        **parts.marks("pair", ["two digits", "one digit"], offset=58),  # above the pictures
         size=alt.condition(picked, alt.value(160), alt.value(22)),
         opacity=alt.condition(picked, alt.value(1), alt.value(0.55)),
         tooltip=["distance:Q", alt.Tooltip("overlap:Q", format=".3f"), "pair:N"],

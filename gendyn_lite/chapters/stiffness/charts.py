@@ -16,11 +16,9 @@ from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 STEPPED_ON = ("itself", "same digit", "other digit")
 MAP_COLUMNS = {"map/stiffness": "hundredths", "map/predicted": "classes"}
-MAP_COLUMNS |= {f"map/{place}": place for place in ("boundary", "inside")}
-MAP_TABLE = [
-    *("data", "epoch", "turn", "train_accuracy", "boundary", "inside"),
-    *("side", "low0", "high0", "low1", "high1", "hundredths", "classes"),
-]
+MAP_COLUMNS |= {"map/boundary": "boundary", "map/inside": "inside"}
+MAP_TABLE = ["data", "epoch", "turn", "train_accuracy", "boundary", "inside", "side", "low0", "high0", "low1", "high1"]
+MAP_TABLE += ["hundredths", "classes"]
 CORNERS = Mapping[str, tuple[tuple[float, float], tuple[float, float]]]
 CURVES = {
     "within, train-train": "stiffness/within_{kind}",
@@ -38,11 +36,8 @@ def step_changes(changes: pd.DataFrame) -> Chart:
         changes: A table of `gendyn_lite.chapters.stiffness.demo.step_changes`.
     """
     steps = sorted(changes["step"].unique())
-    rows = changes.assign(
-        size=changes["step"].map(steps.index),
-        relative_predicted=changes["predicted"] / changes["step"],
-        relative_actual=changes["actual"] / changes["step"],
-    )
+    relative = changes[["predicted", "actual"]].div(changes["step"], axis="index").add_prefix("relative_")
+    rows = changes.assign(size=changes["step"].map(steps.index)).join(relative)
     example = menu("stepped", rows["example"], "step on")
     size = slider("step_size", len(steps) - 1, "step size, small to large", value=1)
     shown = alt.Chart(rows.round(5)).transform_filter("datum.size === step_size && datum.example === stepped")
