@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import Chart, layered, menu
+from gendyn_lite.charts.parts import Chart, from_legend, layered, looks, menu, titled
 from gendyn_lite.errors import UserError
 
 CELL = 40  # pixels of a picture in the grid, at most
@@ -88,21 +88,19 @@ def class_count_bars(counts: pd.DataFrame, *, name: str) -> alt.Chart:
     words = "; ".join(
         f"{split}: {total:,} in all, {least:,} to {most:,} a class" for split, total, least, most in found.itertuples()
     )
-    picked = alt.selection_point(name="split", fields=["split"], bind="legend")
-    return (
+    picked, opacity = from_legend("split", name="split")
+    bars = (
         alt.Chart(counts)
         .mark_bar()
         .encode(
             x=alt.X("class:N", title="class", sort=classes, axis=axis),
             xOffset=alt.XOffset("split:N", sort=splits),
             y=alt.Y("images:Q", title="examples"),
-            color=alt.Color("split:N", title="split", scale=alt.Scale(domain=splits), sort=splits),
-            opacity=alt.condition(picked, alt.value(1), alt.value(0.15)),
+            color=looks("split", splits, title="split", sort=splits)[0],
+            opacity=opacity,
             tooltip=["class:N", "split:N", alt.Tooltip("images:Q", title="examples", format=",")],
         )
         .add_params(picked)
-        .properties(
-            title=alt.Title(f"Examples of each class: {name}", subtitle="In each pair, training examples stand first."),
-            description=f"Bar chart of the number of examples of each of {len(classes)} classes. {words}.",
-        )
     )
+    about = f"Bar chart of the number of examples of each of {len(classes)} classes. {words}."
+    return titled(bars, f"Examples of each class: {name}", "In each pair, training examples stand first.", about)

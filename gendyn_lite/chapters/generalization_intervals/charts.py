@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -94,10 +93,8 @@ def _ground(cells: pd.DataFrame, points: pd.DataFrame, x: alt.X, y: alt.Y) -> tu
 
 def _said(line: alt.Chart) -> alt.Chart:
     """A line's interval and number of regions in words."""
-    return line.transform_calculate(
-        words="'interval ' + format(datum.lower, '.3f') + ' to ' + format(datum.upper, '.3f') + ', '"
-        " + datum.regions + ' linear regions'"
-    )
+    ends = "'interval ' + format(datum.lower, '.3f') + ' to ' + format(datum.upper, '.3f')"
+    return line.transform_calculate(words=f"{ends} + ', ' + datum.regions + ' linear regions'")
 
 
 def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -> Chart:
@@ -140,7 +137,7 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
     return layered(layers, "Along a line", "Shaded: the generalization interval of the image at α = 0.", about)
 
 
-def _room_below(logits: pd.DataFrame, intervals: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+def _room_below(logits: pd.DataFrame, intervals: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The intervals with a `floor` a fifth below each line's logits, so that pictures hide no curve."""
     floors = []
     for row in intervals.to_dict("records"):
@@ -192,8 +189,7 @@ def _with_subjects(runs: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def _shares(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Mean share of each bin over seeds, with its interval: the rows of one subject after those of another."""
-    by_subject = pd.concat([part for _, part in runs.groupby("subject", sort=False)])
-    shares = tables.distributions(by_subject, kind)
+    shares = tables.distributions(pd.concat([part for _, part in runs.groupby("subject", sort=False)]), kind)
     return _drawn(mean_intervals(shares, ["subject", "labels", "length"], "share", name="share"))
 
 
@@ -264,8 +260,7 @@ def during_training(table: pd.DataFrame) -> Chart:
 
 def _while_training(table: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds by epoch of the runs on true labels that were watched: a row for each curve."""
-    runs = tables.described(table)
-    runs = with_sizes(runs[runs["training"] & (runs["label_corruption"] == 0)])
+    runs = with_sizes(tables.described(table).query("training and label_corruption == 0"))
     low, high = SPANS["pair"]
     curves = {
         "length / 3": runs["intervals/pair_mean"] / (high - low),

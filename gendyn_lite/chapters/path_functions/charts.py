@@ -36,9 +36,7 @@ def _means_told(values: pd.DataFrame, by: list[str], digits: str) -> str:
 
 
 def distributions(table: pd.DataFrame) -> Chart:
-    """Quantiles of the similarity with the epoch before, over epochs; menus choose network, runs, layer and measure.
-
-    A slider moves along the epochs and reads the numbers off.
+    """Quantiles of the similarity with the epoch before, over epochs; menus choose what, a slider reads them off.
 
     Args:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
@@ -82,10 +80,7 @@ def _similarities(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _quantiles(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean and quantiles of each kind of similarity, mean over seeds: columns subject, place, what, epoch, `LEVELS`.
-
-    Beside them stands the ``last`` epoch of the subject.
-    """
+    """Mean and quantiles of each kind of similarity, mean over seeds, beside the ``last`` epoch of the subject."""
     rows = _similarities(table)
     # One menu serves every network: a place has the names of all layers that stand there.
     names = rows.groupby("number", sort=False)["layer"].agg(lambda layers: " / ".join(layers.unique()))
@@ -245,12 +240,9 @@ def overlap_by_distance(table: pd.DataFrame) -> Chart:
         table: A tidy table of experiment ``"path_networks"``.
     """
     rows = tables.distances(table)
-    order = {layer: number for number, layer in enumerate(rows["layer"].unique(), start=1)}
-    rows = rows.assign(
-        place=[f"{order[layer]}: {layer}" for layer in rows["layer"]],
-        runs=rows["runs"] + rows["size"],
-        words=[f"rank correlation {value:.2f}" for value in rows["rank"]],
-    )
+    places = {layer: f"{number}: {layer}" for number, layer in enumerate(rows["layer"].unique(), start=1)}
+    rows = rows.assign(place=rows["layer"].map(places), runs=rows["runs"] + rows["size"])
+    rows["words"] = rows["rank"].map("rank correlation {:.2f}".format)
     rows = rows.drop(columns=["layer", "network", "size"]).round(4)
     base = chosen(rows, menus(rows, "overlap", {"runs": "runs", "place": "layer"}, place=rows["place"].unique()[-1]))
     x = alt.X("distance:Q", title="distance of the two images, ‖x − x′‖", scale=AROUND)

@@ -184,11 +184,11 @@ def over_training(runs: pd.DataFrame) -> Chart:
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
-    named = runs[["epoch", "seed"]].assign(condition=_conditions(runs))
+    about = runs[["epoch", "seed"]].assign(condition=_conditions(runs))
     curves = {
         (kind, curve): runs[column.format(kind=kind)] for kind in ("cosine", "sign") for curve, column in CURVES.items()
     }
-    rows = [named.assign(kind=kind, curve=curve, value=value) for (kind, curve), value in curves.items()]
+    rows = [about.assign(kind=kind, curve=curve, value=value) for (kind, curve), value in curves.items()]
     table = mean_intervals(pd.concat(rows), ["condition", "kind", "curve", "epoch"]).round(4)
     kind = _radio("training_kind", ["cosine", "sign"], "stiffness ", value="cosine")
     menus = [menu("training_runs", table["condition"], "runs"), kind]
@@ -196,13 +196,9 @@ def over_training(runs: pd.DataFrame) -> Chart:
     last = table.groupby("condition")["epoch"].transform("max")
     ends = table[(table["kind"] == "cosine") & (table["epoch"] == last)].head(8)
     shown = alt.Chart(table).transform_filter("datum.condition === training_runs && datum.kind === training_kind")
-    bars, line = _curves(
-        shown,
-        parts.EPOCH,
-        alt.Y("mean:Q", title="mean stiffness"),
-        looks("curve", list(CURVES), title=None, legend=alt.Legend(columns=2)),
-        opacity=opacity,
-    )
+    named = looks("curve", list(CURVES), title=None, legend=alt.Legend(columns=2))
+    y = alt.Y("mean:Q", title="mean stiffness")
+    bars, line = _curves(shown, parts.EPOCH, y, named, opacity=opacity)
     return layered(
         [bars, line.add_params(*menus, picked)],
         "Stiffness during training",
@@ -229,14 +225,11 @@ def critical_lengths(runs: pd.DataFrame) -> Chart:
     ends = parts.latest(table, ["subject", "rate"])
     options = list(table["subject"].unique())
     bind = alt.binding_select(options=options, name="data ")  # even for one, whose name stands there
-    layers = _curves(
-        chosen(table, {"subject": alt.param(name="length_subject", value=options[0], bind=bind)}),
-        parts.EPOCH,
-        alt.Y("mean:Q", title="critical length ξ (1 − cos of inputs)", scale=parts.AROUND),
-        looks("rate", sorted(table["rate"].unique(), key=float), title="learning rate"),
-    )
+    shown = chosen(table, {"subject": alt.param(name="length_subject", value=options[0], bind=bind)})
+    y = alt.Y("mean:Q", title="critical length ξ (1 − cos of inputs)", scale=parts.AROUND)
+    named = looks("rate", sorted(table["rate"].unique(), key=float), title="learning rate")
     return layered(
-        layers,
+        _curves(shown, parts.EPOCH, y, named),
         "The critical length",
         "Distance of inputs at which stiffness within a class vanishes; mean and interval.",
         "Critical length against epoch for several learning rates. At the last epoch: "
@@ -258,16 +251,13 @@ def against_distance(runs: pd.DataFrame) -> Chart:
     distances = bins.groupby(keys, sort=False)["distance"].mean().to_numpy().round(3)
     table = mean_intervals(bins, keys).round(4).assign(distance=distances)
     ends = table[table["when"] == AFTER].groupby("condition", sort=False)["mean"].agg(["first", "last"])
-    layers = _curves(
-        chosen(table, {"condition": menu("distance_runs", table["condition"], "runs")}),
-        alt.X("distance:Q", title="distance of the inputs, 1 − cos", scale=parts.AROUND),
-        alt.Y("mean:Q", title="cosine stiffness within classes"),
-        looks("when", [BEFORE, AFTER], colours=PALETTE[1::-1], dashes=DASHES[1::-1], title=None),
-        size=30,
-    )
+    shown = chosen(table, {"condition": menu("distance_runs", table["condition"], "runs")})
+    x = alt.X("distance:Q", title="distance of the inputs, 1 − cos", scale=parts.AROUND)
+    y = alt.Y("mean:Q", title="cosine stiffness within classes")
+    named = looks("when", [BEFORE, AFTER], colours=PALETTE[1::-1], dashes=DASHES[1::-1], title=None)
     words = told(ends, "{condition}: {first:.2f} for the nearest pairs, {last:.2f} for the farthest")
     return layered(
-        layers,
+        _curves(shown, x, y, named, size=30),
         "Stiffness against the distance of inputs",
         "Pairs of one class in bins of equal size; mean and interval.",
         f"Mean cosine stiffness of pairs within a class against distance. After training: {words}.",
