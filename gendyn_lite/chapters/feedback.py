@@ -57,7 +57,15 @@ def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
 
 
 def expect(condition: bool, problem: str) -> None:
-    """Raise `NotYetError` with the problem unless the condition holds."""
+    """Expect a condition.
+
+    Args:
+        condition: What should hold.
+        problem: What is told where it does not.
+
+    Raises:
+        NotYetError: It does not hold.
+    """
     if not condition:
         raise NotYetError(problem)
 
@@ -81,6 +89,11 @@ def expect_shape(found: object, shape: tuple[int, ...], words: str = "", *, what
 def close(found: object, expected: object, *, tolerance: float = 1e-8) -> bool:
     """Whether two tensors (or numbers) are equal but for rounding; other shapes are not.
 
+    Args:
+        found: What the learner's code returned.
+        expected: What it should have.
+        tolerance: Relative and absolute.
+
     >>> close(1.0, 1 + 1e-12), close([1.0], 1.0)
     (True, False)
     """
@@ -91,6 +104,11 @@ def close(found: object, expected: object, *, tolerance: float = 1e-8) -> bool:
 def slip(found: object, slips: Mapping[str, Any], *, tolerance: float = 1e-8) -> str:
     """What is said of the slip that gives this value, to be added to a problem; empty where none does.
 
+    Args:
+        found: What the learner's code returned.
+        slips: What each slip gives, by the words that explain it.
+        tolerance: As for `close`.
+
     >>> slip(-2.0, {"its sign is wrong": -2.0})
     '; its sign is wrong'
     """
@@ -98,5 +116,13 @@ def slip(found: object, slips: Mapping[str, Any], *, tolerance: float = 1e-8) ->
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
-    """Normal numbers in float64 of a shape, the same for one seed."""
+    """Normal numbers in float64, the same for one seed.
+
+    Args:
+        *shape: Of the result.
+        seed: Of the draws.
+
+    >>> random(2, 3).shape
+    torch.Size([2, 3])
+    """
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

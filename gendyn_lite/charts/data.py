@@ -26,6 +26,9 @@ def picture_grid(samples: pd.DataFrame, *, name: str) -> Chart:
     Args:
         samples: A table of `gendyn_lite.data.gallery.samples`.
         name: What the pictures are.
+
+    Raises:
+        UserError: The table has no row.
     """
     if samples.empty:
         raise UserError("there are no pictures to draw, expected a table of gallery.samples with at least one row")

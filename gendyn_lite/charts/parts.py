@@ -120,7 +120,15 @@ def titled(chart: Drawn, title: str, subtitle: str, description: str, **properti
 
 
 def layered(layers: Sequence[alt.Chart], title: str, subtitle: str, description: str, **properties: Any) -> Chart:
-    """Layers, from back to front, as one chart with the title and description of `titled`."""
+    """Layers as one chart with its title and description.
+
+    Args:
+        layers: From back to front.
+        title: As the other arguments, of `titled`.
+        subtitle: How to read it.
+        description: The same in words.
+        **properties: Others of the chart.
+    """
     return titled(alt.layer(*layers), title, subtitle, description, **properties)
 
 
@@ -181,7 +189,15 @@ def told(rows: pd.DataFrame | pd.Series, form: str) -> str:
 
 
 def latest(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Of each group of rows that of its last epoch, in the order of the epochs."""
+    """Of each group of rows that of its last epoch, in the order of the epochs.
+
+    Args:
+        rows: A table with a column ``epoch``.
+        keys: Columns that say what belongs together.
+
+    >>> latest(pd.DataFrame({"seed": [0, 0, 1], "epoch": [1, 2, 1]}), ["seed"])["epoch"].tolist()
+    [1, 2]
+    """
     return rows.sort_values("epoch", kind="stable").groupby(keys, sort=False).tail(1)
 
 

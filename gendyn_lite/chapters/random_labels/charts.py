@@ -33,6 +33,9 @@ def learning_curves(table: pd.DataFrame) -> Chart:
 
     Args:
         table: A tidy table of `gendyn_lite.results.load` or `published`.
+
+    Raises:
+        UserError: No run has true inputs, or the runs are of several data sets.
     """
     runs = _corrupted(table)
     rows = _thin(runs)[["network", "label_corruption", "seed", "epoch", "train_accuracy", "test_accuracy"]].round(4)
@@ -71,7 +74,14 @@ def learning_curves(table: pd.DataFrame) -> Chart:
 
 
 def time_to_fit(table: pd.DataFrame) -> Chart:
-    """Epochs to fit every training label at corruption q, relative to q = 0 with the same seed (Fig. 1b)."""
+    """Epochs to fit every training label at corruption q, relative to q = 0 with the same seed (Fig. 1b).
+
+    Args:
+        table: As for `learning_curves`.
+
+    Raises:
+        UserError: No run fitted its labels at q = 0 and at another q.
+    """
     runs = summarize(_corrupted(table))
     clean = runs[runs["label_corruption"] == 0].set_index(["network", "seed"])["fit_epoch"]
     base = pd.Series([clean.get(key, np.nan) for key in zip(runs["network"], runs["seed"], strict=True)], runs.index)
@@ -88,7 +98,11 @@ def time_to_fit(table: pd.DataFrame) -> Chart:
 
 
 def test_error(table: pd.DataFrame) -> Chart:
-    """Test error after training against q (Fig. 1c); brushing a range of q shows its mean error as a rule."""
+    """Test error after training against q (Fig. 1c); brushing a range of q shows its mean error as a rule.
+
+    Args:
+        table: As for `learning_curves`.
+    """
     points = _seed_points(summarize(_corrupted(table)), "test_error")
     brush = alt.selection_interval(name="brush", encodings=["x"])
     rule = (
@@ -108,7 +122,11 @@ def test_error(table: pd.DataFrame) -> Chart:
 
 
 def loss_curves(table: pd.DataFrame) -> alt.Chart:
-    """Training loss against epoch for true labels, random labels and inputs without structure (Fig. 1a)."""
+    """Training loss against epoch for true labels, random labels and inputs without structure (Fig. 1a).
+
+    Args:
+        table: As for `learning_curves`.
+    """
     table, names = one_data_set(table), list(CONDITIONS)
     rows = pd.concat(
         _thin(table[(table["inputs"] == inputs) & (table["label_corruption"] == q)]).assign(condition=name)

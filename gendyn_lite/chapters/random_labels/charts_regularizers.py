@@ -47,6 +47,9 @@ def explicit_regularizers(table: pd.DataFrame) -> Chart:
 def batch_norm(table: pd.DataFrame) -> Chart:
     """Test accuracy against epoch with and without batch-norm, weight decay on and off (Fig. 2b).
 
+    Args:
+        table: As for `explicit_regularizers`.
+
     Raises:
         UserError: No network was trained both ways, or the runs are of several data sets.
     """
@@ -68,6 +71,9 @@ def batch_norm(table: pd.DataFrame) -> Chart:
 
 def final_accuracy(table: pd.DataFrame) -> Chart:
     """Test accuracy at the end and at the best epoch for every setting of a network, with the seeds as points.
+
+    Args:
+        table: As for `explicit_regularizers`.
 
     Raises:
         UserError: No run has true labels, or the runs are of several data sets.

@@ -74,6 +74,9 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> Chart:
     Args:
         runs: A tidy table of experiment ``"stiffness_maps"``; one run of each data set holds its maps.
         corners: Lowest and highest corner of the map of each data set, by its name in the column ``dataset``.
+
+    Raises:
+        UserError: No run holds a map.
     """
     rows = with_sizes(runs[runs["map/stiffness"].notna()], of="data").sort_values(["dataset", "size", "epoch"])
     if rows.empty:
