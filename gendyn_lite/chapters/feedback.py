@@ -2,44 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, ParamSpec
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
 
 
 class NotYetError(Exception):
     """The first thing that is wrong with an answer, in words for the learner."""
 
 
-def report(name: str, check: Callable[[], None]) -> bool:
-    """Run a check and print one line: what is right, or the first thing that is wrong.
+def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
+    """Make a checker of a function that raises `NotYetError` at the first thing that is wrong with an answer.
+
+    The checker prints one line, what is right or what is wrong, and returns whether the answer is right. Any other
+    exception is the learner's code failing.
 
     Args:
         name: Name of the exercise.
-        check: Raises `NotYetError` at the first thing that is wrong. Any other exception is the learner's code failing.
 
-    Returns:
-        Whether the answer is right.
-
-    >>> def wrong(): raise NotYetError("2 labels changed, expected 0")
-    >>> report("corruption", wrong)
-    Not yet (corruption): 2 labels changed, expected 0
+    >>> @exercise("two")
+    ... def check_two(answer):
+    ...     expect(answer == 2, f"you say {answer}, expected 2")
+    >>> check_two(3)
+    Not yet (two): you say 3, expected 2
     False
+    >>> check_two(2)
+    Right (two).
+    True
     """
-    try:
-        check()
-    except NotYetError as problem:
-        print(f"Not yet ({name}): {problem}")  # noqa: T201 (this is what a checker is for)
-        return False
-    except NotImplementedError:
-        print(f"Not yet ({name}): your turn")  # noqa: T201
-        return False
-    except Exception as problem:
-        print(f"Not yet ({name}): your code stopped with {type(problem).__name__}: {problem}")  # noqa: T201
-        return False
-    print(f"Right ({name}).")  # noqa: T201
-    return True
+
+    def checker(check: Callable[P, None]) -> Callable[P, bool]:
+        @wraps(check)
+        def checked(*args: P.args, **options: P.kwargs) -> bool:
+            problem = ""
+            try:
+                check(*args, **options)
+            except NotYetError as error:
+                problem = str(error)
+            except NotImplementedError:
+                problem = "your turn"
+            except Exception as error:
+                problem = f"your code stopped with {type(error).__name__}: {error}"
+            print(f"Not yet ({name}): {problem}" if problem else f"Right ({name}).")  # noqa: T201 (what it is for)
+            return not problem
+
+        return checked
+
+    return checker
 
 
 def expect(condition: bool, problem: str) -> None:
-    """Raise `NotYetError` with the problem unless the condition holds."""
+    """Expect a condition.
+
+    Args:
+        condition: What should hold.
+        problem: What is told where it does not.
+
+    Raises:
+        NotYetError: It does not hold.
+    """
     if not condition:
         raise NotYetError(problem)
+
+
+def expect_shape(found: object, shape: tuple[int, ...], words: str = "", *, what: str = "the result") -> None:
+    """Expect a tensor (or number) of a shape.
+
+    Args:
+        found: What the learner's code returned.
+        shape: As it should be.
+        words: The shape in words, where these say more.
+        what: Whose shape it is.
+
+    Raises:
+        NotYetError: It has another shape.
+    """
+    given = tuple(torch.as_tensor(found).shape)
+    expect(given == shape, f"{what} has shape {given}, expected {words or shape}")
+
+
+def close(found: object, expected: object, *, tolerance: float = 1e-8) -> bool:
+    """Whether two tensors (or numbers) are equal but for rounding; other shapes are not.
+
+    Args:
+        found: What the learner's code returned.
+        expected: What it should have.
+        tolerance: Relative and absolute.
+
+    >>> close(1.0, 1 + 1e-12), close([1.0], 1.0)
+    (True, False)
+    """
+    value, wanted = (torch.as_tensor(each, dtype=torch.float64) for each in (found, expected))
+    return value.shape == wanted.shape and torch.allclose(value, wanted, rtol=tolerance, atol=tolerance)
+
+
+def slip(found: object, slips: Mapping[str, Any], *, tolerance: float = 1e-8) -> str:
+    """What is said of the slip that gives this value, to be added to a problem; empty where none does.
+
+    Args:
+        found: What the learner's code returned.
+        slips: What each slip gives, by the words that explain it.
+        tolerance: As for `close`.
+
+    >>> slip(-2.0, {"its sign is wrong": -2.0})
+    '; its sign is wrong'
+    """
+    return next((f"; {words}" for words, wrong in slips.items() if close(found, wrong, tolerance=tolerance)), "")
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    """Normal numbers in float64, the same for one seed.
+
+    Args:
+        *shape: Of the result.
+        seed: Of the draws.
+
+    >>> random(2, 3).shape
+    torch.Size([2, 3])
+    """
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -5,7 +5,6 @@ Every chart has a title and a description; `show` displays it as a figure with i
 
 from __future__ import annotations
 
-from gendyn_lite.charts.figure import captioned, enable, show
-from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
+from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES, captioned, enable, show
 
 __all__ = ["DASHES", "PALETTE", "SHAPES", "captioned", "enable", "show"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.charts.parts import Chart, layered, menu
-from gendyn_lite.charts.theme import PALETTE
+from gendyn_lite.charts.figure import PALETTE
+from gendyn_lite.charts.parts import Chart, from_legend, layered, looks, menu, titled
 from gendyn_lite.errors import UserError
 
 CELL = 40  # pixels of a picture in the grid, at most
@@ -26,6 +26,9 @@ def picture_grid(samples: pd.DataFrame, *, name: str) -> Chart:
     Args:
         samples: A table of `gendyn_lite.data.gallery.samples`.
         name: What the pictures are.
+
+    Raises:
+        UserError: The table has no row.
     """
     if samples.empty:
         raise UserError("there are no pictures to draw, expected a table of gallery.samples with at least one row")
@@ -43,14 +46,13 @@ def picture_grid(samples: pd.DataFrame, *, name: str) -> Chart:
     place = {"x": alt.X("column:O", axis=None), "y": y}
     grid = _grid(base, place).add_params(inputs, chosen, picked)
     return layered(
-        grid,
-        *_large(base.transform_filter(picked), place),
-        height=CELL * lines,
-        title=f"Pictures of {name}",
-        subtitle="A class per row. Click on a picture, or move the slider, to see it large.",
-        description=f"Grid of {last + 1} training images of {name} in {len(classes)} classes, a class per row: "
+        [grid, *_large(base.transform_filter(picked), place)],
+        f"Pictures of {name}",
+        "A class per row. Click on a picture, or move the slider, to see it large.",
+        f"Grid of {last + 1} training images of {name} in {len(classes)} classes, a class per row: "
         f"{', '.join(classes)}. A menu shows the same images with shuffled pixels, random pixels or replaced by "
         "noise; another marks a class; a slider or a click shows one image large, with its class.",
+        height=CELL * lines,
     )
 
 
@@ -89,21 +91,19 @@ def class_count_bars(counts: pd.DataFrame, *, name: str) -> alt.Chart:
     words = "; ".join(
         f"{split}: {total:,} in all, {least:,} to {most:,} a class" for split, total, least, most in found.itertuples()
     )
-    picked = alt.selection_point(name="split", fields=["split"], bind="legend")
-    return (
+    picked, opacity = from_legend("split", name="split")
+    bars = (
         alt.Chart(counts)
         .mark_bar()
         .encode(
             x=alt.X("class:N", title="class", sort=classes, axis=axis),
             xOffset=alt.XOffset("split:N", sort=splits),
             y=alt.Y("images:Q", title="examples"),
-            color=alt.Color("split:N", title="split", scale=alt.Scale(domain=splits), sort=splits),
-            opacity=alt.condition(picked, alt.value(1), alt.value(0.15)),
+            color=looks("split", splits, title="split", sort=splits)[0],
+            opacity=opacity,
             tooltip=["class:N", "split:N", alt.Tooltip("images:Q", title="examples", format=",")],
         )
         .add_params(picked)
-        .properties(
-            title=alt.Title(f"Examples of each class: {name}", subtitle="In each pair, training examples stand first."),
-            description=f"Bar chart of the number of examples of each of {len(classes)} classes. {words}.",
-        )
     )
+    about = f"Bar chart of the number of examples of each of {len(classes)} classes. {words}."
+    return titled(bars, f"Examples of each class: {name}", "In each pair, training examples stand first.", about)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.charts.theme import DASHES, SHAPES
+from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import with_sizes
 
 Chart = alt.LayerChart | alt.FacetChart
+Looks = tuple[alt.Color, alt.StrokeDash, alt.Shape]
+Drawn = TypeVar("Drawn", alt.Chart, Chart)
+EPOCH = alt.X("epoch:Q", title="epoch")
+EPOCHS = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))  # of runs so short that epochs are few
+AROUND = alt.Scale(zero=False)  # an axis around the values
 STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
 TIME = "time, from start to end"  # before a slider over recorded epochs
 
@@ -58,8 +63,10 @@ def looks(
     colours: Sequence[str] | None = None,
     dashes: Sequence[Sequence[int]] = DASHES,
     **options: Any,
-) -> tuple[alt.Color, alt.StrokeDash, alt.Shape]:
+) -> Looks:
     """Colour, dash and shape of each name of a column: two of them, so that nothing is told by its colour alone.
+
+    They go round where there are more names than values.
 
     Args:
         column: Of names.
@@ -72,13 +79,18 @@ def looks(
     >>> dash.to_dict()["scale"]
     {'domain': ['true', 'random'], 'range': [[1, 0], [6, 3]]}
     """
-    domain, count = list(names), len(names)
-    shade = alt.Undefined if colours is None else list(colours[:count])
+    shapes = alt.Scale(domain=list(names), range=_in_turn(names, SHAPES))
+    shades = alt.Undefined if colours is None else [colours[i % len(colours)] for i in range(len(names))]
     return (
-        alt.Color(f"{column}:N", scale=alt.Scale(domain=domain, range=shade), **options),
-        alt.StrokeDash(f"{column}:N", scale=alt.Scale(domain=domain, range=list(dashes[:count])), **options),
-        alt.Shape(f"{column}:N", scale=alt.Scale(domain=domain, range=list(SHAPES[:count])), **options),
+        alt.Color(f"{column}:N", scale=alt.Scale(domain=list(names), range=shades), **options),
+        alt.StrokeDash(f"{column}:N", scale=alt.Scale(domain=list(names), range=_in_turn(names, dashes)), **options),
+        alt.Shape(f"{column}:N", scale=shapes, **options),
     )
+
+
+def _in_turn(names: Sequence[str], values: Sequence[Any]) -> list[Any]:
+    """A value for each name; every round begins one further, so that a colour that comes back meets another shape."""
+    return [values[(i + i // len(values)) % len(values)] for i in range(len(names))]
 
 
 def tooltips(form: str, *names: str) -> list[alt.Tooltip]:
@@ -91,26 +103,102 @@ def tooltips(form: str, *names: str) -> list[alt.Tooltip]:
     return shown if names else [*shown, alt.Tooltip("seeds:Q")]
 
 
-def layered(
-    *layers: alt.Chart,
-    params: Iterable[alt.Parameter] = (),
-    title: str,
-    subtitle: str,
-    description: str,
-    **properties: Any,
-) -> Chart:
-    """Layers as one chart with its title, what a reader can move, and a description for those who do not see it.
+def titled(chart: Drawn, title: str, subtitle: str, description: str, **properties: Any) -> Drawn:
+    """A chart with its title, and a description for those who do not see it.
 
     Args:
-        *layers: From back to front.
-        params: Of `menu` and `slider`.
+        chart: With marks and encodings.
         title: What is drawn.
         subtitle: How to read it.
         description: The same in words, with the numbers that matter.
         **properties: Others of the chart, for instance its height.
+
+    >>> titled(alt.Chart().mark_point(), "A", "B", "C").to_dict()["title"]
+    {'text': 'A', 'subtitle': 'B'}
     """
-    about = {"title": alt.Title(title, subtitle=subtitle), "description": description}
-    return alt.layer(*layers).add_params(*params).properties(**about, **properties)
+    return chart.properties(title=alt.Title(title, subtitle=subtitle), description=description, **properties)
+
+
+def layered(layers: Sequence[alt.Chart], title: str, subtitle: str, description: str, **properties: Any) -> Chart:
+    """Layers as one chart with its title and description.
+
+    Args:
+        layers: From back to front.
+        title: As the other arguments, of `titled`.
+        subtitle: How to read it.
+        description: The same in words.
+        **properties: Others of the chart.
+    """
+    return titled(alt.layer(*layers), title, subtitle, description, **properties)
+
+
+def chosen(rows: pd.DataFrame, choices: Mapping[str, alt.Parameter]) -> alt.Chart:
+    """The rows that menus and sliders choose, as a chart without a mark that brings them along.
+
+    Args:
+        rows: The table.
+        choices: Of `menu` and `slider`, by the column of which each chooses a value.
+
+    >>> base = chosen(pd.DataFrame({"data": ["MNIST"]}), {"data": menu("data_set", ["MNIST"], "data")})
+    >>> base.mark_bar().to_dict()["transform"]
+    [{'filter': 'datum.data === data_set'}]
+    """
+    tests = [f"datum.{column} === {param.name}" for column, param in choices.items()]
+    base = alt.Chart(rows).transform_filter(" && ".join(tests) or "true")
+    return base.add_params(*choices.values()) if choices else base
+
+
+def menus(rows: pd.DataFrame, prefix: str, labels: Mapping[str, str], **first: str) -> dict[str, alt.Parameter]:
+    """A menu for each of some columns of a table, as `chosen` takes them.
+
+    Args:
+        rows: The table.
+        prefix: Of the names of the parameters, which must differ between the charts of a page.
+        labels: Column → the words before its menu.
+        **first: What is chosen at first in a column, where that is not its first value.
+
+    >>> menus(pd.DataFrame({"data": ["MNIST"]}), "norms", {"data": "data"})["data"].name
+    'norms_data'
+    """
+    return {name: menu(f"{prefix}_{name}", rows[name], label, first.get(name, "")) for name, label in labels.items()}
+
+
+def from_legend(column: str, *, name: str = "picked", faint: float = 0.15) -> tuple[alt.Parameter, Any]:
+    """A selection of the names of a column by its legend, and the opacity that fades all others.
+
+    Args:
+        column: Of names, with a legend.
+        name: Of the parameter.
+        faint: Opacity of what is not picked, in [0, 1].
+    """
+    picked = alt.selection_point(name=name, fields=[column], bind="legend")
+    return picked, alt.condition(picked, alt.value(1), alt.value(faint))
+
+
+def told(rows: pd.DataFrame | pd.Series, form: str) -> str:
+    """The rows of a table in words: what a chart's description says of its numbers.
+
+    Args:
+        rows: The table, or a column with names in its index.
+        form: Words for a row, with columns (and names of the index) in braces.
+
+    >>> told(pd.DataFrame({"data": ["MNIST", "digits"], "mean": [0.123, 0.4]}), "{data}: {mean:.2f}")
+    'MNIST: 0.12; digits: 0.40'
+    """
+    return "; ".join(form.format_map(row) for row in rows.reset_index().to_dict("records"))
+
+
+def latest(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Of each group of rows that of its last epoch, in the order of the epochs.
+
+    Args:
+        rows: A table with a column ``epoch``.
+        keys: Columns that say what belongs together.
+
+    >>> latest(pd.DataFrame({"seed": [0, 0, 1], "epoch": [1, 2, 1]}), ["seed"])["epoch"].tolist()
+    [1, 2]
+    """
+    return rows.sort_values("epoch", kind="stable").groupby(keys, sort=False).tail(1)
 
 
 def strokes(column: str, names: Sequence[str], *, legend: alt.Legend = STROKES) -> dict[str, Any]:
@@ -126,6 +214,18 @@ def strokes(column: str, names: Sequence[str], *, legend: alt.Legend = STROKES) 
     """
     color, dash, _ = looks(column, names, title=None, legend=legend)
     return {"color": color, "strokeDash": dash}
+
+
+def marks(column: str, names: Sequence[str], *, offset: int) -> dict[str, Any]:
+    """Encodings of points that differ in colour and shape, with one legend: `looks` of points.
+
+    Args:
+        column: Of names.
+        names: All of them, in order.
+        offset: Pixels between the legend and the drawing.
+    """
+    color, _, shape = looks(column, names, colours=PALETTE, title=None, legend=alt.Legend(offset=offset))
+    return {"color": color, "shape": shape}
 
 
 def words_above(rows: alt.Chart, *, y: float = -6) -> alt.Chart:

@@ -8,9 +8,9 @@ import altair as alt
 import pandas as pd
 from IPython.display import HTML
 
-from gendyn_lite.charts.parts import Chart, layered
+from gendyn_lite.charts.figure import PALETTE
+from gendyn_lite.charts.parts import Chart, layered, looks, told, tooltips
 from gendyn_lite.charts.tables import plain_table, three_digits
-from gendyn_lite.charts.theme import PALETTE, SHAPES
 
 
 def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> Chart:
@@ -20,27 +20,24 @@ def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> Chart:
         benchmark: A table of `gendyn_lite.results.benchmark`.
         title: What was measured.
     """
-    peers = list(benchmark["peer"].unique())
     rows = benchmark.round(4)
     if rows["device"].nunique() > 1:
         rows = rows.assign(case=rows["case"] + " · " + rows["device"])
     order = list(rows["case"].unique())
     y = alt.Y("case:N", sort=order, title=None, axis=alt.Axis(labelLimit=260, grid=True))
     x = alt.X("ratio:Q", title="our speed / peer's", scale=alt.Scale(type="log", nice=False, padding=12))
-    colour = alt.Color("peer:N", title=None, scale=alt.Scale(domain=peers, range=list(PALETTE[: len(peers)])))
-    shape = alt.Shape("peer:N", title=None, scale=alt.Scale(domain=peers, range=list(SHAPES[: len(peers)])))
-    numbers = [alt.Tooltip(f"{name}:Q", format=".3~s") for name in ("ours", "theirs")]
-    hover = ["case:N", "peer:N", *numbers, "unit:N", alt.Tooltip("ratio:Q", format=".3~g")]
+    colour, _, shape = looks("peer", list(benchmark["peer"].unique()), colours=PALETTE, title=None)
+    hover = ["case:N", "peer:N", *tooltips(".3~s", "ours", "theirs"), "unit:N", *tooltips(".3~g", "ratio")]
     dots = alt.Chart(rows).mark_point(size=110).encode(x=x, y=y, color=colour, shape=shape, tooltip=hover)
     goals = rows.dropna(subset="goal")
     ticks = alt.Chart(goals).mark_tick(thickness=2, size=16).encode(x="goal:Q", y=y, color=colour)
     even = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(strokeDash=[3, 3]).encode(x="ratio:Q")
-    words = "; ".join(f"{row['case']}: {row['ratio']:.2g} times {row['peer']}" for row in rows.to_dict("records"))
+    words = told(rows, "{case}: {ratio:.2g} times {peer}")
     return layered(
-        *(even, ticks, dots),
-        title=title,
-        subtitle="Right of 1: faster than the peer. A tick: the goal for that peer.",
-        description=f"{title}: our speed divided by the peer's. {words}.",
+        (even, ticks, dots),
+        title,
+        "Right of 1: faster than the peer. A tick: the goal for that peer.",
+        f"{title}: our speed divided by the peer's. {words}.",
         width="container",
         height=26 * len(order),
     )

@@ -11,9 +11,8 @@ import altair as alt
 import pandas as pd
 from IPython.display import HTML
 
-from gendyn_lite.charts.figure import coded
-from gendyn_lite.charts.parts import Chart, layered
-from gendyn_lite.charts.theme import PALETTE
+from gendyn_lite.charts.figure import PALETTE, coded
+from gendyn_lite.charts.parts import Chart, layered, told
 
 STYLE = (
     "<style>.gendyn-wide{overflow-x:auto}.gendyn-wide table{border-collapse:collapse;text-align:left}"
@@ -191,14 +190,9 @@ def verdicts(claims: pd.DataFrame) -> Chart:
         tooltip=["paper:N", "verdict:N", "tests:Q"],
     )
     bars = base.mark_bar(size=24).encode(color=colour).add_params(picked)
-    words = "; ".join(f"{row['paper']}, {row['verdict']}: {row['tests']}" for row in counts.to_dict("records"))
-    return layered(
-        bars,
-        height=44 * len(papers),
-        title="Verdicts by paper",
-        subtitle="Pick a verdict in the legend.",
-        description=f"Number of verdicts by paper. {words}.",
-    )
+    words = told(counts, "{paper}, {verdict}: {tests}")
+    about = f"Number of verdicts by paper. {words}."
+    return layered([bars], "Verdicts by paper", "Pick a verdict in the legend.", about, height=44 * len(papers))
 
 
 def papers_tables(claims: pd.DataFrame, statements: pd.DataFrame, *, caption: str) -> HTML:

@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import pytest
 
-from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES, TEXT, theme
+from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES, TEXT, theme
 
 PAGES = {"light": "#ffffff", "dark": "#121212"}
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.

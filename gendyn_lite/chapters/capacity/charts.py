@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import altair as alt
 import pandas as pd
 
 from gendyn_lite.chapters.capacity.claims import paper_errors, with_features
-from gendyn_lite.charts.parts import Chart, menu, slider
-from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
+from gendyn_lite.charts.figure import PALETTE
+from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, titled, told, tooltips
 from gendyn_lite.results.tables import mean_intervals
 
 
@@ -22,10 +19,10 @@ def memorizing_curve(curves: pd.DataFrame) -> Chart:
     """
     counts = [int(n) for n in sorted(curves["n"].unique())]
     count = slider("count", counts[-1], "points n", first=counts[0], value=counts[len(counts) // 3])
-    base = alt.Chart(curves.round(5)).transform_filter("datum.n === count")
+    base = chosen(curves.round(5), {"n": count})
     x = alt.X("x:Q", title="input x", scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("value:Q", title="label and network output")
-    tip = [alt.Tooltip("x:Q", format=".3f"), alt.Tooltip("value:Q", format=".3f")]
+    tip = tooltips(".3f", "x", "value")
     bends = base.transform_filter("datum.kind === 'kink'")
     line = bends.mark_line(clip=True).encode(x=x, y=y, order="x:Q")
     kinks = bends.mark_tick(thickness=2, size=12, clip=True).encode(x=x, y=y, tooltip=tip)
@@ -34,10 +31,11 @@ def memorizing_curve(curves: pd.DataFrame) -> Chart:
     size = size.transform_calculate(words="datum.weights + ' weights (2n + d)'")
     label = size.mark_text(align="right", baseline="top", dx=-6, dy=6)
     label = label.encode(x=alt.value("width"), y=alt.value(0), text="words:N")
-    layers = alt.layer(line, kinks, points.encode(x=x, y=y, tooltip=tip), label).add_params(count)
-    return layers.properties(
-        title=alt.Title("A network through any labels", subtitle="Drag the number of points; ticks mark the kinks."),
-        description="Random labels of points on a line and the two-layer ReLU network that passes through all of them, "
+    return layered(
+        [line, kinks, points.encode(x=x, y=y, tooltip=tip), label],
+        "A network through any labels",
+        "Drag the number of points; ticks mark the kinks.",
+        "Random labels of points on a line and the two-layer ReLU network that passes through all of them, "
         f"for {counts[0]} to {counts[-1]} points. Each point adds one kink and two weights.",
     )
 
@@ -50,33 +48,25 @@ def kernel_error(table: pd.DataFrame) -> Chart:
     """
     rows = _kernel_rows(table)
     means = mean_intervals(rows, ["data", "kind", "n"], "error", name="error").round(5)
-    sets, kinds = list(rows["data"].unique()), list(means["kind"].unique())
-
-    def looks(values: Sequence[Any]) -> dict[str, Any]:
-        """A look for each kind, in turn; the same legend for all of them."""
-        scale = alt.Scale(domain=kinds, range=[values[i % len(values)] for i in range(len(kinds))])
-        return {"title": None, "scale": scale, "legend": alt.Legend(labelLimit=300)}
-
+    legend = alt.Legend(labelLimit=300)
+    color, dash, shape = looks("kind", list(means["kind"].unique()), colours=PALETTE, title=None, legend=legend)
     ticks = alt.Axis(values=sorted(means["n"].unique()), labelOverlap=True)
     x = alt.X("n:Q", title="training examples n", scale=alt.Scale(type="log"), axis=ticks)
     y = alt.Y("error:Q", title="test error", scale=alt.Scale(type="log"), axis=alt.Axis(format=".2~%"))
-    base = alt.Chart(means).transform_filter("datum.data === data_set")
-    base = base.encode(x=x, color=alt.Color("kind:N", **looks(PALETTE)))
+    base = chosen(means, {"data": menu("data_set", rows["data"], "data")}).encode(x=x, color=color)
     bars = base.transform_filter("isValid(datum.low) && datum.low > 0").mark_rule(strokeWidth=2)
     tip = ["kind:N", "n:Q", alt.Tooltip("error:Q", format=".2%"), "seeds:Q"]
-    points = base.mark_point(size=80).encode(y=y, shape=alt.Shape("kind:N", **looks(SHAPES)), tooltip=tip)
+    points = base.mark_point(size=80).encode(y=y, shape=shape, tooltip=tip)
     layers = [
-        base.mark_line().encode(y=y, strokeDash=alt.StrokeDash("kind:N", **looks(DASHES))),
+        base.mark_line().encode(y=y, strokeDash=dash),
         bars.encode(y="low:Q", y2="high:Q"),
-        points.add_params(menu("data_set", sets, "data")),
+        points,
         *_paper_rules(rows),
     ]
-    ends = means.sort_values("n", kind="stable").groupby(["data", "kind"], sort=False)
-    words = "; ".join(f"{data}, {kind}: {part['error'].iloc[-1]:.2%}" for (data, kind), part in ends)
-    return alt.layer(*layers).properties(
-        title=alt.Title("Kernel regression: test error", subtitle="Mean, 95 % interval; dotted: the paper."),
-        description=f"Test error of kernel regression against training set size. At the largest size: {words}.",
-    )
+    ends = means.sort_values("n", kind="stable").groupby(["data", "kind"], sort=False)["error"].last()
+    words = told(ends, "{data}, {kind}: {error:.2%}")
+    about = f"Test error of kernel regression against training set size. At the largest size: {words}."
+    return layered(layers, "Kernel regression: test error", "Mean, 95 % interval; dotted: the paper.", about)
 
 
 def _kernel_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -110,16 +100,20 @@ def distance_to_minimum_norm(paths: pd.DataFrame) -> alt.Chart:
     rows = paths[paths["step"] > 0][["start", "step", "loss", "relative_distance"]]
     names = list(rows["start"].unique())
     last = rows.groupby("start")["relative_distance"].last()
-    dash = alt.Scale(domain=names, range=list(DASHES[:2]))
-    chart = alt.Chart(rows).mark_line(point={"size": 18})
-    return chart.encode(
+    color, dash, _ = looks("start", names, title="start")
+    lines = alt.Chart(rows).mark_line(point={"size": 18})
+    lines = lines.encode(
         x=alt.X("step:Q", title="step", scale=alt.Scale(type="log")),
         y=alt.Y("relative_distance:Q", title="distance / norm", scale=alt.Scale(type="log")),
-        color=alt.Color("start:N", title="start", scale=alt.Scale(domain=names)),
-        strokeDash=alt.StrokeDash("start:N", title="start", scale=dash),
-        tooltip=["start:N", "step:Q", alt.Tooltip("relative_distance:Q", format=".2e"), "loss:Q"],
-    ).properties(
-        title=alt.Title("Distance to the minimum-norm solution", subtitle="Gradient descent on least squares."),
-        description="Distance of gradient descent to the minimum-norm solution, relative to its norm, against step, "
-        "both logarithmic. At the last step: " + "; ".join(f"from {n}: {last[n]:.1e}" for n in names) + ".",
+        color=color,
+        strokeDash=dash,
+        tooltip=["start:N", "step:Q", *tooltips(".2e", "relative_distance"), "loss:Q"],
+    )
+    words = "; ".join(f"from {name}: {last[name]:.1e}" for name in names)
+    return titled(
+        lines,
+        "Distance to the minimum-norm solution",
+        "Gradient descent on least squares.",
+        "Distance of gradient descent to the minimum-norm solution, relative to its norm, against step, both "
+        f"logarithmic. At the last step: {words}.",
     )

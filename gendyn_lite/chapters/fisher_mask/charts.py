@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import numpy as np
 import pandas as pd
 
 from gendyn_lite.chapters.fisher_mask.tables import FORMS, NONE, WAYS, best, by_size, described, gains, influences
-from gendyn_lite.charts.parts import STROKES, Chart, looks, menu, slider, tooltips, words_above
-from gendyn_lite.charts.theme import PALETTE
+from gendyn_lite.charts import parts
+from gendyn_lite.charts.figure import PALETTE
+from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, told, tooltips, words_above
 from gendyn_lite.results.tables import mean_intervals
 
 PAIRS = ["same digit", "other digit"]
@@ -16,6 +19,8 @@ PARTS = {"kl": "KL, measured", "quadratic": "quadratic form", "gap": "their diff
 ROOM = 26  # between a legend and the drawing, for words above it
 BELOW = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300, offset=ROOM)
 POWERS = alt.Axis(format="~e", tickCount=5)
+LOGARITHMIC = alt.Scale(type="log")
+OF_LINES: dict[str, Any] = {"title": None, "legend": parts.STROKES}
 LABELS = ["true labels", "20 % redrawn", "random labels"]
 MASKED = {NONE: 1.0, "Fisher, 80 % kept": 0.8, "Fisher, 70 % kept": 0.7}
 CURVES = {
@@ -31,19 +36,18 @@ def moved(rows: pd.DataFrame) -> Chart:
     Args:
         rows: A table of `gendyn_lite.chapters.fisher_mask.demo.steps` (or of one `step`, without menu and slider).
     """
-    params, shown = [], "true"
+    choices = {}
     if "example" in rows:
-        names, sizes = list(rows["example"].unique()), sorted(rows["eps"].unique())
+        sizes = sorted(rows["eps"].unique())
         rows = rows.assign(power=rows["eps"].map(sizes.index))
         power = slider("step_power", len(sizes) - 1, "step size (small to large)", value=min(3, len(sizes) - 1))
-        params = [menu("stepped", names, "step on"), power]
-        shown = "datum.example === stepped && datum.power === step_power"
-    base = alt.Chart(rows.assign(kl=rows["kl"].clip(lower=1e-12)).round({"kl": 15})).transform_filter(shown)
+        choices = {"example": menu("stepped", rows["example"], "step on"), "power": power}
+    base = chosen(rows.assign(kl=rows["kl"].clip(lower=1e-12)).round({"kl": 15}), choices)
     color, _, shape = looks("pair", PAIRS, title=None, legend=alt.Legend(offset=ROOM))
     dots = base.mark_point(size=60).encode(
         x=alt.X("digit:O", title="watched digit"),
         xOffset=alt.XOffset("pair:N", scale=alt.Scale(domain=PAIRS)),
-        y=alt.Y("kl:Q", title="KL of its prediction (nats)", scale=alt.Scale(type="log"), axis=POWERS),
+        y=alt.Y("kl:Q", title="KL of its prediction (nats)", scale=LOGARITHMIC, axis=POWERS),
         color=color,
         shape=shape,
         tooltip=["digit:O", "number:Q", *tooltips(".2e", "kl")],
@@ -52,11 +56,9 @@ def moved(rows: pd.DataFrame) -> Chart:
         words="'ε = ' + format(datum.eps, '~g') + ', mean KL ' + format(datum.mean, '.1e')"
     )
     said = ", ".join(f"{name} {value:.1e}" for name, value in rows.groupby("pair")["kl"].mean().items())
-    chart = alt.layer(dots, words_above(mean)).add_params(*params) if params else alt.layer(dots)
-    return chart.properties(
-        title=alt.Title("Whose predictions move", subtitle="KL between predictions before and after one step."),
-        description=f"KL of watched digits after a step on one digit. Mean over what can be chosen: {said}.",
-    )
+    layers = [dots, words_above(mean)] if choices else [dots]
+    about = f"KL of watched digits after a step on one digit. Mean over what can be chosen: {said}."
+    return layered(layers, "Whose predictions move", "KL between predictions before and after one step.", about)
 
 
 def approximation(rows: pd.DataFrame) -> Chart:
@@ -68,35 +70,26 @@ def approximation(rows: pd.DataFrame) -> Chart:
     rows = rows.assign(place=rows.groupby("activation").cumcount())
     long = rows.melt(["activation", "eps", "place", "ratio"], list(PARTS), "of", "value").replace({"of": PARTS})
     last = int(rows["place"].max())
-    params = [
-        menu("unit_kind", list(rows["activation"].unique()), "units"),
-        slider("step_place", last, "step size", value=last - 3),
-    ]
+    units = menu("unit_kind", rows["activation"], "units")
+    place = slider("step_place", last, "step size", value=last - 3)
     x = alt.X("eps:Q", title="step size ε", scale=alt.Scale(type="log", nice=False), axis=POWERS)
+    y = alt.Y("value:Q", title="nats", scale=LOGARITHMIC, axis=POWERS)
     color, dash, _ = looks("of", list(PARTS.values()), title=None, legend=BELOW)
-    shown = alt.Chart(long).transform_filter("datum.activation === unit_kind && datum.value > 0")
-    curves = shown.mark_line().encode(
-        x=x,
-        y=alt.Y("value:Q", title="nats", scale=alt.Scale(type="log"), axis=POWERS),
-        color=color,
-        strokeDash=dash,
-        tooltip=["of:N", *tooltips(".1e", "eps"), *tooltips(".2e", "value")],
-    )
-    chosen = alt.Chart(rows).transform_filter("datum.activation === unit_kind && datum.place === step_place")
-    words = chosen.transform_calculate(
+    tip = ["of:N", *tooltips(".1e", "eps"), *tooltips(".2e", "value")]
+    curves = alt.Chart(long).transform_filter("datum.activation === unit_kind && datum.value > 0").mark_line()
+    at = chosen(rows, {"activation": units, "place": place})
+    words = at.transform_calculate(
         words="'ε = ' + format(datum.eps, '.1e') + ': KL is ' + format(datum.ratio, '.3f') + ' times the form'"
     )
     ends = rows.groupby("activation")["ratio"].agg(["first", "last"])
-    said = "; ".join(f"{name}: {row['first']:.3f} to {row['last']:.3f}" for name, row in ends.iterrows())
-    rule = chosen.mark_rule(strokeDash=[2, 3]).encode(x=x)
-    return (
-        alt.layer(curves, rule, words_above(words))
-        .add_params(*params)
-        .properties(
-            title=alt.Title("The quadratic form and where it fails", subtitle="Mean over five digits, in float64."),
-            description=f"KL over quadratic form from the smallest to the largest step: {said}.",
-        )
-    )
+    layers = [
+        curves.encode(x=x, y=y, color=color, strokeDash=dash, tooltip=tip),
+        at.mark_rule(strokeDash=[2, 3]).encode(x=x),
+        words_above(words),
+    ]
+    words = told(ends, "{activation}: {first:.3f} to {last:.3f}")
+    about = f"KL over quadratic form from the smallest to the largest step: {words}."
+    return layered(layers, "The quadratic form and where it fails", "Mean over five digits, in float64.", about)
 
 
 def diagonal_against_whole(rows: pd.DataFrame) -> Chart:
@@ -117,13 +110,12 @@ def diagonal_against_whole(rows: pd.DataFrame) -> Chart:
     equal = equal.mark_line(strokeDash=[3, 3], color=PALETTE[4], strokeWidth=1.5, tooltip=None)
     median = (rows["diagonal"] / rows["whole"]).median()
     rank = rows["whole"].corr(rows["diagonal"], method="spearman")
-    return alt.layer(equal.encode(x=x, y=y), dots).properties(
-        title=alt.Title("What the diagonal loses", subtitle="Each point: a step on one digit. Dashed: equal."),
-        description=(
-            f"Empirical form with the diagonal alone against the whole: the median ratio is {median:.1e}, the rank "
-            f"correlation {rank:.2f}."
-        ),
+    layers = [equal.encode(x=x, y=y), dots]
+    about = (
+        f"Empirical form with the diagonal alone against the whole: the median ratio is {median:.1e}, the rank "
+        f"correlation {rank:.2f}."
     )
+    return layered(layers, "What the diagonal loses", "Each point: a step on one digit. Dashed: equal.", about)
 
 
 def concentration(rows: pd.DataFrame) -> Chart:
@@ -145,11 +137,10 @@ def concentration(rows: pd.DataFrame) -> Chart:
     )
     quarter = rows[rows["kept"].sub(0.25).abs() < 0.0124].groupby("of", sort=False)["held"].first()
     said = ", ".join(f"{name} {value:.2f}" for name, value in quarter.items())
-    chart = alt.layer(lines, near.mark_point(size=70).encode(x=x, y=y, color="of:N"), words_above(held))
-    return chart.add_params(alt.param(name="kept_share", value=0.25, bind=bind)).properties(
-        title=alt.Title("How concentrated the information is", subtitle="Largest entries first; one network."),
-        description=f"Share of the sum held by the largest quarter of entries: {said}.",
-    )
+    share = alt.param(name="kept_share", value=0.25, bind=bind)
+    layers = [lines.add_params(share), near.mark_point(size=70).encode(x=x, y=y, color="of:N"), words_above(held)]
+    about = f"Share of the sum held by the largest quarter of entries: {said}."
+    return layered(layers, "How concentrated the information is", "Largest entries first; one network.", about)
 
 
 def influence(table: pd.DataFrame) -> Chart:
@@ -167,19 +158,16 @@ def influence(table: pd.DataFrame) -> Chart:
     forms = list(FORMS.values())
     menus = {"place": menu("influence_place", by_size(rows, "place"), "runs")}
     menus["form"] = menu("influence_form", forms, "form", forms[1])
-    y = alt.Y("mean:Q", title="2 × influence / ε² (nats)", scale=alt.Scale(type="log"), axis=alt.Axis(format="~e"))
-    last = (
-        means[means["form"] == forms[1]]
-        .sort_values("epoch", kind="stable")
-        .groupby(["place", "labels"], sort=False)
-        .tail(1)
+    last = parts.latest(means[means["form"] == forms[1]], ["place", "labels"])
+    layers = _against_epoch(
+        chosen(means, menus),
+        means,
+        looks("labels", [name for name in LABELS if name in set(means["labels"])], **OF_LINES),
+        alt.Y("mean:Q", title="2 × influence / ε² (nats)", scale=LOGARITHMIC, axis=alt.Axis(format="~e")),
     )
-    said = "; ".join(f"{row['place']}, {row['labels']}: {row['mean']:.2g}" for row in last.to_dict("records"))
-    names = [name for name in LABELS if name in set(means["labels"])]
-    return _against_epoch(means, menus, "labels", names, y).properties(
-        title=alt.Title("Influence during training", subtitle="No mask. Geometric mean over seeds, 95 % interval."),
-        description=f"Influence of one example's step against the epoch. With the true Fisher at the end: {said}.",
-    )
+    words = told(last, "{place}, {labels}: {mean:.2g}")
+    about = f"Influence of one example's step against the epoch. With the true Fisher at the end: {words}."
+    return layered(layers, "Influence during training", "No mask. Geometric mean over seeds, 95 % interval.", about)
 
 
 def with_masks(table: pd.DataFrame) -> Chart:
@@ -197,18 +185,12 @@ def with_masks(table: pd.DataFrame) -> Chart:
     means = mean_intervals(long[long["subject"].isin(with_mask)], ["subject", "of", "mask", "epoch"])
     menus = {"subject": menu("masked_subject", by_size(means, "subject"), "runs")}
     menus["of"] = menu("masked_curve", list(CURVES), "curve", "test loss")
-    last = (
-        means[means["of"] == "test loss"]
-        .sort_values("epoch", kind="stable")
-        .groupby(["subject", "mask"], sort=False)
-        .tail(1)
-    )
-    said = "; ".join(f"{row['subject']}, {row['mask']}: {row['mean']:.3f}" for row in last.to_dict("records"))
-    y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False))
-    return _against_epoch(means, menus, "mask", list(MASKED), y).properties(
-        title=alt.Title("With and without a mask", subtitle="Mean and 95 % interval over seeds; first epoch unmasked."),
-        description=f"Curves against the epoch without and with masks. Test loss at the end: {said}.",
-    )
+    last = parts.latest(means[means["of"] == "test loss"], ["subject", "mask"])
+    y = alt.Y("mean:Q", title=None, scale=parts.AROUND)
+    layers = _against_epoch(chosen(means, menus), means, looks("mask", list(MASKED), **OF_LINES), y)
+    words = told(last, "{subject}, {mask}: {mean:.3f}")
+    about = f"Curves against the epoch without and with masks. Test loss at the end: {words}."
+    return layered(layers, "With and without a mask", "Mean and 95 % interval over seeds; first epoch unmasked.", about)
 
 
 def best_accuracy(table: pd.DataFrame) -> Chart:
@@ -223,36 +205,24 @@ def best_accuracy(table: pd.DataFrame) -> Chart:
     ways = [name for name in WAYS.values() if name in set(means["way"])]
     shift = {name: 0.012 * (place - (len(ways) - 1) / 2) for place, name in enumerate(ways)}
     means = means.assign(x=(means["kept"] + means["way"].map(shift)).round(4))
-    base = alt.Chart(means).transform_filter("datum.subject === gain_subject")
+    base = chosen(means, {"subject": menu("gain_subject", by_size(means, "subject"), "runs")})
     x = alt.X("x:Q", title="share of the weights kept", scale=alt.Scale(domain=[0.2, 0.85]), axis=alt.Axis(tickCount=6))
     color, _, shape = looks("way", ways, title="mask")
-    tip = ["way:N", "kept:Q", *tooltips("+.2f")]
-    gain = alt.Y("mean:Q", title="gain (points)")
-    layers = [
-        alt.Chart(pd.DataFrame({"mean": [0.0]})).mark_rule(strokeDash=[3, 3]).encode(y="mean:Q"),
-        base.mark_point(size=80).encode(x=x, y=gain, color=color, shape=shape, tooltip=tip),
-    ]
-    if means["low"].notna().any():
-        layers.insert(1, base.mark_rule(strokeWidth=2).encode(x=x, y="low:Q", y2="high:Q", color=color))
-    said = "; ".join(f"{r['subject']}, {r['way']} {r['kept']:g}: {r['mean']:+.2f}" for r in means.to_dict("records"))
-    chart = alt.layer(*layers).add_params(menu("gain_subject", by_size(means, "subject"), "runs"))
-    return chart.properties(
-        title=alt.Title("Best accuracy, against no mask", subtitle="Points of test accuracy; 95 % over seeds."),
-        description=f"Gain of the best test accuracy over training without a mask, in points: {said}.",
-    )
+    y, tip = alt.Y("mean:Q", title="gain (points)"), ["way:N", "kept:Q", *tooltips("+.2f")]
+    zero = alt.Chart(pd.DataFrame({"mean": [0.0]})).mark_rule(strokeDash=[3, 3]).encode(y="mean:Q")
+    bars = base.mark_rule(strokeWidth=2).encode(x=x, y="low:Q", y2="high:Q", color=color)
+    points = base.mark_point(size=80).encode(x=x, y=y, color=color, shape=shape, tooltip=tip)
+    layers = [zero, bars, points] if means["low"].notna().any() else [zero, points]
+    words = told(means, "{subject}, {way} {kept:g}: {mean:+.2f}")
+    about = f"Gain of the best test accuracy over training without a mask, in points: {words}."
+    return layered(layers, "Best accuracy, against no mask", "Points of test accuracy; 95 % over seeds.", about)
 
 
-def _against_epoch(
-    means: pd.DataFrame, menus: dict[str, alt.Parameter], column: str, names: list[str], y: alt.Y
-) -> Chart:
-    """A line with its band for each name; a menu chooses the value of its column."""
-    shown = " && ".join(f"datum.{chosen} === {param.name}" for chosen, param in menus.items())
-    color, dash, _ = looks(column, names, title=None, legend=STROKES)
-    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))
-    base = alt.Chart(means).transform_filter(shown).encode(x=x, color=color)
-    tip = [f"{column}:N", "epoch:Q", *tooltips(".3~g")]
+def _against_epoch(shown: alt.Chart, means: pd.DataFrame, named: Any, y: alt.Y) -> list[alt.Chart]:
+    """A line with its band, where there are seeds enough for one, for each name."""
+    color, dash, _ = named
+    base = shown.encode(x=parts.EPOCHS, color=color)
+    tip = [color.shorthand, "epoch:Q", *tooltips(".3~g")]
     line = base.mark_line(point={"size": 16}).encode(y=y, strokeDash=dash, tooltip=tip)
-    if means["low"].isna().all():  # too few seeds
-        return alt.layer(line).add_params(*menus.values())
     band = base.mark_area(tooltip=None).encode(y="low:Q", y2="high:Q")
-    return alt.layer(band, line).add_params(*menus.values())
+    return [line] if means["low"].isna().all() else [band, line]

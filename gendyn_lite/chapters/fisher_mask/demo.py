@@ -19,17 +19,9 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures import fisher
 from gendyn_lite.threads import threads
 
-DIGITS = RunConfig(
-    experiment="fisher_demo",
-    model="mlp",
-    model_options={"widths": [32], "activation": "tanh"},
-    train_size=300,
-    epochs=6,
-    batch_size=30,
-    learning_rate=0.02,
-    schedule="constant",
-    eval_every=6,
-)
+_SETTINGS = {"model": "mlp", "train_size": 300, "batch_size": 30, "learning_rate": 0.02, "schedule": "constant"}
+_OPTIONS = {"widths": [32], "activation": "tanh"}
+DIGITS = RunConfig(experiment="fisher_demo", model_options=_OPTIONS, epochs=6, eval_every=6, **_SETTINGS)
 STEPS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 WATCHED = 60
 

@@ -7,152 +7,124 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gendyn_lite.chapters.feedback import expect, report
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def _close(found: object, expected: Tensor) -> bool:
-    value = torch.as_tensor(found, dtype=torch.float64)
-    return value.shape == expected.shape and torch.allclose(value, expected, rtol=1e-9, atol=1e-12)
+from gendyn_lite.chapters.feedback import close, exercise, expect, random, slip
 
 
 def _expect_close(found: object, expected: Tensor, problem: str, slips: dict[str, Tensor] | None = None) -> None:
     """Expect a value; the problem ends with the slip that gives what was found."""
-    slip = next((f"; {name}" for name, wrong in (slips or {}).items() if _close(found, wrong)), "")
-    expect(_close(found, expected), problem + slip)
+    expect(close(found, expected), problem + slip(found, slips or {}))
 
 
-def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> bool:
+@exercise("KL")
+def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check ``kl(p, q)``: KL(p ‖ q) in nats of two distributions [classes], zeros of p allowed."""
-
-    def check() -> None:
-        cases = [([0.5, 0.5], [0.25, 0.75]), ([0.2, 0.3, 0.5], [0.5, 0.3, 0.2]), ([0.0, 1.0], [0.4, 0.6])]
-        for first, second in cases:
-            p, q = (torch.tensor(part, dtype=torch.float64) for part in (first, second))
-            expected = torch.where(p > 0, p * (p / q).log(), 0.0).sum()
-            value = torch.as_tensor(answer(p, q))
-            slips = {
-                "that is KL(q ‖ p)": (q * (q / p).log()).sum(),
-                "its sign is wrong": -expected,
-                "that is in bits": expected / torch.tensor(2.0, dtype=torch.float64).log(),
-            }
-            problem = f"for {first} and {second} you say {value:.4f}, not {expected:.4f}"
-            _expect_close(value, expected, problem + ("; 0·log 0 counts as 0" if torch.isnan(value) else ""), slips)
-
-    return report("KL", check)
+    cases = [([0.5, 0.5], [0.25, 0.75]), ([0.2, 0.3, 0.5], [0.5, 0.3, 0.2]), ([0.0, 1.0], [0.4, 0.6])]
+    for first, second in cases:
+        p, q = (torch.tensor(part, dtype=torch.float64) for part in (first, second))
+        expected = torch.where(p > 0, p * (p / q).log(), 0.0).sum()
+        value = torch.as_tensor(answer(p, q))
+        slips = {
+            "that is KL(q ‖ p)": (q * (q / p).log()).sum(),
+            "its sign is wrong": -expected,
+            "that is in bits": expected / torch.tensor(2.0, dtype=torch.float64).log(),
+        }
+        problem = f"for {first} and {second} you say {value:.4f}, not {expected:.4f}"
+        _expect_close(value, expected, problem + ("; 0·log 0 counts as 0" if torch.isnan(value) else ""), slips)
 
 
-def check_logit_fisher(answer: Callable[[Tensor], Tensor]) -> bool:
+@exercise("Fisher information of logits")
+def check_logit_fisher(answer: Callable[[Tensor], Tensor]) -> None:
     """Check ``logit_fisher(p)``: the true Fisher information of the logits of a softmax with output p, a matrix."""
-
-    def check() -> None:
-        for count in (2, 3, 10):
-            p = _random(count, seed=count).softmax(0)
-            expected = torch.diag(p) - torch.outer(p, p)
-            value = answer(p)
-            slips = {
-                "that is the diagonal of P alone: what does the normalization do?": torch.diag(p),
-                "that is ppᵀ: the expectation of (onehot − p)(onehot − p)ᵀ has one more term": torch.outer(p, p),
-                "that is the diagonal alone; the classes are not independent": torch.diag(p * (1 - p)),
-                "its sign is wrong": -expected,
-            }
-            shape = tuple(torch.as_tensor(value).shape)
-            expect(shape == (count, count), f"for {count} classes you give {shape}, expected {(count, count)}")
-            _expect_close(value, expected, f"for {count} classes the matrix is another one", slips)
-
-    return report("Fisher information of logits", check)
+    for count in (2, 3, 10):
+        p = random(count, seed=count).softmax(0)
+        expected = torch.diag(p) - torch.outer(p, p)
+        value = answer(p)
+        slips = {
+            "that is the diagonal of P alone: what does the normalization do?": torch.diag(p),
+            "that is ppᵀ: the expectation of (onehot − p)(onehot − p)ᵀ has one more term": torch.outer(p, p),
+            "that is the diagonal alone; the classes are not independent": torch.diag(p * (1 - p)),
+            "its sign is wrong": -expected,
+        }
+        shape = tuple(torch.as_tensor(value).shape)
+        expect(shape == (count, count), f"for {count} classes you give {shape}, expected {(count, count)}")
+        _expect_close(value, expected, f"for {count} classes the matrix is another one", slips)
 
 
-def check_form(answer: Callable[[Tensor, Tensor], Tensor]) -> bool:
+@exercise("quadratic form")
+def check_form(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check ``form(p, dz)``: gᵀF(x)g, true Fisher information, from P(x) and the change Jg of the logits, [c] each."""
-
-    def check() -> None:
-        for count in (2, 3, 10):
-            p, dz = _random(count, seed=count).softmax(0), _random(count, seed=count + 1)
-            mean = (p * dz).sum()
-            expected = (p * (dz - mean).square()).sum()
-            value = answer(p, dz)
-            slips = {
-                "a shift of all logits changes no prediction: take the mean out first": (p * dz.square()).sum(),
-                "weight the classes by p": (dz - mean).square().sum(),
-                "that is a standard deviation": expected.sqrt(),
-                "the half belongs to the KL, not to the form": expected / 2,
-            }
-            problem = f"for {count} classes you say {float(value):.4f}, expected {float(expected):.4f}"
-            _expect_close(value, expected, problem, slips)
-
-    return report("quadratic form", check)
+    for count in (2, 3, 10):
+        p, dz = random(count, seed=count).softmax(0), random(count, seed=count + 1)
+        mean = (p * dz).sum()
+        expected = (p * (dz - mean).square()).sum()
+        value = answer(p, dz)
+        slips = {
+            "a shift of all logits changes no prediction: take the mean out first": (p * dz.square()).sum(),
+            "weight the classes by p": (dz - mean).square().sum(),
+            "that is a standard deviation": expected.sqrt(),
+            "the half belongs to the KL, not to the form": expected / 2,
+        }
+        problem = f"for {count} classes you say {float(value):.4f}, expected {float(expected):.4f}"
+        _expect_close(value, expected, problem, slips)
 
 
-def check_diagonal(answer: Callable[[Tensor], Tensor]) -> bool:
+@exercise("diagonal")
+def check_diagonal(answer: Callable[[Tensor], Tensor]) -> None:
     """Check ``diagonal(gradients)``: the diagonal of the empirical Fisher from per-example gradients [n, weights]."""
-
-    def check() -> None:
-        for n, weights in ((2, 4), (50, 7), (1, 3)):
-            g = _random(n, weights, seed=n)
-            expected = g.square().mean(0)
-            value = answer(g)
-            slips = {
-                "that is the square of the batch's gradient: square first, then average": g.mean(0).square(),
-                "that is the sum over examples, expected the mean": g.square().sum(0),
-                "that is the variance: the mean gradient is not taken out": g.var(0, correction=0),
-                "that is one number for each example: average over examples, not over weights": g.square().mean(1),
-            }
-            given, shape = f"for {n} gradient{'s' if n > 1 else ''}", tuple(torch.as_tensor(value).shape)
-            misshaped = f"{given} of {weights} weights you give shape {shape}, expected {(weights,)}"
-            problem = f"{given} the values are others" if shape == (weights,) else misshaped
-            _expect_close(value, expected, problem, slips if n > 1 else {})
-
-    return report("diagonal", check)
+    for n, weights in ((2, 4), (50, 7), (1, 3)):
+        g = random(n, weights, seed=n)
+        expected = g.square().mean(0)
+        value = answer(g)
+        slips = {
+            "that is the square of the batch's gradient: square first, then average": g.mean(0).square(),
+            "that is the sum over examples, expected the mean": g.square().sum(0),
+            "that is the variance: the mean gradient is not taken out": g.var(0, correction=0),
+            "that is one number for each example: average over examples, not over weights": g.square().mean(1),
+        }
+        given, shape = f"for {n} gradient{'s' if n > 1 else ''}", tuple(torch.as_tensor(value).shape)
+        misshaped = f"{given} of {weights} weights you give shape {shape}, expected {(weights,)}"
+        problem = f"{given} the values are others" if shape == (weights,) else misshaped
+        _expect_close(value, expected, problem, slips if n > 1 else {})
 
 
-def check_mask(answer: Callable[[Tensor, float], Tensor]) -> bool:
+@exercise("mask")
+def check_mask(answer: Callable[[Tensor, float], Tensor]) -> None:
     """Check ``mask(fisher, keep)``: True where a weight is among the share `keep` with the largest information."""
-
-    def check() -> None:
-        for size, keep in ((4, 0.5), (10, 0.3), (101, 0.75), (8, 1.0)):
-            fisher = _random(size, seed=size).abs()
-            count = -int(-keep * size // 1)
-            expected = fisher >= fisher.sort(descending=True).values[count - 1]
-            value = torch.as_tensor(answer(fisher.clone(), keep))
-            told = f"keep = {keep:g} of {size}"
-            expect(value.dtype == torch.bool, f"{told}: you give {value.dtype}, expected True and False")
-            kept = int(value.sum())
-            hint = "; the weight at the threshold itself is kept (≥)" if kept == count - 1 else ""
-            hint = "; that is how many are to be masked" if kept == size - count != count else hint
-            expect(kept == count, f"{told}: you keep {kept}, expected {count}{hint}")
-            least = torch.equal(value, fisher <= fisher.sort().values[count - 1]) and count < size
-            hint = "; these have the least information" if least else ""
-            expect(torch.equal(value, expected), f"{told}: other weights are kept{hint}")
-
-    return report("mask", check)
+    for size, keep in ((4, 0.5), (10, 0.3), (101, 0.75), (8, 1.0)):
+        fisher = random(size, seed=size).abs()
+        count = -int(-keep * size // 1)
+        expected = fisher >= fisher.sort(descending=True).values[count - 1]
+        value = torch.as_tensor(answer(fisher.clone(), keep))
+        told = f"keep = {keep:g} of {size}"
+        expect(value.dtype == torch.bool, f"{told}: you give {value.dtype}, expected True and False")
+        kept = int(value.sum())
+        hint = "; the weight at the threshold itself is kept (≥)" if kept == count - 1 else ""
+        hint = "; that is how many are to be masked" if kept == size - count != count else hint
+        expect(kept == count, f"{told}: you keep {kept}, expected {count}{hint}")
+        least = torch.equal(value, fisher <= fisher.sort().values[count - 1]) and count < size
+        hint = "; these have the least information" if least else ""
+        expect(torch.equal(value, expected), f"{told}: other weights are kept{hint}")
 
 
-def check_masked_step(answer: Callable[..., tuple[Tensor, Tensor]]) -> bool:
+@exercise("masked step")
+def check_masked_step(answer: Callable[..., tuple[Tensor, Tensor]]) -> None:
     """Check ``masked_step(w, g, v, M)``: one SGD step after which a masked weight has not moved and is at rest.
 
     Learning rate 0.1, momentum 0.9, weight decay 0.01: v ← 0.9 v + g + 0.01 w, w ← w − 0.1 v where M is True.
     """
-
-    def check() -> None:
-        w, g, v = (_random(6, seed=seed) for seed in (1, 2, 3))
-        M = torch.tensor([True, False, True, False, True, False])
-        new_w, new_v = map(torch.as_tensor, answer(*(part.clone() for part in (w, g, v, M))))
-        velocity = 0.9 * v + g + 0.01 * w
-        moved = new_w[~M] - w[~M]
-        slips = {
-            "by its momentum and weight decay: masking the gradient is not enough": 0.9 * v + g * M + 0.01 * w,
-            "by its gradient": velocity,
-            "by its momentum": 0.9 * v,
-            "by weight decay": 0.01 * w,
-        }
-        told = next((slip for slip, wrong in slips.items() if torch.allclose(moved, -0.1 * wrong[~M])), "")
-        expect(bool((moved == 0).all()), f"a masked weight moves {told}".rstrip())
-        _expect_close(new_w[M], (w - 0.1 * velocity)[M], "a weight that may move goes elsewhere")
-        expect(bool((new_v[~M] == 0).all()), "a masked weight keeps its momentum, expected 0: at rest")
-        _expect_close(new_v[M], velocity[M], "the momentum of a weight that may move is another")
-
-    return report("masked step", check)
+    w, g, v = (random(6, seed=seed) for seed in (1, 2, 3))
+    M = torch.tensor([True, False, True, False, True, False])
+    new_w, new_v = map(torch.as_tensor, answer(*(part.clone() for part in (w, g, v, M))))
+    velocity = 0.9 * v + g + 0.01 * w
+    moved = new_w[~M] - w[~M]
+    slips = {
+        "by its momentum and weight decay: masking the gradient is not enough": 0.9 * v + g * M + 0.01 * w,
+        "by its gradient": velocity,
+        "by its momentum": 0.9 * v,
+        "by weight decay": 0.01 * w,
+    }
+    told = next((slip for slip, wrong in slips.items() if torch.allclose(moved, -0.1 * wrong[~M])), "")
+    expect(bool((moved == 0).all()), f"a masked weight moves {told}".rstrip())
+    _expect_close(new_w[M], (w - 0.1 * velocity)[M], "a weight that may move goes elsewhere")
+    expect(bool((new_v[~M] == 0).all()), "a masked weight keeps its momentum, expected 0: at rest")
+    _expect_close(new_v[M], velocity[M], "the momentum of a weight that may move is another")

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.generalization_intervals.tables import (
-    LABELS,
-    MAIN,
-    SPANS,
-    described,
-    distributions,
-    ends,
-    main_network,
-)
-from gendyn_lite.charts.parts import Chart, layered, menu, slider, strokes, words_above
-from gendyn_lite.charts.theme import PALETTE, SHAPES
+from gendyn_lite.chapters.generalization_intervals import tables
+from gendyn_lite.chapters.generalization_intervals.tables import LABELS, SPANS
+from gendyn_lite.charts import parts
+from gendyn_lite.charts.figure import PALETTE
+from gendyn_lite.charts.parts import Chart, chosen, layered, menu, strokes, tooltips
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 OWN, OTHER = "its class", "strongest other class"
 NAMES = list(LABELS.values())
 OF_LABELS = strokes("labels", NAMES)
-ROOT = alt.Scale(
-    type="sqrt", domain=[0, 1], nice=False
-)  # else the intervals that reach the whole range are all one sees
+# Else the intervals that reach the whole range are all one sees.
+ROOT = alt.Scale(type="sqrt", domain=[0, 1], nice=False)
 HALVES = alt.Axis(tickMinStep=0.5, tickCount=6)
 WORDS = {"pair": "pairs of one class", "midline": "midlines of triangles of one class"}
 DIRECTIONS = {
@@ -47,44 +40,44 @@ def planar(cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots
         lines: Lines and their intervals, by start and angle.
         knots: Where the lines change regions.
     """
-    across = alt.Scale(domain=[float(cells["x"].min()), float(cells["x2"].max())], nice=False)
-    up = alt.Scale(domain=[float(cells["y"].min()), float(cells["y2"].max())], nice=False)
+    across, up = (
+        alt.Scale(domain=[float(cells[axis].min()), float(cells[f"{axis}2"].max())], nice=False) for axis in "xy"
+    )
     x, y = alt.X("x:Q", title="first coordinate", scale=across), alt.Y("y:Q", title="second coordinate", scale=up)
-    chosen = "datum.start === start && datum.angle === angle"
-    line, marks = (alt.Chart(rows).transform_filter(chosen) for rows in (lines, knots))
-    whole, part = (
-        mark.encode(
-            x=alt.X(f"{name}_x:Q", scale=across), x2=f"{name}_x2", y=alt.Y(f"{name}_y:Q", scale=up), y2=f"{name}_y2"
-        )
-        for name, mark in {
-            "whole": line.mark_rule(strokeWidth=1.5, strokeDash=[4, 3], opacity=0.9, clip=True),
-            "part": line.mark_rule(strokeWidth=4, opacity=1, clip=True),
-        }.items()
-    )
-    diamonds = marks.mark_point(
-        shape="diamond", size=40, filled=False, strokeWidth=1.5, color="currentColor", opacity=0.9, clip=True
-    )
+
+    def at(name: str, *, ends: bool = True) -> dict[str, Any]:
+        """Where the columns of that name place a mark, or both of its ends."""
+        begins = {"x": alt.X(f"{name}_x:Q", scale=across), "y": alt.Y(f"{name}_y:Q", scale=up)}
+        return begins | ({"x2": f"{name}_x2", "y2": f"{name}_y2"} if ends else {})
+
+    moved = {
+        "start": parts.slider("start", int(lines["start"].max()), "point", first=1, value=1),
+        "angle": parts.slider("angle", int(lines["angle"].max()), "direction (degrees)", value=105, step=15),
+    }
+    line = chosen(lines, moved)
+    whole = line.mark_rule(strokeWidth=1.5, strokeDash=[4, 3], opacity=0.9, clip=True).encode(**at("whole"))
+    part = line.mark_rule(strokeWidth=4, opacity=1, clip=True)
+    small = {"shape": "diamond", "size": 40, "filled": False, "strokeWidth": 1.5, "opacity": 0.9}
+    diamonds = chosen(knots, moved).mark_point(**small, color="currentColor", clip=True)
     origin = line.mark_point(size=130, filled=True, color="currentColor", shape="cross", opacity=1)
     words = _said(line).mark_text(align="left", baseline="top", fontWeight=600, dx=4)
     first = lines[(lines["start"] == 1) & (lines["angle"] == 105)].iloc[0]
     return layered(
-        *_ground(cells, points, x, y),
-        whole,
-        part.encode(tooltip=["lower:Q", "upper:Q", "regions:Q"]),
-        diamonds.encode(x=x, y=y, tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f")]),
-        origin.encode(x=alt.X("at_x:Q", scale=across), y=alt.Y("at_y:Q", scale=up)),
-        words.encode(x=alt.value(0), y=alt.value(4), text="words:N"),
-        params=(
-            slider("start", int(lines["start"].max()), "point", first=1, value=1),
-            slider("angle", int(lines["angle"].max()), "direction (degrees)", value=105, step=15),
-        ),
-        height=380,
-        title="A line through the plane",
-        subtitle="Move the point and the direction. Solid: the interval; diamonds: knots; shades: regions.",
-        description="Two moons and the network's two classes over the plane, its linear regions in shades. A line "
+        [
+            *_ground(cells, points, x, y),
+            whole,
+            part.encode(**at("part"), tooltip=["lower:Q", "upper:Q", "regions:Q"]),
+            diamonds.encode(x=x, y=y, tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f")]),
+            origin.encode(**at("at", ends=False)),
+            words.encode(x=alt.value(0), y=alt.value(4), text="words:N"),
+        ],
+        "A line through the plane",
+        "Move the point and the direction. Solid: the interval; diamonds: knots; shades: regions.",
+        "Two moons and the network's two classes over the plane, its linear regions in shades. A line "
         "starts at a training point; its interval is drawn solid and every change of region is marked. For point 1 at "
         f"105 degrees the interval is {first['lower']:.2f} to {first['upper']:.2f}, through {first['regions']:.0f} "
         "regions.",
+        height=380,
     )
 
 
@@ -100,10 +93,8 @@ def _ground(cells: pd.DataFrame, points: pd.DataFrame, x: alt.X, y: alt.Y) -> tu
 
 def _said(line: alt.Chart) -> alt.Chart:
     """A line's interval and number of regions in words."""
-    return line.transform_calculate(
-        words="'interval ' + format(datum.lower, '.3f') + ' to ' + format(datum.upper, '.3f') + ', '"
-        " + datum.regions + ' linear regions'"
-    )
+    ends = "'interval ' + format(datum.lower, '.3f') + ' to ' + format(datum.upper, '.3f')"
+    return line.transform_calculate(words=f"{ends} + ', ' + datum.regions + ' linear regions'")
 
 
 def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -> Chart:
@@ -114,14 +105,15 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
         intervals: The intervals.
         images: Pictures at some α; empty for points that are no pictures.
     """
-    menus = {column: label for column, label in (("labels", "labels"), ("towards", "direction")) if column in logits}
-    shown = " && ".join(["true", *(f"datum.{column} === chosen_{column}" for column in menus)])
+    labels = {column: label for column, label in (("labels", "labels"), ("towards", "direction")) if column in logits}
+    choices = parts.menus(logits, "chosen", labels)
+    shown = " && ".join(["true", *(f"datum.{column} === {param.name}" for column, param in choices.items())])
     # Wider than the line, so that the pictures at both ends are whole.
     span = alt.Scale(domain=[float(logits["alpha"].min()) - 0.15, float(logits["alpha"].max()) + 0.15], nice=False)
     x = alt.X("alpha:Q", title="α", scale=span)
     base = alt.Chart(intervals).transform_filter(shown)
-    shade = base.mark_rect(opacity=0.13, color=PALETTE[3], tooltip=None)
     curves = alt.Chart(logits).transform_filter(shown).mark_line()
+    shade = base.mark_rect(opacity=0.13, color=PALETTE[3], tooltip=None)
     legend = alt.Legend(symbolType="stroke", offset=26)  # room for the words between it and the drawing
     layers = [
         shade.encode(x=alt.X("lower:Q", scale=span), x2="upper"),
@@ -129,29 +121,23 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
             x=x,
             y=alt.Y("logit:Q", title="logit", scale=alt.Scale(zero=False, nice=False)),
             **strokes("of", [OWN, OTHER], legend=legend),
-            tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f"), alt.Tooltip("logit:Q", format=".3f"), "of:N"],
+            tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f"), *tooltips(".3f", "logit"), "of:N"],
         ),
-        words_above(_said(base), y=-4),
+        parts.words_above(_said(base), y=-4),
     ]
     if len(images):
-        room = alt.Chart(_room_below(logits, intervals, list(menus))).transform_filter(shown)
+        room = alt.Chart(_room_below(logits, intervals, list(labels))).transform_filter(shown)
         pictures = alt.Chart(images).transform_filter(shown).mark_image(width=24, height=24, clip=True, tooltip=None)
         layers.append(room.mark_point(opacity=0, tooltip=None).encode(y="floor:Q"))
         layers.append(pictures.encode(x=x, y=alt.value(262), url="image:N"))
-    words = "; ".join(
-        f"{', '.join(str(row[name]) for name in menus) or 'this line'}: {row['lower']:.2f} to {row['upper']:.2f}"
-        for row in intervals.to_dict("records")
-    )
-    return layered(
-        *layers,
-        params=[menu(f"chosen_{column}", logits[column], label) for column, label in menus.items()],
-        title="Along a line",
-        subtitle="Shaded: the generalization interval of the image at α = 0.",
-        description=f"Logits along a line, exact at every knot. Intervals: {words}.",
-    )
+    line = ", ".join(f"{{{name}}}" for name in labels) or "this line"
+    layers[0] = layers[0].add_params(*choices.values()) if choices else layers[0]
+    words = parts.told(intervals, line + ": {lower:.2f} to {upper:.2f}")
+    about = f"Logits along a line, exact at every knot. Intervals: {words}."
+    return layered(layers, "Along a line", "Shaded: the generalization interval of the image at α = 0.", about)
 
 
-def _room_below(logits: pd.DataFrame, intervals: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+def _room_below(logits: pd.DataFrame, intervals: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The intervals with a `floor` a fifth below each line's logits, so that pictures hide no curve."""
     floors = []
     for row in intervals.to_dict("records"):
@@ -168,33 +154,30 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
         kind: ``"pair"`` or ``"midline"``.
         by: What a second menu chooses beside the data: ``"downsample"`` or ``"widths"``.
     """
-    runs = _with_subjects(ends(table), by)
+    runs = _with_subjects(tables.ends(table), by)
     rows = _shares(runs, kind)
     low, high = SPANS[kind]
     scale = alt.Scale(domain=[0, high - low], nice=False)
     x = alt.X("length:Q", title="length of the interval, in α", axis=HALVES, scale=scale)
-    base = alt.Chart(rows).transform_filter("datum.subject === subject").encode(x=x, color=OF_LABELS["color"])
+    subject = menu("subject", rows["subject"], "data" if by == "downsample" else "network")
+    base = chosen(rows, {"subject": subject}).encode(x=x, color=OF_LABELS["color"])
     share = alt.Y("low:Q", title="share of lines (square-root scale)", scale=ROOT)
-    means = runs.groupby(["subject", "labels"], sort=False)[f"intervals/{kind}_mean"].mean().dropna()
-    words = "; ".join(f"{subject}, {labels} {mean:.2f}" for subject, labels, mean in means.reset_index().to_numpy())
+    tip = ["labels:N", "length:Q", *tooltips(".3f", "share"), "seeds:Q"]
+    line = base.mark_line(point={"size": 14}).encode(y=alt.Y("share:Q", scale=ROOT), tooltip=tip)
+    means = runs.groupby(["subject", "labels"], sort=False)[f"intervals/{kind}_mean"].mean().dropna().rename("mean")
     return layered(
-        base.mark_area(tooltip=None).encode(y=share, y2="high:Q"),
-        base.mark_line(point={"size": 14}).encode(
-            y=alt.Y("share:Q", scale=ROOT),
-            strokeDash=OF_LABELS["strokeDash"],
-            tooltip=["labels:N", "length:Q", alt.Tooltip("share:Q", format=".3f"), "seeds:Q"],
-        ),
-        params=[menu("subject", rows["subject"], "data" if by == "downsample" else "network")],
-        title=f"Lengths along {WORDS[kind]}",
-        subtitle=f"At most {high - low:g}. Band: 95 % interval over seeds.",
-        description=f"Distribution of lengths along {WORDS[kind]}. Mean lengths: {words}.",
+        [base.mark_area(tooltip=None).encode(y=share, y2="high:Q"), line.encode(strokeDash=OF_LABELS["strokeDash"])],
+        f"Lengths along {WORDS[kind]}",
+        f"At most {high - low:g}. Band: 95 % interval over seeds.",
+        f"Distribution of lengths along {WORDS[kind]}. Mean lengths: "
+        f"{parts.told(means, '{subject}, {labels} {mean:.2f}')}.",
     )
 
 
 def _with_subjects(runs: pd.DataFrame, by: str) -> pd.DataFrame:
     """The runs that a menu chooses among, with what it calls them as the column ``subject``."""
     if by == "downsample":
-        runs = main_network(runs).sort_values("downsample", kind="stable")
+        runs = tables.main_network(runs).sort_values("downsample", kind="stable")
         choice = runs["downsample"].map(lambda side: "" if side == 1 else f", 1/{side} of the side")
         return runs.assign(subject=runs["data"] + choice + runs["size"])
     runs = runs[(runs["downsample"] == 1) & (runs["model"] == "mlp")]
@@ -206,8 +189,7 @@ def _with_subjects(runs: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def _shares(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Mean share of each bin over seeds, with its interval: the rows of one subject after those of another."""
-    by_subject = pd.concat([part for _, part in runs.groupby("subject", sort=False)])
-    shares = distributions(by_subject, kind)
+    shares = tables.distributions(pd.concat([part for _, part in runs.groupby("subject", sort=False)]), kind)
     return _drawn(mean_intervals(shares, ["subject", "labels", "length"], "share", name="share"))
 
 
@@ -222,34 +204,26 @@ def directions(table: pd.DataFrame) -> Chart:
     Args:
         table: As for `densities`.
     """
-    runs = ends(table)
-    rows = _by_direction(main_network(runs[runs["downsample"] == 1]))
+    runs = tables.ends(table)
+    rows = _by_direction(tables.main_network(runs[runs["downsample"] == 1]))
     length = alt.Scale(domain=[0, 3], nice=False)
-    base = (
-        alt.Chart(rows)
-        .transform_filter("datum.data === data_set")
-        .encode(
-            y=alt.Y("direction:N", title=None, sort=list(DIRECTIONS.values()), axis=alt.Axis(labelLimit=170)),
-            yOffset=alt.YOffset("labels:N", scale=alt.Scale(domain=NAMES, paddingInner=0.4, paddingOuter=0.3)),
-            color=alt.Color("labels:N", title=None, scale=alt.Scale(domain=NAMES)),
-        )
+    color, _, shape = parts.looks("labels", NAMES, title=None)
+    base = chosen(rows, {"data": menu("data_set", rows["data"], "data")}).encode(
+        y=alt.Y("direction:N", title=None, sort=list(DIRECTIONS.values()), axis=alt.Axis(labelLimit=170)),
+        yOffset=alt.YOffset("labels:N", scale=alt.Scale(domain=NAMES, paddingInner=0.4, paddingOuter=0.3)),
+        color=color,
     )
     whiskers = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2)
-    words = "; ".join(
-        f"{r['data']}, {r['labels']}, {r['direction']} {r['length']:.2f}" for r in rows.to_dict("records")
-    )
-    return layered(
+    x = alt.X("length:Q", title="mean length, in α", axis=HALVES, scale=length)
+    tip = ["direction:N", "labels:N", "length:Q", "low:Q", "high:Q", "seeds:Q"]
+    layers = [
         whiskers.encode(x=alt.X("low:Q", scale=length), x2="high:Q"),
-        base.mark_point(size=80).encode(
-            x=alt.X("length:Q", title="mean length, in α", axis=HALVES, scale=length),
-            shape=alt.Shape("labels:N", title=None, scale=alt.Scale(domain=NAMES, range=list(SHAPES[:2]))),
-            tooltip=["direction:N", "labels:N", "length:Q", "low:Q", "high:Q", "seeds:Q"],
-        ),
-        params=[menu("data_set", rows["data"], "data")],
-        height=300,
-        title="Which way the class lasts",
-        subtitle="α = 1 is as far as between two points of the class.",
-        description=f"Mean interval length by direction: {words}.",
+        base.mark_point(size=80).encode(x=x, shape=shape, tooltip=tip),
+    ]
+    words = parts.told(rows, "{data}, {labels}, {direction} {length:.2f}")
+    about = f"Mean interval length by direction: {words}."
+    return layered(
+        layers, "Which way the class lasts", "α = 1 is as far as between two points of the class.", about, height=300
     )
 
 
@@ -271,29 +245,22 @@ def during_training(table: pd.DataFrame) -> Chart:
         table: As for `densities`, with runs that were watched epoch by epoch.
     """
     means = _while_training(table)
-    names = list(means["of"].unique())
-    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))
-    color = alt.Color("of:N", title=None, scale=alt.Scale(domain=names))
-    base = alt.Chart(means).transform_filter("datum.data === data_set").encode(x=x, color=color)
-    share = alt.Scale(domain=[0, 1])
-    return layered(
+    names, share = list(means["of"].unique()), alt.Scale(domain=[0, 1])
+    color, *_ = parts.looks("of", names, title=None)
+    base = chosen(means, {"data": menu("data_set", means["data"], "data")}).encode(x=parts.EPOCHS, color=color)
+    line = base.mark_line(point={"size": 16}).encode(y=alt.Y("value:Q", title="share", scale=share))
+    tip = ["of:N", "epoch:Q", *tooltips(".3f", "value"), "seeds:Q"]
+    layers = [
         base.mark_area(tooltip=None, clip=True).encode(y=alt.Y("low:Q", scale=share), y2="high:Q"),
-        base.mark_line(point={"size": 16}).encode(
-            y=alt.Y("value:Q", title="share", scale=share),
-            strokeDash=strokes("of", names)["strokeDash"],
-            tooltip=["of:N", "epoch:Q", alt.Tooltip("value:Q", format=".3f"), "seeds:Q"],
-        ),
-        params=[menu("data_set", means["data"], "data")],
-        title="Intervals while training",
-        subtitle="True labels; band: 95 % interval over seeds.",
-        description="Mean interval length along pairs, as a share of its range, beside both accuracies by epoch.",
-    )
+        line.encode(strokeDash=strokes("of", names)["strokeDash"], tooltip=tip),
+    ]
+    about = "Mean interval length along pairs, as a share of its range, beside both accuracies by epoch."
+    return layered(layers, "Intervals while training", "True labels; band: 95 % interval over seeds.", about)
 
 
 def _while_training(table: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds by epoch of the runs on true labels that were watched: a row for each curve."""
-    runs = described(table)
-    runs = with_sizes(runs[runs["training"] & (runs["label_corruption"] == 0)])
+    runs = with_sizes(tables.described(table).query("training and label_corruption == 0"))
     low, high = SPANS["pair"]
     curves = {
         "length / 3": runs["intervals/pair_mean"] / (high - low),
@@ -302,7 +269,7 @@ def _while_training(table: pd.DataFrame) -> pd.DataFrame:
         "test accuracy": runs["test_accuracy"],
     }
     about = runs[["epoch", "seed"]].assign(data=runs["data"] + runs["size"])
-    rows = pd.concat([about.assign(value=value, of=name) for name, value in curves.items()])
+    rows = about.assign(**curves).melt(list(about), var_name="of")
     return _drawn(mean_intervals(rows, ["data", "of", "epoch"], name="value"))
 
 
@@ -312,25 +279,22 @@ def region_norms(table: pd.DataFrame) -> Chart:
     Args:
         table: As for `densities`.
     """
-    runs = ends(table)
+    runs = tables.ends(table)
     runs = runs[runs["intervals/norm_ratio"].notna() & (runs["downsample"] == 1)]
-    runs = runs.sort_values(["data", "widths"], key=lambda names: names.where(names != MAIN, ""), kind="stable")
+    runs = runs.sort_values(["data", "widths"], key=lambda names: names.where(names != tables.MAIN, ""), kind="stable")
     runs = runs.assign(subject=runs["data"] + ", " + runs["widths"] + runs["size"])
     rows = _shares(runs, "norm").rename(columns={"length": "ratio"})
-    line = alt.Chart(rows).transform_filter("datum.subject === subject").mark_line(point={"size": 14})
+    line = chosen(rows, {"subject": menu("subject", rows["subject"], "network")}).mark_line(point={"size": 14})
     rule = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(strokeDash=[2, 3], color=PALETTE[4])
-    scale = alt.Scale(domain=[0, 1.5], nice=False)
+    x = alt.X("ratio:Q", title="‖W of a region‖∞ / ‖W‖∞", scale=alt.Scale(domain=[0, 1.5], nice=False))
+    tip = ["labels:N", "ratio:Q", *tooltips(".3f", "share")]
     return layered(
-        rule.encode(x="ratio:Q"),
-        line.encode(
-            x=alt.X("ratio:Q", title="‖W of a region‖∞ / ‖W‖∞", scale=scale),
-            y=alt.Y("share:Q", title="share of regions"),
-            **OF_LABELS,
-            tooltip=["labels:N", "ratio:Q", alt.Tooltip("share:Q", format=".3f")],
-        ),
-        params=[menu("subject", rows["subject"], "network")],
-        title="Norms of linear regions",
-        subtitle="Left of the dotted line: no larger than without the ReLUs.",
-        description="Norms of regions over the norm of the weights' product; "
+        [
+            rule.encode(x="ratio:Q"),
+            line.encode(x=x, y=alt.Y("share:Q", title="share of regions"), **OF_LABELS, tooltip=tip),
+        ],
+        "Norms of linear regions",
+        "Left of the dotted line: no larger than without the ReLUs.",
+        "Norms of regions over the norm of the weights' product; "
         f"{runs['intervals/norm_within'].mean():.1%} lie within it.",
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from gendyn_lite.chapters.feedback import expect, report
+from gendyn_lite.chapters.feedback import close, exercise, expect, random, slip
 
 
 def _same(value: float | None, expected: float | None) -> bool:
@@ -17,118 +17,96 @@ def _same(value: float | None, expected: float | None) -> bool:
     return abs(value - expected) < 1e-9
 
 
-def check_knot(answer: Callable[[float, float], float | None]) -> bool:
+@exercise("knot of a unit")
+def check_knot(answer: Callable[[float, float], float | None]) -> None:
     """Check ``knot(a, b)``: where in [0, 1] a unit that goes linearly from a to b passes 0; None if it does not."""
-
-    def check() -> None:
-        for a, b, expected in [(-1, 1, 0.5), (1, -3, 0.25), (-0.2, 0.6, 0.25), (2, 5, None), (-1, -4, None)]:
-            value = answer(float(a), float(b))
-            hint = ": the side never changes" if expected is None else ""
-            if value is not None and expected is not None and _same(1 - value, expected):
-                hint = "; you measure from the other end"
-            expect(_same(value, expected), f"from {a:g} to {b:g} you say {value}, expected {expected}{hint}")
-
-    return report("knot of a unit", check)
+    for a, b, expected in [(-1, 1, 0.5), (1, -3, 0.25), (-0.2, 0.6, 0.25), (2, 5, None), (-1, -4, None)]:
+        value = answer(float(a), float(b))
+        hint = ": the side never changes" if expected is None else ""
+        if value is not None and expected is not None and _same(1 - value, expected):
+            hint = "; you measure from the other end"
+        expect(_same(value, expected), f"from {a:g} to {b:g} you say {value}, expected {expected}{hint}")
 
 
-def check_leave(answer: Callable[[Sequence[float], Sequence[float]], float | None]) -> bool:
+@exercise("where the class is left")
+def check_leave(answer: Callable[[Sequence[float], Sequence[float]], float | None]) -> None:
     """Check ``leave(start, end)``: where on a linear piece the first margin reaches 0; None if every one stays above.
 
     `start` and `end` hold the class's margin over each other class at both ends of the piece; all of `start` are ≥ 0.
     """
-
-    def check() -> None:
-        cases: list[tuple[list[float], list[float], float | None]] = [
-            ([1.0, 2.0], [-1.0, 1.0], 0.5),
-            ([1.0, 1.0], [-1.0, -3.0], 0.25),
-            ([8.0, 0.5], [-4.0, -0.5], 0.5),
-            ([1.0, 2.0], [0.5, 3.0], None),
-            ([1.0, 3.0, 2.0], [2.0, -1.0, 1.0], 0.75),
-        ]
-        for start, end, expected in cases:
-            value = answer(list(start), list(end))
-            told = f"for margins {start} to {end} you say {value}, expected {expected}"
-            if value is not None and expected is not None and value > expected:
-                told += "; the first class to overtake ends the interval, not the one that is furthest ahead at the end"
-            expect(_same(value, expected), told)
-
-    return report("where the class is left", check)
+    cases: list[tuple[list[float], list[float], float | None]] = [
+        ([1.0, 2.0], [-1.0, 1.0], 0.5),
+        ([1.0, 1.0], [-1.0, -3.0], 0.25),
+        ([8.0, 0.5], [-4.0, -0.5], 0.5),
+        ([1.0, 2.0], [0.5, 3.0], None),
+        ([1.0, 3.0, 2.0], [2.0, -1.0, 1.0], 0.75),
+    ]
+    for start, end, expected in cases:
+        value = answer(list(start), list(end))
+        told = f"for margins {start} to {end} you say {value}, expected {expected}"
+        if value is not None and expected is not None and value > expected:
+            told += "; the first class to overtake ends the interval, not the one that is furthest ahead at the end"
+        expect(_same(value, expected), told)
 
 
-def check_sampled_interval(answer: Callable[[Sequence[float], Sequence[int]], tuple[float, float]]) -> bool:
+@exercise("interval from samples")
+def check_sampled_interval(answer: Callable[[Sequence[float], Sequence[int]], tuple[float, float]]) -> None:
     """Check ``interval(alphas, classes)``: first and last sample of the run of equal classes that holds α = 0."""
-
-    def check() -> None:
-        cases = [
-            ([-1.0, 0.0, 1.0, 2.0], [3, 3, 3, 3], (-1.0, 2.0)),
-            ([-1.0, -0.5, 0.0, 0.5, 1.0], [1, 2, 2, 2, 0], (-0.5, 0.5)),
-            ([-1.0, -0.5, 0.0, 0.5, 1.0, 1.5], [5, 4, 5, 5, 4, 5], (0.0, 0.5)),
-            ([-1.0, 0.0, 2.0], [0, 1, 0], (0.0, 0.0)),
-        ]
-        for alphas, classes, expected in cases:
-            value = answer(list(alphas), list(classes))
-            told = f"for classes {classes} at {alphas} you say {value}, expected {expected}"
-            if len(classes) == 6:
-                told += "; behind another class the same one may come back, but the interval has ended"
-            expect(tuple(float(each) for each in value) == expected, told)
-
-    return report("interval from samples", check)
+    cases = [
+        ([-1.0, 0.0, 1.0, 2.0], [3, 3, 3, 3], (-1.0, 2.0)),
+        ([-1.0, -0.5, 0.0, 0.5, 1.0], [1, 2, 2, 2, 0], (-0.5, 0.5)),
+        ([-1.0, -0.5, 0.0, 0.5, 1.0, 1.5], [5, 4, 5, 5, 4, 5], (0.0, 0.5)),
+        ([-1.0, 0.0, 2.0], [0, 1, 0], (0.0, 0.0)),
+    ]
+    for alphas, classes, expected in cases:
+        value = answer(list(alphas), list(classes))
+        told = f"for classes {classes} at {alphas} you say {value}, expected {expected}"
+        if len(classes) == 6:
+            told += "; behind another class the same one may come back, but the interval has ended"
+        expect(tuple(float(each) for each in value) == expected, told)
 
 
-def check_pool_knots(answer: Callable[[Tensor, Tensor], Sequence[float]]) -> bool:
+@exercise("knots of a max-pool")
+def check_pool_knots(answer: Callable[[Tensor, Tensor], Sequence[float]]) -> None:
     """Check ``pool_knots(start, end)``: where in (0, 1) the largest of several lines changes, in rising order."""
-
-    def check() -> None:
-        cases = [
-            ([1.0, 0.0], [0.0, 1.0], [0.5]),
-            ([1.0, 0.0], [2.0, 1.0], []),
-            ([4.0, 0.0, 2.0], [0.0, 4.0, 2.1], [2 / 4.1, 2 / 3.9]),
-            ([2.0, 1.0, 0.0], [0.0, 1.0, 4.0], [1 / 3]),
-            ([2.0, 0.0, 0.0], [0.0, 1.0, 2.0], [0.5]),
-        ]
-        for start, end, expected in cases:
-            value = sorted(float(each) for each in answer(torch.tensor(start).double(), torch.tensor(end).double()))
-            given, wanted = ([round(each, 3) for each in knots] for knots in (value, expected))
-            told = f"for lines from {start} to {end} you give {given}, expected {wanted}"
-            hint = "; below the largest line crossings make no kink" if len(value) > len(expected) else ""
-            expect(len(value) == len(expected), told + hint)
-            expect(all(abs(v - w) < 1e-6 for v, w in zip(value, expected, strict=True)), told)
-
-    return report("knots of a max-pool", check)
+    cases = [
+        ([1.0, 0.0], [0.0, 1.0], [0.5]),
+        ([1.0, 0.0], [2.0, 1.0], []),
+        ([4.0, 0.0, 2.0], [0.0, 4.0, 2.1], [2 / 4.1, 2 / 3.9]),
+        ([2.0, 1.0, 0.0], [0.0, 1.0, 4.0], [1 / 3]),
+        ([2.0, 0.0, 0.0], [0.0, 1.0, 2.0], [0.5]),
+    ]
+    for start, end, expected in cases:
+        value = sorted(float(each) for each in answer(torch.tensor(start).double(), torch.tensor(end).double()))
+        given, wanted = ([round(each, 3) for each in knots] for knots in (value, expected))
+        told = f"for lines from {start} to {end} you give {given}, expected {wanted}"
+        hint = "; below the largest line crossings make no kink" if len(value) > len(expected) else ""
+        expect(len(value) == len(expected), told + hint)
+        expect(all(abs(v - w) < 1e-6 for v, w in zip(value, expected, strict=True)), told)
 
 
-def check_midline(answer: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> bool:
+@exercise("midline of a triangle")
+def check_midline(answer: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
     """Check ``midline(a, b, c)``: origin and direction of the line from the middle of ab (α = 0) to that of ac."""
-
-    def check() -> None:
-        generator = torch.Generator().manual_seed(0)
-        for d in (1, 2, 50):
-            a, b, c = torch.randn(3, d, generator=generator).unbind(0)
-            origin, direction = answer(a, b, c)
-            expect(torch.allclose(origin, (a + b) / 2, atol=1e-5), "α = 0 is not the middle of a and b")
-            hint = "; your step is twice as long" if torch.allclose(direction, c - b, atol=1e-5) else ""
-            reached = torch.allclose(origin + direction, (a + c) / 2, atol=1e-5)
-            expect(reached, f"α = 1 is not the middle of a and c{hint}")
-
-    return report("midline of a triangle", check)
+    for d in (1, 2, 50):
+        a, b, c = random(3, d)
+        origin, direction = answer(a, b, c)
+        expect(close(origin, (a + b) / 2), "α = 0 is not the middle of a and b")
+        hint = slip(direction, {"your step is twice as long": c - b})
+        expect(close(origin + direction, (a + c) / 2), f"α = 1 is not the middle of a and c{hint}")
 
 
-def check_norm(answer: Callable[[Tensor], float]) -> bool:
+@exercise("∞-norm")
+def check_norm(answer: Callable[[Tensor], float]) -> None:
     """Check ``norm(W)``: the ∞-norm, the most that an output can move while no input moves by more than 1."""
-
-    def check() -> None:
-        generator = torch.Generator().manual_seed(0)
-        for shape in ((1, 1), (3, 5), (10, 4), (2, 300)):
-            W = torch.randn(shape, generator=generator, dtype=torch.float64)
-            value, expected = float(answer(W)), float(W.abs().sum(1).max())
-            slips = {
-                "; that is the largest column sum": W.abs().sum(0).max(),
-                "; that is the largest entry": W.abs().max(),
-                "; take absolute values before you add": W.sum(1).abs().max(),
-                "; that is the spectral norm": torch.linalg.matrix_norm(W, 2),
-            }
-            hint = next((slip for slip, wrong in slips.items() if _same(value, float(wrong))), "")
-            told = f"for a {shape} matrix you say {value:.3f}, expected {expected:.3f}"
-            expect(_same(value, expected), told + hint)
-
-    return report("∞-norm", check)
+    for shape in ((1, 1), (3, 5), (10, 4), (2, 300)):
+        W = random(*shape)
+        value, expected = float(answer(W)), float(W.abs().sum(1).max())
+        slips = {
+            "that is the largest column sum": W.abs().sum(0).max(),
+            "that is the largest entry": W.abs().max(),
+            "take absolute values before you add": W.sum(1).abs().max(),
+            "that is the spectral norm": torch.linalg.matrix_norm(W, 2),
+        }
+        told = f"for a {shape} matrix you say {value:.3f}, expected {expected:.3f}"
+        expect(_same(value, expected), told + slip(value, slips))

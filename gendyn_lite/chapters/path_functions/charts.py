@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
@@ -10,8 +10,9 @@ import pandas as pd
 
 from gendyn_lite.chapters.path_functions import tables
 from gendyn_lite.chapters.path_functions.tables import KINDS_OF_RUNS, TRUE
-from gendyn_lite.charts.parts import STROKES, Chart, looks, menu, slider, words_above
-from gendyn_lite.charts.theme import DASHES, PALETTE
+from gendyn_lite.charts import parts
+from gendyn_lite.charts.figure import DASHES, PALETTE
+from gendyn_lite.charts.parts import AROUND, Chart, chosen, layered, looks, menus, told, tooltips, words_above
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 LEVELS = ["mean", "q05", "q25", "q50", "q75", "q95"]
@@ -23,72 +24,29 @@ MEASURES = {
 }
 LAYERS = {"ratio": "mean of layers", "ratio_first": "first layer", "ratio_last": "last layer"}
 ERRORS = {"gap": "test error − training error", "test_error": "test error", "train_error": "training error"}
-AROUND = alt.Scale(zero=False)  # an axis around the values
 CLOSE = alt.Scale(zero=False, nice=False)
 Bounds = tuple[float | None, float | None]
 SEEDS = "band: 95 % interval over seeds."
 
 
-def chosen(
-    rows: pd.DataFrame, prefix: str, menus: Mapping[str, str], **first: str
-) -> tuple[alt.Chart, list[alt.Parameter]]:
-    """The rows that menus choose, as a chart without a mark, and the menus.
-
-    Args:
-        rows: The table.
-        prefix: Of the names of the parameters, which must differ between the charts of a page.
-        menus: Column → label of its menu.
-        **first: What is chosen at first in a column, where that is not its first value.
-    """
-    params = [
-        menu(f"{prefix}_{name}", list(rows[name].unique()), label, first.get(name, "")) for name, label in menus.items()
-    ]
-    return alt.Chart(rows).transform_filter(_are_chosen(prefix, menus)), params
-
-
-def _are_chosen(prefix: str, names: Mapping[str, str]) -> str:
-    return " && ".join(f"datum.{name} === {prefix}_{name}" for name in names)
-
-
-def titled(chart: Chart, title: str, subtitle: str, description: str) -> Chart:
-    """A chart with what stands above it and what is read out in its place."""
-    return chart.properties(title=alt.Title(title, subtitle=subtitle), description=description)
-
-
-def by_kind(column: str, kinds: Sequence[str], *, offset: int) -> dict[str, Any]:
-    """A colour and a shape for each kind, whose legend stands `offset` pixels above the drawing."""
-    color, _, shape = looks(column, kinds, colours=PALETTE, title=None, legend=alt.Legend(offset=offset))
-    return {"color": color, "shape": shape}
-
-
-def _numbers(*names: str) -> list[alt.Tooltip]:
-    return [alt.Tooltip(f"{name}:Q", format=".3f") for name in names]
-
-
 def _means_told(values: pd.DataFrame, by: list[str], digits: str) -> str:
     """The means of groups of rows in words."""
-    groups = values.groupby(by, sort=False)["value"]
-    return "; ".join(f"{', '.join(map(str, key))} {each.mean():{digits}}" for key, each in groups)
+    means = values.groupby(by, sort=False)["value"].agg(lambda each: each.mean())
+    return told(means, ", ".join(f"{{{name}}}" for name in by) + f" {{value:{digits}}}")
 
 
 def distributions(table: pd.DataFrame) -> Chart:
-    """Quantiles of the similarity with the epoch before, over epochs; menus choose network, runs, layer and measure.
-
-    A slider moves along the epochs and reads the numbers off.
+    """Quantiles of the similarity with the epoch before, over epochs; menus choose what, a slider reads them off.
 
     Args:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
     """
     means = _quantiles(table)
-    menus = {"subject": "runs", "place": "layer", "what": "similarity of"}
-    options = {name: list(means[name].unique()) for name in menus}
-    options["what"] = [what for what in MEASURES.values() if what in options["what"]]
-    places = means.loc[means["subject"] == options["subject"][0], "place"].unique()
-    params = [
-        menu(f"dist_{name}", options[name], label, places[-1] if name == "place" else "")
-        for name, label in menus.items()
-    ]
-    base = alt.Chart(means).transform_filter(_are_chosen("dist", menus))
+    whats = [what for what in MEASURES.values() if what in set(means["what"])]
+    places = means.loc[means["subject"] == means["subject"].iloc[0], "place"].unique()
+    choices = menus(means, "dist", {"subject": "runs", "place": "layer"}, place=places[-1])
+    choices["what"] = parts.menu("dist_what", whats, "similarity of")
+    base = chosen(means, choices)
     at = base.transform_filter("datum.epoch === min(dist_epoch, datum.last)")
     x = alt.X("epoch:Q", title="epoch t, compared with t − 1", axis=alt.Axis(tickMinStep=1))
     bands = [
@@ -97,27 +55,21 @@ def distributions(table: pd.DataFrame) -> Chart:
         )
         for low, high, opacity in (("q05", "q95", 0.16), ("q25", "q75", 0.3))
     ]
-    medians = base.mark_line(point={"size": 16}).encode(
-        x=x, y=alt.Y("q50:Q", scale=CLOSE), tooltip=["epoch:Q", *_numbers(*LEVELS)]
-    )
+    tip = ["epoch:Q", *tooltips(".3f", *LEVELS)]
+    medians = base.mark_line(point={"size": 16}).encode(x=x, y=alt.Y("q50:Q", scale=CLOSE), tooltip=tip)
     words = at.transform_calculate(
         words="'epoch ' + datum.epoch + ': ' + format(datum.q50, '.3f') + ' (' + "
         "format(datum.q05, '.3f') + ' to ' + format(datum.q95, '.3f') + ')'"
     )
-    layers = [*bands, *_decays(table), at.mark_rule(strokeWidth=1.5).encode(x=x), medians, words_above(words)]
-    what = options["what"][0]
-    ends = means[((means["epoch"] == 1) | (means["epoch"] == means["last"])) & (means["what"] == what)]
-    told = "; ".join(
-        f"{row['subject']}, layer {row['place']}, epoch {row['epoch']}: {row['q50']:.2f}"
-        for row in ends.head(16).to_dict("records")
-    )
-    return titled(
-        alt.layer(*layers).add_params(
-            *params, slider("dist_epoch", int(means["epoch"].max()), "epoch", first=1, value=1)
-        ),
+    what, turn = whats[0], parts.slider("dist_epoch", int(means["epoch"].max()), "epoch", first=1, value=1)
+    rule = at.mark_rule(strokeWidth=1.5).encode(x=x)
+    ends = means[((means["epoch"] == 1) | (means["epoch"] == means["last"])) & (means["what"] == what)].head(16)
+    return layered(
+        [*bands, *_decays(table), rule.add_params(turn), medians, words_above(words)],
         "How alike paths are to those of the epoch before",
         "Line: median; bands: the middle half and the middle 90 %. Dotted: the learning rate decays.",
-        f"Quantiles of similarity between epochs. Medians of {what}: {told}.",
+        f"Quantiles of similarity between epochs. Medians of {what}: "
+        f"{told(ends, '{subject}, layer {place}, epoch {epoch}: {q50:.2f}')}.",
     )
 
 
@@ -128,10 +80,7 @@ def _similarities(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _quantiles(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean and quantiles of each kind of similarity, mean over seeds: columns subject, place, what, epoch, `LEVELS`.
-
-    Beside them stands the ``last`` epoch of the subject.
-    """
+    """Mean and quantiles of each kind of similarity, mean over seeds, beside the ``last`` epoch of the subject."""
     rows = _similarities(table)
     # One menu serves every network: a place has the names of all layers that stand there.
     names = rows.groupby("number", sort=False)["layer"].agg(lambda layers: " / ".join(layers.unique()))
@@ -152,41 +101,30 @@ def _decays(table: pd.DataFrame) -> list[alt.Chart]:
 
 
 def _over_epochs(
-    values: pd.DataFrame, by: str, prefix: str, menus: dict[str, str], *, axis: str, within: Bounds = (None, None)
-) -> Chart:
-    """Means over seeds with 95 % intervals against epochs, a line for each kind.
+    values: pd.DataFrame, by: str, prefix: str, labels: dict[str, str], *, axis: str, within: Bounds = (None, None)
+) -> list[alt.Chart]:
+    """Means over seeds with 95 % intervals against epochs, a line for each kind of `by`, menus for the other columns.
 
-    Args:
-        values: Rows with epoch, seed, value, the column `by` and those of `menus`.
-        by: What a line is drawn for; kinds of runs look the same in every chart.
-        prefix: Of the names of its parameters.
-        menus: Column → label of its menu.
-        axis: Title of the vertical axis.
-        within: Smallest and largest value that can be, at which intervals are cut; None for none.
+    `labels` are the words before the menus, `axis` the title of the vertical axis; intervals are cut at `within`, the
+    smallest and largest value that can be. Kinds of runs look the same in every chart.
     """
-    means = mean_intervals(values, [*menus, by, "epoch"])
+    means = mean_intervals(values, [*labels, by, "epoch"])
     means = means.assign(low=means["low"].clip(lower=within[0]), high=means["high"].clip(upper=within[1])).round(4)
-    base, params = chosen(means, prefix, menus)
     order = KINDS_OF_RUNS if by == "runs" else tuple(means[by].unique())
     names = [name for name in order if name in set(means[by])]
-    colors, dashes = (
-        alt.Scale(domain=names, range=[each[order.index(name)] for name in names]) for each in (PALETTE, DASHES)
-    )
-    about = {"title": None, "sort": names, "legend": STROKES}
-    color, dash = alt.Color(f"{by}:N", scale=colors, **about), alt.StrokeDash(f"{by}:N", scale=dashes, **about)
-    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))
+    colours, dashes = [PALETTE[order.index(name)] for name in names], [DASHES[order.index(name)] for name in names]
+    about: dict[str, Any] = {"title": None, "sort": names, "legend": parts.STROKES}
+    color, dash, _ = looks(by, names, colours=colours, dashes=dashes, **about)
+    base = chosen(means, menus(means, prefix, labels)).encode(x=parts.EPOCHS, color=color)
     # Where there is no interval the band has no height: were it left out, a choice without any would be an empty layer,
     # of which Vega warns.
     edges = {f"band_{name}": f"isValid(datum.{name}) ? datum.{name} : datum.mean" for name in ("low", "high")}
-    band = base.transform_calculate(**edges).mark_area(tooltip=None).encode(
-        x=x, y=alt.Y("band_low:Q", title=axis, scale=AROUND), y2="band_high:Q", color=color
-    )  # fmt: skip
-    tip = [f"{by}:N", "epoch:Q", *_numbers("mean", "low", "high"), "seeds:Q"]
-    line = base.mark_line(point={"size": 16}).encode(
-        x=x, y=alt.Y("mean:Q", title=axis, scale=AROUND), color=color, strokeDash=dash, tooltip=tip
-    )
-    layers = [band, line] if means["low"].notna().any() else [line]
-    return alt.layer(*layers).add_params(*params)
+    band = base.transform_calculate(**edges).mark_area(tooltip=None)
+    band = band.encode(y=alt.Y("band_low:Q", title=axis, scale=AROUND), y2="band_high:Q")
+    tip = [f"{by}:N", "epoch:Q", *tooltips(".3f")]
+    line = base.mark_line(point={"size": 16})
+    line = line.encode(y=alt.Y("mean:Q", title=axis, scale=AROUND), strokeDash=dash, tooltip=tip)
+    return [band, line] if means["low"].notna().any() else [line]
 
 
 def kinds_of_runs(table: pd.DataFrame) -> Chart:
@@ -197,21 +135,21 @@ def kinds_of_runs(table: pd.DataFrame) -> Chart:
     """
     rows = _similarities(table).rename(columns={"mean": "value"})
     rows = rows.assign(place=rows["setting"] + ", " + rows["number"].astype(str) + ": " + rows["layer"])
-    menus = {"place": "layer", "what": "similarity of"}
+    labels = {"place": "layer", "what": "similarity of"}
     cross = rows[(rows["measure"] == "cross") & (rows["of"] == "paths")]
     ends = cross[cross["epoch"] == cross.groupby("setting")["epoch"].transform("max")]
-    told = _means_told(ends, ["setting", "runs"], ".3f")
-    return titled(
-        _over_epochs(rows, "runs", "kinds", menus, axis="mean similarity", within=(None, 1.0)),
+    means = _means_told(ends, ["setting", "runs"], ".3f")
+    return layered(
+        _over_epochs(rows, "runs", "kinds", labels, axis="mean similarity", within=(None, 1.0)),
         "True labels, random labels, and a learning rate that stays",
         f"Similarity with the epoch before; {SEEDS}",
-        f"Mean similarity by kind of runs over epochs. Pairs by paths, last epoch: {told}.",
+        f"Mean similarity by kind of runs over epochs. Pairs by paths, last epoch: {means}.",
     )
 
 
 def _stacked(rows: pd.DataFrame, keys: list[str], kinds: Mapping[str, pd.Series]) -> pd.DataFrame:
     """Values of several kinds below each other: the columns `keys`, seed, epoch, of (the kind) and value."""
-    return pd.concat([rows[[*keys, "seed", "epoch"]].assign(of=kind, value=value) for kind, value in kinds.items()])
+    return rows[[*keys, "seed", "epoch"]].assign(**kinds).melt([*keys, "seed", "epoch"], var_name="of")
 
 
 def franken(table: pd.DataFrame) -> Chart:
@@ -225,12 +163,12 @@ def franken(table: pd.DataFrame) -> Chart:
     today, yesterday = rows["paths/own:loss"], rows["paths/before:loss"]
     values = _stacked(rows, ["subject"], {"along today's paths": today, "along yesterday's paths": yesterday})
     early = rows.assign(value=today - yesterday)[rows["epoch"] <= 3]
-    told = _means_told(early, ["setting", "runs"], "+.3f")
-    return titled(
+    means = _means_told(early, ["setting", "runs"], "+.3f")
+    return layered(
         _over_epochs(values, "of", "franken", {"subject": "runs"}, axis="loss, in nats", within=(0.0, None)),
         "Today's weights along today's and yesterday's paths",
         f"128 training images; {SEEDS}",
-        f"Loss against epoch along two paths. Today's minus yesterday's, mean of epochs 1 to 3: {told}.",
+        f"Loss against epoch along two paths. Today's minus yesterday's, mean of epochs 1 to 3: {means}.",
     )
 
 
@@ -243,7 +181,7 @@ def unseen(table: pd.DataFrame) -> Chart:
     rows = tables.named(table[table["epoch"] >= 1])
     trained, unseen = (rows[f"{kind}/own:loss"] - rows[f"{kind}/before:loss"] for kind in ("trained", "unseen"))
     values = _stacked(rows, ["setting"], {"training images": trained, "images never seen": unseen})
-    return titled(
+    return layered(
         _over_epochs(values, "of", "unseen", {"setting": "runs"}, axis="loss today − yesterday, in nats"),
         "The same for images that were never trained on",
         "Above 0, yesterday's paths fit better. Band: 95 % interval over seeds.",
@@ -262,7 +200,7 @@ def isolation(table: pd.DataFrame) -> Chart:
     rows = rows[rows["isolation/mean"].notna()].assign(runs=lambda each: each["runs"] + each["size"])
     kinds = {"with the whole network": rows["isolation/mean"], "of two images": rows["isolation/between"]}
     values = _stacked(rows, ["runs"], kinds)
-    return titled(
+    return layered(
         _over_epochs(values, "of", "alone", {"runs": "runs"}, axis="correlation"),
         "One image's update as a network of its own",
         "Correlation of outputs at 32 test images; mean over 8 images; band: 95 % interval.",
@@ -279,14 +217,14 @@ def neighbours_kept(table: pd.DataFrame) -> Chart:
     """
     rows = tables.named(table)
     rows = rows[(rows["runs"] == TRUE) & (rows["epoch"] >= 1)]
-    parts = []
+    layers = []
     for (network, setting), own in rows.groupby(["network", "setting"], sort=False):
         which = f"{setting}, " if rows["setting"].nunique() > 1 else ""
         for number, layer in enumerate(tables.layers_of(table, str(network)), start=1):
             kinds = {"by paths": own[f"neighbours/{layer}:kept"], "by activations": own[f"activations/{layer}:kept"]}
-            parts.append(_stacked(own, ["setting"], kinds).assign(place=f"{which}{number}: {layer}"))
-    values = pd.concat(parts)
-    return titled(
+            layers.append(_stacked(own, ["setting"], kinds).assign(place=f"{which}{number}: {layer}"))
+    values = pd.concat(layers)
+    return layered(
         _over_epochs(values, "of", "kept", {"place": "layer"}, axis="share kept", within=(None, 1.0)),
         "How long neighbours stay",
         "Of the six nearest images, those that were so an epoch before.",
@@ -302,27 +240,22 @@ def overlap_by_distance(table: pd.DataFrame) -> Chart:
         table: A tidy table of experiment ``"path_networks"``.
     """
     rows = tables.distances(table)
-    order = {layer: number for number, layer in enumerate(rows["layer"].unique(), start=1)}
-    rows = rows.assign(
-        place=[f"{order[layer]}: {layer}" for layer in rows["layer"]],
-        runs=rows["runs"] + rows["size"],
-        words=[f"rank correlation {value:.2f}" for value in rows["rank"]],
-    )
+    places = {layer: f"{number}: {layer}" for number, layer in enumerate(rows["layer"].unique(), start=1)}
+    rows = rows.assign(place=rows["layer"].map(places), runs=rows["runs"] + rows["size"])
+    rows["words"] = rows["rank"].map("rank correlation {:.2f}".format)
     rows = rows.drop(columns=["layer", "network", "size"]).round(4)
-    base, params = chosen(rows, "overlap", {"runs": "runs", "place": "layer"}, place=rows["place"].unique()[-1])
+    base = chosen(rows, menus(rows, "overlap", {"runs": "runs", "place": "layer"}, place=rows["place"].unique()[-1]))
     x = alt.X("distance:Q", title="distance of the two images, ‖x − x′‖", scale=AROUND)
     y = alt.Y("low:Q", title="share of units on for both", scale=AROUND)
     band = base.mark_area(tooltip=None).encode(x=x, y=y, y2="high:Q")
-    tip = _numbers("distance", "low", "middle", "high")
+    tip = tooltips(".3f", "distance", "low", "middle", "high")
     line = base.mark_line(point={"size": 30}).encode(x=x, y="middle:Q", tooltip=tip)
-    told = rows.drop_duplicates(["runs", "place"]).to_dict("records")
-    return titled(
-        alt.layer(band, line, words_above(base.transform_filter("datum.bin === 0"))).add_params(*params),
+    correlations = rows.drop_duplicates(["runs", "place"])
+    return layered(
+        [band, line, words_above(base.transform_filter("datum.bin === 0"))],
         "Path overlap against distance",
         "Pairs of images, a twelfth at a point; band: the middle half.",
-        "Path overlap by distance. Rank correlations: "
-        + "; ".join(f"{row['runs']}, layer {row['place']}: {row['rank']:.2f}" for row in told)
-        + ".",
+        f"Path overlap by distance. Rank correlations: {told(correlations, '{runs}, layer {place}: {rank:.2f}')}.",
     )
 
 
@@ -335,23 +268,21 @@ def ratio(table: pd.DataFrame) -> Chart:
     networks = with_sizes(tables.networks_of_ratio(table), of="data")
     networks = networks.assign(on=networks["data"] + networks["size"])
     rows = pd.concat([_ratio_rows(part) for _, part in networks.groupby("on", sort=False)])
-    base, params = chosen(rows, "ratio", {"on": "data", "of": "similarity in", "error": "error"})
+    labels = {"on": "data", "of": "similarity in", "error": "error"}
+    base = chosen(rows, menus(rows, "ratio", labels))
     tip = ["name:N", *(alt.Tooltip(f"{c}:Q", title=t, format=".3f") for c, t in (("x", "ratio"), ("y", "error")))]
     points = base.mark_point(size=110).encode(
         x=alt.X("x:Q", title="early-to-mid ratio", scale=AROUND),
         y=alt.Y("y:Q", title="error", scale=AROUND),
-        **by_kind("kind", sorted(rows["kind"].unique(), reverse=True), offset=26),  # above the words
+        **parts.marks("kind", sorted(rows["kind"].unique(), reverse=True), offset=26),  # above the words
         tooltip=[*tip, "seeds:Q"],
     )
-    told = "; ".join(
-        f"{on}, {error} against {of}: {part['words'].iloc[0]}"
-        for (on, of, error), part in rows.groupby(["on", "of", "error"], sort=False)
-    )
-    return titled(
-        alt.layer(points, words_above(base.transform_aggregate(groupby=["words"]))).add_params(*params),
+    each = rows.drop_duplicates(list(labels))
+    return layered(
+        [points, words_above(base.transform_aggregate(groupby=["words"]))],
         "Does the ratio predict generalization?",
         f"{len(networks)} networks of different width, depth, learning rate and regularization.",
-        f"Scatter chart of {len(networks)} networks. {told}.",
+        f"Scatter chart of {len(networks)} networks. {told(each, '{on}, {error} against {of}: {words}')}.",
     )
 
 
@@ -359,11 +290,11 @@ def _ratio_rows(networks: pd.DataFrame) -> pd.DataFrame:
     """A row for each network (of one size), ratio and error, with the rank correlation over networks in words."""
     kind = ["convolutional" if "alexnet" in name else "fully connected" for name in networks["network"]]
     about = networks[["name", "on", "seeds"]]
-    parts = []
+    found = []
     for column, of in LAYERS.items():
         for error, words in ERRORS.items():
             x, y = networks[column], networks[error]
             rho, low, high = tables.correlation(x.tolist(), y.tolist())
-            told = f"rank correlation {rho:.2f} ({low:.2f} to {high:.2f})"
-            parts.append(about.assign(x=x, y=y, kind=kind, of=of, error=words, words=told))
-    return pd.concat(parts).round(4)
+            said = f"rank correlation {rho:.2f} ({low:.2f} to {high:.2f})"
+            found.append(about.assign(x=x, y=y, kind=kind, of=of, error=words, words=said))
+    return pd.concat(found).round(4)

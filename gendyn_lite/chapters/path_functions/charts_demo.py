@@ -7,9 +7,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.path_functions.charts import AROUND, by_kind, chosen, titled
-from gendyn_lite.charts.parts import TIME, Chart, menu, slider, words_above
-from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
+from gendyn_lite.charts import parts
+from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES
+from gendyn_lite.charts.parts import AROUND, TIME, Chart, chosen, layered, menu, slider, words_above
 
 RANK = alt.Y(
     "shown_rank:Q",
@@ -34,9 +34,10 @@ def plane(maps: pd.DataFrame, points: pd.DataFrame, units: pd.DataFrame, functio
         functions: Its function.
     """
     turns = {epoch: turn for turn, epoch in enumerate(maps["epoch"])}
-    now, own = "datum.turn === plane_turn", "datum.turn === plane_turn && datum.point === plane_point"
+    turn = slider("plane_turn", len(turns) - 1, TIME)
+    own = {"turn": turn, "point": slider("plane_point", int(functions["point"].max()), "point", first=1, value=1)}
     timed = functions.assign(turn=functions["epoch"].map(turns)).merge(maps[["epoch", "accuracy"]], on="epoch")
-    shown = alt.Chart(timed).transform_filter(own)
+    shown = chosen(timed, own)
     words = shown.transform_calculate(
         words="'epoch ' + datum.epoch + ': ' + datum.on + ' units on, ' + datum.switched + ' switched'"
     )
@@ -53,28 +54,24 @@ def plane(maps: pd.DataFrame, points: pd.DataFrame, units: pd.DataFrame, functio
     point = shown.mark_point(size=170, filled=True, color="currentColor", shape="cross", opacity=1)
     point = point.encode(x=PLANE_X, y=PLANE_Y)
     end = functions[(functions["epoch"] == maps["epoch"].iloc[-1]) & (functions["point"] == 1)].iloc[0]
-    chart = alt.layer(_cells(maps, turns, now), dots, line, point, _strip(units, turns, own), words_above(words))
-    chart = chart.add_params(
-        slider("plane_turn", len(turns) - 1, TIME),
-        slider("plane_point", int(functions["point"].max()), "point", first=1, value=1),
-    )
-    return titled(
-        chart.properties(height=330),
+    cells = _cells(maps.assign(turn=maps["epoch"].map(turns)), turn)
+    return layered(
+        [cells, dots, line, point, _strip(units, turns, own), words_above(words)],
         "Each point its own function",
         "Shades: pieces. Dashed: where the crossed point's function is undecided. Squares: its path.",
         "Two moons and the linear pieces of a small network over the plane at several epochs. For a chosen "
         "point, the straight line on which its own linear function does not decide, and which units are on. "
         f"At the end, {int(end['on'])} units are on for the first point; accuracy {maps['accuracy'].iloc[-1]:.2f}.",
+        height=330,
     )
 
 
-def _cells(maps: pd.DataFrame, turns: dict[int, int], now: str) -> alt.Chart:
+def _cells(maps: pd.DataFrame, turn: alt.Parameter) -> alt.Chart:
     """The grid, coloured by class and shaded by piece; each map travels as one text of digits."""
     side = round(len(maps["cells"].iloc[0]) ** 0.5)
     width, height = 4.2 / side, 2.7 / side
     return (
-        alt.Chart(maps[["epoch", "cells"]].assign(turn=maps["epoch"].map(turns)))
-        .transform_filter(now)
+        chosen(maps[["epoch", "cells", "turn"]], {"turn": turn})
         .transform_calculate(code="split(datum.cells, '')")
         .transform_flatten(["code"])
         .transform_window(place="row_number()")
@@ -97,7 +94,7 @@ def _cells(maps: pd.DataFrame, turns: dict[int, int], now: str) -> alt.Chart:
     )
 
 
-def _strip(units: pd.DataFrame, turns: dict[int, int], own: str) -> alt.Chart:
+def _strip(units: pd.DataFrame, turns: dict[int, int], own: dict[str, alt.Parameter]) -> alt.Chart:
     """The path as squares along the top: filled where a unit is on, ringed where it has switched."""
     rows = units.assign(
         turn=units["epoch"].map(turns),
@@ -106,7 +103,7 @@ def _strip(units: pd.DataFrame, turns: dict[int, int], own: str) -> alt.Chart:
         state=units["on"].map({1: "on", 0: "off"}),
     )
     rows = rows[["turn", "point", "layer", "unit", "left", "top", "state", "switched"]].round(3)
-    squares = alt.Chart(rows).transform_filter(own).mark_square(
+    squares = chosen(rows, own).mark_square(
         size=110, fill="currentColor", stroke="currentColor", opacity=1
     )  # fmt: skip
     return squares.encode(
@@ -136,7 +133,7 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
     dots = base.mark_point().encode(
         x=alt.X("distance:Q", title="distance of the two images", scale=AROUND),
         y=alt.Y("overlap:Q", title="share of units on for both", scale=AROUND),
-        **by_kind("pair", ["two digits", "one digit"], offset=58),  # above the pictures
+        **parts.marks("pair", ["two digits", "one digit"], offset=58),  # above the pictures
         size=alt.condition(picked, alt.value(160), alt.value(22)),
         opacity=alt.condition(picked, alt.value(1), alt.value(0.55)),
         tooltip=["distance:Q", alt.Tooltip("overlap:Q", format=".3f"), "pair:N"],
@@ -149,19 +146,18 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
     words = words.transform_filter("datum.turn === pair_turn")
     words = words.mark_text(align="left", baseline="middle", fontWeight=600)
     words = words.encode(x=alt.value(108), y=alt.value(-30), text="words:N")
-    told = [
+    ranked = [
         f"layer {name}, epoch {epoch}: {part['distance'].corr(part['overlap'], method='spearman'):.2f}"
         for (name, epoch), part in pairs.groupby(["layer", "epoch"], sort=False)
         if epoch in (epochs[0], epochs[-1])
     ]
-    chart = alt.layer(dots.add_params(picked), *both, words).add_params(
-        menu("pair_layer", layers, "layer", layers[-1]), slider("pair_turn", len(epochs) - 1, TIME)
-    )
-    return titled(
-        chart.properties(height=300),
+    params = [menu("pair_layer", layers, "layer", layers[-1]), slider("pair_turn", len(epochs) - 1, TIME)]
+    return layered(
+        [dots.add_params(picked, *params), *both, words],
         "Near in pixels, near in paths?",
         "A point is a pair of digits; point at one to see them.",
-        f"Path overlap against distance of pairs of digits. Rank correlations: {'; '.join(told)}.",
+        f"Path overlap against distance of pairs of digits. Rank correlations: {'; '.join(ranked)}.",
+        height=300,
     )
 
 
@@ -187,7 +183,8 @@ def ranks(rows: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
     last, pair = int(rows["epoch"].max()), ["layer", "anchor", "neighbour"]
     rows = rows.join(rows[rows["epoch"] == last].set_index(pair)["rank"].rename("final"), on=pair)
     layers = list(rows["layer"].unique())
-    base, params = chosen(rows, "rank", {"who": "digit", "layer": "layer"}, layer=layers[min(1, len(layers) - 1)])
+    second = layers[min(1, len(layers) - 1)]
+    base = chosen(rows, parts.menus(rows, "rank", {"who": "digit", "layer": "layer"}, layer=second))
     scale = alt.Scale(domain=[0, last * 1.06], nice=False)
     finals = list(range(int(rows["final"].max()) + 1))
     lines = base.mark_line(point={"size": 22}).encode(
@@ -208,12 +205,13 @@ def ranks(rows: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
     first = ends.transform_filter("datum.final === 0")
     itself = _pictures(first, pictures, "anchor", 40, x=alt.value(22), y=alt.value(-26))
     nearest = rows[rows["rank"] == 0].groupby(["layer", "anchor"])["neighbour"].nunique()
-    return titled(
-        alt.layer(lines, neighbours, itself).add_params(*params).properties(height=320),
+    return layered(
+        [lines, neighbours, itself],
         "Who was near before?",
         "Ranks of the six digits whose paths are nearest at the end; above: the digit itself.",
         f"Ranks of neighbours by path over epochs, for {rows['who'].nunique()} digits and {len(layers)} layers. Of the "
         f"six that end nearest, {nearest.mean():.1f} on average were the very nearest at some epoch.",
+        height=320,
     )
 
 
@@ -232,9 +230,10 @@ def nearest(rows: pd.DataFrame) -> Chart:
     stems = base.mark_rule(strokeWidth=2).encode(x=x, y=y)
     images = base.mark_image(width=40, height=40).encode(x=x, y=y, url="picture:N", tooltip=tip)
     told = ", ".join(f"a {row.digit} ({row.share:.2f})" for row in rows.iloc[1:].itertuples())
-    return titled(
-        alt.layer(stems, images).properties(height=260),
+    return layered(
+        [stems, images],
         "Whose path overlaps?",
         "The image itself first, then its nearest by path.",
         f"The nearest by path of a {rows['digit'].iloc[0]}: {told}.",
+        height=260,
     )

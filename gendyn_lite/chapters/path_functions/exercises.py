@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gendyn_lite.chapters.feedback import expect, report
+from gendyn_lite.chapters.feedback import close, exercise, expect, expect_shape, slip
+
+near = partial(close, tolerance=1e-5)  # in float32
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -19,145 +22,115 @@ def _paths(count: int, units: int, *, seed: int = 0, share: float = 0.5) -> Tens
     return torch.rand(count, units, generator=_generator(seed)) < share
 
 
-def _shape(what: str, value: Tensor, shape: tuple[int, ...], words: str = "") -> None:
-    """Expect a shape, in words where these say more."""
-    expect(tuple(value.shape) == shape, f"{what} has shape {tuple(value.shape)}, expected {words or shape}")
-
-
-def _slip(value: Any, slips: Mapping[str, Any]) -> str:
-    """What is said of the slip that gives this value; empty where none does."""
-    found = torch.as_tensor(value).double()
-    known = {slip: torch.as_tensor(wrong).double() for slip, wrong in slips.items()}
-    return next((f"; {slip}" for slip, wrong in known.items() if torch.allclose(found, wrong)), "")
-
-
-def check_path(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> bool:
+@exercise("a path")
+def check_path(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Check ``path(W, b, x)``: which units of relu(Wx + b) are on, for each row of x."""
-
-    def check() -> None:
-        for number, units in enumerate((1, 5, 40)):
-            generator = _generator(number)
-            W, b, x = (torch.randn(size, generator=generator) for size in ((units, 3), (units,), (7, 3)))
-            b[0], W[0] = 0.0, 0.0  # a unit whose pre-activation is exactly 0
-            value, expected = answer(W, b, x), x @ W.T + b > 0
-            _shape("the result", value, (7, units))
-            expect(value.dtype == torch.bool, f"the result is {value.dtype}, expected bool: on or off")
-            expect(not torch.equal(value, x @ W.T + b >= 0), "a pre-activation of exactly 0 is off: the output is 0")
-            expect(not torch.equal(value, x @ W.T > 0) or units == 1, "the bias is missing")
-            expect(torch.equal(value, expected), "some units are on that should be off, or the other way round")
-
-    return report("a path", check)
+    for number, units in enumerate((1, 5, 40)):
+        generator = _generator(number)
+        W, b, x = (torch.randn(size, generator=generator) for size in ((units, 3), (units,), (7, 3)))
+        b[0], W[0] = 0.0, 0.0  # a unit whose pre-activation is exactly 0
+        value, expected = answer(W, b, x), x @ W.T + b > 0
+        expect_shape(value, (7, units))
+        expect(value.dtype == torch.bool, f"the result is {value.dtype}, expected bool: on or off")
+        expect(not torch.equal(value, x @ W.T + b >= 0), "a pre-activation of exactly 0 is off: the output is 0")
+        expect(not torch.equal(value, x @ W.T > 0) or units == 1, "the bias is missing")
+        expect(torch.equal(value, expected), "some units are on that should be off, or the other way round")
 
 
-def check_self_similarity(answer: Callable[[Tensor, Tensor], Tensor]) -> bool:
+@exercise("self-similarity")
+def check_self_similarity(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check ``similarity(now, before)``: cosine of each image's path with its path before, 0 where one is empty."""
-
-    def check() -> None:
-        for seed in range(3):
-            now, before = _paths(6, 30, seed=seed), _paths(6, 30, seed=seed + 10, share=0.3)
-            now[0] = False
-            value = torch.as_tensor(answer(now, before))
-            both = (now & before).sum(1).double()
-            norms = (now.sum(1).double() * before.sum(1).double()).sqrt()
-            expected = torch.where(norms > 0, both / norms.clamp(min=1e-12), 0.0)
-            _shape("the result", value, (6,), "one number an image")
-            value, agreement = value.double(), (now == before).double().mean(1)
-            expect(not value.isnan().any(), "the first image has an empty path: its similarity is 0, not 0/0")
-            slips = {
-                "divide by the square root of the product of both counts": both / now.sum(1).clamp(min=1),
-                "that is the share of units on which both agree: units that are off do not count": agreement,
-                "that is the Jaccard index: intersection over union": both / (now | before).sum(1).clamp(min=1),
-            }
-            told = _slip(value[1:], {slip: wrong[1:] for slip, wrong in slips.items()})
-            expect(torch.allclose(value, expected), f"the values are wrong{told}")
-
-    return report("self-similarity", check)
+    for seed in range(3):
+        now, before = _paths(6, 30, seed=seed), _paths(6, 30, seed=seed + 10, share=0.3)
+        now[0] = False
+        value = torch.as_tensor(answer(now, before))
+        both = (now & before).sum(1).double()
+        norms = (now.sum(1).double() * before.sum(1).double()).sqrt()
+        expected = torch.where(norms > 0, both / norms.clamp(min=1e-12), 0.0)
+        expect_shape(value, (6,), "one number an image")
+        value, agreement = value.double(), (now == before).double().mean(1)
+        expect(not value.isnan().any(), "the first image has an empty path: its similarity is 0, not 0/0")
+        slips = {
+            "divide by the square root of the product of both counts": both / now.sum(1).clamp(min=1),
+            "that is the share of units on which both agree: units that are off do not count": agreement,
+            "that is the Jaccard index: intersection over union": both / (now | before).sum(1).clamp(min=1),
+        }
+        told = slip(value[1:], {words: wrong[1:] for words, wrong in slips.items()}, tolerance=1e-5)
+        expect(near(value, expected), f"the values are wrong{told}")
 
 
-def check_cross_similarity(answer: Callable[[Tensor, Tensor], Tensor]) -> bool:
+@exercise("cross-path similarity")
+def check_cross_similarity(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check ``cross(now, before)``: cross-path similarity of all pairs, from matrix products."""
-
-    def check() -> None:
-        for seed in range(3):
-            now, before = _paths(5, 60, seed=seed), _paths(5, 60, seed=seed + 10)
-            value = torch.as_tensor(answer(now, before)).double()
-            _shape("the result", value, (5, 5))
-            p, q = now.double(), before.double()
-            shared, norms = (p * q) @ (p * q).T, (p @ p.T) * (q @ q.T)
-            slips = {
-                "that is the overlap of one image now with another before: Q is p ⊙ p′ of one image": p @ q.T,
-                "the norms are missing": shared,
-                "take the square root of the product of the norms": shared / norms,
-            }
-            told = f"the values are wrong{_slip(value, slips)}: compare with the definition for one pair"
-            expect(torch.allclose(value, shared / norms.sqrt()), told)
-
-    return report("cross-path similarity", check)
+    for seed in range(3):
+        now, before = _paths(5, 60, seed=seed), _paths(5, 60, seed=seed + 10)
+        value = torch.as_tensor(answer(now, before)).double()
+        expect_shape(value, (5, 5))
+        p, q = now.double(), before.double()
+        shared, norms = (p * q) @ (p * q).T, (p @ p.T) * (q @ q.T)
+        slips = {
+            "that is the overlap of one image now with another before: Q is p ⊙ p′ of one image": p @ q.T,
+            "the norms are missing": shared,
+            "take the square root of the product of the norms": shared / norms,
+        }
+        told = f"the values are wrong{slip(value, slips, tolerance=1e-5)}: compare with the definition for one pair"
+        expect(near(value, shared / norms.sqrt()), told)
 
 
-def check_image_function(answer: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]) -> bool:
+@exercise("an image's function")
+def check_image_function(answer: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]) -> None:
     """Check ``update(z, a, eta)``: what one image adds to a dense layer's weights and bias in a step of SGD."""
-
-    def check() -> None:
-        for number, (units, inputs) in enumerate(((1, 1), (4, 3), (10, 20))):
-            generator = _generator(number)
-            z, a = torch.randn(units, generator=generator), torch.randn(inputs, generator=generator)
-            weight, bias = answer(z, a, 0.1)
-            _shape("the weight", weight, (units, inputs), f"({units}, {inputs}): units × inputs")
-            outer = torch.outer(z, a)
-            expect(not torch.allclose(weight, 0.1 * outer), "the sign is wrong: a step goes down the gradient")
-            expect(not torch.allclose(weight, -outer), "the step size is missing")
-            expect(torch.allclose(weight, -0.1 * outer), "the weight's update is wrong")
-            expect(torch.allclose(torch.as_tensor(bias), -0.1 * z), "the bias's update is wrong: its input is 1")
-
-    return report("an image's function", check)
+    for number, (units, inputs) in enumerate(((1, 1), (4, 3), (10, 20))):
+        generator = _generator(number)
+        z, a = torch.randn(units, generator=generator), torch.randn(inputs, generator=generator)
+        weight, bias = answer(z, a, 0.1)
+        expect_shape(weight, (units, inputs), f"({units}, {inputs}): units × inputs", what="the weight")
+        outer = torch.outer(z, a)
+        expect(not near(weight, 0.1 * outer), "the sign is wrong: a step goes down the gradient")
+        expect(not near(weight, -outer), "the step size is missing")
+        expect(near(weight, -0.1 * outer), "the weight's update is wrong")
+        expect(near(bias, -0.1 * z), "the bias's update is wrong: its input is 1")
 
 
-def check_own_function(answer: Callable[[Any, Any, Tensor], tuple[Tensor, Tensor]]) -> bool:
+@exercise("a point's own function")
+def check_own_function(answer: Callable[[Any, Any, Tensor], tuple[Tensor, Tensor]]) -> None:
     """Check ``own(first, second, path)``: the affine map of relu networks of two layers along a path.
 
     `first` and `second` are pairs (W, b).
     """
-
-    def check() -> None:
-        for seed in range(3):
-            generator = _generator(seed)
-            W1, b1, W2, b2 = (torch.randn(size, generator=generator) for size in ((6, 3), (6,), (2, 6), (2,)))
-            path = _paths(1, 6, seed=seed)[0]
-            slope, constant = answer((W1, b1), (W2, b2), path)
-            masked = W2 * path
-            _shape("the slope", slope, (2, 3), "(2, 3): outputs × inputs")
-            expect(not torch.allclose(slope, W2 @ W1, atol=1e-5), "units that are off pass nothing on: use the path")
-            expect(torch.allclose(slope, masked @ W1, atol=1e-5), "the slope is wrong")
-            biased = torch.allclose(constant, W2 @ b1 + b2, atol=1e-5) and not path.all()
-            expect(not biased, "a unit that is off passes its bias on neither")
-            expect(torch.allclose(constant, masked @ b1 + b2, atol=1e-5), "the constant is wrong")
-
-    return report("a point's own function", check)
+    for seed in range(3):
+        generator = _generator(seed)
+        W1, b1, W2, b2 = (torch.randn(size, generator=generator) for size in ((6, 3), (6,), (2, 6), (2,)))
+        path = _paths(1, 6, seed=seed)[0]
+        slope, constant = answer((W1, b1), (W2, b2), path)
+        masked = W2 * path
+        expect_shape(slope, (2, 3), "(2, 3): outputs × inputs", what="the slope")
+        expect(not near(slope, W2 @ W1), "units that are off pass nothing on: use the path")
+        expect(near(slope, masked @ W1), "the slope is wrong")
+        biased = near(constant, W2 @ b1 + b2) and not path.all()
+        expect(not biased, "a unit that is off passes its bias on neither")
+        expect(near(constant, masked @ b1 + b2), "the constant is wrong")
 
 
-def check_early_mid(answer: Callable[[list[float], int, int], float]) -> bool:
+@exercise("early-to-mid ratio")
+def check_early_mid(answer: Callable[[list[float], int, int], float]) -> None:
     """Check ``ratio(values, first, second)``: the mean up to the first decay over the mean between both decays.
 
     ``values[0]`` is that of epoch 1.
     """
-
-    def check() -> None:
-        cases = [
-            ([0.5, 0.7, 0.9, 1.0, 1.0], 2, 4, 0.6 / 0.95),
-            ([0.2, 0.4, 0.4, 0.4], 1, 3, 0.5),
-            ([0.8, 0.6, 0.9, 0.9, 0.1, 0.1], 2, 4, 0.7 / 0.9),
-        ]
-        for values, first, second, expected in cases:
-            value = answer(list(values), first, second)
-            early, mid, later = sum(values[:first]), sum(values[first:second]), values[first:]
-            slips = {
-                "the mid stage ends with the second decay": early / first / (sum(later) / len(later)),
-                "that is the sum over the sum: stages differ in length": early / mid,
-                "that is mid over early": 1 / expected,
-            }
-            shown = f"for {values} with decays after epochs {first} and {second} you say {value:.3f}"
-            right = abs(value - expected) <= 1e-9
-            expect(right, f"{shown}, expected {expected:.3f}{_slip(value, slips)}")
-
-    return report("early-to-mid ratio", check)
+    cases = [
+        ([0.5, 0.7, 0.9, 1.0, 1.0], 2, 4, 0.6 / 0.95),
+        ([0.2, 0.4, 0.4, 0.4], 1, 3, 0.5),
+        ([0.8, 0.6, 0.9, 0.9, 0.1, 0.1], 2, 4, 0.7 / 0.9),
+    ]
+    for values, first, second, expected in cases:
+        value = answer(list(values), first, second)
+        early, mid, later = sum(values[:first]), sum(values[first:second]), values[first:]
+        slips = {
+            "the mid stage ends with the second decay": early / first / (sum(later) / len(later)),
+            "that is the sum over the sum: stages differ in length": early / mid,
+            "that is mid over early": 1 / expected,
+        }
+        shown = f"for {values} with decays after epochs {first} and {second} you say {value:.3f}"
+        right = abs(value - expected) <= 1e-9
+        expect(right, f"{shown}, expected {expected:.3f}{slip(value, slips)}")

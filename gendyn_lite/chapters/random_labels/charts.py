@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.chapters.random_labels.tables import BN, NONE, with_regularizers
-from gendyn_lite.charts.parts import Chart, interval_bars, menu, one_data_set
-from gendyn_lite.charts.theme import DASHES, PALETTE, SHAPES
+from gendyn_lite.chapters.random_labels.charts_regularizers import batch_norm, explicit_regularizers, final_accuracy
+from gendyn_lite.charts import parts
+from gendyn_lite.charts.figure import PALETTE
+from gendyn_lite.charts.parts import AROUND, Chart, layered, looks, menu, one_data_set, told, tooltips
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import mean_intervals, summarize
+
+__all__ = ["batch_norm", "explicit_regularizers", "final_accuracy", "learning_curves", "test_error", "time_to_fit"]
+__all__ += ["corruption_grid", "loss_curves"]
 
 CONDITIONS = {
     "true labels": ("true", 0.0),
@@ -24,14 +25,6 @@ CONDITIONS = {
 }
 MOST_POINTS = 40  # epochs drawn of one run: enough for the eye, and light pages
 MOST_LETTERS = 45  # of all names, that a legend of one line has place for
-SHORT = {"random crop + weight decay": "crop + decay"}  # a legend of two columns fits on a phone
-ORDER = (NONE, "weight decay", "random crop", "crop + decay", "dropout")
-NORMS = ("batch-norm", "batch-norm + decay", "no batch-norm", "no batch-norm + decay")
-SUBTITLE = (
-    "Mean over seeds, true labels; a run stops when it has fitted them. Shaded: up to the best accuracy so far. "
-    "Pick a line in the legend."
-)
-EPOCH = alt.X("epoch:Q", title="epoch")
 # No chart parameter may be called "q": Sphinx's search script empties every input of that name.
 
 
@@ -40,44 +33,55 @@ def learning_curves(table: pd.DataFrame) -> Chart:
 
     Args:
         table: A tidy table of `gendyn_lite.results.load` or `published`.
+
+    Raises:
+        UserError: No run has true inputs, or the runs are of several data sets.
     """
     runs = _corrupted(table)
     rows = _thin(runs)[["network", "label_corruption", "seed", "epoch", "train_accuracy", "test_accuracy"]].round(4)
     rows = rows.set_axis(["network", "q", "seed", "epoch", "train", "test"], axis=1)
-    levels, splits = np.sort(rows["q"].unique()), ["train", "test"]
+    levels = np.sort(rows["q"].unique())
     step = float(np.diff(levels).min().round(6)) if len(levels) > 1 else 1.0
-    most = float(levels[-1])
-    slider = alt.binding_range(min=float(levels[0]), max=most, step=step, name="label corruption q ")
+    least, most = float(levels[0]), float(levels[-1])
+    bind = alt.binding_range(min=least, max=most, step=step, name="label corruption q ")
+    slider = alt.param(name="corruption", value=most, bind=bind)
+    color, dash, _ = looks("split", ["train", "test"])
     lines = (
         alt.Chart(rows)
         .transform_filter("abs(datum.q - corruption) < 0.001 && datum.network === network")
         .transform_fold(["train", "test"], as_=["split", "accuracy"])
         .mark_line(point={"size": 18}, opacity=0.8)
         .encode(
-            x=EPOCH,
+            x=parts.EPOCH,
             y=alt.Y("accuracy:Q", title="accuracy", scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("split:N", title="measured on", scale=alt.Scale(domain=splits)),
-            strokeDash=alt.StrokeDash("split:N", scale=_scale(splits, DASHES)),
+            color=color.title("measured on"),
+            strokeDash=dash,
             detail="seed:N",
-            tooltip=["split:N", "epoch:Q", *_tips("accuracy"), "seed:N"],
+            tooltip=["split:N", "epoch:Q", *tooltips(".3f", "accuracy"), "seed:N"],
         )
-        .add_params(alt.param(name="corruption", value=most, bind=slider), menu("network", _networks(rows), "network"))
+        .add_params(slider, menu("network", rows["network"], "network"))
     )
     last = summarize(runs)
-    ends = last[last["label_corruption"] == most].groupby("network", sort=False)
-    means = ends[["train_accuracy", "test_accuracy"]].mean().itertuples()
-    words = "; ".join(f"{name}: train {train:.2f}, test {test:.2f}" for name, train, test in means)
-    about = (
-        "Line chart of train and test accuracy against epoch, one line per seed, for the label corruption q of the "
-        f"slider. At the end of training with q = {most:g}: {words}."
+    means = last[last["label_corruption"] == most].groupby("network", sort=False)[["train_accuracy", "test_accuracy"]]
+    return layered(
+        [lines, _chance_rule(table, error=False)],
+        "Fitting labels, true and corrupted",
+        "A line is one seed. Where nothing is drawn, that q was not run.",
+        "Line chart of train and test accuracy against epoch, one line per seed, for the label corruption "
+        f"q of the slider. At the end of training with q = {most:g}: "
+        f"{told(means.mean(), '{network}: train {train_accuracy:.2f}, test {test_accuracy:.2f}')}.",
     )
-    subtitle = "A line is one seed. Where nothing is drawn, that q was not run."
-    title = alt.Title("Fitting labels, true and corrupted", subtitle=subtitle)
-    return alt.layer(lines, _chance_rule(table, error=False)).properties(title=title, description=about)
 
 
 def time_to_fit(table: pd.DataFrame) -> Chart:
-    """Epochs to fit every training label at corruption q, relative to q = 0 with the same seed (Fig. 1b)."""
+    """Epochs to fit every training label at corruption q, relative to q = 0 with the same seed (Fig. 1b).
+
+    Args:
+        table: As for `learning_curves`.
+
+    Raises:
+        UserError: No run fitted its labels at q = 0 and at another q.
+    """
     runs = summarize(_corrupted(table))
     clean = runs[runs["label_corruption"] == 0].set_index(["network", "seed"])["fit_epoch"]
     base = pd.Series([clean.get(key, np.nan) for key in zip(runs["network"], runs["seed"], strict=True)], runs.index)
@@ -85,16 +89,20 @@ def time_to_fit(table: pd.DataFrame) -> Chart:
     if runs["ratio"].notna().sum() == 0:
         raise UserError("no run fitted its training labels at q = 0 and at another q with one seed: train longer")
     points = _seed_points(runs, "ratio")
-    means = _in_words(points, "times as long as true labels")
-    about = f"Time to fit the training labels against label corruption q, relative to true labels. {means}"
-    subtitle = "Mean and 95 % interval over seeds; points: seeds."
-    title = alt.Title("Time to fit against label corruption", subtitle=subtitle)
-    layers = _against_q(points, "epochs to fit, relative to q = 0")
-    return alt.layer(*layers).properties(title=title, description=about)
+    layers = _against_q(points, "epochs to fit, relative to q = 0", AROUND)
+    words = _in_words(points, "times as long as true labels")
+    about = f"Time to fit the training labels against label corruption q, relative to true labels. {words}"
+    return layered(
+        layers, "Time to fit against label corruption", "Mean and 95 % interval over seeds; points: seeds.", about
+    )
 
 
 def test_error(table: pd.DataFrame) -> Chart:
-    """Test error after training against q (Fig. 1c); brushing a range of q shows its mean error as a rule."""
+    """Test error after training against q (Fig. 1c); brushing a range of q shows its mean error as a rule.
+
+    Args:
+        table: As for `learning_curves`.
+    """
     points = _seed_points(summarize(_corrupted(table)), "test_error")
     brush = alt.selection_interval(name="brush", encodings=["x"])
     rule = (
@@ -102,48 +110,49 @@ def test_error(table: pd.DataFrame) -> Chart:
         .transform_filter(brush)
         .transform_aggregate(mean="mean(value)", groupby=["network"])
         .mark_rule(strokeDash=[4, 4])
-        .encode(y="mean:Q", color=_colour(_networks(points)), tooltip=["network:N", *_tips("mean")])
+        .encode(y="mean:Q", color=_looks(points)[0], tooltip=["network:N", *tooltips(".3f", "mean")])
     )
-    *layers, seeds = _against_q(points, "test error", domain=(0, 1))
-    about = f"Test error after training against label corruption q. {_in_words(points, 'test error')}"
-    subtitle = "Drag over a range of q: the dashed lines show its mean error."
-    title = alt.Title("Test error against label corruption", subtitle=subtitle)
-    drawn = alt.layer(*layers, seeds.add_params(brush), rule, _chance_rule(table, error=True))
-    return drawn.properties(title=title, description=about)
+    *layers, seeds = _against_q(points, "test error", alt.Scale(domain=[0, 1], clamp=True))
+    return layered(
+        [*layers, seeds.add_params(brush), rule, _chance_rule(table, error=True)],
+        "Test error against label corruption",
+        "Drag over a range of q: the dashed lines show its mean error.",
+        f"Test error after training against label corruption q. {_in_words(points, 'test error')}",
+    )
 
 
 def loss_curves(table: pd.DataFrame) -> alt.Chart:
-    """Training loss against epoch for true labels, random labels and inputs without structure (Fig. 1a)."""
+    """Training loss against epoch for true labels, random labels and inputs without structure (Fig. 1a).
+
+    Args:
+        table: As for `learning_curves`.
+    """
     table, names = one_data_set(table), list(CONDITIONS)
     rows = pd.concat(
         _thin(table[(table["inputs"] == inputs) & (table["label_corruption"] == q)]).assign(condition=name)
         for name, (inputs, q) in CONDITIONS.items()
     )
-    network = menu("loss_network", _networks(rows), "network")
+    network = menu("loss_network", rows["network"], "network")
     rows = rows.groupby(["network", "condition", "epoch"], as_index=False, sort=False)["train_loss"].mean()
     rows["train_loss"] = rows["train_loss"].clip(lower=1e-4).round(5)
-    picked = alt.selection_point(name="picked", fields=["condition"], bind="legend")
-    colour = alt.Color("condition:N", title=None, scale=alt.Scale(domain=names), sort=names)
-    chart = (
-        alt.Chart(rows)
-        .transform_filter("datum.network === loss_network")
-        .mark_line(point={"size": 18})
-        .encode(
-            x=EPOCH,
-            y=alt.Y("train_loss:Q", title="training loss (nats)", scale=alt.Scale(type="log")),
-            color=colour.legend(columns=2),
-            strokeDash=alt.StrokeDash("condition:N", title=None, scale=_scale(names, DASHES)),
-            opacity=alt.condition(picked, alt.value(1), alt.value(0.15)),
-            tooltip=["condition:N", "epoch:Q", *_tips("train_loss", format=".4f")],
-        )
-        .add_params(network, picked)
+    picked, opacity = parts.from_legend("condition")
+    color, dash, _ = looks("condition", names, title=None)
+    lines = alt.Chart(rows).transform_filter("datum.network === loss_network").mark_line(point={"size": 18})
+    lines = lines.encode(
+        x=parts.EPOCH,
+        y=alt.Y("train_loss:Q", title="training loss (nats)", scale=alt.Scale(type="log")),
+        color=color.sort(names).legend(columns=2),
+        strokeDash=dash,
+        opacity=opacity,
+        tooltip=["condition:N", "epoch:Q", *tooltips(".4f", "train_loss")],
     )
-    about = (
-        f"Training loss against epoch, logarithmic, for five conditions: {', '.join(names)}. Losses below 0.0001 are "
+    return parts.titled(
+        lines.add_params(network, picked),
+        "Training loss: true labels, random labels, inputs without structure",
+        "Mean over the seeds still training; pick a condition in the legend.",
+        f"Training loss against epoch, logarithmic, for five conditions: {', '.join(names)}. "
+        "Losses below 0.0001 are drawn there.",
     )
-    subtitle = "Mean over the seeds still training; pick a condition in the legend."
-    title = alt.Title("Training loss: true labels, random labels, inputs without structure", subtitle=subtitle)
-    return chart.properties(title=title, description=about + "drawn there.")
 
 
 def corruption_grid(examples: pd.DataFrame) -> Chart:
@@ -167,107 +176,23 @@ def corruption_grid(examples: pd.DataFrame) -> Chart:
     images = base.mark_image(width=40, height=40, yOffset=-12).encode(url="image:N")
     states = ["true", "redrawn, same", "redrawn, other"]
     hover = [alt.Tooltip("true:N", title="true label"), alt.Tooltip("shown:N", title="trained with"), "state:N"]
-    colour = alt.Color("state:N", title="label is", scale=alt.Scale(domain=states), sort=states)
+    color, *_ = looks("state", states, title="label is", sort=states)
     labels = (
         base.mark_text(dy=24, fontSize=19, fontWeight="bold")
-        .encode(text=alt.Text("label:N"), color=colour, tooltip=hover)
+        .encode(text=alt.Text("label:N"), color=color, tooltip=hover)
         .transform_calculate(label="datum.shown + (datum.state === 'redrawn, other' ? ' ✗' : '')")
         .add_params(alt.param(name="corruption", value=0.5, bind=slider))
     )
     count, wrong = len(examples), int((examples["true"] != examples["redrawn"]).sum())
-    about = (
-        f"{count} handwritten digits, each with the label it is trained with. As the slider raises q, more labels are "
-        f"redrawn at random; a cross marks those that have become wrong. At q = 1 {wrong} of {count} are wrong."
+    return layered(
+        [images, labels],
+        "What the network is told",
+        "Under each image, the label it is trained with.",
+        f"{count} handwritten digits, each with the label it is trained with. As the slider raises q, more "
+        "labels are redrawn at random; a cross marks those that have become wrong. "
+        f"At q = 1 {wrong} of {count} are wrong.",
+        height=90 * (count // columns),
     )
-    title = alt.Title("What the network is told", subtitle="Under each image, the label it is trained with.")
-    return alt.layer(images, labels).properties(height=90 * (count // columns), title=title, description=about)
-
-
-def explicit_regularizers(table: pd.DataFrame) -> Chart:
-    """Test accuracy against epoch with each explicit regularizer, what early stopping could gain shaded (Fig. 2).
-
-    Args:
-        table: A tidy table of the experiments ``"regularizers"`` and ``"random_labels"`` on one data set.
-
-    Raises:
-        UserError: No run has true labels, or the runs are of several data sets.
-    """
-    rows = one_data_set(_true_labels(table), column="base")
-    rows = rows[rows["setting"].isin(ORDER)]
-    chosen = _most_tried_first(rows)[0]
-    ends = summarize(rows[rows["base"] == chosen]).groupby("setting", sort=False)["test_accuracy"].mean()
-    words = "; ".join(f"{setting} {value:.2f}" for setting, value in ends.items())
-    about = "Test accuracy against epoch, a line per regularizer, with a shaded area up to the best accuracy "
-    about += f"of any earlier epoch. At the end, for {chosen}: {words}."
-    title = alt.Title("Explicit regularizers, on and off", subtitle=SUBTITLE)
-    return _curves(rows, ORDER, "plain").properties(title=title, description=about)
-
-
-def batch_norm(table: pd.DataFrame) -> Chart:
-    """Test accuracy against epoch with and without batch-norm, weight decay on and off (Fig. 2b).
-
-    Raises:
-        UserError: No network was trained both ways, or the runs are of several data sets.
-    """
-    rows = _true_labels(table)
-    rows = rows[rows["setting"].isin(ORDER[:2])]
-    norm = rows["base"].str.contains(BN).map({True: "no batch-norm", False: "batch-norm"})
-    rows = one_data_set(rows.assign(base=rows["base"].str.replace(BN, ""), norm=norm), column="base")
-    rows = rows[rows.groupby("base")["norm"].transform("nunique") == 2]
-    if rows.empty:
-        raise UserError("no network was trained with and without batch-norm, expected runs of inception_small")
-    rows = rows.assign(setting=rows["norm"] + rows["setting"].map({NONE: "", "weight decay": " + decay"}))
-    pairs = _most_tried_first(rows)
-    ends = summarize(rows).groupby(["base", "setting"], sort=False)["test_accuracy"]
-    words = "; ".join(f"{base}, {setting} {each.mean():.2f}" for (base, setting), each in ends)
-    about = f"Test accuracy against epoch with and without batch-norm. At the end: {words}."
-    title = alt.Title("Batch-norm, on and off" + (f": {pairs[0]}" if len(pairs) == 1 else ""), subtitle=SUBTITLE)
-    return _curves(rows, NORMS, "normed").properties(title=title, description=about)
-
-
-def final_accuracy(table: pd.DataFrame) -> Chart:
-    """Test accuracy at the end and at the best epoch for every setting of a network, with the seeds as points.
-
-    Raises:
-        UserError: No run has true labels, or the runs are of several data sets.
-    """
-    rows = one_data_set(_true_labels(table), column="base")
-    ends = summarize(rows).assign(best=rows.groupby("run_id", sort=False)["test_accuracy"].max().to_numpy())
-    kinds, keys = ["end of training", "best epoch"], ["network", "setting", "seed"]
-    points = ends[["base", "setting", "seed", "test_accuracy", "best"]].set_axis([*keys, *kinds], axis=1)
-    points = points.melt(keys, var_name="taken at", value_name="accuracy").round(4)
-    means = mean_intervals(points, ["network", "setting", "taken at"], "accuracy").round(4)
-    y = alt.Y("setting:N", title=None, sort=list(ORDER), axis=alt.Axis(labelLimit=220))
-    color = alt.Color("taken at:N", title="accuracy at", scale=_scale(kinds, PALETTE))
-    shape = alt.Shape("taken at:N", title="accuracy at", scale=_scale(kinds, ("circle", "diamond")))
-    axis = alt.Axis(format=".2f", tickCount=5)
-    x = alt.X("mean:Q", title="test accuracy", scale=alt.Scale(zero=False), axis=axis)
-    hover = ["setting:N", "taken at:N", *_tips("mean", "low", "high"), "seeds:Q"]
-    base, seeds = (
-        alt.Chart(of)
-        .transform_filter("datum.network === final")
-        .encode(y=y, yOffset=alt.YOffset("taken at:N", sort=kinds), color=color)
-        for of in (means, points)
-    )
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
-    marks = base.mark_point(size=110).encode(x=x, shape=shape, tooltip=hover)
-    seeds = seeds.mark_point(size=22, opacity=0.5).encode(x="accuracy:Q", tooltip=["seed:N", "accuracy:Q"])
-    last = means[means["taken at"] == kinds[0]][["network", "setting", "mean"]].itertuples(index=False)
-    words = "; ".join(f"{network}, {setting}: {mean:.2f}" for network, setting, mean in last)
-    about = f"Test accuracy at the end of training and at the best epoch, by regularizer. At the end: {words}."
-    subtitle = "Mean and 95 % interval over seeds; small points: seeds."
-    title = alt.Title("Test accuracy by regularizer", subtitle=subtitle)
-    height = 44 * int(means.groupby("network")["setting"].nunique().max())
-    marks = marks.add_params(menu("final", _most_tried_first(rows), "network"))
-    return alt.layer(bars, marks, seeds).properties(height=height, title=title, description=about)
-
-
-def _tips(*fields: str, format: str = ".3f") -> list[alt.Tooltip]:
-    return [alt.Tooltip(f"{field}:Q", format=format) for field in fields]
-
-
-def _networks(rows: pd.DataFrame) -> list[str]:
-    return list(rows["network"].unique())
 
 
 def _corrupted(table: pd.DataFrame) -> pd.DataFrame:
@@ -296,22 +221,18 @@ def _chance_rule(table: pd.DataFrame, *, error: bool) -> alt.Chart:
     return rule.encode(y="chance:Q", tooltip=alt.Tooltip("chance:Q", title="guessing"))
 
 
-def _against_q(points: pd.DataFrame, title: str, *, domain: Sequence[float] = ()) -> list[alt.Chart]:
+def _against_q(points: pd.DataFrame, title: str, scale: alt.Scale) -> list[alt.Chart]:
     """Layers: mean with interval over seeds against q, a colour, shape and dash per network; the seeds as points."""
-    means, networks = mean_intervals(points, ["network", "q"]).round(4), _networks(points)
-    legend = _legend(networks)
-    scale = alt.Scale(domain=list(domain), clamp=True) if domain else alt.Scale(zero=False)
+    means, (color, dash, shape) = mean_intervals(points, ["network", "q"]).round(4), _looks(points)
     axis = alt.Axis(values=sorted(means["q"].unique()), format=".2~f", labelOverlap=True)
-    x, color = alt.X("q:Q", title="label corruption q", axis=axis), _colour(networks)
-    dash = alt.StrokeDash("network:N", title="network", scale=_scale(networks, DASHES, turn=1), legend=legend)
-    shape = alt.Shape("network:N", title="network", scale=_scale(networks, SHAPES, turn=1), legend=legend)
-    hover = ["network:N", "q:Q", *_tips("mean", "low", "high"), "seeds:Q"]
+    x = alt.X("q:Q", title="label corruption q", axis=axis)
     base, seeds = (alt.Chart(of).encode(x=x, color=color) for of in (means, points))
     line = base.mark_line().encode(y=alt.Y("mean:Q", title=title, scale=scale), strokeDash=dash)
-    marks = base.mark_point(size=90).encode(y="mean:Q", tooltip=hover, shape=shape)
-    tip = ["network:N", "q:Q", "seed:N", *_tips("value")]
+    tip = ["network:N", "q:Q", *tooltips(".3f")]
+    marks = base.mark_point(size=90).encode(y="mean:Q", tooltip=tip, shape=shape)
+    tip = ["network:N", "q:Q", "seed:N", *tooltips(".3f", "value")]
     seeds = seeds.mark_point(size=22, opacity=0.5).encode(y="value:Q", tooltip=tip)
-    return [line, interval_bars(base, width=2), marks, seeds]
+    return [line, parts.interval_bars(base, width=2), marks, seeds]
 
 
 def _seed_points(runs: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -322,82 +243,18 @@ def _seed_points(runs: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def _in_words(points: pd.DataFrame, unit: str) -> str:
     """The means at the smallest and the largest q of each network, as a sentence."""
-    parts = []
-    for network, rows in mean_intervals(points, ["network", "q"]).round(4).groupby("network", sort=False):
-        ordered = rows.sort_values("q")[["q", "mean"]].to_numpy()
-        (q_low, low), (q_high, high) = ordered[0], ordered[-1]
-        parts.append(f"{network}: {low:.2f} at q = {q_low:g}, {high:.2f} at q = {q_high:g}")
-    return f"Mean over seeds ({unit}): " + "; ".join(parts) + "."
+    means = mean_intervals(points, ["network", "q"]).round(4).sort_values("q", kind="stable")
+    ends = means.groupby("network", sort=False)[["q", "mean"]].agg(["first", "last"])
+    ends = ends.loc[points["network"].unique()].set_axis(["q", "last_q", "mean", "last"], axis=1)
+    form = "{network}: {mean:.2f} at q = {q:g}, {last:.2f} at q = {last_q:g}"
+    return f"Mean over seeds ({unit}): {told(ends.rename_axis('network'), form)}."
 
 
-def _colour(networks: Sequence[str]) -> alt.Color:
-    """The colour of each network, the same in every layer, so that their legends are one."""
-    return alt.Color("network:N", title="network", scale=_scale(networks, PALETTE), legend=_legend(networks))
-
-
-def _legend(networks: Sequence[str]) -> alt.Legend:
-    """One legend for colour, shape and dash; long names stand below each other, whole."""
-    if sum(map(len, networks)) > MOST_LETTERS:
+def _looks(points: pd.DataFrame) -> parts.Looks:
+    """Those of each network, the same in every layer, so that their legends are one; long names stand whole."""
+    names = list(points["network"].unique())
+    legend = alt.Legend(labelLimit=340)
+    if sum(map(len, names)) > MOST_LETTERS:
         shorter = "replace(datum.label, 'without', 'no')"  # else the longest is wider than a phone
-        return alt.Legend(columns=1, labelLimit=340, titleOrient="top", labelExpr=shorter)
-    return alt.Legend(labelLimit=340)
-
-
-def _scale(names: Sequence[str], values: Sequence[Any], *, turn: int = 0) -> alt.Scale:
-    """One value for each name, in turn; after each round shifted by `turn`, so that a colour meets another shape."""
-    places = [(i + turn * (i // len(values))) % len(values) for i in range(len(names))]
-    return alt.Scale(domain=list(names), range=[values[place] for place in places])
-
-
-def _true_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs on true labels and, as their setting, their regularizers; refuse a table without any."""
-    rows = with_regularizers(table)
-    rows = rows[~rows["random"]]
-    if rows.empty:
-        raise UserError("the table has no run on true labels, expected runs of the experiment 'regularizers'")
-    return rows.assign(setting=rows["regularizers"].replace(SHORT))
-
-
-def _most_tried_first(rows: pd.DataFrame) -> list[str]:
-    """The networks by their number of settings, the largest first."""
-    settings = rows.groupby("base", sort=False)["setting"].nunique()
-    return list(settings.sort_values(ascending=False, kind="stable").index)
-
-
-def _curves(rows: pd.DataFrame, order: tuple[str, ...], name: str) -> Chart:
-    """A line per setting with the area up to the best accuracy so far; the parameter `name` chooses the network."""
-    means = _over_epochs(rows)
-    names = [setting for setting in order if setting in set(means["setting"])]
-    picked = alt.selection_point(name="picked", fields=["setting"], bind="legend")
-    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(format="d", tickMinStep=1))
-    strokes = {"symbolType": "stroke", "symbolSize": 400, "symbolStrokeWidth": 2.5, "symbolOpacity": 1}
-    legend = alt.Legend(columns=2 if max(map(len, names)) < 18 else 1, labelLimit=240, **strokes)
-    color = alt.Color("setting:N", title=None, scale=_scale(names, PALETTE), sort=names, legend=legend)
-    dash = alt.StrokeDash("setting:N", title=None, scale=_scale(names, DASHES), sort=names, legend=legend)
-    base = alt.Chart(means).transform_filter(f"datum.network === {name}").encode(x=x, color=color)
-    area = base.mark_area().encode(
-        y=alt.Y("test:Q", title="test accuracy", scale=alt.Scale(zero=False)),
-        y2="best:Q",
-        opacity=alt.condition(picked, alt.value(0.3), alt.value(0.02)),
-    )
-    lines = base.mark_line(point={"size": 18}).encode(
-        y="test:Q",
-        strokeDash=dash,
-        opacity=alt.condition(picked, alt.value(1), alt.value(0.12)),
-        tooltip=["setting:N", "epoch:Q", *_tips("test", "best", "train")],
-    )
-    return alt.layer(area, lines.add_params(menu(name, _most_tried_first(rows), "network"), picked))
-
-
-def _over_epochs(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds by epoch. A run that stops, its labels fitted, keeps the accuracy that it had."""
-    parts = []
-    for (network, setting), group in rows.groupby(["base", "setting"], sort=False):
-        test, train = (
-            group.pivot(index="epoch", columns="run_id", values=name).sort_index().ffill()
-            for name in ("test_accuracy", "train_accuracy")
-        )
-        columns = {"test": test, "best": test.cummax(), "train": train}
-        means = pd.DataFrame({name: values.mean(axis="columns") for name, values in columns.items()})
-        parts.append(means.round(4).reset_index().assign(network=str(network), setting=str(setting)))
-    return pd.concat(parts, ignore_index=True)
+        legend = alt.Legend(columns=1, labelLimit=340, titleOrient="top", labelExpr=shorter)
+    return looks("network", names, colours=PALETTE, title="network", legend=legend)

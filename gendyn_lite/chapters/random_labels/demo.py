@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import nn
 
 from gendyn_lite import data, train
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels import runs
 from gendyn_lite.config import RunConfig
+from gendyn_lite.data.gallery import data_uri
 from gendyn_lite.data.types import ImageData
 
 _SETTINGS = {"train_size": 200, "epochs": 40, "batch_size": 20, "learning_rate": 0.05, "decay": 0.99, "eval_every": 40}
@@ -43,21 +41,15 @@ def corruption_examples(count: int = 24, *, seed: int = 0) -> pd.DataFrame:
     q = np.linspace(0, 1, 21).round(2)
     changes = [data.corrupt_labels(y, float(f), num_classes=10, seed=seed) for f in q]
     when = np.stack([redrawn[first].numpy() for _, redrawn in changes]).argmax(0)
+    large = (255 - x).repeat_interleave(4, 2).repeat_interleave(4, 3)  # dark on light
     return pd.DataFrame(
         {
-            "image": [_data_uri(x[i, 0].numpy()) for i in first],
+            "image": [data_uri(large[i]) for i in first],
             "true": y[first].numpy(),
             "redrawn": changes[-1][0][first].numpy(),
             "threshold": (q[when] - 0.025).round(3),
         }
     )
-
-
-def _data_uri(pixels: np.ndarray) -> str:
-    """A grey picture, dark on light, four times enlarged, as a PNG data URI."""
-    buffer = io.BytesIO()
-    Image.fromarray(255 - pixels).resize((32, 32), Image.Resampling.NEAREST).save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 class Trap(NamedTuple):

@@ -8,31 +8,28 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gendyn_lite.chapters.feedback import expect, report
+from gendyn_lite.chapters.feedback import exercise, expect
 
 Corruption = Callable[[Tensor, float, int, int], Tensor]
 Step = Callable[[Tensor, Tensor, float, float], Tensor]
 
 
-def check_corruption(corrupt: Corruption) -> bool:
+@exercise("label corruption")
+def check_corruption(corrupt: Corruption) -> None:
     """Check a learner's ``corrupt(y, q, num_classes, seed) -> labels`` over sizes, fractions and seeds.
 
     Each label is redrawn with probability q, uniformly from all classes; the rest stay; `y` itself is left alone; the
     same seed gives the same labels; with one seed, the labels redrawn at a smaller q are redrawn at a larger one too.
     """
-
-    def check() -> None:
-        for n, num_classes, seed in ((1, 2, 0), (500, 10, 1), (20_000, 7, 2)):
-            y = torch.arange(n) % num_classes
-            given = y.clone()
-            _check_ends(corrupt, y, num_classes, seed)
-            expect(torch.equal(y, given), "your function changed y itself; work on a copy (y.clone())")
-            again = corrupt(y, 0.5, num_classes, seed)
-            expect(torch.equal(corrupt(y, 0.5, num_classes, seed), again), "two calls with one seed gave two results")
-        _check_share(corrupt)
-        _check_nested(corrupt)
-
-    return report("label corruption", check)
+    for n, num_classes, seed in ((1, 2, 0), (500, 10, 1), (20_000, 7, 2)):
+        y = torch.arange(n) % num_classes
+        given = y.clone()
+        _check_ends(corrupt, y, num_classes, seed)
+        expect(torch.equal(y, given), "your function changed y itself; work on a copy (y.clone())")
+        again = corrupt(y, 0.5, num_classes, seed)
+        expect(torch.equal(corrupt(y, 0.5, num_classes, seed), again), "two calls with one seed gave two results")
+    _check_share(corrupt)
+    _check_nested(corrupt)
 
 
 def _check_ends(corrupt: Corruption, y: Tensor, num_classes: int, seed: int) -> None:
@@ -72,87 +69,72 @@ def _check_nested(corrupt: Corruption) -> None:
     )
 
 
-def check_expected_accuracy(answer: Callable[[float, int], float]) -> bool:
+@exercise("accuracy of a network that ignores the noise")
+def check_expected_accuracy(answer: Callable[[float, int], float]) -> None:
     """Check ``accuracy(q, num_classes)``: train accuracy, on corrupted labels, of a network that learnt the true ones.
 
     A label stays true with probability 1 − q + q / classes.
     """
-
-    def check() -> None:
-        for q, num_classes in ((0.0, 10), (1.0, 10), (0.5, 10), (0.3, 2), (0.8, 100)):
-            expected = 1 - q + q / num_classes
-            value = float(answer(q, num_classes))
-            hint = " (some redrawn labels are right by luck)" if abs(value - (1 - q)) < 1e-9 else ""
-            problem = f"with q = {q} and {num_classes} classes you say {value:.3f}, expected {expected:.3f}{hint}"
-            expect(abs(value - expected) < 1e-6, problem)
-
-    return report("accuracy of a network that ignores the noise", check)
+    for q, num_classes in ((0.0, 10), (1.0, 10), (0.5, 10), (0.3, 2), (0.8, 100)):
+        expected = 1 - q + q / num_classes
+        value = float(answer(q, num_classes))
+        hint = " (some redrawn labels are right by luck)" if abs(value - (1 - q)) < 1e-9 else ""
+        problem = f"with q = {q} and {num_classes} classes you say {value:.3f}, expected {expected:.3f}{hint}"
+        expect(abs(value - expected) < 1e-6, problem)
 
 
-def check_fit_epoch(answer: Callable[[Sequence[float]], int | None]) -> bool:
+@exercise("time to fit")
+def check_fit_epoch(answer: Callable[[Sequence[float]], int | None]) -> None:
     """Check ``fit_epoch(accuracies)``: the first epoch with train accuracy of at least 0.999, None if there is none."""
-
-    def check() -> None:
-        cases = [([0.1, 0.7, 1.0, 1.0], 2), ([0.1, 1.0, 0.98, 1.0], 1), ([1.0], 0), ([0.1, 0.999], 1)]
-        for accuracies, expected in [*cases, ([0.1, 0.995], None), ([], None)]:
-            value = answer(accuracies)
-            expect(value == expected, f"for accuracies {accuracies} you say {value}, expected {expected}")
-
-    return report("time to fit", check)
+    cases = [([0.1, 0.7, 1.0, 1.0], 2), ([0.1, 1.0, 0.98, 1.0], 1), ([1.0], 0), ([0.1, 0.999], 1)]
+    for accuracies, expected in [*cases, ([0.1, 0.995], None), ([], None)]:
+        value = answer(accuracies)
+        expect(value == expected, f"for accuracies {accuracies} you say {value}, expected {expected}")
 
 
-def check_gap(answer: Callable[[pd.DataFrame], pd.Series], runs: pd.DataFrame) -> bool:
+@exercise("generalization gap")
+def check_gap(answer: Callable[[pd.DataFrame], pd.Series], runs: pd.DataFrame) -> None:
     """Check ``gap(runs)``: mean generalization gap (train − test accuracy) by label corruption, seeds averaged."""
-
-    def check() -> None:
-        expected = (runs["train_accuracy"] - runs["test_accuracy"]).groupby(runs["label_corruption"]).mean()
-        value = answer(runs)
-        expect(isinstance(value, pd.Series), f"your function returned {type(value).__name__}, expected a pandas Series")
-        expect(list(value.index) == list(expected.index), f"the index is {list(value.index)}, expected the values of q")
-        worst = float((value - expected).abs().max())
-        flipped = float((value + expected).abs().max())
-        hint = "; the sign is wrong: the gap is train minus test" if flipped < 1e-9 < worst else ""
-        expect(worst < 1e-9, f"the largest difference from the expected gap is {worst:.3f}{hint}")
-
-    return report("generalization gap", check)
+    expected = (runs["train_accuracy"] - runs["test_accuracy"]).groupby(runs["label_corruption"]).mean()
+    value = answer(runs)
+    expect(isinstance(value, pd.Series), f"your function returned {type(value).__name__}, expected a pandas Series")
+    expect(list(value.index) == list(expected.index), f"the index is {list(value.index)}, expected the values of q")
+    worst = float((value - expected).abs().max())
+    flipped = float((value + expected).abs().max())
+    hint = "; the sign is wrong: the gap is train minus test" if flipped < 1e-9 < worst else ""
+    expect(worst < 1e-9, f"the largest difference from the expected gap is {worst:.3f}{hint}")
 
 
-def check_best_so_far(answer: Callable[[Sequence[float]], Sequence[float]]) -> bool:
+@exercise("best accuracy so far")
+def check_best_so_far(answer: Callable[[Sequence[float]], Sequence[float]]) -> None:
     """Check ``best_so_far(accuracies)``: for each epoch the highest accuracy up to it, itself among them."""
-
-    def check() -> None:
-        generator = torch.Generator().manual_seed(0)
-        cases = [[0.1, 0.5, 0.4, 0.6, 0.2], [0.3], [], [0.9, 0.8, 0.7]]
-        cases += [torch.rand(n, generator=generator).round(decimals=3).tolist() for n in (2, 7, 40)]
-        for accuracies in cases:
-            expected = [max(accuracies[: place + 1]) for place in range(len(accuracies))]
-            value = list(answer(list(accuracies)))
-            shown = f"for accuracies {accuracies[:5]}{' …' if len(accuracies) > 5 else ''}"
-            expect(len(value) == len(expected), f"{shown} you give {len(value)} numbers, expected {len(expected)}")
-            hint = "; the best of a later epoch is not known yet" if value[:1] != expected[:1] else ""
-            for place, (ours, best) in enumerate(zip(value, expected, strict=True)):
-                expect(abs(ours - best) < 1e-6, f"{shown} you say {ours:g} at {place}, expected {best:g}{hint}")
-
-    return report("best accuracy so far", check)
+    generator = torch.Generator().manual_seed(0)
+    cases = [[0.1, 0.5, 0.4, 0.6, 0.2], [0.3], [], [0.9, 0.8, 0.7]]
+    cases += [torch.rand(n, generator=generator).round(decimals=3).tolist() for n in (2, 7, 40)]
+    for accuracies in cases:
+        expected = [max(accuracies[: place + 1]) for place in range(len(accuracies))]
+        value = list(answer(list(accuracies)))
+        shown = f"for accuracies {accuracies[:5]}{' …' if len(accuracies) > 5 else ''}"
+        expect(len(value) == len(expected), f"{shown} you give {len(value)} numbers, expected {len(expected)}")
+        hint = "; the best of a later epoch is not known yet" if value[:1] != expected[:1] else ""
+        for place, (ours, best) in enumerate(zip(value, expected, strict=True)):
+            expect(abs(ours - best) < 1e-6, f"{shown} you say {ours:g} at {place}, expected {best:g}{hint}")
 
 
-def check_weight_decay(answer: Step) -> bool:
+@exercise("weight decay")
+def check_weight_decay(answer: Step) -> None:
     """Check ``step(w, gradient, learning_rate, weight_decay)``: weights after one step of SGD with an L2 penalty."""
-
-    def check() -> None:
-        generator = torch.Generator().manual_seed(0)
-        for rate, decay in ((0.1, 0.0), (0.1, 0.5), (0.5, 0.01), (0.01, 1.0)):
-            w, gradient = (torch.randn(6, generator=generator, dtype=torch.float64) for _ in range(2))
-            given = w.clone()
-            value = answer(w, gradient, rate, decay)
-            expect(torch.equal(w, given), "your function changed w itself; return new weights")
-            expected = w - rate * (gradient + decay * w)
-            if decay and torch.allclose(value, w - rate * gradient - decay * w):
-                expect(False, "the penalty is a part of the gradient: the learning rate multiplies it too")
-            if decay and torch.allclose(value, w - rate * (gradient - decay * w)):
-                expect(False, "the sign of the penalty is wrong: your weights grow")
-            worst = float((value - expected).abs().max())
-            text = f"with learning rate {rate:g} and weight decay {decay:g}, a weight is wrong by {worst:.3g}"
-            expect(worst < 1e-9, text)
-
-    return report("weight decay", check)
+    generator = torch.Generator().manual_seed(0)
+    for rate, decay in ((0.1, 0.0), (0.1, 0.5), (0.5, 0.01), (0.01, 1.0)):
+        w, gradient = (torch.randn(6, generator=generator, dtype=torch.float64) for _ in range(2))
+        given = w.clone()
+        value = answer(w, gradient, rate, decay)
+        expect(torch.equal(w, given), "your function changed w itself; return new weights")
+        expected = w - rate * (gradient + decay * w)
+        if decay and torch.allclose(value, w - rate * gradient - decay * w):
+            expect(False, "the penalty is a part of the gradient: the learning rate multiplies it too")
+        if decay and torch.allclose(value, w - rate * (gradient - decay * w)):
+            expect(False, "the sign of the penalty is wrong: your weights grow")
+        worst = float((value - expected).abs().max())
+        text = f"with learning rate {rate:g} and weight decay {decay:g}, a weight is wrong by {worst:.3g}"
+        expect(worst < 1e-9, text)

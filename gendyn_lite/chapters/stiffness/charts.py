@@ -8,22 +8,17 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.charts.parts import Chart, interval_bars, looks, menu, slider, tooltips
-from gendyn_lite.charts.theme import DASHES, PALETTE
+from gendyn_lite.charts import parts
+from gendyn_lite.charts.figure import DASHES, PALETTE
+from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, titled, told, tooltips
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 STEPPED_ON = ("itself", "same digit", "other digit")
-MAP_COLUMNS = {
-    "map/stiffness": "hundredths",
-    "map/predicted": "classes",
-    "map/boundary": "boundary",
-    "map/inside": "inside",
-}
-MAP_TABLE = [
-    *("data", "epoch", "turn", "train_accuracy", "boundary", "inside"),
-    *("side", "low0", "high0", "low1", "high1", "hundredths", "classes"),
-]
+MAP_COLUMNS = {"map/stiffness": "hundredths", "map/predicted": "classes"}
+MAP_COLUMNS |= {"map/boundary": "boundary", "map/inside": "inside"}
+MAP_TABLE = ["data", "epoch", "turn", "train_accuracy", "boundary", "inside", "side", "low0", "high0", "low1", "high1"]
+MAP_TABLE += ["hundredths", "classes"]
 CORNERS = Mapping[str, tuple[tuple[float, float], tuple[float, float]]]
 CURVES = {
     "within, train-train": "stiffness/within_{kind}",
@@ -41,45 +36,35 @@ def step_changes(changes: pd.DataFrame) -> Chart:
         changes: A table of `gendyn_lite.chapters.stiffness.demo.step_changes`.
     """
     steps = sorted(changes["step"].unique())
-    rows = changes.assign(
-        size=changes["step"].map(steps.index),
-        relative_predicted=changes["predicted"] / changes["step"],
-        relative_actual=changes["actual"] / changes["step"],
-    )
-    names = list(rows["example"].unique())
-    params = [
-        menu("stepped", names, "step on"),
-        slider("step_size", len(steps) - 1, "step size, small to large", value=1),
-    ]
+    relative = changes[["predicted", "actual"]].div(changes["step"], axis="index").add_prefix("relative_")
+    rows = changes.assign(size=changes["step"].map(steps.index)).join(relative)
+    example = menu("stepped", rows["example"], "step on")
+    size = slider("step_size", len(steps) - 1, "step size, small to large", value=1)
     shown = alt.Chart(rows.round(5)).transform_filter("datum.size === step_size && datum.example === stepped")
+    shown = shown.add_params(example, size)
     line = shown.mark_line(strokeDash=[2, 3], color="currentColor", strokeWidth=1, tooltip=False)
     line = line.encode(x="relative_predicted:Q", y="relative_predicted:Q")
     color, _, shape = looks("pair", STEPPED_ON, colours=PALETTE, title="measured on")
+    ratios = {"relative_predicted": "predicted / ε", "relative_actual": "actual / ε"}
+    tip = [alt.Tooltip(f"{name}:Q", title=title, format=".3f") for name, title in ratios.items()]
     points = shown.mark_point(size=70).encode(
         x=alt.X("relative_predicted:Q", title="predicted change of the loss / ε"),
         y=alt.Y("relative_actual:Q", title="actual change of the loss / ε"),
         color=color,
         shape=shape,
-        tooltip=[
-            *("digit:N", "pair:N", "step:Q"),
-            alt.Tooltip("relative_predicted:Q", title="predicted / ε", format=".3f"),
-            alt.Tooltip("relative_actual:Q", title="actual / ε", format=".3f"),
-        ],
+        tooltip=["digit:N", "pair:N", "step:Q", *tip],
     )
     said = pd.DataFrame({"size": range(len(steps)), "words": [f"ε = {step:g}" for step in steps]})
     words = alt.Chart(said).transform_filter("datum.size === step_size")
     words = words.mark_text(align="left", baseline="top", dx=8, dy=4, fontWeight="bold")
-    words = words.encode(x=alt.value(0), y=alt.value(0), text="words:N")
-    return alt.layer(line, points.add_params(*params), words).properties(
-        title=alt.Title(
-            "One step on one digit, and what it does to the others",
-            subtitle="A point is a digit. On the dotted line the change is the predicted one; below 0 its loss falls.",
-        ),
-        description=(
-            "Scatter chart of the actual against the predicted change of each digit's loss by one gradient step on one "
-            f"digit, both divided by the step size, for {len(names)} digits and step sizes from {steps[0]:g} to "
-            f"{steps[-1]:g}. For small steps the points lie on the line of equality; losses of one digit fall most."
-        ),
+    return layered(
+        [line, points, words.encode(x=alt.value(0), y=alt.value(0), text="words:N")],
+        "One step on one digit, and what it does to the others",
+        "A point is a digit. On the dotted line the change is the predicted one; below 0 its loss falls.",
+        "Scatter chart of the actual against the predicted change of each digit's loss by one gradient step on one "
+        f"digit, both divided by the step size, for {rows['example'].nunique()} digits and step sizes from "
+        f"{steps[0]:g} to {steps[-1]:g}. For small steps the points lie on the line of equality; losses of one digit "
+        "fall most.",
     )
 
 
@@ -89,46 +74,42 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> Chart:
     Args:
         runs: A tidy table of experiment ``"stiffness_maps"``; one run of each data set holds its maps.
         corners: Lowest and highest corner of the map of each data set, by its name in the column ``dataset``.
+
+    Raises:
+        UserError: No run holds a map.
     """
     rows = with_sizes(runs[runs["map/stiffness"].notna()], of="data").sort_values(["dataset", "size", "epoch"])
     if rows.empty:
         raise UserError("no run of the table holds a map, expected runs of stiffness_maps with seed 0")
     rows = rows.assign(turn=rows.groupby(["dataset", "size"]).cumcount(), data=rows["data"] + rows["size"])
-    params = [
-        menu("map_data", list(rows["data"].unique()), "data"),
-        slider("map_turn", int(rows["turn"].max()), "epochs, from 0 to the last"),
-    ]
-    shown = alt.Chart(_map_table(rows, corners))
+    turn = slider("map_turn", int(rows["turn"].max()), "epochs, from 0 to the last")
+    shown = alt.Chart(_map_table(rows, corners)).add_params(menu("map_data", rows["data"], "data"), turn)
     shown = shown.transform_filter("datum.turn === map_turn && datum.data === map_data")
     words = shown.transform_calculate(
         words="'epoch ' + datum.epoch + ', train accuracy ' + format(datum.train_accuracy, '.2f')"
     ).mark_text(align="left", baseline="bottom", dy=-4, fontWeight="bold")
+    place = alt.Scale(nice=False, zero=False)
     cells = (
         _cells(shown)
         .mark_rect()
         .encode(
-            x=alt.X("x:Q", title="first coordinate", scale=alt.Scale(nice=False, zero=False)),
+            x=alt.X("x:Q", title="first coordinate", scale=place),
             x2="x2:Q",
-            y=alt.Y("y:Q", title="second coordinate", scale=alt.Scale(nice=False, zero=False)),
+            y=alt.Y("y:Q", title="second coordinate", scale=place),
             y2="y2:Q",
             color=alt.Color("stiffness:Q", scale=alt.Scale(scheme="viridis", domain=[-0.5, 1], clamp=True)),
             tooltip=[*tooltips(".2f", "stiffness"), alt.Tooltip("predicted:N", title="predicted class")],
         )
     )
-    ends = rows[rows["turn"] == rows.groupby("data")["turn"].transform("max")].to_dict("records")
-    told = "; ".join(f"{row['data']}: {row['map/boundary']:.2f} and {row['map/inside']:.2f}" for row in ends)
-    words = words.encode(x=alt.value(0), y=alt.value(0), text="words:N")
-    return alt.layer(cells.add_params(*params), words).properties(
+    ends = rows[rows["turn"] == rows.groupby("data")["turn"].transform("max")]
+    return layered(
+        [cells, words.encode(x=alt.value(0), y=alt.value(0), text="words:N")],
+        "Stiffness of each place with its neighbours",
+        "Dark: a step here raises the loss next door. One seed.",
+        "Map of the plane at each recorded epoch: mean cosine stiffness of each place with those around it. "
+        "It is near 1 away from the learned boundary and falls along it. Mean at the boundary and away from it "
+        f"after training: {told(ends, '{data}: {map/boundary:.2f} and {map/inside:.2f}')}.",
         height=340,
-        title=alt.Title(
-            "Stiffness of each place with its neighbours",
-            subtitle="Dark: a step here raises the loss next door. One seed.",
-        ),
-        description=(
-            "Map of the plane at each recorded epoch: mean cosine stiffness of each place with those around it. "
-            "It is near 1 away from the learned boundary and falls along it. Mean at the boundary and away from it "
-            f"after training: {told}."
-        ),
     )
 
 
@@ -178,30 +159,25 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     keys = ["condition", "when", "one", "other"]
     cells = pd.DataFrame(entries, columns=pd.Index([*keys[:2], "seed", *keys[2:], "stiffness"]))
     table = cells.groupby(keys, sort=False)["stiffness"].mean().round(3).reset_index()
-    when = alt.param(name="class_when", value=AFTER, bind=alt.binding_radio(options=[BEFORE, AFTER], name=" "))
+    when = _radio("class_when", [BEFORE, AFTER], " ", value=AFTER)
     after = table[table["when"] == AFTER]
-    means = after.groupby(["condition", after["one"] == after["other"]], sort=False)["stiffness"].mean().unstack()
-    words = "; ".join(f"{name}: {row[True]:.2f} within, {row[False]:.2f} between" for name, row in means.iterrows())
+    same = (after["one"] == after["other"]).map({True: "within", False: "between"})
+    means = after.groupby(["condition", same], sort=False)["stiffness"].mean().unstack()
     scale = alt.Scale(scheme="purpleorange", domain=[-0.6, 0.6], clamp=True, reverse=True)
-    return (
-        alt.Chart(table)
-        .transform_filter("datum.condition === class_condition && datum.when === class_when")
-        .mark_rect(stroke="currentColor", strokeOpacity=0.15)
-        .encode(
-            x=alt.X("other:O", title="class of the other example"),
-            y=alt.Y("one:O", title="class of the example"),
-            color=alt.Color("stiffness:Q", title="cosine stiffness", scale=scale),
-            tooltip=["one:O", "other:O", *tooltips(".2f", "stiffness")],
-        )
-        .add_params(menu("class_condition", list(table["condition"].unique()), "runs"), when)
-        .properties(
-            height=300,
-            title=alt.Title("Stiffness class by class", subtitle="Mean over pairs and seeds; diagonal: within."),
-            description=(
-                "Matrix of the mean cosine stiffness of training examples of each two classes. "
-                f"After training: {words}."
-            ),
-        )
+    cells = chosen(table, {"condition": menu("class_condition", table["condition"], "runs"), "when": when})
+    cells = cells.mark_rect(stroke="currentColor", strokeOpacity=0.15).encode(
+        x=alt.X("other:O", title="class of the other example"),
+        y=alt.Y("one:O", title="class of the example"),
+        color=alt.Color("stiffness:Q", title="cosine stiffness", scale=scale),
+        tooltip=["one:O", "other:O", *tooltips(".2f", "stiffness")],
+    )
+    return titled(
+        cells,
+        "Stiffness class by class",
+        "Mean over pairs and seeds; diagonal: within.",
+        "Matrix of the mean cosine stiffness of training examples of each two classes. "
+        f"After training: {told(means, '{condition}: {within:.2f} within, {between:.2f} between')}.",
+        height=300,
     )
 
 
@@ -211,34 +187,33 @@ def over_training(runs: pd.DataFrame) -> Chart:
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
-    named, kinds = runs[["epoch", "seed"]].assign(condition=_conditions(runs)), ["cosine", "sign"]
-    parts = [
-        named.assign(kind=kind, curve=curve, value=runs[column.format(kind=kind)])
-        for kind in kinds
-        for curve, column in CURVES.items()
-    ]
-    table = mean_intervals(pd.concat(parts), ["condition", "kind", "curve", "epoch"]).round(4)
-    kind = alt.param(name="training_kind", value=kinds[0], bind=alt.binding_radio(options=kinds, name="stiffness "))
-    picked = alt.selection_point(name="curve_picked", fields=["curve"], bind="legend")
+    about = runs[["epoch", "seed"]].assign(condition=_conditions(runs))
+    curves = {
+        (kind, curve): runs[column.format(kind=kind)] for kind in ("cosine", "sign") for curve, column in CURVES.items()
+    }
+    rows = [about.assign(kind=kind, curve=curve, value=value) for (kind, curve), value in curves.items()]
+    table = mean_intervals(pd.concat(rows), ["condition", "kind", "curve", "epoch"]).round(4)
+    kind = _radio("training_kind", ["cosine", "sign"], "stiffness ", value="cosine")
+    menus = [menu("training_runs", table["condition"], "runs"), kind]
+    picked, opacity = parts.from_legend("curve", name="curve_picked")
     last = table.groupby("condition")["epoch"].transform("max")
-    ends = table[(table["kind"] == "cosine") & (table["epoch"] == last)].head(8).to_dict("records")
-    words = "; ".join(f"{row['condition']}, {row['curve']}: {row['mean']:.2f}" for row in ends)
-    return _curves(
-        alt.Chart(table).transform_filter("datum.condition === training_runs && datum.kind === training_kind"),
-        [menu("training_runs", list(table["condition"].unique()), "runs"), kind, picked],
-        alt.X("epoch:Q", title="epoch"),
-        alt.Y("mean:Q", title="mean stiffness"),
-        looks("curve", list(CURVES), title=None, legend=alt.Legend(columns=2)),
-        opacity=alt.condition(picked, alt.value(1), alt.value(0.15)),
-    ).properties(
-        title=alt.Title(
-            "Stiffness during training", subtitle="Mean and 95 % interval over seeds; pick a curve in the legend."
-        ),
-        description=(
-            "Mean stiffness against epoch, within and between classes, of pairs of training examples and of a training "
-            f"and a test example. At the end of training (cosine): {words}."
-        ),
+    ends = table[(table["kind"] == "cosine") & (table["epoch"] == last)].head(8)
+    shown = alt.Chart(table).transform_filter("datum.condition === training_runs && datum.kind === training_kind")
+    named = looks("curve", list(CURVES), title=None, legend=alt.Legend(columns=2))
+    y = alt.Y("mean:Q", title="mean stiffness")
+    bars, line = _curves(shown, parts.EPOCH, y, named, opacity=opacity)
+    return layered(
+        [bars, line.add_params(*menus, picked)],
+        "Stiffness during training",
+        "Mean and 95 % interval over seeds; pick a curve in the legend.",
+        "Mean stiffness against epoch, within and between classes, of pairs of training examples and of a training "
+        f"and a test example. At the end of training (cosine): {told(ends, '{condition}, {curve}: {mean:.2f}')}.",
     )
+
+
+def _radio(name: str, options: list[str], label: str, *, value: str) -> alt.Parameter:
+    """A parameter with buttons."""
+    return alt.param(name=name, value=value, bind=alt.binding_radio(options=options, name=label))
 
 
 def critical_lengths(runs: pd.DataFrame) -> Chart:
@@ -250,22 +225,18 @@ def critical_lengths(runs: pd.DataFrame) -> Chart:
     true = runs[runs["label_corruption"] == 0].rename(columns={"stiffness/critical_length": "value"})
     true = true.assign(subject=_subjects(true), rate=true["learning_rate"].map("{:g}".format))
     table = mean_intervals(true.dropna(subset=["value"]), ["subject", "rate", "epoch"]).round(4)
-    ends = table.sort_values("epoch", kind="stable").groupby(["subject", "rate"], sort=False).tail(1).to_dict("records")
-    words = "; ".join(f"{row['subject']}, learning rate {row['rate']}: {row['mean']:.2f}" for row in ends)
+    ends = parts.latest(table, ["subject", "rate"])
     options = list(table["subject"].unique())
-    bind = alt.binding_select(options=options, name="data ")
-    return _curves(
-        alt.Chart(table).transform_filter("datum.subject === length_subject"),
-        [alt.param(name="length_subject", value=options[0], bind=bind)],
-        alt.X("epoch:Q", title="epoch"),
-        alt.Y("mean:Q", title="critical length ξ (1 − cos of inputs)", scale=alt.Scale(zero=False)),
-        looks("rate", sorted(table["rate"].unique(), key=float), title="learning rate"),
-    ).properties(
-        title=alt.Title(
-            "The critical length",
-            subtitle="Distance of inputs at which stiffness within a class vanishes; mean and interval.",
-        ),
-        description=f"Critical length against epoch for several learning rates. At the last epoch: {words}.",
+    bind = alt.binding_select(options=options, name="data ")  # even for one, whose name stands there
+    shown = chosen(table, {"subject": alt.param(name="length_subject", value=options[0], bind=bind)})
+    y = alt.Y("mean:Q", title="critical length ξ (1 − cos of inputs)", scale=parts.AROUND)
+    named = looks("rate", sorted(table["rate"].unique(), key=float), title="learning rate")
+    return layered(
+        _curves(shown, parts.EPOCH, y, named),
+        "The critical length",
+        "Distance of inputs at which stiffness within a class vanishes; mean and interval.",
+        "Critical length against epoch for several learning rates. At the last epoch: "
+        f"{told(ends, '{subject}, learning rate {rate}: {mean:.2f}')}.",
     )
 
 
@@ -283,23 +254,16 @@ def against_distance(runs: pd.DataFrame) -> Chart:
     distances = bins.groupby(keys, sort=False)["distance"].mean().to_numpy().round(3)
     table = mean_intervals(bins, keys).round(4).assign(distance=distances)
     ends = table[table["when"] == AFTER].groupby("condition", sort=False)["mean"].agg(["first", "last"])
-    words = "; ".join(
-        f"{name}: {row['first']:.2f} for the nearest pairs, {row['last']:.2f} for the farthest"
-        for name, row in ends.iterrows()
-    )
-    return _curves(
-        alt.Chart(table).transform_filter("datum.condition === distance_runs"),
-        [menu("distance_runs", list(table["condition"].unique()), "runs")],
-        alt.X("distance:Q", title="distance of the inputs, 1 − cos", scale=alt.Scale(zero=False)),
-        alt.Y("mean:Q", title="cosine stiffness within classes"),
-        looks("when", [BEFORE, AFTER], colours=PALETTE[1::-1], dashes=DASHES[1::-1], title=None),
-        size=30,
-    ).properties(
-        title=alt.Title(
-            "Stiffness against the distance of inputs",
-            subtitle="Pairs of one class in bins of equal size; mean and interval.",
-        ),
-        description=f"Mean cosine stiffness of pairs within a class against distance. After training: {words}.",
+    shown = chosen(table, {"condition": menu("distance_runs", table["condition"], "runs")})
+    x = alt.X("distance:Q", title="distance of the inputs, 1 − cos", scale=parts.AROUND)
+    y = alt.Y("mean:Q", title="cosine stiffness within classes")
+    named = looks("when", [BEFORE, AFTER], colours=PALETTE[1::-1], dashes=DASHES[1::-1], title=None)
+    words = told(ends, "{condition}: {first:.2f} for the nearest pairs, {last:.2f} for the farthest")
+    return layered(
+        _curves(shown, x, y, named, size=30),
+        "Stiffness against the distance of inputs",
+        "Pairs of one class in bins of equal size; mean and interval.",
+        f"Mean cosine stiffness of pairs within a class against distance. After training: {words}.",
     )
 
 
@@ -325,18 +289,10 @@ def _conditions(runs: pd.DataFrame) -> pd.Series:
 
 
 def _curves(
-    shown: alt.Chart,
-    params: list[Any],
-    x: alt.X,
-    y: alt.Y,
-    named: tuple[alt.Color, alt.StrokeDash, alt.Shape],
-    *,
-    size: int = 22,
-    **encoded: Any,
-) -> Chart:
-    """A line over means for each name, with the intervals over seeds."""
+    shown: alt.Chart, x: alt.X, y: alt.Y, named: parts.Looks, *, size: int = 22, **more: Any
+) -> list[alt.Chart]:
+    """The intervals over seeds, and a line over means, for each name; `more` is encoded of both."""
     color, dash, _ = named
-    base = shown.encode(x=x, color=color, **encoded)
+    base = shown.encode(x=x, color=color, **more)
     tip = [str(color.shorthand), str(x.shorthand), *tooltips(".3f")]
-    line = base.mark_line(point={"size": size}).encode(y=y, strokeDash=dash, tooltip=tip)
-    return alt.layer(interval_bars(base), line.add_params(*params))
+    return [parts.interval_bars(base), base.mark_line(point={"size": size}).encode(y=y, strokeDash=dash, tooltip=tip)]

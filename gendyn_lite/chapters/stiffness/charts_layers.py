@@ -6,8 +6,8 @@ import altair as alt
 import pandas as pd
 
 from gendyn_lite.chapters.stiffness.tables import KINDS, long_layers, of_fitted_runs
-from gendyn_lite.charts.parts import Chart, interval_bars, looks, menu, tooltips
-from gendyn_lite.charts.theme import PALETTE
+from gendyn_lite.charts.figure import PALETTE
+from gendyn_lite.charts.parts import Chart, Looks, chosen, interval_bars, layered, looks, menu, told, tooltips
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 PAIRS = {"all": "all pairs", "within": "within a class", "between": "between classes"}
@@ -25,17 +25,12 @@ def trained_and_untrained(runs: pd.DataFrame) -> Chart:
     table = _profile(rows[(rows["depth"] == 4) & (rows["width"] == 32)], "data", ["data", "activation", "state"])
     ends = table[(table["pairs"] == PAIRS["all"]) & (table["activation"] == "ReLU")]
     ends = ends.groupby(["data", "state"], sort=False)["mean"].agg(["first", "last"])
-    words = "; ".join(
-        f"{', '.join(map(str, name))}: {row['first']:.2f} in the first layer, {row['last']:.2f} in the last"
-        for name, row in zip(ends.index, ends.to_dict("records"), strict=True)
-    )
-    named = looks("state", ["untrained", "trained"], colours=PALETTE[1::-1], title="network")
-    return _lines(table, named).properties(
-        title=alt.Title(
-            "Stiffness of each layer, before and after training",
-            subtitle="4 hidden layers of 32 units; mean and 95 % interval over seeds.",
-        ),
-        description=f"Mean cosine stiffness of each layer's gradients. ReLU, all pairs: {words}.",
+    words = told(ends, "{data}, {state}: {first:.2f} in the first layer, {last:.2f} in the last")
+    return layered(
+        _lines(table, looks("state", ["untrained", "trained"], colours=PALETTE[1::-1], title="network")),
+        "Stiffness of each layer, before and after training",
+        "4 hidden layers of 32 units; mean and 95 % interval over seeds.",
+        f"Mean cosine stiffness of each layer's gradients. ReLU, all pairs: {words}.",
     )
 
 
@@ -51,11 +46,11 @@ def architectures(runs: pd.DataFrame) -> Chart:
     rows = rows.assign(units=rows["width"].map("{} units".format))
     table = _profile(rows, "data", ["data", "activation", "units"])
     words = _means(table, "all", ["activation", "units"])
-    return _lines(table, looks("units", units, colours=PALETTE, title="hidden layers of"), prefix="width").properties(
-        title=alt.Title(
-            "Width and activation", subtitle="4 hidden layers, runs that fitted; mean and 95 % interval over seeds."
-        ),
-        description=f"Mean cosine stiffness of each layer by width. All pairs, mean over layers: {words}.",
+    return layered(
+        _lines(table, looks("units", units, colours=PALETTE, title="hidden layers of"), prefix="width"),
+        "Width and activation",
+        "4 hidden layers, runs that fitted; mean and 95 % interval over seeds.",
+        f"Mean cosine stiffness of each layer by width. All pairs, mean over layers: {words}.",
     )
 
 
@@ -74,13 +69,12 @@ def deep_networks(runs: pd.DataFrame) -> Chart:
     table = _profile(rows, "network", ["data", "network", "training"])
     kinds = [name for name in TRAINING.values() if (table["training"] == name).any()]
     words = _means(table, "within", ["network", "training"])
-    return _lines(
-        table, looks("training", kinds, colours=PALETTE, title=None), prefix="deep", pairs="within"
-    ).properties(
-        title=alt.Title(
-            "A deep network, layer by layer", subtitle="Convolutions and the last layer; mean and 95 % interval."
-        ),
-        description=f"Mean cosine stiffness by layer. Within a class, mean over layers: {words}.",
+    named = looks("training", kinds, colours=PALETTE, title=None)
+    return layered(
+        _lines(table, named, prefix="deep", pairs="within"),
+        "A deep network, layer by layer",
+        "Convolutions and the last layer; mean and 95 % interval.",
+        f"Mean cosine stiffness by layer. Within a class, mean over layers: {words}.",
     )
 
 
@@ -95,17 +89,17 @@ def _profile(rows: pd.DataFrame, sized: str, by: list[str]) -> pd.DataFrame:
 
 def _means(table: pd.DataFrame, pairs: str, by: list[str]) -> str:
     """Means over layers, in words."""
-    means = table[table["pairs"] == PAIRS[pairs]].groupby(by, sort=False)["mean"].mean().reset_index()
-    return "; ".join(f"{', '.join(row[name] for name in by)}: {row['mean']:.2f}" for row in means.to_dict("records"))
+    means = table[table["pairs"] == PAIRS[pairs]].groupby(by, sort=False)["mean"].mean()
+    return told(means, ", ".join(f"{{{name}}}" for name in by) + ": {mean:.2f}")
 
 
 def _lines(
     table: pd.DataFrame,
-    named: tuple[alt.Color, alt.StrokeDash, alt.Shape],
+    named: Looks,
     *,
     prefix: str = "layers",
     pairs: str = "all",
-) -> Chart:
+) -> list[alt.Chart]:
     """A line over layers for each name; a menu for each column in which there is something to choose."""
     params = {}
     for column in ("data", "pairs", "activation", "network"):
@@ -113,7 +107,6 @@ def _lines(
             options = [name for name in ACTIVATIONS.values() if (table[column] == name).any()]
             start = PAIRS[pairs] if column == "pairs" else ""
             params[column] = menu(f"{prefix}_{column}", options or list(table[column].unique()), column, start)
-    tests = [f"datum.{column} === {param.name}" for column, param in params.items()]
     color, dash, shape = named
     across = alt.X(
         "position:Q",
@@ -121,9 +114,9 @@ def _lines(
         axis=alt.Axis(tickMinStep=1, format="d"),
         scale=alt.Scale(zero=False, nice=False, padding=12),
     )
-    base = alt.Chart(table).transform_filter(" && ".join(tests)).encode(x=across, color=color)
+    base = chosen(table, params).encode(x=across, color=color)
     y = alt.Y("mean:Q", title="cosine stiffness", scale=alt.Scale(zero=True))
     tip = [str(color.shorthand), "layer:N", *tooltips(".3f")]
     marks = base.mark_point(size=60).encode(y="mean:Q", shape=shape, tooltip=tip)
     line = base.mark_line().encode(y=y, strokeDash=dash)
-    return alt.layer(interval_bars(base), line, marks.add_params(*params.values()))
+    return [interval_bars(base), line, marks]

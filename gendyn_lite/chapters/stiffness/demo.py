@@ -17,17 +17,9 @@ from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import stiffness
 from gendyn_lite.threads import threads
 
-DIGITS = RunConfig(
-    experiment="stiffness_demo",
-    model="mlp",
-    model_options={"widths": [32]},
-    train_size=300,
-    epochs=5,
-    batch_size=30,
-    learning_rate=0.02,
-    schedule="constant",
-    eval_every=5,
-)
+_SETTINGS = {"model": "mlp", "train_size": 300, "batch_size": 30, "learning_rate": 0.02, "schedule": "constant"}
+_OPTIONS = {"widths": [32]}
+DIGITS = RunConfig(experiment="stiffness_demo", model_options=_OPTIONS, epochs=5, eval_every=5, **_SETTINGS)
 STEPS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 
 

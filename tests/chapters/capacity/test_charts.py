@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
@@ -35,17 +32,10 @@ def test_more_points_keep_the_ones_there_were(curves):
 
 
 CHARTS = {
-    "memorizing_curve": draw.memorizing_curve,
-    "kernel_error": lambda curves: draw.kernel_error(table()),
-    "distance": lambda curves: draw.distance_to_minimum_norm(runs.descent_to_minimum_norm(count=5, steps=100)),
+    "memorizing_curve": lambda: draw.memorizing_curve(runs.memorizing_curves(range(2, 8))),
+    "kernel_error": lambda: draw.kernel_error(table()),
+    "distance": lambda: draw.distance_to_minimum_norm(runs.descent_to_minimum_norm(count=5, steps=100)),
 }
-
-
-@pytest.mark.parametrize("name", CHARTS)
-def test_a_chart_is_valid_and_survives_json(name, curves):
-    spec = CHARTS[name](curves).to_dict()
-    assert alt.Chart.from_dict(json.loads(json.dumps(spec))).to_dict() == spec
-    assert len(spec["description"]) > 60
 
 
 def test_the_papers_errors_stand_beside_that_data_only():

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import json
+from itertools import product
 
-import altair as alt
 import numpy as np
 import pandas as pd
-import pytest
 
 from gendyn_lite.chapters.fisher_mask import charts as fisher
-from gendyn_lite.charts.figure import figure_html
 from tests.chapters.fisher_mask import fake as fake_fisher
+from tests.chapters.specs import rows
 
 TABLE = pd.concat([fake_fisher.table(), fake_fisher.table(data="other data")])
+CASES = product(("digit 0 (number 0)", "digit 3 (number 1)"), (0.01, 0.1), ((0, "same digit"), (1, "other digit")))
 STEPS = pd.DataFrame(
-    [
-        {"example": name, "eps": eps, "digit": digit, "number": 9, "pair": pair, "kl": eps**2, "quadratic": eps**2}
-        for name in ("digit 0 (number 0)", "digit 3 (number 1)")
-        for eps in (0.01, 0.1)
-        for digit, pair in ((0, "same digit"), (1, "other digit"))
-    ]
+    [(name, eps, digit, 9, pair, eps**2, eps**2) for name, eps, (digit, pair) in CASES],
+    columns=["example", "eps", "digit", "number", "pair", "kl", "quadratic"],
 )
 EPS = np.logspace(-3, 0, 5)
-APPROXIMATION = pd.concat(
-    [
-        pd.DataFrame({"eps": EPS, "kl": EPS**2, "quadratic": EPS**2, "gap": EPS**3, "ratio": 1 + EPS}).assign(
-            activation=name
-        )
-        for name in ("tanh", "relu")
-    ]
-)
+FORMS = pd.DataFrame({"eps": EPS, "kl": EPS**2, "quadratic": EPS**2, "gap": EPS**3, "ratio": 1 + EPS})
+APPROXIMATION = pd.concat([FORMS.assign(activation=name) for name in ("tanh", "relu")])
 PAIRS = pd.DataFrame({"digit": [0, 1, 2], "number": [0, 1, 2], "whole": [1.0, 10.0, 0.0], "diagonal": [0.02, 0.2, 0.0]})
 SHARES = pd.DataFrame({"of": "Fisher information", "kept": [0.25, 0.5, 1.0], "held": [0.5, 0.7, 1.0]})
 CHARTS = {
@@ -39,23 +28,7 @@ CHARTS = {
     "approximation": lambda: fisher.approximation(APPROXIMATION),
     "diagonal": lambda: fisher.diagonal_against_whole(PAIRS),
     "concentration": lambda: fisher.concentration(SHARES),
-    "influence": lambda: fisher.influence(TABLE),
-    "with masks": lambda: fisher.with_masks(TABLE),
-    "best accuracy": lambda: fisher.best_accuracy(TABLE),
 }
-
-
-def rows(chart: alt.TopLevelMixin) -> pd.DataFrame:
-    return pd.DataFrame(max(chart.to_dict()["datasets"].values(), key=len))
-
-
-@pytest.mark.parametrize("name", CHARTS)
-def test_it_is_a_figure(name):
-    spec = CHARTS[name]().to_dict()
-    assert alt.LayerChart.from_dict(json.loads(json.dumps(spec))).to_dict()["layer"]
-    assert spec["description"] and figure_html(spec)
-    names = [param["name"] for param in spec.get("params", [])]
-    assert "q" not in names and len(names) == len(set(names))
 
 
 def test_the_first_chart_moves_by_a_menu_and_a_slider():

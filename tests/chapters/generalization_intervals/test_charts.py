@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
-import altair as alt
 import pandas as pd
 import pytest
 
 from gendyn_lite.chapters.generalization_intervals import charts as intervals
-from gendyn_lite.charts.figure import figure_html
 from tests.chapters.generalization_intervals import fake as fake_intervals
+from tests.chapters.specs import rows
 
 TABLE = pd.concat(
     [fake_intervals.table(), fake_intervals.table(data="other data", networks=fake_intervals.NETWORKS[:1])]
 )
-CHARTS = {
-    "pairs": lambda: intervals.densities(TABLE),
-    "midlines": lambda: intervals.densities(TABLE, kind="midline"),
-    "networks": lambda: intervals.densities(TABLE, by="widths"),
-    "directions": lambda: intervals.directions(TABLE),
-    "training": lambda: intervals.during_training(TABLE),
-    "norms": lambda: intervals.region_norms(TABLE),
-}
-
-
-def rows(chart: alt.TopLevelMixin) -> pd.DataFrame:
-    data = chart.to_dict()["datasets"]
-    return pd.DataFrame(max(data.values(), key=len))
-
-
-@pytest.mark.parametrize("name", CHARTS)
-def test_it_is_a_figure(name):
-    chart = CHARTS[name]()
-    spec = chart.to_dict()
-    assert alt.LayerChart.from_dict(json.loads(json.dumps(spec))).to_dict()["layer"]
-    assert spec["description"] and figure_html(spec)
 
 
 def test_the_menu_offers_data_and_resolution():

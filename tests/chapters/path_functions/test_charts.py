@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import product
 
 import altair as alt
@@ -10,88 +9,39 @@ import pandas as pd
 import pytest
 
 from gendyn_lite.chapters.path_functions import charts, charts_demo, tables
-from gendyn_lite.charts.figure import figure_html
 from tests.chapters.path_functions import fake
+from tests.chapters.specs import rows
 
-RUNS, DEEP, RATIO = fake.networks(), fake.deep(), fake.ratio()
+RUNS, DEEP = fake.networks(), fake.deep()
 PICTURES = pd.DataFrame({"image": [0, 1, 2], "digit": [7, 4, 7], "picture": ["data:,a", "data:,b", "data:,c"]})
 PAIRS = pd.DataFrame(
     [
-        {
-            "layer": layer,
-            "epoch": epoch,
-            "i": i,
-            "j": j,
-            "distance": 1.0 + i + j,
-            "overlap": 0.5 - 0.1 * j,
-            "same": i + j == 2,
-        }
-        for layer in ("2: relu2", "4: relu4")
-        for epoch in (0, 10)
-        for i, j in ((0, 1), (0, 2), (1, 2))
-    ]
+        (layer, epoch, i, j, 1.0 + i + j, 0.5 - 0.1 * j, i + j == 2)
+        for layer, epoch, (i, j) in product(("2: relu2", "4: relu4"), (0, 10), ((0, 1), (0, 2), (1, 2)))
+    ],
+    columns=["layer", "epoch", "i", "j", "distance", "overlap", "same"],
 )
-RANKS = pd.DataFrame(
-    [
-        {"layer": layer, "epoch": epoch, "anchor": 0, "neighbour": other, "rank": (other + epoch) % 2}
-        for layer in ("1: relu1", "2: relu2")
-        for epoch in (0, 1)
-        for other in (1, 2)
-    ]
-)
-MAPS = pd.DataFrame([{"epoch": epoch, "cells": "0123" * 4, "accuracy": 0.5} for epoch in (0, 3)])
+RANKS = pd.DataFrame(product(("1: relu1", "2: relu2"), (0, 1), (1, 2)), columns=["layer", "epoch", "neighbour"])
+RANKS = RANKS.assign(anchor=0, rank=(RANKS["neighbour"] + RANKS["epoch"]) % 2)
+MAPS = pd.DataFrame({"epoch": [0, 3], "cells": "0123" * 4, "accuracy": 0.5})
 POINTS = pd.DataFrame([{"x": 0.5, "y": 0.5, "class": 1}])
-UNITS = pd.DataFrame(
-    [
-        {"epoch": epoch, "point": 1, "layer": layer, "unit": unit, "on": unit % 2, "switched": int(epoch > 0)}
-        for epoch in (0, 3)
-        for layer in (1, 2)
-        for unit in (1, 2, 3)
-    ]
-)
-FUNCTIONS = pd.DataFrame(
-    [
-        {"epoch": epoch, "point": 1, "x": 0.5, "y": 0.5, "on": 2, "switched": 1, "x1": x, "y1": x, "x2": x, "y2": x}
-        for epoch, x in ((0, None), (3, 0.5))
-    ]
-)
+UNITS = pd.DataFrame(product((0, 3), (1, 2), (1, 2, 3)), columns=["epoch", "layer", "unit"])
+UNITS = UNITS.assign(point=1, on=UNITS["unit"] % 2, switched=(UNITS["epoch"] > 0).astype(int))
+FUNCTIONS = pd.DataFrame({"epoch": [0, 3], "point": 1, "x": 0.5, "y": 0.5, "on": 2, "switched": 1})
+FUNCTIONS = FUNCTIONS.assign(**{end: [None, 0.5] for end in ("x1", "y1", "x2", "y2")})
+NEAREST = pd.DataFrame({"place": [0, 1], "image": [0, 2], "digit": 7, "share": [1.0, 0.8], "picture": "data:,"})
 CHARTS = {
     "distributions": lambda: charts.distributions(RUNS),
     "deep": lambda: charts.distributions(DEEP),
-    "kinds": lambda: charts.kinds_of_runs(RUNS),
-    "franken": lambda: charts.franken(RUNS),
-    "unseen": lambda: charts.unseen(fake.unseen()),
-    "isolation": lambda: charts.isolation(RUNS),
-    "kept": lambda: charts.neighbours_kept(RUNS),
-    "overlap": lambda: charts.overlap_by_distance(RUNS),
-    "ratio": lambda: charts.ratio(RATIO),
     "plane": lambda: charts_demo.plane(MAPS, POINTS, UNITS, FUNCTIONS),
     "scatter": lambda: charts_demo.scatter(PAIRS, PICTURES),
     "ranks": lambda: charts_demo.ranks(RANKS, PICTURES),
-    "nearest": lambda: charts_demo.nearest(
-        pd.DataFrame(
-            {"place": [0, 1], "image": [0, 2], "digit": [7, 7], "share": [1.0, 0.8], "picture": ["data:,", "data:,"]}
-        )
-    ),
+    "nearest": lambda: charts_demo.nearest(NEAREST),
 }
-
-
-def rows(chart: alt.TopLevelMixin) -> pd.DataFrame:
-    data = chart.to_dict()["datasets"]
-    return pd.DataFrame(max(data.values(), key=len))
 
 
 def params(chart: alt.TopLevelMixin) -> list[str]:
     return [param["name"] for param in chart.to_dict()["params"]]
-
-
-@pytest.mark.parametrize("name", CHARTS)
-def test_it_is_a_figure(name):
-    chart = CHARTS[name]()
-    spec = chart.to_dict()
-    assert alt.LayerChart.from_dict(json.loads(json.dumps(spec))).to_dict()["layer"]
-    assert spec["description"]
-    assert figure_html(spec)
 
 
 def test_distributions_offer_runs_layer_measure_and_a_slider():
@@ -115,21 +65,20 @@ def test_the_decays_are_drawn_where_there_are_some():
 
 
 def test_kinds_of_runs_keep_their_colours_and_intervals():
-    found = rows(CHARTS["kinds"]())
+    found = rows(charts.kinds_of_runs(RUNS))
     assert list(found["runs"].unique()) == list(tables.KINDS_OF_RUNS)
     assert found["low"].notna().all()
     assert rows(charts.kinds_of_runs(fake.networks(seeds=2)))["low"].isna().all()
 
 
 def test_franken_shows_both_losses():
-    found = rows(CHARTS["franken"]()).query("epoch == 3 and subject == 'alexnet_small, true labels'").set_index("of")
+    found = rows(charts.franken(RUNS)).query("epoch == 3 and subject == 'alexnet_small, true labels'").set_index("of")
     assert found["mean"].to_dict() == pytest.approx({"along today's paths": 1.7, "along yesterday's paths": 1.6})
-    assert "true labels +0.100" in CHARTS["franken"]().to_dict()["description"]
+    assert "true labels +0.100" in charts.franken(RUNS).to_dict()["description"]
 
 
 def test_the_ratio_says_its_correlation_with_an_interval():
-    chart = CHARTS["ratio"]()
-    found = rows(chart)
+    found = rows(charts.ratio(fake.ratio()))
     assert len(found) == 14 * 9
     assert found["words"].iloc[0].startswith("rank correlation -1.00 (")
     assert "mlp (widths 8), learning rate 0.01, weight decay 0.005, random crop" in set(found["name"])
@@ -149,11 +98,6 @@ def test_the_scatter_shows_the_pictures_of_the_pair_under_the_pointer():
     images = [layer for layer in spec["layer"] if layer["mark"]["type"] == "image"]
     assert [layer["transform"][-1]["lookup"] for layer in images] == ["i", "j"]
     assert "layer 2: relu2, epoch 0: -0." in spec["description"]
-
-
-def test_no_parameter_is_called_q():
-    for make in CHARTS.values():
-        assert "q" not in [param["name"] for param in make().to_dict().get("params", [])]
 
 
 def test_every_choice_of_the_menus_has_data_where_networks_name_their_layers_differently():

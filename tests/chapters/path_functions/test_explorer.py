@@ -31,9 +31,3 @@ def test_labels_choose_another_network(explorer):
     true = explorer.nearest()["share"].tolist()
     explorer.labels.value = 1.0
     assert explorer.nearest()["share"].tolist() != true
-
-
-def test_a_mistake_is_shown_not_raised(explorer, monkeypatch):
-    monkeypatch.setattr(explorer, "nearest", lambda: path_digits.nearest(999, "relu1", 0))
-    explorer._draw()
-    assert explorer.status.value == "image is 999, expected a number from 0 to 127"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-import altair as alt
 import pytest
 
 from gendyn_lite import results
@@ -15,31 +12,9 @@ from gendyn_lite.charts import tables
 from gendyn_lite.errors import UserError
 from tests.chapters.random_labels import fake as fake_runs
 
-CHARTS = {
-    "learning_curves": draw.learning_curves,
-    "time_to_fit": draw.time_to_fit,
-    "test_error": draw.test_error,
-    "loss_curves": draw.loss_curves,
-}
-
 
 def spec_of(chart) -> dict:
     return chart.to_dict()  # validates against the Vega-Lite schema
-
-
-@pytest.mark.parametrize("name", CHARTS)
-def test_a_chart_is_valid_and_survives_json(name):
-    spec = spec_of(CHARTS[name](fake_runs.table(networks=("mlp_1x512", "mlp_3x512"))))
-    again = alt.Chart.from_dict(json.loads(json.dumps(spec))).to_dict()
-    assert again == spec
-    assert len(spec["description"]) > 60
-    assert spec["title"]["text"]
-
-
-@pytest.mark.parametrize("name", ["learning_curves", "loss_curves"])
-def test_a_chart_responds_by_a_control(name):
-    bound = [param["bind"] for param in spec_of(CHARTS[name](fake_runs.table()))["params"] if "bind" in param]
-    assert bound
 
 
 def test_the_slider_stops_at_every_q():

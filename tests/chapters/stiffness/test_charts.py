@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-import altair as alt
 import pandas as pd
 import pytest
 import vl_convert
@@ -26,31 +23,11 @@ def changes() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["example", "step", "digit", "pair", "predicted", "actual"])
 
 
-CHARTS = {
-    "step_changes": lambda: draw.step_changes(changes()),
-    "neighbourhood_maps": lambda: draw.neighbourhood_maps(fake.maps(), CORNERS),
-    "class_matrix": lambda: draw.class_matrix(fake.training()),
-    "trained_and_untrained": lambda: draw_layers.trained_and_untrained(fake.layers()),
-    "architectures": lambda: draw_layers.architectures(fake.layers()),
-    "deep_networks": lambda: draw_layers.deep_networks(fake.deep()),
-    "over_training": lambda: draw.over_training(fake.training()),
-    "critical_lengths": lambda: draw.critical_lengths(fake.training()),
-    "against_distance": lambda: draw.against_distance(fake.training()),
-}
+CHARTS = {"step_changes": lambda: draw.step_changes(changes())}
 
 
 def rows_of(spec) -> list[dict]:
     return [row for rows in spec["datasets"].values() for row in rows]
-
-
-@pytest.mark.parametrize("name", CHARTS)
-def test_a_chart_is_valid_survives_json_and_can_be_drawn(name):
-    spec = CHARTS[name]().to_dict()
-    assert alt.Chart.from_dict(json.loads(json.dumps(spec))).to_dict() == spec
-    assert len(spec["description"]) > 60
-    assert spec["title"]["text"]
-    assert "<svg" in vl_convert.vegalite_to_svg(spec)
-    assert any("bind" in param for param in spec.get("params", []))
 
 
 def test_the_changes_are_shown_per_step_size():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite.chapters.stiffness.explorer import StiffnessExplorer
-from gendyn_lite.errors import UserError
 from gendyn_lite.measures import stiffness
 
 
@@ -33,13 +32,3 @@ def test_the_button_shows_a_map_and_the_stiffness_of_two_examples(explorer):
     x, y = loaded.train.x[[0, 2]].double(), loaded.train.y[[0, 2]]
     gram = stiffness.gradient_gram(model, x, y, per_layer=True)["fc2"]
     assert explorer.pair() == pytest.approx(float(stiffness.cosine(gram)[0, 1]))
-
-
-def test_a_mistake_is_shown_not_raised(explorer, monkeypatch):
-    def refuse():
-        raise UserError("no such points")
-
-    monkeypatch.setattr(explorer, "map", refuse)
-    explorer.show.click()
-    assert explorer.status.value == "no such points"
-    assert not explorer.show.disabled

@@ -1,13 +1,15 @@
-"""A chart of runs of one network at two sizes draws what the charts of each draw: no line, no mean mixes them."""
+"""Every chart is a figure; one of runs at two sizes draws what the charts of each draw: no line, no mean mixes them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import ModuleType
 
 import altair as alt
 import pandas as pd
 import pytest
+import vl_convert
 
 from gendyn_lite.chapters.fisher_mask import charts as fisher_mask
 from gendyn_lite.chapters.generalization_intervals import charts as interval_lengths
@@ -15,60 +17,57 @@ from gendyn_lite.chapters.path_functions import charts as paths
 from gendyn_lite.chapters.random_labels import charts as random_labels
 from gendyn_lite.chapters.stiffness import charts as stiffness
 from gendyn_lite.chapters.stiffness import charts_layers as stiffness_layers
+from gendyn_lite.charts.figure import figure_html
 from tests.chapters import fake_sizes
+from tests.chapters.capacity import test_charts as of_capacity
 from tests.chapters.fisher_mask import fake as fake_fisher
+from tests.chapters.fisher_mask import test_charts as of_fisher
 from tests.chapters.generalization_intervals import fake as fake_intervals
 from tests.chapters.path_functions import fake as fake_paths
+from tests.chapters.path_functions import test_charts as of_paths
 from tests.chapters.random_labels import fake as fake_runs
+from tests.chapters.specs import rows
 from tests.chapters.stiffness import fake as fake_stiffness
+from tests.chapters.stiffness import test_charts as of_stiffness
 
+DEMOS = (of_capacity, of_fisher, of_paths, of_stiffness)
 CORNERS: stiffness.CORNERS = dict.fromkeys(("two_moons", "spirals"), ((-1.0, -1.0), (1.0, 1.0)))
+TABLES: list[tuple[Callable[..., pd.DataFrame], ModuleType, list[str]]] = [
+    (fake_runs.table, random_labels, ["learning_curves", "time_to_fit", "test_error", "loss_curves"]),
+    (fake_runs.regularized, random_labels, ["explicit_regularizers", "batch_norm", "final_accuracy"]),
+    (fake_paths.networks, paths, ["distributions", "kinds_of_runs", "franken", "isolation", "neighbours_kept"]),
+    (fake_paths.networks, paths, ["overlap_by_distance"]),
+    (fake_paths.unseen, paths, ["unseen"]),
+    (fake_paths.ratio, paths, ["ratio"]),
+    (fake_fisher.table, fisher_mask, ["influence", "with_masks", "best_accuracy"]),
+    (fake_stiffness.training, stiffness, ["over_training", "critical_lengths", "against_distance", "class_matrix"]),
+    (fake_stiffness.layers, stiffness_layers, ["trained_and_untrained", "architectures"]),
+    (fake_stiffness.deep, stiffness_layers, ["deep_networks"]),
+    (fake_intervals.table, interval_lengths, ["densities", "directions", "during_training", "region_norms"]),
+]
 CHARTS: dict[str, tuple[Callable[..., pd.DataFrame], Callable[..., alt.TopLevelMixin]]] = {
-    **{
-        draw.__name__: (make, draw)
-        for make, draws in {
-            fake_runs.table: (
-                random_labels.learning_curves,
-                random_labels.time_to_fit,
-                random_labels.test_error,
-                random_labels.loss_curves,
-            ),
-            fake_runs.regularized: (
-                random_labels.explicit_regularizers,
-                random_labels.batch_norm,
-                random_labels.final_accuracy,
-            ),
-            fake_paths.networks: (
-                paths.distributions,
-                paths.kinds_of_runs,
-                paths.franken,
-                paths.isolation,
-                paths.neighbours_kept,
-                paths.overlap_by_distance,
-            ),
-            fake_paths.unseen: (paths.unseen,),
-            fake_paths.ratio: (paths.ratio,),
-            fake_fisher.table: (fisher_mask.influence, fisher_mask.with_masks, fisher_mask.best_accuracy),
-            fake_stiffness.training: (
-                stiffness.over_training,
-                stiffness.critical_lengths,
-                stiffness.against_distance,
-                stiffness.class_matrix,
-            ),
-            fake_stiffness.layers: (stiffness_layers.trained_and_untrained, stiffness_layers.architectures),
-            fake_stiffness.deep: (stiffness_layers.deep_networks,),
-            fake_intervals.table: (
-                interval_lengths.densities,
-                interval_lengths.directions,
-                interval_lengths.during_training,
-                interval_lengths.region_norms,
-            ),
-        }.items()
-        for draw in draws
-    },
+    name: (make, getattr(module, name)) for make, module, names in TABLES for name in names
+}
+CHARTS |= {
     "neighbourhood_maps": (fake_stiffness.maps, lambda runs: stiffness.neighbourhood_maps(runs, CORNERS)),
     "densities_by_network": (fake_intervals.table, lambda runs: interval_lengths.densities(runs, by="widths")),
+    "midlines": (fake_intervals.table, lambda runs: interval_lengths.densities(runs, kind="midline")),
+    "distributions_deep": (fake_paths.deep, paths.distributions),
 }
+FIGURES: dict[str, Callable[[], alt.TopLevelMixin]] = {
+    **{name: lambda make=make, draw=draw: draw(make()) for name, (make, draw) in CHARTS.items()},
+    **{f"{module.__name__.split('.')[2]} {name}": draw for module in DEMOS for name, draw in module.CHARTS.items()},
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_chart_is_a_valid_figure_that_can_be_drawn(name):
+    spec = FIGURES[name]().to_dict()
+    assert alt.Chart.from_dict(json.loads(json.dumps(spec))).to_dict() == spec
+    assert len(spec["description"]) > 30 and figure_html(spec)
+    assert "<svg" in vl_convert.vegalite_to_svg(spec)
+    names = [param["name"] for param in spec.get("params", [])]
+    assert "q" not in names and len(names) == len(set(names))  # Sphinx's search script empties every input named q
 
 
 def drawn(spec: dict) -> set[tuple]:
@@ -106,24 +105,15 @@ def test_more_networks_than_colours_differ_in_shape_and_dash():
 def test_long_runs_of_one_size_take_no_epochs_from_short_ones_of_another():
     short = fake_runs.table()
     long = fake_runs.table(slowdown=40.0).assign(n_train=50_000, run_id=lambda runs: runs["run_id"] + "b")
-    shown = [
-        pd.DataFrame(
-            [
-                row
-                for data in random_labels.learning_curves(runs).to_dict(validate=False)["datasets"].values()
-                for row in data
-            ]
-        )
-        for runs in (short, pd.concat([short, long], ignore_index=True))
-    ]
+    shown = [rows(random_labels.learning_curves(runs)) for runs in (short, pd.concat([short, long], ignore_index=True))]
     alone, beside = shown[0], shown[1][shown[1]["network"] == "mlp_1x512, n = 1,000"]
-    assert len(beside) == len(alone.dropna(subset=["network"]))
+    assert len(beside) == len(alone)
 
 
 def test_the_learning_rate_decays_where_that_of_the_chosen_runs_does():
     later = fake_paths.networks(n_train=50_000).assign(milestones="20 30")
-    spec = paths.distributions(pd.concat([fake_paths.networks(), later], ignore_index=True)).to_dict(validate=False)
-    rows = [row for data in spec["datasets"].values() for row in data if set(row) == {"subject", "epoch"}]
-    found = {row["epoch"] for row in rows if row["subject"] == "alexnet_small, n = 50,000, true labels"}
-    assert found == {20.5, 30.5}
-    assert not any("no decay" in row["subject"] for row in rows if "1,000" in row["subject"])
+    chart = paths.distributions(pd.concat([fake_paths.networks(), later], ignore_index=True))
+    found = rows(chart, "subject", "epoch")
+    decays = found[found["q50"].isna()]
+    assert set(decays.loc[decays["subject"] == "alexnet_small, n = 50,000, true labels", "epoch"]) == {20.5, 30.5}
+    assert not (decays["subject"].str.contains("no decay") & decays["subject"].str.contains("1,000")).any()
