@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_type_hints
@@ -24,22 +25,14 @@ CHOICES = {
 }
 
 # name -> (lowest, highest, lowest is allowed); the highest always is.
+COUNTS = ("train_size", "test_size", "epochs", "batch_size", "center_crop", "eval_every", "probe_version")
 RANGES: dict[str, tuple[float, float, bool]] = {
-    "train_size": (1, math.inf, True),
-    "test_size": (1, math.inf, True),
-    "label_corruption": (0, 1, True),
-    "epochs": (1, math.inf, True),
-    "batch_size": (1, math.inf, True),
+    **dict.fromkeys(COUNTS, (1, math.inf, True)),
+    **dict.fromkeys(("label_corruption", "momentum"), (0, 1, True)),
+    **dict.fromkeys(("decay", "mask_keep"), (0, 1, False)),
+    **dict.fromkeys(("weight_decay", "random_crop"), (0, math.inf, True)),
     "learning_rate": (0, math.inf, False),
-    "momentum": (0, 1, True),
-    "weight_decay": (0, math.inf, True),
-    "decay": (0, 1, False),
-    "center_crop": (1, math.inf, True),
-    "random_crop": (0, math.inf, True),
-    "eval_every": (1, math.inf, True),
     "seed": (0, 2**31 - 1, True),
-    "mask_keep": (0, 1, False),
-    "probe_version": (1, math.inf, True),
 }
 # Fields that came after runs had been published: at their default they are no part of a key, which stays what it was.
 ADDED_LATER = ("test_size", "mask_keep", "mask_by", "batch_norm_statistics", "probe_version")
@@ -158,18 +151,20 @@ class RunConfig:
         """
         if not isinstance(values, dict):
             raise UserError(f"a configuration is {shown(values)}, expected its fields by name")
-        known = [item.name for item in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise unknown_name("config field", name, known)
+        cls._check_names(values)
         return cls(**values)
 
     def replace(self, **changes: Any) -> RunConfig:
         """A copy with some fields changed, validated anew."""
-        for name in changes:
-            if name not in RunConfig.__dataclass_fields__:
-                raise unknown_name("config field", name, RunConfig.__dataclass_fields__)
+        self._check_names(changes)
         return replace(self, **changes)
+
+    @classmethod
+    def _check_names(cls, values: Iterable[str]) -> None:
+        known = [item.name for item in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise unknown_name("config field", name, known)
 
     def run_id(self, data_fingerprint: str) -> str:
         """The key of a run: equal for equal settings on equal data, 16 hexadecimal digits."""
@@ -177,17 +172,13 @@ class RunConfig:
 
     def group_id(self, data_fingerprint: str) -> str:
         """The key shared by runs that differ in the seed alone."""
-        settings = self._keyed()
-        del settings["seed"]
+        settings = {name: value for name, value in self._keyed().items() if name != "seed"}
         return digest({**settings, "data_fingerprint": data_fingerprint})
 
     def _keyed(self) -> dict[str, Any]:
         """The fields that keys are made of."""
-        return {
-            name: value
-            for name, value in self.as_dict().items()
-            if name not in ADDED_LATER or value != type(self).__dataclass_fields__[name].default
-        }
+        unused = {item.name: item.default for item in fields(self) if item.name in ADDED_LATER}
+        return {name: value for name, value in self.as_dict().items() if value != unused.get(name, ...)}
 
 
 # Options are given out as copies: whoever changes one does not change a configuration that was validated.
@@ -205,9 +196,8 @@ def canonical(values: Any) -> str:
     try:
         return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"model_options must hold JSON values only (numbers, text, lists, true, false): {error}"
-        ) from None
+        expected = "JSON values only (numbers, text, lists, true, false)"
+        raise UserError(f"model_options must hold {expected}: {error}") from None
 
 
 def _plain_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import Run, environment, open_run, writing
 from gendyn_lite.threads import threads
 from gendyn_lite.train import checkpoint
+from gendyn_lite.train.history import Progress
 from gendyn_lite.train.probes import Probe
-from gendyn_lite.train.progress import Progress
 
 QUICK_RUN = 10**11  # parameters × examples × epochs of a run of a few seconds
 Kind = tuple[str, int | None, str, str, int, float]

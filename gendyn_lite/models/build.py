@@ -14,19 +14,22 @@ from torch import Tensor, nn
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.models.cifar import alexnet_small, inception_small, resnet18, vgg19
 from gendyn_lite.models.imagenet import torchvision_network
-from gendyn_lite.models.mlp import mlp
+from gendyn_lite.models.mlp import downsampled, mlp
 
-# name -> (function of in_shape, num_classes and its options; initialization unless `init` says otherwise)
-NETWORKS: dict[str, tuple[Any, str]] = {
-    "mlp": (mlp, "torch"),
-    "mlp_1x512": (partial(mlp, widths=(512,)), "torch"),
-    "mlp_3x512": (partial(mlp, widths=(512, 512, 512)), "torch"),
-    "alexnet_small": (alexnet_small, "glorot_uniform"),
-    "inception_small": (inception_small, "he_normal"),
-    "resnet18": (resnet18, "he_normal"),
-    "vgg19": (vgg19, "he_normal"),
-    "resnet18_imagenet": (partial(torchvision_network, "resnet18"), "torch"),
-    **{name: (partial(torchvision_network, name), "torch") for name in ("resnet50", "inception_v3", "alexnet")},
+# name -> (function of in_shape, num_classes and its options; initialization unless `init` says otherwise; smallest side
+# of its images, or 0 if it takes inputs of any shape)
+NETWORKS: dict[str, tuple[Any, str, int]] = {
+    "mlp": (mlp, "torch", 0),
+    "mlp_1x512": (partial(mlp, widths=(512,)), "torch", 0),
+    "mlp_3x512": (partial(mlp, widths=(512, 512, 512)), "torch", 0),
+    "alexnet_small": (alexnet_small, "glorot_uniform", 4),
+    "inception_small": (inception_small, "he_normal", 4),
+    "resnet18": (resnet18, "he_normal", 8),
+    "vgg19": (vgg19, "he_normal", 32),
+    "resnet18_imagenet": (partial(torchvision_network, "resnet18"), "torch", 32),
+    "resnet50": (partial(torchvision_network, "resnet50"), "torch", 32),
+    "inception_v3": (partial(torchvision_network, "inception_v3"), "torch", 75),
+    "alexnet": (partial(torchvision_network, "alexnet"), "torch", 63),
 }
 
 
@@ -91,12 +94,14 @@ def build(
     """
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
-    construct, init = NETWORKS[name]
+    construct, init, min_side = NETWORKS[name]
     init = options.pop("init", init)
     _check_options(name, construct, options)
     shape = tuple(in_shape) if isinstance(in_shape, Sequence) else ()
     if not shape or any(type(size) is not int or size < 1 for size in shape):
         raise UserError(f"in_shape is {in_shape!r}, expected positive whole numbers such as (3, 28, 28)")
+    if min_side:
+        _check_images(name, downsampled(shape, options.get("downsample", 1)), min_side)
     if type(num_classes) is not int or num_classes < 2:
         raise UserError(f"num_classes is {num_classes!r}, expected a whole number of at least 2")
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -146,10 +151,30 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def _check_options(name: str, construct: Any, options: dict[str, Any]) -> None:
-    """Refuse an option that the network does not have, naming those it has."""
+    """Refuse an option that the network does not have, naming those it has, and values that it cannot take."""
     given = {"in_shape", "num_classes", *getattr(construct, "keywords", ())}  # the widths of mlp_1x512 are in its name
     parameters = inspect.signature(construct).parameters.values()
-    known = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in given]
-    for option in options:
+    options_only = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in given]
+    known = {each.name: each.default for each in options_only}
+    for option, value in options.items():
         if option not in known:
             raise unknown_name(f"option of {name}", option, [*known, "init"])
+        if option == "batch_norm" and not isinstance(value, bool):
+            raise UserError(f"batch_norm is {value!r}, expected True or False")
+        if option == "dropout" and value is not known[option] and not _is_probability(value):
+            raise UserError(f"dropout is {value!r}, expected a number in [0, 1)")
+
+
+def _is_probability(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+
+
+def _check_images(name: str, in_shape: tuple[int, ...], min_side: int) -> None:
+    """Refuse inputs that are no images, or too small for a network."""
+    if len(in_shape) != 3:
+        expected = "expected (channels, height, width); an mlp takes any shape"
+        raise UserError(f"in_shape is {in_shape}, but {name} takes images: {expected}")
+    if min(in_shape[1:]) < min_side:
+        expected = f"expected images of at least {min_side}x{min_side}"
+        advice = "enlarge or pad them, or choose a smaller network"
+        raise UserError(f"in_shape {in_shape} is too small for {name}: {expected} ({advice})")

@@ -9,9 +9,24 @@ from itertools import pairwise
 from torch import nn
 
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.models.checks import downsampled
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}
+
+
+def downsampled(in_shape: tuple[int, ...], downsample: object) -> tuple[int, ...]:
+    """The shape of inputs once they are averaged over squares of side `downsample`.
+
+    Raises:
+        UserError: It is no positive whole number, or above 1 and the inputs are no images that have such squares.
+
+    >>> downsampled((3, 33, 32), 2), downsampled((2,), 1)
+    ((3, 16, 16), (2,))
+    """
+    if type(downsample) is not int or downsample < 1 or (downsample > 1 and len(in_shape) != 3):
+        raise UserError(f"downsample is {downsample!r}, expected a positive whole number, and above 1 images (C, H, W)")
+    if min(in_shape[1:], default=1) < downsample:
+        raise UserError(f"downsample is {downsample}, expected at most the side of the images {in_shape}")
+    return in_shape if downsample == 1 else (in_shape[0], *(side // downsample for side in in_shape[1:]))
 
 
 def mlp(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
-from gendyn_lite.train.distributed import local_device
 
 SMALL_STEP = 10**8  # parameters × examples of a step, below which one thread is best
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -26,7 +26,8 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     device(type='cpu')
     """
     if device is None:
-        return local_device() or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        gpu = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+        return torch.device(gpu if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,8 @@ from gendyn_lite.train import checkpoint, state
 from gendyn_lite.train.batches import Batches, check_fits
 from gendyn_lite.train.device import Precision, random_state, set_random_state
 from gendyn_lite.train.distributed import Ranks, wrapped
-from gendyn_lite.train.history import History, Place, Row, check_losses, make_row
+from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, make_row
 from gendyn_lite.train.probes import Probe, call_probes, reestimated_statistics, totals
-from gendyn_lite.train.progress import Progress
 from gendyn_lite.train.step import Step, learning_rate, make_optimizer
 
 CHECK_STEPS = 200  # steps between two looks at the losses, each of which waits for the device
@@ -61,7 +61,8 @@ class Run:
         self.optimizer = make_optimizer(model.parameters(), config)
         self.precision = Precision(config.precision, options.device)
         self.place, self.rows, self.resumed_at = Place(), list[Row](), list[int]()
-        self.identity = {"run_id": config.run_id(data.fingerprint), "labels": state.label_digest(data.train.y)}
+        labels = hashlib.sha256(data.train.y.cpu().contiguous().numpy().data).hexdigest()[:16]
+        self.identity = {"run_id": config.run_id(data.fingerprint), "labels": labels, "world": ranks.world}
         self.saved: tuple[int, int] | None = None
         self.saved_at = time.monotonic()
 
@@ -132,7 +133,7 @@ class Run:
     def _check(self, losses: list[Tensor], epoch: int, rate: float) -> None:
         """Raise if one of the losses since the last look is not finite, and forget them."""
         if losses:
-            values = self.ranks.mean(torch.stack(losses)).tolist()
+            values = (self.ranks.sum(torch.stack(losses)) / self.ranks.world).tolist()
             check_losses(values, place=self.place, epoch=epoch, steps=self.batches.steps, rate=rate)
             losses.clear()
 
@@ -181,20 +182,10 @@ class Run:
             return
         random = self.ranks.gather(random_state(self.options.device))
         if self.ranks.first:
-            packed = state.pack(
-                self.model,
-                self.optimizer,
-                self.options.grad_hook,
-                random,
-                **self.identity,
-                config=self.config.as_dict(),
-                place=self.place,
-                rows=self.rows,
-                resumed_at=self.resumed_at,
-                splits=self.step.splits,
-                scaler=self.precision.scaler.state_dict(),
-                world=self.ranks.world,
-            )
+            known = self.identity | {"config": self.config.as_dict(), "place": asdict(self.place), "rows": self.rows}
+            known |= {"resumed_at": self.resumed_at, "splits": self.step.splits}
+            known["scaler"] = self.precision.scaler.state_dict()
+            packed = state.pack(self.model, self.optimizer, self.options.grad_hook, random, known)
             checkpoint.write(folder, packed, step=self.place.step)
         self.saved, self.saved_at = self._position(), time.monotonic()
 

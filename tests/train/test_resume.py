@@ -156,7 +156,7 @@ def test_load_weights(config, digits, network, tmp_path):
     fresh = make_network(config.replace(seed=8), digits)
     assert load_weights(fresh, tmp_path) == 20
     assert same(weights(fresh), weights(network))
-    with pytest.raises(UserError, match="there is no checkpoint in"):
+    with pytest.raises(UserError, match="no checkpoint in"):
         load_weights(fresh, tmp_path / "nowhere")
     other = make_network(config.replace(model_options={"widths": [17]}), digits)
     with pytest.raises(
