@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from gendyn_lite.errors import UserError, unknown_name
 
@@ -263,10 +264,8 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
 
 def _unwrap(hint: Any) -> tuple[type, bool]:
     """The plain type of an annotation, and whether None is allowed: ``int | None`` gives ``(int, True)``."""
-    options = getattr(hint, "__args__", ()) if not hasattr(hint, "__origin__") else ()
-    optional = type(None) in options
-    plain = next((option for option in options if option is not type(None)), hint)
-    return getattr(plain, "__origin__", plain), optional
+    plain, *rest = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return get_origin(plain) or plain, bool(rest)
 
 
 def _check_size(name: str, value: int) -> None:

@@ -128,10 +128,9 @@ def _stored(model: nn.Module) -> dict[str, Tensor]:
     found = model.state_dict()
     for name, value in found.items():
         if not isinstance(value, Tensor):
-            raise UserError(
-                f"the network keeps {name!r}, a {type(value).__name__}, in its state_dict, and checkpoints hold "
-                "tensors: register it as a buffer, or train without checkpoint_dir"
-            )
+            kept = f"the network keeps {name!r}, a {type(value).__name__}, in its state_dict"
+            advice = "register it as a buffer, or train without checkpoint_dir"
+            raise UserError(f"{kept}, and checkpoints hold tensors: {advice}")
     return found
 
 
