@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.errors import UserError, shown, unknown_name
 
 INPUTS = ("true", "shuffled_pixels", "random_pixels", "gaussian")
 MASKS = ("fisher", "fisher_per_layer", "magnitude", "random")
@@ -193,6 +193,9 @@ def canonical(values: Any) -> str:
 
     Raises:
         UserError: A value is no JSON value.
+
+    >>> canonical({"b": [1, 2.5], "a": None})
+    '{"a":null,"b":[1,2.5]}'
     """
     try:
         return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -223,26 +226,28 @@ def check_name(kind: str, name: object) -> None:
         raise UserError(f"{kind} is {shown(name)}, expected up to 64 letters, digits, '_' or '-', such as 'my_runs'")
 
 
-def shown(value: object) -> str:
-    """A value for a message, in a line of bearable length.
-
-    >>> shown("a" * 100), shown(10**9999)
-    ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…", 'a very large int')
-    """
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # Python prints no whole number of more than 4,300 digits
-        return f"a very large {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:58]}…"
-
-
 def digest(values: Any) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
     return hashlib.sha256(canonical(values).encode()).hexdigest()[:16]
 
 
 def check_type(name: str, value: Any, hint: Any) -> Any:
-    """The value in the type that its annotation asks for; an integer passes for a float, a bool never for a number."""
+    """The value in the type that its annotation asks for; an integer passes for a float, a bool never for a number.
+
+    Args:
+        name: What messages call it.
+        value: Any value.
+        hint: A type, a tuple of whole numbers, or one of these or None: ``int | None``.
+
+    Raises:
+        UserError: The value has another type, or no array or line of text could hold it.
+
+    >>> check_type("decay", 1, float), check_type("train_size", None, int | None)
+    (1.0, None)
+    >>> check_type("epochs", True, int)
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: epochs is True (bool), expected a whole number
+    """
     wanted, optional = _unwrap(hint)
     if value is None and optional:
         return None
@@ -275,7 +280,22 @@ def _check_size(name: str, value: int) -> None:
 
 
 def check_range(name: str, value: float, low: float, high: float, closed: bool) -> None:
-    """Refuse a number outside its range, naming the range."""
+    """Refuse a number outside its range.
+
+    Args:
+        name: What messages call it.
+        value: The number.
+        low: The lowest, allowed if `closed`.
+        high: The highest, which is always allowed; infinity for none.
+        closed: Whether the lowest is allowed.
+
+    Raises:
+        UserError: It is outside, naming the range.
+
+    >>> check_range("decay", 0.0, 0, 1, False)
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: decay is 0.0, expected a number in (0, 1]
+    """
     if isinstance(value, int):
         _check_size(name, value)
     inside = (value >= low if closed else value > low) and value <= high and math.isfinite(value)

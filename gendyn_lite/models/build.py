@@ -22,6 +22,13 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "le
 def downsampled(in_shape: tuple[int, ...], downsample: object) -> tuple[int, ...]:
     """The shape of inputs once they are averaged over squares of side `downsample`.
 
+    Args:
+        in_shape: Shape of one input; (C, H, W) if `downsample` is above 1.
+        downsample: Side of the squares in pixels.
+
+    Returns:
+        (C, H // downsample, W // downsample), or `in_shape` if `downsample` is 1.
+
     Raises:
         UserError: It is no positive whole number, or above 1 and the inputs are no images that have such squares.
 
@@ -55,7 +62,7 @@ def mlp(
     Raises:
         UserError: A width is no positive whole number, the activation is unknown, or images have no such squares.
 
-    Source: Zhang et al. 2017, appendix A (1x512 and 3x512).
+    Source: Zhang et al. (2017), Appendix A (1x512 and 3x512).
 
     >>> mlp(in_shape=(2,), num_classes=2, widths=(8, 8), activation="tanh")
     Sequential(
@@ -144,13 +151,13 @@ def build(
             ``dropout`` for inception_small, inception_v3 and alexnet.
 
     Returns:
-        The network, on the CPU.
+        The network, on the CPU: [n, *in_shape] to [n, num_classes].
 
     Raises:
         UserError: The name, an option or its value is unknown, or inputs are too small for the network.
 
-    Source: Zhang et al. 2017, appendix A (MLPs, AlexNet, Inception); He et al. 2015 and Simonyan and Zisserman 2015 in
-    their common CIFAR forms (ResNet-18, VGG-19).
+    Source: Zhang et al. (2017), Appendix A (MLPs, AlexNet, Inception); He et al. (2015) and Simonyan and Zisserman
+    (2015) in their common CIFAR forms (ResNet-18, VGG-19).
 
     >>> network = build("mlp_1x512", num_classes=10, in_shape=(3, 28, 28), seed=0)
     >>> parameter_count(network)
@@ -185,8 +192,8 @@ def initialize(model: nn.Module, name: str) -> None:
     - ``"torch"``: as torch's layers come, weights and biases uniform in ±1/√fan_in.
     - ``"random_uniform"``: weights uniform in ±0.05, biases 0 (what Keras calls random uniform).
     - ``"fan_in_uniform"``: weights uniform in ±1/√fan_in, biases 0.
-    - ``"he_normal"``: weights normal with variance 2/fan_in, biases 0 (He et al. 2015, eq. 10).
-    - ``"glorot_uniform"``: weights uniform in ±√(6/(fan_in+fan_out)), biases 0 (Glorot and Bengio 2010, eq. 16).
+    - ``"he_normal"``: weights normal with variance 2/fan_in, biases 0 (He et al., 2015, Eq. 10).
+    - ``"glorot_uniform"``: weights uniform in ±√(6/(fan_in+fan_out)), biases 0 (Glorot and Bengio, 2010, Eq. 16).
 
     Batch-norm layers keep scale 1 and shift 0.
 

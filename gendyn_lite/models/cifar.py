@@ -56,7 +56,7 @@ def alexnet_small(*, in_shape: tuple[int, ...], num_classes: int) -> nn.Sequenti
     Raises:
         UserError: The inputs are no images, or too small.
 
-    Source: Zhang et al. 2017, appendix A: 1,387,786 parameters at (3, 28, 28) and 10 classes.
+    Source: Zhang et al. (2017), Appendix A: 1,387,786 parameters at (3, 28, 28) and 10 classes.
 
     >>> list(dict(alexnet_small(in_shape=(1, 8, 8), num_classes=10).named_children()))[:4]
     ['conv1', 'relu1', 'pool1', 'norm1']
@@ -119,7 +119,7 @@ def inception_small(
     Raises:
         UserError: The inputs are no images or too small, or an option has a wrong value.
 
-    Source: Zhang et al. 2017, appendix A and figure 3: 1,649,402 parameters at (3, 28, 28) and 10 classes.
+    Source: Zhang et al. (2017), Appendix A and Figure 3: 1,649,402 parameters at (3, 28, 28) and 10 classes.
 
     >>> network = inception_small(in_shape=(1, 8, 8), num_classes=10, batch_norm=False)
     >>> network(torch.zeros(2, 1, 8, 8)).shape
@@ -198,7 +198,7 @@ def resnet18(*, in_shape: tuple[int, ...], num_classes: int, downsample: int = 1
     Raises:
         UserError: The inputs are no images, too small, or have no such squares.
 
-    Source: He et al. 2015, table 1, with the stem for 32x32 images: 11,173,962 parameters at 3 channels, 10 classes.
+    Source: He et al. (2015), Table 1, with the stem for 32x32 images: 11,173,962 parameters at 3 channels, 10 classes.
 
     >>> resnet18(in_shape=(3, 32, 32), num_classes=10)(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])
@@ -230,7 +230,7 @@ def vgg19(*, in_shape: tuple[int, ...], num_classes: int, batch_norm: bool = Tru
     Raises:
         UserError: The inputs are no images or too small, or `batch_norm` is neither True nor False.
 
-    Source: Simonyan and Zisserman 2015, table 1, configuration E: 20,040,522 parameters at 3 channels and 10 classes,
+    Source: Simonyan and Zisserman (2015), Table 1, configuration E: 20,040,522 parameters at 3 channels and 10 classes,
     20,029,514 without batch-norm.
 
     >>> sum(isinstance(layer, nn.Conv2d) for layer in vgg19(in_shape=(3, 32, 32), num_classes=10))

@@ -46,7 +46,7 @@ def torchvision_network(
     Raises:
         UserError: The inputs have other than 3 channels, or are too small; or the network has no dropout.
 
-    Source: Zhang et al. 2017, table 2 (inception_v3, alexnet); the published layouts of torchvision.
+    Source: Zhang et al. (2017), Table 2 (inception_v3, alexnet); the published layouts of torchvision.
 
     >>> network = torchvision_network("alexnet", in_shape=(3, 64, 64), num_classes=5)
     >>> network(torch.zeros(1, 3, 64, 64)).shape

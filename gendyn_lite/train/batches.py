@@ -75,7 +75,15 @@ class Batches:
 
 
 def check_trainable(model: nn.Module) -> None:
-    """Refuse a network whose parameters are not all there, each in memory of its own."""
+    """Refuse a network whose parameters are not all there, each in memory of its own.
+
+    Raises:
+        UserError: A parameter has no shape yet, is on the device ``"meta"`` or is an expanded tensor.
+
+    >>> check_trainable(nn.LazyLinear(2))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: weight has no shape yet (a lazy layer): call the network on a batch once before ...
+    """
     for name, parameter in model.named_parameters():
         if isinstance(parameter, UninitializedParameter):
             raise UserError(f"{name} has no shape yet (a lazy layer): call the network on a batch once before training")
@@ -91,7 +99,10 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
     Args:
         model: The network; it is left in eval mode.
         data: The data.
-        x: A batch of its inputs as the run will see them, on the model's device.
+        x: A batch of its inputs as the run will see them, [b, *in_shape], on the model's device.
+
+    Raises:
+        UserError: A split is empty or has labels beyond the classes; nothing is trainable; or shapes do not fit.
     """
     classes, named = data.num_classes, f"{data.name} has {data.num_classes} classes"
     for name, y in (("training", data.train.y), ("test", data.test.y)):

@@ -38,7 +38,7 @@ class Checkpoint:
 def write(folder: Path, checkpoint: Checkpoint, *, step: int) -> Path:
     """Write a checkpoint beside its place, then move it there; of the older ones the last remains.
 
-    Whoever is killed here leaves at most a hidden file ``.*.part``, which `clean` removes.
+    A process killed here leaves at most a hidden file ``.*.part``, which `clean` removes.
 
     Args:
         folder: The folder of the run's checkpoints, made if absent.

@@ -42,6 +42,16 @@ def threads_for(model: nn.Module, config: RunConfig) -> int:
 
     Threads that wait for each other cost more than they help: on a busy machine two were twenty times slower than one.
     And with one thread the numbers do not depend on the machine's number of cores.
+
+    Args:
+        model: The network.
+        config: Its batch size is used.
+
+    Returns:
+        The number of threads, at least 1.
+
+    >>> threads_for(nn.Linear(64, 10), RunConfig(experiment="demo"))
+    1
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return 1 if parameters * config.batch_size < SMALL_STEP else torch.get_num_threads()

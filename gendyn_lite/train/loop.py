@@ -137,6 +137,12 @@ def estimate_seconds(
         device: As for `fit`.
         steps: Steps to time, after one to warm up.
 
+    Returns:
+        Seconds of all epochs and evaluations.
+
+    Raises:
+        UserError: The device is not available.
+
     >>> from gendyn_lite import data, models
     >>> digits, config = data.load("digits"), RunConfig(experiment="demo", epochs=5)
     >>> network = models.build("mlp_1x512", num_classes=10, in_shape=digits.in_shape)

@@ -88,6 +88,10 @@ def load_weights(model: nn.Module, checkpoint_dir: str | os.PathLike[str]) -> in
 
     Raises:
         UserError: There is no whole checkpoint, or it is of another network.
+
+    >>> load_weights(nn.Linear(1, 1), "no_such_folder")
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: no checkpoint in no_such_folder: train with checkpoint_dir='no_such_folder'
     """
     found = checkpoint.newest(Path(checkpoint_dir))
     if found is None:
@@ -159,7 +163,7 @@ def _kept(hook: object) -> dict[str, Any]:
 
 
 def _survives_json(value: Any) -> bool:
-    """Whether a value comes back from JSON equal and of the same types.
+    """Whether a value comes back from JSON as it is.
 
     >>> _survives_json({"a": [1, 2.5, None]}), _survives_json({1: 2}), _survives_json((1, 2)), _survives_json(True)
     (True, False, False, True)

@@ -32,6 +32,9 @@ def learning_rate(config: RunConfig, epoch: int) -> float:
         config: Its learning_rate, schedule, decay, milestones and epochs are used.
         epoch: The epoch, counted from 1; 0 (before training) gives the first epoch's.
 
+    Returns:
+        The step size, at least 0.
+
     >>> config = RunConfig(experiment="demo", learning_rate=0.1, schedule="step", decay=0.5, milestones=(2, 3))
     >>> [learning_rate(config, epoch) for epoch in range(1, 5)]
     [0.1, 0.1, 0.05, 0.025]

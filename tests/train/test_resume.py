@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.train import checkpoint, fit, load_weights
+from gendyn_lite.train import checkpoint, load_weights
 from tests.train.conftest import Stop, StopAt, make_network, same, stop_and_go_on, trained, weights
 
 KILLS = 20
@@ -256,41 +256,26 @@ class TestDamage:
         assert not folder.exists()
 
 
-class Keeping:
-    """A hook with a given state."""
-
-    def __init__(self, state):
-        self.state = state
-
-    def __call__(self, model, *, epoch, step):
-        pass
-
-    def state_dict(self):
-        return self.state
-
-    def load_state_dict(self, state):
-        self.state = state
+STATES = {
+    "int key": ({"counts": {0: 1}}, "has 'counts', a dict that would not come back"),
+    "tuple": ({"a": [1, (2, 3)]}, "has 'a', a list that would not come back"),
+    "nested tensor": ({"a": {"b": torch.ones(2)}}, "has 'a', a dict that would not come back"),
+    "sparse": ({"a": torch.ones(2).to_sparse()}, "has 'a', a Tensor that would not come back"),
+    "meta": ({"a": torch.ones(2, device="meta")}, "has 'a', a Tensor that would not come back"),
+    "object": ({"a": object()}, "has 'a', a object that would not come back"),
+    "keys that are numbers": ({1: 2}, "is not a dict with text as keys"),
+    "none": (None, "is not a dict with text as keys"),
+}
 
 
-@pytest.mark.parametrize(
-    ("state", "message"),
-    [
-        ({"counts": {0: 1}}, "has 'counts', a dict that would not come back"),
-        ({"a": [1, (2, 3)]}, "has 'a', a list that would not come back"),
-        ({"a": {"b": torch.ones(2)}}, "has 'a', a dict that would not come back"),
-        ({"a": torch.ones(2).to_sparse()}, "has 'a', a Tensor that would not come back"),
-        ({"a": torch.ones(2, device="meta")}, "has 'a', a Tensor that would not come back"),
-        ({"a": object()}, "has 'a', a object that would not come back"),
-        ({1: 2}, "is not a dict with text as keys"),
-        (None, "is not a dict with text as keys"),
-    ],
-    ids=["int key", "tuple", "nested tensor", "sparse", "meta", "object", "keys that are numbers", "none"],
-)
-def test_a_state_that_would_come_back_otherwise_is_refused_at_once(config, digits, network, tmp_path, state, message):
+@pytest.mark.parametrize(("state", "message"), STATES.values(), ids=STATES)
+def test_a_state_that_would_come_back_otherwise_is_refused_at_once(config, digits, tmp_path, state, message):
+    hook = StopAt()
+    hook.state_dict = lambda: state
     with pytest.raises(UserError, match=message):
-        fit(network, digits, config, device="cpu", checkpoint_dir=tmp_path, grad_hook=Keeping(state))
+        trained(config, digits, checkpoint_dir=tmp_path, grad_hook=hook)
     assert not list(tmp_path.iterdir())
-    fit(network, digits, config.replace(epochs=1), device="cpu", grad_hook=Keeping(state))  # no checkpoint, no matter
+    trained(config.replace(epochs=1), digits, grad_hook=hook)  # no checkpoint, no matter
 
 
 def test_an_extra_state_is_refused_at_once(config, digits, network, tmp_path):
@@ -300,4 +285,4 @@ def test_an_extra_state_is_refused_at_once(config, digits, network, tmp_path):
 
     network.append(Extra())
     with pytest.raises(UserError, match=r"the network keeps '.*_extra_state', a dict, in its state_dict"):
-        fit(network, digits, config, device="cpu", checkpoint_dir=tmp_path)
+        trained(config, digits, network, checkpoint_dir=tmp_path)
