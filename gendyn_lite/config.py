@@ -37,8 +37,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
 }
 # Fields that came after runs had been published: at their default they are no part of a key, which stays what it was.
 ADDED_LATER = ("test_size", "mask_keep", "mask_by", "batch_norm_statistics", "probe_version")
-# Names become folders: of an experiment, of a benchmark.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # names become folders: of an experiment, of a benchmark
 LARGEST = 2**63 - 1  # whole number that arrays can hold
 DEEPEST, LONGEST = 8, 4096  # levels of model_options; characters of a text, which may be a path
 
@@ -169,15 +168,14 @@ class RunConfig:
 
     def run_id(self, data_fingerprint: str) -> str:
         """The key of a run: equal for equal settings on equal data, 16 hexadecimal digits."""
-        return digest({**self._keyed(), "data_fingerprint": data_fingerprint})
+        return digest(self._keyed() | {"data_fingerprint": data_fingerprint})
 
     def group_id(self, data_fingerprint: str) -> str:
         """The key shared by runs that differ in the seed alone."""
         settings = {name: value for name, value in self._keyed().items() if name != "seed"}
-        return digest({**settings, "data_fingerprint": data_fingerprint})
+        return digest(settings | {"data_fingerprint": data_fingerprint})
 
     def _keyed(self) -> dict[str, Any]:
-        """The fields that keys are made of."""
         unused = {item.name: item.default for item in fields(self) if item.name in ADDED_LATER}
         return {name: value for name, value in self.as_dict().items() if value != unused.get(name, ...)}
 
@@ -193,9 +191,6 @@ def canonical(values: Any) -> str:
 
     Raises:
         UserError: A value is no JSON value.
-
-    >>> canonical({"b": [1, 2.5], "a": None})
-    '{"a":null,"b":[1,2.5]}'
     """
     try:
         return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -240,7 +235,7 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
         hint: A type, a tuple of whole numbers, or one of these or None: ``int | None``.
 
     Raises:
-        UserError: The value has another type, or no array or line of text could hold it.
+        UserError: The value has another type, or is a number or a text too long to be kept.
 
     >>> check_type("decay", 1, float), check_type("train_size", None, int | None)
     (1.0, None)
@@ -285,8 +280,8 @@ def check_range(name: str, value: float, low: float, high: float, closed: bool) 
     Args:
         name: What messages call it.
         value: The number.
-        low: The lowest, allowed if `closed`.
-        high: The highest, which is always allowed; infinity for none.
+        low: The lowest.
+        high: The highest, itself allowed; infinity for none.
         closed: Whether the lowest is allowed.
 
     Raises:
