@@ -96,6 +96,24 @@ def test_buffers_outside_the_state_dict_go_on_too(config, digits, tmp_path):
     assert resumed.model.calls == 20
 
 
+class Loud(nn.Identity):
+    """Makes gradients so large that they overflow in float16 until the loss scale has come down."""
+
+    def forward(self, x):
+        return 1000 * x
+
+
+def test_a_loss_scale_that_has_come_down_goes_on(config, digits, tmp_path):
+    config = config.replace(precision="float16", learning_rate=1e-6)
+
+    def make(config, digits):
+        return nn.Sequential(Loud(), make_network(config, digits))
+
+    whole = trained(config, digits, make(config, digits))
+    assert stop_and_go_on(config, digits, tmp_path, 14, make=make).same_as(whole)
+    assert not same(whole.weights, weights(make(config, digits)))
+
+
 def test_rows_probes_and_seconds_come_back_whole(config, digits, tmp_path):
     calls, seen = [], []
     probes = {"p": lambda model, epoch: calls.append(epoch) or {"list": [epoch, 0.1], "x": epoch / 3}}
