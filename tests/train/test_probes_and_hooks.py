@@ -41,7 +41,7 @@ class TestProbes:
     def test_values_of_every_kind_end_in_the_row(self, network, digits, config):
         values = {
             "float": 1.5,
-            "tensor": torch.tensor([2.0]),
+            "one": torch.tensor([2.0]),
             "array": np.arange(2),
             "numpy": np.float32(3),
             "text": "a",
