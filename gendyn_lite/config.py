@@ -6,11 +6,13 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
-from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.errors import UserError, shown, unknown_name
 
 INPUTS = ("true", "shuffled_pixels", "random_pixels", "gaussian")
 MASKS = ("fisher", "fisher_per_layer", "magnitude", "random")
@@ -24,27 +26,18 @@ CHOICES = {
 }
 
 # name -> (lowest, highest, lowest is allowed); the highest always is.
+COUNTS = ("train_size", "test_size", "epochs", "batch_size", "center_crop", "eval_every", "probe_version")
 RANGES: dict[str, tuple[float, float, bool]] = {
-    "train_size": (1, math.inf, True),
-    "test_size": (1, math.inf, True),
-    "label_corruption": (0, 1, True),
-    "epochs": (1, math.inf, True),
-    "batch_size": (1, math.inf, True),
+    **dict.fromkeys(COUNTS, (1, math.inf, True)),
+    **dict.fromkeys(("label_corruption", "momentum"), (0, 1, True)),
+    **dict.fromkeys(("decay", "mask_keep"), (0, 1, False)),
+    **dict.fromkeys(("weight_decay", "random_crop"), (0, math.inf, True)),
     "learning_rate": (0, math.inf, False),
-    "momentum": (0, 1, True),
-    "weight_decay": (0, math.inf, True),
-    "decay": (0, 1, False),
-    "center_crop": (1, math.inf, True),
-    "random_crop": (0, math.inf, True),
-    "eval_every": (1, math.inf, True),
     "seed": (0, 2**31 - 1, True),
-    "mask_keep": (0, 1, False),
-    "probe_version": (1, math.inf, True),
 }
 # Fields that came after runs had been published: at their default they are no part of a key, which stays what it was.
 ADDED_LATER = ("test_size", "mask_keep", "mask_by", "batch_norm_statistics", "probe_version")
-# Names become folders: of an experiment, of a benchmark.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # names become folders: of an experiment, of a benchmark
 LARGEST = 2**63 - 1  # whole number that arrays can hold
 DEEPEST, LONGEST = 8, 4096  # levels of model_options; characters of a text, which may be a path
 
@@ -158,36 +151,33 @@ class RunConfig:
         """
         if not isinstance(values, dict):
             raise UserError(f"a configuration is {shown(values)}, expected its fields by name")
-        known = [item.name for item in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise unknown_name("config field", name, known)
+        cls._check_names(values)
         return cls(**values)
 
     def replace(self, **changes: Any) -> RunConfig:
         """A copy with some fields changed, validated anew."""
-        for name in changes:
-            if name not in RunConfig.__dataclass_fields__:
-                raise unknown_name("config field", name, RunConfig.__dataclass_fields__)
+        self._check_names(changes)
         return replace(self, **changes)
+
+    @classmethod
+    def _check_names(cls, values: Iterable[str]) -> None:
+        known = [item.name for item in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise unknown_name("config field", name, known)
 
     def run_id(self, data_fingerprint: str) -> str:
         """The key of a run: equal for equal settings on equal data, 16 hexadecimal digits."""
-        return digest({**self._keyed(), "data_fingerprint": data_fingerprint})
+        return digest(self._keyed() | {"data_fingerprint": data_fingerprint})
 
     def group_id(self, data_fingerprint: str) -> str:
         """The key shared by runs that differ in the seed alone."""
-        settings = self._keyed()
-        del settings["seed"]
-        return digest({**settings, "data_fingerprint": data_fingerprint})
+        settings = {name: value for name, value in self._keyed().items() if name != "seed"}
+        return digest(settings | {"data_fingerprint": data_fingerprint})
 
     def _keyed(self) -> dict[str, Any]:
-        """The fields that keys are made of."""
-        return {
-            name: value
-            for name, value in self.as_dict().items()
-            if name not in ADDED_LATER or value != type(self).__dataclass_fields__[name].default
-        }
+        unused = {item.name: item.default for item in fields(self) if item.name in ADDED_LATER}
+        return {name: value for name, value in self.as_dict().items() if value != unused.get(name, ...)}
 
 
 # Options are given out as copies: whoever changes one does not change a configuration that was validated.
@@ -205,9 +195,8 @@ def canonical(values: Any) -> str:
     try:
         return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"model_options must hold JSON values only (numbers, text, lists, true, false): {error}"
-        ) from None
+        expected = "JSON values only (numbers, text, lists, true, false)"
+        raise UserError(f"model_options must hold {expected}: {error}") from None
 
 
 def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -232,26 +221,28 @@ def check_name(kind: str, name: object) -> None:
         raise UserError(f"{kind} is {shown(name)}, expected up to 64 letters, digits, '_' or '-', such as 'my_runs'")
 
 
-def shown(value: object) -> str:
-    """A value for a message, in a line of bearable length.
-
-    >>> shown("a" * 100), shown(10**9999)
-    ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…", 'a very large int')
-    """
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # Python prints no whole number of more than 4,300 digits
-        return f"a very large {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:58]}…"
-
-
 def digest(values: Any) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
     return hashlib.sha256(canonical(values).encode()).hexdigest()[:16]
 
 
 def check_type(name: str, value: Any, hint: Any) -> Any:
-    """The value in the type that its annotation asks for; an integer passes for a float, a bool never for a number."""
+    """The value in the type that its annotation asks for; an integer passes for a float, a bool never for a number.
+
+    Args:
+        name: What messages call it.
+        value: Any value.
+        hint: A type, a tuple of whole numbers, or one of these or None: ``int | None``.
+
+    Raises:
+        UserError: The value has another type, or is a number or a text too long to be kept.
+
+    >>> check_type("decay", 1, float), check_type("train_size", None, int | None)
+    (1.0, None)
+    >>> check_type("epochs", True, int)
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: epochs is True (bool), expected a whole number
+    """
     wanted, optional = _unwrap(hint)
     if value is None and optional:
         return None
@@ -273,10 +264,8 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
 
 def _unwrap(hint: Any) -> tuple[type, bool]:
     """The plain type of an annotation, and whether None is allowed: ``int | None`` gives ``(int, True)``."""
-    options = getattr(hint, "__args__", ()) if not hasattr(hint, "__origin__") else ()
-    optional = type(None) in options
-    plain = next((option for option in options if option is not type(None)), hint)
-    return getattr(plain, "__origin__", plain), optional
+    plain, *rest = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return get_origin(plain) or plain, bool(rest)
 
 
 def _check_size(name: str, value: int) -> None:
@@ -286,7 +275,22 @@ def _check_size(name: str, value: int) -> None:
 
 
 def check_range(name: str, value: float, low: float, high: float, closed: bool) -> None:
-    """Refuse a number outside its range, naming the range."""
+    """Refuse a number outside its range.
+
+    Args:
+        name: What messages call it.
+        value: The number.
+        low: The lowest.
+        high: The highest, itself allowed; infinity for none.
+        closed: Whether the lowest is allowed.
+
+    Raises:
+        UserError: It is outside, naming the range.
+
+    >>> check_range("decay", 0.0, 0, 1, False)
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: decay is 0.0, expected a number in (0, 1]
+    """
     if isinstance(value, int):
         _check_size(name, value)
     inside = (value >= low if closed else value > low) and value <= high and math.isfinite(value)

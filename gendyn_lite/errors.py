@@ -48,3 +48,16 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
     near = get_close_matches(str(name), names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UserError(f"unknown {kind} {name!r}: {hint}Valid: {', '.join(names)}")
+
+
+def shown(value: object) -> str:
+    """A value for a message, in a line of bearable length.
+
+    >>> shown("a" * 100), shown(10**9999)
+    ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…", 'a very large int')
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python prints no whole number of more than 4,300 digits
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:58]}…"

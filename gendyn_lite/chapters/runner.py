@@ -20,8 +20,8 @@ from gendyn_lite.threads import threads
 from gendyn_lite.train import checkpoint
 from gendyn_lite.train.device import choose_device
 from gendyn_lite.train.distributed import joined
+from gendyn_lite.train.history import Progress
 from gendyn_lite.train.probes import Probe
-from gendyn_lite.train.progress import Progress
 
 QUICK_RUN = 10**11  # parameters × examples × epochs of a run of a few seconds
 Root = str | Path | None

@@ -1,4 +1,4 @@
-"""From a name and options to a freshly initialized network: what 'random uniform' and its like mean here."""
+"""From a name and options to a freshly initialized network; the fully connected ones; initializations by name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,19 +15,95 @@ from torch import Tensor, nn
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.models.cifar import alexnet_small, inception_small, resnet18, vgg19
 from gendyn_lite.models.imagenet import torchvision_network
-from gendyn_lite.models.mlp import mlp
 
-# name -> (function of in_shape, num_classes and its options; initialization unless `init` says otherwise)
-NETWORKS: dict[str, tuple[Any, str]] = {
-    "mlp": (mlp, "torch"),
-    "mlp_1x512": (partial(mlp, widths=(512,)), "torch"),
-    "mlp_3x512": (partial(mlp, widths=(512, 512, 512)), "torch"),
-    "alexnet_small": (alexnet_small, "glorot_uniform"),
-    "inception_small": (inception_small, "he_normal"),
-    "resnet18": (resnet18, "he_normal"),
-    "vgg19": (vgg19, "he_normal"),
-    "resnet18_imagenet": (partial(torchvision_network, "resnet18"), "torch"),
-    **{name: (partial(torchvision_network, name), "torch") for name in ("resnet50", "inception_v3", "alexnet")},
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}
+
+
+def downsampled(in_shape: tuple[int, ...], downsample: object) -> tuple[int, ...]:
+    """The shape of inputs once they are averaged over squares of side `downsample`.
+
+    Args:
+        in_shape: Shape of one input; (C, H, W) if `downsample` is above 1.
+        downsample: Side of the squares in pixels.
+
+    Returns:
+        (C, H // downsample, W // downsample), or `in_shape` if `downsample` is 1.
+
+    Raises:
+        UserError: It is no positive whole number, or above 1 and the inputs are no images that have such squares.
+
+    >>> downsampled((3, 33, 32), 2), downsampled((2,), 1)
+    ((3, 16, 16), (2,))
+    """
+    if type(downsample) is not int or downsample < 1 or (downsample > 1 and len(in_shape) != 3):
+        raise UserError(f"downsample is {downsample!r}, expected a positive whole number, and above 1 images (C, H, W)")
+    if min(in_shape[1:], default=1) < downsample:
+        raise UserError(f"downsample is {downsample}, expected at most the side of the images {in_shape}")
+    return in_shape if downsample == 1 else (in_shape[0], *(side // downsample for side in in_shape[1:]))
+
+
+def mlp(
+    *,
+    in_shape: tuple[int, ...],
+    num_classes: int,
+    widths: Sequence[int] = (512,),
+    activation: str = "relu",
+    downsample: int = 1,
+) -> nn.Sequential:
+    """Flatten, then a linear layer and an activation for each width, then a linear layer to the logits.
+
+    Args:
+        in_shape: Shape of one input, any.
+        num_classes: Number of logits.
+        widths: Units of each hidden layer; empty gives a linear model.
+        activation: ``"relu"``, ``"tanh"`` or ``"leaky_relu"`` (slope 0.01).
+        downsample: Images are averaged over squares of this side first.
+
+    Raises:
+        UserError: A width is no positive whole number, the activation is unknown, or images have no such squares.
+
+    Source: Zhang et al. (2017), Appendix A (1x512 and 3x512).
+
+    >>> mlp(in_shape=(2,), num_classes=2, widths=(8, 8), activation="tanh")
+    Sequential(
+      (flatten): Flatten(start_dim=1, end_dim=-1)
+      (fc1): Linear(in_features=2, out_features=8, bias=True)
+      (act1): Tanh()
+      ...
+      (fc3): Linear(in_features=8, out_features=2, bias=True)
+    )
+    """
+    if activation not in ACTIVATIONS:
+        raise unknown_name("activation", activation, ACTIVATIONS)
+    if not isinstance(widths, Sequence) or any(type(width) is not int or width < 1 for width in widths):
+        raise UserError(f"widths is {widths!r}, expected positive whole numbers such as [128, 128]")
+    network = nn.Sequential()
+    shape = downsampled(in_shape, downsample)
+    if downsample > 1:
+        network.add_module("pool", nn.AvgPool2d(downsample))
+    network.add_module("flatten", nn.Flatten())
+    sizes = [math.prod(shape), *widths]
+    for depth, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
+        network.add_module(f"fc{depth}", nn.Linear(fan_in, fan_out))
+        network.add_module(f"act{depth}", ACTIVATIONS[activation]())
+    network.add_module(f"fc{len(sizes)}", nn.Linear(sizes[-1], num_classes))
+    return network
+
+
+# name -> (function of in_shape, num_classes and its options; initialization unless `init` says otherwise; smallest side
+# of its images, or 0 if it takes inputs of any shape)
+NETWORKS: dict[str, tuple[Any, str, int]] = {
+    "mlp": (mlp, "torch", 0),
+    "mlp_1x512": (partial(mlp, widths=(512,)), "torch", 0),
+    "mlp_3x512": (partial(mlp, widths=(512, 512, 512)), "torch", 0),
+    "alexnet_small": (alexnet_small, "glorot_uniform", 4),
+    "inception_small": (inception_small, "he_normal", 4),
+    "resnet18": (resnet18, "he_normal", 8),
+    "vgg19": (vgg19, "he_normal", 32),
+    "resnet18_imagenet": (partial(torchvision_network, "resnet18"), "torch", 32),
+    "resnet50": (partial(torchvision_network, "resnet50"), "torch", 32),
+    "inception_v3": (partial(torchvision_network, "inception_v3"), "torch", 75),
+    "alexnet": (partial(torchvision_network, "alexnet"), "torch", 63),
 }
 
 
@@ -74,13 +151,13 @@ def build(
             ``dropout`` for inception_small, inception_v3 and alexnet.
 
     Returns:
-        The network, on the CPU.
+        The network, on the CPU: [n, *in_shape] to [n, num_classes].
 
     Raises:
         UserError: The name, an option or its value is unknown, or inputs are too small for the network.
 
-    Source: Zhang et al. 2017, appendix A (MLPs, AlexNet, Inception); He et al. 2015 and Simonyan and Zisserman 2015 in
-    their common CIFAR forms (ResNet-18, VGG-19).
+    Source: Zhang et al. (2017), Appendix A (MLPs, AlexNet, Inception); He et al. (2015) and Simonyan and Zisserman
+    (2015) in their common CIFAR forms (ResNet-18, VGG-19).
 
     >>> network = build("mlp_1x512", num_classes=10, in_shape=(3, 28, 28), seed=0)
     >>> parameter_count(network)
@@ -91,12 +168,14 @@ def build(
     """
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
-    construct, init = NETWORKS[name]
+    construct, init, min_side = NETWORKS[name]
     init = options.pop("init", init)
     _check_options(name, construct, options)
     shape = tuple(in_shape) if isinstance(in_shape, Sequence) else ()
     if not shape or any(type(size) is not int or size < 1 for size in shape):
         raise UserError(f"in_shape is {in_shape!r}, expected positive whole numbers such as (3, 28, 28)")
+    if min_side:
+        _check_images(name, downsampled(shape, options.get("downsample", 1)), min_side)
     if type(num_classes) is not int or num_classes < 2:
         raise UserError(f"num_classes is {num_classes!r}, expected a whole number of at least 2")
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -113,8 +192,8 @@ def initialize(model: nn.Module, name: str) -> None:
     - ``"torch"``: as torch's layers come, weights and biases uniform in ±1/√fan_in.
     - ``"random_uniform"``: weights uniform in ±0.05, biases 0 (what Keras calls random uniform).
     - ``"fan_in_uniform"``: weights uniform in ±1/√fan_in, biases 0.
-    - ``"he_normal"``: weights normal with variance 2/fan_in, biases 0 (He et al. 2015, eq. 10).
-    - ``"glorot_uniform"``: weights uniform in ±√(6/(fan_in+fan_out)), biases 0 (Glorot and Bengio 2010, eq. 16).
+    - ``"he_normal"``: weights normal with variance 2/fan_in, biases 0 (He et al., 2015, Eq. 10).
+    - ``"glorot_uniform"``: weights uniform in ±√(6/(fan_in+fan_out)), biases 0 (Glorot and Bengio, 2010, Eq. 16).
 
     Batch-norm layers keep scale 1 and shift 0.
 
@@ -146,10 +225,30 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def _check_options(name: str, construct: Any, options: dict[str, Any]) -> None:
-    """Refuse an option that the network does not have, naming those it has."""
+    """Refuse an option that the network does not have, naming those it has, and values that it cannot take."""
     given = {"in_shape", "num_classes", *getattr(construct, "keywords", ())}  # the widths of mlp_1x512 are in its name
     parameters = inspect.signature(construct).parameters.values()
-    known = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in given]
-    for option in options:
+    options_only = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in given]
+    known = {each.name: each.default for each in options_only}
+    for option, value in options.items():
         if option not in known:
             raise unknown_name(f"option of {name}", option, [*known, "init"])
+        if option == "batch_norm" and not isinstance(value, bool):
+            raise UserError(f"batch_norm is {value!r}, expected True or False")
+        if option == "dropout" and value is not known[option] and not _is_probability(value):
+            raise UserError(f"dropout is {value!r}, expected a number in [0, 1)")
+
+
+def _is_probability(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+
+
+def _check_images(name: str, in_shape: tuple[int, ...], min_side: int) -> None:
+    """Refuse inputs that are no images, or too small for a network."""
+    if len(in_shape) != 3:
+        expected = "expected (channels, height, width); an mlp takes any shape"
+        raise UserError(f"in_shape is {in_shape}, but {name} takes images: {expected}")
+    if min(in_shape[1:]) < min_side:
+        expected = f"expected images of at least {min_side}x{min_side}"
+        advice = "enlarge or pad them, or choose a smaller network"
+        raise UserError(f"in_shape {in_shape} is too small for {name}: {expected} ({advice})")

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gendyn_lite.models.checks import downsampled, require_flag, require_images, require_probability
-
 INCEPTION_STAGES: tuple[tuple[int, ...], ...] = (  # (a, b): inception module; (c,): downsample module
     *((32, 32), (32, 48), (80,)),
     *((112, 48), (96, 64), (80, 80), (48, 96), (96,)),
@@ -58,12 +56,12 @@ def alexnet_small(*, in_shape: tuple[int, ...], num_classes: int) -> nn.Sequenti
     Raises:
         UserError: The inputs are no images, or too small.
 
-    Source: Zhang et al. 2017, appendix A: 1,387,786 parameters at (3, 28, 28) and 10 classes.
+    Source: Zhang et al. (2017), Appendix A: 1,387,786 parameters at (3, 28, 28) and 10 classes.
 
     >>> list(dict(alexnet_small(in_shape=(1, 8, 8), num_classes=10).named_children()))[:4]
     ['conv1', 'relu1', 'pool1', 'norm1']
     """
-    channels, height, width = require_images(in_shape, network="alexnet_small", min_side=4)
+    channels, height, width = in_shape
     flat = 64 * math.ceil(height / 4) * math.ceil(width / 4)
     return nn.Sequential(
         OrderedDict(
@@ -121,32 +119,27 @@ def inception_small(
     Raises:
         UserError: The inputs are no images or too small, or an option has a wrong value.
 
-    Source: Zhang et al. 2017, appendix A and figure 3: 1,649,402 parameters at (3, 28, 28) and 10 classes.
+    Source: Zhang et al. (2017), Appendix A and Figure 3: 1,649,402 parameters at (3, 28, 28) and 10 classes.
 
     >>> network = inception_small(in_shape=(1, 8, 8), num_classes=10, batch_norm=False)
     >>> network(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 10])
     """
-    channels, _, _ = require_images(in_shape, network="inception_small", min_side=4)
-    norm = require_flag(batch_norm, option="batch_norm")
-    share = require_probability(dropout, option="dropout")
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=_conv(channels, 96, 3, norm=norm))
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=_conv(in_shape[0], 96, 3, norm=batch_norm))
     channels = 96
     for number, stage in enumerate(INCEPTION_STAGES, start=1):
         if len(stage) == 2:
-            ones, threes = (
-                _conv(channels, filters, size, norm=norm) for size, filters in zip((1, 3), stage, strict=True)
-            )
+            ones, threes = (_conv(channels, stage[at], size, norm=batch_norm) for at, size in enumerate((1, 3)))
             layers[f"inception{number}"] = Branches({"conv1x1": ones, "conv3x3": threes})
             channels = sum(stage)
         else:
-            threes, pool = _conv(channels, stage[0], 3, norm=norm, stride=2), nn.MaxPool2d(3, stride=2, padding=1)
+            threes, pool = _conv(channels, stage[0], 3, norm=batch_norm, stride=2), nn.MaxPool2d(3, 2, padding=1)
             layers[f"downsample{number}"] = Branches({"conv3x3": threes, "pool": pool})
             channels += stage[0]
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    if share > 0:
-        layers["dropout"] = nn.Dropout(share)
+    if dropout > 0:
+        layers["dropout"] = nn.Dropout(dropout)
     layers["fc"] = nn.Linear(channels, num_classes)
     return nn.Sequential(layers)
 
@@ -205,16 +198,16 @@ def resnet18(*, in_shape: tuple[int, ...], num_classes: int, downsample: int = 1
     Raises:
         UserError: The inputs are no images, too small, or have no such squares.
 
-    Source: He et al. 2015, table 1, with the stem for 32x32 images: 11,173,962 parameters at 3 channels, 10 classes.
+    Source: He et al. (2015), Table 1, with the stem for 32x32 images: 11,173,962 parameters at 3 channels, 10 classes.
 
     >>> resnet18(in_shape=(3, 32, 32), num_classes=10)(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])
     """
-    channels, _, _ = require_images(downsampled(in_shape, downsample), network="resnet18", min_side=8)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if downsample > 1:
         layers["shrink"] = nn.AvgPool2d(downsample)
-    layers |= {"conv": nn.Conv2d(channels, 64, 3, padding=1, bias=False), "norm": nn.BatchNorm2d(64), "relu": nn.ReLU()}
+    layers["conv"] = nn.Conv2d(in_shape[0], 64, 3, padding=1, bias=False)
+    layers |= {"norm": nn.BatchNorm2d(64), "relu": nn.ReLU()}
     fan_in = 64
     for stage, filters in enumerate((64, 128, 256, 512), start=1):
         layers[f"block{stage}a"] = BasicBlock(fan_in, filters, stride=1 if stage == 1 else 2)
@@ -237,19 +230,18 @@ def vgg19(*, in_shape: tuple[int, ...], num_classes: int, batch_norm: bool = Tru
     Raises:
         UserError: The inputs are no images or too small, or `batch_norm` is neither True nor False.
 
-    Source: Simonyan and Zisserman 2015, table 1, configuration E: 20,040,522 parameters at 3 channels and 10 classes,
+    Source: Simonyan and Zisserman (2015), Table 1, configuration E: 20,040,522 parameters at 3 channels and 10 classes,
     20,029,514 without batch-norm.
 
     >>> sum(isinstance(layer, nn.Conv2d) for layer in vgg19(in_shape=(3, 32, 32), num_classes=10))
     16
     """
-    channels, height, width = require_images(in_shape, network="vgg19", min_side=32)
-    norm = require_flag(batch_norm, option="batch_norm")
+    channels, height, width = in_shape
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for stage, (filters, depth) in enumerate(VGG_STAGES, start=1):
         for number in range(1, depth + 1):
             layers[f"conv{stage}_{number}"] = nn.Conv2d(channels, filters, 3, padding=1)
-            if norm:
+            if batch_norm:
                 layers[f"norm{stage}_{number}"] = nn.BatchNorm2d(filters)
             layers[f"relu{stage}_{number}"] = nn.ReLU()
             channels = filters

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.models.checks import require_images, require_probability
 from gendyn_lite.models.cifar import Add
 
 # What stands in torchvision's forward functions → the module that does it.
@@ -28,7 +27,6 @@ MODULES: dict[Any, Callable[..., nn.Module]] = {
 }
 FUNCTION_ONLY = ("inplace", "return_indices")
 WITH_DROPOUT = ("inception_v3", "alexnet")
-MIN_SIDES = {"resnet18": 32, "resnet50": 32, "inception_v3": 75, "alexnet": 63}
 
 
 def torchvision_network(
@@ -48,7 +46,7 @@ def torchvision_network(
     Raises:
         UserError: The inputs have other than 3 channels, or are too small; or the network has no dropout.
 
-    Source: Zhang et al. 2017, table 2 (inception_v3, alexnet); the published layouts of torchvision.
+    Source: Zhang et al. (2017), Table 2 (inception_v3, alexnet); the published layouts of torchvision.
 
     >>> network = torchvision_network("alexnet", in_shape=(3, 64, 64), num_classes=5)
     >>> network(torch.zeros(1, 3, 64, 64)).shape
@@ -56,8 +54,7 @@ def torchvision_network(
     """
     import torchvision
 
-    channels, _, _ = require_images(in_shape, network=network, min_side=MIN_SIDES[network])
-    if channels != 3:
+    if in_shape[0] != 3:
         raise UserError(f"in_shape is {in_shape}, but {network} takes colour images: expected 3 channels")
     options: dict[str, Any] = {"weights": None, "num_classes": num_classes}
     if network == "inception_v3":
@@ -65,7 +62,7 @@ def torchvision_network(
     if dropout is not None:
         if network not in WITH_DROPOUT:
             raise UserError(f"{network} has no dropout: leave it out (networks with it: {', '.join(WITH_DROPOUT)})")
-        options["dropout"] = require_probability(dropout, option="dropout")
+        options["dropout"] = dropout
     return as_modules(getattr(torchvision.models, network)(**options))
 
 

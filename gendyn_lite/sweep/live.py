@@ -18,7 +18,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 from gendyn_lite.results.files import remove_if_dead
 from gendyn_lite.sweep.jobs import Job, Outcome
 
-VARIABLE = "GENDYN_PROGRESS"  # where training in the kernel says how far it is, see train/progress.py
+VARIABLE = "GENDYN_PROGRESS"  # where training in the kernel says how far it is, see train/history.py
 TERMINAL_SECONDS, PLAIN_SECONDS = 0.5, 30.0  # between two lines or tables
 MOST_SHOWN = 8  # running runs that a table names
 Expected = Mapping[str, float | None]  # seconds of each run by its key, None where unknown

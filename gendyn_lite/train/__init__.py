@@ -9,15 +9,3 @@ from gendyn_lite.train.loop import estimate_seconds, fit
 from gendyn_lite.train.probes import log_spaced
 from gendyn_lite.train.state import load_weights
 from gendyn_lite.train.step import learning_rate
-
-__all__ = [
-    "DivergedError",
-    "History",
-    "estimate_seconds",
-    "fit",
-    "fit_many",
-    "learning_rate",
-    "load_weights",
-    "log_spaced",
-    "threads_for",
-]

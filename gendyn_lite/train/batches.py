@@ -75,7 +75,15 @@ class Batches:
 
 
 def check_trainable(model: nn.Module) -> None:
-    """Refuse a network whose parameters are not all there, each in memory of its own."""
+    """Refuse a network whose parameters are not all there, each in memory of its own.
+
+    Raises:
+        UserError: A parameter has no shape yet, is on the device ``"meta"`` or is an expanded tensor.
+
+    >>> check_trainable(nn.LazyLinear(2))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: weight has no shape yet (a lazy layer): call the network on a batch once before ...
+    """
     for name, parameter in model.named_parameters():
         if isinstance(parameter, UninitializedParameter):
             raise UserError(f"{name} has no shape yet (a lazy layer): call the network on a batch once before training")
@@ -89,33 +97,28 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
     """Refuse a network that does not take the data's inputs, or whose logits are not its classes.
 
     Args:
-        model: The network.
+        model: The network; it is left in eval mode.
         data: The data.
-        x: A batch of its inputs as the run will see them, on the model's device.
+        x: A batch of its inputs as the run will see them, [b, *in_shape], on the model's device.
+
+    Raises:
+        UserError: A split is empty or has labels beyond the classes; nothing is trainable; or shapes do not fit.
     """
+    classes, named = data.num_classes, f"{data.name} has {data.num_classes} classes"
     for name, y in (("training", data.train.y), ("test", data.test.y)):
         if len(y) == 0:
             raise UserError(f"{data.name} has no {name} examples")
-        if y.min() < 0 or y.max() >= data.num_classes:
-            raise UserError(
-                f"{name} labels span {int(y.min())} to {int(y.max())}, expected 0 to {data.num_classes - 1} "
-                f"({data.name} has {data.num_classes} classes)"
-            )
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= classes:
+            raise UserError(f"{name} labels span {low} to {high}, expected 0 to {classes - 1} ({named})")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError("the network has no parameter that requires a gradient: there is nothing to train")
-    modes = [module.training for module in model.modules()]
-    model.eval()
     try:
         with torch.no_grad():
-            shape = tuple(model(x[:1]).shape)
+            shape = tuple(model.eval()(x[:1]).shape)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the network does not take inputs of shape {tuple(x.shape[1:])}: {reason}") from error
-    finally:
-        for module, mode in zip(model.modules(), modes, strict=True):
-            module.training = mode
-    if shape != (1, data.num_classes):
-        raise UserError(
-            f"the network gives outputs of shape {shape[1:]}, but {data.name} has {data.num_classes} classes: "
-            f"build it with num_classes={data.num_classes}"
-        )
+    if shape != (1, classes):
+        built = f"build it with num_classes={classes}"
+        raise UserError(f"the network gives outputs of shape {shape[1:]}, but {named}: {built}")

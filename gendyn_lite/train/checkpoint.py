@@ -38,7 +38,7 @@ class Checkpoint:
 def write(folder: Path, checkpoint: Checkpoint, *, step: int) -> Path:
     """Write a checkpoint beside its place, then move it there; of the older ones the last remains.
 
-    Whoever is killed here leaves at most a hidden file ``.*.part``, which `clean` removes.
+    A process killed here leaves at most a hidden file ``.*.part``, which `clean` removes.
 
     Args:
         folder: The folder of the run's checkpoints, made if absent.
@@ -99,7 +99,10 @@ def newest(folder: Path, *, run_id: str | None = None) -> Checkpoint | None:
         except DamagedError as error:
             damaged.append((path, str(error)))
             continue
-        _check_run(path, found, run_id)
+        other = found.state.get("run_id")
+        if run_id not in (None, other):
+            ids = f"belongs to run {other}, this configuration and data are run {run_id}"
+            raise UserError(f"{path} {ids}: use another folder")
         for bad, reason in damaged:
             os.replace(bad, bad.with_name(f"{bad.name}.damaged"))
             warnings.warn(f"checkpoint {bad} is damaged ({reason}): went back to {path.name}", stacklevel=2)
@@ -131,10 +134,8 @@ def read(path: Path) -> Checkpoint:
         reason = "no checkpoint of gendyn_lite" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise DamagedError(reason) from error
     if header.get("version", 0) > VERSION:
-        raise UserError(
-            f"{path} was written by a newer version (format {header['version']}, this one reads {VERSION}): "
-            "update gendyn_lite"
-        )
+        formats = f"format {header['version']}, this one reads {VERSION}"
+        raise UserError(f"{path} was written by a newer version ({formats}): update gendyn_lite")
     if header.get("digest") != _digest(tensors, header.get("state", "")):
         raise DamagedError("its contents do not have the hash that it was written with")
     return Checkpoint(tensors, json.loads(header["state"]))
@@ -161,14 +162,6 @@ def discard(folder: Path) -> None:
         path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _check_run(path: Path, found: Checkpoint, run_id: str | None) -> None:
-    other = found.state.get("run_id")
-    if run_id is not None and other != run_id:
-        raise UserError(
-            f"{path} belongs to run {other}, this configuration and data are run {run_id}: use another folder"
-        )
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
-from gendyn_lite.train.distributed import local_device
 
 SMALL_STEP = 10**8  # parameters × examples of a step, below which one thread is best
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -26,7 +26,8 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     device(type='cpu')
     """
     if device is None:
-        return local_device() or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        gpu = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+        return torch.device(gpu if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
@@ -41,6 +42,16 @@ def threads_for(model: nn.Module, config: RunConfig) -> int:
 
     Threads that wait for each other cost more than they help: on a busy machine two were twenty times slower than one.
     And with one thread the numbers do not depend on the machine's number of cores.
+
+    Args:
+        model: The network.
+        config: Its batch size is used.
+
+    Returns:
+        The number of threads, at least 1.
+
+    >>> threads_for(nn.Linear(64, 10), RunConfig(experiment="demo"))
+    1
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return 1 if parameters * config.batch_size < SMALL_STEP else torch.get_num_threads()

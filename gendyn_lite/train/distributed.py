@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -23,7 +22,7 @@ from gendyn_lite.errors import UserError
 class Ranks:
     """This process among those that train together; alone, every operation is the identity.
 
-    >>> Ranks().mean(torch.ones(2)).tolist(), Ranks().broadcast(True)
+    >>> ALONE.sum(torch.ones(2)).tolist(), ALONE.broadcast(True)
     ([1.0, 1.0], True)
     """
 
@@ -40,15 +39,8 @@ class Ranks:
         return tensor if self.world == 1 else tensor[self.rank :: self.world]
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over processes."""
-        if self.world > 1:
-            tensor = tensor.clone()
-            dist.all_reduce(tensor)
-        return tensor
-
-    def mean(self, tensor: Tensor) -> Tensor:
-        """The mean over processes."""
-        return self.sum(tensor) / self.world
+        """The sum over processes; so is its gradient, since every process's loss depends on it."""
+        return tensor if self.world == 1 else _Sum.apply(tensor)  # type: ignore[return-value]
 
     def broadcast(self, value: Any) -> Any:
         """The first process's value, for all."""
@@ -65,6 +57,9 @@ class Ranks:
         return values
 
 
+ALONE = Ranks()
+
+
 def joined(device: torch.device) -> Ranks:
     """This process among those that torchrun started, or that have been joined before; else this one alone.
 
@@ -74,7 +69,7 @@ def joined(device: torch.device) -> Ranks:
         device: Where this process trains: gloo on a CPU, nccl on GPUs.
     """
     if not dist.is_available() or (not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) < 2):
-        return Ranks()
+        return ALONE
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(_part)
@@ -84,13 +79,6 @@ def joined(device: torch.device) -> Ranks:
 def _part() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def local_device() -> torch.device | None:
-    """The GPU that torchrun gave to this process, or None outside torchrun or without a GPU."""
-    if "LOCAL_RANK" in os.environ and torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    return None
 
 
 @contextmanager
@@ -115,32 +103,33 @@ def wrapped(model: nn.Module, ranks: Ranks) -> Iterator[nn.Module]:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over processes; so is the gradient, since every process's loss depends on it."""
+    """The sum of a tensor over processes."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, ranks: Ranks) -> Tensor:
-        ctx.ranks = ranks
-        return ranks.sum(tensor)
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return ctx.ranks.sum(grads[0].contiguous()), None
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _Sum.apply(grads[0])  # type: ignore[return-value]
 
 
 def _synchronized_norm(norm: _BatchNorm, input: Tensor, *, ranks: Ranks) -> Tensor:
     """Batch-norm of the whole batch, of which each process has a share [b, C, ...]."""
     x = input  # the parameter has the name that torch's own has
     if not norm.training:
-        return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+        return type(norm).forward(norm, x)
     places = [axis for axis in range(x.dim()) if axis != 1]
     shape = [1, -1, *[1] * (x.dim() - 2)]
     running_mean, running_var, rate = norm.running_mean, norm.running_var, norm.momentum
     assert running_mean is not None and running_var is not None and rate is not None
     wide = x.to(running_mean.dtype)
     count = ranks.sum(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
-    mean = _total(wide.sum(places), ranks) / count
+    mean = ranks.sum(wide.sum(places)) / count
     centred = wide - mean.view(shape)
-    variance = _total(centred.square().sum(places), ranks) / count
+    variance = ranks.sum(centred.square().sum(places)) / count
     with torch.no_grad():
         running_mean.lerp_(mean, rate)
         running_var.lerp_(variance * (count / (count - 1)), rate)
@@ -152,7 +141,3 @@ def _synchronized_norm(norm: _BatchNorm, input: Tensor, *, ranks: Ranks) -> Tens
     if norm.bias is not None:
         out = out + norm.bias.view(shape)
     return out.to(x.dtype)
-
-
-def _total(tensor: Tensor, ranks: Ranks) -> Tensor:
-    return _Sum.apply(tensor, ranks)  # type: ignore[return-value]

@@ -17,10 +17,9 @@ from gendyn_lite.data import ImageData, draws
 from gendyn_lite.errors import UserError
 from gendyn_lite.train.batches import Batches, check_fits
 from gendyn_lite.train.device import Precision, choose_device
-from gendyn_lite.train.history import History, Place, Row, check_losses, make_row
+from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, make_row
 from gendyn_lite.train.loop import fit
 from gendyn_lite.train.probes import Probe, call_probes
-from gendyn_lite.train.progress import Progress
 from gendyn_lite.train.stack import Stack, layout
 from gendyn_lite.train.step import learning_rate, make_optimizer
 
@@ -159,25 +158,20 @@ class Together:
 
     def _gather_data(self) -> None:
         """Inputs of the distinct data sets, float32 [sets, n, d], which of them each run has, and labels [R, n]."""
-        sets: list[tuple[ImageData, Tensor, Tensor]] = []
+        sets: list[tuple[ImageData, dict[str, Tensor]]] = []
         which = []
         for member in self.members:
             found = next((at for at, known in enumerate(sets) if _same_inputs(known[0], member.data)), len(sets))
             if found == len(sets):
                 batches = Batches(member.data, member.config, self.device)
-                train, test = (batches.inputs(split) for split in ("train_eval", "test"))
-                sets.append((member.data, train, test))
+                sets.append((member.data, {"train": batches.inputs("train_eval"), "test": batches.inputs("test")}))
             which.append(found)
-            check_fits(member.model.to(self.device), member.data, sets[found][1])
-        self.which = torch.tensor(which, device=self.device)
-        self.x = {
-            "train": torch.stack([train.flatten(1) for _, train, _ in sets]),
-            "test": torch.stack([test.flatten(1) for _, _, test in sets]),
-        }
-        self.y = {
-            "train": torch.stack([member.data.train.y for member in self.members]).to(self.device),
-            "test": torch.stack([member.data.test.y for member in self.members]).to(self.device),
-        }
+            check_fits(member.model.to(self.device), member.data, sets[found][1]["train"])
+        self.which, self.x, self.y = torch.tensor(which, device=self.device), {}, {}
+        for split in ("train", "test"):
+            self.x[split] = torch.stack([inputs[split].flatten(1) for _, inputs in sets])
+            labels = [getattr(member.data, split).y for member in self.members]
+            self.y[split] = torch.stack(labels).to(self.device)
 
     def train(self) -> None:
         """Train to the last epoch, or until every run has left."""
@@ -256,12 +250,9 @@ class Together:
             return
         kept = torch.tensor(stay, device=self.device)
         self.which, self.y = self.which[kept], {split: y[kept] for split, y in self.y.items()}
-        momentum = [self.optimizer.state[parameter] for parameter in self.stack.parameters]
         self.stack.keep(kept)
-        self.optimizer = make_optimizer(self.stack.parameters, self.config)
-        for parameter, state in zip(self.stack.parameters, momentum, strict=True):
-            for key, value in state.items():
-                self.optimizer.state[parameter][key] = value[kept] if isinstance(value, Tensor) else value
+        for state in self.optimizer.state.values():
+            state |= {key: value[kept] for key, value in state.items() if isinstance(value, Tensor)}
 
 
 def _same_inputs(one: ImageData, other: ImageData) -> bool:

@@ -1,15 +1,23 @@
-"""Where a run stands, the row of an evaluated epoch, and all of them: what a run leaves."""
+"""What a run tells: where it stands, the rows of its evaluated epochs, and its progress bar."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gendyn_lite.errors import UserError
 
 Row = dict[str, Any]
+VARIABLE = "GENDYN_PROGRESS"  # names the small JSON file of all bars; unset, nothing is written
+SECONDS = 0.5  # between two of its versions
+_counts: list[Progress] = []
 
 
 class DivergedError(UserError):
@@ -44,8 +52,8 @@ class History:
     >>> history = History([{"epoch": 0, "train_accuracy": 0.1, "test_accuracy": 0.1},
     ...                    {"epoch": 1, "train_accuracy": 0.9, "test_accuracy": 0.8},
     ...                    {"epoch": 2, "train_accuracy": 1.0, "test_accuracy": 0.7}])
-    >>> history.fitted_epoch, history.best["epoch"], history.best_test_accuracy
-    (2, 1, [0.1, 0.8, 0.8])
+    >>> history.fitted_epoch, history.best["epoch"], history.column("test_accuracy")
+    (2, 1, [0.1, 0.8, 0.7])
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -73,12 +81,6 @@ class History:
         It is chosen by the test set, so it bounds from above what early stopping could gain.
         """
         return max(self.rows, key=lambda row: row["test_accuracy"])
-
-    @property
-    def best_test_accuracy(self) -> list[float]:
-        """The highest test accuracy up to each row (the shaded areas of Zhang et al. 2017, figure 2)."""
-        best = float("-inf")
-        return [best := max(best, row["test_accuracy"]) for row in self.rows]
 
     def column(self, key: str) -> list[Any]:
         """One key over the rows; None where a row lacks it (a probe that was not due)."""
@@ -134,3 +136,70 @@ def check_losses(losses: Sequence[float], *, place: Place, epoch: int, steps: in
                 f"{run}loss is {value} at step {place.step - ago} (epoch {epoch}, batch {place.batch - ago} of "
                 f"{steps}, learning rate {rate:g}): training has diverged, lower learning_rate"
             )
+
+
+class Progress:
+    """A bar with a time estimate, silent unless asked for; and a file for the process that started this one.
+
+    `gendyn run` reads every count of the chapter that it runs from that file.
+
+    >>> with Progress(10, enabled=False) as bar:
+    ...     bar.advance(3)
+    """
+
+    def __init__(
+        self, steps: int, *, enabled: bool, done: int = 0, label: str = "training", unit: str = "step"
+    ) -> None:
+        """A bar over `steps` units of which `done` are done."""
+        self._shown: dict[str, Any] = {"label": label, "unit": unit, "steps": steps, "done": done}
+        self._file, self._written = os.environ.get(VARIABLE), 0.0
+        if self._file:
+            _counts.append(self)
+        self._bar: Any = None
+        # tqdm's notebook bars overlook this variable of tqdm's own; a page has no use for a bar.
+        if enabled and os.environ.get("TQDM_DISABLE") != "1":
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=steps, initial=done, desc=label, unit=unit, leave=False, mininterval=0.2)
+
+    def __enter__(self) -> Progress:
+        """The bar."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Remove the bar."""
+        if self._file:
+            _counts.remove(self)
+            self._write(self._file)
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, steps: int = 1) -> None:
+        """Count steps."""
+        self._change(done=self._shown["done"] + steps)
+        if self._bar is not None:
+            self._bar.update(steps)
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Put a row's accuracies beside the bar."""
+        values = {"epoch": row["epoch"], **{key: f"{row[f'{key}_accuracy']:.3f}" for key in ("train", "test")}}
+        self._change(**values)
+        if self._bar is not None:
+            self._bar.set_postfix(**values, refresh=False)
+
+    def _change(self, **values: Any) -> None:
+        """Other values, in the file once half a second has passed since it was last written."""
+        self._shown.update(values)
+        if self._file and time.monotonic() - self._written >= SECONDS:
+            self._write(self._file)
+
+    def _write(self, file: str) -> None:
+        """Replace the file; whoever reads it sees the old one or the new one. A full disk stops no training."""
+        import torch
+
+        self._written = time.monotonic()
+        gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() and torch.cuda.is_initialized() else 0
+        aside = Path(f"{file}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            aside.write_text(json.dumps({"bars": [each._shown for each in _counts], "gpu_bytes": gpu}))
+            aside.replace(file)

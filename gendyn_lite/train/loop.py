@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,12 @@ def estimate_seconds(
         device: As for `fit`.
         steps: Steps to time, after one to warm up.
 
+    Returns:
+        Seconds of all epochs and evaluations.
+
+    Raises:
+        UserError: The device is not available.
+
     >>> from gendyn_lite import data, models
     >>> digits, config = data.load("digits"), RunConfig(experiment="demo", epochs=5)
     >>> network = models.build("mlp_1x512", num_classes=10, in_shape=digits.in_shape)
@@ -147,22 +154,15 @@ def estimate_seconds(
         twin = copy.deepcopy(model).to(place)
         batches, precision = Batches(data, config, place), Precision(config.precision, place)
         step = Step(twin.train(), make_optimizer(twin.parameters(), config), precision)
-        trained = list(islice(batches.training(1), steps + 1))
-        step(*trained[0], epoch=1, step=1)
-        _wait(place)
-        started = time.perf_counter()
-        for number, (x, y) in enumerate(trained[1:] or trained, start=2):
-            step(x, y, epoch=1, step=number)
-        _wait(place)
-        a_step = (time.perf_counter() - started) / max(len(trained) - 1, 1)
+        first, *others = islice(batches.training(1), steps + 1)
+        step(*first, epoch=1, step=1)
+        timed = others or [first]
+        a_step = _seconds(lambda: [step(x, y, epoch=1, step=2) for x, y in timed], place) / len(timed)
         twin.eval()
-        first = next(iter(batches.evaluation("train_eval")))
-        started = time.perf_counter()
-        totals(twin, [first], precision, place)
-        _wait(place)
-        an_evaluation = (time.perf_counter() - started) * (batches.num_train + batches.num_test) / len(first[1])
-    evaluations = 2 + config.epochs // config.eval_every
-    return config.epochs * batches.steps * a_step + evaluations * an_evaluation
+        x, y = next(iter(batches.evaluation("train_eval")))
+        an_example = _seconds(lambda: totals(twin, [(x, y)], precision, place), place) / len(y)
+    evaluated = (2 + config.epochs // config.eval_every) * (batches.num_train + batches.num_test)
+    return config.epochs * batches.steps * a_step + evaluated * an_example
 
 
 def warn_without_gpu(model: nn.Module, data: ImageData, config: RunConfig) -> None:
@@ -188,6 +188,11 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that some work takes on a device, whatever it was given before left out."""
+    wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    wait()
+    started = time.perf_counter()
+    work()
+    wait()
+    return time.perf_counter() - started

@@ -29,6 +29,11 @@ def totals(model: nn.Module, batches: Iterable[Batch], precision: Precision, dev
         batches: Pairs of inputs and labels on the device.
         precision: Arithmetic of the forward pass; the loss is taken in float32.
         device: Where the batches are.
+
+    >>> x, y = torch.eye(2), torch.tensor([0, 0])
+    >>> cpu = torch.device("cpu")
+    >>> totals(nn.Identity(), [(x, y)], Precision("float32", cpu), cpu)
+    tensor([1.6265, 1.0000], dtype=torch.float64)
     """
     total = torch.zeros(2, dtype=torch.float64, device=device)
     with torch.no_grad():
@@ -52,6 +57,13 @@ def reestimated_statistics(model: nn.Module, batches: Iterable[Batch]) -> Iterat
     Args:
         model: A network in eval mode.
         batches: Pairs of inputs and labels on the model's device. A batch of one example has no variance: left out.
+
+    >>> norm = nn.BatchNorm1d(1).eval()
+    >>> with reestimated_statistics(norm, [(torch.tensor([[1.0], [3.0]]), None)]):
+    ...     norm.running_mean.item(), norm.running_var.item()
+    (2.0, 2.0)
+    >>> norm.running_mean.item()
+    0.0
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     kept = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
@@ -83,6 +95,12 @@ def log_spaced(epochs: int, count: int = 20) -> tuple[int, ...]:
     Args:
         epochs: The last epoch, at least 1.
         count: Most epochs after 0, at least 1.
+
+    Returns:
+        The epochs in rising order, at most `count` + 2 of them.
+
+    Raises:
+        UserError: There is no epoch or no probe to space.
 
     >>> log_spaced(100, 6)
     (0, 1, 3, 6, 16, 40, 100)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,8 @@ from gendyn_lite.train import checkpoint, state
 from gendyn_lite.train.batches import Batches, check_fits
 from gendyn_lite.train.device import Precision, random_state, set_random_state
 from gendyn_lite.train.distributed import Ranks, wrapped
-from gendyn_lite.train.history import History, Place, Row, check_losses, make_row
+from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, make_row
 from gendyn_lite.train.probes import Probe, call_probes, reestimated_statistics, totals
-from gendyn_lite.train.progress import Progress
 from gendyn_lite.train.step import Step, learning_rate, make_optimizer
 
 CHECK_STEPS = 200  # steps between two looks at the losses, each of which waits for the device
@@ -61,26 +61,22 @@ class Run:
         self.optimizer = make_optimizer(model.parameters(), config)
         self.precision = Precision(config.precision, options.device)
         self.place, self.rows, self.resumed_at = Place(), list[Row](), list[int]()
-        self.identity = {"run_id": config.run_id(data.fingerprint), "labels": state.label_digest(data.train.y)}
+        self._report = options.on_epoch if options.on_epoch and ranks.first else lambda row: None
+        labels = hashlib.sha256(data.train.y.cpu().contiguous().numpy().data).hexdigest()[:16]
+        self.identity = {"run_id": config.run_id(data.fingerprint), "labels": labels, "world": ranks.world}
         self.saved: tuple[int, int] | None = None
         self.saved_at = time.monotonic()
 
     def train(self) -> History:
         """Run to the end, or to the first epoch that fits every label if the configuration says so."""
         with wrapped(self.model, self.ranks) as forward:
-            self.step = Step(
-                self.model,
-                self.optimizer,
-                self.precision,
-                forward=_compiled(forward, self.options.compiled),
-                grad_hook=self.options.grad_hook,
-                ranks=self.ranks,
-                cuda_graph=self.options.cuda_graph,
-            )
+            options, run = self.options, _compiled(forward, self.options.compiled)
+            parts, hook = (self.model, self.optimizer, self.precision, run), options.grad_hook
+            self.step = Step(*parts, grad_hook=hook, ranks=self.ranks, cuda_graph=options.cuda_graph)
             self._restore()
             for row in self.rows:
                 self._report(row)
-            shown = self.options.progress and self.ranks.first
+            shown = options.progress and self.ranks.first
             total = self.config.epochs * self.batches.steps
             with Progress(total, enabled=shown, done=self.place.step, label=self.config.model) as bar:
                 self._epochs(bar)
@@ -132,7 +128,7 @@ class Run:
     def _check(self, losses: list[Tensor], epoch: int, rate: float) -> None:
         """Raise if one of the losses since the last look is not finite, and forget them."""
         if losses:
-            values = self.ranks.mean(torch.stack(losses)).tolist()
+            values = (self.ranks.sum(torch.stack(losses)) / self.ranks.world).tolist()
             check_losses(values, place=self.place, epoch=epoch, steps=self.batches.steps, rate=rate)
             losses.clear()
 
@@ -156,10 +152,6 @@ class Run:
         batches = islice(self.batches.evaluation(split), self.ranks.rank, None, self.ranks.world)
         return totals(self.model, batches, self.precision, self.options.device)
 
-    def _report(self, row: Row) -> None:
-        if self.options.on_epoch is not None and self.ranks.first:
-            self.options.on_epoch(row)
-
     def _is_evaluated(self, epoch: int) -> bool:
         wanted = self.options.probe_epochs or frozenset()
         return epoch % self.config.eval_every == 0 or epoch == self.config.epochs or epoch in wanted
@@ -181,20 +173,10 @@ class Run:
             return
         random = self.ranks.gather(random_state(self.options.device))
         if self.ranks.first:
-            packed = state.pack(
-                self.model,
-                self.optimizer,
-                self.options.grad_hook,
-                random,
-                **self.identity,
-                config=self.config.as_dict(),
-                place=self.place,
-                rows=self.rows,
-                resumed_at=self.resumed_at,
-                splits=self.step.splits,
-                scaler=self.precision.scaler.state_dict(),
-                world=self.ranks.world,
-            )
+            known = self.identity | {"config": self.config.as_dict(), "place": asdict(self.place), "rows": self.rows}
+            known |= {"resumed_at": self.resumed_at, "splits": self.step.splits}
+            known["scaler"] = self.precision.scaler.state_dict()
+            packed = state.pack(self.model, self.optimizer, self.options.grad_hook, random, known)
             checkpoint.write(folder, packed, step=self.place.step)
         self.saved, self.saved_at = self._position(), time.monotonic()
 
@@ -236,14 +218,11 @@ def _compiled(forward: nn.Module, compiled: bool | str) -> Callable[[Tensor], Te
 def _check_options(options: Options, config: RunConfig, ranks: Ranks) -> None:
     """Refuse options that cannot be met here, or not together."""
     if options.cuda_graph and (options.device.type != "cuda" or ranks.world > 1 or options.compiled):
-        raise UserError(
-            "cuda_graph needs one GPU, one process and compiled=False: leave it out here "
-            f"(device {options.device}, {ranks.world} process{'es' if ranks.world > 1 else ''})"
-        )
-    if config.batch_norm_statistics != "running" and ranks.world > 1:
-        raise UserError(
-            f"batch_norm_statistics={config.batch_norm_statistics!r} needs one process, there are {ranks.world}: "
-            "use 'running'"
-        )
+        here = f"device {options.device}, number of processes {ranks.world}"
+        raise UserError(f"cuda_graph needs one GPU, one process and compiled=False: leave it out here ({here})")
+    statistics = config.batch_norm_statistics
+    if statistics != "running" and ranks.world > 1:
+        needed = f"needs one process, there are {ranks.world}"
+        raise UserError(f"batch_norm_statistics={statistics!r} {needed}: use 'running'")
     if options.checkpoint_seconds < 0:
         raise UserError(f"checkpoint_seconds is {options.checkpoint_seconds}, expected at least 0")

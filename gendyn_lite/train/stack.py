@@ -26,9 +26,8 @@ def layout(model: nn.Module) -> tuple[str, ...] | None:
         return None
     layers = _layers(model)
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    usable = all(isinstance(layer, (*ELEMENTWISE, nn.Linear)) for layer in layers) and not any(
-        isinstance(layer, nn.LeakyReLU) and layer.negative_slope < 0 for layer in layers
-    )
+    usable = all(isinstance(layer, (*ELEMENTWISE, nn.Linear)) for layer in layers)
+    usable &= all(layer.negative_slope >= 0 for layer in layers if isinstance(layer, nn.LeakyReLU))
     alternating = all(isinstance(one, nn.Linear) or isinstance(two, nn.Linear) for one, two in pairwise(layers))
     if not (layers and usable and alternating and isinstance(layers[0], nn.Linear)):
         return None
@@ -126,7 +125,8 @@ class Stack:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these networks only, int64 [fewer]."""
-        self.parameters = [parameter.detach()[rows].requires_grad_() for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.data, parameter.grad = parameter.data[rows], None
         self._buffers.clear()
 
     def store(self, row: int, model: nn.Module) -> None:

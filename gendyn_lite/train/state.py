@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.train import checkpoint
 from gendyn_lite.train.checkpoint import Checkpoint
-from gendyn_lite.train.history import Place
 from gendyn_lite.train.step import hook_name, laid_out_as
 
 
-def label_digest(y: Tensor) -> str:
-    """A hash of the training labels, which tells one label corruption from another."""
-    return hashlib.sha256(y.cpu().contiguous().numpy().data).hexdigest()[:16]
-
-
 def pack(
-    model: nn.Module, optimizer: torch.optim.Optimizer, hook: object, random: list[list[Tensor]], **state: Any
+    model: nn.Module, optimizer: Optimizer, hook: object, random: list[list[Tensor]], state: dict[str, Any]
 ) -> Checkpoint:
     """A checkpoint of the model, the optimizer, the gradient hook and the random generators.
 
@@ -34,14 +28,14 @@ def pack(
         optimizer: Its optimizer, whose tensors (momentum) are stored.
         hook: The gradient hook; what its ``state_dict()`` gives is stored, if it has one.
         random: States of the generators, for each rank.
-        **state: Everything else, JSON values and `Place`.
+        state: Everything else, JSON values.
 
     Raises:
         UserError: The network or the hook keeps something that would not come back as it is.
     """
     tensors = {f"model/{name}": tensor for name, tensor in _stored(model).items()}
     tensors |= {f"buffer/{name}": tensor for name, tensor in _other_buffers(model).items()}
-    for index, parameter in enumerate(_trained(optimizer)):
+    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer/{index}/{key}"] = value
@@ -50,13 +44,10 @@ def pack(
     kept = _kept(hook)
     tensors |= {f"hook/{key}": value for key, value in kept.items() if isinstance(value, Tensor)}
     rest = {key: value for key, value in kept.items() if not isinstance(value, Tensor)}
-    plain = {key: asdict(value) if isinstance(value, Place) else value for key, value in state.items()}
-    return Checkpoint(tensors, plain | {"hook": rest})
+    return Checkpoint(tensors, state | {"hook": rest})
 
 
-def unpack(
-    found: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, hook: object, *, rank: int
-) -> list[Tensor]:
+def unpack(found: Checkpoint, model: nn.Module, optimizer: Optimizer, hook: object, *, rank: int) -> list[Tensor]:
     """Put a checkpoint's tensors back, in place.
 
     Returns:
@@ -72,10 +63,9 @@ def unpack(
             if name in there:  # checkpoints of earlier versions have none
                 buffer.copy_(there[name])
     device = next(model.parameters()).device
-    parameters = _trained(optimizer)
     for name, value in _under(found, "optimizer/").items():
         index, key = name.split("/")
-        parameter = parameters[int(index)]
+        parameter = optimizer.param_groups[0]["params"][int(index)]
         optimizer.state[parameter][key] = laid_out_as(parameter, value)
     if hasattr(hook, "load_state_dict"):
         kept = {key: value.to(device) for key, value in _under(found, "hook/").items()}
@@ -98,12 +88,14 @@ def load_weights(model: nn.Module, checkpoint_dir: str | os.PathLike[str]) -> in
 
     Raises:
         UserError: There is no whole checkpoint, or it is of another network.
+
+    >>> load_weights(nn.Linear(1, 1), "no_such_folder")
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: no checkpoint in no_such_folder: train with checkpoint_dir='no_such_folder'
     """
     found = checkpoint.newest(Path(checkpoint_dir))
     if found is None:
-        raise UserError(
-            f"there is no checkpoint in {checkpoint_dir}: train with checkpoint_dir={str(checkpoint_dir)!r}"
-        )
+        raise UserError(f"no checkpoint in {checkpoint_dir}: train with checkpoint_dir={str(checkpoint_dir)!r}")
     load_model(found, model)
     return found.state["place"]["step"]
 
@@ -116,12 +108,10 @@ def load_model(found: Checkpoint, model: nn.Module) -> None:
         where = "the checkpoint" if name in stored else "the network"
         raise UserError(f"the network and the checkpoint differ: only {where} has {name!r}")
     for name, tensor in own.items():
-        for what, there, here in (
-            ("shape", tuple(stored[name].shape), tuple(tensor.shape)),
-            ("dtype", stored[name].dtype, tensor.dtype),
-        ):
-            if there != here:
-                raise UserError(f"{name} has {what} {there} in the checkpoint, {here} in the network")
+        there, here = ({"shape": tuple(each.shape), "dtype": each.dtype} for each in (stored[name], tensor))
+        for what in there:
+            if there[what] != here[what]:
+                raise UserError(f"{name} has {what} {there[what]} in the checkpoint, {here[what]} in the network")
         with torch.no_grad():
             tensor.copy_(stored[name])
 
@@ -142,10 +132,9 @@ def _stored(model: nn.Module) -> dict[str, Tensor]:
     found = model.state_dict()
     for name, value in found.items():
         if not isinstance(value, Tensor):
-            raise UserError(
-                f"the network keeps {name!r}, a {type(value).__name__}, in its state_dict, and checkpoints hold "
-                "tensors: register it as a buffer, or train without checkpoint_dir"
-            )
+            kept = f"the network keeps {name!r}, a {type(value).__name__}, in its state_dict"
+            advice = "register it as a buffer, or train without checkpoint_dir"
+            raise UserError(f"{kept}, and checkpoints hold tensors: {advice}")
     return found
 
 
@@ -174,21 +163,16 @@ def _kept(hook: object) -> dict[str, Any]:
 
 
 def _survives_json(value: Any) -> bool:
-    """Whether a value comes back from JSON equal and of the same types.
+    """Whether a value comes back from JSON as it is.
 
     >>> _survives_json({"a": [1, 2.5, None]}), _survives_json({1: 2}), _survives_json((1, 2)), _survives_json(True)
     (True, False, False, True)
     """
-    if isinstance(value, dict):
-        return all(isinstance(key, str) for key in value) and all(map(_survives_json, value.values()))
-    if isinstance(value, list):
-        return all(map(_survives_json, value))
-    return value is None or type(value) in (bool, int, float, str)
+    try:
+        return repr(json.loads(json.dumps(value))) == repr(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def _under(found: Checkpoint, prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in found.tensors.items() if name.startswith(prefix)}
-
-
-def _trained(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -6,6 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.train.device import GraphedPass, Precision
-from gendyn_lite.train.distributed import Ranks
+from gendyn_lite.train.distributed import ALONE, Ranks
 
 
 def learning_rate(config: RunConfig, epoch: int) -> float:
@@ -30,6 +31,9 @@ def learning_rate(config: RunConfig, epoch: int) -> float:
     Args:
         config: Its learning_rate, schedule, decay, milestones and epochs are used.
         epoch: The epoch, counted from 1; 0 (before training) gives the first epoch's.
+
+    Returns:
+        The step size, at least 0.
 
     >>> config = RunConfig(experiment="demo", learning_rate=0.1, schedule="step", decay=0.5, milestones=(2, 3))
     >>> [learning_rate(config, epoch) for epoch in range(1, 5)]
@@ -53,16 +57,13 @@ def make_optimizer(parameters: Iterable[Tensor], config: RunConfig) -> torch.opt
     would leave a momentum that nobody has written.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    settings: dict[str, Any] = {
-        "lr": config.learning_rate,
-        "momentum": config.momentum,
-        "weight_decay": config.weight_decay,
-    }
+    rate, momentum, decay = config.learning_rate, config.momentum, config.weight_decay
+    sgd = partial(torch.optim.SGD, trained, lr=rate, momentum=momentum, weight_decay=decay)
     dense = all(torch.empty_like(parameter).stride() == parameter.stride() for parameter in trained)
     try:
-        optimizer = torch.optim.SGD(trained, **settings, fused=dense)
+        optimizer = sgd(fused=dense)
     except RuntimeError:  # a device or dtype without the fused kernel
-        return torch.optim.SGD(trained, **settings)
+        return sgd()
     if dense and config.precision == "float16" and config.momentum:
         for parameter in trained:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
@@ -81,20 +82,20 @@ class Step:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         precision: Precision,
-        *,
         forward: Callable[[Tensor], Tensor] | None = None,
+        *,
         grad_hook: Callable[..., Any] | None = None,
-        ranks: Ranks | None = None,
+        ranks: Ranks = ALONE,
         cuda_graph: bool = False,
     ) -> None:
         """A step of `model`; `forward` is what runs it (a compiled or distributed wrapper), the model by default."""
         self.splits = 1
         self._model, self._optimizer, self._precision = model, optimizer, precision
         self._forward = model if forward is None else forward
-        self._ranks = Ranks() if ranks is None else ranks
+        self._ranks = ranks
         self._whole = GraphedPass(model, self._backward) if cuda_graph else self._backward
-        self._hook, self._shapes = grad_hook, GradientShapes(model, grad_hook)
-        self._after_step = getattr(grad_hook, "after_step", None)
+        self._hook, self._after_step = grad_hook, getattr(grad_hook, "after_step", None)
+        self._shapes = [(name, parameter, parameter.shape) for name, parameter in model.named_parameters()]
 
     def __call__(self, x: Tensor, y: Tensor, *, epoch: int, step: int) -> Tensor:
         """Train on a batch.
@@ -112,7 +113,7 @@ class Step:
         scaler, optimizer = self._precision.scaler, self._optimizer
         if self._hook is not None:
             scaler.unscale_(optimizer)
-            self._call_hook(epoch, step)
+            self._call_hook(self._hook, epoch, step)
         scaler.step(optimizer)
         scaler.update()
         if self._after_step is not None:
@@ -141,31 +142,29 @@ class Step:
         self._halve(len(y), reason)
         return self._in_parts(x, y)
 
-    def _backward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Forward and backward of a batch, or of this process's share of it."""
+    def _backward(self, x: Tensor, y: Tensor, share: float = 1.0) -> Tensor:
+        """Forward and backward of a batch, of a part of it by its share, or of this process's examples of it."""
         with self._precision.autocast():
-            if self._ranks.world == 1:
-                loss = F.cross_entropy(self._forward(x), y)
-            else:  # the mean over processes of these losses is the batch's mean loss, also for unequal shares
+            if self._ranks.world > 1:  # the mean over processes is the batch's mean loss, also for unequal shares
                 logits = self._forward(self._ranks.share(x))
                 loss = F.cross_entropy(logits, self._ranks.share(y), reduction="sum") * (self._ranks.world / len(y))
+            else:
+                loss = F.cross_entropy(self._forward(x), y)
+            if share < 1:
+                loss = loss * share
         self._precision.scaler.scale(loss).backward()
         return loss.detach()
 
     def _in_parts(self, x: Tensor, y: Tensor) -> Tensor:
         """The same gradient, accumulated over the parts of a batch."""
-        total = torch.zeros((), device=y.device)
+        parts = zip(x.chunk(self.splits), y.chunk(self.splits), strict=True)
         try:
-            for x_part, y_part in zip(x.chunk(self.splits), y.chunk(self.splits), strict=True):
-                with self._precision.autocast():
-                    loss = F.cross_entropy(self._forward(x_part), y_part) * (len(y_part) / len(y))
-                self._precision.scaler.scale(loss).backward()
-                total += loss.detach()
+            losses = [self._backward(x_part, y_part, len(y_part) / len(y)) for x_part, y_part in parts]
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
             raise UserError(f"out of memory even with batches of {len(y)} cut in two: lower batch_size") from error
-        return total
+        return torch.stack(losses).sum()
 
     def _halve(self, batch: int, reason: str) -> None:
         if any(isinstance(module, _BatchNorm) and module.training for module in self._model.modules()):
@@ -177,20 +176,27 @@ class Step:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self.splits = 2
-        warnings.warn(
-            f"out of memory: batches of {batch} are now computed in two halves (the same gradient, slower)",
-            stacklevel=2,
-        )
+        said = f"out of memory: batches of {batch} are now computed in two halves (the same gradient, slower)"
+        warnings.warn(said, stacklevel=2)
 
-    def _call_hook(self, epoch: int, step: int) -> None:
-        assert self._hook is not None
+    def _call_hook(self, hook: Callable[..., Any], epoch: int, step: int) -> None:
+        """Call the gradient hook; weights and gradients must keep their shapes, and gradients get their layout back."""
         try:
-            self._hook(self._model, epoch=epoch, step=step)
+            hook(self._model, epoch=epoch, step=step)
         except RuntimeError as error:
             if re.search(r"assign(ed)?( a)? grad", str(error)):  # torch's own refusal of a gradient of another shape
-                raise self._shapes.error(str(error)) from error
+                raise UserError(f"grad_hook {hook_name(hook)} changed shapes: {error}") from error
             raise
-        self._shapes.check()
+        for name, parameter, shape in self._shapes:
+            grad = parameter.grad
+            found = parameter.shape if grad is None else grad.shape
+            if shape != parameter.shape or shape != found:
+                raise UserError(
+                    f"grad_hook {hook_name(hook)} changed shapes: {name} has a gradient of shape {tuple(found)}, "
+                    f"expected {tuple(shape)}"
+                )
+            if grad is not None and grad.stride() != parameter.stride():
+                parameter.grad = laid_out_as(parameter, grad)
 
 
 def out_of_memory(error: RuntimeError) -> bool:
@@ -200,33 +206,6 @@ def out_of_memory(error: RuntimeError) -> bool:
     (True, False)
     """
     return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-class GradientShapes:
-    """Checks that a gradient hook leaves every weight and gradient in its shape, and each gradient in its layout."""
-
-    def __init__(self, model: nn.Module, hook: object) -> None:
-        """Remember the shapes of the model's parameters."""
-        self._hook = hook_name(hook)
-        self._expected = [(name, parameter, parameter.shape) for name, parameter in model.named_parameters()]
-
-    def check(self) -> None:
-        """Raise, naming hook and weight, if a shape has changed; lay out gradients that the hook made anew.
-
-        Raises:
-            UserError: A weight or its gradient has another shape than before.
-        """
-        for name, parameter, shape in self._expected:
-            grad = parameter.grad
-            if parameter.shape != shape or (grad is not None and grad.shape != shape):
-                found = parameter.shape if grad is None else grad.shape
-                raise self.error(f"{name} has a gradient of shape {tuple(found)}, expected {tuple(shape)}")
-            if grad is not None and grad.stride() != parameter.stride():
-                parameter.grad = laid_out_as(parameter, grad)
-
-    def error(self, what: str) -> UserError:
-        """An error that names the hook."""
-        return UserError(f"grad_hook {self._hook} changed shapes: {what}")
 
 
 def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:

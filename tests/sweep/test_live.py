@@ -31,7 +31,7 @@ class Terminal(io.StringIO):
 
 def test_lines_at_intervals_say_cell_progress_and_time(tmp_path: Path) -> None:
     stream, path = io.StringIO(), tmp_path / "chapter.ipynb"
-    train = "from gendyn_lite.train.progress import Progress\nimport time"
+    train = "from gendyn_lite.train.history import Progress\nimport time"
     steps = "with Progress(40, enabled=False, label='runs', unit='run') as bar:\n    bar.advance(30)\n    time.sleep(2)"
     nbformat.write(trial.small(train, f"time.sleep(0.6)\n{steps}"), path)
     with Live("chapter", stream=stream, expected=3600, seconds=0.2) as live:

@@ -1,6 +1,10 @@
-"""Tiny real data and networks: every run here takes a blink."""
+"""Tiny real data and networks, every run of which takes a blink; and runs that are stopped and gone on with."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -9,6 +13,9 @@ from torch import nn
 from gendyn_lite import data, models
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
+from gendyn_lite.train import History, fit
+
+Make = Callable[[RunConfig, ImageData], nn.Module]
 
 
 @pytest.fixture
@@ -46,6 +53,53 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def plain(rows: list[dict]) -> list[dict]:
     """Rows without the one thing that differs from run to run."""
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+class Trained(NamedTuple):
+    """A network after a run."""
+
+    model: nn.Module
+    history: History
+    weights: dict[str, torch.Tensor]
+
+    def same_as(self, other: Trained) -> bool:
+        """Whether every number is the same to the bit."""
+        rows = [plain(each.history.rows) for each in (self, other)]
+        return same(self.weights, other.weights) and rows[0] == rows[1]
+
+
+def trained(config: RunConfig, digits: ImageData, model: nn.Module | None = None, **options: Any) -> Trained:
+    """The network of a configuration, or another one, after a run on the CPU."""
+    model = make_network(config, digits) if model is None else model
+    history = fit(model, digits, config, **{"device": "cpu", **options})
+    return Trained(model, history, weights(model))
+
+
+class Stop(BaseException):
+    """Stands for a kill: nothing in the library may catch it."""
+
+
+class StopAt:
+    """A gradient hook that stops the run before a step is taken."""
+
+    def __init__(self, step=0):
+        self.step = step
+
+    def __call__(self, model, *, epoch, step):
+        if step == self.step:
+            raise Stop
+
+
+def stop_and_go_on(
+    config: RunConfig, digits: ImageData, folder: Path, *stops: int, make: Make = make_network, hook: Any = StopAt,
+    **options: Any,
+) -> Trained:  # fmt: skip
+    """A run that is stopped before each of some steps, and gone on with by a network that is made anew."""
+    options = {"checkpoint_dir": folder, "checkpoint_seconds": 0} | options
+    for stop in stops:
+        with pytest.raises(Stop):
+            trained(config, digits, make(config, digits), grad_hook=hook(stop), **options)
+    return trained(config, digits, make(config, digits), grad_hook=hook(), **options)
 
 
 needs_gpu = [

@@ -1,6 +1,6 @@
 """Kill a training process again and again, with SIGKILL, and see what it ends with.
 
-Run by test_kill.py as ``python killing.py FOLDER KILLS``: torch is imported once, and every victim is a fork of this
+Run by test_resume.py as ``python killing.py FOLDER KILLS``: torch is imported once, and every victim is a fork of this
 process, which has trained once itself. It must see one thread and no GPU, so that a fork loses nothing. Prints a JSON
 summary.
 """

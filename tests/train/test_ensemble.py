@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from torch import nn
 
 from gendyn_lite import data, models
 from gendyn_lite.errors import UserError
-from gendyn_lite.train import DivergedError, ensemble, fit, fit_many
+from gendyn_lite.train import DivergedError, History, ensemble, fit, fit_many
 from gendyn_lite.train.stack import Stack, layout
-from tests.train.conftest import make_network, weights
+from tests.train.conftest import make_network, same
 
 ARCHITECTURES = {
     "one layer": {"widths": []},
@@ -33,29 +34,53 @@ def sweep(config):
     ]
 
 
-def prepare(configs):
+class Many(NamedTuple):
+    """Runs trained by fit_many(), and copies of their networks that are not trained yet."""
+
+    networks: list[nn.Module]
+    twins: list[nn.Module]
+    datasets: list[data.ImageData]
+    histories: list[History]
+
+    def alone(self, configs):
+        """The copies, each trained by itself."""
+        runs = zip(self.twins, self.datasets, configs, strict=True)
+        return [fit(*run, device="cpu") for run in runs]
+
+
+def many(configs, **options):
     datasets = [data.load_for_run(config)[0] for config in configs]
-    return [make_network(config, one) for config, one in zip(configs, datasets, strict=True)], datasets
+    networks = [
+        models.build(
+            config.model, num_classes=one.num_classes, in_shape=one.in_shape, seed=config.seed, **config.model_options
+        )
+        for config, one in zip(configs, datasets, strict=True)
+    ]
+    twins = copy.deepcopy(networks)
+    return Many(networks, twins, datasets, fit_many(networks, datasets, configs, device="cpu", **options))
 
 
 def close(one, other):
     """Rows equal but for rounding and time; accuracies to within two examples of 150."""
-    assert len(one) == len(other)
-    for a, b in zip(one, other, strict=True):
+    for a, b in zip(one.rows, other.rows, strict=True):
         assert a.keys() == b.keys()
         for key in a.keys() - {"seconds"}:
             assert a[key] == pytest.approx(b[key], rel=1e-3, abs=0.014 if "accuracy" in key else 1e-6), key
 
 
+POINTS = {"dataset": "two_moons", "train_size": None, "standardize": "none", "inputs": "true"}
+
+
 @pytest.mark.parametrize("options", ARCHITECTURES.values(), ids=ARCHITECTURES)
-@pytest.mark.parametrize("changes", [{}, {"momentum": 0.0, "weight_decay": 0.01, "eval_every": 3}], ids=["", "decayed"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"momentum": 0.0, "weight_decay": 0.01, "eval_every": 3}, POINTS], ids=["", "decayed", "points"]
+)
 def test_same_as_one_by_one(sweep, options, changes):
     configs = [config.replace(model_options=options, **changes) for config in sweep]
-    networks, datasets = prepare(configs)
-    twins = copy.deepcopy(networks)
-    histories = fit_many(networks, datasets, configs, device="cpu")
-    for network, twin, one, config, history in zip(networks, twins, datasets, configs, histories, strict=True):
-        close(history.rows, fit(twin, one, config, device="cpu").rows)
+    found = many(configs)
+    for history, alone in zip(found.histories, found.alone(configs), strict=True):
+        close(history, alone)
+    for network, twin in zip(found.networks, found.twins, strict=True):
         assert not network.training
         for a, b in zip(network.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
@@ -112,88 +137,56 @@ def test_gradients_at_awkward_shapes(sizes, runs, layout):
 
 
 def test_runs_of_one_kind_really_train_together(sweep, monkeypatch):
-    configs = [*sweep, sweep[0].replace(batch_size=16)]
-    networks, datasets = prepare(configs)
     sizes = []
     original = ensemble.Together.train
     monkeypatch.setattr(ensemble.Together, "train", lambda self: (sizes.append(len(self.members)), original(self)))
-    histories = fit_many(networks, datasets, configs, device="cpu")
+    histories = many([*sweep, sweep[0].replace(batch_size=16)]).histories
     assert sizes == [6]
     assert [history.last["epoch"] for history in histories] == [4] * 7
 
 
 def test_a_run_leaves_once_its_labels_are_fitted(sweep):
-    options = {"widths": [64]}
     changes = {"stop_when_fitted": True, "epochs": 60, "schedule": "constant", "learning_rate": 0.1}
-    configs = [config.replace(model_options=options, **changes) for config in sweep]
-    networks, datasets = prepare(configs)
-    twins = copy.deepcopy(networks)
-    histories = fit_many(networks, datasets, configs, device="cpu")
-    alone = [fit(*run, device="cpu") for run in zip(twins, datasets, configs, strict=True)]
-    ends = [history.last["epoch"] for history in histories]
-    assert len(set(ends)) > 1
-    for history, twin in zip(histories, alone, strict=True):
+    configs = [config.replace(model_options={"widths": [64]}, **changes) for config in sweep]
+    found = many(configs)
+    assert len({history.last["epoch"] for history in found.histories}) > 1
+    for history, alone in zip(found.histories, found.alone(configs), strict=True):
         assert history.last["train_accuracy"] == 1
-        assert abs(history.last["epoch"] - twin.last["epoch"]) <= 2  # rounding may move the last example's epoch
-    for network, one, history in zip(networks, datasets, histories, strict=True):
-        x = torch.cat(
-            [x for x, _ in data.batcher(one, configs[0].replace(inputs=one.inputs), split="train_eval").epoch(0)]
-        )
-        assert (network(x).argmax(1) == one.train.y).all() == (history.last["train_accuracy"] == 1)
+        assert abs(history.last["epoch"] - alone.last["epoch"]) <= 2  # rounding may move the last example's epoch
+    for network, one in zip(found.networks, found.datasets, strict=True):
+        batches = data.batcher(one, configs[0].replace(inputs=one.inputs), split="train_eval").epoch(0)
+        assert all((network(x).argmax(1) == y).all() for x, y in batches)
 
 
 def test_augmented_runs_and_other_networks_train_alone(sweep):
-    configs = [sweep[0].replace(random_crop=1), sweep[3].replace(random_crop=1), sweep[1].replace(epochs=1)]
-    configs[2] = configs[2].replace(model="alexnet_small", model_options={})
-    networks, datasets = prepare(configs)
-    twins = copy.deepcopy(networks)
-    for history, *run in zip(
-        fit_many(networks, datasets, configs, device="cpu"), twins, datasets, configs, strict=True
-    ):
-        close(history.rows, fit(*run, device="cpu").rows)
-    assert all(torch.equal(a, b) for a, b in zip(networks[0].parameters(), twins[0].parameters(), strict=True))
+    configs = [sweep[0].replace(random_crop=1), sweep[3].replace(random_crop=1)]
+    configs.append(sweep[1].replace(epochs=1, model="alexnet_small", model_options={}))
+    found = many(configs)
+    for history, alone in zip(found.histories, found.alone(configs), strict=True):
+        close(history, alone)
+    assert same(found.networks[0].state_dict(), found.twins[0].state_dict())
 
 
 def test_probes_and_on_epoch_see_each_run_as_it_stands(sweep):
-    networks, datasets = prepare(sweep)
     seen = {}
 
     def norm(model, epoch):
         return {"norm": sum(p.detach().norm().item() for p in model.parameters())}
 
-    histories = fit_many(
-        networks, datasets, sweep, probes=[{"size": norm}] * 6, device="cpu",
-        on_epoch=lambda run, row: seen.setdefault(run, []).append(row),
-    )  # fmt: skip
-    assert [seen[run] for run in range(6)] == [history.rows for history in histories]
-    for network, history in zip(networks, histories, strict=True):
+    found = many(sweep, probes=[{"size": norm}] * 6, on_epoch=lambda run, row: seen.setdefault(run, []).append(row))
+    assert [seen[run] for run in range(6)] == [history.rows for history in found.histories]
+    for network, history in zip(found.networks, found.histories, strict=True):
         assert history.last["size/norm"] == pytest.approx(norm(network, 4)["norm"])
         assert len({row["size/norm"] for row in history.rows}) == 5
 
 
-def test_two_dimensional_points(config):
-    configs = [
-        config.replace(dataset="two_moons", train_size=None, standardize="none", seed=seed, label_corruption=0.0)
-        for seed in (0, 1)
-    ]
-    datasets = [data.load_for_run(one)[0] for one in configs]
-    networks = [models.build("mlp", num_classes=2, in_shape=(2,), seed=one.seed, widths=[16]) for one in configs]
-    histories = fit_many(networks, datasets, configs, device="cpu")
-    assert all(history.last["train_loss"] < history.rows[0]["train_loss"] for history in histories)
-
-
-def test_groups_keep_to_the_cache_and_are_of_about_equal_size(sweep, monkeypatch):
-    networks, datasets = prepare(sweep)
-    members = [
-        ensemble.Member(run, *one, {}, None) for run, one in enumerate(zip(networks, datasets, sweep, strict=True))
-    ]
-    cpu = torch.device("cpu")
-    assert [len(group) for group in ensemble._groups(members, cpu)] == [6]
-    per_network = 4 * (3 * models.parameter_count(networks[0]) + 2 * 32 * 26)
-    monkeypatch.setattr(ensemble, "CPU_BYTES", 5 * per_network)
-    assert [len(group) for group in ensemble._groups(members, cpu)] == [3, 3]
-    monkeypatch.setattr(ensemble, "CPU_BYTES", 1)
-    assert [len(group) for group in ensemble._groups(members, cpu)] == [1] * 6
+@pytest.mark.parametrize(("networks", "sizes"), [(20, [6]), (5, [3, 3]), (0, [1] * 6)])
+def test_groups_keep_to_the_cache_and_are_of_about_equal_size(sweep, monkeypatch, networks, sizes):
+    loaded = data.load_for_run(sweep[0])[0]
+    network = make_network(sweep[0], loaded)
+    members = [ensemble.Member(run, network, loaded, config, {}, History()) for run, config in enumerate(sweep)]
+    monkeypatch.setattr(ensemble, "CPU_BYTES", networks * 4 * (3 * models.parameter_count(network) + 2 * 32 * 26))
+    assert [len(group) for group in ensemble._groups(members, torch.device("cpu"))] == sizes
 
 
 def shared(*, weights: bool) -> nn.Sequential:
@@ -214,55 +207,32 @@ class Doubled(nn.Linear):
         return 2 * super().forward(x)
 
 
-@pytest.mark.parametrize(
-    ("model", "stackable"),
-    [
-        (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), True),
-        (nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.Linear(3, 2)), False),
-        (nn.Sequential(nn.Linear(4, 3, bias=False)), False),
-        (nn.Sequential(nn.ReLU(), nn.Linear(4, 3)), False),
-        (nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Tanh()), False),
-        (nn.Sequential(nn.Linear(4, 3)).requires_grad_(False), False),
-        (nn.Linear(4, 3), False),
-        (nn.Sequential(nn.Flatten(2), nn.Linear(2, 3), nn.Flatten(), nn.Linear(6, 2)), False),
-        (nn.Sequential(nn.Linear(4, 3), nn.LeakyReLU(-0.5), nn.Linear(3, 2)), False),
-        (shared(weights=False), False),
-        (shared(weights=True), False),
-        (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))), False),
-        (hooked(), False),
-        (nn.Sequential(Doubled(4, 3)), False),
-    ],
-    ids=[
-        *("mlp", "dropout", "no bias", "begins with relu", "two activations", "frozen", "no sequence", "places"),
-        *("negative slope", "shared layer", "shared weights", "weight norm", "hook", "derived"),
-    ],
-)
-def test_what_can_be_stacked(model, stackable):
-    assert (layout(model) is not None) == stackable
+ALONE = {
+    "dropout": nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.Linear(3, 2)),
+    "no bias": nn.Sequential(nn.Linear(4, 3, bias=False)),
+    "begins with relu": nn.Sequential(nn.ReLU(), nn.Linear(4, 3)),
+    "two activations": nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Tanh()),
+    "frozen": nn.Sequential(nn.Linear(4, 3)).requires_grad_(False),
+    "no sequence": nn.Linear(4, 3),
+    "places": nn.Sequential(nn.Flatten(2), nn.Linear(2, 3), nn.Flatten(), nn.Linear(6, 2)),
+    "negative slope": nn.Sequential(nn.Linear(4, 3), nn.LeakyReLU(-0.5), nn.Linear(3, 2)),
+    "shared layer": shared(weights=False),
+    "shared weights": shared(weights=True),
+    "weight norm": nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))),
+    "hook": hooked(),
+    "derived": nn.Sequential(Doubled(4, 3)),
+}
 
 
-def test_divergence_names_the_run(sweep):
-    configs = [config.replace(learning_rate=1e18) for config in sweep]
-    networks, datasets = prepare(configs)
+@pytest.mark.parametrize("model", ALONE.values(), ids=ALONE)
+def test_what_cannot_be_stacked(model):
+    assert layout(model) is None
+    assert layout(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))) is not None
+
+
+def test_what_is_refused(sweep):
     with pytest.raises(DivergedError, match=r"run 0 \(seed 0, label corruption 0\): loss is (nan|inf) at step \d"):
-        fit_many(networks, datasets, configs, device="cpu")
-
-
-def test_lengths_must_match(sweep):
-    networks, datasets = prepare(sweep)
-    with pytest.raises(UserError, match="6 models, 6 datasets, 5 configs, 6 probes: expected one of each"):
-        fit_many(networks, datasets, sweep[:5])
-
-
-def test_nothing_to_do():
+        many([config.replace(learning_rate=1e18) for config in sweep])
+    with pytest.raises(UserError, match="0 models, 0 datasets, 1 configs, 0 probes: expected one of each"):
+        fit_many([], [], sweep[:1])
     assert fit_many([], [], []) == []
-
-
-def test_weights_of_the_caller_before_training_are_used(sweep):
-    configs = [config.replace(learning_rate=1e-12) for config in sweep]
-    networks, datasets = prepare(configs)
-    before = [weights(network) for network in networks]
-    fit_many(networks, datasets, configs, device="cpu")
-    for network, kept in zip(networks, before, strict=True):
-        for name, tensor in network.state_dict().items():
-            torch.testing.assert_close(tensor, kept[name], rtol=0, atol=1e-7)

@@ -1,9 +1,11 @@
-"""fit() against a slow, obvious twin, and what its rows hold."""
+"""fit() against a slow, obvious twin: its rows, what changes no number, what is refused, how long it takes."""
 
 from __future__ import annotations
 
 import copy
 import math
+import time
+import warnings
 from itertools import pairwise
 
 import pytest
@@ -14,8 +16,9 @@ from torch import nn
 from gendyn_lite import models
 from gendyn_lite.data import batcher
 from gendyn_lite.errors import UserError
-from gendyn_lite.train import DivergedError, fit, learning_rate
-from tests.train.conftest import make_network, plain, same, weights
+from gendyn_lite.train import DivergedError, estimate_seconds, fit, learning_rate
+from gendyn_lite.train.loop import in_words
+from tests.train.conftest import make_network, same, trained, weights
 
 KEYS = ["epoch", "step", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
 SETTINGS = {
@@ -58,28 +61,25 @@ def test_same_weights_as_the_textbook_loop(config, digits, changes):
 class TestRows:
     """Which epochs have a row, and what is in it."""
 
-    def test_each_epoch_from_zero_with_the_keys_in_order(self, network, digits, config):
-        history = fit(network, digits, config, device="cpu")
+    def test_each_epoch_from_zero_with_the_keys_in_order(self, digits, config):
+        model, history, _ = trained(config, digits)
         assert [list(row) for row in history.rows] == [KEYS] * 5
         assert history.column("epoch") == [0, 1, 2, 3, 4]
         assert history.column("step") == [0, 5, 10, 15, 20]
         rates = [0.02, 0.02, 0.02 * 0.95, 0.02 * 0.95**2, 0.02 * 0.95**3]
         assert history.column("learning_rate") == pytest.approx(rates)
+        seconds = history.column("seconds")
+        assert seconds[0] == 0 and all(a < b for a, b in pairwise(seconds))
+        assert not model.training and all(parameter.grad is None for parameter in model.parameters())
 
-    def test_seconds_start_at_zero_and_grow(self, network, digits, config):
-        seconds = fit(network, digits, config, device="cpu").column("seconds")
-        assert seconds[0] == 0
-        assert all(a < b for a, b in pairwise(seconds))
-
-    @pytest.mark.parametrize(("every", "epochs"), [(1, [0, 1, 2, 3, 4]), (3, [0, 3, 4]), (2, [0, 2, 4]), (9, [0, 4])])
-    def test_eval_every_and_always_the_last(self, network, digits, config, every, epochs):
-        history = fit(network, digits, config.replace(eval_every=every), device="cpu")
-        assert history.column("epoch") == epochs
+    @pytest.mark.parametrize(("every", "epochs"), [(3, [0, 3, 4]), (2, [0, 2, 4]), (9, [0, 4])])
+    def test_eval_every_and_always_the_last(self, digits, config, every, epochs):
+        assert trained(config.replace(eval_every=every), digits).history.column("epoch") == epochs
 
     @pytest.mark.parametrize("augmented", [False, True], ids=["plain", "augmented"])
     def test_whole_training_set_in_eval_mode_without_augmentation(self, digits, config, augmented):
         config = config.replace(random_crop=augmented * 2, flip=augmented)
-        network = torch.nn.Sequential(torch.nn.Dropout(0.5), make_network(config, digits))
+        network = nn.Sequential(nn.Dropout(0.5), make_network(config, digits))
         last = fit(network, digits, config, device="cpu").last
         for split, y in (("train_eval", digits.train.y), ("test", digits.test.y)):
             x = torch.cat([x for x, _ in batcher(digits, config, split=split).epoch(0)])
@@ -88,92 +88,96 @@ class TestRows:
             assert last[f"{key}_loss"] == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-5)
             assert last[f"{key}_accuracy"] == pytest.approx((logits.argmax(1) == y).double().mean().item())
 
-    def test_on_epoch_sees_every_row(self, network, digits, config):
-        seen = []
-        history = fit(network, digits, config, device="cpu", on_epoch=seen.append)
-        assert seen == history.rows
+
+def backward(model, epoch):
+    model(torch.ones(1, 1, 8, 8)).sum().backward()
+    return {}
+
+
+NO_NUMBER = {
+    "checkpoints": {"checkpoint_dir": True, "checkpoint_seconds": 0},
+    "probe": {"probes": {"p": lambda model, epoch: {}}},
+    "probe with gradients": {"probes": {"p": backward}},
+    "hook": {"grad_hook": lambda model, epoch, step: None},
+    "estimate": {"expect_gpu": True},
+    "compiled": {"compiled": "eager", "checkpoint_dir": True},
+}
 
 
 class TestDeterminism:
     """The numbers depend on model, data and configuration alone."""
 
-    @pytest.mark.parametrize("dropout", [0.0, 0.5], ids=["plain", "dropout"])
-    def test_equal_to_the_bit_whatever_the_caller_drew(self, digits, config, dropout):
+    def test_equal_to_the_bit_whatever_the_caller_drew(self, digits, config):
         found = []
-        for draws in (1, 7):
-            torch.manual_seed(draws)
-            network = torch.nn.Sequential(torch.nn.Dropout(dropout), make_network(config, digits))
-            history = fit(network, digits, config, device="cpu")
-            found.append((weights(network), plain(history.rows)))
-        assert same(found[0][0], found[1][0])
-        assert found[0][1] == found[1][1]
-
-    def test_the_callers_generator_is_left_alone(self, network, digits, config):
-        before = torch.get_rng_state()
-        fit(torch.nn.Sequential(torch.nn.Dropout(), network), digits, config, device="cpu")
-        assert torch.equal(before, torch.get_rng_state())
-
-    def test_evaluations_and_probes_do_not_change_the_training(self, digits, config):
-        often, seldom = make_network(config, digits), make_network(config, digits)
-        fit(often, digits, config, device="cpu", probes={"one": lambda model, epoch: {"one": 1.0}})
-        fit(seldom, digits, config.replace(eval_every=9), device="cpu")
-        assert same(weights(often), weights(seldom))
+        for seed in (1, 7):
+            torch.manual_seed(seed)
+            before = torch.get_rng_state()
+            found.append(trained(config, digits, nn.Sequential(nn.Dropout(), make_network(config, digits))))
+            assert torch.equal(before, torch.get_rng_state())
+        assert found[0].same_as(found[1])
 
     def test_another_seed_gives_other_batches(self, network, digits, config):
-        other = copy.deepcopy(network)
-        fit(network, digits, config, device="cpu")
-        fit(other, digits, config.replace(seed=4), device="cpu")
-        assert not same(weights(network), weights(other))
+        one = trained(config, digits, copy.deepcopy(network))
+        assert not same(one.weights, trained(config.replace(seed=4), digits, network).weights)
+
+    @pytest.mark.parametrize("options", NO_NUMBER.values(), ids=NO_NUMBER)
+    def test_what_changes_no_number(self, digits, config, tmp_path, options):
+        models = [nn.Sequential(nn.Dropout(0.2), make_network(config, digits)) for _ in range(2)]
+        options = {key: tmp_path if key == "checkpoint_dir" else value for key, value in options.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is no GPU
+            ours = trained(config, digits, models[0], **options)
+        assert ours.same_as(trained(config, digits, models[1]))
+
+    def test_evaluations_do_not_change_the_training(self, digits, config):
+        assert same(trained(config, digits).weights, trained(config.replace(eval_every=9), digits).weights)
 
 
 class TestEnds:
     """How training ends."""
 
-    def test_stops_at_the_first_fitted_evaluation(self, digits, config):
-        config = config.replace(
-            epochs=200, stop_when_fitted=True, schedule="constant", learning_rate=0.1, model_options={"widths": [128]}
-        )
-        history = fit(make_network(config, digits), digits, config, device="cpu")
+    def test_stops_at_the_first_fitted_evaluation_and_stays_so(self, digits, config, tmp_path):
+        changes = {"epochs": 200, "schedule": "constant", "learning_rate": 0.1, "model_options": {"widths": [128]}}
+        config = config.replace(stop_when_fitted=True, **changes)
+        history, again = (trained(config, digits, checkpoint_dir=tmp_path).history for _ in range(2))
         assert history.last["train_accuracy"] == 1
         assert history.fitted_epoch == history.last["epoch"] < 200
         assert max(history.column("train_accuracy")[:-1]) < 1
+        assert again.rows == history.rows
 
-    def test_leaves_eval_mode_and_no_gradients(self, network, digits, config):
-        fit(network, digits, config, device="cpu")
-        assert not network.training
-        assert all(parameter.grad is None for parameter in network.parameters())
+    @pytest.mark.parametrize(
+        ("at", "value", "rate", "message"),
+        [
+            (None, 0, 1e18, r"^loss is (nan|inf) at step \d+ \(epoch \d, batch \d of 5, learning rate 1e\+18\)"),
+            (20, math.nan, 0.02, r"^train_loss is nan after epoch 4 \(step 20, learning rate 0.0171"),
+            (7, math.inf, 0.02, r"at step 8 \(epoch 2, batch 3 of 5, learning rate 0.019\)"),
+        ],
+        ids=["rate", "very last step", "one step"],
+    )
+    def test_divergence_names_step_batch_and_rate(self, digits, config, at, value, rate, message):
+        def explode(model, *, epoch, step):
+            if step == at:
+                next(model.parameters()).grad.fill_(value)
 
-    def test_divergence_names_step_batch_and_rate(self, network, digits, config):
-        config = config.replace(learning_rate=1e18, schedule="constant")
-        message = r"loss is (nan|inf) at step \d+ \(epoch \d, batch \d of 5, learning rate 1e\+18\)"
+        schedule = "exponential" if at else "constant"
         with pytest.raises(DivergedError, match=message):
-            fit(network, digits, config, device="cpu")
+            trained(config.replace(learning_rate=rate, schedule=schedule), digits, grad_hook=explode)
 
-    def test_divergence_in_the_very_last_step_is_seen_too(self, network, digits, config):
-        def explode(model, *, epoch, step):
-            if step == 20:
-                next(model.parameters()).grad.fill_(math.nan)
-
-        with pytest.raises(DivergedError, match=r"train_loss is nan after epoch 4 \(step 20, learning rate 0.0171"):
-            fit(network, digits, config, device="cpu", grad_hook=explode)
-
-    def test_the_step_that_diverged_is_named_exactly(self, network, digits, config):
-        def explode(model, *, epoch, step):
-            if step == 7:
-                next(model.parameters()).grad.fill_(math.inf)
-
-        with pytest.raises(DivergedError, match=r"at step 8 \(epoch 2, batch 3 of 5, learning rate 0.019\)"):
-            fit(network, digits, config, device="cpu", grad_hook=explode)
+    def test_frozen_layers_stay(self, network, digits, config):
+        first = network.get_submodule("fc1").requires_grad_(False)
+        before = weights(first)
+        fit(network, digits, config.replace(weight_decay=0.1), device="cpu")
+        assert same(before, weights(first))
 
 
 class TestProgress:
     """Silent unless asked for."""
 
-    def test_silent(self, network, digits, config, capfd):
-        fit(network, digits, config, device="cpu")
+    def test_silent(self, digits, config, capfd):
+        trained(config, digits)
         assert capfd.readouterr() == ("", "")
 
-    def test_bar_with_an_estimate_on_a_terminal(self, network, digits, config, capfd, monkeypatch):
+    def test_bar_with_an_estimate_on_a_terminal(self, digits, config, capfd, monkeypatch):
         import tqdm.auto
         import tqdm.std
 
@@ -186,46 +190,14 @@ class TestProgress:
                 super().close()
 
         monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
-        fit(network, digits, config, device="cpu", progress=True)
+        trained(config, digits, progress=True)
         assert shown[0][:2] == (20, 20)
         assert "epoch=4" in shown[0][2]
         assert "step/s" in capfd.readouterr().err
 
 
-def network_for(num_classes, side):
+def mlp(num_classes, side):
     return models.build("mlp", num_classes=num_classes, in_shape=(1, side, side))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda m, d: (network_for(9, 8), d), r"gives outputs of shape \(9,\), but digits has 10"),
-        (lambda m, d: (network_for(10, 9), d), r"does not take inputs of shape \(1, 8, 8\): .*mat1"),
-        (lambda m, d: (m, d.with_train_labels(d.train.y + 1)), "training labels span 1 to 10, expected 0 to 9"),
-        (lambda m, d: (m.requires_grad_(False), d), "no parameter that requires a gradient"),
-    ],
-    ids=["classes", "inputs", "labels", "frozen"],
-)
-def test_what_does_not_fit_is_refused_before_training(network, digits, config, change, message):
-    model, data = change(network, digits)
-    before = weights(model)
-    with pytest.raises(UserError, match=message):
-        fit(model, data, config, device="cpu")
-    assert same(before, weights(model))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"device": "gpu"}, "device 'gpu' cannot be used"),
-        ({"device": "cpu", "cuda_graph": True}, "cuda_graph needs one GPU"),
-        ({"device": "cpu", "checkpoint_seconds": -1}, "checkpoint_seconds is -1, expected at least 0"),
-    ],
-    ids=["device", "cuda_graph", "checkpoint_seconds"],
-)
-def test_options_that_cannot_be_met(network, digits, config, options, message):
-    with pytest.raises(UserError, match=message):
-        fit(network, digits, config, **options)
 
 
 def expanded(network):
@@ -233,26 +205,61 @@ def expanded(network):
     return network
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (expanded, "bias is an expanded tensor, whose entries share memory"),
-        (lambda network: network.to("meta"), "is on the device 'meta', which holds no numbers"),
-        (lambda network: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), "1.weight has no shape yet"),
-        (
-            lambda network: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10)),
-            "batch-norm cannot normalize a batch of 1: choose batch_size or train_size",
-        ),
-    ],
-    ids=["expanded", "meta", "lazy", "batch of one"],
-)
-def test_a_network_that_cannot_be_trained_is_one_line(network, digits, config, change, message):
+NORM = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
+REFUSED = {  # what becomes of the network and of the labels; options; message
+    "classes": (lambda m: mlp(9, 8), 0, {}, r"gives outputs of shape \(9,\), but digits has 10"),
+    "inputs": (lambda m: mlp(10, 9), 0, {}, r"does not take inputs of shape \(1, 8, 8\): .*mat1"),
+    "labels": (lambda m: m, 1, {}, "training labels span 1 to 10, expected 0 to 9"),
+    "frozen": (lambda m: m.requires_grad_(False), 0, {}, "no parameter that requires a gradient"),
+    "expanded": (expanded, 0, {}, "bias is an expanded tensor, whose entries share memory"),
+    "meta": (lambda m: m.to("meta"), 0, {}, "is on the device 'meta', which holds no numbers"),
+    "lazy": (lambda m: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), 0, {}, "1.weight has no shape yet"),
+    "batch of one": (lambda m: NORM, 0, {}, "batch-norm cannot normalize a batch of 1: choose batch_size or"),
+    "device": (lambda m: m, 0, {"device": "gpu"}, "device 'gpu' cannot be used"),
+    "cuda_graph": (lambda m: m, 0, {"cuda_graph": True}, "cuda_graph needs one GPU"),
+    "seconds": (lambda m: m, 0, {"checkpoint_seconds": -1}, "checkpoint_seconds is -1, expected at least 0"),
+}
+
+
+@pytest.mark.parametrize(("change", "shift", "options", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_before_training(network, digits, config, change, shift, options, message):
+    model, digits = change(network), digits.with_train_labels(digits.train.y + shift)
+    steps = []
+    options = {"device": "cpu", "grad_hook": lambda model, epoch, step: steps.append(step)} | options
     with pytest.raises(UserError, match=message):
-        fit(change(network), digits, config.replace(batch_size=149), device="cpu")
+        fit(model, digits, config.replace(batch_size=149), **options)
+    assert steps == ([1] if model is NORM else [])
 
 
-def test_frozen_layers_stay(network, digits, config):
-    first = network.get_submodule("fc1").requires_grad_(False)
-    before = weights(first)
-    fit(network, digits, config.replace(weight_decay=0.1), device="cpu")
-    assert same(before, weights(first))
+class TestEstimate:
+    """The time that a run would take, and the warning where a GPU was expected."""
+
+    def test_within_a_factor_of_the_truth(self, config, digits):
+        class Slow(nn.Module):
+            def forward(self, x):
+                time.sleep(0.02 if self.training else 0.002)
+                return x
+
+        model = nn.Sequential(Slow(), make_network(config, digits))
+        started = time.perf_counter()
+        fit(model, digits, config, device="cpu")
+        taken = time.perf_counter() - started
+        assert taken / 3 < estimate_seconds(model, digits, config, device="cpu") < 3 * taken
+
+    @pytest.mark.parametrize("batch_size", [32, 4096])
+    def test_leaves_everything_as_it_was(self, config, digits, batch_size):
+        model = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(), make_network(config, digits))
+        before, generator = weights(model), torch.get_rng_state()
+        assert estimate_seconds(model, digits, config.replace(batch_size=batch_size), device="cpu") > 0
+        assert same(weights(model), before)
+        assert model.training
+        assert torch.equal(torch.get_rng_state(), generator)
+
+    def test_a_missing_gpu_is_said_with_the_time(self, config, digits):
+        message = r"no GPU found: 4 epochs of mlp on digits take about \d+ seconds on this CPU"
+        with pytest.warns(UserWarning, match=message):
+            trained(config, digits, expect_gpu=True)
+
+    def test_in_words(self):
+        words = {0.2: "0 seconds", 89: "89 seconds", 90: "2 minutes", 5399: "90 minutes", 5400: "1.5 hours"}
+        assert {seconds: in_words(seconds) for seconds in words} == words

@@ -1,15 +1,38 @@
-"""Probes and gradient hooks: when they are called, and what they may not do."""
+"""Probes, gradient hooks and batch-norm's statistics: when they are called or taken, and what they may not do."""
 
 from __future__ import annotations
+
+import copy
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.train import fit, log_spaced
-from tests.train.conftest import make_network, same, weights
+from gendyn_lite.train.probes import reestimated_statistics
+from tests.train.conftest import make_network, same, trained, weights
+
+MEDDLING = {
+    "mode": (lambda model: model.train(), "probe 'bad' left modules in another mode"),
+    "mode of one layer": (lambda model: model[1].train(), "probe 'bad' left modules in another mode"),
+    "weights": (lambda model: model[1].weight.data.mul_(2), "probe 'bad' changed fc1.weight: work on a copy"),
+    "statistics": (lambda m: (m[4].train()(torch.ones(2, 10)), m.eval()), "probe 'bad' changed 4.running_mean"),
+    "buffer": (lambda m: m.register_buffer("extra", torch.ones(1)), "changed the model's parameters or buffers"),
+    "requires_grad": (lambda model: model.requires_grad_(False), "left requires_grad changed"),
+    "hook": (lambda model: model[1].register_forward_hook(lambda *args: None), "left hooks behind"),
+    "generator": (lambda model: torch.rand(1), "drew from torch's global random generator"),
+    "no dict": (3.0, "probe 'bad' returned float, expected a dict of numbers"),
+    "no JSON": ({"a": object()}, "probe value 'bad/a' is a object, expected numbers, text or lists"),
+}
+SHRINKING = {
+    "new gradient": lambda p: setattr(p, "grad", p.grad[:1]),
+    "its data": lambda p: setattr(p.grad, "data", p.grad[:1]),
+    "the weight": lambda p: setattr(p, "data", p[:1]),
+}
 
 
 class TestProbes:
@@ -18,13 +41,13 @@ class TestProbes:
     def test_values_of_every_kind_end_in_the_row(self, network, digits, config):
         values = {
             "float": 1.5,
-            "tensor": torch.tensor([2.0]),
+            "one": torch.tensor([2.0]),
             "array": np.arange(2),
             "numpy": np.float32(3),
             "text": "a",
         }
         history = fit(network, digits, config, device="cpu", probes={"p": lambda model, epoch: values | {"at": epoch}})
-        expected = {"p/float": 1.5, "p/tensor": 2.0, "p/array": [0, 1], "p/numpy": 3.0, "p/text": "a", "p/at": 4}
+        expected = {"p/float": 1.5, "p/one": 2.0, "p/array": [0, 1], "p/numpy": 3.0, "p/text": "a", "p/at": 4}
         assert {key: value for key, value in history.last.items() if key.startswith("p/")} == expected
 
     def test_eval_mode_and_gradients_allowed(self, digits, config):
@@ -39,72 +62,25 @@ class TestProbes:
         assert all(row["gradient/norm"] > 0 for row in history.rows)
         assert all(parameter.grad is None for parameter in network.parameters())
 
-    def test_gradients_of_a_probe_do_not_enter_the_training(self, digits, config):
-        def probe(model, epoch):
-            model(torch.ones(1, 1, 8, 8)).sum().backward()
-            return {}
-
-        probed, plain = make_network(config, digits), make_network(config, digits)
-        fit(probed, digits, config, device="cpu", probes={"gradient": probe})
-        fit(plain, digits, config, device="cpu")
-        assert same(weights(probed), weights(plain))
-
-    def test_chosen_epochs_are_evaluated_too(self, network, digits, config):
-        config = config.replace(epochs=10, eval_every=10)
+    def test_chosen_epochs_are_evaluated_too_and_others_lack_the_probe(self, network, digits, config):
+        config = config.replace(epochs=10, eval_every=4)
         probes = {"p": lambda model, epoch: {"at": epoch}}
         history = fit(network, digits, config, device="cpu", probes=probes, probe_epochs=log_spaced(10, 4))
-        assert history.column("epoch") == history.column("p/at") == [0, 1, 2, 5, 10]
+        assert history.column("epoch") == [0, 1, 2, 4, 5, 8, 10]
+        assert history.column("p/at") == [0, 1, 2, None, 5, None, 10]
 
-    def test_other_epochs_lack_the_probe(self, network, digits, config):
-        probes = {"p": lambda model, epoch: {"at": epoch}}
-        history = fit(network, digits, config, device="cpu", probes=probes, probe_epochs=[2])
-        assert history.column("p/at") == [None, None, 2, None, None]
-
-    @pytest.mark.parametrize(
-        ("deed", "message"),
-        [
-            (lambda model: model.train(), "probe 'bad' left modules in another mode"),
-            (lambda model: model[1].train(), "probe 'bad' left modules in another mode"),
-            (lambda model: model[1].weight.data.mul_(2), r"probe 'bad' changed fc1.weight: work on a copy"),
-            (lambda model: model.register_buffer("extra", torch.ones(1)), "changed the model's parameters or buffers"),
-            (lambda model: model.requires_grad_(False), "left requires_grad changed"),
-            (lambda model: model[1].register_forward_hook(lambda *args: None), "left hooks behind"),
-            (lambda model: torch.rand(1), "drew from torch's global random generator"),
-        ],
-        ids=["mode", "mode of one layer", "weights", "buffer", "requires_grad", "hook", "generator"],
-    )
-    def test_meddling_is_named(self, network, digits, config, deed, message):
+    @pytest.mark.parametrize(("deed", "message"), MEDDLING.values(), ids=MEDDLING)
+    def test_meddling_and_what_is_no_row_are_named(self, network, digits, config, deed, message):
         def bad(model, epoch):
+            if not callable(deed):
+                return deed
             deed(model)
             return {}
 
+        network.append(nn.BatchNorm1d(10))
         good = {"good": lambda model, epoch: {"fine": 1}}
         with pytest.raises(UserError, match=message):
             fit(network, digits, config, device="cpu", probes=good | {"bad": bad})
-
-    def test_changed_batch_norm_statistics_are_named(self, digits, config):
-        network = nn.Sequential(nn.BatchNorm2d(1), make_network(config, digits))
-
-        def bad(model, epoch):
-            model.train()
-            model(torch.ones(2, 1, 8, 8))
-            model.eval()
-            return {}
-
-        with pytest.raises(UserError, match=r"probe 'bad' changed 0.running_mean"):
-            fit(network, digits, config, device="cpu", probes={"bad": bad})
-
-    @pytest.mark.parametrize(
-        ("value", "message"),
-        [
-            (3.0, "probe 'p' returned float, expected a dict of numbers"),
-            ({"a": object()}, "probe value 'p/a' is a object, expected numbers, text or lists"),
-        ],
-        ids=["no dict", "no JSON"],
-    )
-    def test_what_a_probe_may_return(self, network, digits, config, value, message):
-        with pytest.raises(UserError, match=message):
-            fit(network, digits, config, device="cpu", probes={"p": lambda model, epoch: value})
 
 
 class Recorder:
@@ -133,10 +109,9 @@ class TestGradientHook:
         hook = Recorder()
         fit(network, digits, config.replace(epochs=2), device="cpu", grad_hook=hook)
         expected = []
-        for epoch in (1, 2):
-            for step in range(1, 6):
-                expected += [("grad", epoch, 5 * (epoch - 1) + step), ("after",)]
-            expected.append(("end", epoch))
+        for step in range(1, 11):
+            epoch = 1 + (step > 5)
+            expected += [("grad", epoch, step), ("after",)] + [("end", epoch)] * (step % 5 == 0)
         assert hook.calls == expected
 
     def test_a_plain_function_changes_gradients_in_place(self, network, digits, config):
@@ -149,21 +124,7 @@ class TestGradientHook:
         assert torch.equal(network[1].weight, before["fc1.weight"])
         assert not torch.equal(network[3].weight, before["fc2.weight"])
 
-    def test_a_hook_that_does_nothing_changes_nothing(self, digits, config):
-        hooked, plain = make_network(config, digits), make_network(config, digits)
-        fit(hooked, digits, config, device="cpu", grad_hook=lambda model, epoch, step: None)
-        fit(plain, digits, config, device="cpu")
-        assert same(weights(hooked), weights(plain))
-
-    @pytest.mark.parametrize(
-        "deed",
-        [
-            lambda p: setattr(p, "grad", p.grad[:1]),
-            lambda p: setattr(p.grad, "data", p.grad[:1]),
-            lambda p: setattr(p, "data", p[:1]),
-        ],
-        ids=["new gradient", "its data", "the weight"],
-    )
+    @pytest.mark.parametrize("deed", SHRINKING.values(), ids=SHRINKING)
     def test_changed_shapes_are_named(self, network, digits, config, deed):
         def shrink(model, *, epoch, step):
             deed(model[1].weight)
@@ -177,3 +138,79 @@ class TestGradientHook:
 
         with pytest.raises(RuntimeError, match=r"^its own trouble$"):
             fit(network, digits, config, device="cpu", grad_hook=broken)
+
+
+@pytest.mark.parametrize("sizes", [(10,), (4, 6), (3, 3, 4), (9, 1)], ids=str)
+def test_averages_of_batches_by_their_examples(sizes):
+    torch.manual_seed(1)
+    x = torch.randn(10, 3, 2, 2) * 3 + 1
+    norm = nn.BatchNorm2d(3)
+    model = nn.Sequential(norm, nn.Dropout(0.5)).eval()
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    parts = [part for part in x.split(sizes) if len(part) > 1]
+    total = sum(len(part) for part in parts)
+    mean = sum(part.mean((0, 2, 3)) * len(part) for part in parts) / total
+    variance = sum(part.transpose(0, 1).flatten(1).var(1) * len(part) for part in parts) / total
+    with reestimated_statistics(model, [(part, None) for part in x.split(sizes)]):
+        torch.testing.assert_close(norm.running_mean, mean)
+        torch.testing.assert_close(norm.running_var, variance)
+        assert not any(module.training for module in model.modules())
+        inside = model(x)
+    torch.testing.assert_close(inside, (x - mean[:, None, None]) / (variance[:, None, None] + norm.eps).sqrt())
+    assert same(norm.state_dict(), before)
+    assert norm.momentum == 0.1
+
+
+def test_two_layers_see_each_other_as_in_training():
+    """The second layer's statistics are those of what the first one passes on when it normalizes by its batch."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3), nn.BatchNorm1d(3)).eval()
+    x = torch.randn(20, 4)
+    twin = copy.deepcopy(model).train()
+    for module in twin:
+        if isinstance(module, nn.BatchNorm1d):
+            module.momentum = 1.0
+    twin(x)
+    with reestimated_statistics(model, [(x, None)]):
+        torch.testing.assert_close(model(x), twin.eval()(x))
+
+
+def test_put_back_after_an_error():
+    norm = nn.BatchNorm1d(2).eval()
+    with pytest.raises(ZeroDivisionError), reestimated_statistics(norm, [(torch.randn(8, 2), None)]):
+        raise ZeroDivisionError
+    assert norm.running_mean.tolist() == [0, 0]
+
+
+def test_of_a_run_training_is_the_same_and_what_is_measured_is_not(config, digits):
+    def run(statistics):
+        torch.manual_seed(2)
+        layers = nn.BatchNorm2d(1, momentum=0.01), nn.Dropout(0.2), make_network(config, digits)
+        probes = {"p": lambda model, epoch: {"mean": float(model[0].running_mean[0])}}
+        return trained(config.replace(batch_norm_statistics=statistics), digits, nn.Sequential(*layers), probes=probes)
+
+    running, anew = run("running"), run("re-estimated")
+    assert same(running.weights, anew.weights)
+    assert all(abs(value) < 1e-2 for value in anew.history.column("p/mean"))  # every image is standardized
+    assert running.history.column("train_loss") != anew.history.column("train_loss")
+
+
+def test_without_batch_norm_nothing_changes(config, digits):
+    anew = config.replace(batch_norm_statistics="re-estimated")
+    assert trained(config, digits).same_as(trained(anew, digits))
+
+
+@given(epochs=st.integers(1, 10_000), count=st.integers(1, 60))
+def test_log_spaced_is_sorted_unique_and_has_both_ends(epochs, count):
+    chosen = log_spaced(epochs, count)
+    assert list(chosen) == sorted(set(chosen))
+    assert chosen[0] == 0
+    assert chosen[1] == 1 or epochs == 1 or count == 1
+    assert chosen[-1] == epochs
+    assert len(chosen) <= count + 2
+
+
+@pytest.mark.parametrize(("epochs", "count"), [(0, 3), (3, 0)])
+def test_log_spaced_refuses_nothing_to_space(epochs, count):
+    with pytest.raises(UserError, match="expected at least one epoch and one probe"):
+        log_spaced(epochs, count)

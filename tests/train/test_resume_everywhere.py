@@ -22,7 +22,7 @@ from gendyn_lite.measures.fisher import GradientMask
 from gendyn_lite.train import checkpoint, fit, state
 from gendyn_lite.train.run import Run
 from gendyn_lite.train.step import Step, make_optimizer
-from tests.train.conftest import needs_gpu, plain, same, weights
+from tests.train.conftest import Stop, needs_gpu, plain, same, weights
 
 LAYOUTS = {"contiguous": False, "channels_last": True}
 # Networks, with the side of the images that they need.
@@ -70,10 +70,6 @@ def cases():
                 yield pytest.param(family, layout, way, id=f"{family}-{layout}-{way}", marks=() if quick else minutes)
 
 
-class Interrupted(BaseException):
-    """Stands for a kill: nothing in the library may catch it."""
-
-
 @pytest.fixture
 def stops(monkeypatch):
     """Steps after which a run is interrupted, in order: with a checkpoint of that step, before the next."""
@@ -83,7 +79,7 @@ def stops(monkeypatch):
     def step_or_stop(self, x, y, *, epoch, step):
         if steps and step == steps[0] + 1:
             del steps[0]
-            raise Interrupted
+            raise Stop
         return whole(self, x, y, epoch=epoch, step=step)
 
     monkeypatch.setattr(Step, "__call__", step_or_stop)
@@ -99,7 +95,7 @@ def until_done(stops, train):
     while True:
         try:
             return train(), planned
-        except Interrupted:
+        except Stop:
             continue
 
 
@@ -144,9 +140,13 @@ def test_to_the_bit(family, layout, way, stops, tmp_path, monkeypatch):
     config, digits = setting(family, way)
     if way == "split":
         whole_batch = Step._backward
-        monkeypatch.setattr(
-            Step, "_backward", lambda self, x, y: whole_batch(self, x, y) if len(y) < 8 else no_memory()
-        )
+
+        def small_batch(step, x, y, share=1.0):
+            if len(y) == config.batch_size:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return whole_batch(step, x, y, share)
+
+        monkeypatch.setattr(Step, "_backward", small_batch)
     options = {"channels_last": LAYOUTS[layout]}
     with pytest.warns(UserWarning, match="out of memory") if way == "split" else nullcontext():
         expected, at_once = trained(config, digits, **options)
@@ -157,16 +157,12 @@ def test_to_the_bit(family, layout, way, stops, tmp_path, monkeypatch):
     assert plain(found.rows) == plain(expected.rows)
 
 
-def no_memory():
-    raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_momentum_lies_in_memory_as_its_weights(layout, stops, tmp_path):
     """What the fused step asks of it; to the bit, it would also be equal where the kernel copes with two layouts."""
     config, digits = setting("alexnet_small", "momentum")
     stops += [4]
-    with pytest.raises(Interrupted):
+    with pytest.raises(Stop):
         trained(config, digits, channels_last=LAYOUTS[layout], folder=tmp_path)
     network = models.build("alexnet_small", num_classes=10, in_shape=digits.in_shape, seed=5)
     if LAYOUTS[layout]:

@@ -1,14 +1,44 @@
-"""The fused step of SGD against the plain one, for weights and gradients that lie in memory in every way."""
+"""One step: its rate as torch's schedulers', the fused kernel as the plain one, and what becomes of lack of memory."""
 
 from __future__ import annotations
+
+import warnings
 
 import pytest
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
 
 from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import UserError
+from gendyn_lite.train import learning_rate
 from gendyn_lite.train.device import Precision
 from gendyn_lite.train.step import Step, make_optimizer
+from tests.train.conftest import Stop, StopAt, make_network, same, trained
+
+TWINS = {
+    "constant": lambda opt: lr_scheduler.LambdaLR(opt, lambda epoch: 1.0),
+    "exponential": lambda opt: lr_scheduler.ExponentialLR(opt, 0.9),
+    "step": lambda opt: lr_scheduler.MultiStepLR(opt, [2, 5], 0.9),
+    "cosine": lambda opt: lr_scheduler.CosineAnnealingLR(opt, 7),
+}
+
+
+@pytest.mark.parametrize("schedule", TWINS)
+def test_same_as_torch(schedule):
+    config = RunConfig(experiment="test", schedule=schedule, decay=0.9, milestones=(2, 5), epochs=7, learning_rate=0.3)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    scheduler = TWINS[schedule](optimizer)
+    for epoch in range(1, 8):
+        assert learning_rate(config, epoch) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+
+
+def test_before_training_it_is_the_first_epochs():
+    config = RunConfig(experiment="test", schedule="exponential", learning_rate=0.1)
+    assert learning_rate(config, 0) == learning_rate(config, 1) == 0.1
+
 
 CONFIG = RunConfig(experiment="test", learning_rate=0.1, momentum=0.9, weight_decay=0.01)
 WEIGHTS = {
@@ -94,3 +124,75 @@ def test_fused_as_plain(layout, hook):
         plain.step()
         plain.zero_grad()
         torch.testing.assert_close(layer.weight.detach(), twin.detach())
+
+
+class Narrow(nn.Module):
+    """Passes at most `most` examples in train mode; beyond that the memory is said to be full, half of it used up."""
+
+    def __init__(self, most: int, error: RuntimeError) -> None:
+        super().__init__()
+        self.most, self.error, self.calls = most, error, []
+
+    def forward(self, x):
+        if self.training:
+            self.calls.append(len(x))
+            if len(x) > self.most:
+                raise self.error
+        return x
+
+
+ERRORS = {
+    "gpu": torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore"),
+    "cpu": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes."),
+    "other": RuntimeError("device-side assert"),
+}
+
+
+def narrow(config, digits, most, kind="gpu"):
+    return nn.Sequential(Narrow(most, ERRORS[kind]), make_network(config, digits))
+
+
+@pytest.mark.parametrize("kind", ["gpu", "cpu"])
+def test_batches_are_halved_once_with_the_same_gradient_and_it_is_said(config, digits, kind):
+    with pytest.warns(UserWarning, match="out of memory: batches of 32 are now computed in two halves") as said:
+        halved = trained(config, digits, narrow(config, digits, 16, kind))
+    assert len(said) == 1
+    whole = trained(config, digits)
+    for a, b in zip(halved.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    # 150 examples: the fifth batch has 22
+    assert halved.model[0].calls[:12] == [32, *[16] * 8, 11, 11, 16] and 32 not in halved.model[0].calls[1:]
+
+
+def test_a_last_batch_of_one_needs_no_halving(config, digits):
+    with pytest.warns(UserWarning, match="batches of 149"):
+        halved = trained(config.replace(batch_size=149), digits, narrow(config, digits, 75))
+    assert halved.history.last["step"] == 8
+
+
+@pytest.mark.parametrize(
+    ("most", "norm", "kind", "expected", "message"),
+    [
+        (8, False, "gpu", UserError, "out of memory even with batches of 32 cut in two: lower batch_size"),
+        (16, True, "gpu", UserError, r"32 \(CUDA out of memory.*\), and cutting them would change batch-norm"),
+        (16, False, "other", RuntimeError, "^device-side assert"),
+    ],
+    ids=["a second time", "batch-norm", "other errors"],
+)
+@pytest.mark.filterwarnings("ignore:out of memory")
+def test_what_halving_does_not_help(config, digits, most, norm, kind, expected, message):
+    layers = [nn.BatchNorm2d(1)] if norm else []
+    with pytest.raises(expected, match=message):
+        trained(config, digits, nn.Sequential(*layers, *narrow(config, digits, most, kind)))
+
+
+def test_a_resumed_run_keeps_its_halves_and_its_bits(config, digits, tmp_path):
+    whole, stopped, resumed = (narrow(config, digits, 16) for _ in range(3))
+    options = {"checkpoint_dir": tmp_path, "checkpoint_seconds": 0}
+    with pytest.warns(UserWarning, match="two halves"):
+        expected = trained(config, digits, whole)
+        with pytest.raises(Stop):
+            trained(config, digits, stopped, **options, grad_hook=StopAt(9))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same(trained(config, digits, resumed, **options).weights, expected.weights)

@@ -16,7 +16,7 @@ from gendyn_lite.chapters.stiffness.runs import PLANAR, plan
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import stiffness
-from gendyn_lite.models.mlp import ACTIVATIONS
+from gendyn_lite.models.build import ACTIVATIONS
 from gendyn_lite.threads import threads
 
 ALL = "all layers"
