@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity.points import as_points, as_targets, check_length, kind_of
+from gendyn_lite.measures.capacity.given import as_points, as_targets, check_length, kind_of
+from gendyn_lite.measures.per_example.checks import check_number
 
 
 def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = None) -> Tensor:
@@ -104,8 +105,7 @@ def gradient_descent_from_zero(
     if steps < 1 or records < 2 or not 1 <= batch <= n:
         raise UserError(f"steps is {steps}, records {records}, batch_size {batch}: expected at least 1, 2 and 1 to {n}")
     rate = _safe_rate(points, stochastic=batch < n) if learning_rate is None else float(learning_rate)
-    if not (rate > 0 and math.isfinite(rate)):
-        raise UserError(f"learning_rate is {learning_rate!r}, expected a number above 0")
+    check_number("learning_rate", rate, "a number above 0")
     w = torch.zeros(points.shape[1], targets.shape[1], dtype=torch.float64, device=points.device)
     if start is not None:
         w = start.to(w).reshape(w.shape).clone()

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity.points import as_points, check_points
+from gendyn_lite.measures.capacity.given import as_points, check_points
+from gendyn_lite.measures.per_example.checks import check_number, check_whole
 
 
 def vc_dimension_bound(widths: Sequence[int]) -> float:
@@ -152,8 +153,7 @@ def empirical_rademacher(
     check_points(x)
     n = len(x)
     _check_draws(draws)
-    if not 0 < confidence < 1:
-        raise UserError(f"confidence is {confidence}, expected a number in (0, 1)")
+    check_number("confidence", confidence, "a number in (0, 1)", lambda value: 0 < value < 1)
     values = []
     for draw in range(draws):
         signs = random_signs(n, seed=seed, draw=draw)
@@ -190,7 +190,7 @@ def linear_rademacher(
     0.5
     """
     points = as_points(x)
-    _check_norm(norm)
+    check_number("norm", norm, "a number above 0")
     _check_draws(draws)
     signs = torch.stack([random_signs(len(points), seed=seed, draw=draw) for draw in range(draws)])
     values = norm * (signs.to(points) @ points).norm(dim=1).cpu() / len(points)
@@ -211,7 +211,7 @@ def linear_rademacher_bounds(x: Tensor, *, norm: float = 1.0) -> tuple[float, fl
     [0.354, 0.5]
     """
     points = as_points(x)
-    _check_norm(norm)
+    check_number("norm", norm, "a number above 0")
     high = norm * float(points.norm()) / len(points)
     return high / math.sqrt(2), high
 
@@ -243,16 +243,7 @@ def _check(predictions: Tensor, n: int) -> Tensor:
 
 def _check_draws(draws: int) -> None:
     """Refuse fewer draws than an interval needs, and more than end in bearable time."""
-    if type(draws) is not int or not 2 <= draws <= MOST_DRAWS:
-        raise UserError(
-            f"draws is {shown(draws)}, expected at least 2 (an interval needs them), at most {MOST_DRAWS:,}"
-        )
-
-
-def _check_norm(norm: float) -> None:
-    """Refuse a norm that is no positive number."""
-    if not (norm > 0 and math.isfinite(norm)):
-        raise UserError(f"norm is {norm!r}, expected a number above 0")
+    check_whole("draws", draws, least=2, most=MOST_DRAWS, why=" (an interval needs two)")
 
 
 def _summary(values: Tensor, confidence: float, n: int, *, bounded: bool) -> Rademacher:
@@ -260,6 +251,6 @@ def _summary(values: Tensor, confidence: float, n: int, *, bounded: bool) -> Rad
     mean, error = float(values.mean()), float(values.std()) / math.sqrt(len(values))
     half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
     low, high = mean - half, mean + half
-    return Rademacher(
-        values, mean, max(low, -1.0) if bounded else low, min(high, 1.0) if bounded else high, confidence, n
-    )
+    if bounded:
+        low, high = max(low, -1.0), min(high, 1.0)
+    return Rademacher(values, mean, low, high, confidence, n)

@@ -8,27 +8,29 @@ Of a symmetric matrix only the upper triangle (and whatever is at hand of the lo
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from gendyn_lite.measures.per_example.checks import check_examples, check_finite
 from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
-from gendyn_lite.measures.per_example.layers import Layer
-from gendyn_lite.measures.per_example.passes import Use
+from gendyn_lite.measures.per_example.layers import Layer, activation_bytes, plan
+from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
 
 BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # gradients or products held at a time
+ACTIVATION_BYTES = 1 << 30  # of a forward and backward pass for squared norms
 KEPT_BYTES = 128 << 20  # a layer's patches up to this size are made once, not for every block
 TRIANGLE = 64  # rows of a strip of the upper triangle, where rows are long
 GHOST_STRIP = 128  # likewise where they are short
 
 
-def add_gram(total: Tensor, layer: Layer, uses: list[Use], others: list[Use] | None, workspace: Workspace) -> None:
+def add_gram(layer: Layer, workspace: Workspace, total: Tensor, uses: list[Use], others: list[Use] | None) -> None:
     """Add a layer's Gram matrix to `total`.
 
     Args:
-        total: [n, m], changed in place; if `others` is None only its upper triangle is complete.
         layer: The layer.
+        workspace: Buffers.
+        total: [n, m], changed in place; if `others` is None only its upper triangle is complete.
         uses: Its uses on the n examples of the rows.
         others: Its uses on the m examples of the columns; None for those of the rows.
-        workspace: Buffers.
     """
     if layer.kind == "affine":
         left = Factors(uses, workspace)
@@ -38,6 +40,44 @@ def add_gram(total: Tensor, layer: Layer, uses: list[Use], others: list[Use] | N
         add_product(total, scale_gradients(layer, uses), None if others is None else scale_gradients(layer, others))
     else:
         _add_embedding(total, uses, others)
+
+
+def squared_norms(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = cross_entropy) -> Tensor:
+    """‖g_i‖² of each example's loss gradient, [n]: the diagonal of `gradient_gram`, at a fraction of its cost.
+
+    Args:
+        model: Any network, batch-norm and dropout in eval mode.
+        x: Inputs [n, ...].
+        y: Labels int64 [n].
+        loss: Function of (logits, y) that gives the loss of each example.
+
+    Raises:
+        UserError: As `gradient_gram`.
+
+    >>> model = nn.Linear(2, 2, bias=False)
+    >>> _ = nn.init.zeros_(model.weight)
+    >>> squared_norms(model, torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]))
+    tensor([0.5000, 2.0000])
+    """
+    check_examples(model, x, y, least=1)
+    planned = plan(model)
+    step = max(1, ACTIVATION_BYTES // activation_bytes(model, x))
+    parts: list[Tensor] = []
+    shares: list[Tensor] = []
+
+    def on_layer(layer: Layer, uses: list[Use]) -> None:
+        shares.append(squared_norms_of(layer, uses))
+
+    def on_gradients(name: str, found: Tensor) -> None:
+        shares.append(found.square().sum(1))
+
+    for some in zip(x.split(step), y.split(step), strict=True):
+        shares.clear()
+        visit(model, *some, planned, on_layer, on_gradients, loss=loss)
+        parts.append(torch.stack(shares).sum(0) if shares else x.new_zeros(len(some[0])))
+    norms = torch.cat(parts)
+    check_finite(norms)
+    return norms
 
 
 def squared_norms_of(layer: Layer, uses: list[Use]) -> Tensor:

@@ -209,7 +209,7 @@ BAD = {
     ),
     "precision": (
         lambda: fisher.influence(*made("mlp"), made("mlp")[1], eps=1, precision="half"),
-        "precision is 'half', expected 'float64' or 'float32'",
+        "unknown precision 'half'",
     ),
     "train mode": (
         lambda: fisher.influence(made("resnet18")[0].train(), *made("resnet18")[1:], made("resnet18")[1], eps=1e-3),

@@ -98,7 +98,7 @@ class TestSelection:
     def test_both_readings_of_the_coefficient(self):
         assert fisher.share_kept(0.75) == 0.75
         assert fisher.share_kept(0.75, reading="masked") == 0.25
-        with pytest.raises(UserError, match="reading is 'left', expected 'kept' or 'masked'"):
+        with pytest.raises(UserError, match="unknown reading 'left': Valid: kept, masked"):
             fisher.share_kept(0.5, reading="left")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import refuse_if_too_large
+from gendyn_lite.measures.per_example.checks import check_number, dtype_name, refuse_if_too_large
 
 
 def as_points(x: Tensor, name: str = "x") -> Tensor:
@@ -44,7 +44,7 @@ def check_points(x: Tensor, name: str = "x") -> None:
     if x.ndim < 1 or x.shape[0] == 0:
         raise UserError(f"{name} has shape {tuple(x.shape)}, expected [n, ...] with at least one point (n ≥ 1)")
     if x.is_complex():
-        raise UserError(f"{name} is {_dtype(x)}, expected real numbers")
+        raise UserError(f"{name} is {dtype_name(x)}, expected real numbers")
     if x.numel() == 0:
         raise UserError(f"{name} has shape {tuple(x.shape)}: its points have no dimension")
     if x.is_floating_point():
@@ -70,7 +70,7 @@ def check_classes(y: Tensor, num_classes: int | None = None) -> int:
         UserError: The labels are no integers, not one for each point, or outside [0, num_classes).
     """
     if y.is_floating_point() or y.is_complex() or y.ndim != 1:
-        raise UserError(f"labels are {_dtype(y)} of shape {tuple(y.shape)}, expected integers [n] such as y.long()")
+        raise UserError(f"labels are {dtype_name(y)} of shape {tuple(y.shape)}, expected integers [n] such as y.long()")
     low, high = int(y.min()), int(y.max())
     classes = max(high + 1, 2) if num_classes is None else num_classes
     if low < 0 or high >= classes:
@@ -98,17 +98,14 @@ def as_targets(y: Tensor, num_classes: int | None = None) -> Tensor:
     """
     if y.is_floating_point():
         if num_classes is not None:
-            raise UserError(f"labels are {_dtype(y)}, expected integers where num_classes is given: pass y.long()")
+            raise UserError(f"labels are {dtype_name(y)}, expected integers where num_classes is given: pass y.long()")
         if y.ndim not in (1, 2) or not torch.isfinite(y).all():
             raise UserError(f"targets of shape {tuple(y.shape)}: expected finite numbers of shape [n] or [n, k]")
         return y.reshape(len(y), -1).to(torch.float64)
     classes = check_classes(y, num_classes)
-    refuse_if_too_large(
-        16 * len(y) * classes,
-        f"a column for each of {shown(classes)} classes of {len(y):,} labels",
-        "number the classes 0, 1, 2, … without gaps, and take num_classes from them",
-        device=torch.device("cpu"),
-    )
+    what = f"a column for each of {shown(classes)} classes of {len(y):,} labels"
+    advice = "number the classes 0, 1, 2, … without gaps, and take num_classes from them"
+    refuse_if_too_large(16 * len(y) * classes, what, advice)
     return F.one_hot(y.long(), classes).to(torch.float64)
 
 
@@ -136,11 +133,6 @@ def name_groups(groups: list[list[int]], most: int = 3) -> str:
     shown = ", ".join(" = ".join(map(str, group[:4])) + (" = …" if len(group) > 4 else "") for group in groups[:most])
     rest = len(groups) - most
     return shown + (f" and {rest} more group{'s' if rest > 1 else ''}" if rest > 0 else "")
-
-
-def _dtype(tensor: Tensor) -> str:
-    """A type as the field writes it: ``float32``."""
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True)
@@ -178,7 +170,11 @@ def kind_of(y: Tensor) -> tuple[bool, bool]:
     return y.ndim == 1 and not y.is_floating_point(), y.ndim == 1 and y.is_floating_point()
 
 
+def solving_device(device: torch.device | str | None) -> torch.device:
+    """Where to solve: by default on the GPU if there is one."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def check_ridge(ridge: float) -> None:
     """Refuse a ridge that is negative or not finite."""
-    if not (ridge >= 0 and math.isfinite(ridge)):
-        raise UserError(f"ridge is {ridge!r}, expected a finite number of at least 0")
+    check_number("ridge", ridge, "a finite number of at least 0", lambda value: 0 <= value < math.inf)
