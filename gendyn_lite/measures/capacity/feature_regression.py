@@ -108,17 +108,15 @@ class FeatureRegression(Fitted):
     intercept: Tensor
     step: int
 
-    def predict(self, x: Tensor) -> Tensor:
-        """w·φ(x) + c, float64 [m, k] (or [m] where the targets were [n])."""
-        scores = torch.cat([self._scores(part.to(self.weights.device)) for part in x.split(IMAGES)])
-        return scores.squeeze(1) if self.flat else scores
-
     def _scores(self, x: Tensor) -> Tensor:
-        """The outputs of one batch, a range of features at a time."""
-        scores = self.intercept.repeat(len(x), 1)
-        for first, last, at in _ranges(self.features, self.step):
-            scores.addmm_(self.features.part(x, first, last) - self.mean[at], self.weights[at])
-        return scores
+        """w·φ(x) + c, a batch and a range of features at a time."""
+        parts = []
+        for batch in x.split(IMAGES):
+            images, scores = batch.to(self.weights.device), self.intercept.repeat(len(batch), 1)
+            for first, last, at in _ranges(self.features, self.step):
+                scores.addmm_(self.features.part(images, first, last) - self.mean[at], self.weights[at])
+            parts.append(scores)
+        return torch.cat(parts)
 
 
 class _Stream:

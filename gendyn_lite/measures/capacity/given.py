@@ -148,7 +148,12 @@ class Fitted:
     flat: bool
 
     def predict(self, x: Tensor) -> Tensor:
-        """The outputs, float64 [m, k] (or [m] where the targets were [n])."""
+        """The outputs, float64 [m, k] (or [m] where the targets were [n]), on the device of the regression."""
+        scores = self._scores(x)
+        return scores.squeeze(1) if self.flat else scores
+
+    def _scores(self, x: Tensor) -> Tensor:
+        """The outputs, [m, k]."""
         raise NotImplementedError
 
     def classify(self, x: Tensor) -> Tensor:

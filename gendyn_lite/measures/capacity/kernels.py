@@ -146,16 +146,14 @@ class KernelRegression(given.Fitted):
     squared_norm: Tensor
     block: int
 
-    def predict(self, x: Tensor) -> Tensor:
-        """f(x), float64 [m, k] (or [m] where the targets were [n]), on the device of the regression."""
+    def _scores(self, x: Tensor) -> Tensor:
         inputs = given.as_points(x).to(self.points.device)
         if inputs.shape[1] != self.points.shape[1]:
             raise UserError(
                 f"x has {inputs.shape[1]} dimensions, expected the {self.points.shape[1]} of the training inputs"
             )
         parts = [gaussian_kernel(part, self.points, self.width) @ self.alpha for part in inputs.split(self.block)]
-        scores = torch.cat(parts)
-        return scores.squeeze(1) if self.flat else scores
+        return torch.cat(parts)
 
 
 def gaussian_kernel(a: Tensor, b: Tensor, width: float) -> Tensor:

@@ -17,7 +17,8 @@ from gendyn_lite.measures.per_example.checks import check_whole
 
 WHY = {
     "VC dimension": "it counts what the architecture can express: data and labels are not in it",
-    "Rademacher complexity": "it asks how well the class fits random signs at these inputs: the true labels are not in it",
+    "Rademacher complexity": "it asks how well the class fits random signs at these inputs: the true "
+    "labels are not in it",
     "uniform stability": "it is a supremum over all data sets: a learner that fits any label follows any replaced one",
     "kernel norm": "it depends on the labels: rough labels need a larger norm (of one kernel; not across kernels)",
 }

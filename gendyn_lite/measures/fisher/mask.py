@@ -210,20 +210,16 @@ class GradientMask:
 
     def _fisher(self, model: nn.Module) -> dict[str, Tensor]:
         """Sums of squared gradients: their order is that of the diagonal."""
+        assert self._examples is not None
         device = next(model.parameters()).device
+        given = self._examples
+        batches = zip(*(part.split(32) for part in given), strict=True) if isinstance(given, tuple) else given()
         with evaluated(model):
             total = DiagonalSum(model, **self._options)
-            for x, y in self._batches():
+            for x, y in batches:
                 total.add(x.to(device), y.to(device))
             sums = total.sums()
         return sums if self._reduce is None else {name: self._reduce(value) for name, value in sums.items()}
-
-    def _batches(self) -> Iterable[tuple[Tensor, Tensor]]:
-        if callable(self._examples):
-            return self._examples()
-        assert self._examples is not None
-        x, y = self._examples
-        return zip(x.split(32), y.split(32), strict=True)
 
 
 @contextmanager

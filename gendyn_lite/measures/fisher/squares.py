@@ -142,6 +142,4 @@ def _add_in_blocks(total: Tensor, factors: Factors, workspace: Workspace) -> Non
     step = max(1, min(factors.count, room // each))
     for i in range(0, factors.count, step):
         k = min(factors.count, i + step)
-        out = workspace.get("gradients", (k - i, *total.shape), total)
-        factors.weight_gradients(i, k, channels=slice(None), groups=slice(None), out=out)
-        total += out.square_().sum(0)
+        total += factors.weight_gradients(i, k).square_().sum(0)

@@ -121,8 +121,7 @@ def _visit_layers(  # noqa: PLR0917 (as `visit`)
 def _frozen(model: nn.Module) -> Iterator[None]:
     """No parameter requires a gradient meanwhile."""
     trainable = [value for value in model.parameters() if value.requires_grad]
-    for value in trainable:
-        value.requires_grad_(False)
+    model.requires_grad_(False)
     try:
         yield
     finally:
@@ -266,15 +265,12 @@ def gradients(model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, *, l
         For each name the gradients, [n, entries].
     """
     own = {name: value.detach() for name, value in model.named_parameters() if name in names}
-    rest = {name: value.detach() for name, value in model.named_parameters() if name not in names}
-    rest |= {name: value.detach() for name, value in model.named_buffers()}
 
     def one(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        logits = functional_call(model, ({**rest, **values}), (x[None],))
-        return loss(logits, y[None]).sum()
+        return loss(functional_call(model, values, (x[None],)), y[None]).sum()
 
     each = sum(value.numel() * value.element_size() for value in own.values()) or 1
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
         found = for_each(partial(grad(one), own), usable(x), usable(y), CHUNK_BYTES // each)
     return {name: value.reshape(len(x), own[name].numel()) for name, value in found.items()}
 

@@ -107,7 +107,7 @@ class _Gram:
         self.count = len(sets[0][0]), len(sets[1][0])
         self._model, self._sets, self._targets, self._loss, self._two = model, sets, targets, loss, two
         self._plan = layers.plan(model, [layer for layer, names in targets.items() if names])
-        self._workspace = Workspace()
+        self._workspaces = Workspace(), Workspace()
         first = layers.first_trainable(model)
         self._device, self._dtype = first.device, layers.wide(first.dtype)
         names = dict.fromkeys(name for members in targets.values() for name in members)
@@ -180,7 +180,7 @@ class _Gram:
                     add(self.totals[name][rows, examples], left, found if second else None)
 
         def on_layer(layer: Layer, uses: list[Use]) -> None:
-            meet(layer, layer.name, uses, partial(add_gram, layer, self._workspace))
+            meet(layer, layer.name, uses, partial(add_gram, layer, self._workspaces))
 
         def on_gradients(name: str, found: Tensor) -> None:
             if second and name not in kept:  # a formula served for the rows, of another number of examples
