@@ -72,7 +72,7 @@ class Squares:
         elif total.device.type == "cpu":
             _add_one_by_one(total, factors, self._workspace)
         else:
-            _add_in_blocks(total, factors, self._workspace)
+            _add_in_blocks(total, factors)
 
     def _weight_total(self, name: str, module: nn.Module, factors: Factors) -> Tensor:
         """Where a weight's squares are summed, [groups, outputs, inputs of a patch]."""
@@ -135,7 +135,7 @@ def _add_one_by_one(total: Tensor, factors: Factors, workspace: Workspace) -> No
                     part.addcmul_(gradient, gradient)
 
 
-def _add_in_blocks(total: Tensor, factors: Factors, workspace: Workspace) -> None:
+def _add_in_blocks(total: Tensor, factors: Factors) -> None:
     """Several examples at a time: on a GPU many small products cost more than the memory that a large one takes."""
     each = total.numel() * total.element_size()
     room = GRADIENT_BYTES.get(total.device.type, 64 << 20)
