@@ -45,5 +45,5 @@ def test_a_whole_number_in_its_range_passes(value):
 
 @pytest.mark.parametrize("value", [1, 10, 2.0, "3", True, None, 10**5000], ids=lambda value: str(type(value)))
 def test_what_is_no_whole_number_in_its_range_is_refused(value):
-    with pytest.raises(UserError, match="it is .*, expected a whole number from 2 to 9"):
+    with pytest.raises(UserError, match=r"it is .*, expected a whole number from 2 to 9"):
         checks.check_whole("it", value, least=2, most=9)

@@ -82,7 +82,11 @@ def exact_cumsum(x: Tensor) -> Tensor:
 
 
 def two_sum(a: Number, b: Number) -> tuple[Number, Number]:
-    """The rounded sum of two numbers and its rounding error, exactly (Knuth, TAOCP 4.2.2)."""
+    """The rounded sum of two numbers and its rounding error, exactly (Knuth, TAOCP 4.2.2).
+
+    >>> two_sum(1e16, 1.0)
+    (1e+16, 1.0)
+    """
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
@@ -149,7 +153,11 @@ def solve(z: list[float], y: list[float], blocks: int) -> list[Units]:
 
 
 def interleaved_kinks(z: list[float]) -> list[float]:
-    """b_1 < z_1 < b_2 < …: past each point by a quarter of the smaller gap beside it (at it, where float64 ends)."""
+    """b_1 < z_1 < b_2 < …: past each point by a quarter of the smaller gap beside it (at it, where float64 ends).
+
+    >>> interleaved_kinks([0.0, 1.0, 3.0])
+    [-1.0, 0.25, 1.25]
+    """
     gaps = [after - before for before, after in itertools.pairwise(z)]
     first = gaps[0] if gaps else 1.0
     past = [min(left, right) / 4 for left, right in zip([first, *gaps], gaps, strict=False)]

@@ -66,6 +66,9 @@ def feature_regression(
         memory_limit: Bytes to stay under, instead of what is free on the device.
         progress: Called with (features or examples done, their number).
 
+    Returns:
+        The regression, whose parts lie on the device.
+
     Raises:
         UserError: The ridge is negative, the matrix would not fit, it is singular (then take ridge > 0), or the labels
             are no labels of x.

@@ -143,9 +143,8 @@ def random_conv_features(
     Raises:
         UserError: A number is out of range, the kind is unknown, or the inputs are no images.
 
-    Source:
-        The "random convolutional neural net with 32,000 random filters" of Zhang et al. 2017, Sec. 5, whose parameters
-        are not given; these are those of A. Coates and A. Y. Ng, "Learning feature representations with K-means", 2012.
+    Source: Zhang et al. (2017), Sec. 5, "random convolutional neural net with 32,000 random filters", without
+        parameters; these are those of Coates and Ng (2012), Learning Feature Representations with K-means.
 
     >>> features = random_conv_features(torch.rand(8, 3, 32, 32), 16)
     >>> features.num_features, features(torch.rand(2, 3, 32, 32)).shape

@@ -38,7 +38,7 @@ def as_points(x: Tensor, name: str = "x") -> Tensor:
 
 
 def check_points(x: Tensor, name: str = "x") -> None:
-    """Refuse what are no points [n, ...], without a copy in float64."""
+    """Refuse inputs that are not points [n, ...], without a copy in float64."""
     if not isinstance(x, Tensor):
         raise UserError(f"{name} is a {type(x).__name__}, expected a tensor [n, ...]")
     if x.ndim < 1 or x.shape[0] == 0:
@@ -107,6 +107,21 @@ def as_targets(y: Tensor, num_classes: int | None = None) -> Tensor:
     advice = "number the classes 0, 1, 2, … without gaps, and take num_classes from them"
     refuse_if_too_large(16 * len(y) * classes, what, advice)
     return F.one_hot(y.long(), classes).to(torch.float64)
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """‖a_i − b_j‖², [n, m] in their type: from inner products, with negative rounding set to 0.
+
+    Rounding is relative to the largest ‖b_j‖², so that points far from the origin are moved to it first.
+
+    >>> squared_distances(torch.tensor([[1e6]]), torch.tensor([[1e6 - 1], [1e6 + 2]]))
+    tensor([[1., 4.]])
+    """
+    mean = b.mean(0)
+    if len(b) * mean.square().sum() > 0.9 * b.square().sum():  # their mean is far larger than what they differ by
+        a, b = a - mean, b - mean
+    distances = torch.addmm(b.square().sum(1)[None], a, b.T, alpha=-2)
+    return distances.add_(a.square().sum(1)[:, None]).clamp_(min=0)
 
 
 def duplicates(x: Tensor) -> list[list[int]]:

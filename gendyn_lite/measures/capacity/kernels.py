@@ -39,8 +39,7 @@ def kernel_regression(
         UserError: The width is not positive, the ridge is negative, the triangle of the Gram matrix (4 n² bytes) would
             not fit, equal points make it singular (they are named), or labels are no integers from 0.
 
-    Source:
-        C. Zhang et al., ICLR 2017, Sec. 5 ("Kα = y", Gaussian kernel on pixels, no regularization).
+    Source: Zhang et al. (2017), Sec. 5 ("Kα = y", Gaussian kernel on pixels, no regularization).
 
     >>> x = torch.tensor([[0.0], [1.0], [2.0]])
     >>> kernel_regression(x, torch.tensor([0, 1, 0]), width=0.5, device="cpu").classify(torch.tensor([[0.9], [2.2]]))
@@ -166,23 +165,11 @@ def gaussian_kernel(a: Tensor, b: Tensor, width: float) -> Tensor:
 
     Returns:
         float64 [n, m].
+
+    >>> gaussian_kernel(torch.zeros(1, 2), torch.tensor([[0.0, 0.0], [3.0, 4.0]]), width=5.0)
+    tensor([[1.0000, 0.6065]])
     """
-    return squared_distances(a, b).mul_(-0.5 / width**2).exp_()
-
-
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """‖a_i − b_j‖², [n, m] in their type: from inner products, with negative rounding set to 0.
-
-    Rounding is relative to the largest ‖b_j‖², so that points far from the origin are moved to it first.
-
-    >>> squared_distances(torch.tensor([[1e6]]), torch.tensor([[1e6 - 1], [1e6 + 2]]))
-    tensor([[1., 4.]])
-    """
-    mean = b.mean(0)
-    if len(b) * mean.square().sum() > 0.9 * b.square().sum():  # their mean is far larger than what they differ by
-        a, b = a - mean, b - mean
-    distances = torch.addmm(b.square().sum(1)[None], a, b.T, alpha=-2)
-    return distances.add_(a.square().sum(1)[:, None]).clamp_(min=0)
+    return given.squared_distances(a, b).mul_(-0.5 / width**2).exp_()
 
 
 def gram_bytes(n: int, dimensions: int, *, block: int = 1024) -> int:
@@ -244,6 +231,9 @@ def choose_width(
         seed: Seed of the subset.
         device: Where to solve; None is the GPU if there is one.
 
+    Returns:
+        The width, the median distance, and a row for each width that was tried.
+
     Raises:
         UserError: Fewer than two distinct points, or no width gives a Gram matrix that is regular in float64.
 
@@ -277,7 +267,7 @@ def median_distance(x: Tensor) -> float:
     if len(points) < 2:
         raise UserError(f"{len(points)} point has no distances, expected at least two points")
     pairs = torch.triu_indices(len(points), len(points), 1, device=points.device)
-    median = float(squared_distances(points, points)[pairs[0], pairs[1]].sqrt().median())
+    median = float(given.squared_distances(points, points)[pairs[0], pairs[1]].sqrt().median())
     if median == 0:
         raise UserError("at least half of all pairs of points are equal, expected distinct points")
     return median

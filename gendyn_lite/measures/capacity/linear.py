@@ -30,8 +30,7 @@ def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = Non
     Raises:
         UserError: x are no points or y no labels of them.
 
-    Source:
-        C. Zhang et al., ICLR 2017, Sec. 5, Eq. 3: the solution that stochastic gradient descent converges to.
+    Source: Zhang et al. (2017), Sec. 5, Eq. 3: the solution that stochastic gradient descent converges to.
 
     >>> minimum_norm_solution(torch.tensor([[3.0, 4.0]]), torch.tensor([5.0]))
     tensor([0.6000, 0.8000], dtype=torch.float64)
@@ -92,8 +91,7 @@ def gradient_descent_from_zero(
     Raises:
         UserError: A number is out of range, or it diverged (the learning rate is above 2/λ).
 
-    Source:
-        C. Zhang et al., ICLR 2017, Sec. 5.
+    Source: Zhang et al. (2017), Sec. 5.
 
     >>> path = gradient_descent_from_zero(torch.tensor([[1.0, 1.0]]), torch.tensor([2.0]), steps=3)
     >>> [row["step"] for row in path.rows], path.rows[-1]["distance"] < 1e-12

@@ -36,9 +36,7 @@ def memorizing_network(x: Tensor, y: Tensor, *, depth: int = 2, seed: int = 0, d
         UserError: Equal points have different labels (they are named), no drawn projection tells the points apart well
             enough for float64, or x and y are no points and labels.
 
-    Source:
-        C. Zhang, S. Bengio, M. Hardt, B. Recht and O. Vinyals, "Understanding deep learning requires rethinking
-        generalization", ICLR 2017: Theorem 1 with Lemma 1 (depth 2) and Corollary 1 (depth k).
+    Source: Zhang et al. (2017), Theorem 1 with Lemma 1 (depth 2) and Corollary 1 (depth k).
 
     Note:
         The lower triangular system A w = y, A_ij = max(z_i − b_j, 0), is never formed: between two kinks the network

@@ -33,10 +33,9 @@ def vc_dimension_bound(widths: Sequence[int]) -> float:
     Raises:
         UserError: Fewer than two numbers, or one below 1.
 
-    Source:
-        P. L. Bartlett, N. Harvey, C. Liaw and A. Mehrabian, "Nearly-tight VC-dimension and pseudodimension bounds for
-        piecewise linear neural networks", JMLR 2019, Theorem 7 with one breakpoint and degree 1. It is stated for one
-        output; of several, the sign of one difference of two outputs is meant.
+    Source: Bartlett et al. (2019), Nearly-tight VC-dimension and Pseudodimension Bounds for Piecewise Linear Neural
+        Networks, Theorem 7 with one breakpoint and degree 1. It is stated for one output; of several, the sign of one
+        difference of two outputs is meant.
 
     >>> round(vc_dimension_bound((2352, 512, 10)) / 1e6, 1)
     38.7
@@ -61,11 +60,13 @@ def vc_gap_bound(dimension: float, n: int, *, delta: float = 0.05) -> float:
         n: Number of training examples.
         delta: Probability of failing.
 
+    Returns:
+        The bound, a difference of errors; 1 or more says nothing.
+
     Raises:
         UserError: The dimension or n is below 1, or delta outside (0, 1).
 
-    Source:
-        V. N. Vapnik, "Statistical learning theory", 1998, with Sauer's lemma. A bound of 1 or more says nothing.
+    Source: Vapnik (1998), Statistical Learning Theory, with Sauer's lemma. A bound of 1 or more says nothing.
 
     >>> round(vc_gap_bound(10, 1_000_000), 3), vc_gap_bound(1e7, 50_000) > 1
     (0.033, True)
@@ -143,8 +144,7 @@ def empirical_rademacher(
         UserError: There are no points, fewer than two draws, the confidence is outside (0, 1), or the predictions are
             no finite numbers [n].
 
-    Source:
-        C. Zhang et al., ICLR 2017, Sec. 2.2; P. L. Bartlett and S. Mendelson, JMLR 2002.
+    Source: Zhang et al. (2017), Sec. 2.2; Bartlett and Mendelson (2002).
 
     >>> memorize = lambda x, signs: lambda inputs: signs
     >>> empirical_rademacher(memorize, torch.rand(20, 3), draws=3).mean
@@ -165,7 +165,19 @@ def empirical_rademacher(
 
 
 def random_signs(n: int, *, seed: int, draw: int) -> Tensor:
-    """The signs of one draw: int64 [n], −1 or 1, the same wherever they are drawn."""
+    """The signs of one draw: int64 [n], −1 or 1, the same wherever they are drawn.
+
+    Args:
+        n: Number of points.
+        seed: Seed of all draws.
+        draw: Number of the draw, from 0.
+
+    Returns:
+        int64 [n].
+
+    >>> sorted(set(random_signs(100, seed=0, draw=0).tolist()))
+    [-1, 1]
+    """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + draw)
     return torch.randint(2, (n,), generator=generator) * 2 - 1
 
@@ -181,6 +193,9 @@ def linear_rademacher(
         draws: Number of draws of all signs (the signs of `empirical_rademacher` with the same seed).
         confidence: Of the interval over draws.
         seed: Seed of the signs.
+
+    Returns:
+        The value of each draw, their mean and its interval.
 
     Raises:
         UserError: There are no points, fewer than two draws, or the norm is not positive.
@@ -207,6 +222,12 @@ def linear_rademacher_bounds(x: Tensor, *, norm: float = 1.0) -> tuple[float, fl
         x: [n, ...] points.
         norm: B, the largest ‖w‖.
 
+    Returns:
+        The lower and the upper bound.
+
+    Raises:
+        UserError: There are no points, or the norm is not positive.
+
     >>> [round(bound, 3) for bound in linear_rademacher_bounds(torch.eye(4))]
     [0.354, 0.5]
     """
@@ -220,8 +241,18 @@ def rademacher_gap_bound(complexity: float, n: int, *, delta: float = 0.05) -> f
     """R̂ + 3 √(ln(2/δ)/(2n)): with probability 1 − δ no classifier with values ±1 has a larger gap test error − train
     error.
 
-    Source:
-        M. Mohri, A. Rostamizadeh and A. Talwalkar, "Foundations of machine learning", 2018, Theorem 3.5.
+    Args:
+        complexity: R̂, for instance the mean of `empirical_rademacher`.
+        n: Number of training examples.
+        delta: Probability of failing.
+
+    Returns:
+        The bound, a difference of errors; 1 or more says nothing.
+
+    Raises:
+        UserError: The complexity is not finite, n is below 1, or delta outside (0, 1).
+
+    Source: Mohri et al. (2018), Foundations of Machine Learning, Theorem 3.5.
 
     >>> round(rademacher_gap_bound(1.0, 50_000), 3)
     1.018

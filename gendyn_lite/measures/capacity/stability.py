@@ -76,8 +76,7 @@ def replace_one_stability(
     Raises:
         UserError: The labels are no integers from 0, `swaps` is outside 1 to n, or the predictions are no classes.
 
-    Source:
-        C. Zhang et al., ICLR 2017, Sec. 2.2; O. Bousquet and A. Elisseeff, "Stability and generalization", JMLR 2002.
+    Source: Zhang et al. (2017), Sec. 2.2; Bousquet and Elisseeff (2002), Stability and Generalization.
 
     >>> x = torch.arange(6.0)[:, None]
     >>> nearest = lambda x, y: lambda inputs: y[(inputs - x.T).abs().argmin(1)]
@@ -119,8 +118,13 @@ def kernel_ridge_stability(ridge: float, *, diagonal: float = 1.0, label_bound: 
         diagonal: κ², the largest k(x, x): 1 for a Gaussian kernel.
         label_bound: B, the largest |y| and |f(x) − y|.
 
-    Source:
-        O. Bousquet and A. Elisseeff, JMLR 2002, Example 3.
+    Returns:
+        The bound of β.
+
+    Raises:
+        UserError: The ridge is negative, or one of the others is not positive.
+
+    Source: Bousquet and Elisseeff (2002), Example 3.
 
     >>> kernel_ridge_stability(4.0), kernel_ridge_stability(0.0)
     (0.5, inf)
@@ -143,8 +147,13 @@ def stability_gap_bound(beta: float, n: int, *, loss_bound: float = 1.0, delta: 
         loss_bound: M, the largest loss.
         delta: Probability of failing.
 
-    Source:
-        O. Bousquet and A. Elisseeff, JMLR 2002, Theorem 12.
+    Returns:
+        The bound, a difference of losses.
+
+    Raises:
+        UserError: A number is out of range.
+
+    Source: Bousquet and Elisseeff (2002), Theorem 12.
 
     >>> stability_gap_bound(1.0, 50_000) > 1, stability_gap_bound(1 / 50_000, 50_000) < 0.03
     (True, True)

@@ -53,9 +53,8 @@ def diagonal(
         UserError: Train mode with batch-norm or dropout; a parameter that gets no gradient; a gradient that is not
             finite (naming the example); a layer without a formula under `strict`; labels that do not fit.
 
-    Source:
-        Jiang, Eq. 7 and 9 (empirical); Martens (2020), New insights and perspectives on the natural gradient method,
-        Sec. 5 and 11, on the difference of the kinds.
+    Source: Jiang, Eq. 7 and 9 (empirical); Martens (2020), New insights and perspectives on the natural gradient
+        method, Sec. 5 and 11, on the difference of the kinds.
 
     >>> model = nn.Linear(1, 2, bias=False)
     >>> _ = nn.init.zeros_(model.weight)
@@ -81,6 +80,12 @@ def diagonal_over(
         batches: Pairs of inputs and labels, where the network is.
         batch_size: As for `diagonal`.
         **options: Of `DiagonalSum`.
+
+    Returns:
+        As `diagonal`.
+
+    Raises:
+        UserError: As `diagonal`; there are no examples.
 
     >>> model = nn.Linear(1, 2)
     >>> x, y = torch.randn(5, 1), torch.tensor([0, 1, 1, 0, 1])
@@ -115,6 +120,11 @@ class DiagonalSum:
     Attributes:
         count: Examples so far.
         squares_bytes: Bytes that the sums take.
+
+    >>> total = DiagonalSum(nn.Linear(1, 2))
+    >>> total.add(torch.ones(3, 1), torch.tensor([0, 1, 1]))
+    >>> total.count, total.mean()["weight"].shape
+    (3, torch.Size([2, 1]))
     """
 
     def __init__(

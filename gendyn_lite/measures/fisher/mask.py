@@ -33,8 +33,13 @@ def share_kept(coefficient: float, *, reading: str = "kept") -> float:
         coefficient: As in the paper.
         reading: ``"kept"`` or ``"masked"``.
 
-    Source:
-        Jiang, Sec. 4.1 and 4.2.
+    Returns:
+        The share to keep, in (0, 1].
+
+    Raises:
+        UserError: An unknown reading, or a share outside (0, 1].
+
+    Source: Jiang, Sec. 4.1 and 4.2.
 
     >>> share_kept(0.75), share_kept(0.75, reading="masked")
     (0.75, 0.25)
@@ -56,8 +61,7 @@ def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
     Raises:
         UserError: keep is outside (0, 1], there are no scores, or a score is NaN.
 
-    Source:
-        Jiang, Eq. 10: k, chosen from the sorted diagonal.
+    Source: Jiang, Eq. 10: k, chosen from the sorted diagonal.
 
     >>> threshold({"a": torch.tensor([5.0, 1.0]), "b": torch.tensor([[3.0], [2.0]])}, 0.5)
     tensor(3.)
@@ -79,6 +83,16 @@ def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
 
 def largest(scores: Mapping[str, Tensor], keep: float) -> dict[str, Tensor]:
     """Masks of the entries that reach the `threshold`; equal scores are treated alike, so a tie may keep more.
+
+    Args:
+        scores: Tensors of any shapes, on one device.
+        keep: Share in (0, 1].
+
+    Returns:
+        For each name a bool tensor in the shape of its scores.
+
+    Raises:
+        UserError: As `threshold`.
 
     >>> largest({"a": torch.tensor([5.0, 1.0]), "b": torch.tensor([3.0, 2.0])}, 0.5)
     {'a': tensor([ True, False]), 'b': tensor([ True, False])}
@@ -117,8 +131,7 @@ class GradientMask:
         UserError: keep outside (0, 1], an unknown score or scope, or no examples for the Fisher information; when
             called, what `diagonal` refuses.
 
-    Source:
-        Jiang, Eq. 10 and Sec. 4.
+    Source: Jiang, Eq. 10 and Sec. 4.
 
     >>> model = nn.Linear(2, 2)
     >>> mask = GradientMask(0.5, (torch.tensor([[1.0, 0.0]]), torch.tensor([0])))

@@ -80,13 +80,15 @@ def influence(
         masks: Entries of g_i to keep, by parameter (a gradient mask): the step is θ − ε g_i ⊙ M.
         loss: Loss of each example, for g_i.
 
+    Returns:
+        KL and quadratic forms in nats, float64.
+
     Raises:
         UserError: eps is not above 0 and finite, or so small that no prediction moves; train mode with batch-norm or
             dropout; a network that mixes examples; a gradient that is not finite (naming the example); a step too small
             for float32; inputs and labels that do not fit.
 
-    Source:
-        Jiang, Eq. 3, 4, 7 and 9.
+    Source: Jiang, Eq. 3, 4, 7 and 9.
 
     >>> model = nn.Linear(2, 2)
     >>> x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
@@ -202,8 +204,10 @@ def influence_probe(x: Tensor, y: Tensor, x_eval: Tensor, y_eval: Tensor, *, eps
         y_eval: Their labels, as trained with.
         eps: Step size ε.
 
-    Source:
-        Jiang, Fig. 1 and 2 (a).
+    Returns:
+        Function of (model, epoch) that gives the values by name.
+
+    Source: Jiang, Fig. 1 and 2 (a).
 
     >>> probe = influence_probe(torch.eye(2), torch.tensor([0, 1]), torch.eye(2), torch.tensor([0, 1]), eps=1e-3)
     >>> sorted(probe(nn.Linear(2, 2), 0))
@@ -264,8 +268,13 @@ def remainder(model: nn.Module, x: Tensor, y: Tensor, x_eval: Tensor, *, eps: Se
         x_eval: Inputs whose predictions are watched.
         eps: At least two step sizes.
 
-    Source:
-        Jiang, Theorem 1 (Eq. 4).
+    Returns:
+        KL and quadratic form, float64 [steps, n] each.
+
+    Raises:
+        UserError: Fewer than two step sizes; else as `influence`.
+
+    Source: Jiang, Theorem 1 (Eq. 4).
 
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
     >>> x = torch.linspace(-1, 1, 15).view(5, 3)

@@ -1,4 +1,4 @@
-"""What per-example measures ask of memory, of a network, its inputs and its labels: each refused in one line."""
+"""What measures ask of memory, numbers, names, networks, inputs and labels: one line for each refusal."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def check_model(model: nn.Module) -> None:
 
 
 def check_name(kind: str, name: object, known: Collection[str]) -> None:
-    """Refuse a name that is none of the known ones.
+    """Refuse an unknown name.
 
     >>> check_name("precision", "float8", ["float32", "bfloat16"])
     Traceback (most recent call last):
@@ -120,7 +120,7 @@ def check_name(kind: str, name: object, known: Collection[str]) -> None:
 def check_whole(
     name: str, value: object, *, least: int = 1, most: int | None = None, optional: bool = False, why: str = ""
 ) -> None:
-    """Refuse what is no whole number in a range (or None, where that is allowed).
+    """Refuse anything but a whole number in a range (or None, where that is allowed).
 
     Args:
         name: What the message calls it.
@@ -131,7 +131,7 @@ def check_whole(
         why: What the message adds about the range.
 
     Raises:
-        UserError: It is none.
+        UserError: The value is anything else.
 
     >>> check_whole("block", 0, optional=True)
     Traceback (most recent call last):
@@ -149,7 +149,7 @@ def check_whole(
 def check_number(
     name: str, value: object, expected: str, fits: Callable[[Any], bool] = lambda value: 0 < value < math.inf
 ) -> None:
-    """Refuse what is no number, or not in the range that is expected.
+    """Refuse anything but a number in the expected range.
 
     Args:
         name: What the message calls it.
@@ -158,7 +158,7 @@ def check_number(
         fits: The range; by default above 0 and finite.
 
     Raises:
-        UserError: It is none.
+        UserError: The value is anything else.
 
     >>> check_number("width", -1, "a number above 0")
     Traceback (most recent call last):
@@ -199,7 +199,7 @@ def check_alone(model: nn.Module, x: Tensor) -> None:
     """Refuse a network that mixes the examples of a batch, so that none has a gradient of its own.
 
     The output of the second of two examples must not depend on the first: its derivative is exactly 0, to the bit,
-    which no rounding spoils. Inputs that are no floating-point numbers, or one example, show nothing.
+    which no rounding spoils. Integer inputs, or a single example, cannot show it.
 
     >>> class Centred(nn.Linear):
     ...     def forward(self, x):
@@ -225,7 +225,7 @@ def check_alone(model: nn.Module, x: Tensor) -> None:
 
 
 def check_eps(eps: float) -> None:
-    """Refuse what is no step size."""
+    """Refuse an invalid step size."""
     check_number("eps", eps, "a step size above 0 and finite")
 
 
@@ -235,7 +235,7 @@ def usable(x: Tensor) -> Tensor:
 
 
 def check_logits(logits: Tensor, y: Tensor, classes: bool) -> None:
-    """Refuse logits that are no [n, classes], and labels that are no class of theirs.
+    """Refuse logits that are not [n, classes], and labels that are not among those classes.
 
     Args:
         logits: What the network gave.

@@ -70,7 +70,7 @@ class Factors:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def keep_patches(self, most: int) -> None:
-        """Make all patches now and keep them if they take at most that many bytes: for who comes back to them."""
+        """Make all patches now and keep them if they take at most that many bytes: for callers that read them again."""
         if self.count * self._patch_bytes() <= most:
             for number, part in enumerate(self._parts):
                 part.keep(f"kept patches {number}")

@@ -170,6 +170,12 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 def layer_names(model: nn.Module) -> tuple[str, ...]:
     """Names of the layers with trainable parameters, in the order of the network.
 
+    Args:
+        model: The network.
+
+    Returns:
+        Names as `named_modules` gives them; the network itself is ``"model"``.
+
     >>> layer_names(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)))
     ('0', '2')
     """

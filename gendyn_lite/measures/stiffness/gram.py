@@ -61,8 +61,7 @@ def gradient_gram(
         UserError: Train mode with batch-norm or dropout; fewer than two examples; labels out of range; a network on
             another device; a gradient that is not finite; a matrix that would not fit, with an estimate and advice.
 
-    Source:
-        Fort et al. (2019), Stiffness: A New Perspective on Generalization in Neural Networks, Sec. 2.
+    Source: Fort et al. (2019), Stiffness: A New Perspective on Generalization in Neural Networks, Sec. 2.
 
     >>> model = nn.Linear(2, 2, bias=False)
     >>> _ = nn.init.zeros_(model.weight)
@@ -197,8 +196,13 @@ def sign(gram: Tensor) -> Tensor:
     Args:
         gram: [n, n] or [n, m], of `gradient_gram`.
 
-    Source:
-        Fort et al. (2019), Eq. 4; Walker, Definition 1.1.
+    Returns:
+        −1, 0 or 1, in the shape of the matrix.
+
+    Raises:
+        UserError: It is no matrix, or a value is not finite.
+
+    Source: Fort et al. (2019), Eq. 4; Walker, Definition 1.1.
 
     >>> sign(torch.tensor([[2.0, -1.0], [-1.0, 3.0]]))
     tensor([[ 1., -1.],
@@ -215,11 +219,13 @@ def cosine(gram: Tensor, *, norms: tuple[Tensor, Tensor] | None = None) -> Tenso
         gram: [n, n], or [n, m] with `norms`.
         norms: Squared norms [n] and [m] of the gradients (`squared_norms`) of a matrix between two sets.
 
+    Returns:
+        In [−1, 1], in the shape of the matrix.
+
     Raises:
         UserError: The matrix is not square and no norms are given, they do not fit it, or a value is not finite.
 
-    Source:
-        Fort et al. (2019), Eq. 5; Walker, Definition 1.2.
+    Source: Fort et al. (2019), Eq. 5; Walker, Definition 1.2.
 
     >>> cosine(torch.tensor([[4.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))
     tensor([[ 1.0000, -0.5000,  0.0000],
@@ -244,6 +250,15 @@ def cosine(gram: Tensor, *, norms: tuple[Tensor, Tensor] | None = None) -> Tenso
 
 def zero_gradients(gram: Tensor) -> int:
     """How many examples have a zero gradient: their loss is at its least, and their stiffness is defined as 0.
+
+    Args:
+        gram: [n, n], of `gradient_gram`.
+
+    Returns:
+        A number of examples, 0 to n.
+
+    Raises:
+        UserError: It is no matrix, or a value is not finite.
 
     >>> zero_gradients(torch.diag(torch.tensor([1.0, 0.0, 0.0])))
     2

@@ -53,6 +53,9 @@ def squared_norms(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = cross_
         y: Labels int64 [n].
         loss: Function of (logits, y) that gives the loss of each example.
 
+    Returns:
+        [n], in the precision of the network (half precision in float32).
+
     Raises:
         UserError: As `gradient_gram`.
 
@@ -128,7 +131,7 @@ def _add_affine(total: Tensor, layer: Layer, left: Factors, right: Factors | Non
     bias = layer.bias is not None
     if layer.weight is not None:
         if ghost_is_cheaper(left, right):
-            # A bias is a weight whose input is 1: it comes for nothing.
+            # A bias is a weight whose input is 1: it is free.
             _add_ghost(total, left, right, workspace, ones=bias)
             return
         _add_instantiated(total, left, right)

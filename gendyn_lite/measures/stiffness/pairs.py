@@ -40,6 +40,12 @@ def average(
         resamples: Draws of the bootstrap, for an interval of 95%; 0 for none (its ends are NaN).
         seed: Seed of the draws.
 
+    Returns:
+        The mean and the ends of its interval; NaN where there is no pair.
+
+    Raises:
+        UserError: The matrix is not square, pairs of another shape, or resamples that would not fit in memory.
+
     >>> average(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), resamples=0).mean
     0.5
     """
@@ -62,8 +68,10 @@ def by_pair(
     Returns:
         Estimates under ``"all"``, ``"within"`` and ``"between"``.
 
-    Source:
-        Fort et al. (2019), Sec. 2.3.
+    Raises:
+        UserError: As `average`; labels that do not fit the matrix.
+
+    Source: Fort et al. (2019), Sec. 2.3.
 
     >>> by_pair(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), torch.tensor([0, 0]), resamples=0)["within"].mean
     0.5
@@ -84,8 +92,13 @@ def by_class(stiffness: Tensor, y: Tensor, y_other: Tensor | None = None, *, num
         y_other: Labels [m] of the columns, if they are another set.
         num_classes: Number of classes.
 
-    Source:
-        Fort et al. (2019), Eq. 7: the class stiffness matrix.
+    Returns:
+        float64 [classes, classes].
+
+    Raises:
+        UserError: Labels that do not fit the matrix, or outside 0 to num_classes − 1.
+
+    Source: Fort et al. (2019), Eq. 7: the class stiffness matrix.
 
     >>> by_class(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), torch.tensor([0, 1]), num_classes=2)
     tensor([[   nan, 0.5000],
@@ -177,6 +190,12 @@ def pair_distances(x: Tensor, *, kind: str = "cosine") -> Tensor:
         x: Inputs [n, ...].
         kind: ``"cosine"`` (1 − cos of the flattened inputs, in [0, 2]) or ``"euclidean"``.
 
+    Returns:
+        float64 [n, n].
+
+    Raises:
+        UserError: An unknown kind.
+
     >>> pair_distances(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
     tensor([[0., 1.],
             [1., 0.]], dtype=torch.float64)
@@ -201,8 +220,13 @@ def by_distance(
         bins: Number of bins.
         resamples: Draws of the bootstrap over examples.
 
-    Source:
-        Fort et al. (2019), Fig. 6.
+    Returns:
+        The bins, from near to far.
+
+    Raises:
+        UserError: More bins than pairs, no pair, a distance that is NaN, or shapes that do not fit.
+
+    Source: Fort et al. (2019), Fig. 6.
 
     >>> s, d = torch.tensor([[1.0, 0.5], [0.5, 1.0]]), torch.tensor([[0.0, 2.0], [2.0, 0.0]])
     >>> [(found.distance, found.stiffness.mean, found.pairs) for found in by_distance(s, d, bins=1)]
@@ -236,8 +260,13 @@ def critical_length(
         resamples: Draws of the bootstrap over examples.
         seed: Seed of the draws.
 
-    Source:
-        Fort et al. (2019), Sec. 2.4 and Fig. 7.
+    Returns:
+        ξ in units of the distances, and the ends of its interval.
+
+    Raises:
+        UserError: No pair, a distance that is NaN, or shapes that do not fit.
+
+    Source: Fort et al. (2019), Sec. 2.4 and Fig. 7.
 
     >>> d = pair_distances(torch.tensor([[0.0], [1.0], [3.0]]), kind="euclidean")
     >>> round(critical_length(1 - d / 2, d).mean, 6)

@@ -37,6 +37,9 @@ def stiffness_probe(
         float64: Whether to measure on a copy in float64. In float32 the gradient of an example that is fitted with a
             loss below about 1e-6 is mostly rounding.
 
+    Returns:
+        Function of (model, epoch) that gives the values by name.
+
     >>> probe = stiffness_probe(torch.eye(4), torch.tensor([0, 0, 1, 1]))
     >>> values = probe(nn.Linear(4, 2), 0)
     >>> list(values)[:4], values["zero_gradients"]
@@ -85,6 +88,9 @@ def layer_probe(x: Tensor, y: Tensor, *, float64: bool = False) -> Probe:
         y: Their labels.
         float64: Whether to measure on a copy in float64.
 
+    Returns:
+        Function of (model, epoch) that gives the values by name.
+
     >>> probe = layer_probe(torch.eye(4), torch.tensor([0, 0, 1, 1]))
     >>> list(probe(nn.Linear(4, 2), 0))
     ['model:all', 'model:within', 'model:between']
@@ -128,6 +134,9 @@ def loss_change(
         examples: Which examples i to take a step on.
         eps: Step size ε.
         loss: Function of (logits, y) that gives the loss of each example.
+
+    Returns:
+        Predicted and actual changes in nats, float64 [steps, n] each.
 
     Raises:
         UserError: eps is no step size, there are no examples, or one does not exist.
@@ -206,11 +215,13 @@ def neighbourhood_map(
         resolution: Points along each side.
         layers: Only the gradient of these layers; all if empty.
 
+    Returns:
+        The points, their classes, and the stiffness at each.
+
     Raises:
         UserError: The radius reaches no other point, the corners are not in order, or the map would not fit in memory.
 
-    Source:
-        Walker, Sec. 2 and Fig. 1.
+    Source: Walker, Sec. 2 and Fig. 1.
 
     >>> found = neighbourhood_map(nn.Linear(2, 2), low=(-1, -1), high=(1, 1), radius=0.6, resolution=5)
     >>> found.points.shape, found.stiffness.shape, found.spacing
