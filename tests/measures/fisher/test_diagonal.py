@@ -49,16 +49,6 @@ def test_every_network_equals_the_loop(name, dtype, count):
     same(fisher.diagonal(model.to(dtype), x.to(dtype), y), expected, TOLERANCE[dtype])
 
 
-def test_the_batch_size_does_not_change_the_result():
-    model = scrambled(models.build("alexnet_small", num_classes=3, in_shape=(3, 7, 7), seed=0))
-    x, y = examples(7, (3, 7, 7))
-    whole = fisher.diagonal(model, x, y)
-    for size in (1, 3, 100):
-        same(fisher.diagonal(model, x, y, batch_size=size), whole, 1e-12)
-    batches = zip(x.split(3), y.split(3), strict=True)
-    same(fisher.diagonal_over(model, batches), whole, 1e-12)
-
-
 def test_it_is_not_the_square_of_the_batch_gradient():
     torch.manual_seed(0)
     model = nn.Linear(3, 3).double()
