@@ -137,7 +137,7 @@ def _estimate(
         seed: Seed of the draws.
     """
     whole = float(statistic(*(part.sum() for part in parts)))
-    if resamples == 0 or math.isnan(whole):
+    if resamples == 0:
         return Estimate(whole, math.nan, math.nan)
     check_whole("resamples", resamples, least=0)
     rows, columns = parts[0].shape

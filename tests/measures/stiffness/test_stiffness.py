@@ -92,6 +92,19 @@ def test_averages_equal_loops_over_pairs(two):
         assert float(classes[a, b]) == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.parametrize("two", [False, True], ids=["one-set", "two-sets"])
+def test_the_interval_is_that_of_resampled_examples(two):
+    matrix, draw = torch.rand(6, 4 if two else 6, dtype=torch.float64), torch.Generator().manual_seed(3)
+    rows = torch.randint(0, 6, (40, 6), generator=draw)
+    columns = torch.randint(0, 4, (40, 4), generator=draw) if two else rows
+    counted = torch.ones(6, 4) if two else 1 - torch.eye(6)
+    picked = [(matrix[i][:, j], counted[i][:, j]) for i, j in zip(rows, columns, strict=True)]
+    means = torch.stack([(values * mask).sum() / mask.sum() for values, mask in picked])
+    found = stiffness.average(matrix, two_sets=two, resamples=40, seed=3)
+    ends = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    assert [found.low, found.high] == pytest.approx(ends)
+
+
 def test_the_interval_covers_the_mean_of_new_examples():
     """Pairs share examples: an interval over pairs would be too narrow, this one covers about as often as it says."""
     generator = torch.Generator().manual_seed(0)
