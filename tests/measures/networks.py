@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -56,6 +57,17 @@ class Gain(nn.Module):
         return self.gain * self.linear(x)
 
 
+class Own(nn.Module):
+    """A layer without a formula."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(4))
+
+    def forward(self, x):
+        return x * self.scale.exp()
+
+
 def convolution(*args, **options):
     """One convolution between the input and the logits."""
     layer = nn.Conv2d(*args, **options)
@@ -70,8 +82,105 @@ CONVOLUTIONS = {
     "stride": {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
     "dilation": {"kernel_size": 2, "dilation": (2, 1), "padding": 1},
     "one-by-one": {"kernel_size": 1, "stride": 2},
+    "even-kernel": {"kernel_size": 2, "padding": 1},
+    "whole-input": {"kernel_size": (6, 5)},
+    "whole-input-groups": {"kernel_size": (6, 5), "groups": 2},
+    "valid": {"kernel_size": 2, "padding": "valid"},
     "same": {"kernel_size": (4, 3), "padding": "same", "dilation": (1, 2)},
     "circular": {"kernel_size": 3, "padding": 1, "padding_mode": "circular"},
+    "reflect": {"kernel_size": 3, "padding": (2, 1), "padding_mode": "reflect"},
     "no-bias": {"kernel_size": 3, "bias": False},
     "everything": {"kernel_size": (3, 2), "stride": 2, "dilation": (1, 2), "padding": (2, 1), "groups": 2},
 }
+
+
+def shared_linear():
+    return Net(lambda s, x: s.out(s.hidden(s.hidden(x).tanh())), hidden=nn.Linear(4, 4), out=nn.Linear(4, 3))
+
+
+def shared_weight():
+    layers = {"first": nn.Linear(4, 4), "second": nn.Linear(4, 4), "out": nn.Linear(4, 3)}
+    model = Net(lambda s, x: s.out(s.second(s.first(x).tanh())), **layers)
+    model.second.weight = model.first.weight  # two biases, one weight
+    return model
+
+
+def shared_convolution():
+    def forward(s, x):
+        return s.out(F.max_pool2d(s.conv(F.max_pool2d(s.conv(x), 2)), 2)[..., 0, 0])
+
+    return Net(forward, conv=nn.Conv2d(2, 2, 3, padding=1), out=nn.Linear(2, 3))
+
+
+def in_place_sum():
+    layers = {"a": nn.Linear(4, 5), "b": nn.Linear(4, 5), "out": nn.Linear(5, 3)}
+    return Net(lambda s, x: s.out(s.b(x).add_(s.a(x)).relu_()), **layers)
+
+
+def ends(*layers, size):
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(size, 3))
+
+
+LAYERS = {  # how to make a network whose layers all have formulas, and the shape of its inputs
+    "linear-model": (lambda: nn.Linear(4, 3), (4,)),
+    "in-place-relu": (lambda: ends(nn.Linear(4, 6), nn.ReLU(inplace=True), size=6), (4,)),
+    "in-place-sum": (in_place_sum, (4,)),
+    "shared-module": (shared_linear, (4,)),
+    "shared-weight": (shared_weight, (4,)),
+    "shared-convolution": (shared_convolution, (2, 4, 4)),
+    "batch-norm-1d": (lambda: ends(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), size=6), (4,)),
+    "batch-norm-2d": (lambda: ends(nn.BatchNorm2d(3), size=48), (3, 4, 4)),
+    "no-affine-batch-norm": (lambda: ends(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4, affine=False), size=36), (2, 5, 5)),
+    "conv-1d": (lambda: ends(nn.Conv1d(2, 4, 3, stride=2, padding=1, groups=2), size=12), (2, 6)),
+    "sequence": (lambda: ends(nn.Linear(3, 4), nn.Tanh(), size=20), (5, 3)),
+    "layer-norm": (lambda: ends(nn.LayerNorm((4, 4)), size=48), (3, 4, 4)),
+    "layer-norm-over-places": (lambda: ends(nn.Linear(4, 6), nn.LayerNorm(6), size=18), (3, 4)),
+    "group-norm": (lambda: ends(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), size=36), (2, 5, 5)),
+    "float-view-of-input": (lambda: Net(lambda s, x: s.out(x[:, ::2]), out=nn.Linear(2, 3)), (4,)),
+}
+
+
+def lstm():
+    layers = {"memory": nn.LSTM(4, 5, batch_first=True), "out": nn.Linear(5, 3)}
+    return Net(lambda s, x: s.out(s.memory(x)[0][:, -1]), **layers)
+
+
+def attention():
+    layers = {"mix": nn.MultiheadAttention(4, 2, batch_first=True), "out": nn.Linear(4, 3)}
+    return Net(lambda s, x: s.out(s.mix(x, x, x, need_weights=False)[0].mean(1)), **layers)
+
+
+def tied():
+    return Net(lambda s, x: F.linear(s.first(x).tanh(), s.first.weight)[:, :3], first=nn.Linear(4, 4))
+
+
+def no_example_axis():
+    layers = {"first": nn.Linear(2, 3), "out": nn.Linear(6, 3)}
+    return Net(lambda s, x: s.out(s.first(x.reshape(-1, 2)).reshape(len(x), -1)), **layers)
+
+
+def weight_norm():
+    return ends(nn.utils.parametrizations.weight_norm(nn.Linear(4, 5)), nn.Tanh(), size=5)
+
+
+WITHOUT = {  # the same with a layer that has no formula, and what the warning says of it
+    "own-layer": (lambda: nn.Sequential(Own(), nn.Linear(4, 3)), (4,), r"no formula for 0 \(Own\)"),
+    "lstm": (lstm, (3, 4), r"no formula for memory \(LSTM\)"),
+    "attention": (attention, (3, 4), "no formula for mix"),
+    "weight-used-outside": (tied, (4,), r"no formula for first \(Linear\)"),
+    "no-example-axis": (no_example_axis, (4,), r"no formula for first \(Linear\)"),
+    "weight-norm": (weight_norm, (4,), "no formula for"),
+    "one-slope": (lambda: ends(nn.Linear(4, 6), nn.PReLU(), size=6), (4,), r"no formula for 1 \(PReLU\)"),
+    "nothing-else": (lambda: Net(lambda s, x: s.pair(x, x), pair=nn.Bilinear(4, 4, 3)), (4,), r"pair \(Bilinear\)"),
+}
+
+
+def embedding(padding=None, tied=False):
+    """An embedding, and an output that may share its weight."""
+    out = nn.Linear(4, 6, bias=not tied)
+    model = Net(
+        lambda s, x: s.out(s.words(x).flatten(1, -2).sum(1)), words=nn.Embedding(6, 4, padding_idx=padding), out=out
+    )
+    if tied:
+        out.weight = model.words.weight
+    return model

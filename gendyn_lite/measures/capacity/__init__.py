@@ -12,16 +12,19 @@ from gendyn_lite.measures.capacity.features import (
     gabor_features,
     random_conv_features,
 )
+from gendyn_lite.measures.capacity.given import duplicates
 from gendyn_lite.measures.capacity.kernels import (
     KernelFactor,
     KernelRegression,
+    WidthChoice,
+    choose_width,
     gaussian_kernel,
     gram_bytes,
     kernel_regression,
+    median_distance,
 )
 from gendyn_lite.measures.capacity.linear import Descent, gradient_descent_from_zero, minimum_norm_solution
 from gendyn_lite.measures.capacity.memorize import MemorizingNetwork, hinge_sum, memorizing_network
-from gendyn_lite.measures.capacity.points import duplicates
 from gendyn_lite.measures.capacity.rademacher import (
     Fit,
     Rademacher,
@@ -40,5 +43,4 @@ from gendyn_lite.measures.capacity.stability import (
     replace_one_stability,
     stability_gap_bound,
 )
-from gendyn_lite.measures.capacity.width import WidthChoice, choose_width, median_distance
 from gendyn_lite.measures.per_example.checks import available_memory

@@ -9,10 +9,12 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+Number = TypeVar("Number", float, Tensor)
 PROJECTION_BITS = 25
 """Bits of the entries of a projection: few enough that products with a part of the inputs are exact."""
 
@@ -53,16 +55,11 @@ def exact_projection(x: Tensor, a: Tensor) -> Tensor:
         entries of x are cut into parts of so few bits that their products with `a`, and the sums of them, are exact.
     """
     bits = 53 - (PROJECTION_BITS + 1) - max(1, math.ceil(math.log2(x.shape[1]))) - 1
-    parts = []
-    rest = x
-    for _ in range(2):
-        leading, rest = cut(rest, bits)
-        parts.append(leading @ a)
-    total, error = parts[0], torch.zeros_like(parts[0])
-    for part in [*parts[1:], rest @ a]:
-        total, rounding = two_sum(total, part)
-        error = error + rounding
-    return total + error
+    first, rest = cut(x, bits)
+    second, rest = cut(rest, bits)
+    total, error = two_sum(first @ a, second @ a)
+    total, rounding = two_sum(total, rest @ a)
+    return total + (error + rounding)
 
 
 def exact_cumsum(x: Tensor) -> Tensor:
@@ -84,69 +81,83 @@ def exact_cumsum(x: Tensor) -> Tensor:
     return total + (rounding + low.cumsum(0))
 
 
-def two_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The rounded sum of two numbers and its rounding error, exactly (Knuth, TAOCP 4.2.2)."""
+def two_sum(a: Number, b: Number) -> tuple[Number, Number]:
+    """The rounded sum of two numbers and its rounding error, exactly (Knuth, TAOCP 4.2.2).
+
+    >>> two_sum(1e16, 1.0)
+    (1e+16, 1.0)
+    """
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
 
 
 @dataclass
-class Slope:
-    """A running sum of weights as an unevaluated pair: what the stored, rounded weights truly add up to."""
+class Units:
+    """The hidden units of a layer while it is being solved for, and what their rounded weights truly add up to.
 
-    high: float = 0.0
-    low: float = 0.0
-
-    def add(self, weight: float) -> None:
-        """Add a weight."""
-        total = self.high + weight
-        part = total - self.high
-        low = self.low + ((self.high - (total - part)) + (weight - part))
-        self.high = total + low
-        self.low = low - (self.high - total)
-
-
-@dataclass
-class Layer:
-    """The units of one hidden layer while it is being solved for."""
+    Attributes:
+        biases: Their kinks.
+        weights: Their weights.
+        high: The sum of the weights, rounded.
+        low: What rounding took from it.
+    """
 
     biases: list[float] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
-    slope: Slope = field(default_factory=Slope)
+    high: float = 0.0
+    low: float = 0.0
 
     def add(self, bias: float, weight: float) -> None:
         """Add a unit."""
         self.biases.append(bias)
         self.weights.append(weight)
-        self.slope.add(weight)
+        total, rounding = two_sum(self.high, weight)
+        low = self.low + rounding
+        self.high = total + low
+        self.low = low - (self.high - total)
 
 
-def solve(z: list[float], y: list[float], blocks: int) -> list[Layer]:
-    """Walk over the sorted points once; each new weight is chosen against what the rounded ones before it add up to."""
+def solve(z: list[float], y: list[float], blocks: int) -> list[Units]:
+    """Walk over the sorted points once; each new weight is chosen against what the rounded ones before it add up to.
+
+    Args:
+        z: Projections of the points, rising.
+        y: Their labels.
+        blocks: Number of hidden layers.
+
+    Returns:
+        The units of each layer.
+
+    >>> [(layer.biases, layer.weights) for layer in solve([0.0, 1.0], [2.0, 2.0], blocks=1)]
+    [([-1.0, 0.25], [2.0, -2.666...])]
+    """
     kinks = interleaved_kinks(z)
     starts = {len(z) * i // blocks for i in range(1, blocks)}
-    layers = [Layer()]
-    slope, value = Slope(), 0.0
+    whole, layers, value = Units(), [Units()], 0.0
     for j, (kink, point, label) in enumerate(zip(kinks, z, y, strict=True)):
         if j in starts:
             # The layer's part of the function stays flat from here on: what later layers add starts from a constant.
-            closing = -layers[-1].slope.high
+            closing = -layers[-1].high
             layers[-1].add(kink, closing)
-            slope.add(closing)
-            layers.append(Layer())
+            whole.add(kink, closing)
+            layers.append(Units())
         wanted = (label - value) / (point - kink)
-        weight = (wanted - slope.high) - slope.low
+        weight = (wanted - whole.high) - whole.low
         layers[-1].add(kink, weight)
-        slope.add(weight)
-        value += slope.high * (point - kink)
+        whole.add(kink, weight)
+        value += whole.high * (point - kink)
         if j + 1 < len(z):
-            value += slope.high * (kinks[j + 1] - point)
+            value += whole.high * (kinks[j + 1] - point)
     return layers
 
 
 def interleaved_kinks(z: list[float]) -> list[float]:
-    """b_1 < z_1 < b_2 < …: past each point by a quarter of the smaller gap beside it (at it, where float64 ends)."""
+    """b_1 < z_1 < b_2 < …: past each point by a quarter of the smaller gap beside it (at it, where float64 ends).
+
+    >>> interleaved_kinks([0.0, 1.0, 3.0])
+    [-1.0, 0.25, 1.25]
+    """
     gaps = [after - before for before, after in itertools.pairwise(z)]
     first = gaps[0] if gaps else 1.0
     past = [min(left, right) / 4 for left, right in zip([first, *gaps], gaps, strict=False)]

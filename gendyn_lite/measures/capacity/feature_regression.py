@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from gendyn_lite.errors import unknown_name
 from gendyn_lite.measures.capacity.cholesky import Cholesky, Progress, triangle_bytes
-from gendyn_lite.measures.capacity.points import Fitted, as_targets, check_length, check_ridge, kind_of
-from gendyn_lite.measures.per_example.checks import refuse_if_too_large
+from gendyn_lite.measures.capacity.given import Fitted, as_targets, check_length, check_ridge, kind_of, solving_device
+from gendyn_lite.measures.per_example.checks import check_name, refuse_if_too_large
 
 SOLVERS = ("auto", "primal", "dual")
 IMAGES = 1000  # at a time
@@ -28,11 +27,6 @@ class FeatureMap(Protocol):
     @property
     def per_group(self) -> int:
         """Features of a group."""
-        ...
-
-    @property
-    def num_features(self) -> int:
-        """groups · per_group."""
         ...
 
     def part(self, images: Tensor, first: int, last: int) -> Tensor:
@@ -72,6 +66,9 @@ def feature_regression(
         memory_limit: Bytes to stay under, instead of what is free on the device.
         progress: Called with (features or examples done, their number).
 
+    Returns:
+        The regression, whose parts lie on the device.
+
     Raises:
         UserError: The ridge is negative, the matrix would not fit, it is singular (then take ridge > 0), or the labels
             are no labels of x.
@@ -82,21 +79,16 @@ def feature_regression(
     tensor([1.0000, 4.0000, 2.0000], dtype=torch.float64)
     """
     check_ridge(ridge)
-    if solver not in SOLVERS:
-        raise unknown_name("solver", solver, SOLVERS)
+    check_name("solver", solver, SOLVERS)
     check_length(x, y)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    stream = _Stream(features, x, as_targets(y, num_classes).to(target), target, max(chunk // features.per_group, 1))
-    dual = solver == "dual" or (solver == "auto" and features.num_features > len(x))
-    size = len(x) if dual else features.num_features
-    work = 8 * (min(chunk, features.num_features) * len(x) if dual else min(IMAGES, len(x)) * size)
-    refuse_if_too_large(
-        triangle_bytes(size, block) + 2 * work,
-        f"the matrix of {size:,} {'examples' if dual else 'features'} in float64",
-        "take fewer examples or fewer features (the smaller of the two numbers counts)",
-        device=target,
-        memory_limit=memory_limit,
-    )
+    n, p, target = len(x), features.groups * features.per_group, solving_device(device)
+    stream = _Stream(features, x, as_targets(y, num_classes).to(target), max(chunk // features.per_group, 1))
+    dual = solver == "dual" or (solver == "auto" and p > n)
+    size, work = (n, 8 * min(chunk, p) * n) if dual else (p, 8 * min(IMAGES, n) * p)
+    what = f"the matrix of {size:,} {'examples' if dual else 'features'} in float64"
+    advice = "take fewer examples or fewer features (the smaller of the two numbers counts)"
+    needed = triangle_bytes(size, block) + 2 * work
+    refuse_if_too_large(needed, what, advice, device=target, memory_limit=memory_limit)
     weights = (_dual if dual else _primal)(stream, ridge, block, progress)
     return FeatureRegression(*kind_of(y), features, weights, stream.mean, stream.intercept, stream.step)
 
@@ -119,39 +111,33 @@ class FeatureRegression(Fitted):
     intercept: Tensor
     step: int
 
-    def predict(self, x: Tensor) -> Tensor:
-        """w·φ(x) + c, float64 [m, k] (or [m] where the targets were [n])."""
-        scores = torch.cat([self._scores(part.to(self.weights.device)) for part in x.split(IMAGES)])
-        return scores.squeeze(1) if self.flat else scores
-
     def _scores(self, x: Tensor) -> Tensor:
-        """The outputs of one batch, a range of features at a time."""
-        scores = self.intercept.repeat(len(x), 1)
-        for first, last, at in _ranges(self.features, self.step):
-            scores.addmm_(self.features.part(x, first, last) - self.mean[at], self.weights[at])
-        return scores
+        """w·φ(x) + c, a batch and a range of features at a time."""
+        parts = []
+        for batch in x.split(IMAGES):
+            images, scores = batch.to(self.weights.device), self.intercept.repeat(len(batch), 1)
+            for first, last, at in _ranges(self.features, self.step):
+                scores.addmm_(self.features.part(images, first, last) - self.mean[at], self.weights[at])
+            parts.append(scores)
+        return torch.cat(parts)
 
 
-@dataclass
 class _Stream:
     """The training set as a stream of features, and what is learned about them on the way."""
 
-    features: FeatureMap
-    x: Tensor
-    targets: Tensor
-    device: torch.device
-    step: int
-    mean: Tensor = field(init=False)
-    intercept: Tensor = field(init=False)
+    def __init__(self, features: FeatureMap, x: Tensor, targets: Tensor, step: int) -> None:
+        self.features, self.x, self.step, self.device = features, x, step, targets.device
+        self.mean = targets.new_zeros(features.groups * features.per_group)
+        self.intercept = targets.mean(dim=0)
+        self.targets = targets - self.intercept
 
-    def __post_init__(self) -> None:
-        self.mean = torch.zeros(self.features.num_features, dtype=torch.float64, device=self.device)
-        self.intercept = self.targets.mean(dim=0)
-        self.targets = self.targets - self.intercept
+    def part(self, batch: Tensor, first: int, last: int) -> Tensor:
+        """Features of a range of groups for some examples, where the targets are."""
+        return self.features.part(batch.to(self.device), first, last)
 
     def columns(self, first: int, last: int, at: slice) -> Tensor:
         """Centred features of a range of groups for all examples, float64 [n, c]."""
-        block = torch.cat([self.features.part(part.to(self.device), first, last) for part in self.x.split(IMAGES)])
+        block = torch.cat([self.part(batch, first, last) for batch in self.x.split(IMAGES)])
         self.mean[at] = block.mean(dim=0)
         return block.sub_(self.mean[at])
 
@@ -183,14 +169,14 @@ def _dual(stream: _Stream, ridge: float, block: int, progress: Progress | None) 
 
 def _primal(stream: _Stream, ridge: float, block: int, progress: Progress | None) -> Tensor:
     """(ΦᵀΦ + ridge I) w = Φᵀy from sums over batches of examples, after a pass for the means."""
-    n, p = len(stream.x), stream.features.num_features
+    n, p, groups = len(stream.x), len(stream.mean), stream.features.groups
     triangle = _zeros(p, block, stream.device)
-    right = torch.zeros(p, stream.targets.shape[1], dtype=torch.float64, device=stream.device)
+    right = stream.targets.new_zeros(p, stream.targets.shape[1])
     batches = stream.x.split(IMAGES)
-    stream.mean = sum((_all(stream, batch).sum(0) for batch in batches), start=stream.mean) / n
+    stream.mean = sum((stream.part(batch, 0, groups).sum(0) for batch in batches), start=stream.mean) / n
     seen = 0
     for batch in batches:
-        centred = _all(stream, batch) - stream.mean
+        centred = stream.part(batch, 0, groups) - stream.mean
         _add_products(triangle, centred.T)
         right.addmm_(centred.T, stream.targets[seen : seen + len(batch)])
         seen += len(batch)
@@ -201,11 +187,6 @@ def _primal(stream: _Stream, ridge: float, block: int, progress: Progress | None
         constant = diagonal <= n * (1e-6 * stream.mean[start : start + len(rows)]) ** 2
         diagonal.copy_(torch.where(constant, 1, diagonal) + ridge)  # a constant feature gets weight 0
     return Cholesky(lambda start, _: triangle[start // block], p, block=block).solve(right)
-
-
-def _all(stream: _Stream, batch: Tensor) -> Tensor:
-    """All features of one batch, float64 [b, p]."""
-    return stream.features.part(batch.to(stream.device), 0, stream.features.groups)
 
 
 def _zeros(size: int, block: int, device: torch.device) -> list[Tensor]:

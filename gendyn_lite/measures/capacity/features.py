@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.measures.capacity.points import as_points, duplicates
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.capacity.given import as_points, duplicates
+from gendyn_lite.measures.per_example.checks import check_name, check_number, check_whole
 
 
 def gabor_features(
@@ -90,8 +91,7 @@ def as_images(images: Tensor, grid: int = 1) -> Tensor:
     points = as_points(images, "images")
     if images.ndim != 4:
         raise UserError(f"images have shape {tuple(images.shape)}, expected [n, C, H, W]")
-    if not 1 <= grid <= min(images.shape[2:]):
-        raise UserError(f"grid is {grid}, expected 1 to {min(images.shape[2:])}, the smaller side of the images")
+    check_whole("grid", grid, most=min(images.shape[2:]), why=", the smaller side of the images")
     return points.reshape(images.shape).to(torch.float32)
 
 
@@ -143,20 +143,16 @@ def random_conv_features(
     Raises:
         UserError: A number is out of range, the kind is unknown, or the inputs are no images.
 
-    Source:
-        The "random convolutional neural net with 32,000 random filters" of Zhang et al. 2017, Sec. 5, whose parameters
-        are not given; these are those of A. Coates and A. Y. Ng, "Learning feature representations with K-means", 2012.
+    Source: Zhang et al. (2017), Sec. 5, "random convolutional neural net with 32,000 random filters", without
+        parameters; these are those of Coates and Ng (2012), Learning Feature Representations with K-means.
 
     >>> features = random_conv_features(torch.rand(8, 3, 32, 32), 16)
     >>> features.num_features, features(torch.rand(2, 3, 32, 32)).shape
     (128, torch.Size([2, 128]))
     """
-    if kind not in KINDS:
-        raise unknown_name("kind of filters", kind, KINDS)
-    if not 1 <= num_filters <= MOST_FILTERS:
-        raise UserError(f"num_filters is {num_filters}, expected 1 to {MOST_FILTERS:,}")
-    if not threshold >= 0:
-        raise UserError(f"threshold is {threshold}, expected a number of at least 0")
+    check_name("kind of filters", kind, KINDS)
+    check_whole("num_filters", num_filters, most=MOST_FILTERS)
+    check_number("threshold", threshold, "a number of at least 0", lambda value: value >= 0)
     images = as_images(images)
     if not 2 <= patch <= min(images.shape[2:]) - grid + 1 or grid < 1:
         raise UserError(
@@ -170,8 +166,7 @@ def random_conv_features(
     else:
         drawn = torch.randn(num_filters, patches.shape[1], generator=generator, dtype=torch.float64)
     filters = drawn / drawn.norm(dim=1, keepdim=True).clamp(min=1e-12) @ whitener
-    shape = (num_filters, images.shape[1], patch, patch)
-    as_map = filters.reshape(shape).to(images)
+    as_map = filters.reshape(num_filters, images.shape[1], patch, patch).to(images)
     return ConvFeatures(as_map, (filters @ mean).to(images), grid, float(threshold))
 
 
@@ -234,30 +229,21 @@ class ConvFeatures:
 
 @dataclass(frozen=True)
 class Pixels:
-    """The inputs themselves as features: what turns the regression over features into a linear model of the pixels."""
+    """The inputs themselves as features: what turns the regression over features into a linear model of the pixels.
 
-    dimensions: int
+    Attributes:
+        groups: Number of inputs.
+        per_group: One feature an input.
+    """
 
-    @property
-    def groups(self) -> int:
-        """Number of inputs."""
-        return self.dimensions
-
-    @property
-    def per_group(self) -> int:
-        """One feature an input."""
-        return 1
-
-    @property
-    def num_features(self) -> int:
-        """Number of features."""
-        return self.dimensions
+    groups: int
+    per_group: int = 1
 
     def part(self, images: Tensor, first: int, last: int) -> Tensor:
         """Inputs from `first` up to `last`, float64 [n, last − first]."""
         points = as_points(images)
-        if points.shape[1] != self.dimensions:
-            raise UserError(f"x has {points.shape[1]} dimensions, expected {self.dimensions}")
+        if points.shape[1] != self.groups:
+            raise UserError(f"x has {points.shape[1]} dimensions, expected {self.groups}")
         return points[:, first:last]
 
 

@@ -1,9 +1,8 @@
-"""Exact regression with a Gaussian kernel: K α = y by Cholesky in float64, without regularization or with ridge."""
+"""Exact regression with a Gaussian kernel: K α = y by Cholesky in float64, with or without ridge; its width."""
 
 from __future__ import annotations
 
 import bisect
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +10,11 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity.cholesky import Cholesky, Progress, triangle_bytes
-from gendyn_lite.measures.capacity.points import (
-    Fitted,
-    as_points,
-    as_targets,
-    check_length,
-    check_points,
-    check_ridge,
-    duplicates,
-    kind_of,
-    name_groups,
-)
-from gendyn_lite.measures.per_example.checks import available_memory, refuse_if_too_large
+from gendyn_lite.measures.capacity import given
+from gendyn_lite.measures.capacity.cholesky import Cholesky, Progress, SingularGramError, triangle_bytes
+from gendyn_lite.measures.per_example.checks import available_memory, check_number, refuse_if_too_large
+
+FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 
 
 def kernel_regression(
@@ -48,8 +39,7 @@ def kernel_regression(
         UserError: The width is not positive, the ridge is negative, the triangle of the Gram matrix (4 n² bytes) would
             not fit, equal points make it singular (they are named), or labels are no integers from 0.
 
-    Source:
-        C. Zhang et al., ICLR 2017, Sec. 5 ("Kα = y", Gaussian kernel on pixels, no regularization).
+    Source: Zhang et al. (2017), Sec. 5 ("Kα = y", Gaussian kernel on pixels, no regularization).
 
     >>> x = torch.tensor([[0.0], [1.0], [2.0]])
     >>> kernel_regression(x, torch.tensor([0, 1, 0]), width=0.5, device="cpu").classify(torch.tensor([[0.9], [2.2]]))
@@ -86,16 +76,19 @@ class KernelFactor:
         memory_limit: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        check_width(width)
-        check_ridge(ridge)
-        check_points(x)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        check_number("width", width, "a number above 0 in the units of x (choose_width finds one)")
+        given.check_ridge(ridge)
+        given.check_points(x)
+        self.device = given.solving_device(device)
         self.block = block or (1024 if self.device.type == "cpu" else 4096)
         self.width, self.ridge = float(width), float(ridge)
-        refuse_large_gram(len(x), x[0].numel(), self.block, self.device, memory_limit)
-        points = as_points(x)
-        if ridge == 0:
-            refuse_duplicates(points)
+        _refuse_large_gram(len(x), x[0].numel(), self.block, self.device, memory_limit)
+        points = given.as_points(x)
+        if ridge == 0 and (groups := given.duplicates(points)):
+            raise UserError(
+                f"equal points make the Gram matrix singular: {given.name_groups(groups)} (indices): drop the repeats "
+                "or take ridge > 0"
+            )
         self.points = points.to(self.device)
         self._cholesky = Cholesky(self._rows, len(points), block=self.block, progress=progress)
 
@@ -107,11 +100,14 @@ class KernelFactor:
 
     def fit(self, y: Tensor, *, num_classes: int | None = None) -> KernelRegression:
         """The regression of one set of labels, O(n²) each."""
-        check_length(self.points, y)
-        targets = as_targets(y, num_classes).to(self.device)
+        targets = self._targets(y, num_classes)
         alpha = self._cholesky.solve(targets)
-        squared_norm = (alpha * targets).sum(0) - self.ridge * alpha.square().sum(0)
-        return KernelRegression(*kind_of(y), self.points, alpha, self.width, self.ridge, squared_norm.sum(), self.block)
+        squared_norm = ((alpha * targets).sum(0) - self.ridge * alpha.square().sum(0)).sum()
+        return KernelRegression(*given.kind_of(y), self.points, alpha, self.width, self.ridge, squared_norm, self.block)
+
+    def _targets(self, y: Tensor, num_classes: int | None) -> Tensor:
+        given.check_length(self.points, y)
+        return given.as_targets(y, num_classes).to(self.device)
 
     def leave_one_out(self, y: Tensor, *, num_classes: int | None = None) -> Tensor:
         """What the regression without example i predicts for x_i, for every i: y_i − α_i/(K⁻¹)_ii, in O(n³) once.
@@ -123,15 +119,14 @@ class KernelFactor:
         Returns:
             float64 [n, k].
         """
-        check_length(self.points, y)
-        targets = as_targets(y, num_classes).to(self.device)
+        targets = self._targets(y, num_classes)
         identity = torch.eye(len(self.points), dtype=torch.float64, device=self.device)
         inverse_diagonal = self._cholesky.whiten(identity).square().sum(0)
         return targets - self._cholesky.solve(targets) / inverse_diagonal[:, None]
 
 
 @dataclass(frozen=True)
-class KernelRegression(Fitted):
+class KernelRegression(given.Fitted):
     """A solved kernel regression.
 
     Attributes:
@@ -150,16 +145,14 @@ class KernelRegression(Fitted):
     squared_norm: Tensor
     block: int
 
-    def predict(self, x: Tensor) -> Tensor:
-        """f(x), float64 [m, k] (or [m] where the targets were [n]), on the device of the regression."""
-        inputs = as_points(x).to(self.points.device)
+    def _scores(self, x: Tensor) -> Tensor:
+        inputs = given.as_points(x).to(self.points.device)
         if inputs.shape[1] != self.points.shape[1]:
             raise UserError(
                 f"x has {inputs.shape[1]} dimensions, expected the {self.points.shape[1]} of the training inputs"
             )
         parts = [gaussian_kernel(part, self.points, self.width) @ self.alpha for part in inputs.split(self.block)]
-        scores = torch.cat(parts)
-        return scores.squeeze(1) if self.flat else scores
+        return torch.cat(parts)
 
 
 def gaussian_kernel(a: Tensor, b: Tensor, width: float) -> Tensor:
@@ -172,23 +165,11 @@ def gaussian_kernel(a: Tensor, b: Tensor, width: float) -> Tensor:
 
     Returns:
         float64 [n, m].
+
+    >>> gaussian_kernel(torch.zeros(1, 2), torch.tensor([[0.0, 0.0], [3.0, 4.0]]), width=5.0)
+    tensor([[1.0000, 0.6065]])
     """
-    return squared_distances(a, b).mul_(-0.5 / width**2).exp_()
-
-
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """‖a_i − b_j‖², [n, m] in their type: from inner products, with negative rounding set to 0.
-
-    Rounding is relative to the largest ‖b_j‖², so that points far from the origin are moved to it first.
-
-    >>> squared_distances(torch.tensor([[1e6]]), torch.tensor([[1e6 - 1], [1e6 + 2]]))
-    tensor([[1., 4.]])
-    """
-    mean = b.mean(0)
-    if len(b) * mean.square().sum() > 0.9 * b.square().sum():  # their mean is far larger than what they differ by
-        a, b = a - mean, b - mean
-    distances = torch.addmm(b.square().sum(1)[None], a, b.T, alpha=-2)
-    return distances.add_(a.square().sum(1)[:, None]).clamp_(min=0)
+    return given.squared_distances(a, b).mul_(-0.5 / width**2).exp_()
 
 
 def gram_bytes(n: int, dimensions: int, *, block: int = 1024) -> int:
@@ -200,30 +181,107 @@ def gram_bytes(n: int, dimensions: int, *, block: int = 1024) -> int:
     return triangle_bytes(n, block) + 8 * n * dimensions + 8 * min(block, n) * n
 
 
-def refuse_large_gram(n: int, dimensions: int, block: int, device: torch.device, memory_limit: int | None) -> None:
+def _refuse_large_gram(n: int, dimensions: int, block: int, device: torch.device, memory_limit: int | None) -> None:
     """Refuse a Gram matrix that would not fit, saying what would."""
     free = available_memory(device) if memory_limit is None else memory_limit
-    fitting = bisect.bisect_right(range(n), free or 0, key=lambda m: gram_bytes(m, dimensions, block=block)) - 1
-    refuse_if_too_large(
-        gram_bytes(n, dimensions, block=block),
-        f"the lower triangle of the Gram matrix of {n:,} points in float64",
-        f"take at most {max(fitting, 0):,} points, or random features (feature_regression)",
-        device=device,
-        memory_limit=memory_limit,
-    )
+    fitting = bisect.bisect_right(range(n), free, key=lambda m: gram_bytes(m, dimensions, block=block)) - 1
+    what = f"the lower triangle of the Gram matrix of {n:,} points in float64"
+    advice = f"take at most {max(fitting, 0):,} points, or random features (feature_regression)"
+    refuse_if_too_large(gram_bytes(n, dimensions, block=block), what, advice, device=device, memory_limit=memory_limit)
 
 
-def refuse_duplicates(points: Tensor) -> None:
-    """Refuse equal points, whose Gram matrix is singular, by their indices."""
-    groups = duplicates(points)
-    if groups:
-        raise UserError(
-            f"equal points make the Gram matrix singular: {name_groups(groups)} (indices): drop the repeats or take "
-            "ridge > 0"
-        )
+@dataclass(frozen=True)
+class WidthChoice:
+    """A width and how it was found.
+
+    Attributes:
+        width: The chosen width.
+        median_distance: Median distance between two points.
+        rows: One for each width that was tried: width, factor, loss (leave-one-out mean squared error, or NaN where the
+            Gram matrix was singular to float64), error (leave-one-out share of wrong classes, NaN for real targets).
+    """
+
+    width: float
+    median_distance: float
+    rows: list[dict[str, float]]
 
 
-def check_width(width: float) -> None:
-    """Refuse a width that is no positive number."""
-    if isinstance(width, bool) or not isinstance(width, int | float) or not (width > 0 and math.isfinite(width)):
-        raise UserError(f"width is {width!r}, expected a number above 0 in the units of x (choose_width finds one)")
+def choose_width(
+    x: Tensor,
+    y: Tensor,
+    *,
+    ridge: float = 0.0,
+    num_classes: int | None = None,
+    factors: tuple[float, ...] = FACTORS,
+    max_points: int = 2000,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+) -> WidthChoice:
+    """The multiple of the median distance with the smallest leave-one-out squared error on a random subset.
+
+    No test example is looked at. The leave-one-out error is exact and costs one factorization a width.
+
+    Args:
+        x: [n, ...] training inputs.
+        y: Labels as in `kernel_regression`.
+        ridge: Added to the diagonal of the Gram matrix.
+        num_classes: Number of classes, or None for the largest label plus one.
+        factors: Multiples of the median distance to try.
+        max_points: Most points used.
+        seed: Seed of the subset.
+        device: Where to solve; None is the GPU if there is one.
+
+    Returns:
+        The width, the median distance, and a row for each width that was tried.
+
+    Raises:
+        UserError: Fewer than two distinct points, or no width gives a Gram matrix that is regular in float64.
+
+    >>> x = torch.linspace(0, 6, 40)[:, None]
+    >>> choice = choose_width(x, torch.sin(x[:, 0]), ridge=1e-6, device="cpu")
+    >>> len(choice.rows), choice.width in [row["width"] for row in choice.rows]
+    (7, True)
+    """
+    points = given.as_points(x)
+    given.check_length(points, y)
+    targets = given.as_targets(y, num_classes)
+    chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:max_points].to(points.device)
+    points, targets = points[chosen], targets[chosen.to(targets.device)]
+    median = median_distance(points)
+    classes = not y.is_floating_point()
+    options = {"ridge": ridge, "device": device}
+    rows = [{"factor": each, **_score(points, targets, classes, width=each * median, **options)} for each in factors]
+    usable = [row for row in rows if row["loss"] == row["loss"]]
+    if not usable:
+        raise UserError("no width gives a Gram matrix that is regular in float64: drop equal points or take ridge > 0")
+    return WidthChoice(min(usable, key=lambda row: row["loss"])["width"], median, rows)
+
+
+def median_distance(x: Tensor) -> float:
+    """The median distance between two different points of x [n, ...] (all pairs: O(n²) memory).
+
+    >>> median_distance(torch.tensor([[0.0], [1.0], [3.0]]))
+    2.0
+    """
+    points = given.as_points(x)
+    if len(points) < 2:
+        raise UserError(f"{len(points)} point has no distances, expected at least two points")
+    pairs = torch.triu_indices(len(points), len(points), 1, device=points.device)
+    median = float(given.squared_distances(points, points)[pairs[0], pairs[1]].sqrt().median())
+    if median == 0:
+        raise UserError("at least half of all pairs of points are equal, expected distinct points")
+    return median
+
+
+def _score(points: Tensor, targets: Tensor, classes: bool, *, width: float, **options: Any) -> dict[str, float]:
+    """The leave-one-out errors of one width; the options are those of `KernelFactor`."""
+    row = {"width": width, "loss": float("nan"), "error": float("nan")}
+    try:
+        predicted = KernelFactor(points, width=width, **options).leave_one_out(targets)
+    except SingularGramError:
+        return row
+    targets = targets.to(predicted.device)
+    row["loss"] = float((predicted - targets).square().sum(1).mean())
+    if classes:
+        row["error"] = float((predicted.argmax(1) != targets.argmax(1)).double().mean())
+    return row

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity.points import as_points, as_targets, check_length, kind_of
+from gendyn_lite.measures.capacity.given import as_points, as_targets, check_length, kind_of
+from gendyn_lite.measures.per_example.checks import check_number
 
 
 def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = None) -> Tensor:
@@ -29,8 +30,7 @@ def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = Non
     Raises:
         UserError: x are no points or y no labels of them.
 
-    Source:
-        C. Zhang et al., ICLR 2017, Sec. 5, Eq. 3: the solution that stochastic gradient descent converges to.
+    Source: Zhang et al. (2017), Sec. 5, Eq. 3: the solution that stochastic gradient descent converges to.
 
     >>> minimum_norm_solution(torch.tensor([[3.0, 4.0]]), torch.tensor([5.0]))
     tensor([0.6000, 0.8000], dtype=torch.float64)
@@ -91,8 +91,7 @@ def gradient_descent_from_zero(
     Raises:
         UserError: A number is out of range, or it diverged (the learning rate is above 2/λ).
 
-    Source:
-        C. Zhang et al., ICLR 2017, Sec. 5.
+    Source: Zhang et al. (2017), Sec. 5.
 
     >>> path = gradient_descent_from_zero(torch.tensor([[1.0, 1.0]]), torch.tensor([2.0]), steps=3)
     >>> [row["step"] for row in path.rows], path.rows[-1]["distance"] < 1e-12
@@ -104,8 +103,7 @@ def gradient_descent_from_zero(
     if steps < 1 or records < 2 or not 1 <= batch <= n:
         raise UserError(f"steps is {steps}, records {records}, batch_size {batch}: expected at least 1, 2 and 1 to {n}")
     rate = _safe_rate(points, stochastic=batch < n) if learning_rate is None else float(learning_rate)
-    if not (rate > 0 and math.isfinite(rate)):
-        raise UserError(f"learning_rate is {learning_rate!r}, expected a number above 0")
+    check_number("learning_rate", rate, "a number above 0")
     w = torch.zeros(points.shape[1], targets.shape[1], dtype=torch.float64, device=points.device)
     if start is not None:
         w = start.to(w).reshape(w.shape).clone()

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity.exact import PROJECTION_BITS, exact_cumsum, exact_projection, solve
-from gendyn_lite.measures.capacity.points import as_points, check_classes, check_length, duplicates, name_groups
+from gendyn_lite.measures.capacity.given import as_points, check_classes, check_length, duplicates, name_groups
+from gendyn_lite.measures.per_example.checks import check_whole
 
 TOLERANCE = 1e-8
 """Largest residual of a network that is handed out, relative to the largest label (at least 1)."""
@@ -35,9 +36,7 @@ def memorizing_network(x: Tensor, y: Tensor, *, depth: int = 2, seed: int = 0, d
         UserError: Equal points have different labels (they are named), no drawn projection tells the points apart well
             enough for float64, or x and y are no points and labels.
 
-    Source:
-        C. Zhang, S. Bengio, M. Hardt, B. Recht and O. Vinyals, "Understanding deep learning requires rethinking
-        generalization", ICLR 2017: Theorem 1 with Lemma 1 (depth 2) and Corollary 1 (depth k).
+    Source: Zhang et al. (2017), Theorem 1 with Lemma 1 (depth 2) and Corollary 1 (depth k).
 
     Note:
         The lower triangular system A w = y, A_ij = max(z_i − b_j, 0), is never formed: between two kinks the network
@@ -59,10 +58,8 @@ def memorizing_network(x: Tensor, y: Tensor, *, depth: int = 2, seed: int = 0, d
         raise UserError(f"labels of shape {tuple(labels.shape)}: expected finite numbers [n]")
     kept = _distinct(points, labels)
     points, labels = points[kept], labels[kept].to(torch.float64)
-    blocks = depth - 1
-    if not 1 <= blocks <= len(points):
-        raise UserError(f"depth is {depth}, expected 2 to {len(points) + 1} for {len(points)} distinct points")
-    return _best_draw(points, labels, blocks, seed, draws)
+    check_whole("depth", depth, least=2, most=len(points) + 1, why=f" for {len(points)} distinct points")
+    return _best_draw(points, labels, depth - 1, seed, draws)
 
 
 class MemorizingNetwork(nn.Module):
@@ -122,7 +119,24 @@ class MemorizingNetwork(nn.Module):
         Its weights are dense (n·d numbers in the first layer), and plain float64 sums lose digits: the residual grows
         with the number of points, to about 1e-7 at n = 10,000.
         """
-        return _sequential(self)
+        modules: list[nn.Module] = []
+        a = self.projection.detach().to(torch.float64)
+        z_row, sum_row = a[None], a.new_zeros(1, len(a))  # how ⟨a, x⟩ and the sum so far are read from the layer before
+        last = len(self.biases) - 1
+        for index, (biases, weights) in enumerate(zip(self.biases, self.weights, strict=True)):
+            carried = ([z_row, -z_row] if index < last else []) + ([sum_row, -sum_row] if index > 0 else [])
+            rows = torch.cat([z_row.expand(len(biases), -1), *carried])
+            shift = torch.cat([-biases.detach(), biases.new_zeros(len(carried))])
+            modules += [_linear(rows, shift), nn.ReLU()]
+            z_row, sum_row = a.new_zeros(1, len(rows)), a.new_zeros(1, len(rows))
+            sum_row[0, : len(weights)] = weights.detach()
+            signs = a.new_tensor([1.0, -1.0])
+            at = len(weights)
+            if index < last:
+                z_row[0, at : at + 2], at = signs, at + 2
+            if index > 0:
+                sum_row[0, at : at + 2] = signs
+        return nn.Sequential(*modules, _linear(sum_row, a.new_zeros(1)), nn.Flatten(0))
 
 
 def hinge_sum(z: Tensor, biases: Tensor, weights: Tensor) -> Tensor:
@@ -183,7 +197,9 @@ def _best_draw(points: Tensor, labels: Tensor, blocks: int, seed: int, draws: in
         if len(gaps) and gaps.min() == 0:
             residual = math.inf
         else:
-            net = _fit(a.to(points), z, labels[order], blocks)
+            layers = [(units.biases, units.weights) for units in solve(z.tolist(), labels[order].tolist(), blocks)]
+            biases, weights = ([z.new_tensor(part) for part in parts] for parts in zip(*layers, strict=True))
+            net = MemorizingNetwork(a.to(z), biases, weights)
             with torch.no_grad():
                 net.residual = residual = float((net(points) - labels).abs().max())
             if residual <= allowed:
@@ -197,40 +213,8 @@ def _best_draw(points: Tensor, labels: Tensor, blocks: int, seed: int, draws: in
     )
 
 
-def _fit(a: Tensor, z: Tensor, y: Tensor, blocks: int) -> MemorizingNetwork:
-    """The network that takes the values y at the sorted, distinct projections z."""
-    layers = solve(z.tolist(), y.tolist(), blocks)
-    biases = [torch.tensor(layer.biases, dtype=torch.float64, device=z.device) for layer in layers]
-    weights = [torch.tensor(layer.weights, dtype=torch.float64, device=z.device) for layer in layers]
-    return MemorizingNetwork(a, biases, weights)
-
-
-def _sequential(net: MemorizingNetwork) -> nn.Sequential:
-    """Linear and ReLU layers; `rows` holds a layer's units as (bias, weights on the units before it)."""
-    modules: list[nn.Module] = []
-    a = net.projection.detach().to(torch.float64)
-    z_row, sum_row = a[None], a.new_zeros(1, len(a))  # how ⟨a, x⟩ and the sum so far are read from the layer before
-    last = len(net.biases) - 1
-    for index, (biases, weights) in enumerate(zip(net.biases, net.weights, strict=True)):
-        carried = ([z_row, -z_row] if index < last else []) + ([sum_row, -sum_row] if index > 0 else [])
-        rows = torch.cat([z_row.expand(len(biases), -1), *carried])
-        shift = torch.cat([-biases.detach(), biases.new_zeros(len(carried))])
-        modules += [_linear(rows, shift), nn.ReLU()]
-        z_row, sum_row = a.new_zeros(1, len(rows)), a.new_zeros(1, len(rows))
-        sum_row[0, : len(weights)] = weights.detach()
-        signs = a.new_tensor([1.0, -1.0])
-        at = len(weights)
-        if index < last:
-            z_row[0, at : at + 2], at = signs, at + 2
-        if index > 0:
-            sum_row[0, at : at + 2] = signs
-    return nn.Sequential(*modules, _linear(sum_row, a.new_zeros(1)), nn.Flatten(0))
-
-
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     """A linear layer with these weights."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype, device=weight.device)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
     return layer

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity.points import as_points, check_points
+from gendyn_lite.measures.capacity.given import as_points, check_points
+from gendyn_lite.measures.per_example.checks import check_number, check_whole
 
 
 def vc_dimension_bound(widths: Sequence[int]) -> float:
@@ -32,10 +33,9 @@ def vc_dimension_bound(widths: Sequence[int]) -> float:
     Raises:
         UserError: Fewer than two numbers, or one below 1.
 
-    Source:
-        P. L. Bartlett, N. Harvey, C. Liaw and A. Mehrabian, "Nearly-tight VC-dimension and pseudodimension bounds for
-        piecewise linear neural networks", JMLR 2019, Theorem 7 with one breakpoint and degree 1. It is stated for one
-        output; of several, the sign of one difference of two outputs is meant.
+    Source: Bartlett et al. (2019), Nearly-tight VC-dimension and Pseudodimension Bounds for Piecewise Linear Neural
+        Networks, Theorem 7 with one breakpoint and degree 1. It is stated for one output; of several, the sign of one
+        difference of two outputs is meant.
 
     >>> round(vc_dimension_bound((2352, 512, 10)) / 1e6, 1)
     38.7
@@ -60,11 +60,13 @@ def vc_gap_bound(dimension: float, n: int, *, delta: float = 0.05) -> float:
         n: Number of training examples.
         delta: Probability of failing.
 
+    Returns:
+        The bound, a difference of errors; 1 or more says nothing.
+
     Raises:
         UserError: The dimension or n is below 1, or delta outside (0, 1).
 
-    Source:
-        V. N. Vapnik, "Statistical learning theory", 1998, with Sauer's lemma. A bound of 1 or more says nothing.
+    Source: Vapnik (1998), Statistical Learning Theory, with Sauer's lemma. A bound of 1 or more says nothing.
 
     >>> round(vc_gap_bound(10, 1_000_000), 3), vc_gap_bound(1e7, 50_000) > 1
     (0.033, True)
@@ -142,8 +144,7 @@ def empirical_rademacher(
         UserError: There are no points, fewer than two draws, the confidence is outside (0, 1), or the predictions are
             no finite numbers [n].
 
-    Source:
-        C. Zhang et al., ICLR 2017, Sec. 2.2; P. L. Bartlett and S. Mendelson, JMLR 2002.
+    Source: Zhang et al. (2017), Sec. 2.2; Bartlett and Mendelson (2002).
 
     >>> memorize = lambda x, signs: lambda inputs: signs
     >>> empirical_rademacher(memorize, torch.rand(20, 3), draws=3).mean
@@ -152,8 +153,7 @@ def empirical_rademacher(
     check_points(x)
     n = len(x)
     _check_draws(draws)
-    if not 0 < confidence < 1:
-        raise UserError(f"confidence is {confidence}, expected a number in (0, 1)")
+    check_number("confidence", confidence, "a number in (0, 1)", lambda value: 0 < value < 1)
     values = []
     for draw in range(draws):
         signs = random_signs(n, seed=seed, draw=draw)
@@ -165,7 +165,19 @@ def empirical_rademacher(
 
 
 def random_signs(n: int, *, seed: int, draw: int) -> Tensor:
-    """The signs of one draw: int64 [n], −1 or 1, the same wherever they are drawn."""
+    """The signs of one draw: int64 [n], −1 or 1, the same wherever they are drawn.
+
+    Args:
+        n: Number of points.
+        seed: Seed of all draws.
+        draw: Number of the draw, from 0.
+
+    Returns:
+        int64 [n].
+
+    >>> sorted(set(random_signs(100, seed=0, draw=0).tolist()))
+    [-1, 1]
+    """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + draw)
     return torch.randint(2, (n,), generator=generator) * 2 - 1
 
@@ -182,6 +194,9 @@ def linear_rademacher(
         confidence: Of the interval over draws.
         seed: Seed of the signs.
 
+    Returns:
+        The value of each draw, their mean and its interval.
+
     Raises:
         UserError: There are no points, fewer than two draws, or the norm is not positive.
 
@@ -190,7 +205,7 @@ def linear_rademacher(
     0.5
     """
     points = as_points(x)
-    _check_norm(norm)
+    check_number("norm", norm, "a number above 0")
     _check_draws(draws)
     signs = torch.stack([random_signs(len(points), seed=seed, draw=draw) for draw in range(draws)])
     values = norm * (signs.to(points) @ points).norm(dim=1).cpu() / len(points)
@@ -207,11 +222,17 @@ def linear_rademacher_bounds(x: Tensor, *, norm: float = 1.0) -> tuple[float, fl
         x: [n, ...] points.
         norm: B, the largest ‖w‖.
 
+    Returns:
+        The lower and the upper bound.
+
+    Raises:
+        UserError: There are no points, or the norm is not positive.
+
     >>> [round(bound, 3) for bound in linear_rademacher_bounds(torch.eye(4))]
     [0.354, 0.5]
     """
     points = as_points(x)
-    _check_norm(norm)
+    check_number("norm", norm, "a number above 0")
     high = norm * float(points.norm()) / len(points)
     return high / math.sqrt(2), high
 
@@ -220,8 +241,18 @@ def rademacher_gap_bound(complexity: float, n: int, *, delta: float = 0.05) -> f
     """R̂ + 3 √(ln(2/δ)/(2n)): with probability 1 − δ no classifier with values ±1 has a larger gap test error − train
     error.
 
-    Source:
-        M. Mohri, A. Rostamizadeh and A. Talwalkar, "Foundations of machine learning", 2018, Theorem 3.5.
+    Args:
+        complexity: R̂, for instance the mean of `empirical_rademacher`.
+        n: Number of training examples.
+        delta: Probability of failing.
+
+    Returns:
+        The bound, a difference of errors; 1 or more says nothing.
+
+    Raises:
+        UserError: The complexity is not finite, n is below 1, or delta outside (0, 1).
+
+    Source: Mohri et al. (2018), Foundations of Machine Learning, Theorem 3.5.
 
     >>> round(rademacher_gap_bound(1.0, 50_000), 3)
     1.018
@@ -243,16 +274,7 @@ def _check(predictions: Tensor, n: int) -> Tensor:
 
 def _check_draws(draws: int) -> None:
     """Refuse fewer draws than an interval needs, and more than end in bearable time."""
-    if type(draws) is not int or not 2 <= draws <= MOST_DRAWS:
-        raise UserError(
-            f"draws is {shown(draws)}, expected at least 2 (an interval needs them), at most {MOST_DRAWS:,}"
-        )
-
-
-def _check_norm(norm: float) -> None:
-    """Refuse a norm that is no positive number."""
-    if not (norm > 0 and math.isfinite(norm)):
-        raise UserError(f"norm is {norm!r}, expected a number above 0")
+    check_whole("draws", draws, least=2, most=MOST_DRAWS, why=" (an interval needs two)")
 
 
 def _summary(values: Tensor, confidence: float, n: int, *, bounded: bool) -> Rademacher:
@@ -260,6 +282,6 @@ def _summary(values: Tensor, confidence: float, n: int, *, bounded: bool) -> Rad
     mean, error = float(values.mean()), float(values.std()) / math.sqrt(len(values))
     half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
     low, high = mean - half, mean + half
-    return Rademacher(
-        values, mean, max(low, -1.0) if bounded else low, min(high, 1.0) if bounded else high, confidence, n
-    )
+    if bounded:
+        low, high = max(low, -1.0), min(high, 1.0)
+    return Rademacher(values, mean, low, high, confidence, n)

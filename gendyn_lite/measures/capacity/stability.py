@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity.points import check_classes, check_length, check_points
+from gendyn_lite.measures.capacity.given import check_classes, check_length, check_points
 from gendyn_lite.measures.capacity.rademacher import Fit, Predict, Rademacher, rademacher_gap_bound, vc_gap_bound
+from gendyn_lite.measures.per_example.checks import check_whole
+
+WHY = {
+    "VC dimension": "it counts what the architecture can express: data and labels are not in it",
+    "Rademacher complexity": "it asks how well the class fits random signs at these inputs: the true "
+    "labels are not in it",
+    "uniform stability": "it is a supremum over all data sets: a learner that fits any label follows any replaced one",
+    "kernel norm": "it depends on the labels: rough labels need a larger norm (of one kernel; not across kernels)",
+}
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,7 @@ def replace_one_stability(
     Raises:
         UserError: The labels are no integers from 0, `swaps` is outside 1 to n, or the predictions are no classes.
 
-    Source:
-        C. Zhang et al., ICLR 2017, Sec. 2.2; O. Bousquet and A. Elisseeff, "Stability and generalization", JMLR 2002.
+    Source: Zhang et al. (2017), Sec. 2.2; Bousquet and Elisseeff (2002), Stability and Generalization.
 
     >>> x = torch.arange(6.0)[:, None]
     >>> nearest = lambda x, y: lambda inputs: y[(inputs - x.T).abs().argmin(1)]
@@ -77,8 +87,7 @@ def replace_one_stability(
     n = len(x)
     check_length(x, y)
     classes = check_classes(y, num_classes)
-    if not 1 <= swaps <= n:
-        raise UserError(f"swaps is {swaps}, expected 1 to {n}")
+    check_whole("swaps", swaps, most=n)
     if (x_test is None) != (y_test is None):
         raise UserError("x_test and y_test belong together: give both or neither")
     generator = torch.Generator().manual_seed(seed)
@@ -109,8 +118,13 @@ def kernel_ridge_stability(ridge: float, *, diagonal: float = 1.0, label_bound: 
         diagonal: κ², the largest k(x, x): 1 for a Gaussian kernel.
         label_bound: B, the largest |y| and |f(x) − y|.
 
-    Source:
-        O. Bousquet and A. Elisseeff, JMLR 2002, Example 3.
+    Returns:
+        The bound of β.
+
+    Raises:
+        UserError: The ridge is negative, or one of the others is not positive.
+
+    Source: Bousquet and Elisseeff (2002), Example 3.
 
     >>> kernel_ridge_stability(4.0), kernel_ridge_stability(0.0)
     (0.5, inf)
@@ -133,8 +147,13 @@ def stability_gap_bound(beta: float, n: int, *, loss_bound: float = 1.0, delta: 
         loss_bound: M, the largest loss.
         delta: Probability of failing.
 
-    Source:
-        O. Bousquet and A. Elisseeff, JMLR 2002, Theorem 12.
+    Returns:
+        The bound, a difference of losses.
+
+    Raises:
+        UserError: A number is out of range.
+
+    Source: Bousquet and Elisseeff (2002), Theorem 12.
 
     >>> stability_gap_bound(1.0, 50_000) > 1, stability_gap_bound(1 / 50_000, 50_000) < 0.03
     (True, True)
@@ -200,40 +219,25 @@ def label_account(
     """
     if n < 1 or not -1 <= gap_true <= 1 or not -1 <= gap_random <= 1:
         raise UserError(f"n is {n}, gaps are {gap_true} and {gap_random}: expected n ≥ 1 and gaps in [−1, 1]")
+    complexity = rademacher.mean if isinstance(rademacher, Rademacher) else rademacher
+    radii = None if squared_norms is None else tuple(math.sqrt(norm / n) for norm in squared_norms)
+    measures: dict[str, tuple[Any, Callable[..., float]]] = {
+        "VC dimension": (vc_dimension, vc_gap_bound),
+        "Rademacher complexity": (complexity, rademacher_gap_bound),
+        "uniform stability": (stability, stability_gap_bound),
+        "kernel norm": (radii, lambda radius, n, delta: radius),
+    }
     rows: list[dict[str, object]] = []
-
-    def add(measure: str, values: tuple[float, float], bounds: tuple[float, float], why: str) -> None:
-        rows.append(
-            {
+    for measure, (given, gap_bound) in measures.items():
+        if given is not None:
+            true, random = given if isinstance(given, tuple) else (float(given), float(given))
+            bounds = [gap_bound(value, n, delta=delta) for value in (true, random)]
+            row = {
                 "measure": measure,
                 "sees_labels": measure == "kernel norm",
-                "value_true": values[0],
-                "value_random": values[1],
-                "bound_true": bounds[0],
-                "bound_random": bounds[1],
-                "gap_true": gap_true,
-                "gap_random": gap_random,
-                "vacuous": bounds[0] >= 1,
-                "separates": bounds[0] < gap_random,
-                "why": why,
+                "value_true": true,
+                "value_random": random,
             }
-        )
-
-    if vc_dimension is not None:
-        bound = vc_gap_bound(vc_dimension, n, delta=delta)
-        why = "it counts what the architecture can express: data and labels are not in it"
-        add("VC dimension", (vc_dimension, vc_dimension), (bound, bound), why)
-    if rademacher is not None:
-        value = rademacher.mean if isinstance(rademacher, Rademacher) else float(rademacher)
-        bound = rademacher_gap_bound(value, n, delta=delta)
-        why = "it asks how well the class fits random signs at these inputs: the true labels are not in it"
-        add("Rademacher complexity", (value, value), (bound, bound), why)
-    if stability is not None:
-        bounds = (stability_gap_bound(stability[0], n, delta=delta), stability_gap_bound(stability[1], n, delta=delta))
-        why = "it is a supremum over all data sets: a learner that fits any label follows any replaced one"
-        add("uniform stability", stability, bounds, why)
-    if squared_norms is not None:
-        radii = (math.sqrt(squared_norms[0] / n), math.sqrt(squared_norms[1] / n))
-        why = "it depends on the labels: rough labels need a larger norm (of one kernel; not across kernels)"
-        add("kernel norm", radii, radii, why)
+            row |= {"bound_true": bounds[0], "bound_random": bounds[1], "gap_true": gap_true, "gap_random": gap_random}
+            rows.append(row | {"vacuous": bounds[0] >= 1, "separates": bounds[0] < gap_random, "why": WHY[measure]})
     return rows

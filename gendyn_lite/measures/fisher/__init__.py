@@ -2,5 +2,4 @@
 
 from gendyn_lite.measures.fisher.information import KINDS, DiagonalSum, diagonal, diagonal_over
 from gendyn_lite.measures.fisher.mask import GradientMask, largest, share_kept, threshold
-from gendyn_lite.measures.fisher.one_step import Influence, influence
-from gendyn_lite.measures.fisher.probe import Remainder, influence_probe, remainder
+from gendyn_lite.measures.fisher.one_step import Influence, Remainder, influence, influence_probe, remainder

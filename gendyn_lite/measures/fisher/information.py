@@ -9,18 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.squares import Squares
-from gendyn_lite.measures.per_example.checks import (
-    activation_bytes,
-    available_memory,
-    check_examples,
-    check_model,
-    check_whole,
-    usable,
-)
-from gendyn_lite.measures.per_example.layers import Layer, plan
-from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, layers_told, visit, warn
+from gendyn_lite.measures.per_example import checks, layers
+from gendyn_lite.measures.per_example.layers import Layer
+from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
 
 KINDS = ("empirical", "true", "monte_carlo")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -60,9 +53,8 @@ def diagonal(
         UserError: Train mode with batch-norm or dropout; a parameter that gets no gradient; a gradient that is not
             finite (naming the example); a layer without a formula under `strict`; labels that do not fit.
 
-    Source:
-        Jiang, Eq. 7 and 9 (empirical); Martens (2020), New insights and perspectives on the natural gradient method,
-        Sec. 5 and 11, on the difference of the kinds.
+    Source: Jiang, Eq. 7 and 9 (empirical); Martens (2020), New insights and perspectives on the natural gradient
+        method, Sec. 5 and 11, on the difference of the kinds.
 
     >>> model = nn.Linear(1, 2, bias=False)
     >>> _ = nn.init.zeros_(model.weight)
@@ -89,17 +81,23 @@ def diagonal_over(
         batch_size: As for `diagonal`.
         **options: Of `DiagonalSum`.
 
+    Returns:
+        As `diagonal`.
+
+    Raises:
+        UserError: As `diagonal`; there are no examples.
+
     >>> model = nn.Linear(1, 2)
     >>> x, y = torch.randn(5, 1), torch.tensor([0, 1, 1, 0, 1])
     >>> parts = diagonal_over(model, zip(x.split(2), y.split(2), strict=True))
     >>> torch.allclose(parts["weight"], diagonal(model, x, y)["weight"])
     True
     """
-    check_whole("batch_size", batch_size, optional=True)
-    check_model(model)
+    checks.check_whole("batch_size", batch_size, optional=True)
+    checks.check_model(model)
     total = DiagonalSum(model, **options)
     for x, y in batches:
-        check_examples(model, x, y, least=1)
+        checks.check_examples(model, x, y, least=1)
         size = batch_size or _batch_size(model, x, total.squares_bytes)
         for part in zip(x.split(size), y.split(size), strict=True):
             total.add(*part)
@@ -122,6 +120,11 @@ class DiagonalSum:
     Attributes:
         count: Examples so far.
         squares_bytes: Bytes that the sums take.
+
+    >>> total = DiagonalSum(nn.Linear(1, 2))
+    >>> total.add(torch.ones(3, 1), torch.tensor([0, 1, 1]))
+    >>> total.count, total.mean()["weight"].shape
+    (3, torch.Size([2, 1]))
     """
 
     def __init__(
@@ -135,25 +138,25 @@ class DiagonalSum:
         strict: bool = False,
         loss: Loss = cross_entropy,
     ) -> None:
-        for name, value, known in (("kind of Fisher information", kind, KINDS), ("precision", precision, PRECISIONS)):
-            if value not in known:
-                raise unknown_name(name, value, known)
-        check_whole("samples", samples)
+        checks.check_name("kind of Fisher information", kind, KINDS)
+        checks.check_name("precision", precision, PRECISIONS)
+        checks.check_whole("samples", samples)
         self.count = 0
         self._model, self._kind, self._samples, self._strict, self._loss = model, kind, samples, strict, loss
-        self._device = next(value for value in model.parameters() if value.requires_grad).device
+        self._values = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self._device = layers.first_trainable(model).device
         self._cast = PRECISIONS[precision]
         self._generator = torch.Generator(self._device).manual_seed(seed)
-        self._plan, self._squares = plan(model), Squares(model)
-        self.squares_bytes = sum(v.numel() * max(v.element_size(), 4) for v in model.parameters() if v.requires_grad)
+        self._plan, self._squares = layers.plan(model), Squares(self._values)
+        self.squares_bytes = sum(v.numel() * max(v.element_size(), 4) for v in self._values.values())
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add a batch: inputs [b, ...] and labels [b] (any, where the kind draws its own)."""
-        x, y = usable(x), usable(y)
-        for loss, labels in self._passes(x, y):
-            self._add(x, labels, loss)
-            if self.count == 0:
-                self._check_gradients()
+        x, y = checks.usable(x), checks.usable(y)
+        for loss in self._losses(x):
+            self._add(x, y, loss)
+        if self.count == 0:
+            self._check_used(x, y)
         self.count += len(x)
         if not self._squares.finite():
             self._name_culprit(x, y)
@@ -171,30 +174,42 @@ class DiagonalSum:
 
     def _name_culprit(self, x: Tensor, y: Tensor) -> None:
         """Raise, naming the first example of the last batch whose gradient or its square is not finite."""
-        values = [value for value in self._model.parameters() if value.requires_grad]
-        first = self.count - len(x)
         for i in range(len(x)):
-            with torch.enable_grad():
-                losses = [loss(self._model(x[i : i + 1]), given[i : i + 1]) for loss, given in self._passes(x, y)]
-                found = torch.autograd.grad(torch.cat(losses).sum(), values, allow_unused=True)
+            found = self._gradients(x[i : i + 1], y[i : i + 1], self._losses(x))
+            number = self.count - len(x) + i
+            if not all(torch.isfinite(g).all() for g in found if g is not None):
+                raise UserError(f"the gradient of example {number} is not finite: has training diverged?")
             if not all(torch.isfinite(g.square().sum()) for g in found if g is not None):
-                if all(torch.isfinite(g).all() for g in found if g is not None):
-                    raise UserError(
-                        f"the square of the gradient of example {first + i} is beyond the range of its number format: "
-                        "measure in float64 (model.double())"
-                    )
-                raise UserError(f"the gradient of example {first + i} is not finite: has training diverged?")
+                raise UserError(
+                    f"the square of the gradient of example {number} is beyond the range of its number format: measure "
+                    "in float64 (model.double())"
+                )
         raise UserError("the sum of squared gradients is beyond the range of its number format: has training diverged?")
 
-    def _passes(self, x: Tensor, y: Tensor) -> list[tuple[Loss, Tensor]]:
-        """Losses and labels whose squared gradients add up to this kind's sum."""
+    def _check_used(self, x: Tensor, y: Tensor) -> None:
+        """Refuse a parameter that gets no gradient, from one example."""
+        loss = self._loss if self._kind == "empirical" else _expected(0)
+        for name, gradient in zip(self._values, self._gradients(x[:1], y[:1], [loss]), strict=True):
+            if gradient is None:
+                raise UserError(
+                    f"parameter {name!r} gets no gradient: the loss does not depend on it; freeze it "
+                    "(requires_grad_(False)) or use it"
+                )
+
+    def _gradients(self, x: Tensor, y: Tensor, losses: list[Loss]) -> tuple[Tensor | None, ...]:
+        """Gradients of one example's summed losses, None for a parameter that they do not depend on."""
+        with torch.enable_grad():
+            total = torch.cat([loss(self._model(x), y) for loss in losses]).sum()
+            return torch.autograd.grad(total, list(self._values.values()), allow_unused=True)
+
+    def _losses(self, x: Tensor) -> list[Loss]:
+        """Losses whose squared gradients add up to this kind's sum."""
         if self._kind == "empirical":
-            return [(self._loss, y)]
+            return [self._loss]
         if self._kind == "monte_carlo":
-            return [(self._drawn, y)] * self._samples
+            return [self._drawn] * self._samples
         with torch.no_grad():
-            classes = self._model(x[:1]).shape[1]
-        return [(_expected(label), y) for label in range(classes)]
+            return [_expected(label) for label in range(self._model(x[:1]).shape[1])]
 
     def _drawn(self, logits: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy at labels drawn from the network's output; the output itself must be finite."""
@@ -209,32 +224,14 @@ class DiagonalSum:
             with torch.autocast(device, enabled=False):  # inputs and gradients come as float32
                 self._squares.add(layer, uses)
 
-        def announce(new: Sequence[str], model: nn.Module) -> None:
-            self._announce(new, x, y, loss)
-
         with torch.autocast(device, dtype=cast or torch.bfloat16, enabled=cast is not None):
-            add = self._squares.add_gradients
+            add, announce = self._squares.add_gradients, _refuse if self._strict else None
             visit(self._model, x, y, self._plan, on_layer, add, loss=loss, announce=announce)
 
-    def _announce(self, new: Sequence[str], x: Tensor, y: Tensor, loss: Loss) -> None:
-        """Refuse or name, once, what has no formula."""
-        if self._strict:
-            told = layers_told(new, self._model)
-            raise UserError(f"no formula for {told}: leave strict=True out to differentiate there by torch.func")
-        values = dict(self._model.named_parameters())
-        with torch.enable_grad():
-            one = loss(self._model(x[:1]), y[:1]).sum()
-            found = torch.autograd.grad(one, [values[name] for name in new], allow_unused=True)
-        for name, gradient in zip(new, found, strict=True):
-            if gradient is None:
-                raise _no_gradient(name)
-        warn(new, self._model)
 
-    def _check_gradients(self) -> None:
-        """Every trainable parameter must have got a gradient."""
-        for name in self._squares.sums():
-            if name not in self._squares.seen:
-                raise _no_gradient(name)
+def _refuse(names: Sequence[str], model: nn.Module) -> None:
+    told = layers.layers_told(names, model)
+    raise UserError(f"no formula for {told}: leave strict=True out to differentiate there by torch.func")
 
 
 def _expected(label: int) -> Loss:
@@ -254,16 +251,9 @@ def _check_outputs(logits: Tensor) -> None:
         raise UserError(f"the output of example {wrong[0]} is not finite: has training diverged?")
 
 
-def _no_gradient(name: str) -> UserError:
-    return UserError(
-        f"parameter {name!r} gets no gradient: the loss does not depend on it; freeze it (requires_grad_(False)) or "
-        "use it"
-    )
-
-
 def _batch_size(model: nn.Module, x: Tensor, sums: int) -> int:
     """Examples at a time: few enough to stay in the cache, and to fit beside the sums."""
-    each, device = activation_bytes(model, x), x.device.type
+    each, device = layers.activation_bytes(model, x), x.device.type
     wanted = max(FEWEST, min(MOST, BATCH_BYTES.get(device, 256 << 20) // each))
-    free = available_memory(x.device)
-    return wanted if free is None else max(1, min(wanted, max(0, free - sums) // (2 * each)))
+    free = checks.available_memory(x.device)
+    return max(1, min(wanted, max(0, free - sums) // (2 * each)))

@@ -11,17 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.information import DiagonalSum
-from gendyn_lite.measures.per_example.layers import layer_name
-
-CHUNK = 1 << 24  # scores looked at together
+from gendyn_lite.measures.per_example.checks import check_name, check_number
+from gendyn_lite.measures.per_example.layers import layer_name, wide
 
 
 def check_keep(keep: float) -> float:
     """The share of entries to keep, refused outside (0, 1]."""
-    if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep <= 1:
-        raise UserError(f"keep is {keep!r}, expected a share in (0, 1]")
+    check_number("keep", keep, "a share in (0, 1]", lambda value: 0 < value <= 1)
     return float(keep)
 
 
@@ -35,23 +33,23 @@ def share_kept(coefficient: float, *, reading: str = "kept") -> float:
         coefficient: As in the paper.
         reading: ``"kept"`` or ``"masked"``.
 
-    Source:
-        Jiang, Sec. 4.1 and 4.2.
+    Returns:
+        The share to keep, in (0, 1].
+
+    Raises:
+        UserError: An unknown reading, or a share outside (0, 1].
+
+    Source: Jiang, Sec. 4.1 and 4.2.
 
     >>> share_kept(0.75), share_kept(0.75, reading="masked")
     (0.75, 0.25)
     """
-    if reading not in ("kept", "masked"):
-        raise UserError(f"reading is {reading!r}, expected 'kept' or 'masked'")
+    check_name("reading", reading, ("kept", "masked"))
     return check_keep(coefficient if reading == "kept" else 1 - coefficient)
 
 
 def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
     """The smallest score among the ⌈keep·m⌉ largest of m, over all tensors together; exact.
-
-    The bits of a floating-point number order as the number does, so that histograms of 16 bits at a time find the
-    threshold in two passes (four in float64): in linear time whatever the order or ties of the scores, where a
-    quickselect takes quadratic time on sorted ones, and without a copy of them all.
 
     Args:
         scores: Tensors of any shapes, on one device.
@@ -63,8 +61,7 @@ def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
     Raises:
         UserError: keep is outside (0, 1], there are no scores, or a score is NaN.
 
-    Source:
-        Jiang, Eq. 10: k, chosen from the sorted diagonal.
+    Source: Jiang, Eq. 10: k, chosen from the sorted diagonal.
 
     >>> threshold({"a": torch.tensor([5.0, 1.0]), "b": torch.tensor([[3.0], [2.0]])}, 0.5)
     tensor(3.)
@@ -73,38 +70,29 @@ def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
     total = sum(value.numel() for value in scores.values())
     if total == 0:
         raise UserError("there are no scores to choose from, expected at least one entry")
-    wide = any(value.dtype == torch.float64 for value in scores.values())
-    dtype, whole, bits = (torch.float64, torch.int64, 64) if wide else (torch.float32, torch.int32, 32)
-    left, found = max(1, math.ceil(round(keep * total, 6))), 0
-    for shift in range(bits - 16, -1, -16):
-        counts = torch.zeros(1 << 16, dtype=torch.int64, device=next(iter(scores.values())).device)
-        for value in scores.values():
-            for part in value.detach().flatten().split(CHUNK):
-                keys = _ordered(part.to(dtype), whole)
-                if shift == bits - 16:
-                    counts += torch.bincount((keys >> shift) + (1 << 15), minlength=1 << 16)
-                else:
-                    keys = keys[keys >> (shift + 16) == found]
-                    counts += torch.bincount((keys >> shift) & 0xFFFF, minlength=1 << 16)
-        above = counts.flip(0).cumsum(0)
-        place = int(torch.searchsorted(above, left))
-        left -= int(above[place - 1]) if place else 0
-        digit = (1 << 16) - 1 - place
-        found = digit - (1 << 15) if shift == bits - 16 else (found << 16) | digit
-    key = torch.tensor(found, dtype=whole)
-    return torch.where(key < 0, key ^ torch.iinfo(whole).max, key).view(dtype).to(next(iter(scores.values())).device)
-
-
-def _ordered(values: Tensor, whole: torch.dtype) -> Tensor:
-    """Whole numbers in the order of the values."""
-    if torch.isnan(values).any():
+    flat = torch.cat([value.detach().flatten().to(wide(value.dtype)) for value in scores.values()])
+    if torch.isnan(flat).any():
         raise UserError("a score is NaN, so that there is no order: has training diverged?")
-    bits = (values + 0.0).view(whole)  # −0 becomes 0
-    return torch.where(bits < 0, bits ^ torch.iinfo(whole).max, bits)
+    below = total - max(1, math.ceil(round(keep * total, 6)))
+    if flat.device.type == "cuda":
+        return flat.kthvalue(below + 1).values
+    values = flat.cpu().numpy()
+    values.partition(below)  # in linear time whatever the order or ties, where torch's quickselect can take quadratic
+    return torch.tensor(values[below], device=flat.device)
 
 
 def largest(scores: Mapping[str, Tensor], keep: float) -> dict[str, Tensor]:
     """Masks of the entries that reach the `threshold`; equal scores are treated alike, so a tie may keep more.
+
+    Args:
+        scores: Tensors of any shapes, on one device.
+        keep: Share in (0, 1].
+
+    Returns:
+        For each name a bool tensor in the shape of its scores.
+
+    Raises:
+        UserError: As `threshold`.
 
     >>> largest({"a": torch.tensor([5.0, 1.0]), "b": torch.tensor([3.0, 2.0])}, 0.5)
     {'a': tensor([ True, False]), 'b': tensor([ True, False])}
@@ -143,8 +131,7 @@ class GradientMask:
         UserError: keep outside (0, 1], an unknown score or scope, or no examples for the Fisher information; when
             called, what `diagonal` refuses.
 
-    Source:
-        Jiang, Eq. 10 and Sec. 4.
+    Source: Jiang, Eq. 10 and Sec. 4.
 
     >>> model = nn.Linear(2, 2)
     >>> mask = GradientMask(0.5, (torch.tensor([[1.0, 0.0]]), torch.tensor([0])))
@@ -166,9 +153,8 @@ class GradientMask:
         **options: Any,
     ) -> None:
         self.keep = check_keep(keep)
-        for name, value, known in (("score of the mask", by, BY), ("scope of the mask", scope, SCOPES)):
-            if value not in known:
-                raise unknown_name(name, value, known)
+        check_name("score of the mask", by, BY)
+        check_name("scope of the mask", scope, SCOPES)
         if by == "fisher" and examples is None and self.keep < 1:
             raise UserError("a mask by Fisher information needs examples=(x, y) to take it of")
         self.masks: dict[str, Tensor] = {}
@@ -237,20 +223,16 @@ class GradientMask:
 
     def _fisher(self, model: nn.Module) -> dict[str, Tensor]:
         """Sums of squared gradients: their order is that of the diagonal."""
+        assert self._examples is not None
         device = next(model.parameters()).device
+        given = self._examples
+        batches = zip(*(part.split(32) for part in given), strict=True) if isinstance(given, tuple) else given()
         with evaluated(model):
             total = DiagonalSum(model, **self._options)
-            for x, y in self._batches():
+            for x, y in batches:
                 total.add(x.to(device), y.to(device))
             sums = total.sums()
         return sums if self._reduce is None else {name: self._reduce(value) for name, value in sums.items()}
-
-    def _batches(self) -> Iterable[tuple[Tensor, Tensor]]:
-        if callable(self._examples):
-            return self._examples()
-        assert self._examples is not None
-        x, y = self._examples
-        return zip(x.split(32), y.split(32), strict=True)
 
 
 @contextmanager

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp, vmap
+from torch.func import functional_call, grad, jvp
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.information import diagonal
-from gendyn_lite.measures.per_example.checks import (
-    check_alone,
-    check_eps,
-    check_examples,
-    check_finite,
-    check_logits,
-    check_model,
-    usable,
-)
-from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
+from gendyn_lite.measures.per_example import checks
+from gendyn_lite.measures.per_example.layers import first_trainable
+from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, for_each
+from gendyn_lite.measures.stiffness.layer_gram import squared_norms
 
 STEP_BYTES = 64 << 20  # of weights of stepped networks held at a time
 LARGE = 50  # a change of a log-probability whose exponential is not taken alone
 LOST = 1e-9  # change of a logit by a step of size 1 that a step's size must not make vanish
 ROUNDING = 16  # roundings of the largest logit that a difference of logits may carry
-Values = dict[str, Tensor]
-Entries = Mapping[str, Tensor] | None
+Values = Mapping[str, Tensor]
 
 
 class Influence(NamedTuple):
@@ -64,9 +57,9 @@ def influence(
     *,
     eps: float,
     y_eval: Tensor | None = None,
-    fisher: Entries = None,
+    fisher: Values | None = None,
     precision: str = "float64",
-    masks: Entries = None,
+    masks: Values | None = None,
     loss: Loss = cross_entropy,
 ) -> Influence:
     """Take a step θ − ε g_i on each of some examples, each from the same θ, and see the predictions for others move.
@@ -87,13 +80,15 @@ def influence(
         masks: Entries of g_i to keep, by parameter (a gradient mask): the step is θ − ε g_i ⊙ M.
         loss: Loss of each example, for g_i.
 
+    Returns:
+        KL and quadratic forms in nats, float64.
+
     Raises:
         UserError: eps is not above 0 and finite, or so small that no prediction moves; train mode with batch-norm or
             dropout; a network that mixes examples; a gradient that is not finite (naming the example); a step too small
             for float32; inputs and labels that do not fit.
 
-    Source:
-        Jiang, Eq. 3, 4, 7 and 9.
+    Source: Jiang, Eq. 3, 4, 7 and 9.
 
     >>> model = nn.Linear(2, 2)
     >>> x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
@@ -101,102 +96,74 @@ def influence(
     >>> found.kl.shape, bool((found.kl[0] / found.true[0] - 1).abs().max() < 1e-2)
     (torch.Size([1, 2]), True)
     """
-    check_eps(eps)
-    if precision not in ("float64", "float32"):
-        raise UserError(f"precision is {precision!r}, expected 'float64' or 'float32'")
-    check_model(model)
-    check_examples(model, x, y, least=1)
+    checks.check_eps(eps)
+    checks.check_name("precision", precision, ("float64", "float32"))
+    checks.check_examples(model, x, y, least=1)
     labels = torch.zeros(len(x_eval), dtype=torch.int64, device=x_eval.device) if y_eval is None else y_eval
-    check_examples(model, x_eval, labels, least=1, name="x_eval: ")
+    checks.check_examples(model, x_eval, labels, least=1, name="x_eval: ")
     twin = copy.deepcopy(model).double() if precision == "float64" else model
-    x, x_eval = (usable(part.to(_dtype(twin)) if part.is_floating_point() else part) for part in (x, x_eval))
-    y = usable(y)
+    dtype = first_trainable(twin).dtype
+    x, x_eval = (checks.usable(part.to(dtype) if part.is_floating_point() else part) for part in (x, x_eval))
     if fisher is None and y_eval is not None:
         fisher = diagonal(twin, x_eval, y_eval, loss=loss)
-    work = _Steps(twin, x_eval, eps=eps, fisher=fisher, masks=masks, loss=loss)
-    check_logits(work.logits, labels, y_eval is not None)
-    check_alone(twin, x_eval if len(x) < 2 else x)
-    parts = [_reduced(part, work.log_p, y_eval, eps) for part in work.run(x, y)]
-    if precision == "float32":
-        _check_rounding(parts, work.logits)
-    if not any(part[4].any() for part in parts) and any(part[5] > LOST for part in parts):
+    steps = _Steps(twin, x_eval, y_eval, eps=eps, fisher=fisher or {}, masks=masks or {}, loss=loss)
+    checks.check_logits(steps.logits, labels, y_eval is not None)
+    checks.check_alone(twin, x_eval if len(x) < 2 else x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its forward-mode derivatives
+        found = for_each(steps.one, x, checks.usable(y), STEP_BYTES // steps.bytes)
+    checks.check_finite(found["norm"])
+    rounding = ROUNDING * torch.finfo(torch.float32).eps * float(steps.logits.abs().max())
+    if precision == "float32" and (least := float(found["moved"].min())) < 10 * rounding:
+        raise UserError(
+            f"a step changes log-probabilities by {least:.1e} on average, and float32 rounds them by about "
+            f"{rounding:.1e}: use precision='float64', or a larger eps"
+        )
+    if not found["moved"].any() and (found["change"] > LOST).any():
         raise UserError(f"a step of eps = {eps} is lost in the rounding of the weights: take a larger eps")
-    kl, true, empirical, diagonals = (list(found) for found in zip(*(part[:4] for part in parts), strict=True))
-    wide = [torch.cat(found).double() for found in (kl, true)]
-    if y_eval is None:
-        return Influence(wide[0], wide[1], None, None)
-    return Influence(wide[0], wide[1], torch.cat(empirical).double(), torch.cat(diagonals).double())
+    wide = {name: value.double() for name, value in found.items()}
+    return Influence(wide["kl"], wide["true"], wide.get("empirical"), wide.get("diagonal"))
 
 
 class _Steps:
-    """Stepped networks, some at a time, and what they make of the watched inputs."""
+    """Stepped networks, and what they make of the watched inputs."""
 
     def __init__(
-        self, model: nn.Module, x_eval: Tensor, *, eps: float, fisher: Entries, masks: Entries, loss: Loss
+        self, model: nn.Module, x: Tensor, y: Tensor | None, *, eps: float, fisher: Values, masks: Values, loss: Loss
     ) -> None:
-        self._model, self._x, self._eps, self._loss = model, x_eval, eps, loss
-        named = list(model.named_parameters())
-        self._values: Values = {name: value.detach() for name, value in named if value.requires_grad}
-        self._rest = {name: value.detach() for name, value in (*named, *model.named_buffers())}
-        for name in self._values:
-            del self._rest[name]
-        self._fisher, self._masks = fisher or {}, masks or {}
+        self._model, self._x, self._y, self._eps, self._loss = model, x, y, eps, loss
+        self._fisher, self._masks = fisher, masks
+        self._values = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+        self.bytes = sum(value.numel() * value.element_size() for value in self._values.values())
         with torch.no_grad():
-            self.logits = model(x_eval)
-        self.log_p = self.logits.log_softmax(1)
-
-    def run(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """For groups of examples: stepped logits and Jg, [some, m, classes] each, and Σ a g², [some]."""
-        each = sum(value.numel() * value.element_size() for value in self._values.values())
-        size = max(1, STEP_BYTES // each)
-        found = []
-        for i in range(0, len(x), size):
-            some = x[i : i + size], y[i : i + size]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its forward-mode derivatives
-                after, change, form, norm = self._some(*some)
-            check_finite(norm)
-            found.append((after.detach(), change.detach(), form.detach()))
-        return found
-
-    def _some(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        """All at once, or one by one where there is one, or an operation cannot be batched over networks."""
-        if len(x) > 1:
-            try:
-                return cast("tuple[Tensor, ...]", vmap(self._one)(x, y))
-            except (RuntimeError, ValueError):
-                pass
-        rows = [self._one(*pair) for pair in zip(x, y, strict=True)]
-        return tuple(torch.stack(part) for part in zip(*rows, strict=True))
+            self.logits = model(x)
+        self._log_p = self.logits.log_softmax(1)
 
     def _logits(self, values: Values, x: Tensor) -> Tensor:
-        return functional_call(self._model, {**self._rest, **values}, (x,))
+        return functional_call(self._model, dict(values), (x,))
 
-    def _one(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def one(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """A step on one example: KL and quadratic forms, ‖g‖², mean change of log P, largest entry of J g."""
         g = grad(lambda values: self._loss(self._logits(values, x[None]), y[None]).sum())(self._values)
         norm = torch.stack([part.square().sum() for part in g.values()]).sum()
         g = {name: part * self._masks[name] if name in self._masks else part for name, part in g.items()}
         stepped = {name: value - self._eps * g[name] for name, value in self._values.items()}
-        change = jvp(lambda values: self._logits(values, self._x), (self._values,), (g,))[1]
-        shares = [(self._fisher[name] * part.square()).sum() for name, part in g.items() if name in self._fisher]
-        form = torch.stack(shares).sum() if shares else norm.new_zeros(())
-        return self._logits(stepped, self._x), change, form, norm
-
-
-def _reduced(part: tuple[Tensor, Tensor, Tensor], log_p: Tensor, y: Tensor | None, eps: float) -> tuple[Any, ...]:
-    """KL and quadratic forms of some steps, [some, m]; diagonal form [some]; change of log P; largest Jg."""
-    after, dz, form = part
-    p = log_p.exp()
-    half = eps**2 / 2
-    mean = (p * dz).sum(2)
-    true = half * (p * (dz - mean[..., None]).square()).sum(2)
-    moved = after.log_softmax(2) - log_p
-    kl = divergence(log_p, moved)
-    most = float(dz.abs().max())
-    if y is None:
-        return kl, true, true, form, moved, most
-    own = dz.gather(2, y[None, :, None].expand(len(dz), -1, 1))[..., 0]
-    return kl, true, half * (mean - own).square(), half * form, moved, most
+        dz = jvp(lambda values: self._logits(values, self._x), (self._values,), (g,))[1]
+        moved = self._logits(stepped, self._x).log_softmax(1) - self._log_p
+        p, half = self._log_p.exp(), self._eps**2 / 2
+        mean = (p * dz).sum(1)
+        row = {
+            "kl": divergence(self._log_p, moved),
+            "true": half * (p * (dz - mean[:, None]).square()).sum(1),
+            "norm": norm,
+            "moved": moved.abs().amax(1).mean(),
+            "change": dz.abs().max(),
+        }
+        if self._y is not None:
+            row["empirical"] = half * (mean - dz.gather(1, self._y[:, None])[:, 0]).square()
+            shares = [(self._fisher[name] * part.square()).sum() for name, part in g.items() if name in self._fisher]
+            row["diagonal"] = half * torch.stack(shares).sum() if shares else norm.new_zeros(())
+        return row
 
 
 def divergence(log_p: Tensor, moved: Tensor) -> Tensor:
@@ -220,17 +187,106 @@ def divergence(log_p: Tensor, moved: Tensor) -> Tensor:
     return torch.where((p == 0) & ~large & ~moved.isnan(), torch.zeros_like(p), direct).sum(-1)
 
 
-def _check_rounding(parts: list[tuple[Any, ...]], logits: Tensor) -> None:
-    """Refuse changes of logits that float32 cannot resolve."""
-    rounding = ROUNDING * torch.finfo(torch.float32).eps * float(logits.abs().max())
-    for part in parts:
-        least = float(part[4].abs().amax(2).mean(1).min())
-        if least < 10 * rounding:
-            raise UserError(
-                f"a step changes log-probabilities by {least:.1e} on average, and float32 rounds them by about "
-                f"{rounding:.1e}: use precision='float64', or a larger eps"
-            )
+Probe = Callable[[nn.Module, int], dict[str, float]]
 
 
-def _dtype(model: nn.Module) -> torch.dtype:
-    return next(value for value in model.parameters() if value.requires_grad).dtype
+def influence_probe(x: Tensor, y: Tensor, x_eval: Tensor, y_eval: Tensor, *, eps: float) -> Probe:
+    """A probe that records the mean influence of a step on the given examples at each evaluated epoch.
+
+    Its values are ``kl``, ``quadratic_true``, ``quadratic_empirical``, ``quadratic_diagonal``: means over examples and
+    watched inputs, divided by ½ε² so that they do not depend on the step size while it is small; ``median`` is the
+    median over examples of ``quadratic_true``, which a few large gradients do not rule; ``gradient`` the mean ‖g‖².
+
+    Args:
+        x: Examples [n, ...] to step on, as the network takes them.
+        y: Their labels, as trained with.
+        x_eval: Inputs whose predictions are watched.
+        y_eval: Their labels, as trained with.
+        eps: Step size ε.
+
+    Returns:
+        Function of (model, epoch) that gives the values by name.
+
+    Source: Jiang, Fig. 1 and 2 (a).
+
+    >>> probe = influence_probe(torch.eye(2), torch.tensor([0, 1]), torch.eye(2), torch.tensor([0, 1]), eps=1e-3)
+    >>> sorted(probe(nn.Linear(2, 2), 0))
+    ['gradient', 'kl', 'median', 'quadratic_diagonal', 'quadratic_empirical', 'quadratic_true']
+    """
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, float]:
+        del epoch
+        device = next(model.parameters()).device
+        given = [part.to(device) for part in (x, y, x_eval, y_eval)]
+        found = influence(model, given[0], given[1], given[2], y_eval=given[3], eps=eps).means()
+        scaled = {name: value / (eps**2 / 2) for name, value in found.items()}
+        row = {name: float(value.mean()) for name, value in scaled.items()}
+        row["median"] = float(torch.median(scaled["quadratic_true"]))
+        row["gradient"] = float(squared_norms(model, given[0], given[1]).mean())
+        return row
+
+    return probe
+
+
+class Remainder(NamedTuple):
+    """KL and quadratic form over step sizes, float64.
+
+    Attributes:
+        eps: Step sizes, [steps].
+        kl: Mean KL over the watched inputs, [steps, n].
+        quadratic: ½ε² gᵀFg with the true Fisher information, [steps, n].
+    """
+
+    eps: Tensor
+    kl: Tensor
+    quadratic: Tensor
+
+    @property
+    def gap(self) -> Tensor:
+        """|KL − ½ε² gᵀFg|, [steps, n]."""
+        return (self.kl - self.quadratic).abs()
+
+    @property
+    def slopes(self) -> Tensor:
+        """Least-squares slope of log gap against log ε for each example, [n]; 3 by Theorem 1."""
+        x = self.eps.log()
+        x = (x - x.mean())[:, None]
+        y = self.gap.log()
+        return (x * (y - y.mean(0))).sum(0) / x.square().sum()
+
+
+def remainder(model: nn.Module, x: Tensor, y: Tensor, x_eval: Tensor, *, eps: Sequence[float]) -> Remainder:
+    """KL and quadratic form of one example's step for several step sizes, in float64.
+
+    A ReLU network is smooth only while no unit changes its side; with steps small enough that none does, the slope is 3
+    there too.
+
+    Args:
+        model: The network, in eval mode.
+        x: Examples [n, ...] to step on.
+        y: Their labels.
+        x_eval: Inputs whose predictions are watched.
+        eps: At least two step sizes.
+
+    Returns:
+        KL and quadratic form, float64 [steps, n] each.
+
+    Raises:
+        UserError: Fewer than two step sizes; else as `influence`.
+
+    Source: Jiang, Theorem 1 (Eq. 4).
+
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
+    >>> x = torch.linspace(-1, 1, 15).view(5, 3)
+    >>> found = remainder(model, x[:2], torch.tensor([0, 1]), x, eps=[0.01, 0.003, 0.001])
+    >>> found.gap.shape, bool((found.slopes - 3).abs().max() < 0.5)
+    (torch.Size([3, 2]), True)
+    """
+    if len(eps) < 2:
+        raise UserError(f"eps has {len(eps)} step sizes, expected at least 2")
+    parts = [influence(model, x, y, x_eval, eps=float(each)).means() for each in eps]
+    return Remainder(
+        torch.tensor(list(eps), dtype=torch.float64),
+        torch.stack([part["kl"] for part in parts]),
+        torch.stack([part["quadratic_true"] for part in parts]),
+    )

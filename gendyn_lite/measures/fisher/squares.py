@@ -8,40 +8,33 @@ large), squared into the sum while it is in the cache, and overwritten by the ne
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
-from gendyn_lite.measures.per_example.layers import Layer
+from gendyn_lite.measures.per_example.layers import Layer, wide
 from gendyn_lite.measures.per_example.passes import Use
 
 GRADIENT_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of gradients held at a time: on a CPU it stays in the cache
 
 
 class Squares:
-    """The sums in the making.
+    """The sums in the making: zeros for every parameter, float32 or, where the network is, float64."""
 
-    Attributes:
-        seen: Names of the parameters that have got a gradient.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        """Zeros for every trainable parameter, float32 or, where the network is, float64."""
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self._totals = {
-            name: torch.zeros(value.shape, dtype=_wide(value), device=value.device)
-            for name, value in model.named_parameters()
-            if value.requires_grad
+            name: torch.zeros(value.shape, dtype=wide(value.dtype), device=value.device)
+            for name, value in parameters.items()
         }
         self._patches: dict[str, Tensor] = {}  # of convolutions, in the layout of patches
         self._kernels: dict[str, tuple[int, ...]] = {}
         self._workspace = Workspace()
-        self.seen: set[str] = set()
 
     def add(self, layer: Layer, uses: list[Use]) -> None:
         """Add a layer's squared gradients on a batch, given its uses."""
-        self.seen.update(layer.parameters)
         if layer.kind == "affine":
             self._add_affine(layer, uses)
         elif layer.kind == "scale":
@@ -51,7 +44,6 @@ class Squares:
 
     def add_gradients(self, name: str, gradients: Tensor) -> None:
         """Add squares of gradients [n, entries] that were made one by one."""
-        self.seen.add(name)
         self._totals[name] += gradients.to(self._totals[name].dtype).square().sum(0).view(self._totals[name].shape)
 
     def finite(self) -> bool:
@@ -80,7 +72,7 @@ class Squares:
         elif total.device.type == "cpu":
             _add_one_by_one(total, factors, self._workspace)
         else:
-            _add_in_blocks(total, factors, self._workspace)
+            _add_in_blocks(total, factors)
 
     def _weight_total(self, name: str, module: nn.Module, factors: Factors) -> Tensor:
         """Where a weight's squares are summed, [groups, outputs, inputs of a patch]."""
@@ -109,10 +101,6 @@ class Squares:
         sums = z.new_zeros(len(found), z.shape[2])
         sums.index_add_(0, position.reshape(count * places), z.reshape(count * places, -1))
         total.index_add_(0, found % len(total), sums.square())
-
-
-def _wide(value: Tensor) -> torch.dtype:
-    return torch.float64 if value.dtype == torch.float64 else torch.float32
 
 
 def _add_outer_products(total: Tensor, factors: Factors) -> None:
@@ -147,13 +135,11 @@ def _add_one_by_one(total: Tensor, factors: Factors, workspace: Workspace) -> No
                     part.addcmul_(gradient, gradient)
 
 
-def _add_in_blocks(total: Tensor, factors: Factors, workspace: Workspace) -> None:
+def _add_in_blocks(total: Tensor, factors: Factors) -> None:
     """Several examples at a time: on a GPU many small products cost more than the memory that a large one takes."""
     each = total.numel() * total.element_size()
     room = GRADIENT_BYTES.get(total.device.type, 64 << 20)
     step = max(1, min(factors.count, room // each))
     for i in range(0, factors.count, step):
         k = min(factors.count, i + step)
-        out = workspace.get("gradients", (k - i, *total.shape), total)
-        factors.weight_gradients(i, k, channels=slice(None), groups=slice(None), out=out)
-        total += out.square_().sum(0)
+        total += factors.weight_gradients(i, k).square_().sum(0)

@@ -1,38 +1,41 @@
-"""What per-example measures ask of memory, of a network, its inputs and its labels: each refused in one line."""
+"""What measures ask of memory, numbers, names, networks, inputs and labels: one line for each refusal."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Collection, Iterable
-from numbers import Real
+from collections.abc import Callable, Collection
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from gendyn_lite.config import shown
-from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.layers import mixes_examples
+from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures.per_example.layers import first_trainable, mixes_examples
 
 
-def available_memory(device: torch.device | str = "cpu") -> int | None:
-    """Bytes that can still be taken on a device, or None where the system does not say.
+def available_memory(device: torch.device | str = "cpu") -> int:
+    """Bytes that can still be taken on a device.
 
-    On a CPU: what the kernel calls available, and no more than a container's limit leaves.
+    On a CPU: what the system calls available, and no more than a container's limit leaves.
+
+    Args:
+        device: ``"cpu"`` or a GPU.
+
+    Returns:
+        A number of bytes.
+
+    >>> available_memory() > 0
+    True
     """
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = _linux_available()
-    if free is None:
-        try:
-            free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
-        except (AttributeError, ValueError, OSError):
-            return None
+    free = psutil.virtual_memory().available
     limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
     return free if limit is None or used is None else min(free, max(limit - used, 0))
 
@@ -57,7 +60,7 @@ def refuse_if_too_large(
     gendyn_lite.errors.UserError: the matrix takes 8.0 GB, 1.0 GB are free on cpu: use fewer points
     """
     free = available_memory(device) if memory_limit is None else memory_limit
-    if free is not None and needed > free:
+    if needed > free:
         raise UserError(
             f"{what} takes {gigabytes(needed)}, {gigabytes(free)} are free on {torch.device(device)}: {advice}"
         )
@@ -68,46 +71,12 @@ def gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
-def _linux_available() -> int | None:
-    """MemAvailable of Linux in bytes."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    values = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(values[0]) * 1024 if values else None
-
-
 def _number(path: str) -> int | None:
     """The number in a file of the control group, or None where there is no file or no limit."""
     try:
         return int(Path(path).read_text())
     except (OSError, ValueError):
         return None
-
-
-COPIES = 2  # what autograd keeps of a layer's output, and what is on its way
-
-_known: WeakKeyDictionary[nn.Module, dict[object, int]] = WeakKeyDictionary()
-
-
-def activation_bytes(model: nn.Module, x: Tensor) -> int:
-    """About how many bytes one example takes between the forward and the backward pass.
-
-    >>> activation_bytes(nn.Linear(3, 2), torch.zeros(5, 3))
-    40
-    """
-    sizes, key = _known.setdefault(model, {}), (x.shape[1:], x.dtype)
-    if key not in sizes:
-        outputs: list[int] = []
-
-        def look(module: nn.Module, args: Any, kwargs: Any, out: object) -> None:
-            if isinstance(out, Tensor):
-                outputs.append(out.numel() * out.element_size())
-
-        _run_one(model, x, [part for part in model.modules() if not list(part.children())], look)
-        sizes[key] = COPIES * (sum(outputs) + x[0].numel() * x.element_size())
-    return sizes[key]
 
 
 def check_model(model: nn.Module) -> None:
@@ -137,8 +106,32 @@ def check_model(model: nn.Module) -> None:
         raise UserError("the network has no parameter that requires a gradient: there is no gradient to measure")
 
 
-def check_whole(name: str, value: object, *, least: int = 1, optional: bool = False) -> None:
-    """Refuse what is no whole number of at least `least` (or None, where that is allowed).
+def check_name(kind: str, name: object, known: Collection[str]) -> None:
+    """Refuse an unknown name.
+
+    >>> check_name("precision", "float8", ["float32", "bfloat16"])
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: unknown precision 'float8': did you mean 'float32'? Valid: float32, bfloat16
+    """
+    if name not in known:
+        raise unknown_name(kind, name, known)
+
+
+def check_whole(
+    name: str, value: object, *, least: int = 1, most: int | None = None, optional: bool = False, why: str = ""
+) -> None:
+    """Refuse anything but a whole number in a range (or None, where that is allowed).
+
+    Args:
+        name: What the message calls it.
+        value: The value.
+        least: Smallest number allowed.
+        most: Largest number allowed, or None for any.
+        optional: Whether None is allowed.
+        why: What the message adds about the range.
+
+    Raises:
+        UserError: The value is anything else.
 
     >>> check_whole("block", 0, optional=True)
     Traceback (most recent call last):
@@ -146,10 +139,33 @@ def check_whole(name: str, value: object, *, least: int = 1, optional: bool = Fa
     """
     if optional and value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= (most or int(value)):
+        span = f"of at least {least}" if most is None else f"from {least} to {most:,}"
         raise UserError(
-            f"{name} is {shown(value)}, expected a whole number of at least {least}{', or None' if optional else ''}"
+            f"{name} is {shown(value)}, expected a whole number {span}{why}{', or None' if optional else ''}"
         )
+
+
+def check_number(
+    name: str, value: object, expected: str, fits: Callable[[Any], bool] = lambda value: 0 < value < math.inf
+) -> None:
+    """Refuse anything but a number in the expected range.
+
+    Args:
+        name: What the message calls it.
+        value: The value.
+        expected: The range in words.
+        fits: The range; by default above 0 and finite.
+
+    Raises:
+        UserError: The value is anything else.
+
+    >>> check_number("width", -1, "a number above 0")
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: width is -1, expected a number above 0
+    """
+    if isinstance(value, bool) or not isinstance(value, Real | Tensor) or not fits(value):
+        raise UserError(f"{name} is {shown(value)}, expected {expected}")
 
 
 def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, name: str = "") -> None:
@@ -167,14 +183,14 @@ def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, na
         raise UserError(f"{name}x has {len(x)} examples and y {len(y)}: expected one label for each example")
     if len(x) < least:
         raise UserError(f"{name}x has {len(x)} example{'' if len(x) == 1 else 's'}, expected at least {least}")
-    first = next(value for value in model.parameters() if value.requires_grad)
+    first = first_trainable(model)
     for what, value in (("x", x), ("y", y)):
         if value.device != first.device:
             raise UserError(
                 f"{name}{what} is on {value.device} and the network on {first.device}: move one of them (.to(...))"
             )
     if x.is_floating_point() and x.dtype != first.dtype:
-        raise UserError(f"{name}x is {_short(x.dtype)} and the network {_short(first.dtype)}: convert one of them")
+        raise UserError(f"{name}x is {dtype_name(x)} and the network {dtype_name(first)}: convert one of them")
     if x.dtype == torch.uint8:
         raise UserError(f"{name}x is uint8: standardize it as in training (data.batcher gives such batches)")
 
@@ -183,7 +199,7 @@ def check_alone(model: nn.Module, x: Tensor) -> None:
     """Refuse a network that mixes the examples of a batch, so that none has a gradient of its own.
 
     The output of the second of two examples must not depend on the first: its derivative is exactly 0, to the bit,
-    which no rounding spoils. Inputs that are no floating-point numbers, or one example, show nothing.
+    which no rounding spoils. Integer inputs, or a single example, cannot show it.
 
     >>> class Centred(nn.Linear):
     ...     def forward(self, x):
@@ -209,9 +225,8 @@ def check_alone(model: nn.Module, x: Tensor) -> None:
 
 
 def check_eps(eps: float) -> None:
-    """Refuse what is no step size."""
-    if isinstance(eps, bool) or not isinstance(eps, Real | Tensor) or not 0 < eps < math.inf:
-        raise UserError(f"eps is {eps!r}, expected a step size above 0 and finite")
+    """Refuse an invalid step size."""
+    check_number("eps", eps, "a step size above 0 and finite")
 
 
 def usable(x: Tensor) -> Tensor:
@@ -220,7 +235,7 @@ def usable(x: Tensor) -> Tensor:
 
 
 def check_logits(logits: Tensor, y: Tensor, classes: bool) -> None:
-    """Refuse logits that are no [n, classes], and labels that are no class of theirs.
+    """Refuse logits that are not [n, classes], and labels that are not among those classes.
 
     Args:
         logits: What the network gave.
@@ -235,44 +250,13 @@ def check_logits(logits: Tensor, y: Tensor, classes: bool) -> None:
     if logits.dim() != 2:
         raise UserError(f"the network gives logits of shape {tuple(logits.shape)}, expected [n, classes]")
     if y.dtype != torch.int64 or y.dim() != 1:
-        raise UserError(f"labels are {_short(y.dtype)} {list(y.shape)}, expected int64 [n]")
+        raise UserError(f"labels are {dtype_name(y)} {list(y.shape)}, expected int64 [n]")
     low, high = (int(value) for value in torch.aminmax(y))
     if low < 0 or high >= logits.shape[1]:
         raise UserError(
             f"labels span {low} to {high}, expected 0 to {logits.shape[1] - 1}: the network has {logits.shape[1]} "
             "classes"
         )
-
-
-def examples_in_front(model: nn.Module, x: Tensor, modules: Collection[nn.Module]) -> dict[nn.Module, bool]:
-    """Whether modules read and give the examples along the first axis, seen by what one example alone gives them.
-
-    A batch does not tell: in sequences [length, examples, width] of as many places as there are examples it looks so.
-
-    >>> model = nn.Linear(3, 2)
-    >>> list(examples_in_front(model, torch.zeros(5, 3), [model]).values())
-    [True]
-    """
-    found = dict.fromkeys(modules, True)
-
-    def look(module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> None:
-        given = args[0] if args else next(iter(kwargs.values()))
-        found[module] &= len(given) == len(out) == 1
-
-    if modules:
-        _run_one(model, x, modules, look)
-    return found
-
-
-def _run_one(model: nn.Module, x: Tensor, modules: Iterable[nn.Module], look: Callable[..., None]) -> None:
-    """Run the network on the first example and let `look` see every call of the modules."""
-    handles = [module.register_forward_hook(look, with_kwargs=True) for module in modules]
-    try:
-        with torch.no_grad():
-            model(x[:1])
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def check_finite(squared_norms: Tensor, *, what: str = "gradient", resolved: bool = False) -> None:
@@ -290,14 +274,15 @@ def check_finite(squared_norms: Tensor, *, what: str = "gradient", resolved: boo
             raise UserError(f"the {what} of example {wrong[0]}{more} is not finite: has training diverged?")
         raise UserError(
             f"the {what} of example {wrong[0]}{more} is not finite, or its square is beyond "
-            f"{_short(squared_norms.dtype)}: has training diverged? If not, measure in float64 (model.double())"
+            f"{dtype_name(squared_norms)}: has training diverged? If not, measure in float64 (model.double())"
         )
     if resolved and 0 < (most := float(squared_norms.max())) < torch.finfo(squared_norms.dtype).tiny:
         raise UserError(
-            f"the largest squared {what} is {most:.0e}, too small for {_short(squared_norms.dtype)}: measure in "
+            f"the largest squared {what} is {most:.0e}, too small for {dtype_name(squared_norms)}: measure in "
             "float64 (model.double()), or in other units"
         )
 
 
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def dtype_name(tensor: Tensor) -> str:
+    """A precision as the field writes it: ``float32``."""
+    return str(tensor.dtype).removeprefix("torch.")

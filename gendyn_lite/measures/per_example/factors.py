@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gendyn_lite.measures.per_example.layers import Layer
 from gendyn_lite.measures.per_example.passes import Use
 
+ALL = slice(None)
 PATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # a chunk of patches: on a CPU it stays in the cache
 
 
@@ -69,7 +70,7 @@ class Factors:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def keep_patches(self, most: int) -> None:
-        """Make all patches now and keep them if they take at most that many bytes: for who comes back to them."""
+        """Make all patches now and keep them if they take at most that many bytes: for callers that read them again."""
         if self.count * self._patch_bytes() <= most:
             for number, part in enumerate(self._parts):
                 part.keep(f"kept patches {number}")
@@ -79,16 +80,20 @@ class Factors:
         sums = [part.z.sum(3).flatten(1) for part in self._parts]
         return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
 
-    def weight_gradients(self, start: int, stop: int, *, channels: slice, groups: slice, out: Tensor) -> Tensor:
-        """Gradients of some examples with respect to some of the weights, written into `out`.
+    def weight_gradients(self, start: int, stop: int, *, channels: slice = ALL, groups: slice = ALL) -> Tensor:
+        """Gradients of some examples with respect to some of the weights; the next call overwrites them.
 
         Args:
             start: First example.
             stop: One after the last.
             channels: Output channels of each group.
             groups: Groups.
-            out: [stop − start, number of groups, number of channels, inputs].
+
+        Returns:
+            [stop − start, number of groups, number of channels, inputs].
         """
+        counts = [len(range(*part.indices(of))) for part, of in ((groups, self.groups), (channels, self.outputs))]
+        out = self._workspace.get("gradients", (stop - start, *counts, self.inputs), self.like)
         step = self.chunk()
         for i in range(start, stop, step):
             k = min(stop, i + step)

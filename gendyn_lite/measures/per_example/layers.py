@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import chain
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d)
-SCALE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
+KINDS: dict[type[nn.Module], str] = {
+    **dict.fromkeys((nn.Linear, nn.Conv1d, nn.Conv2d), "affine"),
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm), "scale"),
+    nn.Embedding: "embedding",
+}
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,8 @@ class Layer:
     name: str
     kind: str
     modules: tuple[nn.Module, ...]
-    weight: str | None
-    bias: str | None
+    weight: str | None = None
+    bias: str | None = None
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -40,7 +44,7 @@ class Layer:
         return tuple(name for name in (self.weight, self.bias) if name is not None)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """How each trainable parameter of a network gets its per-example gradient.
 
@@ -49,8 +53,9 @@ class Plan:
         without_formula: Names of the parameters that need `torch.func`.
         names: Name of each trainable parameter, by its id.
         any_layout: Whether it has convolutions and takes pictures with channels last, which on a CPU costs less time.
+        outside: Names of further parameters that were seen to need `torch.func`.
         in_front: Whether a module reads and gives the examples along the first axis, of those that have been looked at.
-        checked: ``"alone"`` once the network has been seen not to mix examples.
+        alone: Whether the network has been seen not to mix examples.
         announced: Names of the parameters without a formula that a warning has named.
     """
 
@@ -58,40 +63,40 @@ class Plan:
     without_formula: tuple[str, ...]
     names: dict[int, str]
     any_layout: bool = False
+    outside: set[str] = field(default_factory=set)
     in_front: dict[nn.Module, bool] = field(default_factory=dict)
-    checked: set[str] = field(default_factory=set)
+    alone: bool = False
     announced: set[str] = field(default_factory=set)
 
 
-def plan(model: nn.Module) -> Plan:
+def plan(model: nn.Module, only: Collection[str] | None = None) -> Plan:
     """Sort the trainable parameters (those with requires_grad) of a network into layers.
 
     A weight and a bias that the same modules use are one layer; a parameter shared in any other way is one of its own.
 
+    Args:
+        model: The network.
+        only: Names of the layers to plan for; None for all.
+
     >>> [layer.name for layer in plan(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))).layers]
     ['0', '2']
     """
-    names = {id(value): name for name, value in model.named_parameters() if value.requires_grad}
-    users: defaultdict[int, list[nn.Module]] = defaultdict(list)
-    roles: defaultdict[int, set[str]] = defaultdict(set)
+    trainable = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    names = {id(value): name for name, value in trainable if only is None or layer_name(name) in only}
+    users: defaultdict[int, list[tuple[nn.Module, str | None, str]]] = defaultdict(list)
     for module in model.modules():
-        for role, value in _own_parameters(module):
-            if id(value) in names:
-                users[id(value)].append(module)
-                roles[id(value)].add(f"{kind_of(module)} {role}")
-    layers: dict[Any, Layer] = {}
+        kind = kind_of(module)
+        for role, value in module.named_parameters(recurse=False, remove_duplicate=False):
+            users[id(value)].append((module, kind, role))
+    layers: dict[tuple[nn.Module, ...], Layer] = {}
     without = []
     for key, name in names.items():
-        kind, _, role = next(iter(roles[key])).partition(" ")
-        if len(roles[key]) > 1 or kind == "None" or role not in ("weight", "bias"):
+        modules, kinds, roles = zip(*users[key], strict=True)
+        kind, role = kinds[0], roles[0]
+        if len(set(zip(kinds, roles, strict=True))) > 1 or kind is None or role not in ("weight", "bias"):
             without.append(name)
-            continue
-        modules = tuple(users[key])
-        # A weight and a bias of the same modules share an entry, unless two parameters would take one place in it.
-        place = tuple(map(id, modules))
-        found = layers.get(place) or Layer(layer_name(name), kind, modules, None, None)
-        values = {"weight": found.weight, "bias": found.bias, role: name}
-        layers[place] = Layer(found.name, kind, modules, values["weight"], values["bias"])
+        else:  # a weight and a bias of the same modules share an entry
+            layers[modules] = replace(layers.get(modules, Layer(layer_name(name), kind, modules)), **{role: name})
     return Plan(tuple(layers.values()), tuple(without), names, _takes_any_layout(model))
 
 
@@ -114,12 +119,13 @@ def kind_of(module: nn.Module) -> str | None:
     >>> kind_of(nn.Conv2d(3, 8, 3)), kind_of(nn.LSTM(3, 8))
     ('affine', None)
     """
-    kinds = chain(((c, "affine") for c in AFFINE), ((c, "scale") for c in SCALE), [(nn.Embedding, "embedding")])
-    for base, kind in kinds:
-        if isinstance(module, base) and _computes_as(module, base):
-            if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq):
-                return None
-            return kind
+    if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq):
+        return None
+    for base, kind in KINDS.items():
+        if isinstance(module, base) and "forward" not in vars(module):
+            computes = [(of.forward, getattr(of, "_conv_forward", None)) for of in (type(module), base)]
+            if computes[0] == computes[1]:
+                return kind
     return None
 
 
@@ -151,21 +157,101 @@ def mixes_examples(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
 
 
+def first_trainable(model: nn.Module) -> nn.Parameter:
+    """The first parameter with requires_grad: where the network is, and in which precision."""
+    return next(value for value in model.parameters() if value.requires_grad)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The precision in which products of gradients are summed: float64 as it is, else float32."""
+    return dtype if dtype == torch.float64 else torch.float32
+
+
 def layer_names(model: nn.Module) -> tuple[str, ...]:
     """Names of the layers with trainable parameters, in the order of the network.
+
+    Args:
+        model: The network.
+
+    Returns:
+        Names as `named_modules` gives them; the network itself is ``"model"``.
 
     >>> layer_names(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)))
     ('0', '2')
     """
-    return tuple(Counter(layer_name(name) for name, value in model.named_parameters() if value.requires_grad))
+    return tuple(dict.fromkeys(layer_name(name) for name, value in model.named_parameters() if value.requires_grad))
 
 
-def _computes_as(module: nn.Module, base: type[nn.Module]) -> bool:
-    if "forward" in vars(module):
-        return False
-    names = ("forward", "_conv_forward")
-    return all(getattr(type(module), name, None) is getattr(base, name, None) for name in names)
+def warn(names: Sequence[str], model: nn.Module) -> None:
+    """Name the layers that are differentiated by `torch.func`, which stores their gradients."""
+    told = layers_told(names, model)
+    warnings.warn(
+        f"no formula for {told}: per-example gradients there by torch.func, which is slower and stores them",
+        stacklevel=4,
+    )
 
 
-def _own_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    return ((role, value) for role, value in module.named_parameters(recurse=False, remove_duplicate=False))
+def layers_told(names: Iterable[str], model: nn.Module) -> str:
+    """The layers of some parameters, each with its type.
+
+    >>> layers_told(["0.weight", "0.bias"], nn.Sequential(nn.Linear(2, 3)))
+    '0 (Linear)'
+    """
+    modules = dict(model.named_modules())
+    layers = dict.fromkeys(map(layer_name, names))
+    return ", ".join(f"{layer} ({type(modules.get(layer, model)).__name__})" for layer in layers)
+
+
+COPIES = 2  # what autograd keeps of a layer's output, and what is on its way
+
+_known: WeakKeyDictionary[nn.Module, dict[object, int]] = WeakKeyDictionary()
+
+
+def activation_bytes(model: nn.Module, x: Tensor) -> int:
+    """About how many bytes one example takes between the forward and the backward pass.
+
+    >>> activation_bytes(nn.Linear(3, 2), torch.zeros(5, 3))
+    40
+    """
+    sizes, key = _known.setdefault(model, {}), (x.shape[1:], x.dtype)
+    if key not in sizes:
+        outputs: list[int] = []
+
+        def look(module: nn.Module, args: Any, kwargs: Any, out: object) -> None:
+            if isinstance(out, Tensor):
+                outputs.append(out.numel() * out.element_size())
+
+        _run_one(model, x, (part for part in model.modules() if not list(part.children())), look)
+        sizes[key] = COPIES * (sum(outputs) + x[0].numel() * x.element_size())
+    return sizes[key]
+
+
+def examples_in_front(model: nn.Module, x: Tensor, modules: Collection[nn.Module]) -> dict[nn.Module, bool]:
+    """Whether modules read and give the examples along the first axis, seen by what one example alone gives them.
+
+    A batch does not tell: in sequences [length, examples, width] of as many places as there are examples it looks so.
+
+    >>> model = nn.Linear(3, 2)
+    >>> list(examples_in_front(model, torch.zeros(5, 3), [model]).values())
+    [True]
+    """
+    found = dict.fromkeys(modules, True)
+
+    def look(module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> None:
+        given = args[0] if args else next(iter(kwargs.values()))
+        found[module] &= len(given) == len(out) == 1
+
+    if modules:
+        _run_one(model, x, modules, look)
+    return found
+
+
+def _run_one(model: nn.Module, x: Tensor, modules: Iterable[nn.Module], look: Callable[..., None]) -> None:
+    """Run the network on the first example and let `look` see every call of the modules."""
+    handles = [module.register_forward_hook(look, with_kwargs=True) for module in modules]
+    try:
+        with torch.no_grad():
+            model(x[:1])
+    finally:
+        for handle in handles:
+            handle.remove()

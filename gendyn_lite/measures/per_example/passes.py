@@ -7,10 +7,11 @@ backward pass computes no weight gradient, and it ends at the first layers with 
 
 from __future__ import annotations
 
-import warnings
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -21,8 +22,8 @@ from torch.overrides import TorchFunctionMode
 
 from gendyn_lite.allocator import keep_freed_memory
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import check_alone, check_logits, examples_in_front, usable
-from gendyn_lite.measures.per_example.layers import Layer, Plan, fewest_axes, layer_name, places
+from gendyn_lite.measures.per_example.checks import check_alone, check_logits, usable
+from gendyn_lite.measures.per_example.layers import Layer, Plan, examples_in_front, fewest_axes, places, warn, wide
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -35,88 +36,49 @@ class Use(NamedTuple):
     z: Tensor
 
 
+OnLayer = Callable[[Layer, list[Use]], None]
+
+
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy of each example in nats, [n]."""
     return F.cross_entropy(logits, y, reduction="none")
 
 
-def backward(
+def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
     model: nn.Module,
     x: Tensor,
     y: Tensor,
     plan: Plan,
-    on_layer: Callable[[Layer, list[Use]], None],
-    *,
-    loss: Loss = cross_entropy,
-) -> set[str]:
-    """Run the network on a batch and call ``on_layer(layer, uses)`` for every layer, the last ones first.
-
-    A layer is handed over as soon as the gradients of all its uses are known, and nothing of it is kept, so that the
-    caller decides what stays in memory. Each example's loss counts once (the sum over examples, not their mean).
-
-    Args:
-        model: The network; left as it was.
-        x: Inputs [n, ...].
-        y: Labels [n].
-        plan: Its layers, as `gendyn_lite.measures.per_example.layers.plan` finds them.
-        on_layer: Receives each layer with a formula; a layer that the loss does not depend on is left out.
-        loss: Function of (logits, y) that gives the loss of each example, [n].
-
-    Returns:
-        Names of parameters in `plan.layers` that must be treated by `torch.func` after all: used outside of their
-        module, or in a module whose input or output has no example axis in front. Their layers are not handed over.
-
-    Raises:
-        UserError: A layer's input was changed in place after the layer had read it, or the logits do not fit the
-            labels.
-    """
-    keep_freed_memory()
-    with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
-        taps = _Taps(plan, len(x), on_layer)
-        with taps:
-            logits = model(_laid_out(x.detach(), plan))
-        plan.in_front.update(examples_in_front(model, x, taps.doubtful - plan.in_front.keys()))
-        taps.leave_out(module for module in taps.doubtful if not plan.in_front[module])
-        check_logits(logits, y, loss is cross_entropy)
-        if len(x) > 1 and "alone" not in plan.checked:
-            plan.checked.add("alone")
-            check_alone(model, x)
-        losses = loss(logits, usable(y))
-        if losses.shape != (len(x),):
-            raise UserError(
-                f"the loss has shape {tuple(losses.shape)}, expected one value for each of {len(x)} examples"
-            )
-        taps.forward_is_done()
-        if losses.requires_grad:
-            torch.autograd.grad(losses.sum(), taps.source, allow_unused=True)
-        taps.hand_over_the_rest()
-    return taps.outside
-
-
-def visit(  # noqa: PLR0917 (as `backward`)
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    plan: Plan,
-    on_layer: Callable[[Layer, list[Use]], None],
+    on_layer: OnLayer,
     on_gradients: Callable[[str, Tensor], None],
     *,
     loss: Loss = cross_entropy,
     announce: Callable[[Sequence[str], nn.Module], None] | None = None,
 ) -> None:
-    """`backward`, and `torch.func` for the parameters that have no formula.
+    """Run the network on a batch and hand over what each parameter's per-example gradients are made of.
+
+    A layer is handed over as soon as the gradients of all its uses are known, the last ones first, and nothing of it is
+    kept, so that the caller decides what stays in memory. A layer that the loss does not depend on is left out. The
+    parameters that have no formula follow, by `torch.func`. Each example's loss counts once (the sum over examples, not
+    their mean).
 
     Args:
-        model: As for `backward`; so are the others.
-        x: Inputs.
-        y: Labels.
-        plan: The network's layers.
-        on_layer: Receives each layer with a formula.
+        model: The network; left as it was.
+        x: Inputs [n, ...].
+        y: Labels [n].
+        plan: Its layers, as `gendyn_lite.measures.per_example.layers.plan` finds them; it keeps what is learned about
+            them on the way.
+        on_layer: Receives each layer with a formula, and its uses.
         on_gradients: Receives the name of each other parameter, and its gradient for each example, [n, entries].
-        loss: Loss of each example.
+        loss: Function of (logits, y) that gives the loss of each example, [n].
         announce: Called once with the names of the parameters that have no formula; by default a warning.
+
+    Raises:
+        UserError: A layer's input was changed in place after the layer had read it, the logits do not fit the labels,
+            or the network mixes the examples of a batch.
     """
-    without = sorted(backward(model, x, y, plan, on_layer, loss=loss).union(plan.without_formula))
+    _visit_layers(model, x, y, plan, on_layer, loss)
+    without = sorted(plan.outside.union(plan.without_formula))
     new = [name for name in without if name not in plan.announced]
     if new:
         plan.announced.update(new)
@@ -126,22 +88,40 @@ def visit(  # noqa: PLR0917 (as `backward`)
             on_gradients(name, found)
 
 
-def _laid_out(x: Tensor, plan: Plan) -> Tensor:
-    """Pictures with channels last, on a CPU and where no module of the network can refuse them.
-
-    Pooling takes less time, and patches are copied in longer runs.
-    """
-    if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":
-        return x.contiguous(memory_format=torch.channels_last)
-    return x
+def _visit_layers(  # noqa: PLR0917 (as `visit`)
+    model: nn.Module, x: Tensor, y: Tensor, plan: Plan, on_layer: OnLayer, loss: Loss
+) -> None:
+    """Hand over the layers; parameters used outside of their module, or without examples in front, go to the plan."""
+    keep_freed_memory()
+    with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
+        taps = _Taps(plan, len(x), on_layer)
+        given = x.detach()
+        if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":  # pools faster, and patches are longer runs
+            given = given.contiguous(memory_format=torch.channels_last)
+        with taps:
+            logits = model(given)
+        plan.in_front.update(examples_in_front(model, x, taps.doubtful - plan.in_front.keys()))
+        taps.leave_out(module for module in taps.doubtful if not plan.in_front[module])
+        check_logits(logits, y, loss is cross_entropy)
+        if len(x) > 1 and not plan.alone:
+            check_alone(model, x)
+            plan.alone = True
+        losses = loss(logits, usable(y))
+        if losses.shape != (len(x),):
+            raise UserError(
+                f"the loss has shape {tuple(losses.shape)}, expected one value for each of {len(x)} examples"
+            )
+        taps.forward_is_done()
+        if losses.requires_grad:
+            torch.autograd.grad(losses.sum(), taps.source, allow_unused=True)
+        taps.hand_over_the_rest()
 
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
     """No parameter requires a gradient meanwhile."""
     trainable = [value for value in model.parameters() if value.requires_grad]
-    for value in trainable:
-        value.requires_grad_(False)
+    model.requires_grad_(False)
     try:
         yield
     finally:
@@ -168,18 +148,16 @@ class _Tap(torch.autograd.Function):
 class _Taps(TorchFunctionMode):
     """Hooks on the modules of a plan's layers, and a look at every operation for weights used outside of them."""
 
-    def __init__(self, plan: Plan, count: int, on_layer: Callable[[Layer, list[Use]], None]) -> None:
+    def __init__(self, plan: Plan, count: int, on_layer: OnLayer) -> None:
         super().__init__()
-        self.outside: set[str] = set()
         self.doubtful: set[nn.Module] = set()
         # A leaf for the graph to start from: the output of the first layers depends on nothing that needs a gradient.
         self.source = torch.zeros((), requires_grad=True)
-        self._count, self._on_layer = count, on_layer
+        self._plan, self._count, self._on_layer = plan, count, on_layer
         self._layers: defaultdict[nn.Module, list[Layer]] = defaultdict(list)
         for layer in plan.layers:
             for module in layer.modules:
                 self._layers[module].append(layer)
-        self._names = {key: name for key, name in plan.names.items() if name not in plan.without_formula}
         self._expected: dict[Layer, int] = dict.fromkeys(plan.layers, 0)
         self._uses: defaultdict[Layer, list[Use]] = defaultdict(list)
         self._inside: nn.Module | None = None
@@ -201,8 +179,8 @@ class _Taps(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if self._inside is None and isinstance(result, Tensor | tuple | list):
             for value in _flat((*args, *(kwargs or {}).values())):
-                if id(value) in self._names:
-                    self.outside.add(self._names[id(value)])
+                if id(value) in self._plan.names:
+                    self._plan.outside.add(self._plan.names[id(value)])
         return result
 
     def _enter_module(self, module: nn.Module, args: Any) -> None:
@@ -234,14 +212,14 @@ class _Taps(TorchFunctionMode):
     def leave_out(self, modules: Iterable[nn.Module]) -> None:
         """The layers of these modules have no formula after all."""
         for module in modules:
-            self.outside.update(name for layer in self._layers[module] for name in layer.parameters)
+            self._plan.outside.update(name for layer in self._layers[module] for name in layer.parameters)
 
     def forward_is_done(self) -> None:
         """From here on it is known how often each layer was used, and which cannot be handed over."""
         for layer in list(self._expected):
-            if self.outside.intersection(layer.parameters):
+            if self._plan.outside.intersection(layer.parameters):
                 del self._expected[layer]
-                self.outside.update(layer.parameters)
+                self._plan.outside.update(layer.parameters)
 
     def _collect(self, use: Use) -> None:
         for layer in self._layers[use.module]:
@@ -259,7 +237,7 @@ class _Taps(TorchFunctionMode):
 
 def _full(value: Tensor) -> Tensor:
     """Half precision as float32: products of gradients leave its range."""
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    return value.to(wide(value.dtype)) if value.is_floating_point() else value
 
 
 def _flat(values: Any) -> Iterator[Any]:
@@ -287,40 +265,32 @@ def gradients(model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, *, l
         For each name the gradients, [n, entries].
     """
     own = {name: value.detach() for name, value in model.named_parameters() if name in names}
-    rest = {name: value.detach() for name, value in model.named_parameters() if name not in names}
-    rest |= {name: value.detach() for name, value in model.named_buffers()}
 
     def one(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        logits = functional_call(model, ({**rest, **values}), (x[None],))
-        return loss(logits, y[None]).sum()
+        return loss(functional_call(model, values, (x[None],)), y[None]).sum()
 
     each = sum(value.numel() * value.element_size() for value in own.values()) or 1
-    size = max(1, CHUNK_BYTES // each)
-    with torch.inference_mode(False), torch.enable_grad():
-        x, y = usable(x), usable(y)
-        try:
-            found = vmap(grad(one), in_dims=(None, 0, 0), chunk_size=size)(own, x, y)
-        except (RuntimeError, ValueError):  # control flow that depends on data, random draws, unsupported operations
-            rows = [grad(one)(own, *pair) for pair in zip(x, y, strict=True)]
-            found = {name: torch.stack([row[name] for row in rows]) for name in own}
-    return {name: value.detach().reshape(len(x), own[name].numel()) for name, value in found.items()}
+    with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
+        found = for_each(partial(grad(one), own), usable(x), usable(y), CHUNK_BYTES // each)
+    return {name: value.reshape(len(x), own[name].numel()) for name, value in found.items()}
 
 
-def warn(names: Sequence[str], model: nn.Module) -> None:
-    """Name the layers that are differentiated by `torch.func`, which stores their gradients."""
-    told = layers_told(names, model)
-    warnings.warn(
-        f"no formula for {told}: per-example gradients there by torch.func, which is slower and stores them",
-        stacklevel=4,
-    )
+def for_each(
+    function: Callable[[Tensor, Tensor], dict[str, Tensor]], x: Tensor, y: Tensor, size: int
+) -> dict[str, Tensor]:
+    """What a function of one example and its label gives for each, stacked; by vmap, one by one where it cannot.
 
-
-def layers_told(names: Iterable[str], model: nn.Module) -> str:
-    """The layers of some parameters, each with its type.
-
-    >>> layers_told(["0.weight", "0.bias"], nn.Sequential(nn.Linear(2, 3)))
-    '0 (Linear)'
+    Args:
+        function: Function of (x_i, y_i) that gives tensors by name.
+        x: Inputs [n, ...].
+        y: Labels [n].
+        size: Examples at a time.
     """
-    modules = dict(model.named_modules())
-    layers = dict.fromkeys(map(layer_name, names))
-    return ", ".join(f"{layer} ({type(modules.get(layer, model)).__name__})" for layer in layers)
+    found = None
+    if min(size, len(x)) > 1:
+        with contextlib.suppress(RuntimeError, ValueError):  # control flow by data, random draws, no batching rule
+            found = vmap(function, chunk_size=size)(x, y)
+    if found is None:
+        rows = [function(*pair) for pair in zip(x, y, strict=True)]
+        found = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    return {name: value.detach() for name, value in found.items()}

@@ -4,8 +4,8 @@
 """
 
 from gendyn_lite.measures.per_example.layers import layer_names
-from gendyn_lite.measures.stiffness.gram import gradient_gram
-from gendyn_lite.measures.stiffness.matrices import LossChange, cosine, loss_change, sign, squared_norms, zero_gradients
+from gendyn_lite.measures.stiffness.gram import cosine, gradient_gram, sign, zero_gradients
+from gendyn_lite.measures.stiffness.layer_gram import squared_norms
 from gendyn_lite.measures.stiffness.pairs import (
     Bin,
     Estimate,
@@ -17,9 +17,11 @@ from gendyn_lite.measures.stiffness.pairs import (
     pair_distances,
 )
 from gendyn_lite.measures.stiffness.probe import (
+    LossChange,
     NeighbourhoodMap,
     Probe,
     layer_probe,
+    loss_change,
     neighbourhood_map,
     stiffness_probe,
 )

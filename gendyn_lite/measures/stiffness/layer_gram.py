@@ -7,37 +7,82 @@ Of a symmetric matrix only the upper triangle (and whatever is at hand of the lo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from gendyn_lite.measures.per_example.checks import check_examples, check_finite
 from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
-from gendyn_lite.measures.per_example.layers import Layer
-from gendyn_lite.measures.per_example.passes import Use
+from gendyn_lite.measures.per_example.layers import Layer, activation_bytes, plan
+from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
 
+Uses = list[Use]
 BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # gradients or products held at a time
+ACTIVATION_BYTES = 1 << 30  # of a forward and backward pass for squared norms
 KEPT_BYTES = 128 << 20  # a layer's patches up to this size are made once, not for every block
 TRIANGLE = 64  # rows of a strip of the upper triangle, where rows are long
 GHOST_STRIP = 128  # likewise where they are short
 
 
-def add_gram(total: Tensor, layer: Layer, uses: list[Use], others: list[Use] | None, workspace: Workspace) -> None:
+def add_gram(layer: Layer, workspaces: Sequence[Workspace], total: Tensor, uses: Uses, others: Uses | None) -> None:
     """Add a layer's Gram matrix to `total`.
 
     Args:
-        total: [n, m], changed in place; if `others` is None only its upper triangle is complete.
         layer: The layer.
+        workspaces: Buffers for rows and for columns.
+        total: [n, m], changed in place; if `others` is None only its upper triangle is complete.
         uses: Its uses on the n examples of the rows.
         others: Its uses on the m examples of the columns; None for those of the rows.
-        workspace: Buffers.
     """
     if layer.kind == "affine":
-        left = Factors(uses, workspace)
-        right = None if others is None else Factors(others, Workspace())
-        _add_affine(total, layer, left, right, workspace)
+        left = Factors(uses, workspaces[0])
+        _add_affine(total, layer, left, None if others is None else Factors(others, workspaces[1]), workspaces[0])
     elif layer.kind == "scale":
         add_product(total, scale_gradients(layer, uses), None if others is None else scale_gradients(layer, others))
     else:
         _add_embedding(total, uses, others)
+
+
+def squared_norms(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = cross_entropy) -> Tensor:
+    """‖g_i‖² of each example's loss gradient, [n]: the diagonal of `gradient_gram`, at a fraction of its cost.
+
+    Args:
+        model: Any network, batch-norm and dropout in eval mode.
+        x: Inputs [n, ...].
+        y: Labels int64 [n].
+        loss: Function of (logits, y) that gives the loss of each example.
+
+    Returns:
+        [n], in the precision of the network (half precision in float32).
+
+    Raises:
+        UserError: As `gradient_gram`.
+
+    >>> model = nn.Linear(2, 2, bias=False)
+    >>> _ = nn.init.zeros_(model.weight)
+    >>> squared_norms(model, torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]))
+    tensor([0.5000, 2.0000])
+    """
+    check_examples(model, x, y, least=1)
+    planned = plan(model)
+    step = max(1, ACTIVATION_BYTES // activation_bytes(model, x))
+    parts: list[Tensor] = []
+    shares: list[Tensor] = []
+
+    def on_layer(layer: Layer, uses: list[Use]) -> None:
+        shares.append(squared_norms_of(layer, uses))
+
+    def on_gradients(name: str, found: Tensor) -> None:
+        shares.append(found.square().sum(1))
+
+    for some in zip(x.split(step), y.split(step), strict=True):
+        shares.clear()
+        visit(model, *some, planned, on_layer, on_gradients, loss=loss)
+        parts.append(torch.stack(shares).sum(0) if shares else x.new_zeros(len(some[0])))
+    norms = torch.cat(parts)
+    check_finite(norms)
+    return norms
 
 
 def squared_norms_of(layer: Layer, uses: list[Use]) -> Tensor:
@@ -48,7 +93,7 @@ def squared_norms_of(layer: Layer, uses: list[Use]) -> Tensor:
         tokens, z = tokens_of(uses)
         same = tokens[:, :, None] == tokens[:, None]
         return (torch.bmm(z, z.transpose(1, 2)) * same).sum((1, 2))
-    factors, workspace = Factors(uses, Workspace()), Workspace()
+    factors = Factors(uses, Workspace())
     norms = factors.like.new_zeros(factors.count)
     step = factors.chunk() if layer.weight is not None else factors.count
     for i in range(0, factors.count if layer.weight is not None else 0, step):
@@ -57,10 +102,7 @@ def squared_norms_of(layer: Layer, uses: list[Use]) -> Tensor:
             u, z = factors.patches(i, k), factors.outputs_of(i, k)
             norms[i:k] += (u.square().sum((2, 3)) * z.square().sum((2, 3))).sum(1)
         else:
-            shape = (k - i, factors.groups, factors.outputs, factors.inputs)
-            out = workspace.get("gradients", shape, factors.like)
-            factors.weight_gradients(i, k, channels=slice(None), groups=slice(None), out=out)
-            norms[i:k] += out.square().flatten(1).sum(1)
+            norms[i:k] += factors.weight_gradients(i, k).square().flatten(1).sum(1)
     return norms + factors.bias_gradients().square().sum(1) if layer.bias is not None else norms
 
 
@@ -89,10 +131,10 @@ def _add_affine(total: Tensor, layer: Layer, left: Factors, right: Factors | Non
     bias = layer.bias is not None
     if layer.weight is not None:
         if ghost_is_cheaper(left, right):
-            # A bias is a weight whose input is 1: it comes for nothing.
+            # A bias is a weight whose input is 1: it is free.
             _add_ghost(total, left, right, workspace, ones=bias)
             return
-        _add_instantiated(total, left, right, workspace)
+        _add_instantiated(total, left, right)
     if bias:
         add_product(total, left.bias_gradients(), None if right is None else right.bias_gradients())
 
@@ -127,7 +169,8 @@ def _add_ghost(total: Tensor, left: Factors, right: Factors | None, workspace: W
                 total[i:k, j:] += h1.mul_(h2).view(k - i, t, m - j, s).sum((1, 3))
 
 
-def _add_instantiated(total: Tensor, left: Factors, right: Factors | None, workspace: Workspace) -> None:
+def _add_instantiated(total: Tensor, left: Factors, right: Factors | None) -> None:
+    sides = [left] if right is None else [left, right]
     columns = left if right is None else right
     each = left.inputs * max(left.count, columns.count)
     if left.groups == 1:
@@ -137,18 +180,11 @@ def _add_instantiated(total: Tensor, left: Factors, right: Factors | None, works
         width = max(1, _budget(left) // (each * left.outputs))
         blocks = [(slice(g, min(left.groups, g + width)), slice(None)) for g in range(0, left.groups, width)]
     if len(blocks) > 1:
-        for factors in (left,) if right is None else (left, right):
-            factors.keep_patches(KEPT_BYTES)
+        for side in sides:
+            side.keep_patches(KEPT_BYTES)
     for groups, channels in blocks:
-        g = _made(left, "left", groups, channels, workspace)
-        add_product(total, g, None if right is None else _made(right, "right", groups, channels, workspace))
-
-
-def _made(factors: Factors, name: str, groups: slice, channels: slice, workspace: Workspace) -> Tensor:
-    """The gradients with respect to some weights of all examples, [n, entries]."""
-    counts = [len(range(*part.indices(size))) for part, size in ((groups, factors.groups), (channels, factors.outputs))]
-    out = workspace.get(f"gradients {name}", (factors.count, *counts, factors.inputs), factors.like)
-    return factors.weight_gradients(0, factors.count, channels=channels, groups=groups, out=out).flatten(1)
+        made = [side.weight_gradients(0, side.count, groups=groups, channels=channels).flatten(1) for side in sides]
+        add_product(total, made[0], None if right is None else made[1])
 
 
 def _budget(factors: Factors) -> int:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.measures.per_example.checks import check_whole, refuse_if_too_large
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.checks import check_name, check_whole, refuse_if_too_large
 
 LEVEL = 0.95
 FREE = 64 << 20  # bytes that are always taken to be there
@@ -39,18 +40,17 @@ def average(
         resamples: Draws of the bootstrap, for an interval of 95%; 0 for none (its ends are NaN).
         seed: Seed of the draws.
 
+    Returns:
+        The mean and the ends of its interval; NaN where there is no pair.
+
+    Raises:
+        UserError: The matrix is not square, pairs of another shape, or resamples that would not fit in memory.
+
     >>> average(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), resamples=0).mean
     0.5
     """
-    values, mask = stiffness.double(), _counted(stiffness, pairs, two_sets)
-    total, count = (values * mask).sum(), mask.sum()
-    if count == 0:
-        return Estimate(math.nan, math.nan, math.nan)
-    if resamples == 0:
-        return Estimate(float(total / count), math.nan, math.nan)
-    left, right = draws(stiffness, two_sets=two_sets, resamples=resamples, seed=seed)
-    means = ((left @ (values * mask)) * right).sum(1) / ((left @ mask) * right).sum(1)
-    return Estimate(float(total / count), *interval(means))
+    mask = _counted(stiffness, pairs, two_sets)
+    return _estimate(torch.div, [stiffness.double() * mask, mask], two_sets, resamples, seed)
 
 
 def by_pair(
@@ -68,8 +68,10 @@ def by_pair(
     Returns:
         Estimates under ``"all"``, ``"within"`` and ``"between"``.
 
-    Source:
-        Fort et al. (2019), Sec. 2.3.
+    Raises:
+        UserError: As `average`; labels that do not fit the matrix.
+
+    Source: Fort et al. (2019), Sec. 2.3.
 
     >>> by_pair(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), torch.tensor([0, 0]), resamples=0)["within"].mean
     0.5
@@ -90,8 +92,13 @@ def by_class(stiffness: Tensor, y: Tensor, y_other: Tensor | None = None, *, num
         y_other: Labels [m] of the columns, if they are another set.
         num_classes: Number of classes.
 
-    Source:
-        Fort et al. (2019), Eq. 7: the class stiffness matrix.
+    Returns:
+        float64 [classes, classes].
+
+    Raises:
+        UserError: Labels that do not fit the matrix, or outside 0 to num_classes − 1.
+
+    Source: Fort et al. (2019), Eq. 7: the class stiffness matrix.
 
     >>> by_class(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), torch.tensor([0, 1]), num_classes=2)
     tensor([[   nan, 0.5000],
@@ -117,31 +124,42 @@ def _column_labels(stiffness: Tensor, y: Tensor, y_other: Tensor | None) -> Tens
     return columns
 
 
-def draws(stiffness: Tensor, *, two_sets: bool, resamples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """How often each example is in each resample, float64 [resamples, n] and [resamples, m]."""
+def _estimate(
+    statistic: Callable[..., Tensor], parts: list[Tensor], two_sets: bool, resamples: int, seed: int
+) -> Estimate:
+    """A statistic of sums over pairs, with the 95% percentile interval of a bootstrap over examples.
+
+    Args:
+        statistic: Function of the sums of the parts.
+        parts: What is summed, float64 [n, n] or [n, m] each.
+        two_sets: Whether rows and columns are resampled apart.
+        resamples: Draws; 0 for no interval. Those without a number are left out.
+        seed: Seed of the draws.
+    """
+    whole = float(statistic(*(part.sum() for part in parts)))
+    if resamples == 0:
+        return Estimate(whole, math.nan, math.nan)
     check_whole("resamples", resamples, least=0)
-    needed = 3 * 8 * resamples * sum(stiffness.shape)  # draws, counts, and what they are multiplied with
+    rows, columns = parts[0].shape
+    needed = 3 * 8 * resamples * (rows + columns)  # draws, counts, and what they are multiplied with
     if needed > FREE:
         refuse_if_too_large(needed, f"a bootstrap of {resamples:,} resamples", "take fewer (1,000 will do)")
     generator = torch.Generator().manual_seed(seed)
 
-    def one_set(count: int) -> Tensor:
+    def draw(count: int) -> Tensor:
+        """How often each example is in each resample, float64 [resamples, count]."""
         chosen = torch.randint(0, count, (resamples, count), generator=generator)
         times = torch.zeros(resamples, count, dtype=torch.float64)
-        return times.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=torch.float64)).to(stiffness.device)
+        return times.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=torch.float64)).to(parts[0].device)
 
-    left = one_set(stiffness.shape[0])
-    return left, one_set(stiffness.shape[1]) if two_sets else left
-
-
-def interval(values: Tensor) -> tuple[float, float]:
-    """The 95% percentile interval of resampled values, those that are not a number left out."""
-    finite = values[torch.isfinite(values)]
-    if len(finite) == 0:
-        return math.nan, math.nan
+    left = draw(rows)
+    right = draw(columns) if two_sets else left
+    values = statistic(*(((left @ part) * right).sum(1) for part in parts))
+    values = values[torch.isfinite(values)]
+    if len(values) == 0:
+        return Estimate(whole, math.nan, math.nan)
     ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=values.dtype, device=values.device)
-    low, high = torch.quantile(finite, ends).tolist()
-    return low, high
+    return Estimate(whole, *torch.quantile(values, ends).tolist())
 
 
 def _counted(stiffness: Tensor, pairs: Tensor | None, two_sets: bool) -> Tensor:
@@ -172,12 +190,17 @@ def pair_distances(x: Tensor, *, kind: str = "cosine") -> Tensor:
         x: Inputs [n, ...].
         kind: ``"cosine"`` (1 − cos of the flattened inputs, in [0, 2]) or ``"euclidean"``.
 
+    Returns:
+        float64 [n, n].
+
+    Raises:
+        UserError: An unknown kind.
+
     >>> pair_distances(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
     tensor([[0., 1.],
             [1., 0.]], dtype=torch.float64)
     """
-    if kind not in KINDS:
-        raise unknown_name("distance", kind, KINDS)
+    check_name("distance", kind, KINDS)
     flat = x.flatten(1).double()
     if kind == "euclidean":
         return torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
@@ -197,8 +220,13 @@ def by_distance(
         bins: Number of bins.
         resamples: Draws of the bootstrap over examples.
 
-    Source:
-        Fort et al. (2019), Fig. 6.
+    Returns:
+        The bins, from near to far.
+
+    Raises:
+        UserError: More bins than pairs, no pair, a distance that is NaN, or shapes that do not fit.
+
+    Source: Fort et al. (2019), Fig. 6.
 
     >>> s, d = torch.tensor([[1.0, 0.5], [0.5, 1.0]]), torch.tensor([[0.0, 2.0], [2.0, 0.0]])
     >>> [(found.distance, found.stiffness.mean, found.pairs) for found in by_distance(s, d, bins=1)]
@@ -206,8 +234,7 @@ def by_distance(
     """
     chosen = _upper(stiffness, distances, pairs)
     values = distances[chosen].double()
-    if bins < 1 or bins > len(values):
-        raise UserError(f"bins is {bins}, expected a whole number from 1 to {len(values)}, the number of pairs")
+    check_whole("bins", bins, most=len(values), why=", the number of pairs")
     edges = torch.quantile(values, torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=values.device))
     which = torch.bucketize(distances.double(), edges[1:-1], right=True)
     found = []
@@ -233,8 +260,13 @@ def critical_length(
         resamples: Draws of the bootstrap over examples.
         seed: Seed of the draws.
 
-    Source:
-        Fort et al. (2019), Sec. 2.4 and Fig. 7.
+    Returns:
+        ξ in units of the distances, and the ends of its interval.
+
+    Raises:
+        UserError: No pair, a distance that is NaN, or shapes that do not fit.
+
+    Source: Fort et al. (2019), Sec. 2.4 and Fig. 7.
 
     >>> d = pair_distances(torch.tensor([[0.0], [1.0], [3.0]]), kind="euclidean")
     >>> round(critical_length(1 - d / 2, d).mean, 6)
@@ -242,13 +274,8 @@ def critical_length(
     """
     chosen = _upper(stiffness, distances, pairs).double()
     s, d = stiffness.double(), distances.double()
-    sums = [chosen, chosen * d, chosen * s, chosen * d * d, chosen * d * s]
-    whole = _crossing(*(part.sum()[None] for part in sums))
-    if resamples == 0:
-        return Estimate(float(whole), float("nan"), float("nan"))
-    times, _ = draws(stiffness, two_sets=False, resamples=resamples, seed=seed)
-    resampled = _crossing(*(((times @ part) * times).sum(1) for part in sums))
-    return Estimate(float(whole), *interval(resampled))
+    parts = [chosen, chosen * d, chosen * s, chosen * d * d, chosen * d * s]
+    return _estimate(_crossing, parts, False, resamples, seed)
 
 
 def _crossing(count: Tensor, d: Tensor, s: Tensor, dd: Tensor, ds: Tensor) -> Tensor:

@@ -50,17 +50,6 @@ def test_fitting_the_best_linear_function_gives_the_closed_form():
     assert (fitted.low, fitted.high) == pytest.approx((exact.low, exact.high))
 
 
-@pytest.mark.parametrize("n", [1, 2, 7, 10], ids=lambda n: f"n={n}")
-def test_the_interval_covers_the_expectation_over_all_signs(n):
-    x = points(n, 3)
-    every = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=n)), dtype=torch.float64)
-    exact = float((every @ x).norm(dim=1).mean()) / n
-    found = linear_rademacher(x, draws=4000, confidence=0.9999)
-    assert found.low - 1e-12 <= exact <= found.high + 1e-12
-    low, high = linear_rademacher_bounds(x)
-    assert low - 1e-12 <= exact <= high + 1e-12
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 8), st.integers(1, 4), st.floats(0.1, 10), st.integers(0, 1000))
 def test_linear_complexity_is_within_its_bounds_and_grows_with_the_norm(n, d, norm, seed):
@@ -69,6 +58,8 @@ def test_linear_complexity_is_within_its_bounds_and_grows_with_the_norm(n, d, no
     exact = norm * float((every @ x).norm(dim=1).mean()) / n
     low, high = linear_rademacher_bounds(x, norm=norm)
     assert low * (1 - 1e-9) <= exact <= high * (1 + 1e-9)
+    found = linear_rademacher(x, norm=norm, draws=1000, confidence=0.999999, seed=seed)
+    assert found.low * (1 - 1e-9) <= exact <= found.high * (1 + 1e-9)
 
 
 def test_a_class_that_memorizes_has_complexity_one():
@@ -95,10 +86,11 @@ def test_interval_is_students():
 
 
 def test_binary_counts_signs_and_not_sizes():
-    shrunk = empirical_rademacher(lambda x, s: lambda inputs: s * 1e-3, torch.zeros(8, 1), draws=2)
-    assert shrunk.mean == 1.0
-    raw = empirical_rademacher(lambda x, s: lambda inputs: s * 1e-3, torch.zeros(8, 1), draws=2, binary=False)
-    assert raw.mean == pytest.approx(1e-3)
+    means = [
+        empirical_rademacher(lambda x, s: lambda i: s * 1e-3, torch.zeros(8, 1), draws=2, binary=binary).mean
+        for binary in (True, False)
+    ]
+    assert means == pytest.approx([1.0, 1e-3])
 
 
 def test_draws_are_seeded_and_announced():
@@ -118,63 +110,42 @@ def test_signs_are_fair_and_differ_between_draws():
     assert torch.corrcoef(signs.double()).triu(1).abs().max() < 0.1
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: empirical_rademacher(best_constant, torch.empty(0, 1)), "n ≥ 1"),
-        (lambda: empirical_rademacher(best_constant, torch.zeros(3, 1), draws=1), "draws is 1, expected at least 2"),
-        (lambda: empirical_rademacher(best_constant, torch.zeros(3, 1), confidence=1.0), "confidence is 1.0"),
-        (
-            lambda: empirical_rademacher(lambda x, s: lambda i: i, torch.zeros(3, 1)),
-            r"fit\(x, signs\)\(x\) gave \(3, 1\), expected finite numbers of shape \(3,\)",
-        ),
-        (lambda: empirical_rademacher(lambda x, s: lambda i: s / 0.0, torch.zeros(3, 1)), "expected finite numbers"),
-        (lambda: empirical_rademacher(lambda x, s: lambda i: None, torch.zeros(3, 1)), "gave NoneType"),
-        (lambda: linear_rademacher(torch.zeros(3, 1), norm=0.0), "norm is 0.0, expected a number above 0"),
-        (lambda: linear_rademacher(torch.zeros(3, 1), draws=1), "draws is 1"),
-        (lambda: linear_rademacher_bounds(torch.zeros(3, 1), norm=-1.0), "norm is -1.0"),
-        (lambda: linear_rademacher(torch.zeros(3, 1), draws=10**11), "draws is 100000000000, .* at most 100,000"),
-        (lambda: empirical_rademacher(best_constant, torch.zeros(3, 1), draws=10**11), "draws is 1.* at most 100,000"),
-        (lambda: rademacher_gap_bound(0.1, 0), "n 0"),
-        (lambda: rademacher_gap_bound(math.nan, 10), "complexity is nan"),
-        (lambda: rademacher_gap_bound(0.1, math.nan), "n nan"),
-        (lambda: vc_dimension_bound((5,)), r"widths is \(5,\), expected whole numbers"),
-        (lambda: vc_dimension_bound((5, 0, 1)), r"widths is \(5, 0, 1\)"),
-        (lambda: vc_gap_bound(0.5, 10), "dimension is 0.5"),
-        (lambda: vc_gap_bound(5, 10, delta=1.0), "delta 1.0"),
-        (lambda: kernel_ridge_stability(-1.0), "ridge is -1.0"),
-        (lambda: stability_gap_bound(-0.1, 10), "beta is -0.1"),
-        (lambda: label_account(n=0, gap_true=0.1, gap_random=0.9), "n is 0"),
-        (lambda: label_account(n=9, gap_true=1.1, gap_random=0.9), "gaps are 1.1 and 0.9"),
-    ],
-    ids=[
-        "n=0",
-        "draws",
-        "confidence",
-        "shape",
-        "inf",
-        "none",
-        "norm",
-        "linear-draws",
-        "bounds-norm",
-        "linear-many",
-        "many",
-        "gap-n",
-        "gap-nan",
-        "gap-n-nan",
-        "one-width",
-        "zero-width",
-        "dimension",
-        "delta",
-        "ridge",
-        "beta",
-        "account-n",
-        "account-gap",
-    ],
-)
-def test_bad_input_gets_one_line(call, message):
+ONE, ZEROS = torch.empty(0, 1), torch.zeros(3, 1)
+FITS = {"shape": lambda x, s: lambda i: i, "inf": lambda x, s: lambda i: s / 0.0, "none": lambda x, s: lambda i: None}
+REFUSED = {
+    "n=0": (empirical_rademacher, (best_constant, ONE), {}, "n ≥ 1"),
+    "draws": (empirical_rademacher, (best_constant, ZEROS), {"draws": 1}, "draws is 1, expected .* from 2 to 100,000"),
+    "many": (empirical_rademacher, (best_constant, ZEROS), {"draws": 10**11}, "draws is 1.* from 2 to 100,000"),
+    "confidence": (empirical_rademacher, (best_constant, ZEROS), {"confidence": 1.0}, "confidence is 1.0"),
+    "shape": (
+        empirical_rademacher,
+        (FITS["shape"], ZEROS),
+        {},
+        r"gave \(3, 1\), expected finite .* of shape \(3,",
+    ),
+    "inf": (empirical_rademacher, (FITS["inf"], ZEROS), {}, "expected finite numbers"),
+    "none": (empirical_rademacher, (FITS["none"], ZEROS), {}, "gave NoneType"),
+    "norm": (linear_rademacher, (ZEROS,), {"norm": 0.0}, "norm is 0.0, expected a number above 0"),
+    "linear-draws": (linear_rademacher, (ZEROS,), {"draws": 1}, "draws is 1"),
+    "bounds-norm": (linear_rademacher_bounds, (ZEROS,), {"norm": -1.0}, "norm is -1.0"),
+    "gap-n": (rademacher_gap_bound, (0.1, 0), {}, "n 0"),
+    "gap-nan": (rademacher_gap_bound, (math.nan, 10), {}, "complexity is nan"),
+    "gap-n-nan": (rademacher_gap_bound, (0.1, math.nan), {}, "n nan"),
+    "one-width": (vc_dimension_bound, ((5,),), {}, r"widths is \(5,\), expected whole numbers"),
+    "zero-width": (vc_dimension_bound, ((5, 0, 1),), {}, r"widths is \(5, 0, 1\)"),
+    "dimension": (vc_gap_bound, (0.5, 10), {}, "dimension is 0.5"),
+    "delta": (vc_gap_bound, (5, 10), {"delta": 1.0}, "delta 1.0"),
+    "ridge": (kernel_ridge_stability, (-1.0,), {}, "ridge is -1.0"),
+    "beta": (stability_gap_bound, (-0.1, 10), {}, "beta is -0.1"),
+    "account-n": (label_account, (), {"n": 0, "gap_true": 0.1, "gap_random": 0.9}, "n is 0"),
+    "account-gap": (label_account, (), {"n": 9, "gap_true": 1.1, "gap_random": 0.9}, "gaps are 1.1 and 0.9"),
+}
+
+
+@pytest.mark.parametrize(("call", "args", "options", "message"), REFUSED.values(), ids=REFUSED)
+def test_bad_input_gets_one_line(call, args, options, message):
     with pytest.raises(UserError, match=message) as caught:
-        call()
+        call(*args, **options)
     assert "\n" not in str(caught.value)
 
 
@@ -185,28 +156,18 @@ def test_vc_bound_by_hand():
     assert vc_dimension_bound((2, 3, 1)) == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize("d", [1, 3, 20], ids=lambda d: f"d={d}")
-def test_vc_bound_is_above_what_is_shattered(d):
-    # A linear threshold shatters d + 1 points; a hidden layer of n units shatters n (Theorem 1).
-    assert vc_dimension_bound((d, 1)) >= d + 1
-    assert vc_dimension_bound((d, 100, 1)) >= 100
-
-
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 50))
 def test_vc_bound_grows_with_the_network(inputs, hidden, more):
     assert vc_dimension_bound((inputs, hidden, 1)) < vc_dimension_bound((inputs, hidden + more, 1))
     assert vc_dimension_bound((inputs, hidden, 1)) < vc_dimension_bound((inputs, hidden, more, 1))
+    assert vc_dimension_bound((inputs, 1)) >= inputs + 1  # a linear threshold shatters d + 1 points
+    assert vc_dimension_bound((inputs, hidden, 1)) >= hidden  # a hidden layer of n units shatters n (Theorem 1)
 
 
 @given(st.floats(1, 1e9), st.integers(1, 10**7))
 def test_vc_gap_shrinks_with_examples_and_grows_with_the_dimension(dimension, n):
     assert vc_gap_bound(dimension, 2 * n) <= vc_gap_bound(dimension, n) * (1 + 1e-9)
     assert vc_gap_bound(2 * dimension, n) >= vc_gap_bound(dimension, n) * (1 - 1e-9)
-
-
-@pytest.mark.parametrize("widths", [(2352, 512, 10), (2352, 512, 512, 512, 10)], ids=["MLP 1x512", "MLP 3x512"])
-def test_vc_says_nothing_about_the_papers_networks(widths):
-    assert vc_gap_bound(vc_dimension_bound(widths), 50_000) > 1
 
 
 def nearest(x, y):
@@ -245,13 +206,12 @@ def test_only_one_label_is_replaced_and_by_another_class():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"swaps": 0}, "swaps is 0, expected 1 to 4"),
+        ({"swaps": 0}, "swaps is 0, expected a whole number from 1 to 4"),
         ({"swaps": 5}, "swaps is 5"),
         ({"x_test": torch.zeros(2, 1)}, "x_test and y_test belong together"),
         ({"y": torch.rand(4)}, "labels are float32"),
         ({"fit": lambda x, y: lambda inputs: torch.zeros(len(inputs))}, "gave no classes"),
     ],
-    ids=["none", "many", "pair", "labels", "classes"],
 )
 def test_bad_stability_input_gets_one_line(options, message):
     given_ = {"fit": nearest, "x": points(4, 2), "y": torch.tensor([0, 1, 0, 1]), "swaps": 2, **options}
@@ -299,7 +259,6 @@ def test_a_valid_bound_that_is_blind_never_separates(gap_true, gap_random, compl
 
 
 def test_the_account_holds_only_what_was_given():
-    assert label_account(n=10, gap_true=0.0, gap_random=0.5) == []
-    assert [row["measure"] for row in label_account(n=10, gap_true=0.0, gap_random=0.5, rademacher=0.2)] == [
-        "Rademacher complexity"
-    ]
+    gaps = {"n": 10, "gap_true": 0.0, "gap_random": 0.5}
+    assert label_account(**gaps) == []
+    assert [row["measure"] for row in label_account(**gaps, rademacher=0.2)] == ["Rademacher complexity"]

@@ -117,12 +117,6 @@ def test_flat_and_repeated_patches_are_no_filters():
     assert torch.unique(filters, dim=0).shape == filters.shape
 
 
-def test_images_without_patches_are_refused():
-    with pytest.raises(UserError, match="num_filters is 4, and only 0 different patches that are not flat"):
-        random_conv_features(torch.ones(5, 1, 12, 12), 4)
-    assert random_conv_features(torch.ones(5, 1, 12, 12), 4, kind="gaussian").num_features == 32
-
-
 def test_random_features_do_not_see_contrast_and_brightness():
     x = images(5, 3, 12) * 50  # far above the constant that keeps flat patches small
     features = random_conv_features(x, 8)
@@ -194,13 +188,9 @@ def test_dependent_features_without_ridge_are_told():
     [
         ({"ridge": -1.0}, "ridge is -1.0, expected"),
         ({"solver": "dula"}, "unknown solver 'dula': did you mean 'dual'"),
-        (
-            {"memory_limit": 1000},
-            r"the matrix of 8 features in float64 takes .*: take fewer examples or fewer features",
-        ),
+        ({"memory_limit": 1000}, "the matrix of 8 features in float64 takes .*: take fewer examples or fewer features"),
         ({"num_classes": 2}, r"labels lie in \[0, 2\], expected classes in \[0, 2\)"),
     ],
-    ids=["ridge", "solver", "memory", "classes"],
 )
 def test_bad_options_get_one_line(options, message):
     x = images(12, 1, 10)
@@ -208,53 +198,44 @@ def test_bad_options_get_one_line(options, message):
         feature_regression(random_conv_features(x, 1), x, labels(12), **options, **CPU)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: random_conv_features(images(), 0), "num_filters is 0, expected 1 to 32,000"),
-        (lambda: random_conv_features(images(), 32_001), "num_filters is 32001"),
-        (
-            lambda: random_conv_features(images(), 4, kind="patch"),
-            "unknown kind of filters 'patch': did you mean 'patches'",
-        ),
-        (
-            lambda: random_conv_features(images(), 4, patch=14),
-            r"patch is 14, grid 2: expected filters .* fit \(14, 14\)",
-        ),
-        (lambda: random_conv_features(images(), 4, threshold=-1.0), "threshold is -1.0"),
-        (lambda: random_conv_features(torch.rand(4, 9), 4), r"images have shape \(4, 9\), expected \[n, C, H, W\]"),
-        (lambda: random_conv_features(images(), 4)(images(channels=3)), "images have 3 channels, expected the 1"),
-        (lambda: gabor_features(torch.rand(4, 9)), r"images have shape \(4, 9\)"),
-        (lambda: gabor_features(images(), grid=15), "grid is 15, expected 1 to 14"),
-        (lambda: gabor_features(images(), wavelengths=(1.0,)), "wavelengths of at least 2 pixels"),
-        (lambda: gabor_features(images(), orientations=0), "orientations is 0"),
-        (lambda: gabor_features(torch.empty(0, 1, 14, 14)), "n ≥ 1"),
-        (lambda: Pixels(3).part(torch.rand(2, 4), 0, 2), "x has 4 dimensions, expected 3"),
-        (
-            lambda: feature_regression(Pixels(2), torch.rand(3, 2), torch.rand(3), **CPU).classify(torch.rand(1, 2)),
-            "fitted to real targets",
-        ),
-    ],
-    ids=[
-        "no-filters",
-        "too-many",
-        "kind",
-        "patch",
-        "threshold",
-        "no-images",
-        "channels",
-        "gabor-no-images",
-        "gabor-grid",
-        "gabor-wavelength",
-        "gabor-orientations",
-        "gabor-n=0",
-        "pixels",
-        "no-classes",
-    ],
-)
-def test_bad_features_get_one_line(call, message):
+FLAT = torch.rand(4, 9)
+REFUSED = {
+    "no-filters": (
+        random_conv_features,
+        (images(), 0),
+        {},
+        "num_filters is 0, expected .* from 1 to 32,000",
+    ),
+    "too-many": (random_conv_features, (images(), 32_001), {}, "num_filters is 32001"),
+    "kind": (
+        random_conv_features,
+        (images(), 4),
+        {"kind": "patch"},
+        "unknown kind of filters 'patch': did you mean",
+    ),
+    "patch": (random_conv_features, (images(), 4), {"patch": 14}, r"patch is 14, grid 2: .* that fit \(14, 14\)"),
+    "threshold": (random_conv_features, (images(), 4), {"threshold": -1.0}, "threshold is -1.0"),
+    "no-images": (random_conv_features, (FLAT, 4), {}, r"images have shape \(4, 9\), expected \[n, C, H, W\]"),
+    "flat": (random_conv_features, (torch.ones(5, 1, 12, 12), 4), {}, "num_filters is 4, and only 0 different patches"),
+    "channels": (
+        random_conv_features(images(), 4),
+        (images(channels=3),),
+        {},
+        "images have 3 channels, expected",
+    ),
+    "gabor-no-images": (gabor_features, (FLAT,), {}, r"images have shape \(4, 9\)"),
+    "gabor-grid": (gabor_features, (images(),), {"grid": 15}, "grid is 15, expected a whole number from 1 to 14"),
+    "gabor-wavelength": (gabor_features, (images(),), {"wavelengths": (1.0,)}, "wavelengths of at least 2 pixels"),
+    "gabor-orientations": (gabor_features, (images(),), {"orientations": 0}, "orientations is 0"),
+    "gabor-n=0": (gabor_features, (torch.empty(0, 1, 14, 14),), {}, "n ≥ 1"),
+    "pixels": (Pixels(3).part, (FLAT, 0, 2), {}, "x has 9 dimensions, expected 3"),
+}
+
+
+@pytest.mark.parametrize(("call", "args", "options", "message"), REFUSED.values(), ids=REFUSED)
+def test_bad_features_get_one_line(call, args, options, message):
     with pytest.raises(UserError, match=message) as caught:
-        call()
+        call(*args, **options)
     assert "\n" not in str(caught.value)
 
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -38,43 +39,12 @@ def test_cosine_and_sign_are_those_of_the_gradients():
             assert stiffness.sign(gram)[i, j] == float((a @ b).sign())
 
 
-@pytest.mark.parametrize("name", ["mlp", "alexnet_small", "inception_small", "resnet18"])
-def test_squared_norms_are_the_diagonal(name):
-    shape = (3, 8, 8)
-    model = models.build(name, num_classes=3, in_shape=shape, seed=0).double().eval()
-    x, y = torch.randn(5, *shape, dtype=torch.float64), torch.arange(5) % 3
+def test_cosine_between_two_sets_is_a_part_of_that_of_all():
+    model, x, y = problem()
     norms = stiffness.squared_norms(model, x, y)
-    torch.testing.assert_close(norms, stiffness.gradient_gram(model, x, y).diagonal(), rtol=1e-10, atol=1e-14)
-    two = stiffness.gradient_gram(model, x[:2], y[:2], other=(x[2:], y[2:]))
-    found = stiffness.cosine(two, norms=(norms[:2], norms[2:]))
-    torch.testing.assert_close(found, stiffness.cosine(stiffness.gradient_gram(model, x, y))[:2, 2:])
-
-
-@pytest.mark.parametrize("layer", ["embedding", "lstm", "bias-only"])
-def test_squared_norms_of_other_layers(layer):
-    torch.manual_seed(0)
-    y = torch.arange(6) % 3
-    if layer == "embedding":
-        model = nn.Sequential(nn.Embedding(5, 4, padding_idx=0), nn.Flatten(), nn.Linear(12, 3)).double()
-        x = torch.randint(0, 5, (6, 3))
-    elif layer == "lstm":
-        model = nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Linear(2, 3), nn.Bilinear(3, 3, 3)).double()[:2]
-        model = nn.Sequential(*model, nn.PReLU(), nn.Flatten(), nn.Linear(6, 3)).double()
-        x = torch.randn(6, 4, dtype=torch.float64)
-    else:
-        model = nn.Sequential(nn.Linear(4, 3)).double()
-        model[0].weight.requires_grad_(False)
-        x = torch.randn(6, 4, dtype=torch.float64)
-    with pytest.warns(UserWarning, match="PReLU") if layer == "lstm" else _nothing():
-        norms = stiffness.squared_norms(model, x, y)
-    expected = sum(gram.diagonal() for gram in naive.gram(model, x, y).values())
-    torch.testing.assert_close(norms, expected, rtol=1e-10, atol=1e-14)
-
-
-def _nothing():
-    import contextlib
-
-    return contextlib.nullcontext()
+    two = stiffness.gradient_gram(model, x[:5], y[:5], other=(x[5:], y[5:]))
+    found = stiffness.cosine(two, norms=(norms[:5], norms[5:]))
+    torch.testing.assert_close(found, stiffness.cosine(stiffness.gradient_gram(model, x, y))[:5, 5:])
 
 
 @settings(max_examples=25)
@@ -87,12 +57,6 @@ def test_the_matrix_is_symmetric_and_has_no_negative_eigenvalue(count, seed):
     assert stiffness.cosine(gram).abs().max() <= 1
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(stiffness.gradient_gram(model, x[order], y[order]), gram[order][:, order])
-
-
-def test_a_model_on_one_point_twice_is_fully_stiff():
-    model, x, y = problem(1)
-    matrix = stiffness.cosine(stiffness.gradient_gram(model, x.repeat(2, 1), y.repeat(2)))
-    torch.testing.assert_close(matrix, torch.ones(2, 2, dtype=torch.float64))
 
 
 def test_zero_gradients_are_counted_and_have_stiffness_zero():
@@ -126,6 +90,19 @@ def test_averages_equal_loops_over_pairs(two):
     for (a, b), values in table.items():
         expected = sum(values) / len(values) if values else math.nan
         assert float(classes[a, b]) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("two", [False, True], ids=["one-set", "two-sets"])
+def test_the_interval_is_that_of_resampled_examples(two):
+    matrix, draw = torch.rand(6, 4 if two else 6, dtype=torch.float64), torch.Generator().manual_seed(3)
+    rows = torch.randint(0, 6, (40, 6), generator=draw)
+    columns = torch.randint(0, 4, (40, 4), generator=draw) if two else rows
+    counted = torch.ones(6, 4) if two else 1 - torch.eye(6)
+    picked = [(matrix[i][:, j], counted[i][:, j]) for i, j in zip(rows, columns, strict=True)]
+    means = torch.stack([(values * mask).sum() / mask.sum() for values, mask in picked])
+    found = stiffness.average(matrix, two_sets=two, resamples=40, seed=3)
+    ends = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    assert [found.low, found.high] == pytest.approx(ends)
 
 
 def test_the_interval_covers_the_mean_of_new_examples():
@@ -267,23 +244,6 @@ def net(*layers):
     return nn.Sequential(nn.Linear(4, 6), *layers, nn.Linear(6, 3)).double()
 
 
-def call(model=None, x=None, y=None, **options):
-    default = problem(6)
-    return stiffness.gradient_gram(
-        default[0] if model is None else model,
-        default[1] if x is None else x,
-        default[2] if y is None else y,
-        **options,
-    )
-
-
-def frozen():
-    model = net()
-    for value in model.parameters():
-        value.requires_grad_(False)
-    return model
-
-
 class InPlace(nn.Module):
     def __init__(self):
         super().__init__()
@@ -295,135 +255,140 @@ class InPlace(nn.Module):
         return self.first(x)[:, :3] + self.out(torch.relu_(x))
 
 
-X = problem(6)[1]
-X4, Y4 = torch.linspace(-1, 1, 12).view(3, 4), torch.tensor([0, 1, 2])
-
-
 class InTime(nn.Module):
     """Reads the examples of a batch as the steps of one sequence."""
 
     def __init__(self):
         super().__init__()
-        self.rnn = nn.RNN(4, 3)
+        self.rnn = nn.RNN(4, 3).double()
 
     def forward(self, x):
         return self.rnn(x[:, None])[0][:, 0]
 
 
-def scaled(scale):
-    torch.manual_seed(0)
-    return stiffness.gradient_gram(nn.Linear(4, 3, bias=False), scale * X4, Y4)
-
-
 def made_in_inference_mode():
     with torch.inference_mode():
-        model = nn.Linear(4, 3)
-    return stiffness.gradient_gram(model, X4, Y4)
+        return net()
 
 
-REFUSED = {
-    "batch-norm": (lambda: call(net(nn.BatchNorm1d(6))), r"'1' \(BatchNorm1d\) is in train mode.*call model.eval\(\)"),
-    "batch-norm-of-the-batch": (
-        lambda: call(net(nn.BatchNorm1d(6, track_running_stats=False)).eval()),
-        "keeps no running statistics",
-    ),
-    "dropout": (lambda: call(net(nn.Dropout(0.5))), r"'1' \(Dropout\) is in train mode and draws at random"),
-    "one-example": (lambda: call(x=X[:1], y=torch.tensor([0])), "x has 1 example, expected at least 2"),
-    "no-example": (lambda: call(x=X[:0], y=torch.tensor([])), "x has 0 examples, expected at least 2"),
-    "labels-missing": (lambda: call(y=torch.tensor([0, 1])), "x has 6 examples and y 2"),
-    "label-too-large": (lambda: call(y=torch.full((6,), 3)), "labels span 3 to 3, expected 0 to 2"),
-    "label-negative": (lambda: call(y=torch.full((6,), -1)), "labels span -1 to -1, expected 0 to 2"),
-    "label-type": (lambda: call(y=torch.zeros(6)), r"labels are float32 \[6\], expected int64 \[n\]"),
-    "precision": (lambda: call(x=X.float()), "x is float32 and the network float64"),
-    "bytes": (lambda: call(x=torch.zeros(6, 4, dtype=torch.uint8)), "x is uint8: standardize"),
-    "device": (lambda: call(x=X.to("meta")), "x is on meta and the network on cpu: move one of them"),
-    "frozen": (lambda: call(frozen()), "no parameter that requires a gradient"),
-    "infinite": (
-        lambda: call(x=X.clone().index_fill_(0, torch.tensor([4]), torch.inf)),
-        "gradient of example 4 is not",
-    ),
-    "in-place": (lambda: call(InPlace()), "layer 'first': its input was changed in place"),
-    "no-logits": (lambda: call(nn.Sequential(nn.Linear(4, 3), nn.Unflatten(1, (3, 1))).double()), "logits of shape"),
-    "too-large": (
-        lambda: call(memory_limit=1000),
-        r"the Gram matrix of 6 by 6 examples takes 0.0 MB, 0.0 MB are free on cpu: take fewer examples",
-    ),
-    "block": (lambda: call(block=0), "block is 0, expected a whole number of at least 1"),
-    "other": (lambda: call(other=(X[:0], torch.tensor([]))), "other: x has 0 examples"),
-    "cosine-of-two-sets": (lambda: stiffness.cosine(torch.ones(2, 3)), "between two sets: give norms="),
-    "cosine-of-layers": (lambda: stiffness.cosine({"fc1": torch.ones(2, 2)}), "expected a matrix; of a dict"),
-    "norms": (
-        lambda: stiffness.cosine(torch.ones(2, 3), norms=(torch.ones(3), torch.ones(3))),
-        "norms have 3 and 3 values",
-    ),
-    "average": (lambda: stiffness.average(torch.ones(2, 3)), r"stiffness has shape \(2, 3\), expected \[n, n\]"),
-    "pairs": (lambda: stiffness.average(torch.ones(2, 2), torch.ones(3, 3).bool()), r"pairs has shape \(3, 3\)"),
-    "by-pair": (lambda: stiffness.by_pair(torch.ones(2, 2), torch.zeros(3).long()), "3 and 3 labels for a matrix"),
-    "distance": (lambda: stiffness.pair_distances(X, kind="euclid"), "unknown distance 'euclid': did you mean"),
-    "bins": (lambda: stiffness.by_distance(torch.ones(2, 2), torch.ones(2, 2), bins=2), "bins is 2, expected"),
-    "no-pairs": (lambda: stiffness.by_distance(torch.ones(1, 1), torch.ones(1, 1)), "no pair of different examples"),
-    "shapes": (lambda: stiffness.critical_length(torch.ones(2, 2), torch.ones(3, 3)), r"expected \[n, n\] both"),
-    "eps": (lambda: stiffness.loss_change(*problem(), examples=[0], eps=0), "eps is 0, expected a step size above 0"),
-    "eps-text": (lambda: stiffness.loss_change(*problem(), examples=[0], eps="a"), "eps is 'a', expected"),
-    "no-examples": (lambda: stiffness.loss_change(*problem(), examples=[], eps=1), "examples is empty"),
-    "half-an-example": (lambda: stiffness.loss_change(*problem(), examples=[0.5], eps=1), "example 0.5 does not exist"),
-    "class": (
-        lambda: stiffness.by_class(torch.ones(3, 3), torch.tensor([0, 1, 5]), num_classes=2),
-        r"labels are \[0, 1, 5\], expected int64 from 0 to 1",
-    ),
-    "class-count": (
-        lambda: stiffness.by_class(torch.ones(3, 3), torch.tensor([0, 1]), num_classes=2),
-        "2 and 2 labels for a matrix",
-    ),
-    "resamples": (
-        lambda: stiffness.average(torch.ones(3, 3), resamples=-1),
-        "resamples is -1, expected a whole number",
-    ),
-    "too-many-resamples": (
-        lambda: stiffness.average(torch.ones(3, 3), resamples=10**12),
-        "a bootstrap of 1,000,000,000,000 resamples takes .* GB",
-    ),
-    "resolution": (
-        lambda: stiffness.neighbourhood_map(nn.Linear(2, 2), low=(0, 0), high=(1, 1), radius=1, resolution=2.5),
-        "resolution is 2.5, expected a whole number",
-    ),
-    "too-fine": (
-        lambda: stiffness.neighbourhood_map(nn.Linear(2, 2), low=(0, 0), high=(1, 1), radius=1, resolution=10**6),
-        "a map of 1,000,000 by 1,000,000 points with each other takes .* GB",
-    ),
-    "sign-of-nan": (lambda: stiffness.sign(torch.full((2, 2), math.nan)), "gram has values that are not finite"),
-    "cosine-of-nan": (lambda: stiffness.cosine(torch.full((2, 2), math.nan)), "gram has values that are not finite"),
-    "cosine-of-nan-norms": (
-        lambda: stiffness.cosine(torch.ones(2, 1), norms=(torch.full((2,), math.nan), torch.ones(1))),
-        "norms has values that are not finite",
-    ),
-    "distance-nan": (
-        lambda: stiffness.by_distance(torch.ones(2, 2), torch.full((2, 2), math.nan), bins=1),
-        "a distance is NaN",
-    ),
-    "tiny-inputs": (lambda: scaled(1e-22), "too small for float32: measure in float64"),
-    "large-inputs": (lambda: scaled(1e19), "or its square is beyond float32: has training diverged"),
-    "mixed": (lambda: stiffness.gradient_gram(Centred(4, 3), X4, Y4), "the network mixes the examples of a batch"),
-    "mixed-norms": (lambda: stiffness.squared_norms(Centred(4, 3), X4, Y4), "the network mixes the examples"),
-    "mixed-in-time": (lambda: stiffness.gradient_gram(InTime(), X4, Y4), "the network mixes the examples of a batch"),
-    "inference-network": (made_in_inference_mode, "the network was made under torch.inference_mode"),
-    "example": (lambda: stiffness.loss_change(*problem(), examples=[12], eps=1), "example 12 does not exist"),
-    "radius": (
-        lambda: stiffness.neighbourhood_map(nn.Linear(2, 2), low=(0, 0), high=(1, 1), radius=0.1, resolution=5),
-        "radius is 0.1, expected at least 0.25",
-    ),
-    "grid": (
-        lambda: stiffness.neighbourhood_map(nn.Linear(2, 2), low=(0, 0), high=(0, 1), radius=1),
-        "the grid from .* is empty",
-    ),
+NET, X, Y = problem(6)
+X4, Y4 = torch.linspace(-1, 1, 12).view(3, 4), torch.tensor([0, 1, 2])
+NAN, INFINITE = torch.full((2, 2), math.nan), X.clone().index_fill_(0, torch.tensor([4]), torch.inf)
+BATCH_NORM = nn.BatchNorm1d(6, track_running_stats=False)
+NO_GROUP = nn.Sequential(nn.Linear(4, 3), nn.Unflatten(1, (3, 1))).double()
+NETWORKS_REFUSED = {
+    "batch-norm": (net(nn.BatchNorm1d(6)), r"'1' \(BatchNorm1d\) is in train mode.*call model.eval\(\)"),
+    "batch-norm-of-the-batch": (net(BATCH_NORM).eval(), "keeps no running statistics"),
+    "dropout": (net(nn.Dropout(0.5)), r"'1' \(Dropout\) is in train mode and draws at random"),
+    "frozen": (net().requires_grad_(False), "no parameter that requires a gradient"),
+    "in-place": (InPlace(), "layer 'first': its input was changed in place"),
+    "no-logits": (NO_GROUP, "logits of shape"),
+    "mixed": (Centred(4, 3).double(), "the network mixes the examples of a batch"),
+    "mixed-in-time": (InTime(), "the network mixes the examples of a batch"),
+    "inference": (made_in_inference_mode(), "the network was made under torch.inference_mode"),
+}
+EXAMPLES_REFUSED = {
+    "one-example": (X[:1], Y[:1], {}, "x has 1 example, expected at least 2"),
+    "no-example": (X[:0], Y[:0], {}, "x has 0 examples, expected at least 2"),
+    "labels-missing": (X, Y[:2], {}, "x has 6 examples and y 2"),
+    "label-too-large": (X, torch.full((6,), 3), {}, "labels span 3 to 3, expected 0 to 2"),
+    "label-negative": (X, torch.full((6,), -1), {}, "labels span -1 to -1, expected 0 to 2"),
+    "label-type": (X, torch.zeros(6), {}, r"labels are float32 \[6\], expected int64 \[n\]"),
+    "precision": (X.float(), Y, {}, "x is float32 and the network float64"),
+    "bytes": (torch.zeros(6, 4, dtype=torch.uint8), Y, {}, "x is uint8: standardize"),
+    "device": (X.to("meta"), Y, {}, "x is on meta and the network on cpu: move one of them"),
+    "infinite": (INFINITE, Y, {}, "gradient of example 4 is not"),
+    "too-large": (X, Y, {"memory_limit": 1000}, "Gram matrix of 6 by 6 examples takes 0.0 MB, 0.0 MB are free on cpu"),
+    "block": (X, Y, {"block": 0}, "block is 0, expected a whole number of at least 1"),
+    "other": (X, Y, {"other": (X[:0], Y[:0])}, "other: x has 0 examples"),
+    "group": (X, Y, {"groups": {"all": ["00"]}}, "unknown layer '00': did you mean"),
+    "loss": (X, Y, {"loss": F.cross_entropy}, r"the loss has shape \(\), expected one value for each of 6 examples"),
 }
 
 
-@pytest.mark.parametrize(("wrong", "message"), REFUSED.values(), ids=REFUSED)
-def test_bad_input_gets_one_clear_line(wrong, message):
+def one_line(message, call, *args, **options):
     with pytest.raises(UserError, match=message) as caught:
-        wrong()
+        call(*args, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("model", "message"), NETWORKS_REFUSED.values(), ids=NETWORKS_REFUSED)
+@pytest.mark.parametrize("measure", [stiffness.gradient_gram, stiffness.squared_norms])
+def test_a_network_without_gradients_of_its_own_is_refused_and_left_as_it_was(model, message, measure):
+    needed = [value.requires_grad for value in model.parameters()]
+    one_line(message, measure, model, X, Y)
+    assert [value.requires_grad for value in model.parameters()] == needed
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(("x", "y", "options", "message"), EXAMPLES_REFUSED.values(), ids=EXAMPLES_REFUSED)
+def test_bad_examples_are_refused(x, y, options, message):
+    one_line(message, stiffness.gradient_gram, NET, x, y, **options)
+
+
+@pytest.mark.parametrize(("scale", "message"), [(1e-22, "too small for float32"), (1e19, "is beyond float32")])
+def test_gradients_beyond_float32_are_refused(scale, message):
+    torch.manual_seed(0)
+    one_line(message, stiffness.gradient_gram, nn.Linear(4, 3, bias=False), scale * X4, Y4)
+
+
+ONES = {(n, m): torch.ones(n, m) for n in (1, 2, 3) for m in (1, 2, 3)}
+MATRICES_REFUSED = {
+    "cosine-of-two-sets": (stiffness.cosine, (ONES[2, 3],), {}, "between two sets: give norms="),
+    "cosine-of-layers": (stiffness.cosine, ({"fc1": ONES[2, 2]},), {}, "expected a matrix; of a dict"),
+    "cosine-of-nan": (stiffness.cosine, (NAN,), {}, "gram has values that are not finite"),
+    "sign-of-nan": (stiffness.sign, (NAN,), {}, "gram has values that are not finite"),
+    "norms": (stiffness.cosine, (ONES[2, 3],), {"norms": (Y[:3], Y[:3])}, "norms have 3 and 3 values"),
+    "nan-norms": (stiffness.cosine, (ONES[2, 2],), {"norms": (NAN[0], NAN[0])}, "norms has values that are not finite"),
+    "average": (stiffness.average, (ONES[2, 3],), {}, r"stiffness has shape \(2, 3\), expected \[n, n\]"),
+    "pairs": (stiffness.average, (ONES[2, 2], ONES[3, 3].bool()), {}, r"pairs has shape \(3, 3\)"),
+    "resamples": (stiffness.average, (ONES[3, 3],), {"resamples": -1}, "resamples is -1, expected a whole number"),
+    "many-resamples": (stiffness.average, (ONES[3, 3],), {"resamples": 10**12}, "a bootstrap of 1,.* takes .* GB"),
+    "by-pair": (stiffness.by_pair, (ONES[2, 2], Y[:3]), {}, "3 and 3 labels for a matrix"),
+    "class": (
+        stiffness.by_class,
+        (ONES[3, 3], Y[:3]),
+        {"num_classes": 2},
+        r"labels are \[0, 1, 2\], expected .* to 1",
+    ),
+    "class-count": (stiffness.by_class, (ONES[3, 3], Y[:2]), {"num_classes": 2}, "2 and 2 labels for a matrix"),
+    "distance": (stiffness.pair_distances, (X,), {"kind": "euclid"}, "unknown distance 'euclid': did you mean"),
+    "distance-nan": (stiffness.by_distance, (ONES[2, 2], NAN), {"bins": 1}, "a distance is NaN"),
+    "bins": (stiffness.by_distance, (ONES[2, 2], ONES[2, 2]), {"bins": 2}, "bins is 2, expected .* from 1 to 1, the"),
+    "no-pairs": (stiffness.by_distance, (ONES[1, 1], ONES[1, 1]), {}, "no pair of different examples"),
+    "shapes": (stiffness.critical_length, (ONES[2, 2], ONES[3, 3]), {}, r"expected \[n, n\] both"),
+}
+
+
+@pytest.mark.parametrize(("call", "args", "options", "message"), MATRICES_REFUSED.values(), ids=MATRICES_REFUSED)
+def test_bad_matrices_are_refused(call, args, options, message):
+    one_line(message, call, *args, **options)
+
+
+STEPS_REFUSED = [
+    ({"eps": 0}, "eps is 0, expected a step size above 0"),
+    ({"eps": "a"}, "eps is 'a', expected"),
+    ({"examples": []}, "examples is empty"),
+    ({"examples": [0.5]}, "example 0.5 does not exist"),
+    ({"examples": [12]}, "example 12 does not exist"),
+]
+MAPS_REFUSED = [
+    ({"resolution": 2.5}, "resolution is 2.5, expected a whole number"),
+    ({"resolution": 10**6}, "a map of 1,000,000 by 1,000,000 points with each other takes .* GB"),
+    ({"radius": 0.1, "resolution": 5}, "radius is 0.1, expected at least 0.25"),
+    ({"high": (0, 1)}, "the grid from .* is empty"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), STEPS_REFUSED)
+def test_bad_steps_are_refused(options, message):
+    one_line(message, stiffness.loss_change, *problem(), **{"examples": [0], "eps": 1, **options})
+
+
+@pytest.mark.parametrize(("options", "message"), MAPS_REFUSED)
+def test_bad_maps_are_refused(options, message):
+    grid = {"low": (0, 0), "high": (1, 1), "radius": 1, **options}
+    one_line(message, stiffness.neighbourhood_map, nn.Linear(2, 2), **grid)
 
 
 def example_calls(model, x, y):
@@ -457,14 +422,6 @@ def test_inference_mode_and_parameters_without_axes(name):
 def test_no_network_of_ours_is_taken_for_one_that_mixes_examples(name, dtype):
     model = models.build(name, num_classes=3, in_shape=(3, 32, 32), seed=0).to(dtype).eval()
     check_alone(model, 100 * torch.randn(2, 3, 32, 32, dtype=dtype))
-
-
-def test_a_failed_call_leaves_the_network_as_it_was():
-    model = InPlace()
-    with pytest.raises(UserError):
-        call(model)
-    assert all(value.requires_grad for value in model.parameters())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 @pytest.mark.gpu

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import refuse_if_too_large
+from gendyn_lite.measures.per_example.checks import check_number, dtype_name, refuse_if_too_large
 
 
 def as_points(x: Tensor, name: str = "x") -> Tensor:
@@ -38,13 +38,13 @@ def as_points(x: Tensor, name: str = "x") -> Tensor:
 
 
 def check_points(x: Tensor, name: str = "x") -> None:
-    """Refuse what are no points [n, ...], without a copy in float64."""
+    """Refuse inputs that are not points [n, ...], without a copy in float64."""
     if not isinstance(x, Tensor):
         raise UserError(f"{name} is a {type(x).__name__}, expected a tensor [n, ...]")
     if x.ndim < 1 or x.shape[0] == 0:
         raise UserError(f"{name} has shape {tuple(x.shape)}, expected [n, ...] with at least one point (n ≥ 1)")
     if x.is_complex():
-        raise UserError(f"{name} is {_dtype(x)}, expected real numbers")
+        raise UserError(f"{name} is {dtype_name(x)}, expected real numbers")
     if x.numel() == 0:
         raise UserError(f"{name} has shape {tuple(x.shape)}: its points have no dimension")
     if x.is_floating_point():
@@ -70,7 +70,7 @@ def check_classes(y: Tensor, num_classes: int | None = None) -> int:
         UserError: The labels are no integers, not one for each point, or outside [0, num_classes).
     """
     if y.is_floating_point() or y.is_complex() or y.ndim != 1:
-        raise UserError(f"labels are {_dtype(y)} of shape {tuple(y.shape)}, expected integers [n] such as y.long()")
+        raise UserError(f"labels are {dtype_name(y)} of shape {tuple(y.shape)}, expected integers [n] such as y.long()")
     low, high = int(y.min()), int(y.max())
     classes = max(high + 1, 2) if num_classes is None else num_classes
     if low < 0 or high >= classes:
@@ -98,18 +98,30 @@ def as_targets(y: Tensor, num_classes: int | None = None) -> Tensor:
     """
     if y.is_floating_point():
         if num_classes is not None:
-            raise UserError(f"labels are {_dtype(y)}, expected integers where num_classes is given: pass y.long()")
+            raise UserError(f"labels are {dtype_name(y)}, expected integers where num_classes is given: pass y.long()")
         if y.ndim not in (1, 2) or not torch.isfinite(y).all():
             raise UserError(f"targets of shape {tuple(y.shape)}: expected finite numbers of shape [n] or [n, k]")
         return y.reshape(len(y), -1).to(torch.float64)
     classes = check_classes(y, num_classes)
-    refuse_if_too_large(
-        16 * len(y) * classes,
-        f"a column for each of {shown(classes)} classes of {len(y):,} labels",
-        "number the classes 0, 1, 2, … without gaps, and take num_classes from them",
-        device=torch.device("cpu"),
-    )
+    what = f"a column for each of {shown(classes)} classes of {len(y):,} labels"
+    advice = "number the classes 0, 1, 2, … without gaps, and take num_classes from them"
+    refuse_if_too_large(16 * len(y) * classes, what, advice)
     return F.one_hot(y.long(), classes).to(torch.float64)
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """‖a_i − b_j‖², [n, m] in their type: from inner products, with negative rounding set to 0.
+
+    Rounding is relative to the largest ‖b_j‖², so that points far from the origin are moved to it first.
+
+    >>> squared_distances(torch.tensor([[1e6]]), torch.tensor([[1e6 - 1], [1e6 + 2]]))
+    tensor([[1., 4.]])
+    """
+    mean = b.mean(0)
+    if len(b) * mean.square().sum() > 0.9 * b.square().sum():  # their mean is far larger than what they differ by
+        a, b = a - mean, b - mean
+    distances = torch.addmm(b.square().sum(1)[None], a, b.T, alpha=-2)
+    return distances.add_(a.square().sum(1)[:, None]).clamp_(min=0)
 
 
 def duplicates(x: Tensor) -> list[list[int]]:
@@ -138,11 +150,6 @@ def name_groups(groups: list[list[int]], most: int = 3) -> str:
     return shown + (f" and {rest} more group{'s' if rest > 1 else ''}" if rest > 0 else "")
 
 
-def _dtype(tensor: Tensor) -> str:
-    """A type as the field writes it: ``float32``."""
-    return str(tensor.dtype).removeprefix("torch.")
-
-
 @dataclass(frozen=True)
 class Fitted:
     """A regression that was fitted to classes or to real targets.
@@ -156,7 +163,12 @@ class Fitted:
     flat: bool
 
     def predict(self, x: Tensor) -> Tensor:
-        """The outputs, float64 [m, k] (or [m] where the targets were [n])."""
+        """The outputs, float64 [m, k] (or [m] where the targets were [n]), on the device of the regression."""
+        scores = self._scores(x)
+        return scores.squeeze(1) if self.flat else scores
+
+    def _scores(self, x: Tensor) -> Tensor:
+        """The outputs, [m, k]."""
         raise NotImplementedError
 
     def classify(self, x: Tensor) -> Tensor:
@@ -178,7 +190,11 @@ def kind_of(y: Tensor) -> tuple[bool, bool]:
     return y.ndim == 1 and not y.is_floating_point(), y.ndim == 1 and y.is_floating_point()
 
 
+def solving_device(device: torch.device | str | None) -> torch.device:
+    """Where to solve: by default on the GPU if there is one."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def check_ridge(ridge: float) -> None:
     """Refuse a ridge that is negative or not finite."""
-    if not (ridge >= 0 and math.isfinite(ridge)):
-        raise UserError(f"ridge is {ridge!r}, expected a finite number of at least 0")
+    check_number("ridge", ridge, "a finite number of at least 0", lambda value: 0 <= value < math.inf)
