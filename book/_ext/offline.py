@@ -43,6 +43,7 @@ _MENDED = (
         r'\1 role="navigation" aria-label="Home"\2',
     ),
     (re.compile(r'<header id="pst-header"'), r'\g<0> role="presentation"'),  # empty: the page's header is another
+    (re.compile(r'<summary>(?=<span class="toctree-toggle")'), '<summary aria-label="Sections">'),
     (re.compile(r' role="doc-biblioentry"'), ' role="listitem"'),
     (re.compile(r' aria-label="Toggle hidden content"'), ""),
     (re.compile(r'(<button class="btn search-button-field [^>]*) aria-label="Search"'), r"\1"),

@@ -100,7 +100,7 @@ def corrupt_labels(y: Tensor, fraction: float, *, num_classes: int, seed: int) -
     Raises:
         UserError: An argument has the wrong type or is out of range, or a label is no class.
 
-    Source: Zhang et al. (2017), section 2.1 ("partially corrupted labels").
+    Source: Zhang et al. (2017), Sec. 2.1 ("partially corrupted labels").
 
     >>> labels, redrawn = corrupt_labels(torch.arange(8), 0.5, num_classes=8, seed=0)
     >>> labels.tolist()
@@ -149,7 +149,7 @@ def randomize_inputs(
     Raises:
         UserError: `x` holds no images, or a name or number is not valid.
 
-    Source: Zhang et al. (2017), section 2.1. The normal distribution is drawn to a resolution of 2⁻¹⁶ in probability.
+    Source: Zhang et al. (2017), Sec. 2.1. The normal distribution is drawn to a resolution of 2⁻¹⁶ in probability.
 
     >>> x = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 2, 2)
     >>> randomize_inputs(x, "shuffled_pixels", seed=3).flatten().tolist()

@@ -11,7 +11,9 @@ from gendyn_lite import notebooks
 from tests.book import trial
 
 BOOKS = {"trial": [trial.NAME], "real": notebooks.chapters()}
-OTHERS = ("genindex.html", "intro.html", "search.html")
+OTHERS = {"trial": ["genindex.html", "intro.html", "search.html"]}
+REFERENCE = [f"reference/{path.stem}.html" for path in (trial.ROOT / "book" / "reference").glob("*.md")]
+OTHERS["real"] = [*OTHERS["trial"], *REFERENCE]
 SIZES = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (390, "light"), "phone-dark": (390, "dark")}
 
 
@@ -39,5 +41,5 @@ CHAPTERS = [Place(book, f"chapters/{name}.html") for book, names in BOOKS.items(
 PAGES = [
     place
     for book in BOOKS
-    for place in [one for one in CHAPTERS if one.book == book] + [Place(book, path) for path in OTHERS]
+    for place in [one for one in CHAPTERS if one.book == book] + [Place(book, path) for path in OTHERS[book]]
 ]
