@@ -29,8 +29,6 @@ from gendyn_lite.measures.capacity.rademacher import (
     Fit,
     Rademacher,
     empirical_rademacher,
-    linear_rademacher,
-    linear_rademacher_bounds,
     rademacher_gap_bound,
     random_signs,
     vc_dimension_bound,
@@ -38,7 +36,6 @@ from gendyn_lite.measures.capacity.rademacher import (
 )
 from gendyn_lite.measures.capacity.stability import (
     Stability,
-    kernel_ridge_stability,
     label_account,
     replace_one_stability,
     stability_gap_bound,

@@ -66,8 +66,7 @@ class MemorizingNetwork(nn.Module):
     """A ReLU network over one projection: Σ over layers of Σ_j w_j max(⟨a, x⟩ − b_j, 0).
 
     Called on [n, ...] it returns [n] in float64: the layers' sums are evaluated over sorted kinks, in O(log n) for each
-    point and to the last bits, where the plain sum loses half of its digits to cancellation. `as_sequential` is the
-    plain network.
+    point and to the last bits, where the plain sum loses half of its digits to cancellation.
 
     Attributes:
         projection: a, [d].
@@ -82,11 +81,6 @@ class MemorizingNetwork(nn.Module):
         self.biases = nn.ParameterList([nn.Parameter(b) for b in biases])
         self.weights = nn.ParameterList([nn.Parameter(w) for w in weights])
         self.residual = math.nan
-
-    @property
-    def depth(self) -> int:
-        """Layers of weights: hidden layers plus one."""
-        return len(self.biases) + 1
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -112,31 +106,6 @@ class MemorizingNetwork(nn.Module):
     def classify(self, x: Tensor) -> Tensor:
         """The nearest class label, int64 [n]."""
         return self(x).round().long()
-
-    def as_sequential(self) -> nn.Sequential:
-        """The same network as Linear and ReLU layers in float64, for whatever walks over modules.
-
-        Its weights are dense (n·d numbers in the first layer), and plain float64 sums lose digits: the residual grows
-        with the number of points, to about 1e-7 at n = 10,000.
-        """
-        modules: list[nn.Module] = []
-        a = self.projection.detach().to(torch.float64)
-        z_row, sum_row = a[None], a.new_zeros(1, len(a))  # how ⟨a, x⟩ and the sum so far are read from the layer before
-        last = len(self.biases) - 1
-        for index, (biases, weights) in enumerate(zip(self.biases, self.weights, strict=True)):
-            carried = ([z_row, -z_row] if index < last else []) + ([sum_row, -sum_row] if index > 0 else [])
-            rows = torch.cat([z_row.expand(len(biases), -1), *carried])
-            shift = torch.cat([-biases.detach(), biases.new_zeros(len(carried))])
-            modules += [_linear(rows, shift), nn.ReLU()]
-            z_row, sum_row = a.new_zeros(1, len(rows)), a.new_zeros(1, len(rows))
-            sum_row[0, : len(weights)] = weights.detach()
-            signs = a.new_tensor([1.0, -1.0])
-            at = len(weights)
-            if index < last:
-                z_row[0, at : at + 2], at = signs, at + 2
-            if index > 0:
-                sum_row[0, at : at + 2] = signs
-        return nn.Sequential(*modules, _linear(sum_row, a.new_zeros(1)), nn.Flatten(0))
 
 
 def hinge_sum(z: Tensor, biases: Tensor, weights: Tensor) -> Tensor:
@@ -211,10 +180,3 @@ def _best_draw(points: Tensor, labels: Tensor, blocks: int, seed: int, draws: in
         f"no projection of {len(tried)} tells all {len(points)} points apart well enough for float64: points {i} "
         f"and {j} lie too close (residual {residual:.1g}, allowed {allowed:.1g}): merge them or raise draws"
     )
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """A linear layer with these weights."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
-    return layer

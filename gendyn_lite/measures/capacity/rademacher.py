@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.capacity.given import as_points, check_points
+from gendyn_lite.measures.capacity.given import check_points
 from gendyn_lite.measures.per_example.checks import check_number, check_whole
 
 
@@ -95,7 +95,6 @@ class Rademacher:
         low: Lower end of the interval for the mean over all draws of signs.
         high: Upper end.
         confidence: Of the interval.
-        n: Number of points.
     """
 
     values: Tensor
@@ -103,22 +102,10 @@ class Rademacher:
     low: float
     high: float
     confidence: float
-    n: int
-
-    def gap_bound(self, delta: float = 0.05) -> float:
-        """`rademacher_gap_bound` of the mean."""
-        return rademacher_gap_bound(self.mean, self.n, delta=delta)
 
 
 def empirical_rademacher(
-    fit: Fit,
-    x: Tensor,
-    *,
-    draws: int = 10,
-    binary: bool = True,
-    confidence: float = 0.95,
-    seed: int = 0,
-    on_draw: Callable[[int, float], None] | None = None,
+    fit: Fit, x: Tensor, *, draws: int = 10, confidence: float = 0.95, seed: int = 0
 ) -> Rademacher:
     """R̂ = E_σ [ sup_h (1/n) Σ_i σ_i h(x_i) ] over random signs σ_i = ±1, with the supremum as far as training reaches
     it.
@@ -128,14 +115,11 @@ def empirical_rademacher(
 
     Args:
         fit: ``fit(x, signs) -> predict``: trains a fresh function on inputs and signs (int64 −1 or 1, [n]) and returns
-            it; ``predict(x)`` gives [n] real numbers.
+            it; ``predict(x)`` gives [n] real numbers, of which the sign counts (0 is no answer).
         x: [n, ...] inputs, handed to `fit` as they are.
         draws: Number of draws of all signs (at least 2).
-        binary: Whether the class is that of the signs of the predictions (0 counts as no answer), with values in [−1,
-            1]; otherwise the predictions themselves count.
-        confidence: Of the interval: Student's t over the draws, for binary classes cut to [−1, 1].
+        confidence: Of the interval: Student's t over the draws, cut to [−1, 1].
         seed: Seed of the signs.
-        on_draw: Called with (draw, value) after each draw.
 
     Returns:
         The value of each draw, their mean and its interval.
@@ -151,17 +135,17 @@ def empirical_rademacher(
     1.0
     """
     check_points(x)
-    n = len(x)
-    _check_draws(draws)
+    check_whole("draws", draws, least=2, most=MOST_DRAWS, why=" (an interval needs two)")
     check_number("confidence", confidence, "a number in (0, 1)", lambda value: 0 < value < 1)
-    values = []
+    found = []
     for draw in range(draws):
-        signs = random_signs(n, seed=seed, draw=draw)
-        predictions = _check(fit(x, signs.to(x.device))(x), n)
-        values.append(float((signs * (predictions.sign() if binary else predictions)).mean()))
-        if on_draw is not None:
-            on_draw(draw, values[-1])
-    return _summary(torch.tensor(values, dtype=torch.float64), confidence, n, bounded=binary)
+        signs = random_signs(len(x), seed=seed, draw=draw)
+        predictions = _check(fit(x, signs.to(x.device))(x), len(x))
+        found.append(float((signs * predictions.sign()).mean()))
+    values = torch.tensor(found, dtype=torch.float64)
+    mean, error = float(values.mean()), float(values.std()) / math.sqrt(draws)
+    half = float(stats.t.ppf((1 + confidence) / 2, draws - 1)) * error
+    return Rademacher(values, mean, max(mean - half, -1.0), min(mean + half, 1.0), confidence)
 
 
 def random_signs(n: int, *, seed: int, draw: int) -> Tensor:
@@ -180,61 +164,6 @@ def random_signs(n: int, *, seed: int, draw: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + draw)
     return torch.randint(2, (n,), generator=generator) * 2 - 1
-
-
-def linear_rademacher(
-    x: Tensor, *, norm: float = 1.0, draws: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> Rademacher:
-    """The complexity of the linear functions ⟨w, x⟩ with ‖w‖ ≤ norm, with the exact supremum: norm · ‖Σ_i σ_i x_i‖ / n.
-
-    Args:
-        x: [n, ...] points.
-        norm: Largest ‖w‖.
-        draws: Number of draws of all signs (the signs of `empirical_rademacher` with the same seed).
-        confidence: Of the interval over draws.
-        seed: Seed of the signs.
-
-    Returns:
-        The value of each draw, their mean and its interval.
-
-    Raises:
-        UserError: There are no points, fewer than two draws, or the norm is not positive.
-
-    >>> x = torch.eye(4, dtype=torch.float64)
-    >>> linear_rademacher(x, draws=5).mean
-    0.5
-    """
-    points = as_points(x)
-    check_number("norm", norm, "a number above 0")
-    _check_draws(draws)
-    signs = torch.stack([random_signs(len(points), seed=seed, draw=draw) for draw in range(draws)])
-    values = norm * (signs.to(points) @ points).norm(dim=1).cpu() / len(points)
-    return _summary(values, confidence, len(points), bounded=False)
-
-
-def linear_rademacher_bounds(x: Tensor, *, norm: float = 1.0) -> tuple[float, float]:
-    """Bounds of the exact complexity of the linear class, from its second moment and no draw: B‖X‖/(n√2) and B‖X‖/n.
-
-    Above by Jensen, below by Khintchine and Kahane with the best constant (R. Latała and K. Oleszkiewicz, 1994); ‖X‖
-    is the Frobenius norm.
-
-    Args:
-        x: [n, ...] points.
-        norm: B, the largest ‖w‖.
-
-    Returns:
-        The lower and the upper bound.
-
-    Raises:
-        UserError: There are no points, or the norm is not positive.
-
-    >>> [round(bound, 3) for bound in linear_rademacher_bounds(torch.eye(4))]
-    [0.354, 0.5]
-    """
-    points = as_points(x)
-    check_number("norm", norm, "a number above 0")
-    high = norm * float(points.norm()) / len(points)
-    return high / math.sqrt(2), high
 
 
 def rademacher_gap_bound(complexity: float, n: int, *, delta: float = 0.05) -> float:
@@ -270,18 +199,3 @@ def _check(predictions: Tensor, n: int) -> Tensor:
         shape = tuple(predictions.shape) if isinstance(predictions, Tensor) else type(predictions).__name__
         raise UserError(f"fit(x, signs)(x) gave {shape}, expected finite numbers of shape ({n},)")
     return predictions.detach().to("cpu", torch.float64)
-
-
-def _check_draws(draws: int) -> None:
-    """Refuse fewer draws than an interval needs, and more than end in bearable time."""
-    check_whole("draws", draws, least=2, most=MOST_DRAWS, why=" (an interval needs two)")
-
-
-def _summary(values: Tensor, confidence: float, n: int, *, bounded: bool) -> Rademacher:
-    """The mean over draws and Student's interval."""
-    mean, error = float(values.mean()), float(values.std()) / math.sqrt(len(values))
-    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
-    low, high = mean - half, mean + half
-    if bounded:
-        low, high = max(low, -1.0), min(high, 1.0)
-    return Rademacher(values, mean, low, high, confidence, n)

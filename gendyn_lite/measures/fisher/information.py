@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -44,14 +44,14 @@ def diagonal(
             network's own output, exactly, by one backward pass for each class. ``"monte_carlo"``: the same expectation
             by `samples` draws for each example.
         batch_size: Examples at a time; by default as many as memory and cache suggest. It does not change the result.
-        **options: Of `DiagonalSum`: samples, seed, precision, strict, loss.
+        **options: Of `DiagonalSum`: samples, seed, precision, loss.
 
     Returns:
         Name of each trainable parameter → its diagonal, in its shape.
 
     Raises:
         UserError: Train mode with batch-norm or dropout; a parameter that gets no gradient; a gradient that is not
-            finite (naming the example); a layer without a formula under `strict`; labels that do not fit.
+            finite (naming the example); labels that do not fit.
 
     Source: Jiang, Eq. 7 and 9 (empirical); Martens (2020), New insights and perspectives on the natural gradient
         method, Sec. 5 and 11, on the difference of the kinds.
@@ -114,7 +114,6 @@ class DiagonalSum:
         seed: Seed of the draws.
         precision: ``"float32"`` (what the network is in), or ``"bfloat16"``, ``"float16"`` for the forward and backward
             pass on a GPU; squares are summed in float32 all the same.
-        strict: Whether a layer without a formula is refused, instead of going through `torch.func` with a warning.
         loss: Function of (logits, y) that gives the loss of each example, [n], for the empirical kind.
 
     Attributes:
@@ -135,14 +134,13 @@ class DiagonalSum:
         samples: int = 1,
         seed: int = 0,
         precision: str = "float32",
-        strict: bool = False,
         loss: Loss = cross_entropy,
     ) -> None:
         checks.check_name("kind of Fisher information", kind, KINDS)
         checks.check_name("precision", precision, PRECISIONS)
         checks.check_whole("samples", samples)
         self.count = 0
-        self._model, self._kind, self._samples, self._strict, self._loss = model, kind, samples, strict, loss
+        self._model, self._kind, self._samples, self._loss = model, kind, samples, loss
         self._values = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self._device = layers.first_trainable(model).device
         self._cast = PRECISIONS[precision]
@@ -225,13 +223,7 @@ class DiagonalSum:
                 self._squares.add(layer, uses)
 
         with torch.autocast(device, dtype=cast or torch.bfloat16, enabled=cast is not None):
-            add, announce = self._squares.add_gradients, _refuse if self._strict else None
-            visit(self._model, x, y, self._plan, on_layer, add, loss=loss, announce=announce)
-
-
-def _refuse(names: Sequence[str], model: nn.Module) -> None:
-    told = layers.layers_told(names, model)
-    raise UserError(f"no formula for {told}: leave strict=True out to differentiate there by torch.func")
+            visit(self._model, x, y, self._plan, on_layer, self._squares.add_gradients, loss=loss)
 
 
 def _expected(label: int) -> Loss:

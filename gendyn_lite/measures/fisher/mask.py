@@ -23,31 +23,6 @@ def check_keep(keep: float) -> float:
     return float(keep)
 
 
-def share_kept(coefficient: float, *, reading: str = "kept") -> float:
-    """The paper's mask coefficient as a share of kept entries, in either reading of its text.
-
-    The paper calls 0.75 and 0.25 coefficients of the mask without saying of what: the share that keeps its update, or
-    the share whose update is masked.
-
-    Args:
-        coefficient: As in the paper.
-        reading: ``"kept"`` or ``"masked"``.
-
-    Returns:
-        The share to keep, in (0, 1].
-
-    Raises:
-        UserError: An unknown reading, or a share outside (0, 1].
-
-    Source: Jiang, Sec. 4.1 and 4.2.
-
-    >>> share_kept(0.75), share_kept(0.75, reading="masked")
-    (0.75, 0.25)
-    """
-    check_name("reading", reading, ("kept", "masked"))
-    return check_keep(coefficient if reading == "kept" else 1 - coefficient)
-
-
 def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
     """The smallest score among the ⌈keep·m⌉ largest of m, over all tensors together; exact.
 
@@ -115,14 +90,15 @@ class GradientMask:
     zero, so that it starts from rest if a later mask lets it go. ``keep=1`` does nothing, to the bit.
 
     Args:
-        keep: Share of entries that keep their update, in (0, 1]; see `share_kept` for the paper's coefficient.
+        keep: Share of entries that keep their update, in (0, 1]; the paper's coefficient, or 1 minus it if
+            that is the share whose update is masked (Sec. 4.1 and 4.2 do not say).
         examples: Inputs and labels (x, y) to take the Fisher information of, or a function that gives batches of them.
         by: ``"fisher"``, or a control that the paper lacks: ``"magnitude"`` (the largest weights) or ``"random"``
             (as many entries, drawn anew after each epoch).
         scope: ``"network"``: one threshold over all parameters. ``"layer"``: one for each layer.
         seed: Seed of the random control.
         reduce: Sum over processes, where each has its share of the examples.
-        options: Of `DiagonalSum` (kind, precision, strict, …).
+        options: Of `DiagonalSum` (kind, precision, …).
 
     Attributes:
         kept: Share of entries with an update; 1 before the first refresh. More than `keep` where scores tie.

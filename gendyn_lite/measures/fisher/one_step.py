@@ -14,14 +14,12 @@ from torch.func import functional_call, grad, jvp
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.information import diagonal
 from gendyn_lite.measures.per_example import checks
-from gendyn_lite.measures.per_example.layers import first_trainable
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, for_each
 from gendyn_lite.measures.stiffness.layer_gram import squared_norms
 
 STEP_BYTES = 64 << 20  # of weights of stepped networks held at a time
 LARGE = 50  # a change of a log-probability whose exponential is not taken alone
 LOST = 1e-9  # change of a logit by a step of size 1 that a step's size must not make vanish
-ROUNDING = 16  # roundings of the largest logit that a difference of logits may carry
 Values = Mapping[str, Tensor]
 
 
@@ -58,14 +56,14 @@ def influence(
     eps: float,
     y_eval: Tensor | None = None,
     fisher: Values | None = None,
-    precision: str = "float64",
     masks: Values | None = None,
     loss: Loss = cross_entropy,
 ) -> Influence:
     """Take a step θ − ε g_i on each of some examples, each from the same θ, and see the predictions for others move.
 
-    No matrix is made: with dz = J g_i (one forward-mode derivative), gᵀF_true g is the variance of dz under the
-    network's own P, and gᵀF_emp g the square of (P − onehot(y))·dz. The diagonal form needs the diagonal alone.
+    The network is copied to float64: in float32 the KL of a small step is mostly rounding. No matrix is made: with
+    dz = J g_i (one forward-mode derivative), gᵀF_true g is the variance of dz under the network's own P, and gᵀF_emp g
+    the square of (P − onehot(y))·dz. The diagonal form needs the diagonal alone.
 
     Args:
         model: The network, in eval mode; left as it was.
@@ -75,8 +73,6 @@ def influence(
         eps: Step size ε.
         y_eval: Labels of `x_eval`, for the empirical and the diagonal form.
         fisher: A diagonal (of `diagonal`) to use instead of that of `x_eval` and `y_eval`.
-        precision: ``"float64"``, on a copy; or ``"float32"``, refused where rounding would be more than about a tenth
-            of the change of some logits: below that the KL would be noise.
         masks: Entries of g_i to keep, by parameter (a gradient mask): the step is θ − ε g_i ⊙ M.
         loss: Loss of each example, for g_i.
 
@@ -85,8 +81,8 @@ def influence(
 
     Raises:
         UserError: eps is not above 0 and finite, or so small that no prediction moves; train mode with batch-norm or
-            dropout; a network that mixes examples; a gradient that is not finite (naming the example); a step too small
-            for float32; inputs and labels that do not fit.
+            dropout; a network that mixes examples; a gradient that is not finite (naming the example); inputs and
+            labels that do not fit.
 
     Source: Jiang, Eq. 3, 4, 7 and 9.
 
@@ -96,14 +92,12 @@ def influence(
     >>> found.kl.shape, bool((found.kl[0] / found.true[0] - 1).abs().max() < 1e-2)
     (torch.Size([1, 2]), True)
     """
-    checks.check_eps(eps)
-    checks.check_name("precision", precision, ("float64", "float32"))
+    checks.check_number("eps", eps, "a step size above 0 and finite")
     checks.check_examples(model, x, y, least=1)
     labels = torch.zeros(len(x_eval), dtype=torch.int64, device=x_eval.device) if y_eval is None else y_eval
     checks.check_examples(model, x_eval, labels, least=1, name="x_eval: ")
-    twin = copy.deepcopy(model).double() if precision == "float64" else model
-    dtype = first_trainable(twin).dtype
-    x, x_eval = (checks.usable(part.to(dtype) if part.is_floating_point() else part) for part in (x, x_eval))
+    twin = copy.deepcopy(model).double()
+    x, x_eval = (checks.usable(part.double() if part.is_floating_point() else part) for part in (x, x_eval))
     if fisher is None and y_eval is not None:
         fisher = diagonal(twin, x_eval, y_eval, loss=loss)
     steps = _Steps(twin, x_eval, y_eval, eps=eps, fisher=fisher or {}, masks=masks or {}, loss=loss)
@@ -113,16 +107,9 @@ def influence(
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its forward-mode derivatives
         found = for_each(steps.one, x, checks.usable(y), STEP_BYTES // steps.bytes)
     checks.check_finite(found["norm"])
-    rounding = ROUNDING * torch.finfo(torch.float32).eps * float(steps.logits.abs().max())
-    if precision == "float32" and (least := float(found["moved"].min())) < 10 * rounding:
-        raise UserError(
-            f"a step changes log-probabilities by {least:.1e} on average, and float32 rounds them by about "
-            f"{rounding:.1e}: use precision='float64', or a larger eps"
-        )
     if not found["moved"].any() and (found["change"] > LOST).any():
         raise UserError(f"a step of eps = {eps} is lost in the rounding of the weights: take a larger eps")
-    wide = {name: value.double() for name, value in found.items()}
-    return Influence(wide["kl"], wide["true"], wide.get("empirical"), wide.get("diagonal"))
+    return Influence(found["kl"], found["true"], found.get("empirical"), found.get("diagonal"))
 
 
 class _Steps:

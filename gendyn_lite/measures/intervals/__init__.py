@@ -15,4 +15,3 @@ from gendyn_lite.measures.intervals.directions import (
     weight_norms,
 )
 from gendyn_lite.measures.intervals.interval import Intervals, Line, generalization_interval, pieces
-from gendyn_lite.measures.intervals.layers import Maxout

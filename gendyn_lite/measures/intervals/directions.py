@@ -6,7 +6,6 @@ are scaled to `length`, for which `pair_distance` of the class makes α = 1 as f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,9 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals.network import check_network, logits_at
+from gendyn_lite.measures.per_example.checks import check_number, check_whole
 
 MOST_TUPLES = 1_000_000
 
@@ -41,8 +40,7 @@ def same_class_tuples(y: Tensor, count: int, *, size: int = 2, label: int | None
     >>> same_class_tuples(torch.tensor([0, 1, 0]), 2, seed=0).sort(1).values.tolist()
     [[0, 2], [0, 2]]
     """
-    if type(count) is not int or not 0 <= count <= MOST_TUPLES:
-        raise UserError(f"count is {shown(count)}, expected a whole number of 0 to {MOST_TUPLES:,} tuples")
+    check_whole("count", count, least=0, most=MOST_TUPLES, why=" tuples")
     generator = torch.Generator().manual_seed(seed)
     labels = y.cpu()
     _, which, sizes = labels.unique(return_inverse=True, return_counts=True)
@@ -212,15 +210,13 @@ def adversarial_directions(model: nn.Module, x: Tensor, *, length: float) -> Ten
 
 def _checked(length: float) -> float:
     """The length of a direction, refused where it is no positive number."""
-    if isinstance(length, bool) or not isinstance(length, int | float) or not (length > 0 and math.isfinite(length)):
-        raise UserError(f"length is {length!r}, expected a number above 0 in the units of x")
+    check_number("length", length, "a number above 0 in the units of x")
     return length
 
 
 def _scaled(directions: Tensor, length: float) -> Tensor:
-    _checked(length)
     norm = directions.flatten(1).norm(dim=1).view(-1, *(1,) * (directions.dim() - 1))
-    return directions / norm * length
+    return directions / norm * _checked(length)
 
 
 def linear_maps(model: nn.Module, x: Tensor) -> Tensor:

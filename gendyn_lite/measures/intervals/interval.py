@@ -8,13 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals import search
 from gendyn_lite.measures.intervals.knots import Lines, chunks, segments
 from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
 from gendyn_lite.measures.intervals.network import Program, check_lines, logits_at, read
 from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_lines
-from gendyn_lite.measures.per_example.checks import check_whole
+from gendyn_lite.measures.per_example.checks import check_name, check_number, check_whole
 
 Method = Literal["exact", "certified", "grid"]
 
@@ -54,11 +54,6 @@ class Intervals:
     def length(self) -> Tensor:
         """upper - lower, float64 [m]."""
         return self.upper - self.lower
-
-    @property
-    def ties(self) -> int:
-        """How many lines start on a decision boundary."""
-        return int(self.tied.sum())
 
 
 METHODS = ("auto", "exact", "certified", "grid")
@@ -122,12 +117,10 @@ def generalization_interval(
     >>> found.lower.tolist(), found.upper.tolist(), found.exact
     ([-1.0], [1.0], True)
     """
-    if method not in METHODS:
-        raise unknown_name("method", method, METHODS)
+    check_name("method", method, METHODS)
     for name, count in (("max_pieces", max_pieces), ("samples", samples), ("max_steps", max_steps)):
         check_whole(name, count)
-    if not isinstance(tolerance, int | float) or not 1e-12 <= tolerance <= 1:
-        raise UserError(f"tolerance is {tolerance!r}, expected a number from 1e-12 to 1")
+    check_number("tolerance", tolerance, "a number from 1e-12 to 1", lambda value: 1e-12 <= value <= 1)
     check_lines(model, x, direction, low, high)
     logits = torch.cat([logits_at(model, x[part]) for part in chunks(len(x), search.POINTS)])
     label, tied = search.class_at_origin(logits)

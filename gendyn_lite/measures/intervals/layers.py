@@ -13,37 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair, _single
 
-from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import check_whole
-
-
-class Maxout(nn.Module):
-    """The largest of each `pieces` neighbouring features: [n, units * pieces, ...] to [n, units, ...].
-
-    Args:
-        pieces: Linear pieces of one unit, at least 1.
-
-    Raises:
-        UserError: `pieces` is not a positive whole number, or does not divide the features.
-
-    Source: Goodfellow et al. (2013), Maxout Networks, Eq. 1.
-
-    >>> Maxout(2)(torch.tensor([[1.0, 3.0, -2.0, -5.0]])).tolist()
-    [[3.0, -2.0]]
-    """
-
-    def __init__(self, pieces: int) -> None:
-        super().__init__()
-        check_whole("pieces", pieces)
-        self.pieces = pieces
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, units * pieces, ...] to [n, units, ...]."""
-        if x.shape[1] % self.pieces:
-            raise UserError(f"Maxout got {x.shape[1]} features, expected a multiple of its {self.pieces} pieces")
-        return x.unflatten(1, (-1, self.pieces)).amax(2)
-
-
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -53,7 +22,7 @@ AVERAGES += (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 COPIES = (nn.Flatten, nn.Unflatten, nn.Identity, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, *AVERAGES)
 POOLS = (nn.MaxPool1d, nn.MaxPool2d)
 KINKS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, nn.Hardtanh)
-LAYERS = (*LINEAR, *NORMS, *DROPOUTS, *COPIES, *POOLS, *KINKS, Maxout)
+LAYERS = (*LINEAR, *NORMS, *DROPOUTS, *COPIES, *POOLS, *KINKS)
 
 ADD = {operator.add, operator.iadd, torch.add, "add", "add_"}
 SUBTRACT = {operator.sub, operator.isub, torch.sub, "sub"}
@@ -131,7 +100,7 @@ class NotPiecewiseLinearError(Exception):
     """A layer that is not, or not known to be, piecewise linear: its name and why."""
 
 
-def of_module(module: nn.Module) -> Action:  # noqa: PLR0911 (a table of kinds)
+def of_module(module: nn.Module) -> Action:
     """What a layer of torch.nn does, in eval mode.
 
     Raises:
@@ -152,8 +121,6 @@ def of_module(module: nn.Module) -> Action:  # noqa: PLR0911 (a table of kinds)
         return Affine(module, module)
     if isinstance(module, POOLS):
         return Maximum(partial(pooled, module))
-    if isinstance(module, Maxout):
-        return Maximum(lambda value: along(value.unflatten(1, (-1, module.pieces)), 2))
     return _elementwise(module)
 
 

@@ -14,6 +14,7 @@ from torch.fx.proxy import TraceError
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals.layers import LAYERS, Action, NotPiecewiseLinearError, of_function, of_module
+from gendyn_lite.measures.per_example.checks import check_eval, check_number, dtype_name
 
 
 @dataclass(frozen=True)
@@ -193,15 +194,12 @@ def _line(error: Exception) -> str:
     return str(error).strip().split("\n", maxsplit=1)[0]
 
 
-RANDOM_OR_BATCH = (nn.modules.dropout._DropoutNd, nn.RReLU, nn.modules.batchnorm._BatchNorm)
+AROUND = ": the interval is looked for around α = 0"
 
 
 def check_network(model: nn.Module) -> None:
     """Refuse a network in train mode, or with weights that are not finite."""
-    for name, module in model.named_modules():
-        if module.training and isinstance(module, RANDOM_OR_BATCH):
-            which, why = f"layer {name!r} ({type(module).__name__})", "the output depends on chance or on the batch"
-            raise UserError(f"{which} is in train mode, where {why}: call model.eval() first")
+    check_eval(model)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise UserError(f"weights {name!r} are not finite (NaN or infinity): the network has no classes to follow")
@@ -209,19 +207,20 @@ def check_network(model: nn.Module) -> None:
 
 def check_lines(model: nn.Module, x: Tensor, direction: Tensor, low: float, high: float) -> None:
     """Refuse a range without 0 inside, what `check_network` refuses, and points and directions that do not match."""
-    for name, value, side, sign in (("low", low, "below", -1), ("high", high, "above", 1)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < sign * value < math.inf:
-            raise UserError(f"{name} is {value!r}, expected a number {side} 0: the interval is looked for around α = 0")
+    check_number("low", low, f"a number below 0{AROUND}", lambda value: -math.inf < value < 0)
+    check_number("high", high, f"a number above 0{AROUND}")
     check_network(model)
     parameter = next(model.parameters(), None)
     dtype = parameter.dtype if parameter is not None else x.dtype
     if dtype not in (torch.float32, torch.float64):
-        raise UserError(f"the network computes in {_name(dtype)}, expected float32 or float64: convert it by .float()")
+        raise UserError(
+            f"the network computes in {dtype_name(dtype)}, expected float32 or float64: convert it by .float()"
+        )
     for name, tensor in (("x", x), ("direction", direction)):
         if not isinstance(tensor, Tensor):
             raise UserError(f"{name} is a {type(tensor).__name__}, expected a tensor [m, *in_shape]")
         if tensor.dtype != dtype:
-            raise UserError(f"{name} is {_name(tensor.dtype)}, expected {_name(dtype)} like the network's weights")
+            raise UserError(f"{name} is {dtype_name(tensor)}, expected {dtype_name(dtype)} like the network's weights")
         if parameter is not None and tensor.device != parameter.device:
             raise UserError(f"{name} is on {tensor.device}, expected {parameter.device} like the network's weights")
         if tensor.dim() < 2 or len(tensor) == 0:
@@ -248,7 +247,3 @@ def logits_at(model: nn.Module, x: Tensor) -> Tensor:
         wanted = f"logits [{len(x)}, classes] with at least two classes"
         raise UserError(f"the network's output has shape {shape}, expected {wanted}")
     return logits
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -11,17 +11,16 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.measures.per_example.layers import first_trainable, mixes_examples
+from gendyn_lite.measures.per_example.layers import first_trainable
 
 
 def available_memory(device: torch.device | str = "cpu") -> int:
-    """Bytes that can still be taken on a device.
-
-    On a CPU: what the system calls available, and no more than a container's limit leaves.
+    """Bytes that can still be taken on a device; on a CPU no more than a container's limit leaves.
 
     Args:
         device: ``"cpu"`` or a GPU.
@@ -61,9 +60,8 @@ def refuse_if_too_large(
     """
     free = available_memory(device) if memory_limit is None else memory_limit
     if needed > free:
-        raise UserError(
-            f"{what} takes {gigabytes(needed)}, {gigabytes(free)} are free on {torch.device(device)}: {advice}"
-        )
+        sizes = f"{gigabytes(needed)}, {gigabytes(free)} are free on {torch.device(device)}"
+        raise UserError(f"{what} takes {sizes}: {advice}")
 
 
 def gigabytes(size: int) -> str:
@@ -79,27 +77,47 @@ def _number(path: str) -> int | None:
         return None
 
 
-def check_model(model: nn.Module) -> None:
-    """Refuse a network in which an example has no gradient of its own, or that draws at random.
+def check_eval(model: nn.Module) -> None:
+    """Refuse a network in train mode whose output depends on chance or on the batch.
+
+    Args:
+        model: The network.
 
     Raises:
-        UserError: Batch-norm or dropout in train mode, batch-norm without running statistics, or nothing to train.
+        UserError: Batch-norm, dropout or a randomized ReLU is in train mode.
 
-    >>> check_model(nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5)))
+    >>> check_eval(nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5)))
     Traceback (most recent call last):
     gendyn_lite.errors.UserError: '1' (Dropout) is in train mode and draws at random: call model.eval() first
     """
     for name, module in model.named_modules():
-        told = f"{name!r} ({type(module).__name__})"
-        if mixes_examples(module):
-            if module.training:
-                raise UserError(
-                    f"{told} is in train mode, where an example's loss depends on its batch and has no gradient of its "
-                    "own: call model.eval() first"
-                )
+        if module.training and isinstance(module, _BatchNorm):
+            why = ", where an example's output depends on its batch"
+        elif module.training and (isinstance(module, nn.RReLU) or (isinstance(module, _DropoutNd) and module.p > 0)):
+            why = " and draws at random"
+        else:
+            continue
+        raise UserError(f"{name!r} ({type(module).__name__}) is in train mode{why}: call model.eval() first")
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse a network in which an example has no gradient of its own, or that draws at random.
+
+    Args:
+        model: The network.
+
+    Raises:
+        UserError: As `check_eval`; batch-norm without running statistics, or nothing to train.
+
+    >>> check_model(nn.Linear(2, 3).requires_grad_(False))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the network has no parameter that requires a gradient: ...
+    """
+    check_eval(model)
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            told = f"{name!r} ({type(module).__name__})"
             raise UserError(f"{told} keeps no running statistics, so each example depends on its batch: replace it")
-        if module.training and ((isinstance(module, _DropoutNd) and module.p > 0) or isinstance(module, nn.RReLU)):
-            raise UserError(f"{told} is in train mode and draws at random: call model.eval() first")
     if any(value.is_inference() for value in model.parameters()):
         raise UserError("the network was made under torch.inference_mode: make it outside of it")
     if not any(value.requires_grad for value in model.parameters()):
@@ -141,9 +159,8 @@ def check_whole(
         return
     if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= (most or int(value)):
         span = f"of at least {least}" if most is None else f"from {least} to {most:,}"
-        raise UserError(
-            f"{name} is {shown(value)}, expected a whole number {span}{why}{', or None' if optional else ''}"
-        )
+        told = f"expected a whole number {span}{why}{', or None' if optional else ''}"
+        raise UserError(f"{name} is {shown(value)}, {told}")
 
 
 def check_number(
@@ -224,28 +241,23 @@ def check_alone(model: nn.Module, x: Tensor) -> None:
         )
 
 
-def check_eps(eps: float) -> None:
-    """Refuse an invalid step size."""
-    check_number("eps", eps, "a step size above 0 and finite")
-
-
 def usable(x: Tensor) -> Tensor:
     """The tensor, or a copy where it was made under ``torch.inference_mode`` and autograd could not save it."""
     return x.clone() if x.is_inference() else x
 
 
-def check_logits(logits: Tensor, y: Tensor, classes: bool) -> None:
+def check_logits(logits: Tensor, y: Tensor, labelled: bool) -> None:
     """Refuse logits that are not [n, classes], and labels that are not among those classes.
 
     Args:
         logits: What the network gave.
         y: Labels.
-        classes: Whether y are labels of the cross-entropy; else a loss of one's own judges.
+        labelled: Whether y are labels of the cross-entropy; else a loss of one's own judges.
     """
     if not isinstance(logits, Tensor) or logits.dim() < 1 or len(logits) != len(y):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(f"the network gives {shape} for {len(y)} examples, expected an output for each of them")
-    if not classes:
+    if not labelled:
         return
     if logits.dim() != 2:
         raise UserError(f"the network gives logits of shape {tuple(logits.shape)}, expected [n, classes]")
@@ -253,10 +265,8 @@ def check_logits(logits: Tensor, y: Tensor, classes: bool) -> None:
         raise UserError(f"labels are {dtype_name(y)} {list(y.shape)}, expected int64 [n]")
     low, high = (int(value) for value in torch.aminmax(y))
     if low < 0 or high >= logits.shape[1]:
-        raise UserError(
-            f"labels span {low} to {high}, expected 0 to {logits.shape[1] - 1}: the network has {logits.shape[1]} "
-            "classes"
-        )
+        classes = logits.shape[1]
+        raise UserError(f"labels span {low} to {high}, expected 0 to {classes - 1}: the network has {classes} classes")
 
 
 def check_finite(squared_norms: Tensor, *, what: str = "gradient", resolved: bool = False) -> None:
@@ -283,6 +293,6 @@ def check_finite(squared_norms: Tensor, *, what: str = "gradient", resolved: boo
         )
 
 
-def dtype_name(tensor: Tensor) -> str:
+def dtype_name(value: Tensor | torch.dtype) -> str:
     """A precision as the field writes it: ``float32``."""
-    return str(tensor.dtype).removeprefix("torch.")
+    return str(getattr(value, "dtype", value)).removeprefix("torch.")

@@ -11,7 +11,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 KINDS: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.Linear, nn.Conv1d, nn.Conv2d), "affine"),
@@ -150,11 +149,6 @@ def places(module: nn.Module, shape: torch.Size) -> torch.Size:
 def layer_name(parameter: str) -> str:
     """The module of a parameter: ``"block1.conv"`` for ``"block1.conv.weight"``; the network itself is ``"model"``."""
     return parameter.rpartition(".")[0] or "model"
-
-
-def mixes_examples(module: nn.Module) -> bool:
-    """Whether a module computes statistics over the batch, so that no example has a gradient of its own."""
-    return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
 
 
 def first_trainable(model: nn.Module) -> nn.Parameter:

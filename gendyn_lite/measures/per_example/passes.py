@@ -53,7 +53,7 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
     on_gradients: Callable[[str, Tensor], None],
     *,
     loss: Loss = cross_entropy,
-    announce: Callable[[Sequence[str], nn.Module], None] | None = None,
+    quiet: bool = False,
 ) -> None:
     """Run the network on a batch and hand over what each parameter's per-example gradients are made of.
 
@@ -71,7 +71,7 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
         on_layer: Receives each layer with a formula, and its uses.
         on_gradients: Receives the name of each other parameter, and its gradient for each example, [n, entries].
         loss: Function of (logits, y) that gives the loss of each example, [n].
-        announce: Called once with the names of the parameters that have no formula; by default a warning.
+        quiet: Whether no warning names the layers of the parameters that have no formula.
 
     Raises:
         UserError: A layer's input was changed in place after the layer had read it, the logits do not fit the labels,
@@ -82,7 +82,8 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
     new = [name for name in without if name not in plan.announced]
     if new:
         plan.announced.update(new)
-        (announce or warn)(new, model)
+        if not quiet:
+            warn(new, model)
     if without:
         for name, found in gradients(model, without, x, y, loss=loss).items():
             on_gradients(name, found)

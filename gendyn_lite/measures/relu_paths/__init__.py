@@ -31,7 +31,6 @@ from gendyn_lite.measures.relu_paths.similarity import (
     cross_paths,
     self_activation_similarity,
     self_similarity,
-    zero_paths,
 )
 from gendyn_lite.measures.relu_paths.summaries import (
     Pairs,

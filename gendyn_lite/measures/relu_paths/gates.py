@@ -16,12 +16,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.measures.per_example.checks import check_whole
+from gendyn_lite.measures.per_example.checks import check_whole, dtype_name
 
 GATE_MODULES = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Hardtanh, nn.Threshold)
 
@@ -177,18 +175,8 @@ def check_images(x: Tensor, batch_size: int = 1) -> None:
         told = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise UserError(f"x is {told}, expected images [n, ...] with n ≥ 1")
     if not x.is_floating_point():
-        kind = str(x.dtype).removeprefix("torch.")
-        raise UserError(f"x is {kind}: standardize it as in training (data.batcher gives such batches)")
+        raise UserError(f"x is {dtype_name(x)}: standardize it as in training (data.batcher gives such batches)")
     check_whole("batch_size", batch_size)
-
-
-def check_eval(model: nn.Module) -> None:
-    """Refuse a network whose gates depend on chance or on the batch."""
-    for name, module in model.named_modules():
-        if module.training and isinstance(module, _DropoutNd | _BatchNorm):
-            why = "drops units at random" if isinstance(module, _DropoutNd) else "depends on the batch"
-            which = f"{name!r} ({type(module).__name__})"
-            raise UserError(f"{which} is in train mode, where a path {why}: call model.eval() first")
 
 
 def check_layers(model: nn.Module, seen: Sequence[str], layers: Sequence[str] | None) -> None:

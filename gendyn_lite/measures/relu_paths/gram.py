@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.checks import check_name
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_paths
 from gendyn_lite.threads import threads
 
@@ -184,8 +185,7 @@ def _seconds(multiply: Product, block: Tensor) -> float:
 
 def _product(arithmetic: str, device: torch.device) -> tuple[Product, bool]:
     """The product to use, and whether it takes int8."""
-    if arithmetic not in ARITHMETIC:
-        raise unknown_name("arithmetic", arithmetic, ARITHMETIC)
+    check_name("arithmetic", arithmetic, ARITHMETIC)
     if arithmetic == "int8" and not int8_is_exact(device):
         raise UserError(f"int8 products are not available, or not exact, on {device.type}: use arithmetic='float32'")
     narrow = arithmetic == "int8" or (arithmetic == "auto" and int8_is_fast(device))

@@ -161,5 +161,5 @@ def image_functions(
     def store(name: str, values: Tensor) -> None:
         parts[name] = Stored(values.view(len(x), *shapes[name]))
 
-    visit(model, x, y, layers, factor, store, loss=loss, announce=lambda names, model: None)
+    visit(model, x, y, layers, factor, store, loss=loss, quiet=True)
     return ImageFunctions({name: parts[name] for name in shapes if name in parts}, len(x), step_size)

@@ -163,13 +163,12 @@ class PathRecorder:
         labels: The images' labels [n], to follow the loss along paths as well.
         folder: Where to keep every epoch's paths (see `PathRecording`); after an interruption, the epoch before is read
             from there. None to keep none.
-        quantiles: Which quantiles, in [0, 1].
 
     Attributes:
         recording: The `PathRecording` in `folder`, or None.
 
     Raises:
-        UserError: There are fewer than two images, or a quantile is outside [0, 1].
+        UserError: There are fewer than two images, or not one label for each.
 
     Source: Image functions (n.d.), Fig. 1-3 and 5.
 
@@ -187,18 +186,15 @@ class PathRecorder:
         activations: bool = False,
         labels: Tensor | None = None,
         folder: str | os.PathLike[str] | None = None,
-        quantiles: Sequence[float] = QUANTILES,
     ) -> None:
         check_images(x)
         if len(x) < 2:
             raise UserError("there is 1 image, expected at least 2: similarities are of pairs")
         if labels is not None and len(labels) != len(x):
             raise UserError(f"there are {len(x)} images and {len(labels)} labels: expected one label for each image")
-        if not all(0 <= q <= 1 for q in quantiles):
-            raise UserError(f"quantiles is {tuple(quantiles)}, expected numbers in [0, 1]")
         self.recording = None if folder is None else PathRecording(folder)
         self._x, self._labels, self._images = x, labels, fingerprint(x)
-        self._layers, self._with_activations, self._quantiles = layers, activations, tuple(quantiles)
+        self._layers, self._with_activations = layers, activations
         self._last = _Epoch(None, {}, {})
 
     def __call__(self, model: nn.Module, epoch: int) -> dict[str, float]:
@@ -259,25 +255,27 @@ class PathRecorder:
         now.grams[layer] = crossed.gram
         empty = int(((similarity.on_counts(paths) == 0) | (similarity.on_counts(earlier) == 0)).sum())
         own = similarity.self_similarity(paths, earlier)
-        return self._summary(f"{layer}:self", own, empty) | self._cross(f"{layer}:cross", crossed)
+        return _summary(f"{layer}:self", own, empty) | _cross(f"{layer}:cross", crossed)
 
     def _of_activations(self, layer: str, now: Tensor, before: Tensor) -> dict[str, float]:
         empty = int(((now == 0).all(1) | (before == 0).all(1)).sum())
         own = similarity.self_activation_similarity(now, before)
         crossed = similarity.cross_activations(now, before)
-        summary = self._summary(f"{layer}:self_activation", own, empty)
-        return summary | self._cross(f"{layer}:cross_activation", crossed)
+        summary = _summary(f"{layer}:self_activation", own, empty)
+        return summary | _cross(f"{layer}:cross_activation", crossed)
 
-    def _cross(self, key: str, crossed: similarity.Crossed) -> dict[str, float]:
-        return self._summary(key, similarity.of_pairs(crossed.similarity), crossed.zeros)
 
-    def _summary(self, key: str, values: Tensor, zeros: int) -> dict[str, float]:
-        """Mean, quantiles and zeros; quantiles by sorting (`torch.quantile` refuses more than 2²⁴ values)."""
-        ordered = values.double().sort().values
-        numbers = {f"{key}:mean": float(ordered.mean()), f"{key}:zeros": zeros}
-        for q in self._quantiles:
-            place = q * (len(ordered) - 1)
-            low = ordered[int(place)]
-            high = ordered[min(int(place) + 1, len(ordered) - 1)]
-            numbers[f"{key}:q{round(100 * q):02d}"] = float(low + (place - int(place)) * (high - low))
-        return numbers
+def _cross(key: str, crossed: similarity.Crossed) -> dict[str, float]:
+    return _summary(key, similarity.of_pairs(crossed.similarity), crossed.zeros)
+
+
+def _summary(key: str, values: Tensor, zeros: int) -> dict[str, float]:
+    """Mean, quantiles and zeros; quantiles by sorting (`torch.quantile` refuses more than 2²⁴ values)."""
+    ordered = values.double().sort().values
+    numbers = {f"{key}:mean": float(ordered.mean()), f"{key}:zeros": zeros}
+    for q in QUANTILES:
+        place = q * (len(ordered) - 1)
+        low = ordered[int(place)]
+        high = ordered[min(int(place) + 1, len(ordered) - 1)]
+        numbers[f"{key}:q{round(100 * q):02d}"] = float(low + (place - int(place)) * (high - low))
+    return numbers

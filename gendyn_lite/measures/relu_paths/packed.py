@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures.per_example.checks import dtype_name
 
 T = TypeVar("T")
 FORMAT = "relu_paths 1"  # of a file of paths
@@ -101,7 +102,7 @@ def check_paths(paths: Paths, what: str = "paths") -> None:
         expected = "expected one layer's paths, bool [n, units], such as record_paths(model, x)['relu1']"
         raise UserError(f"{what} is a {type(paths).__name__}, {expected}")
     if paths.dtype != torch.bool or paths.dim() != 2 or paths.shape[1] == 0:
-        told = f"{str(paths.dtype).removeprefix('torch.')} {list(paths.shape)}"
+        told = f"{dtype_name(paths)} {list(paths.shape)}"
         raise UserError(f"{what} is {told}, expected bool [n, units]: which units are on (activations > 0)")
 
 

@@ -103,7 +103,7 @@ def loss_along(
             part = slice(start, start + BATCH)
             logits = forward_with_paths(model, x[part], _rows(paths, part, len(x)), partial=partial)
             labels = y[part].to(logits.device)
-            check_logits(logits, labels, classes=True)
+            check_logits(logits, labels, labelled=True)
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
             correct += int((logits.argmax(1) == labels).sum())
     return loss / len(x), correct / len(x)

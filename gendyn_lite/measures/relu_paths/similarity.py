@@ -73,21 +73,6 @@ def self_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-def zero_paths(paths: Paths) -> int:
-    """How many images have no unit on: their similarities are 0 by definition.
-
-    Args:
-        paths: Paths of one layer, bool [n, units], or packed.
-
-    Returns:
-        From 0 to n.
-
-    >>> zero_paths(torch.tensor([[True, False], [False, False]]))
-    1
-    """
-    return int((on_counts(paths) == 0).sum())
-
-
 def cross_path_similarity(now: Paths, before: Paths, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """How alike the intersection of two images' paths is to their intersection an epoch before, for all pairs.
 

@@ -221,24 +221,6 @@ class WeightHistory:
                 total[name] += value
         return total
 
-    def function(self, step: int, number: int) -> dict[str, Tensor]:
-        """f_i^t, what one image adds in one step of plain SGD: parameter → −(η_t/|B_t|) ∇ℓ_i, float64.
-
-        Args:
-            step: t, counted from 1.
-            number: The image.
-
-        Raises:
-            UserError: There is no such step, or the image was not in its batch.
-        """
-        if step < 1:
-            raise UserError(f"step is {step}, expected at least 1: steps are counted from 1")
-        taken = self._first(step)[-1]
-        chosen = (taken.images == number).double()
-        if not chosen.any():
-            raise UserError(f"image {number} was not in the batch of step {step}")
-        return taken.functions.total(taken.rate * chosen)
-
     def errors(self, model: nn.Module, upto: int | None = None) -> dict[str, float]:
         """How far the rebuilt weights are from a network's: parameter → ‖rebuilt − w‖ / ‖w‖ (‖rebuilt‖ if w is 0)."""
         current = dict(model.named_parameters())

@@ -12,9 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import check_eps, check_examples, check_whole, refuse_if_too_large, usable
+from gendyn_lite.measures.per_example.checks import (
+    check_examples,
+    check_number,
+    check_whole,
+    refuse_if_too_large,
+    usable,
+)
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
-from gendyn_lite.measures.stiffness.gram import WHOLE, cosine, gradient_gram, sign, zero_gradients
+from gendyn_lite.measures.stiffness.gram import cosine, gradient_gram, sign, zero_gradients
 from gendyn_lite.measures.stiffness.pairs import by_pair, critical_length, pair_distances
 
 Probe = Callable[[nn.Module, int], dict[str, float]]
@@ -147,7 +153,7 @@ def loss_change(
     >>> (found.actual < 0).tolist(), round(found.slope, 3)
     ([[True, True, False]], 1.0)
     """
-    check_eps(eps)
+    check_number("eps", eps, "a step size above 0 and finite")
     examples = examples.tolist() if isinstance(examples, Tensor) else list(examples)
     if not examples:
         raise UserError("examples is empty: give at least one example to take a step on")
@@ -200,7 +206,6 @@ def neighbourhood_map(
     high: tuple[float, float],
     radius: float,
     resolution: int = 40,
-    layers: tuple[str, ...] = (),
 ) -> NeighbourhoodMap:
     """Mean cosine stiffness of each point of a grid with the grid points at most `radius` away.
 
@@ -213,7 +218,6 @@ def neighbourhood_map(
         high: Highest corner.
         radius: Largest distance of a neighbour, in units of the inputs.
         resolution: Points along each side.
-        layers: Only the gradient of these layers; all if empty.
 
     Returns:
         The points, their classes, and the stiffness at each.
@@ -243,9 +247,9 @@ def neighbourhood_map(
     points = torch.cartesian_prod(*sides).to(first.device)
     with torch.no_grad():
         predicted = model(points).argmax(1)
-    groups = {WHOLE: layers} if layers else None
-    gram = gradient_gram(model, points, predicted, groups=groups)
-    matrix = cosine(gram[WHOLE] if isinstance(gram, dict) else gram)
+    gram = gradient_gram(model, points, predicted)
+    assert isinstance(gram, Tensor)
+    matrix = cosine(gram)
     # By differences: far from the origin torch's matrix product of points would lose the distance of neighbours.
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     near = (distances <= radius + 1e-6 * math.dist(low, high)).to(matrix.dtype).fill_diagonal_(0)

@@ -7,17 +7,14 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import capacity
 from gendyn_lite.measures.capacity import (
     empirical_rademacher,
-    kernel_ridge_stability,
     label_account,
-    linear_rademacher,
-    linear_rademacher_bounds,
     memorizing_network,
     rademacher_gap_bound,
     replace_one_stability,
@@ -31,35 +28,9 @@ def points(n: int, d: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def best_linear(x, signs):
-    """The linear function of norm 1 with the largest mean of sign times value."""
-    w = (signs.to(x) @ x) / (signs.to(x) @ x).norm()
-    return lambda inputs: inputs @ w
-
-
 def best_constant(x, signs):
     sign = 1.0 if signs.sum() >= 0 else -1.0
     return lambda inputs: torch.full((len(inputs),), sign)
-
-
-def test_fitting_the_best_linear_function_gives_the_closed_form():
-    x = points(30, 5)
-    fitted = empirical_rademacher(best_linear, x, draws=20, binary=False, seed=3)
-    exact = linear_rademacher(x, draws=20, seed=3)
-    torch.testing.assert_close(fitted.values, exact.values)
-    assert (fitted.low, fitted.high) == pytest.approx((exact.low, exact.high))
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 8), st.integers(1, 4), st.floats(0.1, 10), st.integers(0, 1000))
-def test_linear_complexity_is_within_its_bounds_and_grows_with_the_norm(n, d, norm, seed):
-    x = points(n, d, seed)
-    every = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=n)), dtype=torch.float64)
-    exact = norm * float((every @ x).norm(dim=1).mean()) / n
-    low, high = linear_rademacher_bounds(x, norm=norm)
-    assert low * (1 - 1e-9) <= exact <= high * (1 + 1e-9)
-    found = linear_rademacher(x, norm=norm, draws=1000, confidence=0.999999, seed=seed)
-    assert found.low * (1 - 1e-9) <= exact <= found.high * (1 + 1e-9)
 
 
 def test_a_class_that_memorizes_has_complexity_one():
@@ -68,7 +39,6 @@ def test_a_class_that_memorizes_has_complexity_one():
 
     found = empirical_rademacher(fit, points(200, 4), draws=4)
     assert (found.mean, found.low, found.high) == (1.0, 1.0, 1.0)
-    assert found.gap_bound() > 1
 
 
 def test_two_constants_have_the_complexity_of_a_random_walk():
@@ -85,22 +55,15 @@ def test_interval_is_students():
     assert found.mean == pytest.approx(float(found.values.mean()))
 
 
-def test_binary_counts_signs_and_not_sizes():
-    means = [
-        empirical_rademacher(lambda x, s: lambda i: s * 1e-3, torch.zeros(8, 1), draws=2, binary=binary).mean
-        for binary in (True, False)
-    ]
-    assert means == pytest.approx([1.0, 1e-3])
+def test_sizes_do_not_count_and_draws_are_seeded():
+    def small_constant(x, signs):
+        return lambda inputs: 1e-3 * best_constant(x, signs)(inputs)
 
-
-def test_draws_are_seeded_and_announced():
-    seen = []
     first, again, other = (
-        empirical_rademacher(best_constant, torch.zeros(20, 1), draws=4, seed=seed, on_draw=lambda *a: seen.append(a))
-        for seed in (0, 0, 1)
+        empirical_rademacher(fit, torch.zeros(20, 1), draws=4, seed=seed).values
+        for fit, seed in ((best_constant, 0), (small_constant, 0), (best_constant, 1))
     )
-    assert torch.equal(first.values, again.values) and not torch.equal(first.values, other.values)
-    assert seen[:4] == list(enumerate(first.values.tolist()))
+    assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_signs_are_fair_and_differ_between_draws():
@@ -117,17 +80,9 @@ REFUSED = {
     "draws": (empirical_rademacher, (best_constant, ZEROS), {"draws": 1}, "draws is 1, expected .* from 2 to 100,000"),
     "many": (empirical_rademacher, (best_constant, ZEROS), {"draws": 10**11}, "draws is 1.* from 2 to 100,000"),
     "confidence": (empirical_rademacher, (best_constant, ZEROS), {"confidence": 1.0}, "confidence is 1.0"),
-    "shape": (
-        empirical_rademacher,
-        (FITS["shape"], ZEROS),
-        {},
-        r"gave \(3, 1\), expected finite .* of shape \(3,",
-    ),
+    "shape": (empirical_rademacher, (FITS["shape"], ZEROS), {}, r"gave \(3, 1\), expected .* of shape \(3,"),
     "inf": (empirical_rademacher, (FITS["inf"], ZEROS), {}, "expected finite numbers"),
     "none": (empirical_rademacher, (FITS["none"], ZEROS), {}, "gave NoneType"),
-    "norm": (linear_rademacher, (ZEROS,), {"norm": 0.0}, "norm is 0.0, expected a number above 0"),
-    "linear-draws": (linear_rademacher, (ZEROS,), {"draws": 1}, "draws is 1"),
-    "bounds-norm": (linear_rademacher_bounds, (ZEROS,), {"norm": -1.0}, "norm is -1.0"),
     "gap-n": (rademacher_gap_bound, (0.1, 0), {}, "n 0"),
     "gap-nan": (rademacher_gap_bound, (math.nan, 10), {}, "complexity is nan"),
     "gap-n-nan": (rademacher_gap_bound, (0.1, math.nan), {}, "n nan"),
@@ -135,7 +90,6 @@ REFUSED = {
     "zero-width": (vc_dimension_bound, ((5, 0, 1),), {}, r"widths is \(5, 0, 1\)"),
     "dimension": (vc_gap_bound, (0.5, 10), {}, "dimension is 0.5"),
     "delta": (vc_gap_bound, (5, 10), {"delta": 1.0}, "delta 1.0"),
-    "ridge": (kernel_ridge_stability, (-1.0,), {}, "ridge is -1.0"),
     "beta": (stability_gap_bound, (-0.1, 10), {}, "beta is -0.1"),
     "account-n": (label_account, (), {"n": 0, "gap_true": 0.1, "gap_random": 0.9}, "n is 0"),
     "account-gap": (label_account, (), {"n": 9, "gap_true": 1.1, "gap_random": 0.9}, "gaps are 1.1 and 0.9"),
@@ -182,15 +136,14 @@ def majority(x, y):
 def test_a_learner_that_fits_every_label_has_stability_one(labels):
     x = points(60, 2)
     y = (x[:, 0] > 0).long() if labels == "true" else torch.arange(60) % 2
-    found = replace_one_stability(nearest, x, y, swaps=8, x_test=points(200, 2, 1), y_test=torch.zeros(200).long())
+    found = replace_one_stability(nearest, x, y, swaps=8)
     assert found.beta == 1.0 and found.at_replaced.tolist() == [1.0] * 8
-    assert 0 < found.on_test.mean() < 0.2
 
 
 def test_a_learner_that_ignores_one_label_is_stable():
     x, y = points(30, 2), torch.cat([torch.zeros(20), torch.ones(10)]).long()
-    found = replace_one_stability(majority, x, y, swaps=10, x_test=x, y_test=y)
-    assert found.beta == 0.0 and found.on_test.max() == 0.0
+    found = replace_one_stability(majority, x, y, swaps=10)
+    assert found.beta == 0.0 == found.at_replaced.max()
 
 
 def test_only_one_label_is_replaced_and_by_another_class():
@@ -208,7 +161,6 @@ def test_only_one_label_is_replaced_and_by_another_class():
     [
         ({"swaps": 0}, "swaps is 0, expected a whole number from 1 to 4"),
         ({"swaps": 5}, "swaps is 5"),
-        ({"x_test": torch.zeros(2, 1)}, "x_test and y_test belong together"),
         ({"y": torch.rand(4)}, "labels are float32"),
         ({"fit": lambda x, y: lambda inputs: torch.zeros(len(inputs))}, "gave no classes"),
     ],
@@ -217,20 +169,6 @@ def test_bad_stability_input_gets_one_line(options, message):
     given_ = {"fit": nearest, "x": points(4, 2), "y": torch.tensor([0, 1, 0, 1]), "swaps": 2, **options}
     with pytest.raises(UserError, match=message):
         replace_one_stability(given_.pop("fit"), given_.pop("x"), given_.pop("y"), **given_)
-
-
-def test_ridge_makes_a_kernel_stable_within_its_bound():
-    x, y = points(40, 2), torch.where(points(40, 1, 2).squeeze(1) > 0, 1.0, 0.0).double()
-    new = points(100, 2, 3)
-    for ridge in (5.0, 20.0):
-        before = capacity.kernel_regression(x, y, width=1.0, ridge=ridge, device="cpu").predict(new)
-        changes = []
-        for i in range(40):
-            swapped = y.clone()
-            swapped[i] = 1 - y[i]
-            after = capacity.kernel_regression(x, swapped, width=1.0, ridge=ridge, device="cpu").predict(new)
-            changes += [((after - label) ** 2 - (before - label) ** 2).abs().max() for label in (0.0, 1.0)]
-        assert 0 < max(changes) <= kernel_ridge_stability(ridge)
 
 
 def test_the_account_shows_that_nothing_blind_to_labels_separates():

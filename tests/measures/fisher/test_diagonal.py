@@ -153,7 +153,6 @@ BAD = {  # network, inputs and labels, options
     "train mode": (nn.Sequential(nn.BatchNorm1d(3), linear()), TWO, {}, r"'0' \(BatchNorm1d\) is in train mode"),
     "no gradient": (idle(nn.Linear(3, 3)), TWO, {}, "parameter 'idle.weight' gets no gradient: the loss does not"),
     "no gradient, no formula": (idle(Own()), TWO, {}, "parameter 'idle.scale' gets no gradient"),
-    "no formula": (nn.Sequential(nn.Linear(3, 4), Own()).double(), TWO, {"strict": True}, r"no formula for 1 \(Ow"),
     "NaN": (linear(), with_nan(2), {}, "the gradient of example 2 is not finite"),
     "square": (nn.Linear(3, 3), LARGE, {}, r"the square of the gradient of example \d is"),
     "NaN in a later batch": (linear(), with_nan(3), {"batch_size": 2}, "the gradient of example 3 is not finite"),

@@ -135,16 +135,6 @@ def test_the_divergence_keeps_its_digits():
         assert found == pytest.approx(exact, rel=3 * scale if scale < 1 else 1e-12)
 
 
-def test_float32_is_accurate_or_refused():
-    model, x, y = made("mlp")
-    exact = fisher.influence(model, x[:2], y[:2], x, eps=0.1)
-    single = copy.deepcopy(model).float()
-    found = fisher.influence(single, x[:2].float(), y[:2], x.float(), eps=0.1, precision="float32")
-    torch.testing.assert_close(found.kl.mean(1), exact.kl.mean(1), rtol=1e-2, atol=0)
-    with pytest.raises(UserError, match=r"float32 rounds them by about .*: use precision='float64', or a larger eps"):
-        fisher.influence(single, x[:2].float(), y[:2], x.float(), eps=1e-6, precision="float32")
-
-
 def test_the_network_is_left_as_it_was():
     model, x, y = made("alexnet_small", 4)
     before = {name: value.clone() for name, value in model.float().state_dict().items()}
@@ -185,7 +175,6 @@ BAD = {  # network, inputs, options
     "eps infinite": (MODEL, INPUTS, {"eps": math.inf}, "eps is inf, expected"),
     "eps lost": (MODEL, INPUTS, {"eps": 1e-300}, "a step of eps = 1e-300 is lost in the rounding of the weights"),
     "mixed": (Centred(4, 3).double(), INPUTS, {}, "the network mixes the examples of a batch"),
-    "precision": (MODEL, INPUTS, {"precision": "half"}, "unknown precision 'half': Valid: float64, float32"),
     "train mode": (TRAINING, INPUTS, {}, r"'0' \(BatchNorm1d\) is in train mode"),
     "NaN": (MODEL, NAN, {}, "the gradient of example 1 is not finite"),
     "labels": (MODEL, INPUTS, {"y_eval": torch.full((8,), 3)}, "labels span 3 to 3, expected 0 to 2"),

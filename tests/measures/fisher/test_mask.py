@@ -210,8 +210,6 @@ BAD = [
     (fisher.GradientMask, (0.5,), {"by": "fischer"}, "unknown score of the mask 'fischer': did you mean 'fis"),
     (fisher.GradientMask, (0.5,), {"by": "random", "scope": "layers"}, "unknown scope of the mask 'layers'"),
     (fisher.GradientMask, (0.5,), {}, r"a mask by Fisher information needs examples=\(x, y\)"),
-    (fisher.share_kept, (1.0,), {"reading": "masked"}, r"keep is 0.0, expected a share in \(0, 1\]"),
-    (fisher.share_kept, (0.5,), {"reading": "left"}, "unknown reading 'left': Valid: kept, masked"),
     (fisher.threshold, ({}, 0.5), {}, "there are no scores to choose from"),
     (fisher.threshold, ({"a": torch.zeros(0)}, 0.5), {}, "there are no scores to choose from"),
     (fisher.threshold, (SCORES, 0.5), {}, "a score is NaN, so that there is no order"),

@@ -119,17 +119,6 @@ def test_the_weights_are_the_initial_ones_and_all_image_functions(name, setting,
     assert torch.allclose(rebuilt(x), model(x), atol=1e-10 if dtype == torch.float64 else 1e-4)
 
 
-def test_one_step_is_the_sum_of_its_functions():
-    model, x, y = nn.Linear(6, 3).double(), *batch((6,), 10)
-    optimizer, history = torch.optim.SGD(model.parameters(), lr=0.05), WeightHistory(model)
-    steps(model, optimizer, history, x, y, 3)
-    before, after = history.weights(upto=2), history.weights(upto=3)
-    images_of_step = [8, 9, 0, 1]
-    total = sum(history.function(3, number)["weight"] for number in images_of_step)
-    assert torch.allclose(before["weight"] + total, after["weight"], rtol=0, atol=1e-15)
-    assert torch.allclose(history.function(1, 2)["weight"], history.image(2)["weight"])
-
-
 def test_momentum_in_closed_form():
     """c_t = −η(1 − μ^{T−t+1})/(1 − μ): an early image function counts up to 1/(1 − μ) times."""
     model, x, y = nn.Linear(6, 3).double(), *batch((6,), 4)
@@ -204,8 +193,6 @@ REFUSED = {
     "nesterov": (lambda: recorded(momentum=0.9, nesterov=True), "SGD with nesterov"),
     "image": (lambda: recorded().image(9), "image 9 was in no batch of the 1 recorded steps"),
     "step": (lambda: recorded().weights(5), "step 5 is missing from the history: it has 1 steps"),
-    "step-0": (lambda: recorded().function(0, 0), "step is 0, expected at least 1"),
-    "not-in-batch": (lambda: recorded().function(1, 9), "image 9 was not in the batch of step 1"),
     "open": (twice, "the step before was not closed: call after_step"),
     "late": (late, "weight has changed since the history was made"),
     "no-batches": (lambda: recorded()(linear(), epoch=1, step=1), "needs batches and labels"),

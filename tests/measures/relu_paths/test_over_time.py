@@ -199,7 +199,6 @@ REFUSED = {
     "empty": (lambda _: PathRecording().paths(0, "a"), "it has no epochs"),
     "one-image": (lambda _: PathRecorder(images(1, (6,))), "there is 1 image, expected at least 2"),
     "labels": (lambda _: PathRecorder(X, labels=torch.arange(2)), "3 images and 2 labels"),
-    "quantile": (lambda _: PathRecorder(X, quantiles=[2]), r"expected numbers in \[0, 1\]"),
     "no-gates": (lambda _: PathRecorder(X)(nn.Linear(6, 2), 0), "the network has no gates"),
     "train-mode": (lambda _: PathRecorder(images(3, (2, 8, 8)))(conv().train(), 0), "is in train mode"),
 }

@@ -186,12 +186,12 @@ REFUSED = {
     "width": (lambda: record(Functional(), images(2, (5,))), r"images of shape \(5,\)"),
     "dropout": (
         lambda: record(nn.Sequential(nn.ReLU(), nn.Dropout(0.5)), SIX),
-        r"'1' \(Dropout\) is in train mode, where a path drops units at random: call model.eval\(\) first",
+        r"'1' \(Dropout\) is in train mode and draws at random: call model.eval\(\) first",
     ),
     "functional-dropout": (lambda: record(Dropping(), SIX), "dropout in .* is in train mode"),
     "batch-norm": (
         lambda: record(conv().train(), images(2, (2, 8, 8))),
-        r"'1' \(BatchNorm2d\) is in train mode, where a path depends on the batch",
+        r"'1' \(BatchNorm2d\) is in train mode, where an example's output depends on its batch",
     ),
     "layer": (lambda: record(Functional(), SIX, layers=["gat"]), "unknown gate layer 'gat': did you mean 'gate'"),
     "uint8": (lambda: record(Functional(), torch.zeros(2, 6).byte()), "x is uint8: standardize it"),
