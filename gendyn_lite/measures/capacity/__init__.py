@@ -34,10 +34,4 @@ from gendyn_lite.measures.capacity.rademacher import (
     vc_dimension_bound,
     vc_gap_bound,
 )
-from gendyn_lite.measures.capacity.stability import (
-    Stability,
-    label_account,
-    replace_one_stability,
-    stability_gap_bound,
-)
-from gendyn_lite.measures.per_example.checks import available_memory
+from gendyn_lite.measures.capacity.stability import Stability, label_account, replace_one_stability, stability_gap_bound

@@ -53,6 +53,9 @@ def exact_projection(x: Tensor, a: Tensor) -> Tensor:
     Note:
         After S. M. Rump, T. Ogita and S. Oishi, "Accurate floating-point summation", SIAM J. Sci. Comput. 2008: the
         entries of x are cut into parts of so few bits that their products with `a`, and the sums of them, are exact.
+
+    >>> exact_projection(torch.tensor([[1e16, 1.0, -1e16]], dtype=torch.float64), torch.ones(3).double()).tolist()
+    [1.0]
     """
     bits = 53 - (PROJECTION_BITS + 1) - max(1, math.ceil(math.log2(x.shape[1]))) - 1
     first, rest = cut(x, bits)

@@ -68,6 +68,9 @@ def check_classes(y: Tensor, num_classes: int | None = None) -> int:
 
     Raises:
         UserError: The labels are no integers, not one for each point, or outside [0, num_classes).
+
+    >>> check_classes(torch.tensor([0, 2, 1]))
+    3
     """
     if y.is_floating_point() or y.is_complex() or y.ndim != 1:
         raise UserError(f"labels are {dtype_name(y)} of shape {tuple(y.shape)}, expected integers [n] such as y.long()")
@@ -144,7 +147,11 @@ def duplicates(x: Tensor) -> list[list[int]]:
 
 
 def name_groups(groups: list[list[int]], most: int = 3) -> str:
-    """Groups of indices as text: ``"3 = 7, 12 = 40 = 41 and 5 more groups"``."""
+    """Groups of indices as text.
+
+    >>> name_groups([[3, 7], [12, 40, 41], [5, 6]], most=2)
+    '3 = 7, 12 = 40 = 41 and 1 more group'
+    """
     shown = ", ".join(" = ".join(map(str, group[:4])) + (" = …" if len(group) > 4 else "") for group in groups[:most])
     rest = len(groups) - most
     return shown + (f" and {rest} more group{'s' if rest > 1 else ''}" if rest > 0 else "")
@@ -186,7 +193,11 @@ class Fitted:
 
 
 def kind_of(y: Tensor) -> tuple[bool, bool]:
-    """Whether targets are classes, and whether they are real and of shape [n]."""
+    """Whether targets are classes, and whether they are real and of shape [n].
+
+    >>> kind_of(torch.tensor([0, 1])), kind_of(torch.rand(2)), kind_of(torch.rand(2, 3))
+    ((True, False), (False, True), (False, False))
+    """
     return y.ndim == 1 and not y.is_floating_point(), y.ndim == 1 and y.is_floating_point()
 
 

@@ -147,7 +147,11 @@ def places(module: nn.Module, shape: torch.Size) -> torch.Size:
 
 
 def layer_name(parameter: str) -> str:
-    """The module of a parameter: ``"block1.conv"`` for ``"block1.conv.weight"``; the network itself is ``"model"``."""
+    """The module of a parameter; the network itself is ``"model"``.
+
+    >>> layer_name("block1.conv.weight"), layer_name("weight")
+    ('block1.conv', 'model')
+    """
     return parameter.rpartition(".")[0] or "model"
 
 
@@ -157,7 +161,11 @@ def first_trainable(model: nn.Module) -> nn.Parameter:
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """The precision in which products of gradients are summed: float64 as it is, else float32."""
+    """The precision in which products of gradients are summed: float64 as it is, else float32.
+
+    >>> wide(torch.bfloat16), wide(torch.float64)
+    (torch.float32, torch.float64)
+    """
     return dtype if dtype == torch.float64 else torch.float32
 
 
@@ -177,23 +185,12 @@ def layer_names(model: nn.Module) -> tuple[str, ...]:
 
 
 def warn(names: Sequence[str], model: nn.Module) -> None:
-    """Name the layers that are differentiated by `torch.func`, which stores their gradients."""
-    told = layers_told(names, model)
-    warnings.warn(
-        f"no formula for {told}: per-example gradients there by torch.func, which is slower and stores them",
-        stacklevel=4,
-    )
-
-
-def layers_told(names: Iterable[str], model: nn.Module) -> str:
-    """The layers of some parameters, each with its type.
-
-    >>> layers_told(["0.weight", "0.bias"], nn.Sequential(nn.Linear(2, 3)))
-    '0 (Linear)'
-    """
+    """Name the layers of some parameters, which `torch.func` differentiates and whose gradients it stores."""
     modules = dict(model.named_modules())
     layers = dict.fromkeys(map(layer_name, names))
-    return ", ".join(f"{layer} ({type(modules.get(layer, model)).__name__})" for layer in layers)
+    told = ", ".join(f"{layer} ({type(modules.get(layer, model)).__name__})" for layer in layers)
+    message = f"no formula for {told}: per-example gradients there by torch.func, which is slower and stores them"
+    warnings.warn(message, stacklevel=4)
 
 
 COPIES = 2  # what autograd keeps of a layer's output, and what is on its way

@@ -194,7 +194,11 @@ def read_paths(path: Path, layer: str | None) -> dict[str, PackedPaths]:
 
 
 def chosen(layers: dict[str, T], layer: str | None) -> dict[str, T]:
-    """Every layer (None), or the one of that name."""
+    """Every layer (None), or the one of that name.
+
+    >>> chosen({"relu1": 1, "relu2": 2}, "relu2")
+    {'relu2': 2}
+    """
     if layer is None:
         return layers
     if layer not in layers:

@@ -183,7 +183,11 @@ def cross_activations(now: Tensor, before: Tensor) -> Crossed:
 
 
 def on_counts(now: Paths, other: Paths | None = None) -> Tensor:
-    """How many units are on for each image (in both of two recordings), int64 [n]."""
+    """How many units are on for each image (in both of two recordings), int64 [n].
+
+    >>> on_counts(torch.tensor([[True, False, True], [False, False, False]]))
+    tensor([2, 0])
+    """
     count, units = now.shape
     total = torch.zeros(count, dtype=torch.int64)
     size = max(8, BLOCK_BYTES["cpu"] // max(1, count) // 8 * 8)
@@ -210,13 +214,21 @@ def all_ratios(both: Tensor, now: Tensor, before: Tensor, dtype: torch.dtype) ->
 
 
 def ratio(both: Tensor, now: Tensor, before: Tensor) -> Tensor:
-    """both / √(now·before), and 0 where a norm is 0."""
+    """both / √(now·before), and 0 where a norm is 0.
+
+    >>> ratio(torch.tensor([1.0, 0.0]), torch.tensor([4.0, 0.0]), torch.tensor([1.0, 1.0]))
+    tensor([0.5000, 0.0000])
+    """
     norms = (now * before).sqrt()
     return torch.where(norms <= 0, 0.0, both / norms).clamp(-1, 1)
 
 
 def of_pairs(matrix: Tensor) -> Tensor:
-    """The entries of the pairs i < j of a matrix [n, n], in order: [n(n−1)/2]."""
+    """The entries of the pairs i < j of a matrix [n, n], in order: [n(n−1)/2].
+
+    >>> of_pairs(torch.tensor([[0, 1, 2], [3, 4, 5], [6, 7, 8]]))
+    tensor([1, 2, 5])
+    """
     i, j = torch.triu_indices(len(matrix), len(matrix), 1, device=matrix.device)
     return matrix[i, j]
 

@@ -200,12 +200,7 @@ class NeighbourhoodMap(NamedTuple):
 
 @torch.inference_mode(False)
 def neighbourhood_map(
-    model: nn.Module,
-    *,
-    low: tuple[float, float],
-    high: tuple[float, float],
-    radius: float,
-    resolution: int = 40,
+    model: nn.Module, *, low: tuple[float, float], high: tuple[float, float], radius: float, resolution: int = 40
 ) -> NeighbourhoodMap:
     """Mean cosine stiffness of each point of a grid with the grid points at most `radius` away.
 

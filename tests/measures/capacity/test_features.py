@@ -60,16 +60,6 @@ def test_a_grating_excites_its_own_direction(angle):
     assert int(response.argmax()) == angle
 
 
-def test_gabor_does_not_see_brightness():
-    x = images(4)
-    inside = {"wavelengths": (3.0,), "orientations": 4, "grid": 1}
-    bright = torch.nn.functional.pad(x + 5, [20] * 4, value=5.0)
-    dark = torch.nn.functional.pad(x, [20] * 4)
-    middle = slice(15, -15)
-    found = [gabor_features(y[:, :, middle, middle], **inside) for y in (bright - 5, dark)]
-    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
-
-
 def slow_part(features, x: torch.Tensor) -> torch.Tensor:
     """Patch by patch: normalize, multiply with the filters, rectify on both sides, average by quadrant."""
     m, _, side, _ = features.filters.shape
@@ -115,12 +105,6 @@ def test_flat_and_repeated_patches_are_no_filters():
     x[:, :, 4:8, 5:9] = images(30, 1, 4)
     filters = random_conv_features(x, 200).filters.flatten(1)
     assert torch.unique(filters, dim=0).shape == filters.shape
-
-
-def test_random_features_do_not_see_contrast_and_brightness():
-    x = images(5, 3, 12) * 50  # far above the constant that keeps flat patches small
-    features = random_conv_features(x, 8)
-    torch.testing.assert_close(features(x), features(3 * x + 20), rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("ridge", [1e-3, 1.0], ids=lambda r: f"ridge={r}")
@@ -200,29 +184,14 @@ def test_bad_options_get_one_line(options, message):
 
 FLAT = torch.rand(4, 9)
 REFUSED = {
-    "no-filters": (
-        random_conv_features,
-        (images(), 0),
-        {},
-        "num_filters is 0, expected .* from 1 to 32,000",
-    ),
+    "no-filters": (random_conv_features, (images(), 0), {}, "num_filters is 0, expected .* from 1 to 32,000"),
     "too-many": (random_conv_features, (images(), 32_001), {}, "num_filters is 32001"),
-    "kind": (
-        random_conv_features,
-        (images(), 4),
-        {"kind": "patch"},
-        "unknown kind of filters 'patch': did you mean",
-    ),
+    "kind": (random_conv_features, (images(), 4), {"kind": "patch"}, "unknown kind of filters 'patch': did you mean"),
     "patch": (random_conv_features, (images(), 4), {"patch": 14}, r"patch is 14, grid 2: .* that fit \(14, 14\)"),
     "threshold": (random_conv_features, (images(), 4), {"threshold": -1.0}, "threshold is -1.0"),
     "no-images": (random_conv_features, (FLAT, 4), {}, r"images have shape \(4, 9\), expected \[n, C, H, W\]"),
     "flat": (random_conv_features, (torch.ones(5, 1, 12, 12), 4), {}, "num_filters is 4, and only 0 different patches"),
-    "channels": (
-        random_conv_features(images(), 4),
-        (images(channels=3),),
-        {},
-        "images have 3 channels, expected",
-    ),
+    "channels": (random_conv_features(images(), 4), (images(channels=3),), {}, "images have 3 channels, expected"),
     "gabor-no-images": (gabor_features, (FLAT,), {}, r"images have shape \(4, 9\)"),
     "gabor-grid": (gabor_features, (images(),), {"grid": 15}, "grid is 15, expected a whole number from 1 to 14"),
     "gabor-wavelength": (gabor_features, (images(),), {"wavelengths": (1.0,)}, "wavelengths of at least 2 pixels"),

@@ -155,13 +155,6 @@ def test_gradients_are_those_of_the_plain_network():
         torch.testing.assert_close(got, leaf.grad, rtol=1e-6, atol=1e-6)
 
 
-def test_images_are_points_and_pixels_are_scaled():
-    x = torch.randint(0, 256, (30, 1, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    net = memorizing_network(x, classes(30))
-    assert torch.equal(net(x), net(x.double() / 255))
-    assert torch.equal(net.classify(x), classes(30))
-
-
 def test_state_survives_saving(tmp_path):
     x, y = points(20, 3), classes(20)
     net, other = memorizing_network(x, y), memorizing_network(x, y, seed=1)

@@ -9,6 +9,7 @@ from torch import nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.models.cifar import BasicBlock
+from tests.measures import networks
 
 
 class Functional(nn.Module):
@@ -63,17 +64,9 @@ def residual() -> nn.Sequential:
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
 
 
-def scrambled(model: nn.Module, seed: int = 0) -> nn.Module:
-    """In eval mode, with statistics and scales that are not those of a new network."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3, generator=generator)
-            module.running_var.uniform_(0.5, 2, generator=generator)
-            if isinstance(module.weight, nn.Parameter):
-                module.weight.data.uniform_(0.5, 2, generator=generator)
-            module.bias.data.normal_(0, 0.3, generator=generator)
-    return model.eval()
+def scrambled(model: nn.Module) -> nn.Module:
+    """In float32 and eval mode, with statistics and scales that are not those of a new network."""
+    return networks.scrambled(model).float()
 
 
 def images(count, shape, seed=0, dtype=torch.float32):
@@ -99,25 +92,13 @@ def cross(now, before):
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def each_gradient(model, x, y):
-    """Gradient of each image's loss, one by one: parameter → [n, *shape], float64."""
-    rows = []
-    for i in range(len(x)):
-        loss = F.cross_entropy(model(x[i : i + 1]), y[i : i + 1])
-        rows.append(torch.autograd.grad(loss, list(model.parameters()), allow_unused=True))
-    return {
-        name: torch.stack([torch.zeros_like(p) if row[k] is None else row[k] for row in rows]).double()
-        for k, (name, p) in enumerate(model.named_parameters())
-    }
-
-
 def refusals(cases):
     """A test's table of calls and the message that each ends in."""
     return pytest.mark.parametrize(("call", "message"), list(cases.values()), ids=list(cases))
 
 
-def check_refused(call, message, *given):
+def check_refused(call, message, *given, **options):
     """A call ends in one line that matches."""
     with pytest.raises(UserError, match=message) as error:
-        call(*given)
+        call(*given, **options)
     assert "\n" not in str(error.value)

@@ -14,7 +14,7 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.relu_paths import WeightHistory, image_functions
 from gendyn_lite.train import fit
-from tests.measures.relu_paths import nets
+from tests.measures import naive
 from tests.measures.relu_paths.nets import Functional, check_refused, conv, images, refusals, residual, scrambled
 
 
@@ -46,7 +46,9 @@ def test_each_image_alone(name):
     make, shape = NETS[name]
     model = scrambled(make()).double()
     x, y = batch(shape)
-    expected = nets.each_gradient(model, x, y)
+    rows = naive.gradients(model, x, y)
+    shapes = {name: value.shape for name, value in model.named_parameters()}
+    expected = {name: torch.stack([row[name] for row in rows]).view(len(x), *shapes[name]) for name in shapes}
     found = image_functions(model, x, y, step_size=0.3)
     assert list(found.parts) == list(expected)
     chosen = torch.linspace(-1, 1, len(x), dtype=torch.float64)

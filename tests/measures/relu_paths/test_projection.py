@@ -11,7 +11,6 @@ from torch import nn
 from gendyn_lite import models
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.relu_paths import (
-    WeightHistory,
     forward_with_paths,
     function_correlation,
     image_functions,
@@ -79,13 +78,6 @@ def test_a_stored_path_is_a_product_of_matrices():
     expected = (model[0](x) * path) @ model[2].weight.T + model[2].bias
     assert torch.allclose(forward_with_paths(model, x, {"1": path}), expected)
     assert torch.allclose(forward_with_paths(model, x, {"1": path.expand(3, 6)}), expected)
-
-
-def test_a_fixed_path_is_linear_in_the_input():
-    model, x = scrambled(residual()).double(), images(2, (2, 8, 8), dtype=torch.float64)
-    paths = {name: value[:1] for name, value in record_paths(model, x).items()}
-    f = lambda v: forward_with_paths(model, v, paths)  # noqa: E731
-    assert torch.allclose(f(0.3 * x[:1] + 0.7 * x[1:]), 0.3 * f(x[:1]) + 0.7 * f(x[1:]))
 
 
 def test_gradients_go_along_the_stored_path():
@@ -163,23 +155,6 @@ def test_paths_of_the_whole_network():
     expected = forward_with_paths(network, inputs.double(), record_paths(model, inputs))
     assert torch.equal(found[3], expected.detach())
     assert not torch.allclose(found, isolated_outputs(model, functions, inputs))
-
-
-def test_one_image_trained_from_zero_is_the_whole_network():
-    """A linear network that starts from 0 and takes one step on one image is that image's function."""
-    model, x, y = nn.Linear(3, 2), images(1, (3,)), torch.tensor([1])
-    with torch.no_grad():
-        model.weight.zero_()
-        model.bias.zero_()
-    optimizer, history = torch.optim.SGD(model.parameters(), lr=0.5), WeightHistory(model)
-    history.record(model, x, y)
-    nn.functional.cross_entropy(model(x), y).backward()
-    optimizer.step()
-    history.after_step(model, optimizer)
-    inputs = images(9, (3,), seed=1)
-    outputs = isolated_network(model, history.image(0))(inputs.double())
-    assert torch.allclose(outputs, model(inputs).double(), atol=1e-6)
-    assert function_correlation(outputs[None], model(inputs)).item() == pytest.approx(1, abs=1e-6)
 
 
 def test_correlation_is_pearsons():

@@ -8,9 +8,6 @@ from torch import nn
 
 from gendyn_lite import models
 from gendyn_lite.measures import stiffness
-from gendyn_lite.measures.per_example.factors import Factors, Workspace
-from gendyn_lite.measures.per_example.passes import Use
-from gendyn_lite.measures.stiffness.layer_gram import ghost_is_cheaper
 from tests.measures import naive
 from tests.measures.networks import Net, examples, scrambled
 
@@ -46,16 +43,6 @@ def test_every_network_equals_the_loop(name):
     assert list(found) == list(expected)
     same(found, expected)
     same({"all": stiffness.gradient_gram(model, x, y)}, {"all": sum(expected.values())})
-
-
-def test_both_ways_are_taken_where_they_cost_less():
-    def of(module, shape, count=64):
-        a = torch.randn(count, *shape)
-        return Factors([Use(module, a, torch.zeros_like(module(a)))], Workspace())
-
-    assert ghost_is_cheaper(of(nn.Linear(50, 60), (50,)), None)
-    assert not ghost_is_cheaper(of(nn.Conv2d(3, 64, 5, padding=2), (3, 28, 28)), None)
-    assert ghost_is_cheaper(of(nn.Conv2d(512, 512, 3, padding=1), (512, 4, 4)), None)
 
 
 @pytest.mark.parametrize("used", [lambda s, x: s.used(x) + 0 * s.idle(x).detach(), lambda s, x: s.used(x)])
