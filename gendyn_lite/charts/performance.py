@@ -44,7 +44,13 @@ def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> Chart:
 
 
 def speed_table(benchmark: pd.DataFrame, *, caption: str) -> HTML:
-    """The same numbers as a table, with whether the goal was reached."""
+    """The same numbers as a table, with whether the goal was reached.
+
+    Args:
+        benchmark: As for `speed_ratios`.
+        caption: Where the numbers come from. A screen reader hears the peers before it, which tell one table of a page
+            from another of the same source.
+    """
     heads = ("Case", "Device", "Peer", "Ours", "Peer's", "Ratio", "Goal")
     rows = [
         (row["case"], row["device"], row["peer"], f"{three_digits(row['ours'])} {row['unit']}",
@@ -52,7 +58,8 @@ def speed_table(benchmark: pd.DataFrame, *, caption: str) -> HTML:
          f"{row['ratio']:.2f}", _goal(row["ratio"], row["goal"]))
         for row in benchmark.to_dict("records")
     ]  # fmt: skip
-    return plain_table(heads, rows, caption=caption)
+    peers = " and ".join(benchmark["peer"].unique())
+    return plain_table(heads, rows, caption=caption, label=f"Speed beside {peers}. {caption}")
 
 
 def _goal(ratio: float, goal: float) -> str:

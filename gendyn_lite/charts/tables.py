@@ -54,15 +54,17 @@ def runs_table(overview: pd.DataFrame, *, caption: str) -> HTML:
     return plain_table(list(map(str, overview)), overview.itertuples(index=False), caption=caption)
 
 
-def plain_table(heads: Sequence[str], rows: Iterable[Iterable[object]], *, caption: str) -> HTML:
+def plain_table(heads: Sequence[str], rows: Iterable[Iterable[object]], *, caption: str, label: str = "") -> HTML:
     """A table of plain values: text as it is, numbers with three digits.
 
     Args:
         heads: The names of the columns.
         rows: The values of each row.
         caption: What the table shows and where its numbers come from.
+        label: As for `html_table`.
     """
-    return html_table(heads, [[html.escape(_plain(value)) for value in row] for row in rows], caption=caption)
+    cells = [[html.escape(_plain(value)) for value in row] for row in rows]
+    return html_table(heads, cells, caption=caption, label=label)
 
 
 def _plain(value: object) -> str:
@@ -71,7 +73,7 @@ def _plain(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def html_table(heads: Sequence[str], rows: Iterable[Sequence[str] | str], *, caption: str) -> HTML:
+def html_table(heads: Sequence[str], rows: Iterable[Sequence[str] | str], *, caption: str, label: str = "") -> HTML:
     """A table whose cells are HTML already; a narrow screen shows each row as a card.
 
     The roles are written out, since cards would lose them, and each cell knows its column's name.
@@ -81,6 +83,7 @@ def html_table(heads: Sequence[str], rows: Iterable[Sequence[str] | str], *, cap
         rows: The cells of each row, the first of which says what the row is about; a string is a heading over the rows
             below it.
         caption: What the table shows and where its numbers come from.
+        label: What a screen reader calls the table, where its caption is not its own on the page; else the caption.
     """
     head = "".join(f'<th scope="col" role="columnheader">{html.escape(name)}</th>' for name in heads)
     body = ""
@@ -91,7 +94,7 @@ def html_table(heads: Sequence[str], rows: Iterable[Sequence[str] | str], *, cap
         named = zip(heads[1:], row[1:], strict=True)
         cells = (f'<td role="cell" data-label="{html.escape(name)}">{cell}</td>' for name, cell in named)
         body += f'<tr role="row"><th scope="row" role="rowheader">{row[0]}</th>{"".join(cells)}</tr>'
-    plain = caption.replace("`", "")
+    plain = (label or caption).replace("`", "")
     return HTML(
         f'<div class="gendyn-wide" role="region" tabindex="0" aria-label="{html.escape(plain)}">{STYLE}'
         f'<table role="table"><caption>{coded(caption)}</caption>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import altair as alt
 import pandas as pd
@@ -38,3 +39,9 @@ def test_the_device_is_named_where_there_are_several():
 @pytest.mark.parametrize("text", ["≥ 2 ✓ reached", "≥ 2 ✗ not reached", "300 images/s", "0.75", "–"])
 def test_the_table_shows(text):
     assert text in str(draw.speed_table(TABLE, caption="made up").data)
+
+
+def test_two_tables_of_one_source_have_names_of_their_own():
+    parts = [draw.speed_table(rows, caption="`one.py`").data for _, rows in TABLE.groupby("peer")]
+    labels = [re.search('aria-label="(.*?)"', part)[1] for part in parts]
+    assert labels == ["Speed beside bare. one.py", "Speed beside loop. one.py"]
