@@ -196,6 +196,28 @@ def build(config: RunConfig, loaded: ImageData) -> nn.Module:
     )
 
 
+def trained(config: RunConfig, loaded: ImageData, network: nn.Module | None = None, **options: Any) -> nn.Module:
+    """The trained network of a configuration, recorded nowhere: what a page looks at. On the CPU, with one thread.
+
+    Args:
+        config: A training of seconds.
+        loaded: Its data, labels as trained with.
+        network: Its network, where something holds it before it is trained.
+        **options: Of `gendyn_lite.train.fit`: probes, a gradient hook.
+
+    Returns:
+        The network, in eval mode.
+
+    >>> config = RunConfig(experiment="demo", model="mlp_1x512", train_size=20, epochs=1)
+    >>> trained(config, data.load_for_run(config)[0]).training
+    False
+    """
+    network = network or build(config, loaded)
+    with threads(1):
+        train.fit(network, loaded, config, device="cpu", **options)
+    return network
+
+
 def inputs(config: RunConfig, loaded: ImageData, split: str = "train_eval") -> tuple[Tensor, Tensor]:
     """All inputs of a split as the network takes them, without augmentation, and their labels.
 

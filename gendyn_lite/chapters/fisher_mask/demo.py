@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gendyn_lite import data, train
+from gendyn_lite import data
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.fisher_mask.runs import inputs
 from gendyn_lite.config import RunConfig
@@ -40,11 +40,8 @@ def trained(activation: str = "tanh") -> Trained:
     config = DIGITS.replace(model_options={**DIGITS.model_options, "activation": activation})
     loaded, _ = data.load_for_run(config)
     x, y = inputs(config, loaded)
-    network = runner.build(config, loaded)
-    with threads(1):
-        train.fit(network, loaded, config, device="cpu")
     order = data.balanced_order(y, seed=0)
-    return Trained(network, x[order], y[order])
+    return Trained(runner.trained(config, loaded), x[order], y[order])
 
 
 def step(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gendyn_lite.chapters.feedback import close, exercise, expect, random, slip
+from gendyn_lite.chapters.live import close, exercise, expect, random, slip
 
 
 def _expect_close(found: object, expected: Tensor, problem: str, slips: dict[str, Tensor] | None = None) -> None:

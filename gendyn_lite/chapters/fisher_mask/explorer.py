@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ipywidgets as widgets
 
-from gendyn_lite.chapters import explorer as live
-from gendyn_lite.chapters.fisher_mask import charts as drawn
-from gendyn_lite.chapters.fisher_mask import demo as fisher_demo
+from gendyn_lite.chapters import live
+from gendyn_lite.chapters.fisher_mask import charts, demo
 
 
 class InfluenceExplorer:
@@ -23,21 +22,13 @@ class InfluenceExplorer:
         self.eps = widgets.FloatLogSlider(value=0.03, base=10, min=-4, max=0.5, step=0.1, description="step size ε")
         self.keep = widgets.FloatSlider(value=1.0, min=0.05, max=1, step=0.05, description="keep")
         self.units = widgets.Dropdown(options=["tanh", "relu"], description="units")
-        self.status = widgets.HTML()
-        self.output = widgets.Output()
-        controls = [self.example, self.eps, self.keep, self.units]
-        self.panel = live.panel(controls, [self.status, self.output], self._draw)
+        self.panel, self.status = live.panel([self.example, self.eps, self.keep, self.units], self._show)
 
-    def _draw(self) -> None:
-        with live.told(self.status):
-            rows = fisher_demo.step(
-                example=int(self.example.value),
-                eps=float(self.eps.value or 0),
-                keep=float(self.keep.value or 0),
-                activation=str(self.units.value),
-            )
-            kl, form = float(rows["kl"].mean()), float(rows["quadratic"].mean())
-            means = rows.groupby("pair")["kl"].mean()
-            said = ", ".join(f"{name} {value:.1e}" for name, value in means.items())
-            live.say(self.status, f"mean KL {kl:.2e}, quadratic form {form:.2e} (ratio {kl / form:.2f}); {said}")
-            live.draw(self.output, drawn.moved(rows), "300 of scikit-learn's handwritten digits; trained here.")
+    def _show(self) -> live.Shown:
+        eps, keep = float(self.eps.value or 0), float(self.keep.value or 0)
+        rows = demo.step(example=int(self.example.value), eps=eps, keep=keep, activation=str(self.units.value))
+        kl, form = float(rows["kl"].mean()), float(rows["quadratic"].mean())
+        means = rows.groupby("pair")["kl"].mean()
+        said = ", ".join(f"{name} {value:.1e}" for name, value in means.items())
+        said = f"mean KL {kl:.2e}, quadratic form {form:.2e} (ratio {kl / form:.2f}); {said}"
+        return said, charts.moved(rows), "300 of scikit-learn's handwritten digits; trained here."

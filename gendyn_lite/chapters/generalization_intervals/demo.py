@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite import data, train
+from gendyn_lite import data
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.generalization_intervals.probes import inputs
 from gendyn_lite.chapters.generalization_intervals.runs import plan
@@ -19,7 +19,6 @@ from gendyn_lite.chapters.generalization_intervals.tables import LABELS, SPANS
 from gendyn_lite.data.gallery import data_uri
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import intervals
-from gendyn_lite.threads import threads
 
 THUMBNAILS = tuple(-1 + 0.25 * step for step in range(13))  # α of the pictures
 KINDS = {
@@ -48,10 +47,7 @@ def trained(dataset: str = "digits", corruption: float = 0.0, widths: tuple[int,
     base = next(run for run in planned if run.dataset == dataset and run.label_corruption == corruption)
     config = base.replace(model_options={"widths": list(widths)}, eval_every=base.epochs)
     loaded, _ = data.load_for_run(config)
-    model = runner.build(config, loaded)
-    with threads(1):
-        train.fit(model, loaded, config, device="cpu")
-    return Trained(model.eval(), *inputs(config, loaded))
+    return Trained(runner.trained(config, loaded), *inputs(config, loaded))
 
 
 class Paths(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from gendyn_lite.chapters.feedback import close, exercise, expect, random, slip
+from gendyn_lite.chapters.live import close, exercise, expect, random, slip
 
 
 def _same(value: float | None, expected: float | None) -> bool:

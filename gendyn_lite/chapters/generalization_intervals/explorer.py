@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ipywidgets as widgets
 
-from gendyn_lite.chapters import explorer as live
-from gendyn_lite.chapters.generalization_intervals import charts as drawn
-from gendyn_lite.chapters.generalization_intervals import demo as interval_lines
+from gendyn_lite.chapters import live
+from gendyn_lite.chapters.generalization_intervals import charts, demo
 
 WIDTHS = {"3x128": (128, 128, 128), "1x512": (512,), "2x256": (256, 256), "4x128": (128,) * 4}
 
@@ -14,8 +13,7 @@ WIDTHS = {"3x128": (128, 128, 128), "1x512": (512,), "2x256": (256, 256), "4x128
 class IntervalExplorer:
     """Choose a network, labels, an image and a direction; see the logits along the line, its knots and its interval.
 
-    The static twin is `gendyn_lite.chapters.generalization_intervals.charts.paths` over the tables of
-    `gendyn_lite.chapters.generalization_intervals.demo.paths`.
+    The static twin is `charts.paths` of this chapter over the tables of `demo.paths`.
 
     Attributes:
         panel: What to display.
@@ -25,21 +23,12 @@ class IntervalExplorer:
         self.network = widgets.Dropdown(options=list(WIDTHS), description="network")
         self.labels = widgets.Dropdown(options=["true labels", "random labels"], description="labels")
         self.image = widgets.BoundedIntText(value=0, min=0, max=299, description="image")
-        self.towards = widgets.Dropdown(
-            options=[(words, kind) for kind, words in interval_lines.KINDS.items()], description="direction"
-        )
-        self.status = widgets.HTML()
-        self.output = widgets.Output()
-        controls = [self.network, self.labels, self.image, self.towards]
-        self.panel = live.panel(controls, [self.status, self.output], self._draw)
+        kinds = [(words, kind) for kind, words in demo.KINDS.items()]
+        self.towards = widgets.Dropdown(options=kinds, description="direction")
+        self.panel, self.status = live.panel([self.network, self.labels, self.image, self.towards], self._show)
 
-    def _draw(self) -> None:
-        with live.told(self.status):
-            tables = interval_lines.one_line(
-                str(self.towards.value),
-                image=int(self.image.value),
-                corruption=float(self.labels.value == "random labels"),
-                widths=WIDTHS[str(self.network.value)],
-            )
-            live.say(self.status, "")
-            live.draw(self.output, drawn.paths(*tables), "A digit of scikit-learn; exact at every knot.")
+    def _show(self) -> live.Shown:
+        corruption = float(self.labels.value == "random labels")
+        network = {"corruption": corruption, "widths": WIDTHS[str(self.network.value)]}
+        tables = demo.one_line(str(self.towards.value), image=int(self.image.value), **network)
+        return "", charts.paths(*tables), "A digit of scikit-learn; exact at every knot."

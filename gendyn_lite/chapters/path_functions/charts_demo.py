@@ -219,7 +219,7 @@ def nearest(rows: pd.DataFrame) -> Chart:
     """An image and those whose paths overlap most with its own, with the share of its units that they share.
 
     Args:
-        rows: A table of `gendyn_lite.chapters.path_functions.demo.nearest`.
+        rows: A table of `gendyn_lite.chapters.path_functions.explorer.nearest`.
     """
     base = alt.Chart(rows.assign(words=[f"image {row.image}: a {row.digit}" for row in rows.itertuples()]))
     last = int(rows["place"].max())

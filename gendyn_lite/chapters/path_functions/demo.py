@@ -12,17 +12,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite import data, train
+from gendyn_lite import data
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.path_functions.probes import ANCHORS, NEAREST, followed
 from gendyn_lite.chapters.path_functions.runs import plan
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.gallery import data_uri
 from gendyn_lite.data.types import ImageData
-from gendyn_lite.errors import UserError
 from gendyn_lite.measures import relu_paths
-from gendyn_lite.threads import threads
-from gendyn_lite.train.probes import Probe
 
 SHOWN = 28  # digits in the scatter
 STEPS = (0, 1, 2, 4, 8)  # epochs of the scatter
@@ -34,14 +31,6 @@ LOOKS = (0, 1, 2, 3, 4, 6, 8, 12, 20, 30, 45, 60)  # epochs at which the plane i
 POINTS = 4  # of the plane, whose path and function are shown
 RESOLUTION = 44
 LOW, HIGH = (-1.6, -1.1), (2.6, 1.6)  # corners of the plane that is drawn
-
-
-def _train(config: RunConfig, loaded: ImageData, probe: Probe, **options: Any) -> nn.Module:
-    """The trained network of a configuration, watched by a probe."""
-    model = runner.build(config, loaded)
-    with threads(1):
-        train.fit(model, loaded, config, probes={"demo": probe}, device="cpu", **options)
-    return model
 
 
 class Followed(NamedTuple):
@@ -78,7 +67,7 @@ def trained(corruption: float = 0.0) -> Followed:
         recording.add(epoch, relu_paths.record_packed(model, x))
         return {}
 
-    model = _train(config, given, probe)
+    model = runner.trained(config, given, probes={"recording": probe})
     # Dark on light, each pixel drawn as a square of four by four.
     large = (255 - loaded.train.x[: len(x)]).repeat_interleave(4, 2).repeat_interleave(4, 3)
     return Followed(model, recording, x, labels, loaded.train.y[: len(x)], tuple(map(data_uri, large)))
@@ -131,38 +120,6 @@ def neighbours(*, anchors: tuple[int, ...] = ANCHORS) -> tuple[pd.DataFrame, pd.
     return rows, pictures(found, max(used) + 1).loc[used].reset_index(drop=True)
 
 
-def nearest(image: int, layer: str, epoch: int, *, corruption: float = 0.0) -> pd.DataFrame:
-    """The images whose path overlaps most with that of an image, at one epoch.
-
-    Args:
-        image: Number of a followed image.
-        layer: A gate layer.
-        epoch: A recorded epoch.
-        corruption: 0 for the network of true labels, 1 for that of random labels.
-
-    Returns:
-        Columns place (0 is the image itself), image, digit, share (of the image's own units that are on for both) and
-        picture.
-
-    Raises:
-        UserError: There is no such image, layer or epoch.
-
-    >>> nearest(0, "relu4", 0).columns.tolist()
-    ['place', 'image', 'digit', 'share', 'picture']
-    """
-    found = trained(corruption)
-    if not 0 <= image < len(found.x):
-        raise UserError(f"image is {image}, expected a number from 0 to {len(found.x) - 1}")
-    gram = relu_paths.path_gram(found.recording.packed(epoch, layer)[layer])
-    order = relu_paths.neighbour_ranks(gram, [image])[0].argsort()[: NEAREST + 1].tolist()
-    own = max(int(gram[image, image]), 1)
-    rows = [
-        (place, each, int(found.digits[each]), round(float(gram[image, each]) / own, 3), found.pictures[each])
-        for place, each in enumerate(order)
-    ]
-    return pd.DataFrame(rows, columns=pd.Index(["place", "image", "digit", "share", "picture"]))
-
-
 def history(*, epochs: int = 3, momentum: float = 0.0) -> tuple[relu_paths.WeightHistory, nn.Module]:
     """A small network trained by SGD with every image function of every step kept, and the trained network."""
     config = RunConfig(
@@ -173,9 +130,7 @@ def history(*, epochs: int = 3, momentum: float = 0.0) -> tuple[relu_paths.Weigh
     model = runner.build(config, loaded)
     numbered = data.batcher(loaded.with_train_labels(torch.arange(len(loaded.train.y))), config)
     kept = relu_paths.WeightHistory(model, batches=numbered, labels=loaded.train.y)
-    with threads(1):
-        train.fit(model, loaded, config, grad_hook=kept, device="cpu")
-    return kept, model
+    return kept, runner.trained(config, loaded, model, grad_hook=kept)
 
 
 def recording_trap(*, epochs: int = 6) -> pd.DataFrame:
@@ -221,7 +176,7 @@ def _self_similarity(loaded: ImageData, config: RunConfig, ways: Mapping[str, Ca
             before[way] = now
         return {}
 
-    _train(config, loaded, probe)
+    runner.trained(config, loaded, probes={"similarity": probe})
     return [sum(each) / len(each) for each in values.values()]
 
 
@@ -281,7 +236,7 @@ def plane(config: RunConfig = MOONS, *, epochs: tuple[int, ...] = LOOKS) -> Plan
         before = now
         return {}
 
-    _train(config, loaded, probe, probe_epochs=epochs)
+    runner.trained(config, loaded, probes={"plane": probe}, probe_epochs=epochs)
     points, labels = loaded.train.x.numpy(), loaded.train.y.numpy()
     table = pd.DataFrame({"x": points[:, 0], "y": points[:, 1], "class": labels}).round(3)
     return Plane(pd.DataFrame(maps), table, pd.DataFrame(units), pd.DataFrame(functions))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gendyn_lite.chapters.feedback import close, exercise, expect, expect_shape, slip
+from gendyn_lite.chapters.live import close, exercise, expect, expect_shape, slip
 
 near = partial(close, tolerance=1e-5)  # in float32
 

@@ -5,8 +5,43 @@ from __future__ import annotations
 import ipywidgets as widgets
 import pandas as pd
 
-from gendyn_lite.chapters import explorer as live
+from gendyn_lite.chapters import live
 from gendyn_lite.chapters.path_functions import charts_demo, demo
+from gendyn_lite.chapters.path_functions.probes import NEAREST
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures import relu_paths
+
+
+def nearest(image: int, layer: str, epoch: int, *, corruption: float = 0.0) -> pd.DataFrame:
+    """The images whose path overlaps most with that of an image, at one epoch.
+
+    Args:
+        image: Number of a followed image.
+        layer: A gate layer.
+        epoch: A recorded epoch.
+        corruption: 0 for the network of true labels, 1 for that of random labels.
+
+    Returns:
+        Columns place (0 is the image itself), image, digit, share (of the image's own units that are on for both) and
+        picture.
+
+    Raises:
+        UserError: There is no such image, layer or epoch.
+
+    >>> nearest(0, "relu4", 0).columns.tolist()
+    ['place', 'image', 'digit', 'share', 'picture']
+    """
+    found = demo.trained(corruption)
+    if not 0 <= image < len(found.x):
+        raise UserError(f"image is {image}, expected a number from 0 to {len(found.x) - 1}")
+    gram = relu_paths.path_gram(found.recording.packed(epoch, layer)[layer])
+    order = relu_paths.neighbour_ranks(gram, [image])[0].argsort()[: NEAREST + 1].tolist()
+    own = max(int(gram[image, image]), 1)
+    rows = [
+        (place, each, int(found.digits[each]), round(float(gram[image, each]) / own, 3), found.pictures[each])
+        for place, each in enumerate(order)
+    ]
+    return pd.DataFrame(rows, columns=pd.Index(["place", "image", "digit", "share", "picture"]))
 
 
 class PathExplorer:
@@ -25,20 +60,16 @@ class PathExplorer:
         self.image = widgets.BoundedIntText(value=5, min=0, max=len(found.x) - 1, description="image")
         self.layer = widgets.Dropdown(options=layers, value=layers[-1], description="layer")
         self.epoch = widgets.IntSlider(value=epochs[-1], min=epochs[0], max=epochs[-1], description="epoch")
-        self.status = widgets.HTML()
-        self.output = widgets.Output()
-        controls = [self.labels, self.image, self.layer, self.epoch]
-        self.panel = live.panel(controls, [self.status, self.output], self._draw)
+        self.panel, self.status = live.panel([self.labels, self.image, self.layer, self.epoch], self._show)
 
     def nearest(self) -> pd.DataFrame:
-        """The image that is chosen and those whose paths are nearest; see `demo.nearest`."""
+        """The image that is chosen and those whose paths are nearest, a table of `nearest`."""
         image, epoch, corruption = int(self.image.value), int(self.epoch.value), float(self.labels.value or 0)
-        return demo.nearest(image, str(self.layer.value), epoch, corruption=corruption)
+        return nearest(image, str(self.layer.value), epoch, corruption=corruption)
 
-    def _draw(self) -> None:
-        with live.told(self.status):
-            rows = self.nearest()
-            own, others = int(rows["digit"].iloc[0]), rows.iloc[1:]
-            same = int((others["digit"] == own).sum())
-            live.say(self.status, f"a {own}; of its {len(others)} nearest by path, {same} show the same digit")
-            live.draw(self.output, charts_demo.nearest(rows), "scikit-learn's digits; the chapter's network, seed 0.")
+    def _show(self) -> live.Shown:
+        rows = self.nearest()
+        own, others = int(rows["digit"].iloc[0]), rows.iloc[1:]
+        same = int((others["digit"] == own).sum())
+        said = f"a {own}; of its {len(others)} nearest by path, {same} show the same digit"
+        return said, charts_demo.nearest(rows), "scikit-learn's digits; the chapter's network, seed 0."

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gendyn_lite.chapters.feedback import exercise, expect
+from gendyn_lite.chapters.live import exercise, expect
 
 Corruption = Callable[[Tensor, float, int, int], Tensor]
 Step = Callable[[Tensor, Tensor, float, float], Tensor]

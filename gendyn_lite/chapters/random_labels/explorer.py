@@ -7,8 +7,7 @@ from pathlib import Path
 import ipywidgets as widgets
 
 from gendyn_lite import results
-from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.explorer import busy, draw, say
+from gendyn_lite.chapters import live, runner
 from gendyn_lite.chapters.random_labels import charts, runs
 from gendyn_lite.config import RunConfig
 
@@ -38,12 +37,8 @@ class RandomLabelsExplorer:
             self._networks.setdefault(config.model, config)
         self._add_controls()
         self.train = widgets.Button(description="Train", button_style="primary", tooltip="train, or load what is there")
-        self.status = widgets.HTML("Choose, then press Train.")
-        self.output = widgets.Output()
-        self.train.on_click(lambda _: self._train())
         controls = [self.network, self.corruption, self.seed, self.weight_decay, self.dropout, self.random_crop]
-        controls += [self.flip, self.batch_norm, self.train, self.status, self.output]
-        self.panel = widgets.VBox(controls)
+        self.panel, self.status = live.panel([*controls, self.flip, self.batch_norm], self._show, self.train)
 
     def _add_controls(self) -> None:
         """The controls; dropout and batch-norm are dead for a network that has none."""
@@ -83,11 +78,10 @@ class RandomLabelsExplorer:
         # A run of no plan is kept apart, so that it is never published among those of one.
         return known[0] if known else chosen.replace(experiment="explorer")
 
-    def _train(self) -> None:
-        with busy(self.train, self.status):
-            run = runner.load_or_run(self.config(), profile=self._profile, root=self._root)
-            table = results.load_runs([run])
-            last = table.iloc[-1]
-            train, test = (f"{part} accuracy {last[f'{part}_accuracy']:.3f}" for part in ("train", "test"))
-            say(self.status, f"epoch {last['epoch']}: {train}, {test}")
-            draw(self.output, charts.learning_curves(table), results.provenance_line(table))
+    def _show(self) -> live.Shown:
+        run = runner.load_or_run(self.config(), profile=self._profile, root=self._root)
+        table = results.load_runs([run])
+        last = table.iloc[-1]
+        train, test = (f"{part} accuracy {last[f'{part}_accuracy']:.3f}" for part in ("train", "test"))
+        said = f"epoch {last['epoch']}: {train}, {test}"
+        return said, charts.learning_curves(table), results.provenance_line(table)

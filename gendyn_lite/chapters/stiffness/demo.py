@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gendyn_lite import data, train
+from gendyn_lite import data
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.stiffness.probes import sample
 from gendyn_lite.config import RunConfig
@@ -23,13 +23,10 @@ DIGITS = RunConfig(experiment="stiffness_demo", model_options=_OPTIONS, epochs=5
 STEPS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 
 
-def trained(config: RunConfig = DIGITS) -> tuple[nn.Module, ImageData]:
-    """A small network after a little training, in eval mode, and its data."""
-    loaded, _ = data.load_for_run(config)
-    network = runner.build(config, loaded)
-    with threads(1):
-        train.fit(network, loaded, config, device="cpu")
-    return network, loaded
+def trained() -> tuple[nn.Module, ImageData]:
+    """A small network after a little training, and its data."""
+    loaded, _ = data.load_for_run(DIGITS)
+    return runner.trained(DIGITS, loaded), loaded
 
 
 def step_changes(*, count: int = 30, examples: int = 6, steps: tuple[float, ...] = STEPS) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.chapters.feedback import close, exercise, expect, expect_shape, random, slip
+from gendyn_lite.chapters.live import close, exercise, expect, expect_shape, random, slip
 from gendyn_lite.measures import stiffness
 
 

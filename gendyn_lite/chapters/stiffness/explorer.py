@@ -7,17 +7,15 @@ import pandas as pd
 import torch
 from torch import nn
 
-from gendyn_lite import data, train
-from gendyn_lite.chapters import explorer as live
-from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.stiffness import charts as drawn
+from gendyn_lite import data
+from gendyn_lite.chapters import live, runner
+from gendyn_lite.chapters.stiffness import charts
 from gendyn_lite.chapters.stiffness.probes import RADIUS, RESOLUTION, corners, encode
 from gendyn_lite.chapters.stiffness.runs import PLANAR, plan
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import stiffness
 from gendyn_lite.models.build import ACTIVATIONS
-from gendyn_lite.threads import threads
 
 ALL = "all layers"
 
@@ -42,14 +40,10 @@ class StiffnessExplorer:
         self.radius = widgets.FloatSlider(value=RADIUS, min=0.1, max=0.6, step=0.05, description="radius")
         self.first = widgets.BoundedIntText(value=0, min=0, max=299, description="example")
         self.second = widgets.BoundedIntText(value=2, min=0, max=299, description="another")
-        self.show = widgets.Button(
-            description="Show", button_style="primary", tooltip="train, or take what was trained"
-        )
-        self.status = widgets.HTML("Choose, then press Show.")
-        self.output = widgets.Output()
-        self.show.on_click(lambda _: self._show())
-        how = [self.dataset, self.activation, self.epochs, self.layer, self.radius, self.first, self.second]
-        self.panel = widgets.VBox([*how, self.show, self.status, self.output])
+        tip = "train, or take what was trained"
+        self.show = widgets.Button(description="Show", button_style="primary", tooltip=tip)
+        controls = [self.dataset, self.activation, self.epochs, self.layer, self.radius, self.first, self.second]
+        self.panel, self.status = live.panel(controls, self._show, self.show)
 
     def config(self) -> RunConfig:
         """The training that the controls describe."""
@@ -63,10 +57,7 @@ class StiffnessExplorer:
         loaded, _ = data.load_for_run(config)
         key = config.run_id(loaded.fingerprint)
         if key not in self._trained:
-            model = runner.build(config, loaded)
-            with threads(1):
-                train.fit(model, loaded, config, device="cpu")
-            self._trained[key] = model.double(), loaded
+            self._trained[key] = runner.trained(config, loaded).double(), loaded
         return self._trained[key]
 
     def pair(self) -> float:
@@ -89,6 +80,7 @@ class StiffnessExplorer:
         row = {
             "dataset": loaded.name,
             "data": loaded.description,
+            "n_train": len(loaded.train.y),
             "epoch": int(self.epochs.value),
             "train_accuracy": float(right),
             "map/boundary": float(found.stiffness.min()),
@@ -101,15 +93,13 @@ class StiffnessExplorer:
     def _layers(self, model: nn.Module) -> tuple[str, ...]:
         return stiffness.layer_names(model) if self.layer.value == ALL else (str(self.layer.value),)
 
-    def _show(self) -> None:
-        with live.busy(self.show, self.status):
-            table = self.map()
-            y = self.network()[1].train.y
-            classes = "one class" if y[int(self.first.value)] == y[int(self.second.value)] else "two classes"
-            live.say(
-                self.status,
-                f"train accuracy {table['train_accuracy'].iloc[0]:.2f}; examples {self.first.value} and "
-                f"{self.second.value}, of {classes}: cosine stiffness {self.pair():.2f} in {self.layer.value}",
-            )
-            place = {str(self.dataset.value): corners(self.network()[1])}
-            live.draw(self.output, drawn.neighbourhood_maps(table, place), f"{self.layer.value}, trained here")
+    def _show(self) -> live.Shown:
+        table, loaded = self.map(), self.network()[1]
+        y = loaded.train.y
+        classes = "one class" if y[int(self.first.value)] == y[int(self.second.value)] else "two classes"
+        said = (
+            f"train accuracy {table['train_accuracy'].iloc[0]:.2f}; examples {self.first.value} and "
+            f"{self.second.value}, of {classes}: cosine stiffness {self.pair():.2f} in {self.layer.value}"
+        )
+        chart = charts.neighbourhood_maps(table, {str(self.dataset.value): corners(loaded)})
+        return said, chart, f"{self.layer.value}, trained here"

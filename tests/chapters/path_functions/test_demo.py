@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gendyn_lite.chapters.path_functions import demo
+from gendyn_lite.chapters.path_functions.explorer import nearest
 from gendyn_lite.errors import UserError
 
 
@@ -69,9 +70,9 @@ def test_the_trap_makes_a_frozen_network_look_as_if_it_changed():
 
 def test_an_image_that_is_not_followed_is_refused():
     with pytest.raises(UserError, match="image is 128, expected a number from 0 to 127"):
-        demo.nearest(128, "relu1", 0)
+        nearest(128, "relu1", 0)
     with pytest.raises(UserError, match="epoch 99 is missing"):
-        demo.nearest(0, "relu1", 99)
+        nearest(0, "relu1", 99)
 
 
 def test_pictures_are_dark_on_light():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gendyn_lite import charts
 from gendyn_lite.chapters.stiffness.explorer import StiffnessExplorer
 from gendyn_lite.measures import stiffness
 
@@ -22,9 +23,14 @@ def test_the_controls_describe_the_training(explorer):
     assert (config.dataset, config.epochs, config.model_options["activation"]) == ("spirals", 2, "tanh")
 
 
-def test_the_button_shows_a_map_and_the_stiffness_of_two_examples(explorer):
+def test_the_button_shows_a_map_and_the_stiffness_of_two_examples(explorer, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(charts, "show", lambda chart, *, caption: drawn.append((chart.to_dict()["title"], caption)))
     explorer.layer.value = "fc2"
     explorer.show.click()
+    assert [(title["text"], caption) for title, caption in drawn] == [
+        ("Stiffness of each place with its neighbours", "fc2, trained here")
+    ]
     assert f"cosine stiffness {explorer.pair():.2f} in fc2" in explorer.status.value
     assert not explorer.show.disabled
     model, loaded = explorer.network()

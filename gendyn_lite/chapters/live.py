@@ -1,15 +1,68 @@
-"""How a checker answers: one line that says it is right, or the first thing that is wrong."""
+"""What a page asks of a live kernel: explorers, drawn anew when a control changes, and exercises, checked in a line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import html
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
 
+import ipywidgets as widgets
 import torch
+from IPython.display import clear_output
 from torch import Tensor
 
+from gendyn_lite import charts
+from gendyn_lite.errors import Failed, UserError
+
 P = ParamSpec("P")
+Shown = tuple[str, Any, str]  # of an explorer: what its line of status says, a chart, and what stands below that
+
+
+def panel(
+    controls: Sequence[widgets.Widget], show: Callable[[], Shown], button: widgets.Button | None = None
+) -> tuple[widgets.VBox, widgets.HTML]:
+    """Controls above a line of status and a chart; a mistake is told in that line.
+
+    Args:
+        controls: Each with a value; without a button the chart is drawn at once, and anew when one of them changes.
+        show: What the controls choose. It may take a while where there is a button.
+        button: Draws the chart; it is dead until that is done.
+
+    Returns:
+        What to display, and its line of status.
+    """
+    status, output = widgets.HTML(), widgets.Output()
+
+    def say(text: str) -> None:
+        status.value = html.escape(text)  # names of data and files may hold what HTML would read as its own
+
+    def update() -> None:
+        try:
+            text, chart, caption = show()
+            say(text)
+            with output:
+                clear_output(wait=True)
+                charts.show(chart, caption=caption)
+        except (UserError, Failed) as error:
+            say(str(error))
+
+    def press(pressed: widgets.Button) -> None:
+        pressed.disabled = True
+        say("Training …")
+        try:
+            update()
+        finally:
+            pressed.disabled = False
+
+    if button is None:
+        for control in controls:
+            control.observe(lambda _: update(), names="value")
+        update()
+        return widgets.VBox([*controls, status, output]), status
+    say(f"Choose, then press {button.description}.")
+    button.on_click(press)
+    return widgets.VBox([*controls, button, status, output]), status
 
 
 class NotYetError(Exception):
@@ -84,6 +137,24 @@ def expect_shape(found: object, shape: tuple[int, ...], words: str = "", *, what
     """
     given = tuple(torch.as_tensor(found).shape)
     expect(given == shape, f"{what} has shape {given}, expected {words or shape}")
+
+
+def expect_close(
+    found: object, expected: object, problem: str, slips: Mapping[str, Any] | None = None, *, tolerance: float = 1e-8
+) -> None:
+    """Expect a value.
+
+    Args:
+        found: What the learner's code returned.
+        expected: What it should have.
+        problem: What is told of another value, before the slip that gives it.
+        slips: As for `slip`.
+        tolerance: As for `close`.
+
+    Raises:
+        NotYetError: It is another value.
+    """
+    expect(close(found, expected, tolerance=tolerance), problem + slip(found, slips or {}, tolerance=tolerance))
 
 
 def close(found: object, expected: object, *, tolerance: float = 1e-8) -> bool:
