@@ -7,12 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gendyn_lite.chapters.live import close, exercise, expect, random, slip
-
-
-def _expect_close(found: object, expected: Tensor, problem: str, slips: dict[str, Tensor] | None = None) -> None:
-    """Expect a value; the problem ends with the slip that gives what was found."""
-    expect(close(found, expected), problem + slip(found, slips or {}))
+from gendyn_lite.chapters.live import exercise, expect, expect_close, expect_shape, random
 
 
 @exercise("KL")
@@ -29,7 +24,7 @@ def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
             "that is in bits": expected / torch.tensor(2.0, dtype=torch.float64).log(),
         }
         problem = f"for {first} and {second} you say {value:.4f}, not {expected:.4f}"
-        _expect_close(value, expected, problem + ("; 0·log 0 counts as 0" if torch.isnan(value) else ""), slips)
+        expect_close(value, expected, problem + ("; 0·log 0 counts as 0" if torch.isnan(value) else ""), slips)
 
 
 @exercise("Fisher information of logits")
@@ -45,9 +40,8 @@ def check_logit_fisher(answer: Callable[[Tensor], Tensor]) -> None:
             "that is the diagonal alone; the classes are not independent": torch.diag(p * (1 - p)),
             "its sign is wrong": -expected,
         }
-        shape = tuple(torch.as_tensor(value).shape)
-        expect(shape == (count, count), f"for {count} classes you give {shape}, expected {(count, count)}")
-        _expect_close(value, expected, f"for {count} classes the matrix is another one", slips)
+        expect_shape(value, (count, count))
+        expect_close(value, expected, f"for {count} classes the matrix is another one", slips)
 
 
 @exercise("quadratic form")
@@ -65,7 +59,7 @@ def check_form(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
             "the half belongs to the KL, not to the form": expected / 2,
         }
         problem = f"for {count} classes you say {float(value):.4f}, expected {float(expected):.4f}"
-        _expect_close(value, expected, problem, slips)
+        expect_close(value, expected, problem, slips)
 
 
 @exercise("diagonal")
@@ -84,7 +78,7 @@ def check_diagonal(answer: Callable[[Tensor], Tensor]) -> None:
         given, shape = f"for {n} gradient{'s' if n > 1 else ''}", tuple(torch.as_tensor(value).shape)
         misshaped = f"{given} of {weights} weights you give shape {shape}, expected {(weights,)}"
         problem = f"{given} the values are others" if shape == (weights,) else misshaped
-        _expect_close(value, expected, problem, slips if n > 1 else {})
+        expect_close(value, expected, problem, slips if n > 1 else {})
 
 
 @exercise("mask")
@@ -125,6 +119,6 @@ def check_masked_step(answer: Callable[..., tuple[Tensor, Tensor]]) -> None:
     }
     told = next((slip for slip, wrong in slips.items() if torch.allclose(moved, -0.1 * wrong[~M])), "")
     expect(bool((moved == 0).all()), f"a masked weight moves {told}".rstrip())
-    _expect_close(new_w[M], (w - 0.1 * velocity)[M], "a weight that may move goes elsewhere")
+    expect_close(new_w[M], (w - 0.1 * velocity)[M], "a weight that may move goes elsewhere")
     expect(bool((new_v[~M] == 0).all()), "a masked weight keeps its momentum, expected 0: at rest")
-    _expect_close(new_v[M], velocity[M], "the momentum of a weight that may move is another")
+    expect_close(new_v[M], velocity[M], "the momentum of a weight that may move is another")

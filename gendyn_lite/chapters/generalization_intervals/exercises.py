@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from gendyn_lite.chapters.live import close, exercise, expect, random, slip
+from gendyn_lite.chapters.live import close, exercise, expect, expect_close, random, slip
 
 
 def _same(value: float | None, expected: float | None) -> bool:
@@ -108,5 +108,4 @@ def check_norm(answer: Callable[[Tensor], float]) -> None:
             "take absolute values before you add": W.sum(1).abs().max(),
             "that is the spectral norm": torch.linalg.matrix_norm(W, 2),
         }
-        told = f"for a {shape} matrix you say {value:.3f}, expected {expected:.3f}"
-        expect(_same(value, expected), told + slip(value, slips))
+        expect_close(value, expected, f"for a {shape} matrix you say {value:.3f}, expected {expected:.3f}", slips)

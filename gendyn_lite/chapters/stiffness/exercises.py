@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.chapters.live import close, exercise, expect, expect_shape, random, slip
+from gendyn_lite.chapters.live import exercise, expect, expect_close, expect_shape, random
 from gendyn_lite.measures import stiffness
 
 
@@ -26,8 +26,7 @@ def check_cosine(answer: Callable[[Tensor], Tensor]) -> None:
         expect(not found.isnan().any(), "a zero gradient gives NaN: 0/0; define the cosine as 0 there")
         expected = stiffness.cosine(gram)
         squared = gram / (gram.diagonal()[:, None] * gram.diagonal()).clamp(min=1e-300)
-        hint = slip(found, {"the diagonal holds squared norms: take their roots": squared})
-        expect(close(found, expected), f"the largest error is {_worst(found, expected):.2g}{hint}")
+        _expect_values(found, expected, {"the diagonal holds squared norms: take their roots": squared})
 
 
 @exercise("a layer's Gram matrix")
@@ -45,8 +44,7 @@ def check_linear_gram(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
             "the bias is missing: its gradient is z, as of a weight whose input is 1": (a @ a.T) * (z @ z.T),
             "multiply entry by entry (*), not as matrices (@)": a @ a.T @ (z @ z.T),
         }
-        expected = gradients @ gradients.T
-        expect(close(found, expected), f"the largest error is {_worst(found, expected):.2g}{slip(found, slips)}")
+        _expect_values(found, gradients @ gradients.T, slips)
 
 
 @exercise("what a step does")
@@ -85,8 +83,7 @@ def check_within(answer: Callable[[Tensor, Tensor], float]) -> None:
             "an example is always stiff with itself: leave the diagonal out": matrix[y[:, None] == y].mean(),
             "these are all pairs": matrix.mean(),
         }
-        told = f"for {n} examples you say {value:.3f}, expected {expected:.3f}{slip(value, slips)}"
-        expect(close(value, expected), told)
+        expect_close(value, expected, f"for {n} examples you say {value:.3f}, expected {expected:.3f}", slips)
 
 
 @exercise("critical length")
@@ -104,9 +101,8 @@ def check_critical_length(answer: Callable[[Tensor, Tensor], float]) -> None:
             "the sign is wrong": a / b,
             "the line must not be forced through 0": 0.0,
         }
-        hint = slip(value, slips, tolerance=1e-6)
-        told = f"you say {value:.3f}, the line crosses zero at {-a / b:.3f}{hint}"
-        expect(close(value, -a / b, tolerance=1e-6), told)
+        told = f"you say {value:.3f}, the line crosses zero at {-a / b:.3f}"
+        expect_close(value, -a / b, told, slips, tolerance=1e-6)
 
 
 def _expect_tensor(found: object, shape: tuple[int, ...], words: str = "") -> None:
@@ -114,8 +110,8 @@ def _expect_tensor(found: object, shape: tuple[int, ...], words: str = "") -> No
     expect_shape(found, shape, words)
 
 
-def _worst(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max())
+def _expect_values(found: Tensor, expected: Tensor, slips: dict[str, Tensor]) -> None:
+    expect_close(found, expected, f"the largest error is {(found - expected).abs().max():.2g}", slips)
 
 
 def _near(found: Tensor, actual: Tensor, eps: float) -> bool:

@@ -39,7 +39,7 @@ SLIPS = {
     },
     "ex-own-function": {
         "second[0] @ first[0], second[0] @ first[1] + second[1]": "use the path",
-        "(second[0] * path) @ first[0], second[0] @ first[1] + second[1]": "passes its bias on neither",
+        "(second[0] * path) @ first[0], second[0] @ first[1] + second[1]": "does not pass on its bias",
     },
     "ex-early-mid": {
         "sum(v[:a]) / a / (sum(v[a:]) / len(v[a:]))": "ends with the second decay",
