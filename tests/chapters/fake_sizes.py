@@ -1,4 +1,4 @@
-"""The runs of a tidy table once more, at another size and with other numbers: what must never be mixed with them."""
+"""What made-up runs are, and those of a tidy table once more, at another size: what must never be mixed with them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ import re
 
 import pandas as pd
 
+ABOUT = {"profile": "full", "data": "made-up data", "data_fingerprint": "00", "device": "CPU", "precision": "float32"}
+ABOUT |= {"n_train": 1000, "num_classes": 10, "model_options": "{}", "label_corruption": 0.0, "weight_decay": 0.0}
 # Numbers that say what a run is, or when a row was measured.
-KEPT = (
-    "label_corruption",
-    "learning_rate",
-    "weight_decay",
-    "mask_keep",
-    "train_accuracy",
-    "intervals/fitted",
-    "seconds",
-)
+KEPT = ("label_corruption", "learning_rate", "weight_decay", "mask_keep", "train_accuracy")
+KEPT += ("intervals/fitted", "seconds")
 SIZES = {"n_train": 50_000, "precision": "bfloat16", "epochs": 7_000}
 WORDS = {"n_train": "n = 50,000", "precision": "bfloat16", "epochs": "at most 7000 epochs"}
 

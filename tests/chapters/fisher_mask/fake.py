@@ -6,17 +6,11 @@ import math
 
 import pandas as pd
 
+from tests.chapters.fake_sizes import ABOUT
+
 # (how, share kept) → gain of the best accuracy over no mask, in points.
-GAINS = {
-    ("fisher", 0.7): 0.5,
-    ("fisher", 0.8): 0.5,
-    ("fisher", 0.75): 2.0,
-    ("fisher", 0.25): -1.0,
-    ("magnitude", 0.75): 1.0,
-    ("magnitude", 0.25): -1.0,
-    ("random", 0.75): 2.0,
-    ("random", 0.25): -3.0,
-}
+GAINS = {("fisher", 0.7): 0.5, ("fisher", 0.8): 0.5, ("fisher", 0.75): 2.0, ("fisher", 0.25): -1.0}
+GAINS |= {("magnitude", 0.75): 1.0, ("magnitude", 0.25): -1.0, ("random", 0.75): 2.0, ("random", 0.25): -3.0}
 EPOCHS = (0, 1, 2, 4, 8)
 
 
@@ -43,25 +37,9 @@ def table(*, seeds=5, data="made-up data", falls=True, less=True, slower=True, d
 
 def _run(data, corruption, by, keep, seed, gain, shown):
     key = f"{data}-{corruption}-{by}-{keep}"
-    about = {
-        "run_id": f"{key}-{seed}",
-        "group_id": key,
-        "experiment": "fisher_mask",
-        "profile": "full",
-        "data": data,
-        "dataset": "cifar10",
-        "data_fingerprint": "00",
-        "device": "CPU",
-        "network": "mlp (widths 256, 256)",
-        "model": "mlp",
-        "n_train": 1000,
-        "precision": "float32",
-        "epochs": 8,
-        "label_corruption": corruption,
-        "mask_by": by,
-        "mask_keep": keep,
-        "seed": seed,
-    }
+    about = {**ABOUT, "run_id": f"{key}-{seed}", "group_id": key, "experiment": "fisher_mask", "data": data}
+    about |= {"dataset": "cifar10", "network": "mlp (widths 256, 256)", "model": "mlp", "epochs": 8}
+    about |= {"label_corruption": corruption, "mask_by": by, "mask_keep": keep, "seed": seed}
     rows = []
     for place, epoch in enumerate(range(9)):
         share = place / 8
@@ -72,11 +50,8 @@ def _run(data, corruption, by, keep, seed, gain, shown):
         test = 0.1 if corruption else 0.3 + 0.1 * share + gain / 100 * share + 0.0005 * seed * share
         row = {"epoch": epoch, "train_accuracy": share, "test_accuracy": test, "test_loss": loss, "seconds": share}
         if epoch in EPOCHS:
-            row |= {
-                "influence/kl": 1.05 * level,
-                "influence/quadratic_true": level,
-                "influence/quadratic_empirical": 0.5 * level,
-                "influence/quadratic_diagonal": 0.5 * shown["diagonal"] * level,
-            }
+            row |= {"influence/kl": 1.05 * level, "influence/quadratic_true": level}
+            row |= {"influence/quadratic_empirical": 0.5 * level}
+            row |= {"influence/quadratic_diagonal": 0.5 * shown["diagonal"] * level}
         rows.append({**about, **row})
     return rows

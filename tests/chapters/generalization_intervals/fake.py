@@ -9,18 +9,11 @@ import pandas as pd
 
 from gendyn_lite.chapters.generalization_intervals.tables import BINS, SPANS
 from gendyn_lite.results.tables import network_name
+from tests.chapters.fake_sizes import ABOUT
 
-KINDS = ("pair", "midline", "principal", "minor", "means", "random", "adversarial")
 # Mean length by kind, on true and on random labels.
-LENGTHS = {
-    "pair": (2.7, 2.7),
-    "midline": (4.6, 3.6),
-    "principal": (2.6, 2.0),
-    "minor": (2.0, 1.5),
-    "means": (1.2, 1.1),
-    "random": (2.5, 2.0),
-    "adversarial": (0.9, 0.8),
-}
+LENGTHS = {"pair": (2.7, 2.7), "midline": (4.6, 3.6), "principal": (2.6, 2.0), "minor": (2.0, 1.5)}
+LENGTHS |= {"means": (1.2, 1.1), "random": (2.5, 2.0), "adversarial": (0.9, 0.8)}
 NETWORKS = (((128, 128, 128), 1), ((512,), 1), ((128, 128, 128), 4))
 
 
@@ -39,28 +32,11 @@ def table(*, seeds=5, data="made-up data", dataset="mnist", shift=0.0, networks=
 def _about(data, dataset, widths, downsample, q, seed, eval_every):
     options = {"widths": list(widths)} | ({"downsample": downsample} if downsample > 1 else {})
     key = f"{data}-{widths}-{downsample}-{q}-{eval_every}"
-    return {
-        "run_id": f"{key}-{seed}",
-        "group_id": key,
-        "experiment": "generalization_intervals",
-        "profile": "full",
-        "data": data,
-        "dataset": dataset,
-        "data_fingerprint": "00",
-        "device": "CPU",
-        "network": network_name("mlp", options),
-        "model": "mlp",
-        "model_options": json.dumps(options),
-        "n_train": 1000,
-        "precision": "float32",
-        "epochs": 150 if eval_every > 1 else 5,
-        "num_classes": 10,
-        "label_corruption": q,
-        "seed": seed,
-        "eval_every": eval_every,
-        "train_accuracy": 1.0,
-        "test_accuracy": 0.9 if q == 0 else 0.1,
-    }
+    about = {**ABOUT, "run_id": f"{key}-{seed}", "group_id": key, "experiment": "generalization_intervals"}
+    about |= {"data": data, "dataset": dataset, "network": network_name("mlp", options), "model": "mlp"}
+    about |= {"model_options": json.dumps(options), "epochs": 150 if eval_every > 1 else 5, "eval_every": eval_every}
+    about |= {"label_corruption": q, "seed": seed}
+    return about | {"train_accuracy": 1.0, "test_accuracy": 0.9 if q == 0 else 0.1}
 
 
 def bins(kind, mean):
@@ -73,8 +49,8 @@ def bins(kind, mean):
 
 def _end(data, dataset, widths, downsample, q, seed, shift):
     row = _about(data, dataset, widths, downsample, q, seed, 150) | {"epoch": 150, "seconds": 1.0}
-    for kind in KINDS:
-        mean = LENGTHS[kind][int(q)] + 0.002 * seed
+    for kind, lengths in LENGTHS.items():
+        mean = lengths[int(q)] + 0.002 * seed
         if kind == "pair" and q:
             mean -= shift + (0.5 if downsample > 1 else 0.0)
         row |= {f"intervals/{kind}_mean": mean, f"intervals/{kind}_bins": bins(kind, mean)}

@@ -6,32 +6,23 @@ import json
 
 import pandas as pd
 
+from tests.chapters.fake_sizes import ABOUT
+
 MLP = {"activation": "relu", "widths": [32, 32, 32, 32]}
 
 
 def _labels(kind, dataset, network, seed, **more):
     key = "-".join(map(str, (kind, dataset, network, seed, *more.values())))
-    return {
-        "run_id": key,
-        "group_id": key.replace(f"-{seed}-", "-"),
-        "experiment": f"stiffness_{kind}",
+    about = {**ABOUT, "run_id": key, "group_id": key.replace(f"-{seed}-", "-"), "experiment": f"stiffness_{kind}"}
+    about |= {
         "profile": "colab",
         "data": f"made-up {dataset}",
         "dataset": dataset,
-        "data_fingerprint": "00",
-        "device": "CPU",
         "network": network,
         "model": network,
-        "model_options": json.dumps(MLP),
-        "n_train": 300,
-        "precision": "float32",
-        "epochs": 10,
-        "num_classes": 2,
-        "label_corruption": 0.0,
-        "learning_rate": 0.01,
-        "seed": seed,
-        **more,
     }
+    about |= {"model_options": json.dumps(MLP), "n_train": 300, "epochs": 10, "num_classes": 2}
+    return about | {"learning_rate": 0.01, "seed": seed, **more}
 
 
 def training(*, seeds=3, peak=0.5, end=0.1, test=0.48, between=0.0, slower=0.7, random=0.2) -> pd.DataFrame:
@@ -82,11 +73,8 @@ def layers(*, seeds=3, tanh=0.3, leaky=0.0, change=0.3, accuracy=1.0) -> pd.Data
                     values = {"train_accuracy": accuracy if epoch else 0.5, "test_accuracy": 0.9, "seconds": 1.0}
                     for layer in range(1, 6):
                         within = 0.3 + 0.1 * layer - (change - more if epoch else 0) + 0.001 * seed
-                        values |= {
-                            f"layers/fc{layer}:within": within,
-                            f"layers/fc{layer}:between": -within,
-                            f"layers/fc{layer}:all": within,
-                        }
+                        kinds = {"within": within, "between": -within, "all": within}
+                        values |= {f"layers/fc{layer}:{name}": value for name, value in kinds.items()}
                     rows.append({**first, "epoch": epoch, **values})
     return pd.DataFrame(rows)
 
@@ -94,22 +82,16 @@ def layers(*, seeds=3, tanh=0.3, leaky=0.0, change=0.3, accuracy=1.0) -> pd.Data
 def deep(*, seeds=3, late=0.3, random=-0.1) -> pd.DataFrame:
     """Two networks with different layers; within minus between grows by `late` from first to last."""
     rows = []
-    names = {
-        "resnet18": ["conv", "block1a.conv1", "block1a.norm1", "fc"],
-        "vgg19": ["conv1_1", "norm1_1", "conv1_2", "fc"],
-    }
+    names = {"resnet18": "conv block1a.conv1 block1a.norm1 fc", "vgg19": "conv1_1 norm1_1 conv1_2 fc"}
     for network, layers in names.items():
         for q in (0.0, 1.0):
             for seed in range(seeds):
                 first = _labels("deep", "cifar10", network, seed, label_corruption=q, model_options="{}")
                 for epoch in (0, 5):
                     values = {"train_accuracy": 0.9, "test_accuracy": 0.3, "seconds": 1.0}
-                    for number, layer in enumerate(layers):
+                    for number, layer in enumerate(layers.split()):
                         within = 0.4 + late * number / 3 + (random if q else 0) + 0.001 * seed
-                        values |= {
-                            f"layers/{layer}:within": within,
-                            f"layers/{layer}:between": 0.1,
-                            f"layers/{layer}:all": 0.2,
-                        }
+                        kinds = {"within": within, "between": 0.1, "all": 0.2}
+                        values |= {f"layers/{layer}:{name}": value for name, value in kinds.items()}
                     rows.append({**first, "epoch": epoch, **values})
     return pd.DataFrame(rows)
