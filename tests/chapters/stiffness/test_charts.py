@@ -9,6 +9,7 @@ import vl_convert
 from gendyn_lite.chapters.stiffness import charts as draw
 from gendyn_lite.chapters.stiffness import charts_layers as draw_layers
 from gendyn_lite.errors import UserError
+from tests.chapters.specs import rows
 from tests.chapters.stiffness import fake
 
 CORNERS = {"two_moons": ((-1.0, -1.0), (1.0, 1.0)), "spirals": ((-2.0, -1.0), (2.0, 1.0))}
@@ -26,13 +27,11 @@ def changes() -> pd.DataFrame:
 CHARTS = {"step_changes": lambda: draw.step_changes(changes())}
 
 
-def rows_of(spec) -> list[dict]:
-    return [row for rows in spec["datasets"].values() for row in rows]
-
-
 def test_the_changes_are_shown_per_step_size():
-    rows = [row for row in rows_of(draw.step_changes(changes()).to_dict()) if "relative_actual" in row]
-    assert {(row["size"], row["relative_predicted"]) for row in rows} == {(s, p) for s in (0, 1) for p in (-2, -1, 0)}
+    shown = rows(draw.step_changes(changes()), "relative_actual")
+    assert set(zip(shown["size"], shown["relative_predicted"], strict=True)) == {
+        (s, p) for s in (0, 1) for p in (-2, -1, 0)
+    }
 
 
 def test_the_map_is_drawn_where_its_points_are():
@@ -50,50 +49,40 @@ def test_a_table_without_maps_is_refused():
 
 
 def test_the_class_matrix_is_the_mean_over_seeds():
-    rows = rows_of(draw.class_matrix(fake.training()).to_dict())
-    after = {(row["one"], row["other"]): row["stiffness"] for row in rows if row["when"] == "after training"}
-    assert after == {(0, 0): 0.3, (0, 1): -0.05, (1, 0): -0.05, (1, 1): 0.25}
+    after = rows(draw.class_matrix(fake.training())).query("when == 'after training'")
+    assert after.set_index(["one", "other"])["stiffness"].to_dict() == {
+        (0, 0): 0.3,
+        (0, 1): -0.05,
+        (1, 0): -0.05,
+        (1, 1): 0.25,
+    }
 
 
 def test_the_profile_is_the_mean_over_seeds_in_the_order_of_the_layers():
-    rows = rows_of(draw_layers.trained_and_untrained(fake.layers(change=0.3)).to_dict())
-    shown = {
-        (row["layer"], row["position"]): row["mean"]
-        for row in rows
-        if row["state"] == "trained" and row["pairs"] == "within a class" and row["activation"] == "ReLU"
-    }
-    assert shown == pytest.approx({(f"fc{i}", i): 0.1 * i + 0.001 for i in range(1, 6)}, abs=1e-4)
+    shown = rows(draw_layers.trained_and_untrained(fake.layers(change=0.3)))
+    shown = shown.query("state == 'trained' and pairs == 'within a class' and activation == 'ReLU'")
+    assert shown.set_index(["layer", "position"])["mean"].to_dict() == pytest.approx(
+        {(f"fc{i}", i): 0.1 * i + 0.001 for i in range(1, 6)}, abs=1e-4
+    )
 
 
 def test_a_deep_profile_has_the_layers_of_its_own_network_without_norms():
-    rows = rows_of(draw_layers.deep_networks(fake.deep()).to_dict())
-    layers = {(row["network"], row["position"]): row["layer"] for row in rows}
-    assert layers == {
-        ("resnet18", 1): "conv",
-        ("resnet18", 2): "block1a.conv1",
-        ("resnet18", 3): "fc",
-        ("vgg19", 1): "conv1_1",
-        ("vgg19", 2): "conv1_2",
-        ("vgg19", 3): "fc",
-    }
-    assert {row["training"] for row in rows} == {"untrained", "true labels", "random labels"}
+    shown = rows(draw_layers.deep_networks(fake.deep()))
+    layers = shown.set_index(["network", "position"])["layer"].to_dict()
+    expected = {"resnet18": ("conv", "block1a.conv1", "fc"), "vgg19": ("conv1_1", "conv1_2", "fc")}
+    assert layers == {(name, i): layer for name, own in expected.items() for i, layer in enumerate(own, start=1)}
+    assert set(shown["training"]) == {"untrained", "true labels", "random labels"}
 
 
 def test_curves_are_means_with_intervals():
-    rows = rows_of(draw.over_training(fake.training(peak=0.5)).to_dict())
-    (row,) = [
-        row
-        for row in rows
-        if row["epoch"] == 1
-        and row["curve"] == "within, train-train"
-        and row["kind"] == "cosine"
-        and "true labels, rate 0.01" in row["condition"]
-    ]
+    table = rows(draw.over_training(fake.training(peak=0.5)))
+    table = table[table["condition"].str.contains("true labels, rate 0.01")]
+    (row,) = table.query("epoch == 1 and curve == 'within, train-train' and kind == 'cosine'").to_dict("records")
     assert row["mean"] == pytest.approx(0.501)
     assert row["low"] < row["mean"] < row["high"]
     assert row["seeds"] == 3
 
 
 def test_distances_are_decoded():
-    rows = rows_of(draw.against_distance(fake.training()).to_dict())
-    assert {(row["distance"], row["mean"]) for row in rows} == {(0.1, 0.3), (0.4, 0.1)}
+    shown = rows(draw.against_distance(fake.training()))
+    assert set(zip(shown["distance"], shown["mean"], strict=True)) == {(0.1, 0.3), (0.4, 0.1)}
