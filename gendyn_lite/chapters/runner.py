@@ -208,8 +208,7 @@ def trained(config: RunConfig, loaded: ImageData, network: nn.Module | None = No
     Returns:
         The network, in eval mode.
 
-    >>> config = RunConfig(experiment="demo", model="mlp_1x512", train_size=20, epochs=1)
-    >>> trained(config, data.load_for_run(config)[0]).training
+    >>> trained(RunConfig(experiment="demo", model="mlp_1x512", epochs=1), data.load("digits", train_size=20)).training
     False
     """
     network = network or build(config, loaded)
@@ -241,15 +240,8 @@ def inputs(config: RunConfig, loaded: ImageData, split: str = "train_eval") -> t
 def provenance(loaded: ImageData, profile: str, device: torch.device) -> dict[str, Any]:
     """What env.json records of a run before it starts."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    return environment(
-        profile=profile,
-        device=kind,
-        threads=torch.get_num_threads(),
-        data=loaded.description,
-        n_train=len(loaded.train.y),
-        n_test=len(loaded.test.y),
-        num_classes=loaded.num_classes,
-    )
+    sizes = {"n_train": len(loaded.train.y), "n_test": len(loaded.test.y), "num_classes": loaded.num_classes}
+    return environment(profile=profile, device=kind, threads=torch.get_num_threads(), data=loaded.description, **sizes)
 
 
 def run_distributed(
