@@ -1,11 +1,17 @@
-"""The runs of a tidy table once more, at another size and with other numbers: what must never be mixed with them."""
+"""Labels of made-up runs; and the runs of a tidy table once more, at another size and with other numbers."""
 
 from __future__ import annotations
 
+import json
 import re
 
 import pandas as pd
 
+from gendyn_lite.results.tables import network_name
+
+# What a tidy table says of a run beside its settings.
+ABOUT = {"profile": "colab", "data": "made-up data", "dataset": "digits", "data_fingerprint": "00", "device": "CPU"}
+ABOUT |= {"n_train": 1000, "num_classes": 10, "precision": "float32"}
 # Numbers that say what a run is, or when a row was measured.
 KEPT = (
     "label_corruption",
@@ -18,6 +24,12 @@ KEPT = (
 )
 SIZES = {"n_train": 50_000, "precision": "bfloat16", "epochs": 7_000}
 WORDS = {"n_train": "n = 50,000", "precision": "bfloat16", "epochs": "at most 7000 epochs"}
+
+
+def labels(key: str, seed: int, *, model: str = "mlp", options: dict | None = None, **more) -> dict:
+    """The columns of a tidy table that are the same in each row of a run."""
+    named = {"network": network_name(model, options or {}), "model": model, "model_options": json.dumps(options or {})}
+    return {"run_id": f"{key}-{seed}", "group_id": key, "seed": seed, **ABOUT, **named, **more}
 
 
 def other(table: pd.DataFrame, *fields: str) -> pd.DataFrame:

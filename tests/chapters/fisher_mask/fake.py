@@ -6,6 +6,8 @@ import math
 
 import pandas as pd
 
+from tests.chapters import fake_sizes
+
 # (how, share kept) → gain of the best accuracy over no mask, in points.
 GAINS = {
     ("fisher", 0.7): 0.5,
@@ -43,25 +45,9 @@ def table(*, seeds=5, data="made-up data", falls=True, less=True, slower=True, d
 
 def _run(data, corruption, by, keep, seed, gain, shown):
     key = f"{data}-{corruption}-{by}-{keep}"
-    about = {
-        "run_id": f"{key}-{seed}",
-        "group_id": key,
-        "experiment": "fisher_mask",
-        "profile": "full",
-        "data": data,
-        "dataset": "cifar10",
-        "data_fingerprint": "00",
-        "device": "CPU",
-        "network": "mlp (widths 256, 256)",
-        "model": "mlp",
-        "n_train": 1000,
-        "precision": "float32",
-        "epochs": 8,
-        "label_corruption": corruption,
-        "mask_by": by,
-        "mask_keep": keep,
-        "seed": seed,
-    }
+    about = {"experiment": "fisher_mask", "profile": "full", "data": data, "dataset": "cifar10", "epochs": 8}
+    about |= {"label_corruption": corruption, "mask_by": by, "mask_keep": keep}
+    about = fake_sizes.labels(key, seed, options={"widths": [256, 256]}, **about)
     rows = []
     for place, epoch in enumerate(range(9)):
         share = place / 8

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 
 from gendyn_lite.chapters.generalization_intervals.tables import BINS, SPANS
-from gendyn_lite.results.tables import network_name
+from tests.chapters import fake_sizes
 
 KINDS = ("pair", "midline", "principal", "minor", "means", "random", "adversarial")
 # Mean length by kind, on true and on random labels.
@@ -39,25 +37,9 @@ def table(*, seeds=5, data="made-up data", dataset="mnist", shift=0.0, networks=
 def _about(data, dataset, widths, downsample, q, seed, eval_every):
     options = {"widths": list(widths)} | ({"downsample": downsample} if downsample > 1 else {})
     key = f"{data}-{widths}-{downsample}-{q}-{eval_every}"
-    return {
-        "run_id": f"{key}-{seed}",
-        "group_id": key,
-        "experiment": "generalization_intervals",
-        "profile": "full",
-        "data": data,
-        "dataset": dataset,
-        "data_fingerprint": "00",
-        "device": "CPU",
-        "network": network_name("mlp", options),
-        "model": "mlp",
-        "model_options": json.dumps(options),
-        "n_train": 1000,
-        "precision": "float32",
-        "epochs": 150 if eval_every > 1 else 5,
-        "num_classes": 10,
-        "label_corruption": q,
-        "seed": seed,
-        "eval_every": eval_every,
+    about = {"profile": "full", "data": data, "dataset": dataset, "label_corruption": q, "eval_every": eval_every}
+    about |= {"experiment": "generalization_intervals", "epochs": 150 if eval_every > 1 else 5}
+    return fake_sizes.labels(key, seed, options=options, **about) | {
         "train_accuracy": 1.0,
         "test_accuracy": 0.9 if q == 0 else 0.1,
     }

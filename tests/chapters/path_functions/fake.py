@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from gendyn_lite.results.tables import network_name
+from tests.chapters import fake_sizes
 
 LAYERS = ("relu1", "relu2", "relu3")
 DECAYS = (6, 9)
@@ -13,33 +14,12 @@ NUMBERS = {"mean": 0.0, "q05": -0.04, "q25": -0.02, "q50": 0.0, "q75": 0.02, "q9
 
 
 def _about(seed, q, schedule, model="alexnet_small", **changes):
-    options = changes.pop("options", {})
-    about = {
-        "experiment": "path_networks",
-        "profile": "full",
-        "data": "made-up data",
-        "data_fingerprint": "00",
-        "device": "CPU",
-        "dataset": "made_up",
-        "network": network_name(model, options),
-        "model": model,
-        "model_options": "{}",
-        "n_train": 1000,
-        "precision": "float32",
-        "epochs": EPOCHS,
-        "num_classes": 10,
-        "label_corruption": q,
-        "schedule": schedule,
-        "milestones": "" if schedule == "constant" else " ".join(map(str, DECAYS)),
-        "batch_size": 25,
-        "weight_decay": 0.0,
-        "random_crop": 0,
-        "flip": False,
-        "seed": seed,
-        **changes,
-    }
-    key = f"{about['network']}-{q}-{schedule}-{sorted(changes.items())}"
-    return about | {"group_id": key, "run_id": f"{key}-{seed}"}
+    options, steps = changes.pop("options", {}), "" if schedule == "constant" else " ".join(map(str, DECAYS))
+    key = f"{network_name(model, options)}-{q}-{schedule}-{sorted(changes.items())}"
+    about = {"experiment": "path_networks", "profile": "full", "dataset": "made_up", "epochs": EPOCHS, "batch_size": 25}
+    about |= {"label_corruption": q, "schedule": schedule, "milestones": steps}
+    about |= {"weight_decay": 0.0, "random_crop": 0, "flip": False}
+    return fake_sizes.labels(key, seed, model=model, options=options, **{**about, **changes})
 
 
 def _similarities(level):

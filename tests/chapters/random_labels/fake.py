@@ -7,6 +7,7 @@ import json
 import pandas as pd
 
 from gendyn_lite.results.tables import network_name
+from tests.chapters import fake_sizes
 
 
 def table(
@@ -33,28 +34,9 @@ def table(
 def _run(network, kind, q, seed, fitted, slowdown, chance_accuracy, profile):
     fit = round((10 + seed) * (1 + (slowdown - 1) * (q if kind == "true" else 0.5)))
     test = 0.9 - 0.8 * q if kind == "true" and q < 1 else chance_accuracy
-    labels = {
-        "run_id": f"{network}-{kind}-{q}-{seed}",
-        "group_id": f"{network}-{kind}-{q}",
-        "experiment": "random_labels",
-        "profile": profile,
-        "data": "made-up data",
-        "data_fingerprint": "00",
-        "device": "CPU",
-        "network": network,
-        "model": network,
-        "model_options": "{}",
-        "dataset": "digits",
-        "n_train": 1000,
-        "precision": "float32",
-        "epochs": 100,
-        "num_classes": 10,
-        "inputs": kind,
-        "label_corruption": q,
-        "random_crop": 0,
-        "weight_decay": 0.0,
-        "seed": seed,
-    }
+    about = {"experiment": "random_labels", "profile": profile, "epochs": 100, "random_crop": 0, "weight_decay": 0.0}
+    about |= {"inputs": kind, "label_corruption": q}
+    labels = fake_sizes.labels(f"{network}-{kind}-{q}", seed, model=network, **about)
     metrics = []
     for epoch in range(fit + 1):
         share = epoch / fit

@@ -6,32 +6,17 @@ import json
 
 import pandas as pd
 
+from tests.chapters import fake_sizes
+
 MLP = {"activation": "relu", "widths": [32, 32, 32, 32]}
 
 
 def _labels(kind, dataset, network, seed, **more):
-    key = "-".join(map(str, (kind, dataset, network, seed, *more.values())))
-    return {
-        "run_id": key,
-        "group_id": key.replace(f"-{seed}-", "-"),
-        "experiment": f"stiffness_{kind}",
-        "profile": "colab",
-        "data": f"made-up {dataset}",
-        "dataset": dataset,
-        "data_fingerprint": "00",
-        "device": "CPU",
-        "network": network,
-        "model": network,
-        "model_options": json.dumps(MLP),
-        "n_train": 300,
-        "precision": "float32",
-        "epochs": 10,
-        "num_classes": 2,
-        "label_corruption": 0.0,
-        "learning_rate": 0.01,
-        "seed": seed,
-        **more,
-    }
+    key = "-".join(map(str, (kind, dataset, network, *more.values())))
+    about = {"experiment": f"stiffness_{kind}", "data": f"made-up {dataset}", "dataset": dataset, "n_train": 300}
+    about |= {"epochs": 10, "num_classes": 2, "label_corruption": 0.0, "learning_rate": 0.01}
+    about |= {"model": network, "network": network, "model_options": json.dumps(MLP)}
+    return {**fake_sizes.labels(key, seed), **about, **more}
 
 
 def training(*, seeds=3, peak=0.5, end=0.1, test=0.48, between=0.0, slower=0.7, random=0.2) -> pd.DataFrame:
