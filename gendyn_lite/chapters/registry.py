@@ -15,10 +15,8 @@ from typing import Any, NamedTuple
 
 from gendyn_lite.claims.sections import Section
 from gendyn_lite.config import RunConfig, check_range
-from gendyn_lite.errors import unknown_name
 from gendyn_lite.results.runs import Run
 
-PROFILES = ("smoke", "colab", "full")
 CELLS, TABLE, COMMAND = "the chapter's cells", "its published table alone", "a command of its own"
 MOST_SEEDS = 200
 
@@ -62,16 +60,6 @@ class Group(NamedTuple):
 
     asked_by: str
     plan: Callable[[str, Mapping[str, Any]], list[RunConfig]]
-
-
-def check_profile(profile: str) -> None:
-    """Refuse a profile that does not exist.
-
-    Raises:
-        UserError: The profile is not one of `PROFILES`.
-    """
-    if profile not in PROFILES:
-        raise unknown_name("profile", profile, PROFILES)
 
 
 def seeds_of(given: int, planned: int) -> range:

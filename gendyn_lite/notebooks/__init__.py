@@ -3,6 +3,6 @@
 No torch: the chapter's own kernel imports it.
 """
 
-from gendyn_lite.notebooks.chapters import book_folder, chapter_path, chapters, check, parameters
+from gendyn_lite.notebooks.chapters import book_folder, chapter_path, chapters, checked, parameters
 from gendyn_lite.notebooks.committed import check_executed, verify_figures
-from gendyn_lite.notebooks.execution import checked, refresh, run
+from gendyn_lite.notebooks.execution import refresh, run

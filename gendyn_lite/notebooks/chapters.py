@@ -16,8 +16,8 @@ import yaml
 
 from gendyn_lite.config import check_type
 from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.results.runs import check_profile
 
-PROFILES = ("smoke", "colab", "full")
 Values = Mapping[str, Any] | None  # parameters of a chapter by name
 LONGEST = 10_000  # characters of a parameter's value; lists of networks and fractions take a few hundred
 # What papermill can write into a cell: a tuple would arrive as text.
@@ -204,55 +204,35 @@ def read_parameters(source: str, *, name: str = "notebook") -> dict[str, Paramet
     return found
 
 
-def check(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values in the types of a notebook's parameters.
+def checked(chapter: str | Path, *, profile: str = "smoke", values: Values = None) -> tuple[Path, dict[str, Any]]:
+    """The notebook of a chapter, and the parameters that differ from its own. Nothing runs.
 
     Ranges are the chapter's own business: its configuration refuses what is outside them.
 
     Args:
-        path: The notebook.
-        values: Values by the parameter's name; text (from a command line) is read as that type.
-
-    Returns:
-        The values, each in its type.
-
-    Raises:
-        UserError: A name is unknown (with the nearest match) or a value has the wrong type.
-
-    >>> check(chapter_path("01_random_labels"), {"epochs": "5"})
-    {'epochs': 5}
-    """
-    known = parameters(path)
-    for name in values:
-        if name not in known:
-            raise unknown_name(f"parameter of {path.stem}", name, known)
-    return {name: _typed(name, value, known[name]) for name, value in values.items()}
-
-
-def checked(chapter: str | Path, *, profile: str = "smoke", values: Values = None) -> tuple[Path, dict[str, Any]]:
-    """The notebook of a chapter, and the parameters that differ from its own. Nothing runs.
-
-    Args:
         chapter: Name of a chapter, or the path of a notebook.
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
-        values: Other parameters; text is read as the parameter's type.
+        values: Other parameters; text (from a command line) is read as the parameter's type.
 
     Returns:
         The path, and the parameters, each in its type.
 
     Raises:
-        UserError: An unknown chapter, profile or parameter, or a wrong type.
+        UserError: An unknown chapter, profile or parameter (with the nearest match), or a value of the wrong type.
 
     >>> checked("01_random_labels", profile="colab", values={"epochs": "5"})[1]
     {'epochs': 5, 'profile': 'colab'}
     """
     path = chapter_path(chapter)
-    if profile not in PROFILES:
-        raise unknown_name("profile", profile, PROFILES)
+    check_profile(profile)
     if "profile" in (values or {}):
         raise UserError("the profile is not a parameter for -p: use --profile (in Python: profile=)")
-    typed, defaults = check(path, {**(values or {}), "profile": profile}), parameters(path)
-    return path, {name: value for name, value in typed.items() if value != defaults[name].default}
+    given, known = {**(values or {}), "profile": profile}, parameters(path)
+    for name in given:
+        if name not in known:
+            raise unknown_name(f"parameter of {path.stem}", name, known)
+    typed = {name: _typed(name, value, known[name]) for name, value in given.items()}
+    return path, {name: value for name, value in typed.items() if value != known[name].default}
 
 
 def _typed(name: str, value: Any, parameter: Parameter) -> Any:

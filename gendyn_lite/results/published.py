@@ -143,40 +143,6 @@ def cells_of(table: Table, name: str) -> dict[tuple[str, str, str], str]:
     return cells | record
 
 
-def provenance(experiment: str, *, folder: Path | None = None) -> dict[str, Any]:
-    """The record of a published experiment.
-
-    Args:
-        experiment: Name of the experiment.
-        folder: Folder of the published tables (default: those of the book).
-
-    Returns:
-        ``experiment``, ``seal`` and ``runs``: by id the versions, device, commit, seconds and resumptions of each run.
-
-    Raises:
-        UserError: As `published`.
-
-    >>> len(provenance("path_unseen")["runs"])
-    3
-    """
-    return _sealed(place_of(experiment, folder))[0]
-
-
-def verify(experiment: str, *, folder: Path | None = None) -> None:
-    """Check that the published tables are the ones that were written, and hold no impossible value.
-
-    Args:
-        experiment: Name of the experiment.
-        folder: Folder of the published tables (default: those of the book).
-
-    Raises:
-        UserError: As `published`.
-
-    >>> verify("random_labels")
-    """
-    published(experiment, folder=folder)
-
-
 def check(here: Path, record: dict[str, Any], runs: pd.DataFrame, curves: pd.DataFrame) -> None:
     """Refuse tables of other runs than their record's, without a column that they need, or with impossible values."""
     needed = {*PROVENANCE, "network", "seed", "n_train"}

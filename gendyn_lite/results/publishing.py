@@ -9,22 +9,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from gendyn_lite.errors import Failed, UserError
-from gendyn_lite.results.files import (
-    CURVES,
-    RECORD,
-    RUNS,
-    changing,
-    json_text,
-    place_of,
-    published_experiments,
-    swap,
-)
+from gendyn_lite.results.files import CURVES, RECORD, RUNS, changing, json_text, place_of, published_experiments, swap
 from gendyn_lite.results.published import Table, as_text, cells_of, check, check_rows, opened, published, typed
 from gendyn_lite.results.runs import Run, read_run, runs_root
 from gendyn_lite.results.tables import labels
 
 MOST_BYTES = 1_000_000
-PROFILES = ("colab", "full")  # whose runs are published; smoke runs are demonstrations
+_KEPT = ("colab", "full")  # profiles whose runs are published; smoke runs are demonstrations
 # These may differ where a run was executed twice. Its metrics may not.
 _SURROUNDINGS = {RECORD, "seconds", "profile", "data", "device", "resumed_at"}
 
@@ -85,7 +76,7 @@ def publish(
     if not local and not withdraw:
         if refused:
             raise Failed(f"{refused[0]} ({len(refused)} refused, none to publish)")
-        named = f"{' or '.join(PROFILES)} run of {experiment!r} under {place.parent}"
+        named = f"{' or '.join(_KEPT)} run of {experiment!r} under {place.parent}"
         raise UserError("; ".join([f"no complete {named}: run it first (gendyn run, make run)", *done]))
     with changing(folder):
         there = experiment in published_experiments(folder=folder.parent)
@@ -114,7 +105,7 @@ def _local_runs(place: Path) -> tuple[dict[str, Run], list[str], list[str]]:
             run = read_run(path)
             if not run.whole():
                 incomplete.append(path.name)
-            elif run.env().get("profile") in PROFILES and run.rows():
+            elif run.env().get("profile") in _KEPT and run.rows():
                 _check_run(run)
                 runs.append(run)
         except UserError as error:
@@ -226,7 +217,7 @@ def verify_experiment(experiment: str, *, root: str | Path | None = None, folder
         How many runs and rows are published, and how many runs were computed again.
 
     Raises:
-        UserError: As `gendyn_lite.results.verify`; or a local run gives other rows than those published (named).
+        UserError: As `gendyn_lite.results.published`; or a local run gives other rows than those published (named).
 
     >>> verify_experiment("path_unseen", root="no_such_folder")
     Verified(experiment='path_unseen', runs=3, rows=39, recomputed=0)

@@ -15,15 +15,26 @@ from pathlib import Path
 from typing import Any
 
 from gendyn_lite.config import RunConfig
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.results.files import AGAIN, alone, file_sha256, parsed, read_file, read_json, write_json
 
+PROFILES = ("smoke", "colab", "full")  # sizes of runs
 COMPLETE = "complete.json"
 HOLDER = "writing.json"  # which process is writing it, while one is
 # What complete.json says the hash of: all three, or, in runs of earlier versions, the metrics alone.
 HASHED = {"metrics_sha256": "metrics.jsonl", "config_sha256": "config.json", "env_sha256": "env.json"}
 HASHED_BEFORE = {"metrics_sha256"}
 PACKAGES = ("gendyn_lite", "torch", "torchvision", "numpy")
+
+
+def check_profile(profile: str) -> None:
+    """Refuse a profile that does not exist.
+
+    Raises:
+        UserError: The profile is not one of `PROFILES`.
+    """
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES)
 
 
 def runs_root(root: str | Path | None = None) -> Path:
@@ -208,10 +219,10 @@ def environment(**extra: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _commit() -> str | None:
-    """The commit of the checkout that this package runs from, with '+' if its tracked files were changed; else None."""
+    """The commit of the checkout that this package runs from, with '+' if the package was changed since; else None."""
 
     def git(*words: str) -> str:
-        folder = Path(__file__).parent
+        folder = Path(__file__).parents[1]  # the whole package
         return subprocess.run(("git", *words), cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
     try:

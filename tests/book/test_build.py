@@ -60,11 +60,14 @@ def test_pages_stay_light_and_load_nothing_from_another_host(trial_site: Path) -
     assert book.external(trial_site) == []
 
 
-def test_a_second_build_changes_no_page(copy: Path) -> None:
-    out = copy.parent / "_build"
+def test_a_second_build_changes_no_page_and_says_what_it_does(copy: Path) -> None:
+    out, lines = copy.parent / "_build", list[str]()
     before = (out / "html" / "chapters" / f"{trial.NAME}.html").read_bytes()
-    book.build(book=copy, out=out, say=silent)
+    assert book.build(book=copy, out=out, say=lines.append) == out / "html" / "index.html"
     assert (out / "html" / "chapters" / f"{trial.NAME}.html").read_bytes() == before
+    first, seconds, last = lines
+    assert (first, last) == ("chapter 1 of 1: 01_trial (profile smoke) ...", "rendering the pages ...")
+    assert re.fullmatch(r"  \d+ s", seconds)
 
 
 def break_chapter(folder: Path, *cells: Any) -> None:
@@ -122,17 +125,16 @@ def test_a_folder_that_no_build_made_is_never_replaced(tmp_path: Path, name: str
     assert [path.name for path in out.rglob("*")] == [name, "mine.html"]
 
 
-@pytest.mark.parametrize("place", ["book", "book/chapters", "book/chapters/pages"])
-def test_a_place_in_the_book_is_refused(tmp_path: Path, place: str) -> None:
-    book_folder = trial.write(tmp_path, trial.notebook())
-    with pytest.raises(UserError, match=r"is inside the book itself, expected a folder outside"):
-        book.build(book=book_folder, out=tmp_path / place, say=silent)
+INSIDE = "is inside the book itself, expected a folder outside"
+PLACES = {"book": INSIDE, "book/chapters": INSIDE, "book/chapters/pages": INSIDE, "file": "file is not a folder"}
 
 
-def test_a_file_is_no_place_to_build_into(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_a_place_in_the_book_or_of_a_file_is_refused(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UserError, match=r"file is not a folder"):
-        book.build(book=trial.write(tmp_path, trial.notebook()), out=tmp_path / "file", say=silent)
+    book_folder = trial.write(tmp_path, trial.notebook())
+    with pytest.raises(UserError, match=PLACES[place]):
+        book.build(book=book_folder, out=tmp_path / place, say=silent)
 
 
 def test_pages_that_a_killed_build_had_put_aside_come_back(tmp_path: Path) -> None:
@@ -140,14 +142,3 @@ def test_pages_that_a_killed_build_had_put_aside_come_back(tmp_path: Path) -> No
     (tmp_path / ".html.old").mkdir()
     book._take(tmp_path, tmp_path / "book")
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["html"]
-
-
-def test_progress_is_said(copy: Path) -> None:
-    lines: list[str] = []
-    index = book.build(book=copy, out=copy.parent / "_build", say=lines.append)
-    assert index == copy.parent / "_build" / "html" / "index.html"
-    assert re.sub(r"\d+ s$", "N s", "\n".join(lines), flags=re.MULTILINE).splitlines() == [
-        "chapter 1 of 1: 01_trial (profile smoke) ...",
-        "  N s",
-        "rendering the pages ...",
-    ]

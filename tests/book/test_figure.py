@@ -123,11 +123,8 @@ def test_nothing_but_the_live_script_names_another_host() -> None:
         pytest.param(lambda: chart().facet("kind:N"), id="facets"),
     ],
 )
-def test_only_a_single_view_takes_the_width_of_its_place(composed: Any) -> None:
+def test_only_a_single_view_takes_the_width_of_its_place_and_none_that_has_one(composed: Any) -> None:
     assert "width" not in json.loads(embeddable(composed().to_dict()))
-
-
-def test_a_width_that_was_asked_for_is_kept() -> None:
     assert json.loads(embeddable(chart(width=120).to_dict()))["width"] == 120
 
 

@@ -6,12 +6,12 @@ import pytest
 
 from gendyn_lite import data, models
 from gendyn_lite.chapters.fisher_mask import runs as fisher_mask
-from gendyn_lite.chapters.generalization_intervals import runs as intervals
 from gendyn_lite.chapters.path_functions import runs as paths
 from gendyn_lite.chapters.random_labels import runs as random_labels
-from gendyn_lite.chapters.registry import NOTEBOOKS, PROFILES, groups, planned
+from gendyn_lite.chapters.registry import NOTEBOOKS, groups, planned
 from gendyn_lite.chapters.stiffness import runs as stiffness
 from gendyn_lite.errors import UserError
+from gendyn_lite.results.runs import PROFILES
 
 GROUPS = [(name, number) for name in NOTEBOOKS for number in range(len(groups(name)))]
 # Data sets with a plan of their own, beside those that the profiles take.
@@ -25,24 +25,16 @@ DATA = [
     ("05_generalization_intervals", "full", "digits"),
 ]
 WRONG = [
-    (random_labels.plan, {"profile": "smok"}, "unknown profile 'smok': did you mean 'smoke'"),
-    (random_labels.plan, {"seeds": -1}, "seeds is -1, expected a whole number in"),
-    (random_labels.plan, {"seeds": 201}, "seeds is 201, expected a whole number in"),
     (random_labels.plan, {"corruptions": "0,1.5"}, r"label_corruption is 1.5, expected a number in \[0, 1\]"),
     (random_labels.plan, {"corruptions": "0,half"}, "corruptions has 'half', expected numbers"),
     (random_labels.plan, {"seeds": 150, "corruptions": "0,0.1,0.2,0.3,0.4,0.5"}, "has 2,250 runs, at most 2,000"),
     (random_labels.plan, {"corruptions": "0.5," * 10_000}, "the plan has .* runs, at most 2,000"),
     (random_labels.plan, {"epochs": -5}, "epochs is -5, expected a whole number of at least 1"),
-    (random_labels.regularizer_plan, {"profile": "smoek"}, "unknown profile 'smoek': did you mean 'smoke'"),
     (random_labels.regularizer_plan, {"networks": "vgg19"}, "unknown network of Table 1 'vgg19'"),
     (random_labels.regularizer_plan, {"epochs": -1}, "epochs is -1, expected a whole number of at least 1"),
     (paths.plan, {"kind": "network"}, "unknown kind of runs 'network': did you mean 'networks'"),
-    (paths.plan, {"kind": "deep", "profile": "ful"}, "unknown profile 'ful'"),
-    (fisher_mask.plan, {"profile": "big"}, "unknown profile 'big'"),
     (fisher_mask.plan, {"profile": "colab", "network": "resnet81"}, "unknown network of this plan 'resnet81'"),
     (stiffness.plan, {"kind": "layer"}, "unknown kind of runs 'layer': did you mean 'layers'"),
-    (stiffness.plan, {"kind": "maps", "profile": "smok"}, "unknown profile 'smok'"),
-    (intervals.plan, {"profile": "big"}, "unknown profile 'big'"),
 ]
 
 
@@ -73,7 +65,15 @@ def test_a_wrong_plan_is_refused_in_one_line(plan, options, message):
         plan(**options)
 
 
-@pytest.mark.parametrize("seeds", [-1, 10**9])
+@pytest.mark.parametrize("chapter", NOTEBOOKS)
+def test_an_unknown_profile_is_refused(chapter):
+    for group in groups(chapter):
+        if group.asked_by != "a command of its own":
+            with pytest.raises(UserError, match="unknown profile 'smok': did you mean 'smoke'"):
+                group.plan("smok", {})
+
+
+@pytest.mark.parametrize("seeds", [-1, 201, 10**9])
 @pytest.mark.parametrize("chapter", NOTEBOOKS)
 def test_too_many_seeds_are_refused_before_any_run_is_made(chapter, seeds):
     with pytest.raises(UserError, match=rf"^seeds is {seeds}, expected a whole number in \[0, 200\]$"):

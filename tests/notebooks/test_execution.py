@@ -67,23 +67,6 @@ def test_a_users_mistake_in_a_cell_stays_one(tmp_path: Path) -> None:
         notebooks.run(path, out=tmp_path / "out")
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        pytest.param({"profile": "smok"}, "unknown profile 'smok': did you mean 'smoke'", id="profile"),
-        pytest.param({"values": {"pionts": "3"}}, "unknown parameter of chapter 'pionts': did you mean 'p", id="name"),
-        pytest.param({"values": {"points": "three"}}, "points is 'three'", id="type"),
-        pytest.param({"values": {"profile": "full"}}, "the profile is not a parameter for -p", id="hidden-profile"),
-    ],
-)
-def test_nothing_runs_after_a_mistake(tmp_path: Path, options: dict[str, Any], message: str) -> None:
-    path = chapter_of(tmp_path, "open('ran', 'w').close()")
-    with pytest.raises(UserError, match=message):
-        notebooks.run(path, **options, out=tmp_path / "out")
-    assert not (tmp_path / "ran").exists()
-    assert not (tmp_path / "out").exists()
-
-
 def test_refresh_is_the_same_every_time(tmp_path: Path) -> None:
     live = trial.cell("import ipywidgets\nipywidgets.IntSlider()", "live-only", "nbval-ignore-output")
     path = chapter_of(tmp_path, "print(points)", live)

@@ -269,7 +269,7 @@ def forge(place, name, change):
 def test_impossible_rows_under_a_valid_seal_do_not_verify(place, column, value, said):
     forge(place, "curves.csv", lambda rows: rows.groupby("run_id").head(1).assign(**{column: value}))
     with pytest.raises(UserError, match=said):
-        results.verify("random_labels", folder=place / "tables")
+        results.published("random_labels", folder=place / "tables")
 
 
 @pytest.mark.parametrize(
@@ -316,13 +316,13 @@ def test_an_edited_record_does_not_verify(place, forgery):
     FORGERIES[forgery](record)
     path.write_text(json.dumps(record))
     with pytest.raises(UserError, match="its seal differs"):
-        results.verify("random_labels", folder=place / "tables")
+        results.published("random_labels", folder=place / "tables")
 
 
 def test_a_table_under_another_name_does_not_verify(place):
     (place / "tables" / "random_labels").rename(place / "tables" / "regularizers")
     with pytest.raises(UserError, match="its seal differs"):
-        results.verify("regularizers", folder=place / "tables")
+        results.published("regularizers", folder=place / "tables")
     with pytest.raises(UserError, match="did you mean 'regularizers'"):
         results.published("regularizer", folder=place / "tables")
 
@@ -363,8 +363,7 @@ NAMES = ["../../x", "x/y", "", ".", ".x", "x\n", "é", "a" * 65, "-x", "performa
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 def test_a_name_is_a_name(place, name):
     before = sorted(place.rglob("*"))
-    for attempt in (results.publish, results.published, results.verify):
-        options = {"to": place / "tables"} if attempt is results.publish else {"folder": place / "tables"}
+    for attempt, options in ((results.publish, {"to": place / "tables"}), (results.published, {"folder": place})):
         with pytest.raises(UserError, match="experiment "):
             attempt(name, **options)
     assert sorted(place.rglob("*")) == before

@@ -106,16 +106,6 @@ def test_a_run_is_complete_only_after_finish(tmp_path):
     assert (run.path / "metrics.jsonl").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("name", ["config.json", "env.json", "metrics.jsonl"])
-def test_a_run_is_complete_only_with_the_files_that_it_wrote(tmp_path, name):
-    run = record(tmp_path)
-    path = run.path / name
-    path.write_text(path.read_text().replace("0", "1", 1))
-    assert not run.complete
-    with pytest.raises(UserError, match=rf"{name} is not as its run wrote it"):
-        run.whole()
-
-
 def test_load_gives_one_row_per_epoch_of_complete_runs_only(tmp_path):
     for seed in range(3):
         record(tmp_path, seed=seed, finish=seed < 2)
@@ -144,19 +134,11 @@ def test_a_configuration_that_cannot_be_is_named_with_its_file(tmp_path, text, s
         results.load("random_labels", root=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../x", "", "a/b"], ids=repr)
-def test_the_name_of_an_experiment_is_no_path(tmp_path, name):
-    with pytest.raises(UserError, match="expected up to 64 letters"):
-        results.load(name, root=tmp_path)
-
-
 def test_what_cannot_be_loaded_is_refused(tmp_path):
     with pytest.raises(UserError, match="a path without NUL"):
         results.runs_root("a\0b")
-    with pytest.raises(UserError, match="no runs were given"):
-        results.load_runs([])
-    with pytest.raises(UserError, match=r"no complete run of 'random_labels' .* run it first"):
-        results.load("random_labels", root=tmp_path)
+    with pytest.raises(UserError, match="expected up to 64 letters"):
+        results.load("../x", root=tmp_path)
     run = record(tmp_path)
     run.path.rename(run.path.with_name("0" * 16))
     with pytest.raises(UserError, match="its config belongs to"):

@@ -64,10 +64,7 @@ OF_FORMS = {
     "diagonal_alone": lambda runs: _mean_log(runs, "influence/quadratic_diagonal", "influence/quadratic_empirical"),
     "step_as_form": lambda runs: _mean_log(runs, "influence/kl", FORM),
 }
-OF_INFLUENCE = {
-    "slower_influence_70": partial(_slower, keep=0.7),
-    "slower_influence_80": partial(_slower, keep=0.8),
-}
+OF_INFLUENCE = {"slower_influence_70": partial(_slower, keep=0.7), "slower_influence_80": partial(_slower, keep=0.8)}
 OF_RUNS = {
     "slower_loss_70": partial(_gain, keep=0.7, column="test_loss"),
     "slower_loss_80": partial(_gain, keep=0.8, column="test_loss"),

@@ -26,13 +26,13 @@ from torch import Tensor
 from gendyn_lite import data
 from gendyn_lite.arguments import answer_one_run
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.registry import CELLS, COMMAND, Group, Part, check_profile, parts_for
+from gendyn_lite.chapters.registry import CELLS, COMMAND, Group, Part, parts_for
 from gendyn_lite.chapters.runner import inputs
 from gendyn_lite.config import MASKS, RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.measures.fisher import GradientMask, influence_probe
-from gendyn_lite.results.runs import Run
+from gendyn_lite.results.runs import Run, check_profile
 from gendyn_lite.train import log_spaced
 from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.probes import Probe

@@ -9,12 +9,7 @@ import pandas as pd
 from gendyn_lite.results.tables import with_sizes
 
 NONE = "no mask"
-WAYS = {
-    "fisher": "Fisher",
-    "fisher_per_layer": "Fisher, each layer",
-    "magnitude": "magnitude",
-    "random": "random",
-}
+WAYS = {"fisher": "Fisher", "fisher_per_layer": "Fisher, each layer", "magnitude": "magnitude", "random": "random"}
 FORMS = {
     "influence/kl": "KL, measured",
     "influence/quadratic_true": "true Fisher",

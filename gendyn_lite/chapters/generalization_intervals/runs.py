@@ -8,9 +8,9 @@ from typing import Any
 
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.generalization_intervals.probes import Amount, probes_for
-from gendyn_lite.chapters.registry import CELLS, Group, Part, check_profile, parts_for
+from gendyn_lite.chapters.registry import CELLS, Group, Part, parts_for
 from gendyn_lite.config import RunConfig
-from gendyn_lite.results.runs import Run
+from gendyn_lite.results.runs import Run, check_profile
 
 EXPERIMENT = "generalization_intervals"
 AMOUNTS = {"smoke": Amount(60, 20), "colab": Amount(300, 100), "full": Amount(500, 200)}

@@ -86,10 +86,8 @@ def distributions(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
     """
     found = np.array([counts(run, kind) for _, run in runs.iterrows()]).reshape(-1, BINS)
     measured = found.sum(axis=1) > 0
-    found, about = (
-        found[measured],
-        runs.loc[measured, ["subject", "data", "labels", "downsample", "widths", "size", "seed"]],
-    )
+    columns = ["subject", "data", "labels", "downsample", "widths", "size", "seed"]
+    found, about = found[measured], runs.loc[measured, columns]
     rows = about.iloc[np.arange(len(about)).repeat(BINS)].reset_index(drop=True)
     shares = found / found.sum(axis=1, keepdims=True)
     return rows.assign(length=np.tile(middles(kind).round(4), len(about)), share=shares.ravel())

@@ -26,11 +26,11 @@ from typing import Any
 from gendyn_lite.arguments import answered
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.path_functions.probes import PROBE_VERSION, probes_for
-from gendyn_lite.chapters.registry import CELLS, COMMAND, PROFILES, TABLE, Group, Part, check_profile
+from gendyn_lite.chapters.registry import CELLS, COMMAND, TABLE, Group, Part
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import unknown_name
-from gendyn_lite.results.runs import Run, open_run
+from gendyn_lite.results.runs import PROFILES, Run, check_profile, open_run
 
 ASKED_BY = {"networks": CELLS, "unseen": CELLS, "deep": TABLE, "ratio": CELLS, "imagenet": COMMAND}
 KINDS = tuple(ASKED_BY)
@@ -73,10 +73,7 @@ _SMOKE = {**_DIGITS, "model": "alexnet_small"}
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("networks", "smoke"): (Part({**_SMOKE, "epochs": 8, "milestones": (4, 6)}, ({}, _RANDOM), seeds=2),),
-    ("networks", "colab"): (
-        Part(_ALEXNET, ({}, _RANDOM), seeds=5),
-        Part({**_ALEXNET, "schedule": "constant"}),
-    ),
+    ("networks", "colab"): (Part(_ALEXNET, ({}, _RANDOM), seeds=5), Part({**_ALEXNET, "schedule": "constant"})),
     ("networks", "full"): (Part({**_ALEXNET, **_LONG}, _LONG_LABELS),),
     ("unseen", "smoke"): (Part({**_SMOKE, "epochs": 5, "schedule": "constant"}, seeds=2),),
     ("unseen", "colab"): (Part({**_ALEXNET, "schedule": "constant", "epochs": 12}),),

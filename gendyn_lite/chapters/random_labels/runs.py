@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels import imagenet
-from gendyn_lite.chapters.registry import CELLS, COMMAND, Group, Part, check_profile, parts_for, seeds_of, without
+from gendyn_lite.chapters.registry import CELLS, COMMAND, Group, Part, parts_for, seeds_of, without
 from gendyn_lite.config import INPUTS, RunConfig
 from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.results.runs import check_profile
 from gendyn_lite.results.tables import network_name
 
 EXPERIMENT, REGULARIZERS = "random_labels", "regularizers"

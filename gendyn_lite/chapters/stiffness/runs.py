@@ -16,11 +16,11 @@ from itertools import product
 from typing import Any
 
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.registry import CELLS, TABLE, Group, Part, check_profile, without
+from gendyn_lite.chapters.registry import CELLS, TABLE, Group, Part, without
 from gendyn_lite.chapters.stiffness.probes import PROBE_VERSION, probes_for
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import unknown_name
-from gendyn_lite.results.runs import Run
+from gendyn_lite.results.runs import Run, check_profile
 
 KINDS = ("layers", "maps", "training", "deep")
 PLANAR = ("two_moons", "rings", "spirals", "nested_rings")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gendyn_lite import results
-from gendyn_lite.chapters.fisher_mask import charts as draw
 from gendyn_lite.chapters.fisher_mask import tables
 from gendyn_lite.chapters.fisher_mask.claims import claims
 
@@ -37,11 +34,6 @@ def test_every_mask_by_fisher_information_has_its_controls():
         for keep in (0.25, 0.75):
             assert {"magnitude", "random"} <= ways[keep], subject
             assert "Fisher" in ways[keep] or "resnet18 on CIFAR-100" in subject
-
-
-@pytest.mark.parametrize("name", ["influence", "with_masks", "best_accuracy"])
-def test_every_chart_draws_what_is_published(name):
-    assert getattr(draw, name)(RUNS).to_dict()["description"]
 
 
 def test_the_prose_on_accuracy_is_what_the_tables_say():

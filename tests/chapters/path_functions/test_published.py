@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters.path_functions import charts, claims
+from gendyn_lite.chapters.path_functions import claims
 from gendyn_lite.chapters.path_functions import tables as paths
 
 NAMES = ("path_networks", "path_unseen", "path_deep", "path_ratio")
@@ -80,21 +80,6 @@ def test_on_all_images_one_seed_each_was_followed_and_the_difference_has_the_oth
 def test_unseen_images_do_not_share_the_difference():
     assert set(UNSEEN["verdict"]) <= {"holds", "weaker"}
     assert UNSEEN["value"].iloc[0] < 0
-
-
-def test_every_chart_draws_what_is_published():
-    runs = TABLES["path_networks"]
-    for draw in (
-        charts.distributions,
-        charts.kinds_of_runs,
-        charts.franken,
-        charts.isolation,
-        charts.neighbours_kept,
-        charts.overlap_by_distance,
-    ):
-        assert draw(runs).to_dict()["description"]
-    assert charts.distributions(TABLES["path_deep"]).to_dict()["description"]
-    assert charts.ratio(TABLES["path_ratio"]).to_dict()["description"]
 
 
 def test_deep_networks_settle_once_they_fit_and_before_the_rate_decays_whatever_their_labels():

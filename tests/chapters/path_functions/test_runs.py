@@ -12,8 +12,8 @@ from gendyn_lite import data, results
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.path_functions import probes
 from gendyn_lite.chapters.path_functions import runs as runs_of
-from gendyn_lite.chapters.registry import PROFILES
 from gendyn_lite.measures import relu_paths
+from gendyn_lite.results.runs import PROFILES
 from tests.chapters import photographs
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from gendyn_lite import data, models, results
-from gendyn_lite.chapters.registry import PROFILES
 from gendyn_lite.chapters.stiffness import demo, probes
 from gendyn_lite.chapters.stiffness import runs as runs_of
 from gendyn_lite.chapters.stiffness.tables import long_layers
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import stiffness
+from gendyn_lite.results.runs import PROFILES
 
 
 @pytest.mark.parametrize("profile", [profile for profile in PROFILES if profile != "smoke"])
