@@ -9,7 +9,7 @@ import pickle
 import numpy as np
 import pytest
 
-from data_scripts import catalogue, originals
+from data_scripts import originals
 from data_scripts.cli import prepare
 from gendyn_lite import data
 from gendyn_lite.errors import UserError
@@ -32,7 +32,7 @@ def files(name, kind):
     for split, names in family.layouts[kind].items():
         parts = [batch(len(content) + i, 7 + i, len(family.class_names)) for i in range(len(names))]
         for file, (x, y) in zip(names, parts, strict=True):
-            batches = trees.python_batch(x, y, family.key), trees.binary_batch(x, y, name == "cifar100")
+            batches = trees.python_batch(x, y, family.key.encode()), trees.binary_batch(x, y, name == "cifar100")
             content[f"some-folder/{file}"] = batches[kind == "binary"]
         expected[split] = np.concatenate([x for x, _ in parts]), [label for _, y in parts for label in y]
     return content, expected
@@ -146,7 +146,7 @@ def test_a_missing_batch_is_named(tmp_path):
         prepare("cifar10", tmp_path / "data", source=trees.write(tmp_path / "c", content))
 
 
-def tree(classes=catalogue.CIFAR10_CLASSES, extension="jpg", **options):
+def tree(classes=originals.FAMILIES["cifar10"].class_names, extension="jpg", **options):
     return trees.files(classes, 2, 1, extension, **{"size": (32, 32), **options})
 
 

@@ -9,7 +9,7 @@ import shlex
 import pytest
 
 from data_scripts import cli
-from data_scripts.catalogue import CIFAR10_CLASSES, ENTRIES
+from data_scripts.catalogue import ENTRIES, FAMILIES
 from gendyn_lite import data
 
 from . import trees
@@ -44,7 +44,7 @@ def test_preparing_reports_and_verify_agrees(tmp_path, capsys):
 
 
 def tree():
-    return trees.files(CIFAR10_CLASSES, 1, 1, "png", size=(32, 32))
+    return trees.files(FAMILIES["cifar10"].class_names, 1, 1, "png", size=(32, 32))
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_to_the_bit_from_any_step(config, digits, tmp_path, stop, seconds):
     config = config.replace(random_crop=1, flip=True)
     make = network_with_everything
     resumed = stop_and_go_on(config, digits, tmp_path, stop, make=make, checkpoint_seconds=seconds)
-    assert resumed.history.resumed_from == (stop - 1 if seconds == 0 and stop > 1 else None)
+    assert resumed.history.resumed_at == ([stop - 1] if seconds == 0 and stop > 1 else [])
     assert resumed.same_as(trained(config, digits, make(config, digits)))
 
 
@@ -129,7 +129,7 @@ def test_a_finished_run_comes_back_without_training(config, digits, tmp_path):
     files = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())}
     assert [path.name for path in files] == [file(19), file(20)]  # the last two are kept
     again = trained(config, digits, checkpoint_dir=tmp_path, grad_hook=StopAt(1))
-    assert again.history.rows == first.history.rows and again.history.resumed_from == 20
+    assert again.history.rows == first.history.rows and again.history.resumed_at == [20]
     assert again.same_as(first)
     assert {path: path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())} == files
 
@@ -244,7 +244,7 @@ class TestDamage:
         (folder / file(12)).write_bytes(how((folder / file(12)).read_bytes()))
         with pytest.warns(UserWarning, match=rf"{file(12)} is damaged \(.*\): went back to {file(11)}"):
             resumed = trained(config, digits, checkpoint_dir=folder)
-        assert resumed.history.resumed_from == 11
+        assert resumed.history.resumed_at == [11]
         assert resumed.same_as(trained(config, digits))
         assert (folder / f"{file(12)}.damaged").exists()
 
@@ -261,7 +261,7 @@ class TestDamage:
         part.write_bytes((folder / file(12)).read_bytes()[:100])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert trained(config, digits, checkpoint_dir=folder).history.resumed_from == 12
+            assert trained(config, digits, checkpoint_dir=folder).history.resumed_at == [12]
         assert not part.exists()
 
     def test_only_checkpoints_are_discarded(self, folder):
