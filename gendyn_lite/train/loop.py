@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from gendyn_lite.allocator import keep_freed_memory
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
-from gendyn_lite.threads import threads
+from gendyn_lite.threads import keep_freed_memory, threads
 from gendyn_lite.train.batches import Batches, check_trainable
 from gendyn_lite.train.device import Precision, choose_device, own_generator, threads_for
 from gendyn_lite.train.distributed import joined
@@ -56,7 +55,7 @@ def fit(
 
     Under ``torchrun`` each process takes its share of every batch: the result is that of one process.
 
-    With glibc the process keeps freed memory from here on, for faster steps (`gendyn_lite.allocator`).
+    With glibc the process keeps freed memory from here on, for faster steps (`gendyn_lite.threads`).
 
     Args:
         model: The network; trained in place, moved to the device and left in eval mode.
