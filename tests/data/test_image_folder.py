@@ -105,17 +105,16 @@ def test_grey_images_among_colour_ones_get_three_equal_channels(tmp_path, grey):
     assert torch.equal(images, images[:, :1].expand_as(images))
 
 
-@pytest.mark.parametrize(
-    ("image", "kind"),
-    [
-        (trees.picture(mode="RGBA"), "PNG"),
-        (trees.picture().quantize(8), "PNG"),
-        (trees.picture().convert("CMYK"), "JPEG"),
-        (trees.picture().convert("1"), "PNG"),
-        (trees.picture().quantize(8), "GIF"),
-    ],
-    ids=["alpha", "palette", "CMYK", "black and white", "GIF"],
-)
+MODES = {
+    "alpha": (trees.picture(mode="RGBA"), "PNG"),
+    "palette": (trees.picture().quantize(8), "PNG"),
+    "CMYK": (trees.picture().convert("CMYK"), "JPEG"),
+    "black and white": (trees.picture().convert("1"), "PNG"),
+    "GIF": (trees.picture().quantize(8), "GIF"),
+}
+
+
+@pytest.mark.parametrize(("image", "kind"), MODES.values(), ids=MODES)
 def test_other_modes_become_rgb_as_torchvision_does(tmp_path, image, kind):
     content = trees.files() | {"train/cat/0000.png": trees.encoded(image, kind)}
     assert np.array_equal(loaded_from(tmp_path, content).train.x[0].numpy(), seen(content["train/cat/0000.png"], "RGB"))
