@@ -143,7 +143,7 @@ def parse_python(raw: bytes, family: Family, where: str) -> tuple[np.ndarray, np
     """
     try:
         batch = _ArraysOnly(io.BytesIO(raw), encoding="bytes").load()
-        labels, (_, shape, dtype, fortran, pixels) = batch[family.key], batch[b"data"].state
+        labels, (_, shape, dtype, fortran, pixels) = batch[family.key.encode()], batch[b"data"].state
         if not (isinstance(labels, list) and all(type(label) is int for label in labels)):
             raise pickle.UnpicklingError("its labels are not a list of whole numbers")
         if fortran or dtype.given[0] not in (b"u1", "u1"):
@@ -260,7 +260,7 @@ def _prepare_tree(family: Family, name: str, source: Source, to: Path, descripti
         files = ", or ".join(f"{', '.join(_names(family, kind))} ({kind})" for kind in PARSERS)
         raise UserError(f"{source.where} is not {family.title}: expected {files}, or an image tree of its classes")
     tree = listing(source.names, where=source.where)
-    if tree.class_names != family.class_names:
+    if list(tree.class_names) != family.class_names:
         odd = sorted(set(tree.class_names) ^ set(family.class_names))[0]
         raise UserError(
             f"{source.where} has {len(tree.class_names)} classes that are not {family.title}'s "

@@ -5,21 +5,3 @@ from gendyn_lite.data.draws import balanced_order, corrupt_labels, randomize, ra
 from gendyn_lite.data.gallery import save_images
 from gendyn_lite.data.loading import data_root, load, load_for_run, names
 from gendyn_lite.data.types import ImageData, Split, channel_statistics
-
-__all__ = [
-    "Batcher",
-    "ImageData",
-    "Split",
-    "balanced_order",
-    "batcher",
-    "channel_statistics",
-    "corrupt_labels",
-    "data_root",
-    "load",
-    "load_for_run",
-    "names",
-    "randomize",
-    "randomize_inputs",
-    "save_images",
-    "standardize",
-]

@@ -3,5 +3,3 @@
 from __future__ import annotations
 
 from gendyn_lite.models.build import INITIALIZATIONS, build, names, parameter_count
-
-__all__ = ["INITIALIZATIONS", "build", "names", "parameter_count"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
@@ -15,10 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from gendyn_lite.allocator import keep_freed_memory
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
-from gendyn_lite.threads import threads
+from gendyn_lite.threads import keep_freed_memory, threads
 from gendyn_lite.train.batches import Batches, check_trainable
 from gendyn_lite.train.device import Precision, choose_device, own_generator, threads_for
 from gendyn_lite.train.distributed import joined
@@ -41,9 +39,7 @@ def fit(
     progress: bool = False,
     probe_epochs: Iterable[int] | None = None,
     checkpoint_seconds: float = 30.0,
-    expect_gpu: bool = False,
     channels_last: bool = False,
-    compiled: bool | str = False,
     cuda_graph: bool = False,
 ) -> History:
     """Train a network by SGD with momentum on the cross-entropy (no label smoothing), as the configuration says.
@@ -59,7 +55,7 @@ def fit(
 
     Under ``torchrun`` each process takes its share of every batch: the result is that of one process.
 
-    With glibc the process keeps freed memory from here on, for faster steps (`gendyn_lite.allocator`).
+    With glibc the process keeps freed memory from here on, for faster steps (`gendyn_lite.threads`).
 
     Args:
         model: The network; trained in place, moved to the device and left in eval mode.
@@ -77,9 +73,7 @@ def fit(
         progress: Whether to show a progress bar with a time estimate.
         probe_epochs: Epochs at which to call the probes (these are evaluated too); see `log_spaced`.
         checkpoint_seconds: Seconds between two checkpoints; 0 for one after every step. The end always has one.
-        expect_gpu: Whether to warn, with the estimated time, if there is no GPU.
         channels_last: Whether images and convolutions are laid out with channels last (faster on GPUs).
-        compiled: Whether the training pass goes through ``torch.compile``, or the name of its backend.
         cuda_graph: Whether the training pass is captured in a CUDA graph (small networks on a GPU). Every step then
             reuses the memory of its gradients, and forward hooks are called only where the graph is captured.
 
@@ -101,22 +95,12 @@ def fit(
     """
     check_trainable(model)
     place = choose_device(device)
-    options = Options(
-        probes=dict(probes or {}),
-        grad_hook=grad_hook,
-        checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
-        device=place,
-        on_epoch=on_epoch,
-        progress=progress,
-        probe_epochs=None if probe_epochs is None else frozenset(probe_epochs),
-        checkpoint_seconds=checkpoint_seconds,
-        channels_last=channels_last,
-        compiled=compiled,
-        cuda_graph=cuda_graph,
-    )
-    if expect_gpu and place.type == "cpu":
-        warn_without_gpu(model, data, config)
     ranks = joined(place)
+    probes, folder = dict(probes or {}), None if checkpoint_dir is None else Path(checkpoint_dir)
+    when = None if probe_epochs is None else frozenset(probe_epochs)
+    options = Options(  # in the order of the arguments above
+        probes, grad_hook, folder, place, on_epoch, progress, when, checkpoint_seconds, channels_last, cuda_graph
+    )
     keep_freed_memory()
     plain = torch.autocast(place.type, enabled=False)  # the configuration's precision, whatever the caller's context is
     with plain, threads(threads_for(model, config)), own_generator(config.seed, place, rank=ranks.rank):
@@ -163,16 +147,6 @@ def estimate_seconds(
         an_example = _seconds(lambda: totals(twin, [(x, y)], precision, place), place) / len(y)
     evaluated = (2 + config.epochs // config.eval_every) * (batches.num_train + batches.num_test)
     return config.epochs * batches.steps * a_step + evaluated * an_example
-
-
-def warn_without_gpu(model: nn.Module, data: ImageData, config: RunConfig) -> None:
-    """Warn that there is no GPU, with the estimated time on this CPU."""
-    seconds = estimate_seconds(model, data, config, device="cpu")
-    warnings.warn(
-        f"no GPU found: {config.epochs} epochs of {config.model} on {data.name} take about {in_words(seconds)} on this "
-        "CPU; use a machine with a GPU, or a smaller profile",
-        stacklevel=3,
-    )
 
 
 def in_words(seconds: float) -> str:

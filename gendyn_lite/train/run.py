@@ -41,7 +41,6 @@ class Options:
     probe_epochs: frozenset[int] | None
     checkpoint_seconds: float
     channels_last: bool
-    compiled: bool | str
     cuda_graph: bool
 
 
@@ -64,15 +63,14 @@ class Run:
         self._report = options.on_epoch if options.on_epoch and ranks.first else lambda row: None
         labels = hashlib.sha256(data.train.y.cpu().contiguous().numpy().data).hexdigest()[:16]
         self.identity = {"run_id": config.run_id(data.fingerprint), "labels": labels, "world": ranks.world}
-        self.saved: tuple[int, int] | None = None
+        self.saved: Place | None = None
         self.saved_at = time.monotonic()
 
     def train(self) -> History:
         """Run to the end, or to the first epoch that fits every label if the configuration says so."""
         with wrapped(self.model, self.ranks) as forward:
-            options, run = self.options, _compiled(forward, self.options.compiled)
-            parts, hook = (self.model, self.optimizer, self.precision, run), options.grad_hook
-            self.step = Step(*parts, grad_hook=hook, ranks=self.ranks, cuda_graph=options.cuda_graph)
+            options, parts = self.options, (self.model, self.optimizer, self.precision, forward)
+            self.step = Step(*parts, grad_hook=options.grad_hook, ranks=self.ranks, cuda_graph=options.cuda_graph)
             self._restore()
             for row in self.rows:
                 self._report(row)
@@ -95,7 +93,7 @@ class Run:
                 bar.show(self.rows[-1])
             if self._save_is_due():
                 self._save()
-        if self.saved != self._position():
+        if self.saved != self.place:
             self._save()
 
     def _train_epoch(self, epoch: int, bar: Progress) -> None:
@@ -159,9 +157,6 @@ class Run:
     def _fitted(self) -> bool:
         return self.config.stop_when_fitted and self.rows[-1]["train_accuracy"] == 1
 
-    def _position(self) -> tuple[int, int]:
-        return self.place.epoch, self.place.batch
-
     def _save_is_due(self) -> bool:
         if self.options.checkpoint_dir is None:
             return False
@@ -178,7 +173,7 @@ class Run:
             known["scaler"] = self.precision.scaler.state_dict()
             packed = state.pack(self.model, self.optimizer, self.options.grad_hook, random, known)
             checkpoint.write(folder, packed, step=self.place.step)
-        self.saved, self.saved_at = self._position(), time.monotonic()
+        self.saved, self.saved_at = replace(self.place), time.monotonic()
 
     def _restore(self) -> None:
         """Go to where the newest checkpoint is, if there is one."""
@@ -206,20 +201,14 @@ class Run:
         if known["scaler"]:
             self.precision.scaler.load_state_dict(known["scaler"])
         self.resumed_at = [*known.get("resumed_at", []), self.place.step]
-        self.saved = self._position()
-
-
-def _compiled(forward: nn.Module, compiled: bool | str) -> Callable[[Tensor], Tensor]:
-    if not compiled:
-        return forward
-    return torch.compile(forward, backend="inductor" if compiled is True else compiled)  # type: ignore[return-value]
+        self.saved = replace(self.place)
 
 
 def _check_options(options: Options, config: RunConfig, ranks: Ranks) -> None:
     """Refuse options that cannot be met here, or not together."""
-    if options.cuda_graph and (options.device.type != "cuda" or ranks.world > 1 or options.compiled):
+    if options.cuda_graph and (options.device.type != "cuda" or ranks.world > 1):
         here = f"device {options.device}, number of processes {ranks.world}"
-        raise UserError(f"cuda_graph needs one GPU, one process and compiled=False: leave it out here ({here})")
+        raise UserError(f"cuda_graph needs one GPU and one process: leave it out here ({here})")
     statistics = config.batch_norm_statistics
     if statistics != "running" and ranks.world > 1:
         needed = f"needs one process, there are {ranks.world}"

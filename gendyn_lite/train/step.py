@@ -88,7 +88,7 @@ class Step:
         ranks: Ranks = ALONE,
         cuda_graph: bool = False,
     ) -> None:
-        """A step of `model`; `forward` is what runs it (a compiled or distributed wrapper), the model by default."""
+        """A step of `model`; `forward` is what runs it (a distributed wrapper), the model by default."""
         self.splits = 1
         self._model, self._optimizer, self._precision = model, optimizer, precision
         self._forward = model if forward is None else forward

@@ -7,13 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-REDIRECTS = {
-    "loop": {"Location": "/loop/file.bin"},
-    "no_location": {},
-    "bad_location": {"Location": "http://[::1/file.bin"},
-    "long_host": {"Location": f"http://{'a' * 70}.example/file.bin"},
-    "other_scheme": {"Location": "file:///etc/passwd"},
-}
 FOUND = b"HTTP/1.1 302 Found\r\nLocation: /good/file.bin\r\n"
 ENDLESS = {  # what is sent first, what again and again, and after how many seconds each time
     "continue_for_ever": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 300, 0),
@@ -23,7 +16,26 @@ ENDLESS = {  # what is sent first, what again and again, and after how many seco
     "dripping_chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0", 0.02),
 }
 DRIPS = {"drip": 10, "slower": 2000, "slow": 4000}  # bytes every 20 ms
-LENGTHS = {"absurd_length": "9" * 5000, "odd_length": "\xb2"}
+MIDDLE = 100_000
+PAGE = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
+ANSWERS = {  # status, what is sent of the content, and headers: the length is that of the body unless one is given
+    "loop": (302, None, {"Location": "/loop/file.bin"}),
+    "no_location": (302, None, {}),
+    "bad_location": (302, None, {"Location": "http://[::1/file.bin"}),
+    "long_host": (302, None, {"Location": f"http://{'a' * 70}.example/file.bin"}),
+    "other_scheme": (302, None, {"Location": "file:///etc/passwd"}),
+    "absurd_length": (200, None, {"Content-Length": "9" * 5000}),
+    "odd_length": (200, None, {"Content-Length": "\xb2"}),
+    "missing": (404, None, {}),
+    "no_ranges": (200, lambda content: content, {}),
+    "cut_without_length": (200, lambda content: content[:MIDDLE], {"Content-Length": None}),
+    "too_short": (200, lambda content: content[:-1], {}),
+    "too_long": (200, lambda content: content + b"more", {"Content-Length": None}),
+    "flipped": (200, lambda content: content[:MIDDLE] + b"?" + content[MIDDLE + 1 :], {}),
+    "other_range": (206, lambda content: content[:10], {"Content-Range": "bytes 0-9/204800"}),
+    "page": (200, lambda content: PAGE, {"Content-Type": "text/html; charset=utf-8"}),
+    "disguised_page": (200, lambda content: b"\n<HTML>" + b" " * (len(content) - 7), {}),
+}
 
 
 class FaultyServer(ThreadingHTTPServer):
@@ -54,25 +66,22 @@ class Handler(BaseHTTPRequestHandler):
         fault, self.content = self.path.split("/")[1], self.server.content
         self.server.requests.append((fault, self.headers.get("Range")))
         self.close_connection = True
-        if fault in REDIRECTS:
-            self.start(302, **REDIRECTS[fault])
+        if fault in ANSWERS:
+            status, body, headers = ANSWERS[fault]
+            self.start(status, body(self.content) if body else b"", headers)
         elif fault in ENDLESS:
             self.endless(*ENDLESS[fault])
         elif fault in DRIPS:
             self.drip(DRIPS[fault])
-        elif fault in LENGTHS:
-            self.start(200, length=LENGTHS[fault])
         else:
             getattr(self, f"serve_{fault}")()
 
-    def start(self, status=200, body=b"", *, length="", **headers):
-        """Status, headers and body; `length` None leaves it out."""
+    def start(self, status, body, headers):
+        """Status, headers and body; a header that is None is left out."""
         self.send_response(status)
-        if length is not None:
-            self.send_header("Content-Length", length or str(len(body)))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Connection", "close")
+        for name, value in ({"Content-Length": str(len(body)), "Connection": "close"} | headers).items():
+            if value is not None:
+                self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -80,22 +89,16 @@ class Handler(BaseHTTPRequestHandler):
         """The range that was asked for, answered with 206."""
         size, asked = len(self.content), self.headers.get("Range")
         begin = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        headers = {"Content_Range": f"bytes {begin}-{size - 1}/{size}"} if asked else {}
-        self.start(206 if asked else 200, length=str(size - begin), **headers)
+        headers = {"Content-Range": f"bytes {begin}-{size - 1}/{size}"} if asked else {}
+        self.start(206 if asked else 200, b"", {"Content-Length": str(size - begin)} | headers)
         return begin
 
     def serve_good(self):
         self.wfile.write(self.content[self.offset() :])
 
-    def serve_no_ranges(self):
-        self.start(200, self.content)
-
-    def serve_missing(self):
-        self.start(404)
-
     def serve_busy_twice(self):
         if len(self.server.requests) <= 2:
-            self.start(503)
+            self.start(503, b"", {})
         else:
             self.serve_good()
 
@@ -129,31 +132,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def serve_always_cut(self):
         self.offset()
-
-    def serve_cut_without_length(self):
-        self.start(200, self.content[: len(self.content) // 2], length=None)
-
-    def serve_too_short(self):
-        self.start(200, self.content[:-1])
-
-    def serve_too_long(self):
-        self.start(200, self.content + b"more", length=None)
-
-    def serve_other_range(self):
-        self.start(206, self.content[:10], Content_Range=f"bytes 0-9/{len(self.content)}")
-
-    def serve_flipped(self):
-        wrong = bytearray(self.content)
-        wrong[len(wrong) // 2] ^= 1
-        self.start(200, wrong)
-
-    def serve_page(self):
-        page = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
-        self.start(200, page, Content_Type="text/html; charset=utf-8")
-
-    def serve_disguised_page(self):
-        page = b"\n<HTML>" + b" " * (len(self.content) - 7)
-        self.start(200, page, Content_Type="application/octet-stream")
 
 
 @contextmanager

@@ -86,17 +86,6 @@ def test_the_number_of_threads_is_given_back():
         assert torch.get_num_threads() == before
 
 
-def test_every_shift_and_flip_happens():
-    images = make(400, 1, 6, 6)
-    shifts = draws.integers(400, 5, 0, draws.AUGMENT, 0, 0)
-    assert set(shifts.tolist()) == set(range(5))
-    plain, _ = collect(data.batcher(images, config(standardize="none")))
-    flipped, _ = collect(data.batcher(images, config(standardize="none", flip=True)))
-    same = (plain == flipped).flatten(1).all(1)
-    assert 150 < same.sum() < 250
-    assert torch.equal(flipped[~same], plain[~same].flip(-1))
-
-
 @pytest.mark.parametrize("split", ["train_eval", "test"])
 def test_evaluation_is_in_order_and_not_augmented(split):
     images = make()
@@ -113,8 +102,7 @@ def test_same_batches_after_a_resume_and_whatever_the_batch_size():
     epochs = [collect(batches, epoch) for epoch in range(4)]
     resumed = data.batcher(images, settings, batch_size=7)
     for epoch in (3, 1):
-        for a, b in zip(epochs[epoch], collect(resumed, epoch), strict=True):
-            torch.testing.assert_close(a, b)
+        torch.testing.assert_close(epochs[epoch], collect(resumed, epoch))
     assert not torch.equal(epochs[0][1], epochs[1][1])
     assert not torch.equal(collect(data.batcher(images, settings.replace(seed=1)))[0], epochs[0][0])
 
@@ -125,20 +113,9 @@ def test_how_much_is_augmented_at_once_does_not_show(size, monkeypatch):
     expected = collect(data.batcher(images, settings))
     monkeypatch.setitem(batching.CHUNK_BYTES, "cpu", size)
     batches = data.batcher(images, settings)
-    for got, want in zip(collect(batches), expected, strict=True):
-        torch.testing.assert_close(got, want)
+    torch.testing.assert_close(collect(batches), expected)
     assert [len(y) for _, y in batches.epoch(0)] == [4, 4, 3]
-
-
-def test_an_epoch_holds_each_example_once():
-    images = make(13)
-    batches = data.batcher(images, config(standardize="none"))
-    sizes = [len(y) for _, y in batches.epoch(0)]
-    assert sizes == [4, 4, 4, 1]
-    assert len(batches) == len(sizes)
-    assert batches.num_examples == 13
-    x, _ = collect(batches)
-    assert sorted(map(tuple, x.flatten(1).tolist())) == sorted(map(tuple, (images.train.x / 255).flatten(1).tolist()))
+    assert len(batches) == 3
 
 
 def test_constant_images_stay_finite():
@@ -161,12 +138,10 @@ def test_per_image_is_tensorflows():
 
 def test_points_go_through_unchanged():
     moons = data.load("two_moons")
-    x, y = collect(data.batcher(moons, config(), split="train_eval"))
-    assert torch.equal(x, moons.train.x)
-    assert torch.equal(y, moons.train.y)
-    assert data.batcher(moons, config()).in_shape == (2,)
-    shuffled, _ = collect(data.batcher(moons, config()))
-    assert not torch.equal(shuffled, moons.train.x)
+    batches = data.batcher(moons, config(), split="train_eval")
+    assert batches.in_shape == (2,)
+    assert all(map(torch.equal, collect(batches), moons.train))
+    assert not torch.equal(collect(data.batcher(moons, config()))[0], moons.train.x)
 
 
 @pytest.mark.parametrize(

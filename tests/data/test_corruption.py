@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gendyn_lite import data
+from gendyn_lite.config import RunConfig
 from gendyn_lite.data import draws
 from gendyn_lite.errors import UserError
 
@@ -49,13 +50,6 @@ def test_corruption_is_nested_and_leaves_its_input(n, classes, seed, fractions):
     assert more.dtype == torch.int64
 
 
-def test_same_seed_same_labels_other_seed_others():
-    first, again, other = (data.corrupt_labels(LABELS, 0.5, num_classes=10, seed=seed) for seed in (1, 1, 2))
-    assert torch.equal(first[0], again[0])
-    assert torch.equal(first[1], again[1])
-    assert not torch.equal(first[1], other[1])
-
-
 def test_a_prefix_is_corrupted_as_within_the_whole():
     whole, _ = data.corrupt_labels(LABELS, 0.3, num_classes=10, seed=5)
     part, _ = data.corrupt_labels(LABELS[:100], 0.3, num_classes=10, seed=5)
@@ -63,8 +57,6 @@ def test_a_prefix_is_corrupted_as_within_the_whole():
 
 
 def test_test_labels_stay_and_the_mask_is_returned():
-    from gendyn_lite.config import RunConfig
-
     clean = data.load("digits")
     corrupted, redrawn = data.load_for_run(RunConfig(experiment="x", label_corruption=1.0))
     assert torch.equal(corrupted.test.y, clean.test.y)

@@ -8,8 +8,8 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,13 +93,12 @@ def test_an_answer_has_to_begin_in_time_however_many_bytes_come(server, tmp_path
     assert [fault for fault, _ in server.requests] == [fault] * 2
 
 
-def test_the_body_of_a_redirect_is_not_read(server, tmp_path):
-    assert fetch(wanted(server, "endless_redirect"), tmp_path, patience=QUICK).read_bytes() == CONTENT
-    assert [fault for fault, _ in server.requests] == ["endless_redirect", "good"]
-
-
-def test_a_length_that_is_no_number_says_nothing(server, tmp_path, capsys):
-    assert fetch(wanted(server, "odd_length", "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+@pytest.mark.parametrize("fault", ["endless_redirect", "odd_length"])
+def test_the_body_of_a_redirect_is_not_read_and_a_length_that_is_no_number_says_nothing(
+    server, tmp_path, fault, capsys
+):
+    assert fetch(wanted(server, fault, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert {asked for asked, _ in server.requests} == {fault, "good"}
 
 
 @pytest.mark.parametrize("mirror", ["http://[::1", "file:///etc", "nowhere", "http://a b", ""])
@@ -114,32 +113,26 @@ def test_no_mirror_at_all(tmp_path, server):
         fetch(closed, tmp_path, patience=QUICK)
 
 
-def test_a_cut_connection_resumes_where_it_was(server, tmp_path, capsys):
-    assert fetch(wanted(server, "cut"), tmp_path, patience=QUICK).read_bytes() == CONTENT
-    assert [offset for _, offset in server.requests] == [None, "bytes=90000-", "bytes=180000-"]
+PARTS = {  # what an earlier fetch left; the faults of the mirrors, what is asked of the last one, what is said
+    "cut": (b"", ["cut"], "bytes=180000-", "was cut at 180,000 of"),
+    "of another mirror": (CONTENT[:150_000], ["good"], "bytes=150000-", ""),
+    "no ranges": (CONTENT[:150_000], ["no_ranges"], "bytes=150000-", ""),
+    "cut without length": (CONTENT[:150_000], ["cut_without_length", "good"], "bytes=100000-", "was cut at"),
+    "other range": (CONTENT[:150_000], ["other_range", "good"], "bytes=150000-", "another part of the file than asked"),
+    "wrong and short": (b"x" * 1000, ["good"], None, ""),
+    "wrong": (b"x" * len(CONTENT), ["good"], None, ""),
+    "wrong and too long": (b"x" * (len(CONTENT) + 1), ["good"], None, ""),
+}
 
 
-def test_a_partial_download_of_another_mirror_is_continued(server, tmp_path):
-    (tmp_path / "file.bin.part").write_bytes(CONTENT[:150_000])
-    assert fetch(wanted(server, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
-    assert server.requests == [("good", "bytes=150000-")]
-
-
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [("no_ranges", ""), ("cut_without_length", "was cut at"), ("other_range", "another part of the file than asked")],
-)
-def test_a_server_that_does_not_continue_where_it_should_is_seen_through(server, tmp_path, fault, said, capsys):
-    (tmp_path / "file.bin.part").write_bytes(CONTENT[:150_000])
-    assert fetch(wanted(server, fault, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
+@pytest.mark.parametrize("part", PARTS)
+def test_a_partial_download_is_continued_or_thrown_away(server, tmp_path, part, capsys):
+    left, faults, asked, said = PARTS[part]
+    if left:
+        (tmp_path / "file.bin.part").write_bytes(left)
+    assert fetch(wanted(server, *faults), tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert server.requests[-1] == (faults[-1], asked)
     assert said in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("size", [1000, len(CONTENT), len(CONTENT) + 1], ids=["short", "whole", "too long"])
-def test_a_wrong_partial_download_is_thrown_away(server, tmp_path, size, capsys):
-    (tmp_path / "file.bin.part").write_bytes(b"x" * size)
-    assert fetch(wanted(server, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
-    assert server.requests[-1] == ("good", None)
 
 
 def test_a_busy_server_is_asked_again_after_growing_waits(server, tmp_path, monkeypatch, capsys):
@@ -176,32 +169,23 @@ def test_what_was_fetched_is_not_fetched_again_but_what_was_altered_is(server, t
 
 
 def test_two_at_once_fetch_once(server, tmp_path, capsys):
-    results = []
-    download = wanted(server, "slow")
-    threads = [
-        threading.Thread(target=lambda: results.append(fetch(download, tmp_path, patience=QUICK))) for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == [tmp_path / "file.bin"] * 2
+    with ThreadPoolExecutor(2) as threads:
+        results = threads.map(lambda faults: fetch(wanted(server, faults), tmp_path, patience=QUICK), ["slow"] * 2)
+        assert list(results) == [tmp_path / "file.bin"] * 2
     assert len(server.requests) <= 2  # slow at first, then stayed with; the second thread asked nothing
     assert "waiting for it" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_noticed_before(server, tmp_path, monkeypatch):
-    usage = module.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(Failed, match=r"has 1,000 bytes free, file.bin needs 204,800: free some space"):
-        fetch(wanted(server, "good"), tmp_path, patience=QUICK)
-    assert server.requests == []
-
-
-def test_a_disk_that_fills_up_is_told(server, tmp_path, monkeypatch):
+def test_a_full_disk_is_noticed_before_and_one_that_fills_up_is_told(server, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    usage = module.shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as nearly_full:
+        nearly_full.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+        with pytest.raises(Failed, match=r"has 1,000 bytes free, file.bin needs 204,800: free some space"):
+            fetch(wanted(server, "good"), tmp_path, patience=QUICK)
+    assert server.requests == []
     monkeypatch.setattr(module, "_copy", full)
     with pytest.raises(Failed, match=r"cannot use .*: the disk is full: free some space"):
         fetch(wanted(server, "good"), tmp_path, patience=QUICK)
@@ -210,16 +194,9 @@ def test_a_disk_that_fills_up_is_told(server, tmp_path, monkeypatch):
 
 def test_a_killed_fetch_is_continued(server, tmp_path):
     """Kill a process while it downloads; the next one asks for the rest only."""
-    code = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from data_scripts.catalogue import Download\n"
-        "from data_scripts.fetch import fetch\n"
-        "fetch(Download('file.bin', int(sys.argv[1]), sys.argv[2], (sys.argv[3],)), Path(sys.argv[4]))\n"
-    )
-    download = wanted(server, "drip")
-    arguments = [str(download.bytes), download.sha256, download.urls[0], str(tmp_path)]
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=Path(__file__).parents[2])
+    names = "from pathlib import Path, PosixPath, WindowsPath\nfrom data_scripts.catalogue import Download\n"
+    code = f"from data_scripts.fetch import fetch\nfetch({wanted(server, 'drip')!r}, {tmp_path!r})"
+    process = subprocess.Popen([sys.executable, "-c", names + code], cwd=Path(__file__).parents[2])
     part = tmp_path / "file.bin.part"
     deadline = time.monotonic() + 60
     while not server.requests and time.monotonic() < deadline:

@@ -75,10 +75,8 @@ def test_the_batcher_streams_it_and_subsets_stay_in_the_folder(root, loaded):
     assert part.train.y.bincount().tolist() == [2, 2, 2]
     config = RunConfig(experiment="x", batch_size=4, flip=True, random_crop=8)
     memory = replace(part, train=data.Split(part.train.x[:], part.train.y))
-    batches, same = (data.batcher(images, config).epoch(0) for images in (part, memory))
-    for (x, y), (want_x, want_y) in zip(batches, same, strict=True):
-        assert torch.equal(x, want_x)
-        assert torch.equal(y, want_y)
+    found, expected = (list(data.batcher(images, config).epoch(0)) for images in (part, memory))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert part.fingerprint == loaded.fingerprint
 
 
@@ -158,11 +156,11 @@ def test_input_randomization_needs_images_in_memory(loaded):
         data.randomize(loaded, "gaussian", seed=0)
 
 
-def test_the_full_set_is_called_imagenet(monkeypatch):
-    tree = images.Listing(tuple("ab"), {"train": ["x"] * 3, "test": ["x"] * 2}, {}, 0)
-    monkeypatch.setattr(images, "COUNTS", {"train": 3, "test": 2})
-    monkeypatch.setattr(images, "CLASSES", 2)
-    assert images._describe(tree) == "ImageNet"
+def test_the_full_set_is_called_imagenet(monkeypatch, tmp_path, folder):
+    monkeypatch.setattr(images, "COUNTS", {"train": 12, "test": 6})
+    monkeypatch.setattr(images, "CLASSES", 3)
+    prepare("imagenet", tmp_path / "data", source=folder)
+    assert data.load("imagenet", root=tmp_path / "data").description == "ImageNet"
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

@@ -127,15 +127,9 @@ def test_a_label_that_is_no_class_is_named(label, tmp_path):
     y = whole.train.y.clone()
     y[3] = label
     odd = whole.with_train_labels(y)
-    uses = (
-        lambda: gallery.samples(odd),
-        lambda: gallery.class_counts(odd),
-        lambda: data.save_images(odd, tmp_path / "x"),
-        lambda: data.corrupt_labels(y, 0.5, num_classes=10, seed=0),
-    )
-    for use in uses:
+    for use in (gallery.samples, gallery.class_counts, lambda odd: data.save_images(odd, tmp_path / "x")):
         with pytest.raises(UserError, match=r"labels span -?\d+ to \d+, expected 0 to 9 \(num_classes - 1\)"):
-            use()
+            use(odd)
 
 
 @pytest.mark.parametrize("y", [torch.tensor([0, -1]), torch.tensor([0.5]), torch.zeros(2, 2, dtype=torch.int64)])

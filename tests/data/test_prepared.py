@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import signal
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,19 +87,14 @@ def age(folder, seconds=10):
 
 
 @pytest.mark.parametrize("process", ["same", "other"])
-def test_images_are_read_at_the_first_load_only(ready, reads, process):
+@pytest.mark.parametrize("file", [*prepared.FILES, "data.json"])
+def test_images_are_read_at_the_first_load_and_once_a_file_has_changed(ready, reads, file, process):
     age(ready.folder)
     for _ in range(3):
         ready.load()
         assert reads == list(prepared.FILES)
         if process == "other":
             prepared._passed.clear()
-
-
-@pytest.mark.parametrize("file", [*prepared.FILES, "data.json"])
-def test_images_are_read_again_once_a_file_has_changed(ready, reads, file):
-    age(ready.folder)
-    ready.load()
     os.utime(ready.folder / file, ns=(0, 0))
     ready.load()
     assert reads == list(prepared.FILES) * 2
@@ -115,34 +110,28 @@ def test_a_file_that_was_just_written_is_not_trusted_to_keep_its_time(ready, rea
     assert not (ready.folder / "verified.json").exists()
 
 
-@pytest.mark.parametrize("text", ["", "[[1, 2]]", "\x80", "[" * 10_000], ids=["empty", "other", "odd", "deep"])
-def test_a_note_that_is_damaged_is_made_anew(ready, reads, text):
+NOTES = {"empty": b"", "other": b"[[1, 2]]", "odd": b"\x80", "deep": b"[" * 10_000, "in the way": None}
+
+
+@pytest.mark.parametrize("note", NOTES)
+def test_a_damaged_note_is_made_anew_and_without_one_a_process_reads_once(ready, reads, note):
     age(ready.folder)
-    (ready.folder / "verified.json").write_text(text, encoding="latin-1")
+    path = ready.folder / "verified.json"
+    path.mkdir() if NOTES[note] is None else path.write_bytes(NOTES[note])
     ready.load()
-    prepared._passed.clear()
+    if path.is_file():
+        prepared._passed.clear()
     ready.load()
     assert reads == list(prepared.FILES)
 
 
-def test_where_nothing_can_be_noted_a_process_reads_once(ready, reads):
-    age(ready.folder)
-    (ready.folder / "verified.json").mkdir()
-    for _ in range(2):
-        ready.load()
-    assert reads == list(prepared.FILES)
-
-
-def edited(folder, **changes):
-    """Write a record as an editor would: without a new seal."""
-    (folder / "data.json").write_text(json.dumps(record_of(folder) | changes))
-
-
-def unsealed(folder, **changes):
-    """As an earlier version wrote it, and then edited."""
+def edited(folder, *, sealed=True, **changes):
+    """Write a record as an editor would: without a new seal, or, as an earlier version, without any."""
     record = record_of(folder) | changes
-    del record["seal"]
-    (folder / "data.json").write_text(json.dumps(record))
+    (folder / "data.json").write_text(json.dumps({key: record[key] for key in record if sealed or key != "seal"}))
+
+
+unsealed = partial(edited, sealed=False)
 
 
 def shift_labels(folder, fix):
@@ -152,10 +141,7 @@ def shift_labels(folder, fix):
     record = record_of(folder)
     if "sha256" in fix:
         record["files"]["train_labels.npy"]["sha256"] = prepared.sha256(path)
-    del record["seal"]
-    if "seal" in fix:
-        record["seal"] = prepared.seal(record)
-    (folder / "data.json").write_text(json.dumps(record))
+    edited(folder, sealed="seal" in fix, **record | {"seal": prepared.seal(record)})
 
 
 NOTICE = pytest.mark.parametrize("notice", [Ready.load, Ready.verify])
@@ -254,10 +240,8 @@ def test_damage_is_named_when_loading(ready, kind):
 
 @pytest.mark.parametrize("file", prepared.FILES)
 def test_one_flipped_bit_is_found_by_verify(ready, file):
-    ready.verify()
-    raw = bytearray((ready.folder / file).read_bytes())
-    raw[-1] ^= 1
-    (ready.folder / file).write_bytes(raw)
+    raw = (ready.folder / file).read_bytes()
+    (ready.folder / file).write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
     with pytest.raises(UserError, match="was altered"):
         ready.verify()
 
@@ -375,29 +359,22 @@ def test_a_copy_that_was_moved_away_is_loaded_and_survives_a_bad_source(ready, t
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate")
-def test_a_full_disk_is_told_and_nothing_is_left(tmp_path, monkeypatch):
+def test_a_full_disk_and_a_file_in_place_of_the_root_are_told_and_nothing_is_left(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
+    pets, root = trees.write(tmp_path / "pets", trees.files()), tmp_path / "data"
     with pytest.raises(Failed, match=r"cannot use .*folder-pets.*: the disk is full: free some space"):
-        prepare("folder:pets", tmp_path / "data", source=trees.write(tmp_path / "pets", trees.files()))
-    assert [path.suffix for path in (tmp_path / "data").iterdir()] == [".lock"]
+        prepare("folder:pets", root, source=pets)
+    assert [path.suffix for path in root.iterdir()] == [".lock"]
+    with pytest.raises(UserError, match=r"cannot use .*cat.*: a file is where a folder should be"):
+        prepare("folder:pets", pets / "train" / "cat" / "0000.png", source=pets)
 
 
-def test_a_file_in_place_of_the_root_is_told(tmp_path):
-    (tmp_path / "data").write_text("x")
-    with pytest.raises(UserError, match=r"cannot use .*data.*: a file is where a folder should be"):
-        prepare("folder:pets", tmp_path / "data", source=trees.write(tmp_path / "pets", trees.files()))
-
-
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
 def test_many_processes_share_one_mapping(ready):
     """Both see the same file; a private copy would not appear in the table of mappings."""
-    maps = Path("/proc/self/maps")
-    if not maps.exists():
-        pytest.skip("needs /proc")
     loaded = ready.load()
-    assert str(ready.folder / "train.npy") in maps.read_text()
-    assert loaded.train.x.untyped_storage().data_ptr()
-    shutil.rmtree(ready.folder)
-    assert loaded.train.x.sum() > 0  # still mapped
+    assert str(ready.folder / "train.npy") in Path("/proc/self/maps").read_text()
+    assert loaded.train.x.sum() > 0

@@ -16,7 +16,6 @@ from data_scripts import sources
 from data_scripts.cli import prepare
 from data_scripts.sources import open_source
 from gendyn_lite import data
-from gendyn_lite.data.image_folder import listing
 from gendyn_lite.errors import UserError
 
 from . import trees
@@ -49,7 +48,6 @@ def test_names_may_begin_with_a_dot_and_a_slash(tmp_path, make):
     content = trees.files()
     source = open_source(make(tmp_path / "set", {f"./{name}": raw for name, raw in content.items()}), tmp_path)
     assert sorted(source.names) == sorted(content)
-    assert listing(source.names, where="set").class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -149,11 +147,16 @@ def tar_with(kind):
     return lambda path: tar_of(path, ("train/1.png", kind, b""))
 
 
+def empty_files(path):
+    trees.zipped(path, {f"{i}.png": b"" for i in range(2000)})
+
+
 UNTRUSTED = {
     "symbolic link": (tar_with(tarfile.SYMTYPE), r"'train/1.png' is a link: refused"),
     "hard link": (tar_with(tarfile.LNKTYPE), r"'train/1.png' is a link: refused"),
     "device": (tar_with(tarfile.CHRTYPE), r"'train/1.png' is not a regular file: refused"),
     "pipe": (tar_with(tarfile.FIFOTYPE), r"'train/1.png' is not a regular file: refused"),
+    "bomb of empty files": (empty_files, "refused as a possible bomb"),
     "link in a zip": (zip_with_a_link, "'train/1.png' is a link: refused"),
     "encrypted": (encrypted_zip, r"'a\.png' is encrypted: unpack it yourself"),
     "name twice": (lambda path: tar_of(path, *[("a.png", tarfile.REGTYPE, b"one")] * 2), r"holds 'a.png' twice"),
@@ -168,6 +171,7 @@ UNTRUSTED = {
 @pytest.mark.parametrize("kind", UNTRUSTED)
 def test_what_is_no_archive_to_be_trusted_is_named(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(sources, "MOST_PLAIN", 1 << 20)
+    monkeypatch.setattr(sources, "MOST_RATIO", 0)
     make, message = UNTRUSTED[kind]
     make(tmp_path / "set.tar.xz")
     with pytest.raises(UserError, match=message):
@@ -184,14 +188,6 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path, make, monkeypatch)
     assert (tmp_path / "unpacked").stat().st_size <= (1 << 20) + 50 * bomb.stat().st_size
 
 
-@BOTH
-def test_a_bomb_of_empty_files_is_refused(tmp_path, make, monkeypatch):
-    monkeypatch.setattr(sources, "MOST_PLAIN", 100)
-    monkeypatch.setattr(sources, "MOST_RATIO", 0)
-    with pytest.raises(UserError, match="refused as a possible bomb"):
-        open_source(make(tmp_path / "bomb", {f"{i}.png": b"" for i in range(10)}), tmp_path)
-
-
 @pytest.mark.parametrize(
     ("name", "fault"),
     # All but a flipped byte in a plain .tar, which has no checksum of its contents.
@@ -201,7 +197,6 @@ def test_a_damaged_archive_is_named(tmp_path, name, fault):
     content = {"train/cat/1.bin": os.urandom(60_000), "train/dog/1.bin": os.urandom(60_000)}
     path = made(tmp_path / name, content)
     raw = path.read_bytes()
-    flipped = raw[:40_000] + bytes([raw[40_000] ^ 255]) + raw[40_001:]
-    path.write_bytes(raw[: len(raw) // 2] if fault == "cut" else flipped)
+    path.write_bytes(raw[:60_000] if fault == "cut" else raw[:40_000] + bytes([raw[40_000] ^ 255]) + raw[40_001:])
     with pytest.raises(UserError, match=rf"{name} (is truncated or damaged|holds no files)"):
         open_source(path, tmp_path)

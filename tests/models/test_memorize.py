@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -17,14 +17,15 @@ from gendyn_lite.train import fit
 IMAGES = 512
 
 
-@dataclass(frozen=True)
-class Case:
-    """A network, the size of its images, its options and how it is trained."""
+class Case(NamedTuple):
+    """A network, the side of its images, how it is trained, its options and the channels of its images."""
 
     network: str
     side: int
+    rate: float
+    epochs: int
     settings: dict[str, Any]
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any]
     channels: int = 1
 
     def __str__(self) -> str:
@@ -33,29 +34,25 @@ class Case:
 
 CONSTANT = {"schedule": "constant", "batch_size": 64}
 COSINE = {"schedule": "cosine", "batch_size": 64}
-PATIENT = {"schedule": "cosine", "momentum": 0.5}
+PATIENT = {"schedule": "cosine", "momentum": 0.5, "batch_size": 16}
 HE = {"init": "he_normal"}
 SECONDS = [
-    Case(
-        "mlp", 8, CONSTANT | {"learning_rate": 0.1, "epochs": 100}, {"widths": [256, 256], "activation": "leaky_relu"}
-    ),
-    Case("mlp_1x512", 8, CONSTANT | {"learning_rate": 0.1, "epochs": 100}),
-    Case("mlp_3x512", 8, CONSTANT | {"learning_rate": 0.05, "epochs": 60}, HE),
-    Case("alexnet_small", 8, PATIENT | {"learning_rate": 0.02, "epochs": 100, "batch_size": 16}),
-    Case("inception_small", 8, CONSTANT | {"learning_rate": 0.01, "epochs": 30}),
-    Case("resnet18", 8, CONSTANT | {"learning_rate": 0.003, "epochs": 30}),
+    Case("mlp", 8, 0.1, 100, CONSTANT, {"widths": [256, 256], "activation": "leaky_relu"}),
+    Case("mlp_1x512", 8, 0.1, 100, CONSTANT, {}),
+    Case("mlp_3x512", 8, 0.05, 60, CONSTANT, HE),
+    Case("alexnet_small", 8, 0.02, 100, PATIENT, {}),
+    Case("inception_small", 8, 0.01, 30, CONSTANT, {}),
+    Case("resnet18", 8, 0.003, 30, CONSTANT, {}),
 ]
 # Minutes each on two cores.
 MINUTES = [
-    Case(
-        "inception_small", 8, PATIENT | {"learning_rate": 0.002, "epochs": 100, "batch_size": 16}, {"batch_norm": False}
-    ),
-    Case("vgg19", 32, CONSTANT | {"learning_rate": 0.001, "epochs": 20}),
-    Case("vgg19", 32, PATIENT | {"learning_rate": 0.002, "epochs": 60, "batch_size": 32}, {"batch_norm": False}),
-    Case("resnet18_imagenet", 32, CONSTANT | {"learning_rate": 0.005, "epochs": 30}, HE, 3),
-    Case("resnet50", 32, COSINE | {"learning_rate": 0.005, "epochs": 120}, HE, 3),
-    Case("inception_v3", 75, COSINE | {"learning_rate": 0.003, "epochs": 40}, HE | {"dropout": 0.0}, 3),
-    Case("alexnet", 64, COSINE | {"learning_rate": 0.001, "epochs": 60, "batch_size": 16}, HE | {"dropout": 0.0}, 3),
+    Case("inception_small", 8, 0.002, 100, PATIENT, {"batch_norm": False}),
+    Case("vgg19", 32, 0.001, 20, CONSTANT, {}),
+    Case("vgg19", 32, 0.002, 60, PATIENT | {"batch_size": 32}, {"batch_norm": False}),
+    Case("resnet18_imagenet", 32, 0.005, 30, CONSTANT, HE, 3),
+    Case("resnet50", 32, 0.005, 120, COSINE, HE, 3),
+    Case("inception_v3", 75, 0.003, 40, COSINE, HE | {"dropout": 0.0}, 3),
+    Case("alexnet", 64, 0.001, 60, COSINE | {"batch_size": 16}, HE | {"dropout": 0.0}, 3),
 ]
 
 
@@ -78,9 +75,8 @@ def test_every_network_is_among_them():
 def memorize(case: Case) -> None:
     """Train until the last label is fitted; the labels are all random, so the test accuracy stays at chance."""
     loaded = random_digits(case.side, case.channels)
-    config = RunConfig(
-        experiment="memorize", model=case.network, label_corruption=1.0, stop_when_fitted=True, **case.settings
-    )
+    settings = case.settings | {"learning_rate": case.rate, "epochs": case.epochs, "stop_when_fitted": True}
+    config = RunConfig(experiment="memorize", model=case.network, label_corruption=1.0, **settings)
     network = models.build(case.network, num_classes=10, in_shape=loaded.in_shape, seed=0, **case.options)
     history = fit(network, loaded, config)
     assert history.last["train_accuracy"] == 1
@@ -96,10 +92,5 @@ def random_digits(side: int, channels: int) -> ImageData:
         larger = F.interpolate(x.float(), size=(side, side), mode="bilinear").round().to(torch.uint8)
         return larger.expand(-1, channels, -1, -1).contiguous()
 
-    return replace(
-        digits,
-        train=Split(enlarged(digits.train.x), y),
-        test=Split(enlarged(digits.test.x[:100]), digits.test.y[:100]),
-        mean=digits.mean * channels,
-        std=digits.std * channels,
-    )
+    train, test = Split(enlarged(digits.train.x), y), Split(enlarged(digits.test.x[:100]), digits.test.y[:100])
+    return replace(digits, train=train, test=test, mean=digits.mean * channels, std=digits.std * channels)

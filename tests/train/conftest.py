@@ -37,9 +37,8 @@ def network(config, digits) -> nn.Module:
 
 
 def make_network(config: RunConfig, digits: ImageData) -> nn.Module:
-    return models.build(
-        config.model, num_classes=10, in_shape=digits.in_shape, seed=config.seed, **config.model_options
-    )
+    settings = {"num_classes": digits.num_classes, "in_shape": digits.in_shape, "seed": config.seed}
+    return models.build(config.model, **settings, **config.model_options)
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:

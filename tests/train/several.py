@@ -62,7 +62,7 @@ def main(folder: Path) -> None:
         fit(network(config, loaded, dropout=0.5), loaded, config, grad_hook=stop, **options)
     except StoppedError:
         history = fit(resumed, loaded, config, **options)
-        assert history.resumed_from == 7, history.resumed_from
+        assert history.resumed_at == [7], history.resumed_at
         save(resumed, history.rows, folder / f"resumed.{rank}")
 
 

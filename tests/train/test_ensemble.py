@@ -50,12 +50,7 @@ class Many(NamedTuple):
 
 def many(configs, **options):
     datasets = [data.load_for_run(config)[0] for config in configs]
-    networks = [
-        models.build(
-            config.model, num_classes=one.num_classes, in_shape=one.in_shape, seed=config.seed, **config.model_options
-        )
-        for config, one in zip(configs, datasets, strict=True)
-    ]
+    networks = list(map(make_network, configs, datasets))
     twins = copy.deepcopy(networks)
     return Many(networks, twins, datasets, fit_many(networks, datasets, configs, device="cpu", **options))
 

@@ -79,11 +79,6 @@ def test_channels_last_on_the_cpu(config, digits, name, tmp_path):
     close(one, trained(config, digits, networks[1]).model, rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.minutes("torch.compile's own compiler")
-def test_compiled_by_inductor(config, digits):
-    close(trained(config, digits, compiled=True).model, trained(config, digits).model)
-
-
 class TestGPU:
     """The GPU against the CPU, and its faster ways against its plain one."""
 
@@ -98,7 +93,7 @@ class TestGPU:
         ours = trained(config, digits, networks[0], device="cuda")
         close(ours.model, trained(config, digits, networks[1]).model, rtol=1e-2, atol=1e-3)
 
-    @pytest.mark.parametrize("option", ["channels_last", "cuda_graph", "compiled"])
+    @pytest.mark.parametrize("option", ["channels_last", "cuda_graph"])
     def test_faster_ways_give_the_same(self, config, digits, option):
         config = config.replace(epochs=2)  # the last batch is smaller: it cannot be replayed
         torch.backends.cudnn.allow_tf32 = False

@@ -12,13 +12,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from gendyn_lite.train.device import GraphedPass, Precision
-from gendyn_lite.train.step import make_optimizer
+from gendyn_lite.train.step import Step, make_optimizer
 from tests.train.conftest import needs_gpu
 
 
@@ -79,33 +78,14 @@ def device(request, monkeypatch) -> torch.device:
     return torch.device("cpu")
 
 
-def network(device, *, dropout=0.0) -> nn.Sequential:
-    torch.manual_seed(0)
-    layers = nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(dropout), nn.Flatten()
-    model = nn.Sequential(*layers, nn.Linear(96, 3)).to(device)
-    return model.to(memory_format=torch.channels_last)
-
-
-class Training:
-    """A network, its optimizer and its pass."""
-
-    def __init__(self, model, config, device, *, graphed, precision="float32") -> None:
-        self.model, self.precision = model, Precision(precision, device)
-        self.optimizer = make_optimizer(model.parameters(), config)
-        self.run = GraphedPass(model, self.backward) if graphed else self.backward
-
-    def backward(self, x, y):
-        with self.precision.autocast():
-            loss = F.cross_entropy(self.model(x), y)
-        self.precision.scaler.scale(loss).backward()
-        return loss.detach()
-
-    def __call__(self, x, y) -> float:
-        loss = self.run(x, y)
-        self.precision.scaler.step(self.optimizer)
-        self.precision.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        return float(loss)
+def both(config, device, *, dropout=0.0, precision="float32"):
+    """A captured and an ordinary step of two networks that are the same."""
+    for graphed in (True, False):
+        torch.manual_seed(0)
+        layers = nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(dropout), nn.Flatten()
+        model = nn.Sequential(*layers, nn.Linear(96, 3)).to(device).to(memory_format=torch.channels_last)
+        optimizer = make_optimizer(model.parameters(), config)
+        yield Step(model, optimizer, Precision(precision, device), cuda_graph=graphed)
 
 
 def batches(sizes, device):
@@ -120,17 +100,13 @@ def compare(one, other, sizes, device, *, tolerance=1e-4, between=None):
     for number, (x, y) in enumerate(batches(sizes, device)):
         for each in (one, other):
             if between is not None:
-                between(each.model, number)
-        assert one(x, y) == pytest.approx(other(x, y), rel=tolerance)
-        states = ((*t.model.state_dict().values(), *(s["momentum_buffer"] for s in t.optimizer.state.values()))
+                between(each._model, number)
+        losses = [float(each(x, y, epoch=1, step=number + 1)) for each in (one, other)]
+        assert losses[0] == pytest.approx(losses[1], rel=tolerance)
+        states = ((*t._model.state_dict().values(), *(s["momentum_buffer"] for s in t._optimizer.state.values()))
                   for t in (one, other))  # fmt: skip
         for ours, theirs in zip(*states, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
-
-
-def both(config, device, **options):
-    model = network(device)
-    return (Training(copy.deepcopy(model), config, device, graphed=graphed, **options) for graphed in (True, False))
 
 
 @pytest.mark.parametrize("sizes", [(8, 8, 8), (8, 5, 8, 8), (3, 8, 8, 3, 8), (1, 9, 2, 9)], ids=str)
@@ -140,17 +116,16 @@ def test_batches_of_any_size(sizes, config, device):
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.05), ("float16", 0.01)])
 def test_half_precision_sees_every_new_weight(precision, tolerance, config, device):
-    compare(
-        *both(config.replace(learning_rate=0.1), device, precision=precision), [8, 8, 5, 8], device, tolerance=tolerance
-    )
+    steps = both(config.replace(learning_rate=0.1), device, precision=precision)
+    compare(*steps, [8, 8, 5, 8], device, tolerance=tolerance)
 
 
 def test_it_is_captured_for_whole_batches_even_if_a_smaller_one_comes_first(config, device, monkeypatch):
     one, _ = both(config, device)
     eager = []
+    monkeypatch.setattr(one._whole, "_run", lambda x, y: eager.append(len(x)) or one._backward(x, y))
     for x, y in batches([3, 8, 8, 3, 8], device):
-        monkeypatch.setattr(one.run, "_run", lambda x, y: eager.append(len(x)) or one.backward(x, y))
-        one(x, y)
+        one(x, y, epoch=1, step=1)
     assert eager[:4] == [3] * 4  # to warm up, and the capture
     assert eager[4:] == [8] * 4 + [3]
 
@@ -176,10 +151,9 @@ def test_what_a_graph_takes_for_granted_may_change(change, config, device):
 
 def test_dropout_draws_anew_and_as_an_ordinary_pass_does(config, device):
     (x, y), drawn = next(iter(batches([8], device))), {}
-    for graphed in (True, False):
-        training = Training(network(device, dropout=0.5), config, device, graphed=graphed)
+    for graphed, step in zip((True, False), both(config, device, dropout=0.5), strict=True):
         torch.manual_seed(3)
-        drawn[graphed] = [float(training.run(x, y)) for _ in range(4)]
+        drawn[graphed] = [float(step._whole(x, y)) for _ in range(4)]
     assert len(set(drawn[True])) == 4
     assert drawn[True] == pytest.approx(drawn[False], rel=1e-4)
 
@@ -187,16 +161,16 @@ def test_dropout_draws_anew_and_as_an_ordinary_pass_does(config, device):
 def test_a_loss_and_gradients_are_not_those_of_the_next_batch(config, device):
     one, _ = both(config, device)
     (x, y), (other, _) = batches([8, 8], device)
-    loss = one.run(x, y)
-    value, gradient = float(loss), one.model[0].weight.grad.clone()
-    one.run(other, y)
+    loss = one._whole(x, y)
+    value, gradient = float(loss), one._model[0].weight.grad.clone()
+    one._whole(other, y)
     assert float(loss) == value
-    one.run(x, y)  # in eval mode or not, the gradient of a batch does not depend on what was run before
-    torch.testing.assert_close(one.model[0].weight.grad, gradient)
+    one._whole(x, y)  # in eval mode or not, the gradient of a batch does not depend on what was run before
+    torch.testing.assert_close(one._model[0].weight.grad, gradient)
 
 
 def test_lack_of_memory_leaves_statistics_and_random_numbers(config, device):
-    model = network(device, dropout=0.5)
+    model = next(both(config, device, dropout=0.5))._model
     before, random = copy.deepcopy(model.state_dict()), torch.cuda.get_rng_state(device)
 
     def fails(x, y):

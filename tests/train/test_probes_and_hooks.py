@@ -39,13 +39,7 @@ class TestProbes:
     """Called in eval mode, watched, flattened into the row."""
 
     def test_values_of_every_kind_end_in_the_row(self, network, digits, config):
-        values = {
-            "float": 1.5,
-            "one": torch.tensor([2.0]),
-            "array": np.arange(2),
-            "numpy": np.float32(3),
-            "text": "a",
-        }
+        values = {"float": 1.5, "one": torch.tensor([2.0]), "array": np.arange(2), "numpy": np.float32(3), "text": "a"}
         history = fit(network, digits, config, device="cpu", probes={"p": lambda model, epoch: values | {"at": epoch}})
         expected = {"p/float": 1.5, "p/one": 2.0, "p/array": [0, 1], "p/numpy": 3.0, "p/text": "a", "p/at": 4}
         assert {key: value for key, value in history.last.items() if key.startswith("p/")} == expected

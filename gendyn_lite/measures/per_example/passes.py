@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.overrides import TorchFunctionMode
 
-from gendyn_lite.allocator import keep_freed_memory
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.checks import check_alone, check_logits, usable
 from gendyn_lite.measures.per_example.layers import Layer, Plan, examples_in_front, fewest_axes, places, warn, wide
+from gendyn_lite.threads import keep_freed_memory
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

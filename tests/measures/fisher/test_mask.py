@@ -183,7 +183,7 @@ class TestMask:
             train.fit(network(), found, CONFIG, grad_hook=Stop(0.4, (x, y)), **options)
         resumed, hook = network(), fisher.GradientMask(0.4, (x, y))
         history = train.fit(resumed, found, CONFIG, grad_hook=hook, **options)
-        assert history.resumed_from == 4
+        assert history.resumed_at == [4]
         assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
         copied = copy.deepcopy(hook.state_dict())
         other = fisher.GradientMask(0.4, (x, y))

@@ -9,13 +9,12 @@ import sys
 
 import pytest
 
-from gendyn_lite import allocator
-from gendyn_lite.allocator import CHOSEN
+from gendyn_lite import threads
+from gendyn_lite.threads import CHOSEN
 
 # Bytes that glibc holds for the process, used or not, once eight blocks of 24 MB have come and gone.
 HELD = """
 import ctypes
-from gendyn_lite.allocator import keep_freed_memory
 
 class State(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in (
@@ -30,6 +29,7 @@ for block in blocks:
     libc.free(block)
 print(libc.mallinfo2().arena)
 """
+KEEP = "from gendyn_lite.threads import keep_freed_memory"
 MEGABYTE = 1 << 20
 
 
@@ -43,7 +43,7 @@ def ran(code: str, **environment: str) -> str:
 )
 @pytest.mark.parametrize(
     ("first", "least", "most"),
-    [("", 0, 100), ("assert keep_freed_memory()", 192, 1000)],
+    [("", 0, 100), (f"{KEEP}; assert keep_freed_memory()", 192, 1000)],
     ids=["by_itself", "kept"],
 )
 def test_freed_memory_stays_with_the_process(first, least, most):
@@ -53,12 +53,11 @@ def test_freed_memory_stays_with_the_process(first, least, most):
 @pytest.mark.parametrize("name", CHOSEN)
 def test_who_chose_a_threshold_keeps_it(name):
     value = "glibc.malloc.trim_threshold=131072" if name == "GLIBC_TUNABLES" else "131072"
-    code = "from gendyn_lite.allocator import keep_freed_memory; print(keep_freed_memory())"
-    assert ran(code, **{name: value}) == "False"
+    assert ran(f"{KEEP}; print(keep_freed_memory())", **{name: value}) == "False"
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
     for name in CHOSEN:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: object())
-    assert allocator.keep_freed_memory.__wrapped__() is False
+    monkeypatch.setattr(threads.ctypes, "CDLL", lambda _: object())
+    assert threads.keep_freed_memory.__wrapped__() is False
