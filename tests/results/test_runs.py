@@ -6,11 +6,13 @@ import json
 import math
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,3 +186,20 @@ def test_mean_interval_covers_the_true_mean_95_times_in_100():
     draws = np.random.default_rng(0).normal(3.0, 2.0, size=(4000, 4))
     covered = [low <= 3.0 <= high for _, low, high, _ in map(results.mean_interval, draws)]
     assert np.mean(covered) == pytest.approx(0.95, abs=0.012)
+
+
+def test_the_commit_is_marked_where_any_module_of_the_package_was_changed(tmp_path):
+    package = Path(results.__file__).parents[1]
+    shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *words], check=True)
+    asked = [sys.executable, "-c", "from gendyn_lite.results.runs import environment; print(environment()['commit'])"]
+
+    def commit() -> str:
+        return subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    clean = commit()
+    with (tmp_path / package.name / "train" / "loop.py").open("a") as file:
+        file.write("# changed\n")
+    assert (len(clean), commit()) == (12, clean + "+")
