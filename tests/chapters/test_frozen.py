@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +60,17 @@ def judged() -> dict[str, Any]:
     return found
 
 
+LIVE = re.compile(r'<(style|script) data-gendyn="live">.*?</\1>', re.DOTALL)
+
+
 def drawn() -> dict[str, Any]:
-    """Of every committed chapter: a digest of each chart and table, in order."""
+    """Of every committed chapter: a digest of each chart and table in order, without the script for live notebooks."""
     pages = {}
     for name in notebooks.chapters():
         cells = nbformat.read(notebooks.chapter_path(name), as_version=4).cells
         outputs = [output for cell in cells for output in cell.get("outputs", ())]
-        pages[name] = [
-            digest(output["data"]["text/html"]) for output in outputs if "text/html" in output.get("data", {})
-        ]
+        shown = [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+        pages[name] = [digest(LIVE.sub("", html)) for html in shown]
     return pages
 
 
