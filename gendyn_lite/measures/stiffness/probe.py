@@ -20,7 +20,7 @@ from gendyn_lite.measures.per_example.checks import (
     usable,
 )
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
-from gendyn_lite.measures.stiffness.gram import cosine, gradient_gram, sign, zero_gradients
+from gendyn_lite.measures.stiffness.gram import WHOLE, cosine, gradient_gram, sign, zero_gradients
 from gendyn_lite.measures.stiffness.pairs import by_pair, critical_length, pair_distances
 
 Probe = Callable[[nn.Module, int], dict[str, float]]
@@ -200,7 +200,13 @@ class NeighbourhoodMap(NamedTuple):
 
 @torch.inference_mode(False)
 def neighbourhood_map(
-    model: nn.Module, *, low: tuple[float, float], high: tuple[float, float], radius: float, resolution: int = 40
+    model: nn.Module,
+    *,
+    low: tuple[float, float],
+    high: tuple[float, float],
+    radius: float,
+    resolution: int = 40,
+    layers: tuple[str, ...] = (),
 ) -> NeighbourhoodMap:
     """Mean cosine stiffness of each point of a grid with the grid points at most `radius` away.
 
@@ -213,6 +219,7 @@ def neighbourhood_map(
         high: Highest corner.
         radius: Largest distance of a neighbour, in units of the inputs.
         resolution: Points along each side.
+        layers: Only the gradient of these layers; all if empty.
 
     Returns:
         The points, their classes, and the stiffness at each.
@@ -242,9 +249,9 @@ def neighbourhood_map(
     points = torch.cartesian_prod(*sides).to(first.device)
     with torch.no_grad():
         predicted = model(points).argmax(1)
-    gram = gradient_gram(model, points, predicted)
-    assert isinstance(gram, Tensor)
-    matrix = cosine(gram)
+    groups = {WHOLE: layers} if layers else None
+    gram = gradient_gram(model, points, predicted, groups=groups)
+    matrix = cosine(gram[WHOLE] if isinstance(gram, dict) else gram)
     # By differences: far from the origin torch's matrix product of points would lose the distance of neighbours.
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     near = (distances <= radius + 1e-6 * math.dist(low, high)).to(matrix.dtype).fill_diagonal_(0)
