@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from gendyn_lite.claims import Record, read
 from gendyn_lite.claims.sections import Section
 from gendyn_lite.config import RunConfig, check_range
 from gendyn_lite.results.runs import Run
@@ -102,7 +104,8 @@ def parts_for(
     return plans.get((size, name)) or plans[size, own], name
 
 
-class Chapter(NamedTuple):
+@dataclass(frozen=True)
+class Chapter:
     """A folder of `gendyn_lite.chapters`, and the page that shows it.
 
     Its ``runs.py`` has ``GROUPS``, what it plans to train, and ``run``, which loads, resumes or trains one of them; its
@@ -121,6 +124,11 @@ class Chapter(NamedTuple):
     def module(self, name: str) -> ModuleType:
         """One of its modules."""
         return import_module(f"gendyn_lite.chapters.{self.name}.{name}")
+
+    @cached_property
+    def record(self) -> Record:
+        """Its claims on record."""
+        return read(Path(__file__).parent / self.name / "claims.toml")
 
 
 CHAPTERS = (
@@ -180,3 +188,13 @@ def unique(configs: Iterable[RunConfig]) -> list[RunConfig]:
     2
     """
     return list({str(config.as_dict()): config for config in configs}.values())
+
+
+def criteria(experiment: str) -> str:
+    """The fingerprints of the claims that are judged by an experiment's runs, for a run to bear: "id:hash id:hash".
+
+    >>> [mark.split(":")[0] for mark in criteria("stiffness_maps").split()]
+    ['boundary_seen']
+    """
+    entries = [entry for chapter in CHAPTERS for entry in chapter.record.entries.values()]
+    return " ".join(f"{entry.id}:{entry.fingerprint()}" for entry in entries if experiment in entry.experiments)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite import data, models, train
+from gendyn_lite.chapters import registry
 from gendyn_lite.config import RunConfig, canonical
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.errors import UserError
@@ -77,7 +78,10 @@ def load_or_run(
     watched = prepare(loaded) if prepare else {"probes": probes, "grad_hook": grad_hook}
     _check_hook(config, watched.get("grad_hook"))
     network = build(config, loaded)
-    with threads(train.threads_for(network, config)), writing(run, provenance(loaded, profile, device)) as writer:
+    with (
+        threads(train.threads_for(network, config)),
+        writing(run, provenance(config, loaded, profile, device)) as writer,
+    ):
         if writer is None:
             return run
         started = time.perf_counter()
@@ -165,7 +169,7 @@ def _train_together(
     with ExitStack() as stack, threads(1):
         # Locks are taken in one order, so that two processes cannot wait for each other.
         opened = [
-            (stack.enter_context(writing(run, provenance(each, profile, device))), run, each)
+            (stack.enter_context(writing(run, provenance(run.config, each, profile, device))), run, each)
             for _, (run, each) in sorted(absent.items())
         ]
         ours = [(writer, run, each) for writer, run, each in opened if writer is not None]
@@ -237,11 +241,12 @@ def inputs(config: RunConfig, loaded: ImageData, split: str = "train_eval") -> t
     return x, y
 
 
-def provenance(loaded: ImageData, profile: str, device: torch.device) -> dict[str, Any]:
+def provenance(config: RunConfig, loaded: ImageData, profile: str, device: torch.device) -> dict[str, Any]:
     """What env.json records of a run before it starts."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     sizes = {"n_train": len(loaded.train.y), "n_test": len(loaded.test.y), "num_classes": loaded.num_classes}
-    return environment(profile=profile, device=kind, threads=torch.get_num_threads(), data=loaded.description, **sizes)
+    marks = {"criteria": registry.criteria(config.experiment), "data": loaded.description}
+    return environment(profile=profile, device=kind, threads=torch.get_num_threads(), **marks, **sizes)
 
 
 def run_distributed(
@@ -264,7 +269,7 @@ def run_distributed(
     if ranks.broadcast(found.complete):
         return found
     network = build(config, loaded)
-    with writing(found, provenance(loaded, profile, place)) if ranks.first else nullcontext() as writer:
+    with writing(found, provenance(config, loaded, profile, place)) if ranks.first else nullcontext() as writer:
         history = train.fit(
             network,
             loaded,

@@ -20,6 +20,27 @@ def all_claims(*, folder: Path | None = None) -> pd.DataFrame:
     return sections.all_claims(registry.sections(), folder=folder)
 
 
+def judged(notebook: str = "", *, folder: Path | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The claims of a page, or of all pages, on published runs.
+
+    Args:
+        notebook: Name of the page; empty for all.
+        folder: Folder of the published tables.
+
+    Returns:
+        The claims on each network (`gendyn_lite.claims.sections.all_claims`), and over all networks, corrected for
+        testing many (`gendyn_lite.claims.sections.statements`).
+
+    >>> claims, overall = judged("04_stiffness")
+    >>> overall.set_index("id")["verdict"]["boundary_seen"]
+    'holds'
+    """
+    asked = [(page, section) for page, section in registry.sections() if notebook in ("", page)]
+    records = [chapter.record for chapter in registry.CHAPTERS if notebook in ("", chapter.notebook)]
+    claims = sections.all_claims(asked, folder=folder)
+    return claims, sections.statements(claims, records)
+
+
 def full_size(*, folder: Path | None = None) -> pd.DataFrame:
     """The runs of profile ``full``, planned and published.
 

@@ -13,6 +13,9 @@ from IPython.display import HTML
 
 from gendyn_lite.charts.figure import PALETTE, coded
 from gendyn_lite.charts.parts import Chart, layered, told
+from gendyn_lite.claims.inference import MEANING, VERDICTS
+from gendyn_lite.claims.sections import counts
+from gendyn_lite.errors import unknown_name
 
 STYLE = (
     "<style>.gendyn-wide{overflow-x:auto}.gendyn-wide table{border-collapse:collapse;text-align:left}"
@@ -28,12 +31,14 @@ STYLE = (
     ".gendyn-wide td[data-label]::before{content:attr(data-label) ': ';font-weight:600}}</style>"
 )
 # A sign beside the word: a verdict must not depend on colour.
-SIGNS = {"holds": "✓", "weaker": "≈", "not seen": "✗", "not testable at this size": "–"}
-COLOURS = {"holds": PALETTE[3], "weaker": PALETTE[1], "not seen": PALETTE[4], "not testable at this size": PALETTE[5]}
+SIGNS = dict(zip(VERDICTS, "✓◐○✗?=–", strict=True))
+COLOURS = dict(
+    zip(VERDICTS, (PALETTE[3], PALETTE[0], PALETTE[1], PALETTE[4], "#8a8f98", PALETTE[2], PALETTE[5]), strict=True)
+)
 
 
 def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
-    """The claims as a table, grouped by subject: the paper's value, ours with its interval, the verdict.
+    """The claims network by network: the paper's value, ours with its interval, the verdict on that network alone.
 
     Args:
         claims: A table of `gendyn_lite.claims`.
@@ -43,10 +48,76 @@ def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
     for subject, own in claims.groupby("subject", sort=False):
         rows.append(html.escape(str(subject)))
         for row in own.to_dict("records"):
-            effect = "–" if math.isnan(row["effect"]) else f"{row['effect']:+.3f}"
-            seeds = "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} seeds"
-            rows.append([html.escape(row["statement"]), *_values(row, seeds), effect, _verdict(row)])
-    return html_table(("Claim", "Paper", "Ours (95 % interval)", "Effect", "Verdict"), rows, caption=caption)
+            rows.append([html.escape(row["statement"]), *_values(row), _verdict(row)])
+    return html_table(("Claim", "Paper", "Ours (95 % interval)", "Verdict"), rows, caption=caption)
+
+
+def in_short(overall: pd.DataFrame, *names: str) -> HTML:
+    """Claims of a paper and our verdicts, one line each.
+
+    Args:
+        overall: A table of `gendyn_lite.claims.sections.statements`.
+        *names: Ids of the claims; all primary ones without any.
+    """
+    rows = overall[overall["id"].isin(names)] if names else overall[overall["primary"]]
+    cells = [[html.escape(row["statement"]), _sign(row)] for row in rows.to_dict("records")]
+    return html_table(
+        ("The paper says", "Our verdict"), cells, caption="Each over all networks and data sets that we ran."
+    )
+
+
+def answer(overall: pd.DataFrame, claims: pd.DataFrame, *names: str) -> HTML:
+    """The verdict on some claims in a sentence each, and folded away each network and data set.
+
+    Args:
+        overall: A table of `gendyn_lite.claims.sections.statements`.
+        claims: The table of `gendyn_lite.claims.sections.all_claims` that it was made from.
+        *names: Ids of the claims.
+
+    Raises:
+        UserError: A claim is not in the table.
+    """
+    known = set(overall["id"])
+    for name in names:
+        if name not in known:
+            raise unknown_name("claim", name, known)
+    said = overall[overall["id"].isin(names)].to_dict("records")
+    parts = [f'<p class="gendyn-answer">{_sentence(row)}</p>' for row in said]
+    own = claims[claims["id"].isin(names)]
+    words = f"Network by network ({len(own)} tests)"
+    caption = "Each network and data set alone, without the correction for testing many."
+    table = claims_table(own, caption=f"{', '.join(row['statement'] for row in said)}. {caption}").data
+    return HTML(f'{STYLE}{"".join(parts)}<details class="gendyn-fold"><summary>{words}</summary>{table}</details>')
+
+
+def meanings() -> HTML:
+    """What each verdict means."""
+    rows = [[f"<strong>{SIGNS[name]}&nbsp;{name}</strong>", html.escape(words)] for name, words in MEANING.items()]
+    return html_table(("Verdict", "Meaning"), rows, caption="An interval is that of the mean over seeds, of 95 %.")
+
+
+def _sentence(row: Mapping[Hashable, Any]) -> str:
+    """The verdict on a claim, with what decides it."""
+    over = f"{row['networks']} network{'' if row['networks'] == 1 else 's'} and data sets"
+    told = f"{html.escape(row['criterion'])}."
+    if row["networks"] and not math.isnan(row["low"]):
+        found = interval(row["value"], row["low"], row["high"])
+        which = "In the mean" if row["pooled"] == "mean" else f"Furthest from it, of {row['networks']}"
+        told += f" {which}: {found} ({html.escape(str(row['subject']))}), {row['n_seeds']} seeds or more."
+    elif row["others"]:
+        told += f" At most {row['n_seeds']} seeds on any of {row['others']}, too few to decide."
+    elif row["networks"]:
+        told += f" {three_digits(row['lowest'])} to {three_digits(row['highest'])} on {over}."
+    return (
+        f"{_sign(row)} {html.escape(row['statement'])} <small>({html.escape(row['source'])}). Held to: {told}</small>"
+    )
+
+
+def _sign(row: Mapping[Hashable, Any]) -> str:
+    """A verdict over all networks with its sign, and whether its criterion came after the runs."""
+    tested = row["verdict"] not in ("not run", "computed")
+    after = " <small>(after the fact)</small>" if tested and not row["prior"] else ""
+    return f"<strong>{SIGNS[row['verdict']]}&nbsp;{row['verdict']}</strong>{after}"
 
 
 def runs_table(overview: pd.DataFrame, *, caption: str) -> HTML:
@@ -111,8 +182,9 @@ def two_lines(text: str, below: str) -> str:
     return f"{html.escape(text)}<br><small>{html.escape(below)}</small>"
 
 
-def _values(row: Mapping[Hashable, Any], seeds: str) -> tuple[str, str]:
+def _values(row: Mapping[Hashable, Any]) -> tuple[str, str]:
     """The cells of a claim's two values: the paper's with its source, ours with its interval and the seeds."""
+    seeds = "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} seeds"
     ours = interval(row["value"], row["low"], row["high"])
     return two_lines(row["paper_value"], row["source"]), two_lines(ours, seeds)
 
@@ -172,102 +244,85 @@ def _pair(true: float, random: float) -> str:
     return texts[0] if texts[0] == texts[1] else " / ".join(texts)
 
 
-def verdicts(claims: pd.DataFrame) -> Chart:
-    """How many tests of each paper's claims came to which verdict; the legend picks a verdict.
+def verdicts(overall: pd.DataFrame) -> Chart:
+    """How many claims of each paper came to which verdict; the legend picks a verdict.
 
     Args:
-        claims: A table of `gendyn_lite.chapters.what_holds.all_claims`.
+        overall: A table of `gendyn_lite.claims.sections.statements`.
     """
-    counts = claims.groupby(["paper", "verdict"], sort=False).size().rename("tests").reset_index()
-    names = [f"{sign} {verdict}" for verdict, sign in SIGNS.items()]
-    counts["verdict"] = counts["verdict"].map(dict(zip(SIGNS, names, strict=True)))
-    counts["order"] = counts["verdict"].map(names.index)
-    colour = alt.Color("verdict:N", title=None, scale=alt.Scale(domain=names, range=list(COLOURS.values())), sort=names)
+    found = overall.groupby(["paper", "verdict"], sort=False).size().rename("claims").reset_index()
+    signs = {verdict: sign for verdict, sign in SIGNS.items() if verdict in set(found["verdict"])}
+    names = [f"{sign} {verdict}" for verdict, sign in signs.items()]
+    found["verdict"] = found["verdict"].map(dict(zip(signs, names, strict=True)))
+    found["order"] = found["verdict"].map(names.index)
+    scale = alt.Scale(domain=names, range=[COLOURS[verdict] for verdict in signs])
+    colour = alt.Color("verdict:N", title=None, scale=scale, sort=names)
     picked = alt.selection_point(name="picked", fields=["verdict"], bind="legend")
-    papers = list(claims["paper"].unique())
-    base = alt.Chart(counts).encode(
-        x=alt.X("tests:Q", title="tests of claims", stack="zero"),
+    papers = list(overall["paper"].unique())
+    base = alt.Chart(found).encode(
+        x=alt.X("claims:Q", title="claims", stack="zero"),
         y=alt.Y("paper:N", title=None, sort=papers, axis=alt.Axis(labelLimit=190)),
         order="order:Q",
         opacity=alt.condition(picked, alt.value(1.0), alt.value(0.15)),
-        tooltip=["paper:N", "verdict:N", "tests:Q"],
+        tooltip=["paper:N", "verdict:N", "claims:Q"],
     )
     bars = base.mark_bar(size=24).encode(color=colour).add_params(picked)
-    words = told(counts, "{paper}, {verdict}: {tests}")
-    about = f"Number of verdicts by paper. {words}."
+    words = told(found, "{paper}, {verdict}: {claims}")
+    about = f"Number of claims by verdict and paper. {words}."
     return layered([bars], "Verdicts by paper", "Pick a verdict in the legend.", about, height=44 * len(papers))
 
 
-def papers_tables(claims: pd.DataFrame, statements: pd.DataFrame, *, caption: str) -> HTML:
-    """Under each paper's name its claims, and folded away every test of them.
+def papers_tables(overall: pd.DataFrame, claims: pd.DataFrame) -> HTML:
+    """Under each paper's name how its claims fared, a row each, and folded away every network and data set.
 
     Args:
-        claims: A table of `gendyn_lite.chapters.what_holds.all_claims`.
-        statements: Its `gendyn_lite.claims.sections.statements`.
-        caption: What the tables show.
+        overall: A table of `gendyn_lite.claims.sections.statements`.
+        claims: The table of `gendyn_lite.claims.sections.all_claims` that it was made from.
     """
     parts = []
-    for paper, rows in statements.groupby("paper", sort=False):
+    for paper, rows in overall.groupby("paper", sort=False):
         tests = claims[claims["paper"] == paper]
-        words = f"Every test: values, intervals, seeds ({len(tests)})"
-        parts += [
-            f"<h3>{html.escape(str(paper))}</h3>",
-            str(_statements_table(rows, caption=f"{paper}. {caption}").data),
-            f"<details><summary>{words}</summary>{_tests_table(tests, caption=f'{paper}. {words}.').data}</details>",
-        ]
+        words = f"Every network and data set: values, intervals, seeds ({len(tests)} tests)"
+        own, ours = (rows[rows["primary"] == primary] for primary in (True, False))
+        parts.append(f"<h3>{html.escape(str(paper))}</h3><p>{counted(own)}</p>")
+        parts.append(str(_statements_table(own, caption=f"{paper}: what it claims.").data))
+        if len(ours):
+            parts.append(str(_statements_table(ours, caption=f"{paper}: what we asked beside it.").data))
+        table = claims_table(tests, caption=f"{paper}. {words}, each without the correction.").data
+        parts.append(f'<details class="gendyn-fold"><summary>{words}</summary>{table}</details>')
     return HTML("".join(parts))
 
 
-def _statements_table(statements: pd.DataFrame, *, caption: str) -> HTML:
-    """Each claim of a paper: on how many networks and data sets it holds, and where to find its figure."""
-    heads = ("Claim", "Holds", "Otherwise", "Holds, corrected", "Figure")
-    rows = [
-        (
-            two_lines(row["statement"], row["source"]),
-            f"<strong>{SIGNS['holds'] if row['holds'] else '–'}&nbsp;{_of(row, 'holds')}</strong>",
-            _otherwise(row),
-            _of(row, "certain"),
-            f'<a href="{row["chapter"]}.html#{row["section"]}">chapter&nbsp;{row["chapter"][:2].lstrip("0")}</a>',
-        )
-        for row in statements.to_dict("records")
-    ]
-    return html_table(heads, rows, caption=caption)
+def counted(overall: pd.DataFrame) -> str:
+    """How many claims came to which verdict, and what the correction for testing many took away.
 
+    Args:
+        overall: Rows of `gendyn_lite.claims.sections.statements`.
 
-def _tests_table(claims: pd.DataFrame, *, caption: str) -> HTML:
-    """Each test of a claim: the paper's value, ours with its interval, seeds, verdict, p value after correction."""
-    heads = ("Claim, and on what", "Paper", "Ours (95 % interval)", "Verdict", "p, corrected")
-    rows = [
-        (
-            two_lines(row["statement"], row["subject"]),
-            *_values(row, f"{row['n_seeds']} seed(s)"),
-            _verdict(row),
-            _p_value(row["p_holm"]),
-        )
-        for row in claims.to_dict("records")
-    ]
-    return html_table(heads, rows, caption=caption)
-
-
-def _p_value(value: float) -> str:
-    """A p value with two digits; a small one only as such.
-
-    >>> _p_value(0.0123), _p_value(1e-9), _p_value(math.nan)
-    ('0.012', '&lt;&nbsp;0.0001', '–')
+    >>> counted(pd.DataFrame({"verdict": ["holds", "undecided"], "alone": ["holds", "holds"]}))
+    '2 claims: 1 holds, 1 undecided. Without the correction for testing many, 2 would hold.'
     """
-    if math.isnan(value):
-        return "–"
-    return f"{value:.2g}" if value >= 1e-4 else "&lt;&nbsp;0.0001"
+    found = ", ".join(f"{number} {name}" for name, number in counts(overall).items())
+    before, after = (int((overall[column] == "holds").sum()) for column in ("alone", "verdict"))
+    lost = f" Without the correction for testing many, {before} would hold." if before > after else ""
+    return f"{len(overall)} claim{'' if len(overall) == 1 else 's'}: {found}.{lost}"
 
 
-def _of(row: Mapping[Hashable, Any], name: str) -> str:
-    return f"{row[name]}&nbsp;of&nbsp;{row['subjects']}"
+def _statements_table(overall: pd.DataFrame, *, caption: str) -> HTML:
+    """Each claim of a paper over all networks: its value where it is furthest from holding, and its verdict."""
+    heads = ("Claim", "Paper", "Ours (95 % interval)", "Verdict")
+    return html_table(heads, map(_statement, overall.to_dict("records")), caption=caption)
 
 
-def _otherwise(row: Mapping[Hashable, Any]) -> str:
-    """The verdicts that are not "holds", counted.
-
-    >>> _otherwise({"weaker": 2, "not seen": 0, "not testable at this size": 1})
-    '≈ 2 weaker<br>– 1 not testable at this size'
-    """
-    return "<br>".join(f"{SIGNS[name]} {row[name]} {name}" for name in SIGNS if name != "holds" and row[name]) or "–"
+def _statement(row: Mapping[Hashable, Any]) -> list[str]:
+    """The cells of a claim over all networks."""
+    link = f'<a href="{row["chapter"]}.html#{row["section"]}">chapter&nbsp;{str(row["chapter"])[1:2]}</a>'
+    where = f"{html.escape(row['source'])}; {link}" if row["chapter"] else html.escape(row["source"])
+    named = f"{html.escape(row['statement'])}<br><small>{where}</small>"
+    over = f"{row['subject']}; {row['networks']} networks" if row["networks"] else ""
+    if row["others"]:
+        over += f"{'; ' if over else ''}{row['others']} with fewer seeds than needed"
+    value = row["lowest"] if math.isnan(row["value"]) else row["value"]
+    ours = two_lines(interval(value, row["low"], row["high"]), over)
+    verdict = f"{_sign(row)}<br><small>{html.escape(row['criterion'])}</small>"
+    return [named, html.escape(row["paper_value"]), ours, verdict]

@@ -1,168 +1,92 @@
-"""What a paper claims beside what our runs say: value, interval, number of seeds, effect size and a verdict.
+"""What a paper claims, what it is held to, and what our runs say: criteria on record, tests, verdicts.
 
-A claim is held to a criterion that is fixed before the data are seen; `gendyn_lite.claims.sections` reads it from the
-file where it is on record.
+Each chapter's claims are on record in a file, `claims.toml`, written before the runs; what the chapter computes is one
+statistic for each, a value a seed. `gendyn_lite.claims.inference` has the intervals and verdicts, and
+`gendyn_lite.claims.sections` the claims of a paper over all networks and data sets.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Iterable, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from scipy import stats
 
-from gendyn_lite.results.tables import mean_interval
+from gendyn_lite.claims.inference import FEWEST, SCALES, Estimate, estimate, p_values, verdict
+from gendyn_lite.errors import UserError, unknown_name
 
-LEVEL = 0.95  # of every interval
-VERDICTS = ("holds", "weaker", "not seen", "not testable at this size")
-
-
-def _verdict(low: float, high: float, *, holds: bool, weaker: bool) -> str:
-    """The verdict on an interval, or that there is none."""
-    if math.isnan(low) or math.isnan(high):
-        return VERDICTS[3]
-    return VERDICTS[0] if holds else VERDICTS[1 if weaker else 2]
-
-
-def _above(mean: float, bound: float, error: float, freedom: int) -> float:
-    """One-sided p value of "the true mean is at least `bound`"; with no spread at all it is 0 or 1.
-
-    >>> round(_above(1.0, 0.0, 0.5, 4), 3), _above(1.0, 1.0, 0.0, 2), _above(0.9, 1.0, 0.0, 2)
-    (0.058, 0.0, 1.0)
-    """
-    if error == 0:
-        return 0.0 if mean >= bound else 1.0
-    return float(stats.t.sf((mean - bound) / error, freedom))
-
-
-@dataclass(frozen=True)
-class AtLeast:
-    """Holds if the whole interval is at least `bound`, weaker if the mean is at least `weak`.
-
-    >>> AtLeast(0.99, weak=0.9).verdict(0.995, 0.992, 0.998), AtLeast(0.99, weak=0.9).verdict(0.95, 0.85, 1.0)
-    ('holds', 'weaker')
-    >>> AtLeast(0.99, weak=0.9).verdict(0.2, 0.1, 0.3), AtLeast(0.99, weak=0.9).verdict(0.995, math.nan, math.nan)
-    ('not seen', 'not testable at this size')
-    """
-
-    bound: float
-    weak: float
-
-    def __str__(self) -> str:
-        """In words."""
-        return f"at least {self.bound:g}"
-
-    def verdict(self, mean: float, low: float, high: float) -> str:
-        """One of `VERDICTS`."""
-        return _verdict(low, high, holds=low >= self.bound, weaker=mean >= self.weak)
-
-    def p_value(self, mean: float, error: float, freedom: int) -> float:
-        """Probability of a mean as good as this one if the criterion fails by a hair: a one-sided t test.
-
-        Args:
-            mean: Mean over seeds.
-            error: Its standard error.
-            freedom: Degrees of freedom, the number of seeds less one.
-        """
-        return _above(mean, self.bound, error, freedom)
-
-
-@dataclass(frozen=True)
-class Below:
-    """Holds if the whole interval is below `bound`, weaker if only the mean is.
-
-    >>> Below(3).verdict(1.5, 1.0, 2.0), Below(3).verdict(2.5, 1.0, 4.0), Below(3).verdict(3.5, 2.5, 4.5)
-    ('holds', 'weaker', 'not seen')
-    """
-
-    bound: float
-
-    def __str__(self) -> str:
-        """In words."""
-        return f"below {self.bound:g}"
-
-    def verdict(self, mean: float, low: float, high: float) -> str:
-        """One of `VERDICTS`."""
-        return _verdict(low, high, holds=high < self.bound, weaker=mean < self.bound)
-
-    def p_value(self, mean: float, error: float, freedom: int) -> float:
-        """One-sided; see `AtLeast`."""
-        return _above(-mean, -self.bound, error, freedom) if error or mean != self.bound else 1.0
-
-
-@dataclass(frozen=True)
-class Near:
-    """Holds if the whole interval is within `margin` of `target` (an equivalence test: a wide one never holds).
-
-    Weaker if the interval only overlaps that range, not seen if it lies outside.
-
-    >>> Near(0.1, margin=0.02).verdict(0.1, 0.09, 0.11), Near(0.1, margin=0.02).verdict(0.15, 0.05, 0.25)
-    ('holds', 'weaker')
-    >>> Near(0.1, margin=0.02).verdict(0.25, 0.2, 0.3)
-    'not seen'
-    """
-
-    target: float
-    margin: float
-
-    def __str__(self) -> str:
-        """In words."""
-        return f"{self.target:.3g} ± {self.margin:g}"
-
-    def verdict(self, mean: float, low: float, high: float) -> str:
-        """One of `VERDICTS`."""
-        lowest, highest = self.target - self.margin, self.target + self.margin
-        overlap = low <= highest and high >= lowest
-        return _verdict(low, high, holds=lowest <= low and high <= highest, weaker=overlap)
-
-    def p_value(self, mean: float, error: float, freedom: int) -> float:
-        """The larger of both one-sided ones, as in an equivalence test; see `AtLeast`."""
-        lowest, highest = self.target - self.margin, self.target + self.margin
-        return max(_above(mean, lowest, error, freedom), _above(-mean, -highest, error, freedom))
-
-
-Criterion = AtLeast | Below | Near
-
-
-class Estimate(NamedTuple):
-    """A value with an interval that is not made of a spread over seeds, so that it has no t test.
-
-    Attributes:
-        value: The estimate.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        n_seeds: Number of independent seeds behind it.
-    """
-
-    value: float
-    low: float
-    high: float
-    n_seeds: int
+# What each type of claim says of its statistic: the words of its criterion, in the order of the file.
+CRITERIA = {
+    "existence": (("at_least",),),
+    "difference": (("more_than", "delta"), ("less_than", "delta")),
+    "association": (("more_than", "delta"), ("less_than", "delta")),
+    "equivalence": (("equal_to", "delta"),),
+    "computed": ((),),
+}
+COMPARED = (
+    "one run",
+    "equal epochs",
+    "equal fit",
+    "equal training loss",
+    "equal data",
+    "unequal epochs",
+    "unequal fit",
+)
+POOLED = ("every", "mean")
+NUMBER = (int, float, str)  # or what the runs tell under that name
+TEXTS = ("id", "statement", "source", "paper_value", "statistic", "type", "scale", "pooled")
+FIELDS = {
+    **dict.fromkeys(TEXTS, (str,)),
+    "experiments": (list,),
+    "criterion": (dict,),
+    "seeds": (int,),
+    "primary": (bool,),
+}
+OPTIONAL = {"compared": (str,), "resolution": NUMBER}
+DECIDING = ("statistic", "experiments", "type", "scale", "criterion", "seeds", "pooled", "primary", *OPTIONAL)
+EXPECTED = {
+    (str,): "text",
+    (list,): "a list",
+    (dict,): "a table such as { more_than = 0, delta = 0.1 }",
+    (int,): "a whole number",
+    (bool,): "true or false",
+    NUMBER: "a number, or the name of one",
+}
+# Id of a claim → runs to one value a seed, or None where the claim says nothing of these runs.
+Statistics = Mapping[str, Callable[..., "pd.Series | None"]]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of a paper and what our runs say of it.
+    """A claim on one network and data set, and what our runs say of it there.
 
     Attributes:
+        id: Its name on record.
         statement: The claim, in our words.
         source: Figure or table of the paper.
         paper_value: The paper's figure as text, or what it says in words.
-        criterion: What the interval must satisfy for the claim to hold.
+        criterion: What is measured and what it is held to, in words.
         subject: What was measured on: network and data.
-        value: Our mean over seeds.
-        low: Lower end of the 95 % interval of the mean.
+        value: Our mean over seeds; the largest value where one is enough.
+        low: Lower end of its 95 % interval; missing where there is none.
         high: Upper end.
         n_seeds: Number of independent seeds.
-        effect: Effect size: our mean minus what the opposite of the claim predicts, in the units of value.
-        verdict: One of `VERDICTS`.
-        p_value: One-sided p value of the criterion (t test over seeds); missing where there is no such test. The claim
-            holds where it is at most 0.025.
+        effect: Our mean minus the value of no effect.
+        verdict: One of `gendyn_lite.claims.inference.VERDICTS`, for this network alone.
+        null: The value of no effect.
+        delta: The smallest effect that matters.
+        center: The mean on the scale of the intervals (`gendyn_lite.claims.inference.Estimate`).
+        error: Its standard error.
+        freedom: Degrees of freedom.
     """
 
+    id: str
     statement: str
     source: str
     paper_value: str
@@ -174,61 +98,255 @@ class Claim:
     n_seeds: int
     effect: float
     verdict: str
-    p_value: float = math.nan
-
-
-def judge(
-    values: Sequence[float] | pd.Series | Estimate,
-    criterion: Criterion,
-    *,
-    quantity: str,
-    null_value: float = 0.0,
-    **about: str,
-) -> Claim:
-    """Hold the values of independent seeds to a criterion.
-
-    Args:
-        values: One value per seed; missing ones are left out. Or an estimate that brings its own interval.
-        criterion: `AtLeast`, `Below` or `Near`.
-        quantity: Name of what `values` holds.
-        null_value: The value that the opposite of the claim predicts; the effect is measured from it.
-        **about: The fields of `Claim` ``statement``, ``source``, ``paper_value`` and ``subject``.
-
-    Returns:
-        The claim with its mean, Student-t interval, effect and verdict. Fewer than three seeds have no interval, and
-        no verdict but that.
-
-    >>> about = {"statement": "They fit", "source": "Table 1", "paper_value": "1.0", "subject": "mlp on digits"}
-    >>> claim = judge([0.99, 1.0, 0.98], AtLeast(0.9, weak=0.5), quantity="accuracy", **about)
-    >>> claim.verdict, claim.criterion, round(claim.value, 2), claim.n_seeds
-    ('holds', 'accuracy is at least 0.9', 0.99, 3)
-    """
-    if isinstance(values, Estimate):
-        (mean, low, high, n), p_value = values, math.nan
-    else:
-        mean, low, high, n = mean_interval(values, level=LEVEL)
-        p_value = _p_value(criterion, mean, low, high, n)
-    return Claim(
-        criterion=f"{quantity} is {criterion}",
-        value=mean,
-        low=low,
-        high=high,
-        n_seeds=n,
-        effect=mean - null_value,
-        verdict=criterion.verdict(mean, low, high),
-        p_value=p_value,
-        **about,
-    )
-
-
-def _p_value(criterion: Criterion, mean: float, low: float, high: float, n: int) -> float:
-    """The criterion's p value from a Student-t interval of the mean of n seeds."""
-    if math.isnan(low):
-        return math.nan
-    error = (high - low) / 2 / float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
-    return criterion.p_value(mean, error, n - 1)
+    null: float
+    delta: float
+    center: float
+    error: float
+    freedom: float
 
 
 def table(claims: Iterable[Claim]) -> pd.DataFrame:
     """The claims as a table, a row each, columns named as the fields of `Claim`."""
     return pd.DataFrame([asdict(claim) for claim in claims], columns=pd.Index(Claim.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A claim as it is on record. Words and numbers may name what only the runs tell, such as ``"chance"``.
+
+    Attributes:
+        id: A short name that stays, in snake_case.
+        statement: The claim, in our words; ``{name}`` stands for a word that the runs tell, here and in `paper_value`.
+        source: Figure, table or section of the paper.
+        paper_value: The paper's figure as text, or what it says in words.
+        statistic: What is measured, one value a seed, in words.
+        experiments: Whose runs it is judged by.
+        type: ``"existence"``, ``"difference"``, ``"association"``, ``"equivalence"`` or ``"computed"``.
+        scale: What the statistic is, one of `gendyn_lite.claims.inference.SCALES`.
+        criterion: ``at_least`` of an existence; else ``more_than``, ``less_than`` or ``equal_to`` the value of no
+            effect, and ``delta``, the smallest effect that matters (relative to it where the scale is a ratio).
+        seeds: How many a network needs before the claim can hold there.
+        pooled: ``"every"``: it must hold on every network; ``"mean"``: in the mean over networks.
+        primary: Whether it is one of the paper's own claims, which share the chance of a false "holds".
+        compared: What is equal where runs are compared, one of `COMPARED`.
+        resolution: What the statistic is rounded to, in its units.
+    """
+
+    id: str
+    statement: str
+    source: str
+    paper_value: str
+    statistic: str
+    experiments: tuple[str, ...]
+    type: str
+    scale: str
+    criterion: Mapping[str, float | str]
+    seeds: int
+    pooled: str
+    primary: bool
+    compared: str = ""
+    resolution: float | str = 0.0
+
+    @property
+    def sign(self) -> int:
+        """-1 where it says 'less', else 1."""
+        return -1 if "less_than" in self.criterion else 1
+
+    def fingerprint(self) -> str:
+        """A hash of all that decides: editing the words of a claim ages no run, editing its criterion does."""
+        deciding = json.dumps({name: getattr(self, name) for name in DECIDING}, sort_keys=True)
+        return hashlib.sha256(deciding.encode()).hexdigest()[:12]
+
+    def judge(self, values: Iterable[float], subject: str, known: Mapping[str, Any]) -> Claim:
+        """The claim on one network and data set, with the verdict there.
+
+        Args:
+            values: One value a seed; missing ones are left out.
+            subject: Network and data.
+            known: What the runs tell, by name.
+
+        Raises:
+            UserError: The claim names what is not known, or a value lies outside the range of its scale.
+
+        >>> about = {"id": "gains", "statement": "It {what}", "source": "Fig. 1", "paper_value": "more", "seeds": 5}
+        >>> held = {"statistic": "accuracy", "type": "difference", "scale": "share", "experiments": ("demo",)}
+        >>> more = {"criterion": {"more_than": "chance", "delta": 0.1}, "pooled": "every", "primary": True}
+        >>> entry = Entry(**about, **held, **more)
+        >>> claim = entry.judge([0.8, 0.81, 0.8, 0.79, 0.8], "mlp", {"what": "gains", "chance": 0.5})
+        >>> claim.statement, claim.criterion, claim.verdict
+        ('It gains', 'accuracy is above 0.5, by at least 0.1', 'holds')
+        """
+        try:
+            numbers = [_number(value, known) for value in self.criterion.values()]
+            resolution = _number(self.resolution, known)
+            statement, paper_value = (text.format_map(known) for text in (self.statement, self.paper_value))
+        except KeyError as name:
+            raise UserError(f"claim {self.id!r} names {name}, which its runs do not tell") from None
+        null, delta = [*numbers, math.nan, math.nan][:2]
+        found = estimate(values, scale=self.scale, resolution=resolution)
+        best = pd.Series(list(values), dtype=float).max()
+        value, ends = found.value, found.interval()
+        if self.type == "existence":
+            value, ends = best, (math.nan, math.nan)
+        return Claim(
+            id=self.id,
+            statement=statement,
+            source=self.source,
+            paper_value=paper_value,
+            criterion=self._in_words(null, delta),
+            subject=subject,
+            value=value,
+            low=ends[0],
+            high=ends[1],
+            n_seeds=found.n,
+            effect=value - null,
+            verdict=self.alone(found, null, delta, best),
+            null=null,
+            delta=delta,
+            center=found.center,
+            error=found.error,
+            freedom=found.freedom,
+        )
+
+    def alone(self, found: Estimate, null: float, delta: float, best: float) -> str:
+        """The verdict on one network, with no other claim beside it."""
+        if found.n == 0 or self.type == "computed":
+            return "computed" if found.n else "not run"
+        if self.type == "existence":
+            return "holds" if best >= null else "undecided"
+        p = p_values(found, delta=delta, null=null, sign=self.sign)
+        return verdict(p, equivalence=self.type == "equivalence", n=found.n, needed=self.seeds)
+
+    def _in_words(self, null: float, delta: float) -> str:
+        """What is measured and what it is held to."""
+        if self.type == "computed":
+            return f"{self.statistic}, computed"
+        if self.type == "existence":
+            return f"{self.statistic} is at least {null:g} in some run"
+        if self.type == "equivalence":
+            within = f"within a factor of {1 + delta:g} of" if self.scale == "ratio" else f"within {delta:g} of"
+            return f"{self.statistic} is {within} {null:.3g}"
+        by = f"a factor of {1 + delta:g}" if self.scale == "ratio" else f"at least {delta:g}"
+        return f"{self.statistic} is {'above' if self.sign > 0 else 'below'} {null:.3g}, by {by}"
+
+
+def _number(value: float | str, known: Mapping[str, Any]) -> float:
+    """A number of the record, or what the runs tell under that name."""
+    return known[value] if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class Record:
+    """The claims of one file.
+
+    Attributes:
+        paper: Author and year, or short title.
+        entries: The claims by id, in the order of the file.
+    """
+
+    paper: str
+    entries: Mapping[str, Entry]
+
+    def judge(self, subject: str, statistics: Statistics, *runs: Any, **known: Any) -> list[Claim]:
+        """Some of the claims on one network and data set, in the order of the statistics.
+
+        Args:
+            subject: Network and data.
+            statistics: The statistic of each of these claims, by id.
+            *runs: What each statistic is computed from.
+            **known: What the runs tell, for claims that name it.
+
+        Returns:
+            One claim for each statistic that is not None.
+
+        Raises:
+            UserError: A claim names what is not known.
+        """
+        found = ((self.entries[name], statistic(*runs)) for name, statistic in statistics.items())
+        return [entry.judge(values, subject, known) for entry, values in found if values is not None]
+
+
+def on_record(path: str | Path, *statistics: Statistics) -> Record:
+    """The claims of a file, each of which has its statistic.
+
+    Args:
+        path: A file of claims, or the module beside it that computes their statistics.
+        *statistics: Groups of statistics by the ids of their claims: together one for every claim of the file.
+
+    Raises:
+        UserError: As `read`; or a claim has no statistic, or a statistic no claim.
+    """
+    path = Path(path).with_suffix(".toml")
+    record = read(path)
+    computed = [name for group in statistics for name in group]
+    for name in record.entries:
+        if name not in computed:
+            raise UserError(f"{_place(path)}: claim {name!r} has no statistic")
+    for name in computed:
+        if name not in record.entries:
+            raise UserError(f"{_place(path)}: claim {name!r} has a statistic and no entry")
+    return record
+
+
+def read(path: Path) -> Record:
+    """The claims of a file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: It cannot be read, an entry lacks a field or has another, a value or a criterion is unknown, or an id
+            is there twice.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{_place(path)}: {error}") from None
+    rows, paper = content.get("claims", []), content.get("paper")
+    if not isinstance(paper, str) or not rows:
+        raise UserError(f'{_place(path)}: expected the paper\'s name as paper = "…" and its claims as [[claims]]')
+    entries: dict[str, Entry] = {}
+    for row in rows:
+        problem = _problem(row) or ("is there twice" if row["id"] in entries else "")
+        if problem:
+            raise UserError(f"{_place(path)}: claim {row.get('id', row.get('statement'))!r} {problem}")
+        entries[row["id"]] = Entry(**{**row, "experiments": tuple(row["experiments"])})
+    return Record(paper, entries)
+
+
+def _place(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _problem(row: Mapping[str, Any]) -> str:
+    """What is wrong with an entry of a file, in words; nothing if it is one."""
+    kinds = {**FIELDS, **OPTIONAL}
+    for name, value in row.items():
+        if name not in kinds:
+            return f"has an {unknown_name('field', name, kinds)}"
+        if not isinstance(value, kinds[name]) or (isinstance(value, bool) and bool not in kinds[name]):
+            return f"has the {name} {value!r}, expected {EXPECTED[kinds[name]]}"
+    for name in FIELDS:
+        if name not in row:
+            return f"has no {name}"
+    choices = {"type": CRITERIA, "scale": SCALES, "pooled": POOLED, "compared": COMPARED}
+    for name, known in choices.items():
+        if name in row and row[name] not in known:
+            return f"has an {unknown_name(name, row[name], known)}"
+    return _criterion_problem(row)
+
+
+def _criterion_problem(row: Mapping[str, Any]) -> str:
+    """What is wrong with the criterion of an entry whose fields are known, in words."""
+    kind, criterion, tested = row["type"], row["criterion"], row["type"] not in ("existence", "computed")
+    if tuple(criterion) not in CRITERIA[kind]:
+        valid = "; ".join(" and ".join(names) or "{}" for names in CRITERIA[kind])
+        return f"has the criterion {' and '.join(criterion) or '{}'}, expected of type {kind}: {valid}"
+    wrong = [value for value in criterion.values() if not isinstance(value, NUMBER)]
+    if wrong:
+        return f"has {wrong[0]!r} in its criterion, expected {EXPECTED[NUMBER]}"
+    if tested and not (isinstance(criterion["delta"], str) or criterion["delta"] > 0):
+        return f"has the delta {criterion['delta']!r}, expected the smallest effect that matters, above 0"
+    if tested and row["seeds"] < FEWEST:
+        return f"needs {row['seeds']} seeds, expected at least {FEWEST} of type {kind}"
+    return "compares runs and does not say what is equal (compared)" if tested and "compared" not in row else ""

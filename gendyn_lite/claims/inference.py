@@ -19,14 +19,16 @@ from gendyn_lite.errors import UserError
 
 LEVEL = 0.025  # of each one-sided test: an interval of 95 % has both
 FEWEST = 5  # seeds from which a claim about a difference can hold
-VERDICTS = ("holds", "holds, small", "negligible", "reversed", "undecided", "computed", "not run")
+VERDICTS: tuple[str, ...] = ("holds", "holds, small", "negligible", "reversed", "undecided", "computed", "not run")
 MEANING = {
-    "holds": "the whole interval lies beyond the smallest effect that matters",
-    "holds, small": "the whole interval lies beyond zero, but not beyond the smallest effect that matters",
-    "negligible": "the whole interval lies within the smallest effect that matters, on either side of zero",
-    "reversed": "the whole interval lies beyond zero on the other side",
-    "undecided": "none of these: more seeds are needed",
-    "computed": "the value follows without chance: there is no interval",
+    "holds": "the whole interval lies beyond δ, the smallest effect that matters, on the side of the claim; where the "
+    "claim is 'as much as', within δ of equal; where it is 'there is', a run shows it on each network",
+    "holds, small": "the whole interval lies beyond zero, but not beyond δ",
+    "negligible": "the whole interval lies within δ of zero",
+    "reversed": "on one network at least, the whole interval lies beyond zero on the other side; where the claim is "
+    "'as much as', beyond δ",
+    "undecided": "none of these: too few seeds, or networks that differ",
+    "computed": "the value follows without chance, so that there is no interval",
     "not run": "there are no runs to judge it by",
 }
 
@@ -200,13 +202,18 @@ def p_values(found: Estimate, *, delta: float, null: float = 0.0, sign: int = 1)
     return PValues(more(far), more(null), max(less(far), more(near)), less(null), outside)
 
 
-def all_of(each: Iterable[PValues]) -> PValues:
-    """The tests of 'on every network': each p value is the largest one of the networks'.
+def all_of(each: Sequence[PValues]) -> PValues:
+    """The tests of 'on every network': what must be so on all is as sure as where it is least; what refutes it, on one.
 
-    >>> all_of([PValues(0.01, 0.001, 1.0, 1.0, 0.02), PValues(0.2, 0.02, 1.0, 1.0, 0.4)])
-    PValues(beyond=0.2, positive=0.02, within=1.0, negative=1.0, outside=0.4)
+    Args:
+        each: The p values on each network; those of refuting it are multiplied by their number (Bonferroni).
+
+    >>> all_of([PValues(0.01, 0.001, 1.0, 1.0, 0.02), PValues(1.0, 1.0, 0.2, 0.01, 0.4)])
+    PValues(beyond=1.0, positive=1.0, within=1.0, negative=0.02, outside=0.04)
     """
-    return PValues(*(float(np.max(p)) for p in zip(*each, strict=True)))
+    beyond, positive, within, negative, outside = np.array(each).T
+    on_one = (min(1.0, float(p.min()) * len(each)) for p in (negative, outside))
+    return PValues(*(float(p.max()) for p in (beyond, positive, within)), *on_one)
 
 
 def mean_of(each: Sequence[Estimate]) -> Estimate:
@@ -227,53 +234,36 @@ def mean_of(each: Sequence[Estimate]) -> Estimate:
     return Estimate(center, math.sqrt(total) / len(each), kept, each[0].scale, min(one.n for one in each))
 
 
-def of_difference(p: PValues, *, n: int, needed: int = FEWEST, level: float = LEVEL) -> str:
-    """The verdict on 'more' or 'less', also of an association: the first of `VERDICTS` that its tests allow.
+def places(p: PValues, *, equivalence: bool) -> dict[str, float]:
+    """The verdicts that the tests of a claim can give, in order, each with the p value that decides it.
+
+    Args:
+        p: The p values.
+        equivalence: Whether the claim says 'as much as', which holds within ±δ and is reversed beyond it.
+
+    >>> list(places(PValues(0.01, 0.001, 1.0, 1.0, 0.02), equivalence=False))
+    ['holds', 'holds, small', 'negligible', 'reversed']
+    """
+    if equivalence:
+        return {"holds": p.within, "reversed": p.outside / 2}
+    return {"holds": p.beyond, "holds, small": p.positive, "negligible": p.within, "reversed": p.negative}
+
+
+def verdict(p: PValues, *, equivalence: bool, n: int, needed: int = FEWEST, level: float = LEVEL) -> str:
+    """The first verdict that the tests of a claim allow.
 
     Args:
         p: The p values, corrected where several claims are tested.
+        equivalence: Whether the claim says 'as much as'; else it says 'more' or 'less'.
         n: Number of seeds.
         needed: Fewer seeds than this leave it undecided.
         level: Of each test.
 
     >>> clear = PValues(beyond=0.01, positive=0.001, within=1.0, negative=1.0, outside=0.02)
-    >>> of_difference(clear, n=5), of_difference(clear, n=3)
+    >>> verdict(clear, equivalence=False, n=5), verdict(clear, equivalence=False, n=3)
     ('holds', 'undecided')
     """
     if n == 0:
         return "not run"
-    if n >= needed:
-        places = (p.beyond, p.positive, p.within, p.negative)
-        return next((verdict for verdict, value in zip(VERDICTS, places, strict=False) if value <= level), "undecided")
-    return "undecided"
-
-
-def of_equivalence(p: PValues, *, n: int, needed: int = FEWEST, level: float = LEVEL) -> str:
-    """The verdict on 'as much as': holds within ±δ, is reversed where the difference is shown to matter.
-
-    Args:
-        p: The p values, corrected where several claims are tested.
-        n: Number of seeds.
-        needed: Fewer seeds than this leave it undecided.
-        level: Of each test.
-
-    >>> of_equivalence(PValues(beyond=1.0, positive=0.3, within=0.001, negative=0.7, outside=1.0), n=5)
-    'holds'
-    """
-    if n == 0:
-        return "not run"
-    if n >= needed and p.within <= level:
-        return "holds"
-    return "reversed" if n >= needed and p.outside <= 2 * level else "undecided"
-
-
-def of_existence(values: Iterable[float], *, least: float) -> str:
-    """The verdict on 'there is one': one seed is enough, and none proves that there is none.
-
-    >>> of_existence([0.97, 1.0], least=1.0), of_existence([0.97], least=1.0), of_existence([], least=1.0)
-    ('holds', 'undecided', 'not run')
-    """
-    found = pd.Series(list(values), dtype=float).dropna()
-    if found.empty:
-        return "not run"
-    return "holds" if bool((found >= least).any()) else "undecided"
+    allowed = places(p, equivalence=equivalence) if n >= needed else {}
+    return next((name for name, value in allowed.items() if value <= level), "undecided")

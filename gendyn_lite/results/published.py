@@ -62,7 +62,9 @@ def published(experiment: str, *, folder: Path | None = None) -> pd.DataFrame:
     record, tables = _sealed(here)
     runs, curves = typed(*tables)
     check(here, record, runs, curves)
-    runs["trained_together"] = [record["runs"][name].get("trained_together", 1) for name in runs["run_id"]]
+    records = [record["runs"][name] for name in runs["run_id"]]
+    runs["trained_together"] = [each.get("trained_together", 1) for each in records]
+    runs["criteria"] = [each.get("criteria", "") for each in records]  # of claims, as they were before the run
     return curves.merge(runs, on="run_id", how="left", validate="many_to_one")
 
 
@@ -154,7 +156,7 @@ def check(here: Path, record: dict[str, Any], runs: pd.DataFrame, curves: pd.Dat
     if curves.duplicated(["run_id", "epoch"]).any() or runs["run_id"].duplicated().any():
         raise UserError(f"{here}: a run or an epoch is duplicated: {RESTORE}")
     check_names(here, runs, ())
-    check_names(here, curves, [*map(str, runs), "trained_together"])
+    check_names(here, curves, [*map(str, runs), "trained_together", "criteria"])
     if not pd.api.types.is_integer_dtype(curves["epoch"]):
         raise UserError(f"{here / CURVES}: an epoch is not a whole number: {RESTORE}")
     for name, (low, high) in RANGES.items():

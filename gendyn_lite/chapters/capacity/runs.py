@@ -103,7 +103,7 @@ def kernel_run(
     run = open_run(config, loaded.fingerprint, root=root)
     if run.complete:
         return run
-    env = runner.provenance(loaded, profile, torch.device("cpu"))
+    env = runner.provenance(config, loaded, profile, torch.device("cpu"))
     few = len(loaded.train.y) <= 3_000  # where threads that wait for each other cost more than they help
     with threads(1 if few else torch.get_num_threads()), writing(run, env) as writer:
         if writer is not None:

@@ -12,8 +12,8 @@ import pandas as pd
 from scipy import stats
 
 from gendyn_lite.chapters.fisher_mask.tables import NONE, best, influences, log_ratio
-from gendyn_lite.claims import Claim, table
-from gendyn_lite.claims.sections import PUBLISHED, Section, on_record
+from gendyn_lite.claims import Claim, on_record, table
+from gendyn_lite.claims.sections import PUBLISHED, Section
 
 FORM = "influence/quadratic_true"
 
@@ -106,4 +106,4 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
     return table(sorted(found, key=lambda claim: claim.subject))
 
 
-SECTIONS = (Section(RECORD.paper, PUBLISHED, ("fisher_mask",), claims),)
+SECTIONS = (Section(RECORD, PUBLISHED, ("fisher_mask",), claims),)

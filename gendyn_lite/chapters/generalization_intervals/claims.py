@@ -11,8 +11,8 @@ import pandas as pd
 from scipy import stats
 
 from gendyn_lite.chapters.generalization_intervals.tables import counts, described, ends, main_network, middles
-from gendyn_lite.claims import Claim, table
-from gendyn_lite.claims.sections import PUBLISHED, Section, on_record
+from gendyn_lite.claims import Claim, on_record, table
+from gendyn_lite.claims.sections import PUBLISHED, Section
 from gendyn_lite.results.tables import with_sizes
 
 
@@ -131,4 +131,4 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
     return table(found)
 
 
-SECTIONS = (Section(RECORD.paper, PUBLISHED, ("generalization_intervals",), claims),)
+SECTIONS = (Section(RECORD, PUBLISHED, ("generalization_intervals",), claims),)

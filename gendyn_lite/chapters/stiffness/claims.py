@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs
-from gendyn_lite.claims import Claim, table
-from gendyn_lite.claims.sections import PUBLISHED, Section, on_record
+from gendyn_lite.claims import Claim, on_record, table
+from gendyn_lite.claims.sections import PUBLISHED, Section
 from gendyn_lite.results.tables import with_sizes
 
 WITHIN, BETWEEN = "stiffness/within_cosine", "stiffness/between_cosine"
@@ -145,7 +145,7 @@ def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 SECTIONS = tuple(
-    Section(RECORD.paper, PUBLISHED, (f"stiffness_{kind}",), claims)
+    Section(RECORD, PUBLISHED, (f"stiffness_{kind}",), claims)
     for kind, claims in {
         "maps": over_the_plane,
         "layers": by_layer,
