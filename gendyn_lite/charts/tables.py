@@ -98,12 +98,17 @@ def meanings() -> HTML:
 
 def _sentence(row: Mapping[Hashable, Any]) -> str:
     """The verdict on a claim, with what decides it."""
-    over = f"{row['networks']} network{'' if row['networks'] == 1 else 's'} and data sets"
+    over = f"{row['networks']} networks and data sets"
     told = f"{html.escape(row['criterion'])}."
     if row["networks"] and not math.isnan(row["low"]):
         found = interval(row["value"], row["low"], row["high"])
-        which = "In the mean" if row["pooled"] == "mean" else f"Furthest from it, of {row['networks']}"
-        told += f" {which}: {found} ({html.escape(str(row['subject']))}), {row['n_seeds']} seeds or more."
+        if row["pooled"] == "mean" or row["networks"] == 1:
+            told += f" Found: {found}, {html.escape(str(row['subject']))}, {row['n_seeds']} seeds."
+        else:
+            told += (
+                f" Found: {row['lowest']:.3f} to {row['highest']:.3f} on {over}, at least {row['n_seeds']} seeds each; "
+            )
+            told += f"furthest from holding {found}, {html.escape(str(row['subject']))}."
     elif row["others"]:
         told += f" At most {row['n_seeds']} seeds on any of {row['others']}, too few to decide."
     elif row["networks"]:

@@ -226,7 +226,7 @@ class Entry:
         if self.type == "equivalence":
             within = f"within a factor of {1 + delta:g} of" if self.scale == "ratio" else f"within {delta:g} of"
             return f"{self.statistic} is {within} {null:.3g}"
-        by = f"a factor of {1 + delta:g}" if self.scale == "ratio" else f"at least {delta:g}"
+        by = f"a factor of {1 + delta:g} or more" if self.scale == "ratio" else f"at least {delta:g}"
         return f"{self.statistic} is {'above' if self.sign > 0 else 'below'} {null:.3g}, by {by}"
 
 
