@@ -4,7 +4,11 @@ window.gendynCharts = window.gendynCharts || (function () {
   const NARROW = 560; // px: below it, charts side by side are stacked and legends wrap
   const MOST_ROWS = 500;
   const SHARE = { legend: 0.85, axis: 0.42 }; // of a narrow page's width, that a label may take
+  const SOON = 60; // ms after the last change, when what follows the controls is made again
+  const ROW = "__row";
+  const TITLE = 30, INK = "#1b2530"; // of a chart that is saved: room for its title, colour of its words
   const OPTIONS = { mode: "vega-lite", renderer: "svg", actions: false, tooltip: { disableDefaultStyle: true } };
+  OPTIONS.patch = namedByDrawing;
 
   // Charts side by side share the width, or stand below each other where there is little of it.
   // `spare` is what one chart's axes take beside its plot; `columns` bounds the columns of its legends.
@@ -48,45 +52,122 @@ window.gendynCharts = window.gendynCharts || (function () {
     return Math.max(0, ...words) - edge;
   }
 
-  function draw(figure) {
-    if (figure.dataset.drawn) return;
-    figure.dataset.drawn = "pending";
-    const view = figure.querySelector(".gendyn-view");
-    const spec = JSON.parse(figure.querySelector(".gendyn-spec").textContent);
+  // The chart of a panel: drawn in its place, and again where the layout changes, with what the reader has set.
+  function draw(panel) {
+    if (panel.dataset.drawn) return;
+    panel.dataset.drawn = "pending";
+    const figure = panel.closest("figure"), place = panel.querySelector(".gendyn-view");
+    const spec = JSON.parse(panel.querySelector(".gendyn-spec").textContent);
     const composed = spec.hconcat || spec.concat;
+    const chart = { figure, panel, place, spec, view: null, name: figure.id.replace(/^chart-/, ""), changed: [] };
     let width = 0, result = null;
     async function redraw() {
-      width = view.clientWidth;
+      width = place.clientWidth;
       const room = { spare: 72, columns: 0 };
       async function drawn() {
         if (result) result.finalize();
-        result = await window.vegaEmbed(view, fitted(spec, width, room), OPTIONS);
-        return composed ? view.querySelector("svg").width.baseVal.value - view.clientWidth : 0;
+        result = await window.vegaEmbed(place, numbered(fitted(spec, width, room)), OPTIONS);
+        return composed ? place.querySelector("svg").width.baseVal.value - place.clientWidth : 0;
       }
       for (let tries = 0, over = 1; over > 0 && tries < 3; tries += 1) {
         over = await drawn();
         room.spare += over + 1;
       }
       for (const columns of [4, 3, 2, 1]) { // a legend too wide wraps into fewer columns
-        if (standingOut(view) <= 1) break;
+        if (standingOut(place) <= 1) break;
         room.columns = columns;
         await drawn();
       }
-      for (const mark of view.querySelectorAll('[role="graphics-symbol"]:not([aria-label])')) {
+      for (const mark of place.querySelectorAll('[role="graphics-symbol"]:not([aria-label])')) {
         mark.setAttribute("aria-hidden", "true"); // a brush, or a mark without words of its own
       }
-      figure.dataset.drawn = "yes";
+      Object.assign(chart, { view: result.view, compiled: result.vgSpec });
+      await ready(chart);
+      panel.dataset.drawn = "yes";
+      mark(figure);
     }
     // A unit chart follows its container by itself; only a change of layout needs a new drawing.
     function resized() {
-      const now = view.clientWidth;
-      if ((now < NARROW) !== (width < NARROW) || (composed && Math.abs(now - width) > 40)) redraw();
+      const now = place.clientWidth;
+      if (now && ((now < NARROW) !== (width < NARROW) || (composed && Math.abs(now - width) > 40))) redraw();
     }
-    redraw().then(() => new ResizeObserver(resized).observe(view)).catch((error) => {
-      view.textContent = "This chart could not be drawn: " + error.message;
+    table(chart);
+    redraw().then(() => new ResizeObserver(resized).observe(place)).catch((error) => {
+      place.textContent = "This chart could not be drawn: " + error.message;
       console.error(error);
     });
-    table(figure, spec);
+  }
+
+  // What is done with every drawing: of this file, and of others that add to `aids`.
+  const aids = [];
+  async function ready(chart) {
+    chart.changed = [];
+    for (const aid of [sliders, legends, openTable, ...aids]) await aid(chart);
+    let waiting = 0;
+    const soon = () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(() => chart.changed.forEach((then) => then()), SOON);
+    };
+    for (const signal of bound(chart)) chart.view.addSignalListener(signal.name, soon);
+    for (const { name } of selections(chart)) chart.view.addDataListener(name + "_store", soon);
+  }
+
+  // The signals of a drawing that have an input, and its selections.
+  const bound = (chart) => chart.compiled.signals.filter((signal) => signal.bind && signal.bind.input);
+  const selections = (chart) => (chart.spec.params || []).filter((param) => param.select);
+
+  // Menus of numbers become sliders that show the number, never its place in the list.
+  function sliders(chart) {
+    for (const { name, bind } of bound(chart)) {
+      if (bind.input !== "select" || bind.options.some((option) => typeof option !== "number")) continue;
+      const select = chart.place.querySelector(`select[name="${name}"]`);
+      const most = bind.options.length - 1;
+      const range = element("input", undefined, { type: "range", min: 0, max: most, step: 1 });
+      const output = element("span", undefined, { class: "gendyn-value" });
+      const show = () => {
+        range.value = select.selectedIndex;
+        output.textContent = select.selectedOptions[0].text;
+        range.setAttribute("aria-valuetext", output.textContent);
+      };
+      range.addEventListener("input", () => {
+        const now = select.selectedIndex, aim = range.valueAsNumber, step = Math.sign(aim - now) || 1;
+        const free = (place) => !select.options[place].disabled;
+        let place = aim;
+        while (place <= most && place >= 0 && !free(place)) place += step;
+        if (place > most || place < 0) for (place = aim; !free(place) && place !== now;) place -= step;
+        select.selectedIndex = place;
+        select.dispatchEvent(new Event("change"));
+        show();
+      });
+      select.before(range, output);
+      select.hidden = true;
+      chart.view.addSignalListener(name, () => setTimeout(show));
+      show();
+    }
+  }
+
+  // Every row of the data gets a number, by which what is drawn of it is known again.
+  function numbered(spec) {
+    let number = 0;
+    for (const [, rows] of tables(spec)) for (const row of rows) row[ROW] = number++;
+    return spec;
+  }
+
+  // What of the data is drawn, item by item.
+  function items(view) {
+    const found = [];
+    (function walk(mark) {
+      for (const item of mark.items) {
+        if (mark.marktype === "group") item.items.forEach(walk);
+        else if (mark.role === "mark" && item.datum) found.push(item);
+      }
+    })(view.scenegraph().root);
+    return found;
+  }
+
+  // The numbers of the rows that are drawn.
+  function rowsDrawn(chart) {
+    return new Set(items(chart.view).map((item) => item.datum[ROW]).filter((number) => number !== undefined));
   }
 
   function tables(spec) {
@@ -101,37 +182,165 @@ window.gendynCharts = window.gendynCharts || (function () {
     return made;
   }
 
-  // Built when it is opened: a page with ten charts stays light.
-  function table(figure, spec) {
-    const details = figure.querySelector(".gendyn-data");
-    const title = figure.querySelector(".gendyn-title").firstChild.textContent;
-    details.addEventListener("toggle", () => {
-      if (details.dataset.filled) return;
-      details.dataset.filled = "yes";
-      for (const [, rows] of tables(spec)) details.append(...oneTable(title, rows));
-    });
+  // Built when it is opened: a page with ten charts stays light. It follows the controls.
+  function table(chart) {
+    const details = chart.panel.querySelector(".gendyn-data");
+    details.addEventListener("toggle", () => fill(chart));
+  }
+  function openTable(chart) {
+    fill(chart);
+    chart.changed.push(() => fill(chart));
+  }
+  function fill(chart) {
+    const details = chart.panel.querySelector(".gendyn-data");
+    if (!details.open || !chart.view) return;
+    details.querySelectorAll(":scope > :not(summary)").forEach((old) => old.remove());
+    const drawn = rowsDrawn(chart);
+    let first = 0;
+    for (const [place, [, rows]] of tables(chart.spec).entries()) {
+      const kept = rows.filter((_, number) => drawn.has(first + number));
+      first += rows.length;
+      details.append(...oneTable(chart, kept.length ? kept : rows, rows, place ? `-${place + 1}` : ""));
+    }
+    const button = element("button", "Save as SVG", { type: "button" });
+    button.addEventListener("click", () => save(chart, ".svg", picture(chart), "image/svg+xml"));
+    details.append(button);
   }
 
-  function oneTable(title, rows) {
-    const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  function oneTable(chart, rows, all, suffix) {
+    const title = chart.figure.querySelector(".gendyn-title").textContent;
+    const names = [...new Set(all.flatMap((row) => Object.keys(row)))];
     const head = element("tr");
     head.append(...names.map((name) => element("th", name, { scope: "col" })));
     const lines = rows.slice(0, MOST_ROWS).map((row) => {
       const line = element("tr");
-      line.append(...names.map((name) => element("td", row[name] ?? "")));
+      line.append(...names.map((name) => cell(row[name] ?? "")));
       return line;
     });
     const made = element("table"), thead = element("thead"), body = element("tbody");
-    const more = rows.length > MOST_ROWS ? `, the first ${MOST_ROWS} shown` : "";
+    const of = rows.length < all.length ? ` of ${all.length}, as the chart is set` : "";
+    const more = rows.length > MOST_ROWS ? `, the first ${MOST_ROWS} here` : "";
     thead.append(head);
     body.append(...lines);
-    made.append(element("caption", `${title}: ${rows.length} rows${more}`), thead, body);
-    const box = element("div", undefined, { class: "gendyn-table", tabindex: "0", role: "region", "aria-label": title });
+    made.append(element("caption", `${title}: ${rows.length} rows${of}${more}`), thead, body);
+    const named = { class: "gendyn-table", tabindex: "0", role: "region", "aria-label": title + suffix };
+    const box = element("div", undefined, named);
     box.append(made);
+    const saved = (text, kept, end) => {
+      const button = element("button", text, { type: "button" });
+      button.addEventListener("click", () => save(chart, suffix + end + ".csv", csv(names, kept), "text/csv"));
+      return button;
+    };
+    const found = [box, saved("Save as CSV", rows, "")];
+    return rows.length < all.length ? [...found, saved("Save all rows as CSV", all, "-all")] : found;
+  }
+
+  function cell(value) {
+    if (!String(value).startsWith("data:image/")) return element("td", value);
+    const made = element("td");
+    made.append(element("img", undefined, { src: value, alt: "picture", loading: "lazy" }));
+    return made;
+  }
+
+  function csv(names, rows) {
     const quoted = (value) => `"${String(value ?? "").replaceAll('"', '""')}"`;
-    const csv = [names, ...rows.map((row) => names.map((name) => row[name]))].map((line) => line.map(quoted).join(","));
-    const href = "data:text/csv;charset=utf-8," + encodeURIComponent(csv.join("\n"));
-    return [box, element("a", "All rows as CSV", { href, download: "chart.csv" })];
+    return [names, ...rows.map((row) => names.map((name) => row[name]))].map((line) => line.map(quoted).join(",")).join("\n");
+  }
+
+  function save(chart, end, text, type) {
+    const runs = chart.panel.dataset.runs === "own" ? "-own-run" : "";
+    const href = URL.createObjectURL(new Blob([text], { type: type + ";charset=utf-8" }));
+    element("a", undefined, { href, download: chart.name + runs + end }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 10000);
+  }
+
+  // The drawing as a file of its own: its title above, and dark on white whatever the page is.
+  function picture(chart) {
+    const copy = chart.place.querySelector("svg.marks").cloneNode(true);
+    const wide = Number(copy.getAttribute("width")), high = Number(copy.getAttribute("height")) + TITLE;
+    const title = chart.figure.querySelector(".gendyn-title").textContent;
+    const top = `<rect y="${-TITLE}" width="100%" height="100%" fill="#fff"/><text x="4" y="-9" font-size="14"` +
+      ` font-weight="600" font-family="system-ui, sans-serif" fill="${INK}"></text>`;
+    copy.insertAdjacentHTML("afterbegin", "<title></title><desc></desc>" + top);
+    copy.querySelector("title").textContent = copy.querySelector("text").textContent = title;
+    copy.querySelector("desc").textContent = chart.place.getAttribute("aria-label");
+    for (const [name, value] of Object.entries({ viewBox: `0 ${-TITLE} ${wide} ${high}`, height: high, color: INK })) {
+      copy.setAttribute(name, value);
+    }
+    return new XMLSerializer().serializeToString(copy).replaceAll("currentColor", INK).replaceAll("currentcolor", INK);
+  }
+
+  // Legends name only what is drawn: their values are a signal, set again after every change.
+  function namedByDrawing(compiled) {
+    const scales = new Map(), fields = new Map();
+    (function walk(part) {
+      for (const scale of part.scales || []) if (Array.isArray(scale.domain)) scales.set(scale.name, scale.domain);
+      for (const { encode } of part.marks || []) {
+        for (const rule of Object.values((encode && encode.update) || {}).flat()) {
+          if (rule && rule.scale && typeof rule.field === "string") fields.set(rule.scale, rule.field);
+        }
+      }
+      for (const legend of part.legends || []) {
+        const scale = ["stroke", "fill", "shape", "strokeDash"].map((name) => legend[name]).find(Boolean);
+        if (legend.values || legend.type === "gradient" || !scales.has(scale) || !fields.has(scale)) continue;
+        const [domain, signal] = [scales.get(scale), `legend_of_${scale}`];
+        legend.values = { signal };
+        if (!compiled.signals.some(({ name }) => name === signal)) compiled.signals.push({ name: signal, value: domain });
+        (compiled.usermeta ||= {})[signal] = fields.get(scale);
+      }
+      (part.marks || []).forEach(walk);
+    })(compiled);
+    return compiled;
+  }
+  async function legends(chart) {
+    const named = Object.entries(chart.compiled.usermeta || {}).filter(([name]) => name.startsWith("legend_of_"));
+    const all = new Map(chart.compiled.signals.map(({ name, value }) => [name, value]));
+    async function refresh() {
+      const found = items(chart.view);
+      for (const [signal, field] of named) {
+        const values = new Set(found.map((item) => item.datum[field]));
+        const kept = all.get(signal).filter((value) => values.has(value));
+        if (kept.length && kept.join() !== chart.view.signal(signal).join()) chart.view.signal(signal, kept);
+      }
+      await chart.view.runAsync();
+    }
+    chart.changed.push(refresh);
+    await refresh();
+  }
+
+  // Two charts in one figure: a switch shows one of them, and only that is drawn.
+  function setUp(figure) {
+    if (figure.dataset.ready) return;
+    figure.dataset.ready = "yes";
+    const panels = [...figure.querySelectorAll(".gendyn-panel")];
+    if (panels.length < 2) return;
+    const box = element("fieldset", undefined, { class: "gendyn-switch" });
+    box.append(element("legend", "Runs shown"));
+    for (const panel of panels) {
+      const heading = panel.querySelector(".gendyn-runs"), label = element("label");
+      const input = element("input", undefined, { type: "radio", name: figure.id + "-runs", value: panel.dataset.runs });
+      label.append(input, heading.textContent);
+      input.addEventListener("change", () => choose(figure, input.value));
+      heading.hidden = true;
+      box.append(label);
+    }
+    figure.querySelector(".gendyn-title").after(box);
+    choose(figure, panels[0].dataset.runs, true);
+  }
+  function choose(figure, runs, first) {
+    for (const panel of figure.querySelectorAll(".gendyn-panel")) panel.hidden = panel.dataset.runs !== runs;
+    for (const input of figure.querySelectorAll(".gendyn-switch input")) input.checked = input.value === runs;
+    if (!first) drawShown(figure);
+    figure.dispatchEvent(new Event("gendyn-runs"));
+  }
+  const shown = (figure) => figure.querySelector(".gendyn-panel:not([hidden])");
+  function drawShown(figure) {
+    setUp(figure);
+    draw(shown(figure));
+    mark(figure);
+  }
+  function mark(figure) {
+    figure.dataset.drawn = shown(figure).dataset.drawn;
   }
 
   function undrawn() {
@@ -139,15 +348,18 @@ window.gendynCharts = window.gendynCharts || (function () {
   }
 
   function drawAll() {
-    undrawn().forEach(draw);
+    undrawn().forEach(drawShown);
   }
 
   // A chart is drawn when it comes within half a screen of what is seen, or when the page is printed.
   function drawSeen() {
     const observer = new IntersectionObserver((entries) => {
-      for (const { isIntersecting, target } of entries) if (isIntersecting) draw(target);
+      for (const { isIntersecting, target } of entries) if (isIntersecting) drawShown(target);
     }, { rootMargin: "50% 0px" });
-    undrawn().forEach((figure) => observer.observe(figure));
+    for (const figure of undrawn()) {
+      setUp(figure);
+      observer.observe(figure);
+    }
     window.addEventListener("beforeprint", drawAll);
   }
 
@@ -174,5 +386,5 @@ window.gendynCharts = window.gendynCharts || (function () {
     loading.then(drawAll).catch((error) => console.error(error));
   }
 
-  return { drawAll, drawSeen, live };
+  return { drawAll, drawSeen, live, aids, element, bound, selections, items, rowsDrawn, tables, choose, shown };
 })();

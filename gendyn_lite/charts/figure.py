@@ -6,10 +6,10 @@ One look for every chart: it reads well on a light and a dark page, on a phone, 
 from __future__ import annotations
 
 import copy
-import hashlib
 import html
 import json
 import re
+import unicodedata
 from importlib.resources import files
 from typing import Any
 
@@ -26,6 +26,7 @@ DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4], [1, 3])
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 TEXT = "currentColor"  # whatever the page writes in, so that a switch to dark needs no redrawing
 DIGITS = 6  # significant digits kept of a chart's numbers: light pages, and the same text on every processor
+RUNS = {"published": "Published runs", "own": "This page's own small run (the method, no evidence)"}
 _COMPOSED = ("hconcat", "vconcat", "concat", "facet", "repeat", "spec")
 _AUTOMATIC_NAME = re.compile(r"\b(param|view)_(\d+)(?![0-9A-Za-z])")
 
@@ -94,14 +95,33 @@ def show(chart: Any, *, caption: str = "") -> None:
     Raises:
         UserError: The chart has no title or no description.
     """
+    display(_render(_spec(chart, caption)), raw=True)
+
+
+def show_switch(published: Any, own: Any, *, caption: str = "", own_caption: str = "") -> None:
+    """Display two charts of one question as one figure: a switch shows the published runs or the page's own small run.
+
+    Args:
+        published: The chart of the published runs; the figure has its title, and opens with it.
+        own: The same chart of the page's own runs, for the method and no evidence.
+        caption: Of the first: where its numbers come from.
+        own_caption: Of the second.
+
+    Raises:
+        UserError: A chart has no title or no description.
+    """
+    display(_render(_spec(published, caption), _spec(own, own_caption)), raw=True)
+
+
+def _spec(chart: Any, caption: str) -> dict[str, Any]:
+    """The specification of a chart in the one look, with its caption."""
     enable()
-    spec = (captioned(chart, caption) if caption else chart).to_dict()
-    display(_render(spec), raw=True)
+    return (captioned(chart, caption) if caption else chart).to_dict()
 
 
-def _render(spec: dict[str, Any], **_: Any) -> dict[str, str]:
-    """Altair's renderer: the MIME bundle of a Vega-Lite specification."""
-    return {"text/html": figure_html(spec), "text/plain": f"Chart: {plain_title(spec)}"}
+def _render(spec: dict[str, Any], own: dict[str, Any] | None = None, **_: Any) -> dict[str, str]:
+    """Altair's renderer: the MIME bundle of a Vega-Lite specification, or of two with a switch."""
+    return {"text/html": figure_html(spec, own), "text/plain": f"Chart: {plain_title(spec)}"}
 
 
 def plain_title(spec: dict[str, Any]) -> str:
@@ -111,15 +131,17 @@ def plain_title(spec: dict[str, Any]) -> str:
     return " ".join(text) if isinstance(text, list) else str(text)
 
 
-def figure_html(spec: dict[str, Any]) -> str:
+def figure_html(spec: dict[str, Any], own: dict[str, Any] | None = None) -> str:
     """A chart as one `<figure>`: title, drawing (with a text alternative), caption, data as a folded table.
 
     Args:
         spec: A Vega-Lite specification with a title and a description, as `chart.to_dict()` gives it.
+        own: Another of the page's own runs, which a switch shows in its place; one below the other without a script.
 
     Returns:
-        HTML whose id is the hash of the specification: equal charts give equal text. It carries the script that draws
-        it in a live notebook; a built page drops that script for its own copy.
+        HTML whose id is made from the title: equal charts give equal text. It carries the script that draws it in a
+        live notebook; a built page drops that script for its own copy. The empty ``gendyn-number`` takes the number
+        that a page gives its figures.
 
     Raises:
         UserError: The title or the description is missing.
@@ -128,24 +150,40 @@ def figure_html(spec: dict[str, Any]) -> str:
     Traceback (most recent call last):
     gendyn_lite.errors.UserError: this chart has no title, expected .properties(title=..., description=...)
     """
+    panels = [_panel(spec, "published" if own else "")]
+    if own:
+        panels.append(_panel(own, "own"))
+    title = plain_title(spec)
+    return _FIGURE.format(id=f"chart-{slug(title)}", title=html.escape(title), panels="\n".join(panels), live=_live())
+
+
+def slug(title: str) -> str:
+    """A title as a name for files and addresses.
+
+    >>> slug("Test error against label corruption: Δ > 0.5")
+    'test-error-against-label-corruption-0-5'
+    """
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "figure"
+
+
+def _panel(spec: dict[str, Any], runs: str) -> str:
+    """A drawing with its words, caption, table and specification; `runs` names which of two in one figure it is."""
     title, description = plain_title(spec), str(spec.get("description", ""))
     for name, text in (("title", title), ("description", description)):
         if not text.strip():
             where = f"the chart {title!r}" if title else "this chart"
             raise UserError(f"{where} has no {name}, expected .properties(title=..., description=...)")
-    meta = spec.get("usermeta", {})
+    caption = spec.get("usermeta", {}).get("caption", "")
     subtitle = spec["title"].get("subtitle", "") if isinstance(spec["title"], dict) else ""
     subtitle = " ".join(subtitle) if isinstance(subtitle, list) else subtitle
-    body = embeddable(spec)
-    key = hashlib.sha256(f"{title}{subtitle}{meta.get('caption', '')}{body}".encode()).hexdigest()[:12]
-    return _FIGURE.format(
-        key=key,
-        title=html.escape(title),
-        subtitle=f'<span class="gendyn-subtitle">{html.escape(subtitle)}</span>' if subtitle else "",
+    return _PANEL.format(
+        runs=f' data-runs="{runs}"' if runs else "",
+        heading=f'<p class="gendyn-runs">{RUNS[runs]}</p>\n' if runs else "",
+        subtitle=f'<p class="gendyn-subtitle">{html.escape(subtitle)}</p>\n' if subtitle else "",
         description=html.escape(description),
-        caption=f'<p class="gendyn-caption">{coded(meta["caption"])}</p>' if meta.get("caption") else "",
-        spec=body,
-        live=_live(),
+        caption=f'<p class="gendyn-caption">{coded(caption)}</p>\n' if caption else "",
+        spec=embeddable(spec),
     )
 
 
@@ -200,10 +238,14 @@ def _live() -> str:
 
 
 # Every `data-gendyn="live"` element is dropped from a built page by book/_ext/offline.
-_FIGURE = """<figure class="gendyn-chart" id="chart-{key}" aria-labelledby="chart-{key}-title">
-<div class="gendyn-title" id="chart-{key}-title">{title}{subtitle}</div>
-<div class="gendyn-view" role="group" aria-label="{description}"><p class="gendyn-alternative">{description}</p></div>
-<figcaption>{caption}<details class="gendyn-data"><summary>Data as a table</summary></details></figcaption>
-<script type="application/json" class="gendyn-spec">{spec}</script>
+_FIGURE = """<figure class="gendyn-chart" id="{id}" aria-labelledby="{id}-title">
+<figcaption class="gendyn-title" id="{id}-title"><span class="gendyn-number"></span>{title}</figcaption>
+{panels}
 {live}
 </figure>"""
+_PANEL = """<div class="gendyn-panel"{runs}>
+{heading}{subtitle}<div class="gendyn-view" role="group" aria-label="{description}"><p class="gendyn-alternative">\
+{description}</p></div>
+{caption}<details class="gendyn-data"><summary>Data as a table; save as SVG or CSV</summary></details>
+<script type="application/json" class="gendyn-spec">{spec}</script>
+</div>"""

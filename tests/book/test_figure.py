@@ -41,8 +41,25 @@ def spec_of(html: str) -> dict[str, Any]:
 def test_the_same_chart_is_the_same_text_and_another_is_not() -> None:
     assert figure_html(chart().to_dict()) == figure_html(chart().to_dict())
     others = [chart(title="Another"), chart(description="Else."), charts.captioned(chart(), "b"), chart(height=10)]
-    ids = {re.search(r'id="(chart-\w+)"', figure_html(other.to_dict()))[1] for other in [chart(), *others]}  # type: ignore[index]
-    assert len(ids) == 5
+    assert len({figure_html(other.to_dict()) for other in [chart(), *others]}) == 5
+
+
+def test_a_figure_is_named_after_its_title() -> None:
+    assert '<figure class="gendyn-chart" id="chart-a-title"' in figure_html(chart().to_dict())
+
+
+def test_two_charts_are_one_figure_with_a_heading_each() -> None:
+    both = figure_html(charts.captioned(chart(), "first").to_dict(), charts.captioned(chart(), "second").to_dict())
+    assert both == figure_html(*(charts.captioned(chart(), text).to_dict() for text in ("first", "second")))
+    assert both.count("<figure") == 1
+    assert re.findall('data-runs="(.*?)"|gendyn-runs">(.*?)<|gendyn-caption">(.*?)<', both) == [
+        ("published", "", ""),
+        ("", "Published runs", ""),
+        ("", "", "first"),
+        ("own", "", ""),
+        ("", "This page's own small run (the method, no evidence)", ""),
+        ("", "", "second"),
+    ]
 
 
 def test_the_specification_survives_the_round_trip() -> None:
@@ -104,7 +121,8 @@ def test_text_is_escaped_and_nothing_ends_the_script() -> None:
 def test_a_title_of_lines_and_a_subtitle_are_shown() -> None:
     title = alt.Title(text=["Two", "lines"], subtitle=["and", "more"])
     html = figure_html(chart(title=title).to_dict())
-    assert 'title">Two lines<span class="gendyn-subtitle">and more</span>' in html
+    assert "</span>Two lines</figcaption>" in html
+    assert '<p class="gendyn-subtitle">and more</p>' in html
 
 
 def test_nothing_but_the_live_script_names_another_host() -> None:
