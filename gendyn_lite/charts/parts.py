@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES
+from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES, show_switch
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.tables import with_sizes
+from gendyn_lite.results.tables import provenance_line, with_sizes
 
 Chart = alt.LayerChart | alt.FacetChart
 Looks = tuple[alt.Color, alt.StrokeDash, alt.Shape]
@@ -270,3 +270,15 @@ def one_data_set(table: pd.DataFrame, *, column: str = "network") -> pd.DataFram
         )
     n = table["n_train"].map(", n = {:,}".format) if table["n_train"].nunique() > 1 else ""
     return table.assign(**{column: table[column] + n + with_sizes(table, of=column)["rest"]})
+
+
+def show_runs(draw: Callable[[pd.DataFrame], Chart], published: pd.DataFrame, own: pd.DataFrame) -> None:
+    """Display one figure of the published runs and, behind a switch, of a page's own small ones.
+
+    Args:
+        draw: A chart of a tidy table.
+        published: The published runs.
+        own: The runs of the page.
+    """
+    told = {"caption": provenance_line(published), "own_caption": provenance_line(own)}
+    show_switch(draw(published), draw(own), **told)

@@ -32,6 +32,8 @@ STYLE = (
 )
 # A sign beside the word: a verdict must not depend on colour.
 SIGNS = dict(zip(VERDICTS, "✓◐○✗?=–", strict=True))
+VERBS = {"holds": "held", "holds, small": "held but small"}  # in a sentence that counts; else as they are
+AFTER = "after the fact"  # said of a verdict whose criterion, as it is now, came after the runs
 COLOURS = dict(
     zip(VERDICTS, (PALETTE[3], PALETTE[0], PALETTE[1], PALETTE[4], "#8a8f98", PALETTE[2], PALETTE[5]), strict=True)
 )
@@ -53,21 +55,25 @@ def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
 
 
 def in_short(overall: pd.DataFrame, *names: str) -> HTML:
-    """Claims of a paper and our verdicts, one line each.
+    """Claims and our verdicts, one line each, with a link to the chapter where they are of several papers.
 
     Args:
         overall: A table of `gendyn_lite.claims.sections.statements`.
         *names: Ids of the claims; all primary ones without any.
     """
     rows = overall[overall["id"].isin(names)] if names else overall[overall["primary"]]
-    cells = [[html.escape(row["statement"]), _sign(row)] for row in rows.to_dict("records")]
-    return html_table(
-        ("The paper says", "Our verdict"), cells, caption="Each over all networks and data sets that we ran."
-    )
+    late = not rows["prior"].any()
+    linked = rows["paper"].nunique() > 1
+    cells = [
+        [html.escape(row["statement"]) + (f" ({_chapter(row)})" if linked else ""), _sign(row, after=not late)]
+        for row in rows.to_dict("records")
+    ]
+    caption = "Each over all networks and data sets that we ran." + f" All {AFTER}." * late
+    return html_table(("The paper says", "Our verdict"), cells, caption=caption)
 
 
 def answer(overall: pd.DataFrame, claims: pd.DataFrame, *names: str) -> HTML:
-    """The verdict on some claims in a sentence each, and folded away each network and data set.
+    """The verdict on some claims in a sentence each, and folded away what decides it on each network and data set.
 
     Args:
         overall: A table of `gendyn_lite.claims.sections.statements`.
@@ -82,12 +88,14 @@ def answer(overall: pd.DataFrame, claims: pd.DataFrame, *names: str) -> HTML:
         if name not in known:
             raise unknown_name("claim", name, known)
     said = overall[overall["id"].isin(names)].to_dict("records")
-    parts = [f'<p class="gendyn-answer">{_sentence(row)}</p>' for row in said]
+    lines = "".join(f"<p>{_sentence(row)}</p>" for row in said)
+    held = "".join(f"<li>{_held_to(row)}</li>" for row in said)
     own = claims[claims["id"].isin(names)]
-    words = f"Network by network ({len(own)} tests)"
+    words = f"How it was judged, network by network ({len(own)} tests)"
     caption = "Each network and data set alone, without the correction for testing many."
-    table = claims_table(own, caption=f"{', '.join(row['statement'] for row in said)}. {caption}").data
-    return HTML(f'{STYLE}{"".join(parts)}<details class="gendyn-fold"><summary>{words}</summary>{table}</details>')
+    table = claims_table(own, caption=f"{'; '.join(row['statement'] for row in said)}. {caption}").data
+    fold = f'<details class="gendyn-fold"><summary>{words}</summary><ul>{held}</ul>{table}</details>'
+    return HTML(f'<div class="gendyn-answer">{lines}{fold}</div>')
 
 
 def meanings() -> HTML:
@@ -97,32 +105,37 @@ def meanings() -> HTML:
 
 
 def _sentence(row: Mapping[Hashable, Any]) -> str:
-    """The verdict on a claim, with what decides it."""
-    over = f"{row['networks']} networks and data sets"
-    told = f"{html.escape(row['criterion'])}."
+    """The verdict on a claim, and the values that it stands on."""
+    found = ""
+    if row["networks"]:
+        low, high = (_signed(row[name]) for name in ("lowest", "highest"))
+        values = low if low == high else f"{low} to {high}"
+        seeds = "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} seeds"
+        found = f": {values} on {row['networks']} networks and data sets, {seeds} or more each"
+    elif row["others"]:
+        found = ": too few seeds on any network"
+    return f"{_sign(row)} {html.escape(row['statement'])}<small> ({html.escape(row['source'])}){found}.</small>"
+
+
+def _held_to(row: Mapping[Hashable, Any]) -> str:
+    """What a claim is held to, and what decided it."""
+    told = f"{html.escape(row['statement'])}: holds if {html.escape(row['criterion'])}"
+    told += f", {'in the mean over networks' if row['pooled'] == 'mean' else 'on every network'}."
+    if row["compared"]:
+        told += f" Compared: {row['compared']}."
     if row["networks"] and not math.isnan(row["low"]):
         found = interval(row["value"], row["low"], row["high"])
-        if row["pooled"] == "mean" or row["networks"] == 1:
-            told += f" Found: {found}, {html.escape(str(row['subject']))}, {row['n_seeds']} seeds."
-        else:
-            told += (
-                f" Found: {row['lowest']:.3f} to {row['highest']:.3f} on {over}, at least {row['n_seeds']} seeds each; "
-            )
-            told += f"furthest from holding {found}, {html.escape(str(row['subject']))}."
-    elif row["others"]:
-        told += f" At most {row['n_seeds']} seeds on any of {row['others']}, too few to decide."
-    elif row["networks"]:
-        told += f" {three_digits(row['lowest'])} to {three_digits(row['highest'])} on {over}."
-    return (
-        f"{_sign(row)} {html.escape(row['statement'])} <small>({html.escape(row['source'])}). Held to: {told}</small>"
-    )
+        told += f" Furthest from holding: {found}, {html.escape(str(row['subject']))}."
+    if row["alone"] != row["verdict"]:
+        told += f" Without the correction for testing many: {row['alone']}."
+    return told
 
 
-def _sign(row: Mapping[Hashable, Any]) -> str:
+def _sign(row: Mapping[Hashable, Any], *, after: bool = True) -> str:
     """A verdict over all networks with its sign, and whether its criterion came after the runs."""
     tested = row["verdict"] not in ("not run", "computed")
-    after = " <small>(after the fact)</small>" if tested and not row["prior"] else ""
-    return f"<strong>{SIGNS[row['verdict']]}&nbsp;{row['verdict']}</strong>{after}"
+    late = f" <small>({AFTER})</small>" if after and tested and not row["prior"] else ""
+    return f"<strong>{SIGNS[row['verdict']]}&nbsp;{row['verdict']}</strong>{late}"
 
 
 def runs_table(overview: pd.DataFrame, *, caption: str) -> HTML:
@@ -208,7 +221,13 @@ def interval(value: float, low: float, high: float) -> str:
     """
     if math.isnan(value):
         return "not run"
-    return f"{value:.3f} " + ("(no interval)" if math.isnan(low) else f"({low:.3f} to {high:.3f})")
+    ends = "no interval" if math.isnan(low) else f"{_signed(low)} to {_signed(high)}"
+    return f"{_signed(value)} ({ends})"
+
+
+def _signed(value: float) -> str:
+    """A number with three decimals and a true minus sign."""
+    return f"{value:.3f}".replace("-", "−")
 
 
 def three_digits(value: float) -> str:
@@ -277,6 +296,19 @@ def verdicts(overall: pd.DataFrame) -> Chart:
     return layered([bars], "Verdicts by paper", "Pick a verdict in the legend.", about, height=44 * len(papers))
 
 
+def summary(overall: pd.DataFrame) -> HTML:
+    """How the claims of all papers fared: a sentence, and one for each paper; what we asked beside them is not counted.
+
+    Args:
+        overall: A table of `gendyn_lite.claims.sections.statements`.
+    """
+    own = overall[overall["primary"]]
+    papers = (
+        f"<li>{html.escape(str(paper))}: {counted(rows)}</li>" for paper, rows in own.groupby("paper", sort=False)
+    )
+    return HTML(f"<p><strong>{counted(own)}</strong></p><ul>{''.join(papers)}</ul>")
+
+
 def papers_tables(overall: pd.DataFrame, claims: pd.DataFrame) -> HTML:
     """Under each paper's name how its claims fared, a row each, and folded away every network and data set.
 
@@ -287,14 +319,15 @@ def papers_tables(overall: pd.DataFrame, claims: pd.DataFrame) -> HTML:
     parts = []
     for paper, rows in overall.groupby("paper", sort=False):
         tests = claims[claims["paper"] == paper]
-        words = f"Every network and data set: values, intervals, seeds ({len(tests)} tests)"
+        words = f"What each is held to, and every network and data set ({len(tests)} tests)"
         own, ours = (rows[rows["primary"] == primary] for primary in (True, False))
+        held = "".join(f"<li>{_held_to(row)}</li>" for row in rows.to_dict("records"))
         parts.append(f"<h3>{html.escape(str(paper))}</h3><p>{counted(own)}</p>")
         parts.append(str(_statements_table(own, caption=f"{paper}: what it claims.").data))
         if len(ours):
             parts.append(str(_statements_table(ours, caption=f"{paper}: what we asked beside it.").data))
         table = claims_table(tests, caption=f"{paper}. {words}, each without the correction.").data
-        parts.append(f'<details class="gendyn-fold"><summary>{words}</summary>{table}</details>')
+        parts.append(f'<details class="gendyn-fold"><summary>{words}</summary><ul>{held}</ul>{table}</details>')
     return HTML("".join(parts))
 
 
@@ -305,29 +338,34 @@ def counted(overall: pd.DataFrame) -> str:
         overall: Rows of `gendyn_lite.claims.sections.statements`.
 
     >>> counted(pd.DataFrame({"verdict": ["holds", "undecided"], "alone": ["holds", "holds"]}))
-    '2 claims: 1 holds, 1 undecided. Without the correction for testing many, 2 would hold.'
+    'Of 2 claims, 1 held; 1 undecided. Without the correction for testing many, 2 would hold.'
     """
-    found = ", ".join(f"{number} {name}" for name, number in counts(overall).items())
+    found = "; ".join(f"{number} {VERBS.get(name, name)}" for name, number in counts(overall).items())
     before, after = (int((overall[column] == "holds").sum()) for column in ("alone", "verdict"))
     lost = f" Without the correction for testing many, {before} would hold." if before > after else ""
-    return f"{len(overall)} claim{'' if len(overall) == 1 else 's'}: {found}.{lost}"
+    return f"Of {len(overall)} claims, {found}.{lost}"
 
 
 def _statements_table(overall: pd.DataFrame, *, caption: str) -> HTML:
     """Each claim of a paper over all networks: its value where it is furthest from holding, and its verdict."""
     heads = ("Claim", "Paper", "Ours (95 % interval)", "Verdict")
-    return html_table(heads, map(_statement, overall.to_dict("records")), caption=caption)
+    late = not overall["prior"].any()
+    rows = [_statement(row, after=not late) for row in overall.to_dict("records")]
+    return html_table(heads, rows, caption=caption + f" All {AFTER}." * late)
 
 
-def _statement(row: Mapping[Hashable, Any]) -> list[str]:
+def _statement(row: Mapping[Hashable, Any], *, after: bool) -> list[str]:
     """The cells of a claim over all networks."""
-    link = f'<a href="{row["chapter"]}.html#{row["section"]}">chapter&nbsp;{str(row["chapter"])[1:2]}</a>'
-    where = f"{html.escape(row['source'])}; {link}" if row["chapter"] else html.escape(row["source"])
+    where = f"{html.escape(row['source'])}; {_chapter(row)}" if row["chapter"] else html.escape(row["source"])
     named = f"{html.escape(row['statement'])}<br><small>{where}</small>"
-    over = f"{row['subject']}; {row['networks']} networks" if row["networks"] else ""
-    if row["others"]:
-        over += f"{'; ' if over else ''}{row['others']} with fewer seeds than needed"
-    value = row["lowest"] if math.isnan(row["value"]) else row["value"]
-    ours = two_lines(interval(value, row["low"], row["high"]), over)
-    verdict = f"{_sign(row)}<br><small>{html.escape(row['criterion'])}</small>"
-    return [named, html.escape(row["paper_value"]), ours, verdict]
+    if row["networks"]:
+        over = f"{row['subject']}, of {row['networks']}" if row["networks"] > 1 else str(row["subject"])
+        ours = two_lines(interval(row["value"], row["low"], row["high"]), over)
+    else:
+        ours = f"<small>too few seeds on {row['others']}</small>" if row["others"] else "–"
+    return [named, html.escape(row["paper_value"]), ours, _sign(row, after=after)]
+
+
+def _chapter(row: Mapping[Hashable, Any]) -> str:
+    """A link to the section of the chapter that shows a claim."""
+    return f'<a href="{row["chapter"]}.html#{row["section"]}">chapter&nbsp;{str(row["chapter"])[1:2]}</a>'

@@ -206,12 +206,14 @@ def all_of(each: Sequence[PValues]) -> PValues:
     """The tests of 'on every network': what must be so on all is as sure as where it is least; what refutes it, on one.
 
     Args:
-        each: The p values on each network; those of refuting it are multiplied by their number (Bonferroni).
+        each: The p values on each network; those of refuting it are multiplied by their number (Bonferroni). A network
+            where the effect is negligible does not refute it.
 
     >>> all_of([PValues(0.01, 0.001, 1.0, 1.0, 0.02), PValues(1.0, 1.0, 0.2, 0.01, 0.4)])
     PValues(beyond=1.0, positive=1.0, within=1.0, negative=0.02, outside=0.04)
     """
     beyond, positive, within, negative, outside = np.array(each).T
+    negative = np.where(within <= LEVEL, 1.0, negative)
     on_one = (min(1.0, float(p.min()) * len(each)) for p in (negative, outside))
     return PValues(*(float(p.max()) for p in (beyond, positive, within)), *on_one)
 

@@ -52,7 +52,7 @@ def chapters(*, book: Path | None = None) -> list[str]:
         UserError: The table of contents is not valid YAML.
 
     >>> chapters()[:2]
-    ['00_data', '01_random_labels']
+    ['introduction', '00_data']
     """
     toc = (book or book_folder()) / "_toc.yml"
     try:
@@ -63,12 +63,12 @@ def chapters(*, book: Path | None = None) -> list[str]:
 
 
 def _files(node: Any) -> list[str]:
-    """Every ``file:`` of a table of contents, in order."""
+    """The ``root:`` and every ``file:`` of a table of contents, in order."""
     if isinstance(node, list):
         return [file for item in node for file in _files(item)]
     if not isinstance(node, dict):
         return []
-    own = [str(node["file"])] if "file" in node else []
+    own = [str(node[name]) for name in ("root", "file") if name in node]
     return own + [file for item in node.values() for file in _files(item)]
 
 
