@@ -205,11 +205,12 @@ def embeddable(spec: dict[str, Any]) -> str:
         known = sum(name.startswith(found[1]) for name in numbers)
         return numbers.setdefault(found[0], f"{found[1]}_{known + 1}")
 
+    spec = _rounded(spec)  # parameters too, which filters compare with the data
     datasets = spec.pop("datasets", None)
     # Altair 5 counts its automatic names up over the whole session.
     spec = json.loads(_AUTOMATIC_NAME.sub(renumber, json.dumps(spec, sort_keys=True)))
     if datasets is not None:
-        spec["datasets"] = _rounded(datasets)
+        spec["datasets"] = datasets
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.replace("<", "\\u003c")
 
