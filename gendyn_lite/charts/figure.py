@@ -229,10 +229,23 @@ def coded(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
+def script() -> str:
+    """The script of a page with figures: it draws each as it comes into sight.
+
+    >>> script().endswith("gendynCharts.drawSeen();\\n")
+    True
+    """
+    return _text("figure.js") + _text("figure_reader.js") + "gendynCharts.drawSeen();\n"
+
+
+def _text(name: str) -> str:
+    """A file beside this one."""
+    return files("gendyn_lite.charts").joinpath(name).read_text(encoding="utf-8")
+
+
 def _live() -> str:
     """Style and script for a live notebook, where every output stands alone and Vega comes from a public CDN."""
-    here = files("gendyn_lite.charts")
-    style, script = (here.joinpath(name).read_text(encoding="utf-8") for name in ("figure.css", "figure.js"))
+    style, script = _text("figure.css"), _text("figure.js")
     versions = {"vega": alt.VEGA_VERSION, "vega-lite": alt.VEGALITE_VERSION, "vega-embed": alt.VEGAEMBED_VERSION}
     call = f"window.gendynCharts.live({json.dumps(versions)});"
     return f'<style data-gendyn="live">{style}</style>\n<script data-gendyn="live">{script}\n{call}</script>'

@@ -50,10 +50,26 @@ def slider(name: str, values: Iterable[float], label: str, *, value: float | Non
     >>> slider("epoch", [10, 0, 2, 2], "epoch").param.bind.options
     [0, 2, 10]
     """
+    bind = stops(values, label)
+    last = bind.options[-1]
+    return alt.param(
+        name=name, value=last if value is None else value, bind=bind if last != bind.options[0] else alt.Undefined
+    )
+
+
+def stops(values: Iterable[float], label: str) -> Any:
+    """The binding of `slider`, for a selection.
+
+    Args:
+        values: As of `slider`.
+        label: The words before it.
+
+    >>> stops([0.5, 0, 1], "q").labels
+    ['0', '0.5', '1']
+    """
     options: list[Any] = sorted({int(each) if float(each).is_integer() else float(each) for each in values})
     words = [str(each) if isinstance(each, int) else f"{each:.3g}" for each in options]
-    bind = alt.binding_select(options=options, labels=words, name=f"{label} ") if len(options) > 1 else alt.Undefined
-    return alt.param(name=name, value=options[-1] if value is None else value, bind=bind)
+    return alt.binding_select(options=options, labels=words, name=f"{label} ")
 
 
 def looks(
