@@ -5,6 +5,7 @@
   const { aids, element, bound, selections, items, rowsDrawn, tables, choose, setUp, shown } = window.gendynCharts;
   const PAUSE = 400; // ms without a change, until the sentence follows: a drag says nothing on its way
   const STEPS = 50; // of a brush, by key
+  const LINES = ["line", "area", "trail"]; // one drawing of many items: pointing tells only the first
 
   // What a reader can set: each has a key for the address, its words, its values as texts, and takes them back.
   function controls(chart) {
@@ -50,11 +51,12 @@
   }
 
   // A brush by its ends, in the units of its axis. Its signals may lie in a part of a chart of several.
-  function ofBrush({ view }, name) {
-    return ["x", "y"].flatMap((axis) => {
-      const part = scopeOf(view._runtime, `${name}_${axis}`);
+  function ofBrush({ view, compiled }, name) {
+    const drags = JSON.stringify(compiled).matchAll(/"name":"(\w+)","value":\[\],"on":\[[^\]]*\]},"update":"\[([xy])\(unit\)/g);
+    return [...drags].filter(([, signal]) => signal.startsWith(name + "_")).flatMap(([, signal, axis]) => {
+      const part = scopeOf(view._runtime, signal);
       if (!part) return [];
-      const pixels = part.signals[`${name}_${axis}`], scale = () => part.scales[axis].value;
+      const pixels = part.signals[signal], scale = () => part.scales[axis].value;
       const ends = () => (pixels.value && pixels.value.length ? pixels.value.map((at) => scale().invert(at)) : []);
       const short = (value) => String(Number(value.toPrecision(3)));
       return [{
@@ -257,8 +259,8 @@
   // The items that tell something when they are pointed at, from left to right.
   function pointed(view) {
     const all = items(view).filter((item) => item.tooltip && item.tooltip !== true && item._svg);
-    const nearest = all.filter((item) => item.isVoronoi);
-    const at = new Map((nearest.length ? nearest : all).map((item) => [item, item._svg.getBoundingClientRect()]));
+    const nearest = all.filter((item) => item.isVoronoi), alone = all.filter((item) => !LINES.includes(item.mark.marktype));
+    const at = new Map([nearest, alone, all].find((each) => each.length || each === all).map((item) => [item, item._svg.getBoundingClientRect()]));
     return [...at.keys()].sort((a, b) => at.get(a).left - at.get(b).left || at.get(a).top - at.get(b).top);
   }
   function inWords(tooltip) {
