@@ -115,6 +115,8 @@ def write_charts(folder: Path) -> None:
     import altair
     import vl_convert
 
+    from gendyn_lite.charts.figure import script
+
     bundle = folder / CHART_FILES[0]
     versions = f"// Vega-Lite {altair.VEGALITE_VERSION}, vl-convert {vl_convert.__version__}\n"
     if not (bundle.is_file() and bundle.read_text(encoding="utf-8").startswith(versions)):
@@ -123,9 +125,7 @@ def write_charts(folder: Path) -> None:
         text = f"{versions}(function(){{{vl_convert.javascript_bundle(vl_version=minor)}\n}})();\n"
         _write(bundle, text)
     charts = files("gendyn_lite.charts")
-    _write(
-        folder / CHART_FILES[1], charts.joinpath("figure.js").read_text(encoding="utf-8") + "gendynCharts.drawSeen();\n"
-    )
+    _write(folder / CHART_FILES[1], script())
     _write(folder / CHART_FILES[2], charts.joinpath("figure.css").read_text(encoding="utf-8"))
 
 

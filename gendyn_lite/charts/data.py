@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import Chart, from_legend, layered, looks, menu, titled
+from gendyn_lite.charts.parts import Chart, from_legend, layered, looks, menu, stops, titled
 from gendyn_lite.errors import UserError
 
 CELL = 40  # pixels of a picture in the grid, at most
@@ -36,7 +36,7 @@ def picture_grid(samples: pd.DataFrame, *, name: str) -> Chart:
     kinds, classes = list(shown["inputs"].unique()), list(shown["class"].unique())
     inputs, chosen = menu("inputs", kinds, "inputs"), menu("chosen_class", ["all", *classes], "class")
     last = int(shown["picture"].max())
-    bind = alt.binding_range(min=0, max=last, step=1, name="picture ")
+    bind = stops(shown["picture"], "picture")
     picked = alt.selection_point(
         name="picked", fields=["picture"], value=[{"picture": 0}], empty=False, on="click", clear=False, bind=bind
     )

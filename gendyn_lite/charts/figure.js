@@ -331,7 +331,7 @@ window.gendynCharts = window.gendynCharts || (function () {
     for (const panel of figure.querySelectorAll(".gendyn-panel")) panel.hidden = panel.dataset.runs !== runs;
     for (const input of figure.querySelectorAll(".gendyn-switch input")) input.checked = input.value === runs;
     if (!first) drawShown(figure);
-    figure.dispatchEvent(new Event("gendyn-runs"));
+    if (!first) figure.dispatchEvent(new Event("gendyn-runs", { bubbles: true }));
   }
   const shown = (figure) => figure.querySelector(".gendyn-panel:not([hidden])");
   function drawShown(figure) {
@@ -386,5 +386,5 @@ window.gendynCharts = window.gendynCharts || (function () {
     loading.then(drawAll).catch((error) => console.error(error));
   }
 
-  return { drawAll, drawSeen, live, aids, element, bound, selections, items, rowsDrawn, tables, choose, shown };
+  return { drawAll, drawSeen, live, aids, element, bound, selections, items, rowsDrawn, tables, choose, setUp, shown };
 })();

@@ -205,11 +205,12 @@ def embeddable(spec: dict[str, Any]) -> str:
         known = sum(name.startswith(found[1]) for name in numbers)
         return numbers.setdefault(found[0], f"{found[1]}_{known + 1}")
 
+    spec = _rounded(spec)  # parameters too, which filters compare with the data
     datasets = spec.pop("datasets", None)
     # Altair 5 counts its automatic names up over the whole session.
     spec = json.loads(_AUTOMATIC_NAME.sub(renumber, json.dumps(spec, sort_keys=True)))
     if datasets is not None:
-        spec["datasets"] = _rounded(datasets)
+        spec["datasets"] = datasets
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.replace("<", "\\u003c")
 
@@ -228,10 +229,23 @@ def coded(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
+def script() -> str:
+    """The script of a page with figures: it draws each as it comes into sight.
+
+    >>> script().endswith("gendynCharts.drawSeen();\\n")
+    True
+    """
+    return _text("figure.js") + _text("figure_reader.js") + "gendynCharts.drawSeen();\n"
+
+
+def _text(name: str) -> str:
+    """A file beside this one."""
+    return files("gendyn_lite.charts").joinpath(name).read_text(encoding="utf-8")
+
+
 def _live() -> str:
     """Style and script for a live notebook, where every output stands alone and Vega comes from a public CDN."""
-    here = files("gendyn_lite.charts")
-    style, script = (here.joinpath(name).read_text(encoding="utf-8") for name in ("figure.css", "figure.js"))
+    style, script = _text("figure.css"), _text("figure.js")
     versions = {"vega": alt.VEGA_VERSION, "vega-lite": alt.VEGALITE_VERSION, "vega-embed": alt.VEGAEMBED_VERSION}
     call = f"window.gendynCharts.live({json.dumps(versions)});"
     return f'<style data-gendyn="live">{style}</style>\n<script data-gendyn="live">{script}\n{call}</script>'

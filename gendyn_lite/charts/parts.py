@@ -19,7 +19,6 @@ EPOCH = alt.X("epoch:Q", title="epoch")
 EPOCHS = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))  # of runs so short that epochs are few
 AROUND = alt.Scale(zero=False)  # an axis around the values
 STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
-TIME = "time, from start to end"  # before a slider over recorded epochs
 
 
 def menu(name: str, options: Iterable[str], label: str, value: str = "") -> alt.Parameter:
@@ -39,21 +38,38 @@ def menu(name: str, options: Iterable[str], label: str, value: str = "") -> alt.
     return alt.param(name=name, value=value or choice[0], bind=bind)
 
 
-def slider(
-    name: str, last: int, label: str, *, first: int = 0, value: int | None = None, step: int = 1
-) -> alt.Parameter:
-    """A parameter with a slider over whole numbers.
+def slider(name: str, values: Iterable[float], label: str, *, value: float | None = None) -> alt.Parameter:
+    """A parameter with a slider over some numbers, each shown as it is; Vega-Lite alone makes a menu of it.
 
     Args:
         name: Of the parameter, by which filters read it.
-        last: The largest number.
+        values: Where it can stand, in any order and repeated as in a column of a table.
         label: The words before the slider.
-        first: The smallest number.
         value: Where it stands at first; None for the largest number.
-        step: From one number to the next.
+
+    >>> slider("epoch", [10, 0, 2, 2], "epoch").param.bind.options
+    [0, 2, 10]
     """
-    bind = alt.binding_range(min=first, max=last, step=step, name=f"{label} ")
-    return alt.param(name=name, value=last if value is None else value, bind=bind)
+    bind = stops(values, label)
+    last = bind.options[-1]
+    return alt.param(
+        name=name, value=last if value is None else value, bind=bind if last != bind.options[0] else alt.Undefined
+    )
+
+
+def stops(values: Iterable[float], label: str) -> Any:
+    """The binding of `slider`, for a selection.
+
+    Args:
+        values: As of `slider`.
+        label: The words before it.
+
+    >>> stops([0.5, 0, 1], "q").labels
+    ['0', '0.5', '1']
+    """
+    options: list[Any] = sorted({int(each) if float(each).is_integer() else float(each) for each in values})
+    words = [str(each) if isinstance(each, int) else f"{each:.3g}" for each in options]
+    return alt.binding_select(options=options, labels=words, name=f"{label} ")
 
 
 def looks(

@@ -18,7 +18,7 @@ def memorizing_curve(curves: pd.DataFrame) -> Chart:
         curves: A table of `gendyn_lite.chapters.capacity.runs.memorizing_curves`.
     """
     counts = [int(n) for n in sorted(curves["n"].unique())]
-    count = slider("count", counts[-1], "points n", first=counts[0], value=counts[len(counts) // 3])
+    count = slider("count", counts, "points n", value=counts[len(counts) // 3])
     base = chosen(curves.round(5), {"n": count})
     x = alt.X("x:Q", title="input x", scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("value:Q", title="label and network output")

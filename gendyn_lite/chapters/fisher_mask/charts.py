@@ -39,9 +39,8 @@ def moved(rows: pd.DataFrame) -> Chart:
     choices = {}
     if "example" in rows:
         sizes = sorted(rows["eps"].unique())
-        rows = rows.assign(power=rows["eps"].map(sizes.index))
-        power = slider("step_power", len(sizes) - 1, "step size (small to large)", value=min(3, len(sizes) - 1))
-        choices = {"example": menu("stepped", rows["example"], "step on"), "power": power}
+        power = slider("step_power", sizes, "step size ε", value=sizes[:4][-1])
+        choices = {"example": menu("stepped", rows["example"], "step on"), "eps": power}
     base = chosen(rows.assign(kl=rows["kl"].clip(lower=1e-12)).round({"kl": 15}), choices)
     color, _, shape = looks("pair", PAIRS, title=None, legend=alt.Legend(offset=ROOM))
     dots = base.mark_point(size=60).encode(
@@ -67,17 +66,15 @@ def approximation(rows: pd.DataFrame) -> Chart:
     Args:
         rows: A table of `gendyn_lite.chapters.fisher_mask.demo.approximation`.
     """
-    rows = rows.assign(place=rows.groupby("activation").cumcount())
-    long = rows.melt(["activation", "eps", "place", "ratio"], list(PARTS), "of", "value").replace({"of": PARTS})
-    last = int(rows["place"].max())
+    long = rows.melt(["activation", "eps", "ratio"], list(PARTS), "of", "value").replace({"of": PARTS})
     units = menu("unit_kind", rows["activation"], "units")
-    place = slider("step_place", last, "step size", value=last - 3)
+    step = slider("step_place", rows["eps"], "step size ε", value=sorted(rows["eps"].unique())[-4:][0])
     x = alt.X("eps:Q", title="step size ε", scale=alt.Scale(type="log", nice=False), axis=POWERS)
     y = alt.Y("value:Q", title="nats", scale=LOGARITHMIC, axis=POWERS)
     color, dash, _ = looks("of", list(PARTS.values()), title=None, legend=BELOW)
     tip = ["of:N", *tooltips(".1e", "eps"), *tooltips(".2e", "value")]
     curves = alt.Chart(long).transform_filter("datum.activation === unit_kind && datum.value > 0").mark_line()
-    at = chosen(rows, {"activation": units, "place": place})
+    at = chosen(rows, {"activation": units, "eps": step})
     words = at.transform_calculate(
         words="'ε = ' + format(datum.eps, '.1e') + ': KL is ' + format(datum.ratio, '.3f') + ' times the form'"
     )
@@ -125,7 +122,6 @@ def concentration(rows: pd.DataFrame) -> Chart:
         rows: A table of `gendyn_lite.chapters.fisher_mask.demo.concentration`.
     """
     names = list(rows["of"].unique())
-    bind = alt.binding_range(min=0.025, max=1, step=0.025, name="keep ")
     x = alt.X("kept:Q", title="share of the weights kept", scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("held:Q", title="share of the sum that they hold", scale=alt.Scale(domain=[0, 1]))
     color, dash, _ = looks("of", names, title=None, legend=BELOW)
@@ -137,7 +133,7 @@ def concentration(rows: pd.DataFrame) -> Chart:
     )
     quarter = rows[rows["kept"].sub(0.25).abs() < 0.0124].groupby("of", sort=False)["held"].first()
     said = ", ".join(f"{name} {value:.2f}" for name, value in quarter.items())
-    share = alt.param(name="kept_share", value=0.25, bind=bind)
+    share = slider("kept_share", np.arange(1, 41) / 40, "keep", value=0.25)
     layers = [lines.add_params(share), near.mark_point(size=70).encode(x=x, y=y, color="of:N"), words_above(held)]
     about = f"Share of the sum held by the largest quarter of entries: {said}."
     return layered(layers, "How concentrated the information is", "Largest entries first; one network.", about)

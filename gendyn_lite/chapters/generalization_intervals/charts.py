@@ -51,8 +51,8 @@ def planar(cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots
         return begins | ({"x2": f"{name}_x2", "y2": f"{name}_y2"} if ends else {})
 
     moved = {
-        "start": parts.slider("start", int(lines["start"].max()), "point", first=1, value=1),
-        "angle": parts.slider("angle", int(lines["angle"].max()), "direction (degrees)", value=105, step=15),
+        "start": parts.slider("start", lines["start"], "point", value=1),
+        "angle": parts.slider("angle", lines["angle"], "direction (degrees)", value=105),
     }
     line = chosen(lines, moved)
     whole = line.mark_rule(strokeWidth=1.5, strokeDash=[4, 3], opacity=0.9, clip=True).encode(**at("whole"))

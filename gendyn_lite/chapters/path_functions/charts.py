@@ -61,7 +61,7 @@ def distributions(table: pd.DataFrame) -> Chart:
         words="'epoch ' + datum.epoch + ': ' + format(datum.q50, '.3f') + ' (' + "
         "format(datum.q05, '.3f') + ' to ' + format(datum.q95, '.3f') + ')'"
     )
-    what, turn = whats[0], parts.slider("dist_epoch", int(means["epoch"].max()), "epoch", first=1, value=1)
+    what, turn = whats[0], parts.slider("dist_epoch", means["epoch"], "epoch", value=int(means["epoch"].min()))
     rule = at.mark_rule(strokeWidth=1.5).encode(x=x)
     ends = means[((means["epoch"] == 1) | (means["epoch"] == means["last"])) & (means["what"] == what)].head(16)
     return layered(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES
-from gendyn_lite.charts.parts import AROUND, TIME, Chart, chosen, layered, menu, slider, words_above
+from gendyn_lite.charts.parts import AROUND, Chart, chosen, layered, menu, slider, words_above
 
 RANK = alt.Y(
     "shown_rank:Q",
@@ -33,11 +33,9 @@ def plane(maps: pd.DataFrame, points: pd.DataFrame, units: pd.DataFrame, functio
         units: The path of each chosen point.
         functions: Its function.
     """
-    turns = {epoch: turn for turn, epoch in enumerate(maps["epoch"])}
-    turn = slider("plane_turn", len(turns) - 1, TIME)
-    own = {"turn": turn, "point": slider("plane_point", int(functions["point"].max()), "point", first=1, value=1)}
-    timed = functions.assign(turn=functions["epoch"].map(turns)).merge(maps[["epoch", "accuracy"]], on="epoch")
-    shown = chosen(timed, own)
+    epoch = slider("plane_epoch", maps["epoch"], "epoch")
+    own = {"epoch": epoch, "point": slider("plane_point", functions["point"], "point", value=1)}
+    shown = chosen(functions.merge(maps[["epoch", "accuracy"]], on="epoch"), own)
     words = shown.transform_calculate(
         words="'epoch ' + datum.epoch + ': ' + datum.on + ' units on, ' + datum.switched + ' switched'"
     )
@@ -54,9 +52,8 @@ def plane(maps: pd.DataFrame, points: pd.DataFrame, units: pd.DataFrame, functio
     point = shown.mark_point(size=170, filled=True, color="currentColor", shape="cross", opacity=1)
     point = point.encode(x=PLANE_X, y=PLANE_Y)
     end = functions[(functions["epoch"] == maps["epoch"].iloc[-1]) & (functions["point"] == 1)].iloc[0]
-    cells = _cells(maps.assign(turn=maps["epoch"].map(turns)), turn)
     return layered(
-        [cells, dots, line, point, _strip(units, turns, own), words_above(words)],
+        [_cells(maps, epoch), dots, line, point, _strip(units, own), words_above(words)],
         "Each point its own function",
         "Shades: pieces. Dashed: where the crossed point's function is undecided. Squares: its path.",
         "Two moons and the linear pieces of a small network over the plane at several epochs. For a chosen "
@@ -66,12 +63,12 @@ def plane(maps: pd.DataFrame, points: pd.DataFrame, units: pd.DataFrame, functio
     )
 
 
-def _cells(maps: pd.DataFrame, turn: alt.Parameter) -> alt.Chart:
+def _cells(maps: pd.DataFrame, epoch: alt.Parameter) -> alt.Chart:
     """The grid, coloured by class and shaded by piece; each map travels as one text of digits."""
     side = round(len(maps["cells"].iloc[0]) ** 0.5)
     width, height = 4.2 / side, 2.7 / side
     return (
-        chosen(maps[["epoch", "cells", "turn"]], {"turn": turn})
+        chosen(maps[["epoch", "cells"]], {"epoch": epoch})
         .transform_calculate(code="split(datum.cells, '')")
         .transform_flatten(["code"])
         .transform_window(place="row_number()")
@@ -94,15 +91,14 @@ def _cells(maps: pd.DataFrame, turn: alt.Parameter) -> alt.Chart:
     )
 
 
-def _strip(units: pd.DataFrame, turns: dict[int, int], own: dict[str, alt.Parameter]) -> alt.Chart:
+def _strip(units: pd.DataFrame, own: dict[str, alt.Parameter]) -> alt.Chart:
     """The path as squares along the top: filled where a unit is on, ringed where it has switched."""
     rows = units.assign(
-        turn=units["epoch"].map(turns),
         left=-1.45 + 3.9 * (units["unit"] - 0.5) / int(units["unit"].max()),
         top=1.93 - 0.19 * (units["layer"] - 1),
         state=units["on"].map({1: "on", 0: "off"}),
     )
-    rows = rows[["turn", "point", "layer", "unit", "left", "top", "state", "switched"]].round(3)
+    rows = rows[["epoch", "point", "layer", "unit", "left", "top", "state", "switched"]].round(3)
     squares = chosen(rows, own).mark_square(
         size=110, fill="currentColor", stroke="currentColor", opacity=1
     )  # fmt: skip
@@ -123,13 +119,12 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
         pictures: The digits.
     """
     layers, epochs = list(pairs["layer"].unique()), sorted(pairs["epoch"].unique())
-    rows = pairs.assign(turn=pairs["epoch"].map({epoch: turn for turn, epoch in enumerate(epochs)}))
+    params = {"layer": menu("pair_layer", layers, "layer", layers[-1]), "epoch": slider("pair_epoch", epochs, "epoch")}
     picked = alt.selection_point(
         name="pair_picked", on="pointerover", nearest=True, fields=["i", "j"], empty=False, clear=False,
-        value=[{"i": int(rows["i"].iloc[0]), "j": int(rows["j"].iloc[0])}],
+        value=[{"i": int(pairs["i"].iloc[0]), "j": int(pairs["j"].iloc[0])}],
     )  # fmt: skip
-    base = alt.Chart(rows).transform_filter("datum.layer === pair_layer && datum.turn === pair_turn")
-    base = base.transform_calculate(pair="datum.same ? 'one digit' : 'two digits'")
+    base = chosen(pairs, params).transform_calculate(pair="datum.same ? 'one digit' : 'two digits'")
     dots = base.mark_point().encode(
         x=alt.X("distance:Q", title="distance of the two images", scale=AROUND),
         y=alt.Y("overlap:Q", title="share of units on for both", scale=AROUND),
@@ -142,18 +137,13 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
         _pictures(base.transform_filter(picked), pictures, column, 44, x=alt.value(place), y=alt.value(-30))
         for column, place in (("i", 24), ("j", 74))
     ]
-    words = alt.Chart(pd.DataFrame({"turn": range(len(epochs)), "words": [f"epoch {epoch}" for epoch in epochs]}))
-    words = words.transform_filter("datum.turn === pair_turn")
-    words = words.mark_text(align="left", baseline="middle", fontWeight=600)
-    words = words.encode(x=alt.value(108), y=alt.value(-30), text="words:N")
     ranked = [
         f"layer {name}, epoch {epoch}: {part['distance'].corr(part['overlap'], method='spearman'):.2f}"
         for (name, epoch), part in pairs.groupby(["layer", "epoch"], sort=False)
         if epoch in (epochs[0], epochs[-1])
     ]
-    params = [menu("pair_layer", layers, "layer", layers[-1]), slider("pair_turn", len(epochs) - 1, TIME)]
     return layered(
-        [dots.add_params(picked, *params), *both, words],
+        [dots.add_params(picked), *both],
         "Near in pixels, near in paths?",
         "A point is a pair of digits; point at one to see them.",
         f"Path overlap against distance of pairs of digits. Rank correlations: {'; '.join(ranked)}.",

@@ -40,15 +40,11 @@ def learning_curves(table: pd.DataFrame) -> Chart:
     runs = _corrupted(table)
     rows = _thin(runs)[["network", "label_corruption", "seed", "epoch", "train_accuracy", "test_accuracy"]].round(4)
     rows = rows.set_axis(["network", "q", "seed", "epoch", "train", "test"], axis=1)
-    levels = np.sort(rows["q"].unique())
-    step = float(np.diff(levels).min().round(6)) if len(levels) > 1 else 1.0
-    least, most = float(levels[0]), float(levels[-1])
-    bind = alt.binding_range(min=least, max=most, step=step, name="label corruption q ")
-    slider = alt.param(name="corruption", value=most, bind=bind)
+    most, q = float(rows["q"].max()), parts.slider("corruption", rows["q"], "label corruption q")
     color, dash, _ = looks("split", ["train", "test"])
     lines = (
         alt.Chart(rows)
-        .transform_filter("abs(datum.q - corruption) < 0.001 && datum.network === network")
+        .transform_filter("datum.q === corruption && datum.network === network")
         .transform_fold(["train", "test"], as_=["split", "accuracy"])
         .mark_line(point={"size": 18}, opacity=0.8)
         .encode(
@@ -59,14 +55,14 @@ def learning_curves(table: pd.DataFrame) -> Chart:
             detail="seed:N",
             tooltip=["split:N", "epoch:Q", *tooltips(".3f", "accuracy"), "seed:N"],
         )
-        .add_params(slider, menu("network", rows["network"], "network"))
+        .add_params(menu("network", rows["network"], "network"), q)
     )
     last = summarize(runs)
     means = last[last["label_corruption"] == most].groupby("network", sort=False)[["train_accuracy", "test_accuracy"]]
     return layered(
         [lines, _chance_rule(table, error=False)],
         "Fitting labels, true and corrupted",
-        "A line is one seed. Where nothing is drawn, that q was not run.",
+        "A line is one seed.",
         "Line chart of train and test accuracy against epoch, one line per seed, for the label corruption "
         f"q of the slider. At the end of training with q = {most:g}: "
         f"{told(means.mean(), '{network}: train {train_accuracy:.2f}, test {test_accuracy:.2f}')}.",
@@ -163,7 +159,7 @@ def corruption_grid(examples: pd.DataFrame) -> Chart:
             redrawn), as `gendyn_lite.chapters.random_labels.demo.corruption_examples` gives it.
     """
     columns, number = 8, np.arange(len(examples))
-    slider = alt.binding_range(min=0, max=1, step=0.05, name="label corruption q ")
+    q = parts.slider("corruption", np.arange(21) / 20, "label corruption q", value=0.5)
     base = (
         alt.Chart(examples.assign(column=number % columns, row=number // columns))
         .transform_calculate(
@@ -181,7 +177,7 @@ def corruption_grid(examples: pd.DataFrame) -> Chart:
         base.mark_text(dy=24, fontSize=19, fontWeight="bold")
         .encode(text=alt.Text("label:N"), color=color, tooltip=hover)
         .transform_calculate(label="datum.shown + (datum.state === 'redrawn, other' ? ' ✗' : '')")
-        .add_params(alt.param(name="corruption", value=0.5, bind=slider))
+        .add_params(q)
     )
     count, wrong = len(examples), int((examples["true"] != examples["redrawn"]).sum())
     return layered(

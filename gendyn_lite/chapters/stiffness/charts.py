@@ -17,7 +17,7 @@ from gendyn_lite.results.tables import mean_intervals, with_sizes
 STEPPED_ON = ("itself", "same digit", "other digit")
 MAP_COLUMNS = {"map/stiffness": "hundredths", "map/predicted": "classes"}
 MAP_COLUMNS |= {"map/boundary": "boundary", "map/inside": "inside"}
-MAP_TABLE = ["data", "epoch", "turn", "train_accuracy", "boundary", "inside", "side", "low0", "high0", "low1", "high1"]
+MAP_TABLE = ["data", "epoch", "train_accuracy", "boundary", "inside", "side", "low0", "high0", "low1", "high1"]
 MAP_TABLE += ["hundredths", "classes"]
 CORNERS = Mapping[str, tuple[tuple[float, float], tuple[float, float]]]
 CURVES = {
@@ -37,11 +37,10 @@ def step_changes(changes: pd.DataFrame) -> Chart:
     """
     steps = sorted(changes["step"].unique())
     relative = changes[["predicted", "actual"]].div(changes["step"], axis="index").add_prefix("relative_")
-    rows = changes.assign(size=changes["step"].map(steps.index)).join(relative)
+    rows = changes.join(relative.round(5))
     example = menu("stepped", rows["example"], "step on")
-    size = slider("step_size", len(steps) - 1, "step size, small to large", value=1)
-    shown = alt.Chart(rows.round(5)).transform_filter("datum.size === step_size && datum.example === stepped")
-    shown = shown.add_params(example, size)
+    size = slider("step_size", steps, "step size ε", value=steps[:2][-1])
+    shown = chosen(rows, {"example": example, "step": size})
     line = shown.mark_line(strokeDash=[2, 3], color="currentColor", strokeWidth=1, tooltip=False)
     line = line.encode(x="relative_predicted:Q", y="relative_predicted:Q")
     color, _, shape = looks("pair", STEPPED_ON, colours=PALETTE, title="measured on")
@@ -54,11 +53,8 @@ def step_changes(changes: pd.DataFrame) -> Chart:
         shape=shape,
         tooltip=["digit:N", "pair:N", "step:Q", *tip],
     )
-    said = pd.DataFrame({"size": range(len(steps)), "words": [f"ε = {step:g}" for step in steps]})
-    words = alt.Chart(said).transform_filter("datum.size === step_size")
-    words = words.mark_text(align="left", baseline="top", dx=8, dy=4, fontWeight="bold")
     return layered(
-        [line, points, words.encode(x=alt.value(0), y=alt.value(0), text="words:N")],
+        [line, points],
         "One step on one digit, and what it does to the others",
         "A point is a digit. On the dotted line the change is the predicted one; below 0 its loss falls.",
         "Scatter chart of the actual against the predicted change of each digit's loss by one gradient step on one "
@@ -81,10 +77,10 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> Chart:
     rows = with_sizes(runs[runs["map/stiffness"].notna()], of="data").sort_values(["dataset", "size", "epoch"])
     if rows.empty:
         raise UserError("no run of the table holds a map, expected runs of stiffness_maps with seed 0")
-    rows = rows.assign(turn=rows.groupby(["dataset", "size"]).cumcount(), data=rows["data"] + rows["size"])
-    turn = slider("map_turn", int(rows["turn"].max()), "epochs, from 0 to the last")
-    shown = alt.Chart(_map_table(rows, corners)).add_params(menu("map_data", rows["data"], "data"), turn)
-    shown = shown.transform_filter("datum.turn === map_turn && datum.data === map_data")
+    rows = rows.assign(data=rows["data"] + rows["size"])
+    first = rows[rows["data"] == rows["data"].iloc[0]]
+    epoch = slider("map_epoch", rows["epoch"], "epoch", value=int(first["epoch"].max()))
+    shown = chosen(_map_table(rows, corners), {"data": menu("map_data", rows["data"], "data"), "epoch": epoch})
     words = shown.transform_calculate(
         words="'epoch ' + datum.epoch + ', train accuracy ' + format(datum.train_accuracy, '.2f')"
     ).mark_text(align="left", baseline="bottom", dy=-4, fontWeight="bold")
@@ -101,7 +97,7 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> Chart:
             tooltip=[*tooltips(".2f", "stiffness"), alt.Tooltip("predicted:N", title="predicted class")],
         )
     )
-    ends = rows[rows["turn"] == rows.groupby("data")["turn"].transform("max")]
+    ends = rows[rows["epoch"] == rows.groupby("data")["epoch"].transform("max")]
     return layered(
         [cells, words.encode(x=alt.value(0), y=alt.value(0), text="words:N")],
         "Stiffness of each place with its neighbours",

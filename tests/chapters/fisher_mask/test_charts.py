@@ -32,8 +32,8 @@ CHARTS = {
 
 
 def test_the_first_chart_moves_by_a_menu_and_a_slider():
-    params = {param["name"]: param["bind"]["input"] for param in CHARTS["moved"]().to_dict()["params"]}
-    assert params == {"stepped": "select", "step_power": "range"}
+    params = {param["name"]: param["bind"]["options"] for param in CHARTS["moved"]().to_dict()["params"]}
+    assert params == {"stepped": list(STEPS["example"].unique()), "step_power": sorted(STEPS["eps"].unique())}
     assert "params" not in CHARTS["moved once"]().to_dict()
 
 

@@ -62,7 +62,9 @@ def test_the_plane_moves_by_two_sliders():
     points = pd.DataFrame([{"x": 0.5, "y": 0.5, "class": 1}])
     places = {f"{name}_{axis}{end}": 0.5 for name in ("whole", "part", "at") for axis in "xy" for end in ("", "2")}
     lines = pd.DataFrame([{"start": 1, "angle": 105, "lower": -1, "upper": 0.4, "regions": 3, **places}])
+    lines = pd.concat([lines, lines.assign(angle=120), lines.assign(start=2)])
     knots = pd.DataFrame([{"start": 1, "angle": 105, "alpha": 0.2, "x": 0.5, "y": 0.6}])
     spec = intervals.planar(cells, points, lines, knots).to_dict()
-    assert {param["name"]: param["bind"]["input"] for param in spec["params"]} == {"start": "range", "angle": "range"}
+    found = {param["name"]: param["bind"]["options"] for param in spec["params"]}
+    assert found == {"start": [1, 2], "angle": [105, 120]}
     assert "interval is -1.00 to 0.40, through 3 regions" in spec["description"]

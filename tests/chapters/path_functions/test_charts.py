@@ -28,7 +28,8 @@ POINTS = pd.DataFrame([{"x": 0.5, "y": 0.5, "class": 1}])
 UNITS = pd.DataFrame(product((0, 3), (1, 2), (1, 2, 3)), columns=["epoch", "layer", "unit"])
 UNITS = UNITS.assign(point=1, on=UNITS["unit"] % 2, switched=(UNITS["epoch"] > 0).astype(int))
 FUNCTIONS = pd.DataFrame({"epoch": [0, 3], "point": 1, "x": 0.5, "y": 0.5, "on": 2, "switched": 1})
-FUNCTIONS = FUNCTIONS.assign(**{end: [None, 0.5] for end in ("x1", "y1", "x2", "y2")})
+FUNCTIONS = pd.concat([FUNCTIONS, FUNCTIONS.assign(point=2)], ignore_index=True)
+FUNCTIONS = FUNCTIONS.assign(**{end: [None, 0.5] * 2 for end in ("x1", "y1", "x2", "y2")})
 NEAREST = pd.DataFrame({"place": [0, 1], "image": [0, 2], "digit": 7, "share": [1.0, 0.8], "picture": "data:,"})
 CHARTS = {
     "distributions": lambda: charts.distributions(RUNS),
@@ -86,9 +87,9 @@ def test_the_ratio_says_its_correlation_with_an_interval():
 
 def test_the_plane_moves_by_time_and_point():
     spec = CHARTS["plane"]().to_dict()
-    assert {param["name"]: param["bind"]["input"] for param in spec["params"]} == {
-        "plane_turn": "range",
-        "plane_point": "range",
+    assert {param["name"]: param["bind"]["options"] for param in spec["params"]} == {
+        "plane_epoch": [0, 3],
+        "plane_point": [1, 2],
     }
     assert "2 units are on for the first point" in spec["description"]
 

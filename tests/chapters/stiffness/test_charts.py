@@ -29,8 +29,8 @@ CHARTS = {"step_changes": lambda: draw.step_changes(changes())}
 
 def test_the_changes_are_shown_per_step_size():
     shown = rows(draw.step_changes(changes()), "relative_actual")
-    assert set(zip(shown["size"], shown["relative_predicted"], strict=True)) == {
-        (s, p) for s in (0, 1) for p in (-2, -1, 0)
+    assert set(zip(shown["step"], shown["relative_predicted"], strict=True)) == {
+        (s, p) for s in (0.01, 0.1) for p in (-2, -1, 0)
     }
 
 
