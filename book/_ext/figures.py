@@ -22,13 +22,19 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
+from gendyn_lite.charts.figure import slug
+
 STYLE = 1  # of pictures: another number, and all are drawn again
 WIDTH = 640  # px, of a picture
 INK, PAPER = "#1b2530", "#ffffff"  # a picture brings its own ground: it is read on a light and a dark page
 FOLDER = "figures"
 _FIGURE = re.compile(r'<figure class="gendyn-chart".*?</figure>', re.DOTALL)
-_TITLE = re.compile(r'(<div class="gendyn-title"[^>]*>)((?:<span class="gendyn-number">[^<]*</span>)?)\s*([^<]*)')
-_SPEC = re.compile(r'<script type="application/json" class="gendyn-spec">(.*?)</script>', re.DOTALL)
+_TITLE = re.compile(r'(class="gendyn-title"[^>]*>)(?:<span class="gendyn-number">[^<]*</span>)?\s*([^<]*)')
+_ID = re.compile(r'\sid="(chart-[^"]+)"')
+# From the folded table to the specification of a drawing; a figure may have two.
+_DRAWING = re.compile(
+    r'<details class="gendyn-data">.*?<script type="application/json" class="gendyn-spec">(.*?)</script>', re.DOTALL
+)
 _PICTURE = re.compile(rf'(?:src|href)="[^"]*{FOLDER}/([^"/]+)"')
 _MISSING = (
     '<noscript><p class="gendyn-noscript">JavaScript is off: charts are still pictures with their data as files, and '
@@ -71,21 +77,12 @@ class FigureRole(SphinxRole):
         return [node], []
 
 
-def slug(title: str) -> str:
-    """A title as the end of an address.
-
-    >>> slug("Fitting labels, true and corrupted")
-    'fitting-labels-true-and-corrupted'
-    """
-    return "-".join(re.findall(r"\w+", html.unescape(title).lower()))
-
-
 def slugs(text: str) -> list[str]:
     """Those of the figures of a page, in order; a title that comes again gets a number behind it."""
     found: list[str] = []
     for figure in _FIGURE.findall(text):
         title = _TITLE.search(figure)
-        name = slug(title[3] if title else "")
+        name = slug(html.unescape(title[2]) if title else "")
         again = sum(one == name or re.fullmatch(rf"{re.escape(name)}-\d+", one) is not None for one in found)
         found.append(f"{name}-{again + 1}" if again else name)
     return found
@@ -138,7 +135,7 @@ def resolve(app: Sphinx, doctree: nodes.document, page: str) -> None:
         other, figure = found
         address = "" if other == page else app.builder.get_relative_uri(page, other)
         text = label(app.env, other, figure.number)
-        node.replace_self(nodes.reference("", text, internal=True, refuri=f"{address}#fig-{figure.slug}"))
+        node.replace_self(nodes.reference("", text, internal=True, refuri=f"{address}#chart-{figure.slug}"))
 
 
 def complete(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
@@ -147,31 +144,30 @@ def complete(app: Sphinx, page: str, template: str, context: dict[str, Any], doc
     if not body:
         return
     names = iter(slugs(body))
-    root = context["pathto"]("", 1) if "pathto" in context else ""
+    root = context["pathto"]("", 1).rstrip("/") or "." if "pathto" in context else "."
+    folder = Path(app.outdir) / FOLDER
     number = 0
 
     def completed(found: re.Match[str]) -> str:
         nonlocal number
         number += 1
         name, text = next(names), label(app.env, page, number)
-        link = f'<span class="gendyn-number"><a id="fig-{name}" href="#fig-{name}">{text}</a></span> '
-        figure = _TITLE.sub(lambda title: f"{title[1]}{link}{title[3]}", found[0], count=1)
-        picture = still(figure, Path(app.outdir) / FOLDER, root.rstrip("/") or ".")
-        return figure.replace("<figcaption>", f"{picture}<figcaption>", 1)
+        link = f'<span class="gendyn-number"><a href="#chart-{name}">{text}</a></span> '
+        figure = _TITLE.sub(lambda title: f"{title[1]}{link}{title[2]}", found[0], count=1)
+        if own := _ID.search(figure):  # that of its title, once a page
+            figure = re.sub(rf'"{own[1]}(-title)?"', rf'"chart-{name}\1"', figure)
+        return _DRAWING.sub(lambda drawing: f"{still(drawing[1], folder, root)}{drawing[0]}", figure)
 
     context["body"] = _MISSING + _FIGURE.sub(completed, body)
 
 
-def still(figure: str, folder: Path, root: str) -> str:
-    """The picture and the tables of a figure as HTML for readers without JavaScript; their files are made once."""
+def still(text: str, folder: Path, root: str) -> str:
+    """Picture and tables of a specification as HTML for readers without JavaScript; their files are made once."""
     import vl_convert
 
-    found = _SPEC.search(figure)
-    if not found:
-        return ""
-    key = hashlib.sha256(f"{vl_convert.__version__} {STYLE} {found[1]}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{vl_convert.__version__} {STYLE} {text}".encode()).hexdigest()[:16]
     # JavaScript has no longer whole numbers.
-    spec = json.loads(found[1], parse_int=lambda digits: int(digits) if len(digits) < 16 else digits)
+    spec = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 16 else digits)
     picture = folder / f"{key}.svg"
     folder.mkdir(exist_ok=True)
     if not picture.exists():

@@ -57,18 +57,17 @@ def test_equal_titles_have_addresses_of_their_own() -> None:
 
 @pytest.mark.parametrize("place", ["", '<span class="gendyn-number"></span>'], ids=["bare", "with-a-place"])
 def test_a_title_begins_with_its_number(tmp_path: Path, env: Any, place: str) -> None:
-    html = re.sub(r'(<div class="gendyn-title"[^>]*>)', rf"\1{place}", figure_html(chart().to_dict()))
+    html = re.sub(r'<span class="gendyn-number"></span>', place, figure_html(chart().to_dict()))
     app, context = SimpleNamespace(env=env, outdir=str(tmp_path)), {"body": html * 2}
     figures.complete(app, "chapters/04_stiffness", "", context, None)
-    numbers = re.findall(
-        r'title"><span class="gendyn-number"><a id="([^"]+)" href="#\1">(.*?)</a></span> A', context["body"]
-    )
-    assert numbers == [("fig-a-title", "Figure 4.1"), ("fig-a-title-2", "Figure 4.2")]
+    number = r'id="([^"]+)-title"><span class="gendyn-number"><a href="#\1">(.*?)</a></span> A'
+    numbers = re.findall(number, context["body"])
+    assert numbers == [("chart-a-title", "Figure 4.1"), ("chart-a-title-2", "Figure 4.2")]
 
 
 def test_text_refers_to_a_figure_by_its_number(trial_site: Path) -> None:
     page = (trial_site / "chapters" / f"{NAME}.html").read_text(encoding="utf-8")
-    assert re.search(r'<a class="reference internal" href="#fig-a-linked-view">Figure 1\.2</a>', page)
+    assert re.search(r'<a class="reference internal" href="#chart-a-linked-view">Figure 1\.2</a>', page)
 
 
 def test_every_figure_has_a_picture_and_tables_and_nothing_else_is_kept(trial_site: Path) -> None:
