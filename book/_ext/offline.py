@@ -31,6 +31,7 @@ MATHJAX_SHA256 = "84b858a714720f973adb82088f71052d7fc0a3e242436bf1b8243ce344f4f5
 CHART_MARK = '<figure class="gendyn-chart"'
 CHART_FILES = ("gendyn-vega.js", "gendyn-charts.js", "gendyn-charts.css")
 BOOK_STYLE = "gendyn-book.css"
+STAMP = "made-of"  # beside the vendored files: a hash of what the pages there are were made with
 _LIVE = re.compile(r'<(style|script) data-gendyn="live">.*?</\1>\s*', re.DOTALL)
 _THEBE = re.compile(r'<script type="text/x-thebe-config">.*?</script>\s*', re.DOTALL)
 _KERNEL_NAME = re.compile(r"<script>kernelName = '[^']*'</script>\s*")
@@ -47,6 +48,8 @@ _MENDED = (
     (re.compile(r' role="doc-biblioentry"'), ' role="listitem"'),
     (re.compile(r' aria-label="Toggle hidden content"'), ""),
     (re.compile(r'(<button class="btn search-button-field [^>]*) aria-label="Search"'), r"\1"),
+    # The theme's script knows whether it is light or dark; without scripts it is light.
+    (re.compile(r'(<html [^>]*data-theme=)"auto"'), r'\1"light"'),
     (re.compile(r'<section id="(?:exercise|solution)-content">'), "<section>"),  # one id for all of a page
 )
 _UNUSED = ("scripts/fontawesome.js", "scripts/*.map", "styles/*.map")
@@ -55,6 +58,7 @@ _UNUSED = ("scripts/fontawesome.js", "scripts/*.map", "styles/*.map")
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the hooks; after every other extension's, so that theirs can be undone."""
     app.connect("builder-inited", vendor, priority=900)
+    app.connect("env-get-outdated", outdated)
     app.connect("html-page-context", self_contained, priority=900)
     app.connect("build-finished", mend, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -71,6 +75,20 @@ def vendor(app: Sphinx) -> None:
     _write(folder / BOOK_STYLE, Path(__file__).with_name("book.css").read_text(encoding="utf-8"))
     app.config.html_static_path.append(str(folder))
     app.config.mathjax_path = "mathjax/tex-chtml.js"
+
+
+def made_of(app: Sphinx) -> str:
+    """One hash of what goes into every page beside its own text: these extensions and the files that pages load."""
+    vendored = sorted(path for path in (Path(app.outdir).parent / "vendor").glob("*.*s"))
+    sources = sorted(path for path in Path(__file__).parent.iterdir() if path.is_file())
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources + vendored)).hexdigest()
+
+
+def outdated(app: Sphinx, env: Any, *_: Any) -> list[str]:
+    """Every page, where what there is was made with other scripts or styles, which it would go on loading."""
+    stamp = Path(app.outdir).parent / STAMP
+    same = stamp.is_file() and stamp.read_text(encoding="utf-8") == made_of(app)
+    return [] if same else sorted(env.found_docs)
 
 
 def copy_mathjax(target: Path) -> None:
@@ -164,6 +182,7 @@ def mend(app: Sphinx, exception: Exception | None) -> None:
         for pattern, right in _MENDED:
             text = pattern.sub(right, text)
         _write(path, text)
+    _write(Path(app.outdir).parent / STAMP, made_of(app))
     for pattern in _UNUSED:
         for path in Path(app.outdir, "_static").glob(pattern):
             path.unlink()

@@ -52,7 +52,7 @@ def chapters(*, book: Path | None = None) -> list[str]:
         UserError: The table of contents is not valid YAML.
 
     >>> chapters()[:2]
-    ['introduction', '00_data']
+    ['introduction', '01_random_labels']
     """
     toc = (book or book_folder()) / "_toc.yml"
     try:

@@ -14,7 +14,7 @@ NAME = "01_trial"
 
 TEXT = r"""# A trial chapter
 
-A fraction $q \in [0, 1]$, see {cite:t}`zhang2017` and {eq}`eq-risk`.
+A fraction $q \in [0, 1]$, see {cite:t}`zhang2017`, {eq}`eq-risk` and {fig}`A linked view`.
 
 ```{math}
 :label: eq-risk
@@ -89,7 +89,9 @@ def write(folder: Path, chapter: Any) -> Path:
     book = folder / "book"
     (book / "chapters").mkdir(parents=True)
     nbformat.write(chapter, book / "chapters" / f"{NAME}.ipynb")
-    (book / "_toc.yml").write_text(f"format: jb-book\nroot: intro\nchapters:\n- file: chapters/{NAME}\n")
+    (book / "_toc.yml").write_text(
+        f"format: jb-book\nroot: intro\nparts:\n- numbered: 1\n  chapters:\n  - file: chapters/{NAME}\n"
+    )
     (book / "intro.md").write_text("# A trial\n\n```{bibliography}\n```\n")
     shutil.copyfile(ROOT / "book" / "references.bib", book / "references.bib")
     config = (ROOT / "_config.yml").read_text(encoding="utf-8")

@@ -12,7 +12,14 @@ from tests.book import trial
 
 BOOKS = {"trial": [trial.NAME], "real": notebooks.chapters()}
 OTHERS = {"trial": ["genindex.html", "intro.html", "search.html"]}
-OTHERS["real"] = [*OTHERS["trial"], "reference/equations.html", "reference/library.html", "reference/relu_paths.html"]
+OTHERS["real"] = [
+    "genindex.html",
+    "search.html",
+    "glossary.html",
+    "reference/equations.html",
+    "reference/library.html",
+    "reference/relu_paths.html",
+]
 # Pages of the reference that one directive makes as it makes that of the paths: one is read for all.
 ALIKE = ("capacity", "data", "fisher", "intervals", "results", "stiffness", "training")
 SIZES = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (390, "light"), "phone-dark": (390, "dark")}
