@@ -127,8 +127,9 @@ class Chapter:
 
     @cached_property
     def record(self) -> Record:
-        """Its claims on record."""
-        return read(Path(__file__).parent / self.name / "claims.toml")
+        """Its claims on record, none until it has some."""
+        path = Path(__file__).parent / self.name / "claims.toml"
+        return read(path) if path.exists() else Record("", {})
 
 
 CHAPTERS = (
