@@ -160,7 +160,7 @@ class RunWriter:
 
     Args:
         run: The run to write.
-        env: What is recorded in env.json.
+        env: What is recorded in env.json. A run that had begun keeps the criteria that were on record then.
     """
 
     def __init__(self, run: Run, env: Mapping[str, Any]) -> None:
@@ -169,6 +169,8 @@ class RunWriter:
         (run.path / COMPLETE).unlink(missing_ok=True)
         record = {"config": run.config.as_dict(), "data_fingerprint": run.data_fingerprint}
         write_json(run.path / "config.json", record)
+        if "criteria" in self.env and (run.path / "env.json").exists():
+            self.env["criteria"] = run.env().get("criteria", "")
         write_json(run.path / "env.json", self.env)
         self._metrics = (run.path / "metrics.jsonl").open("w", encoding="utf-8")
 

@@ -108,6 +108,14 @@ def test_a_run_is_complete_only_after_finish(tmp_path):
     assert (run.path / "metrics.jsonl").stat().st_mtime_ns == before
 
 
+def test_a_run_keeps_the_criteria_under_which_it_began(tmp_path):
+    run = results.open_run(CONFIG, "cd" * 8, root=tmp_path)
+    for marks in ("fits:1", "fits:2"):  # changed while it was interrupted
+        with pytest.raises(KeyboardInterrupt), writing(run, {**ENV, "criteria": marks}):
+            raise KeyboardInterrupt
+    assert run.env()["criteria"] == "fits:1"
+
+
 def test_load_gives_one_row_per_epoch_of_complete_runs_only(tmp_path):
     for seed in range(3):
         record(tmp_path, seed=seed, finish=seed < 2)
