@@ -110,8 +110,7 @@ def _sentence(row: Mapping[Hashable, Any]) -> str:
     if row["networks"]:
         low, high = (_signed(row[name]) for name in ("lowest", "highest"))
         values = low if low == high else f"{low} to {high}"
-        seeds = "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} seeds"
-        found = f": {values} on {row['networks']} networks and data sets, {seeds} or more each"
+        found = f": {values} on {row['networks']} networks and data sets, {_seeds(row)} or more each"
     elif row["others"]:
         found = ": too few seeds on any network"
     return f"{_sign(row)} {html.escape(row['statement'])}<small> ({html.escape(row['source'])}){found}.</small>"
@@ -202,9 +201,12 @@ def two_lines(text: str, below: str) -> str:
 
 def _values(row: Mapping[Hashable, Any]) -> tuple[str, str]:
     """The cells of a claim's two values: the paper's with its source, ours with its interval and the seeds."""
-    seeds = "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} seeds"
     ours = interval(row["value"], row["low"], row["high"])
-    return two_lines(row["paper_value"], row["source"]), two_lines(ours, seeds)
+    return two_lines(row["paper_value"], row["source"]), two_lines(ours, _seeds(row))
+
+
+def _seeds(row: Mapping[Hashable, Any]) -> str:
+    return "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} seeds"
 
 
 def _verdict(row: Mapping[Hashable, Any]) -> str:

@@ -183,8 +183,8 @@ class Entry:
         except KeyError as name:
             raise UserError(f"claim {self.id!r} names {name}, which its runs do not tell") from None
         null, delta = [*numbers, math.nan, math.nan][:2]
-        found = estimate(values, scale=self.scale, resolution=resolution)
-        best = pd.Series(list(values), dtype=float).max()
+        seeds = pd.Series(list(values), dtype=float)
+        found, best = estimate(seeds, scale=self.scale, resolution=resolution), seeds.max()
         value, ends = found.value, found.interval()
         if self.type == "existence":
             value, ends = best, (math.nan, math.nan)
@@ -326,6 +326,8 @@ def _problem(row: Mapping[str, Any]) -> str:
             return f"has an {unknown_name('field', name, kinds)}"
         if not isinstance(value, kinds[name]) or (isinstance(value, bool) and bool not in kinds[name]):
             return f"has the {name} {value!r}, expected {EXPECTED[kinds[name]]}"
+        if value == "":
+            return f"has an empty {name}"
     for name in FIELDS:
         if name not in row:
             return f"has no {name}"
@@ -347,6 +349,9 @@ def _criterion_problem(row: Mapping[str, Any]) -> str:
         return f"has {wrong[0]!r} in its criterion, expected {EXPECTED[NUMBER]}"
     if tested and not (isinstance(criterion["delta"], str) or criterion["delta"] > 0):
         return f"has the delta {criterion['delta']!r}, expected the smallest effect that matters, above 0"
+    null, range_ = next(iter(criterion.values()), ""), SCALES[row["scale"]]
+    if tested and not (isinstance(null, str) or range_.low < null < range_.high):
+        return f"has {null!r} as no effect, expected it between {range_.low:g} and {range_.high:g} ({row['scale']})"
     if tested and row["seeds"] < FEWEST:
         return f"needs {row['seeds']} seeds, expected at least {FEWEST} of type {kind}"
     return "compares runs and does not say what is equal (compared)" if tested and "compared" not in row else ""

@@ -8,7 +8,7 @@ Fisher's z for correlations and differences of shares, on the logarithm for rati
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from gendyn_lite.errors import UserError
 
 LEVEL = 0.025  # of each one-sided test: an interval of 95 % has both
 FEWEST = 5  # seeds from which a claim about a difference can hold
+ALIKE = 1e-12  # seeds that differ by less, on the open scale, differ by rounding
 VERDICTS: tuple[str, ...] = ("holds", "holds, small", "negligible", "reversed", "undecided", "computed", "not run")
 MEANING = {
     "holds": "the whole interval lies beyond δ, the smallest effect that matters, on the side of the claim; where the "
@@ -144,9 +145,11 @@ def estimate(values: Iterable[float], *, scale: str = "number", resolution: floa
         opened = to_open(np.clip(found, *inside))
         center = float(opened.mean())
         spread = float(opened.std(ddof=1)) if n > 1 else math.nan
-        if n == 1 or not math.isfinite(center) or (spread == 0 and resolution == 0):
+        if n == 1 or not math.isfinite(center):
             return Estimate(center, math.nan, n - 1, scale, n)
-        least = _reach(SCALES[scale], center, resolution, inside) / _quantile(LEVEL, n - 1)
+        least = _reach(SCALES[scale], center, resolution, inside) / _quantile(LEVEL, n - 1) if resolution else 0.0
+    if max(spread, least) <= ALIKE * max(1.0, abs(center)):
+        return Estimate(center, math.nan, n - 1, scale, n)
     return Estimate(center, max(spread / math.sqrt(n), least), n - 1, scale, n)
 
 
@@ -207,14 +210,14 @@ def all_of(each: Sequence[PValues]) -> PValues:
 
     Args:
         each: The p values on each network; those of refuting it are multiplied by their number (Bonferroni). A network
-            where the effect is negligible does not refute it.
+            where the effect is negligible does not refute it, nor does one without an interval.
 
     >>> all_of([PValues(0.01, 0.001, 1.0, 1.0, 0.02), PValues(1.0, 1.0, 0.2, 0.01, 0.4)])
     PValues(beyond=1.0, positive=1.0, within=1.0, negative=0.02, outside=0.04)
     """
     beyond, positive, within, negative, outside = np.array(each).T
     negative = np.where(within <= LEVEL, 1.0, negative)
-    on_one = (min(1.0, float(p.min()) * len(each)) for p in (negative, outside))
+    on_one = (min(1.0, float(np.nan_to_num(p, nan=1.0).min()) * len(each)) for p in (negative, outside))
     return PValues(*(float(p.max()) for p in (beyond, positive, within)), *on_one)
 
 
@@ -255,7 +258,7 @@ def verdict(p: PValues, *, equivalence: bool, n: int, needed: int = FEWEST, leve
     """The first verdict that the tests of a claim allow.
 
     Args:
-        p: The p values, corrected where several claims are tested.
+        p: The p values.
         equivalence: Whether the claim says 'as much as'; else it says 'more' or 'less'.
         n: Number of seeds.
         needed: Fewer seeds than this leave it undecided.
@@ -265,7 +268,15 @@ def verdict(p: PValues, *, equivalence: bool, n: int, needed: int = FEWEST, leve
     >>> verdict(clear, equivalence=False, n=5), verdict(clear, equivalence=False, n=3)
     ('holds', 'undecided')
     """
+    return first(places(p, equivalence=equivalence), n=n, needed=needed, level=level)
+
+
+def first(tests: Mapping[str, float], *, n: int, needed: int = FEWEST, level: float = LEVEL) -> str:
+    """The first of several verdicts whose p value is small enough; arguments as for `verdict`.
+
+    Args:
+        tests: The p value of each verdict, as of `places`, corrected where several claims are tested.
+    """
     if n == 0:
         return "not run"
-    allowed = places(p, equivalence=equivalence) if n >= needed else {}
-    return next((name for name, value in allowed.items() if value <= level), "undecided")
+    return next((name for name, p in tests.items() if p <= level and n >= needed), "undecided")

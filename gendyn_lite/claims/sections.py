@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gendyn_lite.claims import Entry, Record
-from gendyn_lite.claims.inference import VERDICTS, Estimate, PValues, all_of, mean_of, p_values, places, verdict
+from gendyn_lite.claims.inference import VERDICTS, Estimate, all_of, first, mean_of, p_values, places
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.published import published, published_experiments
 
@@ -79,7 +79,7 @@ class _Pooled(NamedTuple):
 
     row: dict[str, Any]
     entry: Entry
-    p: PValues | None
+    tests: Mapping[str, float] | None
     n: int
 
 
@@ -87,8 +87,8 @@ def statements(claims: pd.DataFrame, records: Iterable[Record]) -> pd.DataFrame:
     """One row per claim: over all networks and data sets, and after Holm's correction for testing many.
 
     Networks with fewer seeds than the claim needs do not decide. Of the others it must hold on every one, or in their
-    mean, as is on record. The p values of all primary claims of a paper are corrected together, so that the chance of
-    even one false "holds" is at most 2.5 % a paper; those of the other claims likewise.
+    mean, as is on record. The p values of one verdict are corrected together over all primary claims of a paper, so
+    that the chance of even one false "holds" is at most 2.5 % a paper; those of the other claims likewise.
 
     Args:
         claims: A table of `all_claims`.
@@ -98,8 +98,8 @@ def statements(claims: pd.DataFrame, records: Iterable[Record]) -> pd.DataFrame:
         ``paper``, ``id``, ``statement``, ``source``, ``paper_value``, ``criterion``, ``type``, ``compared``,
         ``pooled``, ``primary``, ``prior``, ``chapter``, ``section``; ``networks`` that decide and ``others`` with too
         few seeds; ``subject``, ``value``, ``low``, ``high`` of the network that is furthest from holding (or of the
-        mean); ``lowest`` and ``highest`` value, ``n_seeds`` (fewest); ``alone``, the verdict without the correction,
-        and ``verdict``.
+        mean); ``lowest`` and ``highest`` value and ``n_seeds`` (fewest) of those that decide, of all (and most) if none
+        does; ``alone``, the verdict without the correction, and ``verdict``.
     """
     found: list[_Pooled] = []
     for record in records:
@@ -108,33 +108,28 @@ def statements(claims: pd.DataFrame, records: Iterable[Record]) -> pd.DataFrame:
             groups = [group for _, group in rows.groupby("statement", sort=False)] or [rows]
             found += [_pooled(entry, record.paper, group) for group in groups]
     table = pd.DataFrame([one.row for one in found]).assign(verdict=lambda rows: rows["alone"])
-    families: dict[tuple[str, bool], dict[int, tuple[_Pooled, PValues]]] = {}
+    families: dict[tuple[str, bool], dict[int, Mapping[str, float]]] = {}
     for number, one in enumerate(found):
-        if one.p is not None:
-            families.setdefault((one.row["paper"], one.entry.primary), {})[number] = (one, one.p)
+        if one.tests is not None:
+            families.setdefault((one.row["paper"], one.entry.primary), {})[number] = one.tests
     for family in families.values():
-        adjusted = corrected([p for _, p in family.values()])
-        for (number, (one, _)), p in zip(family.items(), adjusted, strict=True):
-            table.loc[number, "verdict"] = _verdict(one.entry, p, one.n)
+        for number, tests in zip(family, corrected(list(family.values())), strict=True):
+            table.loc[number, "verdict"] = first(tests, n=found[number].n, needed=found[number].entry.seeds)
     return table
 
 
-def _verdict(entry: Entry, p: PValues, n: int) -> str:
-    return verdict(p, equivalence=entry.type == "equivalence", n=n, needed=entry.seeds)
-
-
-def corrected(each: Sequence[PValues]) -> list[PValues]:
-    """Holm's correction of each of the tests of several claims.
+def corrected(each: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Holm's correction of several claims, of each verdict by itself.
 
     Args:
-        each: The p values of each claim.
+        each: The tests of each claim by verdict, as of `gendyn_lite.claims.inference.places`; what 'holds' is tested
+            otherwise for an equivalence than for a difference, and corrected together.
 
-    >>> one, other = PValues(0.01, 0.01, 1.0, 1.0, 0.02), PValues(0.03, 0.001, 1.0, 1.0, 0.06)
-    >>> corrected([one, other])[0]
-    PValues(beyond=0.02, positive=0.01, within=1.0, negative=1.0, outside=0.04)
+    >>> corrected([{"holds": 0.01, "holds, small": 0.001}, {"holds": 0.02, "reversed": 0.9}])
+    [{'holds': 0.02, 'holds, small': 0.001}, {'holds': 0.02, 'reversed': 0.9}]
     """
-    columns = pd.DataFrame(each, columns=pd.Index(PValues._fields), dtype=float)
-    return [PValues(*row) for row in columns.apply(holm).itertuples(index=False)]
+    adjusted = pd.DataFrame([dict(tests) for tests in each], dtype=float).apply(holm)
+    return [{name: float(adjusted[name].iloc[number]) for name in tests} for number, tests in enumerate(each)]
 
 
 def _pooled(entry: Entry, paper: str, rows: pd.DataFrame) -> _Pooled:
@@ -142,12 +137,14 @@ def _pooled(entry: Entry, paper: str, rows: pd.DataFrame) -> _Pooled:
     run = rows[rows["n_seeds"] > 0]
     enough = run[run["n_seeds"] >= entry.seeds]
     about = {name: getattr(entry, name) for name in ("id", "source", "type", "compared", "pooled", "primary")}
-    for name in ("statement", "paper_value", "criterion", "chapter", "section"):
-        about[name] = rows[name].iloc[0] if len(rows) else getattr(entry, name, "")
+    words = {"statement": entry.statement, "paper_value": entry.paper_value, "criterion": entry.statistic}
+    words |= {"chapter": "", "section": ""}
+    about |= {name: rows[name].iloc[0] if len(rows) else word for name, word in words.items()}
     about["prior"] = bool(len(rows) and rows["prior"].all())
     about |= {"paper": paper, "networks": len(enough), "others": len(run) - len(enough)}
-    about |= {"lowest": run["value"].min(), "highest": run["value"].max()}
-    about["n_seeds"] = int(run["n_seeds"].min()) if len(run) else 0
+    told = enough if len(enough) else run
+    about |= {"lowest": told["value"].min(), "highest": told["value"].max()}
+    about["n_seeds"] = int(enough["n_seeds"].min() if len(enough) else run["n_seeds"].max()) if len(run) else 0
     shown = {"subject": "", "value": math.nan, "low": math.nan, "high": math.nan}
     if entry.type in ("existence", "computed") or enough.empty:
         alone = "undecided" if len(run) else "not run"
@@ -176,8 +173,8 @@ def _tested(entry: Entry, about: dict[str, Any], rows: pd.DataFrame) -> _Pooled:
         decisive = [next(iter(places(one, equivalence=entry.type == "equivalence").values())) for one in tests]
         weakest = rows.iloc[int(np.argmax(np.nan_to_num(decisive, nan=np.inf)))]
         shown = {name: weakest[name] for name in ("subject", "value", "low", "high")}
-    n = int(rows["n_seeds"].min())
-    return _Pooled({**about, **shown, "alone": _verdict(entry, p, n)}, entry, p, n)
+    allowed, n = places(p, equivalence=entry.type == "equivalence"), int(rows["n_seeds"].min())
+    return _Pooled({**about, **shown, "alone": first(allowed, n=n, needed=entry.seeds)}, entry, allowed, n)
 
 
 def _estimate(entry: Entry, row: pd.Series) -> Estimate:
