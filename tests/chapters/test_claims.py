@@ -6,16 +6,18 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from gendyn_lite.chapters import registry
 from gendyn_lite.chapters.capacity import claims as capacity
 from gendyn_lite.chapters.fisher_mask import claims as fisher_mask
 from gendyn_lite.chapters.generalization_intervals import claims as intervals
 from gendyn_lite.chapters.path_functions import claims as paths
 from gendyn_lite.chapters.random_labels import claims as labels
 from gendyn_lite.chapters.stiffness import claims as stiffness
-from gendyn_lite.claims.sections import Record
+from gendyn_lite.claims import Record
 from tests.chapters import fake_sizes
 from tests.chapters.capacity import fake as fake_kernels
 from tests.chapters.fisher_mask import fake as fake_fisher
@@ -24,7 +26,6 @@ from tests.chapters.path_functions import fake as fake_paths
 from tests.chapters.random_labels import fake as fake_labels
 from tests.chapters.stiffness import fake as fake_stiffness
 
-NO, UNTESTABLE = "not seen", "not testable at this size"
 KNOWN = {"side": 4, "features": "pixels"}  # words that statements take from made-up runs
 
 
@@ -34,10 +35,19 @@ class Judged(NamedTuple):
     record: Record
     make: Callable[..., pd.DataFrame]
     claims: Callable[[pd.DataFrame], pd.DataFrame]
+    spread: float = 0.004
+
+    def judged(self, **options) -> pd.DataFrame:
+        """The claims on five seeds of runs made up with some options, whose measurements are less by up to `spread`."""
+        runs = self.make(**{"seeds": 5, **options})
+        draw = np.random.default_rng(0)
+        measured = [name for name in runs.select_dtypes("float") if name not in fake_sizes.KEPT]
+        less = {name: runs[name] * draw.uniform(1 - self.spread, 1, len(runs)) for name in measured}
+        return self.claims(runs.assign(**less))
 
     def found(self, claim: str, **options) -> pd.DataFrame:
-        """The rows of a claim on the runs made up with some options."""
-        rows = self.claims(self.make(**options))
+        """The rows of a claim."""
+        rows = self.judged(**options)
         return rows[rows["statement"] == self.record.entries[claim].statement.format_map(KNOWN)]
 
 
@@ -62,7 +72,7 @@ JUDGED = {
     "paths": Judged(paths.RECORD, fake_paths.networks, paths.over_training),
     "deep paths": Judged(paths.RECORD, fake_paths.deep, paths.over_training),
     "unseen": Judged(paths.RECORD, fake_paths.unseen, paths.unseen),
-    "ratio": Judged(paths.RECORD, fake_paths.ratio, paths.ratio),
+    "ratio": Judged(paths.RECORD, fake_paths.ratio, paths.ratio, spread=0.04),
     "height": Judged(paths.RECORD, height, paths.relative_height),
     "masks": Judged(fisher_mask.RECORD, fake_fisher.table, fisher_mask.claims),
     "stiffness": Judged(stiffness.RECORD, fake_stiffness.training, stiffness.during_training),
@@ -76,10 +86,10 @@ JUDGED = {
 HOLD = {
     "labels": "fits_random random_at_chance gap_jumps random_slower error_rises fits_shuffled_pixels "
     "fits_random_pixels random_pixels_sooner fits_gaussian gaussian_sooner",
-    "switched": "not_necessary not_sufficient weight_decay_helps crops_help crops_help_more dropout_helps "
+    "switched": "not_necessary not_sufficient crops_help crops_help_more dropout_helps "
     "stopping_no_help batch_norm_helps",
-    "kernels": "fits_random ridge_no_help gabor_lowers",
-    "filters": "fits_random ridge_no_help ridge_helps_filters filters_lower",
+    "kernels": "kernel_fits_random ridge_no_help gabor_lowers",
+    "filters": "kernel_fits_random ridge_no_help ridge_helps_filters filters_lower",
     "paths": "imperfect_first imperfect_last higher_late changes_at_first higher_without_decay random_less_diverse "
     "new_path_worse_true new_path_worse_random no_distance_second no_distance_last neighbours_by_path "
     "neighbours_by_activations isolated_update",
@@ -89,100 +99,100 @@ HOLD = {
     "height": "resnet_above_alexnet",
     "masks": "influence_falls random_less_by_epoch random_smaller_peak step_as_form slower_influence_70 "
     "slower_influence_80 slower_loss_70 slower_loss_80 better_than_none_75 better_than_magnitude_75 "
-    "better_than_random_75 better_than_random_25 better_than_magnitude_25",
+    "better_than_random_25",
     "stiffness": "classes_apart falls_with_overfitting test_as_train length_falls larger_rate_less_stiff "
     "larger_rate_shorter random_less_stiff",
     "maps": "boundary_seen",
     "layers": "training_changes_layers changes_through_layers tanh_differs leaky_relu_as_relu",
     "depth": "late_layers_apart random_less_apart",
-    "intervals": "pairs_alike distributions_alike midlines_shorter principal_over_means principal_over_minor "
+    "intervals": "pairs_alike midlines_shorter principal_over_means principal_over_minor "
     "norms_within small_random_shorter small_true_alike depths_alike correlates_all correlates_fitted",
 }
+SMALL, NEGLIGIBLE, REVERSED, UNDECIDED = "holds, small", "negligible", "reversed", "undecided"
+NONE = "not run"
+LIKE_RANDOM = {**fake_fisher.GAINS, ("random", 0.75): 2.5}
 CASES = [
-    ("labels", {"fitted": False}, "fits_random", NO),
-    ("labels", {"fitted": False}, "fits_gaussian", NO),
-    ("labels", {"chance_accuracy": 0.3}, "random_at_chance", NO),
-    ("labels", {"slowdown": 20.0}, "random_slower", NO),
-    ("labels", {"slowdown": 0.5}, "gaussian_sooner", NO),
-    ("labels", {"slowdown": 0.5}, "random_pixels_sooner", NO),
-    ("labels", {"chance_accuracy": 0.9}, "gap_jumps", NO),
-    ("labels", {"seeds": 1}, "fits_random", UNTESTABLE),
-    ("labels", {"corruptions": (0.0, 1.0)}, "error_rises", UNTESTABLE),
-    ("labels", {"fitted": False}, "random_slower", UNTESTABLE),
-    ("switched", {"none": 0.3}, "not_necessary", NO),
-    ("switched", {"none": 0.6}, "not_necessary", "weaker"),
-    ("switched", {"random_train": 0.4}, "not_sufficient", NO),
-    ("switched", {"random_train": 0.95}, "not_sufficient", "weaker"),
-    ("switched", {"decay": 0.7}, "weight_decay_helps", NO),
-    ("switched", {"crop": 0.7}, "crops_help", NO),
-    ("switched", {"decay": 0.9}, "crops_help_more", NO),
-    ("switched", {"dropout": 0.7}, "dropout_helps", NO),
-    ("switched", {"without_none": 0.9}, "batch_norm_helps", NO),
-    ("switched", {"seeds": 1}, "batch_norm_helps", UNTESTABLE),
-    ("kernels", {"random_train": 0.5}, "fits_random", NO),
-    ("kernels", {"ridge_gain": 0.02}, "ridge_no_help", NO),
-    ("kernels", {"gabor": 0.05}, "gabor_lowers", NO),
-    ("kernels", {"pixels": 0.012}, "interpolating_generalizes", UNTESTABLE),  # a part of the images
-    ("kernels", {"n": 60_000, "seeds": 1, "pixels": 0.013}, "interpolating_generalizes", "holds"),  # no interval needed
-    ("kernels", {"n": 60_000, "seeds": 1, "pixels": 0.02}, "interpolating_generalizes", NO),
-    ("filters", {}, "interpolating_generalizes", UNTESTABLE),  # a copy of the images
-    ("filters", {"conv_error": 0.6}, "filters_lower", NO),
-    ("filters", {"ridge_error": 0.31}, "ridge_helps_filters", NO),
-    ("paths", {"early": 0.995, "late": 0.999}, "imperfect_first", NO),
-    ("paths", {"early": 0.95, "late": 0.96}, "higher_late", "weaker"),
-    ("paths", {"early": 0.95, "late": 0.9}, "higher_late", NO),
-    ("paths", {"early": 0.95, "late": 0.96}, "changes_at_first", NO),
-    ("paths", {"constant": 0.8}, "higher_without_decay", NO),
-    ("paths", {"constant": 0.86}, "higher_without_decay", "weaker"),
-    ("paths", {"random": -0.05}, "random_less_diverse", NO),
-    ("paths", {"random": 0.01}, "random_less_diverse", "weaker"),
-    ("paths", {"gap": -0.01}, "new_path_worse_true", NO),
-    ("paths", {"gap": 0.01}, "new_path_worse_random", "weaker"),
-    ("paths", {"rank": -0.9}, "no_distance_last", NO),
-    ("paths", {"changed": 0.0}, "neighbours_by_path", NO),
-    ("paths", {"kept": 1.0}, "neighbours_by_activations", NO),
-    ("paths", {"alone": 0.8}, "isolated_update", NO),
-    ("paths", {"seeds": 1}, "higher_late", UNTESTABLE),
-    ("unseen", {"share": 0.8}, "unseen_do_not_share", NO),
-    ("unseen", {"right": 0.1}, "unseen_recognized_equally", NO),
-    ("unseen", {"seeds": 1}, "unseen_do_not_share", UNTESTABLE),
-    ("ratio", {"slope": 1.0}, "ratio_gap_rank", NO),
-    ("ratio", {"noise": 0.3}, "ratio_gap_linear", NO),
-    ("ratio", {"networks": 2}, "ratio_gap_rank", UNTESTABLE),
-    ("height", {"level": 0.7}, "resnet_above_alexnet", NO),
-    ("height", {"n_train": 200}, "resnet_above_alexnet", UNTESTABLE),  # on other numbers of images
-    ("masks", {"falls": False}, "influence_falls", NO),
-    ("masks", {"less": False}, "random_less_by_epoch", NO),
-    ("masks", {"less": False}, "random_smaller_peak", NO),
+    ("labels", {"fitted": False}, "fits_random", UNDECIDED),  # that there is none is not shown by some without
+    ("labels", {"fitted": False}, "fits_gaussian", UNDECIDED),
+    ("labels", {"seeds": 1}, "fits_random", "holds"),
+    ("labels", {"chance_accuracy": 0.3}, "random_at_chance", REVERSED),
+    ("labels", {"slowdown": 20.0}, "random_slower", REVERSED),
+    ("labels", {"slowdown": 0.5}, "gaussian_sooner", REVERSED),
+    ("labels", {"slowdown": 0.5}, "random_pixels_sooner", REVERSED),
+    ("labels", {"chance_accuracy": 0.9}, "gap_jumps", NEGLIGIBLE),
+    ("labels", {"seeds": 4}, "gap_jumps", UNDECIDED),
+    ("labels", {"corruptions": (0.0, 1.0)}, "error_rises", NONE),
+    ("labels", {"fitted": False}, "random_slower", NONE),
+    ("switched", {"none": 0.3}, "not_necessary", NEGLIGIBLE),
+    ("switched", {"none": 0.6}, "not_necessary", SMALL),
+    ("switched", {"random_train": 0.95}, "not_sufficient", UNDECIDED),
+    ("switched", {}, "weight_decay_helps", SMALL),  # its interval reaches below 0.01
+    ("switched", {"decay": 0.83}, "weight_decay_helps", "holds"),
+    ("switched", {"decay": 0.7}, "weight_decay_helps", REVERSED),
+    ("switched", {"crop": 0.7}, "crops_help", REVERSED),
+    ("switched", {"decay": 0.9}, "crops_help_more", REVERSED),
+    ("switched", {"dropout": 0.7}, "dropout_helps", REVERSED),
+    ("switched", {"without_none": 0.9}, "batch_norm_helps", REVERSED),
+    ("switched", {"seeds": 1}, "batch_norm_helps", UNDECIDED),
+    ("kernels", {"random_train": 0.5}, "kernel_fits_random", UNDECIDED),
+    ("kernels", {"ridge_gain": 0.02}, "ridge_no_help", REVERSED),
+    ("kernels", {"gabor": 0.05}, "gabor_lowers", REVERSED),
+    ("kernels", {"n": 60_000, "seeds": 1, "pixels": 0.013}, "interpolating_generalizes", "computed"),
+    ("filters", {"conv_error": 0.6}, "filters_lower", REVERSED),
+    ("filters", {"ridge_error": 0.31}, "ridge_helps_filters", REVERSED),
+    ("paths", {"early": 0.995, "late": 0.999}, "imperfect_first", REVERSED),
+    ("paths", {"early": 0.95, "late": 0.96}, "higher_late", SMALL),
+    ("paths", {"early": 0.95, "late": 0.85}, "higher_late", REVERSED),
+    ("paths", {"early": 0.95, "late": 0.96}, "changes_at_first", SMALL),
+    ("paths", {"constant": 0.8}, "higher_without_decay", NEGLIGIBLE),
+    ("paths", {"constant": 0.86}, "higher_without_decay", SMALL),
+    ("paths", {"random": -0.05}, "random_less_diverse", REVERSED),
+    ("paths", {"random": 0.01}, "random_less_diverse", SMALL),
+    ("paths", {"gap": -0.1}, "new_path_worse_true", REVERSED),
+    ("paths", {"gap": 0.01}, "new_path_worse_random", SMALL),
+    ("paths", {"rank": -0.9}, "no_distance_last", REVERSED),
+    ("paths", {"changed": 0.0}, "neighbours_by_path", NEGLIGIBLE),
+    ("paths", {"kept": 0.995}, "neighbours_by_activations", NEGLIGIBLE),
+    ("paths", {"alone": 0.8}, "isolated_update", REVERSED),
+    ("paths", {"seeds": 1}, "higher_late", UNDECIDED),
+    ("unseen", {"share": 0.8}, "unseen_do_not_share", SMALL),
+    ("unseen", {"right": 0.1}, "unseen_recognized_equally", REVERSED),
+    ("ratio", {"slope": 1.0}, "ratio_gap_rank", REVERSED),
+    ("ratio", {"noise": 0.3}, "ratio_gap_linear", SMALL),
+    ("ratio", {"networks": 2}, "ratio_gap_rank", NONE),
+    ("height", {"level": 0.7}, "resnet_above_alexnet", REVERSED),
+    ("height", {"n_train": 200}, "resnet_above_alexnet", NONE),  # on other numbers of images
+    ("masks", {"falls": False}, "influence_falls", REVERSED),
+    ("masks", {"less": False}, "random_less_by_epoch", REVERSED),
+    ("masks", {"less": False}, "random_smaller_peak", REVERSED),
     ("masks", {"diagonal": 1.0}, "diagonal_alone", "holds"),
-    ("masks", {"diagonal": 0.01}, "diagonal_alone", NO),
-    ("masks", {"slower": False}, "slower_loss_70", NO),
-    ("masks", {}, "better_than_none_25", NO),  # the other reading is a claim of its own
+    ("masks", {"diagonal": 0.01}, "diagonal_alone", REVERSED),
+    ("masks", {"slower": False}, "slower_loss_70", NEGLIGIBLE),
+    ("masks", {}, "better_than_none_25", REVERSED),  # the other reading is a claim of its own
+    ("masks", {}, "better_than_magnitude_25", NEGLIGIBLE),
     # A gain that any mask has is no gain over the control.
-    ("masks", {"gains": {**fake_fisher.GAINS, ("random", 0.75): 2.5}}, "better_than_none_75", "holds"),
-    ("masks", {"gains": {**fake_fisher.GAINS, ("random", 0.75): 2.5}}, "better_than_random_75", NO),
-    ("masks", {"seeds": 1}, "influence_falls", UNTESTABLE),
-    ("stiffness", {"between": 0.45}, "classes_apart", "weaker"),
-    ("stiffness", {"between": 0.5}, "classes_apart", NO),
-    ("stiffness", {"end": 0.4}, "falls_with_overfitting", NO),
-    ("stiffness", {"test": 0.3}, "test_as_train", NO),
-    ("stiffness", {"slower": 1.5}, "larger_rate_shorter", NO),
-    ("stiffness", {"random": 0.5}, "random_less_stiff", NO),
-    ("stiffness", {"seeds": 1}, "classes_apart", UNTESTABLE),
-    ("maps", {"contrast": 0.1}, "boundary_seen", "weaker"),
-    ("maps", {"contrast": 0.0}, "boundary_seen", NO),
-    ("layers", {"change": 0.0}, "training_changes_layers", NO),
-    ("layers", {"tanh": 0.0}, "tanh_differs", NO),
-    ("layers", {"leaky": 0.3}, "leaky_relu_as_relu", NO),
-    ("depth", {"late": -0.3}, "late_layers_apart", NO),
-    ("depth", {"random": 0.1}, "random_less_apart", NO),
+    ("masks", {"gains": LIKE_RANDOM}, "better_than_none_75", "holds"),
+    ("masks", {"gains": LIKE_RANDOM}, "better_than_random_75", REVERSED),
+    ("masks", {"seeds": 1}, "influence_falls", UNDECIDED),
+    ("stiffness", {"between": 0.45}, "classes_apart", SMALL),
+    ("stiffness", {"end": 0.4}, "falls_with_overfitting", SMALL),
+    ("stiffness", {"test": 0.3}, "test_as_train", REVERSED),
+    ("stiffness", {"slower": 1.5}, "larger_rate_shorter", REVERSED),
+    ("stiffness", {"random": 0.5}, "random_less_stiff", NEGLIGIBLE),
+    ("maps", {"contrast": 0.1}, "boundary_seen", SMALL),
+    ("maps", {"contrast": 0.0}, "boundary_seen", NEGLIGIBLE),
+    ("layers", {"change": 0.0}, "training_changes_layers", NEGLIGIBLE),
+    ("layers", {"tanh": 0.0}, "tanh_differs", NEGLIGIBLE),
+    ("layers", {"leaky": 0.3}, "leaky_relu_as_relu", REVERSED),
+    ("depth", {"late": -0.3}, "late_layers_apart", REVERSED),
+    ("depth", {"random": 0.1}, "random_less_apart", REVERSED),
     ("intervals", {"shift": 0.05}, "pairs_alike", "holds"),  # no significant difference is an equivalence
-    ("intervals", {"shift": 0.3}, "pairs_alike", NO),
-    ("intervals", {"shift": -0.3}, "pairs_alike", NO),
-    ("intervals", {"correlated": False}, "correlates_fitted", NO),
-    ("intervals", {"seeds": 1}, "pairs_alike", UNTESTABLE),
+    ("intervals", {"shift": 0.3}, "pairs_alike", REVERSED),
+    ("intervals", {"shift": -0.3}, "pairs_alike", REVERSED),
+    ("intervals", {}, "distributions_alike", UNDECIDED),  # distances of 0 on all seeds, to no known resolution
+    ("intervals", {"correlated": False}, "correlates_fitted", REVERSED),
     ("moons", {"shift": 1.0}, "moons_shorter", "holds"),
-    ("moons", {}, "moons_shorter", NO),
+    ("moons", {}, "moons_shorter", NEGLIGIBLE),
 ]
 VALUES = [
     ("labels", {"slowdown": 3.0}, {"random_slower": 3.0, "random_at_chance": 0.1, "gap_jumps": 0.8}, 1e-6),
@@ -200,10 +210,9 @@ VALUES = [
 
 @pytest.mark.parametrize("name", HOLD)
 def test_runs_that_behave_as_claimed_hold_these_claims(name):
-    judged = JUDGED[name]
-    found = judged.claims(judged.make())
-    words = {judged.record.entries[claim].statement.format_map(KNOWN) for claim in HOLD[name].split()}
-    assert words == set(found.loc[found["verdict"] == "holds", "statement"])
+    found = JUDGED[name].judged()
+    by_id = found.groupby("id")["verdict"].agg(set)
+    assert set(HOLD[name].split()) == set(by_id.index[by_id.map(lambda said: said == {"holds"})])
 
 
 @pytest.mark.parametrize(("name", "options", "claim", "verdict"), CASES, ids=lambda value: str(value)[:30])
@@ -214,7 +223,7 @@ def test_each_verdict_follows_from_the_table(name, options, claim, verdict):
 @pytest.mark.parametrize(("name", "options", "expected", "near"), VALUES, ids=[name for name, *_ in VALUES])
 def test_values_are_those_of_the_table(name, options, expected, near):
     for claim, value in expected.items():
-        found = JUDGED[name].found(claim, **options)["value"]
+        found = JUDGED[name]._replace(spread=0.0).found(claim, seeds=3, **options)["value"]
         assert found.tolist() == pytest.approx([value] * len(found), abs=near) and len(found)
 
 
@@ -268,11 +277,6 @@ def test_the_papers_values_are_those_of_its_table(name, options, papers):
     assert found == papers
 
 
-def test_the_effect_is_measured_from_what_the_opposite_predicts():
-    found = {claim: JUDGED["labels"].found(claim, slowdown=3.0)["effect"].item() for claim in HOLD["labels"].split()}
-    assert (found["random_slower"], found["random_at_chance"]) == (pytest.approx(3.0 - 10), pytest.approx(0.0))
-
-
 def test_each_network_and_each_size_is_its_own_subject():
     assert labels.claims(fake_labels.table(networks=("mlp_1x512", "alexnet_small")))["subject"].nunique() == 2
     small = fake_labels.regularized(n_train=50).assign(run_id=lambda table: table.run_id + "b")
@@ -288,12 +292,11 @@ def test_what_early_stopping_gains_is_the_best_minus_the_last():
     found = labels.regularizer_claims(fake_labels.regularized())
     found = found[found["statement"].str.startswith("Early stopping")].set_index("subject")
     assert found["value"].tolist() == pytest.approx([0.0, 0.05])
-    assert found["verdict"].tolist() == ["holds", NO]
 
 
 def test_regularizers_are_compared_seed_by_seed():
-    found = JUDGED["switched"].found("weight_decay_helps").iloc[0]
-    assert found[["low", "high"]].tolist() == pytest.approx([0.01, 0.01])  # the seeds' own noise cancels
+    found = JUDGED["switched"]._replace(spread=0.0).found("weight_decay_helps").iloc[0]
+    assert found[["low", "high"]].tolist() == pytest.approx([0.009, 0.011], abs=1e-6)  # the seeds' own noise cancels
 
 
 def test_claims_whose_runs_are_missing_are_left_out_or_have_no_verdict():
@@ -307,17 +310,28 @@ def test_claims_whose_runs_are_missing_are_left_out_or_have_no_verdict():
     runs = fake_intervals.table()
     found = intervals.claims(runs[runs["label_corruption"] == 0])
     row = found[found["statement"].str.contains("do not vary")].iloc[0]
-    assert (row["n_seeds"], row["verdict"]) == (0, UNTESTABLE)
+    assert (row["n_seeds"], row["verdict"]) == (0, NONE)
 
 
-def test_a_part_of_the_images_is_said_to_be_one():
-    found = JUDGED["kernels"].found("interpolating_generalizes")["criterion"].item()
-    assert found.endswith("with all 60,000 original examples")
-
-
-def test_a_distance_between_distributions_of_equal_means_is_seen():
+@pytest.mark.parametrize(("lines", "verdict"), [(1, "holds"), (18, REVERSED)])
+def test_a_distance_between_distributions_of_equal_means_is_seen(lines, verdict):
     runs = fake_intervals.table()
-    chosen = (runs["label_corruption"] == 1) & runs["intervals/pair_bins"].notna()
-    runs.loc[chosen, "intervals/pair_bins"] = " ".join("25" if place in (23, 29) else "0" for place in range(30))
+    for seed in range(5):  # of 50 lines that were alike, some are shorter and as many longer
+        moved = {25: lines + seed, 27: 50 - 2 * (lines + seed), 29: lines + seed}
+        chosen = (runs["label_corruption"] == 1) & runs["intervals/pair_bins"].notna() & (runs["seed"] == seed)
+        runs.loc[chosen, "intervals/pair_bins"] = " ".join(str(moved.get(place, 0)) for place in range(30))
     found = intervals.claims(runs)
-    assert NO in set(found.loc[found["statement"].str.contains("almost identical"), "verdict"])
+    assert set(found.loc[(found["id"] == "distributions_alike") & (found["n_seeds"] > 0), "verdict"]) == {verdict}
+
+
+@pytest.mark.parametrize("paper", sorted({chapter.record.paper for chapter in registry.CHAPTERS}))
+def test_each_claim_of_a_paper_has_an_id_of_its_own(paper):
+    ids = [name for chapter in registry.CHAPTERS if chapter.record.paper == paper for name in chapter.record.entries]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("name", sorted({chapter.name for chapter in registry.CHAPTERS}))
+def test_each_experiment_that_a_claim_names_is_a_table_of_its_chapter(name):
+    (chapter,) = (chapter for chapter in registry.CHAPTERS if chapter.name == name)
+    tables = {table for section in chapter.module("claims").SECTIONS for table in section.tables}
+    assert {table for entry in chapter.record.entries.values() for table in entry.experiments} == tables

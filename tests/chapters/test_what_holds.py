@@ -12,10 +12,11 @@ from gendyn_lite import notebooks, results
 from gendyn_lite.chapters import registry, what_holds
 from gendyn_lite.charts import tables as draw
 from gendyn_lite.claims import sections as chapters
+from gendyn_lite.claims.inference import VERDICTS
 
 SECTIONS = registry.sections()
-FOUND = what_holds.all_claims()
-STATEMENTS = chapters.statements(FOUND)
+FOUND, OVERALL = what_holds.judged()
+VERDICT = OVERALL.set_index("id")["verdict"]
 
 
 def test_every_published_experiment_is_spoken_of():
@@ -34,11 +35,21 @@ def test_every_link_leads_to_a_section(chapter, section):
     assert section.anchor in anchors
 
 
-def test_statements_count_every_claim_once():
-    verdicts = ["holds", "weaker", "not seen", "not testable at this size"]
-    assert STATEMENTS["subjects"].sum() == len(FOUND)
-    assert (STATEMENTS[verdicts].sum(axis="columns") == STATEMENTS["subjects"]).all()
-    assert (STATEMENTS["certain"] <= STATEMENTS["holds"]).all()
+def test_every_claim_on_record_has_one_verdict_of_a_known_kind():
+    entries = [name for chapter in registry.CHAPTERS for name in chapter.record.entries]
+    assert list(dict.fromkeys(OVERALL["id"])) == entries
+    assert not OVERALL.duplicated(["paper", "id", "statement"]).any()
+    assert set(OVERALL["verdict"]) | set(FOUND["verdict"]) <= set(VERDICTS)
+
+
+def test_the_correction_never_makes_a_claim_hold():
+    assert (OVERALL.loc[OVERALL["verdict"] == "holds", "alone"] == "holds").all()
+    assert (OVERALL["networks"] + OVERALL["others"]).sum() == (FOUND["n_seeds"] > 0).sum()
+
+
+def test_runs_from_before_the_criteria_are_after_the_fact():
+    older = results.published("stiffness_maps")["criteria"].eq("").all()
+    assert bool(OVERALL.set_index("id").loc["boundary_seen", "prior"]) != older
 
 
 def test_without_tables_there_are_no_claims(tmp_path):
@@ -47,64 +58,51 @@ def test_without_tables_there_are_no_claims(tmp_path):
 
 
 def test_the_chart_counts_every_claim_and_is_valid():
-    spec = draw.verdicts(FOUND).to_dict()
+    spec = draw.verdicts(OVERALL).to_dict()
     assert alt.Chart.from_dict(spec).to_dict() == spec
     rows = next(iter(spec["datasets"].values()))
-    assert sum(row["tests"] for row in rows) == len(FOUND)
+    assert sum(row["claims"] for row in rows) == len(OVERALL)
 
 
-def test_the_tables_have_each_statement_under_its_paper():
-    text = str(draw.papers_tables(FOUND, STATEMENTS, caption="made up").data)
-    assert text.count("<h3>") == STATEMENTS["paper"].nunique()
-    assert text.count('scope="row"') == len(STATEMENTS) + len(FOUND)
+def test_the_tables_have_each_claim_under_its_paper():
+    text = str(draw.papers_tables(OVERALL, FOUND).data)
+    assert text.count("<h3>") == OVERALL["paper"].nunique()
+    assert text.count('scope="row"') == len(OVERALL) + len(FOUND)
+    assert "nan" not in text and "{" not in re.sub(r"<style>.*?</style>", "", text)
+
+
+def test_an_answer_says_what_decides_and_names_a_claim_that_it_lacks():
+    text = str(draw.answer(OVERALL, FOUND, "boundary_seen", "fits_random", "gap_jumps").data)
+    assert text.count('class="gendyn-answer"') == 3 and "nan" not in text
+    with pytest.raises(chapters.UserError, match="unknown claim 'boundary': did you mean"):
+        draw.answer(OVERALL, FOUND, "boundary")
 
 
 @pytest.mark.parametrize(
-    ("words", "verdict"),
-    [
-        ("Networks fit completely random labels", "holds"),
-        ("Random labels take longer to fit than true labels only by a small constant factor", "holds"),
-        ("Examples of one class are stiffer with each other than with another class", "holds"),
-        ("Stiffness with the neighbours shows the learned boundary", "holds"),
-        ("Stiffness within a class falls towards zero as the network overfits", "not seen"),
-        ("With random labels there is less stiffness within a class", "not seen"),
-        ("While memorizing random labels, steps have less influence, epoch by epoch", "holds"),
-        ("Influence falls as training goes on", "not seen"),
-        ("Nearly all linear regions have a norm no larger than that of the weights without ReLUs", "holds"),
-    ],
-    ids=lambda text: text.replace(" ", "-")[:40],
+    ("name", "verdict"),
+    {
+        "fits_random": "holds",
+        "classes_apart": "holds",
+        "boundary_seen": "holds",
+        "norms_within": "holds",
+        "influence_falls": "reversed",
+        "pairs_alike": "reversed",
+        "falls_with_overfitting": "holds, small",
+        "better_than_none_75": "negligible",
+        "resnet_above_alexnet": "not run",
+    }.items(),
 )
-def test_what_the_page_says_in_words_is_what_the_tables_say(words, verdict):
-    rows = FOUND[(FOUND["statement"] == words) & (FOUND["n_seeds"] >= 3)]  # the others have no verdict
-    assert len(rows) > 0
-    assert set(rows["verdict"]) == {verdict}
+def test_what_the_page_says_in_words_is_what_the_tables_say(name, verdict):
+    assert VERDICT[name] == verdict
 
 
 def test_what_the_page_says_of_random_labels_on_all_images():
     rows = FOUND[FOUND["subject"].str.endswith("CIFAR-10 (JPEG q75), n = 50,000")]
-    assert len(rows) > 0
-    assert rows["n_seeds"].max() < 3 and set(rows["verdict"]) == {"not testable at this size"}
-    fitted = rows[(rows["statement"] == "Networks fit completely random labels") & (rows["n_seeds"] > 0)]
+    assert 0 < rows["n_seeds"].max() < 3
+    fitted = rows[(rows["id"] == "fits_random") & (rows["n_seeds"] > 0)]
     assert sorted((50_000 * (1 - fitted["value"])).round()) == [0, 0, 0, 2]
+    assert set(rows.loc[rows["id"] != "fits_random", "verdict"]) <= {"undecided", "not run"}
 
 
-def test_what_the_page_says_of_the_gradient_mask():
-    better = FOUND[
-        FOUND["statement"].str.startswith("The mask") & FOUND["statement"].str.contains("better best accuracy")
-    ]
-    plain = better[better["statement"].str.contains("without a mask")]
-    assert len(plain) > 2 and "holds" not in set(plain["verdict"])
-    assert (better["verdict"] == "holds").sum() <= 1
-
-
-def test_what_the_page_says_of_regularizers_and_of_distributions():
-    def verdicts(words: str) -> set[str]:
-        return set(FOUND.loc[FOUND["statement"] == words, "verdict"])
-
-    for name in ("Weight decay improves test accuracy", "Batch-norm improves generalization"):
-        assert "holds" not in verdicts(name)
-    same = FOUND[FOUND["statement"] == "The two distributions of pairwise intervals are almost identical"]
-    assert (same["verdict"] == "holds").sum() == 1 and len(same) > 5
-    mean = FOUND[FOUND["statement"] == "Pairwise intervals do not vary significantly between true and random labels"]
-    assert 1 < (mean["verdict"] == "holds").sum() < len(mean) / 2
-    assert len(verdicts("Larger learning rates lead to lower stiffness")) == 2
+def test_no_mask_improves_accuracy():
+    assert "holds" not in set(VERDICT[[name for name in VERDICT.index if name.startswith("better_than_")]])

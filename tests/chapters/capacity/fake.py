@@ -34,9 +34,9 @@ def table(*, n=3000, pixels=0.04, gabor=0.02, ridge_gain=0.0, random_train=1.0, 
     return pd.DataFrame(rows)
 
 
-def conv(*, conv_error=0.3, ridge_error=0.25, filters=(200, 1000), data="CIFAR-10 (JPEG q75)"):
+def conv(*, conv_error=0.3, ridge_error=0.25, filters=(200, 1000), seeds=3, data="CIFAR-10 (JPEG q75)"):
     """The table with regressions on random filters added, the larger number of filters with the errors given."""
-    pixels = table(data=data, pixels=0.5)
+    pixels = table(data=data, pixels=0.5, seeds=seeds)
     rows = [pixels[pixels["model_options"].str.contains("pixels")]]
     for count, ridge in product(filters, (0.0, 10.0)):
         error = (ridge_error if ridge else conv_error) if count == max(filters) else 0.9

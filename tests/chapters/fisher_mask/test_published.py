@@ -39,9 +39,9 @@ def test_every_mask_by_fisher_information_has_its_controls():
 def test_the_prose_on_accuracy_is_what_the_tables_say():
     """No gain over no mask in either reading; a random mask does no worse at three quarters."""
     kept, masked = "0.75 read as the share kept) gives", "read as the share masked) gives"
-    assert verdicts(f"{kept} a better best accuracy than training") == {"not seen"}
-    assert verdicts(f"{masked} a better best accuracy than training") == {"not seen"}
-    assert verdicts(f"{kept} a better best accuracy than a random") == {"not seen"}
+    for words in (f"{kept} a better best accuracy than training", f"{masked} a better best accuracy than training",
+                  f"{kept} a better best accuracy than a random"):  # fmt: skip
+        assert verdicts(words) <= {"negligible", "reversed", "undecided"}
     assert verdicts(f"{masked} a better best accuracy than a random", "mlp on CIFAR-100") == {"holds"}
     assert "holds" not in verdicts(f"{masked} a better best accuracy than a magnitude")
     gains = tables.gains(tables.best(RUNS[RUNS["model"] == "mlp"]))
@@ -65,13 +65,13 @@ def test_the_prose_on_resnet18_is_what_the_tables_say():
 
 
 def test_the_prose_on_the_course_of_training_is_what_the_tables_say():
-    assert verdicts("Influence falls as training goes on") == {"not seen"}
+    assert verdicts("Influence falls as training goes on") == {"reversed"}
     assert verdicts("less influence, epoch by epoch") == {"holds"}
     assert "holds" not in verdicts("the largest influence during training is smaller")
     assert verdicts("the test loss rises less", "mlp on CIFAR-100") == {"holds"}
-    assert verdicts("the test loss rises less", "mlp on CIFAR-10 ") == {"not seen"}
-    assert verdicts("influence falls more slowly", "mlp on CIFAR-10 ") == {"holds"}
-    assert verdicts("The diagonal alone gives") == {"not seen"}
+    assert verdicts("the test loss rises less", "mlp on CIFAR-10 ") == {"negligible"}
+    assert verdicts("influence falls more slowly", "mlp on CIFAR-10 ") == {"holds, small"}
+    assert verdicts("The diagonal alone gives") == {"reversed"}
     watched = tables.influences(RUNS)
     true = watched[(watched["way"] == tables.NONE) & (watched["label_corruption"] == 0)]
     means = true.groupby(["place", "epoch"])["influence/quadratic_true"].mean().unstack()
