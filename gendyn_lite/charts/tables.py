@@ -124,7 +124,8 @@ def _held_to(row: Mapping[Hashable, Any]) -> str:
         told += f" Compared: {row['compared']}."
     if row["networks"] and not math.isnan(row["low"]):
         found = interval(row["value"], row["low"], row["high"])
-        told += f" Furthest from holding: {found}, {html.escape(str(row['subject']))}."
+        one = row["pooled"] == "mean" or row["networks"] == 1
+        told += f" {'Found' if one else 'Furthest from holding'}: {found}, {html.escape(str(row['subject']))}."
     if row["alone"] != row["verdict"]:
         told += f" Without the correction for testing many: {row['alone']}."
     return told
