@@ -12,7 +12,7 @@ import pandas as pd
 
 from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs
 from gendyn_lite.claims import Claim, on_record, table
-from gendyn_lite.claims.sections import PUBLISHED, Section
+from gendyn_lite.claims.sections import Section
 from gendyn_lite.results.tables import with_sizes
 
 WITHIN, BETWEEN = "stiffness/within_cosine", "stiffness/between_cosine"
@@ -145,11 +145,11 @@ def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 SECTIONS = tuple(
-    Section(RECORD, PUBLISHED, (f"stiffness_{kind}",), claims)
-    for kind, claims in {
-        "maps": over_the_plane,
-        "layers": by_layer,
-        "training": during_training,
-        "deep": of_deep_networks,
-    }.items()
+    Section(RECORD, anchor, (f"stiffness_{kind}",), claims)
+    for kind, anchor, claims in (
+        ("maps", "where-is-a-network-stiff", over_the_plane),
+        ("layers", "which-layers-are-stiff", by_layer),
+        ("training", "do-examples-of-one-class-help-each-other", during_training),
+        ("deep", "and-in-deep-networks", of_deep_networks),
+    )
 )
