@@ -13,6 +13,7 @@ from IPython.display import HTML
 
 from gendyn_lite.charts.figure import PALETTE, coded
 from gendyn_lite.charts.parts import Chart, layered, told
+from gendyn_lite.claims import COMPARED
 from gendyn_lite.claims.inference import MEANING, VERDICTS
 from gendyn_lite.claims.sections import counts
 from gendyn_lite.errors import unknown_name
@@ -33,6 +34,7 @@ STYLE = (
 # A sign beside the word: a verdict must not depend on colour.
 SIGNS = dict(zip(VERDICTS, "✓◐○✗?=–", strict=True))
 VERBS = {"holds": "held", "holds, small": "held but small"}  # in a sentence that counts; else as they are
+MEANING_OF = "Read from above: the first that fits. An interval is that of the mean over seeds, of 95 %."
 AFTER = "after the fact"  # said of a verdict whose criterion, as it is now, came after the runs
 COLOURS = dict(
     zip(VERDICTS, (PALETTE[3], PALETTE[0], PALETTE[1], PALETTE[4], "#8a8f98", PALETTE[2], PALETTE[5]), strict=True)
@@ -54,22 +56,28 @@ def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
     return html_table(("Claim", "Paper", "Ours (95 % interval)", "Verdict"), rows, caption=caption)
 
 
-def in_short(overall: pd.DataFrame, *names: str) -> HTML:
-    """Claims and our verdicts, one line each, with a link to the chapter where they are of several papers.
+def in_short(overall: pd.DataFrame, words: Mapping[str, str] | None = None) -> HTML:
+    """Claims and our verdicts, one line each, and folded away what a verdict means.
 
     Args:
         overall: A table of `gendyn_lite.claims.sections.statements`.
-        *names: Ids of the claims; all primary ones without any.
+        words: Ids of the claims, with plainer words for each; without it, all primary ones in their own.
     """
-    rows = overall[overall["id"].isin(names)] if names else overall[overall["primary"]]
-    late = not rows["prior"].any()
-    linked = rows["paper"].nunique() > 1
-    cells = [
-        [html.escape(row["statement"]) + (f" ({_chapter(row)})" if linked else ""), _sign(row, after=not late)]
-        for row in rows.to_dict("records")
-    ]
-    caption = "Each over all networks and data sets that we ran." + f" All {AFTER}." * late
-    return html_table(("The paper says", "Our verdict"), cells, caption=caption)
+    plainer = words or {}
+    rows = overall[overall["id"].isin(plainer)] if plainer else overall[overall["primary"]]
+    late, linked = not rows["prior"].any(), rows["paper"].nunique() > 1
+    cells = []
+    for row in rows.to_dict("records"):
+        said = html.escape(plainer.get(str(row["id"]), str(row["statement"])))
+        cells.append([said + (f" ({_chapter(row)})" if linked else ""), _sign(row, after=not late)])
+    caption = (
+        "Over all networks and data sets that we ran." + f" Every verdict is {AFTER}: the criteria took their " * late
+    )
+    caption += "present form when these runs had been made." * late
+    table = html_table(("The paper says", "Our verdict"), cells, caption=caption).data
+    return HTML(
+        f'{table}<details class="gendyn-fold"><summary>What a verdict means</summary>{meanings().data}</details>'
+    )
 
 
 def answer(overall: pd.DataFrame, claims: pd.DataFrame, *names: str) -> HTML:
@@ -101,41 +109,41 @@ def answer(overall: pd.DataFrame, claims: pd.DataFrame, *names: str) -> HTML:
 def meanings() -> HTML:
     """What each verdict means."""
     rows = [[f"<strong>{SIGNS[name]}&nbsp;{name}</strong>", html.escape(words)] for name, words in MEANING.items()]
-    return html_table(("Verdict", "Meaning"), rows, caption="An interval is that of the mean over seeds, of 95 %.")
+    return html_table(("Verdict", "Meaning"), rows, caption=MEANING_OF)
 
 
 def _sentence(row: Mapping[Hashable, Any]) -> str:
-    """The verdict on a claim, and the values that it stands on."""
-    found = ""
+    """The verdict on a claim, what it is held to, and the values that it stands on."""
+    told = f"{html.escape(row['source'])}. Holds if {html.escape(row['criterion'])}"
     if row["networks"]:
         low, high = (_signed(row[name]) for name in ("lowest", "highest"))
-        values = low if low == high else f"{low} to {high}"
-        found = f": {values} on {row['networks']} networks and data sets, {_seeds(row)} or more each"
-    elif row["others"]:
-        found = ": too few seeds on any network"
-    return f"{_sign(row)} {html.escape(row['statement'])}<small> ({html.escape(row['source'])}){found}.</small>"
+        over = "" if row["networks"] == 1 else f" over {row['networks']} networks and data sets"
+        told += f"; found {low if low == high else f'{low} to {high}'}{over}, {_seeds(row)} each"
+    if row["alone"] != row["verdict"]:
+        told += f"; without the correction for testing many: {row['alone']}"
+    return f"{_sign(row)} {html.escape(row['statement'])}.<br><small>{told}.</small>"
 
 
 def _held_to(row: Mapping[Hashable, Any]) -> str:
-    """What a claim is held to, and what decided it."""
+    """How a claim is held to its criterion, and what decided it."""
     told = f"{html.escape(row['statement'])}: holds if {html.escape(row['criterion'])}"
-    told += f", {'in the mean over networks' if row['pooled'] == 'mean' else 'on every network'}."
-    if row["compared"]:
-        told += f" Compared: {row['compared']}."
+    told += f", {'in the mean over networks' if row['pooled'] == 'mean' else 'on every network'}"
+    told += f" ({COMPARED[row['compared']]})." if row["compared"] else "."
     if row["networks"] and not math.isnan(row["low"]):
         found = interval(row["value"], row["low"], row["high"])
         one = row["pooled"] == "mean" or row["networks"] == 1
-        told += f" {'Found' if one else 'Furthest from holding'}: {found}, {html.escape(str(row['subject']))}."
-    if row["alone"] != row["verdict"]:
-        told += f" Without the correction for testing many: {row['alone']}."
+        told += f" {'Found' if one else 'Where it is least clear'}: {found}, {html.escape(str(row['subject']))}."
     return told
 
 
 def _sign(row: Mapping[Hashable, Any], *, after: bool = True) -> str:
     """A verdict over all networks with its sign, and whether its criterion came after the runs."""
     tested = row["verdict"] not in ("not run", "computed")
-    late = f" <small>({AFTER})</small>" if after and tested and not row["prior"] else ""
-    return f"<strong>{SIGNS[row['verdict']]}&nbsp;{row['verdict']}</strong>{late}"
+    late = AFTER if after and tested and not row["prior"] else ""
+    notes = ", ".join(note for note in (row["why"], late) if note)
+    return f"<strong>{SIGNS[row['verdict']]}&nbsp;{row['verdict']}</strong>" + f" <small>({notes})</small>" * bool(
+        notes
+    )
 
 
 def runs_table(overview: pd.DataFrame, *, caption: str) -> HTML:
@@ -362,7 +370,7 @@ def _statement(row: Mapping[Hashable, Any], *, after: bool) -> list[str]:
     where = f"{html.escape(row['source'])}; {_chapter(row)}" if row["chapter"] else html.escape(row["source"])
     named = f"{html.escape(row['statement'])}<br><small>{where}</small>"
     if row["networks"]:
-        over = f"{row['subject']}, of {row['networks']}" if row["networks"] > 1 else str(row["subject"])
+        over = f"{row['subject']}, least clear of {row['networks']}" if row["networks"] > 1 else str(row["subject"])
         ours = two_lines(interval(row["value"], row["low"], row["high"]), over)
     else:
         ours = f"<small>too few seeds on {row['others']}</small>" if row["others"] else "–"

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from gendyn_lite.claims.inference import FEWEST, SCALES, Estimate, estimate, p_values, verdict
+from gendyn_lite.claims.inference import FEWEST, SCALES, Estimate, bounds, estimate, p_values, verdict
 from gendyn_lite.errors import UserError, unknown_name
 
 # What each type of claim says of its statistic: the words of its criterion, in the order of the file.
@@ -29,15 +29,15 @@ CRITERIA = {
     "equivalence": (("equal_to", "delta"),),
     "computed": ((),),
 }
-COMPARED = (
-    "one run",
-    "equal epochs",
-    "equal fit",
-    "equal training loss",
-    "equal data",
-    "unequal epochs",
-    "unequal fit",
-)
+COMPARED = {  # what is equal where runs are compared, in words
+    "one run": "within each run",
+    "equal epochs": "after equal numbers of epochs",
+    "equal fit": "when the training labels are fitted",
+    "equal training loss": "at equal training loss",
+    "equal data": "on equal data",
+    "unequal epochs": "after unequal numbers of epochs",
+    "unequal fit": "with training labels fitted unequally well",
+}
 POOLED = ("every", "mean")
 NUMBER = (int, float, str)  # or what the runs tell under that name
 TEXTS = ("id", "statement", "source", "paper_value", "statistic", "type", "scale", "pooled")
@@ -49,7 +49,7 @@ FIELDS = {
     "primary": (bool,),
 }
 OPTIONAL = {"compared": (str,), "resolution": NUMBER}
-DECIDING = ("statistic", "experiments", "type", "scale", "criterion", "seeds", "pooled", "primary", *OPTIONAL)
+DECIDING = ("statistic", "experiments", "type", "scale", "criterion", "seeds", "pooled", "primary", "resolution")
 EXPECTED = {
     (str,): "text",
     (list,): "a list",
@@ -174,7 +174,7 @@ class Entry:
         >>> entry = Entry(**about, **held, **more)
         >>> claim = entry.judge([0.8, 0.81, 0.8, 0.79, 0.8], "mlp", {"what": "gains", "chance": 0.5})
         >>> claim.statement, claim.criterion, claim.verdict
-        ('It gains', 'accuracy is above 0.5, by at least 0.1', 'holds')
+        ('It gains', 'accuracy is above 0.6 (no effect: 0.5)', 'holds')
         """
         try:
             numbers = [_number(value, known) for value in self.criterion.values()]
@@ -218,7 +218,7 @@ class Entry:
         return verdict(p, equivalence=self.type == "equivalence", n=found.n, needed=self.seeds)
 
     def _in_words(self, null: float, delta: float) -> str:
-        """What is measured and what it is held to."""
+        """What is measured and what it is held to: one threshold, δ beyond no effect."""
         if self.type == "computed":
             return f"{self.statistic}, computed"
         if self.type == "existence":
@@ -226,8 +226,8 @@ class Entry:
         if self.type == "equivalence":
             within = f"within a factor of {1 + delta:g} of" if self.scale == "ratio" else f"within {delta:g} of"
             return f"{self.statistic} is {within} {null:.3g}"
-        by = f"a factor of {1 + delta:g} or more" if self.scale == "ratio" else f"at least {delta:g}"
-        return f"{self.statistic} is {'above' if self.sign > 0 else 'below'} {null:.3g}, by {by}"
+        threshold = bounds(null, delta, self.scale)[self.sign]
+        return f"{self.statistic} is {'above' if self.sign > 0 else 'below'} {threshold:.3g} (no effect: {null:.3g})"
 
 
 def _number(value: float | str, known: Mapping[str, Any]) -> float:

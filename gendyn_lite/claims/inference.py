@@ -183,6 +183,17 @@ class PValues(NamedTuple):
     outside: float
 
 
+def bounds(null: float, delta: float, scale: str) -> dict[int, float]:
+    """Where an effect begins to matter, above no effect (1) and below it (-1).
+
+    >>> bounds(0.5, 0.1, "share"), bounds(1.0, 1.0, "ratio")
+    ({1: 0.6, -1: 0.4}, {1: 2.0, -1: 0.5})
+    """
+    if scale == "ratio":
+        return {1: null * (1 + delta), -1: null / (1 + delta)}
+    return {1: null + delta, -1: null - delta}
+
+
 def p_values(found: Estimate, *, delta: float, null: float = 0.0, sign: int = 1) -> PValues:
     """Where the effect lies, `found` minus `null`.
 
@@ -196,11 +207,10 @@ def p_values(found: Estimate, *, delta: float, null: float = 0.0, sign: int = 1)
     >>> [round(p, 3) for p in p_values(estimate([0.2, 0.3, 0.4]), delta=0.1)]
     [0.037, 0.018, 0.963, 0.982, 0.074]
     """
-    ratio = found.scale == "ratio"
-    upper, lower = (null * (1 + delta), null / (1 + delta)) if ratio else (null + delta, null - delta)
-    more, less, far, near = found.above, found.below, upper, lower
+    ends = bounds(null, delta, found.scale)
+    more, less, far, near = found.above, found.below, ends[1], ends[-1]
     if sign < 0:
-        more, less, far, near = less, more, lower, upper
+        more, less, far, near = less, more, near, far
     outside = min(1.0, 2 * min(more(far), less(near)))
     return PValues(more(far), more(null), max(less(far), more(near)), less(null), outside)
 

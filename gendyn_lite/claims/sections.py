@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,7 +99,7 @@ def statements(claims: pd.DataFrame, records: Iterable[Record]) -> pd.DataFrame:
         ``pooled``, ``primary``, ``prior``, ``chapter``, ``section``; ``networks`` that decide and ``others`` with too
         few seeds; ``subject``, ``value``, ``low``, ``high`` of the network that is furthest from holding (or of the
         mean); ``lowest`` and ``highest`` value and ``n_seeds`` (fewest) of those that decide, of all (and most) if none
-        does; ``alone``, the verdict without the correction, and ``verdict``.
+        does; ``alone``, the verdict without the correction, ``verdict``, and ``why`` it is undecided, if it is.
     """
     found: list[_Pooled] = []
     for record in records:
@@ -108,14 +108,23 @@ def statements(claims: pd.DataFrame, records: Iterable[Record]) -> pd.DataFrame:
             groups = [group for _, group in rows.groupby("statement", sort=False)] or [rows]
             found += [_pooled(entry, record.paper, group) for group in groups]
     table = pd.DataFrame([one.row for one in found]).assign(verdict=lambda rows: rows["alone"])
-    families: dict[tuple[str, bool], dict[int, Mapping[str, float]]] = {}
+    families: dict[str, dict[int, Mapping[str, float]]] = {}
     for number, one in enumerate(found):
-        if one.tests is not None:
-            families.setdefault((one.row["paper"], one.entry.primary), {})[number] = one.tests
+        if one.tests is not None and one.entry.primary:
+            families.setdefault(one.row["paper"], {})[number] = one.tests
     for family in families.values():
         for number, tests in zip(family, corrected(list(family.values())), strict=True):
             table.loc[number, "verdict"] = first(tests, n=found[number].n, needed=found[number].entry.seeds)
-    return table
+    return table.assign(why=[_why(row) for row in table.to_dict("records")])
+
+
+def _why(row: Mapping[Hashable, Any]) -> str:
+    """Why a claim is undecided: too few seeds, or networks on which it is clear, and not the same."""
+    if row["verdict"] != "undecided":
+        return ""
+    if not row["networks"]:
+        return "too few seeds"
+    return "networks differ" if row["alone"] == "undecided" and len({*row["each"]}) > 1 else "not clear"
 
 
 def corrected(each: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
@@ -142,6 +151,7 @@ def _pooled(entry: Entry, paper: str, rows: pd.DataFrame) -> _Pooled:
     about |= {name: rows[name].iloc[0] if len(rows) else word for name, word in words.items()}
     about["prior"] = bool(len(rows) and rows["prior"].all())
     about |= {"paper": paper, "networks": len(enough), "others": len(run) - len(enough)}
+    about["each"] = tuple(enough["verdict"])
     told = enough if len(enough) else run
     about |= {"lowest": told["value"].min(), "highest": told["value"].max()}
     about["n_seeds"] = int(enough["n_seeds"].min() if len(enough) else run["n_seeds"].max()) if len(run) else 0

@@ -90,6 +90,8 @@ def test_an_answer_says_what_decides_and_names_a_claim_that_it_lacks():
         "falls_with_overfitting": "holds, small",
         "better_than_none_75": "negligible",
         "resnet_above_alexnet": "not run",
+        "higher_late": "undecided",
+        "not_sufficient": "holds",
     }.items(),
 )
 def test_what_the_page_says_in_words_is_what_the_tables_say(name, verdict):

@@ -55,7 +55,7 @@ def record(tmp_path):
 def test_what_the_runs_tell_is_filled_in(record):
     (claim,) = record(FILE).judge("net", STATISTICS, iter(WELL), **KNOWN)
     assert (claim.statement, claim.paper_value, claim.verdict) == ("Networks gain on labels", "0.99", "holds")
-    assert claim.criterion == "accuracy is above 0.5, by at least 0.1"
+    assert claim.criterion == "accuracy is above 0.6 (no effect: 0.5)"
     assert claim.effect == pytest.approx(claim.value - 0.5)
 
 
@@ -136,7 +136,7 @@ def test_only_a_criterion_that_runs_bear_is_prior(record, change, prior):
     assert on_record_before(after.entries["gains"], runs) == prior
     assert all(on_record_before(entry, runs) for entry in before)  # editing one ages no other
     assert not on_record_before(after.entries["gains"], pd.concat([runs, runs.assign(criteria="")]))
-    shown = str(tables.in_short(over(after, {"one": WELL}, prior=prior), "gains").data)
+    shown = str(tables.in_short(over(after, {"one": WELL}, prior=prior), {"gains": "They gain"}).data)
     assert ("after the fact" in shown) != prior
 
 

@@ -1,6 +1,8 @@
-"""What chapter 4 publishes of deep networks: that its text says what the table says."""
+"""What chapter 4 publishes: that its text says what the tables say."""
 
 from __future__ import annotations
+
+import pytest
 
 from gendyn_lite import results
 from gendyn_lite.chapters.stiffness.claims import of_deep_networks
@@ -37,3 +39,22 @@ def test_untrained_networks_set_classes_apart_too_and_more():
     assert (late > early + 0.2).all()
     for network in ("resnet18", "vgg19"):
         assert late[network, "untrained"] > late[network, "trained"]
+
+
+def test_what_the_text_says_of_training():
+    """At the rate of 0.01: the fall from the peak, and random labels beside true ones at the peak and when fitted."""
+    runs = results.published("stiffness_training")
+    runs = runs[runs["learning_rate"] == 0.01]
+    column = "stiffness/within_cosine"
+    by = ["data", "label_corruption", "seed"]
+    ends = runs.sort_values("epoch").groupby(by).tail(1).set_index(by)
+    assert ends["train_accuracy"].min() == 1
+    peak = runs[runs["epoch"] > 0].groupby(by)[column].max().groupby(by[:2]).mean().unstack()
+    end = ends[column].groupby(by[:2]).mean().unstack()
+    left = (end / peak)[0.0]
+    assert (left["MNIST"], left["CIFAR-10 (JPEG q75)"]) == (pytest.approx(0.75, abs=0.05), pytest.approx(0.6, abs=0.02))
+    assert (peak[1.0] / peak[0.0]).between(0.75, 0.85).all()
+    kept = end[1.0] / end[0.0]
+    assert (kept["MNIST"], kept["CIFAR-10 (JPEG q75)"]) == (pytest.approx(0.25, abs=0.03), pytest.approx(0.6, abs=0.04))
+    test = ends["stiffness/test_within_cosine"].groupby(by[:2]).mean().unstack()
+    assert (test < end).all(axis=None)  # once training images are memorized, those of the test set are helped less
