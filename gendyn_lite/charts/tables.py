@@ -110,7 +110,8 @@ def _sentence(row: Mapping[Hashable, Any]) -> str:
     if row["networks"]:
         low, high = (_signed(row[name]) for name in ("lowest", "highest"))
         values = low if low == high else f"{low} to {high}"
-        found = f": {values} on {row['networks']} networks and data sets, {_seeds(row)} or more each"
+        many = f"{row['networks']} networks and data sets, {_seeds(row)} or more each"
+        found = f": {values} on {many if row['networks'] > 1 else f'one network, {_seeds(row)}'}"
     elif row["others"]:
         found = ": too few seeds on any network"
     return f"{_sign(row)} {html.escape(row['statement'])}<small> ({html.escape(row['source'])}){found}.</small>"
