@@ -118,7 +118,7 @@ def _sentence(row: Mapping[Hashable, Any]) -> str:
     if row["networks"]:
         low, high = (_signed(row[name]) for name in ("lowest", "highest"))
         over = "" if row["networks"] == 1 else f" over {row['networks']} networks and data sets"
-        told += f"; found {low if low == high else f'{low} to {high}'}{over}, {_seeds(row)} each"
+        told += f"; found {low if low == high else f'{low} to {high}'}{over}, {_seeds(row)} or more each"
     if row["alone"] != row["verdict"]:
         told += f"; without the correction for testing many: {row['alone']}"
     return f"{_sign(row)} {html.escape(row['statement'])}.<br><small>{told}.</small>"

@@ -245,7 +245,7 @@ def mean_of(each: Sequence[Estimate]) -> Estimate:
     freedom = np.array([one.freedom for one in each])
     total = float(variances.sum())
     kept = total**2 / float((variances**2 / freedom).sum()) if total > 0 else math.nan
-    center = float(np.mean([one.center for one in each]))
+    center = sum(one.center for one in each) / len(each)
     return Estimate(center, math.sqrt(total) / len(each), kept, each[0].scale, min(one.n for one in each))
 
 
