@@ -79,9 +79,11 @@ def verify(name: str, root: Path) -> None:
     folder = prepared.find(prepared_path(name, root))
     if folder is None:
         raise UserError(f"{name} is not prepared in {root}: run `gendyn data {name}`")
-    record = images.verify_imagenet(folder) if name == "imagenet" else prepared.verify(folder)
-    unsealed = "" if prepared.SEAL in record else f"; it is of an earlier version: {prepared.UNSEALED}"
-    print(f"{name}: every byte is as it was prepared ({record['description']}, {record['fingerprint']}){unsealed}")
+    record = prepared.read_record(folder, name)
+    prepared.check(folder, record)
+    if name == "imagenet":
+        images.verify_imagenet(record)
+    print(f"{name}: every byte is as it was prepared ({record['description']}, {record['fingerprint']})")
 
 
 def prepare(
@@ -121,7 +123,7 @@ def prepare(
     with locked(lock_of(to)):
         if source is None and (folder := prepared.find(to)):
             print("already prepared: ", end="")
-            report(folder, prepared.read_record(folder))
+            report(folder, prepared.read_record(folder, name))
             return
         downloads = root / ".downloads" / name
         path = source or fetch_all(name, downloads, mirrors)
@@ -173,7 +175,7 @@ def check_place(to: Path, source: Path | None) -> None:
             raise UserError(f"{to} is in the way, and `gendyn data` did not make it: {advice}")
         return
     here = sorted(path.name for path in to.iterdir())
-    ours = (prepared.RECORD, prepared.NOTE, *prepared.parse(to)["files"]) if prepared.RECORD in here else ()
+    ours = (prepared.RECORD, prepared.NOTE, *prepared.read_record(to)["files"]) if prepared.RECORD in here else ()
     if foreign := [name for name in here if name not in ours]:
         more = f" and {len(foreign) - 1:,} more" if foreign[1:] else ""
         raise UserError(f"{to} holds {foreign[0]!r}{more}, which `gendyn data` did not make: {advice}")

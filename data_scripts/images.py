@@ -15,7 +15,7 @@ from tqdm import tqdm
 from data_scripts.sources import Source
 from gendyn_lite.data import prepared
 from gendyn_lite.data.decoding import FolderImages, Options
-from gendyn_lite.data.image_folder import INDEX_FILES, Listing, check_index, decode_splits, listing, walk
+from gendyn_lite.data.image_folder import INDEX_FILES, Listing, decode_splits, listing, walk
 from gendyn_lite.data.types import channel_statistics
 from gendyn_lite.errors import UserError
 
@@ -140,17 +140,12 @@ def register_imagenet(source: Path, to: Path, *, description: str | None) -> dic
     )
 
 
-def verify_imagenet(folder: Path) -> dict[str, Any]:
-    """Decode every image of a registered folder and compare names, sizes and labels with the record.
-
-    Returns:
-        The record.
+def verify_imagenet(record: dict[str, Any]) -> None:
+    """Decode every image of a registered folder and compare names and sizes with its record.
 
     Raises:
-        UserError: An image is missing, changed or cannot be read; the first one is named. Or the record was altered.
+        UserError: An image is missing, changed or cannot be read; the first one is named.
     """
-    record = prepared.read_record(folder, name="imagenet")
-    check_index(folder, record)
     source = Path(record["source"]["folder"])
     tree = listing(walk(source), where=str(source))
     if _fingerprint(source, tree) != record["fingerprint"]:
@@ -161,7 +156,6 @@ def verify_imagenet(folder: Path) -> dict[str, Any]:
         images = _images(source, tree, split)
         for start in tqdm(range(0, len(images), STEP), desc=f"verifying {split}", unit_scale=STEP, disable=None):
             images[start : start + STEP]
-    return record
 
 
 def _images(source: Path, tree: Listing, split: str) -> FolderImages:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ MOST_WAYS = 100
 TEST_NAMES = ("test", "val")  # val is taken where there is no test
 TYPED_IN = "GENDYN_TYPED_IN"  # names the folder where a command was typed, for the kernel of a chapter
 INDEX_FILES = tuple(f"{split}{kind}" for split in prepared.SPLITS for kind in (".txt", "_labels.npy"))
-INDEX_SOURCE = {"folder": str, "resize": int, "crop": int}  # fields of the record of a set that stays in its folder
 EXPECTED = "expected train/CLASS/* and test/CLASS/* with images"
 
 
@@ -57,7 +56,7 @@ def load(path: Path, *, name: str, root: Path) -> ImageData:
             prepared.
     """
     if folder := prepared.find(root / key(path)):
-        if path.is_dir() and prepared.read_record(folder)["source"].get("stamp") != stamp(path):
+        if path.is_dir() and prepared.read_record(folder, name)["source"].get("stamp") != stamp(path):
             raise UserError(f"{path} has changed since it was prepared: run `gendyn data {name}` again")
         return prepared.read(folder, name=name)
     source = listing(walk(path), where=str(path))
@@ -233,37 +232,18 @@ def read_index(folder: Path, *, name: str) -> ImageData:
     Raises:
         UserError: The registration was altered, or the images' folder is gone.
     """
-    record = prepared.read_record(folder, name=name)
+    record = prepared.read_record(folder, name)
     source = record["source"]
-    prepared.check_once(folder, record, INDEX_FILES, lambda: check_index(folder, record))
+    prepared.check_once(folder, record)
     if not Path(source["folder"]).is_dir():
         raise UserError(
             f"the images of {name} were in {source['folder']}, which is gone: `gendyn data {name} --from PATH`"
         )
     options, pool = Options(3, tuple(record["shape"][1:]), source["resize"], source["crop"]), Pool()
     splits = {}
-    for split, labels in _index_labels(folder).items():
+    for split in prepared.SPLITS:
         names = np.array((folder / f"{split}.txt").read_text(encoding="utf-8").splitlines())
+        labels = np.load(folder / f"{split}_labels.npy", allow_pickle=False)
         images = FolderImages(source["folder"], names, options, pool=pool)
         splits[split] = Split(cast(Tensor, images), torch.from_numpy(labels))  # it reads like one
     return ImageData.from_record(name, record, **splits)
-
-
-def check_index(folder: Path, record: dict[str, Any]) -> None:
-    """Compare names and labels of a registered set with its record; the images themselves are read by ``--verify``.
-
-    Raises:
-        UserError: One was altered.
-    """
-    source = record["source"]
-    if len(record["shape"]) != 3 or any(type(source.get(key)) is not kind for key, kind in INDEX_SOURCE.items()):
-        raise UserError(f"{folder / prepared.RECORD} has no valid 'source': {prepared.again(folder)}")
-
-    def measure(*_: object) -> dict[str, Any]:
-        return {"counts": prepared.counts(record["class_names"], **_index_labels(folder))}
-
-    prepared.check(folder, record, INDEX_FILES, measure)
-
-
-def _index_labels(folder: Path) -> dict[str, np.ndarray]:
-    return {split: np.load(folder / f"{split}_labels.npy", allow_pickle=False) for split in prepared.SPLITS}

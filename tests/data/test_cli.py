@@ -130,7 +130,7 @@ FOREIGN = {
     "a file": ({"thesis.txt": b"mine"}, "holds 'thesis.txt', which"),
     "a folder": ({"train/cat/1.png": b"mine"}, "holds 'train', which"),
     "a file of our name": ({"train.npy": b"mine"}, "holds 'train.npy', which"),
-    "a record of another kind": ({"data.json": b"{}", "a": b""}, "has no valid 'format': remove"),
+    "a record of another kind": ({"data.json": b"{}", "a": b""}, "data.json was altered since it was written: remove"),
 }
 
 
