@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,6 @@ COUNTS, CLASSES = {"train": 1_281_167, "test": 50_000}, 1000  # of the whole of 
 LOOKED_AT = 200  # images whose format is looked at
 STEP = 512  # images that are read at once to verify them
 SAMPLE = 2000  # training images from which mean and standard deviation are taken
-
-# The luminance table of the JPEG standard (Annex K.1), sorted; encoders scale it by a quality from 1 to 100.
-# fmt: off
-LUMINANCE = [
-    10, 11, 12, 12, 13, 14, 14, 14, 16, 16, 16, 17, 18, 19, 22, 22, 24, 24, 24, 26, 29, 35, 37, 40, 40, 49, 51, 51, 55,
-    55, 56, 56, 57, 58, 60, 61, 62, 64, 64, 68, 69, 72, 77, 78, 80, 81, 87, 87, 92, 92, 95, 98, 99, 100, 101, 103, 103,
-    103, 104, 109, 112, 113, 120, 121,
-]
-# fmt: on
 
 
 def prepare_tree(
@@ -82,24 +74,26 @@ def _encoding(data: bytes, name: str) -> str:
     try:
         with Image.open(io.BytesIO(data)) as image:
             tables = getattr(image, "quantization", None)
-            quality = jpeg_quality(tables[0]) if tables else None
+            quality = jpeg_quality(tuple(tables[0])) if tables else None
             return f"{image.format} q{quality}" if quality else str(image.format)
     except Exception as error:
         raise UserError(f"{name} cannot be read as an image ({error}): remove or replace it") from None
 
 
-def jpeg_quality(table: list[int]) -> int | None:
-    """The quality of a standard JPEG encoder that has this luminance table; None if none has.
+@cache
+def jpeg_quality(table: tuple[int, ...]) -> int | None:
+    """The quality at which libjpeg, and so most programs, writes this luminance table; None if there is none.
 
-    >>> jpeg_quality([8, 6, 5, 8, 12, 20, 26, 31, 6, 6, 7, 10, 13, 29, 30, 28, 7, 7, 8, 12, 20, 29, 35, 28, 7, 9, 11,
+    >>> jpeg_quality((8, 6, 5, 8, 12, 20, 26, 31, 6, 6, 7, 10, 13, 29, 30, 28, 7, 7, 8, 12, 20, 29, 35, 28, 7, 9, 11,
     ... 15, 26, 44, 40, 31, 9, 11, 19, 28, 34, 55, 52, 39, 12, 18, 28, 32, 41, 52, 57, 46, 25, 32, 39, 44, 52, 61, 60,
-    ... 51, 36, 46, 48, 49, 56, 50, 52, 50])
+    ... 51, 36, 46, 48, 49, 56, 50, 52, 50))
     75
     """
-    base = np.array(LUMINANCE)
     for quality in range(1, 101):
-        scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-        if np.array_equal(np.clip((base * scale + 50) // 100, 1, 255), sorted(table)):
+        out = io.BytesIO()
+        Image.new("L", (1, 1)).save(out, "JPEG", quality=quality)
+        written: Any = Image.open(out)
+        if tuple(written.quantization[0]) == table:
             return quality
     return None
 
