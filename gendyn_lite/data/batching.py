@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from gendyn_lite.config import RunConfig, check_range, check_type
 from gendyn_lite.data import draws
@@ -27,7 +30,7 @@ CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 1 << 23}
 AHEAD = 3  # batches of a set that is not on the device that are read before they are asked for
 SHARE = 0.5  # of the free memory of a GPU that one set may take
 
-_copies: dict[tuple[int, torch.device], tuple[weakref.ref, weakref.ref, int]] = {}
+_copies = WeakTensorKeyDictionary()  # a set → its copies by device and version, as long as somebody uses them
 
 
 def batcher(
@@ -70,7 +73,7 @@ def batcher(
     if batch_size is None:
         batch_size = config.batch_size if split == "train" else max(config.batch_size, EVALUATION_BATCH)
     check_range("batch_size", check_type("batch_size", batch_size, int), 1, math.inf, True)
-    return Batcher(data, config, split=split, device=torch.device(device), batch_size=batch_size)
+    return Batcher(data, config, split, torch.device(device), batch_size)
 
 
 class Batcher:
@@ -81,9 +84,7 @@ class Batcher:
         in_shape: Shape of one input after the centre crop.
     """
 
-    def __init__(
-        self, data: ImageData, config: RunConfig, *, split: str, device: torch.device, batch_size: int
-    ) -> None:
+    def __init__(self, data: ImageData, config: RunConfig, split: str, device: torch.device, batch_size: int) -> None:
         """Put the split on the device and check the options against its shape."""
         part = data.test if split == "test" else data.train
         check_labels(part.y)  # numbers of images may stand in their place: `train.fit` checks the classes
@@ -174,20 +175,13 @@ def resident(x: Tensor | FolderImages, device: torch.device) -> Tensor | None:
         x: Images.
         device: Where they should be.
     """
-    if not isinstance(x, Tensor):
-        return None
-    if x.device == device:
-        return x
-    key = (id(x), device)
-    source, copy, version = _copies.get(key, (lambda: None, lambda: None, None))
-    shared = copy()
-    if source() is x and version == x._version and shared is not None:
-        return shared
-    if not _fits(x, device):
-        return None
-    new = x.to(device)
-    _copies[key] = weakref.ref(x), weakref.ref(new), x._version
-    return new
+    if not isinstance(x, Tensor) or x.device == device:
+        return x if isinstance(x, Tensor) else None
+    copies: Any = _copies.setdefault(x, WeakValueDictionary())
+    copy = copies.get((device, x._version))
+    if copy is None and _fits(x, device):
+        copy = copies[device, x._version] = x.to(device)
+    return copy
 
 
 def _fits(x: Tensor, device: torch.device) -> bool:
@@ -215,17 +209,14 @@ def stream(x: Tensor | FolderImages, picks: Sequence[Tensor | slice], device: to
         return batch.pin_memory() if device.type == "cuda" else batch
 
     with ThreadPoolExecutor(1) as thread:
-        waiting: deque[Future[Tensor]] = deque()
+        jobs = (thread.submit(gather, pick) for pick in picks)
+        waiting = deque(islice(jobs, AHEAD))
         try:
-            for pick in picks:
-                waiting.append(thread.submit(gather, pick))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result().to(device, non_blocking=True)
             while waiting:
+                waiting.extend(islice(jobs, 1))
                 yield waiting.popleft().result().to(device, non_blocking=True)
         finally:
-            for job in waiting:
-                job.cancel()
+            thread.shutdown(cancel_futures=True)
 
 
 def cut_windows(x: Tensor, side: tuple[int, ...], pad: int, draw: Tensor | None, *, flip: bool) -> Tensor:

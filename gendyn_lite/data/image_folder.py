@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ from gendyn_lite.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 FEW = 500  # images up to which starting worker processes does not pay
-MOST_WAYS = 100
 TEST_NAMES = ("test", "val")  # val is taken where there is no test
 TYPED_IN = "GENDYN_TYPED_IN"  # names the folder where a command was typed, for the kernel of a chapter
 INDEX_FILES = tuple(f"{split}{kind}" for split in prepared.SPLITS for kind in (".txt", "_labels.npy"))
@@ -93,23 +91,18 @@ def walk(path: Path) -> Iterator[str]:
     """Every plain file below a folder, as a path relative to it with ``/``; links are followed, loops are not.
 
     Raises:
-        UserError: It is no folder, something named like an image is not a regular file, or links lead to one folder in
-            more than a hundred ways.
+        UserError: It is no folder, or something named like an image is not a regular file.
         Failed: It cannot be read.
     """
     if not path.is_dir():
         here = "" if path.is_absolute() else f" in {os.environ.get(TYPED_IN) or Path.cwd()}"
         raise UserError(f"{path} is no folder{here}: {EXPECTED}")
-    ways: Counter[str] = Counter()  # in which each folder was reached: links can double them at every level
     waiting: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while waiting:
         inner, above = waiting.pop()
         place = os.path.realpath(path / inner)
         if place in above:
             continue
-        ways[place] += 1
-        if ways[place] > MOST_WAYS:
-            raise UserError(f"{path}: links lead to {place} in more than {MOST_WAYS} ways: remove some of them")
         with disk_errors(path / inner), os.scandir(place) as entries:
             for entry in entries:
                 name = f"{inner}/{entry.name}" if inner else entry.name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +83,8 @@ def newest(folder: Path, *, run_id: str | None = None) -> Checkpoint | None:
         run_id: The run's key; a checkpoint of another run is refused. None takes any.
 
     Raises:
-        UserError: It belongs to another configuration or data, was written by a newer version, or is a pickle; or none
-            of several is whole.
+        UserError: It belongs to another configuration or data, or was written by a newer version; a file is named like
+            a pickle; or none of several is whole.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"checkpoint_dir {folder} is a file, expected a folder")
@@ -118,19 +117,15 @@ def read(path: Path) -> Checkpoint:
 
     Raises:
         DamagedError: The file is truncated or altered.
-        UserError: It is a pickle, or of a newer version.
+        UserError: It is of a newer version.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DamagedError("it is no regular file")
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        if _is_pickle(path):
-            raise UserError(f"{path} is a pickle, which could run any code: it is never loaded") from None
         reason = "no checkpoint of gendyn_lite" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise DamagedError(reason) from error
     if header.get("version", 0) > VERSION:
@@ -171,16 +166,6 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
         total.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
-
-
-def _is_pickle(path: Path) -> bool:
-    """Whether a file that is no safetensors file begins as a pickle, or as a zip archive as torch.save writes it."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except OSError:
-        return False
-    return head.startswith(b"PK\x03\x04") or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +11,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.train import checkpoint
 from gendyn_lite.train.checkpoint import Checkpoint
 from gendyn_lite.train.step import hook_name, laid_out_as
 
@@ -48,7 +45,7 @@ def pack(
 
 
 def unpack(found: Checkpoint, model: nn.Module, optimizer: Optimizer, hook: object, *, rank: int) -> list[Tensor]:
-    """Put a checkpoint's tensors back, in place.
+    """Put a checkpoint's tensors back, in place; the network must have the layout of the one that was trained.
 
     Returns:
         The states of this rank's random generators.
@@ -56,12 +53,19 @@ def unpack(found: Checkpoint, model: nn.Module, optimizer: Optimizer, hook: obje
     Raises:
         UserError: The network has other weights than the checkpoint.
     """
-    load_model(found, model)
-    there = _under(found, "buffer/")
+    stored, own = _under(found, "model/"), _stored(model)
+    for name in sorted(stored.keys() ^ own.keys()):
+        where = "the checkpoint" if name in stored else "the network"
+        raise UserError(f"the network and the checkpoint differ: only {where} has {name!r}")
+    for name, tensor in own.items():
+        there, here = tuple(stored[name].shape), tuple(tensor.shape)
+        if there != here:
+            raise UserError(f"{name} has shape {there} in the checkpoint, {here} in the network")
+    stored |= _under(found, "buffer/")
     with torch.no_grad():
-        for name, buffer in _other_buffers(model).items():
-            if name in there:  # checkpoints of earlier versions have none
-                buffer.copy_(there[name])
+        for name, tensor in (own | _other_buffers(model)).items():
+            if name in stored:  # checkpoints of earlier versions have no other buffers
+                tensor.copy_(stored[name])
     device = next(model.parameters()).device
     for name, value in _under(found, "optimizer/").items():
         index, key = name.split("/")
@@ -74,46 +78,6 @@ def unpack(found: Checkpoint, model: nn.Module, optimizer: Optimizer, hook: obje
         raise UserError(f"the checkpoint has a state of a grad_hook, but {hook_name(hook)} has no load_state_dict")
     states = _under(found, f"random/{rank}/")
     return [states[key] for key in sorted(states, key=int)]
-
-
-def load_weights(model: nn.Module, checkpoint_dir: str | os.PathLike[str]) -> int:
-    """Copy the weights of the newest whole checkpoint into a network, in place.
-
-    Args:
-        model: A network of the layout that was trained.
-        checkpoint_dir: What `gendyn_lite.train.fit` was given.
-
-    Returns:
-        The number of steps that the weights have been trained for.
-
-    Raises:
-        UserError: There is no whole checkpoint, or it is of another network.
-
-    >>> load_weights(nn.Linear(1, 1), "no_such_folder")
-    Traceback (most recent call last):
-    gendyn_lite.errors.UserError: no checkpoint in no_such_folder: train with checkpoint_dir='no_such_folder'
-    """
-    found = checkpoint.newest(Path(checkpoint_dir))
-    if found is None:
-        raise UserError(f"no checkpoint in {checkpoint_dir}: train with checkpoint_dir={str(checkpoint_dir)!r}")
-    load_model(found, model)
-    return found.state["place"]["step"]
-
-
-def load_model(found: Checkpoint, model: nn.Module) -> None:
-    """Copy a checkpoint's weights and buffers into a network of the same layout."""
-    stored = _under(found, "model/")
-    own = _stored(model)
-    for name in sorted(stored.keys() ^ own.keys()):
-        where = "the checkpoint" if name in stored else "the network"
-        raise UserError(f"the network and the checkpoint differ: only {where} has {name!r}")
-    for name, tensor in own.items():
-        there, here = ({"shape": tuple(each.shape), "dtype": each.dtype} for each in (stored[name], tensor))
-        for what in there:
-            if there[what] != here[what]:
-                raise UserError(f"{name} has {what} {there[what]} in the checkpoint, {here[what]} in the network")
-        with torch.no_grad():
-            tensor.copy_(stored[name])
 
 
 def check_storable(model: nn.Module, hook: object) -> None:

@@ -260,17 +260,6 @@ def test_a_huge_file_is_no_image_and_neither_is_one_that_has_become_a_pipe(tmp_p
         decode_worker.read(str(path), 0, size)
 
 
-def test_links_that_double_the_ways_at_every_level_are_refused(tmp_path):
-    folder = trees.write(tmp_path / "pets", trees.files())
-    for level in range(30):
-        (folder / f"{level}").mkdir()
-        for way in "ab":
-            (folder / f"{level}" / way).symlink_to(f"../{level + 1}")
-    (folder / "30").mkdir()
-    with pytest.raises(UserError, match=r"pets: links lead to .* in more than 100 ways: remove some of them"):
-        data.load(f"folder:{folder}")
-
-
 def test_an_image_that_would_become_too_large_is_refused(tmp_path):
     content = trees.files() | {"train/cat/0000.png": trees.encoded(trees.picture(size=(1000, 1)))}
     with pytest.raises(UserError, match=r"0000\.png, its shorter side resized to 500, has 500000x500 pixels, expected"):
