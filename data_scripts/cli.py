@@ -24,6 +24,7 @@ from gendyn_lite.data.storage import disk_errors, lock_of, locked, named_path, r
 from gendyn_lite.errors import UserError, unknown_name
 
 EMBEDDED = loading.embedded()
+NOTE = "verified.json"  # beside what an earlier version prepared
 MOST_SIDE = math.isqrt(MOST_PIXELS)
 
 
@@ -175,7 +176,7 @@ def check_place(to: Path, source: Path | None) -> None:
             raise UserError(f"{to} is in the way, and `gendyn data` did not make it: {advice}")
         return
     here = sorted(path.name for path in to.iterdir())
-    ours = (prepared.RECORD, prepared.NOTE, *prepared.read_record(to)["files"]) if prepared.RECORD in here else ()
+    ours = (prepared.RECORD, NOTE, *prepared.read_record(to)["files"]) if prepared.RECORD in here else ()
     if foreign := [name for name in here if name not in ours]:
         more = f" and {len(foreign) - 1:,} more" if foreign[1:] else ""
         raise UserError(f"{to} holds {foreign[0]!r}{more}, which `gendyn data` did not make: {advice}")

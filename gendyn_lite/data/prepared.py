@@ -3,8 +3,8 @@
 ``ROOT/NAME/`` holds ``train.npy`` and ``test.npy`` (uint8 [n, C, H, W]), ``train_labels.npy`` and ``test_labels.npy``
 (int64 [n]) and ``data.json``. The arrays are mapped copy-on-write: they load at once, and processes share their memory.
 
-Every byte is read and compared with the record at the first load, and again once a file has changed (its size, times or
-inode); ``verified.json`` notes the state that was found right. The record holds a seal over itself.
+Every byte is read and compared with the record at a process's first load (a second for 1 GB), and again once a file has
+changed (its size, times or inode). The record holds a seal over itself.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +24,10 @@ from gendyn_lite.data.types import ImageData, Split, channel_statistics, fingerp
 from gendyn_lite.errors import UserError
 
 FORMAT = 1
-RECORD, NOTE, SEAL = "data.json", "verified.json", "seal"
+RECORD, SEAL = "data.json", "seal"
 SPLITS = ("train", "test")
 FILES = tuple(f"{split}{kind}.npy" for split in SPLITS for kind in ("", "_labels"))
-RESOLUTION = 1_000_000_000  # ns: a file that was written less long ago may change and keep its time
-_passed: dict[str, list[list[int]]] = {}  # by note: the state that this process knows to be right
+_passed: dict[Path, list[list[int]]] = {}  # folder → the state of its files that this process knows to be right
 
 
 def allocate(folder: Path, split: str, shape: Sequence[int]) -> np.memmap:
@@ -144,29 +141,11 @@ def read(folder: Path, *, name: str) -> ImageData:
 
 
 def check_once(folder: Path, record: dict[str, Any]) -> None:
-    """Compare sizes with the record, and contents (`check`) unless they passed before, here or in another process.
-
-    They passed if no file has changed since. Where the folder cannot be written, each process checks for itself.
-
-    Args:
-        folder: Where the files are.
-        record: Its record.
-
-    Raises:
-        UserError: A file is missing, has another size or was altered.
-    """
-    note, state, known = folder / NOTE, _state(folder, record), None
-    if _passed.get(str(note)) == state:
-        return
-    with suppress(OSError, ValueError, RecursionError):
-        known = json.loads(note.read_bytes())
-    if known != state:
+    """As `check`, unless this process has read every byte before and no file has changed since."""
+    state = _state(folder, record)
+    if _passed.get(folder) != state:
         check(folder, record)
-        if max(changed for _, changed, *_ in state) > time.time_ns() - RESOLUTION:
-            return
-        with suppress(OSError):
-            note.write_text(json.dumps(state), encoding="utf-8")
-    _passed[str(note)] = state
+        _passed[folder] = state
 
 
 def _state(folder: Path, record: dict[str, Any]) -> list[list[int]]:

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -78,49 +77,14 @@ def reads(monkeypatch):
     return names
 
 
-def age(folder, seconds=10):
-    """As if its files had been written a while ago."""
-    for path in folder.iterdir():
-        os.utime(path, ns=(time.time_ns(), time.time_ns() - seconds * 10**9))
-
-
-@pytest.mark.parametrize("process", ["same", "other"])
 @pytest.mark.parametrize("file", [*prepared.FILES, "data.json"])
-def test_images_are_read_at_the_first_load_and_once_a_file_has_changed(ready, reads, file, process):
-    age(ready.folder)
+def test_images_are_read_at_the_first_load_and_once_a_file_has_changed(ready, reads, file):
     for _ in range(3):
         ready.load()
         assert reads == list(prepared.FILES)
-        if process == "other":
-            prepared._passed.clear()
     os.utime(ready.folder / file, ns=(0, 0))
     ready.load()
     assert reads == list(prepared.FILES) * 2
-
-
-def test_a_file_that_was_just_written_is_not_trusted_to_keep_its_time(ready, reads):
-    """Two changes within the resolution of the clock have one time."""
-    for path in ready.folder.iterdir():
-        os.utime(path)
-    for _ in range(2):
-        ready.load()
-    assert reads == list(prepared.FILES) * 2
-    assert not (ready.folder / "verified.json").exists()
-
-
-NOTES = {"empty": b"", "other": b"[[1, 2]]", "odd": b"\x80", "deep": b"[" * 10_000, "in the way": None}
-
-
-@pytest.mark.parametrize("note", NOTES)
-def test_a_damaged_note_is_made_anew_and_without_one_a_process_reads_once(ready, reads, note):
-    age(ready.folder)
-    path = ready.folder / "verified.json"
-    path.mkdir() if NOTES[note] is None else path.write_bytes(NOTES[note])
-    ready.load()
-    if path.is_file():
-        prepared._passed.clear()
-    ready.load()
-    assert reads == list(prepared.FILES)
 
 
 def edited(folder, **changes):
@@ -144,7 +108,6 @@ NOTICE = pytest.mark.parametrize("notice", [Ready.load, Ready.verify])
 @pytest.mark.parametrize("fix", [False, True], ids=["labels", "and checksum"])
 @NOTICE
 def test_shifted_labels_are_noticed(ready, notice, fix):
-    age(ready.folder)
     ready.load()
     shift_labels(ready.folder, fix)
     with pytest.raises(UserError, match="was altered"):
