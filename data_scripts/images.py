@@ -43,7 +43,7 @@ def prepare_tree(
         source: The tree.
         tree: Its listing.
         to: Empty folder to fill.
-        record: Where it came from; how many files are not images is added.
+        record: Where it came from.
         size: Side to resize and cut every image to.
         side: Height and width that the images must have.
         fields: Name and description, as for `prepared.finish`.
@@ -56,7 +56,6 @@ def prepare_tree(
         return torch.from_numpy(prepared.allocate(to, split, shape))
 
     decode_splits(tree, source.locate, out, size=size, side=side)
-    record |= {"ignored_files": tree.ignored} if tree.ignored else {}
     return prepared.finish(to, class_names=tree.class_names, labels=tree.labels, source=record, **fields)
 
 

@@ -128,16 +128,12 @@ def parse_python(raw: bytes, family: Family, where: str) -> tuple[np.ndarray, np
         raise UserError(f"{where} is refused: {error}") from None
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise UserError(f"{where} is damaged or not a CIFAR batch ({type(error).__name__}: {error})") from None
-    _check_labels(labels, family, where)
-    return pixels, labels
-
-
-def _check_labels(labels: np.ndarray, family: Family, where: str) -> None:
     if not len(labels):
         raise UserError(f"{where} holds no images: get a fresh copy")
     classes = len(family.class_names)
     if labels.min() < 0 or labels.max() >= classes:
         raise UserError(f"{where} has labels {labels.min()} to {labels.max()}, expected 0 to {classes - 1}")
+    return pixels, labels
 
 
 class _Inert:

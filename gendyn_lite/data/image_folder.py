@@ -37,13 +37,11 @@ class Listing:
         class_names: Sorted; the label is the place in this tuple.
         files: Paths of the images, by split (``"train"``, ``"test"``).
         labels: int64 [n], by split.
-        ignored: Number of files that are not images.
     """
 
     class_names: tuple[str, ...]
     files: dict[str, list[str]]
     labels: dict[str, np.ndarray]
-    ignored: int
 
 
 def load(path: Path, *, name: str, root: Path) -> ImageData:
@@ -136,10 +134,8 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
     (('cat', 'dog'), ['test/cat/2.png', 'test/dog/2.png'], [0, 1])
     """
     found: dict[str, list[tuple[str, str]]] = {split: [] for split in ("train", *TEST_NAMES)}
-    ignored = 0
-    for name in names:
-        split, class_name = _place(name, where) if is_image(name) else ("ignored", "")
-        ignored += split == "ignored"
+    for name in filter(is_image, names):
+        split, class_name = _place(name, where)
         if split in found:
             found[split].append((class_name, name))
     test = next((split for split in TEST_NAMES if found[split]), "test")
@@ -159,7 +155,7 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
     for split, items in (("train", sorted(found["train"])), ("test", sorted(found[test]))):
         files[split] = [name for _, name in items]
         labels[split] = np.array([index[class_name] for class_name, _ in items])
-    return Listing(class_names, files, labels, ignored)
+    return Listing(class_names, files, labels)
 
 
 def is_image(name: str) -> bool:

@@ -104,13 +104,10 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
     Raises:
         UserError: A split is empty or has labels beyond the classes; nothing is trainable; or shapes do not fit.
     """
-    classes, named = data.num_classes, f"{data.name} has {data.num_classes} classes"
     for name, y in (("training", data.train.y), ("test", data.test.y)):
         if len(y) == 0:
             raise UserError(f"{data.name} has no {name} examples")
-        low, high = int(y.min()), int(y.max())
-        if low < 0 or high >= classes:
-            raise UserError(f"{name} labels span {low} to {high}, expected 0 to {classes - 1} ({named})")
+    data.check_labels()
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError("the network has no parameter that requires a gradient: there is nothing to train")
     try:
@@ -119,6 +116,6 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the network does not take inputs of shape {tuple(x.shape[1:])}: {reason}") from error
-    if shape != (1, classes):
-        built = f"build it with num_classes={classes}"
-        raise UserError(f"the network gives outputs of shape {shape[1:]}, but {named}: {built}")
+    if shape != (1, data.num_classes):
+        named = f"{data.name} has {data.num_classes} classes: build it with num_classes={data.num_classes}"
+        raise UserError(f"the network gives outputs of shape {shape[1:]}, but {named}")

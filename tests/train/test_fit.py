@@ -203,7 +203,7 @@ NORM = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
 REFUSED = {  # what becomes of the network and of the labels; options; message
     "classes": (lambda m: mlp(9, 8), 0, {}, r"gives outputs of shape \(9,\), but digits has 10"),
     "inputs": (lambda m: mlp(10, 9), 0, {}, r"does not take inputs of shape \(1, 8, 8\): .*mat1"),
-    "labels": (lambda m: m, 1, {}, "training labels span 1 to 10, expected 0 to 9"),
+    "labels": (lambda m: m, 1, {}, "labels span 1 to 10, expected 0 to 9"),
     "frozen": (lambda m: m.requires_grad_(False), 0, {}, "no parameter that requires a gradient"),
     "expanded": (expanded, 0, {}, "bias is an expanded tensor, whose entries share memory"),
     "meta": (lambda m: m.to("meta"), 0, {}, "is on the device 'meta', which holds no numbers"),
