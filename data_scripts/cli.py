@@ -131,7 +131,6 @@ def prepare(
         record = _write(name, path, to, description=description, size=size)
         for download in ENTRIES[name].downloads if source is None else ():
             (downloads / download.file).unlink(missing_ok=True)
-            (downloads / f".{download.file}.lock").unlink(missing_ok=True)
         with suppress(OSError):  # absent, or something else is in them
             downloads.rmdir()
             downloads.parent.rmdir()
@@ -185,14 +184,16 @@ def check_place(to: Path, source: Path | None) -> None:
 def _write(name: str, path: Path, to: Path, *, description: str | None, size: int | None) -> dict[str, Any]:
     """Write the prepared form aside and rename it to `to`; its record."""
     with replacing(to) as new, tempfile.TemporaryDirectory(prefix=f".{to.name}.aside-", dir=new.parent) as scratch:
-        if name == "mnist":
-            record = originals.prepare_mnist(path, new)
-        elif name == "imagenet":
+        if name == "imagenet":
             record = images.register_imagenet(path, new, description=description)
-        elif name.startswith(FOLDER):
-            record = _prepare_own(name, open_source(path, Path(scratch)), new, description=description, size=size)
         else:
-            record = originals.prepare_cifar(name, open_source(path, Path(scratch)), new, description=description)
+            source = open_source(path, Path(scratch))
+            if name == "mnist":
+                record = originals.prepare_mnist(source, new)
+            elif name.startswith(FOLDER):
+                record = _prepare_own(name, source, new, description=description, size=size)
+            else:
+                record = originals.prepare_cifar(name, source, new, description=description)
         check_place(to, path)  # once more: it took a while
     return record
 

@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 
 from data_scripts.catalogue import Download
 from gendyn_lite.data.prepared import sha256
-from gendyn_lite.data.storage import disk_errors, locked
+from gendyn_lite.data.storage import disk_errors
 from gendyn_lite.errors import Failed
 
 BLOCK = 1 << 18
@@ -134,7 +134,7 @@ def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), pati
     """Fetch a file, or find that it has been fetched.
 
     Bytes go to ``FILE.part``, which later calls and other mirrors continue; it is renamed to ``FILE`` once its SHA-256
-    is right. One process fetches, others wait for it.
+    is right. Only one process may do so at a time.
 
     Args:
         download: What to fetch.
@@ -150,7 +150,8 @@ def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), pati
     """
     path = folder / download.file
     patience = patience or Patience()
-    with locked(folder / f".{download.file}.lock"), disk_errors(folder):
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         if path.is_file() and sha256(path) == download.sha256:
             return path
         part = path.with_name(f"{path.name}.part")

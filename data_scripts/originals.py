@@ -8,6 +8,7 @@ import io
 import math
 import pickle
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,26 @@ from gendyn_lite.errors import UserError
 COUNTS = {"train": 50_000, "test": 10_000}
 
 
-def prepare_mnist(source: Path, to: Path) -> dict[str, Any]:
-    """Write MNIST's prepared form from a folder of IDX files.
+def prepare_mnist(source: Source, to: Path) -> dict[str, Any]:
+    """Write MNIST's prepared form from its IDX files.
 
     Args:
-        source: Folder with the four files, plain or ``.gz``, or with them under ``raw/`` or ``MNIST/raw/``.
+        source: A folder or an archive with the four files, plain or ``.gz``, in any folder of it.
         to: Empty folder to fill.
 
     Returns:
         The record.
 
     Raises:
-        UserError: A file is missing, truncated, altered or no IDX file.
+        UserError: A file is missing, truncated or altered.
     """
-    arrays = {
-        file: read_idx(_find_idx(source, file), shape=shape, sha256=sha256)
-        for file, (shape, sha256) in IDX_FILES.items()
-    }
+    paths = _find(IDX_FILES, source)
+    if not paths:
+        raise UserError(f"{source.where} is not MNIST: expected the four IDX files {', '.join(IDX_FILES)}")
+    arrays = {}
+    for file, (shape, sha256) in IDX_FILES.items():
+        where = f"{source.where}: {file}"
+        arrays[file] = read_idx(source.read(paths[file]), shape=shape, sha256=sha256, where=where)
     labels = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         pixels = arrays[f"{prefix}-images-idx3-ubyte"]
@@ -50,58 +54,44 @@ def prepare_mnist(source: Path, to: Path) -> dict[str, Any]:
     return prepared.finish(to, name="mnist", description="MNIST", class_names=names, labels=labels, source=kind)
 
 
-def read_idx(path: Path, *, shape: tuple[int, ...], sha256: str) -> np.ndarray:
+def read_idx(raw: bytes, *, shape: tuple[int, ...], sha256: str, where: str) -> np.ndarray:
     """The array of an IDX file of unsigned bytes.
 
     Args:
-        path: The file: 0, 0, type, number of dimensions, each dimension (32 bits, big-endian), then the values.
+        raw: The file, perhaps gzipped: 0, 0, type, number of dimensions, each dimension (32 bits, big-endian), values.
         shape: Shape of the array, which follows from its SHA-256.
         sha256: SHA-256 of the (decompressed) file.
+        where: Its name, for messages.
 
     Returns:
         uint8 array of that shape.
 
     Raises:
-        UserError: It has too few or too many bytes, or other contents.
+        UserError: It has too few or too many bytes, or other contents, or its compression is broken.
     """
     header = 4 + 4 * len(shape)
     size = header + math.prod(shape)
-    raw = read_bytes(path, limit=size)
+    if raw.startswith(b"\x1f\x8b"):
+        try:
+            raw = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(size + 1)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            raise UserError(f"{where} is truncated or damaged (broken gzip data): get a fresh copy") from None
     if len(raw) != size:
         wrong = f"is truncated: {len(raw)} bytes" if len(raw) < size else "is longer than MNIST's"
-        raise UserError(f"{path} {wrong}, expected {size}: get a fresh copy")
+        raise UserError(f"{where} {wrong}, expected {size}: get a fresh copy")
     if hashlib.sha256(raw).hexdigest() != sha256:
-        raise UserError(f"{path} is altered or not MNIST: its SHA-256 is not {sha256[:16]}…; get a fresh copy")
+        raise UserError(f"{where} is altered or not MNIST: its SHA-256 is not {sha256[:16]}…; get a fresh copy")
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
-def read_bytes(path: Path, *, limit: int) -> bytes:
-    """The bytes of a file, decompressed if it is gzipped, and at most one more than `limit`.
-
-    Raises:
-        UserError: It cannot be read, or its compression is broken or cut.
-    """
-    try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else path.open("rb") as file:
-            return file.read(limit + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise UserError(f"{path} is truncated or damaged (broken gzip data): get a fresh copy") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _find_idx(source: Path, file: str) -> Path:
-    """The file, plain or gzipped, under the names and folders that are in use."""
-    if not source.is_dir():
-        raise UserError(f"{source} is no folder: expected one with the four IDX files of MNIST (--from PATH)")
-    dotted = file.replace("-idx", ".idx")
-    for folder in (source, source / "raw", source / "MNIST" / "raw"):
-        for name in (f"{file}.gz", file, f"{dotted}.gz", dotted):
-            if (folder / name).is_file():
-                return folder / name
-    raise UserError(f"{source} has no {file} (or {file}.gz): expected the four IDX files {', '.join(IDX_FILES)}")
+def _find(files: Iterable[str], source: Source) -> dict[str, str]:
+    """File → its path, if the source has any of them; neither its folder matters nor whether it is gzipped."""
+    # Some copies of MNIST are called train-images.idx3-ubyte.
+    paths = {path.rsplit("/", 1)[-1].removesuffix(".gz").replace(".idx", "-idx"): path for path in source.names}
+    found = {name: paths[name] for name in files if name in paths}
+    if found and (missing := [name for name in files if name not in paths]):
+        raise UserError(f"{source.where} has {min(found)} but no {missing[0]}: get a fresh copy")
+    return found
 
 
 def parse_python(raw: bytes, family: Family, where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -178,22 +168,13 @@ def prepare_cifar(name: str, source: Source, to: Path, *, description: str | Non
         UserError: Files are missing, altered or not what they should be.
     """
     family = FAMILIES[name]
-    if not (paths := _find(family, source)):
+    if not (paths := _find(family.files, source)):
         return _prepare_tree(family, name, source, to, description)
     labels = _write_original(family, paths, source, to, check=description is None)
     by = "the user" if description else "checksums of the original"
     record = {"kind": "Python files", "archive_sha256": source.sha256, "described_by": by}
     title, names = description or family.title, family.class_names
     return prepared.finish(to, name=name, description=title, class_names=names, labels=labels, source=record)
-
-
-def _find(family: Family, source: Source) -> dict[str, str]:
-    """File → its path, if the source has any of them; the folder they are in does not matter."""
-    paths = {path.rsplit("/", 1)[-1]: path for path in source.names}
-    found = {name: paths[name] for name in family.files if name in paths}
-    if found and (missing := [name for name in family.files if name not in paths]):
-        raise UserError(f"{source.where} has {min(found)} but no {missing[0]}: get a fresh copy")
-    return found
 
 
 def _write_original(

@@ -107,16 +107,9 @@ NETWORKS: dict[str, tuple[Any, str, int]] = {
 }
 
 
-def _fan_in_uniform(weight: Tensor) -> None:
-    bound = 1 / math.sqrt(weight[0].numel())
-    nn.init.uniform_(weight, -bound, bound)
-
-
 # What each does to the weights of every linear and convolutional layer; biases become 0. "torch" changes nothing.
 INITIALIZATIONS: dict[str, Callable[[Tensor], object] | None] = {
     "torch": None,
-    "random_uniform": partial(nn.init.uniform_, a=-0.05, b=0.05),
-    "fan_in_uniform": _fan_in_uniform,
     "he_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
     "glorot_uniform": nn.init.xavier_uniform_,
 }
@@ -190,8 +183,6 @@ def initialize(model: nn.Module, name: str) -> None:
     """Draw the weights of every linear and convolutional layer anew, in place, from torch's global generator.
 
     - ``"torch"``: as torch's layers come, weights and biases uniform in ±1/√fan_in.
-    - ``"random_uniform"``: weights uniform in ±0.05, biases 0 (what Keras calls random uniform).
-    - ``"fan_in_uniform"``: weights uniform in ±1/√fan_in, biases 0.
     - ``"he_normal"``: weights normal with variance 2/fan_in, biases 0 (He et al., 2015, Eq. 10).
     - ``"glorot_uniform"``: weights uniform in ±√(6/(fan_in+fan_out)), biases 0 (Glorot and Bengio, 2010, Eq. 16).
 
@@ -201,8 +192,8 @@ def initialize(model: nn.Module, name: str) -> None:
         UserError: The name is none of these.
 
     >>> layer = nn.Linear(4, 3)
-    >>> initialize(layer, "random_uniform")
-    >>> bool(layer.weight.abs().max() <= 0.05), layer.bias.tolist()
+    >>> initialize(layer, "glorot_uniform")
+    >>> bool(layer.weight.abs().max() <= (6 / 7) ** 0.5), layer.bias.tolist()
     (True, [0.0, 0.0, 0.0])
     """
     if name not in INITIALIZATIONS:

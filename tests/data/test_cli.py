@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -184,6 +186,23 @@ def test_of_the_downloads_only_what_was_fetched_is_removed(tmp_path, monkeypatch
     assert main(["cifar10", "--root", str(tmp_path)]) == 0
     assert not source.exists()
     assert everything(mine) == before
+
+
+def test_two_at_once_fetch_once_and_the_other_waits(tmp_path, monkeypatch, capsys):
+    fetched = []
+    source = trees.tar(tmp_path / "source.tar.xz", tree())
+
+    def fetch(download, to, mirrors):
+        fetched.append(download)
+        time.sleep(0.5)
+        return trees.write(to, {download.file: source.read_bytes()}) / download.file
+
+    monkeypatch.setattr(cli, "fetch", fetch)
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(lambda _: main(["cifar10", "--root", str(tmp_path)]), range(2))) == [0, 0]
+    assert len(fetched) == 1
+    said = capsys.readouterr()
+    assert "waiting for it" in said.err and "already prepared" in said.out
 
 
 def test_one_damaged_set_does_not_hide_the_others_in_the_list(tmp_path, capsys, imports):

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -149,14 +148,6 @@ def test_what_was_fetched_is_not_fetched_again_but_what_was_altered_is(server, t
     path.write_bytes(b"altered")
     assert fetch(wanted(server, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
     assert len(server.requests) == 2
-
-
-def test_two_at_once_fetch_once(server, tmp_path, capsys):
-    with ThreadPoolExecutor(2) as threads:
-        results = threads.map(lambda faults: fetch(wanted(server, faults), tmp_path, patience=QUICK), ["slow"] * 2)
-        assert list(results) == [tmp_path / "file.bin"] * 2
-    assert len(server.requests) <= 2  # slow at first, then stayed with; the second thread asked nothing
-    assert "waiting for it" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_noticed_before_and_one_that_fills_up_is_told(server, tmp_path, monkeypatch):
