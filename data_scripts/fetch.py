@@ -168,24 +168,18 @@ def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), pati
 def _try_all(download: Download, part: Path, urls: Sequence[str], patience: Patience) -> None:
     """Each mirror in turn; then the slow ones, the fastest first, for as long as they take."""
     faults: dict[str, GiveUpError] = {}
-
-    def works(url: str, limit: int) -> bool:
-        try:
-            _try_one(download, part, url, patience, limit=limit)
-            return True
-        except GiveUpError as error:
-            faults[url] = error
-            _tell(f"{host(url)}: {error}")
-            return False
-
-    if any(works(url, patience.slow) for url in urls):
-        return
-    slow = {url: error.speed for url, error in faults.items() if error.speed >= patience.floor}
-    for url in sorted(slow, key=lambda url: -slow[url]):
-        minutes = (download.bytes - size(part)) / slow[url] / 60
-        _tell(f"no faster mirror works: staying with {host(url)}, about {max(1, round(minutes))} min")
-        if works(url, patience.floor):
-            return
+    left = urls
+    for limit in (patience.slow, patience.floor):
+        for url in left:
+            try:
+                return _try_one(download, part, url, patience, limit=limit)
+            except GiveUpError as error:
+                faults[url] = error
+                _tell(f"{host(url)}: {error}")
+        left = sorted((url for url in left if faults[url].speed >= patience.floor), key=lambda url: -faults[url].speed)
+        if left and limit == patience.slow:
+            minutes = (download.bytes - size(part)) / faults[left[0]].speed / 60
+            _tell(f"no faster mirror works: staying with {host(left[0])}, about {max(1, round(minutes))} min")
     told = "; ".join(f"{host(url)}: {error}" for url, error in faults.items())
     raise Failed(
         f"cannot fetch {download.file} ({told}): try again later, give another --mirror URL, or get the file yourself "

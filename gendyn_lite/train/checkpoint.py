@@ -64,7 +64,6 @@ def write(folder: Path, checkpoint: Checkpoint, *, step: int) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        _sync_folder(folder)
         for old in listed(folder)[:-KEPT]:
             old.unlink(missing_ok=True)
     except OSError as error:
@@ -166,12 +165,3 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
         total.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -181,12 +180,7 @@ class Step:
 
     def _call_hook(self, hook: Callable[..., Any], epoch: int, step: int) -> None:
         """Call the gradient hook; weights and gradients must keep their shapes, and gradients get their layout back."""
-        try:
-            hook(self._model, epoch=epoch, step=step)
-        except RuntimeError as error:
-            if re.search(r"assign(ed)?( a)? grad", str(error)):  # torch's own refusal of a gradient of another shape
-                raise UserError(f"grad_hook {hook_name(hook)} changed shapes: {error}") from error
-            raise
+        hook(self._model, epoch=epoch, step=step)  # torch itself refuses a gradient of another shape
         for name, parameter, shape in self._shapes:
             grad = parameter.grad
             found = parameter.shape if grad is None else grad.shape

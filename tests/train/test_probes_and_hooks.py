@@ -29,7 +29,6 @@ MEDDLING = {
     "no JSON": ({"a": object()}, "probe value 'bad/a' is a object, expected numbers, text or lists"),
 }
 SHRINKING = {
-    "new gradient": lambda p: setattr(p, "grad", p.grad[:1]),
     "its data": lambda p: setattr(p.grad, "data", p.grad[:1]),
     "the weight": lambda p: setattr(p, "data", p[:1]),
 }
