@@ -118,19 +118,10 @@ def register_imagenet(source: Path, to: Path, *, description: str | None) -> dic
     mean, std = channel_statistics(images[slice(None, None, -(-len(images) // SAMPLE))])
     for split, names in tree.files.items():
         (to / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-    return prepared.write_record(
-        to,
-        INDEX_FILES,
-        labels=tree.labels,
-        name="imagenet",
-        description=description or _describe(tree),
-        class_names=tree.class_names,
-        shape=[3, CROP, CROP],
-        mean=mean,
-        std=std,
-        fingerprint=fingerprint,
-        source={"kind": "image folder", "folder": str(source), "resize": RESIZE, "crop": CROP},
-    )
+    kept = {"kind": "image folder", "folder": str(source), "resize": RESIZE, "crop": CROP}
+    found = {"shape": [3, CROP, CROP], "mean": mean, "std": std, "fingerprint": fingerprint, "source": kept}
+    named = {"name": "imagenet", "description": description or _describe(tree), "class_names": tree.class_names}
+    return prepared.write_record(to, INDEX_FILES, labels=tree.labels, **named, **found)
 
 
 def verify_imagenet(record: dict[str, Any]) -> None:

@@ -23,9 +23,10 @@ from gendyn_lite.data.types import ImageData, check_labels
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.threads import threads
 
+Device = str | torch.device
 SPLITS = ("train", "train_eval", "test")
 EVALUATION_BATCH = 1024
-# 8-bit pixels that are made ready at once: several batches, so that fixed costs are shared, within a CPU's cache.
+# Bytes of inputs that are made ready at once: several batches, so that fixed costs are shared, within a CPU's cache.
 CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 1 << 23}
 AHEAD = 3  # batches of a set that is not on the device that are read before they are asked for
 SHARE = 0.5  # of the free memory of a GPU that one set may take
@@ -34,12 +35,7 @@ _copies = WeakTensorKeyDictionary()  # a set → its copies by device and versio
 
 
 def batcher(
-    data: ImageData,
-    config: RunConfig,
-    *,
-    split: str = "train",
-    device: str | torch.device = "cpu",
-    batch_size: int | None = None,
+    data: ImageData, config: RunConfig, *, split: str = "train", device: Device = "cpu", batch_size: int | None = None
 ) -> Batcher:
     """The batches of one split, as the configuration wants them.
 
@@ -111,20 +107,20 @@ class Batcher:
             x, float32 [b, *in_shape], and y, int64 [b], on the device.
         """
         budget, size = CHUNK_BYTES.get(self._device.type, CHUNK_BYTES["cpu"]), self._batch_size
-        step = size * max(1, budget // (size * math.prod(self._x.shape[1:])))
+        step = size * max(1, budget // (size * math.prod(self._x.shape[1:]) * self._x.dtype.itemsize))
         chunks = [slice(start, start + step) for start in range(0, self.num_examples, step)]
         if self._training:
             order = torch.from_numpy(draws.permutation(self.num_examples, self._config.seed, draws.ORDER, epoch))
-            there, draw = order.to(self._device), self._draw(epoch).to(self._device)
+            there = order.to(self._device)
             sources = [(order if self._resident is None else there)[chunk] for chunk in chunks]
-            targets, moves = [there[chunk] for chunk in chunks], [draw[:, chunk] for chunk in chunks]
-        else:  # in order, not augmented
+            targets = [there[chunk] for chunk in chunks]
+        else:
             sources = targets = chunks
-            moves = [None] * len(chunks)
+        draw = self._draw(epoch) if self._training and (self._config.random_crop or self._config.flip) else None
         gathered = self._gather(sources)
-        for target, move in zip(targets, moves, strict=True):
+        for chunk, target in zip(chunks, targets, strict=True):
             with threads(1):  # small operations: waiting for a busy core costs more than it saves
-                x = self._finish(next(gathered), move)
+                x = self._finish(next(gathered), None if draw is None else draw[:, chunk])
             yield from zip(x.split(size), self._y[target].split(size), strict=True)
 
     def _gather(self, picks: Sequence[Tensor | slice]) -> Iterator[Tensor]:
@@ -135,11 +131,11 @@ class Batcher:
         return stream(self._x, picks, self._device)
 
     def _draw(self, epoch: int) -> Tensor:
-        """Vertical and horizontal shift, and flip, of every example of an epoch, int64 [3, n]."""
+        """Vertical and horizontal shift, and flip, of every example of an epoch, int64 [3, n], on the device."""
         count, seed, shifts = self.num_examples, self._config.seed, 2 * self._config.random_crop + 1
         bounds = (shifts, shifts, 2)
         rows = [draws.integers(count, bound, seed, draws.AUGMENT, epoch, i) for i, bound in enumerate(bounds)]
-        return torch.from_numpy(np.stack(rows))
+        return torch.from_numpy(np.stack(rows)).to(self._device)
 
     def _finish(self, x: Tensor, draw: Tensor | None) -> Tensor:
         """Crop, flip and standardize; `draw` is None where nothing is augmented."""
@@ -234,7 +230,7 @@ def cut_windows(x: Tensor, side: tuple[int, ...], pad: int, draw: Tensor | None,
     """
     height, width = side
     top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
-    if draw is None or (pad == 0 and not flip):
+    if draw is None:
         return x[:, :, top : top + height, left : left + width]
     x = F.pad(x, (pad, pad, pad, pad))
     tops, lefts, flips = top + draw[0], left + draw[1], draw[2] * flip

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.models.cifar import alexnet_small, inception_small, resnet18, vgg19
+from gendyn_lite.models.cifar import Shape, alexnet_small, inception_small, resnet18, vgg19
 from gendyn_lite.models.imagenet import torchvision_network
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}
 
 
-def downsampled(in_shape: tuple[int, ...], downsample: object) -> tuple[int, ...]:
+def downsampled(in_shape: Shape, downsample: object) -> tuple[int, ...]:
     """The shape of inputs once they are averaged over squares of side `downsample`.
 
     Args:
@@ -43,12 +43,7 @@ def downsampled(in_shape: tuple[int, ...], downsample: object) -> tuple[int, ...
 
 
 def mlp(
-    *,
-    in_shape: tuple[int, ...],
-    num_classes: int,
-    widths: Sequence[int] = (512,),
-    activation: str = "relu",
-    downsample: int = 1,
+    *, in_shape: Shape, num_classes: int, widths: Sequence[int] = (512,), activation: str = "relu", downsample: int = 1
 ) -> nn.Sequential:
     """Flatten, then a linear layer and an activation for each width, then a linear layer to the logits.
 
@@ -234,7 +229,7 @@ def _is_probability(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
 
 
-def _check_images(name: str, in_shape: tuple[int, ...], min_side: int) -> None:
+def _check_images(name: str, in_shape: Shape, min_side: int) -> None:
     """Refuse inputs that are no images, or too small for a network."""
     if len(in_shape) != 3:
         expected = "expected (channels, height, width); an mlp takes any shape"
