@@ -62,21 +62,18 @@ def prepare_tree(
 def encoding(source: Source, tree: Listing) -> str:
     """How the images are encoded, from the headers of up to 200 of them: for instance ``"JPEG q75"``, ``"PNG"``."""
     files = tree.files["train"] + tree.files["test"]
-    some = files[:: max(1, len(files) // LOOKED_AT)]
-    kinds = {_encoding(source.read(name), name) for name in some}
+    kinds = set()
+    for name in files[:: max(1, len(files) // LOOKED_AT)]:
+        try:
+            with Image.open(io.BytesIO(source.read(name))) as image:
+                tables = getattr(image, "quantization", None)
+                quality = jpeg_quality(tuple(tables[0])) if tables else None
+                kinds.add(f"{image.format} q{quality}" if quality else str(image.format))
+        except Exception as error:
+            raise UserError(f"{name} cannot be read as an image ({error}): remove or replace it") from None
     if len(kinds) > 1:
         kinds = {kind.split()[0] for kind in kinds}
     return kinds.pop() if len(kinds) == 1 else "mixed formats"
-
-
-def _encoding(data: bytes, name: str) -> str:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            tables = getattr(image, "quantization", None)
-            quality = jpeg_quality(tuple(tables[0])) if tables else None
-            return f"{image.format} q{quality}" if quality else str(image.format)
-    except Exception as error:
-        raise UserError(f"{name} cannot be read as an image ({error}): remove or replace it") from None
 
 
 @cache

@@ -9,7 +9,8 @@ import sys
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -77,16 +78,17 @@ def probe(item: Item, *, size: int | None) -> tuple[int, tuple[int, int]]:
     Raises:
         UserError: It cannot be read.
     """
-    raw = read(item)
-    for channels in (1, 3):
-        with suppress(ColourMetError), bad_images():
-            height, width, _ = decode_worker.decode(raw, item.name, channels=channels, resize=size, crop=size)
-            return channels, (height, width)
-    raise AssertionError("three channels hold any image")
+    with bad_images():
+        decoded = partial(decode_worker.decode, read(item), item.name, resize=size, crop=size)
+        try:
+            height, width, _ = decoded(channels=1)
+        except ColourMetError:
+            return 3, decoded(channels=3)[:2]
+    return 1, (height, width)
 
 
 class Pool:
-    """Worker processes that decode; each is started when it is first needed.
+    """Worker processes that decode; each is started when it is first needed, and all end with the pool.
 
     Args:
         workers: Number of processes; 0 to decode in this one.
@@ -155,14 +157,6 @@ class Pool:
             raise UserError(f"a worker process ended while it decoded {names}: out of memory?") from None
         finally:
             self._free.put(worker)
-
-    def __enter__(self) -> Pool:
-        """The pool itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the processes."""
-        self._stop()
 
 
 def _stop(workers: Iterable[subprocess.Popen[bytes]]) -> None:

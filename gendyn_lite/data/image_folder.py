@@ -203,16 +203,16 @@ def decode_splits(
     items = {split: [locate(name) for name in names] for split, names in source.files.items()}
     channels, found = probe(items["train"][0], size=size)
     few = sum(map(len, items.values())) <= FEW
-    with Pool(0 if few else None) as pool:
-        while True:
-            options, images = Options(channels, side or found, size, size), {}
-            try:
-                for split, part in items.items():
-                    images[split] = out(split, (len(part), channels, *options.side))
-                    pool.decode(part, options, images[split], label=f"decoding {split}")
-                return images
-            except ColourMetError:
-                channels = 3  # the first image was grey, a later one is not: once more
+    pool = Pool(0 if few else None)
+    while True:
+        options, images = Options(channels, side or found, size, size), {}
+        try:
+            for split, part in items.items():
+                images[split] = out(split, (len(part), channels, *options.side))
+                pool.decode(part, options, images[split], label=f"decoding {split}")
+            return images
+        except ColourMetError:
+            channels = 3  # the first image was grey, a later one is not: once more
 
 
 def read_index(folder: Path, *, name: str) -> ImageData:

@@ -80,7 +80,7 @@ def write_record(
         "format": FORMAT,
         **fields,
         "class_names": list(class_names),
-        "counts": counts(class_names, **labels),
+        "counts": {split: np.bincount(y, minlength=len(class_names)).tolist() for split, y in labels.items()},
         "files": {file: {"bytes": (folder / file).stat().st_size, "sha256": sha256(folder / file)} for file in files},
     }
     record[SEAL] = seal(record)
@@ -170,11 +170,6 @@ def check(folder: Path, record: dict[str, Any]) -> None:
     for file, entry in record["files"].items():
         if sha256(folder / file) != entry["sha256"]:
             raise UserError(f"{folder / file} was altered since it was prepared: {again(folder)}")
-
-
-def counts(class_names: Sequence[str], **labels: np.ndarray) -> dict[str, list[int]]:
-    """The number of examples of each class, by split."""
-    return {split: np.bincount(y, minlength=len(class_names)).tolist() for split, y in labels.items()}
 
 
 def sha256(path: Path) -> str:

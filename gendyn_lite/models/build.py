@@ -95,8 +95,8 @@ NETWORKS: dict[str, tuple[Any, str, int]] = {
     "inception_small": (inception_small, "he_normal", 4),
     "resnet18": (resnet18, "he_normal", 8),
     "vgg19": (vgg19, "he_normal", 32),
-    "resnet18_imagenet": (partial(torchvision_network, "resnet18"), "torch", 32),
-    "resnet50": (partial(torchvision_network, "resnet50"), "torch", 32),
+    "resnet18_imagenet": (partial(torchvision_network, "resnet18", dropout=None), "torch", 32),
+    "resnet50": (partial(torchvision_network, "resnet50", dropout=None), "torch", 32),
     "inception_v3": (partial(torchvision_network, "inception_v3"), "torch", 75),
     "alexnet": (partial(torchvision_network, "alexnet"), "torch", 63),
 }
@@ -221,12 +221,8 @@ def _check_options(name: str, construct: Any, options: dict[str, Any]) -> None:
             raise unknown_name(f"option of {name}", option, [*known, "init"])
         if option == "batch_norm" and not isinstance(value, bool):
             raise UserError(f"batch_norm is {value!r}, expected True or False")
-        if option == "dropout" and value is not known[option] and not _is_probability(value):
+        if option == "dropout" and value is not known[option] and not (type(value) in (int, float) and 0 <= value < 1):
             raise UserError(f"dropout is {value!r}, expected a number in [0, 1)")
-
-
-def _is_probability(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
 
 
 def _check_images(name: str, in_shape: Shape, min_side: int) -> None:

@@ -53,11 +53,11 @@ class Run:
         self.model, self.config, self.options, self.ranks = model.to(options.device), config, options, ranks
         if options.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if options.checkpoint_dir is not None:
-            state.check_storable(model, options.grad_hook)
         self.batches = Batches(data, config, options.device)
         check_fits(model, data, next(iter(self.batches.evaluation("train_eval")))[0])
         self.optimizer = make_optimizer(model.parameters(), config)
+        if options.checkpoint_dir is not None:  # what no checkpoint can hold is refused before anything is trained
+            state.pack(model, self.optimizer, options.grad_hook, [], {})
         self.precision = Precision(config.precision, options.device)
         self.place, self.rows, self.resumed_at = Place(), list[Row](), list[int]()
         self._report = options.on_epoch if options.on_epoch and ranks.first else lambda row: None

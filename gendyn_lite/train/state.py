@@ -80,17 +80,6 @@ def unpack(found: Checkpoint, model: nn.Module, optimizer: Optimizer, hook: obje
     return [states[key] for key in sorted(states, key=int)]
 
 
-def check_storable(model: nn.Module, hook: object) -> None:
-    """Refuse, before anything is trained, a network or a gradient hook that no checkpoint can hold.
-
-    Raises:
-        UserError: The network has an extra state, or the hook's state holds something else than plain tensors and JSON
-            values.
-    """
-    _stored(model)
-    _kept(hook)
-
-
 def _stored(model: nn.Module) -> dict[str, Tensor]:
     """The network's state dict, all of it tensors."""
     found = model.state_dict()
