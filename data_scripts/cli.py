@@ -194,7 +194,6 @@ def _write(name: str, path: Path, to: Path, *, description: str | None, size: in
                 record = _prepare_own(name, source, new, description=description, size=size)
             else:
                 record = originals.prepare_cifar(name, source, new, description=description)
-        check_place(to, path)  # once more: it took a while
     return record
 
 
@@ -218,7 +217,7 @@ def _prepare_own(name: str, source: Source, to: Path, *, description: str | None
     record = {"kind": "image tree", "archive_sha256": source.sha256, "size": size, "stamp": stamp}
     text = description or image_folder.describe(named) + (f", {size}x{size}" if size else "")
     tree = image_folder.listing(source.names, where=source.where)
-    return images.prepare_tree(source, tree, to, size=size, name=name, description=text, record=record)
+    return images.prepare_tree(source, tree, to, size=size, name=name, description=text, source=record)
 
 
 def prepared_path(name: str, root: Path) -> Path:

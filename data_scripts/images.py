@@ -27,26 +27,21 @@ STEP = 512  # images that are read at once to verify them
 SAMPLE = 2000  # training images from which mean and standard deviation are taken
 
 
+Side = tuple[int, int]  # height and width
+
+
 def prepare_tree(
-    source: Source,
-    tree: Listing,
-    to: Path,
-    *,
-    record: dict[str, Any],
-    size: int | None = None,
-    side: tuple[int, int] | None = None,
-    **fields: str,
+    files: Source, tree: Listing, to: Path, *, size: int | None = None, side: Side | None = None, **fields: Any
 ) -> dict[str, Any]:
     """Write the prepared form of an image tree.
 
     Args:
-        source: The tree.
+        files: The tree.
         tree: Its listing.
         to: Empty folder to fill.
-        record: Where it came from.
         size: Side to resize and cut every image to.
         side: Height and width that the images must have.
-        fields: Name and description, as for `prepared.finish`.
+        fields: Name, description and source, as for `prepared.finish`.
 
     Returns:
         The record.
@@ -55,8 +50,8 @@ def prepare_tree(
     def out(split: str, shape: tuple[int, ...]) -> torch.Tensor:
         return torch.from_numpy(prepared.allocate(to, split, shape))
 
-    decode_splits(tree, source.locate, out, size=size, side=side)
-    return prepared.finish(to, class_names=tree.class_names, labels=tree.labels, source=record, **fields)
+    decode_splits(tree, files.locate, out, size=size, side=side)
+    return prepared.finish(to, class_names=tree.class_names, labels=tree.labels, **fields)
 
 
 def encoding(source: Source, tree: Listing) -> str:

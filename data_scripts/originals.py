@@ -144,9 +144,6 @@ class _ArraysOnly(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, expected plain values and arrays only")
         return _Inert
 
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to something outside")
-
 
 ARRAY_NAMES = ("numpy.core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype")
 
@@ -216,4 +213,4 @@ def _prepare_tree(family: Family, name: str, source: Source, to: Path, descripti
         odd_counts = "" if counts == COUNTS else f", {counts['train']:,} train and {counts['test']:,} test images"
         by, description = "image headers", f"{family.title} ({images.encoding(source, tree)}{odd_counts})"
     record = {"kind": "image tree", "archive_sha256": source.sha256, "described_by": by}
-    return images.prepare_tree(source, tree, to, side=(32, 32), name=name, description=description, record=record)
+    return images.prepare_tree(source, tree, to, side=(32, 32), name=name, description=description, source=record)

@@ -162,8 +162,14 @@ def build(
     shape = tuple(in_shape) if isinstance(in_shape, Sequence) else ()
     if not shape or any(type(size) is not int or size < 1 for size in shape):
         raise UserError(f"in_shape is {in_shape!r}, expected positive whole numbers such as (3, 28, 28)")
-    if min_side:
-        _check_images(name, downsampled(shape, options.get("downsample", 1)), min_side)
+    if min_side and len(shape) != 3:
+        expected = "expected (channels, height, width); an mlp takes any shape"
+        raise UserError(f"in_shape is {shape}, but {name} takes images: {expected}")
+    seen = downsampled(shape, options.get("downsample", 1))
+    if min(seen[1:], default=min_side) < min_side:
+        expected = f"expected images of at least {min_side}x{min_side}"
+        advice = "enlarge or pad them, or choose a smaller network"
+        raise UserError(f"in_shape {seen} is too small for {name}: {expected} ({advice})")
     if type(num_classes) is not int or num_classes < 2:
         raise UserError(f"num_classes is {num_classes!r}, expected a whole number of at least 2")
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -223,14 +229,3 @@ def _check_options(name: str, construct: Any, options: dict[str, Any]) -> None:
             raise UserError(f"batch_norm is {value!r}, expected True or False")
         if option == "dropout" and value is not known[option] and not (type(value) in (int, float) and 0 <= value < 1):
             raise UserError(f"dropout is {value!r}, expected a number in [0, 1)")
-
-
-def _check_images(name: str, in_shape: Shape, min_side: int) -> None:
-    """Refuse inputs that are no images, or too small for a network."""
-    if len(in_shape) != 3:
-        expected = "expected (channels, height, width); an mlp takes any shape"
-        raise UserError(f"in_shape is {in_shape}, but {name} takes images: {expected}")
-    if min(in_shape[1:]) < min_side:
-        expected = f"expected images of at least {min_side}x{min_side}"
-        advice = "enlarge or pad them, or choose a smaller network"
-        raise UserError(f"in_shape {in_shape} is too small for {name}: {expected} ({advice})")
