@@ -175,11 +175,11 @@ def _try_all(download: Download, part: Path, urls: Sequence[str], patience: Pati
                 return _try_one(download, part, url, patience, limit=limit)
             except GiveUpError as error:
                 faults[url] = error
-                _tell(f"{host(url)}: {error}")
+                print(f"{host(url)}: {error}", file=sys.stderr)
         left = sorted((url for url in left if faults[url].speed >= patience.floor), key=lambda url: -faults[url].speed)
         if left and limit == patience.slow:
-            minutes = (download.bytes - size(part)) / faults[left[0]].speed / 60
-            _tell(f"no faster mirror works: staying with {host(left[0])}, about {max(1, round(minutes))} min")
+            minutes = max(1, round((download.bytes - size(part)) / faults[left[0]].speed / 60))
+            print(f"no faster mirror works: staying with {host(left[0])}, about {minutes} min", file=sys.stderr)
     told = "; ".join(f"{host(url)}: {error}" for url, error in faults.items())
     raise Failed(
         f"cannot fetch {download.file} ({told}): try again later, give another --mirror URL, or get the file yourself "
@@ -205,9 +205,5 @@ def _try_one(download: Download, part: Path, url: str, patience: Patience, *, li
             if failed >= patience.attempts:
                 raise GiveUpError(f"{error}, {failed} times") from None
             wait = patience.wait * 2 ** (failed - 1)
-            _tell(f"{host(url)}: {error}; attempt {failed + 1} of {patience.attempts} in {wait:g} s")
+            print(f"{host(url)}: {error}; attempt {failed + 1} of {patience.attempts} in {wait:g} s", file=sys.stderr)
             time.sleep(wait)
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from data_scripts.sources import Source
 from gendyn_lite.data import prepared
-from gendyn_lite.data.decoding import FolderImages, Options
+from gendyn_lite.data.decoding import FolderImages, Options, Side
 from gendyn_lite.data.image_folder import INDEX_FILES, Listing, decode_splits, listing, walk
 from gendyn_lite.data.types import channel_statistics
 from gendyn_lite.errors import UserError
@@ -25,9 +25,6 @@ COUNTS, CLASSES = {"train": 1_281_167, "test": 50_000}, 1000  # of the whole of 
 LOOKED_AT = 200  # images whose format is looked at
 STEP = 512  # images that are read at once to verify them
 SAMPLE = 2000  # training images from which mean and standard deviation are taken
-
-
-Side = tuple[int, int]  # height and width
 
 
 def prepare_tree(

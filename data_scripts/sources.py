@@ -11,13 +11,13 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from gendyn_lite.data.decoding import Item, read
-from gendyn_lite.data.image_folder import locator, walk
+from gendyn_lite.data.image_folder import Locate, locator, walk
 from gendyn_lite.data.prepared import sha256
 from gendyn_lite.errors import UserError
 
@@ -41,7 +41,7 @@ class Source:
     """
 
     names: list[str]
-    locate: Callable[[str], Item]
+    locate: Locate
     where: str
     sha256: str | None = None
 

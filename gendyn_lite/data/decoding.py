@@ -23,6 +23,7 @@ from gendyn_lite.data import decode_worker
 from gendyn_lite.data.decode_worker import BadImageError, ColourMetError
 from gendyn_lite.errors import UserError
 
+Side = tuple[int, int]  # height and width
 CHUNK_BYTES = 1 << 20  # pixels of one answer
 
 
@@ -39,7 +40,7 @@ class Options(NamedTuple):
     """What to make of an image; see `decode_worker.decode`. `side` is the height and width that it must have then."""
 
     channels: int
-    side: tuple[int, int]
+    side: Side
     resize: int | None = None
     crop: int | None = None
 
@@ -72,7 +73,7 @@ def read(item: Item) -> bytes:
         return decode_worker.read(item.path, item.offset, item.size)
 
 
-def probe(item: Item, *, size: int | None) -> tuple[int, tuple[int, int]]:
+def probe(item: Item, *, size: int | None) -> tuple[int, Side]:
     """Channels (1 or 3), height and width of one image, resized and cut to a square of side `size` (None: as it is).
 
     Raises:

@@ -16,11 +16,13 @@ from torch import Tensor
 
 from gendyn_lite.data import prepared
 from gendyn_lite.data.decode_worker import ColourMetError
-from gendyn_lite.data.decoding import FolderImages, Item, Options, Pool, probe
+from gendyn_lite.data.decoding import FolderImages, Item, Options, Pool, Side, probe
 from gendyn_lite.data.storage import disk_errors
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
 
+Locate = Callable[[str], Item]
+NewArray = Callable[[str, tuple[int, ...]], Tensor]
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 FEW = 500  # images up to which starting worker processes does not pay
 TEST_NAMES = ("test", "val")  # val is taken where there is no test
@@ -112,7 +114,7 @@ def walk(path: Path) -> Iterator[str]:
                     raise UserError(f"{path}/{name} is not a regular file, or is a broken link: remove it")
 
 
-def locator(path: Path) -> Callable[[str], Item]:
+def locator(path: Path) -> Locate:
     """A function that says where a file below a folder is."""
     return lambda name: Item(f"{path}/{name}", name)
 
@@ -181,12 +183,7 @@ def _place(name: str, where: str) -> tuple[str, str]:
 
 
 def decode_splits(
-    source: Listing,
-    locate: Callable[[str], Item],
-    out: Callable[[str, tuple[int, ...]], Tensor],
-    *,
-    size: int | None = None,
-    side: tuple[int, int] | None = None,
+    source: Listing, locate: Locate, out: NewArray, *, size: int | None = None, side: Side | None = None
 ) -> dict[str, Tensor]:
     """Decode both splits to one shape: grey if every image is grey, else colour.
 

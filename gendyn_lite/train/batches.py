@@ -9,7 +9,6 @@ from itertools import islice
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData, Split, batcher
@@ -59,25 +58,6 @@ class Batches:
         return torch.cat([x for x, _ in self.evaluation(split)])
 
 
-def check_trainable(model: nn.Module) -> None:
-    """Refuse a network whose parameters are not all there, each in memory of its own.
-
-    Raises:
-        UserError: A parameter has no shape yet, is on the device ``"meta"`` or is an expanded tensor.
-
-    >>> check_trainable(nn.LazyLinear(2))
-    Traceback (most recent call last):
-    gendyn_lite.errors.UserError: weight has no shape yet (a lazy layer): call the network on a batch once before ...
-    """
-    for name, parameter in model.named_parameters():
-        if isinstance(parameter, UninitializedParameter):
-            raise UserError(f"{name} has no shape yet (a lazy layer): call the network on a batch once before training")
-        if parameter.is_meta:
-            raise UserError(f"{name} is on the device 'meta', which holds no numbers: build the network on a real one")
-        if any(size > 1 and stride == 0 for size, stride in zip(parameter.shape, parameter.stride(), strict=True)):
-            raise UserError(f"{name} is an expanded tensor, whose entries share memory: clone it before training")
-
-
 def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
     """Refuse a network that does not take the data's inputs, or whose logits are not its classes.
 
@@ -87,7 +67,8 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
         x: A batch of its inputs as the run will see them, [b, *in_shape], on the model's device.
 
     Raises:
-        UserError: A split is empty or has labels beyond the classes; nothing is trainable; or shapes do not fit.
+        UserError: A split is empty or has labels beyond the classes; nothing is trainable, or a parameter is an
+            expanded tensor; or shapes do not fit.
     """
     for name, y in (("training", data.train.y), ("test", data.test.y)):
         if len(y) == 0:
@@ -95,6 +76,9 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
     data.check_labels()
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError("the network has no parameter that requires a gradient: there is nothing to train")
+    for name, parameter in model.named_parameters():
+        if any(size > 1 and stride == 0 for size, stride in zip(parameter.shape, parameter.stride(), strict=True)):
+            raise UserError(f"{name} is an expanded tensor, whose entries share memory: clone it before training")
     try:
         with torch.no_grad():
             shape = tuple(model.eval()(x[:1]).shape)

@@ -197,8 +197,6 @@ REFUSED = {  # what becomes of the network and of the labels; options; message
     "labels": (lambda m: m, 1, {}, "labels span 1 to 10, expected 0 to 9"),
     "frozen": (lambda m: m.requires_grad_(False), 0, {}, "no parameter that requires a gradient"),
     "expanded": (expanded, 0, {}, "bias is an expanded tensor, whose entries share memory"),
-    "meta": (lambda m: m.to("meta"), 0, {}, "is on the device 'meta', which holds no numbers"),
-    "lazy": (lambda m: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), 0, {}, "1.weight has no shape yet"),
     "batch of one": (lambda m: NORM, 0, {}, "batch-norm cannot normalize a batch of 1: choose batch_size or"),
     "device": (lambda m: m, 0, {"device": "gpu"}, "device 'gpu' cannot be used"),
     "cuda_graph": (lambda m: m, 0, {"cuda_graph": True}, "cuda_graph needs one GPU"),
