@@ -74,7 +74,6 @@ def verify(name: str, root: Path) -> None:
     Raises:
         UserError: It was altered, or there is none.
     """
-    _check_name(name)
     if name in EMBEDDED:
         raise UserError(f"{name} comes with the library: there is nothing to verify")
     folder = prepared.find(prepared_path(name, root))
@@ -110,12 +109,11 @@ def prepare(
         UserError: A mistake in these or in the source, or the place holds what was not made here.
         Failed: Trouble with the disk or the network.
     """
-    _check_name(name)
+    to = prepared_path(name, root)
     _check_options(name, source, mirrors, description, size)
     if name in EMBEDDED:
         print(f"{name} comes with the library: nothing to prepare")
         return
-    to = prepared_path(name, root)
     to = Path(os.path.realpath(to)) if to.is_symlink() else to
     if name.startswith(FOLDER):
         source = source or folder_of(name)
@@ -135,13 +133,6 @@ def prepare(
             downloads.rmdir()
             downloads.parent.rmdir()
     report(to, record)
-
-
-def _check_name(name: str) -> None:
-    if name.startswith(FOLDER):
-        folder_of(name)
-    elif name not in ENTRIES:
-        raise unknown_name("dataset", name, [*ENTRIES, "folder:PATH"])
 
 
 def _check_options(
@@ -221,7 +212,13 @@ def _prepare_own(name: str, source: Source, to: Path, *, description: str | None
 
 
 def prepared_path(name: str, root: Path) -> Path:
-    """Where a set is, or would be, prepared."""
+    """Where a set is, or would be, prepared.
+
+    Raises:
+        UserError: There is no such set.
+    """
+    if name not in ENTRIES and not name.startswith(FOLDER):
+        raise unknown_name("dataset", name, [*ENTRIES, "folder:PATH"])
     return root / (image_folder.key(folder_of(name)) if name.startswith(FOLDER) else name)
 
 

@@ -50,8 +50,7 @@ def prepare_mnist(source: Source, to: Path) -> dict[str, Any]:
         prepared.allocate(to, split, (len(pixels), 1, 28, 28))[:, 0] = pixels
         labels[split] = arrays[f"{prefix}-labels-idx1-ubyte"]
     kind = {"kind": "IDX files", "sha256": {file: sha256 for file, (_, sha256) in IDX_FILES.items()}}
-    names = list("0123456789")
-    return prepared.finish(to, name="mnist", description="MNIST", class_names=names, labels=labels, source=kind)
+    return prepared.finish(to, name="mnist", description="MNIST", class_names="0123456789", labels=labels, source=kind)
 
 
 def read_idx(raw: bytes, *, shape: tuple[int, ...], sha256: str, where: str) -> np.ndarray:

@@ -66,10 +66,7 @@ MISTAKES = [
     ("cifar10 --from nowhere", "nowhere does not exist: expected a folder"),
     ("cifar10 --from ''", "--from is '', expected the path of"),
     ("cifar10 --from 'a\0b'", r"'a\x00b' holds a NUL character"),
-    ("cifar10 --root ''", "root is '', expected the path of a file or folder"),
-    ("cifar10 --root 'a\0b'", r"'a\x00b' holds a NUL character"),
     (f"cifar10 --root {LONG}", "the name is too long"),
-    ("folder:", "folder:PATH is '', expected the path of"),
     ("'folder:a\0b'", r"'folder:a\x00b' holds a NUL character"),
     ("folder:caf\udce9", r"folder:PATH is 'caf\udce9', expected"),
     (f"folder:{LONG}", "the name is too long"),
@@ -82,8 +79,6 @@ MISTAKES = [
     ("cifar10 --from x --mirror y", "here nothing is fetched"),
     ("imagenet --mirror y", "here nothing is fetched"),
     ("mnist --mirror file:///etc/", "--mirror is 'file:///etc/', expected an address"),
-    ("mnist --mirror /etc", "--mirror is '/etc', expected an address"),
-    ("mnist --mirror ''", "--mirror is '', expected an address"),
 ]
 
 
