@@ -47,21 +47,26 @@ class Entry(NamedTuple):
 
 
 class Family(NamedTuple):
-    """CIFAR-10 or CIFAR-100.
+    """CIFAR-10 or CIFAR-100, in its Python version.
 
     Attributes:
         title: Its name.
         class_names: In the order of the labels.
-        key: Key of the labels in a Python batch.
-        label_bytes: Bytes before the pixels of an image in a binary batch; the last of them is its label.
-        layouts: Kind of archive (``"Python"`` or ``"binary"``) → split → file → its MD5 or SHA-256.
+        key: Key of the labels in a batch.
+        train: File → its MD5, of the training batches.
+        test: Likewise of the test batch.
     """
 
     title: str
     class_names: list[str]
     key: str
-    label_bytes: int
-    layouts: dict[str, dict[str, dict[str, str]]]
+    train: dict[str, str]
+    test: dict[str, str]
+
+    @property
+    def files(self) -> list[str]:
+        """All batches."""
+        return [*self.train, *self.test]
 
 
 def _entry(*, urls: Sequence[str] = (), downloads: Sequence[dict[str, Any]] = (), **fields: str) -> Entry:

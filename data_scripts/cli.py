@@ -24,6 +24,7 @@ from gendyn_lite.data.storage import disk_errors, lock_of, locked, named_path, r
 from gendyn_lite.errors import UserError, unknown_name
 
 EMBEDDED = loading.embedded()
+NOTE = "verified.json"  # beside what an earlier version prepared
 MOST_SIDE = math.isqrt(MOST_PIXELS)
 
 
@@ -73,15 +74,16 @@ def verify(name: str, root: Path) -> None:
     Raises:
         UserError: It was altered, or there is none.
     """
-    _check_name(name)
     if name in EMBEDDED:
         raise UserError(f"{name} comes with the library: there is nothing to verify")
     folder = prepared.find(prepared_path(name, root))
     if folder is None:
         raise UserError(f"{name} is not prepared in {root}: run `gendyn data {name}`")
-    record = images.verify_imagenet(folder) if name == "imagenet" else prepared.verify(folder)
-    unsealed = "" if prepared.SEAL in record else f"; it is of an earlier version: {prepared.UNSEALED}"
-    print(f"{name}: every byte is as it was prepared ({record['description']}, {record['fingerprint']}){unsealed}")
+    record = prepared.read_record(folder, name)
+    prepared.check(folder, record)
+    if name == "imagenet":
+        images.verify_imagenet(record)
+    print(f"{name}: every byte is as it was prepared ({record['description']}, {record['fingerprint']})")
 
 
 def prepare(
@@ -107,12 +109,11 @@ def prepare(
         UserError: A mistake in these or in the source, or the place holds what was not made here.
         Failed: Trouble with the disk or the network.
     """
-    _check_name(name)
+    to = prepared_path(name, root)
     _check_options(name, source, mirrors, description, size)
     if name in EMBEDDED:
         print(f"{name} comes with the library: nothing to prepare")
         return
-    to = prepared_path(name, root)
     to = Path(os.path.realpath(to)) if to.is_symlink() else to
     if name.startswith(FOLDER):
         source = source or folder_of(name)
@@ -121,25 +122,17 @@ def prepare(
     with locked(lock_of(to)):
         if source is None and (folder := prepared.find(to)):
             print("already prepared: ", end="")
-            report(folder, prepared.read_record(folder))
+            report(folder, prepared.read_record(folder, name))
             return
         downloads = root / ".downloads" / name
         path = source or fetch_all(name, downloads, mirrors)
         record = _write(name, path, to, description=description, size=size)
         for download in ENTRIES[name].downloads if source is None else ():
             (downloads / download.file).unlink(missing_ok=True)
-            (downloads / f".{download.file}.lock").unlink(missing_ok=True)
         with suppress(OSError):  # absent, or something else is in them
             downloads.rmdir()
             downloads.parent.rmdir()
     report(to, record)
-
-
-def _check_name(name: str) -> None:
-    if name.startswith(FOLDER):
-        folder_of(name)
-    elif name not in ENTRIES:
-        raise unknown_name("dataset", name, [*ENTRIES, "folder:PATH"])
 
 
 def _check_options(
@@ -173,7 +166,7 @@ def check_place(to: Path, source: Path | None) -> None:
             raise UserError(f"{to} is in the way, and `gendyn data` did not make it: {advice}")
         return
     here = sorted(path.name for path in to.iterdir())
-    ours = (prepared.RECORD, prepared.NOTE, *prepared.parse(to)["files"]) if prepared.RECORD in here else ()
+    ours = (prepared.RECORD, NOTE, *prepared.read_record(to)["files"]) if prepared.RECORD in here else ()
     if foreign := [name for name in here if name not in ours]:
         more = f" and {len(foreign) - 1:,} more" if foreign[1:] else ""
         raise UserError(f"{to} holds {foreign[0]!r}{more}, which `gendyn data` did not make: {advice}")
@@ -182,15 +175,16 @@ def check_place(to: Path, source: Path | None) -> None:
 def _write(name: str, path: Path, to: Path, *, description: str | None, size: int | None) -> dict[str, Any]:
     """Write the prepared form aside and rename it to `to`; its record."""
     with replacing(to) as new, tempfile.TemporaryDirectory(prefix=f".{to.name}.aside-", dir=new.parent) as scratch:
-        if name == "mnist":
-            record = originals.prepare_mnist(path, new)
-        elif name == "imagenet":
+        if name == "imagenet":
             record = images.register_imagenet(path, new, description=description)
-        elif name.startswith(FOLDER):
-            record = _prepare_own(name, open_source(path, Path(scratch)), new, description=description, size=size)
         else:
-            record = originals.prepare_cifar(name, open_source(path, Path(scratch)), new, description=description)
-        check_place(to, path)  # once more: it took a while
+            source = open_source(path, Path(scratch))
+            if name == "mnist":
+                record = originals.prepare_mnist(source, new)
+            elif name.startswith(FOLDER):
+                record = _prepare_own(name, source, new, description=description, size=size)
+            else:
+                record = originals.prepare_cifar(name, source, new, description=description)
     return record
 
 
@@ -214,11 +208,17 @@ def _prepare_own(name: str, source: Source, to: Path, *, description: str | None
     record = {"kind": "image tree", "archive_sha256": source.sha256, "size": size, "stamp": stamp}
     text = description or image_folder.describe(named) + (f", {size}x{size}" if size else "")
     tree = image_folder.listing(source.names, where=source.where)
-    return images.prepare_tree(source, tree, to, size=size, name=name, description=text, record=record)
+    return images.prepare_tree(source, tree, to, size=size, name=name, description=text, source=record)
 
 
 def prepared_path(name: str, root: Path) -> Path:
-    """Where a set is, or would be, prepared."""
+    """Where a set is, or would be, prepared.
+
+    Raises:
+        UserError: There is no such set.
+    """
+    if name not in ENTRIES and not name.startswith(FOLDER):
+        raise unknown_name("dataset", name, [*ENTRIES, "folder:PATH"])
     return root / (image_folder.key(folder_of(name)) if name.startswith(FOLDER) else name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from tqdm import tqdm
 
 from data_scripts.sources import Source
 from gendyn_lite.data import prepared
-from gendyn_lite.data.decoding import FolderImages, Options
-from gendyn_lite.data.image_folder import INDEX_FILES, Listing, check_index, decode_splits, listing, walk
+from gendyn_lite.data.decoding import FolderImages, Options, Side
+from gendyn_lite.data.image_folder import INDEX_FILES, Listing, decode_splits, listing, walk
 from gendyn_lite.data.types import channel_statistics
 from gendyn_lite.errors import UserError
 
@@ -25,36 +26,19 @@ LOOKED_AT = 200  # images whose format is looked at
 STEP = 512  # images that are read at once to verify them
 SAMPLE = 2000  # training images from which mean and standard deviation are taken
 
-# The luminance table of the JPEG standard (Annex K.1), sorted; encoders scale it by a quality from 1 to 100.
-# fmt: off
-LUMINANCE = [
-    10, 11, 12, 12, 13, 14, 14, 14, 16, 16, 16, 17, 18, 19, 22, 22, 24, 24, 24, 26, 29, 35, 37, 40, 40, 49, 51, 51, 55,
-    55, 56, 56, 57, 58, 60, 61, 62, 64, 64, 68, 69, 72, 77, 78, 80, 81, 87, 87, 92, 92, 95, 98, 99, 100, 101, 103, 103,
-    103, 104, 109, 112, 113, 120, 121,
-]
-# fmt: on
-
 
 def prepare_tree(
-    source: Source,
-    tree: Listing,
-    to: Path,
-    *,
-    record: dict[str, Any],
-    size: int | None = None,
-    side: tuple[int, int] | None = None,
-    **fields: str,
+    files: Source, tree: Listing, to: Path, *, size: int | None = None, side: Side | None = None, **fields: Any
 ) -> dict[str, Any]:
     """Write the prepared form of an image tree.
 
     Args:
-        source: The tree.
+        files: The tree.
         tree: Its listing.
         to: Empty folder to fill.
-        record: Where it came from; how many files are not images is added.
         size: Side to resize and cut every image to.
         side: Height and width that the images must have.
-        fields: Name and description, as for `prepared.finish`.
+        fields: Name, description and source, as for `prepared.finish`.
 
     Returns:
         The record.
@@ -63,43 +47,41 @@ def prepare_tree(
     def out(split: str, shape: tuple[int, ...]) -> torch.Tensor:
         return torch.from_numpy(prepared.allocate(to, split, shape))
 
-    decode_splits(tree, source.locate, out, size=size, side=side)
-    record |= {"ignored_files": tree.ignored} if tree.ignored else {}
-    return prepared.finish(to, class_names=tree.class_names, labels=tree.labels, source=record, **fields)
+    decode_splits(tree, files.locate, out, size=size, side=side)
+    return prepared.finish(to, class_names=tree.class_names, labels=tree.labels, **fields)
 
 
 def encoding(source: Source, tree: Listing) -> str:
     """How the images are encoded, from the headers of up to 200 of them: for instance ``"JPEG q75"``, ``"PNG"``."""
     files = tree.files["train"] + tree.files["test"]
-    some = files[:: max(1, len(files) // LOOKED_AT)]
-    kinds = {_encoding(source.read(name), name) for name in some}
+    kinds = set()
+    for name in files[:: max(1, len(files) // LOOKED_AT)]:
+        try:
+            with Image.open(io.BytesIO(source.read(name))) as image:
+                tables = getattr(image, "quantization", None)
+                quality = jpeg_quality(tuple(tables[0])) if tables else None
+                kinds.add(f"{image.format} q{quality}" if quality else str(image.format))
+        except Exception as error:
+            raise UserError(f"{name} cannot be read as an image ({error}): remove or replace it") from None
     if len(kinds) > 1:
         kinds = {kind.split()[0] for kind in kinds}
     return kinds.pop() if len(kinds) == 1 else "mixed formats"
 
 
-def _encoding(data: bytes, name: str) -> str:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            tables = getattr(image, "quantization", None)
-            quality = jpeg_quality(tables[0]) if tables else None
-            return f"{image.format} q{quality}" if quality else str(image.format)
-    except Exception as error:
-        raise UserError(f"{name} cannot be read as an image ({error}): remove or replace it") from None
+@cache
+def jpeg_quality(table: tuple[int, ...]) -> int | None:
+    """The quality at which libjpeg, and so most programs, writes this luminance table; None if there is none.
 
-
-def jpeg_quality(table: list[int]) -> int | None:
-    """The quality of a standard JPEG encoder that has this luminance table; None if none has.
-
-    >>> jpeg_quality([8, 6, 5, 8, 12, 20, 26, 31, 6, 6, 7, 10, 13, 29, 30, 28, 7, 7, 8, 12, 20, 29, 35, 28, 7, 9, 11,
+    >>> jpeg_quality((8, 6, 5, 8, 12, 20, 26, 31, 6, 6, 7, 10, 13, 29, 30, 28, 7, 7, 8, 12, 20, 29, 35, 28, 7, 9, 11,
     ... 15, 26, 44, 40, 31, 9, 11, 19, 28, 34, 55, 52, 39, 12, 18, 28, 32, 41, 52, 57, 46, 25, 32, 39, 44, 52, 61, 60,
-    ... 51, 36, 46, 48, 49, 56, 50, 52, 50])
+    ... 51, 36, 46, 48, 49, 56, 50, 52, 50))
     75
     """
-    base = np.array(LUMINANCE)
     for quality in range(1, 101):
-        scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-        if np.array_equal(np.clip((base * scale + 50) // 100, 1, 255), sorted(table)):
+        out = io.BytesIO()
+        Image.new("L", (1, 1)).save(out, "JPEG", quality=quality)
+        written: Any = Image.open(out)
+        if tuple(written.quantization[0]) == table:
             return quality
     return None
 
@@ -125,32 +107,18 @@ def register_imagenet(source: Path, to: Path, *, description: str | None) -> dic
     mean, std = channel_statistics(images[slice(None, None, -(-len(images) // SAMPLE))])
     for split, names in tree.files.items():
         (to / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-    return prepared.write_record(
-        to,
-        INDEX_FILES,
-        labels=tree.labels,
-        name="imagenet",
-        description=description or _describe(tree),
-        class_names=tree.class_names,
-        shape=[3, CROP, CROP],
-        mean=mean,
-        std=std,
-        fingerprint=fingerprint,
-        source={"kind": "image folder", "folder": str(source), "resize": RESIZE, "crop": CROP},
-    )
+    kept = {"kind": "image folder", "folder": str(source), "resize": RESIZE, "crop": CROP}
+    found = {"shape": [3, CROP, CROP], "mean": mean, "std": std, "fingerprint": fingerprint, "source": kept}
+    named = {"name": "imagenet", "description": description or _describe(tree), "class_names": tree.class_names}
+    return prepared.write_record(to, INDEX_FILES, labels=tree.labels, **named, **found)
 
 
-def verify_imagenet(folder: Path) -> dict[str, Any]:
-    """Decode every image of a registered folder and compare names, sizes and labels with the record.
-
-    Returns:
-        The record.
+def verify_imagenet(record: dict[str, Any]) -> None:
+    """Decode every image of a registered folder and compare names and sizes with its record.
 
     Raises:
-        UserError: An image is missing, changed or cannot be read; the first one is named. Or the record was altered.
+        UserError: An image is missing, changed or cannot be read; the first one is named.
     """
-    record = prepared.read_record(folder, name="imagenet")
-    check_index(folder, record)
     source = Path(record["source"]["folder"])
     tree = listing(walk(source), where=str(source))
     if _fingerprint(source, tree) != record["fingerprint"]:
@@ -161,7 +129,6 @@ def verify_imagenet(folder: Path) -> dict[str, Any]:
         images = _images(source, tree, split)
         for start in tqdm(range(0, len(images), STEP), desc=f"verifying {split}", unit_scale=STEP, disable=None):
             images[start : start + STEP]
-    return record
 
 
 def _images(source: Path, tree: Listing, split: str) -> FolderImages:

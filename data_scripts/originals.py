@@ -7,8 +7,8 @@ import hashlib
 import io
 import math
 import pickle
-import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,113 +21,76 @@ from gendyn_lite.data import prepared
 from gendyn_lite.data.image_folder import is_image, listing
 from gendyn_lite.errors import UserError
 
-UINT8 = 0x08  # the IDX code of unsigned bytes
-PIXELS = 3 * 32 * 32
 COUNTS = {"train": 50_000, "test": 10_000}
 
 
-def prepare_mnist(source: Path, to: Path) -> dict[str, Any]:
-    """Write MNIST's prepared form from a folder of IDX files.
+def prepare_mnist(source: Source, to: Path) -> dict[str, Any]:
+    """Write MNIST's prepared form from its IDX files.
 
     Args:
-        source: Folder with the four files, plain or ``.gz``, or with them under ``raw/`` or ``MNIST/raw/``.
+        source: A folder or an archive with the four files, plain or ``.gz``, in any folder of it.
         to: Empty folder to fill.
 
     Returns:
         The record.
 
     Raises:
-        UserError: A file is missing, truncated, altered or no IDX file.
+        UserError: A file is missing, truncated or altered.
     """
-    arrays = {
-        file: read_idx(_find_idx(source, file), shape=shape, sha256=sha256)
-        for file, (shape, sha256) in IDX_FILES.items()
-    }
+    paths = _find(IDX_FILES, source)
+    if not paths:
+        raise UserError(f"{source.where} is not MNIST: expected the four IDX files {', '.join(IDX_FILES)}")
+    arrays = {}
+    for file, (shape, sha256) in IDX_FILES.items():
+        where = f"{source.where}: {file}"
+        arrays[file] = read_idx(source.read(paths[file]), shape=shape, sha256=sha256, where=where)
     labels = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         pixels = arrays[f"{prefix}-images-idx3-ubyte"]
         prepared.allocate(to, split, (len(pixels), 1, 28, 28))[:, 0] = pixels
         labels[split] = arrays[f"{prefix}-labels-idx1-ubyte"]
     kind = {"kind": "IDX files", "sha256": {file: sha256 for file, (_, sha256) in IDX_FILES.items()}}
-    names = list("0123456789")
-    return prepared.finish(to, name="mnist", description="MNIST", class_names=names, labels=labels, source=kind)
+    return prepared.finish(to, name="mnist", description="MNIST", class_names="0123456789", labels=labels, source=kind)
 
 
-def read_idx(path: Path, *, shape: tuple[int, ...], sha256: str) -> np.ndarray:
+def read_idx(raw: bytes, *, shape: tuple[int, ...], sha256: str, where: str) -> np.ndarray:
     """The array of an IDX file of unsigned bytes.
 
     Args:
-        path: The file: 0, 0, type, number of dimensions, each dimension (32 bits, big-endian), then the values.
-        shape: Shape that the array must have.
+        raw: The file, perhaps gzipped: 0, 0, type, number of dimensions, each dimension (32 bits, big-endian), values.
+        shape: Shape of the array, which follows from its SHA-256.
         sha256: SHA-256 of the (decompressed) file.
-
-    Raises:
-        UserError: It is no such file, has too few or too many bytes, another shape or other contents.
-    """
-    header = struct.pack(f">4B{len(shape)}I", 0, 0, UINT8, len(shape), *shape)
-    size = len(header) + math.prod(shape)
-    raw = read_bytes(path, limit=size)
-    if raw[:4] != header[:4]:
-        raise UserError(f"{path} is not an IDX file of unsigned bytes: it begins with {raw[:4].hex(' ') or 'nothing'}")
-    if len(raw) < len(header) or (raw.startswith(header) and len(raw) < size):
-        raise UserError(f"{path} is truncated: {len(raw)} bytes, expected {size}: get a fresh copy")
-    if not raw.startswith(header):
-        found = np.frombuffer(raw[4 : len(header)], ">u4").tolist()
-        raise UserError(f"{path} holds {found}, but MNIST's has {list(shape)}")
-    if len(raw) > size:
-        raise UserError(f"{path} is longer than its header says ({size} bytes): get a fresh copy")
-    if hashlib.sha256(raw).hexdigest() != sha256:
-        raise UserError(f"{path} is altered or not MNIST: its SHA-256 is not {sha256[:16]}…; get a fresh copy")
-    return np.frombuffer(raw, np.uint8, offset=len(header)).reshape(shape)
-
-
-def read_bytes(path: Path, *, limit: int) -> bytes:
-    """The bytes of a file, decompressed if it is gzipped, and at most one more than `limit`.
-
-    Raises:
-        UserError: It cannot be read, or its compression is broken or cut.
-    """
-    try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else path.open("rb") as file:
-            return file.read(limit + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise UserError(f"{path} is truncated or damaged (broken gzip data): get a fresh copy") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _find_idx(source: Path, file: str) -> Path:
-    """The file, plain or gzipped, under the names and folders that are in use."""
-    if not source.is_dir():
-        raise UserError(f"{source} is no folder: expected one with the four IDX files of MNIST (--from PATH)")
-    dotted = file.replace("-idx", ".idx")
-    for folder in (source, source / "raw", source / "MNIST" / "raw"):
-        for name in (f"{file}.gz", file, f"{dotted}.gz", dotted):
-            if (folder / name).is_file():
-                return folder / name
-    raise UserError(f"{source} has no {file} (or {file}.gz): expected the four IDX files {', '.join(IDX_FILES)}")
-
-
-def parse_binary(raw: bytes, family: Family, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels, uint8 [n, 3, 32, 32], and labels [n] of a binary batch: a label or two, then the pixels, for each image.
-
-    Args:
-        raw: The batch.
-        family: Of which it is.
         where: Its name, for messages.
 
+    Returns:
+        uint8 array of that shape.
+
     Raises:
-        UserError: Its length is no whole number of records, or a label is no class.
+        UserError: It has too few or too many bytes, or other contents, or its compression is broken.
     """
-    record = family.label_bytes + PIXELS
-    if len(raw) == 0 or len(raw) % record:
-        raise UserError(f"{where} is truncated: {len(raw)} bytes, expected a multiple of {record}")
-    rows = np.frombuffer(raw, np.uint8).reshape(-1, record)
-    labels = rows[:, family.label_bytes - 1]
-    _check_labels(labels, family, where)
-    return rows[:, family.label_bytes :].reshape(-1, 3, 32, 32), labels
+    header = 4 + 4 * len(shape)
+    size = header + math.prod(shape)
+    if raw.startswith(b"\x1f\x8b"):
+        try:
+            raw = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(size + 1)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            raise UserError(f"{where} is truncated or damaged (broken gzip data): get a fresh copy") from None
+    if len(raw) != size:
+        wrong = f"is truncated: {len(raw)} bytes" if len(raw) < size else "is longer than MNIST's"
+        raise UserError(f"{where} {wrong}, expected {size}: get a fresh copy")
+    if hashlib.sha256(raw).hexdigest() != sha256:
+        raise UserError(f"{where} is altered or not MNIST: its SHA-256 is not {sha256[:16]}…; get a fresh copy")
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+
+
+def _find(files: Iterable[str], source: Source) -> dict[str, str]:
+    """File → its path, if the source has any of them; neither its folder matters nor whether it is gzipped."""
+    # Some copies of MNIST are called train-images.idx3-ubyte.
+    paths = {path.rsplit("/", 1)[-1].removesuffix(".gz").replace(".idx", "-idx"): path for path in source.names}
+    found = {name: paths[name] for name in files if name in paths}
+    if found and (missing := [name for name in files if name not in paths]):
+        raise UserError(f"{source.where} has {min(found)} but no {missing[0]}: get a fresh copy")
+    return found
 
 
 def parse_python(raw: bytes, family: Family, where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -154,16 +117,12 @@ def parse_python(raw: bytes, family: Family, where: str) -> tuple[np.ndarray, np
         raise UserError(f"{where} is refused: {error}") from None
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise UserError(f"{where} is damaged or not a CIFAR batch ({type(error).__name__}: {error})") from None
-    _check_labels(labels, family, where)
-    return pixels, labels
-
-
-def _check_labels(labels: np.ndarray, family: Family, where: str) -> None:
     if not len(labels):
         raise UserError(f"{where} holds no images: get a fresh copy")
     classes = len(family.class_names)
     if labels.min() < 0 or labels.max() >= classes:
         raise UserError(f"{where} has labels {labels.min()} to {labels.max()}, expected 0 to {classes - 1}")
+    return pixels, labels
 
 
 class _Inert:
@@ -184,12 +143,8 @@ class _ArraysOnly(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, expected plain values and arrays only")
         return _Inert
 
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to something outside")
-
 
 ARRAY_NAMES = ("numpy.core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype")
-PARSERS = {"Python": parse_python, "binary": parse_binary}
 
 
 def prepare_cifar(name: str, source: Source, to: Path, *, description: str | None) -> dict[str, Any]:
@@ -197,7 +152,7 @@ def prepare_cifar(name: str, source: Source, to: Path, *, description: str | Non
 
     Args:
         name: ``"cifar10"`` or ``"cifar100"``.
-        source: The original's files, binary or Python, or an image tree of its classes.
+        source: The original's files (its Python version), or an image tree of its classes.
         to: Empty folder to fill.
         description: What the images truly are; None to find out (only the original, byte for byte, is called by the
             plain name).
@@ -209,46 +164,30 @@ def prepare_cifar(name: str, source: Source, to: Path, *, description: str | Non
         UserError: Files are missing, altered or not what they should be.
     """
     family = FAMILIES[name]
-    for kind in PARSERS:
-        if paths := _find(family, kind, source):
-            labels = _write_original(family, kind, paths, source, to, check=description is None)
-            by = "the user" if description else "checksums of the original"
-            record = {"kind": f"{kind} files", "archive_sha256": source.sha256, "described_by": by}
-            title, names = description or family.title, family.class_names
-            return prepared.finish(to, name=name, description=title, class_names=names, labels=labels, source=record)
-    return _prepare_tree(family, name, source, to, description)
-
-
-def _names(family: Family, kind: str) -> list[str]:
-    return [name for files in family.layouts[kind].values() for name in files]
-
-
-def _find(family: Family, kind: str, source: Source) -> dict[str, str]:
-    """File → its path, if the source has any of them; the folder they are in does not matter."""
-    paths = {path.rsplit("/", 1)[-1]: path for path in source.names}
-    names = _names(family, kind)
-    found = {name: paths[name] for name in names if name in paths}
-    if found and (missing := [name for name in names if name not in paths]):
-        raise UserError(f"{source.where} has {min(found)} but no {missing[0]}: get a fresh copy")
-    return found
+    if not (paths := _find(family.files, source)):
+        return _prepare_tree(family, name, source, to, description)
+    labels = _write_original(family, paths, source, to, check=description is None)
+    by = "the user" if description else "checksums of the original"
+    record = {"kind": "Python files", "archive_sha256": source.sha256, "described_by": by}
+    title, names = description or family.title, family.class_names
+    return prepared.finish(to, name=name, description=title, class_names=names, labels=labels, source=record)
 
 
 def _write_original(
-    family: Family, kind: str, paths: dict[str, str], source: Source, to: Path, *, check: bool
+    family: Family, paths: dict[str, str], source: Source, to: Path, *, check: bool
 ) -> dict[str, np.ndarray]:
     """Fill the image arrays from the original's files; the labels by split."""
     labels = {}
-    for split, hashes in family.layouts[kind].items():
+    for split, hashes in (("train", family.train), ("test", family.test)):
         parts = []
-        for file, expected in hashes.items():
+        for file, md5 in hashes.items():
             raw = source.read(paths[file])
-            method = "md5" if len(expected) == 32 else "sha256"
-            if check and hashlib.new(method, raw, usedforsecurity=False).hexdigest() != expected:
+            if check and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
                 raise UserError(
-                    f"{source.where}: {file} is altered or not {family.title}'s: its checksum is not {expected[:16]}…; "
+                    f"{source.where}: {file} is altered or not {family.title}'s: its checksum is not {md5[:16]}…; "
                     "get a fresh copy, or say with --description what it is"
                 )
-            parts.append(PARSERS[kind](raw, family, f"{source.where}: {file}"))
+            parts.append(parse_python(raw, family, f"{source.where}: {file}"))
         pixels = prepared.allocate(to, split, (sum(len(x) for x, _ in parts), 3, 32, 32))
         np.concatenate([x for x, _ in parts], out=pixels)
         labels[split] = np.concatenate([y for _, y in parts])
@@ -257,7 +196,7 @@ def _write_original(
 
 def _prepare_tree(family: Family, name: str, source: Source, to: Path, description: str | None) -> dict[str, Any]:
     if not any(is_image(file) for file in source.names):
-        files = ", or ".join(f"{', '.join(_names(family, kind))} ({kind})" for kind in PARSERS)
+        files = ", ".join(family.files)
         raise UserError(f"{source.where} is not {family.title}: expected {files}, or an image tree of its classes")
     tree = listing(source.names, where=source.where)
     if list(tree.class_names) != family.class_names:
@@ -273,4 +212,4 @@ def _prepare_tree(family: Family, name: str, source: Source, to: Path, descripti
         odd_counts = "" if counts == COUNTS else f", {counts['train']:,} train and {counts['test']:,} test images"
         by, description = "image headers", f"{family.title} ({images.encoding(source, tree)}{odd_counts})"
     record = {"kind": "image tree", "archive_sha256": source.sha256, "described_by": by}
-    return images.prepare_tree(source, tree, to, side=(32, 32), name=name, description=description, record=record)
+    return images.prepare_tree(source, tree, to, side=(32, 32), name=name, description=description, source=record)

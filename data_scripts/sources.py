@@ -6,20 +6,18 @@ none can be written outside. Names that try to, links, devices and bombs are ref
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import lzma
 import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any, cast
+from typing import IO
 
 from gendyn_lite.data.decoding import Item, read
-from gendyn_lite.data.image_folder import locator, walk
+from gendyn_lite.data.image_folder import Locate, locator, walk
 from gendyn_lite.data.prepared import sha256
 from gendyn_lite.errors import UserError
 
@@ -43,7 +41,7 @@ class Source:
     """
 
     names: list[str]
-    locate: Callable[[str], Item]
+    locate: Locate
     where: str
     sha256: str | None = None
 
@@ -89,69 +87,44 @@ def unpack(path: Path, into: Path) -> dict[str, tuple[int, int]]:
         Name → offset and size.
 
     Raises:
-        UserError: A name is absolute, leads outside or appears twice; a member is a link or a device, or encrypted;
-            or the whole is larger than 64 MiB plus 50 times the archive.
+        UserError: It is no archive; a name is absolute, leads outside or appears twice; a member is a link or a device,
+            or encrypted; or the whole is larger than 64 MiB plus 50 times the archive.
         tarfile.ReadError: A tar does not end with its mark: it was cut, or a header in it is damaged.
     """
-    budget = Budget(path)
+    with path.open("rb") as file:
+        members = _zip_members if file.read(4) == b"PK\x03\x04" else _tar_members
+    left = MOST_PLAIN + MOST_RATIO * path.stat().st_size
     index: dict[str, tuple[int, int]] = {}
     with into.open("wb") as out:
-        for stored, file in _members(path):
+        for stored, content in members(path):
             name = _checked_name(stored, path)
             if name in index:
                 raise UserError(f"{path} holds {name!r} twice: it is not to be trusted")
             start = out.tell()
-            budget.spend(MEMBER_COST)
-            while block := file.read(BLOCK):
-                budget.spend(len(block))
+            _check_left(left := left - MEMBER_COST, path)
+            while block := content.read(BLOCK):
+                _check_left(left := left - len(block), path)
                 out.write(block)
             index[name] = start, out.tell() - start
     return index
 
 
-class Budget:
-    """How many bytes an archive may still unpack to; a decompressed tar is read through one of its own.
-
-    So its headers are counted too: a header can be a bomb.
-    """
-
-    def __init__(self, path: Path, file: Any = None) -> None:
-        """The budget of an archive, by its own size, and what is read through it."""
-        self.path, self.left, self._file = path, MOST_PLAIN + MOST_RATIO * path.stat().st_size, file
-
-    def spend(self, count: int) -> None:
-        """Count bytes, and refuse the archive once it is too large."""
-        self.left -= count
-        if self.left < 0:
-            raise UserError(
-                f"{self.path} unpacks to more than {MOST_RATIO} times its size: refused as a possible bomb; "
-                "if you trust it, unpack it yourself and give the folder"
-            )
-
-    def read(self, size: int) -> bytes:
-        """Read and count."""
-        block = self._file.read(size)
-        self.spend(len(block))
-        return block
+def _check_left(left: int, path: Path) -> None:
+    """Refuse an archive once it has unpacked to more than it may."""
+    if left < 0:
+        raise UserError(
+            f"{path} unpacks to more than {MOST_RATIO} times its size: refused as a possible bomb; "
+            "if you trust it, unpack it yourself and give the folder"
+        )
 
 
-def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Name and opened content of every file in an archive, folders left out."""
-    with path.open("rb") as file:
-        magic = file.read(6)
-    if magic.startswith(b"PK\x03\x04"):
-        yield from _zip_members(path)
-        return
-    openers = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
-    opener = next((opener for start, opener in openers.items() if magic.startswith(start)), open)
-    if opener is open and not tarfile.is_tarfile(path):
-        raise UserError(f"{path} cannot be read as an archive: {EXPECTED}")
-    with opener(path, "rb") as packed:
-        yield from _tar_members(path, cast(IO[bytes], Budget(path, packed)))
-
-
-def _tar_members(path: Path, metered: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
-    with tarfile.open(fileobj=metered, mode="r|", tarinfo=_Header) as archive:
+def _tar_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and content of every file in a tar, compressed or not, folders left out."""
+    try:
+        archive = tarfile.open(path, tarinfo=_Header)  # noqa: SIM115 (it is closed below)
+    except tarfile.ReadError:
+        raise UserError(f"{path} cannot be read as an archive, or is damaged: {EXPECTED}") from None
+    with archive:
         for member in archive:
             if member.isdir():
                 _checked_name(member.name, path)
@@ -161,7 +134,7 @@ def _tar_members(path: Path, metered: IO[bytes]) -> Iterator[tuple[str, IO[bytes
                 kind = "a link" if member.islnk() or member.issym() else "not a regular file"
                 raise UserError(f"{path}: {member.name!r} is {kind}: refused; give an archive of plain files")
             yield member.name, content
-        while metered.read(BLOCK):
+        while archive.fileobj.read(BLOCK):  # type: ignore[union-attr]
             pass  # to the end, where the checksum is
 
 

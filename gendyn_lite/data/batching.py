@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from gendyn_lite.config import RunConfig, check_range, check_type
 from gendyn_lite.data import draws
@@ -20,23 +23,19 @@ from gendyn_lite.data.types import ImageData, check_labels
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.threads import threads
 
+Device = str | torch.device
 SPLITS = ("train", "train_eval", "test")
 EVALUATION_BATCH = 1024
-# 8-bit pixels that are made ready at once: several batches, so that fixed costs are shared, within a CPU's cache.
+# Bytes of inputs that are made ready at once: several batches, so that fixed costs are shared, within a CPU's cache.
 CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 1 << 23}
 AHEAD = 3  # batches of a set that is not on the device that are read before they are asked for
 SHARE = 0.5  # of the free memory of a GPU that one set may take
 
-_copies: dict[tuple[int, torch.device], tuple[weakref.ref, weakref.ref, int]] = {}
+_copies = WeakTensorKeyDictionary()  # a set → its copies by device and version, as long as somebody uses them
 
 
 def batcher(
-    data: ImageData,
-    config: RunConfig,
-    *,
-    split: str = "train",
-    device: str | torch.device = "cpu",
-    batch_size: int | None = None,
+    data: ImageData, config: RunConfig, *, split: str = "train", device: Device = "cpu", batch_size: int | None = None
 ) -> Batcher:
     """The batches of one split, as the configuration wants them.
 
@@ -70,7 +69,7 @@ def batcher(
     if batch_size is None:
         batch_size = config.batch_size if split == "train" else max(config.batch_size, EVALUATION_BATCH)
     check_range("batch_size", check_type("batch_size", batch_size, int), 1, math.inf, True)
-    return Batcher(data, config, split=split, device=torch.device(device), batch_size=batch_size)
+    return Batcher(data, config, split, torch.device(device), batch_size)
 
 
 class Batcher:
@@ -81,9 +80,7 @@ class Batcher:
         in_shape: Shape of one input after the centre crop.
     """
 
-    def __init__(
-        self, data: ImageData, config: RunConfig, *, split: str, device: torch.device, batch_size: int
-    ) -> None:
+    def __init__(self, data: ImageData, config: RunConfig, split: str, device: torch.device, batch_size: int) -> None:
         """Put the split on the device and check the options against its shape."""
         part = data.test if split == "test" else data.train
         check_labels(part.y)  # numbers of images may stand in their place: `train.fit` checks the classes
@@ -110,20 +107,20 @@ class Batcher:
             x, float32 [b, *in_shape], and y, int64 [b], on the device.
         """
         budget, size = CHUNK_BYTES.get(self._device.type, CHUNK_BYTES["cpu"]), self._batch_size
-        step = size * max(1, budget // (size * math.prod(self._x.shape[1:])))
+        step = size * max(1, budget // (size * math.prod(self._x.shape[1:]) * self._x.dtype.itemsize))
         chunks = [slice(start, start + step) for start in range(0, self.num_examples, step)]
         if self._training:
             order = torch.from_numpy(draws.permutation(self.num_examples, self._config.seed, draws.ORDER, epoch))
-            there, draw = order.to(self._device), self._draw(epoch).to(self._device)
+            there = order.to(self._device)
             sources = [(order if self._resident is None else there)[chunk] for chunk in chunks]
-            targets, moves = [there[chunk] for chunk in chunks], [draw[:, chunk] for chunk in chunks]
-        else:  # in order, not augmented
+            targets = [there[chunk] for chunk in chunks]
+        else:
             sources = targets = chunks
-            moves = [None] * len(chunks)
+        draw = self._draw(epoch) if self._training and (self._config.random_crop or self._config.flip) else None
         gathered = self._gather(sources)
-        for target, move in zip(targets, moves, strict=True):
+        for chunk, target in zip(chunks, targets, strict=True):
             with threads(1):  # small operations: waiting for a busy core costs more than it saves
-                x = self._finish(next(gathered), move)
+                x = self._finish(next(gathered), None if draw is None else draw[:, chunk])
             yield from zip(x.split(size), self._y[target].split(size), strict=True)
 
     def _gather(self, picks: Sequence[Tensor | slice]) -> Iterator[Tensor]:
@@ -134,11 +131,11 @@ class Batcher:
         return stream(self._x, picks, self._device)
 
     def _draw(self, epoch: int) -> Tensor:
-        """Vertical and horizontal shift, and flip, of every example of an epoch, int64 [3, n]."""
+        """Vertical and horizontal shift, and flip, of every example of an epoch, int64 [3, n], on the device."""
         count, seed, shifts = self.num_examples, self._config.seed, 2 * self._config.random_crop + 1
         bounds = (shifts, shifts, 2)
         rows = [draws.integers(count, bound, seed, draws.AUGMENT, epoch, i) for i, bound in enumerate(bounds)]
-        return torch.from_numpy(np.stack(rows))
+        return torch.from_numpy(np.stack(rows)).to(self._device)
 
     def _finish(self, x: Tensor, draw: Tensor | None) -> Tensor:
         """Crop, flip and standardize; `draw` is None where nothing is augmented."""
@@ -174,20 +171,13 @@ def resident(x: Tensor | FolderImages, device: torch.device) -> Tensor | None:
         x: Images.
         device: Where they should be.
     """
-    if not isinstance(x, Tensor):
-        return None
-    if x.device == device:
-        return x
-    key = (id(x), device)
-    source, copy, version = _copies.get(key, (lambda: None, lambda: None, None))
-    shared = copy()
-    if source() is x and version == x._version and shared is not None:
-        return shared
-    if not _fits(x, device):
-        return None
-    new = x.to(device)
-    _copies[key] = weakref.ref(x), weakref.ref(new), x._version
-    return new
+    if not isinstance(x, Tensor) or x.device == device:
+        return x if isinstance(x, Tensor) else None
+    copies: Any = _copies.setdefault(x, WeakValueDictionary())
+    copy = copies.get((device, x._version))
+    if copy is None and _fits(x, device):
+        copy = copies[device, x._version] = x.to(device)
+    return copy
 
 
 def _fits(x: Tensor, device: torch.device) -> bool:
@@ -215,17 +205,14 @@ def stream(x: Tensor | FolderImages, picks: Sequence[Tensor | slice], device: to
         return batch.pin_memory() if device.type == "cuda" else batch
 
     with ThreadPoolExecutor(1) as thread:
-        waiting: deque[Future[Tensor]] = deque()
+        jobs = (thread.submit(gather, pick) for pick in picks)
+        waiting = deque(islice(jobs, AHEAD))
         try:
-            for pick in picks:
-                waiting.append(thread.submit(gather, pick))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result().to(device, non_blocking=True)
             while waiting:
+                waiting.extend(islice(jobs, 1))
                 yield waiting.popleft().result().to(device, non_blocking=True)
         finally:
-            for job in waiting:
-                job.cancel()
+            thread.shutdown(cancel_futures=True)
 
 
 def cut_windows(x: Tensor, side: tuple[int, ...], pad: int, draw: Tensor | None, *, flip: bool) -> Tensor:
@@ -243,7 +230,7 @@ def cut_windows(x: Tensor, side: tuple[int, ...], pad: int, draw: Tensor | None,
     """
     height, width = side
     top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
-    if draw is None or (pad == 0 and not flip):
+    if draw is None:
         return x[:, :, top : top + height, left : left + width]
     x = F.pad(x, (pad, pad, pad, pad))
     tops, lefts, flips = top + draw[0], left + draw[1], draw[2] * flip

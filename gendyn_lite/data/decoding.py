@@ -9,7 +9,8 @@ import sys
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from gendyn_lite.data import decode_worker
 from gendyn_lite.data.decode_worker import BadImageError, ColourMetError
 from gendyn_lite.errors import UserError
 
+Side = tuple[int, int]  # height and width
 CHUNK_BYTES = 1 << 20  # pixels of one answer
 
 
@@ -38,7 +40,7 @@ class Options(NamedTuple):
     """What to make of an image; see `decode_worker.decode`. `side` is the height and width that it must have then."""
 
     channels: int
-    side: tuple[int, int]
+    side: Side
     resize: int | None = None
     crop: int | None = None
 
@@ -71,22 +73,23 @@ def read(item: Item) -> bytes:
         return decode_worker.read(item.path, item.offset, item.size)
 
 
-def probe(item: Item, *, size: int | None) -> tuple[int, tuple[int, int]]:
+def probe(item: Item, *, size: int | None) -> tuple[int, Side]:
     """Channels (1 or 3), height and width of one image, resized and cut to a square of side `size` (None: as it is).
 
     Raises:
         UserError: It cannot be read.
     """
-    raw = read(item)
-    for channels in (1, 3):
-        with suppress(ColourMetError), bad_images():
-            height, width, _ = decode_worker.decode(raw, item.name, channels=channels, resize=size, crop=size)
-            return channels, (height, width)
-    raise AssertionError("three channels hold any image")
+    with bad_images():
+        decoded = partial(decode_worker.decode, read(item), item.name, resize=size, crop=size)
+        try:
+            height, width, _ = decoded(channels=1)
+        except ColourMetError:
+            return 3, decoded(channels=3)[:2]
+    return 1, (height, width)
 
 
 class Pool:
-    """Worker processes that decode; each is started when it is first needed.
+    """Worker processes that decode; each is started when it is first needed, and all end with the pool.
 
     Args:
         workers: Number of processes; 0 to decode in this one.
@@ -155,14 +158,6 @@ class Pool:
             raise UserError(f"a worker process ended while it decoded {names}: out of memory?") from None
         finally:
             self._free.put(worker)
-
-    def __enter__(self) -> Pool:
-        """The pool itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the processes."""
-        self._stop()
 
 
 def _stop(workers: Iterable[subprocess.Popen[bytes]]) -> None:

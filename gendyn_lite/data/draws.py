@@ -24,6 +24,7 @@ from gendyn_lite.errors import UserError, unknown_name
 SUBSET, LABELS, INPUT_NOISE, ORDER, AUGMENT = range(1, 6)
 KINDS = INPUTS[1:]
 SPLITS = ("train", "test")
+PerChannel = Sequence[float] | None
 CHUNK = 1024  # images whose draws are held at once
 
 
@@ -119,13 +120,7 @@ def corrupt_labels(y: Tensor, fraction: float, *, num_classes: int, seed: int) -
 
 
 def randomize_inputs(
-    x: Tensor,
-    kind: str,
-    *,
-    seed: int,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    split: str = "train",
+    x: Tensor, kind: str, *, seed: int, mean: PerChannel = None, std: PerChannel = None, split: str = "train"
 ) -> Tensor:
     """Replace images by images without their structure.
 
@@ -238,9 +233,7 @@ def _gaussian_levels(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     return np.clip(np.round(levels), 0, 255).astype(np.uint8)
 
 
-def _mean_std(
-    x: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> tuple[Sequence[float], Sequence[float]]:
+def _mean_std(x: Tensor, mean: PerChannel, std: PerChannel) -> tuple[Sequence[float], Sequence[float]]:
     """The given mean and standard deviation per channel, or those of the images."""
     own_mean, own_std = channel_statistics(x) if mean is None or std is None else ((), ())
     mean, std = (own_mean if mean is None else mean), (own_std if std is None else std)

@@ -70,12 +70,10 @@ def class_counts(data: ImageData) -> pd.DataFrame:
     [['upper', 'train', 150], ['lower', 'train', 150], ['upper', 'test', 50], ['lower', 'test', 50]]
     """
     data.check_labels()
-    rows = [
-        (name, split, count)
-        for split, part in (("train", data.train), ("test", data.test))
-        for name, count in zip(data.class_names, part.y.bincount(minlength=data.num_classes).tolist(), strict=True)
-    ]
-    return pd.DataFrame(rows, columns=pd.Index(["class", "split", "images"]))
+    parts = {"train": data.train, "test": data.test}
+    counts = {split: part.y.bincount(minlength=data.num_classes).tolist() for split, part in parts.items()}
+    table = pd.DataFrame(counts, index=pd.Index(data.class_names, name="class"))
+    return table.melt(var_name="split", value_name="images", ignore_index=False).reset_index()
 
 
 def save_images(data: ImageData, folder: str | os.PathLike[str]) -> Path:

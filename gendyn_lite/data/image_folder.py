@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,18 +16,18 @@ from torch import Tensor
 
 from gendyn_lite.data import prepared
 from gendyn_lite.data.decode_worker import ColourMetError
-from gendyn_lite.data.decoding import FolderImages, Item, Options, Pool, probe
+from gendyn_lite.data.decoding import FolderImages, Item, Options, Pool, Side, probe
 from gendyn_lite.data.storage import disk_errors
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
 
+Locate = Callable[[str], Item]
+NewArray = Callable[[str, tuple[int, ...]], Tensor]
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 FEW = 500  # images up to which starting worker processes does not pay
-MOST_WAYS = 100
 TEST_NAMES = ("test", "val")  # val is taken where there is no test
 TYPED_IN = "GENDYN_TYPED_IN"  # names the folder where a command was typed, for the kernel of a chapter
 INDEX_FILES = tuple(f"{split}{kind}" for split in prepared.SPLITS for kind in (".txt", "_labels.npy"))
-INDEX_SOURCE = {"folder": str, "resize": int, "crop": int}  # fields of the record of a set that stays in its folder
 EXPECTED = "expected train/CLASS/* and test/CLASS/* with images"
 
 
@@ -40,13 +39,11 @@ class Listing:
         class_names: Sorted; the label is the place in this tuple.
         files: Paths of the images, by split (``"train"``, ``"test"``).
         labels: int64 [n], by split.
-        ignored: Number of files that are not images.
     """
 
     class_names: tuple[str, ...]
     files: dict[str, list[str]]
     labels: dict[str, np.ndarray]
-    ignored: int
 
 
 def load(path: Path, *, name: str, root: Path) -> ImageData:
@@ -57,7 +54,7 @@ def load(path: Path, *, name: str, root: Path) -> ImageData:
             prepared.
     """
     if folder := prepared.find(root / key(path)):
-        if path.is_dir() and prepared.read_record(folder)["source"].get("stamp") != stamp(path):
+        if path.is_dir() and prepared.read_record(folder, name)["source"].get("stamp") != stamp(path):
             raise UserError(f"{path} has changed since it was prepared: run `gendyn data {name}` again")
         return prepared.read(folder, name=name)
     source = listing(walk(path), where=str(path))
@@ -94,23 +91,18 @@ def walk(path: Path) -> Iterator[str]:
     """Every plain file below a folder, as a path relative to it with ``/``; links are followed, loops are not.
 
     Raises:
-        UserError: It is no folder, something named like an image is not a regular file, or links lead to one folder in
-            more than a hundred ways.
+        UserError: It is no folder, or something named like an image is not a regular file.
         Failed: It cannot be read.
     """
     if not path.is_dir():
         here = "" if path.is_absolute() else f" in {os.environ.get(TYPED_IN) or Path.cwd()}"
         raise UserError(f"{path} is no folder{here}: {EXPECTED}")
-    ways: Counter[str] = Counter()  # in which each folder was reached: links can double them at every level
     waiting: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while waiting:
         inner, above = waiting.pop()
         place = os.path.realpath(path / inner)
         if place in above:
             continue
-        ways[place] += 1
-        if ways[place] > MOST_WAYS:
-            raise UserError(f"{path}: links lead to {place} in more than {MOST_WAYS} ways: remove some of them")
         with disk_errors(path / inner), os.scandir(place) as entries:
             for entry in entries:
                 name = f"{inner}/{entry.name}" if inner else entry.name
@@ -122,7 +114,7 @@ def walk(path: Path) -> Iterator[str]:
                     raise UserError(f"{path}/{name} is not a regular file, or is a broken link: remove it")
 
 
-def locator(path: Path) -> Callable[[str], Item]:
+def locator(path: Path) -> Locate:
     """A function that says where a file below a folder is."""
     return lambda name: Item(f"{path}/{name}", name)
 
@@ -144,10 +136,8 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
     (('cat', 'dog'), ['test/cat/2.png', 'test/dog/2.png'], [0, 1])
     """
     found: dict[str, list[tuple[str, str]]] = {split: [] for split in ("train", *TEST_NAMES)}
-    ignored = 0
-    for name in names:
-        split, class_name = _place(name, where) if is_image(name) else ("ignored", "")
-        ignored += split == "ignored"
+    for name in filter(is_image, names):
+        split, class_name = _place(name, where)
         if split in found:
             found[split].append((class_name, name))
     test = next((split for split in TEST_NAMES if found[split]), "test")
@@ -167,7 +157,7 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
     for split, items in (("train", sorted(found["train"])), ("test", sorted(found[test]))):
         files[split] = [name for _, name in items]
         labels[split] = np.array([index[class_name] for class_name, _ in items])
-    return Listing(class_names, files, labels, ignored)
+    return Listing(class_names, files, labels)
 
 
 def is_image(name: str) -> bool:
@@ -193,12 +183,7 @@ def _place(name: str, where: str) -> tuple[str, str]:
 
 
 def decode_splits(
-    source: Listing,
-    locate: Callable[[str], Item],
-    out: Callable[[str, tuple[int, ...]], Tensor],
-    *,
-    size: int | None = None,
-    side: tuple[int, int] | None = None,
+    source: Listing, locate: Locate, out: NewArray, *, size: int | None = None, side: Side | None = None
 ) -> dict[str, Tensor]:
     """Decode both splits to one shape: grey if every image is grey, else colour.
 
@@ -215,16 +200,16 @@ def decode_splits(
     items = {split: [locate(name) for name in names] for split, names in source.files.items()}
     channels, found = probe(items["train"][0], size=size)
     few = sum(map(len, items.values())) <= FEW
-    with Pool(0 if few else None) as pool:
-        while True:
-            options, images = Options(channels, side or found, size, size), {}
-            try:
-                for split, part in items.items():
-                    images[split] = out(split, (len(part), channels, *options.side))
-                    pool.decode(part, options, images[split], label=f"decoding {split}")
-                return images
-            except ColourMetError:
-                channels = 3  # the first image was grey, a later one is not: once more
+    pool = Pool(0 if few else None)
+    while True:
+        options, images = Options(channels, side or found, size, size), {}
+        try:
+            for split, part in items.items():
+                images[split] = out(split, (len(part), channels, *options.side))
+                pool.decode(part, options, images[split], label=f"decoding {split}")
+            return images
+        except ColourMetError:
+            channels = 3  # the first image was grey, a later one is not: once more
 
 
 def read_index(folder: Path, *, name: str) -> ImageData:
@@ -233,37 +218,18 @@ def read_index(folder: Path, *, name: str) -> ImageData:
     Raises:
         UserError: The registration was altered, or the images' folder is gone.
     """
-    record = prepared.read_record(folder, name=name)
+    record = prepared.read_record(folder, name)
     source = record["source"]
-    prepared.check_once(folder, record, INDEX_FILES, lambda: check_index(folder, record))
+    prepared.check_once(folder, record)
     if not Path(source["folder"]).is_dir():
         raise UserError(
             f"the images of {name} were in {source['folder']}, which is gone: `gendyn data {name} --from PATH`"
         )
     options, pool = Options(3, tuple(record["shape"][1:]), source["resize"], source["crop"]), Pool()
     splits = {}
-    for split, labels in _index_labels(folder).items():
+    for split in prepared.SPLITS:
         names = np.array((folder / f"{split}.txt").read_text(encoding="utf-8").splitlines())
+        labels = np.load(folder / f"{split}_labels.npy", allow_pickle=False)
         images = FolderImages(source["folder"], names, options, pool=pool)
         splits[split] = Split(cast(Tensor, images), torch.from_numpy(labels))  # it reads like one
     return ImageData.from_record(name, record, **splits)
-
-
-def check_index(folder: Path, record: dict[str, Any]) -> None:
-    """Compare names and labels of a registered set with its record; the images themselves are read by ``--verify``.
-
-    Raises:
-        UserError: One was altered.
-    """
-    source = record["source"]
-    if len(record["shape"]) != 3 or any(type(source.get(key)) is not kind for key, kind in INDEX_SOURCE.items()):
-        raise UserError(f"{folder / prepared.RECORD} has no valid 'source': {prepared.again(folder)}")
-
-    def measure(*_: object) -> dict[str, Any]:
-        return {"counts": prepared.counts(record["class_names"], **_index_labels(folder))}
-
-    prepared.check(folder, record, INDEX_FILES, measure)
-
-
-def _index_labels(folder: Path) -> dict[str, np.ndarray]:
-    return {split: np.load(folder / f"{split}_labels.npy", allow_pickle=False) for split in prepared.SPLITS}

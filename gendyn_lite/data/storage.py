@@ -14,21 +14,19 @@ from filelock import FileLock, Timeout
 
 from gendyn_lite.errors import Failed, UserError
 
+SPACE = "free some space or choose another folder with --root"
 DENIED = "permission denied: choose a folder of your own (--root or GENDYN_DATA), or change its permissions"
-FILE_IN_THE_WAY = "a file is where a folder should be"
 REASONS = {
-    errno.ENOSPC: "the disk is full: free some space or choose another folder with --root",
-    errno.EDQUOT: "the disk quota is used up: free some space or choose another folder with --root",
-    errno.EACCES: DENIED,
-    errno.EPERM: DENIED,
+    errno.ENOSPC: f"the disk is full: {SPACE}",
+    errno.EDQUOT: f"the disk quota is used up: {SPACE}",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), DENIED),
     errno.EROFS: "the file system is read-only: choose another folder with --root or GENDYN_DATA",
-}
-MISTAKES = {  # what was asked for can be nowhere, however willing the machine is
-    errno.ENOTDIR: FILE_IN_THE_WAY,
-    errno.EEXIST: FILE_IN_THE_WAY,
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file is where a folder should be"),
     errno.ENAMETOOLONG: "the name is too long",
     errno.ELOOP: "its links lead in a circle",
 }
+# What was asked for can be nowhere, however willing the machine is.
+MISTAKES = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def named_path(text: str | os.PathLike[str], *, what: str) -> Path:
@@ -63,9 +61,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         code, where = error.errno or 0, error.filename or path
-        if code in MISTAKES:
-            raise UserError(f"cannot use {where}: {MISTAKES[code]}") from error
-        raise Failed(f"cannot use {where}: {REASONS.get(code, error.strerror or str(error))}") from error
+        kind = UserError if code in MISTAKES else Failed
+        raise kind(f"cannot use {where}: {REASONS.get(code, error.strerror or str(error))}") from error
 
 
 @contextmanager

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.models.cifar import alexnet_small, inception_small, resnet18, vgg19
+from gendyn_lite.models.cifar import Shape, alexnet_small, inception_small, resnet18, vgg19
 from gendyn_lite.models.imagenet import torchvision_network
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}
 
 
-def downsampled(in_shape: tuple[int, ...], downsample: object) -> tuple[int, ...]:
+def downsampled(in_shape: Shape, downsample: object) -> tuple[int, ...]:
     """The shape of inputs once they are averaged over squares of side `downsample`.
 
     Args:
@@ -43,12 +43,7 @@ def downsampled(in_shape: tuple[int, ...], downsample: object) -> tuple[int, ...
 
 
 def mlp(
-    *,
-    in_shape: tuple[int, ...],
-    num_classes: int,
-    widths: Sequence[int] = (512,),
-    activation: str = "relu",
-    downsample: int = 1,
+    *, in_shape: Shape, num_classes: int, widths: Sequence[int] = (512,), activation: str = "relu", downsample: int = 1
 ) -> nn.Sequential:
     """Flatten, then a linear layer and an activation for each width, then a linear layer to the logits.
 
@@ -100,23 +95,16 @@ NETWORKS: dict[str, tuple[Any, str, int]] = {
     "inception_small": (inception_small, "he_normal", 4),
     "resnet18": (resnet18, "he_normal", 8),
     "vgg19": (vgg19, "he_normal", 32),
-    "resnet18_imagenet": (partial(torchvision_network, "resnet18"), "torch", 32),
-    "resnet50": (partial(torchvision_network, "resnet50"), "torch", 32),
+    "resnet18_imagenet": (partial(torchvision_network, "resnet18", dropout=None), "torch", 32),
+    "resnet50": (partial(torchvision_network, "resnet50", dropout=None), "torch", 32),
     "inception_v3": (partial(torchvision_network, "inception_v3"), "torch", 75),
     "alexnet": (partial(torchvision_network, "alexnet"), "torch", 63),
 }
 
 
-def _fan_in_uniform(weight: Tensor) -> None:
-    bound = 1 / math.sqrt(weight[0].numel())
-    nn.init.uniform_(weight, -bound, bound)
-
-
 # What each does to the weights of every linear and convolutional layer; biases become 0. "torch" changes nothing.
 INITIALIZATIONS: dict[str, Callable[[Tensor], object] | None] = {
     "torch": None,
-    "random_uniform": partial(nn.init.uniform_, a=-0.05, b=0.05),
-    "fan_in_uniform": _fan_in_uniform,
     "he_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
     "glorot_uniform": nn.init.xavier_uniform_,
 }
@@ -174,8 +162,14 @@ def build(
     shape = tuple(in_shape) if isinstance(in_shape, Sequence) else ()
     if not shape or any(type(size) is not int or size < 1 for size in shape):
         raise UserError(f"in_shape is {in_shape!r}, expected positive whole numbers such as (3, 28, 28)")
-    if min_side:
-        _check_images(name, downsampled(shape, options.get("downsample", 1)), min_side)
+    if min_side and len(shape) != 3:
+        expected = "expected (channels, height, width); an mlp takes any shape"
+        raise UserError(f"in_shape is {shape}, but {name} takes images: {expected}")
+    seen = downsampled(shape, options.get("downsample", 1))
+    if min(seen[1:], default=min_side) < min_side:
+        expected = f"expected images of at least {min_side}x{min_side}"
+        advice = "enlarge or pad them, or choose a smaller network"
+        raise UserError(f"in_shape {seen} is too small for {name}: {expected} ({advice})")
     if type(num_classes) is not int or num_classes < 2:
         raise UserError(f"num_classes is {num_classes!r}, expected a whole number of at least 2")
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -190,8 +184,6 @@ def initialize(model: nn.Module, name: str) -> None:
     """Draw the weights of every linear and convolutional layer anew, in place, from torch's global generator.
 
     - ``"torch"``: as torch's layers come, weights and biases uniform in ±1/√fan_in.
-    - ``"random_uniform"``: weights uniform in ±0.05, biases 0 (what Keras calls random uniform).
-    - ``"fan_in_uniform"``: weights uniform in ±1/√fan_in, biases 0.
     - ``"he_normal"``: weights normal with variance 2/fan_in, biases 0 (He et al., 2015, Eq. 10).
     - ``"glorot_uniform"``: weights uniform in ±√(6/(fan_in+fan_out)), biases 0 (Glorot and Bengio, 2010, Eq. 16).
 
@@ -201,8 +193,8 @@ def initialize(model: nn.Module, name: str) -> None:
         UserError: The name is none of these.
 
     >>> layer = nn.Linear(4, 3)
-    >>> initialize(layer, "random_uniform")
-    >>> bool(layer.weight.abs().max() <= 0.05), layer.bias.tolist()
+    >>> initialize(layer, "glorot_uniform")
+    >>> bool(layer.weight.abs().max() <= (6 / 7) ** 0.5), layer.bias.tolist()
     (True, [0.0, 0.0, 0.0])
     """
     if name not in INITIALIZATIONS:
@@ -235,20 +227,5 @@ def _check_options(name: str, construct: Any, options: dict[str, Any]) -> None:
             raise unknown_name(f"option of {name}", option, [*known, "init"])
         if option == "batch_norm" and not isinstance(value, bool):
             raise UserError(f"batch_norm is {value!r}, expected True or False")
-        if option == "dropout" and value is not known[option] and not _is_probability(value):
+        if option == "dropout" and value is not known[option] and not (type(value) in (int, float) and 0 <= value < 1):
             raise UserError(f"dropout is {value!r}, expected a number in [0, 1)")
-
-
-def _is_probability(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
-
-
-def _check_images(name: str, in_shape: tuple[int, ...], min_side: int) -> None:
-    """Refuse inputs that are no images, or too small for a network."""
-    if len(in_shape) != 3:
-        expected = "expected (channels, height, width); an mlp takes any shape"
-        raise UserError(f"in_shape is {in_shape}, but {name} takes images: {expected}")
-    if min(in_shape[1:]) < min_side:
-        expected = f"expected images of at least {min_side}x{min_side}"
-        advice = "enlarge or pad them, or choose a smaller network"
-        raise UserError(f"in_shape {in_shape} is too small for {name}: {expected} ({advice})")

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Shape = tuple[int, ...]  # of one input
 INCEPTION_STAGES: tuple[tuple[int, ...], ...] = (  # (a, b): inception module; (c,): downsample module
     *((32, 32), (32, 48), (80,)),
     *((112, 48), (96, 64), (80, 80), (48, 96), (96,)),
@@ -43,7 +44,7 @@ class ResponseNorm(nn.LocalResponseNorm):
         return input * energy.mul_(self.alpha / self.size).add_(self.k).pow(-self.beta)
 
 
-def alexnet_small(*, in_shape: tuple[int, ...], num_classes: int) -> nn.Sequential:
+def alexnet_small(*, in_shape: Shape, num_classes: int) -> nn.Sequential:
     """Two blocks of conv 5x5-64, max-pool 3/2 and local response normalization, then fc 384, fc 192, fc classes.
 
     Convolutions and poolings keep ⌈side/stride⌉ places (28 → 14 → 7). The normalization is the original one of
@@ -102,7 +103,7 @@ class Branches(nn.ModuleDict):
 
 
 def inception_small(
-    *, in_shape: tuple[int, ...], num_classes: int, batch_norm: bool = True, dropout: float = 0.0
+    *, in_shape: Shape, num_classes: int, batch_norm: bool = True, dropout: float = 0.0
 ) -> nn.Sequential:
     """Conv 3x3-96; three stages of Inception modules with two down-samplings; global average pool; fc.
 
@@ -187,7 +188,7 @@ class BasicBlock(nn.Module):
         return self.relu2(self.add(residual, self.shortcut(x)))
 
 
-def resnet18(*, in_shape: tuple[int, ...], num_classes: int, downsample: int = 1) -> nn.Sequential:
+def resnet18(*, in_shape: Shape, num_classes: int, downsample: int = 1) -> nn.Sequential:
     """ResNet-18 with a 3x3 stem and no first pooling, as is usual for CIFAR.
 
     Args:
@@ -219,7 +220,7 @@ def resnet18(*, in_shape: tuple[int, ...], num_classes: int, downsample: int = 1
     return nn.Sequential(layers)
 
 
-def vgg19(*, in_shape: tuple[int, ...], num_classes: int, batch_norm: bool = True) -> nn.Sequential:
+def vgg19(*, in_shape: Shape, num_classes: int, batch_norm: bool = True) -> nn.Sequential:
     """Sixteen 3x3 convolutions in five stages with max-pools 2/2, then one linear layer, as is usual for CIFAR.
 
     Args:

@@ -26,7 +26,6 @@ MODULES: dict[Any, Callable[..., nn.Module]] = {
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
 }
 FUNCTION_ONLY = ("inplace", "return_indices")
-WITH_DROPOUT = ("inception_v3", "alexnet")
 
 
 def torchvision_network(
@@ -44,7 +43,7 @@ def torchvision_network(
         dropout: Probability that a feature is dropped, for inception_v3 and alexnet; None for torchvision's 0.5.
 
     Raises:
-        UserError: The inputs have other than 3 channels, or are too small; or the network has no dropout.
+        UserError: The inputs have other than 3 channels.
 
     Source: Zhang et al. (2017), Table 2 (inception_v3, alexnet); the published layouts of torchvision.
 
@@ -60,8 +59,6 @@ def torchvision_network(
     if network == "inception_v3":
         options |= {"aux_logits": False, "transform_input": False, "init_weights": True}
     if dropout is not None:
-        if network not in WITH_DROPOUT:
-            raise UserError(f"{network} has no dropout: leave it out (networks with it: {', '.join(WITH_DROPOUT)})")
         options["dropout"] = dropout
     return as_modules(getattr(torchvision.models, network)(**options))
 

@@ -7,5 +7,4 @@ from gendyn_lite.train.ensemble import fit_many
 from gendyn_lite.train.history import DivergedError, History
 from gendyn_lite.train.loop import estimate_seconds, fit
 from gendyn_lite.train.probes import log_spaced
-from gendyn_lite.train.state import load_weights
 from gendyn_lite.train.step import learning_rate

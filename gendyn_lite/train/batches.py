@@ -1,22 +1,22 @@
-"""The batches of a run, from a Batcher or gathered from inputs standardized once; and whether a network takes them."""
+"""The batches of a run, of inputs standardized once where they fit; and whether a network takes them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
 
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data import ImageData, batcher, draws
+from gendyn_lite.data import ImageData, Split, batcher
 from gendyn_lite.errors import UserError
 
-GATHERED_BYTES = 2**18  # inputs of small batches are gathered together, within a CPU's cache
 RESIDENT_BYTES = 512 * 2**20  # float32 inputs up to this size are kept, so that they are standardized only once
 
+SPLITS = ("train", "train_eval", "test")
 Batch = tuple[Tensor, Tensor]
 
 
@@ -32,65 +32,30 @@ class Batches:
 
     def __init__(self, data: ImageData, config: RunConfig, device: torch.device) -> None:
         """Put the data on the device; what is not augmented and small enough is standardized here, once."""
-        self._config = config
-        self._train = batcher(data, config, split="train", device=device)
-        evaluations = {split: batcher(data, config, split=split, device=device) for split in ("train_eval", "test")}
-        self.steps, self.num_train = len(self._train), self._train.num_examples
-        self.num_test, self.in_shape = evaluations["test"].num_examples, self._train.in_shape
-        size = 4 * math.prod(self.in_shape) * (self.num_train + self.num_test)
-        keep = size <= RESIDENT_BYTES
-        self._evaluations = {
-            split: list(batches.epoch(0)) if keep else batches for split, batches in evaluations.items()
-        }
-        self._inputs: Tensor | None = None
-        self._labels = data.train.y.to(device)
-        if keep and not (config.random_crop or config.flip):
-            parts = [x for x, _ in self.evaluation("train_eval")]
-            self._inputs = torch.cat(parts)
-            # The evaluation batches become views: one copy in memory.
-            views = zip(self._inputs.split(len(parts[0])), self._labels.split(len(parts[0])), strict=True)
-            self._evaluations["train_eval"] = list(views)
+        self._batchers = {split: batcher(data, config, split=split, device=device) for split in SPLITS}
+        train, test = self._batchers["train"], self._batchers["test"]
+        self.steps, self.num_train = len(train), train.num_examples
+        self.num_test, self.in_shape = test.num_examples, train.in_shape
+        if 4 * math.prod(self.in_shape) * (self.num_train + self.num_test) > RESIDENT_BYTES:
+            return
+        parts = [Split(self.inputs(name), y) for name, y in (("train_eval", data.train.y), ("test", data.test.y))]
+        ready = replace(data, train=parts[0], test=parts[1])
+        augmented = config.random_crop or config.flip
+        config = config.replace(center_crop=None, random_crop=0, flip=False)
+        for split in SPLITS[1:] if augmented else SPLITS:
+            self._batchers[split] = batcher(ready, config, split=split, device=device)
 
     def training(self, epoch: int, *, first: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch, from batch number `first` on."""
-        batches = self._train.epoch(epoch) if self._inputs is None else self._gathered(self._inputs, epoch)
-        return islice(batches, first, None)
+        return islice(self._batchers["train"].epoch(epoch), first, None)
 
-    def evaluation(self, split: str) -> Iterable[Batch]:
+    def evaluation(self, split: str) -> Iterator[Batch]:
         """Every example of ``"train_eval"`` or ``"test"``, in order and without augmentation."""
-        batches = self._evaluations[split]
-        return batches if isinstance(batches, list) else batches.epoch(0)
+        return self._batchers[split].epoch(0)
 
     def inputs(self, split: str) -> Tensor:
         """All inputs of ``"train_eval"`` or ``"test"`` at once, float32 [n, *in_shape]."""
         return torch.cat([x for x, _ in self.evaluation(split)])
-
-    def _gathered(self, inputs: Tensor, epoch: int) -> Iterator[Batch]:
-        size = self._config.batch_size
-        chunk = size * max(1, GATHERED_BYTES // (4 * size * math.prod(self.in_shape)))
-        order = draws.permutation(self.num_train, self._config.seed, draws.ORDER, epoch)
-        for indices in torch.from_numpy(order).to(inputs.device).split(chunk):
-            x, y = inputs.index_select(0, indices), self._labels.index_select(0, indices)
-            yield from zip(x.split(size), y.split(size), strict=True)
-
-
-def check_trainable(model: nn.Module) -> None:
-    """Refuse a network whose parameters are not all there, each in memory of its own.
-
-    Raises:
-        UserError: A parameter has no shape yet, is on the device ``"meta"`` or is an expanded tensor.
-
-    >>> check_trainable(nn.LazyLinear(2))
-    Traceback (most recent call last):
-    gendyn_lite.errors.UserError: weight has no shape yet (a lazy layer): call the network on a batch once before ...
-    """
-    for name, parameter in model.named_parameters():
-        if isinstance(parameter, UninitializedParameter):
-            raise UserError(f"{name} has no shape yet (a lazy layer): call the network on a batch once before training")
-        if parameter.is_meta:
-            raise UserError(f"{name} is on the device 'meta', which holds no numbers: build the network on a real one")
-        if any(size > 1 and stride == 0 for size, stride in zip(parameter.shape, parameter.stride(), strict=True)):
-            raise UserError(f"{name} is an expanded tensor, whose entries share memory: clone it before training")
 
 
 def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
@@ -102,23 +67,24 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
         x: A batch of its inputs as the run will see them, [b, *in_shape], on the model's device.
 
     Raises:
-        UserError: A split is empty or has labels beyond the classes; nothing is trainable; or shapes do not fit.
+        UserError: A split is empty or has labels beyond the classes; nothing is trainable, or a parameter is an
+            expanded tensor; or shapes do not fit.
     """
-    classes, named = data.num_classes, f"{data.name} has {data.num_classes} classes"
     for name, y in (("training", data.train.y), ("test", data.test.y)):
         if len(y) == 0:
             raise UserError(f"{data.name} has no {name} examples")
-        low, high = int(y.min()), int(y.max())
-        if low < 0 or high >= classes:
-            raise UserError(f"{name} labels span {low} to {high}, expected 0 to {classes - 1} ({named})")
+    data.check_labels()
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError("the network has no parameter that requires a gradient: there is nothing to train")
+    for name, parameter in model.named_parameters():
+        if any(size > 1 and stride == 0 for size, stride in zip(parameter.shape, parameter.stride(), strict=True)):
+            raise UserError(f"{name} is an expanded tensor, whose entries share memory: clone it before training")
     try:
         with torch.no_grad():
             shape = tuple(model.eval()(x[:1]).shape)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the network does not take inputs of shape {tuple(x.shape[1:])}: {reason}") from error
-    if shape != (1, classes):
-        built = f"build it with num_classes={classes}"
-        raise UserError(f"the network gives outputs of shape {shape[1:]}, but {named}: {built}")
+    if shape != (1, data.num_classes):
+        named = f"{data.name} has {data.num_classes} classes: build it with num_classes={data.num_classes}"
+        raise UserError(f"the network gives outputs of shape {shape[1:]}, but {named}")

@@ -87,10 +87,8 @@ def random_state(device: torch.device) -> list[Tensor]:
 def set_random_state(states: Sequence[Tensor], device: torch.device) -> None:
     """Put back what `random_state` gave."""
     torch.set_rng_state(states[0].cpu())
-    if device.type == "cuda" and len(states) > 1:
+    if device.type == "cuda" and len(states) > 1:  # a run that began on a CPU has one state only
         torch.cuda.set_rng_state(states[1].cpu(), device)
-    elif device.type == "cuda":  # a run that began on a CPU: other numbers than those of its beginning
-        torch.cuda.manual_seed(int(torch.randint(2**62, ())))
 
 
 class Precision:
@@ -111,14 +109,13 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "float16")
 
     def autocast(self) -> AbstractContextManager[object]:
-        """A context in which matrix products and convolutions run in the chosen arithmetic, whatever the caller's is.
+        """A context in which matrix products and convolutions run in the chosen arithmetic.
 
-        Within a context of the caller's, torch would keep the half-precision copies of the weights from step to step.
+        It keeps no half-precision copies of the weights: within a context of the caller's they would be those of the
+        first step in all others.
         """
-        if self._dtype is not None:
-            return torch.autocast(self._type, dtype=self._dtype, cache_enabled=False)
-        inside = torch.is_autocast_enabled(self._type)
-        return torch.autocast(self._type, enabled=False) if inside else nullcontext()
+        half = self._dtype
+        return torch.autocast(self._type, dtype=half, cache_enabled=False) if half is not None else nullcontext()
 
 
 class GraphedPass:

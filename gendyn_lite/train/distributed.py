@@ -133,8 +133,7 @@ def _synchronized_norm(norm: _BatchNorm, input: Tensor, *, ranks: Ranks) -> Tens
     with torch.no_grad():
         running_mean.lerp_(mean, rate)
         running_var.lerp_(variance * (count / (count - 1)), rate)
-        if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked.add_(1)
+        norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
     out = centred * (variance + norm.eps).rsqrt().view(shape)
     if norm.weight is not None:
         out = out * norm.weight.view(shape)

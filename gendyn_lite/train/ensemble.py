@@ -16,7 +16,7 @@ from gendyn_lite.config import RunConfig, digest
 from gendyn_lite.data import ImageData, draws
 from gendyn_lite.errors import UserError
 from gendyn_lite.train.batches import Batches, check_fits
-from gendyn_lite.train.device import Precision, choose_device
+from gendyn_lite.train.device import choose_device
 from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, make_row
 from gendyn_lite.train.loop import fit
 from gendyn_lite.train.probes import Probe, call_probes
@@ -176,7 +176,7 @@ class Together:
     def train(self) -> None:
         """Train to the last epoch, or until every run has left."""
         epochs = self.config.epochs
-        with Precision("float32", self.device).autocast():
+        with torch.autocast(self.device.type, enabled=False):  # whatever the caller's context is
             self._evaluate(0)
             for epoch in range(1, epochs + 1):
                 if not self.members:

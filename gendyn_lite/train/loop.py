@@ -17,7 +17,7 @@ from torch import nn
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
 from gendyn_lite.threads import keep_freed_memory, threads
-from gendyn_lite.train.batches import Batches, check_trainable
+from gendyn_lite.train.batches import Batches
 from gendyn_lite.train.device import Precision, choose_device, own_generator, threads_for
 from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.history import History, Row
@@ -93,7 +93,6 @@ def fit(
     >>> [row["epoch"] for row in history.rows], history.last["test_accuracy"] > 0.8
     ([0, 1, 2, 3, 4, 5], True)
     """
-    check_trainable(model)
     place = choose_device(device)
     ranks = joined(place)
     probes, folder = dict(probes or {}), None if checkpoint_dir is None else Path(checkpoint_dir)

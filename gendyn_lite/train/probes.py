@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -130,11 +131,14 @@ def call_probes(probes: Mapping[str, Probe], model: nn.Module, epoch: int, devic
     """
     if not probes:
         return {}
-    before = Untouched(model, device)
+    before = copy.deepcopy(_watched(model, device))
     values: Row = {}
     for name, probe in probes.items():
         found = probe(model, epoch)
-        before.check(name)
+        now = _watched(model, device)
+        for what, value in before.items():
+            if not (torch.equal(value, now[what]) if isinstance(value, Tensor) else value == now[what]):
+                raise UserError(f"probe {name!r} {what}")
         for parameter in model.parameters():
             parameter.grad = None
         if not isinstance(found, Mapping):
@@ -156,43 +160,19 @@ def _plain(value: Any, key: str) -> Any:
     return value
 
 
-class Untouched:
-    """What a probe must leave as it found it: mode, weights, buffers, gradients' flags, hooks and random generators."""
-
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
-        """Remember the state of the model and of the generators."""
-        self._model, self._device = model, device
-        self._outside = self._describe()
-        self._tensors = [(name, tensor.detach().clone()) for name, tensor in _tensors(model)]
-        self._random = random_state(device)
-
-    def check(self, probe: str) -> None:
-        """Raise, naming the probe, if anything is different now.
-
-        Raises:
-            UserError: The probe changed something.
-        """
-        now = self._describe()
-        for what, before in self._outside.items():
-            if before != now[what]:
-                raise UserError(f"probe {probe!r} {what}: a probe must leave the model as it found it")
-        for (name, before), (_, tensor) in zip(self._tensors, _tensors(self._model), strict=True):
-            if not torch.equal(before, tensor):
-                raise UserError(f"probe {probe!r} changed {name}: work on a copy (copy.deepcopy) instead")
-        if any(not torch.equal(a, b) for a, b in zip(self._random, random_state(self._device), strict=True)):
-            raise UserError(
-                f"probe {probe!r} drew from torch's global random generator: give it a torch.Generator of its own"
-            )
-
-    def _describe(self) -> dict[str, list]:
-        modules = list(self._model.modules())
-        return {
-            "left modules in another mode (call model.eval() last)": [module.training for module in modules],
-            "left hooks behind": [len(getattr(module, name)) for module in modules for name in HOOKS],
-            "changed the model's parameters or buffers": [(name, t.shape) for name, t in _tensors(self._model)],
-            "left requires_grad changed": [parameter.requires_grad for parameter in self._model.parameters()],
-        }
-
-
-def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*model.named_parameters(), *model.named_buffers()]
+def _watched(model: nn.Module, device: torch.device) -> dict[str, Any]:
+    """What a probe must leave as it found it, by what is said of one that does not."""
+    modules, tensors = list(model.modules()), [*model.named_parameters(), *model.named_buffers()]
+    outside = {
+        "left modules in another mode (call model.eval() last)": [module.training for module in modules],
+        "left hooks behind": [len(getattr(module, name)) for module in modules for name in HOOKS],
+        "changed the model's parameters or buffers": [(name, tensor.shape) for name, tensor in tensors],
+        "left requires_grad changed": [parameter.requires_grad for parameter in model.parameters()],
+    }
+    return {
+        **{f"{what}: a probe must leave the model as it found it": value for what, value in outside.items()},
+        **{f"changed {name}: work on a copy (copy.deepcopy) instead": tensor.detach() for name, tensor in tensors},
+        "drew from torch's global random generator: give it a torch.Generator of its own": torch.cat(
+            random_state(device)
+        ),
+    }

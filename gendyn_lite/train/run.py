@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
 from gendyn_lite.errors import UserError
-from gendyn_lite.train import checkpoint, state
+from gendyn_lite.train import checkpoint
 from gendyn_lite.train.batches import Batches, check_fits
 from gendyn_lite.train.device import Precision, random_state, set_random_state
 from gendyn_lite.train.distributed import Ranks, wrapped
@@ -53,11 +53,11 @@ class Run:
         self.model, self.config, self.options, self.ranks = model.to(options.device), config, options, ranks
         if options.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if options.checkpoint_dir is not None:
-            state.check_storable(model, options.grad_hook)
         self.batches = Batches(data, config, options.device)
         check_fits(model, data, next(iter(self.batches.evaluation("train_eval")))[0])
         self.optimizer = make_optimizer(model.parameters(), config)
+        if options.checkpoint_dir is not None:  # what no checkpoint can hold is refused before anything is trained
+            checkpoint.pack(model, self.optimizer, options.grad_hook, [], {})
         self.precision = Precision(config.precision, options.device)
         self.place, self.rows, self.resumed_at = Place(), list[Row](), list[int]()
         self._report = options.on_epoch if options.on_epoch and ranks.first else lambda row: None
@@ -171,7 +171,7 @@ class Run:
             known = self.identity | {"config": self.config.as_dict(), "place": asdict(self.place), "rows": self.rows}
             known |= {"resumed_at": self.resumed_at, "splits": self.step.splits}
             known["scaler"] = self.precision.scaler.state_dict()
-            packed = state.pack(self.model, self.optimizer, self.options.grad_hook, random, known)
+            packed = checkpoint.pack(self.model, self.optimizer, self.options.grad_hook, random, known)
             checkpoint.write(folder, packed, step=self.place.step)
         self.saved, self.saved_at = replace(self.place), time.monotonic()
 
@@ -195,7 +195,7 @@ class Run:
             )
         if known["world"] != self.ranks.world:
             raise UserError(f"the checkpoint in {folder} is of {known['world']} processes, now {self.ranks.world}")
-        random = state.unpack(found, self.model, self.optimizer, self.options.grad_hook, rank=self.ranks.rank)
+        random = checkpoint.unpack(found, self.model, self.optimizer, self.options.grad_hook, rank=self.ranks.rank)
         set_random_state(random, self.options.device)
         self.place, self.rows, self.step.splits = Place(**known["place"]), known["rows"], known["splits"]
         if known["scaler"]:

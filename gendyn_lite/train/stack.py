@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.LeakyReLU)
+LETTERS: dict[type, str] = {nn.Linear: "L", **dict.fromkeys(ELEMENTWISE, "a")}
 
 
 def layout(model: nn.Module) -> tuple[str, ...] | None:
@@ -22,18 +23,14 @@ def layout(model: nn.Module) -> tuple[str, ...] | None:
     >>> layout(nn.Sequential(nn.Conv2d(1, 1, 1))) is None
     True
     """
-    if type(model) is not nn.Sequential or not all(map(_computes_as_torch_does, model.modules())):
+    layers = _layers(model) if type(model) is nn.Sequential else []
+    kinds = "".join(LETTERS.get(type(layer), "?") for layer in layers)
+    if not re.fullmatch("(La?)+", kinds) or not all(map(_computes_as_torch_does, model.modules())):
         return None
-    layers = _layers(model)
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    usable = all(isinstance(layer, (*ELEMENTWISE, nn.Linear)) for layer in layers)
-    usable &= all(layer.negative_slope >= 0 for layer in layers if isinstance(layer, nn.LeakyReLU))
-    alternating = all(isinstance(one, nn.Linear) or isinstance(two, nn.Linear) for one, two in pairwise(layers))
-    if not (layers and usable and alternating and isinstance(layers[0], nn.Linear)):
-        return None
-    plain = all(layer.bias is not None and layer._parameters.keys() == {"weight", "bias"} for layer in linear)
+    rising = all(layer.negative_slope >= 0 for layer in layers if isinstance(layer, nn.LeakyReLU))
+    plain = all(layer._parameters.keys() == {"weight", "bias"} and layer.bias is not None for layer in _linear(model))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not plain or len(trained) != 2 * len(linear):  # frozen, or shared by several layers
+    if not (rising and plain) or len(trained) != 2 * kinds.count("L"):  # frozen, or shared by several layers
         return None
     return tuple(map(str, layers))
 

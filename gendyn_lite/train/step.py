@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -158,13 +157,7 @@ class Step:
     def _in_parts(self, x: Tensor, y: Tensor) -> Tensor:
         """The same gradient, accumulated over the parts of a batch."""
         parts = zip(x.chunk(self.splits), y.chunk(self.splits), strict=True)
-        try:
-            losses = [self._backward(x_part, y_part, len(y_part) / len(y)) for x_part, y_part in parts]
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            raise UserError(f"out of memory even with batches of {len(y)} cut in two: lower batch_size") from error
-        return torch.stack(losses).sum()
+        return torch.stack([self._backward(part, labels, len(labels) / len(y)) for part, labels in parts]).sum()
 
     def _halve(self, batch: int, reason: str) -> None:
         if any(isinstance(module, _BatchNorm) and module.training for module in self._model.modules()):
@@ -173,20 +166,13 @@ class Step:
                 "statistics and so the numbers: lower batch_size, or use a smaller network or precision"
             )
         self._optimizer.zero_grad(set_to_none=True)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         self.splits = 2
         said = f"out of memory: batches of {batch} are now computed in two halves (the same gradient, slower)"
         warnings.warn(said, stacklevel=2)
 
     def _call_hook(self, hook: Callable[..., Any], epoch: int, step: int) -> None:
         """Call the gradient hook; weights and gradients must keep their shapes, and gradients get their layout back."""
-        try:
-            hook(self._model, epoch=epoch, step=step)
-        except RuntimeError as error:
-            if re.search(r"assign(ed)?( a)? grad", str(error)):  # torch's own refusal of a gradient of another shape
-                raise UserError(f"grad_hook {hook_name(hook)} changed shapes: {error}") from error
-            raise
+        hook(self._model, epoch=epoch, step=step)  # torch itself refuses a gradient of another shape
         for name, parameter, shape in self._shapes:
             grad = parameter.grad
             found = parameter.shape if grad is None else grad.shape

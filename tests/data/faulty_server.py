@@ -7,14 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-FOUND = b"HTTP/1.1 302 Found\r\nLocation: /good/file.bin\r\n"
-ENDLESS = {  # what is sent first, what again and again, and after how many seconds each time
-    "continue_for_ever": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 300, 0),
-    "dripping_head": (b"HTTP/1.1 200 OK\r\nX-Padding: ", b"x", 0.02),
-    "dripping_redirect": (FOUND + b"X-Padding: ", b"x", 0.02),
-    "endless_redirect": (FOUND + b"\r\n", bytes(1 << 16), 0),  # its body, which nobody needs; it leads to the file
-    "dripping_chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0", 0.02),
-}
 DRIPS = {"drip": 10, "slower": 2000, "slow": 4000}  # bytes every 20 ms
 MIDDLE = 100_000
 PAGE = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
@@ -69,8 +61,6 @@ class Handler(BaseHTTPRequestHandler):
         if fault in ANSWERS:
             status, body, headers = ANSWERS[fault]
             self.start(status, body(self.content) if body else b"", headers)
-        elif fault in ENDLESS:
-            self.endless(*ENDLESS[fault])
         elif fault in DRIPS:
             self.drip(DRIPS[fault])
         else:
@@ -117,13 +107,6 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             if self.server.closing.wait(0.02):
                 return
-
-    def endless(self, head, part, pause):
-        """Send `head`, then `part` again and again, until the client has had enough."""
-        self.wfile.write(head)
-        while not self.server.closing.wait(pause):
-            self.wfile.write(part)
-            self.wfile.flush()
 
     def serve_cut(self):
         """At most 90,000 bytes, then the connection closes."""

@@ -25,15 +25,14 @@ def batch(seed, count, classes):
     return x, random.integers(0, classes, count).tolist()
 
 
-def files(name, kind):
+def files(name):
     """The files of a tiny original, and its pixels and labels by split."""
     family = originals.FAMILIES[name]
     content, expected = {}, {}
-    for split, names in family.layouts[kind].items():
+    for split, names in (("train", family.train), ("test", family.test)):
         parts = [batch(len(content) + i, 7 + i, len(family.class_names)) for i in range(len(names))]
         for file, (x, y) in zip(names, parts, strict=True):
-            batches = trees.python_batch(x, y, family.key.encode()), trees.binary_batch(x, y, name == "cifar100")
-            content[f"some-folder/{file}"] = batches[kind == "binary"]
+            content[f"some-folder/{file}"] = trees.python_batch(x, y, family.key.encode())
         expected[split] = np.concatenate([x for x, _ in parts]), [label for _, y in parts for label in y]
     return content, expected
 
@@ -42,18 +41,14 @@ def known(monkeypatch, name, content):
     """Take these files for the original: put their checksums into the table."""
     family = originals.FAMILIES[name]
     digests = {path.rsplit("/", 1)[-1]: hashlib.md5(raw).hexdigest() for path, raw in content.items()}
-    layouts = {
-        kind: {split: {file: digests.get(file, old) for file, old in files.items()} for split, files in splits.items()}
-        for kind, splits in family.layouts.items()
-    }
-    monkeypatch.setitem(originals.FAMILIES, name, family._replace(layouts=layouts))
+    train, test = ({file: digests[file] for file in split} for split in (family.train, family.test))
+    monkeypatch.setitem(originals.FAMILIES, name, family._replace(train=train, test=test))
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", ["Python", "binary"])
 @pytest.mark.parametrize("form", ["archive", "folder"])
-def test_the_original_in_every_form(tmp_path, monkeypatch, name, kind, form):
-    content, expected = files(name, kind)
+def test_the_original_in_every_form(tmp_path, monkeypatch, name, form):
+    content, expected = files(name)
     known(monkeypatch, name, content)
     copy = trees.tar(tmp_path / "c", content, "w:gz") if form == "archive" else trees.write(tmp_path / "c", content)
     prepare(name, tmp_path / "data", source=copy)
@@ -64,11 +59,9 @@ def test_the_original_in_every_form(tmp_path, monkeypatch, name, kind, form):
     assert (loaded.description, loaded.class_names[0]) == (title, first)
 
 
-@pytest.mark.parametrize("kind", ["Python", "binary"])
-def test_an_altered_batch_needs_a_description(tmp_path, kind):
-    content, _ = files("cifar10", kind)
-    copy = trees.write(tmp_path / "copy", content)
-    with pytest.raises(UserError, match=r"data_batch_1(\.bin)? is altered or not CIFAR-10's.*--description"):
+def test_an_altered_batch_needs_a_description(tmp_path):
+    copy = trees.write(tmp_path / "copy", files("cifar10")[0])
+    with pytest.raises(UserError, match=r"data_batch_1 is altered or not CIFAR-10's.*--description"):
         prepare("cifar10", tmp_path / "data", source=copy)
     prepare("cifar10", tmp_path / "data", source=copy, description="CIFAR-10 (made up)")
     assert data.load("cifar10", root=tmp_path / "data").description == "CIFAR-10 (made up)"
@@ -92,11 +85,7 @@ def pickled(content):
     return pickle.dumps(content, protocol=2)
 
 
-BINARY = trees.binary_batch(*GOOD)
 REFUSED = {
-    "binary, cut": (BINARY[:-1], "is truncated: 21510 bytes, expected a multiple of 3073"),
-    "binary, empty": (b"", "is truncated: 0 bytes"),
-    "binary, label out of range": (b"\x0b" + BINARY[1:], r"has labels \d to 11, expected 0 to 9"),
     "code": (pickled(Evil()), r"is refused: it asks for (posix|nt)\.system"),
     "code inside": (pickled({"data": [Evil()]}), "is refused: it asks for"),
     "other numpy": (pickled(np.random.default_rng), "is refused: it asks for numpy"),
@@ -119,7 +108,7 @@ REFUSED = {
 def test_a_wrong_or_evil_batch_is_refused_and_not_run(tmp_path, monkeypatch, kind):
     content, message = REFUSED[kind]
     monkeypatch.chdir(tmp_path)
-    good, _ = files("cifar10", "binary" if "binary" in kind else "Python")
+    good, _ = files("cifar10")
     good[next(iter(good))] = content
     with pytest.raises(UserError, match=rf"data_batch_1.* {message}"):
         prepare("cifar10", tmp_path / "data", source=trees.write(tmp_path / "c", good), description="x")
@@ -154,7 +143,7 @@ OTHERS = {
     "other classes": (tree(("cat", "dog")), r"has 2 classes that are not CIFAR-10's 10 .*folder:"),
     "other size": (tree(size=(31, 32)), r"has 32x31 pixels, expected 32x32"),
     "no images": ({"readme.txt": b"x"}, r"is not CIFAR-10: expected data_batch_1, .* or an image tree"),
-    "one batch only": ({"a/data_batch_1.bin": b"x"}, r"has data_batch_1\.bin but no data_batch_2\.bin"),
+    "one batch only": ({"a/data_batch_1": b"x"}, "has data_batch_1 but no data_batch_2"),
 }
 
 

@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -64,10 +66,7 @@ MISTAKES = [
     ("cifar10 --from nowhere", "nowhere does not exist: expected a folder"),
     ("cifar10 --from ''", "--from is '', expected the path of"),
     ("cifar10 --from 'a\0b'", r"'a\x00b' holds a NUL character"),
-    ("cifar10 --root ''", "root is '', expected the path of a file or folder"),
-    ("cifar10 --root 'a\0b'", r"'a\x00b' holds a NUL character"),
     (f"cifar10 --root {LONG}", "the name is too long"),
-    ("folder:", "folder:PATH is '', expected the path of"),
     ("'folder:a\0b'", r"'folder:a\x00b' holds a NUL character"),
     ("folder:caf\udce9", r"folder:PATH is 'caf\udce9', expected"),
     (f"folder:{LONG}", "the name is too long"),
@@ -80,8 +79,6 @@ MISTAKES = [
     ("cifar10 --from x --mirror y", "here nothing is fetched"),
     ("imagenet --mirror y", "here nothing is fetched"),
     ("mnist --mirror file:///etc/", "--mirror is 'file:///etc/', expected an address"),
-    ("mnist --mirror /etc", "--mirror is '/etc', expected an address"),
-    ("mnist --mirror ''", "--mirror is '', expected an address"),
 ]
 
 
@@ -130,7 +127,7 @@ FOREIGN = {
     "a file": ({"thesis.txt": b"mine"}, "holds 'thesis.txt', which"),
     "a folder": ({"train/cat/1.png": b"mine"}, "holds 'train', which"),
     "a file of our name": ({"train.npy": b"mine"}, "holds 'train.npy', which"),
-    "a record of another kind": ({"data.json": b"{}", "a": b""}, "has no valid 'format': remove"),
+    "a record of another kind": ({"data.json": b"{}", "a": b""}, "data.json was altered since it was written: remove"),
 }
 
 
@@ -184,6 +181,23 @@ def test_of_the_downloads_only_what_was_fetched_is_removed(tmp_path, monkeypatch
     assert main(["cifar10", "--root", str(tmp_path)]) == 0
     assert not source.exists()
     assert everything(mine) == before
+
+
+def test_two_at_once_fetch_once_and_the_other_waits(tmp_path, monkeypatch, capsys):
+    fetched = []
+    source = trees.tar(tmp_path / "source.tar.xz", tree())
+
+    def fetch(download, to, mirrors):
+        fetched.append(download)
+        time.sleep(0.5)
+        return trees.write(to, {download.file: source.read_bytes()}) / download.file
+
+    monkeypatch.setattr(cli, "fetch", fetch)
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(lambda _: main(["cifar10", "--root", str(tmp_path)]), range(2))) == [0, 0]
+    assert len(fetched) == 1
+    said = capsys.readouterr()
+    assert "waiting for it" in said.err and "already prepared" in said.out
 
 
 def test_one_damaged_set_does_not_hide_the_others_in_the_list(tmp_path, capsys, imports):

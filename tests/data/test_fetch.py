@@ -9,8 +9,6 @@ import re
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,9 +47,9 @@ FAULTS = {
     "bad_location": r"no valid answer \(ValueError\)",
     "long_host": r"no valid answer \(\w+\)",
     "other_scheme": r"no valid answer \(InvalidSchema\)",
-    "no_location": "it redirects in a loop",
+    "no_location": "HTTP 302",
     "absurd_length": "wrong size: 99,999,999,999,999,999,999 bytes",
-    "dripping_chunk": r"slow \(0 kB/s\)",
+    "odd_length": "the connection was cut at 0 of 204,800 bytes, 3 times",
     "missing": "HTTP 404",
     "stall": "it stalls, 3 times",
     "silent": "no answer, 3 times",
@@ -83,22 +81,6 @@ def test_a_fault_is_told_in_one_line_nothing_wrong_is_left_and_the_next_mirror_t
     assert fetch(wanted(server, fault, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
     assert left_in(tmp_path) == ["file.bin"]
     assert "127.0.0.1" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("fault", ["dripping_head", "dripping_redirect", "continue_for_ever"])
-def test_an_answer_has_to_begin_in_time_however_many_bytes_come(server, tmp_path, fault, capsys):
-    patience = replace(QUICK, answer=0.3, attempts=2)
-    with pytest.raises(Failed, match="no answer, 2 times"):
-        fetch(wanted(server, fault), tmp_path, patience=patience)
-    assert [fault for fault, _ in server.requests] == [fault] * 2
-
-
-@pytest.mark.parametrize("fault", ["endless_redirect", "odd_length"])
-def test_the_body_of_a_redirect_is_not_read_and_a_length_that_is_no_number_says_nothing(
-    server, tmp_path, fault, capsys
-):
-    assert fetch(wanted(server, fault, "good"), tmp_path, patience=QUICK).read_bytes() == CONTENT
-    assert {asked for asked, _ in server.requests} == {fault, "good"}
 
 
 @pytest.mark.parametrize("mirror", ["http://[::1", "file:///etc", "nowhere", "http://a b", ""])
@@ -168,14 +150,6 @@ def test_what_was_fetched_is_not_fetched_again_but_what_was_altered_is(server, t
     assert len(server.requests) == 2
 
 
-def test_two_at_once_fetch_once(server, tmp_path, capsys):
-    with ThreadPoolExecutor(2) as threads:
-        results = threads.map(lambda faults: fetch(wanted(server, faults), tmp_path, patience=QUICK), ["slow"] * 2)
-        assert list(results) == [tmp_path / "file.bin"] * 2
-    assert len(server.requests) <= 2  # slow at first, then stayed with; the second thread asked nothing
-    assert "waiting for it" in capsys.readouterr().err
-
-
 def test_a_full_disk_is_noticed_before_and_one_that_fills_up_is_told(server, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -186,7 +160,7 @@ def test_a_full_disk_is_noticed_before_and_one_that_fills_up_is_told(server, tmp
         with pytest.raises(Failed, match=r"has 1,000 bytes free, file.bin needs 204,800: free some space"):
             fetch(wanted(server, "good"), tmp_path, patience=QUICK)
     assert server.requests == []
-    monkeypatch.setattr(module, "_copy", full)
+    monkeypatch.setattr(module, "_blocks", full)
     with pytest.raises(Failed, match=r"cannot use .*: the disk is full: free some space"):
         fetch(wanted(server, "good"), tmp_path, patience=QUICK)
     assert left_in(tmp_path) in ([], ["file.bin.part"])

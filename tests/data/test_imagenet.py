@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import time
 from dataclasses import replace
 
@@ -88,24 +87,11 @@ def test_the_fingerprint_is_the_same_in_another_place(tmp_path, root, folder, lo
     assert data.load("imagenet", root=root).fingerprint == loaded.fingerprint
 
 
-def altered(folder, how):
-    """Alter what is registered; `how`: the labels, or a field of the record with or without its seal."""
-    if how == "labels":
-        labels = np.load(folder / "train_labels.npy")
-        np.save(folder / "train_labels.npy", np.roll(labels, 1))
-        return
-    record = json.loads((folder / "data.json").read_text())
-    if "earlier" in how:
-        del record["seal"]
-    record |= {"counts": {"train": [1], "test": [1]}} if "counts" in how else {"source": {}}
-    (folder / "data.json").write_text(json.dumps(record))
-
-
-@pytest.mark.parametrize("how", ["labels", "counts", "counts, earlier version", "source", "source, earlier version"])
 @pytest.mark.parametrize("through", ["load", "verify"])
-def test_an_altered_registration_is_noticed(root, loaded, how, through):
-    altered(root / "imagenet", how)
-    with pytest.raises(UserError, match=r"was altered|has no valid 'source'"):
+def test_altered_labels_are_noticed(root, loaded, through):
+    path = root / "imagenet" / "train_labels.npy"
+    np.save(path, np.roll(np.load(path), 1))
+    with pytest.raises(UserError, match=r"train_labels\.npy was altered"):
         data.load("imagenet", root=root) if through == "load" else cli.verify("imagenet", root)
 
 
@@ -169,8 +155,7 @@ def test_workers_give_the_same_pixels_as_this_process(tmp_path, workers):
     trees.write(tmp_path, content)
     items = [Item(str(tmp_path / name), name) for name in content]
     out = torch.empty(7, 3, 5, 6, dtype=torch.uint8)
-    with Pool(workers) as pool:
-        pool.decode(items, Options(3, (5, 6)), out)
+    Pool(workers).decode(items, Options(3, (5, 6)), out)
     for image, raw in zip(out, content.values(), strict=True):
         assert np.array_equal(image.numpy(), np.asarray(Image.open(io.BytesIO(raw))).transpose(2, 0, 1))
 
@@ -179,10 +164,10 @@ def test_a_worker_that_dies_is_told_and_replaced(tmp_path):
     trees.write(tmp_path, trees.files(("a",), 1, 0))
     item = Item(str(tmp_path / "train/a/0000.png"), "0000.png")
     out = torch.empty(1, 3, 5, 6, dtype=torch.uint8)
-    with Pool(1) as pool:
+    pool = Pool(1)
+    pool.decode([item], Options(3, (5, 6)), out)
+    pool._started[0].kill()
+    time.sleep(0.2)
+    with pytest.raises(UserError, match=r"a worker process ended while it decoded 0000\.png"):
         pool.decode([item], Options(3, (5, 6)), out)
-        pool._started[0].kill()
-        time.sleep(0.2)
-        with pytest.raises(UserError, match=r"a worker process ended while it decoded 0000\.png"):
-            pool.decode([item], Options(3, (5, 6)), out)
-        pool.decode([item], Options(3, (5, 6)), out)
+    pool.decode([item], Options(3, (5, 6)), out)

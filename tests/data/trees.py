@@ -93,10 +93,3 @@ def _number(value: int) -> bytes:
 
 def _string(value: bytes) -> bytes:
     return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + struct.pack("<i", len(value)) + value
-
-
-def binary_batch(x: np.ndarray, y: list[int], coarse=False) -> bytes:
-    rows = []
-    for image, label in zip(x, y, strict=True):
-        rows.append((b"\x07" if coarse else b"") + bytes([label]) + image.tobytes())
-    return b"".join(rows)

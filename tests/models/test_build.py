@@ -186,8 +186,7 @@ class TestInception:
 
 
 SPREADS = {  # standard deviation of the 512x2352 matrix of mlp_1x512
-    **dict.fromkeys(("torch", "fan_in_uniform"), 1 / (3 * 2352) ** 0.5),
-    "random_uniform": 0.05 / 3**0.5,
+    "torch": 1 / (3 * 2352) ** 0.5,
     "he_normal": (2 / 2352) ** 0.5,
     "glorot_uniform": (2 / (2352 + 512)) ** 0.5,
 }

@@ -81,14 +81,6 @@ def test_same_as_one_by_one(sweep, options, changes):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", ARCHITECTURES.values(), ids=ARCHITECTURES)
-def test_gradients_are_those_of_each_networks_own_mean_loss_in_float64(options):
-    torch.manual_seed(0)
-    networks = [models.build("mlp", num_classes=5, in_shape=(6,), **options).double() for _ in range(3)]
-    x, y = torch.randn(3, 7, 6, dtype=torch.float64), torch.randint(5, (3, 7))
-    check_gradients(Stack(networks), networks, x, y)
-
-
 def check_gradients(stack, networks, x, y):
     """A stack against each network by itself."""
     losses = stack.gradients(x, y)
@@ -110,24 +102,20 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Tanh(), nn.LeakyReLU()], ids=str)
+@pytest.mark.parametrize("sizes", [(6, 12, 8, 5), (1, 1, 1, 1), (3, 1, 1, 2), (2, 5, 1, 1)], ids=str)
 @pytest.mark.parametrize("runs", [1, 3])
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 1, 1, 2), (2, 5, 1, 1)], ids=str)
-def test_gradients_at_awkward_shapes(sizes, runs, layout):
+def test_gradients_are_those_of_each_networks_own_mean_loss_in_float64(sizes, runs, activation, layout):
+    """One module of the activation for both layers, as many write it."""
     torch.manual_seed(0)
-    relu = nn.ReLU()  # one module for both, as many write it
-    inputs, *widths, classes = sizes
-    networks = [
-        nn.Sequential(
-            nn.Linear(inputs, widths[0]), relu, nn.Linear(widths[0], widths[1]), relu, nn.Linear(widths[1], classes)
-        ).double()
-        for _ in range(runs)
-    ]
+    a, b, c, classes = sizes
+    layers = [[nn.Linear(a, b), activation, nn.Linear(b, c), activation, nn.Linear(c, classes)] for _ in range(runs)]
+    networks = [nn.Sequential(*each).double() for each in layers]
     stack = Stack(networks)
     for batch in (4, 1, 4, 3):  # buffers are used again
-        x = layout(torch.randn(runs, batch, inputs, dtype=torch.float64))
+        x = layout(torch.randn(runs, batch, a, dtype=torch.float64))
         check_gradients(stack, networks, x, torch.randint(classes, (runs, batch)))
-    kept = torch.arange(runs)[-1:]
-    stack.keep(kept)
+    stack.keep(torch.tensor([runs - 1]))
     check_gradients(stack, networks[-1:], x[-1:], torch.randint(classes, (1, 3)))
 
 

@@ -6,12 +6,11 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 
 from gendyn_lite import models
 from gendyn_lite.train import fit_many
 from gendyn_lite.train.device import Precision
-from tests.train.conftest import make_network, needs_gpu, plain, same, stop_and_go_on, trained
+from tests.train.conftest import make_network, needs_gpu, plain, same, trained
 
 HALF = ("bfloat16", "float16")
 
@@ -116,14 +115,6 @@ class TestGPU:
             trained(config, digits, small(config, digits), device="cuda", grad_hook=count)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-
-    def test_resume_with_the_gpus_generator(self, config, digits, tmp_path):
-        def make(config, digits):
-            return nn.Sequential(nn.Dropout(0.3), make_network(config, digits))
-
-        resumed = stop_and_go_on(config, digits, tmp_path, 8, make=make, device="cuda")
-        whole = trained(config, digits, make(config, digits), device="cuda")
-        close(resumed.model, whole.model, rtol=1e-4, atol=1e-6)
 
     def test_many_at_once(self, config, digits):
         ours = make_network(config, digits)

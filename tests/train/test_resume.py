@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.train import checkpoint, load_weights
+from gendyn_lite.train import checkpoint
 from tests.train.conftest import Stop, StopAt, make_network, same, stop_and_go_on, trained, weights
 
 KILLS = 20
@@ -134,7 +134,7 @@ def test_killed_at_random_moments_and_in_writes_it_ends_the_same_to_the_bit(tmp_
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
-    assert min(found["random"], found["in a write"], found["resumed in the middle"]) >= KILLS
+    assert min(found["a moment"], found["a change"], found["resumed in the middle"]) >= KILLS
     assert found["half-written files"] >= KILLS // 3
     assert found["equal"] == found["ends"] >= 1
 
@@ -147,25 +147,18 @@ class TestRefusals:
         trained(config, digits, checkpoint_dir=tmp_path)
         return tmp_path
 
-    def test_load_weights(self, config, digits, folder):
-        fresh = make_network(config.replace(seed=8), digits)
-        assert load_weights(fresh, folder) == 20
-        assert same(weights(fresh), trained(config, digits).weights)
-        with pytest.raises(UserError, match="no checkpoint in"):
-            load_weights(fresh, folder / "nowhere")
-
     @pytest.mark.parametrize(
-        ("widths", "dtype", "message"),
+        ("widths", "message"),
         [
-            ([17], torch.float32, r"fc1.weight has shape \(16, 64\) in the checkpoint, \(17, 64\) in the network"),
-            ([16, 16], torch.float32, r"only the network has 'fc3\.bias'"),
-            ([16], torch.float64, r"has dtype torch.float32 in the checkpoint, torch.float64 in the network"),
+            ([17], r"fc1.weight has shape \(16, 64\) in the checkpoint, \(17, 64\) in the network"),
+            ([16, 16], r"only the network has 'fc3\.bias'"),
         ],
-        ids=["shape", "depth", "precision"],
+        ids=["shape", "depth"],
     )
-    def test_another_network(self, config, digits, folder, widths, dtype, message):
+    def test_another_network(self, config, digits, folder, widths, message):
         with pytest.raises(UserError, match=message):
-            load_weights(make_network(config.replace(model_options={"widths": widths}), digits).to(dtype), folder)
+            network = make_network(config.replace(model_options={"widths": widths}), digits)
+            trained(config, digits, network, checkpoint_dir=folder)
 
     def test_another_run(self, config, digits, folder, monkeypatch):
         other = config.replace(learning_rate=0.5)
@@ -178,21 +171,11 @@ class TestRefusals:
         with pytest.raises(UserError, match=r"written by a newer version \(format 1, this one reads 0\): update"):
             trained(config, digits, checkpoint_dir=folder)
 
-    @pytest.mark.parametrize("name", ["model.pt", "last.ckpt", "weights.pkl", file(21), "old"])
-    def test_a_pickle_by_name_or_content(self, config, digits, network, folder, name):
-        if name == "old":
-            (folder / file(21)).write_bytes(pickle.dumps([1, 2, 3]))
-        else:
-            torch.save(network.state_dict(), folder / name)
+    @pytest.mark.parametrize("name", ["model.pt", "last.ckpt", "weights.pkl"])
+    def test_a_pickle(self, config, digits, folder, name):
+        (folder / name).write_text("")
         with pytest.raises(UserError, match=r"pickle, which could run any code: .*never loaded"):
             trained(config, digits, checkpoint_dir=folder)
-
-    def test_what_is_no_regular_file_is_not_read(self, config, digits, folder):
-        """A pipe has no end, and neither has the device of zeros: reading one would hang or take all memory."""
-        os.mkfifo(folder / file(21))
-        (folder / file(22)).symlink_to("/dev/zero")
-        with pytest.warns(UserWarning, match="it is no regular file"):
-            assert trained(config, digits, checkpoint_dir=folder).history.resumed_at == [20]
 
     def test_a_folder_that_cannot_be_written(self, config, digits, tmp_path, monkeypatch):
         def full(*args):
@@ -219,6 +202,7 @@ HOWS = {
     "a bit of a weight": lambda content: flipped(content, len(content) - 5),
     "a digit of its state": lambda content: flipped(content, content.index(b"train_loss") + 18),
     "foreign": lambda content: save({"a": torch.ones(1)}),
+    "pickle": lambda content: pickle.dumps([1, 2, 3]),
 }
 
 

@@ -19,7 +19,7 @@ from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.chapters.stiffness import runs as stiffness
 from gendyn_lite.config import RunConfig
 from gendyn_lite.measures.fisher import GradientMask
-from gendyn_lite.train import checkpoint, fit, state
+from gendyn_lite.train import checkpoint, fit
 from gendyn_lite.train.run import Run
 from gendyn_lite.train.step import Step, make_optimizer
 from tests.train.conftest import Stop, needs_gpu, plain, same, weights
@@ -168,7 +168,7 @@ def test_momentum_lies_in_memory_as_its_weights(layout, stops, tmp_path):
     if LAYOUTS[layout]:
         network.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(network.parameters(), config)
-    state.unpack(checkpoint.newest(tmp_path), network, optimizer, None, rank=0)
+    checkpoint.unpack(checkpoint.newest(tmp_path), network, optimizer, None, rank=0)
     momenta = [(p, optimizer.state[p]["momentum_buffer"]) for p in network.parameters()]
     assert all(momentum.stride() == parameter.stride() for parameter, momentum in momenta)
     assert any(not momentum.is_contiguous() for _, momentum in momenta) == LAYOUTS[layout]

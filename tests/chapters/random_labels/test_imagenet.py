@@ -35,7 +35,7 @@ def test_dropout_is_what_was_asked_for(dropout):
 
 
 def test_dropout_of_a_network_without_is_refused():
-    with pytest.raises(UserError, match="resnet50 has no dropout"):
+    with pytest.raises(UserError, match="unknown option of resnet50 'dropout': Valid: init"):
         models.build("resnet50", num_classes=2, in_shape=(3, 64, 64), dropout=0.5)
 
 
