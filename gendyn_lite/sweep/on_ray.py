@@ -11,7 +11,7 @@ import io
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gendyn_lite.config import check_range
@@ -50,7 +50,7 @@ def connected(resources: Resources) -> Iterator[Cluster]:
         UserError: Ray is not installed, there is no cluster at the address, or it has too little.
     """
     ray = ray_module(resources.address)
-    with contextlib.redirect_stdout(io.StringIO()):  # Ray prints there what the live table says
+    with contextlib.redirect_stdout(io.StringIO()):  # Ray prints there what the line of progress says
         try:
             _connect(ray, resources)
             yield Cluster(ray, resources)
@@ -129,27 +129,20 @@ class Cluster:
             if lacks:
                 raise UserError(f"machine {host} of the cluster: {lacks}")
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Outcome | None, dict[str, str]]]:
+    def run(self, jobs: Sequence[Job]) -> Generator[Outcome | None, None, None]:
         """Do runs, as many at once as fit. Stopping early cancels the rest, which stays resumable.
 
         Yields:
-            An outcome or None, and which runs are running where.
+            An outcome, or None at least twice a second.
         """
         ray, wanted = self.ray, self.resources
-        board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
         options = {"num_cpus": wanted.cpus, "num_gpus": self.gpus, "max_retries": wanted.retries}
         task = ray.remote(**options, retry_exceptions=False)(_begin)
-        waiting = {task.remote(job, board, self.gpus > 0): job for job in jobs}
+        waiting = {task.remote(job, self.gpus > 0): job for job in jobs}
         try:
             while waiting:
                 ready, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK_SECONDS)
-                try:
-                    running = ray.get(board.read.remote(), timeout=TICK_SECONDS)
-                except (ray.exceptions.RayError, TimeoutError):
-                    running = {}  # while the board itself is started again
-                yield None, running
-                for done in ready:
-                    yield self._outcome(done, waiting.pop(done)), running
+                yield self._outcome(ready[0], waiting.pop(ready[0])) if ready else None
         finally:
             # A Ray of our own ends with its workers, and to cancel a task that is just ending can abort the process.
             for each in waiting if wanted.address else ():
@@ -181,32 +174,11 @@ def _unheard() -> Iterator[None]:
         os.close(nowhere)
 
 
-class Board:
-    """Which runs were started, and where: workers write on it, the live table reads it."""
-
-    def __init__(self) -> None:
-        self._running: dict[str, str] = {}
-
-    def note(self, run_id: str, where: str = "") -> None:
-        """A run starts somewhere, perhaps not for the first time, or has ended (nowhere)."""
-        self._running.pop(run_id, None)  # the last to start comes last
-        if where:
-            self._running[run_id] = where
-
-    def read(self) -> dict[str, str]:
-        """The runs that were started and have not ended."""
-        return self._running
-
-
-def _begin(job: Job, board: Any, gpu: bool) -> Outcome:
+def _begin(job: Job, gpu: bool) -> Outcome:
     """A run on whatever worker it is."""
     if not gpu:  # given to it: none are seen, by torch neither
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    board.note.remote(job.run_id, f"{socket.gethostname()}, process {os.getpid()}")
-    try:
-        return work(job)
-    finally:
-        board.note.remote(job.run_id)
+    return work(job)
 
 
 def ray_module(address: str = "") -> Any:

@@ -15,7 +15,7 @@ import pytest
 from gendyn_lite import arguments, cli, results
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels import runs as random_labels
-from gendyn_lite.sweep import jobs, on_ray
+from gendyn_lite.sweep import command, on_ray
 from gendyn_lite.sweep.grid import plan
 from gendyn_lite.sweep.jobs import Job, Outcome
 
@@ -33,7 +33,7 @@ def test_its_runs_are_those_of_the_chapter(runs: Path, capsys) -> None:
     assert cli.main(SWEEP) == 0
     said = capsys.readouterr()
     assert said.out == f"4 runs: 4 trained, 0 were complete; they are in {runs}\n"
-    assert "4 done · 0 running · 0 failed · 0 waiting" in said.err
+    assert "4 of 4 runs done · 0 failed · " in said.err
     settings = {"networks": "mlp_1x512", "corruptions": [0, 1], "epochs": 2, "train_size": 60, "seeds": 2}
     planned = [config for config in random_labels.plan("smoke", **settings) if config.inputs == "true"]
     before = complete(runs)
@@ -62,7 +62,7 @@ def test_dry_run_lists_runs_and_cost_and_writes_nothing(runs: Path, capsys) -> N
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_interrupted_it_goes_on(number: signal.Signals, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     done: list[Job] = []
-    work = jobs.work
+    work = command.work
 
     def impatient(job: Job) -> Outcome:
         if len(done) == 2:
@@ -70,7 +70,7 @@ def test_interrupted_it_goes_on(number: signal.Signals, runs: Path, monkeypatch:
         done.append(job)
         return work(job)
 
-    monkeypatch.setattr(jobs, "work", impatient)
+    monkeypatch.setattr(command, "work", impatient)
     assert cli.main(SWEEP) == 130
     assert "run the same command again" in capsys.readouterr().err
     before = complete(runs)
