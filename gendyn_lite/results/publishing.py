@@ -9,10 +9,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from gendyn_lite.errors import Failed, UserError
-from gendyn_lite.results.files import CURVES, RECORD, RUNS, changing, json_text, place_of, published_experiments, swap
-from gendyn_lite.results.published import Table, as_text, cells_of, check, check_rows, opened, published, typed
+from gendyn_lite.results.files import AGAIN, RECORD, changing, json_text, place_of, published_experiments, swap
+from gendyn_lite.results.published import Table, as_text, cells_of, check, opened, published, typed
 from gendyn_lite.results.runs import Run, read_run, runs_root
-from gendyn_lite.results.tables import labels
 
 MOST_BYTES = 1_000_000
 _KEPT = ("colab", "full")  # profiles whose runs are published; smoke runs are demonstrations
@@ -116,11 +115,11 @@ def _local_runs(place: Path) -> tuple[dict[str, Run], list[str], list[str]]:
 
 def _check_run(run: Run) -> None:
     """Refuse a run with what no table may hold, so that the others are published."""
-    check_rows(run.path / "metrics.jsonl", run.rows(), [*labels(run), "resumed_at"])
     try:
-        as_text([run])
+        table = as_text([run])
     except UserError as error:
         raise UserError(f"{run.path}: {error}") from None
+    check(run.path, table.records, *typed(*table.files().values()), remedy=AGAIN)
 
 
 def _check_ids(replace: Collection[str], withdraw: Collection[str], then: Table, local: Collection[str]) -> None:
@@ -148,15 +147,13 @@ def _merged(then: Table, now: Table, withdraw: Collection[str]) -> Table:
 
 def _write(folder: Path, table: Table) -> None:
     """Replace the published tables, if they have the size and the values that they may have."""
-    texts = {RUNS: table.runs.to_csv(index=False), CURVES: table.curves.to_csv(index=False)}
-    tables = [text.encode() for text in texts.values()]
-    size = sum(map(len, tables))
+    texts = table.files()
+    size = sum(len(text.encode()) for text in texts.values())
     if size > MOST_BYTES:
         told = f"the tables of {folder.name!r} would take {size:,} bytes, at most {MOST_BYTES:,}"
         raise UserError(f"{told}: evaluate less often")
-    record = {"experiment": folder.name, "runs": table.records}
-    check(folder, record, *typed(*tables))
-    swap(folder, texts, RECORD, record)
+    check(folder, table.records, *typed(*table.files().values()))
+    swap(folder, texts, RECORD, {"experiment": folder.name, "runs": table.records})
 
 
 def _told(table: Table, name: str) -> str:
