@@ -132,36 +132,26 @@ _LOADING = {
 }
 _NOT_FETCHED = {"canonical", "license", "author", "help"}  # a link's rel
 _ELSEWHERE = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
+_STYLE = re.compile(r"<style\b.*?</style", re.IGNORECASE | re.DOTALL)
 _IN_STYLE = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])((?:https?:)?//[^'")\s]+)""", re.IGNORECASE)
 
 
 class _Scanner(HTMLParser):
-    """Collects the addresses that a page makes a browser fetch from elsewhere."""
+    """Collects the addresses that attributes make a browser fetch from elsewhere."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
-        self._style = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Look at the loading attributes and the inline style of one tag."""
         values = {name: value or "" for name, value in attrs}
-        self._style = tag == "style"
         self.found += _IN_STYLE.findall(values.get("style", ""))
         if tag == "link" and set(values.get("rel", "").lower().split()) & _NOT_FETCHED:
             return
         for name in (name for name, tags in _LOADING.items() if tag in tags.split()):
             parts = values.get(name, "").split(",") if name == "srcset" else [values.get(name, "")]
             self.found += [part.strip() for part in parts if _ELSEWHERE.match(part)]
-
-    def handle_data(self, data: str) -> None:
-        """Look at a style sheet written in the page."""
-        if self._style:
-            self.found += _IN_STYLE.findall(data)
-
-    def handle_endtag(self, tag: str) -> None:
-        """Leave a style sheet."""
-        self._style = False
 
 
 def external_in(html: str) -> list[str]:
@@ -172,7 +162,7 @@ def external_in(html: str) -> list[str]:
     """
     scanner = _Scanner()
     scanner.feed(html)
-    return scanner.found
+    return scanner.found + [address for style in _STYLE.findall(html) for address in _IN_STYLE.findall(style)]
 
 
 def external(folder: Path) -> list[str]:

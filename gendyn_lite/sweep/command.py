@@ -84,11 +84,9 @@ def read_record(chapter: str, profile: str, *, out: Path) -> Record | None:
 
 def _keep(record: Record, out: Path) -> None:
     """Write a record; that of a success removes that of a failure."""
-    failed = record_path(record.chapter, record.profile, out=out, failed=True)
-    if record.exit:
-        write_json(failed, record._asdict())
-    else:
-        write_json(record_path(record.chapter, record.profile, out=out), record._asdict())
+    path, failed = (record_path(record.chapter, record.profile, out=out, failed=failed) for failed in (False, True))
+    write_json(failed if record.exit else path, record._asdict())
+    if not record.exit:
         failed.unlink(missing_ok=True)
 
 

@@ -19,7 +19,6 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import environment
 from gendyn_lite.sweep.jobs import Job, Outcome, look, work
 
-INSTALL = "pip install 'ray[default]'"
 TICK_SECONDS = 0.5
 STORE_BYTES = 80 * 2**20  # Ray's own memory for objects: only outcomes pass through it
 
@@ -46,37 +45,33 @@ class Resources(NamedTuple):
 def connected(resources: Resources) -> Iterator[Cluster]:
     """Ray, connected or started here; a Ray that was started here ends with the block.
 
+    SIGTERM is answered as it was before.
+
     Raises:
         UserError: Ray is not installed, there is no cluster at the address, or it has too little.
     """
-    ray = ray_module(resources.address)
+    ray, terminated, address = ray_module(resources.address), signal.getsignal(signal.SIGTERM), resources.address
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if address:
+        reach(address)
+    else:
+        count = (resources.workers or os.cpu_count() or 1) * resources.cpus
+        options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": max(1, int(count))}
     with contextlib.redirect_stdout(io.StringIO()):  # Ray prints there what the line of progress says
         try:
-            _connect(ray, resources)
+            try:
+                with _unheard() if address else contextlib.nullcontext():
+                    ray.init(address=address or "local", **options)
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+                raise no_cluster(address, error) from None
+            except SystemExit:  # so Ray answers SIGTERM from here on
+                raise KeyboardInterrupt from None
+            finally:
+                with contextlib.suppress(ValueError):  # not in the main thread, where it answers nothing
+                    signal.signal(signal.SIGTERM, terminated)
             yield Cluster(ray, resources)
         finally:
             ray.shutdown()
-
-
-def _connect(ray: Any, wanted: Resources) -> None:
-    """Connect to a cluster, or start one here. SIGTERM is answered afterwards as it was before."""
-    terminated = signal.getsignal(signal.SIGTERM)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if wanted.address:
-        reach(wanted.address)
-    else:
-        count = (wanted.workers or os.cpu_count() or 1) * wanted.cpus
-        options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": max(1, int(count))}
-    try:
-        with _unheard() if wanted.address else contextlib.nullcontext():
-            ray.init(address=wanted.address or "local", **options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise no_cluster(wanted.address, error) from None
-    except SystemExit:  # so Ray answers SIGTERM from here on
-        raise KeyboardInterrupt from None
-    finally:
-        with contextlib.suppress(ValueError):  # not in the main thread, where it answers nothing
-            signal.signal(signal.SIGTERM, terminated)
 
 
 class Cluster:
@@ -114,8 +109,8 @@ class Cluster:
             return
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        ray, first = self.ray, list({job.config.dataset: job for job in jobs}.values())
-        mine, looks = environment()["versions"].get("gendyn_lite", ""), {}
+        ray, first, looks = self.ray, list({job.config.dataset: job for job in jobs}.values()), {}
+        mine = environment()["versions"].get("gendyn_lite", "")
         for node in (node for node in ray.nodes() if node["Alive"]):
             place = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
             task = ray.remote(num_cpus=0, max_retries=3, scheduling_strategy=place)(look)
@@ -201,7 +196,8 @@ def ray_module(address: str = "") -> Any:
     try:
         import ray
     except ImportError:
-        raise UserError(f"--engine ray needs Ray: {INSTALL}; --engine local works without") from None
+        install = "pip install 'ray[default]'"
+        raise UserError(f"--engine ray needs Ray: {install}; --engine local works without") from None
     return ray
 
 
