@@ -186,15 +186,10 @@ ADDRESSES = {
     "no-scheme": "github.com/someone/x",
     "not-https": "http://github.com/someone/x",
     "no-owner": "https://github.com",
-    "no-name": "https://github.com/x",
     "quote": 'https://a/b/"c',
-    "up": "https://github.com/../..",
     "up-last": "https://github.com/someone/..",
-    "dot": "https://github.com/./x",
-    "no-host": "https://.../someone/x",
     "no-port": "https://github.com:x/someone/x",
     "password": "https://user:secret@github.com/a/b",
-    "token": "https://secret@github.com/a/b",
     "two-passwords": "https://user:se@cret@github.com/a/b",
 }
 
