@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -83,23 +83,12 @@ def _execute(book: Path, folder: Path, say: Callable[[str], object]) -> dict[Pat
     return executed
 
 
-def _mirror(book: Path, source: Path, *, replaced: dict[Path, Path]) -> None:
-    """Make `source` a copy of the book's content with some files replaced; equal files keep their time."""
-    wanted = {
-        path.relative_to(book): path
-        for path in sorted(book.rglob("*"))
-        if path.is_file() and not set(path.relative_to(book).parts) & set(_NOT_CONTENT)
-    }
-    wanted.update(replaced)
-    for place, path in wanted.items():
-        target = source / place
-        if target.is_file() and target.read_bytes() == path.read_bytes():
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    for path in sorted(source.rglob("*")):
-        if path.is_file() and path.relative_to(source) not in wanted:
-            path.unlink()
+def _mirror(book: Path, source: Path, *, replaced: Mapping[Path, Path]) -> None:
+    """Make `source` a copy of the book's content with some files replaced; the others keep their time."""
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(book, source, ignore=shutil.ignore_patterns(*_NOT_CONTENT))
+    for place, path in replaced.items():
+        shutil.copyfile(path, source / place)
 
 
 def _render(source: Path, config: Path, out: Path) -> Path:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,6 @@ QUICK_RUN = 10**11  # parameters × examples × epochs of a run of a few seconds
 Root = str | Path | None
 Plan = Callable[..., list[RunConfig]]  # of a chapter, as is the function that does one of its runs
 RunOne = Callable[..., Run]
-Kind = tuple[str, int | None, str, str, int, float]
 
 
 def load_or_run(
@@ -112,27 +111,51 @@ def run_all(
     `load_or_run`.
     """
     options = {"root": root, "data_root": data_root, "device": choose_device(device)}
-    quick: dict[Kind, bool] = {}
-    for config in configs:
-        if (kind := _kind(config)) not in quick:
-            loaded, _ = data.load_for_run(config, root=data_root)
-            size = models.parameter_count(build(config, loaded)) * len(loaded.train.y) * config.epochs
-            quick[kind] = size < QUICK_RUN and config.mask_keep == 1
-    together = [config for config in configs if quick[_kind(config)]]
+    kinds = checked(configs, data_root=data_root)
+
+    def quick(config: RunConfig) -> bool:
+        return config.mask_keep == 1 and kinds[kind_of(config)].size * config.epochs < QUICK_RUN
+
+    together = list(filter(quick, configs))
     done = iter(_train_together(together, profile=profile, progress=progress, **options))
     runs = []
     with Progress(len(configs), enabled=progress, label=f"{profile} runs", unit="run") as bar:
         for config in configs:
-            single = not quick[_kind(config)]
-            runs.append(load_or_run(config, profile=profile, **options) if single else next(done))
+            runs.append(next(done) if quick(config) else load_or_run(config, profile=profile, **options))
             bar.advance()
     return runs
 
 
-def _kind(config: RunConfig) -> Kind:
-    """What decides whether data and network fit, how long a run takes, and whether it is trained with others."""
-    options = canonical(config.model_options)
-    return config.dataset, config.train_size, config.model, options, config.epochs, config.mask_keep
+def kind_of(config: RunConfig) -> tuple[Any, ...]:
+    """What decides whether data and network of a run fit."""
+    return config.dataset, config.train_size, config.test_size, config.model, canonical(config.model_options)
+
+
+class Kind(NamedTuple):
+    """Runs of one network on one data set.
+
+    Attributes:
+        fingerprint: Of the data.
+        size: Parameters times training examples.
+    """
+
+    fingerprint: str
+    size: int
+
+
+def checked(configs: Iterable[RunConfig], *, data_root: Root = None) -> dict[tuple[Any, ...], Kind]:
+    """Each kind of some runs, by `kind_of`, after its data have been loaded and its network built.
+
+    Raises:
+        UserError: A data set is not prepared, or a network does not exist or does not fit.
+    """
+    found: dict[tuple[Any, ...], Kind] = {}
+    for config in configs:
+        if (kind := kind_of(config)) not in found:
+            loaded, _ = data.load_for_run(config, root=data_root)
+            size = models.parameter_count(build(config, loaded)) * len(loaded.train.y)
+            found[kind] = Kind(loaded.fingerprint, size)
+    return found
 
 
 def one_by_one(run: RunOne, configs: Iterable[RunConfig], **options: Any) -> list[Run]:

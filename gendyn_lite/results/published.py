@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path, PurePath
@@ -120,19 +120,16 @@ def _unquoted(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{str(name): table[name].str.removeprefix("'") for name in quoted})
 
 
-def as_text(runs: Sequence[Run]) -> Table:
-    """Some complete runs as they are published: no place of this machine, and no text that a spreadsheet would run."""
-    settings, curves = [], []
-    for run in runs:
-        own = labels(run)
-        if own["dataset"].startswith("folder:"):
-            own["dataset"] = f"folder:{PurePath(own['dataset'].removeprefix('folder:')).name}"
-        later = {name for name in LATER if getattr(run.config, name) == LATER[name]}  # in the key neither
-        left_out = {*later, *METRICS, "trained_together"}  # which stands in the run's record
-        settings.append({name: cell(own[name]) for name in own if name not in left_out})
-        curves += [{"run_id": run.run_id, **{name: cell(row[name], ".6g") for name in row}} for row in run.rows()]
-    tables = [pd.DataFrame(rows, columns=None if rows else ["run_id"]).fillna("") for rows in (settings, curves)]
-    return Table(tables[0], tables[1], {run.run_id: run.env() for run in runs})
+def as_text(run: Run) -> Table:
+    """A complete run as it is published: no place of this machine, and no text that a spreadsheet would run."""
+    own = labels(run)
+    if own["dataset"].startswith("folder:"):
+        own["dataset"] = f"folder:{PurePath(own['dataset'].removeprefix('folder:')).name}"
+    later = {name for name in LATER if getattr(run.config, name) == LATER[name]}  # in the key neither
+    left_out = {*later, *METRICS, "trained_together"}  # which stands in the run's record
+    settings = {name: cell(own[name]) for name in own if name not in left_out}
+    curves = [{"run_id": run.run_id, **{name: cell(row[name], ".6g") for name in row}} for row in run.rows()]
+    return Table(pd.DataFrame([settings]), pd.DataFrame(curves).fillna(""), {run.run_id: run.env()})
 
 
 def cells_of(table: Table, name: str) -> dict[tuple[str, str, str], str]:

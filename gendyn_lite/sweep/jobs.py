@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from gendyn_lite import data
 from gendyn_lite.chapters import registry, runner
-from gendyn_lite.config import RunConfig, canonical
+from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.results.files import write_text
 from gendyn_lite.results.runs import environment, open_run
@@ -109,16 +109,9 @@ def make_jobs(chapter: str, configs: Sequence[RunConfig], *, profile: str, store
     Raises:
         UserError: A data set is not prepared, or a network does not exist or does not fit.
     """
-    kinds = {
-        (config.dataset, config.train_size, config.test_size, config.model, canonical(config.model_options)): config
-        for config in configs
-    }
-    prints: dict[str, str] = {}
-    for config in kinds.values():
-        loaded, _ = data.load_for_run(config, root=data_root)
-        runner.build(config, loaded)
-        prints[config.dataset] = loaded.fingerprint
-    jobs = [Job(chapter, config, prints[config.dataset], profile, store, data_root) for config in configs]
+    kinds = runner.checked(configs, data_root=data_root)
+    prints = [kinds[runner.kind_of(config)].fingerprint for config in configs]
+    jobs = [Job(chapter, *run, profile, store, data_root) for run in zip(configs, prints, strict=True)]
     return list({job.run_id: job for job in jobs}.values())
 
 
