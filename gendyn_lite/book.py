@@ -110,15 +110,9 @@ def _render(source: Path, config: Path, out: Path) -> Path:
     return rendered
 
 
-# Links that a reader follows (a) are free; what a browser fetches by itself is not.
-_LOADING = {
-    "src": "script img iframe source video audio track embed input",
-    "srcset": "img source",
-    "poster": "video",
-    "data": "object",
-    "href": "link use image base",
-    "xlink:href": "use image",
-}
+# What a browser fetches by itself; links that a reader follows (a) are free.
+_LOADING = ("src", "srcset", "poster", "data")  # attributes of any tag
+_LOADING_BY_HREF = ("link", "use", "image", "base")
 _NOT_FETCHED = {"canonical", "license", "author", "help"}  # a link's rel
 _ELSEWHERE = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
 _STYLE = re.compile(r"<style\b.*?</style", re.IGNORECASE | re.DOTALL)
@@ -138,9 +132,10 @@ class _Scanner(HTMLParser):
         self.found += _IN_STYLE.findall(values.get("style", ""))
         if tag == "link" and set(values.get("rel", "").lower().split()) & _NOT_FETCHED:
             return
-        for name in (name for name, tags in _LOADING.items() if tag in tags.split()):
-            parts = values.get(name, "").split(",") if name == "srcset" else [values.get(name, "")]
-            self.found += [part.strip() for part in parts if _ELSEWHERE.match(part)]
+        for name, value in values.items():
+            if name in _LOADING or (tag in _LOADING_BY_HREF and name in ("href", "xlink:href")):
+                parts = value.split(",") if name == "srcset" else [value]
+                self.found += [part.strip() for part in parts if _ELSEWHERE.match(part)]
 
 
 def external_in(html: str) -> list[str]:

@@ -30,9 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _do(words: Sequence[str]) -> int:
     """Do what the command line says; gives its exit code."""
-    odd = next((word for word in words if "\0" in word), None)
-    if odd is not None:
-        raise UserError(f"{odd!r} holds a NUL character, which no name can")
     try:
         arguments = _parser(data=words[:1] == ["data"]).parse_args(words)
     except SystemExit as told:  # --help

@@ -30,7 +30,6 @@ def last_line(capsys) -> str:
         (["run", "01_random_labels", "-p", "epochs=3", "-p", "epochs=5"], "-p epochs is given twice: '3' and '5'"),
         (["run", "01_random_labels", "-p", "profile=nonsense"], "use --profile"),
         (["run", "01_random_labels", "--out", ""], "argument --out: it is empty"),
-        (["run", "01_random_labels", "--out", "a\0b"], "'a\\x00b' holds a NUL character"),
         (["run"], "the following arguments are required: chapter; see gendyn run --help"),
         (["sweep", "01_random_labels", "--workers", "many"], "invalid int value: 'many'; see gendyn sweep --help"),
         (["no_such_command"], "invalid choice: 'no_such_command'"),
