@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -83,23 +83,12 @@ def _execute(book: Path, folder: Path, say: Callable[[str], object]) -> dict[Pat
     return executed
 
 
-def _mirror(book: Path, source: Path, *, replaced: dict[Path, Path]) -> None:
-    """Make `source` a copy of the book's content with some files replaced; equal files keep their time."""
-    wanted = {
-        path.relative_to(book): path
-        for path in sorted(book.rglob("*"))
-        if path.is_file() and not set(path.relative_to(book).parts) & set(_NOT_CONTENT)
-    }
-    wanted.update(replaced)
-    for place, path in wanted.items():
-        target = source / place
-        if target.is_file() and target.read_bytes() == path.read_bytes():
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    for path in sorted(source.rglob("*")):
-        if path.is_file() and path.relative_to(source) not in wanted:
-            path.unlink()
+def _mirror(book: Path, source: Path, *, replaced: Mapping[Path, Path]) -> None:
+    """Make `source` a copy of the book's content with some files replaced; the others keep their time."""
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(book, source, ignore=shutil.ignore_patterns(*_NOT_CONTENT))
+    for place, path in replaced.items():
+        shutil.copyfile(path, source / place)
 
 
 def _render(source: Path, config: Path, out: Path) -> Path:
@@ -121,47 +110,32 @@ def _render(source: Path, config: Path, out: Path) -> Path:
     return rendered
 
 
-# Links that a reader follows (a) are free; what a browser fetches by itself is not.
-_LOADING = {
-    "src": "script img iframe source video audio track embed input",
-    "srcset": "img source",
-    "poster": "video",
-    "data": "object",
-    "href": "link use image base",
-    "xlink:href": "use image",
-}
+# What a browser fetches by itself; links that a reader follows (a) are free.
+_LOADING = ("src", "srcset", "poster", "data")  # attributes of any tag
+_LOADING_BY_HREF = ("link", "use", "image", "base")
 _NOT_FETCHED = {"canonical", "license", "author", "help"}  # a link's rel
 _ELSEWHERE = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
+_STYLE = re.compile(r"<style\b.*?</style", re.IGNORECASE | re.DOTALL)
 _IN_STYLE = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])((?:https?:)?//[^'")\s]+)""", re.IGNORECASE)
 
 
 class _Scanner(HTMLParser):
-    """Collects the addresses that a page makes a browser fetch from elsewhere."""
+    """Collects the addresses that attributes make a browser fetch from elsewhere."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
-        self._style = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Look at the loading attributes and the inline style of one tag."""
         values = {name: value or "" for name, value in attrs}
-        self._style = tag == "style"
         self.found += _IN_STYLE.findall(values.get("style", ""))
         if tag == "link" and set(values.get("rel", "").lower().split()) & _NOT_FETCHED:
             return
-        for name in (name for name, tags in _LOADING.items() if tag in tags.split()):
-            parts = values.get(name, "").split(",") if name == "srcset" else [values.get(name, "")]
-            self.found += [part.strip() for part in parts if _ELSEWHERE.match(part)]
-
-    def handle_data(self, data: str) -> None:
-        """Look at a style sheet written in the page."""
-        if self._style:
-            self.found += _IN_STYLE.findall(data)
-
-    def handle_endtag(self, tag: str) -> None:
-        """Leave a style sheet."""
-        self._style = False
+        for name, value in values.items():
+            if name in _LOADING or (tag in _LOADING_BY_HREF and name in ("href", "xlink:href")):
+                parts = value.split(",") if name == "srcset" else [value]
+                self.found += [part.strip() for part in parts if _ELSEWHERE.match(part)]
 
 
 def external_in(html: str) -> list[str]:
@@ -172,7 +146,7 @@ def external_in(html: str) -> list[str]:
     """
     scanner = _Scanner()
     scanner.feed(html)
-    return scanner.found
+    return scanner.found + [address for style in _STYLE.findall(html) for address in _IN_STYLE.findall(style)]
 
 
 def external(folder: Path) -> list[str]:

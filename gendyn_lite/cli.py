@@ -30,9 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _do(words: Sequence[str]) -> int:
     """Do what the command line says; gives its exit code."""
-    odd = next((word for word in words if "\0" in word), None)
-    if odd is not None:
-        raise UserError(f"{odd!r} holds a NUL character, which no name can")
     try:
         arguments = _parser(data=words[:1] == ["data"]).parse_args(words)
     except SystemExit as told:  # --help
@@ -165,7 +162,7 @@ def _configure(arguments: argparse.Namespace) -> None:
 
 
 def _results(arguments: argparse.Namespace) -> int | None:
-    from gendyn_lite import results
+    from gendyn_lite import notebooks, results
 
     if arguments.action == "publish":
         return _publish(arguments)
@@ -184,17 +181,11 @@ def _results(arguments: argparse.Namespace) -> int | None:
             print(f"{name}: {table['run_id'].nunique()} runs, {len(table)} rows")
             print(results.overview(table).to_string(index=False))
     if arguments.action == "verify" and arguments.experiment is None and arguments.folder is None:
-        _verify_rest_of_the_book()
+        benchmarks = [results.benchmark(name) for name in results.benchmark_names()]
+        print(f"benchmarks: {len(benchmarks)} tables, as published")
+        captions = notebooks.verify_figures(notebooks.chapter_path(name) for name in notebooks.chapters())
+        print(f"figures: {captions} captions, each with rows behind it")
     return None
-
-
-def _verify_rest_of_the_book() -> None:
-    from gendyn_lite import notebooks, results
-
-    benchmarks = [results.benchmark(name) for name in results.benchmark_names()]
-    print(f"benchmarks: {len(benchmarks)} tables, as published")
-    captions = notebooks.verify_figures(notebooks.chapter_path(name) for name in notebooks.chapters())
-    print(f"figures: {captions} captions, each with rows behind it")
 
 
 def _publish(arguments: argparse.Namespace) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +22,11 @@ from gendyn_lite.train import checkpoint
 from gendyn_lite.train.device import choose_device
 from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.history import Progress
-from gendyn_lite.train.probes import Probe
 
 QUICK_RUN = 10**11  # parameters × examples × epochs of a run of a few seconds
 Root = str | Path | None
 Plan = Callable[..., list[RunConfig]]  # of a chapter, as is the function that does one of its runs
 RunOne = Callable[..., Run]
-Kind = tuple[str, int | None, str, str, int, float]
 
 
 def load_or_run(
@@ -38,12 +36,12 @@ def load_or_run(
     root: Root = None,
     data_root: Root = None,
     device: str | torch.device | None = None,
-    probes: Mapping[str, Probe] | None = None,
     probe_version: int = 1,
-    grad_hook: Callable[..., Any] | None = None,
     prepare: Callable[[ImageData], Mapping[str, Any]] | None = None,
 ) -> Run:
     """The complete run of a configuration: loaded if it is there, else trained (or resumed) and recorded.
+
+    Under torchrun all processes train it together, and the first one records it.
 
     Args:
         config: What to train, on which data.
@@ -51,11 +49,10 @@ def load_or_run(
         root: Folder of the runs.
         data_root: Folder of the prepared data.
         device: Where to train (default: the GPU if there is one).
-        probes: Measurements at each evaluated epoch, for `gendyn_lite.train.fit`.
-        probe_version: Version of what these probes measure; the configuration must name it.
-        grad_hook: What changes gradients, for `gendyn_lite.train.fit`; the configuration must say so.
-        prepare: Gives ``probes`` and ``grad_hook`` by name where they need the run's data. Called with the data, which
-            is loaded once, and only if the run has to be trained.
+        probe_version: Version of what the probes measure; the configuration must name it.
+        prepare: Gives options of `gendyn_lite.train.fit` by name: ``probes`` (measurements at each evaluated epoch),
+            ``grad_hook`` (what changes gradients; the configuration must say so). Called with the run's data, and only
+            if it has to be trained.
 
     Returns:
         The run, complete.
@@ -64,49 +61,39 @@ def load_or_run(
         UserError: The data, the network or a setting does not exist, before anything is trained.
     """
     device = choose_device(device)
-    if prepare is None:
-        _check_hook(config, grad_hook)
     loaded, _ = data.load_for_run(config, root=data_root)
+    ranks = joined(device)
     run = open_run(config, loaded.fingerprint, root=root)
-    if run.complete:
+    if ranks.broadcast(run.complete):
         return run
     if config.probe_version != probe_version:
         raise UserError(
             f"probe_version is {config.probe_version}, but the probes of {config.experiment} are version "
             f"{probe_version}: plan the run with probe_version={probe_version}"
         )
-    watched = prepare(loaded) if prepare else {"probes": probes, "grad_hook": grad_hook}
-    _check_hook(config, watched.get("grad_hook"))
-    network = build(config, loaded)
-    with (
-        threads(train.threads_for(network, config)),
-        writing(run, provenance(config, loaded, profile, device)) as writer,
-    ):
-        if writer is None:
-            return run
-        started = time.perf_counter()
-        history = train.fit(
-            network,
-            loaded,
-            config,
-            **watched,
-            checkpoint_dir=run.checkpoints,
-            device=device,
-            on_epoch=writer.write,
-            channels_last=any(isinstance(module, nn.Conv2d) for module in network.modules()),
-        )
-        writer.finish(wall_seconds=round(time.perf_counter() - started, 2), resumed_at=history.resumed_at)
-    checkpoint.discard(run.checkpoints)
-    return run
-
-
-def _check_hook(config: RunConfig, hook: Callable[..., Any] | None) -> None:
-    """Refuse a configuration with a mask that has no gradient hook, and the other way round."""
+    options = dict(prepare(loaded)) if prepare else {}
+    hook = options.get("grad_hook")
     if (config.mask_keep < 1) != (hook is not None):
         raise UserError(
             f"mask_keep is {config.mask_keep:g} and there is {'a' if hook else 'no'} gradient hook: "
             "chapters.fisher_mask.runs runs configurations with a mask"
         )
+    network = build(config, loaded)
+    options["channels_last"] = any(isinstance(module, nn.Conv2d) for module in network.modules())
+    with threads(train.threads_for(network, config)), ExitStack() as stack:
+        writer = stack.enter_context(writing(run, provenance(config, loaded, profile, device))) if ranks.first else None
+        if ranks.broadcast(writer is None):  # another process has completed it meanwhile
+            return run
+        started = time.perf_counter()
+        options |= {"checkpoint_dir": run.checkpoints, "device": device, "on_epoch": writer.write if writer else None}
+        history = train.fit(network, loaded, config, **options)
+        if writer:
+            several = {"processes": ranks.world} if ranks.world > 1 else {}
+            seconds = round(time.perf_counter() - started, 2)
+            writer.finish(wall_seconds=seconds, resumed_at=history.resumed_at, **several)
+            checkpoint.discard(run.checkpoints)
+    ranks.broadcast(True)  # nobody leaves before the run is complete
+    return run
 
 
 def run_all(
@@ -124,27 +111,51 @@ def run_all(
     `load_or_run`.
     """
     options = {"root": root, "data_root": data_root, "device": choose_device(device)}
-    quick: dict[Kind, bool] = {}
-    for config in configs:
-        if (kind := _kind(config)) not in quick:
-            loaded, _ = data.load_for_run(config, root=data_root)
-            size = models.parameter_count(build(config, loaded)) * len(loaded.train.y) * config.epochs
-            quick[kind] = size < QUICK_RUN and config.mask_keep == 1
-    together = [config for config in configs if quick[_kind(config)]]
+    kinds = checked(configs, data_root=data_root)
+
+    def quick(config: RunConfig) -> bool:
+        return config.mask_keep == 1 and kinds[kind_of(config)].size * config.epochs < QUICK_RUN
+
+    together = list(filter(quick, configs))
     done = iter(_train_together(together, profile=profile, progress=progress, **options))
     runs = []
     with Progress(len(configs), enabled=progress, label=f"{profile} runs", unit="run") as bar:
         for config in configs:
-            single = not quick[_kind(config)]
-            runs.append(load_or_run(config, profile=profile, **options) if single else next(done))
+            runs.append(next(done) if quick(config) else load_or_run(config, profile=profile, **options))
             bar.advance()
     return runs
 
 
-def _kind(config: RunConfig) -> Kind:
-    """What decides whether data and network fit, how long a run takes, and whether it is trained with others."""
-    options = canonical(config.model_options)
-    return config.dataset, config.train_size, config.model, options, config.epochs, config.mask_keep
+def kind_of(config: RunConfig) -> tuple[Any, ...]:
+    """What decides whether data and network of a run fit."""
+    return config.dataset, config.train_size, config.test_size, config.model, canonical(config.model_options)
+
+
+class Kind(NamedTuple):
+    """Runs of one network on one data set.
+
+    Attributes:
+        fingerprint: Of the data.
+        size: Parameters times training examples.
+    """
+
+    fingerprint: str
+    size: int
+
+
+def checked(configs: Iterable[RunConfig], *, data_root: Root = None) -> dict[tuple[Any, ...], Kind]:
+    """Each kind of some runs, by `kind_of`, after its data have been loaded and its network built.
+
+    Raises:
+        UserError: A data set is not prepared, or a network does not exist or does not fit.
+    """
+    found: dict[tuple[Any, ...], Kind] = {}
+    for config in configs:
+        if (kind := kind_of(config)) not in found:
+            loaded, _ = data.load_for_run(config, root=data_root)
+            size = models.parameter_count(build(config, loaded)) * len(loaded.train.y)
+            found[kind] = Kind(loaded.fingerprint, size)
+    return found
 
 
 def one_by_one(run: RunOne, configs: Iterable[RunConfig], **options: Any) -> list[Run]:
@@ -169,22 +180,16 @@ def _train_together(
     with ExitStack() as stack, threads(1):
         # Locks are taken in one order, so that two processes cannot wait for each other.
         opened = [
-            (stack.enter_context(writing(run, provenance(run.config, each, profile, device))), run, each)
+            (stack.enter_context(writing(run, provenance(run.config, each, profile, device))), each, run.config)
             for _, (run, each) in sorted(absent.items())
         ]
-        ours = [(writer, run, each) for writer, run, each in opened if writer is not None]
-        if not ours:
-            return runs
-        histories = train.fit_many(
-            [build(run.config, each) for _, run, each in ours],
-            [each for _, _, each in ours],
-            [run.config for _, run, _ in ours],
-            device=device,
-            on_epoch=lambda number, row: ours[number][0].write(row),
-            progress=progress,
-        )
-        for (writer, _, _), history in zip(ours, histories, strict=True):
-            writer.finish(wall_seconds=round(history.last["seconds"], 2), trained_together=len(ours))
+        ours = [(writer, each, config) for writer, each, config in opened if writer is not None]
+        if ours:
+            writers, sets, wanted = (list(column) for column in zip(*ours, strict=True))
+            options = {"on_epoch": lambda number, row: writers[number].write(row), "progress": progress}
+            histories = train.fit_many(list(map(build, wanted, sets)), sets, wanted, device=device, **options)
+            for writer, history in zip(writers, histories, strict=True):
+                writer.finish(wall_seconds=round(history.last["seconds"], 2), trained_together=len(ours))
     return runs
 
 
@@ -249,44 +254,23 @@ def provenance(config: RunConfig, loaded: ImageData, profile: str, device: torch
     return environment(profile=profile, device=kind, threads=torch.get_num_threads(), **marks, **sizes)
 
 
-def run_distributed(
-    config: RunConfig,
-    *,
-    profile: str = "full",
-    root: Root = None,
-    data_root: Root = None,
-    device: str | torch.device | None = None,
-    hook: Callable[[RunConfig, ImageData, torch.device], Any] | None = None,
-) -> Run:
-    """The complete run of a configuration by this process, or by all that torchrun started: a run on a whole ImageNet.
+def run_distributed(config: RunConfig, *, hook: Callable[..., Any] | None = None) -> Run:
+    """The complete run of a configuration on a whole ImageNet, by this process or by all that torchrun started.
 
-    The first process records it. Top-5 accuracies are taken at the end. `hook` makes the run's gradient hook.
+    Args:
+        config: The run.
+        hook: Makes its gradient hook of configuration, data and device.
+
+    Returns:
+        The run, with top-5 accuracies at its end.
     """
-    place = choose_device(device)
-    loaded, _ = data.load_for_run(config, root=data_root)
-    ranks = joined(place)
-    found = open_run(config, loaded.fingerprint, root=root)
-    if ranks.broadcast(found.complete):
-        return found
-    network = build(config, loaded)
-    with writing(found, provenance(config, loaded, profile, place)) if ranks.first else nullcontext() as writer:
-        history = train.fit(
-            network,
-            loaded,
-            config,
-            probes={"top5": top5(loaded, config, place)},
-            probe_epochs=[config.epochs],
-            grad_hook=hook and hook(config, loaded, place),
-            checkpoint_dir=found.checkpoints,
-            device=place,
-            on_epoch=writer.write if writer else None,
-            channels_last=True,
-        )
-        if writer:
-            writer.finish(processes=ranks.world, resumed_at=history.resumed_at)
-            checkpoint.discard(found.checkpoints)
-    ranks.broadcast(True)  # nobody leaves before the run is complete
-    return found
+    device = choose_device(None)
+
+    def prepare(loaded: ImageData) -> dict[str, Any]:
+        at_the_end = {"probes": {"top5": top5(loaded, config, device)}, "probe_epochs": [config.epochs]}
+        return {**at_the_end, "grad_hook": hook and hook(config, loaded, device)}
+
+    return load_or_run(config, profile="full", prepare=prepare, device=device)
 
 
 def top5(loaded: ImageData, config: RunConfig, device: torch.device) -> Callable[[nn.Module, int], dict[str, float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import math
 import os
 import warnings
@@ -111,17 +110,12 @@ def read_notebook(path: Path) -> Any:
 def notebook_of(content: bytes, *, name: str) -> Any:
     """The notebook that a file of this name holds, given its content. See `read_notebook`."""
     try:
-        written = json.loads(content.decode())
-        if isinstance(written, dict) and written.get("nbformat") in (1, 2, 3):
-            raise UserError(f"{name} is of nbformat {written['nbformat']}, expected 4: open it in Jupyter and save it")
         notebook = nbformat.reader.reads(content.decode())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of cells without an id, which get one
-            nbformat.validate(notebook)
-    except UserError:
-        raise
+            nbformat.validate(notebook, version=4)
     except Exception as error:  # nbformat raises whatever a wrong type happens to lead to
-        raise UserError(f"{name} is not a valid notebook: {_line(error)}") from None
+        raise UserError(f"{name} is not a valid notebook of nbformat 4: {_line(error)}") from None
     return notebook
 
 

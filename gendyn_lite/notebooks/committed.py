@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.notebooks.chapters import book_folder, chapter_path, chapters, notebook_text, read_notebook
@@ -168,29 +167,12 @@ except ModuleNotFoundError:
     %pip install --quiet "git+{{repository}}"'''
 _NAME = r"(?!\.+(?:/|\Z))[\w.\-~]+"  # not "." or "..", which lead elsewhere
 _ADDRESS = re.compile(rf"https://\w[\w.\-]*(:\d+)?(/{_NAME}){{2,}}", re.ASCII)  # a host, an owner, a name
-_LINE = re.compile(r"""^repository = (["'])(.*?)\1""", re.MULTILINE)
 _CONFIG = re.compile(r"^(# )?repository: \{url: .*\n(?:# )?launch_buttons: .*$", re.MULTILINE)
 _ON = (
     'repository: {{url: "{url}", path_to_book: book, branch: main}}\n'
     'launch_buttons: {{colab_url: "https://colab.research.google.com"}}'
 )
 _OFF = re.sub("^", "# ", _ON.format(url="https://github.com/OWNER/gendyn_lite"), flags=re.MULTILINE)
-
-
-def setup_source(url: str = "") -> str:
-    """The source of a chapter's set-up cell, its first.
-
-    >>> setup_source("https://github.com/OWNER/REPO").splitlines()[0]
-    'repository = "https://github.com/OWNER/REPO"  # set by `gendyn configure --repository URL`'
-    """
-    return SETUP.format(url=url)
-
-
-def repository(config: Path | None = None) -> str:
-    """The address in `_config.yml`, empty until it is set."""
-    config = config or book_folder().parent / "_config.yml"
-    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-    return (settings.get("repository") or {}).get("url", "")
 
 
 def configure(url: str, *, config: Path | None = None, notebooks: Sequence[Path] | None = None) -> list[Path]:
@@ -235,7 +217,7 @@ def with_address(path: Path, url: str) -> str:
     """A chapter's text with the address in its set-up cell."""
     notebook = read_notebook(path)
     first = next((cell for cell in notebook.cells if cell.cell_type == "code"), None)
-    if first is None or not _LINE.search(first.source):
+    if first is None or not first.source.startswith("repository = "):
         raise UserError(f"{path.name}: its first code cell has no line 'repository = …': see `SETUP` of {__name__}")
-    first.source = _LINE.sub(lambda _: f'repository = "{url}"', first.source, count=1)
+    first.source = SETUP.format(url=url)
     return notebook_text(notebook)

@@ -97,11 +97,8 @@ def run(
     failed = target.with_suffix(".failed.ipynb")
     notebook = _with_parameters(notebook_of(path.read_bytes(), name=path.name), changed)
     try:
-        _execute(notebook, path, reached)
-    except (CellExecutionError, DeadKernelError) as error:
-        write_text(failed, notebook_text(notebook))
-        raise _failure(path, notebook, error, f"as far as it ran: {failed}") from None
-    except KeyboardInterrupt:
+        _execute(notebook, path, reached, f"as far as it ran: {failed}")
+    except (Failed, UserError, KeyboardInterrupt):
         if any(cell.get("execution_count") for cell in notebook.cells):
             with contextlib.suppress(OSError):
                 write_text(failed, notebook_text(notebook))
@@ -146,17 +143,16 @@ def _with_parameters(notebook: Any, values: Mapping[str, Any]) -> Any:
     return notebook
 
 
-def _execute(notebook: Any, path: Path, reached: Reached | None = None) -> None:
+def _execute(notebook: Any, path: Path, reached: Reached | None, after: str) -> None:
     """Execute a notebook in memory, in the folder of its path; its kernel is gone afterwards, however that ends.
 
     Raises:
-        CellExecutionError: A cell raised.
-        DeadKernelError: The kernel died.
-        Failed: The kernel did not start.
+        UserError: A cell raised one.
+        Failed: A cell raised (named; `after` says what is left of it), the kernel died or did not start.
     """
     silent = logging.Logger("nbclient", logging.CRITICAL + 1)  # errors are raised, and reported once
     options: Any = {"kernel_manager_class": ThisInterpreter, "record_timing": False, "timeout": None, "log": silent}
-    code = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    code = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     client = NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}}, **options)
     client.km = manager = client.create_kernel_manager()
     loop_log = logging.getLogger("asyncio")
@@ -169,10 +165,15 @@ def _execute(notebook: Any, path: Path, reached: Reached | None = None) -> None:
             raise Failed(f"{path.stem}: no kernel of {sys.executable} started: {error}") from None
         with client.setup_kernel():  # which stops it
             try:
-                for number, index in enumerate(code, start=1):
+                for number, (index, cell) in enumerate(code, start=1):
                     if reached is not None:
                         reached(number, len(code))
-                    client.execute_cell(notebook.cells[index], index)
+                    try:
+                        client.execute_cell(cell, index)
+                    except CellExecutionError as error:
+                        raise _failure(path.stem, cell, error, after) from None
+            except DeadKernelError:
+                raise Failed(f"{path.stem}: the kernel died (out of memory?); {after}") from None
             except KeyboardInterrupt:
                 client.shutdown_kernel = "immediate"  # asked gently, it complains on stderr; nothing of a run is lost
                 raise
@@ -198,10 +199,7 @@ def refresh(chapter: str | Path) -> Path:
     path = chapter_path(chapter)
     before = path.read_bytes()
     notebook = notebook_of(before, name=path.name)
-    try:
-        _execute(notebook, path)
-    except (CellExecutionError, DeadKernelError) as error:
-        raise _failure(path, notebook, error, "the notebook is as it was") from None
+    _execute(notebook, path, None, "the notebook is as it was")
     check_notebook(tidy(notebook), name=path.name)
     if not path.is_file() or path.read_bytes() != before:
         stays = "it stays as it is now, and what was executed is discarded"
@@ -210,15 +208,11 @@ def refresh(chapter: str | Path) -> Path:
     return path
 
 
-def _failure(path: Path, notebook: Any, error: Exception, more: str) -> Exception:
+def _failure(chapter: str, cell: Any, error: CellExecutionError, after: str) -> Exception:
     """One line for a failed cell: which, what it begins with, what it raised."""
-    if isinstance(error, DeadKernelError):
-        return Failed(f"{path.stem}: the kernel died (out of memory?); {more}")
-    cell = next(cell for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error")
-    raised = next(output for output in cell.outputs if output.output_type == "error")
-    value = " ".join(str(raised.evalue).split())
-    if raised.ename == UserError.__name__:  # the chapter's configuration refused a value: the user's to mend
-        return UserError(f"{path.stem}, cell [{cell.execution_count}]: {value}")
+    value = " ".join(str(error.evalue).split())
+    if error.ename == UserError.__name__:  # the chapter's configuration refused a value: the user's to mend
+        return UserError(f"{chapter}, cell [{cell.execution_count}]: {value}")
     begins = cell.source.strip().splitlines()[0][:60]
-    where = f"{path.stem} failed in cell [{cell.execution_count}] ({begins!r})"
-    return Failed(f"{where} with {raised.ename}: {value}; {more}")
+    where = f"{chapter} failed in cell [{cell.execution_count}] ({begins!r})"
+    return Failed(f"{where} with {error.ename}: {value}; {after}")

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -75,7 +76,9 @@ def write_text(path: Path, text: str) -> None:
     What killed processes left beside the file is removed.
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.{_PARTIAL}"):
-        remove_if_dead(left, left.name.split(".")[-2])
+        process = left.name.split(".")[-2]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            left.unlink(missing_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{_PARTIAL}")
     try:
         with aside.open("w", encoding="utf-8", newline="") as file:
@@ -87,43 +90,33 @@ def write_text(path: Path, text: str) -> None:
         aside.unlink(missing_ok=True)
 
 
-def remove_if_dead(left: Path, process: str) -> None:
-    """Remove a file that a process made for itself, once no process has that number."""
-    if process.isdigit() and not psutil.pid_exists(int(process)):
-        with suppress(OSError):
-            left.unlink()
-
-
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file."""
     return hashlib.sha256(read_file(path)).hexdigest()
 
 
 @contextmanager
-def alone(lock: Path, *, holder: Path | None = None) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
     """Hold a lock file exclusively among processes. The system frees the lock of a dead process.
 
     After two seconds of waiting, one line on stderr says who holds it; the wait goes on.
-
-    Args:
-        lock: The file.
-        holder: A JSON file in which the holder may have written its ``process`` and ``host``.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
+    held, holder = FileLock(lock), lock.with_name(f"{lock.name}.holder")
     try:
         held.acquire(timeout=SILENT_SECONDS)
     except Timeout:
         who = "another process"
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(read_file(holder)) if holder else {}
-            who = f"process {found['process']} on {found['host']}"
+        with suppress(OSError, ValueError):
+            who = holder.read_text(encoding="utf-8")
         sys.stderr.write(f"{who} holds {lock}: waiting for it\n")
         sys.stderr.flush()
         held.acquire()
     try:
+        holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     finally:
+        holder.unlink(missing_ok=True)
         held.release()
 
 

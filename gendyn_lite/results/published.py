@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path, PurePath
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from gendyn_lite.config import ADDED_LATER, LARGEST, RunConfig, shown
+from gendyn_lite.config import ADDED_LATER, RunConfig, shown
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.results.files import CURVES, RECORD, RESTORE, RUNS, place_of, published_experiments, standing, unsealed
 from gendyn_lite.results.runs import Run
@@ -40,6 +40,10 @@ class Table(NamedTuple):
     curves: pd.DataFrame
     records: dict[str, Any]
 
+    def files(self) -> dict[str, str]:
+        """Text of both files, by name."""
+        return {RUNS: self.runs.to_csv(index=False), CURVES: self.curves.to_csv(index=False)}
+
 
 def published(experiment: str, *, folder: Path | None = None) -> pd.DataFrame:
     """The published tables of an experiment in the same tidy form as `load`.
@@ -61,34 +65,35 @@ def published(experiment: str, *, folder: Path | None = None) -> pd.DataFrame:
     here = place_of(experiment, folder)
     record, tables = _sealed(here)
     runs, curves = typed(*tables)
-    check(here, record, runs, curves)
+    check(here, record["runs"], runs, curves)
     records = [record["runs"][name] for name in runs["run_id"]]
     runs["trained_together"] = [each.get("trained_together", 1) for each in records]
     runs["criteria"] = [each.get("criteria", "") for each in records]  # of claims, as they were before the run
     return curves.merge(runs, on="run_id", how="left", validate="many_to_one")
 
 
-def _sealed(here: Path) -> tuple[dict[str, Any], list[bytes]]:
+def _sealed(here: Path) -> tuple[dict[str, Any], list[str]]:
     """The record, and runs.csv and curves.csv, of a published experiment, as they were published."""
     known = published_experiments(folder=here.parent)
     if here.name not in known:
         raise unknown_name("published experiment", here.name, known)
     place = standing(here)
     record, *tables = (place / name for name in (RECORD, RUNS, CURVES))
-    return unsealed(place, record, *tables, holds="runs", experiment=here.name)
+    found, texts = unsealed(place, record, *tables, holds="runs", experiment=here.name)
+    return found, [text.decode() for text in texts]
 
 
 def opened(experiment: str, *, folder: Path | None = None) -> Table:
     """A published experiment as text."""
-    record, files = _sealed(place_of(experiment, folder))
-    runs, curves = (pd.read_csv(io.BytesIO(each), dtype=str, keep_default_na=False) for each in files)
+    record, texts = _sealed(place_of(experiment, folder))
+    runs, curves = (pd.read_csv(io.StringIO(each), dtype=str, keep_default_na=False) for each in texts)
     return Table(runs, curves, record["runs"])
 
 
-def typed(runs: bytes, curves: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
+def typed(*texts: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """runs.csv and curves.csv, text as text, with all settings that came later."""
     options: Any = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": [""]}
-    settings, rows = (pd.read_csv(io.BytesIO(each), **options) for each in (runs, curves))
+    settings, rows = (pd.read_csv(io.StringIO(each), **options) for each in texts)
     defaults = {name: math.nan if value is None else value for name, value in LATER.items()}
     settings = settings.fillna(dict.fromkeys(TEXT, "") | defaults)
     settings = settings.assign(**{name: defaults[name] for name in defaults if name not in settings})
@@ -115,19 +120,16 @@ def _unquoted(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{str(name): table[name].str.removeprefix("'") for name in quoted})
 
 
-def as_text(runs: Sequence[Run]) -> Table:
-    """Some complete runs as they are published: no place of this machine, and no text that a spreadsheet would run."""
-    settings, curves = [], []
-    for run in runs:
-        own = labels(run)
-        if own["dataset"].startswith("folder:"):
-            own["dataset"] = f"folder:{PurePath(own['dataset'].removeprefix('folder:')).name}"
-        later = {name for name in LATER if getattr(run.config, name) == LATER[name]}  # in the key neither
-        left_out = {*later, *METRICS, "trained_together"}  # which stands in the run's record
-        settings.append({name: cell(own[name]) for name in own if name not in left_out})
-        curves += [{"run_id": run.run_id, **{name: cell(row[name], ".6g") for name in row}} for row in run.rows()]
-    tables = [pd.DataFrame(rows, columns=None if rows else ["run_id"]).fillna("") for rows in (settings, curves)]
-    return Table(tables[0], tables[1], {run.run_id: run.env() for run in runs})
+def as_text(run: Run) -> Table:
+    """A complete run as it is published: no place of this machine, and no text that a spreadsheet would run."""
+    own = labels(run)
+    if own["dataset"].startswith("folder:"):
+        own["dataset"] = f"folder:{PurePath(own['dataset'].removeprefix('folder:')).name}"
+    later = {name for name in LATER if getattr(run.config, name) == LATER[name]}  # in the key neither
+    left_out = {*later, *METRICS, "trained_together"}  # which stands in the run's record
+    settings = {name: cell(own[name]) for name in own if name not in left_out}
+    curves = [{"run_id": run.run_id, **{name: cell(row[name], ".6g") for name in row}} for row in run.rows()]
+    return Table(pd.DataFrame([settings]), pd.DataFrame(curves).fillna(""), {run.run_id: run.env()})
 
 
 def cells_of(table: Table, name: str) -> dict[tuple[str, str, str], str]:
@@ -145,56 +147,38 @@ def cells_of(table: Table, name: str) -> dict[tuple[str, str, str], str]:
     return cells | record
 
 
-def check(here: Path, record: dict[str, Any], runs: pd.DataFrame, curves: pd.DataFrame) -> None:
-    """Refuse tables of other runs than their record's, without a column that they need, or with impossible values."""
+def check(
+    here: Path, names: Collection[str], runs: pd.DataFrame, curves: pd.DataFrame, *, remedy: str = RESTORE
+) -> None:
+    """Refuse tables of other runs than their record's, without a column that they need, or with impossible values.
+
+    Args:
+        here: The folder to name in an error.
+        names: Ids of the runs that the record names.
+        runs: A row per run.
+        curves: A row per run and epoch.
+        remedy: What to do, to end the error with.
+    """
     needed = {*PROVENANCE, "network", "seed", "n_train"}
     missing = sorted(needed - set(runs)) + sorted({"run_id", *METRICS} - set(curves))
     if missing:
-        raise UserError(f"{here}: the columns {', '.join(missing)} are missing: {RESTORE}")
-    if set(runs["run_id"]) != set(record["runs"]) or set(curves["run_id"]) != set(record["runs"]):
-        raise UserError(f"{here}: runs.csv, curves.csv and provenance.json name different runs: {RESTORE}")
+        raise UserError(f"{here}: the columns {', '.join(missing)} are missing: {remedy}")
+    if set(runs["run_id"]) != set(names) or set(curves["run_id"]) != set(names):
+        raise UserError(f"{here}: runs.csv, curves.csv and provenance.json name different runs: {remedy}")
     if curves.duplicated(["run_id", "epoch"]).any() or runs["run_id"].duplicated().any():
-        raise UserError(f"{here}: a run or an epoch is duplicated: {RESTORE}")
-    check_names(here, runs, ())
-    check_names(here, curves, [*map(str, runs), "trained_together", "criteria"])
-    if not pd.api.types.is_integer_dtype(curves["epoch"]):
-        raise UserError(f"{here / CURVES}: an epoch is not a whole number: {RESTORE}")
-    for name, (low, high) in RANGES.items():
-        wrong = curves[name].notna() & ~pd.to_numeric(curves[name], errors="coerce").between(low, high)
-        if wrong.any():
-            value, run = curves.loc[wrong, [name, "run_id"]].iloc[0]
-            raise UserError(f"{here / CURVES}: {name} of run {run} is {value}, expected {low:g} to {high:g}")
-
-
-def check_names(here: Path, names: Iterable[object], settings: Collection[str]) -> None:
-    """Refuse columns whose names are not plain words, and metrics that have the name of a setting."""
-    for name in map(str, names):
+        raise UserError(f"{here}: a run or an epoch is duplicated: {remedy}")
+    settings = {*runs, "trained_together", "criteria", "resumed_at"} - {"run_id", *METRICS}
+    for name in map(str, [*runs, *curves]):
         if name.startswith(FORMULA):
             raise UserError(f"{here}: the column {name!r} starts like a formula of a spreadsheet: rename its probe")
         if not (name.isprintable() and name.strip()):
             raise UserError(f"{here}: the column {shown(name)} is not a word in one line: rename its probe")
-        if name in settings and name not in {"run_id", *METRICS}:
+        if name in settings and name in curves:
             raise UserError(f"{here}: the metric {name!r} has the name of a setting of the run: rename its probe")
-
-
-def check_rows(path: Path, rows: Sequence[Mapping[str, Any]], settings: Collection[str]) -> None:
-    """Refuse rows of a run that cannot be published: a metric missing or impossible, an epoch twice, a strange name.
-
-    Args:
-        path: The file they were read from.
-        rows: A row per epoch.
-        settings: What the run's other columns are called.
-    """
-    for number, row in enumerate(rows, start=1):
-        where = f"{path}: row {number}"
-        check_names(path, row, settings)
-        if "run_id" in row or not set(METRICS) <= set(row):
-            raise UserError(f"{where} has the keys {shown(sorted(row))}, expected {', '.join(METRICS)}, and no run_id")
-        for name, (low, high) in RANGES.items():
-            value, whole = row[name], name in ("epoch", "step")
-            known = (type(value) is int and value <= LARGEST) or (type(value) is float and not whole)
-            if not known or not (math.isnan(value) or low <= value <= high):
-                kind = "a whole number" if whole else "a number"
-                raise UserError(f"{where}: {name} is {shown(value)}, expected {kind} of {low:g} to {high:g}")
-    if len({row["epoch"] for row in rows}) < len(rows):
-        raise UserError(f"{path}: an epoch is duplicated")
+    for name, (low, high) in RANGES.items():
+        if name in ("epoch", "step") and not pd.api.types.is_integer_dtype(curves[name]):
+            raise UserError(f"{here}: {name} is not always a whole number: {remedy}")
+        wrong = curves[name].notna() & ~pd.to_numeric(curves[name], errors="coerce").between(low, high)
+        if wrong.any():
+            value, run = curves.loc[wrong, [name, "run_id"]].iloc[0]
+            raise UserError(f"{here}: {name} of run {run} is {value}, expected {low:g} to {high:g}")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from gendyn_lite.errors import Failed, UserError
-from gendyn_lite.results.files import CURVES, RECORD, RUNS, changing, json_text, place_of, published_experiments, swap
-from gendyn_lite.results.published import Table, as_text, cells_of, check, check_rows, opened, published, typed
-from gendyn_lite.results.runs import Run, read_run, runs_root
-from gendyn_lite.results.tables import labels
+from gendyn_lite.results.files import AGAIN, RECORD, changing, json_text, place_of, published_experiments, swap
+from gendyn_lite.results.published import Table, as_text, cells_of, check, opened, published, typed
+from gendyn_lite.results.runs import read_run, runs_root
 
 MOST_BYTES = 1_000_000
+_NOTHING = Table(pd.DataFrame(columns=["run_id"]), pd.DataFrame(columns=["run_id"]), {})
 _KEPT = ("colab", "full")  # profiles whose runs are published; smoke runs are demonstrations
 # These may differ where a run was executed twice. Its metrics may not.
 _SURROUNDINGS = {RECORD, "seconds", "profile", "data", "device", "resumed_at"}
@@ -80,47 +80,39 @@ def publish(
         raise UserError("; ".join([f"no complete {named}: run it first (gendyn run, make run)", *done]))
     with changing(folder):
         there = experiment in published_experiments(folder=folder.parent)
-        then = opened(experiment, folder=folder.parent) if there else as_text([])
+        then = opened(experiment, folder=folder.parent) if there else _NOTHING
         _check_ids(replace, withdraw, then, local)
         for name in [name for name in local if name in withdraw]:
             del local[name]
-        now = as_text([run for name, run in local.items() if name in replace or name not in then.records])
-        for name in [name for name in local if name not in now.records]:
-            found = difference(then, as_text([local[name]]), name)
-            if found:
+        now = {name: run for name, run in local.items() if name in replace or name not in then.records}
+        for name in local:
+            if name not in now and (found := difference(then, local[name], name)):
                 refused.append(f"{found} (--replace {name} takes the local run)")
         done += [f"withdrawn: {_told(then, name)}" for name in withdraw]
-        done += [f"{what}: {_told(of, name)}" for name in replace for what, of in (("replaced", then), ("by", now))]
-        done += [f"added: {_told(now, name)}" for name in now.records if name not in replace]
-        if now.records or withdraw:
-            _write(folder, _merged(then, now, withdraw))
+        for name in replace:
+            done += [f"replaced: {_told(then, name)}", f"by: {_told(now[name], name)}"]
+        done += [f"added: {_told(now[name], name)}" for name in now if name not in replace]
+        if now or withdraw:
+            _write(folder, _merged(then, list(now.values()), withdraw))
     return Publication(folder, done, refused)
 
 
-def _local_runs(place: Path) -> tuple[dict[str, Run], list[str], list[str]]:
-    """The complete runs in a folder by their settings; a line on incomplete ones, and one on each damaged one."""
-    runs, incomplete, damaged = [], [], []
+def _local_runs(place: Path) -> tuple[dict[str, Table], list[str], list[str]]:
+    """The complete runs in a folder by their settings; a line on incomplete ones, and one on each other one."""
+    runs, incomplete, refused = [], [], []
     for path in sorted({path.parent for name in ("*.json", "metrics.jsonl") for path in place.glob(f"*/{name}")}):
         try:
             run = read_run(path)
             if not run.whole():
                 incomplete.append(path.name)
             elif run.env().get("profile") in _KEPT and run.rows():
-                _check_run(run)
-                runs.append(run)
+                table = as_text(run)
+                check(path, table.records, *typed(*table.files().values()), remedy=AGAIN)
+                runs.append((json_text(run.config.as_dict()), run.run_id, table))
         except UserError as error:
-            damaged.append(str(error))
+            refused.append(str(error) if str(path) in str(error) else f"{path}: {error}")
     told = [f"not complete, left out: {', '.join(incomplete)}"] if incomplete else []
-    return {run.run_id: run for run in sorted(runs, key=lambda run: json_text(run.config.as_dict()))}, told, damaged
-
-
-def _check_run(run: Run) -> None:
-    """Refuse a run with what no table may hold, so that the others are published."""
-    check_rows(run.path / "metrics.jsonl", run.rows(), [*labels(run), "resumed_at"])
-    try:
-        as_text([run])
-    except UserError as error:
-        raise UserError(f"{run.path}: {error}") from None
+    return {name: table for _, name, table in sorted(runs, key=lambda run: run[:2])}, told, refused
 
 
 def _check_ids(replace: Collection[str], withdraw: Collection[str], then: Table, local: Collection[str]) -> None:
@@ -134,29 +126,27 @@ def _check_ids(replace: Collection[str], withdraw: Collection[str], then: Table,
         raise UserError("every published run would be withdrawn: remove the folder of the tables instead")
 
 
-def _merged(then: Table, now: Table, withdraw: Collection[str]) -> Table:
+def _merged(then: Table, now: Sequence[Table], withdraw: Collection[str]) -> Table:
     """The published rows in their order; new ones in the place of those that they replace, or behind them."""
-    order = {name: number for number, name in enumerate(dict.fromkeys([*then.runs["run_id"], *now.runs["run_id"]]))}
+    new = {name: record for table in now for name, record in table.records.items()}
+    order = {name: number for number, name in enumerate(dict.fromkeys([*then.runs["run_id"], *new]))}
     frames = []
-    for old, new in ((then.runs, now.runs), (then.curves, now.curves)):
-        kept = old[~old["run_id"].isin([*now.records, *withdraw])]
-        both = pd.concat([kept, new]).fillna("")
+    for old, *more in ((then.runs, *(each.runs for each in now)), (then.curves, *(each.curves for each in now))):
+        both = pd.concat([old[~old["run_id"].isin([*new, *withdraw])], *more]).fillna("")
         frames.append(both.sort_values("run_id", key=lambda names: names.map(order), kind="stable"))
-    records = {name: record for name, record in {**then.records, **now.records}.items() if name not in withdraw}
+    records = {name: record for name, record in {**then.records, **new}.items() if name not in withdraw}
     return Table(frames[0], frames[1], records)
 
 
 def _write(folder: Path, table: Table) -> None:
     """Replace the published tables, if they have the size and the values that they may have."""
-    texts = {RUNS: table.runs.to_csv(index=False), CURVES: table.curves.to_csv(index=False)}
-    tables = [text.encode() for text in texts.values()]
-    size = sum(map(len, tables))
+    texts = table.files()
+    size = sum(len(text.encode()) for text in texts.values())
     if size > MOST_BYTES:
         told = f"the tables of {folder.name!r} would take {size:,} bytes, at most {MOST_BYTES:,}"
         raise UserError(f"{told}: evaluate less often")
-    record = {"experiment": folder.name, "runs": table.records}
-    check(folder, record, *typed(*tables))
-    swap(folder, texts, RECORD, record)
+    check(folder, table.records, *typed(*table.files().values()))
+    swap(folder, texts, RECORD, {"experiment": folder.name, "runs": table.records})
 
 
 def _told(table: Table, name: str) -> str:
@@ -227,7 +217,6 @@ def verify_experiment(experiment: str, *, root: str | Path | None = None, folder
     paths = (runs_root(root) / experiment / run_id for run_id in sorted(then.records))
     runs = [run for run in (read_run(path) for path in paths if path.exists()) if run.whole()]
     for run in runs:
-        found = difference(then, as_text([run]), run.run_id)
-        if found:
+        if found := difference(then, as_text(run), run.run_id):
             raise UserError(f"{place_of(experiment, folder)}: {found}: publish it again with --replace")
     return Verified(experiment, len(then.records), len(table), len(runs))

@@ -20,7 +20,6 @@ from gendyn_lite.results.files import AGAIN, alone, file_sha256, parsed, read_fi
 
 PROFILES = ("smoke", "colab", "full")  # sizes of runs
 COMPLETE = "complete.json"
-HOLDER = "writing.json"  # which process is writing it, while one is
 # What complete.json says the hash of: all three, or, in runs of earlier versions, the metrics alone.
 HASHED = {"metrics_sha256": "metrics.jsonl", "config_sha256": "config.json", "env_sha256": "env.json"}
 HASHED_BEFORE = {"metrics_sha256"}
@@ -46,16 +45,10 @@ def runs_root(root: str | Path | None = None) -> Path:
     Returns:
         Its path, whether it exists or not.
 
-    Raises:
-        UserError: It cannot be a path.
-
     >>> runs_root("elsewhere").name
     'elsewhere'
     """
-    path = Path(root or os.environ.get("GENDYN_RUNS") or "runs")
-    if "\0" in str(path):
-        raise UserError(f"the folder of the runs is {str(path)!r}, expected a path without NUL characters")
-    return path
+    return Path(root or os.environ.get("GENDYN_RUNS") or "runs")
 
 
 @dataclass(frozen=True)
@@ -164,7 +157,7 @@ class RunWriter:
     """
 
     def __init__(self, run: Run, env: Mapping[str, Any]) -> None:
-        self.run, self.env = run, dict(env)
+        self.run, self.env, self._metrics = run, dict(env), run.path / "metrics.jsonl"
         run.path.mkdir(parents=True, exist_ok=True)
         (run.path / COMPLETE).unlink(missing_ok=True)
         record = {"config": run.config.as_dict(), "data_fingerprint": run.data_fingerprint}
@@ -172,42 +165,26 @@ class RunWriter:
         if "criteria" in self.env and (run.path / "env.json").exists():
             self.env["criteria"] = run.env().get("criteria", "")
         write_json(run.path / "env.json", self.env)
-        self._metrics = (run.path / "metrics.jsonl").open("w", encoding="utf-8")
+        self._metrics.write_bytes(b"")
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append the metrics of one epoch, on disk when this returns."""
-        self._metrics.write(json.dumps(dict(row), allow_nan=True) + "\n")
-        self._metrics.flush()
+        """Append the metrics of one epoch."""
+        with self._metrics.open("a", encoding="utf-8", newline="") as file:
+            file.write(json.dumps(dict(row), allow_nan=True) + "\n")
 
     def finish(self, **env: Any) -> None:
         """Record what is known only at the end (seconds) and rename complete.json in, last of all."""
-        self.close()
+        with self._metrics.open("a") as file:
+            os.fsync(file.fileno())
         write_json(self.run.path / "env.json", {**self.env, **env})
         write_json(self.run.path / COMPLETE, {key: file_sha256(self.run.path / name) for key, name in HASHED.items()})
-
-    def close(self) -> None:
-        """Close metrics.jsonl."""
-        if not self._metrics.closed:
-            self._metrics.flush()
-            os.fsync(self._metrics.fileno())
-            self._metrics.close()
 
 
 @contextmanager
 def writing(run: Run, env: Mapping[str, Any]) -> Iterator[RunWriter | None]:
     """A writer for a run, alone on its folder; None if another process has completed it meanwhile."""
-    holder = run.path / HOLDER
-    with alone(run.path.with_suffix(".lock"), holder=holder):
-        if run.complete:
-            yield None
-            return
-        writer = RunWriter(run, env)
-        holder.write_text(json.dumps({"process": os.getpid(), "host": platform.node()}), encoding="utf-8")
-        try:
-            yield writer
-        finally:
-            writer.close()
-            holder.unlink(missing_ok=True)
+    with alone(run.path.with_suffix(".lock")):
+        yield None if run.complete else RunWriter(run, env)
 
 
 def environment(**extra: Any) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
@@ -20,8 +20,8 @@ from gendyn_lite.notebooks.chapters import roots
 from gendyn_lite.results.files import write_json
 from gendyn_lite.results.runs import environment
 from gendyn_lite.sweep.cost import Cost, device_name, estimated, measured_runs, said, total
-from gendyn_lite.sweep.jobs import Job, Outcome, reserved, run_here
-from gendyn_lite.sweep.live import Live, Table
+from gendyn_lite.sweep.jobs import Job, Outcome, reserved, work
+from gendyn_lite.sweep.live import Line, Live, Tally
 from gendyn_lite.sweep.on_ray import MOST_CORES, Resources, connected, ray_module, share
 
 HOUR = 3600.0
@@ -84,11 +84,9 @@ def read_record(chapter: str, profile: str, *, out: Path) -> Record | None:
 
 def _keep(record: Record, out: Path) -> None:
     """Write a record; that of a success removes that of a failure."""
-    failed = record_path(record.chapter, record.profile, out=out, failed=True)
-    if record.exit:
-        write_json(failed, record._asdict())
-    else:
-        write_json(record_path(record.chapter, record.profile, out=out), record._asdict())
+    path, failed = (record_path(record.chapter, record.profile, out=out, failed=failed) for failed in (False, True))
+    write_json(failed if record.exit else path, record._asdict())
+    if not record.exit:
         failed.unlink(missing_ok=True)
 
 
@@ -124,7 +122,7 @@ def run_chapter(
     sys.stdout.flush()
     _consent(path.stem, seconds, yes=yes, stream=sys.stdin)
     code, line = 0, ""
-    with Live(path.stem, expected=seconds) as live:
+    with Live(path.stem, Line(), expected=seconds) as live:
         try:
             return execution.run(chapter, profile=profile, values=given, out=out, reached=live.reach)
         except BaseException as error:
@@ -208,7 +206,7 @@ def check(engine: str, resources: Resources) -> None:
 
 
 def sweep(jobs: Sequence[Job], *, engine: str = "local", resources: Resources | None = None) -> str:
-    """Do the runs of a sweep, with a live table; what is complete is loaded, what was interrupted is resumed.
+    """Do the runs of a sweep, with a line of progress; what is complete is loaded, what was interrupted is resumed.
 
     Args:
         jobs: Of `gendyn_lite.sweep.grid.plan`.
@@ -229,31 +227,32 @@ def sweep(jobs: Sequence[Job], *, engine: str = "local", resources: Resources | 
         token = stack.enter_context(reserved(store))
         found = estimated([job.config for job in jobs], device=device_name(), root=store, trial=False)
         expected = {job.run_id: cost.seconds for job, cost in zip(jobs, found, strict=True)}
-        outcomes, at_once = run_here(jobs), 1.0
+        outcomes, at_once = map(work, jobs), 1.0
         if engine == "ray":
             cluster = stack.enter_context(connected(resources or Resources()))
             cluster.check(jobs, token)
-            outcomes, at_once = cluster.run(jobs), cluster.at_once
-        return _follow(outcomes, Table(jobs, expected, at_once=min(at_once, len(jobs))))
+            outcomes, at_once = stack.enter_context(closing(cluster.run(jobs))), cluster.at_once
+        return _follow(outcomes, jobs, Tally(expected, min(at_once, len(jobs))))
 
 
-def _follow(outcomes: Iterator[tuple[Outcome | None, dict[str, str]]], table: Table) -> str:
+def _follow(outcomes: Iterable[Outcome | None], jobs: Sequence[Job], tally: Tally) -> str:
     """Take outcomes as they come, to the end or to one after which all would fail; the numbers of runs in words."""
+    names, line = {job.run_id: job.name for job in jobs}, Line()
     try:
-        for outcome, running in outcomes:
-            if outcome is not None:
-                table.add(outcome)
-            table.show(running)
-            if outcome is not None and outcome.fatal:
+        for outcome in outcomes:
+            if outcome:
+                tally.outcomes[outcome.run_id] = outcome
+            if outcome and outcome.error:
+                line.keep(f"failed: {names[outcome.run_id]} ({outcome.run_id}, {outcome.where}): {outcome.error}")
+            if outcome and outcome.fatal:
                 raise Failed(f"the sweep stopped: {outcome.error}; what is complete is kept, run it again to go on")
+            line.say(tally.line())
     finally:
-        outcomes.close()  # type: ignore[attr-defined]  # both engines are generators
-        table.show({}, now=True)
-    done, failed, _, _ = table.counts()
-    trained = sum(outcome.trained for outcome in table.outcomes.values())
-    if failed:
-        raise Failed(f"{failed} of {len(table.jobs)} runs failed (see above), the others are complete")
-    return f"{len(table.jobs)} runs: {trained} trained, {done - trained} were complete"
+        line.keep(tally.line())
+    if tally.failed:
+        raise Failed(f"{tally.failed} of {len(jobs)} runs failed (see above), the others are complete")
+    trained = sum(outcome.trained for outcome in tally.outcomes.values())
+    return f"{len(jobs)} runs: {trained} trained, {len(jobs) - trained} were complete"
 
 
 def dry_run(jobs: Sequence[Job]) -> None:

@@ -61,19 +61,13 @@ def measured_runs(experiments: Iterable[str], *, root: str | Path | None = None)
     for experiment in sorted(set(experiments)):
         for file in (runs_root(root) / experiment).glob("*/complete.json"):
             with suppress(OSError, ValueError, KeyError, IndexError):
-                found += _measured(file)
+                run = read_run(file.parent)
+                run.whole()
+                env, last = run.env(), run.rows()[-1]
+                seconds = max(float(env["wall_seconds"]), float(last["seconds"]))  # of a resumed run the latter, in all
+                size = int(last["epoch"]), int(env["n_train"])
+                found.append(Measured(run.config.as_dict(), seconds, *size, env["device"], file.stat().st_mtime))
     return sorted(found, key=lambda each: -each.ended)
-
-
-def _measured(file: Path) -> list[Measured]:
-    """What the run of a complete.json took, if it is whole; a resumed run took what its training took in all."""
-    run = read_run(file.parent)
-    if not run.complete:
-        return []
-    env, last = run.env(), run.rows()[-1]
-    seconds = max(float(env["wall_seconds"]), float(last["seconds"]))
-    size = int(last["epoch"]), int(env["n_train"])
-    return [Measured(run.config.as_dict(), seconds, *size, env["device"], file.stat().st_mtime)]
 
 
 def estimated(
@@ -108,9 +102,8 @@ def estimated(
     whole = {each.config["dataset"]: each.examples for each in known if each.config["train_size"] is None}
     like: dict[tuple[int, str], list[Measured]] = defaultdict(list)
     for each in known:
-        for level, ignored in enumerate(LEVELS):
-            if each.device == device:
-                like[level, _key(each.config, ignored)].append(each)
+        for level, ignored in enumerate(LEVELS if each.device == device else ()):
+            like[level, _key(each.config, ignored)].append(each)
     tried: dict[str, float] = {}
     found = []
     for config in configs:

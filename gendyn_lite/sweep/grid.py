@@ -60,27 +60,18 @@ def plan(
     places = roots()
     kept = store_folder(store or places["GENDYN_RUNS"])
     axes = read_grid(grid)
-    _, changed = notebooks.checked(chapter, profile=profile, values=values)
-    if notebooks.chapter_path(chapter).stem not in registry.NOTEBOOKS:
+    path, changed = notebooks.checked(chapter, profile=profile, values=values)
+    if path.stem not in registry.NOTEBOOKS:
         others = [name for name in notebooks.chapters() if name in registry.NOTEBOOKS]
         raise UserError(f"chapter {chapter!r} trains nothing to sweep: take one of {', '.join(others)}")
     given = {name: value for name, value in changed.items() if name != "profile"}
     configs = registry.unique(registry.planned(chapter, profile, given, asked_by=SWEPT))
-    if axes:
-        configs = expand(_planned(chapter, profile, given, axes) or configs, axes)
+    if axes:  # a chapter's settings may differ from one data set to another
+        sets = axes.get("dataset", ()) if "dataset" in notebooks.parameters(path) else ()
+        on = (registry.planned(chapter, profile, {**given, "dataset": name}, asked_by=SWEPT) for name in sets)
+        configs = expand([config for found in on for config in found] or configs, axes)
     check_size(len(configs))
     return make_jobs(chapter, configs, profile=profile, store=kept, data_root=places["GENDYN_DATA"])
-
-
-def _planned(chapter: str, profile: str, given: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """The chapter's runs on each data set of the grid, whose settings may differ; none without a data set there."""
-    if "dataset" not in notebooks.parameters(notebooks.chapter_path(chapter)):
-        return []
-    return [
-        config
-        for dataset in axes.get("dataset", ())
-        for config in registry.planned(chapter, profile, {**given, "dataset": dataset}, asked_by=SWEPT)
-    ]
 
 
 def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:

@@ -1,10 +1,8 @@
-"""The runs of a sweep: what a worker is given, does and gives back; the folder they are kept in; doing them here."""
+"""The runs of a sweep: what a worker is given, does and gives back; the folder they are kept in."""
 
 from __future__ import annotations
 
 import errno
-import os
-import re
 import socket
 import time
 import uuid
@@ -17,8 +15,9 @@ from filelock import FileLock, Timeout
 
 from gendyn_lite import data
 from gendyn_lite.chapters import registry, runner
-from gendyn_lite.config import RunConfig, canonical
+from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import Failed, UserError
+from gendyn_lite.results.files import write_text
 from gendyn_lite.results.runs import environment, open_run
 from gendyn_lite.results.tables import network_name
 
@@ -110,22 +109,14 @@ def make_jobs(chapter: str, configs: Sequence[RunConfig], *, profile: str, store
     Raises:
         UserError: A data set is not prepared, or a network does not exist or does not fit.
     """
-    kinds = {
-        (config.dataset, config.train_size, config.test_size, config.model, canonical(config.model_options)): config
-        for config in configs
-    }
-    prints: dict[str, str] = {}
-    for config in kinds.values():
-        loaded, _ = data.load_for_run(config, root=data_root)
-        runner.build(config, loaded)
-        prints[config.dataset] = loaded.fingerprint
-    jobs = [Job(chapter, config, prints[config.dataset], profile, store, data_root) for config in configs]
+    kinds = runner.checked(configs, data_root=data_root)
+    prints = [kinds[runner.kind_of(config)].fingerprint for config in configs]
+    jobs = [Job(chapter, *run, profile, store, data_root) for run in zip(configs, prints, strict=True)]
     return list({job.run_id: job for job in jobs}.values())
 
 
-PROBE_BYTES = 2**20
-LOCK = ".sweep.lock"
-_TOKEN = re.compile(r"\.sweep\.[0-9a-f]{32}")
+LOCK, TOKEN = ".sweep.lock", ".sweep.token"
+TOKEN_BYTES = 2**20  # a full disk refuses a megabyte
 
 
 def store_folder(place: str) -> str:
@@ -149,36 +140,29 @@ def reserved(place: str) -> Iterator[str]:
     """A store for one sweep alone, after a test that it can be written to.
 
     Yields:
-        The name of a file that is in the store meanwhile, by which other machines recognize it.
+        What a file in the store holds meanwhile, by which other machines recognize it.
 
     Raises:
         UserError: Another sweep is at work on it.
         Failed: It cannot be written to, or is full.
     """
-    folder = Path(place)
-    lock, token = FileLock(folder / LOCK, timeout=0), folder / f".sweep.{uuid.uuid4().hex}"
+    folder, token = Path(place), uuid.uuid4().hex
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-            for left in folder.glob(".sweep.*"):
-                if _TOKEN.fullmatch(left.name):  # of a sweep that was killed: nobody else is at work
-                    left.unlink()
-            with token.open("wb") as file:  # a megabyte, on disk; the empty file is kept
-                file.write(os.urandom(PROBE_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
-                file.truncate(0)
+            write_text(folder / TOKEN, token.ljust(TOKEN_BYTES))
         except Timeout:
             raise UserError(f"another sweep is at work on the run store {place}: wait for it, or stop it") from None
         except OSError as error:
             reason = error.strerror or str(error)
             raise Failed(f"the run store {place} cannot be written to: {reason}; nothing was started") from None
-        yield token.name
+        yield token
     finally:
         if lock.is_locked:
             with suppress(OSError):  # who opened the lock and does not have it yet is refused: nobody waits for it
-                token.unlink(missing_ok=True)
+                (folder / TOKEN).unlink(missing_ok=True)
                 (folder / LOCK).unlink()
             lock.release()
 
@@ -195,7 +179,10 @@ def look(jobs: Sequence[Job], token: str, version: str) -> str:
     if here != version:
         return f"gendyn_lite is {here or 'not installed'} there and {version} here: install the same"
     for job in jobs:
-        if not (Path(job.store) / token).is_file():
+        found = ""
+        with suppress(OSError):
+            found = (Path(job.store) / TOKEN).read_text(encoding="utf-8").strip()
+        if found != token:
             return f"the run store {job.store} is another folder there: take one that every machine sees"
         found = ""
         with suppress(UserError):
@@ -204,14 +191,3 @@ def look(jobs: Sequence[Job], token: str, version: str) -> str:
             lacks = f"the data {job.config.dataset!r} under {job.data_root} are {'others' if found else 'not prepared'}"
             return f"{lacks} there: prepare them on a folder that every machine sees, and name it in GENDYN_DATA"
     return ""
-
-
-def run_here(jobs: Sequence[Job]) -> Iterator[tuple[Outcome | None, dict[str, str]]]:
-    """Do runs in turn.
-
-    Yields:
-        An outcome or None, and which run is running where.
-    """
-    for job in jobs:
-        yield None, {job.run_id: socket.gethostname()}
-        yield work(job), {}

@@ -11,7 +11,7 @@ import io
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gendyn_lite.config import check_range
@@ -19,7 +19,6 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import environment
 from gendyn_lite.sweep.jobs import Job, Outcome, look, work
 
-INSTALL = "pip install 'ray[default]'"
 TICK_SECONDS = 0.5
 STORE_BYTES = 80 * 2**20  # Ray's own memory for objects: only outcomes pass through it
 
@@ -46,37 +45,33 @@ class Resources(NamedTuple):
 def connected(resources: Resources) -> Iterator[Cluster]:
     """Ray, connected or started here; a Ray that was started here ends with the block.
 
+    SIGTERM is answered as it was before.
+
     Raises:
         UserError: Ray is not installed, there is no cluster at the address, or it has too little.
     """
-    ray = ray_module(resources.address)
-    with contextlib.redirect_stdout(io.StringIO()):  # Ray prints there what the live table says
+    ray, terminated, address = ray_module(resources.address), signal.getsignal(signal.SIGTERM), resources.address
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if address:
+        reach(address)
+    else:
+        count = (resources.workers or os.cpu_count() or 1) * resources.cpus
+        options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": max(1, int(count))}
+    with contextlib.redirect_stdout(io.StringIO()):  # Ray prints there what the line of progress says
         try:
-            _connect(ray, resources)
+            try:
+                with _unheard() if address else contextlib.nullcontext():
+                    ray.init(address=address or "local", **options)
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+                raise no_cluster(address, error) from None
+            except SystemExit:  # so Ray answers SIGTERM from here on
+                raise KeyboardInterrupt from None
+            finally:
+                with contextlib.suppress(ValueError):  # not in the main thread, where it answers nothing
+                    signal.signal(signal.SIGTERM, terminated)
             yield Cluster(ray, resources)
         finally:
             ray.shutdown()
-
-
-def _connect(ray: Any, wanted: Resources) -> None:
-    """Connect to a cluster, or start one here. SIGTERM is answered afterwards as it was before."""
-    terminated = signal.getsignal(signal.SIGTERM)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if wanted.address:
-        reach(wanted.address)
-    else:
-        count = (wanted.workers or os.cpu_count() or 1) * wanted.cpus
-        options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": max(1, int(count))}
-    try:
-        with _unheard() if wanted.address else contextlib.nullcontext():
-            ray.init(address=wanted.address or "local", **options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise no_cluster(wanted.address, error) from None
-    except SystemExit:  # so Ray answers SIGTERM from here on
-        raise KeyboardInterrupt from None
-    finally:
-        with contextlib.suppress(ValueError):  # not in the main thread, where it answers nothing
-            signal.signal(signal.SIGTERM, terminated)
 
 
 class Cluster:
@@ -114,8 +109,8 @@ class Cluster:
             return
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        ray, first = self.ray, list({job.config.dataset: job for job in jobs}.values())
-        mine, looks = environment()["versions"].get("gendyn_lite", ""), {}
+        ray, first, looks = self.ray, list({job.config.dataset: job for job in jobs}.values()), {}
+        mine = environment()["versions"].get("gendyn_lite", "")
         for node in (node for node in ray.nodes() if node["Alive"]):
             place = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
             task = ray.remote(num_cpus=0, max_retries=3, scheduling_strategy=place)(look)
@@ -129,27 +124,20 @@ class Cluster:
             if lacks:
                 raise UserError(f"machine {host} of the cluster: {lacks}")
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Outcome | None, dict[str, str]]]:
+    def run(self, jobs: Sequence[Job]) -> Generator[Outcome | None, None, None]:
         """Do runs, as many at once as fit. Stopping early cancels the rest, which stays resumable.
 
         Yields:
-            An outcome or None, and which runs are running where.
+            An outcome, or None at least twice a second.
         """
         ray, wanted = self.ray, self.resources
-        board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
         options = {"num_cpus": wanted.cpus, "num_gpus": self.gpus, "max_retries": wanted.retries}
         task = ray.remote(**options, retry_exceptions=False)(_begin)
-        waiting = {task.remote(job, board, self.gpus > 0): job for job in jobs}
+        waiting = {task.remote(job, self.gpus > 0): job for job in jobs}
         try:
             while waiting:
                 ready, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK_SECONDS)
-                try:
-                    running = ray.get(board.read.remote(), timeout=TICK_SECONDS)
-                except (ray.exceptions.RayError, TimeoutError):
-                    running = {}  # while the board itself is started again
-                yield None, running
-                for done in ready:
-                    yield self._outcome(done, waiting.pop(done)), running
+                yield self._outcome(ready[0], waiting.pop(ready[0])) if ready else None
         finally:
             # A Ray of our own ends with its workers, and to cancel a task that is just ending can abort the process.
             for each in waiting if wanted.address else ():
@@ -181,32 +169,11 @@ def _unheard() -> Iterator[None]:
         os.close(nowhere)
 
 
-class Board:
-    """Which runs were started, and where: workers write on it, the live table reads it."""
-
-    def __init__(self) -> None:
-        self._running: dict[str, str] = {}
-
-    def note(self, run_id: str, where: str = "") -> None:
-        """A run starts somewhere, perhaps not for the first time, or has ended (nowhere)."""
-        self._running.pop(run_id, None)  # the last to start comes last
-        if where:
-            self._running[run_id] = where
-
-    def read(self) -> dict[str, str]:
-        """The runs that were started and have not ended."""
-        return self._running
-
-
-def _begin(job: Job, board: Any, gpu: bool) -> Outcome:
+def _begin(job: Job, gpu: bool) -> Outcome:
     """A run on whatever worker it is."""
     if not gpu:  # given to it: none are seen, by torch neither
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    board.note.remote(job.run_id, f"{socket.gethostname()}, process {os.getpid()}")
-    try:
-        return work(job)
-    finally:
-        board.note.remote(job.run_id)
+    return work(job)
 
 
 def ray_module(address: str = "") -> Any:
@@ -229,7 +196,8 @@ def ray_module(address: str = "") -> Any:
     try:
         import ray
     except ImportError:
-        raise UserError(f"--engine ray needs Ray: {INSTALL}; --engine local works without") from None
+        install = "pip install 'ray[default]'"
+        raise UserError(f"--engine ray needs Ray: {install}; --engine local works without") from None
     return ray
 
 

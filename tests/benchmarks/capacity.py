@@ -10,108 +10,88 @@ Expected: memorizing 10,000 points with a residual near 1e-12 (dense: above 1e-8
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
 
-T = TypeVar("T")
+from tests.benchmarks.shared.each_way import peak, show
+
+WIDTH = 20.0
+Solved = Callable[[], str]  # what a way has found, in words; it is not timed
 
 
-def main(names: list[str]) -> None:
-    """Each case in a process of its own, so that peak memory is its own."""
-    if len(names) == 1 and names[0] in CASES:
-        CASES[names[0]]()
+def main(words: list[str]) -> None:
+    """Each way in a process of its own, so that peak memory is its own."""
+    if words and words[-1] not in CASES:
+        measure(*words)
         return
-    for name in CASES:
-        if not names or any(name.startswith(wanted) for wanted in names):
-            subprocess.run([sys.executable, __file__, name], check=True)
+    for case in words or CASES:
+        for way in CASES[case][1]:
+            subprocess.run([sys.executable, __file__, case, way], check=True)
 
 
-def memorize_ours(n: int = 10_000, d: int = 784) -> None:
+def measure(case: str, way: str) -> None:
+    """One line: case, who, seconds, peak memory of the process."""
+    n, ways = CASES[case]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 784, dtype=torch.float64, generator=generator)
+    y = torch.randint(0, 10, (n,), generator=generator)
+    ways[way](x[:20], y[:20])  # libraries are loaded
+    start = time.perf_counter()
+    solved = ways[way](x, y)
+    seconds = time.perf_counter() - start
+    show(f"{f'{case} n={n}':18} {way:26} {seconds:7.2f} s   peak {peak():5.2f} GB   {solved()}")
+
+
+def memorize_ours(x: Tensor, y: Tensor) -> Solved:
     from gendyn_lite.measures.capacity import memorizing_network
 
-    x, y = problem(n, d)
-    net, seconds = timed(lambda: memorizing_network(x, y))
-    report(f"memorize n={n}", "gendyn_lite", seconds, f"residual {float((net(x) - y).detach().abs().max()):.1e}")
+    net = memorizing_network(x, y)
+    return lambda: f"residual {float((net(x) - y).detach().abs().max()):.1e}"
 
 
-def memorize_dense(n: int = 10_000, d: int = 784) -> None:
-    x, y = problem(n, d)
-
-    def solve() -> torch.Tensor:
-        a = torch.randn(d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        z, order = (x @ a).sort()
-        b = torch.cat([z[:1] - 1, (z[1:] + z[:-1]) / 2])
-        matrix = (z[:, None] - b).clamp_(min=0)
-        w = torch.linalg.solve_triangular(matrix, y[order][:, None].double(), upper=False).squeeze(1)
-        return ((x[order] @ a)[:, None] - b).clamp(min=0) @ w - y[order]
-
-    wrong, seconds = timed(solve)
-    report(f"memorize n={n}", "dense triangular solve", seconds, f"residual {float(wrong.abs().max()):.1e}")
+def memorize_dense(x: Tensor, y: Tensor) -> Solved:
+    a = torch.randn(x.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    z, order = (x @ a).sort()
+    b = torch.cat([z[:1] - 1, (z[1:] + z[:-1]) / 2])
+    matrix = (z[:, None] - b).clamp_(min=0)
+    w = torch.linalg.solve_triangular(matrix, y[order][:, None].double(), upper=False).squeeze(1)
+    wrong = ((x[order] @ a)[:, None] - b).clamp(min=0) @ w - y[order]
+    return lambda: f"residual {float(wrong.abs().max()):.1e}"
 
 
-def kernel_ours(n: int = 8000, d: int = 784) -> None:
+def kernel_ours(x: Tensor, y: Tensor) -> Solved:
     from gendyn_lite.measures.capacity import kernel_regression
 
-    x, y = problem(n, d)
-    found, seconds = timed(lambda: kernel_regression(x, y, width=20.0, device="cpu"))
-    report(f"kernel n={n}", "gendyn_lite", seconds, f"train error {found.error(x, y):.4f}")
+    found = kernel_regression(x, y, width=WIDTH, device="cpu")
+    return lambda: f"train error {found.error(x, y):.4f}"
 
 
-def kernel_scipy(n: int = 8000, d: int = 784) -> None:
+def kernel_scipy(x: Tensor, y: Tensor) -> Solved:
     from scipy.linalg import cho_factor, cho_solve
     from scipy.spatial.distance import cdist
 
-    x, y = problem(n, d)
-
-    def solve() -> torch.Tensor:
-        gram = cdist(x.numpy(), x.numpy(), "sqeuclidean")
-        factor = cho_factor(torch.from_numpy(gram).mul_(-0.5 / 20.0**2).exp_().numpy(), lower=True)
-        return torch.from_numpy(cho_solve(factor, torch.nn.functional.one_hot(y).double().numpy()))
-
-    _, seconds = timed(solve)
-    report(f"kernel n={n}", "SciPy cdist + cho_factor", seconds, "")
+    gram = cdist(x.numpy(), x.numpy(), "sqeuclidean")
+    factor = cho_factor(torch.from_numpy(gram).mul_(-0.5 / WIDTH**2).exp_().numpy(), lower=True)
+    cho_solve(factor, one_hot(y).double().numpy())
+    return str
 
 
-def kernel_sklearn(n: int = 8000, d: int = 784) -> None:
+def kernel_sklearn(x: Tensor, y: Tensor) -> Solved:
     from sklearn.kernel_ridge import KernelRidge
 
-    x, y = problem(n, d)
-    targets = torch.nn.functional.one_hot(y).double().numpy()
-    model = KernelRidge(alpha=1e-10, kernel="rbf", gamma=0.5 / 20.0**2)
-    _, seconds = timed(lambda: model.fit(x.numpy(), targets))
-    report(f"kernel n={n}", "scikit-learn KernelRidge", seconds, "")
+    KernelRidge(alpha=1e-10, kernel="rbf", gamma=0.5 / WIDTH**2).fit(x.numpy(), one_hot(y).double().numpy())
+    return str
 
 
-def problem(n: int, d: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normal points and ten random classes."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(n, d, dtype=torch.float64, generator=generator), torch.randint(0, 10, (n,), generator=generator)
-
-
-def timed(call: Callable[[], T]) -> tuple[T, float]:
-    """The result and the seconds it took, once."""
-    start = time.perf_counter()
-    return call(), time.perf_counter() - start
-
-
-def report(case: str, who: str, seconds: float, note: str) -> None:
-    """One line: case, who, seconds, peak memory of the process."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    sys.stdout.write(f"{case:18} {who:26} {seconds:7.2f} s   peak {peak:5.2f} GB   {note}\n")
-
-
-CASES = {
-    "memorize_ours": memorize_ours,
-    "memorize_dense": memorize_dense,
-    "kernel_ours": kernel_ours,
-    "kernel_scipy": kernel_scipy,
-    "kernel_sklearn": kernel_sklearn,
+CASES: dict[str, tuple[int, dict[str, Callable[[Tensor, Tensor], Solved]]]] = {
+    "memorize": (10_000, {"gendyn_lite": memorize_ours, "dense triangular solve": memorize_dense}),
+    "kernel": (8_000, {"gendyn_lite": kernel_ours, "SciPy": kernel_scipy, "scikit-learn KernelRidge": kernel_sklearn}),
 }
 
 if __name__ == "__main__":

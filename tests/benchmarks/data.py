@@ -1,6 +1,6 @@
 """Data against its peers: images a second, in one run on one machine.
 
-Run:      python tests/benchmarks/data.py [--images 20000] [--side 32] [--folder PATH] [--repeats 3]
+Run:      python tests/benchmarks/data.py [--images 20000] [--side 32] [--folder PATH] [--rounds 3]
 Takes:    about two minutes on two cores.
 Peers:    preparing: torchvision's ImageFolder with a DataLoader; batches: a DataLoader over arrays in memory with
           torchvision's per-image transforms (the usual crop, flip and normalization), on PIL images and on tensors
@@ -10,7 +10,6 @@ Expected: preparing at least as fast as ImageFolder with the same cores; batches
 
 from __future__ import annotations
 
-import argparse
 import io
 import tempfile
 import time
@@ -29,40 +28,32 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import image_folder
 from gendyn_lite.data.decoding import cores
-from tests.benchmarks.shared.each_way import PerImage, show
+from tests.benchmarks.shared.each_way import PerImage, in_turns, machine, parse, parser, show
 
 BATCH = 128
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
 
 def main() -> None:
-    """Both comparisons, each case in turn, several times over; the median counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--side", type=int, default=32)
-    parser.add_argument("--folder", type=Path, help="an image folder to prepare (default: one is made)")
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
-    versions = f"{cores()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
-    show(f"{versions}; median of {arguments.repeats}")
+    """Both comparisons, each case in turn, several times over; the best round counts."""
+    options = parser(__doc__, rounds=3)
+    options.add_argument("--images", type=int, default=20_000)
+    options.add_argument("--side", type=int, default=32)
+    options.add_argument("--folder", type=Path, help="an image folder to prepare (default: one is made)")
+    given = parse(options)
+    show(f"{cores()} cores, torch {torch.__version__}, {machine()}; best of {given.rounds} rounds")
     with tempfile.TemporaryDirectory() as made:
-        folder = arguments.folder or make_folder(Path(made), arguments.images, arguments.side)
+        folder = given.folder or make_folder(Path(made), given.images, given.side)
         count = sum(1 for _ in image_folder.walk(folder))
-        compare("prepare an image folder", count, preparing(folder), arguments.repeats)
-    x = torch.randint(0, 256, (arguments.images, 3, arguments.side, arguments.side), dtype=torch.uint8)
-    y = torch.randint(0, 10, (arguments.images,))
-    compare("an epoch of augmented batches", len(x), batching(x, y), arguments.repeats)
+        compare("prepare an image folder", count, preparing(folder), given.rounds)
+    x = torch.randint(0, 256, (given.images, 3, given.side, given.side), dtype=torch.uint8)
+    y = torch.randint(0, 10, (given.images,))
+    compare("an epoch of augmented batches", len(x), batching(x, y), given.rounds)
 
 
-def compare(title: str, images: int, cases: dict[str, Callable[[], object]], repeats: int) -> None:
-    """Time the cases in turn, so that a disturbance hits all alike, and print images a second."""
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(repeats):
-        for name, case in cases.items():
-            start = time.perf_counter()
-            case()
-            seconds[name].append(time.perf_counter() - start)
-    rates = {name: images / sorted(times)[len(times) // 2] for name, times in seconds.items()}
+def compare(title: str, images: int, cases: dict[str, Callable[[], object]], rounds: int) -> None:
+    """Print the images a second of each case, and the ratio of ours to the best peer."""
+    rates = {name: images / seconds for name, seconds in in_turns(cases, rounds, clock=time.perf_counter).items()}
     ours, *peers = rates
     best = max(peers, key=lambda name: rates[name])
     show(f"\n{title} ({images:,} images)")

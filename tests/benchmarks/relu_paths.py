@@ -16,7 +16,6 @@ import argparse
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from torch import Tensor
 from gendyn_lite import models
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures.relu_paths import PackedPaths, cross_paths, path_gram
-from tests.benchmarks.shared.each_way import in_turns, machine, parse, parser, publish, row, show
+from tests.benchmarks.shared.each_way import in_turns, machine, parse, parser, peak, publish, row, show
 
 GOALS = {"float32 GEMM": 5.0, "pair loop": 50.0}
 IMAGES, UNITS, LOOP_PAIRS = 512, 50_176, 200
@@ -126,8 +125,7 @@ def memory() -> None:
     found = cross_paths(now, before)
     seconds = time.perf_counter() - started
     assert found.similarity.shape == (count, count)
-    most, above = peak() / 1e9, (peak() - floor) / 1e9
-    told = f"peak {most:.2f} GB of the whole process ({above:.2f} GB above what it had before)"
+    told = f"peak {peak():.2f} GB of the whole process ({peak() - floor:.2f} GB above what it had before)"
     show(f"{count:,} images of {units:,} units: {seconds:.0f} s, {told}")
 
 
@@ -153,12 +151,6 @@ def compared(case: str, ours: float, peer: str, theirs: float) -> dict[str, Any]
     pairs = IMAGES * (IMAGES - 1) / 2
     show(f"cpu {case:60} {ours:8.4f} s: {theirs / ours:8.2f} of {peer}")
     return row(case, "pairs/s", peer, pairs / ours, pairs / theirs)
-
-
-def peak() -> int:
-    """Largest memory of this process so far, in bytes (Linux; `ru_maxrss` would count the parent's)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":

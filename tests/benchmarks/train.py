@@ -148,11 +148,6 @@ def ours(network: nn.Module, loaded: ImageData, config: RunConfig, device: torch
 
 def bare(network: nn.Module, case: Case, config: RunConfig, device: torch.device) -> float:
     """One batch on the device, again and again, with the arithmetic, the layout and the threads of ours."""
-    with threads(threads_for(network, config)):
-        return _bare(network, case, config, device)
-
-
-def _bare(network: nn.Module, case: Case, config: RunConfig, device: torch.device) -> float:
     network = copy.deepcopy(network).train()
     x = torch.randn(case.batch_size, *case.in_shape, device=device)
     if any(isinstance(module, nn.Conv2d) for module in network.modules()):
@@ -162,16 +157,17 @@ def _bare(network: nn.Module, case: Case, config: RunConfig, device: torch.devic
     y = torch.randint(0, 10, (case.batch_size,), device=device)
     # As many steps as ours: the best of shorter runs would be luck.
     steps = config.epochs * math.ceil(case.epoch(device) / case.batch_size)
-    wait(device)
-    started = time.perf_counter()
-    for _ in range(steps):
-        with precision.autocast():
-            loss = F.cross_entropy(network(x), y)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    wait(device)
-    return steps * case.batch_size / (time.perf_counter() - started)
+    with threads(threads_for(network, config)):
+        wait(device)
+        started = time.perf_counter()
+        for _ in range(steps):
+            with precision.autocast():
+                loss = F.cross_entropy(network(x), y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        wait(device)
+        return steps * case.batch_size / (time.perf_counter() - started)
 
 
 def loader(case: Case, device: torch.device) -> float:
@@ -231,9 +227,8 @@ def together(rounds: int) -> list[dict[str, Any]]:
                 fit(*run, device="cpu")
             between = time.perf_counter()
             fit_many(copy.deepcopy(networks), digits, configs, device="cpu")
-            ended = time.perf_counter()
             alone.append(between - started)
-            joint.append(ended - between)
+            joint.append(time.perf_counter() - between)
         rows.append(row(f"16 runs of an MLP {widths}", "runs/s", PEERS["alone"], 16 / min(joint), 16 / min(alone)))
         show_row(rows[-1:])
     return rows

@@ -58,12 +58,12 @@ def test_a_mask_without_its_hook_is_refused_also_where_probes_are_made_from_the_
 def test_a_changed_probe_is_not_answered_with_an_old_run(tmp_path):
     (config, *_) = quick_plan(corruptions="0.5")
     probes = [{"p": lambda model, epoch, of=of: {"value": of}} for of in (1, 2)]
-    old = runner.load_or_run(config, profile="smoke", root=tmp_path, probes=probes[0])
+    before, after = ({"root": tmp_path, "prepare": lambda _, of=of: {"probes": of}} for of in probes)
+    old = runner.load_or_run(config, profile="smoke", **before)
+    changed = config.replace(probe_version=2)
     with pytest.raises(UserError, match=r"probe_version is 2, but the probes of .* are version 1"):
-        runner.load_or_run(config.replace(probe_version=2), profile="smoke", root=tmp_path, probes=probes[1])
-    new = runner.load_or_run(
-        config.replace(probe_version=2), profile="smoke", root=tmp_path, probes=probes[1], probe_version=2
-    )
+        runner.load_or_run(changed, profile="smoke", **after)
+    new = runner.load_or_run(changed, profile="smoke", probe_version=2, **after)
     assert [run.rows()[-1]["p/value"] for run in (old, new)] == [1, 2]
     assert old.path != new.path
 
@@ -78,7 +78,8 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(tmp_path):
         return {}
 
     with pytest.raises(KeyboardInterrupt):
-        runner.load_or_run(config, profile="smoke", root=tmp_path / "cut", probes={"stop": interrupt})
+        cut = {"root": tmp_path / "cut", "prepare": lambda _: {"probes": {"stop": interrupt}}}
+        runner.load_or_run(config, profile="smoke", **cut)
     half = results.open_run(config, data.load("digits").fingerprint, root=tmp_path / "cut")
     assert not half.complete
     resumed = runner.load_or_run(config, profile="smoke", root=tmp_path / "cut").rows()

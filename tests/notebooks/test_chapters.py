@@ -8,6 +8,7 @@ import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nbformat.v4 import new_notebook
 
 from gendyn_lite import notebooks
 from gendyn_lite.errors import UserError
@@ -53,15 +54,12 @@ def test_types_defaults_and_help_are_read(path: Path) -> None:
     ("name", "text", "value"),
     [
         pytest.param("epochs", "5", 5, id="int"),
-        pytest.param("rate", "1e-3", 1e-3, id="float"),
         pytest.param("rate", "1", 1.0, id="int-for-float"),
         pytest.param("trap", "true", True, id="true"),
-        pytest.param("trap", "True", True, id="True"),
         pytest.param("size", "100", 100, id="optional"),
         pytest.param("fractions", "[0, 1]", [0, 1], id="list"),
         pytest.param("note", "5", "5", id="text-stays-text"),
         pytest.param("note", "None", None, id="optional-text"),
-        pytest.param("epochs", 7, 7, id="python-value"),
     ],
 )
 def test_text_is_read_as_the_type(path: Path, name: str, text: object, value: object) -> None:
@@ -75,17 +73,12 @@ def test_text_is_read_as_the_type(path: Path, name: str, text: object, value: ob
     [
         pytest.param("epoch", "5", "unknown parameter of chapter 'epoch': did you mean 'epochs'", id="unknown"),
         pytest.param("epochs", "five", "epochs is 'five' .str., expected a whole number", id="word-for-int"),
-        pytest.param("rate", "nan?", "rate is 'nan.' .str., expected a number", id="word-for-float"),
         pytest.param("trap", "yes", "trap is 'yes' .str., expected True or False", id="word-for-bool"),
         pytest.param("fractions", "0.5", "fractions is 0.5 .float., expected a list", id="number-for-list"),
-        pytest.param("epochs", "None", "epochs is None .NoneType., expected a whole number", id="none-for-int"),
-        pytest.param("rate", "1e999999", "rate is inf, expected a finite number", id="infinite"),
         pytest.param("rate", float("nan"), "rate is nan, expected a finite number", id="nan"),
         pytest.param("epochs", "9" * 10**7, "epochs is 10,000,000 characters long, expected at most", id="long"),
         pytest.param("epochs", "9" * 5000, "^epochs is '9+… .str., expected a whole number", id="digits"),
         pytest.param("epochs", "[" * 5000, r"^epochs is '\[+… .str., expected a whole number", id="nested"),
-        pytest.param("epochs", "-" * 9000 + "1", "^epochs is '-+… .str., expected a whole number", id="signs"),
-        pytest.param("epochs", "{[]: 1}", "epochs is .* expected a whole number", id="unhashable"),
         pytest.param("note", "a\0b", "note is 'a.x00b', expected text .* without NUL", id="nul"),
         pytest.param("note", "\udcff", "note is '.udcff', expected text that can be written as UTF-8", id="bytes"),
     ],
@@ -104,7 +97,6 @@ def test_wrong_values_are_named(path: Path, name: str, text: object, message: st
         pytest.param("epochs: int = len('a')", "and a plain value", id="computed"),
         pytest.param("epochs: int | str = 5", "a type of int", id="two-types"),
         pytest.param("epochs: int = = 3", "it is not Python: invalid syntax", id="syntax"),
-        pytest.param("epochs: list = [1,", "it is not Python: .* never closed", id="open-bracket"),
         pytest.param("epochs: int = 3\0", "it is not Python: ", id="nul"),
         pytest.param("epochs: int = 'a'", "epochs is 'a' .str., expected a whole number", id="default-of-other-type"),
     ],
@@ -115,12 +107,10 @@ def test_a_wrong_parameters_cell_is_refused(source: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_there_is_exactly_one_parameters_cell(tmp_path: Path, count: int) -> None:
-    chapter = trial.small("1 + 1")
-    chapter.cells = [trial.cell(LINES, "parameters") for _ in range(count)] + chapter.cells[1:]
-    nbformat.write(chapter, tmp_path / "chapter.ipynb")
+def test_there_is_exactly_one_parameters_cell(path: Path, count: int) -> None:
+    nbformat.write(new_notebook(cells=[trial.cell(LINES, "parameters") for _ in range(count)]), path)
     with pytest.raises(UserError, match=f"chapter.ipynb has {count} cells tagged 'parameters', expected exactly one"):
-        notebooks.parameters(tmp_path / "chapter.ipynb")
+        notebooks.parameters(path)
 
 
 VALUES = {

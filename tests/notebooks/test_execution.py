@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from queue import Empty
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -49,16 +50,6 @@ def test_run_injects_what_differs_from_the_defaults(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     assert [left.name for left in out.parent.iterdir()] == [out.name]
     notebooks.check_executed(out)
-
-
-def test_run_keeps_a_failed_notebook_and_names_the_cell(tmp_path: Path) -> None:
-    path = chapter_of(tmp_path, "x = 1", "y = 0\nx / y", "print('never')")
-    with pytest.raises(Failed, match=r"chapter failed in cell \[3\] \('y = 0'\) with ZeroDivisionError: .*; as far as"):
-        notebooks.run(path, out=tmp_path / "out")
-    left = list((tmp_path / "out").iterdir())
-    assert [file.name for file in left] == ["chapter.smoke.failed.ipynb"]
-    with pytest.raises(UserError):
-        notebooks.check_executed(left[0])
 
 
 def test_a_users_mistake_in_a_cell_stays_one(tmp_path: Path) -> None:
@@ -143,15 +134,11 @@ def test_a_kernel_that_does_not_start_is_one_line(
 
 NOT_NOTEBOOKS = {
     "empty": "",
-    "list": "[1]",
     "deep": "[" * 100_000,
     "binary": b"\xff\xfe",
     "nbformat-3": '{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}',
-    "nbformat-5": '{"nbformat": 5, "nbformat_minor": 0, "metadata": {}, "cells": []}',
     "no-cells": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
-    "cells": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": 3}',
     "cell": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": ["a"]}',
-    "metadata": '{"nbformat": 4, "nbformat_minor": 5, "metadata": [], "cells": []}',
 }
 
 
@@ -164,19 +151,15 @@ def test_what_is_no_notebook_is_one_line(
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert cli.main([command, str(path)]) == 2
     told = capsys.readouterr().err
-    assert re.fullmatch(r"gendyn: error: chapter\.ipynb is (not a valid notebook|of nbformat 3).*\n", told)
+    assert re.fullmatch(r"gendyn: error: chapter\.ipynb is not a valid notebook of nbformat 4: .*\n", told)
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "dots"])
-def test_what_is_no_file_is_no_chapter(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
-    path = tmp_path / "chapter.ipynb"
-    if kind == "pipe":
-        os.mkfifo(path)
-    if kind == "folder":
-        path.mkdir()
-    name = {"device": "/dev/zero", "dots": "../chapters/00_data"}.get(kind, str(path))
-    assert cli.main(["run", name]) == 2
+@pytest.mark.parametrize("name", ["folder.ipynb", "pipe.ipynb", "/dev/zero", "../chapters/00_data"])
+def test_what_is_no_file_is_no_chapter(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    (tmp_path / "folder.ipynb").mkdir()
+    assert cli.main(["run", str(tmp_path / name) if name.endswith("ipynb") else name]) == 2
     assert re.fullmatch(r"gendyn: error: .*(no such notebook|unknown chapter).*\n", capsys.readouterr().err)
 
 
@@ -214,6 +197,10 @@ class Deaf(PatientChannel):
 
     def __init__(self, arrives: int | None) -> None:
         self.looks, self.arrives = 0, arrives
+        self.socket: Any = SimpleNamespace(poll=self._poll)
+
+    async def _poll(self, timeout: float | None) -> int:
+        return 0  # the notice was lost
 
     async def msg_ready(self) -> bool:
         self.looks += 1
@@ -222,22 +209,8 @@ class Deaf(PatientChannel):
     async def _recv(self, **_: Any) -> dict[str, Any]:
         return {"content": "reply"}
 
-    @property
-    def socket(self) -> Any:
-        class Socket:
-            async def poll(self, timeout: float | None) -> int:
-                return 0  # the notice was lost
 
-        return Socket()
-
-    @socket.setter
-    def socket(self, value: Any) -> None: ...
-
-
-def test_a_reply_whose_notice_was_lost_is_found() -> None:
+def test_a_reply_whose_notice_was_lost_is_found_and_one_that_never_comes_is_not_waited_for() -> None:
     assert asyncio.run(Deaf(arrives=3).get_msg(timeout=None)) == {"content": "reply"}
-
-
-def test_a_reply_that_never_comes_is_not_waited_for_beyond_the_timeout() -> None:
     with pytest.raises(Empty):
         asyncio.run(Deaf(arrives=None).get_msg(timeout=0.05))

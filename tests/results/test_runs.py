@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from gendyn_lite import results
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
-from gendyn_lite.results import files, runs
+from gendyn_lite.results import files
 from gendyn_lite.results.files import seal
 from gendyn_lite.results.runs import writing
 from gendyn_lite.results.tables import FEWEST
@@ -60,7 +60,7 @@ def test_who_waits_for_a_run_says_so_once_and_for_whom(tmp_path, monkeypatch, ca
     waited = threading.Thread(target=lambda: record(tmp_path))
     with writing(run, ENV) as writer:
         if not known:
-            (run.path / runs.HOLDER).unlink()
+            run.path.with_name(f"{run.run_id}.lock.holder").unlink()
         waited.start()
         while not (said := capsys.readouterr().err):
             time.sleep(0.01)
@@ -71,7 +71,7 @@ def test_who_waits_for_a_run_says_so_once_and_for_whom(tmp_path, monkeypatch, ca
     assert said == f"{who} holds {run.path}.lock: waiting for it\n"
     assert capsys.readouterr().err == ""
     assert run.complete
-    assert runs.HOLDER not in os.listdir(run.path)
+    assert [path.name for path in run.path.parent.iterdir() if "holder" in path.name] == []
 
 
 def test_who_waits_for_a_run_can_be_interrupted(tmp_path):
@@ -145,8 +145,6 @@ def test_a_configuration_that_cannot_be_is_named_with_its_file(tmp_path, text, s
 
 
 def test_what_cannot_be_loaded_is_refused(tmp_path):
-    with pytest.raises(UserError, match="a path without NUL"):
-        results.runs_root("a\0b")
     with pytest.raises(UserError, match="expected up to 64 letters"):
         results.load("../x", root=tmp_path)
     run = record(tmp_path)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
 import subprocess
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import yaml
 
 from gendyn_lite import cli, sweep
 from gendyn_lite.sweep import grid as grids
+from tests.sweep.test_ray import pytestmark as needs_ray
 
 CLUSTERS = Path(sweep.__file__).parent / "clusters"
 
@@ -48,9 +47,7 @@ def test_the_slurm_script_is_bash() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.skipif(
-    find_spec("ray") is None and os.environ.get("CI") != "true", reason="needs Ray: pip install 'ray[default]'"
-)
+@needs_ray
 def test_rays_own_tools_have_the_commands_that_are_used() -> None:
     from ray.scripts.scripts import cli as tool
 

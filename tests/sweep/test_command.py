@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
 import errno
 import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from gendyn_lite import arguments, cli, results
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels import runs as random_labels
-from gendyn_lite.sweep import jobs, on_ray
+from gendyn_lite.sweep import command, on_ray
 from gendyn_lite.sweep.grid import plan
 from gendyn_lite.sweep.jobs import Job, Outcome
 
@@ -33,7 +33,7 @@ def test_its_runs_are_those_of_the_chapter(runs: Path, capsys) -> None:
     assert cli.main(SWEEP) == 0
     said = capsys.readouterr()
     assert said.out == f"4 runs: 4 trained, 0 were complete; they are in {runs}\n"
-    assert "4 done · 0 running · 0 failed · 0 waiting" in said.err
+    assert "4 of 4 runs done · 0 failed · " in said.err
     settings = {"networks": "mlp_1x512", "corruptions": [0, 1], "epochs": 2, "train_size": 60, "seeds": 2}
     planned = [config for config in random_labels.plan("smoke", **settings) if config.inputs == "true"]
     before = complete(runs)
@@ -62,7 +62,7 @@ def test_dry_run_lists_runs_and_cost_and_writes_nothing(runs: Path, capsys) -> N
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_interrupted_it_goes_on(number: signal.Signals, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     done: list[Job] = []
-    work = jobs.work
+    work = command.work
 
     def impatient(job: Job) -> Outcome:
         if len(done) == 2:
@@ -70,7 +70,7 @@ def test_interrupted_it_goes_on(number: signal.Signals, runs: Path, monkeypatch:
         done.append(job)
         return work(job)
 
-    monkeypatch.setattr(jobs, "work", impatient)
+    monkeypatch.setattr(command, "work", impatient)
     assert cli.main(SWEEP) == 130
     assert "run the same command again" in capsys.readouterr().err
     before = complete(runs)
@@ -115,11 +115,7 @@ def test_a_disk_that_fills_stops_it(runs: Path, monkeypatch: pytest.MonkeyPatch,
         (["01_random_labels", "--gpus-per-run", "0.25"], "are for a cluster: add --engine ray"),
         (["01_random_labels", "-p", "seeds=1000000000"], "seeds is 1000000000, expected a whole number in [0, 200]"),
         (["01_random_labels", "--workers", "-1"], "--workers is -1, expected a whole number in [0, 1000]"),
-        (["01_random_labels", "--retries", f"{10**20}"], "expected a number of at most 2**63 - 1"),
         (["01_random_labels", "--cpus-per-run", "0"], "--cpus-per-run is 0.0, expected a number in [0.001, 1000]"),
-        (["01_random_labels", "--cpus-per-run", "inf"], "--cpus-per-run is inf, expected a number in"),
-        (["01_random_labels", "--engine", "ray", "--gpus-per-run", "nan"], "--gpus-per-run is nan, expected a number"),
-        (["01_random_labels", "--store", "s3://bucket/runs"], "--store 's3://bucket/runs' is not a folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -132,41 +128,23 @@ def test_a_mistake_is_one_line_and_leaves_nothing(runs: Path, capsys, words: lis
     assert not runs.exists()
 
 
-def test_without_ray_it_says_what_to_install(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    imported = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name == "ray":
-            raise ImportError(name)
-        return imported(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # which makes its import fail
     assert cli.main([*SWEEP, "--engine", "ray"]) == 2
-    assert capsys.readouterr().err == (
-        "gendyn: error: --engine ray needs Ray: pip install 'ray[default]'; --engine local works without\n"
-    )
-
-
-class OtherRay:
-    """Answers SIGTERM in its own way once it is begun, as Ray does."""
-
-    def __init__(self, *, killed: bool) -> None:
-        self.killed = killed
-
-    def init(self, **_: Any) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
-        if self.killed:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": 2.0}
-
-    def shutdown(self) -> None: ...
+    said = "gendyn: error: --engine ray needs Ray: pip install 'ray[default]'; --engine local works without\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("killed", [True, False], ids=["while it begins", "afterwards"])
 def test_sigterm_interrupts_a_sweep_on_ray_too(monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
-    monkeypatch.setattr(on_ray, "ray_module", lambda address: OtherRay(killed=killed))
+    def begin(**_: Any) -> None:
+        """Answer SIGTERM in a way of its own, as Ray does."""
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+        if killed:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    ray = SimpleNamespace(init=begin, cluster_resources=lambda: {"CPU": 2.0}, shutdown=lambda: None)
+    monkeypatch.setattr(on_ray, "ray_module", lambda address: ray)
     with arguments._terminable(), pytest.raises(KeyboardInterrupt), on_ray.connected(on_ray.Resources()):
         assert not killed
         os.kill(os.getpid(), signal.SIGTERM)

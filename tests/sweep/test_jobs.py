@@ -16,24 +16,18 @@ from gendyn_lite.sweep.grid import plan
 from gendyn_lite.sweep.jobs import reserved, store_folder
 
 
-def test_two_sweeps_on_one_store_are_refused(tmp_path: Path) -> None:
-    place = str(tmp_path / "runs")
-    with reserved(place) as token:
-        with pytest.raises(UserError, match=r"another sweep is at work on the run store .*runs"), reserved(place):
+def test_a_store_is_for_one_sweep_at_a_time(tmp_path: Path) -> None:
+    place, foreign = tmp_path / "runs", {".sweep.notes", "sweep"}
+    place.mkdir()
+    for name in (jobs.TOKEN, jobs.LOCK, *foreign):  # two of a killed sweep, two of somebody else
+        (place / name).write_text("0")
+    with reserved(str(place)) as token:
+        with pytest.raises(UserError, match=r"another sweep is at work on the run store .*runs"), reserved(str(place)):
             raise AssertionError
-        assert (tmp_path / "runs" / token).is_file()  # the refused one has taken nothing away
-    with reserved(place):
-        pass  # afterwards it is free
-
-
-def test_what_killed_sweeps_left_goes_and_nothing_else(tmp_path: Path) -> None:
-    left = f".sweep.{'0' * 32}"
-    foreign = [".sweep.notes", ".sweep.0", f"{left}.txt", "sweep", f"x{left}"]
-    for name in (left, jobs.LOCK, *foreign):
-        (tmp_path / name).touch()
-    with reserved(str(tmp_path)) as token:
-        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*foreign, jobs.LOCK, token])
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(foreign)
+        assert (place / jobs.TOKEN).read_text().strip() == token  # the refused one has taken nothing away
+    assert {path.name for path in place.iterdir()} == foreign
+    with reserved(str(place)) as another:
+        assert another != token
 
 
 @pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "No space left"), (errno.EROFS, "Read-only file system")])
@@ -43,7 +37,7 @@ def test_a_full_or_read_only_store_is_refused_and_left_clean(
     def refuse(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(jobs.os, "fsync", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(Failed, match=f"{said}.*; nothing was started"), reserved(str(tmp_path / "runs")):
         raise AssertionError
     assert list((tmp_path / "runs").iterdir()) == []
@@ -57,7 +51,7 @@ def test_only_a_folder_is_a_store(tmp_path: Path, place: str) -> None:
 
 
 def test_a_machine_says_what_it_lacks(tmp_path: Path) -> None:
-    (tmp_path / "token").touch()
+    (tmp_path / jobs.TOKEN).write_text("token ")
     (job,) = plan("01_random_labels", grid=["seed=0"], store=str(tmp_path))
     version = environment()["versions"]["gendyn_lite"]
 

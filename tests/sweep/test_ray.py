@@ -45,11 +45,11 @@ def start(store: Path) -> subprocess.Popen[str]:
 
 
 def workers(driver: int) -> list[psutil.Process]:
-    """The processes of Ray that have a run, wait for one, or keep the board; not those that make a machine of it."""
+    """The processes of Ray that have a run or wait for one; not those that make a machine of it."""
     found = []
     for process in psutil.Process(driver).children(recursive=True):
         try:
-            if process.cmdline()[0].startswith(("ray::_begin", "ray::IDLE", "ray::Board")):
+            if process.cmdline()[0].startswith(("ray::_begin", "ray::IDLE")):
                 found.append(process)
         except (psutil.Error, IndexError):
             continue

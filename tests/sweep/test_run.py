@@ -60,12 +60,6 @@ def test_after_a_failure_notebook_and_record_are_kept_and_name_the_cell(tmp_path
     assert not any("failed" in file.name for file in (tmp_path / "out").iterdir())
 
 
-def test_a_mistake_runs_and_leaves_nothing(tmp_path: Path, runs) -> None:
-    with pytest.raises(UserError, match="did you mean 'points'"):
-        run_chapter(str(chapter_of(tmp_path)), values={"pionts": "3"}, out=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_more_than_an_hour_is_refused_without_a_terminal_and_asked_for_on_one(capsys) -> None:
     ask = command._consent
     for seconds, yes in ((7200, True), (3599, False), (None, False)):

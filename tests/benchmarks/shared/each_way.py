@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from gendyn_lite import models
 from gendyn_lite.results import publish_benchmark
 
 Row = dict[str, Any]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,12 @@ def publish(name: str, rows: list[Row], goals: Mapping[str, float], told: str, *
     show(publish_benchmark(name, rows, goals=dict(goals), command=command, machine=machine(*gpus), **more))
 
 
-def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def in_turns(calls: Mapping[str, Callable[[], Any]], rounds: int, *, clock: Clock | None = None) -> dict[str, float]:
     """Seconds of each call in its best round; they take turns, after a round to warm up.
 
     With one thread the time of that thread's own work counts, so that other jobs on the machine change little.
     """
-    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    clock = clock or (time.thread_time if torch.get_num_threads() == 1 else time.perf_counter)
     taken = dict.fromkeys(calls, float("inf"))
     for number in range(rounds + 1):
         for name, call in calls.items():
@@ -164,7 +164,7 @@ class PerImage(Dataset):
         return self.transform(self.x[index]), int(self.y[index])
 
 
-def prepare(threads: int) -> Callable[[], float]:
+def prepare(threads: int) -> Clock:
     """No warnings, and arithmetic on that many threads: the clock to take, the processor's for one thread."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(threads)
@@ -200,5 +200,6 @@ def backpack(model: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 
 def peak() -> float:
-    """Peak memory of this process in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    """Largest memory of this process so far in GB (Linux; `ru_maxrss` would count the parent's)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
