@@ -52,11 +52,12 @@
 
   // A brush by its ends, in the units of its axis. Its signals may lie in a part of a chart of several.
   function ofBrush({ view, compiled }, name) {
-    const drags = JSON.stringify(compiled).matchAll(/"name":"(\w+)","value":\[\],"on":\[[^\]]*\]},"update":"\[([xy])\(unit\)/g);
-    return [...drags].filter(([, signal]) => signal.startsWith(name + "_")).flatMap(([, signal, axis]) => {
+    const drag = /"name":"(\w+)","value":\[\],"on":\[[^\]]*\]},"update":"\[([xy])\(unit\).*?scale\(\\"(\w+)\\"/g;
+    const drags = [...JSON.stringify(compiled).matchAll(drag)].filter(([, signal]) => signal.startsWith(name + "_"));
+    return drags.flatMap(([, signal, axis, along]) => {
       const part = scopeOf(view._runtime, signal);
       if (!part) return [];
-      const pixels = part.signals[signal], scale = () => part.scales[axis].value;
+      const pixels = part.signals[signal], scale = () => part.scales[along].value;
       const ends = () => (pixels.value && pixels.value.length ? pixels.value.map((at) => scale().invert(at)) : []);
       const short = (value) => String(Number(value.toPrecision(3)));
       return [{
@@ -156,6 +157,7 @@
   function disable({ place }, name, free) {
     const inputs = place.querySelectorAll(`select[name="${name}"] option, input[type=radio][name="${name}"]`);
     inputs.forEach((input, number) => { input.disabled = !free[number]; });
+    if (free.length < 2) inputs[0].closest(".vega-bind").hidden = true; // nothing to choose: the sentence names it
   }
   // The settings under which some layer has rows: of the layers that follow most of the controls.
   function settingsOf(spec, names) {
@@ -193,8 +195,10 @@
     }
     const say = () => {
       const set = all.filter((control) => control.said()).map(({ label, said }) => `${label} ${said()}`.trim());
-      const drawn = rowsDrawn(chart).size;
-      const words = [set.join(", "), drawn ? `${drawn} points` : ""].filter(Boolean).join("; ");
+      const pointed = telling(chart.view).filter((item) => !LINES.includes(item.mark.marktype));
+      const drawn = pointed.length || rowsDrawn(chart).size;
+      const count = drawn ? `${drawn} ${drawn > 1 ? "points" : "point"}` : "";
+      const words = [set.join(", "), count].filter(Boolean).join("; ");
       if (line.textContent !== `Shown: ${words}.`) line.textContent = words ? `Shown: ${words}.` : "";
     };
     say();
@@ -256,11 +260,14 @@
     chart.changed.push(() => { points = null; });
     return label;
   }
-  // The items that tell something when they are pointed at, from left to right.
-  function pointed(view) {
+  // The items that tell something when they are pointed at; and those to step through, from left to right.
+  function telling(view) {
     const all = items(view).filter((item) => item.tooltip && item.tooltip !== true && item._svg);
     const nearest = all.filter((item) => item.isVoronoi), alone = all.filter((item) => !LINES.includes(item.mark.marktype));
-    const at = new Map([nearest, alone, all].find((each) => each.length || each === all).map((item) => [item, item._svg.getBoundingClientRect()]));
+    return [nearest, alone, all].find((each) => each.length || each === all);
+  }
+  function pointed(view) {
+    const at = new Map(telling(view).map((item) => [item, item._svg.getBoundingClientRect()]));
     return [...at.keys()].sort((a, b) => at.get(a).left - at.get(b).left || at.get(a).top - at.get(b).top);
   }
   function inWords(tooltip) {
@@ -300,7 +307,7 @@
   function brushing(chart, control) {
     const [low, high] = control.scale().domain().map(Number), step = (high - low) / STEPS;
     const attributes = { min: low, max: high, step };
-    const box = element("span", undefined, { role: "group", "aria-label": control.label });
+    const box = element("span", `R${control.label.slice(1)} `, { role: "group", "aria-label": control.label });
     const both = [ranged("from", { ...attributes, value: low }), ranged("to", { ...attributes, value: high })];
     for (const { label, range } of both) {
       range.addEventListener("input", () => {
