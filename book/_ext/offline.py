@@ -31,6 +31,7 @@ MATHJAX_SHA256 = "84b858a714720f973adb82088f71052d7fc0a3e242436bf1b8243ce344f4f5
 CHART_MARK = '<figure class="gendyn-chart"'
 CHART_FILES = ("gendyn-vega.js", "gendyn-charts.js", "gendyn-charts.css")
 BOOK_STYLE = "gendyn-book.css"
+OWN = {BOOK_STYLE: "book.css", "gendyn-search.js": "search.js"}
 STAMP = "made-of"  # beside the vendored files: a hash of what the pages there are were made with
 _LIVE = re.compile(r'<(style|script) data-gendyn="live">.*?</\1>\s*', re.DOTALL)
 _THEBE = re.compile(r'<script type="text/x-thebe-config">.*?</script>\s*', re.DOTALL)
@@ -72,7 +73,8 @@ def vendor(app: Sphinx) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     copy_mathjax(folder / "mathjax")
     write_charts(folder)
-    _write(folder / BOOK_STYLE, Path(__file__).with_name("book.css").read_text(encoding="utf-8"))
+    for name, source in OWN.items():
+        _write(folder / name, Path(__file__).with_name(source).read_text(encoding="utf-8"))
     app.config.html_static_path.append(str(folder))
     app.config.mathjax_path = "mathjax/tex-chtml.js"
 
