@@ -31,7 +31,7 @@ MATHJAX_SHA256 = "7eeb9d4e4fcd24db5c79a002bb72d3f6352a222567997ec27eb72ec7dbe53c
 CHART_MARK = '<figure class="gendyn-chart"'
 CHART_FILES = ("gendyn-vega.js", "gendyn-charts.js", "gendyn-charts.css")
 BOOK_STYLE = "gendyn-book.css"
-OWN = {BOOK_STYLE: "book.css", "gendyn-search.js": "search.js"}
+OWN = {BOOK_STYLE: "book.css", "gendyn-book.js": "book.js"}
 STAMP = "made-of"  # beside the vendored files: a hash of what the pages there are were made with
 _LIVE = re.compile(r'<(style|script) data-gendyn="live">.*?</\1>\s*', re.DOTALL)
 _THEBE = re.compile(r'<script type="text/x-thebe-config">.*?</script>\s*', re.DOTALL)

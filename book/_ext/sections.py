@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from sphinx.application import Sphinx
 
-INDEX, SCRIPT = "gendyn-sections.js", "gendyn-search.js"
+INDEX, SCRIPT = "gendyn-sections.js", "gendyn-book.js"
 # What the theme loads on every page for its own search.
 _THEIRS = "searchtools|language_data|searchindex|sphinx_highlight"
 _THEIR_SCRIPT = re.compile(rf'<script src="[^"]*(?:{_THEIRS})\.js[^"]*"></script>\s*')

@@ -1,4 +1,4 @@
-// Search: on its page it finds sections, on every other page it marks the words that were looked for.
+// Search: on its page it finds sections, on every other page it marks the words that were looked for. Wide equations.
 (function () {
   "use strict";
   const MOST = 60, AROUND = 110; // results shown; letters of an excerpt on each side of the first word found
@@ -92,6 +92,17 @@
     document.addEventListener("keydown", (event) => event.key === "Escape" && CSS.highlights.delete("gendyn-found"));
   }
 
+  const set = () => (window.MathJax && window.MathJax.startup ? window.MathJax.startup.promise : null);
+
+  // An equation that is wider than its place can be scrolled by keyboard, and only such a one is a stop of the Tab key.
+  function reachable() {
+    for (const equation of document.querySelectorAll("div.math, mjx-container[display=true]")) {
+      const wide = equation.scrollWidth > equation.clientWidth + 1;
+      if (wide && getComputedStyle(equation).overflowX !== "visible") equation.tabIndex = 0;
+      else equation.removeAttribute("tabindex");
+    }
+  }
+
   // What is set or drawn above the place asked for moves it: go there again, until the reader moves.
   async function stay() {
     const place = document.getElementById(decodeURIComponent(window.location.hash.slice(1)));
@@ -100,7 +111,7 @@
     for (const kind of ["wheel", "touchstart", "keydown", "pointerdown"]) {
       window.addEventListener(kind, () => { moved = true; }, { once: true, passive: true });
     }
-    if (window.MathJax && window.MathJax.startup) await window.MathJax.startup.promise;
+    await set();
     if (!moved) place.scrollIntoView();
   }
 
@@ -110,5 +121,7 @@
   } else {
     mark(words(asked.get("highlight") || ""));
     window.addEventListener("load", stay);
+    window.addEventListener("load", () => Promise.resolve(set()).then(reachable));
+    window.addEventListener("resize", reachable);
   }
 })();
