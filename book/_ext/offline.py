@@ -19,18 +19,19 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
+# Not tex-chtml.js: two fifths of it are a menu, for which every formula of a page would be a stop of the Tab key.
+MATHJAX_LOADED = ("core", "input/tex", "output/chtml", "a11y/assistive-mml")
 MATHJAX_PARTS = (
-    "tex-chtml.js",
-    "a11y",
+    "startup.js",
+    *(f"{name}.js" for name in MATHJAX_LOADED),
     "input/tex/extensions",
-    "output/chtml/fonts/woff-v2",
-    "sre/mathmaps/base.json",
-    "sre/mathmaps/en.json",
+    "output/chtml/fonts",
 )
-MATHJAX_SHA256 = "84b858a714720f973adb82088f71052d7fc0a3e242436bf1b8243ce344f4f56d"
+MATHJAX_SHA256 = "7eeb9d4e4fcd24db5c79a002bb72d3f6352a222567997ec27eb72ec7dbe53ca5"
 CHART_MARK = '<figure class="gendyn-chart"'
 CHART_FILES = ("gendyn-vega.js", "gendyn-charts.js", "gendyn-charts.css")
 BOOK_STYLE = "gendyn-book.css"
+OWN = {BOOK_STYLE: "book.css", "gendyn-book.js": "book.js"}
 STAMP = "made-of"  # beside the vendored files: a hash of what the pages there are were made with
 _LIVE = re.compile(r'<(style|script) data-gendyn="live">.*?</\1>\s*', re.DOTALL)
 _THEBE = re.compile(r'<script type="text/x-thebe-config">.*?</script>\s*', re.DOTALL)
@@ -72,9 +73,11 @@ def vendor(app: Sphinx) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     copy_mathjax(folder / "mathjax")
     write_charts(folder)
-    _write(folder / BOOK_STYLE, Path(__file__).with_name("book.css").read_text(encoding="utf-8"))
+    for name, source in OWN.items():
+        _write(folder / name, Path(__file__).with_name(source).read_text(encoding="utf-8"))
     app.config.html_static_path.append(str(folder))
-    app.config.mathjax_path = "mathjax/tex-chtml.js"
+    app.config.mathjax_path = "mathjax/startup.js"
+    app.config.mathjax3_config = {**(app.config.mathjax3_config or {}), "loader": {"load": list(MATHJAX_LOADED)}}
 
 
 def made_of(app: Sphinx) -> str:

@@ -5,6 +5,7 @@ The tests of a page share its visits, one a size, in the order of this file: tho
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 from itertools import pairwise
@@ -22,6 +23,7 @@ from tests.browser.visit import Visit
 
 pytestmark = pytest.mark.browser
 SCREENSHOTS = ROOT / "_build" / "test" / "screenshots"
+HEAVIEST = 1_200_000  # bytes that a page loads, compressed
 SLIDER = re.compile(r'"input":"select","labels":\[[^]]*\],"name":"[^"]*","options":\[[-\d]')  # in a specification
 each_book = pytest.mark.parametrize("book", BOOKS)
 
@@ -126,6 +128,15 @@ def test_pictures_charts_and_the_page_have_words(desktop: Visit) -> None:
     assert page.get_attribute("html", "lang") == "en"
     named = "figure.gendyn-chart [role=graphics-document][aria-label]"
     assert page.locator(named).count() == page.locator("figure.gendyn-chart").count()
+
+
+def test_a_page_is_light(desktop: Visit, place: Place, request: pytest.FixtureRequest) -> None:
+    site = site_of(place.book, request)
+    files = [
+        site / url.removeprefix(desktop.home).lstrip("/") for url in desktop.loaded if url.startswith(desktop.home)
+    ]
+    assert site / place.path in files
+    assert sum(len(gzip.compress(file.read_bytes())) for file in files) <= HEAVIEST
 
 
 def test_no_chart_has_the_id_of_another(desktop: Visit) -> None:

@@ -18,6 +18,7 @@ class Visit:
     def __init__(self, browser: Browser, url: str, *, width: int = 1280, scheme: str = "light") -> None:
         self.elsewhere: list[str] = []
         self.complaints: list[str] = []
+        self.loaded: set[str] = set()
         self.width, self.scheme = width, scheme
         self.home = url if url.startswith("file:") else "/".join(url.split("/")[:3])
         options = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
@@ -54,6 +55,7 @@ class Visit:
             self.complaints.append(f"{kind}: {text}")
 
     def _answered(self, status: int, url: str) -> None:
+        self.loaded.add(url.partition("?")[0].partition("#")[0])
         if status >= 400:
             self.complaints.append(f"{status}: {url}")
 
