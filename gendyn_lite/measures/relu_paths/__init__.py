@@ -19,7 +19,6 @@ from gendyn_lite.measures.relu_paths.projection import (
 from gendyn_lite.measures.relu_paths.record import (
     gate_layers,
     record_activations,
-    record_both,
     record_packed,
     record_paths,
 )

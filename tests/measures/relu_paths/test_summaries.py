@@ -70,7 +70,6 @@ def test_early_to_mid():
     values = {epoch: 0.1 * epoch for epoch in range(1, 10)}
     assert early_to_mid_ratio(values, [3, 6]) == pytest.approx(0.2 / 0.5)
     assert early_to_mid_ratio(values, [3]) == pytest.approx(0.2 / 0.65)
-    assert early_to_mid_ratio(values, [3], last=5) == pytest.approx(0.2 / 0.45)
 
 
 NAN = torch.tensor([[1.0, math.nan], [0.0, 1.0]])
