@@ -42,9 +42,7 @@ class Factored:
     def _chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Some images at a time: output gradients [b, groups, places, outputs], patches [b, groups, places, inputs]."""
         factors = _in_float64(self.uses)
-        size = factors.chunk()
-        for start in range(0, factors.count, size):
-            stop = min(start + size, factors.count)
+        for start, stop in factors.chunks():
             yield slice(start, stop), factors.outputs_of(start, stop), factors.patches(start, stop)
 
     def _as_weight(self, products: Tensor) -> Tensor:

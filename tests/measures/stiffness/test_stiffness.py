@@ -37,14 +37,6 @@ def test_cosine_and_sign_are_those_of_the_gradients():
             assert stiffness.sign(gram)[i, j] == float((a @ b).sign())
 
 
-def test_cosine_between_two_sets_is_a_part_of_that_of_all():
-    model, x, y = problem()
-    norms = stiffness.squared_norms(model, x, y)
-    two = stiffness.gradient_gram(model, x[:5], y[:5], other=(x[5:], y[5:]))
-    found = stiffness.cosine(two, norms=(norms[:5], norms[5:]))
-    torch.testing.assert_close(found, stiffness.cosine(stiffness.gradient_gram(model, x, y))[:5, 5:])
-
-
 @settings(max_examples=25)
 @given(st.integers(2, 8), st.integers(0, 1000))
 def test_the_matrix_is_symmetric_and_has_no_negative_eigenvalue(count, seed):
