@@ -53,7 +53,7 @@ class Plan:
         names: Name of each trainable parameter, by its id.
         any_layout: Whether it has convolutions and takes pictures with channels last, which on a CPU costs less time.
         outside: Names of further parameters that were seen to need `torch.func`.
-        in_front: Whether a module reads and gives the examples along the first axis, of those that have been looked at.
+        not_in_front: Modules that read or give the examples along another axis than the first; None before a look.
         alone: Whether the network has been seen not to mix examples.
         announced: Names of the parameters without a formula that a warning has named.
     """
@@ -63,7 +63,7 @@ class Plan:
     names: dict[int, str]
     any_layout: bool = False
     outside: set[str] = field(default_factory=set)
-    in_front: dict[nn.Module, bool] = field(default_factory=dict)
+    not_in_front: set[nn.Module] | None = None
     alone: bool = False
     announced: set[str] = field(default_factory=set)
 
@@ -131,19 +131,6 @@ def kind_of(module: nn.Module) -> str | None:
 def fewest_axes(module: nn.Module) -> int:
     """Fewest axes of an input that has an example axis."""
     return {nn.Embedding: 1, nn.Conv1d: 3, nn.Conv2d: 4}.get(type(module), 2)
-
-
-def places(module: nn.Module, shape: torch.Size) -> torch.Size:
-    """Sizes of the axes of an input, the first one left out, along which a module does the same.
-
-    >>> places(nn.Linear(5, 2), torch.Size((3, 4, 5))), places(nn.Conv2d(2, 1, 1), torch.Size((3, 2, 7, 8)))
-    (torch.Size([4]), torch.Size([7, 8]))
-    """
-    if isinstance(module, nn.Linear):
-        return shape[1:-1]
-    if isinstance(module, nn.LayerNorm):
-        return shape[1 : len(shape) - len(module.normalized_shape)]
-    return shape[1 if isinstance(module, nn.Embedding) else 2 :]
 
 
 def layer_name(parameter: str) -> str:
@@ -217,23 +204,23 @@ def activation_bytes(model: nn.Module, x: Tensor) -> int:
     return sizes[key]
 
 
-def examples_in_front(model: nn.Module, x: Tensor, modules: Collection[nn.Module]) -> dict[nn.Module, bool]:
-    """Whether modules read and give the examples along the first axis, seen by what one example alone gives them.
+def examples_not_in_front(model: nn.Module, x: Tensor, modules: Collection[nn.Module]) -> set[nn.Module]:
+    """Modules that do not read and give the examples along the first axis, seen by what one example alone gives them.
 
     A batch does not tell: in sequences [length, examples, width] of as many places as there are examples it looks so.
 
     >>> model = nn.Linear(3, 2)
-    >>> list(examples_in_front(model, torch.zeros(5, 3), [model]).values())
-    [True]
+    >>> examples_not_in_front(model, torch.zeros(5, 3), [model])
+    set()
     """
-    found = dict.fromkeys(modules, True)
+    found: set[nn.Module] = set()
 
     def look(module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> None:
         given = args[0] if args else next(iter(kwargs.values()))
-        found[module] &= len(given) == len(out) == 1
+        if not given.shape[:1] == out.shape[:1] == (1,):
+            found.add(module)
 
-    if modules:
-        _run_one(model, x, modules, look)
+    _run_one(model, x, modules, look)
     return found
 
 

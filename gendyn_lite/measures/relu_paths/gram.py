@@ -11,7 +11,7 @@ it is used only where such blocks, the smallest among them, came out right on th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import torch
@@ -69,19 +69,36 @@ def grams(paths: list[Paths], parts: Callable[..., list[Tensor]]) -> list[Tensor
     """
     count, units = paths[0].shape
     device = paths[0].bits.device if isinstance(paths[0], PackedPaths) else paths[0].device
-    narrow = int8_is_fast(device)
-    multiply = _int8 if narrow else _float32
-    kind = "cuda" if device.type == "cuda" else "cpu"
-    most = BLOCK_BYTES[kind] // (max(1, count) * (1 if narrow else 4))
+    narrow, dtype = int8_is_fast(device), torch.int32 if units < 1 << 31 else torch.int64
+
+    def blocks(start: int, stop: int) -> Iterator[Tensor]:
+        found = parts(*(block_of(one, start, stop).view(torch.int8) for one in paths))
+        return (padded(part) if narrow else part.float() for part in found)
+
+    empty = torch.zeros(count, count, dtype=dtype, device=device)
+    return products(empty, units, blocks, multiply=_int8 if narrow else float_product)
+
+
+def products(
+    empty: Tensor, units: int, blocks: Callable[[int, int], Iterable[Tensor]], *, multiply: Product
+) -> list[Tensor]:
+    """The product of each of several matrices with its transpose, made block by block of units.
+
+    Args:
+        empty: Zeros in the shape of a product, [n, n].
+        units: Columns of the matrices.
+        blocks: Gives the columns from one unit up to another of every matrix, [n, block] each or with further rows.
+        multiply: Gives rows · columnsᵀ of two blocks.
+    """
+    kind, narrow = "cuda" if empty.is_cuda else "cpu", multiply is not float_product
+    most = BLOCK_BYTES[kind] // (max(1, len(empty)) * (1 if narrow else 4))
     size = min(EXACT_UNITS, max(UNITS, most // UNITS * UNITS))
     totals: list[Tensor] = []
     for start in range(0, units, size):
-        blocks = [block_of(one, start, start + size).view(torch.int8) for one in paths]
-        for number, part in enumerate(parts(*blocks)):
+        for number, part in enumerate(blocks(start, start + size)):
             if start == 0:
-                dtype = torch.int32 if units < 1 << 31 else torch.int64
-                totals.append(torch.zeros(count, count, dtype=dtype, device=device))
-            add_upper(totals[number], padded(part) if narrow else part.float(), multiply, tile=TILE[kind][narrow])
+                totals.append(empty.clone())
+            add_upper(totals[number], part, multiply, tile=TILE[kind][narrow])
     for total in totals:
         mirror(total)
     return totals
@@ -149,12 +166,12 @@ def _try_int8(device: str) -> bool:
         for count, units in TRIED:
             block, total = paths[:count, :units], torch.zeros(count, count, dtype=torch.int32, device=device)
             add_upper(total, padded(block.view(torch.int8)), _int8, tile=tile)
-            if not torch.equal(total.triu().float(), _float32(block.float(), block.float()).triu()):
+            if not torch.equal(total.triu().float(), float_product(block.float(), block.float()).triu()):
                 return False
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
     some = paths[:128]
-    return _seconds(_int8, some.view(torch.int8)) < _seconds(_float32, some.float())
+    return _seconds(_int8, some.view(torch.int8)) < _seconds(float_product, some.float())
 
 
 def _seconds(multiply: Product, block: Tensor) -> float:
@@ -174,6 +191,7 @@ def _int8(rows: Tensor, columns: Tensor) -> Tensor:
     return torch.ops.aten._int_mm(rows, columns.T)
 
 
-def _float32(rows: Tensor, columns: Tensor) -> Tensor:
+def float_product(rows: Tensor, columns: Tensor) -> Tensor:
+    """rows · columnsᵀ in their own precision."""
     with torch.autocast(rows.device.type, enabled=False):  # a half-precision output would round the counts
         return rows @ columns.T

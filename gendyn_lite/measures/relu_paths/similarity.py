@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.relu_paths.gram import BLOCK_BYTES, TILE, add_upper, grams, mirror
+from gendyn_lite.measures.relu_paths.gram import BLOCK_BYTES, float_product, grams, products
 from gendyn_lite.measures.relu_paths.packed import Paths, block_of, check_pair, check_shapes
 
 ROWS = 512  # of a result at a time, in float64
@@ -161,19 +161,15 @@ def cross_activations(now: Tensor, before: Tensor) -> Crossed:
     1
     """
     a, b, *largest = _activations(now, before, least=2)
-    count, kind = len(a), "cuda" if a.is_cuda else "cpu"
     # The ratio does not change when an image's activations are scaled, and fourth powers leave float32's range.
     scales = [torch.where(one > 0, 1 / one, 1.0)[:, None] for one in largest]
-    totals = [torch.zeros(count, count, dtype=a.dtype, device=a.device) for _ in range(3)]
-    size = max(1, BLOCK_BYTES[kind] // (count * a.element_size()))
-    with torch.autocast(a.device.type, enabled=False):
-        for start in range(0, a.shape[1], size):
-            p, q = (one[:, start : start + size] * scale for one, scale in zip((a, b), scales, strict=True))
-            for total, part in zip(totals, (p * q, p * p, q * q), strict=True):
-                add_upper(total, part, lambda rows, columns: rows @ columns.T, tile=TILE[kind][False])
-    for total in totals:
-        mirror(total)
-    return Crossed(*all_ratios(totals[0], totals[1], totals[2], a.dtype), None)
+
+    def blocks(start: int, stop: int) -> list[Tensor]:
+        p, q = (one[:, start:stop] * scale for one, scale in zip((a, b), scales, strict=True))
+        return [p * q, p * p, q * q]
+
+    both, of_now, of_before = products(a.new_zeros(len(a), len(a)), a.shape[1], blocks, multiply=float_product)
+    return Crossed(*all_ratios(both, of_now, of_before, a.dtype), None)
 
 
 def on_counts(now: Paths, other: Paths | None = None) -> Tensor:

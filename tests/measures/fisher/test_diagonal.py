@@ -164,4 +164,4 @@ def test_bad_input_is_one_line(model, given, options, message):
 
 def test_no_batches_are_refused():
     with pytest.raises(UserError, match="there is no example to take the Fisher information of"):
-        fisher.diagonal_over(linear(), [])
+        fisher.DiagonalSum(linear()).mean()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.intervals import generalization_interval
+from gendyn_lite.measures.intervals import generalization_interval, search
 from gendyn_lite.measures.intervals.bounds import Bounds
 from gendyn_lite.measures.intervals.knots import segments
 from gendyn_lite.measures.intervals.network import read
@@ -70,21 +70,23 @@ def test_the_grid_on_a_smooth_network_has_the_closed_form():
 
 
 @pytest.mark.parametrize("seed", range(3), ids=lambda s: f"seed={s}")
-def test_certified_bisection_is_sound_and_finds_the_exact_ends(seed):
+def test_certified_bisection_is_sound_and_finds_the_exact_ends(seed, monkeypatch):
+    monkeypatch.setattr(search, "MOST_STEPS", 3000)
     model = small_net(seed)
     x, d = random_lines((1, 6, 6), 20, seed)
     exact = generalization_interval(model, x, d, method="exact")
-    found = generalization_interval(model, x, d, method="certified", tolerance=1e-9, max_steps=3000)
+    found = generalization_interval(model, x, d, method="certified", tolerance=1e-9)
     assert found.method == "certified" and not found.exact
     for certain, end in ((found.certain_upper, exact.upper), (-found.certain_lower, -exact.lower)):
         assert bool((certain <= end + 1e-12).all())
         assert torch.allclose(certain, end, rtol=0, atol=1e-7)
 
 
-def test_a_certificate_that_runs_out_of_steps_says_how_far_it_came():
+def test_a_certificate_that_runs_out_of_steps_says_how_far_it_came(monkeypatch):
+    monkeypatch.setattr(search, "MOST_STEPS", 2)
     model = small_net()
     x, d = random_lines((1, 6, 6), 10)
-    found = generalization_interval(model, x, d, method="certified", max_steps=2)
+    found = generalization_interval(model, x, d, method="certified")
     exact = generalization_interval(model, x, d)
     assert bool((found.certain_upper < found.upper).any())
     assert torch.allclose(found.upper, exact.upper, rtol=0, atol=2e-6)
