@@ -219,7 +219,7 @@ def _check_outputs(logits: Tensor) -> None:
 
 def _batch_size(model: nn.Module, x: Tensor, sums: int) -> int:
     """Examples at a time: few enough to stay in the cache, and to fit beside the sums."""
-    each, device = layers.activation_bytes(model, x), x.device.type
+    each, device = layers.seen(model, x).bytes, x.device.type
     wanted = max(FEWEST, min(MOST, BATCH_BYTES.get(device, 256 << 20) // each))
     free = checks.available_memory(x.device)
     return max(1, min(wanted, max(0, free - sums) // (2 * each)))

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.checks import check_alone, check_logits, usable
-from gendyn_lite.measures.per_example.layers import Layer, Plan, examples_not_in_front, fewest_axes, warn, wide
+from gendyn_lite.measures.per_example.layers import Layer, Plan, fewest_axes, seen, warn, wide
 from gendyn_lite.threads import keep_freed_memory
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -95,10 +95,7 @@ def _visit_layers(  # noqa: PLR0917 (as `visit`)
     """Hand over the layers; parameters used outside of their module, or without examples in front, go to the plan."""
     keep_freed_memory()
     with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
-        if plan.not_in_front is None:
-            modules = {module for layer in plan.layers for module in layer.modules}
-            plan.not_in_front = examples_not_in_front(model, x, modules)
-        taps = _Taps(plan, len(x), on_layer)
+        taps = _Taps(plan, seen(model, x).elsewhere, len(x), on_layer)
         given = x.detach()
         if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":  # pools faster, and patches are longer runs
             given = given.contiguous(memory_format=torch.channels_last)
@@ -150,11 +147,11 @@ class _Tap(torch.autograd.Function):
 class _Taps(TorchFunctionMode):
     """Hooks on the modules of a plan's layers, and a look at every operation for weights used outside of them."""
 
-    def __init__(self, plan: Plan, count: int, on_layer: OnLayer) -> None:
+    def __init__(self, plan: Plan, elsewhere: frozenset[int], count: int, on_layer: OnLayer) -> None:
         super().__init__()
         # A leaf for the graph to start from: the output of the first layers depends on nothing that needs a gradient.
         self.source = torch.zeros((), requires_grad=True)
-        self._plan, self._count, self._on_layer = plan, count, on_layer
+        self._plan, self._elsewhere, self._count, self._on_layer = plan, elsewhere, count, on_layer
         self._layers: defaultdict[nn.Module, list[Layer]] = defaultdict(list)
         for layer in plan.layers:
             for module in layer.modules:
@@ -191,7 +188,7 @@ class _Taps(TorchFunctionMode):
         self._inside = None
         given = args[0] if args else next(iter(kwargs.values()))
         apart = given.dim() >= fewest_axes(module) and len(given) == len(out) == self._count
-        if not apart or module in (self._plan.not_in_front or ()):
+        if not apart or id(module) in self._elsewhere:
             for layer in self._layers[module]:  # they have no formula after all
                 self._plan.outside.update(layer.parameters)
             return out

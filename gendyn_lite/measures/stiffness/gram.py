@@ -148,7 +148,7 @@ def _block_size(model: nn.Module, x: Tensor, matrices: int, first: nn.Parameter)
     """
     n, device = len(x), first.device
     needed = (matrices + 2) * n * n * layers.wide(first.dtype).itemsize  # two more for products on the way
-    each = layers.activation_bytes(model, x)
+    each = layers.seen(model, x).bytes
     if needed >= SMALL:
         many = f"{matrices} Gram matrices" if matrices > 1 else "the Gram matrix"
         what, advice = f"{many} of {n:,} by {n:,} examples", "take fewer examples, or fewer layers (groups=)"

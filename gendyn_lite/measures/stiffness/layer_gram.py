@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gendyn_lite.measures.per_example.checks import check_examples, check_finite
 from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
-from gendyn_lite.measures.per_example.layers import Layer, activation_bytes, plan
+from gendyn_lite.measures.per_example.layers import Layer, plan, seen
 from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
 
 Uses = list[Use]
@@ -66,7 +66,7 @@ def squared_norms(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = cross_
     """
     check_examples(model, x, y, least=1)
     planned = plan(model)
-    step = max(1, ACTIVATION_BYTES // activation_bytes(model, x))
+    step = max(1, ACTIVATION_BYTES // seen(model, x).bytes)
     parts: list[Tensor] = []
     shares: list[Tensor] = []
 

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures import capacity
 from gendyn_lite.measures.capacity import (
     empirical_rademacher,
     label_account,
@@ -66,13 +65,15 @@ def test_sizes_do_not_count_and_draws_are_seeded():
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_signs_are_fair_and_differ_between_draws():
-    signs = torch.stack([capacity.random_signs(2000, seed=0, draw=draw) for draw in range(20)])
-    assert set(signs.unique().tolist()) == {-1, 1}
-    assert signs.double().mean(dim=1).abs().max() < 0.1
-    assert torch.corrcoef(signs.double()).triu(1).abs().max() < 0.1
+def nearest(x, y):
+    return lambda inputs: y[torch.cdist(inputs, x).argmin(1)]
 
 
+def majority(x, y):
+    return lambda inputs: torch.full((len(inputs),), int(y.bincount().argmax()))
+
+
+FOUR, LABELS = points(4, 2), torch.tensor([0, 1, 0, 1])
 ONE, ZEROS = torch.empty(0, 1), torch.zeros(3, 1)
 FITS = {"shape": lambda x, s: lambda i: i, "inf": lambda x, s: lambda i: s / 0.0, "none": lambda x, s: lambda i: None}
 REFUSED = {
@@ -91,6 +92,10 @@ REFUSED = {
     "dimension": (vc_gap_bound, (0.5, 10), {}, "dimension is 0.5"),
     "delta": (vc_gap_bound, (5, 10), {"delta": 1.0}, "delta 1.0"),
     "beta": (stability_gap_bound, (-0.1, 10), {}, "beta is -0.1"),
+    "swaps": (replace_one_stability, (nearest, FOUR, LABELS), {"swaps": 0}, "swaps is 0, expected .* from 1 to 4"),
+    "many-swaps": (replace_one_stability, (nearest, FOUR, LABELS), {"swaps": 5}, "swaps is 5"),
+    "real-labels": (replace_one_stability, (nearest, FOUR, torch.rand(4)), {}, "labels are float32"),
+    "no-classes": (replace_one_stability, (best_constant, FOUR, LABELS), {"swaps": 2}, "gave no classes"),
     "account-n": (label_account, (), {"n": 0, "gap_true": 0.1, "gap_random": 0.9}, "n is 0"),
     "account-gap": (label_account, (), {"n": 9, "gap_true": 1.1, "gap_random": 0.9}, "gaps are 1.1 and 0.9"),
 }
@@ -116,14 +121,6 @@ def test_vc_gap_shrinks_with_examples_and_grows_with_the_dimension(dimension, n)
     assert vc_gap_bound(2 * dimension, n) >= vc_gap_bound(dimension, n) * (1 - 1e-9)
 
 
-def nearest(x, y):
-    return lambda inputs: y[torch.cdist(inputs, x).argmin(1)]
-
-
-def majority(x, y):
-    return lambda inputs: torch.full((len(inputs),), int(y.bincount().argmax()))
-
-
 @pytest.mark.parametrize("labels", ["true", "random"])
 def test_a_learner_that_fits_every_label_has_stability_one(labels):
     x = points(60, 2)
@@ -146,21 +143,6 @@ def test_only_one_label_is_replaced_and_by_another_class():
     assert [int((labels != y).sum()) for labels in seen[1:]] == [1] * 12
     assert torch.equal(torch.stack(seen[1:]).ne(y).sum(0), torch.ones(12).long())
     assert torch.equal(y, torch.arange(12) % 3)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"swaps": 0}, "swaps is 0, expected a whole number from 1 to 4"),
-        ({"swaps": 5}, "swaps is 5"),
-        ({"y": torch.rand(4)}, "labels are float32"),
-        ({"fit": lambda x, y: lambda inputs: torch.zeros(len(inputs))}, "gave no classes"),
-    ],
-)
-def test_bad_stability_input_gets_one_line(options, message):
-    given_ = {"fit": nearest, "x": points(4, 2), "y": torch.tensor([0, 1, 0, 1]), "swaps": 2, **options}
-    with pytest.raises(UserError, match=message):
-        replace_one_stability(given_.pop("fit"), given_.pop("x"), given_.pop("y"), **given_)
 
 
 def test_the_account_shows_that_nothing_blind_to_labels_separates():

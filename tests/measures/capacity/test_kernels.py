@@ -34,6 +34,8 @@ def dense_gram(a: torch.Tensor, b: torch.Tensor, width: float) -> torch.Tensor:
 def test_is_the_dense_solution(n, ridge, block, monkeypatch):
     monkeypatch.setitem(kernels.BLOCK, "cpu", block)
     x, y = data(n)
+    if ridge > 0:
+        x[-1] = x[0]  # which without a ridge is refused
     found = kernel_regression(x, y, width=0.8, ridge=ridge, num_classes=4, **CPU)
     gram, targets = dense_gram(x, x, 0.8), torch.nn.functional.one_hot(y, 4).double()
     alpha = torch.linalg.solve(gram + ridge * torch.eye(n).double(), targets)
@@ -80,16 +82,8 @@ def test_width_is_the_best_of_the_rows_on_the_training_set_alone():
     choice = choose_width(x, y, ridge=1e-3, max_points=100, **CPU)
     losses = {row["width"]: row["loss"] for row in choice.rows}
     assert choice.width == min(losses, key=losses.get)
-    assert [row["width"] / choice.median_distance for row in choice.rows] == pytest.approx(
-        [row["factor"] for row in choice.rows]
-    )
-    new = 2 * torch.rand(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) - 1
-    worst = max(losses, key=losses.get)
-    errors = [
-        kernel_regression(x, y, width=w, ridge=1e-3, **CPU).error(new, (new.norm(dim=1) > 1).long())
-        for w in (choice.width, worst)
-    ]
-    assert errors[0] <= errors[1]
+    for row in choice.rows:
+        assert row["width"] == pytest.approx(row["factor"] * choice.median_distance)
 
 
 def test_singular_widths_are_skipped_and_shown():
@@ -143,20 +137,12 @@ def test_a_regression_refuses_other_dimensions_and_classes_of_real_targets():
         found.predict(X[:, :2])
 
 
-def test_ridge_takes_equal_points():
-    assert kernel_regression(X[[0, 1, 2, 1]], Y[:4], width=1.0, ridge=0.1, **CPU).alpha.isfinite().all()
-
-
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(-2, 2), min_size=1, max_size=20))
+@given(st.lists(st.sampled_from([-0.1, -0.0, 0.0, 0.1, 0.2]), min_size=1, max_size=20))
 def test_duplicates_are_all_pairs(values):
-    x = torch.tensor(values, dtype=torch.float64)[:, None] * 0.1
+    x = torch.tensor(values, dtype=torch.float64)[:, None]
     found = {(i, j) for group in capacity.duplicates(x) for i in group for j in group if i < j}
     assert found == {(i, j) for j in range(len(values)) for i in range(j) if values[i] == values[j]}
-
-
-def test_minus_zero_is_zero():
-    assert capacity.duplicates(torch.tensor([[0.0], [-0.0]])) == [[0, 1]]
 
 
 @pytest.mark.parametrize("block", [1, 4, 10, 64], ids=lambda b: f"block={b}")

@@ -183,10 +183,3 @@ def test_bad_input_is_one_line(model, x, options, message):
 def test_one_step_size_has_no_slope():
     with pytest.raises(UserError, match="eps has 1 step sizes, expected at least 2"):
         fisher.remainder(MODEL, INPUTS, LABELS, INPUTS, eps=[0.1])
-
-
-@pytest.mark.parametrize("room", [1, 1 << 40], ids=["one by one", "together"])
-def test_the_example_that_is_not_finite_is_named_whatever_the_chunk(room, monkeypatch):
-    monkeypatch.setattr(module, "STEP_BYTES", room)
-    with pytest.raises(UserError, match="the gradient of example 1 is not finite"):
-        fisher.influence(MODEL, NAN, LABELS, INPUTS, eps=1e-3)

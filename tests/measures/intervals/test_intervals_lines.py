@@ -18,9 +18,7 @@ from gendyn_lite.measures.intervals import (
     generalization_interval,
     infinity_norm,
     linear_maps,
-    midlines,
     pair_distance,
-    pair_lines,
     pieces,
     random_directions,
     same_class_tuples,
@@ -88,12 +86,6 @@ def test_no_region_has_a_larger_norm_than_the_product_of_norms(seed):
     assert bool((steps <= norms * d.abs().max() * (1 + 1e-9)).all())
 
 
-def test_without_relus_a_linear_network_is_one_region():
-    model = net(())
-    x, _ = line()
-    assert weight_norms(model).without_relus == pytest.approx(infinity_norm(linear_maps(model, x)).item())
-
-
 Y = torch.tensor([10**12, 1, 10**12, 1, 10**12, 2])  # labels may be any numbers
 
 
@@ -107,15 +99,6 @@ def test_tuples_share_a_label_and_differ(size):
     assert not torch.equal(found, same_class_tuples(Y, 500, size=size, seed=2))
     assert bool((Y[same_class_tuples(Y, 50, label=1)] == 1).all())
     assert set(found.flatten().tolist()) == ({0, 1, 2, 3, 4} if size == 2 else {0, 2, 4})
-
-
-def test_pairs_and_midlines_pass_through_their_points():
-    x = torch.randn(6, 2, 2, generator=torch.Generator().manual_seed(0))
-    triangles = torch.tensor([[0, 2, 4]])
-    origin, direction = midlines(x, triangles)
-    assert torch.allclose(origin[0], (x[0] + x[2]) / 2) and torch.allclose((origin + direction)[0], (x[0] + x[4]) / 2)
-    origin, direction = pair_lines(x, triangles[:, :2])
-    assert torch.equal(origin[0], x[0]) and torch.allclose(origin[0] + direction[0], x[2])
 
 
 def test_pair_distance_is_the_root_mean_square():

@@ -182,14 +182,6 @@ def test_bad_input_gets_one_clear_line(case):
     check_refused(lambda: generalization_interval(**given), message)
 
 
-def test_a_point_on_a_boundary_is_counted():
-    model = linear([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])
-    x = torch.tensor([[1.0, 1.0], [2.0, 1.0]]).double()
-    found = generalization_interval(model, x, torch.tensor([[-1.0, 0.0], [-1.0, 0.0]]).double())
-    assert (found.tied.tolist(), found.label.tolist()) == ([True, False], [0, 0])
-    assert found.upper.tolist() == pytest.approx([0.0, 1.0]) and found.lower.tolist() == [-1.0, -1.0]
-
-
 def test_weights_and_modes_are_left_alone():
     model = small_net().float()
     before = {name: value.clone() for name, value in model.state_dict().items()}
