@@ -48,3 +48,10 @@ def test_a_whole_number_in_its_range_passes(value):
 def test_what_is_no_whole_number_in_its_range_is_refused(value):
     with pytest.raises(UserError, match=r"it is .*, expected a whole number from 2 to 9"):
         checks.check_whole("it", value, least=2, most=9)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "5", True, None], ids=str)
+def test_what_is_no_number_in_its_range_is_refused(value):
+    checks.check_number("it", 0.5, "above 0 and finite")
+    with pytest.raises(UserError, match=r"it is .*, expected above 0 and finite"):
+        checks.check_number("it", value, "above 0 and finite")

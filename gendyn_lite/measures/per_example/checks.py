@@ -154,7 +154,8 @@ def check_whole(
     """
     if optional and value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= (most or int(value)):
+    highest = math.inf if most is None else most
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= highest:
         span = f"of at least {least}" if most is None else f"from {least} to {most:,}"
         told = f"expected a whole number {span}{why}{', or None' if optional else ''}"
         raise UserError(f"{name} is {shown(value)}, {told}")

@@ -10,8 +10,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import check_examples
+from gendyn_lite.measures.per_example.checks import check_examples, check_whole
 from gendyn_lite.measures.per_example.factors import Factors, Workspace
 from gendyn_lite.measures.per_example.layers import Layer, plan
 from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
@@ -97,8 +96,7 @@ class ImageFunctions:
         Raises:
             UserError: There is no such image in the batch.
         """
-        if not 0 <= image < self.count:
-            raise UserError(f"image {image} is none of the {self.count} of the batch, expected 0 to {self.count - 1}")
+        check_whole("image", image, least=0, most=self.count - 1, why=", its number in the batch")
         chosen = torch.zeros(self.count, dtype=torch.float64)
         chosen[image] = 1.0
         return self.total(chosen)

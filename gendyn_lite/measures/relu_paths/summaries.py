@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.checks import check_whole
 from gendyn_lite.measures.relu_paths.gram import path_gram
 from gendyn_lite.measures.relu_paths.packed import Paths
 from gendyn_lite.measures.relu_paths.similarity import ratio
@@ -98,10 +98,7 @@ def neighbour_ranks(similarity: Tensor, anchors: Sequence[int]) -> Tensor:
         raise UserError(f"similarity is {list(similarity.shape)}, expected [n, n] with at least 2 images")
     anchors = anchors.tolist() if isinstance(anchors, Tensor) else list(anchors)
     for anchor in anchors:
-        if not isinstance(anchor, Integral):
-            raise UserError(f"anchor {anchor!r} is not a whole number, expected images counted from 0")
-        if not 0 <= int(anchor) < count:
-            raise UserError(f"anchor {anchor} is none of the {count} images, expected 0 to {count - 1}")
+        check_whole("anchor", anchor, least=0, most=count - 1, why=", the number of an image")
     chosen = torch.as_tensor(anchors, dtype=torch.int64, device=similarity.device)
     rows = similarity[chosen].double()
     rows[torch.arange(len(chosen)), chosen] = torch.inf  # the anchor comes first, as rank −1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -153,10 +152,9 @@ def loss_change(
     examples = examples.tolist() if isinstance(examples, Tensor) else list(examples)
     if not examples:
         raise UserError("examples is empty: give at least one example to take a step on")
-    wrong = [i for i in examples if not isinstance(i, Integral) or not 0 <= int(i) < len(x)]
-    if wrong:
-        raise UserError(f"example {wrong[0]!r} does not exist: there are {len(x)}, counted from 0")
     checks.check_examples(model, x, y)
+    for i in examples:
+        check_whole("example", i, least=0, most=len(x) - 1, why=", the number of an example")
     twin = copy.deepcopy(model).double()
     inputs, y = checks.usable(x.double() if x.is_floating_point() else x), checks.usable(y)
     gram = gradient_gram(twin, inputs, y, loss=loss)

@@ -10,17 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity import (
     empirical_rademacher,
     label_account,
-    memorizing_network,
     rademacher_gap_bound,
     replace_one_stability,
     stability_gap_bound,
     vc_dimension_bound,
     vc_gap_bound,
 )
+from tests.measures.relu_paths.nets import check_refused
 
 
 def points(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -30,14 +29,6 @@ def points(n: int, d: int, seed: int = 0) -> torch.Tensor:
 def best_constant(x, signs):
     sign = 1.0 if signs.sum() >= 0 else -1.0
     return lambda inputs: torch.full((len(inputs),), sign)
-
-
-def test_a_class_that_memorizes_has_complexity_one():
-    def fit(x, signs):
-        return memorizing_network(x, signs.double())
-
-    found = empirical_rademacher(fit, points(200, 4), draws=4)
-    assert (found.mean, found.low, found.high) == (1.0, 1.0, 1.0)
 
 
 def test_two_constants_have_the_complexity_of_a_random_walk():
@@ -79,7 +70,6 @@ FITS = {"shape": lambda x, s: lambda i: i, "inf": lambda x, s: lambda i: s / 0.0
 REFUSED = {
     "n=0": (empirical_rademacher, (best_constant, ONE), {}, "n ≥ 1"),
     "draws": (empirical_rademacher, (best_constant, ZEROS), {"draws": 1}, "draws is 1, expected .* from 2 to 100,000"),
-    "many": (empirical_rademacher, (best_constant, ZEROS), {"draws": 10**11}, "draws is 1.* from 2 to 100,000"),
     "confidence": (empirical_rademacher, (best_constant, ZEROS), {"confidence": 1.0}, "confidence is 1.0"),
     "shape": (empirical_rademacher, (FITS["shape"], ZEROS), {}, r"gave \(3, 1\), expected .* of shape \(3,"),
     "inf": (empirical_rademacher, (FITS["inf"], ZEROS), {}, "expected finite numbers"),
@@ -103,9 +93,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("call", "args", "options", "message"), REFUSED.values(), ids=REFUSED)
 def test_bad_input_gets_one_line(call, args, options, message):
-    with pytest.raises(UserError, match=message) as caught:
-        call(*args, **options)
-    assert "\n" not in str(caught.value)
+    check_refused(call, message, *args, **options)
 
 
 def test_vc_bound_by_hand():
@@ -162,12 +150,6 @@ def test_the_account_shows_that_nothing_blind_to_labels_separates():
         assert row["value_true"] == row["value_random"] and row["bound_true"] == row["bound_random"] >= 1
         assert row["vacuous"] and not row["separates"]
     assert by_name["kernel norm"]["separates"] and by_name["kernel norm"]["value_true"] == pytest.approx(math.sqrt(0.1))
-
-
-@given(st.floats(0, 0.5), st.floats(0.5, 1), st.floats(0, 1), st.integers(100, 10**6))
-def test_a_valid_bound_that_is_blind_never_separates(gap_true, gap_random, complexity, n):
-    row = label_account(n=n, gap_true=gap_true, gap_random=gap_random, rademacher=max(complexity, gap_random))[0]
-    assert not row["separates"]
 
 
 def test_the_account_holds_only_what_was_given():

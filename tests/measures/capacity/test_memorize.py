@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity import hinge_sum, memorizing_network
+from tests.measures.relu_paths.nets import check_refused
 
 
 def points(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -125,15 +125,15 @@ def test_equal_projections_are_redrawn(monkeypatch):
 def test_projections_that_stay_equal_are_refused(monkeypatch):
     monkeypatch.setattr(torch, "randint", lambda *args, **options: torch.tensor([0, 2**25]))
     x = torch.tensor([[0.0, 1.0], [1.0, 2.0], [5.0, 2.0]])
-    with pytest.raises(UserError, match=r"no projection of 4 .* points 1 and 2 lie too close \(residual inf"):
-        memorizing_network(x, torch.tensor([0, 1, 2]), draws=4)
+    message = r"no projection of 4 .* points 1 and 2 lie too close \(residual inf"
+    check_refused(memorizing_network, message, x, torch.tensor([0, 1, 2]), draws=4)
 
 
 def test_points_too_close_for_float64_are_refused_by_name():
     x = torch.tensor([[0.0], [1.0], [1.0 + 2.0**-52], [1.0 + 2.0**-50], [2.0], [900.0]], dtype=torch.float64)
     y = torch.tensor([0.1, 1e3 / 7, -1e3 / 7, 1e3 / 3, 0.3, 5.0], dtype=torch.float64)
-    with pytest.raises(UserError, match=r"no projection of 1 tells all 6 points apart .* points \d and \d lie too"):
-        memorizing_network(x, y)
+    message = r"no projection of 1 tells all 6 points apart .* points \d and \d lie too close"
+    check_refused(memorizing_network, message, x, y)
 
 
 @pytest.mark.parametrize(
@@ -155,15 +155,12 @@ def test_points_too_close_for_float64_are_refused_by_name():
     ids=["n=0", "scalar", "d=0", "list", "nan", "length", "2-d-y", "inf-y", "negative", "torn", "depth=1", "too-deep"],
 )
 def test_bad_input_gets_one_line(x, y, options, message):
-    with pytest.raises(UserError, match=message) as caught:
-        memorizing_network(x, y, **options)
-    assert "\n" not in str(caught.value)
+    check_refused(memorizing_network, message, x, y, **options)
 
 
 def test_other_dimensions_are_refused_by_the_network():
     net = memorizing_network(points(5, 3), classes(5))
-    with pytest.raises(UserError, match="points have 2 dimensions, expected the 3"):
-        net(points(5, 2))
+    check_refused(net, "points have 2 dimensions, expected the 3", points(5, 2))
 
 
 @pytest.mark.gpu

@@ -154,9 +154,7 @@ def tanh(*last: nn.Module) -> nn.Module:
 
 REFUSED = {
     "low is above 0": ({"low": 0.0}, r"low is 0.0, expected a number below 0"),
-    "low is no number": ({"low": "x"}, r"low is 'x', expected a number below 0"),
     "high is below 0": ({"high": -1.0}, r"high is -1.0, expected a number above 0"),
-    "high is infinite": ({"high": math.inf}, r"high is inf, expected a number above 0"),
     "direction is zero": ({"direction": torch.zeros(1, 2)}, r"direction is zero for lines \[0\] \(1 of 1\)"),
     "shapes differ": ({"direction": torch.ones(2, 2)}, r"x has shape \(1, 2\) and direction \(2, 2\), expected"),
     "other points": ({"x": torch.zeros(1, 3), "direction": torch.ones(1, 3)}, r"take points of shape \(3,\)"),

@@ -200,7 +200,10 @@ REFUSED = {
     "half": (lambda: WeightHistory(linear(), labels=torch.arange(3)), "give both batches and labels"),
     "resumed": (lambda: WeightHistory(linear(), **HOOK)(linear(), epoch=3, step=9), "the history begins at step 9"),
     "train-mode": (lambda: image_functions(conv().double().train(), *batch((2, 8, 8))), "train mode"),
-    "of": (lambda: image_functions(linear(), *XY).of(7), "image 7 is none of the 5"),
+    "of": (
+        lambda: image_functions(linear(), *XY).of(7),
+        "image is 7, expected a whole number from 0 to 4",
+    ),
     "labels": (lambda: image_functions(linear(), XY[0], torch.arange(3)), "x has 5 examples and y 3"),
 }
 

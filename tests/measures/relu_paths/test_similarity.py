@@ -159,26 +159,6 @@ def test_an_int8_product_that_is_wrong_at_some_shapes_or_missing_is_not_used(fau
     assert path_gram(torch.ones(2, 5, dtype=torch.bool)).tolist() == [[5, 5], [5, 5]]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-@pytest.mark.parametrize(("count", "units"), [(0, 5), (1, 1), (9, 33), (129, 1), (257, 65)])
-def test_8_bit_products_see_one_kind_of_block(count, units, layout, monkeypatch):
-    seen = []
-
-    def multiply(rows, columns):
-        seen.append((rows, columns))
-        return right(rows, columns)
-
-    monkeypatch.setattr(gram_module, "_int8", multiply)
-    monkeypatch.setattr(gram_module, "int8_is_fast", lambda device: True)
-    path_gram(layout(random_paths(count, units)))
-    assert len(seen) == -(-count // gram_module.TILE["cpu"][True])
-    for rows, columns in seen:
-        assert len(rows) >= 24
-        assert rows.shape[1] % 16 == 0
-        for one in (rows, columns):
-            assert (len(one) % 8, one.is_contiguous(), one.data_ptr() % 16) == (0, True, 0)
-
-
 def test_zero_norms_are_0_and_counted():
     now = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
     before = torch.ones(4, 4, dtype=torch.bool)

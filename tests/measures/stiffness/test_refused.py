@@ -136,8 +136,8 @@ STEPS_REFUSED = [
     ({"eps": 0}, "eps is 0, expected a step size above 0"),
     ({"eps": "a"}, "eps is 'a', expected"),
     ({"examples": []}, "examples is empty"),
-    ({"examples": [0.5]}, "example 0.5 does not exist"),
-    ({"examples": [12]}, "example 12 does not exist"),
+    ({"examples": [0.5]}, "example is 0.5, expected a whole number from 0 to 11"),
+    ({"examples": [12]}, "example is 12, expected a whole number from 0 to 11"),
 ]
 MAPS_REFUSED = [
     ({"resolution": 2.5}, "resolution is 2.5, expected a whole number"),
