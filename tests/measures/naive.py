@@ -24,13 +24,11 @@ def gradients(model, x, y, loss=None) -> list[dict[str, torch.Tensor]]:
     return rows
 
 
-def gram(model, x, y, other=None, loss=None) -> dict[str, torch.Tensor]:
+def gram(model, x, y, loss=None) -> dict[str, torch.Tensor]:
     """The Gram matrix of each layer's gradients, by the layer's name."""
-    left = gradients(model, x, y, loss)
-    right = left if other is None else gradients(model, *other, loss)
+    loop = gradients(model, x, y, loss)
     layers: dict[str, torch.Tensor] = {}
-    for name in left[0]:
-        layer = name.rpartition(".")[0] or "model"
-        share = torch.stack([row[name] for row in left]) @ torch.stack([row[name] for row in right]).T
-        layers[layer] = layers[layer] + share if layer in layers else share
+    for name in loop[0]:
+        layer, rows = name.rpartition(".")[0] or "model", torch.stack([row[name] for row in loop])
+        layers[layer] = layers.get(layer, 0) + rows @ rows.T
     return layers

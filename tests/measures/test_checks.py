@@ -15,10 +15,11 @@ def test_sizes_as_text(size, text):
     assert checks.gigabytes(int(size)) == text
 
 
-def test_what_does_not_fit_is_refused():
-    checks.refuse_if_too_large(100, "it", "wait", memory_limit=100)
+def test_what_does_not_fit_is_refused(monkeypatch):
+    monkeypatch.setattr(checks, "available_memory", lambda device: 1_000_000)
+    checks.refuse_if_too_large(1_000_000, "it", "wait")
     with pytest.raises(UserError, match=r"it takes 2.0 MB, 1.0 MB are free on cpu: wait"):
-        checks.refuse_if_too_large(2_000_000, "it", "wait", memory_limit=1_000_000)
+        checks.refuse_if_too_large(2_000_000, "it", "wait")
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,10 @@ def test_a_whole_number_in_its_range_passes(value):
 def test_what_is_no_whole_number_in_its_range_is_refused(value):
     with pytest.raises(UserError, match=r"it is .*, expected a whole number from 2 to 9"):
         checks.check_whole("it", value, least=2, most=9)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "5", True, None], ids=str)
+def test_what_is_no_number_in_its_range_is_refused(value):
+    checks.check_number("it", 0.5, "above 0 and finite")
+    with pytest.raises(UserError, match=r"it is .*, expected above 0 and finite"):
+        checks.check_number("it", value, "above 0 and finite")

@@ -4,14 +4,8 @@ Networks that fit any labels, exact kernel and linear models, and the complexity
 """
 
 from gendyn_lite.measures.capacity.cholesky import SingularGramError
-from gendyn_lite.measures.capacity.feature_regression import FeatureMap, FeatureRegression, feature_regression
-from gendyn_lite.measures.capacity.features import (
-    ConvFeatures,
-    Pixels,
-    gabor_bank,
-    gabor_features,
-    random_conv_features,
-)
+from gendyn_lite.measures.capacity.feature_regression import FeatureRegression, feature_regression
+from gendyn_lite.measures.capacity.features import ConvFeatures, gabor_bank, gabor_features, random_conv_features
 from gendyn_lite.measures.capacity.given import duplicates
 from gendyn_lite.measures.capacity.kernels import (
     KernelFactor,
@@ -19,7 +13,6 @@ from gendyn_lite.measures.capacity.kernels import (
     WidthChoice,
     choose_width,
     gaussian_kernel,
-    gram_bytes,
     kernel_regression,
     median_distance,
 )

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from gendyn_lite.errors import UserError
 
-Progress = Callable[[int, int], None]
-
 
 class SingularGramError(UserError):
     """A Gram matrix without a Cholesky factor in float64."""
@@ -36,7 +34,6 @@ class Cholesky:
         rows: ``rows(start, stop)`` gives K[start:stop, :stop], a new float64 tensor that becomes the factor's storage.
         n: Number of points.
         block: Rows a block.
-        progress: Called with (rows done, n) after each block.
 
     Raises:
         SingularGramError: A pivot is not positive: the matrix is singular to working precision.
@@ -47,17 +44,11 @@ class Cholesky:
             [-0.1250,  0.2500]], dtype=torch.float64)
     """
 
-    def __init__(
-        self, rows: Callable[[int, int], Tensor], n: int, *, block: int = 2048, progress: Progress | None = None
-    ) -> None:
-        self.n = n
+    def __init__(self, rows: Callable[[int, int], Tensor], n: int, *, block: int = 2048) -> None:
         self.starts = list(range(0, n, block))
         self.blocks: list[Tensor] = []
         for start in self.starts:
-            stop = min(start + block, n)
-            self._factor(rows(start, stop), start)
-            if progress is not None:
-                progress(stop, n)
+            self._factor(rows(start, min(start + block, n)), start)
 
     def _factor(self, row: Tensor, start: int) -> None:
         """Turn K[start:stop, :stop] into L[start:stop, :stop], where it is."""
@@ -88,7 +79,13 @@ class Cholesky:
         Returns:
             float64 [n, k].
         """
-        return self._back(self.whiten(targets))
+        solved = self.whiten(targets)
+        for start, row in zip(reversed(self.starts), reversed(self.blocks), strict=True):
+            part = solved[start : start + len(row)]
+            part.copy_(torch.linalg.solve_triangular(row[:, start:].T, part, upper=True))
+            if start > 0:
+                solved[:start].addmm_(row[:, :start].T, part, alpha=-1)
+        return solved
 
     def whiten(self, targets: Tensor) -> Tensor:
         """L⁻¹ times targets, [n, k]: the squares of its entries add up to tᵀ K⁻¹ t, column by column."""
@@ -98,13 +95,4 @@ class Cholesky:
             if start > 0:
                 part.addmm_(row[:, :start], solved[:start], alpha=-1)
             part.copy_(torch.linalg.solve_triangular(row[:, start:], part, upper=False))
-        return solved
-
-    def _back(self, solved: Tensor) -> Tensor:
-        """L⁻ᵀ times `solved`, where it is."""
-        for start, row in zip(reversed(self.starts), reversed(self.blocks), strict=True):
-            part = solved[start : start + len(row)]
-            part.copy_(torch.linalg.solve_triangular(row[:, start:].T, part, upper=True))
-            if start > 0:
-                solved[:start].addmm_(row[:, :start].T, part, alpha=-1)
         return solved

@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from gendyn_lite.measures.capacity.cholesky import Cholesky, Progress, triangle_bytes
+from gendyn_lite.measures.capacity.cholesky import Cholesky, triangle_bytes
+from gendyn_lite.measures.capacity.features import ConvFeatures
 from gendyn_lite.measures.capacity.given import Fitted, as_targets, check_length, check_ridge, kind_of, solving_device
-from gendyn_lite.measures.per_example.checks import check_name, refuse_if_too_large
+from gendyn_lite.measures.per_example.checks import refuse_if_too_large
 
-SOLVERS = ("auto", "primal", "dual")
 IMAGES = 1000  # at a time
-
-
-class FeatureMap(Protocol):
-    """Features that come in groups (a filter's, say), so that a range of them can be computed alone."""
-
-    @property
-    def groups(self) -> int:
-        """Number of groups."""
-        ...
-
-    @property
-    def per_group(self) -> int:
-        """Features of a group."""
-        ...
-
-    def part(self, images: Tensor, first: int, last: int) -> Tensor:
-        """Features of the groups from `first` up to `last`, float64 [n, (last − first) · per_group]."""
-        ...
+CHUNK = 2048  # features at a time in the dual, for all examples
+BLOCK = 1024  # rows of the matrix that are factored at a time
 
 
 def feature_regression(
-    features: FeatureMap,
+    features: ConvFeatures,
     x: Tensor,
     y: Tensor,
     *,
     ridge: float = 0.0,
     num_classes: int | None = None,
-    solver: str = "auto",
-    chunk: int = 2048,
-    block: int = 1024,
     device: torch.device | str | None = None,
-    memory_limit: int | None = None,
-    progress: Progress | None = None,
 ) -> FeatureRegression:
     """Least squares y ≈ w·φ(x) + c over centred features, with (ΦᵀΦ + ridge I) w = Φᵀy.
 
@@ -54,17 +32,12 @@ def feature_regression(
     whole.
 
     Args:
-        features: A feature map: `random_conv_features(...)`, or `Pixels(d)` for a linear model of the inputs.
-        x: Training inputs of the map.
+        features: The features of images, `random_conv_features(...)`.
+        x: [n, C, H, W] training images.
         y: [n] integer classes (one-hot columns), or real targets [n] or [n, k].
         ridge: Added to the diagonal.
         num_classes: Number of classes, or None for the largest label plus one.
-        solver: ``"primal"``, ``"dual"`` or ``"auto"``, the one with the smaller matrix.
-        chunk: Features computed at a time in the dual (for all examples).
-        block: Rows of the matrix factored at a time.
         device: Where to compute; None is the GPU if there is one, else the CPU.
-        memory_limit: Bytes to stay under, instead of what is free on the device.
-        progress: Called with (features or examples done, their number).
 
     Returns:
         The regression, whose parts lie on the device.
@@ -73,24 +46,22 @@ def feature_regression(
         UserError: The ridge is negative, the matrix would not fit, it is singular (then take ridge > 0), or the labels
             are no labels of x.
 
-    >>> from gendyn_lite.measures.capacity.features import Pixels
-    >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    >>> feature_regression(Pixels(2), x, x[:, 0] - 2 * x[:, 1] + 3, device="cpu").predict(x)
-    tensor([1.0000, 4.0000, 2.0000], dtype=torch.float64)
+    >>> from gendyn_lite.measures.capacity.features import random_conv_features
+    >>> x, y = torch.rand(9, 1, 12, 12), torch.arange(9) % 3
+    >>> feature_regression(random_conv_features(x, 20), x, y, device="cpu").classify(x).tolist()
+    [0, 1, 2, 0, 1, 2, 0, 1, 2]
     """
     check_ridge(ridge)
-    check_name("solver", solver, SOLVERS)
     check_length(x, y)
-    n, p, target = len(x), features.groups * features.per_group, solving_device(device)
-    stream = _Stream(features, x, as_targets(y, num_classes).to(target), max(chunk // features.per_group, 1))
-    dual = solver == "dual" or (solver == "auto" and p > n)
-    size, work = (n, 8 * min(chunk, p) * n) if dual else (p, 8 * min(IMAGES, n) * p)
+    n, p, target = len(x), features.num_features, solving_device(device)
+    stream = _Stream(features, x, as_targets(y, num_classes).to(target))
+    dual = p > n
+    size, work = (n, 8 * min(CHUNK, p) * n) if dual else (p, 8 * min(IMAGES, n) * p)
     what = f"the matrix of {size:,} {'examples' if dual else 'features'} in float64"
     advice = "take fewer examples or fewer features (the smaller of the two numbers counts)"
-    needed = triangle_bytes(size, block) + 2 * work
-    refuse_if_too_large(needed, what, advice, device=target, memory_limit=memory_limit)
-    weights = (_dual if dual else _primal)(stream, ridge, block, progress)
-    return FeatureRegression(*kind_of(y), features, weights, stream.mean, stream.intercept, stream.step)
+    refuse_if_too_large(triangle_bytes(size, BLOCK) + 2 * work, what, advice, device=target)
+    weights = (_dual if dual else _primal)(stream, ridge)
+    return FeatureRegression(*kind_of(y), features, weights, stream.mean, stream.intercept)
 
 
 @dataclass(frozen=True)
@@ -102,21 +73,19 @@ class FeatureRegression(Fitted):
         weights: Of the centred features, float64 [p, k].
         mean: Subtracted from each feature, [p].
         intercept: [k].
-        step: Groups of features computed at a time.
     """
 
-    features: FeatureMap
+    features: ConvFeatures
     weights: Tensor
     mean: Tensor
     intercept: Tensor
-    step: int
 
     def _scores(self, x: Tensor) -> Tensor:
         """w·φ(x) + c, a batch and a range of features at a time."""
         parts = []
         for batch in x.split(IMAGES):
             images, scores = batch.to(self.weights.device), self.intercept.repeat(len(batch), 1)
-            for first, last, at in _ranges(self.features, self.step):
+            for first, last, at in _ranges(self.features):
                 scores.addmm_(self.features.part(images, first, last) - self.mean[at], self.weights[at])
             parts.append(scores)
         return torch.cat(parts)
@@ -125,9 +94,9 @@ class FeatureRegression(Fitted):
 class _Stream:
     """The training set as a stream of features, and what is learned about them on the way."""
 
-    def __init__(self, features: FeatureMap, x: Tensor, targets: Tensor, step: int) -> None:
-        self.features, self.x, self.step, self.device = features, x, step, targets.device
-        self.mean = targets.new_zeros(features.groups * features.per_group)
+    def __init__(self, features: ConvFeatures, x: Tensor, targets: Tensor) -> None:
+        self.features, self.x, self.device = features, x, targets.device
+        self.mean = targets.new_zeros(features.num_features)
         self.intercept = targets.mean(dim=0)
         self.targets = targets - self.intercept
 
@@ -142,56 +111,49 @@ class _Stream:
         return block.sub_(self.mean[at])
 
 
-def _ranges(features: FeatureMap, step: int) -> list[tuple[int, int, slice]]:
-    """Ranges of groups that are computed together: first, one after the last, and where their features are."""
-    stops = [(first, min(first + step, features.groups)) for first in range(0, features.groups, step)]
+def _ranges(features: ConvFeatures) -> list[tuple[int, int, slice]]:
+    """Ranges of filters that are computed together: first, one after the last, and where their features are."""
     width = features.per_group
+    step = max(CHUNK // width, 1)
+    stops = [(first, min(first + step, features.groups)) for first in range(0, features.groups, step)]
     return [(first, last, slice(first * width, last * width)) for first, last in stops]
 
 
-def _dual(stream: _Stream, ridge: float, block: int, progress: Progress | None) -> Tensor:
+def _dual(stream: _Stream, ridge: float) -> Tensor:
     """w = Φᵀα with (ΦΦᵀ + ridge I) α = y; the features are computed twice."""
     n = len(stream.x)
-    triangle = _zeros(n, block, stream.device)
-    ranges = _ranges(stream.features, stream.step)
-    for first, last, at in ranges:
-        _add_products(triangle, stream.columns(first, last, at))
-        if progress is not None:
-            progress(last, stream.features.groups)
+    triangle, ranges = _zeros(n, stream.device), _ranges(stream.features)
+    for part in ranges:
+        _add_products(triangle, stream.columns(*part))
     for index, rows in enumerate(triangle):
         # Centred features are blind to a constant: without this the matrix is singular. The centred targets sum
         # to 0, so that the solution is the same.
         rows.add_(1)
-        rows[:, index * block :].diagonal().add_(ridge)
-    alpha = Cholesky(lambda start, _: triangle[start // block], n, block=block).solve(stream.targets)
+        rows[:, index * BLOCK :].diagonal().add_(ridge)
+    alpha = Cholesky(lambda start, _: triangle[start // BLOCK], n, block=BLOCK).solve(stream.targets)
     return torch.cat([stream.columns(*part).T @ alpha for part in ranges])
 
 
-def _primal(stream: _Stream, ridge: float, block: int, progress: Progress | None) -> Tensor:
+def _primal(stream: _Stream, ridge: float) -> Tensor:
     """(ΦᵀΦ + ridge I) w = Φᵀy from sums over batches of examples, after a pass for the means."""
     n, p, groups = len(stream.x), len(stream.mean), stream.features.groups
-    triangle = _zeros(p, block, stream.device)
-    right = stream.targets.new_zeros(p, stream.targets.shape[1])
+    triangle, right = _zeros(p, stream.device), stream.targets.new_zeros(p, stream.targets.shape[1])
     batches = stream.x.split(IMAGES)
     stream.mean = sum((stream.part(batch, 0, groups).sum(0) for batch in batches), start=stream.mean) / n
-    seen = 0
-    for batch in batches:
+    for batch, targets in zip(batches, stream.targets.split(IMAGES), strict=True):
         centred = stream.part(batch, 0, groups) - stream.mean
         _add_products(triangle, centred.T)
-        right.addmm_(centred.T, stream.targets[seen : seen + len(batch)])
-        seen += len(batch)
-        if progress is not None:
-            progress(seen, n)
+        right.addmm_(centred.T, targets)
     for index, rows in enumerate(triangle):
-        start, diagonal = index * block, rows[:, index * block :].diagonal()
+        start, diagonal = index * BLOCK, rows[:, index * BLOCK :].diagonal()
         constant = diagonal <= n * (1e-6 * stream.mean[start : start + len(rows)]) ** 2
         diagonal.copy_(torch.where(constant, 1, diagonal) + ridge)  # a constant feature gets weight 0
-    return Cholesky(lambda start, _: triangle[start // block], p, block=block).solve(right)
+    return Cholesky(lambda start, _: triangle[start // BLOCK], p, block=BLOCK).solve(right)
 
 
-def _zeros(size: int, block: int, device: torch.device) -> list[Tensor]:
+def _zeros(size: int, device: torch.device) -> list[Tensor]:
     """The lower triangle of a size × size matrix of zeros, in blocks of rows."""
-    stops = [(start, min(start + block, size)) for start in range(0, size, block)]
+    stops = [(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
     return [torch.zeros(stop - start, stop, dtype=torch.float64, device=device) for start, stop in stops]
 
 

@@ -227,26 +227,6 @@ class ConvFeatures:
         return torch.stack(signs, dim=2).flatten(1).to(torch.float64)
 
 
-@dataclass(frozen=True)
-class Pixels:
-    """The inputs themselves as features: what turns the regression over features into a linear model of the pixels.
-
-    Attributes:
-        groups: Number of inputs.
-        per_group: One feature an input.
-    """
-
-    groups: int
-    per_group: int = 1
-
-    def part(self, images: Tensor, first: int, last: int) -> Tensor:
-        """Inputs from `first` up to `last`, float64 [n, last − first]."""
-        points = as_points(images)
-        if points.shape[1] != self.groups:
-            raise UserError(f"x has {points.shape[1]} dimensions, expected {self.groups}")
-        return points[:, first:last]
-
-
 def _draw_patches(images: Tensor, count: int, side: int, generator: torch.Generator) -> Tensor:
     """Patches from random places of random images, float64 [count, C · side²]."""
     n, channels, height, width = images.shape

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity import given
-from gendyn_lite.measures.capacity.cholesky import Cholesky, Progress, SingularGramError, triangle_bytes
+from gendyn_lite.measures.capacity.cholesky import Cholesky, SingularGramError, triangle_bytes
 from gendyn_lite.measures.per_example.checks import available_memory, check_number, refuse_if_too_large
 
+BLOCK = {"cpu": 1024, "cuda": 4096}  # rows of the kernel matrix that are computed and factored at a time
 FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 
 
@@ -30,7 +31,7 @@ def kernel_regression(
         y: [n] integer classes (fitted as one-hot columns), or real targets [n] or [n, k].
         width: Standard deviation of the kernel, in the units of x; `choose_width` finds one.
         num_classes: Number of classes, or None for the largest label plus one.
-        **options: Of `KernelFactor`: ridge, device, block, memory_limit, progress.
+        **options: Of `KernelFactor`: ridge, device.
 
     Returns:
         The regression, whose parts lie on the device.
@@ -56,9 +57,6 @@ class KernelFactor:
         width: Standard deviation of the kernel.
         ridge: Added to the diagonal of the Gram matrix.
         device: Where to solve; None is the GPU if there is one, else the CPU.
-        block: Rows factored at a time; None is 1,024 on a CPU and 4,096 on a GPU.
-        memory_limit: Bytes to stay under, instead of what is free on the device.
-        progress: Called with (rows done, n) after each block.
 
     >>> factor = KernelFactor(torch.tensor([[0.0], [1.0]]), width=1.0, device="cpu")
     >>> [float(factor.fit(torch.tensor(y)).squared_norm) for y in ([1.0, 1.0], [1.0, -1.0])]
@@ -66,23 +64,14 @@ class KernelFactor:
     """
 
     def __init__(
-        self,
-        x: Tensor,
-        *,
-        width: float,
-        ridge: float = 0.0,
-        device: torch.device | str | None = None,
-        block: int | None = None,
-        memory_limit: int | None = None,
-        progress: Progress | None = None,
+        self, x: Tensor, *, width: float, ridge: float = 0.0, device: torch.device | str | None = None
     ) -> None:
         check_number("width", width, "a number above 0 in the units of x (choose_width finds one)")
         given.check_ridge(ridge)
         given.check_points(x)
         self.device = given.solving_device(device)
-        self.block = block or (1024 if self.device.type == "cpu" else 4096)
-        self.width, self.ridge = float(width), float(ridge)
-        _refuse_large_gram(len(x), x[0].numel(), self.block, self.device, memory_limit)
+        self.width, self.ridge, block = float(width), float(ridge), _block(self.device)
+        _refuse_large_gram(len(x), x[0].numel(), block, self.device)
         points = given.as_points(x)
         if ridge == 0 and (groups := given.duplicates(points)):
             raise UserError(
@@ -90,7 +79,7 @@ class KernelFactor:
                 "or take ridge > 0"
             )
         self.points = points.to(self.device)
-        self._cholesky = Cholesky(self._rows, len(points), block=self.block, progress=progress)
+        self._cholesky = Cholesky(self._rows, len(points), block=block)
 
     def _rows(self, start: int, stop: int) -> Tensor:
         """(K + ridge I)[start:stop, :stop]."""
@@ -103,7 +92,7 @@ class KernelFactor:
         targets = self._targets(y, num_classes)
         alpha = self._cholesky.solve(targets)
         squared_norm = ((alpha * targets).sum(0) - self.ridge * alpha.square().sum(0)).sum()
-        return KernelRegression(*given.kind_of(y), self.points, alpha, self.width, self.ridge, squared_norm, self.block)
+        return KernelRegression(*given.kind_of(y), self.points, alpha, self.width, self.ridge, squared_norm)
 
     def _targets(self, y: Tensor, num_classes: int | None) -> Tensor:
         given.check_length(self.points, y)
@@ -135,7 +124,6 @@ class KernelRegression(given.Fitted):
         width: Width of the kernel.
         ridge: What was added to the diagonal.
         squared_norm: ‖f‖² in the kernel's space, summed over the k outputs.
-        block: Rows of the kernel matrix computed at a time.
     """
 
     points: Tensor
@@ -143,7 +131,6 @@ class KernelRegression(given.Fitted):
     width: float
     ridge: float
     squared_norm: Tensor
-    block: int
 
     def _scores(self, x: Tensor) -> Tensor:
         inputs = given.as_points(x).to(self.points.device)
@@ -151,8 +138,8 @@ class KernelRegression(given.Fitted):
             raise UserError(
                 f"x has {inputs.shape[1]} dimensions, expected the {self.points.shape[1]} of the training inputs"
             )
-        parts = [gaussian_kernel(part, self.points, self.width) @ self.alpha for part in inputs.split(self.block)]
-        return torch.cat(parts)
+        parts = inputs.split(_block(inputs.device))
+        return torch.cat([gaussian_kernel(part, self.points, self.width) @ self.alpha for part in parts])
 
 
 def gaussian_kernel(a: Tensor, b: Tensor, width: float) -> Tensor:
@@ -172,22 +159,21 @@ def gaussian_kernel(a: Tensor, b: Tensor, width: float) -> Tensor:
     return given.squared_distances(a, b).mul_(-0.5 / width**2).exp_()
 
 
-def gram_bytes(n: int, dimensions: int, *, block: int = 1024) -> int:
-    """Bytes that `kernel_regression` takes: the triangle of the Gram matrix, the points in float64 and one block.
-
-    >>> round(gram_bytes(60_000, 784) / 1e9, 1)
-    15.5
-    """
-    return triangle_bytes(n, block) + 8 * n * dimensions + 8 * min(block, n) * n
+def _block(device: torch.device) -> int:
+    return BLOCK.get(device.type, BLOCK["cuda"])
 
 
-def _refuse_large_gram(n: int, dimensions: int, block: int, device: torch.device, memory_limit: int | None) -> None:
+def _refuse_large_gram(n: int, dimensions: int, block: int, device: torch.device) -> None:
     """Refuse a Gram matrix that would not fit, saying what would."""
-    free = available_memory(device) if memory_limit is None else memory_limit
-    fitting = bisect.bisect_right(range(n), free, key=lambda m: gram_bytes(m, dimensions, block=block)) - 1
+
+    def needed(n: int) -> int:
+        """Bytes of the triangle of the matrix, of the points in float64 and of one block."""
+        return triangle_bytes(n, block) + 8 * n * dimensions + 8 * min(block, n) * n
+
+    fitting = bisect.bisect_right(range(n), available_memory(device), key=needed) - 1
     what = f"the lower triangle of the Gram matrix of {n:,} points in float64"
     advice = f"take at most {max(fitting, 0):,} points, or random features (feature_regression)"
-    refuse_if_too_large(gram_bytes(n, dimensions, block=block), what, advice, device=device, memory_limit=memory_limit)
+    refuse_if_too_large(needed(n), what, advice, device=device)
 
 
 @dataclass(frozen=True)

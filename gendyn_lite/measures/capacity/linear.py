@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -62,11 +61,9 @@ def gradient_descent_from_zero(
     *,
     steps: int = 1000,
     learning_rate: float | None = None,
-    batch_size: int | None = None,
     start: Tensor | None = None,
     records: int = 50,
     num_classes: int | None = None,
-    seed: int = 0,
 ) -> Descent:
     """Gradient descent on least squares, and how far each step is from the minimum-norm solution.
 
@@ -77,13 +74,10 @@ def gradient_descent_from_zero(
         x: [n, ...] points.
         y: [n] integer classes (one-hot columns), or real targets [n] or [n, k].
         steps: Number of steps.
-        learning_rate: Step size; None is 1/λ with λ the largest eigenvalue of XᵀX/n, or with batches 1/max‖x_i‖²,
-            which is safe for each of them.
-        batch_size: Examples a step, drawn in shuffled passes (stochastic gradient descent); None is all of them.
+        learning_rate: Step size; None is 1/λ with λ the largest eigenvalue of XᵀX/n.
         start: [d, k] or [d], where to begin instead of zero.
         records: About how many steps are recorded, equally spaced in log(step).
         num_classes: Number of classes, or None for the largest label plus one.
-        seed: Seed of the batches.
 
     Returns:
         The path.
@@ -98,11 +92,9 @@ def gradient_descent_from_zero(
     ([0, 1, 2, 3], True)
     """
     points, targets = _problem(x, y, num_classes)
-    n = len(points)
-    batch = n if batch_size is None else batch_size
-    if steps < 1 or records < 2 or not 1 <= batch <= n:
-        raise UserError(f"steps is {steps}, records {records}, batch_size {batch}: expected at least 1, 2 and 1 to {n}")
-    rate = _safe_rate(points, stochastic=batch < n) if learning_rate is None else float(learning_rate)
+    if steps < 1 or records < 2:
+        raise UserError(f"steps is {steps}, records {records}: expected at least 1 and 2")
+    rate = _safe_rate(points) if learning_rate is None else float(learning_rate)
     check_number("learning_rate", rate, "a number above 0")
     w = torch.zeros(points.shape[1], targets.shape[1], dtype=torch.float64, device=points.device)
     if start is not None:
@@ -111,16 +103,13 @@ def gradient_descent_from_zero(
     best, span = _pseudo_solve(factors, targets), factors[2]
     recorded = {0, *(round(steps ** (i / (records - 1))) for i in range(records))}
     rows = [_record(0, points, targets, w=w, best=best, span=span)]
-    for step, chosen in enumerate(_batches(n, batch, steps, seed), start=1):
-        part = points if batch == n else points[chosen]
-        w.addmm_(part.T, part @ w - (targets if batch == n else targets[chosen]), alpha=-rate / batch)
+    for step in range(1, steps + 1):
+        w.addmm_(points.T, points @ w - targets, alpha=-rate / len(points))
         if step in recorded:
             rows.append(_record(step, points, targets, w=w, best=best, span=span))
             if not math.isfinite(rows[-1]["loss"]) or rows[-1]["loss"] > 1e6 * max(1.0, rows[0]["loss"]):
-                raise UserError(
-                    f"gradient descent diverged at step {step}: learning_rate is {rate:g}, expected below "
-                    f"{2 * _safe_rate(points, stochastic=False):g} (2/λ)"
-                )
+                told = f"gradient descent diverged at step {step}: learning_rate is {rate:g}"
+                raise UserError(f"{told}, expected below {2 * _safe_rate(points):g} (2/λ)")
     return Descent(w.squeeze(1) if kind_of(y)[1] else w, rate, rows)
 
 
@@ -145,24 +134,10 @@ def _pseudo_solve(factors: tuple[Tensor, Tensor, Tensor], targets: Tensor) -> Te
     return right @ ((left.T @ targets) / values[:, None])
 
 
-def _safe_rate(points: Tensor, *, stochastic: bool) -> float:
-    """A step size with which no step overshoots: 1/λ, or for batches 1/max‖x_i‖²."""
-    if stochastic:
-        top = float(points.square().sum(1).max())
-    else:
-        top = float(torch.linalg.matrix_norm(points, 2)) ** 2 / len(points)
+def _safe_rate(points: Tensor) -> float:
+    """The step size 1/λ, with which no step overshoots."""
+    top = float(torch.linalg.matrix_norm(points, 2)) ** 2 / len(points)
     return 1 / top if top > 0 else 1.0
-
-
-def _batches(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
-    """Indices of the examples of each step: shuffled passes without replacement."""
-    generator = torch.Generator().manual_seed(seed)
-    queue = torch.empty(0, dtype=torch.int64)
-    for _ in range(steps):
-        if len(queue) < batch:
-            queue = torch.cat([queue, torch.randperm(n, generator=generator)]) if batch < n else torch.arange(n)
-        yield queue[:batch]
-        queue = queue[batch:]
 
 
 def _record(step: int, points: Tensor, targets: Tensor, *, w: Tensor, best: Tensor, span: Tensor) -> dict[str, float]:

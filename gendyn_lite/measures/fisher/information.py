@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -66,46 +65,17 @@ def diagonal(
         if kind == "empirical":
             raise UserError("the empirical Fisher needs the observed labels y; kind='true' does without")
         y = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    return diagonal_over(model, [(x, y)], batch_size=batch_size, kind=kind, **options)
-
-
-@torch.inference_mode(False)
-def diagonal_over(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, batch_size: int | None = None, **options: Any
-) -> dict[str, Tensor]:
-    """The same over batches (x, y) of any length, for data that is not in memory at once.
-
-    Args:
-        model: As for `diagonal`.
-        batches: Pairs of inputs and labels, where the network is.
-        batch_size: As for `diagonal`.
-        **options: Of `DiagonalSum`.
-
-    Returns:
-        As `diagonal`.
-
-    Raises:
-        UserError: As `diagonal`; there are no examples.
-
-    >>> model = nn.Linear(1, 2)
-    >>> x, y = torch.randn(5, 1), torch.tensor([0, 1, 1, 0, 1])
-    >>> parts = diagonal_over(model, zip(x.split(2), y.split(2), strict=True))
-    >>> torch.allclose(parts["weight"], diagonal(model, x, y)["weight"])
-    True
-    """
     checks.check_whole("batch_size", batch_size, optional=True)
-    checks.check_model(model)
-    total = DiagonalSum(model, **options)
-    for x, y in batches:
-        checks.check_examples(model, x, y, least=1)
-        size = batch_size or _batch_size(model, x, total.squares_bytes)
-        for part in zip(x.split(size), y.split(size), strict=True):
-            total.add(*part)
+    checks.check_examples(model, x, y, least=1)
+    total = DiagonalSum(model, kind=kind, **options)
+    size = batch_size or _batch_size(model, x, total.squares_bytes)
+    for part in zip(x.split(size), y.split(size), strict=True):
+        total.add(*part)
     return total.mean()
 
 
 class DiagonalSum:
-    """A diagonal in the making, batch by batch.
+    """A diagonal in the making, batch by batch, for data that is not in memory at once.
 
     Args:
         model: The network, in eval mode.
@@ -119,6 +89,9 @@ class DiagonalSum:
     Attributes:
         count: Examples so far.
         squares_bytes: Bytes that the sums take.
+
+    Raises:
+        UserError: As `diagonal`.
 
     >>> total = DiagonalSum(nn.Linear(1, 2))
     >>> total.add(torch.ones(3, 1), torch.tensor([0, 1, 1]))
@@ -139,6 +112,7 @@ class DiagonalSum:
         checks.check_name("kind of Fisher information", kind, KINDS)
         checks.check_name("precision", precision, PRECISIONS)
         checks.check_whole("samples", samples)
+        checks.check_model(model)
         self.count = 0
         self._model, self._kind, self._samples, self._loss = model, kind, samples, loss
         self._values = {name: value for name, value in model.named_parameters() if value.requires_grad}
@@ -245,7 +219,7 @@ def _check_outputs(logits: Tensor) -> None:
 
 def _batch_size(model: nn.Module, x: Tensor, sums: int) -> int:
     """Examples at a time: few enough to stay in the cache, and to fit beside the sums."""
-    each, device = layers.activation_bytes(model, x), x.device.type
+    each, device = layers.seen(model, x).bytes, x.device.type
     wanted = max(FEWEST, min(MOST, BATCH_BYTES.get(device, 256 << 20) // each))
     free = checks.available_memory(x.device)
     return max(1, min(wanted, max(0, free - sums) // (2 * each)))

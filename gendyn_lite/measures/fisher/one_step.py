@@ -55,7 +55,6 @@ def influence(
     *,
     eps: float,
     y_eval: Tensor | None = None,
-    fisher: Values | None = None,
     masks: Values | None = None,
     loss: Loss = cross_entropy,
 ) -> Influence:
@@ -72,7 +71,6 @@ def influence(
         x_eval: Inputs [m, ...] whose predictions are watched.
         eps: Step size ε.
         y_eval: Labels of `x_eval`, for the empirical and the diagonal form.
-        fisher: A diagonal (of `diagonal`) to use instead of that of `x_eval` and `y_eval`.
         masks: Entries of g_i to keep, by parameter (a gradient mask): the step is θ − ε g_i ⊙ M.
         loss: Loss of each example, for g_i.
 
@@ -98,9 +96,8 @@ def influence(
     checks.check_examples(model, x_eval, labels, least=1, name="x_eval: ")
     twin = copy.deepcopy(model).double()
     x, x_eval = (checks.usable(part.double() if part.is_floating_point() else part) for part in (x, x_eval))
-    if fisher is None and y_eval is not None:
-        fisher = diagonal(twin, x_eval, y_eval, loss=loss)
-    steps = _Steps(twin, x_eval, y_eval, eps=eps, fisher=fisher or {}, masks=masks or {}, loss=loss)
+    fisher = {} if y_eval is None else diagonal(twin, x_eval, y_eval, loss=loss)
+    steps = _Steps(twin, x_eval, y_eval, eps=eps, fisher=fisher, masks=masks or {}, loss=loss)
     checks.check_logits(steps.logits, labels, y_eval is not None)
     checks.check_alone(twin, x_eval if len(x) < 2 else x)
     with warnings.catch_warnings():
@@ -148,8 +145,8 @@ class _Steps:
         }
         if self._y is not None:
             row["empirical"] = half * (mean - dz.gather(1, self._y[:, None])[:, 0]).square()
-            shares = [(self._fisher[name] * part.square()).sum() for name, part in g.items() if name in self._fisher]
-            row["diagonal"] = half * torch.stack(shares).sum() if shares else norm.new_zeros(())
+            shares = [(self._fisher[name] * part.square()).sum() for name, part in g.items()]
+            row["diagonal"] = half * torch.stack(shares).sum()
         return row
 
 

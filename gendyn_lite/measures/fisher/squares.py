@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
 from gendyn_lite.measures.per_example.layers import Layer, wide
@@ -25,12 +24,7 @@ class Squares:
     """The sums in the making: zeros for every parameter, float32 or, where the network is, float64."""
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
-        self._totals = {
-            name: torch.zeros(value.shape, dtype=wide(value.dtype), device=value.device)
-            for name, value in parameters.items()
-        }
-        self._patches: dict[str, Tensor] = {}  # of convolutions, in the layout of patches
-        self._kernels: dict[str, tuple[int, ...]] = {}
+        self._totals = {name: _zeros(value) for name, value in parameters.items()}
         self._workspace = Workspace()
 
     def add(self, layer: Layer, uses: list[Use]) -> None:
@@ -48,17 +42,11 @@ class Squares:
 
     def finite(self) -> bool:
         """Whether every sum is."""
-        parts = [*self._totals.values(), *self._patches.values()]
-        return bool(torch.isfinite(torch.stack([part.sum() for part in parts])).all())
+        return bool(torch.isfinite(torch.stack([total.sum() for total in self._totals.values()])).all())
 
     def sums(self) -> dict[str, Tensor]:
         """Σ_i g_i² of each parameter, in its shape."""
-        for name, total in self._patches.items():
-            kernel = self._kernels[name]
-            channels_last = total.view(self._totals[name].shape[0], *kernel, -1)
-            self._totals[name] += channels_last.movedim(-1, 1)
-            total.zero_()
-        return self._totals
+        return {name: total.contiguous() for name, total in self._totals.items()}
 
     def _add_affine(self, layer: Layer, uses: list[Use]) -> None:
         factors = Factors(uses, self._workspace)
@@ -66,23 +54,13 @@ class Squares:
             self._totals[layer.bias] += factors.bias_gradients().square().sum(0)
         if layer.weight is None:
             return
-        total = self._weight_total(layer.weight, uses[0].module, factors)
+        total = self._totals[layer.weight].movedim(1, -1).view(factors.groups, factors.outputs, factors.inputs)
         if factors.places == 1:
             _add_outer_products(total, factors)
         elif total.device.type == "cpu":
             _add_one_by_one(total, factors, self._workspace)
         else:
             _add_in_blocks(total, factors)
-
-    def _weight_total(self, name: str, module: nn.Module, factors: Factors) -> Tensor:
-        """Where a weight's squares are summed, [groups, outputs, inputs of a patch]."""
-        shape = (factors.groups, factors.outputs, factors.inputs)
-        if isinstance(module, nn.Linear):
-            return self._totals[name].view(shape)
-        if name not in self._patches:
-            self._patches[name] = self._totals[name].new_zeros(shape)
-            self._kernels[name] = tuple(cast("nn.Conv2d", module).kernel_size)
-        return self._patches[name]
 
     def _add_scale(self, layer: Layer, uses: list[Use]) -> None:
         squares, at = scale_gradients(layer, uses).square().sum(0), 0
@@ -103,11 +81,18 @@ class Squares:
         total.index_add_(0, found % len(total), sums.square())
 
 
+def _zeros(like: Tensor) -> Tensor:
+    """Zeros of that shape; of a convolution, the channels lie last in memory, as in the patches it reads."""
+    dtype = wide(like.dtype)
+    if like.dim() < 3:
+        return like.new_zeros(like.shape, dtype=dtype)
+    outputs, channels, *kernel = like.shape
+    return like.new_zeros(outputs, *kernel, channels, dtype=dtype).movedim(-1, 1)
+
+
 def _add_outer_products(total: Tensor, factors: Factors) -> None:
     """Σ_i (z_i u_iᵀ)² = (Z²)ᵀ U², for each group of channels."""
-    step = factors.chunk()
-    for i in range(0, factors.count, step):
-        k = min(factors.count, i + step)
+    for i, k in factors.chunks():
         u, z = factors.patches(i, k)[:, :, 0].square(), factors.outputs_of(i, k)[:, :, 0].square()
         if factors.groups == 1:
             total[0].addmm_(z[:, 0].T, u[:, 0])
@@ -120,9 +105,7 @@ def _add_one_by_one(total: Tensor, factors: Factors, workspace: Workspace) -> No
     groups, outputs, inputs = total.shape
     width = max(1, min(outputs, GRADIENT_BYTES["cpu"] // (groups * inputs * total.element_size())))
     threads = torch.get_num_threads()
-    step = max(factors.chunk(), min(threads, factors.count))
-    for i in range(0, factors.count, step):
-        k = min(factors.count, i + step)
+    for i, k in factors.chunks(least=threads):
         patches, z = factors.patches(i, k), factors.outputs_of(i, k).transpose(2, 3)
         for start in range(0, outputs, width):
             part = total[:, start : start + width]
@@ -137,9 +120,8 @@ def _add_one_by_one(total: Tensor, factors: Factors, workspace: Workspace) -> No
 
 def _add_in_blocks(total: Tensor, factors: Factors) -> None:
     """Several examples at a time: on a GPU many small products cost more than the memory that a large one takes."""
-    each = total.numel() * total.element_size()
     room = GRADIENT_BYTES.get(total.device.type, 64 << 20)
-    step = max(1, min(factors.count, room // each))
+    step = max(1, room // (total.numel() * total.element_size()))
     for i in range(0, factors.count, step):
         k = min(factors.count, i + step)
         total += factors.weight_gradients(i, k).square_().sum(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -77,7 +78,6 @@ def generalization_interval(
     max_pieces: int = 20_000,
     samples: int = 300,
     tolerance: float = 1e-6,
-    max_steps: int = 200,
 ) -> Intervals:
     """The connected interval of α around 0 on which x + α d keeps the class of x, for many lines at once.
 
@@ -99,7 +99,6 @@ def generalization_interval(
         max_pieces: Most linear pieces of one line that the exact method follows.
         samples: Points on each side for the grid, and where a certificate ends.
         tolerance: To which certified ends and those of the grid are bisected.
-        max_steps: Most segments that certified bisection looks at on each side of a line.
 
     Returns:
         Ends in units of α, with the method used and what it guarantees.
@@ -118,61 +117,39 @@ def generalization_interval(
     ([-1.0], [1.0], True)
     """
     check_name("method", method, METHODS)
-    for name, count in (("max_pieces", max_pieces), ("samples", samples), ("max_steps", max_steps)):
-        check_whole(name, count)
+    check_whole("max_pieces", max_pieces)
+    check_whole("samples", samples)
     check_number("tolerance", tolerance, "a number from 1e-12 to 1", lambda value: 1e-12 <= value <= 1)
     check_lines(model, x, direction, low, high)
     logits = torch.cat([logits_at(model, x[part]) for part in chunks(len(x), search.POINTS)])
     label, tied = search.class_at_origin(logits)
     lines = Lines(x, direction, label, (float(low), float(high)))
-    look = _Look(model, lines, tied, samples, tolerance)
-    try:
-        if method == "grid":
-            return look.grid()
-        network = _read(model, x[:2], logits[:2])
-        few = next(lines.parts(4))
-        if method == "exact" or (method == "auto" and search.sides_changed(network.program, few) <= max_pieces):
-            try:
-                return look.exact(network, max_pieces)
-            except search.TooManyPiecesError as error:
-                if method == "exact":
-                    told = f"a line has {error} linear pieces or more, expected at most max_pieces={max_pieces}"
-                    raise UserError(f"{told}: raise it, narrow the range, or use method='certified'") from error
-        return look.certified(network, max_steps)
-    except NotPiecewiseLinearError as error:
-        if method == "auto":
-            return look.grid(reason=f" ({error})")
-        raise UserError(f"{error}: use method='grid', which takes any network, without a guarantee") from error
+    sampled = partial(search.grid_ends, model, lines, samples=samples, tolerance=tolerance)
 
-
-@dataclass(frozen=True)
-class _Look:
-    """The lines of one call, and each method over them."""
-
-    model: nn.Module
-    lines: Lines
-    tied: Tensor
-    samples: int
-    tolerance: float
-
-    def exact(self, network: search.Network, max_pieces: int) -> Intervals:
-        ends = search.exact_ends(network, self.lines, max_pieces)
-        return self._found(ends, "exact", certain=ends)
-
-    def certified(self, network: search.Network, max_steps: int) -> Intervals:
-        between = search.certified_ends(network, self.lines, tolerance=self.tolerance, max_steps=max_steps)
-        return self._found(self._sampled(between), "certified", certain=between[0])
-
-    def grid(self, reason: str = "") -> Intervals:
-        ends = self._sampled()
-        return self._found(ends, "grid", certain=torch.zeros_like(ends), reason=reason)
-
-    def _sampled(self, between: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        return search.grid_ends(self.model, self.lines, samples=self.samples, tolerance=self.tolerance, between=between)
-
-    def _found(self, ends: Tensor, method: Method, *, certain: Tensor, reason: str = "") -> Intervals:
+    def found(ends: Tensor, method: Method, *, certain: Tensor, reason: str = "") -> Intervals:
         (lower, upper), (down, up), guarantee = ends.unbind(1), certain.unbind(1), GUARANTEES[method] + reason
-        return Intervals(lower, upper, self.lines.label, self.tied, method, guarantee, down, up)
+        return Intervals(lower, upper, label, tied, method, guarantee, down, up)
+
+    reason = ""
+    if method != "grid":
+        try:
+            network = _read(model, x[:2], logits[:2])
+            if method == "exact" or (method == "auto" and search.sides_changed(network.program, lines) <= max_pieces):
+                try:
+                    ends = search.exact_ends(network, lines, max_pieces)
+                    return found(ends, "exact", certain=ends)
+                except search.TooManyPiecesError as error:
+                    if method == "exact":
+                        told = f"a line has {error} linear pieces or more, expected at most max_pieces={max_pieces}"
+                        raise UserError(f"{told}: raise it, narrow the range, or use method='certified'") from error
+            between = search.certified_ends(network, lines, tolerance=tolerance)
+            return found(sampled(between=between), "certified", certain=between[0])
+        except NotPiecewiseLinearError as error:
+            if method != "auto":
+                raise UserError(f"{error}: use method='grid', which takes any network, without a guarantee") from error
+            reason = f" ({error})"
+    ends = sampled()
+    return found(ends, "grid", certain=torch.zeros_like(ends), reason=reason)
 
 
 def _read(model: nn.Module, x: Tensor, logits: Tensor) -> search.Network:
@@ -254,9 +231,8 @@ def _line(program: Program, x: Tensor, direction: Tensor, low: float, high: floa
     ends = torch.tensor([[low, high]], dtype=torch.float64, device=x.device)
     walk = Walk(program, along_lines(program, x, direction), segments(ends.new_zeros(1, dtype=torch.int64), ends))
     alpha = walk.knots.alpha
-    keep = torch.ones(len(alpha), dtype=torch.bool, device=alpha.device)
-    keep[1:] = alpha.diff() > SAME * (high - low)
+    apart = SAME * (high - low)
+    keep = high - alpha > apart  # the range's end stays, and what is one with it goes
+    keep[1:] &= alpha.diff() > apart
     keep[-1] = True
-    if len(alpha) > 2 and not bool(alpha[-1] - alpha[:-1][keep[:-1]][-1] > SAME * (high - low)):
-        keep[:-1][keep[:-1].nonzero()[-1]] = False
     return Line(alpha[keep], walk.logits[keep])

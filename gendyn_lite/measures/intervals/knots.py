@@ -140,8 +140,8 @@ class Insertion:
         self.old = old + torch.searchsorted(self.r, old)
         self.new = self.r + 1 + new
         self.count = count + len(r)
-        alpha = self.interpolate(knots.alpha)
-        self.knots = Knots(alpha, self.interpolate_ray(knots.ray), knots.line)
+        ray = knots.ray.repeat_interleave(1 + torch.bincount(self.r, minlength=count))
+        self.knots = Knots(self.interpolate(knots.alpha), ray, knots.line)
 
     def interpolate(self, value: Tensor) -> Tensor:
         """A value [k, ...] at all knots, old and new: [k + q, ...]."""
@@ -150,11 +150,6 @@ class Insertion:
         t = self.t.to(value.dtype).view(-1, *(1,) * (value.dim() - 1))
         between = torch.lerp(value.index_select(0, self.r), value.index_select(0, self.r + 1), t)
         return merged.index_copy_(0, self.new, between)
-
-    def interpolate_ray(self, ray: Tensor) -> Tensor:
-        """The ray of all knots."""
-        merged = ray.new_empty(self.count).index_copy_(0, self.old, ray)
-        return merged.index_copy_(0, self.new, ray.index_select(0, self.r))
 
 
 # Units in the last place that a margin may be off by; below that two logits are taken as tied.

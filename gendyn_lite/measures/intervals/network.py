@@ -65,7 +65,7 @@ class Program:
                 continue
             values[step.node] = run(step)
             for node in step.frees:
-                if node not in self.constants and node is not self.output:
+                if node not in self.constants:
                     values.pop(node, None)
 
 
@@ -134,7 +134,6 @@ def _program(model: nn.Module, graph: fx.Graph, dtype: torch.dtype) -> Program:
     output = next(node for node in graph.nodes if node.op == "output").args[0]
     if not isinstance(output, fx.Node):
         raise NotPiecewiseLinearError("the network returns several results, expected one tensor of logits")
-    frees = _last_uses(graph, output)
     evaluator = fx.Interpreter(model, graph=graph)
     evaluator.env = constants
     for node in graph.nodes:
@@ -144,7 +143,7 @@ def _program(model: nn.Module, graph: fx.Graph, dtype: torch.dtype) -> Program:
         elif all(parent in constants for parent in node.all_input_nodes):  # a parameter has no inputs
             constants[node] = evaluator.run_node(node)
         else:
-            steps.append(_step(model, node, constants, frees.get(node, ())))
+            steps.append(_step(model, node, constants, tuple(evaluator.user_to_last_uses.get(node, ()))))
     return Program(tuple(steps), constants, inputs[0], output, dtype)
 
 
@@ -171,17 +170,6 @@ def _reads_shape(node: fx.Node) -> bool:
         return True
     parents = node.all_input_nodes
     return node.op == "call_function" and bool(parents) and all(map(_reads_shape, parents))
-
-
-def _last_uses(graph: fx.Graph, output: fx.Node) -> dict[fx.Node, tuple[fx.Node, ...]]:
-    """For each node the results that nothing after it needs."""
-    seen: set[fx.Node] = {output}
-    frees: dict[fx.Node, tuple[fx.Node, ...]] = {}
-    for node in reversed(list(graph.nodes)):
-        last = [parent for parent in node.all_input_nodes if parent not in seen]
-        seen.update(last)
-        frees[node] = tuple(last)
-    return frees
 
 
 def _is_known(module: nn.Module) -> bool:

@@ -24,6 +24,7 @@ LINES = 128  # at a time, at most
 BYTES = 2**26  # of one layer, at all points that are computed at a time
 SAMPLES = 6  # segments of the first look on each side of α = 0
 CUTS = 4  # parts that a segment is cut into
+MOST_STEPS = 200  # segments that certified bisection looks at on each side of a line
 FEW = 64  # units that change sides in a segment whose pieces are followed rather than cut again
 
 
@@ -167,40 +168,40 @@ class Search:
 
 @torch.no_grad()
 def sides_changed(program: Program, lines: Lines) -> float:
-    """The fewest linear pieces that these lines can have, on average: units that differ between a few samples."""
+    """The fewest linear pieces that the first lines can have, on average: units that differ between a few samples."""
+    lines = next(lines.parts(4))
     start = along_lines(program, lines.x, lines.direction)
     line = torch.arange(len(lines), device=lines.x.device)
     places = torch.linspace(*lines.span, 2 * SAMPLES, dtype=torch.float64, device=lines.x.device)
     knots = segments(line, places.repeat(len(lines), 1))
-    return Walk(program, start, knots, refine=False, count=True).crossings / len(lines)
+    return float(Bounds(program, start, knots).changes.sum()) / len(lines)
 
 
 @torch.no_grad()
-def certified_ends(network: Network, lines: Lines, *, tolerance: float, max_steps: int) -> tuple[Tensor, Tensor]:
+def certified_ends(network: Network, lines: Lines, *, tolerance: float) -> tuple[Tensor, Tensor]:
     """How far from α = 0 every line is proved to keep its class, and where it has beyond doubt lost it.
 
     Args:
         network: The network.
         lines: The lines.
         tolerance: A line whose proved and refuted points lie closer together than this is done.
-        max_steps: Most segments to look at on each side of a line.
 
     Returns:
         Both float64 [m, 2]; the second one is the range's end where the class was not seen to change.
     """
     some = lines.parts(max(1, network.rows // 4))
-    proved, refuted = zip(*(_march(network.program, part, tolerance, max_steps) for part in some), strict=True)
+    proved, refuted = zip(*(_march(network.program, part, tolerance) for part in some), strict=True)
     return torch.cat(proved), torch.cat(refuted)
 
 
-def _march(program: Program, lines: Lines, tolerance: float, max_steps: int) -> tuple[Tensor, Tensor]:
+def _march(program: Program, lines: Lines, tolerance: float) -> tuple[Tensor, Tensor]:
     """Outwards on each ray: twice as far after a proof, half as far after none."""
     start = along_lines(program, lines.x, lines.direction)
     line = torch.arange(len(lines), device=lines.x.device).repeat_interleave(2)
     sign, reach = lines.limits.flatten().sign(), lines.limits.flatten().abs()
     safe, changed, stride = torch.zeros_like(reach), reach.clone(), reach / 16
     active = torch.arange(len(line), device=line.device)
-    for _ in range(max_steps):
+    for _ in range(MOST_STEPS):
         if not len(active):
             break
         begin = safe[active]

@@ -26,20 +26,15 @@ class Walk:
         start: Values that are affine along whole lines, from `along_lines`.
         knots: The rays' first knots: at least both ends of each.
         refine: Whether knots are added where units change sides; without it this is the network at given points.
-        count: Whether changes are counted all the same.
 
     Attributes:
         knots: All knots found.
         logits: [k, C], at the knots.
         widest: Bytes of the largest layer at one knot.
-        crossings: Units that changed sides, each time counted; without `refine` between the given points.
     """
 
-    def __init__(
-        self, program: Program, start: dict[fx.Node, OnLines], knots: Knots, *, refine: bool = True, count: bool = False
-    ) -> None:
-        self.knots, self.refine, self.count = knots, refine, count
-        self.crossings, self.widest = 0, 1
+    def __init__(self, program: Program, start: dict[fx.Node, OnLines], knots: Knots, *, refine: bool = True) -> None:
+        self.knots, self.refine, self.widest = knots, refine, 1
         self._values: dict[fx.Node, Any] = {**program.constants, **start}
         program.run(self._values, start, self._run)
         self.logits = self._placed(self._values[program.output])
@@ -53,7 +48,7 @@ class Walk:
             result = self._kinked(step, step.action)
         elif isinstance(step.action, Maximum):
             windows = step.action.windows(*args, **kwargs)
-            if (self.refine or self.count) and self._insert(*kinks(windows, self.knots.joined)):
+            if self.refine and self._insert(*kinks(windows, self.knots.joined)):
                 args, kwargs = self._arguments(step)
                 windows = step.action.windows(*args, **kwargs)
             result = windows.largest
@@ -70,7 +65,7 @@ class Walk:
         value = self._placed(self._values[source])
         if source in step.frees:
             del self._values[source]  # else it would be interpolated twice
-        for level in action.levels if self.refine or self.count else ():
+        for level in action.levels if self.refine else ():
             r, unit, t = self._sides_changed(value.flatten(1), level)
             insertion = self._insert(r, t, value)
             if insertion:
@@ -93,8 +88,7 @@ class Walk:
 
     def _insert(self, r: Tensor, t: Tensor, value: Tensor | None = None) -> Insertion | None:
         """Add knots and bring every value that is still needed to them; `value` is brought by the caller."""
-        self.crossings += len(r)
-        if not len(r) or not self.refine:
+        if not len(r):
             return None
         held = {node: each.value for node, each in self._values.items() if isinstance(each, AtKnots)}
         sizes = [each[0].numel() * each.element_size() for each in (*held.values(), value) if each is not None]

@@ -39,9 +39,7 @@ def available_memory(device: torch.device | str = "cpu") -> int:
     return free if limit is None or used is None else min(free, max(limit - used, 0))
 
 
-def refuse_if_too_large(
-    needed: int, what: str, advice: str, *, device: torch.device | str = "cpu", memory_limit: int | None = None
-) -> None:
+def refuse_if_too_large(needed: int, what: str, advice: str, *, device: torch.device | str = "cpu") -> None:
     """Refuse work that would not fit, with the estimate and what to do.
 
     Args:
@@ -49,16 +47,15 @@ def refuse_if_too_large(
         what: What takes them, for instance ``"the Gram matrix of 60,000 points"``.
         advice: What to do instead.
         device: Where the work would run.
-        memory_limit: Bytes to stay under instead of what is free on the device.
 
     Raises:
         UserError: More is needed than there is.
 
-    >>> refuse_if_too_large(8 * 10**9, "the matrix", "use fewer points", memory_limit=10**9)
+    >>> refuse_if_too_large(8 * 10**18, "the matrix", "use fewer points")
     Traceback (most recent call last):
-    gendyn_lite.errors.UserError: the matrix takes 8.0 GB, 1.0 GB are free on cpu: use fewer points
+    gendyn_lite.errors.UserError: the matrix takes 8000000000.0 GB, ... GB are free on cpu: use fewer points
     """
-    free = available_memory(device) if memory_limit is None else memory_limit
+    free = available_memory(device)
     if needed > free:
         sizes = f"{gigabytes(needed)}, {gigabytes(free)} are free on {torch.device(device)}"
         raise UserError(f"{what} takes {sizes}: {advice}")
@@ -157,7 +154,8 @@ def check_whole(
     """
     if optional and value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= (most or int(value)):
+    highest = math.inf if most is None else most
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= highest:
         span = f"of at least {least}" if most is None else f"from {least} to {most:,}"
         told = f"expected a whole number {span}{why}{', or None' if optional else ''}"
         raise UserError(f"{name} is {shown(value)}, {told}")
@@ -269,26 +267,25 @@ def check_logits(logits: Tensor, y: Tensor, labelled: bool) -> None:
         raise UserError(f"labels span {low} to {high}, expected 0 to {classes - 1}: the network has {classes} classes")
 
 
-def check_finite(squared_norms: Tensor, *, what: str = "gradient", resolved: bool = False) -> None:
+def check_finite(squared_norms: Tensor, *, resolved: bool = False) -> None:
     """Refuse gradients that are not finite, naming the first example.
 
     Args:
         squared_norms: Squared norm of each example's gradient, [n].
-        what: What they are the norms of.
         resolved: Whether to refuse too that all are so small that the number format has lost their digits.
     """
     wrong = (~torch.isfinite(squared_norms)).nonzero().flatten().tolist()
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         if squared_norms.dtype == torch.float64:
-            raise UserError(f"the {what} of example {wrong[0]}{more} is not finite: has training diverged?")
+            raise UserError(f"the gradient of example {wrong[0]}{more} is not finite: has training diverged?")
         raise UserError(
-            f"the {what} of example {wrong[0]}{more} is not finite, or its square is beyond "
+            f"the gradient of example {wrong[0]}{more} is not finite, or its square is beyond "
             f"{dtype_name(squared_norms)}: has training diverged? If not, measure in float64 (model.double())"
         )
     if resolved and 0 < (most := float(squared_norms.max())) < torch.finfo(squared_norms.dtype).tiny:
         raise UserError(
-            f"the largest squared {what} is {most:.0e}, too small for {dtype_name(squared_norms)}: measure in "
+            f"the largest squared gradient is {most:.0e}, too small for {dtype_name(squared_norms)}: measure in "
             "float64 (model.double()), or in other units"
         )
 

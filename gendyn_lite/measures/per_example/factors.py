@@ -7,6 +7,7 @@ if its weights are shared; u_it is the patch that the layer reads there and z_it
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -94,9 +95,7 @@ class Factors:
         """
         counts = [len(range(*part.indices(of))) for part, of in ((groups, self.groups), (channels, self.outputs))]
         out = self._workspace.get("gradients", (stop - start, *counts, self.inputs), self.like)
-        step = self.chunk()
-        for i in range(start, stop, step):
-            k = min(stop, i + step)
+        for i, k in self.chunks(start, stop):
             target = out[i - start : k - start].flatten(0, 1)
             for number, part in enumerate(self._parts):
                 z = part.z[i:k, groups, channels].flatten(0, 1)
@@ -107,10 +106,11 @@ class Factors:
                     target.baddbmm_(z, u)
         return out
 
-    def chunk(self) -> int:
-        """Examples whose patches fit into a chunk."""
-        room = PATCH_BYTES.get(self.like.device.type, 64 << 20)
-        return max(1, min(self.count, room // self._patch_bytes()))
+    def chunks(self, start: int = 0, stop: int | None = None, *, least: int = 1) -> Iterator[tuple[int, int]]:
+        """From which example up to which: as many as have patches that fit into a chunk, and at least so many."""
+        stop = self.count if stop is None else stop
+        step = max(least, PATCH_BYTES.get(self.like.device.type, 64 << 20) // self._patch_bytes())
+        return ((i, min(i + step, stop)) for i in range(start, stop, step))
 
     def _patch_bytes(self) -> int:
         """Bytes of one example's patches, of the use that has most places."""
@@ -179,21 +179,10 @@ class _Conv:
 
     def _padded(self, a: Tensor) -> Tensor:
         """[b, H, W, C], contiguous, with its border."""
-        left, right, top, bottom = self._padding
         if self._mode != "zeros":
-            padded = F.pad(a, self._padding, mode=self._mode)
-            return self._workspace.get("padded", _channels_last(padded), a).copy_(padded.permute(0, 2, 3, 1))
-        count, height, width, channels = _channels_last(a)
-        shape = (count, height + top + bottom, width + left + right, channels)
-        padded = self._workspace.get("padded", shape, a)
-        if any(self._padding):
-            padded.zero_()
-        padded[:, top : top + height, left : left + width].copy_(a.permute(0, 2, 3, 1))
-        return padded
-
-
-def _channels_last(a: Tensor) -> tuple[int, int, int, int]:
-    return a.shape[0], a.shape[2], a.shape[3], a.shape[1]
+            return F.pad(a, self._padding, mode=self._mode).permute(0, 2, 3, 1).contiguous()
+        last = a.permute(0, 2, 3, 1)
+        return (F.pad(last, (0, 0, *self._padding)) if any(self._padding) else last).contiguous()
 
 
 def _padding(module: nn.Conv1d | nn.Conv2d, flat: bool) -> tuple[int, int, int, int]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -53,7 +53,6 @@ class Plan:
         names: Name of each trainable parameter, by its id.
         any_layout: Whether it has convolutions and takes pictures with channels last, which on a CPU costs less time.
         outside: Names of further parameters that were seen to need `torch.func`.
-        in_front: Whether a module reads and gives the examples along the first axis, of those that have been looked at.
         alone: Whether the network has been seen not to mix examples.
         announced: Names of the parameters without a formula that a warning has named.
     """
@@ -63,7 +62,6 @@ class Plan:
     names: dict[int, str]
     any_layout: bool = False
     outside: set[str] = field(default_factory=set)
-    in_front: dict[nn.Module, bool] = field(default_factory=dict)
     alone: bool = False
     announced: set[str] = field(default_factory=set)
 
@@ -133,19 +131,6 @@ def fewest_axes(module: nn.Module) -> int:
     return {nn.Embedding: 1, nn.Conv1d: 3, nn.Conv2d: 4}.get(type(module), 2)
 
 
-def places(module: nn.Module, shape: torch.Size) -> torch.Size:
-    """Sizes of the axes of an input, the first one left out, along which a module does the same.
-
-    >>> places(nn.Linear(5, 2), torch.Size((3, 4, 5))), places(nn.Conv2d(2, 1, 1), torch.Size((3, 2, 7, 8)))
-    (torch.Size([4]), torch.Size([7, 8]))
-    """
-    if isinstance(module, nn.Linear):
-        return shape[1:-1]
-    if isinstance(module, nn.LayerNorm):
-        return shape[1 : len(shape) - len(module.normalized_shape)]
-    return shape[1 if isinstance(module, nn.Embedding) else 2 :]
-
-
 def layer_name(parameter: str) -> str:
     """The module of a parameter; the network itself is ``"model"``.
 
@@ -195,54 +180,48 @@ def warn(names: Sequence[str], model: nn.Module) -> None:
 
 COPIES = 2  # what autograd keeps of a layer's output, and what is on its way
 
-_known: WeakKeyDictionary[nn.Module, dict[object, int]] = WeakKeyDictionary()
 
+class Seen(NamedTuple):
+    """What one example alone tells of a network.
 
-def activation_bytes(model: nn.Module, x: Tensor) -> int:
-    """About how many bytes one example takes between the forward and the backward pass.
-
-    >>> activation_bytes(nn.Linear(3, 2), torch.zeros(5, 3))
-    40
+    Attributes:
+        bytes: About how many the example takes between the forward and the backward pass.
+        elsewhere: Ids of the modules that do not read and give the examples along the first axis. A batch does not
+            tell: in sequences [length, examples, width] of as many places as there are examples it looks so.
     """
-    sizes, key = _known.setdefault(model, {}), (x.shape[1:], x.dtype)
-    if key not in sizes:
-        outputs: list[int] = []
+
+    bytes: int
+    elsewhere: frozenset[int]
+
+
+_known: WeakKeyDictionary[nn.Module, dict[object, Seen]] = WeakKeyDictionary()
+
+
+def seen(model: nn.Module, x: Tensor) -> Seen:
+    """Run the first example through a network and look at every module; once for each shape.
+
+    >>> seen(nn.Linear(3, 2), torch.zeros(5, 3))
+    Seen(bytes=40, elsewhere=frozenset())
+    """
+    key = x.shape[1:], x.dtype, tuple(map(id, model.modules()))
+    known = _known.setdefault(model, {})
+    if key not in known:
+        sizes, elsewhere = [x[0].numel() * x.element_size()], set()
 
         def look(module: nn.Module, args: Any, kwargs: Any, out: object) -> None:
-            if isinstance(out, Tensor):
-                outputs.append(out.numel() * out.element_size())
+            if isinstance(out, Tensor) and not list(module.children()):
+                sizes.append(out.numel() * out.element_size())
+            if isinstance(out, Tensor) and kind_of(module) is not None:
+                given = args[0] if args else next(iter(kwargs.values()))
+                if not given.shape[:1] == out.shape[:1] == (1,):
+                    elsewhere.add(id(module))
 
-        _run_one(model, x, (part for part in model.modules() if not list(part.children())), look)
-        sizes[key] = COPIES * (sum(outputs) + x[0].numel() * x.element_size())
-    return sizes[key]
-
-
-def examples_in_front(model: nn.Module, x: Tensor, modules: Collection[nn.Module]) -> dict[nn.Module, bool]:
-    """Whether modules read and give the examples along the first axis, seen by what one example alone gives them.
-
-    A batch does not tell: in sequences [length, examples, width] of as many places as there are examples it looks so.
-
-    >>> model = nn.Linear(3, 2)
-    >>> list(examples_in_front(model, torch.zeros(5, 3), [model]).values())
-    [True]
-    """
-    found = dict.fromkeys(modules, True)
-
-    def look(module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> None:
-        given = args[0] if args else next(iter(kwargs.values()))
-        found[module] &= len(given) == len(out) == 1
-
-    if modules:
-        _run_one(model, x, modules, look)
-    return found
-
-
-def _run_one(model: nn.Module, x: Tensor, modules: Iterable[nn.Module], look: Callable[..., None]) -> None:
-    """Run the network on the first example and let `look` see every call of the modules."""
-    handles = [module.register_forward_hook(look, with_kwargs=True) for module in modules]
-    try:
-        with torch.no_grad():
-            model(x[:1])
-    finally:
-        for handle in handles:
-            handle.remove()
+        handles = [module.register_forward_hook(look, with_kwargs=True) for module in model.modules()]
+        try:
+            with torch.no_grad():
+                model(x[:1])
+        finally:
+            for handle in handles:
+                handle.remove()
+        known[key] = Seen(COPIES * sum(sizes), frozenset(elsewhere))
+    return known[key]

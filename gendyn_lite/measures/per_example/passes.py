@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.checks import check_alone, check_logits, usable
-from gendyn_lite.measures.per_example.layers import Layer, Plan, examples_in_front, fewest_axes, places, warn, wide
+from gendyn_lite.measures.per_example.layers import Layer, Plan, fewest_axes, seen, warn, wide
 from gendyn_lite.threads import keep_freed_memory
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -95,14 +95,12 @@ def _visit_layers(  # noqa: PLR0917 (as `visit`)
     """Hand over the layers; parameters used outside of their module, or without examples in front, go to the plan."""
     keep_freed_memory()
     with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
-        taps = _Taps(plan, len(x), on_layer)
+        taps = _Taps(plan, seen(model, x).elsewhere, len(x), on_layer)
         given = x.detach()
         if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":  # pools faster, and patches are longer runs
             given = given.contiguous(memory_format=torch.channels_last)
         with taps:
             logits = model(given)
-        plan.in_front.update(examples_in_front(model, x, taps.doubtful - plan.in_front.keys()))
-        taps.leave_out(module for module in taps.doubtful if not plan.in_front[module])
         check_logits(logits, y, loss is cross_entropy)
         if len(x) > 1 and not plan.alone:
             check_alone(model, x)
@@ -149,12 +147,11 @@ class _Tap(torch.autograd.Function):
 class _Taps(TorchFunctionMode):
     """Hooks on the modules of a plan's layers, and a look at every operation for weights used outside of them."""
 
-    def __init__(self, plan: Plan, count: int, on_layer: OnLayer) -> None:
+    def __init__(self, plan: Plan, elsewhere: frozenset[int], count: int, on_layer: OnLayer) -> None:
         super().__init__()
-        self.doubtful: set[nn.Module] = set()
         # A leaf for the graph to start from: the output of the first layers depends on nothing that needs a gradient.
         self.source = torch.zeros((), requires_grad=True)
-        self._plan, self._count, self._on_layer = plan, count, on_layer
+        self._plan, self._elsewhere, self._count, self._on_layer = plan, elsewhere, count, on_layer
         self._layers: defaultdict[nn.Module, list[Layer]] = defaultdict(list)
         for layer in plan.layers:
             for module in layer.modules:
@@ -190,11 +187,11 @@ class _Taps(TorchFunctionMode):
     def _leave_module(self, module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> Tensor:
         self._inside = None
         given = args[0] if args else next(iter(kwargs.values()))
-        if given.dim() < fewest_axes(module) or len(given) != self._count or len(out) != self._count:
-            self.leave_out([module])
+        apart = given.dim() >= fewest_axes(module) and len(given) == len(out) == self._count
+        if not apart or id(module) in self._elsewhere:
+            for layer in self._layers[module]:  # they have no formula after all
+                self._plan.outside.update(layer.parameters)
             return out
-        if self._count > 1 and any(size % self._count == 0 for size in places(module, given.shape)):
-            self.doubtful.add(module)
         a, version = given.detach(), given._version
         for layer in self._layers[module]:
             self._expected[layer] += 1
@@ -209,11 +206,6 @@ class _Taps(TorchFunctionMode):
             self._collect(Use(module, _full(a), _full(z)))
 
         return _Tap.apply(out, self.source, show)  # type: ignore[return-value]
-
-    def leave_out(self, modules: Iterable[nn.Module]) -> None:
-        """The layers of these modules have no formula after all."""
-        for module in modules:
-            self._plan.outside.update(name for layer in self._layers[module] for name in layer.parameters)
 
     def forward_is_done(self) -> None:
         """From here on it is known how often each layer was used, and which cannot be handed over."""

@@ -16,13 +16,7 @@ from gendyn_lite.measures.relu_paths.projection import (
     loss_along,
     pairwise_correlation,
 )
-from gendyn_lite.measures.relu_paths.record import (
-    gate_layers,
-    record_activations,
-    record_both,
-    record_packed,
-    record_paths,
-)
+from gendyn_lite.measures.relu_paths.record import gate_layers, record_activations, record_packed, record_paths
 from gendyn_lite.measures.relu_paths.similarity import (
     Crossed,
     cross_activation_similarity,

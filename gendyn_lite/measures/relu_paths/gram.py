@@ -11,19 +11,16 @@ it is used only where such blocks, the smallest among them, came out right on th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import check_name
-from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_paths
+from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, block_of, check_paths
 from gendyn_lite.threads import threads
 
-ARITHMETIC = ("auto", "int8", "float32")
 EXACT_UNITS = 1 << 24  # float32 counts exactly up to here
 # Multiples of images and of units that 8-bit products are made of, and the fewest images: what GPUs ask for.
 IMAGES, UNITS, FEWEST = 8, 16, 24
@@ -37,19 +34,17 @@ TRIED = ((1, 1), (2, 17), (9, 16), (24, 48), (25, 1), (128, 1000), (129, 32), (1
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
-def path_gram(paths: Paths, *, arithmetic: str = "auto") -> Tensor:
+def path_gram(paths: Paths) -> Tensor:
     """How many units are on for both images of each pair, p_i·p_j; the diagonal counts the units on for one image.
 
     Args:
         paths: bool [n, units] of one layer, or `PackedPaths`.
-        arithmetic: ``"int8"`` (exact, several times as fast on CPUs and GPUs with 8-bit instructions), ``"float32"``
-            (exact, in blocks), or ``"auto"``: int8 where a check finds it exact and faster. All give the same counts.
 
     Returns:
         int32 [n, n] (int64 from 2³¹ units).
 
     Raises:
-        UserError: These are no paths, or int8 does not work on the device.
+        UserError: These are no paths.
 
     Source: Image functions (n.d.), Fig. 4 and 6 (the overlap p_i·p_j).
 
@@ -58,38 +53,52 @@ def path_gram(paths: Paths, *, arithmetic: str = "auto") -> Tensor:
             [1, 2]], dtype=torch.int32)
     """
     check_paths(paths)
-    return grams([paths], lambda block: [block], arithmetic=arithmetic)[0]
+    return grams([paths], lambda block: [block])[0]
 
 
-def grams(
-    paths: list[Paths], parts: Callable[..., list[Tensor]], *, arithmetic: str = "auto", block_units: int | None = None
-) -> list[Tensor]:
+def grams(paths: list[Paths], parts: Callable[..., list[Tensor]]) -> list[Tensor]:
     """Counts of several combinations of paths, made block by block of units.
 
     Args:
         paths: Paths of equal shape.
         parts: Gives the 0/1 matrices to be counted from a block of each of `paths`, int8 [n, block]: of units that are
             off everywhere a 0.
-        arithmetic: See `path_gram`.
-        block_units: Most units in memory at a time; None for as many as a fixed amount of memory holds.
 
     Returns:
         For each part its count, [n, n].
     """
     count, units = paths[0].shape
     device = paths[0].bits.device if isinstance(paths[0], PackedPaths) else paths[0].device
-    multiply, narrow = _product(arithmetic, device)
-    kind = "cuda" if device.type == "cuda" else "cpu"
-    most = BLOCK_BYTES[kind] // (max(1, count) * (1 if narrow else 4))
-    size = block_units or min(EXACT_UNITS, max(UNITS, most // UNITS * UNITS))
+    narrow, dtype = int8_is_fast(device), torch.int32 if units < 1 << 31 else torch.int64
+
+    def blocks(start: int, stop: int) -> Iterator[Tensor]:
+        found = parts(*(block_of(one, start, stop).view(torch.int8) for one in paths))
+        return (padded(part) if narrow else part.float() for part in found)
+
+    empty = torch.zeros(count, count, dtype=dtype, device=device)
+    return products(empty, units, blocks, multiply=_int8 if narrow else float_product)
+
+
+def products(
+    empty: Tensor, units: int, blocks: Callable[[int, int], Iterable[Tensor]], *, multiply: Product
+) -> list[Tensor]:
+    """The product of each of several matrices with its transpose, made block by block of units.
+
+    Args:
+        empty: Zeros in the shape of a product, [n, n].
+        units: Columns of the matrices.
+        blocks: Gives the columns from one unit up to another of every matrix, [n, block] each or with further rows.
+        multiply: Gives rows · columnsᵀ of two blocks.
+    """
+    kind, narrow = "cuda" if empty.is_cuda else "cpu", multiply is not float_product
+    most = BLOCK_BYTES[kind] // (max(1, len(empty)) * (1 if narrow else 4))
+    size = min(EXACT_UNITS, max(UNITS, most // UNITS * UNITS))
     totals: list[Tensor] = []
     for start in range(0, units, size):
-        blocks = [_columns(one, start, start + size, narrow) for one in paths]
-        for number, part in enumerate(parts(*blocks)):
+        for number, part in enumerate(blocks(start, start + size)):
             if start == 0:
-                dtype = torch.int32 if units < 1 << 31 else torch.int64
-                totals.append(torch.zeros(count, count, dtype=dtype, device=device))
-            add_upper(totals[number], padded(part) if narrow else part.float(), multiply, tile=TILE[kind][narrow])
+                totals.append(empty.clone())
+            add_upper(totals[number], part, multiply, tile=TILE[kind][narrow])
     for total in totals:
         mirror(total)
     return totals
@@ -123,7 +132,7 @@ def padded(block: Tensor) -> Tensor:
     >>> padded(torch.ones(3, 1, dtype=torch.int8)).shape
     torch.Size([24, 16])
     """
-    images, units = _missing(len(block), IMAGES, FEWEST), _missing(block.shape[1], UNITS)
+    images, units = max(-len(block) % IMAGES, FEWEST - len(block)), -block.shape[1] % UNITS
     if images == units == 0 and block.is_contiguous() and block.storage_offset() == 0:
         return block
     return F.pad(block, (0, units, 0, images))  # a new tensor
@@ -138,22 +147,16 @@ def int8_is_fast(device: torch.device | str = "cpu") -> bool:
         device: Where paths are.
 
     Returns:
-        Whether ``arithmetic="auto"`` takes it there.
+        Whether counts are made by it there.
 
     >>> type(int8_is_fast())
     <class 'bool'>
     """
-    return _try_int8(str(device))[1]
-
-
-def int8_is_exact(device: torch.device | str = "cpu") -> bool:
-    """Whether `torch._int_mm` runs on a device and gives the counts of float32: tried once and remembered."""
-    return _try_int8(str(device))[0]
+    return _try_int8(str(device))
 
 
 @lru_cache
-def _try_int8(device: str) -> tuple[bool, bool]:
-    """(exact, faster) on a device."""
+def _try_int8(device: str) -> bool:
     generator = torch.Generator().manual_seed(0)
     paths = torch.rand(*TRIED[-1], generator=generator) < 0.5
     paths[0], paths[1], paths[2, ::2] = True, False, True  # sums as large as they get
@@ -163,12 +166,12 @@ def _try_int8(device: str) -> tuple[bool, bool]:
         for count, units in TRIED:
             block, total = paths[:count, :units], torch.zeros(count, count, dtype=torch.int32, device=device)
             add_upper(total, padded(block.view(torch.int8)), _int8, tile=tile)
-            if not torch.equal(total.triu().float(), _float32(block.float(), block.float()).triu()):
-                return False, False
+            if not torch.equal(total.triu().float(), float_product(block.float(), block.float()).triu()):
+                return False
     except (RuntimeError, AttributeError, NotImplementedError):
-        return False, False
+        return False
     some = paths[:128]
-    return True, _seconds(_int8, some.view(torch.int8)) < _seconds(_float32, some.float())
+    return _seconds(_int8, some.view(torch.int8)) < _seconds(float_product, some.float())
 
 
 def _seconds(multiply: Product, block: Tensor) -> float:
@@ -183,37 +186,12 @@ def _seconds(multiply: Product, block: Tensor) -> float:
     return min(taken)
 
 
-def _product(arithmetic: str, device: torch.device) -> tuple[Product, bool]:
-    """The product to use, and whether it takes int8."""
-    check_name("arithmetic", arithmetic, ARITHMETIC)
-    if arithmetic == "int8" and not int8_is_exact(device):
-        raise UserError(f"int8 products are not available, or not exact, on {device.type}: use arithmetic='float32'")
-    narrow = arithmetic == "int8" or (arithmetic == "auto" and int8_is_fast(device))
-    return (_int8, True) if narrow else (_float32, False)
-
-
 def _int8(rows: Tensor, columns: Tensor) -> Tensor:
     """rows · columnsᵀ of `padded` blocks, in int32."""
     return torch.ops.aten._int_mm(rows, columns.T)
 
 
-def _float32(rows: Tensor, columns: Tensor) -> Tensor:
+def float_product(rows: Tensor, columns: Tensor) -> Tensor:
+    """rows · columnsᵀ in their own precision."""
     with torch.autocast(rows.device.type, enabled=False):  # a half-precision output would round the counts
         return rows @ columns.T
-
-
-def _columns(paths: Paths, start: int, stop: int, narrow: bool) -> Tensor:
-    """A block of units as int8 0/1, [n, block], `padded` if narrow: a view where that and unpacking are not needed."""
-    if not isinstance(paths, PackedPaths):
-        block = paths[:, start:stop].view(torch.int8)
-    else:
-        more = _missing(len(paths.bits), IMAGES, FEWEST) if narrow else 0
-        bits = paths.bits[:, start // 8 : (stop + 7) // 8]
-        bits = F.pad(bits, (0, 0, 0, more))  # before they take eight times as much
-        block = PackedPaths(bits, min(stop, paths.units) - start).unpack().view(torch.int8)
-    return padded(block) if narrow else block
-
-
-def _missing(size: int, multiple: int, least: int = 0) -> int:
-    """What a size lacks to be a multiple, and at least so large."""
-    return max(-size % multiple, least - size)

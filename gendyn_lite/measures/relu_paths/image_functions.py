@@ -10,8 +10,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import check_examples
+from gendyn_lite.measures.per_example.checks import check_examples, check_whole
 from gendyn_lite.measures.per_example.factors import Factors, Workspace
 from gendyn_lite.measures.per_example.layers import Layer, plan
 from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
@@ -42,9 +41,7 @@ class Factored:
     def _chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Some images at a time: output gradients [b, groups, places, outputs], patches [b, groups, places, inputs]."""
         factors = _in_float64(self.uses)
-        size = factors.chunk()
-        for start in range(0, factors.count, size):
-            stop = min(start + size, factors.count)
+        for start, stop in factors.chunks():
             yield slice(start, stop), factors.outputs_of(start, stop), factors.patches(start, stop)
 
     def _as_weight(self, products: Tensor) -> Tensor:
@@ -99,8 +96,7 @@ class ImageFunctions:
         Raises:
             UserError: There is no such image in the batch.
         """
-        if not 0 <= image < self.count:
-            raise UserError(f"image {image} is none of the {self.count} of the batch, expected 0 to {self.count - 1}")
+        check_whole("image", image, least=0, most=self.count - 1, why=", its number in the batch")
         chosen = torch.zeros(self.count, dtype=torch.float64)
         chosen[image] = 1.0
         return self.total(chosen)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ from gendyn_lite.measures.relu_paths.gates import check_images
 from gendyn_lite.measures.relu_paths.gram import path_gram
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, check_pair, chosen, fingerprint, read_paths, write_paths
 from gendyn_lite.measures.relu_paths.projection import loss_along
-from gendyn_lite.measures.relu_paths.record import record_both, record_packed
+from gendyn_lite.measures.relu_paths.record import record_packed
 from gendyn_lite.measures.relu_paths.summaries import epochs_told
 
 FILE = re.compile(r"epoch_(\d+)\.safetensors")
@@ -135,23 +136,22 @@ class PathRecording:
 
 @dataclass
 class _Epoch:
-    """What a recorder keeps of an epoch: by layer the paths, activations if they are followed, and Gram matrices."""
+    """What a recorder keeps of an epoch: by layer the paths and their Gram matrices."""
 
-    epoch: int | None
-    paths: dict[str, PackedPaths]
-    activations: dict[str, Tensor]
+    epoch: int | None = None
+    paths: dict[str, PackedPaths] = field(default_factory=dict)
     grams: dict[str, Tensor] = field(default_factory=dict)
 
 
 class PathRecorder:
     """Called as ``recorder(model, epoch)`` at each epoch, gives numbers that say how paths differ from the last call's.
 
-    Keys are ``"<layer>:<measure>:<number>"``. Measures are ``self`` (`self_similarity` of the images), ``cross``
-    (`cross_path_similarity` of the pairs i < j), and with activations ``self_activation`` and ``cross_activation``;
-    numbers are ``mean``, ``q05`` … ``q95`` and ``zeros`` (images, or pairs, whose similarity is 0 by definition). Also
-    ``"<layer>:on"``, the share of units that are on, and ``"epochs_between"``, epochs since the last call (similarities
-    of the paper have 1). With labels, ``"own:loss"`` and ``"own:accuracy"`` of the images, and ``"before:loss"`` and
-    ``"before:accuracy"`` with every unit on as at the last call (`loss_along`). The first call has nothing to compare.
+    Keys are ``"<layer>:<measure>:<number>"``. Measures are ``self`` (`self_similarity` of the images) and ``cross``
+    (`cross_path_similarity` of the pairs i < j); numbers are ``mean``, ``q05`` … ``q95`` and ``zeros`` (images, or
+    pairs, whose similarity is 0 by definition). Also ``"<layer>:on"``, the share of units that are on, and
+    ``"epochs_between"``, epochs since the last call (similarities of the paper have 1). With labels, ``"own:loss"`` and
+    ``"own:accuracy"`` of the images, and ``"before:loss"`` and ``"before:accuracy"`` with every unit on as at the last
+    call (`loss_along`). The first call has nothing to compare.
 
     Only the last epoch's paths are kept, packed, and their Gram matrix; the model and random generators are left alone.
     An epoch that is not after the last one starts anew, so that a recorder can follow several runs in turn.
@@ -159,7 +159,6 @@ class PathRecorder:
     Args:
         x: The images [n, ...] as the network takes them, n ≥ 2.
         layers: Which layers; None for all.
-        activations: Whether to follow activations too: the last epoch's are kept in full (32 times as large).
         labels: The images' labels [n], to follow the loss along paths as well.
         folder: Where to keep every epoch's paths (see `PathRecording`); after an interruption, the epoch before is read
             from there. None to keep none.
@@ -183,7 +182,6 @@ class PathRecorder:
         x: Tensor,
         *,
         layers: Sequence[str] | None = None,
-        activations: bool = False,
         labels: Tensor | None = None,
         folder: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -193,9 +191,8 @@ class PathRecorder:
         if labels is not None and len(labels) != len(x):
             raise UserError(f"there are {len(x)} images and {len(labels)} labels: expected one label for each image")
         self.recording = None if folder is None else PathRecording(folder)
-        self._x, self._labels, self._images = x, labels, fingerprint(x)
-        self._layers, self._with_activations = layers, activations
-        self._last = _Epoch(None, {}, {})
+        self._x, self._labels, self._layers, self._images = x, labels, layers, fingerprint(x)
+        self._last = _Epoch()
 
     def __call__(self, model: nn.Module, epoch: int) -> dict[str, float]:
         """The numbers of an epoch.
@@ -210,7 +207,7 @@ class PathRecorder:
         Raises:
             UserError: The network has no gates, is another one than before, or is in train mode with dropout.
         """
-        now = self._record(model, epoch)
+        now = _Epoch(epoch, record_packed(model, self._x, layers=self._layers, images=self._images))
         before = self._before(epoch)
         if self.recording is not None:
             self.recording.add(epoch, now.paths)
@@ -222,17 +219,9 @@ class PathRecorder:
         for layer, paths in now.paths.items():
             values[f"{layer}:on"] = float(similarity.on_counts(paths).sum()) / (paths.shape[0] * paths.units)
             if before.epoch is not None:
-                values |= self._of_paths(layer, now, before)
-            if layer in before.activations:
-                values |= self._of_activations(layer, now.activations[layer], before.activations[layer])
+                values |= self._compared(layer, now, before)
         self._last = now
         return values
-
-    def _record(self, model: nn.Module, epoch: int) -> _Epoch:
-        if not self._with_activations:
-            return _Epoch(epoch, record_packed(model, self._x, layers=self._layers, images=self._images), {})
-        both = record_both(model, self._x, layers=self._layers, images=self._images)
-        return _Epoch(epoch, {k: one.paths for k, one in both.items()}, {k: one.activations for k, one in both.items()})
 
     def _before(self, epoch: int) -> _Epoch:
         """The last call's epoch; after an interruption the last one before `epoch` in the folder; else an empty one."""
@@ -240,10 +229,10 @@ class PathRecorder:
             return self._last
         earlier = [other for other in self.recording.epochs if other < epoch] if self.recording else []
         if self.recording is None or not earlier:
-            return _Epoch(None, {}, {})
-        return _Epoch(earlier[-1], self.recording.packed(earlier[-1]), {})
+            return _Epoch()
+        return _Epoch(earlier[-1], self.recording.packed(earlier[-1]))
 
-    def _of_paths(self, layer: str, now: _Epoch, before: _Epoch) -> dict[str, float]:
+    def _compared(self, layer: str, now: _Epoch, before: _Epoch) -> dict[str, float]:
         """Self- and cross-path similarity of a layer, whose Gram matrix is kept for the next epoch."""
         if layer not in before.paths:
             told = ", ".join(before.paths)
@@ -254,28 +243,13 @@ class PathRecorder:
         assert crossed.gram is not None
         now.grams[layer] = crossed.gram
         empty = int(((similarity.on_counts(paths) == 0) | (similarity.on_counts(earlier) == 0)).sum())
-        own = similarity.self_similarity(paths, earlier)
-        return _summary(f"{layer}:self", own, empty) | _cross(f"{layer}:cross", crossed)
-
-    def _of_activations(self, layer: str, now: Tensor, before: Tensor) -> dict[str, float]:
-        empty = int(((now == 0).all(1) | (before == 0).all(1)).sum())
-        own = similarity.self_activation_similarity(now, before)
-        crossed = similarity.cross_activations(now, before)
-        summary = _summary(f"{layer}:self_activation", own, empty)
-        return summary | _cross(f"{layer}:cross_activation", crossed)
-
-
-def _cross(key: str, crossed: similarity.Crossed) -> dict[str, float]:
-    return _summary(key, similarity.of_pairs(crossed.similarity), crossed.zeros)
+        own, pairs = similarity.self_similarity(paths, earlier), similarity.of_pairs(crossed.similarity)
+        return _summary(f"{layer}:self", own, empty) | _summary(f"{layer}:cross", pairs, crossed.zeros)
 
 
 def _summary(key: str, values: Tensor, zeros: int) -> dict[str, float]:
-    """Mean, quantiles and zeros; quantiles by sorting (`torch.quantile` refuses more than 2²⁴ values)."""
+    """Mean, quantiles and zeros; `torch.quantile` refuses more than 2²⁴ values."""
     ordered = values.double().sort().values
     numbers = {f"{key}:mean": float(ordered.mean()), f"{key}:zeros": zeros}
-    for q in QUANTILES:
-        place = q * (len(ordered) - 1)
-        low = ordered[int(place)]
-        high = ordered[min(int(place) + 1, len(ordered) - 1)]
-        numbers[f"{key}:q{round(100 * q):02d}"] = float(low + (place - int(place)) * (high - low))
-    return numbers
+    quantiles = zip(QUANTILES, np.quantile(ordered.cpu().numpy(), QUANTILES), strict=True)
+    return numbers | {f"{key}:q{round(100 * q):02d}": float(value) for q, value in quantiles}

@@ -90,6 +90,11 @@ class PackedPaths:
 Paths = Tensor | PackedPaths
 
 
+def block_of(paths: Paths, start: int, stop: int) -> Tensor:
+    """Units start to stop of every image, bool [n, stop − start]; `start` is a multiple of 8."""
+    return paths.unpack(start, stop) if isinstance(paths, PackedPaths) else paths[:, start:stop]
+
+
 def check_paths(paths: Paths, what: str = "paths") -> None:
     """Refuse what are no paths.
 

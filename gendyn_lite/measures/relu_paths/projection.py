@@ -14,7 +14,7 @@ from gendyn_lite.measures.per_example.checks import check_logits
 from gendyn_lite.measures.relu_paths.gates import Gate, check_images, uncompiled
 from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, image_functions
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_paths
-from gendyn_lite.measures.relu_paths.record import BATCH, record_packed, run_gated
+from gendyn_lite.measures.relu_paths.record import BATCH, run_gated
 from gendyn_lite.measures.relu_paths.similarity import of_pairs
 
 AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -165,15 +165,13 @@ def isolated_network(model: nn.Module, update: Mapping[str, Tensor]) -> nn.Modul
     return network
 
 
-def isolated_outputs(model: nn.Module, functions: ImageFunctions, x: Tensor, *, own_paths: bool = True) -> Tensor:
-    """The outputs of every image's function in isolation.
+def isolated_outputs(model: nn.Module, functions: ImageFunctions, x: Tensor) -> Tensor:
+    """The outputs of every image's function in isolation: a network of its own, with gates of its own.
 
     Args:
         model: The network at the step, in eval mode.
         functions: Image functions of the step.
         x: Inputs [m, ...] at which to evaluate them.
-        own_paths: Whether an isolated function switches units by its own pre-activations (as a network of its own), or
-            x follows the path it takes in the whole network (p_x of Eq. 4).
 
     Returns:
         float64 [b, m, outputs].
@@ -183,13 +181,10 @@ def isolated_outputs(model: nn.Module, functions: ImageFunctions, x: Tensor, *, 
     torch.Size([5, 5, 3])
     """
     check_images(x)
-    paths = {} if own_paths else record_packed(model, x)
-    device = next((value.device for value in model.parameters()), x.device)
-    inputs = x.to(device, torch.float64)
+    inputs = x.to(next(model.parameters()).device, torch.float64)
     networks = (isolated_network(model, functions.of(image)) for image in range(functions.count))
     with torch.no_grad():
-        found = (forward_with_paths(one, inputs, paths) if paths else one(inputs) for one in networks)
-        return torch.stack([outputs.flatten(1) for outputs in found])
+        return torch.stack([network(inputs).flatten(1) for network in networks])
 
 
 def function_correlation(outputs: Tensor, reference: Tensor) -> Tensor:

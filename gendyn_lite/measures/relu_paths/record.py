@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,6 @@ T = TypeVar("T")
 Layers = Sequence[str] | None
 Take = Callable[[Gate], tuple[T, Tensor]]  # what is recorded of a gate, and the gate's output
 Join = Callable[[list[T]], T]
-
-
-class Record(NamedTuple):
-    """A layer's packed paths and its activations [n, units]."""
-
-    paths: PackedPaths
-    activations: Tensor
 
 
 def record_paths(model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH) -> dict[str, Tensor]:
@@ -55,7 +48,7 @@ def record_paths(model: nn.Module, x: Tensor, *, layers: Layers = None, batch_si
     """
 
     def take(gate: Gate) -> tuple[Tensor, Tensor]:
-        return gate.path().flatten(1), gate.run()
+        return gate.path().flatten(1), gate.run()  # in this order: the gate may run in place
 
     return _by_layer(model, x, take, torch.cat, layers=layers, batch_size=batch_size)
 
@@ -82,7 +75,12 @@ def record_activations(
     >>> record_activations(model, torch.tensor([[2.0, -1.0]]))
     {'1': tensor([[2., 0.]])}
     """
-    return _by_layer(model, x, _activations, torch.cat, layers=layers, batch_size=batch_size)
+
+    def take(gate: Gate) -> tuple[Tensor, Tensor]:
+        out = gate.run()
+        return out.detach().flatten(1).clone(), out  # a copy: what follows may be in place
+
+    return _by_layer(model, x, take, torch.cat, layers=layers, batch_size=batch_size)
 
 
 def record_packed(
@@ -111,35 +109,9 @@ def record_packed(
     known = fingerprint(x) if images is None else images
 
     def take(gate: Gate) -> tuple[PackedPaths, Tensor]:
-        return _packed(gate, known), gate.run()
+        return PackedPaths.pack(gate.path().flatten(1), layer=gate.name, images=known), gate.run()
 
     return _by_layer(model, x, take, PackedPaths.concatenate, layers=layers, batch_size=batch_size)
-
-
-def record_both(
-    model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH, images: str | None = None
-) -> dict[str, Record]:
-    """Packed paths and activations of one forward pass; arguments and errors are those of `record_packed`.
-
-    Returns:
-        Layer → its packed paths and its activations [n, units].
-
-    >>> both = record_both(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), torch.randn(5, 2))["1"]
-    >>> both.paths.shape, both.activations.shape
-    ((5, 3), torch.Size([5, 3]))
-    """
-    known = fingerprint(x) if images is None else images
-
-    def take(gate: Gate) -> tuple[Record, Tensor]:
-        paths = _packed(gate, known)  # before the gate runs: it may do so in place
-        activations, out = _activations(gate)
-        return Record(paths, activations), out
-
-    def join(parts: list[Record]) -> Record:
-        paths, activations = zip(*parts, strict=True)
-        return Record(PackedPaths.concatenate(paths), torch.cat(activations))
-
-    return _by_layer(model, x, take, join, layers=layers, batch_size=batch_size)
 
 
 def gate_layers(model: nn.Module, x: Tensor) -> dict[str, int]:
@@ -193,15 +165,6 @@ def _check_output(out: object, first: int) -> None:
     if isinstance(out, Tensor) and out.isnan().any():
         image = first + int(out.flatten(1).isnan().any(1).nonzero()[0]) if out.dim() > 1 else first
         raise UserError(f"the network gives NaN for image {image}: are its weights and the images finite?")
-
-
-def _activations(gate: Gate) -> tuple[Tensor, Tensor]:
-    out = gate.run()
-    return out.detach().flatten(1).clone(), out  # a copy: what follows may be in place
-
-
-def _packed(gate: Gate, images: str) -> PackedPaths:
-    return PackedPaths.pack(gate.path().flatten(1), layer=gate.name, images=images)
 
 
 def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor]) -> Tensor:

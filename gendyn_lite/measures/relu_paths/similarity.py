@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.relu_paths.gram import BLOCK_BYTES, TILE, add_upper, grams, mirror
-from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_pair, check_shapes
+from gendyn_lite.measures.relu_paths.gram import BLOCK_BYTES, float_product, grams, products
+from gendyn_lite.measures.relu_paths.packed import Paths, block_of, check_pair, check_shapes
 
 ROWS = 512  # of a result at a time, in float64
 
@@ -102,12 +102,7 @@ def cross_path_similarity(now: Paths, before: Paths, *, dtype: torch.dtype = tor
 
 
 def cross_paths(
-    now: Paths,
-    before: Paths,
-    *,
-    before_gram: Tensor | None = None,
-    arithmetic: str = "auto",
-    dtype: torch.dtype = torch.float32,
+    now: Paths, before: Paths, *, before_gram: Tensor | None = None, dtype: torch.dtype = torch.float32
 ) -> Crossed:
     """`cross_path_similarity` with the number of pairs that do not meet, and the Gram matrix for the next epoch.
 
@@ -115,7 +110,6 @@ def cross_paths(
         now: Paths of one layer, bool [n, units], or packed.
         before: The same an epoch before.
         before_gram: `path_gram` of `before` where it is there already: a third of the work.
-        arithmetic: See `path_gram`.
         dtype: Of the similarity.
 
     Returns:
@@ -133,7 +127,7 @@ def cross_paths(
     if before_gram is not None and before_gram.shape != (now.shape[0], now.shape[0]):
         raise UserError(f"before_gram is {list(before_gram.shape)}, expected path_gram(before), [n, n]")
     last = slice(3 if before_gram is None else 2)
-    both, gram, *own = grams([now, before], lambda p, q: [p & q, p, q][last], arithmetic=arithmetic)
+    both, gram, *own = grams([now, before], lambda p, q: [p & q, p, q][last])
     before_gram = own[0] if before_gram is None else before_gram
     return Crossed(*all_ratios(both, gram, before_gram, dtype), gram)
 
@@ -167,19 +161,15 @@ def cross_activations(now: Tensor, before: Tensor) -> Crossed:
     1
     """
     a, b, *largest = _activations(now, before, least=2)
-    count, kind = len(a), "cuda" if a.is_cuda else "cpu"
     # The ratio does not change when an image's activations are scaled, and fourth powers leave float32's range.
     scales = [torch.where(one > 0, 1 / one, 1.0)[:, None] for one in largest]
-    totals = [torch.zeros(count, count, dtype=a.dtype, device=a.device) for _ in range(3)]
-    size = max(1, BLOCK_BYTES[kind] // (count * a.element_size()))
-    with torch.autocast(a.device.type, enabled=False):
-        for start in range(0, a.shape[1], size):
-            p, q = (one[:, start : start + size] * scale for one, scale in zip((a, b), scales, strict=True))
-            for total, part in zip(totals, (p * q, p * p, q * q), strict=True):
-                add_upper(total, part, lambda rows, columns: rows @ columns.T, tile=TILE[kind][False])
-    for total in totals:
-        mirror(total)
-    return Crossed(*all_ratios(totals[0], totals[1], totals[2], a.dtype), None)
+
+    def blocks(start: int, stop: int) -> list[Tensor]:
+        p, q = (one[:, start:stop] * scale for one, scale in zip((a, b), scales, strict=True))
+        return [p * q, p * p, q * q]
+
+    both, of_now, of_before = products(a.new_zeros(len(a), len(a)), a.shape[1], blocks, multiply=float_product)
+    return Crossed(*all_ratios(both, of_now, of_before, a.dtype), None)
 
 
 def on_counts(now: Paths, other: Paths | None = None) -> Tensor:
@@ -192,14 +182,10 @@ def on_counts(now: Paths, other: Paths | None = None) -> Tensor:
     total = torch.zeros(count, dtype=torch.int64)
     size = max(8, BLOCK_BYTES["cpu"] // max(1, count) // 8 * 8)
     for start in range(0, units, size):
-        block = _units(now, start, start + size)
-        both = block if other is None else block & _units(other, start, start + size)
+        block = block_of(now, start, start + size)
+        both = block if other is None else block & block_of(other, start, start + size)
         total = total.to(block.device) + both.sum(1)
     return total
-
-
-def _units(paths: Paths, start: int, stop: int) -> Tensor:
-    return paths.unpack(start, stop) if isinstance(paths, PackedPaths) else paths[:, start:stop]
 
 
 def all_ratios(both: Tensor, now: Tensor, before: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:

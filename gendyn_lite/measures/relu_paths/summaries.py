@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.checks import check_whole
 from gendyn_lite.measures.relu_paths.gram import path_gram
 from gendyn_lite.measures.relu_paths.packed import Paths
 from gendyn_lite.measures.relu_paths.similarity import ratio
@@ -98,10 +98,7 @@ def neighbour_ranks(similarity: Tensor, anchors: Sequence[int]) -> Tensor:
         raise UserError(f"similarity is {list(similarity.shape)}, expected [n, n] with at least 2 images")
     anchors = anchors.tolist() if isinstance(anchors, Tensor) else list(anchors)
     for anchor in anchors:
-        if not isinstance(anchor, Integral):
-            raise UserError(f"anchor {anchor!r} is not a whole number, expected images counted from 0")
-        if not 0 <= int(anchor) < count:
-            raise UserError(f"anchor {anchor} is none of the {count} images, expected 0 to {count - 1}")
+        check_whole("anchor", anchor, least=0, most=count - 1, why=", the number of an image")
     chosen = torch.as_tensor(anchors, dtype=torch.int64, device=similarity.device)
     rows = similarity[chosen].double()
     rows[torch.arange(len(chosen)), chosen] = torch.inf  # the anchor comes first, as rank −1
@@ -176,17 +173,16 @@ def ranks_over_time(similarities: Mapping[int, Tensor], anchors: Sequence[int]) 
     return RanksOverTime(epochs, tuple(anchors), ranks)
 
 
-def early_to_mid_ratio(values: Mapping[int, float], milestones: Sequence[int], *, last: int | None = None) -> float:
+def early_to_mid_ratio(values: Mapping[int, float], milestones: Sequence[int]) -> float:
     """Mean similarity before the first decay of the learning rate, divided by the mean in the second stage.
 
     The value of epoch t compares it with epoch t−1, and milestones are finished epochs, as in `RunConfig`. So the first
-    stage has the values of epochs 1 … m₁ and the second those of m₁+1 … m₂. (The paper does not say over which layers
-    it averages: take one, or the mean over layers.)
+    stage has the values of epochs 1 … m₁ and the second those of m₁+1 … m₂, or of all later ones. (The paper does not
+    say over which layers it averages: take one, or the mean over layers.)
 
     Args:
         values: Epoch → mean cross-path similarity over pairs, for instance of ``recording.cross_path_means(layer)``.
         milestones: Epochs after which the learning rate decays.
-        last: Where the second stage ends if there is one milestone only; None for the last epoch of `values`.
 
     Returns:
         The ratio; above 1 if paths were more alike early on.
@@ -202,7 +198,7 @@ def early_to_mid_ratio(values: Mapping[int, float], milestones: Sequence[int], *
     if not milestones:
         raise UserError("there is no milestone: an early and a mid stage need a schedule with at least one decay")
     first, *later = sorted(milestones)
-    end = later[0] if later else (max(values, default=0) if last is None else last)
+    end = later[0] if later else max(values, default=0)
     if not 1 <= first < end:
         raise UserError(f"the stages are epochs 1 to {first} and {first + 1} to {end}: expected at least one in each")
     early, mid = _mean(values, 1, first), _mean(values, first + 1, end)

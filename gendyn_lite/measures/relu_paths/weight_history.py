@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -185,19 +184,15 @@ class WeightHistory:
         step.rate, step.momentum, step.weight_decay = sgd_settings(optimizer)
         self._open = False
 
-    def coefficients(self, upto: int | None = None) -> tuple[float, list[float]]:
-        """α and the c_t of the first `upto` steps (all by default): w = α w_0 + Σ_t c_t g_t."""
-        return step_weights(self._first(upto))
-
     def weights(self, upto: int | None = None) -> dict[str, Tensor]:
         """The weights after the first `upto` steps (all by default), rebuilt: parameter → float64.
 
         Raises:
             UserError: There are fewer steps.
         """
-        alpha, _ = self.coefficients(upto)
-        total = {name: alpha * value.double() for name, value in self._initial.items()}
-        return self._add(total, upto, torch.ones_like)
+        steps = self._first(upto)
+        total = {name: step_weights(steps)[0] * value.double() for name, value in self._initial.items()}
+        return _add(total, steps, torch.ones_like)
 
     def image(self, number: int, upto: int | None = None) -> dict[str, Tensor]:
         """What one image added to the weights over the first `upto` steps: parameter → float64.
@@ -211,15 +206,7 @@ class WeightHistory:
         if not any((step.images == number).any() for step in steps):
             raise UserError(f"image {number} was in no batch of the {len(steps)} recorded steps")
         zeros = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in self._initial.items()}
-        return self._add(zeros, upto, lambda images: images == number)
-
-    def _add(self, total: dict[str, Tensor], upto: int | None, choose: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """Add −c_t f_i of every step's chosen images, in place; steps without one add nothing."""
-        for step, coefficient in zip(self._first(upto), self.coefficients(upto)[1], strict=True):
-            chosen = choose(step.images).double()
-            for name, value in step.functions.total(-coefficient * chosen).items() if chosen.any() else ():
-                total[name] += value
-        return total
+        return _add(zeros, steps, lambda images: images == number)
 
     def errors(self, model: nn.Module, upto: int | None = None) -> dict[str, float]:
         """How far the rebuilt weights are from a network's: parameter → ‖rebuilt − w‖ / ‖w‖ (‖rebuilt‖ if w is 0)."""
@@ -229,14 +216,6 @@ class WeightHistory:
             expected = current[name].detach().double()
             found[name] = float((value - expected).norm()) / (float(expected.norm()) or 1.0)
         return found
-
-    def network(self, model: nn.Module, upto: int | None = None) -> nn.Module:
-        """A copy of a network with the rebuilt weights of a step, in the precision of the original."""
-        rebuilt = copy.deepcopy(model)
-        with torch.no_grad():
-            for name, value in self.weights(upto).items():
-                rebuilt.get_parameter(name).copy_(value)
-        return rebuilt
 
     def _first(self, upto: int | None) -> Sequence[Step]:
         closed = self.steps[:-1] if self._open else self.steps
@@ -253,6 +232,15 @@ class WeightHistory:
             if float((value + expected).norm()) > 1e-2 * float(expected.norm()) + 1e-12:
                 what = f"at step {step} (epoch {epoch}) the images' gradients do not add up to that of {name!r}"
                 raise UserError(f"{what}: batches and labels must be those of the training run")
+
+
+def _add(total: dict[str, Tensor], steps: Sequence[Step], choose: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Add −c_t f_i of every step's chosen images, in place; steps without one add nothing."""
+    for step, coefficient in zip(steps, step_weights(steps)[1], strict=True):
+        chosen = choose(step.images).double()
+        for name, value in step.functions.total(-coefficient * chosen).items() if chosen.any() else ():
+            total[name] += value
+    return total
 
 
 def _check_same(initial: dict[str, Tensor], model: nn.Module) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gendyn_lite.measures.per_example.checks import check_examples, check_finite
 from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
-from gendyn_lite.measures.per_example.layers import Layer, activation_bytes, plan
+from gendyn_lite.measures.per_example.layers import Layer, plan, seen
 from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
 
 Uses = list[Use]
@@ -66,7 +66,7 @@ def squared_norms(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = cross_
     """
     check_examples(model, x, y, least=1)
     planned = plan(model)
-    step = max(1, ACTIVATION_BYTES // activation_bytes(model, x))
+    step = max(1, ACTIVATION_BYTES // seen(model, x).bytes)
     parts: list[Tensor] = []
     shares: list[Tensor] = []
 
@@ -95,9 +95,7 @@ def squared_norms_of(layer: Layer, uses: list[Use]) -> Tensor:
         return (torch.bmm(z, z.transpose(1, 2)) * same).sum((1, 2))
     factors = Factors(uses, Workspace())
     norms = factors.like.new_zeros(factors.count)
-    step = factors.chunk() if layer.weight is not None else factors.count
-    for i in range(0, factors.count if layer.weight is not None else 0, step):
-        k = min(factors.count, i + step)
+    for i, k in factors.chunks() if layer.weight is not None else ():
         if factors.places == 1:
             u, z = factors.patches(i, k), factors.outputs_of(i, k)
             norms[i:k] += (u.square().sum((2, 3)) * z.square().sum((2, 3))).sum(1)
@@ -146,15 +144,10 @@ def _add_ghost(total: Tensor, left: Factors, right: Factors | None, workspace: W
     strip = max(1, min(left.count, rows))
     if right is None and left.count * t >= 2 * GHOST_STRIP:
         strip = min(strip, -(-GHOST_STRIP // t))  # what lies below the diagonal strips is left out
-    u_right, z_right = columns.patches(0, m), columns.outputs_of(0, m)
-    if left is columns:
-        u_left, z_left = u_right, z_right
-    else:
-        u_left, z_left = left.patches(0, left.count), left.outputs_of(0, left.count)
+    sides = [(side.patches(0, side.count), side.outputs_of(0, side.count)) for side in dict.fromkeys((left, columns))]
     for group in range(left.groups):
-        ul, zl, ur, zr = (
-            part[:, group].reshape(-1, part.shape[-1]) for part in (u_left, z_left, u_right, z_right)
-        )  # fmt: skip
+        flat = [[part[:, group].reshape(-1, part.shape[-1]) for part in side] for side in sides]
+        (ul, zl), (ur, zr) = flat[0], flat[-1]
         for i in range(0, left.count, strip):
             k, j = min(left.count, i + strip), i if right is None else 0
             shape = ((k - i) * t, (m - j) * s)

@@ -83,13 +83,12 @@ def by_pair(
     return {kind: average(stiffness, pairs, **options) for kind, pairs in kinds.items()}
 
 
-def by_class(stiffness: Tensor, y: Tensor, y_other: Tensor | None = None, *, num_classes: int) -> Tensor:
+def by_class(stiffness: Tensor, y: Tensor, *, num_classes: int) -> Tensor:
     """Mean stiffness of the pairs of each two classes, [classes, classes]; NaN where there is no pair.
 
     Args:
-        stiffness: Sign or cosine stiffness, [n, n] or [n, m].
-        y: Labels [n] of the rows.
-        y_other: Labels [m] of the columns, if they are another set.
+        stiffness: Sign or cosine stiffness, [n, n].
+        y: Labels [n].
         num_classes: Number of classes.
 
     Returns:
@@ -104,16 +103,12 @@ def by_class(stiffness: Tensor, y: Tensor, y_other: Tensor | None = None, *, num
     tensor([[   nan, 0.5000],
             [0.5000,    nan]], dtype=torch.float64)
     """
-    mask = _counted(stiffness, None, y_other is not None)
-    columns = _column_labels(stiffness, y, y_other)
-    for labels in (y, columns):
-        if labels.dtype != torch.int64 or not bool(((labels >= 0) & (labels < num_classes)).all()):
-            raise UserError(
-                f"labels are {labels.tolist()[:8]}, expected int64 from 0 to {num_classes - 1} (num_classes)"
-            )
+    mask = _counted(stiffness, None, False)
+    _column_labels(stiffness, y, None)
+    if y.dtype != torch.int64 or not bool(((y >= 0) & (y < num_classes)).all()):
+        raise UserError(f"labels are {y.tolist()[:8]}, expected int64 from 0 to {num_classes - 1} (num_classes)")
     rows = F.one_hot(y, num_classes).double()
-    columns = F.one_hot(columns, num_classes).double()
-    return (rows.T @ (stiffness.double() * mask) @ columns) / (rows.T @ mask @ columns)
+    return (rows.T @ (stiffness.double() * mask) @ rows) / (rows.T @ mask @ rows)
 
 
 def _column_labels(stiffness: Tensor, y: Tensor, y_other: Tensor | None) -> Tensor:

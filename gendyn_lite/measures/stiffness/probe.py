@@ -5,20 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import (
-    check_examples,
-    check_number,
-    check_whole,
-    refuse_if_too_large,
-    usable,
-)
+from gendyn_lite.measures.per_example import checks
+from gendyn_lite.measures.per_example.checks import check_number, check_whole
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.gram import WHOLE, cosine, gradient_gram, sign, zero_gradients
 from gendyn_lite.measures.stiffness.pairs import by_pair, critical_length, pair_distances
@@ -157,28 +152,23 @@ def loss_change(
     examples = examples.tolist() if isinstance(examples, Tensor) else list(examples)
     if not examples:
         raise UserError("examples is empty: give at least one example to take a step on")
-    wrong = [i for i in examples if not isinstance(i, Integral) or not 0 <= int(i) < len(x)]
-    if wrong:
-        raise UserError(f"example {wrong[0]!r} does not exist: there are {len(x)}, counted from 0")
-    check_examples(model, x, y)
+    checks.check_examples(model, x, y)
+    for i in examples:
+        check_whole("example", i, least=0, most=len(x) - 1, why=", the number of an example")
     twin = copy.deepcopy(model).double()
-    inputs, y = usable(x.double() if x.is_floating_point() else x), usable(y)
+    inputs, y = checks.usable(x.double() if x.is_floating_point() else x), checks.usable(y)
     gram = gradient_gram(twin, inputs, y, loss=loss)
     assert isinstance(gram, Tensor)
-    values = [value for value in twin.parameters() if value.requires_grad]
+    values = {name: value for name, value in twin.named_parameters() if value.requires_grad}
     with torch.no_grad():
         before = loss(twin(inputs), y)
     rows = []
     for i in examples:
-        gradients = torch.autograd.grad(loss(twin(inputs[i : i + 1]), y[i : i + 1]).sum(), values, allow_unused=True)
+        own = loss(twin(inputs[i : i + 1]), y[i : i + 1]).sum()
+        gradients = torch.autograd.grad(own, list(values.values()), materialize_grads=True, allow_unused=True)
         with torch.no_grad():
-            saved = [value.clone() for value in values]
-            for value, gradient in zip(values, gradients, strict=True):
-                if gradient is not None:
-                    value.sub_(gradient, alpha=eps)
-            rows.append(loss(twin(inputs), y) - before)
-            for value, old in zip(values, saved, strict=True):
-                value.copy_(old)
+            stepped = {name: values[name] - eps * g for name, g in zip(values, gradients, strict=True)}
+            rows.append(loss(functional_call(twin, stepped, (inputs,)), y) - before)
     return LossChange(-eps * gram[examples], torch.stack(rows))
 
 
@@ -236,11 +226,8 @@ def neighbourhood_map(
     check_whole("resolution", resolution, least=2)
     if not all(a < b for a, b in zip(low, high, strict=True)):
         raise UserError(f"the grid from {low} to {high} with {resolution} points a side is empty")
-    refuse_if_too_large(
-        3 * 8 * resolution**4,
-        f"a map of {resolution:,} by {resolution:,} points with each other",
-        "take a smaller resolution",
-    )
+    what = f"a map of {resolution:,} by {resolution:,} points with each other"
+    checks.refuse_if_too_large(3 * 8 * resolution**4, what, "take a smaller resolution")
     spacing = (high[0] - low[0]) / (resolution - 1), (high[1] - low[1]) / (resolution - 1)
     if radius < min(spacing):
         raise UserError(f"radius is {radius:g}, expected at least {min(spacing):g}, the distance of grid points")

@@ -37,13 +37,6 @@ def test_projection_of_cancelling_terms_is_exact():
     assert exact_projection(x, a).tolist() == rational_dot(x, a)
 
 
-def test_projection_does_not_depend_on_the_batch():
-    x, a = torch.randn(300, 100, dtype=torch.float64), draw_projection(100)
-    whole = exact_projection(x, a)
-    assert torch.equal(whole, torch.cat([exact_projection(row[None], a) for row in x]))
-    assert torch.equal(whole, exact_projection(x.T.contiguous().T, a))
-
-
 @settings(max_examples=100, deadline=None)
 @given(st.lists(FLOATS, min_size=1, max_size=40))
 def test_cumsum_is_the_rational_one(values):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import capacity
-from gendyn_lite.measures.capacity import KernelFactor, choose_width, kernel_regression
+from gendyn_lite.measures.capacity import KernelFactor, choose_width, kernel_regression, kernels
 from gendyn_lite.measures.capacity.cholesky import Cholesky, SingularGramError, triangle_bytes
 from gendyn_lite.measures.per_example import checks as memory
 
@@ -31,9 +31,12 @@ def dense_gram(a: torch.Tensor, b: torch.Tensor, width: float) -> torch.Tensor:
 @pytest.mark.parametrize("block", [1, 7, 60, 1000], ids=lambda b: f"block={b}")
 @pytest.mark.parametrize("ridge", [0.0, 0.3], ids=lambda r: f"ridge={r}")
 @pytest.mark.parametrize("n", [1, 2, 60], ids=lambda n: f"n={n}")
-def test_is_the_dense_solution(n, ridge, block):
+def test_is_the_dense_solution(n, ridge, block, monkeypatch):
+    monkeypatch.setitem(kernels.BLOCK, "cpu", block)
     x, y = data(n)
-    found = kernel_regression(x, y, width=0.8, ridge=ridge, num_classes=4, block=block, **CPU)
+    if ridge > 0:
+        x[-1] = x[0]  # which without a ridge is refused
+    found = kernel_regression(x, y, width=0.8, ridge=ridge, num_classes=4, **CPU)
     gram, targets = dense_gram(x, x, 0.8), torch.nn.functional.one_hot(y, 4).double()
     alpha = torch.linalg.solve(gram + ridge * torch.eye(n).double(), targets)
     torch.testing.assert_close(found.alpha, alpha, rtol=1e-8, atol=1e-8)
@@ -79,16 +82,8 @@ def test_width_is_the_best_of_the_rows_on_the_training_set_alone():
     choice = choose_width(x, y, ridge=1e-3, max_points=100, **CPU)
     losses = {row["width"]: row["loss"] for row in choice.rows}
     assert choice.width == min(losses, key=losses.get)
-    assert [row["width"] / choice.median_distance for row in choice.rows] == pytest.approx(
-        [row["factor"] for row in choice.rows]
-    )
-    new = 2 * torch.rand(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) - 1
-    worst = max(losses, key=losses.get)
-    errors = [
-        kernel_regression(x, y, width=w, ridge=1e-3, **CPU).error(new, (new.norm(dim=1) > 1).long())
-        for w in (choice.width, worst)
-    ]
-    assert errors[0] <= errors[1]
+    for row in choice.rows:
+        assert row["width"] == pytest.approx(row["factor"] * choice.median_distance)
 
 
 def test_singular_widths_are_skipped_and_shown():
@@ -110,16 +105,11 @@ X3, Y3 = torch.rand(3, 2), torch.zeros(3, dtype=torch.int64)
 SINGULAR = torch.linspace(0, 1, 50)[:, None]
 REFUSED = {
     "zero": (X, Y, {"width": 0.0}, "width is 0.0, expected a number above 0"),
-    "negative": (X, Y, {"width": -1}, "width is -1, expected"),
-    "nan": (X, Y, {"width": math.nan}, "width is nan, expected"),
-    "text": (X, Y, {"width": "5"}, "width is '5', expected"),
     "ridge": (X, Y, {"ridge": -0.1}, "ridge is -0.1, expected a finite number of at least 0"),
     "classes": (X, Y, {"num_classes": 2}, r"labels lie in \[0, 3\], expected classes in \[0, 2\)"),
-    "memory": (X, Y, {"memory_limit": 10_000}, "Gram matrix of 60 points .* takes .* MB, 0.0 MB are free on cpu"),
     "many-classes": (X, Y, {"num_classes": 10**12}, "a column for each of 10+ classes of 60 labels takes"),
     "large-label": (X3, Y3 + 10**12, {}, "a column for each of 10+1 classes of 3 labels .*number the classes 0, 1"),
     "n=0": (X[:0], Y[:0], {}, "n ≥ 1"),
-    "length": (X3, Y3[:2], {}, "x holds 3 points"),
     "float-labels": (X3, X3[:, 0], {"num_classes": 3}, "labels are float32, expected integers"),
     "column": (X3, Y3[:, None], {}, r"labels are int64 of shape \(3, 1\), expected integers \[n\]"),
     "equal": (X[[0, 1, 2, 1]], Y[:4], {}, r"equal points make the Gram matrix singular: 1 = 3 \(indices\)"),
@@ -143,27 +133,12 @@ def test_a_regression_refuses_other_dimensions_and_classes_of_real_targets():
         found.predict(X[:, :2])
 
 
-def test_ridge_takes_equal_points():
-    assert kernel_regression(X[[0, 1, 2, 1]], Y[:4], width=1.0, ridge=0.1, **CPU).alpha.isfinite().all()
-
-
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(-2, 2), min_size=1, max_size=20))
+@given(st.lists(st.sampled_from([-0.1, -0.0, 0.0, 0.1, 0.2]), min_size=1, max_size=20))
 def test_duplicates_are_all_pairs(values):
-    x = torch.tensor(values, dtype=torch.float64)[:, None] * 0.1
+    x = torch.tensor(values, dtype=torch.float64)[:, None]
     found = {(i, j) for group in capacity.duplicates(x) for i in group for j in group if i < j}
     assert found == {(i, j) for j in range(len(values)) for i in range(j) if values[i] == values[j]}
-
-
-def test_minus_zero_is_zero():
-    assert capacity.duplicates(torch.tensor([[0.0], [-0.0]])) == [[0, 1]]
-
-
-def test_progress_counts_rows():
-    x, y = data()
-    seen = []
-    kernel_regression(x, y, width=1.0, block=25, progress=lambda done, n: seen.append((done, n)), **CPU)
-    assert seen == [(25, 60), (50, 60), (60, 60)]
 
 
 @pytest.mark.parametrize("block", [1, 4, 10, 64], ids=lambda b: f"block={b}")
@@ -188,9 +163,8 @@ def test_the_triangle_takes_what_is_stated(n, block):
 def test_nothing_is_allocated_before_the_refusal(monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda device: 10**9)
     x = torch.zeros(1, 1).expand(100_000, 1)
-    with pytest.raises(
-        UserError, match=r"Gram matrix of 100,000 points in float64 takes 4\d\.\d GB, 1.0 GB are free on cpu"
-    ):
+    message = r"Gram matrix of 100,000 points in float64 takes 4\d\.\d GB, 1.0 GB are free on cpu: take at most \d+"
+    with pytest.raises(UserError, match=message):
         kernel_regression(x, torch.zeros(100_000).long(), width=1.0, **CPU)
 
 
@@ -198,7 +172,5 @@ def test_nothing_is_allocated_before_the_refusal(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: compares GPU and CPU")
 def test_gpu_agrees_with_cpu():
     x, y = data(500)
-    on_cpu, on_gpu = (
-        kernel_regression(x, y, width=0.8, ridge=0.01, device=device, block=128) for device in ("cpu", "cuda")
-    )
+    on_cpu, on_gpu = (kernel_regression(x, y, width=0.8, ridge=0.01, device=device) for device in ("cpu", "cuda"))
     torch.testing.assert_close(on_gpu.predict(x).cpu(), on_cpu.predict(x), rtol=1e-8, atol=1e-8)

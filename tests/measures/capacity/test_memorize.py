@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity import hinge_sum, memorizing_network
+from tests.measures.relu_paths.nets import check_refused
 
 
 def points(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -30,40 +27,15 @@ def dense_hinges(z: torch.Tensor, biases: torch.Tensor, weights: torch.Tensor) -
     return (z[:, None] - biases).clamp(min=0) @ weights
 
 
-def plain(net) -> torch.nn.Sequential:
-    """The same function as Linear and ReLU layers: each hands on ⟨a, x⟩ and the sum so far, by two units for a sign."""
-    a = net.projection.detach()
-    z_row, sum_row, modules = a[None], a.new_zeros(1, len(a)), []
-    for index, (biases, weights) in enumerate(zip(net.biases, net.weights, strict=True)):
-        first, last, own = index == 0, index + 1 == len(net.biases), len(biases)
-        carried = ([] if last else [z_row, -z_row]) + ([] if first else [sum_row, -sum_row])
-        rows = torch.cat([z_row.expand(own, -1), *carried])
-        modules += [linear(rows, torch.cat([-biases.detach(), biases.new_zeros(len(carried))])), torch.nn.ReLU()]
-        z_row, sum_row = rows.new_zeros(1, len(rows)), rows.new_zeros(1, len(rows))
-        signs = rows.new_tensor([1.0, -1.0])
-        sum_row[0, :own] = weights.detach()
-        if not last:
-            z_row[0, own : own + 2] = signs
-        if not first:
-            sum_row[0, -2:] = signs
-    return torch.nn.Sequential(*modules, linear(sum_row, a.new_zeros(1)), torch.nn.Flatten(0))
-
-
-def linear(weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Linear:
-    layer = torch.nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    layer.weight, layer.bias = torch.nn.Parameter(weight), torch.nn.Parameter(bias)
-    return layer
-
-
 SIZES = [(1, 1), (1, 4), (2, 1), (5, 1), (7, 3), (60, 20), (300, 2)]
 
 
 @pytest.mark.parametrize(("n", "d", "depth"), [(n, d, k) for n, d in SIZES for k in (2, 3, 6) if k - 1 <= n])
 @pytest.mark.parametrize("kind", ["classes", "real"])
 def test_fits_every_label(n, d, depth, kind):
-    x, y = points(n, d), classes(n) if kind == "classes" else torch.randn(n)
+    x, y = points(n, d), classes(n) if kind == "classes" else 1e3 * points(n, 1, seed=2)[:, 0]
     net = memorizing_network(x, y, depth=depth)
-    assert (net(x) - y).abs().max() < 1e-11
+    assert (net(x) - y).abs().max() < 1e-11 * max(1, float(y.abs().max()))
     assert net.residual == (net(x) - y.double()).abs().max()
     if kind == "classes":
         assert torch.equal(net.classify(x), y)
@@ -85,24 +57,6 @@ def test_residual_at_ten_thousand_points(d):
     assert (torch.cat([net(part) for part in x.split(999)]) - y).abs().max() <= 1e-8
 
 
-def test_plain_float64_would_miss_at_ten_thousand_points():
-    x, y = points(10_000, 2), classes(10_000)
-    net = memorizing_network(x, y)
-    plain = dense_hinges(x[:500] @ net.projection, net.biases[0], net.weights[0])
-    assert (plain - y[:500]).abs().max() > 1e-8 > net.residual
-
-
-def test_time_is_near_linear():
-    def seconds(n: int) -> float:
-        x, y = points(n, 2), classes(n)
-        start = time.process_time()
-        memorizing_network(x, y)
-        return time.process_time() - start
-
-    seconds(100)
-    assert seconds(32_000) < 30 * max(seconds(4_000), 0.02)  # n² would be 64 times
-
-
 def test_solves_the_triangular_system():
     x, y = points(40, 3), torch.randn(40, dtype=torch.float64)
     net = memorizing_network(x, y)
@@ -116,24 +70,16 @@ def test_solves_the_triangular_system():
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4, 11], ids=lambda k: f"depth={k}")
-def test_every_depth_is_the_same_function_and_that_of_a_plain_network_of_order_n_over_depth(depth):
+def test_every_depth_is_the_same_function_and_the_sum_of_its_layers(depth):
     n, new = 50, 3 * points(200, 3, seed=1)
     x, y = points(n, 3), classes(n)
     net = memorizing_network(x, y, depth=depth)
-    built = plain(net)
-    hidden = [layer.out_features for layer in built if isinstance(layer, torch.nn.Linear)][:-1]
-    assert tuple(hidden) == net.widths and len(hidden) == depth - 1
-    assert max(net.widths) <= math.ceil(n / (depth - 1)) + 5
-    torch.testing.assert_close(built(new), net(new), rtol=1e-6, atol=1e-6)
+    assert len(net.widths) == depth - 1 and max(net.widths) <= math.ceil(n / (depth - 1)) + 5
+    carried = [2 * (layer > 0) + 2 * (layer < depth - 2) for layer in range(depth - 1)]
+    assert net.widths == tuple(len(b) + more for b, more in zip(net.biases, carried, strict=True))
+    layers = [dense_hinges(new @ net.projection, b, w) for b, w in zip(net.biases, net.weights, strict=True)]
+    torch.testing.assert_close(sum(layers), net(new), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(net(new), memorizing_network(x, y)(new), rtol=1e-9, atol=1e-9)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 30), st.integers(1, 4), st.integers(0, 10_000), st.floats(1e-3, 1e3))
-def test_any_labels_of_any_points(n, d, seed, scale):
-    x, y = points(n, d, seed), scale * points(n, 1, seed + 1).squeeze(1)
-    net = memorizing_network(x, y, seed=seed)
-    assert (net(x) - y).abs().max() <= 1e-10 * max(1.0, float(y.abs().max()))
 
 
 @pytest.mark.parametrize("m", [0, 1, 50], ids=lambda m: f"m={m}")
@@ -153,14 +99,6 @@ def test_gradients_are_those_of_the_plain_network():
     dense_hinges(leaves[0] @ leaves[1], leaves[2], leaves[3]).square().sum().backward()
     for got, leaf in zip(found, leaves, strict=True):
         torch.testing.assert_close(got, leaf.grad, rtol=1e-6, atol=1e-6)
-
-
-def test_state_survives_saving(tmp_path):
-    x, y = points(20, 3), classes(20)
-    net, other = memorizing_network(x, y), memorizing_network(x, y, seed=1)
-    torch.save(net.state_dict(), tmp_path / "net.pt")
-    other.load_state_dict(torch.load(tmp_path / "net.pt", weights_only=True))
-    assert torch.equal(net(x), other(x))
 
 
 def test_equal_points_with_equal_labels_are_one_point():
@@ -187,17 +125,15 @@ def test_equal_projections_are_redrawn(monkeypatch):
 def test_projections_that_stay_equal_are_refused(monkeypatch):
     monkeypatch.setattr(torch, "randint", lambda *args, **options: torch.tensor([0, 2**25]))
     x = torch.tensor([[0.0, 1.0], [1.0, 2.0], [5.0, 2.0]])
-    with pytest.raises(UserError, match=r"no projection of 4 .* points 1 and 2 lie too close \(residual inf"):
-        memorizing_network(x, torch.tensor([0, 1, 2]), draws=4)
+    message = r"no projection of 4 .* points 1 and 2 lie too close \(residual inf"
+    check_refused(memorizing_network, message, x, torch.tensor([0, 1, 2]), draws=4)
 
 
 def test_points_too_close_for_float64_are_refused_by_name():
     x = torch.tensor([[0.0], [1.0], [1.0 + 2.0**-52], [1.0 + 2.0**-50], [2.0], [900.0]], dtype=torch.float64)
     y = torch.tensor([0.1, 1e3 / 7, -1e3 / 7, 1e3 / 3, 0.3, 5.0], dtype=torch.float64)
-    with pytest.raises(
-        UserError, match=r"no projection of 1 tells all 6 points apart .* points \d and \d lie too close"
-    ):
-        memorizing_network(x, y)
+    message = r"no projection of 1 tells all 6 points apart .* points \d and \d lie too close"
+    check_refused(memorizing_network, message, x, y)
 
 
 @pytest.mark.parametrize(
@@ -219,15 +155,12 @@ def test_points_too_close_for_float64_are_refused_by_name():
     ids=["n=0", "scalar", "d=0", "list", "nan", "length", "2-d-y", "inf-y", "negative", "torn", "depth=1", "too-deep"],
 )
 def test_bad_input_gets_one_line(x, y, options, message):
-    with pytest.raises(UserError, match=message) as caught:
-        memorizing_network(x, y, **options)
-    assert "\n" not in str(caught.value)
+    check_refused(memorizing_network, message, x, y, **options)
 
 
 def test_other_dimensions_are_refused_by_the_network():
     net = memorizing_network(points(5, 3), classes(5))
-    with pytest.raises(UserError, match="points have 2 dimensions, expected the 3"):
-        net(points(5, 2))
+    check_refused(net, "points have 2 dimensions, expected the 3", points(5, 2))
 
 
 @pytest.mark.gpu

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from gendyn_lite import models
-from gendyn_lite.errors import UserError
 from gendyn_lite.measures import fisher
 from tests.measures import naive
 from tests.measures.networks import Net, Own, examples, scrambled
+from tests.measures.relu_paths.nets import check_refused
 
 NETWORKS = {  # in_shape, options
     "mlp": ((5,), {"widths": [7, 6], "activation": "tanh"}),
@@ -157,11 +157,8 @@ BAD = {  # network, inputs and labels, options
 @pytest.mark.filterwarnings("ignore:no formula")
 @pytest.mark.parametrize(("model", "given", "options", "message"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_line(model, given, options, message):
-    with pytest.raises(UserError, match=message) as error:
-        fisher.diagonal(model, *given, **options)
-    assert "\n" not in str(error.value)
+    check_refused(fisher.diagonal, message, model, *given, **options)
 
 
 def test_no_batches_are_refused():
-    with pytest.raises(UserError, match="there is no example to take the Fisher information of"):
-        fisher.diagonal_over(linear(), [])
+    check_refused(fisher.DiagonalSum(linear()).mean, "there is no example to take the Fisher information of")

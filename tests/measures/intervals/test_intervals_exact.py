@@ -215,15 +215,6 @@ def test_a_sliver_between_two_samples_is_found():
     assert generalization_interval(model, x, d).upper.item() == pytest.approx(wanted, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", ["mlp", "max_pool", "residual"], ids=str)
-def test_many_lines_at_once_are_one_after_the_other(name):
-    model, shape = network(name)
-    x, d = random_lines(shape, 9)
-    whole = ends(generalization_interval(model, x, d))
-    single = torch.cat([ends(generalization_interval(model, x[i : i + 1], d[i : i + 1])) for i in range(len(x))])
-    assert torch.allclose(whole, single, rtol=0, atol=1e-12)
-
-
 def test_little_memory_changes_nothing(monkeypatch):
     model, shape = network("max_pool")
     x, d = random_lines(shape, 12)

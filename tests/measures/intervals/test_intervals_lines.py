@@ -18,9 +18,7 @@ from gendyn_lite.measures.intervals import (
     generalization_interval,
     infinity_norm,
     linear_maps,
-    midlines,
     pair_distance,
-    pair_lines,
     pieces,
     random_directions,
     same_class_tuples,
@@ -88,12 +86,6 @@ def test_no_region_has_a_larger_norm_than_the_product_of_norms(seed):
     assert bool((steps <= norms * d.abs().max() * (1 + 1e-9)).all())
 
 
-def test_without_relus_a_linear_network_is_one_region():
-    model = net(())
-    x, _ = line()
-    assert weight_norms(model).without_relus == pytest.approx(infinity_norm(linear_maps(model, x)).item())
-
-
 Y = torch.tensor([10**12, 1, 10**12, 1, 10**12, 2])  # labels may be any numbers
 
 
@@ -107,15 +99,6 @@ def test_tuples_share_a_label_and_differ(size):
     assert not torch.equal(found, same_class_tuples(Y, 500, size=size, seed=2))
     assert bool((Y[same_class_tuples(Y, 50, label=1)] == 1).all())
     assert set(found.flatten().tolist()) == ({0, 1, 2, 3, 4} if size == 2 else {0, 2, 4})
-
-
-def test_pairs_and_midlines_pass_through_their_points():
-    x = torch.randn(6, 2, 2, generator=torch.Generator().manual_seed(0))
-    triangles = torch.tensor([[0, 2, 4]])
-    origin, direction = midlines(x, triangles)
-    assert torch.allclose(origin[0], (x[0] + x[2]) / 2) and torch.allclose((origin + direction)[0], (x[0] + x[4]) / 2)
-    origin, direction = pair_lines(x, triangles[:, :2])
-    assert torch.equal(origin[0], x[0]) and torch.allclose(origin[0] + direction[0], x[2])
 
 
 def test_pair_distance_is_the_root_mean_square():
@@ -196,8 +179,6 @@ REFUSED = {
     "norms of nothing": (lambda: weight_norms(nn.Sequential(nn.ReLU())), "the network has no Linear layer"),
     "few examples": (lambda: same_class_tuples(Y, 1, label=2), "class 2 has 2 examples, needed for one tuple"),
     "many tuples": (lambda: same_class_tuples(Y, 10**13), "count is .*, expected a whole number from 0 to 1,000,000"),
-    "negative": (lambda: same_class_tuples(Y, -1), "count is -1, expected a whole number"),
-    "no whole number": (lambda: same_class_tuples(Y, 2.0), "count is 2.0, expected a whole number"),  # type: ignore[arg-type]
     "few points": (lambda: components(torch.zeros(2, 3)), "there are 2 points, expected at least 3"),
     "no gradient": (
         lambda: adversarial_directions(DEAD, torch.zeros(1, 2), length=1.0),

@@ -147,16 +147,6 @@ def test_an_isolated_network_has_one_images_weights_alone():
     assert found.dtype == torch.float64
 
 
-def test_paths_of_the_whole_network():
-    model, x, y = scrambled(Functional()), images(4, (6,)), torch.tensor([0, 1, 2, 0])
-    functions, inputs = image_functions(model, x, y), images(5, (6,), seed=1)
-    found = isolated_outputs(model, functions, inputs, own_paths=False)
-    network = isolated_network(model, functions.of(3))
-    expected = forward_with_paths(network, inputs.double(), record_paths(model, inputs))
-    assert torch.equal(found[3], expected.detach())
-    assert not torch.allclose(found, isolated_outputs(model, functions, inputs))
-
-
 def test_correlation_is_pearsons():
     outputs = torch.randn(4, 10, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     centred = outputs - outputs.mean(1, keepdim=True)

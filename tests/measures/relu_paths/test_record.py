@@ -11,7 +11,7 @@ from torch import nn
 
 from gendyn_lite import models
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.relu_paths import PackedPaths, gate_layers, record_activations, record_both, record_packed
+from gendyn_lite.measures.relu_paths import PackedPaths, gate_layers, record_activations, record_packed
 from gendyn_lite.measures.relu_paths import record_paths as record
 from gendyn_lite.measures.relu_paths.packed import pack_anywhere, unpack_anywhere
 from tests.measures.relu_paths import nets
@@ -75,56 +75,40 @@ def test_functions_methods_and_repeated_modules(inplace):
         assert torch.equal(given[key], value.clamp(min=0))
 
 
-def test_in_place_gates_record_the_same_paths():
-    torch.manual_seed(0)
-    usual = scrambled(conv())
-    inplace = scrambled(conv(inplace=True))
-    inplace.load_state_dict(usual.state_dict())
-    x = images(5, (2, 8, 8))
-    for take in (record, record_activations):
-        torch.testing.assert_close(take(inplace, x), take(usual, x), rtol=0, atol=0)
-
-
 def test_what_is_overwritten_is_recorded_before():
     model, x = Overwriting(), images(9, (6,))
     with torch.no_grad():
         first = model.first(x)
         second = torch.where(first > 0, first, -0.5 * first) - 0.2
-    both = record_both(model, x)
-    assert list(both) == ["leaky_relu", "relu"]
-    for found in (record(model, x), {layer: one.paths.unpack() for layer, one in both.items()}):
+    packed = record_packed(model, x)
+    for found in (record(model, x), {layer: one.unpack() for layer, one in packed.items()}):
+        assert list(found) == ["leaky_relu", "relu"]
         assert torch.equal(found["leaky_relu"], first > 0)
         assert torch.equal(found["relu"], second > 0)
-    for given in (record_activations(model, x), {layer: one.activations for layer, one in both.items()}):
-        assert torch.allclose(given["leaky_relu"], second + 0.2)
-        assert torch.equal(given["relu"], second.clamp(min=0))
+    given = record_activations(model, x)
+    assert torch.allclose(given["leaky_relu"], second + 0.2)
+    assert torch.equal(given["relu"], second.clamp(min=0))
 
 
-def test_batches_packing_and_both_agree():
+def test_batches_and_packing_agree():
     model, x = scrambled(conv()).double(), images(7, (2, 8, 8), dtype=torch.float64)
     whole, parts, packed = record(model, x), record(model, x, batch_size=3), record_packed(model, x, batch_size=2)
-    both = record_both(model, x, batch_size=4)
     assert list(record(model, x, layers=["6"])) == ["6"]
     for layer, paths in whole.items():
-        for other in (parts[layer], packed[layer].unpack(), both[layer].paths.unpack()):
-            assert torch.equal(paths, other)
-        assert torch.allclose(both[layer].activations, record_activations(model, x)[layer])
+        assert torch.equal(paths, parts[layer]) and torch.equal(paths, packed[layer].unpack())
         assert packed[layer].layer == layer
-        assert packed[layer].images == both[layer].paths.images != ""
+        assert packed[layer].images == record_packed(model, x)[layer].images != ""
 
 
 def test_a_prelu_with_negative_slope_is_on_by_its_input():
-    model = nn.Sequential(nn.PReLU(init=-1.0))
-    x = torch.tensor([[-1.0, 2.0]])
-    assert record(model, x)["0"].tolist() == [[False, True]]
-    assert record_both(model, x)["0"].paths.unpack().tolist() == [[False, True]]
+    assert record(nn.Sequential(nn.PReLU(init=-1.0)), torch.tensor([[-1.0, 2.0]]))["0"].tolist() == [[False, True]]
 
 
 def test_the_network_is_left_as_it_was():
     model, x = scrambled(conv(inplace=True)), images(3, (2, 8, 8))
     before, state, kept = copy.deepcopy(model.state_dict()), torch.get_rng_state(), x.clone()
-    record(model, x)
-    record_both(model, x)
+    for take in (record, record_activations, record_packed):
+        take(model, x)
     with pytest.raises(UserError):
         record(model, images(2, (9, 8, 8)))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

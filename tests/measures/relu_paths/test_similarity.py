@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gendyn_lite.errors import UserError
 from gendyn_lite.measures.relu_paths import (
     PackedPaths,
     cross_activation_similarity,
@@ -37,11 +36,16 @@ from tests.measures.relu_paths.nets import (
 )
 
 
-@pytest.fixture(params=["auto", "float32", "int8"])
-def arithmetic(request):
-    if request.param == "int8" and not gram_module.int8_is_exact():
+@pytest.fixture(params=["float32", "int8"])
+def arithmetic(request, monkeypatch):
+    """Counts by one of the two products, as if the other one took longer."""
+    slow = gram_module._int8 if request.param == "float32" else gram_module.float_product
+    monkeypatch.setattr(gram_module, "_seconds", lambda multiply, block: float(multiply is slow))
+    gram_module._try_int8.cache_clear()
+    if request.param == "int8" and not int8_is_fast():
         pytest.skip("torch has no exact int8 product on this machine")
-    return request.param
+    yield
+    gram_module._try_int8.cache_clear()
 
 
 def moved(model):
@@ -85,19 +89,29 @@ def test_all_pairs_of_a_network_equal_the_pair_loop(name):
         close(self_activation_similarity(a, b), cosines(a, b), 1e-13)
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["bool", "packed"])
-@pytest.mark.parametrize(
-    ("count", "units", "block"),
-    [(2, 1, None), (2, 9, 8), (3, 1000, 64), (130, 257, None), (300, 100, 32), (1100, 24, 8)],
-)
-def test_counts_are_exact_in_every_arithmetic_and_block(count, units, block, arithmetic, packed):
-    now, before = random_paths(count, units), random_paths(count, units, seed=1)
-    sources = [PackedPaths.pack(one) for one in (now, before)] if packed else [now, before]
-    found = gram_module.grams(sources, lambda p, q: [p & q, p], arithmetic=arithmetic, block_units=block)
-    for counts, paths in zip(found, (now & before, now), strict=True):
-        wide = paths.double()
-        assert counts.dtype == torch.int32
-        assert torch.equal(counts.double(), wide @ wide.T)
+LAYOUTS = {
+    "whole": lambda p: p,
+    "transposed": lambda p: p.T.contiguous().T,
+    "cut out": lambda p: torch.cat([p, ~p, p], dim=1)[:, p.shape[1] : 2 * p.shape[1]],
+    "every second": lambda p: torch.stack([p, ~p], dim=2)[:, :, 0],
+    "rows that are one": lambda p: p[:1].expand(p.shape),
+    "units that are one": lambda p: p[:, :1].expand(p.shape),
+}
+SHAPES = [(0, 5), (1, 1), (2, 9), (2, 17), (9, 33), (24, 16), (129, 1), (130, 257), (1100, 24)]
+
+
+@pytest.mark.parametrize("room", [1, 1 << 25], ids=["blocks of 16 units", "one block"])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize(("count", "units"), SHAPES)
+def test_counts_are_exact_in_every_arithmetic_shape_and_block(count, units, layout, room, arithmetic, monkeypatch):
+    monkeypatch.setitem(gram_module.BLOCK_BYTES, "cpu", room)
+    now, before = layout(random_paths(count, units)), random_paths(count, units, seed=1)
+    for sources in ([now, before], [PackedPaths.pack(one) for one in (now, before)]):
+        found = gram_module.grams(sources, lambda p, q: [p & q, p])
+        for counts, paths in zip(found, (now & before, now), strict=True):
+            wide = paths.double()
+            assert counts.dtype == torch.int32
+            assert torch.equal(counts.double(), wide @ wide.T)
 
 
 @pytest.mark.parametrize("more", [1, 3])
@@ -108,26 +122,15 @@ def test_counts_are_exact_above_what_float32_counts(arithmetic, more, monkeypatc
     paths = torch.ones(2, units, dtype=torch.bool)
     paths[1, : more - 1] = False
     found = units - more + 1
-    assert path_gram(paths, arithmetic=arithmetic).tolist() == [[units, found], [found, found]]
+    assert path_gram(paths).tolist() == [[units, found], [found, found]]
 
 
-def test_a_half_precision_context_does_not_round_counts():
+def test_a_half_precision_context_does_not_round_counts(arithmetic):
     paths = torch.ones(2, 1001, dtype=torch.bool)
+    gram_module._try_int8.cache_clear()  # the products are tried anew in this context
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert int(path_gram(paths, arithmetic="float32")[0, 1]) == 1001
+        assert int(path_gram(paths)[0, 1]) == 1001
         assert float(cross_activation_similarity(paths.float(), paths.float())[0, 1]) == 1.0
-
-
-@pytest.fixture
-def product(monkeypatch):
-    """Puts another function in place of the 8-bit product, which is then tried anew."""
-
-    def use(multiply):
-        gram_module._try_int8.cache_clear()
-        monkeypatch.setattr(gram_module, "_int8", multiply)
-
-    yield use
-    gram_module._try_int8.cache_clear()
 
 
 def missing(rows, columns):
@@ -149,62 +152,11 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("faulty", FAULTS.values(), ids=FAULTS)
-def test_an_int8_product_that_is_wrong_at_some_shapes_or_missing_is_not_used(faulty, product):
-    product(faulty)
-    assert not gram_module.int8_is_exact()
+def test_an_int8_product_that_is_wrong_at_some_shapes_or_missing_is_not_used(faulty, arithmetic, monkeypatch):
+    gram_module._try_int8.cache_clear()
+    monkeypatch.setattr(gram_module, "_int8", faulty)
     assert not int8_is_fast()
     assert path_gram(torch.ones(2, 5, dtype=torch.bool)).tolist() == [[5, 5], [5, 5]]
-    with pytest.raises(UserError, match="int8 products are not available, or not exact, on cpu"):
-        path_gram(torch.ones(2, 5, dtype=torch.bool), arithmetic="int8")
-
-
-def test_int8_is_tried_outside_of_half_precision(product):
-    product(right)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert gram_module.int8_is_exact()
-
-
-LAYOUTS = {
-    "whole": lambda p: p,
-    "transposed": lambda p: p.T.contiguous().T,
-    "cut out": lambda p: torch.cat([p, ~p, p], dim=1)[:, p.shape[1] : 2 * p.shape[1]],
-    "every second": lambda p: torch.stack([p, ~p], dim=2)[:, :, 0],
-    "rows that are one": lambda p: p[:1].expand(p.shape),
-    "units that are one": lambda p: p[:, :1].expand(p.shape),
-}
-
-
-SHAPES = [(0, 5, None), (1, 1, None), (2, 17, 16), (9, 33, 8), (24, 16, None), (129, 1, None), (257, 65, 32)]
-
-
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-@pytest.mark.parametrize(("count", "units", "block"), SHAPES)
-def test_counts_are_exact_at_awkward_shapes(count, units, block, layout, arithmetic):
-    paths = layout(random_paths(count, units))
-    wide = paths.double()
-    (found,) = gram_module.grams([paths], lambda p: [p], arithmetic=arithmetic, block_units=block)
-    assert torch.equal(found.double(), wide @ wide.T)
-    packed = path_gram(PackedPaths.pack(paths), arithmetic=arithmetic)
-    assert torch.equal(packed.double(), wide @ wide.T)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-@pytest.mark.parametrize(("count", "units"), [(0, 5), (1, 1), (9, 33), (129, 1), (257, 65)])
-def test_8_bit_products_see_one_kind_of_block(count, units, layout, monkeypatch):
-    seen = []
-
-    def multiply(rows, columns):
-        seen.append((rows, columns))
-        return right(rows, columns)
-
-    monkeypatch.setattr(gram_module, "_product", lambda arithmetic, device: (multiply, True))
-    path_gram(layout(random_paths(count, units)))
-    assert len(seen) == -(-count // gram_module.TILE["cpu"][True])
-    for rows, columns in seen:
-        assert len(rows) >= 24
-        assert rows.shape[1] % 16 == 0
-        for one in (rows, columns):
-            assert (len(one) % 8, one.is_contiguous(), one.data_ptr() % 16) == (0, True, 0)
 
 
 def test_zero_norms_are_0_and_counted():
@@ -266,7 +218,6 @@ REFUSED = {
     "one-activation": (lambda: cross_activation_similarity(A[:1].float(), A[:1].float()), "there is 1 image"),
     "no-units": (lambda: cross_activation_similarity(A[:, :0].float(), A.float()), "at least one image and unit"),
     "gram": (lambda: cross_paths(A, A, before_gram=torch.zeros(2, 2)), r"before_gram is \[2, 2\]"),
-    "arithmetic": (lambda: path_gram(A, arithmetic="int4"), "unknown arithmetic 'int4': did you mean 'int8'"),
     "layer": (lambda: cross_path_similarity(*PACKED.values()), "now is layer 'relu1' and before 'relu2'"),
     "images": (
         lambda: cross_path_similarity(replace(PACKED["relu1"], layer=""), PACKED["relu2"]),
@@ -282,23 +233,13 @@ def test_bad_input_is_one_line(call, message):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize(("count", "units"), [(1, 1), (37, 1001), (129, 16), (300, 1)])
+@pytest.mark.parametrize(("count", "units"), [(2, 1), (37, 1001), (129, 16), (300, 1)])
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_counts_on_a_gpu_are_those_on_a_cpu(count, units, layout, arithmetic):
+def test_a_gpu_gives_what_a_cpu_gives(count, units, layout, arithmetic):
     now, before = (layout(random_paths(count, units, seed=seed)) for seed in (0, 1))
-    found = gram_module.grams([now.cuda(), before.cuda()], lambda p, q: [p & q, p], arithmetic=arithmetic)
-    for ours, theirs in zip(found, gram_module.grams([now, before], lambda p, q: [p & q, p]), strict=True):
-        assert torch.equal(ours.cpu(), theirs)
-    assert torch.equal(PackedPaths.pack(now.cuda()).bits.cpu(), PackedPaths.pack(now).bits)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_similarity_on_a_gpu_is_that_on_a_cpu(arithmetic):
-    now, before = random_paths(37, 1001), random_paths(37, 1001, seed=1)
-    found = cross_paths(
-        now.cuda(), PackedPaths.pack(before.cuda()).unpack(), arithmetic=arithmetic, dtype=torch.float64
-    )
+    packed = PackedPaths.pack(before.cuda())
+    assert torch.equal(packed.bits.cpu(), PackedPaths.pack(before).bits)
+    found = cross_paths(now.cuda(), packed.unpack(), dtype=torch.float64)
     expected = cross_paths(now, before, dtype=torch.float64)
     assert torch.equal(found.gram.cpu(), expected.gram)
     torch.testing.assert_close(found.similarity.cpu(), expected.similarity, rtol=0, atol=1e-15)

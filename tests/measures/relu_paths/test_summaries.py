@@ -70,7 +70,6 @@ def test_early_to_mid():
     values = {epoch: 0.1 * epoch for epoch in range(1, 10)}
     assert early_to_mid_ratio(values, [3, 6]) == pytest.approx(0.2 / 0.5)
     assert early_to_mid_ratio(values, [3]) == pytest.approx(0.2 / 0.65)
-    assert early_to_mid_ratio(values, [3], last=5) == pytest.approx(0.2 / 0.45)
 
 
 NAN = torch.tensor([[1.0, math.nan], [0.0, 1.0]])
@@ -84,8 +83,8 @@ REFUSED = {
     "zero": (lambda: early_to_mid_ratio({1: 1.0, 2: 0.0}, [1]), "is 0: the ratio is not defined"),
     "square": (lambda: neighbour_ranks(torch.zeros(3, 2), [0]), r"similarity is \[3, 2\]"),
     "one": (lambda: neighbour_ranks(torch.zeros(1, 1), [0]), "at least 2 images"),
-    "anchor": (lambda: neighbour_ranks(torch.zeros(3, 3), [3]), "anchor 3 is none of the 3 images"),
-    "half": (lambda: neighbour_ranks(torch.eye(3), [0.5]), "anchor 0.5 is not a whole number"),
+    "anchor": (lambda: neighbour_ranks(torch.zeros(3, 3), [3]), "anchor is 3, expected a whole number from 0 to 2"),
+    "half": (lambda: neighbour_ranks(torch.eye(3), [0.5]), "anchor is 0.5, expected a whole number"),
     "NaN": (lambda: neighbour_ranks(NAN, [1, 0]), "the similarity of image 0 to another is NaN"),
     "no-epochs": (lambda: ranks_over_time({}, [0]), "there are no epochs"),
     "images": (lambda: overlap_and_distance(random_paths(3, 4), images(2, (2,))), "x has 2 images and paths 3"),

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gendyn_lite.measures import stiffness
+from gendyn_lite.measures.per_example import checks
 from tests.measures.networks import Centred
 from tests.measures.relu_paths.nets import check_refused
 from tests.measures.stiffness.test_stiffness import problem
@@ -73,9 +74,6 @@ EXAMPLES_REFUSED = {
     "bytes": (torch.zeros(6, 4, dtype=torch.uint8), Y, {}, "x is uint8: standardize"),
     "device": (X.to("meta"), Y, {}, "x is on meta and the network on cpu: move one of them"),
     "infinite": (INFINITE, Y, {}, "gradient of example 4 is not"),
-    "too-large": (X, Y, {"memory_limit": 1000}, "Gram matrix of 6 by 6 examples takes 0.0 MB, 0.0 MB are free on cpu"),
-    "block": (X, Y, {"block": 0}, "block is 0, expected a whole number of at least 1"),
-    "other": (X, Y, {"other": (X[:0], Y[:0])}, "other: x has 0 examples"),
     "group": (X, Y, {"groups": {"all": ["00"]}}, "unknown layer '00': did you mean"),
     "loss": (X, Y, {"loss": F.cross_entropy}, r"the loss has shape \(\), expected one value for each of 6 examples"),
 }
@@ -95,6 +93,13 @@ def test_bad_examples_are_refused(x, y, options, message):
     check_refused(stiffness.gradient_gram, message, NET, x, y, **options)
 
 
+def test_a_matrix_that_would_not_fit_is_refused(monkeypatch):
+    monkeypatch.setattr(checks, "available_memory", lambda device: 10**6)
+    x, y = X.repeat(1000, 1), Y.repeat(1000)
+    message = "2 Gram matrices of 6,000 by 6,000 examples takes 1.2 GB, 1.0 MB are free on cpu: take fewer examples"
+    check_refused(stiffness.gradient_gram, message, NET, x, y, per_layer=True)
+
+
 @pytest.mark.parametrize(("scale", "message"), [(1e-22, "too small for float32"), (1e19, "is beyond float32")])
 def test_gradients_beyond_float32_are_refused(scale, message):
     torch.manual_seed(0)
@@ -103,12 +108,10 @@ def test_gradients_beyond_float32_are_refused(scale, message):
 
 ONES = {(n, m): torch.ones(n, m) for n in (1, 2, 3) for m in (1, 2, 3)}
 MATRICES_REFUSED = {
-    "cosine-of-two-sets": (stiffness.cosine, (ONES[2, 3],), {}, "between two sets: give norms="),
+    "cosine-of-a-part": (stiffness.cosine, (ONES[2, 3],), {}, r"the Gram matrix is \[2, 3\], expected \[n, n\]"),
     "cosine-of-layers": (stiffness.cosine, ({"fc1": ONES[2, 2]},), {}, "expected a matrix; of a dict"),
     "cosine-of-nan": (stiffness.cosine, (NAN,), {}, "gram has values that are not finite"),
     "sign-of-nan": (stiffness.sign, (NAN,), {}, "gram has values that are not finite"),
-    "norms": (stiffness.cosine, (ONES[2, 3],), {"norms": (Y[:3], Y[:3])}, "norms have 3 and 3 values"),
-    "nan-norms": (stiffness.cosine, (ONES[2, 2],), {"norms": (NAN[0], NAN[0])}, "norms has values that are not finite"),
     "average": (stiffness.average, (ONES[2, 3],), {}, r"stiffness has shape \(2, 3\), expected \[n, n\]"),
     "pairs": (stiffness.average, (ONES[2, 2], ONES[3, 3].bool()), {}, r"pairs has shape \(3, 3\)"),
     "resamples": (stiffness.average, (ONES[3, 3],), {"resamples": -1}, "resamples is -1, expected a whole number"),
@@ -133,8 +136,8 @@ STEPS_REFUSED = [
     ({"eps": 0}, "eps is 0, expected a step size above 0"),
     ({"eps": "a"}, "eps is 'a', expected"),
     ({"examples": []}, "examples is empty"),
-    ({"examples": [0.5]}, "example 0.5 does not exist"),
-    ({"examples": [12]}, "example 12 does not exist"),
+    ({"examples": [0.5]}, "example is 0.5, expected a whole number from 0 to 11"),
+    ({"examples": [12]}, "example is 12, expected a whole number from 0 to 11"),
 ]
 MAPS_REFUSED = [
     ({"resolution": 2.5}, "resolution is 2.5, expected a whole number"),

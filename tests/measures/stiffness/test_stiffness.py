@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -13,7 +14,6 @@ from torch import nn
 from gendyn_lite import data, models, train
 from gendyn_lite.config import RunConfig
 from gendyn_lite.measures import fisher, relu_paths, stiffness
-from gendyn_lite.measures.per_example.checks import check_alone
 from tests.measures import naive
 from tests.measures.networks import Gain
 
@@ -35,14 +35,6 @@ def test_cosine_and_sign_are_those_of_the_gradients():
         for j, b in enumerate(rows):
             assert stiffness.cosine(gram)[i, j] == pytest.approx(float(a @ b / a.norm() / b.norm()), abs=1e-9)
             assert stiffness.sign(gram)[i, j] == float((a @ b).sign())
-
-
-def test_cosine_between_two_sets_is_a_part_of_that_of_all():
-    model, x, y = problem()
-    norms = stiffness.squared_norms(model, x, y)
-    two = stiffness.gradient_gram(model, x[:5], y[:5], other=(x[5:], y[5:]))
-    found = stiffness.cosine(two, norms=(norms[:5], norms[5:]))
-    torch.testing.assert_close(found, stiffness.cosine(stiffness.gradient_gram(model, x, y))[:5, 5:])
 
 
 @settings(max_examples=25)
@@ -68,26 +60,23 @@ def test_zero_gradients_are_counted_and_have_stiffness_zero():
 
 @pytest.mark.parametrize("two", [False, True], ids=["one-set", "two-sets"])
 def test_averages_equal_loops_over_pairs(two):
-    generator = torch.Generator().manual_seed(0)
     y, other = torch.tensor([0, 1, 0, 2, 1, 1]), torch.tensor([1, 0, 0, 2])
-    matrix = torch.randn(6, 4 if two else 6, generator=generator, dtype=torch.float64)
     columns = other if two else y
+    matrix = torch.randn(6, len(columns), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    pairs = [(i, j) for i in range(6) for j in range(len(columns)) if two or i != j]
+
+    def mean(chosen):
+        values = [float(matrix[i, j]) for i, j in pairs if chosen(int(y[i]), int(columns[j]))]
+        return pytest.approx(sum(values) / len(values) if values else math.nan, nan_ok=True)
+
     found = stiffness.by_pair(matrix, y, other if two else None, resamples=0)
-    classes = stiffness.by_class(matrix, y, other if two else None, num_classes=4)
-    lists = {"all": [], "within": [], "between": []}
-    table = {(a, b): [] for a in range(4) for b in range(4)}
-    for i in range(6):
-        for j in range(len(columns)):
-            if two or i != j:
-                value = float(matrix[i, j])
-                lists["all"].append(value)
-                lists["within" if y[i] == columns[j] else "between"].append(value)
-                table[int(y[i]), int(columns[j])].append(value)
-    for kind, values in lists.items():
-        assert found[kind].mean == pytest.approx(sum(values) / len(values))
-    for (a, b), values in table.items():
-        expected = sum(values) / len(values) if values else math.nan
-        assert float(classes[a, b]) == pytest.approx(expected, nan_ok=True)
+    assert found["all"].mean == mean(lambda a, b: True)
+    assert found["within"].mean == mean(lambda a, b: a == b)
+    assert found["between"].mean == mean(lambda a, b: a != b)
+    if not two:
+        classes = stiffness.by_class(matrix, y, num_classes=4)
+        for a, b in itertools.product(range(4), repeat=2):
+            assert float(classes[a, b]) == mean(lambda c, d, pair=(a, b): (c, d) == pair)
 
 
 @pytest.mark.parametrize("two", [False, True], ids=["one-set", "two-sets"])
@@ -101,15 +90,6 @@ def test_the_interval_is_that_of_resampled_examples(two):
     found = stiffness.average(matrix, two_sets=two, resamples=40, seed=3)
     ends = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     assert [found.low, found.high] == pytest.approx(ends)
-
-
-def test_the_bootstrap_is_the_same_every_time_and_leaves_the_generator_alone():
-    matrix = torch.rand(9, 9, generator=torch.Generator().manual_seed(0))
-    state = torch.get_rng_state()
-    first = stiffness.average(matrix, resamples=50)
-    assert stiffness.average(matrix, resamples=50) == first
-    assert stiffness.average(matrix, resamples=50, seed=1).low != first.low
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_no_pair_has_no_mean():
@@ -153,11 +133,8 @@ def test_small_steps_change_losses_as_predicted(name):
     x, y = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
     before = [value.clone() for value in model.parameters()]
     norm = float(stiffness.squared_norms(model, x, y).max())
-    found = stiffness.loss_change(model, x, y, examples=[0, 3], eps=1e-3 / norm)
-    assert found.slope == pytest.approx(1, abs=0.02)
+    assert stiffness.loss_change(model, x, y, examples=[0, 3], eps=1e-3 / norm).slope == pytest.approx(1, abs=0.02)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    large = stiffness.loss_change(model, x, y, examples=[0, 3], eps=10 / norm)
-    assert abs(large.slope - 1) > abs(found.slope - 1)
 
 
 def test_the_error_of_the_prediction_falls_with_the_square_of_the_step():
@@ -235,13 +212,6 @@ def test_inference_mode_and_parameters_without_axes(name):
     if name == "gram":
         rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, X4.double(), Y4)])
         torch.testing.assert_close(inside, rows @ rows.T)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", ["mlp", "alexnet_small", "inception_small", "resnet18", "vgg19"])
-def test_no_network_of_ours_is_taken_for_one_that_mixes_examples(name, dtype):
-    model = models.build(name, num_classes=3, in_shape=(3, 32, 32), seed=0).to(dtype).eval()
-    check_alone(model, 100 * torch.randn(2, 3, 32, 32, dtype=dtype))
 
 
 @pytest.mark.gpu
