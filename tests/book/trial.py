@@ -41,13 +41,13 @@ TABLE = """steps = [(k, q, x) for k in range(3) for q in range(5) for x in range
 rows = [("abc"[k], q / 4, x, x ** (1 + k + q) / points) for k, q, x in steps]
 table = pd.DataFrame(rows, columns=["line", "q", "x", "y"])
 table.groupby("line")["y"].mean().round(3).to_frame()"""
-SLIDER = """slider = alt.binding_range(min=0, max=1, step=0.25, name="label corruption q")
-q = alt.param(name="q", value=0.5, bind=slider)
+SLIDER = """from gendyn_lite.charts.parts import slider
+q = slider("level", table["q"], "label corruption q", value=0.5)
 mark = alt.param(name="mark", value="a", bind=alt.binding_select(options=["a", "b", "c"], name="emphasis"))
 lines = alt.Chart(table).mark_line(point=True).encode(
     x="x:Q", y="y:Q", color="line:N", strokeDash="line:N",
     opacity=alt.condition("datum.line == mark", alt.value(1), alt.value(0.5)),
-).transform_filter("datum.q == q").add_params(q, mark)
+).transform_filter("datum.q === level").add_params(q, mark)
 charts.show(lines.properties(title="Three lines", description="y against x for three lines."), caption="run `abc`")"""
 LINKED = """brush = alt.selection_interval(encodings=["x"])
 left = alt.Chart(table).mark_point().encode(x="x:Q", y="y:Q", color="line:N", shape="line:N").add_params(brush)

@@ -62,5 +62,9 @@ def test_without_a_network_the_description_stays(browser: Browser, tmp_path: Pat
     page = context.new_page()
     page.goto(path.as_uri())
     page.wait_for_timeout(300)
-    assert page.locator("figure.gendyn-chart").inner_text().split("\n\n") == ["One", "A line.", "Data as a table"]
+    assert page.locator("figure.gendyn-chart").inner_text().split("\n\n") == [
+        "One",
+        "A line.",
+        "Data as a table; save as SVG or CSV",
+    ]
     context.close()
