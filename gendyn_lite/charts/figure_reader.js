@@ -193,8 +193,9 @@
     }
     const say = () => {
       const set = all.filter((control) => control.said()).map(({ label, said }) => `${label} ${said()}`.trim());
-      const drawn = rowsDrawn(chart).size;
-      const words = [set.join(", "), drawn ? `${drawn} points` : ""].filter(Boolean).join("; ");
+      const drawn = telling(chart.view).length || rowsDrawn(chart).size;
+      const count = drawn ? `${drawn} ${drawn > 1 ? "points" : "point"}` : "";
+      const words = [set.join(", "), count].filter(Boolean).join("; ");
       if (line.textContent !== `Shown: ${words}.`) line.textContent = words ? `Shown: ${words}.` : "";
     };
     say();
@@ -256,11 +257,14 @@
     chart.changed.push(() => { points = null; });
     return label;
   }
-  // The items that tell something when they are pointed at, from left to right.
-  function pointed(view) {
+  // The items that tell something when they are pointed at; and those to step through, from left to right.
+  function telling(view) {
     const all = items(view).filter((item) => item.tooltip && item.tooltip !== true && item._svg);
     const nearest = all.filter((item) => item.isVoronoi), alone = all.filter((item) => !LINES.includes(item.mark.marktype));
-    const at = new Map([nearest, alone, all].find((each) => each.length || each === all).map((item) => [item, item._svg.getBoundingClientRect()]));
+    return [nearest, alone, all].find((each) => each.length || each === all);
+  }
+  function pointed(view) {
+    const at = new Map(telling(view).map((item) => [item, item._svg.getBoundingClientRect()]));
     return [...at.keys()].sort((a, b) => at.get(a).left - at.get(b).left || at.get(a).top - at.get(b).top);
   }
   function inWords(tooltip) {
