@@ -52,11 +52,12 @@
 
   // A brush by its ends, in the units of its axis. Its signals may lie in a part of a chart of several.
   function ofBrush({ view, compiled }, name) {
-    const drags = JSON.stringify(compiled).matchAll(/"name":"(\w+)","value":\[\],"on":\[[^\]]*\]},"update":"\[([xy])\(unit\)/g);
-    return [...drags].filter(([, signal]) => signal.startsWith(name + "_")).flatMap(([, signal, axis]) => {
+    const drag = /"name":"(\w+)","value":\[\],"on":\[[^\]]*\]},"update":"\[([xy])\(unit\).*?scale\(\\"(\w+)\\"/g;
+    const drags = [...JSON.stringify(compiled).matchAll(drag)].filter(([, signal]) => signal.startsWith(name + "_"));
+    return drags.flatMap(([, signal, axis, along]) => {
       const part = scopeOf(view._runtime, signal);
       if (!part) return [];
-      const pixels = part.signals[signal], scale = () => part.scales[axis].value;
+      const pixels = part.signals[signal], scale = () => part.scales[along].value;
       const ends = () => (pixels.value && pixels.value.length ? pixels.value.map((at) => scale().invert(at)) : []);
       const short = (value) => String(Number(value.toPrecision(3)));
       return [{
@@ -193,7 +194,8 @@
     }
     const say = () => {
       const set = all.filter((control) => control.said()).map(({ label, said }) => `${label} ${said()}`.trim());
-      const drawn = telling(chart.view).length || rowsDrawn(chart).size;
+      const pointed = telling(chart.view).filter((item) => !LINES.includes(item.mark.marktype));
+      const drawn = pointed.length || rowsDrawn(chart).size;
       const count = drawn ? `${drawn} ${drawn > 1 ? "points" : "point"}` : "";
       const words = [set.join(", "), count].filter(Boolean).join("; ");
       if (line.textContent !== `Shown: ${words}.`) line.textContent = words ? `Shown: ${words}.` : "";
