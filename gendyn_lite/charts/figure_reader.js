@@ -157,6 +157,7 @@
   function disable({ place }, name, free) {
     const inputs = place.querySelectorAll(`select[name="${name}"] option, input[type=radio][name="${name}"]`);
     inputs.forEach((input, number) => { input.disabled = !free[number]; });
+    if (free.length < 2) inputs[0].closest(".vega-bind").hidden = true; // nothing to choose: the sentence names it
   }
   // The settings under which some layer has rows: of the layers that follow most of the controls.
   function settingsOf(spec, names) {
@@ -306,7 +307,7 @@
   function brushing(chart, control) {
     const [low, high] = control.scale().domain().map(Number), step = (high - low) / STEPS;
     const attributes = { min: low, max: high, step };
-    const box = element("span", undefined, { role: "group", "aria-label": control.label });
+    const box = element("span", `R${control.label.slice(1)} `, { role: "group", "aria-label": control.label });
     const both = [ranged("from", { ...attributes, value: low }), ranged("to", { ...attributes, value: high })];
     for (const { label, range } of both) {
       range.addEventListener("input", () => {

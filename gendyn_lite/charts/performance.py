@@ -24,7 +24,7 @@ def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> Chart:
     if rows["device"].nunique() > 1:
         rows = rows.assign(case=rows["case"] + " · " + rows["device"])
     order = list(rows["case"].unique())
-    y = alt.Y("case:N", sort=order, title=None, axis=alt.Axis(labelLimit=260, grid=True))
+    y = alt.Y("case:N", sort=order, title=None, axis=alt.Axis(labelLimit=340, grid=True))
     x = alt.X("ratio:Q", title="our speed / peer's", scale=alt.Scale(type="log", nice=False, padding=12))
     colour, _, shape = looks("peer", list(benchmark["peer"].unique()), colours=PALETTE, title=None)
     hover = ["case:N", "peer:N", *tooltips(".3~s", "ours", "theirs"), "unit:N", *tooltips(".3~g", "ratio")]

@@ -182,7 +182,7 @@ def with_masks(table: pd.DataFrame) -> Chart:
     menus = {"subject": menu("masked_subject", by_size(means, "subject"), "runs")}
     menus["of"] = menu("masked_curve", list(CURVES), "curve", "test loss")
     last = parts.latest(means[means["of"] == "test loss"], ["subject", "mask"])
-    y = alt.Y("mean:Q", title=None, scale=parts.AROUND)
+    y = alt.Y("mean:Q", title="mean over seeds", scale=parts.AROUND)
     layers = _against_epoch(chosen(means, menus), means, looks("mask", list(MASKED), **OF_LINES), y)
     words = told(last, "{subject}, {mask}: {mean:.3f}")
     about = f"Curves against the epoch without and with masks. Test loss at the end: {words}."

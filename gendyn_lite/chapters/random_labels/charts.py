@@ -223,12 +223,15 @@ def _against_q(points: pd.DataFrame, title: str, scale: alt.Scale) -> list[alt.C
     axis = alt.Axis(values=sorted(means["q"].unique()), format=".2~f", labelOverlap=True)
     x = alt.X("q:Q", title="label corruption q", axis=axis)
     base, seeds = (alt.Chart(of).encode(x=x, color=color) for of in (means, points))
-    line = base.mark_line().encode(y=alt.Y("mean:Q", title=title, scale=scale), strokeDash=dash)
+    between = base.transform_joinaggregate(levels="count()", groupby=["network"])
+    between = between.transform_filter("datum.levels > 2")  # no line where only the ends were run
+    y = alt.Y("mean:Q", title=title, scale=scale)
+    lines = [between.mark_line().encode(y=y, strokeDash=dash)] if means["network"].value_counts().max() > 2 else []
     tip = ["network:N", "q:Q", *tooltips(".3f")]
-    marks = base.mark_point(size=90).encode(y="mean:Q", tooltip=tip, shape=shape)
+    marks = base.mark_point(size=90).encode(y=y, tooltip=tip, shape=shape)
     tip = ["network:N", "q:Q", "seed:N", *tooltips(".3f", "value")]
     seeds = seeds.mark_point(size=22, opacity=0.5).encode(y="value:Q", tooltip=tip)
-    return [line, parts.interval_bars(base, width=2), marks, seeds]
+    return [*lines, parts.interval_bars(base, width=2), marks, seeds]
 
 
 def _seed_points(runs: pd.DataFrame, column: str) -> pd.DataFrame:
