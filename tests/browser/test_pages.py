@@ -23,10 +23,7 @@ from tests.browser.visit import Visit
 
 pytestmark = pytest.mark.browser
 SCREENSHOTS = ROOT / "_build" / "test" / "screenshots"
-<<<<<<< HEAD
 HEAVIEST = 1_200_000  # bytes that a page loads, compressed
-=======
->>>>>>> h-ui1
 SLIDER = re.compile(r'"input":"select","labels":\[[^]]*\],"name":"[^"]*","options":\[[-\d]')  # in a specification
 each_book = pytest.mark.parametrize("book", BOOKS)
 
