@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from gendyn_lite import data
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.generalization_intervals.probes import inputs
 from gendyn_lite.chapters.generalization_intervals.runs import plan
 from gendyn_lite.chapters.generalization_intervals.tables import LABELS, SPANS
 from gendyn_lite.data.gallery import data_uri
@@ -47,7 +46,7 @@ def trained(dataset: str = "digits", corruption: float = 0.0, widths: tuple[int,
     base = next(run for run in planned if run.dataset == dataset and run.label_corruption == corruption)
     config = base.replace(model_options={"widths": list(widths)}, eval_every=base.epochs)
     loaded, _ = data.load_for_run(config)
-    return Trained(runner.trained(config, loaded), *inputs(config, loaded))
+    return Trained(runner.trained(config, loaded), *runner.inputs(config, loaded))
 
 
 class Paths(NamedTuple):
