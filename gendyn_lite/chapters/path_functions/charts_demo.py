@@ -116,18 +116,15 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
         value=[{"i": int(pairs["i"].iloc[0]), "j": int(pairs["j"].iloc[0])}],
     )  # fmt: skip
     base = chosen(pairs, params).transform_calculate(pair="datum.same ? 'one digit' : 'two digits'")
-    dots = base.mark_point().encode(
-        x=alt.X("distance:Q", title="distance of the two images", scale=AROUND),
-        y=alt.Y("overlap:Q", title="share of units on for both", scale=AROUND),
-        **parts.marks("pair", ["two digits", "one digit"], offset=58),  # above the pictures
-        size=alt.condition(picked, alt.value(160), alt.value(22)),
-        opacity=alt.condition(picked, alt.value(1), alt.value(0.55)),
-        tooltip=["distance:Q", alt.Tooltip("overlap:Q", format=".3f"), "pair:N"],
-    )
-    both = [
-        _pictures(base.transform_filter(picked), pictures, column, 44, x=alt.value(place), y=alt.value(-30))
-        for column, place in (("i", 24), ("j", 74))
-    ]
+    x = alt.X("distance:Q", title="distance of the two images", scale=AROUND)
+    y = alt.Y("overlap:Q", title="share of units on for both", scale=AROUND)
+    large, full = ((alt.value(large), alt.value(small)) for large, small in ((160, 22), (1, 0.55)))
+    looks = parts.marks("pair", ["two digits", "one digit"], offset=58)  # above the pictures
+    looks |= {"size": alt.condition(picked, *large), "opacity": alt.condition(picked, *full)}
+    tip = ["distance:Q", alt.Tooltip("overlap:Q", format=".3f"), "pair:N"]
+    dots = base.mark_point().encode(x=x, y=y, **looks, tooltip=tip)
+    pair, y = base.transform_filter(picked), alt.value(-30)
+    both = [_pictures(pair, pictures, name, 44, x=alt.value(x), y=y) for name, x in (("i", 24), ("j", 74))]
     ranked = [
         f"layer {name}, epoch {epoch}: {part['distance'].corr(part['overlap'], method='spearman'):.2f}"
         for (name, epoch), part in pairs.groupby(["layer", "epoch"], sort=False)
