@@ -92,18 +92,10 @@ def class_count_bars(counts: pd.DataFrame, *, name: str) -> alt.Chart:
         f"{split}: {total:,} in all, {least:,} to {most:,} a class" for split, total, least, most in found.itertuples()
     )
     picked, opacity = from_legend("split", name="split")
-    bars = (
-        alt.Chart(counts)
-        .mark_bar()
-        .encode(
-            x=alt.X("class:N", title="class", sort=classes, axis=axis),
-            xOffset=alt.XOffset("split:N", sort=splits),
-            y=alt.Y("images:Q", title="examples"),
-            color=looks("split", splits, title="split", sort=splits)[0],
-            opacity=opacity,
-            tooltip=["class:N", "split:N", alt.Tooltip("images:Q", title="examples", format=",")],
-        )
-        .add_params(picked)
-    )
+    x, offset = alt.X("class:N", title="class", sort=classes, axis=axis), alt.XOffset("split:N", sort=splits)
+    y, color = alt.Y("images:Q", title="examples"), looks("split", splits, title="split", sort=splits)[0]
+    tip = ["class:N", "split:N", alt.Tooltip("images:Q", title="examples", format=",")]
+    bars = alt.Chart(counts).mark_bar().add_params(picked)
+    bars = bars.encode(x=x, xOffset=offset, y=y, color=color, opacity=opacity, tooltip=tip)
     about = f"Bar chart of the number of examples of each of {len(classes)} classes. {words}."
     return titled(bars, f"Examples of each class: {name}", "In each pair, training examples stand first.", about)

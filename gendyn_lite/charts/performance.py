@@ -33,14 +33,10 @@ def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> Chart:
     ticks = alt.Chart(goals).mark_tick(thickness=2, size=16).encode(x="goal:Q", y=y, color=colour)
     even = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(strokeDash=[3, 3]).encode(x="ratio:Q")
     words = told(rows, "{case}: {ratio:.2g} times {peer}")
-    return layered(
-        (even, ticks, dots),
-        title,
-        "Right of 1: faster than the peer. A tick: the goal for that peer.",
-        f"{title}: our speed divided by the peer's. {words}.",
-        width="container",
-        height=26 * len(order),
-    )
+    subtitle = "Right of 1: faster than the peer. A tick: the goal for that peer."
+    about = f"{title}: our speed divided by the peer's. {words}."
+    size = {"width": "container", "height": 26 * len(order)}
+    return layered((even, ticks, dots), title, subtitle, about, **size)
 
 
 def speed_table(benchmark: pd.DataFrame, *, caption: str) -> HTML:
@@ -54,8 +50,7 @@ def speed_table(benchmark: pd.DataFrame, *, caption: str) -> HTML:
     heads = ("Case", "Device", "Peer", "Ours", "Peer's", "Ratio", "Goal")
     rows = [
         (row["case"], row["device"], row["peer"], f"{three_digits(row['ours'])} {row['unit']}",
-         three_digits(row["theirs"]),
-         f"{row['ratio']:.2f}", _goal(row["ratio"], row["goal"]))
+         three_digits(row["theirs"]), f"{row['ratio']:.2f}", _goal(row["ratio"], row["goal"]))
         for row in benchmark.to_dict("records")
     ]  # fmt: skip
     peers = " and ".join(benchmark["peer"].unique())

@@ -90,16 +90,10 @@ def test_a_chart_of_two_sizes_draws_what_the_charts_of_each_draw(name):
 def test_more_networks_than_colours_differ_in_shape_and_dash():
     table = fake_runs.table(networks=[f"net{number}" for number in range(7)])
     layer = random_labels.test_error(table).to_dict(validate=False)["layer"]
-    line, mark = (
-        next(each["encoding"] for each in layer if kind in each["encoding"]) for kind in ("strokeDash", "shape")
-    )
-    looks = zip(
-        line["color"]["scale"]["range"],
-        map(tuple, line["strokeDash"]["scale"]["range"]),
-        mark["shape"]["scale"]["range"],
-        strict=True,
-    )
-    assert len({(colour, dash) for colour, dash, _ in looks}) == 7
+    for kind in ("strokeDash", "shape"):
+        encoding = next(each["encoding"] for each in layer if kind in each["encoding"])
+        looks = zip(*(encoding[channel]["scale"]["range"] for channel in ("color", kind)), strict=True)
+        assert len({json.dumps(look) for look in looks}) == 7
 
 
 def test_long_runs_of_one_size_take_no_epochs_from_short_ones_of_another():

@@ -48,11 +48,11 @@ def test_probes_are_made_from_the_data_of_a_run_and_only_to_train_it(tmp_path):
     assert [run.rows()[-1]["size/n"] for run in runs] == [100, 100]
 
 
-def test_a_mask_without_its_hook_is_refused_also_where_probes_are_made_from_the_data(tmp_path):
+@pytest.mark.parametrize("prepare", [None, lambda loaded: {"probes": {}}], ids=["given", "made from the data"])
+def test_a_mask_without_its_hook_is_refused(tmp_path, prepare):
     (config, *_) = quick_plan(corruptions="0.5")
-    masked = config.replace(mask_keep=0.5)
     with pytest.raises(UserError, match=r"mask_keep is 0\.5 and there is no gradient hook"):
-        runner.load_or_run(masked, profile="smoke", root=tmp_path, prepare=lambda loaded: {"probes": {}})
+        runner.load_or_run(config.replace(mask_keep=0.5), profile="smoke", root=tmp_path, prepare=prepare)
 
 
 def test_a_changed_probe_is_not_answered_with_an_old_run(tmp_path):

@@ -57,12 +57,8 @@ def kernel_error(table: pd.DataFrame) -> Chart:
     bars = base.transform_filter("isValid(datum.low) && datum.low > 0").mark_rule(strokeWidth=2)
     tip = ["kind:N", "n:Q", alt.Tooltip("error:Q", format=".2%"), "seeds:Q"]
     points = base.mark_point(size=80).encode(y=y, shape=shape, tooltip=tip)
-    layers = [
-        base.mark_line().encode(y=y, strokeDash=dash),
-        bars.encode(y="low:Q", y2="high:Q"),
-        points,
-        *_paper_rules(rows),
-    ]
+    line, bars = base.mark_line().encode(y=y, strokeDash=dash), bars.encode(y="low:Q", y2="high:Q")
+    layers = [line, bars, points, *_paper_rules(rows)]
     ends = means.sort_values("n", kind="stable").groupby(["data", "kind"], sort=False)["error"].last()
     words = told(ends, "{data}, {kind}: {error:.2%}")
     about = f"Test error of kernel regression against training set size. At the largest size: {words}."
@@ -101,14 +97,11 @@ def distance_to_minimum_norm(paths: pd.DataFrame) -> alt.Chart:
     names = list(rows["start"].unique())
     last = rows.groupby("start")["relative_distance"].last()
     color, dash, _ = looks("start", names, title="start")
+    x = alt.X("step:Q", title="step", scale=alt.Scale(type="log"))
+    y = alt.Y("relative_distance:Q", title="distance / norm", scale=alt.Scale(type="log"))
+    tip = ["start:N", "step:Q", *tooltips(".2e", "relative_distance"), "loss:Q"]
     lines = alt.Chart(rows).mark_line(point={"size": 18})
-    lines = lines.encode(
-        x=alt.X("step:Q", title="step", scale=alt.Scale(type="log")),
-        y=alt.Y("relative_distance:Q", title="distance / norm", scale=alt.Scale(type="log")),
-        color=color,
-        strokeDash=dash,
-        tooltip=["start:N", "step:Q", *tooltips(".2e", "relative_distance"), "loss:Q"],
-    )
+    lines = lines.encode(x=x, y=y, color=color, strokeDash=dash, tooltip=tip)
     words = "; ".join(f"from {name}: {last[name]:.1e}" for name in names)
     return titled(
         lines,

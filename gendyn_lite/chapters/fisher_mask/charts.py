@@ -43,14 +43,10 @@ def moved(rows: pd.DataFrame) -> Chart:
         choices = {"example": menu("stepped", rows["example"], "step on"), "eps": power}
     base = chosen(rows.assign(kl=rows["kl"].clip(lower=1e-12)).round({"kl": 15}), choices)
     color, _, shape = looks("pair", PAIRS, title=None, legend=alt.Legend(offset=ROOM))
-    dots = base.mark_point(size=60).encode(
-        x=alt.X("digit:O", title="watched digit"),
-        xOffset=alt.XOffset("pair:N", scale=alt.Scale(domain=PAIRS)),
-        y=alt.Y("kl:Q", title="KL of its prediction (nats)", scale=LOGARITHMIC, axis=POWERS),
-        color=color,
-        shape=shape,
-        tooltip=["digit:O", "number:Q", *tooltips(".2e", "kl")],
-    )
+    x, offset = alt.X("digit:O", title="watched digit"), alt.XOffset("pair:N", scale=alt.Scale(domain=PAIRS))
+    y = alt.Y("kl:Q", title="KL of its prediction (nats)", scale=LOGARITHMIC, axis=POWERS)
+    tip = ["digit:O", "number:Q", *tooltips(".2e", "kl")]
+    dots = base.mark_point(size=60).encode(x=x, xOffset=offset, y=y, color=color, shape=shape, tooltip=tip)
     mean = base.transform_aggregate(mean="mean(kl)", eps="min(eps)").transform_calculate(
         words="'ε = ' + format(datum.eps, '~g') + ', mean KL ' + format(datum.mean, '.1e')"
     )
@@ -107,11 +103,9 @@ def diagonal_against_whole(rows: pd.DataFrame) -> Chart:
     equal = equal.mark_line(strokeDash=[3, 3], color=PALETTE[4], strokeWidth=1.5, tooltip=None)
     median = (rows["diagonal"] / rows["whole"]).median()
     rank = rows["whole"].corr(rows["diagonal"], method="spearman")
+    found = f"the median ratio is {median:.1e}, the rank correlation {rank:.2f}."
+    about = f"Empirical form with the diagonal alone against the whole: {found}"
     layers = [equal.encode(x=x, y=y), dots]
-    about = (
-        f"Empirical form with the diagonal alone against the whole: the median ratio is {median:.1e}, the rank "
-        f"correlation {rank:.2f}."
-    )
     return layered(layers, "What the diagonal loses", "Each point: a step on one digit. Dashed: equal.", about)
 
 
@@ -155,12 +149,9 @@ def influence(table: pd.DataFrame) -> Chart:
     menus = {"place": menu("influence_place", by_size(rows, "place"), "runs")}
     menus["form"] = menu("influence_form", forms, "form", forms[1])
     last = parts.latest(means[means["form"] == forms[1]], ["place", "labels"])
-    layers = _against_epoch(
-        chosen(means, menus),
-        means,
-        looks("labels", [name for name in LABELS if name in set(means["labels"])], **OF_LINES),
-        alt.Y("mean:Q", title="2 × influence / ε² (nats)", scale=LOGARITHMIC, axis=alt.Axis(format="~e")),
-    )
+    named = looks("labels", [name for name in LABELS if name in set(means["labels"])], **OF_LINES)
+    y = alt.Y("mean:Q", title="2 × influence / ε² (nats)", scale=LOGARITHMIC, axis=alt.Axis(format="~e"))
+    layers = _against_epoch(chosen(means, menus), means, named, y)
     words = told(last, "{place}, {labels}: {mean:.2g}")
     about = f"Influence of one example's step against the epoch. With the true Fisher at the end: {words}."
     return layered(layers, "Influence during training", "No mask. Geometric mean over seeds, 95 % interval.", about)

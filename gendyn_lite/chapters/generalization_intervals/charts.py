@@ -40,9 +40,8 @@ def planar(cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots
         lines: Lines and their intervals, by start and angle.
         knots: Where the lines change regions.
     """
-    across, up = (
-        alt.Scale(domain=[float(cells[axis].min()), float(cells[f"{axis}2"].max())], nice=False) for axis in "xy"
-    )
+    ends = ([float(cells[axis].min()), float(cells[f"{axis}2"].max())] for axis in "xy")
+    across, up = (alt.Scale(domain=domain, nice=False) for domain in ends)
     x, y = alt.X("x:Q", title="first coordinate", scale=across), alt.Y("y:Q", title="second coordinate", scale=up)
 
     def at(name: str, *, ends: bool = True) -> dict[str, Any]:
@@ -62,15 +61,12 @@ def planar(cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots
     origin = line.mark_point(size=130, filled=True, color="currentColor", shape="cross", opacity=1)
     words = _said(line).mark_text(align="left", baseline="top", fontWeight=600, dx=4)
     first = lines[(lines["start"] == 1) & (lines["angle"] == 105)].iloc[0]
+    part = part.encode(**at("part"), tooltip=["lower:Q", "upper:Q", "regions:Q"])
+    diamonds = diamonds.encode(x=x, y=y, tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f")])
+    origin = origin.encode(**at("at", ends=False))
+    words = words.encode(x=alt.value(0), y=alt.value(4), text="words:N")
     return layered(
-        [
-            *_ground(cells, points, x, y),
-            whole,
-            part.encode(**at("part"), tooltip=["lower:Q", "upper:Q", "regions:Q"]),
-            diamonds.encode(x=x, y=y, tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f")]),
-            origin.encode(**at("at", ends=False)),
-            words.encode(x=alt.value(0), y=alt.value(4), text="words:N"),
-        ],
+        [*_ground(cells, points, x, y), whole, part, diamonds, origin, words],
         "A line through the plane",
         "Move the point and the direction. Solid: the interval; diamonds: knots; shades: regions.",
         "Two moons and the network's two classes over the plane, its linear regions in shades. A line "
@@ -115,16 +111,11 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
     curves = alt.Chart(logits).transform_filter(shown).mark_line()
     shade = base.mark_rect(opacity=0.13, color=PALETTE[3], tooltip=None)
     legend = alt.Legend(symbolType="stroke", offset=26)  # room for the words between it and the drawing
-    layers = [
-        shade.encode(x=alt.X("lower:Q", scale=span), x2="upper"),
-        curves.encode(
-            x=x,
-            y=alt.Y("logit:Q", title="logit", scale=alt.Scale(zero=False, nice=False)),
-            **strokes("of", [OWN, OTHER], legend=legend),
-            tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f"), *tooltips(".3f", "logit"), "of:N"],
-        ),
-        parts.words_above(_said(base), y=-4),
-    ]
+    y = alt.Y("logit:Q", title="logit", scale=alt.Scale(zero=False, nice=False))
+    tip = [alt.Tooltip("alpha:Q", title="α", format=".3f"), *tooltips(".3f", "logit"), "of:N"]
+    shade = shade.encode(x=alt.X("lower:Q", scale=span), x2="upper")
+    curves = curves.encode(x=x, y=y, **strokes("of", [OWN, OTHER], legend=legend), tooltip=tip)
+    layers = [shade, curves, parts.words_above(_said(base), y=-4)]
     if len(images):
         room = alt.Chart(_room_below(logits, intervals, list(labels))).transform_filter(shown)
         pictures = alt.Chart(images).transform_filter(shown).mark_image(width=24, height=24, clip=True, tooltip=None)
@@ -288,11 +279,9 @@ def region_norms(table: pd.DataFrame) -> Chart:
     rule = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(strokeDash=[2, 3], color=PALETTE[4])
     x = alt.X("ratio:Q", title="‖W of a region‖∞ / ‖W‖∞", scale=alt.Scale(domain=[0, 1.5], nice=False))
     tip = ["labels:N", "ratio:Q", *tooltips(".3f", "share")]
+    line = line.encode(x=x, y=alt.Y("share:Q", title="share of regions"), **OF_LABELS, tooltip=tip)
     return layered(
-        [
-            rule.encode(x="ratio:Q"),
-            line.encode(x=x, y=alt.Y("share:Q", title="share of regions"), **OF_LABELS, tooltip=tip),
-        ],
+        [rule.encode(x="ratio:Q"), line],
         "Norms of linear regions",
         "Left of the dotted line: no larger than without the ReLUs.",
         "Norms of regions over the norm of the weights' product; "

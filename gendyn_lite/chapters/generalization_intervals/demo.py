@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from gendyn_lite import data
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.generalization_intervals.probes import inputs
 from gendyn_lite.chapters.generalization_intervals.runs import plan
 from gendyn_lite.chapters.generalization_intervals.tables import LABELS, SPANS
 from gendyn_lite.data.gallery import data_uri
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures import intervals
+from gendyn_lite.measures import intervals, relu_paths
 
 THUMBNAILS = tuple(-1 + 0.25 * step for step in range(13))  # α of the pictures
 KINDS = {
@@ -47,7 +46,7 @@ def trained(dataset: str = "digits", corruption: float = 0.0, widths: tuple[int,
     base = next(run for run in planned if run.dataset == dataset and run.label_corruption == corruption)
     config = base.replace(model_options={"widths": list(widths)}, eval_every=base.epochs)
     loaded, _ = data.load_for_run(config)
-    return Trained(runner.trained(config, loaded), *inputs(config, loaded))
+    return Trained(runner.trained(config, loaded), *runner.inputs(config, loaded))
 
 
 class Paths(NamedTuple):
@@ -204,16 +203,15 @@ def _cells(model: nn.Module, x: Tensor, resolution: int) -> pd.DataFrame:
     size = (high - low) / resolution
     axes = [low[i] + (torch.arange(resolution) + 0.5) * size[i] for i in (0, 1)]
     grid = torch.cartesian_prod(*axes)
-    pattern, h = torch.zeros(len(grid), dtype=torch.float64), grid
     weight = torch.rand(512, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    # Regions differ in which units are on: a random number for each pattern.
+    paths = relu_paths.record_paths(model, grid).values()
+    pattern = torch.stack([on.double() @ weight[: on.shape[1]] * 7.3 for on in paths]).sum(0)
     with torch.no_grad():
-        for layer in model.children():
-            h = layer(h)
-            if isinstance(layer, nn.ReLU):  # regions differ in which units are on: a random number for each pattern
-                pattern += (h > 0).double() @ weight[: h.shape[1]] * 7.3
+        classes = model(grid).argmax(1)
     corners = torch.cat([grid - size / 2, grid + size / 2], dim=1).numpy().round(3)
     frame = pd.DataFrame(corners, columns=pd.Index(["x", "y", "x2", "y2"]))[["x", "x2", "y", "y2"]]
-    return frame.assign(**{"class": h.argmax(1).numpy()}, shade=((pattern % 1).numpy() * 4).astype(int))
+    return frame.assign(**{"class": classes.numpy()}, shade=((pattern % 1).numpy() * 4).astype(int))
 
 
 def _rays(model: nn.Module, starts: Tensor) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -231,11 +229,8 @@ def _rays(model: nn.Module, starts: Tensor) -> tuple[pd.DataFrame, pd.DataFrame]
     regions = [line.regions for line in lines]
     rows = about.assign(lower=_rounded(found.lower), upper=_rounded(found.upper), regions=regions)
     every, one = torch.arange(len(lines)), torch.ones(len(lines))
-    for name, alphas in {
-        "whole": (-one, 2 * one),
-        "part": (found.lower, found.upper),
-        "at": (0 * one, 0 * one),
-    }.items():
+    at_ends = {"whole": (-one, 2 * one), "part": (found.lower, found.upper), "at": (0 * one, 0 * one)}
+    for name, alphas in at_ends.items():
         for end, alpha in zip(("", "2"), alphas, strict=True):
             rows[[f"{name}_x{end}", f"{name}_y{end}"]] = at(alpha, every)
     alpha = torch.cat([line.alpha[1:-1] for line in lines])

@@ -271,12 +271,9 @@ def ratio(table: pd.DataFrame) -> Chart:
     labels = {"on": "data", "of": "similarity in", "error": "error"}
     base = chosen(rows, menus(rows, "ratio", labels))
     tip = ["name:N", *(alt.Tooltip(f"{c}:Q", title=t, format=".3f") for c, t in (("x", "ratio"), ("y", "error")))]
-    points = base.mark_point(size=110).encode(
-        x=alt.X("x:Q", title="early-to-mid ratio", scale=AROUND),
-        y=alt.Y("y:Q", title="error", scale=AROUND),
-        **parts.marks("kind", sorted(rows["kind"].unique(), reverse=True), offset=26),  # above the words
-        tooltip=[*tip, "seeds:Q"],
-    )
+    x, y = alt.X("x:Q", title="early-to-mid ratio", scale=AROUND), alt.Y("y:Q", title="error", scale=AROUND)
+    looks = parts.marks("kind", sorted(rows["kind"].unique(), reverse=True), offset=26)  # above the words
+    points = base.mark_point(size=110).encode(x=x, y=y, **looks, tooltip=[*tip, "seeds:Q"])
     each = rows.drop_duplicates(list(labels))
     return layered(
         [points, words_above(base.transform_aggregate(groupby=["words"]))],

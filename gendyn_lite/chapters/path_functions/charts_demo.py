@@ -39,14 +39,10 @@ def plane(maps: pd.DataFrame, points: pd.DataFrame, units: pd.DataFrame, functio
     words = shown.transform_calculate(
         words="'epoch ' + datum.epoch + ': ' + datum.on + ' units on, ' + datum.switched + ' switched'"
     )
+    color, shapes = alt.Color("class:N", legend=None, scale=CLASSES), alt.Scale(range=list(SHAPES[:2]))
+    shape = alt.Shape("class:N", legend=None, scale=shapes)
     dots = alt.Chart(points).mark_point(size=20, filled=True, opacity=0.85)
-    dots = dots.encode(
-        x=PLANE_X,
-        y=PLANE_Y,
-        color=alt.Color("class:N", legend=None, scale=CLASSES),
-        shape=alt.Shape("class:N", legend=None, scale=alt.Scale(range=list(SHAPES[:2]))),
-        tooltip=["class:N"],
-    )
+    dots = dots.encode(x=PLANE_X, y=PLANE_Y, color=color, shape=shape, tooltip=["class:N"])
     line = shown.transform_filter("isValid(datum.x1)").mark_rule(strokeWidth=2.5, strokeDash=[6, 3], opacity=1)
     line = line.encode(x=alt.X("x1:Q", scale=ACROSS), y=alt.Y("y1:Q", scale=UP), x2="x2", y2="y2")
     point = shown.mark_point(size=170, filled=True, color="currentColor", shape="cross", opacity=1)
@@ -99,16 +95,11 @@ def _strip(units: pd.DataFrame, own: dict[str, alt.Parameter]) -> alt.Chart:
         state=units["on"].map({1: "on", 0: "off"}),
     )
     rows = rows[["epoch", "point", "layer", "unit", "left", "top", "state", "switched"]].round(3)
-    squares = chosen(rows, own).mark_square(
-        size=110, fill="currentColor", stroke="currentColor", opacity=1
-    )  # fmt: skip
-    return squares.encode(
-        x="left:Q",
-        y="top:Q",
-        fillOpacity=alt.condition("datum.state === 'on'", alt.value(0.85), alt.value(0)),
-        strokeWidth=alt.condition("datum.switched === 1", alt.value(3.5), alt.value(1)),
-        tooltip=["layer:O", "unit:O", "state:N", alt.Tooltip("switched:O", title="switched since the last picture")],
-    )
+    squares = chosen(rows, own).mark_square(size=110, fill="currentColor", stroke="currentColor", opacity=1)
+    filled = alt.condition("datum.state === 'on'", alt.value(0.85), alt.value(0))
+    ringed = alt.condition("datum.switched === 1", alt.value(3.5), alt.value(1))
+    tip = ["layer:O", "unit:O", "state:N", alt.Tooltip("switched:O", title="switched since the last picture")]
+    return squares.encode(x="left:Q", y="top:Q", fillOpacity=filled, strokeWidth=ringed, tooltip=tip)
 
 
 def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
@@ -125,18 +116,15 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
         value=[{"i": int(pairs["i"].iloc[0]), "j": int(pairs["j"].iloc[0])}],
     )  # fmt: skip
     base = chosen(pairs, params).transform_calculate(pair="datum.same ? 'one digit' : 'two digits'")
-    dots = base.mark_point().encode(
-        x=alt.X("distance:Q", title="distance of the two images", scale=AROUND),
-        y=alt.Y("overlap:Q", title="share of units on for both", scale=AROUND),
-        **parts.marks("pair", ["two digits", "one digit"], offset=58),  # above the pictures
-        size=alt.condition(picked, alt.value(160), alt.value(22)),
-        opacity=alt.condition(picked, alt.value(1), alt.value(0.55)),
-        tooltip=["distance:Q", alt.Tooltip("overlap:Q", format=".3f"), "pair:N"],
-    )
-    both = [
-        _pictures(base.transform_filter(picked), pictures, column, 44, x=alt.value(place), y=alt.value(-30))
-        for column, place in (("i", 24), ("j", 74))
-    ]
+    x = alt.X("distance:Q", title="distance of the two images", scale=AROUND)
+    y = alt.Y("overlap:Q", title="share of units on for both", scale=AROUND)
+    large, full = ((alt.value(large), alt.value(small)) for large, small in ((160, 22), (1, 0.55)))
+    looks = parts.marks("pair", ["two digits", "one digit"], offset=58)  # above the pictures
+    looks |= {"size": alt.condition(picked, *large), "opacity": alt.condition(picked, *full)}
+    tip = ["distance:Q", alt.Tooltip("overlap:Q", format=".3f"), "pair:N"]
+    dots = base.mark_point().encode(x=x, y=y, **looks, tooltip=tip)
+    pair, y = base.transform_filter(picked), alt.value(-30)
+    both = [_pictures(pair, pictures, name, 44, x=alt.value(x), y=y) for name, x in (("i", 24), ("j", 74))]
     ranked = [
         f"layer {name}, epoch {epoch}: {part['distance'].corr(part['overlap'], method='spearman'):.2f}"
         for (name, epoch), part in pairs.groupby(["layer", "epoch"], sort=False)
@@ -164,12 +152,9 @@ def ranks(rows: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
         rows: As `pictures`, of `gendyn_lite.chapters.path_functions.demo.neighbours`.
         pictures: The digits.
     """
-    named = {
-        image: f"image {image}, a {digit}" for image, digit in zip(pictures["image"], pictures["digit"], strict=True)
-    }
-    rows = rows.assign(
-        who=rows["anchor"].map(named), neighbour_is=rows["neighbour"].map(named), shown_rank=rows["rank"] + 1
-    )
+    named = {picture.image: f"image {picture.image}, a {picture.digit}" for picture in pictures.itertuples()}
+    who, neighbour = rows["anchor"].map(named), rows["neighbour"].map(named)
+    rows = rows.assign(who=who, neighbour_is=neighbour, shown_rank=rows["rank"] + 1)
     last, pair = int(rows["epoch"].max()), ["layer", "anchor", "neighbour"]
     rows = rows.join(rows[rows["epoch"] == last].set_index(pair)["rank"].rename("final"), on=pair)
     layers = list(rows["layer"].unique())
@@ -177,17 +162,12 @@ def ranks(rows: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
     base = chosen(rows, parts.menus(rows, "rank", {"who": "digit", "layer": "layer"}, layer=second))
     scale = alt.Scale(domain=[0, last * 1.06], nice=False)
     finals = list(range(int(rows["final"].max()) + 1))
-    lines = base.mark_line(point={"size": 22}).encode(
-        x=alt.X("epoch:Q", title="epoch", scale=scale, axis=alt.Axis(tickMinStep=1, tickCount=last)),
-        y=RANK,
-        color=alt.Color("final:O", legend=None, scale=alt.Scale(domain=finals, range=list(PALETTE))),
-        strokeDash=alt.StrokeDash("final:O", legend=None, scale=alt.Scale(domain=finals, range=list(DASHES))),
-        tooltip=[
-            "epoch:Q",
-            alt.Tooltip("shown_rank:Q", title="rank"),
-            alt.Tooltip("neighbour_is:N", title="neighbour"),
-        ],
-    )
+    x = alt.X("epoch:Q", title="epoch", scale=scale, axis=alt.Axis(tickMinStep=1, tickCount=last))
+    color = alt.Color("final:O", legend=None, scale=alt.Scale(domain=finals, range=list(PALETTE)))
+    dash = alt.StrokeDash("final:O", legend=None, scale=alt.Scale(domain=finals, range=list(DASHES)))
+    titles = {"shown_rank:Q": "rank", "neighbour_is:N": "neighbour"}
+    tip = ["epoch:Q", *(alt.Tooltip(name, title=title) for name, title in titles.items())]
+    lines = base.mark_line(point={"size": 22}).encode(x=x, y=RANK, color=color, strokeDash=dash, tooltip=tip)
     # The neighbours at the ends of their lines, and above the drawing the digit itself.
     ends = base.transform_filter(f"datum.epoch === {last}")
     x = alt.X("epoch:Q", scale=alt.Scale(domain=[0, last * 1.06]))

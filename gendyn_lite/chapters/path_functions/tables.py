@@ -1,10 +1,11 @@
-"""Tables of chapter 2: similarities by layer and epoch, distances, ranks of neighbours, from what the runs record."""
+"""Tables of chapter 2: similarities by layer and epoch, distances, ratios, from what the runs record."""
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import SIZE, with_sizes
 
 COLUMN = re.compile(r"(paths|activations)/(.+):(self|cross):(\w+)")
-RECORDED = re.compile(r"(?:paths|distance|neighbours)/(.+):(on|rank|kept)")
+RECORDED = re.compile(r"(?:paths|distance|neighbours)/(.+):(?:on|rank|kept)")
+LEVELS = ("distance", "low", "middle", "high")  # of a bin of pairs, as recorded
 TRUE, RANDOM, CONSTANT = KINDS_OF_RUNS = ("true labels", "random labels", "true labels, no decay")
 
 
@@ -111,46 +113,18 @@ def distances(table: pd.DataFrame) -> pd.DataFrame:
         The columns data, network, size, runs, layer, bin, distance, low, middle and high (quartiles of the overlap as a
         share of the layer's units), rank (Spearman's correlation, mean over seeds), seeds.
     """
-    rows = []
-    for run, about, parts in _recorded(table, "distance", "bins"):
-        for place, part in enumerate(parts):
-            distance, low, middle, high = (int(each) / 1000 for each in part.split())
-            values = {"distance": distance, "low": low, "middle": middle, "high": high}
-            rows.append({**about, "bin": place, **values, "rank": run[f"distance/{about['layer']}:rank"]})
+    described = named(table)
+    rows: list[dict[str, Any]] = []
+    for run in described.to_dict("records"):
+        about = {column: run[column] for column in ("data", "network", "size", "runs", "seed")}
+        for layer in layers_of(described, run["network"]):
+            text = run.get(f"distance/{layer}:bins")
+            for place, part in enumerate(text.split("/") if isinstance(text, str) else ()):
+                values = dict(zip(LEVELS, (int(each) / 1000 for each in part.split()), strict=True))
+                rows.append({**about, "layer": layer, "bin": place, **values, "rank": run[f"distance/{layer}:rank"]})
     keys = ["data", "network", "size", "runs", "layer", "bin"]
     grouped = pd.DataFrame(rows).groupby(keys, sort=False)
     return grouped.mean().drop(columns="seed").assign(seeds=grouped["seed"].nunique()).reset_index()
-
-
-def ranks(table: pd.DataFrame) -> pd.DataFrame:
-    """Ranks of the neighbours of some images over the epochs of each run.
-
-    Args:
-        table: Runs of experiment ``"path_networks"``.
-
-    Returns:
-        The columns data, network, size, runs, seed, layer, anchor, neighbour, epoch and rank (0 is the nearest).
-    """
-    rows = []
-    for _, about, parts in _recorded(table, "neighbours", "ranks"):
-        for part in parts:
-            who, _, numbers = part.partition(": ")
-            anchor, neighbour = map(int, who.split())
-            pair = {**about, "anchor": anchor, "neighbour": neighbour}
-            rows += [{**pair, "epoch": epoch, "rank": int(rank)} for epoch, rank in enumerate(numbers.split())]
-    return pd.DataFrame(rows)
-
-
-def _recorded(table: pd.DataFrame, probe: str, name: str) -> Iterator[tuple[pd.Series, dict[str, Any], list[str]]]:
-    """Texts that a probe recorded layer by layer, with their run, what sets them apart, and their parts."""
-    described = named(table)
-    layers = {network: layers_of(described, network) for network in described["network"].unique()}
-    for _, run in described.iterrows():
-        about = {column: run[column] for column in ("data", "network", "size", "runs", "seed")}
-        for layer in layers[run["network"]]:
-            text = run.get(f"{probe}/{layer}:{name}")
-            if isinstance(text, str):
-                yield run, {**about, "layer": layer}, text.split("/")
 
 
 def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
@@ -164,9 +138,9 @@ def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
         (test error minus training error at the last epoch), test_error, train_error, seeds.
     """
     in_order = table.sort_values("epoch", kind="stable").groupby("run_id", sort=False)
-    last = in_order.tail(1).drop(columns="learning_rate")
-    last = last.merge(in_order.head(1)[["run_id", "learning_rate"]], on="run_id")  # the rate before it decays
-    last = with_sizes(last.rename(columns={f"paths/{name}": name for name in ("ratio", "ratio_first", "ratio_last")}))
+    # The rate before it decays.
+    last = in_order.tail(1).assign(learning_rate=in_order["learning_rate"].transform("first"))
+    last = with_sizes(last.rename(columns=lambda name: name.removeprefix("paths/")))
     last = last.assign(
         name=[_described(row) for row in last.to_dict("records")],
         gap=last["train_accuracy"] - last["test_accuracy"],
@@ -189,13 +163,12 @@ def _described(run: Mapping[Any, Any]) -> str:
     return ", ".join(words)
 
 
-def correlation(x: Sequence[float], y: Sequence[float], *, linear: bool = False) -> tuple[float, float, float]:
+def correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
     """Rank correlation (Spearman) of two values over networks, with a 95 % bootstrap interval over the networks.
 
     Args:
         x: One value per network.
         y: The other one.
-        linear: Pearson's correlation instead.
 
     Returns:
         (correlation, low, high), percentiles of 2,000 resamples without those in which a value is constant; NaN with
@@ -204,19 +177,17 @@ def correlation(x: Sequence[float], y: Sequence[float], *, linear: bool = False)
     >>> correlation([1, 2, 3, 4, 5], [10, 20, 30, 40, 50])[0]
     1.0
     """
-    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan"), float("nan"), float("nan")
+    if len(x) < 3 or min(np.ptp(x), np.ptp(y)) == 0:
+        return math.nan, math.nan, math.nan
 
     def statistic(left: np.ndarray, right: np.ndarray, axis: int) -> np.ndarray:
-        p, q = (each if linear else stats.rankdata(each, axis=axis) for each in (left, right))
-        p, q = (each - each.mean(axis=axis, keepdims=True) for each in (p, q))
-        norms = np.sqrt((p * p).sum(axis=axis) * (q * q).sum(axis=axis))
-        return np.where(norms > 0, (p * q).sum(axis=axis) / np.where(norms > 0, norms, 1), np.nan)
+        ranked = (stats.rankdata(each, axis=axis) for each in (left, right))
+        p, q = (stats.zscore(each, axis=axis) for each in ranked)  # NaN where a value is constant
+        return (p * q).mean(axis=axis)
 
-    with warnings.catch_warnings():  # a resample of one network has no correlation
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of resamples in which a value is constant
         rng = np.random.default_rng(0)
-        found = stats.bootstrap((a, b), statistic, n_resamples=2000, paired=True, method="percentile", random_state=rng)
+        found = stats.bootstrap((x, y), statistic, n_resamples=2000, paired=True, method="percentile", random_state=rng)
     low, high = np.nanpercentile(found.bootstrap_distribution, [2.5, 97.5])
-    return round(float(statistic(a, b, -1)), 12), float(low), float(high)
+    return round(float(statistic(np.asarray(x), np.asarray(y), -1)), 12), float(low), float(high)

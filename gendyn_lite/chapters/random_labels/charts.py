@@ -42,25 +42,17 @@ def learning_curves(table: pd.DataFrame) -> Chart:
     rows = rows.set_axis(["network", "q", "seed", "epoch", "train", "test"], axis=1)
     most, q = float(rows["q"].max()), parts.slider("corruption", rows["q"], "label corruption q")
     color, dash, _ = looks("split", ["train", "test"])
-    lines = (
-        alt.Chart(rows)
-        .transform_filter("datum.q === corruption && datum.network === network")
-        .transform_fold(["train", "test"], as_=["split", "accuracy"])
-        .mark_line(point={"size": 18}, opacity=0.8)
-        .encode(
-            x=parts.EPOCH,
-            y=alt.Y("accuracy:Q", title="accuracy", scale=alt.Scale(domain=[0, 1])),
-            color=color.title("measured on"),
-            strokeDash=dash,
-            detail="seed:N",
-            tooltip=["split:N", "epoch:Q", *tooltips(".3f", "accuracy"), "seed:N"],
-        )
-        .add_params(menu("network", rows["network"], "network"), q)
+    y = alt.Y("accuracy:Q", title="accuracy", scale=alt.Scale(domain=[0, 1]))
+    tip = ["split:N", "epoch:Q", *tooltips(".3f", "accuracy"), "seed:N"]
+    lines = alt.Chart(rows).transform_filter("datum.q === corruption && datum.network === network")
+    lines = lines.transform_fold(["train", "test"], as_=["split", "accuracy"])
+    lines = lines.mark_line(point={"size": 18}, opacity=0.8).encode(
+        x=parts.EPOCH, y=y, color=color.title("measured on"), strokeDash=dash, detail="seed:N", tooltip=tip
     )
     last = summarize(runs)
     means = last[last["label_corruption"] == most].groupby("network", sort=False)[["train_accuracy", "test_accuracy"]]
     return layered(
-        [lines, _chance_rule(table, error=False)],
+        [lines.add_params(menu("network", rows["network"], "network"), q), _chance_rule(table, error=False)],
         "Fitting labels, true and corrupted",
         "A line is one seed.",
         "Line chart of train and test accuracy against epoch, one line per seed, for the label corruption "
@@ -79,9 +71,9 @@ def time_to_fit(table: pd.DataFrame) -> Chart:
         UserError: No run fitted its labels at q = 0 and at another q.
     """
     runs = summarize(_corrupted(table))
-    clean = runs[runs["label_corruption"] == 0].set_index(["network", "seed"])["fit_epoch"]
-    base = pd.Series([clean.get(key, np.nan) for key in zip(runs["network"], runs["seed"], strict=True)], runs.index)
-    runs = runs.assign(ratio=runs["fit_epoch"] / base)
+    keys = ["network", "seed"]
+    clean = runs[runs["label_corruption"] == 0].set_index(keys)["fit_epoch"].rename("clean")
+    runs = runs.join(clean, on=keys).assign(ratio=lambda each: each["fit_epoch"] / each["clean"])
     if runs["ratio"].notna().sum() == 0:
         raise UserError("no run fitted its training labels at q = 0 and at another q with one seed: train longer")
     points = _seed_points(runs, "ratio")
@@ -101,13 +93,9 @@ def test_error(table: pd.DataFrame) -> Chart:
     """
     points = _seed_points(summarize(_corrupted(table)), "test_error")
     brush = alt.selection_interval(name="brush", encodings=["x"])
-    rule = (
-        alt.Chart(points)
-        .transform_filter(brush)
-        .transform_aggregate(mean="mean(value)", groupby=["network"])
-        .mark_rule(strokeDash=[4, 4])
-        .encode(y="mean:Q", color=_looks(points)[0], tooltip=["network:N", *tooltips(".3f", "mean")])
-    )
+    rule = alt.Chart(points).transform_filter(brush).transform_aggregate(mean="mean(value)", groupby=["network"])
+    tip = ["network:N", *tooltips(".3f", "mean")]
+    rule = rule.mark_rule(strokeDash=[4, 4]).encode(y="mean:Q", color=_looks(points)[0], tooltip=tip)
     *layers, seeds = _against_q(points, "test error", alt.Scale(domain=[0, 1], clamp=True))
     return layered(
         [*layers, seeds.add_params(brush), rule, _chance_rule(table, error=True)],
@@ -134,14 +122,10 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
     picked, opacity = parts.from_legend("condition")
     color, dash, _ = looks("condition", names, title=None)
     lines = alt.Chart(rows).transform_filter("datum.network === loss_network").mark_line(point={"size": 18})
-    lines = lines.encode(
-        x=parts.EPOCH,
-        y=alt.Y("train_loss:Q", title="training loss (nats)", scale=alt.Scale(type="log")),
-        color=color.sort(names).legend(columns=2),
-        strokeDash=dash,
-        opacity=opacity,
-        tooltip=["condition:N", "epoch:Q", *tooltips(".4f", "train_loss")],
-    )
+    y = alt.Y("train_loss:Q", title="training loss (nats)", scale=alt.Scale(type="log"))
+    tip = ["condition:N", "epoch:Q", *tooltips(".4f", "train_loss")]
+    color = color.sort(names).legend(columns=2)
+    lines = lines.encode(x=parts.EPOCH, y=y, color=color, strokeDash=dash, opacity=opacity, tooltip=tip)
     return parts.titled(
         lines.add_params(network, picked),
         "Training loss: true labels, random labels, inputs without structure",
@@ -160,28 +144,21 @@ def corruption_grid(examples: pd.DataFrame) -> Chart:
     """
     columns, number = 8, np.arange(len(examples))
     q = parts.slider("corruption", np.arange(21) / 20, "label corruption q", value=0.5)
-    base = (
-        alt.Chart(examples.assign(column=number % columns, row=number // columns))
-        .transform_calculate(
-            shown="datum.threshold < corruption ? datum.redrawn : datum.true",
-            state="datum.threshold >= corruption ? 'true' : datum.redrawn === datum.true ? 'redrawn, same' "
-            ": 'redrawn, other'",
-        )
-        .encode(x=alt.X("column:O", axis=None), y=alt.Y("row:O", axis=None))
+    base = alt.Chart(examples.assign(column=number % columns, row=number // columns)).transform_calculate(
+        shown="datum.threshold < corruption ? datum.redrawn : datum.true",
+        state="datum.threshold >= corruption ? 'true' : datum.redrawn === datum.true ? 'redrawn, same' "
+        ": 'redrawn, other'",
     )
+    base = base.encode(x=alt.X("column:O", axis=None), y=alt.Y("row:O", axis=None))
     images = base.mark_image(width=40, height=40, yOffset=-12).encode(url="image:N")
     states = ["true", "redrawn, same", "redrawn, other"]
     hover = [alt.Tooltip("true:N", title="true label"), alt.Tooltip("shown:N", title="trained with"), "state:N"]
     color, *_ = looks("state", states, title="label is", sort=states)
-    labels = (
-        base.mark_text(dy=24, fontSize=19, fontWeight="bold")
-        .encode(text=alt.Text("label:N"), color=color, tooltip=hover)
-        .transform_calculate(label="datum.shown + (datum.state === 'redrawn, other' ? ' ✗' : '')")
-        .add_params(q)
-    )
+    labels = base.mark_text(dy=24, fontSize=19, fontWeight="bold").encode(text="label:N", color=color, tooltip=hover)
+    labels = labels.transform_calculate(label="datum.shown + (datum.state === 'redrawn, other' ? ' ✗' : '')")
     count, wrong = len(examples), int((examples["true"] != examples["redrawn"]).sum())
     return layered(
-        [images, labels],
+        [images, labels.add_params(q)],
         "What the network is told",
         "Under each image, the label it is trained with.",
         f"{count} handwritten digits, each with the label it is trained with. As the slider raises q, more "

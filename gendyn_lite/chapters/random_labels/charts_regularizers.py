@@ -101,12 +101,10 @@ def final_accuracy(table: pd.DataFrame) -> Chart:
         tooltip=["setting:N", "taken at:N", *tooltips(".3f")],
     )
     last = means[means["taken at"] == kinds[0]]
+    marks = marks.add_params(menu("final", _most_tried_first(rows), "network"))
+    seeds = seeds.mark_point(size=22, opacity=0.5).encode(x="accuracy:Q", tooltip=["seed:N", "accuracy:Q"])
     return layered(
-        [
-            bars,
-            marks.add_params(menu("final", _most_tried_first(rows), "network")),
-            seeds.mark_point(size=22, opacity=0.5).encode(x="accuracy:Q", tooltip=["seed:N", "accuracy:Q"]),
-        ],
+        [bars, marks, seeds],
         "Test accuracy by regularizer",
         "Mean and 95 % interval over seeds; small points: seeds.",
         "Test accuracy at the end of training and at the best epoch, by regularizer. At the end: "
@@ -140,11 +138,8 @@ def _curves(rows: pd.DataFrame, order: tuple[str, ...], name: str) -> list[alt.C
     legend = alt.Legend(columns=2 if max(map(len, names)) < 18 else 1, labelLimit=240, **strokes)
     color, dash, _ = looks("setting", names, colours=PALETTE, title=None, sort=names, legend=legend)
     base = alt.Chart(means).transform_filter(f"datum.network === {name}").encode(x=x, color=color)
-    area = base.mark_area().encode(
-        y=alt.Y("test:Q", title="test accuracy", scale=AROUND),
-        y2="best:Q",
-        opacity=alt.condition(picked, alt.value(0.3), alt.value(0.02)),
-    )
+    y = alt.Y("test:Q", title="test accuracy", scale=AROUND)
+    area = base.mark_area().encode(y=y, y2="best:Q", opacity=alt.condition(picked, alt.value(0.3), alt.value(0.02)))
     tip = ["setting:N", "epoch:Q", *tooltips(".3f", "test", "best", "train")]
     lines = base.mark_line(point={"size": 18}).encode(y="test:Q", strokeDash=dash, opacity=opacity, tooltip=tip)
     return [area, lines.add_params(menu(name, _most_tried_first(rows), "network"), picked)]

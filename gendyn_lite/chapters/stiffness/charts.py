@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import altair as alt
@@ -44,15 +45,12 @@ def step_changes(changes: pd.DataFrame) -> Chart:
     line = shown.mark_line(strokeDash=[2, 3], color="currentColor", strokeWidth=1, tooltip=False)
     line = line.encode(x="relative_predicted:Q", y="relative_predicted:Q")
     color, _, shape = looks("pair", STEPPED_ON, colours=PALETTE, title="measured on")
+    x = alt.X("relative_predicted:Q", title="predicted change of the loss / ε")
+    y = alt.Y("relative_actual:Q", title="actual change of the loss / ε")
     ratios = {"relative_predicted": "predicted / ε", "relative_actual": "actual / ε"}
     tip = [alt.Tooltip(f"{name}:Q", title=title, format=".3f") for name, title in ratios.items()]
-    points = shown.mark_point(size=70).encode(
-        x=alt.X("relative_predicted:Q", title="predicted change of the loss / ε"),
-        y=alt.Y("relative_actual:Q", title="actual change of the loss / ε"),
-        color=color,
-        shape=shape,
-        tooltip=["digit:N", "pair:N", "step:Q", *tip],
-    )
+    tip = ["digit:N", "pair:N", "step:Q", *tip]
+    points = shown.mark_point(size=70).encode(x=x, y=y, color=color, shape=shape, tooltip=tip)
     return layered(
         [line, points],
         "One step on one digit, and what it does to the others",
@@ -85,18 +83,10 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> Chart:
         words="'epoch ' + datum.epoch + ', train accuracy ' + format(datum.train_accuracy, '.2f')"
     ).mark_text(align="left", baseline="bottom", dy=-4, fontWeight="bold")
     place = alt.Scale(nice=False, zero=False)
-    cells = (
-        _cells(shown)
-        .mark_rect()
-        .encode(
-            x=alt.X("x:Q", title="first coordinate", scale=place),
-            x2="x2:Q",
-            y=alt.Y("y:Q", title="second coordinate", scale=place),
-            y2="y2:Q",
-            color=alt.Color("stiffness:Q", scale=alt.Scale(scheme="viridis", domain=[-0.5, 1], clamp=True)),
-            tooltip=[*tooltips(".2f", "stiffness"), alt.Tooltip("predicted:N", title="predicted class")],
-        )
-    )
+    x, y = alt.X("x:Q", title="first coordinate", scale=place), alt.Y("y:Q", title="second coordinate", scale=place)
+    color = alt.Color("stiffness:Q", scale=alt.Scale(scheme="viridis", domain=[-0.5, 1], clamp=True))
+    tip = [*tooltips(".2f", "stiffness"), alt.Tooltip("predicted:N", title="predicted class")]
+    cells = _cells(shown).mark_rect().encode(x=x, x2="x2:Q", y=y, y2="y2:Q", color=color, tooltip=tip)
     ends = rows[rows["epoch"] == rows.groupby("data")["epoch"].transform("max")]
     return layered(
         [cells, words.encode(x=alt.value(0), y=alt.value(0), text="words:N")],
@@ -113,9 +103,8 @@ def _map_table(rows: pd.DataFrame, corners: CORNERS) -> pd.DataFrame:
     """A row for each map: its corners and its places along a side; stiffness and classes travel as one text each."""
     points = rows["map/stiffness"].str.count(" ") + 1
     rows = rows.assign(side=(points**0.5).round().astype(int))
-    for axis in (0, 1):
-        rows[f"low{axis}"] = rows["dataset"].map({name: pair[0][axis] for name, pair in corners.items()})
-        rows[f"high{axis}"] = rows["dataset"].map({name: pair[1][axis] for name, pair in corners.items()})
+    for (place, end), axis in product(enumerate(("low", "high")), (0, 1)):
+        rows[f"{end}{axis}"] = rows["dataset"].map({name: pair[place][axis] for name, pair in corners.items()})
     return rows.rename(columns=MAP_COLUMNS)[MAP_TABLE].round(3)
 
 

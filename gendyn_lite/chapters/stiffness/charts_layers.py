@@ -63,8 +63,7 @@ def deep_networks(runs: pd.DataFrame) -> Chart:
     rows = long_layers(runs)
     rows = rows[rows["layer"].str.contains("conv|fc", regex=True)]
     keys = zip(rows["label_corruption"], rows["state"], strict=True)
-    rows = rows.assign(training=[TRAINING.get(key, "") for key in keys])
-    rows = rows[rows["training"] != ""]
+    rows = rows.assign(training=pd.Series([TRAINING.get(key) for key in keys], rows.index)).dropna(subset="training")
     rows = rows.assign(number=rows.groupby(["run_id", "epoch"]).cumcount() + 1)
     table = _profile(rows, "network", ["data", "network", "training"])
     kinds = [name for name in TRAINING.values() if (table["training"] == name).any()]
@@ -93,13 +92,7 @@ def _means(table: pd.DataFrame, pairs: str, by: list[str]) -> str:
     return told(means, ", ".join(f"{{{name}}}" for name in by) + ": {mean:.2f}")
 
 
-def _lines(
-    table: pd.DataFrame,
-    named: Looks,
-    *,
-    prefix: str = "layers",
-    pairs: str = "all",
-) -> list[alt.Chart]:
+def _lines(table: pd.DataFrame, named: Looks, *, prefix: str = "layers", pairs: str = "all") -> list[alt.Chart]:
     """A line over layers for each name; a menu for each column in which there is something to choose."""
     params = {}
     for column in ("data", "pairs", "activation", "network"):
@@ -108,12 +101,8 @@ def _lines(
             start = PAIRS[pairs] if column == "pairs" else ""
             params[column] = menu(f"{prefix}_{column}", options or list(table[column].unique()), column, start)
     color, dash, shape = named
-    across = alt.X(
-        "position:Q",
-        title="layer, from input to output",
-        axis=alt.Axis(tickMinStep=1, format="d"),
-        scale=alt.Scale(zero=False, nice=False, padding=12),
-    )
+    axis, scale = alt.Axis(tickMinStep=1, format="d"), alt.Scale(zero=False, nice=False, padding=12)
+    across = alt.X("position:Q", title="layer, from input to output", axis=axis, scale=scale)
     base = chosen(table, params).encode(x=across, color=color)
     y = alt.Y("mean:Q", title="cosine stiffness", scale=alt.Scale(zero=True))
     tip = [str(color.shorthand), "layer:N", *tooltips(".3f")]

@@ -60,14 +60,6 @@ def step_changes(*, count: int = 30, examples: int = 6, steps: tuple[float, ...]
     return pd.concat(frames, ignore_index=True)
 
 
-def slopes(changes: pd.DataFrame) -> pd.Series:
-    """Least-squares slope of actual against predicted change, by step size: 1 where the prediction is right."""
-    predicted = changes["predicted"]
-    products = changes.assign(both=predicted * changes["actual"], square=predicted * predicted)
-    sums = products.groupby("step")[["both", "square"]].sum()
-    return sums["both"] / sums["square"]
-
-
 class Trap(NamedTuple):
     """Mean cosine stiffness within a class, of one network and the same images.
 

@@ -97,9 +97,7 @@ class StiffnessExplorer:
         table, loaded = self.map(), self.network()[1]
         y = loaded.train.y
         classes = "one class" if y[int(self.first.value)] == y[int(self.second.value)] else "two classes"
-        said = (
-            f"train accuracy {table['train_accuracy'].iloc[0]:.2f}; examples {self.first.value} and "
-            f"{self.second.value}, of {classes}: cosine stiffness {self.pair():.2f} in {self.layer.value}"
-        )
+        said = f"train accuracy {table['train_accuracy'].iloc[0]:.2f}; examples {self.first.value} and "
+        said += f"{self.second.value}, of {classes}: cosine stiffness {self.pair():.2f} in {self.layer.value}"
         chart = charts.neighbourhood_maps(table, {str(self.dataset.value): corners(loaded)})
         return said, chart, f"{self.layer.value}, trained here"

@@ -10,13 +10,6 @@ from tests.chapters import photographs
 TINY = {"epochs": 2, "batch_size": 4, "center_crop": 32, "learning_rate": 0.001, "precision": "float32"}
 
 
-def test_every_mask_has_its_run_without_one():
-    configs = runs.IMAGENET.configs(seeds=2)
-    assert len({run.run_id("00") for run in configs}) == len(configs)
-    assert sum(run.mask_keep == 1 for run in configs) == 2
-    assert {run.mask_by for run in configs if run.mask_keep < 1} == {"fisher", "magnitude", "random"}
-
-
 @pytest.mark.slow
 def test_two_processes_agree_on_a_mask_and_record_one_run(tmp_path):
     run, said = photographs.run_in_two_processes(

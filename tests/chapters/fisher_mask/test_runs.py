@@ -6,16 +6,11 @@ import pytest
 import torch
 
 from gendyn_lite import results
-from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.fisher_mask import demo, tables
 from gendyn_lite.chapters.fisher_mask import runs as experiment
-from gendyn_lite.errors import UserError
 
 
-@pytest.mark.parametrize(
-    ("profile", "dataset"),
-    experiment.PLANS,
-)
+@pytest.mark.parametrize(("profile", "dataset"), experiment.PLANS)
 def test_every_mask_of_a_plan_has_its_run_without_one(profile, dataset):
     configs = experiment.plan(profile, dataset=dataset)
     base = {(c.model, c.label_corruption, c.seed) for c in configs if c.mask_keep == 1}
@@ -28,13 +23,6 @@ def test_every_mask_of_a_plan_has_its_run_without_one(profile, dataset):
 
 def test_a_plan_may_be_of_one_network():
     assert {config.model for config in experiment.plan("full", network="resnet18", seeds=1)} == {"resnet18"}
-
-
-def test_the_key_of_a_run_without_a_mask_is_what_it_was():
-    """Runs published before masks existed keep their keys."""
-    config = experiment.plan("smoke")[0]
-    assert "mask_keep" not in config._keyed() and "mask_by" not in config._keyed()
-    assert config.replace(mask_keep=0.5).run_id("00") != config.run_id("00")
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +62,6 @@ def test_the_first_epoch_is_the_same_with_every_mask(table):
     assert true["train_loss"].nunique() == 1
     last = table[(table["label_corruption"] == 0) & (table["epoch"] == 4)]
     assert last["train_loss"].nunique() == len(last)
-
-
-def test_a_mask_in_the_configuration_alone_is_refused(tmp_path):
-    config = experiment.plan("smoke", seeds=1)[1]
-    with pytest.raises(UserError, match=r"mask_keep is 0.7 and there is no gradient hook"):
-        runner.load_or_run(config, profile="smoke", root=tmp_path)
 
 
 def test_a_step_moves_digits_of_its_own_class_most():

@@ -9,7 +9,6 @@ import torch
 
 from gendyn_lite import data, results
 from gendyn_lite.chapters.generalization_intervals import demo as interval_lines
-from gendyn_lite.chapters.generalization_intervals import probes as interval_probes
 from gendyn_lite.chapters.generalization_intervals import runs as experiment
 from gendyn_lite.chapters.generalization_intervals import tables
 from gendyn_lite.chapters.generalization_intervals.explorer import IntervalExplorer
@@ -72,7 +71,7 @@ def test_a_watched_run_is_measured_at_every_epoch(table):
 
 def test_lines_start_at_fitted_points_of_their_class():
     network = interval_lines.trained("digits")
-    found = interval_probes.directions(network.model, network.x, network.y, interval_probes.Amount(30, 20), seed=0)
+    found = experiment.directions(network.model, network.x, network.y, experiment.Amount(30, 20), seed=0)
     assert set(found) == set(tables.SPANS)
     for kind, (origin, direction) in found.items():
         assert origin.shape == direction.shape and len(origin) == (30 if kind in ("pair", "midline") else 20)

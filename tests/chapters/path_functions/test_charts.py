@@ -32,8 +32,6 @@ FUNCTIONS = pd.concat([FUNCTIONS, FUNCTIONS.assign(point=2)], ignore_index=True)
 FUNCTIONS = FUNCTIONS.assign(**{end: [None, 0.5] * 2 for end in ("x1", "y1", "x2", "y2")})
 NEAREST = pd.DataFrame({"place": [0, 1], "image": [0, 2], "digit": 7, "share": [1.0, 0.8], "picture": "data:,"})
 CHARTS = {
-    "distributions": lambda: charts.distributions(RUNS),
-    "deep": lambda: charts.distributions(DEEP),
     "plane": lambda: charts_demo.plane(MAPS, POINTS, UNITS, FUNCTIONS),
     "scatter": lambda: charts_demo.scatter(PAIRS, PICTURES),
     "ranks": lambda: charts_demo.ranks(RANKS, PICTURES),
@@ -46,7 +44,7 @@ def params(chart: alt.TopLevelMixin) -> list[str]:
 
 
 def test_distributions_offer_runs_layer_measure_and_a_slider():
-    chart = CHARTS["distributions"]()
+    chart = charts.distributions(RUNS)
     assert params(chart) == ["dist_subject", "dist_place", "dist_what", "dist_epoch"]
     found = rows(chart)
     assert set(found["place"]) == {"1: relu1", "2: relu2", "3: relu3"}
@@ -57,10 +55,8 @@ def test_distributions_offer_runs_layer_measure_and_a_slider():
 
 
 def test_the_decays_are_drawn_where_there_are_some():
-    decays = [
-        layer for layer in CHARTS["distributions"]().to_dict()["layer"] if layer["mark"].get("strokeDash") == [2, 3]
-    ]
-    assert len(decays) == 1
+    layers = charts.distributions(RUNS).to_dict()["layer"]
+    assert [layer["mark"].get("strokeDash") for layer in layers].count([2, 3]) == 1
     constant = RUNS[RUNS["schedule"] == "constant"]
     assert len(charts.distributions(constant).to_dict()["layer"]) == 5
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from gendyn_lite.chapters.path_functions import demo
 from gendyn_lite.chapters.path_functions.explorer import nearest
@@ -73,9 +72,3 @@ def test_an_image_that_is_not_followed_is_refused():
         nearest(128, "relu1", 0)
     with pytest.raises(UserError, match="epoch 99 is missing"):
         nearest(0, "relu1", 99)
-
-
-def test_pictures_are_dark_on_light():
-    found = demo.trained()
-    assert torch.equal(found.labels, found.digits)
-    assert len(found.pictures) == len(found.x) == 128

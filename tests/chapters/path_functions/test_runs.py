@@ -25,16 +25,6 @@ def test_only_a_step_schedule_has_milestones_and_they_lie_within_the_epochs(kind
         assert not config.milestones or max(config.milestones) < config.epochs
 
 
-def test_the_published_sizes_are_those_that_were_asked_for():
-    for config in runs_of.plan("networks", "colab") + runs_of.plan("deep", "colab"):
-        assert config.dataset == "cifar10" and config.epochs >= 20 and (config.train_size or 128) >= 128
-    many = runs_of.plan("ratio", "colab")
-    assert len({config.group_id("00") for config in many}) >= 12
-    varied = ("learning_rate", "weight_decay", "random_crop", "flip", "model")
-    assert all(len({getattr(config, name) for config in many}) > 1 for name in varied)
-    assert {config.model for config in runs_of.plan("deep", "full")} == {"resnet18", "vgg19"}
-
-
 def test_a_plan_takes_another_data_set_seeds_and_epochs():
     configs = runs_of.plan("networks", dataset="mnist", seeds=1, epochs=5)
     assert {(c.dataset, c.seed, c.epochs, c.milestones) for c in configs} == {("mnist", 0, 5, (3, 4))}
@@ -141,10 +131,8 @@ def test_of_a_whole_set_a_balanced_part_is_followed():
 def test_the_distance_bins_hold_the_quartiles():
     x = torch.arange(30.0)[:, None]
     paths = torch.arange(30)[:, None] >= torch.arange(30)
-    bins = [
-        list(map(int, part.split()))
-        for part in probes.bin_text(relu_paths.overlap_and_distance(paths, x), 30).split("/")
-    ]
+    text = probes.bin_text(relu_paths.overlap_and_distance(paths, x), 30)
+    bins = [list(map(int, part.split())) for part in text.split("/")]
     assert len(bins) == probes.DISTANCE_BINS
     assert all(low <= middle <= high for _, low, middle, high in bins)
     assert [row[0] for row in bins] == sorted(row[0] for row in bins)

@@ -25,15 +25,9 @@ by_size = pytest.mark.parametrize(("profile", "dataset"), SIZES, ids=["-".join(s
 def test_every_row_of_table_1_is_planned_with_three_seeds(profile, dataset):
     twins = [config for config in random_labels.regularizer_plan(profile, dataset=dataset) if is_twin(config)]
     configs = [config for config in random_labels.regularizer_plan(profile, dataset=dataset) if config not in twins]
-    planned = [
-        (
-            results.tables.network_name(config.model, config.model_options),
-            config.random_crop > 0,
-            config.weight_decay > 0,
-            config.label_corruption == 1,
-        )
-        for config in configs
-    ]
+    names = [results.tables.network_name(config.model, config.model_options) for config in configs]
+    settings = [(each.random_crop > 0, each.weight_decay > 0, each.label_corruption == 1) for each in configs]
+    planned = [(name, *on) for name, on in zip(names, settings, strict=True)]
     for row in TABLE_1:
         assert planned.count(row[:4]) == 3, row
 
