@@ -92,12 +92,19 @@ def opened(experiment: str, *, folder: Path | None = None) -> Table:
 
 def typed(*texts: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """runs.csv and curves.csv, text as text, with all settings that came later."""
-    options: Any = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": [""]}
-    settings, rows = (pd.read_csv(io.StringIO(each), **options) for each in texts)
+    settings, rows = map(_typed, texts)
     defaults = {name: math.nan if value is None else value for name, value in LATER.items()}
     settings = settings.fillna(dict.fromkeys(TEXT, "") | defaults)
     settings = settings.assign(**{name: defaults[name] for name in defaults if name not in settings})
     return _unquoted(settings), _unquoted(rows)
+
+
+def _typed(text: str) -> pd.DataFrame:
+    """A table with its numbers; digits that no number is written with, as the classes of a map "0110", stay text."""
+    plain = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    digits = [str(name) for name in plain if plain[name].str.match(r"0\d|\d{17}").any()]
+    kinds = dict.fromkeys([*TEXT, *digits], str)
+    return pd.read_csv(io.StringIO(text), dtype=kinds, keep_default_na=False, na_values=[""])  # type: ignore[arg-type]
 
 
 def cell(value: Any, style: str = "") -> str:
@@ -111,6 +118,15 @@ def cell(value: Any, style: str = "") -> str:
     if isinstance(value, str) and "\r" in value:
         raise UserError(f"{shown(value)} cannot be published: it holds a carriage return, which tables do not keep")
     return "" if value is None else f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else str(value)
+
+
+def _metric(value: Any) -> str:
+    """A recorded value as text; digits that are text have an apostrophe before them, or would be read as a number.
+
+    >>> _metric(0.123456789), _metric("0110")
+    ('0.123457', "'0110")
+    """
+    return f"'{value}" if isinstance(value, str) and value.isdigit() else cell(value, ".6g")
 
 
 def _unquoted(table: pd.DataFrame) -> pd.DataFrame:
@@ -128,7 +144,7 @@ def as_text(run: Run) -> Table:
     later = {name for name in LATER if getattr(run.config, name) == LATER[name]}  # in the key neither
     left_out = {*later, *METRICS, "trained_together"}  # which stands in the run's record
     settings = {name: cell(own[name]) for name in own if name not in left_out}
-    curves = [{"run_id": run.run_id, **{name: cell(row[name], ".6g") for name in row}} for row in run.rows()]
+    curves = [{"run_id": run.run_id, **{name: _metric(row[name]) for name in row}} for row in run.rows()]
     return Table(pd.DataFrame([settings]), pd.DataFrame(curves).fillna(""), {run.run_id: run.env()})
 
 

@@ -311,11 +311,12 @@ TEXTS = ["=1+1", "+cmd", "-x", "@sum", "\tx", "\nx", "'x", "NA", "1e5", 'a "b", 
 @pytest.mark.parametrize("text", TEXTS, ids=repr)
 def test_text_is_read_back_exactly_and_is_no_formula(tmp_path, text):
     config = RunConfig(experiment="random_labels", dataset=f"folder:/disks/someone/{text}")
-    run = one_row(tmp_path, config=config, env={**ENV, "data": text}, rows=[{"probe/text": f"{text} 1"}])
+    rows = [{"probe/text": f"{text} 1", "probe/map": "0110"}]
+    run = one_row(tmp_path, config=config, env={**ENV, "data": text}, rows=rows)
     publish(tmp_path)
     published = table(tmp_path)
     assert published["data"][0] == text and published["dataset"][0] == f"folder:{text}"
-    assert published["probe/text"][0] == f"{text} 1"
+    assert (published["probe/text"][0], published["probe/map"][0]) == (f"{text} 1", "0110")
     assert published["run_id"][0] == run.run_id
     assert "someone" not in "".join(files(tmp_path).values())
     for name in ("runs.csv", "curves.csv"):

@@ -58,3 +58,9 @@ def test_what_the_text_says_of_training():
     assert (kept["MNIST"], kept["CIFAR-10 (JPEG q75)"]) == (pytest.approx(0.25, abs=0.03), pytest.approx(0.6, abs=0.04))
     test = ends["stiffness/test_within_cosine"].groupby(by[:2]).mean().unstack()
     assert (test < end).all(axis=None)  # once training images are memorized, those of the test set are helped less
+
+
+def test_the_classes_of_a_map_are_text_with_their_zeros():
+    """Tables from before apostrophes were written."""
+    maps = results.published("stiffness_maps")["map/predicted"].dropna()
+    assert set(maps.str.len()) == {36 * 36} and maps.str.startswith("0").any()
