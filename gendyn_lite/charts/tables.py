@@ -113,15 +113,16 @@ def meanings() -> HTML:
 
 
 def _sentence(row: Mapping[Hashable, Any]) -> str:
-    """The verdict on a claim, what it is held to, and the values that it stands on."""
-    told = f"{html.escape(row['source'])}. Holds if {html.escape(row['criterion'])}"
+    """The verdict on a claim, and the values that it stands on beside what was needed."""
+    told = html.escape(row["source"])
     if row["networks"]:
         low, high = (_signed(row[name]) for name in ("lowest", "highest"))
         over = "" if row["networks"] == 1 else f" over {row['networks']} networks and data sets"
-        told += f"; found {low if low == high else f'{low} to {high}'}{over}, {_seeds(row)} or more each"
+        told += f": {low if low == high else f'{low} to {high}'}{over}, {_seeds(row)} or more each; "
+        told += f"needed: {html.escape(row['needed'])}"
     if row["alone"] != row["verdict"]:
         told += f"; without the correction for testing many: {row['alone']}"
-    return f"{_sign(row)} {html.escape(row['statement'])}.<br><small>{told}.</small>"
+    return f"{_sign(row)} {html.escape(row['statement'])}. <small>{told}.</small>"
 
 
 def _held_to(row: Mapping[Hashable, Any]) -> str:

@@ -95,11 +95,12 @@ def statements(claims: pd.DataFrame, records: Iterable[Record]) -> pd.DataFrame:
         records: Where the claims are on record.
 
     Returns:
-        ``paper``, ``id``, ``statement``, ``source``, ``paper_value``, ``criterion``, ``type``, ``compared``,
-        ``pooled``, ``primary``, ``prior``, ``chapter``, ``section``; ``networks`` that decide and ``others`` with too
-        few seeds; ``subject``, ``value``, ``low``, ``high`` of the network that is furthest from holding (or of the
-        mean); ``lowest`` and ``highest`` value and ``n_seeds`` (fewest) of those that decide, of all (and most) if none
-        does; ``alone``, the verdict without the correction, ``verdict``, and ``why`` it is undecided, if it is.
+        ``paper``, ``id``, ``statement``, ``source``, ``paper_value``, ``criterion``, ``needed`` (its threshold),
+        ``type``, ``compared``, ``pooled``, ``primary``, ``prior``, ``chapter``, ``section``; ``networks`` that decide
+        and ``others`` with too few seeds; ``subject``, ``value``, ``low``, ``high`` of the network that is furthest
+        from holding (or of the mean); ``lowest`` and ``highest`` value and ``n_seeds`` (fewest) of those that decide,
+        of all (and most) if none does; ``each`` verdict of theirs; ``alone``, the verdict without the correction,
+        ``verdict``, and ``why`` it is undecided, if it is.
     """
     found: list[_Pooled] = []
     for record in records:
@@ -149,6 +150,7 @@ def _pooled(entry: Entry, paper: str, rows: pd.DataFrame) -> _Pooled:
     words = {"statement": entry.statement, "paper_value": entry.paper_value, "criterion": entry.statistic}
     words |= {"chapter": "", "section": ""}
     about |= {name: rows[name].iloc[0] if len(rows) else word for name, word in words.items()}
+    about["needed"] = str(about["criterion"]).removeprefix(f"{entry.statistic} is ")
     about["prior"] = bool(len(rows) and rows["prior"].all())
     about |= {"paper": paper, "networks": len(enough), "others": len(run) - len(enough)}
     about["each"] = tuple(enough["verdict"])
