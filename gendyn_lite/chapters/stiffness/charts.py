@@ -149,7 +149,9 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     same = (after["one"] == after["other"]).map({True: "within", False: "between"})
     means = after.groupby(["condition", same], sort=False)["stiffness"].mean().unstack()
     scale = alt.Scale(scheme="purpleorange", domain=[-0.6, 0.6], clamp=True, reverse=True)
-    cells = chosen(table, {"condition": menu("class_condition", table["condition"], "runs"), "when": when})
+    cells = chosen(
+        table, {"condition": menu("class_condition", table["condition"], "runs", _judged(runs)), "when": when}
+    )
     cells = cells.mark_rect(stroke="currentColor", strokeOpacity=0.15).encode(
         x=alt.X("other:O", title="class of the other example"),
         y=alt.Y("one:O", title="class of the example"),
@@ -179,7 +181,7 @@ def over_training(runs: pd.DataFrame) -> Chart:
     rows = [about.assign(kind=kind, curve=curve, value=value) for (kind, curve), value in curves.items()]
     table = mean_intervals(pd.concat(rows), ["condition", "kind", "curve", "epoch"]).round(4)
     kind = _radio("training_kind", ["cosine", "sign"], "stiffness ", value="cosine")
-    menus = [menu("training_runs", table["condition"], "runs"), kind]
+    menus = [menu("training_runs", table["condition"], "runs", _judged(runs)), kind]
     picked, opacity = parts.from_legend("curve", name="curve_picked")
     last = table.groupby("condition")["epoch"].transform("max")
     ends = table[(table["kind"] == "cosine") & (table["epoch"] == last)].head(8)
@@ -271,6 +273,14 @@ def _conditions(runs: pd.DataFrame) -> pd.Series:
     """What each run is, short enough for a menu on a phone: data, labels, learning rate."""
     labels = runs["label_corruption"].map(lambda q: "random labels" if q == 1 else "true labels")
     return _subjects(runs) + ", " + labels + runs["learning_rate"].map(", rate {:g}".format)
+
+
+def _judged(runs: pd.DataFrame) -> str:
+    """The condition that claims are judged by, of the last data set: true labels, the middle learning rate."""
+    true = runs[runs["label_corruption"] == 0]
+    true = true[true["data"] == true["data"].iloc[-1]]
+    rates = sorted(true["learning_rate"].unique())
+    return str(_conditions(runs)[true.index[true["learning_rate"] == rates[len(rates) // 2]][0]])
 
 
 def _curves(

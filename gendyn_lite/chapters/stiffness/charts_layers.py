@@ -27,7 +27,9 @@ def trained_and_untrained(runs: pd.DataFrame) -> Chart:
     ends = ends.groupby(["data", "state"], sort=False)["mean"].agg(["first", "last"])
     words = told(ends, "{data}, {state}: {first:.2f} in the first layer, {last:.2f} in the last")
     return layered(
-        _lines(table, looks("state", ["untrained", "trained"], colours=PALETTE[1::-1], title="network")),
+        _lines(
+            table, looks("state", ["untrained", "trained"], colours=PALETTE[1::-1], title="network"), pairs="between"
+        ),
         "Stiffness of each layer, before and after training",
         "4 hidden layers of 32 units; mean and 95 % interval over seeds.",
         f"Mean cosine stiffness of each layer's gradients. ReLU, all pairs: {words}.",
