@@ -186,6 +186,7 @@ def test_every_slider_and_select_moves_its_chart_by_keyboard(desktop: Visit) -> 
 
 def test_every_chart_offers_its_data(desktop: Visit) -> None:
     for figure in desktop.page.locator("figure.gendyn-chart").all():
+        figure.evaluate("f => { const fold = f.closest('details'); if (fold) fold.open = true; }")
         figure.locator(".gendyn-data summary:visible").click()
         figure.locator(".gendyn-table tbody tr").first.wait_for(timeout=5000)
 
