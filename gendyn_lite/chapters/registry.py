@@ -14,7 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from gendyn_lite.claims import Record, read
+from gendyn_lite.claims import Record
+from gendyn_lite.claims.record import read
 from gendyn_lite.claims.sections import Section
 from gendyn_lite.config import RunConfig, check_range
 from gendyn_lite.results.runs import Run

@@ -9,8 +9,8 @@ import pandas as pd
 from IPython.display import HTML
 
 from gendyn_lite.charts.figure import PALETTE
+from gendyn_lite.charts.html import plain_table, three_digits
 from gendyn_lite.charts.parts import Chart, layered, looks, told, tooltips
-from gendyn_lite.charts.tables import plain_table, three_digits
 
 
 def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> Chart:

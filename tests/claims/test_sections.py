@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gendyn_lite.charts import tables
-from gendyn_lite.claims import on_record, read, table
+from gendyn_lite.claims import table
 from gendyn_lite.claims.inference import LEVEL, estimate, first, p_values, places
+from gendyn_lite.claims.record import on_record, read
 from gendyn_lite.claims.sections import corrected, holm, on_record_before, statements
 from gendyn_lite.errors import UserError
 

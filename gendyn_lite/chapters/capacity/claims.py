@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from gendyn_lite.claims import Claim, on_record, table
+from gendyn_lite.claims import Claim, table
+from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
 
 WHOLE = {"MNIST": 60_000, "CIFAR-10": 50_000}

@@ -12,7 +12,8 @@ import pandas as pd
 from scipy import stats
 
 from gendyn_lite.chapters.fisher_mask.tables import NONE, best, influences, log_ratio
-from gendyn_lite.claims import Claim, on_record, table
+from gendyn_lite.claims import Claim, table
+from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import PUBLISHED, Section
 
 FORM = "influence/quadratic_true"

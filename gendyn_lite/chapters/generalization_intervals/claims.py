@@ -11,7 +11,8 @@ import pandas as pd
 from scipy import stats
 
 from gendyn_lite.chapters.generalization_intervals.tables import counts, described, ends, main_network, middles
-from gendyn_lite.claims import Claim, on_record, table
+from gendyn_lite.claims import Claim, table
+from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import PUBLISHED, Section
 from gendyn_lite.results.tables import with_sizes
 

@@ -13,7 +13,8 @@ from scipy import stats
 
 from gendyn_lite.chapters.path_functions import tables
 from gendyn_lite.chapters.path_functions.tables import CONSTANT, RANDOM, TRUE
-from gendyn_lite.claims import Claim, on_record, table
+from gendyn_lite.claims import Claim, table
+from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import PUBLISHED, Section
 from gendyn_lite.results.tables import with_sizes
 

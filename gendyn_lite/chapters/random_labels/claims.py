@@ -11,7 +11,8 @@ import pandas as pd
 from scipy import stats
 
 from gendyn_lite.chapters.random_labels.tables import BN, NONE, PaperRow, table_1_row, with_regularizers
-from gendyn_lite.claims import Claim, on_record, table
+from gendyn_lite.claims import Claim, table
+from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import PUBLISHED, Section
 from gendyn_lite.results.tables import summarize, with_sizes
 

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs
-from gendyn_lite.claims import Claim, on_record, table
+from gendyn_lite.claims import Claim, table
+from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
 from gendyn_lite.results.tables import with_sizes
 
