@@ -19,7 +19,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import Run, environment, open_run, writing
 from gendyn_lite.threads import threads
 from gendyn_lite.train import checkpoint
-from gendyn_lite.train.device import choose_device
+from gendyn_lite.train.device import choose_device, device_name
 from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.history import Progress
 
@@ -248,10 +248,9 @@ def inputs(config: RunConfig, loaded: ImageData, split: str = "train_eval") -> t
 
 def provenance(config: RunConfig, loaded: ImageData, profile: str, device: torch.device) -> dict[str, Any]:
     """What env.json records of a run before it starts."""
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     sizes = {"n_train": len(loaded.train.y), "n_test": len(loaded.test.y), "num_classes": loaded.num_classes}
     marks = {"criteria": registry.criteria(config.experiment), "data": loaded.description}
-    return environment(profile=profile, device=kind, threads=torch.get_num_threads(), **marks, **sizes)
+    return environment(profile=profile, device=device_name(device), threads=torch.get_num_threads(), **marks, **sizes)
 
 
 def run_distributed(config: RunConfig, *, hook: Callable[..., Any] | None = None) -> Run:

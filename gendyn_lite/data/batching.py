@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
@@ -25,12 +25,14 @@ from gendyn_lite.threads import threads
 
 Device = str | torch.device
 SPLITS = ("train", "train_eval", "test")
-EVALUATION_BATCH = 1024
+# Examples of a batch that is only evaluated, or as many as have so many values: a GPU is filled by no fewer.
+EVALUATION_BATCH, EVALUATION_VALUES = 1024, {"cpu": 0, "cuda": 1 << 24}
 # Bytes of inputs that are made ready at once: several batches, so that fixed costs are shared, within a CPU's cache.
 CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 1 << 23}
 AHEAD = 3  # batches of a set that is not on the device that are read before they are asked for
 SHARE = 0.5  # of the free memory of a GPU that one set may take
 
+_ASIDE = ThreadPoolExecutor(1, "draws")
 _copies = WeakTensorKeyDictionary()  # a set → its copies by device and version, as long as somebody uses them
 
 
@@ -45,7 +47,8 @@ def batcher(
         split: ``"train"`` (shuffled and augmented), ``"train_eval"`` (the training set in order, without
             augmentation) or ``"test"`` (likewise).
         device: Where the batches are made.
-        batch_size: Examples a batch; by default the configuration's for ``"train"`` and at least 1,024 otherwise.
+        batch_size: Examples a batch; by default the configuration's for ``"train"`` and at least 1,024 otherwise (more
+            on a GPU).
 
     Returns:
         A `Batcher`.
@@ -66,10 +69,12 @@ def batcher(
             f"the configuration has inputs={config.inputs!r}, but this {data.name} has {data.inputs!r} inputs: "
             "apply data.randomize(data, config.inputs, seed=config.seed) first"
         )
+    place = torch.device(device)
     if batch_size is None:
-        batch_size = config.batch_size if split == "train" else max(config.batch_size, EVALUATION_BATCH)
+        many = EVALUATION_VALUES.get(place.type, 0) // max(1, math.prod(data.in_shape))
+        batch_size = config.batch_size if split == "train" else max(config.batch_size, EVALUATION_BATCH, many)
     check_range("batch_size", check_type("batch_size", batch_size, int), 1, math.inf, True)
-    return Batcher(data, config, split, torch.device(device), batch_size)
+    return Batcher(data, config, split, place, batch_size)
 
 
 class Batcher:
@@ -91,6 +96,7 @@ class Batcher:
         self._config, self._training, self._batch_size = config, split == "train", batch_size
         self._images = part.x.dtype == torch.uint8
         self._mean, self._std = (torch.tensor(values, device=self._device) for values in (data.mean, data.std))
+        self._ahead: tuple[int, Future[tuple[Tensor, Tensor | None]]] | None = None
         self.in_shape = _cropped_shape(data, config)
 
     def __len__(self) -> int:
@@ -109,14 +115,15 @@ class Batcher:
         budget, size = CHUNK_BYTES.get(self._device.type, CHUNK_BYTES["cpu"]), self._batch_size
         step = size * max(1, budget // (size * math.prod(self._x.shape[1:]) * self._x.dtype.itemsize))
         chunks = [slice(start, start + step) for start in range(0, self.num_examples, step)]
+        draw = None
         if self._training:
-            order = torch.from_numpy(draws.permutation(self.num_examples, self._config.seed, draws.ORDER, epoch))
-            there = order.to(self._device)
+            order, draw = self._drawn(epoch)
+            there = self._sent(order)
+            draw = None if draw is None else self._sent(draw)
             sources = [(order if self._resident is None else there)[chunk] for chunk in chunks]
             targets = [there[chunk] for chunk in chunks]
         else:
             sources = targets = chunks
-        draw = self._draw(epoch) if self._training and (self._config.random_crop or self._config.flip) else None
         gathered = self._gather(sources)
         for chunk, target in zip(chunks, targets, strict=True):
             with threads(1):  # small operations: waiting for a busy core costs more than it saves
@@ -130,12 +137,27 @@ class Batcher:
             return (whole[pick] if isinstance(pick, slice) else whole.index_select(0, pick) for pick in picks)
         return stream(self._x, picks, self._device)
 
-    def _draw(self, epoch: int) -> Tensor:
-        """Vertical and horizontal shift, and flip, of every example of an epoch, int64 [3, n], on the device."""
+    def _drawn(self, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """What `_draw` gives; on a GPU the next epoch's is drawn meanwhile, so that the GPU need not wait for it."""
+        if self._device.type == "cpu":
+            return self._draw(epoch)
+        ready, self._ahead = self._ahead, (epoch + 1, _ASIDE.submit(self._draw, epoch + 1))
+        return ready[1].result() if ready and ready[0] == epoch else self._draw(epoch)
+
+    def _draw(self, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """Order of an epoch's examples, int64 [n], and their vertical and horizontal shifts and flips, int64 [3, n]."""
         count, seed, shifts = self.num_examples, self._config.seed, 2 * self._config.random_crop + 1
+        order = torch.from_numpy(draws.permutation(count, seed, draws.ORDER, epoch))
+        if not (self._config.random_crop or self._config.flip):
+            return order, None
         bounds = (shifts, shifts, 2)
         rows = [draws.integers(count, bound, seed, draws.AUGMENT, epoch, i) for i, bound in enumerate(bounds)]
-        return torch.from_numpy(np.stack(rows)).to(self._device)
+        return order, torch.from_numpy(np.stack(rows))
+
+    def _sent(self, drawn: Tensor) -> Tensor:
+        """Something drawn, on the device."""
+        ready = drawn.pin_memory() if self._device.type == "cuda" else drawn
+        return ready.to(self._device, non_blocking=ready.is_pinned())
 
     def _finish(self, x: Tensor, draw: Tensor | None) -> Tensor:
         """Crop, flip and standardize; `draw` is None where nothing is augmented."""

@@ -19,10 +19,11 @@ from gendyn_lite.notebooks import execution
 from gendyn_lite.notebooks.chapters import roots
 from gendyn_lite.results.files import write_json
 from gendyn_lite.results.runs import environment
-from gendyn_lite.sweep.cost import Cost, device_name, estimated, measured_runs, said, total
+from gendyn_lite.sweep.cost import Cost, estimated, measured_runs, said, total
 from gendyn_lite.sweep.jobs import Job, Outcome, reserved, work
 from gendyn_lite.sweep.live import Line, Live, Tally
 from gendyn_lite.sweep.on_ray import MOST_CORES, Resources, connected, ray_module, share
+from gendyn_lite.train.device import device_name
 
 HOUR = 3600.0
 ENGINES = ("local", "ray")

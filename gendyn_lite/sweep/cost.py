@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from gendyn_lite import data, train
 from gendyn_lite.chapters import runner
 from gendyn_lite.config import RunConfig, canonical
@@ -142,11 +140,6 @@ def _tried(config: RunConfig, data_root: str | Path | None) -> float:
 def _key(config: dict[str, Any], ignored: Sequence[str] = ()) -> str:
     """Equal for configurations that differ in the ignored fields alone."""
     return canonical({name: value for name, value in config.items() if name not in ignored})
-
-
-def device_name() -> str:
-    """The device that runs take here, as they record it: the name of the GPU, or ``"CPU"``."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
 
 
 def total(found: Sequence[Cost]) -> float | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -12,12 +13,17 @@ from torch import Tensor, nn
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+REPEATABLE = ("torch.nn.", "torchvision.", "gendyn_lite.models.")  # whose modules do the same in every pass
 SMALL_STEP = 10**8  # parameters × examples of a step, below which one thread is best
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for; by default the GPU (under torchrun this process's) if there is one, else the CPU.
+    """The device asked for, else the one that GENDYN_DEVICE names, else CUDA's GPU if there is one, else the CPU.
+
+    Under torchrun each process has a GPU of its own. Apple's GPU ("mps") is taken only where it is named: the probes of
+    some chapters need float64, which it lacks.
 
     Raises:
         UserError: There is no such device.
@@ -25,16 +31,28 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     >>> choose_device("cpu")
     device(type='cpu')
     """
-    if device is None:
+    named = device or os.environ.get("GENDYN_DEVICE")
+    if not named:
         gpu = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
         return torch.device(gpu if torch.cuda.is_available() else "cpu")
     try:
-        chosen = torch.device(device)
+        chosen = torch.device(named)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"device {str(device)!r} cannot be used ({reason}): use 'cpu', or 'cuda' with a GPU") from None
+        raise UserError(f"device {str(named)!r} cannot be used ({reason}): use 'cpu', or 'cuda' with a GPU") from None
     return chosen
+
+
+def device_name(device: str | torch.device | None = None) -> str:
+    """A device, by default that of `choose_device`, as runs record it: the name of the GPU, or ``"CPU"``.
+
+    >>> device_name("cpu")
+    'CPU'
+    """
+    place = choose_device(device)
+    names = {"cpu": "CPU", "mps": "Apple GPU"}
+    return torch.cuda.get_device_name(place) if place.type == "cuda" else names.get(place.type, place.type)
 
 
 def threads_for(model: nn.Module, config: RunConfig) -> int:
@@ -66,14 +84,17 @@ def own_generator(seed: int, device: torch.device, *, rank: int = 0) -> Iterator
         device: Where the run takes place.
         rank: Number of the process: each draws its own numbers.
     """
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        own = seed + rank * 2**32
+    before, own = random_state(device), seed + rank * 2**32
+    try:
         torch.default_generator.manual_seed(own)
-        if devices:
+        if device.type == "cuda":
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(own)
+        elif device.type == "mps":
+            torch.mps.manual_seed(own)
         yield
+    finally:
+        set_random_state(before, device)
 
 
 def random_state(device: torch.device) -> list[Tensor]:
@@ -81,14 +102,20 @@ def random_state(device: torch.device) -> list[Tensor]:
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
+    elif device.type == "mps":
+        states.append(torch.mps.get_rng_state())
     return states
 
 
 def set_random_state(states: Sequence[Tensor], device: torch.device) -> None:
     """Put back what `random_state` gave."""
     torch.set_rng_state(states[0].cpu())
-    if device.type == "cuda" and len(states) > 1:  # a run that began on a CPU has one state only
+    if len(states) < 2:  # a run that began on a CPU
+        return
+    if device.type == "cuda":
         torch.cuda.set_rng_state(states[1].cpu(), device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(states[1].cpu())
 
 
 class Precision:
@@ -118,16 +145,54 @@ class Precision:
         return torch.autocast(self._type, dtype=half, cache_enabled=False) if half is not None else nullcontext()
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that the GPU's or the host's memory did not suffice.
+
+    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), out_of_memory(RuntimeError("shape"))
+    (True, False)
+    """
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def repeatable(model: nn.Module) -> bool:
+    """Whether a network may be captured in a CUDA graph: whether each of its passes does the same on the GPU.
+
+    Of Python code only what it does on the GPU at the capture is repeated. So hooks, and modules of which nothing is
+    known here, are run as they are: one that decides by a counter or by Python's random numbers would silently decide
+    as at the capture, for ever.
+
+    >>> class Own(nn.Linear):
+    ...     pass
+    >>> repeatable(nn.Sequential(nn.Linear(2, 2), nn.Dropout())), repeatable(nn.Sequential(Own(2, 2)))
+    (True, False)
+    """
+    known = all(type(module).__module__.startswith(REPEATABLE) for module in model.modules())
+    hooked = any(getattr(module, name) for module in model.modules() for name in HOOKS)
+    return known and not hooked and not any(map(_has_hooks, model.parameters()))
+
+
+def _has_hooks(parameter: Tensor) -> bool:
+    return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
+
+
 class GraphedPass:
     """Forward and backward of one batch size as a CUDA graph; smaller batches (the last of an epoch) run as usual.
 
     A replay writes the gradients where the one before did: whoever keeps them beyond a step copies them. Of the code
-    of the network and of its hooks, only what it does on the GPU is repeated.
+    of the network, only what it does on the GPU is repeated, see `repeatable`. What cannot be captured runs as usual.
     """
 
-    def __init__(self, model: nn.Module, run: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """`run` leaves the gradient of a batch's loss in the model's parameters and returns the loss."""
-        self._model, self._run = model, run
+    def __init__(
+        self,
+        model: nn.Module,
+        run: Callable[[Tensor, Tensor], Tensor],
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> None:
+        """`run` leaves the gradient of a batch's loss in the model's parameters and returns the loss.
+
+        The step of an `optimizer`, one that reads its learning rate on the GPU, is part of the pass.
+        """
+        self._model, self._run, self._optimizer, self._plain = model, run, optimizer, False
         self._parameters, self._modules = list(model.parameters()), list(model.modules())
         self._graph: torch.cuda.CUDAGraph | None = None
         self._captured: list[object] = []
@@ -135,12 +200,12 @@ class GraphedPass:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of the batch; gradients as after a backward pass from none."""
-        if self._graph is None or len(x) > len(self._x) or self._state() != self._captured:
+        stale = self._graph is None or len(x) > len(self._x) or self._state() != self._captured
+        if stale and not self._plain and self._has_momenta():
             self._capture(x, y)
-        assert self._graph is not None
-        if x.shape != self._x.shape:
+        if self._graph is None or x.shape != self._x.shape:
             self._clear()
-            return self._run(x, y)
+            return self._whole(x, y)
         for parameter, grad in self._grads:
             parameter.grad = grad
         self._x.copy_(x)
@@ -151,7 +216,22 @@ class GraphedPass:
     def _state(self) -> list[object]:
         """What a graph takes for granted: where the weights are and which are trained, and each module's mode."""
         weights = [(parameter.data_ptr(), parameter.requires_grad) for parameter in self._parameters]
-        return [*weights, *(module.training for module in self._modules)]
+        momenta = [value.data_ptr() for state in self._states() for value in state.values()]
+        return [*weights, *momenta, *(module.training for module in self._modules)]
+
+    def _states(self) -> Iterable[dict[str, Tensor]]:
+        """What the optimizer keeps of each parameter."""
+        return self._optimizer.state.values() if self._optimizer else ()
+
+    def _has_momenta(self) -> bool:
+        """Whether the optimizer's first step, which makes what it keeps, has been taken."""
+        return self._optimizer is None or not self._optimizer.defaults["momentum"] or any(self._states())
+
+    def _whole(self, x: Tensor, y: Tensor) -> Tensor:
+        loss = self._run(x, y)
+        if self._optimizer:
+            self._optimizer.step()
+        return loss
 
     def _capture(self, x: Tensor, y: Tensor) -> None:
         if self._graph is not None:
@@ -160,8 +240,16 @@ class GraphedPass:
         self._x, self._y = x.clone(), y.clone()
         self._warm_up()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._loss = self._run(self._x, self._y)
+        try:
+            with torch.cuda.graph(graph):
+                self._loss = self._whole(self._x, self._y)
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            self._plain = True
+            reason = str(error).strip().splitlines()[0]
+            warnings.warn(f"training without a CUDA graph, which is slower: {reason}", stacklevel=2)
+            return
         self._graph, self._captured = graph, self._state()
         self._grads = [(parameter, parameter.grad) for parameter in self._parameters if parameter.grad is not None]
 

@@ -18,7 +18,7 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
 from gendyn_lite.threads import keep_freed_memory, threads
 from gendyn_lite.train.batches import Batches
-from gendyn_lite.train.device import Precision, choose_device, own_generator, threads_for
+from gendyn_lite.train.device import Precision, choose_device, own_generator, repeatable, threads_for
 from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.history import History, Row
 from gendyn_lite.train.probes import Probe, totals
@@ -40,7 +40,6 @@ def fit(
     probe_epochs: Iterable[int] | None = None,
     checkpoint_seconds: float = 30.0,
     channels_last: bool = False,
-    cuda_graph: bool = False,
 ) -> History:
     """Train a network by SGD with momentum on the cross-entropy (no label smoothing), as the configuration says.
 
@@ -54,6 +53,9 @@ def fit(
     left out, resumed time included) and ``"<probe>/<key>"`` for each value of a probe.
 
     Under ``torchrun`` each process takes its share of every batch: the result is that of one process.
+
+    On one CUDA GPU the training pass is captured in a CUDA graph where that cannot change what it does: networks of
+    torch's, torchvision's and this library's modules without hooks. Each step then reuses the memory of its gradients.
 
     With glibc the process keeps freed memory from here on, for faster steps (`gendyn_lite.threads`).
 
@@ -74,8 +76,6 @@ def fit(
         probe_epochs: Epochs at which to call the probes (these are evaluated too); see `log_spaced`.
         checkpoint_seconds: Seconds between two checkpoints; 0 for one after every step. The end always has one.
         channels_last: Whether images and convolutions are laid out with channels last (faster on GPUs).
-        cuda_graph: Whether the training pass is captured in a CUDA graph (small networks on a GPU). Every step then
-            reuses the memory of its gradients, and forward hooks are called only where the graph is captured.
 
     Returns:
         The rows, restored ones included.
@@ -98,7 +98,7 @@ def fit(
     probes, folder = dict(probes or {}), None if checkpoint_dir is None else Path(checkpoint_dir)
     when = None if probe_epochs is None else frozenset(probe_epochs)
     options = Options(  # in the order of the arguments above
-        probes, grad_hook, folder, place, on_epoch, progress, when, checkpoint_seconds, channels_last, cuda_graph
+        probes, grad_hook, folder, place, on_epoch, progress, when, checkpoint_seconds, channels_last
     )
     keep_freed_memory()
     plain = torch.autocast(place.type, enabled=False)  # the configuration's precision, whatever the caller's context is
@@ -136,7 +136,8 @@ def estimate_seconds(
     with own_generator(config.seed, place):
         twin = copy.deepcopy(model).to(place)
         batches, precision = Batches(data, config, place), Precision(config.precision, place)
-        step = Step(twin.train(), make_optimizer(twin.parameters(), config), precision)
+        graph = place.type == "cuda" and repeatable(twin)
+        step = Step(twin.train(), make_optimizer(twin.parameters(), config), precision, graph=graph)
         first, *others = islice(batches.training(1), steps + 1)
         step(*first, epoch=1, step=1)
         timed = others or [first]

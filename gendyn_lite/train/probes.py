@@ -15,11 +15,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.train.batches import Batch
-from gendyn_lite.train.device import Precision, random_state
+from gendyn_lite.train.device import HOOKS, Precision, random_state
 from gendyn_lite.train.history import Row
 
 Probe = Callable[[nn.Module, int], Mapping[str, Any]]
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def totals(model: nn.Module, batches: Iterable[Batch], precision: Precision, device: torch.device) -> Tensor:
@@ -36,7 +35,8 @@ def totals(model: nn.Module, batches: Iterable[Batch], precision: Precision, dev
     >>> totals(nn.Identity(), [(x, y)], Precision("float32", cpu), cpu)
     tensor([1.6265, 1.0000], dtype=torch.float64)
     """
-    total = torch.zeros(2, dtype=torch.float64, device=device)
+    exact = torch.float32 if device.type == "mps" else torch.float64  # which Apple's GPU lacks
+    total = torch.zeros(2, dtype=exact, device=device)
     with torch.no_grad():
         for x, y in batches:
             with precision.autocast():

@@ -19,7 +19,7 @@ from gendyn_lite.data import ImageData
 from gendyn_lite.errors import UserError
 from gendyn_lite.train import checkpoint
 from gendyn_lite.train.batches import Batches, check_fits
-from gendyn_lite.train.device import Precision, random_state, set_random_state
+from gendyn_lite.train.device import Precision, random_state, repeatable, set_random_state
 from gendyn_lite.train.distributed import Ranks, wrapped
 from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, make_row
 from gendyn_lite.train.probes import Probe, call_probes, reestimated_statistics, totals
@@ -41,7 +41,6 @@ class Options:
     probe_epochs: frozenset[int] | None
     checkpoint_seconds: float
     channels_last: bool
-    cuda_graph: bool
 
 
 class Run:
@@ -70,7 +69,8 @@ class Run:
         """Run to the end, or to the first epoch that fits every label if the configuration says so."""
         with wrapped(self.model, self.ranks) as forward:
             options, parts = self.options, (self.model, self.optimizer, self.precision, forward)
-            self.step = Step(*parts, grad_hook=options.grad_hook, ranks=self.ranks, cuda_graph=options.cuda_graph)
+            graph = options.device.type == "cuda" and self.ranks.world == 1 and repeatable(self.model)
+            self.step = Step(*parts, grad_hook=options.grad_hook, ranks=self.ranks, graph=graph)
             self._restore()
             for row in self.rows:
                 self._report(row)
@@ -99,8 +99,7 @@ class Run:
     def _train_epoch(self, epoch: int, bar: Progress) -> None:
         """The rest of an epoch, from the batch where it stands."""
         rate = learning_rate(self.config, epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.step.set_rate(rate)
         self.model.train()
         losses: list[Tensor] = []
         started = time.perf_counter()
@@ -206,9 +205,6 @@ class Run:
 
 def _check_options(options: Options, config: RunConfig, ranks: Ranks) -> None:
     """Refuse options that cannot be met here, or not together."""
-    if options.cuda_graph and (options.device.type != "cuda" or ranks.world > 1):
-        here = f"device {options.device}, number of processes {ranks.world}"
-        raise UserError(f"cuda_graph needs one GPU and one process: leave it out here ({here})")
     statistics = config.batch_norm_statistics
     if statistics != "running" and ranks.world > 1:
         needed = f"needs one process, there are {ranks.world}"

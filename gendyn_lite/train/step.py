@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
-from gendyn_lite.train.device import GraphedPass, Precision
+from gendyn_lite.train.device import GraphedPass, Precision, out_of_memory
 from gendyn_lite.train.distributed import ALONE, Ranks
 
 
@@ -85,16 +85,35 @@ class Step:
         *,
         grad_hook: Callable[..., Any] | None = None,
         ranks: Ranks = ALONE,
-        cuda_graph: bool = False,
+        graph: bool = False,
     ) -> None:
-        """A step of `model`; `forward` is what runs it (a distributed wrapper), the model by default."""
+        """A step of `model`; `forward` is what runs it (a distributed wrapper), the model by default.
+
+        With `graph` the pass is captured in a CUDA graph: see `gendyn_lite.train.device.repeatable`.
+        """
         self.splits = 1
         self._model, self._optimizer, self._precision = model, optimizer, precision
         self._forward = model if forward is None else forward
         self._ranks = ranks
-        self._whole = GraphedPass(model, self._backward) if cuda_graph else self._backward
+        # In a graph the optimizer is part of the pass, unless something comes between or it waits for the host.
+        self._takes_steps = graph and not (
+            grad_hook or precision.scaler.is_enabled() or not optimizer.defaults["fused"]
+        )
+        if self._takes_steps:
+            for group in optimizer.param_groups:
+                group["lr"] = torch.tensor(group["lr"], device=group["params"][0].device)
+        graphed = optimizer if self._takes_steps else None
+        self._whole = GraphedPass(model, self._backward, graphed) if graph else self._backward
         self._hook, self._after_step = grad_hook, getattr(grad_hook, "after_step", None)
         self._shapes = [(name, parameter, parameter.shape) for name, parameter in model.named_parameters()]
+
+    def set_rate(self, rate: float) -> None:
+        """Take steps of another learning rate from now on."""
+        for group in self._optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def __call__(self, x: Tensor, y: Tensor, *, epoch: int, step: int) -> Tensor:
         """Train on a batch.
@@ -110,6 +129,8 @@ class Step:
         """
         loss = self._gradients(x, y)
         scaler, optimizer = self._precision.scaler, self._optimizer
+        if self._takes_steps and self.splits == 1:
+            return loss
         if self._hook is not None:
             scaler.unscale_(optimizer)
             self._call_hook(self._hook, epoch, step)
@@ -183,15 +204,6 @@ class Step:
                 )
             if grad is not None and grad.stride() != parameter.stride():
                 parameter.grad = laid_out_as(parameter, grad)
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that the GPU's or the host's memory did not suffice.
-
-    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), out_of_memory(RuntimeError("shape"))
-    (True, False)
-    """
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:

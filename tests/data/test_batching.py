@@ -161,3 +161,13 @@ def test_points_go_through_unchanged():
 def test_bad_input_is_named(images, options, arguments, message):
     with pytest.raises(UserError, match=message):
         data.batcher(data.load(images), config(**options), **arguments)
+
+
+def test_draws_made_ahead_are_those_of_their_epoch(monkeypatch):
+    batches = data.batcher(make(), config(random_crop=1, flip=True))
+    expected = {epoch: batches._draw(epoch) for epoch in (1, 2, 3, 7)}
+    monkeypatch.setattr(batches, "_device", torch.device("cuda"))  # drawing is on the CPU wherever the batches go
+    for epoch in (1, 2, 3, 7, 2, 2, 3):
+        for ours, theirs in zip(batches._drawn(epoch), expected[epoch], strict=True):
+            assert torch.equal(ours, theirs)
+    assert batches._ahead[0] == 4

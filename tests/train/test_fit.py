@@ -199,7 +199,6 @@ REFUSED = {  # what becomes of the network and of the labels; options; message
     "expanded": (expanded, 0, {}, "bias is an expanded tensor, whose entries share memory"),
     "batch of one": (lambda m: NORM, 0, {}, "batch-norm cannot normalize a batch of 1: choose batch_size or"),
     "device": (lambda m: m, 0, {"device": "gpu"}, "device 'gpu' cannot be used"),
-    "cuda_graph": (lambda m: m, 0, {"cuda_graph": True}, "cuda_graph needs one GPU"),
     "seconds": (lambda m: m, 0, {"checkpoint_seconds": -1}, "checkpoint_seconds is -1, expected at least 0"),
 }
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from gendyn_lite.train.device import GraphedPass, Precision
+from gendyn_lite import models
+from gendyn_lite.train.device import GraphedPass, Precision, repeatable
 from gendyn_lite.train.step import Step, make_optimizer
 from tests.train.conftest import needs_gpu
 
@@ -78,14 +79,18 @@ def device(request, monkeypatch) -> torch.device:
     return torch.device("cpu")
 
 
-def both(config, device, *, dropout=0.0, precision="float32"):
+def both(config, device, *, dropout=0.0, precision="float32", hook=None):
     """A captured and an ordinary step of two networks that are the same."""
     for graphed in (True, False):
         torch.manual_seed(0)
         layers = nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(dropout), nn.Flatten()
         model = nn.Sequential(*layers, nn.Linear(96, 3)).to(device).to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model.parameters(), config)
-        yield Step(model, optimizer, Precision(precision, device), cuda_graph=graphed)
+        yield Step(model, optimizer, Precision(precision, device), grad_hook=hook, graph=graphed)
+
+
+def idle(model, *, epoch, step):
+    """A gradient hook: with one the optimizer is no part of the pass."""
 
 
 def batches(sizes, device):
@@ -109,9 +114,71 @@ def compare(one, other, sizes, device, *, tolerance=1e-4, between=None):
             torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("hook", [None, idle], ids=["whole step", "pass alone"])
 @pytest.mark.parametrize("sizes", [(8, 8, 8), (8, 5, 8, 8), (3, 8, 8, 3, 8), (1, 9, 2, 9)], ids=str)
-def test_batches_of_any_size(sizes, config, device):
-    compare(*both(config.replace(weight_decay=0.01), device), [*sizes, *sizes], device)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_batches_of_any_size(sizes, momentum, hook, config, device):
+    config = config.replace(weight_decay=0.01, momentum=momentum)
+    compare(*both(config, device, hook=hook), [*sizes, *sizes], device)
+
+
+def test_the_learning_rate_changes_between_replays(config, device):
+    one, other = both(config, device)
+    for rate in (0.05, 0.01, 0.0):
+        one.set_rate(rate)
+        other.set_rate(rate)
+        compare(one, other, [8, 8, 5], device)
+
+
+def test_momenta_that_come_back_from_a_checkpoint_are_the_ones_used(config, device):
+    one, other = both(config, device)
+    compare(one, other, [8, 8, 8], device)
+    for step in (one, other):
+        for state in step._optimizer.state.values():
+            state["momentum_buffer"] = torch.full_like(state["momentum_buffer"], 0.1)
+    compare(one, other, [8, 8], device)
+
+
+def test_what_cannot_be_captured_runs_as_usual(config, device, monkeypatch):
+    @contextmanager
+    def refuses(graph):
+        with recorded(graph):
+            yield
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "graph", refuses if device.type == "cpu" else torch.cuda.graph)
+    steps = list(both(config, device))
+    if device.type == "cuda":
+        for step in steps:
+            step._model.register_forward_pre_hook(lambda module, x: (x[0] + 0 * x[0].sum().item(),))
+    with pytest.warns(UserWarning, match="training without a CUDA graph"):
+        compare(*steps, [8, 8, 5, 8], device)
+
+
+def hooked(network):
+    network.register_forward_hook(lambda *_: None)
+    return network
+
+
+class Own(nn.ReLU):
+    """A module that nothing is known of."""
+
+
+def unknown() -> dict[str, nn.Module]:
+    """Networks that may not do the same in every pass."""
+    linear = nn.Linear(2, 2)
+    linear.weight.register_hook(lambda grad: grad)
+    return {"hook": hooked(nn.Linear(2, 2)), "own": Own(), "inside": nn.Sequential(Own()), "gradient": linear}
+
+
+@pytest.mark.parametrize("name", unknown())
+def test_networks_that_are_run_as_they_are(name):
+    assert not repeatable(unknown()[name])
+
+
+@pytest.mark.parametrize("name", ["mlp_3x512", "alexnet_small", "inception_small", "resnet18", "vgg19"])
+def test_the_networks_of_the_book_may_be_captured(name):
+    assert repeatable(models.build(name, num_classes=10, in_shape=(3, 32, 32)))
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.05), ("float16", 0.01)])
@@ -121,7 +188,7 @@ def test_half_precision_sees_every_new_weight(precision, tolerance, config, devi
 
 
 def test_it_is_captured_for_whole_batches_even_if_a_smaller_one_comes_first(config, device, monkeypatch):
-    one, _ = both(config, device)
+    one, _ = both(config, device, hook=idle)
     eager = []
     monkeypatch.setattr(one._whole, "_run", lambda x, y: eager.append(len(x)) or one._backward(x, y))
     for x, y in batches([3, 8, 8, 3, 8], device):
@@ -151,7 +218,7 @@ def test_what_a_graph_takes_for_granted_may_change(change, config, device):
 
 def test_dropout_draws_anew_and_as_an_ordinary_pass_does(config, device):
     (x, y), drawn = next(iter(batches([8], device))), {}
-    for graphed, step in zip((True, False), both(config, device, dropout=0.5), strict=True):
+    for graphed, step in zip((True, False), both(config, device, dropout=0.5, hook=idle), strict=True):
         torch.manual_seed(3)
         drawn[graphed] = [float(step._whole(x, y)) for _ in range(4)]
     assert len(set(drawn[True])) == 4
@@ -159,7 +226,7 @@ def test_dropout_draws_anew_and_as_an_ordinary_pass_does(config, device):
 
 
 def test_a_loss_and_gradients_are_not_those_of_the_next_batch(config, device):
-    one, _ = both(config, device)
+    one, _ = both(config, device, hook=idle)
     (x, y), (other, _) = batches([8, 8], device)
     loss = one._whole(x, y)
     value, gradient = float(loss), one._model[0].weight.grad.clone()
