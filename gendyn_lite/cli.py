@@ -6,7 +6,9 @@ Its exit codes are `gendyn_lite.errors.EXIT_CODES`, whatever the command.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -62,8 +64,8 @@ def _parser(*, data: bool = True) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_chapter(add: Callable[..., object]) -> None:
-    add("chapter", help="name of a chapter, for instance 01_random_labels")
+def _add_chapter(add: Callable[..., object], *, others: str = "") -> None:
+    add("chapter", help=f"name of a chapter, for instance 01_random_labels{others}")
     add("--profile", default="smoke", help="size of its runs: smoke, colab or full (default: smoke)")
     add("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the chapter")
 
@@ -75,10 +77,12 @@ def _add_run(add: Callable[..., object]) -> None:
 
 
 def _add_sweep(add: Callable[..., object]) -> None:
-    _add_chapter(add)
+    _add_chapter(add, others="; or smoke, colab or full for the runs of all chapters at that size")
+    words = "do as many runs as fit a time, for instance 8m; the others remain (default: all)"
+    add("--for", dest="time", metavar="TIME", help=words)
     words = "settings of runs, for instance q=0:1:0.1 network=mlp_1x512,mlp_3x512 seed=0..4 (default: the chapter's)"
     add("--grid", nargs="+", action="extend", default=[], metavar="NAME=VALUES", help=words)
-    add("--engine", default="local", help="local: one after another; ray: a cluster, or every core (default: local)")
+    add("--engine", default="local", help="local: this machine; ray: a cluster, or every core (default: local)")
     add("--address", default="", help="HOST:PORT of a Ray cluster, or auto on it (default: one of its own, here)")
     add("--workers", type=int, default=0, help="runs at once on a Ray of this machine (default: one for each core)")
     add("--cpus-per-run", type=float, default=1, help="cores of a run (default: 1)")
@@ -124,6 +128,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
+    started = time.monotonic()
     from gendyn_lite.sweep import command
     from gendyn_lite.sweep.grid import plan
     from gendyn_lite.sweep.on_ray import Resources
@@ -131,13 +136,19 @@ def _sweep(arguments: argparse.Namespace) -> None:
     names = ("address", "workers", "cpus_per_run", "gpus_per_run", "retries")
     resources = Resources(*(getattr(arguments, name) for name in names))
     command.check(arguments.engine, resources)
+    seconds = math.inf if arguments.time is None else command.seconds_of(arguments.time)
+    if arguments.engine != "local" and arguments.time is not None:
+        raise UserError("--for is of the local engine: leave --engine out")
     values = pairs(arguments.values)
     options = {"profile": arguments.profile, "values": values, "grid": arguments.grid, "store": arguments.store or ""}
     jobs = plan(arguments.chapter, **options)
     if arguments.dry_run:
         command.dry_run(jobs)
     else:
-        print(f"{command.sweep(jobs, engine=arguments.engine, resources=resources)}; they are in {jobs[0].store}")
+        done = command.sweep(
+            jobs, engine=arguments.engine, resources=resources, seconds=seconds + started - time.monotonic()
+        )
+        print(f"{done}; they are in {jobs[0].store}")
 
 
 def _book(arguments: argparse.Namespace) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import math
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,27 +14,13 @@ import yaml
 
 from gendyn_lite.config import check_type
 from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.results.files import book_folder, roots
 from gendyn_lite.results.runs import check_profile
 
 Values = Mapping[str, Any] | None  # parameters of a chapter by name
 LONGEST = 10_000  # characters of a parameter's value; lists of networks and fractions take a few hundred
 # What papermill can write into a cell: a tuple would arrive as text.
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
-
-
-def book_folder() -> Path:
-    """The path of the folder ``book``, of the checkout that this package is installed from, else of the working folder.
-
-    Raises:
-        UserError: There is none: the package was installed without its book.
-
-    >>> (book_folder() / "_toc.yml").is_file()
-    True
-    """
-    for place in (Path(__file__).resolve().parents[2], Path.cwd()):
-        if (place / "book" / "_toc.yml").is_file():
-            return place / "book"
-    raise UserError("no book/_toc.yml here: run this inside a clone of the repository")
 
 
 def chapters(*, book: Path | None = None) -> list[str]:
@@ -127,13 +112,6 @@ def _line(error: Exception) -> str:
 def notebook_text(notebook: Any) -> str:
     """A notebook as the text of its file."""
     return nbformat.writes(notebook).rstrip("\n") + "\n"
-
-
-def roots(*, book: Path | None = None) -> dict[str, str]:
-    """Where data and runs are kept, for a kernel whose working folder is that of its chapter."""
-    top = (book or book_folder()).parent
-    defaults = {"GENDYN_DATA": top / "datasets", "GENDYN_RUNS": top / "runs"}
-    return {name: str(Path(os.environ.get(name) or path).resolve()) for name, path in defaults.items()}
 
 
 def kernel_environment() -> dict[str, str]:

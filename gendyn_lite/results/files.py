@@ -120,6 +120,28 @@ def alone(lock: Path) -> Iterator[None]:
         held.release()
 
 
+def book_folder() -> Path:
+    """The path of the folder ``book``, of the checkout that this package is installed from, else of the working folder.
+
+    Raises:
+        UserError: There is none: the package was installed without its book.
+
+    >>> (book_folder() / "_toc.yml").is_file()
+    True
+    """
+    for place in (_PACKAGE.parent, Path.cwd()):
+        if (place / "book" / "_toc.yml").is_file():
+            return place / "book"
+    raise UserError("no book/_toc.yml here: run this inside a clone of the repository")
+
+
+def roots() -> dict[str, str]:
+    """Where data and runs are kept, for a kernel whose working folder is that of its chapter: paths by variable."""
+    top = book_folder().parent
+    defaults = {"GENDYN_DATA": top / "datasets", "GENDYN_RUNS": top / "runs"}
+    return {name: str(Path(os.environ.get(name) or path).resolve()) for name, path in defaults.items()}
+
+
 def published_root() -> Path:
     """Folder of the published tables: book/results of the checkout, or the copy inside an installed package."""
     shipped = _PACKAGE / "published"

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, get_type_hints
 
-from gendyn_lite import notebooks
 from gendyn_lite.chapters import registry
 from gendyn_lite.config import RunConfig, check_range, check_type
 from gendyn_lite.errors import EXIT_CODES, Failed, UserError, exit_code, unknown_name
-from gendyn_lite.notebooks import execution
-from gendyn_lite.notebooks.chapters import roots
-from gendyn_lite.results.files import write_json
+from gendyn_lite.results.files import roots, write_json
 from gendyn_lite.results.runs import environment
 from gendyn_lite.sweep.cost import Cost, estimated, measured_runs, said, total
-from gendyn_lite.sweep.jobs import Job, Outcome, reserved, work
+from gendyn_lite.sweep.jobs import Job, Outcome, reserved
 from gendyn_lite.sweep.live import Line, Live, Tally
+from gendyn_lite.sweep.local import Workers
 from gendyn_lite.sweep.on_ray import MOST_CORES, Resources, connected, ray_module, share
 from gendyn_lite.train.device import device_name
 
@@ -112,7 +112,9 @@ def run_chapter(
         UserError: An argument is invalid, or it takes more than an hour and nobody said yes.
         Failed: A cell raised; it is named.
     """
-    path, changed = notebooks.checked(chapter, profile=profile, values=values)
+    from gendyn_lite.notebooks import checked, execution  # a sweep needs no Jupyter
+
+    path, changed = checked(chapter, profile=profile, values=values)
     given = {name: value for name, value in changed.items() if name != "profile"}
     device, places, started = device_name(), roots(), datetime.now(UTC).isoformat(timespec="seconds")
     configs = registry.unique(registry.planned(chapter, profile, given))
@@ -180,6 +182,22 @@ def _trained(todo: Sequence[RunConfig], root: str) -> float:
     return sum(each.seconds for each in known if each.config in wanted)
 
 
+def seconds_of(text: str) -> float:
+    """The time that a text such as ``8m``, ``90s`` or ``1.5h`` says, in seconds.
+
+    Raises:
+        UserError: It says none, or none above 0.
+
+    >>> seconds_of("8m")
+    480.0
+    """
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smh])", text.strip())
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not seconds:
+        raise UserError(f"--for {text!r} is not a time above 0: expected one such as 8m, 90s or 1.5h")
+    return seconds
+
+
 def check(engine: str, resources: Resources) -> None:
     """Refuse an engine that does not exist or is not installed, and what no machine could give.
 
@@ -206,34 +224,44 @@ def check(engine: str, resources: Resources) -> None:
         ray_module(resources.address)
 
 
-def sweep(jobs: Sequence[Job], *, engine: str = "local", resources: Resources | None = None) -> str:
+def sweep(
+    jobs: Sequence[Job], *, engine: str = "local", resources: Resources | None = None, seconds: float = inf
+) -> str:
     """Do the runs of a sweep, with a line of progress; what is complete is loaded, what was interrupted is resumed.
 
     Args:
         jobs: Of `gendyn_lite.sweep.grid.plan`.
-        engine: ``"local"`` (one after another) or ``"ray"``.
+        engine: ``"local"`` (processes of this machine, as many at once as turn out to be fastest) or ``"ray"``.
         resources: Of Ray.
+        seconds: Of the local engine: time in which to do as many of the runs as possible, in their order.
 
     Returns:
-        How many runs were trained, and how many were complete before.
+        How many runs were trained, how many were complete before, how many remain and how long they take.
 
     Raises:
-        UserError: Ray is not installed or has too little, no cluster is at the address, or another sweep is at work.
+        UserError: Ray is not installed or has too little, no cluster is at the address, another sweep is at work, or
+            none of the runs would end in the time.
         Failed: The run store refuses to be written to, or runs failed; the others are complete.
         KeyboardInterrupt: Interrupted: everything can be resumed.
     """
     check(engine, resources or Resources())
-    store = jobs[0].store
+    store, local = jobs[0].store, engine == "local"
     with ExitStack() as stack:
         token = stack.enter_context(reserved(store))
-        found = estimated([job.config for job in jobs], device=device_name(), root=store, trial=False)
+        device, data_root = device_name(), jobs[0].data_root
+        configs = [job.config for job in jobs]
+        found = estimated(configs, device=device, root=store, data_root=data_root, trial=seconds < inf)
         expected = {job.run_id: cost.seconds for job, cost in zip(jobs, found, strict=True)}
-        outcomes, at_once = map(work, jobs), 1.0
-        if engine == "ray":
-            cluster = stack.enter_context(connected(resources or Resources()))
-            cluster.check(jobs, token)
-            outcomes, at_once = stack.enter_context(closing(cluster.run(jobs))), cluster.at_once
-        return _follow(outcomes, jobs, Tally(expected, min(at_once, len(jobs))))
+        if local:
+            before = [Outcome(job.run_id, 0.0, False) for job, cost in zip(jobs, found, strict=True) if cost.complete]
+            todo = [job for job, cost in zip(jobs, found, strict=True) if not cost.complete]
+            workers = Workers(todo, expected, seconds=seconds)
+            outcomes = stack.enter_context(closing(workers.run()))
+            return _follow(chain(before, outcomes), jobs, Tally(expected, lambda: workers.limit))
+        cluster = stack.enter_context(connected(resources or Resources()))
+        cluster.check(jobs, token)
+        outcomes = stack.enter_context(closing(cluster.run(jobs)))
+        return _follow(outcomes, jobs, Tally(expected, lambda: min(cluster.at_once, len(jobs))))
 
 
 def _follow(outcomes: Iterable[Outcome | None], jobs: Sequence[Job], tally: Tally) -> str:
@@ -251,9 +279,11 @@ def _follow(outcomes: Iterable[Outcome | None], jobs: Sequence[Job], tally: Tall
     finally:
         line.keep(tally.line())
     if tally.failed:
-        raise Failed(f"{tally.failed} of {len(jobs)} runs failed (see above), the others are complete")
-    trained = sum(outcome.trained for outcome in tally.outcomes.values())
-    return f"{len(jobs)} runs: {trained} trained, {len(jobs) - trained} were complete"
+        others = "the others are complete" if len(tally.outcomes) == len(jobs) else "others remain"
+        raise Failed(f"{tally.failed} of {len(jobs)} runs failed (see above), {others}")
+    trained, done = sum(outcome.trained for outcome in tally.outcomes.values()), len(tally.outcomes)
+    rest = f", {len(jobs) - done} remain ({said(tally.left())})" if done < len(jobs) else ""
+    return f"{len(jobs)} runs: {trained} trained, {done - trained} were complete{rest}"
 
 
 def dry_run(jobs: Sequence[Job]) -> None:

@@ -23,6 +23,18 @@ _SEED = ("seed",)
 _LABELS = (*_SEED, "label_corruption", "inputs")
 _SIZE = (*_LABELS, "epochs", "train_size", "test_size", "eval_every", "milestones", "learning_rate", "decay")
 _KIND = (*_SIZE, "schedule", "weight_decay", "momentum", "stop_when_fitted", "random_crop", "flip", "batch_size")
+# What a few steps on trial tell alike: these change no step, or hardly.
+TRIED = (
+    *_LABELS,
+    "epochs",
+    "learning_rate",
+    "schedule",
+    "decay",
+    "milestones",
+    "weight_decay",
+    "stop_when_fitted",
+    "experiment",
+)
 LEVELS = (_SEED, _LABELS, _SIZE, _KIND, (*_KIND, "experiment", "standardize"))
 MOST_EXAMPLES = 60_000  # of a whole data set of which nothing was measured
 LAST = 5  # measured runs that an estimate is made of
@@ -102,14 +114,15 @@ def estimated(
     for each in known:
         for level, ignored in enumerate(LEVELS if each.device == device else ()):
             like[level, _key(each.config, ignored)].append(each)
-    tried: dict[str, float] = {}
+    tried: dict[str, float] = {}  # seconds of an epoch
     found = []
     for config in configs:
         values = config.as_dict()
-        complete, kind = _key(values) in done, _key(values, LEVELS[1])
+        complete, kind = _key(values) in done, _key(values, TRIED)
         seconds = 0.0 if complete else _seconds(values, like, whole)
         if seconds is None and trial:
-            seconds = tried[kind] = tried.get(kind) or _tried(config, data_root)
+            tried[kind] = tried.get(kind) or _tried(config, data_root) / config.epochs
+            seconds = tried[kind] * config.epochs
         found.append(Cost(config, seconds, complete))
     return found
 

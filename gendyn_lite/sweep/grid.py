@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -11,12 +13,13 @@ from decimal import Decimal
 from itertools import product
 from typing import Any, get_type_hints
 
-from gendyn_lite import notebooks
+from gendyn_lite import data
 from gendyn_lite.chapters import registry
 from gendyn_lite.chapters.registry import CELLS, TABLE
 from gendyn_lite.config import RunConfig, check_type
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.notebooks.chapters import roots
+from gendyn_lite.results.files import roots
+from gendyn_lite.results.runs import PROFILES
 from gendyn_lite.results.tables import network_name
 from gendyn_lite.sweep.jobs import Job, make_jobs, store_folder
 
@@ -42,7 +45,7 @@ def plan(
     """The runs of a sweep; nothing is written.
 
     Args:
-        chapter: Name of the chapter.
+        chapter: Name of the chapter, or a profile for the runs of all chapters at that size: see `everything`.
         profile: ``"smoke"``, ``"colab"`` or ``"full"``: whose settings the runs take.
         values: Parameters of the chapter, as for `gendyn run`.
         grid: See `read_grid`; without one all runs of the chapter.
@@ -59,6 +62,14 @@ def plan(
     """
     places = roots()
     kept = store_folder(store or places["GENDYN_RUNS"])
+    if chapter in PROFILES:
+        if values or grid:
+            raise UserError(
+                f"sweep {chapter} takes the runs of all chapters as they are planned: leave -p and --grid out"
+            )
+        return everything(chapter, store=kept, data_root=places["GENDYN_DATA"])
+    from gendyn_lite import notebooks  # which needs Jupyter: a sweep of all chapters does not
+
     axes = read_grid(grid)
     path, changed = notebooks.checked(chapter, profile=profile, values=values)
     if path.stem not in registry.NOTEBOOKS:
@@ -72,6 +83,42 @@ def plan(
         configs = expand([config for found in on for config in found] or configs, axes)
     check_size(len(configs))
     return make_jobs(chapter, configs, profile=profile, store=kept, data_root=places["GENDYN_DATA"])
+
+
+def everything(profile: str, *, store: str, data_root: str) -> list[Job]:
+    """The runs of all chapters at one size: the first seed of each, in the order of the chapters, then the next seeds.
+
+    Runs on data that are not prepared are left out, which one line on stderr says.
+
+    Args:
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        store: Folder of the runs.
+        data_root: Folder of the prepared data.
+
+    Raises:
+        UserError: None of the data sets is prepared.
+    """
+    jobs, missing = dict[str, Job](), Counter[str]()
+    for name in registry.NOTEBOOKS:
+        configs = registry.unique(registry.planned(name, profile, {}, asked_by=SWEPT))
+        lacking = {dataset for dataset in {config.dataset for config in configs} if not _prepared(dataset, data_root)}
+        missing.update(config.dataset for config in configs if config.dataset in lacking)
+        there = [config for config in configs if config.dataset not in lacking]
+        found = make_jobs(name, there, profile=profile, store=store, data_root=data_root)
+        jobs = {job.run_id: job for job in found} | jobs
+    told = [f"{count} runs on {name}" for name, count in missing.items()]
+    if told:
+        sys.stderr.write(f"not prepared (gendyn data NAME), left out: {', '.join(told)}\n")
+    if not jobs:
+        raise UserError("none of the data sets is prepared: gendyn data NAME")
+    ordered = [job for name in registry.NOTEBOOKS for job in jobs.values() if job.chapter == name]
+    return sorted(ordered, key=lambda job: job.config.seed)
+
+
+def _prepared(dataset: str, root: str) -> bool:
+    with suppress(UserError):
+        return bool(data.load(dataset, root=root))
+    return False
 
 
 def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:

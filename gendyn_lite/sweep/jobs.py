@@ -96,6 +96,15 @@ def work(job: Job) -> Outcome:
     return Outcome(job.run_id, time.monotonic() - started, trained, error, fatal, socket.gethostname())
 
 
+def begun(job: Job) -> float:
+    """The share of a run's epochs that an interrupted one has done, 0 where it has not begun."""
+    run = open_run(job.config, job.fingerprint, root=job.store)
+    with suppress(UserError, IndexError, LookupError):
+        if any(run.checkpoints.glob("step_*")):
+            return min(1.0, run.rows()[-1]["epoch"] / job.config.epochs)
+    return 0.0
+
+
 def make_jobs(chapter: str, configs: Sequence[RunConfig], *, profile: str, store: str, data_root: str) -> list[Job]:
     """The runs of a sweep, each once; the data and the network of every kind are checked first.
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -158,10 +158,10 @@ class Tally:
 
     Args:
         expected: For each key of a run the seconds that it should take, or None.
-        at_once: How many runs there can be at once.
+        at_once: Gives how many runs there can be at once at present.
     """
 
-    def __init__(self, expected: Mapping[str, float | None], at_once: float = 1) -> None:
+    def __init__(self, expected: Mapping[str, float | None], at_once: Callable[[], float] = lambda: 1) -> None:
         self.outcomes: dict[str, Outcome] = {}
         self.at_once, self.started = at_once, time.monotonic()
         self._known = None not in expected.values()
@@ -176,7 +176,8 @@ class Tally:
         """The counts and times in one line."""
         done, elapsed, left = len(self.outcomes) - self.failed, clock(time.monotonic() - self.started), self.left()
         rest = "" if left is None else f" · about {clock(left)} left"
-        return f"{done} of {len(self._weights)} runs done · {self.failed} failed · {elapsed} elapsed{rest}"
+        many = f" · {self.at_once():g} at once" if self.at_once() > 1 else ""
+        return f"{done} of {len(self._weights)} runs done · {self.failed} failed · {elapsed} elapsed{many}{rest}"
 
     def left(self) -> float | None:
         """Seconds left: what was expected of the rest, corrected by how long the runs of this sweep really take."""
@@ -186,4 +187,4 @@ class Tally:
         if not rest or not (foreseen or self._known):
             return None
         pace = sum(outcome.seconds for outcome in trained) / foreseen if foreseen else 1.0
-        return pace * rest / self.at_once
+        return pace * rest / self.at_once()
