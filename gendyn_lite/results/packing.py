@@ -246,15 +246,14 @@ def _taken_in(place: Path, files: _Files) -> bool:
     """Move a run in; False if it is complete there with the same metrics."""
     if place.exists() and not place.is_dir():
         raise UserError(f"{place} is not a folder: remove it and unpack again")
-    if not (place / COMPLETE).exists():
-        with alone(place.with_suffix(".lock"), wait=False):
-            recover(place.resolve())
-            if not (place / COMPLETE).exists():
-                with renewed(place) as new:
-                    new.mkdir()
-                    for name in FILES:
-                        write_bytes(new / name, files[name])
-                return True
+    with alone(place.with_suffix(".lock"), wait=False):
+        recover(place.resolve())
+        if not (place / COMPLETE).exists():
+            with renewed(place) as new:
+                new.mkdir()
+                for name in FILES:
+                    write_bytes(new / name, files[name])
+            return True
     own = _whole(place, _read(place))
     if own != files and _compared(own, files) != _compared(files, own):
         told = "is complete with other metrics, or with another record of the same execution"
