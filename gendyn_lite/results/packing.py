@@ -81,7 +81,7 @@ def pack(experiment: str | None = None, *, root: str | Path | None = None, out: 
 
     >>> pack("random_labels", root="no_such_folder")
     Traceback (most recent call last):
-    gendyn_lite.errors.UserError: no complete run of 'random_labels' under no_such_folder: run it first ...
+    gendyn_lite.errors.UserError: no complete run of 'random_labels' under no_such_folder: run it first (gendyn run, make run)
     """
     if experiment is not None:
         check_name("experiment", experiment)
@@ -105,7 +105,8 @@ def pack(experiment: str | None = None, *, root: str | Path | None = None, out: 
         raise Failed(f"{refused[0]} ({len(refused)} refused, none to pack)")
     if not runs:
         named = f"complete run{f' of {experiment!r}' if experiment else ''} under {place}"
-        raise UserError(f"no {named}: run it first (gendyn run, make run); {len(incomplete)} are not complete")
+        left = f"; {len(incomplete)} not complete" if incomplete else ""
+        raise UserError(f"no {named}: run it first (gendyn run, make run){left}")
     content = _archive(runs)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(file, content)
