@@ -81,7 +81,7 @@ def pack(experiment: str | None = None, *, root: str | Path | None = None, out: 
 
     >>> pack("random_labels", root="no_such_folder")
     Traceback (most recent call last):
-    gendyn_lite.errors.UserError: no complete run of 'random_labels' under no_such_folder: run it first (gendyn run, make run)
+    gendyn_lite.errors.UserError: no complete run of 'random_labels' under no_such_folder: run it first ...
     """
     if experiment is not None:
         check_name("experiment", experiment)
