@@ -107,10 +107,12 @@ def _add_configure(add: Callable[..., object]) -> None:
 
 
 def _add_results(add: Callable[..., object]) -> None:
-    add("action", choices=("publish", "verify", "show"))
-    add("experiment", nargs="?", help="name of the experiment (default: all that are published)")
+    add("action", choices=("publish", "verify", "show", "pack", "unpack"))
+    words = "name of the experiment (default: all that are published; pack: all that were run); unpack: the file"
+    add("experiment", nargs="?", help=words)
     add("--root", type=_place, help="folder of the runs (default: ./runs)")
     add("--folder", type=_place, help="folder of the published tables (default: book/results)")
+    add("--out", type=_place, help="pack: the file to write, for results unpack elsewhere (default: runs.zip)")
     for verb, what in (("replace", "take the local runs in place of"), ("withdraw", "drop")):
         words = f"publish: {what} these published runs; old and new are listed"
         add(f"--{verb}", nargs="+", action="extend", default=[], metavar="RUN_ID", help=words)
@@ -173,6 +175,10 @@ def _configure(arguments: argparse.Namespace) -> None:
 
 
 def _results(arguments: argparse.Namespace) -> int | None:
+    if arguments.out and arguments.action != "pack":
+        raise UserError(f"results {arguments.action} writes no file: --out is for results pack")
+    if arguments.action in ("pack", "unpack"):
+        return _carry(arguments)
     from gendyn_lite import notebooks, results
 
     if arguments.action == "publish":
@@ -212,6 +218,29 @@ def _publish(arguments: argparse.Namespace) -> int:
     return 1 if found.refused else 0
 
 
+def _carry(arguments: argparse.Namespace) -> int:
+    """Pack runs, or take them in: on a machine that may have neither torch nor pandas."""
+    from gendyn_lite.results import packing
+
+    if arguments.folder or arguments.replace or arguments.withdraw:
+        words = "--folder, --replace and --withdraw are for published tables"
+        raise UserError(f"results {arguments.action} only moves runs: {words}")
+    if arguments.action == "pack":
+        packed = packing.pack(arguments.experiment, root=arguments.root, out=arguments.out or "runs.zip")
+        left = f"{len(packed.incomplete)} not complete, left out; " if packed.incomplete else ""
+        print(f"packed: {len(packed.runs)} runs; {left}{packed.size:,} bytes: {packed.file}")
+        refused = packed.refused
+    elif arguments.experiment is None:
+        raise UserError("results unpack needs a file that gendyn results pack wrote, for instance runs.zip")
+    else:
+        done = packing.unpack(arguments.experiment, root=arguments.root)
+        print(f"taken in: {len(done.taken)} runs; there already: {len(done.there)}")
+        refused = done.refused
+    for line in refused:
+        print(f"gendyn: not {'packed' if arguments.action == 'pack' else 'taken in'}: {line}", file=sys.stderr)
+    return 1 if refused else 0
+
+
 def _place(text: str) -> Path:
     """A path that was given; an empty one, as of an unset variable, is refused."""
     if not text:
@@ -225,7 +254,11 @@ COMMANDS = {
     "book": ("run every chapter (smoke) and render the book", _add_book, _book),
     "refresh": ("execute committed notebooks in place", _add_refresh, _refresh),
     "configure": ("write the project's address where it belongs", _add_configure, _configure),
-    "results": ("publish, verify or show the tables of finished runs", _add_results, _results),
+    "results": (
+        "publish, verify or show the tables of finished runs; pack and unpack the runs",
+        _add_results,
+        _results,
+    ),
 }
 
 

@@ -18,7 +18,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from gendyn_lite.config import NAME, check_name
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import Failed, UserError
 
 RUNS, CURVES, RECORD = "runs.csv", "curves.csv", "provenance.json"
 AGAIN = "remove the run's folder and run it again"
@@ -71,6 +71,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write text, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write aside, then rename: a reader sees the old file or the new one, never half of one.
 
     What killed processes left beside the file is removed.
@@ -81,8 +86,8 @@ def write_text(path: Path, text: str) -> None:
             left.unlink(missing_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{_PARTIAL}")
     try:
-        with aside.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with aside.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
@@ -96,10 +101,13 @@ def file_sha256(path: Path) -> str:
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file exclusively among processes. The system frees the lock of a dead process.
 
-    After two seconds of waiting, one line on stderr says who holds it; the wait goes on.
+    After two seconds of waiting, one line on stderr says who holds it, and the wait goes on; or it ends there.
+
+    Raises:
+        Failed: Another process holds it, and `wait` is False.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     held, holder = FileLock(lock), lock.with_name(f"{lock.name}.holder")
@@ -109,6 +117,8 @@ def alone(lock: Path) -> Iterator[None]:
         who = "another process"
         with suppress(OSError, ValueError):
             who = holder.read_text(encoding="utf-8")
+        if not wait:
+            raise Failed(f"{who} holds {lock}: repeat this when it is done") from None
         sys.stderr.write(f"{who} holds {lock}: waiting for it\n")
         sys.stderr.flush()
         held.acquire()

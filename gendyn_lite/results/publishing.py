@@ -11,7 +11,7 @@ import pandas as pd
 from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.results.files import AGAIN, RECORD, changing, json_text, place_of, published_experiments, swap
 from gendyn_lite.results.published import Table, as_text, cells_of, check, opened, published, typed
-from gendyn_lite.results.runs import read_run, runs_root
+from gendyn_lite.results.runs import read_run, run_folders, runs_root
 
 MOST_BYTES = 1_000_000
 _NOTHING = Table(pd.DataFrame(columns=["run_id"]), pd.DataFrame(columns=["run_id"]), {})
@@ -100,7 +100,7 @@ def publish(
 def _local_runs(place: Path) -> tuple[dict[str, Table], list[str], list[str]]:
     """The complete runs in a folder by their settings; a line on incomplete ones, and one on each other one."""
     runs, incomplete, refused = [], [], []
-    for path in sorted({path.parent for name in ("*.json", "metrics.jsonl") for path in place.glob(f"*/{name}")}):
+    for path in run_folders(place):
         try:
             run = read_run(path)
             if not run.whole():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -89,22 +90,15 @@ class Run:
         Raises:
             UserError: It ended, but one of its files is missing, damaged or was edited since.
         """
-        marker = self.path / COMPLETE
-        if not marker.exists():
+        if not (self.path / COMPLETE).exists():
             return False
-        record = read_json(marker)
-        if set(record) not in (set(HASHED), HASHED_BEFORE):
-            raise UserError(f"{marker} is not as its run wrote it (expected the hashes {', '.join(HASHED)}): {AGAIN}")
-        for key, found in record.items():
-            path = self.path / HASHED[key]
-            if file_sha256(path) != found:
-                raise UserError(f"{path} is not as its run wrote it (the hash in {COMPLETE} differs): {AGAIN}")
+        check_hashes(self.path, lambda name: read_file(self.path / name))
         return True
 
     def rows(self) -> list[dict[str, Any]]:
         """The metrics of each evaluated epoch."""
         path = self.path / "metrics.jsonl"
-        return [parsed(line, path) for line in read_file(path).split(b"\n") if line]
+        return rows_of(read_file(path), path)
 
     def env(self) -> dict[str, Any]:
         """Versions, device, commit, profile, description of the data and seconds; where the run was resumed."""
@@ -130,13 +124,26 @@ def open_run(config: RunConfig, data_fingerprint: str, *, root: str | Path | Non
     return Run(path=path, config=config, data_fingerprint=data_fingerprint)
 
 
+def run_folders(place: Path) -> list[Path]:
+    """Every folder of an experiment with a file of a run in it, sorted; hidden ones are of a writer that was killed."""
+    return sorted({path.parent for name in ("*.json", "metrics.jsonl") for path in place.glob(f"[!.]*/{name}")})
+
+
 def read_run(path: Path) -> Run:
     """The run that lies in a folder.
 
     Raises:
         UserError: config.json is missing or damaged, or belongs to another folder.
     """
-    record = read_json(path / "config.json")
+    return run_of(read_json(path / "config.json"), path)
+
+
+def run_of(record: Mapping[str, Any], path: Path) -> Run:
+    """The run of a folder, by what its config.json says.
+
+    Raises:
+        UserError: It is no configuration, or belongs to another folder.
+    """
     try:
         run = Run(path, RunConfig.from_dict(record["config"]), record["data_fingerprint"])
     except (KeyError, TypeError, UserError) as error:
@@ -144,6 +151,31 @@ def read_run(path: Path) -> Run:
     if run.run_id != path.name:
         raise UserError(f"run folder {path}: its config belongs to {run.run_id}; it was renamed or edited, remove it")
     return run
+
+
+def check_hashes(path: Path, content: Callable[[str], bytes]) -> None:
+    """Refuse files other than those that complete.json has the hashes of.
+
+    Args:
+        path: Folder of the run, for messages.
+        content: Gives the bytes of one of its files, by name.
+
+    Raises:
+        UserError: A file is missing, damaged or was edited (named).
+    """
+    record = parsed(content(COMPLETE), path / COMPLETE)
+    if set(record) not in (set(HASHED), HASHED_BEFORE):
+        expected = f"expected the hashes {', '.join(HASHED)}"
+        raise UserError(f"{path / COMPLETE} is not as its run wrote it ({expected}): {AGAIN}")
+    for key, found in record.items():
+        if hashlib.sha256(content(HASHED[key])).hexdigest() != found:
+            told = f"is not as its run wrote it (the hash in {COMPLETE} differs)"
+            raise UserError(f"{path / HASHED[key]} {told}: {AGAIN}")
+
+
+def rows_of(text: bytes, path: Path) -> list[dict[str, Any]]:
+    """The rows in the text of a metrics.jsonl."""
+    return [parsed(line, path) for line in text.split(b"\n") if line]
 
 
 class RunWriter:

@@ -48,7 +48,7 @@ def load(experiment: str, *, root: str | Path | None = None) -> pd.DataFrame:
     """
     check_name("experiment", experiment)
     folder = runs_root(root) / experiment
-    runs = [read_run(path.parent) for path in sorted(folder.glob("*/config.json"))]
+    runs = [read_run(path.parent) for path in sorted(folder.glob("[!.]*/config.json"))]
     done = [run for run in runs if run.complete]
     if not done:
         raise UserError(f"no complete run of {experiment!r} under {folder}: run it first (gendyn run, make run)")

@@ -1,6 +1,7 @@
-"""Publishes again and again, each time killed one file operation later, and once in peace after each.
+"""Publishes or unpacks again and again, each time killed one file operation later, and once in peace after each.
 
-``python -m tests.results.kills RUNS TABLES``: prints the number of kills. A process of its own, because it forks.
+``python -m tests.results.kills RUNS TABLES``, ``... PACK RUNS``: prints the number of kills. A process of its own,
+because it forks.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 from gendyn_lite import results
+from gendyn_lite.results import packing
+from gendyn_lite.results.runs import read_run, run_folders
 
 CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
 
 
-def killed(step: int, runs: Path, tables: Path) -> bool:
-    """Publish in a child that is killed just before one of its operations in a folder; whether it came that far."""
+def killed(step: int, act: Callable[[], object]) -> bool:
+    """Do something in a child that is killed just before one of its changes in a folder; whether it came that far."""
     child = os.fork()
     if child == 0:
         left = step
@@ -31,13 +35,31 @@ def killed(step: int, runs: Path, tables: Path) -> bool:
                     os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(watch)
-        results.publish("random_labels", root=runs, to=tables)
+        act()
         os._exit(0)
     return os.waitpid(child, 0)[1] != 0
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def unpack(pack: Path, runs: Path) -> None:
+    """Every run is whole or not complete at any instant, and the next time all are there and nothing else is."""
+    place = runs.with_name("place")
+    for step in count():
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(runs, place)
+        ended = not killed(step, lambda: packing.unpack(pack, root=place))
+        seen = [read_run(path).whole() for path in run_folders(place / "random_labels")]
+        done = packing.unpack(pack, root=place)
+        assert not done.refused and len(done.there) == sum(seen) and len(done.taken + done.there) == 2
+        left = {path.name for path in (place / "random_labels").iterdir() if path.suffix != ".lock"}
+        assert left == {name.rpartition("/")[2] for name in done.taken + done.there}
+        assert {path.name for path in place.rglob("*.*") if path.suffix != ".lock"} == set(packing.FILES)
+        if ended:
+            sys.stdout.write(str(step))
+            return
 
 
 def main(runs: Path, tables: Path) -> None:
@@ -47,7 +69,7 @@ def main(runs: Path, tables: Path) -> None:
     for step in count():
         shutil.rmtree(place.parent, ignore_errors=True)
         shutil.copytree(tables, place.parent)
-        ended = not killed(step, runs, place.parent)
+        ended = not killed(step, lambda: results.publish("random_labels", root=runs, to=place.parent))
         seen = results.published("random_labels", folder=place.parent)["run_id"].nunique()
         results.publish("random_labels", root=runs, to=place.parent)
         after = after or files(place)
@@ -59,4 +81,5 @@ def main(runs: Path, tables: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    given = [Path(word) for word in sys.argv[1:]]
+    (unpack if given[0].is_file() else main)(*given)
