@@ -42,7 +42,7 @@ def judged(notebook: str = "", *, folder: Path | None = None) -> tuple[pd.DataFr
 
 
 def full_size(*, folder: Path | None = None) -> pd.DataFrame:
-    """The runs of profile ``full``, planned and published.
+    """The runs of profile ``full``, planned and published; those that profile ``colab`` has too are not counted.
 
     Args:
         folder: Folder of the published tables.
@@ -55,7 +55,10 @@ def full_size(*, folder: Path | None = None) -> pd.DataFrame:
     """
     # Some runs are in the plans of two experiments: by their ids, once.
     groups = [group for notebook in registry.NOTEBOOKS for group in registry.groups(notebook)]
-    configs = {config.run_id(""): config for group in groups for config in group.plan("full", {})}.values()
+    by_id = {config.run_id(""): config for group in groups for config in group.plan("full", {})}
+    sized = [group for group in groups if group.asked_by != registry.COMMAND]  # the others have one size, the full one
+    small = {config.run_id("") for group in sized for config in group.plan("colab", {})}
+    configs = [config for name, config in by_id.items() if name not in small]
     runs = _published(folder)
     prints = runs.groupby("dataset")["data_fingerprint"].unique().to_dict()
     planned = Counter(_kind(config) for config in configs)

@@ -64,9 +64,7 @@ def plan(
     kept = store_folder(store or places["GENDYN_RUNS"])
     if chapter in PROFILES:
         if values or grid:
-            raise UserError(
-                f"sweep {chapter} takes the runs of all chapters as they are planned: leave -p and --grid out"
-            )
+            raise UserError(f"sweep {chapter} does the runs of all chapters as planned: leave -p and --grid out")
         return everything(chapter, store=kept, data_root=places["GENDYN_DATA"])
     from gendyn_lite import notebooks  # which needs Jupyter: a sweep of all chapters does not
 
@@ -88,7 +86,8 @@ def plan(
 def everything(profile: str, *, store: str, data_root: str) -> list[Job]:
     """The runs of all chapters at one size: the first seed of each, in the order of the chapters, then the next seeds.
 
-    Runs on data that are not prepared are left out, which one line on stderr says.
+    Of a chapter and seed, true and wholly random labels come before what lies between: Table 1 first, then Fig. 1. Runs
+    on data that are not prepared are left out, which one line on stderr says.
 
     Args:
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
@@ -105,14 +104,18 @@ def everything(profile: str, *, store: str, data_root: str) -> list[Job]:
         missing.update(config.dataset for config in configs if config.dataset in lacking)
         there = [config for config in configs if config.dataset not in lacking]
         found = make_jobs(name, there, profile=profile, store=store, data_root=data_root)
-        jobs = {job.run_id: job for job in found} | jobs
+        jobs |= {job.run_id: job for job in found if job.run_id not in jobs}
     told = [f"{count} runs on {name}" for name, count in missing.items()]
     if told:
         sys.stderr.write(f"not prepared (gendyn data NAME), left out: {', '.join(told)}\n")
     if not jobs:
         raise UserError("none of the data sets is prepared: gendyn data NAME")
-    ordered = [job for name in registry.NOTEBOOKS for job in jobs.values() if job.chapter == name]
-    return sorted(ordered, key=lambda job: job.config.seed)
+
+    def order(job: Job) -> tuple[int, int, bool]:
+        between = job.config.label_corruption not in (0, 1) or job.config.inputs != "true"
+        return job.config.seed, registry.NOTEBOOKS.index(job.chapter), between
+
+    return sorted(jobs.values(), key=order)
 
 
 def _prepared(dataset: str, root: str) -> bool:

@@ -133,13 +133,12 @@ class Workers:
     def _next(self) -> Job | None:
         """The next run that will end in time, else the next one at all if there is time for a part of it."""
         left = self._deadline - time.monotonic()
-        fits = [job for job in self._waiting if self._needs(job) <= left]
-        if not fits and left >= LEAST:
-            fits = self._waiting
-        if not fits:
-            return None
-        self._waiting.remove(fits[0])
-        return fits[0]
+        chosen = next((job for job in self._waiting if self._needs(job) <= left), None)
+        if chosen is None and self._waiting and left >= LEAST:
+            chosen = self._waiting[0]
+        if chosen:
+            self._waiting.remove(chosen)
+        return chosen
 
     def _needs(self, job: Job) -> float:
         """Seconds that the rest of a run takes beside as many others as there are at present."""
@@ -152,7 +151,7 @@ class Workers:
         assert job is not None
         try:
             outcome: Outcome = worker.pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # it is dead
             worker.process.join()
             self._workers.remove(worker)
             code = worker.process.exitcode

@@ -53,11 +53,11 @@ def test_on_a_terminal_one_line_changes_and_what_is_kept_stays() -> None:
 
 
 def test_a_tally_counts_and_corrects_the_time_left() -> None:
-    tally = Tally(dict.fromkeys("abcd", 10.0), at_once=2)
+    tally = Tally(dict.fromkeys("abcd", 10.0), at_once=lambda: 2)
     assert tally.left() == 20
     tally.outcomes |= {"a": Outcome("a", 30.0, True), "b": Outcome("b", 0.0, False, "died", where="here")}
     assert tally.left() == 30  # two runs, three times as slow as was thought, two at once
-    assert tally.line() == "1 of 4 runs done · 1 failed · 0:00 elapsed · about 0:30 left"
+    assert tally.line() == "1 of 4 runs done · 1 failed · 0:00 elapsed · 2 at once · about 0:30 left"
     unknown = Tally({"a": 10.0, "b": None, "c": None})
     assert unknown.left() is None
     unknown.outcomes["a"] = Outcome("a", 5.0, True)

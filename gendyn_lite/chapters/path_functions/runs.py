@@ -62,10 +62,12 @@ _DEEP = {"dataset": "cifar10", **_STEPS, "train_size": 200, "test_size": 200, "b
 _DEEP |= {"learning_rate": 0.01, "epochs": 20, "milestones": (12, 17)}
 _MANY = {"dataset": "cifar10", **_STEPS, **_CROP, "train_size": 1000, "test_size": 1000, "batch_size": 50, "epochs": 20}
 _MANY |= {"learning_rate": 0.01, "milestones": (8, 14)}
-# The paper's sizes: the whole of CIFAR-10, as long as its networks are usually trained.
+# The paper's sizes: the whole of CIFAR-10. AlexNet's settings were seen on a GPU to fit true labels to the last one,
+# random ones to 99.6 %; those of the deep networks are usual ones, and have not been tried.
 _WHOLE = {"train_size": None, "test_size": None, "batch_size": 128}
-_LONG = {**_WHOLE, "random_crop": 4, "flip": True, "epochs": 200, "milestones": (100, 150), "weight_decay": 5e-4}
-_LONG_LABELS = ({}, {**_RANDOM, "random_crop": 0, "flip": False})
+_LONG = {**_WHOLE, "precision": "bfloat16", "epochs": 36, "milestones": (24, 32)}
+_LONG_DEEP = {**_WHOLE, "random_crop": 4, "flip": True, "epochs": 60, "milestones": (30, 48), "weight_decay": 5e-4}
+_PLAIN = {"random_crop": 0, "flip": False}
 _IMAGENET = {"dataset": "imagenet", "model": "resnet18_imagenet", **_STEPS, "epochs": 90, "milestones": (30, 60)}
 _IMAGENET |= {"batch_size": 256, "learning_rate": 0.1, "weight_decay": 1e-4, "standardize": "per_channel"}
 _IMAGENET |= {"random_crop": 28, "flip": True, "precision": "bfloat16"}
@@ -74,10 +76,10 @@ _SMOKE = {**_DIGITS, "model": "alexnet_small"}
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("networks", "smoke"): (Part({**_SMOKE, "epochs": 8, "milestones": (4, 6)}, ({}, _RANDOM), seeds=2),),
     ("networks", "colab"): (Part(_ALEXNET, ({}, _RANDOM), seeds=5), Part({**_ALEXNET, "schedule": "constant"})),
-    ("networks", "full"): (Part({**_ALEXNET, **_LONG}, _LONG_LABELS),),
+    ("networks", "full"): (Part({**_ALEXNET, **_LONG}, ({}, _RANDOM)),),
     ("unseen", "smoke"): (Part({**_SMOKE, "epochs": 5, "schedule": "constant"}, seeds=2),),
     ("unseen", "colab"): (Part({**_ALEXNET, "schedule": "constant", "epochs": 12}),),
-    ("unseen", "full"): (Part({**_ALEXNET, **_LONG, "schedule": "constant", "epochs": 100}),),
+    ("unseen", "full"): (Part({**_ALEXNET, **_LONG, "schedule": "constant"}),),
     ("deep", "smoke"): (
         Part({**_DIGITS, "model": "resnet18", "train_size": 64, "epochs": 2, "milestones": (1,)}, seeds=1),
     ),
@@ -87,7 +89,8 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         Part({**_DEEP, "model": "vgg19", "learning_rate": 0.001}, ({}, _RANDOM)),
     ),
     ("deep", "full"): tuple(
-        Part({**_DEEP, **_LONG, "learning_rate": 0.1, "model": name}, _LONG_LABELS) for name in ("resnet18", "vgg19")
+        Part({**_DEEP, **_LONG_DEEP, "learning_rate": rate, "model": name}, ({}, {**_RANDOM, **_PLAIN}))
+        for name, rate in (("resnet18", 0.1), ("vgg19", 0.005))
     ),
     ("ratio", "smoke"): (
         Part({**_DIGITS, "train_size": 200, "epochs": 8, "milestones": (3, 6)}, _models(5e-3, 1, cnn={})[:13], seeds=1),

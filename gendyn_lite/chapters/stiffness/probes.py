@@ -18,6 +18,7 @@ from gendyn_lite.train.probes import Probe
 
 PROBE_VERSION = 1  # of what the probes measure: raise it with every change of that, and old runs stay what they are
 SAMPLE = {"layers": 100, "maps": 100, "training": 200, "deep": 30}  # training examples that are measured
+MANY_DEEP = 200  # of a deep network trained on at least 1,000
 RADIUS = 0.15  # of a neighbourhood, in units of the inputs
 MARGIN = 0.15  # by which the map goes beyond the points, as a share of their range
 RESOLUTION = 36
@@ -32,12 +33,13 @@ def probes_for(config: RunConfig, loaded: ImageData) -> dict[str, Probe]:
         loaded: Its data, labels as trained with.
     """
     kind = config.experiment.removeprefix("stiffness_")
-    x, y = sample(config, loaded, "train_eval", SAMPLE[kind])
+    count = MANY_DEEP if kind == "deep" and len(loaded.train.y) >= 1000 else SAMPLE[kind]
+    x, y = sample(config, loaded, "train_eval", count)
     if kind == "maps":
         return {"map": map_probe(loaded, keep=config.seed == 0)}
     if kind in ("layers", "deep"):
         return {"layers": stiffness.layer_probe(x, y, float64=kind == "layers")}
-    test = sample(config, loaded, "test", SAMPLE[kind])
+    test = sample(config, loaded, "test", count)
     small = config.model == "mlp"
     return {
         "stiffness": stiffness.stiffness_probe(x, y, test=test, lengths=True, float64=small),

@@ -53,6 +53,8 @@ _ALEXNET = {"model": "alexnet_small"}
 _IMAGES = {"batch_size": 32, "schedule": "constant", "eval_every": 4}
 # These runs are about gradients, not about the last digit of an accuracy.
 _REAL = {**_IMAGES, "train_size": 2000, "test_size": 1000, "epochs": 60}
+_MANY = {**_IMAGES, "train_size": 10_000, "test_size": 10_000, "epochs": 60}
+_THOUSAND = {"train_size": 1000, "test_size": 1000}
 # The step size ends at 0, so that batch-norm's running statistics settle: stiffness is measured with them.
 _DEEP = {"batch_size": 10, "schedule": "cosine", "learning_rate": 0.02, "train_size": 50}
 _RESNET, _VGG = {"model": "resnet18"}, {"model": "vgg19"}
@@ -83,7 +85,19 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         _part(("cifar10",), (_VGG,), {**_DEEP, "test_size": 50, "epochs": 30, "learning_rate": 0.001}, _LABELS),
     ),
 }
-PLANS |= {(kind, "full"): PLANS[kind, "colab"] for kind in KINDS}
+PLANS |= {
+    # Points and planar maps have no other size: 1,000 points are all that there are.
+    ("layers", "full"): PLANS["layers", "colab"],
+    ("maps", "full"): PLANS["maps", "colab"],
+    ("training", "full"): (
+        _part(("mnist", "cifar10"), (_FORT,), _MANY, _RATES),
+        _part(("cifar10",), (_ALEXNET,), {**_MANY, "epochs": 40, "precision": "bfloat16"}, _FEW_RATES),
+    ),
+    ("deep", "full"): (
+        _part(("cifar10",), (_RESNET,), {**_DEEP, **_THOUSAND, "epochs": 30}, _LABELS),
+        _part(("cifar10",), (_VGG,), {**_DEEP, **_THOUSAND, "epochs": 30, "learning_rate": 0.001}, _LABELS),
+    ),
+}
 
 
 def experiment(kind: str) -> str:

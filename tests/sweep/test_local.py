@@ -1,0 +1,166 @@
+"""A sweep on this machine: in the time given, as many at once as are faster, killed at any moment, without Jupyter."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from gendyn_lite import cli, results
+from gendyn_lite.errors import UserError
+from gendyn_lite.results.runs import read_run
+from gendyn_lite.sweep import local
+from gendyn_lite.sweep.grid import everything, plan
+from gendyn_lite.sweep.jobs import Outcome
+from gendyn_lite.sweep.local import Workers
+
+SETTINGS = ["dataset=digits", "network=mlp_1x512", "q=0,1", "seed=0..1", "epochs=40", "train_size=400"]
+COLAB = ["sweep", "01_random_labels", "--profile", "colab", "--grid", *SETTINGS]
+WITHOUT = ["papermill", "altair", "ipykernel", "ipywidgets", "nbclient", "nbformat", "jupyter_client", "IPython"]
+BARE = f"""
+import sys
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {WITHOUT}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}")
+sys.meta_path.insert(0, Without())
+"""
+
+
+def started(*words: str, **variables: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    command = [sys.executable, "-m", "gendyn_lite.cli", *words]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def some(each: list[float], **options) -> Workers:
+    """Workers for as many runs, of so many seconds each, that have not started."""
+    jobs = plan("01_random_labels", grid=[f"seed=0..{len(each) - 1}"])
+    return Workers(jobs, {job.run_id: seconds for job, seconds in zip(jobs, each, strict=True)}, **options)
+
+
+def taken(workers: Workers) -> list[int]:
+    """The seeds of the runs that would be started one after another without any time passing."""
+    return [job.config.seed for job in iter(workers._next, None)]
+
+
+@pytest.mark.parametrize(
+    ("each", "given", "seeds"),
+    [([100, 5, 5], 30, [1, 2]), ([100, 5, 5], 60, [1, 2, 0]), ([10, 100, 20], 1000, [0, 1, 2]), ([1, 1], 1.5, [0, 1])],
+    ids=["what ends in time", "then a part", "in order", "each fits"],
+)
+def test_runs_that_end_in_time_come_first_then_a_part_of_one_that_does_not(runs, each, given, seeds) -> None:
+    assert taken(some(each, seconds=given)) == seeds
+
+
+def test_less_time_than_any_run_takes_is_refused(runs: Path, monkeypatch, capsys) -> None:
+    with pytest.raises(UserError, match=r"--for is about 8 seconds, and the shortest of the runs takes about 20 sec"):
+        some([30, 20], seconds=8)
+    monkeypatch.setattr(local, "begun", lambda job: 0.5)  # it ends in time, or goes on the next time
+    assert taken(some([30, 20], seconds=12)) == [1]
+    monkeypatch.undo()
+    monkeypatch.setenv("GENDYN_RUNS", str(runs))
+    assert cli.main(["sweep", "01_random_labels", "--for", "1s", "--grid", "epochs=2000", "seed=0..1"]) == 2
+    assert "takes about" in capsys.readouterr().err and not list(runs.glob("*/*"))
+
+
+@pytest.mark.parametrize(
+    ("speeds", "expected"), [((1.0, 1.05), 1), ((1.0, 1.9, 1.95), 2), ((1.0, 1.5, 2.5, 3.9), 4)], ids=str
+)
+def test_one_more_at_once_is_kept_where_it_was_faster(runs, monkeypatch, speeds, expected) -> None:
+    workers, clock = some([1000.0] * 8), [0.0]
+    workers._most = 4
+    monkeypatch.setattr(local.time, "monotonic", lambda: clock[0])
+    workers._window = 0.0, 0.0
+
+    class Simulated(local.Worker):
+        def advance(self) -> float:
+            return speeds[workers.limit - 1] / workers.limit / 1000  # the share done in a second
+
+    for _ in range(200):
+        while len(workers._busy()) < workers.limit:
+            workers._workers.append(Simulated(None, None, Path(), workers._next(), warm=True))
+        for worker in workers._busy()[workers.limit :]:
+            worker.job = None
+        workers._look()
+        clock[0] += 1
+    assert workers.limit == expected
+
+
+def test_a_worker_that_dies_is_named_and_the_others_go_on(runs: Path) -> None:
+    jobs = plan("01_random_labels", grid=["seed=0..1", "epochs=60", "train_size=1000"])
+    workers = Workers(jobs, dict.fromkeys((job.run_id for job in jobs), 1.0))
+    outcomes: list[Outcome] = []
+    for outcome in workers.run():
+        outcomes += [outcome] if outcome else []
+        busy = workers._busy()
+        if not outcomes and busy:
+            busy[0].process.kill()
+    assert [outcome.error for outcome in outcomes] == [
+        "its process died with exit code -9 (was the memory exhausted?)",
+        "",
+    ]
+
+
+def test_without_jupyter_all_chapters_are_swept_and_packed(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BARE)
+    bare = {"PYTHONPATH": str(tmp_path), "GENDYN_RUNS": str(runs)}
+    out, err = started("sweep", "smoke", "--for", "25s", **bare).communicate()
+    assert " trained, 0 were complete, " in out and " remain (about " in out, err
+    out, err = started(
+        "results", "pack", "--root", str(runs), "--out", str(tmp_path / "runs.zip"), **bare
+    ).communicate()
+    assert out.startswith("packed: "), err
+    assert (tmp_path / "runs.zip").exists()
+
+
+def test_all_chapters_come_seed_by_seed_table_1_first_and_data_that_lack_are_named(runs: Path, capsys) -> None:
+    jobs = everything("smoke", store=str(runs), data_root="nowhere")
+    assert [job.config.seed for job in jobs] == sorted(job.config.seed for job in jobs)
+    between = [job.config.label_corruption not in (0, 1) for job in jobs if job.chapter == "01_random_labels"]
+    assert between.index(True) > 10  # Table 1, and the ends of Fig. 1
+    assert list(dict.fromkeys(job.chapter[:2] for job in jobs if not job.config.seed)) == ["01", "02", "03", "04", "05"]
+    full = everything("full", store=str(runs), data_root="nowhere")
+    assert {job.config.dataset for job in full} == {"two_moons", "rings", "spirals", "nested_rings", "linked_rings"}
+    assert "not prepared (gendyn data NAME), left out: 388 runs on cifar10" in capsys.readouterr().err
+
+
+def of(root: Path, to: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What a store publishes, less what tells one execution from another."""
+    results.publish("random_labels", root=root, to=to)
+    runs, curves = (pd.read_csv(to / "random_labels" / f"{name}.csv") for name in ("runs", "curves"))
+    return runs.sort_values("run_id", ignore_index=True), curves.drop(columns="seconds")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.minutes("ten kills"))])
+def test_killed_at_any_moment_it_publishes_what_an_uninterrupted_one_does(kills: int, tmp_path: Path) -> None:
+    whole, killed, home = (tmp_path / name for name in ("whole", "killed", "home"))
+    out, err = started(*COLAB, "--store", str(whole)).communicate()
+    assert "4 trained" in out, err
+    drawn = random.Random(kills)
+    for _ in range(kills):
+        process = started(*COLAB, "--store", str(killed), "--for", "60s")
+        time.sleep(drawn.uniform(2.0, 12.0))
+        workers = psutil.Process(process.pid).children() if process.poll() is None else []
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        assert not alive  # they end with the one that started them
+    out, err = started(*COLAB, "--store", str(killed), "--for", "10m").communicate()
+    assert out.startswith("4 runs: "), err
+    assert "remain" not in out
+    pack = tmp_path / "runs.zip"
+    assert cli.main(["results", "pack", "--root", str(killed), "--out", str(pack)]) == 0
+    assert cli.main(["results", "unpack", str(pack), "--root", str(home)]) == 0
+    assert {read_run(path.parent).whole() for path in home.glob("*/*/complete.json")} == {True}
+    for ours, theirs in zip(of(home, tmp_path / "ours"), of(whole, tmp_path / "theirs"), strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
