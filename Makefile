@@ -15,7 +15,7 @@ SLOW := test-oldest test-canary test-minutes
 
 # What is given on make's command line and is no option of make's own is a parameter of the chapter: DATASET=mnist.
 # Values reach commands through the environment, as they are: neither make nor the shell ever reads them as code.
-OPTIONS := CHAPTER PROFILE OUT YES VENV PYTHON
+OPTIONS := CHAPTER PROFILE OUT YES FOR VENV PYTHON
 GIVEN := $(filter-out CI SHELL MAKEFLAGS,$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 PARAMETERS := $(filter-out $(OPTIONS),$(GIVEN))
 $(foreach name,$(sort $(OPTIONS) $(GIVEN)),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
@@ -78,13 +78,14 @@ test-minutes: $(INSTALLED)  ## what make test skips by name: chapters as on Cola
 	@echo "Running the tests that take minutes each (about an hour on 2 cores): chapters as on Colab, large networks:"
 	GENDYN_SLOW=1 $(PY) -m pytest -m minutes tests
 
-run: $(INSTALLED)  ## run one chapter: make run CHAPTER=01_random_labels PROFILE=colab DATASET=mnist (any parameter; YES=1: no question)
+run: $(INSTALLED)  ## run one chapter: make run CHAPTER=01_random_labels PROFILE=colab DATASET=mnist (any parameter; YES=1: no question; FOR=8m: only its runs, as many as fit)
 	@test -n "$$CHAPTER" || { echo "error: which chapter? make run CHAPTER=01_random_labels PROFILE=smoke" >&2; exit 2; }
 	@echo "Running chapter $$CHAPTER, profile $$PROFILE (smoke: at most 45 s; colab: at most 20 minutes on one GPU):"
-	@set -f -- "$$CHAPTER" --profile "$$PROFILE" --out "$$OUT" $${YES:+--yes}; \
+	@if test -n "$$FOR"; then set -f -- sweep "$$CHAPTER" --profile "$$PROFILE" --for "$$FOR"; \
+	else set -f -- run "$$CHAPTER" --profile "$$PROFILE" --out "$$OUT" $${YES:+--yes}; fi; \
 	for name in $$PARAMETERS; do \
 	  set -- "$$@" -p "$$(echo "$$name" | tr '[:upper:]' '[:lower:]')=$$(printenv "$$name")"; done; \
-	$(PY) -m gendyn_lite.cli run "$$@"
+	$(PY) -m gendyn_lite.cli "$$@"
 
 bench: $(INSTALLED)  ## speed and memory beside the best peers (a few minutes; not part of make test)
 	@echo "Measuring against peers (a few minutes; close other programs):"

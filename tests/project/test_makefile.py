@@ -102,6 +102,8 @@ def test_run_passes_every_other_name_on_as_a_parameter(clone: Path) -> None:
     called = told(clone, "run", *given)
     assert called[:7] == ["run", "01_random_labels", "--profile", "colab", "--out", "a b", "--yes"]
     assert sorted(zip(called[7::2], called[8::2], strict=True)) == [("-p", "dataset=mnist"), ("-p", "epochs=5")]
+    timed = told(clone, "run", "CHAPTER=01_random_labels", "PROFILE=full", "FOR=8m", "DATASET=mnist")
+    assert timed == ["sweep", "01_random_labels", "--profile", "full", "--for", "8m", "-p", "dataset=mnist"]
 
 
 @pytest.mark.parametrize("value", CODE.values(), ids=CODE)
