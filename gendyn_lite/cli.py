@@ -112,7 +112,7 @@ def _add_results(add: Callable[..., object]) -> None:
     add("experiment", nargs="?", help=words)
     add("--root", type=_place, help="folder of the runs (default: ./runs)")
     add("--folder", type=_place, help="folder of the published tables (default: book/results)")
-    add("--out", type=_place, help="pack: the file to write, for results unpack elsewhere (default: runs.zip)")
+    add("--out", type=_place, help="pack: the file to write, for results unpack elsewhere (default: runs.xz)")
     for verb, what in (("replace", "take the local runs in place of"), ("withdraw", "drop")):
         words = f"publish: {what} these published runs; old and new are listed"
         add(f"--{verb}", nargs="+", action="extend", default=[], metavar="RUN_ID", help=words)
@@ -226,12 +226,12 @@ def _carry(arguments: argparse.Namespace) -> int:
         words = "--folder, --replace and --withdraw are for published tables"
         raise UserError(f"results {arguments.action} only moves runs: {words}")
     if arguments.action == "pack":
-        packed = packing.pack(arguments.experiment, root=arguments.root, out=arguments.out or "runs.zip")
+        packed = packing.pack(arguments.experiment, root=arguments.root, out=arguments.out or "runs.xz")
         left = f"{len(packed.incomplete)} not complete, left out; " if packed.incomplete else ""
         print(f"packed: {len(packed.runs)} runs; {left}{packed.size:,} bytes: {packed.file}")
         refused = packed.refused
     elif arguments.experiment is None:
-        raise UserError("results unpack needs a file that gendyn results pack wrote, for instance runs.zip")
+        raise UserError("results unpack needs a file that gendyn results pack wrote, for instance runs.xz")
     else:
         done = packing.unpack(arguments.experiment, root=arguments.root)
         print(f"taken in: {len(done.taken)} runs; there already: {len(done.there)}")

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import lzma
 import re
-import stat
-import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +15,11 @@ from gendyn_lite.results.files import AGAIN, alone, json_text, parsed, read_file
 from gendyn_lite.results.runs import COMPLETE, check_hashes, read_run, rows_of, run_folders, run_of, runs_root
 
 FILES = ("config.json", "env.json", "metrics.jsonl", COMPLETE)  # of a run; the last one last, as its run wrote them
-INDEX, FORMAT, VERSION = "gendyn_runs.json", "runs of gendyn_lite", 1  # the first member, and what it says
-MOST_BYTES = 1 << 28  # of all files together, and of the pack
-MEMBER = re.compile(rf"{NAME.pattern}/[0-9a-f]{{16}}/({'|'.join(map(re.escape, FILES))})")
-_SEAL = 64  # characters: the SHA-256 of all before it, which ends the file as the comment of the archive
+FORMAT, VERSION = "runs of gendyn_lite", 1
+MOST_BYTES = 1 << 28  # of all files together
+MAGIC = b"\xfd7zXZ\0"  # with which every .xz begins
+RUN = re.compile(rf"{NAME.pattern}/[0-9a-f]{{16}}")
 _AGAIN = "pack the runs again and bring the file over again; nothing was taken in"
-_DAMAGED = (zipfile.BadZipFile, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError, OSError)
 _Files = dict[str, bytes]  # the four files of a run by name
 
 
@@ -61,11 +55,11 @@ class Unpacked(NamedTuple):
     refused: list[str]
 
 
-def pack(experiment: str | None = None, *, root: str | Path | None = None, out: str | Path = "runs.zip") -> Packed:
+def pack(experiment: str | None = None, *, root: str | Path | None = None, out: str | Path = "runs.xz") -> Packed:
     """Put the complete runs of every profile into one file, without checkpoints.
 
-    It is a zip archive with the four small files of each run, an index with the SHA-256 of each, and a seal over the
-    whole. The same runs give the same bytes. It is written aside and renamed.
+    It is one JSON text with the four small files of each run, compressed as .xz with a SHA-256 of the whole. The same
+    runs give the same bytes. It is written aside and renamed.
 
     Args:
         experiment: Name of the experiment (default: all).
@@ -76,7 +70,7 @@ def pack(experiment: str | None = None, *, root: str | Path | None = None, out: 
         The file, its size in bytes, and which runs were packed and left out.
 
     Raises:
-        UserError: No run is complete, `out` is something else than a pack, or the runs take more than 128 MiB.
+        UserError: No run is complete, `out` is something else than a pack, or the runs take more than 256 MiB.
         Failed: Every complete run is damaged.
 
     >>> pack("random_labels", root="no_such_folder")
@@ -87,7 +81,7 @@ def pack(experiment: str | None = None, *, root: str | Path | None = None, out: 
         check_name("experiment", experiment)
     file, place = Path(out), runs_root(root)
     if file.exists():
-        _sealed(file, remedy="it stays, choose another name with --out")
+        _magic(file, remedy="it stays, choose another name with --out")
     runs: dict[str, _Files] = {}
     incomplete, refused = [], []
     places = sorted(each for each in place.glob(experiment or "*") if NAME.fullmatch(each.name))
@@ -129,9 +123,9 @@ def unpack(file: str | Path, *, root: str | Path | None = None) -> Unpacked:
         UserError: It is no pack, of another version, was cut or edited, holds anything but runs, or would unpack to
             more than 256 MiB. Nothing was taken in.
 
-    >>> unpack("no_such_file.zip")
+    >>> unpack("no_such_file.xz")
     Traceback (most recent call last):
-    gendyn_lite.errors.UserError: no_such_file.zip is missing: expected a file as gendyn results pack wrote it, ...
+    gendyn_lite.errors.UserError: no_such_file.xz is missing: expected a file as gendyn results pack wrote it, ...
     """
     done = Unpacked([], [], [])
     for name, files in _opened(Path(file)).items():
@@ -160,87 +154,50 @@ def _whole(path: Path, files: _Files) -> _Files:
 
 def _archive(runs: Mapping[str, _Files]) -> bytes:
     """The pack of some runs."""
-    members = {f"{run}/{name}": files[name] for run, files in sorted(runs.items()) for name in FILES}
-    if (size := sum(map(len, members.values()))) > MOST_BYTES // 2:  # the index is far less than the rest
-        raise UserError(f"the runs take {size:,} bytes, at most {MOST_BYTES // 2:,}: pack one experiment at a time")
-    index = {"format": FORMAT, "version": VERSION, "gendyn_lite": __version__}
-    index |= {"runs": sorted(runs), "sha256": _hashes(members)}
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_LZMA) as archive:
-        for name, content in {INDEX: json_text(index).encode(), **members}.items():
-            member = zipfile.ZipInfo(name)  # of 1980
-            member.create_system, member.external_attr = 3, (stat.S_IFREG | 0o644) << 16  # the same on every system
-            archive.writestr(member, content, zipfile.ZIP_LZMA)
-        archive.comment = bytes(_SEAL)
-    body = whole.getvalue()[:-_SEAL]
-    return body + hashlib.sha256(body).hexdigest().encode()
+    texts = {run: {name: content.decode() for name, content in files.items()} for run, files in sorted(runs.items())}
+    whole = json_text({"format": FORMAT, "version": VERSION, "gendyn_lite": __version__, "runs": texts}).encode()
+    if len(whole) > MOST_BYTES:
+        raise UserError(f"the runs take {len(whole):,} bytes, at most {MOST_BYTES:,}: pack one experiment at a time")
+    return lzma.compress(whole, check=lzma.CHECK_SHA256, preset=9)
 
 
-def _hashes(members: Mapping[str, bytes]) -> dict[str, str]:
-    """The SHA-256 of each member."""
-    return {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
-
-
-def _sealed(path: Path, *, remedy: str) -> bytes:
-    """The bytes of a pack, as it was written."""
-    if path.is_file() and path.stat().st_size > MOST_BYTES:
-        raise UserError(f"{path} is no pack of runs (it is larger than {MOST_BYTES:,} bytes): {remedy}")
+def _magic(path: Path, *, remedy: str) -> bytes:
+    """The bytes of a file that begins as a pack does."""
     content = read_file(path, remedy=remedy)
-    if not (content.startswith(b"PK\3\4") and content[30:].startswith(INDEX.encode())):  # behind the header
+    if not content.startswith(MAGIC):
         raise UserError(f"{path} is no pack of runs: {remedy}")
-    if hashlib.sha256(content[:-_SEAL]).hexdigest().encode() != content[-_SEAL:]:
-        raise UserError(f"{path} was cut or changed after it was packed (its seal differs): {remedy}")
     return content
 
 
 def _opened(path: Path) -> dict[str, _Files]:
     """The runs in a pack, by EXPERIMENT/RUN_ID, all of them checked."""
-    content = _sealed(path, remedy="expected a file as gendyn results pack wrote it, bring it over again")
+    content = _magic(path, remedy="expected a file as gendyn results pack wrote it, bring it over again")
+    stream = lzma.LZMADecompressor(lzma.FORMAT_XZ)
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return _checked(path, archive)
-    except UserError:
-        raise
-    except _DAMAGED as error:
-        raise UserError(f"{path} cannot be read ({error}): {_AGAIN}") from None
-
-
-def _checked(path: Path, archive: zipfile.ZipFile) -> dict[str, _Files]:
-    """The runs in an archive that is sealed: names and sizes first, then the index, then every file, then every run."""
-    members = archive.infolist()
-    if (size := sum(member.file_size for member in members)) > MOST_BYTES:
-        raise UserError(f"{path} would unpack to {size:,} bytes, at most {MOST_BYTES:,}: refused as a possible bomb")
-    if not members:
-        raise zipfile.BadZipFile("it has no members")
-    index = parsed(_content(archive, members[0]), path / INDEX, remedy=_AGAIN)
+        text = stream.decompress(content, MOST_BYTES + 1)
+    except lzma.LZMAError:
+        raise UserError(f"{path} was cut or changed after it was packed: {_AGAIN}") from None
+    if len(text) > MOST_BYTES:
+        raise UserError(f"{path} would unpack to more than {MOST_BYTES:,} bytes: refused as a possible bomb")
+    if not stream.eof or stream.unused_data:
+        raise UserError(f"{path} was cut or changed after it was packed: {_AGAIN}")
+    index = parsed(text, path, remedy=_AGAIN)
     made = f"packed by gendyn_lite {shown(index.get('gendyn_lite'))}, this is {__version__}"
     if (index.get("format"), index.get("version")) != (FORMAT, VERSION):
-        told = (
-            f"version {shown(index.get('version'))} of {shown(index.get('format'))}, expected {VERSION} of {FORMAT!r}"
+        told = f"version {shown(index.get('version'))} of {shown(index.get('format'))}"
+        raise UserError(f"{path} is {told}, expected {VERSION} of {FORMAT!r} ({made}): pack and unpack with the same")
+    runs = index["runs"] if isinstance(index.get("runs"), dict) else {"": None}
+    for name, files in runs.items():
+        texts = (
+            set(map(type, files.values())) == {str} and set(files) == set(FILES) if isinstance(files, dict) else False
         )
-        raise UserError(f"{path} is {told} ({made}): pack and unpack with the same version")
-    names = [member.orig_filename for member in members[1:]]  # as written: Python cuts its own copy at a NUL
-    for member, name in zip(members[1:], names, strict=True):
-        if not MEMBER.fullmatch(name) or stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
-            told = f"{shown(name)}, expected plain files EXPERIMENT/RUN_ID/NAME with the names {', '.join(FILES)}"
+        if not (RUN.fullmatch(name) and texts):
+            told = f"{shown(name)}, expected runs as EXPERIMENT/RUN_ID, each with the texts {', '.join(FILES)}"
             raise UserError(f"{path} holds {told}: it is not to be trusted, nothing was taken in")
-    runs = sorted({name.rpartition("/")[0] for name in names})
-    once = runs and sorted(names) == sorted(f"{run}/{name}" for run in runs for name in FILES)
-    content = {name: _content(archive, member) for name, member in zip(names, members[1:], strict=True)} if once else {}
-    if not once or (index.get("runs"), index.get("sha256")) != (runs, _hashes(content)):
-        raise UserError(f"{path}: its members are not the files that its index lists, each once: {_AGAIN}")
     try:
-        return {run: _whole(Path(run), {name: content[f"{run}/{name}"] for name in FILES}) for run in runs}
-    except UserError as error:
+        return {run: _whole(Path(run), {name: files[name].encode() for name in FILES}) for run, files in runs.items()}
+    except (UserError, UnicodeEncodeError) as error:
         raise UserError(f"{path} ({made}): {str(error).replace(AGAIN, _AGAIN)}") from None
-
-
-def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """The bytes of a member; a little at a time, as zipfile inflates all that it is asked for, whatever its size."""
-    if member.compress_type != zipfile.ZIP_LZMA:
-        raise zipfile.BadZipFile(f"{shown(member.orig_filename)} is compressed otherwise")
-    with archive.open(member) as file:
-        return b"".join(iter(lambda: file.read(1 << 12), b""))
 
 
 def _taken_in(place: Path, files: _Files) -> bool:

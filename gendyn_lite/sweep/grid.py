@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import fields
 from decimal import Decimal
 from itertools import product
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from gendyn_lite import data
@@ -119,9 +120,13 @@ def everything(profile: str, *, store: str, data_root: str) -> list[Job]:
 
 
 def _prepared(dataset: str, root: str) -> bool:
-    with suppress(UserError):
+    """Whether a data set is there; one that is damaged is refused."""
+    try:
         return bool(data.load(dataset, root=root))
-    return False
+    except UserError:
+        if (Path(root) / dataset).exists():
+            raise
+        return False
 
 
 def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:

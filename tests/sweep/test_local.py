@@ -115,11 +115,9 @@ def test_without_jupyter_all_chapters_are_swept_and_packed(runs: Path, tmp_path:
     bare = {"PYTHONPATH": str(tmp_path), "GENDYN_RUNS": str(runs)}
     out, err = started("sweep", "smoke", "--for", "25s", **bare).communicate()
     assert " trained, 0 were complete, " in out and " remain (about " in out, err
-    out, err = started(
-        "results", "pack", "--root", str(runs), "--out", str(tmp_path / "runs.zip"), **bare
-    ).communicate()
+    out, err = started("results", "pack", "--root", str(runs), "--out", str(tmp_path / "runs.xz"), **bare).communicate()
     assert out.startswith("packed: "), err
-    assert (tmp_path / "runs.zip").exists()
+    assert (tmp_path / "runs.xz").exists()
 
 
 def test_all_chapters_come_seed_by_seed_table_1_first_and_data_that_lack_are_named(runs: Path, capsys) -> None:
@@ -158,7 +156,7 @@ def test_killed_at_any_moment_it_publishes_what_an_uninterrupted_one_does(kills:
     out, err = started(*COLAB, "--store", str(killed), "--for", "10m").communicate()
     assert out.startswith("4 runs: "), err
     assert "remain" not in out
-    pack = tmp_path / "runs.zip"
+    pack = tmp_path / "runs.xz"
     assert cli.main(["results", "pack", "--root", str(killed), "--out", str(pack)]) == 0
     assert cli.main(["results", "unpack", str(pack), "--root", str(home)]) == 0
     assert {read_run(path.parent).whole() for path in home.glob("*/*/complete.json")} == {True}
