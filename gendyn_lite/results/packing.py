@@ -6,7 +6,7 @@ import lzma
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gendyn_lite import __version__
 from gendyn_lite.config import NAME, check_name
@@ -186,18 +186,21 @@ def _opened(path: Path) -> dict[str, _Files]:
     if (index.get("format"), index.get("version")) != (FORMAT, VERSION):
         told = f"version {shown(index.get('version'))} of {shown(index.get('format'))}"
         raise UserError(f"{path} is {told}, expected {VERSION} of {FORMAT!r} ({made}): pack and unpack with the same")
-    runs = index["runs"] if isinstance(index.get("runs"), dict) else {"": None}
+    runs: dict[str, Any] = index["runs"] if isinstance(index.get("runs"), dict) else {"": None}
     for name, files in runs.items():
-        texts = (
-            set(map(type, files.values())) == {str} and set(files) == set(FILES) if isinstance(files, dict) else False
-        )
-        if not (RUN.fullmatch(name) and texts):
+        if not _is_run(name, files):
             told = f"{shown(name)}, expected runs as EXPERIMENT/RUN_ID, each with the texts {', '.join(FILES)}"
             raise UserError(f"{path} holds {told}: it is not to be trusted, nothing was taken in")
     try:
         return {run: _whole(Path(run), {name: files[name].encode() for name in FILES}) for run, files in runs.items()}
     except (UserError, UnicodeEncodeError) as error:
         raise UserError(f"{path} ({made}): {str(error).replace(AGAIN, _AGAIN)}") from None
+
+
+def _is_run(name: str, files: Any) -> bool:
+    """Whether a name is one of a run, and what stands under it are the texts of its files."""
+    named = isinstance(files, dict) and set(files) == set(FILES)
+    return bool(RUN.fullmatch(name)) and named and all(isinstance(text, str) for text in files.values())
 
 
 def _taken_in(place: Path, files: _Files) -> bool:
