@@ -125,6 +125,11 @@
     some.forEach((one, number) => (wide[number] ? one.setAttribute("tabindex", 0) : one.removeAttribute("tabindex")));
   });
 
+  // What was left out of the layout of a page that opens (book.css) is laid out, so that all heights are the real ones.
+  const layOut = () => asNeeded("div.cell, .admonition, .gendyn-wide", (some) => {
+    for (const each of some) each.style.contentVisibility = "visible";
+  });
+
   // What is set or drawn above the place asked for moves it: go there again, until the reader moves.
   async function stay() {
     const place = document.getElementById(decodeURIComponent(window.location.hash.slice(1)));
@@ -143,6 +148,7 @@
   } else {
     mark(words(asked.get("highlight") || ""));
     window.addEventListener("load", stay);
+    window.addEventListener("load", layOut);
     let changed = 0;
     const again = () => { clearTimeout(changed), changed = setTimeout(reachable, 300); };
     for (const change of ["load", "resize", "toggle"]) window.addEventListener(change, again, true);
