@@ -149,9 +149,10 @@
     mark(words(asked.get("highlight") || ""));
     window.addEventListener("load", stay);
     window.addEventListener("load", layOut);
+    window.addEventListener("load", reachable);
     let changed = 0;
     const again = () => { clearTimeout(changed), changed = setTimeout(reachable, 300); };
-    for (const change of ["load", "resize", "toggle"]) window.addEventListener(change, again, true);
+    for (const change of ["resize", "toggle"]) window.addEventListener(change, again, true);
     if (window.MathJax) window.MathJax.startup = { pageReady: setMathematics };
   }
 })();
