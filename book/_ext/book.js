@@ -2,6 +2,8 @@
 (function () {
   "use strict";
   const MOST = 60, AROUND = 110; // results shown; letters of an excerpt on each side of the first word found
+  const FEW = 8, LATER = 3000; // done at once of what is not seen, and ms until that
+  const SCROLLED = "div.math, pre, .cell_output, .pst-scrollable-table-container";
   const asked = new URLSearchParams(window.location.search);
 
   const plain = (text) => text.normalize("NFKD").replace(/[\u0300-\u036f]/g, "").toLowerCase();
@@ -93,15 +95,40 @@
   }
 
   const set = () => (window.MathJax && window.MathJax.startup ? window.MathJax.startup.promise : null);
+  const pause = () => new Promise((done) => (window.requestIdleCallback || setTimeout)(done));
 
-  // An equation that is wider than its place can be scrolled by keyboard, and only such a one is a stop of the Tab key.
-  function reachable() {
-    for (const equation of document.querySelectorAll("div.math, mjx-container[display=true]")) {
-      const wide = equation.scrollWidth > equation.clientWidth + 1;
-      if (wide && getComputedStyle(equation).overflowX !== "visible") equation.tabIndex = 0;
-      else equation.removeAttribute("tabindex");
-    }
+  // What a page has many of is made ready as it comes near, and on paper; the rest later, a few at a time: a long page
+  // answers at once. Gives its word when that which is near at first is ready.
+  function asNeeded(selector, work) {
+    const waiting = new Set(document.querySelectorAll(selector));
+    const take = (some) => work(some.filter((element) => waiting.delete(element)));
+    window.addEventListener("beforeprint", () => take([...waiting]));
+    let observer;
+    const first = new Promise((done) => {
+      const seen = (entries) => take(entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target));
+      observer = new IntersectionObserver((entries) => done(seen(entries)), { rootMargin: "50% 0px" });
+      waiting.forEach((element) => observer.observe(element));
+      if (!waiting.size) done();
+    });
+    setTimeout(async () => {
+      for (; waiting.size; await pause()) await take([...waiting].slice(0, FEW));
+      observer.disconnect();
+    }, LATER);
+    return first;
   }
+
+  const setMathematics = () => asNeeded(".math", (some) => some.length && window.MathJax.typesetPromise(some));
+
+  // What is wider than its place can be scrolled by keyboard, and only such a thing is a stop of the Tab key.
+  const reachable = () => asNeeded(SCROLLED, (some) => {
+    const wide = some.map((one) => one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflowX !== "visible");
+    some.forEach((one, number) => (wide[number] ? one.setAttribute("tabindex", 0) : one.removeAttribute("tabindex")));
+  });
+
+  // What was left out of the layout of a page that opens (book.css) is laid out, so that all heights are the real ones.
+  const layOut = () => asNeeded("div.cell, .admonition, .gendyn-wide", (some) => {
+    for (const each of some) each.style.contentVisibility = "visible";
+  });
 
   // What is set or drawn above the place asked for moves it: go there again, until the reader moves.
   async function stay() {
@@ -121,7 +148,11 @@
   } else {
     mark(words(asked.get("highlight") || ""));
     window.addEventListener("load", stay);
-    window.addEventListener("load", () => Promise.resolve(set()).then(reachable));
-    window.addEventListener("resize", reachable);
+    window.addEventListener("load", layOut);
+    window.addEventListener("load", reachable);
+    let changed = 0;
+    const again = () => { clearTimeout(changed), changed = setTimeout(reachable, 300); };
+    for (const change of ["resize", "toggle"]) window.addEventListener(change, again, true);
+    if (window.MathJax) window.MathJax.startup = { pageReady: setMathematics };
   }
 })();

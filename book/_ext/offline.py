@@ -53,6 +53,9 @@ _MENDED = (
     (re.compile(r'(<html [^>]*data-theme=)"auto"'), r'\1"light"'),
     (re.compile(r'<section id="(?:exercise|solution)-content">'), "<section>"),  # one id for all of a page
 )
+# The theme measures every listing of a page whenever anything in it changes; book.js does so in pauses.
+_THEME, _MEASURES = "scripts/pydata-sphinx-theme.js", re.compile(r'\["pre",[^\]]*\](?=\.join\(", "\)\)\.forEach)')
+_TABLE = re.compile(r'<div class="gendyn-wide"(?=[ >])(.*?</table>)', re.DOTALL)
 _UNUSED = ("scripts/fontawesome.js", "scripts/*.map", "styles/*.map")
 
 
@@ -172,7 +175,12 @@ def self_contained(app: Sphinx, page: str, template: str, context: dict[str, Any
     context["script_files"] = [script for script in scripts if not _names(script, unwanted)]
     for pattern in (_LIVE, _THEBE, _KERNEL_NAME):
         body = pattern.sub("", body)
-    context["body"] = body
+    context["body"] = _TABLE.sub(_with_rows, body)
+
+
+def _with_rows(table: re.Match[str]) -> str:
+    """A table that says its number of rows, from which its height is guessed before it is laid out."""
+    return f'<div class="gendyn-wide" style="--rows: {table[1].count("<tr")}"{table[1]}'
 
 
 def mend(app: Sphinx, exception: Exception | None) -> None:
@@ -185,6 +193,8 @@ def mend(app: Sphinx, exception: Exception | None) -> None:
         for pattern, right in _MENDED:
             text = pattern.sub(right, text)
         _write(path, text)
+    theme = Path(app.outdir, "_static", _THEME)
+    _write(theme, _MEASURES.sub('[".none"]', theme.read_text(encoding="utf-8")))
     _write(Path(app.outdir).parent / STAMP, made_of(app))
     for pattern in _UNUSED:
         for path in Path(app.outdir, "_static").glob(pattern):

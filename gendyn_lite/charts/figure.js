@@ -30,7 +30,7 @@ window.gendynCharts = window.gendynCharts || (function () {
     delete fit.hconcat;
     fit.concat = parts;
     fit.columns = columns;
-    const each = Math.max(140, Math.floor(width / columns - spare));
+    const each = Math.max(100, Math.floor(width / columns - spare));
     for (const part of parts) if (part.width === undefined && !part.concat && !part.hconcat) part.width = each;
     return fit;
   }
@@ -282,7 +282,8 @@ window.gendynCharts = window.gendynCharts || (function () {
       }
       for (const legend of part.legends || []) {
         const scale = ["stroke", "fill", "shape", "strokeDash"].map((name) => legend[name]).find(Boolean);
-        if (legend.values || legend.type === "gradient" || !scales.has(scale) || !fields.has(scale)) continue;
+        if (legend.gradientLength && !legend.values) ended(legend, scale);
+        if (legend.values || !scales.has(scale) || !fields.has(scale)) continue;
         const [domain, signal] = [scales.get(scale), `legend_of_${scale}`];
         legend.values = { signal };
         if (!compiled.signals.some(({ name }) => name === signal)) compiled.signals.push({ name: signal, value: domain });
@@ -291,6 +292,12 @@ window.gendynCharts = window.gendynCharts || (function () {
       (part.marks || []).forEach(walk);
     })(compiled);
     return compiled;
+  }
+  // A colour bar has a number at both of its ends, and where it passes zero.
+  function ended(legend, scale) {
+    const domain = `domain("${scale}")`, low = `${domain}[0]`, high = `peek(${domain})`;
+    legend.values = { signal: `${low} < 0 && ${high} > 0 ? [${low}, 0, ${high}] : [${low}, ${high}]` };
+    legend.format = legend.format || ".4~r";
   }
   async function legends(chart) {
     const named = Object.entries(chart.compiled.usermeta || {}).filter(([name]) => name.startsWith("legend_of_"));

@@ -5,6 +5,7 @@
   const { aids, element, bound, selections, items, rowsDrawn, tables, choose, setUp, shown } = window.gendynCharts;
   const PAUSE = 400; // ms without a change, until the sentence follows: a drag says nothing on its way
   const STEPS = 50; // of a brush, by key
+  const NAMES = { rect: "cell", bar: "bar" }; // of what is drawn; all else is a point
   const LINES = ["line", "area", "trail"]; // one drawing of many items: pointing tells only the first
 
   // What a reader can set: each has a key for the address, its words, its values as texts, and takes them back.
@@ -197,7 +198,8 @@
       const set = all.filter((control) => control.said()).map(({ label, said }) => `${label} ${said()}`.trim());
       const pointed = telling(chart.view).filter((item) => !LINES.includes(item.mark.marktype));
       const drawn = pointed.length || rowsDrawn(chart).size;
-      const count = drawn ? `${drawn} ${drawn > 1 ? "points" : "point"}` : "";
+      const [role] = pointed.map((item) => item.ariaRoleDescription || item.mark.marktype);
+      const count = drawn ? `${drawn.toLocaleString("en")} ${NAMES[role] || "point"}${drawn > 1 ? "s" : ""}` : "";
       const words = [set.join(", "), count].filter(Boolean).join("; ");
       if (line.textContent !== `Shown: ${words}.`) line.textContent = words ? `Shown: ${words}.` : "";
     };

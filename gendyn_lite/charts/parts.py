@@ -14,7 +14,7 @@ from gendyn_lite.results.tables import provenance_line, with_sizes
 
 Chart = alt.LayerChart | alt.FacetChart
 Looks = tuple[alt.Color, alt.StrokeDash, alt.Shape]
-Drawn = TypeVar("Drawn", alt.Chart, Chart)
+Drawn = TypeVar("Drawn", alt.Chart, alt.HConcatChart, Chart)
 EPOCH = alt.X("epoch:Q", title="epoch")
 EPOCHS = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))  # of runs so short that epochs are few
 AROUND = alt.Scale(zero=False)  # an axis around the values

@@ -44,6 +44,13 @@ def lines(*, title: str = "Three lines") -> alt.Chart:
     return drawn.add_params(*params).properties(title=title, description="y against x.")
 
 
+def cells() -> alt.Chart:
+    charts.enable()
+    rows = pd.DataFrame({"x": range(1200), "value": [0.3] * 1199 + [1.0]})
+    drawn = alt.Chart(rows).mark_rect().encode(x="x:Q", color=alt.Color("value:Q", scale=alt.Scale(domain=[-0.5, 1])))
+    return drawn.properties(title="A map", description="1,200 cells.")
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page with a figure that has a switch, and far below it another."""
@@ -56,7 +63,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     offline.write_charts(folder)
     both = figure_html(lines().to_dict(), charts.captioned(lines(), "own").to_dict())
     last = figure_html(lines(title="Far below").to_dict())
-    body = offline._LIVE.sub("", f"{both}<div style='height:4000px'></div>{last}")
+    body = f"{both}<div style='height:4000px'></div>{last}{figure_html(cells().to_dict())}"
+    body = offline._LIVE.sub("", body)
     head = '<meta charset="utf-8"><link rel="stylesheet" href="gendyn-charts.css">'
     scripts = "".join(f'<script defer src="{name}"></script>' for name in offline.CHART_FILES[:2])
     page = folder / "page.html"
@@ -176,6 +184,12 @@ def test_the_table_and_what_is_saved_follow_the_controls(page: Page) -> None:
     picture = saved["three-lines.svg"]
     assert "<title>Three lines</title>" in picture
     assert "currentcolor" not in picture.lower()
+
+
+def test_a_colour_bar_has_a_number_at_both_ends_and_a_map_is_of_cells(page: Page) -> None:
+    page.evaluate("window.gendynCharts.drawAll()")
+    says(page, "1,200 cells", "a-map")
+    assert page.locator("#chart-a-map .role-legend-label text").all_text_contents() == ["−0.5", "0", "1"]
 
 
 def test_print_has_no_controls(page: Page) -> None:

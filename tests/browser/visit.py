@@ -6,7 +6,7 @@ from playwright.sync_api import Browser, Page, Route
 from playwright.sync_api import TimeoutError as TooLong
 
 PATIENCE = 60_000  # ms: four pages load at once, on a machine that may be busy
-UNDRAWN = "figure.gendyn-chart:not([data-drawn=yes])"
+UNDRAWN = "figure.gendyn-chart:not([data-drawn=yes]), .math:not(:has(mjx-container))"
 
 
 class Visit:
@@ -32,14 +32,14 @@ class Visit:
         self.page.goto(url, wait_until="commit")
 
     def settle(self) -> Visit:
-        """Draw the charts that are not in sight yet; wait until all are drawn and the mathematics is set."""
+        """Make ready what is not in sight yet, as for paper; wait until all charts are drawn, the mathematics set."""
         self.page.wait_for_load_state("load")
-        self.page.evaluate("() => window.gendynCharts?.drawAll()")
+        self.page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")
+        self.page.evaluate("() => { window.dispatchEvent(new Event('beforeprint')); }")
         try:
             self.page.wait_for_function(f"() => !document.querySelector({UNDRAWN!r})")
         except TooLong as error:
-            raise AssertionError(f"{self.page.url}: a chart is not drawn: {self.complaints}") from error
-        self.page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")
+            raise AssertionError(f"{self.page.url}: not drawn or not set: {self.complaints}") from error
         return self
 
     def _guard(self, route: Route) -> None:

@@ -28,6 +28,7 @@ CURVES = {
     "between, train-test": "stiffness/test_between_{kind}",
 }
 BEFORE, AFTER = "before training", "after training"
+TRUE, RANDOM = "true labels", "random labels"
 
 
 def step_changes(changes: pd.DataFrame) -> Chart:
@@ -144,14 +145,13 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     keys = ["condition", "when", "one", "other"]
     cells = pd.DataFrame(entries, columns=pd.Index([*keys[:2], "seed", *keys[2:], "stiffness"]))
     table = cells.groupby(keys, sort=False)["stiffness"].mean().round(3).reset_index()
-    when = _radio("class_when", [BEFORE, AFTER], " ", value=AFTER)
+    when = alt.param(name="class_when", value=AFTER, bind=alt.binding_radio(options=[BEFORE, AFTER], name=" "))
     after = table[table["when"] == AFTER]
     same = (after["one"] == after["other"]).map({True: "within", False: "between"})
     means = after.groupby(["condition", same], sort=False)["stiffness"].mean().unstack()
     scale = alt.Scale(scheme="purpleorange", domain=[-0.6, 0.6], clamp=True, reverse=True)
-    cells = chosen(
-        table, {"condition": menu("class_condition", table["condition"], "runs", _judged(runs)), "when": when}
-    )
+    start = _conditions(runs)[_judged(runs)]
+    cells = chosen(table, {"condition": menu("class_condition", table["condition"], "runs", start), "when": when})
     cells = cells.mark_rect(stroke="currentColor", strokeOpacity=0.15).encode(
         x=alt.X("other:O", title="class of the other example"),
         y=alt.Y("one:O", title="class of the example"),
@@ -168,39 +168,42 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     )
 
 
-def over_training(runs: pd.DataFrame) -> Chart:
-    """Train-train and train-test stiffness against epoch, within and between classes; choose the runs and the kind.
+def over_training(runs: pd.DataFrame) -> alt.HConcatChart:
+    """Train-train and train-test stiffness against epoch on true and, beside them, on random labels; choose the runs.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
-    about = runs[["epoch", "seed"]].assign(condition=_conditions(runs))
+    about = runs[["epoch", "seed"]].assign(data=_subjects(runs), labels=_labels(runs), rate=runs["learning_rate"])
     curves = {
         (kind, curve): runs[column.format(kind=kind)] for kind in ("cosine", "sign") for curve, column in CURVES.items()
     }
-    rows = [about.assign(kind=kind, curve=curve, value=value) for (kind, curve), value in curves.items()]
-    table = mean_intervals(pd.concat(rows), ["condition", "kind", "curve", "epoch"]).round(4)
-    kind = _radio("training_kind", ["cosine", "sign"], "stiffness ", value="cosine")
-    menus = [menu("training_runs", table["condition"], "runs", _judged(runs)), kind]
+    rows = pd.concat(about.assign(kind=kind, curve=curve, value=value) for (kind, curve), value in curves.items())
+    table = mean_intervals(rows, ["data", "labels", "rate", "kind", "curve", "epoch"]).round(4)
+    judged = about.loc[_judged(runs)]
+    data = menu("training_data", table["data"], "data", judged["data"])
+    rate = parts.slider("training_rate", table.loc[table["labels"] == TRUE, "rate"], "rate", value=judged["rate"])
+    bind = alt.binding_radio(options=["cosine", "sign"], name="stiffness ")
+    kind = alt.param(name="training_kind", value="cosine", bind=bind)
     picked, opacity = parts.from_legend("curve", name="curve_picked")
-    last = table.groupby("condition")["epoch"].transform("max")
-    ends = table[(table["kind"] == "cosine") & (table["epoch"] == last)].head(8)
-    shown = alt.Chart(table).transform_filter("datum.condition === training_runs && datum.kind === training_kind")
     named = looks("curve", list(CURVES), title=None, legend=alt.Legend(columns=2))
     y = alt.Y("mean:Q", title="mean stiffness")
-    bars, line = _curves(shown, parts.EPOCH, y, named, opacity=opacity)
-    return layered(
-        [bars, line.add_params(*menus, picked)],
+    panels = []
+    for labels, choices in ((TRUE, {"data": data, "rate": rate, "kind": kind}), (RANDOM, {"data": data, "kind": kind})):
+        rows = table[table["labels"] == labels]
+        bars, line = _curves(chosen(rows, choices), parts.EPOCH, y, named, opacity=opacity, detail="rate:N")
+        rates = ", rate " + " and ".join(map("{:g}".format, rows["rate"].unique())) if labels == RANDOM else ""
+        line = line if panels else line.add_params(picked)  # the panels have one legend
+        panels.append(alt.layer(bars, line).properties(title=labels + rates))
+    ends = parts.latest(table[table["kind"] == "cosine"], ["data", "labels", "rate", "curve"])
+    return titled(
+        alt.hconcat(*panels).resolve_scale(y="shared"),
         "Stiffness during training",
         "Mean and 95 % interval over seeds; pick a curve in the legend.",
-        "Mean stiffness against epoch, within and between classes, of pairs of training examples and of a training "
-        f"and a test example. At the end of training (cosine): {told(ends, '{condition}, {curve}: {mean:.2f}')}.",
+        "Mean stiffness against epoch on true and, beside them, on random labels, within and between classes, of pairs "
+        "of training examples and of a training and a test example. At the end of training (cosine): "
+        f"{told(ends, '{data}, {labels}, rate {rate:g}, {curve}: {mean:.2f}')}.",
     )
-
-
-def _radio(name: str, options: list[str], label: str, *, value: str) -> alt.Parameter:
-    """A parameter with buttons."""
-    return alt.param(name=name, value=value, bind=alt.binding_radio(options=options, name=label))
 
 
 def critical_lengths(runs: pd.DataFrame) -> Chart:
@@ -271,16 +274,20 @@ def _subjects(runs: pd.DataFrame) -> pd.Series:
 
 def _conditions(runs: pd.DataFrame) -> pd.Series:
     """What each run is, short enough for a menu on a phone: data, labels, learning rate."""
-    labels = runs["label_corruption"].map(lambda q: "random labels" if q == 1 else "true labels")
-    return _subjects(runs) + ", " + labels + runs["learning_rate"].map(", rate {:g}".format)
+    return _subjects(runs) + ", " + _labels(runs) + runs["learning_rate"].map(", rate {:g}".format)
 
 
-def _judged(runs: pd.DataFrame) -> str:
-    """The condition that claims are judged by, of the last data set: true labels, the middle learning rate."""
+def _labels(runs: pd.DataFrame) -> pd.Series:
+    """Whether the labels of each run are true or random."""
+    return runs["label_corruption"].map(lambda q: RANDOM if q == 1 else TRUE)
+
+
+def _judged(runs: pd.DataFrame) -> Any:
+    """A row of the runs that claims are judged by, of the last data set: true labels, the middle learning rate."""
     true = runs[runs["label_corruption"] == 0]
     true = true[true["data"] == true["data"].iloc[-1]]
     rates = sorted(true["learning_rate"].unique())
-    return str(_conditions(runs)[true.index[true["learning_rate"] == rates[len(rates) // 2]][0]])
+    return true.index[true["learning_rate"] == rates[len(rates) // 2]][0]
 
 
 def _curves(

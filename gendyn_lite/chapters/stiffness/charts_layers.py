@@ -7,7 +7,7 @@ import pandas as pd
 
 from gendyn_lite.chapters.stiffness.tables import KINDS, long_layers, of_fitted_runs
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import Chart, Looks, chosen, interval_bars, layered, looks, menu, told, tooltips
+from gendyn_lite.charts.parts import Chart, Looks, chosen, interval_bars, layered, looks, menu, titled, told, tooltips
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 PAIRS = {"all": "all pairs", "within": "within a class", "between": "between classes"}
@@ -26,33 +26,38 @@ def trained_and_untrained(runs: pd.DataFrame) -> Chart:
     ends = table[(table["pairs"] == PAIRS["all"]) & (table["activation"] == "ReLU")]
     ends = ends.groupby(["data", "state"], sort=False)["mean"].agg(["first", "last"])
     words = told(ends, "{data}, {state}: {first:.2f} in the first layer, {last:.2f} in the last")
+    named = looks("state", ["untrained", "trained"], colours=PALETTE[1::-1], title="network")
     return layered(
-        _lines(
-            table, looks("state", ["untrained", "trained"], colours=PALETTE[1::-1], title="network"), pairs="between"
-        ),
+        _lines(table, _menus(table, "layers", ["data", "pairs", "activation"], "between"), named),
         "Stiffness of each layer, before and after training",
         "4 hidden layers of 32 units; mean and 95 % interval over seeds.",
         f"Mean cosine stiffness of each layer's gradients. ReLU, all pairs: {words}.",
     )
 
 
-def architectures(runs: pd.DataFrame) -> Chart:
-    """Mean stiffness of each layer of trained networks of three widths; choose data, pairs, activation (Fig. 3 to 5).
+def architectures(runs: pd.DataFrame) -> alt.HConcatChart:
+    """Mean stiffness of each layer by activation, a panel for each width; choose data and pairs (Fig. 3 to 5).
 
     Args:
         runs: A tidy table of experiment ``"stiffness_layers"``.
     """
     rows = of_fitted_runs(long_layers(runs))
     rows = rows[(rows["depth"] == 4) & (rows["state"] == "trained")]
-    units = [f"{width} units" for width in sorted(rows["width"].unique())]
-    rows = rows.assign(units=rows["width"].map("{} units".format))
-    table = _profile(rows, "data", ["data", "activation", "units"])
-    words = _means(table, "all", ["activation", "units"])
-    return layered(
-        _lines(table, looks("units", units, colours=PALETTE, title="hidden layers of"), prefix="width"),
+    table = _profile(rows, "data", ["data", "activation", "width"])
+    words = _means(table, "between", ["activation", "width"])
+    names = [name for name in ACTIVATIONS.values() if (table["activation"] == name).any()]
+    named = looks("activation", names, colours=PALETTE, title=None)
+    params = _menus(table, "width", ["data", "pairs"], "between")
+    panels = [
+        alt.layer(*_lines(part, params, named, short=True)).properties(title=f"{width} units a layer", height=240)
+        for width, part in table.groupby("width")
+    ]
+    return titled(
+        alt.hconcat(*panels).resolve_scale(y="shared"),
         "Width and activation",
         "4 hidden layers, runs that fitted; mean and 95 % interval over seeds.",
-        f"Mean cosine stiffness of each layer by width. All pairs, mean over layers: {words}.",
+        "Mean cosine stiffness of each layer by activation, a panel for each width. Between classes, mean over layers: "
+        f"{words}.",
     )
 
 
@@ -72,7 +77,7 @@ def deep_networks(runs: pd.DataFrame) -> Chart:
     words = _means(table, "within", ["network", "training"])
     named = looks("training", kinds, colours=PALETTE, title=None)
     return layered(
-        _lines(table, named, prefix="deep", pairs="within"),
+        _lines(table, _menus(table, "deep", ["data", "pairs", "network"], "within"), named),
         "A deep network, layer by layer",
         "Convolutions and the last layer; mean and 95 % interval.",
         f"Mean cosine stiffness by layer. Within a class, mean over layers: {words}.",
@@ -94,17 +99,24 @@ def _means(table: pd.DataFrame, pairs: str, by: list[str]) -> str:
     return told(means, ", ".join(f"{{{name}}}" for name in by) + ": {mean:.2f}")
 
 
-def _lines(table: pd.DataFrame, named: Looks, *, prefix: str = "layers", pairs: str = "all") -> list[alt.Chart]:
-    """A line over layers for each name; a menu for each column in which there is something to choose."""
+def _menus(table: pd.DataFrame, prefix: str, columns: list[str], pairs: str) -> dict[str, alt.Parameter]:
+    """A menu for each column in which there is something to choose."""
     params = {}
-    for column in ("data", "pairs", "activation", "network"):
-        if column in table and table[column].nunique() > 1:
+    for column in columns:
+        if table[column].nunique() > 1:
             options = [name for name in ACTIVATIONS.values() if (table[column] == name).any()]
             start = PAIRS[pairs] if column == "pairs" else ""
             params[column] = menu(f"{prefix}_{column}", options or list(table[column].unique()), column, start)
+    return params
+
+
+def _lines(
+    table: pd.DataFrame, params: dict[str, alt.Parameter], named: Looks, *, short: bool = False
+) -> list[alt.Chart]:
+    """A line over layers for each name; with titles for a narrow panel, if `short`."""
     color, dash, shape = named
     axis, scale = alt.Axis(tickMinStep=1, format="d"), alt.Scale(zero=False, nice=False, padding=12)
-    across = alt.X("position:Q", title="layer, from input to output", axis=axis, scale=scale)
+    across = alt.X("position:Q", title="layer" if short else "layer, from input to output", axis=axis, scale=scale)
     base = chosen(table, params).encode(x=across, color=color)
     y = alt.Y("mean:Q", title="cosine stiffness", scale=alt.Scale(zero=True))
     tip = [str(color.shorthand), "layer:N", *tooltips(".3f")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 import vl_convert
@@ -75,8 +77,8 @@ def test_a_deep_profile_has_the_layers_of_its_own_network_without_norms():
 
 
 def test_curves_are_means_with_intervals():
-    table = rows(draw.over_training(fake.training(peak=0.5)))
-    table = table[table["condition"].str.contains("true labels, rate 0.01")]
+    table = rows(draw.over_training(fake.training(peak=0.5)), "curve")
+    table = table[(table["labels"] == "true labels") & (table["rate"] == 0.01)]
     (row,) = table.query("epoch == 1 and curve == 'within, train-train' and kind == 'cosine'").to_dict("records")
     assert row["mean"] == pytest.approx(0.501)
     assert row["low"] < row["mean"] < row["high"]
@@ -86,3 +88,17 @@ def test_curves_are_means_with_intervals():
 def test_distances_are_decoded():
     shown = rows(draw.against_distance(fake.training()))
     assert set(zip(shown["distance"], shown["mean"], strict=True)) == {(0.1, 0.3), (0.4, 0.1)}
+
+
+def test_every_state_of_the_menus_shows_true_beside_random_labels():
+    true, random = draw.over_training(fake.training()).to_dict()["hconcat"]
+    assert (true["title"], random["title"]) == ("true labels", "random labels, rate 0.01")
+    filters = [json.dumps([layer["transform"] for layer in panel["layer"]]) for panel in (true, random)]
+    assert "training_rate" in filters[0] and "training_rate" not in filters[1]
+
+
+def test_activations_are_drawn_together_for_each_width():
+    panels = draw_layers.architectures(fake.layers()).to_dict()["hconcat"]
+    assert [panel["title"] for panel in panels] == ["8 units a layer", "32 units a layer"]
+    colours = [layer["encoding"]["color"] for panel in panels for layer in panel["layer"]]
+    assert {(one["field"], *one["scale"]["domain"]) for one in colours} == {("activation", "ReLU", "tanh", "LeakyReLU")}
