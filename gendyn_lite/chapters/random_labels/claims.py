@@ -5,7 +5,9 @@ They are on record in `claims.toml`; here is the statistic of each, by its id.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import pandas as pd
 from scipy import stats
@@ -63,33 +65,68 @@ def _papers(network: str) -> dict[str, str]:
     return {name: f"{percent / 100:.3f} (CIFAR-10)" for name, percent in percents.items()}
 
 
-def _test(group: pd.DataFrame, regularizers: str) -> pd.Series:
-    """Test accuracy by seed, trained on true labels with these regularizers."""
-    chosen = group[(group["regularizers"] == regularizers) & ~group["random"]]
-    return chosen.set_index("seed")["test_accuracy"]
+def _ends(group: pd.DataFrame) -> pd.DataFrame:
+    """The last row of each run."""
+    return group.sort_values("epoch", kind="stable").groupby("run_id", sort=False).tail(1)
 
 
-def _gain(group: pd.DataFrame, regularizers: str, over: str = NONE) -> pd.Series:
+def _true(group: pd.DataFrame, regularizers: str) -> pd.DataFrame:
+    """The runs on true labels with these regularizers, every evaluated epoch of them."""
+    return group[(group["regularizers"] == regularizers) & ~group["random"]]
+
+
+def _tests(one: pd.DataFrame, other: pd.DataFrame, at: str) -> tuple[pd.Series, pd.Series]:
+    """Test accuracies of two kinds of runs by seed: at equal epochs (the last of both), or at equal training loss.
+
+    Both reached the higher of their two lowest losses: there each is taken where it first did.
+    """
+    found = dict[int, list[float]]()
+    for seed in sorted(set(one["seed"]) & set(other["seed"])):
+        pair = [runs[runs["seed"] == seed].sort_values("epoch") for runs in (one, other)]
+        last = max(set(pair[0]["epoch"]) & set(pair[1]["epoch"]))
+        loss = max(run["train_loss"].min() for run in pair)
+        there = [run[run["epoch"] == last if at == "equal epochs" else run["train_loss"] <= loss] for run in pair]
+        found[seed] = [run["test_accuracy"].iloc[0] for run in there]
+    table_ = pd.DataFrame.from_dict(found, orient="index", columns=pd.Index(["one", "other"]), dtype=float)
+    return table_["one"], table_["other"]
+
+
+def _gain(group: pd.DataFrame, regularizers: str, over: str = NONE, *, at: str) -> pd.Series:
     """Test accuracy on true labels with these regularizers minus that with others."""
-    return _test(group, regularizers) - _test(group, over)
+    one, other = _tests(_true(group, regularizers), _true(group, over), at)
+    return one - other
 
 
-def _advantage_kept(group: pd.DataFrame) -> pd.Series:
+def _advantage_kept(group: pd.DataFrame, *, at: str) -> pd.Series:
     """Advantage over guessing without regularizers, over that with all that were tried."""
     chance = 1 / group["num_classes"].iloc[0]
     full = "random crop + weight decay" if group["crop"].any() else "weight decay"
-    return (_test(group, NONE) - chance) / (_test(group, full) - chance)
+    plain, regularized = _tests(_true(group, NONE), _true(group, full), at)
+    return (plain - chance) / (regularized - chance)
 
 
 def _on_random_labels(group: pd.DataFrame) -> pd.Series:
     """Train accuracy on random labels with any regularizer."""
-    return group[group["random"] & (group["regularizers"] != NONE)].set_index("seed")["train_accuracy"]
+    ends = _ends(group)
+    return ends[ends["random"] & (ends["regularizers"] != NONE)].set_index("seed")["train_accuracy"]
 
 
 def _stopping(group: pd.DataFrame) -> pd.Series:
     """The best test accuracy of any epoch minus that at the end, without a regularizer."""
-    plain = group[(group["regularizers"] == NONE) & ~group["random"]].set_index("seed")
-    return plain["best"] - plain["test_accuracy"]
+    plain = _true(group, NONE)
+    return plain.groupby("seed")["test_accuracy"].max() - _ends(plain).set_index("seed")["test_accuracy"]
+
+
+def _norm_gain(on: pd.DataFrame, off: pd.DataFrame, *, at: str) -> pd.Series:
+    """Test accuracy on true labels with batch-norm minus that without."""
+    one, other = _tests(_true(on, NONE), _true(off, NONE), at)
+    return one - other
+
+
+def _both_ways(statistics: Mapping[str, Callable[..., pd.Series | None]]) -> dict[str, Callable[..., Any]]:
+    """Statistics that compare runs, at equal epochs and, as claims of their own, at equal training loss."""
+    ways = {"": "equal epochs", "_at_equal_loss": "equal training loss"}
+    return {name + end: partial(of, at=at) for name, of in statistics.items() for end, at in ways.items()}
 
 
 def _difference(one: PaperRow | None, other: PaperRow | None) -> str:
@@ -119,15 +156,21 @@ OF_LABELS = {
     "gaussian_sooner": partial(_sooner, inputs="gaussian"),
 }
 OF_REGULARIZERS = {
-    "not_necessary": _advantage_kept,
     "not_sufficient": _on_random_labels,
-    "weight_decay_helps": partial(_gain, regularizers="weight decay"),
-    "crops_help": lambda group: _gain(group, "random crop") if group["crop"].any() else None,
-    "crops_help_more": lambda group: _gain(group, "random crop", "weight decay") if group["crop"].any() else None,
-    "dropout_helps": lambda group: _gain(group, "dropout") if group["dropout"].any() else None,
+    **_both_ways(
+        {
+            "not_necessary": _advantage_kept,
+            "weight_decay_helps": partial(_gain, regularizers="weight decay"),
+            "crops_help": lambda group, at: _gain(group, "random crop", at=at) if group["crop"].any() else None,
+            "crops_help_more": lambda group, at: (
+                _gain(group, "random crop", "weight decay", at=at) if group["crop"].any() else None
+            ),
+            "dropout_helps": lambda group, at: _gain(group, "dropout", at=at) if group["dropout"].any() else None,
+        }
+    ),
 }
 OF_STOPPING = {"stopping_no_help": _stopping}
-OF_BATCH_NORM = {"batch_norm_helps": lambda on, off: _test(on, NONE) - _test(off, NONE)}
+OF_BATCH_NORM = _both_ways({"batch_norm_helps": _norm_gain})
 RECORD = on_record(__file__, OF_LABELS, OF_REGULARIZERS, OF_STOPPING, OF_BATCH_NORM)
 
 
@@ -156,21 +199,20 @@ def regularizer_claims(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`; accuracies are fractions. Runs
-        are compared seed by seed. A claim whose runs are missing is there, with n_seeds = 0 and no verdict; a network
-        that was never regularized explicitly has no claims on that.
+        are compared seed by seed, at equal epochs and at equal training loss. A claim whose runs are missing is there,
+        with n_seeds = 0 and no verdict; a network that was never regularized explicitly has no claims on that.
 
     Source: Zhang et al. (2017), Sec. 3, Table 1, Fig. 2.
     """
     rows = with_regularizers(runs)
-    ends = summarize(rows).assign(best=rows.groupby("run_id", sort=False)["test_accuracy"].max().to_numpy())
     found: list[Claim] = []
-    for subject, group in with_sizes(ends, of="base").groupby("subject", sort=False):
+    for subject, group in with_sizes(rows, of="base").groupby("subject", sort=False):
         if (group["regularizers"] != NONE).any():
             known = _with_regularizers(str(group["base"].iloc[0]), cropped=bool(group["crop"].any()))
             chance = 1 / group["num_classes"].iloc[0]
             found += RECORD.judge(str(subject), OF_REGULARIZERS, group, chance=chance, **known)
         found += RECORD.judge(str(subject), OF_STOPPING, group)
-    pairs = with_sizes(ends.assign(plain=ends["base"].str.replace(BN, "")), of="plain")
+    pairs = with_sizes(rows.assign(plain=rows["base"].str.replace(BN, "")), of="plain")
     for subject, group in pairs.groupby("subject", sort=False):
         if group["base"].nunique() > 1:
             base = str(group["plain"].iloc[0])
