@@ -10,7 +10,6 @@ Expected: memorizing 10,000 points with a residual near 1e-12 (dense: above 1e-8
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from tests.benchmarks.shared.each_way import peak, show
+from tests.benchmarks.shared.each_way import apart, peak, show
 
 WIDTH = 20.0
 Solved = Callable[[], str]  # what a way has found, in words; it is not timed
@@ -27,15 +26,12 @@ Solved = Callable[[], str]  # what a way has found, in words; it is not timed
 
 def main(words: list[str]) -> None:
     """Each way in a process of its own, so that peak memory is its own."""
-    if words and words[-1] not in CASES:
-        measure(*words)
-        return
     for case in words or CASES:
         for way in CASES[case][1]:
-            subprocess.run([sys.executable, __file__, case, way], check=True)
+            show(apart(measure, case, way))
 
 
-def measure(case: str, way: str) -> None:
+def measure(case: str, way: str) -> str:
     """One line: case, who, seconds, peak memory of the process."""
     n, ways = CASES[case]
     generator = torch.Generator().manual_seed(0)
@@ -45,7 +41,7 @@ def measure(case: str, way: str) -> None:
     start = time.perf_counter()
     solved = ways[way](x, y)
     seconds = time.perf_counter() - start
-    show(f"{f'{case} n={n}':18} {way:26} {seconds:7.2f} s   peak {peak():5.2f} GB   {solved()}")
+    return f"{f'{case} n={n}':18} {way:26} {seconds:7.2f} s   peak {peak():5.2f} GB   {solved()}"
 
 
 def memorize_ours(x: Tensor, y: Tensor) -> Solved:

@@ -28,10 +28,9 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import image_folder
 from gendyn_lite.data.decoding import cores
-from tests.benchmarks.shared.each_way import PerImage, in_turns, machine, parse, parser, show
+from tests.benchmarks.shared.each_way import MEAN, STD, PerImage, in_turns, machine, noise, parse, parser, show
 
 BATCH = 128
-MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
 
 def main() -> None:
@@ -46,9 +45,8 @@ def main() -> None:
         folder = given.folder or make_folder(Path(made), given.images, given.side)
         count = sum(1 for _ in image_folder.walk(folder))
         compare("prepare an image folder", count, preparing(folder), given.rounds)
-    x = torch.randint(0, 256, (given.images, 3, given.side, given.side), dtype=torch.uint8)
-    y = torch.randint(0, 10, (given.images,))
-    compare("an epoch of augmented batches", len(x), batching(x, y), given.rounds)
+    images = noise(given.images, (3, given.side, given.side))
+    compare("an epoch of augmented batches", given.images, batching(images), given.rounds)
 
 
 def compare(title: str, images: int, cases: dict[str, Callable[[], object]], rounds: int) -> None:
@@ -99,10 +97,9 @@ def preparing(folder: Path) -> dict[str, Callable[[], object]]:
     return {"gendyn_lite": ours} | {name.format(workers): partial(torchvision, workers) for workers in (0, cores())}
 
 
-def batching(x: torch.Tensor, y: torch.Tensor) -> dict[str, Callable[[], object]]:
+def batching(images: data.ImageData) -> dict[str, Callable[[], object]]:
     """One epoch: shuffle, crop with four pixels of padding, flip, normalize by channel; float32 batches."""
-    part = data.Split(x, y)
-    images = data.ImageData("random", "random", part, part, 10, tuple("0123456789"), MEAN, STD, "0")
+    x, y = images.train.x, images.train.y
     config = RunConfig(experiment="benchmark", random_crop=4, flip=True, standardize="per_channel", batch_size=BATCH)
     side = x.shape[-1]
     crop, flip = transforms.RandomCrop(side, padding=4), transforms.RandomHorizontalFlip()

@@ -14,23 +14,17 @@ Found:    on one core 1.3, 1.8 and 1.6 times the best peer; on ResNet-18 that is
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.benchmarks.shared import each_way
-from tests.benchmarks.shared.each_way import peak
 
 CASES = {"mlp_3x512": ((3, 28, 28), 1024), "alexnet_small": ((3, 28, 28), 256), "resnet18": ((3, 32, 32), 64)}
-GOALS = {"mlp_3x512": 1.3, "alexnet_small": 2.0, "resnet18": 2.0}
-FLOOR, OF_FLOOR = "forward+backward", 0.8
+GOALS = {"mlp_3x512": 1.3, "alexnet_small": 2.0, "resnet18": 2.0, "forward+backward": 0.8}
 SIZES = (16, 32, 128, 512)  # batch sizes that are tried
-MOST_SECONDS = 30  # of a slow peer
 
 
 def ours(model: nn.Module, x: Tensor, y: Tensor, size: int) -> list[Tensor]:
@@ -97,67 +91,15 @@ def plain(model: nn.Module, x: Tensor, y: Tensor, size: int) -> list[Tensor]:
     return []
 
 
-Way = Callable[[nn.Module, Tensor, Tensor, int], list[Tensor]]
-WAYS: dict[str, Way] = {
+WAYS: dict[str, each_way.Way] = {
     "gendyn_lite": ours,
     "nngeometry": nngeometry,
     "BackPACK": backpack,
     "torch.func": torch_func,
     "loop": loop,
-    FLOOR: plain,
+    "forward+backward": plain,
 }
-OWN_SIZE = ("gendyn_lite", "loop")  # ways that take no batch size
-
-
-def told(row: dict[str, Any]) -> str:
-    """One way's line."""
-    error = f"off by {row['error']:.0e}" if row["error"] is not None else ""
-    memory = f"{row['memory']:5.2f} GB above the network"
-    return f"{row['speed']:10,.1f} images/s  batches of {row['size']!s:4} {memory}   {error}"
-
-
-def summary(network: str, own: each_way.Row, peers: dict[str, each_way.Row]) -> None:
-    """Ratios to the best peer and to the floor."""
-    floor = peers.get(FLOOR)
-    others = {way: row for way, row in peers.items() if way != FLOOR}
-    if others:
-        best = max(others, key=lambda way: others[way]["speed"])
-        ratio = own["speed"] / others[best]["speed"]
-        memory = f"memory {own['memory']:.2f} GB beside its {others[best]['memory']:.2f}"
-        print(f"  {ratio:.2f} times the best peer ({best}); goal {GOALS[network]}; {memory}")
-    if floor:
-        print(f"  {own['speed'] / floor['speed']:.2f} of {FLOOR}; goal {OF_FLOOR}")
-
-
-def measure(network: str, way: str, rounds: int, threads: int) -> dict[str, float | int | str | None]:
-    """Images a second at the best batch size, peak memory above that before the first, the error against float64."""
-    clock = each_way.prepare(threads)
-    shape, count = CASES[network]
-    model, x, y = each_way.problem(network, shape, count)
-    few = x[:8], y[:8]
-    exact = torch.cat([part.flatten() for part in ours(copy.deepcopy(model).double(), few[0].double(), few[1], 8)])
-    ours(model, *few, 8)  # libraries are loaded
-    found = WAYS[way](model, *few, 8)
-    error = None
-    if found:
-        flat = torch.cat([part.detach().flatten() for part in found])
-        error = float((flat.double().sort().values - exact.sort().values).abs().max() / exact.max())
-    before, best, size, spent = peak(), float("inf"), 0, 0.0
-    for tried in SIZES[:1] if way in OWN_SIZE else [each for each in SIZES if each <= count]:
-        seconds: list[float] = []
-        if spent > MOST_SECONDS:
-            break
-        while len(seconds) < rounds and (not seconds or spent + seconds[-1] < MOST_SECONDS):
-            started = clock()
-            WAYS[way](model, x, y, tried)
-            seconds.append(clock() - started)
-            spent += seconds[-1]
-        if min(seconds) < best:
-            best, size = min(seconds), tried
-    shown = "own" if way in OWN_SIZE else size
-    return {"speed": count / best, "memory": peak() - before, "error": error, "size": shown}
-
 
 if __name__ == "__main__":
-    goals = GOALS | {FLOOR: OF_FLOOR}
-    each_way.Benchmark("fisher", __file__, "images/s", CASES, goals, WAYS, measure, told, summary).main(__doc__)
+    sizes = {"sizes": SIZES, "own_size": (each_way.OURS, "loop")}
+    each_way.Benchmark("fisher", __file__, "images/s", CASES, GOALS, WAYS, **sizes).main(__doc__)

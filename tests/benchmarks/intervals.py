@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from gendyn_lite.data import load
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals import generalization_interval, pair_lines, same_class_tuples
 from gendyn_lite.models import build
-from tests.benchmarks.shared.each_way import parse, parser, publish, row
+from tests.benchmarks.shared.each_way import in_turns, parse, parser, publish, row
 
 LOW, HIGH, POINTS = -1.0, 2.0, 3001
 GOALS = {"ExactLine": 3.0, "grid of 3,001 points": 50.0}
@@ -33,7 +33,7 @@ GOALS = {"ExactLine": 3.0, "grid of 3,001 points": 50.0}
 
 def main() -> None:
     """One line for each way."""
-    options = parser("Generalization intervals against their peers.", rounds=5)
+    options = parser(__doc__, rounds=3)
     options.add_argument("--lines", type=int, default=1000)
     given = parse(options)
     rows = compare(given.lines, given.rounds)
@@ -42,25 +42,24 @@ def main() -> None:
 
 
 def compare(count: int, rounds: int) -> list[dict[str, object]]:
-    """Lines a second of ours and of each peer."""
+    """Lines a second of ours and of each peer, and how far the ends are off."""
     name, x, y = images()
     network = trained(x, y)
-    origin, direction = pair_lines(x, same_class_tuples(y, count))
-    truth = ours(copy.deepcopy(network).double(), origin.double(), direction.double())
+    lines = pair_lines(x, same_class_tuples(y, count))
+    few = tuple(part[: max(1, count // 20)] for part in lines)  # the grid is slow: its time is scaled
+    truth = ours(copy.deepcopy(network).double(), *(part.double() for part in lines))
+    ways = {"gendyn_lite": (ours, lines), "ExactLine": (exact_line, lines), "grid of 3,001 points": (grid, few)}
     print(f"{count} lines of {name}, MLP 3x128, float32, {torch.get_num_threads()} threads")
-    found, base = timed(lambda: ours(network, origin, direction), repeats=rounds)
-    report("gendyn_lite", found, base, truth, None)
-    found, line = timed(lambda: exact_line(network, origin, direction), repeats=3)
-    report("ExactLine, a line at a time", found, line, truth, base)
-    few = slice(0, max(1, count // 20))  # the grid is slow: a twentieth of the lines, time scaled
-    found, seconds = timed(lambda: grid(network, origin[few], direction[few]), repeats=1)
-    sampled = seconds * count / len(found)
-    report(f"grid of {POINTS} points", found, sampled, truth[few], base)
-    case = f"MLP 3x128, {count:,} lines of {name}"
-    return [
-        row(case, "lines/s", peer, count / base, count / taken)
-        for peer, taken in zip(GOALS, (line, sampled), strict=True)
-    ]
+    calls = {way: partial(call, network, *given) for way, (call, given) in ways.items()}
+    taken = in_turns(calls, rounds, clock=time.perf_counter)
+    for way, call in calls.items():
+        found = call()
+        error = (found - truth[: len(found)]).abs()
+        taken[way] *= count / len(found)
+        off = f"largest error {float(error.max()):.1e}, off by more than 0.001: {int((error > 1.001e-3).sum()):4}"
+        print(f"{way:28} {taken[way]:8.3f} s   {off}   {taken[way] / taken['gendyn_lite']:5.1f} times ours")
+    case, speed = f"MLP 3x128, {count:,} lines of {name}", {way: count / seconds for way, seconds in taken.items()}
+    return [row(case, "lines/s", peer, speed["gendyn_lite"], speed[peer]) for peer in GOALS]
 
 
 def images() -> tuple[str, Tensor, Tensor]:
@@ -143,24 +142,6 @@ def grid(network: nn.Module, x: Tensor, d: Tensor) -> Tensor:
         high = alpha[right[0] - 1] if len(right) else alpha[-1]
         found.append((float(low), float(high)))
     return torch.tensor(found, dtype=torch.float64)
-
-
-def timed(call: Callable[[], Tensor], *, repeats: int) -> tuple[Tensor, float]:
-    """The result and the seconds of the fastest run."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = call()
-        best = min(best, time.perf_counter() - start)
-    return result, best
-
-
-def report(who: str, found: Tensor, seconds: float, truth: Tensor, base: float | None) -> None:
-    """One line: who, seconds, error, how many ends are off by more than the grid's step."""
-    error = (found - truth).abs()
-    times = "" if base is None else f"   gendyn_lite is {seconds / base:5.1f} times as fast"
-    off = f"ends off by more than 0.001: {int((error > 1.001e-3).sum()):4}"
-    print(f"{who:28} {seconds:8.3f} s   largest error {float(error.max()):.1e}   {off}{times}")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,6 @@ Expected: at least 5 times the GEMM where int8 is fast (about as fast where it i
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -24,7 +21,7 @@ from torch import Tensor
 from gendyn_lite import models
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures.relu_paths import PackedPaths, cross_paths, path_gram
-from tests.benchmarks.shared.each_way import in_turns, machine, parse, parser, peak, publish, row, show
+from tests.benchmarks.shared.each_way import apart, in_turns, machine, parse, parser, peak, publish, row, show
 
 GOALS = {"float32 GEMM": 5.0, "pair loop": 50.0}
 IMAGES, UNITS, LOOP_PAIRS = 512, 50_176, 200
@@ -33,24 +30,18 @@ LARGE = (5_000, 50_000)
 
 def main() -> None:
     """Every case and its peers, the best round of each; then the memory of a large one, in a process of its own."""
-    options = parser("Path similarity against its peers.", rounds=5)
-    options.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
-    given = parse(options)
-    if given.memory:
-        memory()
-        return
+    given = parse(parser(__doc__, rounds=5))
     fast = relu_paths.int8_is_fast()
     show(f"{machine()}; int8 is {'fast' if fast else 'not fast'} here; best of {given.rounds} rounds")
     now, before = random_paths(IMAGES, UNITS)
     check(now, before)
     rows = paths(now, before, given.rounds) + activations(now, before, given.rounds)
     recording(given.rounds)
-    command = [sys.executable, __file__, "--memory", "--threads", str(torch.get_num_threads())]
-    peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    show(peak)
+    memory = apart(of_many)
+    show(memory)
     if given.publish:
         told = f"relu_paths.py, best of {given.rounds} rounds"
-        publish("paths", rows, GOALS if fast else {}, told, memory=peak)
+        publish("paths", rows, GOALS if fast else {}, told, memory=memory)
 
 
 def random_paths(count: int, units: int) -> tuple[Tensor, Tensor]:
@@ -112,7 +103,7 @@ def recording(rounds: int) -> None:
     show(f"alexnet_small, {len(x)} images: recording all paths takes {ratio:.2f} forward passes; {size:,} bytes")
 
 
-def memory() -> None:
+def of_many() -> str:
     """Peak memory and seconds of all pairs of many images, packed as a recorder keeps them."""
     count, units = LARGE
     generator = torch.Generator().manual_seed(0)
@@ -126,7 +117,7 @@ def memory() -> None:
     seconds = time.perf_counter() - started
     assert found.similarity.shape == (count, count)
     told = f"peak {peak():.2f} GB of the whole process ({peak() - floor:.2f} GB above what it had before)"
-    show(f"{count:,} images of {units:,} units: {seconds:.0f} s, {told}")
+    return f"{count:,} images of {units:,} units: {seconds:.0f} s, {told}"
 
 
 def gemm(now: Tensor, before: Tensor, *, squared: bool = False) -> Tensor:

@@ -31,17 +31,16 @@ from torchvision import transforms
 
 from gendyn_lite import data, models
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data import ImageData, Split
+from gendyn_lite.data import ImageData
 from gendyn_lite.threads import threads
 from gendyn_lite.train import fit, fit_many, threads_for
 from gendyn_lite.train.device import Precision
 from gendyn_lite.train.step import make_optimizer
-from tests.benchmarks.shared.each_way import PerImage, machine, parse, parser, publish, row, show
+from tests.benchmarks.shared.each_way import MEAN, STD, PerImage, machine, noise, parse, parser, publish, row, show
 
 PEERS = {"bare": "bare step", "loader": "DataLoader loop", "alone": "one by one"}
 GOALS = {"bare step": 0.9, "DataLoader loop": 3.0}
 SHORT = 6_400  # images of an epoch of a small network
-MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def problem(case: Case, device: torch.device) -> tuple[nn.Module, ImageData, Run
         precision=case.precision,
     )  # fmt: skip
     network = models.build(case.network, num_classes=10, in_shape=case.in_shape, seed=0).to(device)
-    return network, made_up(case, case.epoch(device)), config
+    return network, noise(case.epoch(device), case.in_shape), config
 
 
 def ours(network: nn.Module, loaded: ImageData, config: RunConfig, device: torch.device, options: Any) -> float:
@@ -197,18 +196,6 @@ def loader(case: Case, device: torch.device) -> float:
     return done / (time.perf_counter() - started)
 
 
-def made_up(case: Case, images: int) -> ImageData:
-    """Random images: speed does not depend on what is in them."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (images, *case.in_shape), dtype=torch.uint8, generator=generator)
-    y = torch.randint(0, 10, (images,), generator=generator)
-    channels = case.in_shape[0]
-    return ImageData(
-        name="noise", description="random images", train=Split(x, y), test=Split(x[:64], y[:64]), num_classes=10,
-        class_names=tuple("0123456789"), mean=MEAN[:channels], std=STD[:channels], fingerprint="0" * 16,
-    )  # fmt: skip
-
-
 def together(rounds: int) -> list[dict[str, Any]]:
     """The smoke sweep of chapter 1, one network: four label corruptions and four seeds, one by one and together."""
     rows = []
@@ -240,7 +227,7 @@ def resnet_epoch() -> None:
     training = {"epochs": 3, "eval_every": 3, "random_crop": 4, "flip": True, "precision": "bfloat16"}
     config = RunConfig(experiment="bench", model="resnet18", **training)
     network = models.build("resnet18", num_classes=10, in_shape=case.in_shape, seed=0)
-    history = fit(network, made_up(case, 50_000), config, device="cuda", channels_last=True, cuda_graph=True)
+    history = fit(network, noise(50_000, case.in_shape), config, device="cuda", channels_last=True, cuda_graph=True)
     show(f"cuda   ResNet-18, 50,000 images of 32x32: {history.last['seconds'] / 3:.2f} s an epoch")
 
 

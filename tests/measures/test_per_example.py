@@ -119,7 +119,6 @@ WAYS = {
     "instantiated": {"ghost_is_cheaper": lambda *_: False},
     "small blocks of ghosts": {"ghost_is_cheaper": lambda *_: True, "BLOCK_BYTES": {"cpu": 500}, "GHOST_STRIP": 2},
     "small blocks": {"ghost_is_cheaper": lambda *_: False, "BLOCK_BYTES": {"cpu": 500}, "TRIANGLE": 2},
-    "small blocks, patches not kept": {"BLOCK_BYTES": {"cpu": 500}, "KEPT_BYTES": 0},
 }
 
 

@@ -146,16 +146,11 @@ class DiagonalSum:
 
     def _name_culprit(self, x: Tensor, y: Tensor) -> None:
         """Raise, naming the first example of the last batch whose gradient or its square is not finite."""
+        norms = []
         for i in range(len(x)):
             found = self._gradients(x[i : i + 1], y[i : i + 1], self._losses(x))
-            number = self.count - len(x) + i
-            if not all(torch.isfinite(g).all() for g in found if g is not None):
-                raise UserError(f"the gradient of example {number} is not finite: has training diverged?")
-            if not all(torch.isfinite(g.square().sum()) for g in found if g is not None):
-                raise UserError(
-                    f"the square of the gradient of example {number} is beyond the range of its number format: measure "
-                    "in float64 (model.double())"
-                )
+            norms.append(torch.stack([g.square().sum() for g in found if g is not None]).sum())
+        checks.check_finite(torch.stack(norms), first=self.count - len(x))
         raise UserError("the sum of squared gradients is beyond the range of its number format: has training diverged?")
 
     def _check_used(self, x: Tensor, y: Tensor) -> None:

@@ -267,22 +267,22 @@ def check_logits(logits: Tensor, y: Tensor, labelled: bool) -> None:
         raise UserError(f"labels span {low} to {high}, expected 0 to {classes - 1}: the network has {classes} classes")
 
 
-def check_finite(squared_norms: Tensor, *, resolved: bool = False) -> None:
+def check_finite(squared_norms: Tensor, *, first: int = 0, resolved: bool = False) -> None:
     """Refuse gradients that are not finite, naming the first example.
 
     Args:
         squared_norms: Squared norm of each example's gradient, [n].
+        first: Number of the first of these examples.
         resolved: Whether to refuse too that all are so small that the number format has lost their digits.
     """
     wrong = (~torch.isfinite(squared_norms)).nonzero().flatten().tolist()
     if wrong:
-        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        which = f"{first + wrong[0]} and {len(wrong) - 1} more" if len(wrong) > 1 else first + wrong[0]
+        told, why = f"the gradient of example {which} is not finite", "has training diverged?"
         if squared_norms.dtype == torch.float64:
-            raise UserError(f"the gradient of example {wrong[0]}{more} is not finite: has training diverged?")
-        raise UserError(
-            f"the gradient of example {wrong[0]}{more} is not finite, or its square is beyond "
-            f"{dtype_name(squared_norms)}: has training diverged? If not, measure in float64 (model.double())"
-        )
+            raise UserError(f"{told}: {why}")
+        beyond = f"or its square is beyond {dtype_name(squared_norms)}"
+        raise UserError(f"{told}, {beyond}: {why} If not, measure in float64 (model.double())")
     if resolved and 0 < (most := float(squared_norms.max())) < torch.finfo(squared_norms.dtype).tiny:
         raise UserError(
             f"the largest squared gradient is {most:.0e}, too small for {dtype_name(squared_norms)}: measure in "

@@ -70,12 +70,6 @@ class Factors:
         parts = [part.z[start:stop].transpose(2, 3) for part in self._parts]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
-    def keep_patches(self, most: int) -> None:
-        """Make all patches now and keep them if they take at most that many bytes: for callers that read them again."""
-        if self.count * self._patch_bytes() <= most:
-            for number, part in enumerate(self._parts):
-                part.keep(f"kept patches {number}")
-
     def bias_gradients(self) -> Tensor:
         """Gradient of each example's loss with respect to the bias, [n, groups · outputs]."""
         sums = [part.z.sum(3).flatten(1) for part in self._parts]
@@ -129,9 +123,6 @@ class _Linear:
     def patches(self, start: int, stop: int) -> Tensor:
         return self._a[start:stop]
 
-    def keep(self, name: str) -> None:
-        """Nothing: its patches are its inputs."""
-
 
 class _Conv:
     """A convolution in one or two dimensions; its places are the positions of its kernel."""
@@ -144,25 +135,16 @@ class _Conv:
             (1, size[0]) if flat else cast("tuple[int, int]", size)
             for size in (module.kernel_size, module.stride, module.dilation)
         )
-        self._padding = _padding(module, flat)
+        # Left, right, top, bottom; of 'same' the odd one is at the end.
+        self._padding = (*module._reversed_padding_repeated_twice, *((0, 0) if flat else ()))
         self._mode, self._groups, self._workspace = module.padding_mode, module.groups, workspace
         self._shape = (1, use.z.shape[2]) if flat else use.z.shape[2:]
         self.z = use.z.reshape(len(use.z), module.groups, module.out_channels // module.groups, -1)
         self._plain = self._kernel == (1, 1) and not any(self._padding) and module.groups == 1
         self.inputs = module.in_channels // module.groups * self._kernel[0] * self._kernel[1]
-        self._kept: Tensor | None = None
 
     def patches(self, start: int, stop: int) -> Tensor:
         """[b, groups, places, kernel height · kernel width · channels of a group]; the next call may overwrite it."""
-        if self._kept is not None:
-            return self._kept[start:stop]
-        return self._made(start, stop, "patches")
-
-    def keep(self, name: str) -> None:
-        """Make all patches once, into a buffer of that name."""
-        self._kept = self._made(0, len(self._a), name)
-
-    def _made(self, start: int, stop: int, buffer: str) -> Tensor:
         if self._plain:  # the pixels themselves, as a view
             pixels = self._a[start:stop, :, :: self._stride[0], :: self._stride[1]]
             return pixels.flatten(2).transpose(1, 2)[:, None]
@@ -174,7 +156,7 @@ class _Conv:
             (count, groups, height, width, *self._kernel, channels),
             (steps[0], channels, steps[1] * s[0], steps[2] * s[1], steps[1] * d[0], steps[2] * d[1], 1),
         )
-        made = self._workspace.get(buffer, windows.shape, x)
+        made = self._workspace.get("patches", windows.shape, x)
         return made.copy_(windows).view(count, groups, height * width, self.inputs)
 
     def _padded(self, a: Tensor) -> Tensor:
@@ -185,38 +167,15 @@ class _Conv:
         return (F.pad(last, (0, 0, *self._padding)) if any(self._padding) else last).contiguous()
 
 
-def _padding(module: nn.Conv1d | nn.Conv2d, flat: bool) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom; 'same' puts the odd one at the end, as torch does."""
-    if module.padding == "valid":
-        return 0, 0, 0, 0
-    if module.padding == "same":
-        sizes = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-        pairs = [(size // 2, size - size // 2) for size in sizes]
-    else:
-        pairs = [(int(size), int(size)) for size in module.padding]
-    if flat:
-        pairs = [(0, 0), *pairs]
-    return *pairs[1], *pairs[0]
-
-
-CHUNK_BYTES = 1 << 20  # of a layer's input that is treated at a time, on a CPU
-
-
 def scale_gradients(layer: Layer, uses: list[Use]) -> Tensor:
     """Gradients with respect to scale and shift of a normalization, [n, entries]."""
     return torch.stack([_of_use(layer, use) for use in uses]).sum(0)
 
 
 def _of_use(layer: Layer, use: Use) -> Tensor:
-    """Those of one use, a few examples at a time: what lies between input and sum stays in the cache."""
-    each = use.a[0].numel() * use.a.element_size()
-    step = max(1, CHUNK_BYTES // each) if use.a.device.type == "cpu" else len(use.a)
-    rows = []
-    for a, z in zip(use.a.split(step), use.z.split(step), strict=True):
-        parts = [z * _normalized(use.module, a)] if layer.weight is not None else []
-        parts += [z] if layer.bias is not None else []
-        rows.append(torch.cat([_over_places(use.module, part) for part in parts], dim=1))
-    return torch.cat(rows)
+    parts = [use.z * _normalized(use.module, use.a)] if layer.weight is not None else []
+    parts += [use.z] if layer.bias is not None else []
+    return torch.cat([_over_places(use.module, part) for part in parts], dim=1)
 
 
 def _normalized(module: nn.Module, a: Tensor) -> Tensor:

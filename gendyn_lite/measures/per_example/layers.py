@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -178,6 +179,20 @@ def warn(names: Sequence[str], model: nn.Module) -> None:
     warnings.warn(message, stacklevel=4)
 
 
+Hook = Callable[..., Any]
+
+
+@contextmanager
+def hooked(modules: Iterable[nn.Module], after: Hook, before: Hook | None = None, **options: bool) -> Iterator[None]:
+    """Some modules call `before(module, args)` and `after(module, args, kwargs, output)` meanwhile."""
+    with ExitStack() as stack:
+        for module in modules:
+            if before:
+                stack.callback(module.register_forward_pre_hook(before).remove)
+            stack.callback(module.register_forward_hook(after, with_kwargs=True, **options).remove)
+        yield
+
+
 COPIES = 2  # what autograd keeps of a layer's output, and what is on its way
 
 
@@ -216,12 +231,7 @@ def seen(model: nn.Module, x: Tensor) -> Seen:
                 if not given.shape[:1] == out.shape[:1] == (1,):
                     elsewhere.add(id(module))
 
-        handles = [module.register_forward_hook(look, with_kwargs=True) for module in model.modules()]
-        try:
-            with torch.no_grad():
-                model(x[:1])
-        finally:
-            for handle in handles:
-                handle.remove()
+        with torch.no_grad(), hooked(model.modules(), look):
+            model(x[:1])
         known[key] = Seen(COPIES * sum(sizes), frozenset(elsewhere))
     return known[key]

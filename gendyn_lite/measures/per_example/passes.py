@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.checks import check_alone, check_logits, usable
-from gendyn_lite.measures.per_example.layers import Layer, Plan, fewest_axes, seen, warn, wide
+from gendyn_lite.measures.per_example.layers import Layer, Plan, fewest_axes, hooked, seen, warn, wide
 from gendyn_lite.threads import keep_freed_memory
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -99,7 +99,7 @@ def _visit_layers(  # noqa: PLR0917 (as `visit`)
         given = x.detach()
         if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":  # pools faster, and patches are longer runs
             given = given.contiguous(memory_format=torch.channels_last)
-        with taps:
+        with taps, hooked(taps.layers, taps.leave, taps.enter):
             logits = model(given)
         check_logits(logits, y, loss is cross_entropy)
         if len(x) > 1 and not plan.alone:
@@ -145,32 +145,20 @@ class _Tap(torch.autograd.Function):
 
 
 class _Taps(TorchFunctionMode):
-    """Hooks on the modules of a plan's layers, and a look at every operation for weights used outside of them."""
+    """Hooks for the modules of a plan's layers, and a look at every operation for weights used outside of them."""
 
     def __init__(self, plan: Plan, elsewhere: frozenset[int], count: int, on_layer: OnLayer) -> None:
         super().__init__()
         # A leaf for the graph to start from: the output of the first layers depends on nothing that needs a gradient.
         self.source = torch.zeros((), requires_grad=True)
         self._plan, self._elsewhere, self._count, self._on_layer = plan, elsewhere, count, on_layer
-        self._layers: defaultdict[nn.Module, list[Layer]] = defaultdict(list)
+        self.layers: defaultdict[nn.Module, list[Layer]] = defaultdict(list)
         for layer in plan.layers:
             for module in layer.modules:
-                self._layers[module].append(layer)
+                self.layers[module].append(layer)
         self._expected: dict[Layer, int] = dict.fromkeys(plan.layers, 0)
         self._uses: defaultdict[Layer, list[Use]] = defaultdict(list)
         self._inside: nn.Module | None = None
-        self._handles: list[Any] = []
-
-    def __enter__(self) -> _Taps:
-        for module in self._layers:
-            self._handles.append(module.register_forward_pre_hook(self._enter_module))
-            self._handles.append(module.register_forward_hook(self._leave_module, with_kwargs=True))
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        for handle in self._handles:
-            handle.remove()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note parameters that an operation outside of their module reads."""
@@ -181,24 +169,26 @@ class _Taps(TorchFunctionMode):
                     self._plan.outside.add(self._plan.names[id(value)])
         return result
 
-    def _enter_module(self, module: nn.Module, args: Any) -> None:
+    def enter(self, module: nn.Module, args: Any) -> None:
+        """Before a layer's module is called."""
         self._inside = module
 
-    def _leave_module(self, module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> Tensor:
+    def leave(self, module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> Tensor:
+        """After that: the same output, whose gradient will be seen."""
         self._inside = None
         given = args[0] if args else next(iter(kwargs.values()))
         apart = given.dim() >= fewest_axes(module) and len(given) == len(out) == self._count
         if not apart or id(module) in self._elsewhere:
-            for layer in self._layers[module]:  # they have no formula after all
+            for layer in self.layers[module]:  # they have no formula after all
                 self._plan.outside.update(layer.parameters)
             return out
         a, version = given.detach(), given._version
-        for layer in self._layers[module]:
+        for layer in self.layers[module]:
             self._expected[layer] += 1
 
         def show(z: Tensor) -> None:
             if a._version != version:
-                name = self._layers[module][0].name
+                name = self.layers[module][0].name
                 raise UserError(
                     f"layer {name!r}: its input was changed in place after the layer had read it; "
                     "use the operation that follows out of place (inplace=False)"
@@ -215,7 +205,7 @@ class _Taps(TorchFunctionMode):
                 self._plan.outside.update(layer.parameters)
 
     def _collect(self, use: Use) -> None:
-        for layer in self._layers[use.module]:
+        for layer in self.layers[use.module]:
             if layer not in self._expected:
                 continue
             self._uses[layer].append(use)

@@ -102,6 +102,8 @@ def _drops(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool =
 class Gates(TorchFunctionMode):
     """While entered, every gate that a network calls is handed to `visit`, whose result takes the place of its output.
 
+    Its `enter` and `leave` are to be hooks of all modules meanwhile, as `record.run_gated` has them.
+
     A gate that is a module has the module's name, with ``#2``, ``#3``, … at its further calls; a functional one has the
     name of the module whose forward calls it, then ``.relu``.
 
@@ -110,36 +112,25 @@ class Gates(TorchFunctionMode):
         visit: Receives each `Gate` in the order of the forward pass.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
-    >>> with Gates(model, lambda gate: print(gate.name, tuple(gate.z.shape)) or gate.run()):
+    >>> gates = Gates(model, lambda gate: print(gate.name, tuple(gate.z.shape)) or gate.run())
+    >>> from gendyn_lite.measures.per_example.layers import hooked
+    >>> with gates, hooked(model.modules(), gates.leave, gates.enter):
     ...     _ = model(torch.zeros(1, 2))
     1 (1, 3)
     """
 
     def __init__(self, model: nn.Module, visit: Callable[[Gate], Tensor]) -> None:
         super().__init__()
-        self._model, self._visit = model, visit
+        self._visit = visit
         self._calls: Counter[str] = Counter()
-        self._inside: list[tuple[str, nn.Module]] = []
-        self._handles: list[Any] = []
-
-    def __enter__(self) -> Gates:
-        """Look at every function from here on."""
-        for name, module in self._model.named_modules():
-            self._handles.append(module.register_forward_pre_hook(partial(self._enter, name)))
-            self._handles.append(module.register_forward_hook(self._leave, always_call=True))
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        """Leave the network as it was."""
-        super().__exit__(*error)
-        for handle in self._handles:
-            handle.remove()
+        self._names = {module: name for name, module in model.named_modules()}
+        self._inside = [model]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call `visit` for a gate, and everything else as it is."""
         kwargs = kwargs or {}
         if func in DROPOUTS and _drops(*args, **kwargs):
-            where = self._inside[-1][0] if self._inside else ""
+            where = self._names[self._inside[-1]]
             raise UserError(f"dropout in {where or 'the network'!r} is in train mode: call model.eval() first")
         found = READERS[func](*args, **kwargs) if func in READERS else None
         if found is None:
@@ -150,18 +141,20 @@ class Gates(TorchFunctionMode):
 
     def _name(self, function: str) -> str:
         """The layer's name; of a further call with its number."""
-        module_name, module = self._inside[-1] if self._inside else ("", self._model)
-        base = module_name if isinstance(module, GATE_MODULES) else f"{module_name}.{function}".lstrip(".")
+        module = self._inside[-1]
+        name = self._names[module]
+        base = name if isinstance(module, GATE_MODULES) else f"{name}.{function}".lstrip(".")
         base = base or function
         self._calls[base] += 1
         return base if self._calls[base] == 1 else f"{base}#{self._calls[base]}"
 
-    def _enter(self, name: str, module: nn.Module, args: Any) -> None:
-        self._inside.append((name, module))
+    def enter(self, module: nn.Module, args: Any) -> None:
+        """Before a module is called."""
+        self._inside.append(module)
 
-    def _leave(self, module: nn.Module, args: Any, out: Any) -> None:
-        if self._inside and self._inside[-1][1] is module:
-            self._inside.pop()
+    def leave(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+        """After that, an error or not."""
+        self._inside.pop()
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

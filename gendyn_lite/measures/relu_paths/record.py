@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.checks import check_eval
+from gendyn_lite.measures.per_example.layers import hooked
 from gendyn_lite.measures.relu_paths.gates import Gate, Gates, check_images, check_layers, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint
 
@@ -176,7 +177,8 @@ def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor]) -> T
     check_eval(model)
     device = next((value.device for value in model.parameters()), x.device)
     try:
-        with Gates(model, visit):
+        gates = Gates(model, visit)
+        with gates, hooked(model.modules(), gates.leave, gates.enter, always_call=True):
             return model(x.to(device))
     except UserError:
         raise

@@ -20,7 +20,6 @@ from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, vi
 Uses = list[Use]
 BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # gradients or products held at a time
 ACTIVATION_BYTES = 1 << 30  # of a forward and backward pass for squared norms
-KEPT_BYTES = 128 << 20  # a layer's patches up to this size are made once, not for every block
 TRIANGLE = 64  # rows of a strip of the upper triangle, where rows are long
 GHOST_STRIP = 128  # likewise where they are short
 
@@ -172,9 +171,6 @@ def _add_instantiated(total: Tensor, left: Factors, right: Factors | None) -> No
     else:
         width = max(1, _budget(left) // (each * left.outputs))
         blocks = [(slice(g, min(left.groups, g + width)), slice(None)) for g in range(0, left.groups, width)]
-    if len(blocks) > 1:
-        for side in sides:
-            side.keep_patches(KEPT_BYTES)
     for groups, channels in blocks:
         made = [side.weight_gradients(0, side.count, groups=groups, channels=channels).flatten(1) for side in sides]
         add_product(total, made[0], None if right is None else made[1])

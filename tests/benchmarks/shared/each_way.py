@@ -1,4 +1,4 @@
-"""What benchmarks share: options, clocks, peers; and one network in several ways, each in its own process.
+"""What benchmarks share: options, clocks, peers; and one network in several ways, each in a process of its own.
 
 It stands in a folder of its own because `make bench` runs every file beside the benchmarks.
 """
@@ -6,17 +6,16 @@ It stands in a folder of its own because `make bench` runs every file beside the
 from __future__ import annotations
 
 import argparse
-import json
 import platform
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +23,16 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from gendyn_lite import models
+from gendyn_lite.data import ImageData, Split
 from gendyn_lite.results import publish_benchmark
 
+T = TypeVar("T")
 Row = dict[str, Any]
 Clock = Callable[[], float]
+Way = Callable[[nn.Module, Tensor, Tensor, int], list[Tensor]]
+OURS = "gendyn_lite"
+MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)  # of images
+MOST_SECONDS = 30  # of a slow way
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,9 @@ class Benchmark:
         unit: What speeds are in.
         cases: Network → shape of an input, number of examples.
         goals: Network, or way, → the least ratio of speeds that was set out for.
-        ways: Ours, ``"gendyn_lite"``, and its peers.
-        measure: Function of (network, way, rounds, threads) that gives a row with the `speed`.
-        tell: One way's row in words.
-        summarize: Shows the ratios of one network: its name, our row, those of the peers.
+        ways: Ours and its peers: functions of network, inputs, labels and batch size that give what is measured.
+        sizes: Batch sizes that are tried.
+        own_size: Ways that take no batch size.
     """
 
     name: str
@@ -51,51 +55,76 @@ class Benchmark:
     unit: str
     cases: Mapping[str, tuple[tuple[int, ...], int]]
     goals: Mapping[str, float]
-    ways: Iterable[str]
-    measure: Callable[[str, str, int, int], Row]
-    tell: Callable[[Row], str]
-    summarize: Callable[[str, Row, dict[str, Row]], None]
+    ways: Mapping[str, Way]
+    sizes: Sequence[int] = (0,)
+    own_size: Collection[str] = ()
 
     def main(self, description: str | None) -> None:
-        """Each network and way in a process of its own, so that peak memory is its own."""
+        """Each network in every way, shown line by line and then beside each peer."""
         options = parser(description, rounds=3, threads=1)
         options.add_argument("networks", nargs="*", help=", ".join(self.cases))
-        options.add_argument("--way", help=argparse.SUPPRESS)  # for the processes that this one starts
         given = parse(options)
-        if given.way:
-            print(json.dumps(self.measure(given.networks[0], given.way, given.rounds, given.threads)))
-            return
         rows = []
+        names = {network: f"{network}, {count} examples" for network, (_, count) in self.cases.items()}
         for network in given.networks or self.cases:
-            found = self._compare(network, given)
-            own = found.pop("gendyn_lite", None)
-            if own:
-                self.summarize(network, own, found)
-                for way, peer in found.items():
-                    rows.append(row(self._case(network), self.unit, way, own["speed"], peer["speed"]))
+            show(f"{names[network]}, {given.threads} thread(s), best of {given.rounds} rounds")
+            found = self._compare(network, given.rounds)
+            own = found.pop(OURS, None)
+            for way, peer in found.items() if own else ():
+                rows.append(row(names[network], self.unit, way, own["speed"], peer["speed"]))
+                memory = own["memory"] / max(peer["memory"], 1e-3)
+                goal = self.goals.get(way, self.goals.get(network))
+                show(f"  {own['speed'] / peer['speed']:.2f} times {way} (goal {goal}), {memory:.2f} of its memory")
         if given.publish and not given.networks:
-            goals = {self._case(name) if name in self.cases else name: goal for name, goal in self.goals.items()}
+            goals = {names.get(name, name): goal for name, goal in self.goals.items()}
             publish(self.name, rows, goals, f"{Path(self.script).name}, best of {given.rounds} rounds")
 
-    def _case(self, network: str) -> str:
-        """How the published table names a network."""
-        return f"{network}, {self.cases[network][1]} examples"
-
-    def _compare(self, network: str, given: argparse.Namespace) -> dict[str, Row]:
-        """One network in every way, shown line by line."""
-        count = self.cases[network][1]
-        print(f"{network}, {count} examples, {given.threads} thread(s), best of {given.rounds} rounds")
-        options = ["--rounds", str(given.rounds), "--threads", str(given.threads)]
+    def _compare(self, network: str, rounds: int) -> dict[str, Row]:
+        """One network in every way that can do it."""
         found = {}
         for way in self.ways:
-            command = [sys.executable, "-W", "ignore", self.script, network, "--way", way, *options]
-            run = subprocess.run(command, capture_output=True, text=True, check=False)
-            if run.returncode:
-                show(f"  {way:16} not measured: {run.stderr.strip().splitlines()[-1][:110]}")
+            try:
+                found[way] = each = apart(self._measure, network, way, rounds)
+            except Exception as error:
+                show(f"  {way:16} not measured: {str(error)[:110]}")
                 continue
-            found[way] = json.loads(run.stdout.splitlines()[-1])
-            show(f"  {way:16} {self.tell(found[way])}")
+            speed, size = f"{each['speed']:10,.1f} {self.unit}", f"batches of {each['size'] or 'its own'}"
+            off = "" if each["error"] is None else f"off by {each['error']:.0e}"
+            show(f"  {way:16} {speed}  {size:18} {each['memory']:6.2f} GB above the network  {off}")
         return found
+
+    def _measure(self, network: str, way: str, rounds: int) -> Row:
+        """Examples a second at the best batch size, peak memory above that before the first, error against float64."""
+        warnings.simplefilter("ignore")
+        clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+        model, x, y = problem(network, *self.cases[network])
+        ours, call, few = self.ways[OURS], self.ways[way], slice(0, 8)
+        ours(model, x[few], y[few], 8)  # libraries are loaded
+        found = call(model, x[few], y[few], 8)
+        before, best, spent = peak(), (float("inf"), 0), 0.0
+        for size in (0,) if way in self.own_size else self.sizes:
+            seconds: list[float] = []
+            while spent < MOST_SECONDS and (len(seconds) < rounds or sum(seconds) < 1):
+                started = clock()
+                call(model, x, y, size)
+                seconds.append(clock() - started)
+                spent += seconds[-1]
+            best = min(best, (min(seconds, default=best[0]), size))
+        memory = peak() - before
+        exact = flat(ours(model.double(), x[few].double(), y[few], 8))
+        error = float((flat(found) - exact).abs().max() / exact.abs().max()) if found else None
+        return {"speed": len(x) / best[0], "memory": memory, "error": error, "size": best[1]}
+
+
+def apart(function: Callable[..., T], *args: Any) -> T:
+    """What a function gives in a process of its own, so that peak memory is its own."""
+    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (torch.get_num_threads(),)) as pool:
+        return pool.submit(function, *args).result()
+
+
+def flat(parts: list[Tensor]) -> Tensor:
+    """All numbers in float64, sorted: peers have their own order of parameters."""
+    return torch.cat([part.detach().double().flatten() for part in parts]).sort().values
 
 
 def parser(description: str | None, *, rounds: int, threads: int | None = None) -> argparse.ArgumentParser:
@@ -164,11 +193,13 @@ class PerImage(Dataset):
         return self.transform(self.x[index]), int(self.y[index])
 
 
-def prepare(threads: int) -> Clock:
-    """No warnings, and arithmetic on that many threads: the clock to take, the processor's for one thread."""
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(threads)
-    return time.process_time if threads == 1 else time.perf_counter
+def noise(count: int, shape: tuple[int, ...]) -> ImageData:
+    """Random images of ten classes: speed does not depend on what is in them."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=generator)
+    y = torch.randint(0, 10, (count,), generator=generator)
+    names, moments = tuple("0123456789"), (MEAN[: shape[0]], STD[: shape[0]])
+    return ImageData("noise", "random images", Split(x, y), Split(x[:64], y[:64]), 10, names, *moments, "0" * 16)
 
 
 def problem(network: str, shape: tuple[int, ...], count: int) -> tuple[nn.Module, Tensor, Tensor]:

@@ -198,7 +198,7 @@ BAD = [
     (fisher.threshold, ({}, 0.5), {}, "there are no scores to choose from"),
     (fisher.threshold, ({"a": torch.zeros(0)}, 0.5), {}, "there are no scores to choose from"),
     (fisher.threshold, (SCORES, 0.5), {}, "a score is NaN, so that there is no order"),
-    (refreshed, (DIVERGED, ONES), {}, "the gradient of example 0 is not finite: has training diverged"),
+    (refreshed, (DIVERGED, ONES), {}, "the gradient of example 0 and 2 more is not finite"),
 ]
 
 
