@@ -22,13 +22,3 @@ def gradients(model, x, y, loss=None) -> list[dict[str, torch.Tensor]]:
             }
         )
     return rows
-
-
-def gram(model, x, y, loss=None) -> dict[str, torch.Tensor]:
-    """The Gram matrix of each layer's gradients, by the layer's name."""
-    loop = gradients(model, x, y, loss)
-    layers: dict[str, torch.Tensor] = {}
-    for name in loop[0]:
-        layer, rows = name.rpartition(".")[0] or "model", torch.stack([row[name] for row in loop])
-        layers[layer] = layers.get(layer, 0) + rows @ rows.T
-    return layers

@@ -1,10 +1,33 @@
-"""Small networks and examples on which measures are compared with their slow twins."""
+"""Small networks and examples on which measures are compared with their slow twins, and what they refuse."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from gendyn_lite import models
+from gendyn_lite.errors import UserError
+
+
+def check_refused(call, message, *given, **options):
+    """A call ends in one line that matches."""
+    with pytest.raises(UserError, match=message) as error:
+        call(*given, **options)
+    assert "\n" not in str(error.value)
+
+
+def refused(cases):
+    """The test of a table: calls, with or without arguments and options, and the message that each ends in."""
+
+    @pytest.mark.parametrize("case", cases.values(), ids=cases)
+    def test(case):
+        call, *given, message = case
+        args, options = given or ((), {})
+        check_refused(call, message, *args, **options)
+
+    return test
 
 
 def examples(count, shape, classes=3, seed=0, dtype=torch.float64):
@@ -24,6 +47,28 @@ def scrambled(model: nn.Module, seed=0) -> nn.Module:
         if isinstance(getattr(module, "running_var", None), torch.Tensor):
             module.running_var.uniform_(0.5, 2.0, generator=generator)
     return model.double().eval()
+
+
+BUILT = {  # every network of `models`: shape of an input, number of examples, options
+    "mlp": ((5,), 9, {"widths": [7, 6], "activation": "leaky_relu"}),
+    "mlp_1x512": ((1, 4, 4), 5, {}),
+    "mlp_3x512": ((1, 4, 4), 5, {}),
+    "alexnet_small": ((3, 7, 7), 5, {}),
+    "inception_small": ((3, 4, 4), 3, {"dropout": 0.5}),
+    "resnet18": ((3, 8, 8), 3, {}),
+    "vgg19": ((3, 32, 32), 2, {}),
+    "resnet18_imagenet": ((3, 32, 32), 2, {}),
+    "resnet50": ((3, 32, 32), 2, {}),
+    "inception_v3": ((3, 75, 75), 2, {}),
+    "alexnet": ((3, 63, 63), 2, {}),
+}
+
+
+def built(name):
+    """A network of that table, scrambled, and examples."""
+    shape, count, options = BUILT[name]
+    model = models.build(name, num_classes=3, in_shape=shape, seed=0, **options)
+    return scrambled(model), *examples(count, shape)
 
 
 class Net(nn.Module):

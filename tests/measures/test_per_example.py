@@ -9,20 +9,26 @@ import pytest
 import torch
 from torch import nn
 
+from gendyn_lite import models
 from gendyn_lite.measures import fisher, relu_paths, stiffness
 from gendyn_lite.measures.fisher import squares
 from gendyn_lite.measures.per_example import factors
 from gendyn_lite.measures.stiffness import layer_gram
 from gendyn_lite.threads import threads
-from tests.measures import naive
-from tests.measures.networks import CONVOLUTIONS, LAYERS, WITHOUT, Net, Own, convolution, embedding, examples, scrambled
+from tests.measures import naive, networks
+from tests.measures.networks import CONVOLUTIONS, Net, Own, built, convolution, embedding, examples, scrambled
 
 
-def check(model, x, y, *, block):
-    """The Gram matrix, squared norms, the Fisher diagonal, and image functions."""
-    loop = naive.gradients(model, x, y)
+def check(model, x, y, *, block=2, large=False, **options):
+    """The Gram matrix, squared norms, the Fisher diagonal, and image functions, but of large networks."""
+    loop = naive.gradients(model, x, y, **options)
+    trainable = {name: value.requires_grad for name, value in model.named_parameters()}
     each = {name: torch.stack([row[name] for row in loop]) for name in loop[0]}
-    gram = sum(rows @ rows.T for rows in each.values())
+    by_layer = {}
+    for name, rows in each.items():
+        layer = name.rpartition(".")[0] or "model"
+        by_layer[layer] = by_layer.get(layer, 0) + rows @ rows.T
+    gram = sum(by_layer.values())
 
     def same(found, expected):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10 * float(gram.abs().max()))
@@ -31,20 +37,57 @@ def check(model, x, y, *, block):
     with warnings.catch_warnings(), patch.object(stiffness.gram, "MOST", block):
         warnings.simplefilter("ignore")  # no formula for …
         if len(x) > 1:
-            same(stiffness.gradient_gram(model, x, y), gram)
-            layers, expected = stiffness.gradient_gram(model, x, y, per_layer=True), naive.gram(model, x, y)
-            assert list(layers) == list(expected)
-            for name, value in expected.items():
-                same(layers[name], value)
-        same(stiffness.squared_norms(model, x, y), gram.diagonal())
-        for name, value in fisher.diagonal(model, x, y, batch_size=block).items():
-            same(value.flatten(), each[name].square().mean(0))
-        functions = relu_paths.image_functions(model, x, y)
+            same(stiffness.gradient_gram(model, x, y, **options), gram)
+            layers = stiffness.gradient_gram(model, x, y, per_layer=True, **options)
+            assert list(layers) == list(by_layer)
+            for layer, expected in by_layer.items():
+                same(layers[layer], expected)
+        same(stiffness.squared_norms(model, x, y, **options), gram.diagonal())
+        diagonal = fisher.diagonal(model, x, y, batch_size=block, **options)
     for name, rows in each.items():
-        same(functions.each(name).flatten(1), -rows)
+        assert diagonal[name].shape == model.get_parameter(name).shape
+        same(diagonal[name].flatten(), rows.square().mean(0))
+    if not large:
+        functions, chosen = (
+            relu_paths.image_functions(model, x, y, step_size=0.3, **options),
+            torch.linspace(-1, 1, len(x)),
+        )
+        weighted, last = functions.total(chosen), functions.of(len(x) - 1)
+        assert list(functions.parts) == list(each)
+        for name, rows in each.items():
+            same(functions.each(name).flatten(1), -0.3 * rows)
+            same(weighted[name].flatten(), -0.3 * chosen.double() @ rows)
+            same(last[name].flatten(), -0.3 * rows[-1])
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    assert all(value.grad is None and value.requires_grad for value in model.parameters())
+    assert all(value.grad is None and value.requires_grad == trainable[n] for n, value in model.named_parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_network(name):
+    check(*built(name), large=not name.startswith("mlp"))
+
+
+def test_frozen_parameters_are_left_out():
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    model[0].weight.requires_grad_(False)
+    check(model, *examples(5, (4,)))
+
+
+def test_a_loss_of_ones_own():
+    x, _ = examples(6, (4,))
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)).double()
+    check(model, x, x[:, :1].sin(), loss=lambda output, y: (output - y).square().sum(1))
+
+
+def test_half_precision_is_summed_in_float32():
+    model, (x, y) = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 3)).bfloat16(), examples(64, (6,))
+    measures = stiffness.gradient_gram, lambda *given: fisher.diagonal(*given, precision="bfloat16")["0.weight"]
+    found = [measure(model, x.bfloat16(), y) for measure in measures]
+    for measure, value in zip(measures, found, strict=True):
+        exact = measure(model.double(), x.bfloat16().double(), y)
+        assert value.dtype == torch.float32
+        assert (value - exact).abs().max() < 0.05 * exact.abs().max()
 
 
 def conv(channels=4):
@@ -77,7 +120,7 @@ def test_inputs_in_any_layout(make, shape, layout):
     torch.manual_seed(0)
     model = scrambled(make())
     x, y = examples(5, shape, classes=model[-1].out_features)
-    check(model, layout(x), y, block=2)
+    check(model, layout(x), y)
 
 
 @pytest.mark.parametrize(("count", "block"), [(1, 1), (2, 2), (3, 2), (4, 2), (5, 9)])
@@ -135,7 +178,7 @@ def take(way, monkeypatch):
 def test_any_convolution_either_way(options, way, monkeypatch):
     take(way, monkeypatch)
     torch.manual_seed(0)
-    check(convolution(4, 8, **options).double(), *examples(5, (4, 6, 5)), block=2)
+    check(convolution(4, 8, **options).double(), *examples(5, (4, 6, 5)))
 
 
 @pytest.mark.parametrize("room", [100, 1 << 20], ids=["one at a time", "all"])
@@ -154,7 +197,7 @@ def test_the_number_of_threads_changes_nothing(count):
 
 
 @pytest.mark.parametrize("way", ["as it costs least", "instantiated"])
-@pytest.mark.parametrize(("make", "shape"), LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize(("make", "shape"), networks.LAYERS.values(), ids=networks.LAYERS)
 def test_any_layer(make, shape, way, monkeypatch):
     take(way, monkeypatch)
     torch.manual_seed(0)
@@ -175,11 +218,11 @@ def test_an_embedding_adds_the_places_of_a_token(shape, padding, tied):
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
-@pytest.mark.parametrize(("make", "shape", "told"), WITHOUT.values(), ids=WITHOUT)
+@pytest.mark.parametrize(("make", "shape", "told"), networks.WITHOUT.values(), ids=networks.WITHOUT)
 def test_a_layer_without_a_formula_is_named_once_and_right(make, shape, told):
     torch.manual_seed(0)
     model, (x, y) = scrambled(make()), examples(5, shape)
-    check(model, x, y, block=2)
+    check(model, x, y)
     for call in (stiffness.gradient_gram, stiffness.squared_norms, fisher.diagonal):
         with pytest.warns(UserWarning, match=told) as caught:
             call(model, x, y)
@@ -194,7 +237,7 @@ def test_a_layer_that_loses_its_formula_on_the_way():
 
     torch.manual_seed(0)
     model = Net(forward, first=nn.Linear(4, 4), last=nn.Linear(4, 3))
-    check(model.double(), *examples(5, (4,)), block=2)
+    check(model.double(), *examples(5, (4,)))
 
 
 def test_what_vmap_cannot_do_is_done_one_by_one():
@@ -214,4 +257,4 @@ def test_a_forward_that_views_its_pictures_is_not_given_another_layout():
     model = scrambled(Viewing(nn.Conv2d(2, 3, 3, padding=1), nn.MaxPool2d(2), nn.Linear(12, 3)))
     with pytest.raises(RuntimeError, match="view size"):
         model(torch.randn(2, 2, 4, 4).double().contiguous(memory_format=torch.channels_last))
-    check(model, *examples(4, (2, 4, 4)), block=2)
+    check(model, *examples(4, (2, 4, 4)))

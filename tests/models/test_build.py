@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 
 import pytest
@@ -10,7 +11,9 @@ from torch import nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.models import INITIALIZATIONS, build, names, parameter_count
+from gendyn_lite.models.build import ACTIVATIONS
 from gendyn_lite.models.cifar import ResponseNorm
+from tests.measures.networks import refused
 
 # name, options, in_shape, classes, parameters, source of the count
 COUNTS = [
@@ -31,14 +34,10 @@ COUNTS = [
     ("alexnet", {}, (3, 64, 64), 1000, 61_100_840),
     ("inception_v3", {}, (3, 96, 96), 1000, 23_834_568),  # 27,161,264 less the auxiliary head's 3,326,696
 ]
-SMALLEST = {
-    **dict.fromkeys(("alexnet_small", "inception_small"), 4),
-    **{"resnet18": 8, "vgg19": 32, "resnet18_imagenet": 32, "resnet50": 32, "alexnet": 63, "inception_v3": 75},
-}
-RELUS = {"mlp_3x512": 3, "alexnet_small": 4, "inception_small": 19, "resnet18": 17, "vgg19": 16} | {
-    **{"resnet18_imagenet": 17, "resnet50": 49, "alexnet": 7, "inception_v3": 94}
-}
-ACTIVATIONS = [("relu", nn.ReLU), ("tanh", nn.Tanh), ("leaky_relu", nn.LeakyReLU)]
+RELUS = {"mlp": 1, "mlp_1x512": 1, "mlp_3x512": 3, "alexnet_small": 4, "inception_small": 19, "resnet18": 17}
+RELUS |= {"vgg19": 16, "resnet18_imagenet": 17, "resnet50": 49, "alexnet": 7, "inception_v3": 94}
+SMALLEST = {"alexnet_small": 4, "inception_small": 4, "resnet18": 8, "vgg19": 32}
+SMALLEST |= {"resnet18_imagenet": 32, "resnet50": 32, "alexnet": 63, "inception_v3": 75}
 FOUNDATION = ("mlp", "mlp_1x512", "mlp_3x512", "alexnet_small", "inception_small")
 
 
@@ -93,58 +92,46 @@ def test_seed_fixes_weights_and_leaves_the_generator_alone(name):
 
 
 def test_without_a_seed_the_global_generator_is_used():
-    torch.manual_seed(1)
-    one = build("mlp", num_classes=3, in_shape=(4,))
-    torch.manual_seed(1)
-    again = build("mlp", num_classes=3, in_shape=(4,))
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        one = build("mlp", num_classes=3, in_shape=(4,))
+    again = build("mlp", num_classes=3, in_shape=(4,), seed=1)
     assert torch.equal(one.get_submodule("fc1").weight, again.get_submodule("fc1").weight)
 
 
-class TestDownsample:
-    """Images averaged over squares before the first layer."""
-
-    @pytest.mark.parametrize("name", ["mlp", "resnet18"])
-    def test_the_network_is_that_of_averaged_images(self, name):
-        network = build(name, num_classes=3, in_shape=(1, 17, 16), seed=0, downsample=2).eval()
-        rest = build(name, num_classes=3, in_shape=(1, 8, 8), seed=0).eval()
-        x = torch.randn(2, 1, 17, 16)
-        means = x[:, :, :16].unflatten(2, (8, 2)).unflatten(4, (8, 2)).mean((3, 5))
-        assert torch.allclose(network(x), rest(means), atol=1e-5)
+@pytest.mark.parametrize("name", ["mlp", "resnet18"])
+def test_a_downsampling_network_is_that_of_averaged_images(name):
+    network = build(name, num_classes=3, in_shape=(1, 17, 16), seed=0, downsample=2).eval()
+    rest = build(name, num_classes=3, in_shape=(1, 8, 8), seed=0).eval()
+    x = torch.randn(2, 1, 17, 16)
+    means = x[:, :, :16].unflatten(2, (8, 2)).unflatten(4, (8, 2)).mean((3, 5))
+    assert torch.allclose(network(x), rest(means), atol=1e-5)
 
 
-class TestHookable:
-    """What the measures rely on: modules used once, out of place, nothing functional in between."""
+@pytest.mark.parametrize("name", names())
+def test_each_relu_pool_and_flatten_is_a_module_called_once_and_out_of_place(name):
+    """What the measures rely on: nothing is functional, as the number of ReLUs shows."""
+    network, calls, saved = large(name), Counter(), []
 
-    @pytest.mark.parametrize("name", names())
-    def test_each_relu_pool_and_flatten_is_a_module_called_once_and_out_of_place(self, name):
-        network = large(name)
-        calls: dict[str, int] = {}
-        saved = []
+    def record(module, inputs, output):
+        calls[module] += 1
+        saved.extend((tensor, tensor._version) for tensor in (*inputs, output))
 
-        def record(module, inputs, output, key):
-            calls[key] = calls.get(key, 0) + 1
-            saved.extend((tensor, tensor._version) for tensor in (*inputs, output))
+    handles = [module.register_forward_hook(record) for module in network.modules() if not list(module.children())]
+    with torch.no_grad():
+        network(torch.randn(1, 3, 96, 96))
+    for handle in handles:
+        handle.remove()
+    assert set(calls.values()) == {1}
+    assert all(tensor._version == version for tensor, version in saved)
+    assert sum(isinstance(module, nn.ReLU) for module in calls) == RELUS[name]
 
-        handles = [
-            module.register_forward_hook(lambda m, i, o, key=key: record(m, i, o, key))
-            for key, module in network.named_modules()
-            if not list(module.children())
-        ]
-        with torch.no_grad():
-            network(torch.randn(1, 3, 96, 96))
-        for handle in handles:
-            handle.remove()
-        assert set(calls.values()) == {1}
-        assert all(tensor._version == version for tensor, version in saved)
 
-    @pytest.mark.parametrize(("name", "relus"), RELUS.items())
-    def test_number_of_relus(self, name, relus):
-        assert sum(isinstance(module, nn.ReLU) for module in large(name).modules()) == relus
-
-    @pytest.mark.parametrize(("activation", "kind"), ACTIVATIONS)
-    def test_mlp_activations(self, activation, kind):
-        network = build("mlp", num_classes=2, in_shape=(2,), widths=(3, 4), activation=activation)
-        assert [type(m) for m in network] == [nn.Flatten, nn.Linear, kind, nn.Linear, kind, nn.Linear]
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_mlp_activations(activation):
+    network = build("mlp", num_classes=2, in_shape=(2,), widths=(3, 4), activation=activation)
+    kind = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}[activation]
+    assert [type(m) for m in network] == [nn.Flatten, nn.Linear, kind, nn.Linear, kind, nn.Linear]
 
 
 @pytest.mark.parametrize("name", ["resnet18_imagenet", "resnet50", "inception_v3", "alexnet"])
@@ -160,29 +147,18 @@ def test_same_function_as_torchvision(name):
         assert torch.equal(network(x), twin.eval()(x))
 
 
-class TestInception:
-    """The parts of the small Inception."""
+def test_places_after_each_downsampling_of_inception():
+    network = build("inception_small", num_classes=10, in_shape=(3, 28, 28), seed=0).eval()
+    found = [network[:at](torch.randn(1, 3, 28, 28)).shape[1:] for at in (4, 9, 11)]
+    assert found == [(160, 14, 14), (240, 7, 7), (336, 7, 7)]
+    assert all(bool((norm.weight == 1).all()) for norm in network.modules() if isinstance(norm, nn.BatchNorm2d))
 
-    def test_batch_norm_has_a_shift_and_no_scale(self):
-        network = build("inception_small", num_classes=10, in_shape=(3, 28, 28), seed=0)
-        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-        assert all(bool((norm.weight == 1).all()) for norm in norms)
-        assert not any(key.endswith("norm.weight") for key in network.state_dict())
 
-    def test_places_after_each_downsampling(self):
-        network = build("inception_small", num_classes=10, in_shape=(3, 28, 28), seed=0).eval()
-        shapes = {}
-        for name, module in network.named_children():
-            module.register_forward_hook(lambda m, i, o, name=name: shapes.update({name: tuple(o.shape[1:])}))
-        network(torch.randn(1, 3, 28, 28))
-        found = [shapes[name] for name in ("downsample3", "downsample8", "inception10")]
-        assert found == [(160, 14, 14), (240, 7, 7), (336, 7, 7)]
-
-    def test_dropout_acts_in_train_mode_only(self):
-        network = build("inception_small", num_classes=10, in_shape=(1, 8, 8), dropout=0.5, batch_norm=False)
-        x = torch.randn(1, 1, 8, 8)
-        assert not torch.equal(network(x), network(x))
-        assert torch.equal(network.eval()(x), network(x))
+def test_dropout_acts_in_train_mode_only():
+    network = build("inception_small", num_classes=10, in_shape=(1, 8, 8), dropout=0.5, batch_norm=False)
+    x = torch.randn(1, 1, 8, 8)
+    assert not torch.equal(network(x), network(x))
+    assert torch.equal(network.eval()(x), network(x))
 
 
 SPREADS = {  # standard deviation of the 512x2352 matrix of mlp_1x512
@@ -192,50 +168,41 @@ SPREADS = {  # standard deviation of the 512x2352 matrix of mlp_1x512
 }
 
 
-class TestInitializations:
-    """What each name means: bounds and variances, measured on many weights."""
-
-    @pytest.mark.parametrize("init", INITIALIZATIONS)
-    def test_standard_deviation_and_biases(self, init):
-        spread = SPREADS[init]
-        network = build("mlp_1x512", num_classes=10, in_shape=(3, 28, 28), seed=0, init=init)
-        layer = network.get_submodule("fc1")
-        assert layer.weight.std().item() == pytest.approx(spread, rel=0.01)
-        assert bool((layer.bias == 0).all()) == (init != "torch")
+@pytest.mark.parametrize("init", INITIALIZATIONS)
+def test_standard_deviation_and_biases(init):
+    network = build("mlp_1x512", num_classes=10, in_shape=(3, 28, 28), seed=0, init=init)
+    layer = network.get_submodule("fc1")
+    assert layer.weight.std().item() == pytest.approx(SPREADS[init], rel=0.01)
+    assert bool((layer.bias == 0).all()) == (init != "torch")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"name": "alexnet_smal"}, "unknown network 'alexnet_smal': did you mean 'alexnet_small'"),
-        ({"name": "mlp", "width": [3]}, "unknown option of mlp 'width': did you mean 'widths'"),
-        ({"name": "mlp_1x512", "widths": [3]}, "unknown option of mlp_1x512 'widths'"),
-        ({"name": "resnet18", "dropout": 0.1}, "unknown option of resnet18 'dropout': Valid: downsample, init"),
-        ({"name": "mlp", "widths": [3, 0]}, r"widths is \[3, 0\], expected positive whole numbers"),
-        ({"name": "mlp", "widths": 3}, "widths is 3, expected"),
-        ({"name": "mlp", "activation": "rellu"}, "unknown activation 'rellu': did you mean 'relu'"),
-        ({"name": "mlp", "init": "he_norm"}, "unknown init 'he_norm': did you mean 'he_normal'"),
-        ({"name": "mlp", "num_classes": 1}, "num_classes is 1, expected"),
-        ({"name": "mlp", "num_classes": True}, "num_classes is True, expected"),
-        ({"name": "mlp", "in_shape": (3, 0)}, r"in_shape is \(3, 0\), expected"),
-        ({"name": "mlp", "in_shape": 784}, "in_shape is 784, expected"),
-        ({"name": "alexnet_small", "in_shape": (2,)}, r"in_shape is \(2,\), but alexnet_small takes images"),
-        ({"name": "inception_small", "batch_norm": "yes"}, "batch_norm is 'yes', expected True or False"),
-        ({"name": "inception_small", "dropout": 1.0}, r"dropout is 1.0, expected a number in \[0, 1\)"),
-        ({"name": "resnet50", "in_shape": (1, 64, 64)}, "resnet50 takes colour images"),
-        ({"name": "mlp", "downsample": 0}, "downsample is 0, expected a positive whole number"),
-        ({"name": "mlp", "downsample": True}, "downsample is True, expected a positive whole number"),
-        ({"name": "mlp", "downsample": 2, "in_shape": (5,)}, r"and above 1 images \(C, H, W\)"),
-        ({"name": "mlp", "downsample": 33}, "downsample is 33, expected at most the side of the images"),
-        ({"name": "resnet18", "downsample": 0.5}, "downsample is 0.5, expected a positive whole number"),
-        ({"name": "resnet18", "downsample": 5}, r"in_shape \(3, 6, 6\) is too small for resnet18"),
-        ({"name": "inception_small", "dropout": None}, "dropout is None, expected"),
-    ],
-    ids=lambda value: "" if isinstance(value, dict) else value[:40],
-)
-def test_what_is_refused(arguments, message):
-    with pytest.raises(UserError, match=message):
-        build(**{"num_classes": 10, "in_shape": (3, 32, 32), **arguments})
+REFUSED = [
+    ({"name": "alexnet_smal"}, "unknown network 'alexnet_smal': did you mean 'alexnet_small'"),
+    ({"name": "mlp", "width": [3]}, "unknown option of mlp 'width': did you mean 'widths'"),
+    ({"name": "mlp_1x512", "widths": [3]}, "unknown option of mlp_1x512 'widths'"),
+    ({"name": "resnet18", "dropout": 0.1}, "unknown option of resnet18 'dropout': Valid: downsample, init"),
+    ({"name": "mlp", "widths": [3, 0]}, r"widths is \[3, 0\], expected positive whole numbers"),
+    ({"name": "mlp", "widths": 3}, "widths is 3, expected"),
+    ({"name": "mlp", "activation": "rellu"}, "unknown activation 'rellu': did you mean 'relu'"),
+    ({"name": "mlp", "init": "he_norm"}, "unknown init 'he_norm': did you mean 'he_normal'"),
+    ({"name": "mlp", "num_classes": 1}, "num_classes is 1, expected"),
+    ({"name": "mlp", "num_classes": True}, "num_classes is True, expected"),
+    ({"name": "mlp", "in_shape": (3, 0)}, r"in_shape is \(3, 0\), expected"),
+    ({"name": "mlp", "in_shape": 784}, "in_shape is 784, expected"),
+    ({"name": "alexnet_small", "in_shape": (2,)}, r"in_shape is \(2,\), but alexnet_small takes images"),
+    ({"name": "inception_small", "batch_norm": "yes"}, "batch_norm is 'yes', expected True or False"),
+    ({"name": "inception_small", "dropout": 1.0}, r"dropout is 1.0, expected a number in \[0, 1\)"),
+    ({"name": "resnet50", "in_shape": (1, 64, 64)}, "resnet50 takes colour images"),
+    ({"name": "mlp", "downsample": 0}, "downsample is 0, expected a positive whole number"),
+    ({"name": "mlp", "downsample": True}, "downsample is True, expected a positive whole number"),
+    ({"name": "mlp", "downsample": 2, "in_shape": (5,)}, r"and above 1 images \(C, H, W\)"),
+    ({"name": "mlp", "downsample": 33}, "downsample is 33, expected at most the side of the images"),
+    ({"name": "resnet18", "downsample": 0.5}, "downsample is 0.5, expected a positive whole number"),
+    ({"name": "resnet18", "downsample": 5}, r"in_shape \(3, 6, 6\) is too small for resnet18"),
+    ({"name": "inception_small", "dropout": None}, "dropout is None, expected"),
+]
+GIVEN = {"num_classes": 10, "in_shape": (3, 32, 32)}
+test_what_is_refused = refused({row[1][:40]: (build, (), GIVEN | row[0], row[1]) for row in REFUSED})
 
 
 def test_response_norm_is_that_of_torch():

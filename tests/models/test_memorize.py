@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -15,70 +14,47 @@ from gendyn_lite.data import ImageData, Split
 from gendyn_lite.train import fit
 
 IMAGES = 512
-
-
-class Case(NamedTuple):
-    """A network, the side of its images, how it is trained, its options and the channels of its images."""
-
-    network: str
-    side: int
-    rate: float
-    epochs: int
-    settings: dict[str, Any]
-    options: dict[str, Any]
-    channels: int = 1
-
-    def __str__(self) -> str:
-        return self.network + "".join(f"-{key}={value}" for key, value in self.options.items() if key != "init")
-
-
 CONSTANT = {"schedule": "constant", "batch_size": 64}
 COSINE = {"schedule": "cosine", "batch_size": 64}
 PATIENT = {"schedule": "cosine", "momentum": 0.5, "batch_size": 16}
-HE = {"init": "he_normal"}
-SECONDS = [
-    Case("mlp", 8, 0.1, 100, CONSTANT, {"widths": [256, 256], "activation": "leaky_relu"}),
-    Case("mlp_1x512", 8, 0.1, 100, CONSTANT, {}),
-    Case("mlp_3x512", 8, 0.05, 60, CONSTANT, HE),
-    Case("alexnet_small", 8, 0.02, 100, PATIENT, {}),
-    Case("inception_small", 8, 0.01, 30, CONSTANT, {}),
-    Case("resnet18", 8, 0.003, 30, CONSTANT, {}),
+HE, HE_PLAIN = {"init": "he_normal"}, {"init": "he_normal", "dropout": 0.0}
+MLP, NO_NORM = {"widths": [256, 256], "activation": "leaky_relu"}, {"batch_norm": False}
+minutes = pytest.mark.minutes("memorizing by the large networks")
+CASES = [  # network, shape of its images, learning rate, epochs, how it is trained, its options
+    ("mlp", (1, 8), 0.1, 100, CONSTANT, MLP),
+    ("mlp_1x512", (1, 8), 0.1, 100, CONSTANT, {}),
+    ("mlp_3x512", (1, 8), 0.05, 60, CONSTANT, HE),
+    ("alexnet_small", (1, 8), 0.02, 100, PATIENT, {}),
+    ("inception_small", (1, 8), 0.01, 30, CONSTANT, {}),
+    ("resnet18", (1, 8), 0.003, 30, CONSTANT, {}),
 ]
-# Minutes each on two cores.
-MINUTES = [
-    Case("inception_small", 8, 0.002, 100, PATIENT, {"batch_norm": False}),
-    Case("vgg19", 32, 0.001, 20, CONSTANT, {}),
-    Case("vgg19", 32, 0.002, 60, PATIENT | {"batch_size": 32}, {"batch_norm": False}),
-    Case("resnet18_imagenet", 32, 0.005, 30, CONSTANT, HE, 3),
-    Case("resnet50", 32, 0.005, 120, COSINE, HE, 3),
-    Case("inception_v3", 75, 0.003, 40, COSINE, HE | {"dropout": 0.0}, 3),
-    Case("alexnet", 64, 0.001, 60, COSINE | {"batch_size": 16}, HE | {"dropout": 0.0}, 3),
+LARGE = [  # minutes each on two cores
+    ("inception_small", (1, 8), 0.002, 100, PATIENT, NO_NORM),
+    ("vgg19", (1, 32), 0.001, 20, CONSTANT, {}),
+    ("vgg19", (1, 32), 0.002, 60, PATIENT | {"batch_size": 32}, NO_NORM),
+    ("resnet18_imagenet", (3, 32), 0.005, 30, CONSTANT, HE),
+    ("resnet50", (3, 32), 0.005, 120, COSINE, HE),
+    ("inception_v3", (3, 75), 0.003, 40, COSINE, HE_PLAIN),
+    ("alexnet", (3, 64), 0.001, 60, COSINE | {"batch_size": 16}, HE_PLAIN),
 ]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", SECONDS, ids=str)
-def test_fits_512_random_labels(case):
-    memorize(case)
-
-
-@pytest.mark.minutes("memorizing by the large networks")
-@pytest.mark.parametrize("case", MINUTES, ids=str)
-def test_large_networks_fit_512_random_labels(case):
-    memorize(case)
 
 
 def test_every_network_is_among_them():
-    assert {case.network for case in (*SECONDS, *MINUTES)} == set(models.names())
+    assert {case[0] for case in CASES + LARGE} == set(models.names())
 
 
-def memorize(case: Case) -> None:
-    """Train until the last label is fitted; the labels are all random, so the test accuracy stays at chance."""
-    loaded = random_digits(case.side, case.channels)
-    settings = case.settings | {"learning_rate": case.rate, "epochs": case.epochs, "stop_when_fitted": True}
-    config = RunConfig(experiment="memorize", model=case.network, label_corruption=1.0, **settings)
-    network = models.build(case.network, num_classes=10, in_shape=loaded.in_shape, seed=0, **case.options)
-    history = fit(network, loaded, config)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case", CASES + [pytest.param(case, marks=minutes) for case in LARGE], ids=lambda case: case[0]
+)
+def test_fits_512_random_labels(case):
+    """Until the last label is fitted; the labels are all random, so the test accuracy stays at chance."""
+    network, (channels, side), rate, epochs, training, options = case
+    loaded = random_digits(side, channels)
+    training = training | {"learning_rate": rate, "epochs": epochs, "stop_when_fitted": True}
+    config = RunConfig(experiment="memorize", model=network, label_corruption=1.0, **training)
+    model = models.build(network, num_classes=10, in_shape=loaded.in_shape, seed=0, **options)
+    history = fit(model, loaded, config)
     assert history.last["train_accuracy"] == 1
     assert history.last["test_accuracy"] < 0.3
 

@@ -11,16 +11,13 @@ from torch import Tensor
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity.given import as_points, duplicates
-from gendyn_lite.measures.per_example.checks import check_name, check_number, check_whole
+from gendyn_lite.measures.per_example.checks import check_number, check_whole
+
+IMAGES = 256  # at a time
 
 
 def gabor_features(
-    images: Tensor,
-    *,
-    wavelengths: tuple[float, ...] = (4.0, 6.0),
-    orientations: int = 8,
-    grid: int = 7,
-    chunk: int = 1000,
+    images: Tensor, *, wavelengths: tuple[float, ...] = (4.0, 6.0), orientations: int = 8, grid: int = 7
 ) -> Tensor:
     """|image ∗ Gabor filter| for every wavelength and orientation, averaged over the cells of a grid.
 
@@ -29,7 +26,6 @@ def gabor_features(
         wavelengths: Of the filters, in pixels.
         orientations: Number of directions, equally spaced over 180 degrees.
         grid: Cells along each side.
-        chunk: Images filtered at a time.
 
     Returns:
         float64 [n, C · wavelengths · orientations · grid²].
@@ -45,13 +41,11 @@ def gabor_features(
     torch.Size([2, 392])
     """
     images = as_images(images, grid)
-    if orientations < 1 or chunk < 1 or not wavelengths or min(wavelengths) < 2:
-        raise UserError(
-            f"orientations is {orientations}, chunk {chunk}, wavelengths {wavelengths}: expected at least one "
-            "direction, one image at a time and wavelengths of at least 2 pixels"
-        )
+    if orientations < 1 or not wavelengths or min(wavelengths) < 2:
+        told = f"orientations is {orientations}, wavelengths {wavelengths}"
+        raise UserError(f"{told}: expected at least one direction and wavelengths of at least 2 pixels")
     banks = [gabor_bank(wavelength, orientations).to(images.device) for wavelength in wavelengths]
-    parts = [torch.cat([_responses(part, bank, grid) for bank in banks], dim=1) for part in images.split(chunk)]
+    parts = [torch.cat([_responses(part, bank, grid) for bank in banks], dim=1) for part in images.split(IMAGES)]
     return torch.cat(parts)
 
 
@@ -104,7 +98,6 @@ def _responses(images: Tensor, bank: Tensor, grid: int) -> Tensor:
     return F.adaptive_avg_pool2d(magnitude, grid).reshape(n, -1).to(torch.float64)
 
 
-KINDS = ("patches", "gaussian")
 MOST_FILTERS = 32_000
 CONTRAST = (10 / 255) ** 2  # added to a patch's variance: what is flat stays small
 WHITENING = 0.1  # added to the variances of normalized patches
@@ -113,25 +106,17 @@ RESPONSES = {"cpu": 2**20, "cuda": 2**27}  # float32 numbers in work at a time: 
 
 
 def random_conv_features(
-    images: Tensor,
-    num_filters: int,
-    *,
-    kind: str = "patches",
-    patch: int = 6,
-    grid: int = 2,
-    threshold: float = 0.25,
-    seed: int = 0,
+    images: Tensor, num_filters: int, *, patch: int = 6, grid: int = 2, threshold: float = 0.25, seed: int = 0
 ) -> ConvFeatures:
     """Draw the filters of a random convolutional layer; nothing in it is trained, and no label is looked at.
 
-    Every patch of an image is normalized (mean 0, contrast 1), whitened with the statistics of the training patches,
-    multiplied with every filter, rectified on both sides at a threshold and averaged over the cells of a grid.
+    Filters are whitened patches of the training images, of unit norm. Every patch of an image is normalized (mean 0,
+    contrast 1), whitened with the statistics of the training patches, multiplied with every filter, rectified on both
+    sides at a threshold and averaged over the cells of a grid.
 
     Args:
         images: [n, C, H, W] training images, for the statistics and the patches; uint8 is divided by 255.
         num_filters: Number of filters, 1 to 32,000. There are 2 · grid² features for each.
-        kind: ``"patches"``: filters are whitened patches of the training images; ``"gaussian"``: normal noise. Unit
-            norm both.
         patch: Side of a filter in pixels.
         grid: Cells along each side of the pooling.
         threshold: Of the rectifiers max(r − t, 0) and max(−r − t, 0).
@@ -141,7 +126,7 @@ def random_conv_features(
         The feature map.
 
     Raises:
-        UserError: A number is out of range, the kind is unknown, or the inputs are no images.
+        UserError: A number is out of range, there are too few different patches, or the inputs are no images.
 
     Source: Zhang et al. (2017), Sec. 5, "random convolutional neural net with 32,000 random filters", without
         parameters; these are those of Coates and Ng (2012), Learning Feature Representations with K-means.
@@ -150,21 +135,16 @@ def random_conv_features(
     >>> features.num_features, features(torch.rand(2, 3, 32, 32)).shape
     (128, torch.Size([2, 128]))
     """
-    check_name("kind of filters", kind, KINDS)
     check_whole("num_filters", num_filters, most=MOST_FILTERS)
     check_number("threshold", threshold, "a number of at least 0", lambda value: value >= 0)
     images = as_images(images)
     if not 2 <= patch <= min(images.shape[2:]) - grid + 1 or grid < 1:
-        raise UserError(
-            f"patch is {patch}, grid {grid}: expected filters and cells that fit {tuple(images.shape[2:])} pixels"
-        )
+        told = f"patch is {patch}, grid {grid}"
+        raise UserError(f"{told}: expected filters and cells that fit {tuple(images.shape[2:])} pixels")
     generator = torch.Generator().manual_seed(seed)
     patches = _normalize(_draw_patches(images, max(num_filters, MOST_PATCHES), patch, generator))
     mean, whitener = _whitening(patches)
-    if kind == "patches":
-        drawn = (_distinct(patches, num_filters) - mean) @ whitener
-    else:
-        drawn = torch.randn(num_filters, patches.shape[1], generator=generator, dtype=torch.float64)
+    drawn = (_distinct(patches, num_filters) - mean) @ whitener
     filters = drawn / drawn.norm(dim=1, keepdim=True).clamp(min=1e-12) @ whitener
     as_map = filters.reshape(num_filters, images.shape[1], patch, patch).to(images)
     return ConvFeatures(as_map, (filters @ mean).to(images), grid, float(threshold))
@@ -201,9 +181,9 @@ class ConvFeatures:
         """Number of features."""
         return self.groups * self.per_group
 
-    def __call__(self, images: Tensor, *, chunk: int = 256) -> Tensor:
-        """All features, `chunk` images at a time."""
-        return torch.cat([self.part(part, 0, self.groups) for part in images.split(chunk)])
+    def __call__(self, images: Tensor) -> Tensor:
+        """All features."""
+        return torch.cat([self.part(part, 0, self.groups) for part in images.split(IMAGES)])
 
     def part(self, images: Tensor, first: int, last: int) -> Tensor:
         """Features of the filters from `first` up to `last`, float64 [n, (last − first) · per_group]."""
@@ -253,7 +233,7 @@ def _distinct(patches: Tensor, count: int) -> Tensor:
     if len(chosen) < count:
         raise UserError(
             f"num_filters is {count}, and only {len(chosen)} different patches that are not flat were found in "
-            f"{len(patches):,} places: take fewer filters, more images or kind='gaussian'"
+            f"{len(patches):,} places: take fewer filters or more images"
         )
     return useful[chosen]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -176,8 +176,7 @@ def _refuse_large_gram(n: int, dimensions: int, block: int, device: torch.device
     refuse_if_too_large(needed(n), what, advice, device=device)
 
 
-@dataclass(frozen=True)
-class WidthChoice:
+class WidthChoice(NamedTuple):
     """A width and how it was found.
 
     Attributes:

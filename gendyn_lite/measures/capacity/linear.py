@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,8 +39,7 @@ def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = Non
     return solution.squeeze(1) if kind_of(y)[1] else solution
 
 
-@dataclass(frozen=True)
-class Descent:
+class Descent(NamedTuple):
     """Gradient descent from zero on ½‖X w − y‖²/n.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from scipy import stats
@@ -85,8 +85,7 @@ Fit = Callable[[Tensor, Tensor], Predict]
 """``fit(x, y)`` trains on inputs and labels and returns the function from inputs to predictions."""
 
 
-@dataclass(frozen=True)
-class Rademacher:
+class Rademacher(NamedTuple):
     """An empirical Rademacher complexity over draws of random signs.
 
     Attributes:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,8 +23,7 @@ WHY = {
 }
 
 
-@dataclass(frozen=True)
-class Stability:
+class Stability(NamedTuple):
     """What replacing single labels changed, in 0-1 loss.
 
     Attributes:

@@ -7,7 +7,6 @@ large), squared into the sum while it is in the cache, and overwritten by the ne
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -63,11 +62,10 @@ class Squares:
             _add_in_blocks(total, factors)
 
     def _add_scale(self, layer: Layer, uses: list[Use]) -> None:
-        squares, at = scale_gradients(layer, uses).square().sum(0), 0
-        for name in layer.parameters:
-            shape = self._totals[name].shape
-            self._totals[name] += squares[at : at + math.prod(shape)].view(shape)
-            at += math.prod(shape)
+        totals = [self._totals[name] for name in layer.parameters]
+        squares = scale_gradients(layer, uses).square().sum(0).split([total.numel() for total in totals])
+        for total, own in zip(totals, squares, strict=True):
+            total.add_(own.view(total.shape))
 
     def _add_embedding(self, layer: Layer, uses: list[Use]) -> None:
         """A token that an example has at several places gets the square of the sum of their gradients."""

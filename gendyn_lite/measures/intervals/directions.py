@@ -7,7 +7,7 @@ are scaled to `length`, for which `pair_distance` of the class makes α = 1 as f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -253,8 +253,7 @@ def infinity_norm(maps: Tensor) -> Tensor:
     return maps.abs().sum(-1).amax(-1)
 
 
-@dataclass(frozen=True)
-class WeightNorms:
+class WeightNorms(NamedTuple):
     """∞-norms of a network's weights.
 
     Attributes:

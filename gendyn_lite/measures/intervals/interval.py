@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,7 @@ from gendyn_lite.measures.per_example.checks import check_name, check_number, ch
 Method = Literal["exact", "certified", "grid"]
 
 
-@dataclass(frozen=True)
-class Intervals:
+class Intervals(NamedTuple):
     """Generalization intervals of m lines, in units of α.
 
     Attributes:
@@ -167,8 +165,7 @@ def _read(model: nn.Module, x: Tensor, logits: Tensor) -> search.Network:
 SAME = 1e-12  # knots that lie closer together than this share of the range are one
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """The linear pieces of a network along one line.
 
     Attributes:

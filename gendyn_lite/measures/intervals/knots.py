@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -73,8 +73,7 @@ class AtKnots(NamedTuple):
     value: Tensor
 
 
-@dataclass(frozen=True)
-class Knots:
+class Knots(NamedTuple):
     """Places on rays, in order along each ray.
 
     Attributes:
@@ -156,8 +155,7 @@ class Insertion:
 ROUNDING = {torch.float64: 64, torch.float32: 128}
 
 
-@dataclass(frozen=True)
-class Crossings:
+class Crossings(NamedTuple):
     """Where each ray leaves its class.
 
     Attributes:
@@ -176,9 +174,7 @@ class Crossings:
 
     def replaced(self, rays: Tensor, better: Crossings) -> Crossings:
         """The same with other values for some rays."""
-        return Crossings(
-            *(getattr(self, field.name).index_copy(0, rays, getattr(better, field.name)) for field in fields(self))
-        )
+        return Crossings(*(mine.index_copy(0, rays, other) for mine, other in zip(self, better, strict=True)))
 
 
 def margins(logits: Tensor, label: Tensor) -> Tensor:

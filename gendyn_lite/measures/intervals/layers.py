@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +36,7 @@ NEGATE = {operator.neg, torch.neg, "neg"}
 RELU = {torch.relu, F.relu, "relu", "relu_"}
 
 
-@dataclass(frozen=True)
-class Affine:
+class Affine(NamedTuple):
     """A layer that is affine in its varying arguments.
 
     Attributes:
@@ -49,8 +48,7 @@ class Affine:
     absolute: Callable[..., Tensor]
 
 
-@dataclass(frozen=True)
-class Kinks:
+class Kinks(NamedTuple):
     """An elementwise function that is linear between levels.
 
     Attributes:
@@ -64,8 +62,7 @@ class Kinks:
     slopes: tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Windows:
+class Windows(NamedTuple):
     """The entries that are compared, at every knot.
 
     Attributes:
@@ -86,8 +83,7 @@ class Windows:
         return self.entries.gather(1, self.winner).unflatten(1, self.shape)
 
 
-@dataclass(frozen=True)
-class Maximum:
+class Maximum(NamedTuple):
     """The largest of several entries; `windows` says which, given the arguments."""
 
     windows: Callable[..., Windows]
@@ -114,7 +110,7 @@ def of_module(module: nn.Module) -> Action:
     if isinstance(module, NORMS):
         if module.running_var is None:
             raise NotPiecewiseLinearError("uses the statistics of the batch (track_running_stats=False)")
-        return Affine(module, partial(_absolute_norm, module))
+        return Affine(module, _absolute(module))
     if isinstance(module, DROPOUTS):
         return Affine(_same, _same)
     if isinstance(module, COPIES):
@@ -175,21 +171,15 @@ def _elementwise(module: nn.Module) -> Kinks:
     raise NotPiecewiseLinearError("is not piecewise linear")
 
 
-def _absolute(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """|W| of a linear or convolutional layer, without bias."""
-    weight = module.weight.detach().abs()  # type: ignore[operator, union-attr]
-    if isinstance(module, nn.Linear):
-        return partial(F.linear, weight=weight)
-    convolve: Callable[..., Tensor] = module._conv_forward  # type: ignore[assignment] (handles the padding mode)
-    return lambda radius: convolve(radius, weight, None)
-
-
-def _absolute_norm(module: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, radius: Tensor) -> Tensor:
-    """|scale| of batch-norm in eval mode."""
-    assert module.running_var is not None
-    weight = None if module.weight is None else module.weight.detach().abs()
-    mean = torch.zeros_like(module.running_var)
-    return F.batch_norm(radius, mean, module.running_var, weight, eps=module.eps)
+def _absolute(module: nn.Module) -> nn.Module:
+    """The same layer with |W| for its weights, and without bias and mean."""
+    layer: Any = copy.deepcopy(module).requires_grad_(False)
+    layer.bias = None
+    if isinstance(module, NORMS):
+        layer.running_mean.zero_()
+    if layer.weight is not None:
+        layer.weight.abs_()
+    return layer
 
 
 def _absolute_sum(a: Any, b: Any) -> Tensor:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,8 +16,7 @@ from gendyn_lite.measures.intervals.layers import LAYERS, Action, NotPiecewiseLi
 from gendyn_lite.measures.per_example.checks import check_eval, check_number, dtype_name
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One layer or operation.
 
     Attributes:
@@ -40,8 +38,7 @@ class Step:
         return fx.map_arg(self.node.args, value), fx.map_arg(self.node.kwargs, value)
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """A piecewise linear network as steps.
 
     Attributes:
@@ -173,9 +170,7 @@ def _reads_shape(node: fx.Node) -> bool:
 
 
 def _is_known(module: nn.Module) -> bool:
-    return isinstance(module, LAYERS) and any(
-        type(module).forward is kind.forward for kind in LAYERS if isinstance(module, kind)
-    )
+    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in LAYERS)
 
 
 def _line(error: Exception) -> str:

@@ -6,7 +6,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -20,8 +20,7 @@ KINDS: dict[type[nn.Module], str] = {
 }
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """Parameters whose per-example gradient follows from the inputs and output gradients of the modules that use them.
 
     Attributes:
@@ -94,7 +93,7 @@ def plan(model: nn.Module, only: Collection[str] | None = None) -> Plan:
         if len(set(zip(kinds, roles, strict=True))) > 1 or kind is None or role not in ("weight", "bias"):
             without.append(name)
         else:  # a weight and a bias of the same modules share an entry
-            layers[modules] = replace(layers.get(modules, Layer(layer_name(name), kind, modules)), **{role: name})
+            layers[modules] = layers.get(modules, Layer(layer_name(name), kind, modules))._replace(**{role: name})
     return Plan(tuple(layers.values()), tuple(without), names, _takes_any_layout(model))
 
 

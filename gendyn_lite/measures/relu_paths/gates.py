@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +23,7 @@ from gendyn_lite.measures.per_example.checks import check_whole, dtype_name
 GATE_MODULES = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Hardtanh, nn.Threshold)
 
 
-@dataclass(frozen=True)
-class Gate:
+class Gate(NamedTuple):
     """One call of a gate: z ↦ z (at most `cap`) where a unit is on, slope·z where it is off.
 
     Attributes:
@@ -59,14 +57,6 @@ class Gate:
 Found = tuple[Any, float | None] | None
 
 
-def _relu(input: Tensor, inplace: bool = False) -> Found:
-    return 0.0, None
-
-
-def _leaky(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Found:
-    return negative_slope, None
-
-
 def _rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, **_: Any) -> Found:
     return None if training else ((lower + upper) / 2, None)
 
@@ -84,9 +74,9 @@ def _threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fa
 
 
 READERS: dict[Any, Callable[..., Found]] = {
-    **dict.fromkeys((F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), _relu),
-    F.relu6: lambda input, inplace=False: (0.0, 6.0),
-    **dict.fromkeys((F.leaky_relu, F.leaky_relu_), _leaky),
+    **dict.fromkeys((F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), lambda *_, **__: (0.0, None)),
+    F.relu6: lambda *_, **__: (0.0, 6.0),
+    **dict.fromkeys((F.leaky_relu, F.leaky_relu_), lambda input, negative_slope=0.01, *_, **__: (negative_slope, None)),
     **dict.fromkeys((F.rrelu, torch.rrelu, torch.rrelu_), _rrelu),
     **dict.fromkeys((F.prelu, torch.prelu, Tensor.prelu), _prelu),
     **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),

@@ -17,9 +17,9 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils import benchmark
 
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, block_of, check_paths
-from gendyn_lite.threads import threads
 
 EXACT_UNITS = 1 << 24  # float32 counts exactly up to here
 # Multiples of images and of units that 8-bit products are made of, and the fewest images: what GPUs ask for.
@@ -138,6 +138,7 @@ def padded(block: Tensor) -> Tensor:
     return F.pad(block, (0, units, 0, images))  # a new tensor
 
 
+@lru_cache
 def int8_is_fast(device: torch.device | str = "cpu") -> bool:
     """Whether `torch._int_mm` gives exact counts on a device, and sooner than float32: tried once and remembered.
 
@@ -152,11 +153,6 @@ def int8_is_fast(device: torch.device | str = "cpu") -> bool:
     >>> type(int8_is_fast())
     <class 'bool'>
     """
-    return _try_int8(str(device))
-
-
-@lru_cache
-def _try_int8(device: str) -> bool:
     generator = torch.Generator().manual_seed(0)
     paths = torch.rand(*TRIED[-1], generator=generator) < 0.5
     paths[0], paths[1], paths[2, ::2] = True, False, True  # sums as large as they get
@@ -175,15 +171,10 @@ def _try_int8(device: str) -> bool:
 
 
 def _seconds(multiply: Product, block: Tensor) -> float:
-    """The best of five; on a CPU the time of one thread's own work, which other programs hardly change."""
-    clock = time.thread_time if block.device.type == "cpu" else time.perf_counter
-    taken = []
-    with threads(1):
-        for _ in range(5):
-            started = clock()
-            float(multiply(block, block)[0, 0])  # waits for the device
-            taken.append(clock() - started)
-    return min(taken)
+    """The mean of five; on a CPU the time of one thread's own work, which other programs hardly change."""
+    clock = time.thread_time if block.device.type == "cpu" else benchmark.timer  # which waits for the device
+    names = {"multiply": multiply, "block": block}
+    return benchmark.Timer("multiply(block, block)", timer=clock, globals=names).timeit(5).mean
 
 
 def _int8(rows: Tensor, columns: Tensor) -> Tensor:

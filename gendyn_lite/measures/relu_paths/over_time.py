@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, shown
 from gendyn_lite.measures.relu_paths import similarity
 from gendyn_lite.measures.relu_paths.gates import check_images
 from gendyn_lite.measures.relu_paths.gram import path_gram
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, check_pair, chosen, fingerprint, read_paths, write_paths
 from gendyn_lite.measures.relu_paths.projection import loss_along
 from gendyn_lite.measures.relu_paths.record import record_packed
-from gendyn_lite.measures.relu_paths.summaries import epochs_told
 
 FILE = re.compile(r"epoch_(\d+)\.safetensors")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -98,7 +97,7 @@ class PathRecording:
             UserError: The epoch is missing from the recording, the layer is unknown, or the file is damaged.
         """
         if epoch not in self.epochs:
-            raise UserError(f"epoch {epoch} is missing from the recording: it has {epochs_told(self.epochs)}")
+            raise UserError(f"epoch {epoch} is missing from the recording: it has epochs {shown(list(self.epochs))}")
         return chosen(self._memory[epoch], layer) if self.folder is None else read_paths(self._file(epoch), layer)
 
     def paths(self, epoch: int, layer: str) -> Tensor:

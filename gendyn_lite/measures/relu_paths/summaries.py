@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, shown
 from gendyn_lite.measures.per_example.checks import check_whole
 from gendyn_lite.measures.relu_paths.gram import path_gram
 from gendyn_lite.measures.relu_paths.packed import Paths
@@ -212,22 +212,6 @@ def _mean(values: Mapping[int, float], start: int, stop: int) -> float:
     stage = range(start, stop + 1)
     missing = [epoch for epoch in stage if epoch not in values]
     if missing:
-        what = f"epoch {missing[0]} is missing from the recording (it has {epochs_told(values)})"
+        what = f"epoch {missing[0]} is missing from the recording (it has epochs {shown(sorted(values))})"
         raise UserError(f"{what}: record every epoch of {start} to {stop}")
     return sum(values[epoch] for epoch in stage) / len(stage)
-
-
-def epochs_told(epochs: Mapping[int, object] | Sequence[int]) -> str:
-    """Epochs in a few words.
-
-    >>> epochs_told([0, 1, 2, 5])
-    'epochs 0, 1, 2, 5'
-    >>> epochs_told(range(90))
-    '90 epochs from 0 to 89'
-    """
-    found = sorted(epochs)
-    if not found:
-        return "no epochs"
-    if len(found) > 12:
-        return f"{len(found)} epochs from {found[0]} to {found[-1]}"
-    return f"epoch{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"

@@ -19,7 +19,7 @@ from gendyn_lite.measures.capacity import (
     vc_dimension_bound,
     vc_gap_bound,
 )
-from tests.measures.relu_paths.nets import check_refused
+from tests.measures.networks import refused
 
 
 def points(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -91,9 +91,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("call", "args", "options", "message"), REFUSED.values(), ids=REFUSED)
-def test_bad_input_gets_one_line(call, args, options, message):
-    check_refused(call, message, *args, **options)
+test_bad_input_gets_one_line = refused(REFUSED)
 
 
 def test_vc_bound_by_hand():

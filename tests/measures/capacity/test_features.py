@@ -18,7 +18,7 @@ from gendyn_lite.measures.capacity import (
 )
 from gendyn_lite.measures.capacity.features import CONTRAST
 from gendyn_lite.measures.per_example import checks
-from tests.measures.relu_paths.nets import check_refused
+from tests.measures.networks import check_refused, refused
 
 CPU, MODULE = {"device": "cpu"}, sys.modules[feature_regression.__module__]
 
@@ -42,7 +42,7 @@ def test_gabor_filters_have_mean_zero_and_norm_one(wavelength, orientations):
 
 def test_gabor_features_are_the_averaged_magnitudes():
     x = images(3, channels=2, side=12)
-    found = gabor_features(x, wavelengths=(4.0,), orientations=3, grid=4, chunk=2)
+    found = gabor_features(x, wavelengths=(4.0,), orientations=3, grid=4)
     bank = gabor_bank(4.0, 3)
     padded = torch.nn.functional.pad(x, [bank.shape[-1] // 2] * 4)
     windows = padded.unfold(2, bank.shape[-1], 1).unfold(3, bank.shape[-1], 1)  # [n, C, H, W, s, s]
@@ -79,26 +79,16 @@ def slow_part(features, x: torch.Tensor) -> torch.Tensor:
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize("kind", ["patches", "gaussian"])
 @pytest.mark.parametrize(("channels", "grid"), [(1, 2), (3, 1), (3, 3)], ids=str)
-def test_random_features_are_the_slow_ones(kind, channels, grid):
+def test_random_features_are_the_slow_ones(channels, grid):
     x = images(3, channels, 10)
-    features = random_conv_features(x, 5, kind=kind, patch=4, grid=grid)
+    features = random_conv_features(x, 5, patch=4, grid=grid)
     assert features.num_features == 5 * 2 * grid**2
-    torch.testing.assert_close(features(x), slow_part(features, x), rtol=1e-3, atol=1e-4)
-
-
-def test_random_features_do_not_depend_on_the_chunk():
-    x = images(9, 3, 12)
-    features = random_conv_features(x, 11)
-    parts = torch.cat([features.part(x, i, min(i + 4, 11)) for i in range(0, 11, 4)], dim=1)
-    torch.testing.assert_close(features(x, chunk=2), parts, rtol=1e-5, atol=1e-6)
-
-
-def test_random_features_are_seeded():
-    x = images(6, 3, 12)
-    same, again, other = (random_conv_features(x, 8, seed=seed).filters for seed in (1, 1, 2))
-    assert torch.equal(same, again) and not torch.equal(same, other)
+    expected = slow_part(features, x)
+    torch.testing.assert_close(features(x), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(features.part(x, 2, 4), expected[:, 4 * grid**2 : 8 * grid**2], rtol=1e-3, atol=1e-4)
+    again, other = (random_conv_features(x, 5, patch=4, grid=grid, seed=seed).filters for seed in (0, 1))
+    assert torch.equal(features.filters, again) and not torch.equal(again, other)
 
 
 def test_flat_and_repeated_patches_are_no_filters():
@@ -183,7 +173,6 @@ def test_bad_options_get_one_line(options, message, monkeypatch):
 FLAT = torch.rand(4, 9)
 REFUSED = {
     "no-filters": (random_conv_features, (images(), 0), {}, "num_filters is 0, expected .* from 1 to 32,000"),
-    "kind": (random_conv_features, (images(), 4), {"kind": "patch"}, "unknown kind of filters 'patch': did you mean"),
     "patch": (random_conv_features, (images(), 4), {"patch": 14}, r"patch is 14, grid 2: .* that fit \(14, 14\)"),
     "threshold": (random_conv_features, (images(), 4), {"threshold": -1.0}, "threshold is -1.0"),
     "no-images": (random_conv_features, (FLAT, 4), {}, r"images have shape \(4, 9\), expected \[n, C, H, W\]"),
@@ -197,15 +186,4 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("call", "args", "options", "message"), REFUSED.values(), ids=REFUSED)
-def test_bad_features_get_one_line(call, args, options, message):
-    check_refused(call, message, *args, **options)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: compares GPU and CPU")
-def test_gpu_agrees_with_cpu():
-    x = images(200, 3, 16)
-    features, y = random_conv_features(x, 40), labels(200)
-    fitted = [feature_regression(features, x, y, ridge=0.1, device=device) for device in ("cpu", "cuda")]
-    torch.testing.assert_close(*(one.predict(x).cpu() for one in fitted), rtol=1e-3, atol=1e-3)
+test_bad_features_get_one_line = refused(REFUSED)

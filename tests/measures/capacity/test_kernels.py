@@ -166,11 +166,3 @@ def test_nothing_is_allocated_before_the_refusal(monkeypatch):
     message = r"Gram matrix of 100,000 points in float64 takes 4\d\.\d GB, 1.0 GB are free on cpu: take at most \d+"
     with pytest.raises(UserError, match=message):
         kernel_regression(x, torch.zeros(100_000).long(), width=1.0, **CPU)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: compares GPU and CPU")
-def test_gpu_agrees_with_cpu():
-    x, y = data(500)
-    on_cpu, on_gpu = (kernel_regression(x, y, width=0.8, ridge=0.01, device=device) for device in ("cpu", "cuda"))
-    torch.testing.assert_close(on_gpu.predict(x).cpu(), on_cpu.predict(x), rtol=1e-8, atol=1e-8)

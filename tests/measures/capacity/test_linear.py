@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gendyn_lite.measures.capacity import gradient_descent_from_zero, minimum_norm_solution
-from tests.measures.relu_paths.nets import check_refused
+from tests.measures.networks import refused
 
 
 def problem(n: int, d: int, k: int = 1, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,7 +83,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
-def test_bad_options_get_one_line(options, message):
-    x, y = problem(5, 8)
-    check_refused(gradient_descent_from_zero, message, x, y, **options)
+test_bad_options_get_one_line = refused(
+    {name: (gradient_descent_from_zero, problem(5, 8), *given) for name, given in REFUSED.items()}
+)

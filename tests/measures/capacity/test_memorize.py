@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gendyn_lite.measures.capacity import hinge_sum, memorizing_network
-from tests.measures.relu_paths.nets import check_refused
+from tests.measures.networks import check_refused
 
 
 def points(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -161,13 +161,3 @@ def test_bad_input_gets_one_line(x, y, options, message):
 def test_other_dimensions_are_refused_by_the_network():
     net = memorizing_network(points(5, 3), classes(5))
     check_refused(net, "points have 2 dimensions, expected the 3", points(5, 2))
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: compares GPU and CPU")
-@pytest.mark.parametrize("depth", [2, 5])
-def test_gpu_agrees_with_cpu(depth):
-    x, y = points(2000, 30), classes(2000)
-    net = memorizing_network(x.cuda(), y.cuda(), depth=depth)
-    assert net.residual <= 1e-8
-    torch.testing.assert_close(net(x.cuda()).cpu(), memorizing_network(x, y, depth=depth)(x), rtol=0, atol=1e-8)

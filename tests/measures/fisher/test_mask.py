@@ -12,7 +12,7 @@ from torch import nn
 from gendyn_lite import data, models, train
 from gendyn_lite.config import RunConfig
 from gendyn_lite.measures import fisher
-from tests.measures.relu_paths.nets import check_refused
+from tests.measures.networks import refused
 
 CONFIG = RunConfig(
     experiment="mask", model="mlp", model_options={"widths": [16]}, train_size=60, epochs=3, batch_size=20,
@@ -202,6 +202,4 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("call", "args", "options", "message"), BAD, ids=range(len(BAD)))
-def test_bad_input_is_one_line(call, args, options, message):
-    check_refused(call, message, *args, **options)
+test_bad_input_is_one_line = refused(dict(enumerate(BAD)))

@@ -222,16 +222,3 @@ def test_little_memory_changes_nothing(monkeypatch):
     monkeypatch.setattr("gendyn_lite.measures.intervals.walk.MEMORY", 126 * 8 * 24)
     monkeypatch.setattr("gendyn_lite.measures.intervals.search.BYTES", 126 * 8 * 24)
     assert torch.allclose(ends(generalization_interval(model, x, d)), wanted, rtol=0, atol=1e-12)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("name", ["mlp", "max_pool", "functional"], ids=str)
-def test_the_gpu_finds_the_same_ends(name):
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU")
-    model, shape = network(name)
-    x, d = random_lines(shape, 200)
-    wanted = ends(generalization_interval(model, x, d))
-    found = generalization_interval(model.cuda(), x.cuda(), d.cuda())
-    assert found.exact and found.lower.is_cuda
-    assert torch.allclose(ends(found).cpu(), wanted, rtol=0, atol=1e-9)

@@ -26,7 +26,7 @@ from gendyn_lite.measures.intervals import (
 )
 from gendyn_lite.models import build
 from tests.measures.intervals.test_intervals_exact import random_lines
-from tests.measures.relu_paths.nets import check_refused, refusals
+from tests.measures.networks import refused
 
 
 def net(widths: tuple[int, ...], seed: int = 0) -> nn.Sequential:
@@ -187,6 +187,4 @@ REFUSED = {
 }
 
 
-@refusals(REFUSED)
-def test_bad_input_gets_one_clear_line(call, message):
-    check_refused(call, message)
+test_bad_input_gets_one_clear_line = refused(REFUSED)

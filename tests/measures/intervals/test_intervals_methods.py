@@ -16,7 +16,7 @@ from gendyn_lite.measures.intervals.network import read
 from gendyn_lite.measures.intervals.walk import along_lines
 from gendyn_lite.models import build
 from tests.measures.intervals.test_intervals_exact import Maxout, linear, random_lines
-from tests.measures.relu_paths.nets import check_refused
+from tests.measures.networks import refused
 
 
 def small_net(seed: int = 0) -> nn.Module:
@@ -173,11 +173,10 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED, ids=str)
-def test_bad_input_gets_one_clear_line(case):
-    changes, message = REFUSED[case]
-    given = {"model": RELU, "x": POINT, "direction": STEP} | changes
-    check_refused(lambda: generalization_interval(**given), message)
+GIVEN = {"model": RELU, "x": POINT, "direction": STEP}
+test_bad_input_gets_one_clear_line = refused(
+    {name: (generalization_interval, (), GIVEN | changes, message) for name, (changes, message) in REFUSED.items()}
+)
 
 
 def test_weights_and_modes_are_left_alone():

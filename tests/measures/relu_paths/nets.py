@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gendyn_lite.errors import UserError
 from gendyn_lite.models.cifar import BasicBlock
 from tests.measures import networks
 
@@ -90,15 +88,3 @@ def cross(now, before):
     now, before = now.double(), before.double()
     rows = [[cosine(now[i] * now[j], before[i] * before[j]) for j in range(count)] for i in range(count)]
     return torch.tensor(rows, dtype=torch.float64)
-
-
-def refusals(cases):
-    """A test's table of calls and the message that each ends in."""
-    return pytest.mark.parametrize(("call", "message"), list(cases.values()), ids=list(cases))
-
-
-def check_refused(call, message, *given, **options):
-    """A call ends in one line that matches."""
-    with pytest.raises(UserError, match=message) as error:
-        call(*given, **options)
-    assert "\n" not in str(error.value)

@@ -15,8 +15,8 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.relu_paths import WeightHistory, image_functions
 from gendyn_lite.measures.relu_paths.weight_history import step_weights
 from gendyn_lite.train import fit
-from tests.measures import naive
-from tests.measures.relu_paths.nets import Functional, check_refused, conv, images, refusals, residual, scrambled
+from tests.measures.networks import refused
+from tests.measures.relu_paths.nets import Functional, conv, images, residual, scrambled
 
 
 def mixed():
@@ -39,26 +39,6 @@ NETS = {
 
 def batch(shape, count=5, dtype=torch.float64):
     return images(count, shape, dtype=dtype), torch.arange(count) % 3
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_each_image_alone(name):
-    torch.manual_seed(0)
-    make, shape = NETS[name]
-    model = scrambled(make()).double()
-    x, y = batch(shape)
-    rows = naive.gradients(model, x, y)
-    shapes = {name: value.shape for name, value in model.named_parameters()}
-    expected = {name: torch.stack([row[name] for row in rows]).view(len(x), *shapes[name]) for name in shapes}
-    found = image_functions(model, x, y, step_size=0.3)
-    assert list(found.parts) == list(expected)
-    chosen = torch.linspace(-1, 1, len(x), dtype=torch.float64)
-    weighted = found.total(chosen)
-    for parameter, gradient in expected.items():
-        close = {"rtol": 0, "atol": 1e-11 * gradient.abs().max()}
-        assert torch.allclose(found.each(parameter), -0.3 * gradient, **close)
-        assert torch.allclose(weighted[parameter], -0.3 * torch.tensordot(chosen, gradient, 1), **close)
-        assert torch.allclose(found.of(1)[parameter], -0.3 * gradient[1], **close)
 
 
 def test_equation_3_at_a_node():
@@ -96,7 +76,7 @@ LIMITS = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 @pytest.mark.parametrize("dtype", LIMITS, ids=str)
 @pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("name", ["dense", "repeated", "conv", "mixed", "residual"])
+@pytest.mark.parametrize("name", NETS)
 def test_the_weights_are_the_initial_ones_and_all_image_functions(name, setting, dtype):
     torch.manual_seed(0)
     make, shape = NETS[name]
@@ -200,14 +180,9 @@ REFUSED = {
     "half": (lambda: WeightHistory(linear(), labels=torch.arange(3)), "give both batches and labels"),
     "resumed": (lambda: WeightHistory(linear(), **HOOK)(linear(), epoch=3, step=9), "the history begins at step 9"),
     "train-mode": (lambda: image_functions(conv().double().train(), *batch((2, 8, 8))), "train mode"),
-    "of": (
-        lambda: image_functions(linear(), *XY).of(7),
-        "image is 7, expected a whole number from 0 to 4",
-    ),
+    "of": (lambda: image_functions(linear(), *XY).of(7), "image is 7, expected a whole number from 0 to 4"),
     "labels": (lambda: image_functions(linear(), XY[0], torch.arange(3)), "x has 5 examples and y 3"),
 }
 
 
-@refusals(REFUSED)
-def test_bad_input_is_one_line(call, message):
-    check_refused(call, message)
+test_bad_input_is_one_line = refused(REFUSED)

@@ -12,19 +12,11 @@ from torch import nn
 
 from gendyn_lite import data, models
 from gendyn_lite.config import RunConfig
-from gendyn_lite.measures.relu_paths import (
-    PackedPaths,
-    PathRecorder,
-    PathRecording,
-    cross_path_similarity,
-    loss_along,
-    path_gram,
-    record_paths,
-    self_similarity,
-)
+from gendyn_lite.measures import relu_paths
 from gendyn_lite.train import fit
+from tests.measures.networks import check_refused
 from tests.measures.relu_paths import nets
-from tests.measures.relu_paths.nets import Functional, check_refused, conv, images, random_paths, refusals
+from tests.measures.relu_paths.nets import Functional, conv, images, random_paths
 
 CONFIG = RunConfig(
     experiment="paths", model="mlp", model_options={"widths": [12, 9]}, train_size=60, batch_size=16, epochs=4
@@ -43,7 +35,7 @@ def trained(recorder, **options):
     beside = {}
 
     def aside(model, epoch):
-        beside[epoch] = record_paths(model, x[:20])
+        beside[epoch] = relu_paths.record_paths(model, x[:20])
         return {}
 
     probes = {"aside": aside, **({} if recorder is None else {"paths": recorder(x[:20])})}
@@ -51,7 +43,7 @@ def trained(recorder, **options):
 
 
 def test_a_recorder_under_fit_gives_the_similarities_and_changes_nothing():
-    history, beside = trained(PathRecorder)
+    history, beside = trained(relu_paths.PathRecorder)
     plain, _ = trained(None)
     bare = [{key: value for key, value in row.items() if "paths/" not in key} for row in without_seconds(history)]
     assert bare == without_seconds(plain)
@@ -62,7 +54,7 @@ def test_a_recorder_under_fit_gives_the_similarities_and_changes_nothing():
         for layer in ("act1", "act2"):
             now, before = beside[epoch][layer], beside[epoch - 1][layer]
             pairs = nets.cross(now, before)[torch.ones(20, 20).triu(1).bool()]
-            own = self_similarity(now, before)
+            own = relu_paths.self_similarity(now, before)
             for name, values in (("cross", pairs), ("self", own)):
                 assert row[f"paths/{layer}:{name}:mean"] == pytest.approx(float(values.mean()), abs=1e-6)
                 for q in (0.05, 0.5, 0.95):
@@ -75,8 +67,8 @@ def test_a_recorder_under_fit_gives_the_similarities_and_changes_nothing():
 
 
 def test_a_recording_on_disk_is_whole_and_read_back(tmp_path):
-    _, beside = trained(lambda x: PathRecorder(x, folder=tmp_path / "paths"))
-    recording = PathRecording(tmp_path / "paths")
+    _, beside = trained(lambda x: relu_paths.PathRecorder(x, folder=tmp_path / "paths"))
+    recording = relu_paths.PathRecording(tmp_path / "paths")
     assert recording.epochs == (0, 1, 2, 3, 4)
     assert recording.layers == ("act1", "act2")
     for epoch, paths in beside.items():
@@ -87,11 +79,11 @@ def test_a_recording_on_disk_is_whole_and_read_back(tmp_path):
     assert {path.suffix for path in (tmp_path / "paths").iterdir()} == {".safetensors"}
     means = recording.cross_path_means("act1")
     for epoch in range(1, 5):
-        matrix = cross_path_similarity(beside[epoch]["act1"], beside[epoch - 1]["act1"], dtype=torch.float64)
+        matrix = relu_paths.cross_path_similarity(beside[epoch]["act1"], beside[epoch - 1]["act1"], dtype=torch.float64)
         expected = float(matrix[torch.ones(20, 20).triu(1).bool()].mean())
         assert means[epoch] == pytest.approx(expected, abs=1e-7)
     assert list(means) == [1, 2, 3, 4]
-    assert torch.equal(recording.path_grams("act2")[3], path_gram(beside[3]["act2"]))
+    assert torch.equal(recording.path_grams("act2")[3], relu_paths.path_gram(beside[3]["act2"]))
 
 
 class Killed(Exception):  # noqa: N818
@@ -106,9 +98,9 @@ def test_a_resumed_run_goes_on_from_the_folder(tmp_path):
             raise Killed
 
     def make(x):
-        return PathRecorder(x, folder=tmp_path / "paths")
+        return relu_paths.PathRecorder(x, folder=tmp_path / "paths")
 
-    whole, _ = trained(PathRecorder)
+    whole, _ = trained(relu_paths.PathRecorder)
     kept = {"checkpoint_dir": tmp_path / "checkpoints", "checkpoint_seconds": 0}
     with pytest.raises(Killed):
         trained(make, on_epoch=stop, **kept)
@@ -118,7 +110,7 @@ def test_a_resumed_run_goes_on_from_the_folder(tmp_path):
 
 
 def test_one_recorder_for_several_runs_starts_anew():
-    recorder = PathRecorder(images(4, (6,)))
+    recorder = relu_paths.PathRecorder(images(4, (6,)))
     recorder(Functional(), 0)
     recorder(Functional(), 1)
     assert not any(":self" in key for key in recorder(Functional(), 0))
@@ -128,11 +120,11 @@ A, X = random_paths(3, 8), images(3, (6,))
 
 
 def one(**layers):
-    return {name: PackedPaths.pack(paths, layer=name) for name, paths in layers.items()}
+    return {name: relu_paths.PackedPaths.pack(paths, layer=name) for name, paths in layers.items()}
 
 
 def filled(folder=None):
-    recording = PathRecording(folder)
+    recording = relu_paths.PathRecording(folder)
     for epoch in (0, 1, 2, 5):
         recording.add(epoch, one(a=random_paths(3, 8, seed=epoch)))
     return recording
@@ -149,16 +141,16 @@ def foreign(folder: Path):
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(1)}, folder / "epoch_0001.safetensors")
-    return PathRecording(folder).paths(1, "a")
+    return relu_paths.PathRecording(folder).paths(1, "a")
 
 
 def unwritable(folder: Path):
     (folder / "file").write_text("")
-    return PathRecording(folder / "file")
+    return relu_paths.PathRecording(folder / "file")
 
 
 REFUSED = {
-    "epoch": (lambda _: filled().paths(3, "a"), r"epoch 3 is missing from the recording: it has epochs 0, 1, 2, 5"),
+    "epoch": (lambda _: filled().paths(3, "a"), r"epoch 3 is missing from the recording: it has epochs \[0, 1, 2, 5\]"),
     "layer": (lambda _: filled().paths(1, "b"), "unknown gate layer 'b'"),
     "network": (lambda _: filled().add(6, one(b=A)), "has layers a and epoch 6 has b: .* another network"),
     "units": (lambda _: filled().add(6, one(a=random_paths(3, 9))), "9 units and before 8"),
@@ -166,15 +158,15 @@ REFUSED = {
     "damaged": (damaged, "is damaged .*: delete it and record the epoch anew"),
     "foreign": (foreign, "is no recording of paths"),
     "unwritable": (unwritable, "cannot use .* for paths: "),
-    "empty": (lambda _: PathRecording().paths(0, "a"), "it has no epochs"),
-    "one-image": (lambda _: PathRecorder(images(1, (6,))), "there is 1 image, expected at least 2"),
-    "labels": (lambda _: PathRecorder(X, labels=torch.arange(2)), "3 images and 2 labels"),
-    "no-gates": (lambda _: PathRecorder(X)(nn.Linear(6, 2), 0), "the network has no gates"),
-    "train-mode": (lambda _: PathRecorder(images(3, (2, 8, 8)))(conv().train(), 0), "is in train mode"),
+    "empty": (lambda _: relu_paths.PathRecording().paths(0, "a"), r"it has epochs \[\]"),
+    "one-image": (lambda _: relu_paths.PathRecorder(images(1, (6,))), "there is 1 image, expected at least 2"),
+    "labels": (lambda _: relu_paths.PathRecorder(X, labels=torch.arange(2)), "3 images and 2 labels"),
+    "no-gates": (lambda _: relu_paths.PathRecorder(X)(nn.Linear(6, 2), 0), "the network has no gates"),
+    "train-mode": (lambda _: relu_paths.PathRecorder(images(3, (2, 8, 8)))(conv().train(), 0), "is in train mode"),
 }
 
 
-@refusals(REFUSED)
+@pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
 def test_bad_input_is_one_line(call, message, tmp_path):
     check_refused(call, message, tmp_path)
 
@@ -182,19 +174,19 @@ def test_bad_input_is_one_line(call, message, tmp_path):
 def test_the_loss_along_yesterdays_paths():
     """Weights of today, gates of yesterday: for layers that are recorded; the others follow their own."""
     model, x, y = Functional(), images(5, (6,)), torch.tensor([0, 1, 2, 0, 1])
-    whole, part = PathRecorder(x, labels=y), PathRecorder(x, labels=y, layers=["gate"])
+    whole, part = relu_paths.PathRecorder(x, labels=y), relu_paths.PathRecorder(x, labels=y, layers=["gate"])
     assert sorted(key for key in whole(model, 0) if "loss" in key) == ["own:loss"]
     part(model, 0)
-    before = record_paths(model, x)
+    before = relu_paths.record_paths(model, x)
     with torch.no_grad():
         for value in model.parameters():
             value.add_(0.3 * torch.randn(value.shape, generator=torch.Generator().manual_seed(1)))
         loss = float(nn.functional.cross_entropy(model(x), y))
     found, partial = whole(model, 1), part(model, 1)
     assert found["own:loss"] == pytest.approx(loss, rel=1e-5)
-    assert (found["before:loss"], found["before:accuracy"]) == loss_along(model, x, y, before)
+    assert (found["before:loss"], found["before:accuracy"]) == relu_paths.loss_along(model, x, y, before)
     chosen = {"gate": before["gate"]}
-    assert partial["before:loss"] == loss_along(model, x, y, chosen, partial=True)[0] != found["before:loss"]
+    assert partial["before:loss"] == relu_paths.loss_along(model, x, y, chosen, partial=True)[0] != found["before:loss"]
 
 
 def plain(units):
@@ -207,6 +199,6 @@ def plain(units):
     ids=["layer", "units"],
 )
 def test_another_network_is_noticed(first, message):
-    recorder = PathRecorder(X)
+    recorder = relu_paths.PathRecorder(X)
     recorder(first, 0)
     check_refused(recorder, message, plain(5), 1)

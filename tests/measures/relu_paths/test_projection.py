@@ -10,29 +10,9 @@ from torch import nn
 
 from gendyn_lite import models
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.relu_paths import (
-    forward_with_paths,
-    function_correlation,
-    image_functions,
-    isolated_network,
-    isolated_outputs,
-    isolation_probe,
-    loss_along,
-    pairwise_correlation,
-    projection,
-    record_packed,
-    record_paths,
-)
-from tests.measures.relu_paths.nets import (
-    Functional,
-    Overwriting,
-    check_refused,
-    conv,
-    images,
-    refusals,
-    residual,
-    scrambled,
-)
+from gendyn_lite.measures import relu_paths
+from tests.measures.networks import refused
+from tests.measures.relu_paths import nets
 
 
 def gates():
@@ -47,69 +27,72 @@ def alexnet():
 
 
 NETS = {
-    "functional": (Functional, (6,)),
-    "in-place": (lambda: Functional(inplace=True), (6,)),
-    "overwriting": (Overwriting, (6,)),
+    "functional": (nets.Functional, (6,)),
+    "in-place": (lambda: nets.Functional(inplace=True), (6,)),
+    "overwriting": (nets.Overwriting, (6,)),
     "gates": (gates, (6,)),
-    "conv": (lambda: conv(True), (2, 8, 8)),
-    "residual": (residual, (2, 8, 8)),
+    "conv": (lambda: nets.conv(True), (2, 8, 8)),
+    "residual": (nets.residual, (2, 8, 8)),
     "alexnet_small": (alexnet, (2, 8, 8)),
 }
 
 
-@pytest.mark.parametrize("packed", [record_paths, record_packed], ids=["bool", "packed"])
+@pytest.mark.parametrize("packed", [relu_paths.record_paths, relu_paths.record_packed], ids=["bool", "packed"])
 @pytest.mark.parametrize("name", NETS)
 def test_own_paths_give_the_networks_own_output(name, packed):
     torch.manual_seed(0)
     make, shape = NETS[name]
-    model, x = scrambled(make()), 3 * images(5, shape)
+    model, x = nets.scrambled(make()), 3 * nets.images(5, shape)
     expected = model(x)
-    assert torch.allclose(forward_with_paths(model, x, packed(model, x)), expected, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(relu_paths.forward_with_paths(model, x, packed(model, x)), expected, rtol=1e-5, atol=1e-6)
     some = dict(list(packed(model, x).items())[1:])  # the first gate follows itself
-    assert torch.allclose(forward_with_paths(model, x, some, partial=True), expected, rtol=1e-5, atol=1e-6)
-    other = forward_with_paths(model, x, packed(model, x.flip(0)))
+    assert torch.allclose(relu_paths.forward_with_paths(model, x, some, partial=True), expected, rtol=1e-5, atol=1e-6)
+    other = relu_paths.forward_with_paths(model, x, packed(model, x.flip(0)))
     assert not torch.allclose(other, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_stored_path_is_a_product_of_matrices():
     """W₂ diag(p) W₁ x, whatever the sign of W₁x."""
-    model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).double(), images(3, (4,), dtype=torch.float64)
+    model, x = (
+        nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).double(),
+        nets.images(3, (4,), dtype=torch.float64),
+    )
     path = torch.tensor([[1, 0, 1, 1, 0, 0]], dtype=torch.bool)
     expected = (model[0](x) * path) @ model[2].weight.T + model[2].bias
-    assert torch.allclose(forward_with_paths(model, x, {"1": path}), expected)
-    assert torch.allclose(forward_with_paths(model, x, {"1": path.expand(3, 6)}), expected)
+    assert torch.allclose(relu_paths.forward_with_paths(model, x, {"1": path}), expected)
+    assert torch.allclose(relu_paths.forward_with_paths(model, x, {"1": path.expand(3, 6)}), expected)
 
 
 def test_gradients_go_along_the_stored_path():
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).double()
-    x = images(1, (4,), dtype=torch.float64).requires_grad_()
+    x = nets.images(1, (4,), dtype=torch.float64).requires_grad_()
     path = torch.ones(1, 6, dtype=torch.bool)
-    (found,) = torch.autograd.grad(forward_with_paths(model, x, {"1": path})[0, 0], x)
+    (found,) = torch.autograd.grad(relu_paths.forward_with_paths(model, x, {"1": path})[0, 0], x)
     assert torch.allclose(found[0], model[2].weight[0] @ model[0].weight)
 
 
-@pytest.mark.parametrize("record", [record_paths, record_packed], ids=["bool", "packed"])
+@pytest.mark.parametrize("record", [relu_paths.record_paths, relu_paths.record_packed], ids=["bool", "packed"])
 @pytest.mark.parametrize("batch", [2, 128], ids=["batches", "whole"])
 def test_loss_along_paths(batch, record, monkeypatch):
-    monkeypatch.setattr(projection, "BATCH", batch)
-    model, x, y = scrambled(conv()), images(5, (2, 8, 8)), torch.tensor([0, 1, 2, 0, 1])
+    monkeypatch.setattr(relu_paths.projection, "BATCH", batch)
+    model, x, y = nets.scrambled(nets.conv()), nets.images(5, (2, 8, 8)), torch.tensor([0, 1, 2, 0, 1])
     other, first = record(model, x.flip(0)), record(model, x[:1])
     for paths in (record(model, x), other, first):
-        logits = forward_with_paths(model, x, paths).detach()
-        loss, accuracy = loss_along(model, x, y, paths)
+        logits = relu_paths.forward_with_paths(model, x, paths).detach()
+        loss, accuracy = relu_paths.loss_along(model, x, y, paths)
         assert loss == pytest.approx(float(nn.functional.cross_entropy(logits, y)), rel=1e-5)
         assert accuracy == pytest.approx(float((logits.argmax(1) == y).float().mean()))
     with pytest.raises(UserError, match="x has 5 images and y 4 labels"):
-        loss_along(model, x, y[:4], other)
+        relu_paths.loss_along(model, x, y[:4], other)
     with pytest.raises(UserError, match=r"labels span . to 7, expected 0 to 2"):
-        loss_along(model, x, torch.tensor([0, 1, 2, 0, 7]), other)
+        relu_paths.loss_along(model, x, torch.tensor([0, 1, 2, 0, 7]), other)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf], ids=str)
 def test_what_is_not_finite_correlates_with_nothing(value):
     outputs = torch.tensor([[[0.0], [1.0], [2.0]], [[0.0], [1.0], [value]]])
-    assert function_correlation(outputs, outputs[0]).isnan().tolist() == [False, True]
-    assert pairwise_correlation(outputs).isnan().tolist() == [[False, True], [True, True]]
+    assert relu_paths.function_correlation(outputs, outputs[0]).isnan().tolist() == [False, True]
+    assert relu_paths.pairwise_correlation(outputs).isnan().tolist() == [[False, True], [True, True]]
 
 
 CHANGED = {
@@ -121,28 +104,34 @@ CHANGED = {
 }
 
 
-@refusals(CHANGED)
-def test_paths_that_do_not_fit(call, message):
-    model, x = Functional(), images(3, (6,))
-    check_refused(forward_with_paths, message, model, x, call(record_paths(model, x)))
+MODEL, X = nets.Functional(), nets.images(3, (6,))
+PATHS = relu_paths.record_paths(MODEL, X)
+test_paths_that_do_not_fit = refused(
+    {
+        name: (relu_paths.forward_with_paths, (MODEL, X, change(PATHS)), {}, message)
+        for name, (change, message) in CHANGED.items()
+    }
+)
 
 
 def test_an_isolated_network_has_one_images_weights_alone():
     torch.manual_seed(0)
-    model, x, y = scrambled(conv()), images(4, (2, 8, 8)), torch.tensor([0, 1, 2, 0])
+    model, x, y = nets.scrambled(nets.conv()), nets.images(4, (2, 8, 8)), torch.tensor([0, 1, 2, 0])
     model[8].bias.requires_grad_(False)
     model[5].weight.requires_grad_(False)  # a fixed feature stays
-    functions = image_functions(model, x, y, step_size=0.1)
+    functions = relu_paths.image_functions(model, x, y, step_size=0.1)
     update = functions.of(2)
-    assert isolated_network(model, {"8.weight": update["8.weight"]})[0].bias.tolist() == [0] * 4  # without an update
-    network = isolated_network(model, update)
+    assert (
+        relu_paths.isolated_network(model, {"8.weight": update["8.weight"]})[0].bias.tolist() == [0] * 4
+    )  # without an update
+    network = relu_paths.isolated_network(model, update)
     parameters = dict(network.named_parameters())
     for name in ("0.weight", "0.bias", "5.bias", "8.weight"):
         assert torch.equal(parameters[name], update[name])
     assert torch.equal(parameters["1.weight"], model[1].weight.double())  # batch-norm stays
     assert torch.equal(parameters["5.weight"], model[5].weight.double())
-    inputs = images(6, (2, 8, 8), seed=1)
-    found = isolated_outputs(model, functions, inputs)
+    inputs = nets.images(6, (2, 8, 8), seed=1)
+    found = relu_paths.isolated_outputs(model, functions, inputs)
     assert torch.equal(found[2], network(inputs.double()).detach())
     assert found.dtype == torch.float64
 
@@ -151,33 +140,31 @@ def test_correlation_is_pearsons():
     outputs = torch.randn(4, 10, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     centred = outputs - outputs.mean(1, keepdim=True)
     expected = torch.corrcoef(centred.flatten(1))  # means are 0 already
-    assert torch.allclose(pairwise_correlation(outputs), expected)
-    assert torch.allclose(function_correlation(outputs, outputs[1]), expected[:, 1])
+    assert torch.allclose(relu_paths.pairwise_correlation(outputs), expected)
+    assert torch.allclose(relu_paths.function_correlation(outputs, outputs[1]), expected[:, 1])
     shifted = -1e-40 * outputs + torch.tensor([1.0, 2.0, 3.0]) * 1e-40
-    assert torch.allclose(function_correlation(shifted, outputs[1]), -expected[:, 1])
+    assert torch.allclose(relu_paths.function_correlation(shifted, outputs[1]), -expected[:, 1])
 
 
 def test_a_probe_follows_the_correlation():
-    model, x, y = scrambled(residual()), images(4, (2, 8, 8)), torch.tensor([0, 1, 2, 0])
-    inputs = images(6, (2, 8, 8), seed=1)
-    values = isolation_probe(x, y, inputs, step_size=lambda epoch: 0.1 / (epoch + 1))(model, 1)
-    outputs = isolated_outputs(model, image_functions(model, x, y, step_size=0.05), inputs)
-    found = function_correlation(outputs, model(inputs).detach())
+    model, x, y = nets.scrambled(nets.residual()), nets.images(4, (2, 8, 8)), torch.tensor([0, 1, 2, 0])
+    inputs = nets.images(6, (2, 8, 8), seed=1)
+    values = relu_paths.isolation_probe(x, y, inputs, step_size=lambda epoch: 0.1 / (epoch + 1))(model, 1)
+    outputs = relu_paths.isolated_outputs(model, relu_paths.image_functions(model, x, y, step_size=0.05), inputs)
+    found = relu_paths.function_correlation(outputs, model(inputs).detach())
     assert values["mean"] == pytest.approx(float(found.mean()))
     assert values["least"] <= values["median"] <= values["most"] <= 1
-    upper = pairwise_correlation(outputs)[torch.triu(torch.ones(4, 4), 1).bool()]
+    upper = relu_paths.pairwise_correlation(outputs)[torch.triu(torch.ones(4, 4), 1).bool()]
     assert values["between"] == pytest.approx(float(upper.mean()))
 
 
 EYE = torch.eye(3)
 REFUSED = {
-    "name": (lambda: isolated_network(nn.Linear(2, 2), {"w": EYE}), "no such parameter: it is of another"),
-    "shape": (lambda: isolated_network(nn.Linear(2, 2), {"weight": EYE}), r"the network \[2, 2\]"),
-    "outputs": (lambda: function_correlation(torch.zeros(2, 3, 4), EYE), r"expected \[b, m, k\]"),
-    "one-input": (lambda: pairwise_correlation(torch.zeros(2, 1, 4)), "at least two inputs"),
+    "name": (lambda: relu_paths.isolated_network(nn.Linear(2, 2), {"w": EYE}), "no such parameter: it is of another"),
+    "shape": (lambda: relu_paths.isolated_network(nn.Linear(2, 2), {"weight": EYE}), r"the network \[2, 2\]"),
+    "outputs": (lambda: relu_paths.function_correlation(torch.zeros(2, 3, 4), EYE), r"expected \[b, m, k\]"),
+    "one-input": (lambda: relu_paths.pairwise_correlation(torch.zeros(2, 1, 4)), "at least two inputs"),
 }
 
 
-@refusals(REFUSED)
-def test_bad_input_is_one_line(call, message):
-    check_refused(call, message)
+test_bad_input_is_one_line = refused(REFUSED)

@@ -23,17 +23,8 @@ from gendyn_lite.measures.relu_paths import (
     self_similarity,
 )
 from gendyn_lite.measures.relu_paths import gram as gram_module
-from tests.measures.relu_paths.nets import (
-    Functional,
-    check_refused,
-    conv,
-    cosine,
-    cross,
-    images,
-    random_paths,
-    refusals,
-    scrambled,
-)
+from tests.measures.networks import refused
+from tests.measures.relu_paths.nets import Functional, conv, cosine, cross, images, random_paths, scrambled
 
 
 @pytest.fixture(params=["float32", "int8"])
@@ -41,11 +32,11 @@ def arithmetic(request, monkeypatch):
     """Counts by one of the two products, as if the other one took longer."""
     slow = gram_module._int8 if request.param == "float32" else gram_module.float_product
     monkeypatch.setattr(gram_module, "_seconds", lambda multiply, block: float(multiply is slow))
-    gram_module._try_int8.cache_clear()
+    int8_is_fast.cache_clear()
     if request.param == "int8" and not int8_is_fast():
         pytest.skip("torch has no exact int8 product on this machine")
     yield
-    gram_module._try_int8.cache_clear()
+    int8_is_fast.cache_clear()
 
 
 def moved(model):
@@ -127,7 +118,7 @@ def test_counts_are_exact_above_what_float32_counts(arithmetic, more, monkeypatc
 
 def test_a_half_precision_context_does_not_round_counts(arithmetic):
     paths = torch.ones(2, 1001, dtype=torch.bool)
-    gram_module._try_int8.cache_clear()  # the products are tried anew in this context
+    int8_is_fast.cache_clear()  # the products are tried anew in this context
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert int(path_gram(paths)[0, 1]) == 1001
         assert float(cross_activation_similarity(paths.float(), paths.float())[0, 1]) == 1.0
@@ -153,7 +144,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("faulty", FAULTS.values(), ids=FAULTS)
 def test_an_int8_product_that_is_wrong_at_some_shapes_or_missing_is_not_used(faulty, arithmetic, monkeypatch):
-    gram_module._try_int8.cache_clear()
+    int8_is_fast.cache_clear()
     monkeypatch.setattr(gram_module, "_int8", faulty)
     assert not int8_is_fast()
     assert path_gram(torch.ones(2, 5, dtype=torch.bool)).tolist() == [[5, 5], [5, 5]]
@@ -226,20 +217,4 @@ REFUSED = {
 }
 
 
-@refusals(REFUSED)
-def test_bad_input_is_one_line(call, message):
-    check_refused(call, message)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize(("count", "units"), [(2, 1), (37, 1001), (129, 16), (300, 1)])
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_a_gpu_gives_what_a_cpu_gives(count, units, layout, arithmetic):
-    now, before = (layout(random_paths(count, units, seed=seed)) for seed in (0, 1))
-    packed = PackedPaths.pack(before.cuda())
-    assert torch.equal(packed.bits.cpu(), PackedPaths.pack(before).bits)
-    found = cross_paths(now.cuda(), packed.unpack(), dtype=torch.float64)
-    expected = cross_paths(now, before, dtype=torch.float64)
-    assert torch.equal(found.gram.cpu(), expected.gram)
-    torch.testing.assert_close(found.similarity.cpu(), expected.similarity, rtol=0, atol=1e-15)
+test_bad_input_is_one_line = refused(REFUSED)

@@ -11,8 +11,7 @@ from torch import nn
 
 from gendyn_lite.measures import stiffness
 from gendyn_lite.measures.per_example import checks
-from tests.measures.networks import Centred
-from tests.measures.relu_paths.nets import check_refused
+from tests.measures.networks import Centred, check_refused, refused
 from tests.measures.stiffness.test_stiffness import problem
 
 
@@ -88,9 +87,12 @@ def test_a_network_without_gradients_of_its_own_is_refused_and_left_as_it_was(mo
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-@pytest.mark.parametrize(("x", "y", "options", "message"), EXAMPLES_REFUSED.values(), ids=EXAMPLES_REFUSED)
-def test_bad_examples_are_refused(x, y, options, message):
-    check_refused(stiffness.gradient_gram, message, NET, x, y, **options)
+test_bad_examples_are_refused = refused(
+    {
+        name: (stiffness.gradient_gram, (NET, x, y), options, message)
+        for name, (x, y, options, message) in EXAMPLES_REFUSED.items()
+    }
+)
 
 
 def test_a_matrix_that_would_not_fit_is_refused(monkeypatch):
@@ -127,9 +129,7 @@ MATRICES_REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("call", "args", "options", "message"), MATRICES_REFUSED.values(), ids=MATRICES_REFUSED)
-def test_bad_matrices_are_refused(call, args, options, message):
-    check_refused(call, message, *args, **options)
+test_bad_matrices_are_refused = refused(MATRICES_REFUSED)
 
 
 STEPS_REFUSED = [
