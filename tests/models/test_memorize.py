@@ -19,7 +19,7 @@ COSINE = {"schedule": "cosine", "batch_size": 64}
 PATIENT = {"schedule": "cosine", "momentum": 0.5, "batch_size": 16}
 HE, HE_PLAIN = {"init": "he_normal"}, {"init": "he_normal", "dropout": 0.0}
 MLP, NO_NORM = {"widths": [256, 256], "activation": "leaky_relu"}, {"batch_norm": False}
-minutes = pytest.mark.minutes("memorizing by the large networks")
+MINUTES = pytest.mark.minutes("memorizing by the large networks")
 CASES = [  # network, shape of its images, learning rate, epochs, how it is trained, its options
     ("mlp", (1, 8), 0.1, 100, CONSTANT, MLP),
     ("mlp_1x512", (1, 8), 0.1, 100, CONSTANT, {}),
@@ -43,10 +43,11 @@ def test_every_network_is_among_them():
     assert {case[0] for case in CASES + LARGE} == set(models.names())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "case", CASES + [pytest.param(case, marks=minutes) for case in LARGE], ids=lambda case: case[0]
-)
+MARKED = [pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+MARKED += [pytest.param(case, marks=MINUTES) for case in LARGE]
+
+
+@pytest.mark.parametrize("case", MARKED, ids=lambda case: case[0])
 def test_fits_512_random_labels(case):
     """Until the last label is fitted; the labels are all random, so the test accuracy stays at chance."""
     network, (channels, side), rate, epochs, training, options = case

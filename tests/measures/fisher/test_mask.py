@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import pytest
@@ -37,153 +36,125 @@ def refreshed(model, examples=None, **options):
     return mask
 
 
-class Watched(fisher.GradientMask):
-    """A mask that keeps the weights at the end of each epoch, and the momentum after each step."""
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("keep", [1e-300, 1e-9, 0.001, 0.1, 0.4, 0.6, 0.95, 1.0])
+def test_the_threshold_is_that_of_a_sorted_list(keep, dtype):
+    """With zeros of both signs and equal values, which are treated alike."""
+    values = torch.randn(999, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    values[::3], values[1::7] = 0.0, -0.0
+    scores = {"a": values[:500].view(20, 25), "b": values[500:]}
+    least = values.sort(descending=True).values[max(1, math.ceil(keep * 999 - 1e-9)) - 1]
+    assert fisher.threshold(scores, keep) == least
+    masks = fisher.largest(scores, keep)
+    assert all(torch.equal(masks[name], value >= least) for name, value in scores.items())
 
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
-        self.weights, self.all_masks, self.momentum = [], [], []
+
+def test_it_is_the_diagonal_at_the_end_of_the_epoch():
+    model = network().train()
+    _, x, y = loaded()
+    mask = refreshed(model, (x, y))
+    assert all(module.training for module in model.modules())
+    expected = fisher.largest(fisher.diagonal(model.eval(), x, y), 0.3)
+    total = sum(value.numel() for value in expected.values())
+    different = sum(int((mask.masks[name] != value).sum()) for name, value in expected.items())
+    assert different <= 2  # rounding at the threshold
+    assert mask.kept == pytest.approx(0.3, abs=2 / total)
+
+
+def test_batches_by_a_function_and_sums_over_processes_change_nothing():
+    model, (_, x, y) = network().eval(), loaded()
+    whole, seen = refreshed(model, (x, y)), []
+    parts = refreshed(model, lambda: zip(x.split(32), y.split(32), strict=True))
+    twice = refreshed(model, (x, y), reduce=lambda value: seen.append(value.shape) or 2 * value)
+    assert len(seen) == len(list(model.parameters()))
+    for mask in (parts, twice):
+        assert all(torch.equal(mask.masks[name], value) for name, value in whole.masks.items())
+
+
+class Watched(fisher.GradientMask):
+    """After each step masked weights are where they were at the epoch's start, and their momentum rests."""
+
+    start, moved = {}, 0
 
     def epoch_end(self, model, epoch):
-        self.weights.append({name: value.detach().clone() for name, value in model.named_parameters()})
         super().epoch_end(model, epoch)
-        self.all_masks.append(dict(self.masks))
+        self.start = {name: value.detach().clone() for name, value in model.named_parameters()}
 
     def after_step(self, model, optimizer):
         super().after_step(model, optimizer)
-        self.momentum.append(
-            {name: optimizer.state[value]["momentum_buffer"].clone() for name, value in model.named_parameters()}
-        )
+        for name, kept in self.masks.items():
+            value = model.get_parameter(name)
+            assert torch.equal(value[~kept], self.start[name][~kept])
+            assert (optimizer.state[value]["momentum_buffer"][~kept] == 0).all()
+            self.moved += int((value[kept] != self.start[name][kept]).sum())
 
 
-class TestSelection:
-    """One exact threshold over many tensors."""
-
-    @pytest.mark.parametrize("keep", [0.001, 0.25, 0.5, 0.7, 1.0])
-    def test_it_is_that_of_a_sorted_list(self, keep):
-        generator = torch.Generator().manual_seed(0)
-        scores = {str(i): torch.rand(17, i + 1, generator=generator) for i in range(6)}
-        flat = torch.cat([value.flatten() for value in scores.values()]).sort(descending=True).values
-        count = math.ceil(keep * len(flat) - 1e-9)
-        assert fisher.threshold(scores, keep) == flat[count - 1]
-        masks = fisher.largest(scores, keep)
-        assert sum(int(mask.sum()) for mask in masks.values()) == count
-        assert all(mask.shape == scores[name].shape for name, mask in masks.items())
-
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_signs_zeros_and_repeats(self, dtype):
-        generator = torch.Generator().manual_seed(0)
-        values = torch.randn(999, generator=generator, dtype=dtype)
-        values[::3], values[1::7] = 0.0, -0.0
-        for keep in (0.1, 0.4, 0.6, 0.95):
-            expected = values.sort(descending=True).values[math.ceil(keep * 999 - 1e-9) - 1]
-            assert fisher.threshold({"a": values[:500], "b": values[500:]}, keep) == expected
-
-    @pytest.mark.parametrize("keep", [1e-9, 1e-300])
-    def test_the_smallest_share_keeps_one_entry(self, keep):
-        assert fisher.largest({"a": torch.arange(10.0)}, keep)["a"].nonzero().tolist() == [[9]]
-
-    def test_ties_are_treated_alike(self):
-        masks = fisher.largest({"a": torch.tensor([1.0, 0.0, 0.0, 0.0])}, 0.5)
-        assert masks["a"].all()
+@pytest.mark.parametrize("by", ["fisher", "magnitude", "random"])
+def test_masked_weights_do_not_move_and_their_momentum_rests(by):
+    found, x, y = loaded()
+    hook = Watched(0.4, (x, y), by=by)
+    train.fit(network(), found, CONFIG, device="cpu", grad_hook=hook)
+    assert hook.moved > 100
 
 
-class TestMask:
-    """What it chooses, and that the rest stands still."""
+def equal(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
-    def test_it_is_the_diagonal_at_the_end_of_the_epoch(self):
-        model = network().train()
-        _, x, y = loaded()
-        mask = refreshed(model, (x, y))
-        assert all(module.training for module in model.modules())
-        expected = fisher.largest(fisher.diagonal(model.eval(), x, y), 0.3)
-        total = sum(value.numel() for value in expected.values())
-        different = sum(int((mask.masks[name] != value).sum()) for name, value in expected.items())
-        assert different <= 2  # rounding at the threshold
-        assert mask.kept == pytest.approx(0.3, abs=2 / total)
 
-    def test_batches_by_a_function_and_sums_over_processes_change_nothing(self):
-        model, (_, x, y) = network().eval(), loaded()
-        whole = refreshed(model, (x, y))
-        parts = refreshed(model, lambda: zip(x.split(32), y.split(32), strict=True))
-        seen = []
-        twice = refreshed(model, (x, y), reduce=lambda value: seen.append(value.shape) or 2 * value)
-        assert len(seen) == len(list(model.parameters()))
-        for mask in (parts, twice):
-            assert all(torch.equal(mask.masks[name], value) for name, value in whole.masks.items())
+def test_keep_1_is_no_mask_to_the_bit():
+    found, x, y = loaded()
+    masked, plain = network(), network()
+    for model, hook in ((masked, fisher.GradientMask(1, (x, y))), (plain, None)):
+        train.fit(model, found, CONFIG, device="cpu", grad_hook=hook)
+    assert equal(masked, plain)
 
-    @pytest.mark.parametrize("by", ["fisher", "magnitude", "random"])
-    def test_masked_weights_do_not_move_and_their_momentum_rests(self, by):
-        found, x, y = loaded()
-        hook, steps, moved = Watched(0.4, (x, y), by=by), 3, 0
-        train.fit(network(), found, CONFIG, device="cpu", grad_hook=hook)
-        for epoch, (mask, before, after) in enumerate(
-            zip(hook.all_masks, hook.weights, hook.weights[1:], strict=False)
-        ):
-            for name, kept in mask.items():
-                assert torch.equal(before[name][~kept], after[name][~kept])
-                moved += int((before[name][kept] != after[name][kept]).sum())
-                for momentum in hook.momentum[(epoch + 1) * steps : (epoch + 2) * steps]:
-                    assert (momentum[name][~kept] == 0).all()
-        assert moved > 100
 
-    def test_keep_1_is_no_mask_to_the_bit(self):
-        found, x, y = loaded()
-        masked, plain = network(), network()
-        rows = train.fit(masked, found, CONFIG, device="cpu", grad_hook=fisher.GradientMask(1, (x, y))).rows
-        expected = train.fit(plain, found, CONFIG, device="cpu").rows
-        assert all(torch.equal(a, b) for a, b in zip(masked.parameters(), plain.parameters(), strict=True))
-        assert [row["test_loss"] for row in rows] == [row["test_loss"] for row in expected]
+def test_a_threshold_for_each_layer_keeps_its_share_of_each():
+    model, (_, x, y) = network().eval(), loaded()
+    mask, whole = refreshed(model, (x, y), scope="layer"), refreshed(model, (x, y))
+    for layer in ("fc1", "fc2"):
+        own = torch.cat([kept.flatten() for name, kept in mask.masks.items() if name.startswith(layer)])
+        assert own.sum() >= 0.3 * len(own)  # weights of pixels that are always black tie at 0
+    assert any(not torch.equal(whole.masks[name], mask.masks[name]) for name in mask.masks)
 
-    def test_a_threshold_for_each_layer_keeps_its_share_of_each(self):
-        model, (_, x, y) = network().eval(), loaded()
-        mask, whole = refreshed(model, (x, y), scope="layer"), refreshed(model, (x, y))
-        for layer in ("fc1", "fc2"):
-            own = torch.cat([kept.flatten() for name, kept in mask.masks.items() if name.startswith(layer)])
-            assert own.sum() >= 0.3 * len(own)  # weights of pixels that are always black tie at 0
-        assert any(not torch.equal(whole.masks[name], mask.masks[name]) for name in mask.masks)
 
-    def test_controls_have_the_same_size_and_their_own_choice(self):
-        model = network()
-        size = math.ceil(0.3 * sum(value.numel() for value in model.parameters()))
-        magnitude, random, again = (refreshed(model, by=by, seed=1) for by in ("magnitude", "random", "random"))
-        for mask in (magnitude, random):
-            assert sum(int(kept.sum()) for kept in mask.masks.values()) == size
-        values = [(value.detach().abs(), magnitude.masks[name]) for name, value in model.named_parameters()]
-        assert min(float(v[kept].min()) for v, kept in values) >= max(float(v[~kept].max()) for v, kept in values)
-        assert all(torch.equal(random.masks[name], again.masks[name]) for name in random.masks)
-        again.epoch_end(model, 2)
-        assert any(not torch.equal(random.masks[name], again.masks[name]) for name in random.masks)
+def test_controls_have_the_same_size_and_their_own_choice():
+    model = network()
+    magnitude, random, again = (refreshed(model, by=by, seed=1).masks for by in ("magnitude", "random", "random"))
+    size = math.ceil(0.3 * sum(value.numel() for value in model.parameters()))
+    assert [sum(int(kept.sum()) for kept in masks.values()) for masks in (magnitude, random)] == [size, size]
+    values = [(value.detach().abs(), magnitude[name]) for name, value in model.named_parameters()]
+    assert min(float(v[kept].min()) for v, kept in values) >= max(float(v[~kept].max()) for v, kept in values)
+    other = fisher.GradientMask(0.3, by="random", seed=1)
+    other.epoch_end(model, 2)
+    assert all(torch.equal(random[name], again[name]) for name in random)
+    assert any(not torch.equal(random[name], other.masks[name]) for name in random)
 
-    def test_a_resumed_run_goes_on_to_the_bit(self, tmp_path):
-        found, x, y = loaded()
-        whole = network()
-        train.fit(whole, found, CONFIG, device="cpu", grad_hook=fisher.GradientMask(0.4, (x, y)))
 
-        class Stop(fisher.GradientMask):
-            def __call__(self, model, *, epoch, step):
-                if step == 5:
-                    raise KeyboardInterrupt
-                super().__call__(model, epoch=epoch, step=step)
+def test_a_resumed_run_goes_on_to_the_bit(tmp_path):
+    class Stop(fisher.GradientMask):
+        def __call__(self, model, *, epoch, step):
+            if step == 5:
+                raise KeyboardInterrupt
+            super().__call__(model, epoch=epoch, step=step)
 
-        options = {"device": "cpu", "checkpoint_dir": tmp_path, "checkpoint_seconds": 0}
-        with pytest.raises(KeyboardInterrupt):
-            train.fit(network(), found, CONFIG, grad_hook=Stop(0.4, (x, y)), **options)
-        resumed, hook = network(), fisher.GradientMask(0.4, (x, y))
-        history = train.fit(resumed, found, CONFIG, grad_hook=hook, **options)
-        assert history.resumed_at == [4]
-        assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
-        copied = copy.deepcopy(hook.state_dict())
-        other = fisher.GradientMask(0.4, (x, y))
-        other.load_state_dict(copied)
-        assert other.kept == hook.kept and set(other.masks) == set(hook.masks)
+    found, x, y = loaded()
+    whole, resumed, hook = network(), network(), fisher.GradientMask(0.4, (x, y))
+    train.fit(whole, found, CONFIG, device="cpu", grad_hook=fisher.GradientMask(0.4, (x, y)))
+    options = {"device": "cpu", "checkpoint_dir": tmp_path, "checkpoint_seconds": 0}
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(network(), found, CONFIG, grad_hook=Stop(0.4, (x, y)), **options)
+    assert train.fit(resumed, found, CONFIG, grad_hook=hook, **options).resumed_at == [4]
+    assert equal(whole, resumed)
+    other = fisher.GradientMask(0.4, (x, y))
+    other.load_state_dict(hook.state_dict())
+    assert other.kept == hook.kept and set(other.masks) == set(hook.masks)
 
-    def test_batch_norm_in_train_mode_is_evaluated_for_the_fisher_information(self):
-        model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).train()
-        x, y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1, 0, 1])
-        mask = fisher.GradientMask(0.5, (x, y))
-        mask.epoch_end(model, 1)
-        assert model[1].training and set(mask.masks) == {name for name, _ in model.named_parameters()}
+
+def test_batch_norm_in_train_mode_is_evaluated_for_the_fisher_information():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).train()
+    mask = refreshed(model, (torch.randn(6, 3), torch.arange(6) % 2))
+    assert model[1].training and set(mask.masks) == {name for name, _ in model.named_parameters()}
 
 
 SCORES = {"a": torch.tensor([1.0, float("nan")])}

@@ -31,10 +31,9 @@ def test_cosine_and_sign_are_those_of_the_gradients():
     model, x, y = problem()
     rows = [torch.cat(list(row.values())) for row in naive.gradients(model, x, y)]
     gram = stiffness.gradient_gram(model, x, y)
-    for i, a in enumerate(rows):
-        for j, b in enumerate(rows):
-            assert stiffness.cosine(gram)[i, j] == pytest.approx(float(a @ b / a.norm() / b.norm()), abs=1e-9)
-            assert stiffness.sign(gram)[i, j] == float((a @ b).sign())
+    for (i, a), (j, b) in itertools.product(enumerate(rows), repeat=2):
+        assert stiffness.cosine(gram)[i, j] == pytest.approx(float(a @ b / a.norm() / b.norm()), abs=1e-9)
+        assert stiffness.sign(gram)[i, j] == float((a @ b).sign())
 
 
 def test_a_layer_that_the_loss_does_not_depend_on_counts_as_zero(monkeypatch):
@@ -136,13 +135,10 @@ def test_bins_hold_equally_many_pairs_and_their_means():
 
 def test_distances_are_those_of_the_definition():
     x = torch.randn(5, 3, 2, generator=torch.Generator().manual_seed(0))
-    cos = stiffness.pair_distances(x)
-    euclidean = stiffness.pair_distances(x, kind="euclidean")
-    for i in range(5):
-        for j in range(5):
-            a, b = x[i].flatten().double(), x[j].flatten().double()
-            assert float(cos[i, j]) == pytest.approx(float(1 - a @ b / a.norm() / b.norm()), abs=1e-12)
-            assert float(euclidean[i, j]) == pytest.approx(float((a - b).norm()), abs=1e-12)
+    cos, euclidean = stiffness.pair_distances(x), stiffness.pair_distances(x, kind="euclidean")
+    for (i, a), (j, b) in itertools.product(enumerate(x.flatten(1).double()), repeat=2):
+        assert float(cos[i, j]) == pytest.approx(float(1 - a @ b / a.norm() / b.norm()), abs=1e-12)
+        assert float(euclidean[i, j]) == pytest.approx(float((a - b).norm()), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["mlp", "alexnet_small", "resnet18"])
@@ -186,22 +182,22 @@ def test_the_probes_record_what_the_functions_say():
     model = models.build("mlp", num_classes=10, in_shape=loaded.in_shape, seed=0, widths=[8])
     (x, y), (u, v) = (next(iter(data.batcher(loaded, config, split=s).epoch(0))) for s in ("train_eval", "test"))
     x, y, u, v = x[:40], y[:40], u[:30], v[:30]
-    probes = {
-        "stiffness": stiffness.stiffness_probe(x, y, test=(u, v), lengths=True),
-        "layers": stiffness.layer_probe(x, y),
-    }
+    both = stiffness.stiffness_probe(x, y, test=(u, v), lengths=True)
+    probes = {"stiffness": both, "layers": stiffness.layer_probe(x, y)}
     row = train.fit(model, loaded, config, probes=probes, device="cpu").rows[-1]
     matrix = stiffness.cosine(stiffness.gradient_gram(model, torch.cat([x, u]), torch.cat([y, v])))
-    within = stiffness.by_pair(matrix[:40, :40], y, resamples=0)["within"].mean
-    across = stiffness.by_pair(matrix[:40, 40:], y, v, resamples=0)["between"].mean
-    assert row["stiffness/within_cosine"] == pytest.approx(within, abs=1e-5)
-    assert row["stiffness/test_between_cosine"] == pytest.approx(across, abs=1e-5)
-    pairs = y[:, None] == y[None]
-    length = stiffness.critical_length(matrix[:40, :40], stiffness.pair_distances(x), pairs, resamples=0).mean
-    assert row["stiffness/critical_length"] == pytest.approx(length, abs=1e-4, nan_ok=True)
-    assert row["stiffness/zero_gradients"] == 0
+    own, pairs = matrix[:40, :40], y[:, None] == y[None]
     layer = stiffness.cosine(stiffness.gradient_gram(model, x, y, per_layer=True)["fc1"])
-    assert row["layers/fc1:all"] == pytest.approx(stiffness.average(layer, resamples=0).mean, abs=1e-5)
+    expected = {
+        "stiffness/within_cosine": stiffness.by_pair(own, y, resamples=0)["within"].mean,
+        "stiffness/test_between_cosine": stiffness.by_pair(matrix[:40, 40:], y, v, resamples=0)["between"].mean,
+        "stiffness/critical_length": stiffness.critical_length(
+            own, stiffness.pair_distances(x), pairs, resamples=0
+        ).mean,
+        "stiffness/zero_gradients": 0,
+        "layers/fc1:all": stiffness.average(layer, resamples=0).mean,
+    }
+    assert {key: row[key] for key in expected} == pytest.approx(expected, abs=1e-4, nan_ok=True)
 
 
 X4, Y4 = torch.linspace(-1, 1, 12).view(3, 4), torch.tensor([0, 1, 2])
