@@ -18,9 +18,7 @@ from tests.measures.networks import check_refused
 from tests.measures.relu_paths import nets
 from tests.measures.relu_paths.nets import Functional, conv, images, random_paths
 
-CONFIG = RunConfig(
-    experiment="paths", model="mlp", model_options={"widths": [12, 9]}, train_size=60, batch_size=16, epochs=4
-)
+CONFIG = RunConfig(experiment="paths", model="mlp", model_options={"widths": [12, 9]}, train_size=60, epochs=4)
 
 
 def without_seconds(history):

@@ -9,19 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gendyn_lite.measures.relu_paths import (
-    PackedPaths,
-    cross_activation_similarity,
-    cross_activations,
-    cross_path_similarity,
-    cross_paths,
-    int8_is_fast,
-    path_gram,
-    record_activations,
-    record_paths,
-    self_activation_similarity,
-    self_similarity,
-)
+from gendyn_lite.measures import relu_paths
+from gendyn_lite.measures.relu_paths import PackedPaths, cross_activation_similarity, cross_path_similarity, cross_paths
 from gendyn_lite.measures.relu_paths import gram as gram_module
 from tests.measures.networks import refused
 from tests.measures.relu_paths.nets import Functional, conv, cosine, cross, images, random_paths, scrambled
@@ -32,11 +21,11 @@ def arithmetic(request, monkeypatch):
     """Counts by one of the two products, as if the other one took longer."""
     slow = gram_module._int8 if request.param == "float32" else gram_module.float_product
     monkeypatch.setattr(gram_module, "_seconds", lambda multiply, block: float(multiply is slow))
-    int8_is_fast.cache_clear()
-    if request.param == "int8" and not int8_is_fast():
+    relu_paths.int8_is_fast.cache_clear()
+    if request.param == "int8" and not relu_paths.int8_is_fast():
         pytest.skip("torch has no exact int8 product on this machine")
     yield
-    int8_is_fast.cache_clear()
+    relu_paths.int8_is_fast.cache_clear()
 
 
 def moved(model):
@@ -65,9 +54,9 @@ def test_all_pairs_of_a_network_equal_the_pair_loop(name):
     torch.manual_seed(0)
     make, shape = NETS[name]
     model, x = scrambled(make()), images(9, shape)
-    before, a_before = record_paths(model, x), record_activations(model, x)
+    before, a_before = relu_paths.record_paths(model, x), relu_paths.record_activations(model, x)
     moved(model)
-    now, a_now = record_paths(model, x), record_activations(model, x)
+    now, a_now = relu_paths.record_paths(model, x), relu_paths.record_activations(model, x)
     for layer in now:
         p, q, a, b = now[layer], before[layer], a_now[layer], a_before[layer]
         assert not torch.equal(p, q)
@@ -76,8 +65,8 @@ def test_all_pairs_of_a_network_equal_the_pair_loop(name):
         close(cross_path_similarity(p, q, dtype=torch.float64), cross(p, q), 1e-14)
         close(single.double(), cross(a, b), 2e-6)
         close(cross_activation_similarity(a.double(), b.double()), cross(a, b), 1e-13)
-        close(self_similarity(p, q), cosines(p, q), 1e-14)
-        close(self_activation_similarity(a, b), cosines(a, b), 1e-13)
+        close(relu_paths.self_similarity(p, q), cosines(p, q), 1e-14)
+        close(relu_paths.self_activation_similarity(a, b), cosines(a, b), 1e-13)
 
 
 LAYOUTS = {
@@ -113,14 +102,14 @@ def test_counts_are_exact_above_what_float32_counts(arithmetic, more, monkeypatc
     paths = torch.ones(2, units, dtype=torch.bool)
     paths[1, : more - 1] = False
     found = units - more + 1
-    assert path_gram(paths).tolist() == [[units, found], [found, found]]
+    assert relu_paths.path_gram(paths).tolist() == [[units, found], [found, found]]
 
 
 def test_a_half_precision_context_does_not_round_counts(arithmetic):
     paths = torch.ones(2, 1001, dtype=torch.bool)
-    int8_is_fast.cache_clear()  # the products are tried anew in this context
+    relu_paths.int8_is_fast.cache_clear()  # the products are tried anew in this context
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert int(path_gram(paths)[0, 1]) == 1001
+        assert int(relu_paths.path_gram(paths)[0, 1]) == 1001
         assert float(cross_activation_similarity(paths.float(), paths.float())[0, 1]) == 1.0
 
 
@@ -144,10 +133,10 @@ FAULTS = {
 
 @pytest.mark.parametrize("faulty", FAULTS.values(), ids=FAULTS)
 def test_an_int8_product_that_is_wrong_at_some_shapes_or_missing_is_not_used(faulty, arithmetic, monkeypatch):
-    int8_is_fast.cache_clear()
+    relu_paths.int8_is_fast.cache_clear()
     monkeypatch.setattr(gram_module, "_int8", faulty)
-    assert not int8_is_fast()
-    assert path_gram(torch.ones(2, 5, dtype=torch.bool)).tolist() == [[5, 5], [5, 5]]
+    assert not relu_paths.int8_is_fast()
+    assert relu_paths.path_gram(torch.ones(2, 5, dtype=torch.bool)).tolist() == [[5, 5], [5, 5]]
 
 
 def test_zero_norms_are_0_and_counted():
@@ -157,9 +146,9 @@ def test_zero_norms_are_0_and_counted():
     assert found.zeros == 4  # (0, 1) do not meet, and whatever meets image 2
     assert torch.equal(found.similarity, cross(now, before))
     assert found.similarity[2].tolist() == [0, 0, 0, 0]
-    assert cross_activations(now.float(), before.float()).zeros == 4
-    assert self_similarity(now, before)[2] == 0
-    assert self_activation_similarity(now.float(), before.float())[2] == 0
+    assert relu_paths.cross_activations(now.float(), before.float()).zeros == 4
+    assert relu_paths.self_similarity(now, before)[2] == 0
+    assert relu_paths.self_activation_similarity(now.float(), before.float())[2] == 0
 
 
 @pytest.mark.parametrize("scale", [1e-15, 1e15], ids=["tiny", "huge"])
@@ -180,13 +169,13 @@ def test_laws(count, units, seed, share):
     matrix = found.similarity
     assert torch.equal(matrix, matrix.T)
     assert bool(((matrix >= 0) & (matrix <= 1)).all())
-    assert torch.equal(matrix.diagonal(), self_similarity(now, before))
+    assert torch.equal(matrix.diagonal(), relu_paths.self_similarity(now, before))
     assert torch.equal(matrix, cross_paths(before, now, dtype=torch.float64).similarity)
-    assert torch.equal(found.gram, path_gram(now))
-    reused = cross_paths(now, before, before_gram=path_gram(before), dtype=torch.float64)
+    assert torch.equal(found.gram, relu_paths.path_gram(now))
+    reused = cross_paths(now, before, before_gram=relu_paths.path_gram(before), dtype=torch.float64)
     assert torch.equal(matrix, reused.similarity) and torch.equal(reused.gram, found.gram)
     same = cross_paths(now, now, dtype=torch.float64).similarity
-    meet = path_gram(now) > 0
+    meet = relu_paths.path_gram(now) > 0
     assert torch.equal(same, meet.double())
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     assert torch.equal(cross_path_similarity(now[order], before[order], dtype=torch.float64), matrix[order][:, order])
@@ -203,7 +192,7 @@ REFUSED = {
     "none": (lambda: cross_path_similarity(A[:0], A[:0]), "there are 0 images, expected at least 2"),
     "float": (lambda: cross_path_similarity(A.float(), A), r"now is float32 \[3, 9\], expected bool"),
     "dict": (lambda: cross_path_similarity({"relu": A}, A), "now is a dict, expected one layer's paths"),
-    "self": (lambda: self_similarity(A, A[:, :8]), "9 units and before 8"),
+    "self": (lambda: relu_paths.self_similarity(A, A[:, :8]), "9 units and before 8"),
     "not-activations": (lambda: cross_activation_similarity(A, A), "expected activations of one layer"),
     "infinite": (lambda: cross_activation_similarity(A.float(), A / 0), "before has .* image 0 that are not finite"),
     "one-activation": (lambda: cross_activation_similarity(A[:1].float(), A[:1].float()), "there is 1 image"),
