@@ -14,11 +14,6 @@ def gradients(model, x, y, loss=None) -> list[dict[str, torch.Tensor]]:
     for i in range(len(x)):
         logits = model(x[i : i + 1])
         each = F.cross_entropy(logits, y[i : i + 1]) if loss is None else loss(logits, y[i : i + 1]).sum()
-        found = torch.autograd.grad(each, values, allow_unused=True)
-        rows.append(
-            {
-                name: (torch.zeros_like(value) if g is None else g).flatten()
-                for name, value, g in zip(names, values, found, strict=True)
-            }
-        )
+        found = torch.autograd.grad(each, values, allow_unused=True, materialize_grads=True)
+        rows.append({name: g.flatten() for name, g in zip(names, found, strict=True)})
     return rows

@@ -8,6 +8,7 @@ import pytest
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example import checks
+from tests.measures.networks import refused
 
 
 @pytest.mark.parametrize(("size", "text"), [(12e9, "12.0 GB"), (1.5e8, "0.1 GB"), (5e6, "5.0 MB"), (0, "0.0 MB")])
@@ -39,19 +40,18 @@ def test_no_limit_is_written_as_a_word(tmp_path):
     assert checks._number(str(tmp_path / "missing")) is None
 
 
-@pytest.mark.parametrize("value", [2, 5, 9])
-def test_a_whole_number_in_its_range_passes(value):
-    checks.check_whole("it", value, least=2, most=9)
+WHOLE = {str(type(value)): value for value in (1, 2.0, "3", True, None, 10**5000)} | {"beyond": 10}
+NUMBERS = (0, -1.0, float("nan"), float("inf"), "5", True, None)
+RANGE, MESSAGE = {"least": 2, "most": 9}, "it is .*, expected a whole number from 2 to 9"
+test_what_is_no_whole_number_in_its_range_is_refused = refused(
+    {name: (checks.check_whole, ("it", value), RANGE, MESSAGE) for name, value in WHOLE.items()}
+)
+test_what_is_no_number_in_its_range_is_refused = refused(
+    {str(value): (checks.check_number, ("it", value, "above 0"), {}, "it is .*, expected above 0") for value in NUMBERS}
+)
 
 
-@pytest.mark.parametrize("value", [1, 10, 2.0, "3", True, None, 10**5000], ids=lambda value: str(type(value)))
-def test_what_is_no_whole_number_in_its_range_is_refused(value):
-    with pytest.raises(UserError, match=r"it is .*, expected a whole number from 2 to 9"):
-        checks.check_whole("it", value, least=2, most=9)
-
-
-@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "5", True, None], ids=str)
-def test_what_is_no_number_in_its_range_is_refused(value):
+def test_numbers_in_their_range_pass():
+    for value in (2, 5, 9):
+        checks.check_whole("it", value, **RANGE)
     checks.check_number("it", 0.5, "above 0 and finite")
-    with pytest.raises(UserError, match=r"it is .*, expected above 0 and finite"):
-        checks.check_number("it", value, "above 0 and finite")

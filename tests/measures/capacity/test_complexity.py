@@ -19,11 +19,8 @@ from gendyn_lite.measures.capacity import (
     vc_dimension_bound,
     vc_gap_bound,
 )
+from tests.measures.capacity.test_memorize import points
 from tests.measures.networks import refused
-
-
-def points(n: int, d: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def best_constant(x, signs):
@@ -107,18 +104,15 @@ def test_vc_gap_shrinks_with_examples_and_grows_with_the_dimension(dimension, n)
     assert vc_gap_bound(2 * dimension, n) >= vc_gap_bound(dimension, n) * (1 - 1e-9)
 
 
-@pytest.mark.parametrize("labels", ["true", "random"])
-def test_a_learner_that_fits_every_label_has_stability_one(labels):
-    x = points(60, 2)
-    y = (x[:, 0] > 0).long() if labels == "true" else torch.arange(60) % 2
-    found = replace_one_stability(nearest, x, y, swaps=8)
-    assert found.beta == 1.0 and found.at_replaced.tolist() == [1.0] * 8
+X60, SKEWED = points(60, 2), (torch.arange(60) > 40).long()
 
 
-def test_a_learner_that_ignores_one_label_is_stable():
-    x, y = points(30, 2), torch.cat([torch.zeros(20), torch.ones(10)]).long()
-    found = replace_one_stability(majority, x, y, swaps=10)
-    assert found.beta == 0.0 == found.at_replaced.max()
+@pytest.mark.parametrize(
+    ("fit", "y", "beta"), [(nearest, (X60[:, 0] > 0).long(), 1.0), (nearest, SKEWED, 1.0), (majority, SKEWED, 0.0)]
+)
+def test_who_fits_every_label_has_stability_one_and_who_ignores_one_is_stable(fit, y, beta):
+    found = replace_one_stability(fit, X60, y, swaps=8)
+    assert found.beta == beta and found.at_replaced.tolist() == [beta] * 8
 
 
 def test_only_one_label_is_replaced_and_by_another_class():
@@ -132,25 +126,13 @@ def test_only_one_label_is_replaced_and_by_another_class():
 
 
 def test_the_account_shows_that_nothing_blind_to_labels_separates():
-    rows = label_account(
-        n=50_000,
-        gap_true=0.11,
-        gap_random=0.9,
-        vc_dimension=vc_dimension_bound((2352, 512, 10)),
-        rademacher=empirical_rademacher(lambda x, s: lambda inputs: s, torch.zeros(50, 1), draws=2),
-        stability=(1.0, 1.0),
-        squared_norms=(0.1 * 50_000, 25 * 50_000),
-    )
-    by_name = {row["measure"]: row for row in rows}
-    blind = [row for row in rows if not row["sees_labels"]]
-    assert len(rows) == 4 and len(blind) == 3
+    found = empirical_rademacher(lambda x, s: lambda inputs: s, torch.zeros(50, 1), draws=2)
+    gaps = {"n": 50_000, "gap_true": 0.11, "gap_random": 0.9, "squared_norms": (0.1 * 50_000, 25 * 50_000)}
+    classical = {"vc_dimension": vc_dimension_bound((2352, 512, 10)), "rademacher": found, "stability": (1.0, 1.0)}
+    *blind, norm = label_account(**gaps, **classical)
+    assert [row["sees_labels"] for row in (*blind, norm)] == [False, False, False, True]
     for row in blind:
         assert row["value_true"] == row["value_random"] and row["bound_true"] == row["bound_random"] >= 1
         assert row["vacuous"] and not row["separates"]
-    assert by_name["kernel norm"]["separates"] and by_name["kernel norm"]["value_true"] == pytest.approx(math.sqrt(0.1))
-
-
-def test_the_account_holds_only_what_was_given():
-    gaps = {"n": 10, "gap_true": 0.0, "gap_random": 0.5}
-    assert label_account(**gaps) == []
-    assert [row["measure"] for row in label_account(**gaps, rademacher=0.2)] == ["Rademacher complexity"]
+    assert norm["separates"] and norm["value_true"] == pytest.approx(math.sqrt(0.1))
+    assert [row["measure"] for row in label_account(**gaps)] == ["kernel norm"]  # only what was given

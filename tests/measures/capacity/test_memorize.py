@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gendyn_lite.measures.capacity import hinge_sum, memorizing_network
-from tests.measures.networks import check_refused
+from tests.measures.networks import check_refused, refused
 
 
 def points(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -136,26 +136,23 @@ def test_points_too_close_for_float64_are_refused_by_name():
     check_refused(memorizing_network, message, x, y)
 
 
-@pytest.mark.parametrize(
-    ("x", "y", "options", "message"),
-    [
-        (torch.empty(0, 3), torch.empty(0), {}, r"n ≥ 1"),
-        (torch.tensor(1.0), torch.tensor([1]), {}, r"expected \[n, ...\]"),
-        (torch.empty(2, 0), torch.zeros(2), {}, "have no dimension"),
-        ([[1.0]], torch.zeros(1), {}, "x is a list, expected a tensor"),
-        (torch.tensor([[0.0], [math.nan]]), torch.zeros(2), {}, r"x\[1\] is not finite"),
-        (torch.rand(3, 2), torch.zeros(2), {}, r"x holds 3 points and y has shape \(2,\)"),
-        (torch.rand(3, 2), torch.zeros(3, 2), {}, r"labels of shape \(3, 2\)"),
-        (torch.rand(2, 2), torch.tensor([0.0, math.inf]), {}, "expected finite numbers"),
-        (torch.rand(2, 2), torch.tensor([0, -1]), {}, r"labels lie in \[-1, 0\]"),
-        (TORN, torch.tensor([0, 1, 1, 0, 0, 0]), {}, r"equal points have different labels: 0 = 2 = 5, 1 = 3 \(ind"),
-        (torch.rand(3, 2), torch.zeros(3), {"depth": 1}, "depth is 1, expected a whole number from 2 to 4"),
-        (torch.rand(3, 2), torch.zeros(3), {"depth": 5}, "depth is 5, .* from 2 to 4 for 3 distinct points"),
-    ],
-    ids=["n=0", "scalar", "d=0", "list", "nan", "length", "2-d-y", "inf-y", "negative", "torn", "depth=1", "too-deep"],
+REFUSED = {
+    "n=0": (torch.empty(0, 3), torch.empty(0), {}, r"n ≥ 1"),
+    "scalar": (torch.tensor(1.0), torch.tensor([1]), {}, r"expected \[n, ...\]"),
+    "d=0": (torch.empty(2, 0), torch.zeros(2), {}, "have no dimension"),
+    "list": ([[1.0]], torch.zeros(1), {}, "x is a list, expected a tensor"),
+    "nan": (torch.tensor([[0.0], [math.nan]]), torch.zeros(2), {}, r"x\[1\] is not finite"),
+    "length": (torch.rand(3, 2), torch.zeros(2), {}, r"x holds 3 points and y has shape \(2,\)"),
+    "2-d-y": (torch.rand(3, 2), torch.zeros(3, 2), {}, r"labels of shape \(3, 2\)"),
+    "inf-y": (torch.rand(2, 2), torch.tensor([0.0, math.inf]), {}, "expected finite numbers"),
+    "negative": (torch.rand(2, 2), torch.tensor([0, -1]), {}, r"labels lie in \[-1, 0\]"),
+    "torn": (TORN, torch.tensor([0, 1, 1, 0, 0, 0]), {}, r"equal points have different labels: 0 = 2 = 5, 1 = 3 \(ind"),
+    "depth=1": (torch.rand(3, 2), torch.zeros(3), {"depth": 1}, "depth is 1, expected a whole number from 2 to 4"),
+    "too-deep": (torch.rand(3, 2), torch.zeros(3), {"depth": 5}, "depth is 5, .* from 2 to 4 for 3 distinct points"),
+}
+test_bad_input_gets_one_line = refused(
+    {name: (memorizing_network, (x, y), *rest) for name, (x, y, *rest) in REFUSED.items()}
 )
-def test_bad_input_gets_one_line(x, y, options, message):
-    check_refused(memorizing_network, message, x, y, **options)
 
 
 def test_other_dimensions_are_refused_by_the_network():

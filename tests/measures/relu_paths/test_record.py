@@ -14,7 +14,7 @@ from gendyn_lite.measures.per_example.layers import hooked
 from gendyn_lite.measures.relu_paths import PackedPaths, gate_layers, record_activations, record_packed
 from gendyn_lite.measures.relu_paths import record_paths as record
 from gendyn_lite.measures.relu_paths.packed import pack_anywhere, unpack_anywhere
-from tests.measures.networks import BUILT, built, refused
+from tests.measures.networks import BUILT, Net, built, refused
 from tests.measures.relu_paths import nets
 from tests.measures.relu_paths.nets import Functional, Overwriting, conv, images, scrambled
 
@@ -121,16 +121,8 @@ def test_packing_and_unpacking(count, units, layout):
     assert torch.equal(PackedPaths(bits, units).unpack(), unpacked[:, :units])
 
 
-class Dropping(nn.Module):
-    def forward(self, x):
-        return nn.functional.dropout(nn.functional.relu(x), 0.5, training=self.training)
-
-
-class Folded(nn.Module):
-    def forward(self, x):
-        return nn.functional.relu(x.reshape(-1, 2)).reshape(len(x), -1)
-
-
+DROPPING = Net(lambda s, x: nn.functional.dropout(nn.functional.relu(x), 0.5, training=s.training))
+FOLDED = Net(lambda s, x: nn.functional.relu(x.reshape(-1, 2)).reshape(len(x), -1))
 SIX, NAN = images(2, (6,)), torch.tensor([[0.0], [0.0], [math.nan]]).expand(3, 6)
 EVAL, DROPOUT = scrambled(conv()), nn.Sequential(nn.ReLU(), nn.Dropout(0.5))
 REFUSED = {
@@ -139,7 +131,7 @@ REFUSED = {
     "channels": (lambda: record(EVAL, images(2, (3, 8, 8))), r"does not take images of shape \(3, 8, 8\): .*channels"),
     "width": (lambda: record(Functional(), images(2, (5,))), r"images of shape \(5,\)"),
     "dropout": (lambda: record(DROPOUT, SIX), r"'1' \(Dropout\) is in train mode and draws at random: call model.eval"),
-    "functional-dropout": (lambda: record(Dropping(), SIX), "dropout in .* is in train mode"),
+    "functional-dropout": (lambda: record(DROPPING, SIX), "dropout in .* is in train mode"),
     "batch-norm": (lambda: record(conv(), images(2, (2, 8, 8))), r"'1' \(BatchNorm2d\) is in train mode, where an"),
     "layer": (lambda: record(Functional(), SIX, layers=["gat"]), "unknown gate layer 'gat': did you mean 'gate'"),
     "uint8": (lambda: record(Functional(), torch.zeros(2, 6).byte()), "x is uint8: standardize it"),
@@ -147,7 +139,7 @@ REFUSED = {
     "empty": (lambda: record(Functional(), images(0, (6,))), "n ≥ 1"),
     "NaN": (lambda: record(Functional(), NAN, batch_size=2), "gives NaN for image 2: are its weights and the images"),
     "batch": (lambda: record(Functional(), SIX, batch_size=0), "batch_size is 0"),
-    "no-example-axis": (lambda: record(Folded(), images(3, (6,))), r"gate 'relu' sees \[9, 2\] for 3 images"),
+    "no-example-axis": (lambda: record(FOLDED, images(3, (6,))), r"gate 'relu' sees \[9, 2\] for 3 images"),
 }
 
 

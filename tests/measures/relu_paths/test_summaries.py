@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -16,28 +17,20 @@ from gendyn_lite.measures.relu_paths import (
     ranks_over_time,
 )
 from tests.measures.networks import refused
-from tests.measures.relu_paths.nets import images, random_paths
+from tests.measures.relu_paths.nets import cosine, images, random_paths
 
 
 def test_overlap_and_distance_pair_by_pair():
     paths, x = random_paths(7, 30), images(7, (2, 3))
     found = overlap_and_distance(paths, x)
-    k = 0
-    for i in range(7):
-        for j in range(i + 1, 7):
-            assert (found.i[k], found.j[k]) == (i, j)
-            assert found.distance[k] == pytest.approx(float((x[i] - x[j]).double().norm()), rel=1e-6)
-            assert found.overlap[k] == int((paths[i] & paths[j]).sum())
-            norm = math.sqrt(int(paths[i].sum()) * int(paths[j].sum()))
-            assert found.cosine[k] == pytest.approx(int(found.overlap[k]) / norm)
-            k += 1
-    assert len(found.i) == k == 21
+    pairs = list(itertools.combinations(range(7), 2))
+    assert list(zip(found.i.tolist(), found.j.tolist(), strict=True)) == pairs
+    for k, (i, j) in enumerate(pairs):
+        assert found.distance[k] == pytest.approx(float((x[i] - x[j]).double().norm()), rel=1e-6)
+        assert found.overlap[k] == int((paths[i] & paths[j]).sum())
+        assert found.cosine[k] == pytest.approx(cosine(paths[i], paths[j]))
     assert found.rank_correlation("cosine") == pytest.approx(spearmanr(found.distance, found.cosine).statistic)
-
-
-def test_a_constant_overlap_has_no_rank_correlation():
-    found = overlap_and_distance(torch.ones(3, 4, dtype=torch.bool), images(3, (2,)))
-    assert math.isnan(found.rank_correlation())
+    assert math.isnan(overlap_and_distance(torch.ones_like(paths), x).rank_correlation())  # a constant overlap
 
 
 def test_ranks_by_sorting_one_by_one():

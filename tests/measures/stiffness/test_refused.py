@@ -11,7 +11,7 @@ from torch import nn
 
 from gendyn_lite.measures import stiffness
 from gendyn_lite.measures.per_example import checks
-from tests.measures.networks import Centred, check_refused, refused
+from tests.measures.networks import Centred, Net, check_refused, refused
 from tests.measures.stiffness.test_stiffness import problem
 
 
@@ -19,33 +19,14 @@ def net(*layers):
     return nn.Sequential(nn.Linear(4, 6), *layers, nn.Linear(6, 3)).double()
 
 
-class InPlace(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
-        self.double()
-
-    def forward(self, x):
-        x = x.clone()
-        return self.first(x)[:, :3] + self.out(torch.relu_(x))
+def in_place(s, x):
+    x = x.clone()
+    return s.first(x)[:, :3] + s.out(torch.relu_(x))
 
 
-class InTime(nn.Module):
-    """Reads the examples of a batch as the steps of one sequence."""
-
-    def __init__(self):
-        super().__init__()
-        self.rnn = nn.RNN(4, 3).double()
-
-    def forward(self, x):
-        return self.rnn(x[:, None])[0][:, 0]
-
-
-def made_in_inference_mode():
-    with torch.inference_mode():
-        return net()
-
-
+# It reads the examples of a batch as the steps of one sequence.
+IN_TIME = Net(lambda s, x: s.rnn(x[:, None])[0][:, 0], rnn=nn.RNN(4, 3)).double()
+IN_PLACE = Net(in_place, first=nn.Linear(4, 4), out=nn.Linear(4, 3)).double()
 NET, X, Y = problem(6)
 X4, Y4 = torch.linspace(-1, 1, 12).view(3, 4), torch.tensor([0, 1, 2])
 NAN, INFINITE = torch.full((2, 2), math.nan), X.clone().index_fill_(0, torch.tensor([4]), torch.inf)
@@ -56,11 +37,11 @@ NETWORKS_REFUSED = {
     "batch-norm-of-the-batch": (net(BATCH_NORM).eval(), "keeps no running statistics"),
     "dropout": (net(nn.Dropout(0.5)), r"'1' \(Dropout\) is in train mode and draws at random"),
     "frozen": (net().requires_grad_(False), "no parameter that requires a gradient"),
-    "in-place": (InPlace(), "layer 'first': its input was changed in place"),
+    "in-place": (IN_PLACE, "layer 'first': its input was changed in place"),
     "no-logits": (NO_GROUP, "logits of shape"),
     "mixed": (Centred(4, 3).double(), "the network mixes the examples of a batch"),
-    "mixed-in-time": (InTime(), "the network mixes the examples of a batch"),
-    "inference": (made_in_inference_mode(), "the network was made under torch.inference_mode"),
+    "mixed-in-time": (IN_TIME, "the network mixes the examples of a batch"),
+    "inference": (torch.inference_mode()(net)(), "the network was made under torch.inference_mode"),
 }
 EXAMPLES_REFUSED = {
     "one-example": (X[:1], Y[:1], {}, "x has 1 example, expected at least 2"),
