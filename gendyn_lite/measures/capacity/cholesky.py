@@ -63,10 +63,9 @@ class Cholesky:
             corner.addmm_(row[:, :start], row[:, :start].T, alpha=-1)
         factor, info = torch.linalg.cholesky_ex(corner)
         if int(info) != 0:
-            raise SingularGramError(
-                f"the Gram matrix is singular to float64 at point {start + int(info) - 1}: it is (nearly) determined "
-                "by the points before it; take ridge > 0 (or a smaller kernel width, or more features)"
-            )
+            told = f"the Gram matrix is singular to float64 at point {start + int(info) - 1}"
+            advice = "take ridge > 0 (or a smaller kernel width, or more features)"
+            raise SingularGramError(f"{told}: it is (nearly) determined by the points before it; {advice}")
         corner.copy_(factor)
         self.blocks.append(row)
 

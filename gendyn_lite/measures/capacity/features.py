@@ -231,10 +231,8 @@ def _distinct(patches: Tensor, count: int) -> Tensor:
     repeats = {index for group in duplicates(useful) for index in group[1:]} if len(useful) else set()
     chosen = [index for index in range(len(useful)) if index not in repeats][:count]
     if len(chosen) < count:
-        raise UserError(
-            f"num_filters is {count}, and only {len(chosen)} different patches that are not flat were found in "
-            f"{len(patches):,} places: take fewer filters or more images"
-        )
+        found = f"only {len(chosen)} different patches that are not flat were found in {len(patches):,} places"
+        raise UserError(f"num_filters is {count}, and {found}: take fewer filters or more images")
     return useful[chosen]
 
 

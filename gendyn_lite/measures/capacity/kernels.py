@@ -74,10 +74,8 @@ class KernelFactor:
         _refuse_large_gram(len(x), x[0].numel(), block, self.device)
         points = given.as_points(x)
         if ridge == 0 and (groups := given.duplicates(points)):
-            raise UserError(
-                f"equal points make the Gram matrix singular: {given.name_groups(groups)} (indices): drop the repeats "
-                "or take ridge > 0"
-            )
+            told = f"equal points make the Gram matrix singular: {given.name_groups(groups)} (indices)"
+            raise UserError(f"{told}: drop the repeats or take ridge > 0")
         self.points = points.to(self.device)
         self._cholesky = Cholesky(self._rows, len(points), block=block)
 
@@ -135,9 +133,8 @@ class KernelRegression(given.Fitted):
     def _scores(self, x: Tensor) -> Tensor:
         inputs = given.as_points(x).to(self.points.device)
         if inputs.shape[1] != self.points.shape[1]:
-            raise UserError(
-                f"x has {inputs.shape[1]} dimensions, expected the {self.points.shape[1]} of the training inputs"
-            )
+            expected = f"the {self.points.shape[1]} of the training inputs"
+            raise UserError(f"x has {inputs.shape[1]} dimensions, expected {expected}")
         parts = inputs.split(_block(inputs.device))
         return torch.cat([gaussian_kernel(part, self.points, self.width) @ self.alpha for part in parts])
 

@@ -92,9 +92,8 @@ class MemorizingNetwork(nn.Module):
         """⟨a, x_i⟩, [n]: rounded once, so that it does not depend on the batch or the device."""
         points, a = as_points(x), self.projection.to(torch.float64)
         if points.shape[1] != len(a):
-            raise UserError(
-                f"points have {points.shape[1]} dimensions, expected the {len(a)} that the network was built for"
-            )
+            told = f"points have {points.shape[1]} dimensions"
+            raise UserError(f"{told}, expected the {len(a)} that the network was built for")
         return _with_gradient_of(points @ a, exact_projection(points.detach(), a.detach()))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,10 +140,8 @@ def _distinct(points: Tensor, labels: Tensor) -> Tensor:
     groups = duplicates(points)
     torn = [group for group in groups if labels[group].unique().numel() > 1]
     if torn:
-        raise UserError(
-            f"equal points have different labels: {name_groups(torn)} (indices): no function fits both, drop or "
-            "relabel one"
-        )
+        told = f"equal points have different labels: {name_groups(torn)} (indices)"
+        raise UserError(f"{told}: no function fits both, drop or relabel one")
     keep = torch.ones(len(points), dtype=torch.bool)
     keep[[i for group in groups for i in group[1:]]] = False
     return keep.nonzero().squeeze(1).to(points.device)
@@ -176,7 +173,6 @@ def _best_draw(points: Tensor, labels: Tensor, blocks: int, seed: int, draws: in
         closest = int(gaps.argmin())
         tried.append((residual, int(order[closest]), int(order[closest + 1])))
     residual, i, j = min(tried)
-    raise UserError(
-        f"no projection of {len(tried)} tells all {len(points)} points apart well enough for float64: points {i} "
-        f"and {j} lie too close (residual {residual:.1g}, allowed {allowed:.1g}): merge them or raise draws"
-    )
+    told = f"no projection of {len(tried)} tells all {len(points)} points apart well enough for float64"
+    close = f"points {i} and {j} lie too close (residual {residual:.1g}, allowed {allowed:.1g})"
+    raise UserError(f"{told}: {close}: merge them or raise draws")

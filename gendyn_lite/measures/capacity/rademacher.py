@@ -41,9 +41,8 @@ def vc_dimension_bound(widths: Sequence[int]) -> float:
     38.7
     """
     if len(widths) < 2 or any(isinstance(width, bool) or int(width) != width or width < 1 for width in widths):
-        raise UserError(
-            f"widths is {tuple(widths)}, expected whole numbers of at least 1: inputs, hidden layers, outputs"
-        )
+        wanted = "whole numbers of at least 1: inputs, hidden layers, outputs"
+        raise UserError(f"widths is {tuple(widths)}, expected {wanted}")
     layers = [(before + 1) * after for before, after in itertools.pairwise(widths)]
     up_to = sum(sum(layers[: i + 1]) for i in range(len(layers)))
     r = sum(i * units for i, units in enumerate(widths[1:], start=1))
@@ -186,9 +185,8 @@ def rademacher_gap_bound(complexity: float, n: int, *, delta: float = 0.05) -> f
     1.018
     """
     if not (math.isfinite(complexity) and 1 <= n < math.inf and 0 < delta < 1):
-        raise UserError(
-            f"complexity is {complexity}, n {shown(n)}, delta {delta}: expected finite, at least 1 and in (0, 1)"
-        )
+        told = f"complexity is {complexity}, n {shown(n)}, delta {delta}"
+        raise UserError(f"{told}: expected finite, at least 1 and in (0, 1)")
     return complexity + 3 * math.sqrt(math.log(2 / delta) / (2 * n))
 
 

@@ -158,10 +158,8 @@ class DiagonalSum:
         loss = self._loss if self._kind == "empirical" else _expected(0)
         for name, gradient in zip(self._values, self._gradients(x[:1], y[:1], [loss]), strict=True):
             if gradient is None:
-                raise UserError(
-                    f"parameter {name!r} gets no gradient: the loss does not depend on it; freeze it "
-                    "(requires_grad_(False)) or use it"
-                )
+                why = "the loss does not depend on it; freeze it (requires_grad_(False)) or use it"
+                raise UserError(f"parameter {name!r} gets no gradient: {why}")
 
     def _gradients(self, x: Tensor, y: Tensor, losses: list[Loss]) -> tuple[Tensor | None, ...]:
         """Gradients of one example's summed losses, None for a parameter that they do not depend on."""

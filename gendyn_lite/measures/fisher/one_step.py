@@ -269,8 +269,5 @@ def remainder(model: nn.Module, x: Tensor, y: Tensor, x_eval: Tensor, *, eps: Se
     if len(eps) < 2:
         raise UserError(f"eps has {len(eps)} step sizes, expected at least 2")
     parts = [influence(model, x, y, x_eval, eps=float(each)).means() for each in eps]
-    return Remainder(
-        torch.tensor(list(eps), dtype=torch.float64),
-        torch.stack([part["kl"] for part in parts]),
-        torch.stack([part["quadratic_true"] for part in parts]),
-    )
+    kl, quadratic = (torch.stack([part[name] for part in parts]) for name in ("kl", "quadratic_true"))
+    return Remainder(torch.tensor(list(eps), dtype=torch.float64), kl, quadratic)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx
 
 from gendyn_lite.measures.intervals.knots import Knots, OnLines, margins, rounding
@@ -24,13 +23,13 @@ class Enclosure(NamedTuple):
 
     Attributes:
         value: At the knots, [k, ...].
-        low: Least deviation from the chord of each of n segments, [n, ...], or None where there is none at all.
+        low: Least deviation from the chord of each of n segments, [n, ...].
         high: Largest one.
     """
 
     value: Tensor
-    low: Tensor | None
-    high: Tensor | None
+    low: Tensor
+    high: Tensor
 
 
 class Bounds:
@@ -65,11 +64,8 @@ class Bounds:
         """
         own = label[self.knots.ray]
         margin, slack = margins(self.logits.value, own), rounding(self.logits.value, self.knots)
-        lost = torch.zeros_like(margin[self.first])
-        if self.logits.low is not None and self.logits.high is not None:
-            mine = own[self.first, None]
-            lost = self.logits.high - self.logits.low.gather(1, mine)
-            lost = torch.where(F.one_hot(mine.squeeze(1), lost.shape[1]).bool(), 0, lost)
+        mine = own[self.first, None]
+        lost = (self.logits.high - self.logits.low.gather(1, mine)).scatter(1, mine, 0)
         worst = (torch.minimum(margin[self.first], margin[self.first + 1]) - lost).amin(1)
         return worst > slack[self.first], margin.amin(1) < -slack
 
@@ -78,7 +74,11 @@ class Bounds:
 
     def _enclosure(self, node: fx.Node) -> Any:
         value = self._values[node]
-        return Enclosure(self.knots.place(value).value, None, None) if isinstance(value, OnLines) else value
+        if isinstance(value, OnLines):  # on its chord
+            placed = self.knots.place(value).value
+            zero = torch.zeros_like(placed[: len(self.first)])
+            value = self._values[node] = Enclosure(placed, zero, zero)
+        return value
 
     def _run(self, step: Step) -> Any:
         """One step."""
@@ -90,17 +90,10 @@ class Bounds:
         if isinstance(action, Maximum):
             return self._maximum(step, action)
         value = self._call(action.apply, step, "value")
-        if not self._deviates(step):
-            return Enclosure(value, None, None)
         # The centre goes through the linear part, the radius through its absolute values.
         centre = self._call(action.apply, step, "centre") - self._call(action.apply, step, "zero")
         radius = self._call(action.absolute, step, "radius")
         return Enclosure(value, centre - radius, centre + radius)
-
-    def _deviates(self, step: Step) -> bool:
-        """Whether what a step reads leaves its chord anywhere."""
-        parents = [self._enclosure(node) for node in step.node.all_input_nodes]
-        return any(isinstance(parent, Enclosure) and parent.low is not None for parent in parents)
 
     def _call(self, function: Callable[..., Any], step: Step, part: str) -> Any:
         args, kwargs = self._select(step, part)
@@ -113,27 +106,21 @@ class Bounds:
             value = self._enclosure(node)
             if not isinstance(value, Enclosure):
                 return value if part == "value" else with_count(value, 1 if part == "zero" else len(self.first))
+            at_knots, low, high = value
             if part == "value":
-                return value.value
-            low, high = self._deviation(value)
+                return at_knots
             if part == "zero":
                 return torch.zeros_like(low[:1])
             return {"centre": (low + high) / 2, "radius": (high - low) / 2, "least": -low, "most": high}[part]
 
         return step.arguments(pick)
 
-    def _deviation(self, value: Enclosure) -> tuple[Tensor, Tensor]:
-        if value.low is None or value.high is None:
-            zero = torch.zeros_like(value.value.index_select(0, self.first))
-            return zero, zero
-        return value.low, value.high
-
     def _kinked(self, action: Kinks, source: Enclosure) -> Enclosure:
         """Off its chord by at most the slopes times the deviation before it, and by the depth of its own kinks."""
         value = action.apply(source.value)
         a, b = self._ends(source.value)
         least, most = action.slopes
-        low, high = self._deviation(source)
+        low, high = source.low, source.high
         depth = torch.zeros_like(low)
         for level in action.levels:
             kink = _depth(a - level, b - level)
@@ -155,12 +142,8 @@ class Bounds:
         (first, second), (mine, other) = self._ends(windows.entries), self._ends(windows.winner)
         depth = _depth(first.gather(1, mine) - first.gather(1, other), second.gather(1, mine) - second.gather(1, other))
         self.changes = self.changes + (depth > 0).sum(1)
-        low, high = torch.zeros_like(depth), torch.zeros_like(depth)
-        if self._deviates(step):
-            least, most = (self._call(action.windows, step, part).largest.flatten(1) for part in ("least", "most"))
-            low, high = -least, most
-        shape = windows.shape
-        return Enclosure(windows.largest, (low - depth).unflatten(1, shape), high.unflatten(1, shape))
+        least, most = (self._call(action.windows, step, part).largest for part in ("least", "most"))
+        return Enclosure(windows.largest, -least - depth.unflatten(1, windows.shape), most)
 
 
 def _depth(a: Tensor, b: Tensor) -> Tensor:

@@ -196,9 +196,8 @@ def check_lines(model: nn.Module, x: Tensor, direction: Tensor, low: float, high
     parameter = next(model.parameters(), None)
     dtype = parameter.dtype if parameter is not None else x.dtype
     if dtype not in (torch.float32, torch.float64):
-        raise UserError(
-            f"the network computes in {dtype_name(dtype)}, expected float32 or float64: convert it by .float()"
-        )
+        told = f"the network computes in {dtype_name(dtype)}"
+        raise UserError(f"{told}, expected float32 or float64: convert it by .float()")
     for name, tensor in (("x", x), ("direction", direction)):
         if not isinstance(tensor, Tensor):
             raise UserError(f"{name} is a {type(tensor).__name__}, expected a tensor [m, *in_shape]")

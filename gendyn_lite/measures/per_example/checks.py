@@ -201,9 +201,8 @@ def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, na
     first = first_trainable(model)
     for what, value in (("x", x), ("y", y)):
         if value.device != first.device:
-            raise UserError(
-                f"{name}{what} is on {value.device} and the network on {first.device}: move one of them (.to(...))"
-            )
+            places = f"on {value.device} and the network on {first.device}"
+            raise UserError(f"{name}{what} is {places}: move one of them (.to(...))")
     if x.is_floating_point() and x.dtype != first.dtype:
         raise UserError(f"{name}x is {dtype_name(x)} and the network {dtype_name(first)}: convert one of them")
     if x.dtype == torch.uint8:
@@ -233,10 +232,8 @@ def check_alone(model: nn.Module, x: Tensor) -> None:
         except RuntimeError:  # an operation without a derivative with respect to the inputs
             return
     if found[0] is not None and (found[0][0].abs() > 0).any():
-        raise UserError(
-            "the network mixes the examples of a batch: an example's output depends on the others, so that it has no "
-            "gradient of its own"
-        )
+        why = "an example's output depends on the others, so that it has no gradient of its own"
+        raise UserError(f"the network mixes the examples of a batch: {why}")
 
 
 def usable(x: Tensor) -> Tensor:
@@ -284,10 +281,8 @@ def check_finite(squared_norms: Tensor, *, first: int = 0, resolved: bool = Fals
         beyond = f"or its square is beyond {dtype_name(squared_norms)}"
         raise UserError(f"{told}, {beyond}: {why} If not, measure in float64 (model.double())")
     if resolved and 0 < (most := float(squared_norms.max())) < torch.finfo(squared_norms.dtype).tiny:
-        raise UserError(
-            f"the largest squared gradient is {most:.0e}, too small for {dtype_name(squared_norms)}: measure in "
-            "float64 (model.double()), or in other units"
-        )
+        told = f"the largest squared gradient is {most:.0e}, too small for {dtype_name(squared_norms)}"
+        raise UserError(f"{told}: measure in float64 (model.double()), or in other units")
 
 
 def dtype_name(value: Tensor | torch.dtype) -> str:

@@ -37,6 +37,7 @@ class Use(NamedTuple):
 
 
 OnLayer = Callable[[Layer, list[Use]], None]
+OnGradients = Callable[[str, Tensor], None]
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -45,15 +46,7 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    plan: Plan,
-    on_layer: OnLayer,
-    on_gradients: Callable[[str, Tensor], None],
-    *,
-    loss: Loss = cross_entropy,
-    quiet: bool = False,
+    model: nn.Module, x: Tensor, y: Tensor, plan: Plan, on_layer: OnLayer, on_gradients: OnGradients, *, loss: Loss
 ) -> None:
     """Run the network on a batch and hand over what each parameter's per-example gradients are made of.
 
@@ -71,28 +64,11 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
         on_layer: Receives each layer with a formula, and its uses.
         on_gradients: Receives the name of each other parameter, and its gradient for each example, [n, entries].
         loss: Function of (logits, y) that gives the loss of each example, [n].
-        quiet: Whether no warning names the layers of the parameters that have no formula.
 
     Raises:
         UserError: A layer's input was changed in place after the layer had read it, the logits do not fit the labels,
             or the network mixes the examples of a batch.
     """
-    _visit_layers(model, x, y, plan, on_layer, loss)
-    without = sorted(plan.outside.union(plan.without_formula))
-    new = [name for name in without if name not in plan.announced]
-    if new:
-        plan.announced.update(new)
-        if not quiet:
-            warn(new, model)
-    if without:
-        for name, found in gradients(model, without, x, y, loss=loss).items():
-            on_gradients(name, found)
-
-
-def _visit_layers(  # noqa: PLR0917 (as `visit`)
-    model: nn.Module, x: Tensor, y: Tensor, plan: Plan, on_layer: OnLayer, loss: Loss
-) -> None:
-    """Hand over the layers; parameters used outside of their module, or without examples in front, go to the plan."""
     keep_freed_memory()
     with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
         taps = _Taps(plan, seen(model, x).elsewhere, len(x), on_layer)
@@ -107,13 +83,20 @@ def _visit_layers(  # noqa: PLR0917 (as `visit`)
             plan.alone = True
         losses = loss(logits, usable(y))
         if losses.shape != (len(x),):
-            raise UserError(
-                f"the loss has shape {tuple(losses.shape)}, expected one value for each of {len(x)} examples"
-            )
+            told = f"the loss has shape {tuple(losses.shape)}"
+            raise UserError(f"{told}, expected one value for each of {len(x)} examples")
         taps.forward_is_done()
         if losses.requires_grad:
             torch.autograd.grad(losses.sum(), taps.source, allow_unused=True)
         taps.hand_over_the_rest()
+    without = sorted(plan.outside.union(plan.without_formula))
+    new = [name for name in without if name not in plan.announced]
+    if new:
+        plan.announced.update(new)
+        warn(new, model)
+    if without:
+        for name, found in gradients(model, without, x, y, loss=loss).items():
+            on_gradients(name, found)
 
 
 @contextmanager
@@ -188,11 +171,10 @@ class _Taps(TorchFunctionMode):
 
         def show(z: Tensor) -> None:
             if a._version != version:
-                name = self.layers[module][0].name
-                raise UserError(
-                    f"layer {name!r}: its input was changed in place after the layer had read it; "
-                    "use the operation that follows out of place (inplace=False)"
+                told = (
+                    f"layer {self.layers[module][0].name!r}: its input was changed in place after the layer had read it"
                 )
+                raise UserError(f"{told}; use the operation that follows out of place (inplace=False)")
             self._collect(Use(module, _full(a), _full(z)))
 
         return _Tap.apply(out, self.source, show)  # type: ignore[return-value]

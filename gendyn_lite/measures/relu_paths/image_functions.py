@@ -143,8 +143,8 @@ def image_functions(
     found = plan(model)
     factored = tuple(layer for layer in found.layers if layer.kind == "affine")
     others = tuple(name for layer in found.layers if layer.kind != "affine" for name in layer.parameters)
-    layers = replace(found, layers=factored, without_formula=found.without_formula + others)
     shapes = {name: value.shape for name, value in model.named_parameters()}
+    layers = replace(found, layers=factored, without_formula=found.without_formula + others, announced=set(shapes))
     parts: dict[str, Part] = {}
 
     def factor(layer: Layer, uses: Sequence[Use]) -> None:
@@ -157,5 +157,5 @@ def image_functions(
     def store(name: str, values: Tensor) -> None:
         parts[name] = Stored(values.view(len(x), *shapes[name]))
 
-    visit(model, x, y, layers, factor, store, loss=loss, quiet=True)
+    visit(model, x, y, layers, factor, store, loss=loss)
     return ImageFunctions({name: parts[name] for name in shapes if name in parts}, len(x), step_size)
