@@ -11,15 +11,16 @@ it is used only where such blocks, the smallest among them, came out right on th
 from __future__ import annotations
 
 import time
+import timeit
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils import benchmark
 
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, block_of, check_paths
+from gendyn_lite.threads import threads
 
 EXACT_UNITS = 1 << 24  # float32 counts exactly up to here
 # Multiples of images and of units that 8-bit products are made of, and the fewest images: what GPUs ask for.
@@ -171,10 +172,10 @@ def int8_is_fast(device: torch.device | str = "cpu") -> bool:
 
 
 def _seconds(multiply: Product, block: Tensor) -> float:
-    """The mean of five; on a CPU the time of one thread's own work, which other programs hardly change."""
-    clock = time.thread_time if block.device.type == "cpu" else benchmark.timer  # which waits for the device
-    names = {"multiply": multiply, "block": block}
-    return benchmark.Timer("multiply(block, block)", timer=clock, globals=names).timeit(5).mean
+    """The best of five; on a CPU the time of one thread's own work, which other programs hardly change."""
+    clock = time.thread_time if block.device.type == "cpu" else time.perf_counter
+    with threads(1):  # to read a number waits for the device
+        return min(timeit.repeat(lambda: float(multiply(block, block)[0, 0]), timer=clock, number=1, repeat=5))
 
 
 def _int8(rows: Tensor, columns: Tensor) -> Tensor:

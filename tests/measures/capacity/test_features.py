@@ -156,22 +156,19 @@ def test_dependent_features_without_ridge_are_told():
         feature_regression(Plain(x), x, x[:, 0], **CPU)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"ridge": -1.0}, "ridge is -1.0, expected"),
-        ({}, "the matrix of 8 features in float64 takes .*: take fewer examples or fewer features"),
-        ({"num_classes": 2}, r"labels lie in \[0, 2\], expected classes in \[0, 2\)"),
-    ],
-)
-def test_bad_options_get_one_line(options, message, monkeypatch):
+FEW, DRAWN = images(12, 1, 10), random_conv_features(images(12, 1, 10), 1)
+
+
+def test_a_matrix_that_would_not_fit_is_refused(monkeypatch):
     monkeypatch.setattr(checks, "available_memory", lambda device: 1000)
-    x = images(12, 1, 10)
-    check_refused(feature_regression, message, random_conv_features(x, 1), x, labels(12), **options, **CPU)
+    message = "the matrix of 8 features in float64 takes .*: take fewer examples or fewer features"
+    check_refused(feature_regression, message, DRAWN, FEW, labels(12), **CPU)
 
 
 FLAT = torch.rand(4, 9)
 REFUSED = {
+    "ridge": (feature_regression, (DRAWN, FEW, labels(12)), {"ridge": -1.0}, "ridge is -1.0, expected"),
+    "classes": (feature_regression, (DRAWN, FEW, labels(12)), {"num_classes": 2}, r"labels lie in \[0, 2\], expected"),
     "no-filters": (random_conv_features, (images(), 0), {}, "num_filters is 0, expected .* from 1 to 32,000"),
     "patch": (random_conv_features, (images(), 4), {"patch": 14}, r"patch is 14, grid 2: .* that fit \(14, 14\)"),
     "threshold": (random_conv_features, (images(), 4), {"threshold": -1.0}, "threshold is -1.0"),

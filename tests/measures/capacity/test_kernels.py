@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import capacity
 from gendyn_lite.measures.capacity import KernelFactor, choose_width, kernel_regression, kernels
-from gendyn_lite.measures.capacity.cholesky import Cholesky, SingularGramError, triangle_bytes
+from gendyn_lite.measures.capacity.cholesky import Cholesky, triangle_bytes
 from gendyn_lite.measures.per_example import checks as memory
+from tests.measures.networks import refused
 
 CPU = {"device": "cpu"}
 
@@ -117,20 +118,14 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("x", "y", "options", "message"), REFUSED.values(), ids=REFUSED)
-def test_bad_input_gets_one_line(x, y, options, message):
-    with pytest.raises(UserError, match=message) as caught:
-        kernel_regression(x, y, **{"width": 1.0, **options}, **CPU)
-    assert "\n" not in str(caught.value)
-    assert isinstance(caught.value, SingularGramError) == ("singular to float64" in message)
-
-
-def test_a_regression_refuses_other_dimensions_and_classes_of_real_targets():
-    found = kernel_regression(X, X[:, 0], width=1.0, **CPU)
-    with pytest.raises(UserError, match="fitted to real targets"):
-        found.classify(X)
-    with pytest.raises(UserError, match="x has 2 dimensions, expected the 3"):
-        found.predict(X[:, :2])
+FITTED = kernel_regression(X, X[:, 0], width=1.0, **CPU)
+CALLS = {
+    name: (kernel_regression, (x, y), {"width": 1.0, **options, **CPU}, message)
+    for name, (x, y, options, message) in REFUSED.items()
+}
+CALLS["real targets"] = lambda: FITTED.classify(X), "fitted to real targets"
+CALLS["dimensions"] = lambda: FITTED.predict(X[:, :2]), "x has 2 dimensions, expected the 3"
+test_bad_input_gets_one_line = refused(CALLS)
 
 
 @settings(max_examples=50, deadline=None)

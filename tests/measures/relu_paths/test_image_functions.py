@@ -65,31 +65,26 @@ def steps(model, optimizer, history, x, y, count):
         history.after_step(model, optimizer)
 
 
-SETTINGS = {
-    "plain": {},
-    "momentum": {"momentum": 0.9},
-    "weight-decay": {"weight_decay": 0.05},
-    "both": {"momentum": 0.9, "weight_decay": 0.05},
-}
+SETTINGS = [{}, {"momentum": 0.9}, {"weight_decay": 0.05}, {"momentum": 0.9, "weight_decay": 0.05}]
 LIMITS = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
 @pytest.mark.parametrize("dtype", LIMITS, ids=str)
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("options", SETTINGS, ids=str)
 @pytest.mark.parametrize("name", NETS)
-def test_the_weights_are_the_initial_ones_and_all_image_functions(name, setting, dtype):
+def test_the_weights_are_the_initial_ones_and_all_image_functions(name, options, dtype):
     torch.manual_seed(0)
     make, shape = NETS[name]
     model = scrambled(make()).to(dtype)
     x, y = batch(shape, 10, dtype)
-    optimizer, history = torch.optim.SGD(model.parameters(), lr=0.05, **SETTINGS[setting]), WeightHistory(model)
+    optimizer, history = torch.optim.SGD(model.parameters(), lr=0.05, **options), WeightHistory(model)
     initial = copy.deepcopy(model)
     steps(model, optimizer, history, x, y, 12)
     middle = copy.deepcopy(model)
     optimizer.param_groups[0]["lr"] = 0.02  # a decay
     steps(model, optimizer, history, x, y, 13)
     alpha, _ = step_weights(history.steps[:3])
-    assert (alpha == 1.0) == ("weight_decay" not in SETTINGS[setting])
+    assert (alpha == 1.0) == ("weight_decay" not in options)
     shares = [history.image(i, upto=3) for i in range(10)]  # each is in a batch of these
     for parameter, value in history.weights(upto=3).items():
         total = alpha * initial.get_parameter(parameter).detach().double() + sum(share[parameter] for share in shares)
@@ -146,26 +141,14 @@ def linear():
     return nn.Linear(6, 3).double()
 
 
-def recorded(make=torch.optim.SGD, **options):
+def recorded(make=torch.optim.SGD, *, moved=0, times=1, **options):
     model = linear()
     history = WeightHistory(model)
-    history.record(model, *batch((6,), 4))
+    model.weight.data += moved
+    for _ in range(times):
+        history.record(model, *batch((6,), 4))
     history.after_step(model, make(model.parameters(), lr=0.1, **options))
     return history
-
-
-def twice():
-    model = linear()
-    history = WeightHistory(model)
-    history.record(model, *batch((6,), 4))
-    history.record(model, *batch((6,), 4))
-
-
-def late():
-    model = linear()
-    history = WeightHistory(model)
-    model.weight.data += 1
-    history.record(model, *batch((6,), 4))
 
 
 HOOK, XY = {"labels": torch.arange(3), "batches": ()}, batch((6,))
@@ -174,8 +157,8 @@ REFUSED = {
     "nesterov": (lambda: recorded(momentum=0.9, nesterov=True), "SGD with nesterov"),
     "image": (lambda: recorded().image(9), "image 9 was in no batch of the 1 recorded steps"),
     "step": (lambda: recorded().weights(5), "step 5 is missing from the history: it has 1 steps"),
-    "open": (twice, "the step before was not closed: call after_step"),
-    "late": (late, "weight has changed since the history was made"),
+    "open": (lambda: recorded(times=2), "the step before was not closed: call after_step"),
+    "late": (lambda: recorded(moved=1), "weight has changed since the history was made"),
     "no-batches": (lambda: recorded()(linear(), epoch=1, step=1), "needs batches and labels"),
     "half": (lambda: WeightHistory(linear(), labels=torch.arange(3)), "give both batches and labels"),
     "resumed": (lambda: WeightHistory(linear(), **HOOK)(linear(), epoch=3, step=9), "the history begins at step 9"),
