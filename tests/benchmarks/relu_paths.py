@@ -98,7 +98,7 @@ def recording(rounds: int) -> None:
     x = torch.randn(128, 3, 28, 28)
     with torch.no_grad():
         taken = in_turns({"bare": lambda: model(x), "ours": lambda: relu_paths.record_packed(model, x)}, rounds)
-    size = sum(one.nbytes for one in relu_paths.record_packed(model, x).values())
+    size = sum(one.bits.nbytes for one in relu_paths.record_packed(model, x).values())
     ratio = taken["ours"] / taken["bare"]
     show(f"alexnet_small, {len(x)} images: recording all paths takes {ratio:.2f} forward passes; {size:,} bytes")
 

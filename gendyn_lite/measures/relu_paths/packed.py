@@ -67,11 +67,6 @@ class PackedPaths:
         """(n, units)."""
         return len(self.bits), self.units
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory."""
-        return self.bits.numel()
-
     def __getitem__(self, images: slice) -> PackedPaths:
         """The paths of some images, still packed."""
         return replace(self, bits=self.bits[images])

@@ -104,7 +104,7 @@ def record_packed(
 
     >>> model = nn.Sequential(nn.Linear(2, 20), nn.ReLU())
     >>> packed = record_packed(model, torch.randn(5, 2))["1"]
-    >>> packed.shape, packed.nbytes
+    >>> packed.shape, packed.bits.nbytes
     ((5, 20), 15)
     """
     known = fingerprint(x) if images is None else images

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from gendyn_lite import models
-from gendyn_lite.errors import UserError
 from gendyn_lite.measures import relu_paths
-from tests.measures.networks import refused
+from tests.measures.networks import check_refused, refused
 from tests.measures.relu_paths import nets
 
 
@@ -82,10 +81,8 @@ def test_loss_along_paths(batch, record, monkeypatch):
         loss, accuracy = relu_paths.loss_along(model, x, y, paths)
         assert loss == pytest.approx(float(nn.functional.cross_entropy(logits, y)), rel=1e-5)
         assert accuracy == pytest.approx(float((logits.argmax(1) == y).float().mean()))
-    with pytest.raises(UserError, match="x has 5 images and y 4 labels"):
-        relu_paths.loss_along(model, x, y[:4], other)
-    with pytest.raises(UserError, match=r"labels span . to 7, expected 0 to 2"):
-        relu_paths.loss_along(model, x, torch.tensor([0, 1, 2, 0, 7]), other)
+    check_refused(relu_paths.loss_along, "x has 5 images and y 4 labels", model, x, y[:4], other)
+    check_refused(relu_paths.loss_along, r"labels span . to ., expected 0 to 2", model, x, 4 * y, other)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf], ids=str)
@@ -121,9 +118,8 @@ def test_an_isolated_network_has_one_images_weights_alone():
     model[5].weight.requires_grad_(False)  # a fixed feature stays
     functions = relu_paths.image_functions(model, x, y, step_size=0.1)
     update = functions.of(2)
-    assert (
-        relu_paths.isolated_network(model, {"8.weight": update["8.weight"]})[0].bias.tolist() == [0] * 4
-    )  # without an update
+    alone = relu_paths.isolated_network(model, {"8.weight": update["8.weight"]})
+    assert alone[0].bias.tolist() == [0] * 4  # without an update
     network = relu_paths.isolated_network(model, update)
     parameters = dict(network.named_parameters())
     for name in ("0.weight", "0.bias", "5.bias", "8.weight"):

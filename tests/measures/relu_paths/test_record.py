@@ -109,7 +109,7 @@ LAYOUTS = {
 def test_packing_and_unpacking(count, units, layout):
     paths = layout(nets.random_paths(count, units))
     packed = PackedPaths.pack(paths)
-    assert packed.nbytes == count * -(-units // 8)
+    assert packed.bits.nbytes == count * -(-units // 8)
     assert torch.equal(pack_anywhere(paths), packed.bits)
     assert torch.equal(packed.unpack(), paths)
     assert torch.equal(packed[1:3].unpack(), paths[1:])
