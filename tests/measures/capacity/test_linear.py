@@ -18,22 +18,10 @@ def problem(n: int, d: int, k: int = 1, seed: int = 0) -> tuple[torch.Tensor, to
 def test_is_the_pseudo_inverse(n, d):
     x, y = problem(n, d, k=3)
     torch.testing.assert_close(minimum_norm_solution(x, y), torch.linalg.pinv(x) @ y)
-
-
-def test_of_dependent_rows_too():
-    x, y = problem(10, 30)
-    x, y = torch.cat([x, x[:4]]), torch.cat([y, y[:4] + 1])
+    x, y = torch.cat([x, x]), torch.cat([y[:, 0], y[:, 1]])  # dependent rows, targets [n]
     torch.testing.assert_close(minimum_norm_solution(x, y), torch.linalg.pinv(x) @ y)
-
-
-def test_zero_inputs_give_zero():
-    assert minimum_norm_solution(torch.zeros(3, 2), torch.ones(3)).tolist() == [0.0, 0.0]
-
-
-def test_shapes_follow_the_targets():
-    x, _ = problem(4, 6)
-    assert minimum_norm_solution(x, torch.zeros(4)).shape == (6,)
-    assert minimum_norm_solution(x, torch.tensor([0, 1, 2, 0])).shape == (6, 3)
+    zero = minimum_norm_solution(torch.zeros_like(x), torch.arange(len(x)) % 2)
+    assert zero.tolist() == [[0.0, 0.0]] * d
 
 
 @pytest.mark.parametrize(("n", "d"), [(8, 20), (20, 8)], ids=["interpolating", "least squares"])
