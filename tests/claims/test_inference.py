@@ -16,13 +16,21 @@ from gendyn_lite.claims.inference import (
     PValues,
     all_of,
     estimate,
+    first,
     mean_of,
     p_values,
-    verdict,
+    places,
 )
 from gendyn_lite.errors import UserError
 
 DRAWS = 1000
+
+
+def verdict(p: PValues, *, equivalence: bool = False, n: int = 5, needed: int = 5) -> str:
+    """What the tests of one claim allow."""
+    return first(places(p, equivalence=equivalence), n=n, needed=needed)
+
+
 RANGES = {"number": (-1e6, 1e6), "ratio": (0.0, 1e6)}
 
 

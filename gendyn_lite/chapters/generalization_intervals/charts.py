@@ -280,10 +280,9 @@ def region_norms(table: pd.DataFrame) -> Chart:
     x = alt.X("ratio:Q", title="‖W of a region‖∞ / ‖W‖∞", scale=alt.Scale(domain=[0, 1.5], nice=False))
     tip = ["labels:N", "ratio:Q", *tooltips(".3f", "share")]
     line = line.encode(x=x, y=alt.Y("share:Q", title="share of regions"), **OF_LABELS, tooltip=tip)
-    return layered(
-        [rule.encode(x="ratio:Q"), line],
-        "Norms of linear regions",
-        "Left of the dotted line: no larger than without the ReLUs.",
+    about = (
         "Norms of regions over the norm of the weights' product; "
-        f"{runs['intervals/norm_within'].mean():.1%} lie within it.",
+        f"{runs['intervals/norm_within'].mean():.1%} lie within it."
     )
+    title, subtitle = "Norms of linear regions", "Left of the dotted line: no larger than without the ReLUs."
+    return layered([rule.encode(x="ratio:Q"), line], title, subtitle, about)

@@ -164,12 +164,10 @@ def franken(table: pd.DataFrame) -> Chart:
     values = _stacked(rows, ["subject"], {"along today's paths": today, "along yesterday's paths": yesterday})
     early = rows.assign(value=today - yesterday)[rows["epoch"] <= 3]
     means = _means_told(early, ["setting", "runs"], "+.3f")
-    return layered(
-        _over_epochs(values, "of", "franken", {"subject": "runs"}, axis="loss, in nats", within=(0.0, None)),
-        "Today's weights along today's and yesterday's paths",
-        f"128 training images; {SEEDS}",
-        f"Loss against epoch along two paths. Today's minus yesterday's, mean of epochs 1 to 3: {means}.",
-    )
+    layers = _over_epochs(values, "of", "franken", {"subject": "runs"}, axis="loss, in nats", within=(0.0, None))
+    about = f"Loss against epoch along two paths. Today's minus yesterday's, mean of epochs 1 to 3: {means}."
+    title, subtitle = "Today's weights along today's and yesterday's paths", f"128 training images; {SEEDS}"
+    return layered(layers, title, subtitle, about)
 
 
 def unseen(table: pd.DataFrame) -> Chart:
@@ -251,12 +249,9 @@ def overlap_by_distance(table: pd.DataFrame) -> Chart:
     tip = tooltips(".3f", "distance", "low", "middle", "high")
     line = base.mark_line(point={"size": 30}).encode(x=x, y="middle:Q", tooltip=tip)
     correlations = rows.drop_duplicates(["runs", "place"])
-    return layered(
-        [band, line, words_above(base.transform_filter("datum.bin === 0"))],
-        "Path overlap against distance",
-        "Pairs of images, a twelfth at a point; band: the middle half.",
-        f"Path overlap by distance. Rank correlations: {told(correlations, '{runs}, layer {place}: {rank:.2f}')}.",
-    )
+    about = f"Path overlap by distance. Rank correlations: {told(correlations, '{runs}, layer {place}: {rank:.2f}')}."
+    title, subtitle = "Path overlap against distance", "Pairs of images, a twelfth at a point; band: the middle half."
+    return layered([band, line, words_above(base.transform_filter("datum.bin === 0"))], title, subtitle, about)
 
 
 def ratio(table: pd.DataFrame) -> Chart:

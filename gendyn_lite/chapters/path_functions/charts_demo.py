@@ -130,13 +130,9 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
         for (name, epoch), part in pairs.groupby(["layer", "epoch"], sort=False)
         if epoch in (epochs[0], epochs[-1])
     ]
-    return layered(
-        [dots.add_params(picked), *both],
-        "Near in pixels, near in paths?",
-        "A point is a pair of digits; point at one to see them.",
-        f"Path overlap against distance of pairs of digits. Rank correlations: {'; '.join(ranked)}.",
-        height=300,
-    )
+    about = f"Path overlap against distance of pairs of digits. Rank correlations: {'; '.join(ranked)}."
+    title, subtitle = "Near in pixels, near in paths?", "A point is a pair of digits; point at one to see them."
+    return layered([dots.add_params(picked), *both], title, subtitle, about, height=300)
 
 
 def _pictures(rows: alt.Chart, pictures: pd.DataFrame, column: str, size: int, **place: Any) -> alt.Chart:
@@ -200,10 +196,6 @@ def nearest(rows: pd.DataFrame) -> Chart:
     stems = base.mark_rule(strokeWidth=2).encode(x=x, y=y)
     images = base.mark_image(width=40, height=40).encode(x=x, y=y, url="picture:N", tooltip=tip)
     told = ", ".join(f"a {row.digit} ({row.share:.2f})" for row in rows.iloc[1:].itertuples())
-    return layered(
-        [stems, images],
-        "Whose path overlaps?",
-        "The image itself first, then its nearest by path.",
-        f"The nearest by path of a {rows['digit'].iloc[0]}: {told}.",
-        height=260,
-    )
+    about = f"The nearest by path of a {rows['digit'].iloc[0]}: {told}."
+    title, subtitle = "Whose path overlaps?", "The image itself first, then its nearest by path."
+    return layered([stems, images], title, subtitle, about, height=260)

@@ -129,10 +129,9 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
     sets = list(rows["data"].unique())
     rows = with_sizes(rows[(rows["depth"] == 4) & (rows["width"] == 32)], of="data")
     rows = rows.sort_values("data", key=lambda names: names.map(sets.index), kind="stable")
-    found: list[Claim] = []
-    for (data, size), base in rows.groupby(["data", "size"], sort=False):
-        found += RECORD.judge(f"mlp (4 hidden layers of 32) on {data}{size}", OF_LAYERS, base)
-    return table(found)
+    groups, network = rows.groupby(["data", "size"], sort=False), "mlp (4 hidden layers of 32)"
+    found = (RECORD.judge(f"{network} on {data}{size}", OF_LAYERS, base) for (data, size), base in groups)
+    return table(claim for claims in found for claim in claims)
 
 
 def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:

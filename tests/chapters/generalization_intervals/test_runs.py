@@ -11,8 +11,6 @@ from gendyn_lite import data, results
 from gendyn_lite.chapters.generalization_intervals import demo as interval_lines
 from gendyn_lite.chapters.generalization_intervals import runs as experiment
 from gendyn_lite.chapters.generalization_intervals import tables
-from gendyn_lite.chapters.generalization_intervals.explorer import IntervalExplorer
-from gendyn_lite.errors import UserError
 from gendyn_lite.measures import intervals
 
 
@@ -125,15 +123,3 @@ def test_a_coarse_grid_shrinks_the_difference():
     assert found.loc["exact", "stepped over"] == 0
     assert found.loc["4 points", "stepped over"] > found.loc["64 points", "stepped over"]
     assert found.loc["4 points", "difference"] < found.loc["exact", "difference"]
-
-
-def test_an_image_that_does_not_exist_is_refused():
-    with pytest.raises(UserError, match="image is 300, expected a number from 0 to 299"):
-        interval_lines.one_line("pair", image=300)
-
-
-def test_the_explorer_draws_what_is_chosen():
-    explorer = IntervalExplorer()
-    explorer.towards.value = "adversarial"
-    explorer.network.value = "1x512"
-    assert explorer.status.value == ""

@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from gendyn_lite.charts import performance as draw
+from gendyn_lite.charts import pages as draw
 
 TABLE = pd.DataFrame(
     {
