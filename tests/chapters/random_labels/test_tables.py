@@ -8,7 +8,6 @@ import pytest
 from gendyn_lite import results
 from gendyn_lite.chapters.random_labels import tables
 from gendyn_lite.chapters.random_labels.tables import TABLE_1, table_1_row
-from gendyn_lite.errors import UserError
 from tests.chapters import fake_sizes
 from tests.chapters.random_labels import fake as fake_runs
 
@@ -36,12 +35,6 @@ def test_dropout_is_no_row_of_table_1():
     """Otherwise the runs with dropout would be averaged into the row without any regularizer."""
     table = tables.table_1(fake_runs.regularized(dropout=0.1))
     assert table.iloc[3]["test, ours"].startswith("80.1")
-
-
-def test_table_1_of_two_data_sets_is_refused():
-    both = pd.concat([fake_runs.regularized(), fake_runs.regularized(data="other data")])
-    with pytest.raises(UserError, match="Table 1 has one data set, the runs have 2"):
-        tables.table_1(both)
 
 
 def test_every_network_of_the_paper_has_its_plain_rows():

@@ -10,7 +10,6 @@ import vl_convert
 
 from gendyn_lite.chapters.stiffness import charts as draw
 from gendyn_lite.chapters.stiffness import charts_layers as draw_layers
-from gendyn_lite.errors import UserError
 from tests.chapters.specs import rows
 from tests.chapters.stiffness import fake
 
@@ -42,12 +41,6 @@ def test_the_map_is_drawn_where_its_points_are():
     svg = vl_convert.vegalite_to_svg(spec)
     assert svg.count('aria-roledescription="rect mark"') == 4
     assert "first coordinate: 0; second coordinate: −2; x2: 4.24; y2: 0.12; stiffness: −0.2; predicted class: 1" in svg
-
-
-def test_a_table_without_maps_is_refused():
-    table = fake.maps()
-    with pytest.raises(UserError, match="no run of the table holds a map"):
-        draw.neighbourhood_maps(table[table["seed"] > 0], CORNERS)
 
 
 def test_the_class_matrix_is_the_mean_over_seeds():

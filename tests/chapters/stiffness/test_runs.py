@@ -9,7 +9,6 @@ from gendyn_lite import data, models, results
 from gendyn_lite.chapters.stiffness import demo, probes
 from gendyn_lite.chapters.stiffness import runs as runs_of
 from gendyn_lite.chapters.stiffness.tables import long_layers
-from gendyn_lite.errors import UserError
 from gendyn_lite.measures import stiffness
 from gendyn_lite.results.runs import PROFILES
 
@@ -55,11 +54,6 @@ def test_the_recorded_layers_are_those_of_the_measure():
     gram = stiffness.gradient_gram(model.double(), x.double(), y, per_layer=True)["fc3"]
     expected = stiffness.by_pair(stiffness.cosine(gram), y, resamples=0)["between"].mean
     assert values["fc3:between"] == pytest.approx(expected)
-
-
-def test_no_layers_no_long_table():
-    with pytest.raises(UserError, match="no values of layers"):
-        long_layers(results.published("random_labels").head(3))
 
 
 def test_a_small_step_does_what_is_predicted_and_a_large_one_does_not():
