@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import ipywidgets as widgets
 import pandas as pd
@@ -13,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite import data
-from gendyn_lite.chapters import live, runner
+from gendyn_lite.chapters import live
 from gendyn_lite.chapters.fisher_mask import charts
-from gendyn_lite.chapters.fisher_mask.runs import inputs
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import fisher
@@ -28,22 +26,13 @@ STEPS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 WATCHED = 60
 
 
-class Trained(NamedTuple):
-    """A network after a little training, and its training examples in a class-balanced order."""
-
-    model: nn.Module
-    x: Tensor
-    y: Tensor
-
-
 @lru_cache(maxsize=4)
-def trained(activation: str = "tanh") -> Trained:
-    """The small network on digits that this chapter looks at."""
+def trained(activation: str = "tanh") -> live.Trained:
+    """The small network on digits that this chapter looks at, its training examples in a class-balanced order."""
     config = DIGITS.replace(model_options={**DIGITS.model_options, "activation": activation})
-    loaded, _ = data.load_for_run(config)
-    x, y = inputs(config, loaded)
+    model, x, y = live.trained(config)
     order = data.balanced_order(y, seed=0)
-    return Trained(runner.trained(config, loaded), x[order], y[order])
+    return live.Trained(model, x[order], y[order])
 
 
 def step(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite import data
-from gendyn_lite.chapters import live, runner
+from gendyn_lite.chapters import live
 from gendyn_lite.chapters.generalization_intervals import charts
 from gendyn_lite.chapters.generalization_intervals.runs import plan
 from gendyn_lite.chapters.generalization_intervals.tables import LABELS, SPANS
@@ -34,22 +34,15 @@ ANGLES = tuple(range(0, 360, 15))
 WIDTHS = {"3x128": (128, 128, 128), "1x512": (512,), "2x256": (256, 256), "4x128": (128,) * 4}
 
 
-class Trained(NamedTuple):
-    """A network, its training inputs as it takes them, and the labels it was trained with."""
-
-    model: nn.Module
-    x: Tensor
-    y: Tensor
-
-
 @lru_cache(maxsize=8)
-def trained(dataset: str = "digits", corruption: float = 0.0, widths: tuple[int, ...] = (128, 128, 128)) -> Trained:
+def trained(
+    dataset: str = "digits", corruption: float = 0.0, widths: tuple[int, ...] = (128, 128, 128)
+) -> live.Trained:
     """The chapter's network on an embedded data set, trained in a second or two (once a session)."""
     planned = plan("smoke", seeds=1)
     base = next(run for run in planned if run.dataset == dataset and run.label_corruption == corruption)
     config = base.replace(model_options={"widths": list(widths)}, eval_every=base.epochs)
-    loaded, _ = data.load_for_run(config)
-    return Trained(runner.trained(config, loaded), *runner.inputs(config, loaded))
+    return live.trained(config)
 
 
 class Paths(NamedTuple):
@@ -161,9 +154,8 @@ def grid_trap(*, points: tuple[int, ...] = (4, 8, 16, 32, 64), lines: int = 400,
         exact = intervals.generalization_interval(model, *midlines, low=low, high=high)
         rows["exact"] |= {name: float(exact.length.mean()), "stepped over": 0}
         for count in points:
-            found = intervals.generalization_interval(
-                model, *midlines, low=low, high=high, method="grid", samples=count // 2, tolerance=1e-7
-            )
+            grid = {"method": "grid", "samples": count // 2, "tolerance": 1e-7}
+            found = intervals.generalization_interval(model, *midlines, low=low, high=high, **grid)
             missed = int((found.length > exact.length + 1e-5).sum())
             rows[f"{count} points"] |= {name: float(found.length.mean()), "stepped over": missed}
     table = pd.DataFrame([{"method": method, **row} for method, row in rows.items()])

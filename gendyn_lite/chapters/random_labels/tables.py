@@ -134,16 +134,11 @@ def _same(ends: pd.DataFrame, paper: PaperRow) -> pd.DataFrame:
 
 def _row(paper: PaperRow, ours: pd.DataFrame) -> dict[str, object]:
     size = f"{ours['n_train'].iloc[0]:,}{ours['rest'].iloc[0]}, {ours['seed'].nunique()}" if len(ours) else "–"
-    return {
-        "network": paper.network,
-        "regularizers": in_words(paper.crop, False, paper.weight_decay),
-        "labels": LABELS[paper.random_labels],
-        "train, paper": f"{paper.train:.2f}",
-        "train, ours": _percent(ours["train_accuracy"]),
-        "test, paper": f"{paper.test:.2f}",
-        "test, ours": _percent(ours["test_accuracy"]),
-        "our n, seeds": size,
-    }
+    on, labels = in_words(paper.crop, False, paper.weight_decay), LABELS[paper.random_labels]
+    row: dict[str, object] = {"network": paper.network, "regularizers": on, "labels": labels}
+    for part, percent in (("train", paper.train), ("test", paper.test)):
+        row |= {f"{part}, paper": f"{percent:.2f}", f"{part}, ours": _percent(ours[f"{part}_accuracy"])}
+    return {**row, "our n, seeds": size}
 
 
 def table_2() -> pd.DataFrame:

@@ -144,12 +144,9 @@ def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
     return table(found)
 
 
-SECTIONS = tuple(
-    Section(RECORD, anchor, (f"stiffness_{kind}",), claims)
-    for kind, anchor, claims in (
-        ("maps", "where-is-a-network-stiff", over_the_plane),
-        ("layers", "which-layers-are-stiff", by_layer),
-        ("training", "do-examples-of-one-class-help-each-other", during_training),
-        ("deep", "and-in-deep-networks", of_deep_networks),
-    )
+SECTIONS = (
+    Section(RECORD, "where-is-a-network-stiff", ("stiffness_maps",), over_the_plane),
+    Section(RECORD, "which-layers-are-stiff", ("stiffness_layers",), by_layer),
+    Section(RECORD, "do-examples-of-one-class-help-each-other", ("stiffness_training",), during_training),
+    Section(RECORD, "and-in-deep-networks", ("stiffness_deep",), of_deep_networks),
 )
