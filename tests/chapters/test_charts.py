@@ -182,9 +182,8 @@ def test_more_networks_than_colours_differ_in_shape_and_dash():
 def test_long_runs_of_one_size_take_no_epochs_from_short_ones_of_another():
     short = fake_runs.table()
     long = fake_runs.table(slowdown=40.0).assign(n_train=50_000, run_id=lambda runs: runs["run_id"] + "b")
-    shown = [rows(random_labels.learning_curves(runs)) for runs in (short, pd.concat([short, long], ignore_index=True))]
-    alone, beside = shown[0], shown[1][shown[1]["network"] == "mlp_1x512, n = 1,000"]
-    assert len(beside) == len(alone)
+    alone, both = (rows(random_labels.learning_curves(runs)) for runs in (short, pd.concat([short, long])))
+    assert both["network"].eq("mlp_1x512, n = 1,000").sum() == len(alone)
 
 
 def test_the_learning_rate_decays_where_that_of_the_chosen_runs_does():

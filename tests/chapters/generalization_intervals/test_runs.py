@@ -60,8 +60,7 @@ def test_a_run_records_every_direction(table):
 
 def test_a_watched_run_is_measured_at_every_epoch(table):
     watched = tables.described(table).query("training")
-    assert list(watched["epoch"]) == list(range(21))
-    assert watched["intervals/pair_mean"].between(0, 3).all()
+    assert list(watched["epoch"]) == list(range(21)) and watched["intervals/pair_mean"].between(0, 3).all()
     assert watched["intervals/principal_mean"].isna().all()
 
 
