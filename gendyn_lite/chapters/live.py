@@ -86,6 +86,16 @@ def trained(config: RunConfig) -> Trained:
 
     Args:
         config: Its run, which is not recorded.
+
+    Returns:
+        The network in eval mode, its inputs [n, *in_shape] and labels [n].
+
+    Raises:
+        UserError: The data set or the network is unknown.
+
+    >>> small = {"model": "mlp", "model_options": {"widths": [4]}, "train_size": 20, "batch_size": 10, "epochs": 1}
+    >>> trained(RunConfig(experiment="demo", **small)).x.shape
+    torch.Size([20, 1, 8, 8])
     """
     loaded, _ = data.load_for_run(config)
     return Trained(runner.trained(config, loaded), *runner.inputs(config, loaded))

@@ -174,7 +174,11 @@ class Entry:
         return first(tests, n=found.n, needed=self.seeds)
 
     def places(self, p: PValues) -> dict[str, float]:
-        """The verdicts that tests of the claim can give, in order: `gendyn_lite.claims.inference.places`."""
+        """The verdicts that the tests of this claim can give, in order: `gendyn_lite.claims.inference.places`.
+
+        Args:
+            p: The p values of where its effect lies.
+        """
         return places(p, equivalence=self.type == "equivalence")
 
     def _in_words(self, null: float, delta: float) -> str:

@@ -84,7 +84,13 @@ def map_probe(loaded: ImageData, *, keep: bool, radius: float = RADIUS, layers: 
 
     ``boundary`` is the mean over grid points with a neighbour of another predicted class within the radius, ``inside``
     over the others, ``boundary_share`` the share of the former. With `keep` the whole map is recorded as text:
-    ``stiffness`` in hundredths and ``predicted``, in the order of the grid. Without `layers`, of all.
+    ``stiffness`` in hundredths and ``predicted``, in the order of the grid.
+
+    Args:
+        loaded: Planar points.
+        keep: Whether the whole map is recorded.
+        radius: Of a neighbourhood, in units of the inputs.
+        layers: Only the gradient of these layers; all if empty.
     """
     low, high = corners(loaded)
     options = {"radius": radius, "resolution": RESOLUTION, "layers": layers}
