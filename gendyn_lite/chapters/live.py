@@ -1,18 +1,20 @@
-"""What a page asks of a live kernel: explorers, drawn anew when a control changes, and exercises, checked in a line."""
+"""What a page asks of a live kernel: a small network, explorers, drawn anew on change, and checkers of exercises."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
 import ipywidgets as widgets
 import torch
 from IPython.display import clear_output
-from torch import Tensor
+from torch import Tensor, nn
 
-from gendyn_lite import charts
+from gendyn_lite import charts, data
+from gendyn_lite.chapters import runner
+from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import Failed, UserError
 
 P = ParamSpec("P")
@@ -63,6 +65,40 @@ def panel(
     say(f"Choose, then press {button.description}.")
     button.on_click(press)
     return widgets.VBox([*controls, button, status, output]), status
+
+
+class Trained(NamedTuple):
+    """A network that a page has trained.
+
+    Attributes:
+        model: The network.
+        x: Its training inputs, as it takes them.
+        y: The labels it was trained with.
+    """
+
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+
+
+def trained(config: RunConfig) -> Trained:
+    """Train a small network while a page is made.
+
+    Args:
+        config: Its run, which is not recorded.
+
+    Returns:
+        The network in eval mode, its inputs [n, *in_shape] and labels [n].
+
+    Raises:
+        UserError: The data set or the network is unknown.
+
+    >>> small = {"model": "mlp", "model_options": {"widths": [4]}, "train_size": 20, "batch_size": 10, "epochs": 1}
+    >>> trained(RunConfig(experiment="demo", **small)).x.shape
+    torch.Size([20, 1, 8, 8])
+    """
+    loaded, _ = data.load_for_run(config)
+    return Trained(runner.trained(config, loaded), *runner.inputs(config, loaded))
 
 
 class NotYetError(Exception):

@@ -51,10 +51,8 @@ def slider(name: str, values: Iterable[float], label: str, *, value: float | Non
     [0, 2, 10]
     """
     bind = stops(values, label)
-    last = bind.options[-1]
-    return alt.param(
-        name=name, value=last if value is None else value, bind=bind if last != bind.options[0] else alt.Undefined
-    )
+    start = bind.options[-1] if value is None else value
+    return alt.param(name=name, value=start, bind=bind if len(bind.options) > 1 else alt.Undefined)
 
 
 def stops(values: Iterable[float], label: str) -> Any:
@@ -281,9 +279,8 @@ def one_data_set(table: pd.DataFrame, *, column: str = "network") -> pd.DataFram
     """
     names = list(table["data"].unique())
     if len(names) > 1:
-        raise UserError(
-            f"the table has runs on {' and '.join(names)}: choose one, table[table['data'] == {names[0]!r}]"
-        )
+        choice = f"table[table['data'] == {names[0]!r}]"
+        raise UserError(f"the table has runs on {' and '.join(names)}: choose one, {choice}")
     n = table["n_train"].map(", n = {:,}".format) if table["n_train"].nunique() > 1 else ""
     return table.assign(**{column: table[column] + n + with_sizes(table, of=column)["rest"]})
 

@@ -24,9 +24,8 @@ SIGNS = dict(zip(VERDICTS, "✓◐○✗?=–", strict=True))
 VERBS = {"holds": "held", "holds, small": "held but small"}  # in a sentence that counts; else as they are
 MEANING_OF = "Read from above: the first that fits. An interval is that of the mean over seeds, of 95 %."
 AFTER = "after the fact"  # said of a verdict whose criterion, as it is now, came after the runs
-COLOURS = dict(
-    zip(VERDICTS, (PALETTE[3], PALETTE[0], PALETTE[1], PALETTE[4], "#8a8f98", PALETTE[2], PALETTE[5]), strict=True)
-)
+SHADES = (*(PALETTE[number] for number in (3, 0, 1, 4)), "#8a8f98", PALETTE[2], PALETTE[5])
+COLOURS = dict(zip(VERDICTS, SHADES, strict=True))
 
 
 def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
@@ -40,7 +39,9 @@ def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
     for subject, own in claims.groupby("subject", sort=False):
         rows.append(html.escape(str(subject)))
         for row in own.to_dict("records"):
-            rows.append([html.escape(row["statement"]), *_values(row), _verdict(row)])
+            ours = two_lines(interval(row["value"], row["low"], row["high"]), _seeds(row))
+            held = f"{_named(row['verdict'])}<br><small>holds if {html.escape(row['criterion'])}</small>"
+            rows.append([html.escape(row["statement"]), two_lines(row["paper_value"], row["source"]), ours, held])
     return html_table(("Claim", "Paper", "Ours (95 % interval)", "Verdict"), rows, caption=caption)
 
 
@@ -57,15 +58,12 @@ def in_short(overall: pd.DataFrame, words: Mapping[str, str] | None = None) -> H
     cells = []
     for row in rows.to_dict("records"):
         said = html.escape(plainer.get(str(row["id"]), str(row["statement"])))
-        cells.append([said + (f" ({_chapter(row)})" if linked else ""), _sign(row, after=not late)])
-    caption = (
-        "Over all networks and data sets that we ran." + f" Every verdict is {AFTER}: the criteria took their " * late
-    )
-    caption += "present form when these runs had been made." * late
+        cells.append([said + f" ({_chapter(row)})" * linked, _sign(row, after=not late)])
+    caption = "Over all networks and data sets that we ran."
+    if late:
+        caption += f" Every verdict is {AFTER}: the criteria took their present form when these runs had been made."
     table = html_table(("The paper says", "Our verdict"), cells, caption=caption).data
-    return HTML(
-        f'{table}<details class="gendyn-fold"><summary>What a verdict means</summary>{meanings().data}</details>'
-    )
+    return HTML(f"{table}{_fold('What a verdict means', meanings())}")
 
 
 def answer(overall: pd.DataFrame, claims: pd.DataFrame, *names: str) -> HTML:
@@ -85,18 +83,23 @@ def answer(overall: pd.DataFrame, claims: pd.DataFrame, *names: str) -> HTML:
             raise unknown_name("claim", name, known)
     said = overall[overall["id"].isin(names)].to_dict("records")
     lines = "".join(f"<p>{_sentence(row)}</p>" for row in said)
-    held = "".join(f"<li>{_held_to(row)}</li>" for row in said)
     own = claims[claims["id"].isin(names)]
     words = f"How it was judged, network by network ({len(own)} tests)"
     caption = "Each network and data set alone, without the correction for testing many."
-    table = claims_table(own, caption=f"{'; '.join(row['statement'] for row in said)}. {caption}").data
-    fold = f'<details class="gendyn-fold"><summary>{words}</summary><ul>{held}</ul>{table}</details>'
-    return HTML(f'<div class="gendyn-answer">{lines}{fold}</div>')
+    table = claims_table(own, caption=f"{'; '.join(row['statement'] for row in said)}. {caption}")
+    return HTML(f'<div class="gendyn-answer">{lines}{_fold(words, table, said)}</div>')
+
+
+def _fold(words: str, table: HTML, held: Sequence[Mapping[Hashable, Any]] = ()) -> str:
+    """A table folded away under some words, below what each of some claims is held to."""
+    each = "".join(f"<li>{_held_to(row)}</li>" for row in held)
+    each = f"<ul>{each}</ul>" if each else ""
+    return f'<details class="gendyn-fold"><summary>{words}</summary>{each}{table.data}</details>'
 
 
 def meanings() -> HTML:
     """What each verdict means."""
-    rows = [[f"<strong>{SIGNS[name]}&nbsp;{name}</strong>", html.escape(words)] for name, words in MEANING.items()]
+    rows = [[_named(name), html.escape(words)] for name, words in MEANING.items()]
     return html_table(("Verdict", "Meaning"), rows, caption=MEANING_OF)
 
 
@@ -130,9 +133,12 @@ def _sign(row: Mapping[Hashable, Any], *, after: bool = True) -> str:
     tested = row["verdict"] not in ("not run", "computed")
     late = AFTER if after and tested and not row["prior"] else ""
     notes = ", ".join(note for note in (row["why"], late) if note)
-    return f"<strong>{SIGNS[row['verdict']]}&nbsp;{row['verdict']}</strong>" + f" <small>({notes})</small>" * bool(
-        notes
-    )
+    return _named(row["verdict"]) + (f" <small>({notes})</small>" if notes else "")
+
+
+def _named(verdict: str) -> str:
+    """A verdict with its sign."""
+    return f"<strong>{SIGNS[verdict]}&nbsp;{verdict}</strong>"
 
 
 def runs_table(overview: pd.DataFrame, *, caption: str) -> HTML:
@@ -140,20 +146,8 @@ def runs_table(overview: pd.DataFrame, *, caption: str) -> HTML:
     return plain_table(list(map(str, overview)), overview.itertuples(index=False), caption=caption)
 
 
-def _values(row: Mapping[Hashable, Any]) -> tuple[str, str]:
-    """The cells of a claim's two values: the paper's with its source, ours with its interval and the seeds."""
-    ours = interval(row["value"], row["low"], row["high"])
-    return two_lines(row["paper_value"], row["source"]), two_lines(ours, _seeds(row))
-
-
 def _seeds(row: Mapping[Hashable, Any]) -> str:
     return "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} seeds"
-
-
-def _verdict(row: Mapping[Hashable, Any]) -> str:
-    """The cell of a claim's verdict, with its sign, and below it what it was held to."""
-    verdict, criterion = row["verdict"], html.escape(row["criterion"])
-    return f"<strong>{SIGNS[verdict]}&nbsp;{verdict}</strong><br><small>holds if {criterion}</small>"
 
 
 def complexity_table(account: pd.DataFrame, *, caption: str) -> HTML:
@@ -200,14 +194,11 @@ def verdicts(overall: pd.DataFrame) -> Chart:
     colour = alt.Color("verdict:N", title=None, scale=scale, sort=names)
     picked = alt.selection_point(name="picked", fields=["verdict"], bind="legend")
     papers = list(overall["paper"].unique())
-    base = alt.Chart(found).encode(
-        x=alt.X("claims:Q", title="claims", stack="zero"),
-        y=alt.Y("paper:N", title=None, sort=papers, axis=alt.Axis(labelLimit=190)),
-        order="order:Q",
-        opacity=alt.condition(picked, alt.value(1.0), alt.value(0.15)),
-        tooltip=["paper:N", "verdict:N", "claims:Q"],
-    )
-    bars = base.mark_bar(size=24).encode(color=colour).add_params(picked)
+    x = alt.X("claims:Q", title="claims", stack="zero")
+    y = alt.Y("paper:N", title=None, sort=papers, axis=alt.Axis(labelLimit=190))
+    faded, tip = alt.condition(picked, alt.value(1.0), alt.value(0.15)), ["paper:N", "verdict:N", "claims:Q"]
+    bars = alt.Chart(found).mark_bar(size=24).add_params(picked)
+    bars = bars.encode(x=x, y=y, order="order:Q", color=colour, opacity=faded, tooltip=tip)
     words = told(found, "{paper}, {verdict}: {claims}")
     about = f"Number of claims by verdict and paper. {words}."
     return layered([bars], "Verdicts by paper", "Pick a verdict in the legend.", about, height=44 * len(papers))
@@ -220,10 +211,9 @@ def summary(overall: pd.DataFrame) -> HTML:
         overall: A table of `gendyn_lite.claims.sections.statements`.
     """
     own = overall[overall["primary"]]
-    papers = (
-        f"<li>{html.escape(str(paper))}: {counted(rows)}</li>" for paper, rows in own.groupby("paper", sort=False)
-    )
-    return HTML(f"<p><strong>{counted(own)}</strong></p><ul>{''.join(papers)}</ul>")
+    papers = own.groupby("paper", sort=False)
+    each = "".join(f"<li>{html.escape(str(paper))}: {counted(rows)}</li>" for paper, rows in papers)
+    return HTML(f"<p><strong>{counted(own)}</strong></p><ul>{each}</ul>")
 
 
 def papers_tables(overall: pd.DataFrame, claims: pd.DataFrame) -> HTML:
@@ -238,13 +228,12 @@ def papers_tables(overall: pd.DataFrame, claims: pd.DataFrame) -> HTML:
         tests = claims[claims["paper"] == paper]
         words = f"What each is held to, and every network and data set ({len(tests)} tests)"
         own, ours = (rows[rows["primary"] == primary] for primary in (True, False))
-        held = "".join(f"<li>{_held_to(row)}</li>" for row in rows.to_dict("records"))
         parts.append(f"<h3>{html.escape(str(paper))}</h3><p>{counted(own)}</p>")
         parts.append(str(_statements_table(own, caption=f"{paper}: what it claims.").data))
         if len(ours):
             parts.append(str(_statements_table(ours, caption=f"{paper}: what we asked beside it.").data))
-        table = claims_table(tests, caption=f"{paper}. {words}, each without the correction.").data
-        parts.append(f'<details class="gendyn-fold"><summary>{words}</summary><ul>{held}</ul>{table}</details>')
+        table = claims_table(tests, caption=f"{paper}. {words}, each without the correction.")
+        parts.append(_fold(words, table, rows.to_dict("records")))
     return HTML("".join(parts))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from gendyn_lite.claims.inference import Estimate, bounds, estimate, p_values, verdict
+from gendyn_lite.claims.inference import Estimate, PValues, bounds, estimate, first, p_values, places
 from gendyn_lite.errors import UserError
 
 COMPARED = {  # what is equal where runs are compared, in words
@@ -148,36 +148,21 @@ class Entry:
         ('It gains', 'accuracy is above 0.6 (no effect: 0.5)', 'holds')
         """
         try:
-            numbers = [_number(value, known) for value in self.criterion.values()]
+            null, delta = [*(_number(value, known) for value in self.criterion.values()), math.nan, math.nan][:2]
             resolution = _number(self.resolution, known)
             statement, paper_value = (text.format_map(known) for text in (self.statement, self.paper_value))
         except KeyError as name:
             raise UserError(f"claim {self.id!r} names {name}, which its runs do not tell") from None
-        null, delta = [*numbers, math.nan, math.nan][:2]
         seeds = pd.Series(list(values), dtype=float)
         found, best = estimate(seeds, scale=self.scale, resolution=resolution), seeds.max()
-        value, ends = found.value, found.interval()
+        value, (low, high) = found.value, found.interval()
         if self.type == "existence":
-            value, ends = best, (math.nan, math.nan)
-        return Claim(
-            id=self.id,
-            statement=statement,
-            source=self.source,
-            paper_value=paper_value,
-            criterion=self._in_words(null, delta),
-            subject=subject,
-            value=value,
-            low=ends[0],
-            high=ends[1],
-            n_seeds=found.n,
-            effect=value - null,
-            verdict=self.alone(found, null, delta, best),
-            null=null,
-            delta=delta,
-            center=found.center,
-            error=found.error,
-            freedom=found.freedom,
-        )
+            value, low, high = best, math.nan, math.nan
+        about: dict[str, Any] = {"id": self.id, "statement": statement, "source": self.source, "subject": subject}
+        about |= {"paper_value": paper_value, "criterion": self._in_words(null, delta)}
+        about |= {"value": value, "low": low, "high": high, "n_seeds": found.n, "effect": value - null}
+        about |= {"verdict": self.alone(found, null, delta, best), "null": null, "delta": delta}
+        return Claim(**about, center=found.center, error=found.error, freedom=found.freedom)
 
     def alone(self, found: Estimate, null: float, delta: float, best: float) -> str:
         """The verdict on one network, with no other claim beside it."""
@@ -185,8 +170,16 @@ class Entry:
             return "computed" if found.n else "not run"
         if self.type == "existence":
             return "holds" if best >= null else "undecided"
-        p = p_values(found, delta=delta, null=null, sign=self.sign)
-        return verdict(p, equivalence=self.type == "equivalence", n=found.n, needed=self.seeds)
+        tests = self.places(p_values(found, delta=delta, null=null, sign=self.sign))
+        return first(tests, n=found.n, needed=self.seeds)
+
+    def places(self, p: PValues) -> dict[str, float]:
+        """The verdicts that the tests of this claim can give, in order: `gendyn_lite.claims.inference.places`.
+
+        Args:
+            p: The p values of where its effect lies.
+        """
+        return places(p, equivalence=self.type == "equivalence")
 
     def _in_words(self, null: float, delta: float) -> str:
         """What is measured and what it is held to: one threshold, δ beyond no effect."""

@@ -81,14 +81,14 @@ class Estimate(NamedTuple):
         """The mean, in the units of the quantity."""
         return float(SCALES[self.scale].back(np.float64(self.center)))
 
-    def interval(self, *, level: float = LEVEL) -> tuple[float, float]:
-        """Where the mean lies, but for `level` on each side; within the quantity's range.
+    def interval(self) -> tuple[float, float]:
+        """Where the mean lies, with 95 % confidence; within the quantity's range.
 
         >>> low, high = estimate([0.92, 0.94, 1.0], scale="share", resolution=0.01).interval()
         >>> 0 < low < 0.95 < high < 1
         True
         """
-        half = self.error * _quantile(level, self.freedom) if self.n > 1 else math.nan
+        half = self.error * _quantile(self.freedom) if self.n > 1 else math.nan
         with np.errstate(over="ignore"):  # a ratio without an upper end
             ends = SCALES[self.scale].back(np.array([self.center - half, self.center + half]))
         return float(ends[0]), float(ends[1])
@@ -147,15 +147,15 @@ def estimate(values: Iterable[float], *, scale: str = "number", resolution: floa
         spread = float(opened.std(ddof=1)) if n > 1 else math.nan
         if n == 1 or not math.isfinite(center):
             return Estimate(center, math.nan, n - 1, scale, n)
-        least = _reach(SCALES[scale], center, resolution, inside) / _quantile(LEVEL, n - 1) if resolution else 0.0
+        least = _reach(SCALES[scale], center, resolution, inside) / _quantile(n - 1) if resolution else 0.0
     if max(spread, least) <= ALIKE * max(1.0, abs(center)):
         return Estimate(center, math.nan, n - 1, scale, n)
     return Estimate(center, max(spread / math.sqrt(n), least), n - 1, scale, n)
 
 
-def _quantile(level: float, freedom: float) -> float:
-    """What Student's t exceeds with probability `level`."""
-    return -float(special.stdtrit(freedom, level))
+def _quantile(freedom: float) -> float:
+    """What Student's t exceeds with probability `LEVEL`."""
+    return -float(special.stdtrit(freedom, LEVEL))
 
 
 def _reach(scale: Scale, center: float, resolution: float, inside: tuple[float, float]) -> float:
@@ -264,29 +264,18 @@ def places(p: PValues, *, equivalence: bool) -> dict[str, float]:
     return {"holds": p.beyond, "holds, small": p.positive, "negligible": p.within, "reversed": p.negative}
 
 
-def verdict(p: PValues, *, equivalence: bool, n: int, needed: int = FEWEST, level: float = LEVEL) -> str:
-    """The first verdict that the tests of a claim allow.
-
-    Args:
-        p: The p values.
-        equivalence: Whether the claim says 'as much as'; else it says 'more' or 'less'.
-        n: Number of seeds.
-        needed: Fewer seeds than this leave it undecided.
-        level: Of each test.
-
-    >>> clear = PValues(beyond=0.01, positive=0.001, within=1.0, negative=1.0, outside=0.02)
-    >>> verdict(clear, equivalence=False, n=5), verdict(clear, equivalence=False, n=3)
-    ('holds', 'undecided')
-    """
-    return first(places(p, equivalence=equivalence), n=n, needed=needed, level=level)
-
-
-def first(tests: Mapping[str, float], *, n: int, needed: int = FEWEST, level: float = LEVEL) -> str:
-    """The first of several verdicts whose p value is small enough; arguments as for `verdict`.
+def first(tests: Mapping[str, float], *, n: int, needed: int = FEWEST) -> str:
+    """The first verdict that the tests of a claim allow: the first whose p value is small enough.
 
     Args:
         tests: The p value of each verdict, as of `places`, corrected where several claims are tested.
+        n: Number of seeds.
+        needed: Fewer seeds than this leave it undecided.
+
+    >>> clear = PValues(beyond=0.01, positive=0.001, within=1.0, negative=1.0, outside=0.02)
+    >>> [first(places(clear, equivalence=False), n=n) for n in (5, 3, 0)]
+    ['holds', 'undecided', 'not run']
     """
     if n == 0:
         return "not run"
-    return next((name for name, p in tests.items() if p <= level and n >= needed), "undecided")
+    return next((name for name, p in tests.items() if p <= LEVEL and n >= needed), "undecided")

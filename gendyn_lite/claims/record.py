@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,17 @@ CRITERIA = {
 }
 POOLED = ("every", "mean")
 NUMBER = (int, float, str)  # or what the runs tell under that name
-TEXTS = ("id", "statement", "source", "paper_value", "statistic", "type", "scale", "pooled")
-FIELDS = {
-    **dict.fromkeys(TEXTS, (str,)),
-    "experiments": (list,),
-    "criterion": (dict,),
-    "seeds": (int,),
-    "primary": (bool,),
+# What stands in a file for a field of `Entry` of some type, and how that is called.
+KINDS = {
+    "str": ((str,), "text"),
+    "tuple[str, ...]": ((list,), "a list"),
+    "Mapping[str, float | str]": ((dict,), "a table such as { more_than = 0, delta = 0.1 }"),
+    "int": ((int,), "a whole number"),
+    "bool": ((bool,), "true or false"),
+    "float | str": (NUMBER, "a number, or the name of one"),
 }
-OPTIONAL = {"compared": (str,), "resolution": NUMBER}
-EXPECTED = {
-    (str,): "text",
-    (list,): "a list",
-    (dict,): "a table such as { more_than = 0, delta = 0.1 }",
-    (int,): "a whole number",
-    (bool,): "true or false",
-    NUMBER: "a number, or the name of one",
-}
+FIELDS = {field.name: KINDS[str(field.type)] for field in fields(Entry)}
+REQUIRED = [field.name for field in fields(Entry) if field.default is MISSING]
 
 
 def on_record(path: str | Path, *statistics: Statistics) -> Record:
@@ -94,15 +89,15 @@ def _place(path: Path) -> str:
 
 def _problem(row: Mapping[str, Any]) -> str:
     """What is wrong with an entry of a file, in words; nothing if it is one."""
-    kinds = {**FIELDS, **OPTIONAL}
     for name, value in row.items():
-        if name not in kinds:
-            return f"has an {unknown_name('field', name, kinds)}"
-        if not isinstance(value, kinds[name]) or (isinstance(value, bool) and bool not in kinds[name]):
-            return f"has the {name} {value!r}, expected {EXPECTED[kinds[name]]}"
+        if name not in FIELDS:
+            return f"has an {unknown_name('field', name, FIELDS)}"
+        kinds, expected = FIELDS[name]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            return f"has the {name} {value!r}, expected {expected}"
         if value == "":
             return f"has an empty {name}"
-    for name in FIELDS:
+    for name in REQUIRED:
         if name not in row:
             return f"has no {name}"
     choices = {"type": CRITERIA, "scale": SCALES, "pooled": POOLED, "compared": COMPARED}
@@ -120,7 +115,7 @@ def _criterion_problem(row: Mapping[str, Any]) -> str:
         return f"has the criterion {' and '.join(criterion) or '{}'}, expected of type {kind}: {valid}"
     wrong = [value for value in criterion.values() if not isinstance(value, NUMBER)]
     if wrong:
-        return f"has {wrong[0]!r} in its criterion, expected {EXPECTED[NUMBER]}"
+        return f"has {wrong[0]!r} in its criterion, expected {KINDS['float | str'][1]}"
     if tested and not (isinstance(criterion["delta"], str) or criterion["delta"] > 0):
         return f"has the delta {criterion['delta']!r}, expected the smallest effect that matters, above 0"
     null, range_ = next(iter(criterion.values()), ""), SCALES[row["scale"]]

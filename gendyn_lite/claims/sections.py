@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gendyn_lite.claims import Entry, Record
-from gendyn_lite.claims.inference import VERDICTS, Estimate, all_of, first, mean_of, p_values, places
+from gendyn_lite.claims.inference import VERDICTS, Estimate, all_of, first, mean_of, p_values
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.published import published, published_experiments
 
@@ -156,41 +156,38 @@ def _pooled(entry: Entry, paper: str, rows: pd.DataFrame) -> _Pooled:
     about["each"] = tuple(enough["verdict"])
     told = enough if len(enough) else run
     about |= {"lowest": told["value"].min(), "highest": told["value"].max()}
-    about["n_seeds"] = int(enough["n_seeds"].min() if len(enough) else run["n_seeds"].max()) if len(run) else 0
-    shown = {"subject": "", "value": math.nan, "low": math.nan, "high": math.nan}
-    if entry.type in ("existence", "computed") or enough.empty:
-        alone = "undecided" if len(run) else "not run"
-        if len(run) and entry.type in ("existence", "computed"):
-            first = run.sort_values("value").iloc[0]
-            shown = {"subject": first["subject"], "value": first["value"], "low": math.nan, "high": math.nan}
-            alone = run["verdict"].iloc[0] if run["verdict"].nunique() == 1 else "undecided"
-        return _Pooled({**about, **shown, "alone": alone}, entry, None, 0)
-    return _tested(entry, about, enough)
+    about["n_seeds"] = int(told["n_seeds"].agg("min" if len(enough) else "max")) if len(run) else 0
+    about |= {"subject": "", "value": math.nan, "low": math.nan, "high": math.nan}
+    untested = entry.type in ("existence", "computed")
+    if len(enough) and not untested:
+        return _tested(entry, about, enough)
+    alone = "undecided" if len(run) else "not run"
+    if len(run) and untested:
+        least = run.sort_values("value").iloc[0]
+        about |= {"subject": least["subject"], "value": least["value"]}
+        alone = least["verdict"] if run["verdict"].nunique() == 1 else "undecided"
+    return _Pooled({**about, "alone": alone}, entry, None, 0)
 
 
 def _tested(entry: Entry, about: dict[str, Any], rows: pd.DataFrame) -> _Pooled:
     """A claim over networks that have seeds enough."""
-    each = [_estimate(entry, row) for _, row in rows.iterrows()]
+    numbers = zip(rows["center"], rows["error"], rows["freedom"], rows["n_seeds"], strict=True)
+    each = [Estimate(center, error, freedom, entry.scale, n) for center, error, freedom, n in numbers]
     tests = [
         p_values(one, delta=delta, null=null, sign=entry.sign)
         for one, delta, null in zip(each, rows["delta"], rows["null"], strict=True)
     ]
     if entry.pooled == "mean":
-        mean = mean_of(each)
+        mean, (low, high) = mean_of(each), mean_of(each).interval()
         p = p_values(mean, delta=rows["delta"].iloc[0], null=rows["null"].iloc[0], sign=entry.sign)
-        low, high = mean.interval()
-        shown = {"subject": "mean of all", "value": mean.value, "low": low, "high": high}
+        about |= {"subject": "mean of all", "value": mean.value, "low": low, "high": high}
     else:
         p = all_of(tests)
-        decisive = [next(iter(places(one, equivalence=entry.type == "equivalence").values())) for one in tests]
+        decisive = [next(iter(entry.places(one).values())) for one in tests]
         weakest = rows.iloc[int(np.argmax(np.nan_to_num(decisive, nan=np.inf)))]
-        shown = {name: weakest[name] for name in ("subject", "value", "low", "high")}
-    allowed, n = places(p, equivalence=entry.type == "equivalence"), int(rows["n_seeds"].min())
-    return _Pooled({**about, **shown, "alone": first(allowed, n=n, needed=entry.seeds)}, entry, allowed, n)
-
-
-def _estimate(entry: Entry, row: pd.Series) -> Estimate:
-    return Estimate(row["center"], row["error"], row["freedom"], entry.scale, int(row["n_seeds"]))
+        about |= {name: weakest[name] for name in ("subject", "value", "low", "high")}
+    allowed, n = entry.places(p), int(rows["n_seeds"].min())
+    return _Pooled({**about, "alone": first(allowed, n=n, needed=entry.seeds)}, entry, allowed, n)
 
 
 def holm(p_values: pd.Series) -> pd.Series:

@@ -30,19 +30,10 @@ def write(folder: Path, *, side: int) -> Path:
 def run_in_two_processes(
     experiment: ModuleType, words: Iterable[str], config: dict[str, Any], *, root: Path, python: Iterable[str] = ()
 ) -> tuple[Run, str]:
-    """The one run that a command on photographs records under root, and what it says on stderr.
-
-    Args:
-        experiment: module that is run
-        words: options of its own
-        config: fields of its configuration
-        root: where its runs, its photographs and its prepared data go
-        python: options of the interpreter
-    """
+    """The one run that a command (words) on photographs records under root, and what it says on stderr."""
     command = [sys.executable, *python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", experiment.__name__, *words, "-p", f"dataset=folder:{write(root / 'photographs', side=80)}"]
-    for name, value in config.items():
-        command += ["-p", f"{name}={value}"]
+    command += [word for name, value in config.items() for word in ("-p", f"{name}={value}")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GENDYN_RUNS": str(root)}
     environment["GENDYN_DATA"] = str(root / "data")
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)

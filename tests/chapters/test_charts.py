@@ -14,23 +14,28 @@ import vl_convert
 from gendyn_lite.chapters.fisher_mask import charts as fisher_mask
 from gendyn_lite.chapters.generalization_intervals import charts as interval_lengths
 from gendyn_lite.chapters.path_functions import charts as paths
+from gendyn_lite.chapters.path_functions.tables import KINDS_OF_RUNS
 from gendyn_lite.chapters.random_labels import charts as random_labels
+from gendyn_lite.chapters.random_labels.tables import table_1
 from gendyn_lite.chapters.stiffness import charts as stiffness
 from gendyn_lite.chapters.stiffness import charts_layers as stiffness_layers
 from gendyn_lite.charts.figure import figure_html
+from gendyn_lite.errors import UserError
 from tests.chapters import fake_sizes
 from tests.chapters.capacity import test_charts as of_capacity
 from tests.chapters.fisher_mask import fake as fake_fisher
 from tests.chapters.fisher_mask import test_charts as of_fisher
 from tests.chapters.generalization_intervals import fake as fake_intervals
+from tests.chapters.generalization_intervals import test_charts as of_intervals
 from tests.chapters.path_functions import fake as fake_paths
 from tests.chapters.path_functions import test_charts as of_paths
 from tests.chapters.random_labels import fake as fake_runs
+from tests.chapters.random_labels import test_charts as of_labels
 from tests.chapters.specs import rows
 from tests.chapters.stiffness import fake as fake_stiffness
 from tests.chapters.stiffness import test_charts as of_stiffness
 
-DEMOS = (of_capacity, of_fisher, of_paths, of_stiffness)
+DEMOS = (of_capacity, of_fisher, of_intervals, of_labels, of_paths, of_stiffness)
 CORNERS: stiffness.CORNERS = dict.fromkeys(("two_moons", "spirals"), ((-1.0, -1.0), (1.0, 1.0)))
 TABLES: list[tuple[Callable[..., pd.DataFrame], ModuleType, list[str]]] = [
     (fake_runs.table, random_labels, ["learning_curves", "time_to_fit", "test_error", "loss_curves"]),
@@ -87,6 +92,72 @@ def test_a_chart_of_two_sizes_draws_what_the_charts_of_each_draw(name):
     assert fake_sizes.WORDS["epochs"] in json.dumps(spec)
 
 
+SAID = [
+    ("learning_curves", {"corruption": [0, 0.5, 1]}, "with q = 1: mlp_1x512: train 1.00, test 0.10"),
+    ("random_labels grid", {"corruption": [number / 20 for number in range(21)]}, "At q = 1 23 of 24 are wrong"),
+    ("franken", {"franken_subject": [f"alexnet_small, {kind}" for kind in KINDS_OF_RUNS]}, "true labels +0.100"),
+    ("path_functions plane", {"plane_epoch": [0, 3], "plane_point": [1, 2]}, "2 units are on for the first point"),
+    ("path_functions scatter", {"pair_layer": ["2: relu2", "4: relu4"], "pair_epoch": [0, 10]}, "epoch 0: -0."),
+    ("fisher_mask moved", {"stepped": list(of_fisher.STEPS["example"].unique()), "step_power": [0.01, 0.1]}, "digit"),
+    ("fisher_mask moved once", {}, "digit"),
+    ("fisher_mask diagonal", {}, "median ratio is 2.0e-02, the rank correlation 1.00"),
+    ("generalization_intervals planar", {"start": [1, 2], "angle": [105, 120]}, "is -1.00 to 0.40, through 3 regions"),
+    ("generalization_intervals paths", {}, "at random: -0.50 to 1.25"),
+]
+
+
+@pytest.mark.parametrize(("name", "choices", "words"), SAID)
+def test_a_chart_offers_these_choices_and_says_its_numbers(name, choices, words):
+    spec = FIGURES[name]().to_dict()
+    bound = {param["name"]: param["bind"] for param in spec.get("params", []) if "options" in param.get("bind", ())}
+    assert {name: bind["options"] for name, bind in bound.items()} == choices and words in spec["description"]
+
+
+SWITCHED = fake_runs.regularized()
+REFUSED = [
+    (random_labels.learning_curves, fake_runs.table(corruptions=()), "no run on true inputs"),
+    (random_labels.time_to_fit, fake_runs.table(fitted=False), "no run fitted its training labels"),
+    (
+        random_labels.batch_norm,
+        SWITCHED.query("model_options == '{}'"),
+        "no network was trained with and without batch",
+    ),
+    (random_labels.explicit_regularizers, SWITCHED.query("label_corruption == 1"), "no run on true labels"),
+    (stiffness.neighbourhood_maps, fake_stiffness.maps().query("seed > 0"), "no run of the table holds a map"),
+    (paths.kinds_of_runs, fake_paths.ratio(), "no similarities of paths"),
+    (stiffness_layers.deep_networks, fake_runs.table(), "no values of layers"),
+    (table_1, pd.concat([SWITCHED, SWITCHED.assign(data="other")]), "Table 1 has one data set, the runs have 2"),
+]
+
+
+@pytest.mark.parametrize(("draw", "runs", "message"), REFUSED, ids=[message for *_, message in REFUSED])
+def test_a_table_that_lacks_what_is_drawn_is_refused(draw, runs, message):
+    with pytest.raises(UserError, match=message):
+        draw(runs, *([CORNERS] if draw is stiffness.neighbourhood_maps else []))
+
+
+OF_CHAPTER_1 = [name for make, module, names in TABLES if module is random_labels for name in names]
+
+
+@pytest.mark.parametrize("name", OF_CHAPTER_1)
+def test_runs_of_two_data_sets_are_never_one_chart_and_those_of_two_sizes_two_networks(name):
+    make, draw = CHARTS[name]
+    other = make().assign(data="other data", run_id=lambda table: table["run_id"] + "b")
+    with pytest.raises(UserError, match="runs on made-up data and other data: choose one"):
+        draw(pd.concat([make(), other]))
+    small = other.assign(data="made-up data", n_train=50)
+    networks = set(rows(draw(pd.concat([make(), small])), "network")["network"])
+    assert {network.rpartition(", ")[2] for network in networks} == {"n = 1,000", "n = 50"}
+
+
+@pytest.mark.parametrize("name", ["best_accuracy", "directions", "kinds_of_runs"])
+def test_an_interval_of_two_seeds_is_not_drawn(name):
+    make, draw = CHARTS[name]
+    for seeds in (2, 3):
+        found = rows(draw(make(seeds=seeds)))
+        assert found["low"].isna().all() == (seeds == 2) and found["seeds"].eq(seeds).all()
+
+
 def test_more_networks_than_colours_differ_in_shape_and_dash():
     table = fake_runs.table(networks=[f"net{number}" for number in range(7)])
     layer = random_labels.test_error(table).to_dict(validate=False)["layer"]
@@ -99,9 +170,8 @@ def test_more_networks_than_colours_differ_in_shape_and_dash():
 def test_long_runs_of_one_size_take_no_epochs_from_short_ones_of_another():
     short = fake_runs.table()
     long = fake_runs.table(slowdown=40.0).assign(n_train=50_000, run_id=lambda runs: runs["run_id"] + "b")
-    shown = [rows(random_labels.learning_curves(runs)) for runs in (short, pd.concat([short, long], ignore_index=True))]
-    alone, beside = shown[0], shown[1][shown[1]["network"] == "mlp_1x512, n = 1,000"]
-    assert len(beside) == len(alone)
+    alone, both = (rows(random_labels.learning_curves(runs)) for runs in (short, pd.concat([short, long])))
+    assert both["network"].eq("mlp_1x512, n = 1,000").sum() == len(alone)
 
 
 def test_the_learning_rate_decays_where_that_of_the_chosen_runs_does():

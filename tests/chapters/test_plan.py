@@ -15,15 +15,9 @@ from gendyn_lite.results.runs import PROFILES
 
 GROUPS = [(name, number) for name in NOTEBOOKS for number in range(len(groups(name)))]
 # Data sets with a plan of their own, beside those that the profiles take.
-DATA = [
-    ("01_random_labels", "colab", "cifar10"),
-    ("01_random_labels", "full", "mnist"),
-    ("03_fisher_mask", "colab", "cifar100"),
-    ("03_fisher_mask", "colab", "digits"),
-    ("03_fisher_mask", "full", "cifar10"),
-    ("05_generalization_intervals", "full", "cifar10"),
-    ("05_generalization_intervals", "full", "digits"),
-]
+DATA = [("01_random_labels", *of) for of in (("colab", "cifar10"), ("full", "mnist"))]
+DATA += [("03_fisher_mask", *of) for of in (("colab", "cifar100"), ("colab", "digits"), ("full", "cifar10"))]
+DATA += [("05_generalization_intervals", "full", dataset) for dataset in ("cifar10", "digits")]
 WRONG = [
     (random_labels.plan, {"corruptions": "0,1.5"}, r"label_corruption is 1.5, expected a number in \[0, 1\]"),
     (random_labels.plan, {"corruptions": "0,half"}, "corruptions has 'half', expected numbers"),

@@ -27,50 +27,48 @@ def test_an_unknown_name_is_refused_before_anything_runs(tmp_path, name, value):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_complete_run_is_loaded_not_trained(tmp_path, monkeypatch):
-    (config, *_) = quick_plan(corruptions="0.5")
-    first = runner.load_or_run(config, profile="smoke", root=tmp_path)
-    monkeypatch.setattr(runner.train, "fit", lambda *_, **__: pytest.fail("trained again"))
-    again = runner.load_or_run(config, profile="smoke", root=tmp_path)
-    assert again.rows() == first.rows()
+def load_or_run(root, *, epochs=2, changes=None, **options):
+    """One quick run of chapter 1 with some fields changed."""
+    (config, *_) = quick_plan(corruptions="0.5", epochs=epochs)
+    return runner.load_or_run(config.replace(**(changes or {})), profile="smoke", root=root, **options)
 
 
-def test_probes_are_made_from_the_data_of_a_run_and_only_to_train_it(tmp_path):
-    (config, *_) = quick_plan(corruptions="0.5")
+def test_a_complete_run_is_loaded_and_probes_are_made_from_its_data_only_to_train_it(tmp_path, monkeypatch):
     given = []
 
     def prepare(loaded):
         given.append(len(loaded.train.y))
         return {"probes": {"size": lambda model, epoch: {"n": given[-1]}}}
 
-    runs = [runner.load_or_run(config, profile="smoke", root=tmp_path, prepare=prepare) for _ in range(2)]
-    assert given == [QUICK["train_size"]]
-    assert [run.rows()[-1]["size/n"] for run in runs] == [100, 100]
+    first = load_or_run(tmp_path, prepare=prepare)
+    monkeypatch.setattr(runner.train, "fit", lambda *_, **__: pytest.fail("trained again"))
+    assert load_or_run(tmp_path, prepare=prepare).rows() == first.rows()
+    assert given == [QUICK["train_size"]] == [first.rows()[-1]["size/n"]]
+    table = results.load_runs([first])
+    about = {"n_train": {100}, "profile": {"smoke"}, "data": {data.load("digits").description}, "epoch": {0, 1, 2}}
+    assert {name: set(table[name]) for name in about} == about
 
 
 @pytest.mark.parametrize("prepare", [None, lambda loaded: {"probes": {}}], ids=["given", "made from the data"])
 def test_a_mask_without_its_hook_is_refused(tmp_path, prepare):
-    (config, *_) = quick_plan(corruptions="0.5")
     with pytest.raises(UserError, match=r"mask_keep is 0\.5 and there is no gradient hook"):
-        runner.load_or_run(config.replace(mask_keep=0.5), profile="smoke", root=tmp_path, prepare=prepare)
+        load_or_run(tmp_path, changes={"mask_keep": 0.5}, prepare=prepare)
 
 
 def test_a_changed_probe_is_not_answered_with_an_old_run(tmp_path):
-    (config, *_) = quick_plan(corruptions="0.5")
-    probes = [{"p": lambda model, epoch, of=of: {"value": of}} for of in (1, 2)]
-    before, after = ({"root": tmp_path, "prepare": lambda _, of=of: {"probes": of}} for of in probes)
-    old = runner.load_or_run(config, profile="smoke", **before)
-    changed = config.replace(probe_version=2)
+    def probed(of, **options):
+        return load_or_run(tmp_path, prepare=lambda _: {"probes": {"p": lambda *_: {"value": of}}}, **options)
+
+    old, changed = probed(1), {"changes": {"probe_version": 2}}
     with pytest.raises(UserError, match=r"probe_version is 2, but the probes of .* are version 1"):
-        runner.load_or_run(changed, profile="smoke", **after)
-    new = runner.load_or_run(changed, profile="smoke", probe_version=2, **after)
+        probed(2, **changed)
+    new = probed(2, probe_version=2, **changed)
     assert [run.rows()[-1]["p/value"] for run in (old, new)] == [1, 2]
     assert old.path != new.path
 
 
 def test_an_interrupted_run_goes_on_to_the_same_numbers(tmp_path):
-    (config, *_) = quick_plan(corruptions="0.5", epochs=6)
-    whole = runner.load_or_run(config, profile="smoke", root=tmp_path / "whole").rows()
+    whole = load_or_run(tmp_path / "whole", epochs=6)
 
     def interrupt(model, epoch):
         if epoch == 3:
@@ -78,22 +76,10 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(tmp_path):
         return {}
 
     with pytest.raises(KeyboardInterrupt):
-        cut = {"root": tmp_path / "cut", "prepare": lambda _: {"probes": {"stop": interrupt}}}
-        runner.load_or_run(config, profile="smoke", **cut)
-    half = results.open_run(config, data.load("digits").fingerprint, root=tmp_path / "cut")
-    assert not half.complete
-    resumed = runner.load_or_run(config, profile="smoke", root=tmp_path / "cut").rows()
-    assert [{**row, "seconds": 0} for row in resumed] == [{**row, "seconds": 0} for row in whole]
-
-
-def test_the_record_of_a_run_says_where_it_comes_from(tmp_path):
-    (config, *_) = quick_plan(corruptions="1")
-    table = results.load_runs([runner.load_or_run(config, profile="smoke", root=tmp_path)])
-    assert set(table["n_train"]) == {100}
-    assert set(table["profile"]) == {"smoke"}
-    assert set(table["data"]) == {data.load("digits").description}
-    assert list(table["epoch"]) == [0, 1, 2]
-    assert "method demo, not evidence" in results.provenance_line(table)
+        load_or_run(tmp_path / "cut", epochs=6, prepare=lambda _: {"probes": {"stop": interrupt}})
+    assert not results.open_run(whole.config, data.load("digits").fingerprint, root=tmp_path / "cut").complete
+    resumed = load_or_run(tmp_path / "cut", epochs=6)
+    assert [{**row, "seconds": 0} for row in resumed.rows()] == [{**row, "seconds": 0} for row in whole.rows()]
 
 
 @pytest.mark.parametrize("q", [0.0, 0.5, 1.0])

@@ -9,20 +9,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from gendyn_lite.claims.inference import (
-    LEVEL,
-    SCALES,
-    Estimate,
-    PValues,
-    all_of,
-    estimate,
-    mean_of,
-    p_values,
-    verdict,
-)
+from gendyn_lite.claims import inference
+from gendyn_lite.claims.inference import LEVEL, SCALES, Estimate, PValues, all_of, estimate, mean_of, p_values
 from gendyn_lite.errors import UserError
 
 DRAWS = 1000
+
+
+def verdict(p: PValues, *, equivalence: bool = False, n: int = 5, needed: int = 5) -> str:
+    """What the tests of one claim allow."""
+    return inference.first(inference.places(p, equivalence=equivalence), n=n, needed=needed)
+
+
 RANGES = {"number": (-1e6, 1e6), "ratio": (0.0, 1e6)}
 
 
@@ -46,33 +44,23 @@ def test_no_interval_leaves_its_range(scale: str, data: st.DataObject, resolutio
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_seeds_that_agree_are_not_certain(scale: str, value: float) -> None:
-    without = estimate([value] * 5, scale=scale)
-    assert all(map(math.isnan, without.interval()))
-    assert verdict(p_values(without, delta=0.1), equivalence=False, n=5) == "undecided"
+    for seeds in ([value] * 5, [0.3, 0.1 + 0.2] * 3):  # which are the same seed but for rounding
+        without = estimate(seeds, scale=scale)
+        assert all(map(math.isnan, without.interval()))
+        assert verdict(p_values(without, delta=0.1)) == "undecided"
     found = estimate([value] * 5, scale=scale, resolution=0.02)
     low, high = found.interval()
     assert high - low >= 0.02 - 1e-9  # at an end of the range there is one side only
     assert all(p > 0 for p in p_values(found, delta=0.1, null=0.3))
 
 
-def test_a_spread_of_rounding_is_none() -> None:
-    """0.1 + 0.2 and 0.3 are the same seed twice."""
-    found = estimate([0.3, 0.1 + 0.2, 0.3, 0.3, 0.3])
-    assert all(map(math.isnan, found.interval()))
-    assert verdict(p_values(found, delta=0.1), equivalence=False, n=5) == "undecided"
-
-
-def test_an_evaluation_every_three_epochs_is_plus_or_minus_three() -> None:
-    assert estimate([24.0] * 3, resolution=3.0).interval() == pytest.approx((21.0, 27.0))
-
-
 def test_a_number_has_students_interval() -> None:
+    assert estimate([24.0] * 3, resolution=3.0).interval() == pytest.approx((21.0, 27.0))
     values = [1.0, 2.0, 4.0, 8.0]
     expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     assert estimate(values).interval() == pytest.approx(expected)
-    assert estimate(values).above(0.0) == pytest.approx(
-        stats.ttest_1samp(values, 0.0, alternative="greater").pvalue  # type: ignore[attr-defined]
-    )
+    one_sided = stats.ttest_1samp(values, 0.0, alternative="greater")
+    assert estimate(values).above(0.0) == pytest.approx(one_sided.pvalue)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -134,12 +122,9 @@ def test_less_is_more_of_the_opposite(scale: str, sign: int) -> None:
 
 @pytest.mark.parametrize(("n", "needed", "said"), [(4, 5, "undecided"), (4, 3, "holds"), (0, 3, "not run")])
 def test_few_seeds_leave_a_difference_undecided_and_none_is_not_run(n: int, needed: int, said: str) -> None:
-    clear = p_values(estimate([5.0, 5.1, 5.2, 5.3]), delta=1.0)
-    assert verdict(clear, equivalence=False, n=n, needed=needed) == said
-
-
-def test_one_seed_decides_no_difference() -> None:
-    assert verdict(p_values(estimate([9.0]), delta=1.0), equivalence=False, n=1, needed=1) == "undecided"
+    clear, alone = (p_values(estimate(seeds), delta=1.0) for seeds in ([5.0, 5.1, 5.2, 5.3], [9.0]))
+    assert verdict(clear, n=n, needed=needed) == said
+    assert verdict(alone, n=1, needed=1) == "undecided"
 
 
 def test_on_every_network_is_as_sure_as_on_the_least_sure() -> None:

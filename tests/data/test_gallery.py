@@ -15,7 +15,7 @@ from PIL import Image
 
 from data_scripts import catalogue
 from gendyn_lite import data
-from gendyn_lite.charts import data as draw
+from gendyn_lite.charts import pages as draw
 from gendyn_lite.charts.figure import figure_html
 from gendyn_lite.data import gallery
 from gendyn_lite.errors import UserError

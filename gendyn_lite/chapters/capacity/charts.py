@@ -31,13 +31,12 @@ def memorizing_curve(curves: pd.DataFrame) -> Chart:
     size = size.transform_calculate(words="datum.weights + ' weights (2n + d)'")
     label = size.mark_text(align="right", baseline="top", dx=-6, dy=6)
     label = label.encode(x=alt.value("width"), y=alt.value(0), text="words:N")
-    return layered(
-        [line, kinks, points.encode(x=x, y=y, tooltip=tip), label],
-        "A network through any labels",
-        "Drag the number of points; ticks mark the kinks.",
+    layers = [line, kinks, points.encode(x=x, y=y, tooltip=tip), label]
+    about = (
         "Random labels of points on a line and the two-layer ReLU network that passes through all of them, "
-        f"for {counts[0]} to {counts[-1]} points. Each point adds one kink and two weights.",
+        f"for {counts[0]} to {counts[-1]} points. Each point adds one kink and two weights."
     )
+    return layered(layers, "A network through any labels", "Drag the number of points; ticks mark the kinks.", about)
 
 
 def kernel_error(table: pd.DataFrame) -> Chart:
@@ -103,10 +102,8 @@ def distance_to_minimum_norm(paths: pd.DataFrame) -> alt.Chart:
     lines = alt.Chart(rows).mark_line(point={"size": 18})
     lines = lines.encode(x=x, y=y, color=color, strokeDash=dash, tooltip=tip)
     words = "; ".join(f"from {name}: {last[name]:.1e}" for name in names)
-    return titled(
-        lines,
-        "Distance to the minimum-norm solution",
-        "Gradient descent on least squares.",
+    about = (
         "Distance of gradient descent to the minimum-norm solution, relative to its norm, against step, both "
-        f"logarithmic. At the last step: {words}.",
+        f"logarithmic. At the last step: {words}."
     )
+    return titled(lines, "Distance to the minimum-norm solution", "Gradient descent on least squares.", about)

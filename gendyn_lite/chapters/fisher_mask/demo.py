@@ -1,19 +1,19 @@
-"""Chapter 3, what is computed while the page is made: one step's influence, its approximations, masks, and the trap."""
+"""Chapter 3, what is computed while the page is made: a step's influence, its approximations, masks, the trap, live."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
+import ipywidgets as widgets
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite import data
-from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.fisher_mask.runs import inputs
+from gendyn_lite.chapters import live
+from gendyn_lite.chapters.fisher_mask import charts
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import fisher
@@ -26,22 +26,13 @@ STEPS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 WATCHED = 60
 
 
-class Trained(NamedTuple):
-    """A network after a little training, and its training examples in a class-balanced order."""
-
-    model: nn.Module
-    x: Tensor
-    y: Tensor
-
-
 @lru_cache(maxsize=4)
-def trained(activation: str = "tanh") -> Trained:
-    """The small network on digits that this chapter looks at."""
+def trained(activation: str = "tanh") -> live.Trained:
+    """The small network on digits that this chapter looks at, its training examples in a class-balanced order."""
     config = DIGITS.replace(model_options={**DIGITS.model_options, "activation": activation})
-    loaded, _ = data.load_for_run(config)
-    x, y = inputs(config, loaded)
+    model, x, y = live.trained(config)
     order = data.balanced_order(y, seed=0)
-    return Trained(runner.trained(config, loaded), x[order], y[order])
+    return live.Trained(model, x[order], y[order])
 
 
 def step(
@@ -104,10 +95,8 @@ def approximation(*, examples: int = 5, points: int = 17) -> pd.DataFrame:
     frames = []
     for activation in ("tanh", "relu"):
         found = _remainder(activation, eps, examples)
-        columns = {"kl": found.kl.mean(1), "quadratic": found.quadratic.mean(1), "gap": found.gap.mean(1)}
-        rows = pd.DataFrame(
-            {"activation": activation, "eps": eps, **{name: values.numpy() for name, values in columns.items()}}
-        )
+        means = {name: getattr(found, name).mean(1).numpy() for name in ("kl", "quadratic", "gap")}
+        rows = pd.DataFrame({"activation": activation, "eps": eps, **means})
         frames.append(rows.assign(ratio=rows["kl"] / rows["quadratic"]))
     return pd.concat(frames, ignore_index=True)
 
@@ -149,12 +138,10 @@ def concentration() -> pd.DataFrame:
     model, x, y = trained()
     with threads(1):
         diagonal = fisher.diagonal(model, x, y)
-    parts = {
-        "Fisher information": torch.cat([value.flatten() for value in diagonal.values()]),
-        "squared weights": nn.utils.parameters_to_vector(model.parameters()).detach().square(),
-    }
+    squares = nn.utils.parameters_to_vector(model.parameters()).detach().square()
+    information = nn.utils.parameters_to_vector(diagonal.values())
     frames = []
-    for name, values in parts.items():
+    for name, values in {"Fisher information": information, "squared weights": squares}.items():
         held = values.double().sort(descending=True).values.cumsum(0) / values.double().sum()
         at = [max(1, round(share * len(held) / 40)) for share in range(1, 41)]
         kept = [k / len(held) for k in at]
@@ -184,10 +171,10 @@ def batch_trap(sizes: Sequence[int] = (1, 10, 30, 100, 300)) -> pd.DataFrame:
     trace, kept = (sum(float(part.sum()) for part in each.values()) for each in (right, best))
     rows = []
     for size in sizes:
-        gradients = [_gradient(model, *batch) for batch in zip(x.split(size), y.split(size), strict=True)]
-        wrong = {name: torch.zeros_like(part) for name, part in right.items()}
-        for gradient in gradients:
-            wrong = {name: part + gradient[name].square() / len(gradients) for name, part in wrong.items()}
+        batches = zip(x.split(size), y.split(size), strict=True)
+        squares = [[part.square() for part in _gradient(model, *batch)] for batch in batches]
+        means = (torch.stack(parts).mean(0) for parts in zip(*squares, strict=True))
+        wrong = dict(zip(right, means, strict=True))
         found = sum(float(part.sum()) for part in wrong.values())
         masks = fisher.largest(wrong, 0.25)
         both = sum(int((masks[name] & best[name]).sum()) for name in best)
@@ -195,8 +182,31 @@ def batch_trap(sizes: Sequence[int] = (1, 10, 30, 100, 300)) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(["batch size", "trace", "share", "agreement"]))
 
 
-def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """The gradient of a batch's mean loss, by parameter."""
-    values = dict(model.named_parameters())
-    found = torch.autograd.grad(F.cross_entropy(model(x), y), list(values.values()))
-    return dict(zip(values, found, strict=True))
+def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """The gradient of a batch's mean loss, a part for each parameter."""
+    return torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
+
+
+class InfluenceExplorer:
+    """Choose an example, a step size, the share of weights that may move, and the units; see whose predictions move.
+
+    The static twin is `charts.moved` of this chapter over the table of `steps`.
+
+    Attributes:
+        panel: What to display.
+    """
+
+    def __init__(self) -> None:
+        self.example = widgets.BoundedIntText(value=0, min=0, max=299, description="example")
+        self.eps = widgets.FloatLogSlider(value=0.03, base=10, min=-4, max=0.5, step=0.1, description="step size ε")
+        self.keep = widgets.FloatSlider(value=1.0, min=0.05, max=1, step=0.05, description="keep")
+        self.units = widgets.Dropdown(options=["tanh", "relu"], description="units")
+        self.panel, self.status = live.panel([self.example, self.eps, self.keep, self.units], self._show)
+
+    def _show(self) -> live.Shown:
+        eps, keep = float(self.eps.value or 0), float(self.keep.value or 0)
+        rows = step(example=int(self.example.value), eps=eps, keep=keep, activation=str(self.units.value))
+        kl, form = rows[["kl", "quadratic"]].mean()
+        said = ", ".join(f"{name} {value:.1e}" for name, value in rows.groupby("pair")["kl"].mean().items())
+        said = f"mean KL {kl:.2e}, quadratic form {form:.2e} (ratio {kl / form:.2f}); {said}"
+        return said, charts.moved(rows), "300 of scikit-learn's handwritten digits; trained here."

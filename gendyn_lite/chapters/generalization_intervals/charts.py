@@ -156,13 +156,14 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
     tip = ["labels:N", "length:Q", *tooltips(".3f", "share"), "seeds:Q"]
     line = base.mark_line(point={"size": 14}).encode(y=alt.Y("share:Q", scale=ROOT), tooltip=tip)
     means = runs.groupby(["subject", "labels"], sort=False)[f"intervals/{kind}_mean"].mean().dropna().rename("mean")
-    return layered(
-        [base.mark_area(tooltip=None).encode(y=share, y2="high:Q"), line.encode(strokeDash=OF_LABELS["strokeDash"])],
-        f"Lengths along {WORDS[kind]}",
+    band, line = base.mark_area(tooltip=None), line.encode(strokeDash=OF_LABELS["strokeDash"])
+    words, subtitle = (
+        parts.told(means, "{subject}, {labels} {mean:.2f}"),
         f"At most {high - low:g}. Band: 95 % interval over seeds.",
-        f"Distribution of lengths along {WORDS[kind]}. Mean lengths: "
-        f"{parts.told(means, '{subject}, {labels} {mean:.2f}')}.",
     )
+    about = f"Distribution of lengths along {WORDS[kind]}. Mean lengths: {words}."
+    layers = [band.encode(y=share, y2="high:Q"), line]
+    return layered(layers, f"Lengths along {WORDS[kind]}", subtitle, about)
 
 
 def _with_subjects(runs: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -280,10 +281,9 @@ def region_norms(table: pd.DataFrame) -> Chart:
     x = alt.X("ratio:Q", title="‖W of a region‖∞ / ‖W‖∞", scale=alt.Scale(domain=[0, 1.5], nice=False))
     tip = ["labels:N", "ratio:Q", *tooltips(".3f", "share")]
     line = line.encode(x=x, y=alt.Y("share:Q", title="share of regions"), **OF_LABELS, tooltip=tip)
-    return layered(
-        [rule.encode(x="ratio:Q"), line],
-        "Norms of linear regions",
-        "Left of the dotted line: no larger than without the ReLUs.",
+    about = (
         "Norms of regions over the norm of the weights' product; "
-        f"{runs['intervals/norm_within'].mean():.1%} lie within it.",
+        f"{runs['intervals/norm_within'].mean():.1%} lie within it."
     )
+    title, subtitle = "Norms of linear regions", "Left of the dotted line: no larger than without the ReLUs."
+    return layered([rule.encode(x="ratio:Q"), line], title, subtitle, about)

@@ -6,13 +6,15 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
+import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from gendyn_lite import data
-from gendyn_lite.chapters import runner
+from gendyn_lite.chapters import live
+from gendyn_lite.chapters.generalization_intervals import charts
 from gendyn_lite.chapters.generalization_intervals.runs import plan
 from gendyn_lite.chapters.generalization_intervals.tables import LABELS, SPANS
 from gendyn_lite.data.gallery import data_uri
@@ -29,24 +31,18 @@ KINDS = {
     "adversarial": "towards the nearest boundary",
 }
 ANGLES = tuple(range(0, 360, 15))
-
-
-class Trained(NamedTuple):
-    """A network, its training inputs as it takes them, and the labels it was trained with."""
-
-    model: nn.Module
-    x: Tensor
-    y: Tensor
+WIDTHS = {"3x128": (128, 128, 128), "1x512": (512,), "2x256": (256, 256), "4x128": (128,) * 4}
 
 
 @lru_cache(maxsize=8)
-def trained(dataset: str = "digits", corruption: float = 0.0, widths: tuple[int, ...] = (128, 128, 128)) -> Trained:
+def trained(
+    dataset: str = "digits", corruption: float = 0.0, widths: tuple[int, ...] = (128, 128, 128)
+) -> live.Trained:
     """The chapter's network on an embedded data set, trained in a second or two (once a session)."""
     planned = plan("smoke", seeds=1)
     base = next(run for run in planned if run.dataset == dataset and run.label_corruption == corruption)
     config = base.replace(model_options={"widths": list(widths)}, eval_every=base.epochs)
-    loaded, _ = data.load_for_run(config)
-    return Trained(runner.trained(config, loaded), *runner.inputs(config, loaded))
+    return live.trained(config)
 
 
 class Paths(NamedTuple):
@@ -158,9 +154,8 @@ def grid_trap(*, points: tuple[int, ...] = (4, 8, 16, 32, 64), lines: int = 400,
         exact = intervals.generalization_interval(model, *midlines, low=low, high=high)
         rows["exact"] |= {name: float(exact.length.mean()), "stepped over": 0}
         for count in points:
-            found = intervals.generalization_interval(
-                model, *midlines, low=low, high=high, method="grid", samples=count // 2, tolerance=1e-7
-            )
+            grid = {"method": "grid", "samples": count // 2, "tolerance": 1e-7}
+            found = intervals.generalization_interval(model, *midlines, low=low, high=high, **grid)
             missed = int((found.length > exact.length + 1e-5).sum())
             rows[f"{count} points"] |= {name: float(found.length.mean()), "stepped over": missed}
     table = pd.DataFrame([{"method": method, **row} for method, row in rows.items()])
@@ -242,3 +237,27 @@ def _rays(model: nn.Module, starts: Tensor) -> tuple[pd.DataFrame, pd.DataFrame]
 
 def _rounded(values: Tensor) -> np.ndarray:
     return values.double().numpy().round(3)
+
+
+class IntervalExplorer:
+    """Choose a network, labels, an image and a direction; see the logits along the line, its knots and its interval.
+
+    The static twin is `charts.paths` of this chapter over the tables of `paths`.
+
+    Attributes:
+        panel: What to display.
+    """
+
+    def __init__(self) -> None:
+        self.network = widgets.Dropdown(options=list(WIDTHS), description="network")
+        self.labels = widgets.Dropdown(options=["true labels", "random labels"], description="labels")
+        self.image = widgets.BoundedIntText(value=0, min=0, max=299, description="image")
+        kinds = [(words, kind) for kind, words in KINDS.items()]
+        self.towards = widgets.Dropdown(options=kinds, description="direction")
+        self.panel, self.status = live.panel([self.network, self.labels, self.image, self.towards], self._show)
+
+    def _show(self) -> live.Shown:
+        corruption = float(self.labels.value == "random labels")
+        network = {"corruption": corruption, "widths": WIDTHS[str(self.network.value)]}
+        tables = one_line(str(self.towards.value), image=int(self.image.value), **network)
+        return "", charts.paths(*tables), "A digit of scikit-learn; exact at every knot."

@@ -12,9 +12,7 @@ from gendyn_lite.chapters.live import close, exercise, expect, expect_close, ran
 
 def _same(value: float | None, expected: float | None) -> bool:
     """Both are none, or the same number."""
-    if value is None or expected is None:
-        return value is expected
-    return abs(value - expected) < 1e-9
+    return value is expected if value is None or expected is None else abs(value - expected) < 1e-9
 
 
 @exercise("knot of a unit")

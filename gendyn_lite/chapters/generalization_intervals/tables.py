@@ -84,10 +84,9 @@ def distributions(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
     Returns:
         The columns subject, data, labels, downsample, widths, size, seed, length (middle of the bin) and share.
     """
+    about = runs[["subject", "data", "labels", "downsample", "widths", "size", "seed"]]
     found = np.array([counts(run, kind) for _, run in runs.iterrows()]).reshape(-1, BINS)
-    measured = found.sum(axis=1) > 0
-    columns = ["subject", "data", "labels", "downsample", "widths", "size", "seed"]
-    found, about = found[measured], runs.loc[measured, columns]
     rows = about.iloc[np.arange(len(about)).repeat(BINS)].reset_index(drop=True)
-    shares = found / found.sum(axis=1, keepdims=True)
-    return rows.assign(length=np.tile(middles(kind).round(4), len(about)), share=shares.ravel())
+    sums = found.sum(axis=1, keepdims=True).clip(min=1)
+    rows = rows.assign(length=np.tile(middles(kind).round(4), len(about)), share=(found / sums).ravel())
+    return rows[found.any(axis=1).repeat(BINS)].reset_index(drop=True)

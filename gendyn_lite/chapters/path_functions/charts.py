@@ -139,12 +139,10 @@ def kinds_of_runs(table: pd.DataFrame) -> Chart:
     cross = rows[(rows["measure"] == "cross") & (rows["of"] == "paths")]
     ends = cross[cross["epoch"] == cross.groupby("setting")["epoch"].transform("max")]
     means = _means_told(ends, ["setting", "runs"], ".3f")
-    return layered(
-        _over_epochs(rows, "runs", "kinds", labels, axis="mean similarity", within=(None, 1.0)),
-        "True labels, random labels, and a learning rate that stays",
-        f"Similarity with the epoch before; {SEEDS}",
-        f"Mean similarity by kind of runs over epochs. Pairs by paths, last epoch: {means}.",
-    )
+    layers = _over_epochs(rows, "runs", "kinds", labels, axis="mean similarity", within=(None, 1.0))
+    about = f"Mean similarity by kind of runs over epochs. Pairs by paths, last epoch: {means}."
+    title = "True labels, random labels, and a learning rate that stays"
+    return layered(layers, title, f"Similarity with the epoch before; {SEEDS}", about)
 
 
 def _stacked(rows: pd.DataFrame, keys: list[str], kinds: Mapping[str, pd.Series]) -> pd.DataFrame:
@@ -164,12 +162,10 @@ def franken(table: pd.DataFrame) -> Chart:
     values = _stacked(rows, ["subject"], {"along today's paths": today, "along yesterday's paths": yesterday})
     early = rows.assign(value=today - yesterday)[rows["epoch"] <= 3]
     means = _means_told(early, ["setting", "runs"], "+.3f")
-    return layered(
-        _over_epochs(values, "of", "franken", {"subject": "runs"}, axis="loss, in nats", within=(0.0, None)),
-        "Today's weights along today's and yesterday's paths",
-        f"128 training images; {SEEDS}",
-        f"Loss against epoch along two paths. Today's minus yesterday's, mean of epochs 1 to 3: {means}.",
-    )
+    layers = _over_epochs(values, "of", "franken", {"subject": "runs"}, axis="loss, in nats", within=(0.0, None))
+    about = f"Loss against epoch along two paths. Today's minus yesterday's, mean of epochs 1 to 3: {means}."
+    title, subtitle = "Today's weights along today's and yesterday's paths", f"128 training images; {SEEDS}"
+    return layered(layers, title, subtitle, about)
 
 
 def unseen(table: pd.DataFrame) -> Chart:
@@ -181,13 +177,10 @@ def unseen(table: pd.DataFrame) -> Chart:
     rows = tables.named(table[table["epoch"] >= 1])
     trained, unseen = (rows[f"{kind}/own:loss"] - rows[f"{kind}/before:loss"] for kind in ("trained", "unseen"))
     values = _stacked(rows, ["setting"], {"training images": trained, "images never seen": unseen})
-    return layered(
-        _over_epochs(values, "of", "unseen", {"setting": "runs"}, axis="loss today − yesterday, in nats"),
-        "The same for images that were never trained on",
-        "Above 0, yesterday's paths fit better. Band: 95 % interval over seeds.",
-        "Difference of the losses along two paths over epochs. "
-        f"Mean: {_means_told(values, ['setting', 'of'], '+.3f')}.",
-    )
+    layers = _over_epochs(values, "of", "unseen", {"setting": "runs"}, axis="loss today − yesterday, in nats")
+    means, title = _means_told(values, ["setting", "of"], "+.3f"), "The same for images that were never trained on"
+    about = f"Difference of the losses along two paths over epochs. Mean: {means}."
+    return layered(layers, title, "Above 0, yesterday's paths fit better. Band: 95 % interval over seeds.", about)
 
 
 def isolation(table: pd.DataFrame) -> Chart:
@@ -200,13 +193,11 @@ def isolation(table: pd.DataFrame) -> Chart:
     rows = rows[rows["isolation/mean"].notna()].assign(runs=lambda each: each["runs"] + each["size"])
     kinds = {"with the whole network": rows["isolation/mean"], "of two images": rows["isolation/between"]}
     values = _stacked(rows, ["runs"], kinds)
-    return layered(
-        _over_epochs(values, "of", "alone", {"runs": "runs"}, axis="correlation"),
-        "One image's update as a network of its own",
-        "Correlation of outputs at 32 test images; mean over 8 images; band: 95 % interval.",
-        "Correlation of functions in isolation over epochs. "
-        f"Mean over epochs: {_means_told(values, ['of', 'runs'], '.2f')}.",
-    )
+    layers = _over_epochs(values, "of", "alone", {"runs": "runs"}, axis="correlation")
+    means, title = _means_told(values, ["of", "runs"], ".2f"), "One image's update as a network of its own"
+    about = f"Correlation of functions in isolation over epochs. Mean over epochs: {means}."
+    subtitle = "Correlation of outputs at 32 test images; mean over 8 images; band: 95 % interval."
+    return layered(layers, title, subtitle, about)
 
 
 def neighbours_kept(table: pd.DataFrame) -> Chart:
@@ -217,20 +208,17 @@ def neighbours_kept(table: pd.DataFrame) -> Chart:
     """
     rows = tables.named(table)
     rows = rows[(rows["runs"] == TRUE) & (rows["epoch"] >= 1)]
-    layers = []
+    by_layer = []
     for (network, setting), own in rows.groupby(["network", "setting"], sort=False):
         which = f"{setting}, " if rows["setting"].nunique() > 1 else ""
         for number, layer in enumerate(tables.layers_of(table, str(network)), start=1):
             kinds = {"by paths": own[f"neighbours/{layer}:kept"], "by activations": own[f"activations/{layer}:kept"]}
-            layers.append(_stacked(own, ["setting"], kinds).assign(place=f"{which}{number}: {layer}"))
-    values = pd.concat(layers)
-    return layered(
-        _over_epochs(values, "of", "kept", {"place": "layer"}, axis="share kept", within=(None, 1.0)),
-        "How long neighbours stay",
-        "Of the six nearest images, those that were so an epoch before.",
-        "Share of nearest neighbours kept from epoch to epoch. "
-        f"Mean over layers and epochs: {_means_told(values, ['setting', 'of'], '.2f')}.",
-    )
+            by_layer.append(_stacked(own, ["setting"], kinds).assign(place=f"{which}{number}: {layer}"))
+    values = pd.concat(by_layer)
+    layers = _over_epochs(values, "of", "kept", {"place": "layer"}, axis="share kept", within=(None, 1.0))
+    means, title = _means_told(values, ["setting", "of"], ".2f"), "How long neighbours stay"
+    about = f"Share of nearest neighbours kept from epoch to epoch. Mean over layers and epochs: {means}."
+    return layered(layers, title, "Of the six nearest images, those that were so an epoch before.", about)
 
 
 def overlap_by_distance(table: pd.DataFrame) -> Chart:
@@ -251,12 +239,9 @@ def overlap_by_distance(table: pd.DataFrame) -> Chart:
     tip = tooltips(".3f", "distance", "low", "middle", "high")
     line = base.mark_line(point={"size": 30}).encode(x=x, y="middle:Q", tooltip=tip)
     correlations = rows.drop_duplicates(["runs", "place"])
-    return layered(
-        [band, line, words_above(base.transform_filter("datum.bin === 0"))],
-        "Path overlap against distance",
-        "Pairs of images, a twelfth at a point; band: the middle half.",
-        f"Path overlap by distance. Rank correlations: {told(correlations, '{runs}, layer {place}: {rank:.2f}')}.",
-    )
+    about = f"Path overlap by distance. Rank correlations: {told(correlations, '{runs}, layer {place}: {rank:.2f}')}."
+    title, subtitle = "Path overlap against distance", "Pairs of images, a twelfth at a point; band: the middle half."
+    return layered([band, line, words_above(base.transform_filter("datum.bin === 0"))], title, subtitle, about)
 
 
 def ratio(table: pd.DataFrame) -> Chart:

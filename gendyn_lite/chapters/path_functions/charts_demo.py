@@ -11,12 +11,8 @@ from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES
 from gendyn_lite.charts.parts import AROUND, Chart, chosen, layered, menu, slider, words_above
 
-RANK = alt.Y(
-    "shown_rank:Q",
-    title="rank (1 is nearest)",
-    scale=alt.Scale(type="log", reverse=True, nice=False, domain=[0.8, 128]),
-    axis=alt.Axis(values=[1, 2, 5, 10, 20, 50, 100]),
-)
+DOWN, TICKS = alt.Scale(type="log", reverse=True, nice=False, domain=[0.8, 128]), [1, 2, 5, 10, 20, 50, 100]
+RANK = alt.Y("shown_rank:Q", title="rank (1 is nearest)", scale=DOWN, axis=alt.Axis(values=TICKS))
 CLASSES = alt.Scale(domain=[0, 1], range=list(PALETTE[:2]))
 ACROSS = alt.Scale(domain=[-1.6, 2.6], nice=False)
 UP = alt.Scale(domain=[-1.1, 2.05], nice=False)  # with room for the path
@@ -63,28 +59,17 @@ def _cells(maps: pd.DataFrame, epoch: alt.Parameter) -> alt.Chart:
     """The grid, coloured by class and shaded by piece; each map travels as one text of digits."""
     side = round(len(maps["cells"].iloc[0]) ** 0.5)
     width, height = 4.2 / side, 2.7 / side
-    return (
-        chosen(maps[["epoch", "cells"]], {"epoch": epoch})
-        .transform_calculate(code="split(datum.cells, '')")
-        .transform_flatten(["code"])
-        .transform_window(place="row_number()")
-        .transform_calculate(
-            x=f"-1.6 + floor((datum.place - 1) / {side}) * {width:.6f}",
-            y=f"-1.1 + ((datum.place - 1) % {side}) * {height:.6f}",
-            **{"class": "floor(datum.code / 4)"},
-            shade="datum.code % 4",
-        )
-        .transform_calculate(x2=f"datum.x + {width:.6f}", y2=f"datum.y + {height:.6f}")
-        .mark_rect(tooltip=None, clip=True)
-        .encode(
-            x=alt.X("x:Q", scale=ACROSS),
-            x2="x2:Q",
-            y=alt.Y("y:Q", scale=UP),
-            y2="y2:Q",
-            color=alt.Color("class:N", legend=None, scale=CLASSES),
-            opacity=alt.Opacity("shade:Q", legend=None, scale=alt.Scale(domain=[0, 3], range=[0.1, 0.38])),
-        )
-    )
+    codes = chosen(maps[["epoch", "cells"]], {"epoch": epoch}).transform_calculate(code="split(datum.cells, '')")
+    codes = codes.transform_flatten(["code"]).transform_window(place="row_number()")
+    left = f"-1.6 + floor((datum.place - 1) / {side}) * {width:.6f}"
+    low = f"-1.1 + ((datum.place - 1) % {side}) * {height:.6f}"
+    read = {"class": "floor(datum.code / 4)", "shade": "datum.code % 4"}
+    cells = codes.transform_calculate(x=left, y=low, **read)
+    cells = cells.transform_calculate(x2=f"datum.x + {width:.6f}", y2=f"datum.y + {height:.6f}")
+    corners = {"x": alt.X("x:Q", scale=ACROSS), "x2": "x2:Q", "y": alt.Y("y:Q", scale=UP), "y2": "y2:Q"}
+    shade = alt.Opacity("shade:Q", legend=None, scale=alt.Scale(domain=[0, 3], range=[0.1, 0.38]))
+    color = alt.Color("class:N", legend=None, scale=CLASSES)
+    return cells.mark_rect(tooltip=None, clip=True).encode(**corners, color=color, opacity=shade)
 
 
 def _strip(units: pd.DataFrame, own: dict[str, alt.Parameter]) -> alt.Chart:
@@ -111,10 +96,9 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
     """
     layers, epochs = list(pairs["layer"].unique()), sorted(pairs["epoch"].unique())
     params = {"layer": menu("pair_layer", layers, "layer", layers[-1]), "epoch": slider("pair_epoch", epochs, "epoch")}
-    picked = alt.selection_point(
-        name="pair_picked", on="pointerover", nearest=True, fields=["i", "j"], empty=False, clear=False,
-        value=[{"i": int(pairs["i"].iloc[0]), "j": int(pairs["j"].iloc[0])}],
-    )  # fmt: skip
+    options = {"on": "pointerover", "nearest": True, "fields": ["i", "j"], "empty": False, "clear": False}
+    options["value"] = pairs[["i", "j"]].head(1).to_dict("records")
+    picked = alt.selection_point(name="pair_picked", **options)
     base = chosen(pairs, params).transform_calculate(pair="datum.same ? 'one digit' : 'two digits'")
     x = alt.X("distance:Q", title="distance of the two images", scale=AROUND)
     y = alt.Y("overlap:Q", title="share of units on for both", scale=AROUND)
@@ -130,13 +114,9 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
         for (name, epoch), part in pairs.groupby(["layer", "epoch"], sort=False)
         if epoch in (epochs[0], epochs[-1])
     ]
-    return layered(
-        [dots.add_params(picked), *both],
-        "Near in pixels, near in paths?",
-        "A point is a pair of digits; point at one to see them.",
-        f"Path overlap against distance of pairs of digits. Rank correlations: {'; '.join(ranked)}.",
-        height=300,
-    )
+    about = f"Path overlap against distance of pairs of digits. Rank correlations: {'; '.join(ranked)}."
+    title, subtitle = "Near in pixels, near in paths?", "A point is a pair of digits; point at one to see them."
+    return layered([dots.add_params(picked), *both], title, subtitle, about, height=300)
 
 
 def _pictures(rows: alt.Chart, pictures: pd.DataFrame, column: str, size: int, **place: Any) -> alt.Chart:
@@ -200,10 +180,6 @@ def nearest(rows: pd.DataFrame) -> Chart:
     stems = base.mark_rule(strokeWidth=2).encode(x=x, y=y)
     images = base.mark_image(width=40, height=40).encode(x=x, y=y, url="picture:N", tooltip=tip)
     told = ", ".join(f"a {row.digit} ({row.share:.2f})" for row in rows.iloc[1:].itertuples())
-    return layered(
-        [stems, images],
-        "Whose path overlaps?",
-        "The image itself first, then its nearest by path.",
-        f"The nearest by path of a {rows['digit'].iloc[0]}: {told}.",
-        height=260,
-    )
+    about = f"The nearest by path of a {rows['digit'].iloc[0]}: {told}."
+    title, subtitle = "Whose path overlaps?", "The image itself first, then its nearest by path."
+    return layered([stems, images], title, subtitle, about, height=260)

@@ -6,7 +6,7 @@ They are on record in `claims.toml`; here is the statistic of each, by its id.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any
 
 import pandas as pd
 from scipy import stats
@@ -20,31 +20,6 @@ from gendyn_lite.results.tables import with_sizes
 
 PERFECT = 0.99  # a cosine from here on counts as perfect
 ENDS = 3  # epochs at each end of training
-
-
-class Neighbours(NamedTuple):
-    """What claims on neighbours are computed from: runs on true labels, and the two layers of which they speak.
-
-    Attributes:
-        ends: The last epoch of each run, by seed.
-        later: The epochs after the first, grouped by seed.
-        second: Name of the second recorded layer.
-        last: Name of the last one.
-    """
-
-    ends: pd.DataFrame
-    later: pd.api.typing.DataFrameGroupBy
-    second: str
-    last: str
-
-    @classmethod
-    def of(cls, group: pd.DataFrame) -> Neighbours:
-        """Those of one subject."""
-        rows = tables.named(group)
-        true = rows[rows["runs"] == TRUE]
-        layers = tables.layers_of(group, str(group["network"].iloc[0]))
-        ends = true.sort_values("epoch", kind="stable").groupby("run_id").tail(1).set_index("seed")
-        return cls(ends, true[true["epoch"] >= 1].groupby("seed"), layers[min(1, len(layers) - 1)], layers[-1])
 
 
 def _imperfect(rows: pd.DataFrame, which: str) -> pd.Series:
@@ -109,12 +84,13 @@ OF_NEW_PATHS = {
     "new_path_worse_true": partial(_newly_given, runs=TRUE),
     "new_path_worse_random": partial(_newly_given, runs=RANDOM),
 }
+# Of runs on true labels: the last epoch by seed, the epochs after the first by seed, the second and the last layer.
 OF_NEIGHBOURS = {
-    "no_distance_second": lambda of: of.ends[f"distance/{of.second}:rank"].abs(),
-    "no_distance_last": lambda of: of.ends[f"distance/{of.last}:rank"].abs(),
-    "neighbours_by_path": lambda of: of.later[f"neighbours/{of.second}:changed"].mean(),
-    "neighbours_by_activations": lambda of: of.later[f"activations/{of.last}:kept"].mean(),
-    "isolated_update": lambda of: of.later["isolation/mean"].mean(),
+    "no_distance_second": lambda ends, later, second, last: ends[f"distance/{second}:rank"].abs(),
+    "no_distance_last": lambda ends, later, second, last: ends[f"distance/{last}:rank"].abs(),
+    "neighbours_by_path": lambda ends, later, second, last: later[f"neighbours/{second}:changed"].mean(),
+    "neighbours_by_activations": lambda ends, later, second, last: later[f"activations/{last}:kept"].mean(),
+    "isolated_update": lambda ends, later, second, last: later["isolation/mean"].mean(),
 }
 OF_UNSEEN = {
     "unseen_do_not_share": lambda later: (
@@ -129,9 +105,8 @@ OF_RATIO = {
     "ratio_train_error": partial(_correlation, column="train_error"),
 }
 OF_TWO_NETWORKS = {"resnet_above_alexnet": lambda difference: difference}
-RECORD = on_record(
-    __file__, OF_LAYERS, OF_SIMILARITY, OF_NEW_PATHS, OF_NEIGHBOURS, OF_UNSEEN, OF_RATIO, OF_TWO_NETWORKS
-)
+OF_TRAINING = (OF_LAYERS, OF_SIMILARITY, OF_NEW_PATHS, OF_NEIGHBOURS)
+RECORD = on_record(__file__, *OF_TRAINING, OF_UNSEEN, OF_RATIO, OF_TWO_NETWORKS)
 
 
 def over_training(runs: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +127,11 @@ def over_training(runs: pd.DataFrame) -> pd.DataFrame:
         found += RECORD.judge(subject, OF_SIMILARITY, cross, own)
         found += RECORD.judge(subject, OF_NEW_PATHS, _before_decay(group))
         if any(str(column).startswith("neighbours/") and group[column].notna().any() for column in group):
-            found += RECORD.judge(subject, OF_NEIGHBOURS, Neighbours.of(group))
+            true = tables.named(group).query("runs == @TRUE")
+            ends = true.sort_values("epoch", kind="stable").groupby("run_id").tail(1).set_index("seed")
+            layers = tables.layers_of(group, str(group["network"].iloc[0]))
+            of_two = layers[min(1, len(layers) - 1)], layers[-1]
+            found += RECORD.judge(subject, OF_NEIGHBOURS, ends, true[true["epoch"] >= 1].groupby("seed"), *of_two)
     return table(found)
 
 
@@ -162,10 +141,8 @@ def unseen(runs: pd.DataFrame) -> pd.DataFrame:
     Args:
         runs: A tidy table.
     """
-    found: list[Claim] = []
-    for subject, group in with_sizes(runs).groupby("subject", sort=False):
-        found += RECORD.judge(str(subject), OF_UNSEEN, group[group["epoch"] >= 1])
-    return table(found)
+    groups = with_sizes(runs[runs["epoch"] >= 1]).groupby("subject", sort=False)
+    return table(claim for subject, group in groups for claim in RECORD.judge(str(subject), OF_UNSEEN, group))
 
 
 def ratio(runs: pd.DataFrame) -> pd.DataFrame:
@@ -195,14 +172,12 @@ def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
     """
     every = pd.concat(runs, ignore_index=True)
     keys = ["data", "n_train", "batch_size", "epochs", "rest"]
-    resnets, alexnets = (
-        {
-            key: _mean_by_seed(tables.mean_of_layers(rows, "cross"), TRUE)
-            for key, rows in with_sizes(every[every["model"] == model]).groupby(keys, sort=False)
-        }
-        for model in ("resnet18", "alexnet_small")
-    )
-    subject = "ResNet-18 beside AlexNet"
+
+    def similarities(model: str) -> dict[Any, pd.Series]:
+        groups = with_sizes(every[every["model"] == model]).groupby(keys, sort=False)
+        return {key: _mean_by_seed(tables.mean_of_layers(rows, "cross"), TRUE) for key, rows in groups}
+
+    resnets, alexnets, subject = similarities("resnet18"), similarities("alexnet_small"), "ResNet-18 beside AlexNet"
     found = {
         f"{subject} on {data}, n = {n:,}{rest}{other}": high - low
         for (data, n, *same, rest), high in resnets.items()
@@ -211,10 +186,7 @@ def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
     }
     if len(found) < 2:
         found = {subject: next(iter(found.values()), pd.Series(dtype=float))}
-    claims: list[Claim] = []
-    for subject, values in found.items():
-        claims += RECORD.judge(subject, OF_TWO_NETWORKS, values)
-    return table(claims)
+    return table(claim for name, values in found.items() for claim in RECORD.judge(name, OF_TWO_NETWORKS, values))
 
 
 SECTIONS = (

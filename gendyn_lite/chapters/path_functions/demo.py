@@ -93,14 +93,10 @@ def scatter(*, count: int = SHOWN, epochs: tuple[int, ...] = STEPS) -> tuple[pd.
         for epoch in epochs:
             packed = found.recording.packed(epoch, layers[number - 1])[layers[number - 1]]
             pairs = relu_paths.overlap_and_distance(packed[:count], found.x[:count])
-            columns = {
-                "i": pairs.i,
-                "j": pairs.j,
-                "distance": pairs.distance.numpy().round(2),
-                "overlap": (pairs.overlap.double() / packed.units).numpy().round(4),
-                "same": (found.digits[pairs.i] == found.digits[pairs.j]).long(),
-            }
-            parts.append(pd.DataFrame({"layer": f"{number}: {layers[number - 1]}", "epoch": epoch, **columns}))
+            same = (found.digits[pairs.i] == found.digits[pairs.j]).long()
+            about = {"layer": f"{number}: {layers[number - 1]}", "epoch": epoch, "i": pairs.i, "j": pairs.j}
+            distance, overlap = pairs.distance.numpy().round(2), (pairs.overlap.double() / packed.units).numpy()
+            parts.append(pd.DataFrame({**about, "distance": distance, "overlap": overlap.round(4), "same": same}))
     return pd.concat(parts, ignore_index=True), pictures(found, count)
 
 
@@ -286,13 +282,9 @@ def undecided(a: float, b: float, c: float) -> tuple[float | None, ...]:
     >>> undecided(1.0, 0.0, -50.0)
     (None, None, None, None)
     """
-    ends = []
-    for x in (LOW[0], HIGH[0]):
-        if b and LOW[1] <= (y := -(a * x + c) / b) <= HIGH[1]:
-            ends.append((x, y))
-    for y in (LOW[1], HIGH[1]):
-        if a and LOW[0] <= (x := -(b * y + c) / a) <= HIGH[0]:
-            ends.append((x, y))
+    sides = [(x, -(a * x + c) / b) for x in (LOW[0], HIGH[0]) if b]
+    sides += [(-(b * y + c) / a, y) for y in (LOW[1], HIGH[1]) if a]
+    ends = [(x, y) for x, y in sides if LOW[0] <= x <= HIGH[0] and LOW[1] <= y <= HIGH[1]]
     if len(ends) < 2:
         return None, None, None, None
     return tuple(round(value, 3) for end in (ends[0], ends[-1]) for value in end)

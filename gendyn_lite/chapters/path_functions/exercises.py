@@ -14,20 +14,21 @@ from gendyn_lite.chapters.live import exercise, expect, expect_close, expect_sha
 expect_near = partial(expect_close, tolerance=1e-5)  # in float32
 
 
-def _generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def _paths(count: int, units: int, *, seed: int, share: float = 0.5) -> Tensor:
+    return torch.rand(count, units, generator=torch.Generator().manual_seed(seed)) < share
 
 
-def _paths(count: int, units: int, *, seed: int = 0, share: float = 0.5) -> Tensor:
-    return torch.rand(count, units, generator=_generator(seed)) < share
+def _drawn(seed: int, *sizes: tuple[int, ...]) -> list[Tensor]:
+    """Normal numbers in float32, one tensor of each size."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(size, generator=generator) for size in sizes]
 
 
 @exercise("a path")
 def check_path(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Check ``path(W, b, x)``: which units of relu(Wx + b) are on, for each row of x."""
     for number, units in enumerate((1, 5, 40)):
-        generator = _generator(number)
-        W, b, x = (torch.randn(size, generator=generator) for size in ((units, 3), (units,), (7, 3)))
+        W, b, x = _drawn(number, (units, 3), (units,), (7, 3))
         b[0], W[0] = 0.0, 0.0  # a unit whose pre-activation is exactly 0
         value, expected = answer(W, b, x), x @ W.T + b > 0
         expect_shape(value, (7, units))
@@ -84,8 +85,7 @@ def check_cross_similarity(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 def check_image_function(answer: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]) -> None:
     """Check ``update(z, a, eta)``: what one image adds to a dense layer's weights and bias in a step of SGD."""
     for number, (units, inputs) in enumerate(((1, 1), (4, 3), (10, 20))):
-        generator = _generator(number)
-        z, a = torch.randn(units, generator=generator), torch.randn(inputs, generator=generator)
+        z, a = _drawn(number, (units,), (inputs,))
         weight, bias = answer(z, a, 0.1)
         expect_shape(weight, (units, inputs), f"({units}, {inputs}): units × inputs", what="the weight")
         outer = torch.outer(z, a)
@@ -101,8 +101,7 @@ def check_own_function(answer: Callable[[Any, Any, Tensor], tuple[Tensor, Tensor
     `first` and `second` are pairs (W, b).
     """
     for seed in range(3):
-        generator = _generator(seed)
-        W1, b1, W2, b2 = (torch.randn(size, generator=generator) for size in ((6, 3), (6,), (2, 6), (2,)))
+        W1, b1, W2, b2 = _drawn(seed, (6, 3), (6,), (2, 6), (2,))
         path = _paths(1, 6, seed=seed)[0]
         slope, constant = answer((W1, b1), (W2, b2), path)
         masked = W2 * path

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gendyn_lite import data, train
@@ -256,19 +257,15 @@ def _cosines(activations: Tensor) -> Tensor:
 
 def _save(scratch: Path, epoch: int, activations: dict[str, Tensor]) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
-    aside = scratch / f"activations_{epoch:04d}.tmp.npz"
-    arrays: dict[str, Any] = {name: one.cpu().numpy() for name, one in activations.items()}
-    np.savez(aside, **arrays)
-    aside.replace(scratch / f"activations_{epoch:04d}.npz")
+    place = scratch / f"activations_{epoch:04d}.safetensors"
+    save_file({name: one.cpu().contiguous() for name, one in activations.items()}, place.with_suffix(".part"))
+    place.with_suffix(".part").replace(place)
 
 
 def _load(scratch: Path, epoch: int) -> dict[str, Tensor]:
     """The activations of an epoch; none if it is not there."""
-    path = scratch / f"activations_{epoch:04d}.npz"
-    if not path.is_file():
-        return {}
-    with np.load(path, allow_pickle=False) as file:
-        return {name: torch.from_numpy(file[name]) for name in file.files}
+    place = scratch / f"activations_{epoch:04d}.safetensors"
+    return load_file(place) if place.is_file() else {}
 
 
 def isolation_probe(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) -> Probe:

@@ -51,14 +51,13 @@ def learning_curves(table: pd.DataFrame) -> Chart:
     )
     last = summarize(runs)
     means = last[last["label_corruption"] == most].groupby("network", sort=False)[["train_accuracy", "test_accuracy"]]
-    return layered(
-        [lines.add_params(menu("network", rows["network"], "network"), q), _chance_rule(table, error=False)],
-        "Fitting labels, true and corrupted",
-        "A line is one seed.",
+    layers = [lines.add_params(menu("network", rows["network"], "network"), q), _chance_rule(table, error=False)]
+    about = (
         "Line chart of train and test accuracy against epoch, one line per seed, for the label corruption "
         f"q of the slider. At the end of training with q = {most:g}: "
-        f"{told(means.mean(), '{network}: train {train_accuracy:.2f}, test {test_accuracy:.2f}')}.",
+        f"{told(means.mean(), '{network}: train {train_accuracy:.2f}, test {test_accuracy:.2f}')}."
     )
+    return layered(layers, "Fitting labels, true and corrupted", "A line is one seed.", about)
 
 
 def time_to_fit(table: pd.DataFrame) -> Chart:
@@ -157,15 +156,13 @@ def corruption_grid(examples: pd.DataFrame) -> Chart:
     labels = base.mark_text(dy=24, fontSize=19, fontWeight="bold").encode(text="label:N", color=color, tooltip=hover)
     labels = labels.transform_calculate(label="datum.shown + (datum.state === 'redrawn, other' ? ' ✗' : '')")
     count, wrong = len(examples), int((examples["true"] != examples["redrawn"]).sum())
-    return layered(
-        [images, labels.add_params(q)],
-        "What the network is told",
-        "Under each image, the label it is trained with.",
+    about = (
         f"{count} handwritten digits, each with the label it is trained with. As the slider raises q, more "
         "labels are redrawn at random; a cross marks those that have become wrong. "
-        f"At q = 1 {wrong} of {count} are wrong.",
-        height=90 * (count // columns),
+        f"At q = 1 {wrong} of {count} are wrong."
     )
+    title, subtitle = "What the network is told", "Under each image, the label it is trained with."
+    return layered([images, labels.add_params(q)], title, subtitle, about, height=90 * (count // columns))
 
 
 def _corrupted(table: pd.DataFrame) -> pd.DataFrame:

@@ -103,14 +103,13 @@ def final_accuracy(table: pd.DataFrame) -> Chart:
     last = means[means["taken at"] == kinds[0]]
     marks = marks.add_params(menu("final", _most_tried_first(rows), "network"))
     seeds = seeds.mark_point(size=22, opacity=0.5).encode(x="accuracy:Q", tooltip=["seed:N", "accuracy:Q"])
-    return layered(
-        [bars, marks, seeds],
-        "Test accuracy by regularizer",
-        "Mean and 95 % interval over seeds; small points: seeds.",
+    layers = [bars, marks, seeds]
+    about = (
         "Test accuracy at the end of training and at the best epoch, by regularizer. At the end: "
-        f"{told(last, '{network}, {setting}: {mean:.2f}')}.",
-        height=44 * int(means.groupby("network")["setting"].nunique().max()),
+        f"{told(last, '{network}, {setting}: {mean:.2f}')}."
     )
+    title, subtitle = "Test accuracy by regularizer", "Mean and 95 % interval over seeds; small points: seeds."
+    return layered(layers, title, subtitle, about, height=44 * int(means.groupby("network")["setting"].nunique().max()))
 
 
 def _true_labels(table: pd.DataFrame) -> pd.DataFrame:

@@ -129,7 +129,7 @@ def _both_ways(statistics: Mapping[str, Callable[..., pd.Series | None]]) -> dic
     return {name + end: partial(of, at=at) for name, of in statistics.items() for end, at in ways.items()}
 
 
-def _difference(one: PaperRow | None, other: PaperRow | None) -> str:
+def _difference(one: PaperRow, other: PaperRow) -> str:
     """The difference of the paper's two test accuracies as a fraction, or a dash where it lacks one."""
     return "–" if one is None or other is None else f"{(one.test - other.test) / 100:+.3f} (CIFAR-10)"
 
@@ -186,8 +186,8 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
     """
     found: list[Claim] = []
     for subject, group in with_sizes(summarize(runs)).groupby("subject", sort=False):
-        paper = _papers(str(group["network"].iloc[0]))
-        found += RECORD.judge(str(subject), OF_LABELS, group, chance=1 / group["num_classes"].iloc[0], **paper)
+        network, classes = group[["network", "num_classes"]].iloc[0]
+        found += RECORD.judge(str(subject), OF_LABELS, group, chance=1 / classes, **_papers(network))
     return table(found)
 
 

@@ -42,14 +42,8 @@ def corruption_examples(count: int = 24, *, seed: int = 0) -> pd.DataFrame:
     changes = [data.corrupt_labels(y, float(f), num_classes=10, seed=seed) for f in q]
     when = np.stack([redrawn[first].numpy() for _, redrawn in changes]).argmax(0)
     large = (255 - x).repeat_interleave(4, 2).repeat_interleave(4, 3)  # dark on light
-    return pd.DataFrame(
-        {
-            "image": [data_uri(large[i]) for i in first],
-            "true": y[first].numpy(),
-            "redrawn": changes[-1][0][first].numpy(),
-            "threshold": (q[when] - 0.025).round(3),
-        }
-    )
+    found = {"image": [data_uri(large[i]) for i in first], "true": y[first], "redrawn": changes[-1][0][first]}
+    return pd.DataFrame({**found, "threshold": (q[when] - 0.025).round(3)})
 
 
 class Trap(NamedTuple):
@@ -90,9 +84,8 @@ def corrupted_test_trap(*, fraction: float, seed: int = 0, root: str | None = No
         return {"probes": {"trap": probe}}
 
     last = runner.load_or_run(config, profile="smoke", root=root, prepare=prepare).rows()[-1]
-    true = last["test_accuracy"]
-    predicted = (1 - fraction) * true + fraction / 10
-    return Trap(true=true, corrupted=last["trap/corrupted_test_accuracy"], predicted=predicted)
+    true, corrupted = last["test_accuracy"], last["trap/corrupted_test_accuracy"]
+    return Trap(true, corrupted, predicted=(1 - fraction) * true + fraction / 10)
 
 
 def memorization_traps() -> pd.DataFrame:

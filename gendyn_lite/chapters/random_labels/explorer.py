@@ -64,15 +64,11 @@ class RandomLabelsExplorer:
         if not self.batch_norm.disabled:
             options |= {} if self.batch_norm.value else {"batch_norm": False}
             options |= {"dropout": self.dropout.value} if self.dropout.value else {}
-        chosen = base.replace(
-            inputs="true",
-            label_corruption=round(float(self.corruption.value), 2),
-            seed=int(self.seed.value),
-            weight_decay=float(self.weight_decay.value or 0),
-            random_crop=runs.crop_padding(base.center_crop) if self.random_crop.value else 0,
-            flip=bool(self.flip.value),
-            model_options=options,
-        )
+        labels = {"label_corruption": round(float(self.corruption.value), 2), "seed": int(self.seed.value)}
+        crop = runs.crop_padding(base.center_crop) if self.random_crop.value else 0
+        decay, flip = float(self.weight_decay.value or 0), bool(self.flip.value)
+        chosen = base.replace(inputs="true", **labels, weight_decay=decay, random_crop=crop, flip=flip)
+        chosen = chosen.replace(model_options=options)
         named = [chosen.replace(experiment=name) for name in (runs.EXPERIMENT, runs.REGULARIZERS)]
         known = [each for each in named if each in self._planned]
         # A run of no plan is kept apart, so that it is never published among those of one.

@@ -37,25 +37,19 @@ def plan(*, seeds: int = 1, **changes: Any) -> list[RunConfig]:
     >>> [run.model_options["dropout"] for run in plan(epochs=1)]
     [0.5, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0]
     """
-    return [
-        BASE.replace(
-            model_options={"dropout": 0.5 if row.dropout else 0.0, "init": "he_normal"},
-            random_crop=28 if row.augmentation else 0,
-            flip=row.augmentation,
-            weight_decay=1e-4 if row.weight_decay else 0.0,
-            label_corruption=float(row.random_labels),
-            seed=seed,
-        ).replace(**changes)
-        for row in TABLE_2
-        for seed in range(seeds)
-    ]
+    found = []
+    for row in TABLE_2:
+        settings = {"model_options": {"dropout": 0.5 if row.dropout else 0.0, "init": "he_normal"}}
+        settings |= {"random_crop": 28 if row.augmentation else 0, "flip": row.augmentation}
+        settings |= {"weight_decay": 1e-4 if row.weight_decay else 0.0, "label_corruption": float(row.random_labels)}
+        found += [BASE.replace(**settings, seed=seed).replace(**changes) for seed in range(seeds)]
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one row; see the top of the module."""
-    parser = argparse.ArgumentParser(
-        prog="python -m gendyn_lite.chapters.random_labels.imagenet", description=main.__doc__
-    )
+    command = "python -m gendyn_lite.chapters.random_labels.imagenet"
+    parser = argparse.ArgumentParser(prog=command, description=main.__doc__)
     parser.add_argument("--row", type=int, required=True, choices=range(1, len(TABLE_2) + 1), help="row of Table 2")
 
     def train_one(given: argparse.Namespace, changes: dict[str, Any]) -> str:

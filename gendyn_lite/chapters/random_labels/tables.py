@@ -6,7 +6,7 @@ import json
 import math
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -17,39 +17,20 @@ NONE, BN = "no regularizer", " without batch-norm"
 LABELS = {True: "random", False: "true"}
 
 
-class PaperRow(NamedTuple):
-    """A row of Table 1: a network on CIFAR-10, 50,000 images.
-
-    Attributes:
-        network: The network, as our tables name it.
-        crop: Whether random crops are on.
-        weight_decay: Whether weight decay is on.
-        random_labels: Whether the labels are random.
-        train: Train accuracy in %.
-        test: Test accuracy in %.
-    """
-
-    network: str
-    crop: bool
-    weight_decay: bool
-    random_labels: bool
-    train: float
-    test: float
-
-
 def _figures(name: str) -> tuple[Any, ...]:
     """The rows of one of the paper's tables, whose figures are written down in a file here and nowhere else."""
     return tuple(pd.read_csv(Path(__file__).with_name(name)).itertuples(index=False))
 
 
-TABLE_1 = tuple(PaperRow(*row) for row in _figures("table_1.csv"))
+PaperRow = Any  # of Table 1: network, crop, weight_decay, random_labels, train and test accuracy in %
+TABLE_1 = _figures("table_1.csv")  # networks as our tables name them, on CIFAR-10, 50,000 images
 TABLE_2 = _figures("table_2.csv")  # Inception v3 on ImageNet, in %; `best` is that of the best epoch, if given
 ALEXNET_TOP5 = 83.6  # Krizhevsky et al. (2012), given there for reference
 
 
 def table_1_row(
     network: str, *, crop: bool = False, weight_decay: bool = False, random_labels: bool = False
-) -> PaperRow | None:
+) -> PaperRow:
     """The row of Table 1 of a network and its settings, or None where the paper has none.
 
     >>> table_1_row("alexnet_small", crop=True).test
@@ -153,16 +134,11 @@ def _same(ends: pd.DataFrame, paper: PaperRow) -> pd.DataFrame:
 
 def _row(paper: PaperRow, ours: pd.DataFrame) -> dict[str, object]:
     size = f"{ours['n_train'].iloc[0]:,}{ours['rest'].iloc[0]}, {ours['seed'].nunique()}" if len(ours) else "–"
-    return {
-        "network": paper.network,
-        "regularizers": in_words(paper.crop, False, paper.weight_decay),
-        "labels": LABELS[paper.random_labels],
-        "train, paper": f"{paper.train:.2f}",
-        "train, ours": _percent(ours["train_accuracy"]),
-        "test, paper": f"{paper.test:.2f}",
-        "test, ours": _percent(ours["test_accuracy"]),
-        "our n, seeds": size,
-    }
+    on, labels = in_words(paper.crop, False, paper.weight_decay), LABELS[paper.random_labels]
+    row: dict[str, object] = {"network": paper.network, "regularizers": on, "labels": labels}
+    for part, percent in (("train", paper.train), ("test", paper.test)):
+        row |= {f"{part}, paper": f"{percent:.2f}", f"{part}, ours": _percent(ours[f"{part}_accuracy"])}
+    return {**row, "our n, seeds": size}
 
 
 def table_2() -> pd.DataFrame:

@@ -129,10 +129,9 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
     sets = list(rows["data"].unique())
     rows = with_sizes(rows[(rows["depth"] == 4) & (rows["width"] == 32)], of="data")
     rows = rows.sort_values("data", key=lambda names: names.map(sets.index), kind="stable")
-    found: list[Claim] = []
-    for (data, size), base in rows.groupby(["data", "size"], sort=False):
-        found += RECORD.judge(f"mlp (4 hidden layers of 32) on {data}{size}", OF_LAYERS, base)
-    return table(found)
+    groups, network = rows.groupby(["data", "size"], sort=False), "mlp (4 hidden layers of 32)"
+    found = (RECORD.judge(f"{network} on {data}{size}", OF_LAYERS, base) for (data, size), base in groups)
+    return table(claim for claims in found for claim in claims)
 
 
 def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
@@ -145,12 +144,9 @@ def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
     return table(found)
 
 
-SECTIONS = tuple(
-    Section(RECORD, anchor, (f"stiffness_{kind}",), claims)
-    for kind, anchor, claims in (
-        ("maps", "where-is-a-network-stiff", over_the_plane),
-        ("layers", "which-layers-are-stiff", by_layer),
-        ("training", "do-examples-of-one-class-help-each-other", during_training),
-        ("deep", "and-in-deep-networks", of_deep_networks),
-    )
+SECTIONS = (
+    Section(RECORD, "where-is-a-network-stiff", ("stiffness_maps",), over_the_plane),
+    Section(RECORD, "which-layers-are-stiff", ("stiffness_layers",), by_layer),
+    Section(RECORD, "do-examples-of-one-class-help-each-other", ("stiffness_training",), during_training),
+    Section(RECORD, "and-in-deep-networks", ("stiffness_deep",), of_deep_networks),
 )

@@ -53,10 +53,8 @@ def step_changes(*, count: int = 30, examples: int = 6, steps: tuple[float, ...]
             found = stiffness.loss_change(network, x, y, examples=range(examples), eps=step)
         for i in range(examples):
             pair = ["itself" if j == i else "same digit" if y[j] == y[i] else "other digit" for j in range(count)]
-            example = f"digit {int(y[i])} (number {i})"
-            rows = pd.DataFrame({"example": example, "step": step, "digit": y.numpy(), "pair": pair})
-            changes = {"predicted": found.predicted[i].numpy(), "actual": found.actual[i].numpy()}
-            frames.append(rows.assign(**changes))
+            about = {"example": f"digit {int(y[i])} (number {i})", "step": step, "digit": y, "pair": pair}
+            frames.append(pd.DataFrame({**about, "predicted": found.predicted[i], "actual": found.actual[i]}))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -76,7 +74,7 @@ class Trap(NamedTuple):
 
 def batch_norm_trap(*, count: int = 40, seed: int = 0) -> Trap:
     """The same network measured in eval mode and, by mistake, in train mode, by a loop over examples."""
-    config = DIGITS.replace(model="mlp", seed=seed)
+    config = DIGITS.replace(seed=seed)
     loaded, _ = data.load_for_run(config)
     x, y = sample(config, loaded, "train_eval", count)
     network = _with_batch_norm(seed)

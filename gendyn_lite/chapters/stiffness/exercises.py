@@ -16,8 +16,7 @@ def check_cosine(answer: Callable[[Tensor], Tensor]) -> None:
     """Check ``cosine(gram)``: cosine of each two gradients from their Gram matrix, 0 where a gradient is zero."""
     for n, zero in ((2, False), (6, False), (5, True)):
         gradients = random(n, 7, seed=n)
-        if zero:
-            gradients[1] = 0
+        gradients[1] *= not zero
         gram = gradients @ gradients.T
         given = gram.clone()
         found = answer(gram)
@@ -62,21 +61,17 @@ def check_predicted_change(answer: Callable[[Tensor, int, float], Tensor]) -> No
         _expect_tensor(found, (5,), "(5,): one for each example")
         hint = "; the step size ε is missing" if _near(eps * found, actual, eps) else ""
         hint = "; the sign is wrong: the step goes against the gradient" if _near(-found, actual, eps) else hint
-        expect(
-            _near(found, actual, eps),
-            f"for a step on example {i} with ε = {eps:g} the losses change by {_numbers(actual / eps)} times ε, "
-            f"you say {_numbers(found / eps)}{hint}",
-        )
+        change, said = ([round(value, 2) for value in (losses / eps).tolist()] for losses in (actual, found))
+        told = f"for a step on example {i} with ε = {eps:g} the losses change by {change} times ε, you say {said}{hint}"
+        expect(_near(found, actual, eps), told)
 
 
 @exercise("stiffness within a class")
 def check_within(answer: Callable[[Tensor, Tensor], float]) -> None:
     """Check ``within(matrix, y)``: mean stiffness over pairs of different examples of one class."""
     for n, classes in ((6, 2), (9, 3), (20, 4)):
-        generator = torch.Generator().manual_seed(n)
-        matrix = torch.rand(n, n, generator=generator, dtype=torch.float64)
-        matrix = (matrix + matrix.T).fill_diagonal_(2.0) / 2
-        y = torch.randint(classes, (n,), generator=generator)
+        matrix = random(n, n, seed=n).sigmoid()
+        matrix, y = (matrix + matrix.T).fill_diagonal_(2.0) / 2, torch.arange(n) % classes
         expected = stiffness.by_pair(matrix, y, resamples=0)["within"].mean
         value = float(answer(matrix, y))
         slips = {
@@ -90,8 +85,7 @@ def check_within(answer: Callable[[Tensor, Tensor], float]) -> None:
 def check_critical_length(answer: Callable[[Tensor, Tensor], float]) -> None:
     """Check ``critical_length(distance, stiffness)``: where the least-squares line through the pairs crosses zero."""
     for seed, (start, slope) in enumerate(((0.6, -1.5), (0.2, -0.1), (1.0, -4.0))):
-        generator = torch.Generator().manual_seed(seed)
-        distance = torch.rand(60, generator=generator, dtype=torch.float64)
+        distance = random(60, seed=seed).sigmoid()
         values = start + slope * distance + 0.05 * random(60, seed=seed + 10)
         design = torch.stack([torch.ones_like(distance), distance], 1)
         a, b = torch.linalg.lstsq(design, values[:, None]).solution[:, 0].tolist()
@@ -117,7 +111,3 @@ def _expect_values(found: Tensor, expected: Tensor, slips: dict[str, Tensor]) ->
 def _near(found: Tensor, actual: Tensor, eps: float) -> bool:
     """Equal but for terms of second order."""
     return float((found - actual).abs().max()) < 0.02 * float(actual.abs().max()) + 20 * eps**2
-
-
-def _numbers(values: Tensor) -> str:
-    return "[" + ", ".join(f"{value:.2f}" for value in values.tolist()) + "]"

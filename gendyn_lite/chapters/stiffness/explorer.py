@@ -10,7 +10,7 @@ from torch import nn
 from gendyn_lite import data
 from gendyn_lite.chapters import live, runner
 from gendyn_lite.chapters.stiffness import charts
-from gendyn_lite.chapters.stiffness.probes import RADIUS, RESOLUTION, corners, encode
+from gendyn_lite.chapters.stiffness.probes import RADIUS, corners, map_probe
 from gendyn_lite.chapters.stiffness.runs import PLANAR, plan
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
@@ -71,24 +71,13 @@ class StiffnessExplorer:
 
     def map(self) -> pd.DataFrame:
         """The map of the chosen layer as one row of a table of runs."""
-        model, loaded = self.network()
-        low, high = corners(loaded)
-        options = {"radius": float(self.radius.value), "resolution": RESOLUTION, "layers": self._layers(model)}
-        found = stiffness.neighbourhood_map(model, low=low, high=high, **options)
+        (model, loaded), epoch = self.network(), int(self.epochs.value)
+        probe = map_probe(loaded, keep=True, radius=float(self.radius.value), layers=self._layers(model))
+        found = {f"map/{name}": value for name, value in probe(model, epoch).items()}
         with torch.no_grad():
-            right = (model(loaded.train.x.double()).argmax(1) == loaded.train.y).double().mean()
-        row = {
-            "dataset": loaded.name,
-            "data": loaded.description,
-            "n_train": len(loaded.train.y),
-            "epoch": int(self.epochs.value),
-            "train_accuracy": float(right),
-            "map/boundary": float(found.stiffness.min()),
-            "map/inside": float(found.stiffness.max()),
-            "map/stiffness": encode(found.stiffness, 100),
-            "map/predicted": "".join(map(str, found.predicted.tolist())),
-        }
-        return pd.DataFrame([row])
+            right = float((model(loaded.train.x.double()).argmax(1) == loaded.train.y).double().mean())
+        about = {"dataset": loaded.name, "data": loaded.description, "n_train": len(loaded.train.y)}
+        return pd.DataFrame([{**about, "epoch": epoch, "train_accuracy": right, **found}])
 
     def _layers(self, model: nn.Module) -> tuple[str, ...]:
         return stiffness.layer_names(model) if self.layer.value == ALL else (str(self.layer.value),)

@@ -79,20 +79,27 @@ def detail_probe(x: Tensor, y: Tensor, *, num_classes: int, epochs: tuple[int, .
     return probe
 
 
-def map_probe(loaded: ImageData, *, keep: bool) -> Probe:
+def map_probe(loaded: ImageData, *, keep: bool, radius: float = RADIUS, layers: tuple[str, ...] = ()) -> Probe:
     """Stiffness with the neighbours over the plane: its mean beside the learned boundary and away from it.
 
     ``boundary`` is the mean over grid points with a neighbour of another predicted class within the radius, ``inside``
     over the others, ``boundary_share`` the share of the former. With `keep` the whole map is recorded as text:
     ``stiffness`` in hundredths and ``predicted``, in the order of the grid.
+
+    Args:
+        loaded: Planar points.
+        keep: Whether the whole map is recorded.
+        radius: Of a neighbourhood, in units of the inputs.
+        layers: Only the gradient of these layers; all if empty.
     """
     low, high = corners(loaded)
+    options = {"radius": radius, "resolution": RESOLUTION, "layers": layers}
 
     def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
         twin = copy.deepcopy(model).cpu().double()
-        found = stiffness.neighbourhood_map(twin, low=low, high=high, radius=RADIUS, resolution=RESOLUTION)
+        found = stiffness.neighbourhood_map(twin, low=low, high=high, **options)
         exact = "donot_use_mm_for_euclid_dist"  # the other way loses digits far from the origin
-        near = torch.cdist(found.points, found.points, compute_mode=exact) <= RADIUS
+        near = torch.cdist(found.points, found.points, compute_mode=exact) <= radius
         mixed = (near & (found.predicted[:, None] != found.predicted[None])).any(1)
         values: dict[str, Any] = {"boundary_share": float(mixed.double().mean())}
         for name, part in (("boundary", mixed), ("inside", ~mixed)):

@@ -22,11 +22,7 @@ def test_the_curve_passes_through_every_point(curves):
         points, kinks = rows[rows["kind"] == "point"], rows[rows["kind"] == "kink"].sort_values("x")
         drawn = np.interp(points["x"], kinks["x"], kinks["value"])  # the network is a line between its kinks
         np.testing.assert_allclose(drawn, points["value"], atol=1e-9)
-        assert len(points) == n
-        assert set(rows["weights"]) == {2 * n + 1}
-
-
-def test_more_points_keep_the_ones_there_were(curves):
+        assert len(points) == n and set(rows["weights"]) == {2 * n + 1}
     places = curves[curves["kind"] == "point"].groupby("n")["x"].apply(set)
     assert places[3] <= places[4] <= places[7]
 
@@ -43,24 +39,20 @@ def test_the_papers_errors_stand_beside_that_data_only():
         spec = draw.kernel_error(table(data=data)).to_dict()
         return [row["error"] for rows in spec["datasets"].values() for row in rows if "words" in row]
 
-    assert rules("MNIST") == [0.012, 0.006]
-    assert rules("CIFAR-10 (JPEG q75)") == [0.46]
-    assert rules("handwritten digits (8x8)") == []
+    found = list(map(rules, ("MNIST", "CIFAR-10 (JPEG q75)", "handwritten digits (8x8)")))
+    assert found == [[0.012, 0.006], [0.46], []]
 
 
 def test_a_menu_chooses_between_data_sets_and_is_absent_for_one():
     both = pd.concat([table(data="MNIST"), conv()], ignore_index=True)
-    menus = [
-        [each for each in draw.kernel_error(rows).to_dict()["params"] if "bind" in each] for rows in (both, table())
-    ]
-    assert [menu["bind"]["options"] for menu in menus[0]] == [["MNIST", "CIFAR-10 (JPEG q75)"]]
-    assert menus[1] == []
+    for rows, menus in ((both, [["MNIST", "CIFAR-10 (JPEG q75)"]]), (table(), [])):
+        bound = [each["bind"]["options"] for each in draw.kernel_error(rows).to_dict()["params"] if "bind" in each]
+        assert bound == menus
 
 
 def test_descent_from_zero_finds_the_minimum_norm_and_from_elsewhere_does_not():
     last = runs.descent_to_minimum_norm().groupby("start")["relative_distance"].last()
-    assert last["zero"] < 1e-3
-    assert last["random"] > 0.1
+    assert last["zero"] < 1e-3 and last["random"] > 0.1
 
 
 def test_kernel_regressions_are_recorded_and_loaded(tmp_path, monkeypatch):

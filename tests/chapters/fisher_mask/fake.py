@@ -40,9 +40,8 @@ def _run(data, corruption, by, keep, seed, gain, shown):
     about = {**ABOUT, "run_id": f"{key}-{seed}", "group_id": key, "experiment": "fisher_mask", "data": data}
     about |= {"dataset": "cifar10", "network": "mlp (widths 256, 256)", "model": "mlp", "epochs": 8}
     about |= {"label_corruption": corruption, "mask_by": by, "mask_keep": keep, "seed": seed}
-    rows = []
-    for place, epoch in enumerate(range(9)):
-        share = place / 8
+    for epoch in range(9):
+        share = epoch / 8
         rate = (1.0 if keep == 1 or not shown["slower"] else 0.5) * (1 if shown["falls"] else -1)
         level = 100 * math.exp(-2 * rate * share) * (1 + 0.01 * seed)
         level *= (0.3 if shown["less"] else 3.0) if corruption else 1.0
@@ -53,5 +52,4 @@ def _run(data, corruption, by, keep, seed, gain, shown):
             row |= {"influence/kl": 1.05 * level, "influence/quadratic_true": level}
             row |= {"influence/quadratic_empirical": 0.5 * level}
             row |= {"influence/quadratic_diagonal": 0.5 * shown["diagonal"] * level}
-        rows.append({**about, **row})
-    return rows
+        yield {**about, **row}

@@ -31,18 +31,6 @@ CHARTS = {
 }
 
 
-def test_the_first_chart_moves_by_a_menu_and_a_slider():
-    params = {param["name"]: param["bind"]["options"] for param in CHARTS["moved"]().to_dict()["params"]}
-    assert params == {"stepped": list(STEPS["example"].unique()), "step_power": sorted(STEPS["eps"].unique())}
-    assert "params" not in CHARTS["moved once"]().to_dict()
-
-
-def test_points_without_influence_are_left_out():
-    found = rows(fisher.diagonal_against_whole(PAIRS))
-    assert (found["whole"] > 0).all()
-    assert "median ratio is 2.0e-02, the rank correlation 1.00" in CHARTS["diagonal"]().to_dict()["description"]
-
-
 def test_influence_is_drawn_for_both_labels_and_all_forms():
     found = rows(fisher.influence(TABLE))
     assert set(found["labels"]) == {"true labels", "random labels"}
@@ -65,8 +53,3 @@ def test_gains_are_paired_by_seed():
     gains = found.set_index(["way", "kept"])["mean"].round(6)
     assert gains["Fisher", 0.75] == 2.0 and gains["random", 0.25] == -3.0
     assert set(found["subject"]) == {"mlp on made-up data, n = 1,000, true labels"}
-
-
-def test_an_interval_of_two_seeds_is_not_drawn():
-    found = rows(fisher.best_accuracy(fake_fisher.table(seeds=2)))
-    assert found["low"].isna().all() and found["mean"].notna().all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -19,14 +20,9 @@ NETWORKS = (((128, 128, 128), 1), ((512,), 1), ((128, 128, 128), 4))
 
 def table(*, seeds=5, data="made-up data", dataset="mnist", shift=0.0, networks=NETWORKS, correlated=True):
     """Runs of every network; `shift` is taken from pairs on random labels."""
-    rows = []
-    for widths, downsample in networks:
-        for q in (0.0, 1.0):
-            for seed in range(seeds):
-                rows.append(_end(data, dataset, widths, downsample, q, seed, shift))
-    for seed in range(seeds):
-        rows += _watched(data, dataset, seed, correlated)
-    return pd.DataFrame(rows)
+    ends = product(networks, (0.0, 1.0), range(seeds))
+    rows = [_end(data, dataset, *network, q, seed, shift) for network, q, seed in ends]
+    return pd.DataFrame(rows + [row for seed in range(seeds) for row in _watched(data, dataset, seed, correlated)])
 
 
 def _about(data, dataset, widths, downsample, q, seed, eval_every):
@@ -59,13 +55,8 @@ def _end(data, dataset, widths, downsample, q, seed, shift):
 
 
 def _watched(data, dataset, seed, correlated):
-    rows = []
     for epoch in range(6):
-        about = _about(data, dataset, (128, 128, 128), 1, 0.0, seed, 1)
+        row = _about(data, dataset, (128, 128, 128), 1, 0.0, seed, 1) | {"epoch": epoch, "seconds": 0.1 * epoch}
+        row |= {"train_accuracy": epoch / 5, "test_accuracy": 0.1 + 0.15 * epoch}
         grown = epoch / 5 if correlated else 1 - epoch / 5
-        rows.append(
-            about
-            | {"epoch": epoch, "seconds": 0.1 * epoch, "train_accuracy": epoch / 5, "test_accuracy": 0.1 + 0.15 * epoch}
-            | {"intervals/pair_mean": 2 + grown, "intervals/fitted": 0.1 + 0.9 * epoch / 5}
-        )
-    return rows
+        yield row | {"intervals/pair_mean": 2 + grown, "intervals/fitted": 0.1 + 0.9 * epoch / 5}

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from gendyn_lite import data, results
+from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.generalization_intervals import demo as interval_lines
 from gendyn_lite.chapters.generalization_intervals import runs as experiment
 from gendyn_lite.chapters.generalization_intervals import tables
-from gendyn_lite.chapters.generalization_intervals.explorer import IntervalExplorer
-from gendyn_lite.errors import UserError
 from gendyn_lite.measures import intervals
 
 
@@ -49,32 +48,28 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 def test_a_run_records_every_direction(table):
     last = tables.ends(table)
     assert list(last["labels"]) == ["true labels", "random labels"]
-    assert set(last["widths"]) == {"3x128"} and set(last["downsample"]) == {1}
+    assert last[["widths", "downsample", "intervals/method"]].drop_duplicates().values.tolist() == [
+        ["3x128", 1, "exact"]
+    ]
     for kind, (low, high) in tables.SPANS.items():
         assert last[f"intervals/{kind}_mean"].between(0, high - low).all()
-        for _, row in last.iterrows():
-            counts = tables.counts(row, kind)
-            middles = (np.arange(tables.BINS) + 0.5) * (high - low) / tables.BINS
-            assert counts.sum() > 0
-            # The recorded distribution has the recorded mean, to half a bin.
-            mean = float((counts * middles).sum() / counts.sum())
+        for _, row in last.iterrows():  # the recorded distribution has the recorded mean, to half a bin
+            mean = float(np.average(tables.middles(kind), weights=tables.counts(row, kind)))
             assert mean == pytest.approx(row[f"intervals/{kind}_mean"], abs=(high - low) / tables.BINS / 2 + 1e-9)
-    assert set(last["intervals/method"]) == {"exact"}
 
 
 def test_a_watched_run_is_measured_at_every_epoch(table):
     watched = tables.described(table).query("training")
-    assert list(watched["epoch"]) == list(range(21))
-    assert watched["intervals/pair_mean"].between(0, 3).all()
+    assert list(watched["epoch"]) == list(range(21)) and watched["intervals/pair_mean"].between(0, 3).all()
     assert watched["intervals/principal_mean"].isna().all()
 
 
 def test_lines_start_at_fitted_points_of_their_class():
     network = interval_lines.trained("digits")
     found = experiment.directions(network.model, network.x, network.y, experiment.Amount(30, 20), seed=0)
-    assert set(found) == set(tables.SPANS)
-    for kind, (origin, direction) in found.items():
-        assert origin.shape == direction.shape and len(origin) == (30 if kind in ("pair", "midline") else 20)
+    assert {kind: len(origin) for kind, (origin, _) in found.items()} == {
+        kind: 30 if kind in ("pair", "midline") else 20 for kind in tables.SPANS
+    }
     length = {kind: direction.flatten(1).norm(dim=1) for kind, (_, direction) in found.items()}
     for kind in ("minor", "means", "random", "adversarial"):
         assert torch.allclose(length[kind], length["principal"], rtol=1e-4)
@@ -83,12 +78,8 @@ def test_lines_start_at_fitted_points_of_their_class():
 def test_downsampled_networks_have_the_intervals_of_downsampled_images():
     """Averaging is linear: a line of images is a line of small images, with the same α."""
     small = next(c for c in experiment.plan("smoke", seeds=1) if c.model_options.get("downsample") == 2)
-    loaded, _ = data.load_for_run(small)
-    from gendyn_lite.chapters.runner import build
-
-    model = build(small, loaded)
-    x = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    d = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    model = runner.build(small, data.load_for_run(small)[0])
+    x, d = torch.randn(2, 10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     pool, rest = model[0], model[1:]  # type: ignore[index]
     whole = intervals.generalization_interval(model, x, d)
     pooled = intervals.generalization_interval(rest, pool(x), pool(d))
@@ -98,9 +89,8 @@ def test_downsampled_networks_have_the_intervals_of_downsampled_images():
 def test_the_plane_agrees_with_the_network():
     plane = interval_lines.plane(starts=2, resolution=8)
     network = interval_lines.trained("two_moons", 0.0, (12, 12))
-    middles = torch.tensor(plane.cells[["x", "x2", "y", "y2"]].to_numpy(), dtype=torch.float32)
-    centre = torch.stack([middles[:, :2].mean(1), middles[:, 2:].mean(1)], dim=1)
-    same = network.model(centre).argmax(1).numpy() == plane.cells["class"].to_numpy()
+    corners = torch.tensor(plane.cells[["x", "y", "x2", "y2"]].to_numpy(), dtype=torch.float32)
+    same = network.model(corners.view(-1, 2, 2).mean(1)).argmax(1).numpy() == plane.cells["class"].to_numpy()
     assert same.mean() > 0.95  # the table's corners are rounded
     assert len(plane.lines) == 2 * len(interval_lines.ANGLES)
     per_line = plane.knots.groupby(["start", "angle"]).size()
@@ -112,12 +102,11 @@ def test_paths_have_pictures_and_margins_that_end_with_the_interval():
     found = interval_lines.paths()
     assert len(found.intervals) == 2 * len(interval_lines.KINDS)
     assert found.images["image"].str.startswith("data:image/png;base64,").all()
-    for row in found.intervals.to_dict("records"):
-        own = found.logits[(found.logits["labels"] == row["labels"]) & (found.logits["towards"] == row["towards"])]
-        wide = own.pivot_table(index="alpha", columns="of", values="logit")
-        margin = wide["its class"] - wide["strongest other class"]
-        inside = (wide.index > row["lower"] + 1e-3) & (wide.index < row["upper"] - 1e-3)
-        assert (margin[inside] > -2e-3).all()
+    keys = ["labels", "towards"]
+    wide = found.logits.pivot_table(index=[*keys, "alpha"], columns="of", values="logit").reset_index()
+    wide = wide.merge(found.intervals, on=keys)
+    inside = wide[wide["alpha"].between(wide["lower"] + 1e-3, wide["upper"] - 1e-3)]
+    assert (inside["its class"] - inside["strongest other class"] > -2e-3).all() and len(inside) > len(wide) / 4
 
 
 def test_a_coarse_grid_shrinks_the_difference():
@@ -125,15 +114,3 @@ def test_a_coarse_grid_shrinks_the_difference():
     assert found.loc["exact", "stepped over"] == 0
     assert found.loc["4 points", "stepped over"] > found.loc["64 points", "stepped over"]
     assert found.loc["4 points", "difference"] < found.loc["exact", "difference"]
-
-
-def test_an_image_that_does_not_exist_is_refused():
-    with pytest.raises(UserError, match="image is 300, expected a number from 0 to 299"):
-        interval_lines.one_line("pair", image=300)
-
-
-def test_the_explorer_draws_what_is_chosen():
-    explorer = IntervalExplorer()
-    explorer.towards.value = "adversarial"
-    explorer.network.value = "1x512"
-    assert explorer.status.value == ""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pandas as pd
 
 from gendyn_lite.results.tables import network_name
 from tests.chapters.fake_sizes import ABOUT
 
 LAYERS = ("relu1", "relu2", "relu3")
+KINDS = ("paths", "activations")
 DECAYS = (6, 9)
 EPOCHS = 12
 NUMBERS = {"mean": 0.0, "q05": -0.04, "q25": -0.02, "q50": 0.0, "q75": 0.02, "q95": 0.04}
@@ -24,13 +27,8 @@ def _about(seed, q, schedule, model="alexnet_small", **changes):
 
 
 def _similarities(level):
-    found = {}
-    for of in ("paths", "activations"):
-        for layer in LAYERS:
-            for measure in ("self", "cross"):
-                numbers = {f"{of}/{layer}:{measure}:{name}": level + more for name, more in NUMBERS.items()}
-                found |= numbers | {f"{of}/{layer}:{measure}:zeros": 0}
-    return found
+    keys = [f"{of}/{layer}:{measure}" for of, layer, measure in product(KINDS, LAYERS, ("self", "cross"))]
+    return {f"{key}:{name}": level + more for key in keys for name, more in NUMBERS.items()}
 
 
 def networks(
@@ -39,29 +37,28 @@ def networks(
 ):  # fmt: skip
     """Runs on true labels, on random ones (higher by `random`), and on true ones without decay (late: `constant`)."""
     rows = []
-    for q, schedule in ((0.0, "step"), (1.0, "step"), (0.0, "constant")):
-        for seed in range(seeds):
-            for epoch in range(EPOCHS + 1):
-                row = _about(seed, q, schedule, model, **about)
-                row |= {"epoch": epoch, "seconds": 1.0 * epoch, "learning_rate": 0.01}
-                row |= {"train_accuracy": min(1.0, epoch / 10), "test_accuracy": 0.5}
-                row |= {f"paths/{layer}:on": 0.4 for layer in LAYERS}
-                row |= {f"distance/{layer}:rank": rank - 0.001 * seed for layer in LAYERS}
-                row["isolation/mean"] = row["isolation/between"] = alone + 0.001 * seed
-                if epoch:
-                    end = late if schedule == "step" else constant
-                    level = early if epoch <= DECAYS[0] else end
-                    level += (random if q else 0.0) + 0.0005 * seed
-                    row |= _similarities(level) | {"paths/epochs_between": 1}
-                    row |= {"paths/own:loss": 2.0 - 0.1 * epoch, "paths/before:loss": 2.0 - 0.1 * epoch - gap}
-                    row |= {f"neighbours/{layer}:kept": kept for layer in LAYERS}
-                    row |= {f"neighbours/{layer}:changed": changed + 0.001 * seed for layer in LAYERS}
-                    row |= {f"activations/{layer}:kept": kept + 0.001 * seed for layer in LAYERS}
-                if epoch == EPOCHS:
-                    row |= {f"distance/{layer}:bins": "1000 100 200 300/2000 50 150 250" for layer in LAYERS}
-                    ranks = " ".join(["3"] * EPOCHS + ["0"])
-                    row |= {f"neighbours/{layer}:ranks": f"5 7: {ranks}/10 2: {ranks}" for layer in LAYERS}
-                rows.append(row)
+    kinds = ((0.0, "step"), (1.0, "step"), (0.0, "constant"))
+    for (q, schedule), seed, epoch in product(kinds, range(seeds), range(EPOCHS + 1)):
+        row = _about(seed, q, schedule, model, **about)
+        row |= {"epoch": epoch, "seconds": 1.0 * epoch, "learning_rate": 0.01}
+        row |= {"train_accuracy": min(1.0, epoch / 10), "test_accuracy": 0.5}
+        row |= {f"paths/{layer}:on": 0.4 for layer in LAYERS}
+        row |= {f"distance/{layer}:rank": rank - 0.001 * seed for layer in LAYERS}
+        row["isolation/mean"] = row["isolation/between"] = alone + 0.001 * seed
+        if epoch:
+            end = late if schedule == "step" else constant
+            level = early if epoch <= DECAYS[0] else end
+            level += (random if q else 0.0) + 0.0005 * seed
+            row |= _similarities(level) | {"paths/epochs_between": 1}
+            row |= {"paths/own:loss": 2.0 - 0.1 * epoch, "paths/before:loss": 2.0 - 0.1 * epoch - gap}
+            row |= {f"neighbours/{layer}:kept": kept for layer in LAYERS}
+            row |= {f"neighbours/{layer}:changed": changed + 0.001 * seed for layer in LAYERS}
+            row |= {f"activations/{layer}:kept": kept + 0.001 * seed for layer in LAYERS}
+        if epoch == EPOCHS:
+            row |= {f"distance/{layer}:bins": "1000 100 200 300/2000 50 150 250" for layer in LAYERS}
+            ranks = " ".join(["3"] * EPOCHS + ["0"])
+            row |= {f"neighbours/{layer}:ranks": f"5 7: {ranks}/10 2: {ranks}" for layer in LAYERS}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -80,33 +77,30 @@ def ratio(*, networks=14, slope=-1.0, noise=0.0, seeds=2):
     for number in range(networks):
         value = 0.8 + 0.2 * number / networks
         error = 0.5 + slope * (value - 0.9) + noise * (-1) ** number
-        for seed in range(seeds):
-            model = {"model": "mlp", "options": {"widths": [8 * (number + 1)]}}
-            about = _about(seed, 0.0, "step", experiment="path_ratio", weight_decay=5e-3 if number % 3 == 0 else 0.0,
-                           random_crop=2 if number % 4 == 0 else 0, **model)  # fmt: skip
-            for epoch in (0, 1, 2):
-                row = about | {"epoch": epoch, "seconds": 1.0, "learning_rate": 0.01 if epoch < 2 else 0.001}
-                trained = 0.98 - 0.1 * (value - 0.8)  # the more it is trained, the smaller the ratio
-                row |= {"train_accuracy": trained, "test_accuracy": trained - error}
-                if epoch:
-                    row |= {"paths/mean": 0.9, "paths/first": 0.95, "paths/last": 0.85, "paths/self": 0.9}
-                if epoch == 2:
-                    row |= {"paths/ratio": value, "paths/ratio_first": value + 0.01, "paths/ratio_last": value - 0.01}
-                rows.append(row)
+        changes = {"weight_decay": 5e-3 if number % 3 == 0 else 0.0, "random_crop": 2 if number % 4 == 0 else 0}
+        changes |= {"model": "mlp", "options": {"widths": [8 * (number + 1)]}, "experiment": "path_ratio"}
+        for seed, epoch in product(range(seeds), range(3)):
+            row = _about(seed, 0.0, "step", **changes)
+            row |= {"epoch": epoch, "seconds": 1.0, "learning_rate": 0.01 if epoch < 2 else 0.001}
+            trained = 0.98 - 0.1 * (value - 0.8)  # the more it is trained, the smaller the ratio
+            row |= {"train_accuracy": trained, "test_accuracy": trained - error}
+            if epoch:
+                row |= {"paths/mean": 0.9, "paths/first": 0.95, "paths/last": 0.85, "paths/self": 0.9}
+            if epoch == 2:
+                row |= {"paths/ratio": value, "paths/ratio_first": value + 0.01, "paths/ratio_last": value - 0.01}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
 def unseen(*, seeds=3, share=0.2, right=0.0):
     """Runs whose difference of losses on unseen images is a share of that on training images."""
     rows = []
-    for seed in range(seeds):
-        for epoch in range(5):
-            row = _about(seed, 0.0, "constant", experiment="path_unseen") | {"epoch": epoch, "seconds": 1.0}
-            for kind, gap in (("trained", 0.1), ("unseen", 0.1 * (share + 0.001 * seed))):
-                row[f"{kind}/own:loss"] = 1.0
-                if epoch:
-                    row[f"{kind}/before:loss"] = 1.0 - gap
-                    row[f"{kind}/own:accuracy"] = 0.5 + right + 0.001 * seed
-                    row[f"{kind}/before:accuracy"] = 0.5
-            rows.append(row)
+    for seed, epoch in product(range(seeds), range(5)):
+        row = _about(seed, 0.0, "constant", experiment="path_unseen") | {"epoch": epoch, "seconds": 1.0}
+        for kind, gap in (("trained", 0.1), ("unseen", 0.1 * (share + 0.001 * seed))):
+            row[f"{kind}/own:loss"] = 1.0
+            if epoch:
+                row |= {f"{kind}/before:loss": 1.0 - gap, f"{kind}/before:accuracy": 0.5}
+                row[f"{kind}/own:accuracy"] = 0.5 + right + 0.001 * seed
+        rows.append(row)
     return pd.DataFrame(rows)

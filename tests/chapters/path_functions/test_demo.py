@@ -24,27 +24,19 @@ def test_the_plane_has_a_cell_for_every_place_and_a_unit_for_every_unit(plane):
 def test_units_and_functions_agree_and_nothing_switched_before_the_first_picture(plane):
     sums = plane.units.groupby(["epoch", "point"])[["on", "switched"]].sum()
     table = plane.functions.set_index(["epoch", "point"])
-    assert (sums["on"] == table["on"]).all()
-    assert (sums["switched"] == table["switched"]).all()
-    assert (table.loc[0, "switched"] == 0).all()
+    assert sums.eq(table[["on", "switched"]]).all(axis=None) and (table.loc[0, "switched"] == 0).all()
 
 
-@pytest.mark.parametrize(
-    ("line", "ends"),
-    [((0.0, 1.0, -0.5), (-1.6, 0.5, 2.6, 0.5)), ((1.0, -1.0, 0.0), (-1.1, -1.1, 1.6, 1.6))],
-    ids=["level", "sloping"],
-)
-def test_the_undecided_line_is_cut_at_the_plane(line, ends):
-    found = demo.undecided(*line)
-    assert sorted([found[:2], found[2:]]) == sorted([ends[:2], ends[2:]])
+def test_the_undecided_line_is_cut_at_the_plane():
+    assert demo.undecided(0.0, 1.0, -0.5) == (-1.6, 0.5, 2.6, 0.5)
+    assert demo.undecided(1.0, -1.0, 0.0) == (-1.1, -1.1, 1.6, 1.6)
 
 
 def test_overlaps_are_shares_and_the_same_pairs_at_every_epoch():
     pairs, pictures = demo.scatter(count=6, epochs=(0, 8))
     assert pairs.groupby(["layer", "epoch"]).size().eq(15).all()
     assert pairs["overlap"].between(0, 1).all()
-    assert pictures["picture"].str.startswith("data:image/png;base64,").all()
-    assert len(pictures) == 6
+    assert pictures["picture"].str.startswith("data:image/png;base64,").tolist() == [True] * 6
 
 
 def test_neighbours_end_with_the_six_nearest():
@@ -61,14 +53,10 @@ def test_the_network_is_its_history(momentum):
 
 
 def test_the_trap_makes_a_frozen_network_look_as_if_it_changed():
-    trap = demo.recording_trap(epochs=3).set_index("recorded")["frozen"]
-    assert trap["one fixed set in one order"] == 1
-    assert trap["shuffled anew every epoch"] < 0.95
-    assert trap["augmented anew every epoch"] < 0.95
+    fixed, shuffled, augmented = demo.recording_trap(epochs=3)["frozen"]
+    assert fixed == 1 and max(shuffled, augmented) < 0.95
 
 
-def test_an_image_that_is_not_followed_is_refused():
-    with pytest.raises(UserError, match="image is 128, expected a number from 0 to 127"):
-        nearest(128, "relu1", 0)
+def test_an_epoch_that_was_not_recorded_is_refused():
     with pytest.raises(UserError, match="epoch 99 is missing"):
         nearest(0, "relu1", 99)

@@ -36,7 +36,7 @@ def small(kind, epochs=3):
 
 
 def rows_of(run):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in run.rows()]
+    return [{**row, "seconds": 0} for row in run.rows()]
 
 
 @pytest.fixture(scope="module")
@@ -63,46 +63,35 @@ def test_ranks_are_those_of_the_anchors_over_every_epoch(table):
     groups = table["neighbours/act1:ranks"].iloc[-1].split("/")
     assert len(groups) == len(probes.ANCHORS) * probes.NEAREST
     for group in groups:
-        who, _, ranks = group.partition(": ")
-        anchor, neighbour = map(int, who.split())
+        anchor, neighbour, *ranks = map(int, group.replace(":", "").split())
         assert anchor in probes.ANCHORS and neighbour != anchor
-        assert len(ranks.split()) == 5 and int(ranks.split()[-1]) < probes.NEAREST
+        assert len(ranks) == 5 and ranks[-1] < probes.NEAREST
 
 
 @pytest.mark.parametrize("kind", ["networks", "unseen", "ratio"])
 def test_an_interrupted_run_goes_on_to_the_same_numbers(kind, tmp_path, monkeypatch):
-    config = small(kind, epochs=4)
-    whole = runs_of.run(config, profile="smoke", root=tmp_path / "whole")
+    def run(root):
+        return rows_of(runs_of.run(small(kind, epochs=4), profile="smoke", root=tmp_path / root))
+
+    whole, made = run("whole"), runs_of.probes_for
     monkeypatch.setattr(runner.train, "fit", partial(runner.train.fit, checkpoint_seconds=0))
-    original, called = runs_of.probes_for, []
 
-    def broken(*given):
-        made = original(*given)
-        name = next(iter(made))
-        first = made[name]
+    def interrupt(model, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return {}
 
-        def probe(model, epoch):
-            called.append(epoch)
-            if epoch == 2:
-                raise KeyboardInterrupt
-            return first(model, epoch)
-
-        return {**made, name: probe}
-
-    monkeypatch.setattr(runs_of, "probes_for", broken)
+    monkeypatch.setattr(runs_of, "probes_for", lambda *given: {"stop": interrupt, **made(*given)})
     with pytest.raises(KeyboardInterrupt):
-        runs_of.run(config, profile="smoke", root=tmp_path / "parts")
-    monkeypatch.setattr(runs_of, "probes_for", original)
-    assert called == [0, 1, 2]
-    resumed = runs_of.run(config, profile="smoke", root=tmp_path / "parts")
-    assert rows_of(resumed) == rows_of(whole)
+        run("parts")
+    monkeypatch.setattr(runs_of, "probes_for", made)
+    assert run("parts") == whole
     monkeypatch.setattr(runs_of, "probes_for", lambda *_: pytest.fail("measured again"))
-    assert rows_of(runs_of.run(config, profile="smoke", root=tmp_path / "parts")) == rows_of(whole)
+    assert run("parts") == whole
 
 
 def test_the_ratio_is_that_of_the_recorded_means(tmp_path):
-    run = runs_of.run(small("ratio", epochs=5), profile="smoke", root=tmp_path)
-    found = results.load_runs([run])
+    found = results.load_runs([runs_of.run(small("ratio", epochs=5), profile="smoke", root=tmp_path)])
     values = found.set_index("epoch")["paths/mean"].dropna().to_dict()
     assert found["paths/ratio"].iloc[-1] == pytest.approx(relu_paths.early_to_mid_ratio(values, [3, 4]), rel=1e-6)
 
@@ -133,9 +122,8 @@ def test_the_distance_bins_hold_the_quartiles():
     paths = torch.arange(30)[:, None] >= torch.arange(30)
     text = probes.bin_text(relu_paths.overlap_and_distance(paths, x), 30)
     bins = [list(map(int, part.split())) for part in text.split("/")]
-    assert len(bins) == probes.DISTANCE_BINS
+    assert len(bins) == probes.DISTANCE_BINS and bins == sorted(bins)
     assert all(low <= middle <= high for _, low, middle, high in bins)
-    assert [row[0] for row in bins] == sorted(row[0] for row in bins)
 
 
 def test_resnet_for_imagenet_runs_on_a_folder_of_photographs(tmp_path, capsys, monkeypatch):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from gendyn_lite.chapters.path_functions import tables as paths
-from gendyn_lite.errors import UserError
 from tests.chapters.path_functions import fake
 
 
@@ -35,8 +34,3 @@ def test_the_correlation_is_scipys_and_its_interval_covers_it():
     assert rho == pytest.approx(paths.stats.spearmanr(x, y).statistic)
     assert low < rho < high
     assert np.isnan(paths.correlation([1, 1, 1], [1, 2, 3])).all()
-
-
-def test_a_table_without_paths_is_refused():
-    with pytest.raises(UserError, match="no similarities of paths"):
-        paths.long_paths(fake.ratio())

@@ -3,47 +3,38 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 
 import pandas as pd
 
 from gendyn_lite.results.tables import network_name
 from tests.chapters.fake_sizes import ABOUT
 
+INPUTS = ("shuffled_pixels", "random_pixels", "gaussian")
+
 
 def table(
-    *,
-    networks=("mlp_1x512",),
-    corruptions=(0.0, 0.5, 1.0),
-    inputs=("shuffled_pixels", "random_pixels", "gaussian"),
-    seeds=3,
-    fitted=True,
-    slowdown=2.0,
+    *, networks=("mlp_1x512",), corruptions=(0.0, 0.5, 1.0), inputs=INPUTS, seeds=3, fitted=True, slowdown=2.0,
     chance_accuracy=0.1,
-    profile="colab",
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Runs that fit q = 0 at epoch 10 + seed and q = 1 `slowdown` times later; test error 0.1 + 0.8 q."""
-    rows = []
-    for network in networks:
-        conditions = [("true", q) for q in corruptions] + [(kind, 0.0) for kind in inputs]
-        for kind, q in conditions:
-            for seed in range(seeds):
-                rows += _run(network, kind, q, seed, fitted, slowdown, chance_accuracy, profile)
-    return pd.DataFrame(rows)
+    conditions = [("true", q) for q in corruptions] + [(kind, 0.0) for kind in inputs]
+    runs = product(networks, conditions, range(seeds))
+    each = (_run(network, *condition, seed, fitted, slowdown, chance_accuracy) for network, condition, seed in runs)
+    return pd.DataFrame([row for run in each for row in run])
 
 
-def _run(network, kind, q, seed, fitted, slowdown, chance_accuracy, profile):
+def _run(network, kind, q, seed, fitted, slowdown, chance_accuracy):
     fit = round((10 + seed) * (1 + (slowdown - 1) * (q if kind == "true" else 0.5)))
     test = 0.9 - 0.8 * q if kind == "true" and q < 1 else chance_accuracy
     labels = {**ABOUT, "run_id": f"{network}-{kind}-{q}-{seed}", "group_id": f"{network}-{kind}-{q}"}
-    labels |= {"experiment": "random_labels", "profile": profile, "network": network, "model": network, "epochs": 100}
+    labels |= {"experiment": "random_labels", "profile": "colab", "network": network, "model": network, "epochs": 100}
     labels |= {"dataset": "digits", "inputs": kind, "label_corruption": q, "random_crop": 0, "seed": seed}
-    metrics = []
     for epoch in range(fit + 1):
         share = epoch / fit
         train = 0.1 + (0.9 if fitted else 0.2) * share
         values = {"train_loss": 2.3 * (1 - share), "train_accuracy": train, "test_loss": 1.0, "seconds": 1.5 * epoch}
-        metrics.append({**labels, "epoch": epoch, "test_accuracy": 0.1 + (test - 0.1) * share, **values})
-    return metrics
+        yield {**labels, "epoch": epoch, "test_accuracy": 0.1 + (test - 0.1) * share, **values}
 
 
 # Test accuracy at the end, and how much higher it was at the best epoch, of each setting.

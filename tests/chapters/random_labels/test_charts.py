@@ -1,4 +1,4 @@
-"""Charts of chapter 1: valid specifications that survive JSON, fields that carry the data, words that say it."""
+"""Charts of chapter 1: their data are the means, the best epochs and the verdicts of the table."""
 
 from __future__ import annotations
 
@@ -9,52 +9,25 @@ from gendyn_lite.chapters.random_labels import charts as draw
 from gendyn_lite.chapters.random_labels import claims as label_claims
 from gendyn_lite.chapters.random_labels import demo
 from gendyn_lite.charts import tables
-from gendyn_lite.errors import UserError
 from tests.chapters.random_labels import fake as fake_runs
+from tests.chapters.specs import rows
 
-
-def spec_of(chart) -> dict:
-    return chart.to_dict()  # validates against the Vega-Lite schema
-
-
-def test_the_slider_stops_at_every_q():
-    spec = spec_of(draw.learning_curves(fake_runs.table(corruptions=(0.0, 0.25, 0.5, 0.75, 1.0))))
-    slider = next(param["bind"] for param in spec["params"] if param["name"] == "corruption")
-    assert slider["options"] == [0, 0.25, 0.5, 0.75, 1]
-    assert slider["labels"] == ["0", "0.25", "0.5", "0.75", "1"]
+CHARTS = {"grid": lambda: draw.corruption_grid(demo.corruption_examples(24))}
 
 
 def test_the_learning_curves_keep_first_and_last_epoch_of_each_run():
     table = fake_runs.table(slowdown=12.0)
-    rows = next(iter(spec_of(draw.learning_curves(table))["datasets"].values()))
-    shown = {(row["q"], row["seed"], row["epoch"]) for row in rows if "epoch" in row}
+    found = rows(draw.learning_curves(table), "epoch")
+    shown = set(zip(found["q"], found["seed"], found["epoch"], strict=True))
     for (q, seed), run in table[table["inputs"] == "true"].groupby(["label_corruption", "seed"]):
         assert {(q, seed, 0), (q, seed, run["epoch"].max())} <= shown
 
 
 def test_the_means_are_those_of_the_summary():
     table = fake_runs.table()
-    spec = spec_of(draw.test_error(table))
-    rows = [row for data in spec["datasets"].values() for row in data if "mean" in row]
+    shown = rows(draw.test_error(table), "mean").set_index("q")["mean"].to_dict()
     expected = results.summarize(table[table["inputs"] == "true"]).groupby("label_corruption")["test_error"].mean()
-    assert {row["q"]: row["mean"] for row in rows} == pytest.approx(expected.to_dict(), abs=1e-4)
-
-
-def test_no_run_on_true_inputs_is_refused():
-    with pytest.raises(UserError, match="no run on true inputs"):
-        draw.learning_curves(fake_runs.table(corruptions=()))
-
-
-def test_runs_that_never_fit_have_no_time_to_fit():
-    with pytest.raises(UserError, match="no run fitted its training labels"):
-        draw.time_to_fit(fake_runs.table(fitted=False))
-
-
-def test_the_grid_says_how_many_labels_are_wrong_at_the_end():
-    examples = demo.corruption_examples(24)
-    spec = spec_of(draw.corruption_grid(examples))
-    wrong = int((examples["true"] != examples["redrawn"]).sum())
-    assert f"At q = 1 {wrong} of 24 are wrong" in spec["description"]
+    assert shown == pytest.approx(expected.to_dict(), abs=1e-4)
 
 
 def test_every_claim_has_a_row_with_its_verdict():
@@ -70,3 +43,30 @@ def test_the_runs_table_names_data_and_hours():
     page = tables.runs_table(results.overview(fake_runs.table()), caption="Runs").data
     assert "made-up data" in page
     assert page.count("<tr ") == 2
+
+
+def test_the_shaded_area_reaches_from_the_accuracy_to_the_best_so_far():
+    shown = rows(draw.batch_norm(fake_runs.regularized()), "test", "best")
+    assert (shown["best"] >= shown["test"] - 1e-9).all()
+    plain = shown[shown["setting"] == "no batch-norm"].set_index("epoch")
+    assert plain.loc[3, "best"] - plain.loc[3, "test"] == pytest.approx(0.05)
+    assert plain.loc[0, "best"] == plain.loc[0, "test"]
+
+
+def test_a_run_that_stopped_keeps_its_accuracy():
+    """Seed 1 trains one epoch longer; the mean there is over all three seeds."""
+    shown = rows(draw.explicit_regularizers(fake_runs.regularized()), "test", "best")
+    plain = shown[(shown["setting"] == "no regularizer") & (shown["network"] == "inception_small")].set_index("epoch")
+    assert plain.loc[4, "test"] == pytest.approx(0.801)
+
+
+def test_the_final_means_are_those_of_the_seeds():
+    shown = rows(draw.final_accuracy(fake_runs.regularized()), "mean", "setting")
+    ends = shown[shown["taken at"] == "end of training"].set_index(["network", "setting"])["mean"]
+    assert ends["inception_small", "crop + decay"] == pytest.approx(0.851)
+    assert ends["inception_small without batch-norm", "no regularizer"] == pytest.approx(0.761)
+
+
+def test_random_labels_are_not_drawn():
+    shown = rows(draw.explicit_regularizers(fake_runs.regularized(random_train=0.2)), "train")
+    assert shown.groupby("setting")["train"].max().min() == pytest.approx(1)

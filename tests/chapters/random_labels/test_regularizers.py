@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from gendyn_lite import data, models, results
@@ -10,26 +12,18 @@ from gendyn_lite.chapters.random_labels import demo
 from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.chapters.random_labels.tables import TABLE_1, with_regularizers
 
-PARAMETERS = {
-    "inception_small": 1_649_402,
-    "inception_small without batch-norm": 1_649_402,
-    "alexnet_small": 1_387_786,
-    "mlp_3x512": 1_735_178,
-    "mlp_1x512": 1_209_866,
-}  # of Table 1
-SIZES = [("colab", "cifar10"), ("full", "cifar10")]
-by_size = pytest.mark.parametrize(("profile", "dataset"), SIZES, ids=["-".join(size) for size in SIZES])
+PARAMETERS = dict.fromkeys(("inception_small", "inception_small without batch-norm"), 1_649_402)  # of Table 1
+PARAMETERS |= {"alexnet_small": 1_387_786, "mlp_3x512": 1_735_178, "mlp_1x512": 1_209_866}
+by_size = pytest.mark.parametrize("profile", ["colab", "full"])
 
 
 @by_size
-def test_every_row_of_table_1_is_planned_with_three_seeds(profile, dataset):
-    twins = [config for config in random_labels.regularizer_plan(profile, dataset=dataset) if is_twin(config)]
-    configs = [config for config in random_labels.regularizer_plan(profile, dataset=dataset) if config not in twins]
+def test_every_row_of_table_1_is_planned_with_three_seeds(profile):
+    configs = [config for config in random_labels.regularizer_plan(profile, dataset="cifar10") if not is_twin(config)]
     names = [results.tables.network_name(config.model, config.model_options) for config in configs]
     settings = [(each.random_crop > 0, each.weight_decay > 0, each.label_corruption == 1) for each in configs]
-    planned = [(name, *on) for name, on in zip(names, settings, strict=True)]
-    for row in TABLE_1:
-        assert planned.count(row[:4]) == 3, row
+    planned = Counter((name, *on) for name, on in zip(names, settings, strict=True))
+    assert {planned[row[:4]] for row in TABLE_1} == {3}
 
 
 def is_twin(config):
@@ -48,18 +42,14 @@ def test_the_twin_of_a_network_without_batch_norm_differs_in_that_alone():
 
 
 @by_size
-def test_rows_without_a_regularizer_are_the_runs_of_fig_1(profile, dataset):
-    ours = random_labels.regularizer_plan(profile, dataset=dataset)
+def test_rows_without_a_regularizer_are_the_runs_of_fig_1_and_no_random_label_is_augmented(profile):
+    ours, of_fig_1 = (make(profile, dataset="cifar10") for make in (random_labels.regularizer_plan, random_labels.plan))
     plain = {config.run_id("00") for config in ours if config.experiment == random_labels.EXPERIMENT}
-    assert plain <= {config.run_id("00") for config in random_labels.plan(profile, dataset=dataset)}
+    assert plain <= {config.run_id("00") for config in of_fig_1}
     assert len(plain) == 2 * 3 * len(PARAMETERS)
-
-
-@by_size
-def test_no_random_label_is_trained_with_augmentation(profile, dataset):
-    for config in random_labels.regularizer_plan(profile, dataset=dataset):
-        assert not (config.label_corruption and (config.random_crop or config.flip))
-    assert not any(config.random_crop or config.flip for config in random_labels.plan(profile, dataset=dataset))
+    augmented = [config for config in [*ours, *of_fig_1] if config.random_crop or config.flip]
+    assert {config.label_corruption for config in augmented} == {0}
+    assert not set(augmented) & set(of_fig_1)
 
 
 def test_the_paper_sizes_have_the_papers_parameters():
@@ -79,23 +69,20 @@ def test_runs_say_which_regularizers_they_had(tmp_path):
     table = results.load_runs(runner.run_all(configs, profile="smoke", root=tmp_path, progress=False))
     found = with_regularizers(table).drop_duplicates("run_id")
     named = set(zip(found["regularizers"], found["random"], strict=True))
-    plain, decay, crop = "no regularizer", "weight decay", "random crop"
-    both = "random crop + weight decay"
-    assert named == {(both, False), (crop, False), (decay, False), (plain, False), (plain, True), (decay, True)}
+    on_true = {
+        (name, False) for name in ("random crop + weight decay", "random crop", "weight decay", "no regularizer")
+    }
+    assert named == on_true | {("weight decay", True), ("no regularizer", True)}
 
 
 def test_random_labels_are_drawn_once():
     """The labels that a run trains with are those of its seed, whatever the epoch: the trap draws them anew."""
-    config = demo.CONFIG
-    first, _ = data.load_for_run(config)
-    again, _ = data.load_for_run(config)
-    batches = data.batcher(first, config, split="train")
+    first, again = (data.load_for_run(demo.CONFIG)[0] for _ in range(2))
+    batches = data.batcher(first, demo.CONFIG, split="train")
     seen = [sum(y.bincount(minlength=10) for _, y in batches.epoch(epoch)).tolist() for epoch in (1, 2)]
     assert seen[0] == seen[1] == again.train.y.bincount(minlength=10).tolist()
 
 
 def test_each_trap_makes_memorization_look_impossible():
-    table = demo.memorization_traps().set_index(["labels", "augmentation"])["train_accuracy"]
-    assert table["drawn once", "off"] > 0.99
-    assert table["redrawn every epoch", "off"] < 0.4
-    assert table["drawn once", "on, unnoticed"] < 0.6
+    right, redrawn, augmented = demo.memorization_traps()["train_accuracy"]
+    assert right > 0.99 and redrawn < 0.4 and augmented < 0.6

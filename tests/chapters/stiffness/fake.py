@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 
 import pandas as pd
 
@@ -14,13 +15,7 @@ MLP = {"activation": "relu", "widths": [32, 32, 32, 32]}
 def _labels(kind, dataset, network, seed, **more):
     key = "-".join(map(str, (kind, dataset, network, seed, *more.values())))
     about = {**ABOUT, "run_id": key, "group_id": key.replace(f"-{seed}-", "-"), "experiment": f"stiffness_{kind}"}
-    about |= {
-        "profile": "colab",
-        "data": f"made-up {dataset}",
-        "dataset": dataset,
-        "network": network,
-        "model": network,
-    }
+    about |= {"data": f"made-up {dataset}", "dataset": dataset, "network": network, "model": network}
     about |= {"model_options": json.dumps(MLP), "n_train": 300, "epochs": 10, "num_classes": 2}
     return about | {"learning_rate": 0.01, "seed": seed, **more}
 
@@ -28,54 +23,46 @@ def _labels(kind, dataset, network, seed, **more):
 def training(*, seeds=3, peak=0.5, end=0.1, test=0.48, between=0.0, slower=0.7, random=0.2) -> pd.DataFrame:
     """Within-class stiffness of `peak` at epoch 1 and `end` at the last; lengths fall, more with the larger rate."""
     rows = []
-    for rate, q in ((0.003, 0.0), (0.01, 0.0), (0.03, 0.0), (0.01, 1.0)):
-        for seed in range(seeds):
-            first = _labels("training", "digits", "mlp", seed, learning_rate=rate, label_corruption=q)
-            for epoch in range(4):
-                top = random if q else peak
-                within = {0: 0.9, 1: top}.get(epoch, end * (1 if rate < 0.03 else 0.5)) + 0.001 * seed
-                length = (1.2, 1.0, 0.8, 0.6)[epoch] * (slower if rate == 0.03 else 1) + 0.001 * seed
-                values = {"train_accuracy": min(1, 0.3 + 0.3 * epoch), "test_accuracy": 0.5, "seconds": epoch}
-                for kind in ("cosine", "sign"):
-                    for name, value in (("within", within), ("between", between), ("all", within / 2)):
-                        values[f"stiffness/{name}_{kind}"] = value
-                        values[f"stiffness/test_{name}_{kind}"] = value + (test - peak) if name == "within" else value
-                values["stiffness/critical_length"] = length
-                if epoch in (0, 3):
-                    values["detail/classes"] = "30 -5/-5 25"
-                    values["detail/bins"] = "100 300/400 100"
-                rows.append({**first, "epoch": epoch, **values})
+    kinds = ((0.003, 0.0), (0.01, 0.0), (0.03, 0.0), (0.01, 1.0))
+    for (rate, q), seed, epoch in product(kinds, range(seeds), range(4)):
+        first = _labels("training", "digits", "mlp", seed, learning_rate=rate, label_corruption=q)
+        top = random if q else peak
+        within = {0: 0.9, 1: top}.get(epoch, end * (1 if rate < 0.03 else 0.5)) + 0.001 * seed
+        length = (1.2, 1.0, 0.8, 0.6)[epoch] * (slower if rate == 0.03 else 1) + 0.001 * seed
+        values = {"train_accuracy": min(1, 0.3 + 0.3 * epoch), "test_accuracy": 0.5, "seconds": epoch}
+        for kind in ("cosine", "sign"):
+            for name, value in (("within", within), ("between", between), ("all", within / 2)):
+                values[f"stiffness/{name}_{kind}"] = value
+                values[f"stiffness/test_{name}_{kind}"] = value + (test - peak) if name == "within" else value
+        texts = {"detail/classes": "30 -5/-5 25", "detail/bins": "100 300/400 100"} if epoch in (0, 3) else {}
+        rows.append({**first, "epoch": epoch, **values, "stiffness/critical_length": length, **texts})
     return pd.DataFrame(rows)
 
 
 def maps(*, seeds=3, contrast=0.5) -> pd.DataFrame:
     """Maps of four places at two epochs; stiffness is `contrast` lower at the boundary at the end."""
     rows = []
-    for dataset in ("two_moons", "spirals"):
-        for seed in range(seeds):
-            for epoch in (0, 10):
-                low = 1 - (contrast if epoch else 0) + 0.001 * seed
-                values = {"map/inside": 1.0, "map/boundary": low, "map/boundary_share": 0.5, "train_accuracy": 1.0}
-                texts = {"map/stiffness": "100 50 -20 90", "map/predicted": "0110"} if seed == 0 else {}
-                rows.append({**_labels("maps", dataset, "mlp", seed), "epoch": epoch, **values, **texts})
+    for dataset, seed, epoch in product(("two_moons", "spirals"), range(seeds), (0, 10)):
+        low = 1 - (contrast if epoch else 0) + 0.001 * seed
+        values = {"map/inside": 1.0, "map/boundary": low, "map/boundary_share": 0.5, "train_accuracy": 1.0}
+        texts = {"map/stiffness": "100 50 -20 90", "map/predicted": "0110"} if seed == 0 else {}
+        rows.append({**_labels("maps", dataset, "mlp", seed), "epoch": epoch, **values, **texts})
     return pd.DataFrame(rows)
 
 
 def layers(*, seeds=3, tanh=0.3, leaky=0.0, change=0.3, accuracy=1.0) -> pd.DataFrame:
     """Five layers with stiffness 0.4 … 0.8 within classes before training, `change` lower after it."""
     rows = []
-    for activation, more in (("relu", 0.0), ("tanh", tanh), ("leaky_relu", leaky)):
-        for width in (8, 32):
-            options = json.dumps({"activation": activation, "widths": [width] * 4})
-            for seed in range(seeds):
-                first = _labels("layers", "rings", f"mlp {activation} {width}", seed, model_options=options)
-                for epoch in (0, 10):
-                    values = {"train_accuracy": accuracy if epoch else 0.5, "test_accuracy": 0.9, "seconds": 1.0}
-                    for layer in range(1, 6):
-                        within = 0.3 + 0.1 * layer - (change - more if epoch else 0) + 0.001 * seed
-                        kinds = {"within": within, "between": -within, "all": within}
-                        values |= {f"layers/fc{layer}:{name}": value for name, value in kinds.items()}
-                    rows.append({**first, "epoch": epoch, **values})
+    kinds = (("relu", 0.0), ("tanh", tanh), ("leaky_relu", leaky))
+    for (activation, more), width, seed, epoch in product(kinds, (8, 32), range(seeds), (0, 10)):
+        options = json.dumps({"activation": activation, "widths": [width] * 4})
+        first = _labels("layers", "rings", f"mlp {activation} {width}", seed, model_options=options)
+        values = {"train_accuracy": accuracy if epoch else 0.5, "test_accuracy": 0.9, "seconds": 1.0}
+        for layer in range(1, 6):
+            within = 0.3 + 0.1 * layer - (change - more if epoch else 0) + 0.001 * seed
+            kinds = {"within": within, "between": -within, "all": within}
+            values |= {f"layers/fc{layer}:{name}": value for name, value in kinds.items()}
+        rows.append({**first, "epoch": epoch, **values})
     return pd.DataFrame(rows)
 
 
@@ -83,15 +70,12 @@ def deep(*, seeds=3, late=0.3, random=-0.1) -> pd.DataFrame:
     """Two networks with different layers; within minus between grows by `late` from first to last."""
     rows = []
     names = {"resnet18": "conv block1a.conv1 block1a.norm1 fc", "vgg19": "conv1_1 norm1_1 conv1_2 fc"}
-    for network, layers in names.items():
-        for q in (0.0, 1.0):
-            for seed in range(seeds):
-                first = _labels("deep", "cifar10", network, seed, label_corruption=q, model_options="{}")
-                for epoch in (0, 5):
-                    values = {"train_accuracy": 0.9, "test_accuracy": 0.3, "seconds": 1.0}
-                    for number, layer in enumerate(layers.split()):
-                        within = 0.4 + late * number / 3 + (random if q else 0) + 0.001 * seed
-                        kinds = {"within": within, "between": 0.1, "all": 0.2}
-                        values |= {f"layers/{layer}:{name}": value for name, value in kinds.items()}
-                    rows.append({**first, "epoch": epoch, **values})
+    for (network, layers), q, seed, epoch in product(names.items(), (0.0, 1.0), range(seeds), (0, 5)):
+        first = _labels("deep", "cifar10", network, seed, label_corruption=q, model_options="{}")
+        values = {"train_accuracy": 0.9, "test_accuracy": 0.3, "seconds": 1.0}
+        for number, layer in enumerate(layers.split()):
+            within = 0.4 + late * number / 3 + (random if q else 0) + 0.001 * seed
+            kinds = {"within": within, "between": 0.1, "all": 0.2}
+            values |= {f"layers/{layer}:{name}": value for name, value in kinds.items()}
+        rows.append({**first, "epoch": epoch, **values})
     return pd.DataFrame(rows)

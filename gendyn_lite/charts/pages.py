@@ -1,12 +1,16 @@
-"""Charts of the page on data: a grid of pictures to click on, and class counts."""
+"""Charts of the pages on data and on speed: pictures to click on, class counts, our speed beside that of peers."""
 
 from __future__ import annotations
 
+import math
+
 import altair as alt
 import pandas as pd
+from IPython.display import HTML
 
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import Chart, from_legend, layered, looks, menu, stops, titled
+from gendyn_lite.charts.html import plain_table, three_digits
+from gendyn_lite.charts.parts import Chart, from_legend, layered, looks, menu, stops, titled, told, tooltips
 from gendyn_lite.errors import UserError
 
 CELL = 40  # pixels of a picture in the grid, at most
@@ -35,25 +39,21 @@ def picture_grid(samples: pd.DataFrame, *, name: str) -> Chart:
     shown = samples.assign(inputs=samples["kind"].map(KINDS), line=samples["row"] + PANEL)
     kinds, classes = list(shown["inputs"].unique()), list(shown["class"].unique())
     inputs, chosen = menu("inputs", kinds, "inputs"), menu("chosen_class", ["all", *classes], "class")
-    last = int(shown["picture"].max())
-    bind = stops(shown["picture"], "picture")
-    picked = alt.selection_point(
-        name="picked", fields=["picture"], value=[{"picture": 0}], empty=False, on="click", clear=False, bind=bind
-    )
+    first, bind = [{"picture": 0}], stops(shown["picture"], "picture")
+    options = {"fields": ["picture"], "value": first, "bind": bind, "empty": False, "on": "click", "clear": False}
+    picked = alt.selection_point(name="picked", **options)
     base = alt.Chart(shown).transform_filter("datum.inputs === inputs")
     lines = int(shown["line"].max()) + 1
     y = alt.Y("line:O", axis=None, scale=alt.Scale(domain=list(range(lines))))
     place = {"x": alt.X("column:O", axis=None), "y": y}
     grid = _grid(base, place).add_params(inputs, chosen, picked)
-    return layered(
-        [grid, *_large(base.transform_filter(picked), place)],
-        f"Pictures of {name}",
-        "A class per row. Click on a picture, or move the slider, to see it large.",
-        f"Grid of {last + 1} training images of {name} in {len(classes)} classes, a class per row: "
+    about = (
+        f"Grid of {samples['picture'].max() + 1} training images of {name} in {len(classes)} classes, a class per row: "
         f"{', '.join(classes)}. A menu shows the same images with shuffled pixels, random pixels or replaced by "
-        "noise; another marks a class; a slider or a click shows one image large, with its class.",
-        height=CELL * lines,
+        "noise; another marks a class; a slider or a click shows one image large, with its class."
     )
+    title, subtitle = f"Pictures of {name}", "A class per row. Click on a picture, or move the slider, to see it large."
+    return layered([grid, *_large(base.transform_filter(picked), place)], title, subtitle, about, height=CELL * lines)
 
 
 def _grid(base: alt.Chart, place: dict) -> alt.Chart:
@@ -88,9 +88,7 @@ def class_count_bars(counts: pd.DataFrame, *, name: str) -> alt.Chart:
     angle = 0 if max(map(len, classes)) < 4 else -40
     axis = alt.Axis(labels=len(classes) <= MOST_LABELS, ticks=False, labelAngle=angle)
     found = counts.groupby("split")["images"].agg(["sum", "min", "max"]).loc[splits]
-    words = "; ".join(
-        f"{split}: {total:,} in all, {least:,} to {most:,} a class" for split, total, least, most in found.itertuples()
-    )
+    words = told(found, "{split}: {sum:,} in all, {min:,} to {max:,} a class")
     picked, opacity = from_legend("split", name="split")
     x, offset = alt.X("class:N", title="class", sort=classes, axis=axis), alt.XOffset("split:N", sort=splits)
     y, color = alt.Y("images:Q", title="examples"), looks("split", splits, title="split", sort=splits)[0]
@@ -99,3 +97,58 @@ def class_count_bars(counts: pd.DataFrame, *, name: str) -> alt.Chart:
     bars = bars.encode(x=x, xOffset=offset, y=y, color=color, opacity=opacity, tooltip=tip)
     about = f"Bar chart of the number of examples of each of {len(classes)} classes. {words}."
     return titled(bars, f"Examples of each class: {name}", "In each pair, training examples stand first.", about)
+
+
+def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> Chart:
+    """Our speed divided by each peer's; right of 1 is faster, a tick marks the goal.
+
+    Args:
+        benchmark: A table of `gendyn_lite.results.benchmark`.
+        title: What was measured.
+    """
+    rows = benchmark.round(4)
+    if rows["device"].nunique() > 1:
+        rows = rows.assign(case=rows["case"] + " · " + rows["device"])
+    order = list(rows["case"].unique())
+    y = alt.Y("case:N", sort=order, title=None, axis=alt.Axis(labelLimit=340, grid=True))
+    x = alt.X("ratio:Q", title="our speed / peer's", scale=alt.Scale(type="log", nice=False, padding=12))
+    colour, _, shape = looks("peer", list(benchmark["peer"].unique()), colours=PALETTE, title=None)
+    hover = ["case:N", "peer:N", *tooltips(".3~s", "ours", "theirs"), "unit:N", *tooltips(".3~g", "ratio")]
+    dots = alt.Chart(rows).mark_point(size=110).encode(x=x, y=y, color=colour, shape=shape, tooltip=hover)
+    goals = rows.dropna(subset="goal")
+    ticks = alt.Chart(goals).mark_tick(thickness=2, size=16).encode(x="goal:Q", y=y, color=colour)
+    even = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(strokeDash=[3, 3]).encode(x="ratio:Q")
+    words = told(rows, "{case}: {ratio:.2g} times {peer}")
+    subtitle = "Right of 1: faster than the peer. A tick: the goal for that peer."
+    about = f"{title}: our speed divided by the peer's. {words}."
+    size = {"width": "container", "height": 26 * len(order)}
+    return layered((even, ticks, dots), title, subtitle, about, **size)
+
+
+def speed_table(benchmark: pd.DataFrame, *, caption: str) -> HTML:
+    """The same numbers as a table, with whether the goal was reached.
+
+    Args:
+        benchmark: As for `speed_ratios`.
+        caption: Where the numbers come from. A screen reader hears the peers before it, which tell one table of a page
+            from another of the same source.
+    """
+    heads = ("Case", "Device", "Peer", "Ours", "Peer's", "Ratio", "Goal")
+    rows = [
+        (row["case"], row["device"], row["peer"], f"{three_digits(row['ours'])} {row['unit']}",
+         three_digits(row["theirs"]), f"{row['ratio']:.2f}", _goal(row["ratio"], row["goal"]))
+        for row in benchmark.to_dict("records")
+    ]  # fmt: skip
+    peers = " and ".join(benchmark["peer"].unique())
+    return plain_table(heads, rows, caption=caption, label=f"Speed beside {peers}. {caption}")
+
+
+def _goal(ratio: float, goal: float) -> str:
+    """Whether the goal was reached, in words.
+
+    >>> _goal(3.2, 3.0), _goal(1.1, 3.0), _goal(1.1, float("nan"))
+    ('≥ 3 ✓ reached', '≥ 3 ✗ not reached', '–')
+    """
+    if math.isnan(goal):
+        return "–"
+    return f"≥ {goal:g} " + ("✓ reached" if ratio >= goal else "✗ not reached")
