@@ -82,12 +82,19 @@ JUDGED = {
     "intervals": Judged(intervals.RECORD, fake_intervals.table, intervals.claims),
     "moons": Judged(intervals.RECORD, moons, intervals.claims),
 }
+
+
+def both_ways(names: str) -> str:
+    """Claims that compare runs, at equal epochs and at equal training loss."""
+    return " ".join(f"{name} {name}_at_equal_loss" for name in names.split())
+
+
 # Which claims hold on made-up runs as they come.
 HOLD = {
     "labels": "fits_random random_at_chance gap_jumps random_slower error_rises fits_shuffled_pixels "
     "fits_random_pixels random_pixels_sooner fits_gaussian gaussian_sooner",
-    "switched": "not_necessary not_sufficient crops_help crops_help_more dropout_helps "
-    "stopping_no_help batch_norm_helps",
+    "switched": "not_sufficient stopping_no_help "
+    + both_ways("not_necessary crops_help crops_help_more dropout_helps batch_norm_helps"),
     "kernels": "kernel_fits_random ridge_no_help gabor_lowers",
     "filters": "kernel_fits_random ridge_no_help ridge_helps_filters filters_lower",
     "paths": "imperfect_first imperfect_last higher_late changes_at_first higher_without_decay random_less_diverse "
@@ -325,3 +332,17 @@ def test_each_experiment_that_a_claim_names_is_a_table_of_its_chapter(name):
     (chapter,) = (chapter for chapter in registry.CHAPTERS if chapter.name == name)
     tables = {table for section in chapter.module("claims").SECTIONS for table in section.tables}
     assert {table for entry in chapter.record.entries.values() for table in entry.experiments} == tables
+
+
+def test_runs_are_compared_at_equal_epochs_and_at_equal_training_loss() -> None:
+    """One run learns twice as fast and stops at epoch 4 of 6; the other reaches a loss of 0.5 at its end."""
+    fast = {"epoch": [0, 2, 4], "train_loss": [2.0, 0.5, 0.1], "test_accuracy": [0.1, 0.4, 0.7]}
+    slow = {
+        "epoch": [0, 1, 2, 4, 6],
+        "train_loss": [2.0, 1.9, 1.0, 0.8, 0.5],
+        "test_accuracy": [0.1, 0.2, 0.3, 0.5, 0.6],
+    }
+    runs = [pd.DataFrame(each).assign(seed=3) for each in (fast, slow)]
+    for at, expected in (("equal epochs", (0.7, 0.5)), ("equal training loss", (0.4, 0.6))):
+        assert tuple(each.loc[3] for each in labels._tests(*runs, at)) == expected
+    assert labels._tests(runs[0], runs[1].assign(seed=4), "equal epochs")[0].empty
