@@ -18,9 +18,9 @@ from data_scripts.fetch import fetch
 from data_scripts.sources import Source, open_source
 from gendyn_lite.config import shown
 from gendyn_lite.data import data_root, image_folder, loading, prepared
-from gendyn_lite.data.decode_worker import MOST_PIXELS
 from gendyn_lite.data.loading import FOLDER, folder_of
 from gendyn_lite.data.storage import disk_errors, lock_of, locked, named_path, replacing
+from gendyn_lite.decode import MOST_PIXELS
 from gendyn_lite.errors import UserError, unknown_name
 
 EMBEDDED = loading.embedded()

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from gendyn_lite.data.decoding import Item, read
 from gendyn_lite.data.image_folder import Locate, locator, walk
 from gendyn_lite.data.prepared import sha256
+from gendyn_lite.decode import Item, read
 from gendyn_lite.errors import UserError
 
 BLOCK = 1 << 20

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.data import prepared
-from gendyn_lite.data.decode_worker import ColourMetError
-from gendyn_lite.data.decoding import FolderImages, Item, Options, Pool, Side, probe
+from gendyn_lite.data.decoding import FolderImages, Pool, probe
 from gendyn_lite.data.storage import disk_errors
 from gendyn_lite.data.types import ImageData, Split
+from gendyn_lite.decode import ColourMetError, Item, Options, Side
 from gendyn_lite.errors import UserError
 
 Locate = Callable[[str], Item]

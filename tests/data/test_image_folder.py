@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 
 from data_scripts.cli import prepare
-from gendyn_lite import data
-from gendyn_lite.data import decode_worker, image_folder
-from gendyn_lite.data.decode_worker import BadImageError
+from gendyn_lite import data, decode
+from gendyn_lite.data import image_folder
 from gendyn_lite.errors import UserError
 from gendyn_lite.notebooks.chapters import kernel_environment
 
@@ -241,12 +240,12 @@ def test_an_image_that_is_no_plain_file_is_named_and_not_read(tmp_path, kind, th
 def test_a_huge_file_is_no_image_and_neither_is_one_that_has_become_a_pipe(tmp_path, size):
     path = trees.write(tmp_path, {"1.png": b"x"}) / "1.png"
     os.truncate(path, 10**12)  # a hole: it takes no place
-    with pytest.raises(BadImageError, match=r"1,000,000,000,000 bytes, expected at most 536,870,912: make it smaller"):
-        decode_worker.read(str(path), 0, size)
+    with pytest.raises(UserError, match=r"1,000,000,000,000 bytes, expected at most 536,870,912: make it smaller"):
+        decode.read(decode.Item(str(path), "1.png", 0, size))
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(BadImageError, match=r"1\.png is not a regular file: remove it"):
-        decode_worker.read(str(path), 0, size)
+    with pytest.raises(UserError, match=r"1\.png is not a regular file: remove it"):
+        decode.read(decode.Item(str(path), "1.png", 0, size))
 
 
 def test_an_image_that_would_become_too_large_is_refused(tmp_path):

@@ -15,7 +15,8 @@ from data_scripts import cli, images
 from data_scripts.cli import prepare
 from gendyn_lite import data
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data.decoding import FolderImages, Item, Options, Pool
+from gendyn_lite.data.decoding import FolderImages, Pool
+from gendyn_lite.decode import Item, Options
 from gendyn_lite.errors import UserError
 
 from . import trees
