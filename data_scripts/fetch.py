@@ -16,8 +16,7 @@ from urllib3.exceptions import HTTPError
 
 from data_scripts.catalogue import Download
 from gendyn_lite.data.prepared import sha256
-from gendyn_lite.data.storage import disk_errors
-from gendyn_lite.errors import Failed
+from gendyn_lite.errors import Failed, disk_errors
 
 BLOCK = 1 << 18
 PAGE = (b"<!doctype html", b"<html")

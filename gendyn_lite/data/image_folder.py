@@ -16,10 +16,9 @@ from torch import Tensor
 
 from gendyn_lite.data import prepared
 from gendyn_lite.data.decoding import FolderImages, Pool, probe
-from gendyn_lite.data.storage import disk_errors
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.decode import ColourMetError, Item, Options, Side
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, disk_errors
 
 Locate = Callable[[str], Item]
 NewArray = Callable[[str, tuple[int, ...]], Tensor]

@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_scripts.catalogue import FAMILIES
 from gendyn_lite import cli
+
+CIFAR10 = FAMILIES["cifar10"].class_names
 
 
 def main(arguments: list[str]) -> int:
