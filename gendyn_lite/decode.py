@@ -56,7 +56,7 @@ class ColourMetError(ValueError):
     """A colour image where grey ones were expected."""
 
 
-def decode(item: Item, *, channels: int, resize: int | None = None, crop: int | None = None) -> Image.Image:
+def decode(item: Item, *, channels: int = 0, resize: int | None = None, crop: int | None = None) -> Image.Image:
     """One image.
 
     Palettes, CMYK and other colour spaces become RGB, an alpha channel is left out (as torchvision's ImageFolder does);
@@ -64,7 +64,7 @@ def decode(item: Item, *, channels: int, resize: int | None = None, crop: int | 
 
     Args:
         item: Where it is.
-        channels: As `Options` has it.
+        channels: As `Options` has it; 0 for 1 if the image is grey, else 3.
         resize: Likewise.
         crop: Likewise.
 
@@ -86,9 +86,9 @@ def decode(item: Item, *, channels: int, resize: int | None = None, crop: int | 
             opened.load()
             turned = opened.getexif().get(ExifTags.Base.Orientation, 1) != 1
             image = ImageOps.exif_transpose(opened) if turned else opened
-            if channels == 1 and image.mode not in GREY_MODES:
+            mode = "L" if channels != 3 and image.mode in GREY_MODES else "RGB"
+            if channels == 1 and mode == "RGB":
                 raise ColourMetError
-            mode = "L" if channels == 1 else "RGB"
             return _fit(image if image.mode == mode else image.convert(mode), name, resize, crop)
     except (UserError, ColourMetError):
         raise
@@ -160,7 +160,7 @@ def serve() -> None:
     """Be a worker: answer each request on standard input, the arguments of `pixels`, by what it gives or raises."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     warnings.simplefilter("ignore")
-    while sys.stdin.buffer.peek(1):  # until the parent closes it, or ends
+    while sys.stdin.buffer.peek(1):  # type: ignore[attr-defined]  # until the parent closes it, or ends
         try:
             answer = pixels(*pickle.load(sys.stdin.buffer))
         except (UserError, ColourMetError) as error:

@@ -81,6 +81,11 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:58]}…"
 
 
+def is_text(value: str) -> bool:
+    """Whether a text can be kept everywhere: it is valid Unicode, without NUL."""
+    return "\0" not in value and value.encode(errors="ignore").decode() == value
+
+
 def named_path(text: str | os.PathLike[str], *, what: str) -> Path:
     """The path that somebody gave, once it is one.
 
@@ -96,7 +101,7 @@ def named_path(text: str | os.PathLike[str], *, what: str) -> Path:
     gendyn_lite.errors.UserError: --root is '', expected the path of a file or folder
     """
     path = os.fspath(text) if isinstance(text, os.PathLike) else text
-    if not isinstance(path, str) or not path or "\0" in path or path.encode(errors="ignore").decode() != path:
+    if not isinstance(path, str) or not path or not is_text(path):
         raise UserError(f"{what} is {path!r}, expected the path of a file or folder")
     return Path(path)
 

@@ -274,11 +274,7 @@ def _cut_by_windows(x: Tensor, side: tuple[int, int], tops: Tensor, lefts: Tenso
     windows = np.lib.stride_tricks.sliding_window_view(x.numpy(), side, axis=(2, 3))
     out = windows[np.arange(len(x)), :, tops.numpy(), lefts.numpy()]
     flipped = flips.numpy().astype(bool)
-    rows = out[flipped]
-    if side[1] % 4:
-        out[flipped] = rows[..., ::-1]
-    else:  # four pixels at a time, each four read in the other byte order
-        out[flipped] = rows.view(">u4")[..., ::-1].astype("<u4").view(np.uint8)
+    out[flipped] = out[flipped][..., ::-1]
     return torch.from_numpy(out)
 
 

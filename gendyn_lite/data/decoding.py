@@ -9,7 +9,6 @@ import sys
 import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from queue import SimpleQueue
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from gendyn_lite.decode import ColourMetError, Item, Options, Side, decode, pixels
+from gendyn_lite.decode import Item, Options, pixels
 from gendyn_lite.errors import UserError
 
 Worker = subprocess.Popen[bytes]
@@ -28,20 +27,6 @@ SERVE = "import sys; sys.path[:] = {}; from gendyn_lite.decode import serve; ser
 def cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def probe(item: Item, *, size: int | None) -> tuple[int, Side]:
-    """Channels (1 or 3), height and width of one image, resized and cut to a square of side `size` (None: as it is).
-
-    Raises:
-        UserError: It cannot be read.
-    """
-    decoded = partial(decode, item, resize=size, crop=size)
-    try:
-        channels, image = 1, decoded(channels=1)
-    except ColourMetError:
-        channels, image = 3, decoded(channels=3)
-    return channels, (image.height, image.width)
 
 
 class Pool:
