@@ -1,4 +1,4 @@
-"""The batcher against a loop over single images, its determinism and its errors."""
+"""The batcher against a loop over single images, its determinism and its errors, wherever the images are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import Split, batching, draws
+from gendyn_lite.data.batching import resident, stream
 from gendyn_lite.errors import UserError
 
 
@@ -80,12 +81,6 @@ def test_both_ways_to_cut_agree(shape, side):
     assert torch.equal(batching._cut_by_gather(x, side, *draw), batching._cut_by_windows(x, side, *draw))
 
 
-def test_the_number_of_threads_is_given_back():
-    before = torch.get_num_threads()
-    for _ in data.batcher(make(), config()).epoch(0):
-        assert torch.get_num_threads() == before
-
-
 @pytest.mark.parametrize("split", ["train_eval", "test"])
 def test_evaluation_is_in_order_and_not_augmented(split):
     images = make()
@@ -112,9 +107,9 @@ def test_how_much_is_augmented_at_once_does_not_show(size, monkeypatch):
     images, settings = make(), config(random_crop=2, flip=True)
     expected = collect(data.batcher(images, settings))
     monkeypatch.setitem(batching.CHUNK_BYTES, "cpu", size)
-    batches = data.batcher(images, settings)
+    batches, before = data.batcher(images, settings), torch.get_num_threads()
     torch.testing.assert_close(collect(batches), expected)
-    assert [len(y) for _, y in batches.epoch(0)] == [4, 4, 3]
+    assert [(len(y), torch.get_num_threads()) for _, y in batches.epoch(0)] == [(4, before), (4, before), (3, before)]
     assert len(batches) == 3
 
 
@@ -171,3 +166,86 @@ def test_draws_made_ahead_are_those_of_their_epoch(monkeypatch):
         for ours, theirs in zip(batches._drawn(epoch), expected[epoch], strict=True):
             assert torch.equal(ours, theirs)
     assert batches._ahead[0] == 4
+
+
+CPU = torch.device("cpu")
+CONFIG = config(random_crop=1, flip=True).replace(batch_size=100)
+
+
+def assert_same(got, expected, **tolerance):
+    """Epoch 1 of two batchers is the same, wherever it was made."""
+    for (x, y), (want_x, want_y) in zip(got.epoch(1), expected.epoch(1), strict=True):
+        torch.testing.assert_close(x.cpu(), want_x, **tolerance)
+        assert torch.equal(y.cpu(), want_y)
+
+
+@pytest.mark.parametrize("split", ["train", "train_eval", "test"])
+def test_streamed_batches_equal_resident_ones(split, monkeypatch):
+    digits = data.load("digits")
+    expected = data.batcher(digits, CONFIG, split=split)
+    monkeypatch.setattr(batching, "resident", lambda *_: None)
+    assert_same(data.batcher(digits, CONFIG, split=split), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7])
+def test_the_stream_keeps_the_order_for_any_number_of_batches(count):
+    x = torch.arange(20, dtype=torch.uint8).reshape(20, 1, 1, 1)
+    picks = [torch.tensor([i, i + 1]) for i in range(count)]
+    assert [batch.flatten().tolist() for batch in stream(x, picks, CPU)] == [[i, i + 1] for i in range(count)]
+
+
+class Counting:
+    """Images that count how often they are read; the one at `bad` fails."""
+
+    def __init__(self, bad=-1):
+        self.read, self.bad = 0, bad
+
+    def __getitem__(self, pick):
+        self.read += 1
+        if pick.start == self.bad:
+            raise ValueError("third")
+        return torch.zeros(1, dtype=torch.uint8)
+
+
+def test_the_stream_reads_ahead_but_not_everything_and_an_error_is_raised_in_its_turn():
+    images, picks = Counting(bad=2), [slice(i, i + 1) for i in range(50)]
+    batches = stream(images, picks, CPU)  # type: ignore[arg-type]
+    next(batches)
+    next(batches)
+    with pytest.raises(ValueError, match="third"):
+        next(batches)
+    assert 3 <= images.read <= 2 + batching.AHEAD + 2
+
+
+def test_a_set_too_large_for_the_gpu_is_not_put_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 2000))
+    fits, too_large = (torch.zeros(n, dtype=torch.uint8) for n in (500, 501))
+    assert batching._fits(fits, torch.device("cuda:0"))
+    assert not batching._fits(too_large, torch.device("cuda:0"))
+    assert batching._fits(too_large, CPU)
+
+
+def test_copies_on_a_device_are_shared_and_renewed_when_the_source_changes():
+    meta = torch.device("meta")  # a device that every machine has
+    x = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
+    first = resident(x, meta)
+    assert first is resident(x, meta)
+    assert first is not resident(x.clone(), meta)
+    x[0] = 1
+    assert first is not resident(x, meta)
+    assert resident(x, CPU) is x
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("streamed", [False, True], ids=["resident", "streamed"])
+@pytest.mark.parametrize("standardize", ["per_image", "per_channel", "none"])
+def test_gpu_batches_equal_those_of_the_cpu(streamed, standardize, monkeypatch):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU: nothing to compare with")
+    digits, settings = data.load("digits"), CONFIG.replace(standardize=standardize, center_crop=6)
+    expected = data.batcher(digits, settings)
+    if streamed:
+        monkeypatch.setattr(batching, "resident", lambda *_: None)
+    found, other = (data.batcher(digits, settings, split=split, device="cuda") for split in ("train", "train_eval"))
+    assert_same(found, expected, rtol=1e-5, atol=1e-5)
+    assert found._resident is other._resident and (found._resident is None) == streamed  # one copy for both
