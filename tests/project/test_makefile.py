@@ -40,25 +40,23 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def pretended(environment: Path, script: str, *, program: str = "bin/python") -> None:
+    """An environment whose Python is a shell script."""
+    path = environment / program
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!{shutil.which('sh')}\n{script}\n")
+    path.chmod(0o755)
+
+
 def bin_with(folder: Path, **programs: str) -> str:
     """A PATH of the tools that the Makefile uses, and programs given as shell scripts; no other Python."""
     folder.mkdir()
     for tool in ("sh", "cat", "cksum", "cut", "tr", "sed", "echo", "printf", "rm", "touch"):
-        found = shutil.which(tool)
-        if found:
+        if found := shutil.which(tool):
             (folder / tool).symlink_to(found)
     for program, script in programs.items():
-        (folder / program).write_text(f"#!{shutil.which('sh')}\n{script}\n")
-        (folder / program).chmod(0o755)
+        pretended(folder, script, program=program)
     return str(folder)
-
-
-def pretended(environment: Path, script: str) -> None:
-    """An environment whose Python is a shell script."""
-    python = environment / "bin" / "python"
-    python.parent.mkdir(parents=True, exist_ok=True)
-    python.write_text(f"#!{shutil.which('sh')}\n{script}\n")
-    python.chmod(0o755)
 
 
 def test_the_readmes_commands_exist() -> None:
@@ -146,18 +144,15 @@ def test_changed_requirements_are_installed_again(clone: Path, file: str) -> Non
     assert [installations(), installations()] == [2, 2]
 
 
-@pytest.mark.parametrize(
-    ("programs", "message"),
-    [
-        pytest.param({}, "error: no Python 3.11 or newer found: install one, or name it: make PYTHON=", id="none"),
-        pytest.param({"python3": "exit 1"}, "error: no Python 3.11 or newer found", id="too-old"),
-        pytest.param(
-            {"python3": 'case "$2" in *ensurepip*) exit 1;; esac; exit 0'},
-            "error: python3 cannot create environments: install its venv module",
-            id="no-venv",
-        ),
-    ],
-)
+NO_VENV = 'case "$2" in *ensurepip*) exit 1;; esac; exit 0'
+MISSING = {
+    "none": ({}, "error: no Python 3.11 or newer found: install one, or name it: make PYTHON="),
+    "too-old": ({"python3": "exit 1"}, "error: no Python 3.11 or newer found"),
+    "no-venv": ({"python3": NO_VENV}, "error: python3 cannot create environments: install its venv module"),
+}
+
+
+@pytest.mark.parametrize(("programs", "message"), MISSING.values(), ids=MISSING)
 def test_what_is_missing_is_one_line(clone: Path, tmp_path: Path, programs: dict[str, str], message: str) -> None:
     (line,) = complaints(make("setup", folder=clone, path=bin_with(tmp_path / "bin", **programs)))
     assert line.startswith(message)
