@@ -113,6 +113,11 @@ def disk_errors(path: Path) -> Iterator[None]:
     Raises:
         Failed: The machine refused: the disk is full, permission is denied and the like.
         UserError: No machine could: a file is where a folder should be, or the name is too long.
+
+    >>> with disk_errors(Path("data")):
+    ...     raise OSError(errno.EROFS, "Read-only file system")
+    Traceback (most recent call last):
+    gendyn_lite.errors.Failed: cannot use data: the file system is read-only: choose another folder with --root or ...
     """
     try:
         yield
