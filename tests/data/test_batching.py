@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gendyn_lite import data
 from gendyn_lite.config import RunConfig
@@ -32,30 +33,24 @@ def collect(batches, epoch=0):
 
 
 def slow_twin(images, settings, epoch):
-    """One image at a time, pixel by pixel, in float64."""
-    n, pad, seed = len(images.train.y), settings.random_crop, settings.seed
-    order = draws.permutation(n, seed, draws.ORDER, epoch)
-    down, right = (draws.integers(n, 2 * pad + 1, seed, draws.AUGMENT, epoch, stream) - pad for stream in (0, 1))
-    flips = draws.integers(n, 2, seed, draws.AUGMENT, epoch, 2)
-    channels, height, width = images.in_shape
+    """One image at a time, in float64."""
+    n, pad, key = len(images.train.y), settings.random_crop, (settings.seed, draws.AUGMENT, epoch)
+    order = draws.permutation(n, settings.seed, draws.ORDER, epoch)
+    moves = [draws.integers(n, bound, *key, stream) for stream, bound in enumerate((2 * pad + 1, 2 * pad + 1, 2))]
+    mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (images.mean, images.std))
+    height, width = images.in_shape[1:]
     side_y, side_x = (settings.center_crop or height), (settings.center_crop or width)
-    out = torch.zeros(n, channels, side_y, side_x, dtype=torch.float64)
-    for i, source in enumerate(order):
-        for row in range(side_y):
-            for column in range(side_x):
-                at = row + (height - side_y) // 2 + int(down[i]), column + (width - side_x) // 2 + int(right[i])
-                if 0 <= at[0] < height and 0 <= at[1] < width:
-                    place = side_x - 1 - column if settings.flip and flips[i] else column
-                    out[i, :, row, place] = images.train.x[source, :, at[0], at[1]].double()
+    out = []
+    for source, down, right, flipped in zip(order, *moves, strict=True):
+        top, left = (height - side_y) // 2 + down, (width - side_x) // 2 + right
+        image = F.pad(images.train.x[source].double(), (pad,) * 4)[:, top : top + side_y, left : left + side_x]
+        image = image.flip(2) if settings.flip and flipped else image
         if settings.standardize == "per_image":
-            spread = max(out[i].std(correction=0).item(), 1 / out[i].numel() ** 0.5)
-            out[i] = (out[i] - out[i].mean()) / spread
-        elif settings.standardize == "per_channel":
-            for c in range(channels):
-                out[i, c] = (out[i, c] / 255 - images.mean[c]) / images.std[c]
+            spread = max(image.std(correction=0).item(), 1 / image.numel() ** 0.5)
+            out.append((image - image.mean()) / spread)
         else:
-            out[i] /= 255
-    return out, images.train.y[torch.from_numpy(order)]
+            out.append((image / 255 - mean) / std if settings.standardize == "per_channel" else image / 255)
+    return torch.stack(out), images.train.y[torch.from_numpy(order)]
 
 
 @pytest.mark.parametrize("standardize", ["per_image", "per_channel", "none"])
@@ -123,12 +118,10 @@ def test_constant_images_stay_finite():
     torch.testing.assert_close(x, torch.zeros_like(x), rtol=0, atol=1e-6)
 
 
-def test_per_image_is_tensorflows():
-    """(x − 2.5)/√1.25 as tf.image.per_image_standardization gives it; 1/√N where an image is nearly constant."""
-    x = torch.tensor([[[[1, 2], [3, 4]]], [[[7, 7], [7, 8]]]], dtype=torch.uint8)
-    out = data.standardize(x, "per_image", mean=torch.zeros(1), std=torch.ones(1))
-    torch.testing.assert_close(out[0, 0], torch.tensor([[-1.3416407, -0.4472136], [0.4472136, 1.3416407]]))
-    assert out[1, 0, 1, 1].item() == pytest.approx(0.75 / 0.5)  # √0.1875 = 0.433 < 1/√4 = 0.5
+def test_per_image_is_tensorflows_where_an_image_is_nearly_constant():
+    """Divided by 1/√4 = 0.5, as its √0.1875 = 0.433 is less."""
+    x = torch.tensor([[[[7, 7], [7, 8]]]], dtype=torch.uint8)
+    assert data.standardize(x, "per_image", mean=torch.zeros(1), std=torch.ones(1))[0, 0, 1, 1].item() == 0.75 / 0.5
 
 
 def test_points_go_through_unchanged():
