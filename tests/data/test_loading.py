@@ -59,34 +59,27 @@ def test_every_beginning_of_the_order_is_as_balanced_as_can_be(labels, seed):
         assert (counts[spare] >= counts.max() - 1).all()
 
 
-def test_subsets_are_nested_and_chosen_by_the_seed():
-    choices = ((50, 1), (200, 1), (50, 2))
-    small, large, other = (data.load("digits", train_size=size, seed=seed) for size, seed in choices)
-    assert torch.equal(small.train.x, large.train.x[:50])
-    assert not torch.equal(small.train.x, other.train.x)
-    assert large.train.y.bincount().tolist() == [20] * 10
-
-
-def test_a_run_may_ask_for_a_balanced_part_of_the_test_set():
+def test_subsets_of_both_splits_are_beginnings_of_the_balanced_order():
+    whole = data.load("digits")
+    for size, seed in ((50, 1), (200, 1), (50, 2)):
+        chosen = data.balanced_order(whole.train.y, seed=seed)[:size]
+        part = data.load("digits", train_size=size, seed=seed)
+        assert torch.equal(part.train.x, whole.train.x[chosen]) and torch.equal(part.train.y, whole.train.y[chosen])
     config = RunConfig(experiment="demo", train_size=100, test_size=50, label_corruption=1.0, seed=1)
-    (part, _), (whole, _) = data.load_for_run(config), data.load_for_run(config.replace(test_size=None))
-    assert part.test.y.bincount().tolist() == [5] * 10
+    (part, _), (all_test, _) = data.load_for_run(config), data.load_for_run(config.replace(test_size=None))
     chosen = data.balanced_order(whole.test.y, seed=1)[:50]
-    assert torch.equal(part.test.x, whole.test.x[chosen])
-    assert torch.equal(part.test.y, whole.test.y[chosen])
-    assert torch.equal(part.train.x, whole.train.x)
+    assert torch.equal(part.test.x, whole.test.x[chosen]) and torch.equal(part.test.y, whole.test.y[chosen])
+    assert torch.equal(part.train.x, all_test.train.x)
     with pytest.raises(UserError, match="test_size is 360, expected at most 355, the test images of digits"):
         data.load_for_run(config.replace(test_size=360))
 
 
 def test_changing_what_was_loaded_changes_no_later_load():
     first = data.load("digits")
-    before = first.train.x[0].clone()
     first.train.x.zero_()
     first.test.y.zero_()
     again = data.load("digits")
-    assert torch.equal(again.train.x[0], before)
-    assert again.test.y.any()
+    assert again.train.x.any() and again.test.y.any()
 
 
 def test_root_is_the_argument_then_the_environment_then_here(monkeypatch):

@@ -85,18 +85,15 @@ def pickled(content):
 
 
 REFUSED = {
-    "code": (pickled(Evil()), r"is refused: it asks for (posix|nt)\.system"),
-    "code inside": (pickled({"data": [Evil()]}), "is refused: it asks for"),
+    "code": (pickled({"data": [Evil()]}), r"is refused: it asks for (posix|nt)\.system"),
     "other numpy": (pickled(np.random.default_rng), "is refused: it asks for numpy"),
     "objects": (pickled({"data": np.array([Evil()], dtype=object)}), "is refused"),
     "floats": (trees.python_batch(GOOD[0].astype(np.float32), GOOD[1]), "not one of unsigned bytes"),
     "label below 0": (with_labels([-1] * 7), "has labels -1 to -1, expected 0 to 9"),
-    "half labels": (with_labels([0.5] * 7), "is refused: its labels are not a list of whole numbers"),
     "nested labels": (with_labels([[0]] * 7), "is refused: its labels are not a list of whole numbers"),
     "no images": (with_labels([]), "holds no images: get a fresh copy"),
     "cut": (trees.python_batch(*GOOD)[:-10], "is (damaged|refused)"),
     "empty": (b"", "is damaged or not a CIFAR batch"),
-    "other content": (pickled({"data": 1}), "is damaged or not a CIFAR batch"),
     "no array": (pickle.dumps({b"data": [1], b"labels": [1]}, protocol=3), "is damaged or not a CIFAR batch"),
     "label out of range": (trees.python_batch(GOOD[0], [*GOOD[1][:-1], 10]), "has labels"),
     "grey": (trees.python_batch(GOOD[0][:, :1], GOOD[1]), "is damaged or not a CIFAR batch"),
