@@ -22,7 +22,7 @@ import pytest
 from gendyn_lite import cli, notebooks
 from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.notebooks import execution
-from gendyn_lite.notebooks.execution import PatientChannel, ThisInterpreter
+from gendyn_lite.notebooks.execution import PatientChannel
 from tests.book import trial
 
 
@@ -37,16 +37,16 @@ def outputs(path: Path) -> list[str]:
     return [output.text for cell in cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-def test_run_injects_what_differs_from_the_defaults(tmp_path: Path) -> None:
-    path = chapter_of(
-        tmp_path, "print(profile, points, scale)", "import sys, os\nprint(sys.executable)\nprint(os.getcwd())"
-    )
+def test_run_injects_what_differs_from_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = "import os, sys\nfor told in (sys.executable, os.getcwd(), os.environ['GENDYN_DATA']): print(told)"
+    path = chapter_of(tmp_path, "print(profile, points, scale)", asked)
+    monkeypatch.setenv("GENDYN_DATA", str(tmp_path / "elsewhere"))
     before = path.read_bytes()
     out = notebooks.run(path, profile="colab", values={"points": "3", "scale": "None"}, out=tmp_path / "out")
     assert out == tmp_path / "out" / "chapter.colab.ipynb"
     printed = outputs(out)
     assert printed[0] == "colab 3 None\n"
-    assert printed[1].splitlines() == [sys.executable, str(tmp_path)]
+    assert printed[1].splitlines() == [sys.executable, str(tmp_path), str(tmp_path / "elsewhere")]
     assert "scale" not in next(cell.source for cell in nbformat.read(out, 4).cells if "colab" in cell.source)
     assert path.read_bytes() == before
     assert [left.name for left in out.parent.iterdir()] == [out.name]
@@ -170,15 +170,6 @@ def test_a_place_that_cannot_take_the_result_is_refused_before_anything_runs(tmp
     with pytest.raises(UserError, match=f"--out: .*{PLACES[place]}"):
         notebooks.run(path, out=tmp_path / place)
     assert not (tmp_path / "ran").exists()
-
-
-def test_the_kernel_is_this_interpreter_and_knows_the_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("GENDYN_RUNS", str(tmp_path / "elsewhere"))
-    monkeypatch.delenv("GENDYN_DATA", raising=False)
-    spec = ThisInterpreter().kernel_spec
-    assert spec.argv[0] == sys.executable
-    assert spec.env["GENDYN_RUNS"] == str(tmp_path / "elsewhere")
-    assert spec.env["GENDYN_DATA"] == str(trial.ROOT / "datasets")
 
 
 class Deaf(PatientChannel):
