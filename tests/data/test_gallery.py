@@ -28,8 +28,7 @@ def pixels(uri):
 def test_samples_are_the_examples_that_they_say_they_are():
     digits = data.load("digits")
     rows = gallery.samples(digits, per_class=3)
-    assert len(rows) == 10 * 3 * 4
-    assert rows["class"].value_counts().unique().tolist() == [12]
+    assert rows["class"].value_counts().tolist() == [12] * 10
     counts = digits.train.y.bincount()
     for row in rows[rows["kind"] == "true"].itertuples():
         assert np.array_equal(pixels(row.image), digits.train.x[row.example, 0].numpy())

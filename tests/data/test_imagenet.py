@@ -77,22 +77,27 @@ def test_the_batcher_streams_it_and_subsets_stay_in_the_folder(root, loaded):
     found, expected = (list(data.batcher(images, config).epoch(0)) for images in (part, memory))
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert part.fingerprint == loaded.fingerprint
+    with pytest.raises(UserError, match="needs images in memory; these are read from their folder"):
+        data.randomize(loaded, "gaussian", seed=0)
 
 
-def test_the_fingerprint_is_the_same_in_another_place(tmp_path, root, folder, loaded):
+def test_the_set_is_the_same_in_another_place(tmp_path, monkeypatch, root, folder, loaded):
     folder.rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"the images of imagenet were in .*ILSVRC.*, which is gone"):
         data.load("imagenet", root=root)
+    monkeypatch.setattr(images, "COUNTS", {"train": 12, "test": 6})
+    monkeypatch.setattr(images, "CLASSES", 3)
     prepare("imagenet", root, source=tmp_path / "elsewhere")
-    assert data.load("imagenet", root=root).fingerprint == loaded.fingerprint
+    again = data.load("imagenet", root=root)
+    assert (again.fingerprint, again.description) == (loaded.fingerprint, "ImageNet")
 
 
-@pytest.mark.parametrize("through", ["load", "verify"])
-def test_altered_labels_are_noticed(root, loaded, through):
+def test_altered_labels_are_noticed(root, loaded):
     path = root / "imagenet" / "train_labels.npy"
     np.save(path, np.roll(np.load(path), 1))
-    with pytest.raises(UserError, match=r"train_labels\.npy was altered"):
-        data.load("imagenet", root=root) if through == "load" else cli.verify("imagenet", root)
+    for use in (lambda: data.load("imagenet", root=root), lambda: cli.verify("imagenet", root)):
+        with pytest.raises(UserError, match=r"train_labels\.npy was altered"):
+            use()
 
 
 def test_a_missing_or_unreadable_image_is_named_when_it_is_read(folder, loaded):
@@ -121,32 +126,20 @@ def test_verify_finds_what_has_changed(root, folder, capsys):
     assert "has changed since it was registered" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("changed", "content", "message"),
-    [
-        (f"train/{CLASSES[0]}/0000.JPEG", b"", r"0000\.JPEG is empty"),
-        ("val/1.JPEG", b"x", r"val/1\.JPEG is not in a class folder"),
-        (f"train/{CLASSES[0]}/a\nb.JPEG", b"x", "a file name must not hold a line break: rename it"),
-    ],
-    ids=["empty image", "flat val", "line break"],
-)
-def test_a_wrong_folder_is_named(tmp_path, folder, changed, content, message):
+WRONG = {
+    f"train/{CLASSES[0]}/0000.JPEG": (b"", r"0000\.JPEG is empty"),
+    "val/1.JPEG": (b"x", r"val/1\.JPEG is not in a class folder"),
+    f"train/{CLASSES[0]}/a\nb.JPEG": (b"x", "a file name must not hold a line break: rename it"),
+}
+
+
+@pytest.mark.parametrize("changed", WRONG)
+def test_a_wrong_folder_is_named(tmp_path, folder, changed):
+    content, message = WRONG[changed]
     (folder / changed).write_bytes(content)
     with pytest.raises(UserError, match=message):
         prepare("imagenet", tmp_path / "data", source=folder)
     assert [path.name for path in (tmp_path / "data").iterdir()] == [".imagenet.lock"]
-
-
-def test_input_randomization_needs_images_in_memory(loaded):
-    with pytest.raises(UserError, match="needs images in memory; these are read from their folder"):
-        data.randomize(loaded, "gaussian", seed=0)
-
-
-def test_the_full_set_is_called_imagenet(monkeypatch, tmp_path, folder):
-    monkeypatch.setattr(images, "COUNTS", {"train": 12, "test": 6})
-    monkeypatch.setattr(images, "CLASSES", 3)
-    prepare("imagenet", tmp_path / "data", source=folder)
-    assert data.load("imagenet", root=tmp_path / "data").description == "ImageNet"
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
