@@ -42,9 +42,7 @@ class Online(Visit):
 
 
 @pytest.mark.parametrize("before", ["", AMD], ids=["jupyterlab-and-colab", "require.js"])
-def test_two_outputs_of_one_page_load_vega_once(
-    browser: Browser, trial_site: Path, tmp_path: Path, before: str
-) -> None:
+def test_two_outputs_load_vega_once(browser: Browser, trial_site: Path, tmp_path: Path, before: str) -> None:
     Online.bundle = (trial_site / "_static" / "gendyn-vega.js").read_text(encoding="utf-8")
     with Online(browser, live(tmp_path, "One", "Two", before=before)) as visit:
         visit.page.wait_for_function("() => document.querySelectorAll('figure.gendyn-chart svg.marks').length === 2")

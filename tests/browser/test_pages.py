@@ -9,6 +9,7 @@ import gzip
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -176,9 +177,7 @@ def test_no_request_leaves_and_nothing_complains(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
-def test_a_page_opened_as_a_file_draws_everything(
-    browser: Browser, request: pytest.FixtureRequest, chapter: Place
-) -> None:
+def test_a_page_opened_as_a_file_draws_everything(browser: Browser, request: Any, chapter: Place) -> None:
     with Visit(browser, (site_of(chapter.book, request) / chapter.path).as_uri()) as visit:
         page = visit.settle().page
         assert visit.elsewhere + visit.complaints == []

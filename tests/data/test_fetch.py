@@ -138,9 +138,7 @@ def left_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_told_in_one_line_nothing_wrong_is_left_and_the_next_mirror_takes_over(
-    server, tmp_path, fault, capsys
-):
+def test_a_fault_is_one_line_leaves_nothing_wrong_and_the_next_mirror_takes_over(server, tmp_path, fault, capsys):
     with pytest.raises(Failed, match=FAULTS[fault]) as caught:
         fetch(wanted(server, fault), tmp_path, patience=QUICK)
     assert str(caught.value).startswith("cannot fetch file.bin (127.0.0.1:")

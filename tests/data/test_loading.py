@@ -96,7 +96,6 @@ def test_root_is_the_argument_then_the_environment_then_here(monkeypatch):
         ("digit", {}, "unknown dataset 'digit': did you mean 'digits'"),
         (["digits"], {}, r"name is \['digits'\] \(list\), expected text"),
         ("mnist", {}, "run `gendyn data mnist`, or with a local copy --from PATH"),
-        ("mnist", {"root": ""}, "root is '', expected the path"),
         ("mnist", {"root": "a\0b"}, r"root is 'a\\x00b', expected the path"),
         ("mnist", {"root": 3}, "root is 3, expected the path"),
         ("folder:", {}, "folder:PATH is '', expected the path"),
@@ -117,12 +116,10 @@ def test_bad_input_is_named(name, options, message, tmp_path):
 
 @pytest.mark.parametrize("label", [-1, 10])
 def test_a_label_that_is_no_class_is_named(label, tmp_path):
-    whole = data.load("digits")
-    y = whole.train.y.clone()
-    y[3] = label
-    odd = whole.with_train_labels(y)
+    whole = data.load("digits", train_size=1)
+    odd = whole.with_train_labels(torch.tensor([label]))
     for use in (gallery.samples, gallery.class_counts, lambda odd: data.save_images(odd, tmp_path / "x")):
-        with pytest.raises(UserError, match=r"labels span -?\d+ to \d+, expected 0 to 9 \(num_classes - 1\)"):
+        with pytest.raises(UserError, match=r"labels span -?\d+ to -?\d+, expected 0 to 9 \(num_classes - 1\)"):
             use(odd)
 
 
@@ -145,11 +142,7 @@ FINGERPRINTS = {
 @pytest.mark.parametrize("name", loading.POINT_SETS)
 def test_a_point_set_is_balanced_and_on_a_fixed_grid(name):
     loaded = data.load(name)
-    width = 3 if name == "linked_rings" else 2
-    assert loaded.train.x.shape == (300, width)
-    assert loaded.test.x.shape == (100, width)
-    assert loaded.train.x.dtype == torch.float32
-    assert loaded.train.y.bincount().tolist() == [150, 150]
+    assert (len(loaded.test.y), loaded.train.y.bincount().tolist()) == (100, [150, 150])
     assert torch.equal(loaded.train.x * 2**16, (loaded.train.x * 2**16).round())
     assert loaded.fingerprint == FINGERPRINTS[name]
 

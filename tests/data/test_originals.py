@@ -74,14 +74,12 @@ class Evil:
 GOOD = batch(0, 7, 10)
 
 
-def with_labels(labels):
-    """A batch as Python 3 writes it, with any labels."""
-    pixels = GOOD[0].reshape(len(GOOD[0]), -1)[: len(labels)]
-    return pickle.dumps({b"data": pixels, b"labels": labels}, protocol=3)
-
-
 def pickled(content):
-    return pickle.dumps(content, protocol=2)
+    return pickle.dumps(content, protocol=3)
+
+
+def labelled(labels):
+    return trees.python_batch(GOOD[0][: len(labels)], labels)
 
 
 REFUSED = {
@@ -89,13 +87,13 @@ REFUSED = {
     "other numpy": (pickled(np.random.default_rng), "is refused: it asks for numpy"),
     "objects": (pickled({"data": np.array([Evil()], dtype=object)}), "is refused"),
     "floats": (trees.python_batch(GOOD[0].astype(np.float32), GOOD[1]), "not one of unsigned bytes"),
-    "label below 0": (with_labels([-1] * 7), "has labels -1 to -1, expected 0 to 9"),
-    "nested labels": (with_labels([[0]] * 7), "is refused: its labels are not a list of whole numbers"),
-    "no images": (with_labels([]), "holds no images: get a fresh copy"),
+    "label below 0": (labelled([-1] * 7), "has labels -1 to -1, expected 0 to 9"),
+    "nested labels": (labelled([[0]] * 7), "is refused: its labels are not a list of whole numbers"),
+    "no images": (labelled([]), "holds no images: get a fresh copy"),
     "cut": (trees.python_batch(*GOOD)[:-10], "is (damaged|refused)"),
     "empty": (b"", "is damaged or not a CIFAR batch"),
-    "no array": (pickle.dumps({b"data": [1], b"labels": [1]}, protocol=3), "is damaged or not a CIFAR batch"),
-    "label out of range": (trees.python_batch(GOOD[0], [*GOOD[1][:-1], 10]), "has labels"),
+    "no array": (pickled({b"data": [1], b"labels": [1]}), "is damaged or not a CIFAR batch"),
+    "label out of range": (labelled([0, 10]), "has labels 0 to 10, expected 0 to 9"),
     "grey": (trees.python_batch(GOOD[0][:, :1], GOOD[1]), "is damaged or not a CIFAR batch"),
 }
 

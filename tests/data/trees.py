@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import pickletools
 import struct
@@ -81,7 +82,7 @@ def idx(array: np.ndarray) -> bytes:
 
 def python_batch(x: np.ndarray, y: list[int], key=b"labels") -> bytes:
     """A batch as Python 2's cPickle wrote the original ones: its strings, and all text, are byte strings."""
-    batch = {b"data": x.reshape(len(x), -1), key: y, b"batch_label": b"x"}
+    batch = {b"data": x.reshape(len(x), math.prod(x.shape[1:])), key: y, b"batch_label": b"x"}
     raw = bytearray(pickle.dumps(batch, protocol=3))
     for code, _, at in pickletools.genops(bytes(raw)):
         if code.name in PYTHON_2:
