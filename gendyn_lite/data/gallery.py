@@ -17,7 +17,7 @@ from gendyn_lite.config import INPUTS
 from gendyn_lite.data.draws import balanced_order, randomize
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError, disk_errors, named_path
-from gendyn_lite.results.files import renewed
+from gendyn_lite.results.files import recover, renewed
 
 COLUMNS = ("kind", "class", "example", "picture", "row", "column", "image", "count")
 MOST_CLASSES = 20  # whose pictures fit on a page
@@ -103,6 +103,7 @@ def save_images(data: ImageData, folder: str | os.PathLike[str]) -> Path:
     if odd := [name for name in data.class_names if name in ("", ".", "..") or set(name) & set("/\\\0")]:
         raise UserError(f"class {odd[0]!r} cannot name a folder")
     data.check_labels()
+    recover(folder)  # from a process that was killed
     with disk_errors(folder), renewed(folder) as new:
         for split, part in (("train", data.train), ("test", data.test)):
             for name in data.class_names:

@@ -86,26 +86,19 @@ def test_evaluation_is_in_order_and_not_augmented(split):
     assert torch.equal(y, part.y)
 
 
-def test_same_batches_after_a_resume_and_whatever_the_batch_size():
-    images, settings = make(), config(random_crop=2, flip=True)
-    batches = data.batcher(images, settings)
-    epochs = [collect(batches, epoch) for epoch in range(4)]
-    resumed = data.batcher(images, settings, batch_size=7)
-    for epoch in (3, 1):
-        torch.testing.assert_close(epochs[epoch], collect(resumed, epoch))
+@pytest.mark.parametrize("size", [1, 3000, 1 << 23])
+def test_same_batches_after_a_resume_whatever_is_augmented_at_once_and_the_batch_size(size, monkeypatch):
+    images, settings, threads = make(), config(random_crop=2, flip=True), torch.get_num_threads()
+    epochs = [collect(data.batcher(images, settings), epoch) for epoch in range(4)]
     assert not torch.equal(epochs[0][1], epochs[1][1])
     assert not torch.equal(collect(data.batcher(images, settings.replace(seed=1)))[0], epochs[0][0])
-
-
-@pytest.mark.parametrize("size", [1, 3000, 1 << 23])
-def test_how_much_is_augmented_at_once_does_not_show(size, monkeypatch):
-    images, settings = make(), config(random_crop=2, flip=True)
-    expected = collect(data.batcher(images, settings))
     monkeypatch.setitem(batching.CHUNK_BYTES, "cpu", size)
-    batches, before = data.batcher(images, settings), torch.get_num_threads()
-    torch.testing.assert_close(collect(batches), expected)
-    assert [(len(y), torch.get_num_threads()) for _, y in batches.epoch(0)] == [(4, before), (4, before), (3, before)]
-    assert len(batches) == 3
+    for batch_size, sizes in ((4, [4, 4, 3]), (7, [7, 4])):
+        resumed = data.batcher(images, settings, batch_size=batch_size)
+        for epoch in (3, 1):
+            torch.testing.assert_close(epochs[epoch], collect(resumed, epoch))
+        assert [(len(y), torch.get_num_threads()) for _, y in resumed.epoch(0)] == [(n, threads) for n in sizes]
+        assert len(resumed) == len(sizes)
 
 
 def test_constant_images_stay_finite():

@@ -26,6 +26,13 @@ def make(*arguments: str, folder: Path = ROOT, path: str | None = None) -> subpr
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
 
 
+def made(*arguments: str, folder: Path) -> str:
+    """What a make that succeeds says."""
+    done = make(*arguments, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
     """What a failed make says beside its own lines."""
     assert done.returncode != 0
@@ -68,9 +75,7 @@ def test_the_readmes_commands_exist() -> None:
 
 
 def test_help_lists_every_target() -> None:
-    done = make("help")
-    assert done.returncode == 0
-    assert set(re.findall(r"^  make ([a-z-]+) ", done.stdout, re.MULTILINE)) == TARGETS
+    assert set(re.findall(r"^  make ([a-z-]+) ", made("help", folder=ROOT), re.MULTILINE)) == TARGETS
     assert set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split()) == TARGETS  # type: ignore[index]
 
 
@@ -89,8 +94,7 @@ CODE = {
 def told(clone: Path, *arguments: str) -> list[str]:
     """The arguments with which make calls a Python that only writes them down."""
     pretended(clone / "env", """case "$*" in *gendyn_lite*) printf '%s\\0' "$@" > told;; esac""")
-    done = make(*arguments, "VENV=env", folder=clone)
-    assert done.returncode == 0, done.stderr
+    made(*arguments, "VENV=env", folder=clone)
     assert not (clone / "ran").exists()
     return (clone / "told").read_text().split("\0")[2:-1]
 
@@ -134,8 +138,7 @@ def test_changed_requirements_are_installed_again(clone: Path, file: str) -> Non
     pretended(clone / "env", 'case "$*" in *install*) echo "$@" >> installed;; esac; exit 0')
 
     def installations() -> int:
-        done = make("setup", "VENV=env", folder=clone)
-        assert done.returncode == 0, done.stderr
+        made("setup", "VENV=env", folder=clone)
         return (clone / "installed").read_text().count("-c constraints.txt -e .[book,test]")
 
     assert [installations(), installations()] == [1, 1]
@@ -165,10 +168,9 @@ def test_an_interrupted_installation_is_not_taken_for_whole(clone: Path) -> None
     assert re.match(r"error: the installation did not finish; it takes about \d+ GB of disk on its way \(\S+ are", line)
     assert list((clone / "env").glob(".gendyn-*")) == []
     pretended(clone / "env", "exit 0")
-    done = make("setup", "VENV=env", folder=clone)
-    assert done.returncode == 0, done.stderr
+    made("setup", "VENV=env", folder=clone)
     assert len(list((clone / "env").glob(".gendyn-*"))) == 1
-    assert make("setup", "VENV=env", folder=clone).stdout.count("Installing") == 0
+    assert "Installing" not in made("setup", "VENV=env", folder=clone)
 
 
 @pytest.mark.parametrize("broken", [None, "env-oldest", "env-canary", "env"])
