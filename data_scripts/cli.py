@@ -23,7 +23,6 @@ from gendyn_lite.errors import UserError, disk_errors, named_path, unknown_name
 from gendyn_lite.results.files import changing, renewed
 
 EMBEDDED = loading.embedded()
-NOTE = "verified.json"  # beside what an earlier version prepared
 MOST_SIDE = math.isqrt(MOST_PIXELS)
 
 
@@ -165,7 +164,7 @@ def check_place(to: Path, source: Path | None) -> None:
             raise UserError(f"{to} is in the way, and `gendyn data` did not make it: {advice}")
         return
     here = sorted(path.name for path in to.iterdir())
-    ours = (prepared.RECORD, NOTE, *prepared.read_record(to)["files"]) if prepared.RECORD in here else ()
+    ours = (prepared.RECORD, *prepared.read_record(to)["files"]) if prepared.RECORD in here else ()
     if foreign := [name for name in here if name not in ours]:
         more = f" and {len(foreign) - 1:,} more" if foreign[1:] else ""
         raise UserError(f"{to} holds {foreign[0]!r}{more}, which `gendyn data` did not make: {advice}")
