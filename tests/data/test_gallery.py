@@ -51,7 +51,7 @@ def test_samples_of_many_or_small_classes(tmp_path):
 def test_saved_images_load_again_to_the_bit(tmp_path, channels):
     colour = f"folder:{trees.write(tmp_path / 'source', trees.files())}"
     source = data.load("digits", train_size=60) if channels == 1 else data.load(colour)
-    (tmp_path / ".a b.new" / "train").mkdir(parents=True)  # of a process that was killed
+    (tmp_path / ".a b.new" / "train" / source.class_names[0]).mkdir(parents=True)  # of a process that was killed
     again = data.load(f"folder:{data.save_images(source, tmp_path / 'a b')}")
     for part, saved in ((source.train, again.train), (source.test, again.test)):
         order = torch.argsort(part.y, stable=True)

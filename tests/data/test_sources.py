@@ -16,6 +16,7 @@ from data_scripts import sources
 from data_scripts.cli import prepare
 from data_scripts.sources import open_source
 from gendyn_lite import data
+from gendyn_lite.data import prepared
 from gendyn_lite.errors import UserError
 
 from . import trees
@@ -98,7 +99,8 @@ def test_own_images_from_an_archive(tmp_path, name):
     direct = data.load(f"folder:{trees.write(tmp_path / 'unpacked', content)}")
     assert loaded.fingerprint == direct.fingerprint
     assert loaded.description == "own images (pets)"
-    assert [path.suffix for path in (tmp_path / "data").glob(".*")] == [".lock"]
+    left = {path.name for path in (tmp_path / "data").rglob("*") if path.is_file() and path.suffix != ".lock"}
+    assert left == {*prepared.FILES, prepared.RECORD}
 
 
 EVIL = ["/etc/passwd", "../evil", "a/../../evil", "C:\\evil", "..\\evil", "\\\\host\\share"]
