@@ -6,7 +6,6 @@ import argparse
 import math
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,16 +14,15 @@ from typing import Any
 from data_scripts import images, originals
 from data_scripts.catalogue import ENTRIES
 from data_scripts.fetch import fetch
-from data_scripts.sources import Source, open_source
+from data_scripts.sources import UNPACKED, Source, open_source
 from gendyn_lite.config import shown
 from gendyn_lite.data import data_root, image_folder, loading, prepared
-from gendyn_lite.data.decode_worker import MOST_PIXELS
 from gendyn_lite.data.loading import FOLDER, folder_of
-from gendyn_lite.data.storage import disk_errors, lock_of, locked, named_path, replacing
-from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.decode import MOST_PIXELS
+from gendyn_lite.errors import UserError, disk_errors, named_path, unknown_name
+from gendyn_lite.results.files import changing, renewed
 
 EMBEDDED = loading.embedded()
-NOTE = "verified.json"  # beside what an earlier version prepared
 MOST_SIDE = math.isqrt(MOST_PIXELS)
 
 
@@ -119,7 +117,7 @@ def prepare(
         source = source or folder_of(name)
     if source or not prepared.find(to):
         check_place(to, source)
-    with locked(lock_of(to)):
+    with disk_errors(to), changing(to):
         if source is None and (folder := prepared.find(to)):
             print("already prepared: ", end="")
             report(folder, prepared.read_record(folder, name))
@@ -166,7 +164,7 @@ def check_place(to: Path, source: Path | None) -> None:
             raise UserError(f"{to} is in the way, and `gendyn data` did not make it: {advice}")
         return
     here = sorted(path.name for path in to.iterdir())
-    ours = (prepared.RECORD, NOTE, *prepared.read_record(to)["files"]) if prepared.RECORD in here else ()
+    ours = (prepared.RECORD, *prepared.read_record(to)["files"]) if prepared.RECORD in here else ()
     if foreign := [name for name in here if name not in ours]:
         more = f" and {len(foreign) - 1:,} more" if foreign[1:] else ""
         raise UserError(f"{to} holds {foreign[0]!r}{more}, which `gendyn data` did not make: {advice}")
@@ -174,17 +172,20 @@ def check_place(to: Path, source: Path | None) -> None:
 
 def _write(name: str, path: Path, to: Path, *, description: str | None, size: int | None) -> dict[str, Any]:
     """Write the prepared form aside and rename it to `to`; its record."""
-    with replacing(to) as new, tempfile.TemporaryDirectory(prefix=f".{to.name}.aside-", dir=new.parent) as scratch:
+    with renewed(to) as new:
+        new.mkdir()
         if name == "imagenet":
             record = images.register_imagenet(path, new, description=description)
         else:
-            source = open_source(path, Path(scratch))
+            source = open_source(path, new)
             if name == "mnist":
                 record = originals.prepare_mnist(source, new)
             elif name.startswith(FOLDER):
                 record = _prepare_own(name, source, new, description=description, size=size)
             else:
                 record = originals.prepare_cifar(name, source, new, description=description)
+            (new / UNPACKED).unlink(missing_ok=True)
+        check_place(to, path)  # what has appeared there meanwhile is left
     return record
 
 

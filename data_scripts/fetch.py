@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,7 @@ from urllib3.exceptions import HTTPError
 
 from data_scripts.catalogue import Download
 from gendyn_lite.data.prepared import sha256
-from gendyn_lite.data.storage import disk_errors
-from gendyn_lite.errors import Failed
+from gendyn_lite.errors import Failed, disk_errors
 
 BLOCK = 1 << 18
 PAGE = (b"<!doctype html", b"<html")
@@ -94,7 +92,7 @@ def _check_answer(answer: requests.Response, have: int, download: Download) -> i
 
 def _blocks(answer: requests.Response, at: int, download: Download, window: float, limit: int) -> Iterator[bytes]:
     """The body of an answer from byte `at` on, while it is not longer than the file nor slower than `limit`."""
-    marks = deque([(time.monotonic(), at)])  # of the last `window` seconds
+    since, before = time.monotonic(), at
     while at < download.bytes:
         try:
             block = answer.raw.read1(min(BLOCK, download.bytes - at + 1))
@@ -110,14 +108,12 @@ def _blocks(answer: requests.Response, at: int, download: Download, window: floa
         if at > download.bytes:
             raise GiveUpError(f"wrong size: more than {download.bytes:,} bytes")
         yield block
-        now = time.monotonic()
-        marks.append((now, at))
-        while len(marks) > 2 and marks[1][0] <= now - window:
-            marks.popleft()
-        then, before = marks[0]
-        speed = (at - before) / max(now - then, 1e-9)
-        if now - then >= window and speed < limit and at < download.bytes:
-            raise GiveUpError(f"slow ({speed / 1000:.0f} kB/s)", speed=speed)
+        waited = time.monotonic() - since
+        if waited >= window:
+            speed = (at - before) / waited
+            if speed < limit and at < download.bytes:
+                raise GiveUpError(f"slow ({speed / 1000:.0f} kB/s)", speed=speed)
+            since, before = since + waited, at
 
 
 def size(path: Path) -> int:

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from gendyn_lite.data.decoding import Item, read
 from gendyn_lite.data.image_folder import Locate, locator, walk
 from gendyn_lite.data.prepared import sha256
+from gendyn_lite.decode import Item, read
 from gendyn_lite.errors import UserError
 
 BLOCK = 1 << 20
+UNPACKED = "unpacked"  # the file in `scratch`
 MOST_PLAIN = 1 << 26  # an archive may unpack to this many bytes,
 MOST_RATIO = 50  # plus this many times its own size
 MEMBER_COST = 1024  # what a member counts, however small it is
@@ -64,7 +65,7 @@ def open_source(path: Path, scratch: Path) -> Source:
         return Source(list(walk(path)), locator(path), str(path))
     if not path.is_file():
         raise UserError(f"{path} {'is not a regular file' if path.exists() else 'does not exist'}: {EXPECTED}")
-    unpacked = scratch / "unpacked"
+    unpacked = scratch / UNPACKED
     try:
         index = unpack(path, unpacked)
     except (*DAMAGED, OSError) as error:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from gendyn_lite.errors import UserError, shown, unknown_name
+from gendyn_lite.errors import UserError, is_text, shown, unknown_name
 
 INPUTS = ("true", "shuffled_pixels", "random_pixels", "gaussian")
 MASKS = ("fisher", "fisher_per_layer", "magnitude", "random")
@@ -253,8 +253,8 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
         return value + 0.0  # -0.0 becomes 0.0, which it equals
     if wanted is tuple and isinstance(value, list | tuple):
         return tuple(check_type(f"an item of {name}", item, int) for item in value)
-    if isinstance(value, str) and ("\0" in value or len(value) > LONGEST):
-        raise UserError(f"{name} is {shown(value)}, expected text of up to {LONGEST:,} characters without NUL")
+    if isinstance(value, str) and (len(value) > LONGEST or not is_text(value)):
+        raise UserError(f"{name} is {shown(value)}, expected text of up to {LONGEST:,} Unicode characters without NUL")
     if type(value) is wanted:
         return value
     expected = {"int": "a whole number", "float": "a number", "str": "text", "bool": "True or False"}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 
 EXIT_CODES = {
     0: "done",
@@ -11,6 +15,20 @@ EXIT_CODES = {
     2: "a mistake in what was asked for",
     130: "interrupted",
 }
+
+SPACE = "free some space or choose another folder with --root"
+DENIED = "permission denied: choose a folder of your own (--root or GENDYN_DATA), or change its permissions"
+REASONS = {
+    errno.ENOSPC: f"the disk is full: {SPACE}",
+    errno.EDQUOT: f"the disk quota is used up: {SPACE}",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), DENIED),
+    errno.EROFS: "the file system is read-only: choose another folder with --root or GENDYN_DATA",
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file is where a folder should be"),
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "its links lead in a circle",
+}
+# What was asked for can be nowhere, however willing the machine is.
+MISTAKES = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class UserError(ValueError):
@@ -61,3 +79,49 @@ def shown(value: object) -> str:
     except (ValueError, RecursionError):  # Python prints no whole number of more than 4,300 digits
         return f"a very large {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:58]}…"
+
+
+def is_text(value: str) -> bool:
+    """Whether a text can be kept everywhere: it is valid Unicode, without NUL."""
+    return "\0" not in value and value.encode(errors="ignore").decode() == value
+
+
+def named_path(text: str | os.PathLike[str], *, what: str) -> Path:
+    """The path that somebody gave, once it is one.
+
+    Args:
+        text: What was given.
+        what: What it is called, for the message.
+
+    Raises:
+        UserError: It is empty, holds a NUL, or is not valid Unicode.
+
+    >>> named_path("", what="--root")
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: --root is '', expected the path of a file or folder
+    """
+    path = os.fspath(text) if isinstance(text, os.PathLike) else text
+    if not isinstance(path, str) or not path or not is_text(path):
+        raise UserError(f"{what} is {path!r}, expected the path of a file or folder")
+    return Path(path)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn trouble with the disk into one line with the path and the reason.
+
+    Raises:
+        Failed: The machine refused: the disk is full, permission is denied and the like.
+        UserError: No machine could: a file is where a folder should be, or the name is too long.
+
+    >>> with disk_errors(Path("data")):
+    ...     raise OSError(errno.EROFS, "Read-only file system")
+    Traceback (most recent call last):
+    gendyn_lite.errors.Failed: cannot use data: the file system is read-only: choose another folder with --root or ...
+    """
+    try:
+        yield
+    except OSError as error:
+        code, where = error.errno or 0, error.filename or path
+        kind = UserError if code in MISTAKES else Failed
+        raise kind(f"cannot use {where}: {REASONS.get(code, error.strerror or str(error))}") from error

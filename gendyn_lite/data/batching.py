@@ -47,8 +47,7 @@ def batcher(
         split: ``"train"`` (shuffled and augmented), ``"train_eval"`` (the training set in order, without
             augmentation) or ``"test"`` (likewise).
         device: Where the batches are made.
-        batch_size: Examples a batch; by default the configuration's for ``"train"`` and at least 1,024 otherwise (more
-            on a GPU).
+        batch_size: Examples a batch; by default the configuration's to train, else at least 1,024 (more on a GPU).
 
     Returns:
         A `Batcher`.
@@ -65,10 +64,8 @@ def batcher(
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     if data.inputs != config.inputs:
-        raise UserError(
-            f"the configuration has inputs={config.inputs!r}, but this {data.name} has {data.inputs!r} inputs: "
-            "apply data.randomize(data, config.inputs, seed=config.seed) first"
-        )
+        told = f"the configuration has inputs={config.inputs!r}, but this {data.name} has {data.inputs!r} inputs"
+        raise UserError(f"{told}: apply data.randomize(data, config.inputs, seed=config.seed) first")
     place = torch.device(device)
     if batch_size is None:
         many = EVALUATION_VALUES.get(place.type, 0) // max(1, math.prod(data.in_shape))
@@ -150,8 +147,8 @@ class Batcher:
         order = torch.from_numpy(draws.permutation(count, seed, draws.ORDER, epoch))
         if not (self._config.random_crop or self._config.flip):
             return order, None
-        bounds = (shifts, shifts, 2)
-        rows = [draws.integers(count, bound, seed, draws.AUGMENT, epoch, i) for i, bound in enumerate(bounds)]
+        key = (seed, draws.AUGMENT, epoch)
+        rows = [draws.integers(count, bound, *key, i) for i, bound in enumerate((shifts, shifts, 2))]
         return order, torch.from_numpy(np.stack(rows))
 
     def _sent(self, drawn: Tensor) -> Tensor:
@@ -204,10 +201,7 @@ def resident(x: Tensor | FolderImages, device: torch.device) -> Tensor | None:
 
 def _fits(x: Tensor, device: torch.device) -> bool:
     """Whether a set takes at most half of the free memory of a GPU; other devices are taken to be large enough."""
-    if device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return x.numel() * x.element_size() <= SHARE * free
+    return device.type != "cuda" or x.numel() * x.element_size() <= SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def stream(x: Tensor | FolderImages, picks: Sequence[Tensor | slice], device: torch.device) -> Iterator[Tensor]:
@@ -274,11 +268,7 @@ def _cut_by_windows(x: Tensor, side: tuple[int, int], tops: Tensor, lefts: Tenso
     windows = np.lib.stride_tricks.sliding_window_view(x.numpy(), side, axis=(2, 3))
     out = windows[np.arange(len(x)), :, tops.numpy(), lefts.numpy()]
     flipped = flips.numpy().astype(bool)
-    rows = out[flipped]
-    if side[1] % 4:
-        out[flipped] = rows[..., ::-1]
-    else:  # four pixels at a time, each four read in the other byte order
-        out[flipped] = rows.view(">u4")[..., ::-1].astype("<u4").view(np.uint8)
+    out[flipped] = out[flipped][..., ::-1]
     return torch.from_numpy(out)
 
 

@@ -2,90 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
 from queue import SimpleQueue
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from gendyn_lite.data import decode_worker
-from gendyn_lite.data.decode_worker import BadImageError, ColourMetError
+from gendyn_lite.decode import Item, Options, pixels
 from gendyn_lite.errors import UserError
 
-Side = tuple[int, int]  # height and width
+Worker = subprocess.Popen[bytes]
 CHUNK_BYTES = 1 << 20  # pixels of one answer
-
-
-class Item(NamedTuple):
-    """Where an encoded image is: a file, its name for messages, and which `size` bytes from `offset` on (-1: all)."""
-
-    path: str
-    name: str
-    offset: int = 0
-    size: int = -1
-
-
-class Options(NamedTuple):
-    """What to make of an image; see `decode_worker.decode`. `side` is the height and width that it must have then."""
-
-    channels: int
-    side: Side
-    resize: int | None = None
-    crop: int | None = None
+SERVE = "import sys; sys.path[:] = {}; from gendyn_lite.decode import serve; serve()"  # the program of a worker
 
 
 def cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def bad_images() -> Iterator[None]:
-    """An image that cannot be read is the user's to mend.
-
-    Raises:
-        UserError: In place of a `BadImageError`.
-    """
-    try:
-        yield
-    except BadImageError as error:
-        raise UserError(str(error)) from None
-
-
-def read(item: Item) -> bytes:
-    """The encoded bytes of an item.
-
-    Raises:
-        UserError: It cannot be read.
-    """
-    with bad_images():
-        return decode_worker.read(item.path, item.offset, item.size)
-
-
-def probe(item: Item, *, size: int | None) -> tuple[int, Side]:
-    """Channels (1 or 3), height and width of one image, resized and cut to a square of side `size` (None: as it is).
-
-    Raises:
-        UserError: It cannot be read.
-    """
-    with bad_images():
-        decoded = partial(decode_worker.decode, read(item), item.name, resize=size, crop=size)
-        try:
-            height, width, _ = decoded(channels=1)
-        except ColourMetError:
-            return 3, decoded(channels=3)[:2]
-    return 1, (height, width)
 
 
 class Pool:
@@ -98,11 +39,11 @@ class Pool:
     def __init__(self, workers: int | None = None) -> None:
         """Prepare, and start nothing yet."""
         self.workers = cores() if workers is None else workers
-        self._free: SimpleQueue[subprocess.Popen[bytes] | None] = SimpleQueue()
-        self._started: list[subprocess.Popen[bytes]] = []
+        self._free: SimpleQueue[Worker | None] = SimpleQueue()
+        self._started: list[Worker] = []
         for _ in range(self.workers):
             self._free.put(None)
-        self._stop = weakref.finalize(self, _stop, self._started)
+        weakref.finalize(self, _stop, self._started)
 
     def decode(self, items: Sequence[Item], options: Options, out: Tensor, *, label: str | None = None) -> None:
         """Decode images with all workers at once. Several threads may call this.
@@ -123,9 +64,7 @@ class Pool:
 
         def chunk(start: int) -> int:
             part = items[start : start + step]
-            with bad_images():
-                pixels = self._answer({"items": part, **options._asdict()})
-            rows = np.frombuffer(pixels, np.uint8).reshape(len(part), height, width, channels)
+            rows = np.frombuffer(self._pixels(part, options), np.uint8).reshape(len(part), height, width, channels)
             out[start : start + step].numpy()[:] = rows.transpose(0, 3, 1, 2)
             return len(part)
 
@@ -141,50 +80,36 @@ class Pool:
                 threads.shutdown(cancel_futures=True)
                 raise
 
-    def _answer(self, request: dict) -> bytes:
-        """What `decode_worker.answer` gives, from a worker if there are any."""
+    def _pixels(self, items: Sequence[Item], options: Options) -> bytes:
+        """What `gendyn_lite.decode.pixels` gives, from a worker if there are any."""
         if not self.workers:
-            return decode_worker.answer(request)
+            return pixels(items, options)
         worker = self._free.get()
         try:
-            if worker is None:  # -P: the folder of the program is not searched for modules (it has a types.py)
-                command = [sys.executable, "-P", decode_worker.__file__]
-                worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-                self._started.append(worker)
-            return _ask(worker, request)
-        except (EOFError, OSError):
+            worker = worker or self._start()
+            pickle.dump((items, options), worker.stdin)  # type: ignore[arg-type]  # both are pipes
+            worker.stdin.flush()  # type: ignore[union-attr]
+            answer = pickle.load(worker.stdout)  # type: ignore[arg-type]
+        except (EOFError, OSError, pickle.UnpicklingError):
             worker = None  # the next request starts another
-            names = f"{request['items'][0].name} … {request['items'][-1].name}"
+            names = f"{items[0].name} … {items[-1].name}"
             raise UserError(f"a worker process ended while it decoded {names}: out of memory?") from None
         finally:
             self._free.put(worker)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _start(self) -> Worker:
+        command = [sys.executable, "-c", SERVE.format(sys.path)]
+        self._started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        return self._started[-1]
 
 
-def _stop(workers: Iterable[subprocess.Popen[bytes]]) -> None:
+def _stop(workers: Iterable[Worker]) -> None:
     for worker in workers:
         worker.kill()
         worker.communicate()
-
-
-def _ask(worker: subprocess.Popen[bytes], request: dict) -> bytes:
-    """The pixels that a worker answers.
-
-    Raises:
-        EOFError: It has ended; or an OSError.
-    """
-    assert worker.stdin is not None and worker.stdout is not None
-    worker.stdin.write(json.dumps(request).encode() + b"\n")
-    worker.stdin.flush()
-    line = worker.stdout.readline()
-    head = json.loads(line) if line.endswith(b"\n") else {"bytes": -1}
-    if "error" in head:
-        raise BadImageError(head["error"])
-    if "colour" in head:
-        raise ColourMetError
-    pixels = worker.stdout.read(max(0, head["bytes"]))
-    if len(pixels) != head["bytes"]:
-        raise EOFError
-    return pixels
 
 
 class FolderImages:

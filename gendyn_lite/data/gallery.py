@@ -15,9 +15,9 @@ from torch import Tensor
 
 from gendyn_lite.config import INPUTS
 from gendyn_lite.data.draws import balanced_order, randomize
-from gendyn_lite.data.storage import named_path, replacing
 from gendyn_lite.data.types import ImageData, Split
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, disk_errors, named_path
+from gendyn_lite.results.files import recover, renewed
 
 COLUMNS = ("kind", "class", "example", "picture", "row", "column", "image", "count")
 MOST_CLASSES = 20  # whose pictures fit on a page
@@ -99,18 +99,24 @@ def save_images(data: ImageData, folder: str | os.PathLike[str]) -> Path:
     folder = named_path(folder, what="folder")
     if data.train.x.dtype != torch.uint8:
         raise UserError(f"{data.name} holds points, not images: it cannot be saved as pictures")
-    if folder.exists():
-        raise UserError(f"{folder} exists: choose a new folder")
+    _check_new(folder)
     if odd := [name for name in data.class_names if name in ("", ".", "..") or set(name) & set("/\\\0")]:
         raise UserError(f"class {odd[0]!r} cannot name a folder")
     data.check_labels()
-    with replacing(folder) as new:
+    recover(folder)  # from a process that was killed
+    with disk_errors(folder), renewed(folder) as new:
         for split, part in (("train", data.train), ("test", data.test)):
             for name in data.class_names:
                 (new / split / name).mkdir(parents=True)
             for i, (image, label) in enumerate(zip(part.x, part.y.tolist(), strict=True)):
                 (new / split / data.class_names[label] / f"{i:07}.png").write_bytes(png(image))
+        _check_new(folder)  # still
     return folder
+
+
+def _check_new(folder: Path) -> None:
+    if folder.exists():
+        raise UserError(f"{folder} exists: choose a new folder")
 
 
 def png(image: Tensor) -> bytes:

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.data import prepared
-from gendyn_lite.data.decode_worker import ColourMetError
-from gendyn_lite.data.decoding import FolderImages, Item, Options, Pool, Side, probe
-from gendyn_lite.data.storage import disk_errors
+from gendyn_lite.data.decoding import FolderImages, Pool
 from gendyn_lite.data.types import ImageData, Split
-from gendyn_lite.errors import UserError
+from gendyn_lite.decode import ColourMetError, Item, Options, Side, decode
+from gendyn_lite.errors import UserError, disk_errors
 
 Locate = Callable[[str], Item]
 NewArray = Callable[[str, tuple[int, ...]], Tensor]
@@ -198,14 +197,15 @@ def decode_splits(
         Images, uint8 [n, C, H, W], by split.
     """
     items = {split: [locate(name) for name in names] for split, names in source.files.items()}
-    channels, found = probe(items["train"][0], size=size)
+    first = decode(items["train"][0], resize=size, crop=size)
+    channels, side = len(first.getbands()), side or (first.height, first.width)
     few = sum(map(len, items.values())) <= FEW
     pool = Pool(0 if few else None)
     while True:
-        options, images = Options(channels, side or found, size, size), {}
+        options, images = Options(channels, side, size, size), {}
         try:
             for split, part in items.items():
-                images[split] = out(split, (len(part), channels, *options.side))
+                images[split] = out(split, (len(part), channels, *side))
                 pool.decode(part, options, images[split], label=f"decoding {split}")
             return images
         except ColourMetError:

@@ -19,9 +19,8 @@ from gendyn_lite.config import RunConfig, check_range, check_type
 from gendyn_lite.data import image_folder, prepared
 from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.draws import balanced_order, corrupt_labels, randomize
-from gendyn_lite.data.storage import disk_errors, named_path
 from gendyn_lite.data.types import ImageData, Split
-from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.errors import UserError, disk_errors, named_path, unknown_name
 
 PREPARED = ("mnist", "cifar10", "cifar100", "imagenet")
 FOLDER = "folder:"

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from gendyn_lite.data.storage import disk_errors, interrupted
 from gendyn_lite.data.types import ImageData, Split, channel_statistics, fingerprint
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, disk_errors
+from gendyn_lite.results.files import read_json, seal, standing
 
 FORMAT = 1
-RECORD, SEAL = "data.json", "seal"
+RECORD = "data.json"
 SPLITS = ("train", "test")
 FILES = tuple(f"{split}{kind}.npy" for split in SPLITS for kind in ("", "_labels"))
 _passed: dict[Path, list[list[int]]] = {}  # folder → the state of its files that this process knows to be right
@@ -83,16 +83,10 @@ def write_record(
         "counts": {split: np.bincount(y, minlength=len(class_names)).tolist() for split, y in labels.items()},
         "files": {file: {"bytes": (folder / file).stat().st_size, "sha256": sha256(folder / file)} for file in files},
     }
-    record[SEAL] = seal(record)
+    record["seal"] = seal(record)
     lines = (f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in record.items())
     (folder / RECORD).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return record
-
-
-def seal(record: dict[str, Any]) -> str:
-    """The SHA-256 of all other fields of a record."""
-    rest = {key: value for key, value in record.items() if key != SEAL}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def find(folder: Path) -> Path | None:
@@ -101,9 +95,7 @@ def find(folder: Path) -> Path | None:
     What is there is whole, since it was renamed in.
     """
     with disk_errors(folder):
-        if (folder / RECORD).is_file():
-            return folder
-        return interrupted(folder)
+        return next((place for place in (folder, standing(folder)) if (place / RECORD).is_file()), None)
 
 
 def read_record(folder: Path, name: str = "") -> dict[str, Any]:
@@ -115,11 +107,8 @@ def read_record(folder: Path, name: str = "") -> dict[str, Any]:
         UserError: It is no record that this version can read, was altered, or is of another set.
     """
     path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error}): {again(folder)}") from None
-    if not isinstance(record, dict) or record.get(SEAL) != seal(record):
+    record = read_json(path, remedy=again(folder))
+    if record.get("seal") != seal(record):
         raise UserError(f"{path} was altered since it was written: {again(folder)}")
     if record["format"] != FORMAT:
         raise UserError(f"{path} has format {record['format']}, expected {FORMAT}: {again(folder)}")

@@ -18,7 +18,6 @@ from gendyn_lite.results.files import book_folder, roots
 from gendyn_lite.results.runs import check_profile
 
 Values = Mapping[str, Any] | None  # parameters of a chapter by name
-LONGEST = 10_000  # characters of a parameter's value; lists of networks and fractions take a few hundred
 # What papermill can write into a cell: a tuple would arrive as text.
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 
@@ -211,14 +210,11 @@ def _typed(name: str, value: Any, parameter: Parameter) -> Any:
     """One value in the type of its parameter."""
     hint = _hint(parameter.type)
     if isinstance(value, str):
-        if len(value) > LONGEST:
-            raise UserError(f"{name} is {len(value):,} characters long, expected at most {LONGEST:,}")
-        if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise UserError(f"{name} is {value!r}, expected text that can be written as UTF-8, without NUL")
-    if isinstance(value, str) and not parameter.type.startswith("str"):
-        value = _literal(value)
-    elif value == "None" and parameter.type.endswith("None"):
-        value = None
+        value = check_type(name, value, str)
+        if not parameter.type.startswith("str"):
+            value = _literal(value)
+        elif value == "None" and parameter.type.endswith("None"):
+            value = None
     value = check_type(name, value, hint)
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{name} is {value}, expected a finite number")

@@ -70,33 +70,23 @@ def test_a_second_build_changes_no_page_and_says_what_it_does(copy: Path) -> Non
     assert re.fullmatch(r"  \d+ s", seconds)
 
 
-def break_chapter(folder: Path, *cells: Any) -> None:
-    nbformat.write(trial.notebook(*cells), folder / "chapters" / f"{trial.NAME}.ipynb")
+ELSEWHERE = "https://example.org/x.js"
+FAULTS = {
+    "failing-cell": (trial.cell("1 / 0"), r"01_trial failed in cell \[7\] \('1 / 0'\) with ZeroDivisionError"),
+    "unknown-source": (new_markdown_cell("{cite:t}`nobody1900`"), "the book did not render: .*WARNING.*nobody1900"),
+    "dead-link": (new_markdown_cell("[gone](gone.md)"), "the book did not render: .*gone.md"),
+    "external-script": (
+        new_markdown_cell(f'<script src="{ELSEWHERE}"></script>'),
+        rf"the book would call other hosts: chapters/01_trial\.html: {ELSEWHERE}",
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("cell", "message"),
-    [
-        pytest.param(
-            trial.cell("1 / 0"), r"01_trial failed in cell \[7\] \('1 / 0'\) with ZeroDivisionError", id="failing-cell"
-        ),
-        pytest.param(
-            new_markdown_cell("{cite:t}`nobody1900`"),
-            "the book did not render: .*WARNING.*nobody1900",
-            id="unknown-source",
-        ),
-        pytest.param(new_markdown_cell("[gone](gone.md)"), "the book did not render: .*gone.md", id="dead-link"),
-        pytest.param(
-            new_markdown_cell('<script src="https://example.org/x.js"></script>'),
-            r"the book would call other hosts: chapters/01_trial\.html: https://example\.org/x\.js",
-            id="external-script",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("cell", "message"), FAULTS.values(), ids=FAULTS)
 def test_a_planted_fault_fails_the_build_and_keeps_the_last_pages(copy: Path, cell: Any, message: str) -> None:
     out = copy.parent / "_build"
     before = (out / "html" / "chapters" / f"{trial.NAME}.html").read_bytes()
-    break_chapter(copy, cell)
+    nbformat.write(trial.notebook(cell), copy / "chapters" / f"{trial.NAME}.ipynb")
     with pytest.raises(Failed, match=message):
         book.build(book=copy, out=out, say=silent)
     assert (out / "html" / "chapters" / f"{trial.NAME}.html").read_bytes() == before

@@ -31,28 +31,25 @@ def test_a_number_is_of_the_chapter_or_of_the_page(env: Any) -> None:
     assert figures.label(env, "chapters/07_what_holds", 1) == "Figure W.1"
 
 
-@pytest.mark.parametrize(
-    ("page", "target", "place"),
-    [
-        pytest.param("chapters/07_what_holds", "A title", ("chapters/04_stiffness", 1), id="of-another-page"),
-        pytest.param("chapters/07_what_holds", "Other", ("chapters/07_what_holds", 1), id="own-first"),
-        pytest.param("chapters/07_what_holds", "04_stiffness/other", ("chapters/04_stiffness", 2), id="page-named"),
-        pytest.param("chapters/07_what_holds", "Neither", None, id="unknown"),
-    ],
-)
+FOUND = {
+    "of-another-page": ("07_what_holds", "A title", ("chapters/04_stiffness", 1)),
+    "own-first": ("07_what_holds", "Other", ("chapters/07_what_holds", 1)),
+    "page-named": ("07_what_holds", "04_stiffness/other", ("chapters/04_stiffness", 2)),
+    "unknown": ("07_what_holds", "Neither", None),
+}
+
+
+@pytest.mark.parametrize(("page", "target", "place"), FOUND.values(), ids=FOUND)
 def test_a_figure_is_found_by_its_title(env: Any, page: str, target: str, place: Any) -> None:
-    found = figures.find(env, page, target)
+    found = figures.find(env, f"chapters/{page}", target)
     assert (found and (found[0], found[1].number)) == place
 
 
 def test_equal_titles_have_addresses_of_their_own() -> None:
     charts.enable()
     one = figure_html(chart(title="Two & a half").to_dict())
-    assert figures.slugs(one + one + figure_html(chart(title="Two & a half, 2").to_dict())) == [
-        "two-a-half",
-        "two-a-half-2",
-        "two-a-half-2-2",
-    ]
+    found = figures.slugs(one + one + figure_html(chart(title="Two & a half, 2").to_dict()))
+    assert found == ["two-a-half", "two-a-half-2", "two-a-half-2-2"]
 
 
 @pytest.mark.parametrize("place", ["", '<span class="gendyn-number"></span>'], ids=["bare", "with-a-place"])

@@ -56,6 +56,9 @@ right = alt.Chart(table).mark_bar().encode(x="mean(y):Q", y="line:N").transform_
 LIVE = 'import ipywidgets\nipywidgets.interact(lambda q: print("q is", q), q=(0.0, 1.0));'
 
 
+PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+
+
 def cell(source: str, *tags: str) -> Any:
     """A code cell with tags."""
     return new_code_cell(source, metadata={"tags": list(tags)} if tags else {})
@@ -74,14 +77,13 @@ def notebook(*more: Any) -> Any:
         new_markdown_cell(EXERCISE),
         *more,
     ]
-    return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    return new_notebook(cells=cells, metadata=PYTHON)
 
 
 def small(*sources: Any) -> Any:
     """A notebook of a parameters cell and some code cells, quick to run."""
     cells = [source if not isinstance(source, str) else cell(source) for source in sources]
-    first = [cell(PARAMETERS, "parameters")]
-    return new_notebook(cells=first + cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    return new_notebook(cells=[cell(PARAMETERS, "parameters"), *cells], metadata=PYTHON)
 
 
 def write(folder: Path, chapter: Any) -> Path:

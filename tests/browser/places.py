@@ -39,11 +39,6 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         return f"{self.book}-{Path(self.path).stem}"
 
-    @property
-    def has_text(self) -> bool:
-        """Whether it is a chapter or the introduction, not an index of words or a search."""
-        return self.path.startswith(("chapters/", "intro"))
-
 
 CHAPTERS = [Place(book, f"chapters/{name}.html") for book, names in BOOKS.items() for name in names]
 PAGES = [

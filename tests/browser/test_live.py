@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import altair as alt
@@ -12,59 +11,46 @@ from playwright.sync_api import Browser, Route
 
 from gendyn_lite import charts
 from gendyn_lite.charts.figure import figure_html
+from tests.browser.visit import Visit
 
 pytestmark = pytest.mark.browser
-ELSEWHERE = re.compile("^https?:")
 TABLE = pd.DataFrame({"x": [0, 1], "y": [0, 1]})
 AMD = "<script>window.define = () => { throw new Error('swallowed'); }; window.define.amd = {};</script>"
+SCRIPTS = [f"vega@{alt.VEGA_VERSION}", f"vega-lite@{alt.VEGALITE_VERSION}", f"vega-embed@{alt.VEGAEMBED_VERSION}"]
 
 
-def figure(title: str) -> str:
+def live(folder: Path, *titles: str, before: str = "") -> str:
+    """The address of a page with a figure for each title."""
     charts.enable()
-    chart = alt.Chart(TABLE).mark_line().encode(x="x:Q", y="y:Q").properties(title=title, description="A line.")
-    return figure_html(chart.to_dict())
+    chart = alt.Chart(TABLE).mark_line().encode(x="x:Q", y="y:Q").properties(description="A line.")
+    figures = "".join(figure_html(chart.properties(title=title).to_dict()) for title in titles)
+    (folder / "live.html").write_text(f"<!doctype html><body>{before}{figures}</body>", encoding="utf-8")
+    return (folder / "live.html").as_uri()
 
 
-@pytest.mark.parametrize("before", [pytest.param("", id="jupyterlab-and-colab"), pytest.param(AMD, id="require.js")])
-def test_two_outputs_of_one_page_load_vega_once(
-    browser: Browser, trial_site: Path, tmp_path: Path, before: str
-) -> None:
-    bundle = (trial_site / "_static" / "gendyn-vega.js").read_text(encoding="utf-8")
-    asked: list[str] = []
+class Online(Visit):
+    """A visit with the CDN, where one script brings all."""
 
-    def answer(route: Route) -> None:
-        asked.append(route.request.url.rsplit("/", 1)[-1])
-        route.fulfill(body=bundle if "vega-embed" in asked[-1] else "", content_type="text/javascript")
+    bundle: str
 
-    path = tmp_path / "live.html"
-    path.write_text(f"<!doctype html><body>{before}{figure('One')}{figure('Two')}</body>", encoding="utf-8")
-    context = browser.new_context()
-    context.route(ELSEWHERE, answer)
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(path.as_uri())
-    page.wait_for_function("() => document.querySelectorAll('figure.gendyn-chart svg.marks').length === 2")
-    assert asked == [
-        f"vega@{alt.VEGA_VERSION}",
-        f"vega-lite@{alt.VEGALITE_VERSION}",
-        f"vega-embed@{alt.VEGAEMBED_VERSION}",
-    ]
-    assert errors == []
-    context.close()
+    def _guard(self, route: Route) -> None:
+        if route.request.url.startswith("file:"):
+            return route.continue_()
+        self.elsewhere.append(route.request.url.rsplit("/", 1)[-1])
+        body = self.bundle if "vega-embed" in self.elsewhere[-1] else ""
+        return route.fulfill(body=body, content_type="text/javascript")
+
+
+@pytest.mark.parametrize("before", ["", AMD], ids=["jupyterlab-and-colab", "require.js"])
+def test_two_outputs_load_vega_once(browser: Browser, trial_site: Path, tmp_path: Path, before: str) -> None:
+    Online.bundle = (trial_site / "_static" / "gendyn-vega.js").read_text(encoding="utf-8")
+    with Online(browser, live(tmp_path, "One", "Two", before=before)) as visit:
+        visit.page.wait_for_function("() => document.querySelectorAll('figure.gendyn-chart svg.marks').length === 2")
+        assert (visit.elsewhere, visit.complaints) == (SCRIPTS, [])
 
 
 def test_without_a_network_the_description_stays(browser: Browser, tmp_path: Path) -> None:
-    path = tmp_path / "live.html"
-    path.write_text(f"<!doctype html><body>{figure('One')}</body>", encoding="utf-8")
-    context = browser.new_context()
-    context.route(ELSEWHERE, lambda route: route.abort())
-    page = context.new_page()
-    page.goto(path.as_uri())
-    page.wait_for_timeout(300)
-    assert page.locator("figure.gendyn-chart").inner_text().split("\n\n") == [
-        "One",
-        "A line.",
-        "Data as a table; save as SVG or CSV",
-    ]
-    context.close()
+    with Visit(browser, live(tmp_path, "One")) as visit:
+        visit.page.wait_for_timeout(300)
+        shown = visit.page.locator("figure.gendyn-chart").inner_text()
+        assert shown.split("\n\n") == ["One", "A line.", "Data as a table; save as SVG or CSV"]

@@ -133,6 +133,7 @@ CASES = [
     ("switched", {"random_train": 0.95}, "not_sufficient", UNDECIDED),
     ("switched", {}, "weight_decay_helps", SMALL),  # its interval reaches below 0.01
     ("switched", {"decay": 0.83}, "weight_decay_helps", "holds"),
+    ("switched", {"decay": 0.83}, "weight_decay_helps_at_equal_loss", "holds"),
     ("switched", {"decay": 0.7}, "weight_decay_helps", REVERSED),
     ("switched", {"crop": 0.7}, "crops_help", REVERSED),
     ("switched", {"decay": 0.9}, "crops_help_more", REVERSED),

@@ -1,4 +1,4 @@
-"""The batcher against a loop over single images, its determinism and its errors."""
+"""The batcher against a loop over single images, its determinism and its errors, wherever the images are."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import Split, batching, draws
+from gendyn_lite.data.batching import resident, stream
 from gendyn_lite.errors import UserError
 
 
@@ -31,30 +33,24 @@ def collect(batches, epoch=0):
 
 
 def slow_twin(images, settings, epoch):
-    """One image at a time, pixel by pixel, in float64."""
-    n, pad, seed = len(images.train.y), settings.random_crop, settings.seed
-    order = draws.permutation(n, seed, draws.ORDER, epoch)
-    down, right = (draws.integers(n, 2 * pad + 1, seed, draws.AUGMENT, epoch, stream) - pad for stream in (0, 1))
-    flips = draws.integers(n, 2, seed, draws.AUGMENT, epoch, 2)
-    channels, height, width = images.in_shape
+    """One image at a time, in float64."""
+    n, pad, key = len(images.train.y), settings.random_crop, (settings.seed, draws.AUGMENT, epoch)
+    order = draws.permutation(n, settings.seed, draws.ORDER, epoch)
+    moves = [draws.integers(n, bound, *key, stream) for stream, bound in enumerate((2 * pad + 1, 2 * pad + 1, 2))]
+    mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (images.mean, images.std))
+    height, width = images.in_shape[1:]
     side_y, side_x = (settings.center_crop or height), (settings.center_crop or width)
-    out = torch.zeros(n, channels, side_y, side_x, dtype=torch.float64)
-    for i, source in enumerate(order):
-        for row in range(side_y):
-            for column in range(side_x):
-                at = row + (height - side_y) // 2 + int(down[i]), column + (width - side_x) // 2 + int(right[i])
-                if 0 <= at[0] < height and 0 <= at[1] < width:
-                    place = side_x - 1 - column if settings.flip and flips[i] else column
-                    out[i, :, row, place] = images.train.x[source, :, at[0], at[1]].double()
+    out = []
+    for source, down, right, flipped in zip(order, *moves, strict=True):
+        top, left = (height - side_y) // 2 + down, (width - side_x) // 2 + right
+        image = F.pad(images.train.x[source].double(), (pad,) * 4)[:, top : top + side_y, left : left + side_x]
+        image = image.flip(2) if settings.flip and flipped else image
         if settings.standardize == "per_image":
-            spread = max(out[i].std(correction=0).item(), 1 / out[i].numel() ** 0.5)
-            out[i] = (out[i] - out[i].mean()) / spread
-        elif settings.standardize == "per_channel":
-            for c in range(channels):
-                out[i, c] = (out[i, c] / 255 - images.mean[c]) / images.std[c]
+            spread = max(image.std(correction=0).item(), 1 / image.numel() ** 0.5)
+            out.append((image - image.mean()) / spread)
         else:
-            out[i] /= 255
-    return out, images.train.y[torch.from_numpy(order)]
+            out.append((image / 255 - mean) / std if settings.standardize == "per_channel" else image / 255)
+    return torch.stack(out), images.train.y[torch.from_numpy(order)]
 
 
 @pytest.mark.parametrize("standardize", ["per_image", "per_channel", "none"])
@@ -80,12 +76,6 @@ def test_both_ways_to_cut_agree(shape, side):
     assert torch.equal(batching._cut_by_gather(x, side, *draw), batching._cut_by_windows(x, side, *draw))
 
 
-def test_the_number_of_threads_is_given_back():
-    before = torch.get_num_threads()
-    for _ in data.batcher(make(), config()).epoch(0):
-        assert torch.get_num_threads() == before
-
-
 @pytest.mark.parametrize("split", ["train_eval", "test"])
 def test_evaluation_is_in_order_and_not_augmented(split):
     images = make()
@@ -96,26 +86,19 @@ def test_evaluation_is_in_order_and_not_augmented(split):
     assert torch.equal(y, part.y)
 
 
-def test_same_batches_after_a_resume_and_whatever_the_batch_size():
-    images, settings = make(), config(random_crop=2, flip=True)
-    batches = data.batcher(images, settings)
-    epochs = [collect(batches, epoch) for epoch in range(4)]
-    resumed = data.batcher(images, settings, batch_size=7)
-    for epoch in (3, 1):
-        torch.testing.assert_close(epochs[epoch], collect(resumed, epoch))
+@pytest.mark.parametrize("size", [1, 3000, 1 << 23])
+def test_same_batches_after_a_resume_whatever_is_augmented_at_once_and_the_batch_size(size, monkeypatch):
+    images, settings, threads = make(), config(random_crop=2, flip=True), torch.get_num_threads()
+    epochs = [collect(data.batcher(images, settings), epoch) for epoch in range(4)]
     assert not torch.equal(epochs[0][1], epochs[1][1])
     assert not torch.equal(collect(data.batcher(images, settings.replace(seed=1)))[0], epochs[0][0])
-
-
-@pytest.mark.parametrize("size", [1, 3000, 1 << 23])
-def test_how_much_is_augmented_at_once_does_not_show(size, monkeypatch):
-    images, settings = make(), config(random_crop=2, flip=True)
-    expected = collect(data.batcher(images, settings))
     monkeypatch.setitem(batching.CHUNK_BYTES, "cpu", size)
-    batches = data.batcher(images, settings)
-    torch.testing.assert_close(collect(batches), expected)
-    assert [len(y) for _, y in batches.epoch(0)] == [4, 4, 3]
-    assert len(batches) == 3
+    for batch_size, sizes in ((4, [4, 4, 3]), (7, [7, 4])):
+        resumed = data.batcher(images, settings, batch_size=batch_size)
+        for epoch in (3, 1):
+            torch.testing.assert_close(epochs[epoch], collect(resumed, epoch))
+        assert [(len(y), torch.get_num_threads()) for _, y in resumed.epoch(0)] == [(n, threads) for n in sizes]
+        assert len(resumed) == len(sizes)
 
 
 def test_constant_images_stay_finite():
@@ -128,12 +111,10 @@ def test_constant_images_stay_finite():
     torch.testing.assert_close(x, torch.zeros_like(x), rtol=0, atol=1e-6)
 
 
-def test_per_image_is_tensorflows():
-    """(x − 2.5)/√1.25 as tf.image.per_image_standardization gives it; 1/√N where an image is nearly constant."""
-    x = torch.tensor([[[[1, 2], [3, 4]]], [[[7, 7], [7, 8]]]], dtype=torch.uint8)
-    out = data.standardize(x, "per_image", mean=torch.zeros(1), std=torch.ones(1))
-    torch.testing.assert_close(out[0, 0], torch.tensor([[-1.3416407, -0.4472136], [0.4472136, 1.3416407]]))
-    assert out[1, 0, 1, 1].item() == pytest.approx(0.75 / 0.5)  # √0.1875 = 0.433 < 1/√4 = 0.5
+def test_per_image_is_tensorflows_where_an_image_is_nearly_constant():
+    """Divided by 1/√4 = 0.5, as its √0.1875 = 0.433 is less."""
+    x = torch.tensor([[[[7, 7], [7, 8]]]], dtype=torch.uint8)
+    assert data.standardize(x, "per_image", mean=torch.zeros(1), std=torch.ones(1))[0, 0, 1, 1].item() == 0.75 / 0.5
 
 
 def test_points_go_through_unchanged():
@@ -171,3 +152,86 @@ def test_draws_made_ahead_are_those_of_their_epoch(monkeypatch):
         for ours, theirs in zip(batches._drawn(epoch), expected[epoch], strict=True):
             assert torch.equal(ours, theirs)
     assert batches._ahead[0] == 4
+
+
+CPU = torch.device("cpu")
+CONFIG = config(random_crop=1, flip=True).replace(batch_size=100)
+
+
+def assert_same(got, expected, **tolerance):
+    """Epoch 1 of two batchers is the same, wherever it was made."""
+    for (x, y), (want_x, want_y) in zip(got.epoch(1), expected.epoch(1), strict=True):
+        torch.testing.assert_close(x.cpu(), want_x, **tolerance)
+        assert torch.equal(y.cpu(), want_y)
+
+
+@pytest.mark.parametrize("split", ["train", "train_eval", "test"])
+def test_streamed_batches_equal_resident_ones(split, monkeypatch):
+    digits = data.load("digits")
+    expected = data.batcher(digits, CONFIG, split=split)
+    monkeypatch.setattr(batching, "resident", lambda *_: None)
+    assert_same(data.batcher(digits, CONFIG, split=split), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7])
+def test_the_stream_keeps_the_order_for_any_number_of_batches(count):
+    x = torch.arange(20, dtype=torch.uint8).reshape(20, 1, 1, 1)
+    picks = [torch.tensor([i, i + 1]) for i in range(count)]
+    assert [batch.flatten().tolist() for batch in stream(x, picks, CPU)] == [[i, i + 1] for i in range(count)]
+
+
+class Counting:
+    """Images that count how often they are read; the one at `bad` fails."""
+
+    def __init__(self, bad=-1):
+        self.read, self.bad = 0, bad
+
+    def __getitem__(self, pick):
+        self.read += 1
+        if pick.start == self.bad:
+            raise ValueError("third")
+        return torch.zeros(1, dtype=torch.uint8)
+
+
+def test_the_stream_reads_ahead_but_not_everything_and_an_error_is_raised_in_its_turn():
+    images, picks = Counting(bad=2), [slice(i, i + 1) for i in range(50)]
+    batches = stream(images, picks, CPU)  # type: ignore[arg-type]
+    next(batches)
+    next(batches)
+    with pytest.raises(ValueError, match="third"):
+        next(batches)
+    assert 3 <= images.read <= 2 + batching.AHEAD + 2
+
+
+def test_a_set_too_large_for_the_gpu_is_not_put_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 2000))
+    fits, too_large = (torch.zeros(n, dtype=torch.uint8) for n in (500, 501))
+    assert batching._fits(fits, torch.device("cuda:0"))
+    assert not batching._fits(too_large, torch.device("cuda:0"))
+    assert batching._fits(too_large, CPU)
+
+
+def test_copies_on_a_device_are_shared_and_renewed_when_the_source_changes():
+    meta = torch.device("meta")  # a device that every machine has
+    x = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
+    first = resident(x, meta)
+    assert first is resident(x, meta)
+    assert first is not resident(x.clone(), meta)
+    x[0] = 1
+    assert first is not resident(x, meta)
+    assert resident(x, CPU) is x
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("streamed", [False, True], ids=["resident", "streamed"])
+@pytest.mark.parametrize("standardize", ["per_image", "per_channel", "none"])
+def test_gpu_batches_equal_those_of_the_cpu(streamed, standardize, monkeypatch):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU: nothing to compare with")
+    digits, settings = data.load("digits"), CONFIG.replace(standardize=standardize, center_crop=6)
+    expected = data.batcher(digits, settings)
+    if streamed:
+        monkeypatch.setattr(batching, "resident", lambda *_: None)
+    found, other = (data.batcher(digits, settings, split=split, device="cuda") for split in ("train", "train_eval"))
+    assert_same(found, expected, rtol=1e-5, atol=1e-5)
+    assert found._resident is other._resident and (found._resident is None) == streamed  # one copy for both

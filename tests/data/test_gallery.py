@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from dataclasses import replace
 
-import altair as alt
 import numpy as np
 import pytest
 import torch
@@ -16,7 +14,6 @@ from PIL import Image
 from data_scripts import catalogue
 from gendyn_lite import data
 from gendyn_lite.charts import pages as draw
-from gendyn_lite.charts.figure import figure_html
 from gendyn_lite.data import gallery
 from gendyn_lite.errors import UserError
 
@@ -31,8 +28,7 @@ def pixels(uri):
 def test_samples_are_the_examples_that_they_say_they_are():
     digits = data.load("digits")
     rows = gallery.samples(digits, per_class=3)
-    assert len(rows) == 10 * 3 * 4
-    assert rows["class"].value_counts().unique().tolist() == [12]
+    assert rows["class"].value_counts().tolist() == [12] * 10
     counts = digits.train.y.bincount()
     for row in rows[rows["kind"] == "true"].itertuples():
         assert np.array_equal(pixels(row.image), digits.train.x[row.example, 0].numpy())
@@ -55,6 +51,7 @@ def test_samples_of_many_or_small_classes(tmp_path):
 def test_saved_images_load_again_to_the_bit(tmp_path, channels):
     colour = f"folder:{trees.write(tmp_path / 'source', trees.files())}"
     source = data.load("digits", train_size=60) if channels == 1 else data.load(colour)
+    (tmp_path / ".a b.new" / "train" / source.class_names[0]).mkdir(parents=True)  # of a process that was killed
     again = data.load(f"folder:{data.save_images(source, tmp_path / 'a b')}")
     for part, saved in ((source.train, again.train), (source.test, again.test)):
         order = torch.argsort(part.y, stable=True)
@@ -79,31 +76,13 @@ def test_bad_input_is_named(tmp_path, message):
     assert not list(tmp_path.iterdir())
 
 
-DIGITS = data.load("digits")
-CHARTS = {
-    "grid": draw.picture_grid(gallery.samples(DIGITS, per_class=2), name=DIGITS.description),
-    "bars": draw.class_count_bars(gallery.class_counts(DIGITS), name=DIGITS.description),
-}
-
-
-@pytest.mark.parametrize("name", CHARTS)
-def test_a_chart_is_valid_survives_json_and_becomes_a_figure(name):
-    spec = CHARTS[name].to_dict()  # validates against the Vega-Lite schema
-    assert alt.Chart.from_dict(json.loads(json.dumps(spec))).to_dict() == spec
-    assert len(spec["description"]) > 60
-    assert "handwritten digits" in figure_html(spec)
-
-
-def test_the_grid_responds_to_clicks_and_to_the_keyboard():
-    params = {param["name"]: param for param in CHARTS["grid"].to_dict()["params"]}
+def test_the_grid_responds_to_clicks_and_to_the_keyboard_and_an_empty_table_is_named():
+    rows = gallery.samples(data.load("digits"), per_class=2)
+    params = {param["name"]: param for param in draw.picture_grid(rows, name="digits").to_dict()["params"]}
     assert params["picked"]["select"]["on"] == "click"
     assert params["picked"]["bind"]["options"] == list(range(20))
     assert params["inputs"]["bind"]["options"] == list(draw.KINDS.values())
     assert params["chosen_class"]["bind"]["options"] == ["all", *map(str, range(10))]
-
-
-def test_an_empty_table_is_named():
-    rows = gallery.samples(data.load("digits"), per_class=1)
     with pytest.raises(UserError, match="there are no pictures to draw"):
         draw.picture_grid(rows[:0], name="nothing")
 

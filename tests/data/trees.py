@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
+import pickle
+import pickletools
 import struct
 import tarfile
 import zipfile
@@ -11,7 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_scripts.catalogue import FAMILIES
 from gendyn_lite import cli
+
+CIFAR10 = FAMILIES["cifar10"].class_names
 
 
 def main(arguments: list[str]) -> int:
@@ -75,21 +81,13 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def python_batch(x: np.ndarray, y: list[int], key=b"labels") -> bytes:
-    """A batch as Python 2's cPickle wrote the original ones (protocol 2, byte strings)."""
-    code = {"uint8": b"u1", "float32": b"f4"}[str(x.dtype)]
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85U\x01b\x87Rq\x05"
-        + b"(K\x01" + _number(len(y)) + _number(x[0].size) + b"\x86"
-        + b"cnumpy\ndtype\nq\x06" + _string(code) + b"K\x00K\x01\x87Rq\x07"
-        + b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89" + _string(x.tobytes()) + b"tb"
-    )  # fmt: skip
-    labels = b"](" + b"".join(map(_number, y)) + b"e"
-    return b"\x80\x02}q\x01(" + _string(b"data") + array + _string(key) + labels + _string(b"batch_label") + b"U\x01xu."
+    """A batch as Python 2's cPickle wrote the original ones: its strings, and all text, are byte strings."""
+    batch = {b"data": x.reshape(len(x), math.prod(x.shape[1:])), key: y, b"batch_label": b"x"}
+    raw = bytearray(pickle.dumps(batch, protocol=3))
+    for code, _, at in pickletools.genops(bytes(raw)):
+        if code.name in PYTHON_2:
+            raw[at] = ord(PYTHON_2[code.name])
+    return bytes(raw)
 
 
-def _number(value: int) -> bytes:
-    return b"J" + struct.pack("<i", value)
-
-
-def _string(value: bytes) -> bytes:
-    return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + struct.pack("<i", len(value)) + value
+PYTHON_2 = {"SHORT_BINBYTES": "U", "BINBYTES": "T", "BINUNICODE": "T"}  # as laid out, with the same lengths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import signal
@@ -21,7 +22,7 @@ import pytest
 from gendyn_lite import cli, notebooks
 from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.notebooks import execution
-from gendyn_lite.notebooks.execution import PatientChannel, ThisInterpreter
+from gendyn_lite.notebooks.execution import PatientChannel
 from tests.book import trial
 
 
@@ -36,16 +37,16 @@ def outputs(path: Path) -> list[str]:
     return [output.text for cell in cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-def test_run_injects_what_differs_from_the_defaults(tmp_path: Path) -> None:
-    path = chapter_of(
-        tmp_path, "print(profile, points, scale)", "import sys, os\nprint(sys.executable)\nprint(os.getcwd())"
-    )
+def test_run_injects_what_differs_from_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = "import os, sys\nfor told in (sys.executable, os.getcwd(), os.environ['GENDYN_DATA']): print(told)"
+    path = chapter_of(tmp_path, "print(profile, points, scale)", asked)
+    monkeypatch.setenv("GENDYN_DATA", str(tmp_path / "elsewhere"))
     before = path.read_bytes()
     out = notebooks.run(path, profile="colab", values={"points": "3", "scale": "None"}, out=tmp_path / "out")
     assert out == tmp_path / "out" / "chapter.colab.ipynb"
     printed = outputs(out)
     assert printed[0] == "colab 3 None\n"
-    assert printed[1].splitlines() == [sys.executable, str(tmp_path)]
+    assert printed[1].splitlines() == [sys.executable, str(tmp_path), str(tmp_path / "elsewhere")]
     assert "scale" not in next(cell.source for cell in nbformat.read(out, 4).cells if "colab" in cell.source)
     assert path.read_bytes() == before
     assert [left.name for left in out.parent.iterdir()] == [out.name]
@@ -73,19 +74,17 @@ NAMED = "from pathlib import Path\npath = Path('chapter.ipynb')\n"
 CHANGED = r"chapter\.ipynb was changed while it was executed: it stays as it is now"
 
 
-@pytest.mark.parametrize(
-    ("source", "error", "message", "left"),
-    [
-        pytest.param("1 / 0", Failed, "failed in cell .2. .* the notebook is as it was", "{0}", id="raises"),
-        pytest.param("import sys; print('w', file=sys.stderr)", UserError, "wrote to stderr: 'w'", "{0}", id="stderr"),
-        pytest.param("import os; os._exit(1)", Failed, "the kernel died", "{0}", id="dies"),
-        pytest.param(f"{NAMED}path.write_text(path.read_text() + ' ');", Failed, CHANGED, "{0} ", id="edited"),
-        pytest.param(f"{NAMED}path.unlink();", Failed, CHANGED, None, id="removed"),
-    ],
-)
-def test_refresh_leaves_the_notebook_when_it_fails_or_was_changed_meanwhile(
-    tmp_path: Path, source: str, error: type[Exception], message: str, left: str | None
-) -> None:
+CHANGES = {
+    "raises": ("1 / 0", Failed, "failed in cell .2. .* the notebook is as it was", "{0}"),
+    "stderr": ("import sys; print('w', file=sys.stderr)", UserError, "wrote to stderr: 'w'", "{0}"),
+    "dies": ("import os; os._exit(1)", Failed, "the kernel died", "{0}"),
+    "edited": (f"{NAMED}path.write_text(path.read_text() + ' ');", Failed, CHANGED, "{0} "),
+    "removed": (f"{NAMED}path.unlink();", Failed, CHANGED, None),
+}
+
+
+@pytest.mark.parametrize(("source", "error", "message", "left"), CHANGES.values(), ids=CHANGES)
+def test_a_refresh_that_fails_changes_nothing(tmp_path: Path, source: str, error: Any, message: str, left: Any) -> None:
     path = chapter_of(tmp_path, source)
     before = path.read_text()
     with pytest.raises(error, match=message):
@@ -94,14 +93,8 @@ def test_refresh_leaves_the_notebook_when_it_fails_or_was_changed_meanwhile(
     assert [file.read_text() for file in tmp_path.iterdir()] == expected
 
 
-@pytest.mark.parametrize(
-    ("command", "sent", "to"),
-    [
-        pytest.param("refresh", signal.SIGTERM, os.kill, id="refresh-SIGTERM"),
-        pytest.param("run", signal.SIGINT, os.killpg, id="run-SIGINT-group"),
-    ],
-)
-def test_an_interruption_is_one_line_and_leaves_no_kernel(tmp_path: Path, command: str, sent: int, to: Any) -> None:
+@pytest.mark.parametrize(("command", "sent", "to"), [("refresh", "SIGTERM", os.kill), ("run", "SIGINT", os.killpg)])
+def test_an_interruption_is_one_line_and_leaves_no_kernel(tmp_path: Path, command: str, sent: str, to: Any) -> None:
     wait = "import os, time\nopen('kernel', 'w').write(str(os.getpid()))\nos.rename('kernel', 'begun')\ntime.sleep(60)"
     path = chapter_of(tmp_path, wait)
     before, out = path.read_bytes(), tmp_path / "out"
@@ -111,7 +104,7 @@ def test_an_interruption_is_one_line_and_leaves_no_kernel(tmp_path: Path, comman
     while not (tmp_path / "begun").exists():
         assert asked.poll() is None
         time.sleep(0.05)
-    to(asked.pid, sent)
+    to(asked.pid, signal.Signals[sent])
     _, told = asked.communicate(timeout=60)
     assert (asked.returncode, len(told.splitlines())) == (130, 1), told
     assert "gendyn: interrupted; what is complete is kept" in told
@@ -123,9 +116,7 @@ def test_an_interruption_is_one_line_and_leaves_no_kernel(tmp_path: Path, comman
     assert sorted(file.name for file in tmp_path.iterdir() if file != out) == ["begun", "chapter.ipynb"]
 
 
-def test_a_kernel_that_does_not_start_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_kernel_that_does_not_start_is_one_line(tmp_path: Path, monkeypatch: Any, capfd: Any) -> None:
     monkeypatch.setattr(execution, "get_kernel_dict", lambda: {"argv": ["false"], "display_name": "x", "language": "x"})
     path = chapter_of(tmp_path, "1 + 1")
     assert cli.main(["refresh", str(path)]) == 1
@@ -133,78 +124,61 @@ def test_a_kernel_that_does_not_start_is_one_line(
 
 
 NOT_NOTEBOOKS = {
-    "empty": "",
-    "deep": "[" * 100_000,
+    "empty": b"",
+    "deep": b"[" * 100_000,
     "binary": b"\xff\xfe",
-    "nbformat-3": '{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}',
-    "no-cells": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
-    "cell": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": ["a"]}',
+    "nbformat-3": b'{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}',
+    "no-cells": b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
+    "cell": b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": ["a"]}',
 }
 
 
-@pytest.mark.parametrize("content", NOT_NOTEBOOKS.values(), ids=NOT_NOTEBOOKS)
+@pytest.mark.parametrize("kind", [*NOT_NOTEBOOKS, "folder", "pipe", "device", "name"])
 @pytest.mark.parametrize("command", ["run", "refresh"])
-def test_what_is_no_notebook_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, content: str | bytes
-) -> None:
+def test_what_is_no_notebook_is_one_line(tmp_path: Path, capsys: Any, command: str, kind: str) -> None:
     path = tmp_path / "chapter.ipynb"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert cli.main([command, str(path)]) == 2
-    told = capsys.readouterr().err
-    assert re.fullmatch(r"gendyn: error: chapter\.ipynb is not a valid notebook of nbformat 4: .*\n", told)
-    assert list(tmp_path.iterdir()) == [path]
+    if kind in NOT_NOTEBOOKS:
+        path.write_bytes(NOT_NOTEBOOKS[kind])
+    elif kind in ("folder", "pipe"):
+        {"folder": os.mkdir, "pipe": os.mkfifo}[kind](path)
+    asked = {"device": "/dev/zero", "name": "../chapters/00_data"}.get(kind, str(path))
+    assert cli.main([command, asked]) == 2
+    said = r"chapter\.ipynb is not a valid notebook of nbformat 4: |\S+: no such notebook|unknown chapter"
+    assert re.fullmatch(rf"gendyn: error: ({said}).*\n", capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) in ([path], [])
 
 
-@pytest.mark.parametrize("name", ["folder.ipynb", "pipe.ipynb", "/dev/zero", "../chapters/00_data"])
-def test_what_is_no_file_is_no_chapter(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    os.mkfifo(tmp_path / "pipe.ipynb")
-    (tmp_path / "folder.ipynb").mkdir()
-    assert cli.main(["run", str(tmp_path / name) if name.endswith("ipynb") else name]) == 2
-    assert re.fullmatch(r"gendyn: error: .*(no such notebook|unknown chapter).*\n", capsys.readouterr().err)
+PLACES = {  # none can take the result
+    "file": "file is not a folder",
+    "file/below": "file is not a folder",
+    "taken": r"chapter\.smoke\.ipynb is a folder",
+    "taken/chapter.smoke.ipynb": r"chapter\.smoke\.ipynb is a folder",
+}
 
 
-@pytest.mark.parametrize(
-    ("place", "said"),
-    [
-        pytest.param("file", "file is not a folder", id="file"),
-        pytest.param("file/below", "file is not a folder", id="below-a-file"),
-        pytest.param("taken", r"chapter\.smoke\.ipynb is a folder", id="taken-by-a-folder"),
-        pytest.param("taken/chapter.smoke.ipynb", r"chapter\.smoke\.ipynb is a folder", id="path-of-a-folder"),
-    ],
-)
-def test_a_place_that_cannot_take_the_result_is_refused_before_anything_runs(
-    tmp_path: Path, place: str, said: str
-) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_a_place_that_cannot_take_the_result_is_refused_before_anything_runs(tmp_path: Path, place: str) -> None:
     path = chapter_of(tmp_path, "open('ran', 'w').close()")
     (tmp_path / "file").write_text("mine")
     (tmp_path / "taken" / "chapter.smoke.ipynb").mkdir(parents=True)
-    with pytest.raises(UserError, match=f"--out: .*{said}"):
+    with pytest.raises(UserError, match=f"--out: .*{PLACES[place]}"):
         notebooks.run(path, out=tmp_path / place)
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_kernel_is_this_interpreter_and_knows_the_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("GENDYN_RUNS", str(tmp_path / "elsewhere"))
-    monkeypatch.delenv("GENDYN_DATA", raising=False)
-    spec = ThisInterpreter().kernel_spec
-    assert spec.argv[0] == sys.executable
-    assert spec.env["GENDYN_RUNS"] == str(tmp_path / "elsewhere")
-    assert spec.env["GENDYN_DATA"] == str(trial.ROOT / "datasets")
-
-
 class Deaf(PatientChannel):
-    """A channel that is never told of the message that is there, or comes."""
+    """A channel that is never told of the message that is there from the look number `arrives` on."""
 
-    def __init__(self, arrives: int | None) -> None:
-        self.looks, self.arrives = 0, arrives
-        self.socket: Any = SimpleNamespace(poll=self._poll)
+    def __init__(self, arrives: float) -> None:
+        self.left = arrives
+        self.socket: Any = SimpleNamespace(poll=self._nothing)
 
-    async def _poll(self, timeout: float | None) -> int:
-        return 0  # the notice was lost
+    async def _nothing(self, timeout: float | None) -> int:
+        return 0
 
     async def msg_ready(self) -> bool:
-        self.looks += 1
-        return self.arrives is not None and self.looks >= self.arrives
+        self.left -= 1
+        return self.left <= 0
 
     async def _recv(self, **_: Any) -> dict[str, Any]:
         return {"content": "reply"}
@@ -213,4 +187,4 @@ class Deaf(PatientChannel):
 def test_a_reply_whose_notice_was_lost_is_found_and_one_that_never_comes_is_not_waited_for() -> None:
     assert asyncio.run(Deaf(arrives=3).get_msg(timeout=None)) == {"content": "reply"}
     with pytest.raises(Empty):
-        asyncio.run(Deaf(arrives=None).get_msg(timeout=0.05))
+        asyncio.run(Deaf(arrives=math.inf).get_msg(timeout=0.05))

@@ -22,13 +22,9 @@ VERSIONS = """
 import importlib.metadata, json
 print(json.dumps({name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}))
 """
-EXECUTE = """
-import sys, nbclient, nbformat
-path = sys.argv[1]
-notebook = nbformat.read(path, as_version=4)
-nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": "."}}).execute()
-nbformat.write(notebook, path)
-"""
+
+
+EXECUTE = "from nbclient.cli import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +46,8 @@ def test_a_chapter_opened_alone_installs_itself_and_changes_no_version(colab, tm
     environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": ""}
 
     def run(*arguments):
-        done = subprocess.run(
-            [python, *arguments], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
-        )
+        options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+        done = subprocess.run([python, *arguments], check=False, **options)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
@@ -61,7 +56,7 @@ def test_a_chapter_opened_alone_installs_itself_and_changes_no_version(colab, tm
     run("-m", "pip", "uninstall", "-q", "-y", "gendyn_lite")
     alone = tmp_path / "chapter.ipynb"  # nothing else of the repository is there
     alone.write_text(with_address(notebooks.chapter_path(chapter), f"file://{repository}"), encoding="utf-8")
-    run("-c", EXECUTE, alone)
+    run("-c", EXECUTE, "--inplace", "--timeout=600", "--kernel_name=python3", alone)
 
     assert json.loads(run("-c", VERSIONS)) == before
     where = run("-c", "import gendyn_lite; print(gendyn_lite.__file__)")

@@ -26,6 +26,13 @@ def make(*arguments: str, folder: Path = ROOT, path: str | None = None) -> subpr
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
 
 
+def made(*arguments: str, folder: Path) -> str:
+    """What a make that succeeds says."""
+    done = make(*arguments, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
     """What a failed make says beside its own lines."""
     assert done.returncode != 0
@@ -40,25 +47,23 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def pretended(environment: Path, script: str, *, program: str = "bin/python") -> None:
+    """An environment whose Python is a shell script."""
+    path = environment / program
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!{shutil.which('sh')}\n{script}\n")
+    path.chmod(0o755)
+
+
 def bin_with(folder: Path, **programs: str) -> str:
     """A PATH of the tools that the Makefile uses, and programs given as shell scripts; no other Python."""
     folder.mkdir()
     for tool in ("sh", "cat", "cksum", "cut", "tr", "sed", "echo", "printf", "rm", "touch"):
-        found = shutil.which(tool)
-        if found:
+        if found := shutil.which(tool):
             (folder / tool).symlink_to(found)
     for program, script in programs.items():
-        (folder / program).write_text(f"#!{shutil.which('sh')}\n{script}\n")
-        (folder / program).chmod(0o755)
+        pretended(folder, script, program=program)
     return str(folder)
-
-
-def pretended(environment: Path, script: str) -> None:
-    """An environment whose Python is a shell script."""
-    python = environment / "bin" / "python"
-    python.parent.mkdir(parents=True, exist_ok=True)
-    python.write_text(f"#!{shutil.which('sh')}\n{script}\n")
-    python.chmod(0o755)
 
 
 def test_the_readmes_commands_exist() -> None:
@@ -70,9 +75,7 @@ def test_the_readmes_commands_exist() -> None:
 
 
 def test_help_lists_every_target() -> None:
-    done = make("help")
-    assert done.returncode == 0
-    assert set(re.findall(r"^  make ([a-z-]+) ", done.stdout, re.MULTILINE)) == TARGETS
+    assert set(re.findall(r"^  make ([a-z-]+) ", made("help", folder=ROOT), re.MULTILINE)) == TARGETS
     assert set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split()) == TARGETS  # type: ignore[index]
 
 
@@ -91,8 +94,7 @@ CODE = {
 def told(clone: Path, *arguments: str) -> list[str]:
     """The arguments with which make calls a Python that only writes them down."""
     pretended(clone / "env", """case "$*" in *gendyn_lite*) printf '%s\\0' "$@" > told;; esac""")
-    done = make(*arguments, "VENV=env", folder=clone)
-    assert done.returncode == 0, done.stderr
+    made(*arguments, "VENV=env", folder=clone)
     assert not (clone / "ran").exists()
     return (clone / "told").read_text().split("\0")[2:-1]
 
@@ -136,8 +138,7 @@ def test_changed_requirements_are_installed_again(clone: Path, file: str) -> Non
     pretended(clone / "env", 'case "$*" in *install*) echo "$@" >> installed;; esac; exit 0')
 
     def installations() -> int:
-        done = make("setup", "VENV=env", folder=clone)
-        assert done.returncode == 0, done.stderr
+        made("setup", "VENV=env", folder=clone)
         return (clone / "installed").read_text().count("-c constraints.txt -e .[book,test]")
 
     assert [installations(), installations()] == [1, 1]
@@ -146,18 +147,15 @@ def test_changed_requirements_are_installed_again(clone: Path, file: str) -> Non
     assert [installations(), installations()] == [2, 2]
 
 
-@pytest.mark.parametrize(
-    ("programs", "message"),
-    [
-        pytest.param({}, "error: no Python 3.11 or newer found: install one, or name it: make PYTHON=", id="none"),
-        pytest.param({"python3": "exit 1"}, "error: no Python 3.11 or newer found", id="too-old"),
-        pytest.param(
-            {"python3": 'case "$2" in *ensurepip*) exit 1;; esac; exit 0'},
-            "error: python3 cannot create environments: install its venv module",
-            id="no-venv",
-        ),
-    ],
-)
+NO_VENV = 'case "$2" in *ensurepip*) exit 1;; esac; exit 0'
+MISSING = {
+    "none": ({}, "error: no Python 3.11 or newer found: install one, or name it: make PYTHON="),
+    "too-old": ({"python3": "exit 1"}, "error: no Python 3.11 or newer found"),
+    "no-venv": ({"python3": NO_VENV}, "error: python3 cannot create environments: install its venv module"),
+}
+
+
+@pytest.mark.parametrize(("programs", "message"), MISSING.values(), ids=MISSING)
 def test_what_is_missing_is_one_line(clone: Path, tmp_path: Path, programs: dict[str, str], message: str) -> None:
     (line,) = complaints(make("setup", folder=clone, path=bin_with(tmp_path / "bin", **programs)))
     assert line.startswith(message)
@@ -170,10 +168,9 @@ def test_an_interrupted_installation_is_not_taken_for_whole(clone: Path) -> None
     assert re.match(r"error: the installation did not finish; it takes about \d+ GB of disk on its way \(\S+ are", line)
     assert list((clone / "env").glob(".gendyn-*")) == []
     pretended(clone / "env", "exit 0")
-    done = make("setup", "VENV=env", folder=clone)
-    assert done.returncode == 0, done.stderr
+    made("setup", "VENV=env", folder=clone)
     assert len(list((clone / "env").glob(".gendyn-*"))) == 1
-    assert make("setup", "VENV=env", folder=clone).stdout.count("Installing") == 0
+    assert "Installing" not in made("setup", "VENV=env", folder=clone)
 
 
 @pytest.mark.parametrize("broken", [None, "env-oldest", "env-canary", "env"])

@@ -1,7 +1,8 @@
-"""CIFAR from every form of the original and from image trees, called by its true name only."""
+"""MNIST and CIFAR from every form of their makers' files, CIFAR from image trees: called by their true names only."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import pickle
@@ -15,8 +16,6 @@ from gendyn_lite import data
 from gendyn_lite.errors import UserError
 
 from . import trees
-
-NAMES = ("cifar10", "cifar100")
 
 
 def batch(seed, count, classes):
@@ -45,7 +44,7 @@ def known(monkeypatch, name, content):
     monkeypatch.setitem(originals.FAMILIES, name, family._replace(train=train, test=test))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 @pytest.mark.parametrize("form", ["archive", "folder"])
 def test_the_original_in_every_form(tmp_path, monkeypatch, name, form):
     content, expected = files(name)
@@ -75,31 +74,26 @@ class Evil:
 GOOD = batch(0, 7, 10)
 
 
-def with_labels(labels):
-    """A batch as Python 3 writes it, with any labels."""
-    pixels = GOOD[0].reshape(len(GOOD[0]), -1)[: len(labels)]
-    return pickle.dumps({b"data": pixels, b"labels": labels}, protocol=3)
-
-
 def pickled(content):
-    return pickle.dumps(content, protocol=2)
+    return pickle.dumps(content, protocol=3)
+
+
+def labelled(labels):
+    return trees.python_batch(GOOD[0][: len(labels)], labels)
 
 
 REFUSED = {
-    "code": (pickled(Evil()), r"is refused: it asks for (posix|nt)\.system"),
-    "code inside": (pickled({"data": [Evil()]}), "is refused: it asks for"),
+    "code": (pickled({"data": [Evil()]}), r"is refused: it asks for (posix|nt)\.system"),
     "other numpy": (pickled(np.random.default_rng), "is refused: it asks for numpy"),
     "objects": (pickled({"data": np.array([Evil()], dtype=object)}), "is refused"),
     "floats": (trees.python_batch(GOOD[0].astype(np.float32), GOOD[1]), "not one of unsigned bytes"),
-    "label below 0": (with_labels([-1] * 7), "has labels -1 to -1, expected 0 to 9"),
-    "half labels": (with_labels([0.5] * 7), "is refused: its labels are not a list of whole numbers"),
-    "nested labels": (with_labels([[0]] * 7), "is refused: its labels are not a list of whole numbers"),
-    "no images": (with_labels([]), "holds no images: get a fresh copy"),
+    "label below 0": (labelled([-1] * 7), "has labels -1 to -1, expected 0 to 9"),
+    "nested labels": (labelled([[0]] * 7), "is refused: its labels are not a list of whole numbers"),
+    "no images": (labelled([]), "holds no images: get a fresh copy"),
     "cut": (trees.python_batch(*GOOD)[:-10], "is (damaged|refused)"),
     "empty": (b"", "is damaged or not a CIFAR batch"),
-    "other content": (pickled({"data": 1}), "is damaged or not a CIFAR batch"),
-    "no array": (pickle.dumps({b"data": [1], b"labels": [1]}, protocol=3), "is damaged or not a CIFAR batch"),
-    "label out of range": (trees.python_batch(GOOD[0], [*GOOD[1][:-1], 10]), "has labels"),
+    "no array": (pickled({b"data": [1], b"labels": [1]}), "is damaged or not a CIFAR batch"),
+    "label out of range": (labelled([0, 10]), "has labels 0 to 10, expected 0 to 9"),
     "grey": (trees.python_batch(GOOD[0][:, :1], GOOD[1]), "is damaged or not a CIFAR batch"),
 }
 
@@ -115,7 +109,7 @@ def test_a_wrong_or_evil_batch_is_refused_and_not_run(tmp_path, monkeypatch, kin
     assert not (tmp_path / "evil-was-here").exists()
 
 
-def tree(classes=originals.FAMILIES["cifar10"].class_names, extension="jpg", **options):
+def tree(classes=trees.CIFAR10, extension="jpg", **options):
     return trees.files(classes, 2, 1, extension, **{"size": (32, 32), **options})
 
 
@@ -151,3 +145,77 @@ OTHERS = {
 def test_what_is_not_cifar_is_named(tmp_path, content, message):
     with pytest.raises(UserError, match=message):
         prepare("cifar10", tmp_path / "data", source=trees.write(tmp_path / "c", content))
+
+
+COUNTS = {"train": 6, "t10k": 4}
+
+
+@pytest.fixture
+def arrays(monkeypatch):
+    """A tiny MNIST: the real one's names, with other shapes and checksums."""
+    made = {}
+    for file, (real, _) in originals.IDX_FILES.items():
+        shape = (COUNTS[file.split("-")[0]], *real[1:])
+        values = np.arange(np.prod(shape)) * 37 % (251 if len(shape) == 3 else 10)
+        made[file] = values.astype(np.uint8).reshape(shape)
+    digests = {file: (a.shape, hashlib.sha256(trees.idx(a)).hexdigest()) for file, a in made.items()}
+    monkeypatch.setattr(originals, "IDX_FILES", digests)
+    return made
+
+
+def stored(folder, arrays, name="{}", pack=lambda raw: raw):
+    return trees.write(folder, {name.format(file): pack(trees.idx(array)) for file, array in arrays.items()})
+
+
+FORMS = {
+    "plain": ("{}", bytes),
+    "gzipped": ("{}.gz", gzip.compress),
+    "gzipped without the extension": ("{}", gzip.compress),
+    "torchvision's folders": ("MNIST/raw/{}", bytes),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_mnist_gives_the_same_data(tmp_path, arrays, form):
+    prepare("mnist", tmp_path / "data", source=stored(tmp_path / "copy", arrays, *FORMS[form]))
+    loaded = data.load("mnist", root=tmp_path / "data")
+    found = (loaded.train.x[:, 0], loaded.train.y, loaded.test.x[:, 0], loaded.test.y)
+    assert all(map(np.array_equal, found, arrays.values()))
+    assert loaded.description == "MNIST"
+    assert loaded.fingerprint == "722a1526c70fc29a"
+
+
+FIRST = "train-images-idx3-ubyte"
+WRONG_IDX = {
+    "truncated": (lambda raw: raw[:-5], "is truncated: 4715 bytes, expected 4720"),
+    "too long": (lambda raw: raw + b"x", "is longer than MNIST's, expected 4720"),
+    "one flipped bit": (
+        lambda raw: raw[:100] + bytes([raw[100] ^ 1]) + raw[101:],
+        "is altered or not MNIST: its SHA-256 is not",
+    ),
+    "empty": (lambda raw: b"", "is truncated: 0 bytes, expected 4720"),
+    "cut gzip": (lambda raw: gzip.compress(raw)[:-20], r"is truncated or damaged \(broken gzip data\)"),
+    "no gzip": (lambda raw: b"\x1f\x8b" + raw, r"is truncated or damaged \(broken gzip data\)"),
+    "bomb": (lambda raw: gzip.compress(bytes(50_000_000)), "is longer than MNIST's"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_IDX)
+def test_a_wrong_file_is_named_and_nothing_is_prepared(tmp_path, arrays, wrong):
+    change, message = WRONG_IDX[wrong]
+    copy = stored(tmp_path / "copy", arrays)
+    (copy / FIRST).write_bytes(change((copy / FIRST).read_bytes()))
+    with pytest.raises(UserError, match=rf"{FIRST} {message}"):
+        prepare("mnist", tmp_path / "data", source=copy)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [".mnist.lock"]
+    with pytest.raises(UserError, match="mnist is not prepared"):
+        data.load("mnist", root=tmp_path / "data")
+
+
+def test_a_missing_file_or_folder_is_named(tmp_path, arrays):
+    copy = stored(tmp_path / "copy", arrays)
+    (copy / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(UserError, match="copy has t10k-images-idx3-ubyte but no t10k-labels-idx1-ubyte: get"):
+        prepare("mnist", tmp_path / "data", source=copy)
+    with pytest.raises(UserError, match="nothing is not MNIST: expected the four IDX files"):
+        prepare("mnist", tmp_path / "data", source=trees.write(tmp_path / "nothing", {"a": b""}))

@@ -1,4 +1,4 @@
-"""Input randomization: what is kept, what is drawn apart, and that chunks do not show."""
+"""Corrupted labels and randomized inputs: what is kept, what is drawn apart, and that chunks do not show."""
 
 from __future__ import annotations
 
@@ -6,12 +6,62 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gendyn_lite import data
+from gendyn_lite.config import RunConfig
 from gendyn_lite.data import draws
 from gendyn_lite.errors import UserError
 
+LABELS = torch.arange(10_000) % 10
 KINDS = ["shuffled_pixels", "random_pixels", "gaussian"]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_counts_are_those_of_the_uniform_numbers(fraction):
+    labels, redrawn = data.corrupt_labels(LABELS, fraction, num_classes=10, seed=3)
+    expected = sum(u < fraction for u in draws.uniform(10_000, 3, draws.LABELS, 0))  # the slow twin
+    assert redrawn.sum().item() == expected
+    assert abs(expected - 10_000 * fraction) < 4 * (10_000 * fraction * (1 - fraction)) ** 0.5 + 1e-9
+    assert torch.equal(labels[~redrawn], LABELS[~redrawn])
+
+
+def test_redrawn_labels_are_uniform_over_all_classes_the_true_one_included():
+    labels, redrawn = data.corrupt_labels(LABELS, 1.0, num_classes=10, seed=0)
+    assert redrawn.all()
+    counts = torch.bincount(labels, minlength=10).double()
+    assert ((counts - 1000) ** 2 / 1000).sum() < 27.9  # chi-squared, 9 degrees of freedom, p = 0.001
+    assert abs((labels == LABELS).double().mean() - 0.1) < 4 * (0.09 / 10_000) ** 0.5
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    n=st.integers(0, 60),
+    classes=st.integers(1, 12),
+    seed=st.integers(0, 2**31 - 1),
+    fractions=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted),
+)
+def test_corruption_is_nested_in_the_fraction_and_in_the_set_and_leaves_its_input(n, classes, seed, fractions):
+    y = torch.arange(n) % classes
+    before = y.clone()
+    (less, few), (more, many) = (data.corrupt_labels(y, q, num_classes=classes, seed=seed) for q in fractions)
+    assert torch.equal(y, before)
+    assert not (few & ~many).any()
+    assert torch.equal(less[few], more[few])
+    assert ((more >= 0) & (more < classes)).all() and more.dtype == torch.int64
+    part, _ = data.corrupt_labels(y[: n // 2], fractions[1], num_classes=classes, seed=seed)
+    assert torch.equal(part, more[: n // 2])
+
+
+def test_test_labels_stay_and_the_mask_is_returned():
+    clean = data.load("digits")
+    corrupted, redrawn = data.load_for_run(RunConfig(experiment="x", label_corruption=1.0))
+    assert torch.equal(corrupted.test.y, clean.test.y)
+    assert torch.equal(corrupted.train.x, clean.train.x)
+    assert redrawn.shape == clean.train.y.shape
+    assert not torch.equal(corrupted.train.y, clean.train.y)
+    assert corrupted.fingerprint == clean.fingerprint
 
 
 def images(n=6, channels=3, side=5, seed=0):
@@ -58,10 +108,9 @@ def test_gaussian_noise_has_the_given_moments_in_each_channel():
     mean, std = (0.4, 0.5, 0.6), (0.05, 0.1, 0.12)
     out = data.randomize_inputs(images(n=300, side=20), "gaussian", seed=0, mean=mean, std=std).double() / 255
     got_std, got_mean = torch.std_mean(out, dim=(0, 2, 3), correction=0)
-    n = out.numel() / 3
-    for c in range(3):
-        assert abs(got_mean[c] - mean[c]) < 4 * std[c] / math.sqrt(n)
-        assert abs(got_std[c] - std[c]) < 0.01 * std[c]
+    mean, std = (torch.tensor(values, dtype=torch.float64) for values in (mean, std))
+    assert ((got_mean - mean).abs() < 4 * std / math.sqrt(out.numel() / 3)).all()
+    assert ((got_std - std).abs() < 0.01 * std).all()
     flat = out.flatten(1)
     assert abs(torch.corrcoef(torch.stack([flat[:-1, 0], flat[1:, 0]]))[0, 1]) < 4 / math.sqrt(300)
 
@@ -106,16 +155,24 @@ def test_channel_statistics_equal_the_obvious(channels):
     assert got_std == pytest.approx(std.tolist(), rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("x", "kind", "options", "message"),
-    [
-        pytest.param(images(), "shufled_pixels", {}, "did you mean 'shuffled_pixels'", id="unknown kind"),
-        pytest.param(images(), "gaussian", {"split": "val"}, "unknown split 'val'", id="unknown split"),
-        pytest.param(images(), "gaussian", {"seed": -1}, "seed is -1", id="negative seed"),
-        pytest.param(images(), "gaussian", {"mean": (0.5,)}, "expected 3 numbers", id="mean of one channel"),
-        pytest.param(torch.zeros(4, 2), "gaussian", {}, r"needs images.*float32 \[4, 2\]", id="points"),
-    ],
-)
-def test_bad_input_is_named(x, kind, options, message):
+X, Y = images(), torch.arange(5)
+MISTAKES = [
+    (data.corrupt_labels, Y, 1.5, {}, r"fraction is 1.5, expected a number in \[0, 1\]"),
+    (data.corrupt_labels, Y, float("nan"), {}, "fraction is nan"),
+    (data.corrupt_labels, Y, "half", {}, r"fraction is 'half' \(str\), expected a number"),
+    (data.corrupt_labels, Y, 0.5, {"seed": -1}, "seed is -1, expected a whole number"),
+    (data.corrupt_labels, Y, 0.5, {"num_classes": 3}, "labels span 0 to 4, expected 0 to 2"),
+    (data.corrupt_labels, torch.zeros(3), 0.5, {}, r"labels are torch.float32 \[3\], expected int64"),
+    (data.randomize_inputs, X, "shufled_pixels", {}, "did you mean 'shuffled_pixels'"),
+    (data.randomize_inputs, X, "gaussian", {"split": "val"}, "unknown split 'val'"),
+    (data.randomize_inputs, X, "gaussian", {"seed": -1}, "seed is -1"),
+    (data.randomize_inputs, X, "gaussian", {"mean": (0.5,)}, "expected 3 numbers"),
+    (data.randomize_inputs, torch.zeros(4, 2), "gaussian", {}, r"needs images.*float32 \[4, 2\]"),
+]
+
+
+@pytest.mark.parametrize(("draw", "values", "how", "options", "message"), MISTAKES)
+def test_bad_input_is_named(draw, values, how, options, message):
+    options = {"seed": 0, **options} if draw is data.randomize_inputs else {"seed": 0, "num_classes": 5, **options}
     with pytest.raises(UserError, match=message):
-        data.randomize_inputs(x, kind, **{"seed": 0, **options})
+        draw(values, how, **options)
