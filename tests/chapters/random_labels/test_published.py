@@ -57,6 +57,16 @@ def test_on_all_images_three_networks_of_four_fit_every_random_label_and_the_fou
     assert ends.loc[ends["network"] == "mlp_1x512", "epoch"].tolist() == [200]
 
 
+def test_what_is_held_equal_decides_the_sign_of_random_crops_as_the_page_says():
+    found = label_claims.regularizer_claims(ON_CIFAR)
+    found = found[found["subject"].str.match(r"inception_small on .* n = (500|200)$")].set_index("id")
+    ways = ("crops_help", "crops_help_at_equal_loss", "batch_norm_helps", "batch_norm_helps_at_equal_loss")
+    said = [found.loc[[name]].dropna(subset="value").iloc[0] for name in ways]
+    assert [round(row["value"], 3) for row in said] == [-0.036, 0.043, 0.117, 0.024]
+    assert [row["subject"][-3:] for row in said] == ["500", "500", "200", "200"]
+    assert {(row["n_seeds"], row["verdict"]) for row in said} == {(3, "undecided")}
+
+
 @pytest.mark.parametrize("name", CLAIMS)
 def test_runs_on_all_images_decide_nothing_and_change_no_claim_of_the_others(name):
     table, of = CLAIMS[name]
