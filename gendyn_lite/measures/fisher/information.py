@@ -171,10 +171,14 @@ class DiagonalSum:
         """Losses whose squared gradients add up to this kind's sum."""
         if self._kind == "empirical":
             return [self._loss]
+        with torch.no_grad():
+            classes = self._model(x[:1]).shape[1]
+        if classes < 2:
+            told = f"kind={self._kind!r} draws labels from the softmax of the outputs, and the network has one output"
+            raise UserError(f"{told}: take kind='empirical' with a loss of your own")
         if self._kind == "monte_carlo":
             return [self._drawn] * self._samples
-        with torch.no_grad():
-            return [_expected(label) for label in range(self._model(x[:1]).shape[1])]
+        return [_expected(label) for label in range(classes)]
 
     def _drawn(self, logits: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy at labels drawn from the network's output; the output itself must be finite."""
@@ -190,7 +194,8 @@ class DiagonalSum:
                 self._squares.add(layer, uses)
 
         with torch.autocast(device, dtype=cast or torch.bfloat16, enabled=cast is not None):
-            visit(self._model, x, y, self._plan, on_layer, self._squares.add_gradients, loss=loss)
+            given = {"loss": loss, "drawn": loss == self._drawn}
+            visit(self._model, x, y, self._plan, on_layer, self._squares.add_gradients, **given)
 
 
 def _expected(label: int) -> Loss:

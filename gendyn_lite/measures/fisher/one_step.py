@@ -119,7 +119,7 @@ class _Steps:
         self._fisher, self._masks = fisher, masks
         self._values = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
         self.bytes = sum(value.numel() * value.element_size() for value in self._values.values())
-        with torch.no_grad():
+        with torch.no_grad(), checks.unmoved(model, x):
             self.logits = model(x)
         self._log_p = self.logits.log_softmax(1)
 

@@ -116,6 +116,9 @@ def read(model: nn.Module, dtype: torch.dtype) -> Program:
         model = copy.deepcopy(model).to(dtype)
     if _is_known(model):
         model = nn.Sequential(model)
+    for name, module in model.named_modules():
+        if any(getattr(module, hooks) for hooks in ("_forward_hooks", "_forward_pre_hooks")):
+            raise NotPiecewiseLinearError(f"layer {name!r} ({type(module).__name__}) has a hook, which may do anything")
     try:
         graph = _Tracer().trace(model)
     except (TraceError, TypeError, AttributeError, ValueError, RuntimeError) as error:
@@ -156,6 +159,8 @@ def _step(model: nn.Module, node: fx.Node, constants: dict[fx.Node, Any], frees:
             call = getattr(Tensor, node.target) if isinstance(node.target, str) else node.target
             return Step(name, node, None, call, frees)
         varying = [isinstance(arg, fx.Node) and arg not in constants for arg in node.args]
+        if any(isinstance(arg, fx.Node) and arg not in constants for arg in node.kwargs.values()):
+            raise NotPiecewiseLinearError("is given by name what varies along the line")
         return Step(name, node, of_function(node.target, varying, node.args, dict(node.kwargs)), None, frees)
     except NotPiecewiseLinearError as error:
         raise NotPiecewiseLinearError(f"{name} {error}") from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,8 @@ def check_model(model: nn.Module) -> None:
     """
     check_eval(model)
     for name, module in model.named_modules():
+        if hasattr(module, "_orig_mod"):
+            raise UserError("the network is compiled (torch.compile): measure the one inside, model._orig_mod")
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             told = f"{name!r} ({type(module).__name__})"
             raise UserError(f"{told} keeps no running statistics, so each example depends on its batch: replace it")
@@ -193,6 +196,9 @@ def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, na
         least: Fewest examples.
         name: What to call the set in an error, for instance ``"other: "``.
     """
+    for what, value in (("x", x), ("y", y)):
+        if not isinstance(value, Tensor):
+            raise UserError(f"{name}{what} is a {type(value).__name__}, expected a tensor: torch.as_tensor({what})")
     check_model(model)
     if len(x) != len(y):
         raise UserError(f"{name}x has {len(x)} examples and y {len(y)}: expected one label for each example")
@@ -234,6 +240,64 @@ def check_alone(model: nn.Module, x: Tensor) -> None:
     if found[0] is not None and (found[0][0].abs() > 0).any():
         why = "an example's output depends on the others, so that it has no gradient of its own"
         raise UserError(f"the network mixes the examples of a batch: {why}")
+
+
+@contextmanager
+def unmoved(model: nn.Module, x: Tensor) -> Iterator[None]:
+    """Refuse a network that draws at random or changes its buffers while it is run: it has no output of its own.
+
+    Args:
+        model: The network, which is run inside.
+        x: Its inputs, on whose device it draws.
+
+    Raises:
+        UserError: One of torch's generators or a buffer is not as it was.
+
+    >>> class Noisy(nn.Linear):
+    ...     def forward(self, x):
+    ...         return super().forward(torch.nn.functional.dropout(x, 0.5))
+    >>> with unmoved(network := Noisy(2, 3), torch.eye(2)):
+    ...     _ = network(torch.eye(2))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the network draws at random when it is run, so that it has no output of its own: ...
+    """
+    places = {name: (buffer, buffer._version) for name, buffer in model.named_buffers() if not buffer.is_inference()}
+    before = _generators(x.device)
+    yield
+    if any(not torch.equal(*pair) for pair in zip(before, _generators(x.device), strict=True)):
+        why = "so that it has no output of its own: switch that off (F.dropout needs training=self.training)"
+        raise UserError(f"the network draws at random when it is run, {why}")
+    for name, buffer in model.named_buffers():
+        if name in places and (buffer is not places[name][0] or buffer._version != places[name][1]):
+            raise UserError(f"the network changes its buffer {name!r} when it is run: call model.eval() first")
+
+
+def _generators(device: torch.device) -> list[Tensor]:
+    """The states of torch's generators that a network on a device may draw from."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def check_loss(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, y: Tensor, losses: Tensor) -> None:
+    """Refuse a loss that mixes examples: that of one example alone must be what it is among the others.
+
+    Args:
+        loss: Function of (logits, y).
+        logits: Of all examples.
+        y: Their labels or targets.
+        losses: Their losses.
+
+    >>> outputs, targets = torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 5.0])
+    >>> squares = lambda o, t: ((o - t) ** 2).mean(1)  # [2, 1] - [2] is [2, 2]
+    >>> check_loss(squares, outputs, targets, squares(outputs, targets))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the loss of example 0 is 8 among others and 0 alone: ...
+    """
+    for i in {0, len(y) - 1}:
+        alone = loss(logits[i : i + 1].detach(), y[i : i + 1]).flatten()
+        among = losses[i].detach()
+        if alone.shape != (1,) or not torch.allclose(alone[0], among, rtol=1e-2, atol=1e-4):
+            told = f"the loss of example {i} is {float(among):.4g} among others and {float(alone.sum()):.4g} alone"
+            raise UserError(f"{told}: it mixes examples (do shapes broadcast, [n, 1] with [n]?)")
 
 
 def usable(x: Tensor) -> Tensor:

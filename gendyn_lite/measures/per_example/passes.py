@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from torch.func import functional_call, grad, vmap
 from torch.overrides import TorchFunctionMode
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import check_alone, check_logits, usable
+from gendyn_lite.measures.per_example.checks import check_alone, check_logits, check_loss, unmoved, usable
 from gendyn_lite.measures.per_example.layers import Layer, Plan, fewest_axes, hooked, seen, warn, wide
 from gendyn_lite.threads import keep_freed_memory
 
@@ -46,7 +46,15 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
-    model: nn.Module, x: Tensor, y: Tensor, plan: Plan, on_layer: OnLayer, on_gradients: OnGradients, *, loss: Loss
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    plan: Plan,
+    on_layer: OnLayer,
+    on_gradients: OnGradients,
+    *,
+    loss: Loss,
+    drawn: bool = False,
 ) -> None:
     """Run the network on a batch and hand over what each parameter's per-example gradients are made of.
 
@@ -64,10 +72,11 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
         on_layer: Receives each layer with a formula, and its uses.
         on_gradients: Receives the name of each other parameter, and its gradient for each example, [n, entries].
         loss: Function of (logits, y) that gives the loss of each example, [n].
+        drawn: Whether the loss draws at random, and so is another each time it is asked.
 
     Raises:
         UserError: A layer's input was changed in place after the layer had read it, the logits do not fit the labels,
-            or the network mixes the examples of a batch.
+            the network or the loss mixes the examples of a batch, draws at random or changes buffers.
     """
     keep_freed_memory()
     with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
@@ -75,16 +84,18 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
         given = x.detach()
         if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":  # pools faster, and patches are longer runs
             given = given.contiguous(memory_format=torch.channels_last)
-        with taps, hooked(taps.layers, taps.leave, taps.enter):
+        with nullcontext() if plan.alone else unmoved(model, x), taps, hooked(taps.layers, taps.leave, taps.enter):
             logits = model(given)
         check_logits(logits, y, loss is cross_entropy)
-        if len(x) > 1 and not plan.alone:
-            check_alone(model, x)
-            plan.alone = True
         losses = loss(logits, usable(y))
         if losses.shape != (len(x),):
             told = f"the loss has shape {tuple(losses.shape)}"
             raise UserError(f"{told}, expected one value for each of {len(x)} examples")
+        if len(x) > 1 and not plan.alone:
+            check_alone(model, x)
+            if loss is not cross_entropy and not drawn:
+                check_loss(loss, logits, y, losses)
+            plan.alone = True
         taps.forward_is_done()
         if losses.requires_grad:
             torch.autograd.grad(losses.sum(), taps.source, allow_unused=True)

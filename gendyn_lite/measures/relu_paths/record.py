@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import check_eval
+from gendyn_lite.measures.per_example.checks import check_eval, unmoved
 from gendyn_lite.measures.per_example.layers import hooked
 from gendyn_lite.measures.relu_paths.gates import Gate, Gates, check_images, check_layers, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint
@@ -155,9 +156,15 @@ def _by_layer(
         for start in range(0, len(x), batch_size):
             batch = x[start : start + batch_size]
             count = len(batch)
-            _check_output(run_gated(model, batch, visit), start)
+            with nullcontext() if start else unmoved(model, batch):
+                _check_output(run_gated(model, batch, visit), start)
             if start == 0:
                 check_layers(model, seen, layers)
+    batches = -(-len(x) // batch_size)
+    for name, parts in found.items():
+        if len(parts) != batches:
+            told = f"gate {name!r} is used {len(parts)} times in {batches} batches"
+            raise UserError(f"{told}, so that its rows are not the images': leave it out with layers=[...]")
     return {name: join(parts) for name, parts in found.items()}
 
 
