@@ -28,6 +28,14 @@ from gendyn_lite.train.step import Step, learning_rate, make_optimizer
 CHECK_STEPS = 200  # steps between two looks at the losses, each of which waits for the device
 
 
+# What a checkpoint must have been trained on, beside its run, in words, and what to do if it was another.
+OWN = {
+    "labels": ("labels", "corrupt them with the configuration's seed, as data.load_for_run does"),
+    "network": ("layers", "build the one that was trained, or use another checkpoint_dir"),
+    "images": ("images", "give data of one's own a fingerprint of their own, or use another checkpoint_dir"),
+}
+
+
 @dataclass(frozen=True)
 class Options:
     """What `gendyn_lite.train.fit` was asked for beside the configuration; it changes no numbers of the training."""
@@ -60,8 +68,7 @@ class Run:
         self.precision = Precision(config.precision, options.device)
         self.place, self.rows, self.resumed_at = Place(), list[Row](), list[int]()
         self._report = options.on_epoch if options.on_epoch and ranks.first else lambda row: None
-        labels = hashlib.sha256(data.train.y.cpu().contiguous().numpy().data).hexdigest()[:16]
-        self.identity = {"run_id": config.run_id(data.fingerprint), "labels": labels, "world": ranks.world}
+        self.identity = {"run_id": config.run_id(data.fingerprint), "world": ranks.world, **_digests(model, data)}
         self.saved: Place | None = None
         self.saved_at = time.monotonic()
 
@@ -187,20 +194,37 @@ class Run:
         if found is None:
             return
         known = found.state
-        if known["labels"] != self.identity["labels"]:
-            raise UserError(
-                f"the checkpoint in {folder} was trained on other labels ({known['labels']}, now "
-                f"{self.identity['labels']}): corrupt them with the configuration's seed, as data.load_for_run does"
-            )
+        self._check_own(known, "labels", "images")
         if known["world"] != self.ranks.world:
             raise UserError(f"the checkpoint in {folder} is of {known['world']} processes, now {self.ranks.world}")
         random = checkpoint.unpack(found, self.model, self.optimizer, self.options.grad_hook, rank=self.ranks.rank)
+        self._check_own(known, "network")
         set_random_state(random, self.options.device)
         self.place, self.rows, self.step.splits = Place(**known["place"]), known["rows"], known["splits"]
         if known["scaler"]:
             self.precision.scaler.load_state_dict(known["scaler"])
         self.resumed_at = [*known.get("resumed_at", []), self.place.step]
         self.saved = replace(self.place)
+
+    def _check_own(self, known: Mapping[str, Any], *names: str) -> None:
+        """Refuse a checkpoint of something else than this run has."""
+        for name in names:
+            what, remedy = OWN[name]
+            then, now = known.get(name, self.identity[name]), self.identity[name]  # earlier versions kept labels only
+            if then != now:
+                raise UserError(f"the checkpoint was trained on other {what} ({then}, now {now}): {remedy}")
+
+
+def _digests(model: nn.Module, data: ImageData) -> dict[str, str]:
+    """What tells apart networks, labels and images that a configuration and a fingerprint may not: 16 hex digits each.
+
+    Of a network its modules' names and classes; of images some 256, evenly spaced.
+    """
+    modules = [(name, type(module).__name__) for name, module in model.named_modules()]
+    x, y = data.train.x, data.train.y.cpu().contiguous()
+    some = x[:: max(1, len(x) // 256)].cpu().contiguous().numpy().data if isinstance(x, Tensor) else b""
+    parts = {"network": repr(modules).encode(), "labels": y.numpy().data, "images": some}
+    return {name: hashlib.sha256(part).hexdigest()[:16] for name, part in parts.items()}
 
 
 def _check_options(options: Options, config: RunConfig, ranks: Ranks) -> None:

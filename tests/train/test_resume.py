@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -167,6 +168,13 @@ class TestRefusals:
             trained(other, digits, checkpoint_dir=folder)
         with pytest.raises(UserError, match="was trained on other labels"):
             trained(config, digits.with_train_labels(digits.train.y.flip(0)), checkpoint_dir=folder)
+        images = dataclasses.replace(digits, train=digits.train._replace(x=digits.train.x.flip(3)))
+        with pytest.raises(UserError, match=r"was trained on other images .* give data of one's own a fingerprint"):
+            trained(config, images, checkpoint_dir=folder)
+        tanh = make_network(config, digits)
+        tanh.act1 = nn.Tanh()
+        with pytest.raises(UserError, match=r"was trained on other layers .* build the one that was trained"):
+            trained(config, digits, tanh, checkpoint_dir=folder)
         monkeypatch.setattr(checkpoint, "VERSION", 0)
         with pytest.raises(UserError, match=r"written by a newer version \(format 1, this one reads 0\): update"):
             trained(config, digits, checkpoint_dir=folder)
