@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from PIL import Image
 
 from gendyn_lite import cli, results
 from gendyn_lite.errors import UserError
@@ -24,6 +27,7 @@ from gendyn_lite.sweep.local import Workers
 
 SETTINGS = ["dataset=digits", "network=mlp_1x512", "q=0,1", "seed=0..1", "epochs=40", "train_size=400"]
 COLAB = ["sweep", "01_random_labels", "--profile", "colab", "--grid", *SETTINGS]
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 WITHOUT = ["papermill", "altair", "ipykernel", "ipywidgets", "nbclient", "nbformat", "jupyter_client", "IPython"]
 BARE = f"""
 import sys
@@ -162,3 +166,35 @@ def test_killed_at_any_moment_it_publishes_what_an_uninterrupted_one_does(kills:
     assert {read_run(path.parent).whole() for path in home.glob("*/*/complete.json")} == {True}
     for ours, theirs in zip(of(home, tmp_path / "ours"), of(whole, tmp_path / "theirs"), strict=True):
         pd.testing.assert_frame_equal(ours, theirs)
+
+
+def made_up(root: Path) -> None:
+    """A small CIFAR-10, prepared: 160 training and 60 test images."""
+    draw = np.random.default_rng(0)
+    for (split, count), (number, name) in product((("train", 16), ("test", 6)), enumerate(CLASSES)):
+        folder = root / "tree" / split / name
+        folder.mkdir(parents=True)
+        for i in range(count):
+            pixels = (draw.random((32, 32, 3)) * 120 + 12 * number).astype("uint8")
+            Image.fromarray(pixels).save(folder / f"{i:04}.jpg")
+    words = ["--from", str(root / "tree"), "--root", str(root / "data"), "--description", "made-up images"]
+    assert cli.main(["data", "cifar10", *words]) == 0
+
+
+@pytest.mark.minutes("a chapter at its full profile, swept and run on a small CIFAR-10")
+def test_the_full_profile_swept_packed_taken_home_run_published_and_verified(tmp_path: Path) -> None:
+    made_up(tmp_path)
+    here = {"GENDYN_DATA": str(tmp_path / "data"), "GENDYN_RUNS": str(tmp_path / "card")}
+    values = ["seeds=1", "epochs=15", "train_size=20", "networks=mlp_1x512", "corruptions=0,1"]
+    chapter = ["01_random_labels", "--profile", "full", *(word for value in values for word in ("-p", value))]
+    out, err = started("sweep", *chapter, "--for", "10m", **here).communicate()
+    assert out.startswith("27 runs: 27 trained, 0 were complete; "), err
+    pack, home, tables = (str(tmp_path / name) for name in ("runs.xz", "home", "tables"))
+    assert cli.main(["results", "pack", "--root", here["GENDYN_RUNS"], "--out", pack]) == 0
+    assert cli.main(["results", "unpack", pack, "--root", home]) == 0
+    here["GENDYN_RUNS"] = home
+    out, err = started("run", *chapter, "--yes", "--out", str(tmp_path / "out"), **here).communicate()
+    assert "27 runs, 27 of them complete" in out and "executed notebook: " in out, err
+    for name in ("random_labels", "regularizers"):
+        assert cli.main(["results", "publish", name, "--root", home, "--folder", tables]) == 0
+        assert cli.main(["results", "verify", name, "--root", home, "--folder", tables]) == 0

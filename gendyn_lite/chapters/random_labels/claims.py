@@ -102,7 +102,7 @@ def _advantage_kept(group: pd.DataFrame, *, at: str) -> pd.Series:
     chance = 1 / group["num_classes"].iloc[0]
     full = "random crop + weight decay" if group["crop"].any() else "weight decay"
     plain, regularized = _tests(_true(group, NONE), _true(group, full), at)
-    return (plain - chance) / (regularized - chance)
+    return (plain - chance) / (regularized - chance).where(regularized > chance)  # else there is no advantage to keep
 
 
 def _on_random_labels(group: pd.DataFrame) -> pd.Series:
