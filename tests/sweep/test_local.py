@@ -117,7 +117,7 @@ def test_a_worker_that_dies_is_named_and_the_others_go_on(runs: Path) -> None:
 def test_without_jupyter_all_chapters_are_swept_and_packed(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BARE)
     bare = {"PYTHONPATH": str(tmp_path), "GENDYN_RUNS": str(runs)}
-    out, err = started("sweep", "smoke", "--for", "25s", **bare).communicate()
+    out, err = started("sweep", "smoke", "--for", "20s", **bare).communicate()
     assert " trained, 0 were complete, " in out and " remain (about " in out, err
     out, err = started("results", "pack", "--root", str(runs), "--out", str(tmp_path / "runs.xz"), **bare).communicate()
     assert out.startswith("packed: "), err
@@ -143,7 +143,7 @@ def of(root: Path, to: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.minutes("ten kills"))])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.minutes("ten kills"))])
 def test_killed_at_any_moment_it_publishes_what_an_uninterrupted_one_does(kills: int, tmp_path: Path) -> None:
     whole, killed, home = (tmp_path / name for name in ("whole", "killed", "home"))
     out, err = started(*COLAB, "--store", str(whole)).communicate()
@@ -151,7 +151,7 @@ def test_killed_at_any_moment_it_publishes_what_an_uninterrupted_one_does(kills:
     drawn = random.Random(kills)
     for _ in range(kills):
         process = started(*COLAB, "--store", str(killed), "--for", "60s")
-        time.sleep(drawn.uniform(2.0, 12.0))
+        time.sleep(drawn.uniform(2.0, 9.0))
         workers = psutil.Process(process.pid).children() if process.poll() is None else []
         process.send_signal(signal.SIGKILL)
         process.communicate()
