@@ -1,0 +1,135 @@
+"""Data sets of one's own: arrays, and whatever is indexed like a data set of torch, torchvision or Hugging Face."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gendyn_lite.data.types import ImageData, Split
+from gendyn_lite.errors import UserError
+
+IMAGE_KEYS, LABEL_KEYS = ("image", "img", "pixel_values", "x"), ("label", "labels", "fine_label", "y")
+
+
+def from_arrays(
+    x: Any, y: Any, *, test: tuple[Any, Any], name: str = "own", description: str = "", class_names: Sequence[str] = ()
+) -> ImageData:
+    """A data set of one's own arrays; its fingerprint is that of their bytes.
+
+    Args:
+        x: Training inputs, an array or tensor: uint8 images [n, C, H, W] or [n, H, W], which are standardized as the
+            configuration says; or floats [n, ...], which are taken as they are.
+        y: Training labels, whole numbers from 0, [n].
+        test: Test inputs and labels, likewise.
+        name: A name for it, as of data sets that are loaded.
+        description: What it truly is, to show beside a result (default: the name).
+        class_names: Names of the classes (default: the numbers up to the largest label).
+
+    Returns:
+        The data set, for `gendyn_lite.train.fit` and whatever takes one.
+
+    Raises:
+        UserError: Inputs and labels of other lengths, shapes or kinds, inputs that are not finite, or labels that are
+            no classes.
+
+    >>> images = np.zeros((4, 8, 8), dtype=np.uint8)
+    >>> own = from_arrays(images, [0, 1, 1, 0], test=(images[:2], [0, 1]), description="black squares")
+    >>> own.in_shape, own.num_classes, own.test.y.tolist()
+    ((1, 8, 8), 2, [0, 1])
+    """
+    train, held = (_own_split(part, *arrays) for part, arrays in (("", (x, y)), ("test: ", test)))
+    if train.x.shape[1:] != held.x.shape[1:] or train.x.dtype != held.x.dtype:
+        kinds = [f"{str(part.x.dtype).removeprefix('torch.')} {list(part.x.shape[1:])}" for part in (train, held)]
+        raise UserError(f"training inputs are {kinds[0]} and test inputs {kinds[1]}: expected the same")
+    largest = int(max(train.y.max(), held.y.max()))
+    names = list(class_names) or [str(number) for number in range(largest + 1)]
+    found = ImageData.measured(name, description or name, names, train=train, test=held)
+    found.check_labels()
+    return found
+
+
+def from_dataset(dataset: Any, *, test: Any, **options: Any) -> ImageData:
+    """A data set of what a `torch.utils.data.Dataset`, or anything that is indexed like one, holds.
+
+    Args:
+        dataset: Training examples: pairs of an image (PIL, array or tensor) and a label, or dicts of them, as those of
+            Hugging Face are. Transforms of its own are applied once: leave augmentation to the configuration.
+        test: Test examples, likewise.
+        **options: Of `from_arrays`.
+
+    Raises:
+        UserError: An example is neither a pair nor such a dict, or as `from_arrays`.
+
+    >>> pairs = [(np.zeros((3, 8, 8), dtype=np.uint8), 1)] * 2
+    >>> from_dataset(pairs, test=pairs).train.x.shape
+    torch.Size([2, 3, 8, 8])
+    """
+    x, y = _stacked(dataset)
+    return from_arrays(x, y, test=_stacked(test), **options)
+
+
+def _stacked(dataset: Any) -> tuple[Tensor, list[int]]:
+    """Inputs and labels of every example."""
+    images, labels = [], []
+    for number in range(len(dataset)):
+        image, label = _pair(dataset[number], number)
+        values = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+        if not isinstance(image, Tensor | np.ndarray) and values.ndim == 3:  # of PIL, channels last
+            values = values.permute(2, 0, 1)
+        images.append(values)
+        labels.append(int(label))
+    shapes = {tuple(image.shape) for image in images}
+    if len(shapes) != 1:
+        raise UserError(f"the examples have {len(shapes)} shapes, expected one, and at least one example: resize them")
+    return torch.stack(images), labels
+
+
+def _pair(example: Any, number: int) -> tuple[Any, Any]:
+    """The image and the label of an example."""
+    if isinstance(example, Mapping):
+        known = [[key for key in keys if key in example] for keys in (IMAGE_KEYS, LABEL_KEYS)]
+        if all(known):
+            return example[known[0][0]], example[known[1][0]]
+        keys = ", ".join(map(str, example))
+        raise UserError(f"example {number} has the keys {keys}: expected one of {', '.join(IMAGE_KEYS)}, and a label")
+    if not isinstance(example, tuple | list) or len(example) != 2:
+        raise UserError(f"example {number} is a {type(example).__name__}, expected a pair of an image and a label")
+    return example[0], example[1]
+
+
+def _own_split(part: str, x: Any, y: Any) -> Split:
+    """Inputs and labels in the form that batches are made of."""
+    inputs, labels = _tensor(f"{part}x", x), _tensor(f"{part}y", y)
+    if inputs.dtype == torch.uint8 and inputs.ndim == 3:
+        inputs = inputs[:, None]
+    if inputs.dtype == torch.uint8 and (inputs.ndim != 4 or (inputs.shape[1] > 4 and inputs.shape[3] <= 4)):
+        told = f"{part}images have shape {list(inputs.shape)}, expected [n, C, H, W]"
+        raise UserError(f"{told}: move channels first, x.transpose(0, 3, 1, 2)")
+    if inputs.dtype != torch.uint8:
+        if not inputs.is_floating_point() or inputs.ndim < 2:
+            kind = f"{str(inputs.dtype).removeprefix('torch.')} {list(inputs.shape)}"
+            raise UserError(f"{part}inputs are {kind}, expected uint8 images or floats [n, ...]")
+        inputs = inputs.float()
+        if not torch.isfinite(inputs).all():
+            raise UserError(f"{part}inputs have entries that are not finite (NaN or infinity): drop those examples")
+    if labels.is_floating_point() or labels.dtype == torch.bool or labels.ndim != 1 or len(labels) != len(inputs):
+        kind = f"{str(labels.dtype).removeprefix('torch.')} {list(labels.shape)}"
+        raise UserError(f"{part}labels are {kind} for {len(inputs)} inputs, expected a whole number for each of them")
+    if not len(labels):
+        raise UserError(f"{part}there is no example, expected at least one")
+    return Split(inputs.contiguous(), labels.to(torch.int64))
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    """A tensor as it is, anything else by way of an array."""
+    if isinstance(value, Tensor):
+        return value
+    try:
+        array = np.ascontiguousarray(value)
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name} is no array of numbers ({error}): expected one, or a tensor") from None

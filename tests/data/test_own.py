@@ -1,0 +1,88 @@
+"""Data of one's own, from arrays and from what is indexed like a data set: the same bytes, or one clear line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import TensorDataset
+
+from gendyn_lite import data, models
+from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import UserError
+from gendyn_lite.train import fit
+
+DRAW = np.random.default_rng(0)
+GREY = DRAW.integers(0, 256, (12, 8, 8), dtype=np.uint8)
+COLOUR = DRAW.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+FIRST = COLOUR.transpose(0, 3, 1, 2)
+Y = np.arange(12) % 3
+TEST = (FIRST[:4], Y[:4])
+WAYS = {
+    "arrays": lambda: data.from_arrays(FIRST, Y, test=TEST),
+    "tensors": lambda: data.from_arrays(torch.tensor(FIRST), torch.tensor(Y), test=TEST),
+    "a list of labels of few bits": lambda: data.from_arrays(FIRST, list(Y), test=(FIRST[:4], Y[:4].astype("int8"))),
+    "another byte order": lambda: data.from_arrays(FIRST, Y.astype(">i4"), test=TEST),
+    "torch": lambda: data.from_dataset(TensorDataset(torch.tensor(FIRST), torch.tensor(Y)), test=pairs(4)),
+    "torchvision": lambda: data.from_dataset(pairs(12), test=pairs(4)),
+    "hugging face": lambda: data.from_dataset(dicts(12), test=dicts(4)),
+}
+
+
+def pairs(count):
+    return [(Image.fromarray(COLOUR[i]), int(Y[i])) for i in range(count)]
+
+
+def dicts(count):
+    return [{"img": image, "fine_label": label, "coarse": 0} for image, label in pairs(count)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_gives_the_same_data(way):
+    found, expected = WAYS[way](), WAYS["arrays"]()
+    assert torch.equal(found.train.x, torch.from_numpy(FIRST.copy())) and found.train.y.tolist() == Y.tolist()
+    assert (found.fingerprint, found.mean, found.num_classes) == (expected.fingerprint, expected.mean, 3)
+
+
+def test_other_pixels_have_another_fingerprint_and_a_network_trains_on_them():
+    one, other = (data.from_arrays(images, Y, test=(images[:4], Y[:4]), name="mine") for images in (GREY, GREY[::-1]))
+    assert one.in_shape == (1, 8, 8) and one.fingerprint != other.fingerprint
+    points = DRAW.normal(size=(12, 5))
+    for own in (one, data.from_arrays(points, Y, test=(points[:4], Y[:4]))):
+        config = RunConfig(experiment="own", model="mlp", model_options={"widths": [8]}, epochs=2, batch_size=4)
+        network = models.build("mlp", num_classes=3, in_shape=own.in_shape, seed=0, widths=[8])
+        assert len(fit(network, own, config, device="cpu").rows) == 3
+
+
+REFUSED = {
+    "channels last": ((COLOUR, Y), r"images have shape \[12, 8, 8, 3\], expected \[n, C, H, W\]: move channels first"),
+    "lengths": ((FIRST, Y[:5]), r"labels are int64 \[5\] for 12 inputs"),
+    "one-hot": ((FIRST, np.eye(12, dtype=int)), r"labels are int64 \[12, 12\] for 12 inputs"),
+    "float labels": ((FIRST, Y / 2), r"labels are float64 \[12\]"),
+    "negative": ((FIRST, Y - 1), "labels span -1 to 1"),
+    "whole numbers": ((FIRST.astype(int), Y), r"inputs are int64 \[12, 3, 8, 8\], expected uint8 images or floats"),
+    "NaN": ((np.full((12, 4), np.nan), Y), "inputs have entries that are not finite"),
+    "words": ((FIRST, ["a"] * 12), "y is no array of numbers"),
+    "ragged": (([[1], [1, 2]], [0, 1]), "x is no array of numbers"),
+    "nothing": ((FIRST[:0], Y[:0]), "there is no example"),
+    "another shape": ((GREY, Y), r"training inputs are uint8 \[1, 8, 8\] and test inputs uint8 \[3, 8, 8\]"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_arrays_that_are_no_data_are_refused(case):
+    given, said = REFUSED[case]
+    with pytest.raises(UserError, match=said):
+        data.from_arrays(*given, test=TEST)
+
+
+def test_examples_that_are_none_are_named():
+    for wrong, said in (
+        ([{"picture": 1}], "example 0 has the keys picture: expected one of image, img"),
+        ([1], "example 0 is a int, expected a pair"),
+        ([*pairs(1), (GREY[0], 1)], "the examples have 2 shapes, expected one"),
+        ([], "the examples have 0 shapes"),
+    ):
+        with pytest.raises(UserError, match=said):
+            data.from_dataset(wrong, test=pairs(2))
