@@ -291,7 +291,17 @@ window.gendynCharts = window.gendynCharts || (function () {
       }
       (part.marks || []).forEach(walk);
     })(compiled);
+    pickable(compiled);
     return compiled;
+  }
+  // The one legend of charts side by side is given back the names by which a click on it is known.
+  function pickable({ signals, legends: [legend, ...others] = [] }) {
+    const [, field] = JSON.stringify(signals || []).match(/"(\w+)_legend_labels"/) || [];
+    if (!field || !legend || others.length) return;
+    const encode = (legend.encode ||= {});
+    for (const part of ["symbols", "labels"]) {
+      encode[part] = { name: `${field}_legend_${part}`, interactive: true, ...encode[part] };
+    }
   }
   // A colour bar has a number at both of its ends, and where it passes zero.
   function ended(legend, scale) {

@@ -46,7 +46,8 @@
       set: (texts) => {
         const known = new Map(items(view).map(({ datum }) => [String(datum[field]), datum[field]]));
         const kept = texts.filter((text) => known.has(text)).map((text) => known.get(text));
-        view.data(name + "_store", kept.map((value) => ({ unit: "", fields: view.signal(name + "_tuple_fields"), values: [value] })));
+        const fields = [{ type: "E", field }]; // as the signal of it says, which in charts side by side lies in one of them
+        view.data(name + "_store", kept.map((value) => ({ unit: "", fields, values: [value] })));
       },
     };
   }

@@ -268,7 +268,8 @@ def _statement(row: Mapping[Hashable, Any], *, after: bool) -> list[str]:
         over = f"{row['subject']}, least clear of {row['networks']}" if row["networks"] > 1 else str(row["subject"])
         ours = two_lines(interval(row["value"], row["low"], row["high"]), over)
     else:
-        ours = f"<small>too few seeds on {row['others']}</small>" if row["others"] else "–"
+        tried = "the one network" if row["others"] == 1 else f"each of {row['others']} networks and data sets"
+        ours = f"<small>too few seeds on {tried}; values below</small>" if row["others"] else "–"
     return [named, html.escape(row["paper_value"]), ours, _sign(row, after=after)]
 
 

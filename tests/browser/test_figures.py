@@ -51,6 +51,15 @@ def cells() -> alt.Chart:
     return drawn.properties(title="A map", description="1,200 cells.")
 
 
+def side_by_side() -> alt.HConcatChart:
+    charts.enable()
+    picked, opacity = from_legend("line")
+    color, dash, _ = looks("line", ["a", "b"])
+    drawn = alt.Chart(LINES).mark_line().encode(x="x:Q", y="y:Q", color=color, strokeDash=dash, opacity=opacity)
+    drawn = alt.layer(drawn.encode(detail=["net:N", "q:N"]))
+    return alt.hconcat(drawn.add_params(picked), drawn).properties(title="Side by side", description="y against x.")
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page with a figure that has a switch, and far below it another."""
@@ -64,6 +73,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     both = figure_html(lines().to_dict(), charts.captioned(lines(), "own").to_dict())
     last = figure_html(lines(title="Far below").to_dict())
     body = f"{both}<div style='height:4000px'></div>{last}{figure_html(cells().to_dict())}"
+    body += figure_html(side_by_side().to_dict())
     body = offline._LIVE.sub("", body)
     head = '<meta charset="utf-8"><link rel="stylesheet" href="gendyn-charts.css">'
     scripts = "".join(f'<script defer src="{name}"></script>' for name in offline.CHART_FILES[:2])
@@ -163,6 +173,15 @@ def test_every_pointer_action_has_a_key(page: Page) -> None:
     press(page, "from", "End", "PageDown")
     says(page, "network wide, noise q 1, picked b, range of x 2.7 to 3; 8 points")
     assert figure(page).locator(".brush_brush path").get_attribute("d") not in (None, "M0,0h0v0h0Z")
+
+
+def test_the_one_legend_of_charts_side_by_side_is_picked_from_by_pointer_and_by_key(page: Page) -> None:
+    page.evaluate("window.gendynCharts.drawAll()")
+    chart = page.locator("#chart-side-by-side")
+    chart.locator(".role-legend-label text").last.click()
+    says(page, "picked b; 28 points", "side-by-side")
+    chart.locator("button:visible", has_text="a").first.press("Enter")
+    says(page, "picked b and a; 28 points", "side-by-side")
 
 
 def test_the_table_and_what_is_saved_follow_the_controls(page: Page) -> None:

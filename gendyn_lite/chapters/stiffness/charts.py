@@ -45,7 +45,7 @@ def step_changes(changes: pd.DataFrame) -> Chart:
     shown = chosen(rows, {"example": example, "step": size})
     line = shown.mark_line(strokeDash=[2, 3], color="currentColor", strokeWidth=1, tooltip=False)
     line = line.encode(x="relative_predicted:Q", y="relative_predicted:Q")
-    color, _, shape = looks("pair", STEPPED_ON, colours=PALETTE, title="measured on")
+    color, _, shape = looks("pair", STEPPED_ON, colours=PALETTE, title="loss of")
     x = alt.X("relative_predicted:Q", title="predicted change of the loss / ε")
     y = alt.Y("relative_actual:Q", title="actual change of the loss / ε")
     ratios = {"relative_predicted": "predicted / ε", "relative_actual": "actual / ε"}
