@@ -5,16 +5,21 @@ from __future__ import annotations
 import lzma
 import re
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gendyn_lite import __version__
-from gendyn_lite.config import NAME, check_name
+from gendyn_lite.config import NAME, check_name, check_range, check_type
 from gendyn_lite.errors import Failed, UserError, shown
 from gendyn_lite.results.files import AGAIN, alone, json_text, parsed, read_file, recover, renewed, write_bytes
 from gendyn_lite.results.runs import COMPLETE, check_hashes, read_run, rows_of, run_folders, run_of, runs_root
 
 FILES = ("config.json", "env.json", "metrics.jsonl", COMPLETE)  # of a run; the last one last, as its run wrote them
+RECORDED = {  # of env.json, what tables show
+    **dict.fromkeys(("profile", "data", "device"), str | None),
+    **dict.fromkeys(("n_train", "num_classes"), int | None),
+}
 FORMAT, VERSION = "runs of gendyn_lite", 1
 MOST_BYTES = 1 << 28  # of all files together
 MAGIC = b"\xfd7zXZ\0"  # with which every .xz begins
@@ -147,9 +152,22 @@ def _whole(path: Path, files: _Files) -> _Files:
     if run.config.experiment != path.parent.name:
         raise UserError(f"run folder {path}: it belongs to the experiment {run.config.experiment!r}: move it there")
     check_hashes(path, files.__getitem__)
-    parsed(files["env.json"], path / "env.json")
-    rows_of(files["metrics.jsonl"], path / "metrics.jsonl")
+    record = parsed(files["env.json"], path / "env.json")
+    for name, hint in RECORDED.items():
+        check_type(f"{path / 'env.json'}: {name}", record.get(name), hint)
+    rows = rows_of(files["metrics.jsonl"], path / "metrics.jsonl")
+    for file, values in [("env.json", record), *(("metrics.jsonl", row) for row in rows)]:
+        for name, value in values.items():
+            _check_value(f"{path / file}: {shown(name)}", value)
     return files
+
+
+def _check_value(name: str, value: object) -> None:
+    """Refuse a number or a text that no run writes: beyond every float, or with characters that a terminal obeys."""
+    if isinstance(value, int):
+        check_range(name, value, -inf, inf, True)
+    if isinstance(value, str) and not value.replace("\n", " ").isprintable():
+        raise UserError(f"{name} is {shown(value)}, expected text without control characters: {AGAIN}")
 
 
 def _archive(runs: Mapping[str, _Files]) -> bytes:
@@ -172,7 +190,7 @@ def _magic(path: Path, *, remedy: str) -> bytes:
 def _opened(path: Path) -> dict[str, _Files]:
     """The runs in a pack, by EXPERIMENT/RUN_ID, all of them checked."""
     content = _magic(path, remedy="expected a file as gendyn results pack wrote it, bring it over again")
-    stream = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+    stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_BYTES)
     try:
         text = stream.decompress(content, MOST_BYTES + 1)
     except lzma.LZMAError:

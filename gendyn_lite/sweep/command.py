@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from gendyn_lite.sweep.on_ray import MOST_CORES, Resources, connected, ray_modul
 from gendyn_lite.train.device import device_name
 
 HOUR = 3600.0
+SHARE = 0.2  # of the time of a sweep, at most, in which runs are tried for a few steps
 ENGINES = ("local", "ray")
 MOST_WORKERS, MOST_RETRIES = 1_000, 1_000
 LEAST_CORES = 0.001  # as finely as Ray shares them out, and more
@@ -245,17 +247,18 @@ def sweep(
         KeyboardInterrupt: Interrupted: everything can be resumed.
     """
     check(engine, resources or Resources())
-    store, local = jobs[0].store, engine == "local"
+    store, local, started = jobs[0].store, engine == "local", time.monotonic()
     with ExitStack() as stack:
         token = stack.enter_context(reserved(store))
         device, data_root = device_name(), jobs[0].data_root
         configs = [job.config for job in jobs]
-        found = estimated(configs, device=device, root=store, data_root=data_root, trial=seconds < inf)
+        trial = SHARE * seconds if seconds < inf else 0.0
+        found = estimated(configs, device=device, root=store, data_root=data_root, trial=trial)
         expected = {job.run_id: cost.seconds for job, cost in zip(jobs, found, strict=True)}
         if local:
             before = [Outcome(job.run_id, 0.0, False) for job, cost in zip(jobs, found, strict=True) if cost.complete]
             todo = [job for job, cost in zip(jobs, found, strict=True) if not cost.complete]
-            workers = Workers(todo, expected, seconds=seconds)
+            workers = Workers(todo, expected, seconds=started + seconds - time.monotonic())
             outcomes = stack.enter_context(closing(workers.run()))
             return _follow(chain(before, outcomes), jobs, Tally(expected, lambda: workers.limit))
         cluster = stack.enter_context(connected(resources or Resources()))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -70,12 +72,14 @@ def measured_runs(experiments: Iterable[str], *, root: str | Path | None = None)
     found = []
     for experiment in sorted(set(experiments)):
         for file in (runs_root(root) / experiment).glob("*/complete.json"):
-            with suppress(OSError, ValueError, KeyError, IndexError):
+            with suppress(OSError, ValueError, LookupError, TypeError, OverflowError):
                 run = read_run(file.parent)
                 run.whole()
                 env, last = run.env(), run.rows()[-1]
                 seconds = max(float(env["wall_seconds"]), float(last["seconds"]))  # of a resumed run the latter, in all
                 size = int(last["epoch"]), int(env["n_train"])
+                if not math.isfinite(seconds * size[0] * size[1]):  # it came from elsewhere
+                    continue
                 found.append(Measured(run.config.as_dict(), seconds, *size, env["device"], file.stat().st_mtime))
     return sorted(found, key=lambda each: -each.ended)
 
@@ -86,7 +90,7 @@ def estimated(
     device: str,
     root: str | Path | None = None,
     data_root: str | Path | None = None,
-    trial: bool = True,
+    trial: float = math.inf,
 ) -> list[Cost]:
     """What each of some runs will take on a device, by the nearest runs that were measured on it.
 
@@ -95,8 +99,8 @@ def estimated(
         device: Name of the GPU, or ``"CPU"``, as `device_name` gives it and runs record it.
         root: Folder of the runs (default: the variable GENDYN_RUNS, else ``./runs``).
         data_root: Folder of the prepared data.
-        trial: Whether runs unlike any that was measured are tried for a few steps, one of each kind; else their
-            seconds are None.
+        trial: Seconds in which to try runs unlike any that was measured for a few steps, one of each kind; of those
+            for which none are left the seconds are None.
 
     Returns:
         The cost of each run, in their order.
@@ -104,7 +108,7 @@ def estimated(
     Raises:
         UserError: The data of a run to be tried is not prepared, or its network does not exist.
 
-    >>> [cost.seconds for cost in estimated([RunConfig(experiment="never_run")], device="CPU", trial=False)]
+    >>> [cost.seconds for cost in estimated([RunConfig(experiment="never_run")], device="CPU", trial=0)]
     [None]
     """
     known = measured_runs((config.experiment for config in configs), root=root)
@@ -115,12 +119,13 @@ def estimated(
         for level, ignored in enumerate(LEVELS if each.device == device else ()):
             like[level, _key(each.config, ignored)].append(each)
     tried: dict[str, float] = {}  # seconds of an epoch
+    until = time.monotonic() + trial
     found = []
     for config in configs:
         values = config.as_dict()
         complete, kind = _key(values) in done, _key(values, TRIED)
         seconds = 0.0 if complete else _seconds(values, like, whole)
-        if seconds is None and trial:
+        if seconds is None and (kind in tried or time.monotonic() < until):
             tried[kind] = tried.get(kind) or _tried(config, data_root) / config.epochs
             seconds = tried[kind] * config.epochs
         found.append(Cost(config, seconds, complete))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import time
 import uuid
@@ -20,6 +21,7 @@ from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.results.files import write_text
 from gendyn_lite.results.runs import environment, open_run
 from gendyn_lite.results.tables import network_name
+from gendyn_lite.train.checkpoint import listed
 
 # After one of these every other run would fail in the same way.
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
@@ -97,11 +99,11 @@ def work(job: Job) -> Outcome:
 
 
 def begun(job: Job) -> float:
-    """The share of a run's epochs that an interrupted one has done, 0 where it has not begun."""
+    """The share of a run's steps that its newest checkpoint has, 0 where it has none."""
     run = open_run(job.config, job.fingerprint, root=job.store)
-    with suppress(UserError, IndexError, LookupError):
-        if any(run.checkpoints.glob("step_*")):
-            return min(1.0, run.rows()[-1]["epoch"] / job.config.epochs)
+    with suppress(ValueError, LookupError, TypeError, ArithmeticError):  # of a file that is damaged too
+        step = int(listed(run.checkpoints)[-1].stem.removeprefix("step_"))
+        return min(1.0, step / (job.config.epochs * math.ceil(run.env()["n_train"] / job.config.batch_size)))
     return 0.0
 
 

@@ -17,11 +17,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gendyn_lite.errors import UserError
 from gendyn_lite.sweep.cost import said
 from gendyn_lite.sweep.jobs import Job, Outcome, begun, work
+from gendyn_lite.train.device import choose_device
 from gendyn_lite.train.history import VARIABLE
 
 TICK = 0.5  # seconds between two looks at how far the runs are
@@ -74,12 +73,12 @@ class Workers:
         limit: How many are done at once at present. One more is tried as long as that made the whole faster.
 
     Raises:
-        UserError: None of the runs would end in the time.
+        UserError: None of the runs would end in the time, and there is none for a part of one.
     """
 
     def __init__(self, jobs: Sequence[Job], expected: Mapping[str, float | None], *, seconds: float = inf) -> None:
         self.limit, self._deadline = 1, time.monotonic() + seconds
-        self._most = MOST_ON_GPU if torch.cuda.is_available() else os.cpu_count() or 1
+        self._most = MOST_ON_GPU if choose_device(None).type == "cuda" else os.cpu_count() or 1
         self._waiting, self._expected = list(jobs), expected
         self._rest = {job.run_id: (expected[job.run_id] or 0.0) * (1 - begun(job)) for job in jobs}
         self._workers: list[Worker] = []
@@ -87,9 +86,9 @@ class Workers:
         self._speeds: dict[int, float] = {}  # by how many at once: expected seconds done in a second
         self._done, self._window = 0.0, (time.monotonic(), 0.0)
         shortest = min(self._rest.values(), default=0.0)
-        if shortest > seconds and not any(map(begun, jobs)):
-            takes = f"the shortest of the runs takes {said(shortest)}"
-            raise UserError(f"--for is {said(seconds)}, and {takes}: nothing was started, take more time")
+        if jobs and seconds < min(shortest, LEAST):
+            told = f"--for leaves {said(max(0.0, seconds))}, and the shortest of the runs takes {said(shortest)}"
+            raise UserError(f"{told}: nothing was started, take more time")
 
     def run(self) -> Generator[Outcome | None, None, None]:
         """Outcomes as they come, None at every look between; what is not done in time can be resumed."""
@@ -113,7 +112,7 @@ class Workers:
         """Give runs to as many workers as there should be at present; whether any was given."""
         started = False
         while len(self._busy()) < self.limit and (job := self._next()):
-            idle = [worker for worker in self._workers if not worker.job]
+            idle = [worker for worker in self._workers if not worker.job and worker.process.is_alive()]
             worker = idle[0] if idle else self._new(folder)
             worker.job, worker.share, started = job, begun(job), True
             worker.file.unlink(missing_ok=True)
@@ -142,11 +141,15 @@ class Workers:
 
     def _needs(self, job: Job) -> float:
         """Seconds that the rest of a run takes beside as many others as there are at present."""
-        alone = self._rest[job.run_id] * self._pace.get(job.config.experiment, 1.0)
-        return alone * self.limit * self._speeds.get(1, 1.0) / self._speeds.get(self.limit, self._speeds.get(1, 1.0))
+        return self._rest[job.run_id] * self._pace.get(job.config.experiment, 1.0) * self._slower()
 
-    def _outcome(self, worker: Worker) -> Outcome:
-        """What became of a worker's run; a worker that died is forgotten."""
+    def _slower(self) -> float:
+        """How many times as long as alone a run takes beside as many others as there are at present."""
+        alone = self._speeds.get(1, 1.0)
+        return self.limit * alone / self._speeds.get(self.limit, alone)
+
+    def _outcome(self, worker: Worker) -> Outcome | None:
+        """What became of a worker's run; a worker that died is forgotten. None if the run waits for more memory."""
         job, worker.job = worker.job, None
         assert job is not None
         try:
@@ -157,9 +160,17 @@ class Workers:
             code = worker.process.exitcode
             killed = " (was the memory exhausted?)" if code == -signal.SIGKILL else ""
             return Outcome(job.run_id, 0.0, False, f"its process died with exit code {code}{killed}")
-        expected = self._expected[job.run_id]
-        if expected and outcome.trained and not outcome.error:
-            self._pace[job.config.experiment] = outcome.seconds / (expected * self.limit)
+        others = len(self._busy())
+        if "out of memory" in outcome.error and others:  # of which its process keeps a part
+            self._waiting.insert(0, job)
+            self._most = self.limit = others
+            self._workers.remove(worker)
+            worker.process.kill()
+            worker.process.join()
+            return None
+        rest = self._rest[job.run_id]
+        if rest and outcome.trained and not outcome.error and self.limit in (1, *self._speeds):
+            self._pace[job.config.experiment] = outcome.seconds / (rest * self._slower())
         return outcome
 
     def _look(self) -> None:
@@ -171,7 +182,7 @@ class Workers:
         now, (since, before) = time.monotonic(), self._window
         if self.limit in self._speeds or len(busy) < self.limit or not all(worker.warm for worker in busy):
             self._window = now, self._done  # it is known, or they are not as many at work
-        elif now - since >= WINDOW:
+        elif now - since >= WINDOW and self._done > before:  # else they are all being evaluated
             self._speeds[self.limit] = (self._done - before) / (now - since)
             self._window = now, self._done
             faster = self.limit == 1 or self._speeds[self.limit] > GAIN * self._speeds[self.limit - 1]

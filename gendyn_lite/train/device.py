@@ -9,13 +9,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import _has_any_global_hook
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-REPEATABLE = ("torch.nn.", "torchvision.", "gendyn_lite.models.")  # whose modules do the same in every pass
+# Whose modules do the same in every pass; torchvision's transforms draw on the host.
+REPEATABLE = ("torch.nn.", "torchvision.models.", "torchvision.ops.", "gendyn_lite.models.")
 SMALL_STEP = 10**8  # parameters × examples of a step, below which one thread is best
+SETTINGS = ("training", "p", "momentum")  # of modules: their mode, a dropout's share, batch-norm's momentum
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -159,16 +163,22 @@ def repeatable(model: nn.Module) -> bool:
 
     Of Python code only what it does on the GPU at the capture is repeated. So hooks, and modules of which nothing is
     known here, are run as they are: one that decides by a counter or by Python's random numbers would silently decide
-    as at the capture, for ever.
+    as at the capture, for ever. So would batch-norm without a momentum, which averages by a count on the host.
 
     >>> class Own(nn.Linear):
     ...     pass
     >>> repeatable(nn.Sequential(nn.Linear(2, 2), nn.Dropout())), repeatable(nn.Sequential(Own(2, 2)))
     (True, False)
     """
-    known = all(type(module).__module__.startswith(REPEATABLE) for module in model.modules())
-    hooked = any(getattr(module, name) for module in model.modules() for name in HOOKS)
+    known = all(_known(module) for module in model.modules())
+    hooked = any(getattr(module, name) for module in model.modules() for name in HOOKS) or _has_any_global_hook()
     return known and not hooked and not any(map(_has_hooks, model.parameters()))
+
+
+def _known(module: nn.Module) -> bool:
+    own = vars(module)
+    known = type(module).__module__.startswith(REPEATABLE) and "forward" not in own
+    return known and not (isinstance(module, _BatchNorm) and own["momentum"] is None)
 
 
 def _has_hooks(parameter: Tensor) -> bool:
@@ -193,7 +203,7 @@ class GraphedPass:
         The step of an `optimizer`, one that reads its learning rate on the GPU, is part of the pass.
         """
         self._model, self._run, self._optimizer, self._plain = model, run, optimizer, False
-        self._parameters, self._modules = list(model.parameters()), list(model.modules())
+        self._parameters, self._modules = list(model.parameters()), list(map(vars, model.modules()))
         self._graph: torch.cuda.CUDAGraph | None = None
         self._captured: list[object] = []
         self._grads: list[tuple[nn.Parameter, Tensor]] = []
@@ -214,10 +224,11 @@ class GraphedPass:
         return self._loss.clone()
 
     def _state(self) -> list[object]:
-        """What a graph takes for granted: where the weights are and which are trained, and each module's mode."""
+        """What a graph takes for granted: where everything is, which weights are trained, how each module is set."""
         weights = [(parameter.data_ptr(), parameter.requires_grad) for parameter in self._parameters]
-        momenta = [value.data_ptr() for state in self._states() for value in state.values()]
-        return [*weights, *momenta, *(module.training for module in self._modules)]
+        kept = [*self._states(), *(module["_buffers"] for module in self._modules)]
+        places = [value.data_ptr() for each in kept for value in each.values() if value is not None]
+        return [*weights, *places, *(module.get(name) for module in self._modules for name in SETTINGS)]
 
     def _states(self) -> Iterable[dict[str, Tensor]]:
         """What the optimizer keeps of each parameter."""
@@ -238,10 +249,11 @@ class GraphedPass:
             torch.cuda.synchronize(x.device)  # it may still be running
             self._graph, self._grads = None, []
         self._x, self._y = x.clone(), y.clone()
-        self._warm_up()
+        side = torch.cuda.Stream(x.device)  # the one by default may be of another GPU, and so capture nothing
+        self._warm_up(side)
         graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
+        try:  # other threads read ahead meanwhile, through pinned memory
+            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
                 self._loss = self._whole(self._x, self._y)
         except RuntimeError as error:
             if out_of_memory(error):
@@ -253,12 +265,11 @@ class GraphedPass:
         self._graph, self._captured = graph, self._state()
         self._grads = [(parameter, parameter.grad) for parameter in self._parameters if parameter.grad is not None]
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, side: torch.cuda.Stream) -> None:
         """What is made lazily must exist before the capture; buffers and random numbers are left as they were."""
         device = self._x.device
         kept = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
         random = torch.cuda.get_rng_state(device)
-        side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
         try:
             with torch.cuda.stream(side):

@@ -96,9 +96,8 @@ class Step:
         self._forward = model if forward is None else forward
         self._ranks = ranks
         # In a graph the optimizer is part of the pass, unless something comes between or it waits for the host.
-        self._takes_steps = graph and not (
-            grad_hook or precision.scaler.is_enabled() or not optimizer.defaults["fused"]
-        )
+        between = grad_hook is not None or precision.scaler.is_enabled()
+        self._takes_steps = graph and not between and bool(optimizer.defaults["fused"])
         if self._takes_steps:
             for group in optimizer.param_groups:
                 group["lr"] = torch.tensor(group["lr"], device=group["params"][0].device)

@@ -73,6 +73,13 @@ BAD = {
     "no metrics": (partial(forged, edit=("metrics.jsonl", b"{", b"")), "metrics.jsonl cannot be read"),
     "settings": (partial(forged, edit=("config.json", b'"seed": 0', b'"seed": 7')), "its config belongs to"),
     "unknown": (partial(forged, edit=("config.json", b'"seed"', b'"sead"')), "(packed by gendyn_lite '"),
+    "no number": (partial(forged, edit=("env.json", b'"n_train": 10', b'"n_train": []')), "n_train is [] (list)"),
+    "no device": (partial(forged, edit=("env.json", b'"CPU"', b"7")), "device is 7 (int), expected text"),
+    "terminal": (
+        partial(forged, edit=("env.json", b"CPU", b"\\u001b[2J")),
+        "device' is '\\x1b[2J', expected text without",
+    ),
+    "huge": (partial(forged, edit=("metrics.jsonl", b'"seconds": 0.5', b'"seconds": ' + b"9" * 400)), "'seconds' is"),
     "version": (partial(forged, version=2), "is version 2 of 'runs of gendyn_lite', expected 1 of"),
     "a list": (partial(forged, runs=[1]), NAMED),
     "a number": (partial(forged, runs={RUN: 1}), NAMED),

@@ -9,12 +9,13 @@ import pytest
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.results.runs import open_run, writing
+from gendyn_lite.sweep import cost
 from gendyn_lite.sweep.cost import Cost, estimated, measured_runs
 
 BASE = RunConfig(experiment="cost", train_size=100, epochs=10)
 
 
-def measure(root: Path, seconds: float, *, device: str = "CPU", **changes: Any) -> RunConfig:
+def measure(root: Path, seconds: Any, *, device: str = "CPU", **changes: Any) -> RunConfig:
     """A complete run of ten epochs that took so long."""
     config = BASE.replace(**changes)
     env = {"device": device, "n_train": config.train_size or 1000, "profile": "smoke"}
@@ -26,7 +27,7 @@ def measure(root: Path, seconds: float, *, device: str = "CPU", **changes: Any) 
 
 
 def costs(configs: list[RunConfig], device: str, root: Path) -> list[Cost]:
-    return estimated(configs, device=device, root=root, trial=False)
+    return estimated(configs, device=device, root=root, trial=0)
 
 
 def seconds(root: Path, device: str = "CPU", **changes: Any) -> float | None:
@@ -77,3 +78,25 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     broken.mkdir()
     (broken / "complete.json").write_text("{}")
     assert len(measured_runs(["cost"], root=tmp_path)) == 1
+
+
+@pytest.mark.parametrize("value", [None, [], "x", float("nan"), 10**400], ids=str)
+def test_a_run_from_elsewhere_that_says_no_number_is_left_out(tmp_path: Path, value: Any) -> None:
+    measure(tmp_path, value)
+    measure(tmp_path, 30, device="GPU of another kind", seed=1, train_size=200)
+    assert seconds(tmp_path, seed=2) is None
+    assert seconds(tmp_path, "GPU of another kind", seed=2) == 15
+
+
+def test_runs_are_tried_only_as_long_as_there_is_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def tried(config: RunConfig, data_root: object) -> float:
+        clock[0] += 10
+        return 7.0
+
+    monkeypatch.setattr(cost, "_tried", tried)
+    monkeypatch.setattr(cost.time, "monotonic", lambda: clock[0])
+    configs = [BASE.replace(model=f"mlp_{layers}x512", seed=seed) for seed in (0, 1) for layers in (1, 2, 3)]
+    found = estimated(configs, device="CPU", root=tmp_path, trial=15)
+    assert [each.seconds for each in found] == [7.0, 7.0, None] * 2

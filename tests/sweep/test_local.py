@@ -10,19 +10,22 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
 from PIL import Image
 
 from gendyn_lite import cli, results
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.runs import read_run
+from gendyn_lite.results.runs import open_run, read_run, writing
 from gendyn_lite.sweep import local
 from gendyn_lite.sweep.grid import everything, plan
-from gendyn_lite.sweep.jobs import Outcome
+from gendyn_lite.sweep.jobs import Outcome, begun
 from gendyn_lite.sweep.local import Workers
 
 SETTINGS = ["dataset=digits", "network=mlp_1x512", "q=0,1", "seed=0..1", "epochs=40", "train_size=400"]
@@ -66,10 +69,16 @@ def test_runs_that_end_in_time_come_first_then_a_part_of_one_that_does_not(runs,
 
 
 def test_less_time_than_any_run_takes_is_refused(runs: Path, monkeypatch, capsys) -> None:
-    with pytest.raises(UserError, match=r"--for is about 8 seconds, and the shortest of the runs takes about 20 sec"):
+    with pytest.raises(UserError, match=r"--for leaves about 8 seconds, and the shortest of the runs takes about 20 s"):
         some([30, 20], seconds=8)
-    monkeypatch.setattr(local, "begun", lambda job: 0.5)  # it ends in time, or goes on the next time
-    assert taken(some([30, 20], seconds=12)) == [1]
+    with pytest.raises(UserError, match=r"--for leaves about 0 seconds, and the shortest"):  # the start took it all
+        some([30, 20], seconds=-2)
+    assert taken(some([300, 200], seconds=60))[0] == 0  # a part of it, to go on with the next time
+    assert Workers([], {}, seconds=-2).limit == 1  # all are complete
+    monkeypatch.setattr(local, "begun", lambda job: 0.5)
+    assert taken(some([30, 20], seconds=12)) == [1]  # it ends in time
+    with pytest.raises(UserError, match=r"the shortest of the runs takes about 50 seconds: nothing was started"):
+        some([300, 100], seconds=40)  # it was begun, and there is no time for another part
     monkeypatch.undo()
     monkeypatch.setenv("GENDYN_RUNS", str(runs))
     assert cli.main(["sweep", "01_random_labels", "--for", "1s", "--grid", "epochs=2000", "seed=0..1"]) == 2
@@ -97,6 +106,85 @@ def test_one_more_at_once_is_kept_where_it_was_faster(runs, monkeypatch, speeds,
         workers._look()
         clock[0] += 1
     assert workers.limit == expected
+
+
+def test_runs_that_are_only_evaluated_for_a_while_have_no_speed(runs: Path, monkeypatch) -> None:
+    workers, clock = some([1000.0] * 3), [0.0]
+    workers._most, workers._window = 2, (0.0, 0.0)
+    monkeypatch.setattr(local.time, "monotonic", lambda: clock[0])
+    workers._workers = [local.Worker(None, None, Path("no progress"), workers._next(), warm=True)]
+    for _ in range(60):
+        workers._look()
+        clock[0] += 1
+    assert (workers.limit, workers._speeds) == (1, {})
+    workers._done += 30  # half a second's work in a second
+    workers._look()
+    assert workers.limit == 2
+    assert workers._needs(workers._waiting[0]) == 2000.0
+
+
+def finished(workers: Workers, **outcome) -> Outcome | None:
+    """What the sweep is told where its first busy worker gives an outcome."""
+    (worker, *_) = workers._busy()
+    told = Outcome(worker.job.run_id, **{"seconds": 10.0, "trained": True, **outcome})
+    worker.pipe, worker.process = SimpleNamespace(recv=lambda: told), MagicMock()
+    return workers._outcome(worker)
+
+
+def at_work(each: list[float], limit: int) -> Workers:
+    """Workers of which so many are busy."""
+    (workers := some(each)).limit = limit
+    workers._workers = [local.Worker(None, None, Path(), workers._next()) for _ in range(limit)]
+    return workers
+
+
+def test_what_a_run_took_beside_others_tells_what_the_next_one_takes(runs: Path) -> None:
+    workers = at_work([10.0] * 4, 2)
+    workers._speeds = {1: 1.0, 2: 2.0}  # neither is slower beside the other
+    finished(workers)
+    assert workers._needs(workers._waiting[0]) == pytest.approx(10.0)
+    finished(workers, seconds=30.0)
+    assert workers._needs(workers._waiting[0]) == pytest.approx(30.0)
+
+
+def test_a_run_for_which_memory_lacks_beside_others_waits(runs: Path) -> None:
+    workers = at_work([10.0] * 4, 3)
+    workers._most, first = 6, workers._workers[0].job
+    lacks = {"trained": False, "error": "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"}
+    assert finished(workers, **lacks) is None
+    assert workers._waiting[0] == first
+    assert (workers.limit, workers._most, len(workers._workers)) == (2, 2, 2)
+    workers = at_work([10.0], 1)
+    assert finished(workers, **lacks).error  # alone it fails
+
+
+def test_an_idle_worker_that_died_is_given_nothing(runs: Path, tmp_path: Path, monkeypatch) -> None:
+    workers, made = some([10.0, 10.0]), []
+    dead = local.Worker(MagicMock(), MagicMock(), tmp_path / "0.json")
+    dead.process.is_alive.return_value, dead.pipe.send.side_effect = False, BrokenPipeError
+    workers._workers = [dead]
+    monkeypatch.setattr(workers, "_new", lambda folder: made.append(folder) or local.Worker(None, MagicMock(), folder))
+    assert workers._start(tmp_path / "1.json")
+    assert made
+
+
+def test_a_gpu_that_is_not_used_decides_nothing(runs: Path, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setenv("GENDYN_DEVICE", "cpu")
+    assert some([1.0])._most == 3
+
+
+def test_a_run_has_begun_with_its_first_checkpoint_evaluated_or_not(runs: Path) -> None:
+    (job,) = plan("01_random_labels", grid=["seed=0", "epochs=10", "train_size=1000", "batch_size=100"])
+    run = open_run(job.config, job.fingerprint, root=job.store)
+    assert begun(job) == 0.0
+    with writing(run, {"n_train": 1000}):
+        run.checkpoints.mkdir()
+        (run.checkpoints / "step_0000000025.safetensors").touch()
+        assert begun(job) == 0.25
+    (run.path / "env.json").write_text("{")
+    assert begun(job) == 0.0
 
 
 def test_a_worker_that_dies_is_named_and_the_others_go_on(runs: Path) -> None:

@@ -12,11 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from gendyn_lite import models
+from gendyn_lite.train import loop
 from gendyn_lite.train.device import GraphedPass, Precision, repeatable
 from gendyn_lite.train.step import Step, make_optimizer
 from tests.train.conftest import needs_gpu
@@ -47,8 +49,12 @@ class Recording(TorchDispatchMode):
 
 
 @contextmanager
-def recorded(recording: Recording):
-    """In place of torch.cuda.graph: nothing of it is done yet."""
+def recorded(recording: Recording, *, stream: SimpleNamespace, capture_error_mode: str):
+    """In place of torch.cuda.graph: nothing of it is done yet.
+
+    CUDA captures nothing on another device's stream; in any other mode what a reading thread pins would end it.
+    """
+    assert stream.device == torch.device("cpu") and capture_error_mode == "thread_local"
     random = torch.get_rng_state()
     with recording:
         yield
@@ -65,7 +71,7 @@ def device(request, monkeypatch) -> torch.device:
         return torch.device("cuda")
     stream = SimpleNamespace(wait_stream=lambda other: None)
     stand_ins = {
-        "Stream": lambda device: stream,
+        "Stream": lambda device: SimpleNamespace(wait_stream=lambda other: None, device=device),
         "current_stream": lambda device: stream,
         "stream": lambda stream: nullcontext(),
         "synchronize": lambda device: None,
@@ -141,8 +147,8 @@ def test_momenta_that_come_back_from_a_checkpoint_are_the_ones_used(config, devi
 
 def test_what_cannot_be_captured_runs_as_usual(config, device, monkeypatch):
     @contextmanager
-    def refuses(graph):
-        with recorded(graph):
+    def refuses(graph, **options):
+        with recorded(graph, **options):
             yield
         raise RuntimeError("operation not permitted when stream is capturing")
 
@@ -168,12 +174,28 @@ def unknown() -> dict[str, nn.Module]:
     """Networks that may not do the same in every pass."""
     linear = nn.Linear(2, 2)
     linear.weight.register_hook(lambda grad: grad)
-    return {"hook": hooked(nn.Linear(2, 2)), "own": Own(), "inside": nn.Sequential(Own()), "gradient": linear}
+    (patched := nn.ReLU()).forward = lambda x: x  # type: ignore[method-assign]
+    return {
+        "hook": hooked(nn.Linear(2, 2)),
+        "own": Own(),
+        "inside": nn.Sequential(Own()),
+        "gradient": linear,
+        "patched": patched,
+        "draws on the host": nn.Sequential(torchvision.transforms.RandomHorizontalFlip()),
+        "counts on the host": nn.BatchNorm2d(2, momentum=None),
+    }
 
 
 @pytest.mark.parametrize("name", unknown())
 def test_networks_that_are_run_as_they_are(name):
     assert not repeatable(unknown()[name])
+
+
+def test_hooks_of_all_modules_are_called_in_every_pass():
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    assert not repeatable(nn.Linear(2, 2))
+    handle.remove()
+    assert repeatable(nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize("name", ["mlp_3x512", "alexnet_small", "inception_small", "resnet18", "vgg19"])
@@ -211,9 +233,35 @@ def change_mode(model, number):
     model[1].train(number % 3 != 2)
 
 
-@pytest.mark.parametrize("change", [move, freeze, change_mode])
+def other_statistics(model, number):
+    model[1].running_mean = model[1].running_mean.clone()
+
+
+def other_momentum(model, number):
+    model[1].momentum = 0.1 * (number + 1)
+
+
+def drop_all(model, number):
+    model[3].p = float(number % 3 == 2)
+
+
+@pytest.mark.parametrize("change", [move, freeze, change_mode, other_statistics, other_momentum, drop_all])
 def test_what_a_graph_takes_for_granted_may_change(change, config, device):
     compare(*both(config, device), [8] * 6, device, between=change)
+
+
+class Norms(list):
+    """A gradient hook that is false as long as it has nothing."""
+
+    def __call__(self, model, *, epoch, step):
+        self.append(float(model[0].weight.grad.norm()))
+
+
+def test_a_hook_that_is_an_empty_list_is_called_after_every_pass(config, device):
+    step = next(both(config, device, hook=(norms := Norms())))
+    for x, y in batches([8] * 4, device):
+        step(x, y, epoch=1, step=1)
+    assert len(norms) == 4
 
 
 def test_dropout_draws_anew_and_as_an_ordinary_pass_does(config, device):
@@ -248,3 +296,10 @@ def test_lack_of_memory_leaves_statistics_and_random_numbers(config, device):
         GraphedPass(model, fails)(*next(iter(batches([8], device))))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(random, torch.cuda.get_rng_state(device))
+
+
+def test_an_estimate_leaves_out_what_a_gpu_does_the_first_time(monkeypatch):
+    done = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: done.append("wait"))
+    loop._seconds(lambda: done.append("work"), torch.device("cuda"))
+    assert done == ["work", "wait", "work", "wait"]  # the capture, then what is timed
