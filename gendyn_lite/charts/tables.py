@@ -109,7 +109,8 @@ def _sentence(row: Mapping[Hashable, Any]) -> str:
     if row["networks"]:
         low, high = (signed(row[name]) for name in ("lowest", "highest"))
         over = "" if row["networks"] == 1 else f" over {row['networks']} networks and data sets"
-        told += f": {low if low == high else f'{low} to {high}'}{over}, {_seeds(row)} or more each; "
+        what = html.escape(row["statistic"]).rstrip(",")
+        told += f": {what} {low if low == high else f'{low} to {high}'}{over}, {_seeds(row)} or more each; "
         told += f"needed: {html.escape(row['needed'])}"
     if row["alone"] != row["verdict"]:
         told += f"; without the correction for testing many: {row['alone']}"

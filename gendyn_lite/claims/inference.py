@@ -24,11 +24,12 @@ VERDICTS: tuple[str, ...] = ("holds", "holds, small", "negligible", "reversed", 
 MEANING = {
     "holds": "the whole interval lies beyond δ, the smallest effect that matters, on the side of the claim; where the "
     "claim is 'as much as', within δ of equal; where it is 'there is', a run shows it on each network",
-    "holds, small": "the whole interval lies beyond zero, but not beyond δ",
+    "holds, small": "the whole interval lies beyond zero, but not all of it beyond δ, or only before the correction "
+    "for testing many",
     "negligible": "the whole interval lies within δ of zero",
     "reversed": "on one network at least, the whole interval lies beyond zero on the other side; where the claim is "
     "'as much as', beyond δ",
-    "undecided": "none of these: too few seeds, or networks that differ",
+    "undecided": "none of these: too few seeds, networks that differ, or an interval too wide to say",
     "computed": "the value follows without chance, so that there is no interval",
     "not run": "there are no runs to judge it by",
 }

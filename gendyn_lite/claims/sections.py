@@ -96,11 +96,11 @@ def statements(claims: pd.DataFrame, records: Iterable[Record]) -> pd.DataFrame:
 
     Returns:
         ``paper``, ``id``, ``statement``, ``source``, ``paper_value``, ``criterion``, ``needed`` (its threshold),
-        ``type``, ``compared``, ``pooled``, ``primary``, ``prior``, ``chapter``, ``section``; ``networks`` that decide
-        and ``others`` with too few seeds; ``subject``, ``value``, ``low``, ``high`` of the network that is furthest
-        from holding (or of the mean); ``lowest`` and ``highest`` value and ``n_seeds`` (fewest) of those that decide,
-        of all (and most) if none does; ``each`` verdict of theirs; ``alone``, the verdict without the correction,
-        ``verdict``, and ``why`` it is undecided, if it is.
+        ``type``, ``statistic``, ``compared``, ``pooled``, ``primary``, ``prior``, ``chapter``, ``section``;
+        ``networks`` that decide and ``others`` with too few seeds; ``subject``, ``value``, ``low``, ``high`` of the
+        network that is furthest from holding (or of the mean); ``lowest`` and ``highest`` value and ``n_seeds``
+        (fewest) of those that decide, of all (and most) if none does; ``each`` verdict of theirs; ``alone``, the
+        verdict without the correction, ``verdict``, and ``why`` it is undecided, if it is.
     """
     found: list[_Pooled] = []
     for record in records:
@@ -146,7 +146,9 @@ def _pooled(entry: Entry, paper: str, rows: pd.DataFrame) -> _Pooled:
     """A claim over the networks of some rows of `all_claims`, none if it was not run."""
     run = rows[rows["n_seeds"] > 0]
     enough = run[run["n_seeds"] >= entry.seeds]
-    about = {name: getattr(entry, name) for name in ("id", "source", "type", "compared", "pooled", "primary")}
+    about = {
+        name: getattr(entry, name) for name in ("id", "source", "type", "compared", "pooled", "primary", "statistic")
+    }
     words = {"statement": entry.statement, "paper_value": entry.paper_value, "criterion": entry.statistic}
     words |= {"chapter": "", "section": ""}
     about |= {name: rows[name].iloc[0] if len(rows) else word for name, word in words.items()}

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from math import inf
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -73,7 +74,7 @@ class Workers:
         limit: How many are done at once at present. One more is tried as long as that made the whole faster.
 
     Raises:
-        UserError: None of the runs would end in the time, and there is none for a part of one.
+        UserError: None of the runs would end in the time, and none has begun that a part of would take further.
     """
 
     def __init__(self, jobs: Sequence[Job], expected: Mapping[str, float | None], *, seconds: float = inf) -> None:
@@ -82,11 +83,12 @@ class Workers:
         self._waiting, self._expected = list(jobs), expected
         self._rest = {job.run_id: (expected[job.run_id] or 0.0) * (1 - begun(job)) for job in jobs}
         self._workers: list[Worker] = []
+        self._numbers = count()
         self._pace: dict[str, float] = {}  # by experiment: what a run took, by what was expected
         self._speeds: dict[int, float] = {}  # by how many at once: expected seconds done in a second
         self._done, self._window = 0.0, (time.monotonic(), 0.0)
         shortest = min(self._rest.values(), default=0.0)
-        if jobs and seconds < min(shortest, LEAST):
+        if jobs and seconds < shortest and (seconds < LEAST or not any(map(begun, jobs))):
             told = f"--for leaves {said(max(0.0, seconds))}, and the shortest of the runs takes {said(shortest)}"
             raise UserError(f"{told}: nothing was started, take more time")
 
@@ -122,7 +124,7 @@ class Workers:
     def _new(self, folder: Path) -> Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        file = folder / f"{len(self._workers)}.json"
+        file = folder / f"{next(self._numbers)}.json"
         process = context.Process(target=serve, args=(theirs, str(file)), daemon=True)
         process.start()
         theirs.close()

@@ -73,10 +73,12 @@ def test_less_time_than_any_run_takes_is_refused(runs: Path, monkeypatch, capsys
         some([30, 20], seconds=8)
     with pytest.raises(UserError, match=r"--for leaves about 0 seconds, and the shortest"):  # the start took it all
         some([30, 20], seconds=-2)
-    assert taken(some([300, 200], seconds=60))[0] == 0  # a part of it, to go on with the next time
+    with pytest.raises(UserError, match="the shortest of the runs takes about 3 minutes: nothing was started, take"):
+        some([300, 200], seconds=60)
     assert Workers([], {}, seconds=-2).limit == 1  # all are complete
     monkeypatch.setattr(local, "begun", lambda job: 0.5)
     assert taken(some([30, 20], seconds=12)) == [1]  # it ends in time
+    assert taken(some([300, 200], seconds=60))[0] == 0  # another part of what was begun
     with pytest.raises(UserError, match=r"the shortest of the runs takes about 50 seconds: nothing was started"):
         some([300, 100], seconds=40)  # it was begun, and there is no time for another part
     monkeypatch.undo()
