@@ -2,10 +2,10 @@
 // toy_engine.js, its elements those of toy.html.
 window.gendynToys = window.gendynToys || (function () {
   "use strict";
-  const { generator, network, forward, judged, epoch, evaluation, step, stiffness, interval, mean } = globalThis.gendynEngine;
+  const { generator, network, step, epoch, evaluation, forward, judged, stiffness, interval, mean } = gendynEngine;
   const SLICE = 8; // ms of work between two frames of the page
   const PATIENCE = 150; // epochs, after which training ends unfitted
-  const TOO_HIGH = 10; // times the first loss: training has gone astray
+  const TOO_HIGH = 2; // times the first loss: training has gone astray
   const SHOWN = { train: 40, test: 20 }; // digits to choose from
   const LOW = -1, HIGH = 2, MORPHS = 13; // ends of a line through two digits, and the pictures drawn along it
   const MOST = 6; // digits shown that a step helps most, or harms most
@@ -73,16 +73,16 @@ window.gendynToys = window.gendynToys || (function () {
   // Work in slices: the page stays free in between, and all stands still in a tab that is not seen.
   function work(toy, name, steps, then) {
     let frame = 0;
-    toy.jobs[name] = () => {
+    const stopped = () => toy.jobs[name] !== go || (name === "train" && toy.paused);
+    function go() {
       cancelAnimationFrame(frame);
-      if (toy.jobs[name] !== go || (name === "train" && toy.paused)) return;
-      if (name === "train") say(toy, document.hidden ? "Paused: this page is in the background." : "Training.");
-      if (document.hidden) return;
-      frame = requestAnimationFrame(slice);
-    };
-    const go = toy.jobs[name];
+      if (name === "train" && !toy.paused) {
+        say(toy, document.hidden ? "Paused: this page is in the background." : "Training.");
+      }
+      if (!document.hidden) frame = requestAnimationFrame(slice);
+    }
     function slice() {
-      if (toy.jobs[name] !== go || (name === "train" && toy.paused)) return;
+      if (stopped()) return;
       for (const until = performance.now() + SLICE; performance.now() < until;) {
         const { done, value } = steps.next();
         if (!done) continue;
@@ -91,6 +91,7 @@ window.gendynToys = window.gendynToys || (function () {
       }
       frame = requestAnimationFrame(slice);
     }
+    toy.jobs[name] = go;
     go();
   }
 
@@ -128,18 +129,18 @@ window.gendynToys = window.gendynToys || (function () {
       toy.history.push({ epochs, train: now.accuracy, test: other.accuracy, ...losses });
       draw(toy);
       yield;
-      if (!(now.loss < TOO_HIGH * toy.history[0].trainLoss)) return "astray";
       if (now.accuracy === 1) return "fitted";
       if (epochs === PATIENCE) return "unfitted";
-      yield* epoch(net, train, how);
+      toy.met = yield* epoch(net, train, how);
+      if (!(toy.met < TOO_HIGH * toy.history[0].trainLoss)) return "astray";
     }
   }
   function finish(toy, how) {
-    const seconds = ((performance.now() - toy.begun) / 1000).toFixed(1), { trainLoss, epochs, train, test } = toy.history.at(-1);
+    const seconds = ((performance.now() - toy.begun) / 1000).toFixed(1), { epochs, train, test } = toy.history.at(-1);
     const words = {
       fitted: `Fitted in ${seconds} seconds and ${reached(toy)}`,
       unfitted: `Stopped before every label was fitted, after ${reached(toy)}`,
-      astray: `Training went astray: the loss rose to ${short(trainLoss)}. With a step size of ${toy.settings.rate} each step ` +
+      astray: `Training went astray: the loss rose to ${short(toy.met)}. With a step size of ${toy.settings.rate} each step ` +
         "overshoots what it aims at. Choose a smaller one.",
     };
     say(toy, words[how]);
@@ -148,10 +149,10 @@ window.gendynToys = window.gendynToys || (function () {
     if (how === "astray") toy.net = toy.says = null;
     const tried = toy.part("tried");
     if (tried) {
-      const set = Object.keys(toy.given.options).map((key) => toy.given.options[key].find(([value]) => value === toy.settings[key])[1]);
+      const set = [...toy.figure.querySelectorAll(".gendyn-toy-value")].map((value) => value.textContent);
       const ended = { fitted: epochs, unfitted: `not in ${epochs}`, astray: "went astray" }[how];
-      const cells = [...set, ended, seconds, percent(train), percent(test)].map((text) => make("td", {}, String(text)));
-      tried.append(make("tr", {}, ...cells));
+      const cells = [...set, ended, seconds, percent(train), percent(test)];
+      tried.append(make("tr", {}, ...cells.map((text) => make("td", {}, String(text)))));
       tried.closest("[hidden]")?.removeAttribute("hidden");
     }
     mark(toy);
@@ -163,21 +164,23 @@ window.gendynToys = window.gendynToys || (function () {
   function draw(toy) {
     const place = toy.part("chart"), wide = Math.max(240, place.clientWidth), side = wide > 640, high = 150;
     const losses = toy.history.flatMap(({ trainLoss, testLoss }) => [trainLoss, testLoss]).filter(Number.isFinite);
-    const label = toy.history.length ? `After ${reached(toy)}` : "Not trained yet.";
-    const svg = make("svg", { width: wide, height: side ? high : 2 * high, role: "img", "aria-label": "Accuracy and loss. " + label });
-    const each = side ? wide / 2 : wide;
+    const label = "Accuracy and loss. " + (toy.history.length ? `After ${reached(toy)}` : "Not trained yet.");
+    const svg = make("svg", { width: wide, height: side ? high : 2 * high, role: "img", "aria-label": label });
+    const each = side ? wide / 2 : wide, second = side ? `translate(${each} 0)` : `translate(0 ${high})`;
     svg.append(panel(toy, "accuracy", "", 1, "translate(0 0)", each, high));
-    svg.append(panel(toy, "loss", "Loss", Math.max(2.5, ...losses), `translate(${side ? `${each} 0` : `0 ${high}`})`, each, high));
+    svg.append(panel(toy, "loss", "Loss", Math.max(2.5, ...losses), second, each, high));
     place.replaceChildren(svg);
   }
   function panel({ history }, name, suffix, top, transform, wide, high) {
     const left = 34, right = wide - 14, up = 30, down = high - 24, last = Math.max(10, history.length - 1);
-    const x = (at) => left + (at / last) * (right - left), y = (value) => down - (Math.min(value, top) / top) * (down - up);
+    const x = (at) => left + (at / last) * (right - left), y = (value) => down - (value / top) * (down - up);
     const text = (words, at, line, anchor) => make("text", { x: at, y: line, "text-anchor": anchor || "start" }, words);
-    const group = make("g", { transform }, text(name, 0, 16), text("0", left, high - 8, "middle"), text(`${last} epochs`, right, high - 8, "end"));
+    const group = make("g", { transform }, text(name, 0, 16), text("0", left, high - 8, "middle"));
+    group.append(text(`${last} epochs`, right, high - 8, "end"));
     for (const value of [0, top / 2, top]) {
-      group.append(make("line", { x1: left, x2: right, y1: y(value), y2: y(value), "stroke-opacity": value ? 0.14 : 0.5 }));
-      group.append(text(short(value), left - 6, y(value) + 4, "end"));
+      const at = y(value), opacity = value ? 0.14 : 0.5;
+      group.append(make("line", { x1: left, x2: right, y1: at, y2: at, "stroke-opacity": opacity }));
+      group.append(text(short(value), left - 6, at + 4, "end"));
     }
     LINES.forEach(([word, key, stroke, dash], place) => {
       const values = history.map((row) => row[key + suffix]).filter(Number.isFinite), at = 62 + place * 130;
@@ -291,7 +294,8 @@ window.gendynToys = window.gendynToys || (function () {
     const share = (alpha) => (100 * (alpha - LOW)) / (HIGH - LOW);
     Object.assign(toy.part("lasts").style, { left: `${share(lower)}%`, width: `${share(upper) - share(lower)}%` });
     const next = beyond[1] < 0 ? "which is as far as was looked" : `where ${beyond[1]} takes over`;
-    return `On the line to a ${wanted} (0 is this digit, 1 the other) its class lasts from ${signed(lower)} to ${signed(upper)}, ${next}.`;
+    return `On the line to a ${wanted} (0 is this digit, 1 the other) its class lasts from ${signed(lower)} to ` +
+      `${signed(upper)}, ${next}.`;
   }
   function* helping(toy, one) {
     const { net, sets: { train, test }, chosen } = toy, own = (of, i) => chosen.of === of && chosen.i === i;
@@ -299,7 +303,8 @@ window.gendynToys = window.gendynToys || (function () {
     const all = Array.from(cosines.train, (cosine, i) => ({ of: "train", i, cosine })).filter(({ of, i }) => !own(of, i));
     all.sort((a, b) => b.cosine - a.cosine);
     const shown = (each) => {
-      const given = train.y[each.i], cosine = signed(each.cosine), about = `a ${train.truth[each.i]} labelled ${given}, cosine ${cosine}`;
+      const given = train.y[each.i], cosine = signed(each.cosine);
+      const about = `a ${train.truth[each.i]} labelled ${given}, cosine ${cosine}`;
       const below = make("span", { "aria-hidden": "true" }, `${given}: ${cosine}`);
       return make("span", {}, picture(bytes(toy, each), { role: "img", "aria-label": about }), below);
     };
@@ -308,9 +313,9 @@ window.gendynToys = window.gendynToys || (function () {
     toy.part("stepped").textContent = "";
     toy.part("step").onclick = () => stepped(toy, one);
     const helped = (of) => cosines[of].filter((cosine, i) => cosine > 0 && !own(of, i)).length;
-    const average = (same) => signed(mean(all.filter(({ i }) => (train.y[i] === one.y) === same).map(({ cosine }) => cosine)));
-    return `A small step on it helps ${helped("train")} other training digits and ${helped("test")} unseen ones; the mean cosine is ` +
-      `${average(true)} with training digits of its label, ${average(false)} with the others.`;
+    const some = (same) => all.filter(({ i }) => (train.y[i] === one.y) === same).map(({ cosine }) => cosine);
+    return `A small step on it helps ${helped("train")} other training digits and ${helped("test")} unseen ones; the mean ` +
+      `cosine is ${signed(mean(some(true)))} with training digits of its label, ${signed(mean(some(false)))} with the others.`;
   }
   // The step itself, on a copy of the network: whose loss falls.
   function stepped(toy, one) {
@@ -323,9 +328,10 @@ window.gendynToys = window.gendynToys || (function () {
     function* taking() {
       const copy = structuredClone(toy.net), before = yield* losses(copy);
       step(copy, one.x, [one.y], 1, { rate, momentum: 0 });
-      const after = yield* losses(copy), fell = before.map((all, k) => all.filter((loss, i) => after[k][i] < loss).length);
-      return `A step of size ${rate} on this digit alone takes its loss from ${short(before[0][0])} to ${short(after[0][0])}. The loss ` +
-        `falls for ${fell[1]} of ${sets[1].n} training digits and ${fell[2]} of ${sets[2].n} unseen ones.`;
+      const after = yield* losses(copy), [from, to] = [before, after].map(([[loss]]) => short(loss));
+      const fell = before.map((all, k) => all.filter((loss, i) => after[k][i] < loss).length);
+      return `A step of size ${rate} on this digit alone takes its loss from ${from} to ${to}. The loss falls for ` +
+        `${fell[1]} of ${sets[1].n} training digits and ${fell[2]} of ${sets[2].n} unseen ones.`;
     }
     work(toy, "step", taking(), (words) => { toy.part("stepped").textContent = words; });
   }
@@ -334,7 +340,7 @@ window.gendynToys = window.gendynToys || (function () {
   function remember(toy) {
     const query = new URLSearchParams(location.search), { settings, given, chosen } = toy;
     for (const key of [...query.keys()]) if (key.startsWith(toy.name + ".")) query.delete(key);
-    const kept = Object.keys(given.options).map((key) => [key, settings[key] === given.settings[key] ? "" : settings[key]]);
+    const kept = Object.keys(given.options).map((key) => [key, settings[key] !== given.settings[key] && settings[key]]);
     kept.push(["trained", toy.ended && "yes"], ["digit", chosen && `${chosen.of}-${chosen.i}`], ["toward", toy.toward]);
     for (const [key, value] of kept) if (value) query.set(`${toy.name}.${key}`, value);
     try {

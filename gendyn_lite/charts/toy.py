@@ -82,7 +82,7 @@ def show(
     """
     name, (heads, rows, about) = f"toy-{slug(title)}", recorded
     values = {**given, "options": {control.key: control.options for control in controls}, "ask": list(ask)}
-    classes = "".join(f'<option value="{number}">a {number}</option>' for number in range(given["classes"]))
+    classes = "".join(f"<option>{number}</option>" for number in range(given["classes"]))
     tried = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in (*(one.label for one in controls), *ENDED))
     below = _text("toy_ask.html").format(classes=classes) if ask else TRIED.format(heads=tried)
     for one in set(ASKS) - set(ask):
@@ -105,7 +105,7 @@ def _slider(control: Control) -> str:
     """A control as HTML; the script fills in its values."""
     last = len(control.options) - 1
     slider = f'<input type="range" min="0" max="{last}" data-key="{control.key}">'
-    return f"<label>{html.escape(control.label)} {slider}<output></output></label>"
+    return f'<label>{html.escape(control.label)} {slider}<span class="gendyn-toy-value"></span></label>'
 
 
 def script() -> str:

@@ -15,12 +15,8 @@ globalThis.gendynEngine = (function () {
   }
 
   function shuffled(count, random) {
-    const order = Uint32Array.from({ length: count }, (_, i) => i);
-    for (let i = count - 1; i > 0; i -= 1) {
-      const other = Math.floor(random() * (i + 1));
-      [order[i], order[other]] = [order[other], order[i]];
-    }
-    return order;
+    const keys = Float64Array.from({ length: count }, random);
+    return Uint32Array.from(keys.keys()).sort((i, j) => keys[i] - keys[j]);
   }
 
   // A fresh network: weights normal with variance 2/inputs (He et al., 2015), biases 0.
