@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from gendyn_lite import data, models, train
 from gendyn_lite.charts import toy
-from gendyn_lite.charts.toy import letters
 from gendyn_lite.config import RunConfig
 
 WIDTH, SEED = 256, 0
@@ -15,8 +15,23 @@ SETTINGS: dict[str, Any] = {"train_size": 500, "batch_size": 50, "learning_rate"
 CONSTANT = {"schedule": "constant", "standardize": "per_channel", "stop_when_fitted": True}
 LABELS = (("0", "true"), ("0.5", "half random"), ("1", "all random"))
 OPENS = {"labels": "1", "rate": str(SETTINGS["learning_rate"]), "width": str(WIDTH), "seed": str(SEED)}
-RATES = ("0.01", "0.03", "0.1", "0.3", "1", "3", "10")
-HEADS = ("labels", "epochs to fit", "training accuracy", "accuracy on unseen digits")
+LABELS = {
+    "0": "true",
+    "0.25": "a quarter random",
+    "0.5": "half random",
+    "0.75": "three quarters random",
+    "1": "all random",
+}
+NAMES = {"labels": "labels", "rate": "step size", "width": "hidden units", "seed": "seed"}
+STOPS = {
+    "labels": tuple(LABELS.items()),
+    "rate": tuple((stop, stop) for stop in ("0.01", "0.03", "0.1", "0.3", "1", "3", "10")),
+    "width": tuple((stop, stop) for stop in ("4", "16", "64", "256", "512")),
+    "seed": tuple((str(stop), str(stop)) for stop in range(10)),
+}
+RECORDED = ("0", "0.5", "1")  # labels of the runs that stand there without JavaScript
+HEADS = ("labels", "hidden units", "epochs to fit", "training accuracy", "accuracy on unseen digits")
+TOY = "This is a toy with few digits and one seed; the recorded charts are the evidence."
 
 
 def config(corruption: float, width: int = WIDTH) -> RunConfig:
@@ -35,25 +50,22 @@ def config(corruption: float, width: int = WIDTH) -> RunConfig:
     )
 
 
-def given(*corruptions: str) -> dict[str, Any]:
+def given() -> dict[str, Any]:
     """What a page gets: digits, labels for each fraction that is drawn at random, and the settings of training.
-
-    Args:
-        *corruptions: Fractions, as texts.
 
     Returns:
         Plain values, fit for JSON.
 
-    >>> found = given("0", "1")
+    >>> found = given()
     >>> len(found["train"]["pixels"]) // 64, len(found["labels"]["1"]), found["settings"]["width"]
     (500, 500, '256')
     """
     loaded = data.load("digits", train_size=SETTINGS["train_size"], seed=SEED)
     sets = {
-        name: {"pixels": letters(part.x.numpy()), "classes": part.y.tolist()}
+        name: {"pixels": toy.letters(part.x.numpy()), "classes": part.y.tolist()}
         for name, part in (("train", loaded.train), ("test", loaded.test))
     }
-    labels = {text: data.load_for_run(config(float(text)))[0].train.y.tolist() for text in corruptions}
+    labels = {text: data.load_for_run(config(float(text)))[0].train.y.tolist() for text in LABELS}
     how = {"batch": SETTINGS["batch_size"], "momentum": SETTINGS["momentum"], "settings": dict(OPENS)}
     return {
         **sets,
@@ -81,19 +93,24 @@ def recorded(corruption: float, width: int = WIDTH) -> tuple[str, str, str]:
     return epochs, f"{last['train_accuracy']:.0%}", f"{last['test_accuracy']:.0%}"
 
 
-def show_first() -> None:
-    """The network of the introduction: true, half or wholly random labels; then ask it about a digit."""
-    controls = (
-        toy.Control("labels", "labels", LABELS),
-        toy.Control("rate", "step size", [(rate, rate) for rate in RATES]),
-        toy.Control("seed", "seed", [(str(seed), str(seed)) for seed in range(10)]),
-    )
-    rows = [(words, *recorded(float(fraction))) for fraction, words in LABELS]
+def show(
+    title: str, caption: str, *, controls: Sequence[str] = ("labels", "rate", "seed"), ask: Sequence[str] = toy.ASKS
+) -> None:
+    """Display a network that the reader trains in the page.
+
+    Args:
+        title: Title of the figure.
+        caption: What to do with it, in a sentence.
+        controls: What can be set, of `NAMES`.
+        ask: What the trained network is asked: as for `gendyn_lite.charts.toy.show`.
+    """
+    widths = (16, WIDTH) if "width" in controls else (WIDTH,)
+    rows = [(LABELS[text], width, *recorded(float(text), width)) for width in widths for text in RECORDED]
     toy.show(
-        given(*dict(LABELS)),
-        title="Train it yourself",
-        caption="Choose the labels, press Train, then choose a digit. This is a toy of one seed; the recorded charts are "
-        "the evidence.",
-        controls=controls,
+        given(),
+        title=title,
+        caption=f"{caption} {TOY}",
+        controls=[toy.Control(key, NAMES[key], STOPS[key]) for key in controls],
         recorded=(HEADS, rows, "500 digits to learn, 355 unseen; the settings with which the page opens; one seed."),
+        ask=ask,
     )

@@ -18,7 +18,9 @@ window.gendynToys = window.gendynToys || (function () {
     made.append(...inner);
     return made;
   }
-  const percent = (share) => (share > 0.999 && share < 1 ? "> 99.9 %" : `${(100 * share).toFixed(share === 1 ? 0 : 1)} %`);
+  function percent(share) {
+    return share > 0.999 && share < 1 ? "> 99.9 %" : `${(100 * share).toFixed(share === 1 ? 0 : 1)} %`;
+  }
   const short = (value) => (Number.isFinite(value) ? String(Number(value.toPrecision(2))) : "infinity");
   const signed = (value) => value.toFixed(2).replace("-", "−");
 
@@ -63,35 +65,32 @@ window.gendynToys = window.gendynToys || (function () {
     show();
   }
 
-  const say = (toy, words) => { toy.part("status").textContent = words; };
+  function say(toy, words) {
+    const status = toy.part("status");
+    if (status.textContent !== words) status.textContent = words; // which is read out
+  }
   function reached({ history }) {
     const { epochs, train, test, trainLoss, testLoss } = history.at(-1);
-    return `${epochs} ${epochs === 1 ? "epoch" : "epochs"}: ${percent(train)} of the training digits answered as labelled, ` +
-      `${percent(test)} of the unseen ones right; loss ${short(trainLoss)} and ${short(testLoss)}.`;
+    return `${epochs} ${epochs === 1 ? "epoch" : "epochs"}: ${percent(train)} of the training digits answered as ` +
+      `labelled, ${percent(test)} of the unseen ones right; loss ${short(trainLoss)} and ${short(testLoss)}.`;
   }
 
   // Work in slices: the page stays free in between, and all stands still in a tab that is not seen.
   function work(toy, name, steps, then) {
     let frame = 0;
-    const stopped = () => toy.jobs[name] !== go || (name === "train" && toy.paused);
-    function go() {
+    const go = toy.jobs[name] = () => {
       cancelAnimationFrame(frame);
-      if (name === "train" && !toy.paused) {
-        say(toy, document.hidden ? "Paused: this page is in the background." : "Training.");
-      }
-      if (!document.hidden) frame = requestAnimationFrame(slice);
-    }
-    function slice() {
-      if (stopped()) return;
+      if (toy.jobs[name] !== go || (name === "train" && toy.paused)) return;
+      if (name === "train") say(toy, document.hidden ? "Paused: this page is in the background." : "Training.");
+      if (document.hidden) return;
       for (const until = performance.now() + SLICE; performance.now() < until;) {
         const { done, value } = steps.next();
         if (!done) continue;
         delete toy.jobs[name];
         return then(value);
       }
-      frame = requestAnimationFrame(slice);
-    }
-    toy.jobs[name] = go;
+      frame = requestAnimationFrame(go);
+    };
     go();
   }
 
@@ -110,8 +109,8 @@ window.gendynToys = window.gendynToys || (function () {
   }
   function forget(toy) {
     Object.assign(toy, { jobs: {}, paused: false, net: null, says: null, history: [], ended: "" });
-    delete toy.figure.dataset.ended;
     Object.assign(toy.part("pause"), { disabled: true, textContent: "Pause" });
+    delete toy.figure.dataset.ended;
     toy.sets.train.y = Uint8Array.from(toy.given.labels[toy.settings.labels]);
     say(toy, `Press Train: a network of ${toy.settings.width} hidden units learns ${toy.sets.train.n} digits.`);
     draw(toy);
@@ -140,8 +139,8 @@ window.gendynToys = window.gendynToys || (function () {
     const words = {
       fitted: `Fitted in ${seconds} seconds and ${reached(toy)}`,
       unfitted: `Stopped before every label was fitted, after ${reached(toy)}`,
-      astray: `Training went astray: the loss rose to ${short(toy.met)}. With a step size of ${toy.settings.rate} each step ` +
-        "overshoots what it aims at. Choose a smaller one.",
+      astray: `Training went astray: the loss rose to ${short(toy.met)}. With a step size of ${toy.settings.rate} ` +
+        "each step overshoots what it aims at. Choose a smaller one.",
     };
     say(toy, words[how]);
     toy.part("pause").disabled = true;
@@ -156,8 +155,7 @@ window.gendynToys = window.gendynToys || (function () {
       tried.closest("[hidden]")?.removeAttribute("hidden");
     }
     mark(toy);
-    remember(toy);
-    ask(toy);
+    wonder(toy);
   }
 
   // Accuracy and loss against epochs, side by side or below each other.
@@ -194,10 +192,10 @@ window.gendynToys = window.gendynToys || (function () {
     return group;
   }
 
-  // Digits: of set and number their pixels, inputs and labels. They are chosen by a click, or by arrow keys and Enter.
+  // Digits: their pixels and inputs by set and number. They are radio buttons: a click or an arrow key chooses one.
   const bytes = ({ sets }, { of, i }) => sets[of].bytes.subarray(64 * i, 64 * i + 64);
   const inputs = ({ sets }, { of, i }) => sets[of].x.slice(64 * i, 64 * i + 64);
-  function picture(values, attributes) {
+  function picture(values, attributes = { "aria-hidden": "true" }) {
     const canvas = make("canvas", { width: 8, height: 8, ...attributes }), paint = canvas.getContext("2d");
     const image = paint.createImageData(8, 8);
     values.forEach((value, i) => { image.data[4 * i + 3] = value; }); // black, as opaque as a pixel is dark
@@ -205,61 +203,33 @@ window.gendynToys = window.gendynToys || (function () {
     return canvas;
   }
   function grid(toy) {
-    const box = toy.part("grid");
-    for (const group of box.querySelectorAll("[role=group]")) {
+    for (const group of toy.figure.querySelectorAll("[data-of]")) {
       const { of } = group.dataset;
       for (let i = 0; i < SHOWN[of]; i += 1) {
-        const id = `${toy.name}-${of}-${i}`, option = make("span", { role: "option", id, "aria-selected": "false" });
-        option.append(picture(bytes(toy, { of, i }), { "aria-hidden": "true" }), make("span"));
-        option.addEventListener("click", () => choose(toy, { of, i }));
-        toy.options.push({ of, i, option });
-        group.append(option);
+        const radio = make("input", { type: "radio", name: toy.name + "-digit" }), below = make("span");
+        radio.addEventListener("change", () => wonder(toy, { chosen: { of, i } }));
+        toy.options.push({ of, i, radio, below });
+        group.append(make("label", {}, radio, picture(bytes(toy, { of, i })), below));
       }
     }
-    toy.active = 0;
-    box.addEventListener("keydown", (event) => keyed(toy, event));
-    box.addEventListener("focus", () => activate(toy, toy.active));
-    toy.part("toward").addEventListener("change", ({ target }) => {
-      toy.toward = target.value;
-      ask(toy);
-      remember(toy);
-    });
-  }
-  function activate(toy, number) {
-    toy.options[toy.active].option.classList.remove("active");
-    toy.active = Math.max(0, Math.min(toy.options.length - 1, number));
-    const { option } = toy.options[toy.active];
-    option.classList.add("active");
-    toy.part("grid").setAttribute("aria-activedescendant", option.id);
-  }
-  function keyed(toy, event) {
-    const { options, active } = toy, all = options.length, tops = options.map(({ option }) => option.offsetTop);
-    const columns = tops.filter((top) => top === tops[0]).length;
-    const moves = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, Home: -all, End: all };
-    if (event.key in moves) activate(toy, active + moves[event.key]);
-    else if (event.key === "Enter" || event.key === " ") choose(toy, options[active]);
-    else return;
-    event.preventDefault();
-    options[toy.active].option.scrollIntoView({ block: "nearest" });
+    toy.part("toward").addEventListener("change", ({ target }) => wonder(toy, { toward: target.value }));
   }
   function mark(toy) {
-    for (const { of, i, option } of toy.options) {
+    for (const { of, i, radio, below } of toy.options) {
       const given = toy.sets[of].y[i], says = toy.says && toy.says[of][i];
       const words = `${of === "train" ? "training" : "unseen"} digit ${i + 1}, a ${toy.sets[of].truth[i]}`;
-      option.lastChild.textContent = toy.says ? `${given}${says === given ? "✓" : "✗"}` : given;
       const labelled = of === "train" ? `, labelled ${given}` : "";
-      option.setAttribute("aria-label", words + labelled + (toy.says ? `; the network says ${says}` : ""));
+      radio.setAttribute("aria-label", words + labelled + (toy.says ? `; the network says ${says}` : ""));
+      below.textContent = toy.says ? `${given}${says === given ? "✓" : "✗"}` : given;
     }
-  }
-  function choose(toy, { of, i }) {
-    toy.chosen = { of, i };
-    activate(toy, toy.options.findIndex((each) => each.of === of && each.i === i));
-    toy.options.forEach(({ option }, place) => option.setAttribute("aria-selected", String(place === toy.active)));
-    ask(toy);
-    remember(toy);
   }
 
   // What the network says of the chosen digit, how far its class lasts, and whom a step on it helps.
+  function wonder(toy, about) {
+    Object.assign(toy, about);
+    ask(toy);
+    remember(toy);
+  }
   function ask(toy) {
     if (!toy.options.length) return;
     const { net, chosen } = toy, ready = net && chosen && !(toy.jobs.train && !toy.paused);
@@ -271,7 +241,8 @@ window.gendynToys = window.gendynToys || (function () {
   function* answering(toy) {
     const { net, sets, chosen: { of, i }, given: { ask: asked } } = toy, x = inputs(toy, { of, i }), y = sets[of].y[i];
     const truth = sets[of].truth[i], { probability, said: [says] } = judged(forward(net, x, 1).pop(), [y], 1);
-    const words = [`${of === "train" ? "Training" : "Unseen"} digit ${i + 1} is a ${truth}${y === truth ? "" : `, labelled ${y}`}.`];
+    const labelled = y === truth ? "" : `, labelled ${y}`;
+    const words = [`${of === "train" ? "Training" : "Unseen"} digit ${i + 1} is a ${truth}${labelled}.`];
     words.push(`The network says ${says}, with probability ${percent(probability[says])}.`);
     if (asked.includes("interval")) words.push(lasting(toy, x, truth));
     if (asked.includes("stiffness")) words.push(yield* helping(toy, { x, y }));
@@ -298,9 +269,10 @@ window.gendynToys = window.gendynToys || (function () {
       `${signed(upper)}, ${next}.`;
   }
   function* helping(toy, one) {
-    const { net, sets: { train, test }, chosen } = toy, own = (of, i) => chosen.of === of && chosen.i === i;
+    const { net, sets: { train, test }, chosen } = toy;
     const cosines = { train: yield* stiffness(net, one, train), test: yield* stiffness(net, one, test) };
-    const all = Array.from(cosines.train, (cosine, i) => ({ of: "train", i, cosine })).filter(({ of, i }) => !own(of, i));
+    const all = Array.from(cosines.train, (cosine, i) => ({ of: "train", i, cosine }));
+    if (chosen.of === "train") all.splice(chosen.i, 1);
     all.sort((a, b) => b.cosine - a.cosine);
     const shown = (each) => {
       const given = train.y[each.i], cosine = signed(each.cosine);
@@ -312,26 +284,26 @@ window.gendynToys = window.gendynToys || (function () {
     toy.part("harmed").replaceChildren(...all.slice(-MOST).reverse().map(shown));
     toy.part("stepped").textContent = "";
     toy.part("step").onclick = () => stepped(toy, one);
-    const helped = (of) => cosines[of].filter((cosine, i) => cosine > 0 && !own(of, i)).length;
+    const helped = (of) => cosines[of].filter((cosine) => cosine > 0).length - (of === chosen.of ? 1 : 0);
     const some = (same) => all.filter(({ i }) => (train.y[i] === one.y) === same).map(({ cosine }) => cosine);
-    return `A small step on it helps ${helped("train")} other training digits and ${helped("test")} unseen ones; the mean ` +
-      `cosine is ${signed(mean(some(true)))} with training digits of its label, ${signed(mean(some(false)))} with the others.`;
+    const [alike, others] = [some(true), some(false)].map((each) => signed(mean(each)));
+    return `A small step on it helps ${helped("train")} other training digits and ${helped("test")} unseen ones; the ` +
+      `mean cosine is ${alike} with training digits of its label, ${others} with the others.`;
   }
   // The step itself, on a copy of the network: whose loss falls.
   function stepped(toy, one) {
-    const sets = [{ x: one.x, y: Uint8Array.of(one.y), n: 1 }, toy.sets.train, toy.sets.test], rate = Number(toy.settings.rate);
-    function* losses(net) {
-      const found = [];
-      for (const each of sets) found.push((yield* evaluation(net, each)).losses);
-      return found;
-    }
+    const sets = [{ x: one.x, y: Uint8Array.of(one.y), n: 1 }, toy.sets.train, toy.sets.test];
+    const rate = Number(toy.settings.rate);
     function* taking() {
-      const copy = structuredClone(toy.net), before = yield* losses(copy);
+      const copy = structuredClone(toy.net), fell = [];
       step(copy, one.x, [one.y], 1, { rate, momentum: 0 });
-      const after = yield* losses(copy), [from, to] = [before, after].map(([[loss]]) => short(loss));
-      const fell = before.map((all, k) => all.filter((loss, i) => after[k][i] < loss).length);
-      return `A step of size ${rate} on this digit alone takes its loss from ${from} to ${to}. The loss falls for ` +
-        `${fell[1]} of ${sets[1].n} training digits and ${fell[2]} of ${sets[2].n} unseen ones.`;
+      for (const each of sets) {
+        const { losses: before } = yield* evaluation(toy.net, each), { losses: after } = yield* evaluation(copy, each);
+        fell.push({ before, after, count: after.filter((loss, i) => loss < before[i]).length });
+      }
+      const [{ before: [from], after: [to] }, train, test] = fell;
+      return `A step of size ${rate} on this digit alone takes its loss from ${short(from)} to ${short(to)}. The loss ` +
+        `falls for ${train.count} of ${sets[1].n} training digits and ${test.count} of ${sets[2].n} unseen ones.`;
     }
     work(toy, "step", taking(), (words) => { toy.part("stepped").textContent = words; });
   }
@@ -353,17 +325,13 @@ window.gendynToys = window.gendynToys || (function () {
     const query = new URLSearchParams(location.search), wanted = (key) => query.get(`${toy.name}.${key}`) || "";
     const [, of, i] = /^(train|test)-(\d+)$/.exec(wanted("digit")) || [], trained = wanted("trained");
     if (/^\d$/.test(wanted("toward"))) toy.toward = wanted("toward");
-    if (of && toy.options.length && Number(i) < SHOWN[of]) choose(toy, { of, i: Number(i) });
+    toy.options.find((each) => each.of === of && each.i === Number(i))?.radio.click();
     if (trained) start(toy);
   }
 
   // A figure is set up when it comes within half a screen of what is seen.
-  function seen() {
-    const observer = new IntersectionObserver((entries) => {
-      for (const { isIntersecting, target } of entries) if (isIntersecting) setUp(target);
-    }, { rootMargin: "50% 0px" });
-    document.querySelectorAll("figure.gendyn-toy:not([data-ready])").forEach((figure) => observer.observe(figure));
-  }
-  return { seen };
+  const seen = (entries) => entries.forEach(({ isIntersecting, target }) => isIntersecting && setUp(target));
+  const observer = new IntersectionObserver(seen, { rootMargin: "50% 0px" });
+  return () => document.querySelectorAll("figure.gendyn-toy:not([data-ready])").forEach((each) => observer.observe(each));
 })();
-window.gendynToys.seen();
+window.gendynToys();

@@ -1,5 +1,5 @@
 // A small fully connected ReLU network: prediction, gradients, SGD with momentum, stiffness, generalization intervals.
-// Matrices are rows after rows in a Float64Array; a layer's weights have a row for each input and a column for each unit.
+// Matrices are rows after rows in a Float64Array; a layer's weights have a row for each input, a column for each unit.
 globalThis.gendynEngine = (function () {
   "use strict";
 
@@ -12,11 +12,6 @@ globalThis.gendynEngine = (function () {
       mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
       return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
     };
-  }
-
-  function shuffled(count, random) {
-    const keys = Float64Array.from({ length: count }, random);
-    return Uint32Array.from(keys.keys()).sort((i, j) => keys[i] - keys[j]);
   }
 
   // A fresh network: weights normal with variance 2/inputs (He et al., 2015), biases 0.
@@ -99,7 +94,8 @@ globalThis.gendynEngine = (function () {
     const entering = forward(net, x, n), found = judged(entering.pop(), y, n), leaving = [found.delta];
     for (let place = net.length - 1; place > 0; place -= 1) {
       const { inputs, units, weight } = net[place];
-      const back = product(leaving[0], transposed(weight, inputs, units), new Float64Array(n * inputs), n, units, inputs);
+      const back = new Float64Array(n * inputs);
+      product(leaving[0], transposed(weight, inputs, units), back, n, units, inputs);
       for (let i = 0; i < back.length; i += 1) if (entering[place][i] <= 0) back[i] = 0;
       leaving.unshift(back);
     }
@@ -135,7 +131,8 @@ globalThis.gendynEngine = (function () {
 
   // One epoch in batches; it yields after each, so that a page can draw in between. Gives the mean loss on its way.
   function* epoch(net, { x, y, n }, { batch, random, ...how }) {
-    const inputs = net[0].inputs, order = shuffled(n, random);
+    const { inputs } = net[0], keys = Float64Array.from({ length: n }, random);
+    const order = Uint32Array.from(keys.keys()).sort((i, j) => keys[i] - keys[j]);
     let total = 0;
     for (let start = 0; start < n; start += batch) {
       const chosen = order.subarray(start, start + batch), rows = new Float64Array(chosen.length * inputs);
@@ -170,7 +167,7 @@ globalThis.gendynEngine = (function () {
     return sum;
   }
 
-  // Cosine of the loss gradient of one example with that of each of a set: the Gram matrix by the factors of each layer.
+  // Cosine of one example's loss gradient with that of each of a set: the Gram matrix by the factors of each layer.
   // It yields between parts of the set.
   function* stiffness(net, one, { x, y, n }, part = 128) {
     const own = factors(net, one.x, [one.y], 1), norm = grams(net, own, 0, own, 0), cosines = new Float64Array(n);
@@ -193,8 +190,8 @@ globalThis.gendynEngine = (function () {
     return sum;
   }
 
-  // How far x + α d keeps the class of x, within [low, high]: linear piece by linear piece, a unit of the network changing
-  // sides at each, until another logit overtakes.
+  // How far x + α d keeps the class of x, within [low, high]: linear piece by linear piece, a unit of the network
+  // changing sides at each, until another logit overtakes.
   function interval(net, x, direction, low = -1, high = 2) {
     const ends = [-low, high].map((most, way) => walk(net, x, direction.map((each) => (way ? each : -each)), most));
     return { lower: -ends[0].end, upper: ends[1].end, label: ends[0].label, beyond: ends.map(({ next }) => next) };
@@ -216,7 +213,7 @@ globalThis.gendynEngine = (function () {
     }
     throw new Error("a line has more than 100,000 linear pieces");
   }
-  // Logits at α and their slopes on the linear piece of these gates, and the next unit that changes sides, up to `most`.
+  // Logits at α and their slopes on the linear piece of these gates; the next unit that changes sides, up to `most`.
   function along(net, gates, x, direction, at, most) {
     let value = x.map((each, i) => each + at * direction[i]), slope = direction;
     const flip = { at: most, place: -1, unit: -1 };
@@ -225,8 +222,9 @@ globalThis.gendynEngine = (function () {
       slope = product(slope, weight, new Float64Array(units), 1, inputs, units);
       if (place === net.length - 1) return;
       for (let unit = 0; unit < units; unit += 1) {
-        const open = gates[place][unit] === 1, meets = at + Math.max(0, -value[unit] / slope[unit]);
-        if ((open ? slope[unit] < 0 : slope[unit] > 0) && meets < flip.at) Object.assign(flip, { at: meets, place, unit });
+        const open = gates[place][unit], leaves = open ? slope[unit] < 0 : slope[unit] > 0;
+        const meets = at + Math.max(0, -value[unit] / slope[unit]);
+        if (leaves && meets < flip.at) Object.assign(flip, { at: meets, place, unit });
         if (!open) value[unit] = slope[unit] = 0;
       }
     });

@@ -28,11 +28,15 @@ LONG = """() => { window.long = []; new PerformanceObserver((list) => window.lon
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page that has the figure of the introduction as it was committed, far below its top."""
     notebook = nbformat.read(ROOT / "book" / "chapters" / "introduction.ipynb", as_version=4)
-    outputs = [output.get("data", {}).get("text/html", "") for cell in notebook.cells for output in cell.get("outputs", [])]
+    outputs = [
+        output.get("data", {}).get("text/html", "") for cell in notebook.cells for output in cell.get("outputs", [])
+    ]
     (output,) = (text for text in outputs if NAME in text)
     figure = re.sub(r'<(style|script) data-gendyn="live">.*?</\1>\s*', "", output, flags=re.DOTALL)
     assert len(gzip.compress((figure + toy.script() + toy.style()).encode())) <= HEAVIEST
-    head = f"<meta charset=utf-8><title>Toy</title><meta name=viewport content='width=device-width'><style>{toy.style()}"
+    head = (
+        f"<meta charset=utf-8><title>Toy</title><meta name=viewport content='width=device-width'><style>{toy.style()}"
+    )
     head += "@media(prefers-color-scheme:dark){html{background:#121212;color:#eee;color-scheme:dark}}</style>"
     body = f"<main><h1>Toy</h1><div id=above style='height:3000px'></div>{figure}</main><script>{toy.script()}</script>"
     path = tmp_path_factory.mktemp("toy") / "page.html"
@@ -81,11 +85,10 @@ def test_random_labels_are_fitted_and_teach_nothing_by_keyboard_alone(visit: Vis
     assert fitted == 100
     assert 5 <= unseen <= 15
     page.keyboard.press("Tab")  # past the pause, which is disabled, to the digits
-    assert page.evaluate("document.activeElement.getAttribute('role')") == "listbox"
-    for key in ("End", "ArrowUp", "ArrowLeft", "Home", "ArrowRight", "ArrowDown", "ArrowUp", "Enter"):
+    for key in ("Space", "ArrowRight", "ArrowDown", "ArrowLeft"):
         page.keyboard.press(key)
     assert re.match(r"Training digit 2 is a \d, labelled \d. The network says \d, with probability", answer(page))
-    chosen = page.locator("[aria-selected=true]").get_attribute("aria-label") or ""
+    chosen = page.locator(".gendyn-toy-grid :checked").get_attribute("aria-label") or ""
     assert chosen.rpartition(" ")[2] == re.findall(r"says (\d)", answer(page))[0]
     before = page.locator(".gendyn-toy-lasts").get_attribute("style")
     page.keyboard.press("Tab")
@@ -110,10 +113,10 @@ def test_true_labels_teach_what_was_never_seen(visit: Visit) -> None:
 
 def test_a_shared_link_trains_the_same_network_again(browser: Browser, visit: Visit) -> None:
     page = visit.page
-    slider(page, "labels", "ArrowLeft")
+    slider(page, "labels", "ArrowLeft", "ArrowLeft")
     slider(page, "seed", "ArrowRight")
     train(page)
-    page.get_by_role("option").nth(45).click()
+    page.locator(".gendyn-toy-grid label").nth(45).click()
     page.get_by_label("How far").select_option("3")
     page.wait_for_function("() => document.querySelector('.gendyn-toy-answer').textContent.includes('the line to a 3')")
     assert f"{NAME}.labels=0.5&{NAME}.seed=1&{NAME}.trained=yes&{NAME}.digit=test-5&{NAME}.toward=3#{NAME}" in page.url

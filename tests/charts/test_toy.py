@@ -65,7 +65,7 @@ def layers(model: nn.Module) -> list[nn.Linear]:
 
 def digits(count: int, corruption: str = "1") -> tuple[Tensor, Tensor]:
     """The first digits of the page and their labels, as it gives them to the network."""
-    given = of_chapters.given(corruption)
+    given = of_chapters.given()
     level = torch.tensor([ord(letter) - 97 for letter in given["train"]["pixels"][: 64 * count]], dtype=torch.float64)
     x = ((level * 255 / 16 + 0.5).floor() / 255 - given["mean"]) / given["std"]
     return x.reshape(count, 64), torch.tensor(given["labels"][corruption][:count])
