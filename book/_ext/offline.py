@@ -167,7 +167,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def self_contained(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Give a page the scripts of charts if it has a chart, of toys if it has one, and take away what would call another host."""
+    """Give a page the scripts of the charts and toys that it has, and take away what would call another host."""
     body = context.get("body", "")
     app.add_css_file(BOOK_STYLE)
     if CHART_MARK in body:

@@ -1,4 +1,4 @@
-"""The toy of the pages: 500 embedded digits for a network that the reader trains, and what the library makes of them."""
+"""The toy of the pages: embedded digits for a network that the reader trains, and what the library makes of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from gendyn_lite.config import RunConfig
 WIDTH, SEED = 256, 0
 SETTINGS: dict[str, Any] = {"train_size": 500, "batch_size": 50, "learning_rate": 0.1, "momentum": 0.9, "epochs": 150}
 CONSTANT = {"schedule": "constant", "standardize": "per_channel", "stop_when_fitted": True}
-LABELS = (("0", "true"), ("0.5", "half random"), ("1", "all random"))
 OPENS = {"labels": "1", "rate": str(SETTINGS["learning_rate"]), "width": str(WIDTH), "seed": str(SEED)}
 LABELS = {
     "0": "true",

@@ -18,9 +18,7 @@ window.gendynToys = window.gendynToys || (function () {
     made.append(...inner);
     return made;
   }
-  function percent(share) {
-    return share > 0.999 && share < 1 ? "> 99.9 %" : `${(100 * share).toFixed(share === 1 ? 0 : 1)} %`;
-  }
+  const percent = (share) => (share === 1 ? "100 %" : `${Math.min(99.9, 100 * share).toFixed(1)} %`);
   const short = (value) => (Number.isFinite(value) ? String(Number(value.toPrecision(2))) : "infinity");
   const signed = (value) => value.toFixed(2).replace("-", "−");
 
@@ -65,10 +63,7 @@ window.gendynToys = window.gendynToys || (function () {
     show();
   }
 
-  function say(toy, words) {
-    const status = toy.part("status");
-    if (status.textContent !== words) status.textContent = words; // which is read out
-  }
+  const say = ({ part }, words) => part("status").textContent === words || part("status").replaceChildren(words);
   function reached({ history }) {
     const { epochs, train, test, trainLoss, testLoss } = history.at(-1);
     return `${epochs} ${epochs === 1 ? "epoch" : "epochs"}: ${percent(train)} of the training digits answered as ` +
@@ -124,10 +119,10 @@ window.gendynToys = window.gendynToys || (function () {
     for (let epochs = 0; ; epochs += 1) {
       const now = yield* evaluation(net, train), other = yield* evaluation(net, test);
       Object.assign(toy, { net, says: { train: now.said, test: other.said } });
-      const losses = { trainLoss: now.loss, testLoss: other.loss };
-      toy.history.push({ epochs, train: now.accuracy, test: other.accuracy, ...losses });
+      const row = { epochs, train: now.accuracy, test: other.accuracy, trainLoss: now.loss, testLoss: other.loss };
+      toy.history.push(row);
       draw(toy);
-      yield;
+      yield mark(toy);
       if (now.accuracy === 1) return "fitted";
       if (epochs === PATIENCE) return "unfitted";
       toy.met = yield* epoch(net, train, how);
@@ -176,9 +171,8 @@ window.gendynToys = window.gendynToys || (function () {
     const group = make("g", { transform }, text(name, 0, 16), text("0", left, high - 8, "middle"));
     group.append(text(`${last} epochs`, right, high - 8, "end"));
     for (const value of [0, top / 2, top]) {
-      const at = y(value), opacity = value ? 0.14 : 0.5;
-      group.append(make("line", { x1: left, x2: right, y1: at, y2: at, "stroke-opacity": opacity }));
-      group.append(text(short(value), left - 6, at + 4, "end"));
+      const line = { x1: left, x2: right, y1: y(value), y2: y(value), "stroke-opacity": value ? 0.14 : 0.5 };
+      group.append(make("line", line), text(short(value), left - 6, y(value) + 4, "end"));
     }
     LINES.forEach(([word, key, stroke, dash], place) => {
       const values = history.map((row) => row[key + suffix]).filter(Number.isFinite), at = 62 + place * 130;
@@ -186,8 +180,7 @@ window.gendynToys = window.gendynToys || (function () {
       const points = values.map((value, i) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`);
       if (points.length) group.append(make("path", { ...style, d: "M" + points.join("L") }));
       group.append(make("line", { ...style, x1: at, x2: at + 18, y1: 12, y2: 12 }));
-      const now = values.length ? (suffix ? short : percent)(values.at(-1)) : "";
-      group.append(text(`${word} ${now}`, at + 23, 16));
+      group.append(text(`${word} ${values.length ? (suffix ? short : percent)(values.at(-1)) : ""}`, at + 23, 16));
     });
     return group;
   }
@@ -255,13 +248,11 @@ window.gendynToys = window.gendynToys || (function () {
     const end = { of: "train", i }, way = inputs(toy, end).map((each, k) => each - x[k]);
     const from = bytes(toy, chosen), to = bytes(toy, end), { lower, upper, beyond } = interval(net, x, way, LOW, HIGH);
     toy.part("toward").value = wanted;
-    const pictures = Array.from({ length: MORPHS }, (_, k) => {
+    toy.part("line").replaceChildren(...Array.from({ length: MORPHS }, (_, k) => {
       const alpha = LOW + ((HIGH - LOW) * k) / (MORPHS - 1), at = x.map((each, j) => each + alpha * way[j]);
       const morph = Array.from(from, (value, j) => value + alpha * (to[j] - value));
-      const [says] = judged(forward(net, at, 1).pop(), [0], 1).said;
-      return make("span", {}, picture(morph), String(says));
-    });
-    toy.part("line").replaceChildren(...pictures);
+      return make("span", {}, picture(morph), String(judged(forward(net, at, 1).pop(), [0], 1).said[0]));
+    }));
     const share = (alpha) => (100 * (alpha - LOW)) / (HIGH - LOW);
     Object.assign(toy.part("lasts").style, { left: `${share(lower)}%`, width: `${share(upper) - share(lower)}%` });
     const next = beyond[1] < 0 ? "which is as far as was looked" : `where ${beyond[1]} takes over`;
@@ -284,7 +275,7 @@ window.gendynToys = window.gendynToys || (function () {
     toy.part("harmed").replaceChildren(...all.slice(-MOST).reverse().map(shown));
     toy.part("stepped").textContent = "";
     toy.part("step").onclick = () => stepped(toy, one);
-    const helped = (of) => cosines[of].filter((cosine) => cosine > 0).length - (of === chosen.of ? 1 : 0);
+    const helped = (of) => cosines[of].filter((cosine, i) => cosine > 0 && (of !== chosen.of || i !== chosen.i)).length;
     const some = (same) => all.filter(({ i }) => (train.y[i] === one.y) === same).map(({ cosine }) => cosine);
     const [alike, others] = [some(true), some(false)].map((each) => signed(mean(each)));
     return `A small step on it helps ${helped("train")} other training digits and ${helped("test")} unseen ones; the ` +
@@ -293,17 +284,16 @@ window.gendynToys = window.gendynToys || (function () {
   // The step itself, on a copy of the network: whose loss falls.
   function stepped(toy, one) {
     const sets = [{ x: one.x, y: Uint8Array.of(one.y), n: 1 }, toy.sets.train, toy.sets.test];
-    const rate = Number(toy.settings.rate);
     function* taking() {
-      const copy = structuredClone(toy.net), fell = [];
-      step(copy, one.x, [one.y], 1, { rate, momentum: 0 });
+      const copy = structuredClone(toy.net), found = [];
+      step(copy, one.x, [one.y], 1, { rate: Number(toy.settings.rate), momentum: 0 });
       for (const each of sets) {
         const { losses: before } = yield* evaluation(toy.net, each), { losses: after } = yield* evaluation(copy, each);
-        fell.push({ before, after, count: after.filter((loss, i) => loss < before[i]).length });
+        found.push(before[0], after[0], after.filter((loss, i) => loss < before[i]).length);
       }
-      const [{ before: [from], after: [to] }, train, test] = fell;
-      return `A step of size ${rate} on this digit alone takes its loss from ${short(from)} to ${short(to)}. The loss ` +
-        `falls for ${train.count} of ${sets[1].n} training digits and ${test.count} of ${sets[2].n} unseen ones.`;
+      const [from, to, , , , train, , , test] = found;
+      return `A step of size ${toy.settings.rate} on this digit alone takes its loss from ${short(from)} to ` +
+        `${short(to)}. The loss falls for ${train} of ${sets[1].n} training digits and ${test} of ${sets[2].n} unseen ones.`;
     }
     work(toy, "step", taking(), (words) => { toy.part("stepped").textContent = words; });
   }
@@ -332,6 +322,6 @@ window.gendynToys = window.gendynToys || (function () {
   // A figure is set up when it comes within half a screen of what is seen.
   const seen = (entries) => entries.forEach(({ isIntersecting, target }) => isIntersecting && setUp(target));
   const observer = new IntersectionObserver(seen, { rootMargin: "50% 0px" });
-  return () => document.querySelectorAll("figure.gendyn-toy:not([data-ready])").forEach((each) => observer.observe(each));
+  return () => document.querySelectorAll("figure.gendyn-toy").forEach((figure) => observer.observe(figure));
 })();
 window.gendynToys();

