@@ -285,15 +285,15 @@ window.gendynToys = window.gendynToys || (function () {
   function stepped(toy, one) {
     const sets = [{ x: one.x, y: Uint8Array.of(one.y), n: 1 }, toy.sets.train, toy.sets.test];
     function* taking() {
-      const copy = structuredClone(toy.net), found = [];
+      const copy = structuredClone(toy.net), own = [], fell = [];
       step(copy, one.x, [one.y], 1, { rate: Number(toy.settings.rate), momentum: 0 });
       for (const each of sets) {
         const { losses: before } = yield* evaluation(toy.net, each), { losses: after } = yield* evaluation(copy, each);
-        found.push(before[0], after[0], after.filter((loss, i) => loss < before[i]).length);
+        own.push(short(before[0]), short(after[0]));
+        fell.push(after.filter((loss, i) => loss < before[i]).length);
       }
-      const [from, to, , , , train, , , test] = found;
-      return `A step of size ${toy.settings.rate} on this digit alone takes its loss from ${short(from)} to ` +
-        `${short(to)}. The loss falls for ${train} of ${sets[1].n} training digits and ${test} of ${sets[2].n} unseen ones.`;
+      return `A step of size ${toy.settings.rate} on this digit alone takes its loss from ${own[0]} to ${own[1]}. ` +
+        `The loss falls for ${fell[1]} of ${sets[1].n} training digits and ${fell[2]} of ${sets[2].n} unseen ones.`;
     }
     work(toy, "step", taking(), (words) => { toy.part("stepped").textContent = words; });
   }

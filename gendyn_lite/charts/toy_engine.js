@@ -142,7 +142,7 @@ globalThis.gendynEngine = (function () {
   }
 
   // Loss, accuracy and what is said of each input of a set; it yields between parts of it.
-  function* evaluation(net, { x, y, n }, part = 128) {
+  function* evaluation(net, { x, y, n }, part = 64) {
     const inputs = net[0].inputs, said = new Uint8Array(n), losses = new Float64Array(n);
     for (let start = 0; start < n; start += part) {
       const end = Math.min(n, start + part), rows = x.subarray(start * inputs, end * inputs);
@@ -163,7 +163,7 @@ globalThis.gendynEngine = (function () {
 
   // Cosine of one example's loss gradient with that of each of a set: the Gram matrix by the factors of each layer.
   // It yields between parts of the set.
-  function* stiffness(net, one, { x, y, n }, part = 128) {
+  function* stiffness(net, one, { x, y, n }, part = 64) {
     const own = factors(net, one.x, [one.y], 1), norm = grams(net, own, 0, own, 0), cosines = new Float64Array(n);
     for (let start = 0; start < n; start += part) {
       const end = Math.min(n, start + part), inputs = net[0].inputs;

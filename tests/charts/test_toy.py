@@ -104,7 +104,9 @@ def test_a_page_computes_what_pytorch_does(tmp_path: Path, widths: tuple[int, ..
     close("losses", found["losses"], F.cross_entropy(logits, y, reduction="none"))
     close("probabilities", found["probability"], logits.softmax(1))
     close("accuracy", found["evaluated"]["accuracy"], (logits.argmax(1) == y).double().mean())
-    close("stiffness", found["cosines"], cosine(gradient_gram(model, x, y)))
+    gram = gradient_gram(model, x, y)
+    assert isinstance(gram, Tensor)
+    close("stiffness", found["cosines"], cosine(gram))
     line = generalization_interval(model, x[:1].expand(39, -1).contiguous(), x[1:] - x[:1])
     assert line.exact
     close("lower ends", found["lower"], line.lower)
