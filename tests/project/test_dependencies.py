@@ -94,7 +94,7 @@ def files(folder: Path, *patterns: str) -> set[str]:
 
 
 def test_the_wheel_carries_the_whole_package_and_every_published_table(wheel: Path) -> None:
-    package = files(ROOT / "gendyn_lite", "*.py", "*.js", "*.css", "*.sh", "*.yaml", "py.typed")
+    package = files(ROOT / "gendyn_lite", "*.py", "*.js", "*.css", "*.html", "*.sh", "*.yaml", "py.typed")
     assert {"py.typed", "charts/figure.js", "charts/figure.css"} <= package
     assert package <= files(wheel / "gendyn_lite", "*")
     tables = files(ROOT / "book" / "results", "*.csv", "*.json")
