@@ -21,12 +21,11 @@ LABELS = {
     "0.75": "three quarters random",
     "1": "all random",
 }
-NAMES = {"labels": "labels", "rate": "step size", "width": "hidden units", "seed": "seed"}
-STOPS = {
-    "labels": tuple(LABELS.items()),
-    "rate": tuple((stop, stop) for stop in ("0.01", "0.03", "0.1", "0.3", "1", "3", "10")),
-    "width": tuple((stop, stop) for stop in ("4", "16", "64", "256", "512")),
-    "seed": tuple((str(stop), str(stop)) for stop in range(10)),
+CONTROLS: dict[str, tuple[str, Sequence[tuple[str, str]]]] = {
+    "labels": ("labels", tuple(LABELS.items())),
+    "rate": ("step size", [(stop, stop) for stop in ("0.01", "0.03", "0.1", "0.3", "1", "3", "10")]),
+    "width": ("hidden units", [(stop, stop) for stop in ("4", "16", "64", "256", "512")]),
+    "seed": ("seed", [(stop, stop) for stop in "0123456789"]),
 }
 RECORDED = ("0", "0.5", "1")  # labels of the runs that stand there without JavaScript
 HEADS = ("labels", "hidden units", "epochs to fit", "training accuracy", "accuracy on unseen digits")
@@ -100,7 +99,7 @@ def show(
     Args:
         title: Title of the figure.
         caption: What to do with it, in a sentence.
-        controls: What can be set, of `NAMES`.
+        controls: What can be set, of `CONTROLS`.
         ask: What the trained network is asked: as for `gendyn_lite.charts.toy.show`.
     """
     widths = (16, WIDTH) if "width" in controls else (WIDTH,)
@@ -109,7 +108,7 @@ def show(
         given(),
         title=title,
         caption=f"{caption} {TOY}",
-        controls=[toy.Control(key, NAMES[key], STOPS[key]) for key in controls],
+        controls={key: CONTROLS[key] for key in controls},
         recorded=(HEADS, rows, "500 digits to learn, 355 unseen; the settings with which the page opens; one seed."),
         ask=ask,
     )

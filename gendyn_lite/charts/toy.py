@@ -11,7 +11,7 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from IPython.display import HTML, display
@@ -27,20 +27,6 @@ TRIED = """<div class="gendyn-table" tabindex="0" role="region" aria-label="What
 <caption>What you tried</caption><thead><tr>{heads}</tr></thead><tbody class="gendyn-toy-tried"></tbody>
 </table></div>"""
 ENDED = ("epochs to fit", "seconds", "accuracy", "on unseen digits")
-
-
-class Control(NamedTuple):
-    """A slider that a reader sets before training.
-
-    Attributes:
-        key: ``"labels"``, ``"rate"``, ``"width"`` or ``"seed"``.
-        label: Its words.
-        options: Value and words of each stop; it opens at the value that the settings have.
-    """
-
-    key: str
-    label: str
-    options: Sequence[tuple[str, str]]
 
 
 def letters(x: np.ndarray) -> str:
@@ -66,7 +52,7 @@ def show(
     *,
     title: str,
     caption: str,
-    controls: Sequence[Control],
+    controls: Mapping[str, tuple[str, Sequence[tuple[str, str]]]],
     recorded: tuple[Sequence[str], Sequence[Sequence[object]], str],
     ask: Sequence[str] = ASKS,
 ) -> None:
@@ -76,15 +62,18 @@ def show(
         given: Data and settings, of `gendyn_lite.chapters.toy.given`.
         title: Title of the figure.
         caption: What it is, and what it is not, in a sentence.
-        controls: What can be set.
+        controls: What can be set, by its key (``"labels"``, ``"rate"``, ``"width"``, ``"seed"``): the words of a
+            slider, and value and words of each stop. It opens at the value that the settings have.
         recorded: Heads, rows and caption of the table of a recorded run, for readers without JavaScript.
         ask: What the trained network is asked about a digit that is chosen, of `ASKS`. Without any, a table collects
             what was tried.
     """
     name, (heads, rows, about) = f"toy-{slug(title)}", recorded
-    values = {**given, "options": {control.key: control.options for control in controls}, "ask": list(ask)}
+    stops = {key: one[1] for key, one in controls.items()}
+    values = {**given, "options": stops, "ask": list(ask)}
     classes = "".join(f"<option>{number}</option>" for number in range(given["classes"]))
-    tried = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in (*(one.label for one in controls), *ENDED))
+    labels = [label for label, _ in controls.values()]
+    tried = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in (*labels, *ENDED))
     below = _text("toy_ask.html").format(classes=classes) if ask else TRIED.format(heads=tried)
     for one in set(ASKS) - set(ask):
         below = below.replace(f'class="gendyn-toy-{one}"', f'class="gendyn-toy-{one}" hidden')
@@ -92,7 +81,11 @@ def show(
         id=name,
         title=html.escape(title),
         caption=coded(caption),
-        controls="".join(_slider(control) for control in controls),
+        controls="".join(
+            f'<label>{html.escape(label)} <input type="range" min="0" max="{len(stops[key]) - 1}" data-key="{key}">'
+            '<span class="gendyn-toy-value"></span></label>'
+            for key, label in zip(controls, labels, strict=True)
+        ),
         below=below,
         missing=MISSING,
         table=plain_table(heads, rows, caption=about).data,
@@ -100,13 +93,6 @@ def show(
         live=f'<style data-gendyn="live">{style()}</style>\n<script data-gendyn="live">{script()}</script>',
     )
     display(HTML(figure))
-
-
-def _slider(control: Control) -> str:
-    """A control as HTML; the script fills in its values."""
-    last = len(control.options) - 1
-    slider = f'<input type="range" min="0" max="{last}" data-key="{control.key}">'
-    return f'<label>{html.escape(control.label)} {slider}<span class="gendyn-toy-value"></span></label>'
 
 
 def script() -> str:
