@@ -7,7 +7,7 @@ window.gendynToys = window.gendynToys || (function () {
   const PATIENCE = 150; // epochs, after which training ends unfitted
   const TOO_HIGH = 2; // times the first loss: training has gone astray
   const SHOWN = { train: 40, test: 20 }; // digits to choose from
-  const LOW = -1, HIGH = 2, MORPHS = 13; // ends of a line through two digits, and the pictures drawn along it
+  const LOW = -1, HIGH = 2, APART = 0.25, MORPHS = 13; // ends of a line through two digits; the pictures along it
   const MOST = 6; // digits shown that a step helps most, or harms most
   const LINES = [["training", "train", "#2060f0", ""], ["unseen", "test", "#d87800", "6 3"]];
 
@@ -248,11 +248,14 @@ window.gendynToys = window.gendynToys || (function () {
     const end = { of: "train", i }, way = inputs(toy, end).map((each, k) => each - x[k]);
     const from = bytes(toy, chosen), to = bytes(toy, end), { lower, upper, beyond } = interval(net, x, way, LOW, HIGH);
     toy.part("toward").value = wanted;
-    toy.part("line").replaceChildren(...Array.from({ length: MORPHS }, (_, k) => {
-      const alpha = LOW + ((HIGH - LOW) * k) / (MORPHS - 1), at = x.map((each, j) => each + alpha * way[j]);
-      const morph = Array.from(from, (value, j) => value + alpha * (to[j] - value));
-      return make("span", {}, picture(morph), String(judged(forward(net, at, 1).pop(), [0], 1).said[0]));
-    }));
+    const walk = toy.part("walk"), says = (at) => String(judged(forward(net, at, 1).pop(), [0], 1).said[0]);
+    const drawn = (alpha) => make("span", {}, picture(Array.from(from, (value, k) => value + alpha * (to[k] - value))),
+      says(x.map((each, k) => each + alpha * way[k])));
+    toy.part("line").replaceChildren(...Array.from({ length: MORPHS }, (_, k) => drawn(LOW + k * APART)));
+    (walk.oninput = () => {
+      toy.part("walked").replaceChildren(drawn(walk.valueAsNumber));
+      walk.setAttribute("aria-valuetext", `${signed(walk.valueAsNumber)}: ${toy.part("walked").textContent}`);
+    })();
     const share = (alpha) => (100 * (alpha - LOW)) / (HIGH - LOW);
     Object.assign(toy.part("lasts").style, { left: `${share(lower)}%`, width: `${share(upper) - share(lower)}%` });
     const next = beyond[1] < 0 ? "which is as far as was looked" : `where ${beyond[1]} takes over`;

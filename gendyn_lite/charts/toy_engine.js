@@ -148,8 +148,7 @@ globalThis.gendynEngine = (function () {
       const end = Math.min(n, start + part), rows = x.subarray(start * inputs, end * inputs);
       const found = judged(forward(net, rows, end - start).pop(), y.subarray(start, end), end - start);
       said.set(found.said, start);
-      losses.set(found.losses, start);
-      yield;
+      yield losses.set(found.losses, start);
     }
     return { said, losses, loss: mean(losses), accuracy: said.filter((c, i) => c === y[i]).length / n };
   }
@@ -177,11 +176,9 @@ globalThis.gendynEngine = (function () {
     return cosines;
   }
   function grams(net, a, i, b, j) {
-    let sum = 0;
-    net.forEach(({ inputs, units }, k) => {
-      sum += (dot(a.entering[k], i, b.entering[k], j, inputs) + 1) * dot(a.leaving[k], i, b.leaving[k], j, units);
-    });
-    return sum;
+    return net.reduce((sum, { inputs, units }, k) => {
+      return sum + (dot(a.entering[k], i, b.entering[k], j, inputs) + 1) * dot(a.leaving[k], i, b.leaving[k], j, units);
+    }, 0);
   }
 
   // How far x + α d keeps the class of x, within [low, high]: linear piece by linear piece, a unit of the network

@@ -97,6 +97,9 @@ def test_random_labels_are_fitted_and_teach_nothing_by_keyboard_alone(visit: Vis
     assert page.locator(".gendyn-toy-lasts").get_attribute("style") != before
     assert page.locator(".gendyn-toy-row canvas[aria-label*=cosine]").count() == 12
     page.keyboard.press("Tab")
+    page.keyboard.press("End")  # at the far end of the line
+    assert page.evaluate("document.activeElement.ariaValueText").startswith("2.00: ")
+    page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelector('.gendyn-toy-stepped').textContent.startsWith('A step of')")
     found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
