@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as every_module
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.module import _has_any_global_hook
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
@@ -171,7 +171,9 @@ def repeatable(model: nn.Module) -> bool:
     (True, False)
     """
     known = all(_known(module) for module in model.modules())
-    hooked = any(getattr(module, name) for module in model.modules() for name in HOOKS) or _has_any_global_hook()
+    hooked = any(getattr(module, name) for module in model.modules() for name in HOOKS) or any(
+        getattr(every_module, f"_global{name}", None) for name in HOOKS
+    )
     return known and not hooked and not any(map(_has_hooks, model.parameters()))
 
 
