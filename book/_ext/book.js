@@ -3,7 +3,8 @@
   "use strict";
   const MOST = 60, AROUND = 110; // results shown; letters of an excerpt on each side of the first word found
   const FEW = 8, LATER = 3000; // done at once of what is not seen, and ms until that
-  const SCROLLED = "div.math, pre, .cell_output, .pst-scrollable-table-container";
+  const SET = "mjx-container[display=true]";
+  const SCROLLED = `div.math, ${SET}, pre, .cell_output, .pst-scrollable-table-container`;
   const asked = new URLSearchParams(window.location.search);
 
   const plain = (text) => text.normalize("NFKD").replace(/[\u0300-\u036f]/g, "").toLowerCase();
@@ -117,12 +118,16 @@
     return first;
   }
 
-  const setMathematics = () => asNeeded(".math", (some) => some.length && window.MathJax.typesetPromise(some));
-
   // What is wider than its place can be scrolled by keyboard, and only such a thing is a stop of the Tab key.
-  const reachable = () => asNeeded(SCROLLED, (some) => {
+  function stops(some) {
     const wide = some.map((one) => one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflowX !== "visible");
     some.forEach((one, number) => (wide[number] ? one.setAttribute("tabindex", 0) : one.removeAttribute("tabindex")));
+  }
+  const reachable = () => asNeeded(SCROLLED, stops);
+
+  const setMathematics = () => asNeeded(".math", async (some) => {
+    if (some.length) await window.MathJax.typesetPromise(some);
+    stops(some.flatMap((one) => [...one.querySelectorAll(SET)]));
   });
 
   // What was left out of the layout of a page that opens (book.css) is laid out, so that all heights are the real ones.
