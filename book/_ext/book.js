@@ -133,6 +133,7 @@
   // What was left out of the layout of a page that opens (book.css) is laid out, so that all heights are the real ones.
   const layOut = () => asNeeded("div.cell, .admonition, .gendyn-wide", (some) => {
     for (const each of some) each.style.contentVisibility = "visible";
+    stops(some.flatMap((each) => [...each.querySelectorAll(SCROLLED)])); // what is not laid out has no width yet
   });
 
   // What is set or drawn above the place asked for moves it: go there again, until the reader moves.
