@@ -347,3 +347,6 @@ def test_runs_are_compared_at_equal_epochs_and_at_equal_training_loss() -> None:
     for at, expected in (("equal epochs", (0.7, 0.5)), ("equal training loss", (0.4, 0.6))):
         assert tuple(each.loc[3] for each in labels._tests(*runs, at)) == expected
     assert labels._tests(runs[0], runs[1].assign(seed=4), "equal epochs")[0].empty
+    coarse = runs[0][runs[0]["epoch"] != 2]  # it falls from 2 to 0.1 between two evaluations, and is at 0.5 unseen
+    assert labels._tests(coarse, runs[1], "equal training loss")[0].empty
+    assert len(labels._tests(coarse, runs[1], "equal epochs")[0]) == 1

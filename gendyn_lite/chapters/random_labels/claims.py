@@ -18,6 +18,8 @@ from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import PUBLISHED, Section
 from gendyn_lite.results.tables import summarize, with_sizes
 
+UNEQUAL = 2.0  # times as high, from which on two losses are not taken to be equal
+
 
 def _by_seed(group: pd.DataFrame, q: float, *, inputs: str = "true") -> pd.DataFrame:
     """The runs with one label corruption and one kind of inputs, by seed, and their generalization gap."""
@@ -78,7 +80,8 @@ def _true(group: pd.DataFrame, regularizers: str) -> pd.DataFrame:
 def _tests(one: pd.DataFrame, other: pd.DataFrame, at: str) -> tuple[pd.Series, pd.Series]:
     """Test accuracies of two kinds of runs by seed: at equal epochs (the last of both), or at equal training loss.
 
-    Both reached the higher of their two lowest losses: there each is taken where it first did.
+    Both reached the higher of their two lowest losses: there each is taken where it first did. Where evaluations are so
+    far apart that the losses found differ by more than a factor of two, the pair is left out.
     """
     found = dict[int, list[float]]()
     for seed in sorted(set(one["seed"]) & set(other["seed"])):
@@ -86,7 +89,9 @@ def _tests(one: pd.DataFrame, other: pd.DataFrame, at: str) -> tuple[pd.Series, 
         last = max(set(pair[0]["epoch"]) & set(pair[1]["epoch"]))
         loss = max(run["train_loss"].min() for run in pair)
         there = [run[run["epoch"] == last if at == "equal epochs" else run["train_loss"] <= loss] for run in pair]
-        found[seed] = [run["test_accuracy"].iloc[0] for run in there]
+        low, high = sorted(run["train_loss"].iloc[0] for run in there)
+        if at == "equal epochs" or high <= UNEQUAL * low:
+            found[seed] = [run["test_accuracy"].iloc[0] for run in there]
     table_ = pd.DataFrame.from_dict(found, orient="index", columns=pd.Index(["one", "other"]), dtype=float)
     return table_["one"], table_["other"]
 
