@@ -1,4 +1,4 @@
-"""How a command answers: one line on stderr, an exit code; and the NAME=VALUE pairs that it is given."""
+"""How a command answers: one line on stderr, an exit code; and the NAME=VALUE pairs and times that it is given."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -153,3 +154,19 @@ def value(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+
+
+def seconds_of(text: str) -> float:
+    """The time that a text such as ``8m``, ``90s`` or ``1.5h`` says, in seconds.
+
+    Raises:
+        UserError: It says none, or none above 0.
+
+    >>> seconds_of("8m")
+    480.0
+    """
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smh])", text.strip())
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not seconds:
+        raise UserError(f"--for {text!r} is not a time above 0: expected one such as 8m, 90s or 1.5h")
+    return seconds

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from gendyn_lite.arguments import answered, pairs
+from gendyn_lite.arguments import answered, pairs, seconds_of
 from gendyn_lite.errors import EXIT_CODES, UserError
 
 CODES = "Exit codes: " + "; ".join(f"{code} {words}" for code, words in EXIT_CODES.items())
@@ -138,7 +138,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
     names = ("address", "workers", "cpus_per_run", "gpus_per_run", "retries")
     resources = Resources(*(getattr(arguments, name) for name in names))
     command.check(arguments.engine, resources)
-    seconds = math.inf if arguments.time is None else command.seconds_of(arguments.time)
+    seconds = math.inf if arguments.time is None else seconds_of(arguments.time)
     if arguments.engine != "local" and arguments.time is not None:
         raise UserError("--for is of the local engine: leave --engine out")
     values = pairs(arguments.values)

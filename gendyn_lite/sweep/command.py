@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -182,22 +181,6 @@ def _trained(todo: Sequence[RunConfig], root: str) -> float:
     wanted = [config.as_dict() for config in todo]
     known = measured_runs((config.experiment for config in todo), root=root)
     return sum(each.seconds for each in known if each.config in wanted)
-
-
-def seconds_of(text: str) -> float:
-    """The time that a text such as ``8m``, ``90s`` or ``1.5h`` says, in seconds.
-
-    Raises:
-        UserError: It says none, or none above 0.
-
-    >>> seconds_of("8m")
-    480.0
-    """
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smh])", text.strip())
-    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
-    if not seconds:
-        raise UserError(f"--for {text!r} is not a time above 0: expected one such as 8m, 90s or 1.5h")
-    return seconds
 
 
 def check(engine: str, resources: Resources) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.squares import Squares
-from gendyn_lite.measures.per_example import checks, layers
+from gendyn_lite.measures.per_example import checks, guards, layers
 from gendyn_lite.measures.per_example.layers import Layer
 from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
 
@@ -66,7 +66,7 @@ def diagonal(
             raise UserError("the empirical Fisher needs the observed labels y; kind='true' does without")
         y = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     checks.check_whole("batch_size", batch_size, optional=True)
-    checks.check_examples(model, x, y, least=1)
+    guards.check_examples(model, x, y, least=1)
     total = DiagonalSum(model, kind=kind, **options)
     size = batch_size or _batch_size(model, x, total.squares_bytes)
     for part in zip(x.split(size), y.split(size), strict=True):
@@ -112,7 +112,7 @@ class DiagonalSum:
         checks.check_name("kind of Fisher information", kind, KINDS)
         checks.check_name("precision", precision, PRECISIONS)
         checks.check_whole("samples", samples)
-        checks.check_model(model)
+        guards.check_model(model)
         self.count = 0
         self._model, self._kind, self._samples, self._loss = model, kind, samples, loss
         self._values = {name: value for name, value in model.named_parameters() if value.requires_grad}

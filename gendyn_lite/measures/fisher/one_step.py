@@ -13,7 +13,7 @@ from torch.func import functional_call, grad, jvp
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.information import diagonal
-from gendyn_lite.measures.per_example import checks
+from gendyn_lite.measures.per_example import checks, guards
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, for_each
 from gendyn_lite.measures.stiffness.layer_gram import squared_norms
 
@@ -91,15 +91,15 @@ def influence(
     (torch.Size([1, 2]), True)
     """
     checks.check_number("eps", eps, "a step size above 0 and finite")
-    checks.check_examples(model, x, y, least=1)
+    guards.check_examples(model, x, y, least=1)
     labels = torch.zeros(len(x_eval), dtype=torch.int64, device=x_eval.device) if y_eval is None else y_eval
-    checks.check_examples(model, x_eval, labels, least=1, name="x_eval: ")
+    guards.check_examples(model, x_eval, labels, least=1, name="x_eval: ")
     twin = copy.deepcopy(model).double()
     x, x_eval = (checks.usable(part.double() if part.is_floating_point() else part) for part in (x, x_eval))
     fisher = {} if y_eval is None else diagonal(twin, x_eval, y_eval, loss=loss)
     steps = _Steps(twin, x_eval, y_eval, eps=eps, fisher=fisher, masks=masks or {}, loss=loss)
     checks.check_logits(steps.logits, labels, y_eval is not None)
-    checks.check_alone(twin, x_eval if len(x) < 2 else x)
+    guards.check_alone(twin, x_eval if len(x) < 2 else x)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its forward-mode derivatives
         found = for_each(steps.one, x, checks.usable(y), STEP_BYTES // steps.bytes)
@@ -119,7 +119,7 @@ class _Steps:
         self._fisher, self._masks = fisher, masks
         self._values = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
         self.bytes = sum(value.numel() * value.element_size() for value in self._values.values())
-        with torch.no_grad(), checks.unmoved(model, x):
+        with torch.no_grad(), guards.unmoved(model, x):
             self.logits = model(x)
         self._log_p = self.logits.log_softmax(1)
 

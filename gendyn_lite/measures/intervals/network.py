@@ -13,7 +13,8 @@ from torch.fx.proxy import TraceError
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals.layers import LAYERS, Action, NotPiecewiseLinearError, of_function, of_module
-from gendyn_lite.measures.per_example.checks import check_eval, check_number, dtype_name
+from gendyn_lite.measures.per_example.checks import check_number, dtype_name
+from gendyn_lite.measures.per_example.guards import check_eval
 
 
 class Step(NamedTuple):

@@ -1,23 +1,19 @@
-"""What measures ask of memory, numbers, names, networks, inputs and labels: one line for each refusal."""
+"""What measures ask of memory, numbers, names and labels: one line for each refusal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
+from torch import Tensor
 
 from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.measures.per_example.layers import first_trainable
 
 
 def available_memory(device: torch.device | str = "cpu") -> int:
@@ -73,55 +69,6 @@ def _number(path: str) -> int | None:
         return int(Path(path).read_text())
     except (OSError, ValueError):
         return None
-
-
-def check_eval(model: nn.Module) -> None:
-    """Refuse a network in train mode whose output depends on chance or on the batch.
-
-    Args:
-        model: The network.
-
-    Raises:
-        UserError: Batch-norm, dropout or a randomized ReLU is in train mode.
-
-    >>> check_eval(nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5)))
-    Traceback (most recent call last):
-    gendyn_lite.errors.UserError: '1' (Dropout) is in train mode and draws at random: call model.eval() first
-    """
-    for name, module in model.named_modules():
-        if module.training and isinstance(module, _BatchNorm):
-            why = ", where an example's output depends on its batch"
-        elif module.training and (isinstance(module, nn.RReLU) or (isinstance(module, _DropoutNd) and module.p > 0)):
-            why = " and draws at random"
-        else:
-            continue
-        raise UserError(f"{name!r} ({type(module).__name__}) is in train mode{why}: call model.eval() first")
-
-
-def check_model(model: nn.Module) -> None:
-    """Refuse a network in which an example has no gradient of its own, or that draws at random.
-
-    Args:
-        model: The network.
-
-    Raises:
-        UserError: As `check_eval`; batch-norm without running statistics, or nothing to train.
-
-    >>> check_model(nn.Linear(2, 3).requires_grad_(False))
-    Traceback (most recent call last):
-    gendyn_lite.errors.UserError: the network has no parameter that requires a gradient: ...
-    """
-    check_eval(model)
-    for name, module in model.named_modules():
-        if hasattr(module, "_orig_mod"):
-            raise UserError("the network is compiled (torch.compile): measure the one inside, model._orig_mod")
-        if isinstance(module, _BatchNorm) and module.running_mean is None:
-            told = f"{name!r} ({type(module).__name__})"
-            raise UserError(f"{told} keeps no running statistics, so each example depends on its batch: replace it")
-    if any(value.is_inference() for value in model.parameters()):
-        raise UserError("the network was made under torch.inference_mode: make it outside of it")
-    if not any(value.requires_grad for value in model.parameters()):
-        raise UserError("the network has no parameter that requires a gradient: there is no gradient to measure")
 
 
 def check_name(kind: str, name: object, known: Collection[str]) -> None:
@@ -184,120 +131,6 @@ def check_number(
     """
     if isinstance(value, bool) or not isinstance(value, Real | Tensor) or not fits(value):
         raise UserError(f"{name} is {shown(value)}, expected {expected}")
-
-
-def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, name: str = "") -> None:
-    """`check_model`, and refuse inputs and labels that do not fit together, or not to the network.
-
-    Args:
-        model: The network.
-        x: Inputs [n, ...].
-        y: Labels [n], or targets [n, ...] of a loss of one's own.
-        least: Fewest examples.
-        name: What to call the set in an error, for instance ``"other: "``.
-    """
-    for what, value in (("x", x), ("y", y)):
-        if not isinstance(value, Tensor):
-            raise UserError(f"{name}{what} is a {type(value).__name__}, expected a tensor: torch.as_tensor({what})")
-    check_model(model)
-    if len(x) != len(y):
-        raise UserError(f"{name}x has {len(x)} examples and y {len(y)}: expected one label for each example")
-    if len(x) < least:
-        raise UserError(f"{name}x has {len(x)} example{'' if len(x) == 1 else 's'}, expected at least {least}")
-    first = first_trainable(model)
-    for what, value in (("x", x), ("y", y)):
-        if value.device != first.device:
-            places = f"on {value.device} and the network on {first.device}"
-            raise UserError(f"{name}{what} is {places}: move one of them (.to(...))")
-    if x.is_floating_point() and x.dtype != first.dtype:
-        raise UserError(f"{name}x is {dtype_name(x)} and the network {dtype_name(first)}: convert one of them")
-    if x.dtype == torch.uint8:
-        raise UserError(f"{name}x is uint8: standardize it as in training (data.batcher gives such batches)")
-
-
-def check_alone(model: nn.Module, x: Tensor) -> None:
-    """Refuse a network that mixes the examples of a batch, so that none has a gradient of its own.
-
-    The output of the second of two examples must not depend on the first: its derivative is exactly 0, to the bit,
-    which no rounding spoils. Integer inputs, or a single example, cannot show it.
-
-    >>> class Centred(nn.Linear):
-    ...     def forward(self, x):
-    ...         return super().forward(x - x.mean(0))
-    >>> check_alone(Centred(2, 3), torch.eye(2))
-    Traceback (most recent call last):
-    gendyn_lite.errors.UserError: the network mixes the examples of a batch: ...
-    """
-    if len(x) < 2 or not x.is_floating_point():
-        return
-    with torch.inference_mode(False), torch.enable_grad():
-        two = x[:2].detach().clone().requires_grad_()
-        try:
-            second = model(two.clone())[1].flatten()
-            found = torch.autograd.grad(second @ torch.linspace(1, 2, len(second)).to(second), two, allow_unused=True)
-        except RuntimeError:  # an operation without a derivative with respect to the inputs
-            return
-    if found[0] is not None and (found[0][0].abs() > 0).any():
-        why = "an example's output depends on the others, so that it has no gradient of its own"
-        raise UserError(f"the network mixes the examples of a batch: {why}")
-
-
-@contextmanager
-def unmoved(model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Refuse a network that draws at random or changes its buffers while it is run: it has no output of its own.
-
-    Args:
-        model: The network, which is run inside.
-        x: Its inputs, on whose device it draws.
-
-    Raises:
-        UserError: One of torch's generators or a buffer is not as it was.
-
-    >>> class Noisy(nn.Linear):
-    ...     def forward(self, x):
-    ...         return super().forward(torch.nn.functional.dropout(x, 0.5))
-    >>> with unmoved(network := Noisy(2, 3), torch.eye(2)):
-    ...     _ = network(torch.eye(2))
-    Traceback (most recent call last):
-    gendyn_lite.errors.UserError: the network draws at random when it is run, so that it has no output of its own: ...
-    """
-    places = {name: (buffer, buffer._version) for name, buffer in model.named_buffers() if not buffer.is_inference()}
-    before = _generators(x.device)
-    yield
-    if any(not torch.equal(*pair) for pair in zip(before, _generators(x.device), strict=True)):
-        why = "so that it has no output of its own: switch that off (F.dropout needs training=self.training)"
-        raise UserError(f"the network draws at random when it is run, {why}")
-    for name, buffer in model.named_buffers():
-        if name in places and (buffer is not places[name][0] or buffer._version != places[name][1]):
-            raise UserError(f"the network changes its buffer {name!r} when it is run: call model.eval() first")
-
-
-def _generators(device: torch.device) -> list[Tensor]:
-    """The states of torch's generators that a network on a device may draw from."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-
-def check_loss(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, y: Tensor, losses: Tensor) -> None:
-    """Refuse a loss that mixes examples: that of one example alone must be what it is among the others.
-
-    Args:
-        loss: Function of (logits, y).
-        logits: Of all examples.
-        y: Their labels or targets.
-        losses: Their losses.
-
-    >>> outputs, targets = torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 5.0])
-    >>> squares = lambda o, t: ((o - t) ** 2).mean(1)  # [2, 1] - [2] is [2, 2]
-    >>> check_loss(squares, outputs, targets, squares(outputs, targets))
-    Traceback (most recent call last):
-    gendyn_lite.errors.UserError: the loss of example 0 is 8 among others and 0 alone: ...
-    """
-    for i in {0, len(y) - 1}:
-        alone = loss(logits[i : i + 1].detach(), y[i : i + 1]).flatten()
-        among = losses[i].detach()
-        if alone.shape != (1,) or not torch.allclose(alone[0], among, rtol=1e-2, atol=1e-4):
-            told = f"the loss of example {i} is {float(among):.4g} among others and {float(alone.sum()):.4g} alone"
-            raise UserError(f"{told}: it mixes examples (do shapes broadcast, [n, 1] with [n]?)")
 
 
 def usable(x: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ from torch.func import functional_call, grad, vmap
 from torch.overrides import TorchFunctionMode
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import check_alone, check_logits, check_loss, unmoved, usable
+from gendyn_lite.measures.per_example.checks import check_logits, usable
+from gendyn_lite.measures.per_example.guards import check_alone, check_loss, unmoved
 from gendyn_lite.measures.per_example.layers import Layer, Plan, fewest_axes, hooked, seen, warn, wide
 from gendyn_lite.threads import keep_freed_memory
 

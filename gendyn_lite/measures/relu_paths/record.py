@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import check_eval, unmoved
+from gendyn_lite.measures.per_example.guards import check_eval, unmoved
 from gendyn_lite.measures.per_example.layers import hooked
 from gendyn_lite.measures.relu_paths.gates import Gate, Gates, check_images, check_layers, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.measures.per_example import checks, layers
+from gendyn_lite.measures.per_example import checks, guards, layers
 from gendyn_lite.measures.per_example.factors import Workspace
 from gendyn_lite.measures.per_example.layers import Layer
 from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, gradients, visit
@@ -64,7 +64,7 @@ def gradient_gram(
             [-0.5000,  0.5000,  0.0000],
             [ 0.0000,  0.0000,  2.0000]])
     """
-    checks.check_examples(model, x, y)
+    guards.check_examples(model, x, y)
     work = _Gram(model, x, y, _targets(model, per_layer, groups), loss)
     work.run()
     return work.totals if per_layer or groups is not None else work.totals[WHOLE]

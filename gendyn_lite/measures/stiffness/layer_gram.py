@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.measures.per_example.checks import check_examples, check_finite
+from gendyn_lite.measures.per_example.checks import check_finite
 from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
+from gendyn_lite.measures.per_example.guards import check_examples
 from gendyn_lite.measures.per_example.layers import Layer, plan, seen
 from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example import checks
+from gendyn_lite.measures.per_example import checks, guards
 from gendyn_lite.measures.per_example.checks import check_number, check_whole
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.gram import WHOLE, cosine, gradient_gram, sign, zero_gradients
@@ -152,7 +152,7 @@ def loss_change(
     examples = examples.tolist() if isinstance(examples, Tensor) else list(examples)
     if not examples:
         raise UserError("examples is empty: give at least one example to take a step on")
-    checks.check_examples(model, x, y)
+    guards.check_examples(model, x, y)
     for i in examples:
         check_whole("example", i, least=0, most=len(x) - 1, why=", the number of an example")
     twin = copy.deepcopy(model).double()
