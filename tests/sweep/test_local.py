@@ -8,17 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import torch
-from PIL import Image
 
 from gendyn_lite import cli, results
 from gendyn_lite.errors import UserError
@@ -27,10 +24,10 @@ from gendyn_lite.sweep import local
 from gendyn_lite.sweep.grid import everything, plan
 from gendyn_lite.sweep.jobs import Outcome, begun
 from gendyn_lite.sweep.local import Workers
+from tests.data import trees
 
 SETTINGS = ["dataset=digits", "network=mlp_1x512", "q=0,1", "seed=0..1", "epochs=40", "train_size=400"]
 COLAB = ["sweep", "01_random_labels", "--profile", "colab", "--grid", *SETTINGS]
-CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 WITHOUT = ["papermill", "altair", "ipykernel", "ipywidgets", "nbclient", "nbformat", "jupyter_client", "IPython"]
 BARE = f"""
 import sys
@@ -258,22 +255,10 @@ def test_killed_at_any_moment_it_publishes_what_an_uninterrupted_one_does(kills:
         pd.testing.assert_frame_equal(ours, theirs)
 
 
-def made_up(root: Path) -> None:
-    """A small CIFAR-10, prepared: 160 training and 60 test images."""
-    draw = np.random.default_rng(0)
-    for (split, count), (number, name) in product((("train", 16), ("test", 6)), enumerate(CLASSES)):
-        folder = root / "tree" / split / name
-        folder.mkdir(parents=True)
-        for i in range(count):
-            pixels = (draw.random((32, 32, 3)) * 120 + 12 * number).astype("uint8")
-            Image.fromarray(pixels).save(folder / f"{i:04}.jpg")
-    words = ["--from", str(root / "tree"), "--root", str(root / "data"), "--description", "made-up images"]
-    assert cli.main(["data", "cifar10", *words]) == 0
-
-
 @pytest.mark.minutes("a chapter at its full profile, swept and run on a small CIFAR-10")
 def test_the_full_profile_swept_packed_taken_home_run_published_and_verified(tmp_path: Path) -> None:
-    made_up(tmp_path)
+    images = trees.write(tmp_path / "tree", trees.files(trees.CIFAR10, 16, 6, "jpg", size=(32, 32)))
+    assert cli.main(["data", "cifar10", "--from", str(images), "--root", str(tmp_path / "data")]) == 0
     here = {"GENDYN_DATA": str(tmp_path / "data"), "GENDYN_RUNS": str(tmp_path / "card")}
     values = ["seeds=1", "epochs=15", "train_size=20", "networks=mlp_1x512", "corruptions=0,1"]
     chapter = ["01_random_labels", "--profile", "full", *(word for value in values for word in ("-p", value))]
