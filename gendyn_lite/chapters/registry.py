@@ -32,11 +32,13 @@ class Part:
         settings: Fields of `RunConfig` that all of its runs share.
         variants: Fields that change from run to run.
         seeds: Number of seeds.
+        first_seed: The first of them: above the seeds of earlier runs, where a criterion is to come before its runs.
     """
 
     settings: Mapping[str, Any]
     variants: tuple[Mapping[str, Any], ...] = ({},)
     seeds: int = 3
+    first_seed: int = 0
 
     def configs(self, *, seeds: int = 0, **changes: Any) -> list[RunConfig]:
         """The configurations, seeds innermost.
@@ -50,7 +52,8 @@ class Part:
         [(0.0, 0), (0.0, 1), (1.0, 0), (1.0, 1)]
         """
         chosen = [RunConfig(**{**self.settings, **changes, **variant}) for variant in self.variants]
-        return [config.replace(seed=seed) for config in chosen for seed in seeds_of(seeds, self.seeds)]
+        numbers = [self.first_seed + number for number in seeds_of(seeds, self.seeds)]
+        return [config.replace(seed=seed) for config in chosen for seed in numbers]
 
 
 class Group(NamedTuple):

@@ -44,7 +44,7 @@ class ResponseNorm(nn.LocalResponseNorm):
         return input * energy.mul_(self.alpha / self.size).add_(self.k).pow(-self.beta)
 
 
-def alexnet_small(*, in_shape: Shape, num_classes: int) -> nn.Sequential:
+def alexnet_small(*, in_shape: Shape, num_classes: int, response_norm: bool = True) -> nn.Sequential:
     """Two blocks of conv 5x5-64, max-pool 3/2 and local response normalization, then fc 384, fc 192, fc classes.
 
     Convolutions and poolings keep ⌈side/stride⌉ places (28 → 14 → 7). The normalization is the original one of
@@ -53,6 +53,7 @@ def alexnet_small(*, in_shape: Shape, num_classes: int) -> nn.Sequential:
     Args:
         in_shape: (C, H, W) with sides of at least 4.
         num_classes: Number of logits.
+        response_norm: Whether poolings are followed by the normalization. Without it the network is piecewise linear.
 
     Raises:
         UserError: The inputs are no images, or too small.
@@ -69,11 +70,11 @@ def alexnet_small(*, in_shape: Shape, num_classes: int) -> nn.Sequential:
             conv1=nn.Conv2d(channels, 64, 5, padding=2),
             relu1=nn.ReLU(),
             pool1=nn.MaxPool2d(3, stride=2, padding=1),
-            norm1=ResponseNorm(64),
+            norm1=ResponseNorm(64) if response_norm else nn.Identity(),
             conv2=nn.Conv2d(64, 64, 5, padding=2),
             relu2=nn.ReLU(),
             pool2=nn.MaxPool2d(3, stride=2, padding=1),
-            norm2=ResponseNorm(64),
+            norm2=ResponseNorm(64) if response_norm else nn.Identity(),
             flatten=nn.Flatten(),
             fc1=nn.Linear(flat, 384),
             relu3=nn.ReLU(),

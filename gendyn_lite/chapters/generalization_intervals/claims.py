@@ -46,16 +46,29 @@ def _planar(runs: pd.DataFrame) -> bool:
     return bool((runs["dataset"] == "two_moons").all())
 
 
+def _dense(runs: pd.DataFrame) -> bool:
+    return bool((runs["model"] == "mlp").all())
+
+
+def _on_images(runs: pd.DataFrame) -> bool:
+    """Whether these are the paper's networks on images: those of two moons have a claim of their own."""
+    return _dense(runs) and not _planar(runs)
+
+
 def _shortened(runs: pd.DataFrame, kind: str) -> pd.Series:
     """Mean length on true labels minus that on random labels, by seed."""
     return _by_seed(runs, f"{kind}_mean", 0.0) - _by_seed(runs, f"{kind}_mean", 1.0)
 
 
-def _principal_over(runs: pd.DataFrame, kind: str) -> pd.Series | None:
-    """Mean length along the first principal component minus that along another kind of direction, on true labels."""
-    if not all(_measured(runs, f"{each}_mean") for each in ("principal", kind)):
+def _over(runs: pd.DataFrame, first: str, second: str, corruption: float = 0.0) -> pd.Series | None:
+    """Mean length along one kind of direction minus that along another, on images."""
+    if _planar(runs) or not all(_measured(runs, f"{kind}_mean") for kind in (first, second)):
         return None
-    return _by_seed(runs, "principal_mean", 0.0) - _by_seed(runs, f"{kind}_mean", 0.0)
+    return _by_seed(runs, f"{first}_mean", corruption) - _by_seed(runs, f"{second}_mean", corruption)
+
+
+def _on_true_labels(runs: pd.DataFrame, name: str) -> pd.Series | None:
+    return _by_seed(runs, name, 0.0) if _measured(runs, name) else None
 
 
 def _lengthened(group: pd.DataFrame, corruption: float) -> pd.Series | None:
@@ -84,12 +97,20 @@ def _correlation(runs: pd.DataFrame, lengths: pd.Series) -> pd.Series:
 
 OF_NETWORK = {
     "moons_shorter": lambda runs: _shortened(runs, "pair") if _planar(runs) else None,
-    "pairs_alike": lambda runs: None if _planar(runs) else _shortened(runs, "pair"),
-    "distributions_alike": lambda runs: None if _planar(runs) else _distances(runs),
-    "midlines_shorter": partial(_shortened, kind="midline"),
-    "principal_over_means": partial(_principal_over, kind="means"),
-    "principal_over_minor": partial(_principal_over, kind="minor"),
-    "norms_within": lambda runs: _by_seed(runs, "norm_within", 0.0) if _measured(runs, "norm_within") else None,
+    "pairs_alike": lambda runs: _shortened(runs, "pair") if _on_images(runs) else None,
+    "distributions_alike": lambda runs: _distances(runs) if _on_images(runs) else None,
+    "midlines_shorter": lambda runs: _shortened(runs, "midline") if _on_images(runs) else None,
+    "principal_over_means": partial(_over, first="principal", second="means"),
+    "principal_over_minor": partial(_over, first="principal", second="minor"),
+    "principal_over_random": partial(_over, first="principal", second="random"),
+    "pairs_over_random": partial(_over, first="pair", second="random"),
+    "principal_as_random": partial(_over, first="principal", second="random", corruption=1.0),
+    "random_directions_shorter": lambda runs: _shortened(runs, "random") if _on_images(runs) else None,
+    "norms_within": partial(_on_true_labels, name="norm_within"),
+    "bound_true": partial(_on_true_labels, name="bound_within"),
+    "bound_explains": partial(_on_true_labels, name="bound_covered"),
+    "conv_pairs_alike": lambda runs: None if _dense(runs) else _shortened(runs, "pair"),
+    "conv_midlines_shorter": lambda runs: None if _dense(runs) else _shortened(runs, "midline"),
 }
 OF_SEVERAL = {
     "small_random_shorter": partial(_lengthened, corruption=1.0),

@@ -35,7 +35,7 @@ def described(table: pd.DataFrame) -> pd.DataFrame:
         labels=table["label_corruption"].map(LABELS),
         downsample=[each.get("downsample", 1) for each in options],
         widths=widths.where(widths != "", table["model"]),
-        training=table["eval_every"] == 1,
+        training=table["eval_every"] < table["epochs"],
     )
 
 
