@@ -19,6 +19,8 @@ def other(table: pd.DataFrame, *fields: str) -> pd.DataFrame:
     """The same runs with other `SIZES`: what they measured is a tenth less, and counts are halved."""
     ids = {name: table[name] + "b" for name in ("run_id", "group_id")}
     found = table.assign(**{field: SIZES[field] for field in fields}, **ids)
+    if "eval_every" in table:  # what is evaluated at its end still is
+        found["eval_every"] = table["eval_every"].mask(table["eval_every"] == table["epochs"], found["epochs"])
     for name in table.columns:
         if name not in KEPT and pd.api.types.is_float_dtype(table[name]):
             found[name] = 0.9 * table[name]

@@ -112,8 +112,9 @@ HOLD = {
     "maps": "boundary_seen",
     "layers": "training_changes_layers changes_through_layers tanh_differs leaky_relu_as_relu",
     "depth": "late_layers_apart random_less_apart",
-    "intervals": "pairs_alike midlines_shorter principal_over_means principal_over_minor "
-    "norms_within small_random_shorter small_true_alike depths_alike correlates_all correlates_fitted",
+    "intervals": "pairs_alike midlines_shorter principal_over_means principal_over_minor principal_over_random "
+    "pairs_over_random principal_as_random random_directions_shorter norms_within bound_true bound_explains "
+    "small_random_shorter small_true_alike depths_alike correlates_all correlates_fitted",
 }
 SMALL, NEGLIGIBLE, REVERSED, UNDECIDED = "holds, small", "negligible", "reversed", "undecided"
 NONE = "not run"
@@ -196,6 +197,12 @@ CASES = [
     ("intervals", {"shift": -0.3}, "pairs_alike", REVERSED),
     ("intervals", {}, "distributions_alike", UNDECIDED),  # distances of 0 on all seeds, to no known resolution
     ("intervals", {"correlated": False}, "correlates_fitted", REVERSED),
+    ("intervals", {"random_mean": 2.9}, "principal_over_random pairs_over_random", REVERSED),
+    ("intervals", {"random_mean": 1.7}, "random_directions_shorter", REVERSED),
+    ("intervals", {"bound_covered": 0.0}, "bound_explains", REVERSED),
+    ("intervals", {"bound_within": 0.5}, "bound_true", REVERSED),
+    ("intervals", {"conv": True}, "conv_pairs_alike conv_midlines_shorter", "holds"),
+    ("intervals", {"conv": True, "shift": 0.3}, "conv_pairs_alike", REVERSED),
     ("moons", {"shift": 1.0}, "moons_shorter", "holds"),
     ("moons", {}, "moons_shorter", NEGLIGIBLE),
 ]

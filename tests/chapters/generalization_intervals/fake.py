@@ -14,14 +14,22 @@ from tests.chapters.fake_sizes import ABOUT
 
 # Mean length by kind, on true and on random labels.
 LENGTHS = {"pair": (2.7, 2.7), "midline": (4.6, 3.6), "principal": (2.6, 2.0), "minor": (2.0, 1.5)}
-LENGTHS |= {"means": (1.2, 1.1), "random": (2.5, 2.0), "adversarial": (0.9, 0.8)}
+LENGTHS |= {"means": (1.2, 1.1), "random": (2.2, 1.95), "adversarial": (0.9, 0.8)}
+CNN = ("pair", "midline")  # what is measured on convolutional networks
 NETWORKS = (((128, 128, 128), 1), ((512,), 1), ((128, 128, 128), 4))
 
 
-def table(*, seeds=5, data="made-up data", dataset="mnist", shift=0.0, networks=NETWORKS, correlated=True):
-    """Runs of every network; `shift` is taken from pairs on random labels."""
+def table(
+    *, seeds=5, data="made-up data", dataset="mnist", shift=0.0, networks=NETWORKS, correlated=True, conv=False, **more
+):
+    """Runs of every network; `shift` is taken from pairs on random labels, `more` replaces what true labels gave."""
     ends = product(networks, (0.0, 1.0), range(seeds))
     rows = [_end(data, dataset, *network, q, seed, shift) for network, q, seed in ends]
+    for row in rows:
+        row |= {f"intervals/{name}": value for name, value in more.items() if row["label_corruption"] == 0}
+    if conv:
+        kept = [name for name in rows[0] if "/" not in name or name.split("/")[1].split("_")[0] in CNN]
+        rows += [{**{name: row[name] for name in kept}, **conv_about(row)} for row in rows[: 2 * seeds]]
     return pd.DataFrame(rows + [row for seed in range(seeds) for row in _watched(data, dataset, seed, correlated)])
 
 
@@ -33,6 +41,12 @@ def _about(data, dataset, widths, downsample, q, seed, eval_every):
     about |= {"model_options": json.dumps(options), "epochs": 150 if eval_every > 1 else 5, "eval_every": eval_every}
     about |= {"label_corruption": q, "seed": seed}
     return about | {"train_accuracy": 1.0, "test_accuracy": 0.9 if q == 0 else 0.1}
+
+
+def conv_about(row):
+    """What makes of a row that of a convolutional network."""
+    ids = {name: f"conv-{row[name]}" for name in ("run_id", "group_id")}
+    return {**ids, "model": "alexnet_small", "network": "alexnet_small", "model_options": "{}"}
 
 
 def bins(kind, mean):
@@ -51,6 +65,7 @@ def _end(data, dataset, widths, downsample, q, seed, shift):
             mean -= shift + (0.5 if downsample > 1 else 0.0)
         row |= {f"intervals/{kind}_mean": mean, f"intervals/{kind}_bins": bins(kind, mean)}
     norm = {"norm_ratio": 0.7, "norm_within": 1.0, "norm_bins": bins("pair", 1.5), "pieces": 150.0}
+    norm |= {"bound_within": 1.0, "bound_covered": 0.9}
     return row | {f"intervals/{name}": value for name, value in norm.items()} | {"intervals/fitted": 1.0}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,9 +22,9 @@ def test_every_plan_is_valid_and_paired():
     for profile, dataset in [("smoke", "digits"), ("colab", "mnist"), *full]:
         configs = experiment.plan(profile, dataset=dataset)
         assert {config.dataset for config in configs} == {dataset, "two_moons"}
-        ends = [config for config in configs if config.eval_every > 1]
+        ends = [config for config in configs if config.eval_every == config.epochs]
         seeds = {q: {c.seed for c in ends if c.label_corruption == q} for q in (0.0, 1.0)}
-        assert seeds[0.0] == seeds[1.0] == set(range(2 if profile == "smoke" else 5))
+        assert seeds[0.0] == seeds[1.0] == set(range(2) if profile == "smoke" else range(5, 10))
     assert {config.dataset for config in experiment.plan("smoke", moons=False)} == {"digits"}
 
 
@@ -30,10 +32,8 @@ def test_fewer_lines_are_another_run():
     """Profiles train the same networks, on MNIST or on the digits, and measure them with more lines or fewer."""
     few, many = ([config.run_id("00") for config in experiment.plan(profile)] for profile in ("colab", "full"))
     assert not set(few) & set(many)
-    smoke, full = (experiment.plan(profile, dataset="digits") for profile in ("smoke", "full"))
-    assert {config.replace(probe_version=1) for config in smoke} & set(full)
-    assert not {config.run_id("00") for config in smoke} & {config.run_id("00") for config in full}
-    assert many == [config.replace(probe_version=1).run_id("00") for config in experiment.plan("colab")]
+    version = experiment.PROBE_VERSION["full"]
+    assert many == [config.replace(probe_version=version).run_id("00") for config in experiment.plan("colab")]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,45 @@ def test_a_watched_run_is_measured_at_every_epoch(table):
     watched = tables.described(table).query("training")
     assert list(watched["epoch"]) == list(range(21)) and watched["intervals/pair_mean"].between(0, 3).all()
     assert watched["intervals/principal_mean"].isna().all()
+
+
+def test_the_appendix_s_bound_is_that_of_a_plain_loop():
+    """Every pair of one class, and every new image with every training image of its class, one at a time."""
+    network = interval_lines.trained("digits")
+    model, x, y = deepcopy(network.model).double(), network.x[:40].double(), network.y[:40]
+    test = network.x[60:100].double(), network.y[60:100]
+    found = experiment.bound(model, (x, y), test)
+    norm = intervals.weight_norms(model).without_relus
+    with torch.no_grad():
+        outputs, kept = model(x), model(x).argmax(1) == y
+    ratios, reach = [], {}
+    for i in kept.nonzero().flatten().tolist():
+        rivals = outputs[i].clone()
+        rivals[y[i]] = -torch.inf
+        reach[i] = float(outputs[i, y[i]] - rivals.max()) / (2 * norm)
+        for j in range(i):
+            if kept[j] and y[i] == y[j]:
+                ratios.append(float((outputs[i] - outputs[j]).abs().max() / norm / (x[i] - x[j]).abs().max()))
+    distances = []
+    for image, label in zip(*test, strict=True):
+        near = {i: float((image - x[i]).abs().max()) for i in reach if y[i] == label}
+        if near and int(model(image[None]).argmax()) == label:
+            distances.append((min(near.values()), any(near[i] < reach[i] for i in near)))
+    expected = {"ratio": ratios, "reach": list(reach.values()), "nearest": [each for each, _ in distances]}
+    expected |= {"within": [ratio <= 1 for ratio in ratios], "covered": [held for _, held in distances]}
+    assert found == pytest.approx({f"bound_{name}": np.mean(values) for name, values in expected.items()}, rel=1e-5)
+    assert experiment.bound(torch.nn.Conv2d(1, 1, 3), (x, y), test) == {}
+
+
+def test_convolutional_networks_are_certified_through_max_pooling():
+    config = next(c for c in experiment.plan("full", dataset="mnist") if c.model == "alexnet_small")
+    assert config.model_options == {"response_norm": False}
+    small = config.replace(dataset="digits", train_size=40, test_size=40, epochs=8, eval_every=8)
+    loaded = data.load_for_run(small)[0]
+    amount = experiment.CONVOLUTIONAL._replace(lines=3)
+    row = experiment.measured(runner.trained(small, loaded), *runner.inputs(small, loaded), amount, seed=0)
+    assert row["method"] == "certified" and set(row) >= {"pair_mean", "midline_mean"} and "norm_ratio" not in row
+    assert 0 <= row["pair_certain"] <= row["pair_mean"] and 0 <= row["midline_certain"] <= row["midline_mean"]
 
 
 def test_lines_start_at_fitted_points_of_their_class():
