@@ -158,7 +158,9 @@
     window.addEventListener("load", reachable);
     let changed = 0;
     const again = () => { clearTimeout(changed), changed = setTimeout(reachable, 300); };
-    for (const change of ["resize", "toggle"]) window.addEventListener(change, again, true);
+    window.addEventListener("resize", again);
+    const within = (element) => (element.querySelectorAll ? [...element.querySelectorAll(SCROLLED)] : []);
+    window.addEventListener("toggle", (event) => stops(within(event.target)), true); // what was folded had no width
     if (window.MathJax) window.MathJax.startup = { pageReady: setMathematics };
   }
 })();

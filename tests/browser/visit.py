@@ -36,6 +36,7 @@ class Visit:
         self.page.wait_for_load_state("load")
         self.page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")
         self.page.evaluate("() => { window.dispatchEvent(new Event('beforeprint')); }")
+        self.page.evaluate("() => new Promise((done) => setTimeout(done, 50))")  # what it unfolds says so then
         try:
             self.page.wait_for_function(f"() => !document.querySelector({UNDRAWN!r})")
         except TooLong as error:
