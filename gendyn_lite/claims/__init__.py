@@ -101,6 +101,7 @@ class Entry:
         primary: Whether it is one of the paper's own claims, which share the chance of a false "holds".
         compared: What is equal where runs are compared, one of `COMPARED`.
         resolution: What the statistic is rounded to, in its units.
+        models: The networks that it speaks of, as `gendyn_lite.models.build` names them; empty for all.
     """
 
     id: str
@@ -117,6 +118,7 @@ class Entry:
     primary: bool
     compared: str = ""
     resolution: float | str = 0.0
+    models: tuple[str, ...] = ()
 
     @property
     def sign(self) -> int:

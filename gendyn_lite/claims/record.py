@@ -79,7 +79,8 @@ def read(path: Path) -> Record:
         problem = _problem(row) or ("is there twice" if row["id"] in entries else "")
         if problem:
             raise UserError(f"{_place(path)}: claim {row.get('id', row.get('statement'))!r} {problem}")
-        entries[row["id"]] = Entry(**{**row, "experiments": tuple(row["experiments"])})
+        lists: dict[str, Any] = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
+        entries[row["id"]] = Entry(**{**row, **lists})
     return Record(paper, entries)
 
 

@@ -20,6 +20,7 @@ OF_LABELS = strokes("labels", NAMES)
 # Else the intervals that reach the whole range are all one sees.
 ROOT = alt.Scale(type="sqrt", domain=[0, 1], nice=False)
 HALVES = alt.Axis(tickMinStep=0.5, tickCount=6)
+REACH, NEAREST = "reach of the bound", "nearest training image of its class"
 WORDS = {"pair": "pairs of one class", "midline": "midlines of triangles of one class"}
 DIRECTIONS = {
     "pair": "another point of the class",
@@ -287,3 +288,29 @@ def region_norms(table: pd.DataFrame) -> Chart:
     )
     title, subtitle = "Norms of linear regions", "Left of the dotted line: no larger than without the ReLUs."
     return layered([rule.encode(x="ratio:Q"), line], title, subtitle, about)
+
+
+def bound_reach(table: pd.DataFrame) -> Chart:
+    """How far the appendix's bound reaches from a training image, and how far off new images of the class are.
+
+    Args:
+        table: As for `densities`, with what `runs.bound` measures.
+    """
+    runs = tables.ends(table)
+    runs = runs[(runs["label_corruption"] == 0) & (runs["dataset"] != "two_moons")]
+    curves = {REACH: runs["intervals/bound_reach"], NEAREST: runs["intervals/bound_nearest"]}
+    about = runs[["seed"]].assign(subject=runs["data"] + ", " + runs["widths"] + runs["size"])
+    rows = about.assign(**curves).melt(list(about), var_name="of").dropna()
+    rows = mean_intervals(rows, ["subject", "of"], name="distance")
+    rows = rows.assign(**{name: rows[name].map("{:.3g}".format).astype(float) for name in ("distance", "low", "high")})
+    color, _, shape = parts.looks("of", [REACH, NEAREST], title=None)
+    x = alt.X("distance:Q", title="largest difference of a pixel (logarithmic)", scale=alt.Scale(type="log"))
+    y = alt.Y("subject:N", title=None, sort=None, axis=alt.Axis(labelLimit=260))
+    tip = ["subject:N", "of:N", "distance:Q", "low:Q", "high:Q", "seeds:Q"]
+    marks = alt.Chart(rows).mark_point(size=90, filled=True).encode(x=x, y=y, color=color, shape=shape, tooltip=tip)
+    words = parts.told(rows, "{subject}, {of}: {distance:.2g}")
+    title, subtitle = (
+        "What the bound explains",
+        "True labels. A class is certain where the distance is within the reach.",
+    )
+    return layered([marks], title, subtitle, f"Reach of the bound and distance to new images: {words}.", height=320)

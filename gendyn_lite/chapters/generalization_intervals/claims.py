@@ -13,7 +13,7 @@ from scipy import stats
 from gendyn_lite.chapters.generalization_intervals.tables import counts, described, ends, main_network, middles
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
-from gendyn_lite.claims.sections import PUBLISHED, Section
+from gendyn_lite.claims.sections import Section
 from gendyn_lite.results.tables import with_sizes
 
 
@@ -153,4 +153,29 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
     return table(found)
 
 
-SECTIONS = (Section(RECORD, PUBLISHED, ("generalization_intervals",), claims),)
+QUESTIONS = {  # section of the page: what it answers
+    "do-labels-matter-between-two-images-of-a-class": ("pairs_alike", "distributions_alike"),
+    "and-where-no-training-image-lies": ("midlines_shorter",),
+    "does-the-class-last-along-the-class": (
+        "principal_over_means",
+        "principal_over_minor",
+        "principal_over_random",
+        "pairs_over_random",
+        "principal_as_random",
+        "random_directions_shorter",
+    ),
+    "do-resolution-and-depth-matter": ("small_random_shorter", "small_true_alike", "depths_alike", "moons_shorter"),
+    "do-intervals-tell-how-well-a-network-generalizes": ("correlates_all", "correlates_fitted"),
+    "does-the-bound-of-the-appendix-explain-it": ("norms_within", "bound_true", "bound_explains"),
+    "and-in-convolutional-networks": ("conv_pairs_alike", "conv_midlines_shorter"),
+}
+
+
+def _of(names: tuple[str, ...], runs: pd.DataFrame) -> pd.DataFrame:
+    found = claims(runs)
+    return found[found["id"].isin(names)]
+
+
+SECTIONS = tuple(
+    Section(RECORD, anchor, ("generalization_intervals",), partial(_of, names)) for anchor, names in QUESTIONS.items()
+)

@@ -51,3 +51,10 @@ def test_training_shows_both_readings():
     found = rows(intervals.during_training(TABLE)).query("data == 'made-up data'").set_index(["of", "epoch"])
     assert found.loc[("length / 3", 0), "value"] == pytest.approx(2 / 3, abs=1e-3)
     assert found.loc[("length / 3, unfitted: 0", 0), "value"] == pytest.approx(0.2 / 3, abs=1e-3)
+
+
+def test_the_bound_s_reach_stands_beside_the_distance_to_new_images():
+    table = fake_intervals.table(bound_reach=0.001, bound_nearest=2.0)
+    found = rows(intervals.bound_reach(table)).groupby("of")["distance"].unique().map(list).to_dict()
+    assert found == {intervals.REACH: [0.001], intervals.NEAREST: [2.0]}
+    assert f"3x128, {intervals.REACH}: 0.001" in intervals.bound_reach(table).to_dict()["description"]
