@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -101,7 +101,7 @@ class Entry:
         primary: Whether it is one of the paper's own claims, which share the chance of a false "holds".
         compared: What is equal where runs are compared, one of `COMPARED`.
         resolution: What the statistic is rounded to, in its units.
-        models: The networks that it speaks of, as `gendyn_lite.models.build` names them; empty for all.
+        only: The runs that it speaks of, by fields of their configuration; empty for all of the experiments.
     """
 
     id: str
@@ -118,12 +118,17 @@ class Entry:
     primary: bool
     compared: str = ""
     resolution: float | str = 0.0
-    models: tuple[str, ...] = ()
+    only: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def sign(self) -> int:
         """-1 where it says 'less', else 1."""
         return -1 if "less_than" in self.criterion else 1
+
+    def of(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a tidy table that it speaks of."""
+        settings = {"experiment": self.experiments, **self.only}
+        return runs[runs[list(settings)].isin({name: list(values) for name, values in settings.items()}).all(axis=1)]
 
     def fingerprint(self) -> str:
         """A hash of all that decides: editing the words of a claim ages no run, editing its criterion does."""

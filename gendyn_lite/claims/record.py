@@ -27,12 +27,13 @@ KINDS = {
     "str": ((str,), "text"),
     "tuple[str, ...]": ((list,), "a list"),
     "Mapping[str, float | str]": ((dict,), "a table such as { more_than = 0, delta = 0.1 }"),
+    "Mapping[str, list[str]]": ((dict,), 'a table such as { model = ["mlp"] }'),
     "int": ((int,), "a whole number"),
     "bool": ((bool,), "true or false"),
     "float | str": (NUMBER, "a number, or the name of one"),
 }
 FIELDS = {field.name: KINDS[str(field.type)] for field in fields(Entry)}
-REQUIRED = [field.name for field in fields(Entry) if field.default is MISSING]
+REQUIRED = [field.name for field in fields(Entry) if field.default is field.default_factory is MISSING]
 
 
 def on_record(path: str | Path, *statistics: Statistics) -> Record:
@@ -79,8 +80,7 @@ def read(path: Path) -> Record:
         problem = _problem(row) or ("is there twice" if row["id"] in entries else "")
         if problem:
             raise UserError(f"{_place(path)}: claim {row.get('id', row.get('statement'))!r} {problem}")
-        lists: dict[str, Any] = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
-        entries[row["id"]] = Entry(**{**row, **lists})
+        entries[row["id"]] = Entry(**{**row, "experiments": tuple(row["experiments"])})
     return Record(paper, entries)
 
 

@@ -69,9 +69,7 @@ def on_record_before(entry: Entry, runs: pd.DataFrame) -> bool:
         entry: The claim.
         runs: A tidy table with the column ``criteria`` of `gendyn_lite.results.published`.
     """
-    used = runs[runs["experiment"].isin(entry.experiments)]
-    if entry.models:
-        used = used[used["model"].isin(entry.models)]
+    used = entry.of(runs)
     mark = f"{entry.id}:{entry.fingerprint()}"
     return len(used) > 0 and all(mark in str(marks).split() for marks in used["criteria"].unique())
 

@@ -125,7 +125,7 @@ def test_only_a_criterion_that_runs_bear_is_prior(record, change):
     assert on_record_before(after.entries["gains"], runs) == prior
     assert all(on_record_before(entry, runs) for entry in before)  # editing one ages no other
     assert not on_record_before(after.entries["gains"], pd.concat([runs, runs.assign(criteria="")]))
-    only = replace(after.entries["gains"], models=("mlp",))  # of some networks: the runs of others do not count
+    only = replace(after.entries["gains"], only={"model": ["mlp"]})  # of some networks: the runs of others do not count
     of_others = runs.assign(criteria="", model="alexnet_small")
     assert on_record_before(only, pd.concat([runs.assign(model="mlp"), of_others])) == prior
     shown = str(tables.in_short(over(after, {"one": WELL}, prior=prior), {"gains": "They gain"}).data)
