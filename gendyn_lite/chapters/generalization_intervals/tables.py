@@ -90,3 +90,25 @@ def distributions(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
     sums = found.sum(axis=1, keepdims=True).clip(min=1)
     rows = rows.assign(length=np.tile(middles(kind).round(4), len(about)), share=(found / sums).ravel())
     return rows[found.any(axis=1).repeat(BINS)].reset_index(drop=True)
+
+
+def convolutional(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Intervals of the convolutional networks: a row for each network and kind of labels.
+
+    Args:
+        table: A tidy table of experiment ``"generalization_intervals"``.
+
+    Returns:
+        Network, data, labels, share of labels fitted, mean length along pairs and along midlines, how many of each a run
+        followed, and the method.
+    """
+    runs = ends(table)
+    rows = []
+    for (network, data, labels), part in runs[runs["model"] != "mlp"].groupby(["model", "data", "labels"], sort=False):
+        lengths = (f"{part[f'intervals/{kind}_mean'].mean():.2f}" for kind in ("pair", "midline"))
+        lines = str(counts(part.iloc[0], "pair").sum())
+        fitted = f"{part['intervals/fitted'].mean():.0%}"
+        rows.append(
+            (str(network), str(data), str(labels), fitted, *lengths, lines, str(part["intervals/method"].iloc[0]))
+        )
+    return rows

@@ -15,7 +15,7 @@ from tests.chapters.fake_sizes import ABOUT
 # Mean length by kind, on true and on random labels.
 LENGTHS = {"pair": (2.7, 2.7), "midline": (4.6, 3.6), "principal": (2.6, 2.0), "minor": (2.0, 1.5)}
 LENGTHS |= {"means": (1.2, 1.1), "random": (2.2, 1.95), "adversarial": (0.9, 0.8)}
-CNN = ("pair", "midline")  # what is measured on convolutional networks
+CNN = ("pair", "midline", "fitted")  # what is measured on convolutional networks
 NETWORKS = (((128, 128, 128), 1), ((512,), 1), ((128, 128, 128), 4))
 
 

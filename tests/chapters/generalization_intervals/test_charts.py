@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from gendyn_lite.chapters.generalization_intervals import charts as intervals
+from gendyn_lite.chapters.generalization_intervals.tables import convolutional
 from tests.chapters.generalization_intervals import fake as fake_intervals
 from tests.chapters.specs import rows
 
@@ -58,3 +59,11 @@ def test_the_bound_s_reach_stands_beside_the_distance_to_new_images():
     found = rows(intervals.bound_reach(table)).groupby("of")["distance"].unique().map(list).to_dict()
     assert found == {intervals.REACH: [0.001], intervals.NEAREST: [2.0]}
     assert f"3x128, {intervals.REACH}: 0.001" in intervals.bound_reach(table).to_dict()["description"]
+
+
+def test_convolutional_networks_have_a_row_for_each_kind_of_labels():
+    found = convolutional(fake_intervals.table(conv=True).assign(**{"intervals/method": "certified"}))
+    assert [row[2:] for row in found] == [
+        ("true labels", "100%", "2.70", "4.60", "50", "certified"),
+        ("random labels", "100%", "2.70", "3.60", "50", "certified"),
+    ]
