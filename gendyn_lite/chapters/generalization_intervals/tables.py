@@ -99,8 +99,8 @@ def convolutional(table: pd.DataFrame) -> list[tuple[str, ...]]:
         table: A tidy table of experiment ``"generalization_intervals"``.
 
     Returns:
-        Network, data, labels, share of labels fitted, mean length along pairs and along midlines, how many of each a run
-        followed, and the method.
+        Network, data, labels, share of labels fitted, mean length along pairs and midlines, how many of each a run has,
+        and the method.
     """
     runs = ends(table)
     rows = []
