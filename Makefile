@@ -1,9 +1,13 @@
 # Two commands are enough on a fresh machine with Python 3.11 or newer and make: `make book` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup book test coverage test-slow test-oldest test-canary test-minutes run bench refresh clean
+.PHONY: help setup book test coverage test-slow test-oldest test-canary test-minutes run lab student bench refresh clean
 
 VENV ?= .venv
+ifeq ($(filter lab student,$(MAKECMDGOALS)),)
 OUT ?= _build/runs
+else
+OUT ?= _build/student
+endif
 PROFILE ?= smoke
 
 # Two workers of one thread each, each taking whole files in their order: the book is built before its chapters are run
@@ -15,7 +19,7 @@ SLOW := test-oldest test-canary test-minutes
 
 # What is given on make's command line and is no option of make's own is a parameter of the chapter: DATASET=mnist.
 # Values reach commands through the environment, as they are: neither make nor the shell ever reads them as code.
-OPTIONS := CHAPTER PROFILE OUT YES FOR VENV PYTHON
+OPTIONS := CHAPTER PROFILE OUT YES FOR SOLUTIONS VENV PYTHON
 GIVEN := $(filter-out CI SHELL MAKEFLAGS,$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 PARAMETERS := $(filter-out $(OPTIONS),$(GIVEN))
 $(foreach name,$(sort $(OPTIONS) $(GIVEN)),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
@@ -86,6 +90,18 @@ run: $(INSTALLED)  ## run one chapter: make run CHAPTER=01_random_labels PROFILE
 	for name in $$PARAMETERS; do \
 	  set -- "$$@" -p "$$(echo "$$name" | tr '[:upper:]' '[:lower:]')=$$(printenv "$$name")"; done; \
 	$(PY) -m gendyn_lite.cli "$$@"
+
+lab: $(INSTALLED)  ## open one chapter in JupyterLab, live: make lab CHAPTER=04_stiffness (installs JupyterLab, once)
+	@test -n "$$CHAPTER" || { echo "error: which chapter? make lab CHAPTER=04_stiffness" >&2; exit 2; }
+	@$(PY) -c 'import jupyterlab, vl_convert' 2>/dev/null || { echo "Installing JupyterLab, once (a minute) ..."; \
+	  $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab]'; }
+	@test -e "$$OUT/$$CHAPTER.ipynb" || $(PY) -m gendyn_lite.cli student "$$CHAPTER" --out "$$OUT"
+	@echo "Opening $$OUT/$$CHAPTER.ipynb, where what you change stays (Ctrl-C ends it):"
+	@GENDYN_DATA="$${GENDYN_DATA:-$$PWD/datasets}" GENDYN_RUNS="$${GENDYN_RUNS:-$$PWD/runs}" \
+	  $(PY) -m jupyterlab "$$OUT/$$CHAPTER.ipynb"
+
+student: $(INSTALLED)  ## plain notebooks for JupyterLab, VS Code, Colab: make student CHAPTER="04_stiffness" SOLUTIONS=no OUT=course
+	@set -f; $(PY) -m gendyn_lite.cli student $$CHAPTER --out "$$OUT" $$(test "$$SOLUTIONS" != no || echo --no-solutions)
 
 bench: $(INSTALLED)  ## speed and memory beside the best peers (a few minutes; not part of make test)
 	@echo "Measuring against peers (a few minutes; close other programs):"

@@ -18,7 +18,9 @@ from pathlib import Path
 
 from gendyn_lite import notebooks
 from gendyn_lite.errors import Failed, UserError
-from gendyn_lite.results.files import recover, renewed
+from gendyn_lite.notebooks.chapters import notebook_text
+from gendyn_lite.notebooks.markdown import read_book
+from gendyn_lite.results.files import recover, renewed, write_text
 
 _NOT_CONTENT = (
     "_ext", "_vendor", "results", "runs", "datasets", ".ipynb_checkpoints", "_build", "conftest.py", "__pycache__",
@@ -52,6 +54,9 @@ def build(*, out: Path = Path("_build"), book: Path | None = None, say: Callable
     rendered = _render(source, book.parent / "_config.yml", out)
     with renewed(out / "html") as new:
         shutil.copytree(rendered, new)
+        known = read_book(book)
+        for place in executed:  # what the download button gives
+            write_text(new / "_sources" / place, notebook_text(notebooks.plain(book / place, book=known)))
     return out / "html" / "index.html"
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``gendyn data | run | sweep | book | refresh | configure | results``.
+"""The command line: ``gendyn data | run | sweep | book | student | refresh | configure | results``.
 
 Its exit codes are `gendyn_lite.errors.EXIT_CODES`, whatever the command.
 """
@@ -97,6 +97,12 @@ def _add_book(add: Callable[..., object]) -> None:
     add("--out", type=_place, default=Path("_build"), help="folder to build into (default: _build)")
 
 
+def _add_student(add: Callable[..., object]) -> None:
+    _add_refresh(add)
+    add("--out", type=_place, default=Path("_build/student"), help="folder to write into (default: _build/student)")
+    add("--no-solutions", action="store_true", help="leave out the solutions of the exercises; hints stay")
+
+
 def _add_refresh(add: Callable[..., object]) -> None:
     add("chapters", nargs="*", help="names of chapters (default: all)")
 
@@ -157,6 +163,14 @@ def _book(arguments: argparse.Namespace) -> None:
     from gendyn_lite import book
 
     print(f"the book: {book.build(out=arguments.out)}")
+
+
+def _student(arguments: argparse.Namespace) -> None:
+    from gendyn_lite import notebooks
+
+    names = arguments.chapters or notebooks.chapters()
+    for path in notebooks.student(names, out=arguments.out, solutions=not arguments.no_solutions):
+        print(f"plain notebook: {path}")
 
 
 def _refresh(arguments: argparse.Namespace) -> None:
@@ -252,6 +266,7 @@ COMMANDS = {
     "run": ("run a chapter at one size, outside the book", _add_run, _run),
     "sweep": ("the runs of a chapter or of a grid, on many machines", _add_sweep, _sweep),
     "book": ("run every chapter (smoke) and render the book", _add_book, _book),
+    "student": ("write plain notebooks, for JupyterLab, VS Code and Colab", _add_student, _student),
     "refresh": ("execute committed notebooks in place", _add_refresh, _refresh),
     "configure": ("write the project's address where it belongs", _add_configure, _configure),
     "results": (

@@ -141,15 +141,12 @@ def write_charts(folder: Path) -> None:
     import vl_convert
 
     from gendyn_lite.charts import toy
-    from gendyn_lite.charts.figure import script
+    from gendyn_lite.charts.figure import script, vega
 
     bundle = folder / CHART_FILES[0]
     versions = f"// Vega-Lite {altair.VEGALITE_VERSION}, vl-convert {vl_convert.__version__}\n"
     if not (bundle.is_file() and bundle.read_text(encoding="utf-8").startswith(versions)):
-        minor = "v" + ".".join(altair.VEGALITE_VERSION.split(".")[:2])
-        # Wrapped, because the bundle's top-level names collide with those of other scripts.
-        text = f"{versions}(function(){{{vl_convert.javascript_bundle(vl_version=minor)}\n}})();\n"
-        _write(bundle, text)
+        _write(bundle, versions + vega())
     charts = files("gendyn_lite.charts")
     _write(folder / CHART_FILES[1], script())
     _write(folder / CHART_FILES[2], charts.joinpath("figure.css").read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gendyn_lite import charts, data
 from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.limits import limited
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import Failed, UserError
 
@@ -101,6 +102,9 @@ def trained(config: RunConfig) -> Trained:
     return Trained(runner.trained(config, loaded), *runner.inputs(config, loaded))
 
 
+_right: dict[str, bool] = {}  # of the exercises that were tried in this kernel, by name
+
+
 class NotYetError(Exception):
     """The first thing that is wrong with an answer, in words for the learner."""
 
@@ -109,7 +113,7 @@ def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
     """Make a checker of a function that raises `NotYetError` at the first thing that is wrong with an answer.
 
     The checker prints one line, what is right or what is wrong, and returns whether the answer is right. Any other
-    exception is the learner's code failing.
+    exception is the learner's code failing, as is one that runs or prints without end.
 
     Args:
         name: Name of the exercise.
@@ -130,7 +134,8 @@ def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
         def checked(*args: P.args, **options: P.kwargs) -> bool:
             problem = ""
             try:
-                check(*args, **options)
+                with limited():
+                    check(*args, **options)
             except NotYetError as error:
                 problem = str(error)
             except NotImplementedError:
@@ -138,11 +143,23 @@ def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
             except Exception as error:
                 problem = f"your code stopped with {type(error).__name__}: {error}"
             print(f"Not yet ({name}): {problem}" if problem else f"Right ({name}).")  # noqa: T201 (what it is for)
+            _right[name] = not problem
             return not problem
 
         return checked
 
     return checker
+
+
+def summary(count: int) -> None:
+    """Print how many exercises of a page are solved, and which of those that were tried are not.
+
+    Args:
+        count: How many the page has.
+    """
+    missing = [name for name, right in _right.items() if not right]
+    told = f" Not yet: {', '.join(missing)}." if missing else ""
+    print(f"You have solved {sum(_right.values())} of {count}.{told}")  # noqa: T201 (what it is for)
 
 
 def expect(condition: bool, problem: str) -> None:

@@ -399,8 +399,16 @@ window.gendynCharts = window.gendynCharts || (function () {
     }
   }
   function live(versions) {
-    loading = loading || (window.vegaEmbed ? Promise.resolve() : loadAll(versions));
-    loading.then(drawAll).catch((error) => console.error(error));
+    loading = window.vegaEmbed ? Promise.resolve() : loading || loadAll(versions);
+    loading.then(drawAll).catch(undrawable);
+  }
+  // Without Vega every chart says once why only its description is there.
+  function undrawable(error) {
+    console.error(error);
+    for (const view of document.querySelectorAll(".gendyn-panel:not([data-drawn]) .gendyn-view:not([data-told])")) {
+      view.dataset.told = "yes";
+      view.append(element("p", "Not drawn: the internet cannot be reached, and vl-convert-python is not installed."));
+    }
   }
 
   return { drawAll, drawSeen, live, aids, element, bound, selections, items, rowsDrawn, tables, choose, setUp, shown };

@@ -238,6 +238,20 @@ def script() -> str:
     return _text("figure.js") + _text("figure_reader.js") + "gendynCharts.drawSeen();\n"
 
 
+def vega() -> str:
+    """Vega, Vega-Lite and vega-embed as one script, which needs no network; vl-convert has to be installed.
+
+    >>> "vegaEmbed" in vega()
+    True
+    """
+    import vl_convert
+
+    minor = "v" + ".".join(alt.VEGALITE_VERSION.split(".")[:2])
+    # Wrapped, because the bundle's top-level names collide with those of other scripts.
+    bundle = vl_convert.javascript_bundle(vl_version=minor)  # type: ignore[call-arg]  # its stub lacks the default
+    return f"(function(){{{bundle}\n}})();\n"
+
+
 def _text(name: str) -> str:
     """A file beside this one."""
     return files("gendyn_lite.charts").joinpath(name).read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ SEAL = "outputs_sha256"
 LIVE_ONLY = "live-only"  # tag of a cell whose output needs a kernel (ipywidgets); pages show `NOTE` instead
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NOTE = "This explorer needs a live kernel: open the chapter in Jupyter or Colab and run this cell."
-_METADATA = {
+METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
@@ -38,7 +38,7 @@ def tidy(notebook: Any) -> Any:
     becomes a note; of any other cell, outputs that are widgets (progress bars) go. Outputs that nbval does not compare
     (they hang on the processor, as numbers of trained networks do) are sealed: one that is edited by hand is noticed.
     """
-    notebook.metadata = nbformat.from_dict(_METADATA)
+    notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         for name in ("papermill", "execution"):
             cell.metadata.pop(name, None)
@@ -169,7 +169,7 @@ _NAME = r"(?!\.+(?:/|\Z))[\w.\-~]+"  # not "." or "..", which lead elsewhere
 _ADDRESS = re.compile(rf"https://\w[\w.\-]*(:\d+)?(/{_NAME}){{2,}}", re.ASCII)  # a host, an owner, a name
 _CONFIG = re.compile(r"^(# )?repository: \{url: .*\n(?:# )?launch_buttons: .*$", re.MULTILINE)
 _ON = (
-    'repository: {{url: "{url}", path_to_book: book, branch: main}}\n'
+    'repository: {{url: "{url}", path_to_book: "", branch: student}}\n'
     'launch_buttons: {{colab_url: "https://colab.research.google.com"}}'
 )
 _OFF = re.sub("^", "# ", _ON.format(url="https://github.com/OWNER/gendyn_lite"), flags=re.MULTILINE)

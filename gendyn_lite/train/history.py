@@ -140,18 +140,20 @@ class Progress:
         if enabled and os.environ.get("TQDM_DISABLE") != "1":
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(total=steps, initial=done, desc=label, unit=unit, leave=False, mininterval=0.2)
+            self._bar = tqdm(total=steps, initial=done, desc=label, unit=unit, mininterval=0.2)
 
     def __enter__(self) -> Progress:
         """The bar."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Remove the bar."""
+        """End the bar: full unless something was raised, since a run may end before its last step."""
         if self._file:
             _counts.remove(self)
             self._write(self._file)
         if self._bar is not None:
+            if error[0] is None:
+                self._bar.update(self._bar.total - self._bar.n)
             self._bar.close()
 
     def advance(self, steps: int = 1) -> None:

@@ -16,6 +16,7 @@ OTHERS["real"] = [
     "genindex.html",
     "search.html",
     "glossary.html",
+    "teaching.html",
     "reference/equations.html",
     "reference/library.html",
     "reference/relu_paths.html",

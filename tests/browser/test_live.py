@@ -49,8 +49,9 @@ def test_two_outputs_load_vega_once(browser: Browser, trial_site: Path, tmp_path
         assert (visit.elsewhere, visit.complaints) == (SCRIPTS, [])
 
 
-def test_without_a_network_the_description_stays(browser: Browser, tmp_path: Path) -> None:
+def test_without_a_network_the_description_stays_and_it_is_said_why(browser: Browser, tmp_path: Path) -> None:
     with Visit(browser, live(tmp_path, "One")) as visit:
         visit.page.wait_for_timeout(300)
         shown = visit.page.locator("figure.gendyn-chart").inner_text()
-        assert shown.split("\n\n") == ["One", "A line.", "Data as a table; save as SVG or CSV"]
+        why = "Not drawn: the internet cannot be reached, and vl-convert-python is not installed."
+        assert shown.split("\n\n") == ["One", "A line.", why, "Data as a table; save as SVG or CSV"]

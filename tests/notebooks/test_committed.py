@@ -153,7 +153,9 @@ def test_the_address_is_written_everywhere_and_taken_back(copy: tuple[Path, list
     assert configure(f"{URL}.git/", config=config, notebooks=paths) == [config, *paths]
     assert address(config) == URL
     assert [code_of(path)[0].source for path in paths] == [SETUP.format(url=URL)] * 2
-    assert yaml.safe_load(config.read_text())["launch_buttons"]["colab_url"].endswith("colab.research.google.com")
+    written = yaml.safe_load(config.read_text())
+    assert written["launch_buttons"]["colab_url"].endswith("colab.research.google.com")
+    assert written["repository"] == {"url": URL, "path_to_book": "", "branch": "student"}  # see .ci/student
     for path in paths:
         notebooks.check_executed(path)
     assert configure(URL, config=config, notebooks=paths) == []

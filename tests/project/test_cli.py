@@ -43,6 +43,8 @@ def last_line(capsys) -> str:
         (["results", "verify", "random_lables"], "unknown published experiment 'random_lables'"),
         (["sweep", "01_random_labels", "--dry-run", "--store", ""], "argument --store: it is empty"),
         (["sweep", "01_random_labels", "--dry-run", "--store", "/dev/null/x"], "--store '/dev/null/x' is not a folder"),
+        (["student", "04_stifness"], "unknown chapter '04_stifness': did you mean '04_stiffness'"),
+        (["student", "--out", ""], "argument --out: it is empty"),
         (["configure", "--repository", "somewhere"], "is not an address"),
         (["data", "minst"], "did you mean 'mnist'"),
     ],

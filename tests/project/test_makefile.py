@@ -127,10 +127,32 @@ def test_refresh_takes_chapters_as_words(clone: Path) -> None:
     assert told(clone, "refresh") == ["refresh"]
 
 
-def test_run_without_a_chapter_says_how(clone: Path) -> None:
+def test_plain_notebooks_of_the_chapters_that_are_named(clone: Path) -> None:
+    called = told(clone, "student", "CHAPTER=01_a `touch ran` *", "SOLUTIONS=no", "OUT=a b")
+    assert called == ["student", "01_a", "`touch", "ran`", "*", "--out", "a b", "--no-solutions"]
+    assert told(clone, "student") == ["student", "--out", "_build/student"]
+
+
+def test_lab_writes_a_chapter_once_and_opens_it(clone: Path) -> None:
+    pretended(clone / "env", """case "$*" in *cli*|*-m\\ jupyterlab*|*-e*lab*) echo "$@ $GENDYN_RUNS" >> told;; esac""")
+    made("lab", "VENV=env", "CHAPTER=04_stiffness", folder=clone)
+    path = "_build/student/04_stiffness.ipynb"
+    opens = f"-m jupyterlab {path} {clone}/runs"
+    assert (clone / "told").read_text().splitlines()[-2:] == [
+        "-m gendyn_lite.cli student 04_stiffness --out _build/student ",
+        opens,
+    ]
+    (clone / path).parent.mkdir(parents=True)
+    (clone / path).write_text("mine")
+    made("lab", "VENV=env", "CHAPTER=04_stiffness", folder=clone)
+    assert (clone / "told").read_text().splitlines()[-2:] == [opens, opens]
+
+
+@pytest.mark.parametrize("target", ["run", "lab"])
+def test_without_a_chapter_it_is_said_how(clone: Path, target: str) -> None:
     pretended(clone / "env", "exit 0")  # not .venv: where the tests run in another environment, it would be installed
-    (line,) = complaints(make("run", "VENV=env", folder=clone))
-    assert line.startswith("error: which chapter? make run CHAPTER=01_random_labels")
+    (line,) = complaints(make(target, "VENV=env", folder=clone))
+    assert line.startswith(f"error: which chapter? make {target} CHAPTER=0")
 
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "constraints.txt"])
@@ -200,12 +222,36 @@ def test_ci_and_the_workflows_run_what_a_reader_runs_and_publish_only_what_is_te
     jobs = {name: yaml.safe_load(text)["jobs"] for name, text in texts.items()}
     steps = {name: [step for job in jobs[name].values() for step in job.get("steps", [])] for name in jobs}
     commands = {name: [step["run"] for step in steps[name] if "run" in step] for name in steps}
-    assert commands == {"test": [".ci/run"], "book": ["make book"]}
+    notebooks = ["make student OUT=_build/student/chapters", ".ci/student"]
+    assert commands == {"test": [".ci/run"], "book": ["make book", *notebooks]}
     assert "secrets" not in "".join(texts.values())
     book = jobs["book"]
     assert book["test"] == {"uses": "./.github/workflows/test.yml"}
     assert (book["render"]["needs"], book["publish"]["needs"]) == ("test", "render")
     assert [step["with"]["path"] for step in steps["book"] if "upload" in step.get("uses", "")] == ["_build/html"]
+
+
+def test_plain_notebooks_are_alone_on_a_branch_where_launch_buttons_look(tmp_path: Path) -> None:
+    def git(*words: str, folder: Path) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@localhost")
+        return subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+    git("init", "--bare", "--quiet", "origin", folder=tmp_path)
+    git("clone", "--quiet", "origin", "clone", folder=tmp_path)
+    clone = tmp_path / "clone"
+    (clone / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "student", clone / ".ci")
+    (clone / ".gitignore").write_text("_build\n")
+    git("add", ".", folder=clone)
+    git("commit", "--quiet", "-m", "first", folder=clone)
+    chapters = clone / "_build" / "student" / "chapters"
+    chapters.mkdir(parents=True)
+    for name in ("01_a", "02_b"):  # twice: the branch is replaced
+        (chapters / f"{name}.ipynb").write_text(name)
+        subprocess.run([clone / ".ci" / "student"], check=True)
+    assert git("status", "--porcelain", folder=clone) == ""
+    found = git("ls-tree", "-r", "--name-only", "student", folder=tmp_path / "origin").split()
+    assert found == ["chapters/01_a.ipynb", "chapters/02_b.ipynb"]
 
 
 def test_the_snippet_of_measures_in_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:

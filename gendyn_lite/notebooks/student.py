@@ -1,0 +1,160 @@
+"""Plain notebooks for students: a chapter that JupyterLab, VS Code and Colab render, and that otter-grader can grade.
+
+They are made from the book's own notebooks, without outputs, and are read back only to see whether somebody has changed
+them. The checkers of the exercises are the tests of otter-grader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from pprint import pformat
+from typing import Any
+
+import nbformat
+
+import gendyn_lite
+from gendyn_lite.errors import UserError
+from gendyn_lite.notebooks.chapters import book_folder, chapter_path, notebook_text, read_notebook
+from gendyn_lite.notebooks.committed import METADATA
+from gendyn_lite.notebooks.markdown import Book, Plain, read_book
+from gendyn_lite.results.files import write_text
+
+RUNS = 'runs = ""  # where trained networks are kept: a folder; on Colab "drive", which is your Google Drive'
+READY = """
+
+from gendyn_lite.sweep.here import ready
+
+ready("{chapter}", version="{version}", runs=runs)"""
+_SETUP = re.compile(r"\A(repository = .*)\n")
+_EXERCISE = re.compile(r"^```\{exercise\}.*\n:label: ([\w-]+)$", re.MULTILINE)
+_CHECK = re.compile(r"^solved = (exercises\.check_\w+\(.*\))\Z", re.MULTILINE)
+_CHECKERS = re.compile(r"^from gendyn_lite\.chapters\.(\w+) import .*\bexercises\b", re.MULTILINE)
+_FOLDED = {"hide-input", "remove-input"}  # tags of cells whose code a page folds or leaves out
+SUMMARY = "from gendyn_lite.chapters.live import summary\n\nsummary({count})"
+
+
+def plain(chapter: str | Path, *, solutions: bool = True, book: Book | None = None) -> Any:
+    """The plain notebook of a chapter.
+
+    Args:
+        chapter: Name of a chapter, or the path of its notebook.
+        solutions: Whether solutions stay, folded; hints always do.
+        book: What its text may refer to (default: that of this checkout).
+
+    Returns:
+        A notebook without outputs. Its metadata say what made it, and hold the tests of otter-grader.
+
+    Raises:
+        UserError: There is no such chapter, or a directive or role of its text has no plain form.
+
+    >>> cells = plain("04_stiffness", solutions=False).cells
+    >>> any("Solution" in cell.source for cell in cells)
+    False
+    """
+    path = chapter_path(chapter)
+    source = read_notebook(path)
+    made = Plain(path.stem, book or read_book(book_folder()), solutions=solutions)
+    tests = _tests(source)
+    cells = [_cell(cell, made) for cell in source.cells]
+    first = next(cell for cell in cells if cell.cell_type == "code")
+    if _SETUP.match(first.source):
+        version = gendyn_lite.__version__
+        first.source = _SETUP.sub(rf"\1\n{RUNS}\n", first.source) + READY.format(chapter=path.stem, version=version)
+    if tests:
+        place = max(i for i, cell in enumerate(cells) if _CHECK.search(cell.source)) + 1
+        heading = nbformat.v4.new_markdown_cell("### How far are you?", id="summary-heading")
+        summary = nbformat.v4.new_code_cell(SUMMARY.format(count=len(tests)), id="summary")
+        cells[place + 1 : place + 1] = [heading, summary]  # below the last solution
+    cells = [cell for cell in cells if cell.source.strip()]
+    about = {"chapter": path.stem, "version": gendyn_lite.__version__, "solutions": solutions, "sources": seal(cells)}
+    metadata = {**METADATA, "gendyn": about, "otter": {"OK_FORMAT": True, "tests": tests}}
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def _cell(cell: Any, made: Plain) -> Any:
+    """A cell of a plain notebook."""
+    if cell.cell_type == "markdown":
+        return nbformat.v4.new_markdown_cell(made.text(cell.source).strip(), id=cell.id)
+    tags = set(cell.metadata.get("tags", ()))
+    metadata: dict[str, Any] = {"tags": ["parameters"]} if "parameters" in tags else {}
+    own = metadata or _SETUP.match(cell.source) or _CHECK.search(cell.source)  # a student reads or writes it
+    if tags & _FOLDED and not own:
+        metadata = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # JupyterLab's word for it, and Colab's
+    return nbformat.v4.new_code_cell(cell.source, id=cell.id, metadata=metadata)
+
+
+def _tests(notebook: Any) -> dict[str, Any]:
+    """The tests of otter-grader: each checker has to say that the answer is right."""
+    found: dict[str, Any] = {}
+    label = module = ""
+    for cell in notebook.cells:
+        for name in _EXERCISE.findall(cell.source):
+            label = name.replace("-", "_")
+        for name in _CHECKERS.findall(cell.source):
+            module = name
+        if cell.cell_type == "code" and (call := _CHECK.search(cell.source)):
+            brought = f">>> from gendyn_lite.chapters.{module} import exercises\n"
+            code = f"{brought}>>> solved = {call[1]}  # doctest: +ELLIPSIS\nRight (...).\n"
+            case = {"code": code, "hidden": False, "locked": False}
+            suite = {"cases": [case], "scored": True, "setup": "", "teardown": "", "type": "doctest"}
+            found[label] = {"name": label, "points": 1, "suites": [suite]}
+    return found
+
+
+def student(chapters: Iterable[str], *, out: Path, solutions: bool = True) -> list[Path]:
+    """Write plain notebooks, and beside them the tests that otter-grader reads: ``tests/CHAPTER/*.py``.
+
+    Args:
+        chapters: Names of chapters.
+        out: Folder to write into; it is made.
+        solutions: Whether solutions stay, folded.
+
+    Returns:
+        The notebooks.
+
+    Raises:
+        UserError: A notebook (or a test) there was changed since it was written, or is something else. Nothing is
+            written.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out: {out} is not a folder, expected one for plain notebooks")
+    book = read_book(book_folder())
+    made = {out / f"{chapter}.ipynb": plain(chapter, solutions=solutions, book=book) for chapter in chapters}
+    texts = {path: notebook_text(notebook) for path, notebook in made.items()}
+    for path, notebook in made.items():
+        for name, test in notebook.metadata.otter.tests.items():
+            told = pformat(json.loads(json.dumps(test)), width=110, sort_dicts=False)
+            texts[out / "tests" / path.stem / f"{name}.py"] = f"OK_FORMAT = True\n\ntest = {told}\n"
+    changed = [path for path, text in texts.items() if path.exists() and not _as_written(path, text)]
+    if changed:
+        names = ", ".join(str(path.relative_to(out)) for path in changed)
+        raise UserError(f"{out} has files that were changed since they were written: {names}; take another --out")
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    return list(made)
+
+
+def _as_written(path: Path, text: str) -> bool:
+    """Whether a file is one of ours that nobody has changed; that a notebook was run is no change."""
+    if path.suffix != ".ipynb":
+        return path.read_text(encoding="utf-8", errors="replace") == text
+    try:
+        notebook = read_notebook(path)
+    except (UserError, OSError):
+        return False
+    return notebook.metadata.get("gendyn", {}).get("sources") == seal(notebook.cells)
+
+
+def seal(cells: Iterable[Mapping[str, Any]]) -> str:
+    """The hash of what stands in cells, whatever their outputs.
+
+    >>> seal([]) == seal([{"cell_type": "code", "source": "1"}])
+    False
+    """
+    told = [[cell["cell_type"], cell["source"]] for cell in cells]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]

@@ -1,0 +1,134 @@
+"""A course that has the wheel alone: its notebooks run, pass its CI, are graded, and open in JupyterLab."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from playwright.sync_api import Browser
+
+from gendyn_lite import notebooks
+from tests.book.trial import ROOT
+from tests.chapters.test_exercises import FOLDED, KNOWN
+from tests.notebooks.test_student import RAW
+from tests.project.beside import Beside, made
+from tests.project.lab import opened
+
+EXECUTE = "from nbclient.cli import main; main()"
+CHAPTERS = notebooks.chapters()
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
+    """An environment with the wheel, otter-grader and JupyterLab."""
+    folder = tmp_path_factory.mktemp("course")
+    yield made(folder, "otter-grader[grading]>=6", "jupyterlab>=4.2")
+    shutil.rmtree(folder / "env")
+
+
+@pytest.mark.minutes("runs a chapter")
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_plain_notebook_runs_from_an_empty_folder(course: Beside, tmp_path: Path, chapter: str) -> None:
+    path = tmp_path / f"{chapter}.ipynb"
+    nbformat.write(notebooks.plain(chapter), path)
+    done = course.run("-c", EXECUTE, "--inplace", "--timeout=600", "--kernel_name=python3", path, folder=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    executed = nbformat.read(path, as_version=4)
+    first = next(cell for cell in executed.cells if cell.cell_type == "code")
+    told = "".join(output.get("text", "") for output in first.outputs)
+    assert f"runs: {tmp_path / 'runs'}" in told
+    texts = [output.get("text", "") for cell in executed.cells for output in cell.get("outputs", [])]
+    counted = re.findall(r"You have solved 0 of (\d)\.", "".join(texts))
+    assert counted == ([str(len(FOLDED[chapter]))] if chapter in FOLDED else [])
+
+
+@pytest.mark.minutes("runs two chapters")
+def test_the_workflow_of_a_course_passes_in_a_clone_and_sees_what_is_broken(course: Beside, tmp_path: Path) -> None:
+    workflow = yaml.safe_load((ROOT / "book" / "course.yml").read_text(encoding="utf-8"))
+    command = workflow["jobs"]["chapters"]["steps"][-1]["run"].replace(".venv/bin/python", str(course.python))
+    chapters = workflow["env"]["CHAPTERS"].split()
+    origin = tmp_path / "origin"
+    notebooks.student([Path(name).stem for name in chapters], out=origin, solutions=False)
+    who = ["-c", "user.name=a", "-c", "user.email=a@localhost"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "course"], ["clone", "-q", ".", "../clone"]):
+        subprocess.run(["git", *words], cwd=origin, check=True)
+
+    def tested(*names: str) -> tuple[int, str]:
+        environ = {**course.environ, "CHAPTERS": " ".join(names)}
+        words, folder = ["bash", "-c", command], tmp_path / "clone"
+        done = subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout[-9000:]
+
+    code, told = tested(*chapters)
+    assert code == 0, told
+    broken = tmp_path / "clone" / chapters[-1]
+    broken.write_text(broken.read_text().replace("stiffness.gradient_gram(network", "stiffness.gradient_grams(network"))
+    code, told = tested(chapters[-1])
+    assert code == 1 and "gradient_grams" in told
+
+
+# What a student may hand in for chapter 3, beside the right answers: what is told of it.
+WRONG = {
+    "kl": ("return (q * (q / p).log()).sum()", "that is KL(q ‖ p)"),
+    "logit-fisher": ("return torch.diag(p)", "what does the normalization"),
+    "form": ("while True: pass", "it ran longer than 30 seconds: does a loop never end?"),
+    "squares": ("print('x' * 10**6); return g.square().mean(0)", "it prints more than 10,000 characters"),
+    "mask": ("return f", "expected True and False"),
+    "masked-step": ("raise NotImplementedError", "your turn"),
+}
+
+
+def handed_in(folder: Path, *, right: bool) -> Path:
+    """Chapter 3 with all answers right, or all of them wrong."""
+    notebook, chapter = notebooks.plain("03_fisher_mask", solutions=False), "03_fisher_mask"
+    for label in FOLDED[chapter]:
+        signature, checker, _ = KNOWN[label]
+        cell = next(one for one in notebook.cells if f"exercises.{checker.__name__}(" in one.source)
+        code = FOLDED[chapter][label] if right else f"def {signature}:\n    {WRONG[label][0]}\n"
+        cell.source = f"import torch\n{code}\n{cell.source.splitlines()[-1]}"
+    path = folder / "03_fisher_mask.ipynb"
+    folder.mkdir()
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.mark.minutes("grades a chapter twice")
+@pytest.mark.parametrize("right", [True, False], ids=["right", "wrong"])
+def test_otter_grades_each_answer_by_our_checker(course: Beside, tmp_path: Path, right: bool) -> None:
+    notebooks.student(["03_fisher_mask"], out=tmp_path / "course", solutions=False)
+    tests, zipped = tmp_path / "course" / "tests" / "03_fisher_mask", tmp_path / "03.zip"
+    otter = ("-m", "otter")
+    done = course.run(*otter, "generate", "-t", tests, "-o", zipped, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    path = handed_in(tmp_path / "handed_in", right=right)
+    done = course.run(*otter, "run", "-a", zipped, "-o", tmp_path, path, folder=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["tests"]
+    graded = {one["name"]: one for one in found if one["name"].startswith("ex_")}
+    assert set(graded) == {f"ex_{label.replace('-', '_')}" for label in WRONG}
+    for label, (_, told) in WRONG.items():
+        one = graded[f"ex_{label.replace('-', '_')}"]
+        assert one["score"] == float(right), one
+        assert right or told in one["output"]
+
+
+@pytest.mark.browser
+@pytest.mark.minutes("runs a chapter in JupyterLab")
+def test_jupyterlab_shows_a_chapter_without_a_network(course: Beside, tmp_path: Path, browser: Browser) -> None:
+    notebooks.student(["04_stiffness"], out=tmp_path)
+    with opened(course, tmp_path, "04_stiffness", browser) as lab:
+        assert [lab.count("details[open]"), lab.count("details summary:text-is('Solution')")] == [0, 6]
+        text = lab.text()
+        assert RAW.findall(text) == [] and "$$" not in text
+        assert lab.count(".jp-MarkdownOutput mjx-container[display=true]") == 3
+        lab.run_all()
+        for place in lab.figures():
+            lab.drawn(place)
+        assert lab.elsewhere == []

@@ -1,0 +1,69 @@
+"""What the set-up cell of a plain notebook says of this machine, and where its runs go."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gendyn_lite
+from gendyn_lite.chapters import registry
+from gendyn_lite.errors import UserError
+from gendyn_lite.results.runs import open_run
+from gendyn_lite.sweep import here
+
+VERSION = gendyn_lite.__version__
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No run and no data anywhere; nothing is tried."""
+    monkeypatch.setenv("GENDYN_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("GENDYN_DATA", str(tmp_path / "sets"))
+    monkeypatch.setattr(here, "TRIAL", 0.0)
+    monkeypatch.setattr(here, "display", lambda html: None)
+    return tmp_path
+
+
+def said(capsys: Any, chapter: str = "04_stiffness", version: str = VERSION, **options: Any) -> list[str]:
+    here.ready(chapter, version=version, **options)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_it_says_what_it_found_and_how_long_each_profile_takes(places: Path, capsys: Any) -> None:
+    versions, device, sets, runs, *profiles = said(capsys)
+    assert versions.startswith(f"gendyn_lite {VERSION}, torch {torch.__version__}, Python 3.")
+    assert re.match(r"GPU: |no GPU: training takes the processor, \d+ cores", device)
+    assert (sets, runs) == (f"data: {places / 'sets'}", f"runs: {places / 'runs'}")
+    assert [line.partition(":")[0] for line in profiles] == ["profile smoke", "profile colab", "profile full"]
+    assert re.fullmatch(r"profile smoke: an unknown time; \d+ runs, 0 of them complete", profiles[0])
+    assert said(capsys, "07_what_holds")[4:] == ["this chapter trains nothing: it takes seconds"]
+
+
+def test_a_notebook_of_another_version_is_named(capsys: Any) -> None:
+    line = said(capsys, version="0.0.9")[1]
+    assert line.startswith(f"This notebook was made by gendyn_lite 0.0.9, and {VERSION} is installed: make it anew")
+
+
+def test_runs_go_where_they_are_told(places: Path, capsys: Any) -> None:
+    assert f"runs: {places / 'mine'}" in said(capsys, runs=str(places / "mine"))
+    assert (places / "mine").is_dir()
+    with pytest.raises(UserError, match='runs = "drive" is for Google Colab'):
+        here.ready("04_stiffness", version=VERSION, runs="drive")
+    (places / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot use .*file.* a file is where a folder should be"):
+        here.ready("04_stiffness", version=VERSION, runs=str(places / "file"))
+
+
+def test_what_was_interrupted_is_told_on_return(capsys: Any) -> None:
+    assert not any(line.startswith("runs interrupted") for line in said(capsys))
+    config = registry.planned("04_stiffness", "smoke", {})[0]
+    checkpoints = open_run(config, "00ff").checkpoints
+    checkpoints.mkdir(parents=True)
+    assert not any(line.startswith("runs interrupted") for line in said(capsys))
+    (checkpoints / "step_10.safetensors").write_bytes(b"")
+    told = "runs interrupted: 1; each goes on from its last checkpoint, at most half a minute old"
+    assert said(capsys)[4] == told
