@@ -16,7 +16,7 @@ from tests.browser.visit import Visit
 from tests.project.beside import Beside
 
 OPTIONS = ["--no-browser", "--allow-root", "--ServerApp.token=", "--ServerApp.password="]
-OPTIONS += ["--LabApp.expose_app_in_browser=True", "--LabApp.news_url=", "--ServerApp.allow_origin=*"]
+OPTIONS += ["--LabApp.expose_app_in_browser=True"]
 CONTENT = "window.jupyterapp.shell.currentWidget.content"
 CODE = f"{CONTENT}.widgets.filter((one) => one.model.type === 'code')"
 MINUTES = 300_000  # ms, of a chapter
@@ -27,6 +27,25 @@ class Lab:
 
     def __init__(self, visit: Visit) -> None:
         self.page, self.elsewhere = visit.page, visit.elsewhere
+
+    def find(self, text: str) -> int:
+        """Number of the first cell with a text, which comes into sight."""
+        found = f"{CONTENT}.widgets.findIndex((one) => one.model.sharedModel.getSource().includes(text))"
+        number = self.page.evaluate(f"(text) => {found}", text)
+        self.show(number)
+        return number
+
+    def within(self, number: int, selector: str) -> int:
+        """How many elements of a cell a selector finds."""
+        return self.page.evaluate(
+            f"([n, all]) => {CONTENT}.widgets[n].node.querySelectorAll(all).length", [number, selector]
+        )
+
+    def wait(self, number: int, selector: str) -> None:
+        """Wait until a cell has an element."""
+        self.page.wait_for_function(
+            f"([n, one]) => {CONTENT}.widgets[n].node.querySelector(one)", arg=[number, selector]
+        )
 
     def run_all(self) -> None:
         """Run every cell, and wait for the last one."""
