@@ -1,4 +1,4 @@
-"""A course that has the wheel alone: its notebooks run, pass its CI, are graded, and open in JupyterLab."""
+"""A course that has the wheel alone: its notebooks run, pass its CI, and are graded."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from playwright.sync_api import Browser
 
 from gendyn_lite import notebooks
 from tests.book.trial import ROOT
 from tests.chapters.test_exercises import FOLDED, KNOWN
 from tests.project.beside import Beside, made
-from tests.project.lab import opened
 
 EXECUTE = "from nbclient.cli import main; main()"
 CHAPTERS = notebooks.chapters()
@@ -26,9 +24,9 @@ CHAPTERS = notebooks.chapters()
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
-    """An environment with the wheel, otter-grader and JupyterLab."""
+    """An environment with the wheel and otter-grader."""
     folder = tmp_path_factory.mktemp("course")
-    yield made(folder, "otter-grader[grading]>=6", "jupyterlab>=4.2")
+    yield made(folder, "otter-grader[grading]>=6")
     shutil.rmtree(folder / "env")
 
 
@@ -116,26 +114,3 @@ def test_otter_grades_each_answer_by_our_checker(course: Beside, tmp_path: Path,
         one = graded[f"ex_{label.replace('-', '_')}"]
         assert one["score"] == float(right), one
         assert right or told in one["output"]
-
-
-@pytest.mark.browser
-@pytest.mark.minutes("runs a chapter in JupyterLab")
-def test_jupyterlab_shows_a_chapter_without_a_network(course: Beside, tmp_path: Path, browser: Browser) -> None:
-    notebooks.student(["04_stiffness"], out=tmp_path)
-    with opened(course, tmp_path, "04_stiffness", browser) as lab:
-        definitions = lab.find("## Definitions")
-        lab.wait(definitions, "mjx-container[display=true]")
-        assert lab.within(definitions, "mjx-container[display=true]") == 3
-        assert "(4.2) is the stiffness of that layer" in lab.page.locator("text=(4.2) is the stiffness").inner_text()
-        for folded in ("<summary>A hint", "<summary>Solution"):
-            number = lab.find(folded)
-            lab.wait(number, "details")
-            assert lab.within(number, "details[open]") == 0
-        lab.run_all()
-        numbers = lab.figures()
-        assert len(numbers) == 9
-        for number in numbers:
-            lab.show(number)
-            lab.wait(number, "figure.gendyn-chart .gendyn-panel[data-drawn=yes] svg.marks")
-        lab.wait(lab.find("StiffnessExplorer().panel"), ".jupyter-widgets select")
-        assert lab.elsewhere == []
