@@ -49,6 +49,12 @@ def test_the_page_holds_charts_notes_equations_and_solutions(page: str) -> None:
     assert sorted(ids) == sorted(set(ids))
 
 
+def test_what_is_downloaded_is_a_plain_notebook(trial_site: Path) -> None:
+    text = (trial_site / "_sources" / "chapters" / f"{trial.NAME}.ipynb").read_text(encoding="utf-8")
+    assert "<summary>Solution</summary>" in text
+    assert not re.search(r"\{(cite:t|fig|eq|math|exercise|solution)\}", text)
+
+
 def test_the_page_holds_nothing_dead(page: str) -> None:
     dead = r'papermill|widget-view|IntSlider|data-gendyn="live"|cdn\.|THEBE_JS_URL|<script[^>]*(thebe|widgets|require)'
     assert not re.search(dead, page)
