@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from gendyn_lite.train.loop import in_words
 PROFILES = ("smoke", "colab", "full")
 TRIAL = 3.0  # seconds for each profile, in which runs that were never measured here are tried
 DRIVE = Path("/content/drive")
+Plans = Mapping[str, Sequence[RunConfig]]  # what a chapter trains at each size
 
 
 def ready(chapter: str, *, version: str, runs: str = "") -> None:
@@ -41,7 +43,7 @@ def ready(chapter: str, *, version: str, runs: str = "") -> None:
     Raises:
         UserError: ``"drive"`` was asked for elsewhere than on Colab, or no folder can be made there.
     """
-    colab = importlib.util.find_spec("google") is not None and importlib.util.find_spec("google.colab") is not None
+    colab = "google.colab" in sys.modules  # its kernels import it
     if runs:
         os.environ["GENDYN_RUNS"] = str(_drive(colab) if runs == "drive" else Path(runs).expanduser().resolve())
         with disk_errors(runs_root()):
@@ -53,7 +55,9 @@ def ready(chapter: str, *, version: str, runs: str = "") -> None:
             f"make it anew (gendyn student {chapter}), or install the version that made it"
         )
     lines += [_device(colab), f"data: {data_root().resolve()}", f"runs: {runs_root().resolve()}"]
-    for line in chain(lines, _interrupted(chapter), _times(chapter)):
+    trains = chapter in registry.NOTEBOOKS
+    plans = {name: registry.unique(registry.planned(chapter, name, {})) for name in PROFILES if trains}
+    for line in chain(lines, _interrupted(plans), _times(plans)):
         print(line, flush=True)  # noqa: T201 (what it is for)
     if not colab and importlib.util.find_spec("vl_convert"):  # there, no output sees the script of another
         script = vega().replace("</script", "<\\/script")
@@ -79,14 +83,13 @@ def _device(colab: bool) -> str:
     return f"no GPU{hint}: training takes the processor, {os.cpu_count()} cores"
 
 
-def _times(chapter: str) -> Iterator[str]:
+def _times(plans: Plans) -> Iterator[str]:
     """How long the runs of a chapter take here at each size; to find out takes seconds."""
-    if chapter not in registry.NOTEBOOKS:
+    if not plans:
         yield "this chapter trains nothing: it takes seconds"
-        return
-    for profile in PROFILES:
+    for profile, configs in plans.items():
         try:
-            found = estimated(_planned(chapter, profile), device=device_name(), trial=TRIAL)
+            found = estimated(configs, device=device_name(), trial=TRIAL)
             done = sum(cost.complete for cost in found)
             yield f"profile {profile}: {_words(found)}; {len(found)} runs, {done} of them complete"
         except UserError as error:
@@ -101,15 +104,9 @@ def _words(found: Sequence[Cost]) -> str:
     return f"over {in_words(sum(tried))}, which {len(tried)} of its runs take" if tried else said(None)
 
 
-def _planned(chapter: str, profile: str) -> list[RunConfig]:
-    return registry.unique(registry.planned(chapter, profile, {}))
-
-
-def _interrupted(chapter: str) -> list[str]:
+def _interrupted(plans: Plans) -> list[str]:
     """What is told of runs that were stopped on their way, by a disconnect for instance."""
-    if chapter not in registry.NOTEBOOKS:
-        return []
-    experiments = {config.experiment for profile in PROFILES for config in _planned(chapter, profile)}
+    experiments = {config.experiment for configs in plans.values() for config in configs}
     folders = (path for name in experiments for path in (runs_root() / name).glob("*/checkpoints"))
     stopped = [path for path in folders if any(path.iterdir())]
     told = f"runs interrupted: {len(stopped)}; each goes on from its last checkpoint, at most half a minute old"

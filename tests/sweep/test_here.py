@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GENDYN_DATA", str(tmp_path / "sets"))
     monkeypatch.setattr(here, "TRIAL", 0.0)
     monkeypatch.setattr(here, "display", lambda html: None)
+    monkeypatch.setattr(here, "vega", str)
     return tmp_path
 
 
@@ -56,6 +59,19 @@ def test_runs_go_where_they_are_told(places: Path, capsys: Any) -> None:
     (places / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot use .*file.* a file is where a folder should be"):
         here.ready("04_stiffness", version=VERSION, runs=str(places / "file"))
+
+
+def test_on_colab_runs_can_live_on_the_drive(places: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted: list[str] = []
+    colab = SimpleNamespace(drive=SimpleNamespace(mount=mounted.append))
+    monkeypatch.setattr(here, "DRIVE", places / "drive")
+    for name, module in {"google": SimpleNamespace(colab=colab), "google.colab": colab}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    kept = places / "drive" / "MyDrive" / "gendyn_lite" / "runs"
+    lines = said(capsys, runs="drive")
+    assert f"runs: {kept}" in lines and kept.is_dir()
+    assert mounted == [str(places / "drive")]
+    assert torch.cuda.is_available() or "(Colab has one: Runtime, Change runtime type)" in lines[1]
 
 
 def test_what_was_interrupted_is_told_on_return(capsys: Any) -> None:
