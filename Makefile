@@ -6,7 +6,7 @@ VENV ?= .venv
 ifeq ($(filter lab student,$(MAKECMDGOALS)),)
 OUT ?= _build/runs
 else
-OUT ?= _build/student
+OUT ?= student
 endif
 PROFILE ?= smoke
 
@@ -111,7 +111,7 @@ refresh: $(INSTALLED)  ## execute the committed notebooks in place, before commi
 	@echo "Executing the committed notebooks in place (profile smoke, at most 45 s each):"
 	@set -f; $(PY) -m gendyn_lite.cli refresh $$CHAPTER
 
-clean:  ## remove what was built (_build); .venv, runs and data sets stay
+clean:  ## remove what was built (_build); .venv, runs, data sets and plain notebooks stay
 	@echo "Removing _build:"
 	rm -rf _build
 

@@ -99,7 +99,7 @@ def _add_book(add: Callable[..., object]) -> None:
 
 def _add_student(add: Callable[..., object]) -> None:
     _add_refresh(add)
-    add("--out", type=_place, default=Path("_build/student"), help="folder to write into (default: _build/student)")
+    add("--out", type=_place, default=Path("student"), help="folder to write into (default: student)")
     add("--no-solutions", action="store_true", help="leave out the solutions of the exercises; hints stay")
 
 

@@ -130,16 +130,16 @@ def test_refresh_takes_chapters_as_words(clone: Path) -> None:
 def test_plain_notebooks_of_the_chapters_that_are_named(clone: Path) -> None:
     called = told(clone, "student", "CHAPTER=01_a `touch ran` *", "SOLUTIONS=no", "OUT=a b")
     assert called == ["student", "01_a", "`touch", "ran`", "*", "--out", "a b", "--no-solutions"]
-    assert told(clone, "student") == ["student", "--out", "_build/student"]
+    assert told(clone, "student") == ["student", "--out", "student"]
 
 
 def test_lab_writes_a_chapter_once_and_opens_it(clone: Path) -> None:
     pretended(clone / "env", """case "$*" in *cli*|*-m\\ jupyterlab*|*-e*lab*) echo "$@ $GENDYN_RUNS" >> told;; esac""")
     made("lab", "VENV=env", "CHAPTER=04_stiffness", folder=clone)
-    path = "_build/student/04_stiffness.ipynb"
+    path = "student/04_stiffness.ipynb"
     opens = f"-m jupyterlab {path} {clone}/runs"
     assert (clone / "told").read_text().splitlines()[-2:] == [
-        "-m gendyn_lite.cli student 04_stiffness --out _build/student ",
+        "-m gendyn_lite.cli student 04_stiffness --out student ",
         opens,
     ]
     (clone / path).parent.mkdir(parents=True)
