@@ -1,29 +1,130 @@
-"""What chapter 5 publishes beyond the paper: that its text says what the table says."""
+"""What chapter 5 publishes: that its text says what the tables say."""
 
 from __future__ import annotations
 
+import pytest
+
 from gendyn_lite import results
+from gendyn_lite.chapters.generalization_intervals import claims, tables
 from gendyn_lite.chapters.generalization_intervals.tables import counts, ends
 
-ENDS = ends(results.published("generalization_intervals"))
-DIGITS = ENDS[ENDS["dataset"] == "digits"]
+RUNS = results.published("generalization_intervals")
+ENDS = ends(RUNS)
+MLP = ENDS[(ENDS["model"] == "mlp") & (ENDS["dataset"] != "two_moons")]
+WHOLE = MLP[MLP["downsample"] == 1]
+CONV = ENDS[ENDS["model"] != "mlp"]
+JUDGED = claims.claims(RUNS).set_index(["id", "subject"])
 
 
-def test_every_group_has_five_seeds():
+def means(rows, *keys):
+    kinds = [f"intervals/{kind}_mean" for kind in tables.SPANS]
+    found = rows.groupby([*keys, "label_corruption"])[kinds].mean()
+    return found.rename(columns=lambda name: name.removeprefix("intervals/").removesuffix("_mean"))
+
+
+def verdicts(name):
+    """Of a claim, by data set and hidden layers."""
+    found = JUDGED.loc[name]["verdict"]
+    networks = WHOLE.drop_duplicates("subject").set_index("subject")[["dataset", "widths"]]
+    return {tuple(networks.loc[subject]): verdict for subject, verdict in found.items()}
+
+
+def test_every_group_has_five_seeds_and_those_of_the_paper_s_networks_are_new():
     assert set(ENDS.groupby("group_id")["seed"].nunique()) == {5}
+    assert set(MLP["seed"]) == set(range(5, 10))
+    assert set(MLP["intervals/method"]) == {"exact"} and (MLP["train_accuracy"] == 1).all()
+    assert set(WHOLE.groupby("dataset")["widths"].nunique().to_dict().items()) == {
+        ("mnist", 4),
+        ("cifar10", 4),
+        ("digits", 1),
+    }
 
 
-def test_only_alexnet_is_followed_by_samples():
-    methods = ENDS.groupby("model")["intervals/method"].unique().map(list).to_dict()
-    assert methods == {"mlp": ["exact"], "alexnet_small": ["grid"], "resnet18": ["exact"]}
-    deep = DIGITS[DIGITS["model"] == "resnet18"]
-    assert {counts(run, kind).sum() for _, run in deep.iterrows() for kind in ("pair", "midline")} == {4}
-    assert deep["intervals/fitted"].min() >= 0.95
+def test_between_two_images_the_class_lasts_almost_the_whole_way():
+    lengths = means(WHOLE[WHOLE["dataset"] != "digits"], "dataset", "widths")["pair"]
+    assert lengths.min() > 2.6
+    small = means(WHOLE[WHOLE["dataset"] == "digits"], "dataset")["pair"].droplevel(0)
+    assert small[1.0] / small[0.0] == pytest.approx(0.8, abs=0.04)
+    assert len(set(verdicts("pairs_alike").values())) > 1  # the means agree on some networks and not on others
+    assert verdicts("pairs_alike")["mnist", "3x128"] == "holds"
+    assert verdicts("distributions_alike")["mnist", "3x128"] != "holds"
+
+
+def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs():
+    found = means(WHOLE, "dataset", "widths")["midline"]
+    left = found.xs(1.0, level="label_corruption") / found.xs(0.0, level="label_corruption")
+    mnist = [left["mnist", widths] for widths in ("1x512", "2x256", "3x128", "4x128")]
+    assert mnist == sorted(mnist, reverse=True) and mnist[0] < 1  # the more layers, the more
+    assert left["digits", "3x128"] < 0.65
+    assert {verdict for (data, _), verdict in verdicts("midlines_shorter").items() if data == "cifar10"} == {
+        "negligible"
+    }
+    accuracy = WHOLE[(WHOLE["dataset"] == "cifar10") & (WHOLE["label_corruption"] == 0)]["test_accuracy"]
+    assert accuracy.mean() == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_random_directions_last_as_long_as_the_class_and_longer():
+    true = means(WHOLE, "dataset", "widths").xs(0.0, level="label_corruption")
+    paper = true.drop("digits")
+    assert (paper["random"] > paper["principal"]).all()
+    assert (true[["means", "adversarial"]].max(axis=1) < 1.5).all()
+    assert (true[["pair", "principal", "random"]].min(axis=1) > 2.6).all()
+    mnist = true.loc["mnist"]
+    assert ((mnist["minor"] - mnist["principal"]).abs() < 0.1).all()
+    assert set(verdicts("principal_over_random").values()).isdisjoint({"holds", "holds, small"})
+    random = means(WHOLE, "dataset", "widths").xs(1.0, level="label_corruption")
+    loss = (true["random"] - random["random"]).groupby("dataset").agg(["min", "max"])
+    assert loss.loc["mnist", "min"] > 0.7 and loss.loc["digits", "min"] > 1 and loss.loc["cifar10", "min"] > 0
+    assert loss.loc["cifar10", "max"] < 0.15
+    assert (random["principal"] - random["random"]).loc["mnist"].between(0.4, 0.7).all()
+
+
+def test_resolution_and_depth():
+    assert set(JUDGED.loc["depths_alike"]["verdict"]) == {"holds"}
+    assert set(JUDGED.loc["small_random_shorter"]["verdict"]) == {"holds"}
+    sides = means(MLP[MLP["widths"] == tables.MAIN], "dataset", "downsample")["pair"].xs(0.0, level="label_corruption")
+    assert sides["cifar10", 1] - sides["cifar10", 4] > 0.3 and sides["mnist", 1] - sides["mnist", 4] > 0.1
+    moons = ENDS[(ENDS["dataset"] == "two_moons") & (ENDS["label_corruption"] == 1)]
+    assert moons["train_accuracy"].mean() == pytest.approx(0.77, abs=0.02)
+
+
+def test_intervals_do_not_tell_how_well_a_network_generalizes():
+    assert set(JUDGED.loc["correlates_all"]["verdict"]) | set(JUDGED.loc["correlates_fitted"]["verdict"]) == {
+        "undecided"
+    }
+    watched = tables.described(RUNS).query("training")
+    last = watched.sort_values("epoch").groupby("run_id").tail(1)
+    assert set(last["learning_rate"]) == {0.01} and (last["train_accuracy"] == 1).all()
+    early = watched[watched["epoch"] == 10].set_index("run_id")["test_accuracy"]
+    gained = last.set_index("run_id")["test_accuracy"]
+    assert (early > 0.85 * gained).all()
+
+
+def test_the_bound_is_true_and_explains_nothing():
+    found = WHOLE[WHOLE["label_corruption"] == 0]
+    assert (found["intervals/norm_within"] == 1).all() and (found["intervals/bound_within"] == 1).all()
+    assert (found["intervals/bound_covered"] == 0).all()
+    by = found.groupby(["dataset", "widths"])[
+        ["intervals/bound_reach", "intervals/bound_nearest", "intervals/bound_ratio"]
+    ]
+    reach, nearest, ratio = (by.mean()[name] for name in by.mean())
+    assert (nearest / reach).min() > 15 and ratio.max() < 1 / 16
 
 
 def test_random_labels_shorten_intervals_of_resnet_far_more_than_those_of_the_papers_network():
-    means = DIGITS.groupby(["model", "label_corruption"])[["intervals/pair_mean", "intervals/midline_mean"]].mean()
-    left = means.xs(1.0, level="label_corruption") / means.xs(0.0, level="label_corruption")
-    assert 0.8 < left.loc["mlp", "intervals/pair_mean"] < 0.87
-    assert left.loc["resnet18", "intervals/pair_mean"] < 0.4
-    assert left.loc["resnet18", "intervals/midline_mean"] < 1 / 3
+    digits = ENDS[ENDS["dataset"] == "digits"]
+    found = means(digits, "model")[["pair", "midline"]]
+    left = found.xs(1.0, level="label_corruption") / found.xs(0.0, level="label_corruption")
+    assert left.loc["resnet18", "pair"] < 0.4 and left.loc["resnet18", "midline"] < 1 / 3
+    assert left.loc["mlp", "pair"] > 0.75
+
+
+def test_convolutional_networks_are_older_and_said_to_be():
+    assert CONV.groupby("model")["intervals/method"].unique().map(list).to_dict() == {
+        "alexnet_small": ["grid"],
+        "resnet18": ["exact"],
+    }
+    assert set(CONV["seed"]) == set(range(5))
+    deep = CONV[CONV["model"] == "resnet18"]
+    assert {counts(run, kind).sum() for _, run in deep.iterrows() for kind in ("pair", "midline")} == {4}
+    assert deep["intervals/fitted"].min() >= 0.95
