@@ -201,6 +201,7 @@ VALUES = [
     ("switched", {}, {"weight_decay_helps": 0.01, "batch_norm_helps": 0.04, "not_necessary": 0.7 / 0.75}, 1e-3),
     ("paths", {}, {"higher_late": 0.18, "changes_at_first": -0.18, "higher_without_decay": 0.1 / 0.18,
                    "random_less_diverse": 0.05, "new_path_worse_true": 0.1, "no_distance_last": 0.401}, 1e-6),
+    ("ratio", {"noise": 0.3}, {"ratio_gap_rank": -0.6, "ratio_gap_linear": -0.3034}, 1e-4),
     ("masks", {}, {"better_than_none_25": -1.0}, 1e-6),
     # Stiffness is largest before training; the peak is that of the trained network.
     ("stiffness", {"between": 0.2}, {"classes_apart": 0.3, "falls_with_overfitting": 0.2, "length_falls": 0.6,

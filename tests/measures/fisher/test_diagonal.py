@@ -88,5 +88,6 @@ BAD = {  # network, inputs and labels, options
 
 
 BAD_CALLS = {name: (fisher.diagonal, (row[0], *row[1]), row[2], row[3]) for name, row in BAD.items()}
+BAD_CALLS["train mode"] = fisher.DiagonalSum, (nn.BatchNorm1d(3),), {}, r"\(BatchNorm1d\) is in train mode"
 BAD_CALLS["no batches"] = fisher.DiagonalSum(linear()).mean, "there is no example to take the Fisher information of"
 test_bad_input_is_one_line = pytest.mark.filterwarnings("ignore:no formula")(refused(BAD_CALLS))

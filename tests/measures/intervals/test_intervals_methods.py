@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.measures.intervals import generalization_interval, search
+from gendyn_lite.measures.intervals.bounds import Bounds
+from gendyn_lite.measures.intervals.knots import segments
+from gendyn_lite.measures.intervals.network import read
+from gendyn_lite.measures.intervals.walk import along_lines
 from gendyn_lite.models import build
 from tests.measures.intervals.test_intervals_exact import LINE, linear, network, random_lines
 from tests.measures.intervals.test_intervals_exact import NETWORKS as CALLED
@@ -75,6 +79,22 @@ def test_too_many_pieces_are_left_to_certified_bisection_that_says_how_far_it_ca
     assert (found.method, exact.method) == ("certified", "exact")
     assert bool((found.certain_upper < found.upper).any())
     assert torch.allclose(found.upper, exact.upper, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_bounds_enclose_the_network(name):
+    """Every logit lies between its chord plus the least and the largest deviation, on segments long and short."""
+    model, shape = network(name)
+    x, d = random_lines(shape, 10)
+    ends = torch.cat([torch.linspace(-1, 0, 5), torch.linspace(0.01, 2, 40)]).double().expand(10, -1)
+    program = read(model, torch.float64)
+    bounds = Bounds(program, along_lines(program, x, d), segments(torch.arange(10), ends))
+    alpha, line, first = bounds.knots.alpha, bounds.knots.ray[bounds.first], bounds.first
+    logits, low, high = bounds.logits
+    for t in torch.linspace(0.01, 0.99, 15).double():
+        place = torch.lerp(alpha[first], alpha[first + 1], t).view(-1, *[1] * len(shape))
+        off = model(x[line] + place * d[line]) - torch.lerp(logits[first], logits[first + 1], t)
+        assert bool((off >= low - 1e-12).all()) and bool((off <= high + 1e-12).all())
 
 
 def test_what_torch_fx_cannot_trace_gets_the_grid():
