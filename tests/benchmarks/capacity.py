@@ -24,13 +24,6 @@ WIDTH = 20.0
 Solved = Callable[[], str]  # what a way has found, in words; it is not timed
 
 
-def main(words: list[str]) -> None:
-    """Each way in a process of its own, so that peak memory is its own."""
-    for case in words or CASES:
-        for way in CASES[case][1]:
-            show(apart(measure, case, way))
-
-
 def measure(case: str, way: str) -> str:
     """One line: case, who, seconds, peak memory of the process."""
     n, ways = CASES[case]
@@ -91,4 +84,6 @@ CASES: dict[str, tuple[int, dict[str, Callable[[Tensor, Tensor], Solved]]]] = {
 }
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    for name in sys.argv[1:] or CASES:
+        for peer in CASES[name][1]:
+            show(apart(measure, name, peer))  # in a process of its own, so that peak memory is its own

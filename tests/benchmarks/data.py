@@ -10,17 +10,17 @@ Expected: preparing at least as fast as ImageFolder with the same cores; batches
 
 from __future__ import annotations
 
-import io
 import tempfile
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from torchvision.transforms import v2
 
@@ -62,36 +62,27 @@ def compare(title: str, images: int, cases: dict[str, Callable[[], object]], rou
 
 def make_folder(folder: Path, images: int, side: int) -> Path:
     """An image folder of smooth random JPEGs of quality 75 in ten classes, a sixth of them for testing."""
-    random = np.random.default_rng(0)
-    coarse = random.integers(0, 256, (64, 4, 4, 3), dtype=np.uint8)
-    encoded = []
-    for pixels in coarse:
-        out = io.BytesIO()
-        Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC).save(out, "JPEG", quality=75)
-        encoded.append(out.getvalue())
+    coarse = np.random.default_rng(0).integers(0, 256, (64, 4, 4, 3), dtype=np.uint8)
+    smooth = [Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC) for pixels in coarse]
     for i in range(images):
         place = folder / ("test" if i % 6 == 0 else "train") / f"class{i // 6 % 10}"
         place.mkdir(parents=True, exist_ok=True)
-        (place / f"{i:06}.jpg").write_bytes(encoded[i % len(encoded)])
+        smooth[i % 64].save(place / f"{i:06}.jpg", quality=75)
     return folder
 
 
 def preparing(folder: Path) -> dict[str, Callable[[], object]]:
     """Every image of the folder into one array a split."""
 
-    def out(_: str, shape: tuple[int, ...]) -> torch.Tensor:
-        return torch.empty(shape, dtype=torch.uint8)
-
     def ours() -> object:
         tree = image_folder.listing(image_folder.walk(folder), where=str(folder))
-        return image_folder.decode_splits(tree, image_folder.locator(folder), out)
+        empty = partial(torch.empty, dtype=torch.uint8)
+        return image_folder.decode_splits(tree, image_folder.locator(folder), lambda _, shape: empty(shape))
 
     def torchvision(workers: int) -> object:
-        splits = []
-        for split in ("train", "test"):
-            images = datasets.ImageFolder(str(folder / split), transforms.PILToTensor())
-            splits.append(torch.cat([x for x, _ in DataLoader(images, batch_size=256, num_workers=workers)]))
-        return splits
+        of = {"batch_size": 256, "num_workers": workers}
+        splits = [datasets.ImageFolder(str(folder / split), transforms.PILToTensor()) for split in ("train", "test")]
+        return [torch.cat([x for x, _ in DataLoader(images, **of)]) for images in splits]
 
     name = "torchvision ImageFolder, DataLoader, {} workers"
     return {"gendyn_lite": ours} | {name.format(workers): partial(torchvision, workers) for workers in (0, cores())}
@@ -108,20 +99,16 @@ def batching(images: data.ImageData) -> dict[str, Callable[[], object]]:
     crop, flip = v2.RandomCrop(side, padding=4), v2.RandomHorizontalFlip()
     on_tensor = v2.Compose([crop, flip, v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
 
-    def ours() -> None:
-        for _ in data.batcher(images, config).epoch(0):
-            pass
-
-    def peer(dataset: Dataset, workers: int) -> None:
-        for _ in DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=workers):
-            pass
+    def epoch(batches: Iterable[object]) -> None:
+        deque(batches, maxlen=0)
 
     pixels = x.permute(0, 2, 3, 1).contiguous().numpy()
-    cases: dict[str, Callable[[], object]] = {"gendyn_lite": ours}
+    cases: dict[str, Callable[[], object]] = {"gendyn_lite": lambda: epoch(data.batcher(images, config).epoch(0))}
     for kind, source, transform in (("PIL", pixels, on_pil), ("tensor (v2)", x, on_tensor)):
-        dataset = PerImage(source, y.tolist(), transform)
         for workers in (0, cores()):
-            cases[f"torchvision on {kind}, DataLoader, {workers} workers"] = partial(peer, dataset, workers)
+            options = {"batch_size": BATCH, "shuffle": True, "num_workers": workers}
+            loader: DataLoader = DataLoader(PerImage(source, y.tolist(), transform), **options)
+            cases[f"torchvision on {kind}, DataLoader, {workers} workers"] = partial(epoch, loader)
     return cases
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gendyn_lite import models
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures.relu_paths import PackedPaths, cross_paths, path_gram
 from tests.benchmarks.shared.each_way import apart, in_turns, machine, parse, parser, peak, publish, row, show
@@ -36,7 +35,6 @@ def main() -> None:
     now, before = random_paths(IMAGES, UNITS)
     check(now, before)
     rows = paths(now, before, given.rounds) + activations(now, before, given.rounds)
-    recording(given.rounds)
     memory = apart(of_many)
     show(memory)
     if given.publish:
@@ -53,11 +51,9 @@ def random_paths(count: int, units: int) -> tuple[Tensor, Tensor]:
 
 def check(now: Tensor, before: Tensor) -> None:
     """Counts are those of float64, and similarities are rounded once."""
-    wide = now.double()
+    wide, both, past = (paths.double() for paths in (now, now & before, before))
     counts = wide @ wide.T
     assert torch.equal(path_gram(now).double(), counts)
-    assert torch.equal(path_gram(PackedPaths.pack(now)).double(), counts)
-    both, past = (now & before).double(), before.double()
     exact = (both @ both.T) / (counts * (past @ past.T)).sqrt()
     assert torch.equal(cross_paths(now, before).similarity, exact.float())
     off = float((gemm(now.float(), before.float()) - exact).abs().max())
@@ -70,11 +66,8 @@ def paths(now: Tensor, before: Tensor, rounds: int) -> list[dict[str, Any]]:
     packed = PackedPaths.pack(now), PackedPaths.pack(before)
     kept = path_gram(before)
     peers = {"float32 GEMM": lambda: gemm(*wide), "pair loop": lambda: loop(*wide)}
-    ours = {
-        "bool": lambda: cross_paths(now, before),
-        "packed": lambda: cross_paths(*packed),
-        "packed, last Gram kept": lambda: cross_paths(*packed, before_gram=kept),
-    }
+    ours = {"bool": lambda: cross_paths(now, before), "packed": lambda: cross_paths(*packed)}
+    ours["packed, last Gram kept"] = lambda: cross_paths(*packed, before_gram=kept)
     taken = in_turns({**peers, **ours}, rounds)
     taken["pair loop"] *= IMAGES * (IMAGES - 1) / 2 / LOOP_PAIRS
     told = f"cross-path, {IMAGES} images, {UNITS:,} units"
@@ -90,17 +83,6 @@ def activations(now: Tensor, before: Tensor, rounds: int) -> list[dict[str, Any]
     taken = in_turns(calls, rounds)
     case = f"cross-activation, {IMAGES} images, {units:,} units"
     return [compared(case, taken["ours"], "float32 GEMM, activations", taken["theirs"])]
-
-
-def recording(rounds: int) -> None:
-    """What recording adds to a forward pass."""
-    model = models.build("alexnet_small", num_classes=10, in_shape=(3, 28, 28), seed=0).eval()
-    x = torch.randn(128, 3, 28, 28)
-    with torch.no_grad():
-        taken = in_turns({"bare": lambda: model(x), "ours": lambda: relu_paths.record_packed(model, x)}, rounds)
-    size = sum(one.bits.nbytes for one in relu_paths.record_packed(model, x).values())
-    ratio = taken["ours"] / taken["bare"]
-    show(f"alexnet_small, {len(x)} images: recording all paths takes {ratio:.2f} forward passes; {size:,} bytes")
 
 
 def of_many() -> str:

@@ -104,8 +104,6 @@ def main() -> None:
                 rows += measure(case, torch.device(device), given.rounds, apart)
     if not given.networks:
         rows += together(given.rounds)
-        if gpus:
-            resnet_epoch()
     if given.publish:
         publish("training", rows, GOALS, f"train.py, best of {given.rounds} rounds", *gpus)
 
@@ -199,7 +197,7 @@ def loader(case: Case, device: torch.device) -> float:
     options: dict[str, Any] = {"num_workers": 1, "pin_memory": device.type == "cuda"}
     total, done = 0.0, 0
     iterator = iter(DataLoader(images, batch_size=config.batch_size, shuffle=True, **options))
-    first = next(iterator)
+    next(iterator)
     started = time.perf_counter()
     for x, y in iterator:
         loss = F.cross_entropy(network(x.to(device)), y.to(device))
@@ -208,9 +206,7 @@ def loader(case: Case, device: torch.device) -> float:
         optimizer.step()
         total += loss.item()
         done += len(y)
-    wait(device)
-    del first
-    return done / (time.perf_counter() - started)
+    return done / (time.perf_counter() - started)  # loss.item() has waited for the device
 
 
 def together(rounds: int) -> list[dict[str, Any]]:
@@ -236,16 +232,6 @@ def together(rounds: int) -> list[dict[str, Any]]:
         rows.append(row(f"16 runs of an MLP {widths}", "runs/s", PEERS["alone"], 16 / min(joint), 16 / min(alone)))
         show_row(rows[-1:])
     return rows
-
-
-def resnet_epoch() -> None:
-    """Seconds for an epoch of ResNet-18 on 50,000 images of 32x32 with crop and flip, on a GPU."""
-    case = Case("resnet18", (3, 32, 32), 50_000)
-    training = {"epochs": 3, "eval_every": 3, "random_crop": 4, "flip": True, "precision": "bfloat16"}
-    config = RunConfig(experiment="bench", model="resnet18", **training)
-    network = models.build("resnet18", num_classes=10, in_shape=case.in_shape, seed=0)
-    history = fit(network, noise(50_000, case.in_shape), config, device="cuda", channels_last=True)
-    show(f"cuda   ResNet-18, 50,000 images of 32x32: {history.last['seconds'] / 3:.2f} s an epoch")
 
 
 def show_row(rows: list[dict[str, Any]]) -> None:

@@ -80,7 +80,6 @@ ELSEWHERE = "https://example.org/x.js"
 FAULTS = {
     "failing-cell": (trial.cell("1 / 0"), r"01_trial failed in cell \[7\] \('1 / 0'\) with ZeroDivisionError"),
     "unknown-source": (new_markdown_cell("{cite:t}`nobody1900`"), "the book did not render: .*WARNING.*nobody1900"),
-    "dead-link": (new_markdown_cell("[gone](gone.md)"), "the book did not render: .*gone.md"),
     "external-script": (
         new_markdown_cell(f'<script src="{ELSEWHERE}"></script>'),
         rf"the book would call other hosts: chapters/01_trial\.html: {ELSEWHERE}",

@@ -69,10 +69,15 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture(scope="module")
 def visits(request: pytest.FixtureRequest, browser: Browser, place: Place) -> Iterator[dict[str, Visit]]:
-    """One visit of a page at each size, each in a fresh context; the tests of that page share them, in their order."""
-    with served(site_of(place.book, request)) as address, ExitStack() as stack:
+    """One visit of a page at each size, each in a fresh context; the tests of that page share them, in their order.
+
+    The dark ones open it as a file, the others from a server.
+    """
+    site = site_of(place.book, request)
+    with served(site) as address, ExitStack() as stack:
+        homes = {"light": address, "dark": site.as_uri()}
         opened = {
-            size: stack.enter_context(Visit(browser, f"{address}/{place.path}", width=width, scheme=scheme))
+            size: stack.enter_context(Visit(browser, f"{homes[scheme]}/{place.path}", width=width, scheme=scheme))
             for size, (width, scheme) in SIZES.items()
         }
         yield {size: visit.settle() for size, visit in opened.items()}

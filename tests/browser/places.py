@@ -41,9 +41,8 @@ class Place(NamedTuple):
         return f"{self.book}-{Path(self.path).stem}"
 
 
-CHAPTERS = [Place(book, f"chapters/{name}.html") for book, names in BOOKS.items() for name in names]
 PAGES = [
-    place
-    for book in BOOKS
-    for place in [one for one in CHAPTERS if one.book == book] + [Place(book, path) for path in OTHERS[book]]
+    Place(book, path)
+    for book, names in BOOKS.items()
+    for path in (*(f"chapters/{name}.html" for name in names), *OTHERS[book])
 ]

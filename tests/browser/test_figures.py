@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import altair as alt
@@ -19,16 +20,9 @@ from tests.browser.visit import Visit
 
 pytestmark = pytest.mark.browser
 PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
-LINES = pd.DataFrame(
-    [
-        (line, net, q, x, x * (1 + q), PICTURE)
-        for line, net, q, x in [
-            *((line, "wide", q, x) for line in "ab" for q in (0, 0.25, 1) for x in (0, 1, 2, 3)),
-            *(("a", "deep", q, x) for q in (0.25, 0.5) for x in (0, 1)),
-        ]
-    ],
-    columns=["line", "net", "q", "x", "y", "image"],
-)
+PLACES = [*product("ab", ["wide"], (0, 0.25, 1), range(4)), *product("a", ["deep"], (0.25, 0.5), range(2))]
+LINES = pd.DataFrame(PLACES, columns=["line", "net", "q", "x"])
+LINES = LINES.assign(y=LINES["x"] * (1 + LINES["q"]), image=PICTURE)
 
 
 def lines(*, title: str = "Three lines") -> alt.Chart:
@@ -95,9 +89,8 @@ def figure(page: Page) -> Locator:
 
 
 def says(page: Page, words: str, name: str = "three-lines") -> None:
-    page.locator(f"#chart-{name} .gendyn-shown:visible").get_by_text(f"Shown: {words}.", exact=True).wait_for(
-        timeout=5000
-    )
+    shown = page.locator(f"#chart-{name} .gendyn-shown:visible")
+    shown.get_by_text(f"Shown: {words}.", exact=True).wait_for(timeout=5000)
 
 
 def press(page: Page, label: str, *keys: str) -> None:
@@ -143,9 +136,12 @@ def test_a_shared_link_opens_at_its_figure_as_it_was_set(browser: Browser, page:
         assert figure(again.page).locator(".gendyn-switch input:checked").get_attribute("value") == "own"
 
 
-def test_a_choice_that_would_draw_nothing_gives_way(page: Page) -> None:
+def test_a_choice_that_would_draw_nothing_gives_way_and_a_legend_names_what_is_drawn(page: Page) -> None:
+    named = figure(page).locator(".role-legend-label text")
+    assert named.all_text_contents() == ["a", "b"]
     figure(page).locator("select:visible").select_option("deep")
     says(page, "network deep, noise q 0.5; 2 points")
+    assert named.all_text_contents() == ["a"]
     press(page, "noise q", "End")  # q = 1 has no row here
     says(page, "network deep, noise q 0.5; 2 points")
     press(page, "noise q", "Home")
@@ -153,14 +149,6 @@ def test_a_choice_that_would_draw_nothing_gives_way(page: Page) -> None:
     assert figure(page).get_by_label("noise q").first.get_attribute("aria-valuetext") == "0.25"
     figure(page).locator("select:visible").select_option("wide")
     says(page, "network wide, noise q 0.25; 8 points")
-
-
-def test_a_legend_names_what_is_drawn(page: Page) -> None:
-    named = figure(page).locator(".role-legend-label text")
-    assert named.all_text_contents() == ["a", "b"]
-    figure(page).locator("select:visible").select_option("deep")
-    says(page, "network deep, noise q 0.5; 2 points")
-    assert named.all_text_contents() == ["a"]
 
 
 def test_every_pointer_action_has_a_key(page: Page) -> None:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 SEEDED = "g = torch.Generator().manual_seed(seed)\nu = torch.rand(len(y), generator=g)\n"
-DRAWN = "d = torch.randint({}, {}, (len(y),), generator=g)\n"
 UNPAIRED = "y = y.clone()\ny[u < q] = torch.randint(num_classes, (int((u < q).sum()),), generator=g)\nreturn y"
+UNSEEDED = "torch.where(torch.rand(len(y)) < q, torch.randint(num_classes, (len(y),)), y)"
+NO_ROOT = "p, q = p.double(), q.double()\nreturn (p * q) @ (p * q).T / (p @ p.T * (q @ q.T))"
 FITTED = (
     "A = torch.stack([torch.ones_like(d), d], 1)\na, b = torch.linalg.lstsq(A, s[:, None]).solution[:, 0].tolist()\n"
 )
 SAME = "own = classes[alphas.index(0.0)]\nsame = [a for a, c in zip(alphas, classes) if c == own]\n"
-CROSSINGS = "d, e = a[:, None] - a, b[:, None] - b\nt = (d / (d - e)).triu(1)\n"
+OTHER_CLASS = "m, e = min(zip(end, start))[::-1]\nreturn m / (m - e) if e < 0 else None"
+CROSSINGS = "d, e = a[:, None] - a, b[:, None] - b\nt = (d / (d - e)).triu(1).flatten().tolist()\n"
+
+
+def drawn(first: str, last: str, then: str) -> str:
+    """Labels drawn from first to last, and what is done with them."""
+    return f"{SEEDED}d = torch.randint({first}, {last}, (len(y),), generator=g)\n{then}"
+
+
 # Of every notebook, without the ex- of its labels: exercise, signature of the answer, what checks it.
 CHECKS = {
     "01_random_labels": [
@@ -54,18 +63,10 @@ CHECKS = {
 }
 SLIPS = [
     ("corrupt", SEEDED + UNPAIRED, "draw u for every example from the seed alone"),
-    (
-        "corrupt",
-        SEEDED + DRAWN.format(1, "num_classes") + "return torch.where(u < q, (y + d) % num_classes, y)",
-        "its own among them",
-    ),
-    ("corrupt", SEEDED + DRAWN.format(0, "num_classes") + "y[u < q] = d[u < q]\nreturn y", "changed y itself"),
-    (
-        "corrupt",
-        "torch.where(torch.rand(len(y)) < q, torch.randint(num_classes, (len(y),)), y)",
-        "two calls with one seed",
-    ),
-    ("corrupt", SEEDED + DRAWN.format(0, "num_classes + 1") + "return torch.where(u < q, d, y)", "expected 0 to"),
+    ("corrupt", drawn("1", "num_classes", "return torch.where(u < q, (y + d) % num_classes, y)"), "its own among them"),
+    ("corrupt", drawn("0", "num_classes", "y[u < q] = d[u < q]\nreturn y"), "changed y itself"),
+    ("corrupt", UNSEEDED, "two calls with one seed"),
+    ("corrupt", drawn("0", "num_classes + 1", "return torch.where(u < q, d, y)"), "expected 0 to"),
     ("expected", "1 - q", "right by luck"),
     ("fit-epoch", "next((e for e, x in enumerate(a) if x > 0.99), None)", "[0.1, 0.995] you say 1, expected None"),
     ("fit-epoch", "max((e for e, x in enumerate(a) if x < 0.999), default=-1) + 1", "expected 1"),
@@ -87,11 +88,7 @@ SLIPS = [
     ("self-similarity", "(p & q).double().mean()", "one number an image"),
     ("cross-path", "p.double() @ q.double().T", "of one image now with another"),
     ("cross-path", "r = (p & q).double(); return r @ r.T", "the norms are missing"),
-    (
-        "cross-path",
-        "p, q = p.double(), q.double()\nreturn (p * q) @ (p * q).T / (p @ p.T * (q @ q.T))",
-        "take the square root",
-    ),
+    ("cross-path", NO_ROOT, "take the square root"),
     ("image-function", "eta * torch.outer(z, a), eta * z", "the sign is wrong"),
     ("image-function", "-torch.outer(z, a), -z", "the step size is missing"),
     ("image-function", "-eta * torch.outer(z, a).T, -eta * z", "units × inputs"),
@@ -140,18 +137,10 @@ SLIPS = [
     ("knot", "b / (b - a) if a * b < 0 else None", "you measure from the other end"),
     ("knot", "a / (a - b)", "expected None: the side never changes"),
     ("knot", "None", "you say None, expected 0.5"),
-    (
-        "leave",
-        "m, e = min(zip(end, start))[::-1]\nreturn m / (m - e) if e < 0 else None",
-        "the first class to overtake",
-    ),
+    ("leave", OTHER_CLASS, "the first class to overtake"),
     ("leave", "None", "expected 0.5"),
     ("sampled", SAME + "return same[0], same[-1]", "the same one may come back"),
-    (
-        "pool",
-        CROSSINGS + "return [x for x in t.flatten().tolist() if 0 < x < 1]",
-        "below the largest line crossings make no kink",
-    ),
+    ("pool", CROSSINGS + "return [x for x in t if 0 < x < 1]", "below the largest line crossings make no kink"),
     ("midline", "(a + b) / 2, c - b", "your step is twice as long"),
     ("midline", "a, (c - b) / 2", "α = 0 is not the middle"),
     ("norm", "W.abs().sum(0).max()", "the largest column sum"),

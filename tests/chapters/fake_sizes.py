@@ -15,6 +15,11 @@ SIZES = {"n_train": 50_000, "precision": "bfloat16", "epochs": 7_000}
 WORDS = {"n_train": "n = 50,000", "precision": "bfloat16", "epochs": "at most 7000 epochs"}
 
 
+def about(experiment: str, key: str, seed: int, **more: object) -> dict[str, object]:
+    """What every row of a made-up run says of it; runs of one key differ in their seeds."""
+    return {**ABOUT, "experiment": experiment, "group_id": key, "run_id": f"{key}-{seed}", "seed": seed, **more}
+
+
 def other(table: pd.DataFrame, *fields: str) -> pd.DataFrame:
     """The same runs with other `SIZES`: what they measured is a tenth less, and counts are halved."""
     ids = {name: table[name] + "b" for name in ("run_id", "group_id")}

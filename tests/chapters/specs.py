@@ -1,9 +1,14 @@
-"""What tests read of a chart."""
+"""What tests ask of a chart and read of it."""
 
 from __future__ import annotations
 
+import json
+
 import altair as alt
 import pandas as pd
+import vl_convert
+
+from gendyn_lite.charts.figure import figure_html
 
 
 def rows(chart: alt.TopLevelMixin, *columns: str) -> pd.DataFrame:
@@ -12,3 +17,14 @@ def rows(chart: alt.TopLevelMixin, *columns: str) -> pd.DataFrame:
     if not columns:
         return pd.DataFrame(max(tables, key=len))
     return pd.DataFrame([row for table in tables for row in table if set(columns) <= set(row)])
+
+
+def described(chart: alt.TopLevelMixin) -> str:
+    """The description of a chart, which is a valid figure and can be drawn."""
+    spec = chart.to_dict()
+    assert alt.Chart.from_dict(json.loads(json.dumps(spec))).to_dict() == spec
+    assert len(spec["description"]) > 30 and figure_html(spec)
+    assert "<svg" in vl_convert.vegalite_to_svg(spec)
+    names = [param["name"] for param in spec.get("params", [])]
+    assert len(names) == len(set(names))
+    return spec["description"]

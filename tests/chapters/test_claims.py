@@ -126,21 +126,17 @@ CASES = [
     ("labels", {"slowdown": 20.0}, "random_slower", REVERSED),
     ("labels", {"slowdown": 0.5}, "gaussian_sooner random_pixels_sooner", REVERSED),
     ("labels", {"chance_accuracy": 0.9}, "gap_jumps", NEGLIGIBLE),
-    ("labels", {"seeds": 4}, "gap_jumps", UNDECIDED),
     ("labels", {"corruptions": (0.0, 1.0)}, "error_rises", NONE),
     ("labels", {"fitted": False}, "random_slower", NONE),
     ("switched", {"none": 0.3}, "not_necessary", NEGLIGIBLE),
-    ("switched", {"none": 0.6}, "not_necessary", SMALL),
     ("switched", {"random_train": 0.95}, "not_sufficient", UNDECIDED),
     ("switched", {}, "weight_decay_helps", SMALL),  # its interval reaches below 0.01
-    ("switched", {"decay": 0.83}, "weight_decay_helps", "holds"),
-    ("switched", {"decay": 0.83}, "weight_decay_helps_at_equal_loss", "holds"),
+    ("switched", {"decay": 0.83}, "weight_decay_helps weight_decay_helps_at_equal_loss", "holds"),
     ("switched", {"decay": 0.7}, "weight_decay_helps", REVERSED),
     ("switched", {"crop": 0.7}, "crops_help", REVERSED),
     ("switched", {"decay": 0.9}, "crops_help_more", REVERSED),
     ("switched", {"dropout": 0.7}, "dropout_helps", REVERSED),
     ("switched", {"without_none": 0.9}, "batch_norm_helps", REVERSED),
-    ("switched", {"seeds": 1}, "batch_norm_helps", UNDECIDED),
     ("kernels", {"random_train": 0.5}, "kernel_fits_random", UNDECIDED),
     ("kernels", {"ridge_gain": 0.02}, "ridge_no_help", REVERSED),
     ("kernels", {"gabor": 0.05}, "gabor_lowers", REVERSED),
@@ -148,20 +144,16 @@ CASES = [
     ("filters", {"conv_error": 0.6}, "filters_lower", REVERSED),
     ("filters", {"ridge_error": 0.31}, "ridge_helps_filters", REVERSED),
     ("paths", {"early": 0.995, "late": 0.999}, "imperfect_first", REVERSED),
-    ("paths", {"early": 0.95, "late": 0.96}, "higher_late", SMALL),
+    ("paths", {"early": 0.95, "late": 0.96}, "higher_late changes_at_first", SMALL),
     ("paths", {"early": 0.95, "late": 0.85}, "higher_late", REVERSED),
-    ("paths", {"early": 0.95, "late": 0.96}, "changes_at_first", SMALL),
     ("paths", {"constant": 0.8}, "higher_without_decay", NEGLIGIBLE),
-    ("paths", {"constant": 0.86}, "higher_without_decay", SMALL),
     ("paths", {"random": -0.05}, "random_less_diverse", REVERSED),
-    ("paths", {"random": 0.01}, "random_less_diverse", SMALL),
     ("paths", {"gap": -0.1}, "new_path_worse_true", REVERSED),
     ("paths", {"gap": 0.01}, "new_path_worse_random", SMALL),
     ("paths", {"rank": -0.9}, "no_distance_last", REVERSED),
     ("paths", {"changed": 0.0}, "neighbours_by_path", NEGLIGIBLE),
     ("paths", {"kept": 0.995}, "neighbours_by_activations", NEGLIGIBLE),
     ("paths", {"alone": 0.8}, "isolated_update", REVERSED),
-    ("paths", {"seeds": 1}, "higher_late", UNDECIDED),
     ("unseen", {"share": 0.8}, "unseen_do_not_share", SMALL),
     ("unseen", {"right": 0.1}, "unseen_recognized_equally", REVERSED),
     ("ratio", {"slope": 1.0}, "ratio_gap_rank", REVERSED),
@@ -179,13 +171,11 @@ CASES = [
     # A gain that any mask has is no gain over the control.
     ("masks", {"gains": LIKE_RANDOM}, "better_than_none_75", "holds"),
     ("masks", {"gains": LIKE_RANDOM}, "better_than_random_75", REVERSED),
-    ("masks", {"seeds": 1}, "influence_falls", UNDECIDED),
     ("stiffness", {"between": 0.45}, "classes_apart", SMALL),
     ("stiffness", {"end": 0.4}, "falls_with_overfitting", SMALL),
     ("stiffness", {"test": 0.3}, "test_as_train", REVERSED),
     ("stiffness", {"slower": 1.5}, "larger_rate_shorter", REVERSED),
     ("stiffness", {"random": 0.5}, "random_less_stiff", NEGLIGIBLE),
-    ("maps", {"contrast": 0.1}, "boundary_seen", SMALL),
     ("maps", {"contrast": 0.0}, "boundary_seen", NEGLIGIBLE),
     ("layers", {"change": 0.0}, "training_changes_layers", NEGLIGIBLE),
     ("layers", {"tanh": 0.0}, "tanh_differs", NEGLIGIBLE),
@@ -211,6 +201,7 @@ VALUES = [
     ("switched", {}, {"weight_decay_helps": 0.01, "batch_norm_helps": 0.04, "not_necessary": 0.7 / 0.75}, 1e-3),
     ("paths", {}, {"higher_late": 0.18, "changes_at_first": -0.18, "higher_without_decay": 0.1 / 0.18,
                    "random_less_diverse": 0.05, "new_path_worse_true": 0.1, "no_distance_last": 0.401}, 1e-6),
+    ("ratio", {"noise": 0.3}, {"ratio_gap_rank": -0.6, "ratio_gap_linear": -0.3034}, 1e-4),
     ("masks", {}, {"better_than_none_25": -1.0}, 1e-6),
     # Stiffness is largest before training; the peak is that of the trained network.
     ("stiffness", {"between": 0.2}, {"classes_apart": 0.3, "falls_with_overfitting": 0.2, "length_falls": 0.6,
@@ -329,15 +320,8 @@ def test_a_distance_between_distributions_of_equal_means_is_seen(lines, verdict)
     assert set(found.loc[(found["id"] == "distributions_alike") & (found["n_seeds"] > 0), "verdict"]) == {verdict}
 
 
-@pytest.mark.parametrize("paper", sorted({chapter.record.paper for chapter in registry.CHAPTERS}))
-def test_each_claim_of_a_paper_has_an_id_of_its_own(paper):
-    ids = [name for chapter in registry.CHAPTERS if chapter.record.paper == paper for name in chapter.record.entries]
-    assert len(ids) == len(set(ids))
-
-
-@pytest.mark.parametrize("name", sorted({chapter.name for chapter in registry.CHAPTERS}))
-def test_each_experiment_that_a_claim_names_is_a_table_of_its_chapter(name):
-    (chapter,) = (chapter for chapter in registry.CHAPTERS if chapter.name == name)
+@pytest.mark.parametrize("chapter", registry.CHAPTERS, ids=lambda chapter: chapter.name)
+def test_each_experiment_that_a_claim_names_is_a_table_of_its_chapter(chapter):
     tables = {table for section in chapter.module("claims").SECTIONS for table in section.tables}
     assert {table for entry in chapter.record.entries.values() for table in entry.experiments} == tables
 
@@ -345,11 +329,7 @@ def test_each_experiment_that_a_claim_names_is_a_table_of_its_chapter(name):
 def test_runs_are_compared_at_equal_epochs_and_at_equal_training_loss() -> None:
     """One run learns twice as fast and stops at epoch 4 of 6; the other reaches a loss of 0.5 at its end."""
     fast = {"epoch": [0, 2, 4], "train_loss": [2.0, 0.5, 0.1], "test_accuracy": [0.1, 0.4, 0.7]}
-    slow = {
-        "epoch": [0, 1, 2, 4, 6],
-        "train_loss": [2.0, 1.9, 1.0, 0.8, 0.5],
-        "test_accuracy": [0.1, 0.2, 0.3, 0.5, 0.6],
-    }
+    slow = {"epoch": [0, 2, 4, 6], "train_loss": [2.0, 1.0, 0.8, 0.5], "test_accuracy": [0.1, 0.3, 0.5, 0.6]}
     runs = [pd.DataFrame(each).assign(seed=3) for each in (fast, slow)]
     for at, expected in (("equal epochs", (0.7, 0.5)), ("equal training loss", (0.4, 0.6))):
         assert tuple(each.loc[3] for each in labels._tests(*runs, at)) == expected

@@ -76,22 +76,17 @@ def of_labels(tmp_path, monkeypatch):
 
 def test_the_controls_of_chapter_1_describe_a_run(of_labels):
     assert of_labels.dropout.disabled and of_labels.batch_norm.disabled
+    assert of_labels.config() in random_labels.plan()  # a run of the plan is that run
     choose(of_labels, network="mlp_3x512", corruption=0.35, seed=4, weight_decay=2e-3, random_crop=True, flip=True)
     asked = {"model": "mlp_3x512", "label_corruption": 0.35, "seed": 4, "weight_decay": 2e-3, "inputs": "true"}
     asked |= {"random_crop": 1, "flip": True, "model_options": {}, "experiment": "explorer"}
     assert {name: getattr(of_labels.config(), name) for name in asked} == asked
     choose(of_labels, network="inception_small", dropout=0.5, batch_norm=False)
     assert of_labels.config().model_options == {"batch_norm": False, "dropout": 0.5}
+    choose(of_labels, corruption=0, weight_decay=0, random_crop=False, flip=False, batch_norm=True, seed=0)
+    assert of_labels.config() in random_labels.regularizer_plan()
     choose(of_labels, network="mlp_1x512")
     assert of_labels.config().model_options == {}
-
-
-def test_a_run_of_the_plan_is_that_run_and_any_other_is_kept_apart(of_labels):
-    assert of_labels.config() in random_labels.plan()
-    choose(of_labels, network="inception_small", corruption=0, dropout=0.5)
-    assert of_labels.config() in random_labels.regularizer_plan()
-    choose(of_labels, corruption=0.35)
-    assert of_labels.config().experiment == "explorer"
 
 
 def test_the_button_trains_and_says_what_came_out(of_labels, tmp_path):

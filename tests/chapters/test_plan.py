@@ -1,10 +1,15 @@
-"""Plans of all chapters: each is valid, no run is in it twice, and a wrong one is refused before any run is made."""
+"""Every chapter is a folder with the same names in it, in the one list; its plans are valid, and wrong ones refused."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from gendyn_lite import data, models
+from gendyn_lite import chapters, data, models, notebooks
+from gendyn_lite.chapters import registry
 from gendyn_lite.chapters.fisher_mask import runs as fisher_mask
 from gendyn_lite.chapters.path_functions import runs as paths
 from gendyn_lite.chapters.random_labels import runs as random_labels
@@ -72,3 +77,27 @@ def test_an_unknown_profile_is_refused(chapter):
 def test_too_many_seeds_are_refused_before_any_run_is_made(chapter, seeds):
     with pytest.raises(UserError, match=rf"^seeds is {seeds}, expected a whole number in \[0, 200\]$"):
         planned(chapter, "smoke", {"seeds": seeds})
+
+
+NAMES = {"__init__", "runs", "probes", "tables", "claims", "charts", "demo", "explorer", "exercises"}
+OWN = {"random_labels": {"imagenet"}}
+FOLDERS = sorted(path.parent for path in Path(chapters.__path__[0]).glob("*/__init__.py"))
+
+
+def test_the_list_names_every_folder_and_every_notebook():
+    assert sorted(chapter.name for chapter in registry.CHAPTERS) == [folder.name for folder in FOLDERS]
+    assert {chapter.notebook for chapter in registry.CHAPTERS} <= set(notebooks.chapters())
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_same_file_names_in_each(folder):
+    """A large file may be several, ``charts.py`` and ``charts_layers.py``."""
+    stems = {path.stem if path.stem == "__init__" else path.stem.split("_")[0] for path in folder.glob("*.py")}
+    assert stems <= NAMES | OWN.get(folder.name, set())
+    assert {"runs", "claims", "charts"} <= stems
+
+
+def test_claims_are_judged_without_torch():
+    code = "from gendyn_lite.chapters import what_holds; what_holds.all_claims(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", f"import sys; {code}"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -9,7 +9,6 @@ from gendyn_lite import data, results
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels import demo
 from gendyn_lite.chapters.random_labels import runs as random_labels
-from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 
 QUICK = {"train_size": 100, "epochs": 2}
@@ -27,9 +26,9 @@ def test_an_unknown_name_is_refused_before_anything_runs(tmp_path, name, value):
     assert not list(tmp_path.iterdir())
 
 
-def load_or_run(root, *, epochs=2, changes=None, **options):
+def load_or_run(root, *, changes=None, **options):
     """One quick run of chapter 1 with some fields changed."""
-    (config, *_) = quick_plan(corruptions="0.5", epochs=epochs)
+    (config, *_) = quick_plan(corruptions="0.5")
     return runner.load_or_run(config.replace(**(changes or {})), profile="smoke", root=root, **options)
 
 
@@ -67,26 +66,9 @@ def test_a_changed_probe_is_not_answered_with_an_old_run(tmp_path):
     assert old.path != new.path
 
 
-def test_an_interrupted_run_goes_on_to_the_same_numbers(tmp_path):
-    whole = load_or_run(tmp_path / "whole", epochs=6)
-
-    def interrupt(model, epoch):
-        if epoch == 3:
-            raise KeyboardInterrupt
-        return {}
-
-    with pytest.raises(KeyboardInterrupt):
-        load_or_run(tmp_path / "cut", epochs=6, prepare=lambda _: {"probes": {"stop": interrupt}})
-    assert not results.open_run(whole.config, data.load("digits").fingerprint, root=tmp_path / "cut").complete
-    resumed = load_or_run(tmp_path / "cut", epochs=6)
-    assert [{**row, "seconds": 0} for row in resumed.rows()] == [{**row, "seconds": 0} for row in whole.rows()]
-
-
-@pytest.mark.parametrize("q", [0.0, 0.5, 1.0])
-def test_the_test_labels_of_a_run_are_those_of_the_data_set(q):
-    config = RunConfig(experiment="random_labels", label_corruption=q)
-    loaded, redrawn = data.load_for_run(config)
-    whole = data.load("digits")
+def test_the_test_labels_of_a_run_are_those_of_the_data_set():
+    config = quick_plan(corruptions="0.5")[0].replace(train_size=None)
+    (loaded, redrawn), whole = data.load_for_run(config), data.load("digits")
     assert torch.equal(loaded.test.y, whole.test.y)
     assert torch.equal(loaded.train.y[~redrawn], whole.train.y[~redrawn])
 
@@ -112,12 +94,12 @@ def test_examples_show_the_labels_that_a_run_is_trained_with():
 
 def test_runs_trained_together_are_the_runs_trained_one_by_one(tmp_path):
     configs = quick_plan(corruptions="0,1", epochs=3, train_size=60)
-    together = results.load_runs(runner.run_all(configs, profile="smoke", root=tmp_path / "a", progress=False))
-    assert set(together["trained_together"]) == {len(configs)}
+    together, again = (
+        results.load_runs(runner.run_all(configs, profile="smoke", root=tmp_path / "a", progress=False)) for _ in "12"
+    )
+    assert set(together["trained_together"]) == set(again["trained_together"]) == {len(configs)}
     single = results.load_runs([runner.load_or_run(each, profile="smoke", root=tmp_path / "b") for each in configs])
     for column in ("train_loss", "test_loss"):
         assert together[column].tolist() == pytest.approx(single[column].tolist(), rel=1e-3)
     assert set(single["trained_together"]) == {1}
     assert together["run_id"].tolist() == single["run_id"].tolist()
-    envs = [run.env() for run in runner.run_all(configs, profile="smoke", root=tmp_path / "a", progress=False)]
-    assert {env["trained_together"] for env in envs} == {len(configs)}

@@ -121,14 +121,11 @@ def convolution(*args, **options):
 
 
 CONVOLUTIONS = {
-    "plain": {"kernel_size": 3},
     "groups": {"kernel_size": 3, "padding": 1, "groups": 2},
     "depthwise": {"kernel_size": 3, "padding": 1, "groups": 4},
     "stride": {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
     "dilation": {"kernel_size": 2, "dilation": (2, 1), "padding": 1},
     "one-by-one": {"kernel_size": 1, "stride": 2},
-    "even-kernel": {"kernel_size": 2, "padding": 1},
-    "whole-input": {"kernel_size": (6, 5)},
     "whole-input-groups": {"kernel_size": (6, 5), "groups": 2},
     "valid": {"kernel_size": 2, "padding": "valid"},
     "same": {"kernel_size": (4, 3), "padding": "same", "dilation": (1, 2)},

@@ -10,8 +10,8 @@ import torch
 from gendyn_lite.measures import capacity, fisher, intervals, relu_paths, stiffness
 from tests.measures.intervals.test_intervals_exact import network, random_lines
 from tests.measures.networks import built
-from tests.measures.relu_paths.nets import random_paths
-from tests.measures.relu_paths.test_similarity import LAYOUTS, arithmetic  # noqa: F401 (a fixture)
+from tests.measures.relu_paths.nets import LAYOUTS, random_paths
+from tests.measures.relu_paths.test_similarity import arithmetic  # noqa: F401 (a fixture)
 
 skip = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: compares GPU and CPU")
 pytestmark = [pytest.mark.gpu, skip]

@@ -10,14 +10,12 @@ from gendyn_lite.chapters.capacity import charts as draw
 from gendyn_lite.chapters.capacity import runs
 from gendyn_lite.charts import tables
 from tests.chapters.capacity.fake import conv, table
+from tests.chapters.specs import described
 
 
-@pytest.fixture(scope="module")
-def curves():
-    return runs.memorizing_curves(range(2, 8))
-
-
-def test_the_curve_passes_through_every_point(curves):
+def test_the_curve_passes_through_every_point():
+    curves = runs.memorizing_curves(range(2, 8))
+    assert described(draw.memorizing_curve(curves))
     for n, rows in curves.groupby("n"):
         points, kinks = rows[rows["kind"] == "point"], rows[rows["kind"] == "kink"].sort_values("x")
         drawn = np.interp(points["x"], kinks["x"], kinks["value"])  # the network is a line between its kinks
@@ -27,13 +25,6 @@ def test_the_curve_passes_through_every_point(curves):
     assert places[3] <= places[4] <= places[7]
 
 
-CHARTS = {
-    "memorizing_curve": lambda: draw.memorizing_curve(runs.memorizing_curves(range(2, 8))),
-    "kernel_error": lambda: draw.kernel_error(table()),
-    "distance": lambda: draw.distance_to_minimum_norm(runs.descent_to_minimum_norm(count=5, steps=100)),
-}
-
-
 def test_the_papers_errors_stand_beside_that_data_only():
     def rules(data):
         spec = draw.kernel_error(table(data=data)).to_dict()
@@ -41,17 +32,13 @@ def test_the_papers_errors_stand_beside_that_data_only():
 
     found = list(map(rules, ("MNIST", "CIFAR-10 (JPEG q75)", "handwritten digits (8x8)")))
     assert found == [[0.012, 0.006], [0.46], []]
-
-
-def test_a_menu_chooses_between_data_sets_and_is_absent_for_one():
-    both = pd.concat([table(data="MNIST"), conv()], ignore_index=True)
-    for rows, menus in ((both, [["MNIST", "CIFAR-10 (JPEG q75)"]]), (table(), [])):
-        bound = [each["bind"]["options"] for each in draw.kernel_error(rows).to_dict()["params"] if "bind" in each]
-        assert bound == menus
+    assert described(draw.kernel_error(pd.concat([table(), conv()], ignore_index=True)))
 
 
 def test_descent_from_zero_finds_the_minimum_norm_and_from_elsewhere_does_not():
-    last = runs.descent_to_minimum_norm().groupby("start")["relative_distance"].last()
+    descent = runs.descent_to_minimum_norm()
+    last = descent.groupby("start")["relative_distance"].last()
+    assert described(draw.distance_to_minimum_norm(descent))
     assert last["zero"] < 1e-3 and last["random"] > 0.1
 
 

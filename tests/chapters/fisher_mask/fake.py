@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import pandas as pd
 
-from tests.chapters.fake_sizes import ABOUT
+from tests.chapters import fake_sizes
 
 # (how, share kept) → gain of the best accuracy over no mask, in points.
 GAINS = {("fisher", 0.7): 0.5, ("fisher", 0.8): 0.5, ("fisher", 0.75): 2.0, ("fisher", 0.25): -1.0}
@@ -26,20 +27,16 @@ def table(*, seeds=5, data="made-up data", falls=True, less=True, slower=True, d
         diagonal: Diagonal over whole form.
         gains: Instead of `GAINS`.
     """
-    rows = []
     shown = {"falls": falls, "less": less, "slower": slower, "diagonal": diagonal}
-    for seed in range(seeds):
-        for (by, keep), gain in {("fisher", 1.0): 0.0, **(gains or GAINS)}.items():
-            rows += _run(data, 0.0, by, keep, seed, gain, shown)
-        rows += _run(data, 1.0, "fisher", 1.0, seed, 0.0, shown)
-    return pd.DataFrame(rows)
+    ways = [(0.0, *way, gain) for way, gain in {("fisher", 1.0): 0.0, **(gains or GAINS)}.items()]
+    runs = product([*ways, (1.0, "fisher", 1.0, 0.0)], range(seeds))
+    return pd.DataFrame([row for way, seed in runs for row in _run(data, *way, seed, shown)])
 
 
-def _run(data, corruption, by, keep, seed, gain, shown):
-    key = f"{data}-{corruption}-{by}-{keep}"
-    about = {**ABOUT, "run_id": f"{key}-{seed}", "group_id": key, "experiment": "fisher_mask", "data": data}
-    about |= {"dataset": "cifar10", "network": "mlp (widths 256, 256)", "model": "mlp", "epochs": 8}
-    about |= {"label_corruption": corruption, "mask_by": by, "mask_keep": keep, "seed": seed}
+def _run(data, corruption, by, keep, gain, seed, shown):
+    told = {"data": data, "dataset": "cifar10", "network": "mlp (widths 256, 256)", "model": "mlp", "epochs": 8}
+    told |= {"label_corruption": corruption, "mask_by": by, "mask_keep": keep}
+    about = fake_sizes.about("fisher_mask", f"{data}-{corruption}-{by}-{keep}", seed, **told)
     for epoch in range(9):
         share = epoch / 8
         rate = (1.0 if keep == 1 or not shown["slower"] else 0.5) * (1 if shown["falls"] else -1)

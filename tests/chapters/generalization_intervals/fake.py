@@ -10,7 +10,7 @@ import pandas as pd
 
 from gendyn_lite.chapters.generalization_intervals.tables import BINS, SPANS
 from gendyn_lite.results.tables import network_name
-from tests.chapters.fake_sizes import ABOUT
+from tests.chapters import fake_sizes
 
 # Mean length by kind, on true and on random labels.
 LENGTHS = {"pair": (2.7, 2.7), "midline": (4.6, 3.6), "principal": (2.6, 2.0), "minor": (2.0, 1.5)}
@@ -35,12 +35,11 @@ def table(
 
 def _about(data, dataset, widths, downsample, q, seed, eval_every):
     options = {"widths": list(widths)} | ({"downsample": downsample} if downsample > 1 else {})
+    told = {"data": data, "dataset": dataset, "network": network_name("mlp", options), "model": "mlp"}
+    told |= {"model_options": json.dumps(options), "epochs": 150 if eval_every > 1 else 5, "eval_every": eval_every}
+    told |= {"label_corruption": q, "train_accuracy": 1.0, "test_accuracy": 0.9 if q == 0 else 0.1}
     key = f"{data}-{widths}-{downsample}-{q}-{eval_every}"
-    about = {**ABOUT, "run_id": f"{key}-{seed}", "group_id": key, "experiment": "generalization_intervals"}
-    about |= {"data": data, "dataset": dataset, "network": network_name("mlp", options), "model": "mlp"}
-    about |= {"model_options": json.dumps(options), "epochs": 150 if eval_every > 1 else 5, "eval_every": eval_every}
-    about |= {"label_corruption": q, "seed": seed}
-    return about | {"train_accuracy": 1.0, "test_accuracy": 0.9 if q == 0 else 0.1}
+    return fake_sizes.about("generalization_intervals", key, seed, **told)
 
 
 def conv_about(row):

@@ -11,10 +11,12 @@ import torch
 
 from gendyn_lite import data, results
 from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.generalization_intervals import charts, tables
 from gendyn_lite.chapters.generalization_intervals import demo as interval_lines
 from gendyn_lite.chapters.generalization_intervals import runs as experiment
-from gendyn_lite.chapters.generalization_intervals import tables
 from gendyn_lite.measures import intervals
+from tests.chapters.generalization_intervals import fake
+from tests.chapters.specs import described, rows
 
 
 def test_every_plan_is_valid_and_paired():
@@ -127,6 +129,9 @@ def test_downsampled_networks_have_the_intervals_of_downsampled_images():
 
 def test_the_plane_agrees_with_the_network():
     plane = interval_lines.plane(starts=2, resolution=8)
+    first = plane.lines.query("start == 1 and angle == 105").iloc[0]
+    words = f"{first['lower']:.2f} to {first['upper']:.2f}, through {first['regions']:.0f} regions"
+    assert words in described(charts.planar(*plane))
     network = interval_lines.trained("two_moons", 0.0, (12, 12))
     corners = torch.tensor(plane.cells[["x", "y", "x2", "y2"]].to_numpy(), dtype=torch.float32)
     same = network.model(corners.view(-1, 2, 2).mean(1)).argmax(1).numpy() == plane.cells["class"].to_numpy()
@@ -139,6 +144,9 @@ def test_the_plane_agrees_with_the_network():
 
 def test_paths_have_pictures_and_margins_that_end_with_the_interval():
     found = interval_lines.paths()
+    words = [f"{row.labels}, {row.towards}: {row.lower:.2f} to {row.upper:.2f}" for row in found.intervals.itertuples()]
+    said = described(charts.paths(*found))
+    assert all(each in said for each in words)
     assert len(found.intervals) == 2 * len(interval_lines.KINDS)
     assert found.images["image"].str.startswith("data:image/png;base64,").all()
     keys = ["labels", "towards"]
@@ -146,6 +154,30 @@ def test_paths_have_pictures_and_margins_that_end_with_the_interval():
     wide = wide.merge(found.intervals, on=keys)
     inside = wide[wide["alpha"].between(wide["lower"] + 1e-3, wide["upper"] - 1e-3)]
     assert (inside["its class"] - inside["strongest other class"] > -2e-3).all() and len(inside) > len(wide) / 4
+
+
+def test_shares_add_up_to_one_for_data_and_resolution():
+    other = fake.table(data="other data", networks=fake.NETWORKS[:1])
+    runs = pd.concat([fake.table(), other])
+    found = rows(charts.densities(runs))
+    assert set(found["subject"]) == {"made-up data", "made-up data, 1/4 of the side", "other data"}
+    assert set(rows(charts.densities(runs, by="widths"))["subject"]) == {"1x512", "3x128"}
+    assert found.groupby(["subject", "labels"])["share"].sum().round(6).eq(1).all()
+
+
+def test_the_bound_s_reach_stands_beside_the_distance_to_new_images():
+    chart = charts.bound_reach(fake.table(bound_reach=0.001, bound_nearest=2.0))
+    found = rows(chart).groupby("of")["distance"].unique().map(list).to_dict()
+    assert found == {charts.REACH: [0.001], charts.NEAREST: [2.0]}
+    assert f"3x128, {charts.REACH}: 0.001" in described(chart)
+
+
+def test_convolutional_networks_have_a_row_for_each_kind_of_labels():
+    found = tables.convolutional(fake.table(conv=True).assign(**{"intervals/method": "certified"}))
+    assert [row[2:] for row in found] == [
+        ("true labels", "100%", "2.70", "4.60", "50", "certified"),
+        ("random labels", "100%", "2.70", "3.60", "50", "certified"),
+    ]
 
 
 def test_a_coarse_grid_shrinks_the_difference():

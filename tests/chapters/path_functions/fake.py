@@ -7,7 +7,7 @@ from itertools import product
 import pandas as pd
 
 from gendyn_lite.results.tables import network_name
-from tests.chapters.fake_sizes import ABOUT
+from tests.chapters import fake_sizes
 
 LAYERS = ("relu1", "relu2", "relu3")
 KINDS = ("paths", "activations")
@@ -19,11 +19,11 @@ NUMBERS = {"mean": 0.0, "q05": -0.04, "q25": -0.02, "q50": 0.0, "q75": 0.02, "q9
 def _about(seed, q, schedule, model="alexnet_small", **changes):
     options = changes.pop("options", {})
     milestones = "" if schedule == "constant" else " ".join(map(str, DECAYS))
-    about = {**ABOUT, "experiment": "path_networks", "dataset": "made_up", "epochs": EPOCHS, "batch_size": 25}
-    about |= {"network": network_name(model, options), "model": model, "label_corruption": q, "seed": seed}
-    about |= {"schedule": schedule, "milestones": milestones, "random_crop": 0, "flip": False, **changes}
-    key = f"{about['network']}-{q}-{schedule}-{sorted(changes.items())}"
-    return about | {"group_id": key, "run_id": f"{key}-{seed}"}
+    network = network_name(model, options)
+    told = {"dataset": "made_up", "epochs": EPOCHS, "batch_size": 25, "random_crop": 0, "flip": False}
+    told |= {"network": network, "model": model, "label_corruption": q, "schedule": schedule, "milestones": milestones}
+    key = f"{network}-{q}-{schedule}-{sorted(changes.items())}"
+    return fake_sizes.about(changes.pop("experiment", "path_networks"), key, seed, **told | changes)
 
 
 def _similarities(level):

@@ -13,8 +13,7 @@ from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.path_functions import probes
 from gendyn_lite.chapters.path_functions import runs as runs_of
 from gendyn_lite.measures import relu_paths
-from gendyn_lite.results.runs import PROFILES
-from tests.chapters import photographs
+from gendyn_lite.results.runs import PROFILES, Run
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -30,20 +29,22 @@ def test_a_plan_takes_another_data_set_seeds_and_epochs():
     assert {(c.dataset, c.seed, c.epochs, c.milestones) for c in configs} == {("mnist", 0, 5, (3, 4))}
 
 
-def small(kind, epochs=3):
-    config = runs_of.plan(kind, seeds=1, epochs=epochs)[0]
+def small(kind):
+    config = runs_of.plan(kind, seeds=1, epochs=4)[0]
     return config.replace(model="mlp", model_options={"widths": [16, 12]}, train_size=40, batch_size=10)
 
 
-def rows_of(run):
-    return [{**row, "seconds": 0} for row in run.rows()]
-
-
 @pytest.fixture(scope="module")
-def table(tmp_path_factory) -> pd.DataFrame:
-    run = runs_of.run(small("networks", epochs=4), profile="smoke", root=tmp_path_factory.mktemp("runs"))
-    assert not (run.path / runs_of.SCRATCH).exists()
-    return results.load_runs([run])
+def whole(tmp_path_factory) -> dict[str, Run]:
+    """A run of every kind."""
+    root = tmp_path_factory.mktemp("runs")
+    return {kind: runs_of.run(small(kind), profile="smoke", root=root) for kind in ("networks", "unseen", "ratio")}
+
+
+@pytest.fixture
+def table(whole) -> pd.DataFrame:
+    assert not (whole["networks"].path / runs_of.SCRATCH).exists()
+    return results.load_runs([whole["networks"]])
 
 
 def test_a_run_records_paths_activations_neighbours_and_distances(table):
@@ -69,11 +70,11 @@ def test_ranks_are_those_of_the_anchors_over_every_epoch(table):
 
 
 @pytest.mark.parametrize("kind", ["networks", "unseen", "ratio"])
-def test_an_interrupted_run_goes_on_to_the_same_numbers(kind, tmp_path, monkeypatch):
-    def run(root):
-        return rows_of(runs_of.run(small(kind, epochs=4), profile="smoke", root=tmp_path / root))
+def test_an_interrupted_run_goes_on_to_the_same_numbers(kind, tmp_path, monkeypatch, whole):
+    def run():
+        return [{**row, "seconds": 0} for row in runs_of.run(small(kind), profile="smoke", root=tmp_path).rows()]
 
-    whole, made = run("whole"), runs_of.probes_for
+    expected, made = [{**row, "seconds": 0} for row in whole[kind].rows()], runs_of.probes_for
     monkeypatch.setattr(runner.train, "fit", partial(runner.train.fit, checkpoint_seconds=0))
 
     def interrupt(model, epoch):
@@ -83,24 +84,24 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(kind, tmp_path, monkeypa
 
     monkeypatch.setattr(runs_of, "probes_for", lambda *given: {"stop": interrupt, **made(*given)})
     with pytest.raises(KeyboardInterrupt):
-        run("parts")
+        run()
     monkeypatch.setattr(runs_of, "probes_for", made)
-    assert run("parts") == whole
+    assert run() == expected
     monkeypatch.setattr(runs_of, "probes_for", lambda *_: pytest.fail("measured again"))
-    assert run("parts") == whole
+    assert run() == expected
 
 
-def test_the_ratio_is_that_of_the_recorded_means(tmp_path):
-    found = results.load_runs([runs_of.run(small("ratio", epochs=5), profile="smoke", root=tmp_path)])
-    values = found.set_index("epoch")["paths/mean"].dropna().to_dict()
-    assert found["paths/ratio"].iloc[-1] == pytest.approx(relu_paths.early_to_mid_ratio(values, [3, 4]), rel=1e-6)
+def test_the_ratio_is_that_of_the_recorded_means(whole):
+    found, milestones = results.load_runs([whole["ratio"]]), whole["ratio"].config.milestones
+    expected = relu_paths.early_to_mid_ratio(found.set_index("epoch")["paths/mean"].dropna().to_dict(), milestones)
+    assert found["paths/ratio"].iloc[-1] == pytest.approx(expected, rel=1e-6)
 
 
-def test_losses_along_paths_are_of_training_and_of_unseen_images(tmp_path):
-    found = results.load_runs([runs_of.run(small("unseen", epochs=2), profile="smoke", root=tmp_path)])
+def test_losses_along_paths_are_of_training_and_of_unseen_images(whole):
+    found = results.load_runs([whole["unseen"]])
     for kind in ("trained", "unseen"):
         assert found[f"{kind}/own:loss"].notna().all()
-        assert found[f"{kind}/before:loss"].isna().tolist() == [True, False, False]
+        assert found[f"{kind}/before:loss"].isna().tolist() == [True, False, False, False, False]
     assert not found["trained/own:loss"].equals(found["unseen/own:loss"])
 
 
@@ -124,18 +125,3 @@ def test_the_distance_bins_hold_the_quartiles():
     bins = [list(map(int, part.split())) for part in text.split("/")]
     assert len(bins) == probes.DISTANCE_BINS and bins == sorted(bins)
     assert all(low <= middle <= high for _, low, middle, high in bins)
-
-
-def test_resnet_for_imagenet_runs_on_a_folder_of_photographs(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("GENDYN_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("GENDYN_DATA", str(tmp_path / "data"))
-    folder = photographs.write(tmp_path / "photographs", side=64)
-    assert runs_of.main(["imagenet", "--dataset", f"folder:{folder}", "--epochs", "2"]) == 0
-    found = results.load("path_imagenet")
-    assert set(found["model"]) == {"resnet18_imagenet"}
-    layers = [name for name in found.columns if name.endswith(":cross:mean")]
-    assert len(layers) == probes.FEW
-    assert found[layers].iloc[-1].between(0, 1).all()
-    assert "resnet18_imagenet, seed 0" in capsys.readouterr().out
-    assert runs_of.main(["imagenet"]) == 2
-    assert "imagenet is not prepared" in capsys.readouterr().err

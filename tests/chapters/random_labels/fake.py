@@ -8,7 +8,7 @@ from itertools import product
 import pandas as pd
 
 from gendyn_lite.results.tables import network_name
-from tests.chapters.fake_sizes import ABOUT
+from tests.chapters import fake_sizes
 
 INPUTS = ("shuffled_pixels", "random_pixels", "gaussian")
 
@@ -27,14 +27,14 @@ def table(
 def _run(network, kind, q, seed, fitted, slowdown, chance_accuracy):
     fit = round((10 + seed) * (1 + (slowdown - 1) * (q if kind == "true" else 0.5)))
     test = 0.9 - 0.8 * q if kind == "true" and q < 1 else chance_accuracy
-    labels = {**ABOUT, "run_id": f"{network}-{kind}-{q}-{seed}", "group_id": f"{network}-{kind}-{q}"}
-    labels |= {"experiment": "random_labels", "profile": "colab", "network": network, "model": network, "epochs": 100}
-    labels |= {"dataset": "digits", "inputs": kind, "label_corruption": q, "random_crop": 0, "seed": seed}
+    told = {"profile": "colab", "network": network, "model": network, "epochs": 100, "dataset": "digits"}
+    told |= {"inputs": kind, "label_corruption": q, "random_crop": 0}
+    about = fake_sizes.about("random_labels", f"{network}-{kind}-{q}", seed, **told)
     for epoch in range(fit + 1):
         share = epoch / fit
         train = 0.1 + (0.9 if fitted else 0.2) * share
         values = {"train_loss": 2.3 * (1 - share), "train_accuracy": train, "test_loss": 1.0, "seconds": 1.5 * epoch}
-        yield {**labels, "epoch": epoch, "test_accuracy": 0.1 + (test - 0.1) * share, **values}
+        yield {**about, "epoch": epoch, "test_accuracy": 0.1 + (test - 0.1) * share, **values}
 
 
 # Test accuracy at the end, and how much higher it was at the best epoch, of each setting.
@@ -47,16 +47,14 @@ ON["both"] = ON["crop"] | ON["decay"]
 def regularized(*, seeds=3, random_train=1.0, data="made-up data", n_train=1000, **changes) -> pd.DataFrame:
     """Runs of inception_small with every regularizer; `changes`: name of a setting → its test accuracy."""
     rows = []
-    for (norm, name), (end, fall) in SETTINGS.items():
+    for ((norm, name), (end, fall)), seed in product(SETTINGS.items(), range(seeds)):
         options = ({"batch_norm": False} if norm else {}) | ({"dropout": 0.5} if name == "dropout" else {})
-        accuracy = changes.get(f"{norm}_{name}" if norm else name, end)
-        for seed in range(seeds):
-            about = {"model_options": options, "q": 0.0, **ON.get(name, {})}
-            rows += _epochs(f"{norm}{name}{seed}", about, seed, (1.0, accuracy + 0.001 * seed, fall))
-    for name in ("none", "decay"):
-        for seed in range(seeds):
-            about = {"model_options": {}, "q": 1.0, **ON[name]}
-            rows += _epochs(f"random{name}{seed}", about, seed, (random_train - 0.0001 * seed, 0.1, 0.0))
+        about = {"model_options": options, "q": 0.0, **ON.get(name, {})}
+        accuracy = changes.get(f"{norm}_{name}" if norm else name, end) + 0.001 * seed
+        rows += _epochs(f"{norm}{name}{seed}", about, seed, (1.0, accuracy, fall))
+    for name, seed in product(("none", "decay"), range(seeds)):
+        about = {"model_options": {}, "q": 1.0, **ON[name]}
+        rows += _epochs(f"random{name}{seed}", about, seed, (random_train - 0.0001 * seed, 0.1, 0.0))
     about = {"data": data, "n_train": n_train, "precision": "float32", "epochs": 5, "profile": "colab", "device": "CPU"}
     return pd.DataFrame(rows).assign(**about, num_classes=10)
 

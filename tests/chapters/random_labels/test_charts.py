@@ -1,18 +1,23 @@
-"""Charts of chapter 1: their data are the means, the best epochs and the verdicts of the table."""
+"""Charts and tables of chapter 1: every run, claim and size has its place, the paper's tables beside ours."""
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from gendyn_lite import results
 from gendyn_lite.chapters.random_labels import charts as draw
 from gendyn_lite.chapters.random_labels import claims as label_claims
-from gendyn_lite.chapters.random_labels import demo
-from gendyn_lite.charts import tables
+from gendyn_lite.chapters.random_labels import demo, tables
+from gendyn_lite.chapters.random_labels.tables import TABLE_1, table_1_row
+from gendyn_lite.charts import tables as pages
+from tests.chapters import fake_sizes
 from tests.chapters.random_labels import fake as fake_runs
-from tests.chapters.specs import rows
+from tests.chapters.specs import described, rows
 
-CHARTS = {"grid": lambda: draw.corruption_grid(demo.corruption_examples(24))}
+
+def test_the_grid_says_how_many_labels_are_wrong():
+    assert "At q = 1 23 of 24 are wrong" in described(draw.corruption_grid(demo.corruption_examples(24)))
 
 
 def test_the_learning_curves_keep_first_and_last_epoch_of_each_run():
@@ -23,50 +28,67 @@ def test_the_learning_curves_keep_first_and_last_epoch_of_each_run():
         assert {(q, seed, 0), (q, seed, run["epoch"].max())} <= shown
 
 
-def test_the_means_are_those_of_the_summary():
-    table = fake_runs.table()
-    shown = rows(draw.test_error(table), "mean").set_index("q")["mean"].to_dict()
-    expected = results.summarize(table[table["inputs"] == "true"]).groupby("label_corruption")["test_error"].mean()
-    assert shown == pytest.approx(expected.to_dict(), abs=1e-4)
-
-
 def test_every_claim_has_a_row_with_its_verdict():
     found = label_claims.claims(fake_runs.table(fitted=False))
-    page = tables.claims_table(found, caption="Claims").data
+    page = pages.claims_table(found, caption="Claims").data
     assert page.count('<th scope="row"') == len(found)
     for verdict in set(found["verdict"]):
-        assert f"{tables.SIGNS[verdict]}&nbsp;{verdict}" in page
+        assert f"{pages.SIGNS[verdict]}&nbsp;{verdict}" in page
     assert "nan" not in page
 
 
 def test_the_runs_table_names_data_and_hours():
-    page = tables.runs_table(results.overview(fake_runs.table()), caption="Runs").data
+    page = pages.runs_table(results.overview(fake_runs.table()), caption="Runs").data
     assert "made-up data" in page
     assert page.count("<tr ") == 2
 
 
-def test_the_shaded_area_reaches_from_the_accuracy_to_the_best_so_far():
-    shown = rows(draw.batch_norm(fake_runs.regularized()), "test", "best")
-    assert (shown["best"] >= shown["test"] - 1e-9).all()
-    plain = shown[shown["setting"] == "no batch-norm"].set_index("epoch")
-    assert plain.loc[3, "best"] - plain.loc[3, "test"] == pytest.approx(0.05)
-    assert plain.loc[0, "best"] == plain.loc[0, "test"]
-
-
-def test_a_run_that_stopped_keeps_its_accuracy():
-    """Seed 1 trains one epoch longer; the mean there is over all three seeds."""
-    shown = rows(draw.explicit_regularizers(fake_runs.regularized()), "test", "best")
-    plain = shown[(shown["setting"] == "no regularizer") & (shown["network"] == "inception_small")].set_index("epoch")
-    assert plain.loc[4, "test"] == pytest.approx(0.801)
-
-
-def test_the_final_means_are_those_of_the_seeds():
-    shown = rows(draw.final_accuracy(fake_runs.regularized()), "mean", "setting")
-    ends = shown[shown["taken at"] == "end of training"].set_index(["network", "setting"])["mean"]
-    assert ends["inception_small", "crop + decay"] == pytest.approx(0.851)
-    assert ends["inception_small without batch-norm", "no regularizer"] == pytest.approx(0.761)
-
-
 def test_random_labels_are_not_drawn():
     shown = rows(draw.explicit_regularizers(fake_runs.regularized(random_train=0.2)), "train")
-    assert shown.groupby("setting")["train"].max().min() == pytest.approx(1)
+    assert shown.groupby(["network", "setting"])["train"].max().min() == pytest.approx(1)
+
+
+def test_table_1_has_the_papers_rows_in_its_order_with_ours_beside():
+    table = tables.table_1(fake_runs.regularized())
+    assert table["network"].tolist() == [row.network for row in TABLE_1] and len(TABLE_1) == 19
+    first = table.iloc[0][["regularizers", "labels", "test, paper", "test, ours"]]
+    assert first.tolist() == ["random crop + weight decay", "true", "89.05", "85.1 ± 0.2"]
+    assert table.iloc[4][["labels", "train, ours"]].tolist() == ["random", "99.99 ± 0.02"]
+    assert set(table[table["network"] == "mlp_1x512"]["test, ours"]) == {"not run"}
+
+
+def test_dropout_is_no_row_of_table_1():
+    """Otherwise the runs with dropout would be averaged into the row without any regularizer."""
+    table = tables.table_1(fake_runs.regularized(dropout=0.1))
+    assert table.iloc[3]["test, ours"].startswith("80.1")
+
+
+def test_every_network_of_the_paper_has_its_plain_rows():
+    for network in {row.network for row in TABLE_1}:
+        random = table_1_row(network, random_labels=True)
+        assert random is not None
+        assert 9 < random.test < 11 < table_1_row(network).test
+
+
+def test_table_2_says_that_it_was_not_run():
+    table = tables.table_2()
+    assert table["ours"].tolist() == ["not run at full size"] * 7 + ["–"]
+    assert table.iloc[4]["top-1 train"] == "91.18"
+
+
+def test_table_1_has_a_row_for_each_size():
+    table = fake_runs.regularized()
+    found = tables.table_1(fake_sizes.both(table, *fake_sizes.SIZES))
+    ours = found[found["our n, seeds"] != "–"].groupby(["network", "regularizers", "labels"])["our n, seeds"].agg(list)
+    assert {tuple(counts) for counts in ours} == {("1,000, float32, 3", "50,000, bfloat16, 3")}
+    assert (found["train, ours"] == "not run").sum() == len(found) - 2 * len(ours)
+    assert found["test, ours"].iloc[:2].tolist() == ["85.1 ± 0.2", "84.1 ± 0.2"]
+
+
+@pytest.mark.parametrize("field", fake_sizes.SIZES)
+def test_what_has_been_run_is_counted_by_size(field):
+    table = fake_runs.regularized()
+    few = fake_sizes.other(table, field)
+    both = pd.concat([table, few[few["seed"] == 0]], ignore_index=True)
+    assert set(tables.row_by_row(both)["seeds"]) == set(results.overview(both)["seeds"]) == {1, 3}
+    assert all(words in results.provenance_line(both) for words in ("1 to 3 seeds", fake_sizes.WORDS[field]))

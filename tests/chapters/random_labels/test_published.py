@@ -71,10 +71,8 @@ def test_what_is_held_equal_decides_the_sign_of_random_crops_as_the_page_says():
     for _, pair in runs.groupby("seed"):
         least = pair.groupby("run_id")["train_loss"].min().max()
         for _, run in pair.sort_values("epoch").groupby("run_id"):
-            assert (
-                run["train_loss"][run["train_loss"] > least].iloc[-1]
-                > 10 * run["train_loss"][run["train_loss"] <= least].iloc[0]
-            )
+            loss = run["train_loss"]
+            assert loss[loss > least].iloc[-1] > 10 * loss[loss <= least].iloc[0]
 
 
 @pytest.mark.parametrize(("shift", "said"), [(-1, 0.042), (1, 0.037)], ids=["before", "after"])

@@ -7,17 +7,16 @@ from itertools import product
 
 import pandas as pd
 
-from tests.chapters.fake_sizes import ABOUT
+from tests.chapters import fake_sizes
 
 MLP = {"activation": "relu", "widths": [32, 32, 32, 32]}
 
 
 def _labels(kind, dataset, network, seed, **more):
-    key = "-".join(map(str, (kind, dataset, network, seed, *more.values())))
-    about = {**ABOUT, "run_id": key, "group_id": key.replace(f"-{seed}-", "-"), "experiment": f"stiffness_{kind}"}
-    about |= {"data": f"made-up {dataset}", "dataset": dataset, "network": network, "model": network}
-    about |= {"model_options": json.dumps(MLP), "n_train": 300, "epochs": 10, "num_classes": 2}
-    return about | {"learning_rate": 0.01, "seed": seed, **more}
+    told = {"data": f"made-up {dataset}", "dataset": dataset, "network": network, "model": network}
+    told |= {"model_options": json.dumps(MLP), "n_train": 300, "epochs": 10, "num_classes": 2, "learning_rate": 0.01}
+    key = "-".join(map(str, (kind, dataset, network, *more.values())))
+    return fake_sizes.about(f"stiffness_{kind}", key, seed, **told | more)
 
 
 def training(*, seeds=3, peak=0.5, end=0.1, test=0.48, between=0.0, slower=0.7, random=0.2) -> pd.DataFrame:

@@ -48,9 +48,8 @@ def test_is_the_dense_solution(n, ridge, block, monkeypatch):
 
 def test_real_targets_keep_their_shape():
     x, _ = data(30)
-    new = data(7, seed=2)[0]
-    assert kernel_regression(x, x[:, 0], width=1.0, **CPU).predict(new).shape == (7,)
-    assert kernel_regression(x, x[:, :2], width=1.0, **CPU).predict(new).shape == (7, 2)
+    for y in (x[:, 0], x[:, :2]):
+        assert kernel_regression(x, y, width=1.0, **CPU).predict(x).shape == y.shape
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3, -1e5])
@@ -78,9 +77,9 @@ def test_leave_one_out_is_every_refit(ridge):
 
 
 def test_width_is_the_best_of_the_rows_on_the_training_set_alone():
-    x, _ = data(150, d=2)
-    y = (x.norm(dim=1) > 1).long()
-    choice = choose_width(x, y, ridge=1e-3, max_points=100, **CPU)
+    x, _ = data(100, d=2)
+    choice, few = (choose_width(x, (x.norm(dim=1) > 1).long(), ridge=1e-3, max_points=n, **CPU) for n in (100, 30))
+    assert choice.median_distance == pytest.approx(float(torch.pdist(x).median())) != few.median_distance
     losses = {row["width"]: row["loss"] for row in choice.rows}
     assert choice.width == min(losses, key=losses.get)
     for row in choice.rows:
@@ -95,15 +94,8 @@ def test_singular_widths_are_skipped_and_shown():
         choose_width(x, x[:, 0].sin(), factors=(100.0,), **CPU)
 
 
-def test_median_distance_is_the_median():
-    x, _ = data(31)
-    wanted = torch.pdist(x).median()
-    assert capacity.median_distance(x) == pytest.approx(float(wanted))
-
-
-X, Y = data()
+X, Y, SINGULAR = *data(), torch.linspace(0, 1, 50)[:, None]
 X3, Y3 = torch.rand(3, 2), torch.zeros(3, dtype=torch.int64)
-SINGULAR = torch.linspace(0, 1, 50)[:, None]
 REFUSED = {
     "zero": (X, Y, {"width": 0.0}, "width is 0.0, expected a number above 0"),
     "ridge": (X, Y, {"ridge": -0.1}, "ridge is -0.1, expected a finite number of at least 0"),
@@ -134,18 +126,6 @@ def test_duplicates_are_all_pairs(values):
     x = torch.tensor(values, dtype=torch.float64)[:, None]
     found = {(i, j) for group in capacity.duplicates(x) for i in group for j in group if i < j}
     assert found == {(i, j) for j in range(len(values)) for i in range(j) if values[i] == values[j]}
-
-
-@pytest.mark.parametrize("block", [1, 4, 10, 64], ids=lambda b: f"block={b}")
-def test_cholesky_is_the_dense_factor(block):
-    a = torch.randn(23, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    gram, targets = a @ a.T, torch.randn(23, 2, dtype=torch.float64)
-    factor = Cholesky(lambda start, stop: gram[start:stop, :stop].clone(), 23, block=block)
-    wanted = torch.linalg.cholesky(gram)
-    for start, rows in zip(factor.starts, factor.blocks, strict=True):
-        torch.testing.assert_close(rows.tril(diagonal=start), wanted[start : start + len(rows), : rows.shape[1]])
-    torch.testing.assert_close(factor.solve(targets), torch.linalg.solve(gram, targets))
-    torch.testing.assert_close(factor.whiten(targets), torch.linalg.solve_triangular(wanted, targets, upper=False))
 
 
 @pytest.mark.parametrize(("n", "block"), [(1, 5), (50, 8), (100, 100)], ids=str)

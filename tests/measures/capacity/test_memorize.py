@@ -1,13 +1,17 @@
-"""Theorem 1 of Zhang et al. 2017 against the dense triangular system, in numbers of weights, and at n = 10,000."""
+"""Theorem 1 of Zhang et al. 2017 against the dense triangular system and rational sums, and at n = 10,000."""
 
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gendyn_lite.measures.capacity import hinge_sum, memorizing_network
+from gendyn_lite.measures.capacity import memorizing_network
+from gendyn_lite.measures.capacity.exact import PROJECTION_BITS, exact_cumsum, exact_projection
 from tests.measures.networks import check_refused, refused
 
 
@@ -39,13 +43,8 @@ def test_fits_every_label(n, d, depth, kind):
     assert net.residual == (net(x) - y.double()).abs().max()
     if kind == "classes":
         assert torch.equal(net.classify(x), y)
-
-
-@pytest.mark.parametrize(("n", "d"), [(1, 1), (10, 1), (10, 50), (200, 3)], ids=str)
-def test_depth_two_has_2n_plus_d_weights(n, d):
-    net = memorizing_network(points(n, d), classes(n))
-    assert sum(parameter.numel() for parameter in net.parameters()) == 2 * n + d
-    assert net.widths == (n,)
+    if depth == 2:
+        assert sum(parameter.numel() for parameter in net.parameters()) == 2 * n + d and net.widths == (n,)
 
 
 @pytest.mark.parametrize("d", [1, 2, 784], ids=lambda d: f"d={d}")
@@ -80,13 +79,7 @@ def test_every_depth_is_the_same_function_and_the_sum_of_its_layers(depth):
     layers = [dense_hinges(new @ net.projection, b, w) for b, w in zip(net.biases, net.weights, strict=True)]
     torch.testing.assert_close(sum(layers), net(new), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(net(new), memorizing_network(x, y)(new), rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("m", [0, 1, 50], ids=lambda m: f"m={m}")
-def test_hinge_sum_is_the_dense_sum(m):
-    generator = torch.Generator().manual_seed(m)
-    z, biases, weights = (torch.randn(size, dtype=torch.float64, generator=generator) for size in (m, 20, 20))
-    torch.testing.assert_close(hinge_sum(z, biases, weights), dense_hinges(z, biases, weights))
+    torch.testing.assert_close(net(new[:1]), net(new)[:1])
 
 
 def test_gradients_are_those_of_the_plain_network():
@@ -150,11 +143,49 @@ REFUSED = {
     "depth=1": (torch.rand(3, 2), torch.zeros(3), {"depth": 1}, "depth is 1, expected a whole number from 2 to 4"),
     "too-deep": (torch.rand(3, 2), torch.zeros(3), {"depth": 5}, "depth is 5, .* from 2 to 4 for 3 distinct points"),
 }
-test_bad_input_gets_one_line = refused(
-    {name: (memorizing_network, (x, y), *rest) for name, (x, y, *rest) in REFUSED.items()}
-)
+CALLS = {name: (memorizing_network, (x, y), *rest) for name, (x, y, *rest) in REFUSED.items()}
+NET = memorizing_network(points(5, 3), classes(5))
+CALLS["dimensions"] = NET, (points(5, 2),), {}, "points have 2 dimensions, expected the 3"
+test_bad_input_gets_one_line = refused(CALLS)
 
 
-def test_other_dimensions_are_refused_by_the_network():
-    net = memorizing_network(points(5, 3), classes(5))
-    check_refused(net, "points have 2 dimensions, expected the 3", points(5, 2))
+FLOATS = st.floats(-1e12, 1e12, allow_subnormal=False).map(lambda value: 0.0 if abs(value) < 1e-30 else value)
+
+
+def rational_dot(x: torch.Tensor, a: torch.Tensor) -> list[float]:
+    return [float(sum(Fraction(u) * Fraction(v) for u, v in zip(row, a.tolist(), strict=True))) for row in x.tolist()]
+
+
+@pytest.mark.parametrize("d", [1, 2, 17, 784, 3000], ids=lambda d: f"d={d}")
+@pytest.mark.parametrize("scale", [1.0, 1e-9, 1e9], ids=lambda s: f"scale={s:g}")
+def test_projection_is_the_rational_one_rounded_once(d, scale):
+    generator, limit = torch.Generator().manual_seed(d), 2**PROJECTION_BITS
+    x = scale * torch.randn(8, d, dtype=torch.float64, generator=generator)
+    a = torch.randint(-limit, limit + 1, (d,), generator=generator).double() / limit
+    assert exact_projection(x, a).tolist() == rational_dot(x, a)
+
+
+def test_projection_of_cancelling_terms_is_exact():
+    x = torch.tensor([[1e15, -1e15, 1e-3], [1.0, -1.0, 1e-16]], dtype=torch.float64)
+    a = torch.tensor([0.5, 0.5, 0.75], dtype=torch.float64)
+    assert exact_projection(x, a).tolist() == rational_dot(x, a)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(FLOATS, min_size=1, max_size=40))
+def test_cumsum_is_the_rational_one(values):
+    x = torch.tensor(values, dtype=torch.float64)
+    total, wanted = Fraction(0), []
+    for value in x.tolist():
+        total += Fraction(value)
+        wanted.append(float(total))
+    allowed = 2.0**-80 * float(x.abs().max()) * len(values)
+    for got, want in zip(exact_cumsum(x).tolist(), wanted, strict=True):
+        assert abs(got - want) <= allowed + 2.0**-52 * abs(want)
+
+
+@pytest.mark.parametrize("value", [5e-324, 1e-300, 1e-25, 1e25, 1e300])
+def test_numbers_that_float32_cannot_hold(value):
+    x = torch.tensor([value, value / 3, -value], dtype=torch.float64)
+    wanted = [float(sum(map(Fraction, x.tolist()[:count]))) for count in (1, 2, 3)]
+    torch.testing.assert_close(exact_cumsum(x).tolist(), wanted, rtol=1e-15, atol=0.0)

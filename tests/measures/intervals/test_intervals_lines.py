@@ -10,31 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gendyn_lite.measures.intervals import (
-    adversarial_directions,
-    between_means,
-    components,
-    generalization_interval,
-    infinity_norm,
-    linear_maps,
-    pair_distance,
-    pieces,
-    random_directions,
-    same_class_tuples,
-    weight_norms,
-)
+from gendyn_lite.measures import intervals
 from gendyn_lite.models import build
 from tests.measures.intervals.test_intervals_exact import random_lines
 from tests.measures.networks import refused
 
 
-def net(widths: tuple[int, ...], seed: int = 0) -> nn.Sequential:
-    model = build("mlp", num_classes=3, in_shape=(4,), widths=widths, seed=seed).double()
-    assert isinstance(model, nn.Sequential)
-    return model
+def net(widths, seed=0):
+    return build("mlp", num_classes=3, in_shape=(4,), widths=widths, seed=seed).double()
 
 
-def line(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def line(seed=0):
     return random_lines((4,), 1, seed)
 
 
@@ -43,7 +29,7 @@ def test_knots_of_one_hidden_layer_have_a_closed_form():
     weight, bias = model[1].weight.data, model[1].bias.data
     knots = -(x @ weight.T + bias) / (d @ weight.T)
     inside = knots[(knots > -1) & (knots < 2)].sort().values
-    found = pieces(model, x, d)[0]
+    found = intervals.pieces(model, x, d)[0]
     assert found.regions == len(inside) + 1
     assert torch.allclose(found.alpha[1:-1], inside, rtol=0, atol=1e-12)
     assert found.alpha[0].item() == -1 and found.alpha[-1].item() == 2
@@ -52,7 +38,7 @@ def test_knots_of_one_hidden_layer_have_a_closed_form():
 @pytest.mark.parametrize("widths", [(8,), (16, 16), (10, 10, 10, 10)], ids=str)
 def test_the_network_is_linear_on_every_piece_and_no_piece_is_missing(widths):
     model, (x, d) = net(widths), line(1)
-    found = pieces(model, x, d)[0]
+    found = intervals.pieces(model, x, d)[0]
     assert torch.allclose(found.logits, model(x + found.alpha[:, None] * d), rtol=0, atol=1e-12)
     middles = model(x + found.middles[:, None] * d)
     assert torch.allclose(middles, (found.logits[1:] + found.logits[:-1]) / 2, rtol=0, atol=1e-12)
@@ -70,16 +56,16 @@ def test_linear_maps_are_the_products_of_the_gated_weights():
     model, (x, _) = net((7, 6)), line(2)
     first = model[1].weight * (model[1](x) > 0).T
     second = model[3].weight * (model[3](torch.relu(model[1](x))) > 0).T
-    assert torch.allclose(linear_maps(model, x)[0], model[5].weight @ second @ first, rtol=0, atol=1e-12)
+    assert torch.allclose(intervals.linear_maps(model, x)[0], model[5].weight @ second @ first, rtol=0, atol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
 def test_no_region_has_a_larger_norm_than_the_product_of_norms(seed):
     model, (x, d) = net((9, 8), seed), line(seed)
-    found = pieces(model, x, d)[0]
-    norms = infinity_norm(linear_maps(model, x + found.middles[:, None] * d))
-    assert float(norms.max()) <= weight_norms(model).product * (1 + 1e-12)
+    found = intervals.pieces(model, x, d)[0]
+    norms = intervals.infinity_norm(intervals.linear_maps(model, x + found.middles[:, None] * d))
+    assert float(norms.max()) <= intervals.weight_norms(model).product * (1 + 1e-12)
     # What the norm is for: along the line no logit changes faster.
     steps = found.logits.diff(dim=0).abs().amax(1) / found.alpha.diff()
     assert bool((steps <= norms * d.abs().max() * (1 + 1e-9)).all())
@@ -90,58 +76,37 @@ Y = torch.tensor([10**12, 1, 10**12, 1, 10**12, 2])  # labels may be any numbers
 
 @pytest.mark.parametrize("size", [2, 3], ids=lambda n: f"size={n}")
 def test_tuples_share_a_label_and_differ(size):
-    found = same_class_tuples(Y, 500, size=size, seed=1)
+    found, again, other = (intervals.same_class_tuples(Y, 500, size=size, seed=seed) for seed in (1, 1, 2))
     assert found.shape == (500, size)
     assert bool((Y[found] == Y[found[:, :1]]).all())
     assert all(len(set(row)) == size for row in found.tolist())
-    assert torch.equal(found, same_class_tuples(Y, 500, size=size, seed=1))
-    assert not torch.equal(found, same_class_tuples(Y, 500, size=size, seed=2))
-    assert bool((Y[same_class_tuples(Y, 50, label=1)] == 1).all())
+    assert torch.equal(found, again) and not torch.equal(found, other)
+    assert bool((Y[intervals.same_class_tuples(Y, 50, label=1)] == 1).all())
     assert set(found.flatten().tolist()) == ({0, 1, 2, 3, 4} if size == 2 else {0, 2, 4})
-
-
-def test_pair_distance_is_the_root_mean_square():
-    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)).double()
-    assert pair_distance(x) == pytest.approx(float(torch.cdist(x, x).square().mean().sqrt()))
 
 
 def test_components_are_ordered_orthogonal_and_of_one_length():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(200, 3, generator=generator).double() * torch.tensor([0.1, 5.0, 1.0])
-    found = components(x, length=2.0)
+    assert intervals.pair_distance(x) == pytest.approx(float(torch.cdist(x, x).square().mean().sqrt()))
+    found = intervals.components(x, length=2.0)
     assert torch.allclose(found @ found.T, 4 * torch.eye(3).double(), atol=1e-9)
     assert found.abs().argmax(1).tolist() == [1, 2, 0]
-    assert components(x[:3]).shape == (2, 3)  # three points span a plane
+    assert intervals.components(x[:3]).shape == (2, 3)  # three points span a plane
 
 
 def test_means_are_orthogonal_to_the_first_component():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(60, 5, generator=generator).double(), torch.arange(60) % 3
     x[y == 1] += 2
-    found = between_means(x, y, 0, 1)
-    assert abs(float(found @ components(x[y == 0], length=1.0)[0])) < 1e-9
-    assert float(found.norm()) == pytest.approx(pair_distance(x[y == 0]))
+    found = intervals.between_means(x, y, 0, 1)
+    assert abs(float(found @ intervals.components(x[y == 0], length=1.0)[0])) < 1e-9
+    assert float(found.norm()) == pytest.approx(intervals.pair_distance(x[y == 0]))
     assert float(found @ (x[y == 1].mean(0) - x[y == 0].mean(0))) > 0
 
 
-DIRECTIONS = {
-    "random": (random_directions, (torch.randn(8, 3),)),
-    "components": (components, (torch.randn(8, 3),)),
-    "means": (between_means, (torch.randn(8, 3), torch.arange(8) % 2, 0, 1)),
-    "adversarial": (adversarial_directions, (nn.Linear(3, 2), torch.randn(8, 3))),
-}
-LENGTHS = (math.nan, math.inf, 0.0, -1.0, "1")
-test_a_direction_has_a_length = refused(
-    {
-        f"{name} {length}": (*call, {"length": length}, "length is .*, expected a number above 0")
-        for name, call in DIRECTIONS.items()
-        for length in LENGTHS
-    }
-)
-
-
 def test_random_directions_are_even():
-    found = random_directions(torch.zeros(20_000, 3, dtype=torch.float64), length=1.0)
+    found = intervals.random_directions(torch.zeros(20_000, 3, dtype=torch.float64), length=1.0)
     assert torch.allclose(found.norm(dim=1), torch.ones(()).double())
     assert float(found.mean(0).abs().max()) < 0.02
     assert torch.allclose(found.T @ found / len(found), torch.eye(3).double() / 3, atol=0.01)
@@ -152,28 +117,41 @@ def test_adversarial_directions_end_soonest_on_a_linear_network():
     torch.manual_seed(0)
     model = nn.Linear(6, 2).double()
     x = torch.randn(30, 6).double()
-    d = adversarial_directions(model, x, length=1.0)
+    d = intervals.adversarial_directions(model, x, length=1.0)
     logits, weight = model(x), model.weight
     distance = (logits[:, 0] - logits[:, 1]).abs() / (weight[0] - weight[1]).norm()
-    found = generalization_interval(model, x, d, low=-100.0, high=100.0)
+    found = intervals.generalization_interval(model, x, d, low=-100.0, high=100.0)
     assert torch.allclose(found.upper, distance, rtol=1e-9)
-    other = generalization_interval(model, x, random_directions(x, length=1.0), low=-100.0, high=100.0)
+    other = intervals.generalization_interval(
+        model, x, intervals.random_directions(x, length=1.0), low=-100.0, high=100.0
+    )
     assert bool((other.upper >= found.upper - 1e-12).all())
 
 
-DEAD = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+DEAD = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2))
 DEAD[0].bias.data.fill_(-100)
 TANH = build("mlp", num_classes=2, in_shape=(4,), activation="tanh").double()
 STATISTICS = nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False), nn.Flatten()).eval()
+EIGHT, X34 = torch.randn(8, 3), torch.ones(1, 3, 4)
+NO_LENGTH = "length is .*, expected a number above 0"
 REFUSED = {
-    "smooth": (lambda: pieces(TANH, *line()), r"layer 'act1' \(Tanh\) is not piecewise linear: such a network has no"),
-    "batch": (lambda: pieces(STATISTICS, torch.zeros(1, 3, 4), torch.ones(1, 3, 4)), "uses the statistics of the"),
-    "convolution": (lambda: weight_norms(nn.Sequential(nn.Conv2d(1, 1, 3))), "layer '0' is a Conv2d, expected a net"),
-    "norms of nothing": (lambda: weight_norms(nn.Sequential(nn.ReLU())), "the network has no Linear layer"),
-    "few examples": (lambda: same_class_tuples(Y, 1, label=2), "class 2 has 2 examples, needed for one tuple"),
-    "many tuples": (lambda: same_class_tuples(Y, 10**13), "count is .*, expected a whole number from 0 to 1,000,000"),
-    "few points": (lambda: components(torch.zeros(2, 3)), "there are 2 points, expected at least 3"),
-    "no gradient": (lambda: adversarial_directions(DEAD, torch.zeros(1, 2), length=1.0), r"points \[0\]: drop them"),
+    "random": (intervals.random_directions, (EIGHT,), {"length": math.inf}, NO_LENGTH),
+    "components": (intervals.components, (EIGHT,), {"length": 0.0}, NO_LENGTH),
+    "means": (intervals.between_means, (EIGHT, torch.arange(8) % 2, 0, 1), {"length": "1"}, NO_LENGTH),
+    "adversarial": (intervals.adversarial_directions, (nn.Linear(3, 2), EIGHT), {"length": math.nan}, NO_LENGTH),
+    "smooth": (intervals.pieces, (TANH, *line()), {}, r"layer 'act1' \(Tanh\) is not piecewise linear: such a network"),
+    "batch": (intervals.pieces, (STATISTICS, X34, X34), {}, "uses the statistics of the"),
+    "convolution": (intervals.weight_norms, (STATISTICS,), {}, "layer '0' is a BatchNorm1d, expected a net"),
+    "norms of nothing": (intervals.weight_norms, (nn.Sequential(nn.ReLU()),), {}, "the network has no Linear layer"),
+    "few examples": (intervals.same_class_tuples, (Y, 1), {"label": 2}, "class 2 has 2 examples, needed for one tuple"),
+    "many tuples": (intervals.same_class_tuples, (Y, 10**13), {}, "count is .*, expected a whole number from 0 to 1,0"),
+    "few points": (intervals.components, (EIGHT[:2],), {}, "there are 2 points, expected at least 3"),
+    "no gradient": (
+        intervals.adversarial_directions,
+        (DEAD, EIGHT),
+        {"length": 1.0},
+        r"points \[0, 1, .*\]: drop them",
+    ),
 }
 
 

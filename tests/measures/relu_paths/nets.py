@@ -75,6 +75,23 @@ def random_paths(count, units, seed=0, share=0.4):
     return torch.rand(count, units, generator=torch.Generator().manual_seed(seed)) < share
 
 
+NETS = {  # how to make one, and the shape of its inputs
+    "functional": (Functional, (6,)),
+    "in-place": (lambda: Functional(inplace=True), (6,)),
+    "conv": (conv, (2, 8, 8)),
+    "conv, in-place": (lambda: conv(True), (2, 8, 8)),
+    "residual": (residual, (2, 8, 8)),
+}
+LAYOUTS = {
+    "whole": lambda p: p,
+    "transposed": lambda p: p.T.contiguous().T,
+    "cut out": lambda p: torch.cat([p, ~p, p], dim=1)[:, p.shape[1] : 2 * p.shape[1]],
+    "every second": lambda p: torch.stack([p, ~p], dim=2)[:, :, 0],
+    "rows that are one": lambda p: p[:1].expand(p.shape),
+    "units that are one": lambda p: p[:, :1].expand(p.shape),
+}
+
+
 def cosine(a, b):
     """⟨a, b⟩ / (|a||b|) in float64, 0 where a norm is 0."""
     a, b = a.double(), b.double()

@@ -16,7 +16,8 @@ from gendyn_lite.measures.relu_paths import WeightHistory, image_functions
 from gendyn_lite.measures.relu_paths.weight_history import step_weights
 from gendyn_lite.train import fit
 from tests.measures.networks import refused
-from tests.measures.relu_paths.nets import Functional, conv, images, residual, scrambled
+from tests.measures.relu_paths import nets
+from tests.measures.relu_paths.nets import images, scrambled
 
 
 def mixed():
@@ -27,14 +28,7 @@ def mixed():
     return nn.Sequential(*first, *second, *third, nn.Linear(5, 3), nn.Flatten(), nn.Linear(18, 3))
 
 
-NETS = {
-    "dense": (lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), (6,)),
-    "repeated": (Functional, (6,)),
-    "in-place": (lambda: Functional(inplace=True), (6,)),
-    "conv": (conv, (2, 8, 8)),
-    "mixed": (mixed, (2, 8, 8)),
-    "residual": (residual, (2, 8, 8)),
-}
+NETS = nets.NETS | {"mixed": (mixed, (2, 8, 8))}
 
 
 def batch(shape, count=5, dtype=torch.float64):
@@ -95,18 +89,6 @@ def test_the_weights_are_the_initial_ones_and_all_image_functions(name, options,
     assert any(not torch.equal(a, b) for a, b in zip(initial.parameters(), model.parameters(), strict=True))
 
 
-def test_momentum_in_closed_form():
-    """c_t = −η(1 − μ^{T−t+1})/(1 − μ): an early image function counts up to 1/(1 − μ) times."""
-    model, x, y = nn.Linear(6, 3).double(), *batch((6,), 4)
-    optimizer, history = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9), WeightHistory(model)
-    steps(model, optimizer, history, x, y, 30)
-    expected = [-0.05 * (1 - 0.9 ** (30 - t + 1)) / (1 - 0.9) for t in range(1, 31)]
-    alpha, found = step_weights(history.steps)
-    assert alpha == 1
-    assert found == pytest.approx(expected, rel=1e-12)
-    assert found[-1] == -0.05
-
-
 def setting(**options):
     config = RunConfig(experiment="paths", model="mlp", model_options={"widths": [8]}, train_size=40)
     config = config.replace(batch_size=16, epochs=3, learning_rate=0.1, **options)
@@ -119,8 +101,7 @@ def test_as_the_gradient_hook_of_fit(momentum):
     config, digits, model = setting(momentum=momentum)
     numbered = digits.with_train_labels(torch.arange(40))
     history = WeightHistory(model, batches=data.batcher(numbered, config), labels=digits.train.y)
-    alone = copy.deepcopy(model)
-    expected = fit(alone, digits, config, device="cpu").last["train_loss"]
+    expected = fit(copy.deepcopy(model), digits, config, device="cpu").last["train_loss"]
     assert fit(model, digits, config, grad_hook=history, device="cpu").last["train_loss"] == expected
     assert len(history.steps) == 9
     assert sorted(torch.cat([step.images for step in history.steps[:3]]).tolist()) == list(range(40))
@@ -151,7 +132,7 @@ def recorded(make=torch.optim.SGD, *, moved=0, times=1, **options):
     return history
 
 
-HOOK, XY = {"labels": torch.arange(3), "batches": ()}, batch((6,))
+HOOK = {"labels": torch.arange(3), "batches": ()}
 REFUSED = {
     "adam": (lambda: recorded(torch.optim.Adam), "the optimizer is Adam: a history follows"),
     "nesterov": (lambda: recorded(momentum=0.9, nesterov=True), "SGD with nesterov"),
@@ -162,9 +143,7 @@ REFUSED = {
     "no-batches": (lambda: recorded()(linear(), epoch=1, step=1), "needs batches and labels"),
     "half": (lambda: WeightHistory(linear(), labels=torch.arange(3)), "give both batches and labels"),
     "resumed": (lambda: WeightHistory(linear(), **HOOK)(linear(), epoch=3, step=9), "the history begins at step 9"),
-    "train-mode": (lambda: image_functions(conv().double().train(), *batch((2, 8, 8))), "train mode"),
-    "of": (lambda: image_functions(linear(), *XY).of(7), "image is 7, expected a whole number from 0 to 4"),
-    "labels": (lambda: image_functions(linear(), XY[0], torch.arange(3)), "x has 5 examples and y 3"),
+    "of": (lambda: image_functions(linear(), *batch((6,))).of(7), "image is 7, expected a whole number from 0 to 4"),
 }
 
 

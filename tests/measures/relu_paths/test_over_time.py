@@ -1,31 +1,29 @@
-"""Recordings over epochs, in memory and on disk, and the recorder probe under fit()."""
+"""Recordings over epochs, in memory and on disk, the recorder probe under fit(), and what is told of them."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import nn
 
 from gendyn_lite import data, models
 from gendyn_lite.config import RunConfig
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.train import fit
-from tests.measures.networks import check_refused
+from tests.measures.networks import check_refused, refused
 from tests.measures.relu_paths import nets
-from tests.measures.relu_paths.nets import Functional, conv, images, random_paths
+from tests.measures.relu_paths.nets import Functional, conv, cosine, images, random_paths
 
 CONFIG = RunConfig(experiment="paths", model="mlp", model_options={"widths": [12, 9]}, train_size=60, epochs=4)
 
 
-def without_seconds(history):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in history.rows]
-
-
-def trained(recorder, **options):
+def trained(recorder=None):
     """A run with a recorder: its history, and its paths epoch by epoch recorded beside."""
     digits, _ = data.load_for_run(CONFIG)
     x, _ = next(data.batcher(digits, CONFIG, split="train_eval").epoch(0))
@@ -36,15 +34,14 @@ def trained(recorder, **options):
         beside[epoch] = relu_paths.record_paths(model, x[:20])
         return {}
 
-    probes = {"aside": aside, **({} if recorder is None else {"paths": recorder(x[:20])})}
-    return fit(model, digits, CONFIG, probes=probes, device="cpu", **options), beside
+    probes = {"aside": aside, **({"paths": recorder(x[:20])} if recorder else {})}
+    return fit(model, digits, CONFIG, probes=probes, device="cpu"), beside
 
 
 def test_a_recorder_under_fit_gives_the_similarities_and_changes_nothing():
-    history, beside = trained(relu_paths.PathRecorder)
-    plain, _ = trained(None)
-    bare = [{key: value for key, value in row.items() if "paths/" not in key} for row in without_seconds(history)]
-    assert bare == without_seconds(plain)
+    (history, beside), (plain, _) = trained(relu_paths.PathRecorder), trained()
+    bare = [{key: row[key] for key in plain.rows[0]} | {"seconds": 0} for row in history.rows]
+    assert bare == [{**row, "seconds": 0} for row in plain.rows]
     assert not any(":self" in key or ":cross" in key for key in history.rows[0])
     for epoch in range(1, 5):
         row = history.rows[epoch]
@@ -82,36 +79,6 @@ def test_a_recording_on_disk_is_whole_and_read_back(tmp_path):
         assert means[epoch] == pytest.approx(expected, abs=1e-7)
     assert list(means) == [1, 2, 3, 4]
     assert torch.equal(recording.path_grams("act2")[3], relu_paths.path_gram(beside[3]["act2"]))
-
-
-class Killed(Exception):  # noqa: N818
-    """What stands for a kill."""
-
-
-def test_a_resumed_run_goes_on_from_the_folder(tmp_path):
-    """Stopped after epoch 2 and resumed with a new recorder: the rows of a run that was never stopped."""
-
-    def stop(row):
-        if row["epoch"] == 2:
-            raise Killed
-
-    def make(x):
-        return relu_paths.PathRecorder(x, folder=tmp_path / "paths")
-
-    whole, _ = trained(relu_paths.PathRecorder)
-    kept = {"checkpoint_dir": tmp_path / "checkpoints", "checkpoint_seconds": 0}
-    with pytest.raises(Killed):
-        trained(make, on_epoch=stop, **kept)
-    resumed, beside = trained(make, **kept)
-    assert 0 not in beside  # it did not begin anew
-    assert without_seconds(resumed) == without_seconds(whole)
-
-
-def test_one_recorder_for_several_runs_starts_anew():
-    recorder = relu_paths.PathRecorder(images(4, (6,)))
-    recorder(Functional(), 0)
-    recorder(Functional(), 1)
-    assert not any(":self" in key for key in recorder(Functional(), 0))
 
 
 A, X = random_paths(3, 8), images(3, (6,))
@@ -171,6 +138,7 @@ def test_bad_input_is_one_line(call, message, tmp_path):
 
 def test_the_loss_along_yesterdays_paths():
     """Weights of today, gates of yesterday: for layers that are recorded; the others follow their own."""
+    torch.manual_seed(0)
     model, x, y = Functional(), images(5, (6,)), torch.tensor([0, 1, 2, 0, 1])
     whole, part = relu_paths.PathRecorder(x, labels=y), relu_paths.PathRecorder(x, labels=y, layers=["gate"])
     assert sorted(key for key in whole(model, 0) if "loss" in key) == ["own:loss"]
@@ -191,12 +159,81 @@ def plain(units):
     return nn.Sequential(nn.Linear(6, units), nn.ReLU())
 
 
-@pytest.mark.parametrize(
-    ("first", "message"),
-    [(Functional(), "layer '1' was not there an epoch before"), (plain(4), "now has 5 units and before 4")],
-    ids=["layer", "units"],
-)
-def test_another_network_is_noticed(first, message):
+FIRST = {"layer '1' was not there an epoch before": Functional(), "now has 5 units and before 4": plain(4)}
+
+
+@pytest.mark.parametrize("message", FIRST)
+def test_another_network_is_noticed_and_another_run_is_begun_anew(message):
     recorder = relu_paths.PathRecorder(X)
-    recorder(first, 0)
+    recorder(FIRST[message], 0)
     check_refused(recorder, message, plain(5), 1)
+    recorder(FIRST[message], 1)
+    assert not any(":self" in key for key in recorder(plain(5), 0))
+
+
+def test_overlap_and_distance_pair_by_pair():
+    paths, x = random_paths(7, 30), images(7, (2, 3))
+    found = relu_paths.overlap_and_distance(paths, x)
+    pairs = list(itertools.combinations(range(7), 2))
+    assert list(zip(found.i.tolist(), found.j.tolist(), strict=True)) == pairs
+    for k, (i, j) in enumerate(pairs):
+        assert found.distance[k] == pytest.approx(float((x[i] - x[j]).double().norm()), rel=1e-6)
+        assert found.overlap[k] == int((paths[i] & paths[j]).sum())
+        assert found.cosine[k] == pytest.approx(cosine(paths[i], paths[j]))
+    assert found.rank_correlation("cosine") == pytest.approx(spearmanr(found.distance, found.cosine).statistic)
+    assert math.isnan(
+        relu_paths.overlap_and_distance(torch.ones_like(paths), x).rank_correlation()
+    )  # a constant overlap
+
+
+def test_ranks_by_sorting_one_by_one():
+    similarity = relu_paths.path_gram(random_paths(9, 6))  # few units: many equals
+    found = relu_paths.neighbour_ranks(similarity, [0, 4, 8])
+    assert torch.equal(found, relu_paths.neighbour_ranks(similarity, torch.tensor([0, 4, 8])))
+    for row, anchor in enumerate([0, 4, 8]):
+        others = sorted((j for j in range(9) if j != anchor), key=lambda j: (-int(similarity[anchor, j]), j))
+        assert found[row, anchor] == -1
+        assert [int(found[row, j]) for j in others] == list(range(8))
+
+
+def test_ranks_over_time():
+    grams = {epoch: relu_paths.path_gram(random_paths(10, 50, seed=epoch)) for epoch in (0, 1, 2)}
+    found = relu_paths.ranks_over_time(grams, [2, 7])
+    assert found.ranks.shape == (3, 2, 10)
+    nearest = [[int(relu_paths.neighbour_ranks(grams[t], [a])[0].tolist().index(0)) for a in (2, 7)] for t in (0, 1, 2)]
+    assert found.nearest().tolist() == nearest
+    expected = [sum(nearest[t][a] != nearest[t - 1][a] for t in (1, 2)) for a in (0, 1)]
+    assert found.nearest_changes().tolist() == expected
+    top = {j for j in range(10) if 0 <= found.ranks[1, 0, j] < 3}
+    before = {j for j in range(10) if 0 <= found.ranks[0, 0, j] < 3}
+    assert found.kept(top=3)[0, 0] == pytest.approx(len(top & before) / 3)
+    table = found.table(top=4)
+    assert len(table) == 3 * 2 * 4 and {row["rank"] for row in table if row["epoch"] == 2} == {0, 1, 2, 3}
+    assert all(row["rank"] == found.ranks[row["epoch"], [2, 7].index(row["anchor"]), row["neighbour"]] for row in table)
+
+
+def test_early_to_mid():
+    values = {epoch: 0.1 * epoch for epoch in range(1, 10)}
+    assert relu_paths.early_to_mid_ratio(values, [3, 6]) == pytest.approx(0.2 / 0.5)
+    assert relu_paths.early_to_mid_ratio(values, [3]) == pytest.approx(0.2 / 0.65)
+
+
+NAN = torch.tensor([[1.0, math.nan], [0.0, 1.0]])
+BOTH = torch.eye(2)
+SUMMARIES_REFUSED = {
+    "constant": (relu_paths.early_to_mid_ratio, ({1: 1.0}, []), {}, "there is no milestone"),
+    "epoch": (relu_paths.early_to_mid_ratio, ({1: 1.0, 3: 1.0}, [2]), {}, r"epoch 2 is missing .* epochs \[1, 3\]\)"),
+    "no-mid": (relu_paths.early_to_mid_ratio, ({1: 1.0, 2: 1.0}, [2]), {}, "at least one in each"),
+    "zero": (relu_paths.early_to_mid_ratio, ({1: 1.0, 2: 0.0}, [1]), {}, "is 0: the ratio is not defined"),
+    "square": (relu_paths.neighbour_ranks, (BOTH[:1], [0]), {}, r"similarity is \[1, 2\]"),
+    "one": (relu_paths.neighbour_ranks, (BOTH[:1, :1], [0]), {}, "at least 2 images"),
+    "anchor": (relu_paths.neighbour_ranks, (BOTH, [2]), {}, "anchor is 2, expected a whole number from 0 to 1"),
+    "half": (relu_paths.neighbour_ranks, (BOTH, [0.5]), {}, "anchor is 0.5, expected a whole number"),
+    "NaN": (relu_paths.neighbour_ranks, (NAN, [1, 0]), {}, "the similarity of image 0 to another is NaN"),
+    "no-epochs": (relu_paths.ranks_over_time, ({}, [0]), {}, "there are no epochs"),
+    "images": (relu_paths.overlap_and_distance, (BOTH.bool(), BOTH[:1]), {}, "x has 1 images and paths 2"),
+    "one-image": (relu_paths.overlap_and_distance, (BOTH[:1].bool(), BOTH[:1]), {}, "there is 1 image"),
+}
+
+
+test_bad_input_of_summaries_is_one_line = refused(SUMMARIES_REFUSED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -21,19 +22,8 @@ def gates():
     return nn.Sequential(nn.Linear(6, 5), nn.ReLU6(), nn.Linear(5, 5), *layers[:-1], nn.Linear(5, 3))
 
 
-def alexnet():
-    return models.build("alexnet_small", num_classes=3, in_shape=(2, 8, 8), seed=0)
-
-
-NETS = {
-    "functional": (nets.Functional, (6,)),
-    "in-place": (lambda: nets.Functional(inplace=True), (6,)),
-    "overwriting": (nets.Overwriting, (6,)),
-    "gates": (gates, (6,)),
-    "conv": (lambda: nets.conv(True), (2, 8, 8)),
-    "residual": (nets.residual, (2, 8, 8)),
-    "alexnet_small": (alexnet, (2, 8, 8)),
-}
+ALEXNET = partial(models.build, "alexnet_small", num_classes=3, in_shape=(2, 8, 8), seed=0)
+NETS = nets.NETS | {"overwriting": (nets.Overwriting, (6,)), "gates": (gates, (6,)), "alexnet": (ALEXNET, (2, 8, 8))}
 
 
 @pytest.mark.parametrize("packed", [relu_paths.record_paths, relu_paths.record_packed], ids=["bool", "packed"])
@@ -51,23 +41,15 @@ def test_own_paths_give_the_networks_own_output(name, packed):
 
 
 def test_a_stored_path_is_a_product_of_matrices():
-    """W₂ diag(p) W₁ x, whatever the sign of W₁x."""
-    model, x = (
-        nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).double(),
-        nets.images(3, (4,), dtype=torch.float64),
-    )
+    """W₂ diag(p) W₁ x, whatever the sign of W₁x; and so are its gradients."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).double()
+    x = nets.images(3, (4,), dtype=torch.float64).requires_grad_()
     path = torch.tensor([[1, 0, 1, 1, 0, 0]], dtype=torch.bool)
     expected = (model[0](x) * path) @ model[2].weight.T + model[2].bias
-    assert torch.allclose(relu_paths.forward_with_paths(model, x, {"1": path}), expected)
-    assert torch.allclose(relu_paths.forward_with_paths(model, x, {"1": path.expand(3, 6)}), expected)
-
-
-def test_gradients_go_along_the_stored_path():
-    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).double()
-    x = nets.images(1, (4,), dtype=torch.float64).requires_grad_()
-    path = torch.ones(1, 6, dtype=torch.bool)
-    (found,) = torch.autograd.grad(relu_paths.forward_with_paths(model, x, {"1": path})[0, 0], x)
-    assert torch.allclose(found[0], model[2].weight[0] @ model[0].weight)
+    for given in (path, path.expand(3, 6)):
+        found = relu_paths.forward_with_paths(model, x, {"1": given})
+        gradients = (torch.autograd.grad(each.sum(), x, retain_graph=True)[0] for each in (found, expected))
+        assert torch.allclose(found, expected) and torch.allclose(*gradients)
 
 
 @pytest.mark.parametrize("record", [relu_paths.record_paths, relu_paths.record_packed], ids=["bool", "packed"])
@@ -90,25 +72,6 @@ def test_what_is_not_finite_correlates_with_nothing(value):
     outputs = torch.tensor([[[0.0], [1.0], [2.0]], [[0.0], [1.0], [value]]])
     assert relu_paths.function_correlation(outputs, outputs[0]).isnan().tolist() == [False, True]
     assert relu_paths.pairwise_correlation(outputs).isnan().tolist() == [[False, True], [True, True]]
-
-
-CHANGED = {
-    "missing": (lambda p: {"relu": p["relu"]}, r"paths has no layer 'gate' \(it has relu\)"),
-    "unknown": (lambda p: {**p, "gat": p["relu"]}, "unknown gate layer 'gat': did you mean 'gate'"),
-    "units": (lambda p: {**p, "gate": p["gate"][:, 1:]}, r"'gate'\] has 4 units and the layer 5: .* another"),
-    "images": (lambda p: {**p, "gate": p["gate"][:2]}, r"has 2 images and x 3: expected one path"),
-    "float": (lambda p: {**p, "gate": p["gate"].float()}, r"paths\['gate'\] is float32"),
-}
-
-
-MODEL, X = nets.Functional(), nets.images(3, (6,))
-PATHS = relu_paths.record_paths(MODEL, X)
-test_paths_that_do_not_fit = refused(
-    {
-        name: (relu_paths.forward_with_paths, (MODEL, X, change(PATHS)), {}, message)
-        for name, (change, message) in CHANGED.items()
-    }
-)
 
 
 def test_an_isolated_network_has_one_images_weights_alone():
@@ -154,8 +117,18 @@ def test_a_probe_follows_the_correlation():
     assert values["between"] == pytest.approx(float(upper.mean()))
 
 
-EYE = torch.eye(3)
-REFUSED = {
+MODEL, X, EYE = nets.Functional(), nets.images(3, (6,)), torch.eye(3)
+PATHS = relu_paths.record_paths(MODEL, X)
+GATE = PATHS["gate"]
+CHANGED = {
+    r"paths has no layer 'gate' \(it has relu\)": {"relu": GATE},
+    "unknown gate layer 'gat': did you mean 'gate'": PATHS | {"gat": GATE},
+    r"'gate'\] has 4 units and the layer 5: .* another": PATHS | {"gate": GATE[:, 1:]},
+    r"has 2 images and x 3: expected one path": PATHS | {"gate": GATE[:2]},
+    r"paths\['gate'\] is float32": PATHS | {"gate": GATE.float()},
+}
+REFUSED = {said: (relu_paths.forward_with_paths, (MODEL, X, paths), {}, said) for said, paths in CHANGED.items()}
+REFUSED |= {
     "name": (lambda: relu_paths.isolated_network(nn.Linear(2, 2), {"w": EYE}), "no such parameter: it is of another"),
     "shape": (lambda: relu_paths.isolated_network(nn.Linear(2, 2), {"weight": EYE}), r"the network \[2, 2\]"),
     "outputs": (lambda: relu_paths.function_correlation(torch.zeros(2, 3, 4), EYE), r"expected \[b, m, k\]"),

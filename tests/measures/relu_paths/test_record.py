@@ -15,8 +15,7 @@ from gendyn_lite.measures.relu_paths import PackedPaths, gate_layers, record_act
 from gendyn_lite.measures.relu_paths import record_paths as record
 from gendyn_lite.measures.relu_paths.packed import pack_anywhere, unpack_anywhere
 from tests.measures.networks import BUILT, Net, built, refused
-from tests.measures.relu_paths import nets
-from tests.measures.relu_paths.nets import Functional, Overwriting, conv, images, scrambled
+from tests.measures.relu_paths.nets import LAYOUTS, Functional, Overwriting, conv, images, random_paths, scrambled
 
 GATES = (nn.ReLU, nn.LeakyReLU)
 
@@ -24,19 +23,19 @@ GATES = (nn.ReLU, nn.LeakyReLU)
 @pytest.mark.parametrize("name", BUILT)
 def test_every_network_equals_its_hooked_gates(name):
     model, x, _ = built(name)  # in float64, so that rounding does not depend on the batch
-    names, seen, given = {module: name for name, module in model.named_modules()}, {}, {}
+    names, seen = {module: name for name, module in model.named_modules()}, {}
 
     def keep(module, args, kwargs, out):
-        seen[names[module]], given[names[module]] = args[0], out
+        seen[names[module]] = args[0].flatten(1), out.flatten(1)
 
     with torch.no_grad(), hooked([module for module in names if isinstance(module, GATES)], keep):
         model(x)
     found, activations = record(model, x), record_activations(model, x, batch_size=2)
+    assert gate_layers(model, x) == {name: read.shape[1] for name, (read, _) in seen.items()}
     assert set(found) == set(seen)
-    assert gate_layers(model, x) == {key: value[0].numel() for key, value in seen.items()}
-    for key, value in seen.items():
-        assert torch.equal(found[key], (value > 0).flatten(1))
-        assert torch.allclose(activations[key], given[key].flatten(1), atol=1e-9)
+    for name, (read, given) in seen.items():
+        assert torch.equal(found[name], read > 0)
+        assert torch.allclose(activations[name], given, atol=1e-9)
 
 
 @pytest.mark.parametrize("inplace", [False, True], ids=["copy", "in-place"])
@@ -95,19 +94,11 @@ def test_a_compiled_network_is_recorded_as_its_original():
     assert all(torch.equal(a, b) for a, b in zip(record(compiled, x).values(), record(model, x).values(), strict=True))
 
 
-LAYOUTS = {
-    "whole": lambda p: p,
-    "transposed": lambda p: p.T.contiguous().T,
-    "every second": lambda p: torch.stack([p, ~p], dim=2)[:, :, 0],
-    "rows that are one": lambda p: p[:1].expand(p.shape),
-}
-
-
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("count", [0, 1, 3])
 @pytest.mark.parametrize("units", [1, 7, 8, 9, 17, 1000])
 def test_packing_and_unpacking(count, units, layout):
-    paths = layout(nets.random_paths(count, units))
+    paths = layout(random_paths(count, units))
     packed = PackedPaths.pack(paths)
     assert packed.bits.nbytes == count * -(-units // 8)
     assert torch.equal(pack_anywhere(paths), packed.bits)

@@ -13,7 +13,7 @@ from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures.relu_paths import PackedPaths, cross_activation_similarity, cross_path_similarity, cross_paths
 from gendyn_lite.measures.relu_paths import gram as gram_module
 from tests.measures.networks import refused
-from tests.measures.relu_paths.nets import Functional, conv, cosine, cross, images, random_paths, scrambled
+from tests.measures.relu_paths.nets import LAYOUTS, NETS, cosine, cross, images, random_paths, scrambled
 
 
 @pytest.fixture(params=["float32", "int8"])
@@ -46,9 +46,6 @@ def cosines(now, before):
     return torch.tensor([cosine(a, b) for a, b in zip(now, before, strict=True)], dtype=torch.float64)
 
 
-NETS = {"dense": (Functional, (6,)), "conv": (conv, (2, 8, 8)), "in-place": (lambda: conv(True), (2, 8, 8))}
-
-
 @pytest.mark.parametrize("name", NETS)
 def test_all_pairs_of_a_network_equal_the_pair_loop(name):
     torch.manual_seed(0)
@@ -69,14 +66,6 @@ def test_all_pairs_of_a_network_equal_the_pair_loop(name):
         close(relu_paths.self_activation_similarity(a, b), cosines(a, b), 1e-13)
 
 
-LAYOUTS = {
-    "whole": lambda p: p,
-    "transposed": lambda p: p.T.contiguous().T,
-    "cut out": lambda p: torch.cat([p, ~p, p], dim=1)[:, p.shape[1] : 2 * p.shape[1]],
-    "every second": lambda p: torch.stack([p, ~p], dim=2)[:, :, 0],
-    "rows that are one": lambda p: p[:1].expand(p.shape),
-    "units that are one": lambda p: p[:, :1].expand(p.shape),
-}
 SHAPES = [(0, 5), (1, 1), (2, 9), (2, 17), (9, 33), (24, 16), (129, 1), (130, 257), (1100, 24)]
 
 
@@ -113,17 +102,13 @@ def test_a_half_precision_context_does_not_round_counts(arithmetic):
         assert float(cross_activation_similarity(paths.float(), paths.float())[0, 1]) == 1.0
 
 
-def missing(rows, columns):
-    raise RuntimeError("not implemented")
-
-
 def right(rows, columns):
     return rows.int() @ columns.int().T
 
 
 FAULTS = {
     "always": lambda rows, columns: right(rows, columns) + 1,
-    "missing": missing,
+    "missing": lambda rows, columns: rows.no_such_product,
     "few columns": lambda rows, columns: right(rows, columns) + (len(columns) < 16),
     "few units": lambda rows, columns: right(rows, columns) + (rows.shape[1] < 32),
     "a last row": lambda rows, columns: torch.cat([right(rows, columns)[:-1], right(rows[-1:], columns) * 0]),
@@ -182,9 +167,7 @@ def test_laws(count, units, seed, share):
 
 
 A = random_paths(3, 9)
-
-
-PACKED = {name: PackedPaths.pack(A, layer=name, images=name) for name in ("relu1", "relu2")}
+PACKED = [PackedPaths.pack(A, layer=name, images=name) for name in ("relu1", "relu2")]
 REFUSED = {
     "network": (lambda: cross_path_similarity(A, A[:, :8]), "now has 9 units and before 8: paths of different"),
     "batch": (lambda: cross_path_similarity(A, A[:2]), "now has 3 images and before 2: record one fixed set"),
@@ -198,11 +181,8 @@ REFUSED = {
     "one-activation": (lambda: cross_activation_similarity(A[:1].float(), A[:1].float()), "there is 1 image"),
     "no-units": (lambda: cross_activation_similarity(A[:, :0].float(), A.float()), "at least one image and unit"),
     "gram": (lambda: cross_paths(A, A, before_gram=torch.zeros(2, 2)), r"before_gram is \[2, 2\]"),
-    "layer": (lambda: cross_path_similarity(*PACKED.values()), "now is layer 'relu1' and before 'relu2'"),
-    "images": (
-        lambda: cross_path_similarity(replace(PACKED["relu1"], layer=""), PACKED["relu2"]),
-        "paths of different images",
-    ),
+    "layer": (lambda: cross_path_similarity(*PACKED), "now is layer 'relu1' and before 'relu2'"),
+    "images": (cross_path_similarity, (replace(PACKED[0], layer=""), PACKED[1]), {}, "paths of different images"),
 }
 
 

@@ -1,4 +1,4 @@
-"""From the Gram matrix to stiffness: closed forms, slow twins and laws."""
+"""From the Gram matrix to stiffness: closed forms, slow twins and laws; what is refused."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -14,17 +15,18 @@ from torch import nn
 from gendyn_lite import data, models, train
 from gendyn_lite.config import RunConfig
 from gendyn_lite.measures import fisher, relu_paths, stiffness
+from gendyn_lite.measures.per_example import checks
 from tests.measures import naive
-from tests.measures.networks import Gain, Net, built, examples
+from tests.measures.networks import Gain, Net, built, check_refused, examples, refused
 
 
-def problem(count=12, width=4, classes=3, seed=0):
+def problem(count=12, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(count, width, dtype=torch.float64, generator=generator)
-    model = nn.Sequential(nn.Linear(width, 6), nn.Tanh(), nn.Linear(6, classes)).double()
+    x = torch.randn(count, 4, dtype=torch.float64, generator=generator)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
     for value in model.parameters():
         value.data = torch.randn(value.shape, dtype=torch.float64, generator=generator)
-    return model, x, torch.arange(count) % classes
+    return model, x, torch.arange(count) % 3
 
 
 def test_cosine_and_sign_are_those_of_the_gradients():
@@ -67,15 +69,6 @@ def test_the_matrix_is_symmetric_and_has_no_negative_eigenvalue(count, seed):
     torch.testing.assert_close(stiffness.gradient_gram(model, x[order], y[order]), gram[order][:, order])
 
 
-def test_zero_gradients_are_counted_and_have_stiffness_zero():
-    gram = torch.tensor([[0.0, 0.0, 0.0], [0.0, 2.0, 1.0], [0.0, 1.0, 2.0]])
-    assert stiffness.zero_gradients(gram) == 1
-    assert stiffness.cosine(gram)[0].tolist() == [0, 0, 0]
-    assert stiffness.sign(gram)[0].tolist() == [0, 0, 0]
-    found = stiffness.by_pair(stiffness.cosine(gram), torch.tensor([0, 0, 0]), resamples=0)
-    assert found["all"].mean == pytest.approx(0.5 / 3)
-
-
 @pytest.mark.parametrize("two", [False, True], ids=["one-set", "two-sets"])
 def test_averages_equal_loops_over_pairs(two):
     y, other = torch.tensor([0, 1, 0, 2, 1, 1]), torch.tensor([1, 0, 0, 2])
@@ -108,10 +101,7 @@ def test_the_interval_is_that_of_resampled_examples(two):
     found = stiffness.average(matrix, two_sets=two, resamples=40, seed=3)
     ends = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     assert [found.low, found.high] == pytest.approx(ends)
-
-
-def test_no_pair_has_no_mean():
-    assert all(math.isnan(value) for value in stiffness.average(torch.ones(1, 1)))
+    assert all(math.isnan(value) for value in stiffness.average(torch.ones(1, 1)))  # no pair has no mean
 
 
 def test_the_critical_length_of_a_straight_line_is_where_it_crosses():
@@ -123,42 +113,26 @@ def test_the_critical_length_of_a_straight_line_is_where_it_crosses():
     assert math.isnan(rising.mean)
 
 
-def test_bins_hold_equally_many_pairs_and_their_means():
-    x = torch.rand(20, 2, generator=torch.Generator().manual_seed(0))
-    distances = stiffness.pair_distances(x, kind="euclidean")
-    bins = stiffness.by_distance(-distances, distances, bins=5)
-    assert [found.pairs for found in bins] == [38] * 5
-    for found in bins:
-        assert found.stiffness.mean == pytest.approx(-found.distance)
-        assert found.stiffness.low <= found.stiffness.mean <= found.stiffness.high
-
-
-def test_distances_are_those_of_the_definition():
-    x = torch.randn(5, 3, 2, generator=torch.Generator().manual_seed(0))
+def test_bins_hold_equally_many_pairs_and_their_means_by_the_distances_of_the_definition():
+    x = torch.randn(20, 3, 2, generator=torch.Generator().manual_seed(0))
     cos, euclidean = stiffness.pair_distances(x), stiffness.pair_distances(x, kind="euclidean")
     for (i, a), (j, b) in itertools.product(enumerate(x.flatten(1).double()), repeat=2):
         assert float(cos[i, j]) == pytest.approx(float(1 - a @ b / a.norm() / b.norm()), abs=1e-12)
         assert float(euclidean[i, j]) == pytest.approx(float((a - b).norm()), abs=1e-12)
+    for found in stiffness.by_distance(-euclidean, euclidean, bins=5):
+        assert (found.pairs, found.stiffness.mean) == (38, pytest.approx(-found.distance))
+        assert found.stiffness.low <= found.stiffness.mean <= found.stiffness.high
 
 
-@pytest.mark.parametrize("name", ["mlp", "alexnet_small", "resnet18"])
-def test_small_steps_change_losses_as_predicted(name):
-    shape = (1, 8, 8)
-    model = models.build(name, num_classes=3, in_shape=shape, seed=0).eval()
-    x, y = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
-    before = [value.clone() for value in model.parameters()]
-    norm = float(stiffness.squared_norms(model, x, y).max())
-    assert stiffness.loss_change(model, x, y, examples=[0, 3], eps=1e-3 / norm).slope == pytest.approx(1, abs=0.02)
-    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-
-
-def test_the_error_of_the_prediction_falls_with_the_square_of_the_step():
-    model, x, y = problem()
-    errors = []
-    for eps in (1e-2, 1e-3):
-        found = stiffness.loss_change(model, x, y, examples=range(12), eps=eps)
-        errors.append(float((found.actual - found.predicted).abs().max()))
+@pytest.mark.parametrize("given", [problem(), built("mlp"), built("resnet18")], ids=["tanh", "mlp", "resnet18"])
+def test_small_steps_change_losses_as_predicted_and_the_error_falls_with_the_square_of_the_step(given):
+    before = [value.clone() for value in given[0].parameters()]
+    unit = 1e-4 / float(stiffness.squared_norms(*given).max())
+    large, small = (stiffness.loss_change(*given, examples=[0, 2], eps=eps) for eps in (unit, unit / 10))
+    errors = [(found.actual - found.predicted).abs().max() for found in (large, small)]
     assert math.log10(errors[0] / errors[1]) == pytest.approx(2, abs=0.1)
+    assert small.slope == pytest.approx(1, abs=0.02)
+    assert all(torch.equal(a, b) for a, b in zip(before, given[0].parameters(), strict=True))
 
 
 @pytest.mark.parametrize(("start", "dtype"), [(-1, torch.float64), (300, torch.float32)], ids=["centre", "far"])
@@ -186,14 +160,12 @@ def test_the_probes_record_what_the_functions_say():
     probes = {"stiffness": both, "layers": stiffness.layer_probe(x, y)}
     row = train.fit(model, loaded, config, probes=probes, device="cpu").rows[-1]
     matrix = stiffness.cosine(stiffness.gradient_gram(model, torch.cat([x, u]), torch.cat([y, v])))
-    own, pairs = matrix[:40, :40], y[:, None] == y[None]
+    own, pairs, distances = matrix[:40, :40], y[:, None] == y[None], stiffness.pair_distances(x)
     layer = stiffness.cosine(stiffness.gradient_gram(model, x, y, per_layer=True)["fc1"])
     expected = {
         "stiffness/within_cosine": stiffness.by_pair(own, y, resamples=0)["within"].mean,
         "stiffness/test_between_cosine": stiffness.by_pair(matrix[:40, 40:], y, v, resamples=0)["between"].mean,
-        "stiffness/critical_length": stiffness.critical_length(
-            own, stiffness.pair_distances(x), pairs, resamples=0
-        ).mean,
+        "stiffness/critical_length": stiffness.critical_length(own, distances, pairs, resamples=0).mean,
         "stiffness/zero_gradients": 0,
         "layers/fc1:all": stiffness.average(layer, resamples=0).mean,
     }
@@ -229,3 +201,62 @@ def test_inference_mode_and_parameters_without_axes(name):
     if name == "gram":
         rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, X4.double(), Y4)])
         torch.testing.assert_close(inside, rows @ rows.T)
+
+
+NET, X, Y = problem(6)
+NAN, ONES = torch.full((2, 2), math.nan), {(n, m): torch.ones(n, m) for n in (1, 2, 3) for m in (1, 2, 3)}
+
+
+def test_a_matrix_that_would_not_fit_is_refused(monkeypatch):
+    monkeypatch.setattr(checks, "available_memory", lambda device: 10**6)
+    x, y = X.repeat(1000, 1), Y.repeat(1000)
+    message = "2 Gram matrices of 6,000 by 6,000 examples takes 1.2 GB, 1.0 MB are free on cpu: take fewer examples"
+    check_refused(stiffness.gradient_gram, message, NET, x, y, per_layer=True)
+
+
+@pytest.mark.parametrize(("scale", "message"), [(1e-22, "too small for float32"), (1e19, "is beyond float32")])
+def test_gradients_beyond_float32_are_refused(scale, message):
+    torch.manual_seed(0)
+    check_refused(stiffness.gradient_gram, message, nn.Linear(4, 3, bias=False), scale * X4, Y4)
+
+
+REFUSED = {
+    "one example": (stiffness.gradient_gram, (NET, X[:1], Y[:1]), {}, "x has 1 example, expected at least 2"),
+    "group": (stiffness.gradient_gram, (NET, X, Y), {"groups": {"all": ["00"]}}, "unknown layer '00': did you mean"),
+    "loss": (stiffness.gradient_gram, (NET, X, Y), {"loss": F.cross_entropy}, r"shape \(\), expected one value"),
+    "cosine-of-a-part": (stiffness.cosine, (ONES[2, 3],), {}, r"the Gram matrix is \[2, 3\], expected \[n, n\]"),
+    "cosine-of-layers": (stiffness.cosine, ({"fc1": ONES[2, 2]},), {}, "expected a matrix; of a dict"),
+    "cosine-of-nan": (stiffness.cosine, (NAN,), {}, "gram has values that are not finite"),
+    "sign-of-nan": (stiffness.sign, (NAN,), {}, "gram has values that are not finite"),
+    "average": (stiffness.average, (ONES[2, 3],), {}, r"stiffness has shape \(2, 3\), expected \[n, n\]"),
+    "pairs": (stiffness.average, (ONES[2, 2], ONES[3, 3].bool()), {}, r"pairs has shape \(3, 3\)"),
+    "resamples": (stiffness.average, (ONES[3, 3],), {"resamples": -1}, "resamples is -1, expected a whole number"),
+    "many-resamples": (stiffness.average, (ONES[3, 3],), {"resamples": 10**12}, "a bootstrap of 1,.* takes .* GB"),
+    "by-pair": (stiffness.by_pair, (ONES[2, 2], Y[:3]), {}, "3 and 3 labels for a matrix"),
+    "class": (stiffness.by_class, (ONES[3, 3], Y[:3]), {"num_classes": 2}, r"labels are \[0, 1, 2\], expected .* to 1"),
+    "class-count": (stiffness.by_class, (ONES[3, 3], Y[:2]), {"num_classes": 2}, "2 and 2 labels for a matrix"),
+    "distance": (stiffness.pair_distances, (X,), {"kind": "euclid"}, "unknown distance 'euclid': did you mean"),
+    "distance-nan": (stiffness.by_distance, (ONES[2, 2], NAN), {"bins": 1}, "a distance is NaN"),
+    "bins": (stiffness.by_distance, (ONES[2, 2], ONES[2, 2]), {"bins": 2}, "bins is 2, expected .* from 1 to 1, the"),
+    "no-pairs": (stiffness.by_distance, (ONES[1, 1], ONES[1, 1]), {}, "no pair of different examples"),
+    "shapes": (stiffness.critical_length, (ONES[2, 2], ONES[3, 3]), {}, r"expected \[n, n\] both"),
+}
+
+
+STEPS = [
+    ({"eps": 0}, "eps is 0, expected a step size above 0"),
+    ({"eps": "a"}, "eps is 'a', expected"),
+    ({"examples": []}, "examples is empty"),
+    ({"examples": [0.5]}, "example is 0.5, expected a whole number from 0 to 11"),
+    ({"examples": [12]}, "example is 12, expected a whole number from 0 to 11"),
+]
+MAPS = [
+    ({"resolution": 2.5}, "resolution is 2.5, expected a whole number"),
+    ({"resolution": 10**6}, "a map of 1,000,000 by 1,000,000 points with each other takes .* GB"),
+    ({"radius": 0.1, "resolution": 5}, "radius is 0.1, expected at least 0.25"),
+    ({"high": (0, 1)}, "the grid from .* is empty"),
+]
+STEP, GRID = {"examples": [0], "eps": 1}, {"low": (0, 0), "high": (1, 1), "radius": 1}
+REFUSED |= {str(each): (stiffness.loss_change, problem(), STEP | each, said) for each, said in STEPS}
+REFUSED |= {str(each): (stiffness.neighbourhood_map, (nn.Linear(2, 2),), GRID | each, said) for each, said in MAPS}
+test_bad_input_is_one_line = refused(REFUSED)
