@@ -1,4 +1,4 @@
-"""The toy of the pages: embedded digits for a network that the reader trains, and what the library makes of them."""
+"""The toy of the pages: data for a network that the reader trains, and what the library makes of the same settings."""
 
 from __future__ import annotations
 
@@ -6,14 +6,28 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from gendyn_lite import data, models, train
 from gendyn_lite.charts import toy
 from gendyn_lite.config import RunConfig
 
-WIDTH, SEED = 256, 0
-SETTINGS: dict[str, Any] = {"train_size": 500, "batch_size": 50, "learning_rate": 0.1, "momentum": 0.9, "epochs": 150}
-CONSTANT = {"schedule": "constant", "standardize": "per_channel", "stop_when_fitted": True}
-OPENS = {"labels": "1", "rate": str(SETTINGS["learning_rate"]), "width": str(WIDTH), "seed": str(SEED)}
+SEED = 0
+WIDTHS = {"digits": "256", "two_moons": "12,12"}  # hidden units, layer by layer
+SETTINGS: dict[str, dict[str, Any]] = {
+    "digits": {"train_size": 500, "batch_size": 25, "learning_rate": 0.05, "epochs": 150, "standardize": "per_channel"},
+    "two_moons": {"train_size": 200, "batch_size": 20, "learning_rate": 0.01, "epochs": 300, "standardize": "none"},
+}
+CONSTANT = {"momentum": 0.9, "schedule": "constant", "stop_when_fitted": True}
+PLANES: dict[str, dict[str, Any]] = {
+    "digits": {"low": [-1, -1], "high": [2, 2], "point": [1, 0], "pieces": False},  # 0: the digit; 1: two others
+    "two_moons": {
+        **{"low": [-1.6, -1.1], "high": [2.6, 1.6], "point": [0.5, 0.2], "pieces": True},
+        **{"origin": [0, 0], "right": [1, 0], "up": [0, 1]},
+    },
+}
+CLASSES = {"digits": list("0123456789"), "two_moons": ["●", "■"]}
+THINGS = {"digits": "digits", "two_moons": "points"}
 LABELS = {
     "0": "true",
     "0.25": "a quarter random",
@@ -23,33 +37,37 @@ LABELS = {
 }
 CONTROLS: dict[str, tuple[str, Sequence[tuple[str, str]]]] = {
     "labels": ("labels", tuple(LABELS.items())),
-    "rate": ("step size", [(stop, stop) for stop in ("0.01", "0.03", "0.1", "0.3", "1", "3", "10")]),
+    "rate": ("step size", [(stop, stop) for stop in ("0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "10")]),
     "width": ("hidden units", [(stop, stop) for stop in ("4", "16", "64", "256", "512")]),
     "seed": ("seed", [(stop, stop) for stop in "0123456789"]),
 }
 RECORDED = ("0", "0.5", "1")  # labels of the runs that stand there without JavaScript
-HEADS = ("labels", "hidden units", "epochs to fit", "training accuracy", "accuracy on unseen digits")
-TOY = "This is a toy with few digits and one seed; the recorded charts are the evidence."
+HEADS = ("labels", "hidden units", "epochs to fit", "training accuracy", "accuracy on unseen")
+TOY = "This is a toy with little data and one seed; the recorded charts are the evidence."
 
 
-def config(corruption: float, width: int = WIDTH) -> RunConfig:
+def config(corruption: float, *, dataset: str = "digits", width: str = "") -> RunConfig:
     """The settings of the page as those of a run.
 
     Args:
         corruption: Fraction of the labels that is drawn at random.
-        width: Hidden units.
+        dataset: ``"digits"`` or ``"two_moons"``.
+        width: Hidden units, layer by layer, with commas; empty takes those with which the page opens.
 
-    >>> config(1.0).batch_size, config(1.0).model_options["widths"]
-    (50, [256])
+    >>> config(1.0).batch_size, config(1.0, dataset="two_moons").model_options["widths"]
+    (25, [12, 12])
     """
-    options = {"widths": [width], "init": "he_normal"}
-    return RunConfig(
-        experiment="toy", model="mlp", model_options=options, label_corruption=corruption, **SETTINGS, **CONSTANT
-    )
+    widths = [int(units) for units in (width or WIDTHS[dataset]).split(",")]
+    options = {"widths": widths, "init": "he_normal"}
+    about = {"experiment": "toy", "dataset": dataset, "label_corruption": corruption}
+    return RunConfig(model="mlp", model_options=options, **about, **SETTINGS[dataset], **CONSTANT)
 
 
-def given() -> dict[str, Any]:
-    """What a page gets: digits, labels for each fraction that is drawn at random, and the settings of training.
+def given(dataset: str = "digits") -> dict[str, Any]:
+    """What a page gets: data, labels for each fraction that is drawn at random, and the settings of training.
+
+    Args:
+        dataset: As for `config`.
 
     Returns:
         Plain values, fit for JSON.
@@ -58,57 +76,81 @@ def given() -> dict[str, Any]:
     >>> len(found["train"]["pixels"]) // 64, len(found["labels"]["1"]), found["settings"]["width"]
     (500, 500, '256')
     """
-    loaded = data.load("digits", train_size=SETTINGS["train_size"], seed=SEED)
-    sets = {
-        name: {"pixels": toy.letters(part.x.numpy()), "classes": part.y.tolist()}
-        for name, part in (("train", loaded.train), ("test", loaded.test))
-    }
-    labels = {text: data.load_for_run(config(float(text)))[0].train.y.tolist() for text in LABELS}
-    how = {"batch": SETTINGS["batch_size"], "momentum": SETTINGS["momentum"], "settings": dict(OPENS)}
+    settings = config(0.0, dataset=dataset)
+    loaded, _ = data.load_for_run(settings)
+    sets = {"train": loaded.train, "test": loaded.test}
+    labels = {text: data.load_for_run(config(float(text), dataset=dataset))[0].train.y.tolist() for text in LABELS}
     return {
-        **sets,
+        **{name: {**_inputs(part.x.numpy()), "classes": part.y.tolist()} for name, part in sets.items()},
         "labels": labels,
-        **how,
-        "classes": loaded.num_classes,
+        "settings": {
+            "labels": "1" if dataset == "digits" else "0",
+            "rate": str(settings.learning_rate),
+            "width": WIDTHS[dataset],
+            "seed": str(SEED),
+        },
+        "batch": settings.batch_size,
+        "momentum": settings.momentum,
+        "epochs": settings.epochs,
         "mean": loaded.mean[0],
         "std": loaded.std[0],
+        "classes": CLASSES[dataset],
+        "things": THINGS[dataset],
+        "plane": PLANES[dataset],
     }
+
+
+def _inputs(x: np.ndarray) -> dict[str, Any]:
+    """Images as letters, points as their coordinates."""
+    return {"pixels": toy.letters(x)} if x.ndim == 4 else {"points": x.astype(float).round(3).ravel().tolist()}
 
 
 @cache
-def recorded(corruption: float, width: int = WIDTH) -> tuple[str, str, str]:
-    """Epochs to fit, training accuracy and accuracy on unseen digits of a run of the library with the page's settings.
+def recorded(corruption: float, dataset: str = "digits", width: str = "") -> tuple[str, str, str]:
+    """Epochs to fit, training accuracy and accuracy on unseen data of a run of the library with the page's settings.
 
     Args:
         corruption: As for `config`.
+        dataset: Likewise.
         width: Likewise.
     """
-    settings = config(corruption, width)
+    settings = config(corruption, dataset=dataset, width=width)
     loaded, _ = data.load_for_run(settings)
-    model = models.build("mlp", num_classes=10, in_shape=loaded.in_shape, seed=SEED, **settings.model_options)
+    model = models.build(
+        "mlp", num_classes=loaded.num_classes, in_shape=loaded.in_shape, seed=SEED, **settings.model_options
+    )
     last = train.fit(model, loaded, settings, device="cpu").rows[-1]
     epochs = str(last["epoch"]) if last["train_accuracy"] == 1 else f"not in {last['epoch']}"
     return epochs, f"{last['train_accuracy']:.0%}", f"{last['test_accuracy']:.0%}"
 
 
 def show(
-    title: str, caption: str, *, controls: Sequence[str] = ("labels", "rate", "seed"), ask: Sequence[str] = toy.ASKS
+    title: str,
+    caption: str,
+    *,
+    dataset: str = "digits",
+    controls: Sequence[str] = ("labels", "rate", "seed"),
+    ask: Sequence[str] = ("interval", "stiffness"),
 ) -> None:
     """Display a network that the reader trains in the page.
 
     Args:
         title: Title of the figure.
         caption: What to do with it, in a sentence.
+        dataset: ``"digits"`` or ``"two_moons"``.
         controls: What can be set, of `CONTROLS`.
         ask: What the trained network is asked: as for `gendyn_lite.charts.toy.show`.
     """
-    widths = (16, WIDTH) if "width" in controls else (WIDTH,)
-    rows = [(LABELS[text], width, *recorded(float(text), width)) for width in widths for text in RECORDED]
+    widths = ("16", "256") if "width" in controls else (WIDTHS[dataset],)
+    rows = [(LABELS[text], width, *recorded(float(text), dataset, width)) for width in widths for text in RECORDED]
+    page = given(dataset)
+    learnt, unseen = (len(page[part]["classes"]) for part in ("train", "test"))
+    about = f"{learnt} {page['things']} to learn, {unseen} unseen; the settings with which the page opens; one seed."
     toy.show(
-        given(),
+        page,
         title=title,
         caption=f"{caption} {TOY}",
         controls={key: CONTROLS[key] for key in controls},
-        recorded=(HEADS, rows, "500 digits to learn, 355 unseen; the settings with which the page opens; one seed."),
+        recorded=(HEADS, rows, about),
         ask=ask,
     )

@@ -1,226 +1,197 @@
-// A small fully connected ReLU network: prediction, gradients, SGD with momentum, stiffness, generalization intervals.
+// A small fully connected ReLU network: prediction, SGD with momentum, stiffness, generalization intervals, paths.
 // Matrices are rows after rows in a Float64Array; a layer's weights have a row for each input, a column for each unit.
-globalThis.gendynEngine = (function () {
-  "use strict";
+const PART = 16; // examples between two yields of what goes through a set {x, y, n}
 
-  // Uniform numbers in [0, 1), the same for a seed in every browser (mulberry32).
-  function generator(seed) {
-    let state = seed >>> 0;
-    return () => {
-      state = (state + 0x6d2b79f5) >>> 0;
-      let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-      mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-      return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
-    };
-  }
+// Uniform numbers in [0, 1), the same for a seed in every browser (a linear congruential generator).
+function generator(seed) {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
 
-  // A fresh network: weights normal with variance 2/inputs (He et al., 2015), biases 0.
-  function network(sizes, random) {
-    const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
-    return sizes.slice(1).map((units, place) => {
-      const inputs = sizes[place], scale = Math.sqrt(2 / inputs);
-      const weight = Float64Array.from({ length: inputs * units }, () => scale * normal());
-      return layer(inputs, units, weight, new Float64Array(units));
-    });
-  }
-  const layer = (inputs, units, weight, bias) => ({
-    inputs, units, weight, bias, speed: { weight: new Float64Array(weight.length), bias: new Float64Array(units) },
+// A fresh network: weights normal with variance 2/inputs (He et al., 2015), biases 0.
+function network(sizes, random) {
+  const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+  return sizes.slice(1).map((units, place) => {
+    const inputs = sizes[place], scale = Math.sqrt(2 / inputs);
+    const weight = Float64Array.from({ length: inputs * units }, () => scale * normal());
+    return { inputs, units, weight, bias: new Float64Array(units) };
   });
+}
 
-  // out += a b, of n×m and m×p; in blocks of two rows of a and four of b, so that what is read is used several times.
-  function product(a, b, out, n, m, p) {
-    const pairs = n - (n % 2), fours = m - (m % 4);
-    for (let i = 0; i < pairs; i += 2) {
-      const first = i * p, second = first + p;
-      for (let k = 0; k < fours; k += 4) {
-        const s = i * m + k, t = s + m, b0 = k * p, b1 = b0 + p, b2 = b1 + p, b3 = b2 + p;
-        const s0 = a[s], s1 = a[s + 1], s2 = a[s + 2], s3 = a[s + 3];
-        const t0 = a[t], t1 = a[t + 1], t2 = a[t + 2], t3 = a[t + 3];
-        for (let j = 0; j < p; j += 1) {
-          const u = b[b0 + j], v = b[b1 + j], w = b[b2 + j], z = b[b3 + j];
-          out[first + j] += s0 * u + s1 * v + s2 * w + s3 * z;
-          out[second + j] += t0 * u + t1 * v + t2 * w + t3 * z;
-        }
+// out += a b, of n×m and m×p; four rows of b at a time, so that what is read and written serves several times.
+function product(a, b, out, n, m, p) {
+  const fours = m - (m % 4);
+  for (let i = 0; i < n; i += 1) {
+    const to = i * p;
+    for (let k = 0; k < fours; k += 4) {
+      const s = i * m + k, t = k * p, a0 = a[s], a1 = a[s + 1], a2 = a[s + 2], a3 = a[s + 3];
+      for (let j = t, o = to; o < to + p; j += 1, o += 1) {
+        out[o] += a0 * b[j] + a1 * b[j + p] + a2 * b[j + 2 * p] + a3 * b[j + 3 * p];
       }
     }
-    for (let i = 0; i < n; i += 1) {
-      for (let k = i < pairs ? fours : 0; k < m; k += 1) {
-        const s = a[i * m + k];
-        for (let j = 0; j < p; j += 1) out[i * p + j] += s * b[k * p + j];
-      }
+    for (let k = fours; k < m; k += 1) for (let j = 0; j < p; j += 1) out[to + j] += a[i * m + k] * b[k * p + j];
+  }
+  return out;
+}
+function transposed(a, n, m) {
+  const out = new Float64Array(n * m);
+  for (let i = 0; i < n; i += 1) for (let j = 0; j < m; j += 1) out[j * n + i] = a[i * m + j];
+  return out;
+}
+
+// What enters each layer, x first, and last the logits, of n inputs; with gates, along that path.
+function forward(net, x, n, gates) {
+  const found = [x];
+  net.forEach(({ inputs, units, weight, bias }, place) => {
+    const out = new Float64Array(n * units);
+    for (let i = 0; i < n; i += 1) out.set(bias, i * units);
+    product(found[place], weight, out, n, inputs, units);
+    for (let i = 0; place < net.length - 1 && i < out.length; i += 1) {
+      if (gates ? !gates[place][i % units] : out[i] < 0) out[i] = 0;
     }
-    return out;
-  }
-  function transposed(a, n, m) {
-    const out = new Float64Array(n * m);
-    for (let i = 0; i < n; i += 1) for (let j = 0; j < m; j += 1) out[j * n + i] = a[i * m + j];
-    return out;
-  }
+    found.push(out);
+  });
+  return found;
+}
 
-  // What enters each layer, [x, first hidden layer, …], and last the logits, of n inputs.
-  function forward(net, x, n) {
-    const found = [x];
-    net.forEach(({ inputs, units, weight, bias }, place) => {
-      const out = new Float64Array(n * units);
-      for (let i = 0; i < n; i += 1) out.set(bias, i * units);
-      product(found[place], weight, out, n, inputs, units);
-      if (place < net.length - 1) for (let i = 0; i < out.length; i += 1) if (out[i] < 0) out[i] = 0;
-      found.push(out);
-    });
-    return found;
+// Of logits: each input's loss in nats, its class, the probabilities.
+function judged(logits, y, n) {
+  const classes = logits.length / n, losses = new Float64Array(n), said = new Uint8Array(n);
+  const probability = logits.slice();
+  for (let i = 0; i < n; i += 1) {
+    const row = probability.subarray(i * classes, (i + 1) * classes), top = Math.max(...row), own = row[y[i]];
+    said[i] = row.indexOf(top);
+    row.forEach((logit, c) => { row[c] = Math.exp(logit - top); });
+    const sum = row.reduce((all, each) => all + each);
+    row.forEach((each, c) => { row[c] = each / sum; });
+    losses[i] = Math.log(sum) + top - own;
   }
+  return { losses, said, probability };
+}
 
-  // Of logits: each input's loss in nats, its class, the probabilities, and the loss's gradient by the logits.
-  function judged(logits, y, n) {
-    const classes = logits.length / n, losses = new Float64Array(n), said = new Uint8Array(n);
-    const probability = new Float64Array(logits.length);
-    for (let i = 0; i < n; i += 1) {
-      const row = logits.subarray(i * classes, (i + 1) * classes);
-      for (let c = 1; c < classes; c += 1) if (row[c] > row[said[i]]) said[i] = c;
-      let sum = 0;
-      for (const logit of row) sum += Math.exp(logit - row[said[i]]);
-      losses[i] = Math.log(sum) + row[said[i]] - row[y[i]];
-      for (let c = 0; c < classes; c += 1) probability[i * classes + c] = Math.exp(row[c] - row[said[i]]) / sum;
-    }
-    const delta = probability.slice();
-    for (let i = 0; i < n; i += 1) delta[i * classes + y[i]] -= 1;
-    return { losses, said, probability, delta };
+// Of some inputs: the gradient of their summed loss by each layer's weights and biases in turn, each one's loss, and
+// its factors by layer: what enters, and the gradient by what leaves, whose outer product is that by the weights.
+function gradient(net, { x, y, n }) {
+  const entering = forward(net, x, n), { losses, probability } = judged(entering.pop(), y, n);
+  const slopes = [], factors = [];
+  let leaving = probability;
+  for (let i = 0; i < n; i += 1) leaving[(i * leaving.length) / n + y[i]] -= 1;
+  for (let place = net.length - 1; place >= 0; place -= 1) {
+    const { inputs, units, weight } = net[place], enters = entering[place], bias = new Float64Array(units);
+    factors.unshift({ enters, leaving });
+    leaving.forEach((each, i) => { bias[i % units] += each; });
+    slopes.unshift(product(transposed(enters, n, inputs), leaving, weight.map(() => 0), inputs, n, units), bias);
+    if (place === 0) break;
+    leaving = product(leaving, transposed(weight, inputs, units), new Float64Array(n * inputs), n, units, inputs);
+    for (let i = 0; i < leaving.length; i += 1) if (enters[i] <= 0) leaving[i] = 0;
   }
+  return { losses, slopes, factors };
+}
 
-  // Of each input and layer: what enters, and the gradient of that input's loss by what leaves. Their outer product is
-  // the gradient by the weights.
-  function factors(net, x, y, n) {
-    const entering = forward(net, x, n), found = judged(entering.pop(), y, n), leaving = [found.delta];
-    for (let place = net.length - 1; place > 0; place -= 1) {
-      const { inputs, units, weight } = net[place], back = new Float64Array(n * inputs);
-      product(leaving[0], transposed(weight, inputs, units), back, n, units, inputs);
-      for (let i = 0; i < back.length; i += 1) if (entering[place][i] <= 0) back[i] = 0;
-      leaving.unshift(back);
-    }
-    return { ...found, entering, leaving };
+function part({ x, y, n }, start, end = start + 1) {
+  const size = x.length / n;
+  return { x: x.subarray(start * size, end * size), y: y.subarray(start, end), n: end - start };
+}
+function* parts(set) {
+  for (let i = 0; i < set.n; i += PART) yield { start: i, ...part(set, i, Math.min(set.n, i + PART)) };
+}
+
+// One step of SGD with momentum, as PyTorch's; `how` keeps its speeds. Gives the mean loss before it.
+function step(net, set, how) {
+  const { losses, slopes } = gradient(net, set), values = net.flatMap(({ weight, bias }) => [weight, bias]);
+  how.speeds ||= slopes.map(({ length }) => new Float64Array(length));
+  values.forEach((value, k) => value.forEach((each, i) => {
+    how.speeds[k][i] = how.momentum * how.speeds[k][i] + slopes[k][i] / set.n;
+    value[i] = each - how.rate * how.speeds[k][i];
+  }));
+  return mean(losses);
+}
+
+function* epoch(net, { x, y, n }, how) {
+  const { inputs } = net[0], keys = Float64Array.from({ length: n }, how.random);
+  const order = Uint32Array.from(keys.keys()).sort((i, j) => keys[i] - keys[j]);
+  let total = 0;
+  for (let start = 0; start < n; start += how.batch) {
+    const chosen = order.subarray(start, start + how.batch), rows = new Float64Array(chosen.length * inputs);
+    chosen.forEach((i, place) => rows.set(x.subarray(i * inputs, (i + 1) * inputs), place * inputs));
+    const set = { x: rows, y: Uint8Array.from(chosen, (i) => y[i]), n: chosen.length };
+    yield total += set.n * step(net, set, how);
   }
+  return total / n;
+}
 
-  // The gradient of the mean loss by all weights and biases.
-  function gradient(net, x, y, n) {
-    const { entering, leaving, losses, said } = factors(net, x, y, n);
-    const layers = net.map(({ inputs, units }, place) => {
-      const delta = leaving[place].map((each) => each / n), bias = new Float64Array(units);
-      for (let i = 0; i < delta.length; i += 1) bias[i % units] += delta[i];
-      const weight = new Float64Array(inputs * units);
-      return { weight: product(transposed(entering[place], n, inputs), delta, weight, inputs, n, units), bias };
-    });
-    return { layers, losses, said };
+function* evaluation(net, set) {
+  const said = new Uint8Array(set.n), losses = new Float64Array(set.n);
+  for (const { start, x, y, n } of parts(set)) {
+    const found = judged(forward(net, x, n).pop(), y, n);
+    said.set(found.said, start);
+    yield losses.set(found.losses, start);
   }
+  return { said, losses, loss: mean(losses), accuracy: said.filter((c, i) => c === set.y[i]).length / set.n };
+}
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-  // One step of SGD with momentum, as PyTorch's. Gives the mean loss before it.
-  function step(net, x, y, n, { rate, momentum }) {
-    const { layers, losses } = gradient(net, x, y, n);
-    net.forEach((each, place) => {
-      for (const name of ["weight", "bias"]) {
-        const value = each[name], speed = each.speed[name], slope = layers[place][name];
-        for (let i = 0; i < value.length; i += 1) {
-          speed[i] = momentum * speed[i] + slope[i];
-          value[i] -= rate * speed[i];
-        }
-      }
-    });
-    return mean(losses);
-  }
-
-  // One epoch in batches; it yields after each, so that a page can draw in between. Gives the mean loss on its way.
-  function* epoch(net, { x, y, n }, { batch, random, ...how }) {
-    const { inputs } = net[0], keys = Float64Array.from({ length: n }, random);
-    const order = Uint32Array.from(keys.keys()).sort((i, j) => keys[i] - keys[j]);
-    let total = 0;
-    for (let start = 0; start < n; start += batch) {
-      const chosen = order.subarray(start, start + batch), rows = new Float64Array(chosen.length * inputs);
-      chosen.forEach((i, place) => rows.set(x.subarray(i * inputs, (i + 1) * inputs), place * inputs));
-      total += chosen.length * step(net, rows, Uint8Array.from(chosen, (i) => y[i]), chosen.length, how);
-      yield;
-    }
-    return total / n;
-  }
-
-  // Loss, accuracy and what is said of each input of a set; it yields between parts of it.
-  function* evaluation(net, { x, y, n }, part = 64) {
-    const inputs = net[0].inputs, said = new Uint8Array(n), losses = new Float64Array(n);
-    for (let start = 0; start < n; start += part) {
-      const end = Math.min(n, start + part), rows = x.subarray(start * inputs, end * inputs);
-      const found = judged(forward(net, rows, end - start).pop(), y.subarray(start, end), end - start);
-      said.set(found.said, start);
-      yield losses.set(found.losses, start);
-    }
-    return { said, losses, loss: mean(losses), accuracy: said.filter((c, i) => c === y[i]).length / n };
-  }
-
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  function dot(a, i, b, j, length) {
+// Cosine of one example's loss gradient with that of each of a set, by their factors.
+function* stiffness(net, one, set) {
+  const dot = (a, i, b, j, size) => {
     let sum = 0;
-    for (let k = 0; k < length; k += 1) sum += a[i * length + k] * b[j * length + k];
+    for (let k = 0; k < size; k += 1) sum += a[i * size + k] * b[j * size + k];
     return sum;
-  }
-
-  // Cosine of one example's loss gradient with that of each of a set: the Gram matrix by the factors of each layer.
-  // It yields between parts of the set.
-  function* stiffness(net, one, { x, y, n }, part = 64) {
-    const own = factors(net, one.x, [one.y], 1), norm = grams(net, own, 0, own, 0), cosines = new Float64Array(n);
-    for (let start = 0; start < n; start += part) {
-      const end = Math.min(n, start + part), inputs = net[0].inputs;
-      const all = factors(net, x.subarray(start * inputs, end * inputs), y.subarray(start, end), end - start);
-      for (let j = 0; j < end - start; j += 1) {
-        const scale = norm * grams(net, all, j, all, j);
-        if (scale > 0) cosines[start + j] = grams(net, own, 0, all, j) / Math.sqrt(scale);
-      }
-      yield;
+  };
+  const gram = (a, i, b, j) => net.reduce((sum, { inputs, units }, k) =>
+    sum + (1 + dot(a[k].enters, i, b[k].enters, j, inputs)) * dot(a[k].leaving, i, b[k].leaving, j, units), 0);
+  const own = gradient(net, one).factors, cosines = new Float64Array(set.n);
+  for (const part of parts(set)) {
+    const all = gradient(net, part).factors;
+    for (let j = 0; j < part.n; j += 1) {
+      const scale = gram(own, 0, own, 0) * gram(all, j, all, j);
+      cosines[part.start + j] = scale > 0 ? gram(own, 0, all, j) / Math.sqrt(scale) : 0;
     }
-    return cosines;
+    yield;
   }
-  function grams(net, a, i, b, j) {
-    return net.reduce((sum, { inputs, units }, k) => {
-      return sum + (dot(a.entering[k], i, b.entering[k], j, inputs) + 1) * dot(a.leaving[k], i, b.leaving[k], j, units);
-    }, 0);
-  }
+  return cosines;
+}
 
-  // How far x + α d keeps the class of x, within [low, high]: linear piece by linear piece, a unit of the network
-  // changing sides at each, until another logit overtakes.
-  function interval(net, x, direction, low = -1, high = 2) {
-    const ends = [-low, high].map((most, way) => walk(net, x, direction.map((each) => (way ? each : -each)), most));
-    return { lower: -ends[0].end, upper: ends[1].end, label: ends[0].label, beyond: ends.map(({ next }) => next) };
-  }
-  function walk(net, x, direction, most) {
-    const gates = forward(net, x, 1).slice(1, -1).map((values) => Uint8Array.from(values, (value) => value > 0));
-    let at = 0, label = -1;
-    for (let turns = 0; turns < 100000; turns += 1) {
-      const { value, slope, flip } = along(net, gates, x, direction, at, most);
-      if (label < 0) label = value.indexOf(Math.max(...value));
-      let end = flip.at, next = -1;
-      for (let c = 0; c < value.length; c += 1) {
-        const meets = at + Math.max(0, (value[label] - value[c]) / (slope[c] - slope[label]));
-        if (slope[c] > slope[label] && meets < end) [end, next] = [meets, c];
-      }
-      if (next >= 0 || flip.place < 0) return { end, label, next };
-      gates[flip.place][flip.unit] ^= 1;
-      at = flip.at;
+// Which units are on at x, layer by layer: its path. Along a path the network is affine: logits at 0, slopes by input.
+const path = (net, x) => forward(net, x, 1).slice(1, -1).map((layer) => Uint8Array.from(layer, (value) => value > 0));
+function affine(net, gates) {
+  const { inputs } = net[0], logits = (x) => forward(net, x, 1, gates).pop(), zero = new Float64Array(inputs);
+  const constant = logits(zero), along = (i) => logits(zero.map((_, k) => Number(k === i)));
+  return { constant, slopes: Array.from(zero, (_, i) => along(i).map((logit, c) => logit - constant[c])) };
+}
+
+// How far x + α d keeps the class of x, within [low, high]. All is linear between knots, where units change sides.
+function interval(net, x, direction, low = -1, high = 2) {
+  let knots = [low, 0, high], rows = knots.map((alpha) => x.map((each, i) => each + alpha * direction[i]));
+  net.forEach(({ inputs, units, weight, bias }, place) => {
+    rows = rows.map((row) => product(row, weight, bias.slice(), 1, inputs, units));
+    if (place < net.length - 1) [knots, rows] = cut(knots, rows);
+  });
+  const start = knots.indexOf(0), label = rows[start].indexOf(Math.max(...rows[start]));
+  const [down, up] = [-1, 1].map((way) => {
+    for (let k = start; knots[k + way] !== undefined; k += way) {
+      const [now, then] = [rows[k], rows[k + way]].map((row) => row.map((logit) => row[label] - logit));
+      const shares = now.map((margin, c) => (then[c] < 0 ? margin / (margin - then[c]) : Infinity));
+      const share = Math.min(...shares), next = shares.indexOf(share);
+      if (share < Infinity) return { end: knots[k] + share * (knots[k + way] - knots[k]), next };
     }
-    throw new Error("a line has more than 100,000 linear pieces");
-  }
-  // Logits at α and their slopes on the linear piece of these gates; the next unit that changes sides, up to `most`.
-  function along(net, gates, x, direction, at, most) {
-    let value = x.map((each, i) => each + at * direction[i]), slope = direction;
-    const flip = { at: most, place: -1, unit: -1 };
-    net.forEach(({ inputs, units, weight, bias }, place) => {
-      value = product(value, weight, bias.slice(), 1, inputs, units);
-      slope = product(slope, weight, new Float64Array(units), 1, inputs, units);
-      if (place === net.length - 1) return;
-      for (let unit = 0; unit < units; unit += 1) {
-        const open = gates[place][unit], leaves = open ? slope[unit] < 0 : slope[unit] > 0;
-        const meets = at + Math.max(0, -value[unit] / slope[unit]);
-        if (leaves && meets < flip.at) Object.assign(flip, { at: meets, place, unit });
-        if (!open) value[unit] = slope[unit] = 0;
-      }
-    });
-    return { value, slope, flip };
-  }
-
-  return { generator, network, layer, forward, judged, gradient, step, epoch, evaluation, stiffness, interval, mean };
-})();
+    return { end: way < 0 ? low : high, next: -1 };
+  });
+  return { lower: down.end, upper: up.end, label, next: up.next };
+}
+// Further knots where a unit's value crosses 0, and all values there, the negative ones as 0.
+function cut(knots, rows) {
+  const found = [[], []];
+  knots.forEach((knot, k) => {
+    const from = rows[k], to = rows[k + 1] || from, width = (knots[k + 1] ?? knot) - knot;
+    const shares = Array.from(from, (a, unit) => a / (a - to[unit])).filter((share) => share > 0 && share < 1);
+    for (const share of [0, ...shares.sort((p, q) => p - q)]) {
+      found[0].push(knot + share * width);
+      found[1].push(from.map((a, unit) => Math.max(0, a + share * (to[unit] - a))));
+    }
+  });
+  return found;
+}

@@ -20,29 +20,36 @@ from gendyn_lite.chapters import toy as of_chapters
 from gendyn_lite.charts import toy
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals import generalization_interval
+from gendyn_lite.measures.relu_paths import forward_with_paths, record_paths
 from gendyn_lite.measures.stiffness import cosine, gradient_gram
 
 HERE = Path(charts.__file__).parent
 CLOSE = 1e-4
 CODE = """
-const fs = require("fs");
-require(ENGINE);
-const engine = globalThis.gendynEngine, given = JSON.parse(fs.readFileSync(INPUT));
+const fs = require("fs"), text = fs.readFileSync(ENGINE, "utf-8");
+const names = "forward, judged, gradient, step, evaluation, stiffness, path, affine, interval";
+const engine = new Function(`"use strict"; ${text}; return { ${names} };`)();
+const given = JSON.parse(fs.readFileSync(INPUT));
 const flat = (rows) => Float64Array.from(rows.flat());
-const net = given.layers.map(([inputs, units, weight, bias]) => engine.layer(inputs, units, flat(weight), flat(bias)));
+const net = given.layers.map(([inputs, units, weight, bias]) =>
+  ({ inputs, units, weight: flat(weight), bias: flat(bias) }));
 const drain = (work) => { let turn; while (!(turn = work.next()).done); return turn.value; };
 const x = flat(given.x), y = Uint8Array.from(given.y), n = y.length, size = x.length / n;
 const one = (i) => x.slice(i * size, (i + 1) * size);
 const lines = [...y.keys()].slice(1).map((i) =>
   engine.interval(net, one(0), one(i).map((each, k) => each - x[k])));
 const { losses, probability } = engine.judged(engine.forward(net, x, n).pop(), y, n);
+const gates = [...y.keys()].map((i) => engine.path(net, one(i)));
 const found = {
-  losses, probability, evaluated: drain(engine.evaluation(net, { x, y, n }, 7)),
-  gradient: engine.gradient(net, x, y, n).layers,
-  cosines: [...y.keys()].map((i) => [...drain(engine.stiffness(net, { x: one(i), y: y[i] }, { x, y, n }, 7))]),
+  losses, probability, evaluated: drain(engine.evaluation(net, { x, y, n })),
+  slopes: engine.gradient(net, { x, y, n }).slopes,
+  cosines: [...y.keys()].map((i) =>
+    [...drain(engine.stiffness(net, { x: one(i), y: y.slice(i, i + 1), n: 1 }, { x, y, n }))]),
   lower: lines.map((line) => line.lower), upper: lines.map((line) => line.upper),
+  paths: gates.map((path) => path.map((layer) => [...layer])), affine: gates.map((path) => engine.affine(net, path)),
 };
-for (let turn = 0; turn < 3; turn += 1) engine.step(net, x, y, n, { rate: 0.1, momentum: 0.9 });
+const how = { rate: 0.1, momentum: 0.9 };
+for (let turn = 0; turn < 3; turn += 1) engine.step(net, { x, y, n }, how);
 found.stepped = net.map(({ weight, bias }) => ({ weight, bias }));
 console.log(JSON.stringify(found, (_, value) => (ArrayBuffer.isView(value) ? [...value] : value)));
 """
@@ -111,14 +118,21 @@ def test_a_page_computes_what_pytorch_does(tmp_path: Path, widths: tuple[int, ..
     assert line.exact
     close("lower ends", found["lower"], line.lower)
     close("upper ends", found["upper"], line.upper)
+    paths = list(record_paths(model, x).items()) if len(layers(model)) > 1 else []
+    for k, (_, on) in enumerate(paths):
+        assert [path[k] for path in found["paths"]] == on.int().tolist()
+    for i in (0, 7) if paths else ():  # along the path of one digit, every other one's logits
+        along = forward_with_paths(model, x, {name: on[i : i + 1] for name, on in paths})
+        slopes, constant = (torch.tensor(found["affine"][i][key], dtype=x.dtype) for key in ("slopes", "constant"))
+        close("affine function", x @ slopes + constant, along)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for turn in range(3):
         optimizer.zero_grad()
         F.cross_entropy(model(x), y).backward()
-        for layer, mine in zip(layers(model), found["gradient"], strict=True):
+        for place, layer in enumerate(layers(model)):
             if turn == 0 and layer.weight.grad is not None and layer.bias.grad is not None:
-                close("gradient of weights", mine["weight"], layer.weight.grad.T)
-                close("gradient of biases", mine["bias"], layer.bias.grad)
+                close("gradient of weights", np.array(found["slopes"][2 * place]) / len(x), layer.weight.grad.T)
+                close("gradient of biases", np.array(found["slopes"][2 * place + 1]) / len(x), layer.bias.grad)
         optimizer.step()
     for layer, mine in zip(layers(model), found["stepped"], strict=True):
         close("weights after three steps", mine["weight"], layer.weight.T)
@@ -126,19 +140,28 @@ def test_a_page_computes_what_pytorch_does(tmp_path: Path, widths: tuple[int, ..
 
 
 def test_the_scripts_are_strict_small_and_without_long_lines(tmp_path: Path) -> None:
-    code = 0
-    for name in ("toy_engine.js", "toy.js"):
-        text = (HERE / name).read_text(encoding="utf-8")
-        (tmp_path / name).write_text(text)
-        checked = node(["--check", str(tmp_path / name)], return_completed_process=True, capture_output=True, text=True)
-        assert checked.returncode == 0, checked.stderr
-        assert re.search(r'\(function \(\) \{\n  "use strict";\n', text)
-        assert [line for line in text.splitlines() if len(line) > 120 or line != line.rstrip()] == []
-        assert re.findall(r"\b(?:var|eval|innerHTML|fetch|XMLHttpRequest|import)\b", text) == []
-        code += sum(bool(line.strip()) and not line.lstrip().startswith("//") for line in text.splitlines())
-        named = set(re.findall(r"^  (?:const|function\*?) (\w+)", text, re.MULTILINE))
-        assert {name for name in named if len(re.findall(rf"\b{name}\b", text)) < 2} == set()  # nothing unused
-    assert code <= 500
+    files = [(HERE / name).read_text(encoding="utf-8") for name in toy.SCRIPTS]
+    (tmp_path / "toy.js").write_text(toy.script())
+    checked = node(["--check", str(tmp_path / "toy.js")], return_completed_process=True, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+    assert [line for text in files for line in text.splitlines() if len(line) > 120 or line != line.rstrip()] == []
+    assert re.findall(r"\b(?:var|eval|innerHTML|fetch|XMLHttpRequest|import)\b|[^=!]==[^=]|!=[^=]", toy.script()) == []
+    assert unused(toy.script()) == []
+    top = re.findall(r"^(?:const|function\*?|async function) (\w+)", "\n".join(files), re.MULTILINE)
+    assert sorted(top) == sorted(set(top))  # the files are one function
+    assert sum(bool(line.strip()) for text in files for line in text.splitlines()) <= 500
+
+
+def unused(text: str) -> list[str]:
+    """What a script declares and never uses again: functions, constants, what it takes apart."""
+    declared = re.findall(r"\b(?:const|let|function\*?) (\w+)", text)
+    for taken in re.findall(r"\b(?:const|let) (.*?);\n", text) + re.findall(r"function\*? \w+\((.*)\) \{\n", text):
+        declared += re.findall(r"[{,] (\w+)(?=[ ,}])", taken)
+    return [name for name in declared if len(re.findall(rf"\b{name}\b", text)) < 2]
+
+
+def test_what_is_never_used_is_seen() -> None:
+    assert unused("const a = 1, { b, c } = d;\nfunction f({ e }) {\n  return a + c;\n}\n") == ["f", "b", "e"]
 
 
 def test_other_grey_levels_are_refused() -> None:
@@ -146,7 +169,14 @@ def test_other_grey_levels_are_refused() -> None:
         toy.letters(np.array([0, 100], dtype=np.uint8))
 
 
-def test_the_labels_of_a_page_are_those_of_a_run(tmp_path: Path) -> None:
+def test_the_points_of_a_page_are_those_of_a_run() -> None:
+    given, (loaded, _) = of_chapters.given("two_moons"), data.load_for_run(of_chapters.config(1.0, dataset="two_moons"))
+    np.testing.assert_allclose(np.reshape(given["train"]["points"], (-1, 2)), loaded.train.x, atol=1e-3)
+    assert given["labels"]["1"] == loaded.train.y.tolist()
+    assert given["settings"]["width"] == "12,12"
+
+
+def test_the_labels_of_a_page_are_those_of_a_run() -> None:
     given, (loaded, _) = of_chapters.given(), data.load_for_run(of_chapters.config(0.5))
     assert given["labels"]["0.5"] == loaded.train.y.tolist()
     assert given["settings"]["rate"] == str(of_chapters.config(0.5).learning_rate)
