@@ -43,7 +43,7 @@ CONTROLS: dict[str, tuple[str, Sequence[tuple[str, str]]]] = {
 }
 RECORDED = ("0", "0.5", "1")  # labels of the runs that stand there without JavaScript
 HEADS = ("labels", "hidden units", "epochs to fit", "training accuracy", "accuracy on unseen")
-TOY = "This is a toy with little data and one seed; the recorded charts are the evidence."
+TOY = "A toy, with little data and one seed: the recorded charts are the evidence."
 
 
 def config(corruption: float, *, dataset: str = "digits", width: str = "") -> RunConfig:

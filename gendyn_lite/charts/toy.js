@@ -75,7 +75,7 @@ async function work(toy, name, steps) {
 
 async function start(toy) {
   forget(toy);
-  const { find, form, figure, history } = toy, begun = performance.now();
+  const { find, form, history } = toy, begun = performance.now();
   const how = await work(toy, "train", training(toy));
   if (!how) return;
   const { train, test } = history.at(-1), seconds = ((performance.now() - begun) / 1000).toFixed(1);
@@ -98,7 +98,7 @@ function pause(toy) {
   ask(toy);
 }
 function forget(toy) {
-  const { figure, find, form, sets, given } = toy, { labels, width, rate } = values(form);
+  const { find, form, sets, given } = toy, { labels, width, rate } = values(form);
   Object.assign(toy, { turns: {}, paused: false, net: null, before: null, history: [] });
   find("pause").textContent = "Pause";
   form.elements.trained.value = "";

@@ -153,15 +153,20 @@ def test_the_scripts_are_strict_small_and_without_long_lines(tmp_path: Path) -> 
 
 
 def unused(text: str) -> list[str]:
-    """What a script declares and never uses again: functions, constants, what it takes apart."""
-    declared = re.findall(r"\b(?:const|let|function\*?) (\w+)", text)
-    for taken in re.findall(r"\b(?:const|let) (.*?);\n", text) + re.findall(r"function\*? \w+\((.*)\) \{\n", text):
-        declared += re.findall(r"[{,] (\w+)(?=[ ,}])", taken)
-    return [name for name in declared if len(re.findall(rf"\b{name}\b", text)) < 2]
+    """What is declared in a script and never used again: functions and constants; what a function takes apart."""
+    found = re.findall(r"^(?:async )?(?:const|function\*?) (\w+)", text, re.MULTILINE)
+    missing = [name for name in found if len(re.findall(rf"\b{name}\b", text)) < 2]
+    for block in re.split(r"\n(?=\S)", text):
+        declared = re.findall(r"^ +(?:const|let) (\w+)", block, re.MULTILINE)
+        for taken in re.findall(r"(?:const|let) (.*?);\n", block) + re.findall(r"function\*? \w+\((.*)\) \{\n", block):
+            declared += re.findall(r"[{,] ([a-z]\w*)(?=[ ,}])", taken)
+        missing += [name for name in declared if len(re.findall(rf"\b{name}\b", block)) < 2]
+    return missing
 
 
 def test_what_is_never_used_is_seen() -> None:
-    assert unused("const a = 1, { b, c } = d;\nfunction f({ e }) {\n  return a + c;\n}\n") == ["f", "b", "e"]
+    code = "const a = 1;\nfunction f({ e }) {\n  const { b, c } = g;\n  return a + c;\n}\nconst d = (b) => f(b, e);\n"
+    assert unused(code) == ["d", "b", "e"]
 
 
 def test_other_grey_levels_are_refused() -> None:
