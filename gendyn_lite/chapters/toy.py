@@ -20,7 +20,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 CONSTANT = {"momentum": 0.9, "schedule": "constant", "stop_when_fitted": True}
 PLANES: dict[str, dict[str, Any]] = {
-    "digits": {"low": [-1, -1], "high": [2, 2], "point": [1, 0], "pieces": False},  # 0: the digit; 1: two others
+    "digits": {"low": [-1, -1], "high": [2, 2], "point": [0.6, 0], "pieces": False},  # 0: the digit; 1: two others
     "two_moons": {
         **{"low": [-1.6, -1.1], "high": [2.6, 1.6], "point": [0.5, 0.2], "pieces": True},
         **{"origin": [0, 0], "right": [1, 0], "up": [0, 1]},
