@@ -14,8 +14,8 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
 from data_scripts.catalogue import Download
-from gendyn_lite.data.prepared import sha256
 from gendyn_lite.errors import Failed, disk_errors
+from gendyn_lite.results.files import sha256
 
 BLOCK = 1 << 18
 PAGE = (b"<!doctype html", b"<html")

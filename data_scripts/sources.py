@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from gendyn_lite.data.image_folder import Locate, locator, walk
-from gendyn_lite.data.prepared import sha256
 from gendyn_lite.decode import Item, read
 from gendyn_lite.errors import UserError
+from gendyn_lite.results.files import sha256
 
 BLOCK = 1 << 20
 UNPACKED = "unpacked"  # the file in `scratch`

@@ -82,11 +82,11 @@ def _add_sweep(add: Callable[..., object]) -> None:
     add("--for", dest="time", metavar="TIME", help=words)
     words = "settings of runs, for instance q=0:1:0.1 network=mlp_1x512,mlp_3x512 seed=0..4 (default: the chapter's)"
     add("--grid", nargs="+", action="extend", default=[], metavar="NAME=VALUES", help=words)
-    add("--engine", default="local", help="local: this machine; ray: a cluster, or every core (default: local)")
-    add("--address", default="", help="HOST:PORT of a Ray cluster, or auto on it (default: one of its own, here)")
-    add("--workers", type=int, default=0, help="runs at once on a Ray of this machine (default: one for each core)")
-    add("--cpus-per-run", type=float, default=1, help="cores of a run (default: 1)")
-    add("--gpus-per-run", type=float, help="GPUs of a run, for instance 0.25 (default: 1 where there are some, else 0)")
+    add("--engine", default="local", help="local: this machine; ray: a Ray cluster (default: local)")
+    add("--address", default="", help="HOST:PORT of the cluster (default: auto, the one of this machine)")
+    add("--workers", type=int, default=0, help="most runs at once on this machine (default: as many as are fastest)")
+    add("--cpus-per-run", type=float, default=1, help="cores of a run on a cluster (default: 1)")
+    add("--gpus-per-run", type=float, help="GPUs of a run there, such as 0.25 (default: 1 if there are any, else 0)")
     add("--retries", type=int, default=10, help="how often a run whose worker died starts again (default: 10)")
     words = "folder of the runs, seen by every machine (default: GENDYN_RUNS, else ./runs)"
     add("--store", type=lambda text: _place(text) and text, help=words)
@@ -113,7 +113,7 @@ def _add_configure(add: Callable[..., object]) -> None:
 
 
 def _add_results(add: Callable[..., object]) -> None:
-    add("action", choices=("publish", "verify", "show", "pack", "unpack"))
+    add("action", choices=RESULTS)
     words = "name of the experiment (default: all that are published; pack: all that were run); unpack: the file"
     add("experiment", nargs="?", help=words)
     add("--root", type=_place, help="folder of the runs (default: ./runs)")
@@ -139,7 +139,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     from gendyn_lite.sweep import command
     from gendyn_lite.sweep.grid import plan
-    from gendyn_lite.sweep.on_ray import Resources
+    from gendyn_lite.sweep.jobs import Resources
 
     names = ("address", "workers", "cpus_per_run", "gpus_per_run", "retries")
     resources = Resources(*(getattr(arguments, name) for name in names))
@@ -189,24 +189,51 @@ def _configure(arguments: argparse.Namespace) -> None:
 
 
 def _results(arguments: argparse.Namespace) -> int | None:
-    if arguments.out and arguments.action != "pack":
-        raise UserError(f"results {arguments.action} writes no file: --out is for results pack")
-    if arguments.action in ("pack", "unpack"):
-        return _carry(arguments)
+    action, name = arguments.action, arguments.experiment
+    _check_results(arguments)
+    if action in ("verify", "show"):
+        return _look(arguments)
+    from gendyn_lite import results
+    from gendyn_lite.results import packing
+
+    if action == "pack":
+        found = packing.pack(name, root=arguments.root, out=arguments.out or "runs.xz")
+    elif action == "unpack":
+        found = packing.unpack(name, root=arguments.root)
+    else:
+        named = {"replace": arguments.replace, "withdraw": arguments.withdraw}
+        found = results.publish(name, root=arguments.root, to=arguments.folder, **named)
+    print("\n".join(found.done))
+    for line in found.refused:
+        print(f"gendyn: not {RESULTS[action]}: {line}", file=sys.stderr)
+    return 1 if found.refused else 0
+
+
+def _check_results(arguments: argparse.Namespace) -> None:
+    """Refuse options that are for another action, and the lack of a name."""
+    action, runs = arguments.action, arguments.replace or arguments.withdraw
+    if arguments.out and action != "pack":
+        raise UserError(f"results {action} writes no file: --out is for results pack")
+    if action in ("pack", "unpack") and (arguments.folder or runs):
+        words = "--folder, --replace and --withdraw are for published tables"
+        raise UserError(f"results {action} only moves runs: {words}")
+    if action in ("verify", "show") and runs:
+        raise UserError(f"results {action} changes nothing: --replace and --withdraw are for results publish")
+    if action == "unpack" and not arguments.experiment:
+        raise UserError("results unpack needs a file that gendyn results pack wrote, for instance runs.xz")
+    if action == "publish" and not arguments.experiment:
+        raise UserError("results publish needs the name of an experiment, for instance random_labels")
+
+
+def _look(arguments: argparse.Namespace) -> None:
     from gendyn_lite import notebooks, results
 
-    if arguments.action == "publish":
-        return _publish(arguments)
-    if arguments.replace or arguments.withdraw:
-        raise UserError(f"results {arguments.action} changes nothing: --replace and --withdraw are for results publish")
     names = [arguments.experiment] if arguments.experiment else results.published_experiments(folder=arguments.folder)
     if not names:
         raise UserError("nothing is published yet: gendyn results publish EXPERIMENT")
     for name in names:
         if arguments.action == "verify":
-            found = results.verify_experiment(name, root=arguments.root, folder=arguments.folder)
-            again = f"{found.recomputed} of {found.runs} runs are available locally and reproduce the rows"
-            print(f"{name}: {found.runs} runs, {found.rows} rows, as published; {again}")
+            print(results.verify_experiment(name, root=arguments.root, folder=arguments.folder))
         else:
             table = results.published(name, folder=arguments.folder)
             print(f"{name}: {table['run_id'].nunique()} runs, {len(table)} rows")
@@ -216,43 +243,6 @@ def _results(arguments: argparse.Namespace) -> int | None:
         print(f"benchmarks: {len(benchmarks)} tables, as published")
         captions = notebooks.verify_figures(notebooks.chapter_path(name) for name in notebooks.chapters())
         print(f"figures: {captions} captions, each with rows behind it")
-    return None
-
-
-def _publish(arguments: argparse.Namespace) -> int:
-    from gendyn_lite import results
-
-    if not arguments.experiment:
-        raise UserError("results publish needs the name of an experiment, for instance random_labels")
-    names = {"replace": arguments.replace, "withdraw": arguments.withdraw}
-    found = results.publish(arguments.experiment, root=arguments.root, to=arguments.folder, **names)
-    print("\n".join([*found.done, f"published: {found.folder}"]))
-    for line in found.refused:
-        print(f"gendyn: not published: {line}", file=sys.stderr)
-    return 1 if found.refused else 0
-
-
-def _carry(arguments: argparse.Namespace) -> int:
-    """Pack runs, or take them in: on a machine that may have neither torch nor pandas."""
-    from gendyn_lite.results import packing
-
-    if arguments.folder or arguments.replace or arguments.withdraw:
-        words = "--folder, --replace and --withdraw are for published tables"
-        raise UserError(f"results {arguments.action} only moves runs: {words}")
-    if arguments.action == "pack":
-        packed = packing.pack(arguments.experiment, root=arguments.root, out=arguments.out or "runs.xz")
-        left = f"{len(packed.incomplete)} not complete, left out; " if packed.incomplete else ""
-        print(f"packed: {len(packed.runs)} runs; {left}{packed.size:,} bytes: {packed.file}")
-        refused = packed.refused
-    elif arguments.experiment is None:
-        raise UserError("results unpack needs a file that gendyn results pack wrote, for instance runs.xz")
-    else:
-        done = packing.unpack(arguments.experiment, root=arguments.root)
-        print(f"taken in: {len(done.taken)} runs; there already: {len(done.there)}")
-        refused = done.refused
-    for line in refused:
-        print(f"gendyn: not {'packed' if arguments.action == 'pack' else 'taken in'}: {line}", file=sys.stderr)
-    return 1 if refused else 0
 
 
 def _place(text: str) -> Path:
@@ -262,6 +252,7 @@ def _place(text: str) -> Path:
     return Path(text)
 
 
+RESULTS = {"publish": "published", "verify": "", "show": "", "pack": "packed", "unpack": "taken in"}  # done to runs
 COMMANDS = {
     "run": ("run a chapter at one size, outside the book", _add_run, _run),
     "sweep": ("the runs of a chapter or of a grid, on many machines", _add_sweep, _sweep),

@@ -9,7 +9,6 @@ changed (its size, times or inode). The record holds a seal over itself.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ import torch
 
 from gendyn_lite.data.types import ImageData, Split, channel_statistics, fingerprint
 from gendyn_lite.errors import UserError, disk_errors
-from gendyn_lite.results.files import read_json, seal, standing
+from gendyn_lite.results.files import read_json, seal, sha256, standing
 
 FORMAT = 1
 RECORD = "data.json"
@@ -159,12 +158,6 @@ def check(folder: Path, record: dict[str, Any]) -> None:
     for file, entry in record["files"].items():
         if sha256(folder / file) != entry["sha256"]:
             raise UserError(f"{folder / file} was altered since it was prepared: {again(folder)}")
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mapped(path: Path) -> torch.Tensor:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from filelock import FileLock, Timeout
@@ -24,8 +24,15 @@ RUNS, CURVES, RECORD = "runs.csv", "curves.csv", "provenance.json"
 AGAIN = "remove the run's folder and run it again"
 RESTORE = "restore its files (from version control or a copy), or remove it and publish its runs again"
 SILENT_SECONDS = 2.0
-_PARTIAL = "gendyn-partial"
+PARTIAL = "gendyn-partial"  # suffix of what is being written
 _PACKAGE = Path(__file__).resolve().parents[1]
+
+
+class Account(NamedTuple):
+    """What a command did, and what it refused to take; a line each."""
+
+    done: list[str]
+    refused: list[str]
 
 
 def read_file(path: Path, *, remedy: str = AGAIN) -> bytes:
@@ -80,11 +87,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     What killed processes left beside the file is removed.
     """
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.{_PARTIAL}"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.{PARTIAL}"):
         process = left.name.split(".")[-2]
         if process.isdigit() and not psutil.pid_exists(int(process)):
             left.unlink(missing_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{_PARTIAL}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{PARTIAL}")
     try:
         with aside.open("wb") as file:
             file.write(content)
@@ -95,9 +102,10 @@ def write_bytes(path: Path, content: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(read_file(path)).hexdigest()
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gendyn_lite import __version__
 from gendyn_lite.config import NAME, check_name, check_range, check_type
 from gendyn_lite.errors import Failed, UserError, shown
-from gendyn_lite.results.files import AGAIN, alone, json_text, parsed, read_file, recover, renewed, write_bytes
+from gendyn_lite.results.files import AGAIN, Account, alone, json_text, parsed, read_file, recover, renewed, write_bytes
 from gendyn_lite.results.runs import COMPLETE, check_hashes, read_run, rows_of, run_folders, run_of, runs_root
 
 FILES = ("config.json", "env.json", "metrics.jsonl", COMPLETE)  # of a run; the last one last, as its run wrote them
@@ -28,39 +28,7 @@ _AGAIN = "pack the runs again and bring the file over again; nothing was taken i
 _Files = dict[str, bytes]  # the four files of a run by name
 
 
-class Packed(NamedTuple):
-    """What `pack` did.
-
-    Attributes:
-        file: The pack.
-        size: Its bytes.
-        runs: The packed runs, each as EXPERIMENT/RUN_ID.
-        incomplete: Runs that are not complete and were left out.
-        refused: Damaged runs, which were left out too, a line each.
-    """
-
-    file: Path
-    size: int
-    runs: list[str]
-    incomplete: list[str]
-    refused: list[str]
-
-
-class Unpacked(NamedTuple):
-    """What `unpack` did.
-
-    Attributes:
-        taken: The runs that were taken in, each as EXPERIMENT/RUN_ID.
-        there: Runs that were complete already, with the same metrics.
-        refused: Runs that were not taken in (complete with other metrics, damaged or being written here), a line each.
-    """
-
-    taken: list[str]
-    there: list[str]
-    refused: list[str]
-
-
-def pack(experiment: str | None = None, *, root: str | Path | None = None, out: str | Path = "runs.xz") -> Packed:
+def pack(experiment: str | None = None, *, root: str | Path | None = None, out: str | Path = "runs.xz") -> Account:
     """Put the complete runs of every profile into one file, without checkpoints.
 
     It is one JSON text with the four small files of each run, compressed as .xz with a SHA-256 of the whole. The same
@@ -72,7 +40,7 @@ def pack(experiment: str | None = None, *, root: str | Path | None = None, out: 
         out: The file to write; one of that name is replaced if it is a pack too.
 
     Returns:
-        The file, its size in bytes, and which runs were packed and left out.
+        How many runs were packed and left out, and a line on each damaged run, which is left out too.
 
     Raises:
         UserError: No run is complete, `out` is something else than a pack, or the runs take more than 256 MiB.
@@ -88,7 +56,7 @@ def pack(experiment: str | None = None, *, root: str | Path | None = None, out: 
     if file.exists():
         _magic(file, remedy="it stays, choose another name with --out")
     runs: dict[str, _Files] = {}
-    incomplete, refused = [], []
+    incomplete, refused = 0, []
     places = sorted(each for each in place.glob(experiment or "*") if NAME.fullmatch(each.name))
     for path in (path for each in places for path in run_folders(each)):
         name = f"{path.parent.name}/{path.name}"
@@ -97,22 +65,23 @@ def pack(experiment: str | None = None, *, root: str | Path | None = None, out: 
                 runs[name] = _whole(path, _read(path))
             else:
                 read_run(path)
-                incomplete.append(name)
+                incomplete += 1
         except UserError as error:
             refused.append(str(error) if str(path) in str(error) else f"{path}: {error}")
     if not runs and refused:
         raise Failed(f"{refused[0]} ({len(refused)} refused, none to pack)")
     if not runs:
         named = f"complete run{f' of {experiment!r}' if experiment else ''} under {place}"
-        left = f"; {len(incomplete)} not complete" if incomplete else ""
+        left = f"; {incomplete} not complete" if incomplete else ""
         raise UserError(f"no {named}: run it first (gendyn run, make run){left}")
     content = _archive(runs)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(file, content)
-    return Packed(file, len(content), list(runs), incomplete, refused)
+    left = f"{incomplete} not complete, left out; " if incomplete else ""
+    return Account([f"packed: {len(runs)} runs; {left}{len(content):,} bytes: {file}"], refused)
 
 
-def unpack(file: str | Path, *, root: str | Path | None = None) -> Unpacked:
+def unpack(file: str | Path, *, root: str | Path | None = None) -> Account:
     """Take in the runs of a pack. All of it is checked before anything is written; then each run is moved in whole.
 
     A run that is complete here stays as it is. What an interrupted one left is replaced, unless a process is at it.
@@ -122,7 +91,8 @@ def unpack(file: str | Path, *, root: str | Path | None = None) -> Unpacked:
         root: Folder of the runs (default: the variable GENDYN_RUNS, else ``./runs``).
 
     Returns:
-        Which runs were taken in, were there already, and were refused.
+        How many runs were taken in or were there already, with the same metrics; and a line on each that was not taken
+        in (complete here with other metrics, damaged or being written here).
 
     Raises:
         UserError: It is no pack, of another version, was cut or edited, holds anything but runs, or would unpack to
@@ -132,13 +102,13 @@ def unpack(file: str | Path, *, root: str | Path | None = None) -> Unpacked:
     Traceback (most recent call last):
     gendyn_lite.errors.UserError: no_such_file.xz is missing: expected a file as gendyn results pack wrote it, ...
     """
-    done = Unpacked([], [], [])
+    taken, refused = [], []
     for name, files in _opened(Path(file)).items():
         try:
-            (done.taken if _taken_in(runs_root(root) / name, files) else done.there).append(name)
+            taken.append(_taken_in(runs_root(root) / name, files))
         except (UserError, Failed) as error:
-            done.refused.append(str(error).replace(AGAIN, "remove the run's folder and unpack again"))
-    return done
+            refused.append(str(error).replace(AGAIN, "remove the run's folder and unpack again"))
+    return Account([f"taken in: {sum(taken)} runs; there already: {len(taken) - sum(taken)}"], refused)
 
 
 def _read(path: Path) -> _Files:

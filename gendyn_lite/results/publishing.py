@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
 from gendyn_lite.errors import Failed, UserError
-from gendyn_lite.results.files import AGAIN, RECORD, changing, json_text, place_of, published_experiments, swap
+from gendyn_lite.results.files import AGAIN, RECORD, Account, changing, json_text, place_of, published_experiments, swap
 from gendyn_lite.results.published import Table, as_text, cells_of, check, opened, published, typed
 from gendyn_lite.results.runs import read_run, run_folders, runs_root
 
@@ -20,20 +19,6 @@ _KEPT = ("colab", "full")  # profiles whose runs are published; smoke runs are d
 _SURROUNDINGS = {RECORD, "seconds", "profile", "data", "device", "resumed_at"}
 
 
-class Publication(NamedTuple):
-    """What `publish` did.
-
-    Attributes:
-        folder: Folder of the tables.
-        done: What was added, replaced, withdrawn or is not complete, a line each.
-        refused: Local runs that were not published (damaged, impossible or other than the published), a line each.
-    """
-
-    folder: Path
-    done: list[str]
-    refused: list[str]
-
-
 def publish(
     experiment: str,
     *,
@@ -41,7 +26,7 @@ def publish(
     replace: Collection[str] = (),
     withdraw: Collection[str] = (),
     to: Path | None = None,
-) -> Publication:
+) -> Account:
     """Add the complete runs of an experiment (profiles colab and full) to its published tables.
 
     ``runs.csv`` has a row per run (provenance and settings), ``curves.csv`` a row per run and epoch (metrics, six
@@ -60,7 +45,8 @@ def publish(
         to: Folder of the published tables.
 
     Returns:
-        The folder, and what was done and refused.
+        What was added, replaced, withdrawn or is not complete; and a line on each local run that was not published
+        (damaged, impossible or other than the published).
 
     Raises:
         UserError: An unknown id, no run to publish, tables of more than 1 MB, or published ones that are
@@ -94,7 +80,7 @@ def publish(
         done += [f"added: {_told(now[name], name)}" for name in now if name not in replace]
         if now or withdraw:
             _write(folder, _merged(then, list(now.values()), withdraw))
-    return Publication(folder, done, refused)
+    return Account([*done, f"published: {folder}"], refused)
 
 
 def _local_runs(place: Path) -> tuple[dict[str, Table], list[str], list[str]]:
@@ -178,24 +164,7 @@ def difference(then: Table, now: Table, name: str) -> str | None:
     return f"{file}: {told} is {one.get(wrong[0], '')!r}, its run says {other.get(wrong[0], '')!r}"
 
 
-class Verified(NamedTuple):
-    """What was checked of one published experiment.
-
-    Attributes:
-        experiment: Its name.
-        runs: Published runs.
-        rows: Published rows.
-        recomputed: Local runs, which give the published rows to the digit (except their seconds and machine, where a
-            run was executed again).
-    """
-
-    experiment: str
-    runs: int
-    rows: int
-    recomputed: int
-
-
-def verify_experiment(experiment: str, *, root: str | Path | None = None, folder: Path | None = None) -> Verified:
+def verify_experiment(experiment: str, *, root: str | Path | None = None, folder: Path | None = None) -> str:
     """Check one published experiment, and compute its rows again from the local runs.
 
     Args:
@@ -204,13 +173,14 @@ def verify_experiment(experiment: str, *, root: str | Path | None = None, folder
         folder: Folder of the published tables.
 
     Returns:
-        How many runs and rows are published, and how many runs were computed again.
+        How many runs and rows are published, and how many local runs give them again to the digit (except their
+        seconds and machine, where a run was executed again), in a line.
 
     Raises:
         UserError: As `gendyn_lite.results.published`; or a local run gives other rows than those published (named).
 
     >>> verify_experiment("path_unseen", root="no_such_folder")
-    Verified(experiment='path_unseen', runs=3, rows=39, recomputed=0)
+    'path_unseen: 3 runs, 39 rows, as published; 0 of 3 runs are available locally and reproduce the rows'
     """
     table = published(experiment, folder=folder)  # verified
     then = opened(experiment, folder=folder)
@@ -219,4 +189,5 @@ def verify_experiment(experiment: str, *, root: str | Path | None = None, folder
     for run in runs:
         if found := difference(then, as_text(run), run.run_id):
             raise UserError(f"{place_of(experiment, folder)}: {found}: publish it again with --replace")
-    return Verified(experiment, len(then.records), len(table), len(runs))
+    again = f"{len(runs)} of {len(then.records)} runs are available locally and reproduce the rows"
+    return f"{experiment}: {len(then.records)} runs, {len(table)} rows, as published; {again}"

@@ -17,7 +17,7 @@ from typing import Any
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError, unknown_name
-from gendyn_lite.results.files import AGAIN, alone, file_sha256, parsed, read_file, read_json, write_json
+from gendyn_lite.results.files import AGAIN, alone, parsed, read_file, read_json, sha256, write_json
 
 PROFILES = ("smoke", "colab", "full")  # sizes of runs
 COMPLETE = "complete.json"
@@ -209,7 +209,7 @@ class RunWriter:
         with self._metrics.open("a") as file:
             os.fsync(file.fileno())
         write_json(self.run.path / "env.json", {**self.env, **env})
-        write_json(self.run.path / COMPLETE, {key: file_sha256(self.run.path / name) for key, name in HASHED.items()})
+        write_json(self.run.path / COMPLETE, {key: sha256(self.run.path / name) for key, name in HASHED.items()})
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,18 +10,18 @@ from datetime import UTC, datetime
 from itertools import chain
 from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO, get_type_hints
+from typing import Any, TextIO
 
 from gendyn_lite.chapters import registry
 from gendyn_lite.config import RunConfig, check_range, check_type
 from gendyn_lite.errors import EXIT_CODES, Failed, UserError, exit_code, unknown_name
-from gendyn_lite.results.files import roots, write_json
+from gendyn_lite.results.files import read_json, roots, write_json
 from gendyn_lite.results.runs import environment
 from gendyn_lite.sweep.cost import Cost, estimated, measured_runs, said, total
-from gendyn_lite.sweep.jobs import Job, Outcome, reserved
+from gendyn_lite.sweep.jobs import Job, Outcome, Resources, reserved
 from gendyn_lite.sweep.live import Line, Live, Tally
 from gendyn_lite.sweep.local import Workers
-from gendyn_lite.sweep.on_ray import MOST_CORES, Resources, connected, ray_module, share
+from gendyn_lite.sweep.on_ray import MOST_CORES, connected, ray_module, share
 from gendyn_lite.train.device import device_name
 
 HOUR = 3600.0
@@ -30,38 +29,9 @@ SHARE = 0.2  # of the time of a sweep, at most, in which runs are tried for a fe
 ENGINES = ("local", "ray")
 MOST_WORKERS, MOST_RETRIES = 1_000, 1_000
 LEAST_CORES = 0.001  # as finely as Ray shares them out, and more
-
-
-class Record(NamedTuple):
-    """One execution of a chapter.
-
-    Attributes:
-        chapter: Its name.
-        profile: Size of its runs.
-        parameters: Those that differ from the chapter's own.
-        device: Name of the GPU, or ``"CPU"``.
-        seconds: Wall-clock time.
-        training_seconds: The part of it that went into runs that were trained, and are now loaded.
-        peak_bytes: Most memory that its processes took together.
-        gpu_bytes: Most GPU memory that tensors took.
-        exit: Exit code, see `gendyn_lite.errors.EXIT_CODES`.
-        error: The line that was printed, which names the failed cell; empty where all went well.
-        started: Time of day, UTC.
-        environment: Versions and commit.
-    """
-
-    chapter: str
-    profile: str
-    parameters: dict[str, Any]
-    device: str
-    seconds: float
-    training_seconds: float
-    peak_bytes: int
-    gpu_bytes: int
-    exit: int
-    error: str
-    started: str
-    environment: dict[str, Any]
+# Of a record: the device's name, wall-clock time, the part of it that went into runs that are now loaded, and the most
+# memory that the chapter's processes, and that tensors on the GPU, took.
+MEASURED = {"device": str, "seconds": float, "training_seconds": float, "peak_bytes": int, "gpu_bytes": int}
 
 
 def record_path(chapter: str, profile: str, *, out: Path, failed: bool = False) -> Path:
@@ -74,22 +44,13 @@ def record_path(chapter: str, profile: str, *, out: Path, failed: bool = False) 
     return folder / f"{Path(chapter).stem}.{profile}{'.failed' if failed else ''}.record.json"
 
 
-def read_record(chapter: str, profile: str, *, out: Path) -> Record | None:
+def read_record(chapter: str, profile: str, *, out: Path) -> dict[str, Any] | None:
     """The record of the last execution that went well, or None if there is none, or it cannot be read."""
     try:
-        found = json.loads(record_path(chapter, profile, out=out).read_text(encoding="utf-8"))
-        hints = get_type_hints(Record)
-        return Record(**{name: check_type(name, value, hints[name]) for name, value in found.items()})
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
+        found = read_json(record_path(chapter, profile, out=out))
+        return {name: check_type(name, found[name], hint) for name, hint in MEASURED.items()}
+    except (OSError, ValueError, LookupError):
         return None
-
-
-def _keep(record: Record, out: Path) -> None:
-    """Write a record; that of a success removes that of a failure."""
-    path, failed = (record_path(record.chapter, record.profile, out=out, failed=failed) for failed in (False, True))
-    write_json(failed if record.exit else path, record._asdict())
-    if not record.exit:
-        failed.unlink(missing_ok=True)
 
 
 def run_chapter(
@@ -121,7 +82,7 @@ def run_chapter(
     configs = registry.unique(registry.planned(chapter, profile, given))
     found = estimated(configs, device=device, root=places["GENDYN_RUNS"], data_root=places["GENDYN_DATA"])
     before = read_record(chapter, profile, out=out)
-    seconds = _seconds(found, before if before and before.device == device else None)
+    seconds = _seconds(found, before if before and before["device"] == device else None)
     sys.stdout.write(f"estimate: {_estimate(found, seconds, device, before)}\n")
     sys.stdout.flush()
     _consent(path.stem, seconds, yes=yes, stream=sys.stdin)
@@ -137,25 +98,30 @@ def run_chapter(
             if live.cell:  # something has run
                 trained = _trained([cost.config for cost in found if not cost.complete], places["GENDYN_RUNS"])
                 measured = device, round(live.seconds, 1), round(trained, 1), live.peak_bytes, live.gpu_bytes
-                _keep(Record(path.stem, profile, given, *measured, code, line, started, environment()), out)
+                record = {"chapter": path.stem, "profile": profile, "parameters": given, "started": started}
+                record |= dict(zip(MEASURED, measured, strict=True)) | {"exit": code, "error": line}
+                good, failed = (record_path(path.stem, profile, out=out, failed=failed) for failed in (False, True))
+                write_json(failed if code else good, record | {"environment": environment()})
+                if not code:
+                    failed.unlink(missing_ok=True)
 
 
-def _seconds(found: Sequence[Cost], before: Record | None) -> float | None:
+def _seconds(found: Sequence[Cost], before: Mapping[str, Any] | None) -> float | None:
     """Seconds of the runs, and of everything else in the chapter as it was measured last."""
     runs = total(found)
     if before is None:
         return runs if found else None
-    return None if runs is None else runs + max(0.0, before.seconds - before.training_seconds)
+    return None if runs is None else runs + max(0.0, before["seconds"] - before["training_seconds"])
 
 
-def _estimate(found: Sequence[Cost], seconds: float | None, device: str, before: Record | None) -> str:
+def _estimate(found: Sequence[Cost], seconds: float | None, device: str, before: Mapping[str, Any] | None) -> str:
     """The estimate in one line, for instance ``about 12 minutes on CPU; 21 runs, 18 of them complete; 0.9 GB``."""
     parts = [f"{said(seconds)} on {device}"]
     if found:
         done = sum(cost.complete for cost in found)
         parts.append(f"{len(found)} runs, {done} of them complete")
-    gpu = f", {before.gpu_bytes / 1e9:.1f} GB of the GPU's" if before and before.gpu_bytes else ""
-    parts.append(f"{before.peak_bytes / 1e9:.1f} GB of memory{gpu}" if before else "memory not measured yet")
+    gpu = f", {before['gpu_bytes'] / 1e9:.1f} GB of the GPU's" if before and before["gpu_bytes"] else ""
+    parts.append(f"{before['peak_bytes'] / 1e9:.1f} GB of memory{gpu}" if before else "memory not measured yet")
     return "; ".join(parts)
 
 
@@ -206,7 +172,7 @@ def check(engine: str, resources: Resources) -> None:
     check_range("--cpus-per-run", resources.cpus, LEAST_CORES, MOST_CORES, True)
     share(resources.gpus, inf)
     if engine == "ray":
-        ray_module(resources.address)
+        ray_module()
 
 
 def sweep(
@@ -217,7 +183,7 @@ def sweep(
     Args:
         jobs: Of `gendyn_lite.sweep.grid.plan`.
         engine: ``"local"`` (processes of this machine, as many at once as turn out to be fastest) or ``"ray"``.
-        resources: Of Ray.
+        resources: What a run takes, and where.
         seconds: Of the local engine: time in which to do as many of the runs as possible, in their order.
 
     Returns:
@@ -229,8 +195,9 @@ def sweep(
         Failed: The run store refuses to be written to, or runs failed; the others are complete.
         KeyboardInterrupt: Interrupted: everything can be resumed.
     """
-    check(engine, resources or Resources())
-    store, local, started = jobs[0].store, engine == "local", time.monotonic()
+    resources = resources or Resources()
+    check(engine, resources)
+    store, started = jobs[0].store, time.monotonic()
     with ExitStack() as stack:
         token = stack.enter_context(reserved(store))
         device, data_root = device_name(), jobs[0].data_root
@@ -238,13 +205,13 @@ def sweep(
         trial = SHARE * seconds if seconds < inf else 0.0
         found = estimated(configs, device=device, root=store, data_root=data_root, trial=trial)
         expected = {job.run_id: cost.seconds for job, cost in zip(jobs, found, strict=True)}
-        if local:
+        if engine == "local":
             before = [Outcome(job.run_id, 0.0, False) for job, cost in zip(jobs, found, strict=True) if cost.complete]
             todo = [job for job, cost in zip(jobs, found, strict=True) if not cost.complete]
-            workers = Workers(todo, expected, seconds=started + seconds - time.monotonic())
+            workers = Workers(todo, expected, resources, seconds=started + seconds - time.monotonic())
             outcomes = stack.enter_context(closing(workers.run()))
             return _follow(chain(before, outcomes), jobs, Tally(expected, lambda: workers.limit))
-        cluster = stack.enter_context(connected(resources or Resources()))
+        cluster = stack.enter_context(connected(resources))
         cluster.check(jobs, token)
         outcomes = stack.enter_context(closing(cluster.run(jobs)))
         return _follow(outcomes, jobs, Tally(expected, lambda: min(cluster.at_once, len(jobs))))

@@ -17,27 +17,15 @@ from gendyn_lite.config import RunConfig, canonical
 from gendyn_lite.results.runs import read_run, runs_root
 from gendyn_lite.threads import threads
 from gendyn_lite.train.device import choose_device
-from gendyn_lite.train.loop import estimate_seconds, in_words
+from gendyn_lite.train.loop import estimate_seconds
 
 # From runs that differ in the seed alone to runs that share little but network and data. Where a run may differ in
 # what it costs, its cost is scaled by epochs and examples.
-_SEED = ("seed",)
-_LABELS = (*_SEED, "label_corruption", "inputs")
-_SIZE = (*_LABELS, "epochs", "train_size", "test_size", "eval_every", "milestones", "learning_rate", "decay")
-_KIND = (*_SIZE, "schedule", "weight_decay", "momentum", "stop_when_fitted", "random_crop", "flip", "batch_size")
-# What a few steps on trial tell alike: these change no step, or hardly.
-TRIED = (
-    *_LABELS,
-    "epochs",
-    "learning_rate",
-    "schedule",
-    "decay",
-    "milestones",
-    "weight_decay",
-    "stop_when_fitted",
-    "experiment",
-)
-LEVELS = (_SEED, _LABELS, _SIZE, _KIND, (*_KIND, "experiment", "standardize"))
+_LABELS = ("seed", "label_corruption", "inputs")
+_LENGTH = (*_LABELS, "epochs", "milestones", "learning_rate", "schedule", "decay", "weight_decay", "stop_when_fitted")
+_KIND = (*_LENGTH, "train_size", "test_size", "eval_every", "momentum", "random_crop", "flip", "batch_size")
+LEVELS = (("seed",), _LABELS, _LENGTH, _KIND, (*_KIND, "experiment", "standardize"))
+TRIED = (*_LENGTH, "experiment")  # what a few steps on trial tell alike: these change no step, or hardly
 MOST_EXAMPLES = 60_000  # of a whole data set of which nothing was measured
 LAST = 5  # measured runs that an estimate is made of
 
@@ -174,7 +162,13 @@ def total(found: Sequence[Cost]) -> float | None:
 def said(seconds: float | None) -> str:
     """A duration in words, also where it is not known.
 
-    >>> said(600), said(None)
-    ('about 10 minutes', 'an unknown time')
+    >>> said(40), said(600), said(7200), said(400_000), said(None)
+    ('about 40 seconds', 'about 10 minutes', 'about 2.0 hours', 'about 4.6 days', 'an unknown time')
     """
-    return "an unknown time" if seconds is None else f"about {in_words(seconds)}"
+    if seconds is None:
+        return "an unknown time"
+    if seconds < 90:
+        return f"about {seconds:.0f} seconds"
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} minutes"
+    return f"about {seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"about {seconds / 86400:.1f} days"

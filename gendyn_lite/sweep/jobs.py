@@ -60,6 +60,24 @@ class Job(NamedTuple):
         return f"{config.dataset} {network} q={config.label_corruption:g}{inputs} seed={config.seed}"
 
 
+class Resources(NamedTuple):
+    """What a run takes, and where it may be.
+
+    Attributes:
+        address: Of a cluster, ``"HOST:PORT"``; empty for the one that this machine belongs to.
+        workers: Most runs at once on this machine; 0 for as many as are fastest. A cluster decides for itself.
+        cpus: Cores of a run on a cluster.
+        gpus: GPUs of a run there, which may be a fraction; None for one where there are some, else none.
+        retries: How often a run whose worker died is started again.
+    """
+
+    address: str = ""
+    workers: int = 0
+    cpus: float = 1
+    gpus: float | None = None
+    retries: int = 10
+
+
 class Outcome(NamedTuple):
     """What became of a run.
 

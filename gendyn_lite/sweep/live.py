@@ -17,8 +17,8 @@ from typing import Any, TextIO
 import psutil
 
 from gendyn_lite.sweep.jobs import Outcome
+from gendyn_lite.train.history import VARIABLE
 
-VARIABLE = "GENDYN_PROGRESS"  # where training in the kernel says how far it is, see train/history.py
 TERMINAL_SECONDS, PLAIN_SECONDS = 0.5, 30.0  # between two versions of a line
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.sweep.cost import said
-from gendyn_lite.sweep.jobs import Job, Outcome, begun, work
+from gendyn_lite.sweep.jobs import Job, Outcome, Resources, begun, work
 from gendyn_lite.train.device import choose_device
 from gendyn_lite.train.history import VARIABLE
 
@@ -68,6 +68,7 @@ class Workers:
     Args:
         jobs: The runs, in the order in which they are wanted.
         expected: Seconds that each should take alone, by its key; None where that is not known.
+        wanted: Its `workers` and `retries`; by default at most as many at once as there are cores, six on a GPU.
         seconds: Time in which to do as many as possible.
 
     Attributes:
@@ -77,9 +78,12 @@ class Workers:
         UserError: None of the runs would end in the time, and none has begun that a part of would take further.
     """
 
-    def __init__(self, jobs: Sequence[Job], expected: Mapping[str, float | None], *, seconds: float = inf) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], expected: Mapping[str, float | None], wanted: Resources, *, seconds: float = inf
+    ) -> None:
         self.limit, self._deadline = 1, time.monotonic() + seconds
-        self._most = MOST_ON_GPU if choose_device(None).type == "cuda" else os.cpu_count() or 1
+        self._most = wanted.workers or (MOST_ON_GPU if choose_device(None).type == "cuda" else os.cpu_count() or 1)
+        self._retries = {job.run_id: wanted.retries for job in jobs}
         self._waiting, self._expected = list(jobs), expected
         self._rest = {job.run_id: (expected[job.run_id] or 0.0) * (1 - begun(job)) for job in jobs}
         self._workers: list[Worker] = []
@@ -103,9 +107,8 @@ class Workers:
                         yield self._outcome(by_pipe[pipe])  # type: ignore[index]
                     yield None
             finally:
-                for worker in self._workers:
-                    worker.process.kill()
-                    worker.process.join()
+                for worker in list(self._workers):
+                    self._end(worker)
 
     def _busy(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.job]
@@ -151,29 +154,36 @@ class Workers:
         return self.limit * alone / self._speeds.get(self.limit, alone)
 
     def _outcome(self, worker: Worker) -> Outcome | None:
-        """What became of a worker's run; a worker that died is forgotten. None if the run waits for more memory."""
+        """What became of a worker's run; None if it is to begin again, as its process died or memory lacked."""
         job, worker.job = worker.job, None
         assert job is not None
+        others = len(self._busy())
         try:
             outcome: Outcome = worker.pipe.recv()
         except (EOFError, OSError):  # it is dead
-            worker.process.join()
-            self._workers.remove(worker)
+            self._end(worker)
+            if self._retries[job.run_id]:
+                self._retries[job.run_id] -= 1
+                self._waiting.insert(0, job)
+                return None
             code = worker.process.exitcode
             killed = " (was the memory exhausted?)" if code == -signal.SIGKILL else ""
             return Outcome(job.run_id, 0.0, False, f"its process died with exit code {code}{killed}")
-        others = len(self._busy())
         if "out of memory" in outcome.error and others:  # of which its process keeps a part
+            self._end(worker)
             self._waiting.insert(0, job)
             self._most = self.limit = others
-            self._workers.remove(worker)
-            worker.process.kill()
-            worker.process.join()
             return None
         rest = self._rest[job.run_id]
         if rest and outcome.trained and not outcome.error and self.limit in (1, *self._speeds):
             self._pace[job.config.experiment] = outcome.seconds / (rest * self._slower())
         return outcome
+
+    def _end(self, worker: Worker) -> None:
+        """Have no more of a worker, dead or alive."""
+        self._workers.remove(worker)
+        worker.process.kill()
+        worker.process.join()
 
     def _look(self) -> None:
         """Measure the speed of so many at once; try one more, or go back to the fastest number."""

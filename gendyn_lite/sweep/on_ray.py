@@ -1,4 +1,4 @@
-"""The engine of many machines: the runs as tasks of Ray, on a cluster that exists or on one of this machine.
+"""The engine of many machines: the runs as tasks of a Ray cluster.
 
 Ray gives each run its processors and its share of a GPU, and begins a run again whose worker or machine has died; the
 run's folder lets it go on from its last checkpoint, and never has it done twice.
@@ -12,56 +12,33 @@ import os
 import signal
 import socket
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from gendyn_lite.config import check_range
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import environment
-from gendyn_lite.sweep.jobs import Job, Outcome, look, work
+from gendyn_lite.sweep.jobs import Job, Outcome, Resources, look, work
 
-TICK_SECONDS = 0.5
-STORE_BYTES = 80 * 2**20  # Ray's own memory for objects: only outcomes pass through it
-
-
-class Resources(NamedTuple):
-    """What a run takes, and where it may be.
-
-    Attributes:
-        address: Of a cluster: ``"auto"`` or ``"HOST:PORT"``; empty for one of this machine.
-        workers: Runs at once on this machine; 0 for one on each core. A cluster decides for itself.
-        cpus: Cores of a run.
-        gpus: GPUs of a run, which may be a fraction; None for one where there are some, else none.
-        retries: How often a run whose worker died is started again.
-    """
-
-    address: str = ""
-    workers: int = 0
-    cpus: float = 1
-    gpus: float | None = None
-    retries: int = 10
+TICK_SECONDS, CONNECT_SECONDS, LOOK_SECONDS = 0.5, 5.0, 120.0
+MOST_CORES = 1_000  # and GPUs, of a run
 
 
 @contextlib.contextmanager
 def connected(resources: Resources) -> Iterator[Cluster]:
-    """Ray, connected or started here; a Ray that was started here ends with the block.
+    """A Ray cluster, until the end of the block.
 
     SIGTERM is answered as it was before.
 
     Raises:
         UserError: Ray is not installed, there is no cluster at the address, or it has too little.
     """
-    ray, terminated, address = ray_module(resources.address), signal.getsignal(signal.SIGTERM), resources.address
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if address:
-        reach(address)
-    else:
-        count = (resources.workers or os.cpu_count() or 1) * resources.cpus
-        options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": max(1, int(count))}
+    ray, terminated, address = ray_module(), signal.getsignal(signal.SIGTERM), resources.address or "auto"
+    reach(address)
     with contextlib.redirect_stdout(io.StringIO()):  # Ray prints there what the line of progress says
         try:
             try:
-                with _unheard() if address else contextlib.nullcontext():
-                    ray.init(address=address or "local", **options)
+                with _unheard():
+                    ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
                 raise no_cluster(address, error) from None
             except SystemExit:  # so Ray answers SIGTERM from here on
@@ -75,7 +52,7 @@ def connected(resources: Resources) -> Iterator[Cluster]:
 
 
 class Cluster:
-    """A Ray that is connected, with what it gives to a run: made by `connected`.
+    """A cluster, with what it gives to a run: made by `connected`.
 
     Attributes:
         gpus: GPUs of a run.
@@ -96,7 +73,7 @@ class Cluster:
             self.at_once = min(self.at_once, has["GPU"] // self.gpus)
 
     def check(self, jobs: Sequence[Job], token: str) -> None:
-        """Check on every machine of a cluster, on all at once, that the package, the run store and the data are there.
+        """Check on every machine, on all at once, that the package, the run store and the data are there.
 
         Args:
             jobs: The runs.
@@ -105,8 +82,6 @@ class Cluster:
         Raises:
             UserError: The first machine that lacks something, with what to do.
         """
-        if not self.resources.address:
-            return
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         ray, first, looks = self.ray, list({job.config.dataset: job for job in jobs}.values()), {}
@@ -139,8 +114,7 @@ class Cluster:
                 ready, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK_SECONDS)
                 yield self._outcome(ready[0], waiting.pop(ready[0])) if ready else None
         finally:
-            # A Ray of our own ends with its workers, and to cancel a task that is just ending can abort the process.
-            for each in waiting if wanted.address else ():
+            for each in waiting:
                 with contextlib.suppress(Exception):  # it ends with Ray, at the latest
                     ray.cancel(each, force=True)
 
@@ -176,11 +150,8 @@ def _begin(job: Job, gpu: bool) -> Outcome:
     return work(job)
 
 
-def ray_module(address: str = "") -> Any:
-    """Ray, if it is installed.
-
-    Args:
-        address: Of a cluster: a server there that does not answer as Ray is waited for some 20 seconds, not minutes.
+def ray_module() -> Any:
+    """Ray, if it is installed. A server that does not answer as Ray is waited for some 20 seconds, not minutes.
 
     Returns:
         The module.
@@ -190,19 +161,14 @@ def ray_module(address: str = "") -> Any:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no request to anyone
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the announced default, without its warning
-    if address:
-        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
-        os.environ.setdefault("RAY_py_gcs_connect_timeout_s", "10")
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
+    os.environ.setdefault("RAY_py_gcs_connect_timeout_s", "10")
     try:
         import ray
     except ImportError:
         install = "pip install 'ray[default]'"
         raise UserError(f"--engine ray needs Ray: {install}; --engine local works without") from None
     return ray
-
-
-CONNECT_SECONDS, LOOK_SECONDS = 5.0, 120.0
-MOST_CORES = 1_000  # and GPUs, of a run
 
 
 def reach(address: str) -> None:
@@ -225,10 +191,8 @@ def reach(address: str) -> None:
 def no_cluster(address: str, error: Exception) -> UserError:
     """The one line where Ray cannot be reached."""
     reason = " ".join((getattr(error, "strerror", None) or str(error)).split())[:300].rstrip(".") or "no answer"
-    if not address:
-        return UserError(f"Ray does not start on this machine: {reason}")
     token = " (if it asks for a token: RAY_AUTH_MODE=token)" if "Failed to connect to Ray cluster" in reason else ""
-    todo = "start one with `ray start --head`, or leave --address out for this machine"
+    todo = "start one with `ray start --head`, or leave --engine ray out for this machine"
     return UserError(f"no cluster at {address}: {reason}{token}; {todo}")
 
 

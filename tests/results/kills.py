@@ -53,9 +53,9 @@ def unpack(pack: Path, runs: Path) -> None:
         ended = not killed(step, lambda: packing.unpack(pack, root=place))
         seen = [read_run(path).whole() for path in run_folders(place / "random_labels")]
         done = packing.unpack(pack, root=place)
-        assert not done.refused and len(done.there) == sum(seen) and len(done.taken + done.there) == 2
-        left = {path.name for path in (place / "random_labels").iterdir() if path.suffix != ".lock"}
-        assert left == {name.rpartition("/")[2] for name in done.taken + done.there}
+        assert done == ([f"taken in: {2 - sum(seen)} runs; there already: {sum(seen)}"], [])
+        left = [path for path in (place / "random_labels").iterdir() if path.suffix != ".lock"]
+        assert [read_run(path).whole() for path in left] == [True, True]
         assert {path.name for path in place.rglob("*.*") if path.suffix != ".lock"} == set(packing.FILES)
         if ended:
             sys.stdout.write(str(step))

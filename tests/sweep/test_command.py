@@ -18,7 +18,7 @@ from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.errors import Failed
 from gendyn_lite.sweep import command, on_ray
 from gendyn_lite.sweep.grid import plan
-from gendyn_lite.sweep.jobs import work
+from gendyn_lite.sweep.jobs import Resources, work
 from gendyn_lite.sweep.live import Tally
 
 GRID = ["--grid", "q=0,1", "seed=0..1", "epochs=2", "train_size=60"]
@@ -148,8 +148,9 @@ def test_sigterm_interrupts_a_sweep_on_ray_too(monkeypatch: pytest.MonkeyPatch, 
             os.kill(os.getpid(), signal.SIGTERM)
 
     ray = SimpleNamespace(init=begin, cluster_resources=lambda: {"CPU": 2.0}, shutdown=lambda: None)
-    monkeypatch.setattr(on_ray, "ray_module", lambda address: ray)
-    with arguments._terminable(), pytest.raises(KeyboardInterrupt), on_ray.connected(on_ray.Resources()):
+    monkeypatch.setattr(on_ray, "ray_module", lambda: ray)
+    monkeypatch.setattr(on_ray, "reach", lambda address: None)
+    with arguments._terminable(), pytest.raises(KeyboardInterrupt), on_ray.connected(Resources()):
         assert not killed
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -22,7 +22,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.results.runs import open_run, read_run, writing
 from gendyn_lite.sweep import local
 from gendyn_lite.sweep.grid import everything, plan
-from gendyn_lite.sweep.jobs import Outcome, begun
+from gendyn_lite.sweep.jobs import Outcome, Resources, begun
 from gendyn_lite.sweep.local import Workers
 from tests.data import trees
 
@@ -45,10 +45,11 @@ def started(*words: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def some(each: list[float], **options) -> Workers:
+def some(each: list[float], workers: int = 0, **options) -> Workers:
     """Workers for as many runs, of so many seconds each, that have not started."""
     jobs = plan("01_random_labels", grid=[f"seed=0..{len(each) - 1}"])
-    return Workers(jobs, {job.run_id: seconds for job, seconds in zip(jobs, each, strict=True)}, **options)
+    expected = {job.run_id: seconds for job, seconds in zip(jobs, each, strict=True)}
+    return Workers(jobs, expected, Resources(workers=workers), **options)
 
 
 def taken(workers: Workers) -> list[int]:
@@ -72,7 +73,7 @@ def test_less_time_than_any_run_takes_is_refused(runs: Path, monkeypatch, capsys
         some([30, 20], seconds=-2)
     with pytest.raises(UserError, match="the shortest of the runs takes about 3 minutes: nothing was started, take"):
         some([300, 200], seconds=60)
-    assert Workers([], {}, seconds=-2).limit == 1  # all are complete
+    assert Workers([], {}, Resources(), seconds=-2).limit == 1  # all are complete
     monkeypatch.setattr(local, "begun", lambda job: 0.5)
     assert taken(some([30, 20], seconds=12)) == [1]  # it ends in time
     assert taken(some([300, 200], seconds=60))[0] == 0  # another part of what was begun
@@ -171,7 +172,7 @@ def test_a_gpu_that_is_not_used_decides_nothing(runs: Path, monkeypatch) -> None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     monkeypatch.setenv("GENDYN_DEVICE", "cpu")
-    assert some([1.0])._most == 3
+    assert (some([1.0])._most, some([1.0], workers=2)._most) == (3, 2)
 
 
 def test_a_run_has_begun_with_its_first_checkpoint_evaluated_or_not(runs: Path) -> None:
@@ -188,23 +189,22 @@ def test_a_run_has_begun_with_its_first_checkpoint_evaluated_or_not(runs: Path) 
 
 def test_a_worker_that_dies_is_named_and_the_others_go_on(runs: Path) -> None:
     jobs = plan("01_random_labels", grid=["seed=0..1", "epochs=60", "train_size=1000"])
-    workers = Workers(jobs, dict.fromkeys((job.run_id for job in jobs), 1.0))
-    outcomes: list[Outcome] = []
+    workers = Workers(jobs, dict.fromkeys((job.run_id for job in jobs), 1.0), Resources(retries=1))
+    outcomes, killed = list[Outcome](), set[int]()
     for outcome in workers.run():
         outcomes += [outcome] if outcome else []
-        busy = workers._busy()
-        if not outcomes and busy:
-            busy[0].process.kill()
-    assert [outcome.error for outcome in outcomes] == [
-        "its process died with exit code -9 (was the memory exhausted?)",
-        "",
-    ]
+        for worker in workers._busy() if not outcomes else ():
+            worker.process.kill()
+            killed.add(worker.process.pid)
+    died = "its process died with exit code -9 (was the memory exhausted?)"
+    assert [outcome.error for outcome in outcomes] == [died, ""]
+    assert len(killed) == 2  # it was begun again once
 
 
 def test_without_jupyter_all_chapters_are_swept_and_packed(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BARE)
     bare = {"PYTHONPATH": str(tmp_path), "GENDYN_RUNS": str(runs)}
-    out, err = started("sweep", "smoke", "--for", "20s", **bare).communicate()
+    out, err = started("sweep", "smoke", "--for", "40s", **bare).communicate()
     assert " trained, 0 were complete, " in out and " remain (about " in out, err
     out, err = started("results", "pack", "--root", str(runs), "--out", str(tmp_path / "runs.xz"), **bare).communicate()
     assert out.startswith("packed: "), err

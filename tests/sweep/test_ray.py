@@ -1,4 +1,4 @@
-"""A sweep on a Ray of two workers that are killed at random: all finish, nothing twice, the tables of a sequential one.
+"""A sweep on a Ray cluster whose workers are killed: all finish, nothing twice, with the numbers of a local one.
 
 Skipped by name without Ray, but not in CI: there it has to be installed.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -24,51 +23,43 @@ from gendyn_lite import cli, results
 from gendyn_lite.errors import UserError
 from gendyn_lite.sweep import command, on_ray
 from gendyn_lite.sweep.grid import plan
-from tests.book import trial
 from tests.sweep.test_command import complete
+from tests.sweep.test_local import started
 
 pytestmark = pytest.mark.skipif(
     find_spec("ray") is None and os.environ.get("CI") != "true", reason="needs Ray: pip install 'ray[default]'"
 )
-GRID = ("q=0:1:0.5", "network=mlp_1x512,mlp_3x512", "seed=0..3", "epochs=8")
-RUNS = 24
-Complete = dict[str, tuple[int, int]]
+GRID = ("q=0:1:0.5", "network=mlp_1x512,mlp_3x512", "seed=0..1", "epochs=8")
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}  # which recent versions of Ray ask for
+CLUSTER = """import ray, sys
+options = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 80 * 2**20, "logging_level": "ERROR"}
+print(ray.init(address="local", **options).address_info["gcs_address"], flush=True)
+sys.stdin.read()"""
 
 
-def start(store: Path) -> subprocess.Popen[str]:
-    """The command, in a process of its own."""
-    words = [sys.executable, "-m", "gendyn_lite.cli", "sweep", "01_random_labels", "--grid", *GRID]
-    words += ["--store", str(store), "--engine", "ray", "--workers", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(words, cwd=trial.ROOT, env=environment, text=True, stdout=pipe, stderr=pipe)
+@pytest.fixture
+def cluster():
+    """A cluster of this machine: its process, and its address."""
+    environment = os.environ | TOKEN | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    command, pipe = [sys.executable, "-c", CLUSTER], subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as process:
+        yield psutil.Process(process.pid), process.stdout.readline().strip()
+        process.stdin.close()
 
 
-def workers(driver: int) -> list[psutil.Process]:
-    """The processes of Ray that have a run or wait for one; not those that make a machine of it."""
-    found = []
-    for process in psutil.Process(driver).children(recursive=True):
-        try:
-            if process.cmdline()[0].startswith(("ray::_begin", "ray::IDLE")):
-                found.append(process)
-        except (psutil.Error, IndexError):
-            continue
-    return found
+def busy(cluster: psutil.Process) -> list[psutil.Process]:
+    """Its processes that have a run."""
+    return [each for each in cluster.children(recursive=True) if each.name().startswith("ray::_begin")]
 
 
-def kill_at_random(sweep: subprocess.Popen[str], root: Path, *, kills: int, seed: int) -> list[Complete]:
-    """Kill so many workers with SIGKILL, at random moments of the sweep; gives what was complete each time."""
-    chance, seen = random.Random(seed), list[Complete]()
-    begun = len(complete(root))
-    while sweep.poll() is None and len(seen) < kills:
-        time.sleep(chance.uniform(0.1, 1.0))
-        if len(complete(root)) <= begun + len(seen):  # each kill costs two runs at most: do not only kill
-            continue
-        busy = workers(sweep.pid)
-        if busy:
-            chance.choice(busy).kill()
-            seen.append(complete(root))
-    return seen
+def kill_once(complete_runs: int, root: Path, cluster: psutil.Process) -> None:
+    """Kill the processes that have a run, once so many runs are complete."""
+    deadline = time.monotonic() + 120
+    while len(complete(root)) < complete_runs or not (found := busy(cluster)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for worker in found:
+        worker.kill()
 
 
 def table(root: Path) -> pd.DataFrame:
@@ -78,26 +69,26 @@ def table(root: Path) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-def test_killed_and_interrupted_it_does_every_run_once_with_the_numbers_of_a_sequential_one(tmp_path: Path) -> None:
-    root = tmp_path / "together"
-    first = start(root)
-    seen = kill_at_random(first, root, kills=2, seed=0)
-    begun = psutil.Process(first.pid).children(recursive=True)
+def test_killed_and_interrupted_it_does_every_run_once_with_the_numbers_of_a_local_one(cluster, tmp_path: Path) -> None:
+    (ray, address), root = cluster, tmp_path / "together"
+    words = ["sweep", "01_random_labels", "--grid", *GRID, "--store", str(root)]
+    words += ["--engine", "ray", "--address", address]
+    first = started(*words, **TOKEN, CUDA_VISIBLE_DEVICES="")
+    kill_once(3, root, ray)
+    time.sleep(2)
     first.send_signal(signal.SIGTERM)  # which Ray would answer itself, with an exit code or an abort of its own
     said = first.communicate()[1]
     assert first.returncode == 130, said
     assert "run the same command again to go on" in said.splitlines()[-1]
-    assert psutil.wait_procs(begun, timeout=20)[1] == []  # nothing goes on in secret
-    second = start(root)
-    seen += kill_at_random(second, root, kills=2, seed=1)
+    assert psutil.wait_procs(busy(ray), timeout=20)[1] == []  # nothing goes on in secret
+    seen = complete(root)
+    second = started(*words, **TOKEN, CUDA_VISIBLE_DEVICES="")
+    kill_once(len(seen) + 1, root, ray)
     out, said = second.communicate()
     assert second.returncode == 0, said
-    assert len(seen) >= 3
+    assert out.startswith("12 runs: ")
     ended = complete(root)
-    assert len(ended) == RUNS
-    for then in seen:
-        assert {name: ended[name] for name in then} == then  # no file of a complete run was written again
-    assert out.startswith(f"{RUNS} runs: ")
+    assert len(ended) == 12 and seen.items() <= ended.items()  # no file of a complete run was written again
     command.sweep(plan("01_random_labels", grid=GRID, store=str(tmp_path / "alone")))
     pd.testing.assert_frame_equal(table(root), table(tmp_path / "alone"), check_exact=True)
 
