@@ -7,8 +7,8 @@ is Python's own, and two threads have 0.4 to 0.7 times the speed of two processe
 from __future__ import annotations
 
 import io
+import json
 import os
-import pickle
 import signal
 import stat
 import sys
@@ -157,13 +157,21 @@ def read(item: Item) -> bytes:
 
 
 def serve() -> None:
-    """Be a worker: answer each request on standard input, the arguments of `pixels`, by what it gives or raises."""
+    """Be a worker: answer each request on standard input, the arguments of `pixels` as a line of JSON.
+
+    The answer is a line of JSON, what it raises (a colour met has no message), or else how many bytes follow.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     warnings.simplefilter("ignore")
-    while sys.stdin.buffer.peek(1):  # type: ignore[attr-defined]  # until the parent closes it, or ends
+    for line in sys.stdin.buffer:  # until the parent closes it, or ends
+        items, options = json.loads(line)
+        found, answer = b"", {}
         try:
-            answer = pixels(*pickle.load(sys.stdin.buffer))
-        except (UserError, ColourMetError) as error:
-            answer = error
-        pickle.dump(answer, sys.stdout.buffer)
+            found = pixels([Item(*each) for each in items], Options(*options))
+            answer["bytes"] = len(found)
+        except UserError as error:
+            answer["error"] = str(error)
+        except ColourMetError:
+            answer["error"] = None
+        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + found)
         sys.stdout.buffer.flush()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import subprocess
 import sys
 import weakref
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from gendyn_lite.decode import Item, Options, pixels
+from gendyn_lite.decode import ColourMetError, Item, Options, pixels
 from gendyn_lite.errors import UserError
 
 Worker = subprocess.Popen[bytes]
@@ -87,18 +87,22 @@ class Pool:
         worker = self._free.get()
         try:
             worker = worker or self._start()
-            pickle.dump((items, options), worker.stdin)  # type: ignore[arg-type]  # both are pipes
-            worker.stdin.flush()  # type: ignore[union-attr]
-            answer = pickle.load(worker.stdout)  # type: ignore[arg-type]
-        except (EOFError, OSError, pickle.UnpicklingError):
+            assert worker.stdin is not None and worker.stdout is not None  # both are pipes
+            worker.stdin.write(json.dumps([items, options]).encode() + b"\n")
+            worker.stdin.flush()
+            answer = json.loads(worker.stdout.readline())  # nothing, which is no JSON, if it has ended
+            found = worker.stdout.read(answer.get("bytes", 0))
+            if len(found) < answer.get("bytes", 0):
+                raise EOFError
+        except (EOFError, OSError, ValueError):
             worker = None  # the next request starts another
             names = f"{items[0].name} … {items[-1].name}"
             raise UserError(f"a worker process ended while it decoded {names}: out of memory?") from None
         finally:
             self._free.put(worker)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if "error" in answer:
+            raise ColourMetError if answer["error"] is None else UserError(answer["error"])
+        return found
 
     def _start(self) -> Worker:
         command = [sys.executable, "-c", SERVE.format(sys.path)]
