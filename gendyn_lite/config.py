@@ -243,7 +243,8 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
     Traceback (most recent call last):
     gendyn_lite.errors.UserError: epochs is True (bool), expected a whole number
     """
-    wanted, optional = _unwrap(hint)
+    plain, *rest = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    wanted, optional = get_origin(plain) or plain, bool(rest)
     if value is None and optional:
         return None
     if wanted is float and type(value) is int:
@@ -260,12 +261,6 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
     expected = {"int": "a whole number", "float": "a number", "str": "text", "bool": "True or False"}
     kind = expected.get(wanted.__name__, f"a {wanted.__name__}") + (" or None" if optional else "")
     raise UserError(f"{name} is {shown(value)} ({type(value).__name__}), expected {kind}")
-
-
-def _unwrap(hint: Any) -> tuple[type, bool]:
-    """The plain type of an annotation, and whether None is allowed: ``int | None`` gives ``(int, True)``."""
-    plain, *rest = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return get_origin(plain) or plain, bool(rest)
 
 
 def _check_size(name: str, value: int) -> None:

@@ -241,9 +241,7 @@ def inputs(config: RunConfig, loaded: ImageData, split: str = "train_eval") -> t
     >>> x.shape[1:], len(x) == len(y)
     (torch.Size([1, 8, 8]), True)
     """
-    batches = data.batcher(loaded, config, split=split).epoch(0)
-    x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return x, y
+    return data.batcher(loaded, config, split=split).whole()
 
 
 def provenance(config: RunConfig, loaded: ImageData, profile: str, device: torch.device) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
@@ -19,7 +19,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from gendyn_lite.config import RunConfig, check_range, check_type
 from gendyn_lite.data import draws
 from gendyn_lite.data.decoding import FolderImages
-from gendyn_lite.data.types import ImageData, check_labels
+from gendyn_lite.data.types import ImageData, check_labels, standardize
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.threads import threads
 
@@ -32,7 +32,6 @@ CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 1 << 23}
 AHEAD = 3  # batches of a set that is not on the device that are read before they are asked for
 SHARE = 0.5  # of the free memory of a GPU that one set may take
 
-_ASIDE = ThreadPoolExecutor(1, "draws")
 _copies = WeakTensorKeyDictionary()  # a set → its copies by device and version, as long as somebody uses them
 
 
@@ -85,6 +84,8 @@ class Batcher:
     def __init__(self, data: ImageData, config: RunConfig, split: str, device: torch.device, batch_size: int) -> None:
         """Put the split on the device and check the options against its shape."""
         part = data.test if split == "test" else data.train
+        if not len(part.y):
+            raise UserError(f"{data.name} has no {'test' if split == 'test' else 'training'} examples")
         check_labels(part.y)  # numbers of images may stand in their place: `train.fit` checks the classes
         self.num_examples = len(part.y)
         self._device = torch.empty(0, device=device).device  # "cuda" and "cuda:0" are one
@@ -93,7 +94,6 @@ class Batcher:
         self._config, self._training, self._batch_size = config, split == "train", batch_size
         self._images = part.x.dtype == torch.uint8
         self._mean, self._std = (torch.tensor(values, device=self._device) for values in (data.mean, data.std))
-        self._ahead: tuple[int, Future[tuple[Tensor, Tensor | None]]] | None = None
         self.in_shape = _cropped_shape(data, config)
 
     def __len__(self) -> int:
@@ -114,9 +114,8 @@ class Batcher:
         chunks = [slice(start, start + step) for start in range(0, self.num_examples, step)]
         draw = None
         if self._training:
-            order, draw = self._drawn(epoch)
-            there = self._sent(order)
-            draw = None if draw is None else self._sent(draw)
+            order, draw = self._draw(epoch)
+            there, draw = order.to(self._device), None if draw is None else draw.to(self._device)
             sources = [(order if self._resident is None else there)[chunk] for chunk in chunks]
             targets = [there[chunk] for chunk in chunks]
         else:
@@ -127,19 +126,17 @@ class Batcher:
                 x = self._finish(next(gathered), None if draw is None else draw[:, chunk])
             yield from zip(x.split(size), self._y[target].split(size), strict=True)
 
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """All inputs of the split, float32 [n, *in_shape], and their labels, int64 [n]; to train, those of epoch 0."""
+        x, y = zip(*self.epoch(0), strict=True)
+        return torch.cat(x), torch.cat(y)
+
     def _gather(self, picks: Sequence[Tensor | slice]) -> Iterator[Tensor]:
         """The images of each pick, on the device."""
         if self._resident is not None:
             whole = self._resident
             return (whole[pick] if isinstance(pick, slice) else whole.index_select(0, pick) for pick in picks)
         return stream(self._x, picks, self._device)
-
-    def _drawn(self, epoch: int) -> tuple[Tensor, Tensor | None]:
-        """What `_draw` gives; on a GPU the next epoch's is drawn meanwhile, so that the GPU need not wait for it."""
-        if self._device.type == "cpu":
-            return self._draw(epoch)
-        ready, self._ahead = self._ahead, (epoch + 1, _ASIDE.submit(self._draw, epoch + 1))
-        return ready[1].result() if ready and ready[0] == epoch else self._draw(epoch)
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Order of an epoch's examples, int64 [n], and their vertical and horizontal shifts and flips, int64 [3, n]."""
@@ -150,11 +147,6 @@ class Batcher:
         key = (seed, draws.AUGMENT, epoch)
         rows = [draws.integers(count, bound, *key, i) for i, bound in enumerate((shifts, shifts, 2))]
         return order, torch.from_numpy(np.stack(rows))
-
-    def _sent(self, drawn: Tensor) -> Tensor:
-        """Something drawn, on the device."""
-        ready = drawn.pin_memory() if self._device.type == "cuda" else drawn
-        return ready.to(self._device, non_blocking=ready.is_pinned())
 
     def _finish(self, x: Tensor, draw: Tensor | None) -> Tensor:
         """Crop, flip and standardize; `draw` is None where nothing is augmented."""
@@ -249,51 +241,9 @@ def cut_windows(x: Tensor, side: tuple[int, ...], pad: int, draw: Tensor | None,
     if draw is None:
         return x[:, :, top : top + height, left : left + width]
     x = F.pad(x, (pad, pad, pad, pad))
-    tops, lefts, flips = top + draw[0], left + draw[1], draw[2] * flip
-    cut = _cut_by_windows if x.device.type == "cpu" else _cut_by_gather
-    return cut(x, (height, width), tops, lefts, flips)
-
-
-def _cut_by_gather(x: Tensor, side: tuple[int, int], tops: Tensor, lefts: Tensor, flips: Tensor) -> Tensor:
-    """The window of each image, mirrored where `flips` is 1, in one operation (for a GPU)."""
-    rows = tops[:, None] + torch.arange(side[0], device=x.device)  # [b, height]
-    columns = lefts[:, None] + torch.arange(side[1], device=x.device)  # [b, width]
-    columns = torch.where(flips[:, None].bool(), columns.flip(1), columns)
+    rows = top + draw[0][:, None] + torch.arange(height, device=x.device)  # [b, height]
+    columns = left + draw[1][:, None] + torch.arange(width, device=x.device)  # [b, width]
+    if flip:
+        columns = torch.where(draw[2][:, None].bool(), columns.flip(1), columns)
     places = (rows[:, :, None] * x.shape[3] + columns[:, None, :]).flatten(1)[:, None]  # [b, 1, height · width]
     return x.flatten(2).gather(2, places.expand(-1, x.shape[1], -1)).unflatten(2, side)
-
-
-def _cut_by_windows(x: Tensor, side: tuple[int, int], tops: Tensor, lefts: Tensor, flips: Tensor) -> Tensor:
-    """As `_cut_by_gather`: on a CPU four times faster, as rows are copied whole."""
-    windows = np.lib.stride_tricks.sliding_window_view(x.numpy(), side, axis=(2, 3))
-    out = windows[np.arange(len(x)), :, tops.numpy(), lefts.numpy()]
-    flipped = flips.numpy().astype(bool)
-    out[flipped] = out[flipped][..., ::-1]
-    return torch.from_numpy(out)
-
-
-def standardize(x: Tensor, kind: str, *, mean: Tensor, std: Tensor) -> Tensor:
-    """8-bit images as float32 [b, C, H, W].
-
-    Args:
-        x: Images, uint8 [b, C, H, W].
-        kind: ``"per_image"``: (x − mean)/max(std, 1/√N) over the N values of each image, with grey levels 0 … 255 as
-            Zhang et al. (2017) had them (TensorFlow's per_image_standardization). ``"per_channel"``: x/255, minus
-            `mean`, over `std`. ``"none"``: x/255.
-        mean: Mean per channel in [0, 1], float32 [C].
-        std: Standard deviation per channel, float32 [C]; where it is 0 the channel is only centred.
-
-    >>> standardize(torch.tensor([[[[0, 255]]]], dtype=torch.uint8), "per_image", mean=None, std=None).tolist()
-    [[[[-1.0, 1.0]]]]
-    """
-    x = x.float()  # a copy, changed in place from here on
-    if kind == "none":
-        return x.div_(255)
-    if kind == "per_channel":
-        scale = torch.where(std > 0, std, torch.ones_like(std))
-        return x.sub_(255 * mean[:, None, None]).div_(255 * scale[:, None, None])
-    flat = x.flatten(1)
-    flat -= flat.mean(1, keepdim=True)
-    deviation = torch.linalg.vector_norm(flat, dim=1, keepdim=True) / flat.shape[1] ** 0.5
-    flat /= deviation.clamp_min_(flat.shape[1] ** -0.5)
-    return flat.unflatten(1, x.shape[1:])

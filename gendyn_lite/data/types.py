@@ -1,4 +1,4 @@
-"""What `load` returns: images, labels, their statistics and fingerprint."""
+"""What `load` returns: images, labels, their statistics and fingerprint; and how images are standardized by them."""
 
 from __future__ import annotations
 
@@ -124,6 +124,33 @@ def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
         means.append(float(share @ level))
         stds.append(float(np.sqrt(share @ (level - means[-1]) ** 2)))
     return tuple(means), tuple(stds)
+
+
+def standardize(x: Tensor, kind: str, *, mean: Tensor, std: Tensor) -> Tensor:
+    """8-bit images as float32 [b, C, H, W].
+
+    Args:
+        x: Images, uint8 [b, C, H, W].
+        kind: ``"per_image"``: (x − mean)/max(std, 1/√N) over the N values of each image, with grey levels 0 … 255 as
+            Zhang et al. (2017) had them (TensorFlow's per_image_standardization). ``"per_channel"``: x/255, minus
+            `mean`, over `std`. ``"none"``: x/255.
+        mean: Mean per channel in [0, 1], float32 [C].
+        std: Standard deviation per channel, float32 [C]; where it is 0 the channel is only centred.
+
+    >>> standardize(torch.tensor([[[[0, 255]]]], dtype=torch.uint8), "per_image", mean=None, std=None).tolist()
+    [[[[-1.0, 1.0]]]]
+    """
+    x = x.float()  # a copy, changed in place from here on
+    if kind == "none":
+        return x.div_(255)
+    if kind == "per_channel":
+        scale = torch.where(std > 0, std, torch.ones_like(std))
+        return x.sub_(255 * mean[:, None, None]).div_(255 * scale[:, None, None])
+    flat = x.flatten(1)
+    flat -= flat.mean(1, keepdim=True)
+    deviation = torch.linalg.vector_norm(flat, dim=1, keepdim=True) / flat.shape[1] ** 0.5
+    flat /= deviation.clamp_min_(flat.shape[1] ** -0.5)
+    return flat.unflatten(1, x.shape[1:])
 
 
 def fingerprint(train: Split, test: Split) -> str:

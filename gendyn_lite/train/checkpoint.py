@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.results.files import PARTIAL, write_bytes
 from gendyn_lite.train.step import hook_name, laid_out_as
 
 VERSION = 1
@@ -40,7 +40,7 @@ class Checkpoint:
 def write(folder: Path, checkpoint: Checkpoint, *, step: int) -> Path:
     """Write a checkpoint beside its place, then move it there; of the older ones the last remains.
 
-    A process killed here leaves at most a hidden file ``.*.part``, which `clean` removes.
+    A process killed here leaves at most a hidden file, which `clean` removes.
 
     Args:
         folder: The folder of the run's checkpoints, made if absent.
@@ -59,18 +59,12 @@ def write(folder: Path, checkpoint: Checkpoint, *, step: int) -> Path:
     text = json.dumps(checkpoint.state)
     header = {"version": VERSION, "digest": _digest(tensors, text), "state": text}
     path = folder / f"step_{step:010d}{SUFFIX}"
-    part = folder / f".{path.name}.{os.getpid()}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(save(tensors, metadata={"format": "pt", HEADER: json.dumps(header)}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        write_bytes(path, save(tensors, metadata={"format": "pt", HEADER: json.dumps(header)}))
         for old in listed(folder)[:-KEPT]:
             old.unlink(missing_ok=True)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UserError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
     return path
 
@@ -105,7 +99,7 @@ def newest(folder: Path, *, run_id: str | None = None) -> Checkpoint | None:
             ids = f"belongs to run {other}, this configuration and data are run {run_id}"
             raise UserError(f"{path} {ids}: use another folder")
         for bad, reason in damaged:
-            os.replace(bad, bad.with_name(f"{bad.name}.damaged"))
+            bad.replace(bad.with_name(f"{bad.name}.damaged"))
             warnings.warn(f"checkpoint {bad} is damaged ({reason}): went back to {path.name}", stacklevel=2)
         return found
     if damaged:
@@ -145,7 +139,7 @@ def listed(folder: Path) -> list[Path]:
 
 def clean(folder: Path) -> None:
     """Remove what a killed process left half-written."""
-    for part in folder.glob(f".*{SUFFIX}.*.part"):
+    for part in folder.glob(f".*{SUFFIX}.*.{PARTIAL}"):
         part.unlink(missing_ok=True)
 
 

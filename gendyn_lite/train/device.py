@@ -88,38 +88,35 @@ def own_generator(seed: int, device: torch.device, *, rank: int = 0) -> Iterator
         device: Where the run takes place.
         rank: Number of the process: each draws its own numbers.
     """
-    before, own = random_state(device), seed + rank * 2**32
+    before = random_state(device)
     try:
-        torch.default_generator.manual_seed(own)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(own)
-        elif device.type == "mps":
-            torch.mps.manual_seed(own)
+        for generator in _generators(device):
+            generator.manual_seed(seed + rank * 2**32)
         yield
     finally:
         set_random_state(before, device)
 
 
-def random_state(device: torch.device) -> list[Tensor]:
-    """State of torch's global generators that a run on this device may use: the CPU's, and the GPU's."""
-    states = [torch.get_rng_state()]
+def _generators(device: torch.device) -> list[torch.Generator]:
+    """Torch's global generators that a run on this device may use: the CPU's, and the GPU's."""
+    found = [torch.default_generator]
     if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
+        torch.cuda.init()
+        found.append(torch.cuda.default_generators[torch.empty(0, device=device).device.index])
     elif device.type == "mps":
-        states.append(torch.mps.get_rng_state())
-    return states
+        found.append(torch.mps._get_default_mps_generator())
+    return found
+
+
+def random_state(device: torch.device) -> list[Tensor]:
+    """The states of the global generators that a run on this device may use."""
+    return [generator.get_state() for generator in _generators(device)]
 
 
 def set_random_state(states: Sequence[Tensor], device: torch.device) -> None:
-    """Put back what `random_state` gave."""
-    torch.set_rng_state(states[0].cpu())
-    if len(states) < 2:  # a run that began on a CPU
-        return
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1].cpu(), device)
-    elif device.type == "mps":
-        torch.mps.set_rng_state(states[1].cpu())
+    """Put back what `random_state` gave; of a run that began on a CPU there is no state of a GPU."""
+    for generator, state in zip(_generators(device), states, strict=False):
+        generator.set_state(state.cpu())
 
 
 class Precision:
@@ -170,21 +167,20 @@ def repeatable(model: nn.Module) -> bool:
     >>> repeatable(nn.Sequential(nn.Linear(2, 2), nn.Dropout())), repeatable(nn.Sequential(Own(2, 2)))
     (True, False)
     """
-    known = all(_known(module) for module in model.modules())
-    hooked = any(getattr(module, name) for module in model.modules() for name in HOOKS) or any(
-        getattr(every_module, f"_global{name}", None) for name in HOOKS
-    )
-    return known and not hooked and not any(map(_has_hooks, model.parameters()))
+    counting = any(isinstance(module, _BatchNorm) and module.momentum is None for module in model.modules())
+    known = all(type(module).__module__.startswith(REPEATABLE) for module in model.modules())
+    return known and not counting and not meddled_with(model)
 
 
-def _known(module: nn.Module) -> bool:
-    own = vars(module)
-    known = type(module).__module__.startswith(REPEATABLE) and "forward" not in own
-    return known and not (isinstance(module, _BatchNorm) and own["momentum"] is None)
-
-
-def _has_hooks(parameter: Tensor) -> bool:
-    return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
+def meddled_with(model: nn.Module) -> bool:
+    """Whether a network has hooks, of its modules or weights or of all modules, or a module whose pass was replaced."""
+    for module in model.modules():
+        if "forward" in vars(module) or any(getattr(module, name) for name in HOOKS):
+            return True
+    for parameter in model.parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            return True
+    return any(getattr(every_module, f"_global{name}", None) for name in HOOKS)
 
 
 class GraphedPass:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.config import RunConfig, digest
-from gendyn_lite.data import ImageData, draws
+from gendyn_lite.data import ImageData, batcher, draws
 from gendyn_lite.errors import UserError
-from gendyn_lite.train.batches import Batches, check_fits
 from gendyn_lite.train.device import choose_device
 from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, make_row
 from gendyn_lite.train.loop import fit
-from gendyn_lite.train.probes import Probe, call_probes
+from gendyn_lite.train.probes import check_fits
 from gendyn_lite.train.stack import Stack, layout
 from gendyn_lite.train.step import learning_rate, make_optimizer
 
@@ -37,7 +36,6 @@ class Member:
     model: nn.Module
     data: ImageData
     config: RunConfig
-    probes: Mapping[str, Probe]
     history: History
 
     @property
@@ -51,7 +49,6 @@ def fit_many(
     datasets: Sequence[ImageData],
     configs: Sequence[RunConfig],
     *,
-    probes: Sequence[Mapping[str, Probe]] | None = None,
     device: str | torch.device | None = None,
     on_epoch: Callable[[int, Row], Any] | None = None,
     progress: bool = False,
@@ -65,7 +62,6 @@ def fit_many(
         models: The networks, each trained in place and left in eval mode on the device.
         datasets: For each network its data, the training labels already corrupted.
         configs: For each network its configuration.
-        probes: For each network its probes, as for `fit`.
         device: As for `fit`.
         on_epoch: Called with the number of the run and its row. Rows of different runs interleave.
         progress: Whether to show a progress bar with a time estimate.
@@ -84,13 +80,11 @@ def fit_many(
     >>> true.last["test_accuracy"] > 0.9, random.last["test_accuracy"] < 0.3
     (True, True)
     """
-    own_probes = [{}] * len(models) if probes is None else list(probes)
-    if not len(models) == len(datasets) == len(configs) == len(own_probes):
-        lengths = f"{len(models)} models, {len(datasets)} datasets, {len(configs)} configs, {len(own_probes)} probes"
+    if not len(models) == len(datasets) == len(configs):
+        lengths = f"{len(models)} models, {len(datasets)} datasets, {len(configs)} configs"
         raise UserError(f"fit_many got {lengths}: expected one of each for every run")
     place = choose_device(device)
-    given = zip(range(len(models)), models, datasets, configs, own_probes, strict=True)
-    members = [Member(*one, History()) for one in given]
+    members = [Member(*one, History()) for one in zip(range(len(models)), models, datasets, configs, strict=True)]
     report = on_epoch or (lambda run, row: None)
     with Progress(sum(config.epochs for config in configs), enabled=progress, label="runs", unit="epoch") as bar:
         for group in _groups(members, place):
@@ -139,7 +133,7 @@ def _alone(member: Member, device: torch.device, report: Callable[[int, Row], An
         report(member.run, row)
 
     rows = member.history.rows
-    fit(member.model, member.data, member.config, probes=member.probes, device=device, on_epoch=on_epoch)
+    fit(member.model, member.data, member.config, device=device, on_epoch=on_epoch)
     bar.advance(member.config.epochs - rows[-1]["epoch"])
 
 
@@ -163,8 +157,10 @@ class Together:
         for member in self.members:
             found = next((at for at, known in enumerate(sets) if _same_inputs(known[0], member.data)), len(sets))
             if found == len(sets):
-                batches = Batches(member.data, member.config, self.device)
-                sets.append((member.data, {"train": batches.inputs("train_eval"), "test": batches.inputs("test")}))
+                inputs = {}
+                for part, split in (("train", "train_eval"), ("test", "test")):
+                    inputs[part], _ = batcher(member.data, member.config, split=split, device=self.device).whole()
+                sets.append((member.data, inputs))
             which.append(found)
             check_fits(member.model.to(self.device), member.data, sets[found][1]["train"])
         self.which, self.x, self.y = torch.tensor(which, device=self.device), {}, {}
@@ -216,9 +212,6 @@ class Together:
         fitted = []
         for number, (member, values) in enumerate(zip(self.members, sums, strict=True)):
             row = make_row(values, counts, self.place, learning_rate(self.config, epoch), run=member.name)
-            if member.probes:
-                self.stack.store(number, member.model.eval())
-                row |= call_probes(member.probes, member.model, epoch, self.device)
             member.history.rows.append(row)
             self.report(member.run, row)
             if self.config.stop_when_fitted and row["train_accuracy"] == 1:

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data import ImageData
+from gendyn_lite.data import ImageData, batcher
+from gendyn_lite.data.batching import SPLITS
 from gendyn_lite.threads import keep_freed_memory, threads
-from gendyn_lite.train.batches import Batches
 from gendyn_lite.train.device import Precision, choose_device, own_generator, repeatable, threads_for
 from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.history import History, Row
@@ -135,31 +135,20 @@ def estimate_seconds(
     place = choose_device(device)
     with own_generator(config.seed, place):
         twin = copy.deepcopy(model).to(place)
-        batches, precision = Batches(data, config, place), Precision(config.precision, place)
+        training, evaluation, test = (batcher(data, config, split=split, device=place) for split in SPLITS)
+        precision = Precision(config.precision, place)
         graph = place.type == "cuda" and repeatable(twin)
         step = Step(twin.train(), make_optimizer(twin.parameters(), config), precision, graph=graph)
-        first, *others = islice(batches.training(1), steps + 1)
+        first, *others = islice(training.epoch(1), steps + 1)
         step(*first, epoch=1, step=1)
         timed = others or [first]
         a_step = _seconds(lambda: [step(x, y, epoch=1, step=2) for x, y in timed], place) / len(timed)
         twin.eval()
-        x, y = next(iter(batches.evaluation("train_eval")))
+        x, y = next(evaluation.epoch(0))
         an_example = _seconds(lambda: totals(twin, [(x, y)], precision, place), place) / len(y)
-    evaluated = (2 + config.epochs // config.eval_every) * (batches.num_train + batches.num_test)
-    return config.epochs * batches.steps * a_step + evaluated * an_example
-
-
-def in_words(seconds: float) -> str:
-    """A duration for people.
-
-    >>> in_words(40), in_words(600), in_words(7200), in_words(400_000)
-    ('40 seconds', '10 minutes', '2.0 hours', '4.6 days')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+    examples = training.num_examples + test.num_examples
+    evaluated = (2 + config.epochs // config.eval_every) * examples
+    return config.epochs * len(training) * a_step + evaluated * an_example
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""What is measured at an evaluated epoch: loss and accuracy over whole splits, and the values of probes."""
+"""Whether a network takes a run's data; what is measured at an evaluated epoch: loss and accuracy, values of probes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,42 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gendyn_lite.data import ImageData
 from gendyn_lite.errors import UserError
-from gendyn_lite.train.batches import Batch
 from gendyn_lite.train.device import HOOKS, Precision, random_state
 from gendyn_lite.train.history import Row
 
 Probe = Callable[[nn.Module, int], Mapping[str, Any]]
+Batch = tuple[Tensor, Tensor]
+
+
+def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
+    """Refuse a network that does not take the data's inputs, or whose logits are not its classes.
+
+    Args:
+        model: The network; it is left in eval mode.
+        data: The data.
+        x: A batch of its inputs as the run will see them, [b, *in_shape], on the model's device.
+
+    Raises:
+        UserError: There are labels beyond the classes; nothing is trainable, or a parameter is an expanded tensor; or
+            shapes do not fit.
+    """
+    data.check_labels()
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError("the network has no parameter that requires a gradient: there is nothing to train")
+    for name, parameter in model.named_parameters():
+        if any(size > 1 and stride == 0 for size, stride in zip(parameter.shape, parameter.stride(), strict=True)):
+            raise UserError(f"{name} is an expanded tensor, whose entries share memory: clone it before training")
+    try:
+        with torch.no_grad():
+            shape = tuple(model.eval()(x[:1]).shape)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the network does not take inputs of shape {tuple(x.shape[1:])}: {reason}") from error
+    if shape != (1, data.num_classes):
+        named = f"{data.name} has {data.num_classes} classes: build it with num_classes={data.num_classes}"
+        raise UserError(f"the network gives outputs of shape {shape[1:]}, but {named}")
 
 
 def totals(model: nn.Module, batches: Iterable[Batch], precision: Precision, device: torch.device) -> Tensor:

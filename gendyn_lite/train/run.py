@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data import ImageData
+from gendyn_lite.data import ImageData, batcher
+from gendyn_lite.data.batching import SPLITS
 from gendyn_lite.errors import UserError
 from gendyn_lite.train import checkpoint
-from gendyn_lite.train.batches import Batches, check_fits
 from gendyn_lite.train.device import Precision, random_state, repeatable, set_random_state
 from gendyn_lite.train.distributed import Ranks, wrapped
 from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, make_row
-from gendyn_lite.train.probes import Probe, call_probes, reestimated_statistics, totals
+from gendyn_lite.train.probes import Probe, call_probes, check_fits, reestimated_statistics, totals
 from gendyn_lite.train.step import Step, learning_rate, make_optimizer
 
 CHECK_STEPS = 200  # steps between two looks at the losses, each of which waits for the device
@@ -60,8 +60,9 @@ class Run:
         self.model, self.config, self.options, self.ranks = model.to(options.device), config, options, ranks
         if options.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.batches = Batches(data, config, options.device)
-        check_fits(model, data, next(iter(self.batches.evaluation("train_eval")))[0])
+        self.batches = {split: batcher(data, config, split=split, device=options.device) for split in SPLITS}
+        self.steps = len(self.batches["train"])  # an epoch
+        check_fits(model, data, next(self.batches["train_eval"].epoch(0))[0])
         self.optimizer = make_optimizer(model.parameters(), config)
         if options.checkpoint_dir is not None:  # what no checkpoint can hold is refused before anything is trained
             checkpoint.pack(model, self.optimizer, options.grad_hook, [], {})
@@ -82,7 +83,7 @@ class Run:
             for row in self.rows:
                 self._report(row)
             shown = options.progress and self.ranks.first
-            total = self.config.epochs * self.batches.steps
+            total = self.config.epochs * self.steps
             with Progress(total, enabled=shown, done=self.place.step, label=self.config.model) as bar:
                 self._epochs(bar)
         self.model.eval()
@@ -110,7 +111,7 @@ class Run:
         self.model.train()
         losses: list[Tensor] = []
         started = time.perf_counter()
-        for x, y in self.batches.training(epoch, first=self.place.batch):
+        for x, y in islice(self.batches["train"].epoch(epoch), self.place.batch, None):
             self.place.step += 1
             self.place.batch += 1
             if self.options.channels_last and x.dim() == 4:
@@ -119,7 +120,7 @@ class Run:
             bar.advance()
             if len(losses) == CHECK_STEPS:
                 self._check(losses, epoch, rate)
-            if self.place.batch < self.batches.steps and self._save_is_due():
+            if self.place.batch < self.steps and self._save_is_due():
                 self._check(losses, epoch, rate)
                 self.place.seconds += time.perf_counter() - started
                 self._save()
@@ -133,17 +134,17 @@ class Run:
         """Raise if one of the losses since the last look is not finite, and forget them."""
         if losses:
             values = (self.ranks.sum(torch.stack(losses)) / self.ranks.world).tolist()
-            check_losses(values, place=self.place, epoch=epoch, steps=self.batches.steps, rate=rate)
+            check_losses(values, place=self.place, epoch=epoch, steps=self.steps, rate=rate)
             losses.clear()
 
     def _evaluate(self, epoch: int) -> None:
         """Append the row of an epoch and report it."""
         self.model.eval()
         running = self.config.batch_norm_statistics == "running"
-        batches = self.batches.evaluation("train_eval")
+        batches = self.batches["train_eval"].epoch(0)
         with nullcontext() if running else reestimated_statistics(self.model, batches):
             sums = [self._totals("train_eval"), self._totals("test")]
-            counts = (self.batches.num_train, self.batches.num_test)
+            counts = self.batches["train"].num_examples, self.batches["test"].num_examples
             place = replace(self.place, epoch=epoch)
             row = make_row(self.ranks.sum(torch.cat(sums)).tolist(), counts, place, learning_rate(self.config, epoch))
             wanted = self.options.probe_epochs
@@ -153,7 +154,7 @@ class Run:
         self._report(row)
 
     def _totals(self, split: str) -> Tensor:
-        batches = islice(self.batches.evaluation(split), self.ranks.rank, None, self.ranks.world)
+        batches = islice(self.batches[split].epoch(0), self.ranks.rank, None, self.ranks.world)
         return totals(self.model, batches, self.precision, self.options.device)
 
     def _is_evaluated(self, epoch: int) -> bool:

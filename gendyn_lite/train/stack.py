@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from gendyn_lite.train.device import meddled_with
+
 ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.LeakyReLU)
 LETTERS: dict[type, str] = {nn.Linear: "L", **dict.fromkeys(ELEMENTWISE, "a")}
 
@@ -25,7 +27,7 @@ def layout(model: nn.Module) -> tuple[str, ...] | None:
     """
     layers = _layers(model) if type(model) is nn.Sequential else []
     kinds = "".join(LETTERS.get(type(layer), "?") for layer in layers)
-    if not re.fullmatch("(La?)+", kinds) or not all(map(_computes_as_torch_does, model.modules())):
+    if not re.fullmatch("(La?)+", kinds) or meddled_with(model):
         return None
     rising = all(layer.negative_slope >= 0 for layer in layers if isinstance(layer, nn.LeakyReLU))
     plain = all(layer._parameters.keys() == {"weight", "bias"} and layer.bias is not None for layer in _linear(model))
@@ -38,15 +40,7 @@ def layout(model: nn.Module) -> tuple[str, ...] | None:
 def _layers(model: nn.Module) -> list[nn.Module]:
     """The layers in the order of the forward pass; one that is used several times comes as often."""
     assert isinstance(model, nn.Sequential)
-    return [layer for layer in model if str(layer) != str(nn.Flatten())]
-
-
-def _computes_as_torch_does(module: nn.Module) -> bool:
-    """Whether a module is one of torch's own classes, with no hook and no forward of its own."""
-    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-    on_weights = any(parameter._backward_hooks for parameter in module.parameters(recurse=False))
-    known = type(module) in (nn.Sequential, nn.Flatten, nn.Linear, *ELEMENTWISE)
-    return known and not any(hooks) and not on_weights and "forward" not in vars(module)
+    return [layer for layer in model if type(layer) is not nn.Flatten or str(layer) != str(nn.Flatten())]
 
 
 class Stack:

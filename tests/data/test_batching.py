@@ -68,14 +68,6 @@ def test_training_batches_equal_the_slow_twin(standardize, center_crop, random_c
     torch.testing.assert_close(x.double(), expected_x, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("side", [(2, 3), (3, 4)], ids=str)
-@pytest.mark.parametrize("shape", [(5, 3, 9, 8), (1, 1, 4, 4)], ids=str)
-def test_both_ways_to_cut_agree(shape, side):
-    x = torch.arange(torch.tensor(shape).prod().item()).to(torch.uint8).reshape(shape)
-    draw = torch.stack([torch.arange(len(x)) % 3, torch.arange(len(x)) % 2, torch.arange(len(x)) % 2])
-    assert torch.equal(batching._cut_by_gather(x, side, *draw), batching._cut_by_windows(x, side, *draw))
-
-
 @pytest.mark.parametrize("split", ["train_eval", "test"])
 def test_evaluation_is_in_order_and_not_augmented(split):
     images = make()
@@ -144,14 +136,11 @@ def test_bad_input_is_named(images, options, arguments, message):
         data.batcher(data.load(images), config(**options), **arguments)
 
 
-def test_draws_made_ahead_are_those_of_their_epoch(monkeypatch):
-    batches = data.batcher(make(), config(random_crop=1, flip=True))
-    expected = {epoch: batches._draw(epoch) for epoch in (1, 2, 3, 7)}
-    monkeypatch.setattr(batches, "_device", torch.device("cuda"))  # drawing is on the CPU wherever the batches go
-    for epoch in (1, 2, 3, 7, 2, 2, 3):
-        for ours, theirs in zip(batches._drawn(epoch), expected[epoch], strict=True):
-            assert torch.equal(ours, theirs)
-    assert batches._ahead[0] == 4
+def test_a_split_without_examples_is_named():
+    images = make()
+    empty = replace(images, train=Split(images.train.x[:0], images.train.y[:0]))
+    with pytest.raises(UserError, match="made has no training examples"):
+        data.batcher(empty, config())
 
 
 CPU = torch.device("cpu")

@@ -87,7 +87,7 @@ def main(root: Path, kills: int) -> None:
         while victim(folder, kind := next(kinds), chance):
             files = [path.suffix for path in (folder / "checkpoints").glob("*")]
             found[kind] += 1
-            found["half-written files"] += ".part" in files
+            found["half-written files"] += ".gendyn-partial" in files
             found["resumed in the middle"] += ".safetensors" in files
         found["ends"] += 1
         found["equal"] += (folder / "end.json").read_text() == expected

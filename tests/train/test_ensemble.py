@@ -119,13 +119,15 @@ def test_gradients_are_those_of_each_networks_own_mean_loss_in_float64(sizes, ru
     check_gradients(stack, networks[-1:], x[-1:], torch.randint(classes, (1, 3)))
 
 
-def test_runs_of_one_kind_really_train_together(sweep, monkeypatch):
-    sizes = []
+def test_runs_of_one_kind_really_train_together_and_on_epoch_gets_every_row(sweep, monkeypatch):
+    sizes, seen = [], {}
     original = ensemble.Together.train
     monkeypatch.setattr(ensemble.Together, "train", lambda self: (sizes.append(len(self.members)), original(self)))
-    histories = many([*sweep, sweep[0].replace(batch_size=16)]).histories
+    configs = [*sweep, sweep[0].replace(batch_size=16)]
+    histories = many(configs, on_epoch=lambda run, row: seen.setdefault(run, []).append(row)).histories
     assert sizes == [6]
     assert [history.last["epoch"] for history in histories] == [4] * 7
+    assert [seen[run] for run in range(7)] == [history.rows for history in histories]
 
 
 def test_a_run_leaves_once_its_labels_are_fitted(sweep):
@@ -150,24 +152,11 @@ def test_augmented_runs_and_other_networks_train_alone(sweep):
     assert same(found.networks[0].state_dict(), found.twins[0].state_dict())
 
 
-def test_probes_and_on_epoch_see_each_run_as_it_stands(sweep):
-    seen = {}
-
-    def norm(model, epoch):
-        return {"norm": sum(p.detach().norm().item() for p in model.parameters())}
-
-    found = many(sweep, probes=[{"size": norm}] * 6, on_epoch=lambda run, row: seen.setdefault(run, []).append(row))
-    assert [seen[run] for run in range(6)] == [history.rows for history in found.histories]
-    for network, history in zip(found.networks, found.histories, strict=True):
-        assert history.last["size/norm"] == pytest.approx(norm(network, 4)["norm"])
-        assert len({row["size/norm"] for row in history.rows}) == 5
-
-
 @pytest.mark.parametrize(("networks", "sizes"), [(20, [6]), (5, [3, 3]), (0, [1] * 6)])
 def test_groups_keep_to_the_cache_and_are_of_about_equal_size(sweep, monkeypatch, networks, sizes):
     loaded = data.load_for_run(sweep[0])[0]
     network = make_network(sweep[0], loaded)
-    members = [ensemble.Member(run, network, loaded, config, {}, History()) for run, config in enumerate(sweep)]
+    members = [ensemble.Member(run, network, loaded, config, History()) for run, config in enumerate(sweep)]
     monkeypatch.setattr(ensemble, "CPU_BYTES", networks * 4 * (3 * models.parameter_count(network) + 2 * 32 * 26))
     assert [len(group) for group in ensemble._groups(members, torch.device("cpu"))] == sizes
 
@@ -216,6 +205,6 @@ def test_what_cannot_be_stacked(model):
 def test_what_is_refused(sweep):
     with pytest.raises(DivergedError, match=r"run 0 \(seed 0, label corruption 0\): loss is (nan|inf) at step \d"):
         many([config.replace(learning_rate=1e18) for config in sweep])
-    with pytest.raises(UserError, match="0 models, 0 datasets, 1 configs, 0 probes: expected one of each"):
+    with pytest.raises(UserError, match="0 models, 0 datasets, 1 configs: expected one of each"):
         fit_many([], [], sweep[:1])
     assert fit_many([], [], []) == []

@@ -192,7 +192,7 @@ class TestRefusals:
         (tmp_path / "file").write_text("")
         with pytest.raises(UserError, match="is a file, expected a folder"):
             trained(config, digits, checkpoint_dir=tmp_path / "file")
-        monkeypatch.setattr(checkpoint.os, "replace", full)
+        monkeypatch.setattr(Path, "replace", full)
         with pytest.raises(UserError, match=r"cannot write the checkpoint .*: No space left on device"):
             trained(config, digits, checkpoint_dir=tmp_path / "new")
         assert list((tmp_path / "new").iterdir()) == []
@@ -242,7 +242,7 @@ class TestDamage:
         assert sorted(folder.iterdir()) == before
 
     def test_half_written_files_are_no_checkpoints(self, config, digits, folder):
-        part = folder / ".step_0000000099.safetensors.123.part"
+        part = folder / ".step_0000000099.safetensors.123.gendyn-partial"
         part.write_bytes((folder / file(12)).read_bytes()[:100])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -250,7 +250,7 @@ class TestDamage:
         assert not part.exists()
 
     def test_only_checkpoints_are_discarded(self, folder):
-        for name in (f".{file(20)}.1.part", f"{file(19)}.damaged", "mine.txt"):
+        for name in (f".{file(20)}.1.gendyn-partial", f"{file(19)}.damaged", "mine.txt"):
             (folder / name).write_text("")
         checkpoint.discard(folder)
         assert [path.name for path in folder.iterdir()] == ["mine.txt"]
