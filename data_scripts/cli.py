@@ -226,10 +226,8 @@ def prepared_path(name: str, root: Path) -> Path:
 def report(folder: Path, record: dict) -> None:
     """Say what was prepared."""
     counts = {split: sum(record["counts"][split]) for split in ("train", "test")}
-    print(
-        f"{record['description']}: {counts['train']:,} training and {counts['test']:,} test images, "
-        f"{len(record['class_names'])} classes, fingerprint {record['fingerprint']}, in {folder}"
-    )
+    images = f"{counts['train']:,} training and {counts['test']:,} test images, {len(record['class_names'])} classes"
+    print(f"{record['description']}: {images}, fingerprint {record['fingerprint']}, in {folder}")
 
 
 def listing(root: Path) -> str:

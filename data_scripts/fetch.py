@@ -177,10 +177,8 @@ def _try_all(download: Download, part: Path, urls: Sequence[str], patience: Pati
             minutes = max(1, round((download.bytes - size(part)) / faults[left[0]].speed / 60))
             print(f"no faster mirror works: staying with {host(left[0])}, about {minutes} min", file=sys.stderr)
     told = "; ".join(f"{host(url)}: {error}" for url, error in faults.items())
-    raise Failed(
-        f"cannot fetch {download.file} ({told}): try again later, give another --mirror URL, or get the file yourself "
-        "and import it with --from PATH"
-    )
+    advice = "try again later, give another --mirror URL, or get the file yourself and import it with --from PATH"
+    raise Failed(f"cannot fetch {download.file} ({told}): {advice}")
 
 
 def _try_one(download: Download, part: Path, url: str, patience: Patience, *, limit: int) -> None:

@@ -183,10 +183,8 @@ def _write_original(
         for file, md5 in hashes.items():
             raw = source.read(paths[file])
             if check and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
-                raise UserError(
-                    f"{source.where}: {file} is altered or not {family.title}'s: its checksum is not {md5[:16]}…; "
-                    "get a fresh copy, or say with --description what it is"
-                )
+                told = f"{file} is altered or not {family.title}'s: its checksum is not {md5[:16]}…"
+                raise UserError(f"{source.where}: {told}; get a fresh copy, or say with --description what it is")
             parts.append(parse_python(raw, family, f"{source.where}: {file}"))
         pixels = prepared.allocate(to, split, (sum(len(x) for x, _ in parts), 3, 32, 32))
         np.concatenate([x for x, _ in parts], out=pixels)
@@ -201,10 +199,9 @@ def _prepare_tree(family: Family, name: str, source: Source, to: Path, descripti
     tree = listing(source.names, where=source.where)
     if list(tree.class_names) != family.class_names:
         odd = sorted(set(tree.class_names) ^ set(family.class_names))[0]
-        raise UserError(
-            f"{source.where} has {len(tree.class_names)} classes that are not {family.title}'s "
-            f"{len(family.class_names)} (for instance {odd!r}): import it as folder:{source.where}"
-        )
+        theirs = f"{family.title}'s {len(family.class_names)} (for instance {odd!r})"
+        told = f"{source.where} has {len(tree.class_names)} classes that are not {theirs}"
+        raise UserError(f"{told}: import it as folder:{source.where}")
     by = "the user" if description else "its SHA-256"
     description = description or KNOWN_COPIES.get(source.sha256 or "")
     if description is None:

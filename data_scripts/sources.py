@@ -113,10 +113,8 @@ def unpack(path: Path, into: Path) -> dict[str, tuple[int, int]]:
 def _check_left(left: int, path: Path) -> None:
     """Refuse an archive once it has unpacked to more than it may."""
     if left < 0:
-        raise UserError(
-            f"{path} unpacks to more than {MOST_RATIO} times its size: refused as a possible bomb; "
-            "if you trust it, unpack it yourself and give the folder"
-        )
+        told = f"unpacks to more than {MOST_RATIO} times its size: refused as a possible bomb"
+        raise UserError(f"{path} {told}; if you trust it, unpack it yourself and give the folder")
 
 
 def _tar_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -260,11 +260,7 @@ COMMANDS = {
     "student": ("write plain notebooks, for JupyterLab, VS Code and Colab", _add_student, _student),
     "refresh": ("execute committed notebooks in place", _add_refresh, _refresh),
     "configure": ("write the project's address where it belongs", _add_configure, _configure),
-    "results": (
-        "publish, verify or show the tables of finished runs; pack and unpack the runs",
-        _add_results,
-        _results,
-    ),
+    "results": ("publish, verify or show tables of finished runs; pack and unpack the runs", _add_results, _results),
 }
 
 

@@ -35,7 +35,6 @@ def load_or_run(
     profile: str,
     root: Root = None,
     data_root: Root = None,
-    device: str | torch.device | None = None,
     probe_version: int = 1,
     prepare: Callable[[ImageData], Mapping[str, Any]] | None = None,
 ) -> Run:
@@ -48,7 +47,6 @@ def load_or_run(
         profile: ``"smoke"``, ``"colab"`` or ``"full"``; recorded with the run, no part of its key.
         root: Folder of the runs.
         data_root: Folder of the prepared data.
-        device: Where to train (default: the GPU if there is one).
         probe_version: Version of what the probes measure; the configuration must name it.
         prepare: Gives options of `gendyn_lite.train.fit` by name: ``probes`` (measurements at each evaluated epoch),
             ``grad_hook`` (what changes gradients; the configuration must say so). Called with the run's data, and only
@@ -60,24 +58,20 @@ def load_or_run(
     Raises:
         UserError: The data, the network or a setting does not exist, before anything is trained.
     """
-    device = choose_device(device)
+    device = choose_device(None)
     loaded, _ = data.load_for_run(config, root=data_root)
     ranks = joined(device)
     run = open_run(config, loaded.fingerprint, root=root)
     if ranks.broadcast(run.complete):
         return run
     if config.probe_version != probe_version:
-        raise UserError(
-            f"probe_version is {config.probe_version}, but the probes of {config.experiment} are version "
-            f"{probe_version}: plan the run with probe_version={probe_version}"
-        )
+        told = f"probe_version is {config.probe_version}, but the probes of {config.experiment} are version"
+        raise UserError(f"{told} {probe_version}: plan the run with probe_version={probe_version}")
     options = dict(prepare(loaded)) if prepare else {}
     hook = options.get("grad_hook")
     if (config.mask_keep < 1) != (hook is not None):
-        raise UserError(
-            f"mask_keep is {config.mask_keep:g} and there is {'a' if hook else 'no'} gradient hook: "
-            "chapters.fisher_mask.runs runs configurations with a mask"
-        )
+        told = f"mask_keep is {config.mask_keep:g} and there is {'a' if hook else 'no'} gradient hook"
+        raise UserError(f"{told}: chapters.fisher_mask.runs runs configurations with a mask")
     network = build(config, loaded)
     options["channels_last"] = any(isinstance(module, nn.Conv2d) for module in network.modules())
     with threads(train.threads_for(network, config)), ExitStack() as stack:
@@ -96,32 +90,24 @@ def load_or_run(
     return run
 
 
-def run_all(
-    configs: Sequence[RunConfig],
-    *,
-    profile: str,
-    root: Root = None,
-    data_root: Root = None,
-    device: str | torch.device | None = None,
-    progress: bool = True,
-) -> list[Run]:
+def run_all(configs: Sequence[RunConfig], *, profile: str, root: Root = None, data_root: Root = None) -> list[Run]:
     """The complete runs of many configurations; those of a few seconds are trained together, which takes a fraction.
 
     The data and the network of every kind of run are checked before the first run starts. Arguments as for
     `load_or_run`.
     """
-    options = {"root": root, "data_root": data_root, "device": choose_device(device)}
+    options = {"profile": profile, "root": root, "data_root": data_root}
     kinds = checked(configs, data_root=data_root)
 
     def quick(config: RunConfig) -> bool:
         return config.mask_keep == 1 and kinds[kind_of(config)].size * config.epochs < QUICK_RUN
 
     together = list(filter(quick, configs))
-    done = iter(_train_together(together, profile=profile, progress=progress, **options))
+    done = iter(_train_together(together, **options))
     runs = []
-    with Progress(len(configs), enabled=progress, label=f"{profile} runs", unit="run") as bar:
+    with Progress(len(configs), enabled=True, label=f"{profile} runs", unit="run") as bar:
         for config in configs:
-            runs.append(next(done) if quick(config) else load_or_run(config, profile=profile, **options))
+            runs.append(next(done) if quick(config) else load_or_run(config, **options))
             bar.advance()
     return runs
 
@@ -170,10 +156,9 @@ def of_kind(
     return one_by_one(run, plan(kind, profile, **options), profile=profile, root=root)
 
 
-def _train_together(
-    configs: Sequence[RunConfig], *, profile: str, progress: bool, device: torch.device, root: Root, data_root: Root
-) -> list[Run]:
+def _train_together(configs: Sequence[RunConfig], *, profile: str, root: Root, data_root: Root) -> list[Run]:
     """The complete runs of some configurations: those absent trained as batched networks, on one thread."""
+    device = choose_device(None)
     loaded = [data.load_for_run(config, root=data_root)[0] for config in configs]
     runs = [open_run(config, each.fingerprint, root=root) for config, each in zip(configs, loaded, strict=True)]
     absent = {run.path: (run, each) for run, each in zip(runs, loaded, strict=True) if not run.complete}
@@ -186,7 +171,7 @@ def _train_together(
         ours = [(writer, each, config) for writer, each, config in opened if writer is not None]
         if ours:
             writers, sets, wanted = (list(column) for column in zip(*ours, strict=True))
-            options = {"on_epoch": lambda number, row: writers[number].write(row), "progress": progress}
+            options = {"on_epoch": lambda number, row: writers[number].write(row), "progress": True}
             histories = train.fit_many(list(map(build, wanted, sets)), sets, wanted, device=device, **options)
             for writer, history in zip(writers, histories, strict=True):
                 writer.finish(wall_seconds=round(history.last["seconds"], 2), trained_together=len(ours))
@@ -267,7 +252,7 @@ def run_distributed(config: RunConfig, *, hook: Callable[..., Any] | None = None
         at_the_end = {"probes": {"top5": top5(loaded, config, device)}, "probe_epochs": [config.epochs]}
         return {**at_the_end, "grad_hook": hook and hook(config, loaded, device)}
 
-    return load_or_run(config, profile="full", prepare=prepare, device=device)
+    return load_or_run(config, profile="full", prepare=prepare)
 
 
 def top5(loaded: ImageData, config: RunConfig, device: torch.device) -> Callable[[nn.Module, int], dict[str, float]]:

@@ -256,11 +256,9 @@ def _kept(hook: object) -> dict[str, Any]:
     for key, value in kept.items():
         plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
         if not plain and not _survives_json(value):
-            raise UserError(
-                f"state_dict() of grad_hook {hook_name(hook)} has {key!r}, a {type(value).__name__} that would not "
-                "come back from a checkpoint as it is: expected a dense tensor, or numbers, text, lists and dicts with "
-                "text as keys"
-            )
+            kind = f"{key!r}, a {type(value).__name__} that would not come back from a checkpoint as it is"
+            expected = "expected a dense tensor, or numbers, text, lists and dicts with text as keys"
+            raise UserError(f"state_dict() of grad_hook {hook_name(hook)} has {kind}: {expected}")
     return dict(kept)
 
 

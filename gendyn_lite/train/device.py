@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 
+Pass = Callable[[Tensor, Tensor], Tensor]  # of inputs and labels; gives the loss
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # Whose modules do the same in every pass; torchvision's transforms draw on the host.
 REPEATABLE = ("torch.nn.", "torchvision.models.", "torchvision.ops.", "gendyn_lite.models.")
@@ -190,12 +191,7 @@ class GraphedPass:
     of the network, only what it does on the GPU is repeated, see `repeatable`. What cannot be captured runs as usual.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        run: Callable[[Tensor, Tensor], Tensor],
-        optimizer: torch.optim.Optimizer | None = None,
-    ) -> None:
+    def __init__(self, model: nn.Module, run: Pass, optimizer: torch.optim.Optimizer | None = None) -> None:
         """`run` leaves the gradient of a batch's loss in the model's parameters and returns the loss.
 
         The step of an `optimizer`, one that reads its learning rate on the GPU, is part of the pass.

@@ -16,6 +16,7 @@ from gendyn_lite.errors import UserError
 
 Row = dict[str, Any]
 VARIABLE = "GENDYN_PROGRESS"  # names the small JSON file of all bars; unset, nothing is written
+DIVERGED = "training has diverged, lower learning_rate"
 SECONDS = 0.5  # between two of its versions
 _counts: list[Progress] = []
 
@@ -88,10 +89,8 @@ def make_row(sums: Sequence[float], counts: tuple[int, int], place: Place, rate:
     for split, at, count in (("train", 0, counts[0]), ("test", 2, counts[1])):
         row |= {f"{split}_loss": sums[at] / count, f"{split}_accuracy": sums[at + 1] / count}
         if not math.isfinite(sums[at]):
-            raise DivergedError(
-                f"{run}{split}_loss is {sums[at]} after epoch {place.epoch} (step {place.step}, learning rate "
-                f"{rate:g}): training has diverged, lower learning_rate"
-            )
+            when = f"after epoch {place.epoch} (step {place.step}, learning rate {rate:g})"
+            raise DivergedError(f"{run}{split}_loss is {sums[at]} {when}: {DIVERGED}")
     return row | {"seconds": place.seconds}
 
 
@@ -112,10 +111,8 @@ def check_losses(losses: Sequence[float], *, place: Place, epoch: int, steps: in
     for number, value in enumerate(losses):
         if not math.isfinite(value):
             ago = len(losses) - 1 - number
-            raise DivergedError(
-                f"{run}loss is {value} at step {place.step - ago} (epoch {epoch}, batch {place.batch - ago} of "
-                f"{steps}, learning rate {rate:g}): training has diverged, lower learning_rate"
-            )
+            when = f"(epoch {epoch}, batch {place.batch - ago} of {steps}, learning rate {rate:g})"
+            raise DivergedError(f"{run}loss is {value} at step {place.step - ago} {when}: {DIVERGED}")
 
 
 class Progress:

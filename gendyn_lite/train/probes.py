@@ -193,6 +193,7 @@ def _plain(value: Any, key: str) -> Any:
 def _watched(model: nn.Module, device: torch.device) -> dict[str, Any]:
     """What a probe must leave as it found it, by what is said of one that does not."""
     modules, tensors = list(model.modules()), [*model.named_parameters(), *model.named_buffers()]
+    drawn = torch.cat(random_state(device))
     outside = {
         "left modules in another mode (call model.eval() last)": [module.training for module in modules],
         "left hooks behind": [len(getattr(module, name)) for module in modules for name in HOOKS],
@@ -202,7 +203,5 @@ def _watched(model: nn.Module, device: torch.device) -> dict[str, Any]:
     return {
         **{f"{what}: a probe must leave the model as it found it": value for what, value in outside.items()},
         **{f"changed {name}: work on a copy (copy.deepcopy) instead": tensor.detach() for name, tensor in tensors},
-        "drew from torch's global random generator: give it a torch.Generator of its own": torch.cat(
-            random_state(device)
-        ),
+        "drew from torch's global random generator: give it a torch.Generator of its own": drawn,
     }

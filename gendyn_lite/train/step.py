@@ -149,10 +149,8 @@ class Step:
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
-            raise UserError(
-                f"batch-norm cannot normalize a batch of {len(y)}: choose batch_size or train_size so that no batch of "
-                "the epoch has a single example"
-            ) from error
+            advice = "choose batch_size or train_size so that no batch of the epoch has a single example"
+            raise UserError(f"batch-norm cannot normalize a batch of {len(y)}: {advice}") from error
         except RuntimeError as error:
             if not out_of_memory(error) or self._ranks.world > 1:
                 raise
@@ -181,10 +179,9 @@ class Step:
 
     def _halve(self, batch: int, reason: str) -> None:
         if any(isinstance(module, _BatchNorm) and module.training for module in self._model.modules()):
-            raise UserError(
-                f"out of memory with batches of {batch} ({reason}), and cutting them would change batch-norm's "
-                "statistics and so the numbers: lower batch_size, or use a smaller network or precision"
-            )
+            why = f"({reason}), and cutting them would change batch-norm's statistics and so the numbers"
+            advice = "lower batch_size, or use a smaller network or precision"
+            raise UserError(f"out of memory with batches of {batch} {why}: {advice}")
         self._optimizer.zero_grad(set_to_none=True)
         self.splits = 2
         said = f"out of memory: batches of {batch} are now computed in two halves (the same gradient, slower)"
@@ -197,10 +194,8 @@ class Step:
             grad = parameter.grad
             found = parameter.shape if grad is None else grad.shape
             if shape != parameter.shape or shape != found:
-                raise UserError(
-                    f"grad_hook {hook_name(hook)} changed shapes: {name} has a gradient of shape {tuple(found)}, "
-                    f"expected {tuple(shape)}"
-                )
+                shapes = f"a gradient of shape {tuple(found)}, expected {tuple(shape)}"
+                raise UserError(f"grad_hook {hook_name(hook)} changed shapes: {name} has {shapes}")
             if grad is not None and grad.stride() != parameter.stride():
                 parameter.grad = laid_out_as(parameter, grad)
 

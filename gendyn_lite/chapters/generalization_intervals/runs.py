@@ -126,7 +126,7 @@ def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
     Args:
         config: Of `plan`.
         profile: Size, for how much is measured.
-        **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs), data_root and device.
+        **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and data_root.
     """
     amount = AMOUNTS[profile] if config.model == "mlp" else CONVOLUTIONAL
     watched = config.eval_every < config.epochs

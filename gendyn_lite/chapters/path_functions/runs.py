@@ -146,7 +146,7 @@ def run(config: RunConfig, *, profile: str, root: str | Path | None = None, **op
         config: A configuration of `plan`.
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
         root: Folder of the runs.
-        **options: For `gendyn_lite.chapters.runner.load_or_run`: data_root and device.
+        **options: For `gendyn_lite.chapters.runner.load_or_run`: data_root.
     """
 
     def prepare(loaded: ImageData) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
     Args:
         config: A configuration of `plan`.
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
-        **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs), data_root and device.
+        **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and data_root.
     """
     options |= {"probe_version": PROBE_VERSION, "prepare": lambda loaded: {"probes": probes_for(config, loaded)}}
     return runner.load_or_run(config, profile=profile, **options)

@@ -54,7 +54,7 @@ def test_rows_without_a_regularizer_are_the_runs_of_fig_1_and_no_random_label_is
 
 def test_runs_say_which_regularizers_they_had(tmp_path):
     configs = random_labels.regularizer_plan("smoke", networks="mlp_1x512", seeds=1, epochs=1, train_size=40)
-    table = results.load_runs(runner.run_all(configs, profile="smoke", root=tmp_path, progress=False))
+    table = results.load_runs(runner.run_all(configs, profile="smoke", root=tmp_path))
     found = with_regularizers(table).drop_duplicates("run_id")
     named = set(zip(found["regularizers"], found["random"], strict=True))
     augmented = {("random crop + weight decay", False), ("random crop", False)}
