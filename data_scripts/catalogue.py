@@ -1,13 +1,26 @@
-"""What each data set is, from catalogue.toml: its size, licence, source, mirrors and checksums."""
+"""What each data set is, from catalogue.toml; its files, fetched from the first mirror that gives them whole.
+
+A mirror must be fast enough, and give the right SHA-256.
+"""
 
 from __future__ import annotations
 
+import shutil
+import sys
+import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import requests
+from tqdm import tqdm
+from urllib3.exceptions import HTTPError
+
+from gendyn_lite.errors import Failed, disk_errors
+from gendyn_lite.results.files import sha256
 
 
 class Download(NamedTuple):
@@ -92,3 +105,189 @@ def table() -> pd.DataFrame:
     """
     rows = [(entry.name, f"{entry.title}: {entry.size}", entry.licence, entry.source) for entry in ENTRIES.values()]
     return pd.DataFrame(rows, columns=pd.Index(["name", "what", "licence", "source"]))
+
+
+BLOCK = 1 << 18
+PAGE = (b"<!doctype html", b"<html")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a mirror: times in seconds, speeds in bytes a second."""
+
+    connect: float = 10.0
+    stall: float = 20.0  # without a byte
+    window: float = 10.0  # over which the speed is measured
+    slow: int = 250_000  # speed below which the next mirror is tried; one that is only slow is taken if no other works
+    floor: int = 1_000  # speed below which a mirror is given up in any case
+    attempts: int = 3  # at one mirror without progress, after faults that may pass
+    wait: float = 1.0  # before the second attempt, doubled for each further one
+
+
+class GiveUpError(Exception):
+    """This mirror will not do: `speed` is what it reached, if that is why."""
+
+    def __init__(self, reason: str, *, speed: float = 0.0) -> None:
+        super().__init__(reason)
+        self.speed = speed
+
+
+class MayPassError(Exception):
+    """This attempt failed; the same mirror may work in a moment."""
+
+
+def _receive(download: Download, part: Path, url: str, patience: Patience, *, limit: int) -> None:
+    """One request: append to the part what is missing; a GiveUpError or a MayPassError says why not."""
+    have = size(part)
+    if have == download.bytes:
+        return
+    have = have if have < download.bytes else 0  # what is too long is fetched anew
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = requests.get(url, headers=headers, stream=True, timeout=(patience.connect, patience.stall))
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise MayPassError("no connection" if isinstance(error, requests.ConnectionError) else "no answer") from None
+    except requests.TooManyRedirects:
+        raise GiveUpError("it redirects in a loop") from None
+    except (requests.RequestException, HTTPError, ValueError) as error:  # all that an address that is none can raise
+        raise GiveUpError(f"no valid answer ({type(error).__name__})") from None
+    with answer:
+        start = _check_answer(answer, have, download)
+        with part.open("r+b" if start else "wb") as file:
+            file.seek(start)
+            name = f"{download.file} from {host(url)}"
+            with tqdm(total=download.bytes, initial=start, unit="B", unit_scale=True, desc=name, disable=None) as bar:
+                for block in _blocks(answer, start, download, patience.window, limit):
+                    file.write(block)
+                    bar.update(len(block))
+
+
+def _check_answer(answer: requests.Response, have: int, download: Download) -> int:
+    """The offset at which the body of an answer begins, once it is plausible."""
+    status = answer.status_code
+    if status in (408, 425, 429) or status >= 500:
+        raise MayPassError(f"HTTP {status}")
+    if status not in (200, 206):
+        raise GiveUpError(f"HTTP {status}")
+    if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise GiveUpError("it answers with a web page instead of the file")
+    start = have if status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-") else 0
+    if status == 206 and start != have:
+        raise GiveUpError("it sends another part of the file than asked for")
+    length = answer.headers.get("Content-Length", "")[:20]
+    if length.isdecimal() and start + int(length) != download.bytes:
+        raise GiveUpError(f"wrong size: {start + int(length):,} bytes, expected {download.bytes:,}")
+    return start
+
+
+def _blocks(answer: requests.Response, at: int, download: Download, window: float, limit: int) -> Iterator[bytes]:
+    """The body of an answer from byte `at` on, while it is not longer than the file nor slower than `limit`."""
+    since, before = time.monotonic(), at
+    while at < download.bytes:
+        try:
+            block = answer.raw.read1(min(BLOCK, download.bytes - at + 1))
+        except (HTTPError, OSError) as error:
+            if "timed out" in str(error).lower():
+                raise MayPassError("it stalls") from None
+            block = b""
+        if not block:
+            raise MayPassError(f"the connection was cut at {at:,} of {download.bytes:,} bytes")
+        if at == 0 and block[:64].lstrip().lower().startswith(PAGE):
+            raise GiveUpError("it answers with a web page instead of the file")
+        at += len(block)
+        if at > download.bytes:
+            raise GiveUpError(f"wrong size: more than {download.bytes:,} bytes")
+        yield block
+        waited = time.monotonic() - since
+        if waited >= window:
+            speed = (at - before) / waited
+            if speed < limit and at < download.bytes:
+                raise GiveUpError(f"slow ({speed / 1000:.0f} kB/s)", speed=speed)
+            since, before = since + waited, at
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, 0 if there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def host(url: str) -> str:
+    """The host of a URL, as a reader would call it; what is no URL is left as it is."""
+    return url.split("://", 1)[-1].split("/", 1)[0] or url
+
+
+def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), patience: Patience | None = None) -> Path:
+    """Fetch a file, or find that it has been fetched.
+
+    Bytes go to ``FILE.part``, which later calls and other mirrors continue; it is renamed to ``FILE`` once its SHA-256
+    is right. Only one process may do so at a time.
+
+    Args:
+        download: What to fetch.
+        folder: Where to put it.
+        mirrors: Folders (URLs) to try before the known ones.
+        patience: Limits of time and speed.
+
+    Returns:
+        The file, verified.
+
+    Raises:
+        Failed: No mirror gave it (each one's reason is told), or the disk refused it.
+    """
+    path = folder / download.file
+    patience = patience or Patience()
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and sha256(path) == download.sha256:
+            return path
+        part = path.with_name(f"{path.name}.part")
+        needed, free = download.bytes - size(part), shutil.disk_usage(folder).free
+        if free < needed:
+            lack = f"{folder} has {free:,} bytes free, {download.file} needs {needed:,}"
+            raise Failed(f"{lack}: free some space or choose another folder with --root")
+        urls = [f"{mirror.rstrip('/')}/{download.file}" for mirror in mirrors] + list(download.urls)
+        _try_all(download, part, urls, patience)
+        part.replace(path)
+    return path
+
+
+def _try_all(download: Download, part: Path, urls: Sequence[str], patience: Patience) -> None:
+    """Each mirror in turn; then the slow ones, the fastest first, for as long as they take."""
+    faults: dict[str, GiveUpError] = {}
+    left = urls
+    for limit in (patience.slow, patience.floor):
+        for url in left:
+            try:
+                return _try_one(download, part, url, patience, limit=limit)
+            except GiveUpError as error:
+                faults[url] = error
+                print(f"{host(url)}: {error}", file=sys.stderr)
+        left = sorted((url for url in left if faults[url].speed >= patience.floor), key=lambda url: -faults[url].speed)
+        if left and limit == patience.slow:
+            minutes = max(1, round((download.bytes - size(part)) / faults[left[0]].speed / 60))
+            print(f"no faster mirror works: staying with {host(left[0])}, about {minutes} min", file=sys.stderr)
+    told = "; ".join(f"{host(url)}: {error}" for url, error in faults.items())
+    advice = "try again later, give another --mirror URL, or get the file yourself and import it with --from PATH"
+    raise Failed(f"cannot fetch {download.file} ({told}): {advice}")
+
+
+def _try_one(download: Download, part: Path, url: str, patience: Patience, *, limit: int) -> None:
+    """Fetch from one mirror, in several attempts, until the part is whole and verified, or give the mirror up."""
+    failed = 0
+    while True:
+        before = size(part)
+        try:
+            _receive(download, part, url, patience, limit=limit)
+            if sha256(part) == download.sha256:
+                return
+            part.unlink()
+            if before == 0:
+                raise GiveUpError("its bytes are altered (wrong SHA-256)")
+            # The wrong bytes may be those that were there before: once more, from the beginning.
+        except MayPassError as error:
+            failed = failed + 1 if size(part) < before + download.bytes / 100 else 1
+            if failed >= patience.attempts:
+                raise GiveUpError(f"{error}, {failed} times") from None
+            wait = patience.wait * 2 ** (failed - 1)
+            print(f"{host(url)}: {error}; attempt {failed + 1} of {patience.attempts} in {wait:g} s", file=sys.stderr)
+            time.sleep(wait)

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_scripts import images, originals
-from data_scripts.catalogue import ENTRIES
-from data_scripts.fetch import fetch
+from data_scripts.catalogue import ENTRIES, fetch
 from data_scripts.sources import UNPACKED, Source, open_source
 from gendyn_lite.config import shown
 from gendyn_lite.data import data_root, image_folder, loading, prepared

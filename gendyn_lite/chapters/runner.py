@@ -90,24 +90,23 @@ def load_or_run(
     return run
 
 
-def run_all(configs: Sequence[RunConfig], *, profile: str, root: Root = None, data_root: Root = None) -> list[Run]:
+def run_all(configs: Sequence[RunConfig], *, profile: str, root: Root = None) -> list[Run]:
     """The complete runs of many configurations; those of a few seconds are trained together, which takes a fraction.
 
     The data and the network of every kind of run are checked before the first run starts. Arguments as for
     `load_or_run`.
     """
-    options = {"profile": profile, "root": root, "data_root": data_root}
-    kinds = checked(configs, data_root=data_root)
+    kinds = checked(configs)
 
     def quick(config: RunConfig) -> bool:
         return config.mask_keep == 1 and kinds[kind_of(config)].size * config.epochs < QUICK_RUN
 
     together = list(filter(quick, configs))
-    done = iter(_train_together(together, **options))
+    done = iter(_train_together(together, profile=profile, root=root))
     runs = []
     with Progress(len(configs), enabled=True, label=f"{profile} runs", unit="run") as bar:
         for config in configs:
-            runs.append(next(done) if quick(config) else load_or_run(config, **options))
+            runs.append(next(done) if quick(config) else load_or_run(config, profile=profile, root=root))
             bar.advance()
     return runs
 
@@ -156,10 +155,10 @@ def of_kind(
     return one_by_one(run, plan(kind, profile, **options), profile=profile, root=root)
 
 
-def _train_together(configs: Sequence[RunConfig], *, profile: str, root: Root, data_root: Root) -> list[Run]:
+def _train_together(configs: Sequence[RunConfig], *, profile: str, root: Root) -> list[Run]:
     """The complete runs of some configurations: those absent trained as batched networks, on one thread."""
     device = choose_device(None)
-    loaded = [data.load_for_run(config, root=data_root)[0] for config in configs]
+    loaded = [data.load_for_run(config)[0] for config in configs]
     runs = [open_run(config, each.fingerprint, root=root) for config, each in zip(configs, loaded, strict=True)]
     absent = {run.path: (run, each) for run, each in zip(runs, loaded, strict=True) if not run.complete}
     with ExitStack() as stack, threads(1):

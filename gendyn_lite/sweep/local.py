@@ -85,7 +85,7 @@ class Workers:
         self._most = wanted.workers or (MOST_ON_GPU if choose_device(None).type == "cuda" else os.cpu_count() or 1)
         self._retries = {job.run_id: wanted.retries for job in jobs}
         self._waiting, self._expected = list(jobs), expected
-        self._rest = {job.run_id: (expected[job.run_id] or 0.0) * (1 - begun(job)) for job in jobs}
+        self._rest = {job.run_id: self._remaining(job) for job in jobs}
         self._workers: list[Worker] = []
         self._numbers = count()
         self._pace: dict[str, float] = {}  # by experiment: what a run took, by what was expected
@@ -144,6 +144,10 @@ class Workers:
             self._waiting.remove(chosen)
         return chosen
 
+    def _remaining(self, job: Job) -> float:
+        """Seconds that a run should still take alone."""
+        return (self._expected[job.run_id] or 0.0) * (1 - begun(job))
+
     def _needs(self, job: Job) -> float:
         """Seconds that the rest of a run takes beside as many others as there are at present."""
         return self._rest[job.run_id] * self._pace.get(job.config.experiment, 1.0) * self._slower()
@@ -164,6 +168,7 @@ class Workers:
             self._end(worker)
             if self._retries[job.run_id]:
                 self._retries[job.run_id] -= 1
+                self._rest[job.run_id] = self._remaining(job)
                 self._waiting.insert(0, job)
                 return None
             code = worker.process.exitcode

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from data_scripts import fetch as module
-from data_scripts.catalogue import Download
-from data_scripts.fetch import Patience, fetch
+from data_scripts import catalogue as module
+from data_scripts.catalogue import Download, Patience, fetch
 from gendyn_lite.errors import Failed
 
 CONTENT = bytes(range(256)) * 800  # 204,800 bytes
@@ -234,7 +233,7 @@ def test_a_full_disk_is_noticed_before_and_one_that_fills_up_is_told(server, tmp
 def test_a_killed_fetch_is_continued(server, tmp_path):
     """Kill a process while it downloads; the next one asks for the rest only."""
     names = "from pathlib import Path, PosixPath, WindowsPath\nfrom data_scripts.catalogue import Download\n"
-    code = f"from data_scripts.fetch import fetch\nfetch({wanted(server, 'drip')!r}, {tmp_path!r})"
+    code = f"from data_scripts.catalogue import fetch\nfetch({wanted(server, 'drip')!r}, {tmp_path!r})"
     process = subprocess.Popen([sys.executable, "-c", names + code], cwd=Path(__file__).parents[2])
     part = tmp_path / "file.bin.part"
     deadline = time.monotonic() + 60
