@@ -28,13 +28,6 @@ def test_ratio_goal_and_provenance_stand_beside_the_speeds(folder):
     assert line.startswith("bench; a machine; torch ") and "commit `" in line
 
 
-def test_another_benchmark_leaves_the_first_as_it_is(folder):
-    before = (folder / "performance" / "made_up.csv").read_bytes()
-    results.publish_benchmark("second", ROWS[:1], goals={}, to=folder)
-    assert results.benchmark_names(folder=folder) == ["made_up", "second"]
-    assert (folder / "performance" / "made_up.csv").read_bytes() == before
-
-
 @pytest.mark.parametrize(
     ("kind", "old", "new", "said"),
     [

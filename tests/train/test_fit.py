@@ -120,9 +120,6 @@ class TestDeterminism:
         options = {key: tmp_path if key == "checkpoint_dir" else value for key, value in options.items()}
         assert trained(config, digits, models[0], **options).same_as(trained(config, digits, models[1]))
 
-    def test_evaluations_do_not_change_the_training(self, digits, config):
-        assert same(trained(config, digits).weights, trained(config.replace(eval_every=9), digits).weights)
-
 
 class TestEnds:
     """How training ends."""
