@@ -159,16 +159,23 @@ def total(found: Sequence[Cost]) -> float | None:
     return sum(known) if len(known) == len(found) else None
 
 
+def in_words(seconds: float) -> str:
+    """A duration for people.
+
+    >>> in_words(40), in_words(600), in_words(7200), in_words(400_000)
+    ('40 seconds', '10 minutes', '2.0 hours', '4.6 days')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
 def said(seconds: float | None) -> str:
     """A duration in words, also where it is not known.
 
-    >>> said(40), said(600), said(7200), said(400_000), said(None)
-    ('about 40 seconds', 'about 10 minutes', 'about 2.0 hours', 'about 4.6 days', 'an unknown time')
+    >>> said(600), said(None)
+    ('about 10 minutes', 'an unknown time')
     """
-    if seconds is None:
-        return "an unknown time"
-    if seconds < 90:
-        return f"about {seconds:.0f} seconds"
-    if seconds < 5400:
-        return f"about {seconds / 60:.0f} minutes"
-    return f"about {seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"about {seconds / 86400:.1f} days"
+    return "an unknown time" if seconds is None else f"about {in_words(seconds)}"

@@ -20,9 +20,8 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.data.loading import data_root
 from gendyn_lite.errors import UserError, disk_errors
 from gendyn_lite.results.runs import runs_root
-from gendyn_lite.sweep.cost import Cost, estimated, said, total
+from gendyn_lite.sweep.cost import Cost, estimated, in_words, said, total
 from gendyn_lite.train.device import device_name
-from gendyn_lite.train.loop import in_words
 
 PROFILES = ("smoke", "colab", "full")
 TRIAL = 3.0  # seconds for each profile, in which runs that were never measured here are tried
