@@ -94,9 +94,7 @@ def test_examples_show_the_labels_that_a_run_is_trained_with():
 
 def test_runs_trained_together_are_the_runs_trained_one_by_one(tmp_path):
     configs = quick_plan(corruptions="0,1", epochs=3, train_size=60)
-    together, again = (
-        results.load_runs(runner.run_all(configs, profile="smoke", root=tmp_path / "a")) for _ in "12"
-    )
+    together, again = (results.load_runs(runner.run_all(configs, profile="smoke", root=tmp_path / "a")) for _ in "12")
     assert set(together["trained_together"]) == set(again["trained_together"]) == {len(configs)}
     single = results.load_runs([runner.load_or_run(each, profile="smoke", root=tmp_path / "b") for each in configs])
     for column in ("train_loss", "test_loss"):
