@@ -43,6 +43,7 @@ def cluster():
     environment = os.environ | TOKEN | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     command, pipe = [sys.executable, "-c", CLUSTER], subprocess.PIPE
     with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
         yield psutil.Process(process.pid), process.stdout.readline().strip()
         process.stdin.close()
 
