@@ -81,6 +81,7 @@ def test_a_loss_of_ones_own():
 
 
 def test_half_precision_is_summed_in_float32():
+    torch.manual_seed(0)
     model, (x, y) = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 3)).bfloat16(), examples(64, (6,))
     gram = stiffness.gradient_gram(model, x.bfloat16(), y)
     diagonal = fisher.diagonal(model.float(), x.float(), y, precision="bfloat16")["0.weight"]

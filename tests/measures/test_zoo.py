@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,3 +57,11 @@ def test_a_network_that_people_bring_is_measured_rightly(name):
         assert re.search(entry.fallback, said), said
     else:
         assert "no formula" not in said
+
+
+def test_the_page_lists_these_networks_and_no_others():
+    page = json.loads((Path(__file__).parents[2] / "book/chapters/08_own_network.ipynb").read_text(encoding="utf-8"))
+    text = "".join("".join(cell["source"]) for cell in page["cells"])
+    listed = re.findall(r"^\| ([^|]+) \| right([^|]*)\|$", text, re.MULTILINE)
+    assert dict(listed).keys() == TABLE.keys()
+    assert {name for name, how in listed if "one by one" in how} == {name for name in TABLE if TABLE[name].fallback}

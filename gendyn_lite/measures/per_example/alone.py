@@ -17,6 +17,10 @@ from gendyn_lite.measures.per_example.checks import usable
 from gendyn_lite.measures.per_example.layers import Layer, Use
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+MIXES = (
+    "the network mixes the examples of a batch: an example's output depends on the others, so that it has no gradient "
+    "of its own"
+)
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}  # of a gradient; no other precision is checked
 FITTED = {torch.float64: 1e-9, torch.float32: 1e-4}  # a loss below which a gradient is mostly rounding
 
@@ -36,22 +40,23 @@ def lone(model: nn.Module, x: Tensor) -> Tensor:
 def lone_gradients(
     model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, loss: Loss
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one example, and its gradient by plain autograd, which takes any network.
+    """The loss of the first example of a batch, and its gradient by plain autograd, which takes any network.
 
     Args:
         model: The network, no parameter of which requires a gradient.
         names: Parameters, by name.
-        x: The example, without a batch's axis.
-        y: Its label.
+        x: The example as a batch, of `lone`; where it requires a gradient, that is found under the name ``""``.
+        y: Its label, likewise.
         loss: Function of (logits, y) that gives the loss of each example.
     """
     own = {name: value.requires_grad_(True) for name, value in model.named_parameters() if name in names}
     try:
-        total = loss(model(lone(model, x)), lone(model, y))[0]
+        total = loss(model(x.clone()), y)[0]
+        of = {**own, "": x} if x.requires_grad else own
         if not total.requires_grad:
-            return total, {name: torch.zeros_like(value) for name, value in own.items()}
-        found = torch.autograd.grad(total, list(own.values()), allow_unused=True, materialize_grads=True)
-        return total.detach(), dict(zip(own, found, strict=True))
+            return total, {name: torch.zeros_like(value) for name, value in of.items()}
+        found = torch.autograd.grad(total, list(of.values()), allow_unused=True, materialize_grads=True)
+        return total.detach(), dict(zip(of, found, strict=True))
     finally:
         for value in own.values():
             value.requires_grad_(False)
@@ -91,7 +96,7 @@ def gradients(model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, *, l
         return loss(functional_call(model, values, (lone(model, x),)), lone(model, y))[0]
 
     def by_itself(x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        return lone_gradients(model, names, x, y, loss)[1]
+        return lone_gradients(model, names, lone(model, x), lone(model, y), loss)[1]
 
     each = sum(value.numel() * value.element_size() for value in own.values()) or 1
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):
@@ -133,7 +138,7 @@ class Lone:
         losses: The losses among the others, [n].
 
     Raises:
-        UserError: The example has another loss alone than among the others.
+        UserError: The example has another loss alone than among the others, or one that depends on what follows it.
     """
 
     def __init__(
@@ -145,7 +150,11 @@ class Lone:
         losses: Tensor,
     ) -> None:
         self._i = int(losses.detach().argmax())
-        alone, self._gradients = lone_gradients(model, names, batch[0][self._i], batch[1][self._i], loss)
+        x, y = (part[[self._i, self._i]] for part in batch)
+        given = x.requires_grad_() if x.is_floating_point() else x
+        alone, self._gradients = lone_gradients(model, names, given, y, loss)
+        if x.requires_grad and (self._gradients.pop("")[1].abs() > 0).any():
+            raise UserError(MIXES)
         among, tolerance = losses[self._i].detach(), TOLERANCE[losses.dtype]
         if not torch.allclose(alone, among, rtol=tolerance, atol=tolerance * 1e-2, equal_nan=True):
             told = f"the loss of example {self._i} is {float(among):.4g} among others and {float(alone):.4g} alone"
@@ -172,8 +181,8 @@ class Lone:
             if name is not None
         }
         with torch.enable_grad():
-            out = functional_call(use.module, leaves, (use.a[[self._i, self._i]],))
-            z = torch.stack([use.z[self._i], torch.zeros_like(use.z[self._i])])
+            out = functional_call(use.module, leaves, (lone(use.module, use.a[self._i]),))
+            z = torch.stack([use.z[self._i], *(torch.zeros_like(use.z[self._i]) for _ in out[1:])])
             found = torch.autograd.grad(out, list(leaves.values()), z)
         return {str(roles[role]): gradient for role, gradient in zip(leaves, found, strict=True)}
 

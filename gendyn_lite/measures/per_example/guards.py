@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from gendyn_lite.data.own import tensors
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.alone import MIXES
 from gendyn_lite.measures.per_example.checks import dtype_name
 from gendyn_lite.measures.per_example.layers import first_trainable
 
@@ -142,11 +143,16 @@ def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, na
         raise UserError(f"{name}x is uint8: standardize it as in training (data.batcher gives such batches)")
 
 
-def check_alone(model: nn.Module, x: Tensor) -> None:
+def check_alone(model: nn.Module, x: Tensor, *, both: bool = True) -> None:
     """Refuse a network that mixes the examples of a batch, so that none has a gradient of its own.
 
     The output of neither of two examples may depend on the other: its derivative is exactly 0, to the bit, which no
     rounding spoils. Integer inputs, or a single example, cannot show it.
+
+    Args:
+        model: The network.
+        x: Inputs.
+        both: Whether to look at the first one too, which `Lone` shows where it is made.
 
     >>> class Centred(nn.Linear):
     ...     def forward(self, x):
@@ -162,12 +168,13 @@ def check_alone(model: nn.Module, x: Tensor) -> None:
         try:
             out = model(two.clone()).flatten(1)
             sums = out @ torch.linspace(1, 2, out.shape[1]).to(out)
-            rows = [torch.autograd.grad(of, two, retain_graph=True, allow_unused=True)[0] for of in sums]
+            rows = [
+                torch.autograd.grad(sums[i], two, retain_graph=True, allow_unused=True)[0] for i in (1, 0)[: 1 + both]
+            ]
         except RuntimeError:  # an operation without a derivative with respect to the inputs
             return
-    if any(row is not None and (row[1 - i].abs() > 0).any() for i, row in enumerate(rows)):
-        why = "an example's output depends on the others, so that it has no gradient of its own"
-        raise UserError(f"the network mixes the examples of a batch: {why}")
+    if any(row is not None and (row[other].abs() > 0).any() for other, row in enumerate(rows)):
+        raise UserError(MIXES)
 
 
 @contextmanager

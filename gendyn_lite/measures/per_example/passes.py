@@ -81,12 +81,11 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
             told = f"the loss has shape {tuple(losses.shape)}"
             raise UserError(f"{told}, expected one value for each of {len(x)} examples")
         if not plan.alone:
-            if len(x) > 1:
-                check_alone(model, x)
-                if loss is not cross_entropy and not drawn:
-                    check_loss(loss, logits, y, losses)
+            if len(x) > 1 and loss is not cross_entropy and not drawn:
+                check_loss(loss, logits, y, losses)
             if not drawn:
                 taps.lone = _lone(model, plan, (usable(given), usable(y)), loss, losses)
+            check_alone(model, x, both=taps.lone is None)
             plan.alone = len(x) > 1
         taps.forward_is_done()
         if losses.requires_grad:
