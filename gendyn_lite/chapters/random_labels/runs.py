@@ -87,7 +87,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         ),
     ),
 }
-SMOKE_SIDE = 32  # of the middle of larger images of one's own, at the smoke size
+SMOKE_SIDE, SMOKE_TRAIN = 24, 150  # of one's own images at the smoke size: the middle of larger ones, and how many
 DEFAULT_DATASET = {"smoke": "digits", "colab": "mnist", "full": "cifar10"}
 
 
@@ -237,8 +237,9 @@ def _taken(parts: Sequence[Part], profile: str, dataset: str) -> Sequence[Part]:
     if not dataset.startswith(FOLDER):
         return parts
     train, test, side = folder_sizes(dataset)
-    most = {"train_size": train, "test_size": test}
-    crop = {"center_crop": SMOKE_SIDE} if profile == "smoke" and side > SMOKE_SIDE else {}
+    smoke = profile == "smoke"
+    most = {"train_size": min(train, SMOKE_TRAIN) if smoke else train, "test_size": test}
+    crop = {"center_crop": SMOKE_SIDE} if smoke and side > SMOKE_SIDE else {}
 
     few = ({name: min(part.settings.get(name, size), size) for name, size in most.items()} for part in parts)
     return [replace(part, settings={**part.settings, **each, **crop}) for part, each in zip(parts, few, strict=True)]
