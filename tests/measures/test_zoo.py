@@ -37,7 +37,7 @@ def rows(model, x, y, output):
 def test_a_network_that_people_bring_is_measured_rightly(name):
     entry = TABLE[name]
     if entry.needs and find_spec(entry.needs) is None:
-        pytest.skip(f"{entry.needs} is not installed")
+        pytest.skip(f"{entry.needs} is not installed: pip install -e '.[networks]'")
     torch.manual_seed(0)
     model = scrambled(entry.build())
     x, y = entry.inputs(COUNT)
