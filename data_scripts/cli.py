@@ -206,7 +206,7 @@ def _prepare_own(name: str, source: Source, to: Path, *, description: str | None
     named = folder_of(name)
     stamp = image_folder.stamp(named) if source.where == str(named) else None
     record = {"kind": "image tree", "archive_sha256": source.sha256, "size": size, "stamp": stamp}
-    text = description or image_folder.describe(named) + (f", {size}x{size}" if size else "")
+    text = description or image_folder.describe(named, size=size)
     tree = image_folder.listing(source.names, where=source.where)
     return images.prepare_tree(source, tree, to, size=size, name=name, description=text, source=record)
 

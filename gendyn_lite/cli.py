@@ -1,4 +1,4 @@
-"""The command line: ``gendyn data | run | sweep | book | student | refresh | configure | results``.
+"""The command line: ``gendyn data | run | sweep | report | book | student | refresh | configure | results``.
 
 Its exit codes are `gendyn_lite.errors.EXIT_CODES`, whatever the command.
 """
@@ -93,6 +93,17 @@ def _add_sweep(add: Callable[..., object]) -> None:
     add("--dry-run", action="store_true", help="list the runs and what they will take, and run nothing")
 
 
+def _add_report(add: Callable[..., object]) -> None:
+    add("model", help="FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION that gives a network, or a name of torchvision's")
+    add("--data", required=True, help="a data set, a folder with train/CLASS/* and test/CLASS/*, or x, y, … in an .npz")
+    add("--out", type=_place, default=Path("report.html"), help="file to write (default: report.html)")
+    add("--weights", type=_place, help="the network's weights: .safetensors, or .pth that holds tensors alone")
+    add("--classes", type=int, help="classes of a network of torchvision (default: those of the data)")
+    add("--size", type=int, help="side to which the images of a folder are resized and cut")
+    add("--standard", default="per_channel", help="inputs as in training: per_channel, per_image, imagenet or none")
+    add("--root", help="folder of the prepared data (default: GENDYN_DATA, else ./datasets)")
+
+
 def _add_book(add: Callable[..., object]) -> None:
     add("--out", type=_place, default=Path("_build"), help="folder to build into (default: _build)")
 
@@ -157,6 +168,13 @@ def _sweep(arguments: argparse.Namespace) -> None:
             jobs, engine=arguments.engine, resources=resources, seconds=seconds + started - time.monotonic()
         )
         print(f"{done}; they are in {jobs[0].store}")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from gendyn_lite.reports.loading import reported
+
+    path = reported(arguments, say=lambda line: print(line, file=sys.stderr))
+    print(f"report: {path}, with its numbers in {path.with_suffix('.json')}")
 
 
 def _book(arguments: argparse.Namespace) -> None:
@@ -256,6 +274,7 @@ RESULTS = {"publish": "published", "verify": "", "show": "", "pack": "packed", "
 COMMANDS = {
     "run": ("run a chapter at one size, outside the book", _add_run, _run),
     "sweep": ("the runs of a chapter or of a grid, on many machines", _add_sweep, _sweep),
+    "report": ("what the five lenses show of a network of your own", _add_report, _report),
     "book": ("run every chapter (smoke) and render the book", _add_book, _book),
     "student": ("write plain notebooks, for JupyterLab, VS Code and Colab", _add_student, _student),
     "refresh": ("execute committed notebooks in place", _add_refresh, _refresh),

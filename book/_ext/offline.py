@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import re
 import shutil
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -141,15 +140,14 @@ def write_charts(folder: Path) -> None:
     import vl_convert
 
     from gendyn_lite.charts import toy
-    from gendyn_lite.charts.figure import script, vega
+    from gendyn_lite.charts.figure import script, style, vega
 
     bundle = folder / CHART_FILES[0]
     versions = f"// Vega-Lite {altair.VEGALITE_VERSION}, vl-convert {vl_convert.__version__}\n"
     if not (bundle.is_file() and bundle.read_text(encoding="utf-8").startswith(versions)):
         _write(bundle, versions + vega())
-    charts = files("gendyn_lite.charts")
     _write(folder / CHART_FILES[1], script())
-    _write(folder / CHART_FILES[2], charts.joinpath("figure.css").read_text(encoding="utf-8"))
+    _write(folder / CHART_FILES[2], style())
     _write(folder / TOY_FILES[0], toy.script())
     _write(folder / TOY_FILES[1], toy.style())
 

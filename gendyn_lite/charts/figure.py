@@ -95,7 +95,7 @@ def show(chart: Any, *, caption: str = "") -> None:
     Raises:
         UserError: The chart has no title or no description.
     """
-    display(_render(_spec(chart, caption)), raw=True)
+    display(_render(spec_of(chart, caption)), raw=True)
 
 
 def show_switch(published: Any, own: Any, *, caption: str = "", own_caption: str = "") -> None:
@@ -110,10 +110,10 @@ def show_switch(published: Any, own: Any, *, caption: str = "", own_caption: str
     Raises:
         UserError: A chart has no title or no description.
     """
-    display(_render(_spec(published, caption), _spec(own, own_caption)), raw=True)
+    display(_render(spec_of(published, caption), spec_of(own, own_caption)), raw=True)
 
 
-def _spec(chart: Any, caption: str) -> dict[str, Any]:
+def spec_of(chart: Any, caption: str) -> dict[str, Any]:
     """The specification of a chart in the one look, with its caption."""
     enable()
     return (captioned(chart, caption) if caption else chart).to_dict()
@@ -131,12 +131,13 @@ def plain_title(spec: dict[str, Any]) -> str:
     return " ".join(text) if isinstance(text, list) else str(text)
 
 
-def figure_html(spec: dict[str, Any], own: dict[str, Any] | None = None) -> str:
+def figure_html(spec: dict[str, Any], own: dict[str, Any] | None = None, *, live: bool = True) -> str:
     """A chart as one `<figure>`: title, drawing (with a text alternative), caption, data as a folded table.
 
     Args:
         spec: A Vega-Lite specification with a title and a description, as `chart.to_dict()` gives it.
         own: Another of the page's own runs, which a switch shows in its place; one below the other without a script.
+        live: Whether to bring the script along that draws it in a live notebook.
 
     Returns:
         HTML whose id is made from the title: equal charts give equal text. It carries the script that draws it in a
@@ -154,7 +155,8 @@ def figure_html(spec: dict[str, Any], own: dict[str, Any] | None = None) -> str:
     if own:
         panels.append(_panel(own, "own"))
     title = plain_title(spec)
-    return _FIGURE.format(id=f"chart-{slug(title)}", title=html.escape(title), panels="\n".join(panels), live=_live())
+    words = {"title": html.escape(title), "panels": "\n".join(panels), "live": _live() if live else ""}
+    return _FIGURE.format(id=f"chart-{slug(title)}", **words)
 
 
 def slug(title: str) -> str:
@@ -239,17 +241,27 @@ def script() -> str:
 
 
 def vega() -> str:
-    """Vega, Vega-Lite and vega-embed as one script, which needs no network; vl-convert has to be installed.
+    """Vega with Vega-Lite and vega-embed as one script, out of vl-convert: for pages that ask no other host.
+
+    Raises:
+        UserError: vl-convert is not installed.
 
     >>> "vegaEmbed" in vega()
     True
     """
-    import vl_convert
-
+    try:
+        import vl_convert
+    except ImportError:
+        raise UserError("pages with charts need vl-convert: pip install vl-convert-python") from None
     minor = "v" + ".".join(alt.VEGALITE_VERSION.split(".")[:2])
     # Wrapped, because the bundle's top-level names collide with those of other scripts.
-    bundle = vl_convert.javascript_bundle(vl_version=minor)  # type: ignore[call-arg]  # its stub lacks the default
+    bundle = vl_convert.javascript_bundle(vl_version=minor)  # type: ignore[call-arg]  # its stub asks for a snippet
     return f"(function(){{{bundle}\n}})();\n"
+
+
+def style() -> str:
+    """The style of a page with figures."""
+    return _text("figure.css")
 
 
 def _text(name: str) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from gendyn_lite.data import prepared
@@ -22,9 +25,14 @@ from gendyn_lite.errors import UserError, disk_errors
 
 Locate = Callable[[str], Item]
 NewArray = Callable[[str, tuple[int, ...]], Tensor]
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# What Pillow opens beside images: containers of science and film, and formats that other programs have to draw.
+NO_IMAGES = ("BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF")
+LARGE_SIDE = 1024  # of images for which a smaller size is offered
 FEW = 500  # images up to which starting worker processes does not pay
 TEST_NAMES = ("test", "val")  # val is taken where there is no test
+# Names that others give to the two folders.
+ALIKE: dict[str, str] = dict.fromkeys(("test", "testing", "val", "valid", "validation", "eval", "dev"), "test")
+ALIKE |= dict.fromkeys(("train", "training"), "train")
 TYPED_IN = "GENDYN_TYPED_IN"  # names the folder where a command was typed, for the kernel of a chapter
 INDEX_FILES = tuple(f"{split}{kind}" for split in prepared.SPLITS for kind in (".txt", "_labels.npy"))
 EXPECTED = "expected train/CLASS/* and test/CLASS/* with images"
@@ -45,26 +53,48 @@ class Listing:
     labels: dict[str, np.ndarray]
 
 
-def load(path: Path, *, name: str, root: Path) -> ImageData:
+def load(path: Path, *, name: str, root: Path, size: int | None = None) -> ImageData:
     """The images of a folder: their prepared form under `root` if it is up to date, else decoded into memory.
+
+    Args:
+        path: The folder.
+        name: What the data set is called.
+        root: Folder of the prepared data.
+        size: Side of the square to which every image is resized and cut; the prepared form is not looked at.
 
     Raises:
         UserError: The folder is not as expected, an image cannot be read, or the folder has changed since it was
             prepared.
     """
-    if folder := prepared.find(root / key(path)):
+    if size is None and (folder := prepared.find(root / key(path))):
         if path.is_dir() and prepared.read_record(folder, name)["source"].get("stamp") != stamp(path):
             raise UserError(f"{path} has changed since it was prepared: run `gendyn data {name}` again")
         return prepared.read(folder, name=name)
     source = listing(walk(path), where=str(path))
-    x = decode_splits(source, locator(path), lambda _, shape: torch.empty(shape, dtype=torch.uint8))
+    x = decode_splits(source, locator(path), lambda _, shape: torch.empty(shape, dtype=torch.uint8), size=size)
     train, test = (Split(x[split], torch.from_numpy(source.labels[split])) for split in ("train", "test"))
-    return ImageData.measured(name, describe(path), source.class_names, train=train, test=test)
+    if twice := repeated(train.x, test.x):
+        warnings.warn(f"{path}: {twice:,} of the test images are among the training images", stacklevel=2)
+    if size is None and max(train.x.shape[2:]) > LARGE_SIDE:
+        advice = f"`gendyn data {name} --size 224` makes them smaller"
+        warnings.warn(f"{path}: the images have {train.x.shape[2]}x{train.x.shape[3]} pixels: {advice}", stacklevel=2)
+    return ImageData.measured(name, describe(path, size=size), source.class_names, train=train, test=test)
 
 
-def describe(path: Path) -> str:
+def repeated(x: Tensor, others: Tensor) -> int:
+    """How many of the other images are among some, pixel by pixel; both uint8 [n, C, H, W].
+
+    >>> one = torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
+    >>> repeated(one, torch.cat([one, one + 1]))
+    1
+    """
+    known = {hashlib.sha256(image.numpy().tobytes()).digest() for image in x}
+    return sum(hashlib.sha256(image.numpy().tobytes()).digest() in known for image in others)
+
+
+def describe(path: Path, *, size: int | None = None) -> str:
     """What a result on these images is called."""
-    return f"own images ({path.absolute().name})"
+    return f"own images ({path.absolute().name})" + (f", {size}x{size}" if size else "")
 
 
 def key(path: Path) -> str:
@@ -94,6 +124,8 @@ def walk(path: Path) -> Iterator[str]:
         Failed: It cannot be read.
     """
     if not path.is_dir():
+        if path.is_file():
+            raise UserError(f"{path} is a file: import an archive with `gendyn data folder:NAME --from {path}`")
         here = "" if path.is_absolute() else f" in {os.environ.get(TYPED_IN) or Path.cwd()}"
         raise UserError(f"{path} is no folder{here}: {EXPECTED}")
     waiting: list[tuple[str, tuple[str, ...]]] = [("", ())]
@@ -121,7 +153,7 @@ def locator(path: Path) -> Locate:
 def listing(names: Iterable[str], *, where: str) -> Listing:
     """Sort the images of a tree into splits and classes.
 
-    Hidden files and other files are left out. Folders above train/ are stripped if there is one train/ only.
+    Other files are left out, which a warning tells but of hidden ones. Folders above one train/ only are stripped.
 
     Args:
         names: Paths of all files, relative, with ``/``.
@@ -135,15 +167,22 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
     (('cat', 'dog'), ['test/cat/2.png', 'test/dog/2.png'], [0, 1])
     """
     found: dict[str, list[tuple[str, str]]] = {split: [] for split in ("train", *TEST_NAMES)}
-    for name in filter(is_image, names):
+    others, unplaced = [], []
+    for name in names:
+        if not is_image(name):
+            others += [] if _hidden(name) else [name]
+            continue
         split, class_name = _place(name, where)
         if split in found:
             found[split].append((class_name, name))
+        else:
+            unplaced.append(name)
+    left = sorted(others) + sorted(unplaced)
     test = next((split for split in TEST_NAMES if found[split]), "test")
     classes = {split: {class_name for class_name, _ in found[split]} for split in ("train", test)}
     for split, there in classes.items():
         if not there:
-            raise UserError(f"{where} has no images in {split}/: {EXPECTED}")
+            raise UserError(f"{where} has no images in {split}/: {EXPECTED}{_near(unplaced)}")
     for one, other in (("train", test), (test, "train")):
         if odd := sorted(classes[one] - classes[other]):
             more = f" and {len(odd) - 1:,} more" if len(odd) > 1 else ""
@@ -151,6 +190,9 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
     class_names = tuple(sorted(classes["train"]))
     if len(class_names) < 2:
         raise UserError(f"{where} has one class only ({', '.join(class_names)}): expected at least two")
+    if left:
+        told = f"{where}: {len(left):,} files are left out, not named as images or outside of train/ and test/"
+        warnings.warn(f"{told}: {', '.join(left[:3])}{', …' if len(left) > 3 else ''}", stacklevel=2)
     index = {class_name: label for label, class_name in enumerate(class_names)}
     files, labels = {}, {}
     for split, items in (("train", sorted(found["train"])), ("test", sorted(found[test]))):
@@ -159,11 +201,34 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
     return Listing(class_names, files, labels)
 
 
+def _near(unplaced: Sequence[str]) -> str:
+    """What to do with images that lie elsewhere than expected, in words; nothing where there are none."""
+    folders = list(dict.fromkeys(name.split("/")[0] for name in unplaced if "/" in name))
+    if alike := [name for name in folders if name.lower() in ALIKE]:
+        return f"; rename {alike[0]}/ to {ALIKE[alike[0].lower()]}/"
+    if folders:
+        return f"; found {', '.join(f'{name}/' for name in folders[:3])}: if these are classes, put them there"
+    return ""
+
+
+@cache
+def extensions() -> tuple[str, ...]:
+    """The suffixes of the images that Pillow opens, here, in small letters.
+
+    >>> {".jpg", ".jfif", ".png", ".webp", ".eps"} - set(extensions())
+    {'.eps'}
+    """
+    known = Image.registered_extensions()
+    return tuple(sorted(end for end, kind in known.items() if kind in Image.OPEN and kind not in NO_IMAGES))
+
+
 def is_image(name: str) -> bool:
     """Whether a file is taken for an image: by its extension, and hidden files are not."""
-    return name.lower().endswith(EXTENSIONS) and not any(
-        part.startswith(".") or part == "__MACOSX" for part in name.split("/")
-    )
+    return name.lower().endswith(extensions()) and not _hidden(name)
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def _place(name: str, where: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -20,6 +21,7 @@ from gendyn_lite.data import image_folder, prepared
 from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.draws import balanced_order, corrupt_labels, randomize
 from gendyn_lite.data.types import ImageData, Split
+from gendyn_lite.decode import decode
 from gendyn_lite.errors import UserError, disk_errors, named_path, unknown_name
 
 PREPARED = ("mnist", "cifar10", "cifar100", "imagenet")
@@ -133,6 +135,27 @@ def folder_of(name: str) -> Path:
     path = named_path(name.removeprefix(FOLDER), what=f"{FOLDER}PATH")
     typed = Path(os.environ.get(image_folder.TYPED_IN, ""), path)
     return typed if typed.is_dir() else path
+
+
+def folder_sizes(name: str, *, root: str | os.PathLike[str] | None = None) -> tuple[int, int, int]:
+    """Training and test images of a folder of images, and the shorter side of the first one in pixels.
+
+    Args:
+        name: ``"folder:PATH"``.
+        root: Folder of the prepared data, as for `load`.
+
+    Raises:
+        UserError: The folder is not as expected, or its first image cannot be read.
+    """
+    path = folder_of(name)
+    if folder := prepared.find(data_root(root) / image_folder.key(path)):
+        record = prepared.read_record(folder, name)
+        return sum(record["counts"]["train"]), sum(record["counts"]["test"]), min(record["shape"][1:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is left out is told as the images are loaded
+        source = image_folder.listing(image_folder.walk(path), where=str(path))
+    first = decode(image_folder.locator(path)(source.files["train"][0]))
+    return len(source.labels["train"]), len(source.labels["test"]), min(first.size)
 
 
 def _subset(split: Split, size: int, *, seed: int, named: tuple[str, str]) -> Split:

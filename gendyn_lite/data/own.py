@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
@@ -70,6 +71,30 @@ def from_dataset(dataset: Any, *, test: Any, **options: Any) -> ImageData:
     """
     x, y = _stacked(dataset)
     return from_arrays(x, y, test=_stacked(test), **options)
+
+
+def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
+    """The inputs and labels of every batch of a loader, one after the other, in memory.
+
+    Args:
+        loader: Gives pairs of inputs [b, ...] and labels [b], in an order of its own that stays.
+
+    Returns:
+        Inputs [n, ...] and labels [n].
+
+    Raises:
+        UserError: It shuffles, or a batch is no pair.
+
+    >>> tensors(DataLoader(list(zip(torch.eye(3), torch.arange(3))), batch_size=2))[1]
+    tensor([0, 1, 2])
+    """
+    if isinstance(loader.sampler, RandomSampler | SubsetRandomSampler | WeightedRandomSampler):
+        raise UserError("the loader shuffles, so that rows are of other examples at each call: make it shuffle=False")
+    pairs = [_pair(batch, number) for number, batch in enumerate(loader)]
+    if not pairs:
+        raise UserError("the loader is empty, expected at least one batch")
+    x, y = (torch.cat([torch.as_tensor(pair[i]) for pair in pairs]) for i in (0, 1))
+    return x, y
 
 
 def _stacked(dataset: Any) -> tuple[Tensor, list[int]]:

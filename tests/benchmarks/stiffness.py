@@ -3,9 +3,9 @@
 Run:      python tests/benchmarks/stiffness.py [NETWORK …] [--rounds 3] [--threads 2] [--publish]
 Takes:    about two minutes on two idle cores. Seconds are those of the processor with one thread, which other programs
           disturb little, and of the clock with more.
-Peers:    nngeometry's GramMatrix; torch.func (vmap of grad) and BackPACK (BatchGrad), which store every gradient and
-          multiply; a loop over examples. One that is not installed (pip install -e .[bench]) or cannot do a network is
-          named.
+Peers:    nngeometry's GramMatrix; TorchJD's autogram; torch.func (vmap of grad) and BackPACK (BatchGrad), which store
+          every gradient and multiply; a loop over examples. One that is not installed (pip install -e .[bench]) or
+          cannot do a network is named.
 Expected: beside the best peer, at least 2.5 times as fast on MLP 3x512 (256 examples), 3 times on alexnet_small (256)
           and on ResNet-18 (128); there with at most a fifth of the memory of stored gradients.
 """
@@ -35,6 +35,13 @@ def nngeometry(model: nn.Module, x: Tensor, y: Tensor, _: int) -> list[Tensor]:
     batches = DataLoader(TensorDataset(x, y), batch_size=len(x))
     found = GramMatrix(model, batches, function=lambda x, y: F.cross_entropy(model(x), y, reduction="none")[:, None])
     return [found.to_torch()]
+
+
+def torchjd(model: nn.Module, x: Tensor, y: Tensor, _: int) -> list[Tensor]:
+    from torchjd.autogram import Engine
+
+    engine = Engine(model, batch_dim=0)
+    return [engine.compute_gramian(F.cross_entropy(model(x), y, reduction="none"))]
 
 
 def torch_func(model: nn.Module, x: Tensor, y: Tensor, _: int) -> list[Tensor]:
@@ -69,6 +76,7 @@ def product(gradients: list[Tensor]) -> list[Tensor]:
 WAYS: dict[str, each_way.Way] = {
     "gendyn_lite": ours,
     "nngeometry": nngeometry,
+    "TorchJD": torchjd,
     "torch.func": torch_func,
     "BackPACK": backpack,
     "loop": loop,

@@ -175,6 +175,9 @@ def test_a_fault_is_named_and_nothing_is_cached(tmp_path, fault, through):
     [
         ("", r"has no images in train/: expected train/CLASS/\* and test/CLASS/\*"),
         ("1.png", "has no images in train/"),
+        ("train/a/1.png train/b/1.png valid/a/1.png", r"no images in test/: .*; rename valid/ to test/"),
+        ("Train/a/1.png Test/a/1.png", r"no images in train/: .*; rename Train/ to train/"),
+        ("cat/1.png dog/1.avif", r"no images in train/: .*; found cat/, dog/: if these are classes, put them there"),
         ("test/a/1.png", "has no images in train/"),
         ("train/a/1.png train/b/1.png", "has no images in test/"),
         ("train/a/1.png test/a/1.png", r"one class only \(a\): expected at least"),
@@ -186,6 +189,31 @@ def test_a_fault_is_named_and_nothing_is_cached(tmp_path, fault, through):
 def test_a_folder_without_its_classes_is_named(names, message):
     with pytest.raises(UserError, match=message):
         image_folder.listing(names.split(), where="pets")
+
+
+def test_what_is_left_out_and_what_is_there_twice_is_told(tmp_path):
+    content = trees.files() | {"train/cat/notes.txt": b"x", "extra/1.png": PNG, "train/dog/photo": PNG, ".git/a": b""}
+    content["test/dog/0000.png"] = content["train/dog/0001.png"]
+    folder = trees.write(tmp_path / "pets", content)
+    with pytest.warns(UserWarning) as told:
+        data.load(f"folder:{folder}")
+    words = [str(one.message) for one in told]
+    left = "pets: 3 files are left out, not named as images or outside of train/ and test/: train/cat/notes.txt, "
+    assert len(words) == 2 and left in words[0] and "1 of the test images are among the training images" in words[1]
+
+
+def test_every_image_that_pillow_opens_is_one_and_large_ones_are_offered_a_size(tmp_path):
+    files = trees.files(classes=("cat", "dog"), size=(1100, 20), extension="jpg")
+    large = {name.replace(".jpg", ".jfif"): content for name, content in files.items()}
+    with pytest.warns(UserWarning, match=r"have 20x1100 pixels: `gendyn data folder:.* --size 224` makes them"):
+        assert len(data.load(f"folder:{trees.write(tmp_path / 'pets', large)}").train.y) == 6
+    assert not {".eps", ".pdf", ".mpg", ".h5", ""} & set(image_folder.extensions())
+
+
+def test_an_archive_in_place_of_a_folder_is_told_how_to_be_imported(tmp_path):
+    (tmp_path / "pets.zip").write_bytes(b"")
+    with pytest.raises(UserError, match=r"pets\.zip is a file: import an archive with `gendyn data folder:NAME --from"):
+        data.load(f"folder:{tmp_path}/pets.zip")
 
 
 def test_a_relative_folder_is_the_one_where_the_command_was_typed(tmp_path, monkeypatch):

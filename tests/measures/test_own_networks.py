@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import random
+import warnings
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from gendyn_lite.measures.fisher import diagonal, influence
 from gendyn_lite.measures.intervals import generalization_interval
 from gendyn_lite.measures.relu_paths import record_paths
-from gendyn_lite.measures.stiffness import gradient_gram
+from gendyn_lite.measures.stiffness import gradient_gram, squared_norms
+from tests.measures import naive
 from tests.measures.networks import Net, check_refused
 
 X = torch.linspace(-2, 2, 96).view(12, 8).sin().double()
@@ -37,6 +43,8 @@ NETWORKS = {
     "functional dropout": (noisy(lambda h: F.dropout(h, 0.5, True)), RANDOM),
     "noise": (noisy(lambda h: h + torch.randn_like(h)), RANDOM),
     "a layer left out by chance": (noisy(lambda h: h * (torch.rand(()) > 0.5)), RANDOM),
+    "by Python's chance": (noisy(lambda h: h if random.random() < 0.5 else 2 * h), RANDOM),
+    "by NumPy's chance": (noisy(lambda h: h * np.random.rand()), RANDOM),
     "spectral norm in train mode": (spectral(), MOVES),
 }
 MEASURES = {
@@ -56,6 +64,19 @@ def test_a_network_without_an_output_of_its_own_is_refused(name, measure):
 
 
 TARGETS = torch.linspace(0, 1, 12).double()
+ONE_OUTPUT = "the network has one output, whose softmax is 1"
+TOKENS = torch.arange(48).view(12, 4) % 7
+PAIR = Net(lambda s, x: (s.out(x), x), out=nn.Linear(8, 3)).double()
+
+
+def squares(outputs, targets):
+    return ((outputs.flatten() - targets) ** 2).double()
+
+
+def tokens(function):
+    return Net(lambda s, x: s.out(function(s.words(x).sum(1))), words=nn.Embedding(7, 6), out=nn.Linear(6, 3)).double()
+
+
 ONE = nn.Linear(8, 1).double()
 REFUSED = {
     "the loss broadcasts": (
@@ -66,8 +87,35 @@ REFUSED = {
         lambda: diagonal(net(), X, Y, loss=lambda o, t: F.cross_entropy(o - o.mean(0), t, reduction="none")),
         r"the loss of example \d+ is .* it mixes examples",
     ),
-    "one output, true": (lambda: diagonal(ONE, X, kind="true"), r"kind='true' draws labels from the softmax"),
-    "one output, drawn": (lambda: diagonal(ONE, X, kind="monte_carlo"), "and the network has one output"),
+    "one output, true": (lambda: diagonal(ONE, X, kind="true"), ONE_OUTPUT),
+    "one output, drawn": (lambda: diagonal(ONE, X, kind="monte_carlo"), ONE_OUTPUT),
+    "one output, cross-entropy": (lambda: gradient_gram(ONE, X, Y * 0), ONE_OUTPUT),
+    "one output, influence": (lambda: influence(ONE, X, Y * 0, X, eps=1e-3, loss=squares), ONE_OUTPUT),
+    "the first depends on the last": (
+        lambda: gradient_gram(noisy(lambda h: h - 1e-6 * h[-1:]), X, Y),
+        "the network mixes the examples of a batch",
+    ),
+    "tokens are mixed": (
+        lambda: diagonal(tokens(lambda h: h - h.mean(0)), TOKENS, Y),
+        "among others and .* alone: the network mixes the examples of a batch",
+    ),
+    "tokens, the last alone": (
+        lambda: gradient_gram(tokens(lambda h: h + h.flip(0)), TOKENS, Y),
+        "the network mixes the examples of a batch",
+    ),
+    "NaN beside logits": (
+        lambda: record_paths(Net(lambda s, x: {"logits": s.out(s.on(x))}, on=nn.ReLU(), out=nn.Linear(8, 3)).double(),
+                             X.log()),
+        "the network gives NaN for image 0",
+    ),
+    "a tuple": (lambda: gradient_gram(PAIR, X, Y), "gives tuple for 12 examples, .* output=lambda out: out"),
+    "a tuple on lines": (lambda: generalization_interval(PAIR, X, X.flip(0)), "output= takes them of a tuple"),
+    "wrapped": (lambda: record_paths(nn.DataParallel(net()), X), r"wrapped in DataParallel: .* model\.module"),
+    "a compiled part": (
+        lambda: generalization_interval(nn.Sequential(torch.compile(net()[0]), net()[1:]), X, X.flip(0)),
+        r"'0' in the network is compiled .* model\.0\._orig_mod",
+    ),
+    "no weights": (lambda: gradient_gram(net().to("meta"), X, Y), r"has no weights \(device meta\)"),
     "arrays": (lambda: gradient_gram(net(), X.numpy(), Y), r"x is a ndarray, expected a tensor: torch.as_tensor\(x\)"),
     "a list": (lambda: gradient_gram(net(), X, Y.tolist()), r"y is a list, expected a tensor: torch.as_tensor\(y\)"),
     "compiled": (lambda: gradient_gram(torch.compile(net()), X, Y), r"is compiled .*: measure the one inside, model"),
@@ -110,3 +158,145 @@ def test_an_interval_of_a_network_that_is_not_what_was_traced_is_found_by_sample
     for i in range(len(X)):
         inside = (alpha > found.lower[i] + 2e-3) & (alpha < found.upper[i] - 2e-3)
         assert (classes[inside, i] == model(X)[i].argmax()).all()
+
+
+def exchanged():
+    """A layer that reads the examples in another order, as where sequences are sorted by their length."""
+
+    def forward(s, x):
+        order = x.abs().sum(1).argsort()
+        return s.out(torch.relu(s.first(x[order]))[order.argsort()])
+
+    return Net(forward, first=nn.Linear(8, 6), out=nn.Linear(6, 3))
+
+
+def merged():
+    """A layer that reads each example in two parts, which lie along the first axis."""
+    return Net(
+        lambda s, x: s.out(s.first(x.view(-1, 4)).relu().view(len(x), -1)), first=nn.Linear(4, 3), out=nn.Linear(6, 3)
+    )
+
+
+def checkpointed():
+    from torch.utils.checkpoint import checkpoint
+
+    return Net(
+        lambda s, x: s.out(checkpoint(lambda h: torch.relu(s.first(h)), x, use_reentrant=False)),
+        first=nn.Linear(8, 6), out=nn.Linear(6, 3),
+    )  # fmt: skip
+
+
+def pre_hooked():
+    model = net()
+    model[0].register_forward_pre_hook(lambda module, given: (given[0] * 2,))
+    return model
+
+
+def old_weight_norm():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nn.Sequential(nn.utils.weight_norm(nn.Linear(8, 6)), nn.ReLU(), nn.Linear(6, 3))
+
+
+def along_places():
+    """Places whose embedding is as long as the batch."""
+    return Net(
+        lambda s, x: s.out(s.first(x)[:, None] + s.places(torch.arange(12))).relu().mean(1),
+        first=nn.Linear(8, 6), places=nn.Embedding(12, 6), out=nn.Linear(6, 3),
+    )  # fmt: skip
+
+
+def turned():
+    """Tokens with places first, as many as there are examples."""
+    return Net(
+        lambda s, x: s.out(s.words((x.abs() * 3).long().repeat(1, 2)[:, :12].t()).mean(0)),
+        words=nn.Embedding(7, 6), out=nn.Linear(6, 3),
+    )  # fmt: skip
+
+
+CAUGHT = {
+    "a hook": hooked,
+    "a hook before": pre_hooked,
+    "another order": exchanged,
+    "parts along the first axis": merged,
+    "computed twice": checkpointed,
+    "old weight norm": old_weight_norm,
+    "as many places as examples": along_places,
+    "exchanged axes": turned,
+}
+
+
+@pytest.mark.filterwarnings("ignore:no formula for")
+@pytest.mark.parametrize("name", CAUGHT)
+def test_a_layer_that_fits_no_formula_is_differentiated_another_way(name):
+    model = CAUGHT[name]().double().eval()
+    rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, X, Y)])
+    torch.testing.assert_close(gradient_gram(model, X, Y), rows @ rows.T, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(squared_norms(model, X, Y), rows.square().sum(1), rtol=1e-9, atol=1e-12)
+    for size in (1, 5, 12):
+        flat = torch.cat([value.flatten() for value in diagonal(model, X, Y, batch_size=size).values()])
+        torch.testing.assert_close(flat, rows.square().mean(0), rtol=1e-9, atol=1e-12)
+
+
+def test_the_influence_of_one_example_is_what_it_is_beside_itself():
+    cut, norm = nn.Conv2d(3, 6, 2, stride=2), nn.BatchNorm2d(6)
+    model = Net(
+        lambda s, x: s.out(s.norm(s.cut(x)).flatten(2).transpose(1, 2).relu().mean(1)),
+        cut=cut, norm=norm, out=nn.Linear(6, 3),
+    ).double().eval()  # fmt: skip
+    x = torch.linspace(-3, 3, 4 * 48).sin().view(4, 3, 4, 4).double()
+    alone = influence(model, x[:1], Y[:1], x, eps=1e-2, y_eval=Y[:4])
+    twice = influence(model, x[[0, 0]], Y[[0, 0]], x, eps=1e-2, y_eval=Y[:4])
+    for one, two in zip(alone, twice, strict=True):
+        torch.testing.assert_close(one[0], two[0], rtol=1e-9, atol=0)
+
+
+def test_the_influence_through_attention_is_measured():
+    model = Net(
+        lambda s, x: s.out(F.scaled_dot_product_attention(s.q(x[:, None]), s.k(x[:, None]), s.q(x[:, None])).mean(1)),
+        q=nn.Linear(8, 6), k=nn.Linear(8, 6), out=nn.Linear(6, 3),
+    ).double()  # fmt: skip
+    found = influence(model, X[:2], Y[:2], X, eps=1e-4)
+    torch.testing.assert_close(found.kl, found.true, rtol=1e-2, atol=0)
+
+
+def test_a_loader_stands_for_inputs_and_labels():
+    model, pairs = net(), TensorDataset(X, Y)
+    loader = DataLoader(pairs, batch_size=5)
+    torch.testing.assert_close(gradient_gram(model, loader), gradient_gram(model, X, Y), rtol=0, atol=0)
+    torch.testing.assert_close(squared_norms(model, loader), squared_norms(model, X, Y), rtol=0, atol=0)
+    torch.testing.assert_close(diagonal(model, loader)["0.bias"], diagonal(model, X, Y)["0.bias"], rtol=0, atol=0)
+    assert torch.equal(record_paths(model, loader)["1"], record_paths(model, X)["1"])
+    shuffled = DataLoader(pairs, batch_size=5, shuffle=True)
+    for measure in (gradient_gram, squared_norms, diagonal, record_paths):
+        check_refused(measure, "the loader shuffles, .* make it shuffle=False", model, shuffled)
+
+
+def test_logits_of_a_tuple_are_measured_with_output():
+    given = {"output": lambda out: out[0]}
+    plain = PAIR.out
+    torch.testing.assert_close(gradient_gram(PAIR, X, Y, **given), gradient_gram(plain, X, Y))
+    torch.testing.assert_close(squared_norms(PAIR, X, Y, **given), squared_norms(plain, X, Y))
+    torch.testing.assert_close(
+        diagonal(PAIR, X, kind="true", **given)["out.bias"], diagonal(plain, X, kind="true")["bias"]
+    )
+    torch.testing.assert_close(influence(PAIR, X, Y, X, eps=1e-3, **given).kl, influence(plain, X, Y, X, eps=1e-3).kl)
+    found = [generalization_interval(one, X, X.flip(0), **options) for one, options in ((PAIR, given), (plain, {}))]
+    torch.testing.assert_close(found[0].upper, found[1].upper, atol=1e-5, rtol=0)
+    assert [one.method for one in found] == ["grid", "exact"] and not PAIR._forward_hooks
+
+
+def test_a_network_that_is_another_away_from_the_points_is_not_called_exact():
+    model = net()
+    model[1].forward = lambda x: torch.where(x < 3, x.relu(), 0)
+    assert generalization_interval(model, X, 20 * X.flip(0)).method == "grid"
+
+
+def test_an_interval_that_would_take_too_long_is_found_by_samples_or_refused():
+    model, direction = net(), X.flip(0)
+    found = generalization_interval(model, X, direction, seconds=1e-9)
+    assert found.method == "grid" and "would take longer than was allowed" in found.guarantee
+    expected = generalization_interval(model, X, direction)
+    torch.testing.assert_close(found.upper, expected.upper, atol=1e-5, rtol=0)
+    said = "every linear piece would take longer than was allowed"
+    check_refused(lambda: generalization_interval(model, X, direction, seconds=1e-9, method="exact"), said)

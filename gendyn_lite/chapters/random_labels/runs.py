@@ -10,6 +10,7 @@ from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels import imagenet
 from gendyn_lite.chapters.registry import CELLS, COMMAND, Group, Part, parts_for, seeds_of, without
 from gendyn_lite.config import INPUTS, RunConfig
+from gendyn_lite.data.loading import FOLDER, folder_sizes
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.results.runs import check_profile
 from gendyn_lite.results.tables import network_name
@@ -86,6 +87,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         ),
     ),
 }
+SMOKE_SIDE, SMOKE_TRAIN = 24, 150  # of one's own images at the smoke size: the middle of larger ones, and how many
 DEFAULT_DATASET = {"smoke": "digits", "colab": "mnist", "full": "cifar10"}
 
 
@@ -201,13 +203,14 @@ def regularizer_plan(
     """
     parts, changes = _asked(profile, dataset, epochs, train_size)
     grid = {"smoke": _SMOKE_GRID, "colab": _COLAB_GRID, "full": GRID}[profile]
+    smallest = _taken(_SMOKE_PARTS, profile, changes["dataset"])
     wanted = _split(networks)
     for name in wanted:
         if name not in grid:
             raise unknown_name("network of Table 1", name, grid)
     return [
         _regularized(part, row, profile, changes).replace(seed=seed)
-        for part in _chosen(_SMOKE_PARTS if profile == "smoke" else parts, wanted)
+        for part in _chosen(smallest if profile == "smoke" else parts, wanted)
         for row in grid[_name(part)]
         for seed in seeds_of(seeds, part.seeds)
     ]
@@ -226,7 +229,20 @@ def _asked(profile: str, dataset: str, epochs: int, train_size: int) -> tuple[Se
         if value < 0:
             raise UserError(f"{name} is {value}, expected a whole number of at least 1 (or 0 for the profile's own)")
     parts, name = parts_for(PLANS, profile, dataset, DEFAULT_DATASET[profile])
-    return parts, {"dataset": name, **changes}
+    return _taken(parts, profile, name), {"dataset": name, **changes}
+
+
+def _taken(parts: Sequence[Part], profile: str, dataset: str) -> Sequence[Part]:
+    """Parts that take what a folder of images has: no more images than there are, at the smoke size of their middle."""
+    if not dataset.startswith(FOLDER):
+        return parts
+    train, test, side = folder_sizes(dataset)
+    smoke = profile == "smoke"
+    most = {"train_size": min(train, SMOKE_TRAIN) if smoke else train, "test_size": test}
+    crop = {"center_crop": SMOKE_SIDE} if smoke and side > SMOKE_SIDE else {}
+
+    few = ({name: min(part.settings.get(name, size), size) for name, size in most.items()} for part in parts)
+    return [replace(part, settings={**part.settings, **each, **crop}) for part, each in zip(parts, few, strict=True)]
 
 
 def _chosen(parts: Sequence[Part], networks: Sequence[str]) -> list[Part]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.squares import Squares
@@ -23,7 +24,7 @@ FEWEST, MOST = 32, 1024  # examples in a batch where memory allows
 @torch.inference_mode(False)
 def diagonal(
     model: nn.Module,
-    x: Tensor,
+    x: Tensor | DataLoader[Any],
     y: Tensor | None = None,
     *,
     kind: str = "empirical",
@@ -37,13 +38,13 @@ def diagonal(
 
     Args:
         model: Any network, batch-norm and dropout in eval mode; left as it was.
-        x: Inputs [n, ...], as the network takes them (standardized).
+        x: Inputs [n, ...], as the network takes them (standardized); or a DataLoader of inputs and labels.
         y: Labels int64 [n]; needed for the empirical Fisher only.
         kind: ``"empirical"``: gradients at the observed labels. ``"true"``: the expectation over labels drawn from the
             network's own output, exactly, by one backward pass for each class. ``"monte_carlo"``: the same expectation
             by `samples` draws for each example.
         batch_size: Examples at a time; by default as many as memory and cache suggest. It does not change the result.
-        **options: Of `DiagonalSum`: samples, seed, precision, loss.
+        **options: Of `DiagonalSum`: samples, seed, precision, loss, output.
 
     Returns:
         Name of each trainable parameter → its diagonal, in its shape.
@@ -61,15 +62,16 @@ def diagonal(
     >>> diagonal(model, x, y)["weight"].flatten()  # each gradient is ±x/2; the mean of squares is (1 + 9) / 8
     tensor([1.2500, 1.2500])
     """
-    if y is None:
+    inputs, labels = guards.given(x, y)
+    if labels is None:
         if kind == "empirical":
             raise UserError("the empirical Fisher needs the observed labels y; kind='true' does without")
-        y = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        labels = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)
     checks.check_whole("batch_size", batch_size, optional=True)
-    guards.check_examples(model, x, y, least=1)
+    guards.check_examples(model, inputs, labels, least=1)
     total = DiagonalSum(model, kind=kind, **options)
-    size = batch_size or _batch_size(model, x, total.squares_bytes)
-    for part in zip(x.split(size), y.split(size), strict=True):
+    size = batch_size or _batch_size(model, inputs, total.squares_bytes)
+    for part in zip(inputs.split(size), labels.split(size), strict=True):
         total.add(*part)
     return total.mean()
 
@@ -85,6 +87,7 @@ class DiagonalSum:
         precision: ``"float32"`` (what the network is in), or ``"bfloat16"``, ``"float16"`` for the forward and backward
             pass on a GPU; squares are summed in float32 all the same.
         loss: Function of (logits, y) that gives the loss of each example, [n], for the empirical kind.
+        output: Function of what the network gives that gives the logits, for one that gives a tuple or a dict.
 
     Attributes:
         count: Examples so far.
@@ -108,13 +111,14 @@ class DiagonalSum:
         seed: int = 0,
         precision: str = "float32",
         loss: Loss = cross_entropy,
+        output: guards.Output = None,
     ) -> None:
         checks.check_name("kind of Fisher information", kind, KINDS)
         checks.check_name("precision", precision, PRECISIONS)
         checks.check_whole("samples", samples)
         guards.check_model(model)
         self.count = 0
-        self._model, self._kind, self._samples, self._loss = model, kind, samples, loss
+        self._model, self._kind, self._samples, self._loss, self._output = model, kind, samples, loss, output
         self._values = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self._device = layers.first_trainable(model).device
         self._cast = PRECISIONS[precision]
@@ -125,13 +129,19 @@ class DiagonalSum:
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add a batch: inputs [b, ...] and labels [b] (any, where the kind draws its own)."""
         x, y = checks.usable(x), checks.usable(y)
-        for loss in self._losses(x):
-            self._add(x, y, loss)
-        if self.count == 0:
-            self._check_used(x, y)
-        self.count += len(x)
-        if not self._squares.finite():
-            self._name_culprit(x, y)
+        with guards.reading(self._model, self._output):
+            losses = self._losses(x)
+            if (
+                self.count == 0 and losses[0] == self._drawn
+            ):  # a drawn loss is another at each call: look with one of ours
+                visit(self._model, x[:8], y[:8], self._plan, _ignored, _ignored, loss=_expected(0))
+            for loss in losses:
+                self._add(x, y, loss)
+            if self.count == 0:
+                self._check_used(x, y)
+            self.count += len(x)
+            if not self._squares.finite():
+                self._name_culprit(x, y)
 
     def sums(self) -> dict[str, Tensor]:
         """Sums of squares over the examples so far."""
@@ -172,13 +182,11 @@ class DiagonalSum:
         if self._kind == "empirical":
             return [self._loss]
         with torch.no_grad():
-            classes = self._model(x[:1]).shape[1]
-        if classes < 2:
-            told = f"kind={self._kind!r} draws labels from the softmax of the outputs, and the network has one output"
-            raise UserError(f"{told}: take kind='empirical' with a loss of your own")
+            logits = self._model(x[:1])
+        checks.check_logits(logits, torch.zeros(1, dtype=torch.int64), True)
         if self._kind == "monte_carlo":
             return [self._drawn] * self._samples
-        return [_expected(label) for label in range(classes)]
+        return [_expected(label) for label in range(logits.shape[1])]
 
     def _drawn(self, logits: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy at labels drawn from the network's output; the output itself must be finite."""
@@ -196,6 +204,10 @@ class DiagonalSum:
         with torch.autocast(device, dtype=cast or torch.bfloat16, enabled=cast is not None):
             given = {"loss": loss, "drawn": loss == self._drawn}
             visit(self._model, x, y, self._plan, on_layer, self._squares.add_gradients, **given)
+
+
+def _ignored(*_: object) -> None:
+    """Receives what is looked at alone."""
 
 
 def _expected(label: int) -> Loss:

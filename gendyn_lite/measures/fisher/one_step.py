@@ -10,11 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.information import diagonal
 from gendyn_lite.measures.per_example import checks, guards
-from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, for_each
+from gendyn_lite.measures.per_example.alone import for_each, lone
+from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.layer_gram import squared_norms
 
 STEP_BYTES = 64 << 20  # of weights of stepped networks held at a time
@@ -57,6 +59,7 @@ def influence(
     y_eval: Tensor | None = None,
     masks: Values | None = None,
     loss: Loss = cross_entropy,
+    output: guards.Output = None,
 ) -> Influence:
     """Take a step θ − ε g_i on each of some examples, each from the same θ, and see the predictions for others move.
 
@@ -73,6 +76,7 @@ def influence(
         y_eval: Labels of `x_eval`, for the empirical and the diagonal form.
         masks: Entries of g_i to keep, by parameter (a gradient mask): the step is θ − ε g_i ⊙ M.
         loss: Loss of each example, for g_i.
+        output: Function of what the network gives that gives the logits, for one that gives a tuple or a dict.
 
     Returns:
         KL and quadratic forms in nats, float64.
@@ -96,13 +100,13 @@ def influence(
     guards.check_examples(model, x_eval, labels, least=1, name="x_eval: ")
     twin = copy.deepcopy(model).double()
     x, x_eval = (checks.usable(part.double() if part.is_floating_point() else part) for part in (x, x_eval))
-    fisher = {} if y_eval is None else diagonal(twin, x_eval, y_eval, loss=loss)
-    steps = _Steps(twin, x_eval, y_eval, eps=eps, fisher=fisher, masks=masks or {}, loss=loss)
-    checks.check_logits(steps.logits, labels, y_eval is not None)
-    guards.check_alone(twin, x_eval if len(x) < 2 else x)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its forward-mode derivatives
-        found = for_each(steps.one, x, checks.usable(y), STEP_BYTES // steps.bytes)
+    with guards.reading(twin, output):
+        fisher = {} if y_eval is None else diagonal(twin, x_eval, y_eval, loss=loss)
+        steps = _Steps(twin, x_eval, y_eval, eps=eps, fisher=fisher, masks=masks or {}, loss=loss)
+        guards.check_alone(twin, x_eval if len(x) < 2 else x)
+        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):  # the attention that has forward derivatives
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its forward-mode derivatives
+            found = for_each(steps.one, steps.one, x, checks.usable(y), STEP_BYTES // steps.bytes)
     checks.check_finite(found["norm"])
     if not found["moved"].any() and (found["change"] > LOST).any():
         raise UserError(f"a step of eps = {eps} is lost in the rounding of the weights: take a larger eps")
@@ -121,6 +125,7 @@ class _Steps:
         self.bytes = sum(value.numel() * value.element_size() for value in self._values.values())
         with torch.no_grad(), guards.unmoved(model, x):
             self.logits = model(x)
+        checks.check_logits(self.logits, torch.zeros(len(x), dtype=torch.int64) if y is None else y, True)
         self._log_p = self.logits.log_softmax(1)
 
     def _logits(self, values: Values, x: Tensor) -> Tensor:
@@ -128,7 +133,8 @@ class _Steps:
 
     def one(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """A step on one example: KL and quadratic forms, ‖g‖², mean change of log P, largest entry of J g."""
-        g = grad(lambda values: self._loss(self._logits(values, x[None]), y[None]).sum())(self._values)
+        given, label = lone(self._model, x), lone(self._model, y)
+        g = grad(lambda values: self._loss(self._logits(values, given), label)[0])(self._values)
         norm = torch.stack([part.square().sum() for part in g.values()]).sum()
         g = {name: part * self._masks[name] if name in self._masks else part for name, part in g.items()}
         stepped = {name: value - self._eps * g[name] for name, value in self._values.items()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+from dataclasses import replace
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -15,6 +18,7 @@ from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
 from gendyn_lite.measures.intervals.network import Program, check_lines, logits_at, read
 from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_lines
 from gendyn_lite.measures.per_example.checks import check_name, check_number, check_whole
+from gendyn_lite.measures.per_example.guards import Output, reading
 
 Method = Literal["exact", "certified", "grid"]
 
@@ -76,6 +80,9 @@ def generalization_interval(
     max_pieces: int = 20_000,
     samples: int = 300,
     tolerance: float = 1e-6,
+    seconds: float = math.inf,
+    progress: bool = False,
+    output: Output = None,
 ) -> Intervals:
     """The connected interval of α around 0 on which x + α d keeps the class of x, for many lines at once.
 
@@ -97,13 +104,18 @@ def generalization_interval(
         max_pieces: Most linear pieces of one line that the exact method follows.
         samples: Points on each side for the grid, and where a certificate ends.
         tolerance: To which certified ends and those of the grid are bisected.
+        seconds: Most that the exact and the certified method may take; then ``"auto"`` takes the grid.
+        progress: Whether to show a progress bar.
+        output: Function of what the network gives that gives the logits, for one that gives a tuple or a dict; such a
+            network goes to the grid.
 
     Returns:
         Ends in units of α, with the method used and what it guarantees.
 
     Raises:
         UserError: The range does not contain 0, a direction is zero, shapes, types or devices do not match, weights are
-            not finite, dropout or batch-norm is in train mode, or a layer does not allow the method asked for.
+            not finite, dropout or batch-norm is in train mode, a layer does not allow the method asked for, or the time
+            does not suffice for it.
 
     Source: Salman et al. (2019), Eq. 6.
 
@@ -118,41 +130,55 @@ def generalization_interval(
     check_whole("max_pieces", max_pieces)
     check_whole("samples", samples)
     check_number("tolerance", tolerance, "a number from 1e-12 to 1", lambda value: 1e-12 <= value <= 1)
+    check_number("seconds", seconds, "a number above 0", lambda value: value > 0)
     check_lines(model, x, direction, low, high)
-    logits = torch.cat([logits_at(model, x[part]) for part in chunks(len(x), search.POINTS)])
-    label, tied = search.class_at_origin(logits)
-    lines = Lines(x, direction, label, (float(low), float(high)))
-    sampled = partial(search.grid_ends, model, lines, samples=samples, tolerance=tolerance)
+    until = time.monotonic() + seconds
+    with reading(model, output):
+        logits = torch.cat([logits_at(model, x[part]) for part in chunks(len(x), search.POINTS)])
+        label, tied = search.class_at_origin(logits)
+        lines = Lines(x, direction, label, (float(low), float(high)))
+        sampled = partial(search.grid_ends, model, lines, samples=samples, tolerance=tolerance)
 
-    def found(ends: Tensor, method: Method, *, certain: Tensor, reason: str = "") -> Intervals:
-        (lower, upper), (down, up), guarantee = ends.unbind(1), certain.unbind(1), GUARANTEES[method] + reason
-        return Intervals(lower, upper, label, tied, method, guarantee, down, up)
+        def found(ends: Tensor, method: Method, *, certain: Tensor, reason: str = "") -> Intervals:
+            (lower, upper), (down, up), guarantee = ends.unbind(1), certain.unbind(1), GUARANTEES[method] + reason
+            return Intervals(lower, upper, label, tied, method, guarantee, down, up)
 
-    reason = ""
-    if method != "grid":
-        try:
-            network = _read(model, x[:2], logits[:2])
-            if method == "exact" or (method == "auto" and search.sides_changed(network.program, lines) <= max_pieces):
-                try:
-                    ends = search.exact_ends(network, lines, max_pieces)
-                    return found(ends, "exact", certain=ends)
-                except search.TooManyPiecesError as error:
-                    if method == "exact":
-                        told = f"a line has {error} linear pieces or more, expected at most max_pieces={max_pieces}"
-                        raise UserError(f"{told}: raise it, narrow the range, or use method='certified'") from error
-            between = search.certified_ends(network, lines, tolerance=tolerance)
-            return found(sampled(between=between), "certified", certain=between[0])
-        except NotPiecewiseLinearError as error:
-            if method != "auto":
-                raise UserError(f"{error}: use method='grid', which takes any network, without a guarantee") from error
-            reason = f" ({error})"
-    ends = sampled()
-    return found(ends, "grid", certain=torch.zeros_like(ends), reason=reason)
+        reason = ""
+        if method != "grid":
+            try:
+                network = replace(_read(model, _spread(lines)), until=until, progress=progress)
+                if method == "exact" or (
+                    method == "auto" and search.sides_changed(network.program, lines) <= max_pieces
+                ):
+                    try:
+                        ends = search.exact_ends(network, lines, max_pieces)
+                        return found(ends, "exact", certain=ends)
+                    except search.TooManyPiecesError as error:
+                        if method == "exact":
+                            told = f"a line has {error} linear pieces or more, expected at most max_pieces={max_pieces}"
+                            raise UserError(f"{told}: raise it, narrow the range, or use method='certified'") from error
+                between = search.certified_ends(network, lines, tolerance=tolerance)
+                return found(sampled(between=between), "certified", certain=between[0])
+            except (NotPiecewiseLinearError, search.OutOfTimeError) as error:
+                if method != "auto":
+                    raise UserError(
+                        f"{error}: use method='grid', which takes any network, without a guarantee"
+                    ) from error
+                reason = f" ({error})"
+        ends = sampled()
+        return found(ends, "grid", certain=torch.zeros_like(ends), reason=reason)
 
 
-def _read(model: nn.Module, x: Tensor, logits: Tensor) -> search.Network:
-    """A network as steps; refused is one that does something else than these."""
-    program = read(model, x.dtype)
+def _spread(lines: Lines) -> Tensor:
+    """Points at α = 0 and at both ends of the range, of the first and the last line."""
+    line = torch.tensor([0, len(lines) - 1] * 3, device=lines.x.device)
+    alpha = torch.tensor([0.0, 0.0, *(2 * [lines.span[0]]), *(2 * [lines.span[1]])], dtype=torch.float64)
+    return lines.points(line, alpha.to(lines.x.device))
+
+
+def _read(model: nn.Module, x: Tensor) -> search.Network:
+    """A network as steps; refused is one that does something else than these at some points [n, *in_shape]."""
+    program, logits = read(model, x.dtype), logits_at(model, x)
     origins = torch.zeros(len(x), 1, dtype=torch.float64, device=x.device)
     knots = segments(torch.arange(len(x), device=x.device), origins)
     walk = Walk(program, along_lines(program, x, torch.zeros_like(x)), knots, refine=False)

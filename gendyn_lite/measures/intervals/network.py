@@ -232,6 +232,6 @@ def logits_at(model: nn.Module, x: Tensor) -> Tensor:
         raise UserError(f"the network does not take points of shape {shape}: {_line(error)}") from error
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        wanted = f"logits [{len(x)}, classes] with at least two classes"
+        wanted = f"logits [{len(x)}, classes] with at least two classes (output= takes them of a tuple or dict)"
         raise UserError(f"the network's output has shape {shape}, expected {wanted}")
     return logits

@@ -7,12 +7,15 @@ short ones every linear piece is followed, so that nothing is missed and ends ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from gendyn_lite.measures.intervals.bounds import Bounds
 from gendyn_lite.measures.intervals.knots import Crossings, Lines, chunks, crossings, margins, segments
@@ -32,6 +35,10 @@ class TooManyPiecesError(Exception):
     """A line has more pieces than were allowed: how many, at least."""
 
 
+class OutOfTimeError(Exception):
+    """The time that was allowed is over."""
+
+
 @dataclass
 class Network:
     """A network as steps, and the same in float64 for what float32 leaves in doubt."""
@@ -39,6 +46,17 @@ class Network:
     model: nn.Module
     program: Program
     widest: int  # bytes of the largest layer for one input
+    until: float = math.inf  # of `time.monotonic`
+    progress: bool = False
+
+    def check_time(self) -> None:
+        """End the search where its time is over."""
+        if time.monotonic() > self.until:
+            raise OutOfTimeError("every linear piece would take longer than was allowed (seconds=)")
+
+    def shown(self, parts: Iterable[Lines]) -> Iterable[Lines]:
+        """Parts of the lines, with a progress bar where one is wanted."""
+        return tqdm(list(parts), desc="lines", disable=not self.progress)
 
     @property
     def rows(self) -> int:
@@ -57,8 +75,9 @@ def exact_ends(network: Network, lines: Lines, max_pieces: int) -> Tensor:
 
     Raises:
         TooManyPiecesError: On one line there were more than `max_pieces`.
+        OutOfTimeError: It would have taken longer than allowed.
     """
-    parts = lines.parts(max(1, network.rows // (2 * (SAMPLES + 1))))
+    parts = network.shown(lines.parts(max(1, network.rows // (2 * (SAMPLES + 1)))))
     return torch.cat([Search(network, part, max_pieces).ends for part in parts])
 
 
@@ -161,6 +180,7 @@ class Search:
 
     def _count(self, looked: Tensor) -> None:
         """Add pieces and segments that were looked at, by line."""
+        self.network.check_time()
         self._looked += looked
         if int(self._looked.max()) > self.max_pieces:
             raise TooManyPiecesError(int(self._looked.max()))
@@ -189,13 +209,14 @@ def certified_ends(network: Network, lines: Lines, *, tolerance: float) -> tuple
     Returns:
         Both float64 [m, 2]; the second one is the range's end where the class was not seen to change.
     """
-    some = lines.parts(max(1, network.rows // 4))
-    proved, refuted = zip(*(_march(network.program, part, tolerance) for part in some), strict=True)
+    some = network.shown(lines.parts(max(1, network.rows // 4)))
+    proved, refuted = zip(*(_march(network, part, tolerance) for part in some), strict=True)
     return torch.cat(proved), torch.cat(refuted)
 
 
-def _march(program: Program, lines: Lines, tolerance: float) -> tuple[Tensor, Tensor]:
+def _march(network: Network, lines: Lines, tolerance: float) -> tuple[Tensor, Tensor]:
     """Outwards on each ray: twice as far after a proof, half as far after none."""
+    program = network.program
     start = along_lines(program, lines.x, lines.direction)
     line = torch.arange(len(lines), device=lines.x.device).repeat_interleave(2)
     sign, reach = lines.limits.flatten().sign(), lines.limits.flatten().abs()
@@ -204,6 +225,7 @@ def _march(program: Program, lines: Lines, tolerance: float) -> tuple[Tensor, Te
     for _ in range(MOST_STEPS):
         if not len(active):
             break
+        network.check_time()
         begin = safe[active]
         stop = torch.minimum(begin + stride[active], changed[active])
         ends = sign[active, None] * torch.stack([begin, stop], dim=1)

@@ -148,11 +148,15 @@ def check_logits(logits: Tensor, y: Tensor, labelled: bool) -> None:
     """
     if not isinstance(logits, Tensor) or logits.dim() < 1 or len(logits) != len(y):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(f"the network gives {shape} for {len(y)} examples, expected an output for each of them")
+        told = f"the network gives {shape} for {len(y)} examples, expected an output for each of them"
+        raise UserError(f"{told}; of a tuple or dict take one with output=lambda out: out[0]")
     if not labelled:
         return
     if logits.dim() != 2:
         raise UserError(f"the network gives logits of shape {tuple(logits.shape)}, expected [n, classes]")
+    if logits.shape[1] < 2:
+        why = "whose softmax is 1 and whose cross-entropy is 0, whatever the label"
+        raise UserError(f"the network has one output, {why}: measure with a loss= of your own")
     if y.dtype != torch.int64 or y.dim() != 1:
         raise UserError(f"labels are {dtype_name(y)} {list(y.shape)}, expected int64 [n]")
     low, high = (int(value) for value in torch.aminmax(y))

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.data import DataLoader
 
+from gendyn_lite.data.own import tensors
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE
 from gendyn_lite.measures.per_example.checks import dtype_name
 from gendyn_lite.measures.per_example.layers import first_trainable
 
 
 def check_eval(model: nn.Module) -> None:
-    """Refuse a network in train mode whose output depends on chance or on the batch.
+    """Refuse a network in train mode whose output depends on chance or on the batch, or one that hides its modules.
 
     Args:
         model: The network.
 
     Raises:
-        UserError: Batch-norm, dropout or a randomized ReLU is in train mode.
+        UserError: Batch-norm, dropout or a randomized ReLU is in train mode; a part is compiled, scripted, wrapped for
+            several devices or without weights.
 
     >>> check_eval(nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5)))
     Traceback (most recent call last):
     gendyn_lite.errors.UserError: '1' (Dropout) is in train mode and draws at random: call model.eval() first
     """
     for name, module in model.named_modules():
+        _check_plain(name, module)
         if module.training and isinstance(module, _BatchNorm):
             why = ", where an example's output depends on its batch"
         elif module.training and (isinstance(module, nn.RReLU) or (isinstance(module, _DropoutNd) and module.p > 0)):
@@ -36,6 +44,41 @@ def check_eval(model: nn.Module) -> None:
         else:
             continue
         raise UserError(f"{name!r} ({type(module).__name__}) is in train mode{why}: call model.eval() first")
+
+
+Output = Callable[[Any], Tensor] | None
+
+
+@contextmanager
+def reading(model: nn.Module, output: Output) -> Iterator[None]:
+    """Meanwhile the network gives what a function makes of its output; without one what it gives.
+
+    >>> with reading(network := nn.Linear(2, 3), lambda out: out[:, :1]):
+    ...     network(torch.zeros(4, 2)).shape
+    torch.Size([4, 1])
+    """
+    if output is None:
+        yield
+        return
+    handle = model.register_forward_hook(lambda module, given, out: output(out))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _check_plain(name: str, module: nn.Module) -> None:
+    """Refuse a module that is not what it computes with."""
+    whole = f"{name!r} in the network" if name else "the network"
+    path = f"{name}." if name else ""
+    if hasattr(module, "_orig_mod"):
+        raise UserError(f"{whole} is compiled (torch.compile): measure the one inside, model.{path}_orig_mod")
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise UserError(f"{whole} is wrapped in {type(module).__name__}: measure the one inside, model.{path}module")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UserError(f"{whole} is a program of torch.jit: measure the module that it was made of")
+    if any(value.is_meta for value in module.parameters(recurse=False)):
+        raise UserError(f"{whole} has no weights (device meta): give it some first, model.to_empty(device=...)")
 
 
 def check_model(model: nn.Module) -> None:
@@ -53,8 +96,6 @@ def check_model(model: nn.Module) -> None:
     """
     check_eval(model)
     for name, module in model.named_modules():
-        if hasattr(module, "_orig_mod"):
-            raise UserError("the network is compiled (torch.compile): measure the one inside, model._orig_mod")
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             told = f"{name!r} ({type(module).__name__})"
             raise UserError(f"{told} keeps no running statistics, so each example depends on its batch: replace it")
@@ -62,6 +103,15 @@ def check_model(model: nn.Module) -> None:
         raise UserError("the network was made under torch.inference_mode: make it outside of it")
     if not any(value.requires_grad for value in model.parameters()):
         raise UserError("the network has no parameter that requires a gradient: there is no gradient to measure")
+
+
+def given(x: Tensor | DataLoader[Any], y: Tensor | None) -> tuple[Any, Any]:
+    """Inputs and labels as they are, or those of a loader that stands for both.
+
+    >>> given(torch.eye(2), None)[1] is None
+    True
+    """
+    return tensors(x) if isinstance(x, DataLoader) else (x, y)
 
 
 def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, name: str = "") -> None:
@@ -93,11 +143,16 @@ def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, na
         raise UserError(f"{name}x is uint8: standardize it as in training (data.batcher gives such batches)")
 
 
-def check_alone(model: nn.Module, x: Tensor) -> None:
+def check_alone(model: nn.Module, x: Tensor, *, both: bool = True) -> None:
     """Refuse a network that mixes the examples of a batch, so that none has a gradient of its own.
 
-    The output of the second of two examples must not depend on the first: its derivative is exactly 0, to the bit,
-    which no rounding spoils. Integer inputs, or a single example, cannot show it.
+    The output of neither of two examples may depend on the other: its derivative is exactly 0, to the bit, which no
+    rounding spoils. Of integer inputs a few are run one by one; a single example cannot show it.
+
+    Args:
+        model: The network.
+        x: Inputs.
+        both: Whether to look at the first one too, which `Lone` shows where it is made.
 
     >>> class Centred(nn.Linear):
     ...     def forward(self, x):
@@ -106,18 +161,27 @@ def check_alone(model: nn.Module, x: Tensor) -> None:
     Traceback (most recent call last):
     gendyn_lite.errors.UserError: the network mixes the examples of a batch: ...
     """
-    if len(x) < 2 or not x.is_floating_point():
+    if len(x) < 2:
+        return
+    if not x.is_floating_point():
+        with torch.no_grad():
+            among, alone = model(x[:8]), torch.cat([model(one) for one in x[:8].split(1)])
+        loose = 1e-2 if alone.dtype in TOLERANCE else 0.1  # in half precision a batch rounds otherwise
+        if not torch.allclose(among, alone, rtol=loose, atol=loose * float(alone.abs().mean()), equal_nan=True):
+            raise UserError(MIXES)
         return
     with torch.inference_mode(False), torch.enable_grad():
         two = x[:2].detach().clone().requires_grad_()
         try:
-            second = model(two.clone())[1].flatten()
-            found = torch.autograd.grad(second @ torch.linspace(1, 2, len(second)).to(second), two, allow_unused=True)
+            out = model(two.clone()).flatten(1)
+            sums = out @ torch.linspace(1, 2, out.shape[1]).to(out)
+            rows = [
+                torch.autograd.grad(sums[i], two, retain_graph=True, allow_unused=True)[0] for i in (1, 0)[: 1 + both]
+            ]
         except RuntimeError:  # an operation without a derivative with respect to the inputs
             return
-    if found[0] is not None and (found[0][0].abs() > 0).any():
-        why = "an example's output depends on the others, so that it has no gradient of its own"
-        raise UserError(f"the network mixes the examples of a batch: {why}")
+    if any(row is not None and (row[other].abs() > 0).any() for other, row in enumerate(rows)):
+        raise UserError(MIXES)
 
 
 @contextmanager
@@ -129,7 +193,7 @@ def unmoved(model: nn.Module, x: Tensor) -> Iterator[None]:
         x: Its inputs, on whose device it draws.
 
     Raises:
-        UserError: One of torch's generators or a buffer is not as it was.
+        UserError: A generator of torch, Python or NumPy, or a buffer, is not as it was.
 
     >>> class Noisy(nn.Linear):
     ...     def forward(self, x):
@@ -142,7 +206,7 @@ def unmoved(model: nn.Module, x: Tensor) -> Iterator[None]:
     places = {name: (buffer, buffer._version) for name, buffer in model.named_buffers() if not buffer.is_inference()}
     before = _generators(x.device)
     yield
-    if any(not torch.equal(*pair) for pair in zip(before, _generators(x.device), strict=True)):
+    if before != _generators(x.device):
         why = "so that it has no output of its own: switch that off (F.dropout needs training=self.training)"
         raise UserError(f"the network draws at random when it is run, {why}")
     for name, buffer in model.named_buffers():
@@ -150,9 +214,11 @@ def unmoved(model: nn.Module, x: Tensor) -> Iterator[None]:
             raise UserError(f"the network changes its buffer {name!r} when it is run: call model.eval() first")
 
 
-def _generators(device: torch.device) -> list[Tensor]:
-    """The states of torch's generators that a network on a device may draw from."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+def _generators(device: torch.device) -> list[object]:
+    """The states of the generators that a network on a device may draw from: torch's, Python's and NumPy's."""
+    states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+    _, key, *place = cast("tuple[Any, ...]", np.random.get_state(legacy=True))
+    return [*(bytes(state.numpy()) for state in states), random.getstate(), bytes(key), place]
 
 
 def check_loss(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, y: Tensor, losses: Tensor) -> None:

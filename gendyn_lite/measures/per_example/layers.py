@@ -43,6 +43,14 @@ class Layer(NamedTuple):
         return tuple(name for name in (self.weight, self.bias) if name is not None)
 
 
+class Use(NamedTuple):
+    """One call of a module: its input and the gradient of the summed loss at its output, example axis first."""
+
+    module: nn.Module
+    a: Tensor
+    z: Tensor
+
+
 @dataclass
 class Plan:
     """How each trainable parameter of a network gets its per-example gradient.
@@ -82,7 +90,7 @@ def plan(model: nn.Module, only: Collection[str] | None = None) -> Plan:
     names = {id(value): name for name, value in trainable if only is None or layer_name(name) in only}
     users: defaultdict[int, list[tuple[nn.Module, str | None, str]]] = defaultdict(list)
     for module in model.modules():
-        kind = kind_of(module)
+        kind = None if module._forward_hooks else kind_of(module)  # a hook may change what comes out
         for role, value in module.named_parameters(recurse=False, remove_duplicate=False):
             users[id(value)].append((module, kind, role))
     layers: dict[tuple[nn.Module, ...], Layer] = {}

@@ -7,35 +7,23 @@ backward pass computes no weight gradient, and it ends at the first layers with 
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import CheckpointError
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.alone import FITTED, TOLERANCE, Lone, Loss, frozen, gradients
 from gendyn_lite.measures.per_example.checks import check_logits, usable
 from gendyn_lite.measures.per_example.guards import check_alone, check_loss, unmoved
-from gendyn_lite.measures.per_example.layers import Layer, Plan, fewest_axes, hooked, seen, warn, wide
+from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, fewest_axes, hooked, seen, warn, wide
 from gendyn_lite.threads import keep_freed_memory
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-class Use(NamedTuple):
-    """One call of a module: its input and the gradient of the summed loss at its output, example axis first."""
-
-    module: nn.Module
-    a: Tensor
-    z: Tensor
-
 
 OnLayer = Callable[[Layer, list[Use]], None]
 OnGradients = Callable[[str, Tensor], None]
@@ -80,7 +68,7 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
             the network or the loss mixes the examples of a batch, draws at random or changes buffers.
     """
     keep_freed_memory()
-    with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
+    with torch.inference_mode(False), torch.enable_grad(), frozen(model):
         taps = _Taps(plan, seen(model, x).elsewhere, len(x), on_layer)
         given = x.detach()
         if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":  # pools faster, and patches are longer runs
@@ -92,14 +80,19 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
         if losses.shape != (len(x),):
             told = f"the loss has shape {tuple(losses.shape)}"
             raise UserError(f"{told}, expected one value for each of {len(x)} examples")
-        if len(x) > 1 and not plan.alone:
-            check_alone(model, x)
-            if loss is not cross_entropy and not drawn:
+        if not plan.alone:
+            if len(x) > 1 and loss is not cross_entropy and not drawn:
                 check_loss(loss, logits, y, losses)
-            plan.alone = True
+            if not drawn:
+                taps.lone = _lone(model, plan, (usable(given), usable(y)), loss, losses)
+            check_alone(model, x, both=taps.lone is None)
+            plan.alone = len(x) > 1
         taps.forward_is_done()
         if losses.requires_grad:
-            torch.autograd.grad(losses.sum(), taps.source, allow_unused=True)
+            try:
+                torch.autograd.grad(losses.sum(), taps.source, allow_unused=True)
+            except CheckpointError:  # a part is computed again, without what is seen here
+                taps.leave_the_rest()
         taps.hand_over_the_rest()
     without = sorted(plan.outside.union(plan.without_formula))
     new = [name for name in without if name not in plan.announced]
@@ -111,16 +104,16 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
             on_gradients(name, found)
 
 
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter requires a gradient meanwhile."""
-    trainable = [value for value in model.parameters() if value.requires_grad]
-    model.requires_grad_(False)
+def _lone(model: nn.Module, plan: Plan, batch: tuple[Tensor, Tensor], loss: Loss, losses: Tensor) -> Lone | None:
+    """An example by itself, for a network that computes precisely enough to be compared and is not fitted already."""
+    largest, dtype = losses.detach().max(), next(model.parameters()).dtype
+    coarse = dtype != losses.dtype or torch.is_autocast_enabled(losses.device.type)
+    if dtype not in TOLERANCE or coarse or largest.abs() < FITTED[dtype]:
+        return None
     try:
-        yield
-    finally:
-        for value in trainable:
-            value.requires_grad_(True)
+        return Lone(model, list(plan.names.values()), batch, loss, losses)
+    except RuntimeError:  # an input changed in place, which is named when it is met
+        return None
 
 
 class _Tap(torch.autograd.Function):
@@ -154,6 +147,7 @@ class _Taps(TorchFunctionMode):
         self._expected: dict[Layer, int] = dict.fromkeys(plan.layers, 0)
         self._uses: defaultdict[Layer, list[Use]] = defaultdict(list)
         self._inside: nn.Module | None = None
+        self.lone: Lone | None = None  # against which each layer is checked
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note parameters that an operation outside of their module reads."""
@@ -204,12 +198,27 @@ class _Taps(TorchFunctionMode):
                 continue
             self._uses[layer].append(use)
             if len(self._uses[layer]) == self._expected[layer]:
-                self._on_layer(layer, self._uses.pop(layer))
+                self._hand_over(layer)
 
     def hand_over_the_rest(self) -> None:
         """Layers of which some use did not reach the loss."""
-        for layer in list(self._uses):
-            self._on_layer(layer, self._uses.pop(layer))
+        for layer in list(self._expected):
+            self._hand_over(layer)
+
+    def leave_the_rest(self) -> None:
+        """Layers whose output gradients were not reached have no formula."""
+        for layer in self._expected:
+            self._plan.outside.update(layer.parameters)
+        self._expected.clear()
+
+    def _hand_over(self, layer: Layer) -> None:
+        """A layer and its uses, unless they do not make the gradient of an example that was run by itself."""
+        uses = self._uses.pop(layer, [])
+        del self._expected[layer]
+        if self.lone is not None and not self.lone.agrees(layer, uses):
+            self._plan.outside.update(layer.parameters)  # a hook, an exchanged order, or the like: it has no formula
+        elif uses:
+            self._on_layer(layer, uses)
 
 
 def _full(value: Tensor) -> Tensor:
@@ -223,51 +232,3 @@ def _flat(values: Any) -> Iterator[Any]:
             yield from _flat(value)
         else:
             yield value
-
-
-CHUNK_BYTES = 256 << 20
-
-
-def gradients(model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, *, loss: Loss) -> dict[str, Tensor]:
-    """Gradient of each example's loss with respect to some parameters, by vmap; example by example where it cannot.
-
-    Args:
-        model: The network.
-        names: Names of the parameters.
-        x: Inputs [n, ...].
-        y: Labels [n].
-        loss: Function of (logits, y) that gives the loss of each example.
-
-    Returns:
-        For each name the gradients, [n, entries].
-    """
-    own = {name: value.detach() for name, value in model.named_parameters() if name in names}
-
-    def one(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return loss(functional_call(model, values, (x[None],)), y[None]).sum()
-
-    each = sum(value.numel() * value.element_size() for value in own.values()) or 1
-    with torch.inference_mode(False), torch.enable_grad(), _frozen(model):
-        found = for_each(partial(grad(one), own), usable(x), usable(y), CHUNK_BYTES // each)
-    return {name: value.reshape(len(x), own[name].numel()) for name, value in found.items()}
-
-
-def for_each(
-    function: Callable[[Tensor, Tensor], dict[str, Tensor]], x: Tensor, y: Tensor, size: int
-) -> dict[str, Tensor]:
-    """What a function of one example and its label gives for each, stacked; by vmap, one by one where it cannot.
-
-    Args:
-        function: Function of (x_i, y_i) that gives tensors by name.
-        x: Inputs [n, ...].
-        y: Labels [n].
-        size: Examples at a time.
-    """
-    found = None
-    if min(size, len(x)) > 1:
-        with contextlib.suppress(RuntimeError, ValueError):  # control flow by data, random draws, no batching rule
-            found = vmap(function, chunk_size=size)(x, y)
-    if found is None:
-        rows = [function(*pair) for pair in zip(x, y, strict=True)]
-        found = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    return {name: value.detach() for name, value in found.items()}

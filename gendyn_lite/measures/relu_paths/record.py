@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.guards import check_eval, unmoved
+from gendyn_lite.measures.per_example.guards import check_eval, given, unmoved
 from gendyn_lite.measures.per_example.layers import hooked
 from gendyn_lite.measures.relu_paths.gates import Gate, Gates, check_images, check_layers, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint
@@ -22,13 +23,15 @@ Take = Callable[[Gate], tuple[T, Tensor]]  # what is recorded of a gate, and the
 Join = Callable[[list[T]], T]
 
 
-def record_paths(model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH) -> dict[str, Tensor]:
+def record_paths(
+    model: nn.Module, x: Tensor | DataLoader[Any], *, layers: Layers = None, batch_size: int = BATCH
+) -> dict[str, Tensor]:
     """The path p_i of every image: which units are on (pre-activation above 0), layer by layer.
 
     Args:
         model: A network with ReLU-like gates (modules, or functions such as ``F.relu``; in place or not), in eval mode;
             left as it was. See `gendyn_lite.measures.relu_paths.gates` for what counts and how layers are named.
-        x: Images [n, ...] as the network takes them; moved to its device.
+        x: Images [n, ...] as the network takes them, or a DataLoader of such and labels; moved to its device.
         layers: Which layers, named as `gate_layers` names them; None for all.
         batch_size: Images at a time.
 
@@ -52,7 +55,7 @@ def record_paths(model: nn.Module, x: Tensor, *, layers: Layers = None, batch_si
     def take(gate: Gate) -> tuple[Tensor, Tensor]:
         return gate.path().flatten(1), gate.run()  # in this order: the gate may run in place
 
-    return _by_layer(model, x, take, torch.cat, layers=layers, batch_size=batch_size)
+    return _by_layer(model, given(x, None)[0], take, torch.cat, layers=layers, batch_size=batch_size)
 
 
 def record_activations(
@@ -170,6 +173,9 @@ def _by_layer(
 
 def _check_output(out: object, first: int) -> None:
     """Refuse NaN, which would pass for a unit that is off, naming the image; it reaches the output from any gate."""
+    several = out.values() if isinstance(out, Mapping) else out if isinstance(out, tuple | list) else ()
+    for part in several:
+        _check_output(part, first)
     if isinstance(out, Tensor) and out.isnan().any():
         image = first + int(out.flatten(1).isnan().any(1).nonzero()[0]) if out.dim() > 1 else first
         raise UserError(f"the network gives NaN for image {image}: are its weights and the images finite?")

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures.per_example import checks, guards, layers
+from gendyn_lite.measures.per_example.alone import gradients
 from gendyn_lite.measures.per_example.factors import Workspace
 from gendyn_lite.measures.per_example.layers import Layer
-from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, gradients, visit
+from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
 from gendyn_lite.measures.stiffness.layer_gram import add_gram, add_product
 
 MOST = 1024  # examples at a time: more is no faster
@@ -25,12 +27,13 @@ WHOLE = "network"
 @torch.inference_mode(False)
 def gradient_gram(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | DataLoader[Any],
+    y: Tensor | None = None,
     *,
     per_layer: bool = False,
     groups: Mapping[str, Sequence[str]] | None = None,
     loss: Loss = cross_entropy,
+    output: guards.Output = None,
 ) -> Tensor | dict[str, Tensor]:
     """G_ij = g_i · g_j, where g_i = ∇_θ L(f(x_i), y_i) is the gradient of one example's loss.
 
@@ -40,12 +43,13 @@ def gradient_gram(
 
     Args:
         model: Any network, batch-norm and dropout in eval mode.
-        x: Inputs [n, ...], as the network takes them (standardized).
+        x: Inputs [n, ...], as the network takes them (standardized); or a DataLoader of inputs and labels.
         y: Labels int64 [n].
         per_layer: Whether to return one matrix for each layer (a module with parameters of its own, weight and bias
             together; shared parameters count for the first module that holds them). Their sum is the whole G.
         groups: Name → layers, to return one matrix for each group: a module's name stands for it and all inside.
         loss: Function of (logits, y) that gives the loss of each example, [n]; by default the cross-entropy in nats.
+        output: Function of what the network gives that gives the logits, for one that gives a tuple or a dict.
 
     Returns:
         [n, n] in the precision of the network, or a dict of them by layer or group, in network order.
@@ -64,9 +68,11 @@ def gradient_gram(
             [-0.5000,  0.5000,  0.0000],
             [ 0.0000,  0.0000,  2.0000]])
     """
-    guards.check_examples(model, x, y)
-    work = _Gram(model, x, y, _targets(model, per_layer, groups), loss)
-    work.run()
+    examples = guards.given(x, y)
+    guards.check_examples(model, *examples)
+    with guards.reading(model, output):
+        work = _Gram(model, *examples, _targets(model, per_layer, groups), loss)
+        work.run()
     return work.totals if per_layer or groups is not None else work.totals[WHOLE]
 
 

@@ -8,13 +8,15 @@ Of a symmetric matrix only the upper triangle (and whatever is at hand of the lo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from gendyn_lite.measures.per_example.checks import check_finite
 from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
-from gendyn_lite.measures.per_example.guards import check_examples
+from gendyn_lite.measures.per_example.guards import Output, check_examples, given, reading
 from gendyn_lite.measures.per_example.layers import Layer, plan, seen
 from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
 
@@ -44,14 +46,22 @@ def add_gram(layer: Layer, workspaces: Sequence[Workspace], total: Tensor, uses:
         _add_embedding(total, uses, others)
 
 
-def squared_norms(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = cross_entropy) -> Tensor:
+def squared_norms(
+    model: nn.Module,
+    x: Tensor | DataLoader[Any],
+    y: Tensor | None = None,
+    *,
+    loss: Loss = cross_entropy,
+    output: Output = None,
+) -> Tensor:
     """‖g_i‖² of each example's loss gradient, [n]: the diagonal of `gradient_gram`, at a fraction of its cost.
 
     Args:
         model: Any network, batch-norm and dropout in eval mode.
-        x: Inputs [n, ...].
+        x: Inputs [n, ...], or a DataLoader of inputs and labels.
         y: Labels int64 [n].
         loss: Function of (logits, y) that gives the loss of each example.
+        output: As of `gradient_gram`.
 
     Returns:
         [n], in the precision of the network (half precision in float32).
@@ -64,9 +74,9 @@ def squared_norms(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = cross_
     >>> squared_norms(model, torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]))
     tensor([0.5000, 2.0000])
     """
-    check_examples(model, x, y, least=1)
+    inputs, labels = given(x, y)
+    check_examples(model, inputs, labels, least=1)
     planned = plan(model)
-    step = max(1, ACTIVATION_BYTES // seen(model, x).bytes)
     parts: list[Tensor] = []
     shares: list[Tensor] = []
 
@@ -76,10 +86,12 @@ def squared_norms(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = cross_
     def on_gradients(name: str, found: Tensor) -> None:
         shares.append(found.square().sum(1))
 
-    for some in zip(x.split(step), y.split(step), strict=True):
-        shares.clear()
-        visit(model, *some, planned, on_layer, on_gradients, loss=loss)
-        parts.append(torch.stack(shares).sum(0) if shares else x.new_zeros(len(some[0])))
+    with reading(model, output):
+        step = max(1, ACTIVATION_BYTES // seen(model, inputs).bytes)
+        for some in zip(inputs.split(step), labels.split(step), strict=True):
+            shares.clear()
+            visit(model, *some, planned, on_layer, on_gradients, loss=loss)
+            parts.append(torch.stack(shares).sum(0) if shares else inputs.new_zeros(len(some[0])))
     norms = torch.cat(parts)
     check_finite(norms)
     return norms

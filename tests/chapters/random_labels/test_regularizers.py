@@ -12,6 +12,7 @@ from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels import demo
 from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.chapters.random_labels.tables import TABLE_1, with_regularizers
+from tests.chapters import photographs
 
 by_size = pytest.mark.parametrize("profile", ["colab", "full"])
 
@@ -64,3 +65,13 @@ def test_runs_say_which_regularizers_they_had(tmp_path):
 def test_each_trap_makes_memorization_look_impossible():
     right, redrawn, augmented = demo.memorization_traps()["train_accuracy"]
     assert right > 0.99 and redrawn < 0.4 and augmented < 0.6
+
+
+def test_a_folder_of_few_images_is_planned_with_what_it_has(tmp_path):
+    name = f"folder:{photographs.write(tmp_path / 'photographs', side=80)}"  # 12 to train on, 4 to test with
+    small = [*random_labels.plan(dataset=name), *random_labels.regularizer_plan(dataset=name)]
+    assert {(run.train_size, run.test_size, run.center_crop) for run in small} == {(12, 4, random_labels.SMOKE_SIDE)}
+    assert {run.random_crop for run in small} == {0, 2}
+    whole = random_labels.plan("colab", dataset=name)
+    assert {(run.train_size, run.test_size, run.center_crop) for run in whole} == {(12, 4, None)}
+    assert {run.train_size for run in random_labels.plan(dataset=name, train_size=8)} == {8}

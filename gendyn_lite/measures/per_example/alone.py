@@ -1,0 +1,191 @@
+"""One example by itself: its gradient by plain autograd, against which what layers show of it in a batch is checked."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.checks import usable
+from gendyn_lite.measures.per_example.layers import Layer, Use
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+MIXES = (
+    "the network mixes the examples of a batch: an example's output depends on the others, so that it has no gradient "
+    "of its own"
+)
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}  # of a gradient; no other precision is checked
+FITTED = {torch.float64: 1e-9, torch.float32: 1e-4}  # a loss below which a gradient is mostly rounding
+
+
+def lone(model: nn.Module, x: Tensor) -> Tensor:
+    """An example as a batch, [1, ...]; twice, [2, ...], for a network with batch-norm.
+
+    The backward pass of torch's batch-norm reads a gradient with exchanged axes wrongly where a batch has one example.
+
+    >>> lone(nn.Linear(2, 3), torch.zeros(2)).shape, lone(nn.BatchNorm1d(2), torch.zeros(2)).shape
+    (torch.Size([1, 2]), torch.Size([2, 2]))
+    """
+    twice = any(isinstance(module, _BatchNorm) for module in model.modules())
+    return torch.stack([x, x]) if twice else x[None]
+
+
+def lone_gradients(
+    model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, loss: Loss
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of the first example of a batch, and its gradient by plain autograd, which takes any network.
+
+    Args:
+        model: The network, no parameter of which requires a gradient.
+        names: Parameters, by name.
+        x: The example as a batch, of `lone`; where it requires a gradient, that is found under the name ``""``.
+        y: Its label, likewise.
+        loss: Function of (logits, y) that gives the loss of each example.
+    """
+    own = {name: value.requires_grad_(True) for name, value in model.named_parameters() if name in names}
+    try:
+        total = loss(model(x.clone()), y)[0]
+        of = {**own, "": x} if x.requires_grad else own
+        if not total.requires_grad:
+            return total, {name: torch.zeros_like(value) for name, value in of.items()}
+        found = torch.autograd.grad(total, list(of.values()), allow_unused=True, materialize_grads=True)
+        return total.detach(), dict(zip(of, found, strict=True))
+    finally:
+        for value in own.values():
+            value.requires_grad_(False)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter requires a gradient meanwhile."""
+    trainable = [value for value in model.parameters() if value.requires_grad]
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for value in trainable:
+            value.requires_grad_(True)
+
+
+CHUNK_BYTES = 256 << 20
+
+
+def gradients(model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, *, loss: Loss) -> dict[str, Tensor]:
+    """Gradient of each example's loss with respect to some parameters, by vmap; example by example where it cannot.
+
+    Args:
+        model: The network.
+        names: Names of the parameters.
+        x: Inputs [n, ...].
+        y: Labels [n].
+        loss: Function of (logits, y) that gives the loss of each example.
+
+    Returns:
+        For each name the gradients, [n, entries].
+    """
+    own = {name: value.detach() for name, value in model.named_parameters() if name in names}
+
+    def one(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return loss(functional_call(model, values, (lone(model, x),)), lone(model, y))[0]
+
+    def by_itself(x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        return lone_gradients(model, names, lone(model, x), lone(model, y), loss)[1]
+
+    each = sum(value.numel() * value.element_size() for value in own.values()) or 1
+    with torch.inference_mode(False), torch.enable_grad(), frozen(model):
+        found = for_each(partial(grad(one), own), by_itself, usable(x), usable(y), CHUNK_BYTES // each)
+    return {name: value.reshape(len(x), own[name].numel()) for name, value in found.items()}
+
+
+OfOne = Callable[[Tensor, Tensor], dict[str, Tensor]]
+
+
+def for_each(function: OfOne, by_itself: OfOne, x: Tensor, y: Tensor, size: int) -> dict[str, Tensor]:
+    """What a function of one example and its label gives for each, stacked; by vmap, one by one where it cannot.
+
+    Args:
+        function: Function of (x_i, y_i) that gives tensors by name.
+        by_itself: The same for a network that vmap does not take.
+        x: Inputs [n, ...].
+        y: Labels [n].
+        size: Examples at a time.
+    """
+    found = None
+    if min(size, len(x)) > 1:
+        with contextlib.suppress(RuntimeError, ValueError):  # control flow by data, random draws, no batching rule
+            found = vmap(function, chunk_size=size)(x, y)
+    if found is None:
+        rows = [by_itself(*pair) for pair in zip(x, y, strict=True)]
+        found = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    return {name: value.detach() for name, value in found.items()}
+
+
+class Lone:
+    """The example of a batch with the largest loss, run by itself.
+
+    Args:
+        model: The network, no parameter of which requires a gradient.
+        names: The parameters to look at.
+        batch: Inputs and labels.
+        loss: Function of (logits, y).
+        losses: The losses among the others, [n].
+
+    Raises:
+        UserError: The example has another loss alone than among the others, or one that depends on what follows it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        names: Sequence[str],
+        batch: tuple[Tensor, Tensor],
+        loss: Loss,
+        losses: Tensor,
+    ) -> None:
+        self._i = int(losses.detach().argmax())
+        x, y = (part[[self._i, self._i]] for part in batch)
+        given = x.requires_grad_() if x.is_floating_point() else x
+        alone, self._gradients = lone_gradients(model, names, given, y, loss)
+        if x.requires_grad and (self._gradients.pop("")[1].abs() > 0).any():
+            raise UserError(MIXES)
+        among, tolerance = losses[self._i].detach(), TOLERANCE[losses.dtype]
+        if not torch.allclose(alone, among, rtol=tolerance, atol=tolerance * 1e-2, equal_nan=True):
+            told = f"the loss of example {self._i} is {float(among):.4g} among others and {float(alone):.4g} alone"
+            raise UserError(f"{told}: the network mixes the examples of a batch, or is another at each call")
+        norms = torch.stack([gradient.norm() for gradient in self._gradients.values()])
+        self._relative, self._absolute = tolerance, float(norms.norm()) * tolerance * 1e-2
+
+    def agrees(self, layer: Layer, uses: Sequence[Use]) -> bool:
+        """Whether what a layer showed of the example in the batch makes the gradient that it has alone."""
+        expected = {name: self._gradients[name] for name in layer.parameters}
+        found = {name: torch.zeros_like(gradient) for name, gradient in expected.items()}
+        for use in uses:
+            for name, gradient in self._of_use(layer, use).items():
+                found[name] += gradient
+        wrong, size = (_norm(each) for each in ({k: found[k] - expected[k] for k in expected}, expected))
+        return not wrong > self._relative * size + self._absolute  # NaN is another check's to name
+
+    def _of_use(self, layer: Layer, use: Use) -> Mapping[str, Tensor]:
+        """The example's gradient from one use of a layer's module."""
+        roles = {"weight": layer.weight, "bias": layer.bias}
+        leaves = {
+            role: getattr(use.module, role).detach().requires_grad_()
+            for role, name in roles.items()
+            if name is not None
+        }
+        with torch.enable_grad():
+            out = functional_call(use.module, leaves, (lone(use.module, use.a[self._i]),))
+            z = torch.stack([use.z[self._i], *(torch.zeros_like(use.z[self._i]) for _ in out[1:])])
+            found = torch.autograd.grad(out, list(leaves.values()), z)
+        return {str(roles[role]): gradient for role, gradient in zip(leaves, found, strict=True)}
+
+
+def _norm(parts: Mapping[str, Tensor]) -> float:
+    return float(torch.stack([part.norm() for part in parts.values()]).norm())

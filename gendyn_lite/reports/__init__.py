@@ -1,0 +1,220 @@
+"""A report on a network of one's own: the five lenses, each with its numbers, intervals, charts and pictures."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import gendyn_lite
+from gendyn_lite.data import ImageData, balanced_order, standardize
+from gendyn_lite.data.gallery import data_uri
+from gendyn_lite.errors import Failed, UserError, named_path
+from gendyn_lite.measures.intervals.network import check_network, logits_at
+from gendyn_lite.measures.per_example.checks import check_name, check_whole
+from gendyn_lite.reports.lenses import LENSES, Lens, Sample, fisher, fit, intervals, looked, paths, share, stiffness
+from gendyn_lite.results.files import json_text, write_text
+
+STANDARDS = {
+    "per_channel": "mean and standard deviation of each channel over the training images",
+    "per_image": "mean and standard deviation of each image",
+    "imagenet": "ImageNet's means and standard deviations, as torchvision's weights expect them",
+    "none": "grey levels divided by 255",
+}
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MOST = 1000  # images of each set whose accuracy is taken
+SIDE = 96  # of a picture on the page, at most
+
+
+def report(
+    model: nn.Module,
+    data: ImageData,
+    *,
+    out: str | os.PathLike[str] = "report.html",
+    name: str = "",
+    fresh: bool = False,
+    standard: str = "per_channel",
+    few: int = 64,
+    lines: int = 12,
+    seconds: float = 45.0,
+    on_lens: Callable[[Lens], object] = lambda lens: None,
+) -> Path:
+    """Look at a network through the five lenses, and write what they show as one HTML file, with JSON beside it.
+
+    The page makes no request, and names and labels in it are text. What cannot be computed says why; the other lenses
+    go on.
+
+    Args:
+        model: The network; looked at in eval mode, and left in its own.
+        data: Images and labels, as of `gendyn_lite.data.load` or `from_arrays`.
+        out: The file to write.
+        name: Of the network, for the page (default: its class).
+        fresh: Whether its weights are known to be untrained.
+        standard: How images become inputs, as they did in training: ``"per_channel"``, ``"per_image"``, ``"imagenet"``
+            or ``"none"``. Inputs in floating point are taken as they are.
+        few: Training images that the costly lenses take.
+        lines: Lines for the intervals.
+        seconds: Most that exact intervals may take, before samples are taken instead.
+        on_lens: Receives each lens as it is done.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: The network does not take the images, has another number of classes, or weights that are not finite.
+        Failed: The file cannot be written.
+
+    >>> import tempfile
+    >>> from gendyn_lite import data, models
+    >>> network = models.build("mlp", num_classes=10, in_shape=(1, 8, 8), widths=[8], seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     written = report(network, data.load("digits"), out=f"{folder}/mlp.html", few=20, lines=2)
+    ...     sorted(path.name for path in written.parent.iterdir())
+    ['mlp.html', 'mlp.json']
+    """
+    from gendyn_lite.reports.page import page
+
+    path = named_path(out, what="out")
+    _check_place(path)
+    check_name("standard", standard, STANDARDS)
+    check_whole("few", few, least=4)
+    check_whole("lines", lines)
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        sample = sample_of(model.eval(), data, standard)._replace(few=few, lines=lines, seconds=seconds)
+        _check(model, sample, data)
+        found = list(looked(model, sample, on_lens=on_lens))
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    about = _about(model, data, sample, found, name=name or type(model).__name__, fresh=fresh, standard=standard)
+    lenses = [lens.as_dict() for lens in found]
+    text = page(about, lenses, _pictures(data, lenses))
+    aside = path.with_name(f".{path.name}.new")
+    try:
+        write_text(aside, text)
+        write_text(path.with_suffix(".json"), json_text(_plain({**about, "lenses": lenses})))
+        aside.replace(path)
+    except OSError as error:
+        told = f"cannot write {path}: {error.strerror or error}"
+        raise Failed(f"{told}: free some space, or choose another place with --out (out=)") from None
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a place that cannot hold a report, before anything is computed."""
+    if path.suffix not in (".html", ".htm"):
+        raise UserError(f"the report is to be {path}, expected a name that ends in .html")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"{path} is {'a folder' if path.is_dir() else 'in no folder'}: choose another place")
+    if not os.access(path.parent, os.W_OK):
+        raise Failed(f"{path.parent} cannot be written to: choose another place with --out (out=)")
+
+
+def _order(data: ImageData) -> Tensor:
+    """The training images that are looked at, in balanced order: those of every report on these data."""
+    return balanced_order(data.train.y, seed=0)[:MOST]
+
+
+def sample_of(model: nn.Module, data: ImageData, standard: str = "per_channel") -> Sample:
+    """Images as a network takes them, in balanced order.
+
+    Args:
+        model: The network, whose device and precision they get.
+        data: At most the first 1,000 training and test images of it are taken.
+        standard: As of `report`.
+
+    Returns:
+        What the lenses look with.
+
+    Raises:
+        UserError: ImageNet's statistics for images without three channels.
+
+    >>> from gendyn_lite import data
+    >>> sample_of(nn.Linear(2, 2), data.load("two_moons")).x.shape
+    torch.Size([300, 2])
+    """
+    first = next(model.parameters(), None)
+    device, dtype = ("cpu", torch.float32) if first is None else (first.device, first.dtype)
+
+    def inputs(x: Tensor) -> Tensor:
+        if x.dtype == torch.uint8:
+            mean, std = IMAGENET if standard == "imagenet" else (data.mean, data.std)
+            if standard == "imagenet" and x.shape[1] != len(mean):
+                raise UserError(f"standard 'imagenet' is for 3 channels, the images have {x.shape[1]}")
+            kind = "per_channel" if standard == "imagenet" else standard
+            x = standardize(x, kind, mean=torch.tensor(mean), std=torch.tensor(std))
+        return x.to(device, dtype)
+
+    order, test = _order(data), balanced_order(data.test.y, seed=0)[:MOST]
+    train = data.train.x[order], data.train.y[order].to(device)
+    return Sample(inputs(train[0]), train[1], inputs(data.test.x[test]), data.test.y[test].to(device))
+
+
+def _check(model: nn.Module, sample: Sample, data: ImageData) -> None:
+    """Refuse a network that is not for these data."""
+    check_network(model)
+    with torch.no_grad():
+        outputs = logits_at(model, sample.x[:2]).shape[1]
+    if outputs != data.num_classes:
+        told = f"the network has {outputs:,} classes and the data {data.num_classes:,}"
+        raise UserError(f"{told}: give it a head of {data.num_classes:,} (for a network of torchvision --classes)")
+
+
+def _about(
+    model: nn.Module, data: ImageData, sample: Sample, found: list[Lens], *, name: str, fresh: bool, standard: str
+) -> dict[str, Any]:
+    """What the page says of network and data, and what has to be said before anything else."""
+    warning = ""
+    most = float(sample.y.bincount().max()) / len(sample.y)
+    accuracy = found[0].numbers.get("training accuracy")
+    if fresh:
+        warning = "This network is untrained: its weights are drawn at random. What follows is said of such a network."
+    elif accuracy is not None and accuracy.low <= most:
+        warning = (
+            f"This network does no better than chance on the training images ({accuracy.mean:.2f}, where the largest "
+            f"class alone is {most:.2f}): it is untrained, or was trained on other labels or other inputs."
+        )
+    weights = sum(value.numel() for value in model.parameters())
+    facts = {
+        "network": f"{name}, {weights:,} weights",
+        "data": f"{data.description}: {len(data.train.y):,} training and {len(data.test.y):,} test images",
+        "classes": f"{data.num_classes}: {', '.join(data.class_names[:20])}" + ("…" if data.num_classes > 20 else ""),
+        "inputs": f"{list(data.in_shape)}, "
+        + (STANDARDS[standard] if data.train.x.dtype == torch.uint8 else "as they are"),
+        "looked at": f"accuracy on {len(sample.y):,} training and {len(sample.test_y):,} test images; "
+        f"the other lenses on {min(sample.few, len(sample.y))} training images",
+        "made with": f"gendyn_lite {gendyn_lite.__version__}, torch {torch.__version__}, {sample.x.device}",
+        "fingerprint of the data": data.fingerprint,
+    }
+    return {"model": name, "data": data.description, "warning": warning, "facts": facts}
+
+
+def _pictures(data: ImageData, lenses: list[dict[str, Any]]) -> dict[int, tuple[str, str]]:
+    """The images that the lenses show, by their number; of data that are no images none."""
+    shown = {row[key] for lens in lenses for row in lens["examples"] for key in ("i", "j") if key in row}
+    order = _order(data)
+    if data.train.x.dtype != torch.uint8 or data.in_shape[0] not in (1, 3):
+        return {}
+    step = max(1, math.ceil(max(data.in_shape[1:]) / SIDE))
+    pictures = {}
+    for i in sorted(shown):
+        label = data.class_names[int(data.train.y[order[i]])]
+        pictures[i] = data_uri(data.train.x[int(order[i])][:, ::step, ::step]), label
+    return pictures
+
+
+def _plain(value: Any) -> Any:
+    """A value for JSON, which has no NaN."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

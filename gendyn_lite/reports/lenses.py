@@ -1,0 +1,295 @@
+"""Five functions, one a lens: what each paper's measure says of a network of one's own on a few of its images."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from scipy.stats import binomtest
+from torch import Tensor, nn
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures import fisher as information
+from gendyn_lite.measures import intervals as interval
+from gendyn_lite.measures import relu_paths
+from gendyn_lite.measures import stiffness as stiff
+from gendyn_lite.measures.per_example.layers import layer_name
+
+SHOWN = 6  # examples at each end
+
+
+class Sample(NamedTuple):
+    """What a network is looked at with, as it takes it.
+
+    Attributes:
+        x: Training inputs, standardized, on the network's device.
+        y: Their labels.
+        test_x: Test inputs, likewise.
+        test_y: Their labels.
+        few: How many of the training inputs the costly lenses take: the first ones, which are balanced.
+        lines: Lines of the intervals.
+        seconds: Most that exact intervals may take.
+    """
+
+    x: Tensor
+    y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    few: int = 64
+    lines: int = 12
+    seconds: float = 45.0
+
+
+class Number(NamedTuple):
+    """A mean over examples or pairs, and the ends of its interval of 95 %."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Lens:
+    """What a lens shows.
+
+    Attributes:
+        name: Of the lens.
+        numbers: Its numbers, by what they are of.
+        layers: A row for each layer: layer, and values by name.
+        examples: A row for each example or pair that is shown: kind, i, j (of a pair) and value.
+        told: Its finding in a sentence.
+        notes: What is to be known of how it was measured.
+        refused: Why it could not be computed; empty where it was.
+        seconds: What it took.
+    """
+
+    name: str
+    numbers: dict[str, Number] = field(default_factory=dict)
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    told: str = ""
+    notes: tuple[str, ...] = ()
+    refused: str = ""
+    seconds: float = 0.0
+
+    @property
+    def line(self) -> str:
+        """What became of it, in a line."""
+        return f"{self.name}: {self.seconds:.1f} s" + (f", not computed: {self.refused}" if self.refused else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"numbers": {name: number._asdict() for name, number in self.numbers.items()}}
+
+
+def share(hits: Tensor) -> Number:
+    """The share of examples for which something is so, bool [n], with its exact binomial interval.
+
+    >>> share(torch.tensor([True] * 10)).high, share(torch.tensor([True] * 10)).low > 0.6
+    (1.0, True)
+    """
+    found = binomtest(int(hits.sum()), len(hits))
+    ends = found.proportion_ci()
+    return Number(float(found.statistic), float(ends.low), float(ends.high))
+
+
+def mean(values: Tensor) -> Number:
+    """The mean over examples, [n], with the interval of a bootstrap over them."""
+    return Number(*stiff.average(values.double().cpu()[:, None], two_sets=True))
+
+
+def _words(number: Number, form: str = ".2f") -> str:
+    if math.isnan(number.mean):
+        return "not defined (there is no such pair)"
+    return f"{number.mean:{form}} ({number.low:{form}} to {number.high:{form}})".replace("-", "−")
+
+
+@torch.no_grad()
+def fit(model: nn.Module, sample: Sample) -> Lens:
+    """Accuracy on training and test images: how much was learned, and how much of it generalizes.
+
+    Args:
+        model: The network, in eval mode.
+        sample: What it is looked at with.
+
+    Source: Zhang et al. (2017), Table 1.
+    """
+    parts = {"training": (sample.x, sample.y), "test": (sample.test_x, sample.test_y)}
+    logits = {name: torch.cat([model(part) for part in x.split(64)]) for name, (x, _) in parts.items()}
+    numbers = {f"{name} accuracy": share(logits[name].argmax(1) == y) for name, (_, y) in parts.items()}
+    losses = {name: F.cross_entropy(logits[name], y, reduction="none") for name, (_, y) in parts.items()}
+    numbers |= {f"{name} loss (nats)": mean(loss) for name, loss in losses.items()}
+    train, test = (numbers[f"{name} accuracy"] for name in parts)
+    gap = f"a gap of {train.mean - test.mean:.2f}".replace("-", "−")
+    told = f"It names {_words(train)} of the training images and {_words(test)} of the test images rightly: {gap}."
+    return Lens("fit", numbers, told=told)
+
+
+def paths(model: nn.Module, sample: Sample) -> Lens:
+    """Which units are on for which image: whether images of a class take the same path, and units that are never on.
+
+    Args:
+        model: The network, in eval mode.
+        sample: What it is looked at with.
+
+    Source: Image functions (n.d.), Fig. 4 and 6.
+    """
+    x, y = sample.x[: sample.few], sample.y[: sample.few]
+    recorded = relu_paths.record_paths(model, x)
+    layers = [
+        {
+            "layer": name,
+            "units on": float(on.double().mean()),
+            "units never on": float((~on.any(0)).double().mean()),
+        }
+        for name, on in recorded.items()
+    ]
+    overlap = torch.stack([relu_paths.path_gram(on).double() for on in recorded.values()]).sum(0)
+    cosine = stiff.cosine(overlap).fill_diagonal_(-torch.inf)
+    value, nearest = cosine.max(1)
+    found = share(y[nearest.to(y.device)] == y)
+    order = value.argsort(descending=True).tolist()
+    both = {frozenset((i, int(nearest[i]))): i for i in reversed(order)}  # a pair once, where each is the other's
+    pairs = [
+        {"kind": "nearest by path", "i": i, "j": int(nearest[i]), "value": float(value[i])}
+        for i in sorted(both.values(), key=order.index)[:SHOWN]
+    ]
+    chance = float((y[:, None] == y).double().sum() - len(y)) / (len(y) * (len(y) - 1))
+    told = (
+        f"For {_words(found)} of the images the nearest one by path is of the same class; "
+        f"a neighbour drawn at random would be in {chance:.2f}."
+    )
+    return Lens("paths", {"nearest by path is of the same class": found}, layers, pairs, told)
+
+
+def fisher(model: nn.Module, sample: Sample) -> Lens:
+    """Fisher information: how strongly the loss depends on the weights, and on how few of them.
+
+    Args:
+        model: The network, in eval mode.
+        sample: What it is looked at with.
+
+    Source: Jiang, Eq. 7 and 9.
+    """
+    x, y = sample.x[: sample.few], sample.y[: sample.few]
+    trace = mean(stiff.squared_norms(model, x, y))
+    diagonal = information.diagonal(model, x, y)
+    sums: dict[str, float] = {}
+    for name, values in diagonal.items():
+        sums[layer_name(name)] = sums.get(layer_name(name), 0.0) + float(values.sum())
+    whole = sum(sums.values()) or 1.0
+    layers = [{"layer": name, "share of the information": value / whole} for name, value in sums.items()]
+    flat = torch.cat([values.flatten() for values in diagonal.values()]).sort(descending=True).values.double()
+    needed = int(torch.searchsorted(flat.cumsum(0), 0.9 * flat.sum())) + 1
+    told = f"The trace of the empirical Fisher information is {_words(trace, '.3g')}"
+    told += f"; {needed / len(flat):.1%} of the weights hold nine tenths of it."
+    return Lens("fisher", {"trace of the empirical Fisher information": trace}, layers, told=told)
+
+
+def stiffness(model: nn.Module, sample: Sample) -> Lens:
+    """Whether a step that lowers one image's loss lowers another's: within a class, and between classes.
+
+    Args:
+        model: The network, in eval mode.
+        sample: What it is looked at with.
+
+    Source: Fort et al. (2019), Sec. 2.
+    """
+    x, y = sample.x[: sample.few], sample.y[: sample.few]
+    grams = stiff.gradient_gram(model, x, y, per_layer=True)
+    assert isinstance(grams, dict)
+    cosine = stiff.cosine(torch.stack(list(grams.values())).sum(0)).cpu()
+    y = y.cpu()
+    found = {kind: Number(*one) for kind, one in stiff.by_pair(cosine, y).items() if kind != "all"}
+    layers = []
+    for name, gram in grams.items():
+        each = stiff.by_pair(stiff.cosine(gram).cpu(), y, resamples=0)
+        layers.append({"layer": name, "within": each["within"].mean, "between": each["between"].mean})
+    same = (y[:, None] == y).double().fill_diagonal_(0)
+    own = (cosine * same).sum(1) / same.sum(1)  # NaN for the only one of its class
+    rows = _ends(own, "most stiff", "least stiff")
+    told = f"The mean cosine of two images' gradients is {_words(found['within'])} within a class"
+    told += f" and {_words(found['between'])} between classes."
+    numbers = {"cosine within a class": found["within"], "cosine between classes": found["between"]}
+    return Lens("stiffness", numbers, layers, rows, told)
+
+
+def intervals(model: nn.Module, sample: Sample) -> Lens:
+    """How far an image can be moved towards another of its class before the network changes its mind.
+
+    Args:
+        model: The network, in eval mode.
+        sample: What it is looked at with.
+
+    Source: Salman et al. (2019), Eq. 6.
+    """
+    few = sample.x[: sample.few]
+    pairs = interval.same_class_tuples(sample.y[: sample.few], sample.lines)
+    found = interval.generalization_interval(
+        model, *interval.pair_lines(few, pairs.to(few.device)), seconds=sample.seconds, samples=60, tolerance=1e-3
+    )
+    length, reached = mean(found.length), share(found.upper >= 1)
+    rows = _ends(found.length.cpu(), "longest", "shortest")
+    ends = list(zip(found.lower.tolist(), found.upper.tolist(), strict=True))
+    for row in rows:
+        line = row["i"]
+        row |= {"i": int(pairs[line, 0]), "j": int(pairs[line, 1]), "lower": ends[line][0], "upper": ends[line][1]}
+    lines = [{"layer": f"line {i + 1}", "lower": low, "upper": high} for i, (low, high) in enumerate(ends)]
+    told = (
+        f"On lines through two images of a class the first one's class is kept over {_words(length)} of their distance "
+        f"(from −1 to 2 was looked at), and as far as the second image on {_words(reached)} of the lines."
+    )
+    notes = (f"Method: {found.method}. {found.guarantee[0].upper()}{found.guarantee[1:]}.",)
+    numbers = {"length (1 is the distance of the two images)": length, "reaches the second image": reached}
+    return Lens("intervals", numbers, lines, rows, told, notes)
+
+
+def _ends(values: Tensor, most: str, least: str) -> list[dict[str, Any]]:
+    """The examples with the largest and the smallest values; those without one are left out."""
+    known = (~values.isnan()).nonzero().flatten()
+    order = known[values[known].argsort(descending=True)].tolist()
+    count = min(SHOWN, len(order) // 2)
+    chosen = [(most, i) for i in order[:count]] + [(least, i) for i in order[len(order) - count :][::-1]]
+    return [{"kind": kind, "i": i, "value": float(values[i])} for kind, i in chosen]
+
+
+LENSES: Mapping[str, Callable[[nn.Module, Sample], Lens]] = {
+    "fit": fit,
+    "paths": paths,
+    "fisher": fisher,
+    "stiffness": stiffness,
+    "intervals": intervals,
+}
+
+
+def looked(
+    model: nn.Module, sample: Sample, *, on_lens: Callable[[Lens], object] = lambda lens: None
+) -> Iterable[Lens]:
+    """Every lens in turn; one that is refused says why, and the others go on.
+
+    Args:
+        model: The network, in eval mode.
+        sample: What it is looked at with.
+        on_lens: Receives each as it is done.
+
+    Returns:
+        The lenses, with the seconds that each took.
+    """
+    for name, lens in LENSES.items():
+        started = time.monotonic()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            try:
+                found = lens(model, sample)
+            except (UserError, RuntimeError, ValueError, NotImplementedError) as error:
+                found = Lens(name, refused=str(error).strip().splitlines()[0] if str(error) else type(error).__name__)
+        notes = tuple(dict.fromkeys(str(one.message) for one in told if one.category is UserWarning))
+        found = replace(found, notes=(*found.notes, *notes), seconds=time.monotonic() - started)
+        on_lens(found)
+        yield found

@@ -1,0 +1,252 @@
+"""A network and data of one's own, named on the command line: found, built and loaded, or refused in one line."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pickle
+import signal
+import socket
+import sys
+import threading
+import zipfile
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from gendyn_lite import data
+from gendyn_lite.data import ImageData, image_folder
+from gendyn_lite.data.loading import FOLDER
+from gendyn_lite.errors import UserError, named_path, unknown_name
+from gendyn_lite.reports import report
+from gendyn_lite.train.device import choose_device
+
+BUILD_SECONDS = 60  # that a function may take to make a network
+FORM = "expected FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or the name of a network of torchvision"
+Made = Callable[[], Any]
+
+
+class _TooLongError(Exception):
+    """The time of a function is over."""
+
+
+class _NetworkError(OSError):
+    """A function asked for another machine."""
+
+
+def network(text: str, *, num_classes: int) -> nn.Module:
+    """The network that a text names.
+
+    Args:
+        text: ``"FILE.py:FUNCTION"`` or ``"PACKAGE.MODULE:FUNCTION"``, whose function gives a network and needs no
+            arguments; or a name of torchvision's.
+        num_classes: Classes of the data, for torchvision's.
+
+    Returns:
+        The network, in eval mode; of torchvision with fresh weights.
+
+    Raises:
+        UserError: It is not found, needs arguments, asks for another machine, takes more than a minute, raises, or
+            gives no network.
+
+    >>> type(network("resnet18", num_classes=10)).__name__
+    'ResNet'
+    """
+    place, colon, function = text.rpartition(":")
+    made = _made(lambda: _named(place, function)() if colon else _torchvision(text, num_classes), text)
+    if not isinstance(made, nn.Module):
+        raise UserError(f"{text} gives a {type(made).__name__}, expected a network (torch.nn.Module)")
+    return made.eval()
+
+
+def _torchvision(name: str, num_classes: int) -> nn.Module:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        near = unknown_name("network", name, known)
+        raise UserError(f"{str(near).partition(' Valid')[0]} {FORM}")
+    options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    return torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+
+
+def _named(place: str, function: str) -> Made:
+    """The function of a file or a module."""
+    try:
+        if place.endswith(".py"):
+            path = named_path(place, what="MODEL")
+            if not path.is_file():
+                raise UserError(f"{path} is no file: {FORM}")
+            spec = importlib.util.spec_from_file_location("gendyn_own_network", path)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # dataclasses and pickles of its own look there
+            spec.loader.exec_module(module)
+        else:
+            sys.path.insert(0, str(Path.cwd()))
+            try:
+                module = importlib.import_module(place)
+            finally:
+                sys.path.pop(0)
+    except ModuleNotFoundError as error:
+        raise UserError(f"no module named {error.name!r}, of {place}: {FORM}") from None
+    found = getattr(module, function, None)
+    if not callable(found):
+        names = [name for name, one in vars(module).items() if callable(one) and not name.startswith("_")]
+        raise unknown_name(f"function of {place}", function, names)
+    given = inspect.signature(found).parameters.values()
+    some = [one for one in given if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    if needed := [one.name for one in some if one.default is one.empty]:
+        raise UserError(f"{function} of {place} needs arguments ({', '.join(needed)}): write a function without any")
+    return found
+
+
+def _made(make: Made, text: str) -> Any:
+    """What a function of someone else's gives; whatever it does wrong is one line."""
+    try:
+        with _bounded(), _offline():
+            return make()
+    except UserError:
+        raise
+    except _TooLongError:
+        told = f"{text} has not given a network after {BUILD_SECONDS} s"
+        raise UserError(f"{told}: let it build one and load weights, and train elsewhere") from None
+    except (Exception, SystemExit) as error:
+        chain: list[BaseException] = [error]
+        while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
+            chain.append(before)
+        if any(isinstance(one, _NetworkError) for one in chain):
+            raise UserError(f"{text} downloads something: fetch it first, and give weights with --weights") from None
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(f"{text} raises {type(error).__name__}: {line}") from None
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """End what is done here after a minute, where the system has alarms."""
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(*_: object) -> None:
+        raise _TooLongError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, BUILD_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Refuse every connection to another machine meanwhile."""
+
+    def refuse(*_: object, **__: object) -> Any:
+        raise _NetworkError("a report makes no request to another machine")
+
+    names = ("connect", "connect_ex")
+    before = {name: getattr(socket.socket, name) for name in names}, socket.getaddrinfo
+    for name in names:
+        setattr(socket.socket, name, refuse)
+    socket.getaddrinfo = refuse
+    try:
+        yield
+    finally:
+        for name in names:
+            setattr(socket.socket, name, before[0][name])
+        socket.getaddrinfo = before[1]
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load weights into a network: safetensors, or a file of `torch.save` that needs no code to be read.
+
+    Args:
+        model: The network, changed in place.
+        path: The file; a dict of tensors, or one under ``"state_dict"`` or ``"model"``.
+
+    Raises:
+        UserError: It is missing, damaged, a pickle with code, or of another network.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is no file: expected weights (.safetensors, or .pth of torch.save)")
+    try:
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        told = f"{path} is a pickle with code in it, or damaged, and is not read"
+        raise UserError(f"{told}: save the weights alone, torch.save(model.state_dict(), ...)") from None
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as weights: {str(error).strip().splitlines()[0]}") from None
+    for key in ("state_dict", "model"):
+        found = found[key] if isinstance(found, dict) and isinstance(found.get(key), dict) else found
+    own = model.state_dict()
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"{path} holds a {type(found).__name__}, expected tensors by name (a state_dict)")
+    odd = [name for name in own if name not in found], [name for name in found if name not in own]
+    shapes = [name for name in own if name in found and own[name].shape != found[name].shape]
+    if any(odd) or shapes:
+        told = f"{len(odd[0])} tensors are missing, {len(odd[1])} are not of it, {len(shapes)} have another shape"
+        raise UserError(f"{path} has weights of another network: {told} (first: {(odd[0] + odd[1] + shapes)[0]})")
+    model.load_state_dict(found)
+
+
+def own_data(text: str, *, root: str | None = None, size: int | None = None) -> ImageData:
+    """The data that a text names.
+
+    Args:
+        text: A set that `gendyn_lite.data.load` knows, a folder with train/CLASS/* and test/CLASS/*, or a file .npz of
+            arrays x, y, x_test, y_test.
+        root: Folder of the prepared data.
+        size: Side to which the images of a folder are resized and cut.
+
+    Raises:
+        UserError: It is none of these, has no labels, or is refused by what loads it.
+    """
+    path = Path(text.removeprefix(FOLDER))
+    if size is not None and not path.is_dir():
+        raise UserError("--size is for a folder of images: leave it out")
+    if path.suffix == ".npz":
+        return _arrays(path)
+    if text.startswith(FOLDER) or path.is_dir():
+        return image_folder.load(path, name=text, root=data.data_root(root), size=size)
+    return data.load(text, root=root)
+
+
+def _arrays(path: Path) -> ImageData:
+    names = ("x", "y", "x_test", "y_test")
+    if not path.is_file():
+        raise UserError(f"{path} is no file: expected arrays {', '.join(names)} of numpy.savez")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            has = list(file.files)
+            found = {name: file[name] for name in names if name in has}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read as arrays: {str(error).strip().splitlines()[0]}") from None
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise UserError(f"{path} has {', '.join(has) or 'nothing'}, and no {missing[0]}: expected {', '.join(names)}")
+    return data.from_arrays(found["x"], found["y"], test=(found["x_test"], found["y_test"]), name=path.stem)
+
+
+def reported(asked: Namespace, *, say: Callable[[str], object]) -> Path:
+    """Do what the arguments of ``gendyn report`` say; `say` receives a line for each lens."""
+    found = own_data(asked.data, root=asked.root, size=asked.size)
+    model = network(asked.model, num_classes=asked.classes or found.num_classes)
+    if asked.weights:
+        load_weights(model, asked.weights)
+    fresh = ":" not in asked.model and not asked.weights
+    options = {"out": asked.out, "name": asked.model, "standard": asked.standard, "fresh": fresh}
+    return report(model.to(choose_device(None)), found, **options, on_lens=lambda lens: say(lens.line))

@@ -1,0 +1,225 @@
+"""A report on somebody's network: numbers are those of the measures, words cannot run, refusals are a line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import gendyn_lite
+from gendyn_lite import cli, data, models, reports
+from gendyn_lite.config import RunConfig
+from gendyn_lite.measures import relu_paths
+from gendyn_lite.measures.stiffness import by_pair, cosine, gradient_gram, squared_norms
+from gendyn_lite.train import fit
+from tests.browser.conftest import browser  # noqa: F401 (a fixture)
+from tests.browser.visit import Visit
+
+EVIL = "</script><script>window.harmed = 1</script><img src=x onerror='window.harmed = 1'>"
+SMALL = {"few": 24, "lines": 4}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", train_size=300)
+
+
+@pytest.fixture(scope="module")
+def network(digits):
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10)
+    )
+    config = RunConfig(experiment="own", epochs=5, batch_size=30, learning_rate=0.05, standardize="per_channel")
+    fit(model, digits, config, device="cpu")
+    return model
+
+
+@pytest.fixture(scope="module")
+def written(network, digits, tmp_path_factory):
+    return gendyn_lite.report(network, digits, out=tmp_path_factory.mktemp("report") / "net.html", **SMALL)
+
+
+def numbers(path):
+    found = json.loads(path.with_suffix(".json").read_text(), parse_constant=pytest.fail)
+    return {lens["name"]: lens for lens in found["lenses"]}, found
+
+
+def test_the_numbers_are_those_of_the_measures(written, network, digits):
+    lenses, about = numbers(written)
+    assert about["warning"] == "" and all(lens["refused"] == "" for lens in lenses.values())
+    sample = reports.sample_of(network, digits)
+    x, y = sample.x[:24], sample.y[:24]
+    stiff = by_pair(cosine(gradient_gram(network, x, y)), y)
+    found = lenses["stiffness"]["numbers"]
+    assert found["cosine within a class"]["mean"] == pytest.approx(stiff["within"].mean, rel=1e-4)
+    assert found["cosine between classes"]["high"] == pytest.approx(stiff["between"].high, rel=1e-4)
+    trace = lenses["fisher"]["numbers"]["trace of the empirical Fisher information"]
+    assert trace["mean"] == pytest.approx(float(squared_norms(network, x, y).mean()), rel=1e-5)
+    assert sum(row["share of the information"] for row in lenses["fisher"]["layers"]) == pytest.approx(1)
+    right = float((network(sample.x).argmax(1) == sample.y).double().mean())
+    accuracy = lenses["fit"]["numbers"]["training accuracy"]
+    assert accuracy["mean"] == pytest.approx(right) and accuracy["low"] < right < accuracy["high"] <= 1
+    on = relu_paths.record_paths(network, x)["2"]
+    assert lenses["paths"]["layers"][0]["units on"] == pytest.approx(float(on.double().mean()))
+    same = cosine(relu_paths.path_gram(on).double()).fill_diagonal_(-1).argmax(1)
+    share = lenses["paths"]["numbers"]["nearest by path is of the same class"]["mean"]
+    assert share == pytest.approx(float((y[same] == y).double().mean()))
+    ends = [row["upper"] - row["lower"] for row in lenses["intervals"]["layers"]]
+    length = lenses["intervals"]["numbers"]["length (1 is the distance of the two images)"]["mean"]
+    assert length == pytest.approx(np.mean(ends)) and 0 < length <= 3
+
+
+def test_the_file_is_small_and_has_pictures_of_the_examples(written):
+    text = written.read_text()
+    assert len(text) < 3e6 and text.count("data:image/png;base64,") >= 24
+    assert not list(written.parent.glob(".*"))
+
+
+def test_a_network_that_knows_nothing_is_said_to_be_one_first(digits, tmp_path):
+    model = models.build("mlp", num_classes=10, in_shape=(1, 8, 8), widths=[8], seed=0)
+    for fresh, said in ((True, "This network is untrained"), (False, "does no better than chance")):
+        text = reports.report(model, digits, out=tmp_path / "a.html", fresh=fresh, **SMALL).read_text()
+        assert text.index(said) < text.index("In short")
+
+
+def test_what_cannot_be_computed_says_why_and_the_rest_goes_on(digits, tmp_path):
+    model = models.build("mlp", num_classes=10, in_shape=(1, 8, 8), widths=[8], activation="tanh", seed=0)
+    lenses, _ = numbers(reports.report(model, digits, out=tmp_path / "a.html", **SMALL))
+    assert "the network has no gates (its activations: Tanh)" in lenses["paths"]["refused"]
+    assert "no gates" in (tmp_path / "a.html").read_text()
+    assert lenses["stiffness"]["refused"] == "" and "samples, then bisection" in lenses["intervals"]["notes"][0].lower()
+
+
+@pytest.mark.browser
+def test_the_page_is_drawn_offline_and_names_in_it_are_text(browser, tmp_path):  # noqa: F811
+    draw = np.random.default_rng(0)
+    images, y = draw.integers(0, 256, (40, 1, 8, 8), dtype=np.uint8), np.arange(40) % 2
+    own = data.from_arrays(images, y, test=(images[:8], y[:8]), description=EVIL, class_names=[EVIL, "b"])
+    model = nn.Sequential()
+    for name, module in (("flat", nn.Flatten()), (EVIL.replace(".", ""), nn.Linear(64, 8)), ("on", nn.ReLU())):
+        model.add_module(name, module)
+    model.add_module("out", nn.Linear(8, 2))
+    path = reports.report(model, own, out=tmp_path / "evil.html", name=EVIL, **SMALL)
+    with Visit(browser, path.as_uri()) as visit:
+        visit.settle()
+        assert visit.elsewhere == [] and visit.complaints == []
+        assert visit.page.evaluate("window.harmed") is None
+        assert EVIL in visit.page.inner_text("h1")
+        assert visit.page.locator("figure.gendyn-chart svg").count() >= 5
+        assert visit.page.evaluate("[...document.images].every(one => one.naturalWidth > 0)")
+
+
+MODULE = """
+import time, torch, urllib.request, sys
+from torch import nn
+def good(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+def wide(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 1000))
+def other(): return nn.Linear(7, 10)
+def needs(width): return nn.Linear(width, 10)
+def text(): return "no network"
+def raises(): raise KeyError("a\\nb")
+def leaves(): sys.exit(3)
+def slow(): time.sleep(30)
+def downloads(): return torch.hub.load_state_dict_from_url("http://127.0.0.1:9/x.pth")
+def infinite():
+    model = good(); model[1].weight.data.fill_(float("nan")); return model
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "net.py").write_text(MODULE)
+    (tmp_path / "broken.py").write_text("def f(:")
+    np.savez(tmp_path / "nolabels.npz", x=np.zeros((4, 8, 8), np.uint8))
+    np.savez(tmp_path / "pickled.npz", x=np.array([{}], object), y=[0], x_test=[0], y_test=[0])
+    save_file({"1.weight": torch.zeros(3, 64), "2.bias": torch.zeros(3)}, tmp_path / "other.safetensors")
+    torch.save(nn.Linear(2, 2), tmp_path / "whole.pth")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x09\0\0\0\0\0\0\0{")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "place.html").mkdir()
+    return tmp_path
+
+
+REFUSED = {
+    "no such name": (["resnet81"], "unknown network 'resnet81': did you mean 'resnet18'"),
+    "no such file": (["{0}/none.py:f"], "none.py is no file: expected FILE.py:FUNCTION"),
+    "no such module": (["no_such_package.part:f"], "no module named 'no_such_package'"),
+    "no such function": (["{0}/net.py:goood"], "unknown function of .*net.py 'goood': did you mean 'good'"),
+    "a file that is broken": (["{0}/broken.py:f"], "broken.py:f raises SyntaxError"),
+    "arguments": (["{0}/net.py:needs"], r"needs arguments \(width\): write a function without any"),
+    "no network": (["{0}/net.py:text"], r"gives a str, expected a network"),
+    "it raises": (["{0}/net.py:raises"], "net.py:raises raises KeyError"),
+    "it exits": (["{0}/net.py:leaves"], "net.py:leaves raises SystemExit: 3"),
+    "it takes minutes": (["{0}/net.py:slow"], "has not given a network after"),
+    "it downloads": (["{0}/net.py:downloads"], "downloads something: fetch it first"),
+    "more classes": (["{0}/net.py:wide"], "the network has 1,000 classes and the data 10: give it a head of 10"),
+    "--classes": (
+        ["squeezenet1_1", "--classes", "7"],
+        "does not take points|the network has 7 classes and the data 10",
+    ),
+    "other inputs": (["{0}/net.py:other"], r"the network does not take points of shape \(1, 8, 8\)"),
+    "NaN": (["{0}/net.py:infinite"], "weights '1.weight' are not finite"),
+    "no weights": (["{0}/net.py:good", "--weights", "{0}/none.pth"], "none.pth is no file: expected weights"),
+    "other weights": (
+        ["{0}/net.py:good", "--weights", "{0}/other.safetensors"],
+        "has weights of another network: 1 tensors",
+    ),
+    "a pickle": (["{0}/net.py:good", "--weights", "{0}/whole.pth"], "is a pickle with code in it"),
+    "damaged": (["{0}/net.py:good", "--weights", "{0}/cut.safetensors"], "cannot be read as weights"),
+    "no labels": (["{0}/net.py:good", "--data", "{0}/nolabels.npz"], "nolabels.npz has x, and no y: expected x, y"),
+    "objects": (["{0}/net.py:good", "--data", "{0}/pickled.npz"], "cannot be read as arrays: Object arrays"),
+    "no images": (["{0}/net.py:good", "--data", "{0}/images"], "images has no images in train/"),
+    "no data": (["{0}/net.py:good", "--data", "digitss"], "unknown dataset 'digitss'"),
+    "no size": (["{0}/net.py:good", "--size", "8"], "--size is for a folder of images"),
+    "no standard": (["{0}/net.py:good", "--standard", "mine"], "unknown standard 'mine'"),
+    "no HTML": (["{0}/net.py:good", "--out", "{0}/a.pdf"], "expected a name that ends in .html"),
+    "a folder in its place": (["{0}/net.py:good", "--out", "{0}/place.html"], "is a folder: choose another place"),
+    "no such folder": (["{0}/net.py:good", "--out", "{0}/none/a.html"], "is in no folder: choose another place"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_reported_is_one_line(case, folder, capsys, monkeypatch):
+    monkeypatch.setattr("gendyn_lite.reports.loading.BUILD_SECONDS", 1)
+    words, said = REFUSED[case]
+    asked = ["report", *(word.format(folder) for word in words)]
+    asked += [] if "--data" in asked else ["--data", "digits"]
+    asked += [] if "--out" in asked else ["--out", str(folder / "a.html")]
+    assert cli.main(asked) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and re.search(said, lines[0]), lines
+    assert not list(folder.glob("a.*"))
+
+
+def test_a_command_writes_a_report(folder, capsys):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    torch.save({"state_dict": model.state_dict()}, folder / "good.pth")
+    words = ["report", f"{folder}/net.py:good", "--weights", f"{folder}/good.pth", "--data", "digits"]
+    assert cli.main([*words, "--out", f"{folder}/a.html"]) == 0
+    told = capsys.readouterr()
+    assert "a.html, with its numbers in" in told.out and "paths: " in told.err and "no gates" in told.err
+    found = json.loads((folder / "a.json").read_text())
+    expected = reports.report(model, data.load("digits"), out=folder / "b.html")
+    assert found["lenses"][0]["numbers"] == numbers(expected)[0]["fit"]["numbers"]
+
+
+@pytest.mark.parametrize("end", [".new", ".json"])
+def test_a_full_disk_leaves_nothing_half_written(end, folder, capsys, monkeypatch):
+    def full(path, text):
+        if path.suffix == end:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        path.write_text(text)
+
+    monkeypatch.setattr(reports, "write_text", full)
+    (folder / "a.html").write_text("old")
+    (folder / "a.json").write_text("old")
+    assert cli.main(["report", f"{folder}/net.py:good", "--data", "digits", "--out", f"{folder}/a.html"]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "No space left on device: free some space" in last
+    assert [path.read_text() for path in folder.glob("*a.*")] == ["old", "old"]
