@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import results
+from gendyn_lite.chapters import what_holds
 from gendyn_lite.chapters.generalization_intervals import claims, tables
 from gendyn_lite.chapters.generalization_intervals.tables import counts, ends
 
@@ -66,16 +67,20 @@ def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs():
 def test_random_directions_last_as_long_as_the_class_and_longer():
     true = means(WHOLE, "dataset", "widths").xs(0.0, level="label_corruption")
     paper = true.drop("digits")
-    assert (paper["random"] > paper["principal"]).all()
+    assert len(paper) == 8 and (paper["random"] - paper["principal"]).between(0.035, 0.145).all()
+    assert (true["principal"] - true["random"])["digits", "3x128"] == pytest.approx(0.08, abs=0.005)
+    said = [verdict for (data, _), verdict in verdicts("principal_over_random").items() if data != "digits"]
+    assert sorted(said) == ["reversed"] * 5 + ["undecided"] * 3
+    overall = what_holds.judged("05_generalization_intervals")[1].set_index("id")["verdict"]
+    assert overall["principal_over_random"] == overall["pairs_over_random"] == "undecided"
     assert (true[["means", "adversarial"]].max(axis=1) < 1.5).all()
     assert (true[["pair", "principal", "random"]].min(axis=1) > 2.6).all()
     mnist = true.loc["mnist"]
     assert ((mnist["minor"] - mnist["principal"]).abs() < 0.1).all()
-    assert set(verdicts("principal_over_random").values()).isdisjoint({"holds", "holds, small"})
     random = means(WHOLE, "dataset", "widths").xs(1.0, level="label_corruption")
     loss = (true["random"] - random["random"]).groupby("dataset").agg(["min", "max"])
     assert loss.loc["mnist", "min"] > 0.7 and loss.loc["digits", "min"] > 1 and loss.loc["cifar10", "min"] > 0
-    assert loss.loc["cifar10", "max"] < 0.15
+    assert loss.loc["mnist", "max"] < 0.85 and loss.loc["cifar10", "max"] < 0.15
     assert (random["principal"] - random["random"]).loc["mnist"].between(0.4, 0.7).all()
 
 
@@ -95,9 +100,9 @@ def test_intervals_do_not_tell_how_well_a_network_generalizes():
     watched = tables.described(RUNS).query("training")
     last = watched.sort_values("epoch").groupby("run_id").tail(1)
     assert set(last["learning_rate"]) == {0.01} and (last["train_accuracy"] == 1).all()
-    early = watched[watched["epoch"] == 10].set_index("run_id")["test_accuracy"]
-    gained = last.set_index("run_id")["test_accuracy"]
-    assert (early > 0.85 * gained).all()
+    early, late = (each.set_index("run_id").sort_index() for each in (watched[watched["epoch"] == 10], last))
+    assert (early["test_accuracy"] > 0.85 * late["test_accuracy"]).all()
+    assert (early["intervals/pair_mean"] < late["intervals/pair_mean"]).all()
 
 
 def test_the_bound_is_true_and_explains_nothing():
