@@ -74,7 +74,7 @@ def planar(cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots
         "starts at a training point; its interval is drawn solid and every change of region is marked. For point 1 at "
         f"105 degrees the interval is {first['lower']:.2f} to {first['upper']:.2f}, through {first['regions']:.0f} "
         "regions.",
-        height=380,
+        height=300,
     )
 
 
@@ -313,4 +313,4 @@ def bound_reach(table: pd.DataFrame) -> Chart:
         "What the bound explains",
         "True labels. A class is certain where the distance is within the reach.",
     )
-    return layered([marks], title, subtitle, f"Reach of the bound and distance to new images: {words}.", height=320)
+    return layered([marks], title, subtitle, f"Reach of the bound and distance to new images: {words}.", height=230)

@@ -26,9 +26,10 @@ def described(table: pd.DataFrame) -> pd.DataFrame:
     """A tidy table with columns that say what a run is about.
 
     Returns:
-        The rows with `labels` ("true labels", "random labels"), `downsample` (1 where images are whole), `widths`
-        ("3x128") and `training` (whether the run is one that is watched epoch by epoch).
+        The rows, those on more images first, with `labels` ("true labels", "random labels"), `downsample` (1: images
+        are whole), `widths` ("3x128") and `training` (whether the run is one that is watched epoch by epoch).
     """
+    table = table.sort_values(["n_train", "data"], ascending=False, kind="stable").reset_index(drop=True)
     options = [json.loads(text) for text in table["model_options"]]
     widths = pd.Series([_widths(each.get("widths", [])) for each in options], index=table.index, dtype=str)
     return table.assign(
@@ -52,7 +53,7 @@ def ends(table: pd.DataFrame) -> pd.DataFrame:
     """The last epoch of each run that is not watched epoch by epoch, described, `with_sizes`."""
     rows = described(table)
     rows = rows[~rows["training"]].sort_values("epoch", kind="stable")
-    return with_sizes(rows.groupby("run_id", sort=False).tail(1).reset_index(drop=True))
+    return with_sizes(rows.groupby("run_id", sort=False).tail(1).sort_index().reset_index(drop=True))
 
 
 def main_network(runs: pd.DataFrame) -> pd.DataFrame:
