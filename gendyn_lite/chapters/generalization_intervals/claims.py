@@ -143,6 +143,27 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
     return table(found)
 
 
+# The claims in a few plain words each, for the top of the page.
+IN_SHORT = {
+    "pairs_alike": "Between two images, labels do not matter",
+    "distributions_alike": "The two distributions are almost identical",
+    "midlines_shorter": "Off those lines, random labels shorten",
+    "principal_over_means": "Longer along the class than to another's mean",
+    "principal_over_minor": "Longer along the class than across it",
+    "principal_over_random": "Longer along the class than at random",
+    "pairs_over_random": "Longer towards its images than at random",
+    "principal_as_random": "On random labels no direction is special",
+    "random_directions_shorter": "Random labels shorten random directions",
+    "small_random_shorter": "Fewer pixels: shorter on random labels",
+    "small_true_alike": "Fewer pixels: no change on true labels",
+    "depths_alike": "Depth does not matter",
+    "moons_shorter": "In the plane, random labels shorten",
+    "correlates_all": "Lengths go with accuracy, unfitted points 0",
+    "correlates_fitted": "Lengths go with accuracy, of fitted points",
+    "norms_within": "Regions have norms below that of the weights",
+    "bound_true": "The bound that follows is true",
+    "bound_explains": "The bound explains the class of new images",
+}
 QUESTIONS = {  # section of the page: what it answers
     "do-labels-matter-between-two-images-of-a-class": ("pairs_alike", "distributions_alike"),
     "and-where-no-training-image-lies": ("midlines_shorter",),
