@@ -123,17 +123,18 @@
     const wide = some.map((one) => one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflowX !== "visible");
     some.forEach((one, number) => (wide[number] ? one.setAttribute("tabindex", 0) : one.removeAttribute("tabindex")));
   }
-  const reachable = () => asNeeded(SCROLLED, stops);
+  // Again whenever its size is another: laid out, unfolded, typeset, in a window of another width.
+  const sizes = new ResizeObserver((entries) => stops(entries.map((entry) => entry.target)));
+  const reachable = (place) => place.querySelectorAll(SCROLLED).forEach((one) => sizes.observe(one));
 
   const setMathematics = () => asNeeded(".math", async (some) => {
     if (some.length) await window.MathJax.typesetPromise(some);
-    stops(some.flatMap((one) => [...one.querySelectorAll(SET)]));
+    some.forEach(reachable);
   });
 
   // What was left out of the layout of a page that opens (book.css) is laid out, so that all heights are the real ones.
   const layOut = () => asNeeded("div.cell, .admonition, .gendyn-wide", (some) => {
     for (const each of some) each.style.contentVisibility = "visible";
-    stops(some.flatMap((each) => [...each.querySelectorAll(SCROLLED)])); // what is not laid out has no width yet
   });
 
   // What is set or drawn above the place asked for moves it: go there again, until the reader moves.
@@ -155,12 +156,7 @@
     mark(words(asked.get("highlight") || ""));
     window.addEventListener("load", stay);
     window.addEventListener("load", layOut);
-    window.addEventListener("load", reachable);
-    let changed = 0;
-    const again = () => { clearTimeout(changed), changed = setTimeout(reachable, 300); };
-    window.addEventListener("resize", again);
-    const within = (element) => (element.querySelectorAll ? [...element.querySelectorAll(SCROLLED)] : []);
-    window.addEventListener("toggle", (event) => stops(within(event.target)), true); // what was folded had no width
+    window.addEventListener("load", () => reachable(document));
     if (window.MathJax) window.MathJax.startup = { pageReady: setMathematics };
   }
 })();

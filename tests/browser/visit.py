@@ -36,7 +36,8 @@ class Visit:
         self.page.wait_for_load_state("load")
         self.page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")
         self.page.evaluate("() => { window.dispatchEvent(new Event('beforeprint')); }")
-        self.page.evaluate("() => new Promise((done) => setTimeout(done, 50))")  # what it unfolds says so then
+        frame = "requestAnimationFrame"  # what it unfolds is measured within two
+        self.page.evaluate(f"() => new Promise((done) => {frame}(() => {frame}(() => done())))")
         try:
             self.page.wait_for_function(f"() => !document.querySelector({UNDRAWN!r})")
         except TooLong as error:

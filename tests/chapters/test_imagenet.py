@@ -8,8 +8,6 @@ import subprocess
 import sys
 
 import pytest
-from PIL import Image
-from sklearn.datasets import load_sample_images
 from torch import nn
 
 from gendyn_lite import results
@@ -20,6 +18,7 @@ from gendyn_lite.chapters.random_labels import imagenet as table_2
 from gendyn_lite.chapters.random_labels.tables import TABLE_2
 from gendyn_lite.models.imagenet import torchvision_network
 from gendyn_lite.results.runs import read_run
+from tests.chapters import photographs
 
 CASES = {  # the module, how it is asked for what it trains, epochs, and the side of its images
     "table 2": (table_2, ["--row", "4"], 1, 75),
@@ -29,23 +28,17 @@ TINY = ["-p", "batch_size=4", "-p", "learning_rate=0.001", "-p", "precision=floa
 
 
 @pytest.fixture
-def photographs(tmp_path, runs, monkeypatch):
-    """Windows of the two photographs that scikit-learn brings: six to train on and two to test with, of each."""
+def pictures(tmp_path, runs, monkeypatch):
     monkeypatch.setenv("GENDYN_DATA", str(tmp_path / "data"))
-    for name, picture in zip(("china", "flower"), load_sample_images().images, strict=True):
-        for number in range(8):
-            place = tmp_path / "photographs" / ("train" if number < 6 else "test") / name
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture[100:180, 60 * number : 60 * number + 80]).save(place / f"{number}.png")
-    return f"folder:{tmp_path / 'photographs'}"
+    return f"folder:{photographs.write(tmp_path / 'photographs', side=80)}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_two_processes_train_and_record_one_run(name, photographs, runs):
+def test_two_processes_train_and_record_one_run(name, pictures, runs):
     experiment, asked, epochs, side = CASES[name]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", experiment.__name__, *asked, *TINY, "-p", f"dataset={photographs}"]
+    command += ["-m", experiment.__name__, *asked, *TINY, "-p", f"dataset={pictures}"]
     command += ["-p", f"epochs={epochs}", "-p", f"center_crop={side}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
@@ -60,8 +53,8 @@ def test_two_processes_train_and_record_one_run(name, photographs, runs):
     assert run.rows()[-1].get("top5/test_accuracy", 1) == 1  # of two classes, both are among the five
 
 
-def test_paths_of_a_resnet_are_recorded(photographs, capsys):
-    assert paths.main(["imagenet", "--dataset", photographs, "--epochs", "2"]) == 0
+def test_paths_of_a_resnet_are_recorded(pictures, capsys):
+    assert paths.main(["imagenet", "--dataset", pictures, "--epochs", "2"]) == 0
     found = results.load("path_imagenet")
     layers = [name for name in found.columns if name.endswith(":cross:mean")]
     assert len(layers) == probes.FEW and found[layers].iloc[-1].between(0, 1).all()

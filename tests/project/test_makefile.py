@@ -20,7 +20,8 @@ TARGETS = set(re.findall(r"^([a-z-]+):.*##", MAKEFILE, re.MULTILINE))
 
 def make(*arguments: str, folder: Path = ROOT, path: str | None = None) -> subprocess.CompletedProcess[str]:
     """GNU make, as a reader calls it: without the environment of a make that may be running the tests."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "VENV"))}
+    exported = ("MAKE", "MFLAGS", "VENV", "OUT", "GENDYN_RUNS")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(exported)}
     environment["PATH"] = path or environment["PATH"]
     command = [shutil.which("make") or "make", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)

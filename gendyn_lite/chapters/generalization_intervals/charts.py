@@ -20,7 +20,7 @@ OF_LABELS = strokes("labels", NAMES)
 # Else the intervals that reach the whole range are all one sees.
 ROOT = alt.Scale(type="sqrt", domain=[0, 1], nice=False)
 HALVES = alt.Axis(tickMinStep=0.5, tickCount=6)
-REACH, NEAREST = "reach of the bound", "nearest training image of its class"
+REACH, NEAREST = "reach", "nearest of its class"
 WORDS = {"pair": "pairs of one class", "midline": "midlines of triangles of one class"}
 DIRECTIONS = {
     "pair": "another point of the class",
@@ -91,7 +91,7 @@ def _ground(cells: pd.DataFrame, points: pd.DataFrame, x: alt.X, y: alt.Y) -> tu
 def _said(line: alt.Chart) -> alt.Chart:
     """A line's interval and number of regions in words."""
     ends = "'interval ' + format(datum.lower, '.3f') + ' to ' + format(datum.upper, '.3f')"
-    return line.transform_calculate(words=f"{ends} + ', ' + datum.regions + ' linear regions'")
+    return line.transform_calculate(words=f"{ends} + ', ' + datum.regions + ' regions'")
 
 
 def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -> Chart:
@@ -304,13 +304,13 @@ def bound_reach(table: pd.DataFrame) -> Chart:
     rows = mean_intervals(rows, ["subject", "of"], name="distance")
     rows = rows.assign(**{name: rows[name].map("{:.3g}".format).astype(float) for name in ("distance", "low", "high")})
     color, _, shape = parts.looks("of", [REACH, NEAREST], title=None)
-    x = alt.X("distance:Q", title="largest difference of a pixel (logarithmic)", scale=alt.Scale(type="log"))
+    x = alt.X("distance:Q", title="largest change of a pixel", scale=alt.Scale(type="log"))
     y = alt.Y("subject:N", title=None, sort=None, axis=alt.Axis(labelLimit=260))
     tip = ["subject:N", "of:N", "distance:Q", "low:Q", "high:Q", "seeds:Q"]
     marks = alt.Chart(rows).mark_point(size=90, filled=True).encode(x=x, y=y, color=color, shape=shape, tooltip=tip)
     words = parts.told(rows, "{subject}, {of}: {distance:.2g}")
     title, subtitle = (
         "What the bound explains",
-        "True labels. A class is certain where the distance is within the reach.",
+        "True labels, logarithmic. Reach of the bound, and distance of new images to the nearest of their class.",
     )
     return layered([marks], title, subtitle, f"Reach of the bound and distance to new images: {words}.", height=230)

@@ -175,13 +175,13 @@ class Lone:
     def _of_use(self, layer: Layer, use: Use) -> Mapping[str, Tensor]:
         """The example's gradient from one use of a layer's module."""
         roles = {"weight": layer.weight, "bias": layer.bias}
-        leaves = {
-            role: getattr(use.module, role).detach().requires_grad_()
-            for role, name in roles.items()
-            if name is not None
-        }
-        with torch.enable_grad():
-            out = functional_call(use.module, leaves, (lone(use.module, use.a[self._i]),))
+        with torch.inference_mode(False), torch.enable_grad():
+            leaves = {
+                role: getattr(use.module, role).detach().requires_grad_()
+                for role, name in roles.items()
+                if name is not None
+            }
+            out = functional_call(use.module, leaves, (lone(use.module, use.a[self._i]).clone(),))
             z = torch.stack([use.z[self._i], *(torch.zeros_like(use.z[self._i]) for _ in out[1:])])
             found = torch.autograd.grad(out, list(leaves.values()), z)
         return {str(roles[role]): gradient for role, gradient in zip(leaves, found, strict=True)}
