@@ -177,7 +177,7 @@ def test_a_fault_is_named_and_nothing_is_cached(tmp_path, fault, through):
         ("1.png", "has no images in train/"),
         ("train/a/1.png train/b/1.png valid/a/1.png", r"no images in test/: .*; rename valid/ to test/"),
         ("Train/a/1.png Test/a/1.png", r"no images in train/: .*; rename Train/ to train/"),
-        ("cat/1.png dog/1.avif", r"no images in train/: .*; found cat/, dog/: if these are classes, put them there"),
+        ("cat/1.png dog/1.gif", r"no images in train/: .*; found cat/, dog/: if these are classes, put them there"),
         ("test/a/1.png", "has no images in train/"),
         ("train/a/1.png train/b/1.png", "has no images in test/"),
         ("train/a/1.png test/a/1.png", r"one class only \(a\): expected at least"),

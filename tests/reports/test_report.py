@@ -64,7 +64,7 @@ def test_the_numbers_are_those_of_the_measures(written, network, digits):
     assert sum(row["share of the information"] for row in lenses["fisher"]["layers"]) == pytest.approx(1)
     right = float((network(sample.x).argmax(1) == sample.y).double().mean())
     accuracy = lenses["fit"]["numbers"]["training accuracy"]
-    assert accuracy["mean"] == pytest.approx(right) and accuracy["low"] < right < accuracy["high"] <= 1
+    assert accuracy["mean"] == pytest.approx(right) and accuracy["low"] < right <= accuracy["high"] <= 1
     on = relu_paths.record_paths(network, x)["2"]
     assert lenses["paths"]["layers"][0]["units on"] == pytest.approx(float(on.double().mean()))
     same = cosine(relu_paths.path_gram(on).double()).fill_diagonal_(-1).argmax(1)
@@ -192,7 +192,8 @@ def test_what_cannot_be_reported_is_one_line(case, folder, capsys, monkeypatch):
     asked += [] if "--data" in asked else ["--data", "digits"]
     asked += [] if "--out" in asked else ["--out", str(folder / "a.html")]
     assert cli.main(asked) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
+    # An older torch says itself what it downloads.
+    lines = [line for line in capsys.readouterr().err.splitlines() if line and not line.startswith("Downloading: ")]
     assert len(lines) == 1 and re.search(said, lines[0]), lines
     assert not list(folder.glob("a.*"))
 
