@@ -11,7 +11,7 @@ import torch
 
 from gendyn_lite import data, results
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.generalization_intervals import charts, tables
+from gendyn_lite.chapters.generalization_intervals import charts, charts_lines, tables
 from gendyn_lite.chapters.generalization_intervals import demo as interval_lines
 from gendyn_lite.chapters.generalization_intervals import runs as experiment
 from gendyn_lite.measures import intervals
@@ -131,7 +131,7 @@ def test_the_plane_agrees_with_the_network():
     plane = interval_lines.plane(starts=2, resolution=8)
     first = plane.lines.query("start == 1 and angle == 105").iloc[0]
     words = f"{first['lower']:.2f} to {first['upper']:.2f}, through {first['regions']:.0f} regions"
-    assert words in described(charts.planar(*plane))
+    assert words in described(charts_lines.planar(*plane))
     network = interval_lines.trained("two_moons", 0.0, (12, 12))
     corners = torch.tensor(plane.cells[["x", "y", "x2", "y2"]].to_numpy(), dtype=torch.float32)
     same = network.model(corners.view(-1, 2, 2).mean(1)).argmax(1).numpy() == plane.cells["class"].to_numpy()
@@ -145,7 +145,7 @@ def test_the_plane_agrees_with_the_network():
 def test_paths_have_pictures_and_margins_that_end_with_the_interval():
     found = interval_lines.paths()
     words = [f"{row.labels}, {row.towards}: {row.lower:.2f} to {row.upper:.2f}" for row in found.intervals.itertuples()]
-    said = described(charts.paths(*found))
+    said = described(charts_lines.paths(*found))
     assert all(each in said for each in words)
     assert len(found.intervals) == 2 * len(interval_lines.KINDS)
     assert found.images["image"].str.startswith("data:image/png;base64,").all()
