@@ -15,7 +15,7 @@ BINS = 30  # of a recorded distribution of lengths
 SPANS: dict[str, tuple[float, float]] = {
     "pair": (-1.0, 2.0),
     "midline": (-2.0, 3.0),
-    **dict.fromkeys(("principal", "minor", "means", "random", "adversarial"), (-1.0, 2.0)),
+    **dict.fromkeys(("principal", "minor", "means", "random", "varying", "span", "adversarial"), (-1.0, 2.0)),
 }
 NORM_RANGE = (0.0, 1.5)  # of the recorded distribution of regions' norms
 MAIN = "3x128"  # the paper's network, from which resolution and direction are varied

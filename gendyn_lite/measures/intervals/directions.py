@@ -161,22 +161,41 @@ def between_means(x: Tensor, y: Tensor, start: int, end: int, *, length: float |
     return (step / step.norm() * scale).to(x).view(x.shape[1:])
 
 
-def random_directions(x: Tensor, *, length: float, seed: int = 0) -> Tensor:
-    """A uniformly distributed direction for each point, drawn on the CPU so that it is the same on every device.
+def random_directions(
+    x: Tensor, *, length: float, seed: int = 0, weights: Tensor | None = None, basis: Tensor | None = None
+) -> Tensor:
+    """A random direction for each point, drawn on the CPU so that it is the same on every device.
 
     Args:
         x: Points [m, *in_shape].
         length: Of every direction, in the units of x.
         seed: Of the draw.
+        weights: How far each coordinate moves, [*in_shape], as its standard deviation; else each moves equally far.
+        basis: Orthogonal directions of one length [k, *in_shape], as of `components`: only combinations of them are
+            drawn, every one equally often.
 
     Returns:
-        [m, *in_shape].
+        [m, *in_shape]; uniformly distributed unless there are weights.
+
+    Raises:
+        UserError: Weights and a basis at once, or weights that are all zero.
 
     >>> random_directions(torch.zeros(2, 5), length=3.0).norm(dim=1).round(decimals=3).tolist()
     [3.0, 3.0]
+    >>> random_directions(torch.zeros(2, 3), length=3.0, weights=torch.tensor([0.0, 0.0, 1.0])).abs().tolist()
+    [[0.0, 0.0, 3.0], [0.0, 0.0, 3.0]]
     """
-    draw = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return _scaled(draw.to(x.device), length).to(x)
+    if weights is not None and basis is not None:
+        raise UserError("there are weights and a basis, expected one of them: leave the other out")
+    if weights is not None and not bool((weights != 0).any()):
+        raise UserError("the weights are all zero, so that there is no direction: give some of them another value")
+    shape = x.shape if basis is None else (len(x), len(basis))
+    draw = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(x.device)
+    if weights is not None:
+        draw = draw * weights.double()
+    if basis is not None:
+        draw = torch.einsum("mk,k...->m...", draw, basis.double())
+    return _scaled(draw, length).to(x)
 
 
 def adversarial_directions(model: nn.Module, x: Tensor, *, length: float) -> Tensor:
