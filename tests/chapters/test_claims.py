@@ -113,7 +113,8 @@ HOLD = {
     "layers": "training_changes_layers changes_through_layers tanh_differs leaky_relu_as_relu",
     "depth": "late_layers_apart random_less_apart",
     "intervals": "pairs_alike midlines_shorter principal_over_means principal_over_minor principal_over_random "
-    "pairs_over_random principal_as_random random_directions_shorter norms_within bound_true bound_explains "
+    "principal_over_varying principal_over_span pairs_over_random pairs_over_span pairs_trained midlines_trained "
+    "principal_as_random random_directions_shorter norms_within bound_true bound_explains "
     "small_random_shorter small_true_alike depths_alike correlates_all correlates_fitted",
 }
 SMALL, NEGLIGIBLE, REVERSED, UNDECIDED = "holds, small", "negligible", "reversed", "undecided"
@@ -188,6 +189,10 @@ CASES = [
     ("intervals", {}, "distributions_alike", UNDECIDED),  # distances of 0 on all seeds, to no known resolution
     ("intervals", {"correlated": False}, "correlates_fitted", REVERSED),
     ("intervals", {"random_mean": 2.9}, "principal_over_random pairs_over_random", REVERSED),
+    ("intervals", {"varying_mean": 2.9}, "principal_over_varying", REVERSED),
+    ("intervals", {"span_mean": 2.9}, "principal_over_span pairs_over_span", REVERSED),
+    ("intervals", {"untrained_pair_mean": 2.7}, "pairs_trained", NEGLIGIBLE),
+    ("intervals", {"untrained_midline_mean": 4.9}, "midlines_trained", REVERSED),
     ("intervals", {"random_mean": 1.7}, "random_directions_shorter", REVERSED),
     ("intervals", {"bound_covered": 0.0}, "bound_explains", REVERSED),
     ("intervals", {"bound_within": 0.5}, "bound_true", REVERSED),

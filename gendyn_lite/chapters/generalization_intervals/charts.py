@@ -17,6 +17,7 @@ OF_LABELS = strokes("labels", NAMES)
 # Else the intervals that reach the whole range are all one sees.
 ROOT = alt.Scale(type="sqrt", domain=[0, 1], nice=False)
 HALVES = alt.Axis(tickMinStep=0.5, tickCount=6)
+UNTRAINED = "untrained network"  # on labels that are its own predictions
 REACH, NEAREST = "reach", "nearest of its class"
 WORDS = {"pair": "pairs of one class", "midline": "midlines of triangles of one class"}
 DIRECTIONS = {
@@ -24,6 +25,8 @@ DIRECTIONS = {
     "principal": "first principal component",
     "minor": "last principal component",
     "random": "at random",
+    "varying": "at random, as pixels vary",
+    "span": "at random, in the class's span",
     "means": "mean of another class",
     "adversarial": "nearest boundary",
 }
@@ -83,7 +86,7 @@ def _drawn(frame: pd.DataFrame, highest: float = 1.0) -> pd.DataFrame:
 
 
 def directions(table: pd.DataFrame) -> Chart:
-    """Mean length by direction, on true and on random labels; a menu chooses the data.
+    """Mean length by direction, on true and on random labels and before training; a menu chooses the data.
 
     Args:
         table: As for `densities`.
@@ -91,10 +94,11 @@ def directions(table: pd.DataFrame) -> Chart:
     runs = tables.ends(table)
     rows = _by_direction(tables.main_network(runs[runs["downsample"] == 1]))
     length = alt.Scale(domain=[0, 3], nice=False)
-    color, _, shape = parts.looks("labels", NAMES, title=None)
+    names = [name for name in (*NAMES, UNTRAINED) if name in set(rows["labels"])]
+    color, _, shape = parts.looks("labels", names, title=None)
     base = chosen(rows, {"data": menu("data_set", rows["data"], "data")}).encode(
         y=alt.Y("direction:N", title=None, sort=list(DIRECTIONS.values()), axis=alt.Axis(labelLimit=170)),
-        yOffset=alt.YOffset("labels:N", scale=alt.Scale(domain=NAMES, paddingInner=0.4, paddingOuter=0.3)),
+        yOffset=alt.YOffset("labels:N", scale=alt.Scale(domain=names, paddingInner=0.4, paddingOuter=0.3)),
         color=color,
     )
     whiskers = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2)
@@ -113,12 +117,15 @@ def directions(table: pd.DataFrame) -> Chart:
 
 def _by_direction(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean length over seeds: a row for each data set (and size), kind of labels and direction of lines."""
-    columns = {f"intervals/{kind}_mean": name for kind, name in DIRECTIONS.items()}
-    keys = [runs["data"] + runs["size"], runs["labels"]]
-    lengths = runs.reindex(columns=list(columns)).rename(columns=columns).set_index(keys)
-    by = ["data", "labels", "direction"]
-    stacked: pd.Series = lengths.stack()  # type: ignore[assignment]
-    rows = stacked.rename("length").dropna().rename_axis(by).reset_index()
+    initial = runs[runs["label_corruption"] == 0].assign(labels=UNTRAINED)
+    by, found = ["data", "labels", "direction"], []
+    for prefix, part in (("", runs), ("untrained_", initial)):
+        columns = {f"intervals/{prefix}{kind}_mean": name for kind, name in DIRECTIONS.items()}
+        keys = [part["data"] + part["size"], part["labels"]]
+        lengths = part.reindex(columns=list(columns)).rename(columns=columns).set_index(keys)
+        stacked: pd.Series = lengths.stack()  # type: ignore[assignment]
+        found.append(stacked.rename("length").dropna().rename_axis(by).reset_index())
+    rows = pd.concat(found)
     return _drawn(mean_intervals(rows, by, "length", name="length"), highest=3.0)
 
 

@@ -15,6 +15,8 @@ from tests.chapters import fake_sizes
 # Mean length by kind, on true and on random labels.
 LENGTHS = {"pair": (2.7, 2.7), "midline": (4.6, 3.6), "principal": (2.6, 2.0), "minor": (2.0, 1.5)}
 LENGTHS |= {"means": (1.2, 1.1), "random": (2.2, 1.95), "adversarial": (0.9, 0.8)}
+LENGTHS |= {"varying": (2.3, 1.9), "span": (2.1, 1.8)}
+UNTRAINED = {"pair": 2.2, "midline": 4.0}
 CNN = ("pair", "midline", "fitted")  # what is measured on convolutional networks
 NETWORKS = (((128, 128, 128), 1), ((512,), 1), ((128, 128, 128), 4))
 
@@ -64,6 +66,7 @@ def _end(data, dataset, widths, downsample, q, seed, shift):
             mean -= shift + (0.5 if downsample > 1 else 0.0)
         row |= {f"intervals/{kind}_mean": mean, f"intervals/{kind}_bins": bins(kind, mean)}
     norm = {"norm_ratio": 0.7, "norm_within": 1.0, "norm_bins": bins("pair", 1.5), "pieces": 150.0}
+    norm |= {f"untrained_{kind}_mean": mean + 0.002 * seed for kind, mean in UNTRAINED.items()}
     norm |= {"bound_within": 1.0, "bound_covered": 0.9}
     return row | {f"intervals/{name}": value for name, value in norm.items()} | {"intervals/fitted": 1.0}
 

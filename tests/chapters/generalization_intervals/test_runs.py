@@ -26,7 +26,7 @@ def test_every_plan_is_valid_and_paired():
         assert {config.dataset for config in configs} == {dataset, "two_moons"}
         ends = [config for config in configs if config.eval_every == config.epochs]
         seeds = {q: {c.seed for c in ends if c.label_corruption == q} for q in (0.0, 1.0)}
-        assert seeds[0.0] == seeds[1.0] == set(range(2) if profile == "smoke" else range(5, 10))
+        assert seeds[0.0] == seeds[1.0] == set(range(2) if profile == "smoke" else range(10, 15))
     assert {config.dataset for config in experiment.plan("smoke", moons=False)} == {"digits"}
 
 
@@ -112,8 +112,34 @@ def test_lines_start_at_fitted_points_of_their_class():
         kind: 30 if kind in ("pair", "midline") else 20 for kind in tables.SPANS
     }
     length = {kind: direction.flatten(1).norm(dim=1) for kind, (_, direction) in found.items()}
-    for kind in ("minor", "means", "random", "adversarial"):
+    for kind in ("minor", "means", "random", "varying", "span", "adversarial"):
         assert torch.allclose(length[kind], length["principal"], rtol=1e-4)
+
+
+def test_the_span_of_a_class_is_that_of_its_images_and_constant_pixels_do_not_vary():
+    network = interval_lines.trained("digits")
+    x, y = network.x[network.y < 2][:20], network.y[network.y < 2][:20]
+    found = experiment.directions(network.model, x, y, experiment.Amount(4, 8), seed=0)
+    by_class = (found[kind][1].split(4) for kind in ("varying", "span"))
+    for label, (of_varying, of_span) in enumerate(zip(*by_class, strict=True)):
+        own = x[y == label].flatten(1).double()
+        assert bool((of_varying.flatten(1)[:, own.std(0) == 0] == 0).all())
+        left = of_span.flatten(1).double()
+        basis = torch.linalg.svd(own - own.mean(0), full_matrices=False)[2][: len(own) - 1]
+        assert torch.allclose(left @ basis.T @ basis, left, atol=1e-5)
+
+
+def test_an_untrained_network_is_measured_on_labels_of_its_own():
+    """The same as measuring a network whose training data had those labels: all of them fit."""
+    config = next(c for c in experiment.plan("smoke", seeds=1) if c.dataset == "digits")
+    loaded = data.load_for_run(config)[0]
+    model, (x, _) = runner.build(config, loaded).eval(), runner.inputs(config, loaded)
+    amount = experiment.Amount(10, 10)
+    row = experiment.untrained(model, x, amount, seed=0)
+    with torch.no_grad():
+        expected = experiment.measured(model, x, model(x).argmax(1), amount, seed=0)
+    assert expected["fitted"] == 1 and row["untrained_pair_mean"] == expected["pair_mean"]
+    assert set(row) == {f"untrained_{kind}_mean" for kind in tables.SPANS}
 
 
 def test_downsampled_networks_have_the_intervals_of_downsampled_images():

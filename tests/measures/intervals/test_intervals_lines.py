@@ -112,6 +112,27 @@ def test_random_directions_are_even():
     assert torch.allclose(found.T @ found / len(found), torch.eye(3).double() / 3, atol=0.01)
 
 
+def test_weights_say_how_far_a_random_direction_moves_each_coordinate():
+    """Of a Gaussian draw, so before the length is fixed: ratios of coordinates are those of the weights' draws."""
+    weights = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
+    x = torch.zeros(20_000, 3, dtype=torch.float64)
+    plain, found = (intervals.random_directions(x, length=1.0, seed=3, weights=given) for given in (None, weights))
+    assert torch.allclose(found.norm(dim=1), torch.ones(()).double()) and bool((found[:, 0] == 0).all())
+    assert torch.allclose(found[:, 2] / found[:, 1], 2 * plain[:, 2] / plain[:, 1])
+
+
+def test_random_directions_of_a_basis_are_even_in_its_span():
+    generator = torch.Generator().manual_seed(0)
+    own = torch.randn(4, 1, 2, 5, generator=generator, dtype=torch.float64) * torch.arange(1, 6)
+    basis = intervals.components(own)
+    found = intervals.random_directions(torch.zeros(20_000, 1, 2, 5).double(), length=2.0, basis=basis)
+    flat, axes = found.flatten(1), basis.flatten(1) / intervals.pair_distance(own)
+    assert torch.allclose(flat.norm(dim=1), torch.full((), 2.0).double())
+    along = flat @ axes.T / 2
+    assert torch.allclose(along @ axes * 2, flat)  # nothing of it is outside the span
+    assert torch.allclose(along.T @ along / len(along), torch.eye(3).double() / 3, atol=0.01)
+
+
 def test_adversarial_directions_end_soonest_on_a_linear_network():
     """There the distance to the boundary is margin / ‖w_rival − w_own‖, in no direction shorter."""
     torch.manual_seed(0)
@@ -136,6 +157,13 @@ EIGHT, X34 = torch.randn(8, 3), torch.ones(1, 3, 4)
 NO_LENGTH = "length is .*, expected a number above 0"
 REFUSED = {
     "random": (intervals.random_directions, (EIGHT,), {"length": math.inf}, NO_LENGTH),
+    "weights and a basis": (
+        intervals.random_directions,
+        (EIGHT,),
+        {"length": 1.0, "weights": torch.ones(3), "basis": torch.eye(3)},
+        "weights and a basis, expected one of them: leave the other out",
+    ),
+    "no weights": (intervals.random_directions, (EIGHT,), {"length": 1.0, "weights": torch.zeros(3)}, "are all zero"),
     "components": (intervals.components, (EIGHT,), {"length": 0.0}, NO_LENGTH),
     "means": (intervals.between_means, (EIGHT, torch.arange(8) % 2, 0, 1), {"length": "1"}, NO_LENGTH),
     "adversarial": (intervals.adversarial_directions, (nn.Linear(3, 2), EIGHT), {"length": math.nan}, NO_LENGTH),
