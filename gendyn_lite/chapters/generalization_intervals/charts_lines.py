@@ -7,11 +7,10 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from gendyn_lite.chapters.generalization_intervals.tables import OTHER, OWN
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, strokes, tooltips
-
-OWN, OTHER = "its class", "strongest other class"
 
 
 def planar(cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots: pd.DataFrame) -> Chart:
@@ -80,7 +79,7 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
     """Logits along a line, its interval shaded, and pictures on the way; menus choose labels and direction.
 
     Args:
-        logits: As the other arguments, of this chapter's `demo.paths` (or `line_tables`).
+        logits: As the other arguments, of this chapter's `probes.frames`.
         intervals: The intervals.
         images: Pictures at some α; empty for points that are no pictures.
     """
@@ -91,7 +90,7 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
     span = alt.Scale(domain=[float(logits["alpha"].min()) - 0.15, float(logits["alpha"].max()) + 0.15], nice=False)
     x = alt.X("alpha:Q", title="α", scale=span)
     base = alt.Chart(intervals).transform_filter(shown)
-    curves = alt.Chart(logits).transform_filter(shown).mark_line()
+    curves = alt.Chart(logits).transform_filter(shown).transform_fold([OWN, OTHER], as_=["of", "logit"]).mark_line()
     shade = base.mark_rect(opacity=0.13, color=PALETTE[3], tooltip=None)
     legend = alt.Legend(symbolType="stroke", offset=26)  # room for the words between it and the drawing
     y = alt.Y("logit:Q", title="logit", scale=alt.Scale(zero=False, nice=False))
@@ -115,6 +114,6 @@ def _room_below(logits: pd.DataFrame, intervals: pd.DataFrame, keys: list[str]) 
     """The intervals with a `floor` a fifth below each line's logits, so that pictures hide no curve."""
     floors = []
     for row in intervals.to_dict("records"):
-        own = logits.loc[logits[keys].eq([row[key] for key in keys]).all(axis="columns"), "logit"]
-        floors.append(round(own.min() - 0.2 * (own.max() - own.min()), 3))
+        shown = logits.loc[logits[keys].eq([row[key] for key in keys]).all(axis="columns"), [OWN, OTHER]].to_numpy()
+        floors.append(round(shown.min() - 0.2 * (shown.max() - shown.min()), 3))
     return intervals.assign(floor=floors)

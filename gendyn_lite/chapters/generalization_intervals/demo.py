@@ -14,22 +14,12 @@ from torch import Tensor, nn
 
 from gendyn_lite import data
 from gendyn_lite.chapters import live
-from gendyn_lite.chapters.generalization_intervals import charts_lines
+from gendyn_lite.chapters.generalization_intervals import charts_lines, probes
 from gendyn_lite.chapters.generalization_intervals.runs import plan
-from gendyn_lite.chapters.generalization_intervals.tables import LABELS, SPANS
-from gendyn_lite.data.gallery import data_uri
+from gendyn_lite.chapters.generalization_intervals.tables import SPANS
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import intervals, relu_paths
 
-THUMBNAILS = tuple(-1 + 0.25 * step for step in range(13))  # α of the pictures
-KINDS = {
-    "pair": "to another point of its class",
-    "principal": "first principal component of its class",
-    "means": "towards the mean of another class",
-    "minor": "last principal component of its class",
-    "random": "at random",
-    "adversarial": "towards the nearest boundary",
-}
 ANGLES = tuple(range(0, 360, 15))
 WIDTHS = {"3x128": (128, 128, 128), "1x512": (512,), "2x256": (256, 256), "4x128": (128,) * 4}
 
@@ -45,38 +35,16 @@ def trained(
     return live.trained(config)
 
 
-class Paths(NamedTuple):
-    """Tables of lines from digits: logits at knots, intervals, and what the images on the way look like."""
-
-    logits: pd.DataFrame
-    intervals: pd.DataFrame
-    images: pd.DataFrame
-
-
-def paths(*, seed: int = 0) -> Paths:
-    """One digit, six directions, true and random labels: logits of its class and of the strongest other one.
-
-    Only embedded data: the pictures travel with the book.
-    """
-    parts = [
-        one_line(kind, image=seed, corruption=corruption, labels=labels, towards=words)
-        for corruption, labels in LABELS.items()
-        for kind, words in KINDS.items()
-    ]
-    return Paths(*(pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True)))
-
-
 def one_line(
-    kind: str, *, image: int = 0, corruption: float = 0.0, widths: tuple[int, ...] = (128, 128, 128), **about: str
-) -> Paths:
-    """One line from a digit.
+    kind: str, *, image: int = 0, corruption: float = 0.0, widths: tuple[int, ...] = (128, 128, 128)
+) -> probes.Frames:
+    """One line from a digit, as tables.
 
     Args:
-        kind: Kind of direction, one of `KINDS`.
+        kind: Kind of direction, one of `probes.KINDS`.
         image: Which training image, from 0.
         corruption: 0 for a network of true labels, 1 for one of random labels.
         widths: Units of its hidden layers.
-        **about: Columns of all three tables.
 
     Raises:
         UserError: There is no such image.
@@ -84,62 +52,15 @@ def one_line(
     model, x, y = trained("digits", corruption, widths)
     if not 0 <= image < len(x):
         raise UserError(f"image is {image}, expected a number from 0 to {len(x) - 1}")
-    origin, label = x[image : image + 1], int(y[image])
-    own = x[y == label]
-    length = intervals.pair_distance(own)
-    if kind == "pair":
-        others = (y == label) & (torch.arange(len(y)) != image)
-        direction = x[others][:1] - origin
-    elif kind == "means":
-        direction = intervals.between_means(x, y, label, (label + 1) % 10)[None]
-    elif kind == "random":
-        direction = intervals.random_directions(origin, length=length, seed=image)
-    elif kind == "adversarial":
-        direction = intervals.adversarial_directions(model, origin, length=length)
-    else:
-        direction = intervals.components(own)[[0 if kind == "principal" else -1]]
-    return line_tables(model, origin, direction, **about)
+    return probes.frames([({}, probes.of_image(model, x, y, image)[kind])])
 
 
-def line_tables(model: nn.Module, origin: Tensor, direction: Tensor, **about: str) -> Paths:
-    """Logits at the knots of one line, its interval, and pictures along it.
-
-    Args:
-        model: A piecewise linear network.
-        origin: [1, *in_shape].
-        direction: [1, *in_shape].
-        **about: Columns of all three tables.
-    """
-    low, high = SPANS["pair"]
-    found = intervals.generalization_interval(model, origin, direction, low=low, high=high)
-    (line,) = intervals.pieces(model, origin, direction, low=low, high=high)
-    own = int(found.label[0])
-    others = line.logits.clone()
-    others[:, own] = -torch.inf
-    alpha = line.alpha.cpu().numpy().round(4)
-    logits = [
-        pd.DataFrame({**about, "alpha": alpha, "logit": value.cpu().numpy().round(3), "of": name})
-        for name, value in (("its class", line.logits[:, own]), ("strongest other class", others.amax(1)))
-    ]
-    ends = {"lower": round(float(found.lower[0]), 3), "upper": round(float(found.upper[0]), 3)}
-    row = pd.DataFrame([{**about, **ends, "regions": line.regions, "class": own}])
-    shown = THUMBNAILS if origin.dim() == 4 else ()
-    pictures = [{**about, "alpha": at, "image": _picture((origin + at * direction)[0], origin[0])} for at in shown]
-    return Paths(pd.concat(logits, ignore_index=True), row, pd.DataFrame(pictures))
-
-
-def _picture(image: Tensor, like: Tensor) -> str:
-    """A digit, dark on light and four times enlarged, on the brightness scale of another one, as a PNG data URI."""
-    grey = ((image.mean(0, keepdim=True) - like.min()) / (like.max() - like.min())).clamp(0, 1).cpu()
-    return data_uri((255 - 255 * grey).to(torch.uint8).repeat_interleave(4, 1).repeat_interleave(4, 2))
-
-
-def grid_trap(*, points: tuple[int, ...] = (4, 8, 16, 32, 64), lines: int = 400, seed: int = 0) -> pd.DataFrame:
+def grid_trap(*, points: tuple[int, ...] = (4, 8, 16, 32, 64), midlines: int = 400, seed: int = 0) -> pd.DataFrame:
     """Midlines of digits, by the exact method and by grids: what a coarse grid steps over, and what it does to a claim.
 
     Args:
         points: Points of each grid on a line, half of them on each side of α = 0.
-        lines: Number of midlines, of true and of random labels each.
+        midlines: How many, of true and of random labels each.
         seed: Of the triangles.
 
     Returns:
@@ -150,12 +71,12 @@ def grid_trap(*, points: tuple[int, ...] = (4, 8, 16, 32, 64), lines: int = 400,
     rows = {f"{count} points": {} for count in points} | {"exact": {}}
     for name, corruption in (("true", 0.0), ("random", 1.0)):
         model, x, y = trained("digits", corruption)
-        midlines = intervals.midlines(x, intervals.same_class_tuples(y, lines, size=3, seed=seed))
-        exact = intervals.generalization_interval(model, *midlines, low=low, high=high)
+        through = intervals.midlines(x, intervals.same_class_tuples(y, midlines, size=3, seed=seed))
+        exact = intervals.generalization_interval(model, *through, low=low, high=high)
         rows["exact"] |= {name: float(exact.length.mean()), "stepped over": 0}
         for count in points:
             grid = {"method": "grid", "samples": count // 2, "tolerance": 1e-7}
-            found = intervals.generalization_interval(model, *midlines, low=low, high=high, **grid)
+            found = intervals.generalization_interval(model, *through, low=low, high=high, **grid)
             missed = int((found.length > exact.length + 1e-5).sum())
             rows[f"{count} points"] |= {name: float(found.length.mean()), "stepped over": missed}
     table = pd.DataFrame([{"method": method, **row} for method, row in rows.items()])
@@ -215,20 +136,20 @@ def _rays(model: nn.Module, starts: Tensor) -> tuple[pd.DataFrame, pd.DataFrame]
     origin = starts.repeat_interleave(len(ANGLES), dim=0)
     direction = torch.stack([turn.cos(), turn.sin()], dim=1).to(starts).repeat(len(starts), 1)
     found = intervals.generalization_interval(model, origin, direction)
-    lines = intervals.pieces(model, origin, direction)
+    followed = intervals.pieces(model, origin, direction)
 
     def at(alpha: Tensor, line: Tensor) -> np.ndarray:
         return (origin[line] + alpha.to(origin)[:, None] * direction[line]).double().numpy().round(3)
 
     about = pd.DataFrame(product(range(1, len(starts) + 1), ANGLES), columns=pd.Index(["start", "angle"]))
-    regions = [line.regions for line in lines]
+    regions = [line.regions for line in followed]
     rows = about.assign(lower=_rounded(found.lower), upper=_rounded(found.upper), regions=regions)
-    every, one = torch.arange(len(lines)), torch.ones(len(lines))
+    every, one = torch.arange(len(followed)), torch.ones(len(followed))
     at_ends = {"whole": (-one, 2 * one), "part": (found.lower, found.upper), "at": (0 * one, 0 * one)}
     for name, alphas in at_ends.items():
         for end, alpha in zip(("", "2"), alphas, strict=True):
             rows[[f"{name}_x{end}", f"{name}_y{end}"]] = at(alpha, every)
-    alpha = torch.cat([line.alpha[1:-1] for line in lines])
+    alpha = torch.cat([line.alpha[1:-1] for line in followed])
     line = every.repeat_interleave(torch.tensor(regions) - 1)
     knots = about.iloc[line.numpy()].assign(alpha=_rounded(alpha))
     knots[["x", "y"]] = at(alpha, line)
@@ -242,7 +163,7 @@ def _rounded(values: Tensor) -> np.ndarray:
 class IntervalExplorer:
     """Choose a network, labels, an image and a direction; see the logits along the line, its knots and its interval.
 
-    The static twin is `charts_lines.paths` of this chapter over the tables of `paths`.
+    The static twin is `charts_lines.paths` of this chapter.
 
     Attributes:
         panel: What to display.
@@ -252,7 +173,7 @@ class IntervalExplorer:
         self.network = widgets.Dropdown(options=list(WIDTHS), description="network")
         self.labels = widgets.Dropdown(options=["true labels", "random labels"], description="labels")
         self.image = widgets.BoundedIntText(value=0, min=0, max=299, description="image")
-        kinds = [(words, kind) for kind, words in KINDS.items()]
+        kinds = [(words, kind) for kind, words in probes.KINDS.items()]
         self.towards = widgets.Dropdown(options=kinds, description="direction")
         self.panel, self.status = live.panel([self.network, self.labels, self.image, self.towards], self._show)
 

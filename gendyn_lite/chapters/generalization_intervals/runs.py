@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import partial
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.generalization_intervals.tables import BINS, NORM_RANGE, SPANS
-from gendyn_lite.chapters.registry import CELLS, Group, Part, parts_for
+from gendyn_lite.chapters.generalization_intervals import probes
+from gendyn_lite.chapters.generalization_intervals.probes import Lines, bins_of, bound, norms, predicted
+from gendyn_lite.chapters.generalization_intervals.tables import SPANS
+from gendyn_lite.chapters.registry import CELLS, Group, Part, parts_for, without
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import intervals
 from gendyn_lite.results.runs import Run, check_profile
 
-Lines = tuple[Tensor, Tensor]
-NORM_LINES = 4  # whose pieces are all followed
+LINES, LINES_VERSION, IMAGE = "interval_lines", 1, 0  # the runs that record lines from one image, and which image
 # Runs of seeds 0 to 9 were known when the claims of today were written down.
 NEW = {"seeds": 5, "first_seed": 10}
 
@@ -122,14 +123,28 @@ def plan(profile: str = "smoke", *, dataset: str = "", seeds: int = 0, moons: bo
     return found
 
 
+def plan_lines(profile: str = "smoke", *, dataset: str = "") -> list[RunConfig]:
+    """The two runs, of true and of random labels, that record every line from one image.
+
+    Args:
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        dataset: As for `plan`.
+    """
+    name, version = {"experiment": LINES}, {"probe_version": LINES_VERSION}
+    return [run.replace(**name, **version) for run in plan(profile, dataset=dataset, seeds=1, moons=False)[:2]]
+
+
 def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
     """The complete run of a configuration: loaded, resumed, or trained and measured.
 
     Args:
-        config: Of `plan`.
+        config: Of `plan` or `plan_lines`.
         profile: Size, for how much is measured.
         **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and data_root.
     """
+    if config.experiment == LINES:
+        options |= {"prepare": partial(_line_probe, config), "probe_version": LINES_VERSION}
+        return runner.load_or_run(config, profile=profile, **options)
     amount = AMOUNTS[profile] if config.model == "mlp" else CONVOLUTIONAL
     watched = config.eval_every < config.epochs
     if watched:
@@ -153,8 +168,22 @@ def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
     return runner.load_or_run(config, profile=profile, **options)
 
 
+def _line_probe(config: RunConfig, loaded: ImageData) -> dict[str, Any]:
+    """The probe of a run of `plan_lines`."""
+    x, y = runner.inputs(config, loaded)
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, str]:
+        device = next(model.parameters()).device
+        return probes.recorded(model, x.to(device), y.to(device), image=IMAGE) if epoch == config.epochs else {}
+
+    return {"probes": {"lines": probe}}
+
+
 run_all = partial(runner.one_by_one, run)
-GROUPS = (Group(CELLS, lambda profile, values: plan(profile, **values)),)
+GROUPS = (
+    Group(CELLS, lambda profile, values: plan(profile, **values)),
+    Group(CELLS, lambda profile, values: plan_lines(profile, **without(values, "seeds"))),
+)
 
 
 def measured(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: int) -> dict[str, Any]:
@@ -165,13 +194,13 @@ def measured(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: in
         distributed; the share of lines whose whole range keeps its class, and of those where that is certain; the
         method; for networks of fully connected layers linear pieces and norms of regions.
     """
-    fitted = _predicted(model, x) == y
+    fitted = predicted(model, x) == y
     row: dict[str, Any] = {"fitted": float(fitted.float().mean())}
     x, y = x[fitted], y[fitted]
     for kind, (origin, direction) in directions(model, x, y, amount, seed=seed).items():
         low, high = SPANS[kind]
         found = intervals.generalization_interval(model, origin, direction, low=low, high=high, method=amount.method)
-        row |= {f"{kind}_mean": float(found.length.mean()), f"{kind}_bins": _bins(found.length, high - low)}
+        row |= {f"{kind}_mean": float(found.length.mean()), f"{kind}_bins": bins_of(found.length, high - low)}
         row |= {f"{kind}_full": float((found.length >= high - low).float().mean()), "method": found.method}
         certain = found.certain_upper - found.certain_lower
         row |= {f"{kind}_certain": float(certain.mean())} if found.method == "certified" else {}
@@ -180,18 +209,8 @@ def measured(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: in
 
 def untrained(model: nn.Module, x: Tensor, amount: Amount, *, seed: int) -> dict[str, Any]:
     """Mean lengths that need no training: of the initial network, which fits labels that are its own predictions."""
-    row = measured(model, x, _predicted(model, x), amount, seed=seed)
+    row = measured(model, x, predicted(model, x), amount, seed=seed)
     return {f"untrained_{name}": value for name, value in row.items() if name.endswith("_mean")}
-
-
-def _predicted(model: nn.Module, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([model(part).argmax(1) for part in x.split(500)])
-
-
-def _bins(values: Tensor, highest: float) -> str:
-    """Counts of `BINS` bins from 0 to `highest`, as `tables.counts` reads them."""
-    return " ".join(map(str, torch.histc(values.cpu(), bins=BINS, min=0.0, max=highest).int().tolist()))
 
 
 def directions(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: int) -> dict[str, Lines]:
@@ -207,89 +226,11 @@ def directions(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: 
         return lines
     parts: dict[str, list[Lines]] = defaultdict(list)
     for label, other in zip(usable, usable[1:] + usable[:1], strict=True):
-        own = x[y == label]
-        points = own[: max(1, amount.others // len(usable))]
-        length = intervals.pair_distance(own)
-        found = intervals.components(own, length=length)
-        chosen = {"principal": found[0], "minor": found[-1]}
-        if other != label:
-            chosen["means"] = intervals.between_means(x, y, label, other, length=length)
-        draw = partial(intervals.random_directions, points, length=length, seed=seed + label)
-        chosen |= {"random": draw(), "varying": draw(weights=own.std(dim=0)), "span": draw(basis=found)}
-        chosen["adversarial"] = intervals.adversarial_directions(model, points, length=length)
+        points = x[y == label][: max(1, amount.others // len(usable))]
+        chosen = probes.class_directions(model, x, y, label, points, other=other, seed=seed + label)
         for kind, direction in chosen.items():
             parts[kind].append((points, direction.expand_as(points)))
     return lines | {
         kind: (torch.cat([points for points, _ in found]), torch.cat([direction for _, direction in found]))
         for kind, found in parts.items()
-    }
-
-
-def norms(model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> dict[str, Any]:
-    """Linear pieces along pairs, and the ∞-norms of their maps over that of the weights' product."""
-    if not _fully_connected(model) or int(torch.bincount(y.cpu(), minlength=1).max()) < 2:
-        return {}
-    pairs = intervals.same_class_tuples(y, NORM_LINES, seed=seed).to(x.device)
-    origin, direction = intervals.pair_lines(x, pairs)
-    lines = intervals.pieces(model, origin, direction)
-    shape = (-1, *(1,) * (x.dim() - 1))
-    middles = (
-        at + line.middles.to(x.dtype).view(shape) * step
-        for line, at, step in zip(lines, origin, direction, strict=True)
-    )
-    maps = [intervals.infinity_norm(intervals.linear_maps(model, points)) for points in middles]
-    ratios = torch.cat(maps) / intervals.weight_norms(model).without_relus
-    return {
-        "pieces": sum(line.regions for line in lines) / len(lines),
-        "norm_ratio": float(ratios.mean()),
-        "norm_within": float((ratios <= 1).float().mean()),
-        "norm_bins": _bins(ratios, NORM_RANGE[1]),
-    }
-
-
-def _fully_connected(model: nn.Module) -> TypeGuard[nn.Sequential]:
-    other = any(isinstance(layer, nn.Conv2d | nn.AvgPool2d) for layer in model.modules())
-    return isinstance(model, nn.Sequential) and not other
-
-
-@torch.no_grad()
-def bound(model: nn.Module, train: Lines, test: Lines) -> dict[str, float]:
-    """The bound |f(a) − f(b)|∞ ≤ ‖W‖∞ |a − b|∞ on all pairs of training images of one class, and what follows from it.
-
-    A training image with a margin m keeps its class at every point that is nearer than m / (2 ‖W‖∞), if the bound is
-    true: its *reach*. Distances are largest differences of a pixel, after standardization.
-
-    Args:
-        model: Other networks than fully connected ones give nothing.
-        train: Images and labels; those that are not fitted are left out.
-        test: Images and labels; those that are not classified correctly are left out.
-
-    Returns:
-        ``bound_within``, the share of pairs for which it is true; ``bound_ratio``, its mean change of the outputs over
-        the bound; ``bound_reach``, the mean reach; ``bound_nearest``, the mean distance from a test image to the
-        nearest training image of its class; ``bound_covered``, the share of test images within reach of one.
-
-    Source: Salman et al. (2019), App. A.
-    """
-    if not _fully_connected(model):
-        return {}
-    norm = intervals.weight_norms(model).without_relus
-    (x, y), (new, labels) = ((x[right], y[right]) for x, y in (train, test) for right in (_predicted(model, x) == y,))
-    ratios, covered, nearest, reaches = [], [], [], []
-    for label in y.unique():
-        own, outputs = x[y == label].flatten(1), model(x[y == label])
-        others, apart = new[labels == label].flatten(1), torch.cdist(own, own, p=torch.inf)
-        pairs = torch.ones_like(apart).triu(1).bool() & (apart > 0)
-        ratios.append((torch.cdist(outputs, outputs, p=torch.inf) / (norm * apart))[pairs])
-        first, second = outputs.topk(2).values.unbind(1)
-        reaches.append((first - second) / (2 * norm))
-        distances = torch.cdist(others, own, p=torch.inf)
-        nearest.append(distances.amin(1))
-        covered.append((distances < reaches[-1]).any(1))
-    found = {"ratio": ratios, "reach": reaches, "nearest": nearest, "covered": covered}
-    found["within"] = [ratio <= 1 for ratio in ratios]
-    return {
-        f"bound_{name}": float(torch.cat(parts).float().mean())
-        for name, parts in found.items()
-        if len(torch.cat(parts))
     }

@@ -17,6 +17,7 @@ SPANS: dict[str, tuple[float, float]] = {
     "midline": (-2.0, 3.0),
     **dict.fromkeys(("principal", "minor", "means", "random", "varying", "span", "adversarial"), (-1.0, 2.0)),
 }
+OWN, OTHER = "its class", "strongest other class"  # whose logits are recorded along single lines
 NORM_RANGE = (0.0, 1.5)  # of the recorded distribution of regions' norms
 MAIN = "3x128"  # the paper's network, from which resolution and direction are varied
 LABELS = {0.0: "true labels", 1.0: "random labels"}

@@ -11,7 +11,7 @@ import torch
 
 from gendyn_lite import data, results
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.generalization_intervals import charts, charts_lines, tables
+from gendyn_lite.chapters.generalization_intervals import charts, charts_lines, probes, tables
 from gendyn_lite.chapters.generalization_intervals import demo as interval_lines
 from gendyn_lite.chapters.generalization_intervals import runs as experiment
 from gendyn_lite.measures import intervals
@@ -168,16 +168,31 @@ def test_the_plane_agrees_with_the_network():
     assert (per_line + 1 == regions.loc[per_line.index]).all()
 
 
-def test_paths_have_pictures_and_margins_that_end_with_the_interval():
-    found = interval_lines.paths()
+@pytest.fixture(scope="module")
+def lines_table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The two runs that record lines, on digits."""
+    root = tmp_path_factory.mktemp("lines")
+    return results.load_runs(experiment.run_all(experiment.plan_lines("smoke"), profile="smoke", root=root))
+
+
+def test_recorded_lines_are_those_of_the_network(lines_table):
+    recorded = probes.of_runs(lines_table).intervals.set_index("labels").loc["true labels"].set_index("towards")
+    for kind, words in probes.KINDS.items():
+        (shown,) = interval_lines.one_line(kind).intervals.itertuples()
+        assert (shown.lower, shown.upper, shown.regions) == pytest.approx(
+            tuple(recorded.loc[words, ["lower", "upper", "regions"]]), abs=2e-3
+        )
+
+
+def test_lines_have_pictures_and_margins_that_end_with_the_interval(lines_table):
+    found = probes.of_runs(lines_table)
     words = [f"{row.labels}, {row.towards}: {row.lower:.2f} to {row.upper:.2f}" for row in found.intervals.itertuples()]
     said = described(charts_lines.paths(*found))
     assert all(each in said for each in words)
-    assert len(found.intervals) == 2 * len(interval_lines.KINDS)
+    assert len(found.intervals) == 2 * len(probes.KINDS)
     assert found.images["image"].str.startswith("data:image/png;base64,").all()
     keys = ["labels", "towards"]
-    wide = found.logits.pivot_table(index=[*keys, "alpha"], columns="of", values="logit").reset_index()
-    wide = wide.merge(found.intervals, on=keys)
+    wide = found.logits.merge(found.intervals, on=keys)
     inside = wide[wide["alpha"].between(wide["lower"] + 1e-3, wide["upper"] - 1e-3)]
     assert (inside["its class"] - inside["strongest other class"] > -2e-3).all() and len(inside) > len(wide) / 4
 
@@ -207,7 +222,7 @@ def test_convolutional_networks_have_a_row_for_each_kind_of_labels():
 
 
 def test_a_coarse_grid_shrinks_the_difference():
-    found = interval_lines.grid_trap(points=(4, 64), lines=100).set_index("method")
+    found = interval_lines.grid_trap(points=(4, 64), midlines=100).set_index("method")
     assert found.loc["exact", "stepped over"] == 0
     assert found.loc["4 points", "stepped over"] > found.loc["64 points", "stepped over"]
     assert found.loc["4 points", "difference"] < found.loc["exact", "difference"]
