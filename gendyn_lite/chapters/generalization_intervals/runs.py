@@ -13,7 +13,7 @@ from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.generalization_intervals import probes
 from gendyn_lite.chapters.generalization_intervals.probes import Lines, bins_of, bound, norms, predicted
 from gendyn_lite.chapters.generalization_intervals.tables import SPANS
-from gendyn_lite.chapters.registry import CELLS, Group, Part, parts_for, without
+from gendyn_lite.chapters.registry import CELLS, TABLE, Group, Part, parts_for, without
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import intervals
@@ -182,7 +182,7 @@ def _line_probe(config: RunConfig, loaded: ImageData) -> dict[str, Any]:
 run_all = partial(runner.one_by_one, run)
 GROUPS = (
     Group(CELLS, lambda profile, values: plan(profile, **values)),
-    Group(CELLS, lambda profile, values: plan_lines(profile, **without(values, "seeds"))),
+    Group(TABLE, lambda profile, values: plan_lines(profile, **without(values, "seeds"))),
 )
 
 
