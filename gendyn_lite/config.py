@@ -122,9 +122,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Normalize numbers (1 and 1.0 are one run) and refuse what is wrong before anything runs."""
-        hints = get_type_hints(type(self))
         for item in fields(self):
-            value = check_type(item.name, vars(self)[item.name], hints[item.name])
+            value = check_type(item.name, vars(self)[item.name], HINTS[item.name])
             object.__setattr__(self, item.name, value)
             if item.name in RANGES and value is not None:
                 check_range(item.name, value, *RANGES[item.name])
@@ -180,6 +179,7 @@ class RunConfig:
         return {name: value for name, value in self.as_dict().items() if value != unused.get(name, ...)}
 
 
+HINTS = get_type_hints(RunConfig)  # the type of each field; to ask takes two milliseconds
 # Options are given out as copies: whoever changes one does not change a configuration that was validated.
 RunConfig.model_options = property(  # type: ignore[assignment]
     lambda self: deepcopy(vars(self)["model_options"]), lambda self, options: vars(self).update(model_options=options)

@@ -12,12 +12,12 @@ from dataclasses import fields
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from gendyn_lite import data
 from gendyn_lite.chapters import registry
 from gendyn_lite.chapters.registry import CELLS, TABLE
-from gendyn_lite.config import RunConfig, check_type
+from gendyn_lite.config import HINTS, RunConfig, check_type
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.results.files import roots
 from gendyn_lite.results.runs import PROFILES
@@ -28,7 +28,6 @@ SWEPT = (CELLS, TABLE)  # what a chapter's cells ask for, then what only its pub
 MOST_RUNS = 2_000
 HUGE = 10**12  # beyond it no number is written out
 SHORT = {"q": "label_corruption", "network": "model"}
-_HINTS = get_type_hints(RunConfig)
 _NAMES = [item.name for item in fields(RunConfig) if item.name not in ("model_options", "milestones")]
 _AT_COMMAS = re.compile(r",(?![^(]*\))")  # not at those of a name such as "mlp (widths 8, 8)"
 # Chosen first: which run of the chapter the others are made of.
@@ -173,7 +172,7 @@ def check_size(count: int) -> None:
 
 def _values(name: str, field: str, text: str) -> list[Any]:
     """The values of one field, each once."""
-    hint = _HINTS[field]
+    hint = HINTS[field]
     number = hint in (int, float) or hint == int | None
     items: list[Any] = []
     for item in _AT_COMMAS.split(text):
@@ -210,7 +209,7 @@ def _range(name: str, text: str) -> list[Any] | None:
 
 def _typed(name: str, field: str, value: Any) -> Any:
     """One value in the type of its field."""
-    hint, text = _HINTS[field], str(value)
+    hint, text = HINTS[field], str(value)
     if hint is str:
         return text
     plain: Any = {"true": True, "false": False, "none": None}.get(text.lower(), text)
