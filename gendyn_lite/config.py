@@ -32,11 +32,11 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     **dict.fromkeys(("label_corruption", "momentum"), (0, 1, True)),
     **dict.fromkeys(("decay", "mask_keep"), (0, 1, False)),
     **dict.fromkeys(("weight_decay", "random_crop"), (0, math.inf, True)),
-    "learning_rate": (0, math.inf, False),
+    **dict.fromkeys(("learning_rate", "stop_at_loss"), (0, math.inf, False)),
     "seed": (0, 2**31 - 1, True),
 }
 # Fields that came after runs had been published: at their default they are no part of a key, which stays what it was.
-ADDED_LATER = ("test_size", "mask_keep", "mask_by", "batch_norm_statistics", "probe_version")
+ADDED_LATER = ("test_size", "mask_keep", "mask_by", "batch_norm_statistics", "probe_version", "stop_at_loss")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # names become folders: of an experiment, of a benchmark
 LARGEST = 2**63 - 1  # whole number that arrays can hold
 DEEPEST, LONGEST = 8, 4096  # levels of model_options; characters of a text, which may be a path
@@ -80,6 +80,7 @@ class RunConfig:
             set with the weights as they are. Training itself is the same.
         probe_version: Version of what the run's probes measure. A probe that comes to measure something else gets a
             new version, so that it is never answered with the values of an old run.
+        stop_at_loss: Training stops at the first evaluation with a mean training loss of at most this, or never (None).
 
     Raises:
         UserError: A value has the wrong type, is outside its range or is no valid name.
@@ -119,6 +120,7 @@ class RunConfig:
     mask_by: str = "fisher"
     batch_norm_statistics: str = "running"
     probe_version: int = 1
+    stop_at_loss: float | None = None
 
     def __post_init__(self) -> None:
         """Normalize numbers (1 and 1.0 are one run) and refuse what is wrong before anything runs."""

@@ -22,7 +22,17 @@ from gendyn_lite.train.loop import estimate_seconds
 # From runs that differ in the seed alone to runs that share little but network and data. Where a run may differ in
 # what it costs, its cost is scaled by epochs and examples.
 _LABELS = ("seed", "label_corruption", "inputs")
-_LENGTH = (*_LABELS, "epochs", "milestones", "learning_rate", "schedule", "decay", "weight_decay", "stop_when_fitted")
+_LENGTH = (
+    *_LABELS,
+    "epochs",
+    "milestones",
+    "learning_rate",
+    "schedule",
+    "decay",
+    "weight_decay",
+    "stop_when_fitted",
+    "stop_at_loss",
+)
 _KIND = (*_LENGTH, "train_size", "test_size", "eval_every", "momentum", "random_crop", "flip", "batch_size")
 LEVELS = (("seed",), _LABELS, _LENGTH, _KIND, (*_KIND, "experiment", "standardize"))
 TRIED = (*_LENGTH, "experiment")  # what a few steps on trial tell alike: these change no step, or hardly

@@ -16,7 +16,7 @@ from gendyn_lite.config import RunConfig, digest
 from gendyn_lite.data import ImageData, batcher, draws
 from gendyn_lite.errors import UserError
 from gendyn_lite.train.device import choose_device
-from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, make_row
+from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, has_ended, make_row
 from gendyn_lite.train.loop import fit
 from gendyn_lite.train.probes import check_fits
 from gendyn_lite.train.stack import Stack, layout
@@ -205,19 +205,19 @@ class Together:
             check_losses(values, place=self.place, epoch=epoch, steps=len(losses), rate=rate, run=member.name)
 
     def _evaluate(self, epoch: int) -> None:
-        """A row for each run; those that have fitted their labels leave."""
+        """A row for each run; those that have ended leave."""
         sums = torch.cat([self._totals("train"), self._totals("test")], dim=1).tolist()
         counts = (self.y["train"].shape[1], self.y["test"].shape[1])
         self.place.epoch = epoch
-        fitted = []
+        ended = []
         for number, (member, values) in enumerate(zip(self.members, sums, strict=True)):
             row = make_row(values, counts, self.place, learning_rate(self.config, epoch), run=member.name)
             member.history.rows.append(row)
             self.report(member.run, row)
-            if self.config.stop_when_fitted and row["train_accuracy"] == 1:
-                fitted.append(number)
-        if fitted:
-            self._leave(fitted, epoch)
+            if has_ended(self.config, row):
+                ended.append(number)
+        if ended:
+            self._leave(ended, epoch)
 
     def _totals(self, split: str) -> Tensor:
         """Summed loss and number of correct predictions of each run, float64 [R, 2]."""

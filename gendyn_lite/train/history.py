@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 
 Row = dict[str, Any]
@@ -92,6 +93,16 @@ def make_row(sums: Sequence[float], counts: tuple[int, int], place: Place, rate:
             when = f"after epoch {place.epoch} (step {place.step}, learning rate {rate:g})"
             raise DivergedError(f"{run}{split}_loss is {sums[at]} {when}: {DIVERGED}")
     return row | {"seconds": place.seconds}
+
+
+def has_ended(config: RunConfig, row: Row) -> bool:
+    """Whether a run stops at this row, before its last epoch: its labels are fitted, or its loss is low enough.
+
+    >>> has_ended(RunConfig(experiment="demo", stop_at_loss=0.1), {"train_accuracy": 0.9, "train_loss": 0.1})
+    True
+    """
+    fitted = config.stop_when_fitted and row["train_accuracy"] == 1
+    return fitted or (config.stop_at_loss is not None and row["train_loss"] <= config.stop_at_loss)
 
 
 def check_losses(losses: Sequence[float], *, place: Place, epoch: int, steps: int, rate: float, run: str = "") -> None:

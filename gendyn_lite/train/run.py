@@ -21,7 +21,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.train import checkpoint
 from gendyn_lite.train.device import Precision, random_state, repeatable, set_random_state
 from gendyn_lite.train.distributed import Ranks, wrapped
-from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, make_row
+from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, has_ended, make_row
 from gendyn_lite.train.probes import Probe, call_probes, check_fits, reestimated_statistics, totals
 from gendyn_lite.train.step import Step, learning_rate, make_optimizer
 
@@ -92,7 +92,7 @@ class Run:
     def _epochs(self, bar: Progress) -> None:
         if not self.rows:
             self._evaluate(0)
-        while self.place.epoch <= self.config.epochs and not self._fitted():
+        while self.place.epoch <= self.config.epochs and not has_ended(self.config, self.rows[-1]):
             epoch = self.place.epoch
             self._train_epoch(epoch, bar)
             self.place.epoch, self.place.batch = epoch + 1, 0
@@ -160,9 +160,6 @@ class Run:
     def _is_evaluated(self, epoch: int) -> bool:
         wanted = self.options.probe_epochs or frozenset()
         return epoch % self.config.eval_every == 0 or epoch == self.config.epochs or epoch in wanted
-
-    def _fitted(self) -> bool:
-        return self.config.stop_when_fitted and self.rows[-1]["train_accuracy"] == 1
 
     def _save_is_due(self) -> bool:
         if self.options.checkpoint_dir is None:

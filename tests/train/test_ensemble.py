@@ -143,6 +143,15 @@ def test_a_run_leaves_once_its_labels_are_fitted(sweep):
         assert all((network(x).argmax(1) == y).all() for x, y in batches)
 
 
+def test_a_run_leaves_once_its_loss_is_low_enough(sweep):
+    changes = {"stop_at_loss": 0.5, "epochs": 60, "schedule": "constant", "learning_rate": 0.1}
+    found = many(configs := [config.replace(model_options={"widths": [64]}, **changes) for config in sweep])
+    assert len({history.last["epoch"] for history in found.histories}) > 1
+    for history, alone in zip(found.histories, found.alone(configs), strict=True):
+        *before, last = history.column("train_loss")
+        assert last <= 0.5 < min(before) and abs(history.last["epoch"] - alone.last["epoch"]) <= 2
+
+
 def test_augmented_runs_and_other_networks_train_alone(sweep):
     configs = [sweep[0].replace(random_crop=1), sweep[3].replace(random_crop=1)]
     configs.append(sweep[1].replace(epochs=1, model="alexnet_small", model_options={}))

@@ -133,6 +133,15 @@ class TestEnds:
         assert max(history.column("train_accuracy")[:-1]) < 1
         assert again.rows == history.rows
 
+    def test_stops_at_the_first_evaluation_with_a_loss_low_enough(self, digits, config, tmp_path):
+        changes = {"epochs": 200, "eval_every": 3, "schedule": "constant", "model_options": {"widths": [128]}}
+        config = config.replace(stop_at_loss=0.3, **changes)
+        history, again = (trained(config, digits, checkpoint_dir=tmp_path).history for _ in range(2))
+        *before, last = history.column("train_loss")
+        assert last <= 0.3 < min(before) and history.last["epoch"] % 3 == 0 and again.rows == history.rows
+        longer = trained(config.replace(stop_at_loss=None, epochs=history.last["epoch"]), digits).history
+        assert [row["train_loss"] for row in longer.rows] == history.column("train_loss")
+
     @pytest.mark.parametrize(
         ("at", "value", "rate", "message"),
         [
