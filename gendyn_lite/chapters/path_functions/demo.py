@@ -165,7 +165,8 @@ def _self_similarity(loaded: ImageData, config: RunConfig, ways: Mapping[str, Ca
 
     def probe(model: nn.Module, epoch: int) -> dict[str, float]:
         for way, images in ways.items():
-            now = relu_paths.record_paths(model, images(epoch))
+            found = relu_paths.record_paths(model, images(epoch))
+            now = {layer: paths.clone() for layer, paths in found.items()}  # those of other crops would be refused
             if way in before:
                 each = [float(relu_paths.self_similarity(now[k], before[way][k]).mean()) for k in now]
                 values[way].append(sum(each) / len(each))

@@ -2,11 +2,13 @@
 
 One look at every call of torch's functions finds them all, since ``nn.ReLU`` itself calls ``F.relu``. So a network that
 calls ``F.relu``, ``torch.relu`` or ``x.relu_()`` needs no change; a gate written by hand (``x * (x > 0)``,
-``x.clamp(min=0)``) is not seen: call ``F.relu`` there.
+``x.clamp(min=0)``) is not seen: call ``F.relu`` there. Other functions that bend, such as GELU, are no gates; where a
+network has them beside gates, a warning names them.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -82,6 +84,14 @@ READERS: dict[Any, Callable[..., Found]] = {
     **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
     **dict.fromkeys((F.threshold, torch.threshold), _threshold),
 }
+# Other functions that bend: no path says what they do. Those that a network calls beside its gates are named.
+BENDS = (
+    *(F.gelu, F.silu, F.mish, F.elu, F.selu, F.celu, F.glu, F.softplus, F.logsigmoid, F.softsign, F.tanhshrink),
+    *(F.hardswish, F.hardsigmoid, F.hardshrink, F.softshrink, F.hardtanh, F.threshold, F.rrelu, F.tanh, F.sigmoid),
+    *(torch.tanh, torch.sigmoid, torch.clamp, torch.clip, torch.abs, torch.maximum, torch.minimum, torch.square),
+    *(Tensor.tanh, Tensor.sigmoid, Tensor.clamp, Tensor.clip, Tensor.clamp_min, Tensor.clamp_max, Tensor.abs),
+    *(Tensor.clamp_, Tensor.tanh_, Tensor.sigmoid_, Tensor.maximum, Tensor.minimum, torch.clamp_min, torch.clamp_max),
+)
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
 
 
@@ -115,6 +125,7 @@ class Gates(TorchFunctionMode):
         self._calls: Counter[str] = Counter()
         self._names = {module: name for name, module in model.named_modules()}
         self._inside = [model]
+        self.gates, self.others = 0, dict[str, None]()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call `visit` for a gate, and everything else as it is."""
@@ -124,7 +135,11 @@ class Gates(TorchFunctionMode):
             raise UserError(f"dropout in {where or 'the network'!r} is in train mode: call model.eval() first")
         found = READERS[func](*args, **kwargs) if func in READERS else None
         if found is None:
+            if func in BENDS:
+                where = self._names[self._inside[-1]] or "the network"
+                self.others[f"{where} ({str(func.__name__).strip('_')})"] = None
             return func(*args, **kwargs)
+        self.gates += 1
         z, function = args[0] if args else kwargs["input"], str(func.__name__)
         inplace = function.endswith("_") or kwargs.get("inplace") is True
         return self._visit(Gate(self._name(function.strip("_")), z, partial(func, *args, **kwargs), *found, inplace))
@@ -137,6 +152,12 @@ class Gates(TorchFunctionMode):
         base = base or function
         self._calls[base] += 1
         return base if self._calls[base] == 1 else f"{base}#{self._calls[base]}"
+
+    def warn(self) -> None:
+        """Name what bends beside the gates, of which paths say nothing."""
+        if self.gates and self.others:
+            told = f"paths tell of gates alone, and the network bends elsewhere too: {', '.join(self.others)}"
+            warnings.warn(f"{told}: a path does not fix what the network computes", stacklevel=5)
 
     def enter(self, module: nn.Module, args: Any) -> None:
         """Before a module is called."""

@@ -106,6 +106,12 @@ def check_paths(paths: Paths, what: str = "paths") -> None:
         raise UserError(f"{what} is {told}, expected bool [n, units]: which units are on (activations > 0)")
 
 
+def of_images(paths: Tensor, *, layer: str, images: str) -> Tensor:
+    """Paths that know their layer and their images' fingerprint, as long as they are not changed: `check_pair` asks."""
+    vars(paths).update(layer=layer, images=images)
+    return paths
+
+
 def check_pair(now: Paths, before: Paths, *, least: int) -> None:
     """Refuse paths that cannot be compared.
 
@@ -119,11 +125,11 @@ def check_pair(now: Paths, before: Paths, *, least: int) -> None:
     """
     check_paths(now, "now")
     check_paths(before, "before")
-    if isinstance(now, PackedPaths) and isinstance(before, PackedPaths):
-        if now.layer and before.layer and now.layer != before.layer:
-            raise UserError(f"now is layer {now.layer!r} and before {before.layer!r}: compare paths of one layer")
-        if now.images and before.images and now.images != before.images:
-            raise UserError("now and before are paths of different images: record one fixed set, in one order")
+    layers, images = ([getattr(paths, name, "") for paths in (now, before)] for name in ("layer", "images"))
+    if all(layers) and layers[0] != layers[1]:
+        raise UserError(f"now is layer {layers[0]!r} and before {layers[1]!r}: compare paths of one layer")
+    if all(images) and images[0] != images[1]:
+        raise UserError("now and before are paths of different images: record one fixed set, in one order")
     check_shapes(now.shape, before.shape, least=least)
 
 

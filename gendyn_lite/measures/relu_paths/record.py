@@ -14,7 +14,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.guards import check_eval, given, unmoved
 from gendyn_lite.measures.per_example.layers import hooked
 from gendyn_lite.measures.relu_paths.gates import Gate, Gates, check_images, check_layers, uncompiled
-from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint
+from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint, of_images
 
 BATCH = 128
 T = TypeVar("T")
@@ -55,7 +55,10 @@ def record_paths(
     def take(gate: Gate) -> tuple[Tensor, Tensor]:
         return gate.path().flatten(1), gate.run()  # in this order: the gate may run in place
 
-    return _by_layer(model, given(x, None)[0], take, torch.cat, layers=layers, batch_size=batch_size)
+    images = given(x, None)[0]
+    paths = _by_layer(model, images, take, torch.cat, layers=layers, batch_size=batch_size)
+    known = fingerprint(images)
+    return {name: of_images(found, layer=name, images=known) for name, found in paths.items()}
 
 
 def record_activations(
@@ -192,7 +195,9 @@ def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor]) -> T
     try:
         gates = Gates(model, visit)
         with gates, hooked(model.modules(), gates.leave, gates.enter, always_call=True):
-            return model(x.to(device))
+            out = model(x.to(device))
+        gates.warn()
+        return out
     except UserError:
         raise
     except (RuntimeError, ValueError) as error:

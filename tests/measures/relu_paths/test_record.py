@@ -11,7 +11,13 @@ from torch import nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.layers import hooked
-from gendyn_lite.measures.relu_paths import PackedPaths, gate_layers, record_activations, record_packed
+from gendyn_lite.measures.relu_paths import (
+    PackedPaths,
+    cross_path_similarity,
+    gate_layers,
+    record_activations,
+    record_packed,
+)
 from gendyn_lite.measures.relu_paths import record_paths as record
 from gendyn_lite.measures.relu_paths.packed import pack_anywhere, unpack_anywhere
 from tests.measures.networks import BUILT, Net, built, refused
@@ -63,6 +69,46 @@ def test_what_is_overwritten_is_recorded_before():
     given = record_activations(model, x)
     assert torch.allclose(given["leaky_relu"], second + 0.2)
     assert torch.equal(given["relu"], second.clamp(min=0))
+
+
+class Clamped(nn.Module):
+    """A gate, and a clamp that is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.gate = nn.Linear(6, 5), nn.ReLU()
+
+    def forward(self, x):
+        return self.gate(self.first(x)).clamp(max=1.0)
+
+
+BENT = {
+    "GELU": (nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.GELU()), r"elsewhere too: 3 \(gelu\)"),
+    "clamp": (Clamped(), r"elsewhere too: the network \(clamp\)"),
+    "other limits": (nn.Sequential(nn.ReLU(), nn.Linear(6, 5), nn.Hardtanh()), r"elsewhere too: 2 \(hardtanh\)"),
+}
+
+
+@pytest.mark.parametrize("name", BENT)
+def test_what_bends_beside_the_gates_is_named(name):
+    model, told = BENT[name]
+    with pytest.warns(UserWarning, match=told):
+        record(model, images(4, (6,)))
+
+
+def test_networks_of_gates_alone_need_no_warning(recwarn):
+    record(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Hardtanh(0, 6), nn.Linear(5, 2)), images(4, (6,)))
+    assert not [each for each in recwarn if "paths tell of gates alone" in str(each.message)]
+
+
+@pytest.mark.parametrize("kind", [record, record_packed], ids=["plain", "packed"])
+def test_paths_of_other_images_or_another_order_are_not_compared(kind):
+    model, x = nn.Sequential(nn.Linear(6, 5), nn.ReLU()), images(4, (6,))
+    now = kind(model, x)["1"]
+    assert cross_path_similarity(now, kind(model, x)["1"]).diagonal().eq(1).all()
+    for other in (x.flip(0), x + 1):
+        with pytest.raises(UserError, match="now and before are paths of different images"):
+            cross_path_similarity(now, kind(model, other)["1"])
 
 
 def test_batches_and_packing_agree():
