@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters import what_holds
 from gendyn_lite.chapters.generalization_intervals import claims, tables
 from gendyn_lite.chapters.generalization_intervals.tables import counts, ends
 
@@ -32,8 +31,8 @@ def verdicts(name):
 
 def test_every_group_has_five_seeds_and_those_of_the_paper_s_networks_are_new():
     assert set(ENDS.groupby("group_id")["seed"].nunique()) == {5}
-    assert set(MLP["seed"]) == set(range(5, 10))
-    assert set(MLP["intervals/method"]) == {"exact"} and (MLP["train_accuracy"] == 1).all()
+    assert set(MLP["seed"]) == set(range(10, 15))
+    assert set(MLP["intervals/method"]) == {"exact"} and (MLP["train_accuracy"] >= 0.99).all()
     assert set(WHOLE.groupby("dataset")["widths"].nunique().to_dict().items()) == {
         ("mnist", 4),
         ("cifar10", 4),
@@ -45,7 +44,7 @@ def test_between_two_images_the_class_lasts_almost_the_whole_way():
     lengths = means(WHOLE[WHOLE["dataset"] != "digits"], "dataset", "widths")["pair"]
     assert lengths.min() > 2.6
     small = means(WHOLE[WHOLE["dataset"] == "digits"], "dataset")["pair"].droplevel(0)
-    assert small[1.0] / small[0.0] == pytest.approx(0.8, abs=0.04)
+    assert small[1.0] / small[0.0] == pytest.approx(5 / 6, abs=0.02)
     assert len(set(verdicts("pairs_alike").values())) > 1  # the means agree on some networks and not on others
     assert verdicts("pairs_alike")["mnist", "3x128"] == "holds"
     assert verdicts("distributions_alike")["mnist", "3x128"] != "holds"
@@ -64,24 +63,47 @@ def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs():
     assert accuracy.mean() == pytest.approx(1 / 3, abs=0.02)
 
 
-def test_random_directions_last_as_long_as_the_class_and_longer():
+def test_random_directions_last_as_long_as_the_class_and_on_mnist_longer():
     true = means(WHOLE, "dataset", "widths").xs(0.0, level="label_corruption")
-    paper = true.drop("digits")
-    assert len(paper) == 8 and (paper["random"] - paper["principal"]).between(0.035, 0.145).all()
-    assert (true["principal"] - true["random"])["digits", "3x128"] == pytest.approx(0.08, abs=0.005)
-    said = [verdict for (data, _), verdict in verdicts("principal_over_random").items() if data != "digits"]
-    assert sorted(said) == ["reversed"] * 5 + ["undecided"] * 3
-    overall = what_holds.judged("05_generalization_intervals")[1].set_index("id")["verdict"]
-    assert overall["principal_over_random"] == overall["pairs_over_random"] == "undecided"
+    longer = true["random"] - true["principal"]
+    assert longer["mnist"].between(0.155, 0.245).all() and longer["cifar10"].abs().max() < 0.1
+    assert longer["digits", "3x128"] == pytest.approx(-0.15, abs=0.01)
+    said = verdicts("principal_over_random")
+    assert {verdict for (data, _), verdict in said.items() if data == "mnist"} == {"reversed"}
+    assert {verdict for (data, _), verdict in said.items() if data == "cifar10"} <= {"negligible", "undecided"}
     assert (true[["means", "adversarial"]].max(axis=1) < 1.5).all()
     assert (true[["pair", "principal", "random"]].min(axis=1) > 2.6).all()
-    mnist = true.loc["mnist"]
-    assert ((mnist["minor"] - mnist["principal"]).abs() < 0.1).all()
     random = means(WHOLE, "dataset", "widths").xs(1.0, level="label_corruption")
     loss = (true["random"] - random["random"]).groupby("dataset").agg(["min", "max"])
     assert loss.loc["mnist", "min"] > 0.7 and loss.loc["digits", "min"] > 1 and loss.loc["cifar10", "min"] > 0
     assert loss.loc["mnist", "max"] < 0.85 and loss.loc["cifar10", "max"] < 0.15
-    assert (random["principal"] - random["random"]).loc["mnist"].between(0.4, 0.7).all()
+    assert (random["principal"] - random["random"]).loc["mnist"].between(0.4, 0.75).all()
+
+
+def test_pixels_that_hardly_vary_are_not_the_reason_and_mixtures_of_images_end_sooner():
+    true = means(WHOLE, "dataset", "widths").xs(0.0, level="label_corruption")
+    less = true["random"] - true["varying"]
+    assert less["cifar10"].abs().max() < 0.01 and less["mnist"].between(0.105, 0.15).all()
+    assert (true["varying"] >= true["principal"] - 0.02).drop("digits").all()
+    assert "holds" not in {
+        verdict for (data, _), verdict in verdicts("principal_over_varying").items() if data != "digits"
+    }
+    sooner = true["principal"] - true["span"]
+    minor = true["principal"] - true["minor"]
+    assert minor["cifar10"].between(0.5, 0.7).all() and (minor["mnist"] < 0).all()
+    assert sooner["mnist"].between(0.09, 0.155).all() and sooner["cifar10"].between(0.55, 0.65).all()
+
+
+def test_before_training_the_order_is_the_paper_s():
+    true = WHOLE[WHOLE["label_corruption"] == 0]
+    names = [
+        f"intervals/{prefix}{kind}_mean" for prefix in ("untrained_", "") for kind in ("pair", "principal", "random")
+    ]
+    found = true.groupby(["dataset", "widths"])[names].mean()
+    pair, principal, random, *trained = (found[name] for name in names)
+    assert ((pair > principal) & (principal > random)).all() and (pair > 2).all()
+    assert (trained[2] - random > trained[0] - pair).all()
+    assert len(set(verdicts("pairs_trained").values())) > 1
 
 
 def test_resolution_and_depth():
@@ -90,7 +112,7 @@ def test_resolution_and_depth():
     sides = means(MLP[MLP["widths"] == tables.MAIN], "dataset", "downsample")["pair"].xs(0.0, level="label_corruption")
     assert sides["cifar10", 1] - sides["cifar10", 4] > 0.3 and sides["mnist", 1] - sides["mnist", 4] > 0.1
     moons = ENDS[(ENDS["dataset"] == "two_moons") & (ENDS["label_corruption"] == 1)]
-    assert moons["train_accuracy"].mean() == pytest.approx(0.77, abs=0.02)
+    assert moons["train_accuracy"].mean() > 0.95
 
 
 def test_intervals_do_not_tell_how_well_a_network_generalizes():
