@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import results
+from gendyn_lite.chapters import what_holds
 from gendyn_lite.chapters.generalization_intervals import claims, tables
 from gendyn_lite.chapters.generalization_intervals.tables import counts, ends
 
@@ -71,6 +72,8 @@ def test_random_directions_last_as_long_as_the_class_and_on_mnist_longer():
     said = verdicts("principal_over_random")
     assert {verdict for (data, _), verdict in said.items() if data == "mnist"} == {"reversed"}
     assert {verdict for (data, _), verdict in said.items() if data == "cifar10"} <= {"negligible", "undecided"}
+    overall = what_holds.judged("05_generalization_intervals")[1].set_index("id")["verdict"]
+    assert (overall["principal_over_random"], overall["pairs_over_random"]) == ("undecided", "reversed")
     assert (true[["means", "adversarial"]].max(axis=1) < 1.5).all()
     assert (true[["pair", "principal", "random"]].min(axis=1) > 2.6).all()
     random = means(WHOLE, "dataset", "widths").xs(1.0, level="label_corruption")
