@@ -23,9 +23,7 @@ def check_corruption(corrupt: Corruption) -> None:
     """
     for n, num_classes, seed in ((1, 2, 0), (500, 10, 1), (20_000, 7, 2)):
         y = torch.arange(n) % num_classes
-        given = y.clone()
         _check_ends(corrupt, y, num_classes, seed)
-        expect(torch.equal(y, given), "your function changed y itself; work on a copy (y.clone())")
         again = corrupt(y, 0.5, num_classes, seed)
         expect(torch.equal(corrupt(y, 0.5, num_classes, seed), again), "two calls with one seed gave two results")
     _check_share(corrupt)
@@ -121,9 +119,7 @@ def check_weight_decay(answer: Step) -> None:
     """Check ``step(w, gradient, learning_rate, weight_decay)``: weights after one step of SGD with an L2 penalty."""
     for rate, decay in ((0.1, 0.0), (0.1, 0.5), (0.5, 0.01), (0.01, 1.0)):
         w, gradient = random(2, 6)
-        given = w.clone()
         value = answer(w, gradient, rate, decay)
-        expect(torch.equal(w, given), "your function changed w itself; return new weights")
         expected = w - rate * (gradient + decay * w)
         apart, grown = w - rate * gradient - decay * w, w - rate * (gradient - decay * w)
         slips = {
