@@ -100,7 +100,7 @@ def estimated(
         data_root: Folder of the prepared data.
         trial: Seconds in which to try runs unlike any that was measured for a few steps, one of each kind; of those
             for which none are left the seconds are None. They begin after the first one, which loads PyTorch's
-            optimizers and the data.
+            optimizers, and the first one of each data set is tried in any case.
         known: Complete runs (default: those of `measured_runs` in root).
 
     Returns:
@@ -120,15 +120,17 @@ def estimated(
         for level, ignored in enumerate(LEVELS if each.device == device else ()):
             like[level, _key(each.config, ignored)].append(each)
     tried: dict[str, float] = {}  # seconds of an epoch
-    until = math.inf if trial else 0.0
+    until, sets = math.inf if trial else 0.0, set[str]()
     found = []
     for config in configs:
         values = config.as_dict()
         complete, kind = _key(values) in done, _key(values, TRIED)
         seconds = 0.0 if complete else _seconds(values, like, whole)
-        if seconds is None and (kind in tried or time.monotonic() < until):
+        new = trial > 0 and config.dataset not in sets
+        if seconds is None and (kind in tried or new or time.monotonic() < until):
             tried[kind] = tried.get(kind) or _tried(config, data_root) / config.epochs
             until = min(until, time.monotonic() + trial)
+            sets.add(config.dataset)
             seconds = tried[kind] * config.epochs
         found.append(Cost(config, seconds, complete))
     return found
