@@ -140,11 +140,11 @@ def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
                 with limited():
                     check(_on_copies(answer), *others, **options)  # type: ignore[arg-type]  # as check takes them
             except NotYetError as error:
-                problem = in_a_line(error)
+                problem = _in_a_line(error)
             except NotImplementedError:
                 problem = "your turn"
             except (Exception, SystemExit) as error:
-                problem = f"your code stopped with {type(error).__name__}: {in_a_line(error)}".rstrip(": ")
+                problem = f"your code stopped with {type(error).__name__}: {_in_a_line(error)}".rstrip(": ")
             print(f"Not yet ({name}): {problem}" if problem else f"Right ({name}).")  # noqa: T201 (what it is for)
             _right[name] = not problem
             return not problem
@@ -168,10 +168,10 @@ def _on_copies(answer: Any) -> Callable[..., Any]:
     return called
 
 
-def in_a_line(error: BaseException) -> str:
+def _in_a_line(error: BaseException) -> str:
     """What an exception says, in one line of at most 500 characters that can be printed.
 
-    >>> in_a_line(ValueError("one\\ntwo\\x07"))
+    >>> _in_a_line(ValueError("one\\ntwo\\x07"))
     'one two'
     """
     try:
