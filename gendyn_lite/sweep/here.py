@@ -53,7 +53,7 @@ def ready(chapter: str, *, version: str, runs: str = "") -> None:
             f"This notebook was made by gendyn_lite {version}, and {gendyn_lite.__version__} is installed: "
             f"make it anew (gendyn student {chapter}), or install the version that made it"
         )
-    lines += [_device(colab), f"data: {data_root().resolve()}", f"runs: {runs_root().resolve()}"]
+    lines += [_device(colab), f"data: {data_root().resolve()}", _runs()]
     trains = chapter in registry.NOTEBOOKS
     plans = {name: registry.unique(registry.planned(chapter, name, {})) for name in PROFILES if trains}
     for line in chain(lines, _interrupted(plans), _times(plans)):
@@ -71,6 +71,13 @@ def _drive(colab: bool) -> Path:
 
     drive.mount(str(DRIVE))
     return DRIVE / "MyDrive" / "gendyn_lite" / "runs"
+
+
+def _runs() -> str:
+    """Where trained networks are kept, and whether that can be written to."""
+    root = runs_root().resolve()
+    there = next(path for path in (root, *root.parents) if path.exists())
+    return f"runs: {root}" + ("" if os.access(there, os.W_OK) else " (read-only: name another folder in runs above)")
 
 
 def _device(colab: bool) -> str:
