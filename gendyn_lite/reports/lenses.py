@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.stats import binomtest
@@ -43,7 +44,7 @@ class Sample(NamedTuple):
     test_y: Tensor
     few: int = 64
     lines: int = 12
-    seconds: float = 45.0
+    seconds: float = 15.0
 
 
 class Number(NamedTuple):
@@ -185,8 +186,9 @@ def fisher(model: nn.Module, sample: Sample) -> Lens:
         sums[layer_name(name)] = sums.get(layer_name(name), 0.0) + float(values.sum())
     whole = sum(sums.values()) or 1.0
     layers = [{"layer": name, "share of the information": value / whole} for name, value in sums.items()]
-    flat = torch.cat([values.flatten() for values in diagonal.values()]).sort(descending=True).values.double()
-    needed = int(torch.searchsorted(flat.cumsum(0), 0.9 * flat.sum())) + 1
+    flat = torch.cat([values.flatten() for values in diagonal.values()]).cpu().numpy()
+    least = np.sort(flat).cumsum(dtype=np.float64)  # NumPy's sort takes a third of the time of torch's
+    needed = len(flat) - int(np.searchsorted(least, 0.1 * least[-1], side="right"))
     told = f"The trace of the empirical Fisher information is {_words(trace, '.3g')}"
     told += f"; {needed / len(flat):.1%} of the weights hold nine tenths of it."
     return Lens("fisher", {"trace of the empirical Fisher information": trace}, layers, told=told)
