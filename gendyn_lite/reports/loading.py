@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gendyn_lite import data
-from gendyn_lite.data import ImageData, image_folder
+from gendyn_lite.data import ImageData, sources
 from gendyn_lite.data.loading import FOLDER
 from gendyn_lite.errors import UserError, named_path, unknown_name
 from gendyn_lite.reports import report
@@ -207,8 +207,8 @@ def own_data(text: str, *, root: str | None = None, size: int | None = None) -> 
     """The data that a text names.
 
     Args:
-        text: A set that `gendyn_lite.data.load` knows, a folder with train/CLASS/* and test/CLASS/*, or a file .npz of
-            arrays x, y, x_test, y_test.
+        text: A set that `gendyn_lite.data.load` knows, a folder or .zip with train/CLASS/* and test/CLASS/*, or a file
+            .npz of arrays x, y, x_test, y_test.
         root: Folder of the prepared data.
         size: Side to which the images of a folder are resized and cut.
 
@@ -216,12 +216,13 @@ def own_data(text: str, *, root: str | None = None, size: int | None = None) -> 
         UserError: It is none of these, has no labels, or is refused by what loads it.
     """
     path = Path(text.removeprefix(FOLDER))
-    if size is not None and not path.is_dir():
+    own = text.startswith(FOLDER) or path.is_dir() or path.suffix == ".zip"
+    if size is not None and not own:
         raise UserError("--size is for a folder of images: leave it out")
     if path.suffix == ".npz":
         return _arrays(path)
-    if text.startswith(FOLDER) or path.is_dir():
-        return image_folder.load(path, name=text, root=data.data_root(root), size=size)
+    if own:
+        return sources.load_images(path, name=text, root=data.data_root(root), size=size)
     return data.load(text, root=root)
 
 

@@ -87,7 +87,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         ),
     ),
 }
-SMOKE_SIDE, SMOKE_TRAIN = 24, 150  # of one's own images at the smoke size: the middle of larger ones, and how many
+SMOKE_SIDE, SMOKE_TRAIN = 16, 150  # of one's own images at the smoke size: the middle of larger ones, and how many
 DEFAULT_DATASET = {"smoke": "digits", "colab": "mnist", "full": "cifar10"}
 
 
