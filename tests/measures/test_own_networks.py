@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gendyn_lite.measures.fisher import diagonal, influence
 from gendyn_lite.measures.intervals import generalization_interval
+from gendyn_lite.measures.per_example import passes
+from gendyn_lite.measures.per_example.guards import check_alone
 from gendyn_lite.measures.relu_paths import record_paths
 from gendyn_lite.measures.stiffness import gradient_gram, squared_norms
 from tests.measures import naive
@@ -224,6 +226,43 @@ CAUGHT = {
     "as many places as examples": along_places,
     "exchanged axes": turned,
 }
+
+
+def shifted(model):
+    with torch.no_grad():
+        model[0].bias.add_(1)
+
+
+def centred(model):
+    model[1].forward = lambda x: (x - x.mean(0)).relu()
+
+
+CHANGED = {  # after a network was checked: what happens to it
+    "a hook": lambda model: model[0].register_forward_hook(lambda module, given, out: out - 0.3),
+    "a hook before": lambda model: model[0].register_forward_pre_hook(lambda module, given: (given[0] * 2,)),
+    "a forward of its own": centred,
+    "another module": lambda model: model.__setitem__(1, nn.Tanh()),
+    "a setting": lambda model: setattr(model[1], "inplace", True),
+    "a module in train mode": lambda model: model[1].train(),
+    "a step": shifted,
+    "a frozen weight": lambda model: model[0].weight.requires_grad_(False),
+}
+
+
+@pytest.mark.filterwarnings("ignore:no formula for")
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_network_is_checked_once_while_it_is_as_it_was(change, monkeypatch):
+    model, checked = net(), []
+    monkeypatch.setattr(passes, "check_alone", lambda *given, **options: checked.append(check_alone(*given, **options)))
+    for number, count in ((12, 1), (12, 1), (7, 2), (12, 2)):  # another number of examples is another look
+        gradient_gram(model, X[:number], Y[:number])
+        assert len(checked) == count
+    CHANGED[change](model)
+    if change == "a forward of its own":
+        return check_refused(gradient_gram, "the network mixes the examples of a batch", model, X, Y)
+    rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, X, Y)])
+    torch.testing.assert_close(gradient_gram(model, X, Y), rows @ rows.T, rtol=1e-9, atol=1e-12)
+    assert len(checked) == 3
 
 
 @pytest.mark.filterwarnings("ignore:no formula for")
