@@ -306,8 +306,19 @@ def test_a_loader_stands_for_inputs_and_labels():
     torch.testing.assert_close(squared_norms(model, loader), squared_norms(model, X, Y), rtol=0, atol=0)
     torch.testing.assert_close(diagonal(model, loader)["0.bias"], diagonal(model, X, Y)["0.bias"], rtol=0, atol=0)
     assert torch.equal(record_paths(model, loader)["1"], record_paths(model, X)["1"])
+    steps = [influence(model, *given, eps=1e-3, **labels).diagonal for given, labels in (
+        ((loader, None, loader), {}), ((X, Y, X), {"y_eval": Y})
+    )]  # fmt: skip
+    torch.testing.assert_close(*steps, rtol=0, atol=0)
+    ends = [generalization_interval(model, points, X.flip(0)).upper for points in (loader, X)]
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
     shuffled = DataLoader(pairs, batch_size=5, shuffle=True)
-    for measure in (gradient_gram, squared_norms, diagonal, record_paths):
+    others = (
+        lambda model, x: influence(model, x, None, X, eps=1e-3),
+        lambda model, x: influence(model, X, Y, x, eps=1e-3),
+        lambda model, x: generalization_interval(model, x, X),
+    )
+    for measure in (gradient_gram, squared_norms, diagonal, record_paths, *others):
         check_refused(measure, "the loader shuffles, .* make it shuffle=False", model, shuffled)
 
 
