@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import first_line
 from gendyn_lite.measures import fisher as information
 from gendyn_lite.measures import intervals as interval
 from gendyn_lite.measures import relu_paths
@@ -289,8 +289,8 @@ def looked(
             warnings.simplefilter("always")
             try:
                 found = lens(model, sample)
-            except (UserError, RuntimeError, ValueError, NotImplementedError) as error:
-                found = Lens(name, refused=str(error).strip().splitlines()[0] if str(error) else type(error).__name__)
+            except Exception as error:  # whatever somebody's forward raises
+                found = Lens(name, refused=first_line(error))
         notes = tuple(dict.fromkeys(str(one.message) for one in told if one.category is UserWarning))
         found = replace(found, notes=(*found.notes, *notes), seconds=time.monotonic() - started)
         on_lens(found)

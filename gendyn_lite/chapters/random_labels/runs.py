@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -242,6 +243,10 @@ def _taken(parts: Sequence[Part], profile: str, dataset: str, *, side: int = SMO
     most = {"train_size": min(train, SMOKE_TRAIN) if smoke else train, "test_size": test}
     crop = {"center_crop": side} if smoke and whole > side else {}
 
+    if smoke:
+        told = f"the smoke size takes at most {most['train_size']:,} of {train:,} training images"
+        pixels = f", and of each the middle {side}x{side} pixels" if crop else ""
+        warnings.warn(f"{dataset}: {told}{pixels}: other sizes take them whole (profile=)", stacklevel=4)
     few = ({name: min(part.settings.get(name, size), size) for name, size in most.items()} for part in parts)
     return [replace(part, settings={**part.settings, **each, **crop}) for part, each in zip(parts, few, strict=True)]
 
