@@ -39,6 +39,18 @@ def noisy(function):
     ).double()
 
 
+class Counted(nn.Linear):
+    """A layer that counts the examples that it has seen."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.seen.add_(len(x))
+        return super().forward(x) * self.seen
+
+
 RANDOM = "the network draws at random when it is run|dropout in .* is in train mode"
 MOVES = r"the network changes its buffer '0.weight_u' when it"
 NETWORKS = {
@@ -46,6 +58,11 @@ NETWORKS = {
     "noise": (noisy(lambda h: h + torch.randn_like(h)), RANDOM),
     "a layer left out by chance": (noisy(lambda h: h * (torch.rand(()) > 0.5)), RANDOM),
     "by Python's chance": (noisy(lambda h: h if random.random() < 0.5 else 2 * h), RANDOM),
+    "a mask drawn by torch": (noisy(lambda h: h.bernoulli(0.5) * h), RANDOM),
+    "a buffer that counts": (
+        nn.Sequential(Counted(8, 6), nn.ReLU(), nn.Linear(6, 3)).double(),
+        "changes its buffer '0.seen'",
+    ),
     "by NumPy's chance": (noisy(lambda h: h * np.random.rand()), RANDOM),
     "spectral norm in train mode": (spectral(), MOVES),
 }
@@ -121,6 +138,24 @@ REFUSED = {
     "arrays": (lambda: gradient_gram(net(), X.numpy(), Y), r"x is a ndarray, expected a tensor: torch.as_tensor\(x\)"),
     "a list": (lambda: gradient_gram(net(), X, Y.tolist()), r"y is a list, expected a tensor: torch.as_tensor\(y\)"),
     "compiled": (lambda: gradient_gram(torch.compile(net()), X, Y), r"is compiled .*: measure the one inside, model"),
+    "a gate used twice in some batches": (
+        lambda: record_paths(
+            Net(lambda s, x: s.on(s.on(x) - 1) if x.sum() > 0 else s.on(x), on=nn.ReLU()),
+            torch.cat([X.abs(), -X.abs()]), batch_size=12,
+        ),
+        "gate 'on#2' is used 1 times in 2 batches",
+    ),
+    "infinity less infinity": (
+        lambda: record_paths(net(), X.clone().index_fill_(0, torch.tensor([3]), torch.inf)),
+        "the network gives NaN for image 3",
+    ),
+    "the batch's largest value": (
+        lambda: diagonal(noisy(lambda h: h / h.amax()), X, Y), "the network mixes the examples of a batch"
+    ),
+    "examples as a sequence": (
+        lambda: gradient_gram(Net(lambda s, x: s.memory(x)[0], memory=nn.GRU(8, 3)).double(), X, Y),
+        "the network mixes the examples of a batch",
+    ),
     "a gate of some batches": (
         lambda: record_paths(
             Net(lambda s, x: s.late(s.early(x)) if x.sum() > 0 else s.early(x), early=nn.ReLU(), late=nn.ReLU()),
@@ -150,7 +185,17 @@ GIVEN = Net(
 )
 
 
-@pytest.mark.parametrize("model", [hooked(), NAMED.double(), GIVEN.double()], ids=["hook", "other=", "input="])
+BY_DATA = Net(
+    lambda s, x: s.out(s.first(x).relu() * (x.abs().sum(1, keepdim=True) > 6)),
+    first=nn.Linear(8, 6),
+    out=nn.Linear(6, 3),
+)
+CALLED = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+CALLED[0].register_forward_pre_hook(lambda module, given: (given[0].sin(),))
+MODELS = {"hook": hooked(), "hook before": CALLED, "other=": NAMED, "input=": GIVEN, "a comparison": BY_DATA}
+
+
+@pytest.mark.parametrize("model", [model.double() for model in MODELS.values()], ids=list(MODELS))
 def test_an_interval_of_a_network_that_is_not_what_was_traced_is_found_by_samples(model):
     direction = X.flip(0)
     found = generalization_interval(model, X, direction)
@@ -216,7 +261,22 @@ def turned():
     )  # fmt: skip
 
 
+def by_channels():
+    """A layer over the examples as if they were channels, there and back."""
+    return Net(lambda s, x: s.out(s.first(x.t().contiguous().t()).relu()), first=nn.Linear(8, 6), out=nn.Linear(6, 3))
+
+
+def along_queries():
+    """Learned queries, as many as there are examples, by a layer that reads no example."""
+    return Net(
+        lambda s, x: s.out((s.first(x)[:, None] + s.queries(torch.eye(12, 4).double())).tanh().mean(1)),
+        first=nn.Linear(8, 6), queries=nn.Linear(4, 6), out=nn.Linear(6, 3),
+    )  # fmt: skip
+
+
 CAUGHT = {
+    "as many queries as examples": along_queries,
+    "exchanged strides": by_channels,
     "a hook": hooked,
     "a hook before": pre_hooked,
     "another order": exchanged,
