@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -122,14 +122,19 @@ def regularizer_plan(
     ]
 
 
-def augmented_plan(profile: str = "smoke", *, seeds: int = 0) -> list[RunConfig]:
+def augmented_plan(profile: str = "smoke", *, seeds: int = 0, epochs: int = 0) -> list[RunConfig]:
     """The runs on random labels with more and more variants of each image: one size, whatever the profile.
+
+    Args:
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        seeds: This many seeds instead of five; 0 keeps them. Likewise `epochs`.
+        epochs: Most epochs of a run.
 
     >>> [(run.random_crop, run.flip) for run in augmented_plan(seeds=1)]
     [(0, False), (0, True), (1, True), (2, True)]
     """
-    check_profile(profile)
-    return AUGMENTED.configs(seeds=seeds, experiment=VARIANTS)
+    changes = _changes(profile, "digits", epochs, 0)
+    return AUGMENTED.configs(seeds=seeds, experiment=VARIANTS, **changes)
 
 
 def crop_padding(center_crop: int | None) -> int:
@@ -234,11 +239,16 @@ def _watched(config: RunConfig, loaded: ImageData) -> dict[str, Any]:
     return {"probes": {"watched": probe}}
 
 
+def _lengths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of the chapter that any plan takes."""
+    return {name: value for name, value in values.items() if name in ("seeds", "epochs")}
+
+
 run_all = partial(runner.one_by_one, run)
 GROUPS = (
     Group(CELLS, lambda profile, values: plan(profile, **values)),
     # The chapter's parameters `networks` and `corruptions` are of the other runs.
     Group(CELLS, lambda profile, values: regularizer_plan(profile, **without(values, "networks", "corruptions"))),
-    Group(TABLE, lambda profile, values: augmented_plan(profile, seeds=values.get("seeds", 0))),
+    Group(TABLE, lambda profile, values: augmented_plan(profile, **_lengths(values))),
     Group(COMMAND, lambda profile, values: imagenet.plan()),
 )
