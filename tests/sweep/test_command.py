@@ -157,5 +157,5 @@ def test_sigterm_interrupts_a_sweep_on_ray_too(monkeypatch: pytest.MonkeyPatch, 
 
 def test_the_default_sweep_is_the_whole_chapter(runs: Path) -> None:
     found = plan("01_random_labels", values={"seeds": "1"})
-    assert {each.config.experiment for each in found} == {"random_labels", "regularizers"}
+    assert {each.config.experiment for each in found} == {"random_labels", "regularizers", "augmented_labels"}
     assert len({each.run_id for each in found}) == len(found)

@@ -263,13 +263,13 @@ def test_the_full_profile_swept_packed_taken_home_run_published_and_verified(tmp
     values = ["seeds=1", "epochs=15", "train_size=20", "networks=mlp_1x512", "corruptions=0,1"]
     chapter = ["01_random_labels", "--profile", "full", *(word for value in values for word in ("-p", value))]
     out, err = started("sweep", *chapter, "--for", "10m", **here).communicate()
-    assert out.startswith("27 runs: 27 trained, 0 were complete; "), err
+    assert out.startswith("37 runs: 37 trained, 0 were complete; "), err
     pack, home, tables = (str(tmp_path / name) for name in ("runs.xz", "home", "tables"))
     assert cli.main(["results", "pack", "--root", here["GENDYN_RUNS"], "--out", pack]) == 0
     assert cli.main(["results", "unpack", pack, "--root", home]) == 0
     here["GENDYN_RUNS"] = home
     out, err = started("run", *chapter, "--yes", "--out", str(tmp_path / "out"), **here).communicate()
-    assert "27 runs, 27 of them complete" in out and "executed notebook: " in out, err
+    assert "33 runs, 33 of them complete" in out and "executed notebook: " in out, err
     for name in ("random_labels", "regularizers"):
         assert cli.main(["results", "publish", name, "--root", home, "--folder", tables]) == 0
         assert cli.main(["results", "verify", name, "--root", home, "--folder", tables]) == 0
