@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
 
 import ipywidgets as widgets
@@ -102,6 +104,8 @@ def trained(config: RunConfig) -> Trained:
     return Trained(runner.trained(config, loaded), *runner.inputs(config, loaded))
 
 
+# Where code is that no learner wrote: this package, and installed ones.
+NOT_LEARNERS = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parents[1]))
 _right: dict[str, bool] = {}  # of the exercises that were tried in this kernel, by name
 
 
@@ -113,7 +117,8 @@ def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
     """Make a checker of a function that raises `NotYetError` at the first thing that is wrong with an answer.
 
     The checker prints one line, what is right or what is wrong, and returns whether the answer is right. Any other
-    exception is the learner's code failing, as is one that runs or prints without end.
+    exception from the learner's code is that code failing, as is one that runs or prints without end; one from nowhere
+    else than the checker is an answer that it cannot use.
 
     Args:
         name: Name of the exercise.
@@ -141,7 +146,10 @@ def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
             except NotImplementedError:
                 problem = "your turn"
             except Exception as error:
-                problem = f"your code stopped with {type(error).__name__}: {error}"
+                frames = traceback.extract_tb(error.__traceback__)
+                theirs = any(not frame.filename.startswith(NOT_LEARNERS) for frame in frames)
+                words = "your code stopped with" if theirs else "the checker cannot use your function or its result:"
+                problem = f"{words} {type(error).__name__}: {error}"
             print(f"Not yet ({name}): {problem}" if problem else f"Right ({name}).")  # noqa: T201 (what it is for)
             _right[name] = not problem
             return not problem

@@ -5,6 +5,13 @@ from __future__ import annotations
 SEEDED = "g = torch.Generator().manual_seed(seed)\nu = torch.rand(len(y), generator=g)\n"
 UNPAIRED = "y = y.clone()\ny[u < q] = torch.randint(num_classes, (int((u < q).sum()),), generator=g)\nreturn y"
 UNSEEDED = "torch.where(torch.rand(len(y)) < q, torch.randint(num_classes, (len(y),)), y)"
+FIXED = "return torch.where(u < q, (torch.arange(len(y)) * 7919) % 104729 % num_classes, y)"
+EXACT = """g = torch.Generator().manual_seed(seed)
+chosen = torch.randperm(len(y), generator=g) < round(q * len(y))
+return torch.where(chosen, torch.randint(num_classes, (len(y),), generator=g), y)"""
+GROUPS = """g = torch.Generator().manual_seed(seed)
+u = torch.rand(len(y) // 20 + 1, generator=g).repeat_interleave(20)[: len(y)]
+return torch.where(u < q, torch.randint(num_classes, (len(y),), generator=g), y)"""
 NO_ROOT = "p, q = p.double(), q.double()\nreturn (p * q) @ (p * q).T / (p @ p.T * (q @ q.T))"
 FITTED = (
     "A = torch.stack([torch.ones_like(d), d], 1)\na, b = torch.linalg.lstsq(A, s[:, None]).solution[:, 0].tolist()\n"
@@ -26,7 +33,7 @@ CHECKS = {
         ("expected", "accuracy(q, num_classes)", "check_expected_accuracy"),
         ("fit-epoch", "fit_epoch(a)", "check_fit_epoch"),
         ("gap", "gap(ends)", "check_gap"),
-        ("best", "best_so_far(a)", "check_best_so_far"),
+        ("stop", "gain(v, t)", "check_stopping"),
         ("decay", "step(w, g, lr, wd)", "check_weight_decay"),
     ],
     "02_path_functions": [
@@ -61,19 +68,39 @@ CHECKS = {
         ("norm", "norm(W)", "check_norm"),
     ],
 }
+UNSORTED = """d, e = a[:, None] - a, b[:, None] - b
+t = [d[i, j] / (d[i, j] - e[i, j]) for i in range(len(a)) for j in range(i) if d[i, j] != e[i, j]]
+top = lambda s: (a + s * (b - a)).max()
+kink = lambda s: top(s - 1e-4) + top(s + 1e-4) - 2 * top(s) > 1e-9
+return sorted({round(float(s), 9) for s in t if 0 < s < 1 and kink(s)}, reverse=True)"""
 SLIPS = [
     ("corrupt", SEEDED + UNPAIRED, "draw u for every example from the seed alone"),
     ("corrupt", drawn("1", "num_classes", "return torch.where(u < q, (y + d) % num_classes, y)"), "its own among them"),
     ("corrupt", drawn("0", "num_classes", "y[u < q] = d[u < q]\nreturn y"), "changed y itself"),
     ("corrupt", UNSEEDED, "two calls with one seed"),
     ("corrupt", drawn("0", "num_classes + 1", "return torch.where(u < q, d, y)"), "expected 0 to"),
+    (
+        "corrupt",
+        drawn("0", "num_classes", "return torch.where(u < q, d, y)").replace("(seed)", "(0)"),
+        "two seeds gave",
+    ),
+    ("corrupt", SEEDED + FIXED, "two seeds gave"),
+    ("corrupt", EXACT, "the same number of labels is redrawn"),
+    ("corrupt", GROUPS, "redrawn in groups"),
+    ("corrupt", drawn("0", "num_classes", "return torch.where(u < q, d + 0.5 * (d > 5), y)"), "no whole numbers"),
     ("expected", "1 - q", "right by luck"),
+    ("expected", "1 - q + q / num_classes + 5e-5", "you say 1.00005, expected 1.00000"),
     ("fit-epoch", "next((e for e, x in enumerate(a) if x > 0.99), None)", "[0.1, 0.995] you say 1, expected None"),
     ("fit-epoch", "max((e for e, x in enumerate(a) if x < 0.999), default=-1) + 1", "expected 1"),
+    ("fit-epoch", "next((e for e, x in enumerate(a) if x >= 0.998), None)", "[0.9985, 1.0] you say 0, expected 1"),
+    ("gap", "(1 - ends.test_accuracy).groupby(ends.label_corruption).mean()", "that is the test error"),
+    ("gap", "ends.train_accuracy.mean() - ends.test_accuracy.mean()", "expected a pandas Series or a dict"),
     ("gap", "(ends.test_accuracy - ends.train_accuracy).groupby(ends.label_corruption).mean()", "the sign is wrong"),
-    ("best", "[max(a)] * len(a)", "a later epoch is not known yet"),
-    ("best", "[max(a[:i], default=a[0]) for i in range(len(a))]", "you say 0.1 at 1, expected 0.5"),
-    ("best", "[max(a, default=0)]", "you give 1 numbers, expected 5"),
+    ("stop", "t[v.index(max(v))] - t[-1] if len(t) < 4 else max(t) - t[-1]", "no part in the choice"),
+    ("stop", "t[-1] - t[v.index(max(v))]", "the sign is wrong"),
+    ("stop", "t[len(v) - 1 - v[::-1].index(max(v))] - t[-1]", "take the first"),
+    ("stop", "max(v) - v[-1]", "the gain on the validation images"),
+    ("stop", "None", "the checker cannot use your function or its result"),
     ("decay", "w - lr * g - wd * w", "multiplies it too"),
     ("decay", "w - lr * (g - wd * w)", "your weights grow"),
     ("decay", "w - lr * g", "a weight is wrong by"),
@@ -137,14 +164,34 @@ SLIPS = [
     ("knot", "b / (b - a) if a * b < 0 else None", "you measure from the other end"),
     ("knot", "a / (a - b)", "expected None: the side never changes"),
     ("knot", "None", "you say None, expected 0.5"),
+    ("knot", "a / (a - b) if a * b <= 0 and a != b else None", "touching 0 at an end"),
+    ("leave", "min((a / (a - b) for a, b in zip(start, end) if b <= 0), default=None)", "[0.0, 1.0] you say 1.0"),
     ("leave", OTHER_CLASS, "the first class to overtake"),
     ("leave", "None", "expected 0.5"),
     ("sampled", SAME + "return same[0], same[-1]", "the same one may come back"),
     ("pool", CROSSINGS + "return [x for x in t if 0 < x < 1]", "below the largest line crossings make no kink"),
+    ("pool", UNSORTED, "in rising order"),
     ("midline", "(a + b) / 2, c - b", "your step is twice as long"),
     ("midline", "a, (c - b) / 2", "α = 0 is not the middle"),
     ("norm", "W.abs().sum(0).max()", "the largest column sum"),
     ("norm", "W.abs().max()", "the largest entry"),
     ("norm", "W.sum(1).abs().max()", "take absolute values"),
     ("norm", "torch.linalg.matrix_norm(W, 2)", "the spectral norm"),
+]
+# Right answers in another form.
+RIGHT = [
+    ("corrupt", drawn("0", "num_classes", "return torch.where(u < q, d, y).int()")),
+    ("corrupt", drawn("0", "num_classes", "return torch.where(u < q, d, y).tolist()")),
+    ("corrupt", drawn("0", "num_classes", "return torch.where(u < q, d, y).numpy()")),
+    ("expected", "torch.tensor(1 - q + q / num_classes)"),
+    ("fit-epoch", "next((torch.tensor(e) for e, x in enumerate(a) if x >= 0.999), None)"),
+    ("gap", "(ends.train_accuracy - ends.test_accuracy).groupby(ends.label_corruption).mean().iloc[::-1]"),
+    ("gap", "(ends.train_accuracy - ends.test_accuracy).groupby(ends.label_corruption).mean().to_dict()"),
+    ("stop", "torch.tensor(t)[torch.tensor(v).argmax()] - t[-1]"),
+    ("decay", "((1 - lr * wd) * w - lr * g)"),
+    ("knot", "torch.tensor(a / (a - b)).float() if a * b < 0 else None"),
+    ("leave", "min((torch.tensor(a / (a - b)) for a, b in zip(start, end) if b < 0), default=None)"),
+    ("midline", "[a / 2 + b / 2, (c - b) / 2]"),
+    ("norm", "torch.linalg.matrix_norm(W, torch.inf)"),
+    ("norm", "W.float().abs().sum(1).max()"),
 ]

@@ -29,7 +29,8 @@ from tests.chapters.stiffness import fake as fake_stiffness
 CORNERS: stiffness.CORNERS = dict.fromkeys(("two_moons", "spirals"), ((-1.0, -1.0), (1.0, 1.0)))
 TABLES: list[tuple[Callable[..., pd.DataFrame], ModuleType, list[str]]] = [
     (fake_runs.table, random_labels, ["learning_curves", "time_to_fit", "test_error", "loss_curves"]),
-    (fake_runs.regularized, random_labels, ["explicit_regularizers", "batch_norm", "final_accuracy"]),
+    (fake_runs.regularized, random_labels, ["final_accuracy"]),
+    (fake_runs.augmented, random_labels, ["augmented"]),
     (fake_paths.networks, paths, ["distributions", "kinds_of_runs", "franken", "isolation", "neighbours_kept"]),
     (fake_paths.networks, paths, ["overlap_by_distance"]),
     (fake_paths.unseen, paths, ["unseen"]),
@@ -80,12 +81,12 @@ SAME_RATE = f"{TRUE} and rate == 0.01 and kind == 'cosine' and curve == 'within,
 PROFILE = "state == 'trained' and pairs == 'within a class' and activation == 'ReLU'"
 AT_END = "condition == 'made-up digits, true labels, rate 0.01' and when == 'after training'"
 ENDS = "`taken at` == 'end of training' and network == 'inception_small'"
-BATCH_NORM_OFF = "setting == 'no batch-norm'"
+LOST = ENDS.replace("end of training", "early stopping")
 DRAWN = [  # a chart, some of its rows, a column, and what the made-up runs have there
     ("test_error", "q == q", "mean", [0.1, 0.5, 0.9]),
     ("final_accuracy", f"{ENDS} and setting == 'crop + decay'", "mean", [0.851]),
-    ("batch_norm", BATCH_NORM_OFF, "test", [0.1, 0.3805, 0.811, 0.761, 0.761]),  # who stopped keeps its accuracy
-    ("batch_norm", BATCH_NORM_OFF, "best", [0.1, 0.3805, 0.811, 0.811, 0.811]),
+    ("final_accuracy", f"{LOST} and setting == 'no regularizer'", "mean", [0.811]),
+    ("augmented", "variants == '18' and epoch == 40", "accuracy", [0.332]),
     ("influence", f"{TRUE} and epoch == 0 and form == 'true Fisher'", "mean", [101.99]),  # a geometric mean
     ("with_masks", "of == 'test loss' and epoch == 8 and mask == 'no mask'", "mean", [2.002]),
     ("best_accuracy", "way == 'Fisher' and kept == 0.75", "mean", [2.0]),  # seed by seed
@@ -114,8 +115,8 @@ SWITCHED = fake_runs.regularized()
 REFUSED = [
     (random_labels.learning_curves, fake_runs.table(corruptions=()), "no run on true inputs"),
     (random_labels.time_to_fit, fake_runs.table(fitted=False), "no run fitted its training labels"),
-    (random_labels.batch_norm, fake_runs.table(), "no network was trained with and without batch"),
-    (random_labels.explicit_regularizers, SWITCHED.query("label_corruption == 1"), "no run on true labels"),
+    (random_labels.final_accuracy, SWITCHED.query("label_corruption == 1"), "no run on true labels"),
+    (random_labels.final_accuracy, fake_runs.regularized(stop=True), "no run on true labels"),
     (stiffness.neighbourhood_maps, fake_stiffness.maps().query("seed > 0"), "no run of the table holds a map"),
     (paths.kinds_of_runs, fake_paths.ratio(), "no similarities of paths"),
     (stiffness_layers.deep_networks, fake_runs.table(), "no values of layers"),

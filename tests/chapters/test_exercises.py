@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from gendyn_lite import results
-from tests.chapters.exercises import CHECKS, SLIPS
+from tests.chapters.exercises import CHECKS, RIGHT, SLIPS
 from tests.chapters.random_labels import fake as fake_runs
 
 CHAPTERS = Path(__file__).resolve().parents[2] / "book" / "chapters"
 STOPPED = [("kl", "raise NotImplementedError", "your turn"), ("kl", "p.means()", "your code stopped with Attribute")]
+STOPPED += [("midline", "None", "the checker cannot use your function or its result: TypeError")]
 
 
 def solutions(notebook: str) -> dict[str, str]:
@@ -70,3 +71,8 @@ def test_a_slip_is_told_in_one_line(label, code, told, capsys):
     assert not checked(label, code)
     out = capsys.readouterr().out
     assert told in out and out.count("\n") == 1
+
+
+@pytest.mark.parametrize(("label", "code"), RIGHT)
+def test_a_right_answer_in_another_form_is_right(label, code, capsys):
+    assert checked(label, code), capsys.readouterr().out

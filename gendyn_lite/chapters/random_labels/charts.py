@@ -6,15 +6,15 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.chapters.random_labels.charts_regularizers import batch_norm, explicit_regularizers, final_accuracy
+from gendyn_lite.chapters.random_labels.charts_regularizers import augmented, final_accuracy
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import AROUND, Chart, layered, looks, menu, one_data_set, told, tooltips
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import mean_intervals, summarize
 
-__all__ = ["batch_norm", "explicit_regularizers", "final_accuracy", "learning_curves", "test_error", "time_to_fit"]
-__all__ += ["corruption_grid", "loss_curves"]
+__all__ = ["augmented", "corruption_grid", "final_accuracy", "learning_curves", "loss_curves", "test_error"]
+__all__ += ["time_to_fit"]
 
 CONDITIONS = {
     "true labels": ("true", 0.0),

@@ -1,158 +1,99 @@
-"""Charts of explicit and implicit regularizers, Fig. 2 of chapter 1's paper: runs on true labels."""
+"""Charts of regularizers, explicit and implicit, and of random labels under augmentation."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.random_labels.tables import BN, NONE, with_regularizers
-from gendyn_lite.charts import parts
+from gendyn_lite.chapters.random_labels.tables import NONE, stopped_early, with_regularizers, with_variants
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import AROUND, Chart, layered, looks, menu, one_data_set, told, tooltips
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.tables import mean_intervals, summarize
+from gendyn_lite.results.tables import mean_intervals
 
-SHORT = {"random crop + weight decay": "crop + decay"}  # a legend of two columns fits on a phone
-ORDER = (NONE, "weight decay", "random crop", "crop + decay", "dropout")
-NORMS = ("batch-norm", "batch-norm + decay", "no batch-norm", "no batch-norm + decay")
-SUBTITLE = (
-    "Mean over seeds, true labels; a run stops when it has fitted them. Shaded: up to the best accuracy so far. "
-    "Pick a line in the legend."
-)
-
-
-def explicit_regularizers(table: pd.DataFrame) -> Chart:
-    """Test accuracy against epoch with each explicit regularizer, what early stopping could gain shaded (Fig. 2).
-
-    Args:
-        table: A tidy table of the experiments ``"regularizers"`` and ``"random_labels"`` on one data set.
-
-    Raises:
-        UserError: No run has true labels, or the runs are of several data sets.
-    """
-    rows = one_data_set(_true_labels(table), column="base")
-    rows = rows[rows["setting"].isin(ORDER)]
-    first = _most_tried_first(rows)[0]
-    ends = summarize(rows[rows["base"] == first]).groupby("setting", sort=False)["test_accuracy"].mean()
-    words = told(ends, "{setting} {test_accuracy:.2f}")
-    about = (
-        "Test accuracy against epoch, a line per regularizer, with a shaded area up to the best accuracy of any "
-        f"earlier epoch. At the end, for {first}: {words}."
-    )
-    return layered(_curves(rows, ORDER, "plain"), "Explicit regularizers, on and off", SUBTITLE, about)
-
-
-def batch_norm(table: pd.DataFrame) -> Chart:
-    """Test accuracy against epoch with and without batch-norm, weight decay on and off (Fig. 2b).
-
-    Args:
-        table: As for `explicit_regularizers`.
-
-    Raises:
-        UserError: No network was trained both ways, or the runs are of several data sets.
-    """
-    rows = _true_labels(table)
-    rows = rows[rows["setting"].isin(ORDER[:2])]
-    norm = rows["base"].str.contains(BN).map({True: "no batch-norm", False: "batch-norm"})
-    rows = one_data_set(rows.assign(base=rows["base"].str.replace(BN, ""), norm=norm), column="base")
-    rows = rows[rows.groupby("base")["norm"].transform("nunique") == 2]
-    if rows.empty:
-        raise UserError("no network was trained with and without batch-norm, expected runs of inception_small")
-    rows = rows.assign(setting=rows["norm"] + rows["setting"].map({NONE: "", "weight decay": " + decay"}))
-    pairs = _most_tried_first(rows)
-    ends = summarize(rows).groupby(["base", "setting"], sort=False)["test_accuracy"].mean()
-    layers = _curves(rows, NORMS, "normed")
-    words = told(ends, "{base}, {setting} {test_accuracy:.2f}")
-    about = f"Test accuracy against epoch with and without batch-norm. At the end: {words}."
-    return layered(layers, "Batch-norm, on and off" + (f": {pairs[0]}" if len(pairs) == 1 else ""), SUBTITLE, about)
+HALF = "half of the labels random"
+SHORT = {"random crop + weight decay": "crop + decay"}
+ORDER = (NONE, "weight decay", "random crop", "crop + decay", "dropout", HALF)
+KINDS = ["end of training", "early stopping"]
 
 
 def final_accuracy(table: pd.DataFrame) -> Chart:
-    """Test accuracy at the end and at the best epoch for every setting of a network, with the seeds as points.
+    """Test accuracy by regularizer after equal numbers of epochs, and with early stopping; small points are seeds.
 
     Args:
-        table: As for `explicit_regularizers`.
+        table: A tidy table of the experiment ``"regularizers"`` on one data set; runs that stop when their labels are
+            fitted are left out.
 
     Raises:
-        UserError: No run has true labels, or the runs are of several data sets.
+        UserError: No run has true labels and goes on to its last epoch, or the runs are of several data sets.
     """
-    rows = one_data_set(_true_labels(table), column="base")
-    ends = summarize(rows).assign(best=rows.groupby("run_id", sort=False)["test_accuracy"].max().to_numpy())
-    kinds, keys = ["end of training", "best epoch"], ["network", "setting", "seed"]
-    points = ends[["base", "setting", "seed", "test_accuracy", "best"]].set_axis([*keys, *kinds], axis=1)
+    rows = with_regularizers(table[~table["stop_when_fitted"].astype(bool)])
+    rows = rows[rows["label_corruption"] < 1]
+    if rows.empty:
+        raise UserError("the table has no run on true labels to its last epoch, expected the experiment 'regularizers'")
+    ends = stopped_early(one_data_set(rows, column="base"))
+    half = ends["label_corruption"] > 0
+    ends["setting"] = ends["regularizers"].replace(SHORT).mask(half, HALF)
+    keys = ["network", "setting", "seed"]
+    points = ends[["base", "setting", "seed", "watched/test_accuracy", "stopped"]].set_axis([*keys, *KINDS], axis=1)
     points = points.melt(keys, var_name="taken at", value_name="accuracy").round(4)
     means = mean_intervals(points, ["network", "setting", "taken at"], "accuracy").round(4)
     y = alt.Y("setting:N", title=None, sort=list(ORDER), axis=alt.Axis(labelLimit=220))
-    color, _, _ = looks("taken at", kinds, colours=PALETTE, title="accuracy at")
-    shapes = alt.Scale(domain=kinds, range=["circle", "diamond"])
-    axis = alt.Axis(format=".2f", tickCount=5)
+    color, _, _ = looks("taken at", KINDS, colours=PALETTE, title="accuracy at")
+    shapes = alt.Scale(domain=KINDS, range=["circle", "diamond"])
     base, seeds = (
         alt.Chart(of)
         .transform_filter("datum.network === final")
-        .encode(y=y, yOffset=alt.YOffset("taken at:N", sort=kinds), color=color)
+        .encode(y=y, yOffset=alt.YOffset("taken at:N", sort=KINDS), color=color)
         for of in (means, points)
     )
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
+    axis = alt.Axis(format=".2f", tickCount=5)
     marks = base.mark_point(size=110).encode(
         x=alt.X("mean:Q", title="test accuracy", scale=AROUND, axis=axis),
         shape=alt.Shape("taken at:N", title="accuracy at", scale=shapes),
         tooltip=["setting:N", "taken at:N", *tooltips(".3f")],
     )
-    last = means[means["taken at"] == kinds[0]]
-    marks = marks.add_params(menu("final", _most_tried_first(rows), "network"))
+    tried = ends.groupby("base", sort=False)["setting"].nunique().sort_values(ascending=False, kind="stable")
+    marks = marks.add_params(menu("final", list(tried.index), "network"))
     seeds = seeds.mark_point(size=22, opacity=0.5).encode(x="accuracy:Q", tooltip=["seed:N", "accuracy:Q"])
-    layers = [bars, marks, seeds]
+    last = means[means["taken at"] == KINDS[0]]
     about = (
-        "Test accuracy at the end of training and at the best epoch, by regularizer. At the end: "
-        f"{told(last, '{network}, {setting}: {mean:.2f}')}."
+        "Test accuracy at the end of training, and at the epoch that other test images choose, by regularizer. At the "
+        f"end: {told(last, '{network}, {setting}: {mean:.2f}')}."
     )
-    title, subtitle = "Test accuracy by regularizer", "Mean and 95 % interval over seeds; small points: seeds."
-    return layered(layers, title, subtitle, about, height=44 * int(means.groupby("network")["setting"].nunique().max()))
+    subtitle = "Equal epochs; mean and 95 % interval over seeds; small points: seeds."
+    return layered([bars, marks, seeds], "Test accuracy by regularizer", subtitle, about, height=44 * int(tried.max()))
 
 
-def _true_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs on true labels and, as their setting, their regularizers; refuse a table without any."""
-    rows = with_regularizers(table)
-    rows = rows[~rows["random"]]
-    if rows.empty:
-        raise UserError("the table has no run on true labels, expected runs of the experiment 'regularizers'")
-    return rows.assign(setting=rows["regularizers"].replace(SHORT))
+def augmented(table: pd.DataFrame) -> Chart:
+    """Train accuracy on random labels against epoch, a line for each number of variants of an image.
 
+    Args:
+        table: A tidy table of the experiment ``"augmented_labels"`` on one data set.
 
-def _most_tried_first(rows: pd.DataFrame) -> list[str]:
-    """The networks by their number of settings, the largest first."""
-    settings = rows.groupby("base", sort=False)["setting"].nunique()
-    return list(settings.sort_values(ascending=False, kind="stable").index)
-
-
-def _curves(rows: pd.DataFrame, order: tuple[str, ...], name: str) -> list[alt.Chart]:
-    """A line per setting with the area up to the best accuracy so far; the parameter `name` chooses the network."""
-    means = _over_epochs(rows)
-    names = [setting for setting in order if setting in set(means["setting"])]
-    picked, opacity = parts.from_legend("setting", faint=0.12)
-    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(format="d", tickMinStep=1))
-    strokes: dict[str, Any] = {"symbolType": "stroke", "symbolSize": 400, "symbolStrokeWidth": 2.5, "symbolOpacity": 1}
-    legend = alt.Legend(columns=2 if max(map(len, names)) < 18 else 1, labelLimit=240, **strokes)
-    color, dash, _ = looks("setting", names, colours=PALETTE, title=None, sort=names, legend=legend)
-    base = alt.Chart(means).transform_filter(f"datum.network === {name}").encode(x=x, color=color)
-    y = alt.Y("test:Q", title="test accuracy", scale=AROUND)
-    area = base.mark_area().encode(y=y, y2="best:Q", opacity=alt.condition(picked, alt.value(0.3), alt.value(0.02)))
-    tip = ["setting:N", "epoch:Q", *tooltips(".3f", "test", "best", "train")]
-    lines = base.mark_line(point={"size": 18}).encode(y="test:Q", strokeDash=dash, opacity=opacity, tooltip=tip)
-    return [area, lines.add_params(menu(name, _most_tried_first(rows), "network"), picked)]
-
-
-def _over_epochs(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds by epoch. A run that stops, its labels fitted, keeps the accuracy that it had."""
-    found = []
-    for (network, setting), group in rows.groupby(["base", "setting"], sort=False):
-        test, train = (
-            group.pivot(index="epoch", columns="run_id", values=name).sort_index().ffill()
-            for name in ("test_accuracy", "train_accuracy")
-        )
-        columns = {"test": test, "best": test.cummax(), "train": train}
-        means = pd.DataFrame({name: values.mean(axis="columns") for name, values in columns.items()})
-        found.append(means.round(4).reset_index().assign(network=str(network), setting=str(setting)))
-    return pd.concat(found, ignore_index=True)
+    Raises:
+        UserError: The runs are of several data sets.
+    """
+    rows, found = with_variants(one_data_set(table[table["epoch"] > 0])), []
+    for (network, variants), runs in rows.groupby(["network", "variants"], sort=False):
+        means = runs.pivot(index="epoch", columns="run_id", values="train_accuracy")
+        means = means.reindex(sorted(rows.loc[rows["network"] == network, "epoch"].unique())).ffill()  # fitted stays so
+        means = means.mean(axis="columns").round(4).rename("accuracy").reset_index()
+        found.append(means.assign(network=network, variants=str(variants)))
+    drawn = pd.concat(found, ignore_index=True)
+    color, dash, _ = looks(
+        "variants", list(drawn["variants"].unique()), colours=PALETTE, title="variants of each image"
+    )
+    x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(type="log"))
+    y = alt.Y("accuracy:Q", title="train accuracy", scale=alt.Scale(domain=[0, 1]))
+    tip = ["variants:N", "epoch:Q", *tooltips(".2f", "accuracy")]
+    lines = alt.Chart(drawn).transform_filter("datum.network === augmented").mark_line(point={"size": 18})
+    lines = lines.encode(x=x, y=y, color=color, strokeDash=dash, tooltip=tip)
+    ends = drawn.groupby(["network", "variants"], sort=False).last().reset_index()
+    about = (
+        "Train accuracy on random labels against epoch, logarithmic, a line for each number of variants of an image. "
+        f"At the end: {told(ends, '{network}, {variants} variants: {accuracy:.2f} at epoch {epoch}')}."
+    )
+    lines = lines.add_params(menu("augmented", drawn["network"], "network"))
+    return layered([lines], "Memorizing augmented images", "Mean over seeds, measured without augmentation.", about)

@@ -7,7 +7,7 @@ from pathlib import Path
 import ipywidgets as widgets
 
 from gendyn_lite import results
-from gendyn_lite.chapters import live, runner
+from gendyn_lite.chapters import live
 from gendyn_lite.chapters.random_labels import charts, runs
 from gendyn_lite.config import RunConfig
 
@@ -75,7 +75,7 @@ class RandomLabelsExplorer:
         return known[0] if known else chosen.replace(experiment="explorer")
 
     def _show(self) -> live.Shown:
-        run = runner.load_or_run(self.config(), profile=self._profile, root=self._root)
+        run = runs.run(self.config(), profile=self._profile, root=self._root)
         table = results.load_runs([run])
         last = table.iloc[-1]
         train, test = (f"{part} accuracy {last[f'{part}_accuracy']:.3f}" for part in ("train", "test"))

@@ -128,7 +128,8 @@ def table_1(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for network, grouped in groupby(TABLE_1, key=lambda paper: paper.network):
         papers, own = list(grouped), ends[ends["base"] == network]
-        own = own[own.groupby("subject")["experiment"].transform(lambda each: (each == "regularizers").any())]
+        switched = own.loc[own["experiment"] == "regularizers", "subject"]
+        own = own[own["subject"].isin(switched)]
         sizes = [(paper, _same(size, paper)) for _, size in own.groupby("subject", sort=False) for paper in papers]
         rows += [_row(paper, ours) for paper, ours in sizes if len(ours)]
         rows += [_row(paper, own.head(0)) for paper in papers if _same(own, paper).empty]

@@ -37,38 +37,68 @@ def _run(network, kind, q, seed, fitted, slowdown, chance_accuracy):
         yield {**about, "epoch": epoch, "test_accuracy": 0.1 + (test - 0.1) * share, **values}
 
 
-# Test accuracy at the end, and how much higher it was at the best epoch, of each setting.
-SETTINGS = {("", "none"): (0.80, 0.0), ("", "decay"): (0.81, 0.0), ("", "crop"): (0.84, 0.0), ("", "both"): (0.85, 0.0)}
-SETTINGS |= {("", "dropout"): (0.82, 0.0), ("without", "none"): (0.76, 0.05), ("without", "decay"): (0.77, 0.05)}
-ON = {"none": {}, "decay": {"weight_decay": 0.1}, "crop": {"random_crop": 2}}
+# Test accuracy at the end of each setting.
+SETTINGS = {("", "none"): 0.80, ("", "decay"): 0.81, ("", "crop"): 0.84, ("", "both"): 0.85, ("", "dropout"): 0.82}
+SETTINGS |= {("without", "none"): 0.76, ("without", "decay"): 0.77, ("", "half"): 0.4}
+ON = {"none": {}, "decay": {"weight_decay": 0.1}, "crop": {"random_crop": 2}, "half": {"q": 0.5}}
 ON["both"] = ON["crop"] | ON["decay"]
 
 
-def regularized(*, seeds=3, random_train=1.0, data="made-up data", n_train=1000, **changes) -> pd.DataFrame:
-    """Runs of inception_small with every regularizer; `changes`: name of a setting → its test accuracy."""
+def regularized(
+    *, seeds=3, random_train=1.0, data="made-up data", n_train=1000, norm=0.5, fall=0.01, half_fall=0.2, stop=False,
+    **changes,
+) -> pd.DataFrame:  # fmt: skip
+    """Runs of inception_small with every regularizer; `changes`: name of a setting → its test accuracy.
+
+    The last but one epoch is the best of validation images; from there test accuracy falls by `fall` and, with half of
+    the labels random, by `half_fall`. Weight decay multiplies the norm of the weights by `norm`.
+    """
     rows = []
-    for ((norm, name), (end, fall)), seed in product(SETTINGS.items(), range(seeds)):
-        options = ({"batch_norm": False} if norm else {}) | ({"dropout": 0.5} if name == "dropout" else {})
+    for ((off, name), end), seed in product(SETTINGS.items(), range(seeds)):
+        options = ({"batch_norm": False} if off else {}) | ({"dropout": 0.5} if name == "dropout" else {})
         about = {"model_options": options, "q": 0.0, **ON.get(name, {})}
-        accuracy = changes.get(f"{norm}_{name}" if norm else name, end) + 0.001 * seed
-        rows += _epochs(f"{norm}{name}{seed}", about, seed, (1.0, accuracy, fall))
+        accuracy = changes.get(f"{off}_{name}" if off else name, end) + 0.001 * seed
+        rows += _epochs(f"{off}{name}{seed}", about, seed, (1.0, accuracy, half_fall if name == "half" else fall), norm)
     for name, seed in product(("none", "decay"), range(seeds)):
         about = {"model_options": {}, "q": 1.0, **ON[name]}
-        rows += _epochs(f"random{name}{seed}", about, seed, (random_train - 0.0001 * seed, 0.1, 0.0))
-    about = {"data": data, "n_train": n_train, "precision": "float32", "epochs": 5, "profile": "colab", "device": "CPU"}
-    return pd.DataFrame(rows).assign(**about, num_classes=10)
+        rows += _epochs(f"random{name}{seed}", about, seed, (random_train - 0.0001 * seed, 0.1, 0.0), norm)
+    about = {"data": data, "n_train": n_train, "precision": "float32", "epochs": 3, "profile": "colab", "device": "CPU"}
+    return pd.DataFrame(rows).assign(**about, num_classes=10, experiment="regularizers", stop_when_fitted=stop)
 
 
-def _epochs(run_id, about, seed, accuracies):
-    """Four epochs; the last but one is the best, and seed 1 stops one epoch later."""
+def _epochs(run_id, about, seed, accuracies, norm):
+    """Three epochs after the start; the last but one is the best."""
     train, end, fall = accuracies
     about = {**about, "model": "inception_small", "inputs": "true", "label_corruption": about["q"], "seed": seed}
     about["network"] = network_name("inception_small", about["model_options"])
     about |= {"model_options": json.dumps(about["model_options"]), "run_id": run_id, "group_id": run_id[:-1]}
-    tests = [0.1, end / 2, end + fall, *[end] * (2 if seed == 1 else 1)]
     shown = {"random_crop": 0, "weight_decay": 0.0, **about}
+    watched = {"watched/weight_norm": 20 * (norm if shown["weight_decay"] else 1)}
+    tests = [0.1, end / 2, end + fall, end]
     return [
-        {**shown, "epoch": epoch, "train_accuracy": train * min(epoch / 3, 1), "test_accuracy": test, "seconds": 1.0,
-         "train_loss": 2.3 * (1 - min(epoch / 3, 1))}
+        {**shown, "epoch": epoch, "train_accuracy": train * epoch / 3, "test_accuracy": test, "seconds": 1.0, **watched,
+         "watched/validation_accuracy": [0.1, 0.4, 0.7, 0.6][epoch], "watched/test_accuracy": test,
+         "train_loss": 2.3 * (1 - epoch / 3)}
         for epoch, test in enumerate(tests)
     ]  # fmt: skip
+
+
+def augmented(*, seeds=3, longest=400, slower=True) -> pd.DataFrame:
+    """Random labels with 1, 2, 18 and 50 variants of each image: fitted after 10 epochs and eight for each, or not."""
+    rows = []
+    for (number, (padding, flip)), seed in product(
+        enumerate([(0, False), (0, True), (1, True), (2, True)]), range(seeds)
+    ):
+        fit = [18, 26, 154, 410][number if slower else 3 - number] + seed
+        about = {
+            "random_crop": padding,
+            "flip": flip,
+            "seed": seed,
+            "run_id": f"{number}{seed}",
+            "group_id": str(number),
+        }
+        accuracy = {epoch: min(1.0, 0.1 + 0.9 * epoch / fit) for epoch in (0, 20, 40, 200, longest)}
+        rows += [{**about, "epoch": epoch, "train_accuracy": train} for epoch, train in accuracy.items()]
+    about = {"data": "made-up data", "n_train": 1000, "precision": "float32", "epochs": 400, "network": "mlp_1x512"}
+    told = {"model": "mlp_1x512", "experiment": "augmented_labels", "profile": "colab", "device": "CPU"}
+    return pd.DataFrame(rows).assign(**about, **told, test_accuracy=0.1, num_classes=10, seconds=1.0)

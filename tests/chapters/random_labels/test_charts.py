@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import pytest
 
 from gendyn_lite import results
@@ -43,9 +42,20 @@ def test_the_runs_table_names_data_and_hours():
     assert page.count("<tr ") == 2
 
 
-def test_random_labels_are_not_drawn():
-    shown = rows(draw.explicit_regularizers(fake_runs.regularized(random_train=0.2)), "train")
-    assert shown.groupby(["network", "setting"])["train"].max().min() == pytest.approx(1)
+def test_each_setting_stands_beside_what_early_stopping_gives():
+    shown = rows(draw.final_accuracy(fake_runs.regularized(fall=-0.05)), "mean").set_index(["setting", "taken at"])[
+        "mean"
+    ]
+    none = shown["no regularizer"].groupby("taken at").first()
+    assert none["early stopping"] - none["end of training"] == pytest.approx(-0.05)
+    assert "half of the labels random" in shown and shown.min() > 0.3  # no random labels, which end at chance
+
+
+def test_memorizing_is_drawn_by_the_number_of_variants():
+    shown = rows(draw.augmented(fake_runs.augmented()), "accuracy").set_index(["variants", "epoch"])["accuracy"]
+    assert [shown[variants, 40] for variants in ("1", "2", "18", "50")] == sorted(
+        shown.xs(40, level="epoch"), reverse=True
+    )
 
 
 def test_table_1_has_the_papers_rows_in_its_order_with_ours_beside():
@@ -83,12 +93,3 @@ def test_table_1_has_a_row_for_each_size():
     assert {tuple(counts) for counts in ours} == {("1,000, float32, 3", "50,000, bfloat16, 3")}
     assert (found["train, ours"] == "not run").sum() == len(found) - 2 * len(ours)
     assert found["test, ours"].iloc[:2].tolist() == ["85.1 ± 0.2", "84.1 ± 0.2"]
-
-
-@pytest.mark.parametrize("field", fake_sizes.SIZES)
-def test_what_has_been_run_is_counted_by_size(field):
-    table = fake_runs.regularized()
-    few = fake_sizes.other(table, field)
-    both = pd.concat([table, few[few["seed"] == 0]], ignore_index=True)
-    assert set(tables.row_by_row(both)["seeds"]) == set(results.overview(both)["seeds"]) == {1, 3}
-    assert all(words in results.provenance_line(both) for words in ("1 to 3 seeds", fake_sizes.WORDS[field]))
