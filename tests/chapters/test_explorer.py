@@ -20,7 +20,7 @@ from gendyn_lite.measures import relu_paths, stiffness
 
 MISTAKE = "class '<img src=x onerror=alert(1)>' has no images"
 CASES = {
-    "random_labels": (label_explorer.RandomLabelsExplorer, label_explorer.runner, "load_or_run", "train"),
+    "random_labels": (label_explorer.RandomLabelsExplorer, random_labels, "run", "train"),
     "path_functions": (path_explorer.PathExplorer, path_explorer, "nearest", "image"),
     "fisher_mask": (fisher_demo.InfluenceExplorer, fisher_demo, "step", "example"),
     "stiffness": (StiffnessExplorer, StiffnessExplorer, "map", "show"),

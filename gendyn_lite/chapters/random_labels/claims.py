@@ -21,7 +21,7 @@ from gendyn_lite.chapters.random_labels.tables import (
 )
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
-from gendyn_lite.claims.sections import PUBLISHED, Section
+from gendyn_lite.claims.sections import Section
 from gendyn_lite.results.tables import summarize, with_sizes
 
 
@@ -227,8 +227,25 @@ def augmentation_claims(runs: pd.DataFrame) -> pd.DataFrame:
     return table(claim for subject, ends in groups for claim in RECORD.judge(str(subject), OF_VARIANTS, ends))
 
 
+IN_SHORT = {
+    "fits_random": "Networks fit random labels",
+    "random_at_chance": "Then they test at chance",
+    "gap_jumps": "Random labels alone make the gap jump",
+    "random_slower": "Random labels take little longer",
+    "error_rises": "Test error rises with the noise",
+    "fits_random_pixels": "Random pixels are fitted too",
+    "fits_gaussian": "Gaussian noise is fitted too",
+    "gaussian_sooner": "Noise is fitted sooner than random labels",
+    "not_necessary": "Regularizers are not necessary",
+    "not_sufficient": "Regularizers are not sufficient",
+    "weight_decay_helps": "Weight decay helps",
+    "crops_help": "Random crops help",
+    "crops_help_more": "Random crops help more than weight decay",
+    "stopping_no_help": "Early stopping does not help on CIFAR-10",
+    "batch_norm_helps": "Batch-norm helps",
+}
 SECTIONS = (
-    Section(RECORD, PUBLISHED, ("random_labels",), claims),
-    Section(RECORD, "published-regularizers", ("regularizers",), regularizer_claims),
-    Section(RECORD, "published-regularizers", ("augmented_labels",), augmentation_claims),
+    Section(RECORD, "do-networks-memorize-random-labels", ("random_labels",), claims),
+    Section(RECORD, "are-regularizers-necessary-or-sufficient", ("regularizers",), regularizer_claims),
+    Section(RECORD, "a-trap-too-few-epochs-or-other-labels", ("augmented_labels",), augmentation_claims),
 )

@@ -1,65 +1,80 @@
-"""The plan of the regularizers has the paper's rows and shares its plain ones with Fig. 1; the traps spring."""
+"""The plan of the regularizers has the paper's rows, for equal numbers of epochs; the traps spring."""
 
 from __future__ import annotations
 
 from collections import Counter
 from itertools import product
 
+import pandas as pd
 import pytest
 
-from gendyn_lite import results
+from gendyn_lite import data, results
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels import demo
 from gendyn_lite.chapters.random_labels import runs as random_labels
-from gendyn_lite.chapters.random_labels.tables import TABLE_1, with_regularizers
+from gendyn_lite.chapters.random_labels.tables import TABLE_1, with_regularizers, with_variants
 from tests.chapters import photographs
 
 by_size = pytest.mark.parametrize("profile", ["colab", "full"])
 
 
 @by_size
-def test_every_row_of_table_1_is_planned_with_three_seeds(profile):
-    configs = [config for config in random_labels.regularizer_plan(profile, dataset="cifar10") if not is_twin(config)]
+def test_every_row_of_table_1_is_planned_with_five_seeds(profile):
+    configs = random_labels.regularizer_plan(profile, dataset="cifar10")
     names = [results.tables.network_name(config.model, config.model_options) for config in configs]
-    settings = [(each.random_crop > 0, each.weight_decay > 0, each.label_corruption == 1) for each in configs]
+    settings = [(each.random_crop > 0, each.weight_decay > 0, each.label_corruption) for each in configs]
     planned = Counter((name, *on) for name, on in zip(names, settings, strict=True))
-    assert {planned[row[:4]] for row in TABLE_1} == {3}
-
-
-def is_twin(config):
-    """Whether it is the network with batch-norm, trained as the one without."""
-    on = config.random_crop or config.weight_decay or config.model_options
-    return config.experiment == random_labels.REGULARIZERS and not on
-
-
-def test_the_twin_of_a_network_without_batch_norm_differs_in_that_alone():
-    configs = random_labels.regularizer_plan("colab", dataset="cifar10")
-    twins = [config for config in configs if is_twin(config)]
-    off = [each for each in configs if each.model_options == {"batch_norm": False} and not each.weight_decay]
-    plain = [config for config in off if config.label_corruption == 0]
-    assert len(twins) == 3
-    assert [twin.replace(experiment="random_labels", model_options={"batch_norm": False}) for twin in twins] == plain
+    twin = ("inception_small", False, False, 0.0)  # batch-norm on, all else as without
+    assert {row[:4]: planned[row[:4]] for row in TABLE_1 if planned[row[:4]] != 5} == {twin: 10}
 
 
 @by_size
-def test_rows_without_a_regularizer_are_the_runs_of_fig_1_and_no_random_label_is_augmented(profile):
-    ours, of_fig_1 = (make(profile, dataset="cifar10") for make in (random_labels.regularizer_plan, random_labels.plan))
-    plain = {config.run_id("00") for config in ours if config.experiment == random_labels.EXPERIMENT}
-    assert plain <= {config.run_id("00") for config in of_fig_1}
-    assert len(plain) == 2 * 3 * len({row.network for row in TABLE_1})
-    augmented = [config for config in [*ours, *of_fig_1] if config.random_crop or config.flip]
+def test_rows_of_a_network_differ_in_what_is_switched_alone_and_go_on_to_the_last_epoch(profile):
+    switched = {"seed": 0, "weight_decay": 0.0, "random_crop": 0, "label_corruption": 0.0, "model_options": {}}
+    kinds: dict[str, set] = {}
+    for config in random_labels.regularizer_plan(profile, dataset="cifar10"):
+        assert not config.stop_when_fitted
+        norm = config.model_options.get("batch_norm", True) and config.learning_rate != 0.003
+        kinds.setdefault(f"{config.model} {config.epochs} {norm}", set()).add(str(config.replace(**switched).as_dict()))
+    assert {len(rest) for rest in kinds.values()} == {1}
+
+
+def test_the_twin_of_a_network_without_batch_norm_differs_in_that_alone():
+    configs = [each for each in random_labels.regularizer_plan("colab", dataset="cifar10") if each.epochs == 120]
+    plain = [each for each in configs if not (each.weight_decay or each.label_corruption)]
+    off, on = (plain[:5], plain[5:])
+    assert [twin.replace(model_options={"batch_norm": False}) for twin in on] == off and len(on) == 5
+
+
+@by_size
+def test_no_random_label_is_augmented_but_where_that_is_the_question(profile):
+    configs = [*random_labels.regularizer_plan(profile, dataset="cifar10"), *random_labels.plan(profile)]
+    augmented = [config for config in configs if config.random_crop or config.flip]
     assert {config.label_corruption for config in augmented} == {0}
-    assert {c.center_crop + 2 * c.random_crop for c in augmented} <= {8, 32}  # any window of the image
-    assert not set(augmented) & set(of_fig_1)
+    assert {c.center_crop + 2 * c.random_crop for c in augmented} == {32}  # any window of the image
+    variants = with_variants(pd.DataFrame([config.as_dict() for config in random_labels.augmented_plan(profile)]))
+    assert variants.groupby("variants")["seed"].nunique().to_dict() == {1: 5, 2: 5, 18: 5, 50: 5}
+    assert set(variants["label_corruption"]) == {1.0}
+
+
+def test_each_half_of_the_test_images_is_watched_and_the_norm_of_the_weights(tmp_path):
+    config = random_labels.regularizer_plan("smoke", networks="mlp_1x512", seeds=1, epochs=6, train_size=40)[2]
+    rows = pd.DataFrame(random_labels.run(config, profile="smoke", root=tmp_path).rows())
+    halves = rows[["watched/validation_accuracy", "watched/test_accuracy"]].mean(axis="columns")
+    assert halves.tolist() == pytest.approx(rows["test_accuracy"].tolist())
+    assert (rows["watched/validation_accuracy"] != rows["watched/test_accuracy"]).any()
+    network = runner.trained(config, data.load_for_run(config)[0])
+    norm = sum(float(weight.detach().pow(2).sum()) for weight in network.parameters()) ** 0.5
+    assert rows["watched/weight_norm"].iloc[-1] == pytest.approx(norm)
 
 
 def test_runs_say_which_regularizers_they_had(tmp_path):
     configs = random_labels.regularizer_plan("smoke", networks="mlp_1x512", seeds=1, epochs=1, train_size=40)
-    table = results.load_runs(runner.run_all(configs, profile="smoke", root=tmp_path))
+    table = results.load_runs(random_labels.run_all(configs, profile="smoke", root=tmp_path))
     found = with_regularizers(table).drop_duplicates("run_id")
-    named = set(zip(found["regularizers"], found["random"], strict=True))
-    augmented = {("random crop + weight decay", False), ("random crop", False)}
-    assert named == augmented | set(product(("weight decay", "no regularizer"), (False, True)))
+    named = set(zip(found["regularizers"], found["label_corruption"], strict=True))
+    more = {("random crop + weight decay", 0.0), ("random crop", 0.0), ("no regularizer", 0.5)}
+    assert named == more | set(product(("weight decay", "no regularizer"), (0.0, 1.0)))
 
 
 def test_each_trap_makes_memorization_look_impossible():
