@@ -9,7 +9,7 @@ from gendyn_lite.chapters.random_labels.tables import NONE, stopped_early, with_
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import AROUND, Chart, layered, looks, menu, one_data_set, told, tooltips
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.tables import mean_intervals
+from gendyn_lite.results.tables import FITTED, mean_intervals
 
 HALF = "half of the labels random"
 SHORT = {"random crop + weight decay": "crop + decay"}
@@ -47,7 +47,8 @@ def final_accuracy(table: pd.DataFrame) -> Chart:
         .encode(y=y, yOffset=alt.YOffset("taken at:N", sort=KINDS), color=color)
         for of in (means, points)
     )
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
+    bars = [base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")]
+    bars = bars if means["low"].notna().any() else []  # a layer without any value has no scale
     axis = alt.Axis(format=".2f", tickCount=5)
     marks = base.mark_point(size=110).encode(
         x=alt.X("mean:Q", title="test accuracy", scale=AROUND, axis=axis),
@@ -63,7 +64,7 @@ def final_accuracy(table: pd.DataFrame) -> Chart:
         f"end: {told(last, '{network}, {setting}: {mean:.2f}')}."
     )
     subtitle = "Equal epochs; mean and 95 % interval over seeds; small points: seeds."
-    return layered([bars, marks, seeds], "Test accuracy by regularizer", subtitle, about, height=44 * int(tried.max()))
+    return layered([*bars, marks, seeds], "Test accuracy by regularizer", subtitle, about, height=44 * int(tried.max()))
 
 
 def augmented(table: pd.DataFrame) -> Chart:
@@ -80,7 +81,7 @@ def augmented(table: pd.DataFrame) -> Chart:
         means = runs.pivot(index="epoch", columns="run_id", values="train_accuracy")
         means = means.reindex(sorted(rows.loc[rows["network"] == network, "epoch"].unique())).ffill()  # fitted stays so
         means = means.mean(axis="columns").round(4).rename("accuracy").reset_index()
-        found.append(means.assign(network=network, variants=str(variants)))
+        found.append(means.assign(network=str(network), variants=str(variants)))
     drawn = pd.concat(found, ignore_index=True)
     color, dash, _ = looks(
         "variants", list(drawn["variants"].unique()), colours=PALETTE, title="variants of each image"
@@ -90,10 +91,10 @@ def augmented(table: pd.DataFrame) -> Chart:
     tip = ["variants:N", "epoch:Q", *tooltips(".2f", "accuracy")]
     lines = alt.Chart(drawn).transform_filter("datum.network === augmented").mark_line(point={"size": 18})
     lines = lines.encode(x=x, y=y, color=color, strokeDash=dash, tooltip=tip)
-    ends = drawn.groupby(["network", "variants"], sort=False).last().reset_index()
+    fitted = drawn[drawn["accuracy"] >= FITTED].groupby(["network", "variants"], sort=False).first().reset_index()
     about = (
         "Train accuracy on random labels against epoch, logarithmic, a line for each number of variants of an image. "
-        f"At the end: {told(ends, '{network}, {variants} variants: {accuracy:.2f} at epoch {epoch}')}."
+        f"All seeds have fitted: {told(fitted, '{network}, variants {variants}: by epoch {epoch}') or 'none'}."
     )
     lines = lines.add_params(menu("augmented", drawn["network"], "network"))
     return layered([lines], "Memorizing augmented images", "Mean over seeds, measured without augmentation.", about)
