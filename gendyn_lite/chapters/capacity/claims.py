@@ -193,8 +193,11 @@ def widths(runs: pd.DataFrame) -> pd.DataFrame:
 def _swept(runs: pd.DataFrame) -> Iterator[tuple[str, list[pd.DataFrame]]]:
     """The rows on pixels, on Gabor features and on random filters, of each data set."""
     rows = with_sizes(described(runs))
-    for (data, n, rest), group in rows.groupby(["data", "n_fitted", "rest"], sort=False):
-        yield f"{data}, n = {int(n):,}{rest}", [group[group["features"] == name] for name in SWEEP]
+    for (data, _, rest), group in rows.groupby(["data", "n_fitted", "rest"], sort=False):
+        yield (
+            f"{data}, n = {int(group['n_fitted'].iloc[0]):,}{rest}",
+            [group[group["features"] == name] for name in SWEEP],
+        )
 
 
 SECTIONS = (

@@ -50,7 +50,7 @@ def described(runs: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(error=1 - runs["test_accuracy"], **norm)
 
 
-def memorizing(runs: pd.DataFrame) -> list[tuple[str, str, int, str, str, str, str, str]]:
+def memorizing(runs: pd.DataFrame) -> list[tuple[str, ...]]:
     """Networks through any labels, a row for each data set, number of images and depth.
 
     Args:
@@ -66,5 +66,5 @@ def memorizing(runs: pd.DataFrame) -> list[tuple[str, str, int, str, str, str, s
         random, true = (rows[rows["label_corruption"] == q] for q in (1.0, 0.0))
         sizes = f"{rows['weights'].max():,.0f}", f"{rows['widest'].max():,.0f}", f"{rows['residual'].max():.0e}"
         shares = f"{random['train_accuracy'].min():.1%}", f"{true['test_accuracy'].mean():.1%}"
-        found.append((str(data), f"{n:,}", int(depth), *sizes, *shares))
+        found.append((str(data), f"{n:,}", f"{depth:g}", *sizes, *shares))
     return found

@@ -9,9 +9,7 @@ from gendyn_lite.chapters import what_holds
 from gendyn_lite.chapters.capacity import claims, runs, tables
 from gendyn_lite.results.tables import summarize
 
-MEMORIZING, KERNELS, DESCENT, RIDGES = (
-    tables.described(results.published(name)) for name in runs.EXPERIMENTS.values()
-)
+MEMORIZING, KERNELS, DESCENT, RIDGES = (tables.described(results.published(name)) for name in runs.EXPERIMENTS.values())
 MNIST, CIFAR = "MNIST", "CIFAR-10 (JPEG q75)"
 PLAIN = KERNELS[(KERNELS["ridge"] == 0) & (KERNELS["label_corruption"] == 0)]
 SWEPT = RIDGES.assign(width=RIDGES.groupby(["run_id", "ridge"]).cumcount())
@@ -78,3 +76,20 @@ def test_the_norm_moves_without_the_error_and_the_error_without_the_norm():
     assert (large["pixels"]["error"], large["gabor"]["error"]) == pytest.approx((0.0245, 0.0072), abs=5e-5)
     random = KERNELS[(KERNELS["label_corruption"] == 1) & (KERNELS["n_train"] == 10_000)]
     assert random["norm"].mean() == pytest.approx(121, abs=0.6)
+
+
+def test_random_filters_descend_twice_and_a_ridge_takes_the_peak_away():
+    plain = CONV[CONV["ridge"] == 0].groupby(["data", "share"])["error"].mean()
+    best = CONV.loc[CONV.groupby(["run_id", "share"])["held_out_error"].idxmin()]
+    chosen = best.groupby(["data", "share"])["error"].mean()
+    for data, lowest in ((CIFAR, 0.128), (MNIST, 0.248)):
+        none = plain[data]
+        assert none.idxmax() == 1.0 and none[none.index < 1].idxmin() == lowest and none.index.max() == 8
+        assert none[none.index >= 1].is_monotonic_decreasing and (chosen[data] < none + 0.001).all()
+        assert chosen[data].loc[0.5:].max() / chosen[data].min() < 1.3  # no peak
+    assert plain[CIFAR][1.0] == pytest.approx(0.90, abs=0.01) and plain[CIFAR][0.128] == pytest.approx(0.56, abs=0.01)
+    assert plain[CIFAR][8.0] == pytest.approx(0.57, abs=0.01) and chosen[CIFAR][8.0] == pytest.approx(0.48, abs=0.01)
+    assert plain[MNIST][1.0] == pytest.approx(0.82, abs=0.01) and plain[MNIST][0.248] == pytest.approx(0.047, abs=0.001)
+    assert plain[MNIST][8.0] == pytest.approx(0.037, abs=0.001)
+    assert CONV.groupby("data")["seed"].nunique().to_dict() == {MNIST: 1, CIFAR: 3}
+    assert OVERALL["ridge_no_help"] == "holds"
