@@ -68,14 +68,14 @@ def _norm_regret(kernels: pd.DataFrame) -> pd.Series:
     return _by_seed(smallest, "error") - _by_seed(_chosen(fitted), "error")
 
 
-def _over_classes(rows: pd.DataFrame) -> pd.Series:
-    return _by_seed(rows, "test_accuracy") - 1 / rows["num_classes"].iloc[0]
+def _over_chance(rows: pd.DataFrame) -> pd.Series | None:
+    return _by_seed(rows, "test_accuracy") - 1 / rows["num_classes"].iloc[0] if len(rows) else None
 
 
 OF_MEMORIZING = {
     "memorizes_two_layers": lambda random, _, depth: _by_seed(random, "train_accuracy") if depth == 2 else None,
     "memorizes_deep": lambda random, _, depth: _by_seed(random, "train_accuracy") if depth > 2 else None,
-    "memorizer_at_chance": lambda _, true, depth: _over_classes(true),
+    "memorizer_at_chance": lambda _, true, depth: _over_chance(true),
 }
 OF_ERROR = {"interpolating_generalizes": lambda rows: rows["error"]}
 OF_RANDOM_LABELS = {"kernel_fits_random": lambda rows: rows["train_accuracy"]}

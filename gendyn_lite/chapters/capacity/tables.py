@@ -65,6 +65,6 @@ def memorizing(runs: pd.DataFrame) -> list[tuple[str, ...]]:
     for (data, n, depth), rows in described(runs).sort_values(keys[1:]).groupby(keys, sort=False):
         random, true = (rows[rows["label_corruption"] == q] for q in (1.0, 0.0))
         sizes = f"{rows['weights'].max():,.0f}", f"{rows['widest'].max():,.0f}", f"{rows['residual'].max():.0e}"
-        shares = f"{random['train_accuracy'].min():.1%}", f"{true['test_accuracy'].mean():.1%}"
+        shares = f"{random['train_accuracy'].min():.1%}", f"{true['test_accuracy'].mean():.1%}" if len(true) else "–"
         found.append((str(data), f"{n:,}", f"{depth:g}", *sizes, *shares))
     return found

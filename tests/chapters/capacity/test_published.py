@@ -22,7 +22,7 @@ def kernel(data, features, n):
 
 
 def test_every_label_is_fitted_and_nothing_new_recognized():
-    assert (MEMORIZING["train_accuracy"] == 1).all() and MEMORIZING["residual"].max() < 1e-10
+    assert (MEMORIZING["train_accuracy"] == 1).all() and MEMORIZING["residual"].max() < 1e-9
     assert set(MEMORIZING["depth"]) == {2, 10}
     inputs = {MNIST: 784, CIFAR: 3072}
     two = MEMORIZING[MEMORIZING["depth"] == 2]
@@ -30,7 +30,8 @@ def test_every_label_is_fitted_and_nothing_new_recognized():
     deep = MEMORIZING[MEMORIZING["depth"] == 10]
     assert (deep["widest"] / deep["n_train"]).max() < 1 / 8.9
     true = MEMORIZING[MEMORIZING["label_corruption"] == 0]
-    assert true["test_accuracy"].between(0.05, 0.12).all()
+    assert true["test_accuracy"].between(0.08, 0.12).all()
+    assert set(MEMORIZING.loc[MEMORIZING["n_train"] == 60_000, "depth"]) == {2, 10}
     assert true.groupby("group_id")["seed"].nunique().max() == 5
 
 
@@ -41,7 +42,7 @@ def test_kernels_that_interpolate_generalize_and_fit_random_labels():
     assert kernel(MNIST, "gabor", 10_000)["error"].mean() == pytest.approx(0.007, abs=5e-4)
     assert kernel(CIFAR, "pixels", 10_000)["error"].mean() == pytest.approx(0.52, abs=0.005)
     random = KERNELS[(KERNELS["label_corruption"] == 1) & (KERNELS["ridge"] == 0)]
-    assert (random["train_accuracy"] == 1).all() and random["error"].between(0.88, 0.92).all()
+    assert (random["train_accuracy"] == 1).all() and random["error"].between(0.87, 0.92).all()
 
 
 def test_descent_from_zero_reaches_the_solution_and_from_elsewhere_does_not():
