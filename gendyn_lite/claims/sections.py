@@ -150,6 +150,7 @@ def _pooled(entry: Entry, paper: str, rows: pd.DataFrame) -> _Pooled:
         name: getattr(entry, name) for name in ("id", "source", "type", "compared", "pooled", "primary", "statistic")
     }
     words = {"statement": entry.statement, "paper_value": entry.paper_value, "criterion": entry.statistic}
+    words |= {} if len(rows) or "{" not in entry.paper_value else {"paper_value": "–"}  # only runs tell its words
     words |= {"chapter": "", "section": ""}
     about |= {name: rows[name].iloc[0] if len(rows) else word for name, word in words.items()}
     about["needed"] = str(about["criterion"]).removeprefix(f"{entry.statistic} is ")

@@ -105,6 +105,7 @@ def test_early_stopping_hardly_matters_on_true_labels_and_gains_with_half_of_the
 
 def test_augmented_random_labels_are_memorized_in_the_end():
     at = AUGMENTED.groupby("variants")["fit_epoch"].agg(["min", "max"])
-    assert set(at.index) == {1, 2, 18, 50}
-    assert at["max"].iloc[:2].tolist() == [40, 80]
-    assert demo.CONFIG.epochs == 40 and demo.CONFIG.train_size == 200
+    assert at.loc[[1, 2, 18]].to_numpy().tolist() == [[40, 40], [80, 80], [720, 920]]
+    assert at.loc[50].tolist() == [3320, 4520] and set(at.index) == {1, 2, 18, 50}
+    assert AUGMENTED.groupby("variants")["seed"].nunique().eq(5).all() and SAID["variants_slow"] == "holds"
+    assert (demo.CONFIG.epochs, demo.CONFIG.train_size, set(AUGMENTED["n_train"])) == (40, 200, {200})
