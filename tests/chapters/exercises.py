@@ -18,6 +18,7 @@ FITTED = (
 )
 SAME = "own = classes[alphas.index(0.0)]\nsame = [a for a, c in zip(alphas, classes) if c == own]\n"
 OTHER_CLASS = "m, e = min(zip(end, start))[::-1]\nreturn m / (m - e) if e < 0 else None"
+EXTRA = "w = torch.linalg.pinv(X) @ y\nv = torch.ones_like(w)\nreturn w + v - torch.linalg.pinv(X) @ (X @ v)"
 CROSSINGS = "d, e = a[:, None] - a, b[:, None] - b\nt = (d / (d - e)).triu(1).flatten().tolist()\n"
 
 
@@ -66,6 +67,13 @@ CHECKS = {
         ("pool", "pool_knots(a, b)", "check_pool_knots"),
         ("midline", "midline(a, b, c)", "check_midline"),
         ("norm", "norm(W)", "check_norm"),
+    ],
+    "06_capacity": [
+        ("weights", "weights(z, b, y)", "check_weights"),
+        ("kernel", "kernel(a, b, width)", "check_kernel"),
+        ("minimum", "solve(X, y)", "check_minimum_norm"),
+        ("norm-unit", "size(alpha, K)", "check_norm"),
+        ("ridge", "honest(held_out, test)", "check_ridge"),
     ],
 }
 UNSORTED = """d, e = a[:, None] - a, b[:, None] - b
@@ -177,6 +185,45 @@ SLIPS = [
     ("norm", "W.abs().max()", "the largest entry"),
     ("norm", "W.sum(1).abs().max()", "take absolute values"),
     ("norm", "torch.linalg.matrix_norm(W, 2)", "the spectral norm"),
+    ("weights", "(y / (z - b))", "the sum of all weights so far"),
+    ("weights", "torch.zeros_like(y)", "its label is"),
+    ("weights", "y[:, None]", "w has shape"),
+    ("kernel", "torch.exp(-torch.cdist(a, b) / (2 * width**2))", "the distance is to be squared"),
+    ("kernel", "torch.exp(-torch.cdist(a, b) ** 2 / width**2)", "twice the squared width"),
+    ("kernel", "torch.exp(-torch.cdist(b, a) ** 2 / (2 * width**2))", "a row for each point of a"),
+    ("kernel", "torch.exp(torch.cdist(a, b) ** 2 / (2 * width**2))", "the sign in the exponent"),
+    ("kernel", "torch.exp(-torch.cdist(a, b) ** 2 / 2)", "an entry is wrong"),
+    ("minimum", "X.T @ y", "X w is not y"),
+    ("minimum", EXTRA, "a combination of the rows of X"),
+    ("minimum", "X.T @ torch.linalg.solve(X @ X.T + 0.01 * torch.eye(len(X)), y)", "X w is not y"),
+    ("norm-unit", "alpha @ K @ alpha", "with features three times as large"),
+    ("norm-unit", "(alpha @ K @ alpha * K.trace() / len(alpha) ** 2) ** 0.5", "that is its square root"),
+    ("norm-unit", "alpha @ K @ alpha * K.trace() / len(alpha)", "divide by n once more"),
+    ("ridge", "min(test)", "nobody may look at it"),
+    ("ridge", "min(held_out)", "the choice has made too small"),
+]
+# Right answers in another form.
+RIGHT = [
+    ("corrupt", drawn("0", "num_classes", "return torch.where(u < q, d, y).int()")),
+    ("corrupt", drawn("0", "num_classes", "return torch.where(u < q, d, y).tolist()")),
+    ("corrupt", drawn("0", "num_classes", "return torch.where(u < q, d, y).numpy()")),
+    ("expected", "torch.tensor(1 - q + q / num_classes)"),
+    ("fit-epoch", "next((torch.tensor(e) for e, x in enumerate(a) if x >= 0.999), None)"),
+    ("gap", "(ends.train_accuracy - ends.test_accuracy).groupby(ends.label_corruption).mean().iloc[::-1]"),
+    ("gap", "(ends.train_accuracy - ends.test_accuracy).groupby(ends.label_corruption).mean().to_dict()"),
+    ("stop", "torch.tensor(t)[torch.tensor(v).argmax()] - t[-1]"),
+    ("decay", "((1 - lr * wd) * w - lr * g)"),
+    ("knot", "torch.tensor(a / (a - b)).float() if a * b < 0 else None"),
+    ("leave", "min((torch.tensor(a / (a - b)) for a, b in zip(start, end) if b < 0), default=None)"),
+    ("midline", "[a / 2 + b / 2, (c - b) / 2]"),
+    ("norm", "torch.linalg.matrix_norm(W, torch.inf)"),
+    ("norm", "W.float().abs().sum(1).max()"),
+    ("weights", "torch.linalg.solve(torch.relu(z[:, None] - b), y).float()"),
+    ("weights", "torch.linalg.inv(torch.relu(z[:, None] - b)).matmul(y).tolist()"),
+    ("kernel", "torch.exp(-((a[:, None] - b).float() ** 2).sum(2) / (2 * width**2))"),
+    ("minimum", "torch.linalg.lstsq(X, y[:, None], driver='gelsd').solution[:, 0].numpy()"),
+    ("norm-unit", "torch.einsum('i,ij,j', alpha, K, alpha) * K.diagonal().mean() / len(K)"),
+    ("ridge", "torch.tensor(test[min(range(len(test)), key=held_out.__getitem__)])"),
 ]
 # Right answers in another form.
 RIGHT = [
