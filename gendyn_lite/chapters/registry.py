@@ -138,11 +138,11 @@ class Chapter:
 
 CHAPTERS = (
     Chapter("random_labels", "01_random_labels"),
-    Chapter("capacity", "01_random_labels", trains=False),
     Chapter("path_functions", "02_path_functions"),
     Chapter("fisher_mask", "03_fisher_mask"),
     Chapter("stiffness", "04_stiffness"),
     Chapter("generalization_intervals", "05_generalization_intervals"),
+    Chapter("capacity", "06_capacity"),
 )
 NOTEBOOKS = tuple(chapter.notebook for chapter in CHAPTERS if chapter.trains)  # those that train something
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.capacity.claims import paper_errors, with_features
+from gendyn_lite.chapters.capacity.tables import described, paper_errors
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, titled, told, tooltips
 from gendyn_lite.results.tables import mean_intervals
@@ -66,7 +66,7 @@ def kernel_error(table: pd.DataFrame) -> Chart:
 
 def _kernel_rows(table: pd.DataFrame) -> pd.DataFrame:
     """One row per regression: data, kind (features, ridge, labels), features, n, seed, test error."""
-    rows = with_features(table).rename(columns={"n_train": "n"})
+    rows = described(table).rename(columns={"n_train": "n"})
     named = rows["features"].mask(rows["filters"] > 0, rows["filters"].map("{:,.0f} random filters".format))
     ridge = rows["weight_decay"].map(lambda value: "no ridge" if value == 0 else f"ridge {value:g}")
     labels = rows["label_corruption"].map(lambda q: "" if q == 0 else f", q = {q:g}")

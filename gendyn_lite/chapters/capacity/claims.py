@@ -1,4 +1,4 @@
-"""Claims of Zhang et al. (2017), Sec. 5: kernels that interpolate, and generalize without any regularization.
+"""Claims of Zhang et al. (2017), Sec. 4 and 5: what fits any labels without training, and generalizes or does not.
 
 They are on record in `claims.toml`; here is the statistic of each, by its id.
 """
@@ -7,103 +7,144 @@ from __future__ import annotations
 
 import pandas as pd
 
+from gendyn_lite.chapters.capacity.tables import SWEEP, described, paper_errors
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
+from gendyn_lite.results.tables import summarize, with_sizes
 
 WHOLE = {"MNIST": 60_000, "CIFAR-10": 50_000}
-# Test errors that the paper reports (Sec. 5); of random filters it took 32,000.
-PAPER = {"MNIST": {"pixels": 0.012, "gabor": 0.006}, "CIFAR-10": {"pixels": 0.46, "random_conv": 0.17}}
 
 
-def paper_errors(data: str) -> dict[str, float]:
-    """The paper's test error by features, for a data set or a copy of it.
-
-    >>> paper_errors("MNIST")
-    {'pixels': 0.012, 'gabor': 0.006}
-    """
-    return PAPER.get(_original(data), {})
+def _by_seed(rows: pd.DataFrame, column: str) -> pd.Series:
+    return rows.set_index("seed")[column]
 
 
-def _original(data: str) -> str:
-    """The name of the set that a copy was made from: 'CIFAR-10 (JPEG q75)' is one of CIFAR-10."""
-    return data.split(" (", maxsplit=1)[0]
+def _chosen(rows: pd.DataFrame) -> pd.DataFrame:
+    """For each seed the row with the smallest error on held-out images; of equal ones the first."""
+    return rows.loc[rows.groupby("seed")["held_out_error"].idxmin()]
 
 
-def with_features(runs: pd.DataFrame) -> pd.DataFrame:
-    """The regressions with their features, their number of random filters (missing for a kernel) and their test error.
+def _plain(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without a ridge: for each seed the width that held-out images choose, or all filters."""
+    return _chosen(rows[rows["ridge"] == 0])
 
-    >>> runs = {"model_options": ['{"features": "random_conv", "filters": 200}'], "test_accuracy": 0.75}
-    >>> with_features(pd.DataFrame(runs))[["features", "filters", "error"]].to_dict("records")
-    [{'features': 'random_conv', 'filters': 200.0, 'error': 0.25}]
-    """
-    options = runs["model_options"].str
-    features, filters = options.extract(r'"features": "(\w+)"')[0], options.extract(r'"filters": (\d+)')[0]
-    return runs.assign(features=features, filters=filters.astype(float), error=1 - runs["test_accuracy"])
+
+def _gain(rows: pd.DataFrame) -> pd.Series:
+    """What the chosen ridge takes off the test error, by seed."""
+    return _by_seed(_plain(rows), "error") - _by_seed(_chosen(rows), "error")
+
+
+def _ratio(of: pd.DataFrame, to: pd.DataFrame, column: str = "error") -> pd.Series:
+    return _by_seed(of, column) / _by_seed(to, column)
+
+
+def _widest(conv: pd.DataFrame) -> pd.DataFrame:
+    """With all random filters."""
+    return conv[conv["share"] == conv["share"].max()]
+
+
+def _threshold(conv: pd.DataFrame) -> pd.DataFrame:
+    """With about as many features as examples."""
+    return conv[(conv["share"] - 1).abs() < 0.01]
+
+
+def _best_below(conv: pd.DataFrame) -> pd.DataFrame:
+    """For each seed the smallest test error with fewer features than examples, no ridge."""
+    below = conv[(conv["share"] < 0.99) & (conv["ridge"] == 0)]
+    return below.loc[below.groupby("seed")["error"].idxmin()]
+
+
+def _no_ridge(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["ridge"] == 0]
+
+
+def _norm_regret(kernels: pd.DataFrame) -> pd.Series:
+    """Test error of the interpolating kernel of smallest norm, minus that of the one that held-out images choose."""
+    fitted = kernels[(kernels["ridge"] == 0) & (kernels["train_accuracy"] == 1)]
+    smallest = fitted.loc[fitted.groupby("seed")["norm"].idxmin()]
+    return _by_seed(smallest, "error") - _by_seed(_chosen(fitted), "error")
+
+
+def _over_classes(rows: pd.DataFrame) -> pd.Series:
+    return _by_seed(rows, "test_accuracy") - 1 / rows["num_classes"].iloc[0]
+
+
+OF_MEMORIZING = {
+    "memorizes_two_layers": lambda random, _, depth: _by_seed(random, "train_accuracy") if depth == 2 else None,
+    "memorizes_deep": lambda random, _, depth: _by_seed(random, "train_accuracy") if depth > 2 else None,
+    "memorizer_at_chance": lambda _, true, depth: _over_classes(true),
+}
+OF_ERROR = {"interpolating_generalizes": lambda rows: rows["error"]}
+OF_RANDOM_LABELS = {"kernel_fits_random": lambda rows: rows["train_accuracy"]}
+OF_WHOLE = {"gabor_norm_whole": lambda gabor, pixels: _ratio(gabor, pixels, "norm")}
+OF_DESCENT = {
+    "sgd_reaches_minimum_norm": lambda zero, _: _by_seed(zero, "distance"),
+    "sgd_keeps_other_start": lambda _, other: _by_seed(other, "distance") / _by_seed(other, "outside_share"),
+}
+OF_GABOR = {
+    "gabor_lowers": lambda gabor, pixels: _ratio(_plain(gabor), _plain(pixels)),
+    "gabor_norm_larger": lambda gabor, pixels: _ratio(_plain(gabor), _plain(pixels), "norm"),
+    "norm_chooses_badly": lambda gabor, pixels: _norm_regret(pd.concat([gabor, pixels])),
+}
+OF_RIDGE = {"ridge_no_help": _gain}
+OF_FILTERS = {
+    "ridge_helps_filters": lambda conv, _: _gain(_widest(conv)),
+    "filters_lower": lambda conv, pixels: _ratio(_plain(_widest(conv)), _plain(pixels)),
+    "filters_lower_with_ridge": lambda conv, pixels: _ratio(_chosen(_widest(conv)), _chosen(pixels)),
+}
+OF_WIDTHS = {
+    "error_peaks": lambda conv: _ratio(_no_ridge(_threshold(conv)), _best_below(conv)),
+    "second_descent": lambda conv: _ratio(_no_ridge(_widest(conv)), _best_below(conv)),
+    "ridge_removes_peak": lambda conv: _ratio(_chosen(_threshold(conv)), _no_ridge(_threshold(conv))),
+}
+RECORD = on_record(
+    __file__,
+    OF_MEMORIZING,
+    OF_ERROR,
+    OF_RANDOM_LABELS,
+    OF_WHOLE,
+    OF_DESCENT,
+    OF_GABOR,
+    OF_RIDGE,
+    OF_FILTERS,
+    OF_WIDTHS,
+)
+
+
+def memorizing(runs: pd.DataFrame) -> pd.DataFrame:
+    """Claims on networks through any labels, of runs of experiment ``"memorizing_networks"``."""
+    rows = with_sizes(described(runs))
+    found: list[Claim] = []
+    for (depth, data, size), group in rows.groupby(["depth", "data", "size"], sort=False):
+        random, true = (group[group["label_corruption"] == q] for q in (1.0, 0.0))
+        subject = f"{'Two layers' if depth == 2 else f'{depth:g} layers'} on {data}{size}"
+        found += RECORD.judge(subject, OF_MEMORIZING, random, true, depth)
+    return table(found)
+
+
+def kernels(runs: pd.DataFrame) -> pd.DataFrame:
+    """Claims on single regressions, of runs of experiment ``"kernel_regression"``, at the largest number of images."""
+    found: list[Claim] = []
+    for (data, features), group in described(runs).groupby(["data", "features"], sort=False):
+        true, random = (group[(group["label_corruption"] == q) & (group["ridge"] == 0)] for q in (0.0, 1.0))
+        paper = paper_errors(str(data)).get(str(features))
+        whole = WHOLE.get(str(data).split(" (", maxsplit=1)[0], 0)
+        value = "–" if paper is None else f"{paper:g} (test error, all {whole:,} images)"
+        about = {"features": str(features).replace("random_conv", "random filters"), "value": value}
+        found += RECORD.judge(_subject(_largest(true)), OF_ERROR, _largest(true), **about)
+        if len(random):
+            found += RECORD.judge(_subject(_largest(random)), OF_RANDOM_LABELS, _largest(random))
+    rows = described(runs)
+    rows = rows[(rows["n_train"] == WHOLE["MNIST"]) & (rows["ridge"] == 0) & (rows["label_corruption"] == 0)]
+    gabor, pixels = (rows[rows["features"] == name] for name in ("gabor", "pixels"))
+    if len(gabor) and len(pixels):
+        found += RECORD.judge(_subject(gabor), OF_WHOLE, gabor, pixels)
+    return table(found)
 
 
 def _largest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the largest size; of random filters, those of the largest number that has a row there."""
-    largest = rows[rows["n_train"] == rows["n_train"].max()]
-    return largest[largest["filters"].isna() | (largest["filters"] == largest["filters"].max())]
-
-
-def _same_size(plain: pd.DataFrame, other: pd.DataFrame, features: str) -> pd.Series:
-    """Test error by seed of the plain regressions of the same size."""
-    same = plain[(plain["features"] == features) & (plain["n_train"] == other["n_train"].iloc[0])]
-    if features == "random_conv":
-        same = same[same["filters"] == other["filters"].iloc[0]]
-    return same.set_index("seed")["error"]
-
-
-OF_ERROR = {"interpolating_generalizes": lambda error: error}
-OF_RANDOM_LABELS = {"kernel_fits_random": lambda rows: rows["train_accuracy"]}
-# What a ridge does: nothing on MNIST and on pixels, according to the paper; something on random filters.
-OF_RIDGE = {
-    "ridge_no_help": lambda gain, features: gain if features != "random_conv" else None,
-    "ridge_helps_filters": lambda gain, features: gain if features == "random_conv" else None,
-}
-# Features that see shapes have a smaller error than pixels.
-OF_FEATURES = {
-    "gabor_lowers": lambda ratio, features: ratio if features == "gabor" else None,
-    "filters_lower": lambda ratio, features: ratio if features == "random_conv" else None,
-}
-RECORD = on_record(__file__, OF_ERROR, OF_RANDOM_LABELS, OF_RIDGE, OF_FEATURES)
-
-
-def claims(runs: pd.DataFrame) -> pd.DataFrame:
-    """The claims on kernel regressions, on the largest training set of a tidy table that each has seeds for.
-
-    Args:
-        runs: A tidy table of experiment ``"kernel_regression"``.
-
-    Returns:
-        One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`; errors are fractions.
-    """
-    groups = with_features(runs).groupby("data", sort=False)
-    return table(claim for data, group in groups for claim in _claims_of(group, str(data)))
-
-
-def _claims_of(group: pd.DataFrame, data: str) -> list[Claim]:
-    random = _largest(group[(group["label_corruption"] == 1) & (group["weight_decay"] == 0)])
-    true = group[group["label_corruption"] == 0]
-    plain = true[true["weight_decay"] == 0]
-    names = plain["features"].unique()
-    found = [claim for name in names for claim in _paper_error(_largest(plain[plain["features"] == name]), data, name)]
-    if len(random):
-        found += RECORD.judge(_subject(random), OF_RANDOM_LABELS, random, chance=1 / random["num_classes"].iloc[0])
-    for name in names:
-        ridge = _largest(true[(true["weight_decay"] > 0) & (true["features"] == name)])
-        if len(ridge):
-            gain = _same_size(plain, ridge, name) - ridge.set_index("seed")["error"]
-            found += RECORD.judge(_subject(ridge), OF_RIDGE, gain, name)
-        rows = _beside_pixels(plain, name)
-        if len(rows):
-            ratio = rows.set_index("seed")["error"] / _same_size(plain, rows, "pixels")
-            paper, base = (paper_errors(data).get(each) for each in (name, "pixels"))
-            value = "–" if paper is None or base is None else f"{paper / base:.2g} ({paper:g} of {base:g})"
-            found += RECORD.judge(_subject(rows), OF_FEATURES, ratio, name, value=value)
-    return found
+    return rows[rows["n_train"] == rows["n_train"].max()]
 
 
 def _subject(rows: pd.DataFrame) -> str:
@@ -112,18 +153,38 @@ def _subject(rows: pd.DataFrame) -> str:
     return f"{kind} on {first['data']}, n = {int(first['n_train']):,}"
 
 
-def _beside_pixels(plain: pd.DataFrame, features: str) -> pd.DataFrame:
-    """The rows of some features at the largest size at which pixels were run too, and with more than one seed."""
-    both = plain.groupby("n_train").filter(lambda part: {"pixels", features} <= set(part["features"]))
-    return _largest(both[both["features"] == features].groupby("n_train").filter(lambda part: len(part) > 1))
+def descent(runs: pd.DataFrame) -> pd.DataFrame:
+    """Claims on where mini-batches end, of runs of experiment ``"minimum_norm"``."""
+    ends = summarize(described(runs))
+    ends = ends.assign(outside_share=ends["outside"] / ends["aim_norm"])
+    found: list[Claim] = []
+    for (data, features), group in ends.groupby(["data", "features"], sort=False):
+        zero, other = (group[group["start"] == start] for start in ("zero", "random"))
+        points = {"random_conv": "Random filters"}.get(str(features), f"Gaussian kernel on {features}")
+        found += RECORD.judge(f"{points}, {data}, n = {int(group['n_train'].iloc[0]):,}", OF_DESCENT, zero, other)
+    return table(found)
 
 
-def _paper_error(rows: pd.DataFrame, data: str, features: str) -> list[Claim]:
-    """Test error at the largest size that was run, beside the paper's value, which is that of the whole set."""
-    paper = paper_errors(data).get(features)
-    value = "–" if paper is None else f"{paper:g} (test error, all {WHOLE[_original(data)]:,} images)"
-    features = features.replace("random_conv", "random filters")
-    return RECORD.judge(_subject(rows), OF_ERROR, rows["error"], features=features, value=value)
+def sweep(runs: pd.DataFrame) -> pd.DataFrame:
+    """Claims on widths and ridges, of runs of experiment ``"ridge_paths"``."""
+    found: list[Claim] = []
+    for data, group in described(runs).groupby("data", sort=False):
+        pixels, gabor, conv = (group[group["features"] == name] for name in SWEEP)
+        subject = f"{data}, n = {int(group['n_fitted'].iloc[0]):,}"
+        if str(data).startswith("MNIST"):
+            for points, rows in (("pixels", pixels), ("Gabor features", gabor)):
+                found += RECORD.judge(f"Gaussian kernel on {points}, {subject}", OF_RIDGE, rows)
+            found += RECORD.judge(f"Gaussian kernel, {subject}", OF_GABOR, gabor, pixels)
+        else:
+            most = int(conv["filters"].max())
+            found += RECORD.judge(f"{most:,} random filters, {subject}", OF_FILTERS, conv, pixels)
+        found += RECORD.judge(f"Random filters, {subject}", OF_WIDTHS, conv)
+    return table(found)
 
 
-SECTIONS = (Section(RECORD, "kernels", ("kernel_regression",), claims),)
+SECTIONS = (
+    Section(RECORD, "which-network-fits-any-labels", ("memorizing_networks",), memorizing),
+    Section(RECORD, "does-a-kernel-that-interpolates-generalize", ("kernel_regression",), kernels),
+    Section(RECORD, "which-solution-does-gradient-descent-find", ("minimum_norm",), descent),
+    Section(RECORD, "does-the-smallest-norm-predict-the-error", ("ridge_paths",), sweep),
+)

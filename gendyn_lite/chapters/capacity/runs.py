@@ -1,225 +1,165 @@
-"""Chapter 1, capacity: networks that fit anything, kernels, descent to the minimum norm, complexity measures."""
+"""Chapter 6, capacity without training: networks that fit anything, kernels, descent, widths and ridges.
+
+Four kinds of runs, an experiment each; none trains a network:
+    memorizing  the network of Theorem 1 and those of depth k, through all labels of real images
+    kernels     one regression each, over training set sizes, features, ridges and label corruptions
+    descent     mini-batches towards the interpolating solution of smallest norm, watched over epochs
+    ridges      every width of some features with every ridge, through the interpolation threshold
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
-from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
-from torch import Tensor
 
-from gendyn_lite import data, train
+from gendyn_lite import data
 from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.capacity import probes
+from gendyn_lite.chapters.registry import CELLS, Group, Part
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import unknown_name
-from gendyn_lite.measures import capacity
-from gendyn_lite.results.runs import Run, open_run, writing
+from gendyn_lite.results.runs import Run, check_profile, open_run, writing
 from gendyn_lite.threads import threads
 
-Predict = Callable[[Tensor], Tensor]
-Fit = Callable[[Tensor, Tensor], Predict]
-EXPERIMENT = "kernel_regression"
-FEATURES = ("pixels", "gabor", "random_conv")
-_SETTINGS = {"epochs": 200, "batch_size": 20, "learning_rate": 0.05, "decay": 0.99, "stop_when_fitted": True}
-COMPLEXITY = RunConfig(experiment="complexity", model="mlp_1x512", **_SETTINGS)
+EXPERIMENTS = {
+    "memorizing": "memorizing_networks",
+    "kernels": "kernel_regression",
+    "descent": "minimum_norm",
+    "ridges": "ridge_paths",
+}
+MEASURES = {
+    "memorizing_networks": probes.memorizing,
+    "kernel_regression": probes.kernel,
+    "minimum_norm": probes.descent,
+    "ridge_paths": probes.ridges,
+}
+_BASE = {"epochs": 1, "standardize": "none"}
+_RANDOM = {"label_corruption": 1.0}
+_RIDGE, _NO_RIDGE = {"weight_decay": 0.1}, {}
 
 
-def memorizing_curves(counts: Sequence[int] = range(2, 25), *, seed: int = 0) -> pd.DataFrame:
-    """The network of Theorem 1 on points of a line with random labels, for several numbers of points.
+def _gauss(features: str = "pixels", **options: Any) -> dict[str, Any]:
+    return {"model": "gaussian_kernel", "model_options": {"features": features, **options}}
+
+
+def _conv(filters: int, **options: Any) -> dict[str, Any]:
+    return {"model": "linear_regression", "model_options": {"features": "random_conv", "filters": filters, **options}}
+
+
+def _each(*choices: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Every combination of some settings."""
+    return tuple({name: value for one in chosen for name, value in one.items()} for chosen in product(*choices))
+
+
+def _sizes(*sizes: int) -> list[dict[str, Any]]:
+    return [{"train_size": size} for size in sizes]
+
+
+def _depths(*depths: int) -> list[dict[str, Any]]:
+    return [{"model": "memorizing_network", "model_options": {"depth": depth}} for depth in depths]
+
+
+def _starts(*networks: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each of some features, from zero and from elsewhere."""
+    both = product(networks, ("zero", "random"))
+    return [{**each, "model_options": {**each["model_options"], "start": start}} for each, start in both]
+
+
+_MNIST, _CIFAR = {"dataset": "mnist"}, {"dataset": "cifar10"}
+_LABELS = ({}, _RANDOM)
+_DESCENT = {"batch_size": 10, "epochs": 500, "train_size": 500}
+_SWEPT = {"train_size": 1500, "test_size": 5000}  # 1,000 are fitted, and 500 choose the ridge
+
+PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
+    ("memorizing", "smoke"): (Part({"dataset": "digits"}, _each(_depths(2, 5), _LABELS), 2),),
+    ("memorizing", "colab"): (Part({"train_size": 10_000}, _each((_MNIST, _CIFAR), _depths(2, 10), _LABELS), 5),),
+    ("memorizing", "full"): (Part({}, _each((_MNIST, _CIFAR), _depths(2, 10), _LABELS), 1),),
+    ("kernels", "smoke"): (
+        Part({"dataset": "digits"}, _each((_NO_RIDGE, _RIDGE, _RANDOM), _sizes(100, 300, 800), [_gauss()])),
+    ),
+    ("kernels", "colab"): (
+        Part(_MNIST, _each([_gauss()], _sizes(1000, 3000, 10_000), (_NO_RIDGE, _RIDGE, _RANDOM))),
+        Part(_MNIST, _each([_gauss("gabor")], _sizes(1000, 3000, 10_000))),
+        Part(_MNIST, _each([_gauss()], _sizes(20_000))),
+        Part(_CIFAR, _each([_gauss()], _sizes(1000, 3000, 5000, 10_000))),
+    ),
+    ("kernels", "full"): (
+        Part(_MNIST, _each([_gauss(tolerance=0.001), _gauss("gabor", tolerance=0.001)]), 1),
+        Part(_CIFAR, _each([_gauss(tolerance=0.001)]), 1),
+    ),
+    ("descent", "smoke"): (
+        Part({"dataset": "digits", **_DESCENT, "train_size": 60, "epochs": 100}, tuple(_starts(_gauss())), 2),
+    ),
+    ("descent", "colab"): (
+        Part({**_MNIST, **_DESCENT}, tuple(_starts(_gauss(), _gauss("gabor"))), 5),
+        Part({**_CIFAR, **_DESCENT}, tuple(_starts(_gauss(), _conv(500))), 5),
+    ),
+    ("ridges", "smoke"): (Part({"dataset": "digits", "train_size": 700}, (_gauss(), _conv(400)), 2),),
+    ("ridges", "colab"): (
+        Part({**_MNIST, **_SWEPT}, (_gauss(), _gauss("gabor"), _conv(2000)), 5),
+        Part({**_CIFAR, **_SWEPT}, (_gauss(), _conv(2000)), 5),
+    ),
+}
+# What a kernel or a descent does at a thousand images is its own size: nothing larger is planned.
+PLANS |= {(kind, "full"): PLANS[kind, "colab"] for kind in ("descent", "ridges")}
+
+
+def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0) -> list[RunConfig]:
+    """The runs of one kind at one size, seeds innermost.
 
     Args:
-        counts: Numbers of points.
-        seed: Seed of the points in (0, 1) and of their labels in [−1, 1]; more points are added to the same ones.
+        kind: ``"memorizing"``, ``"kernels"``, ``"descent"`` or ``"ridges"``.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        dataset: This data set instead of the first part's own, with its settings; empty for the whole plan.
+        seeds: This many seeds instead of the plan's; 0 keeps it.
 
-    Returns:
-        Rows of two kinds: ``"point"`` (x, value: a labelled point) and ``"kink"`` (x, value: where the network bends,
-        and both ends of the drawing); columns n, kind, x, value, weights (number of weights, 2n + d).
-
-    >>> rows = memorizing_curves([3])
-    >>> int((rows["kind"] == "point").sum()), int(rows["weights"].iloc[0])
-    (3, 7)
+    >>> [run.model_options["depth"] for run in plan("memorizing", seeds=1)]
+    [2, 2, 5, 5]
     """
-    generator = np.random.default_rng(seed)
-    places, labels = generator.uniform(0.03, 0.97, max(counts)), generator.uniform(-1, 1, max(counts))
-    return pd.concat([_curve(places[:n], labels[:n]) for n in counts], ignore_index=True)
+    check_profile(profile)
+    if kind not in EXPERIMENTS:
+        raise unknown_name("kind of runs", kind, EXPERIMENTS)
+    parts: Sequence[Part] = PLANS[kind, profile]
+    if dataset:
+        parts = [replace(parts[0], variants=tuple({**each, "dataset": dataset} for each in parts[0].variants))]
+    changes = {**_BASE, "experiment": EXPERIMENTS[kind]}
+    return [run for part in parts for run in replace(part, settings={**changes, **part.settings}).configs(seeds=seeds)]
 
 
-def _curve(places: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-    x = torch.from_numpy(places)[:, None]
-    network = capacity.memorizing_network(x, torch.from_numpy(labels))
-    bends = torch.cat([torch.zeros(1), network.biases[0].detach(), torch.ones(1)]).double()
-    with torch.no_grad():
-        values = network(bends[:, None])
-    points = pd.DataFrame({"kind": "point", "x": places, "value": labels})
-    kinks = pd.DataFrame({"kind": "kink", "x": bends.numpy(), "value": values.numpy()})
-    weights = sum(parameter.numel() for parameter in network.parameters())
-    return pd.concat([points, kinks]).assign(n=len(places), weights=weights).sort_values("x")
+def run(config: RunConfig, *, profile: str, root: runner.Root = None, data_root: runner.Root = None) -> Run:
+    """The complete run of a configuration: loaded if it is there, else solved from the start and recorded.
 
-
-def kernel_plan(
-    dataset: str = "digits",
-    *,
-    sizes: Sequence[int],
-    features: Sequence[str] = ("pixels",),
-    ridges: Sequence[float] = (0.0,),
-    corruptions: Sequence[float] = (0.0,),
-    filters: int = 1000,
-    seeds: int = 3,
-) -> list[RunConfig]:
-    """Kernel regressions over training set sizes, features, ridges, label corruptions and seeds (of the subset).
-
-    A regression is recorded as a run: train_size is n, weight_decay the ridge, the features are a model option. On
-    pixels and Gabor features the kernel is Gaussian, on random convolutional features (that many filters) linear.
+    A regression is recorded as a run: train_size is n, weight_decay the ridge, features and filters are options of its
+    model. The width of a Gaussian kernel is the multiple of the median distance with the smallest leave-one-out error
+    on at most 2,000 training examples with their labels as given; no test example is looked at.
     """
-    for name in features:
-        if name not in FEATURES:
-            raise unknown_name("features", name, FEATURES)
-    base = RunConfig(experiment=EXPERIMENT, dataset=dataset, epochs=1, standardize="none", model="gaussian_kernel")
-    found = []
-    for name, ridge, q, n, seed in product(features, ridges, corruptions, sizes, range(seeds)):
-        run = base.replace(train_size=n, weight_decay=ridge, label_corruption=q, seed=seed)
-        linear = {"model": "linear_regression", "model_options": {"features": name, "filters": filters}}
-        found.append(run.replace(**linear if name == "random_conv" else {"model_options": {"features": name}}))
+    loaded, _ = data.load_for_run(config, root=data_root)
+    found = open_run(config, loaded.fingerprint, root=root)
+    if found.complete:
+        return found
+    env = runner.provenance(config, loaded, profile, torch.device("cpu"))
+    few = len(loaded.train.y) <= 3_000  # where threads that wait for each other cost more than they help
+    with threads(1 if few else torch.get_num_threads()), writing(found, env) as writer:
+        if writer is not None:
+            started = time.perf_counter()
+            for number, row in enumerate(MEASURES[config.experiment](config, loaded)):
+                seconds = {"seconds": time.perf_counter() - started}
+                writer.write({"epoch": number, "step": 0, "learning_rate": 0.0, **seconds, **row})
+            writer.finish(wall_seconds=round(time.perf_counter() - started, 2))
     return found
 
 
-def kernel_run(
-    config: RunConfig, *, profile: str, root: str | Path | None = None, data_root: str | Path | None = None
-) -> Run:
-    """Solve one regression and record train and test error: loaded if it is there.
-
-    The width of a Gaussian kernel is the multiple of the median distance with the smallest leave-one-out error on at
-    most 2,000 training examples with their labels as given; no test example is looked at.
-
-    Source: Zhang et al. (2017), Sec. 5.
-    """
-    loaded, _ = data.load_for_run(config, root=data_root)
-    run = open_run(config, loaded.fingerprint, root=root)
-    if run.complete:
-        return run
-    env = runner.provenance(config, loaded, profile, torch.device("cpu"))
-    few = len(loaded.train.y) <= 3_000  # where threads that wait for each other cost more than they help
-    with threads(1 if few else torch.get_num_threads()), writing(run, env) as writer:
-        if writer is not None:
-            row = _solve(config, loaded)
-            writer.write(row)
-            writer.finish(wall_seconds=round(row["seconds"], 2))
-    return run
+run_all = partial(runner.of_kind, plan, run)
 
 
-def _solve(config: RunConfig, loaded: ImageData) -> dict[str, float]:
-    """Fit one regression and measure it; losses are mean squared errors of the one-hot outputs."""
-    started = time.perf_counter()
-    predict, record = (_linear if "filters" in config.model_options else _kernel)(config, loaded)
-    row: dict[str, float] = {"epoch": 0, "step": 0, "learning_rate": 0.0}
-    for name, part in (("train", loaded.train), ("test", loaded.test)):
-        scores = predict(part.x)
-        onehot = torch.nn.functional.one_hot(part.y, loaded.num_classes)
-        row[f"{name}_loss"] = float((scores - onehot).square().mean())
-        row[f"{name}_accuracy"] = float((scores.argmax(1) == part.y).double().mean())
-    return {**row, "seconds": time.perf_counter() - started, **record}
+def _group(asked_by: str, kind: str) -> Group:
+    return Group(asked_by, lambda profile, values: plan(kind, profile, **values))
 
 
-def _kernel(config: RunConfig, loaded: ImageData) -> tuple[Predict, dict[str, float]]:
-    """Gaussian kernel regression on pixels or Gabor features: from inputs to scores, and what is recorded of it."""
-    points = capacity.gabor_features if config.model_options["features"] == "gabor" else torch.nn.Identity()
-    x, y = points(loaded.train.x), loaded.train.y
-    options = {"ridge": config.weight_decay, "num_classes": loaded.num_classes, "device": "cpu"}
-    width = capacity.choose_width(x, y, seed=config.seed, **options).width
-    found = capacity.kernel_regression(x, y, width=width, **options)
-    record = {"kernel/width": width, "kernel/squared_norm": float(found.squared_norm)}
-    return lambda inputs: found.predict(points(inputs)), record
-
-
-def _linear(config: RunConfig, loaded: ImageData) -> tuple[Predict, dict[str, float]]:
-    """Least squares on random convolutional features, whose filters have the seed of the subset."""
-    (x, y), options = loaded.train, {"ridge": config.weight_decay, "num_classes": loaded.num_classes, "device": "cpu"}
-    features = capacity.random_conv_features(x, config.model_options["filters"], seed=config.seed)
-    found = capacity.feature_regression(features, x, y, **options)
-    return found.predict, {"kernel/squared_norm": float(found.weights.square().sum())}
-
-
-def descent_to_minimum_norm(*, count: int = 20, steps: int = 5_000, seed: int = 0) -> pd.DataFrame:
-    """Gradient descent on least squares from zero and from a random start, on the first digits of a subset.
-
-    Returns:
-        Columns start, step, loss, relative_distance (to the minimum-norm solution, of its norm), norm.
-    """
-    digits = data.load("digits", train_size=count, seed=seed)
-    x, y = digits.train.x.flatten(1).double() / 255, digits.train.y
-    generator = torch.Generator().manual_seed(seed)
-    elsewhere = 0.5 * torch.randn(x.shape[1], 10, generator=generator, dtype=torch.float64)
-    frames = []
-    for name, start in (("zero", None), ("random", elsewhere)):
-        with threads(1):
-            path = capacity.gradient_descent_from_zero(x, y, steps=steps, start=start, num_classes=10)
-        frames.append(pd.DataFrame(path.rows).assign(start=name))
-    return pd.concat(frames, ignore_index=True)
-
-
-def complexity(*, n: int = 100, draws: int = 5, swaps: int = 4, seed: int = 0) -> pd.DataFrame:
-    """VC dimension, Rademacher complexity and uniform stability of MLP 1x512, with the gaps that they should bound.
-
-    Args:
-        n: Number of digits trained on.
-        draws: Draws of random signs for the Rademacher complexity.
-        swaps: Labels replaced, one at a time, for the stability on true and on random labels.
-        seed: Seed of the subset, the labels, the signs and the weights.
-
-    Returns:
-        A row per measure, with the columns of `gendyn_lite.measures.capacity.label_account`.
-
-    Source: Zhang et al. (2017), Sec. 2.2.
-    """
-    digits = data.load("digits", train_size=n, seed=seed)
-    (x, true), (test_x, test_y) = digits.train, digits.test
-    random, _ = data.corrupt_labels(true, 1.0, num_classes=10, seed=seed)
-    fit = _classifier(digits, seed)
-    with threads(1):
-        gaps, betas = [], []
-        for labels in (true, random):
-            predict = fit(x, labels)
-            wrong = [float((predict(of) != y).double().mean()) for of, y in ((test_x, test_y), (x, labels))]
-            gaps.append(wrong[0] - wrong[1])
-            betas.append(capacity.replace_one_stability(fit, x, labels, num_classes=10, swaps=swaps, seed=seed).beta)
-        signs = capacity.empirical_rademacher(_sign_fitter(digits, seed), x, draws=draws, seed=seed)
-    vc = capacity.vc_dimension_bound((64, 512, 10))
-    measures = {"vc_dimension": vc, "rademacher": signs, "stability": (betas[0], betas[1])}
-    return pd.DataFrame(capacity.label_account(n=n, gap_true=gaps[0], gap_random=gaps[1], **measures))
-
-
-def _classifier(digits: ImageData, seed: int) -> Fit:
-    """``fit(x, y) -> predict`` for images and classes: trains MLP 1x512 until every label is fitted."""
-
-    def fit(x: Tensor, y: Tensor) -> Predict:
-        config = COMPLEXITY.replace(seed=seed)
-        given = replace(digits, train=Split(x, y), test=Split(x, y))
-        network = runner.build(config, given)
-        train.fit(network, given, config, device="cpu")
-
-        def predict(inputs: Tensor) -> Tensor:
-            asked = replace(given, test=Split(inputs, torch.zeros(len(inputs), dtype=torch.int64)))
-            with torch.no_grad():
-                scores = [network(batch) for batch, _ in data.batcher(asked, config, split="test").epoch(0)]
-            return torch.cat(scores).argmax(1)
-
-        return predict
-
-    return fit
-
-
-def _sign_fitter(digits: ImageData, seed: int) -> Fit:
-    """``fit(x, signs) -> predict`` for random signs: the same network with two classes, answering −1 or 1."""
-    learn = _classifier(replace(digits, num_classes=2), seed)
-
-    def fit(x: Tensor, signs: Tensor) -> Predict:
-        predict = learn(x, (signs + 1) // 2)
-        return lambda inputs: 2.0 * predict(inputs) - 1
-
-    return fit
+GROUPS = tuple(_group(CELLS, kind) for kind in EXPERIMENTS)

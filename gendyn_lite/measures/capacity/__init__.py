@@ -4,6 +4,7 @@ Networks that fit any labels, exact kernel and linear models, and the complexity
 """
 
 from gendyn_lite.measures.capacity.cholesky import SingularGramError
+from gendyn_lite.measures.capacity.conjugate import conjugate_gradient_regression
 from gendyn_lite.measures.capacity.feature_regression import FeatureRegression, feature_regression
 from gendyn_lite.measures.capacity.features import ConvFeatures, gabor_bank, gabor_features, random_conv_features
 from gendyn_lite.measures.capacity.given import duplicates
@@ -27,4 +28,5 @@ from gendyn_lite.measures.capacity.rademacher import (
     vc_dimension_bound,
     vc_gap_bound,
 )
+from gendyn_lite.measures.capacity.ridge import RidgeSolution, ridge_path
 from gendyn_lite.measures.capacity.stability import Stability, label_account, replace_one_stability, stability_gap_bound

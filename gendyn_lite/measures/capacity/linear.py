@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity.given import as_points, as_targets, check_length, kind_of
-from gendyn_lite.measures.per_example.checks import check_number
+from gendyn_lite.measures.per_example.checks import check_number, check_whole
+
+Probe = Callable[[Tensor], dict[str, float]]
 
 
 def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = None) -> Tensor:
@@ -40,13 +43,14 @@ def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = Non
 
 
 class Descent(NamedTuple):
-    """Gradient descent from zero on ½‖X w − y‖²/n.
+    """Gradient descent on ½‖X w − y‖²/n, with all examples or a mini-batch of them a step.
 
     Attributes:
         weights: Where it ended, float64 [d, k] (or [d]).
         learning_rate: The step size.
         rows: For each recorded step: step, loss, distance (‖w − w*‖ to the minimum-norm solution), relative_distance
-            (of ‖w*‖), norm (‖w‖), outside (‖part of w outside the span of the rows of X‖, zero but for rounding).
+            (of ‖w*‖), norm (‖w‖), outside (‖part of w outside the span of the rows of X‖, from zero only rounding),
+            and what the probe measures.
     """
 
     weights: Tensor
@@ -59,32 +63,42 @@ def gradient_descent_from_zero(
     y: Tensor,
     *,
     steps: int = 1000,
+    batch_size: int | None = None,
     learning_rate: float | None = None,
     start: Tensor | None = None,
     records: int = 50,
     num_classes: int | None = None,
+    probe: Probe | None = None,
+    seed: int = 0,
 ) -> Descent:
-    """Gradient descent on least squares, and how far each step is from the minimum-norm solution.
+    """(Stochastic) gradient descent on least squares, and how far each step is from the minimum-norm solution.
 
-    Each gradient is a combination of rows of X, so that w never leaves their span; of the interpolating solutions only
-    that of smallest norm lies in it. A start other than zero keeps what it has outside the span, for ever.
+    Each gradient, of a mini-batch too, is a combination of rows of X, so that w never leaves their span; of the
+    interpolating solutions only that of smallest norm lies in it. A start other than zero keeps what it has outside
+    the span, for ever. Where all examples can be fitted, mini-batches converge with a constant step size: at the
+    solution the gradient of every batch is zero.
 
     Args:
         x: [n, ...] points.
         y: [n] integer classes (one-hot columns), or real targets [n] or [n, k].
         steps: Number of steps.
-        learning_rate: Step size; None is 1/λ with λ the largest eigenvalue of XᵀX/n.
+        batch_size: Examples a step, b, in a new order each epoch; None takes all of them.
+        learning_rate: Step size; None is b/(β + (b − 1) λ) with λ the largest eigenvalue of XᵀX/n and β the largest
+            ‖x_i‖², or 1/λ where a step takes all examples.
         start: [d, k] or [d], where to begin instead of zero.
         records: About how many steps are recorded, equally spaced in log(step).
         num_classes: Number of classes, or None for the largest label plus one.
+        probe: Measures the weights [d, k] at each recorded step.
+        seed: Seed of the order of the examples.
 
     Returns:
         The path.
 
     Raises:
-        UserError: A number is out of range, or it diverged (the learning rate is above 2/λ).
+        UserError: A number is out of range, or it diverged (the learning rate is too large).
 
-    Source: Zhang et al. (2017), Sec. 5.
+    Source: Zhang et al. (2017), Sec. 5; the step size of mini-batches is that of Ma, Bassily and Belkin (2018), "The
+        Power of Interpolation".
 
     >>> path = gradient_descent_from_zero(torch.tensor([[1.0, 1.0]]), torch.tensor([2.0]), steps=3)
     >>> [row["step"] for row in path.rows], path.rows[-1]["distance"] < 1e-12
@@ -93,7 +107,10 @@ def gradient_descent_from_zero(
     points, targets = _problem(x, y, num_classes)
     if steps < 1 or records < 2:
         raise UserError(f"steps is {steps}, records {records}: expected at least 1 and 2")
-    rate = _safe_rate(points) if learning_rate is None else float(learning_rate)
+    if batch_size is not None:
+        check_whole("batch_size", batch_size, most=len(points), why=", the number of points")
+    safe = _safe_rate(points, batch_size)
+    rate = safe if learning_rate is None else float(learning_rate)
     check_number("learning_rate", rate, "a number above 0")
     w = torch.zeros(points.shape[1], targets.shape[1], dtype=torch.float64, device=points.device)
     if start is not None:
@@ -101,14 +118,18 @@ def gradient_descent_from_zero(
     factors = _svd(points)
     best, span = _pseudo_solve(factors, targets), factors[2]
     recorded = {0, *(round(steps ** (i / (records - 1))) for i in range(records))}
-    rows = [_record(0, points, targets, w=w, best=best, span=span)]
+    measured: Probe = probe or (lambda w: {})
+    rows = [_record(0, points, targets, w=w, best=best, span=span) | measured(w)]
+    batches = _batches(len(points), batch_size, seed)
     for step in range(1, steps + 1):
-        w.addmm_(points.T, points @ w - targets, alpha=-rate / len(points))
+        batch = next(batches)
+        x_b, y_b = points[batch], targets[batch]
+        w.addmm_(x_b.T, x_b @ w - y_b, alpha=-rate / len(x_b))
         if step in recorded:
-            rows.append(_record(step, points, targets, w=w, best=best, span=span))
+            rows.append(_record(step, points, targets, w=w, best=best, span=span) | measured(w))
             if not math.isfinite(rows[-1]["loss"]) or rows[-1]["loss"] > 1e6 * max(1.0, rows[0]["loss"]):
                 told = f"gradient descent diverged at step {step}: learning_rate is {rate:g}"
-                raise UserError(f"{told}, expected below {2 * _safe_rate(points):g} (2/λ)")
+                raise UserError(f"{told}, expected below {2 * safe:g}" + " (2/λ)" * (batch_size is None))
     return Descent(w.squeeze(1) if kind_of(y)[1] else w, rate, rows)
 
 
@@ -133,10 +154,19 @@ def _pseudo_solve(factors: tuple[Tensor, Tensor, Tensor], targets: Tensor) -> Te
     return right @ ((left.T @ targets) / values[:, None])
 
 
-def _safe_rate(points: Tensor) -> float:
-    """The step size 1/λ, with which no step overshoots."""
+def _batches(n: int, batch_size: int | None, seed: int) -> Iterator[Tensor | slice]:
+    """Indices of the examples of each step, epoch after epoch without end; all of them where no size is given."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from [slice(None)] if batch_size is None else torch.randperm(n, generator=generator).split(batch_size)
+
+
+def _safe_rate(points: Tensor, batch_size: int | None) -> float:
+    """A step size with which no step overshoots, in the mean over batches: see `gradient_descent_from_zero`."""
     top = float(torch.linalg.matrix_norm(points, 2)) ** 2 / len(points)
-    return 1 / top if top > 0 else 1.0
+    largest = top if batch_size is None else float(points.square().sum(1).max())
+    size = batch_size or 1
+    return size / (largest + (size - 1) * top) if largest > 0 else 1.0
 
 
 def _record(step: int, points: Tensor, targets: Tensor, *, w: Tensor, best: Tensor, span: Tensor) -> dict[str, float]:

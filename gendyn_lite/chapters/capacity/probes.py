@@ -1,0 +1,202 @@
+"""What is measured in a run without training: each kind gives the rows of its table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gendyn_lite.chapters.capacity.tables import VALIDATION
+from gendyn_lite.config import RunConfig
+from gendyn_lite.data.types import ImageData
+from gendyn_lite.measures import capacity
+
+Row = dict[str, float]
+Predict = Callable[[Tensor], Tensor]
+
+RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # relative to the mean diagonal of the Gram matrix
+WIDTHS = (0.25, 0.35, 0.5, 0.7, 1.0)  # of a kernel, relative to the median distance
+# Numbers of filters, in units of the number at which there are as many features as examples.
+SHARES = (0.03, 0.06, 0.13, 0.25, 0.5, 0.75, 0.9, 0.96, 1.0, 1.04, 1.1, 1.3, 2.0, 4.0, 8.0, 16.0)
+MOST_EXAMPLES = 200  # test images whose outputs a descent is watched by
+
+
+def memorizing(config: RunConfig, loaded: ImageData) -> list[Row]:
+    """A network of Theorem 1, or of depth k, through all labels as given; nothing is trained."""
+    network = capacity.memorizing_network(
+        loaded.train.x, loaded.train.y, depth=config.model_options["depth"], seed=config.seed
+    )
+    fitted = (network.classify(loaded.train.x) == loaded.train.y).double().mean()
+    right = (network.classify(loaded.test.x) == loaded.test.y).double().mean()
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    sizes = {"weights": weights, "widest": max(network.widths), "residual": network.residual}
+    row = {"train_accuracy": float(fitted), "test_accuracy": float(right)}
+    return [row | {f"network/{name}": value for name, value in sizes.items()}]
+
+
+def kernel(config: RunConfig, loaded: ImageData) -> list[Row]:
+    """One regression with a Gaussian kernel, or by least squares on random convolutional features."""
+    started = time.perf_counter()
+    predict, record = (_linear if "filters" in config.model_options else _kernel)(config, loaded)
+    row: Row = {}
+    for name, part in (("train", loaded.train), ("test", loaded.test)):
+        scores = predict(part.x)
+        onehot = torch.nn.functional.one_hot(part.y, loaded.num_classes)
+        row[f"{name}_loss"] = float((scores - onehot).square().mean())
+        row[f"{name}_accuracy"] = float((scores.argmax(1) == part.y).double().mean())
+    return [{**row, "seconds": time.perf_counter() - started, **record}]
+
+
+def _kernel(config: RunConfig, loaded: ImageData) -> tuple[Predict, Row]:
+    """Gaussian kernel regression on pixels or Gabor features: from inputs to scores, and what is recorded of it."""
+    points = _points(config.model_options["features"])
+    x, y = points(loaded.train.x), loaded.train.y
+    options = {"ridge": config.weight_decay, "num_classes": loaded.num_classes}
+    width = capacity.choose_width(x, y, seed=config.seed, device="cpu", **options).width
+    if "tolerance" in config.model_options:
+        close = {"tolerance": config.model_options["tolerance"], "seed": config.seed}
+        found = capacity.conjugate_gradient_regression(x, y, width=width, **close, **options)
+    else:
+        found = capacity.kernel_regression(x, y, width=width, device="cpu", **options)
+    record = {"kernel/width": width, "kernel/squared_norm": float(found.squared_norm)}
+    return lambda inputs: found.predict(points(inputs)), record
+
+
+def _points(features: str) -> Callable[[Tensor], Tensor]:
+    """From images to the points of a Gaussian kernel."""
+    return capacity.gabor_features if features == "gabor" else torch.nn.Identity()
+
+
+def _linear(config: RunConfig, loaded: ImageData) -> tuple[Predict, Row]:
+    """Least squares on random convolutional features, whose filters have the seed of the subset."""
+    (x, y), options = loaded.train, {"ridge": config.weight_decay, "num_classes": loaded.num_classes, "device": "cpu"}
+    features = capacity.random_conv_features(x, config.model_options["filters"], seed=config.seed)
+    found = capacity.feature_regression(features, x, y, **options)
+    return found.predict, {"kernel/squared_norm": float(found.weights.square().sum())}
+
+
+def descent(config: RunConfig, loaded: ImageData) -> list[Row]:
+    """Mini-batches on least squares over features, and the distance to the interpolating solution of smallest norm.
+
+    The features of a Gaussian kernel are rows of a Cholesky factor of its Gram matrix over training and test images:
+    the kernel's space, as far as these images reach into it.
+    """
+    test = loaded.test.x[:MOST_EXAMPLES]
+    x, x_test = _explicit_features(config, loaded, test)
+    y, n = loaded.train.y, len(x)
+    best = capacity.minimum_norm_solution(x, y, num_classes=loaded.num_classes)
+    generator = torch.Generator().manual_seed(config.seed)
+    start = torch.randn(best.shape, generator=generator, dtype=torch.float64)
+    start *= best.norm() / start.norm()
+    right = loaded.test.y[:MOST_EXAMPLES]
+
+    def accuracy(w: Tensor) -> Row:
+        return {
+            "train_accuracy": float(((x @ w).argmax(1) == y).double().mean()),
+            "test_accuracy": float(((x_test @ w).argmax(1) == right).double().mean()),
+        }
+
+    path = capacity.gradient_descent_from_zero(
+        x,
+        y,
+        steps=config.epochs * -(-n // config.batch_size),
+        batch_size=config.batch_size,
+        start=start if config.model_options["start"] == "random" else None,
+        num_classes=loaded.num_classes,
+        probe=accuracy,
+        seed=config.seed,
+    )
+    aim = accuracy(best)["test_accuracy"]
+    names = ("relative_distance", "norm", "outside")
+    return [
+        {"step": row["step"], "train_loss": row["loss"], "train_accuracy": row["train_accuracy"]}
+        | {"test_accuracy": row["test_accuracy"], "descent/epochs": row["step"] * config.batch_size / n}
+        | {f"descent/{name}": row[name] for name in names}
+        | {"descent/aim_norm": float(best.norm()), "descent/aim_accuracy": aim}
+        for row in path.rows
+    ]
+
+
+def _explicit_features(config: RunConfig, loaded: ImageData, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Features of the training and of some test images, float64 [n, p] and [m, p]."""
+    train, options = loaded.train.x, config.model_options
+    if options["features"] == "random_conv":
+        conv = capacity.random_conv_features(train, options["filters"], seed=config.seed)
+        features = conv(train)
+        return features - features.mean(0), conv(test) - features.mean(0)
+    points = _points(options["features"])(torch.cat([train, test])).flatten(1)
+    points = points.double() / 255 if points.dtype == torch.uint8 else points
+    width = capacity.choose_width(points[: len(train)], loaded.train.y, seed=config.seed, device="cpu").width
+    factor = torch.linalg.cholesky(capacity.gaussian_kernel(points, points, width))
+    return factor[: len(train)], factor[len(train) :]
+
+
+class _Gram(NamedTuple):
+    """The Gram matrix of the examples that are fitted, with the products of all others with them.
+
+    Attributes:
+        size: Number of features, or width of the kernel.
+        own: [n, n].
+        others: [m, n].
+    """
+
+    size: float
+    own: Tensor
+    others: Tensor
+
+
+def ridges(config: RunConfig, loaded: ImageData) -> list[Row]:
+    """Every width of some features with every ridge, fitted to all training images but the last `VALIDATION`."""
+    n = len(loaded.train.y) - VALIDATION
+    order = torch.randperm(len(loaded.train.y), generator=torch.Generator().manual_seed(config.seed))
+    x = torch.cat([loaded.train.x[order], loaded.test.x])
+    y = torch.cat([loaded.train.y[order], loaded.test.y])
+    conv = config.model_options["features"] == "random_conv"
+    onehot = torch.nn.functional.one_hot(y, loaded.num_classes).double()
+    mean = onehot[:n].mean(0) * conv
+    rows = []
+    for gram in (_conv_grams if conv else _kernel_grams)(config, x, n):
+        scale = float(gram.own.diagonal().mean())
+        for ridge, found in zip(
+            RIDGES, capacity.ridge_path(gram.own, onehot[:n] - mean, [r * scale for r in RIDGES]), strict=True
+        ):
+            scores = torch.cat([gram.own, gram.others]) @ found.alpha + mean
+            right = (scores.argmax(1) == y).double()
+            loss = (scores - onehot).square().mean(1)
+            fitted, held_out, test = slice(n), slice(n, n + VALIDATION), slice(n + VALIDATION, None)
+            row = {"train_loss": float(loss[fitted].mean()), "train_accuracy": float(right[fitted].mean())}
+            row |= {"test_loss": float(loss[test].mean()), "test_accuracy": float(right[test].mean())}
+            row |= {"ridge/size": gram.size, "ridge/share": gram.size / n if conv else 0.0, "ridge/ridge": ridge}
+            row |= {"ridge/validation_accuracy": float(right[held_out].mean())}
+            rows.append(row | {"ridge/squared_norm": found.squared_norm, "ridge/scale": scale})
+    return rows
+
+
+def _kernel_grams(config: RunConfig, x: Tensor, n: int) -> Iterator[_Gram]:
+    """The Gaussian kernel at every width."""
+    points = _points(config.model_options["features"])(x).flatten(1)
+    points = points.double() / 255 if points.dtype == torch.uint8 else points
+    median = capacity.median_distance(points[:n])
+    for factor in WIDTHS:
+        rows = capacity.gaussian_kernel(points, points[:n], factor * median)
+        rows[:n].diagonal().fill_(1)
+        yield _Gram(factor * median, (rows[:n] + rows[:n].T) / 2, rows[n:])
+
+
+def _conv_grams(config: RunConfig, x: Tensor, n: int) -> Iterator[_Gram]:
+    """The first of the random filters, more and more of them: centred features, that of more filters are added up."""
+    most = config.model_options["filters"]
+    features = capacity.random_conv_features(x[:n], most, seed=config.seed)
+    own, others = torch.zeros(n, n, dtype=torch.float64), torch.zeros(len(x) - n, n, dtype=torch.float64)
+    counts = [0, *(count for share in SHARES if (count := round(share * n / features.per_group)) <= most)]
+    for first, last in pairwise(counts):
+        for begin in range(first, last, 100):
+            block = torch.cat([features.part(part, begin, min(begin + 100, last)) for part in x.split(1000)])
+            block -= block[:n].mean(0)
+            own.addmm_(block[:n], block[:n].T)
+            others.addmm_(block[n:], block[:n].T)
+        yield _Gram(last * features.per_group, (own + own.T) / 2, others)

@@ -1,0 +1,47 @@
+"""Runs without training as tidy tables: what each was made of, and what was found, in plain columns."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+# Test errors that the paper reports (Sec. 5); of random filters it took 32,000.
+PAPER = {"MNIST": {"pixels": 0.012, "gabor": 0.006}, "CIFAR-10": {"pixels": 0.46, "random_conv": 0.17}}
+SWEEP = ("pixels", "gabor", "random_conv")
+VALIDATION = 500  # of the training images of a sweep
+OPTIONS = {"features": r"\w+", "filters": r"\d+", "depth": r"\d+", "start": r"\w+"}
+
+
+def paper_errors(data: str) -> dict[str, float]:
+    """The paper's test error by features, for a data set or a copy of it.
+
+    >>> paper_errors("MNIST (JPEG q75)")
+    {'pixels': 0.012, 'gabor': 0.006}
+    """
+    return PAPER.get(data.split(" (", maxsplit=1)[0], {})
+
+
+def described(runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows with what they were made of, and short names for what was found.
+
+    Args:
+        runs: A tidy table of any experiment of the chapter.
+
+    Returns:
+        Its columns, those of the model's options (``features``, ``filters``, ``depth``, ``start``; missing where it
+        has none), ``error`` and ``held_out_error`` (shares), ``ridge``, ``norm`` (not squared), ``n_fitted``, and the
+        columns that a probe gave, without its name before them: ``size``, ``share``, ``distance``, ``outside``, …
+
+    >>> runs = {"model_options": ['{"features": "random_conv", "filters": 200}'], "test_accuracy": 0.75, "n_train": 9}
+    >>> described(pd.DataFrame(runs).assign(weight_decay=0.0))[["features", "filters", "error"]].to_dict("records")
+    [{'features': 'random_conv', 'filters': 200.0, 'error': 0.25}]
+    """
+    options = runs["model_options"].str
+    made = {name: options.extract(rf'"{name}": "?({shape})"?')[0] for name, shape in OPTIONS.items()}
+    made |= {name: made[name].astype(float) for name in ("filters", "depth")}
+    found = {name: runs[name] for name in runs.columns if "/" in name}
+    found = {name.partition("/")[2].removeprefix("relative_"): column for name, column in found.items()}
+    rows = runs.assign(**{"ridge": runs["weight_decay"], "n_fitted": runs["n_train"], **made, **found})
+    if "validation_accuracy" in rows:
+        rows = rows.assign(held_out_error=1 - rows["validation_accuracy"], n_fitted=rows["n_train"] - VALIDATION)
+    norm = {"norm": rows["squared_norm"] ** 0.5} if "squared_norm" in rows else {}
+    return rows.assign(error=1 - runs["test_accuracy"], **norm)

@@ -1,0 +1,140 @@
+"""Kernel regression where no factor fits: conjugate gradients on K in float32, preconditioned after Nyström."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gendyn_lite.errors import Failed, UserError
+from gendyn_lite.measures.capacity import given
+from gendyn_lite.measures.capacity.kernels import KernelRegression, gaussian_kernel
+from gendyn_lite.measures.per_example.checks import check_number, check_whole, refuse_if_too_large
+
+ROWS = 2048  # of the kernel matrix in work at a time
+
+
+def conjugate_gradient_regression(
+    x: Tensor,
+    y: Tensor,
+    *,
+    width: float,
+    ridge: float = 0.0,
+    num_classes: int | None = None,
+    tolerance: float = 1e-4,
+    centres: int = 2000,
+    most_steps: int = 1000,
+    seed: int = 0,
+) -> KernelRegression:
+    """`kernel_regression` in a quarter of its memory and a fraction of its time, to a tolerance.
+
+    The lower triangle of K is held in float32 (2 n² bytes: 7.2 GB for 60,000 points). The preconditioner flattens the
+    largest eigenvalues, which it takes from `centres` random columns of K.
+
+    Args:
+        x: As in `kernel_regression`.
+        y: As there.
+        width: Standard deviation of the kernel.
+        ridge: Added to the diagonal.
+        num_classes: Number of classes, or None for the largest label plus one.
+        tolerance: Where to stop: ‖y − (K + ridge I) α‖ relative to ‖y‖, each output by itself. Below 1e-6 or so the
+            rounding of K decides.
+        centres: Columns of K that the preconditioner is made of.
+        most_steps: Steps after which it gives up.
+        seed: Seed of the columns.
+
+    Returns:
+        The regression, on the device of x.
+
+    Raises:
+        UserError: As `kernel_regression`; or the tolerance is not in (0, 1).
+        Failed: The tolerance was not reached.
+
+    Source: Frangella, Tropp and Udell (2023), "Randomized Nyström Preconditioning"; here of random columns.
+
+    >>> x = torch.linspace(0, 6, 50)[:, None]
+    >>> found = conjugate_gradient_regression(x, torch.sin(x[:, 0]), width=0.1, tolerance=1e-5, centres=20)
+    >>> bool((found.predict(x) - torch.sin(x[:, 0])).abs().max() < 1e-4)
+    True
+    """
+    check_number("width", width, "a number above 0 in the units of x (choose_width finds one)")
+    check_number("tolerance", tolerance, "a number in (0, 1)", lambda value: 0 < value < 1)
+    check_whole("centres", centres)
+    given.check_ridge(ridge)
+    points = given.as_points(x)
+    given.check_length(points, y)
+    if ridge == 0 and (groups := given.duplicates(points)):
+        told = f"equal points make the Gram matrix singular: {given.name_groups(groups)} (indices)"
+        raise UserError(f"{told}: drop the repeats or take ridge > 0")
+    n, centres = len(points), min(centres, len(points))
+    what = f"the lower triangle of the Gram matrix of {n:,} points in float32"
+    refuse_if_too_large(2 * n * n + 24 * n * centres, what, "take fewer points or centres", device=points.device)
+    targets = given.as_targets(y, num_classes).to(points)
+    chosen = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:centres].to(points.device)
+    precondition = _Nystrom(points, points[chosen], width, ridge)
+    alpha = _solve(_Triangle(points, width, ridge), precondition, targets, tolerance, most_steps)
+    squared_norm = ((alpha * targets).sum(0) - ridge * alpha.square().sum(0)).sum()
+    return KernelRegression(*given.kind_of(y), points, alpha, float(width), float(ridge), squared_norm)
+
+
+def _solve(gram: _Triangle, precondition: _Nystrom, targets: Tensor, tolerance: float, most: int) -> Tensor:
+    """Conjugate gradients for every column of targets at once, float64 [n, k] but for the products with the matrix."""
+    alpha, residual = torch.zeros_like(targets), targets.clone()
+    goal = tolerance * targets.norm(dim=0)
+    z = precondition(residual)
+    direction, product = z, (residual * z).sum(0)
+    for _ in range(most):
+        if bool((residual.norm(dim=0) <= goal).all()):
+            return alpha
+        ahead = gram(direction)
+        step = product / (direction * ahead).sum(0).clamp(min=1e-300)
+        alpha, residual = alpha + step * direction, residual - step * ahead
+        z = precondition(residual)
+        before, product = product, (residual * z).sum(0)
+        direction = z + product / before.clamp(min=1e-300) * direction
+    left = float((residual.norm(dim=0) / targets.norm(dim=0).clamp(min=1e-300)).max())
+    raise Failed(f"{most} steps leave {left:.1g} of the labels, expected {tolerance:g}: take a ridge or more centres")
+
+
+class _Triangle:
+    """K + ridge I by blocks of rows of its lower triangle in float32."""
+
+    def __init__(self, points: Tensor, width: float, ridge: float) -> None:
+        self.blocks = []
+        single = points.to(torch.float32)
+        for start in range(0, len(points), ROWS):
+            stop = min(start + ROWS, len(points))
+            block = gaussian_kernel(single[start:stop], single[:stop], width)
+            block[:, start:].diagonal().fill_(1 + ridge)
+            self.blocks.append(block)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """The product with v [n, k], computed as products with rows of numbers: these are several times faster."""
+        given_rows = v.T.to(torch.float32).contiguous()
+        found = torch.zeros_like(given_rows)
+        for index, block in enumerate(self.blocks):
+            start, stop = index * ROWS, block.shape[1]
+            found[:, start:stop] += given_rows[:, :stop] @ block.T
+            found[:, :start] += given_rows[:, start:stop] @ block[:, :start]
+        return found.T.to(v.dtype)
+
+
+class _Nystrom:
+    """An approximate inverse of K + ridge I: exact along the leading eigenvectors of a Nyström approximation."""
+
+    def __init__(self, points: Tensor, centres: Tensor, width: float, ridge: float) -> None:
+        small = gaussian_kernel(centres, centres, width)
+        small.diagonal().fill_(1 + 1e-8)  # regular in float64, however close the centres are
+        factor = torch.linalg.cholesky(small)
+        parts = [gaussian_kernel(part, centres, width) for part in points.split(ROWS)]
+        half = torch.cat([torch.linalg.solve_triangular(factor.T, part, upper=True, left=False) for part in parts])
+        values, vectors = torch.linalg.eigh(half.T @ half)
+        kept = values > 1e-8 * values[-1]
+        self.values = values[kept] + ridge
+        self.vectors = (half @ vectors[:, kept] / values[kept].sqrt()).to(torch.float32)
+        self.least = float(self.values[0])
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """P⁻¹ v, [n, k], scaled so that it leaves alone what is orthogonal to the eigenvectors."""
+        along = self.vectors.T @ v.to(torch.float32)
+        scale = (self.least / self.values - 1).to(torch.float32)
+        return v + (self.vectors @ (scale[:, None] * along)).to(v.dtype)
