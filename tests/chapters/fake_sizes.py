@@ -10,7 +10,7 @@ ABOUT = {"profile": "full", "data": "made-up data", "data_fingerprint": "00", "d
 ABOUT |= {"n_train": 1000, "num_classes": 10, "model_options": "{}", "label_corruption": 0.0, "weight_decay": 0.0}
 # Numbers that say what a run is, or when a row was measured.
 KEPT = ("label_corruption", "learning_rate", "weight_decay", "mask_keep", "train_accuracy")
-KEPT += ("intervals/fitted", "seconds")
+KEPT += ("intervals/fitted", "seconds", "ridge/size", "ridge/share", "ridge/ridge", "descent/epochs")
 SIZES = {"n_train": 50_000, "precision": "bfloat16", "epochs": 7_000}
 WORDS = {"n_train": "n = 50,000", "precision": "bfloat16", "epochs": "at most 7000 epochs"}
 

@@ -10,6 +10,7 @@ import altair as alt
 import pandas as pd
 import pytest
 
+from gendyn_lite.chapters.capacity import charts as capacity
 from gendyn_lite.chapters.fisher_mask import charts as fisher_mask
 from gendyn_lite.chapters.generalization_intervals import charts as interval_lengths
 from gendyn_lite.chapters.path_functions import charts as paths
@@ -19,6 +20,7 @@ from gendyn_lite.chapters.stiffness import charts as stiffness
 from gendyn_lite.chapters.stiffness import charts_layers as stiffness_layers
 from gendyn_lite.errors import UserError
 from tests.chapters import fake_sizes
+from tests.chapters.capacity import fake as fake_capacity
 from tests.chapters.fisher_mask import fake as fake_fisher
 from tests.chapters.generalization_intervals import fake as fake_intervals
 from tests.chapters.path_functions import fake as fake_paths
@@ -39,6 +41,8 @@ TABLES: list[tuple[Callable[..., pd.DataFrame], ModuleType, list[str]]] = [
     (fake_stiffness.layers, stiffness_layers, ["trained_and_untrained", "architectures"]),
     (fake_stiffness.deep, stiffness_layers, ["deep_networks"]),
     (fake_intervals.table, interval_lengths, ["densities", "directions", "during_training", "region_norms"]),
+    (fake_capacity.descent, capacity, ["distance_to_minimum_norm"]),
+    (fake_capacity.ridges, capacity, ["norms_and_errors", "widths_and_ridges"]),
 ]
 CHARTS: dict[str, tuple[Callable[..., pd.DataFrame], Callable[..., alt.TopLevelMixin]]] = {
     name: (make, getattr(module, name)) for make, module, names in TABLES for name in names
@@ -96,6 +100,10 @@ DRAWN = [  # a chart, some of its rows, a column, and what the made-up runs have
     ("over_training", SAME_RATE, "mean", [0.501]),
     ("against_distance", AT_END, "mean", [0.3, 0.1]),
     ("trained_and_untrained", PROFILE, "mean", [0.101, 0.201, 0.301, 0.401, 0.501]),
+    ("distance_to_minimum_norm", "start == 'from zero' and passes == 500", "distance", [1e-4]),
+    ("norms_and_errors", "points == 'Gabor features' and width == 1", "error", [0.0502]),
+    ("widths_and_ridges", "share == 1 and kind == 'none'", "error", [0.8002]),
+    ("widths_and_ridges", "share == 1 and kind == 'chosen on held-out images'", "error", [0.1502]),
     ("during_training", "of == 'length / 3' and epoch == 0", "value", [2 / 3]),
     ("during_training", "of == 'length / 3, unfitted: 0' and epoch == 0", "value", [0.2 / 3]),
 ]

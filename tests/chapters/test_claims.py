@@ -19,7 +19,7 @@ from gendyn_lite.chapters.random_labels import claims as labels
 from gendyn_lite.chapters.stiffness import claims as stiffness
 from gendyn_lite.claims import Record
 from tests.chapters import fake_sizes
-from tests.chapters.capacity import fake as fake_kernels
+from tests.chapters.capacity import fake as fake_capacity
 from tests.chapters.fisher_mask import fake as fake_fisher
 from tests.chapters.generalization_intervals import fake as fake_intervals
 from tests.chapters.path_functions import fake as fake_paths
@@ -64,11 +64,19 @@ def moons(**more):
     return fake_intervals.table(dataset="two_moons", networks=fake_intervals.NETWORKS[:1], **more)
 
 
+def photographs(**more):
+    return fake_capacity.ridges(data="CIFAR-10 (JPEG q75)", **{"pixels": 0.5, "gain": 0.01, **more})
+
+
 JUDGED = {
     "labels": Judged(labels.RECORD, fake_labels.table, labels.claims),
     "switched": Judged(labels.RECORD, fake_labels.regularized, with_batch_norm),
-    "kernels": Judged(capacity.RECORD, fake_kernels.table, capacity.claims),
-    "filters": Judged(capacity.RECORD, fake_kernels.conv, capacity.claims),
+    "memorizing": Judged(capacity.RECORD, fake_capacity.memorizing, capacity.memorizing),
+    "kernels": Judged(capacity.RECORD, fake_capacity.kernels, capacity.kernels),
+    "descent": Judged(capacity.RECORD, fake_capacity.descent, capacity.descent),
+    "norms": Judged(capacity.RECORD, fake_capacity.ridges, capacity.norms),
+    "widths": Judged(capacity.RECORD, fake_capacity.ridges, capacity.widths),
+    "filters": Judged(capacity.RECORD, photographs, capacity.widths),
     "paths": Judged(paths.RECORD, fake_paths.networks, paths.over_training),
     "deep paths": Judged(paths.RECORD, fake_paths.deep, paths.over_training),
     "unseen": Judged(paths.RECORD, fake_paths.unseen, paths.unseen),
@@ -95,8 +103,12 @@ HOLD = {
     "fits_random_pixels random_pixels_sooner fits_gaussian gaussian_sooner",
     "switched": "not_sufficient stopping_no_help "
     + both_ways("not_necessary crops_help crops_help_more dropout_helps batch_norm_helps"),
-    "kernels": "kernel_fits_random ridge_no_help gabor_lowers",
-    "filters": "kernel_fits_random ridge_no_help ridge_helps_filters filters_lower",
+    "memorizing": "memorizes_two_layers memorizes_deep memorizer_at_chance",
+    "kernels": "kernel_fits_random",
+    "descent": "sgd_reaches_minimum_norm sgd_keeps_other_start",
+    "norms": "gabor_lowers gabor_norm_larger norm_chooses_badly",
+    "widths": "ridge_no_help error_peaks second_descent ridge_removes_peak",
+    "filters": "filters_lower filters_lower_with_ridge error_peaks second_descent ridge_removes_peak",
     "paths": "imperfect_first imperfect_last higher_late changes_at_first higher_without_decay random_less_diverse "
     "new_path_worse_true new_path_worse_random no_distance_second no_distance_last neighbours_by_path "
     "neighbours_by_activations isolated_update",
@@ -137,12 +149,21 @@ CASES = [
     ("switched", {"decay": 0.9}, "crops_help_more", REVERSED),
     ("switched", {"dropout": 0.7}, "dropout_helps", REVERSED),
     ("switched", {"without_none": 0.9}, "batch_norm_helps", REVERSED),
+    ("memorizing", {"random_train": 0.999}, "memorizes_two_layers memorizes_deep", UNDECIDED),
+    ("memorizing", {"true_test": 0.2}, "memorizer_at_chance", REVERSED),
     ("kernels", {"random_train": 0.5}, "kernel_fits_random", UNDECIDED),
-    ("kernels", {"ridge_gain": 0.02}, "ridge_no_help", REVERSED),
-    ("kernels", {"gabor": 0.05}, "gabor_lowers", REVERSED),
-    ("kernels", {"n": 60_000, "seeds": 1, "pixels": 0.013}, "interpolating_generalizes", "computed"),
-    ("filters", {"conv_error": 0.6}, "filters_lower", REVERSED),
-    ("filters", {"ridge_error": 0.31}, "ridge_helps_filters", REVERSED),
+    ("kernels", {"n": 60_000, "seeds": 1, "pixels": 0.013}, "interpolating_generalizes gabor_norm_whole", "computed"),
+    ("descent", {"reached": 0.3}, "sgd_reaches_minimum_norm", SMALL),
+    ("descent", {"kept": 0.5}, "sgd_keeps_other_start", REVERSED),
+    ("norms", {"gabor": 0.12}, "gabor_lowers", REVERSED),
+    ("norms", {"gabor": 0.05 + 0.04}, "gabor_lowers", SMALL),
+    ("norms", {"gabor_norms": (15.0, 25.0)}, "gabor_norm_larger", REVERSED),
+    ("widths", {"gain": 0.03}, "ridge_no_help", REVERSED),
+    ("filters", {"conv": (0.3, 0.2, 0.8, 0.2, 0.6)}, "filters_lower second_descent", REVERSED),
+    ("filters", {"with_ridge": 0.6, "conv": (0.3, 0.2, 0.8, 0.2, 0.6)}, "filters_lower_with_ridge", REVERSED),
+    ("filters", {"conv": (0.3, 0.2, 0.8, 0.2, 0.3)}, "ridge_helps_filters", "holds"),
+    ("filters", {"conv": (0.3, 0.2, 0.1, 0.2, 0.04)}, "error_peaks", REVERSED),
+    ("filters", {"with_ridge": 0.9}, "ridge_removes_peak", NEGLIGIBLE),
     ("paths", {"early": 0.995, "late": 0.999}, "imperfect_first", REVERSED),
     ("paths", {"early": 0.95, "late": 0.96}, "higher_late changes_at_first", SMALL),
     ("paths", {"early": 0.95, "late": 0.85}, "higher_late", REVERSED),
@@ -235,7 +256,7 @@ def test_every_claim_on_record_has_its_case():
     assert on_record == set(" ".join([*(claim for _, _, claim, _ in CASES), *HOLD.values()]).split())
 
 
-SIZED = [name for name in JUDGED if name not in ("kernels", "filters", "deep paths", "moons")]
+SIZED = [name for name in JUDGED if name not in ("kernels", "deep paths", "moons")]
 
 
 def rows(claims: pd.DataFrame) -> list[tuple]:
@@ -269,11 +290,11 @@ def test_a_claim_keeps_its_subject_when_runs_on_more_images_come_beside_it():
         # 86.03 − 85.75, 89.31 − 85.75, 89.31 − 86.03, 85.75 − 82.00 and 75.75 / 79.05
         ("switched", {}, {"weight_decay_helps": "+0.003", "crops_help": "+0.036", "crops_help_more": "+0.033",
                           "batch_norm_helps": "+0.037", "not_necessary": "0.958"}),
-        ("kernels", {}, {"interpolating_generalizes": "0.012", "gabor_lowers": "0.5"}),
-        ("filters", {}, {"interpolating_generalizes": "0.46"}),
-        ("kernels", {"data": "handwritten digits (8x8)"}, {"interpolating_generalizes": "–", "gabor_lowers": "–"}),
+        ("kernels", {}, {"interpolating_generalizes": "0.012"}),
+        ("kernels", {"data": "CIFAR-10 (JPEG q75)"}, {"interpolating_generalizes": "0.46"}),
+        ("kernels", {"data": "handwritten digits (8x8)"}, {"interpolating_generalizes": "–"}),
     ],
-    ids=["labels", "switched", "kernels", "filters", "digits"],
+    ids=["labels", "switched", "kernels", "photographs", "digits"],
 )  # fmt: skip
 def test_the_papers_values_are_those_of_its_table(name, options, papers):
     found = {claim: JUDGED[name].found(claim, **options)["paper_value"].item().split(" (")[0] for claim in papers}
@@ -285,7 +306,7 @@ def test_each_network_and_each_size_is_its_own_subject():
     both = pd.concat([fake_fisher.table(), fake_fisher.table(data="other data")])
     subjects = {f"mlp on {data}, n = 1,000, true labels" for data in ("made-up data", "other data")}
     assert set(fisher_mask.claims(both)["subject"]) == subjects
-    assert "1,000 random filters on CIFAR-10 (JPEG q75)" in JUDGED["filters"].found("filters_lower")["subject"].item()
+    assert JUDGED["filters"].found("filters_lower")["subject"].item().startswith("2,000 random filters, CIFAR-10")
 
 
 def test_regularizers_are_compared_seed_by_seed_and_early_stopping_with_the_best_epoch():

@@ -1,4 +1,4 @@
-"""Charts of chapter 1 on capacity: a network that fits anything, kernels, descent to the minimum norm."""
+"""Charts of chapter 6: a network that fits anything, kernels, descent to the minimum norm, widths and ridges."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ import pandas as pd
 
 from gendyn_lite.chapters.capacity.tables import described, paper_errors
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, titled, told, tooltips
-from gendyn_lite.results.tables import mean_intervals
+from gendyn_lite.charts.parts import Chart, chosen, interval_bars, layered, looks, menu, slider, told, tooltips
+from gendyn_lite.results.tables import mean_intervals, with_sizes
+
+LOG = alt.Scale(type="log")
+PERCENT = alt.Axis(format=".2~%")
+POINTS = {"pixels": "pixels", "gabor": "Gabor features", "random_conv": "random filters"}
+STARTS = {"zero": "from zero", "random": "from elsewhere"}
+CHOSEN, NONE = "chosen on held-out images", "none"
 
 
 def memorizing_curve(curves: pd.DataFrame) -> Chart:
     """The network of Theorem 1 through random labels on a line; a slider on the number of points.
 
     Args:
-        curves: A table of `gendyn_lite.chapters.capacity.runs.memorizing_curves`.
+        curves: A table of `gendyn_lite.chapters.capacity.demo.memorizing_curves`.
     """
     counts = [int(n) for n in sorted(curves["n"].unique())]
     count = slider("count", counts, "points n", value=counts[len(counts) // 3])
@@ -50,14 +56,18 @@ def kernel_error(table: pd.DataFrame) -> Chart:
     legend = alt.Legend(labelLimit=300)
     color, dash, shape = looks("kind", list(means["kind"].unique()), colours=PALETTE, title=None, legend=legend)
     ticks = alt.Axis(values=sorted(means["n"].unique()), labelOverlap=True)
-    x = alt.X("n:Q", title="training examples n", scale=alt.Scale(type="log"), axis=ticks)
-    y = alt.Y("error:Q", title="test error", scale=alt.Scale(type="log"), axis=alt.Axis(format=".2~%"))
+    x = alt.X("n:Q", title="training examples n", scale=LOG, axis=ticks)
+    y = alt.Y("error:Q", title="test error", scale=LOG, axis=PERCENT)
     base = chosen(means, {"data": menu("data_set", rows["data"], "data")}).encode(x=x, color=color)
-    bars = base.transform_filter("isValid(datum.low) && datum.low > 0").mark_rule(strokeWidth=2)
     tip = ["kind:N", "n:Q", alt.Tooltip("error:Q", format=".2%"), "seeds:Q"]
-    points = base.mark_point(size=80).encode(y=y, shape=shape, tooltip=tip)
-    line, bars = base.mark_line().encode(y=y, strokeDash=dash), bars.encode(y="low:Q", y2="high:Q")
-    layers = [line, bars, points, *_paper_rules(rows)]
+    layers = [
+        base.mark_line().encode(y=y, strokeDash=dash),
+        base.transform_filter("isValid(datum.low) && datum.low > 0")
+        .mark_rule(strokeWidth=2)
+        .encode(y="low:Q", y2="high:Q"),
+        base.mark_point(size=80).encode(y=y, shape=shape, tooltip=tip),
+        *_paper_rules(rows),
+    ]
     ends = means.sort_values("n", kind="stable").groupby(["data", "kind"], sort=False)["error"].last()
     words = told(ends, "{data}, {kind}: {error:.2%}")
     about = f"Test error of kernel regression against training set size. At the largest size: {words}."
@@ -67,8 +77,8 @@ def kernel_error(table: pd.DataFrame) -> Chart:
 def _kernel_rows(table: pd.DataFrame) -> pd.DataFrame:
     """One row per regression: data, kind (features, ridge, labels), features, n, seed, test error."""
     rows = described(table).rename(columns={"n_train": "n"})
-    named = rows["features"].mask(rows["filters"] > 0, rows["filters"].map("{:,.0f} random filters".format))
-    ridge = rows["weight_decay"].map(lambda value: "no ridge" if value == 0 else f"ridge {value:g}")
+    named = rows["features"].map(POINTS).mask(rows["filters"] > 0, rows["filters"].map("{:,.0f} random filters".format))
+    ridge = rows["ridge"].map(lambda value: "no ridge" if value == 0 else f"ridge {value:g}")
     labels = rows["label_corruption"].map(lambda q: "" if q == 0 else f", q = {q:g}")
     return rows.assign(kind=named + ", " + ridge + labels)[["kind", "features", "data", "n", "seed", "error"]]
 
@@ -86,24 +96,92 @@ def _paper_rules(rows: pd.DataFrame) -> list[alt.Chart]:
     return [rules.encode(y="error:Q", tooltip=["words:N", alt.Tooltip("error:Q", format=".2~%")])]
 
 
-def distance_to_minimum_norm(paths: pd.DataFrame) -> alt.Chart:
-    """Distance of gradient descent to the minimum-norm solution against step, from zero and from elsewhere.
+def distance_to_minimum_norm(table: pd.DataFrame) -> Chart:
+    """Distance of mini-batches to the minimum-norm solution against epochs, from zero and from elsewhere.
 
     Args:
-        paths: A table of `gendyn_lite.chapters.capacity.runs.descent_to_minimum_norm`.
+        table: A tidy table of experiment ``"minimum_norm"``; a menu chooses features and data.
     """
-    rows = paths[paths["step"] > 0][["start", "step", "loss", "relative_distance"]]
-    names = list(rows["start"].unique())
-    last = rows.groupby("start")["relative_distance"].last()
-    color, dash, _ = looks("start", names, title="start")
-    x = alt.X("step:Q", title="step", scale=alt.Scale(type="log"))
-    y = alt.Y("relative_distance:Q", title="distance / norm", scale=alt.Scale(type="log"))
-    tip = ["start:N", "step:Q", *tooltips(".2e", "relative_distance"), "loss:Q"]
-    lines = alt.Chart(rows).mark_line(point={"size": 18})
-    lines = lines.encode(x=x, y=y, color=color, strokeDash=dash, tooltip=tip)
-    words = "; ".join(f"from {name}: {last[name]:.1e}" for name in names)
-    about = (
-        "Distance of gradient descent to the minimum-norm solution, relative to its norm, against step, both "
-        f"logarithmic. At the last step: {words}."
+    rows = with_sizes(described(table))
+    subject = rows["features"].map(POINTS) + ", " + rows["data"] + rows["size"]
+    rows = rows.assign(subject=subject, start=rows["start"].map(STARTS)).query("passes > 0")
+    keys = ["subject", "start", "passes"]
+    means = rows.groupby(keys, sort=False)[["distance", "test_accuracy"]].mean().reset_index()
+    means = means.assign(distance=means["distance"].map("{:.3g}".format).astype(float)).round({"test_accuracy": 3})
+    color, dash, _ = looks("start", list(STARTS.values()), title=None)
+    tip = ["start:N", *tooltips(".3g", "passes", "distance"), alt.Tooltip("test_accuracy:Q", format=".3f")]
+    base = chosen(means, {"subject": menu("subject", means["subject"], "features")})
+    lines = base.mark_line(point={"size": 18}).encode(
+        x=alt.X("passes:Q", title="epochs", scale=LOG),
+        y=alt.Y("distance:Q", title="distance / norm of the solution", scale=LOG, axis=alt.Axis(format=".0e")),
+        color=color,
+        strokeDash=dash,
+        tooltip=tip,
     )
-    return titled(lines, "Distance to the minimum-norm solution", "Gradient descent on least squares.", about)
+    ends = means.groupby(["subject", "start"], sort=False)["distance"].last()
+    words = told(ends, "{subject}, {start}: {distance:.1e}")
+    about = f"Distance to the interpolating solution of smallest norm against epochs. At the last one: {words}."
+    title, batch = "Distance to the minimum-norm solution", int(table["batch_size"].iloc[0])
+    return layered([lines], title, f"Mini-batches of {batch} on least squares; mean over seeds.", about)
+
+
+def norms_and_errors(table: pd.DataFrame) -> Chart:
+    """Test error against norm of kernels that interpolate, over widths and kinds of points; a menu chooses the data.
+
+    Args:
+        table: A tidy table of experiment ``"ridge_paths"``.
+    """
+    rows = with_sizes(described(table)).query("ridge == 0 and features != 'random_conv'")
+    rows = rows.assign(points=rows["features"].map(POINTS), width=rows.groupby("run_id").cumcount())
+    rows = rows.assign(data=rows["data"] + rows["size"])
+    keys, names = ["data", "points", "width"], ["norm", "error", "of_features"]
+    means = rows.groupby(keys, sort=False)[names].mean().reset_index().round(4)
+    sets = means.groupby("data", sort=False)["points"].nunique().sort_values(ascending=False, kind="stable")
+    color, dash, shape = looks("points", list(means["points"].unique()), title=None)
+    base = chosen(means, {"data": menu("norms_data", sets.index, "data")}).encode(
+        x=alt.X("norm:Q", title="norm ‖f‖", scale=alt.Scale(zero=False)),
+        y=alt.Y("error:Q", title="test error", axis=PERCENT, scale=alt.Scale(zero=False)),
+        color=color,
+        order="width:Q",
+    )
+    tip = ["points:N", *tooltips(".3g", "of_features", "norm"), alt.Tooltip("error:Q", format=".2%")]
+    layers = [
+        base.mark_line().encode(strokeDash=dash),
+        base.mark_point(size=80, filled=True).encode(shape=shape, tooltip=tip),
+    ]
+    words = told(means, "{data}, {points}, width {of_features:.3g}: norm {norm:.3g}, error {error:.1%}")
+    title, subtitle = "Norm and test error", "Each point is a kernel width; all interpolate. Mean over seeds."
+    return layered(layers, title, subtitle, f"Test error against the norm of the interpolating function: {words}.")
+
+
+def widths_and_ridges(table: pd.DataFrame) -> Chart:
+    """Test error of random filters against features per image, with and without a ridge: double descent.
+
+    Args:
+        table: A tidy table of experiment ``"ridge_paths"``; a menu chooses the data.
+    """
+    rows = with_sizes(described(table)).query("features == 'random_conv'")
+    rows = rows.assign(data=rows["data"] + rows["size"])
+    best = rows.loc[rows.groupby(["run_id", "share"])["held_out_error"].idxmin()].assign(kind=CHOSEN)
+    shown = rows[rows["ridge"].isin([0, 0.001, 0.1])]
+    shown = shown.assign(kind=shown["ridge"].map(lambda ridge: f"{ridge:g}" if ridge else NONE))
+    means = mean_intervals(pd.concat([shown, best]), ["data", "kind", "share"], "error", name="error").round(4)
+    means = means.assign(low=means["low"].clip(0.001, 1), high=means["high"].clip(0, 1))
+    color, dash, shape = looks("kind", list(means["kind"].unique()), title="ridge", legend=alt.Legend(labelLimit=220))
+    base = chosen(means, {"data": menu("widths_data", means["data"], "data")}).encode(
+        x=alt.X("share:Q", title="features / images fitted", scale=LOG), color=color
+    )
+    tip = ["kind:N", *tooltips(".3g", "share"), alt.Tooltip("error:Q", format=".1%"), "seeds:Q"]
+    y = alt.Y("error:Q", title="test error", scale=LOG, axis=PERCENT)
+    rule = alt.Chart(pd.DataFrame({"share": [1.0]})).mark_rule(strokeDash=[2, 3]).encode(x="share:Q")
+    layers = [
+        rule,
+        interval_bars(base),
+        base.mark_line().encode(y=y, strokeDash=dash),
+        base.mark_point(size=50).encode(y=y, shape=shape, tooltip=tip),
+    ]
+    none = means[means["kind"] == NONE]
+    words = told(none, "{data}, {share:.2g}: {error:.1%}")
+    about = f"Test error against features per image, with and without a ridge. Without one: {words}."
+    title, subtitle = "Through the interpolation threshold", "Mean, 95 % interval. Dotted: as many features as images."
+    return layered(layers, title, subtitle, about)

@@ -5,6 +5,8 @@ They are on record in `claims.toml`; here is the statistic of each, by its id.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from gendyn_lite.chapters.capacity.tables import SWEEP, described, paper_errors
@@ -155,36 +157,50 @@ def _subject(rows: pd.DataFrame) -> str:
 
 def descent(runs: pd.DataFrame) -> pd.DataFrame:
     """Claims on where mini-batches end, of runs of experiment ``"minimum_norm"``."""
-    ends = summarize(described(runs))
+    ends = with_sizes(summarize(described(runs)))
     ends = ends.assign(outside_share=ends["outside"] / ends["aim_norm"])
     found: list[Claim] = []
-    for (data, features), group in ends.groupby(["data", "features"], sort=False):
+    for (data, features, _, rest), group in ends.groupby(["data", "features", "n_train", "rest"], sort=False):
         zero, other = (group[group["start"] == start] for start in ("zero", "random"))
         points = {"random_conv": "Random filters"}.get(str(features), f"Gaussian kernel on {features}")
-        found += RECORD.judge(f"{points}, {data}, n = {int(group['n_train'].iloc[0]):,}", OF_DESCENT, zero, other)
+        size = f"n = {int(group['n_train'].iloc[0]):,}{rest}"
+        found += RECORD.judge(f"{points}, {data}, {size}", OF_DESCENT, zero, other)
     return table(found)
 
 
-def sweep(runs: pd.DataFrame) -> pd.DataFrame:
-    """Claims on widths and ridges, of runs of experiment ``"ridge_paths"``."""
+def norms(runs: pd.DataFrame) -> pd.DataFrame:
+    """Claims on Gabor features and norms on MNIST, of runs of experiment ``"ridge_paths"``."""
     found: list[Claim] = []
-    for data, group in described(runs).groupby("data", sort=False):
-        pixels, gabor, conv = (group[group["features"] == name] for name in SWEEP)
-        subject = f"{data}, n = {int(group['n_fitted'].iloc[0]):,}"
-        if str(data).startswith("MNIST"):
+    for subject, (pixels, gabor, _) in _swept(runs):
+        if len(gabor):
+            found += RECORD.judge(f"Gaussian kernel, {subject}", OF_GABOR, gabor, pixels)
+    return table(found)
+
+
+def widths(runs: pd.DataFrame) -> pd.DataFrame:
+    """Claims on ridges and numbers of features, of runs of experiment ``"ridge_paths"``."""
+    found: list[Claim] = []
+    for subject, (pixels, gabor, conv) in _swept(runs):
+        if subject.startswith("MNIST"):
             for points, rows in (("pixels", pixels), ("Gabor features", gabor)):
                 found += RECORD.judge(f"Gaussian kernel on {points}, {subject}", OF_RIDGE, rows)
-            found += RECORD.judge(f"Gaussian kernel, {subject}", OF_GABOR, gabor, pixels)
         else:
-            most = int(conv["filters"].max())
-            found += RECORD.judge(f"{most:,} random filters, {subject}", OF_FILTERS, conv, pixels)
+            found += RECORD.judge(f"{int(conv['filters'].max()):,} random filters, {subject}", OF_FILTERS, conv, pixels)
         found += RECORD.judge(f"Random filters, {subject}", OF_WIDTHS, conv)
     return table(found)
+
+
+def _swept(runs: pd.DataFrame) -> Iterator[tuple[str, list[pd.DataFrame]]]:
+    """The rows on pixels, on Gabor features and on random filters, of each data set."""
+    rows = with_sizes(described(runs))
+    for (data, n, rest), group in rows.groupby(["data", "n_fitted", "rest"], sort=False):
+        yield f"{data}, n = {int(n):,}{rest}", [group[group["features"] == name] for name in SWEEP]
 
 
 SECTIONS = (
     Section(RECORD, "which-network-fits-any-labels", ("memorizing_networks",), memorizing),
     Section(RECORD, "does-a-kernel-that-interpolates-generalize", ("kernel_regression",), kernels),
     Section(RECORD, "which-solution-does-gradient-descent-find", ("minimum_norm",), descent),
-    Section(RECORD, "does-the-smallest-norm-predict-the-error", ("ridge_paths",), sweep),
+    Section(RECORD, "does-the-smallest-norm-predict-the-error", ("ridge_paths",), norms),
+    Section(RECORD, "how-many-random-features", ("ridge_paths",), widths),
 )

@@ -81,7 +81,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("memorizing", "colab"): (Part({"train_size": 10_000}, _each((_MNIST, _CIFAR), _depths(2, 10), _LABELS), 5),),
     ("memorizing", "full"): (Part({}, _each((_MNIST, _CIFAR), _depths(2, 10), _LABELS), 1),),
     ("kernels", "smoke"): (
-        Part({"dataset": "digits"}, _each((_NO_RIDGE, _RIDGE, _RANDOM), _sizes(100, 300, 800), [_gauss()])),
+        Part({"dataset": "digits"}, _each((_NO_RIDGE, _RIDGE, _RANDOM), _sizes(100, 300, 800), [_gauss()]), 2),
     ),
     ("kernels", "colab"): (
         Part(_MNIST, _each([_gauss()], _sizes(1000, 3000, 10_000), (_NO_RIDGE, _RIDGE, _RANDOM))),

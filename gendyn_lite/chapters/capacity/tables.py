@@ -29,7 +29,8 @@ def described(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Its columns, those of the model's options (``features``, ``filters``, ``depth``, ``start``; missing where it
         has none), ``error`` and ``held_out_error`` (shares), ``ridge``, ``norm`` (not squared), ``n_fitted``, and the
-        columns that a probe gave, without its name before them: ``size``, ``share``, ``distance``, ``outside``, …
+        columns that a probe gave, without its name before them: ``share``, ``distance``, ``outside``, … (``size`` as
+        ``of_features``: their number, or the width of a kernel; ``epochs`` as ``passes``).
 
     >>> runs = {"model_options": ['{"features": "random_conv", "filters": 200}'], "test_accuracy": 0.75, "n_train": 9}
     >>> described(pd.DataFrame(runs).assign(weight_decay=0.0))[["features", "filters", "error"]].to_dict("records")
@@ -40,8 +41,30 @@ def described(runs: pd.DataFrame) -> pd.DataFrame:
     made |= {name: made[name].astype(float) for name in ("filters", "depth")}
     found = {name: runs[name] for name in runs.columns if "/" in name}
     found = {name.partition("/")[2].removeprefix("relative_"): column for name, column in found.items()}
+    for name, clearer in (("size", "of_features"), ("epochs", "passes")):  # which have another meaning in a tidy table
+        found[clearer] = found.pop(name, pd.Series(dtype=float))
     rows = runs.assign(**{"ridge": runs["weight_decay"], "n_fitted": runs["n_train"], **made, **found})
     if "validation_accuracy" in rows:
         rows = rows.assign(held_out_error=1 - rows["validation_accuracy"], n_fitted=rows["n_train"] - VALIDATION)
     norm = {"norm": rows["squared_norm"] ** 0.5} if "squared_norm" in rows else {}
     return rows.assign(error=1 - runs["test_accuracy"], **norm)
+
+
+def memorizing(runs: pd.DataFrame) -> list[tuple[str, str, int, str, str, str, str, str]]:
+    """Networks through any labels, a row for each data set, number of images and depth.
+
+    Args:
+        runs: A tidy table of experiment ``"memorizing_networks"``.
+
+    Returns:
+        Data, images n, layers of weights, weights, units of the widest layer, largest residual, share of random labels
+        that are fitted, and test accuracy with the true ones: as text.
+    """
+    found = []
+    keys = ["data", "n_train", "depth"]
+    for (data, n, depth), rows in described(runs).sort_values(keys[1:]).groupby(keys, sort=False):
+        random, true = (rows[rows["label_corruption"] == q] for q in (1.0, 0.0))
+        sizes = f"{rows['weights'].max():,.0f}", f"{rows['widest'].max():,.0f}", f"{rows['residual'].max():.0e}"
+        shares = f"{random['train_accuracy'].min():.1%}", f"{true['test_accuracy'].mean():.1%}"
+        found.append((str(data), f"{n:,}", int(depth), *sizes, *shares))
+    return found
