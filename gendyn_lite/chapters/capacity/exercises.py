@@ -83,7 +83,7 @@ def check_norm(answer: Callable[[Tensor, Tensor], float]) -> None:
 @exercise("an honest ridge")
 def check_ridge(answer: Callable[[Sequence[float], Sequence[float]], float]) -> None:
     """Check ``honest(held_out, test)``: the test error of the ridge with the smallest held-out error."""
-    cases = [([0.3, 0.1, 0.2], [0.2, 0.3, 0.1], 0.3), ([0.1, 0.4], [0.5, 0.2], 0.5), ([0.7], [0.6], 0.6)]
+    cases = [([0.3, 0.15, 0.2], [0.2, 0.3, 0.1], 0.3), ([0.1, 0.4], [0.5, 0.2], 0.5), ([0.7], [0.6], 0.6)]
     for held_out, test, right in cases:
         value = answer(list(held_out), list(test))
         slips = {

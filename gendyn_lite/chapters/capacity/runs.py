@@ -74,7 +74,7 @@ def _starts(*networks: Mapping[str, Any]) -> list[dict[str, Any]]:
 _MNIST, _CIFAR = {"dataset": "mnist"}, {"dataset": "cifar10"}
 _LABELS = ({}, _RANDOM)
 _DESCENT = {"batch_size": 10, "epochs": 500, "train_size": 500}
-_SWEPT = {"train_size": 1500, "test_size": 5000}  # 1,000 are fitted, and 500 choose the ridge
+_SWEPT = {"train_size": 1500}  # 1,000 are fitted, and 500 choose the ridge
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("memorizing", "smoke"): (Part({"dataset": "digits"}, _each(_depths(2, 5), _LABELS), 2),),
@@ -102,8 +102,8 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ),
     ("ridges", "smoke"): (Part({"dataset": "digits", "train_size": 700}, (_gauss(), _conv(400)), 2),),
     ("ridges", "colab"): (
-        Part({**_MNIST, **_SWEPT}, (_gauss(), _gauss("gabor"), _conv(2000)), 5),
-        Part({**_CIFAR, **_SWEPT}, (_gauss(), _conv(2000)), 5),
+        Part({**_MNIST, **_SWEPT, "test_size": 5000}, (_gauss(), _gauss("gabor"), _conv(1000)), 5),
+        Part({**_CIFAR, **_SWEPT, "test_size": 2000}, (_gauss(), _conv(1000)), 5),
     ),
 }
 # What a kernel or a descent does at a thousand images is its own size: nothing larger is planned.
