@@ -142,7 +142,7 @@ CHAPTERS = (
     Chapter("fisher_mask", "03_fisher_mask"),
     Chapter("stiffness", "04_stiffness"),
     Chapter("generalization_intervals", "05_generalization_intervals"),
-    Chapter("capacity", "06_capacity"),
+    Chapter("capacity", "06_capacity", trains=False),
 )
 NOTEBOOKS = tuple(chapter.notebook for chapter in CHAPTERS if chapter.trains)  # those that train something
 

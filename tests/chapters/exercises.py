@@ -11,6 +11,7 @@ FITTED = (
 )
 SAME = "own = classes[alphas.index(0.0)]\nsame = [a for a, c in zip(alphas, classes) if c == own]\n"
 OTHER_CLASS = "m, e = min(zip(end, start))[::-1]\nreturn m / (m - e) if e < 0 else None"
+EXTRA = "w = torch.linalg.pinv(X) @ y\nv = torch.ones_like(w)\nreturn w + v - torch.linalg.pinv(X) @ (X @ v)"
 CROSSINGS = "d, e = a[:, None] - a, b[:, None] - b\nt = (d / (d - e)).triu(1).flatten().tolist()\n"
 
 
@@ -59,6 +60,13 @@ CHECKS = {
         ("pool", "pool_knots(a, b)", "check_pool_knots"),
         ("midline", "midline(a, b, c)", "check_midline"),
         ("norm", "norm(W)", "check_norm"),
+    ],
+    "06_capacity": [
+        ("weights", "weights(z, b, y)", "check_weights"),
+        ("kernel", "kernel(a, b, width)", "check_kernel"),
+        ("minimum", "solve(X, y)", "check_minimum_norm"),
+        ("norm-unit", "size(alpha, K)", "check_norm"),
+        ("ridge", "honest(held_out, test)", "check_ridge"),
     ],
 }
 SLIPS = [
@@ -147,4 +155,29 @@ SLIPS = [
     ("norm", "W.abs().max()", "the largest entry"),
     ("norm", "W.sum(1).abs().max()", "take absolute values"),
     ("norm", "torch.linalg.matrix_norm(W, 2)", "the spectral norm"),
+    ("weights", "(y / (z - b))", "the sum of all weights so far"),
+    ("weights", "torch.zeros_like(y)", "its label is"),
+    ("weights", "y[:, None]", "w has shape"),
+    ("kernel", "torch.exp(-torch.cdist(a, b) / (2 * width**2))", "the distance is to be squared"),
+    ("kernel", "torch.exp(-torch.cdist(a, b) ** 2 / width**2)", "twice the squared width"),
+    ("kernel", "torch.exp(-torch.cdist(b, a) ** 2 / (2 * width**2))", "a row for each point of a"),
+    ("kernel", "torch.exp(torch.cdist(a, b) ** 2 / (2 * width**2))", "the sign in the exponent"),
+    ("kernel", "torch.exp(-torch.cdist(a, b) ** 2 / 2)", "an entry is wrong"),
+    ("minimum", "X.T @ y", "X w is not y"),
+    ("minimum", EXTRA, "a combination of the rows of X"),
+    ("minimum", "X.T @ torch.linalg.solve(X @ X.T + 0.01 * torch.eye(len(X)), y)", "X w is not y"),
+    ("norm-unit", "alpha @ K @ alpha", "with features three times as large"),
+    ("norm-unit", "(alpha @ K @ alpha * K.trace() / len(alpha) ** 2) ** 0.5", "that is its square root"),
+    ("norm-unit", "alpha @ K @ alpha * K.trace() / len(alpha)", "divide by n once more"),
+    ("ridge", "min(test)", "nobody may look at it"),
+    ("ridge", "min(held_out)", "the choice has made too small"),
+]
+# Right answers in another form: as numbers of Python, in float32, as an array.
+OTHER_FORMS = [
+    ("weights", "torch.linalg.solve(torch.relu(z[:, None] - b), y).float()"),
+    ("weights", "torch.linalg.inv(torch.relu(z[:, None] - b)).matmul(y).tolist()"),
+    ("kernel", "torch.exp(-((a[:, None] - b).float() ** 2).sum(2) / (2 * width**2))"),
+    ("minimum", "torch.linalg.lstsq(X, y[:, None], driver='gelsd').solution[:, 0].numpy()"),
+    ("norm-unit", "torch.einsum('i,ij,j', alpha, K, alpha) * K.diagonal().mean() / len(K)"),
+    ("ridge", "torch.tensor(test[min(range(len(test)), key=held_out.__getitem__)])"),
 ]

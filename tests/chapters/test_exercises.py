@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from gendyn_lite import results
-from tests.chapters.exercises import CHECKS, SLIPS
+from tests.chapters.exercises import CHECKS, OTHER_FORMS, SLIPS
 from tests.chapters.random_labels import fake as fake_runs
 
 CHAPTERS = Path(__file__).resolve().parents[2] / "book" / "chapters"
@@ -63,6 +63,11 @@ def test_every_exercise_with_a_solution_is_tested():
 @pytest.mark.parametrize("label", KNOWN)
 def test_the_folded_solution_is_right(label, capsys):
     assert checked(label, FOLDED[KNOWN[label][2]][label]), capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("label", "code"), OTHER_FORMS)
+def test_a_right_answer_in_another_form_is_right(label, code, capsys):
+    assert checked(label, code), capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("label", "code", "told"), [*SLIPS, *STOPPED])

@@ -22,7 +22,7 @@ RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # relative to the mean diagonal of 
 WIDTHS = (0.25, 0.35, 0.5, 0.7, 1.0)  # of a kernel, relative to the median distance
 # Numbers of filters, in units of the number at which there are as many features as examples.
 SHARES = (0.03, 0.06, 0.13, 0.25, 0.5, 0.75, 0.9, 0.96, 1.0, 1.04, 1.1, 1.3, 2.0, 4.0, 8.0, 16.0)
-MOST_CHECKED = 10_000  # training images on which an iterative solution is looked at, which fits all to its tolerance
+MOST_CHECKED = 2000  # training images on which an iterative solution is looked at, which fits all to its tolerance
 MOST_EXAMPLES = 200  # test images whose outputs a descent is watched by
 
 
