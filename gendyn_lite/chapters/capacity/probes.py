@@ -28,14 +28,15 @@ MOST_EXAMPLES = 200  # test images whose outputs a descent is watched by
 
 def memorizing(config: RunConfig, loaded: ImageData) -> list[Row]:
     """A network of Theorem 1, or of depth k, through all labels as given; nothing is trained."""
-    network = capacity.memorizing_network(
-        loaded.train.x, loaded.train.y, depth=config.model_options["depth"], seed=config.seed
-    )
-    fitted = (network.classify(loaded.train.x) == loaded.train.y).double().mean()
-    right = (network.classify(loaded.test.x) == loaded.test.y).double().mean()
+    (x, y), depth = loaded.train, config.model_options["depth"]
+    network = capacity.memorizing_network(x, y, depth=depth, seed=config.seed)
+    row: Row = {}
+    for name, (points, labels) in (("train", loaded.train), ("test", loaded.test)):
+        outputs = network(points).detach()
+        row[f"{name}_loss"] = float((outputs - labels).square().mean())  # of the class as a number
+        row[f"{name}_accuracy"] = float((outputs.round() == labels).double().mean())
     weights = sum(parameter.numel() for parameter in network.parameters())
     sizes = {"weights": weights, "widest": max(network.widths), "residual": network.residual}
-    row = {"train_accuracy": float(fitted), "test_accuracy": float(right)}
     return [row | {f"network/{name}": value for name, value in sizes.items()}]
 
 
@@ -94,12 +95,14 @@ def descent(config: RunConfig, loaded: ImageData) -> list[Row]:
     generator = torch.Generator().manual_seed(config.seed)
     start = torch.randn(best.shape, generator=generator, dtype=torch.float64)
     start *= best.norm() / start.norm()
-    right = loaded.test.y[:MOST_EXAMPLES]
+    onehot = torch.nn.functional.one_hot(loaded.test.y[:MOST_EXAMPLES], loaded.num_classes)
 
-    def accuracy(w: Tensor) -> Row:
+    def measured(w: Tensor) -> Row:
+        scores = x_test @ w
         return {
             "train_accuracy": float(((x @ w).argmax(1) == y).double().mean()),
-            "test_accuracy": float(((x_test @ w).argmax(1) == right).double().mean()),
+            "test_accuracy": float((scores.argmax(1) == onehot.argmax(1)).double().mean()),
+            "test_loss": float((scores - onehot).square().mean()),
         }
 
     path = capacity.gradient_descent_from_zero(
@@ -109,18 +112,16 @@ def descent(config: RunConfig, loaded: ImageData) -> list[Row]:
         batch_size=config.batch_size,
         start=start if config.model_options["start"] == "random" else None,
         num_classes=loaded.num_classes,
-        probe=accuracy,
+        probe=measured,
         seed=config.seed,
     )
-    aim = accuracy(best)["test_accuracy"]
-    names = ("relative_distance", "norm", "outside")
-    return [
-        {"step": row["step"], "train_loss": row["loss"], "train_accuracy": row["train_accuracy"]}
-        | {"test_accuracy": row["test_accuracy"], "descent/epochs": row["step"] * config.batch_size / n}
-        | {f"descent/{name}": row[name] for name in names}
-        | {"descent/aim_norm": float(best.norm()), "descent/aim_accuracy": aim}
-        for row in path.rows
-    ]
+    found = {"descent/aim_norm": float(best.norm()), "descent/aim_accuracy": measured(best)["test_accuracy"]}
+    rows = []
+    for row in path.rows:
+        kept = {name: row[name] for name in ("step", "train_accuracy", "test_accuracy", "test_loss")}
+        kept |= {"train_loss": row["loss"], "descent/epochs": row["step"] * config.batch_size / n}
+        rows.append(kept | found | {f"descent/{name}": row[name] for name in ("relative_distance", "norm", "outside")})
+    return rows
 
 
 def _explicit_features(config: RunConfig, loaded: ImageData, test: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,80 @@
+"""What chapter 6 publishes: that its text says what the tables say."""
+
+from __future__ import annotations
+
+import pytest
+
+from gendyn_lite import results
+from gendyn_lite.chapters import what_holds
+from gendyn_lite.chapters.capacity import claims, runs, tables
+from gendyn_lite.results.tables import summarize
+
+MEMORIZING, KERNELS, DESCENT, RIDGES = (
+    tables.described(results.published(name)) for name in runs.EXPERIMENTS.values()
+)
+MNIST, CIFAR = "MNIST", "CIFAR-10 (JPEG q75)"
+PLAIN = KERNELS[(KERNELS["ridge"] == 0) & (KERNELS["label_corruption"] == 0)]
+SWEPT = RIDGES.assign(width=RIDGES.groupby(["run_id", "ridge"]).cumcount())
+CONV = SWEPT[SWEPT["features"] == "random_conv"]
+OVERALL = what_holds.judged("06_capacity")[1].set_index("id")["verdict"]
+
+
+def kernel(data, features, n):
+    return PLAIN[(PLAIN["data"] == data) & (PLAIN["features"] == features) & (PLAIN["n_train"] == n)]
+
+
+def test_every_label_is_fitted_and_nothing_new_recognized():
+    assert (MEMORIZING["train_accuracy"] == 1).all() and MEMORIZING["residual"].max() < 1e-10
+    assert set(MEMORIZING["depth"]) == {2, 10}
+    inputs = {MNIST: 784, CIFAR: 3072}
+    two = MEMORIZING[MEMORIZING["depth"] == 2]
+    assert (two["weights"] == 2 * two["n_train"] + two["data"].map(inputs)).all()
+    deep = MEMORIZING[MEMORIZING["depth"] == 10]
+    assert (deep["widest"] / deep["n_train"]).max() < 1 / 8.9
+    true = MEMORIZING[MEMORIZING["label_corruption"] == 0]
+    assert true["test_accuracy"].between(0.05, 0.12).all()
+    assert true.groupby("group_id")["seed"].nunique().max() == 5
+
+
+def test_kernels_that_interpolate_generalize_and_fit_random_labels():
+    errors = {n: kernel(MNIST, "pixels", n)["error"].mean() for n in (1000, 3000, 10_000, 20_000, 40_000)}
+    assert list(errors.values()) == sorted(errors.values(), reverse=True)
+    assert (errors[1000], errors[40_000]) == pytest.approx((0.064, 0.014), abs=5e-4)
+    assert kernel(MNIST, "gabor", 10_000)["error"].mean() == pytest.approx(0.007, abs=5e-4)
+    assert kernel(CIFAR, "pixels", 10_000)["error"].mean() == pytest.approx(0.52, abs=0.005)
+    random = KERNELS[(KERNELS["label_corruption"] == 1) & (KERNELS["ridge"] == 0)]
+    assert (random["train_accuracy"] == 1).all() and random["error"].between(0.88, 0.92).all()
+
+
+def test_descent_from_zero_reaches_the_solution_and_from_elsewhere_does_not():
+    ends = summarize(DESCENT)
+    keys = ["data", "features", "start"]
+    mean = ends.groupby(keys)[["distance", "test_accuracy", "aim_accuracy"]].mean()
+    zero, other = (mean.xs(start, level="start") for start in ("zero", "random"))
+    assert zero["distance"].max() < 0.01 and zero["distance"].drop((MNIST, "gabor")).max() < 1e-4
+    assert other["distance"].between(0.5, 0.57).all() and (other["test_accuracy"] < zero["test_accuracy"] - 0.02).all()
+    assert set(ends["passes"]) == {500.0} and set(ends["batch_size"]) == {10} and set(ends["n_train"]) == {500}
+    early = DESCENT[(DESCENT["features"] == "gabor") & (DESCENT["start"] == "zero") & DESCENT["passes"].between(9, 11)]
+    assert early["distance"].mean() == pytest.approx(1 / 3, abs=0.03)
+    assert early["aim_accuracy"].mean() - early["test_accuracy"].mean() < 0.003
+    assert OVERALL["sgd_keeps_other_start"] == "holds" and OVERALL["sgd_reaches_minimum_norm"].startswith("holds")
+
+
+def test_the_norm_moves_without_the_error_and_the_error_without_the_norm():
+    rows = SWEPT[(SWEPT["ridge"] == 0) & (SWEPT["data"] == MNIST) & (SWEPT["features"] != "random_conv")]
+    assert (rows["train_accuracy"] == 1).all() and set(rows["n_fitted"]) == {1000}
+    by = rows.groupby(["features", "width"])[["norm", "error"]].mean()
+    gabor, pixels = by.loc["gabor"], by.loc["pixels"]
+    assert pixels["norm"].max() / pixels["norm"].min() == pytest.approx(3, abs=0.1)
+    assert gabor["norm"].max() / gabor["norm"].min() > 3
+    assert pixels["error"].max() / pixels["error"].min() == pytest.approx(1.2, abs=0.02)
+    assert (gabor["error"] / pixels["error"]).max() < 0.5
+    assert (gabor["norm"] / pixels["norm"]).between(0.8, 1.05).all()
+    assert OVERALL["gabor_lowers"] == "holds" and OVERALL["norm_chooses_badly"] == "undecided"
+    regret = claims.norms(results.published("ridge_paths")).set_index("id")["value"]["norm_chooses_badly"]
+    assert regret == pytest.approx(0.003, abs=5e-4)
+    large = {name: kernel(MNIST, name, 10_000)[["norm", "error"]].mean() for name in ("pixels", "gabor")}
+    assert (large["pixels"]["norm"], large["gabor"]["norm"]) == pytest.approx((63.7, 64.0), abs=0.05)
+    assert (large["pixels"]["error"], large["gabor"]["error"]) == pytest.approx((0.0245, 0.0072), abs=5e-5)
+    random = KERNELS[(KERNELS["label_corruption"] == 1) & (KERNELS["n_train"] == 10_000)]
+    assert random["norm"].mean() == pytest.approx(121, abs=0.6)
