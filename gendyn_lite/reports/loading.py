@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import pickle
 import signal
 import socket
@@ -31,6 +32,7 @@ from gendyn_lite.errors import UserError, first_line, named_path, unknown_name
 from gendyn_lite.measures.per_example.checks import check_whole
 from gendyn_lite.measures.per_example.guards import check_eval
 from gendyn_lite.reports import report
+from gendyn_lite.threads import threads
 from gendyn_lite.train.device import choose_device
 
 MOST_SIDE = 4096  # pixels
@@ -255,4 +257,7 @@ def reported(asked: Namespace, *, say: Callable[[str], object]) -> Path:
         load_weights(model, asked.weights)
     fresh = ":" not in asked.model and not asked.weights
     options = {"out": asked.out, "name": asked.model, "standard": asked.standard, "fresh": fresh}
-    return report(model.to(choose_device(None)), found, **options, on_lens=lambda lens: say(lens.line))
+    cores = torch.get_num_threads()
+    busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > cores  # where threads would wait for each other
+    with threads(1 if busy else cores):
+        return report(model.to(choose_device(None)), found, **options, on_lens=lambda lens: say(lens.line))
