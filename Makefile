@@ -101,7 +101,9 @@ lab: $(INSTALLED)  ## open one chapter in JupyterLab, live: make lab CHAPTER=04_
 	  $(PY) -m jupyterlab "$$OUT/$$CHAPTER.ipynb"
 
 student: $(INSTALLED)  ## plain notebooks for JupyterLab, VS Code, Colab: make student CHAPTER="04_stiffness" SOLUTIONS=no OUT=course
-	@set -f; $(PY) -m gendyn_lite.cli student $$CHAPTER --out "$$OUT" $$(test "$$SOLUTIONS" != no || echo --no-solutions)
+	@case "$$SOLUTIONS" in ""|yes) set -- ;; no) set -- --no-solutions ;; \
+	  *) echo "error: SOLUTIONS=$$SOLUTIONS, expected yes or no" >&2; exit 2 ;; esac; \
+	set -f; $(PY) -m gendyn_lite.cli student $$CHAPTER --out "$$OUT" "$$@"
 
 bench: $(INSTALLED)  ## speed and memory beside the best peers (a few minutes; not part of make test)
 	@echo "Measuring against peers (a few minutes; close other programs):"

@@ -13,10 +13,10 @@ from typing import Any
 
 from data_scripts import images, originals
 from data_scripts.catalogue import ENTRIES, fetch
-from data_scripts.sources import UNPACKED, Source, open_source
 from gendyn_lite.config import shown
 from gendyn_lite.data import data_root, image_folder, loading, prepared
 from gendyn_lite.data.loading import FOLDER, folder_of
+from gendyn_lite.data.sources import UNPACKED, Source, open_source
 from gendyn_lite.decode import MOST_PIXELS
 from gendyn_lite.errors import UserError, disk_errors, named_path, unknown_name
 from gendyn_lite.results.files import changing, renewed

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from data_scripts.sources import Source
 from gendyn_lite.data import prepared
 from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.image_folder import INDEX_FILES, Listing, decode_splits, listing, walk
+from gendyn_lite.data.sources import Source
 from gendyn_lite.data.types import channel_statistics
 from gendyn_lite.decode import Options, Side
 from gendyn_lite.errors import UserError

@@ -16,9 +16,9 @@ import numpy as np
 
 from data_scripts import images
 from data_scripts.catalogue import FAMILIES, IDX_FILES, KNOWN_COPIES, Family
-from data_scripts.sources import Source
 from gendyn_lite.data import prepared
 from gendyn_lite.data.image_folder import is_image, listing
+from gendyn_lite.data.sources import Source
 from gendyn_lite.errors import UserError
 
 COUNTS = {"train": 50_000, "test": 10_000}

@@ -42,7 +42,8 @@ def answered(command: Callable[[], int]) -> int:
         except OSError:  # what was not taken is dropped, so that Python does not try again, and complain, at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # a reader who has had enough, as in `gendyn results show | head`
-            print(f"gendyn: {_line(error)}", file=sys.stderr)
+            said = "".join(each if each.isprintable() else repr(each)[1:-1] for each in _line(error))  # one line
+            print(f"gendyn: {said}", file=sys.stderr)
         return exit_code(error)
 
 

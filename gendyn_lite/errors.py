@@ -81,6 +81,15 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:58]}…"
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, in a line.
+
+    >>> first_line(KeyError("a")), first_line(EOFError())
+    ("'a'", 'EOFError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def is_text(value: str) -> bool:
     """Whether a text can be kept everywhere: it is valid Unicode, without NUL."""
     return "\0" not in value and value.encode(errors="ignore").decode() == value

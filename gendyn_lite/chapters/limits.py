@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import _thread
 import io
+import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TextIO
 
-SECONDS, MOST_PRINTED = 30.0, 10_000
+SECONDS, AGAIN, MOST_PRINTED = 30.0, 0.05, 10_000
 
 
 class _Bounded(io.TextIOBase):
@@ -31,9 +32,19 @@ class _Bounded(io.TextIOBase):
         self.stream.flush()
 
 
+def _interrupt() -> None:
+    """Interrupt the main thread, also where it sleeps or waits; nothing where interrupts are ignored."""
+    if hasattr(signal, "pthread_kill") and callable(signal.getsignal(signal.SIGINT)):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
 @contextmanager
 def limited(seconds: float | None = None) -> Iterator[None]:
     """Stop code that runs too long or prints too much. Only the main thread can be stopped.
+
+    It is interrupted again and again, for code that catches every exception.
 
     Args:
         seconds: How long it may run (default: 30).
@@ -48,22 +59,25 @@ def limited(seconds: float | None = None) -> Iterator[None]:
     Traceback (most recent call last):
     TimeoutError: it ran longer than 0.01 seconds: does a loop never end?
     """
-    over, seconds = threading.Event(), SECONDS if seconds is None else seconds
+    over, ended, seconds = threading.Event(), threading.Event(), SECONDS if seconds is None else seconds
 
-    def stop() -> None:
-        over.set()
-        _thread.interrupt_main()
+    def watch() -> None:
+        pause = seconds
+        while not ended.wait(pause):
+            over.set()
+            _interrupt()
+            pause = AGAIN
 
-    timer = threading.Timer(seconds, stop)
-    timer.daemon = True
+    watcher = threading.Thread(target=watch, daemon=True)
     if threading.current_thread() is threading.main_thread():
-        timer.start()
+        watcher.start()
     try:
-        with redirect_stdout(_Bounded(sys.stdout)):
+        with redirect_stdout(_Bounded(sys.stdout)), redirect_stderr(_Bounded(sys.stderr)):
             yield
     except KeyboardInterrupt:
         if not over.is_set():
             raise
-        raise TimeoutError(f"it ran longer than {seconds:g} seconds: does a loop never end?") from None
     finally:
-        timer.cancel()
+        ended.set()
+    if over.is_set():
+        raise TimeoutError(f"it ran longer than {seconds:g} seconds: does a loop never end?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import Failed, UserError
 
 P = ParamSpec("P")
+MOST_SAID = 500  # characters of what is wrong with an answer
 Shown = tuple[str, Any, str]  # of an explorer: what its line of status says, a chart, and what stands below that
 
 
@@ -125,11 +127,11 @@ def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
 
     >>> @exercise("two")
     ... def check_two(answer):
-    ...     expect(answer == 2, f"you say {answer}, expected 2")
-    >>> check_two(3)
+    ...     expect(answer() == 2, f"you say {answer()}, expected 2")
+    >>> check_two(lambda: 3)
     Not yet (two): you say 3, expected 2
     False
-    >>> check_two(2)
+    >>> check_two(lambda: 2)
     Right (two).
     True
     """
@@ -139,17 +141,18 @@ def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
         def checked(*args: P.args, **options: P.kwargs) -> bool:
             problem = ""
             try:
+                answer, *others = args
                 with limited():
-                    check(*args, **options)
+                    check(_on_copies(answer), *others, **options)  # type: ignore[arg-type]  # as check takes them
             except NotYetError as error:
-                problem = str(error)
+                problem = _in_a_line(error)
             except NotImplementedError:
                 problem = "your turn"
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 frames = traceback.extract_tb(error.__traceback__)
                 theirs = any(not frame.filename.startswith(NOT_LEARNERS) for frame in frames)
                 words = "your code stopped with" if theirs else "the checker cannot use your function or its result:"
-                problem = f"{words} {type(error).__name__}: {error}"
+                problem = f"{words} {type(error).__name__}: {_in_a_line(error)}".rstrip(": ")
             print(f"Not yet ({name}): {problem}" if problem else f"Right ({name}).")  # noqa: T201 (what it is for)
             _right[name] = not problem
             return not problem
@@ -157,6 +160,34 @@ def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
         return checked
 
     return checker
+
+
+def _on_copies(answer: Any) -> Callable[..., Any]:
+    """A learner's function that is given copies: what it does to them changes nothing that it is compared with."""
+
+    def called(*given: Any) -> Any:
+        copies = copy.deepcopy(given)
+        found = answer(*copies)
+        pairs = zip(given, copies, strict=True)
+        same = all(torch.equal(before, now) for before, now in pairs if isinstance(before, Tensor))
+        expect(same, "your function changed what it was given; work on a copy: x.clone()")
+        return found
+
+    return called
+
+
+def _in_a_line(error: BaseException) -> str:
+    """What an exception says, in one line of at most 500 characters that can be printed.
+
+    >>> _in_a_line(ValueError("one\\ntwo\\x07"))
+    'one two'
+    """
+    try:
+        text = str(error)
+    except Exception:
+        return "its message cannot be shown"
+    text = " ".join("".join(one if one.isprintable() else " " for one in text[: 2 * MOST_SAID]).split())
+    return text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]} …"
 
 
 def summary(count: int) -> None:

@@ -27,7 +27,6 @@ Locate = Callable[[str], Item]
 NewArray = Callable[[str, tuple[int, ...]], Tensor]
 # What Pillow opens beside images: containers of science and film, and formats that other programs have to draw.
 NO_IMAGES = ("BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF")
-LARGE_SIDE = 1024  # of images for which a smaller size is offered
 FEW = 500  # images up to which starting worker processes does not pay
 TEST_NAMES = ("test", "val")  # val is taken where there is no test
 # Names that others give to the two folders.
@@ -53,45 +52,6 @@ class Listing:
     labels: dict[str, np.ndarray]
 
 
-def load(path: Path, *, name: str, root: Path, size: int | None = None) -> ImageData:
-    """The images of a folder: their prepared form under `root` if it is up to date, else decoded into memory.
-
-    Args:
-        path: The folder.
-        name: What the data set is called.
-        root: Folder of the prepared data.
-        size: Side of the square to which every image is resized and cut; the prepared form is not looked at.
-
-    Raises:
-        UserError: The folder is not as expected, an image cannot be read, or the folder has changed since it was
-            prepared.
-    """
-    if size is None and (folder := prepared.find(root / key(path))):
-        if path.is_dir() and prepared.read_record(folder, name)["source"].get("stamp") != stamp(path):
-            raise UserError(f"{path} has changed since it was prepared: run `gendyn data {name}` again")
-        return prepared.read(folder, name=name)
-    source = listing(walk(path), where=str(path))
-    x = decode_splits(source, locator(path), lambda _, shape: torch.empty(shape, dtype=torch.uint8), size=size)
-    train, test = (Split(x[split], torch.from_numpy(source.labels[split])) for split in ("train", "test"))
-    if twice := repeated(train.x, test.x):
-        warnings.warn(f"{path}: {twice:,} of the test images are among the training images", stacklevel=2)
-    if size is None and max(train.x.shape[2:]) > LARGE_SIDE:
-        advice = f"`gendyn data {name} --size 224` makes them smaller"
-        warnings.warn(f"{path}: the images have {train.x.shape[2]}x{train.x.shape[3]} pixels: {advice}", stacklevel=2)
-    return ImageData.measured(name, describe(path, size=size), source.class_names, train=train, test=test)
-
-
-def repeated(x: Tensor, others: Tensor) -> int:
-    """How many of the other images are among some, pixel by pixel; both uint8 [n, C, H, W].
-
-    >>> one = torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
-    >>> repeated(one, torch.cat([one, one + 1]))
-    1
-    """
-    known = {hashlib.sha256(image.numpy().tobytes()).digest() for image in x}
-    return sum(hashlib.sha256(image.numpy().tobytes()).digest() in known for image in others)
-
-
 def describe(path: Path, *, size: int | None = None) -> str:
     """What a result on these images is called."""
     return f"own images ({path.absolute().name})" + (f", {size}x{size}" if size else "")
@@ -107,12 +67,11 @@ def key(path: Path) -> str:
 
 
 def stamp(path: Path) -> str:
-    """A hash of the names, sizes and times of all images: another one when the folder has changed."""
+    """A hash of the names, sizes and times of all images, or of an archive: another one when they have changed."""
     total = hashlib.sha256()
-    for name in sorted(walk(path)):
-        if is_image(name):
-            status = (path / name).stat()
-            total.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    for name in [""] if path.is_file() else sorted(filter(is_image, walk(path))):
+        status = (path / name).stat()
+        total.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return total.hexdigest()[:16]
 
 
@@ -124,8 +83,6 @@ def walk(path: Path) -> Iterator[str]:
         Failed: It cannot be read.
     """
     if not path.is_dir():
-        if path.is_file():
-            raise UserError(f"{path} is a file: import an archive with `gendyn data folder:NAME --from {path}`")
         here = "" if path.is_absolute() else f" in {os.environ.get(TYPED_IN) or Path.cwd()}"
         raise UserError(f"{path} is no folder{here}: {EXPECTED}")
     waiting: list[tuple[str, tuple[str, ...]]] = [("", ())]
@@ -182,7 +139,7 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
     classes = {split: {class_name for class_name, _ in found[split]} for split in ("train", test)}
     for split, there in classes.items():
         if not there:
-            raise UserError(f"{where} has no images in {split}/: {EXPECTED}{_near(unplaced)}")
+            raise UserError(f"{where} has no images in {split}/: {EXPECTED}{_near(unplaced, others)}")
     for one, other in (("train", test), (test, "train")):
         if odd := sorted(classes[one] - classes[other]):
             more = f" and {len(odd) - 1:,} more" if len(odd) > 1 else ""
@@ -201,13 +158,15 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
     return Listing(class_names, files, labels)
 
 
-def _near(unplaced: Sequence[str]) -> str:
-    """What to do with images that lie elsewhere than expected, in words; nothing where there are none."""
+def _near(unplaced: Sequence[str], others: Sequence[str]) -> str:
+    """What to do with images that lie or are named otherwise than expected, in words; nothing where there are none."""
     folders = list(dict.fromkeys(name.split("/")[0] for name in unplaced if "/" in name))
     if alike := [name for name in folders if name.lower() in ALIKE]:
         return f"; rename {alike[0]}/ to {ALIKE[alike[0].lower()]}/"
     if folders:
         return f"; found {', '.join(f'{name}/' for name in folders[:3])}: if these are classes, put them there"
+    if bare := [name for name in others if "." not in name.rsplit("/", 1)[-1]]:
+        return f"; {len(bare):,} files have no suffix (such as {bare[0]}): name them .jpg, .png or what they are"
     return ""
 
 

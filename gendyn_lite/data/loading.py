@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits, make_moons
 from torch import Tensor
 
 from gendyn_lite.config import RunConfig, check_range, check_type
-from gendyn_lite.data import image_folder, prepared
+from gendyn_lite.data import image_folder, prepared, sources
 from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.draws import balanced_order, corrupt_labels, randomize
 from gendyn_lite.data.types import ImageData, Split
@@ -38,7 +38,7 @@ def load(
     Args:
         name: ``"digits"``, ``"two_moons"`` or another point set (embedded); ``"mnist"``, ``"cifar10"``,
             ``"cifar100"`` or ``"imagenet"`` (prepared by ``gendyn data NAME``); or
-            ``"folder:PATH"`` with PATH/train/CLASS/* and PATH/test/CLASS/*.
+            ``"folder:PATH"`` with PATH/train/CLASS/* and PATH/test/CLASS/*; PATH is a folder, a .zip or a .tar.
         root: Folder of the prepared data; by default the environment variable GENDYN_DATA, else ``./datasets``.
         train_size: Number of training examples; None for all. The subset is class-balanced, chosen by `seed`, and
             nested: with one seed, a smaller subset is the beginning of a larger one. The test set stays whole.
@@ -134,11 +134,11 @@ def folder_of(name: str) -> Path:
     """
     path = named_path(name.removeprefix(FOLDER), what=f"{FOLDER}PATH")
     typed = Path(os.environ.get(image_folder.TYPED_IN, ""), path)
-    return typed if typed.is_dir() else path
+    return typed if typed.exists() else path
 
 
 def folder_sizes(name: str, *, root: str | os.PathLike[str] | None = None) -> tuple[int, int, int]:
-    """Training and test images of a folder of images, and the shorter side of the first one in pixels.
+    """Training and test images of a folder or an archive of images, and the shorter side of the first one in pixels.
 
     Args:
         name: ``"folder:PATH"``.
@@ -151,11 +151,11 @@ def folder_sizes(name: str, *, root: str | os.PathLike[str] | None = None) -> tu
     if folder := prepared.find(data_root(root) / image_folder.key(path)):
         record = prepared.read_record(folder, name)
         return sum(record["counts"]["train"]), sum(record["counts"]["test"]), min(record["shape"][1:])
-    with warnings.catch_warnings():
+    with sources.opened(path) as source, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is left out is told as the images are loaded
-        source = image_folder.listing(image_folder.walk(path), where=str(path))
-    first = decode(image_folder.locator(path)(source.files["train"][0]))
-    return len(source.labels["train"]), len(source.labels["test"]), min(first.size)
+        tree = image_folder.listing(source.names, where=source.where)
+        first = decode(source.locate(tree.files["train"][0]))
+    return len(tree.labels["train"]), len(tree.labels["test"]), min(first.size)
 
 
 def _subset(split: Split, size: int, *, seed: int, named: tuple[str, str]) -> Split:
@@ -185,7 +185,7 @@ def _load_whole(name: str, root: Path) -> ImageData:
                 f"{name} is not prepared in {root}: run `gendyn data {name}`, or with a local copy --from PATH"
             )
         if name.startswith(FOLDER):
-            return image_folder.load(folder_of(name), name=name, root=root)
+            return sources.load_images(folder_of(name), name=name, root=root)
     raise unknown_name("dataset", name, names())
 
 

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, Wei
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
 
+MOST_CLASSES = 1 << 20
 IMAGE_KEYS, LABEL_KEYS = ("image", "img", "pixel_values", "x"), ("label", "labels", "fine_label", "y")
 
 
@@ -47,6 +48,8 @@ def from_arrays(
         kinds = [f"{str(part.x.dtype).removeprefix('torch.')} {list(part.x.shape[1:])}" for part in (train, held)]
         raise UserError(f"training inputs are {kinds[0]} and test inputs {kinds[1]}: expected the same")
     largest = int(max(train.y.max(), held.y.max()))
+    if largest >= MOST_CLASSES:
+        raise UserError(f"labels reach {largest:,}, expected classes numbered from 0 to at most {MOST_CLASSES - 1:,}")
     names = list(class_names) or [str(number) for number in range(largest + 1)]
     found = ImageData.measured(name, description or name, names, train=train, test=held)
     found.check_labels()

@@ -28,6 +28,7 @@ _TO_LABEL = re.compile(r"\[([^\]]+)\]\([\w-]+\)")
 _HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
 _ENTRY = re.compile(r"@\w+\{(\w+),\n(.*?)\n\}", re.DOTALL)
 _FIELD = re.compile(r"(\w+)\s*=\s*\{(.*)\},?$", re.MULTILINE)
+_BRACES = str.maketrans("", "", "{}")  # BibTeX's, around capitals that stay
 _ARXIV = re.compile(r"arXiv:(\S+)")
 
 
@@ -63,7 +64,8 @@ def read_book(book: Path) -> Book:
     headings = {name: _HEADING.search(text) for name, text in {**texts, **chapters}.items()}
     titles = {name: found[1].strip() for name, found in headings.items() if found}
     entries = (book / "references.bib").read_text(encoding="utf-8")
-    sources = {key: dict(_FIELD.findall(fields)) for key, fields in _ENTRY.findall(entries)}
+    found = {key: _FIELD.findall(fields) for key, fields in _ENTRY.findall(entries)}
+    sources = {key: {name: text.translate(_BRACES) for name, text in fields} for key, fields in found.items()}
     return Book(numbers, titles, tuple(chapters), sources)
 
 

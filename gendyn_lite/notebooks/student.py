@@ -122,7 +122,8 @@ def student(chapters: Iterable[str], *, out: Path, solutions: bool = True) -> li
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is not a folder, expected one for plain notebooks")
-    book = read_book(book_folder())
+    chapters = tuple(chapters)
+    book = read_book(book_folder())._replace(chapters=chapters)  # a link leads only to what is written with it
     made = {out / f"{chapter}.ipynb": plain(chapter, solutions=solutions, book=book) for chapter in chapters}
     texts = {path: notebook_text(notebook) for path, notebook in made.items()}
     for path, notebook in made.items():

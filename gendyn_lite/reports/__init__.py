@@ -41,7 +41,7 @@ def report(
     standard: str = "per_channel",
     few: int = 64,
     lines: int = 12,
-    seconds: float = 45.0,
+    seconds: float = 15.0,
     on_lens: Callable[[Lens], object] = lambda lens: None,
 ) -> Path:
     """Look at a network through the five lenses, and write what they show as one HTML file, with JSON beside it.

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import first_line
 from gendyn_lite.measures import fisher as information
 from gendyn_lite.measures import intervals as interval
 from gendyn_lite.measures import relu_paths
@@ -43,7 +44,7 @@ class Sample(NamedTuple):
     test_y: Tensor
     few: int = 64
     lines: int = 12
-    seconds: float = 45.0
+    seconds: float = 15.0
 
 
 class Number(NamedTuple):
@@ -185,8 +186,9 @@ def fisher(model: nn.Module, sample: Sample) -> Lens:
         sums[layer_name(name)] = sums.get(layer_name(name), 0.0) + float(values.sum())
     whole = sum(sums.values()) or 1.0
     layers = [{"layer": name, "share of the information": value / whole} for name, value in sums.items()]
-    flat = torch.cat([values.flatten() for values in diagonal.values()]).sort(descending=True).values.double()
-    needed = int(torch.searchsorted(flat.cumsum(0), 0.9 * flat.sum())) + 1
+    flat = torch.cat([values.flatten() for values in diagonal.values()]).cpu().numpy()
+    least = np.sort(flat).cumsum(dtype=np.float64)  # NumPy's sort takes a third of the time of torch's
+    needed = len(flat) - int(np.searchsorted(least, 0.1 * least[-1], side="right"))
     told = f"The trace of the empirical Fisher information is {_words(trace, '.3g')}"
     told += f"; {needed / len(flat):.1%} of the weights hold nine tenths of it."
     return Lens("fisher", {"trace of the empirical Fisher information": trace}, layers, told=told)
@@ -287,8 +289,8 @@ def looked(
             warnings.simplefilter("always")
             try:
                 found = lens(model, sample)
-            except (UserError, RuntimeError, ValueError, NotImplementedError) as error:
-                found = Lens(name, refused=str(error).strip().splitlines()[0] if str(error) else type(error).__name__)
+            except Exception as error:  # whatever somebody's forward raises
+                found = Lens(name, refused=first_line(error))
         notes = tuple(dict.fromkeys(str(one.message) for one in told if one.category is UserWarning))
         found = replace(found, notes=(*found.notes, *notes), seconds=time.monotonic() - started)
         on_lens(found)

@@ -25,12 +25,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gendyn_lite import data
-from gendyn_lite.data import ImageData, image_folder
+from gendyn_lite.data import ImageData, sources
 from gendyn_lite.data.loading import FOLDER
-from gendyn_lite.errors import UserError, named_path, unknown_name
+from gendyn_lite.errors import UserError, first_line, named_path, unknown_name
+from gendyn_lite.measures.per_example.checks import check_whole
+from gendyn_lite.measures.per_example.guards import check_eval
 from gendyn_lite.reports import report
 from gendyn_lite.train.device import choose_device
 
+MOST_SIDE = 4096  # pixels
 BUILD_SECONDS = 60  # that a function may take to make a network
 FORM = "expected FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or the name of a network of torchvision"
 Made = Callable[[], Any]
@@ -66,7 +69,8 @@ def network(text: str, *, num_classes: int) -> nn.Module:
     made = _made(lambda: _named(place, function)() if colon else _torchvision(text, num_classes), text)
     if not isinstance(made, nn.Module):
         raise UserError(f"{text} gives a {type(made).__name__}, expected a network (torch.nn.Module)")
-    return made.eval()
+    check_eval(made.eval())
+    return made
 
 
 def _torchvision(name: str, num_classes: int) -> nn.Module:
@@ -125,8 +129,7 @@ def _made(make: Made, text: str) -> Any:
             chain.append(before)
         if any(isinstance(one, _NetworkError) for one in chain):
             raise UserError(f"{text} downloads something: fetch it first, and give weights with --weights") from None
-        line = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(f"{text} raises {type(error).__name__}: {line}") from None
+        raise UserError(f"{text} raises {type(error).__name__}: {first_line(error)}") from None
 
 
 @contextmanager
@@ -189,7 +192,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         told = f"{path} is a pickle with code in it, or damaged, and is not read"
         raise UserError(f"{told}: save the weights alone, torch.save(model.state_dict(), ...)") from None
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as weights: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"{path} cannot be read as weights: {first_line(error)}") from None
     for key in ("state_dict", "model"):
         found = found[key] if isinstance(found, dict) and isinstance(found.get(key), dict) else found
     own = model.state_dict()
@@ -207,21 +210,23 @@ def own_data(text: str, *, root: str | None = None, size: int | None = None) -> 
     """The data that a text names.
 
     Args:
-        text: A set that `gendyn_lite.data.load` knows, a folder with train/CLASS/* and test/CLASS/*, or a file .npz of
-            arrays x, y, x_test, y_test.
+        text: A set that `gendyn_lite.data.load` knows, a folder or .zip with train/CLASS/* and test/CLASS/*, or a file
+            .npz of arrays x, y, x_test, y_test.
         root: Folder of the prepared data.
         size: Side to which the images of a folder are resized and cut.
 
     Raises:
         UserError: It is none of these, has no labels, or is refused by what loads it.
     """
-    path = Path(text.removeprefix(FOLDER))
-    if size is not None and not path.is_dir():
+    path = named_path(text.removeprefix(FOLDER), what="--data")
+    check_whole("--size", size, most=MOST_SIDE, optional=True)
+    own = text.startswith(FOLDER) or path.is_dir() or path.suffix == ".zip"
+    if size is not None and not own:
         raise UserError("--size is for a folder of images: leave it out")
     if path.suffix == ".npz":
         return _arrays(path)
-    if text.startswith(FOLDER) or path.is_dir():
-        return image_folder.load(path, name=text, root=data.data_root(root), size=size)
+    if own:
+        return sources.load_images(path, name=text, root=data.data_root(root), size=size)
     return data.load(text, root=root)
 
 
@@ -234,7 +239,7 @@ def _arrays(path: Path) -> ImageData:
             has = list(file.files)
             found = {name: file[name] for name in names if name in has}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read as arrays: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"{path} cannot be read as arrays: {first_line(error)}") from None
     missing = [name for name in names if name not in found]
     if missing:
         raise UserError(f"{path} has {', '.join(has) or 'nothing'}, and no {missing[0]}: expected {', '.join(names)}")
@@ -243,6 +248,7 @@ def _arrays(path: Path) -> ImageData:
 
 def reported(asked: Namespace, *, say: Callable[[str], object]) -> Path:
     """Do what the arguments of ``gendyn report`` say; `say` receives a line for each lens."""
+    check_whole("--classes", asked.classes, least=2, optional=True)
     found = own_data(asked.data, root=asked.root, size=asked.size)
     model = network(asked.model, num_classes=asked.classes or found.num_classes)
     if asked.weights:

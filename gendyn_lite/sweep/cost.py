@@ -89,6 +89,7 @@ def estimated(
     root: str | Path | None = None,
     data_root: str | Path | None = None,
     trial: float = math.inf,
+    known: Sequence[Measured] | None = None,
 ) -> list[Cost]:
     """What each of some runs will take on a device, by the nearest runs that were measured on it.
 
@@ -98,7 +99,9 @@ def estimated(
         root: Folder of the runs (default: the variable GENDYN_RUNS, else ``./runs``).
         data_root: Folder of the prepared data.
         trial: Seconds in which to try runs unlike any that was measured for a few steps, one of each kind; of those
-            for which none are left the seconds are None.
+            for which none are left the seconds are None. They begin after the first one, which loads PyTorch's
+            optimizers, and the first one of each data set is tried in any case.
+        known: Complete runs (default: those of `measured_runs` in root).
 
     Returns:
         The cost of each run, in their order.
@@ -109,7 +112,7 @@ def estimated(
     >>> [cost.seconds for cost in estimated([RunConfig(experiment="never_run")], device="CPU", trial=0)]
     [None]
     """
-    known = measured_runs((config.experiment for config in configs), root=root)
+    known = measured_runs((config.experiment for config in configs), root=root) if known is None else known
     done = {_key(each.config) for each in known}
     whole = {each.config["dataset"]: each.examples for each in known if each.config["train_size"] is None}
     like: dict[tuple[int, str], list[Measured]] = defaultdict(list)
@@ -117,14 +120,17 @@ def estimated(
         for level, ignored in enumerate(LEVELS if each.device == device else ()):
             like[level, _key(each.config, ignored)].append(each)
     tried: dict[str, float] = {}  # seconds of an epoch
-    until = time.monotonic() + trial
+    until, sets = math.inf if trial else 0.0, set[str]()
     found = []
     for config in configs:
         values = config.as_dict()
         complete, kind = _key(values) in done, _key(values, TRIED)
         seconds = 0.0 if complete else _seconds(values, like, whole)
-        if seconds is None and (kind in tried or time.monotonic() < until):
+        new = trial > 0 and config.dataset not in sets
+        if seconds is None and (kind in tried or new or time.monotonic() < until):
             tried[kind] = tried.get(kind) or _tried(config, data_root) / config.epochs
+            until = min(until, time.monotonic() + trial)
+            sets.add(config.dataset)
             seconds = tried[kind] * config.epochs
         found.append(Cost(config, seconds, complete))
     return found

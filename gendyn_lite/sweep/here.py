@@ -20,11 +20,11 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.data.loading import data_root
 from gendyn_lite.errors import UserError, disk_errors
 from gendyn_lite.results.runs import runs_root
-from gendyn_lite.sweep.cost import Cost, estimated, in_words, said, total
+from gendyn_lite.sweep.cost import Cost, estimated, in_words, measured_runs, said, total
 from gendyn_lite.train.device import device_name
 
 PROFILES = ("smoke", "colab", "full")
-TRIAL = 3.0  # seconds for each profile, in which runs that were never measured here are tried
+TRIAL = 1.0  # seconds for each profile, in which runs that were never measured here are tried after the first one
 DRIVE = Path("/content/drive")
 Plans = Mapping[str, Sequence[RunConfig]]  # what a chapter trains at each size
 
@@ -53,7 +53,7 @@ def ready(chapter: str, *, version: str, runs: str = "") -> None:
             f"This notebook was made by gendyn_lite {version}, and {gendyn_lite.__version__} is installed: "
             f"make it anew (gendyn student {chapter}), or install the version that made it"
         )
-    lines += [_device(colab), f"data: {data_root().resolve()}", f"runs: {runs_root().resolve()}"]
+    lines += [_device(colab), f"data: {data_root().resolve()}", _runs()]
     trains = chapter in registry.NOTEBOOKS
     plans = {name: registry.unique(registry.planned(chapter, name, {})) for name in PROFILES if trains}
     for line in chain(lines, _interrupted(plans), _times(plans)):
@@ -73,6 +73,13 @@ def _drive(colab: bool) -> Path:
     return DRIVE / "MyDrive" / "gendyn_lite" / "runs"
 
 
+def _runs() -> str:
+    """Where trained networks are kept, and whether that can be written to."""
+    root = runs_root().resolve()
+    there = next(path for path in (root, *root.parents) if path.exists())
+    return f"runs: {root}" + ("" if os.access(there, os.W_OK) else " (read-only: name another folder in runs above)")
+
+
 def _device(colab: bool) -> str:
     """What networks will be trained on."""
     name = device_name()
@@ -86,9 +93,10 @@ def _times(plans: Plans) -> Iterator[str]:
     """How long the runs of a chapter take here at each size; to find out takes seconds."""
     if not plans:
         yield "this chapter trains nothing: it takes seconds"
+    known = measured_runs(config.experiment for configs in plans.values() for config in configs)
     for profile, configs in plans.items():
         try:
-            found = estimated(configs, device=device_name(), trial=TRIAL)
+            found = estimated(configs, device=device_name(), trial=TRIAL, known=known)
             done = sum(cost.complete for cost in found)
             yield f"profile {profile}: {_words(found)}; {len(found)} runs, {done} of them complete"
         except UserError as error:

@@ -25,6 +25,8 @@ from gendyn_lite.train.probes import Probe, totals
 from gendyn_lite.train.run import Options, Run
 from gendyn_lite.train.step import Step, make_optimizer
 
+LONG_STEP, FEW = 0.3, 256  # what an estimate times once on the CPU: seconds of a step, examples of an evaluation
+
 
 def fit(
     model: nn.Module,
@@ -118,7 +120,7 @@ def estimate_seconds(
         data: The data.
         config: The configuration.
         device: As for `fit`.
-        steps: Steps to time, after one to warm up.
+        steps: Steps to time, after one to warm up; on the CPU a single one where they are long.
 
     Returns:
         Seconds of all epochs and evaluations.
@@ -140,11 +142,11 @@ def estimate_seconds(
         graph = place.type == "cuda" and repeatable(twin)
         step = Step(twin.train(), make_optimizer(twin.parameters(), config), precision, graph=graph)
         first, *others = islice(training.epoch(1), steps + 1)
-        step(*first, epoch=1, step=1)
-        timed = others or [first]
+        warm = _seconds(lambda: step(*first, epoch=1, step=1), place)
+        timed = (others or [first])[: 1 if place.type == "cpu" and warm > LONG_STEP else None]
         a_step = _seconds(lambda: [step(x, y, epoch=1, step=2) for x, y in timed], place) / len(timed)
         twin.eval()
-        x, y = next(evaluation.epoch(0))
+        x, y = (part[:FEW] if place.type == "cpu" else part for part in next(evaluation.epoch(0)))
         an_example = _seconds(lambda: totals(twin, [(x, y)], precision, place), place) / len(y)
     examples = training.num_examples + test.num_examples
     evaluated = (2 + config.epochs // config.eval_every) * examples

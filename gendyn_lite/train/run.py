@@ -32,6 +32,7 @@ CHECK_STEPS = 200  # steps between two looks at the losses, each of which waits 
 OWN = {
     "labels": ("labels", "corrupt them with the configuration's seed, as data.load_for_run does"),
     "network": ("layers", "build the one that was trained, or use another checkpoint_dir"),
+    "settings": ("settings of layers", "build the network that was trained, or use another checkpoint_dir"),
     "images": ("images", "give data of one's own a fingerprint of their own, or use another checkpoint_dir"),
 }
 
@@ -196,7 +197,7 @@ class Run:
         if known["world"] != self.ranks.world:
             raise UserError(f"the checkpoint in {folder} is of {known['world']} processes, now {self.ranks.world}")
         random = checkpoint.unpack(found, self.model, self.optimizer, self.options.grad_hook, rank=self.ranks.rank)
-        self._check_own(known, "network")
+        self._check_own(known, "network", "settings")
         set_random_state(random, self.options.device)
         self.place, self.rows, self.step.splits = Place(**known["place"]), known["rows"], known["splits"]
         if known["scaler"]:
@@ -216,12 +217,17 @@ class Run:
 def _digests(model: nn.Module, data: ImageData) -> dict[str, str]:
     """What tells apart networks, labels and images that a configuration and a fingerprint may not: 16 hex digits each.
 
-    Of a network its modules' names and classes; of images some 256, evenly spaced.
+    Of a network its modules' names and classes, and their settings as they print them; of images some 256.
     """
     modules = [(name, type(module).__name__) for name, module in model.named_modules()]
     x, y = data.train.x, data.train.y.cpu().contiguous()
     some = x[:: max(1, len(x) // 256)].cpu().contiguous().numpy().data if isinstance(x, Tensor) else b""
-    parts = {"network": repr(modules).encode(), "labels": y.numpy().data, "images": some}
+    parts = {
+        "network": repr(modules).encode(),
+        "settings": repr(model).encode(),
+        "labels": y.numpy().data,
+        "images": some,
+    }
     return {name: hashlib.sha256(part).hexdigest()[:16] for name, part in parts.items()}
 
 

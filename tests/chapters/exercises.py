@@ -76,7 +76,7 @@ return sorted({round(float(s), 9) for s in t if 0 < s < 1 and kink(s)}, reverse=
 SLIPS = [
     ("corrupt", SEEDED + UNPAIRED, "draw u for every example from the seed alone"),
     ("corrupt", drawn("1", "num_classes", "return torch.where(u < q, (y + d) % num_classes, y)"), "its own among them"),
-    ("corrupt", drawn("0", "num_classes", "y[u < q] = d[u < q]\nreturn y"), "changed y itself"),
+    ("corrupt", drawn("0", "num_classes", "y[u < q] = d[u < q]\nreturn y"), "changed what it was given"),
     ("corrupt", UNSEEDED, "two calls with one seed"),
     ("corrupt", drawn("0", "num_classes + 1", "return torch.where(u < q, d, y)"), "expected 0 to"),
     (
@@ -104,7 +104,7 @@ SLIPS = [
     ("decay", "w - lr * g - wd * w", "multiplies it too"),
     ("decay", "w - lr * (g - wd * w)", "your weights grow"),
     ("decay", "w - lr * g", "a weight is wrong by"),
-    ("decay", "w -= lr * (g + wd * w)\nreturn w", "changed w itself"),
+    ("decay", "w -= lr * (g + wd * w)\nreturn w", "changed what it was given"),
     ("path", "x @ W.T + b >= 0", "exactly 0 is off"),
     ("path", "x @ W.T > 0", "the bias is missing"),
     ("path", "(x @ W.T + b).relu()", "expected bool"),
@@ -150,7 +150,7 @@ SLIPS = [
     ("masked-step", "v = (0.9 * v + g) * M\nreturn w - 0.1 * v, v", "a weight that may move goes elsewhere"),
     ("cosine", "d = g.diagonal(); return g / (d[:, None] * d).clamp(min=1e-300)", "their roots"),
     ("cosine", "d = g.diagonal().sqrt(); return g / (d[:, None] * d)", "0/0"),
-    ("cosine", "g /= g.diagonal().mean(); return g", "changed the matrix itself"),
+    ("cosine", "g /= g.diagonal().mean(); return g", "changed what it was given"),
     ("linear-gram", "(a @ a.T) * (z @ z.T)", "the bias is missing"),
     ("linear-gram", "a @ a.T @ (z @ z.T)", "entry by entry"),
     ("linear-gram", "a.T @ a", "the result has shape"),

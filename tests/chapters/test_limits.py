@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import _thread
 import sys
+import threading
 import time
 from contextlib import suppress
 from typing import Any
 
 import pytest
+import torch
 
 from gendyn_lite.chapters import limits, live
 
@@ -31,16 +33,27 @@ def endless() -> None:
             time.sleep(0.001)
 
 
-def loud() -> None:
+def stubborn() -> None:
+    while True:
+        with suppress(BaseException):
+            time.sleep(0.4)
+        time.sleep(0.1)
+
+
+def loud(stream: str = "stdout") -> None:
     for _ in range(1000):
-        sys.stdout.write("x" * 999)
+        getattr(sys, stream).write("x" * 999)
 
 
-def test_a_loop_without_end_is_stopped(checker: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+ENDLESS = {"loop": endless, "sleep": lambda: time.sleep(60), "wait": threading.Event().wait, "catches all": stubborn}
+
+
+@pytest.mark.parametrize("answer", ENDLESS.values(), ids=ENDLESS)
+def test_what_never_ends_is_stopped(answer: Any, checker: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SECONDS", 0.2)
     began = time.monotonic()
-    assert checker(endless) is False
-    assert time.monotonic() - began < 5
+    assert checker(answer) is False
+    assert time.monotonic() - began < 20
     told = (
         "Not yet (two): your code stopped with TimeoutError: it ran longer than 0.2 seconds: does a loop never end?\n"
     )
@@ -54,6 +67,50 @@ def test_a_megabyte_is_not_printed(checker: Any, capsys: Any) -> None:
     assert out.endswith("stopped with RuntimeError: it prints more than 10,000 characters: take the prints out\n")
     assert checker(lambda: sys.stdout.write("me") and 2)
     assert capsys.readouterr().out == "meRight (two).\n"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_neither_stream_is_filled(stream: str, checker: Any, capsys: Any) -> None:
+    assert checker(lambda: loud(stream)) is False
+    captured = capsys.readouterr()
+    assert "it prints more than 10,000 characters" in captured.out and len(captured.err) < 10_000
+
+
+class DumbError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("A" * 10**6), f"ValueError: {'A' * 500} …"),
+        (ValueError("one\ntwo\r\x1b[2Jthree\x00"), "ValueError: one two [2Jthree"),
+        (DumbError(), "DumbError: its message cannot be shown"),
+        (MemoryError(), "MemoryError"),
+        (SystemExit(3), "SystemExit: 3"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_stops_an_answer_is_told_in_one_line(error: Any, told: str, checker: Any, capsys: Any) -> None:
+    def fails() -> None:
+        raise error
+
+    assert checker(fails) is False
+    assert capsys.readouterr().out == f"Not yet (two): your code stopped with {told}\n"
+
+
+def test_an_answer_cannot_change_what_it_is_compared_with(capsys: Any) -> None:
+    given, listed = torch.ones(3), [1, 2]
+
+    @live.exercise("sums")
+    def check(answer: Any) -> None:
+        live.expect_close(answer(given, listed), given + sum(listed), "it is another one")
+
+    assert check(lambda x, values: x + values.pop() + values.pop()) and listed == [1, 2]
+    assert not check(lambda x, values: x.zero_() + 3)
+    assert "your function changed what it was given; work on a copy" in capsys.readouterr().out
+    assert given.tolist() == [1, 1, 1]
 
 
 def test_a_readers_own_interruption_stays_one(checker: Any) -> None:

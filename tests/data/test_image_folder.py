@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_scripts.cli import prepare
 from gendyn_lite import data, decode
-from gendyn_lite.data import image_folder
+from gendyn_lite.data import image_folder, loading, sources
 from gendyn_lite.errors import UserError
 from gendyn_lite.notebooks.chapters import kernel_environment
 
@@ -179,6 +179,7 @@ def test_a_fault_is_named_and_nothing_is_cached(tmp_path, fault, through):
         ("Train/a/1.png Test/a/1.png", r"no images in train/: .*; rename Train/ to train/"),
         ("cat/1.png dog/1.gif", r"no images in train/: .*; found cat/, dog/: if these are classes, put them there"),
         ("test/a/1.png", "has no images in train/"),
+        ("train/a/1 test/a/2", r"no images in train/: .*; 2 files have no suffix \(such as train/a/1\): name them"),
         ("train/a/1.png train/b/1.png", "has no images in test/"),
         ("train/a/1.png test/a/1.png", r"one class only \(a\): expected at least"),
         ("train/a/1.png train/b/1.png test/a/1.png", "class 'b' is in train/ but has no images in test/"),
@@ -210,10 +211,25 @@ def test_every_image_that_pillow_opens_is_one_and_large_ones_are_offered_a_size(
     assert not {".eps", ".pdf", ".mpg", ".h5", ""} & set(image_folder.extensions())
 
 
-def test_an_archive_in_place_of_a_folder_is_told_how_to_be_imported(tmp_path):
-    (tmp_path / "pets.zip").write_bytes(b"")
-    with pytest.raises(UserError, match=r"pets\.zip is a file: import an archive with `gendyn data folder:NAME --from"):
-        data.load(f"folder:{tmp_path}/pets.zip")
+def test_an_archive_is_loaded_as_its_folder_is_and_once_while_it_stays_as_it_is(tmp_path, monkeypatch):
+    files = trees.files()
+    folder, archive = trees.write(tmp_path / "pets", files), trees.zipped(tmp_path / "pets.zip", files)
+    unpacked, packed = (data.load(f"folder:{path}") for path in (folder, archive))
+    assert packed.fingerprint == unpacked.fingerprint and packed.class_names == unpacked.class_names
+    assert loading.folder_sizes(f"folder:{archive}") == loading.folder_sizes(f"folder:{folder}")
+    packed.train.x.zero_()  # by somebody who has it
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "decode_splits", None)
+        assert torch.equal(data.load(f"folder:{archive}").train.x, unpacked.train.x)
+    trees.zipped(archive, trees.files(classes=("cat", "owl")))
+    assert data.load(f"folder:{archive}").class_names == ("cat", "owl")
+    prepare(f"folder:{archive}", tmp_path / "data")
+    assert data.load(f"folder:{archive}", root=tmp_path / "data").name == f"folder:{archive}"
+    archive.write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"pets\.zip has changed since it was prepared"):
+        data.load(f"folder:{archive}", root=tmp_path / "data")
+    with pytest.raises(UserError, match=r"pets\.zip cannot be read as an archive, or is damaged"):
+        data.load(f"folder:{archive}")
 
 
 def test_a_relative_folder_is_the_one_where_the_command_was_typed(tmp_path, monkeypatch):

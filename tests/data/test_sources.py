@@ -12,11 +12,10 @@ import zipfile
 
 import pytest
 
-from data_scripts import sources
 from data_scripts.cli import prepare
-from data_scripts.sources import open_source
 from gendyn_lite import data
-from gendyn_lite.data import prepared
+from gendyn_lite.data import prepared, sources
+from gendyn_lite.data.sources import open_source
 from gendyn_lite.errors import UserError
 
 from . import trees

@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gendyn_lite.measures.fisher import diagonal, influence
 from gendyn_lite.measures.intervals import generalization_interval
+from gendyn_lite.measures.per_example import passes
+from gendyn_lite.measures.per_example.guards import check_alone
 from gendyn_lite.measures.relu_paths import record_paths
 from gendyn_lite.measures.stiffness import gradient_gram, squared_norms
 from tests.measures import naive
@@ -37,6 +39,18 @@ def noisy(function):
     ).double()
 
 
+class Counted(nn.Linear):
+    """A layer that counts the examples that it has seen."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.seen.add_(len(x))
+        return super().forward(x) * self.seen
+
+
 RANDOM = "the network draws at random when it is run|dropout in .* is in train mode"
 MOVES = r"the network changes its buffer '0.weight_u' when it"
 NETWORKS = {
@@ -44,6 +58,11 @@ NETWORKS = {
     "noise": (noisy(lambda h: h + torch.randn_like(h)), RANDOM),
     "a layer left out by chance": (noisy(lambda h: h * (torch.rand(()) > 0.5)), RANDOM),
     "by Python's chance": (noisy(lambda h: h if random.random() < 0.5 else 2 * h), RANDOM),
+    "a mask drawn by torch": (noisy(lambda h: h.bernoulli(0.5) * h), RANDOM),
+    "a buffer that counts": (
+        nn.Sequential(Counted(8, 6), nn.ReLU(), nn.Linear(6, 3)).double(),
+        "changes its buffer '0.seen'",
+    ),
     "by NumPy's chance": (noisy(lambda h: h * np.random.rand()), RANDOM),
     "spectral norm in train mode": (spectral(), MOVES),
 }
@@ -119,6 +138,24 @@ REFUSED = {
     "arrays": (lambda: gradient_gram(net(), X.numpy(), Y), r"x is a ndarray, expected a tensor: torch.as_tensor\(x\)"),
     "a list": (lambda: gradient_gram(net(), X, Y.tolist()), r"y is a list, expected a tensor: torch.as_tensor\(y\)"),
     "compiled": (lambda: gradient_gram(torch.compile(net()), X, Y), r"is compiled .*: measure the one inside, model"),
+    "a gate used twice in some batches": (
+        lambda: record_paths(
+            Net(lambda s, x: s.on(s.on(x) - 1) if x.sum() > 0 else s.on(x), on=nn.ReLU()),
+            torch.cat([X.abs(), -X.abs()]), batch_size=12,
+        ),
+        "gate 'on#2' is used 1 times in 2 batches",
+    ),
+    "infinity less infinity": (
+        lambda: record_paths(net(), X.clone().index_fill_(0, torch.tensor([3]), torch.inf)),
+        "the network gives NaN for image 3",
+    ),
+    "the batch's largest value": (
+        lambda: diagonal(noisy(lambda h: h / h.amax()), X, Y), "the network mixes the examples of a batch"
+    ),
+    "examples as a sequence": (
+        lambda: gradient_gram(Net(lambda s, x: s.memory(x)[0], memory=nn.GRU(8, 3)).double(), X, Y),
+        "the network mixes the examples of a batch",
+    ),
     "a gate of some batches": (
         lambda: record_paths(
             Net(lambda s, x: s.late(s.early(x)) if x.sum() > 0 else s.early(x), early=nn.ReLU(), late=nn.ReLU()),
@@ -148,7 +185,17 @@ GIVEN = Net(
 )
 
 
-@pytest.mark.parametrize("model", [hooked(), NAMED.double(), GIVEN.double()], ids=["hook", "other=", "input="])
+BY_DATA = Net(
+    lambda s, x: s.out(s.first(x).relu() * (x.abs().sum(1, keepdim=True) > 6)),
+    first=nn.Linear(8, 6),
+    out=nn.Linear(6, 3),
+)
+CALLED = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+CALLED[0].register_forward_pre_hook(lambda module, given: (given[0].sin(),))
+MODELS = {"hook": hooked(), "hook before": CALLED, "other=": NAMED, "input=": GIVEN, "a comparison": BY_DATA}
+
+
+@pytest.mark.parametrize("model", [model.double() for model in MODELS.values()], ids=list(MODELS))
 def test_an_interval_of_a_network_that_is_not_what_was_traced_is_found_by_samples(model):
     direction = X.flip(0)
     found = generalization_interval(model, X, direction)
@@ -214,7 +261,22 @@ def turned():
     )  # fmt: skip
 
 
+def by_channels():
+    """A layer over the examples as if they were channels, there and back."""
+    return Net(lambda s, x: s.out(s.first(x.t().contiguous().t()).relu()), first=nn.Linear(8, 6), out=nn.Linear(6, 3))
+
+
+def along_queries():
+    """Learned queries, as many as there are examples, by a layer that reads no example."""
+    return Net(
+        lambda s, x: s.out((s.first(x)[:, None] + s.queries(torch.eye(12, 4).double())).tanh().mean(1)),
+        first=nn.Linear(8, 6), queries=nn.Linear(4, 6), out=nn.Linear(6, 3),
+    )  # fmt: skip
+
+
 CAUGHT = {
+    "as many queries as examples": along_queries,
+    "exchanged strides": by_channels,
     "a hook": hooked,
     "a hook before": pre_hooked,
     "another order": exchanged,
@@ -224,6 +286,43 @@ CAUGHT = {
     "as many places as examples": along_places,
     "exchanged axes": turned,
 }
+
+
+def shifted(model):
+    with torch.no_grad():
+        model[0].bias.add_(1)
+
+
+def centred(model):
+    model[1].forward = lambda x: (x - x.mean(0)).relu()
+
+
+CHANGED = {  # after a network was checked: what happens to it
+    "a hook": lambda model: model[0].register_forward_hook(lambda module, given, out: out - 0.3),
+    "a hook before": lambda model: model[0].register_forward_pre_hook(lambda module, given: (given[0] * 2,)),
+    "a forward of its own": centred,
+    "another module": lambda model: model.__setitem__(1, nn.Tanh()),
+    "a setting": lambda model: setattr(model[1], "inplace", True),
+    "a module in train mode": lambda model: model[1].train(),
+    "a step": shifted,
+    "a frozen weight": lambda model: model[0].weight.requires_grad_(False),
+}
+
+
+@pytest.mark.filterwarnings("ignore:no formula for")
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_network_is_checked_once_while_it_is_as_it_was(change, monkeypatch):
+    model, checked = net(), []
+    monkeypatch.setattr(passes, "check_alone", lambda *given, **options: checked.append(check_alone(*given, **options)))
+    for number, count in ((12, 1), (12, 1), (7, 2), (12, 2)):  # another number of examples is another look
+        gradient_gram(model, X[:number], Y[:number])
+        assert len(checked) == count
+    CHANGED[change](model)
+    if change == "a forward of its own":
+        return check_refused(gradient_gram, "the network mixes the examples of a batch", model, X, Y)
+    rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, X, Y)])
+    torch.testing.assert_close(gradient_gram(model, X, Y), rows @ rows.T, rtol=1e-9, atol=1e-12)
+    assert len(checked) == 3
 
 
 @pytest.mark.filterwarnings("ignore:no formula for")
@@ -267,8 +366,19 @@ def test_a_loader_stands_for_inputs_and_labels():
     torch.testing.assert_close(squared_norms(model, loader), squared_norms(model, X, Y), rtol=0, atol=0)
     torch.testing.assert_close(diagonal(model, loader)["0.bias"], diagonal(model, X, Y)["0.bias"], rtol=0, atol=0)
     assert torch.equal(record_paths(model, loader)["1"], record_paths(model, X)["1"])
+    steps = [influence(model, *given, eps=1e-3, **labels).diagonal for given, labels in (
+        ((loader, None, loader), {}), ((X, Y, X), {"y_eval": Y})
+    )]  # fmt: skip
+    torch.testing.assert_close(*steps, rtol=0, atol=0)
+    ends = [generalization_interval(model, points, X.flip(0)).upper for points in (loader, X)]
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
     shuffled = DataLoader(pairs, batch_size=5, shuffle=True)
-    for measure in (gradient_gram, squared_norms, diagonal, record_paths):
+    others = (
+        lambda model, x: influence(model, x, None, X, eps=1e-3),
+        lambda model, x: influence(model, X, Y, x, eps=1e-3),
+        lambda model, x: generalization_interval(model, x, X),
+    )
+    for measure in (gradient_gram, squared_norms, diagonal, record_paths, *others):
         check_refused(measure, "the loader shuffles, .* make it shuffle=False", model, shuffled)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,10 +45,10 @@ def executed(made: bytes, tmp_path: Path) -> Path:
     return path
 
 
-def nbval(path: Path) -> subprocess.CompletedProcess[str]:
+def nbval(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Strict nbval as `make test` calls it."""
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider"]
-    command += ["--nbval-sanitize-with", str(SANITIZE), str(path)]
+    command += [*(options or ("--nbval-sanitize-with", str(SANITIZE))), str(path)]
     return subprocess.run(command, capture_output=True, text=True, cwd=path.parent, check=False, env={**os.environ})
 
 
@@ -67,6 +68,18 @@ def test_a_chapter_tested_alone_finds_what_every_kernel_finds(monkeypatch: pytes
     conftest.pytest_runtest_setup()
     assert os.environ["TQDM_DISABLE"] == "1"
     assert (os.environ["GENDYN_RUNS"], os.environ["GENDYN_DATA"]) == ("mine", str(trial.ROOT / "datasets"))
+
+
+def test_a_chapter_tested_alone_may_have_been_drawn_by_an_older_script(executed: Path) -> None:
+    edit(executed, 'data-gendyn=\\"live\\">', 'data-gendyn=\\"live\\">older();')
+    assert nbval(executed, "--nbval-cell-timeout=600").returncode == 1
+    folder, beside = executed.parent / "book" / "chapters", executed.parent / "tests" / "notebooks"
+    folder.mkdir(parents=True)
+    beside.mkdir(parents=True)
+    for source, place in ((trial.ROOT / "book/chapters/conftest.py", folder), (executed, folder), (SANITIZE, beside)):
+        shutil.copy(source, place)
+    done = nbval(folder / "chapter.ipynb", "--nbval-cell-timeout=600")
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_true_notebook_passes(executed: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 import re
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import nbformat
 import pandas as pd
 import pytest
 import torch
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from gendyn_lite import cli, notebooks, results
 from gendyn_lite.errors import UserError
@@ -21,7 +24,8 @@ from gendyn_lite.results.files import book_folder
 from tests.chapters.random_labels import fake
 from tests.chapters.test_exercises import FOLDED, KNOWN, function
 
-each_chapter = pytest.mark.parametrize("chapter", notebooks.chapters())
+CHAPTERS = notebooks.chapters()
+each_chapter = pytest.mark.parametrize("chapter", CHAPTERS)
 LISTING = re.compile(r"^(`{3,})\w*\n.*?^\1$", re.MULTILINE | re.DOTALL)
 RAW = re.compile(r"\{[\w:-]+\}`|^[`:]{3,}|^:\w+:|^\([\w-]+\)=|\]\([\w-]+\)", re.MULTILINE)
 
@@ -56,6 +60,32 @@ def test_nothing_raw_is_left_and_nothing_of_the_text_is_lost(chapter: str) -> No
     for cell in made.cells:
         lines = [line for line in cell.source.splitlines() if line.strip()]
         assert cell.cell_type == "markdown" or (cell.outputs == [] and len(lines) <= 12)
+
+
+@each_chapter
+def test_markdown_it_which_vs_code_uses_sets_every_formula_and_leaves_nothing_raw(chapter: str) -> None:
+    reader = MarkdownIt("commonmark", {"html": True}).enable("table")
+    reader.use(dollarmath_plugin, allow_space=False, allow_digits=False)  # as VS Code's own plugin has it
+    cells = [cell.source for cell in notebooks.plain(chapter).cells if cell.cell_type == "markdown"]
+    blocks = [block for source in cells for block in reader.parse(source)]
+    found: dict[str, list[str]] = defaultdict(list)
+    for token in (token for block in blocks for token in (block, *(block.children or ()))):
+        found[token.type].append(str(token.attrs.get("href", token.content)).strip())
+    assert [text for text in found["text"] if re.search(r"[$`{}\\]|\*\*|:::", text)] == []
+    text = re.sub(r"`[^`\n]+`", "", LISTING.sub("", "\n\n".join(cells)))
+    formulas = re.findall(r"\$\$.+?\$\$|\$[^$]+\$", text, re.DOTALL)
+    assert len(found["math_block"] + found["math_inline"]) == len(formulas)
+    opened = r"<details>\n<summary>[^<]+</summary>"
+    assert [html for html in found["html_block"] if not re.fullmatch(f"{opened}|</details>", html)] == []
+    assert found["html_inline"] == [] and found["html_block"].count("</details>") == text.count("<details>")
+    within = {link for link in found["link_open"] if not link.startswith("https://")}
+    assert within <= {f"{name}.ipynb" for name in CHAPTERS}
+
+
+def test_a_chapter_alone_links_to_no_chapter_that_is_not_there(tmp_path: Path) -> None:
+    notebooks.student(["04_stiffness", "07_what_holds"], out=tmp_path)
+    linked = re.findall(r"\]\(([^):]+)\)", text_of(nbformat.read(tmp_path / "04_stiffness.ipynb", as_version=4)))
+    assert set(linked) == {"07_what_holds.ipynb"}
 
 
 @each_chapter

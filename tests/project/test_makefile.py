@@ -131,7 +131,9 @@ def test_refresh_takes_chapters_as_words(clone: Path) -> None:
 def test_plain_notebooks_of_the_chapters_that_are_named(clone: Path) -> None:
     called = told(clone, "student", "CHAPTER=01_a `touch ran` *", "SOLUTIONS=no", "OUT=a b")
     assert called == ["student", "01_a", "`touch", "ran`", "*", "--out", "a b", "--no-solutions"]
-    assert told(clone, "student") == ["student", "--out", "student"]
+    assert told(clone, "student") == told(clone, "student", "SOLUTIONS=yes") == ["student", "--out", "student"]
+    done = make("student", "VENV=env", "SOLUTIONS=No", folder=clone)
+    assert complaints(done) == ["error: SOLUTIONS=No, expected yes or no"]
 
 
 def test_lab_writes_a_chapter_once_and_opens_it(clone: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import pickle
 import re
 
 import numpy as np
@@ -127,9 +128,30 @@ def raises(): raise KeyError("a\\nb")
 def leaves(): sys.exit(3)
 def slow(): time.sleep(30)
 def downloads(): return torch.hub.load_state_dict_from_url("http://127.0.0.1:9/x.pth")
+class Own(nn.Module):
+    def __init__(self, *given): super().__init__(); self.of, self.given = good(), given
+class Two(Own):
+    def forward(self, x, mask): return self.of(x)
+class Surprises(Own):
+    def forward(self, x): raise KeyError("surprise")
+class Pair(Own):
+    def forward(self, x): return self.of(x), x
+def two(): return Two()
+def surprises(): return Surprises()
+def pair(): return Pair()
+def empty(): return good().to("meta")
+def coloured(): raise RuntimeError("\\x1b[31mred\\nmore")
 def infinite():
     model = good(); model[1].weight.data.fill_(float("nan")); return model
 """
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return self.path.touch, ()
 
 
 @pytest.fixture
@@ -140,6 +162,10 @@ def folder(tmp_path):
     np.savez(tmp_path / "pickled.npz", x=np.array([{}], object), y=[0], x_test=[0], y_test=[0])
     save_file({"1.weight": torch.zeros(3, 64), "2.bias": torch.zeros(3)}, tmp_path / "other.safetensors")
     torch.save(nn.Linear(2, 2), tmp_path / "whole.pth")
+    np.savez(tmp_path / "far.npz", x=np.zeros((2, 8, 8), np.uint8), y=[0, 2**40], x_test=np.zeros((1, 8, 8), np.uint8),
+             y_test=[0])  # fmt: skip
+    (tmp_path / "zero.pth").write_bytes(b"")
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil(tmp_path / "harmed")))
     (tmp_path / "cut.safetensors").write_bytes(b"\x09\0\0\0\0\0\0\0{")
     (tmp_path / "images").mkdir()
     (tmp_path / "place.html").mkdir()
@@ -164,6 +190,17 @@ REFUSED = {
         "does not take points|the network has 7 classes and the data 10",
     ),
     "other inputs": (["{0}/net.py:other"], r"the network does not take points of shape \(1, 8, 8\)"),
+    "two inputs": (["{0}/net.py:two"], r"does not take points of shape .* missing 1 required positional argument"),
+    "its forward raises": (["{0}/net.py:surprises"], r"does not take points of shape \(1, 8, 8\): 'surprise'"),
+    "a tuple": (["{0}/net.py:pair"], "output has shape tuple, expected logits"),
+    "no device": (["{0}/net.py:empty"], r"has no weights \(device meta\)"),
+    "control characters": (["{0}/net.py:coloured"], r"raises RuntimeError: \\x1b\[31mred$"),
+    "no classes": (["resnet18", "--classes", "0"], "--classes is 0, expected a whole number of at least 2"),
+    "no pixels": (["{0}/net.py:good", "--data", "{0}/images", "--size", "0"], "--size is 0, expected a whole number"),
+    "labels beyond reason": (["{0}/net.py:good", "--data", "{0}/far.npz"], "labels reach 1,099,511,627,776, expected"),
+    "an empty file": (["{0}/net.py:good", "--weights", "{0}/zero.pth"], "zero.pth cannot be read as weights"),
+    "data without a name": (["{0}/net.py:good", "--data", ""], "--data is '', expected the path"),
+    "a pickle that does something": (["{0}/net.py:good", "--weights", "{0}/evil.pth"], "is a pickle with code in it"),
     "NaN": (["{0}/net.py:infinite"], "weights '1.weight' are not finite"),
     "no weights": (["{0}/net.py:good", "--weights", "{0}/none.pth"], "none.pth is no file: expected weights"),
     "other weights": (
@@ -195,7 +232,7 @@ def test_what_cannot_be_reported_is_one_line(case, folder, capsys, monkeypatch):
     # An older torch says itself what it downloads.
     lines = [line for line in capsys.readouterr().err.splitlines() if line and not line.startswith("Downloading: ")]
     assert len(lines) == 1 and re.search(said, lines[0]), lines
-    assert not list(folder.glob("a.*"))
+    assert not list(folder.glob("a.*")) and not (folder / "harmed").exists()
 
 
 def test_a_command_writes_a_report(folder, capsys):

@@ -98,5 +98,8 @@ def test_runs_are_tried_only_as_long_as_there_is_time(tmp_path: Path, monkeypatc
     monkeypatch.setattr(cost, "_tried", tried)
     monkeypatch.setattr(cost.time, "monotonic", lambda: clock[0])
     configs = [BASE.replace(model=f"mlp_{layers}x512", seed=seed) for seed in (0, 1) for layers in (1, 2, 3)]
-    found = estimated(configs, device="CPU", root=tmp_path, trial=15)
+    found = estimated(configs, device="CPU", root=tmp_path, trial=5)  # they begin after the first one
     assert [each.seconds for each in found] == [7.0, 7.0, None] * 2
+    configs += [BASE.replace(model="mlp_1x512", dataset="two_moons", batch_size=size) for size in (20, 10)]
+    assert [each.seconds for each in estimated(configs, device="CPU", root=tmp_path, trial=5)[-2:]] == [7.0, None]
+    assert [each.seconds for each in estimated(configs, device="CPU", root=tmp_path, trial=0)] == [None] * 8

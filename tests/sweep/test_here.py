@@ -61,6 +61,15 @@ def test_runs_go_where_they_are_told(places: Path, capsys: Any) -> None:
         here.ready("04_stiffness", version=VERSION, runs=str(places / "file"))
 
 
+def test_a_folder_that_cannot_be_written_to_is_told_at_once(
+    places: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(here.os, "access", lambda path, mode: asked.append(path))
+    told = f"runs: {places / 'runs'} (read-only: name another folder in runs above)"
+    assert told in said(capsys, "07_what_holds") and asked == [places]
+
+
 def test_on_colab_runs_can_live_on_the_drive(places: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     mounted: list[str] = []
     colab = SimpleNamespace(drive=SimpleNamespace(mount=mounted.append))

@@ -232,6 +232,20 @@ class TestEstimate:
         taken = time.perf_counter() - started
         assert taken / 3 < estimate_seconds(model, digits, config, device="cpu") < 3 * taken
 
+    def test_times_a_long_step_once_and_a_part_of_an_evaluation(self, config, digits, monkeypatch):
+        monkeypatch.setattr("gendyn_lite.train.loop.LONG_STEP", 0.0)
+        monkeypatch.setattr("gendyn_lite.train.loop.FEW", 40)
+        seen = []
+
+        class Counted(nn.Module):
+            def forward(self, x):
+                seen.append((self.training, len(x)))
+                return x
+
+        model, config = nn.Sequential(Counted(), make_network(config, digits)), config.replace(batch_size=32)
+        estimate_seconds(model, digits, config, device="cpu")
+        assert seen == [(True, 32), (True, 32), (False, 40)]
+
     @pytest.mark.parametrize("batch_size", [32, 4096])
     def test_leaves_everything_as_it_was(self, config, digits, batch_size):
         model = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(), make_network(config, digits))

@@ -175,6 +175,12 @@ class TestRefusals:
         tanh.act1 = nn.Tanh()
         with pytest.raises(UserError, match=r"was trained on other layers .* build the one that was trained"):
             trained(config, digits, tanh, checkpoint_dir=folder)
+        for before, after in ((nn.LeakyReLU(0.1), nn.LeakyReLU(0.2)), (nn.Dropout(0.1), nn.Dropout(0.2))):
+            first, second = (make_network(config, digits) for _ in range(2))
+            first.act1, second.act1 = before, after
+            trained(config, digits, first, checkpoint_dir=folder.parent / str(after))
+            with pytest.raises(UserError, match="was trained on other settings of layers"):
+                trained(config, digits, second, checkpoint_dir=folder.parent / str(after))
         monkeypatch.setattr(checkpoint, "VERSION", 0)
         with pytest.raises(UserError, match=r"written by a newer version \(format 1, this one reads 0\): update"):
             trained(config, digits, checkpoint_dir=folder)

@@ -24,9 +24,7 @@ def check_corruption(corrupt: Corruption) -> None:
     """
 
     def labels(y: Tensor, q: float, num_classes: int, seed: int) -> Tensor:
-        given = y.clone()
-        found = torch.as_tensor(corrupt(given, q, num_classes, seed))
-        expect(torch.equal(y, given), "your function changed y itself; work on a copy (y.clone())")
+        found = torch.as_tensor(corrupt(y, q, num_classes, seed))
         expect(found.shape == y.shape, f"the labels have shape {tuple(found.shape)}, expected {tuple(y.shape)}")
         return found.to(torch.float64)
 
@@ -156,9 +154,7 @@ def check_weight_decay(answer: Step) -> None:
     """Check ``step(w, gradient, learning_rate, weight_decay)``: weights after one step of SGD with an L2 penalty."""
     for rate, decay in ((0.1, 0.0), (0.1, 0.5), (0.5, 0.01), (0.01, 1.0)):
         w, gradient = random(2, 6)
-        given = w.clone()
         value = answer(w, gradient, rate, decay)
-        expect(torch.equal(w, given), "your function changed w itself; return new weights")
         expected = w - rate * (gradient + decay * w)
         apart, grown = w - rate * gradient - decay * w, w - rate * (gradient - decay * w)
         slips = {

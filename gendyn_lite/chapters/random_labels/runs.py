@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -34,7 +35,8 @@ from gendyn_lite.train.probes import totals
 EXPERIMENT, REGULARIZERS, VARIANTS = "random_labels", "regularizers", "augmented_labels"
 MOST_RUNS = 2_000
 DROPOUT = 0.5
-SMOKE_SIDE, SMOKE_TRAIN = 24, 150  # of one's own images at the smoke size: the middle of larger ones, and how many
+# Of one's own images the smoke size takes the middle, in pixels (a smaller one for regularizers), and at most so many.
+SMOKE_SIDE, TINY_SIDE, SMOKE_TRAIN = 24, 16, 150
 DEFAULT_DATASET = {"smoke": "digits", "colab": "mnist", "full": "cifar10"}
 
 
@@ -107,7 +109,10 @@ def regularizer_plan(
     [(0.0005, 0.0), (0.0, 0.0), (0.0, 1.0), (0.0005, 1.0), (0.0, 0.5)]
     """
     changes = _changes(profile, dataset, epochs, train_size)
-    parts, grid = _taken(SWITCHED[profile], profile, changes["dataset"]), SMOKE_GRID if profile == "smoke" else GRID
+    parts, grid = (
+        _taken(SWITCHED[profile], profile, changes["dataset"], side=TINY_SIDE),
+        SMOKE_GRID if profile == "smoke" else GRID,
+    )
     if profile != "smoke" and not changes["dataset"].startswith("cifar"):
         changes["center_crop"] = None  # the crop is that of the paper's images
     wanted = _split(networks)
@@ -152,15 +157,19 @@ def _changes(profile: str, dataset: str, epochs: int, train_size: int) -> dict[s
     return {"dataset": dataset or DEFAULT_DATASET[profile], **changes}
 
 
-def _taken(parts: Sequence[Part], profile: str, dataset: str) -> Sequence[Part]:
+def _taken(parts: Sequence[Part], profile: str, dataset: str, *, side: int = SMOKE_SIDE) -> Sequence[Part]:
     """Parts that take what a folder of images has: no more images than there are, at the smoke size of their middle."""
     if not dataset.startswith(FOLDER):
         return parts
-    train, test, side = folder_sizes(dataset)
+    train, test, whole = folder_sizes(dataset)
     smoke = profile == "smoke"
     most = {"train_size": min(train, SMOKE_TRAIN) if smoke else train, "test_size": test}
-    crop = {"center_crop": SMOKE_SIDE} if smoke and side > SMOKE_SIDE else {}
+    crop = {"center_crop": side} if smoke and whole > side else {}
 
+    if smoke:
+        told = f"the smoke size takes at most {most['train_size']:,} of {train:,} training images"
+        pixels = f", and of each the middle {side}x{side} pixels" if crop else ""
+        warnings.warn(f"{dataset}: {told}{pixels}: other sizes take them whole (profile=)", stacklevel=4)
     few = ({name: min(part.settings.get(name, size), size) for name, size in most.items()} for part in parts)
     return [replace(part, settings={**part.settings, **each, **crop}) for part, each in zip(parts, few, strict=True)]
 

@@ -18,9 +18,7 @@ def check_cosine(answer: Callable[[Tensor], Tensor]) -> None:
         gradients = random(n, 7, seed=n)
         gradients[1] *= not zero
         gram = gradients @ gradients.T
-        given = gram.clone()
         found = answer(gram)
-        expect(torch.equal(gram, given), "your function changed the matrix itself; work on a copy")
         _expect_tensor(found, (n, n))
         expect(not found.isnan().any(), "a zero gradient gives NaN: 0/0; define the cosine as 0 there")
         expected = stiffness.cosine(gram)

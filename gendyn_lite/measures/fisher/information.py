@@ -134,7 +134,7 @@ class DiagonalSum:
             if (
                 self.count == 0 and losses[0] == self._drawn
             ):  # a drawn loss is another at each call: look with one of ours
-                visit(self._model, x[:8], y[:8], self._plan, _ignored, _ignored, loss=_expected(0))
+                visit(self._model, x[:8], y[:8], self._plan, ignored, ignored, loss=_expected(0))
             for loss in losses:
                 self._add(x, y, loss)
             if self.count == 0:
@@ -206,7 +206,7 @@ class DiagonalSum:
             visit(self._model, x, y, self._plan, on_layer, self._squares.add_gradients, **given)
 
 
-def _ignored(*_: object) -> None:
+def ignored(*_: object) -> None:
     """Receives what is looked at alone."""
 
 

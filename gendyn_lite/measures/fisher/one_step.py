@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.fisher.information import diagonal
-from gendyn_lite.measures.per_example import checks, guards
+from gendyn_lite.measures.fisher.information import diagonal, ignored
+from gendyn_lite.measures.per_example import checks, guards, layers
 from gendyn_lite.measures.per_example.alone import for_each, lone
-from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
+from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, visit
 from gendyn_lite.measures.stiffness.layer_gram import squared_norms
 
 STEP_BYTES = 64 << 20  # of weights of stepped networks held at a time
@@ -51,9 +52,9 @@ class Influence(NamedTuple):
 @torch.inference_mode(False)
 def influence(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    x_eval: Tensor,
+    x: Tensor | DataLoader[Any],
+    y: Tensor | None,
+    x_eval: Tensor | DataLoader[Any],
     *,
     eps: float,
     y_eval: Tensor | None = None,
@@ -69,9 +70,9 @@ def influence(
 
     Args:
         model: The network, in eval mode; left as it was.
-        x: Examples [n, ...] to step on.
+        x: Examples [n, ...] to step on; or a DataLoader of them and their labels, and None for y.
         y: Their labels int64 [n].
-        x_eval: Inputs [m, ...] whose predictions are watched.
+        x_eval: Inputs [m, ...] whose predictions are watched; or a DataLoader of them and their labels.
         eps: Step size ε.
         y_eval: Labels of `x_eval`, for the empirical and the diagonal form.
         masks: Entries of g_i to keep, by parameter (a gradient mask): the step is θ − ε g_i ⊙ M.
@@ -95,22 +96,33 @@ def influence(
     (torch.Size([1, 2]), True)
     """
     checks.check_number("eps", eps, "a step size above 0 and finite")
-    guards.check_examples(model, x, y, least=1)
-    labels = torch.zeros(len(x_eval), dtype=torch.int64, device=x_eval.device) if y_eval is None else y_eval
-    guards.check_examples(model, x_eval, labels, least=1, name="x_eval: ")
+    (on, targets), (watched, y_watched) = guards.given(x, y), guards.given(x_eval, y_eval)
+    guards.check_examples(model, on, targets, least=1)
+    labels = torch.zeros(len(watched), dtype=torch.int64, device=watched.device) if y_watched is None else y_watched
+    guards.check_examples(model, watched, labels, least=1, name="x_eval: ")
     twin = copy.deepcopy(model).double()
-    x, x_eval = (checks.usable(part.double() if part.is_floating_point() else part) for part in (x, x_eval))
+    on, watched = (checks.usable(part.double() if part.is_floating_point() else part) for part in (on, watched))
     with guards.reading(twin, output):
-        fisher = {} if y_eval is None else diagonal(twin, x_eval, y_eval, loss=loss)
-        steps = _Steps(twin, x_eval, y_eval, eps=eps, fisher=fisher, masks=masks or {}, loss=loss)
-        guards.check_alone(twin, x_eval if len(x) < 2 else x)
+        fisher = {} if y_watched is None else diagonal(twin, watched, y_watched, loss=loss)
+        steps = _Steps(twin, watched, y_watched, eps=eps, fisher=fisher, masks=masks or {}, loss=loss)
+        checks.check_logits(steps.logits[:1].expand(len(targets), -1), targets, loss is cross_entropy)
+        _check_steps(twin, on, targets, watched, loss)
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):  # the attention that has forward derivatives
             warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its forward-mode derivatives
-            found = for_each(steps.one, steps.one, x, checks.usable(y), STEP_BYTES // steps.bytes)
+            found = for_each(steps.one, steps.one, on, checks.usable(targets), STEP_BYTES // steps.bytes)
     checks.check_finite(found["norm"])
     if not found["moved"].any() and (found["change"] > LOST).any():
         raise UserError(f"a step of eps = {eps} is lost in the rounding of the weights: take a larger eps")
     return Influence(found["kl"], found["true"], found.get("empirical"), found.get("diagonal"))
+
+
+def _check_steps(model: nn.Module, x: Tensor, y: Tensor, watched: Tensor, loss: Loss) -> None:
+    """Refuse what the measures of gradients refuse: they look at two of the examples."""
+    planned = layers.plan(model)
+    planned.announced.update(planned.names.values())  # formulas or not, here all goes by torch.func
+    visit(model, x[:2], y[:2], planned, ignored, ignored, loss=loss)
+    if len(x) < 2:
+        guards.check_alone(model, watched)
 
 
 class _Steps:

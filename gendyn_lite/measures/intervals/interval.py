@@ -6,10 +6,11 @@ import math
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals import search
@@ -18,7 +19,7 @@ from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
 from gendyn_lite.measures.intervals.network import Program, check_lines, logits_at, read
 from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_lines
 from gendyn_lite.measures.per_example.checks import check_name, check_number, check_whole
-from gendyn_lite.measures.per_example.guards import Output, reading
+from gendyn_lite.measures.per_example.guards import Output, given, reading
 
 Method = Literal["exact", "certified", "grid"]
 
@@ -71,7 +72,7 @@ GUARANTEES: dict[Method, str] = {
 @torch.no_grad()
 def generalization_interval(
     model: nn.Module,
-    x: Tensor,
+    x: Tensor | DataLoader[Any],
     direction: Tensor,
     *,
     low: float = -1.0,
@@ -93,7 +94,7 @@ def generalization_interval(
 
     Args:
         model: A network with finite weights, dropout and batch-norm in eval mode.
-        x: Points, float32 or float64 [m, *in_shape], on the model's device.
+        x: Points, float32 or float64 [m, *in_shape], on the model's device; or a DataLoader of them and their labels.
         direction: One direction for each, same shape; for a pair of points their difference, so that α = 1 is the
             second one.
         low: Lowest α, below 0.
@@ -131,12 +132,13 @@ def generalization_interval(
     check_whole("samples", samples)
     check_number("tolerance", tolerance, "a number from 1e-12 to 1", lambda value: 1e-12 <= value <= 1)
     check_number("seconds", seconds, "a number above 0", lambda value: value > 0)
-    check_lines(model, x, direction, low, high)
+    points = given(x, None)[0]
+    check_lines(model, points, direction, low, high)
     until = time.monotonic() + seconds
     with reading(model, output):
-        logits = torch.cat([logits_at(model, x[part]) for part in chunks(len(x), search.POINTS)])
+        logits = torch.cat([logits_at(model, points[part]) for part in chunks(len(points), search.POINTS)])
         label, tied = search.class_at_origin(logits)
-        lines = Lines(x, direction, label, (float(low), float(high)))
+        lines = Lines(points, direction, label, (float(low), float(high)))
         sampled = partial(search.grid_ends, model, lines, samples=samples, tolerance=tolerance)
 
         def found(ends: Tensor, method: Method, *, certain: Tensor, reason: str = "") -> Intervals:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.intervals.layers import LAYERS, Action, NotPiecewiseLinearError, of_function, of_module
 from gendyn_lite.measures.per_example.checks import check_number, dtype_name
 from gendyn_lite.measures.per_example.guards import check_eval
@@ -123,7 +123,9 @@ def read(model: nn.Module, dtype: torch.dtype) -> Program:
     try:
         graph = _Tracer().trace(model)
     except (TraceError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        raise NotPiecewiseLinearError(f"the network's forward cannot be traced by torch.fx ({_line(error)})") from error
+        raise NotPiecewiseLinearError(
+            f"the network's forward cannot be traced by torch.fx ({first_line(error)})"
+        ) from error
     return _program(model, graph, dtype)
 
 
@@ -179,10 +181,6 @@ def _is_known(module: nn.Module) -> bool:
     return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in LAYERS)
 
 
-def _line(error: Exception) -> str:
-    return str(error).strip().split("\n", maxsplit=1)[0]
-
-
 AROUND = ": the interval is looked for around α = 0"
 
 
@@ -227,9 +225,11 @@ def logits_at(model: nn.Module, x: Tensor) -> Tensor:
     """The network's logits at x, refused where their shape is wrong or the points do not fit."""
     try:
         logits = model(x)
-    except (RuntimeError, ValueError, IndexError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever somebody's forward raises
         shape = tuple(x.shape[1:])
-        raise UserError(f"the network does not take points of shape {shape}: {_line(error)}") from error
+        raise UserError(f"the network does not take points of shape {shape}: {first_line(error)}") from error
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         wanted = f"logits [{len(x)}, classes] with at least two classes (output= takes them of a tuple or dict)"

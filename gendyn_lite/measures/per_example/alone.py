@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -165,12 +166,31 @@ class Lone:
     def agrees(self, layer: Layer, uses: Sequence[Use]) -> bool:
         """Whether what a layer showed of the example in the batch makes the gradient that it has alone."""
         expected = {name: self._gradients[name] for name in layer.parameters}
+        of_use, size = self._of_use, _norm(expected)
+        if layer.kind == "affine" and uses:
+            probes = _probes(uses[0].module, next(iter(expected.values())))
+            of_use = partial(self._probed, probes=probes)
+            if layer.weight is not None:
+                expected[layer.weight] = _by_group(expected[layer.weight], len(probes)) @ probes.flatten(2).mT
         found = {name: torch.zeros_like(gradient) for name, gradient in expected.items()}
         for use in uses:
-            for name, gradient in self._of_use(layer, use).items():
+            for name, gradient in of_use(layer, use).items():
                 found[name] += gradient
-        wrong, size = (_norm(each) for each in ({k: found[k] - expected[k] for k in expected}, expected))
+        wrong = _norm({name: found[name] - expected[name] for name in expected})
         return not wrong > self._relative * size + self._absolute  # NaN is another check's to name
+
+    def _probed(self, layer: Layer, use: Use, *, probes: Tensor) -> Mapping[str, Tensor]:
+        """The gradient times some probes, from one use of an affine layer: Σ_t z_t (u_t·r), by the layer itself."""
+        last = isinstance(use.module, nn.Linear)
+        z = _by_group(use.z[self._i].movedim(-1, 0) if last else use.z[self._i], len(probes))
+        found = {} if layer.bias is None else {layer.bias: z.sum(2).flatten()}
+        if layer.weight is not None:
+            swapped = {"weight": probes.flatten(0, 1)}
+            if use.module.bias is not None:
+                swapped["bias"] = probes.new_zeros(len(probes) * PROBES)
+            out = functional_call(use.module, swapped, (use.a[self._i : self._i + 1],))[0]
+            found[layer.weight] = z @ _by_group(out.movedim(-1, 0) if last else out, len(probes)).mT
+        return found
 
     def _of_use(self, layer: Layer, use: Use) -> Mapping[str, Tensor]:
         """The example's gradient from one use of a layer's module."""
@@ -185,6 +205,21 @@ class Lone:
             z = torch.stack([use.z[self._i], *(torch.zeros_like(use.z[self._i]) for _ in out[1:])])
             found = torch.autograd.grad(out, list(leaves.values()), z)
         return {str(roles[role]): gradient for role, gradient in zip(leaves, found, strict=True)}
+
+
+PROBES = 4  # a difference of gradients is seen unless all of these are nearly at right angles to it: once in 10⁸
+
+
+def _probes(module: nn.Module, like: Tensor) -> Tensor:
+    """Random inputs of an affine module, [groups, PROBES, its weight's further axes], such that norms are kept."""
+    shape = [getattr(module, "groups", 1), PROBES, *cast(Tensor, module.weight).shape[1:]]
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return (drawn / PROBES**0.5).to(like)
+
+
+def _by_group(values: Tensor, groups: int) -> Tensor:
+    """[outputs, ...] as [groups, outputs of a group, entries]."""
+    return values.reshape(groups, len(values) // groups, -1)
 
 
 def _norm(parts: Mapping[str, Tensor]) -> float:

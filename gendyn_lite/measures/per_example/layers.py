@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook as has_any_global_hook
 
 KINDS: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.Linear, nn.Conv1d, nn.Conv2d), "affine"),
@@ -198,6 +199,38 @@ def hooked(modules: Iterable[nn.Module], after: Hook, before: Hook | None = None
                 stack.callback(module.register_forward_pre_hook(before).remove)
             stack.callback(module.register_forward_hook(after, with_kwargs=True, **options).remove)
         yield
+
+
+LIBRARIES = ("torch.nn.", "torchvision.", "gendyn_lite.models.")  # whose code no setting outside of it changes
+PLAIN = (bool, int, float, str, tuple, type(None))
+
+
+def state(model: nn.Module) -> tuple[object, ...] | None:
+    """All that decides what a network does: its modules, their settings, the place and version of each tensor.
+
+    None for a network that may do something else next time all the same: one with hooks, or with code that is not of
+    `LIBRARIES`.
+
+    >>> model = nn.Linear(2, 2)
+    >>> before = state(model)
+    >>> before == state(model), before == state(model.eval()), state(type("Own", (nn.ReLU,), {})())
+    (True, False, None)
+    """
+    if has_any_global_hook():
+        return None
+    found: list[object] = []
+    for module in model.modules():
+        own = vars(module)
+        hooks = any(own[kind] for kind in own if kind.endswith("_hooks"))
+        if hooks or "forward" in own or not type(module).__module__.startswith(LIBRARIES):
+            return None
+        held = [value for value in (*module._parameters.values(), *module._buffers.values()) if value is not None]
+        if any(value.is_inference() for value in held):  # its version is not counted
+            return None
+        tensors = [(id(value), value.data_ptr(), value._version, value.requires_grad, value.dtype) for value in held]
+        settings = [(name, repr(value) if type(value) in PLAIN else id(value)) for name, value in own.items()]
+        found.append((ref(module), type(module), settings, tensors))
+    return tuple(found)
 
 
 COPIES = 2  # what autograd keeps of a layer's output, and what is on its way

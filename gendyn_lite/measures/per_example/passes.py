@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.alone import FITTED, TOLERANCE, Lone, Loss, frozen, gradients
 from gendyn_lite.measures.per_example.checks import check_logits, usable
 from gendyn_lite.measures.per_example.guards import check_alone, check_loss, unmoved
-from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, fewest_axes, hooked, seen, warn, wide
+from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, fewest_axes, hooked, seen, state, warn, wide
 from gendyn_lite.threads import keep_freed_memory
 
 OnLayer = Callable[[Layer, list[Use]], None]
@@ -68,6 +69,7 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
             the network or the loss mixes the examples of a batch, draws at random or changes buffers.
     """
     keep_freed_memory()
+    memory = _Memory(model, x, plan) if not plan.alone and loss is cross_entropy and len(x) > 1 else None
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):
         taps = _Taps(plan, seen(model, x).elsewhere, len(x), on_layer)
         given = x.detach()
@@ -94,6 +96,8 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
             except CheckpointError:  # a part is computed again, without what is seen here
                 taps.leave_the_rest()
         taps.hand_over_the_rest()
+    if memory and taps.lone:
+        memory.keep(plan)
     without = sorted(plan.outside.union(plan.without_formula))
     new = [name for name in without if name not in plan.announced]
     if new:
@@ -102,6 +106,27 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
     if without:
         for name, found in gradients(model, without, x, y, loss=loss).items():
             on_gradients(name, found)
+
+
+_checked: WeakKeyDictionary[nn.Module, dict[object, tuple[object, frozenset[str]]]] = WeakKeyDictionary()
+
+
+class _Memory:
+    """What was seen of a network that is as it was, on a batch of the same shape: it is not checked again."""
+
+    def __init__(self, model: nn.Module, x: Tensor, plan: Plan) -> None:
+        self._state, self._known = state(model), _checked.setdefault(model, {})
+        handed = tuple(layer.parameters for layer in plan.layers)
+        self._key = x.shape, x.dtype, handed, torch.is_autocast_enabled(x.device.type)
+        before, outside = self._known.get(self._key, (None, frozenset()))
+        if before is not None and before == self._state:
+            plan.alone = True
+            plan.outside.update(outside)
+
+    def keep(self, plan: Plan) -> None:
+        """Note that the network was checked, and which parameters turned out to have no formula."""
+        if self._state is not None:
+            self._known[self._key] = self._state, frozenset(plan.outside)
 
 
 def _lone(model: nn.Module, plan: Plan, batch: tuple[Tensor, Tensor], loss: Loss, losses: Tensor) -> Lone | None:

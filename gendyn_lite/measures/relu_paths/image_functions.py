@@ -10,7 +10,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.measures.per_example.checks import check_whole
+from gendyn_lite.measures.per_example.checks import check_finite, check_whole
 from gendyn_lite.measures.per_example.factors import Factors, Workspace
 from gendyn_lite.measures.per_example.guards import check_examples
 from gendyn_lite.measures.per_example.layers import Layer, plan
@@ -128,7 +128,7 @@ def image_functions(
         For each trainable parameter what each image adds: by ``each(parameter)``, ``of(image)`` or ``total()``.
 
     Raises:
-        UserError: Batch-norm or dropout in train mode; labels or images do not fit the network.
+        UserError: Batch-norm or dropout in train mode; labels or images do not fit; a function is not finite.
 
     Source: Image functions (n.d.), Eq. 2, 3 (dense layers) and 10 (convolutions).
 
@@ -147,16 +147,20 @@ def image_functions(
     shapes = {name: value.shape for name, value in model.named_parameters()}
     layers = replace(found, layers=factored, without_formula=found.without_formula + others, announced=set(shapes))
     parts: dict[str, Part] = {}
+    sums: list[Tensor] = []  # finite where all is
 
     def factor(layer: Layer, uses: Sequence[Use]) -> None:
         kept = tuple(use._replace(a=use.a.clone(), z=use.z.clone()) for use in uses)  # what is a view may change
+        sums.extend(part.double().flatten(1).sum(1) for use in kept for part in (use.a, use.z))
         if layer.weight is not None:
             parts[layer.weight] = Factored(kept, shapes[layer.weight])
         if layer.bias is not None:
             parts[layer.bias] = Stored(_in_float64(kept).bias_gradients())
 
     def store(name: str, values: Tensor) -> None:
+        sums.append(values.double().sum(1))
         parts[name] = Stored(values.view(len(x), *shapes[name]))
 
     visit(model, x, y, layers, factor, store, loss=loss)
+    check_finite(torch.stack(sums).sum(0))
     return ImageFunctions({name: parts[name] for name in shapes if name in parts}, len(x), step_size)

@@ -107,10 +107,14 @@ def squared_norms_of(layer: Layer, uses: list[Use]) -> Tensor:
         return (torch.bmm(z, z.transpose(1, 2)) * same).sum((1, 2))
     factors = Factors(uses, Workspace())
     norms = factors.like.new_zeros(factors.count)
+    ghost = factors.places * (factors.inputs + factors.outputs) < factors.inputs * factors.outputs
     for i, k in factors.chunks() if layer.weight is not None else ():
         if factors.places == 1:
             u, z = factors.patches(i, k), factors.outputs_of(i, k)
             norms[i:k] += (u.square().sum((2, 3)) * z.square().sum((2, 3))).sum(1)
+        elif ghost:
+            u, z = factors.patches(i, k), factors.outputs_of(i, k)
+            norms[i:k] += ((u @ u.mT) * (z @ z.mT)).sum((1, 2, 3))
         else:
             norms[i:k] += factors.weight_gradients(i, k).square().flatten(1).sum(1)
     return norms + factors.bias_gradients().square().sum(1) if layer.bias is not None else norms

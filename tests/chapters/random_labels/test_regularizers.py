@@ -84,8 +84,11 @@ def test_each_trap_makes_memorization_look_impossible():
 
 def test_a_folder_of_few_images_is_planned_with_what_it_has(tmp_path):
     name = f"folder:{photographs.write(tmp_path / 'photographs', side=80)}"  # 12 to train on, 4 to test with
+    with pytest.warns(UserWarning, match="takes at most 12 of 12 training images, and of each the middle 24x24 pixels"):
+        random_labels.plan(dataset=name)
     small = [*random_labels.plan(dataset=name), *random_labels.regularizer_plan(dataset=name)]
-    assert {(run.train_size, run.test_size, run.center_crop) for run in small} == {(12, 4, random_labels.SMOKE_SIDE)}
+    sides = {random_labels.SMOKE_SIDE, random_labels.TINY_SIDE}
+    assert {(run.train_size, run.test_size) for run in small} == {(12, 4)} and {r.center_crop for r in small} == sides
     assert {run.random_crop for run in small} == {0, 2}
     whole = random_labels.plan("colab", dataset=name)
     assert {(run.train_size, run.test_size, run.center_crop) for run in whole} == {(12, 4, None)}

@@ -1,4 +1,4 @@
-"""What ``--from`` points to, a folder or an archive, as one thing: names of files, and a function that reads one.
+"""A folder or an archive as one thing, names of files and a function that reads one; and the images that are in it.
 
 An archive is unpacked into one scratch file, each member at an offset: no name in it ever reaches the file system, so
 none can be written outside. Names that try to, links, devices and bombs are refused all the same.
@@ -6,22 +6,34 @@ none can be written outside. Names that try to, links, devices and bombs are ref
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import os
 import tarfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from tempfile import TemporaryDirectory
 from typing import IO
 
-from gendyn_lite.data.image_folder import Locate, locator, walk
+import torch
+from torch import Tensor
+
+from gendyn_lite.data import prepared
+from gendyn_lite.data.image_folder import Locate, decode_splits, describe, key, listing, locator, stamp, walk
+from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.decode import Item, read
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.files import sha256
 
 BLOCK = 1 << 20
+LARGE_SIDE = 1024  # of images for which a smaller size is offered
+KEPT_BYTES = 1 << 28  # of images that are kept for the next time they are asked for
 UNPACKED = "unpacked"  # the file in `scratch`
 MOST_PLAIN = 1 << 26  # an archive may unpack to this many bytes,
 MOST_RATIO = 50  # plus this many times its own size
@@ -75,6 +87,65 @@ def open_source(path: Path, scratch: Path) -> Source:
     if not index:
         raise UserError(f"{path} holds no files")
     return Source(list(index), lambda name: Item(str(unpacked), name, *index[name]), str(path), sha256(path))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Source]:
+    """`open_source`, with what it unpacks thrown away afterwards; of what does not exist `walk` says so."""
+    with TemporaryDirectory(prefix="gendyn-") as scratch:
+        yield open_source(path, Path(scratch)) if path.is_file() else Source(list(walk(path)), locator(path), str(path))
+
+
+def load_images(path: Path, *, name: str, root: Path, size: int | None = None) -> ImageData:
+    """The images of a folder or an archive: their prepared form under `root` if it is up to date, else decoded.
+
+    Args:
+        path: The folder, or the archive.
+        name: What the data set is called.
+        root: Folder of the prepared data.
+        size: Side of the square to which every image is resized and cut; the prepared form is not looked at.
+
+    Raises:
+        UserError: The folder is not as expected, an image cannot be read, or the folder has changed since it was
+            prepared.
+    """
+    if size is None and (folder := prepared.find(root / key(path))):
+        if path.exists() and prepared.read_record(folder, name)["source"].get("stamp") != stamp(path):
+            raise UserError(f"{path} has changed since it was prepared: run `gendyn data {name}` again")
+        return prepared.read(folder, name=name)
+    found = _decoded(path, name, size, stamp(path))
+    if found.train.x.nbytes > KEPT_BYTES:
+        _decoded.cache_clear()
+        return found
+    train, test = (Split(part.x.clone(), part.y.clone()) for part in (found.train, found.test))
+    return replace(found, train=train, test=test)
+
+
+@lru_cache(maxsize=1)  # a chapter loads its images for every run
+def _decoded(path: Path, name: str, size: int | None, as_it_is: str) -> ImageData:
+    """What `load_images` decodes, as long as the folder stays as it is."""
+    del as_it_is
+    with opened(path) as source:
+        tree = listing(source.names, where=source.where)
+        x = decode_splits(tree, source.locate, lambda _, shape: torch.empty(shape, dtype=torch.uint8), size=size)
+    train, test = (Split(x[split], torch.from_numpy(tree.labels[split])) for split in ("train", "test"))
+    if twice := repeated(train.x, test.x):
+        warnings.warn(f"{path}: {twice:,} of the test images are among the training images", stacklevel=2)
+    if size is None and max(train.x.shape[2:]) > LARGE_SIDE:
+        advice = f"`gendyn data {name} --size 224` makes them smaller"
+        warnings.warn(f"{path}: the images have {train.x.shape[2]}x{train.x.shape[3]} pixels: {advice}", stacklevel=2)
+    return ImageData.measured(name, describe(path, size=size), tree.class_names, train=train, test=test)
+
+
+def repeated(x: Tensor, others: Tensor) -> int:
+    """How many of the other images are among some, pixel by pixel; both uint8 [n, C, H, W].
+
+    >>> one = torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
+    >>> repeated(one, torch.cat([one, one + 1]))
+    1
+    """
+    known = {hashlib.sha256(image.numpy().tobytes()).digest() for image in x}
+    return sum(hashlib.sha256(image.numpy().tobytes()).digest() in known for image in others)
 
 
 def unpack(path: Path, into: Path) -> dict[str, tuple[int, int]]:
