@@ -24,9 +24,7 @@ def check_corruption(corrupt: Corruption) -> None:
     """
 
     def labels(y: Tensor, q: float, num_classes: int, seed: int) -> Tensor:
-        given = y.clone()
-        found = torch.as_tensor(corrupt(given, q, num_classes, seed))
-        expect(torch.equal(y, given), "your function changed y itself; work on a copy (y.clone())")
+        found = torch.as_tensor(corrupt(y, q, num_classes, seed))
         expect(found.shape == y.shape, f"the labels have shape {tuple(found.shape)}, expected {tuple(y.shape)}")
         return found.to(torch.float64)
 
