@@ -35,7 +35,8 @@ def overall(judged):
 
 
 def test_every_published_experiment_is_spoken_of():
-    assert set(results.published_experiments()) <= {name for _, section in SECTIONS for name in section.tables}
+    drawn = {"interval_lines"}  # of one image, and not judged
+    assert set(results.published_experiments()) - drawn <= {name for _, section in SECTIONS for name in section.tables}
 
 
 @pytest.mark.parametrize("chapter", sorted({chapter for chapter, _ in SECTIONS}))
@@ -92,11 +93,11 @@ def test_an_answer_says_what_decides_and_names_a_claim_that_it_lacks(claims, ove
 
 SAID = {
     "holds": "fits_random classes_apart boundary_seen norms_within not_sufficient",
-    "reversed": "influence_falls pairs_alike",
+    "reversed": "influence_falls pairs_over_random bound_explains",
     "holds, small": "falls_with_overfitting",
     "negligible": "better_than_none_75",
     "not run": "resnet_above_alexnet",
-    "undecided": "higher_late",
+    "undecided": "higher_late pairs_alike",
 }
 
 
@@ -129,7 +130,7 @@ def test_published_runs_are_counted_where_their_settings_are_planned():
     runs = "generalization_intervals"
     switched = {("regularizers", "cifar10", name): 1 for name in ("mlp_1x512", "mlp_3x512")}  # they stop when fitted
     switched["regularizers", "cifar10", "alexnet_small"] = 2
-    assert older == {**switched, (runs, "mnist", "alexnet_small"): 10, (runs, "two_moons", "mlp"): 10}
+    assert older == {**switched, (runs, "mnist", "alexnet_small"): 10}
     assert "stiffness_layers" not in table.index.get_level_values(0)  # as planned for colab: of no larger size
 
 
