@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite.chapters.random_labels import runs as random_labels
-from gendyn_lite.chapters.registry import planned, unique
+from gendyn_lite.chapters.registry import NOTEBOOKS, planned, unique
 from gendyn_lite.errors import UserError
-from gendyn_lite.notebooks import chapter_path, chapters, parameters
 from gendyn_lite.sweep.grid import SWEPT, expand, read_grid
 
 
@@ -83,7 +82,7 @@ def test_an_experiment_of_another_chapter_is_refused() -> None:
         expand(random_labels.plan("smoke"), {"experiment": ["stiffness_maps"]})
 
 
-@pytest.mark.parametrize("chapter", [name for name in chapters() if "seeds" in parameters(chapter_path(name))])
+@pytest.mark.parametrize("chapter", NOTEBOOKS)
 @pytest.mark.parametrize("profile", ["smoke", "full"])
 def test_every_chapter_has_runs_and_each_is_one(chapter: str, profile: str) -> None:
     configs = planned(chapter, profile, {}, asked_by=SWEPT)

@@ -168,15 +168,19 @@ def widths_and_ridges(table: pd.DataFrame) -> Chart:
     means = mean_intervals(pd.concat([shown, best]), ["data", "kind", "share"], "error", name="error").round(4)
     means = means.assign(low=means["low"].clip(0.001, 1), high=means["high"].clip(0, 1))
     color, dash, shape = looks("kind", list(means["kind"].unique()), title="ridge", legend=alt.Legend(labelLimit=220))
+    # Given, since one seed has no interval: nothing is there to find the ends of its scale.
+    lowest = float(means[["error", "low"]].min(axis=None))
+    up = alt.Scale(type="log", domain=[lowest, 1])
+    across = alt.Scale(type="log", domain=[float(means["share"].min()), float(means["share"].max())])
     base = chosen(means, {"data": menu("widths_data", means["data"], "data")}).encode(
-        x=alt.X("share:Q", title="features / images fitted", scale=LOG), color=color
+        x=alt.X("share:Q", title="features / images fitted", scale=across), color=color
     )
     tip = ["kind:N", *tooltips(".3g", "share"), alt.Tooltip("error:Q", format=".1%"), "seeds:Q"]
-    y = alt.Y("error:Q", title="test error", scale=LOG, axis=PERCENT)
-    rule = alt.Chart(pd.DataFrame({"share": [1.0]})).mark_rule(strokeDash=[2, 3]).encode(x="share:Q")
+    y = alt.Y("error:Q", title="test error", scale=up, axis=PERCENT)
+    rule = alt.Chart(pd.DataFrame({"share": [1.0]})).mark_rule(strokeDash=[2, 3])
     layers = [
-        rule,
-        interval_bars(base),
+        rule.encode(x=alt.X("share:Q", scale=across)),
+        interval_bars(base).encode(y=alt.Y("low:Q", scale=up)),
         base.mark_line().encode(y=y, strokeDash=dash),
         base.mark_point(size=50).encode(y=y, shape=shape, tooltip=tip),
     ]
