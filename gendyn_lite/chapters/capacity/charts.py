@@ -169,7 +169,7 @@ def widths_and_ridges(table: pd.DataFrame) -> Chart:
     means = means.assign(low=means["low"].clip(0.001, 1), high=means["high"].clip(0, 1))
     color, dash, shape = looks("kind", list(means["kind"].unique()), title="ridge", legend=alt.Legend(labelLimit=220))
     # Given, since one seed has no interval: nothing is there to find the ends of its scale.
-    lowest = float(means[["error", "low"]].min(axis=None))
+    lowest = means[["error", "low"]].min().min()
     up = alt.Scale(type="log", domain=[lowest, 1])
     across = alt.Scale(type="log", domain=[float(means["share"].min()), float(means["share"].max())])
     base = chosen(means, {"data": menu("widths_data", means["data"], "data")}).encode(
