@@ -110,6 +110,11 @@ REFUSED = {
     "one output, drawn": (lambda: diagonal(ONE, X, kind="monte_carlo"), ONE_OUTPUT),
     "one output, cross-entropy": (lambda: gradient_gram(ONE, X, Y * 0), ONE_OUTPUT),
     "one output, influence": (lambda: influence(ONE, X, Y * 0, X, eps=1e-3, loss=squares), ONE_OUTPUT),
+    "one output of several": (lambda: gradient_gram(net(), X, Y * 0, output=lambda o: o[:, :1]), ONE_OUTPUT),
+    "one output without an axis": (
+        lambda: diagonal(net(), X, Y * 0, output=lambda o: o[:, 0]),
+        r"logits of shape \(12,\), expected \[n, classes\]",
+    ),
     "the first depends on the last": (
         lambda: gradient_gram(noisy(lambda h: h - 1e-6 * h[-1:]), X, Y),
         "the network mixes the examples of a batch",
@@ -335,6 +340,23 @@ def test_a_layer_that_fits_no_formula_is_differentiated_another_way(name):
     for size in (1, 5, 12):
         flat = torch.cat([value.flatten() for value in diagonal(model, X, Y, batch_size=size).values()])
         torch.testing.assert_close(flat, rows.square().mean(0), rtol=1e-9, atol=1e-12)
+
+
+NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+@pytest.mark.parametrize("axes", NORMS)
+def test_one_example_behind_batch_norm_and_exchanged_axes(axes):
+    """Torch's own gradient of a batch of one is wrong for some of these layouts: the slow twin has it twice."""
+    layers = {"norm": NORMS[axes](3), "out": nn.Linear(3 * 2**axes, 3)}
+    model = Net(lambda s, x: s.out(s.norm(x).transpose(1, -1).flatten(1)), **layers).double()
+    x = torch.linspace(-3, 3, 4 * 3 * 2**axes).sin().view(4, 3, *[2] * axes).double()
+    model(x)
+    model.eval()
+    model.zero_grad()
+    F.cross_entropy(model(x[[0, 0]]), Y[[0, 0]]).backward()  # twice the same, so that the mean is that of one
+    expected = sum(value.grad.square().sum() for value in model.parameters())
+    torch.testing.assert_close(squared_norms(model, x[:1], Y[:1])[0], expected, rtol=1e-9, atol=0)
 
 
 def test_the_influence_of_one_example_is_what_it_is_beside_itself():
