@@ -36,9 +36,11 @@ def test_every_label_is_fitted_and_nothing_new_recognized():
 
 
 def test_kernels_that_interpolate_generalize_and_fit_random_labels():
-    errors = {n: kernel(MNIST, "pixels", n)["error"].mean() for n in (1000, 3000, 10_000, 20_000, 40_000)}
+    errors = {n: kernel(MNIST, "pixels", n)["error"].mean() for n in (1000, 3000, 10_000, 20_000, 40_000, 60_000)}
     assert list(errors.values()) == sorted(errors.values(), reverse=True)
-    assert (errors[1000], errors[40_000]) == pytest.approx((0.064, 0.014), abs=5e-4)
+    assert (errors[1000], errors[40_000], errors[60_000]) == pytest.approx((0.064, 0.014, 0.012), abs=5e-4)
+    whole = kernel(MNIST, "pixels", 60_000)
+    assert (whole["train_accuracy"] == 1).all() and kernel(MNIST, "gabor", 60_000).empty
     assert kernel(MNIST, "gabor", 10_000)["error"].mean() == pytest.approx(0.007, abs=5e-4)
     assert kernel(CIFAR, "pixels", 10_000)["error"].mean() == pytest.approx(0.52, abs=0.005)
     random = KERNELS[(KERNELS["label_corruption"] == 1) & (KERNELS["ridge"] == 0)]
