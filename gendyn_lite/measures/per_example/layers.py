@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook as has_any_global_hook
+from torch.nn.modules import module as every_module
 
 KINDS: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.Linear, nn.Conv1d, nn.Conv2d), "affine"),
@@ -202,6 +202,12 @@ def hooked(modules: Iterable[nn.Module], after: Hook, before: Hook | None = None
 
 
 LIBRARIES = ("torch.nn.", "torchvision.", "gendyn_lite.models.")  # whose code no setting outside of it changes
+GLOBAL = (
+    "forward",
+    "forward_pre",
+    "backward",
+    "backward_pre",
+)  # kinds of hooks of all modules, as every torch has them
 PLAIN = (bool, int, float, str, tuple, type(None))
 
 
@@ -216,7 +222,7 @@ def state(model: nn.Module) -> tuple[object, ...] | None:
     >>> before == state(model), before == state(model.eval()), state(type("Own", (nn.ReLU,), {})())
     (True, False, None)
     """
-    if has_any_global_hook():
+    if any(vars(every_module).get(f"_global_{kind}_hooks") for kind in GLOBAL):
         return None
     found: list[object] = []
     for module in model.modules():
