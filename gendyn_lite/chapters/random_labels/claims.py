@@ -5,20 +5,24 @@ They are on record in `claims.toml`; here is the statistic of each, by its id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import pandas as pd
 from scipy import stats
 
-from gendyn_lite.chapters.random_labels.tables import BN, NONE, PaperRow, table_1_row, with_regularizers
+from gendyn_lite.chapters.random_labels.tables import (
+    BN,
+    NONE,
+    PaperRow,
+    stopped_early,
+    table_1_row,
+    with_regularizers,
+    with_variants,
+)
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import PUBLISHED, Section
 from gendyn_lite.results.tables import summarize, with_sizes
-
-UNEQUAL = 2.0  # times as high, from which on two losses are not taken to be equal
 
 
 def _by_seed(group: pd.DataFrame, q: float, *, inputs: str = "true") -> pd.DataFrame:
@@ -67,71 +71,51 @@ def _papers(network: str) -> dict[str, str]:
     return {name: f"{percent / 100:.3f} (CIFAR-10)" for name, percent in percents.items()}
 
 
-def _ends(group: pd.DataFrame) -> pd.DataFrame:
-    """The last row of each run."""
-    return group.sort_values("epoch", kind="stable").groupby("run_id", sort=False).tail(1)
+def _of(ends: pd.DataFrame, regularizers: str, *, q: float = 0.0) -> pd.DataFrame:
+    """The last rows of the runs with these regularizers and label corruption, by seed."""
+    return ends[(ends["regularizers"] == regularizers) & (ends["label_corruption"] == q)].set_index("seed")
 
 
-def _true(group: pd.DataFrame, regularizers: str) -> pd.DataFrame:
-    """The runs on true labels with these regularizers, every evaluated epoch of them."""
-    return group[(group["regularizers"] == regularizers) & ~group["random"]]
-
-
-def _tests(one: pd.DataFrame, other: pd.DataFrame, at: str) -> tuple[pd.Series, pd.Series]:
-    """Test accuracies of two kinds of runs by seed: at equal epochs (the last of both), or at equal training loss.
-
-    Both reached the higher of their two lowest losses: there each is taken where it first did. Where evaluations are so
-    far apart that the losses found differ by more than a factor of two, the pair is left out.
-    """
-    found = dict[int, list[float]]()
-    for seed in sorted(set(one["seed"]) & set(other["seed"])):
-        pair = [runs[runs["seed"] == seed].sort_values("epoch") for runs in (one, other)]
-        last = max(set(pair[0]["epoch"]) & set(pair[1]["epoch"]))
-        loss = max(run["train_loss"].min() for run in pair)
-        there = [run[run["epoch"] == last if at == "equal epochs" else run["train_loss"] <= loss] for run in pair]
-        low, high = sorted(run["train_loss"].iloc[0] for run in there)
-        if at == "equal epochs" or high <= UNEQUAL * low:
-            found[seed] = [run["test_accuracy"].iloc[0] for run in there]
-    table_ = pd.DataFrame.from_dict(found, orient="index", columns=pd.Index(["one", "other"]), dtype=float)
-    return table_["one"], table_["other"]
-
-
-def _gain(group: pd.DataFrame, regularizers: str, over: str = NONE, *, at: str) -> pd.Series:
+def _gain(ends: pd.DataFrame, regularizers: str, over: str = NONE) -> pd.Series:
     """Test accuracy on true labels with these regularizers minus that with others."""
-    one, other = _tests(_true(group, regularizers), _true(group, over), at)
-    return one - other
+    return _of(ends, regularizers)["test_accuracy"] - _of(ends, over)["test_accuracy"]
 
 
-def _advantage_kept(group: pd.DataFrame, *, at: str) -> pd.Series:
+def _with_crops(ends: pd.DataFrame, over: str = NONE) -> pd.Series | None:
+    return _gain(ends, "random crop", over) if ends["crop"].any() else None
+
+
+def _advantage_kept(ends: pd.DataFrame) -> pd.Series:
     """Advantage over guessing without regularizers, over that with all that were tried."""
-    chance = 1 / group["num_classes"].iloc[0]
-    full = "random crop + weight decay" if group["crop"].any() else "weight decay"
-    plain, regularized = _tests(_true(group, NONE), _true(group, full), at)
+    chance = 1 / ends["num_classes"].iloc[0]
+    full = "random crop + weight decay" if ends["crop"].any() else "weight decay"
+    plain, regularized = (_of(ends, words)["test_accuracy"] for words in (NONE, full))
     return (plain - chance) / (regularized - chance).where(regularized > chance)  # else there is no advantage to keep
 
 
-def _on_random_labels(group: pd.DataFrame) -> pd.Series:
+def _on_random_labels(ends: pd.DataFrame) -> pd.Series:
     """Train accuracy on random labels with any regularizer."""
-    ends = _ends(group)
-    return ends[ends["random"] & (ends["regularizers"] != NONE)].set_index("seed")["train_accuracy"]
+    chosen = ends[(ends["label_corruption"] == 1) & (ends["regularizers"] != NONE)]
+    return chosen.set_index("seed")["train_accuracy"]
 
 
-def _stopping(group: pd.DataFrame) -> pd.Series:
-    """The best test accuracy of any epoch minus that at the end, without a regularizer."""
-    plain = _true(group, NONE)
-    return plain.groupby("seed")["test_accuracy"].max() - _ends(plain).set_index("seed")["test_accuracy"]
+def _shrunk(ends: pd.DataFrame) -> pd.Series:
+    """Norm of the weights with weight decay over that without, on true labels."""
+    return _of(ends, "weight decay")["watched/weight_norm"] / _of(ends, NONE)["watched/weight_norm"]
 
 
-def _norm_gain(on: pd.DataFrame, off: pd.DataFrame, *, at: str) -> pd.Series:
-    """Test accuracy on true labels with batch-norm minus that without."""
-    one, other = _tests(_true(on, NONE), _true(off, NONE), at)
-    return one - other
+def _stopping(ends: pd.DataFrame, q: float = 0.0) -> pd.Series:
+    """Test accuracy at the epoch that validation images choose minus that at the end, without a regularizer."""
+    plain = _of(ends, NONE, q=q)
+    return plain["stopped"] - plain["watched/test_accuracy"]
 
 
-def _both_ways(statistics: Mapping[str, Callable[..., pd.Series | None]]) -> dict[str, Callable[..., Any]]:
-    """Statistics that compare runs, at equal epochs and, as claims of their own, at equal training loss."""
-    ways = {"": "equal epochs", "_at_equal_loss": "equal training loss"}
-    return {name + end: partial(of, at=at) for name, of in statistics.items() for end, at in ways.items()}
+def _slower(runs: pd.DataFrame) -> pd.Series:
+    """Rank correlation of epochs to fit with the number of variants; what never fits comes last."""
+    ends = runs.assign(fit_epoch=runs["fit_epoch"].fillna(runs["epochs"].max() + 1))
+    return pd.Series(
+        {seed: stats.spearmanr(each["variants"], each["fit_epoch"]).statistic for seed, each in ends.groupby("seed")}
+    )
 
 
 def _difference(one: PaperRow, other: PaperRow) -> str:
@@ -161,22 +145,26 @@ OF_LABELS = {
     "gaussian_sooner": partial(_sooner, inputs="gaussian"),
 }
 OF_REGULARIZERS = {
+    "not_necessary": _advantage_kept,
     "not_sufficient": _on_random_labels,
-    **_both_ways(
-        {
-            "not_necessary": _advantage_kept,
-            "weight_decay_helps": partial(_gain, regularizers="weight decay"),
-            "crops_help": lambda group, at: _gain(group, "random crop", at=at) if group["crop"].any() else None,
-            "crops_help_more": lambda group, at: (
-                _gain(group, "random crop", "weight decay", at=at) if group["crop"].any() else None
-            ),
-            "dropout_helps": lambda group, at: _gain(group, "dropout", at=at) if group["dropout"].any() else None,
-        }
-    ),
+    "decay_acts": _shrunk,
+    "weight_decay_helps": partial(_gain, regularizers="weight decay"),
+    "crops_help": _with_crops,
+    "crops_help_more": partial(_with_crops, over="weight decay"),
+    "dropout_helps": lambda ends: _gain(ends, "dropout") if ends["dropout"].any() else None,
+    "stopping_no_help": _stopping,
+    "stopping_helps_noisy": partial(_stopping, q=0.5),
 }
-OF_STOPPING = {"stopping_no_help": _stopping}
-OF_BATCH_NORM = _both_ways({"batch_norm_helps": _norm_gain})
-RECORD = on_record(__file__, OF_LABELS, OF_REGULARIZERS, OF_STOPPING, OF_BATCH_NORM)
+OF_BATCH_NORM = {
+    "batch_norm_helps": lambda on, off: _of(on, NONE)["test_accuracy"] - _of(off, NONE)["test_accuracy"],
+}
+OF_VARIANTS = {
+    "augmented_fitted": lambda ends: ends[ends["variants"] == ends["variants"].max()].set_index("seed")[
+        "train_accuracy"
+    ],
+    "variants_slow": _slower,
+}
+RECORD = on_record(__file__, OF_LABELS, OF_REGULARIZERS, OF_BATCH_NORM, OF_VARIANTS)
 
 
 def claims(runs: pd.DataFrame) -> pd.DataFrame:
@@ -200,24 +188,26 @@ def regularizer_claims(runs: pd.DataFrame) -> pd.DataFrame:
     """The claims on regularizers, on each network and data set.
 
     Args:
-        runs: A tidy table of the experiments ``"regularizers"`` and ``"random_labels"``.
+        runs: A tidy table of the experiment ``"regularizers"``; runs that stop when fitted are left out.
 
     Returns:
         One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`; accuracies are fractions. Runs
-        are compared seed by seed, at equal epochs and at equal training loss. A claim whose runs are missing is there,
-        with n_seeds = 0 and no verdict; a network that was never regularized explicitly has no claims on that.
+        are compared seed by seed, at their ends, after equal numbers of epochs. A claim whose runs are missing is
+        there, with n_seeds = 0 and no verdict; a network that was never regularized explicitly has no claims on that.
 
     Source: Zhang et al. (2017), Sec. 3, Table 1, Fig. 2.
     """
-    rows = with_regularizers(runs)
+    runs = with_regularizers(runs[~runs["stop_when_fitted"].astype(bool)])
+    if runs.empty:
+        return table(())
+    ends = stopped_early(runs)
     found: list[Claim] = []
-    for subject, group in with_sizes(rows, of="base").groupby("subject", sort=False):
+    for subject, group in with_sizes(ends, of="base").groupby("subject", sort=False):
         if (group["regularizers"] != NONE).any():
             known = _with_regularizers(str(group["base"].iloc[0]), cropped=bool(group["crop"].any()))
             chance = 1 / group["num_classes"].iloc[0]
             found += RECORD.judge(str(subject), OF_REGULARIZERS, group, chance=chance, **known)
-        found += RECORD.judge(str(subject), OF_STOPPING, group)
-    pairs = with_sizes(rows.assign(plain=rows["base"].str.replace(BN, "")), of="plain")
+    pairs = with_sizes(ends.assign(plain=ends["base"].str.replace(BN, "")), of="plain")
     for subject, group in pairs.groupby("subject", sort=False):
         if group["base"].nunique() > 1:
             base = str(group["plain"].iloc[0])
@@ -227,12 +217,18 @@ def regularizer_claims(runs: pd.DataFrame) -> pd.DataFrame:
     return table(found)
 
 
-def _regularized(runs: pd.DataFrame) -> pd.DataFrame:
-    """Only the data on which something was regularized: other runs have no comparison."""
-    return regularizer_claims(runs[runs["data"].isin(runs.loc[runs["experiment"] == "regularizers", "data"])])
+def augmentation_claims(runs: pd.DataFrame) -> pd.DataFrame:
+    """The claims on random labels under augmentation.
+
+    Args:
+        runs: A tidy table of the experiment ``"augmented_labels"``.
+    """
+    groups = with_sizes(with_variants(summarize(runs))).groupby("subject", sort=False)
+    return table(claim for subject, ends in groups for claim in RECORD.judge(str(subject), OF_VARIANTS, ends))
 
 
 SECTIONS = (
     Section(RECORD, PUBLISHED, ("random_labels",), claims),
-    Section(RECORD, "regularizers-on-cifar-10", ("random_labels", "regularizers"), _regularized),
+    Section(RECORD, "published-regularizers", ("regularizers",), regularizer_claims),
+    Section(RECORD, "published-regularizers", ("augmented_labels",), augmentation_claims),
 )

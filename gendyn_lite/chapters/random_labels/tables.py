@@ -14,7 +14,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import mean_interval, network_name, summarize, with_sizes
 
 NONE, BN = "no regularizer", " without batch-norm"
-LABELS = {True: "random", False: "true"}
+LABELS = {0.0: "true", 0.5: "half random", 1.0: "random"}
 
 
 def _figures(name: str) -> tuple[Any, ...]:
@@ -41,27 +41,57 @@ def table_1_row(
 
 
 def with_regularizers(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs on true inputs with true or with random labels, and which regularizers they had.
+    """The runs on true inputs with true, half random or random labels, and which regularizers they had.
 
     Args:
         table: A tidy table of `gendyn_lite.results.load`, experiments ``"regularizers"`` and ``"random_labels"``.
 
     Returns:
-        Those rows with the columns ``base`` (the network, its dropout left out), ``crop``, ``decay``, ``dropout``,
-        ``random`` (truth values) and ``regularizers`` (in words).
+        Those rows with the columns ``base`` (the network, its dropout left out), ``crop``, ``decay``, ``dropout``
+        (truth values) and ``regularizers`` (in words).
 
     >>> run = {"inputs": "true", "label_corruption": 1.0, "model": "mlp", "model_options": "{}", "random_crop": 0}
-    >>> with_regularizers(pd.DataFrame([{**run, "weight_decay": 0.1}]))[["regularizers", "random"]].values.tolist()
-    [['weight decay', True]]
+    >>> with_regularizers(pd.DataFrame([{**run, "weight_decay": 0.1}]))["regularizers"].tolist()
+    ['weight decay']
     """
-    rows = table[(table["inputs"] == "true") & table["label_corruption"].isin([0.0, 1.0])]
+    rows = table[(table["inputs"] == "true") & table["label_corruption"].isin(LABELS)]
     options = [json.loads(text) for text in rows["model_options"]]
     dropout = [each.pop("dropout", 0.0) > 0 for each in options]
     base = [network_name(model, rest) for model, rest in zip(rows["model"], options, strict=True)]
     crop, decay = rows["random_crop"] > 0, rows["weight_decay"] > 0
     words = [in_words(*which) for which in zip(crop, dropout, decay, strict=True)]
-    rows = rows.assign(base=base, crop=crop, decay=decay, dropout=dropout)
-    return rows.assign(random=rows["label_corruption"] == 1, regularizers=words)
+    return rows.assign(base=base, crop=crop, decay=decay, dropout=dropout, regularizers=words)
+
+
+def stopped_early(table: pd.DataFrame) -> pd.DataFrame:
+    """The last row of each run, with what early stopping would have given.
+
+    Args:
+        table: A tidy table of the experiment ``"regularizers"``, whose runs are watched.
+
+    Returns:
+        Those rows with two more columns: ``stopped``, the accuracy on one half of the test images at the first epoch at
+        which that on the other half is highest, and ``stopped_at``, that epoch.
+
+    >>> watched = {"watched/validation_accuracy": [0.1, 0.6, 0.5], "watched/test_accuracy": [0.1, 0.4, 0.5]}
+    >>> run = {"run_id": "a", "epoch": [0, 1, 2], "train_accuracy": 1.0, "test_accuracy": 0.5}
+    >>> stopped_early(pd.DataFrame({**run, **watched}))[["stopped", "stopped_at"]].values.tolist()
+    [[0.4, 1.0]]
+    """
+    rows = table.sort_values("epoch", kind="stable").reset_index(drop=True)
+    chosen = rows.loc[rows.groupby("run_id")["watched/validation_accuracy"].idxmax()].set_index("run_id")
+    ends = summarize(table)
+    found = chosen.loc[ends["run_id"], ["watched/test_accuracy", "epoch"]].to_numpy()
+    return ends.assign(stopped=found[:, 0], stopped_at=found[:, 1])
+
+
+def with_variants(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with ``variants``, of how many images augmentation makes each image: windows times mirror images.
+
+    >>> with_variants(pd.DataFrame({"random_crop": [0, 2], "flip": [False, True]}))["variants"].tolist()
+    [1, 50]
+    """
+    return table.assign(variants=(2 * table["random_crop"] + 1) ** 2 * (1 + table["flip"].astype(int)))
 
 
 def in_words(crop: bool, dropout: bool, decay: bool) -> str:
@@ -74,28 +104,6 @@ def in_words(crop: bool, dropout: bool, decay: bool) -> str:
     return " + ".join(words) or NONE
 
 
-def row_by_row(table: pd.DataFrame) -> pd.DataFrame:
-    """What was run for each network and setting: seeds, epochs until it stopped, minutes of training a run.
-
-    Args:
-        table: A tidy table of `gendyn_lite.results.load`.
-
-    >>> run = {"inputs": "true", "label_corruption": 1.0, "model": "mlp", "model_options": "{}", "random_crop": 0}
-    >>> run |= {"weight_decay": 0.1, "run_id": "a", "n_train": 50, "seed": 0, "epoch": 7, "seconds": 90.0}
-    >>> run |= {"train_accuracy": 1.0, "test_accuracy": 0.1}
-    >>> " | ".join(map(str, row_by_row(pd.DataFrame([run | {"data": "MNIST"}])).iloc[0]))
-    'mlp | 50 | weight decay | random | 1 | 7 to 7 | 1.5'
-    """
-    ends = with_sizes(summarize(with_regularizers(table)), of="base")
-    rows = []
-    for key, runs in ends.groupby(["base", "n_train", "rest", "regularizers", "random"], sort=False):
-        base, n, rest, words, random = key  # type: ignore[misc]
-        epochs, minutes = f"{runs['epoch'].min()} to {runs['epoch'].max()}", f"{runs['seconds'].mean() / 60:.1f}"
-        rows.append((f"{base}{rest}", f"{n:,}", words, LABELS[bool(random)], runs["seed"].nunique(), epochs, minutes))
-    columns = ["network", "n", "regularizers", "labels", "seeds", "epochs", "minutes a run"]
-    return pd.DataFrame(rows, columns=pd.Index(columns))
-
-
 def table_1(runs: pd.DataFrame) -> pd.DataFrame:
     """Train and test accuracy of every row of Table 1, the paper's and ours (mean and 95 % interval over seeds).
 
@@ -104,8 +112,8 @@ def table_1(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The paper's rows in its order, as text: network, regularizers, labels, the accuracies in %, our number of
-        training images and of seeds. A network that we trained at several sizes has its rows once for each, those that
-        were run at it. A row that was not run at any says so.
+        training images, of seeds and of epochs. A network that we trained at several sizes has its rows once for each,
+        those that were run at it. A row that was not run at any says so.
 
     Raises:
         UserError: The runs are of several data sets.
@@ -120,6 +128,7 @@ def table_1(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for network, grouped in groupby(TABLE_1, key=lambda paper: paper.network):
         papers, own = list(grouped), ends[ends["base"] == network]
+        own = own[own.groupby("subject")["experiment"].transform(lambda each: (each == "regularizers").any())]
         sizes = [(paper, _same(size, paper)) for _, size in own.groupby("subject", sort=False) for paper in papers]
         rows += [_row(paper, ours) for paper, ours in sizes if len(ours)]
         rows += [_row(paper, own.head(0)) for paper in papers if _same(own, paper).empty]
@@ -128,17 +137,20 @@ def table_1(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _same(ends: pd.DataFrame, paper: PaperRow) -> pd.DataFrame:
     """Our runs of a row of the paper's, of one network."""
-    settings = zip(ends["crop"], ends["decay"], ends["random"], strict=True)
-    return ends[[each == paper[1:4] for each in settings]]
+    settings = zip(ends["crop"], ends["decay"], ends["label_corruption"], strict=True)
+    return ends[[each == paper[1:4] for each in settings]]  # True is 1.0
 
 
 def _row(paper: PaperRow, ours: pd.DataFrame) -> dict[str, object]:
-    size = f"{ours['n_train'].iloc[0]:,}{ours['rest'].iloc[0]}, {ours['seed'].nunique()}" if len(ours) else "–"
-    on, labels = in_words(paper.crop, False, paper.weight_decay), LABELS[paper.random_labels]
+    size = epochs = "–"
+    if len(ours):
+        size = f"{ours['n_train'].iloc[0]:,}{ours['rest'].iloc[0]}, {ours['seed'].nunique()}"
+        epochs = "–".join(map(str, sorted({int(ours["epoch"].min()), int(ours["epoch"].max())})))
+    on, labels = in_words(paper.crop, False, paper.weight_decay), LABELS[float(paper.random_labels)]
     row: dict[str, object] = {"network": paper.network, "regularizers": on, "labels": labels}
     for part, percent in (("train", paper.train), ("test", paper.test)):
         row |= {f"{part}, paper": f"{percent:.2f}", f"{part}, ours": _percent(ours[f"{part}_accuracy"])}
-    return {**row, "our n, seeds": size}
+    return {**row, "our n, seeds": size, "our epochs": epochs}
 
 
 def table_2() -> pd.DataFrame:
@@ -154,7 +166,7 @@ def table_2() -> pd.DataFrame:
         on = ["yes" if each else "no" for each in (row.augmentation, row.dropout, row.weight_decay)]
         train = [f"{row.train_top1:.2f}", f"{row.train_top5:.2f}"]
         test = [_with_best(row.test_top1, row.best_top1), _with_best(row.test_top5, row.best_top5)]
-        rows.append([LABELS[row.random_labels], *on, *train, *test, "not run at full size"])
+        rows.append([LABELS[float(row.random_labels)], *on, *train, *test, "not run at full size"])
     rows.append(["true (AlexNet, 2012)", *["–"] * 6, f"{ALEXNET_TOP5:.2f}", "–"])
     columns = ["labels", "augmentation", "dropout", "weight decay", "top-1 train", "top-5 train"]
     return pd.DataFrame(rows, columns=pd.Index([*columns, "top-1 test", "top-5 test", "ours"]))
