@@ -146,7 +146,9 @@
       window.addEventListener(kind, () => { moved = true; }, { once: true, passive: true });
     }
     await set();
-    if (!moved) place.scrollIntoView();
+    const again = new ResizeObserver(() => { if (!moved) place.scrollIntoView(); });
+    again.observe(document.body);  // at once, and whenever what is laid out later changes the page's height
+    window.setTimeout(() => again.disconnect(), 10000);
   }
 
   const results = document.getElementById("search-results");
