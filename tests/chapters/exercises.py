@@ -225,20 +225,3 @@ RIGHT = [
     ("norm-unit", "torch.einsum('i,ij,j', alpha, K, alpha) * K.diagonal().mean() / len(K)"),
     ("ridge", "torch.tensor(test[min(range(len(test)), key=held_out.__getitem__)])"),
 ]
-# Right answers in another form.
-RIGHT = [
-    ("corrupt", drawn("0", "num_classes", "return torch.where(u < q, d, y).int()")),
-    ("corrupt", drawn("0", "num_classes", "return torch.where(u < q, d, y).tolist()")),
-    ("corrupt", drawn("0", "num_classes", "return torch.where(u < q, d, y).numpy()")),
-    ("expected", "torch.tensor(1 - q + q / num_classes)"),
-    ("fit-epoch", "next((torch.tensor(e) for e, x in enumerate(a) if x >= 0.999), None)"),
-    ("gap", "(ends.train_accuracy - ends.test_accuracy).groupby(ends.label_corruption).mean().iloc[::-1]"),
-    ("gap", "(ends.train_accuracy - ends.test_accuracy).groupby(ends.label_corruption).mean().to_dict()"),
-    ("stop", "torch.tensor(t)[torch.tensor(v).argmax()] - t[-1]"),
-    ("decay", "((1 - lr * wd) * w - lr * g)"),
-    ("knot", "torch.tensor(a / (a - b)).float() if a * b < 0 else None"),
-    ("leave", "min((torch.tensor(a / (a - b)) for a, b in zip(start, end) if b < 0), default=None)"),
-    ("midline", "[a / 2 + b / 2, (c - b) / 2]"),
-    ("norm", "torch.linalg.matrix_norm(W, torch.inf)"),
-    ("norm", "W.float().abs().sum(1).max()"),
-]
