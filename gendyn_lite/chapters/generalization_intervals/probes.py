@@ -1,4 +1,4 @@
-"""The lines of chapter 5: every kind of direction from points of one class, and one image's lines in full."""
+"""What the runs of chapter 5 measure: directions from points of a class, norms, the bound, one image's lines."""
 
 from __future__ import annotations
 

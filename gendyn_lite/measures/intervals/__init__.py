@@ -1,17 +1,14 @@
 """Generalization intervals: how far from a point, in a direction, a network keeps its class (Salman et al. 2019)."""
 
 from gendyn_lite.measures.intervals.directions import (
-    WeightNorms,
     adversarial_directions,
     between_means,
     components,
-    infinity_norm,
-    linear_maps,
     midlines,
     pair_distance,
     pair_lines,
     random_directions,
     same_class_tuples,
-    weight_norms,
 )
 from gendyn_lite.measures.intervals.interval import Intervals, Line, generalization_interval, pieces
+from gendyn_lite.measures.intervals.norms import WeightNorms, infinity_norm, linear_maps, weight_norms
