@@ -7,6 +7,7 @@ import io
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TextIO
@@ -40,6 +41,20 @@ def _interrupt() -> None:
         _thread.interrupt_main()
 
 
+def _end(watcher: threading.Thread, over: threading.Event, ended: threading.Event) -> None:
+    """Have no interrupt any more: one that was on its way arrives here, and no later."""
+    while True:
+        try:
+            ended.set()
+            while watcher.is_alive():
+                watcher.join(AGAIN)
+            time.sleep(0)
+            return
+        except KeyboardInterrupt:
+            if not over.is_set():
+                raise
+
+
 @contextmanager
 def limited(seconds: float | None = None) -> Iterator[None]:
     """Stop code that runs too long or prints too much. Only the main thread can be stopped.
@@ -69,15 +84,17 @@ def limited(seconds: float | None = None) -> Iterator[None]:
             pause = AGAIN
 
     watcher = threading.Thread(target=watch, daemon=True)
-    if threading.current_thread() is threading.main_thread():
-        watcher.start()
     try:
-        with redirect_stdout(_Bounded(sys.stdout)), redirect_stderr(_Bounded(sys.stderr)):
-            yield
+        try:
+            if threading.current_thread() is threading.main_thread():
+                watcher.start()
+            with redirect_stdout(_Bounded(sys.stdout)), redirect_stderr(_Bounded(sys.stderr)):
+                yield
+        finally:
+            _end(watcher, over, ended)
     except KeyboardInterrupt:
+        _end(watcher, over, ended)  # it may have come before that was done
         if not over.is_set():
             raise
-    finally:
-        ended.set()
     if over.is_set():
         raise TimeoutError(f"it ran longer than {seconds:g} seconds: does a loop never end?")

@@ -100,6 +100,26 @@ def test_whatever_stops_an_answer_is_told_in_one_line(error: Any, told: str, che
     assert capsys.readouterr().out == f"Not yet (two): your code stopped with {told}\n"
 
 
+def test_no_interrupt_comes_after_the_block_however_close_its_end_is() -> None:
+    """Code that ends just as its time does: it is over time or it is not, and nothing is interrupted later."""
+    for number in range(60):
+        limit, until = 0.02, time.perf_counter() + 0.02 * (0.9 + 0.2 * number / 60)
+        with suppress(TimeoutError), limits.limited(limit):
+            while time.perf_counter() < until:
+                pass
+    time.sleep(0.2)
+
+
+def test_nothing_but_what_was_given_may_hold_nan(capsys: Any) -> None:
+    given = torch.tensor([1.0, torch.nan])
+
+    @live.exercise("same")
+    def check(answer: Any) -> None:
+        live.expect(answer(given) == 2, "it is two")
+
+    assert check(len), capsys.readouterr().out
+
+
 def test_an_answer_cannot_change_what_it_is_compared_with(capsys: Any) -> None:
     given, listed = torch.ones(3), [1, 2]
 
