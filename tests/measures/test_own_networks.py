@@ -310,6 +310,7 @@ CHANGED = {  # after a network was checked: what happens to it
     "a setting": lambda model: setattr(model[1], "inplace", True),
     "a module in train mode": lambda model: model[1].train(),
     "a step": shifted,
+    "what is written to .data": lambda model: model[0].weight.data.mul_(3),
     "a frozen weight": lambda model: model[0].weight.requires_grad_(False),
 }
 
@@ -328,6 +329,36 @@ def test_a_network_is_checked_once_while_it_is_as_it_was(change, monkeypatch):
     rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, X, Y)])
     torch.testing.assert_close(gradient_gram(model, X, Y), rows @ rows.T, rtol=1e-9, atol=1e-12)
     assert len(checked) == 3
+
+
+def test_mixing_that_a_zero_weight_hid_at_first_is_seen_later():
+    model = nn.Sequential(nn.Linear(8, 6), nn.Softmax(0), nn.Linear(6, 3)).double().eval()
+    weight = model[2].weight.data.clone()
+    model[2].weight.data.zero_()
+    diagonal(model, X, Y)
+    model[2].weight.data.copy_(weight)
+    check_refused(diagonal, "the network mixes the examples of a batch", model, X, Y)
+
+
+def test_a_class_whose_forward_is_changed_is_checked_anew(monkeypatch):
+    model = net()
+    gradient_gram(model, X, Y)
+    monkeypatch.setattr(nn.ReLU, "forward", lambda module, x: (x - x.mean(0)).relu())
+    check_refused(gradient_gram, "the network mixes the examples of a batch", model, X, Y)
+
+
+def test_a_function_of_one_s_own_inside_of_a_module_of_torch_is_checked_every_time():
+    own = [torch.relu]
+
+    def activation(h):
+        return own[0](h)
+
+    model = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 6, activation=activation, batch_first=True))
+    model.append(nn.Flatten()).append(nn.Linear(16, 3)).double().eval()
+    x = X.view(6, 2, 8)
+    diagonal(model, x, Y[:6])
+    own[0] = lambda h: (h - h.mean(0)).relu()
+    check_refused(diagonal, "the network mixes the examples of a batch", model, x, Y[:6])
 
 
 @pytest.mark.filterwarnings("ignore:no formula for")

@@ -202,20 +202,15 @@ def hooked(modules: Iterable[nn.Module], after: Hook, before: Hook | None = None
 
 
 LIBRARIES = ("torch.nn.", "torchvision.", "gendyn_lite.models.")  # whose code no setting outside of it changes
-GLOBAL = (
-    "forward",
-    "forward_pre",
-    "backward",
-    "backward_pre",
-)  # kinds of hooks of all modules, as every torch has them
+GLOBAL = ("forward", "forward_pre", "backward", "backward_pre")  # kinds of hooks of all modules, in every torch
 PLAIN = (bool, int, float, str, tuple, type(None))
 
 
 def state(model: nn.Module) -> tuple[object, ...] | None:
-    """All that decides what a network does: its modules, their settings, the place and version of each tensor.
+    """What decides what a network does: its modules, their settings and code; place, version and norm of each tensor.
 
     None for a network that may do something else next time all the same: one with hooks, or with code that is not of
-    `LIBRARIES`.
+    `LIBRARIES`. What is done to torch's own functions is not seen.
 
     >>> model = nn.Linear(2, 2)
     >>> before = state(model)
@@ -233,10 +228,24 @@ def state(model: nn.Module) -> tuple[object, ...] | None:
         held = [value for value in (*module._parameters.values(), *module._buffers.values()) if value is not None]
         if any(value.is_inference() for value in held):  # its version is not counted
             return None
-        tensors = [(id(value), value.data_ptr(), value._version, value.requires_grad, value.dtype) for value in held]
+        if any(callable(value) and not _of_torch(value) for value in own.values()):
+            return None
+        # A norm, since what is written to `.data` counts as no version.
+        tensors = [
+            (id(value), value.data_ptr(), value._version, value.requires_grad, value.dtype, _norm(value))
+            for value in held
+        ]
         settings = [(name, repr(value) if type(value) in PLAIN else id(value)) for name, value in own.items()]
-        found.append((ref(module), type(module), settings, tensors))
+        found.append((ref(module), type(module), type(module).forward, settings, tensors))
     return tuple(found)
+
+
+def _of_torch(function: object) -> bool:
+    return (getattr(function, "__module__", None) or "torch").startswith("torch")
+
+
+def _norm(value: Tensor) -> float:
+    return float(torch.linalg.vector_norm(value.detach(), dtype=torch.float64))
 
 
 COPIES = 2  # what autograd keeps of a layer's output, and what is on its way
