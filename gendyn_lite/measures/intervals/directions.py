@@ -177,7 +177,8 @@ def random_directions(
         [m, *in_shape]; uniformly distributed unless there are weights.
 
     Raises:
-        UserError: Weights and a basis at once, or weights that are all zero.
+        UserError: Weights and a basis at once, or those that cannot be: of another shape, infinite, all zero, or
+            directions that are not orthogonal and of one length.
 
     >>> random_directions(torch.zeros(2, 5), length=3.0).norm(dim=1).round(decimals=3).tolist()
     [3.0, 3.0]
@@ -186,8 +187,16 @@ def random_directions(
     """
     if weights is not None and basis is not None:
         raise UserError("there are weights and a basis, expected one of them: leave the other out")
+    _check_shape("weights", weights, x)
+    _check_shape("basis", basis if basis is None else basis[:1].squeeze(0), x)
     if weights is not None and not bool((weights != 0).any()):
         raise UserError("the weights are all zero, so that there is no direction: give some of them another value")
+    if basis is not None:
+        flat = basis.flatten(1).double()
+        gram = flat @ flat.T
+        one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device) * gram[0, 0]
+        if not bool(gram[0, 0] > 0) or not torch.allclose(gram, one, atol=1e-4 * float(gram[0, 0])):
+            raise UserError("the directions of the basis are not orthogonal and of one length: take `components`")
     shape = x.shape if basis is None else (len(x), len(basis))
     draw = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(x.device)
     if weights is not None:
@@ -195,6 +204,13 @@ def random_directions(
     if basis is not None:
         draw = torch.einsum("mk,k...->m...", draw, basis.double())
     return _scaled(draw, length).to(x)
+
+
+def _check_shape(name: str, given: Tensor | None, x: Tensor) -> None:
+    """Refuse what is not of the shape of one point, or not finite."""
+    if given is not None and (given.shape != x.shape[1:] or not bool(given.isfinite().all())):
+        told = f"{name} is {list(given.shape)}" if given.shape != x.shape[1:] else f"{name} holds NaN or infinity"
+        raise UserError(f"{told}, expected finite numbers of the shape of one point, {list(x.shape[1:])}")
 
 
 def adversarial_directions(model: nn.Module, x: Tensor, *, length: float) -> Tensor:

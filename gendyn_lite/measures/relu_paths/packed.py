@@ -108,8 +108,19 @@ def check_paths(paths: Paths, what: str = "paths") -> None:
 
 def of_images(paths: Tensor, *, layer: str, images: str) -> Tensor:
     """Paths that know their layer and their images' fingerprint, as long as they are not changed: `check_pair` asks."""
-    vars(paths).update(layer=layer, images=images)
+    vars(paths).update(layer=layer, images=images, marked=_version(paths))
     return paths
+
+
+def _known(paths: Paths, name: str) -> str:
+    """Layer or images of some paths, nothing where that is not known or no longer true."""
+    changed = isinstance(paths, Tensor) and vars(paths).get("marked") != _version(paths)
+    return "" if changed else getattr(paths, name, "")
+
+
+def _version(paths: Tensor) -> int:
+    """How often it was changed in place; a tensor of inference mode does not count."""
+    return 0 if paths.is_inference() else paths._version
 
 
 def check_pair(now: Paths, before: Paths, *, least: int) -> None:
@@ -125,7 +136,7 @@ def check_pair(now: Paths, before: Paths, *, least: int) -> None:
     """
     check_paths(now, "now")
     check_paths(before, "before")
-    layers, images = ([getattr(paths, name, "") for paths in (now, before)] for name in ("layer", "images"))
+    layers, images = ([_known(paths, name) for paths in (now, before)] for name in ("layer", "images"))
     if all(layers) and layers[0] != layers[1]:
         raise UserError(f"now is layer {layers[0]!r} and before {layers[1]!r}: compare paths of one layer")
     if all(images) and images[0] != images[1]:

@@ -111,6 +111,13 @@ def test_paths_of_other_images_or_another_order_are_not_compared(kind):
             cross_path_similarity(now, kind(model, other)["1"])
 
 
+def test_paths_that_were_changed_in_place_are_of_no_known_images():
+    model, x = nn.Sequential(nn.Linear(6, 50), nn.ReLU()), images(4, (6,))
+    now, other = record(model, x)["1"], record(model, x.flip(0))["1"]
+    other.copy_(other.flip(0).clone())
+    assert torch.equal(now, other) and torch.isfinite(cross_path_similarity(now, other)).all()
+
+
 def test_batches_and_packing_agree():
     model, x = scrambled(conv()).double(), images(7, (2, 8, 8), dtype=torch.float64)
     whole, parts, packed = record(model, x), record(model, x, batch_size=3), record_packed(model, x, batch_size=2)
