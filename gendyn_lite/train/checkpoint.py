@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.results.files import PARTIAL, write_bytes
 from gendyn_lite.train.step import hook_name, laid_out_as
 
@@ -122,7 +122,7 @@ def read(path: Path) -> Checkpoint:
             header = json.loads((file.metadata() or {})[HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        reason = "no checkpoint of gendyn_lite" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        reason = "no checkpoint of gendyn_lite" if isinstance(error, KeyError) else first_line(error)
         raise DamagedError(reason) from error
     if header.get("version", 0) > VERSION:
         formats = f"format {header['version']}, this one reads {VERSION}"

@@ -13,7 +13,7 @@ from torch.nn.modules import module as every_module
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gendyn_lite.config import RunConfig
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, first_line
 
 Pass = Callable[[Tensor, Tensor], Tensor]  # of inputs and labels; gives the loss
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -44,7 +44,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         chosen = torch.device(named)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"device {str(named)!r} cannot be used ({reason}): use 'cpu', or 'cuda' with a GPU") from None
     return chosen
 
@@ -253,7 +253,7 @@ class GraphedPass:
             if out_of_memory(error):
                 raise
             self._plain = True
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             warnings.warn(f"training without a CUDA graph, which is slower: {reason}", stacklevel=2)
             return
         self._graph, self._captured = graph, self._state()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gendyn_lite.data import ImageData
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.train.device import HOOKS, Precision, random_state
 from gendyn_lite.train.history import Row
 
@@ -44,7 +44,7 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
         with torch.no_grad():
             shape = tuple(model.eval()(x[:1]).shape)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"the network does not take inputs of shape {tuple(x.shape[1:])}: {reason}") from error
     if shape != (1, data.num_classes):
         named = f"{data.name} has {data.num_classes} classes: build it with num_classes={data.num_classes}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -214,17 +215,23 @@ class Run:
                 raise UserError(f"the checkpoint was trained on other {what} ({then}, now {now}): {remedy}")
 
 
+PLAIN = (bool, int, float, str, tuple, type(None))  # of what a module's settings are
+
+
 def _digests(model: nn.Module, data: ImageData) -> dict[str, str]:
     """What tells apart networks, labels and images that a configuration and a fingerprint may not: 16 hex digits each.
 
-    Of a network its modules' names and classes, and their settings as they print them; of images some 256.
+    Of a network its modules' names and classes, and their settings; of images some 256.
     """
     modules = [(name, type(module).__name__) for name, module in model.named_modules()]
+    plain = [
+        [(k, v) for k, v in vars(each).items() if isinstance(v, PLAIN) and k != "training"] for each in model.modules()
+    ]
     x, y = data.train.x, data.train.y.cpu().contiguous()
     some = x[:: max(1, len(x) // 256)].cpu().contiguous().numpy().data if isinstance(x, Tensor) else b""
     parts = {
         "network": repr(modules).encode(),
-        "settings": repr(model).encode(),
+        "settings": (repr(plain) + re.sub("0x[0-9a-f]+", "", repr(model))).encode(),
         "labels": y.numpy().data,
         "images": some,
     }

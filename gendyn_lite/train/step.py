@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gendyn_lite.config import RunConfig
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.train.device import GraphedPass, Precision, out_of_memory
 from gendyn_lite.train.distributed import ALONE, Ranks
 
@@ -154,7 +154,7 @@ class Step:
         except RuntimeError as error:
             if not out_of_memory(error) or self._ranks.world > 1:
                 raise
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
         # Outside the except clause: the traceback would keep the activations alive.
         self._halve(len(y), reason)
         return self._in_parts(x, y)
