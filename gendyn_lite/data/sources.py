@@ -113,8 +113,14 @@ def load_images(path: Path, *, name: str, root: Path, size: int | None = None) -
         if path.exists() and prepared.read_record(folder, name)["source"].get("stamp") != stamp(path):
             raise UserError(f"{path} has changed since it was prepared: run `gendyn data {name}` again")
         return prepared.read(folder, name=name)
-    found = _decoded(path, name, size, stamp(path))
-    if found.train.x.nbytes > KEPT_BYTES:
+    found, twice = _decoded(path, name, size, stamp(path))
+    if twice:
+        warnings.warn(f"{path}: {twice:,} of the test images are among the training images", stacklevel=2)
+    if size is None and max(found.train.x.shape[2:]) > LARGE_SIDE:
+        shape = "{}x{}".format(*found.train.x.shape[2:])
+        advice = f"`gendyn data {name} --size 224` makes them smaller"
+        warnings.warn(f"{path}: the images have {shape} pixels: {advice}", stacklevel=2)
+    if found.train.x.nbytes + found.test.x.nbytes > KEPT_BYTES:
         _decoded.cache_clear()
         return found
     train, test = (Split(part.x.clone(), part.y.clone()) for part in (found.train, found.test))
@@ -122,19 +128,15 @@ def load_images(path: Path, *, name: str, root: Path, size: int | None = None) -
 
 
 @lru_cache(maxsize=1)  # a chapter loads its images for every run
-def _decoded(path: Path, name: str, size: int | None, as_it_is: str) -> ImageData:
-    """What `load_images` decodes, as long as the folder stays as it is."""
+def _decoded(path: Path, name: str, size: int | None, as_it_is: str) -> tuple[ImageData, int]:
+    """What `load_images` decodes, as long as the folder stays as it is, and how many images are in both splits."""
     del as_it_is
     with opened(path) as source:
         tree = listing(source.names, where=source.where)
         x = decode_splits(tree, source.locate, lambda _, shape: torch.empty(shape, dtype=torch.uint8), size=size)
     train, test = (Split(x[split], torch.from_numpy(tree.labels[split])) for split in ("train", "test"))
-    if twice := repeated(train.x, test.x):
-        warnings.warn(f"{path}: {twice:,} of the test images are among the training images", stacklevel=2)
-    if size is None and max(train.x.shape[2:]) > LARGE_SIDE:
-        advice = f"`gendyn data {name} --size 224` makes them smaller"
-        warnings.warn(f"{path}: the images have {train.x.shape[2]}x{train.x.shape[3]} pixels: {advice}", stacklevel=2)
-    return ImageData.measured(name, describe(path, size=size), tree.class_names, train=train, test=test)
+    found = ImageData.measured(name, describe(path, size=size), tree.class_names, train=train, test=test)
+    return found, repeated(train.x, test.x)
 
 
 def repeated(x: Tensor, others: Tensor) -> int:

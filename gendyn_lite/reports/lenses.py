@@ -188,7 +188,7 @@ def fisher(model: nn.Module, sample: Sample) -> Lens:
     layers = [{"layer": name, "share of the information": value / whole} for name, value in sums.items()]
     flat = torch.cat([values.flatten() for values in diagonal.values()]).cpu().numpy()
     least = np.sort(flat).cumsum(dtype=np.float64)  # NumPy's sort takes a third of the time of torch's
-    needed = len(flat) - int(np.searchsorted(least, 0.1 * least[-1], side="right"))
+    needed = max(1, len(flat) - int(np.searchsorted(least, 0.1 * least[-1], side="right")))
     told = f"The trace of the empirical Fisher information is {_words(trace, '.3g')}"
     told += f"; {needed / len(flat):.1%} of the weights hold nine tenths of it."
     return Lens("fisher", {"trace of the empirical Fisher information": trace}, layers, told=told)

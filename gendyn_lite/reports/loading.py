@@ -35,6 +35,7 @@ from gendyn_lite.reports import report
 from gendyn_lite.threads import threads
 from gendyn_lite.train.device import choose_device
 
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")  # by their last suffix
 MOST_SIDE = 4096  # pixels
 BUILD_SECONDS = 60  # that a function may take to make a network
 FORM = "expected FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or the name of a network of torchvision"
@@ -212,8 +213,8 @@ def own_data(text: str, *, root: str | None = None, size: int | None = None) -> 
     """The data that a text names.
 
     Args:
-        text: A set that `gendyn_lite.data.load` knows, a folder or .zip with train/CLASS/* and test/CLASS/*, or a file
-            .npz of arrays x, y, x_test, y_test.
+        text: A set that `gendyn_lite.data.load` knows, a folder or an archive (zip, tar) with train/CLASS/* and
+            test/CLASS/*, or a file .npz of arrays x, y, x_test, y_test.
         root: Folder of the prepared data.
         size: Side to which the images of a folder are resized and cut.
 
@@ -222,7 +223,7 @@ def own_data(text: str, *, root: str | None = None, size: int | None = None) -> 
     """
     path = named_path(text.removeprefix(FOLDER), what="--data")
     check_whole("--size", size, most=MOST_SIDE, optional=True)
-    own = text.startswith(FOLDER) or path.is_dir() or path.suffix == ".zip"
+    own = text.startswith(FOLDER) or path.is_dir() or path.suffix in ARCHIVES
     if size is not None and not own:
         raise UserError("--size is for a folder of images: leave it out")
     if path.suffix == ".npz":

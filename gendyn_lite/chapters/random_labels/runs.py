@@ -33,6 +33,7 @@ from gendyn_lite.train.device import Precision
 from gendyn_lite.train.probes import totals
 
 EXPERIMENT, REGULARIZERS, VARIANTS = "random_labels", "regularizers", "augmented_labels"
+PROBE_VERSION = 2  # of what runs of regularizers measure; before it, halves of the test images differed in classes
 MOST_RUNS = 2_000
 DROPOUT = 0.5
 # Of one's own images the smoke size takes the middle, in pixels (a smaller one for regularizers), and at most so many.
@@ -209,6 +210,7 @@ def _regularized(settings: dict[str, Any], row: Row) -> RunConfig:
         del options["batch_norm"]
     return RunConfig(
         experiment=REGULARIZERS,
+        probe_version=PROBE_VERSION,
         model_options=options,
         random_crop=crop_padding(settings.get("center_crop")) if row.crop else 0,
         weight_decay=decay if row.weight_decay else 0.0,
@@ -225,21 +227,24 @@ def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
         profile: Size.
         **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and data_root.
     """
-    prepare = partial(_watched, config) if config.experiment == REGULARIZERS else None
-    return runner.load_or_run(config, profile=profile, prepare=prepare, **options)
+    if config.experiment == REGULARIZERS:
+        options |= {"prepare": partial(_watched, config), "probe_version": PROBE_VERSION}
+    return runner.load_or_run(config, profile=profile, **options)
 
 
 def _watched(config: RunConfig, loaded: ImageData) -> dict[str, Any]:
     """A probe: accuracy on each half of the test images, one to choose an epoch by and one to judge it; weight norm."""
     x, y = runner.inputs(config, loaded, "test")
+    by_class = y.argsort(stable=True)  # every other image of each class: the order of images goes with their classes
 
     def probe(model: nn.Module, epoch: int) -> dict[str, float]:
         place = next(model.parameters()).device
         precision, found = Precision(config.precision, place), dict[str, float]()
         for half, name in enumerate(("validation_accuracy", "test_accuracy")):
-            inputs, labels = (of[half::2].to(place).split(500) for of in (x, y))
+            chosen = by_class[half::2]
+            inputs, labels = (of[chosen].to(place).split(500) for of in (x, y))
             right = totals(model, zip(inputs, labels, strict=True), precision, place)[1]
-            found[name] = float(right) / len(y[half::2])
+            found[name] = float(right) / len(chosen)
         norms = [parameter.detach().norm() for parameter in model.parameters()]
         return {**found, "weight_norm": float(torch.stack(norms).norm())}
 

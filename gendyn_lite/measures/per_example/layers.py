@@ -245,7 +245,8 @@ def _of_torch(function: object) -> bool:
 
 
 def _norm(value: Tensor) -> float:
-    return float(torch.linalg.vector_norm(value.detach(), dtype=torch.float64))
+    held = value.detach()
+    return float(torch.linalg.vector_norm(held if held.is_floating_point() else held.double(), dtype=torch.float64))
 
 
 COPIES = 2  # what autograd keeps of a layer's output, and what is on its way

@@ -7,6 +7,7 @@ from itertools import product
 
 import pandas as pd
 import pytest
+import torch
 
 from gendyn_lite import data, results
 from gendyn_lite.chapters import runner
@@ -55,6 +56,23 @@ def test_no_random_label_is_augmented_but_where_that_is_the_question(profile):
     variants = with_variants(pd.DataFrame([config.as_dict() for config in random_labels.augmented_plan(profile)]))
     assert variants.groupby("variants")["seed"].nunique().to_dict() == {1: 5, 2: 5, 18: 5, 50: 5}
     assert set(variants["label_corruption"]) == {1.0}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_both_halves_hold_each_class_equally_often(seed):
+    """A network that knows one class is right as often on one half as on the other, whatever the order of images."""
+    config = next(c for c in random_labels.regularizer_plan("smoke", seeds=3) if c.seed == seed)
+    loaded = data.load_for_run(config.replace(test_size=None))[0]
+    probe = random_labels._watched(config, loaded)["probes"]["watched"]
+    for label in range(10):
+        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+        with torch.no_grad():
+            network[1].weight.zero_()
+            network[1].bias.copy_(torch.eye(10)[label])
+        found = probe(network, 0)
+        assert found["validation_accuracy"] == pytest.approx(
+            found["test_accuracy"], abs=1.5 / (len(loaded.test.y) // 2)
+        )
 
 
 def test_each_half_of_the_test_images_is_watched_and_the_norm_of_the_weights(tmp_path):
