@@ -56,13 +56,16 @@ def class_directions(
         seed: Of the random ones.
 
     Returns:
-        For each kind one direction [*in_shape], or one for each point.
+        For each kind one direction [*in_shape], or one for each point. A component has no sign of its own, and a range
+        that reaches further forward than back would make it matter: from every other point it goes the other way.
     """
     own = x[y == label]
     length = intervals.pair_distance(own)
     found = intervals.components(own, length=length)
     draw = partial(intervals.random_directions, points, length=length, seed=seed)
-    chosen = {"principal": found[0], "minor": found[-1]}
+    signs = torch.ones(len(points), *(1,) * (points.dim() - 1), dtype=points.dtype, device=points.device)
+    signs[1::2] = -1
+    chosen = {"principal": signs * found[0], "minor": signs * found[-1]}
     if other != label:
         chosen["means"] = intervals.between_means(x, y, label, other, length=length)
     chosen |= {"random": draw(), "varying": draw(weights=own.std(dim=0)), "span": draw(basis=found)}

@@ -26,7 +26,7 @@ def test_every_plan_is_valid_and_paired():
         assert {config.dataset for config in configs} == {dataset, "two_moons"}
         ends = [config for config in configs if config.eval_every == config.epochs]
         seeds = {q: {c.seed for c in ends if c.label_corruption == q} for q in (0.0, 1.0)}
-        assert seeds[0.0] == seeds[1.0] == set(range(2) if profile == "smoke" else range(10, 15))
+        assert seeds[0.0] == seeds[1.0] == set(range(2) if profile == "smoke" else range(15, 20))
     assert {config.dataset for config in experiment.plan("smoke", moons=False)} == {"digits"}
 
 
@@ -36,6 +36,16 @@ def test_fewer_lines_are_another_run():
     assert not set(few) & set(many)
     version = experiment.PROBE_VERSION["full"]
     assert many == [config.replace(probe_version=version).run_id("00") for config in experiment.plan("colab")]
+
+
+def test_lines_go_both_ways_along_a_component_and_one_way_towards_another_class():
+    network = interval_lines.trained("digits")
+    points = network.x[network.y == 3][:5]
+    found = probes.class_directions(network.model, network.x, network.y, 3, points, other=4, seed=0)
+    for kind in ("principal", "minor"):
+        there, back = found[kind][::2], found[kind][1::2]
+        assert torch.equal(there[:2], -back) and torch.equal(there[2], there[0])
+    assert found["means"].shape == points.shape[1:]
 
 
 @pytest.fixture(scope="module")
