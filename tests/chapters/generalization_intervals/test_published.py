@@ -32,8 +32,8 @@ def verdicts(name):
 
 def test_every_group_has_five_seeds_and_those_of_the_paper_s_networks_are_new():
     assert set(ENDS.groupby("group_id")["seed"].nunique()) == {5}
-    assert set(MLP["seed"]) == set(range(10, 15))
-    assert set(MLP["intervals/method"]) == {"exact"} and (MLP["train_accuracy"] >= 0.99).all()
+    assert set(MLP["seed"]) == set(range(15, 20))  # both ways along a component; what has none is older
+    assert set(MLP["intervals/method"]) == {"exact"} and (MLP["train_accuracy"] >= 0.98).all()
     assert set(WHOLE.groupby("dataset")["widths"].nunique().to_dict().items()) == {
         ("mnist", 4),
         ("cifar10", 4),
@@ -47,8 +47,8 @@ def test_between_two_images_the_class_lasts_almost_the_whole_way():
     small = means(WHOLE[WHOLE["dataset"] == "digits"], "dataset")["pair"].droplevel(0)
     assert small[1.0] / small[0.0] == pytest.approx(5 / 6, abs=0.02)
     assert len(set(verdicts("pairs_alike").values())) > 1  # the means agree on some networks and not on others
-    assert verdicts("pairs_alike")["mnist", "3x128"] == "holds"
-    assert verdicts("distributions_alike")["mnist", "3x128"] != "holds"
+    assert verdicts("pairs_alike")["mnist", "4x128"] == "holds"
+    assert verdicts("distributions_alike")["mnist", "4x128"] == "reversed"
 
 
 def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs():
@@ -56,7 +56,7 @@ def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs():
     left = found.xs(1.0, level="label_corruption") / found.xs(0.0, level="label_corruption")
     mnist = [left["mnist", widths] for widths in ("1x512", "2x256", "3x128", "4x128")]
     assert mnist == sorted(mnist, reverse=True) and mnist[0] < 1  # the more layers, the more
-    assert left["digits", "3x128"] < 0.65
+    assert left["digits", "3x128"] < 0.66
     assert {verdict for (data, _), verdict in verdicts("midlines_shorter").items() if data == "cifar10"} == {
         "negligible"
     }
@@ -64,14 +64,16 @@ def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs():
     assert accuracy.mean() == pytest.approx(1 / 3, abs=0.02)
 
 
-def test_random_directions_last_as_long_as_the_class_and_on_mnist_longer():
+def test_random_directions_last_about_as_long_as_the_class():
     true = means(WHOLE, "dataset", "widths").xs(0.0, level="label_corruption")
     longer = true["random"] - true["principal"]
-    assert longer["mnist"].between(0.155, 0.245).all() and longer["cifar10"].abs().max() < 0.1
-    assert longer["digits", "3x128"] == pytest.approx(-0.15, abs=0.01)
+    assert longer["mnist"].between(0.06, 0.12).all() and longer["cifar10"].between(-0.02, 0.125).all()
+    assert longer["digits", "3x128"] == pytest.approx(-0.11, abs=0.005)
     said = verdicts("principal_over_random")
-    assert {verdict for (data, _), verdict in said.items() if data == "mnist"} == {"reversed"}
-    assert {verdict for (data, _), verdict in said.items() if data == "cifar10"} <= {"negligible", "undecided"}
+    for data in ("mnist", "cifar10"):
+        assert [verdict for (name, _), verdict in said.items() if name == data].count("reversed") == 1
+    towards = true["random"] - true["pair"]
+    assert towards["mnist"].between(0.125, 0.185).all() and towards["cifar10"].between(-0.075, 0).all()
     overall = what_holds.judged("05_generalization_intervals")[1].set_index("id")["verdict"]
     assert (overall["principal_over_random"], overall["pairs_over_random"]) == ("undecided", "reversed")
     assert (true[["means", "adversarial"]].max(axis=1) < 1.5).all()
@@ -80,21 +82,21 @@ def test_random_directions_last_as_long_as_the_class_and_on_mnist_longer():
     loss = (true["random"] - random["random"]).groupby("dataset").agg(["min", "max"])
     assert loss.loc["mnist", "min"] > 0.7 and loss.loc["digits", "min"] > 1 and loss.loc["cifar10", "min"] > 0
     assert loss.loc["mnist", "max"] < 0.85 and loss.loc["cifar10", "max"] < 0.15
-    assert (random["principal"] - random["random"]).loc["mnist"].between(0.4, 0.75).all()
+    assert (random["principal"] - random["random"]).loc["mnist"].between(0.3, 0.7).all()
 
 
 def test_pixels_that_hardly_vary_are_not_the_reason_and_mixtures_of_images_end_sooner():
     true = means(WHOLE, "dataset", "widths").xs(0.0, level="label_corruption")
     less = true["random"] - true["varying"]
-    assert less["cifar10"].abs().max() < 0.01 and less["mnist"].between(0.105, 0.15).all()
-    assert (true["varying"] >= true["principal"] - 0.02).drop("digits").all()
-    assert "holds" not in {
+    assert less["cifar10"].abs().max() < 0.01 and less["mnist"].between(0.095, 0.17).all()
+    assert (true["varying"] - true["principal"])["mnist"].between(-0.105, 0.005).all()
+    assert not {"holds", "holds, small"} & {
         verdict for (data, _), verdict in verdicts("principal_over_varying").items() if data != "digits"
     }
     sooner = true["principal"] - true["span"]
     minor = true["principal"] - true["minor"]
-    assert minor["cifar10"].between(0.5, 0.7).all() and (minor["mnist"] < 0).all()
-    assert sooner["mnist"].between(0.09, 0.155).all() and sooner["cifar10"].between(0.55, 0.65).all()
+    assert minor["cifar10"].between(0.45, 0.6).all() and minor["mnist"].abs().max() < 0.11
+    assert sooner["mnist"].between(0.225, 0.315).all() and sooner["cifar10"].between(0.5, 0.6).all()
 
 
 def test_before_training_the_order_is_the_paper_s():
@@ -104,7 +106,7 @@ def test_before_training_the_order_is_the_paper_s():
     ]
     found = true.groupby(["dataset", "widths"])[names].mean()
     pair, principal, random, *trained = (found[name] for name in names)
-    assert ((pair > principal) & (principal > random)).all() and (pair > 2).all()
+    assert ((pair > principal) & (principal > random)).all() and (pair > 1.95).all()
     assert (trained[2] - random > trained[0] - pair).all()
     assert len(set(verdicts("pairs_trained").values())) > 1
 
