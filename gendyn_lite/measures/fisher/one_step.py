@@ -17,6 +17,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.information import diagonal, ignored
 from gendyn_lite.measures.per_example import checks, guards, layers
 from gendyn_lite.measures.per_example.alone import for_each, lone
+from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, visit
 from gendyn_lite.measures.stiffness.layer_gram import squared_norms
 
@@ -135,7 +136,7 @@ class _Steps:
         self._fisher, self._masks = fisher, masks
         self._values = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
         self.bytes = sum(value.numel() * value.element_size() for value in self._values.values())
-        with torch.no_grad(), guards.unmoved(model, x):
+        with torch.no_grad(), guards.unmoved(model, x), lag_is_told(model):
             self.logits = model(x)
         checks.check_logits(self.logits, torch.zeros(len(x), dtype=torch.int64) if y is None else y, True)
         self._log_p = self.logits.log_softmax(1)

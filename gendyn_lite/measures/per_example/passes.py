@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,6 +23,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.alone import FITTED, TOLERANCE, Lone, Loss, frozen, gradients
 from gendyn_lite.measures.per_example.checks import check_logits, usable
 from gendyn_lite.measures.per_example.guards import check_alone, check_loss, unmoved
+from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, fewest_axes, hooked, seen, state, warn, wide
 from gendyn_lite.threads import keep_freed_memory
 
@@ -75,7 +76,11 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
         given = x.detach()
         if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":  # pools faster, and patches are longer runs
             given = given.contiguous(memory_format=torch.channels_last)
-        with nullcontext() if plan.alone else unmoved(model, x), taps, hooked(taps.layers, taps.leave, taps.enter):
+        with ExitStack() as stack:
+            for check in () if plan.alone else (unmoved(model, x), lag_is_told(model)):
+                stack.enter_context(check)
+            stack.enter_context(taps)
+            stack.enter_context(hooked(taps.layers, taps.leave, taps.enter))
             logits = model(given)
         check_logits(logits, y, loss is cross_entropy)
         losses = loss(logits, usable(y))

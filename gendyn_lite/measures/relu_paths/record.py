@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.per_example.guards import check_eval, given, unmoved
+from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import hooked
 from gendyn_lite.measures.relu_paths.gates import Gate, Gates, check_images, check_layers, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint, of_images
@@ -194,7 +195,7 @@ def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor]) -> T
     device = next((value.device for value in model.parameters()), x.device)
     try:
         gates = Gates(model, visit)
-        with gates, hooked(model.modules(), gates.leave, gates.enter, always_call=True):
+        with lag_is_told(model), gates, hooked(model.modules(), gates.leave, gates.enter, always_call=True):
             out = model(x.to(device))
         gates.warn()
         return out
