@@ -14,9 +14,7 @@ from gendyn_lite.measures.per_example.guards import check_eval
 
 
 @torch.no_grad()
-def sharpness(
-    model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, draws: int = 5, seed: int = 0
-) -> float:
+def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, draws: int = 5, seed: int = 0) -> float:
     """The mean rise of the loss, in nats, when every weight w becomes w (1 + σ ξ) with ξ from a standard normal.
 
     Noise in proportion to the weights gives the same for networks that differ by a rescaling of units alone. Each draw
@@ -74,7 +72,7 @@ def gradient_noise(gram: Tensor) -> float:
     Raises:
         UserError: There are fewer than two examples.
 
-    Source: Jiang et al. (2020), Appendix C, 'variance of gradients'; relative to the mean as in McCandlish et al. (2018).
+    Source: Jiang et al. (2020), Appendix C, 'variance of gradients'; over the mean, as in McCandlish et al. (2018).
 
     >>> gradient_noise(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
     2.0

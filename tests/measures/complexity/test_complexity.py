@@ -100,7 +100,9 @@ def test_margin_is_a_quantile_over_examples():
     network, x = dense(5), torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
     y = torch.arange(40) % 3
     logits = network(x).detach().double()
-    each = [float(row[label] - max(row[k] for k in range(3) if k != label)) for row, label in zip(logits, y)]
+    each = [
+        float(row[label] - max(row[k] for k in range(3) if k != label)) for row, label in zip(logits, y, strict=True)
+    ]
     assert complexity.margin(network, x, y) == pytest.approx(float(torch.tensor(each).double().quantile(0.1)))
     assert complexity.margin(network, x, y, quantile=1) == pytest.approx(max(each))
     for wrong, told in ((-0.1, "quantile is -0.1"), (2, "quantile is 2")):
