@@ -10,7 +10,7 @@ Source: Jiang et al. (2020), Sec. 2 and 3; Dziugaite et al. (2020), Sec. 4.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -142,7 +142,7 @@ def signs(measure: Array, target: Array, pairs: Pairs) -> Array:
     return np.sign(measure[pairs.first] - measure[pairs.second]) * np.sign(target[pairs.first] - target[pairs.second])
 
 
-def draws(clusters: Sequence[Hashable], *, count: int = RESAMPLES, seed: int = 0) -> NDArray[np.int64]:
+def draws(clusters: Iterable[Hashable], *, count: int = RESAMPLES, seed: int = 0) -> NDArray[np.int64]:
     """How often each network is drawn when settings are drawn with replacement, [count, n]: seeds stay together.
 
     >>> drawn = draws(["a", "a", "b"], count=50)
@@ -245,7 +245,7 @@ class Choice(NamedTuple):
 def chosen_better(
     measures: Mapping[str, Array],
     target: Array,
-    clusters: Sequence[Hashable],
+    clusters: Iterable[Hashable],
     settings: pd.DataFrame,
     *,
     folds: int = 5,

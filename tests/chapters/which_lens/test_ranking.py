@@ -143,7 +143,8 @@ def test_the_better_of_two_is_chosen_among_settings_not_looked_at(networks):
 def test_pairs_within_noise_are_left_out_and_noise_has_a_ceiling():
     random = np.random.default_rng(8)
     accuracy, n_test = random.uniform(0.3, 0.5, 60), np.full(60, 500)
-    pairs = ranking.Pairs(*(part.astype(np.intp) for part in np.triu_indices(60, 1)), np.full(1770, "any"))
+    first, second = np.triu_indices(60, 1)
+    pairs = ranking.Pairs(first, second, np.full(1770, "any"))
     kept = ranking.beyond_noise(pairs, accuracy, n_test)
     least = np.abs(accuracy[kept.first] - accuracy[kept.second]).min()
     assert 0 < len(kept.first) < 1770 and least > 2 * math.sqrt(2 * 0.21 / 500) * 0.99

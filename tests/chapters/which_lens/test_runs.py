@@ -78,7 +78,9 @@ def test_values_are_those_of_the_measures(looked):
     while total < probes.MOST_SHARE * sum(flat):
         total, count = total + flat[count], count + 1
     assert found["fisher:share"] == pytest.approx(count / len(flat), abs=2 / len(flat))
-    cosine = stiffness.cosine(stiffness.gradient_gram(model, x[: probes.FEW], y[: probes.FEW]))
+    gram = stiffness.gradient_gram(model, x[: probes.FEW], y[: probes.FEW])
+    assert isinstance(gram, torch.Tensor)
+    cosine = stiffness.cosine(gram)
     within = stiffness.by_pair(cosine, y[: probes.FEW], resamples=0)["within"].mean
     assert found["stiffness:within"] == pytest.approx(within, rel=1e-4)
     recording = PathRecording(folder)

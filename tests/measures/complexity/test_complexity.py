@@ -16,7 +16,7 @@ from gendyn_lite.measures.stiffness import gradient_gram
 from gendyn_lite.models import build
 
 
-def dense(*widths: int, seed: int = 0) -> nn.Sequential:
+def dense(*widths: int, seed: int = 0) -> nn.Module:
     return build("mlp", num_classes=3, in_shape=(4,), widths=list(widths), seed=seed).eval()
 
 
@@ -33,7 +33,7 @@ def test_frobenius_and_distance_are_sums_over_all_entries():
     start = {name: value.detach().clone() for name, value in network.named_parameters()}
     assert complexity.distance(network, start) == 0
     with torch.no_grad():
-        network[1].weight[0, 0] += 3.0
+        next(network.parameters())[0, 0] += 3.0
     assert complexity.distance(network, start) == pytest.approx(3.0, rel=1e-6)
 
 
@@ -78,10 +78,9 @@ def test_spectral_norms_are_those_of_the_whole_matrices():
     total, x = 0.0, torch.zeros(1, *shape, dtype=torch.float64)
     for layer in network.double():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            bias = layer.bias
-            layer.bias = None
-            matrix = torch.stack([layer(row.view_as(x))[0].flatten() for row in torch.eye(x.numel()).double()], 1)
-            layer.bias = bias
+            none = layer(torch.zeros_like(x))  # the bias alone
+            rows = torch.eye(x.numel(), dtype=torch.float64)
+            matrix = torch.stack([(layer(row.view_as(x)) - none)[0].flatten() for row in rows], 1)
             total += math.log(float(torch.linalg.svdvals(matrix.detach())[0]))
         x = layer(x)
     assert complexity.spectral(conv(), shape) == pytest.approx(total, abs=1e-4)
@@ -140,6 +139,7 @@ def test_gradient_noise_is_that_of_the_gradients():
     gradients = torch.stack(rows).double()
     expected = float(gradients.var(0).sum() / gradients.mean(0).square().sum())
     gram = gradient_gram(network, x, y)
+    assert isinstance(gram, torch.Tensor)
     assert complexity.gradient_noise(gram) == pytest.approx(expected, rel=1e-4)
     assert complexity.gradient_noise(torch.ones(3, 3)) == pytest.approx(0, abs=1e-12)
     assert complexity.gradient_noise(torch.tensor([[1.0, -1.0], [-1.0, 1.0]])) == math.inf
