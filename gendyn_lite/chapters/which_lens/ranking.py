@@ -120,21 +120,22 @@ def pairs_along(table: pd.DataFrame, axes: Sequence[str], *, same: Sequence[str]
     return Pairs(np.array(first, dtype=np.intp), np.array(second, dtype=np.intp), np.array(names, dtype=str))
 
 
-def beyond_noise(pairs: Pairs, accuracy: Array, n_test: Array) -> Pairs:
-    """The pairs whose test accuracies differ by more than two standard errors of their difference.
+def beyond_noise(
+    accuracy: Array, n_test: Array, first: NDArray[np.intp], second: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Whether the test accuracies of two networks differ by more than two standard errors of their difference.
 
     Args:
-        pairs: Pairs of networks.
         accuracy: Of each network on its test images, [n].
         n_test: How many test images there were, [n].
+        first: Row of the one network of each pair, [pairs].
+        second: Row of the other, [pairs].
 
-    >>> pair = Pairs(np.array([0]), np.array([1]), np.array(["width"]))
-    >>> [len(beyond_noise(pair, np.array([0.50, 0.54]), np.array([n, n])).first) for n in (100, 10_000)]
-    [0, 1]
+    >>> beyond_noise(np.array([0.50, 0.54, 0.60]), np.full(3, 1000), np.array([0, 0]), np.array([1, 2])).tolist()
+    [False, True]
     """
     variance = accuracy * (1 - accuracy) / n_test
-    error = np.sqrt(variance[pairs.first] + variance[pairs.second])
-    return pairs.only(np.abs(accuracy[pairs.first] - accuracy[pairs.second]) > 2 * error)
+    return np.abs(accuracy[first] - accuracy[second]) > 2 * np.sqrt(variance[first] + variance[second])
 
 
 def signs(measure: Array, target: Array, pairs: Pairs) -> Array:

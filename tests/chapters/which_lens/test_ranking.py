@@ -145,7 +145,7 @@ def test_pairs_within_noise_are_left_out_and_noise_has_a_ceiling():
     accuracy, n_test = random.uniform(0.3, 0.5, 60), np.full(60, 500)
     first, second = np.triu_indices(60, 1)
     pairs = ranking.Pairs(first, second, np.full(1770, "any"))
-    kept = ranking.beyond_noise(pairs, accuracy, n_test)
+    kept = pairs.only(ranking.beyond_noise(accuracy, n_test, first, second))
     least = np.abs(accuracy[kept.first] - accuracy[kept.second]).min()
     assert 0 < len(kept.first) < 1770 and least > 2 * math.sqrt(2 * 0.21 / 500) * 0.99
     assert ranking.ceiling(accuracy, n_test * 1000) > ranking.ceiling(accuracy, n_test) > 0.3
