@@ -1,0 +1,313 @@
+"""How well a measure orders networks by how they generalize: overall, along each axis, at worst, and as a choice.
+
+A row of a table is a network; networks of one setting differ in their seeds alone. Pairs of networks that differ in
+one axis say whether a measure follows what that axis does, all else equal; a correlation over all networks at once may
+come from one axis alone.
+
+Source: Jiang et al. (2020), Sec. 2 and 3; Dziugaite et al. (2020), Sec. 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+
+from gendyn_lite.errors import UserError
+
+Array = NDArray[np.float64]
+RESAMPLES = 500
+FEWEST_PAIRS = 10  # of an axis; with fewer it says nothing
+LEVEL = 0.05
+
+
+class Ranked(NamedTuple):
+    """A statistic with its interval of 95 % from resampled settings.
+
+    Attributes:
+        value: The statistic.
+        low: Lower end.
+        high: Upper end.
+        p: Two-sided p value of 'it is zero'.
+        n: Networks or pairs that it comes from.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+class Pairs(NamedTuple):
+    """Pairs of networks that differ in one axis.
+
+    Attributes:
+        first: Row of the one network, [pairs].
+        second: Row of the other, [pairs].
+        axis: The axis of each, [pairs].
+    """
+
+    first: NDArray[np.intp]
+    second: NDArray[np.intp]
+    axis: NDArray[np.str_]
+
+    def only(self, kept: NDArray[np.bool_]) -> Pairs:
+        """Some of them."""
+        return Pairs(self.first[kept], self.second[kept], self.axis[kept])
+
+
+def tau(measure: Array, target: Array) -> float:
+    """Kendall's τ-b over all pairs of networks; missing where one of the two never changes.
+
+    >>> round(tau(np.array([1.0, 2.0, 3.0]), np.array([0.1, 0.3, 0.2])), 3)
+    0.333
+    """
+    if len(measure) < 2 or np.ptp(measure) == 0 or np.ptp(target) == 0:
+        return math.nan
+    return float(kendalltau(measure, target).statistic)
+
+
+def partial_tau(measure: Array, target: Array, given: Sequence[Array]) -> float:
+    """Kendall's τ of measure and target with others held fixed, from the inverse of the matrix of all τ.
+
+    Args:
+        measure: Of each network, [n].
+        target: Of each network, [n].
+        given: What is held fixed, each [n]; one that never changes is left out.
+
+    Source: Kendall (1942), 'Partial rank correlation', for one variable; the inverse is the same for more.
+
+    >>> half = np.array([0.0, 0, 0, 1, 1, 1])
+    >>> round(partial_tau(np.array([0.0, 1, 2, 3, 4, 5]), np.array([1.0, 0, 2, 4, 3, 5]), [half]), 2)
+    0.33
+    """
+    all_of = [measure, target, *(one for one in given if np.ptp(one) > 0)]
+    matrix = np.array([[tau(one, other) for other in all_of] for one in all_of])
+    if np.isnan(matrix).any() or np.linalg.matrix_rank(matrix) < len(matrix):
+        return math.nan
+    inverse = np.linalg.inv(matrix)
+    return float(-inverse[0, 1] / math.sqrt(inverse[0, 0] * inverse[1, 1]))
+
+
+def pairs_along(table: pd.DataFrame, axes: Sequence[str], *, same: Sequence[str] = ("seed",)) -> Pairs:
+    """All pairs of networks that differ in one axis, and in nothing else.
+
+    Args:
+        table: A row a network.
+        axes: Columns of settings.
+        same: Further columns in which a pair must agree.
+
+    >>> table = pd.DataFrame({"width": [1, 2, 2], "depth": [1, 1, 2], "seed": 0})
+    >>> found = pairs_along(table, ["width", "depth"])
+    >>> [(int(i), int(j), str(axis)) for i, j, axis in zip(*found)]
+    [(0, 1, 'width'), (1, 2, 'depth')]
+    """
+    found: list[tuple[int, int, str]] = []
+    place = pd.Series(np.arange(len(table)), index=table.index)
+    for axis in axes:
+        others = [*same, *(name for name in axes if name != axis)]
+        for _, rows in table.groupby(others, sort=False, dropna=False):
+            values, places = rows[axis].tolist(), place[rows.index].tolist()
+            for i, one in enumerate(values):
+                found += [(places[i], places[j], axis) for j in range(i + 1, len(values)) if values[j] != one]
+    first, second, names = zip(*found, strict=True) if found else ((), (), ())
+    return Pairs(np.array(first, dtype=np.intp), np.array(second, dtype=np.intp), np.array(names, dtype=str))
+
+
+def beyond_noise(
+    accuracy: Array, n_test: Array, first: NDArray[np.intp], second: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Whether the test accuracies of two networks differ by more than two standard errors of their difference.
+
+    Args:
+        accuracy: Of each network on its test images, [n].
+        n_test: How many test images there were, [n].
+        first: Row of the one network of each pair, [pairs].
+        second: Row of the other, [pairs].
+
+    >>> beyond_noise(np.array([0.50, 0.54, 0.60]), np.full(3, 1000), np.array([0, 0]), np.array([1, 2])).tolist()
+    [False, True]
+    """
+    variance = accuracy * (1 - accuracy) / n_test
+    return np.abs(accuracy[first] - accuracy[second]) > 2 * np.sqrt(variance[first] + variance[second])
+
+
+def signs(measure: Array, target: Array, pairs: Pairs) -> Array:
+    """Of each pair 1 where measure and target order it alike, −1 where they do not, 0 for ties of the measure."""
+    return np.sign(measure[pairs.first] - measure[pairs.second]) * np.sign(target[pairs.first] - target[pairs.second])
+
+
+def draws(clusters: Iterable[Hashable], *, count: int = RESAMPLES, seed: int = 0) -> NDArray[np.int64]:
+    """How often each network is drawn when settings are drawn with replacement, [count, n]: seeds stay together.
+
+    >>> drawn = draws(["a", "a", "b"], count=50)
+    >>> bool((drawn[:, 0] == drawn[:, 1]).all()), bool((2 * drawn[:, 0] + 2 * drawn[:, 2] == 4).all())
+    (True, True)
+    """
+    codes, names = pd.factorize(pd.Series(list(clusters)))
+    random = np.random.default_rng(seed)
+    weights = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
+    return weights[:, codes]
+
+
+def interval(value: float, resampled: Array, n: int) -> Ranked:
+    """A statistic with the percentiles of its resampled values; a resample in which it is not defined is left out.
+
+    >>> interval(0.5, np.linspace(0.3, 0.7, 401), 10)
+    Ranked(value=0.5, low=0.31..., high=0.69..., p=0.004..., n=10)
+    """
+    known = resampled[~np.isnan(resampled)]
+    if math.isnan(value) or len(known) < len(resampled) / 2:
+        return Ranked(value, math.nan, math.nan, math.nan, n)
+    low, high = np.quantile(known, [LEVEL / 2, 1 - LEVEL / 2])
+    beyond = min((known <= 0).sum(), (known >= 0).sum())
+    return Ranked(value, float(low), float(high), min(1.0, float(2 * (beyond + 1) / (len(known) + 1))), n)
+
+
+def overall(
+    measure: Array, target: Array, weights: NDArray[np.int64], *, statistic: Callable[..., float] = tau
+) -> Ranked:
+    """A rank correlation over all networks, with its interval from resampled settings.
+
+    A network that is drawn twice makes a pair with itself, which is tied in both and counts in no τ-b.
+
+    Args:
+        measure: Of each network, [n].
+        target: Of each network, [n].
+        weights: Of `draws`, [resamples, n].
+        statistic: Function of (measure, target).
+    """
+    rows = np.arange(len(measure))
+    chosen = (np.repeat(rows, counts) for counts in weights)
+    resampled = np.array([statistic(measure[some], target[some]) for some in chosen])
+    return interval(statistic(measure, target), resampled, len(measure))
+
+
+def along_axes(agreeing: Array, pairs: Pairs, weights: NDArray[np.int64]) -> dict[str, Ranked]:
+    """The mean of `signs` along each axis, their mean (``"granulated"``) and the least of them (``"worst axis"``).
+
+    A pair counts as often as both of its networks are drawn. The worst axis of each resample is its own.
+
+    Args:
+        agreeing: Of `signs`, [pairs].
+        pairs: The pairs.
+        weights: Of `draws`, [resamples, n].
+
+    Source: Jiang et al. (2020), Eq. 4 and 5 (granulated); Dziugaite et al. (2020), Sec. 4 (the worst environment).
+    """
+    counts = (weights[:, pairs.first] * weights[:, pairs.second]).astype(float)
+    axes = [str(axis) for axis in pd.unique(pairs.axis) if (pairs.axis == axis).sum() >= FEWEST_PAIRS]
+    if not axes:
+        return {}
+    values, resampled = [], []
+    for axis in axes:
+        own = pairs.axis == axis
+        values.append(float(agreeing[own].mean()))
+        with np.errstate(invalid="ignore"):
+            resampled.append(counts[:, own] @ agreeing[own] / counts[:, own].sum(1))
+    each = np.array(resampled)
+    numbers = {axis: int((pairs.axis == axis).sum()) for axis in axes}
+    found = {axis: interval(value, rows, numbers[axis]) for axis, value, rows in zip(axes, values, each, strict=True)}
+    total = sum(numbers.values())
+    found["granulated"] = interval(float(np.mean(values)), each.mean(0), total)
+    found["worst axis"] = interval(min(values), each.min(0), total)
+    return found
+
+
+class Choice(NamedTuple):
+    """Whether the better of two networks was chosen.
+
+    Attributes:
+        right: 1, or 0, or ½ for a tie, by measure, [pairs].
+        first: Row of the one network, [pairs].
+        second: Row of the other, [pairs].
+    """
+
+    right: Mapping[str, Array]
+    first: NDArray[np.intp]
+    second: NDArray[np.intp]
+
+    def shares(self, weights: NDArray[np.int64]) -> dict[str, Ranked]:
+        """The share of right choices less one half, by measure; of the draws of `draws`."""
+        counts = (weights[:, self.first] * weights[:, self.second]).astype(float)
+        totals = counts.sum(1)
+        return {
+            name: interval(float(right.mean()) - 0.5, counts @ right / totals - 0.5, len(right))
+            for name, right in self.right.items()
+        }
+
+
+def chosen_better(
+    measures: Mapping[str, Array],
+    target: Array,
+    clusters: Iterable[Hashable],
+    settings: pd.DataFrame,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    usable: Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]] | None = None,
+) -> Choice:
+    """The choice between two networks of settings that were not looked at: which has the smaller target?
+
+    On the other folds each measure shows whether less of it or more of it is better; then it chooses. Beside the
+    measures stands ``"settings"``: least squares on the settings alone, which sees no network.
+
+    Args:
+        measures: Of each network, [n], by name.
+        target: What should be small, [n].
+        clusters: The setting of each network.
+        settings: Settings, a column an axis; every value is a step of its own.
+        folds: How many parts the settings are divided into.
+        seed: Of that division.
+        usable: Whether a pair (rows i and j) counts, for instance beyond noise; all by default.
+
+    Raises:
+        UserError: There are fewer settings than folds.
+    """
+    codes, names = pd.factorize(pd.Series(list(clusters)))
+    if len(names) < 2 * folds:
+        raise UserError(f"{len(names)} settings cannot be divided into {folds} parts of two: train more networks")
+    fold = (np.random.default_rng(seed).permutation(len(names)) % folds)[codes]
+    steps = pd.get_dummies(settings.astype(str)).to_numpy(dtype=float)
+    right: dict[str, list[Array]] = {name: [] for name in (*measures, "settings")}
+    firsts, seconds = [], []
+    for number in range(folds):
+        out, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+        i, j = (out[part] for part in np.triu_indices(len(out), 1))
+        kept = (codes[i] != codes[j]) & (target[i] != target[j])
+        kept &= usable(i, j) if usable else True
+        i, j = i[kept], j[kept]
+        firsts.append(i)
+        seconds.append(j)
+        better = np.sign(target[j] - target[i])  # 1 where the first is better
+        for name, values in measures.items():
+            way = np.sign(tau(values[rest], target[rest]))
+            right[name].append((1 + np.nan_to_num(way) * np.sign(values[j] - values[i]) * better) / 2)
+        weights, *_ = np.linalg.lstsq(steps[rest], target[rest], rcond=None)
+        guessed = (steps @ weights).round(9)
+        right["settings"].append((1 + np.sign(guessed[j] - guessed[i]) * better) / 2)
+    joined = {name: np.concatenate(parts) for name, parts in right.items()}
+    return Choice(joined, np.concatenate(firsts), np.concatenate(seconds))
+
+
+def ceiling(accuracy: Array, n_test: Array, *, count: int = 100, seed: int = 0) -> float:
+    """τ between two measurements of the same test accuracies on as many images: what noise leaves of a perfect order.
+
+    Args:
+        accuracy: Of each network, [n].
+        n_test: How many test images there were, [n].
+        count: Measurements that are drawn, from the binomial distribution.
+        seed: Of the draws.
+
+    >>> ceiling(np.array([0.2, 0.5, 0.8]), np.array([1000, 1000, 1000]))
+    1.0
+    """
+    random = np.random.default_rng(seed)
+    drawn = random.binomial(n_test.astype(int), accuracy, size=(2, count, len(accuracy))) / n_test
+    return float(np.nanmean([tau(one, other) for one, other in zip(*drawn, strict=True)]))

@@ -1,0 +1,220 @@
+"""Tables of 'Which lens?': a row a network, and how every measure ranks them. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from gendyn_lite.chapters.which_lens import ranking
+
+LENS, RIVAL, CHEAT, NOTHING = "lens", "rival", "sees test labels", "no look at the network"
+AXES = ("width", "depth", "batch_size", "learning_rate", "weight_decay", "augmented", "train_size", "label_corruption")
+GIVEN = ("label_corruption", "epoch")  # held fixed by the partial correlation: what is learned, and for how long
+SETTINGS, CHANCE = "settings", "random"  # rivals that are no measurement
+FEWEST = 20  # settings from which anything is ranked
+TARGETS = {"error": "test error", "gap": "generalization gap"}
+
+
+class Measure(NamedTuple):
+    """A measure of a network.
+
+    Attributes:
+        label: What it is called.
+        column: Of the run's table.
+        better: 1 where more of it is said to go with better generalization, −1 where less is.
+        kind: `LENS`, `RIVAL`, `CHEAT` or `NOTHING`.
+        seconds: The lens whose time it takes.
+    """
+
+    label: str
+    column: str
+    better: int
+    kind: str
+    seconds: str = ""
+
+
+def _of(lens: str, kind: str, **rows: tuple[str, int]) -> dict[str, Measure]:
+    return {name: Measure(label, f"lens/{lens}:{name}", better, kind, lens) for name, (label, better) in rows.items()}
+
+
+# The direction is the source's; where the source gives none, that of the usual argument. None was chosen by our runs.
+MEASURES: dict[str, Measure] = {
+    "epoch": Measure("epochs to fit", "epoch", -1, LENS),
+    **_of(
+        "paths",
+        LENS,
+        early_to_mid=("paths: similarity early over mid training", -1),
+        mean=("paths: similarity from epoch to epoch", -1),
+        last=("paths: similarity to the epoch before, at the end", -1),
+        kept=("paths: similarity to those before training", 1),
+    ),
+    **_of(
+        "fisher",
+        LENS,
+        influence=("Fisher: influence of a step", 1),
+        trace=("Fisher: trace", -1),
+        share=("Fisher: share of weights with nine tenths of it", -1),
+    ),
+    **_of(
+        "stiffness",
+        LENS,
+        within=("stiffness within classes", 1),
+        between=("stiffness between classes", 1),
+        critical_length=("critical length", 1),
+    ),
+    **_of(
+        "intervals",
+        LENS,
+        pair=("intervals towards the class", 1),
+        random=("intervals at random", 1),
+        adversarial=("intervals along the gradient", 1),
+    ),
+    **_of(
+        "norms",
+        RIVAL,
+        parameters=("number of weights", -1),
+        frobenius=("Frobenius norm", -1),
+        distance=("distance from the start", -1),
+        path_norm=("path norm", -1),
+        spectral=("product of spectral norms", -1),
+    ),
+    **_of(
+        "margins",
+        RIVAL,
+        margin=("margin", 1),
+        spectral_over_margin=("spectral norms over margin", -1),
+        path_over_margin=("path norm over margin", -1),
+    ),
+    **_of("flatness", RIVAL, sharpness=("sharpness", -1), gradient_noise=("gradient noise", -1)),
+    CHANCE: Measure("a random number", CHANCE, 1, NOTHING),
+    "test_within": Measure("stiffness of training with test images", "lens/stiffness:test_within", 1, CHEAT),
+    "validation_accuracy": Measure("validation accuracy", "lens/test:validation_accuracy", 1, CHEAT),
+}
+
+
+def networks(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row a network: its settings, whether it reached the loss, what is to be predicted, and every measure.
+
+    Args:
+        runs: Runs of experiment ``"which_lens"``.
+
+    Returns:
+        The columns data, family, `AXES`, seed, setting (a text that the seeds of one setting share), reached, epoch,
+        train_accuracy, held_accuracy, error, gap, n_held and those of `MEASURES`; what was refused is missing.
+    """
+    last = runs.sort_values("epoch", kind="stable").groupby("run_id", sort=False).tail(1).reset_index(drop=True)
+    widths = [_widths(options) for options in last["model_options"]]
+    found = last[["run_id", "data", "seed", "epoch", "train_loss", "train_accuracy"]].copy()
+    found["family"] = np.where(last["model"] == "mlp", "fully connected", "convolutional")
+    found["width"] = [max(each, default=0) for each in widths]
+    found["depth"] = [len(each) for each in widths]
+    found["augmented"] = (last["random_crop"] > 0) | last["flip"].astype(bool)
+    for name in ("batch_size", "learning_rate", "weight_decay", "train_size", "label_corruption"):
+        found[name] = last[name]
+    found["setting"] = found[["data", "family", *AXES]].astype(str).agg(" ".join, axis=1)
+    found["reached"] = last["train_loss"] <= last["stop_at_loss"]
+    found["held_accuracy"] = last["lens/test:held_accuracy"]
+    found["n_held"] = (last["test_size"] * 2) // 3
+    found["error"] = 1 - found["held_accuracy"]
+    found["gap"] = found["train_accuracy"] - found["held_accuracy"]
+    for name, measure in MEASURES.items():
+        if name != CHANCE and name not in found:
+            found[name] = last.get(measure.column, np.nan)
+    found[CHANCE] = [np.random.default_rng(int(run_id, 16)).random() for run_id in found["run_id"]]
+    seconds = {measure.seconds for measure in MEASURES.values()} - {""}
+    return found.assign(**{f"{lens}_seconds": last[f"lens/{lens}:seconds"] for lens in sorted(seconds)})
+
+
+def _widths(options: Any) -> list[int]:
+    """The widths of a network's layers, from its options or their text; none of a convolutional one."""
+    return (json.loads(options) if isinstance(options, str) else options).get("widths", [])
+
+
+def completion(table: pd.DataFrame) -> pd.DataFrame:
+    """Of every data set, family and value of an axis: how many networks there are, and the share that reached the loss.
+
+    Args:
+        table: Of `networks`.
+    """
+    rows = [
+        {"data": data, "family": family, "axis": axis, "value": value, "networks": len(some), "reached": reached}
+        for axis in AXES
+        for (data, family, value), some in table.groupby(["data", "family", axis], sort=True)
+        for reached in (float(some["reached"].mean()),)
+    ]
+    return pd.DataFrame(rows)
+
+
+def judged(table: pd.DataFrame, *, target: str = "error", resamples: int = ranking.RESAMPLES) -> pd.DataFrame:
+    """How every measure ranks the networks of each data set and family, by `ranking`; on all labels and true ones.
+
+    A measure is turned so that a positive number says: better, as its source has it, goes with less of the target. The
+    choice of the better of two networks alone learns the direction, from other networks.
+
+    Args:
+        table: Of `networks`; networks that did not reach the loss are left out.
+        target: ``"error"`` or ``"gap"``.
+        resamples: Of the intervals.
+
+    Returns:
+        The columns data, family, labels, measure, kind, statistic (overall, partial, an axis, granulated, worst axis,
+        better of two), value, low, high, p, n and settings.
+    """
+    rows: list[dict[str, Any]] = []
+    for about, some in _analyses(table[table["reached"]]):
+        for measure, statistic, found in _ranked(some, target, resamples):
+            kind = MEASURES[measure].kind if measure in MEASURES else NOTHING
+            rows.append({**about, "measure": measure, "kind": kind, "statistic": statistic, **found._asdict()})
+    return pd.DataFrame(rows)
+
+
+def _analyses(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """What is judged apart: data set, family, and true labels alone (the primary analysis) or all."""
+    for (data, family), some in table.groupby(["data", "family"], sort=True):
+        for labels, chosen in (("true labels", some[some["label_corruption"] == 0]), ("all", some)):
+            settings = chosen["setting"].nunique()
+            if settings >= FEWEST:
+                yield {"data": data, "family": family, "labels": labels, "settings": settings}, chosen
+
+
+def _ranked(table: pd.DataFrame, target: str, resamples: int) -> Iterator[tuple[str, str, ranking.Ranked]]:
+    """Every statistic of every measure, over networks that all have it."""
+    goal = -table[target].to_numpy()
+    pairs = ranking.pairs_along(table, AXES)
+    accuracy, held = table["held_accuracy"].to_numpy(), table["n_held"].to_numpy()
+    sure = pairs.only(ranking.beyond_noise(accuracy, held, pairs.first, pairs.second))
+    weights = ranking.draws(table["setting"], count=resamples)
+    given = [table[name].to_numpy(dtype=float) for name in GIVEN]
+    values = {
+        name: measure.better * table[name].to_numpy(dtype=float)
+        for name, measure in MEASURES.items()
+        if table[name].notna().all()
+    }
+    for name, measured in values.items():
+        yield name, "overall", ranking.overall(measured, goal, weights)
+        yield name, "partial", _partial(measured, goal, given, weights)
+        for axis, found in ranking.along_axes(ranking.signs(measured, goal, sure), sure, weights).items():
+            yield name, axis, found
+    choice = ranking.chosen_better(
+        values,
+        table[target].to_numpy(),
+        table["setting"],
+        table[list(AXES)],
+        usable=lambda i, j: ranking.beyond_noise(accuracy, held, i, j),
+    )
+    for name, found in choice.shares(weights).items():
+        yield name, "better of two", found
+
+
+def _partial(measured: Any, goal: Any, given: list[Any], weights: Any) -> ranking.Ranked:
+    """τ with share of random labels and length of training held fixed; both are resampled with the networks."""
+    rows = np.arange(len(measured))
+    drawn = []
+    for counts in weights:
+        some = np.repeat(rows, counts)
+        drawn.append(ranking.partial_tau(measured[some], goal[some], [one[some] for one in given]))
+    return ranking.interval(ranking.partial_tau(measured, goal, given), np.array(drawn), len(measured))

@@ -1,0 +1,153 @@
+"""Norms of a network's weights, each as a logarithm where it is a product over layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.guards import check_eval
+
+# What a path through the network may pass without a weight of its own.
+PLAIN = (nn.ReLU, nn.LeakyReLU, nn.Flatten, nn.Identity, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d, nn.Sequential)
+ROUNDS = 200  # of the power iteration, at most
+CLOSE = 1e-6  # relative change of a norm at which the power iteration ends
+
+
+def frobenius(model: nn.Module) -> float:
+    """‖θ‖₂ of all weights and biases together.
+
+    Args:
+        model: The network.
+
+    Source: Jiang et al. (2020), Appendix C, 'frobenius norm'.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> layer.weight.data, layer.bias.data = torch.tensor([[2.0, 3.0]]), torch.tensor([6.0])
+    >>> frobenius(layer)
+    7.0
+    """
+    return math.sqrt(sum(float(value.detach().double().square().sum()) for value in model.parameters()))
+
+
+def distance(model: nn.Module, start: Mapping[str, Tensor]) -> float:
+    """‖θ − θ₀‖₂: how far training has taken all weights and biases together.
+
+    Args:
+        model: The network.
+        start: What its parameters were, by name.
+
+    Raises:
+        UserError: A parameter is missing, or had another shape.
+
+    Source: Jiang et al. (2020), Appendix C, 'distance from initialization'.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> distance(layer, {name: value.detach() + 1 for name, value in layer.named_parameters()}) ** 2
+    3.0...
+    """
+    total = 0.0
+    for name, value in model.named_parameters():
+        before = start.get(name)
+        if before is None or before.shape != value.shape:
+            told = "missing" if before is None else f"of shape {tuple(before.shape)}, expected {tuple(value.shape)}"
+            raise UserError(f"parameter {name!r} is {told} in what the network was: give that of this network")
+        total += float((value.detach().double() - before.detach().to(value).double()).square().sum())
+    return math.sqrt(total)
+
+
+def path_norm(model: nn.Module, in_shape: tuple[int, ...]) -> float:
+    """The root of Σ over paths of the product of the squared weights on them, biases included.
+
+    One pass of ones through the network with every weight squared: no sum over paths is needed.
+
+    Args:
+        model: In eval mode; linear and convolutional layers, ReLU, pooling. A largest value over places counts once.
+        in_shape: Shape of one input.
+
+    Raises:
+        UserError: There is another kind of layer.
+
+    Source: Neyshabur et al. (2015), 'Path-SGD', Eq. 4; Jiang et al. (2020), Appendix C, 'path norm'.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> layer.weight.data, layer.bias.data = torch.tensor([[2.0, 3.0]]), torch.tensor([6.0])
+    >>> path_norm(layer, (2,))
+    7.0
+    """
+    check_eval(model)
+    _check_layers(model, PLAIN)
+    squared = deepcopy(model).double()
+    with torch.no_grad():
+        for value in squared.parameters():
+            value.square_()
+        ones = torch.ones(1, *in_shape, dtype=torch.float64, device=next(squared.parameters()).device)
+        return math.sqrt(float(squared(ones).sum()))
+
+
+def spectral(model: nn.Module, in_shape: tuple[int, ...]) -> float:
+    """Σ over layers of log ‖W‖₂, the largest singular value of each layer as a linear map of its inputs.
+
+    Of a convolution it is that of the map between whole images, at the size that it sees, by power iteration.
+
+    Args:
+        model: In eval mode.
+        in_shape: Shape of one input.
+
+    Raises:
+        UserError: There is no layer with weights, or one of another kind.
+
+    Source: Bartlett et al. (2017), Eq. 1.2; Jiang et al. (2020), Appendix C, 'spectral'.
+
+    >>> network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
+    >>> network[0].weight.data, network[2].weight.data = torch.diag(torch.tensor([1.0, 2.0])), torch.ones(1, 2)
+    >>> round(math.exp(2 * spectral(network, (2,))), 6)
+    8.0
+    """
+    check_eval(model)
+    _check_layers(model, PLAIN)
+    shapes: dict[nn.Module, tuple[int, ...]] = {}
+    weighted = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    if not weighted:
+        raise UserError("the network has no linear and no convolutional layer, expected at least one")
+
+    def note(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        shapes[module] = tuple(args[0].shape[1:])
+
+    handles = [module.register_forward_pre_hook(note) for module in weighted]
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, *in_shape).to(next(model.parameters())))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(math.log(_largest_singular_value(module, shapes[module])) for module in weighted)
+
+
+def _largest_singular_value(module: nn.Module, in_shape: tuple[int, ...]) -> float:
+    if isinstance(module, nn.Linear):
+        return float(torch.linalg.matrix_norm(module.weight.detach().double(), ord=2))
+    alone = deepcopy(module).double().requires_grad_(False)
+    alone.bias = None  # type: ignore[assignment]
+    drawn = torch.randn(1, *in_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x, found = drawn.to(next(module.parameters()).device), 0.0
+    for _ in range(ROUNDS):
+        x = (x / x.norm()).requires_grad_()
+        out = alone(x)
+        before, found = found, float(out.detach().norm())
+        if abs(found - before) <= CLOSE * found:
+            break
+        (x,) = torch.autograd.grad(out, x, out.detach())  # Wᵀ W x
+    return found
+
+
+def _check_layers(model: nn.Module, plain: tuple[type[nn.Module], ...]) -> None:
+    """Refuse a network with a layer that is neither linear, nor convolutional, nor one of these."""
+    for name, module in model.named_modules():
+        if not isinstance(module, (nn.Linear, nn.Conv2d, *plain)):
+            what = f"layer {name!r} is a {type(module).__name__}" if name else f"it is a {type(module).__name__}"
+            raise UserError(f"norms over layers are of networks of linear and convolutional ones, and {what}")
