@@ -21,6 +21,7 @@ PUBLIC = (
     "measures.fisher",
     "measures.stiffness",
     "measures.intervals",
+    "measures.complexity",
     "results",
     "claims",
 )
