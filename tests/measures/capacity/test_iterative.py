@@ -72,9 +72,9 @@ def smooth_images(n: int, side: int = 28, seed: int = 0) -> torch.Tensor:
 
 def test_conjugate_gradients_at_the_size_and_settings_of_the_published_run_are_the_factor():
     """Images of 784 pixels, ten classes, the kernel's chosen width, 2,000 centres, several blocks of rows, float32."""
-    images = smooth_images(4200)
-    y = torch.randint(10, (4200,), generator=torch.Generator().manual_seed(1))
-    (x, y), new = (images[:4000], y[:4000]), images[4000:]
+    images = smooth_images(3200)
+    y = torch.randint(10, (3200,), generator=torch.Generator().manual_seed(1))
+    (x, y), new = (images[:3000], y[:3000]), images[3000:]
     width = capacity.choose_width(x, y, max_points=500, device="cpu").width
     exact = capacity.kernel_regression(x, y, width=width, num_classes=10, device="cpu")
     found = capacity.conjugate_gradient_regression(x, y, width=width, num_classes=10, tolerance=0.003)
