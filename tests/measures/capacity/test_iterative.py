@@ -104,7 +104,7 @@ def test_it_is_the_true_residual_that_ends_the_iteration(monkeypatch):
 
 @pytest.mark.parametrize("p", [500, 1000, 2000], ids=lambda p: f"{p} features of 1,000 images")
 def test_a_ridge_path_is_least_squares_at_the_size_of_the_published_runs(p):
-    """Random filters, centred, below, at and above the threshold: no ridge by lstsq on the features, others by solve."""
+    """Random filters, centred, below, at and above the threshold: by lstsq on the features, with a ridge by solve."""
     images = smooth_images(1100, side=14)
     conv = capacity.random_conv_features(images[:1000], round(p / 8), patch=4)
     every = conv(images) - conv(images[:1000]).mean(0)
