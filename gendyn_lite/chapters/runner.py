@@ -64,9 +64,7 @@ def load_or_run(
     run = open_run(config, loaded.fingerprint, root=root)
     if ranks.broadcast(run.complete):
         return run
-    if config.probe_version != probe_version:
-        told = f"probe_version is {config.probe_version}, but the probes of {config.experiment} are version"
-        raise UserError(f"{told} {probe_version}: plan the run with probe_version={probe_version}")
+    check_version(config, probe_version)
     options = dict(prepare(loaded)) if prepare else {}
     hook = options.get("grad_hook")
     if (config.mask_keep < 1) != (hook is not None):
@@ -146,6 +144,13 @@ def checked(configs: Iterable[RunConfig], *, data_root: Root = None) -> dict[tup
 def one_by_one(run: RunOne, configs: Iterable[RunConfig], **options: Any) -> list[Run]:
     """The complete runs of some configurations in their order, each done by a chapter's `run` with these options."""
     return [run(config, **options) for config in configs]
+
+
+def check_version(config: RunConfig, probe_version: int) -> None:
+    """Refuse a run whose probes measure something else than its configuration says."""
+    if config.probe_version != probe_version:
+        told = f"probe_version is {config.probe_version}, but the probes of {config.experiment} are version"
+        raise UserError(f"{told} {probe_version}: plan the run with probe_version={probe_version}")
 
 
 def of_kind(

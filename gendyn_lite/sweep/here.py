@@ -56,7 +56,7 @@ def ready(chapter: str, *, version: str, runs: str = "") -> None:
     lines += [_device(colab), f"data: {data_root().resolve()}", _runs()]
     trains = chapter in registry.NOTEBOOKS
     plans = {name: registry.unique(registry.planned(chapter, name, {})) for name in PROFILES if trains}
-    for line in chain(lines, _interrupted(plans), _times(plans)):
+    for line in chain(lines, _interrupted(plans), _times(chapter, plans)):
         print(line, flush=True)  # noqa: T201 (what it is for)
     if not colab and importlib.util.find_spec("vl_convert"):  # there, no output sees the script of another
         script = vega().replace("</script", "<\\/script")
@@ -89,9 +89,11 @@ def _device(colab: bool) -> str:
     return f"no GPU{hint}: training takes the processor, {os.cpu_count()} cores"
 
 
-def _times(plans: Plans) -> Iterator[str]:
+def _times(chapter: str, plans: Plans) -> Iterator[str]:
     """How long the runs of a chapter take here at each size; to find out takes seconds."""
-    if not plans:
+    if any(chapter == each.notebook for each in registry.CHAPTERS if not each.trains):
+        yield "this chapter trains no network; how long it solves is said beside its parameter profile"
+    elif not plans:
         yield "this chapter trains nothing: it takes seconds"
     known = measured_runs(config.experiment for configs in plans.values() for config in configs)
     for profile, configs in plans.items():

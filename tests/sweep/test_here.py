@@ -44,6 +44,8 @@ def test_it_says_what_it_found_and_how_long_each_profile_takes(places: Path, cap
     assert [line.partition(":")[0] for line in profiles] == ["profile smoke", "profile colab", "profile full"]
     assert re.fullmatch(r"profile smoke: an unknown time; \d+ runs, 0 of them complete", profiles[0])
     assert said(capsys, "07_what_holds")[4:] == ["this chapter trains nothing: it takes seconds"]
+    solves = "this chapter trains no network; how long it solves is said beside its parameter profile"
+    assert said(capsys, "06_capacity")[4:] == [solves]  # regressions of an hour at profile colab
 
 
 def test_a_notebook_of_another_version_is_named(capsys: Any) -> None:

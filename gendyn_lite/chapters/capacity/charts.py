@@ -75,12 +75,13 @@ def kernel_error(table: pd.DataFrame) -> Chart:
 
 
 def _kernel_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per regression: data, kind (features, ridge, labels), features, n, seed, test error."""
+    """One row per regression: data, kind (points, ridge, labels), features, n, seed, test error."""
     rows = described(table).rename(columns={"n_train": "n"})
-    named = rows["features"].map(POINTS).mask(rows["filters"] > 0, rows["filters"].map("{:,.0f} random filters".format))
     ridge = rows["ridge"].map(lambda value: "no ridge" if value == 0 else f"ridge {value:g}")
     labels = rows["label_corruption"].map(lambda q: "" if q == 0 else f", q = {q:g}")
-    return rows.assign(kind=named + ", " + ridge + labels)[["kind", "features", "data", "n", "seed", "error"]]
+    return rows.assign(kind=rows["features"].map(POINTS) + ", " + ridge + labels)[
+        ["kind", "features", "data", "n", "seed", "error"]
+    ]
 
 
 def _paper_rules(rows: pd.DataFrame) -> list[alt.Chart]:

@@ -46,19 +46,19 @@ def _widest(conv: pd.DataFrame) -> pd.DataFrame:
     return conv[conv["share"] == conv["share"].max()]
 
 
-def _threshold(conv: pd.DataFrame) -> pd.DataFrame:
-    """With about as many features as examples."""
-    return conv[(conv["share"] - 1).abs() < 0.01]
+def _peak(conv: pd.DataFrame) -> pd.Series:
+    """By seed, the error at the threshold over the geometric mean of those at half and twice as many features.
+
+    At each number of features it is that of the ridge which held-out images choose, if there are several.
+    """
+    less, at, more = (_by_seed(_chosen(conv[(conv["share"] / s - 1).abs() < 0.01]), "error") for s in (0.5, 1, 2))
+    return at / (less * more) ** 0.5
 
 
-def _best_below(conv: pd.DataFrame) -> pd.DataFrame:
-    """For each seed the smallest test error with fewer features than examples, no ridge."""
-    below = conv[(conv["share"] < 0.99) & (conv["ridge"] == 0)]
-    return below.loc[below.groupby("seed")["error"].idxmin()]
-
-
-def _no_ridge(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["ridge"] == 0]
+def _descended(conv: pd.DataFrame) -> pd.Series:
+    """The error at most features over that of fewer features than images, as many as held-out images choose."""
+    plain = conv[conv["ridge"] == 0]
+    return _ratio(_widest(plain), _chosen(plain[plain["share"] < 0.99]))
 
 
 def _norm_regret(kernels: pd.DataFrame) -> pd.Series:
@@ -87,8 +87,8 @@ OF_DESCENT = {
 OF_GABOR = {
     "gabor_lowers": lambda gabor, pixels: _ratio(_plain(gabor), _plain(pixels)),
     "gabor_norm_larger": lambda gabor, pixels: _ratio(_plain(gabor), _plain(pixels), "norm"),
-    "norm_chooses_badly": lambda gabor, pixels: _norm_regret(pd.concat([gabor, pixels])),
 }
+OF_NORM = {"norm_chooses_badly": _norm_regret}
 OF_RIDGE = {"ridge_no_help": _gain}
 OF_FILTERS = {
     "ridge_helps_filters": lambda conv, _: _gain(_widest(conv)),
@@ -96,9 +96,9 @@ OF_FILTERS = {
     "filters_lower_with_ridge": lambda conv, pixels: _ratio(_chosen(_widest(conv)), _chosen(pixels)),
 }
 OF_WIDTHS = {
-    "error_peaks": lambda conv: _ratio(_no_ridge(_threshold(conv)), _best_below(conv)),
-    "second_descent": lambda conv: _ratio(_no_ridge(_widest(conv)), _best_below(conv)),
-    "ridge_removes_peak": lambda conv: _ratio(_chosen(_threshold(conv)), _no_ridge(_threshold(conv))),
+    "error_peaks": lambda conv: _peak(conv[conv["ridge"] == 0]),
+    "second_descent": _descended,
+    "ridge_removes_peak": _peak,
 }
 RECORD = on_record(
     __file__,
@@ -108,6 +108,7 @@ RECORD = on_record(
     OF_WHOLE,
     OF_DESCENT,
     OF_GABOR,
+    OF_NORM,
     OF_RIDGE,
     OF_FILTERS,
     OF_WIDTHS,
@@ -133,7 +134,7 @@ def kernels(runs: pd.DataFrame) -> pd.DataFrame:
         paper = paper_errors(str(data)).get(str(features))
         whole = WHOLE.get(str(data).split(" (", maxsplit=1)[0], 0)
         value = "–" if paper is None else f"{paper:g} (test error, all {whole:,} images)"
-        about = {"features": str(features).replace("random_conv", "random filters"), "value": value}
+        about = {"features": str(features), "value": value}
         found += RECORD.judge(_subject(_largest(true)), OF_ERROR, _largest(true), **about)
         if len(random):
             found += RECORD.judge(_subject(_largest(random)), OF_RANDOM_LABELS, _largest(random))
@@ -150,9 +151,7 @@ def _largest(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _subject(rows: pd.DataFrame) -> str:
-    first = rows.iloc[0]
-    kind = "Gaussian kernel" if pd.isna(first["filters"]) else f"{first['filters']:,.0f} random filters"
-    return f"{kind} on {first['data']}, n = {int(first['n_train']):,}"
+    return f"Gaussian kernel on {rows['data'].iloc[0]}, n = {int(rows['n_train'].iloc[0]):,}"
 
 
 def descent(runs: pd.DataFrame) -> pd.DataFrame:
@@ -169,11 +168,13 @@ def descent(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def norms(runs: pd.DataFrame) -> pd.DataFrame:
-    """Claims on Gabor features and norms on MNIST, of runs of experiment ``"ridge_paths"``."""
+    """Claims on Gabor features (on MNIST, as in the paper) and norms, of runs of experiment ``"ridge_paths"``."""
     found: list[Claim] = []
     for subject, (pixels, gabor, _) in _swept(runs):
-        if len(gabor):
+        if len(gabor) and subject.startswith("MNIST"):
             found += RECORD.judge(f"Gaussian kernel, {subject}", OF_GABOR, gabor, pixels)
+        if len(gabor):
+            found += RECORD.judge(f"Gaussian kernel, {subject}", OF_NORM, pd.concat([gabor, pixels]))
     return table(found)
 
 

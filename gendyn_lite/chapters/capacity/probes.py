@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,11 +13,13 @@ from gendyn_lite.chapters.capacity.tables import VALIDATION
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import capacity
+from gendyn_lite.measures.capacity.given import as_points
 
 Row = dict[str, float]
-Predict = Callable[[Tensor], Tensor]
 
-RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # relative to the mean diagonal of the Gram matrix
+# Of what a sweep of widths and ridges measures; before, ridges ended at 1, where the best one of some kernels lay.
+PROBE_VERSION = 2
+RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # relative to the mean diagonal of the Gram matrix
 WIDTHS = (0.25, 0.35, 0.5, 0.7, 1.0)  # of a kernel, relative to the median distance
 # Numbers of filters, in units of the number at which there are as many features as examples.
 SHARES = (0.03, 0.06, 0.13, 0.25, 0.5, 0.75, 0.9, 0.96, 1.0, 1.04, 1.1, 1.3, 2.0, 4.0, 8.0, 16.0)
@@ -41,23 +42,9 @@ def memorizing(config: RunConfig, loaded: ImageData) -> list[Row]:
 
 
 def kernel(config: RunConfig, loaded: ImageData) -> list[Row]:
-    """One regression with a Gaussian kernel, or by least squares on random convolutional features."""
-    started = time.perf_counter()
-    predict, record = (_linear if "filters" in config.model_options else _kernel)(config, loaded)
-    row: Row = {}
-    most = MOST_CHECKED if "tolerance" in config.model_options else None
-    for name, (x, y) in (("train", (loaded.train.x[:most], loaded.train.y[:most])), ("test", loaded.test)):
-        scores = predict(x)
-        onehot = torch.nn.functional.one_hot(y, loaded.num_classes)
-        row[f"{name}_loss"] = float((scores - onehot).square().mean())
-        row[f"{name}_accuracy"] = float((scores.argmax(1) == y).double().mean())
-    return [{**row, "seconds": time.perf_counter() - started, **record}]
-
-
-def _kernel(config: RunConfig, loaded: ImageData) -> tuple[Predict, Row]:
-    """Gaussian kernel regression on pixels or Gabor features: from inputs to scores, and what is recorded of it."""
-    points = _points(config.model_options["features"])
-    x, y = points(loaded.train.x), loaded.train.y
+    """One regression with a Gaussian kernel on pixels or Gabor features."""
+    features, y = config.model_options["features"], loaded.train.y
+    x = _points(features, loaded.train.x)
     options = {"ridge": config.weight_decay, "num_classes": loaded.num_classes}
     width = capacity.choose_width(x, y, seed=config.seed, device="cpu", **options).width
     if "tolerance" in config.model_options:
@@ -65,21 +52,20 @@ def _kernel(config: RunConfig, loaded: ImageData) -> tuple[Predict, Row]:
         found = capacity.conjugate_gradient_regression(x, y, width=width, **close, **options)
     else:
         found = capacity.kernel_regression(x, y, width=width, device="cpu", **options)
-    record = {"kernel/width": width, "kernel/squared_norm": float(found.squared_norm)}
-    return lambda inputs: found.predict(points(inputs)), record
+    row = {"kernel/width": width, "kernel/squared_norm": float(found.squared_norm)}
+    most = MOST_CHECKED if "tolerance" in config.model_options else None
+    test = _points(features, loaded.test.x), loaded.test.y
+    for name, (points, labels) in (("train", (x[:most], y[:most])), ("test", test)):
+        scores = found.predict(points)
+        onehot = torch.nn.functional.one_hot(labels, loaded.num_classes)
+        row[f"{name}_loss"] = float((scores - onehot).square().mean())
+        row[f"{name}_accuracy"] = float((scores.argmax(1) == labels).double().mean())
+    return [row]
 
 
-def _points(features: str) -> Callable[[Tensor], Tensor]:
-    """From images to the points of a Gaussian kernel."""
-    return capacity.gabor_features if features == "gabor" else torch.nn.Identity()
-
-
-def _linear(config: RunConfig, loaded: ImageData) -> tuple[Predict, Row]:
-    """Least squares on random convolutional features, whose filters have the seed of the subset."""
-    (x, y), options = loaded.train, {"ridge": config.weight_decay, "num_classes": loaded.num_classes, "device": "cpu"}
-    features = capacity.random_conv_features(x, config.model_options["filters"], seed=config.seed)
-    found = capacity.feature_regression(features, x, y, **options)
-    return found.predict, {"kernel/squared_norm": float(found.weights.square().sum())}
+def _points(features: str, images: Tensor) -> Tensor:
+    """Images as points of a Gaussian kernel, float64 [n, d]."""
+    return as_points(capacity.gabor_features(images) if features == "gabor" else images)
 
 
 def descent(config: RunConfig, loaded: ImageData) -> list[Row]:
@@ -91,10 +77,6 @@ def descent(config: RunConfig, loaded: ImageData) -> list[Row]:
     test = loaded.test.x[:MOST_EXAMPLES]
     x, x_test = _explicit_features(config, loaded, test)
     y, n = loaded.train.y, len(x)
-    best = capacity.minimum_norm_solution(x, y, num_classes=loaded.num_classes)
-    generator = torch.Generator().manual_seed(config.seed)
-    start = torch.randn(best.shape, generator=generator, dtype=torch.float64)
-    start *= best.norm() / start.norm()
     onehot = torch.nn.functional.one_hot(loaded.test.y[:MOST_EXAMPLES], loaded.num_classes)
 
     def measured(w: Tensor) -> Row:
@@ -105,17 +87,24 @@ def descent(config: RunConfig, loaded: ImageData) -> list[Row]:
             "test_loss": float((scores - onehot).square().mean()),
         }
 
+    def elsewhere(best: Tensor) -> Tensor:
+        """A start in a random direction, as far from zero as the solution of smallest norm."""
+        generator = torch.Generator().manual_seed(config.seed)
+        start = torch.randn(best.shape, generator=generator, dtype=torch.float64)
+        return start * (best.norm() / start.norm())
+
     path = capacity.gradient_descent_from_zero(
         x,
         y,
         steps=config.epochs * -(-n // config.batch_size),
         batch_size=config.batch_size,
-        start=start if config.model_options["start"] == "random" else None,
+        start=elsewhere if config.model_options["start"] == "random" else None,
         num_classes=loaded.num_classes,
         probe=measured,
         seed=config.seed,
     )
-    found = {"descent/aim_norm": float(best.norm()), "descent/aim_accuracy": measured(best)["test_accuracy"]}
+    found = {"descent/aim_norm": float(path.best.norm())}
+    found |= {"descent/aim_accuracy": measured(path.best)["test_accuracy"]}
     rows = []
     for row in path.rows:
         kept = {name: row[name] for name in ("step", "train_accuracy", "test_accuracy", "test_loss")}
@@ -131,8 +120,7 @@ def _explicit_features(config: RunConfig, loaded: ImageData, test: Tensor) -> tu
         conv = capacity.random_conv_features(train, options["filters"], seed=config.seed)
         features = conv(train)
         return features - features.mean(0), conv(test) - features.mean(0)
-    points = _points(options["features"])(torch.cat([train, test])).flatten(1)
-    points = points.double() / 255 if points.dtype == torch.uint8 else points
+    points = _points(options["features"], torch.cat([train, test]))
     width = capacity.choose_width(points[: len(train)], loaded.train.y, seed=config.seed, device="cpu").width
     factor = torch.linalg.cholesky(capacity.gaussian_kernel(points, points, width))
     return factor[: len(train)], factor[len(train) :]
@@ -163,11 +151,10 @@ def ridges(config: RunConfig, loaded: ImageData) -> list[Row]:
     mean = onehot[:n].mean(0) * conv
     rows = []
     for gram in (_conv_grams if conv else _kernel_grams)(config, x, n):
-        scale = float(gram.own.diagonal().mean())
-        for ridge, found in zip(
-            RIDGES, capacity.ridge_path(gram.own, onehot[:n] - mean, [r * scale for r in RIDGES]), strict=True
-        ):
-            scores = torch.cat([gram.own, gram.others]) @ found.alpha + mean
+        scale, rows_of_all = float(gram.own.diagonal().mean()), torch.cat([gram.own, gram.others])
+        path = capacity.ridge_path(gram.own, onehot[:n] - mean, [ridge * scale for ridge in RIDGES])
+        for ridge, found in zip(RIDGES, path, strict=True):
+            scores = rows_of_all @ found.alpha + mean
             right = (scores.argmax(1) == y).double()
             loss = (scores - onehot).square().mean(1)
             fitted, held_out, test = slice(n), slice(n, n + VALIDATION), slice(n + VALIDATION, None)
@@ -181,8 +168,7 @@ def ridges(config: RunConfig, loaded: ImageData) -> list[Row]:
 
 def _kernel_grams(config: RunConfig, x: Tensor, n: int) -> Iterator[_Gram]:
     """The Gaussian kernel at every width."""
-    points = _points(config.model_options["features"])(x).flatten(1)
-    points = points.double() / 255 if points.dtype == torch.uint8 else points
+    points = _points(config.model_options["features"], x)
     median = capacity.median_distance(points[:n])
     for factor in WIDTHS:
         rows = capacity.gaussian_kernel(points, points[:n], factor * median)

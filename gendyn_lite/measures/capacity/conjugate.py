@@ -11,6 +11,7 @@ from gendyn_lite.measures.capacity.kernels import KernelRegression, gaussian_ker
 from gendyn_lite.measures.per_example.checks import check_number, check_whole, refuse_if_too_large
 
 ROWS = 2048  # of the kernel matrix in work at a time
+FEW = 512  # in float64
 
 
 def conjugate_gradient_regression(
@@ -36,10 +37,11 @@ def conjugate_gradient_regression(
         width: Standard deviation of the kernel.
         ridge: Added to the diagonal.
         num_classes: Number of classes, or None for the largest label plus one.
-        tolerance: Where to stop: ‖y − (K + ridge I) α‖ relative to ‖y‖, each output by itself. Below 1e-6 or so the
-            rounding of K decides.
+        tolerance: Where to stop: ‖y − (K + ridge I) α‖ relative to ‖y‖, each output by itself. The iteration's own
+            residual only says when to look: the one that counts is computed anew from the points, in float64, and
+            where rounding has left more than the tolerance, the iteration begins again from it.
         centres: Columns of K that the preconditioner is made of.
-        most_steps: Steps after which it gives up.
+        most_steps: Steps after which it gives up, all beginnings together.
         seed: Seed of the columns.
 
     Returns:
@@ -71,28 +73,47 @@ def conjugate_gradient_regression(
     targets = given.as_targets(y, num_classes).to(points)
     chosen = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:centres].to(points.device)
     precondition = _Nystrom(points, points[chosen], width, ridge)
-    alpha = _solve(_Triangle(points, width, ridge), precondition, targets, tolerance, most_steps)
+    lengths = targets.norm(dim=0).clamp(min=1e-300)
+    gram, alpha, left, steps = _Triangle(points, width, ridge), torch.zeros_like(targets), targets, 0
+    share, before = 1.0, float("inf")
+    while not share <= tolerance:  # nor where it is not a number
+        if steps >= most_steps or not share <= before / 2:  # what is left is rounding of K
+            told = f"{steps} steps leave {share:.1g} of the labels, expected {tolerance:g}"
+            raise Failed(f"{told}: take a ridge or more centres")
+        more, taken = _solve(gram, precondition, left, tolerance * lengths, most_steps - steps)
+        alpha, steps = alpha + more, steps + taken
+        left = targets - _products(points, alpha, width, ridge)
+        share, before = float((left.norm(dim=0) / lengths).max()), share
     squared_norm = ((alpha * targets).sum(0) - ridge * alpha.square().sum(0)).sum()
     return KernelRegression(*given.kind_of(y), points, alpha, float(width), float(ridge), squared_norm)
 
 
-def _solve(gram: _Triangle, precondition: _Nystrom, targets: Tensor, tolerance: float, most: int) -> Tensor:
-    """Conjugate gradients for every column of targets at once, float64 [n, k] but for the products with the matrix."""
+def _products(points: Tensor, alpha: Tensor, width: float, ridge: float) -> Tensor:
+    """(K + ridge I) α from the points, in float64, a few rows of K at a time."""
+    parts = [gaussian_kernel(rows, points, width) @ alpha for rows in points.split(FEW)]
+    return torch.cat(parts) + ridge * alpha
+
+
+def _solve(gram: _Triangle, precondition: _Nystrom, targets: Tensor, goal: Tensor, most: int) -> tuple[Tensor, int]:
+    """Conjugate gradients for every column of targets at once, float64 [n, k] but for the products with the matrix.
+
+    Returns:
+        The solution and the number of steps, at most `most`. It ends where the residual that is carried along reaches
+        the goal; what rounding adds, that residual does not see.
+    """
     alpha, residual = torch.zeros_like(targets), targets.clone()
-    goal = tolerance * targets.norm(dim=0)
     z = precondition(residual)
     direction, product = z, (residual * z).sum(0)
-    for _ in range(most):
+    for taken in range(most):
         if bool((residual.norm(dim=0) <= goal).all()):
-            return alpha
+            return alpha, taken
         ahead = gram(direction)
         step = product / (direction * ahead).sum(0).clamp(min=1e-300)
         alpha, residual = alpha + step * direction, residual - step * ahead
         z = precondition(residual)
         before, product = product, (residual * z).sum(0)
         direction = z + product / before.clamp(min=1e-300) * direction
-    left = float((residual.norm(dim=0) / targets.norm(dim=0).clamp(min=1e-300)).max())
-    raise Failed(f"{most} steps leave {left:.1g} of the labels, expected {tolerance:g}: take a ridge or more centres")
+    return alpha, most
 
 
 class _Triangle:

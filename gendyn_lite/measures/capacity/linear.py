@@ -14,6 +14,7 @@ from gendyn_lite.measures.capacity.given import as_points, as_targets, check_len
 from gendyn_lite.measures.per_example.checks import check_number, check_whole
 
 Probe = Callable[[Tensor], dict[str, float]]
+Start = Tensor | Callable[[Tensor], Tensor]
 
 
 def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = None) -> Tensor:
@@ -38,8 +39,7 @@ def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = Non
     tensor([0.6000, 0.8000], dtype=torch.float64)
     """
     points, targets = _problem(x, y, num_classes)
-    solution = _pseudo_solve(_svd(points), targets)
-    return solution.squeeze(1) if kind_of(y)[1] else solution
+    return _shaped(_pseudo_solve(_svd(points), targets), y)
 
 
 class Descent(NamedTuple):
@@ -47,6 +47,7 @@ class Descent(NamedTuple):
 
     Attributes:
         weights: Where it ended, float64 [d, k] (or [d]).
+        best: The minimum-norm solution w*, of the same shape.
         learning_rate: The step size.
         rows: For each recorded step: step, loss, distance (‖w − w*‖ to the minimum-norm solution), relative_distance
             (of ‖w*‖), norm (‖w‖), outside (‖part of w outside the span of the rows of X‖, from zero only rounding),
@@ -54,6 +55,7 @@ class Descent(NamedTuple):
     """
 
     weights: Tensor
+    best: Tensor
     learning_rate: float
     rows: list[dict[str, float]]
 
@@ -65,7 +67,7 @@ def gradient_descent_from_zero(
     steps: int = 1000,
     batch_size: int | None = None,
     learning_rate: float | None = None,
-    start: Tensor | None = None,
+    start: Start | None = None,
     records: int = 50,
     num_classes: int | None = None,
     probe: Probe | None = None,
@@ -85,7 +87,7 @@ def gradient_descent_from_zero(
         batch_size: Examples a step, b, in a new order each epoch; None takes all of them.
         learning_rate: Step size; None is b/(β + (b − 1) λ) with λ the largest eigenvalue of XᵀX/n and β the largest
             ‖x_i‖², or 1/λ where a step takes all examples.
-        start: [d, k] or [d], where to begin instead of zero.
+        start: [d, k] or [d], where to begin instead of zero; or a function that gives it, called on w*.
         records: About how many steps are recorded, equally spaced in log(step).
         num_classes: Number of classes, or None for the largest label plus one.
         probe: Measures the weights [d, k] at each recorded step.
@@ -109,14 +111,15 @@ def gradient_descent_from_zero(
         raise UserError(f"steps is {steps}, records {records}: expected at least 1 and 2")
     if batch_size is not None:
         check_whole("batch_size", batch_size, most=len(points), why=", the number of points")
-    safe = _safe_rate(points, batch_size)
-    rate = safe if learning_rate is None else float(learning_rate)
-    check_number("learning_rate", rate, "a number above 0")
-    w = torch.zeros(points.shape[1], targets.shape[1], dtype=torch.float64, device=points.device)
-    if start is not None:
-        w = start.to(w).reshape(w.shape).clone()
     factors = _svd(points)
     best, span = _pseudo_solve(factors, targets), factors[2]
+    safe = _safe_rate(points, factors[1], batch_size)
+    rate = safe if learning_rate is None else float(learning_rate)
+    check_number("learning_rate", rate, "a number above 0")
+    w = torch.zeros_like(best)
+    if start is not None:
+        given = start if isinstance(start, Tensor) else start(_shaped(best, y))
+        w = given.to(w).reshape(w.shape).clone()
     recorded = {0, *(round(steps ** (i / (records - 1))) for i in range(records))}
     measured: Probe = probe or (lambda w: {})
     rows = [_record(0, points, targets, w=w, best=best, span=span) | measured(w)]
@@ -130,7 +133,7 @@ def gradient_descent_from_zero(
             if not math.isfinite(rows[-1]["loss"]) or rows[-1]["loss"] > 1e6 * max(1.0, rows[0]["loss"]):
                 told = f"gradient descent diverged at step {step}: learning_rate is {rate:g}"
                 raise UserError(f"{told}, expected below {2 * safe:g}" + " (2/λ)" * (batch_size is None))
-    return Descent(w.squeeze(1) if kind_of(y)[1] else w, rate, rows)
+    return Descent(_shaped(w, y), _shaped(best, y), rate, rows)
 
 
 def _problem(x: Tensor, y: Tensor, num_classes: int | None) -> tuple[Tensor, Tensor]:
@@ -138,6 +141,11 @@ def _problem(x: Tensor, y: Tensor, num_classes: int | None) -> tuple[Tensor, Ten
     points = as_points(x)
     check_length(points, y)
     return points, as_targets(y, num_classes).to(points.device)
+
+
+def _shaped(weights: Tensor, y: Tensor) -> Tensor:
+    """[d, k], or [d] where the targets are real and [n]."""
+    return weights.squeeze(1) if kind_of(y)[1] else weights
 
 
 def _svd(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -161,9 +169,15 @@ def _batches(n: int, batch_size: int | None, seed: int) -> Iterator[Tensor | sli
         yield from [slice(None)] if batch_size is None else torch.randperm(n, generator=generator).split(batch_size)
 
 
-def _safe_rate(points: Tensor, batch_size: int | None) -> float:
-    """A step size with which no step overshoots, in the mean over batches: see `gradient_descent_from_zero`."""
-    top = float(torch.linalg.matrix_norm(points, 2)) ** 2 / len(points)
+def _safe_rate(points: Tensor, values: Tensor, batch_size: int | None) -> float:
+    """A step size with which no step overshoots, in the mean over batches: see `gradient_descent_from_zero`.
+
+    Args:
+        points: [n, d].
+        values: Their singular values that are not zero.
+        batch_size: Examples a step; None for all.
+    """
+    top = float(values.max()) ** 2 / len(points) if len(values) else 0.0
     largest = top if batch_size is None else float(points.square().sum(1).max())
     size = batch_size or 1
     return size / (largest + (size - 1) * top) if largest > 0 else 1.0

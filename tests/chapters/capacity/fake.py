@@ -92,7 +92,7 @@ def ridges(
 ):
     """Kernels of two widths and random filters at five; the ridge takes `gain` off and cures random filters."""
     rows = []
-    kinds = {"pixels": (pixels, (20.0, 30.0))} | ({"gabor": (gabor, gabor_norms)} if data == "MNIST" else {})
+    kinds = {"pixels": (pixels, (20.0, 30.0)), "gabor": (gabor, gabor_norms)}
     for (name, (best, norms)), seed, ridge in product(kinds.items(), range(seeds), (0.0, 0.1)):
         for width, (extra, norm) in enumerate(zip((0.03, 0.0), norms, strict=True)):
             found = {"size": width, "share": 0.0, "ridge": ridge, "squared_norm": norm**2}

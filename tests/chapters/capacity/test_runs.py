@@ -46,7 +46,20 @@ def test_an_unknown_kind_or_profile_is_refused():
 def test_a_data_set_of_ones_own_takes_the_settings_of_the_first_part():
     found = runs.plan("ridges", "colab", dataset="digits", seeds=1)
     assert {run.dataset for run in found} == {"digits"} and len(found) == 3
-    assert {run.seed for run in runs.plan("ridges", "colab")} == set(range(5))
+    assert {run.seed for run in runs.plan("ridges", "colab")} == set(range(5, 10))  # after those that were seen
+
+
+def test_every_share_of_features_is_reached_by_the_plans():
+    for profile in ("smoke", "colab", "full"):
+        for run in runs.plan("ridges", profile):
+            if "filters" in run.model_options:
+                fitted = run.train_size - VALIDATION
+                assert 8 * run.model_options["filters"] == max(probes.SHARES) * fitted
+
+
+def test_a_sweep_of_another_version_is_refused(tmp_path):
+    with pytest.raises(UserError, match="probe_version is 1, but the probes of ridge_paths are version 2"):
+        runs.run(config("ridges", probe_version=1), profile="smoke", root=tmp_path)
 
 
 def test_an_iterative_regression_is_the_direct_one():

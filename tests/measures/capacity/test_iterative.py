@@ -64,6 +64,77 @@ def test_conjugate_gradients_name_equal_points():
         capacity.conjugate_gradient_regression(x, torch.arange(6) % 2, width=1.0)
 
 
+def smooth_images(n: int, side: int = 28, seed: int = 0) -> torch.Tensor:
+    """Different images whose neighbouring pixels are alike, uint8 [n, 1, side, side]."""
+    coarse = torch.rand(n, 1, 7, 7, generator=torch.Generator().manual_seed(seed))
+    return (255 * torch.nn.functional.interpolate(coarse, size=side, mode="bilinear")).to(torch.uint8)
+
+
+def test_conjugate_gradients_at_the_size_and_settings_of_the_published_run_are_the_factor():
+    """Images of 784 pixels, ten classes, the kernel's chosen width, 2,000 centres, several blocks of rows, float32."""
+    images = smooth_images(3200)
+    y = torch.randint(10, (3200,), generator=torch.Generator().manual_seed(1))
+    (x, y), new = (images[:3000], y[:3000]), images[3000:]
+    width = capacity.choose_width(x, y, max_points=500, device="cpu").width
+    exact = capacity.kernel_regression(x, y, width=width, num_classes=10, device="cpu")
+    found = capacity.conjugate_gradient_regression(x, y, width=width, num_classes=10, tolerance=0.003)
+    left = found.predict(x) - torch.nn.functional.one_hot(y, 10)
+    lengths = torch.nn.functional.one_hot(y, 10).double().norm(dim=0)
+    assert float((left.norm(dim=0) / lengths).max()) < 0.003  # in float64, from the points
+    assert (found.classify(x) == y).all()
+    difference = (found.predict(new) - exact.predict(new)).norm() / exact.predict(new).norm()
+    assert difference < 0.01
+    assert float(found.squared_norm) == pytest.approx(float(exact.squared_norm), rel=0.01)
+
+
+def test_it_is_the_true_residual_that_ends_the_iteration(monkeypatch):
+    """A product that is wrong by a little, as rounding makes it, and a residual that does not see it."""
+    x, y = points(300, 20), torch.arange(300) % 3
+    plain, looked = conjugate._Triangle.__call__, []
+    monkeypatch.setattr(conjugate._Triangle, "__call__", lambda self, v: 1.01 * plain(self, v))
+    true = conjugate._products
+    monkeypatch.setattr(conjugate, "_products", lambda *given: looked.append(1) or true(*given))
+    found = capacity.conjugate_gradient_regression(x, y, width=3.0, tolerance=1e-5, centres=50)
+    left = found.predict(x) - torch.nn.functional.one_hot(y)
+    assert left.norm(dim=0).max() < 1e-5 * 100**0.5 and len(looked) > 2  # it began again from what was left
+    monkeypatch.setattr(conjugate._Triangle, "__call__", lambda self, v: 3 * plain(self, v))
+    with pytest.raises(Failed, match=r"leave 0\.7 of the labels, expected 1e-05"):
+        capacity.conjugate_gradient_regression(x, y, width=3.0, tolerance=1e-5, centres=50)
+
+
+@pytest.mark.parametrize("p", [500, 1000, 2000], ids=lambda p: f"{p} features of 1,000 images")
+def test_a_ridge_path_is_least_squares_at_the_size_of_the_published_runs(p):
+    """Random filters, centred, below, at and above the threshold: by lstsq on the features, with a ridge by solve."""
+    images = smooth_images(1100, side=14)
+    conv = capacity.random_conv_features(images[:1000], round(p / 8), patch=4)
+    every = conv(images) - conv(images[:1000]).mean(0)
+    (x, new), p = (every[:1000], every[1000:]), every.shape[1]
+    onehot = torch.nn.functional.one_hot(torch.randint(10, (1000,), generator=torch.Generator().manual_seed(1)), 10)
+    y = onehot.double() - onehot.double().mean(0)
+    gram = x @ x.T
+    scale = float(gram.diagonal().mean())
+    for found in capacity.ridge_path(gram, y, [0.0, 1e-4 * scale, 0.1 * scale, 100 * scale]):
+        if found.ridge:
+            direct = torch.linalg.solve(x.T @ x + found.ridge * torch.eye(p, dtype=torch.float64), x.T @ y)
+        else:
+            direct = torch.linalg.lstsq(x, y, rcond=1e-9, driver="gelsd").solution
+        outputs, expected = new @ (x.T @ found.alpha), new @ direct
+        assert float((outputs - expected).norm() / expected.norm()) < 1e-5
+        assert found.squared_norm == pytest.approx(float(direct.square().sum()), rel=1e-4)
+
+
+def test_a_ridge_path_of_a_kernel_is_the_solved_system_at_the_size_of_the_published_runs():
+    x = smooth_images(1000).flatten(1).double() / 255
+    y = torch.randint(10, (1000,), generator=torch.Generator().manual_seed(1))
+    onehot, eye = torch.nn.functional.one_hot(y, 10).double(), torch.eye(1000, dtype=torch.float64)
+    gram = capacity.gaussian_kernel(x, x, capacity.median_distance(x))
+    gram = (gram + gram.T) / 2
+    for found in capacity.ridge_path(gram, y, [0.0, 1e-4, 0.1, 100.0]):
+        direct = torch.linalg.solve(gram + found.ridge * eye, onehot)
+        torch.testing.assert_close(found.alpha, direct, rtol=1e-6, atol=1e-6 * float(direct.abs().max()))
+        assert found.squared_norm == pytest.approx(float((direct * (gram @ direct)).sum()), rel=1e-6)
+
+
 @pytest.mark.parametrize("p", [3, 10, 11, 40], ids=lambda p: f"{p} features of 10 examples")
 def test_a_ridge_path_is_least_squares_on_the_features(p):
     x, y = points(10, p), torch.arange(10) % 3

@@ -51,6 +51,9 @@ def test_another_start_keeps_what_it_has_outside_the_span():
     path = gradient_descent_from_zero(x, y, steps=3000, start=start)
     outside = start - torch.linalg.pinv(x) @ (x @ start)
     torch.testing.assert_close(path.weights - minimum_norm_solution(x, y), outside, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(path.best, minimum_norm_solution(x, y))
+    given = gradient_descent_from_zero(x, y, steps=5, start=lambda best: 3 * best)
+    assert given.rows[0]["relative_distance"] == pytest.approx(2)
     assert path.rows[-1]["distance"] == pytest.approx(float(outside.norm()), rel=1e-6)
 
 
