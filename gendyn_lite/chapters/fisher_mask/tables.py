@@ -9,7 +9,14 @@ import pandas as pd
 from gendyn_lite.results.tables import with_sizes
 
 NONE = "no mask"
-WAYS = {"fisher": "Fisher", "fisher_per_layer": "Fisher, each layer", "magnitude": "magnitude", "random": "random"}
+WAYS = {
+    "fisher": "Fisher",
+    "fisher_per_layer": "Fisher, each layer",
+    "magnitude": "magnitude",
+    "random": "random, redrawn",
+    "random_fixed": "random, fixed",
+    "shorter_steps": "no mask, steps as short",
+}
 FORMS = {
     "influence/kl": "KL, measured",
     "influence/quadratic_true": "true Fisher",
@@ -69,12 +76,60 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def influences(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows at which influence was measured, described.
+    """The rows at which influence was measured, described; with re-estimated statistics where there is batch-norm.
 
-    ResNet-18 is left out: its batch-norm keeps running statistics, which lag behind in the few steps of these runs, so
-    that in evaluation mode a step's influence spans twenty orders of magnitude and says nothing of the training.
+    With its running statistics, which lag behind the weights in short runs, influence tells of the lag: `lagging`.
     """
-    return described(table[table["influence/quadratic_true"].notna() & (table["model"] != "resnet18")])
+    rows = described(table[table["influence/quadratic_true"].notna()])
+    return rows[~_lags(rows)]
+
+
+def lagging(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows at which influence was measured with running statistics on a network with batch-norm, described."""
+    rows = described(table[table["influence/quadratic_true"].notna()])
+    return rows[_lags(rows)]
+
+
+def _lags(rows: pd.DataFrame) -> pd.Series:
+    return (rows["model"] == "resnet18") & (statistics_of(rows) == "running")
+
+
+def statistics_of(table: pd.DataFrame) -> pd.Series:
+    """What batch-norm normalized by when the network was measured: "running" or "re-estimated"."""
+    there = "batch_norm_statistics" in table
+    return table["batch_norm_statistics"].fillna("running") if there else pd.Series("running", index=table.index)
+
+
+def at_level(run: pd.DataFrame, column: str, level: float, wanted: str) -> float:
+    """One column where another first reaches a level, linearly between the two epochs around it.
+
+    Args:
+        run: The rows of one run, epochs in order.
+        column: ``"train_loss"``, which falls to the level, or an accuracy, which rises to it.
+        level: The level.
+        wanted: The column that is read off.
+
+    Returns:
+        The value, missing where the level is never reached, or was from the start.
+
+    >>> run = pd.DataFrame({"train_loss": [2.0, 1.0, 0.0], "test_loss": [3.0, 2.0, 4.0]})
+    >>> at_level(run, "train_loss", 0.5, "test_loss"), at_level(run, "train_loss", -1.0, "test_loss")
+    (3.0, nan)
+    """
+    values = run[column].to_numpy(dtype=float)
+    reached = values <= level if column.endswith("loss") else values >= level
+    first = int(reached.argmax())
+    if not reached.any() or first == 0:
+        return math.nan
+    before, after = values[first - 1], values[first]
+    low, high = run[wanted].to_numpy(dtype=float)[first - 1 : first + 1]
+    return float(low + (high - low) * (level - before) / (after - before))
+
+
+def levels(rows: pd.DataFrame, column: str, level: float, wanted: str) -> pd.Series:
+    """`at_level` of each run of some rows, by seed."""
+    found = {seed: at_level(run.sort_values("epoch"), column, level, wanted) for seed, run in rows.groupby("seed")}
+    return pd.Series(found, dtype=float)
 
 
 def by_size(rows: pd.DataFrame, column: str) -> list[str]:
