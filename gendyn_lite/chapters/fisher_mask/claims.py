@@ -5,7 +5,7 @@ They are on record in `claims.toml`; here is the statistic of each, by its id.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import pandas as pd
@@ -23,14 +23,13 @@ from gendyn_lite.chapters.fisher_mask.tables import (
 )
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
-from gendyn_lite.claims.sections import PUBLISHED, Section
+from gendyn_lite.claims.sections import Section
 
 FORM = "influence/quadratic_true"
 LEVELS = (1.0, 0.3, 0.1)  # training losses at which influences are compared
 FITTED = 0.99  # share of the true labels from which they count as fitted
-OVER = {"none": NONE, **{name: WAYS[way] for name, way in (
-    ("fixed", "random_fixed"), ("random", "random"), ("magnitude", "magnitude"), ("shorter", "shorter_steps")
-)}}  # fmt: skip
+CONTROLS = {"fixed": "random_fixed", "random": "random", "magnitude": "magnitude", "shorter": "shorter_steps"}
+OVER = {"none": NONE, **{name: WAYS[way] for name, way in CONTROLS.items()}}  # what a mask is compared with
 LOSS = {0.75: 0.2, 0.25: 1.2}  # training loss at which accuracies are compared, by the share of the weights kept
 RIGHT = {0.75: 0.9, 0.25: 0.6}  # share of the right labels fitted where the wrong ones are counted, likewise
 
@@ -213,4 +212,36 @@ def _paired(rows: pd.DataFrame, others: pd.DataFrame, suffix: str) -> pd.DataFra
     return rows.merge(others, on=["seed", "epoch"], suffixes=("", suffix))
 
 
-SECTIONS = (Section(RECORD, PUBLISHED, ("fisher_mask",), claims),)
+OF_ACCURACY = tuple(name for name in (*OF_RUNS, *OF_EPOCHS) if name.startswith("better"))
+OF_FIG_2 = (*OF_INFLUENCE, *(name for name in (*OF_RUNS, *OF_EPOCHS) if name not in OF_ACCURACY))
+# The claims in a few plain words each, for the top of the page.
+IN_SHORT = {
+    "influence_falls": "Influence falls as training goes on",
+    "random_less_by_epoch": "Less influence on random labels, epoch by epoch",
+    "random_smaller_peak": "Its peak is lower on random labels",
+    "wrong_less": "Wrong labels move other predictions less",
+    "slower_influence_70": "With the mask influence falls more slowly (70 % kept)",
+    "slower_loss_70": "With the mask test loss rises less (70 % kept)",
+    "wrong_slower_than_none_75": "The mask keeps wrong labels from being learnt (75 % kept)",
+    "wrong_slower_than_none_25": "The mask keeps wrong labels from being learnt (25 % kept)",
+    "better_than_none_75": "The mask raises the best accuracy (75 % kept)",
+    "better_than_none_25": "The mask raises the best accuracy (25 % kept)",
+    "diagonal_alone": "The diagonal stands for the whole form",
+}
+# Which section of the page shows which claims.
+QUESTIONS: dict[str, Iterable[str]] = {
+    "is-influence-less-on-random-labels": (*OF_COURSE, *OF_LABELS, *OF_LOSSES, *OF_LAG),
+    "do-wrong-labels-move-others-less": OF_PARTS,
+    "what-the-approximations-keep": OF_FORMS,
+    "does-a-mask-slow-overfitting": OF_FIG_2,
+    "does-it-keep-wrong-labels-from-being-learnt": OF_FIT,
+    "does-it-generalize-better": OF_ACCURACY,
+}
+
+
+def _of(names: Iterable[str], runs: pd.DataFrame) -> pd.DataFrame:
+    found = claims(runs)
+    return found[found["id"].isin(list(names))]
+
+
+SECTIONS = tuple(Section(RECORD, anchor, ("fisher_mask",), partial(_of, names)) for anchor, names in QUESTIONS.items())

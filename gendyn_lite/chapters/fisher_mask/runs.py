@@ -41,6 +41,7 @@ from gendyn_lite.train.probes import Probe, reestimated_statistics
 # Of what the probes measure: raise it with every change of that, and old runs stay what they are. Since 2: influence at
 # every epoch, path lengths, right and wrong labels apart, and masks that keep their share exactly.
 PROBE_VERSION = 2
+BATCH = 200  # examples at a time, of which the Fisher information of a mask is taken
 Masks = tuple[tuple[str, float], ...]
 
 
@@ -154,7 +155,11 @@ def hook_for(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) -> Step
     if config.mask_by == "shorter_steps":
         return StepLengths(lengths=_masked_steps(config.replace(mask_by="fisher"), loaded, x, y))
     running = config.batch_norm_statistics == "running"
-    return StepLengths(mask_for(config, (x, y), within=nullcontext if running else partial(_anew, x=x)))
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(x.split(BATCH), y.split(BATCH), strict=True)
+
+    return StepLengths(mask_for(config, batches, within=nullcontext if running else partial(_anew, x=x)))
 
 
 def _masked_steps(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -130,6 +131,80 @@ def levels(rows: pd.DataFrame, column: str, level: float, wanted: str) -> pd.Ser
     """`at_level` of each run of some rows, by seed."""
     found = {seed: at_level(run.sort_values("epoch"), column, level, wanted) for seed, run in rows.groupby("seed")}
     return pd.Series(found, dtype=float)
+
+
+EQUAL = ("epochs", "training loss")  # what is equal where curves are compared
+LOSSES = (2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.07, 0.05)
+
+
+def compared(rows: pd.DataFrame, columns: Mapping[str, str], keys: Sequence[str]) -> pd.DataFrame:
+    """Curves of runs against the epoch, and read off at equal training losses.
+
+    Args:
+        rows: Described rows of runs.
+        columns: What each column is called.
+        keys: Columns that name the curves.
+
+    Returns:
+        The keys, ``seed``, ``of`` (what the column is called), ``equal`` (one of `EQUAL`), ``at`` (the epoch, or how
+        far the training loss has fallen: −log₁₀ of it in nats) and ``value``. A loss that a run never reaches has no
+        row.
+    """
+    there = {name: words for name, words in columns.items() if name in rows}
+    found = []
+    for _, run in rows.sort_values("epoch").groupby("run_id", sort=False):
+        about = {name: run[name].iloc[0] for name in (*keys, "seed")}
+        for name, words in there.items():
+            each = zip(run["epoch"], run[name], strict=True)
+            found += [{**about, "of": words, "equal": EQUAL[0], "at": epoch, "value": value} for epoch, value in each]
+            for loss in LOSSES:
+                value = at_level(run, "train_loss", loss, name)
+                found.append({**about, "of": words, "equal": EQUAL[1], "at": -math.log10(loss), "value": value})
+    return pd.DataFrame(found).dropna(subset=["value"])
+
+
+def fits(table: pd.DataFrame) -> pd.DataFrame:
+    """The share of wrong labels fitted, where the same share of the right ones is: a row for each run and share.
+
+    Args:
+        table: A tidy table of experiment ``"fisher_mask"``.
+
+    Returns:
+        ``subject``, ``way``, ``kept``, ``seed``, ``right`` and ``wrong``; shares that a run never reaches are left out.
+    """
+    if "fit/wrong" not in table:
+        return pd.DataFrame(columns=pd.Index(["subject", "way", "kept", "seed", "right", "wrong"]))
+    rows = described(table[table["fit/wrong"].notna()])
+    found = []
+    for _, run in rows.sort_values("epoch").groupby("run_id", sort=False):
+        about = {name: run[name].iloc[0] for name in ("subject", "way", "kept", "seed")}
+        for tenths in range(3, 11):
+            right = min(tenths / 10, 0.99)
+            found.append({**about, "right": right, "wrong": at_level(run, "fit/right", right, "fit/wrong")})
+    return pd.DataFrame(found).dropna(subset=["wrong"])
+
+
+def gains_at(table: pd.DataFrame, losses: Mapping[float, float]) -> pd.DataFrame:
+    """The test accuracy of each masked run at a training loss minus that of its seed without a mask, in points.
+
+    Args:
+        table: A tidy table of experiment ``"fisher_mask"``.
+        losses: The training loss, by the share of the weights kept.
+
+    Returns:
+        As `gains`.
+    """
+    rows = described(table)
+    found = []
+    for subject, own in rows.groupby("subject", sort=False):
+        bare = own[own["way"] == NONE]
+        for (way, kept), runs in own[own["way"] != NONE].groupby(["way", "kept"], sort=False):
+            if kept in losses:
+                each = (levels(part, "train_loss", losses[kept], "test_accuracy") for part in (runs, bare))
+                gain = 100 * next(each) - 100 * next(each)
+                found += [{"subject": subject, "way": way, "kept": kept, "seed": s, "gain": g} for s, g in gain.items()]
+    columns = pd.Index(["subject", "way", "kept", "seed", "gain"])
+    return pd.DataFrame(found, columns=columns).dropna().reset_index(drop=True)
 
 
 def by_size(rows: pd.DataFrame, column: str) -> list[str]:
