@@ -105,8 +105,8 @@ def with_masks(table: pd.DataFrame) -> Chart:
     rows = described(table)
     mask = rows["kept"].map({keep: name for name, keep in MASKED.items()}).where(rows["way"].isin([NONE, "Fisher"]))
     rows = _logarithms(rows.assign(mask=mask)[mask.notna()], "influence/quadratic_true")
-    with_mask = rows.loc[rows["mask"] != NONE, "subject"].unique()
-    long = compared(rows[rows["subject"].isin(with_mask)], CURVES, ["subject", "mask"])
+    pairs = pd.MultiIndex.from_frame(rows[["subject", "seed"]])
+    long = compared(rows[pairs.isin(pairs[rows["mask"] != NONE])], CURVES, ["subject", "mask"])
     means = mean_intervals(long, ["subject", "of", "equal", "mask", "at"])
     menus = {"subject": menu("masked_subject", by_size(means, "subject"), "runs")}
     menus |= {"of": menu("masked_curve", CURVES.values(), "curve", CURVES["test_loss"]), **_equal("masked")}

@@ -10,6 +10,7 @@ import pandas as pd
 from gendyn_lite.results.tables import with_sizes
 
 NONE = "no mask"
+EVERY_EPOCH = 2  # version of the probes from which influence is measured at every epoch
 WAYS = {
     "fisher": "Fisher",
     "fisher_per_layer": "Fisher, each layer",
@@ -79,16 +80,23 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
 def influences(table: pd.DataFrame) -> pd.DataFrame:
     """The rows at which influence was measured, described; with re-estimated statistics where there is batch-norm.
 
-    With its running statistics, which lag behind the weights in short runs, influence tells of the lag: `lagging`.
+    With its running statistics, which lag behind the weights in short runs, influence tells of the lag: `lagging`. Runs
+    of before, which measured at six epochs only, are left out.
     """
-    rows = described(table[table["influence/quadratic_true"].notna()])
+    rows = _measured(table)
     return rows[~_lags(rows)]
 
 
 def lagging(table: pd.DataFrame) -> pd.DataFrame:
     """The rows at which influence was measured with running statistics on a network with batch-norm, described."""
-    rows = described(table[table["influence/quadratic_true"].notna()])
+    rows = _measured(table)
     return rows[_lags(rows)]
+
+
+def _measured(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows at which influence was measured at every epoch, described."""
+    rows = described(table[table["influence/quadratic_true"].notna()])
+    return rows[rows["probe_version"].fillna(1) >= EVERY_EPOCH] if "probe_version" in rows else rows
 
 
 def _lags(rows: pd.DataFrame) -> pd.Series:
