@@ -145,7 +145,7 @@ OF_FIT = {
     f"wrong_slower_than_{over}_{100 * keep:.0f}": partial(_less, keep=keep, over=over, measure=_wrong_at(right))
     for keep, right in RIGHT.items()
     for over in OVER
-}
+} | {"wrong_slower_early_25": partial(_less, keep=0.25, over="fixed", measure=_wrong_at(0.5))}
 OF_RUNS = {
     f"slower_loss_{keep:.0f}": partial(_less, keep=keep / 100, over="none", measure=_of_runs("test_loss"))
     for keep in (70, 80)
