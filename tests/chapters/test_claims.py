@@ -116,11 +116,12 @@ HOLD = {
     "masks": "influence_falls random_less_by_epoch random_less_late random_less_at_loss half_less_at_loss "
     "random_smaller_peak wrong_less wrong_less_direction wrong_below_75 wrong_below_25 step_as_form "
     "slower_influence_70 slower_influence_80 slower_loss_70 slower_loss_80 loss_at_loss_70 loss_at_loss_80 "
-    "wrong_slower_than_none_75 wrong_slower_than_fixed_75 wrong_slower_than_random_75 wrong_slower_than_magnitude_75 "
-    "wrong_slower_than_shorter_75 wrong_slower_than_none_25 wrong_slower_than_fixed_25 wrong_slower_than_random_25 "
-    "wrong_slower_than_magnitude_25 wrong_slower_than_shorter_25 wrong_slower_early_25 better_than_none_75 "
-    "better_than_magnitude_75 better_than_shorter_75 better_than_fixed_25 better_than_random_25 better_than_shorter_25 better_at_loss_none_75 "
-    "better_at_loss_shorter_75",
+    "wrong_slower_than_none_75 wrong_slower_than_fixed_75 wrong_slower_than_random_75 "
+    "wrong_slower_than_magnitude_75 wrong_slower_than_shorter_75 wrong_slower_than_none_25 "
+    "wrong_slower_than_fixed_25 wrong_slower_than_random_25 wrong_slower_than_magnitude_25 "
+    "wrong_slower_than_shorter_25 wrong_slower_early_25 better_than_none_75 better_than_magnitude_75 "
+    "better_than_shorter_75 better_than_fixed_25 better_than_random_25 better_than_shorter_25 "
+    "better_at_loss_none_75 better_at_loss_shorter_75",
     "stiffness": "classes_apart falls_with_overfitting test_as_train length_falls larger_rate_less_stiff "
     "larger_rate_shorter random_less_stiff",
     "maps": "boundary_seen",
