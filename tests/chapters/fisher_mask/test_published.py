@@ -102,7 +102,22 @@ def test_the_test_loss_rises_less_by_epochs_and_more_at_equal_training_loss():
     assert old.loc[old["dataset"] == "cifar100", "train_loss"].min() > 0.1
     masked = old[(old["way"] == "Fisher") & old["kept"].isin([0.7, 0.8])]
     assert masked.loc[masked["influence/kl"].notna(), "epoch"].nunique() <= 8
-    assert not NEW["mask_keep"].isin([0.7, 0.8]).any()
+    assert set(NEW.loc[NEW["mask_keep"].isin([0.7, 0.8]), "mask_keep"]) == {0.7}
+    assert verdicts("slower_influence_70", CIFAR_10) == {"holds"}
+    ends = tables.described(RUNS[(RUNS["epoch"] == 30) & (RUNS["label_corruption"] == 0)])
+    ends = ends[ends["kept"].isin([0.7, 0.8, 1.0])].groupby(["dataset", "kept"])["train_loss"].mean().unstack()
+    assert (ends[0.7] > ends[0.8]).all() and (ends[0.8] > ends[1.0]).all()
+
+
+def test_what_was_not_run_is_what_the_page_lists():
+    ways = set(zip(NEW["label_corruption"], NEW["mask_by"], NEW["mask_keep"], strict=True))
+    bare = {(q, "fisher", 1.0) for q in (0.0, 0.5, 1.0)}
+    both = {
+        (q, by, keep) for q in (0.0, 0.5) for by in ("fisher", "random_fixed", "shorter_steps") for keep in (0.25, 0.75)
+    }
+    assert ways == (bare | both | {(0.0, "fisher", 0.7)}) - {(0.0, "shorter_steps", 0.75)}
+    assert set(NEW["dataset"]) == {"cifar10"}
+    assert not ((RUNS["probe_version"] == 1) & (RUNS["label_corruption"] == 1)).any()
 
 
 def fitted_wrong(way: str, keep: float, right: float) -> np.ndarray:
@@ -116,6 +131,7 @@ def test_a_mask_fits_as_many_wrong_labels_for_the_same_share_of_right_ones():
         (rows,) = (FOUND.loc[[f"wrong_slower_than_none_{keep}"]],)
         assert set(rows["verdict"]) == {"undecided"} and rows["low"].min() > -0.03
     assert verdicts("wrong_slower_than_shorter_25") == {"undecided"}
+    assert verdicts("wrong_slower_than_shorter_75") == {"negligible"}
     assert FOUND.loc["wrong_slower_than_none_25", "low"] > -0.02
     for right in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
         masked = fitted_wrong("Fisher", 0.25, right)
@@ -130,10 +146,11 @@ def test_a_fixed_random_mask_of_a_quarter_hardly_gets_there():
     assert len(fitted_wrong("random, fixed", 0.25, 0.5)) == 5 and verdicts("wrong_slower_early_25") == {"undecided"}
 
 
-def test_after_equal_epochs_masks_fit_fewer_wrong_labels_and_the_slowest_has_the_best_accuracy():
+def test_after_equal_epochs_masks_of_a_quarter_fit_fewer_wrong_labels_and_the_slowest_has_the_best_accuracy():
     last = tables.described(NEW[(NEW["label_corruption"] == 0.5) & (NEW["epoch"] == 30)])
     means = last.groupby(["way", "kept"])[["fit/wrong", "test_accuracy"]].mean()
-    assert (means["fit/wrong"].drop((tables.NONE, 1.0)) < means.loc[(tables.NONE, 1.0), "fit/wrong"]).all()
+    masks = means.loc[[("Fisher", 0.25), ("random, fixed", 0.25)], "fit/wrong"]
+    assert (masks < means.loc[(tables.NONE, 1.0), "fit/wrong"] - 0.05).all()
     assert means["fit/wrong"].idxmin() == means["test_accuracy"].idxmax() == ("random, fixed", 0.25)
     assert means["fit/wrong"].min() < 0.4 < 0.9 < means.loc[("Fisher", 0.25), "fit/wrong"]
 
@@ -147,6 +164,12 @@ def test_no_fisher_mask_gains_over_no_mask():
     quarter = f"{CIFAR_10.strip()} (JPEG q75), n = 1,000, true"
     assert verdicts("better_than_none_25", quarter) == {"reversed"}
     assert value("better_than_none_25", quarter) == pytest.approx(-1.1, abs=0.1)
+
+
+def test_steps_as_short_do_better_than_a_mask_of_a_quarter():
+    quarter = f"{CIFAR_10.strip()} (JPEG q75), n = 1,000, true"
+    assert verdicts("better_than_shorter_25", quarter) == {"reversed"}
+    assert "holds" not in verdicts("better_at_loss_shorter_25")
 
 
 def test_at_equal_training_loss_a_quarter_has_one_to_two_points_less():
