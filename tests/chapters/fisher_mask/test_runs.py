@@ -155,6 +155,7 @@ def test_the_trap_loses_nearly_everything_but_not_with_batches_of_one():
 def test_statistics_that_lag_raise_the_influence_of_a_network_that_does_not_change():
     found = demo.lag_trap((0, 30)).set_index("passes")
     assert found.loc[30, "running"] > 100 * found.loc[0, "running"] and found["anew"].nunique() == 1
+    assert found.loc[0, "anew"] > 1e4 * found.loc[0, "running"]
 
 
 def test_figures_have_every_kind_of_label_and_of_mask():
