@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from gendyn_lite.errors import UserError, is_text, shown, unknown_name
 
 INPUTS = ("true", "shuffled_pixels", "random_pixels", "gaussian")
-MASKS = ("fisher", "fisher_per_layer", "magnitude", "random")
+MASKS = ("fisher", "fisher_per_layer", "magnitude", "random", "random_fixed", "shorter_steps")
 CHOICES = {
     "inputs": INPUTS,
     "schedule": ("constant", "exponential", "step", "cosine"),
@@ -74,7 +74,8 @@ class RunConfig:
         test_size: Number of test examples (class-balanced subset), or None for all of them.
         mask_keep: Share of the weights that the gradient mask lets move (1: no mask).
         mask_by: How it chooses them: by Fisher information over the whole network (``"fisher"``) or within each layer
-            (``"fisher_per_layer"``), by ``"magnitude"``, or at ``"random"``.
+            (``"fisher_per_layer"``), by ``"magnitude"``, at ``"random"`` anew each epoch, at random once and for all
+            (``"random_fixed"``); or no mask, but each step as long as with that by Fisher (``"shorter_steps"``).
         batch_norm_statistics: What batch-norm normalizes by whenever the network is evaluated or measured: its
             ``"running"`` statistics, which lag behind the weights, or statistics ``"re-estimated"`` over the training
             set with the weights as they are. Training itself is the same.

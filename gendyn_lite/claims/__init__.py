@@ -24,6 +24,7 @@ COMPARED = {  # what is equal where runs are compared, in words
     "equal epochs": "after equal numbers of epochs",
     "equal fit": "when the training labels are fitted",
     "equal training loss": "at equal training loss",
+    "equal clean fit": "when the same share of the right labels is fitted",
     "equal data": "on equal data",
     "unequal epochs": "after unequal numbers of epochs",
     "unequal fit": "with training labels fitted unequally well",

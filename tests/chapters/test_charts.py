@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from gendyn_lite.chapters.capacity import charts as capacity
-from gendyn_lite.chapters.fisher_mask import charts as fisher_mask
+from gendyn_lite.chapters.fisher_mask import charts_runs as fisher_mask
 from gendyn_lite.chapters.generalization_intervals import charts as interval_lengths
 from gendyn_lite.chapters.path_functions import charts as paths
 from gendyn_lite.chapters.random_labels import charts as random_labels
@@ -37,7 +37,7 @@ TABLES: list[tuple[Callable[..., pd.DataFrame], ModuleType, list[str]]] = [
     (fake_paths.networks, paths, ["overlap_by_distance"]),
     (fake_paths.unseen, paths, ["unseen"]),
     (fake_paths.ratio, paths, ["ratio"]),
-    (fake_fisher.table, fisher_mask, ["influence", "with_masks", "best_accuracy"]),
+    (fake_fisher.table, fisher_mask, ["influence", "right_and_wrong", "with_masks", "wrong_fitted", "accuracy_gained"]),
     (fake_stiffness.training, stiffness, ["over_training", "critical_lengths", "against_distance", "class_matrix"]),
     (fake_stiffness.layers, stiffness_layers, ["trained_and_untrained", "architectures"]),
     (fake_stiffness.deep, stiffness_layers, ["deep_networks"]),

@@ -113,9 +113,15 @@ HOLD = {
     "unseen": "unseen_do_not_share unseen_recognized_equally",
     "ratio": "ratio_gap_rank ratio_gap_linear ratio_test_error ratio_train_error",
     "height": "resnet_above_alexnet",
-    "masks": "influence_falls random_less_by_epoch random_smaller_peak step_as_form slower_influence_70 "
-    "slower_influence_80 slower_loss_70 slower_loss_80 better_than_none_75 better_than_magnitude_75 "
-    "better_than_random_25",
+    "masks": "influence_falls random_less_by_epoch random_less_late random_less_at_loss half_less_at_loss "
+    "random_smaller_peak wrong_less wrong_less_direction wrong_below_75 wrong_below_25 step_as_form "
+    "slower_influence_70 slower_influence_80 slower_loss_70 slower_loss_80 loss_at_loss_70 loss_at_loss_80 "
+    "wrong_slower_than_none_75 wrong_slower_than_fixed_75 wrong_slower_than_random_75 "
+    "wrong_slower_than_magnitude_75 wrong_slower_than_shorter_75 wrong_slower_than_none_25 "
+    "wrong_slower_than_fixed_25 wrong_slower_than_random_25 wrong_slower_than_magnitude_25 "
+    "wrong_slower_than_shorter_25 wrong_slower_early_25 better_than_none_75 better_than_magnitude_75 "
+    "better_than_shorter_75 better_than_fixed_25 better_than_random_25 better_than_shorter_25 "
+    "better_at_loss_none_75 better_at_loss_shorter_75",
     "stiffness": "classes_apart falls_with_overfitting test_as_train length_falls larger_rate_less_stiff "
     "larger_rate_shorter random_less_stiff",
     "maps": "boundary_seen",
@@ -188,6 +194,18 @@ CASES = [
     ("height", {"n_train": 200}, "resnet_above_alexnet", NONE),  # on other numbers of images
     ("masks", {"falls": False}, "influence_falls", REVERSED),
     ("masks", {"less": False}, "random_less_by_epoch random_smaller_peak", REVERSED),
+    ("masks", {"less": False}, "random_less_at_loss half_less_at_loss", REVERSED),
+    ("masks", {"late": 10.0}, "random_less_late", REVERSED),  # though it is less before
+    ("masks", {"late": 10.0}, "random_less_at_loss", "holds"),
+    ("masks", {"wrong": 2.0}, "wrong_less wrong_less_direction", REVERSED),
+    ("masks", {"held": 0.1}, "wrong_below_75 wrong_below_25", REVERSED),
+    ("masks", {"spared": -0.1}, "wrong_slower_than_none_75 wrong_slower_than_fixed_25", REVERSED),
+    ("masks", {"spared": 0.0}, "wrong_slower_than_none_75 wrong_slower_than_shorter_75", NEGLIGIBLE),
+    ("masks", {"resnet": True}, "lag_inflates", "holds"),
+    ("masks", {"resnet": True, "lag": 0.1}, "lag_inflates", REVERSED),
+    ("masks", {"slower": False}, "loss_at_loss_70", NEGLIGIBLE),
+    ("masks", {}, "better_than_fixed_75 better_at_loss_fixed_75 better_at_loss_none_25", NEGLIGIBLE),
+    ("masks", {}, "better_at_loss_fixed_25 better_at_loss_shorter_25", SMALL),
     ("masks", {"diagonal": 1.0}, "diagonal_alone", "holds"),
     ("masks", {"diagonal": 0.01}, "diagonal_alone", REVERSED),
     ("masks", {"slower": False}, "slower_loss_70", NEGLIGIBLE),

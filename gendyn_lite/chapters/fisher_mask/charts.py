@@ -1,18 +1,13 @@
-"""Charts of chapter 3: one step and its quadratic form, what a diagonal keeps, and runs with and without masks."""
+"""Charts of chapter 3 of what the page computes: one step and its quadratic form, what a diagonal keeps."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.chapters.fisher_mask.tables import FORMS, NONE, WAYS, best, by_size, described, gains, influences
-from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, told, tooltips, words_above
-from gendyn_lite.results.tables import mean_intervals
 
 PAIRS = ["same digit", "other digit"]
 PARTS = {"kl": "KL, measured", "quadratic": "quadratic form", "gap": "their difference"}
@@ -20,14 +15,6 @@ ROOM = 26  # between a legend and the drawing, for words above it
 BELOW = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300, offset=ROOM)
 POWERS = alt.Axis(format="~e", tickCount=5)
 LOGARITHMIC = alt.Scale(type="log")
-OF_LINES: dict[str, Any] = {"title": None, "legend": parts.STROKES}
-LABELS = ["true labels", "20 % redrawn", "random labels"]
-MASKED = {NONE: 1.0, "Fisher, 80 % kept": 0.8, "Fisher, 70 % kept": 0.7}
-CURVES = {
-    "influence (true Fisher)": "influence/quadratic_true",
-    "test loss": "test_loss",
-    "test accuracy": "test_accuracy",
-}
 
 
 def moved(rows: pd.DataFrame) -> Chart:
@@ -131,85 +118,3 @@ def concentration(rows: pd.DataFrame) -> Chart:
     layers = [lines.add_params(share), near.mark_point(size=70).encode(x=x, y=y, color="of:N"), words_above(held)]
     about = f"Share of the sum held by the largest quarter of entries: {said}."
     return layered(layers, "How concentrated the information is", "Largest entries first; one network.", about)
-
-
-def influence(table: pd.DataFrame) -> Chart:
-    """Influence against epoch on true and on random labels; menus choose the data and how it is computed.
-
-    Args:
-        table: A tidy table of experiment ``"fisher_mask"``.
-    """
-    rows = influences(table)
-    rows = rows[rows["way"] == NONE]
-    long = rows.melt(["place", "labels", "epoch", "seed"], list(FORMS), "form", "value").replace({"form": FORMS})
-    long = long[long["value"] > 0].assign(value=lambda table: np.log10(table["value"]))
-    means = mean_intervals(long, ["place", "form", "labels", "epoch"])
-    means[["mean", "low", "high"]] = 10 ** means[["mean", "low", "high"]]
-    forms = list(FORMS.values())
-    menus = {"place": menu("influence_place", by_size(rows, "place"), "runs")}
-    menus["form"] = menu("influence_form", forms, "form", forms[1])
-    last = parts.latest(means[means["form"] == forms[1]], ["place", "labels"])
-    named = looks("labels", [name for name in LABELS if name in set(means["labels"])], **OF_LINES)
-    y = alt.Y("mean:Q", title="2 × influence / ε² (nats)", scale=LOGARITHMIC, axis=alt.Axis(format="~e"))
-    layers = _against_epoch(chosen(means, menus), means, named, y)
-    words = told(last, "{place}, {labels}: {mean:.2g}")
-    about = f"Influence of one example's step against the epoch. With the true Fisher at the end: {words}."
-    return layered(layers, "Influence during training", "No mask. Geometric mean over seeds, 95 % interval.", about)
-
-
-def with_masks(table: pd.DataFrame) -> Chart:
-    """Influence, test loss or test accuracy against epoch without a mask and with 80 % and 70 % of the weights kept.
-
-    Args:
-        table: As for `influence`.
-    """
-    rows = described(table)
-    mask = rows["kept"].map({keep: name for name, keep in MASKED.items()}).where(rows["way"].isin([NONE, "Fisher"]))
-    long = rows.assign(mask=mask, **{curve: rows[column] for curve, column in CURVES.items()})
-    long = long.melt(["subject", "mask", "epoch", "seed"], list(CURVES), "of").dropna(subset=["mask", "value"])
-    long = long.sort_values("mask", key=lambda masks: masks.map(list(MASKED).index), kind="stable")
-    with_mask = long.loc[long["mask"] != NONE, "subject"].unique()
-    means = mean_intervals(long[long["subject"].isin(with_mask)], ["subject", "of", "mask", "epoch"])
-    menus = {"subject": menu("masked_subject", by_size(means, "subject"), "runs")}
-    menus["of"] = menu("masked_curve", list(CURVES), "curve", "test loss")
-    last = parts.latest(means[means["of"] == "test loss"], ["subject", "mask"])
-    y = alt.Y("mean:Q", title="mean over seeds", scale=parts.AROUND)
-    layers = _against_epoch(chosen(means, menus), means, looks("mask", list(MASKED), **OF_LINES), y)
-    words = told(last, "{subject}, {mask}: {mean:.3f}")
-    about = f"Curves against the epoch without and with masks. Test loss at the end: {words}."
-    return layered(layers, "With and without a mask", "Mean and 95 % interval over seeds; first epoch unmasked.", about)
-
-
-def best_accuracy(table: pd.DataFrame) -> Chart:
-    """Best test accuracy with a mask minus that without, against the share kept, by the kind of mask.
-
-    Args:
-        table: As for `influence`.
-    """
-    rows = gains(best(table))
-    rows = rows[~rows["subject"].str.endswith("random labels")]
-    means = mean_intervals(rows, ["subject", "way", "kept"], "gain")
-    ways = [name for name in WAYS.values() if name in set(means["way"])]
-    shift = {name: 0.012 * (place - (len(ways) - 1) / 2) for place, name in enumerate(ways)}
-    means = means.assign(x=(means["kept"] + means["way"].map(shift)).round(4))
-    base = chosen(means, {"subject": menu("gain_subject", by_size(means, "subject"), "runs")})
-    x = alt.X("x:Q", title="share of the weights kept", scale=alt.Scale(domain=[0.2, 0.85]), axis=alt.Axis(tickCount=6))
-    color, _, shape = looks("way", ways, title="mask")
-    y, tip = alt.Y("mean:Q", title="gain (points)"), ["way:N", "kept:Q", *tooltips("+.2f")]
-    zero = alt.Chart(pd.DataFrame({"mean": [0.0]})).mark_rule(strokeDash=[3, 3]).encode(y="mean:Q")
-    bars = base.mark_rule(strokeWidth=2).encode(x=x, y="low:Q", y2="high:Q", color=color)
-    points = base.mark_point(size=80).encode(x=x, y=y, color=color, shape=shape, tooltip=tip)
-    layers = [zero, bars, points] if means["low"].notna().any() else [zero, points]
-    words = told(means, "{subject}, {way} {kept:g}: {mean:+.2f}")
-    about = f"Gain of the best test accuracy over training without a mask, in points: {words}."
-    return layered(layers, "Best accuracy, against no mask", "Points of test accuracy; 95 % over seeds.", about)
-
-
-def _against_epoch(shown: alt.Chart, means: pd.DataFrame, named: Any, y: alt.Y) -> list[alt.Chart]:
-    """A line with its band, where there are seeds enough for one, for each name."""
-    color, dash, _ = named
-    base = shown.encode(x=parts.EPOCHS, color=color)
-    tip = [color.shorthand, "epoch:Q", *tooltips(".3~g")]
-    line = base.mark_line(point={"size": 16}).encode(y=y, strokeDash=dash, tooltip=tip)
-    band = base.mark_area(tooltip=None).encode(y="low:Q", y2="high:Q")
-    return [line] if means["low"].isna().all() else [band, line]

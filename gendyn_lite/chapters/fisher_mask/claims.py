@@ -5,18 +5,33 @@ They are on record in `claims.toml`; here is the statistic of each, by its id.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import pandas as pd
 from scipy import stats
 
-from gendyn_lite.chapters.fisher_mask.tables import NONE, best, influences, log_ratio
+from gendyn_lite.chapters.fisher_mask.tables import (
+    NONE,
+    WAYS,
+    best,
+    described,
+    influences,
+    lagging,
+    levels,
+    log_ratio,
+)
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
-from gendyn_lite.claims.sections import PUBLISHED, Section
+from gendyn_lite.claims.sections import Section
 
 FORM = "influence/quadratic_true"
+LEVELS = (1.0, 0.3, 0.1)  # training losses at which influences are compared
+FITTED = 0.99  # share of the true labels from which they count as fitted
+CONTROLS = {"fixed": "random_fixed", "random": "random", "magnitude": "magnitude", "shorter": "shorter_steps"}
+OVER = {"none": NONE, **{name: WAYS[way] for name, way in CONTROLS.items()}}  # what a mask is compared with
+LOSS = {0.75: 0.2, 0.25: 1.2}  # training loss at which accuracies are compared, by the share of the weights kept
+RIGHT = {0.75: 0.9, 0.25: 0.6}  # share of the right labels fitted where the wrong ones are counted, likewise
 
 
 def _by_seed(rows: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> pd.Series:
@@ -30,6 +45,21 @@ def _mean_log(rows: pd.DataFrame, above: str, below: str) -> pd.Series:
     return _by_seed(rows, lambda run: float(pd.Series(list(map(log_ratio, run[above], run[below]))).mean()))
 
 
+def _late(pairs: pd.DataFrame) -> pd.Series:
+    """The same over the epochs at which the true labels are fitted."""
+    return _mean_log(pairs[pairs["train_accuracy"] >= FITTED], f"{FORM}_random", FORM)
+
+
+def _at_losses(rows: pd.DataFrame, other: str) -> pd.Series | None:
+    """Mean over training losses of the logarithm of influence on some labels over that on true ones, by seed."""
+    logs = rows.assign(log=[log_ratio(value, 1.0) for value in rows[FORM]])
+    true, others = (logs[logs["labels"] == labels] for labels in ("true labels", other))
+    if true.empty or others.empty:
+        return None
+    each = [levels(others, "train_loss", at, "log") - levels(true, "train_loss", at, "log") for at in LEVELS]
+    return pd.concat(each, axis=1).mean(axis=1, skipna=False)
+
+
 def _fall(rows: pd.DataFrame, keep: float) -> pd.Series:
     """Decimal logarithm of the last influence over the largest, with a share of the weights kept, by seed."""
     return _by_seed(rows[rows["kept"] == keep], lambda run: log_ratio(run.iloc[-1][FORM], run[FORM].max()))
@@ -41,42 +71,92 @@ def _slower(rows: pd.DataFrame, keep: float) -> pd.Series | None:
     return falls - _fall(rows, 1.0) if len(falls) else None
 
 
-def _values(runs: pd.DataFrame, way: str, keep: float, column: str) -> pd.Series:
-    return runs[(runs["way"] == way) & (runs["kept"] == keep)].set_index("seed")[column]
+def _less(rows: pd.DataFrame, keep: float, over: str, measure: Callable[[pd.DataFrame], pd.Series]) -> pd.Series | None:
+    """A measure of the runs with a mask by Fisher information minus that of others of the same size, by seed."""
+    masked = rows[(rows["way"] == "Fisher") & (rows["kept"] == keep)]
+    others = rows[(rows["way"] == OVER[over]) & (rows["kept"] == (1.0 if over == "none" else keep))]
+    return None if masked.empty or others.empty else measure(masked) - measure(others)
 
 
-def _gain(runs: pd.DataFrame, keep: float, over: str = NONE, column: str = "best") -> pd.Series | None:
-    """What a mask by Fisher information adds to a column, over no mask or over another one of the same size."""
-    masked = _values(runs, "Fisher", keep, column)
-    return None if masked.empty else masked - _values(runs, over, 1.0 if over == NONE else keep, column)
+def _of_runs(column: str) -> Callable[[pd.DataFrame], pd.Series]:
+    """A column of rows of `best`, by seed."""
+    return lambda runs: runs.set_index("seed")[column]
+
+
+def _test_at(loss: float, column: str, scale: float = 1.0) -> Callable[[pd.DataFrame], pd.Series]:
+    """A column at a training loss, by seed."""
+    return lambda rows: scale * levels(rows, "train_loss", loss, column)
+
+
+def _wrong_at(right: float) -> Callable[[pd.DataFrame], pd.Series]:
+    """The share of wrong labels fitted where a share of the right ones is, by seed."""
+    return lambda rows: levels(rows, "fit/right", right, "fit/wrong")
+
+
+def _below(runs: pd.DataFrame, keep: int) -> pd.Series:
+    """What the weights that a mask would hold carry of the gradients of wrong labels, more than of right ones."""
+    return _by_seed(runs, lambda run: float((run[f"below/wrong_{keep}"] - run[f"below/right_{keep}"]).mean()))
+
+
+def _direction(runs: pd.DataFrame) -> pd.Series:
+    """Influence per squared gradient, of steps on wrong over that of steps on right labels: mean logarithm."""
+    shares = {part: runs[f"{part}/influence"] / runs[f"{part}/gradient"] for part in ("right", "wrong")}
+    return _mean_log(runs.assign(**shares), "wrong", "right")
 
 
 OF_COURSE = {
     "influence_falls": lambda runs: _by_seed(runs, lambda run: stats.spearmanr(run["epoch"], run[FORM]).statistic),
 }
-# Eq. 8 in two readings: epoch by epoch, and where influence is largest.
+# Eq. 8 in several readings: epoch by epoch, late, and where influence is largest.
 OF_LABELS = {
     "random_less_by_epoch": lambda pairs: _mean_log(pairs[pairs["epoch"] > 0], f"{FORM}_random", FORM),
+    "random_less_late": _late,
     "random_smaller_peak": lambda pairs: _by_seed(
         pairs, lambda run: log_ratio(run[f"{FORM}_random"].max(), run[FORM].max())
     ),
+}
+OF_LOSSES = {
+    "random_less_at_loss": partial(_at_losses, other="random labels"),
+    "half_less_at_loss": partial(_at_losses, other="50 % redrawn"),
+}
+OF_LAG = {"lag_inflates": lambda pairs: _mean_log(pairs[pairs["epoch"] > 0], f"{FORM}_running", FORM)}
+OF_PARTS = {
+    "wrong_less": lambda runs: _mean_log(runs, "wrong/influence", "right/influence"),
+    "wrong_less_direction": _direction,
+    "wrong_below_75": partial(_below, keep=75),
+    "wrong_below_25": partial(_below, keep=25),
 }
 OF_FORMS = {
     "diagonal_alone": lambda runs: _mean_log(runs, "influence/quadratic_diagonal", "influence/quadratic_empirical"),
     "step_as_form": lambda runs: _mean_log(runs, "influence/kl", FORM),
 }
 OF_INFLUENCE = {"slower_influence_70": partial(_slower, keep=0.7), "slower_influence_80": partial(_slower, keep=0.8)}
-OF_RUNS = {
-    "slower_loss_70": partial(_gain, keep=0.7, column="test_loss"),
-    "slower_loss_80": partial(_gain, keep=0.8, column="test_loss"),
-    "better_than_none_75": partial(_gain, keep=0.75),
-    "better_than_random_75": partial(_gain, keep=0.75, over="random"),
-    "better_than_magnitude_75": partial(_gain, keep=0.75, over="magnitude"),
-    "better_than_none_25": partial(_gain, keep=0.25),
-    "better_than_random_25": partial(_gain, keep=0.25, over="random"),
-    "better_than_magnitude_25": partial(_gain, keep=0.25, over="magnitude"),
+OF_EPOCHS = {
+    f"loss_at_loss_{keep:.0f}": partial(_less, keep=keep / 100, over="none", measure=_test_at(0.1, "test_loss"))
+    for keep in (70, 80)
+} | {
+    f"better_at_loss_{over}_{100 * keep:.0f}": partial(
+        _less, keep=keep, over=over, measure=_test_at(loss, "test_accuracy", 100)
+    )
+    for keep, loss in LOSS.items()
+    for over in ("none", "fixed", "shorter")
 }
-RECORD = on_record(__file__, OF_COURSE, OF_LABELS, OF_FORMS, OF_INFLUENCE, OF_RUNS)
+OF_FIT = {
+    f"wrong_slower_than_{over}_{100 * keep:.0f}": partial(_less, keep=keep, over=over, measure=_wrong_at(right))
+    for keep, right in RIGHT.items()
+    for over in OVER
+} | {"wrong_slower_early_25": partial(_less, keep=0.25, over="fixed", measure=_wrong_at(0.5))}
+OF_RUNS = {
+    f"slower_loss_{keep:.0f}": partial(_less, keep=keep / 100, over="none", measure=_of_runs("test_loss"))
+    for keep in (70, 80)
+} | {
+    f"better_than_{over}_{100 * keep:.0f}": partial(_less, keep=keep, over=over, measure=_of_runs("best"))
+    for keep in LOSS
+    for over in OVER
+}
+RECORD = on_record(
+    __file__, OF_COURSE, OF_LABELS, OF_LOSSES, OF_LAG, OF_PARTS, OF_FORMS, OF_INFLUENCE, OF_EPOCHS, OF_FIT, OF_RUNS
+)
 
 
 def claims(runs: pd.DataFrame) -> pd.DataFrame:
@@ -92,19 +172,76 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
     found: list[Claim] = []
     for place, rows in influences(runs).groupby("place", sort=False):
         subject = f"{place}, true labels"
-        true, random = (rows[rows["labels"] == labels] for labels in ("true labels", "random labels"))
-        bare, of_noise = (part[part["way"] == NONE] for part in (true, random))
+        true, random, half = (rows[rows["labels"] == name] for name in ("true labels", "random labels", "50 % redrawn"))
+        bare, of_noise, of_half = (part[part["way"] == NONE] for part in (true, random, half))
         if len(bare):
             found += RECORD.judge(subject, OF_COURSE, bare)
             if len(of_noise):
-                pairs = bare.merge(of_noise, on=["seed", "epoch"], suffixes=("", "_random"))
-                found += RECORD.judge(subject, OF_LABELS, pairs)
+                found += RECORD.judge(subject, OF_LABELS, _paired(bare, of_noise, "_random"))
+            found += RECORD.judge(subject, OF_LOSSES, rows[rows["way"] == NONE])
             found += RECORD.judge(subject, OF_FORMS, bare)
+        if len(of_half) and "wrong/influence" in of_half:
+            found += RECORD.judge(f"{place}, 50 % redrawn", OF_PARTS, of_half[of_half["epoch"] > 0])
         found += RECORD.judge(subject, OF_INFLUENCE, true)
-    for subject, rows in best(runs).groupby("subject", sort=False):
+    found += _of_lag(runs)
+    whole = described(runs)
+    for subject, rows in whole.groupby("subject", sort=False):
         if (rows["label_corruption"] < 1).all() and (rows["way"] != NONE).any():
-            found += RECORD.judge(str(subject), OF_RUNS, rows)
+            found += RECORD.judge(str(subject), OF_RUNS, best(runs[whole["subject"] == subject]))
+            found += RECORD.judge(str(subject), OF_EPOCHS, rows)
+        if "fit/wrong" in rows and rows["fit/wrong"].notna().any():
+            found += RECORD.judge(str(subject), OF_FIT, rows)
     return table(sorted(found, key=lambda claim: claim.subject))
 
 
-SECTIONS = (Section(RECORD, PUBLISHED, ("fisher_mask",), claims),)
+def _of_lag(runs: pd.DataFrame) -> list[Claim]:
+    """What running statistics do to influence, on each network with batch-norm and true labels."""
+    lags, right = (
+        rows[(rows["labels"] == "true labels") & (rows["way"] == NONE)] for rows in (lagging(runs), influences(runs))
+    )
+    found: list[Claim] = []
+    for name, rows in lags.groupby("model"):
+        same = right[(right["model"] == name) & right["data"].isin(rows["data"])]
+        if len(same):
+            found += RECORD.judge(f"{same['place'].iloc[0]}, true labels", OF_LAG, _paired(same, rows, "_running"))
+    return found
+
+
+def _paired(rows: pd.DataFrame, others: pd.DataFrame, suffix: str) -> pd.DataFrame:
+    """The rows of some runs, each with that of the other one of its seed and epoch beside it."""
+    return rows.merge(others, on=["seed", "epoch"], suffixes=("", suffix))
+
+
+OF_ACCURACY = tuple(name for name in (*OF_RUNS, *OF_EPOCHS) if name.startswith("better"))
+OF_FIG_2 = (*OF_INFLUENCE, *(name for name in (*OF_RUNS, *OF_EPOCHS) if name not in OF_ACCURACY))
+# The claims in a few plain words each, for the top of the page.
+IN_SHORT = {
+    "influence_falls": "Influence falls as training goes on",
+    "random_less_by_epoch": "Less influence on random labels, epoch by epoch",
+    "random_smaller_peak": "Its peak is lower on random labels",
+    "wrong_less": "Wrong labels move other predictions less",
+    "slower_influence_70": "With the mask influence falls more slowly (70 % kept)",
+    "slower_loss_70": "With the mask test loss rises less (70 % kept)",
+    "wrong_slower_than_none_75": "The mask keeps wrong labels from being learnt (75 % kept)",
+    "wrong_slower_than_none_25": "The mask keeps wrong labels from being learnt (25 % kept)",
+    "better_than_none_75": "The mask raises the best accuracy (75 % kept)",
+    "better_than_none_25": "The mask raises the best accuracy (25 % kept)",
+    "diagonal_alone": "The diagonal stands for the whole form",
+}
+# Which section of the page shows which claims.
+QUESTIONS: dict[str, Iterable[str]] = {
+    "is-influence-less-on-random-labels": (*OF_COURSE, *OF_LABELS, *OF_LOSSES, *OF_LAG),
+    "do-wrong-labels-move-others-less": OF_PARTS,
+    "what-the-approximations-keep": OF_FORMS,
+    "does-a-mask-slow-overfitting": OF_FIG_2,
+    "does-it-keep-wrong-labels-from-being-learnt": OF_FIT,
+    "does-it-generalize-better": OF_ACCURACY,
+}
+
+
+def _of(names: Iterable[str], runs: pd.DataFrame) -> pd.DataFrame:
+    found = claims(runs)
+    return found[found["id"].isin(list(names))]
+
+
+SECTIONS = tuple(Section(RECORD, anchor, ("fisher_mask",), partial(_of, names)) for anchor, names in QUESTIONS.items())

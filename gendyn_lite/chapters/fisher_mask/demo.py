@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import ipywidgets as widgets
 import pandas as pd
@@ -18,6 +19,7 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import fisher
 from gendyn_lite.threads import threads
+from gendyn_lite.train.probes import reestimated_statistics
 
 _SETTINGS = {"model": "mlp", "train_size": 300, "batch_size": 30, "learning_rate": 0.02, "schedule": "constant"}
 _OPTIONS = {"widths": [32], "activation": "tanh"}
@@ -180,6 +182,43 @@ def batch_trap(sizes: Sequence[int] = (1, 10, 30, 100, 300)) -> pd.DataFrame:
         both = sum(int((masks[name] & best[name]).sum()) for name in best)
         rows.append((size, found, found / trace, both / kept))
     return pd.DataFrame(rows, columns=pd.Index(["batch size", "trace", "share", "agreement"]))
+
+
+def lag_trap(passes: Sequence[int] = (0, 1, 3, 10, 30), *, layers: int = 6) -> pd.DataFrame:
+    """A deep network with batch-norm whose weights never change, while its running statistics are updated.
+
+    Args:
+        passes: Batches of 30 digits that it has seen in train mode, in rising order.
+        layers: Hidden layers, each with batch-norm.
+
+    Returns:
+        A row for each number of passes: running and anew, the influence ½gᵀFg of a step in nats per squared step, with
+        running statistics and with statistics re-estimated over all digits.
+    """
+    _, x, y = trained()
+    torch_state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    sizes = [64, *[64] * layers]
+    hidden = [(nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()) for a, b in pairwise(sizes)]
+    model = nn.Sequential(nn.Flatten(), *(part for each in hidden for part in each), nn.Linear(64, 10))
+    torch.random.set_rng_state(torch_state)
+    rows, seen, batches = [], 0, x.split(30)
+    with threads(1):
+        for count in passes:
+            model.train()
+            with torch.no_grad():
+                for number in range(seen, count):
+                    model(batches[number % len(batches)])
+            seen = count
+            running = _influence(model.eval(), x, y)
+            with reestimated_statistics(model, [(x, y)]):
+                rows.append((count, running, _influence(model, x, y)))
+    return pd.DataFrame(rows, columns=pd.Index(["passes", "running", "anew"]))
+
+
+def _influence(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """The mean influence of steps on ten digits on forty others, in nats per squared step."""
+    return float(fisher.influence(model, x[:10], y[:10], x[10:50], eps=1.0).true.mean())
 
 
 def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from gendyn_lite.results.tables import with_sizes
 
 NONE = "no mask"
-WAYS = {"fisher": "Fisher", "fisher_per_layer": "Fisher, each layer", "magnitude": "magnitude", "random": "random"}
+EVERY_EPOCH = 2  # version of the probes from which influence is measured at every epoch
+WAYS = {
+    "fisher": "Fisher",
+    "fisher_per_layer": "Fisher, each layer",
+    "magnitude": "magnitude",
+    "random": "random, redrawn",
+    "random_fixed": "random, fixed",
+    "shorter_steps": "no mask, steps as short",
+}
 FORMS = {
     "influence/kl": "KL, measured",
     "influence/quadratic_true": "true Fisher",
@@ -69,12 +78,141 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def influences(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows at which influence was measured, described.
+    """The rows at which influence was measured, described; with re-estimated statistics where there is batch-norm.
 
-    ResNet-18 is left out: its batch-norm keeps running statistics, which lag behind in the few steps of these runs, so
-    that in evaluation mode a step's influence spans twenty orders of magnitude and says nothing of the training.
+    With its running statistics, which lag behind the weights in short runs, influence tells of the lag: `lagging`. Runs
+    of before, which measured at six epochs only, are left out.
     """
-    return described(table[table["influence/quadratic_true"].notna() & (table["model"] != "resnet18")])
+    rows = _measured(table)
+    return rows[~_lags(rows)]
+
+
+def lagging(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows at which influence was measured with running statistics on a network with batch-norm, described."""
+    rows = _measured(table)
+    return rows[_lags(rows)]
+
+
+def _measured(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows at which influence was measured at every epoch, described."""
+    rows = described(table[table["influence/quadratic_true"].notna()])
+    return rows[rows["probe_version"].fillna(1) >= EVERY_EPOCH] if "probe_version" in rows else rows
+
+
+def _lags(rows: pd.DataFrame) -> pd.Series:
+    return (rows["model"] == "resnet18") & (statistics_of(rows) == "running")
+
+
+def statistics_of(table: pd.DataFrame) -> pd.Series:
+    """What batch-norm normalized by when the network was measured: "running" or "re-estimated"."""
+    there = "batch_norm_statistics" in table
+    return table["batch_norm_statistics"].fillna("running") if there else pd.Series("running", index=table.index)
+
+
+def at_level(run: pd.DataFrame, column: str, level: float, wanted: str) -> float:
+    """One column where another first reaches a level, linearly between the two epochs around it.
+
+    Args:
+        run: The rows of one run, epochs in order.
+        column: ``"train_loss"``, which falls to the level, or an accuracy, which rises to it.
+        level: The level.
+        wanted: The column that is read off.
+
+    Returns:
+        The value, missing where the level is never reached, or was from the start.
+
+    >>> run = pd.DataFrame({"train_loss": [2.0, 1.0, 0.0], "test_loss": [3.0, 2.0, 4.0]})
+    >>> at_level(run, "train_loss", 0.5, "test_loss"), at_level(run, "train_loss", -1.0, "test_loss")
+    (3.0, nan)
+    """
+    values = run[column].to_numpy(dtype=float)
+    reached = values <= level if column.endswith("loss") else values >= level
+    first = int(reached.argmax())
+    if not reached.any() or first == 0:
+        return math.nan
+    before, after = values[first - 1], values[first]
+    low, high = run[wanted].to_numpy(dtype=float)[first - 1 : first + 1]
+    return float(low + (high - low) * (level - before) / (after - before))
+
+
+def levels(rows: pd.DataFrame, column: str, level: float, wanted: str) -> pd.Series:
+    """`at_level` of each run of some rows, by seed."""
+    found = {seed: at_level(run.sort_values("epoch"), column, level, wanted) for seed, run in rows.groupby("seed")}
+    return pd.Series(found, dtype=float)
+
+
+EQUAL = ("epochs", "training loss")  # what is equal where curves are compared
+LOSSES = (2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.07, 0.05)
+
+
+def compared(rows: pd.DataFrame, columns: Mapping[str, str], keys: Sequence[str]) -> pd.DataFrame:
+    """Curves of runs against the epoch, and read off at equal training losses.
+
+    Args:
+        rows: Described rows of runs.
+        columns: What each column is called.
+        keys: Columns that name the curves.
+
+    Returns:
+        The keys, ``seed``, ``of`` (what the column is called), ``equal`` (one of `EQUAL`), ``at`` (the epoch, or how
+        far the training loss has fallen: −log₁₀ of it in nats) and ``value``. A loss that a run never reaches has no
+        row.
+    """
+    there = {name: words for name, words in columns.items() if name in rows}
+    found = []
+    for _, run in rows.sort_values("epoch").groupby("run_id", sort=False):
+        about = {name: run[name].iloc[0] for name in (*keys, "seed")}
+        for name, words in there.items():
+            each = zip(run["epoch"], run[name], strict=True)
+            found += [{**about, "of": words, "equal": EQUAL[0], "at": epoch, "value": value} for epoch, value in each]
+            for loss in LOSSES:
+                value = at_level(run, "train_loss", loss, name)
+                found.append({**about, "of": words, "equal": EQUAL[1], "at": -math.log10(loss), "value": value})
+    return pd.DataFrame(found).dropna(subset=["value"])
+
+
+def fits(table: pd.DataFrame) -> pd.DataFrame:
+    """The share of wrong labels fitted, where the same share of the right ones is: a row for each run and share.
+
+    Args:
+        table: A tidy table of experiment ``"fisher_mask"``.
+
+    Returns:
+        ``subject``, ``way``, ``kept``, ``seed``, ``right`` and ``wrong``; shares that a run never reaches are left out.
+    """
+    if "fit/wrong" not in table:
+        return pd.DataFrame(columns=pd.Index(["subject", "way", "kept", "seed", "right", "wrong"]))
+    rows = described(table[table["fit/wrong"].notna()])
+    found = []
+    for _, run in rows.sort_values("epoch").groupby("run_id", sort=False):
+        about = {name: run[name].iloc[0] for name in ("subject", "way", "kept", "seed")}
+        for tenths in range(3, 11):
+            right = min(tenths / 10, 0.99)
+            found.append({**about, "right": right, "wrong": at_level(run, "fit/right", right, "fit/wrong")})
+    return pd.DataFrame(found).dropna(subset=["wrong"])
+
+
+def gains_at(table: pd.DataFrame, losses: Mapping[float, float]) -> pd.DataFrame:
+    """The test accuracy of each masked run at a training loss minus that of its seed without a mask, in points.
+
+    Args:
+        table: A tidy table of experiment ``"fisher_mask"``.
+        losses: The training loss, by the share of the weights kept.
+
+    Returns:
+        As `gains`.
+    """
+    rows = described(table)
+    found = []
+    for subject, own in rows.groupby("subject", sort=False):
+        bare = own[own["way"] == NONE]
+        for (way, kept), runs in own[own["way"] != NONE].groupby(["way", "kept"], sort=False):
+            if kept in losses:
+                each = (levels(part, "train_loss", losses[kept], "test_accuracy") for part in (runs, bare))
+                gain = 100 * next(each) - 100 * next(each)
+                found += [{"subject": subject, "way": way, "kept": kept, "seed": s, "gain": g} for s, g in gain.items()]
+    columns = pd.Index(["subject", "way", "kept", "seed", "gain"])
+    return pd.DataFrame(found, columns=columns).dropna().reset_index(drop=True)
 
 
 def by_size(rows: pd.DataFrame, column: str) -> list[str]:

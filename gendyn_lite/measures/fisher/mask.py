@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -48,7 +48,7 @@ def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
     flat = torch.cat([value.detach().flatten().to(wide(value.dtype)) for value in scores.values()])
     if torch.isnan(flat).any():
         raise UserError("a score is NaN, so that there is no order: has training diverged?")
-    below = total - max(1, math.ceil(round(keep * total, 6)))
+    below = total - _count(keep, total)
     if flat.device.type == "cuda":
         return flat.kthvalue(below + 1).values
     values = flat.cpu().numpy()
@@ -56,56 +56,83 @@ def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
     return torch.tensor(values[below], device=flat.device)
 
 
-def largest(scores: Mapping[str, Tensor], keep: float) -> dict[str, Tensor]:
-    """Masks of the entries that reach the `threshold`; equal scores are treated alike, so a tie may keep more.
+def largest(scores: Mapping[str, Tensor], keep: float, *, seed: int = 0) -> dict[str, Tensor]:
+    """Masks of the ⌈keep·m⌉ entries with the largest of m scores: exactly so many, whatever is equal.
+
+    Among entries that tie at the `threshold`, such as weights of pixels that are always black, whose Fisher information
+    is zero, as many as the share needs are drawn at random. By the threshold alone all of them would be kept: where
+    three quarters are zero, a quarter would keep everything.
 
     Args:
         scores: Tensors of any shapes, on one device.
         keep: Share in (0, 1].
+        seed: Of the draw among equal scores.
 
     Returns:
         For each name a bool tensor in the shape of its scores.
 
     Raises:
-        UserError: As `threshold`.
+        UserError: As `threshold`; or several scores are all equal and less than all are to be kept.
 
     >>> largest({"a": torch.tensor([5.0, 1.0]), "b": torch.tensor([3.0, 2.0])}, 0.5)
     {'a': tensor([ True, False]), 'b': tensor([ True, False])}
+    >>> int(largest({"a": torch.tensor([7.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])}, 0.25)["a"].sum())
+    2
     """
     least = threshold(scores, keep)
-    return {name: value.detach() >= least for name, value in scores.items()}
+    flat = torch.cat([value.detach().flatten().to(least.dtype) for value in scores.values()])
+    chosen, wanted = flat > least, _count(keep, len(flat))
+    tied = (flat == least).nonzero()[:, 0]
+    missing = wanted - int(chosen.sum())
+    if len(tied) == len(flat) > wanted:
+        told = f"all {len(flat):,} scores are {float(least):g}: they have no order by which to keep {keep:.0%}"
+        raise UserError(f"{told}; has the network stopped learning?")
+    if missing < len(tied):
+        order = torch.randperm(len(tied), generator=torch.Generator().manual_seed(seed))
+        tied = tied[order[:missing].to(tied.device)]
+    chosen[tied] = True
+    parts = chosen.split([value.numel() for value in scores.values()])
+    return {name: part.view(value.shape) for (name, value), part in zip(scores.items(), parts, strict=True)}
+
+
+def _count(keep: float, total: int) -> int:
+    """How many of some entries a share of them is: rounded up, and at least one."""
+    return max(1, math.ceil(round(keep * total, 6)))
 
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
-BY = ("fisher", "magnitude", "random")
+BY = ("fisher", "magnitude", "random", "random_fixed")
 SCOPES = ("network", "layer")
 
 
 class GradientMask:
     """A gradient hook for `gendyn_lite.train.fit`: the update g is replaced by g ⊙ M, M refreshed after each epoch.
 
-    M keeps the entries whose score is at least a threshold k, chosen so that the share `keep` of all entries reaches
-    it. The score is the diagonal empirical Fisher of the training set at the end of the epoch; the first epoch has no
-    mask. A masked weight does not move at all: neither momentum nor weight decay reaches it. Its momentum is set to
-    zero, so that it starts from rest if a later mask lets it go. ``keep=1`` does nothing, to the bit.
+    M keeps the share `keep` of the entries, those with the largest scores; among equal ones it is drawn by the seed
+    (`largest`), so that the share is kept exactly. The score is the diagonal empirical Fisher of the training set at
+    the end of the epoch; the first epoch has no mask. A masked weight does not move at all: neither momentum nor
+    weight decay reaches it. Its momentum is set to zero, so that it starts from rest if a later mask lets it go.
+    ``keep=1`` does nothing, to the bit.
 
     Args:
         keep: Share of entries that keep their update, in (0, 1]; the paper's coefficient, or 1 minus it if
             that is the share whose update is masked (Sec. 4.1 and 4.2 do not say).
         examples: Inputs and labels (x, y) to take the Fisher information of, or a function that gives batches of them.
-        by: ``"fisher"``, or a control that the paper lacks: ``"magnitude"`` (the largest weights) or ``"random"``
-            (as many entries, drawn anew after each epoch).
+        by: ``"fisher"``, or a control that the paper lacks: ``"magnitude"`` (the largest weights), ``"random"`` (as
+            many entries, drawn anew after each epoch) or ``"random_fixed"`` (drawn once).
         scope: ``"network"``: one threshold over all parameters. ``"layer"``: one for each layer.
-        seed: Seed of the random control.
+        seed: Seed of the random controls, and of the choice among equal scores.
+        within: Context of the network in which the Fisher information is taken; for instance batch-norm's statistics
+            re-estimated, since its running ones lag behind the weights.
         reduce: Sum over processes, where each has its share of the examples.
         options: Of `DiagonalSum` (kind, precision, …).
 
     Attributes:
-        kept: Share of entries with an update; 1 before the first refresh. More than `keep` where scores tie.
+        kept: Share of entries with an update; 1 before the first refresh.
 
     Raises:
         UserError: keep outside (0, 1], an unknown score or scope, or no examples for the Fisher information; when
-            called, what `diagonal` refuses.
+            called, what `diagonal` and `largest` refuse.
 
     Source: Jiang, Eq. 10 and Sec. 4.
 
@@ -126,6 +153,7 @@ class GradientMask:
         scope: str = "network",
         seed: int = 0,
         reduce: Callable[[Tensor], Tensor] | None = None,
+        within: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
         **options: Any,
     ) -> None:
         self.keep = check_keep(keep)
@@ -136,7 +164,7 @@ class GradientMask:
         self.masks: dict[str, Tensor] = {}
         self.kept = 1.0
         self._by, self._scope, self._seed, self._reduce, self._options = by, scope, seed, reduce, options
-        self._examples = examples
+        self._examples, self._within = examples, within
         self._before: dict[str, Tensor] = {}
 
     def __call__(self, model: nn.Module, *, epoch: int, step: int) -> None:
@@ -163,12 +191,12 @@ class GradientMask:
             return
         scores = self._scores(model, epoch)
         if self._scope == "network":
-            self.masks = largest(scores, self.keep)
+            self.masks = largest(scores, self.keep, seed=self._seed)
         else:
             self.masks = {}
             for layer in dict.fromkeys(map(layer_name, scores)):
                 own = {name: value for name, value in scores.items() if layer_name(name) == layer}
-                self.masks |= largest(own, self.keep)
+                self.masks |= largest(own, self.keep, seed=self._seed)
         entries = sum(mask.numel() for mask in self.masks.values())
         self.kept = sum(int(mask.sum()) for mask in self.masks.values()) / entries
 
@@ -189,7 +217,8 @@ class GradientMask:
         values = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
         if self._by == "magnitude":
             return {name: value.abs() for name, value in values.items()}
-        if self._by == "random":
+        if self._by.startswith("random"):
+            epoch = epoch if self._by == "random" else 0
             generator = torch.Generator().manual_seed(self._seed * 2**20 + epoch)
             return {
                 name: torch.rand(value.shape, generator=generator, dtype=torch.float64).to(value.device)
@@ -203,7 +232,7 @@ class GradientMask:
         device = next(model.parameters()).device
         given = self._examples
         batches = zip(*(part.split(32) for part in given), strict=True) if isinstance(given, tuple) else given()
-        with evaluated(model):
+        with evaluated(model), self._within(model):
             total = DiagonalSum(model, **self._options)
             for x, y in batches:
                 total.add(x.to(device), y.to(device))

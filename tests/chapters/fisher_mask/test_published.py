@@ -2,85 +2,187 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 from gendyn_lite import results
 from gendyn_lite.chapters.fisher_mask import tables
-from gendyn_lite.chapters.fisher_mask.claims import claims
+from gendyn_lite.chapters.fisher_mask.claims import FITTED, FORM, RECORD, claims
+from gendyn_lite.claims.sections import on_record_before
 
 RUNS = results.published("fisher_mask")
-FOUND = claims(RUNS)
-SEEDS = {"mlp": 5, "resnet18": 3}
+FOUND = claims(RUNS).set_index("id")
+NEW = RUNS[RUNS["probe_version"] == tables.EVERY_EPOCH]
+CIFAR_10, CIFAR_100 = "mlp on CIFAR-10 ", "mlp on CIFAR-100 "
+BARE = tables.influences(RUNS).query("way == 'no mask'")
 
 
-def verdicts(words: str, place: str = "mlp on") -> set[str]:
-    rows = FOUND[FOUND["statement"].str.contains(words, regex=False) & FOUND["subject"].str.contains(place)]
-    assert len(rows) > 0
+def verdicts(name: str, place: str = "mlp on") -> set[str]:
+    rows = FOUND.loc[[name]]
+    rows = rows[rows["subject"].str.startswith(place) & (rows["n_seeds"] > 0)]
+    assert len(rows) > 0, name
     return set(rows["verdict"])
 
 
-def test_the_tables_have_all_seeds():
-    runs = RUNS.drop_duplicates("run_id")
-    assert set(runs["model"]) == set(SEEDS)
-    # Runs of ResNet-18 with a Fisher mask that had been resumed, or may have been, were withdrawn.
-    fewer = (runs["model"] == "resnet18") & (runs["mask_by"] == "fisher") & (runs["mask_keep"] < 1)
-    assert fewer.sum() == 15 - 7
-    for network, rows in runs[~fewer].groupby("model"):
-        assert (rows.groupby("group_id")["seed"].nunique() == SEEDS[str(network)]).all()
+def value(name: str, place: str = "mlp on") -> float:
+    rows = FOUND.loc[[name]]
+    (found,) = rows.loc[rows["subject"].str.startswith(place) & (rows["n_seeds"] > 0), "value"]
+    return float(found)
 
 
-def test_every_mask_by_fisher_information_has_its_controls():
-    runs = tables.best(RUNS)
-    for subject, rows in runs[runs["label_corruption"] < 1].groupby("subject"):
-        ways = rows.groupby("kept")["way"].agg(set)
-        for keep in (0.25, 0.75):
-            assert {"magnitude", "random"} <= ways[keep], subject
-            assert "Fisher" in ways[keep] or "resnet18 on CIFAR-100" in subject
+def test_new_runs_have_five_seeds_that_had_not_been_run_and_all_bear_the_criteria():
+    assert set(NEW["seed"]) == set(range(5, 10)) and set(RUNS["model"]) == {"mlp"}
+    assert (NEW.groupby("group_id")["seed"].nunique() == 5).all()
+    prior = {name for name, entry in RECORD.entries.items() if on_record_before(entry, RUNS)}
+    added = {"wrong_slower_early_25"}
+    assert prior == {name for name, entry in RECORD.entries.items() if entry.only} - added
 
 
-def test_the_prose_on_accuracy_is_what_the_tables_say():
-    """No gain over no mask in either reading; a random mask does no worse at three quarters."""
-    kept, masked = "0.75 read as the share kept) gives", "read as the share masked) gives"
-    for words in (f"{kept} a better best accuracy than training", f"{masked} a better best accuracy than training",
-                  f"{kept} a better best accuracy than a random"):  # fmt: skip
-        assert verdicts(words) <= {"negligible", "reversed", "undecided"}
-    assert verdicts(f"{masked} a better best accuracy than a random", "mlp on CIFAR-100") == {"holds"}
-    assert "holds" not in verdicts(f"{masked} a better best accuracy than a magnitude")
-    gains = tables.gains(tables.best(RUNS[RUNS["model"] == "mlp"]))
-    assert (gains[gains["kept"] == 0.25].groupby(["subject", "way"])["gain"].mean() < 0).all()
+def test_older_runs_are_those_of_the_network_without_batch_norm():
+    old = RUNS[(RUNS["probe_version"] == 1)]
+    assert set(old["seed"]) == set(range(5)) and set(old["mask_by"]) == {
+        "fisher",
+        "fisher_per_layer",
+        "magnitude",
+        "random",
+    }
+    assert ((old["mask/kept"] - old["mask_keep"])[(old["epoch"] > 0) & (old["mask_keep"] < 1)].abs() < 1e-4).all()
 
 
-def test_the_prose_on_resnet18_is_what_the_tables_say():
-    runs = tables.best(RUNS[(RUNS["model"] == "resnet18") & (RUNS["label_corruption"] == 0)])
-    gains = tables.gains(runs)
-    by_mask = gains.groupby(["subject", "way", "kept"])["gain"]
-    assert (by_mask.mean() < 0.5).all()
-    seeds = runs.groupby(["subject", "way", "kept"])["best"].std()
-    masks = runs.groupby(["subject", "way", "kept"])["best"].mean()
-    assert (seeds.groupby("subject").mean() > masks.groupby("subject").std()).all()
-    losses = runs.groupby(["subject", "way", "kept"])["test_loss"].mean()
-    bare, masked = losses.xs(tables.NONE, level="way").droplevel("kept"), losses.drop(tables.NONE, level="way")
-    assert (masked.to_numpy() < masked.index.get_level_values("subject").map(bare)).all()
-    both = masked.unstack("way").dropna()
-    assert (both["random"] < both["Fisher"]).all() and set(both.index.get_level_values("kept")) == {0.25, 0.75}
-    assert "holds" not in verdicts("a better best accuracy than training", "resnet18")
+def test_influence_grows_before_it_falls_and_later_on_random_labels():
+    logs = BARE.assign(log=np.log10(BARE[FORM])).groupby(["labels", "epoch"])["log"].mean().unstack(0)
+    for name in ("true labels", "random labels"):
+        assert logs[name].max() - logs[name][0] > 2 and logs[name][30] < logs[name].max() - 1
+    assert logs["random labels"].idxmax() > logs["true labels"].idxmax()
+    gap = logs["random labels"] - logs["true labels"]
+    assert (gap.loc[1:12] < 0).all() and (gap.loc[15:] > 0).all()
+    assert verdicts("influence_falls") == {"holds, small"}
 
 
-def test_the_prose_on_the_course_of_training_is_what_the_tables_say():
-    assert verdicts("Influence falls as training goes on") == {"reversed"}
-    assert verdicts("less influence, epoch by epoch") == {"holds"}
-    assert "holds" not in verdicts("the largest influence during training is smaller")
-    assert verdicts("the test loss rises less", "mlp on CIFAR-100") == {"holds"}
-    assert verdicts("the test loss rises less", "mlp on CIFAR-10 ") == {"negligible"}
-    assert verdicts("influence falls more slowly", "mlp on CIFAR-10 ") == {"holds, small"}
-    assert verdicts("The diagonal alone gives") == {"reversed"}
-    watched = tables.influences(RUNS)
-    true = watched[(watched["way"] == tables.NONE) & (watched["label_corruption"] == 0)]
-    means = true.groupby(["place", "epoch"])["influence/quadratic_true"].mean().unstack()
-    assert (means.max(axis=1) > 100 * means[0]).all()
+def test_what_was_less_epoch_by_epoch_is_more_where_memorization_happens():
+    assert verdicts("random_less_by_epoch") == {"undecided"}
+    assert verdicts("random_less_late") == verdicts("random_smaller_peak") == {"reversed"}
+    assert 10 ** value("random_less_late") > 3 and value("random_smaller_peak") > 0
+    fitted = BARE[(BARE["labels"] == "true labels") & (BARE["train_accuracy"] >= FITTED)]
+    assert fitted["epoch"].min() >= 18
 
 
-def test_the_influence_of_resnet18_tells_of_its_running_statistics_and_is_not_drawn():
-    rows = RUNS[(RUNS["model"] == "resnet18") & RUNS["influence/quadratic_true"].notna()]
-    median = rows.groupby("epoch")["influence/quadratic_true"].median()
-    assert median.iloc[0] > 1e8
-    assert median.iloc[-1] < 1
-    assert set(tables.influences(RUNS)["model"]) == {"mlp"}
+def test_at_equal_training_loss_labels_that_were_redrawn_have_no_less_influence():
+    assert verdicts("random_less_at_loss") == {"undecided"} and value("random_less_at_loss") > 0
+    assert verdicts("half_less_at_loss") == {"reversed"}
+
+
+def test_wrong_labels_move_others_about_as_much_and_a_mask_cannot_tell_them_apart():
+    assert verdicts("wrong_less") == verdicts("wrong_less_direction") == {"undecided"}
+    assert value("wrong_less_direction") < 0 and abs(value("wrong_less")) < 0.05
+    assert verdicts("wrong_below_75") == verdicts("wrong_below_25") == {"negligible"}
+    spread = FOUND.loc[["wrong_below_75", "wrong_below_25"], ["low", "high"]].abs().max(axis=1)
+    assert spread.tolist() == pytest.approx([0.005, 0.022], abs=0.001)
+    half = NEW[(NEW["label_corruption"] == 0.5) & (NEW["mask_keep"] == 1) & (NEW["epoch"] > 0)]
+    assert 0.4 < half["below/wrong_25"].mean() < 0.5 and 0.4 < half["below/right_25"].mean() < 0.5
+    assert (
+        half["wrong/gradient"].groupby(half["seed"]).mean() > half["right/gradient"].groupby(half["seed"]).mean()
+    ).all()
+
+
+def test_the_test_loss_rises_less_by_epochs_and_more_at_equal_training_loss():
+    for keep in (70, 80):
+        assert verdicts(f"slower_loss_{keep}", CIFAR_100) == {"holds"}
+        assert verdicts(f"slower_loss_{keep}", CIFAR_10) == {"negligible"}
+        assert verdicts(f"loss_at_loss_{keep}", CIFAR_10) == {"reversed"}
+    old = tables.described(RUNS[(RUNS["probe_version"] == 1) & (RUNS["label_corruption"] == 0)])
+    for dataset, loss in (("cifar10", 0.1), ("cifar100", 1.0)):
+        own = old[old["dataset"] == dataset]
+        bare = tables.levels(own[own["way"] == tables.NONE], "train_loss", loss, "test_loss")
+        for keep in (0.7, 0.8):
+            masked = tables.levels(
+                own[(own["way"] == "Fisher") & (own["kept"] == keep)], "train_loss", loss, "test_loss"
+            )
+            assert len(masked) == 5 and (masked > bare).all()
+    assert old.loc[old["dataset"] == "cifar100", "train_loss"].min() > 0.1
+    masked = old[(old["way"] == "Fisher") & old["kept"].isin([0.7, 0.8])]
+    assert masked.loc[masked["influence/kl"].notna(), "epoch"].nunique() <= 8
+    assert set(NEW.loc[NEW["mask_keep"].isin([0.7, 0.8]), "mask_keep"]) == {0.7}
+    assert verdicts("slower_influence_70", CIFAR_10) == {"holds"}
+    ends = tables.described(RUNS[(RUNS["epoch"] == 30) & (RUNS["label_corruption"] == 0)])
+    ends = ends[ends["kept"].isin([0.7, 0.8, 1.0])].groupby(["dataset", "kept"])["train_loss"].mean().unstack()
+    assert (ends[0.7] > ends[0.8]).all() and (ends[0.8] > ends[1.0]).all()
+
+
+def test_what_was_not_run_is_what_the_page_lists():
+    ways = set(zip(NEW["label_corruption"], NEW["mask_by"], NEW["mask_keep"], strict=True))
+    bare = {(q, "fisher", 1.0) for q in (0.0, 0.5, 1.0)}
+    both = {
+        (q, by, keep) for q in (0.0, 0.5) for by in ("fisher", "random_fixed", "shorter_steps") for keep in (0.25, 0.75)
+    }
+    assert ways == (bare | both | {(0.0, "fisher", 0.7)}) - {(0.0, "shorter_steps", 0.75)}
+    assert set(NEW["dataset"]) == {"cifar10"}
+    assert not ((RUNS["probe_version"] == 1) & (RUNS["label_corruption"] == 1)).any()
+
+
+def fitted_wrong(way: str, keep: float, right: float) -> np.ndarray:
+    found = tables.fits(NEW)
+    own = found[(found["way"] == way) & (found["kept"] == keep) & (found["right"] == right)]
+    return own.set_index("seed")["wrong"]
+
+
+def test_a_mask_fits_as_many_wrong_labels_for_the_same_share_of_right_ones():
+    for keep in (25, 75):
+        (rows,) = (FOUND.loc[[f"wrong_slower_than_none_{keep}"]],)
+        assert set(rows["verdict"]) == {"undecided"} and rows["low"].min() > -0.03
+    assert verdicts("wrong_slower_than_shorter_25") == {"undecided"}
+    assert verdicts("wrong_slower_than_shorter_75") == {"negligible"}
+    assert FOUND.loc["wrong_slower_than_none_25", "low"] > -0.02
+    for right in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+        masked = fitted_wrong("Fisher", 0.25, right)
+        for other in (fitted_wrong(tables.NONE, 1.0, right), fitted_wrong("no mask, steps as short", 0.25, right)):
+            assert (masked - other).mean() > -0.011
+
+
+def test_a_fixed_random_mask_of_a_quarter_hardly_gets_there():
+    assert len(fitted_wrong("random, fixed", 0.25, 0.6)) == 1
+    assert FOUND.loc["wrong_slower_than_fixed_25", "n_seeds"] == 1
+    assert FOUND.loc["wrong_slower_than_fixed_25", "verdict"] == "undecided"
+    assert len(fitted_wrong("random, fixed", 0.25, 0.5)) == 5 and verdicts("wrong_slower_early_25") == {"undecided"}
+
+
+def test_after_equal_epochs_masks_of_a_quarter_fit_fewer_wrong_labels_and_the_slowest_has_the_best_accuracy():
+    last = tables.described(NEW[(NEW["label_corruption"] == 0.5) & (NEW["epoch"] == 30)])
+    means = last.groupby(["way", "kept"])[["fit/wrong", "test_accuracy"]].mean()
+    masks = means.loc[[("Fisher", 0.25), ("random, fixed", 0.25)], "fit/wrong"]
+    assert (masks < means.loc[(tables.NONE, 1.0), "fit/wrong"] - 0.05).all()
+    assert means["fit/wrong"].idxmin() == means["test_accuracy"].idxmax() == ("random, fixed", 0.25)
+    assert means["fit/wrong"].min() < 0.4 < 0.9 < means.loc[("Fisher", 0.25), "fit/wrong"]
+
+
+def test_no_fisher_mask_gains_over_no_mask():
+    for keep in (75, 25):
+        assert "holds" not in verdicts(f"better_than_none_{keep}") | verdicts(f"better_at_loss_none_{keep}")
+        assert (FOUND.loc[f"better_than_none_{keep}", "value"] < 0.1).all()
+    close = FOUND[FOUND.index.str.startswith("better_than") & FOUND.index.str.endswith("75") & (FOUND["n_seeds"] >= 5)]
+    assert (close["value"].abs() < 0.5).all()
+    quarter = f"{CIFAR_10.strip()} (JPEG q75), n = 1,000, true"
+    assert verdicts("better_than_none_25", quarter) == {"reversed"}
+    assert value("better_than_none_25", quarter) == pytest.approx(-1.1, abs=0.1)
+
+
+def test_steps_as_short_do_better_than_a_mask_of_a_quarter():
+    quarter = f"{CIFAR_10.strip()} (JPEG q75), n = 1,000, true"
+    assert verdicts("better_than_shorter_25", quarter) == {"reversed"}
+    assert "holds" not in verdicts("better_at_loss_shorter_25")
+
+
+def test_at_equal_training_loss_a_quarter_has_one_to_two_points_less():
+    found = FOUND.loc["better_at_loss_none_25"]
+    found = found[found["n_seeds"] >= 5]
+    assert set(found["verdict"]) == {"reversed"} and len(found) == 3 and found["value"].between(-2, -1).all()
+
+
+def test_the_lead_over_a_random_mask_is_gone_where_that_is_fixed():
+    assert verdicts("better_than_random_25", CIFAR_100) == {"holds"} and value("better_than_random_25", CIFAR_100) > 1
+    assert (FOUND.loc["better_than_random_25", "value"] > 0).all()
+    true, half = (f"{CIFAR_10.strip()} (JPEG q75), n = 1,000, {labels}" for labels in ("true labels", "50 % redrawn"))
+    assert verdicts("better_than_fixed_25", true) == verdicts("better_than_fixed_25", half) == {"undecided"}
+    assert value("better_than_fixed_25", true) == pytest.approx(-0.8, abs=0.05)
+    largest = FOUND.loc["better_than_magnitude_25"]
+    assert set(largest["verdict"]) <= {"undecided", "negligible"} and (largest["value"] < 0.5).all()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+import math
 
+import pandas as pd
 import pytest
 import torch
 
-from gendyn_lite import results
-from gendyn_lite.chapters.fisher_mask import charts, demo, tables
+from gendyn_lite import data, results
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.fisher_mask import charts, demo, probes, tables
+from gendyn_lite.chapters.fisher_mask import charts_runs as draw
 from gendyn_lite.chapters.fisher_mask import runs as experiment
+from gendyn_lite.measures import fisher
 from tests.chapters.fisher_mask import fake as fake_fisher
 from tests.chapters.specs import described, rows
 
@@ -24,7 +29,12 @@ def test_every_mask_of_a_plan_has_its_run_without_one(profile, dataset):
     if profile != "smoke":
         assert len({config.seed for config in configs}) >= 3
         ways = {config.mask_by for config in configs if config.mask_keep < 1}
-        assert {"fisher", "random", "magnitude"} <= ways
+        assert {"fisher", "random", "random_fixed", "magnitude", "shorter_steps"} <= ways
+
+
+def test_seeds_of_the_plan_had_not_been_run_when_the_criteria_were_written():
+    assert {config.seed for config in experiment.plan("colab")} == set(range(5, 10))
+    assert {config.probe_version for config in experiment.plan("colab")} == {2}
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +44,70 @@ def table(tmp_path_factory):
     return results.load_runs(experiment.run_all(configs, profile="smoke", root=root))
 
 
-def test_a_masked_run_records_its_mask_and_its_influence(table):
+def test_a_masked_run_records_its_mask_and_its_path(table):
     found = tables.described(table)
-    masked = found[found["way"] != tables.NONE]
+    masked = found[(found["way"] != tables.NONE) & (found["mask_by"] != "shorter_steps")]
     assert (masked.loc[masked["epoch"] == 0, "mask/kept"] == 1).all()
-    later = masked[masked["epoch"] > 0]
-    # Pixels that are always black tie at no information: no tie reaches a mask of a quarter.
-    assert later["mask/kept"].ge(later["kept"] - 1e-3).all()
-    assert later.loc[later["kept"] == 0.25, "mask/kept"].round(2).eq(0.25).all()
+    later = masked[masked["epoch"] > 0]  # the share is kept exactly, though pixels that are always black tie at 0
+    assert (later["mask/kept"] - later["kept"]).between(0, 1e-3).all()
+    assert (later["mask/path"] > 0).all()
+
+
+def test_shorter_steps_cover_the_distance_of_the_masked_run_in_each_epoch(table):
+    own = table[table["mask_by"] == "shorter_steps"].set_index(["label_corruption", "epoch"])
+    masked = table[(table["mask_by"] == "fisher") & (table["mask_keep"] == 0.25)]
+    masked = masked.set_index(["label_corruption", "epoch"])
+    assert len(own) == 10 and (own["mask/kept"] == 1).all()
+    assert own["mask/path"].to_numpy() == pytest.approx(masked.loc[own.index, "mask/path"].to_numpy(), rel=1e-6)
+
+
+def test_influence_is_measured_at_every_epoch_where_there_is_no_mask(table):
     watched = tables.influences(table)
-    assert set(watched["epoch"]) == {0, 1, 2, 3, 4}
-    assert (watched["influence/kl"] > 0).all()
+    assert watched.groupby("run_id")["epoch"].agg(list).map(lambda epochs: epochs == [0, 1, 2, 3, 4]).all()
+    assert set(zip(watched["way"], watched["kept"], strict=True)) == {
+        (tables.NONE, 1.0),
+        ("Fisher", 0.7),
+        ("Fisher", 0.8),
+    }
     near_start = watched[watched["epoch"] == 0]
     assert (near_start["influence/kl"] / near_start["influence/quadratic_true"]).between(0.8, 1.25).all()
 
 
-def test_the_first_epoch_is_the_same_with_every_mask(table):
-    losses = table[table["label_corruption"] == 0].groupby("epoch")["train_loss"].nunique()
-    assert (losses[1], losses[4]) == (1, table.loc[table["label_corruption"] == 0, "run_id"].nunique())
+def test_right_and_wrong_labels_are_told_apart():
+    """Against a loop over examples: fits of either part, and where their squared gradients lie."""
+    config = next(config for config in experiment.plan("smoke") if config.label_corruption == 0.5)
+    loaded, _ = data.load_for_run(config)
+    true = data.load_for_run(config.replace(label_corruption=0.0))[0].train.y
+    x, y = runner.inputs(config, loaded)
+    model = runner.build(config, loaded).eval()
+    measured = probes.by_part(config, x, y, true, "smoke")
+    found = {f"{name}/{key}": value for name, probe in measured.items() for key, value in probe(model, 0).items()}
+    said, wrong = model(x).argmax(1), y != true
+    assert found["fit/right"] == pytest.approx(float((said == y)[~wrong].double().mean()))
+    assert found["fit/wrong"] == pytest.approx(float((said == y)[wrong].double().mean()))
+    assert found["fit/true_of_wrong"] == pytest.approx(float((said == true)[wrong].double().mean()))
+    squares = per_example_squares(model, x, y)
+    kept = fisher.largest({"all": squares.mean(0)}, 0.25)["all"]
+    for part, own in (("right", ~wrong), ("wrong", wrong)):
+        share = float(squares[own][:, ~kept].sum() / squares[own].sum())
+        assert found[f"below/{part}_25"] == pytest.approx(share, abs=1e-4)
+    assert found["wrong/influence"] > 0 and found["right/gradient"] > 0
+
+
+def per_example_squares(model, x, y):
+    rows = []
+    for i in range(len(x)):
+        loss = torch.nn.functional.cross_entropy(model(x[i : i + 1]), y[i : i + 1])
+        grads = torch.autograd.grad(loss, list(model.parameters()))
+        rows.append(torch.cat([part.flatten() for part in grads]).square())
+    return torch.stack(rows)
+
+
+def test_runs_are_read_off_where_they_are_equal():
+    run = pd.DataFrame({"epoch": [0, 1, 2], "train_loss": [2.0, 1.0, 0.5], "test_loss": [2.0, 1.5, 2.5]})
+    assert tables.at_level(run, "train_loss", 0.75, "test_loss") == pytest.approx(2.0)
+    assert math.isnan(tables.at_level(run, "train_loss", 0.4, "test_loss"))
+    assert math.isnan(tables.at_level(run, "train_loss", 2.5, "test_loss"))  # it was there from the start
 
 
 def test_a_step_moves_digits_of_its_own_class_most():
@@ -96,14 +152,22 @@ def test_the_trap_loses_nearly_everything_but_not_with_batches_of_one():
     assert found.loc[100, "share"] < 0.05
 
 
-def test_influence_has_both_labels_and_all_forms_and_masks_stand_beside_none():
+def test_statistics_that_lag_raise_the_influence_of_a_network_that_does_not_change():
+    found = demo.lag_trap((0, 30)).set_index("passes")
+    assert found.loc[30, "running"] > 100 * found.loc[0, "running"] and found["anew"].nunique() == 1
+    assert found.loc[0, "anew"] > 1e4 * found.loc[0, "running"]
+
+
+def test_figures_have_every_kind_of_label_and_of_mask():
     table = fake_fisher.table()
-    found, masked = rows(charts.influence(table)), rows(charts.with_masks(table))
-    assert set(found["labels"]) == {"true labels", "random labels"}
-    assert set(found["form"]) == {"KL, measured", "true Fisher", "empirical Fisher", "diagonal"}
+    found, masked = rows(draw.influence(table)), rows(draw.with_masks(table))
+    assert set(found["labels"]) == {"true labels", "50 % redrawn", "random labels"}
+    assert set(found["of"]) == set(tables.FORMS.values()) and set(found["equal"]) == set(tables.EQUAL)
     assert set(masked["mask"]) == {"no mask", "Fisher, 80 % kept", "Fisher, 70 % kept"}
-    gains = rows(charts.best_accuracy(table))
-    assert set(gains["subject"]) == {"mlp on made-up data, n = 1,000, true labels"}
+    ways = {"Fisher", "magnitude", "random, redrawn", "random, fixed", "no mask, steps as short"}
+    gained, fitted = rows(draw.accuracy_gained(table)), rows(draw.wrong_fitted(table))
+    assert set(gained["way"].dropna()) == ways and set(fitted["way"]) == ways | {tables.NONE}
+    assert set(rows(draw.right_and_wrong(table))["labels"]) == {"right labels", "wrong labels"}
 
 
 def test_a_demonstration_leaves_its_network_alone():

@@ -11,6 +11,7 @@ from torch import nn
 from gendyn_lite import data, models, train
 from gendyn_lite.config import RunConfig
 from gendyn_lite.measures import fisher
+from gendyn_lite.train.probes import reestimated_statistics
 from tests.measures.networks import refused
 
 CONFIG = RunConfig(
@@ -43,10 +44,38 @@ def test_the_threshold_is_that_of_a_sorted_list(keep, dtype):
     values = torch.randn(999, generator=torch.Generator().manual_seed(0), dtype=dtype)
     values[::3], values[1::7] = 0.0, -0.0
     scores = {"a": values[:500].view(20, 25), "b": values[500:]}
-    least = values.sort(descending=True).values[max(1, math.ceil(keep * 999 - 1e-9)) - 1]
+    count = max(1, math.ceil(keep * 999 - 1e-9))
+    least = values.sort(descending=True).values[count - 1]
     assert fisher.threshold(scores, keep) == least
     masks = fisher.largest(scores, keep)
-    assert all(torch.equal(masks[name], value >= least) for name, value in scores.items())
+    assert {name: mask.shape for name, mask in masks.items()} == {name: value.shape for name, value in scores.items()}
+    assert sum(int(mask.sum()) for mask in masks.values()) == count
+    for name, value in scores.items():
+        assert masks[name][value > least].all() and not masks[name][value < least].any()
+
+
+def test_three_quarters_of_zeros_do_not_keep_everything():
+    """The share is kept exactly: all that carry information, and of the others as many as it needs, by the seed."""
+    scores = {"a": torch.tensor([0.0] * 750 + [1.0] * 250).view(10, 100)}
+    quarter = fisher.largest(scores, 0.25)["a"]
+    assert torch.equal(quarter, scores["a"] > 0)
+    first, again, other = (fisher.largest(scores, 0.5, seed=seed)["a"] for seed in (0, 0, 1))
+    assert int(first.sum()) == int(other.sum()) == 500 and first[quarter].all() and other[quarter].all()
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert 100 < int(first.flatten()[:375].sum()) < 150  # not the first ones: drawn among all
+
+
+def test_a_mask_draws_among_equal_weights_by_its_seed_and_keeps_its_share():
+    """Most pixels of ten images are black in all of them: their weights have no information at all."""
+    model, (_, x, y) = network().eval(), loaded()
+    x = x * (torch.arange(64).view(1, 1, 8, 8) < 12)
+    size = sum(value.numel() for value in model.parameters())
+    same, again, other = (fisher.GradientMask(0.6, (x, y), seed=seed) for seed in (3, 3, 4))
+    for mask in (same, again, other):
+        mask.epoch_end(model, 1)
+        assert mask.kept == pytest.approx(math.ceil(0.6 * size) / size)
+    assert all(torch.equal(same.masks[name], value) for name, value in again.masks.items())
+    assert not torch.equal(same.masks["fc1.weight"], other.masks["fc1.weight"])
 
 
 def test_it_is_the_diagonal_at_the_end_of_the_epoch():
@@ -89,7 +118,7 @@ class Watched(fisher.GradientMask):
             self.moved += int((value[kept] != self.start[name][kept]).sum())
 
 
-@pytest.mark.parametrize("by", ["fisher", "magnitude", "random"])
+@pytest.mark.parametrize("by", ["fisher", "magnitude", "random", "random_fixed"])
 def test_masked_weights_do_not_move_and_their_momentum_rests(by):
     found, x, y = loaded()
     hook = Watched(0.4, (x, y), by=by)
@@ -114,7 +143,7 @@ def test_a_threshold_for_each_layer_keeps_its_share_of_each():
     mask, whole = refreshed(model, (x, y), scope="layer"), refreshed(model, (x, y))
     for layer in ("fc1", "fc2"):
         own = torch.cat([kept.flatten() for name, kept in mask.masks.items() if name.startswith(layer)])
-        assert own.sum() >= 0.3 * len(own)  # weights of pixels that are always black tie at 0
+        assert own.sum() == math.ceil(0.3 * len(own))  # though weights of pixels that are always black tie at 0
     assert any(not torch.equal(whole.masks[name], mask.masks[name]) for name in mask.masks)
 
 
@@ -129,6 +158,25 @@ def test_controls_have_the_same_size_and_their_own_choice():
     other.epoch_end(model, 2)
     assert all(torch.equal(random[name], again[name]) for name in random)
     assert any(not torch.equal(random[name], other.masks[name]) for name in random)
+    fixed = [fisher.GradientMask(0.3, by="random_fixed", seed=seed) for seed in (1, 1, 2)]
+    for epoch, mask in enumerate(fixed, start=1):
+        mask.epoch_end(model, epoch)
+    same = [torch.equal(fixed[0].masks[name], fixed[1].masks[name]) for name in random]
+    assert all(same) and not torch.equal(fixed[0].masks["fc1.weight"], fixed[2].masks["fc1.weight"])
+
+
+def test_information_is_taken_within_the_context_that_is_given():
+    """Such as batch-norm's statistics re-estimated: there the mask is that of the re-estimated network."""
+    _, x, y = loaded()
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10)).eval()
+    masks = [refreshed(model, (x, y), **options) for options in ({}, {"within": lambda model: anew(model, x)})]
+    assert not torch.equal(masks[0].masks["2.weight"], masks[1].masks["2.weight"])
+    with anew(model, x):
+        assert torch.equal(refreshed(model, (x, y)).masks["2.weight"], masks[1].masks["2.weight"])
+
+
+def anew(model, x):
+    return reestimated_statistics(model, [(x, None)])
 
 
 def test_a_resumed_run_goes_on_to_the_bit(tmp_path):
@@ -162,6 +210,7 @@ BAD = [
     (fisher.GradientMask, (0.5,), {}, r"a mask by Fisher information needs examples=\(x, y\)"),
     (fisher.threshold, ({"a": torch.zeros(0)}, 0.5), {}, "there are no scores to choose from"),
     (fisher.threshold, (SCORES, 0.5), {}, "a score is NaN, so that there is no order"),
+    (fisher.largest, ({"a": torch.zeros(4)}, 0.25), {}, "all 4 scores are 0: they have no order by which to keep 25%"),
     (refreshed, (DIVERGED, ONES), {}, "the gradient of example 0 and 2 more is not finite"),
 ]
 
