@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from gendyn_lite import data
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.path_functions.probes import ANCHORS, NEAREST, followed
+from gendyn_lite.chapters.path_functions.probes import followed
+from gendyn_lite.chapters.path_functions.probes_pairs import ANCHORS, NEAREST
 from gendyn_lite.chapters.path_functions.runs import plan
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.gallery import data_uri
