@@ -213,9 +213,10 @@ def ratio(runs: pd.DataFrame) -> pd.DataFrame:
         runs: A tidy table.
     """
     found: list[Claim] = []
-    for (data, n), group in tables.present(runs).groupby(["data", "n_train"], sort=False):
-        networks = tables.networks_of_ratio(group)
-        subject = f"{networks['fitted'].sum()} fitted networks of {len(networks)} on {data}, n = {n:,}"
+    for (data, _), group in with_sizes(tables.present(runs), of="data").groupby(["data", "size"], sort=False):
+        networks, first = tables.networks_of_ratio(group), group.iloc[0]
+        told = f"{networks['fitted'].sum()} fitted networks of {len(networks)}"
+        subject = f"{told} on {data}, n = {first['n_train']:,}{first['rest']}"
         found += RECORD.judge(subject, OF_RATIO, group)
     return table(found)
 

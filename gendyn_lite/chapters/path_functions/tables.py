@@ -19,6 +19,7 @@ from gendyn_lite.results.tables import SIZE, with_sizes
 COLUMN = re.compile(r"(paths|activations|running|lag|movement)/(.+):(self|cross):(\w+)")
 RECORDED = re.compile(r"(?:paths|distance|neighbours)/(.+):(?:on|rank|kept)")
 UNFITTED = 0.01 + 1e-9  # training error up to which a network counts as fitted in the comparison of many
+FOLLOWED = 128  # images of a run, as in the paper
 VERSION = 2  # of the probes whose runs are judged: earlier ones are kept beside them, and named as older
 LEVELS = ("distance", "low", "middle", "high")  # of a bin of pairs, as recorded
 BESIDE = {  # what stands beside a run's own paths, by the probe that measures it
@@ -147,6 +148,32 @@ def distances(table: pd.DataFrame) -> pd.DataFrame:
     keys = ["data", "network", "size", "runs", "space", "layer", "bin"]
     grouped = pd.DataFrame(rows).groupby(keys, sort=False)
     return grouped.mean().drop(columns="seed").assign(seeds=grouped["seed"].nunique()).reset_index()
+
+
+def ranks(table: pd.DataFrame) -> pd.DataFrame:
+    """The ranks of neighbours over epochs that runs on true labels have recorded at their end.
+
+    Args:
+        table: Runs of experiment ``"path_networks"``.
+
+    Returns:
+        A row for each run, layer, image, neighbour and epoch: setting, seed, place, who (the image), neighbour, final
+        (its place at the end, from 1), epoch, rank (from 1).
+    """
+    described = named(table)
+    described = described[described["runs"] == TRUE]
+    rows: list[dict[str, Any]] = []
+    for run in described.to_dict("records"):
+        for number, layer in enumerate(layers_of(described, run["network"]), start=1):
+            text = run.get(f"neighbours/{layer}:ranks")
+            for part in text.split("/") if isinstance(text, str) else ():
+                pair, _, values = part.partition(": ")
+                anchor, neighbour = pair.split()
+                each = [int(value) + 1 for value in values.split()]
+                about = {"setting": run["setting"], "seed": run["seed"], "place": f"{number}: {layer}"}
+                about |= {"who": f"image {anchor}", "neighbour": int(neighbour), "final": each[-1]}
+                rows += [{**about, "epoch": epoch, "rank": rank} for epoch, rank in enumerate(each)]
+    return pd.DataFrame(rows)
 
 
 def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
