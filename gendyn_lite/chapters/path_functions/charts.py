@@ -9,11 +9,11 @@ import altair as alt
 import pandas as pd
 
 from gendyn_lite.chapters.path_functions import tables
-from gendyn_lite.chapters.path_functions.tables import KINDS_OF_RUNS, TRUE
+from gendyn_lite.chapters.path_functions.tables import KINDS_OF_RUNS
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import DASHES, PALETTE
 from gendyn_lite.charts.parts import AROUND, Chart, chosen, layered, looks, menus, told, tooltips, words_above
-from gendyn_lite.results.tables import mean_intervals, with_sizes
+from gendyn_lite.results.tables import mean_intervals
 
 LEVELS = ["mean", "q05", "q25", "q50", "q75", "q95"]
 MEASURES = {
@@ -194,13 +194,13 @@ def beside(table: pd.DataFrame) -> Chart:
     rows = rows.assign(of=rows["of"].map(CURVES), value=rows["mean"], subject=rows["setting"] + ", " + rows["runs"])
     keys = ["subject", "of", "seed", "epoch"]
     mean = rows.groupby(keys, sort=False)["value"].mean().reset_index().assign(layer="mean of layers")
-    several = rows.groupby("subject")["of"].transform("nunique") > 2  # noqa: PLR2004 (of a deep network)
+    several = rows.groupby("subject")["of"].transform("nunique") > 2
     names = [name for name in CURVES.values() if name in set(rows["of"])]
     both = pd.concat([mean, rows[several][[*keys, "layer", "value"]]])
     both = both.sort_values("of", key=lambda column: column.map(names.index), kind="stable")
     layers = over_epochs(both, "of", "beside", {"subject": "runs", "layer": "layer"}, axis="mean similarity of pairs",
                           within=(0.0, 1.0))  # fmt: skip
-    told_of = means_told(mean[mean["epoch"] <= 3], ["subject", "of"], ".2f")  # noqa: PLR2004
+    told_of = means_told(mean[mean["epoch"] <= 3], ["subject", "of"], ".2f")
     about = f"Cross-path similarity over epochs beside its baselines. Mean over layers and epochs 1 to 3: {told_of}."
     return layered(layers, "What needs no learning", f"Similarity of pairs with the epoch before; {SEEDS}", about)
 

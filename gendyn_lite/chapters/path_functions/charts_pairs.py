@@ -53,7 +53,7 @@ def ranks(table: pd.DataFrame) -> Chart:
         x=parts.EPOCHS, y=y, color=color, strokeDash=dash, tooltip=["epoch:Q", "rank:Q", "neighbour:O"]
     )
     first = rows[rows["epoch"] == rows["epoch"].min()]
-    about = f"Ranks of neighbours by path over epochs. Of those that end nearest, the median rank before training was "
+    about = "Ranks of neighbours by path over epochs. Of those that end nearest, the median rank before training was "
     about += f"{first['rank'].median():.0f} of {tables.FOLLOWED - 1}."
     return layered([lines], "Who was near before, on CIFAR-10?", "The six images whose paths end nearest.", about)
 
@@ -120,6 +120,13 @@ def _ratio_rows(networks: pd.DataFrame) -> pd.DataFrame:
         for error, words in ERRORS.items():
             rho, low, high = tables.correlation(fitted[column].tolist(), fitted[error].tolist())
             said = f"rank correlation {rho:.2f} ({low:.2f} to {high:.2f})"
-            values = {"x": networks[column], "y": networks[error], "kind": kind, "of": of, "error": words, "words": said}
+            values = {
+                "x": networks[column],
+                "y": networks[error],
+                "kind": kind,
+                "of": of,
+                "error": words,
+                "words": said,
+            }
             found.append(about.assign(**values))
     return pd.concat(found).round(4)

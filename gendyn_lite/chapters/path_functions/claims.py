@@ -78,7 +78,9 @@ def _correlation(group: pd.DataFrame, column: str, *, how: str = "rank") -> pd.S
 
 def _apart(later: Any, layers: list[str], columns: tuple[str, ...]) -> pd.DataFrame:
     """Means over epochs by seed, and over layers, of some columns of the probe ``apart``, given as ``":self8"``."""
-    return pd.DataFrame({name: later[[f"apart/{layer}{name}" for layer in layers]].mean().mean(axis=1) for name in columns})
+    return pd.DataFrame(
+        {name: later[[f"apart/{layer}{name}" for layer in layers]].mean().mean(axis=1) for name in columns}
+    )
 
 
 def _older_left(early: pd.DataFrame, layers: list[str]) -> pd.Series:
@@ -167,15 +169,19 @@ def over_training(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`. A claim whose runs are missing is
-        there, with n_seeds = 0 and no verdict.
+        there, with n_seeds = 0 and no verdict. What earlier probes measured is judged by the claims that it answers.
     """
     found: list[Claim] = []
-    for name, group in with_sizes(tables.present(runs)).groupby("subject", sort=False):
+    for name, group in with_sizes(runs).groupby("subject", sort=False):
         subject, early = str(name), _before_decay(group)
         cross, own = (tables.mean_of_layers(group, measure) for measure in ("cross", "self"))
         found += RECORD.judge(subject, OF_LAYERS, tables.long_paths(group))
         found += RECORD.judge(subject, OF_SIMILARITY, cross, own)
         found += RECORD.judge(subject, OF_NEW_PATHS, early)
+        if len(tables.present(group)) < len(
+            group
+        ):  # older runs: of three seeds or fewer, and what they measured differs
+            continue
         if _measured(group, "neighbours/"):
             true, layers = early[early["runs"] == TRUE], tables.layers_of(group, str(group["network"].iloc[0]))
             found += RECORD.judge(subject, OF_OLDER, true, layers)

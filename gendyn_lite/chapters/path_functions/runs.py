@@ -51,7 +51,11 @@ def _models(decay: float, crop: int, *, cnn: dict[str, Any]) -> tuple[dict[str, 
     tuned = [*rates, {"weight_decay": decay}, {"weight_decay": 4 * decay}, {"batch_size": 5}, {"batch_size": 20}]
     more = [{"momentum": 0.8}, {"momentum": 0.95}, {"random_crop": crop}, {"standardize": "per_channel"}]
     images = [{}, {"learning_rate": 0.008}, {"weight_decay": decay}, {"model_options": {"response_norm": False}}]
-    return (*dense, *({**_mlp(256, 256, 256), **each} for each in (*tuned, *more)), *({**cnn, **each} for each in images))
+    return (
+        *dense,
+        *({**_mlp(256, 256, 256), **each} for each in (*tuned, *more)),
+        *({**cnn, **each} for each in images),
+    )
 
 
 _RANDOM = {"label_corruption": 1.0}

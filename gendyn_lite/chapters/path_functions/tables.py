@@ -125,7 +125,7 @@ SPACES = {"pixels": "pixels", "distance": "standardized images"}  # probe of dis
 
 
 def distances(table: pd.DataFrame) -> pd.DataFrame:
-    """Path overlap against the images' distance at the last epoch: for each kind of runs, space, layer and bin, by mean.
+    """Path overlap against distance at the last epoch: a row for each kind of runs, space, layer and bin, mean of seeds.
 
     Args:
         table: Runs of experiment ``"path_networks"``.
@@ -208,7 +208,7 @@ def _described(run: Mapping[Any, Any]) -> str:
     """A network with its learning rate and regularization in words."""
     words = [f"{run['network']}{run['size']}", f"learning rate {run['learning_rate']:g}"]
     words += [f"batch size {run['batch_size']}"] if "batch_size" in run else []
-    words += [f"momentum {run['momentum']:g}"] if run.get("momentum", 0.9) != 0.9 else []  # noqa: PLR2004
+    words += [f"momentum {run['momentum']:g}"] if run.get("momentum", 0.9) != 0.9 else []
     words += ["standardized by channel"] if run.get("standardize") == "per_channel" else []
     if run["weight_decay"]:
         words.append(f"weight decay {run['weight_decay']:g}")

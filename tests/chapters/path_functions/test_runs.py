@@ -144,7 +144,9 @@ def test_a_walk_takes_steps_as_long_as_those_of_the_run_in_directions_of_its_own
         for name, value in after.named_parameters():
             moved = value - dict(before.named_parameters())[name]
             torch.testing.assert_close(moved.norm(), step[name].norm(), rtol=1e-4, atol=1e-6)
-            assert moved.numel() < 200 or abs(float((moved * step[name]).sum() / moved.norm() / step[name].norm())) < 0.2
+            assert (
+                moved.numel() < 200 or abs(float((moved * step[name]).sum() / moved.norm() / step[name].norm())) < 0.2
+            )
         again = probes_baselines.Walk(start, seed=1, folder=folder)(model, epoch)  # after an interruption
         assert all(torch.equal(p, q) for p, q in zip(again.parameters(), after.parameters(), strict=True))
         before = after
@@ -175,7 +177,10 @@ def test_beside_a_deep_network_stand_its_running_statistics_their_lag_and_random
     table = results.load_runs([runs_of.run(config, profile="smoke", root=tmp_path)])
     later = table[table["epoch"] > 0]
     names = [name for name in table if str(name).endswith("cross:mean")]
-    by = {of: later[[name for name in names if name.startswith(f"{of}/")]] for of in ("paths", "movement", "running", "lag")}
+    by = {
+        of: later[[name for name in names if name.startswith(f"{of}/")]]
+        for of in ("paths", "movement", "running", "lag")
+    }
     assert all(each.shape[1] == probes_baselines.FEW for each in by.values())
     assert (by["paths"] == 1).all(axis=None) and (by["movement"] > 1 - 1e-6).all(axis=None)
     assert (by["lag"] < 0.99).any(axis=None)  # though the weights stand still

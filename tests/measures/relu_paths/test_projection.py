@@ -157,11 +157,15 @@ def hessian(model, x):
     return float((a - 2 * b + c).abs().max() / (a - c).abs().max())
 
 
-@pytest.mark.parametrize(
-    ("layers", "affine"),
-    [((), True), ((nn.BatchNorm2d(4), nn.AvgPool2d(2)), True), ((nn.MaxPool2d(2),), False), ((nn.LocalResponseNorm(3),), False)],
-    ids=["gates alone", "batch-norm and average-pooling", "max-pooling", "response normalization"],
-)  # fmt: skip
+BENDING = {
+    "gates alone": ((), True),
+    "batch-norm and average-pooling": ((nn.BatchNorm2d(4), nn.AvgPool2d(2)), True),
+    "max-pooling": ((nn.MaxPool2d(2),), False),
+    "response normalization": ((nn.LocalResponseNorm(3),), False),
+}
+
+
+@pytest.mark.parametrize(("layers", "affine"), BENDING.values(), ids=BENDING)
 def test_along_a_path_a_network_is_affine_unless_something_else_bends(layers, affine):
     """The path says which units are on, not which of them wins in a max-pooling."""
     torch.manual_seed(0)
