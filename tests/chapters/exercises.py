@@ -13,10 +13,8 @@ GROUPS = """g = torch.Generator().manual_seed(seed)
 u = torch.rand(len(y) // 20 + 1, generator=g).repeat_interleave(20)[: len(y)]
 return torch.where(u < q, torch.randint(num_classes, (len(y),), generator=g), y)"""
 NO_ROOT = "p, q = p.double(), q.double()\nreturn (p * q) @ (p * q).T / (p @ p.T * (q @ q.T))"
-PAIR_LOOP = """def one(i, j):
-    a, b = (p[i] & p[j]).double(), (q[i] & q[j]).double()
-    return a @ b / (a.norm() * b.norm())
-return torch.stack([torch.stack([one(i, j) for j in range(len(p))]) for i in range(len(p))])"""
+PAIR_LOOP = """pairs = [((a & b).double(), (c & d).double()) for a, c in zip(p, q) for b, d in zip(p, q)]
+return torch.stack([x @ y / (x.norm() * y.norm()) for x, y in pairs]).view(len(p), len(p))"""
 FITTED = (
     "A = torch.stack([torch.ones_like(d), d], 1)\na, b = torch.linalg.lstsq(A, s[:, None]).solution[:, 0].tolist()\n"
 )

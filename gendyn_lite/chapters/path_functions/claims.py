@@ -15,7 +15,7 @@ from gendyn_lite.chapters.path_functions import tables
 from gendyn_lite.chapters.path_functions.tables import CONSTANT, RANDOM, TRUE
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
-from gendyn_lite.claims.sections import PUBLISHED, Section
+from gendyn_lite.claims.sections import Section
 from gendyn_lite.results.tables import with_sizes
 
 PERFECT = 0.99  # a cosine from here on counts as perfect
@@ -255,10 +255,52 @@ def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
     return table(claim for name, values in found.items() for claim in RECORD.judge(name, OF_TWO_NETWORKS, values))
 
 
+# The claims in a few plain words each, for the top of the page.
+IN_SHORT = {
+    "imperfect_first": "Paths change for most of training (first layer)",
+    "imperfect_last": "Paths change for most of training (last layer)",
+    "higher_late": "They change less late in training",
+    "changes_at_first": "They change most at the beginning",
+    "older_paths_left": "Older paths are left behind",
+    "random_less_diverse": "Without generalization they change less",
+    "new_path_worse_true": "A new path fits worse than yesterday's",
+    "unseen_do_not_share": "Only for images that were trained on",
+    "no_distance_second": "Overlap is not linear in distance (second layer)",
+    "no_distance_last": "Overlap is not linear in distance (last layer)",
+    "neighbours_by_path": "The nearest images change, by path",
+    "neighbours_by_activations": "The nearest images change, by activations",
+    "others_in_part": "Paths of two images overlap only in part",
+    "isolated_update": "One update alone is another function",
+    "more_than_movement": "Paths change more than by random steps",
+    "rise_beyond_movement": "They settle by more than shorter steps explain",
+    "lag_alone": "Lagging statistics alone look like change",
+    "more_than_lag": "Training changes paths beyond that lag",
+    "resnet_above_alexnet": "Paths of ResNet-18 change less than AlexNet's",
+    "ratio_gap_rank": "The ratio falls with the gap, in rank",
+    "ratio_gap_linear": "The ratio falls with the gap, linearly",
+    "ratio_gap_partial": "It does so at equal training loss",
+}
+QUESTIONS = {  # section of the page: what it answers of AlexNet
+    "do-paths-change-while-a-network-trains": (*OF_LAYERS, *OF_OLDER, "higher_late", "changes_at_first",
+                                               "higher_without_decay"),
+    "do-they-change-less-where-nothing-can-be-learned": ("random_less_diverse",),
+    "does-a-new-path-fit-worse": tuple(OF_NEW_PATHS),
+    "near-in-pixels-near-in-paths": tuple(OF_DISTANCE),
+    "who-is-near-over-time": ("neighbours_by_path", "neighbours_by_activations", "others_in_part"),
+    "what-is-one-image-s-update-worth-alone": ("isolated_update", "isolated_over_random"),
+    "how-much-of-this-needs-no-learning": tuple(OF_BASELINES),
+}  # fmt: skip
+
+
+def _of(names: tuple[str, ...], runs: pd.DataFrame) -> pd.DataFrame:
+    found = over_training(runs)
+    return found[found["id"].isin(names)]
+
+
 SECTIONS = (
-    Section(RECORD, PUBLISHED, ("path_networks",), over_training),
-    Section(RECORD, PUBLISHED, ("path_unseen",), unseen),
-    Section(RECORD, "deeper-networks", ("path_deep",), over_training),
-    Section(RECORD, "deeper-networks", ("path_deep", "path_networks"), relative_height),
-    Section(RECORD, "many-networks-published", ("path_ratio",), ratio),
+    *(Section(RECORD, anchor, ("path_networks",), partial(_of, names)) for anchor, names in QUESTIONS.items()),
+    Section(RECORD, "does-a-new-path-fit-worse", ("path_unseen",), unseen),
+    Section(RECORD, "how-much-of-this-needs-no-learning", ("path_deep",), over_training),
+    Section(RECORD, "how-much-of-this-needs-no-learning", ("path_deep", "path_networks"), relative_height),
+    Section(RECORD, "does-the-ratio-tell-how-well-a-network-generalizes", ("path_ratio",), ratio),
 )

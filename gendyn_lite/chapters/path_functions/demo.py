@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite import data
+from gendyn_lite import data, models
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.path_functions.probes import followed
 from gendyn_lite.chapters.path_functions.probes_baselines import Frozen, few_of
@@ -130,6 +130,27 @@ def history(*, epochs: int = 3, momentum: float = 0.0) -> tuple[relu_paths.Weigh
     return kept, runner.trained(config, loaded, model, grad_hook=kept)
 
 
+def bend(name: str) -> float:
+    """How far a network is from affine along a fixed path: its second difference on a line, relative to the first.
+
+    Args:
+        name: A network for small images, untrained and in float64.
+
+    Returns:
+        0, but for rounding, where nothing bends but ReLUs.
+
+    >>> bend("mlp_1x512") < 1e-9 < 1e-3 < bend("alexnet_small")
+    True
+    """
+    model = models.build(name, num_classes=10, in_shape=(1, 8, 8), seed=0).double().eval()
+    x = data.load("digits").train.x[:4].double() / 16
+    path = relu_paths.record_paths(model, x)
+    away = x.flip(0) - x
+    with torch.no_grad():
+        a, b, c = (relu_paths.forward_with_paths(model, x + step * away, path) for step in (0.0, 0.5, 1.0))
+    return float((a - 2 * b + c).norm() / (a - c).norm())
+
+
 def lag_trap(*, epochs: int = 6) -> pd.DataFrame:
     """Cross-path similarity of a ResNet-18 whose weights never move, with running and with re-estimated statistics.
 
@@ -230,7 +251,7 @@ def _units(epoch: int, now: dict[str, Tensor], before: dict[str, Tensor]) -> Ite
 
 
 def _function(network: nn.Module, path: dict[str, Tensor], before: dict[str, Tensor]) -> dict[str, Any]:
-    """A point's own function: the network's weights along its path. Nothing but ReLUs bends here, so that it is affine."""
+    """A point's own function: the weights along its path. Nothing but ReLUs bends here, so that it is affine."""
     corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     with torch.no_grad():
         logits = relu_paths.forward_with_paths(network, corners, {k: on[None] for k, on in path.items()}).double()

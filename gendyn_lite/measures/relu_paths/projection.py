@@ -25,7 +25,8 @@ def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], 
 
     With the paths that x takes itself, this is the network's own output. With those of an epoch before, it is what the
     weights of today make of x along the path on which x was last learned; with those of another image, what that path
-    makes of x. Differentiable with respect to x and the weights.
+    makes of x. Differentiable with respect to x and the weights. Along a path a network is affine in x if nothing but
+    its gates bends: a max-pooling chooses its winners anew for every x, and a response normalization divides by x.
 
     Args:
         model: The network whose weights are the history H, in eval mode; left as it was.
