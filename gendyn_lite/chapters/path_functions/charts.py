@@ -133,7 +133,7 @@ def kinds_of_runs(table: pd.DataFrame) -> Chart:
     Args:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
     """
-    rows = _similarities(table).rename(columns={"mean": "value"})
+    rows = _similarities(table).query("of == 'paths'").rename(columns={"mean": "value"})
     rows = rows.assign(place=rows["setting"] + ", " + rows["number"].astype(str) + ": " + rows["layer"])
     labels = {"place": "layer", "what": "similarity of"}
     cross = rows[(rows["measure"] == "cross") & (rows["of"] == "paths")]

@@ -38,13 +38,17 @@ def neighbours_kept(table: pd.DataFrame) -> Chart:
 
 
 def ranks(table: pd.DataFrame) -> Chart:
-    """How the six images that are nearest to an image at the end were ranked before; menus of seed, image and layer.
+    """How the six images that are nearest to an image at the end were ranked before; menus of image and layer.
 
     Args:
-        table: A tidy table of experiment ``"path_networks"``; the runs on true labels are drawn.
+        table: A tidy table of experiment ``"path_networks"``; the first run of each network on true labels is drawn, in two layers.
     """
     rows = tables.ranks(table)
-    base = chosen(rows, menus(rows, "near", {"setting": "network", "place": "layer", "who": "image", "seed": "seed"}))
+    places = rows["place"].unique()
+    two = [places[min(1, len(places) - 1)], places[-1]]
+    first_seed = rows.groupby("setting")["seed"].transform("min")
+    rows = rows[(rows["seed"] == first_seed) & rows["place"].isin(two)].drop(columns="seed")
+    base = chosen(rows, menus(rows, "near", {"setting": "network", "place": "layer", "who": "image"}))
     finals = sorted(rows["final"].unique())
     color, dash, _ = parts.looks("final", finals, colours=PALETTE, dashes=DASHES, title="place at the end")
     y = alt.Y("rank:Q", title="rank (1 is nearest)", scale=alt.Scale(type="log", reverse=True, nice=False),

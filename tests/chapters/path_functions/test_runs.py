@@ -142,7 +142,7 @@ def test_a_walk_takes_steps_as_long_as_those_of_the_run_in_directions_of_its_own
                 value.add_(step[name])
         after = copy.deepcopy(walk(model, epoch))
         for name, value in after.named_parameters():
-            moved = value - dict(before.named_parameters())[name]
+            moved = (value - dict(before.named_parameters())[name]).detach()
             torch.testing.assert_close(moved.norm(), step[name].norm(), rtol=1e-4, atol=1e-6)
             assert (
                 moved.numel() < 200 or abs(float((moved * step[name]).sum() / moved.norm() / step[name].norm())) < 0.2
