@@ -41,7 +41,7 @@ def ranks(table: pd.DataFrame) -> Chart:
     """How the six images that are nearest to an image at the end were ranked before; menus of image and layer.
 
     Args:
-        table: A tidy table of experiment ``"path_networks"``; the first run of each network on true labels is drawn, in two layers.
+        table: A tidy table of experiment ``"path_networks"``; of each network its first run on true labels, two layers.
     """
     rows = tables.ranks(table)
     places = rows["place"].unique()
