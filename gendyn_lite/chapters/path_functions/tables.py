@@ -230,7 +230,7 @@ def partial_rank(x: Sequence[float], y: Sequence[float], given: Sequence[float])
         value, or one that follows the third exactly.
 
     >>> round(partial_rank([1, 2, 3, 4, 5], [2, 1, 4, 3, 5], [3, 1, 5, 4, 2]), 3)
-    0.844
+    0.833
     """
     if len(x) < 4 or min(np.ptp(x), np.ptp(y), np.ptp(given)) == 0:
         return math.nan

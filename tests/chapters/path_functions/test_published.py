@@ -144,12 +144,16 @@ def test_in_resnet_lag_alone_looks_like_change_and_is_not_what_is_seen():
     assert JUDGED.loc["resnet_above_alexnet", "verdict"] == "not run"
 
 
-def test_among_fitted_networks_the_ratio_goes_moderately_with_the_gap_and_two_seeds_decide_nothing():
+def test_among_fitted_networks_the_ratio_goes_weakly_with_the_gap_and_two_seeds_decide_nothing():
     runs = results.published("path_ratio")
     networks = paths.networks_of_ratio(runs)
-    assert len(networks) == 22 and networks["fitted"].all() and set(networks["seeds"]) == {2}
+    assert len(networks) == 22 and networks["fitted"].sum() == 20 and set(networks["seeds"]) == {2}
     assert set(runs["model"]) == {"mlp"} and set(runs["seed"]) == {10, 11}
-    assert networks["gap"].between(0.70, 0.76).all()
+    fitted = networks[networks["fitted"]]
+    assert fitted["gap"].agg(["min", "max"]).round(2).tolist() == [0.68, 0.74]
+    assert fitted["ratio"].agg(["min", "max"]).round(2).tolist() == [0.41, 0.87]
     found = claims.ratio(runs).set_index("id")["value"]
     assert set(JUDGED.loc[list(found.index), "why"]) == {"too few seeds"}
-    assert -0.7 < found["ratio_gap_rank"] < -0.2 and -0.7 < found["ratio_gap_partial"] < -0.2
+    each = [claims.ratio(one).set_index("id")["value"] for _, one in runs.groupby("seed")]
+    assert [one["ratio_gap_rank"] for one in each] == pytest.approx([-0.4, -0.4], abs=0.03)
+    assert found["ratio_gap_partial"] == pytest.approx(-0.4, abs=0.05)
