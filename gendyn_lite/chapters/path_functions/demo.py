@@ -22,13 +22,13 @@ from gendyn_lite.data.gallery import data_uri
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.train.probes import reestimated_statistics
 
-SHOWN = 20  # digits in the scatter
+SHOWN = 16  # digits in the scatter
 STEPS = (0, 8)  # epochs of the scatter
 MOONS = RunConfig(
     experiment="path_plane", dataset="two_moons", model="mlp", model_options={"widths": [12, 12]}, standardize="none",
     train_size=200, batch_size=20, epochs=60, learning_rate=0.05, schedule="constant", eval_every=60,
 )  # fmt: skip
-LOOKS = (0, 1, 2, 4, 8, 12, 20, 40, 60)  # epochs at which the plane is drawn
+LOOKS = (0, 1, 4, 8, 12, 20, 60)  # epochs at which the plane is drawn
 POINTS = 4  # of the plane, whose path and function are shown
 RESOLUTION = 44
 LOW, HIGH = (-1.6, -1.1), (2.6, 1.6)  # corners of the plane that is drawn
