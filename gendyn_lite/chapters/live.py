@@ -146,8 +146,8 @@ def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
                     check(_on_copies(answer), *others, **options)  # type: ignore[arg-type]  # as check takes them
             except NotYetError as error:
                 problem = _in_a_line(error)
-            except NotImplementedError:
-                problem = "your turn"
+            except NotImplementedError as error:  # torch raises it too, and says of what
+                problem = f"your code stopped with {_in_a_line(error)}" if str(error) else "your turn"
             except (Exception, SystemExit) as error:
                 frames = traceback.extract_tb(error.__traceback__)
                 theirs = any(not frame.filename.startswith(NOT_LEARNERS) for frame in frames)

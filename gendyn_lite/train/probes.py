@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ from gendyn_lite.train.history import Row
 
 Probe = Callable[[nn.Module, int], Mapping[str, Any]]
 Batch = tuple[Tensor, Tensor]
+# Of the networks whose statistics are re-estimated at present: each buffer of batch-norm and what was in it before.
+_running: WeakKeyDictionary[nn.Module, list[tuple[Tensor, Tensor]]] = WeakKeyDictionary()
 
 
 def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
@@ -112,12 +115,37 @@ def reestimated_statistics(model: nn.Module, batches: Iterable[Batch]) -> Iterat
                     model(x)
         for norm in norms:
             norm.training = False
+        _running[model] = kept
         yield
     finally:
+        _running.pop(model, None)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum, norm.training = momentum, False
         for buffer, before in kept:
             buffer.copy_(before)
+
+
+@contextmanager
+def running_statistics(model: nn.Module) -> Iterator[None]:
+    """Within `reestimated_statistics`, the running ones for a while: what is measured with them beside the others.
+
+    Args:
+        model: A network; one whose statistics are not re-estimated has its running ones anyway.
+
+    >>> norm = nn.BatchNorm1d(1).eval()
+    >>> with reestimated_statistics(norm, [(torch.tensor([[1.0], [3.0]]), None)]), running_statistics(norm):
+    ...     norm.running_mean.item()
+    0.0
+    """
+    kept = _running.get(model, [])
+    estimated = [(buffer, buffer.clone()) for buffer, _ in kept]
+    try:
+        for buffer, before in kept:
+            buffer.copy_(before)
+        yield
+    finally:
+        for buffer, value in estimated:
+            buffer.copy_(value)
 
 
 def log_spaced(epochs: int, count: int = 20) -> tuple[int, ...]:

@@ -13,6 +13,8 @@ GROUPS = """g = torch.Generator().manual_seed(seed)
 u = torch.rand(len(y) // 20 + 1, generator=g).repeat_interleave(20)[: len(y)]
 return torch.where(u < q, torch.randint(num_classes, (len(y),), generator=g), y)"""
 NO_ROOT = "p, q = p.double(), q.double()\nreturn (p * q) @ (p * q).T / (p @ p.T * (q @ q.T))"
+PAIR_LOOP = """pairs = [((a & b).double(), (c & d).double()) for a, c in zip(p, q) for b, d in zip(p, q)]
+return torch.stack([x @ y / (x.norm() * y.norm()) for x, y in pairs]).view(len(p), len(p))"""
 FITTED = (
     "A = torch.stack([torch.ones_like(d), d], 1)\na, b = torch.linalg.lstsq(A, s[:, None]).solution[:, 0].tolist()\n"
 )
@@ -122,6 +124,8 @@ SLIPS = [
     ("self-similarity", "(p & q).sum(1) / (p | q).sum(1).clamp(min=1)", "the Jaccard index"),
     ("self-similarity", "(p & q).double().mean()", "one number an image"),
     ("cross-path", "p.double() @ q.double().T", "of one image now with another"),
+    ("cross-path", "(p & q) @ (p & q).T", "not implemented for 'Bool'"),
+    ("cross-path", PAIR_LOOP, "no loop over pairs"),
     ("cross-path", "r = (p & q).double(); return r @ r.T", "the norms are missing"),
     ("cross-path", NO_ROOT, "take the square root"),
     ("image-function", "eta * torch.outer(z, a), eta * z", "the sign is wrong"),

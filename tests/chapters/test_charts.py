@@ -14,6 +14,7 @@ from gendyn_lite.chapters.capacity import charts as capacity
 from gendyn_lite.chapters.fisher_mask import charts_runs as fisher_mask
 from gendyn_lite.chapters.generalization_intervals import charts as interval_lengths
 from gendyn_lite.chapters.path_functions import charts as paths
+from gendyn_lite.chapters.path_functions import charts_pairs as path_pairs
 from gendyn_lite.chapters.random_labels import charts as random_labels
 from gendyn_lite.chapters.random_labels.tables import table_1
 from gendyn_lite.chapters.stiffness import charts as stiffness
@@ -33,10 +34,11 @@ TABLES: list[tuple[Callable[..., pd.DataFrame], ModuleType, list[str]]] = [
     (fake_runs.table, random_labels, ["learning_curves", "time_to_fit", "test_error", "loss_curves"]),
     (fake_runs.regularized, random_labels, ["final_accuracy"]),
     (fake_runs.augmented, random_labels, ["augmented"]),
-    (fake_paths.networks, paths, ["distributions", "kinds_of_runs", "franken", "isolation", "neighbours_kept"]),
-    (fake_paths.networks, paths, ["overlap_by_distance"]),
+    (fake_paths.networks, paths, ["distributions", "kinds_of_runs", "franken", "isolation", "further_apart"]),
+    (fake_paths.networks, path_pairs, ["neighbours_kept", "overlap_by_distance", "ranks"]),
+    (fake_paths.deep, paths, ["beside"]),
     (fake_paths.unseen, paths, ["unseen"]),
-    (fake_paths.ratio, paths, ["ratio"]),
+    (fake_paths.ratio, path_pairs, ["ratio"]),
     (fake_fisher.table, fisher_mask, ["influence", "right_and_wrong", "with_masks", "wrong_fitted", "accuracy_gained"]),
     (fake_stiffness.training, stiffness, ["over_training", "critical_lengths", "against_distance", "class_matrix"]),
     (fake_stiffness.layers, stiffness_layers, ["trained_and_untrained", "architectures"]),

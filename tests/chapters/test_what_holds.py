@@ -97,7 +97,7 @@ SAID = {
     "holds, small": "falls_with_overfitting",
     "negligible": "better_than_none_75",
     "not run": "resnet_above_alexnet",
-    "undecided": "higher_late pairs_alike",
+    "undecided": "pairs_alike",
 }
 
 
@@ -125,12 +125,13 @@ def test_published_runs_are_counted_where_their_settings_are_planned():
     assert table.loc[("imagenet_regularizers", "imagenet", "inception_v3"), "published"] == 0
     done = table["published"]
     assert done["random_labels"].sum() == 13 and done["random_labels", "cifar10", "mlp_1x512"] == 2
-    assert done["regularizers"].sum() == 0 and done["path_networks"].sum() == 2
+    assert done["regularizers"].sum() == 0 and done["path_networks"].sum() == 0
     older = table[table["other settings"] > 0]["other settings"].to_dict()  # than the plan of chapter 5
     runs = "generalization_intervals"
     switched = {("regularizers", "cifar10", name): 1 for name in ("mlp_1x512", "mlp_3x512")}  # they stop when fitted
     switched["regularizers", "cifar10", "alexnet_small"] = 2
-    assert older == {**switched, (runs, "mnist", "alexnet_small"): 10}
+    earlier = {("path_networks", "cifar10", "alexnet_small"): 2}  # by probes that measured less
+    assert older == {**switched, **earlier, (runs, "mnist", "alexnet_small"): 10}
     assert "stiffness_layers" not in table.index.get_level_values(0)  # as planned for colab: of no larger size
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.train import fit, log_spaced
-from gendyn_lite.train.probes import reestimated_statistics
+from gendyn_lite.train.probes import reestimated_statistics, running_statistics
 from tests.train.conftest import make_network, same, trained, weights
 
 MEDDLING = {
@@ -161,6 +161,17 @@ def test_two_layers_see_each_other_as_in_training():
     twin(x)
     with reestimated_statistics(model, [(x, None)]):
         torch.testing.assert_close(model(x), twin.eval()(x))
+
+
+def test_the_running_statistics_can_be_looked_at_meanwhile():
+    norm, x = nn.BatchNorm1d(2).eval(), torch.randn(20, 2) + 3
+    with running_statistics(norm):  # its own, where none are re-estimated
+        assert norm.running_mean.tolist() == [0, 0]
+    with reestimated_statistics(norm, [(x, None)]):
+        with running_statistics(norm):
+            assert norm.running_mean.tolist() == [0, 0]
+        torch.testing.assert_close(norm.running_mean, x.mean(0))
+    assert norm.running_mean.tolist() == [0, 0]
 
 
 def test_of_a_run_training_is_the_same_and_what_is_measured_is_not(config, digits):

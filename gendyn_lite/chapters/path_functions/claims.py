@@ -15,11 +15,12 @@ from gendyn_lite.chapters.path_functions import tables
 from gendyn_lite.chapters.path_functions.tables import CONSTANT, RANDOM, TRUE
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
-from gendyn_lite.claims.sections import PUBLISHED, Section
+from gendyn_lite.claims.sections import Section
 from gendyn_lite.results.tables import with_sizes
 
 PERFECT = 0.99  # a cosine from here on counts as perfect
 ENDS = 3  # epochs at each end of training
+FEWEST = 4  # networks of a correlation over networks
 
 
 def _imperfect(rows: pd.DataFrame, which: str) -> pd.Series:
@@ -60,12 +61,40 @@ def _newly_given(early: pd.DataFrame, runs: str) -> pd.Series | None:
     return _today_minus_yesterday(early[early["runs"] == runs], "paths", "loss") if _has(early, runs) else None
 
 
-def _correlation(group: pd.DataFrame, column: str, *, linear: bool = False) -> pd.Series:
-    """Correlation of the ratio with a column over networks, of each seed that has three of them."""
-    measure = stats.pearsonr if linear else stats.spearmanr
-    each = {seed: tables.networks_of_ratio(runs) for seed, runs in group.groupby("seed")}
-    found = {seed: measure(rows["ratio"], rows[column]).statistic for seed, rows in each.items() if len(rows) > 2}
+def _correlation(group: pd.DataFrame, column: str, *, how: str = "rank") -> pd.Series:
+    """Correlation of the ratio with a column over the fitted networks, of each seed that has four of them."""
+    found = {}
+    for seed, runs in group.groupby("seed"):
+        rows = tables.networks_of_ratio(runs).query("fitted")
+        x, y = rows["ratio"], rows[column]
+        if len(rows) < FEWEST:
+            continue
+        if how == "partial":
+            found[seed] = tables.partial_rank(x.tolist(), y.tolist(), rows["train_loss"].tolist())
+        else:
+            found[seed] = (stats.pearsonr if how == "linear" else stats.spearmanr)(x, y).statistic
     return pd.Series(found, dtype=float)
+
+
+def _apart(later: Any, layers: list[str], columns: tuple[str, ...]) -> pd.DataFrame:
+    """Means over epochs by seed, and over layers, of some columns of the probe ``apart``, given as ``":self8"``."""
+    return pd.DataFrame(
+        {name: later[[f"apart/{layer}{name}" for layer in layers]].mean().mean(axis=1) for name in columns}
+    )
+
+
+def _older_left(early: pd.DataFrame, layers: list[str]) -> pd.Series:
+    """Self-similarity with eight epochs before minus with one, over the epochs that have both."""
+    both = early.dropna(subset=[f"apart/{layer}:self8" for layer in layers])
+    pairs = (both[f"apart/{layer}:self8"] - both[f"paths/{layer}:self:mean"] for layer in layers)
+    return sum(pairs).groupby(both["seed"]).mean() / len(layers)  # type: ignore[union-attr]
+
+
+def _minus(values: dict[str, pd.DataFrame], one: str, other: str) -> pd.Series | None:
+    """Mean over the epochs before the first decay of one curve minus another, by seed; None where one is missing."""
+    if one not in values or other not in values:
+        return None
+    return _mean_by_seed(values[one], TRUE) - _mean_by_seed(values[other], TRUE)
 
 
 OF_LAYERS = {"imperfect_first": partial(_imperfect, which="min"), "imperfect_last": partial(_imperfect, which="max")}
@@ -84,13 +113,35 @@ OF_NEW_PATHS = {
     "new_path_worse_true": partial(_newly_given, runs=TRUE),
     "new_path_worse_random": partial(_newly_given, runs=RANDOM),
 }
-# Of runs on true labels: the last epoch by seed, the epochs after the first by seed, the second and the last layer.
+# Of runs on true labels: the last epoch by seed, the second and the last layer.
+OF_DISTANCE = {
+    f"no_{name}_{place}": partial(lambda ends, layers, probe, kind, at: ends[f"{probe}/{layers[at]}:{kind}"].abs(),
+                                  probe=probe, kind=kind, at=at)
+    for name, probe, kind in (("distance", "pixels", "linear"), ("rank", "pixels", "rank"),
+                              ("standardized", "distance", "rank"))
+    for place, at in (("second", 1), ("last", -1))
+}  # fmt: skip
+# The epochs after the first by seed, and the layers.
 OF_NEIGHBOURS = {
-    "no_distance_second": lambda ends, later, second, last: ends[f"distance/{second}:rank"].abs(),
-    "no_distance_last": lambda ends, later, second, last: ends[f"distance/{last}:rank"].abs(),
-    "neighbours_by_path": lambda ends, later, second, last: later[f"neighbours/{second}:changed"].mean(),
-    "neighbours_by_activations": lambda ends, later, second, last: later[f"activations/{last}:kept"].mean(),
-    "isolated_update": lambda ends, later, second, last: later["isolation/mean"].mean(),
+    "neighbours_by_path": lambda later, layers: later[f"neighbours/{layers[1]}:changed"].mean(),
+    "neighbours_by_activations": lambda later, layers: later[f"activations/{layers[-1]}:kept"].mean(),
+    "isolated_update": lambda later, layers: later["isolation/mean"].mean(),
+    "isolated_over_random": lambda later, layers: later["isolation/mean"].mean() - later["isolation/random"].mean(),
+    "others_in_part": lambda later, layers: _apart(later, layers, (":others",))[":others"],
+}
+OF_OLDER = {"older_paths_left": _older_left}
+# Cross-path similarity by what it is of: the run's own paths and what stands beside them, before the first decay and
+# over all epochs.
+OF_BASELINES = {
+    "more_than_movement": lambda early, whole: _minus(early, "paths", "movement"),
+    "rise_beyond_movement": lambda early, whole: (
+        _rise(whole["paths"], TRUE) - _rise(whole["movement"], TRUE) if "movement" in whole else None
+    ),
+    "lag_alone": lambda early, whole: (
+        1 - _mean_by_seed(early["lag"].query("epoch <= @ENDS"), TRUE) if "lag" in early else None
+    ),
+    "more_than_lag": lambda early, whole: _minus(early, "running", "lag"),
+    "statistics_matter": lambda early, whole: _minus(early, "paths", "running"),
 }
 OF_UNSEEN = {
     "unseen_do_not_share": lambda later: (
@@ -100,12 +151,13 @@ OF_UNSEEN = {
 }
 OF_RATIO = {
     "ratio_gap_rank": partial(_correlation, column="gap"),
-    "ratio_gap_linear": partial(_correlation, column="gap", linear=True),
+    "ratio_gap_linear": partial(_correlation, column="gap", how="linear"),
+    "ratio_gap_partial": partial(_correlation, column="gap", how="partial"),
     "ratio_test_error": partial(_correlation, column="test_error"),
-    "ratio_train_error": partial(_correlation, column="train_error"),
+    "ratio_train_loss": partial(_correlation, column="train_loss"),
 }
 OF_TWO_NETWORKS = {"resnet_above_alexnet": lambda difference: difference}
-OF_TRAINING = (OF_LAYERS, OF_SIMILARITY, OF_NEW_PATHS, OF_NEIGHBOURS)
+OF_TRAINING = (OF_LAYERS, OF_SIMILARITY, OF_NEW_PATHS, OF_DISTANCE, OF_NEIGHBOURS, OF_OLDER, OF_BASELINES)
 RECORD = on_record(__file__, *OF_TRAINING, OF_UNSEEN, OF_RATIO, OF_TWO_NETWORKS)
 
 
@@ -117,22 +169,35 @@ def over_training(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`. A claim whose runs are missing is
-        there, with n_seeds = 0 and no verdict.
+        there, with n_seeds = 0 and no verdict. What earlier probes measured is judged by the claims that it answers.
     """
     found: list[Claim] = []
     for name, group in with_sizes(runs).groupby("subject", sort=False):
-        subject = str(name)
+        subject, early = str(name), _before_decay(group)
         cross, own = (tables.mean_of_layers(group, measure) for measure in ("cross", "self"))
         found += RECORD.judge(subject, OF_LAYERS, tables.long_paths(group))
         found += RECORD.judge(subject, OF_SIMILARITY, cross, own)
-        found += RECORD.judge(subject, OF_NEW_PATHS, _before_decay(group))
-        if any(str(column).startswith("neighbours/") and group[column].notna().any() for column in group):
+        found += RECORD.judge(subject, OF_NEW_PATHS, early)
+        if len(tables.present(group)) < len(
+            group
+        ):  # older runs: of three seeds or fewer, and what they measured differs
+            continue
+        if _measured(group, "neighbours/"):
+            true, layers = early[early["runs"] == TRUE], tables.layers_of(group, str(group["network"].iloc[0]))
+            found += RECORD.judge(subject, OF_OLDER, true, layers)
             true = tables.named(group).query("runs == @TRUE")
             ends = true.sort_values("epoch", kind="stable").groupby("run_id").tail(1).set_index("seed")
-            layers = tables.layers_of(group, str(group["network"].iloc[0]))
-            of_two = layers[min(1, len(layers) - 1)], layers[-1]
-            found += RECORD.judge(subject, OF_NEIGHBOURS, ends, true[true["epoch"] >= 1].groupby("seed"), *of_two)
+            found += RECORD.judge(subject, OF_DISTANCE, ends, layers)
+            found += RECORD.judge(subject, OF_NEIGHBOURS, true[true["epoch"] >= 1].groupby("seed"), layers)
+        curves = [of for of in ("paths", *tables.BESIDE) if _measured(group, f"{of}/")]
+        both = ({of: tables.mean_of_layers(rows, "cross", of=of) for of in curves} for rows in (early, group))
+        found += RECORD.judge(subject, OF_BASELINES, *both)
     return table(found)
+
+
+def _measured(group: pd.DataFrame, prefix: str) -> bool:
+    """Whether a probe has measured something in some of these runs."""
+    return any(str(column).startswith(prefix) and group[column].notna().any() for column in group)
 
 
 def unseen(runs: pd.DataFrame) -> pd.DataFrame:
@@ -148,15 +213,16 @@ def unseen(runs: pd.DataFrame) -> pd.DataFrame:
 def ratio(runs: pd.DataFrame) -> pd.DataFrame:
     """The claim of Fig. 7 on runs of experiment ``"path_ratio"``: does the early-to-mid ratio predict generalization?
 
-    Each seed gives one correlation over the networks.
+    Each seed gives one correlation over its networks that fit at least 99 % of their training images.
 
     Args:
         runs: A tidy table.
     """
     found: list[Claim] = []
-    for (data, _), group in with_sizes(runs, of="data").groupby(["data", "size"], sort=False):
+    for (data, _), group in with_sizes(tables.present(runs), of="data").groupby(["data", "size"], sort=False):
         networks, first = tables.networks_of_ratio(group), group.iloc[0]
-        subject = f"{len(networks)} networks on {data}, n = {first['n_train']:,}{first['rest']}"
+        told = f"{networks['fitted'].sum()} fitted networks of {len(networks)}"
+        subject = f"{told} on {data}, n = {first['n_train']:,}{first['rest']}"
         found += RECORD.judge(subject, OF_RATIO, group)
     return table(found)
 
@@ -170,7 +236,7 @@ def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
     Args:
         *runs: Runs of experiments ``"path_deep"`` and ``"path_networks"``, in one table or in several.
     """
-    every = pd.concat(runs, ignore_index=True)
+    every = tables.present(pd.concat(runs, ignore_index=True))
     keys = ["data", "n_train", "batch_size", "epochs", "rest"]
 
     def similarities(model: str) -> dict[Any, pd.Series]:
@@ -189,10 +255,52 @@ def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
     return table(claim for name, values in found.items() for claim in RECORD.judge(name, OF_TWO_NETWORKS, values))
 
 
+# The claims in a few plain words each, for the top of the page.
+IN_SHORT = {
+    "imperfect_first": "Paths change for most of training (first layer)",
+    "imperfect_last": "Paths change for most of training (last layer)",
+    "higher_late": "They change less late in training",
+    "changes_at_first": "They change most at the beginning",
+    "older_paths_left": "Older paths are left behind",
+    "random_less_diverse": "Without generalization they change less",
+    "new_path_worse_true": "A new path fits worse than yesterday's",
+    "unseen_do_not_share": "Only for images that were trained on",
+    "no_distance_second": "Overlap is not linear in distance (second layer)",
+    "no_distance_last": "Overlap is not linear in distance (last layer)",
+    "neighbours_by_path": "The nearest images change, by path",
+    "neighbours_by_activations": "The nearest images change, by activations",
+    "others_in_part": "Paths of two images overlap only in part",
+    "isolated_update": "One update alone is another function",
+    "more_than_movement": "Paths change more than by random steps",
+    "rise_beyond_movement": "They settle by more than shorter steps explain",
+    "lag_alone": "Lagging statistics alone look like change",
+    "more_than_lag": "Training changes paths beyond that lag",
+    "resnet_above_alexnet": "Paths of ResNet-18 change less than AlexNet's",
+    "ratio_gap_rank": "The ratio falls with the gap, in rank",
+    "ratio_gap_linear": "The ratio falls with the gap, linearly",
+    "ratio_gap_partial": "It does so at equal training loss",
+}
+QUESTIONS = {  # section of the page: what it answers of AlexNet
+    "do-paths-change-while-a-network-trains": (*OF_LAYERS, *OF_OLDER, "higher_late", "changes_at_first",
+                                               "higher_without_decay"),
+    "do-they-change-less-where-nothing-can-be-learned": ("random_less_diverse",),
+    "does-a-new-path-fit-worse": tuple(OF_NEW_PATHS),
+    "near-in-pixels-near-in-paths": tuple(OF_DISTANCE),
+    "who-is-near-over-time": ("neighbours_by_path", "neighbours_by_activations", "others_in_part"),
+    "what-is-one-image-s-update-worth-alone": ("isolated_update", "isolated_over_random"),
+    "how-much-of-this-needs-no-learning": tuple(OF_BASELINES),
+}  # fmt: skip
+
+
+def _of(names: tuple[str, ...], runs: pd.DataFrame) -> pd.DataFrame:
+    found = over_training(runs)
+    return found[found["id"].isin(names)]
+
+
 SECTIONS = (
-    Section(RECORD, PUBLISHED, ("path_networks",), over_training),
-    Section(RECORD, PUBLISHED, ("path_unseen",), unseen),
-    Section(RECORD, "deeper-networks", ("path_deep",), over_training),
-    Section(RECORD, "deeper-networks", ("path_deep", "path_networks"), relative_height),
-    Section(RECORD, "many-networks-published", ("path_ratio",), ratio),
+    *(Section(RECORD, anchor, ("path_networks",), partial(_of, names)) for anchor, names in QUESTIONS.items()),
+    Section(RECORD, "does-a-new-path-fit-worse", ("path_unseen",), unseen),
+    Section(RECORD, "how-much-of-this-needs-no-learning", ("path_deep",), over_training),
+    Section(RECORD, "how-much-of-this-needs-no-learning", ("path_deep", "path_networks"), relative_height),
+    Section(RECORD, "does-the-ratio-tell-how-well-a-network-generalizes", ("path_ratio",), ratio),
 )

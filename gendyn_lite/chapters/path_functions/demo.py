@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
@@ -12,22 +11,24 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite import data
+from gendyn_lite import data, models
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.path_functions.probes import ANCHORS, NEAREST, followed
+from gendyn_lite.chapters.path_functions.probes import followed
+from gendyn_lite.chapters.path_functions.probes_baselines import Frozen, few_of
+from gendyn_lite.chapters.path_functions.probes_pairs import ANCHORS, NEAREST
 from gendyn_lite.chapters.path_functions.runs import plan
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.gallery import data_uri
-from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import relu_paths
+from gendyn_lite.train.probes import reestimated_statistics
 
-SHOWN = 28  # digits in the scatter
-STEPS = (0, 1, 2, 4, 8)  # epochs of the scatter
+SHOWN = 16  # digits in the scatter
+STEPS = (0, 8)  # epochs of the scatter
 MOONS = RunConfig(
     experiment="path_plane", dataset="two_moons", model="mlp", model_options={"widths": [12, 12]}, standardize="none",
     train_size=200, batch_size=20, epochs=60, learning_rate=0.05, schedule="constant", eval_every=60,
 )  # fmt: skip
-LOOKS = (0, 1, 2, 3, 4, 6, 8, 12, 20, 30, 45, 60)  # epochs at which the plane is drawn
+LOOKS = (0, 1, 4, 8, 12, 20, 60)  # epochs at which the plane is drawn
 POINTS = 4  # of the plane, whose path and function are shown
 RESOLUTION = 44
 LOW, HIGH = (-1.6, -1.1), (2.6, 1.6)  # corners of the plane that is drawn
@@ -129,61 +130,49 @@ def history(*, epochs: int = 3, momentum: float = 0.0) -> tuple[relu_paths.Weigh
     return kept, runner.trained(config, loaded, model, grad_hook=kept)
 
 
-def recording_trap(*, epochs: int = 6) -> pd.DataFrame:
-    """Self-similarity as it should be recorded, and with two mistakes, for a network that learns and one that does not.
+def bend(name: str) -> float:
+    """How far a network is from affine along a fixed path: its second difference on a line, relative to the first.
 
-    The mistakes: the recorded images come from the training loader, which shuffles them anew every epoch, or augments
-    them anew. The network that does not learn has a learning rate of practically 0: its true self-similarity is 1.
+    Args:
+        name: A network for small images, untrained and in float64.
 
     Returns:
-        A row for each way to record: recorded, learning, frozen (mean self-similarity over layers and epochs).
+        0, but for rounding, where nothing bends but ReLUs.
+
+    >>> bend("mlp_1x512") < 1e-9 < 1e-3 < bend("alexnet_small")
+    True
     """
-    config = RunConfig(
-        experiment="path_trap", model="mlp", model_options={"widths": [64, 64]}, train_size=160, batch_size=20,
-        epochs=epochs, learning_rate=0.05, schedule="constant",
-    )  # fmt: skip
+    model = models.build(name, num_classes=10, in_shape=(1, 8, 8), seed=0).double().eval()
+    x = data.load("digits").train.x[:4].double() / 16
+    path = relu_paths.record_paths(model, x)
+    away = x.flip(0) - x
+    with torch.no_grad():
+        a, b, c = (relu_paths.forward_with_paths(model, x + step * away, path) for step in (0.0, 0.5, 1.0))
+    return float((a - 2 * b + c).norm() / (a - c).norm())
+
+
+def lag_trap(*, epochs: int = 6) -> pd.DataFrame:
+    """Cross-path similarity of a ResNet-18 whose weights never move, with running and with re-estimated statistics.
+
+    Returns:
+        A row for each epoch: epoch, running, reestimated (means over pairs and six layers).
+    """
+    config = plan("deep", "smoke", seeds=1)[0].replace(test_size=20, epochs=epochs, milestones=(epochs - 1,))
     loaded, _ = data.load_for_run(config)
-
-    def images(epoch: int = 0, *, of: ImageData = loaded, split: str = "train_eval") -> Tensor:
-        return torch.cat([x for x, _ in data.batcher(of, config, split=split).epoch(epoch)])
-
-    ways: dict[str, Callable[[int], Tensor]] = {
-        "one fixed set in one order": lambda epoch: images(),
-        "shuffled anew every epoch": lambda epoch: images(epoch, split="train"),
-        "augmented anew every epoch": lambda epoch: images(of=_shifted(loaded, epoch)),
-    }
-    learning, frozen = (
-        _self_similarity(loaded, config.replace(learning_rate=rate), ways) for rate in (config.learning_rate, 1e-30)
-    )
-    return pd.DataFrame({"recorded": list(ways), "learning": learning, "frozen": frozen})
-
-
-def _self_similarity(loaded: ImageData, config: RunConfig, ways: Mapping[str, Callable[[int], Tensor]]) -> list[float]:
-    """Mean self-similarity over layers and epochs of one training, for each way to record."""
-    before: dict[str, dict[str, Tensor]] = {}
-    values: dict[str, list[float]] = {way: [] for way in ways}
-
-    def probe(model: nn.Module, epoch: int) -> dict[str, float]:
-        for way, images in ways.items():
-            found = relu_paths.record_paths(model, images(epoch))
-            now = {layer: paths.clone() for layer, paths in found.items()}  # those of other crops would be refused
-            if way in before:
-                each = [float(relu_paths.self_similarity(now[k], before[way][k]).mean()) for k in now]
-                values[way].append(sum(each) / len(each))
-            before[way] = now
-        return {}
-
-    runner.trained(config, loaded, probes={"similarity": probe})
-    return [sum(each) / len(each) for each in values.values()]
-
-
-def _shifted(loaded: ImageData, epoch: int) -> ImageData:
-    """The data with training images in their order, each shifted by a pixel at most, drawn anew every epoch."""
-    images = loaded.train.x
-    generator = torch.Generator().manual_seed(epoch)
-    shifts = torch.randint(-1, 2, (len(images), 2), generator=generator).tolist()
-    moved = [torch.roll(image, tuple(shift), dims=(1, 2)) for image, shift in zip(images, shifts, strict=True)]
-    return replace(loaded, train=loaded.train._replace(x=torch.stack(moved)))
+    x, _ = followed(config, loaded, 32)
+    start = runner.build(config, loaded).eval()
+    layers = few_of(list(relu_paths.gate_layers(start, x[:1])))
+    frozen, batches = Frozen(start, data.batcher(loaded, config)), data.batcher(loaded, config, split="train_eval")
+    follow = {name: relu_paths.PathRecorder(x, layers=layers) for name in ("running", "reestimated")}
+    rows = []
+    for epoch in range(epochs + 1):
+        network = frozen(epoch)
+        found = {"running": follow["running"](network, epoch)}
+        with reestimated_statistics(network, batches.epoch(0)):
+            found["reestimated"] = follow["reestimated"](network, epoch)
+        means = {k: [v for name, v in values.items() if name.endswith("cross:mean")] for k, values in found.items()}
+        rows.append({"epoch": epoch} | {name: sum(each) / max(len(each), 1) for name, each in means.items()})
+    return pd.DataFrame(rows[1:])
 
 
 class Plane(NamedTuple):
@@ -262,7 +251,7 @@ def _units(epoch: int, now: dict[str, Tensor], before: dict[str, Tensor]) -> Ite
 
 
 def _function(network: nn.Module, path: dict[str, Tensor], before: dict[str, Tensor]) -> dict[str, Any]:
-    """A point's own function: the network's weights along its path, an affine function of the plane."""
+    """A point's own function: the weights along its path. Nothing but ReLUs bends here, so that it is affine."""
     corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     with torch.no_grad():
         logits = relu_paths.forward_with_paths(network, corners, {k: on[None] for k, on in path.items()}).double()

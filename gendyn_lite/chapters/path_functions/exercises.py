@@ -8,8 +8,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from gendyn_lite.chapters.live import exercise, expect, expect_close, expect_shape, slip
+
+
+class _Counted(TorchFunctionMode):
+    """How many of torch's functions are called meanwhile."""
+
+    calls = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count a call and do it."""
+        self.calls += 1
+        return func(*args, **(kwargs or {}))
+
 
 expect_near = partial(expect_close, tolerance=1e-5)  # in float32
 
@@ -65,7 +78,14 @@ def check_self_similarity(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 @exercise("cross-path similarity")
 def check_cross_similarity(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Check ``cross(now, before)``: cross-path similarity of all pairs, from matrix products."""
+    """Check ``cross(now, before)``: cross-path similarity of all pairs, from matrix products and without a loop."""
+    calls = []
+    for count in (5, 12):
+        with _Counted() as counted:
+            answer(_paths(count, 60, seed=count), _paths(count, 60, seed=count + 1))
+        calls.append(counted.calls)
+    told = f"of 5 images your function makes {calls[0]} calls of torch, of 12 images {calls[1]}"
+    expect(calls[1] <= calls[0], f"{told}: no loop over pairs or images, but matrix products of all at once")
     for seed in range(3):
         now, before = _paths(5, 60, seed=seed), _paths(5, 60, seed=seed + 10)
         value = torch.as_tensor(answer(now, before)).double()

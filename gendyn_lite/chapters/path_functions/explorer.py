@@ -7,7 +7,7 @@ import pandas as pd
 
 from gendyn_lite.chapters import live
 from gendyn_lite.chapters.path_functions import charts_demo, demo
-from gendyn_lite.chapters.path_functions.probes import NEAREST
+from gendyn_lite.chapters.path_functions.probes_pairs import NEAREST
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import relu_paths
 

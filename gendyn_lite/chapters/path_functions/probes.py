@@ -1,4 +1,4 @@
-"""What the runs of chapter 2 record: paths, activations, neighbours, overlap by distance, functions in isolation."""
+"""What the runs of chapter 2 record: paths and activations, losses along paths, functions in isolation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gendyn_lite import data, train
+from gendyn_lite.chapters.path_functions.probes_baselines import baselines, few_of
+from gendyn_lite.chapters.path_functions.probes_pairs import NEAREST, apart_probe, distance_probe, neighbour_probe
 from gendyn_lite.chapters.runner import inputs
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.decoding import FolderImages
@@ -20,13 +22,10 @@ from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures.relu_paths.over_time import QUANTILES
 from gendyn_lite.train.probes import Probe
 
-PROBE_VERSION = 1  # of what the probes measure: raise it with every change of that, and old runs stay what they are
+PROBE_VERSION = 2  # of what the probes measure: raise it with every change of that, and old runs stay what they are
 FOLLOWED = 128  # images whose paths are followed, as in the paper
-FEW = 6  # layers of a deep network that are recorded
-ISOLATED, AT = 8, 32  # functions in isolation, and inputs at which they are evaluated
-ANCHORS = (5, 10, 15)  # images whose neighbours are ranked, the paper's
-NEAREST = 6  # neighbours of each
-DISTANCE_BINS = 12
+FOLLOWED_DEEP = 64  # those of a deep network, which is recorded four times an epoch
+ISOLATED, AT = 6, 16  # functions in isolation, and inputs at which they are evaluated
 
 
 def probes_for(config: RunConfig, loaded: ImageData, scratch: Path) -> dict[str, Probe]:
@@ -38,7 +37,7 @@ def probes_for(config: RunConfig, loaded: ImageData, scratch: Path) -> dict[str,
         scratch: Folder of the paths of every epoch while the run is not complete.
     """
     kind = config.experiment.removeprefix("path_")
-    x, y = followed(config, loaded)
+    x, y = followed(config, loaded, FOLLOWED if kind != "deep" else FOLLOWED_DEEP)
     if kind == "ratio":
         return {"paths": ratio_probe(x, config, scratch)}
     if kind == "unseen":
@@ -46,16 +45,29 @@ def probes_for(config: RunConfig, loaded: ImageData, scratch: Path) -> dict[str,
         return {"trained": loss_probe(x, y, scratch / "trained"), "unseen": loss_probe(*test, scratch / "unseen")}
     recorder = relu_paths.PathRecorder(x, labels=y, folder=scratch)
     if kind != "networks":
-        return {"paths": lambda model, epoch: of_some_layers(recorder(model, epoch))}
+        beside = baselines(config, loaded, x, scratch) if kind == "deep" else {}
+        return {"paths": lambda model, epoch: of_some_layers(recorder(model, epoch)), **beside}
     recording = recorder.recording
     assert recording is not None
+    images, chosen = loaded.train.x, followed_numbers(config, loaded, len(x))
+    pixels = images[chosen].float() / (255 if images.dtype == torch.uint8 else 1)
     return {
         "paths": recorder,
         "activations": activation_probe(x, scratch),
         "neighbours": neighbour_probe(recording, last=config.epochs),
+        "pixels": distance_probe(recording, pixels, last=config.epochs),
         "distance": distance_probe(recording, x, last=config.epochs),
+        "apart": apart_probe(recording),
         "isolation": isolation_probe(config, loaded, x, y),
+        **baselines(config, loaded, x, scratch),
     }
+
+
+def followed_numbers(config: RunConfig, loaded: ImageData, count: int = FOLLOWED) -> Tensor:
+    """Which training images are followed, at most `count`: see `followed`."""
+    whole = loaded.train
+    order = torch.arange(len(whole.y)) if config.train_size else data.balanced_order(whole.y, seed=config.seed)
+    return order[:count]
 
 
 def followed(config: RunConfig, loaded: ImageData, count: int = FOLLOWED) -> tuple[Tensor, Tensor]:
@@ -72,23 +84,20 @@ def followed(config: RunConfig, loaded: ImageData, count: int = FOLLOWED) -> tup
     Returns:
         x [n, *in_shape] and y [n].
     """
-    whole = loaded.train
-    chosen = torch.arange(len(whole.y)) if config.train_size else data.balanced_order(whole.y, seed=config.seed)
-    chosen = chosen[:count]
+    whole, chosen = loaded.train, followed_numbers(config, loaded, count)
     images: Any = whole.x
     part = images.select(chosen) if isinstance(images, FolderImages) else images[chosen]
     return inputs(config, replace(loaded, train=whole._replace(x=part, y=whole.y[chosen])))
 
 
-def of_some_layers(values: dict[str, float], count: int = FEW) -> dict[str, float]:
+def of_some_layers(values: dict[str, float]) -> dict[str, float]:
     """The values of a few layers, evenly from the first to the last, and those that are of no layer.
 
     >>> list(of_some_layers({f"relu{i}:on": 0.5 for i in range(17)} | {"own:loss": 1.0}))[::3]
     ['relu0:on', 'relu10:on', 'own:loss']
     """
     layers = [name.removesuffix(":on") for name in values if name.endswith(":on")]
-    places = {round(i * (len(layers) - 1) / (count - 1)) for i in range(count)}
-    left_out = {layer for number, layer in enumerate(layers) if number not in places}
+    left_out = set(layers) - set(few_of(layers))
     return {name: value for name, value in values.items() if name.split(":")[0] not in left_out}
 
 
@@ -136,80 +145,6 @@ def ratio_probe(x: Tensor, config: RunConfig, scratch: Path) -> Probe:
         return found
 
     return probe
-
-
-def neighbour_probe(recording: relu_paths.PathRecording, *, last: int) -> Probe:
-    """Which images are nearest by path overlap, and how long they stay so (Fig. 6).
-
-    Values: ``<layer>:kept``, as for `activation_probe`, and ``<layer>:changed``, the share of images whose nearest one
-    is another than an epoch before. At the last epoch ``<layer>:ranks``: for each of `ANCHORS` and of its nearest at
-    the end ``anchor neighbour: rank at every epoch``, divided by ``/``.
-
-    Args:
-        recording: Paths of every epoch up to the present one.
-        last: The last epoch.
-    """
-
-    def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for layer in recording.layers if epoch else ():
-            grams = {t: relu_paths.path_gram(recording.packed(t, layer)[layer]) for t in (epoch - 1, epoch)}
-            ranks = relu_paths.ranks_over_time(grams, range(len(grams[epoch])))
-            values[f"{layer}:kept"] = float(ranks.kept(NEAREST).mean())
-            values[f"{layer}:changed"] = float(ranks.nearest_changes().double().mean())
-            if epoch == last:
-                values[f"{layer}:ranks"] = rank_text(recording, layer)
-        return values
-
-    return probe
-
-
-def rank_text(recording: relu_paths.PathRecording, layer: str) -> str:
-    """The ranks of the neighbours of `ANCHORS` over all recorded epochs as text."""
-    grams = recording.path_grams(layer)
-    anchors = [anchor for anchor in ANCHORS if anchor < len(next(iter(grams.values())))]
-    rows: dict[tuple[int, int], list[int]] = {}
-    for row in relu_paths.ranks_over_time(grams, anchors).table(NEAREST):
-        rows.setdefault((row["anchor"], row["neighbour"]), []).append(row["rank"])
-    return "/".join(f"{i} {j}: {' '.join(map(str, ranks))}" for (i, j), ranks in rows.items())
-
-
-def distance_probe(recording: relu_paths.PathRecording, x: Tensor, *, last: int) -> Probe:
-    """Path overlap against the distance of the inputs (Fig. 4).
-
-    Values: ``<layer>:rank``, Spearman's correlation of overlap with distance over pairs; at the last epoch
-    ``<layer>:bins``: for `DISTANCE_BINS` bins with as many pairs each the mean distance and the quartiles of overlap as
-    a share of the layer's units, in thousandths, bins divided by ``/``.
-
-    Args:
-        recording: Paths of every epoch up to the present one.
-        x: The images that are followed.
-        last: The last epoch.
-    """
-
-    def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for layer in recording.layers:
-            packed = recording.packed(epoch, layer)[layer]
-            pairs = relu_paths.overlap_and_distance(packed, x)
-            values[f"{layer}:rank"] = pairs.rank_correlation()
-            if epoch == last:
-                values[f"{layer}:bins"] = bin_text(pairs, packed.units)
-        return values
-
-    return probe
-
-
-def bin_text(pairs: relu_paths.Pairs, units: int) -> str:
-    """Distances and the quartiles of overlap, bin by bin, as text."""
-    order = pairs.distance.argsort().cpu()
-    share = pairs.overlap.cpu().double() / units
-    levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
-    rows = []
-    for part in order.tensor_split(DISTANCE_BINS):
-        numbers = [float(pairs.distance.cpu()[part].mean()), *share[part].quantile(levels).tolist()]
-        rows.append(" ".join(str(round(1000 * number)) for number in numbers))
-    return "/".join(rows)
 
 
 def activation_probe(x: Tensor, scratch: Path) -> Probe:
@@ -280,10 +215,6 @@ def isolation_probe(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) 
         y: Their labels.
     """
     test = next(iter(data.batcher(loaded, config, split="test", batch_size=AT).epoch(0)))[0]
-    epochs = train.log_spaced(config.epochs, 6)
-
-    def step_size(epoch: int) -> float:
-        return train.learning_rate(config, epoch) / config.batch_size
-
-    measured = relu_paths.isolation_probe(x[:ISOLATED], y[:ISOLATED], test, step_size=step_size)
+    epochs = train.log_spaced(config.epochs, 4)
+    measured = relu_paths.isolation_probe(x[:ISOLATED], y[:ISOLATED], test, seed=config.seed)
     return lambda model, epoch: measured(model, epoch) if epoch in epochs else {}

@@ -6,6 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,17 @@ from scipy import stats
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import SIZE, with_sizes
 
-COLUMN = re.compile(r"(paths|activations)/(.+):(self|cross):(\w+)")
+COLUMN = re.compile(r"(paths|activations|running|lag|movement)/(.+):(self|cross):(\w+)")
 RECORDED = re.compile(r"(?:paths|distance|neighbours)/(.+):(?:on|rank|kept)")
+UNFITTED = 0.01 + 1e-9  # training error up to which a network counts as fitted in the comparison of many
+FOLLOWED = 128  # images of a run, as in the paper
+VERSION = 2  # of the probes whose runs are judged: earlier ones are kept beside them, and named as older
 LEVELS = ("distance", "low", "middle", "high")  # of a bin of pairs, as recorded
+BESIDE = {  # what stands beside a run's own paths, by the probe that measures it
+    "running": "the same, with running statistics",
+    "lag": "frozen weights, with running statistics",
+    "movement": "random steps of the same length",
+}
 TRUE, RANDOM, CONSTANT = KINDS_OF_RUNS = ("true labels", "random labels", "true labels, no decay")
 
 
@@ -39,6 +48,15 @@ def named(table: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values("runs", key=lambda names: names.map(KINDS_OF_RUNS.index), kind="stable")
 
 
+def present(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs that the present probes have measured; those of earlier ones are left out.
+
+    >>> len(present(pd.DataFrame({"probe_version": [1.0, 2.0, float("nan")]}))), len(present(pd.DataFrame({"a": [1]})))
+    (1, 0)
+    """
+    return table[table["probe_version"] >= VERSION] if "probe_version" in table else table.iloc[:0]
+
+
 def layers_of(table: pd.DataFrame, network: str) -> list[str]:
     """The recorded layers of a network, in the order of its forward pass."""
     rows = table[table["network"] == network]
@@ -54,7 +72,7 @@ def long_paths(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The run's columns, those of `named`, ``layer``, ``number`` (from 1), ``measure`` ("self" or "cross"),
-        ``of`` ("paths" or "activations"), ``mean``, ``q05`` … ``q95``.
+        ``of`` ("paths", "activations", or a baseline: "running", "lag", "movement"), ``mean``, ``q05`` … ``q95``.
 
     Raises:
         UserError: No similarity was recorded.
@@ -86,7 +104,7 @@ def mean_of_layers(table: pd.DataFrame, measure: str, *, of: str = "paths") -> p
     Args:
         table: Runs of experiment ``"path_networks"`` or ``"path_deep"``.
         measure: ``"self"`` or ``"cross"``.
-        of: ``"paths"`` or ``"activations"``.
+        of: As in `long_paths`.
     """
     rows = long_paths(table)
     rows = rows[(rows["measure"] == measure) & (rows["of"] == of)]
@@ -103,28 +121,59 @@ def milestones(table: pd.DataFrame) -> list[int]:
     return sorted({int(epoch) for text in table["milestones"].dropna() for epoch in str(text).split()})
 
 
+SPACES = {"pixels": "pixels", "distance": "standardized images"}  # probe of distances: the space where they are taken
+
+
 def distances(table: pd.DataFrame) -> pd.DataFrame:
-    """Path overlap against input distance at the last epoch: a row for each kind of runs, layer and bin, mean of seeds.
+    """Path overlap against distance at the end: a row for each kind of runs, space, layer and bin, mean of seeds.
 
     Args:
         table: Runs of experiment ``"path_networks"``.
 
     Returns:
-        The columns data, network, size, runs, layer, bin, distance, low, middle and high (quartiles of the overlap as a
-        share of the layer's units), rank (Spearman's correlation, mean over seeds), seeds.
+        The columns data, network, size, runs, space, layer, bin, distance, low, middle and high (quartiles of the
+        overlap as a share of the layer's units), rank and linear (Spearman's and Pearson's correlation), each the mean
+        over seeds, and seeds.
     """
     described = named(table)
     rows: list[dict[str, Any]] = []
     for run in described.to_dict("records"):
         about = {column: run[column] for column in ("data", "network", "size", "runs", "seed")}
-        for layer in layers_of(described, run["network"]):
-            text = run.get(f"distance/{layer}:bins")
+        for (space, words), layer in product(SPACES.items(), layers_of(described, run["network"])):
+            text = run.get(f"{space}/{layer}:bins")
+            found = {name: run.get(f"{space}/{layer}:{name}") for name in ("rank", "linear")}
             for place, part in enumerate(text.split("/") if isinstance(text, str) else ()):
                 values = dict(zip(LEVELS, (int(each) / 1000 for each in part.split()), strict=True))
-                rows.append({**about, "layer": layer, "bin": place, **values, "rank": run[f"distance/{layer}:rank"]})
-    keys = ["data", "network", "size", "runs", "layer", "bin"]
+                rows.append({**about, "space": words, "layer": layer, "bin": place, **values, **found})
+    keys = ["data", "network", "size", "runs", "space", "layer", "bin"]
     grouped = pd.DataFrame(rows).groupby(keys, sort=False)
     return grouped.mean().drop(columns="seed").assign(seeds=grouped["seed"].nunique()).reset_index()
+
+
+def ranks(table: pd.DataFrame) -> pd.DataFrame:
+    """The ranks of neighbours over epochs that runs on true labels have recorded at their end.
+
+    Args:
+        table: Runs of experiment ``"path_networks"``.
+
+    Returns:
+        A row for each run, layer, image, neighbour and epoch: setting, seed, place, who (the image), neighbour, final
+        (its place at the end, from 1), epoch, rank (from 1).
+    """
+    described = named(table)
+    described = described[described["runs"] == TRUE]
+    rows: list[dict[str, Any]] = []
+    for run in described.to_dict("records"):
+        for number, layer in enumerate(layers_of(described, run["network"]), start=1):
+            text = run.get(f"neighbours/{layer}:ranks")
+            for part in text.split("/") if isinstance(text, str) else ():
+                pair, _, values = part.partition(": ")
+                anchor, neighbour = pair.split()
+                each = [int(value) + 1 for value in values.split()]
+                about = {"setting": run["setting"], "seed": run["seed"], "place": f"{number}: {layer}"}
+                about |= {"who": f"image {anchor}", "neighbour": int(neighbour), "final": each[-1]}
+                rows += [{**about, "epoch": epoch, "rank": rank} for epoch, rank in enumerate(each)]
+    return pd.DataFrame(rows)
 
 
 def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
@@ -135,7 +184,8 @@ def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The columns data, network, name (with what was changed), those of `SIZE`, ratio, ratio_first, ratio_last, gap
-        (test error minus training error at the last epoch), test_error, train_error, seeds.
+        (test error minus training error at the last epoch), test_error, train_error, train_loss, seeds, and fitted:
+        whether at least 99 % of the training images are in every seed.
     """
     in_order = table.sort_values("epoch", kind="stable").groupby("run_id", sort=False)
     # The rate before it decays.
@@ -147,20 +197,46 @@ def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
         test_error=1 - last["test_accuracy"],
         train_error=1 - last["train_accuracy"],
     )
-    values = ["ratio", "ratio_first", "ratio_last", "gap", "test_error", "train_error"]
+    values = ["ratio", "ratio_first", "ratio_last", "gap", "test_error", "train_error", "train_loss"]
     keys = ["group_id", "data", "network", "name", *(column for column in SIZE if column in last)]
     grouped = last.groupby(keys, sort=False)
-    return grouped[values].mean().assign(seeds=grouped["seed"].nunique()).reset_index().drop(columns="group_id")
+    told = {"seeds": grouped["seed"].nunique(), "fitted": grouped["train_error"].max() <= UNFITTED}
+    return grouped[values].mean().assign(**told).reset_index().drop(columns="group_id")
 
 
 def _described(run: Mapping[Any, Any]) -> str:
     """A network with its learning rate and regularization in words."""
     words = [f"{run['network']}{run['size']}", f"learning rate {run['learning_rate']:g}"]
+    words += [f"batch size {run['batch_size']}"] if "batch_size" in run else []
+    words += [f"momentum {run['momentum']:g}"] if run.get("momentum", 0.9) != 0.9 else []
+    words += ["standardized by channel"] if run.get("standardize") == "per_channel" else []
     if run["weight_decay"]:
         words.append(f"weight decay {run['weight_decay']:g}")
     if run["random_crop"]:
         words.append("random crop and flip" if run["flip"] else "random crop")
     return ", ".join(words)
+
+
+def partial_rank(x: Sequence[float], y: Sequence[float], given: Sequence[float]) -> float:
+    """Rank correlation (Spearman) of two values over networks, a third one accounted for in both.
+
+    Args:
+        x: One value per network.
+        y: The second one.
+        given: What is accounted for.
+
+    Returns:
+        (r_xy − r_xz·r_yz) / √((1 − r_xz²)(1 − r_yz²)) of the ranks; NaN with fewer than four networks, a constant
+        value, or one that follows the third exactly.
+
+    >>> round(partial_rank([1, 2, 3, 4, 5], [2, 1, 4, 3, 5], [3, 1, 5, 4, 2]), 3)
+    0.833
+    """
+    if len(x) < 4 or min(np.ptp(x), np.ptp(y), np.ptp(given)) == 0:
+        return math.nan
+    r: np.ndarray = np.corrcoef([stats.rankdata(each) for each in (x, y, given)])
+    left = (1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)
+    return float((r[0, 1] - r[0, 2] * r[1, 2]) / math.sqrt(left)) if left > 1e-12 else math.nan
 
 
 def correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:

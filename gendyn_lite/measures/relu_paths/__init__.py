@@ -8,6 +8,7 @@ from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, imag
 from gendyn_lite.measures.relu_paths.over_time import QUANTILES, PathRecorder, PathRecording
 from gendyn_lite.measures.relu_paths.packed import PackedPaths
 from gendyn_lite.measures.relu_paths.projection import (
+    alone,
     forward_with_paths,
     function_correlation,
     isolated_network,
@@ -23,6 +24,7 @@ from gendyn_lite.measures.relu_paths.similarity import (
     cross_activations,
     cross_path_similarity,
     cross_paths,
+    overlap_across,
     self_activation_similarity,
     self_similarity,
 )

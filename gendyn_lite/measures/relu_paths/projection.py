@@ -25,7 +25,8 @@ def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], 
 
     With the paths that x takes itself, this is the network's own output. With those of an epoch before, it is what the
     weights of today make of x along the path on which x was last learned; with those of another image, what that path
-    makes of x. Differentiable with respect to x and the weights.
+    makes of x. Differentiable with respect to x and the weights. Along a path a network is affine in x if nothing but
+    its gates bends: a max-pooling chooses its winners anew for every x, and a response normalization divides by x.
 
     Args:
         model: The network whose weights are the history H, in eval mode; left as it was.
@@ -236,41 +237,76 @@ def pairwise_correlation(outputs: Tensor) -> Tensor:
     return flat @ flat.T
 
 
+def alone(model: nn.Module, update: Mapping[str, Tensor]) -> nn.Module:
+    """`isolated_network` of an update without its biases, each weight scaled to the norm that it has in the network.
+
+    An update is small, and a product of small weights over the layers drowns in any bias: what comes out depends on the
+    size of the step. Without biases a network of affine layers, ReLUs and poolings only scales with each of its
+    weights, so that correlations do not depend on the step, and no weight is small. Biases and weights that are not in
+    the update are 0.
+
+    Args:
+        model: The network, in float64.
+        update: Parameter → what the image adds.
+
+    Returns:
+        The network of its own.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+    >>> update = {"0.weight": 1e-9 * torch.eye(2, dtype=torch.float64), "0.bias": torch.ones(2, dtype=torch.float64)}
+    >>> network = alone(model, update)
+    >>> bool(network[0].bias.eq(0).all()), torch.allclose(network[0].weight.norm(), model[0].weight.norm())
+    (True, True)
+    """
+    own = dict(model.named_parameters())
+    weights = {name: value for name, value in update.items() if value.dim() > 1 and bool(value.any())}
+    return isolated_network(model, {k: value * (own[k].norm() / value.norm()) for k, value in weights.items()})
+
+
 def isolation_probe(
-    x: Tensor, y: Tensor, inputs: Tensor, *, step_size: Callable[[int], float] | float = 1.0
+    x: Tensor, y: Tensor, inputs: Tensor, *, seed: int = 0
 ) -> Callable[[nn.Module, int], dict[str, float]]:
     """A probe that follows the correlation of images' functions in isolation with the end-to-end function.
 
-    Its values: ``mean``, ``least``, ``median``, ``most`` of `function_correlation` with the network over the images;
-    ``between``, the mean correlation of the functions of two images; ``zeros``, functions that do not depend on the
-    input, whose correlation is 0 by definition.
+    The functions are those of `alone`, all in float64. Its values: ``mean``, ``least``, ``median``, ``most`` of
+    `function_correlation` with the network over the images; ``between``, the mean correlation of the functions of two
+    images; ``random``, the mean correlation with the network of as many networks of random weights, of the same norms:
+    what no learning gives; ``zeros``, functions that do not depend on the input, whose correlation is 0 by definition.
 
     Args:
         x: Images whose functions are followed, [b, ...].
         y: Their labels, as trained with.
         inputs: Where functions are evaluated, [m, ...], m ≥ 2.
-        step_size: η/|B|, or a function of the epoch that gives it.
+        seed: Of the random networks.
 
     Returns:
         Function of (model, epoch) that gives the values.
 
     >>> probe = isolation_probe(torch.randn(3, 2), torch.tensor([0, 1, 0]), torch.randn(9, 2))
     >>> list(probe(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)).eval(), 0))
-    ['mean', 'least', 'median', 'most', 'between', 'zeros']
+    ['mean', 'least', 'median', 'most', 'between', 'random', 'zeros']
     """
 
     def probe(model: nn.Module, epoch: int) -> dict[str, float]:
         device = next(model.parameters()).device
-        size = step_size(epoch) if callable(step_size) else step_size
-        functions = image_functions(model, x.to(device), y.to(device), step_size=size)
-        outputs = isolated_outputs(model, functions, inputs)
+        network, at = copy.deepcopy(uncompiled(model)).double().eval(), inputs.to(device, torch.float64)
+        functions = image_functions(network, x.to(device, torch.float64), y.to(device))
+        generator = torch.Generator().manual_seed(seed)
+        outputs, drawn = [], []
         with torch.no_grad():
-            reference = model(inputs.to(device)).flatten(1)
-        found = function_correlation(outputs, reference)
+            reference = network(at).flatten(1)
+            for image in range(functions.count):
+                own = functions.of(image)
+                noise = {k: torch.randn(v.shape, generator=generator, dtype=v.dtype).to(device) for k, v in own.items()}
+                outputs.append(alone(network, own)(at).flatten(1))
+                drawn.append(alone(network, noise)(at).flatten(1))
+        each = torch.stack(outputs)
+        found = function_correlation(each, reference)
         numbers = {"mean": found.mean(), "least": found.min(), "median": found.median(), "most": found.max()}
         if len(x) > 1:
-            numbers["between"] = of_pairs(pairwise_correlation(outputs)).mean()
-        zeros = int((_centred(outputs).flatten(1) == 0).all(1).sum())
+            numbers["between"] = of_pairs(pairwise_correlation(each)).mean()
+        numbers["random"] = function_correlation(torch.stack(drawn), reference).mean()
+        zeros = int((_centred(each).flatten(1) == 0).all(1).sum())
         return {name: float(value) for name, value in numbers.items()} | {"zeros": zeros}
 
     return probe

@@ -52,6 +52,36 @@ def self_similarity(now: Paths, before: Paths) -> Tensor:
     return ratio(on_counts(now, before).double(), *on)
 
 
+def overlap_across(now: Paths, before: Paths) -> Tensor:
+    """Cosine of each image's path with every image's path an epoch before, ⟨p_i, p'_j⟩ / (|p_i||p'_j|); 0 where empty.
+
+    Args:
+        now: Paths of one layer, bool [n, units], or packed.
+        before: Paths of the same images through the same layer at an earlier epoch.
+
+    Returns:
+        float64 [n, n], not symmetric; its diagonal is `self_similarity`.
+
+    Raises:
+        UserError: The two are not of the same layer, network or images.
+
+    Source: Image functions (n.d.), Sec. 5 (p_i^t · p_j^k).
+
+    >>> now, before = torch.tensor([[True, True], [True, False]]), torch.tensor([[True, False], [True, True]])
+    >>> overlap_across(now, before)
+    tensor([[0.7071, 1.0000],
+            [1.0000, 0.7071]], dtype=torch.float64)
+    """
+    check_pair(now, before, least=1)
+    size = max(8, BLOCK_BYTES["cpu"] // (8 * now.shape[0]) // 8 * 8)
+    both: Tensor | float = 0.0
+    for start in range(0, now.shape[1], size):
+        p, q = (block_of(one, start, start + size) for one in (now, before))
+        both = both + float_product(p.float(), q.to(p.device).float()).double()
+    on, earlier = on_counts(now).double(), on_counts(before).double()
+    return ratio(torch.as_tensor(both), on[:, None], earlier[None].to(on))
+
+
 def self_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
     """Cosine of each image's activations and those of the epoch before; 0 where all are 0.
 

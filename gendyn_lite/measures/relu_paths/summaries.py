@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,10 +36,19 @@ class Pairs(NamedTuple):
         """Spearman's rank correlation of distance with ``"overlap"`` or ``"cosine"``; NaN if one is constant."""
         from scipy.stats import spearmanr
 
+        return self._correlation(spearmanr, which)
+
+    def linear_correlation(self, which: str = "overlap") -> float:
+        """Pearson's correlation of distance with ``"overlap"`` or ``"cosine"``; NaN if one is constant."""
+        from scipy.stats import pearsonr
+
+        return self._correlation(pearsonr, which)
+
+    def _correlation(self, measure: Callable[..., Any], which: str) -> float:
         values, distance = getattr(self, which).cpu().numpy(), self.distance.cpu().numpy()
         if values.min() == values.max() or distance.min() == distance.max():  # a single pair too
             return float("nan")
-        return float(spearmanr(distance, values).statistic)
+        return float(measure(distance, values).statistic)
 
 
 def overlap_and_distance(paths: Paths, x: Tensor) -> Pairs:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gendyn_lite.chapters.path_functions import charts
+from gendyn_lite.chapters.path_functions import charts, charts_pairs
 from gendyn_lite.chapters.path_functions import tables as paths
 from tests.chapters.path_functions import fake
 from tests.chapters.specs import rows
@@ -24,10 +24,45 @@ def test_distributions_have_every_layer_and_measure():
 
 
 def test_the_ratio_says_its_correlation_with_an_interval():
-    found = rows(charts.ratio(fake.ratio()))
+    found = rows(charts_pairs.ratio(fake.ratio()))
     assert len(found) == 14 * 9
     assert found["words"].iloc[0].startswith("rank correlation -1.00 (")
-    assert "mlp (widths 8), learning rate 0.01, weight decay 0.005, random crop" in set(found["name"])
+    assert "mlp (widths 8), learning rate 0.01, batch size 25, weight decay 0.005, random crop" in set(found["name"])
+
+
+def test_networks_that_do_not_fit_their_images_are_drawn_and_not_counted():
+    mixed = fake.ratio()
+    mixed.loc[mixed["network"] == "mlp (widths 8)", ["train_accuracy", "test_accuracy"]] = 0.5, 0.0
+    found = rows(charts_pairs.ratio(mixed))
+    assert found["words"].iloc[0].startswith("rank correlation -1.00 (") and len(found) == 14 * 9
+    assert set(found["kind"]) == {"fully connected", "fully connected, not fitted"}
+
+
+def test_what_stands_beside_the_runs_is_read_back():
+    found = rows(charts.beside(DEEP)).dropna(subset=["mean"])
+    means = found[found["layer"] == "mean of layers"].groupby("of")["mean"].mean()
+    assert set(means.index) == {"the run", *paths.BESIDE.values()}
+    assert means[paths.BESIDE["lag"]] == pytest.approx(0.8, abs=0.002)
+    assert rows(charts.beside(RUNS))["of"].nunique() == 2
+
+
+def test_ranks_are_counted_from_one_and_end_with_the_nearest():
+    found = paths.ranks(RUNS)
+    ends = found[found["epoch"] == fake.EPOCHS]
+    assert set(ends["rank"]) == {1} == set(ends["final"]) and set(found["rank"]) == {1, 4}
+    assert set(found["who"]) == {"image 5", "image 10"}
+
+
+def test_a_partial_correlation_is_that_of_what_is_left_of_ranks():
+    generator = np.random.default_rng(1)
+    z = generator.normal(size=40)
+    x, y = z + generator.normal(size=40), generator.normal(size=40) - z
+    ranks = np.array([paths.stats.rankdata(each) for each in (x, y, z)])
+    design = np.stack([np.ones(40), ranks[2]], 1)
+    left = [each - design @ np.linalg.lstsq(design, each, rcond=None)[0] for each in ranks[:2]]
+    assert paths.partial_rank(list(x), list(y), list(z)) == pytest.approx(np.corrcoef(left)[0, 1])
+    assert np.isnan(paths.partial_rank([1, 2, 3], [1, 2, 3], [1, 3, 2]))
+    assert np.isnan(paths.partial_rank(list(x), list(y), list(x)))
 
 
 def test_every_choice_of_the_menus_has_data_where_networks_name_their_layers_differently():

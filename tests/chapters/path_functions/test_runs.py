@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from gendyn_lite import data, results
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.path_functions import probes
+from gendyn_lite.chapters.path_functions import probes, probes_baselines, probes_pairs
 from gendyn_lite.chapters.path_functions import runs as runs_of
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.results.runs import PROFILES, Run
@@ -62,11 +64,11 @@ def test_a_run_records_paths_activations_neighbours_and_distances(table):
 
 def test_ranks_are_those_of_the_anchors_over_every_epoch(table):
     groups = table["neighbours/act1:ranks"].iloc[-1].split("/")
-    assert len(groups) == len(probes.ANCHORS) * probes.NEAREST
+    assert len(groups) == len(probes_pairs.ANCHORS) * probes_pairs.NEAREST
     for group in groups:
         anchor, neighbour, *ranks = map(int, group.replace(":", "").split())
-        assert anchor in probes.ANCHORS and neighbour != anchor
-        assert len(ranks) == 5 and ranks[-1] < probes.NEAREST
+        assert anchor in probes_pairs.ANCHORS and neighbour != anchor
+        assert len(ranks) == 5 and ranks[-1] < probes_pairs.NEAREST
 
 
 @pytest.mark.parametrize("kind", ["networks", "unseen", "ratio"])
@@ -121,7 +123,65 @@ def test_of_a_whole_set_a_balanced_part_is_followed():
 def test_the_distance_bins_hold_the_quartiles():
     x = torch.arange(30.0)[:, None]
     paths = torch.arange(30)[:, None] >= torch.arange(30)
-    text = probes.bin_text(relu_paths.overlap_and_distance(paths, x), 30)
+    text = probes_pairs.bin_text(relu_paths.overlap_and_distance(paths, x), 30)
     bins = [list(map(int, part.split())) for part in text.split("/")]
-    assert len(bins) == probes.DISTANCE_BINS and bins == sorted(bins)
+    assert len(bins) == probes_pairs.DISTANCE_BINS and bins == sorted(bins)
     assert all(low <= middle <= high for _, low, middle, high in bins)
+
+
+def test_a_walk_takes_steps_as_long_as_those_of_the_run_in_directions_of_its_own(tmp_path):
+    start = nn.Sequential(nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 5))
+    model, folder = copy.deepcopy(start), tmp_path / "walk"
+    walk = probes_baselines.Walk(start, seed=1, folder=folder)
+    assert torch.equal(walk(model, 0)[0].weight, start[0].weight)
+    before = copy.deepcopy(walk(model, 0))
+    for epoch in (1, 2):
+        step = {name: 0.1 * epoch * torch.randn(value.shape) for name, value in model.named_parameters()}
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                value.add_(step[name])
+        after = copy.deepcopy(walk(model, epoch))
+        for name, value in after.named_parameters():
+            moved = (value - dict(before.named_parameters())[name]).detach()
+            torch.testing.assert_close(moved.norm(), step[name].norm(), rtol=1e-4, atol=1e-6)
+            assert (
+                moved.numel() < 200 or abs(float((moved * step[name]).sum() / moved.norm() / step[name].norm())) < 0.2
+            )
+        again = probes_baselines.Walk(start, seed=1, folder=folder)(model, epoch)  # after an interruption
+        assert all(torch.equal(p, q) for p, q in zip(again.parameters(), after.parameters(), strict=True))
+        before = after
+
+
+def test_a_frozen_network_keeps_its_weights_and_has_the_running_statistics_of_training():
+    config = runs_of.plan("deep", seeds=1)[0].replace(train_size=20, batch_size=10)
+    loaded, _ = data.load_for_run(config)
+    start, batches = runner.build(config, loaded), data.batcher(loaded, config)
+    frozen = probes_baselines.Frozen(start, batches)
+    frozen(1)
+    found = frozen(2)
+    twin = copy.deepcopy(start).train()
+    with torch.no_grad():
+        for epoch in (1, 2):
+            for x, _ in batches.epoch(epoch):
+                twin(x)
+    assert all(torch.equal(p, q) for p, q in zip(found.parameters(), start.parameters(), strict=True))
+    torch.testing.assert_close(dict(found.named_buffers()), dict(twin.named_buffers()))
+    again = probes_baselines.Frozen(start, batches)(2)  # after an interruption
+    torch.testing.assert_close(dict(again.named_buffers()), dict(twin.named_buffers()))
+    assert not found.training
+
+
+def test_beside_a_deep_network_stand_its_running_statistics_their_lag_and_random_steps(tmp_path):
+    config = runs_of.plan("deep", seeds=1)[0].replace(train_size=20, test_size=20, batch_size=10)
+    config = config.replace(learning_rate=1e-30, momentum=0.0)  # nothing is learnt: what is left needs no learning
+    table = results.load_runs([runs_of.run(config, profile="smoke", root=tmp_path)])
+    later = table[table["epoch"] > 0]
+    names = [name for name in table if str(name).endswith("cross:mean")]
+    by = {
+        of: later[[name for name in names if name.startswith(f"{of}/")]]
+        for of in ("paths", "movement", "running", "lag")
+    }
+    assert all(each.shape[1] == probes_baselines.FEW for each in by.values())
+    assert (by["paths"] == 1).all(axis=None) and (by["movement"] > 1 - 1e-6).all(axis=None)
+    assert (by["lag"] < 0.99).any(axis=None)  # though the weights stand still
+    assert by["lag"].to_numpy() == pytest.approx(by["running"].to_numpy(), abs=1e-3)

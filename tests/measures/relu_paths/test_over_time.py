@@ -181,6 +181,8 @@ def test_overlap_and_distance_pair_by_pair():
         assert found.overlap[k] == int((paths[i] & paths[j]).sum())
         assert found.cosine[k] == pytest.approx(cosine(paths[i], paths[j]))
     assert found.rank_correlation("cosine") == pytest.approx(spearmanr(found.distance, found.cosine).statistic)
+    both = torch.stack([found.distance, found.overlap.double()])
+    assert found.linear_correlation() == pytest.approx(float(torch.corrcoef(both)[0, 1]))
     assert math.isnan(
         relu_paths.overlap_and_distance(torch.ones_like(paths), x).rank_correlation()
     )  # a constant overlap

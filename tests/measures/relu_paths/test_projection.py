@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from functools import partial
 
@@ -105,16 +106,76 @@ def test_correlation_is_pearsons():
     assert torch.allclose(relu_paths.function_correlation(shifted, outputs[1]), -expected[:, 1])
 
 
-def test_a_probe_follows_the_correlation():
-    model, x, y = nets.scrambled(nets.residual()), nets.images(4, (2, 8, 8)), torch.tensor([0, 1, 2, 0])
-    inputs = nets.images(6, (2, 8, 8), seed=1)
-    values = relu_paths.isolation_probe(x, y, inputs, step_size=lambda epoch: 0.1 / (epoch + 1))(model, 1)
-    outputs = relu_paths.isolated_outputs(model, relu_paths.image_functions(model, x, y, step_size=0.05), inputs)
-    found = relu_paths.function_correlation(outputs, model(inputs).detach())
-    assert values["mean"] == pytest.approx(float(found.mean()))
+def test_a_function_alone_has_no_bias_and_weights_of_the_norms_of_the_network():
+    model, x, y = nets.scrambled(nets.conv()).double(), nets.images(2, (2, 8, 8)).double(), torch.tensor([0, 1])
+    own = dict(model.named_parameters())
+    for step in (1e-9, 1.0):
+        update = relu_paths.image_functions(model, x, y, step_size=step).of(0)
+        network = relu_paths.alone(model, update)
+        for name, value in network.named_parameters():
+            if name in ("0.weight", "5.weight", "8.weight"):
+                torch.testing.assert_close(value, update[name] * (own[name].norm() / update[name].norm()))
+            elif name in ("0.bias", "5.bias", "8.bias"):
+                assert not value.any()
+            else:
+                assert torch.equal(value, own[name])  # batch-norm stays
+
+
+def test_a_probe_follows_the_correlation_and_does_not_depend_on_the_size_of_the_update():
+    """Where the loss is as small as at the end of training, float32 and biases would leave nothing but rounding."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    x, inputs = nets.images(4, (5,)), nets.images(6, (5,), seed=1)
+    y = model(x).argmax(1)
+    with torch.no_grad():
+        for value in model[4].parameters():
+            value.mul_(200)  # every image is fitted to a loss of nearly 0
+    values = relu_paths.isolation_probe(x, y, inputs, seed=3)(model, 1)
+    network = copy.deepcopy(model).double()
+    functions = relu_paths.image_functions(network, x.double(), y)
+    outputs = []
+    for image in range(4):  # by hand: products of the weights alone
+        a = inputs.double()
+        for layer in (0, 2, 4):
+            weight = functions.of(image)[f"{layer}.weight"]
+            a = a @ (weight * (network[layer].weight.norm() / weight.norm())).T
+            a = a.clamp(min=0) if layer < 4 else a
+        outputs.append(a)
+    each = torch.stack(outputs).detach()
+    found = relu_paths.function_correlation(each, network(inputs.double()).detach())
+    assert values["mean"] == pytest.approx(float(found.mean())) and values["zeros"] == int((found == 0).sum())
     assert values["least"] <= values["median"] <= values["most"] <= 1
-    upper = relu_paths.pairwise_correlation(outputs)[torch.triu(torch.ones(4, 4), 1).bool()]
+    upper = relu_paths.pairwise_correlation(each)[torch.triu(torch.ones(4, 4), 1).bool()]
     assert values["between"] == pytest.approx(float(upper.mean()))
+    again, other = (relu_paths.isolation_probe(x, y, inputs, seed=seed)(model, 1)["random"] for seed in (3, 4))
+    assert values["random"] == again != other
+
+
+def hessian(model, x):
+    """The largest second derivative of the outputs along a line, by differences: 0 of an affine function."""
+    a, b, c = (model(x + step * torch.ones_like(x)) for step in (0.0, 1.0, 2.0))
+    return float((a - 2 * b + c).abs().max() / (a - c).abs().max())
+
+
+BENDING = {
+    "gates alone": ((), True),
+    "batch-norm and average-pooling": ((nn.BatchNorm2d(4), nn.AvgPool2d(2)), True),
+    "max-pooling": ((nn.MaxPool2d(2),), False),
+    "response normalization": ((nn.LocalResponseNorm(3),), False),
+}
+
+
+@pytest.mark.parametrize(("layers", "affine"), BENDING.values(), ids=BENDING)
+def test_along_a_path_a_network_is_affine_unless_something_else_bends(layers, affine):
+    """The path says which units are on, not which of them wins in a max-pooling."""
+    torch.manual_seed(0)
+    parts = nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), *layers, nn.Flatten(), nn.LazyLinear(3)
+    model = nn.Sequential(*parts).double().eval()
+    x = 3 * nets.images(3, (2, 8, 8)).double()
+    model(x)
+    paths = relu_paths.record_paths(model, x)
+    bent = hessian(lambda at: relu_paths.forward_with_paths(model, at, paths).detach(), x)
+    assert (bent < 1e-9) == affine and hessian(lambda at: model(at).detach(), x) > 1e-3
 
 
 MODEL, X, EYE = nets.Functional(), nets.images(3, (6,)), torch.eye(3)

@@ -187,3 +187,14 @@ REFUSED = {
 
 
 test_bad_input_is_one_line = refused(REFUSED)
+
+
+@pytest.mark.parametrize("units", [5, 1000])
+def test_overlap_across_images_and_times_is_the_cosine_of_each_pair(units):
+    now, before = random_paths(6, units, seed=1), random_paths(6, units, seed=2)
+    before[3] = False
+    expected = torch.tensor([[cosine(p, q) for q in before] for p in now], dtype=torch.float64)
+    for pair in ((now, before), (PackedPaths.pack(now), PackedPaths.pack(before))):
+        found = relu_paths.overlap_across(*pair)
+        close(found, expected, 1e-12)
+        close(found.diagonal(), relu_paths.self_similarity(*pair), 1e-12)

@@ -1,0 +1,121 @@
+"""What the runs of chapter 2 record of pairs of images: neighbours, overlap by distance, paths of epochs further apart.
+
+Each follows a recording of the paths of every epoch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite.measures import relu_paths
+from gendyn_lite.train.probes import Probe
+
+ANCHORS = (5, 10, 15)  # images whose neighbours are ranked, the paper's
+NEAREST = 6  # neighbours of each
+DISTANCE_BINS = 12
+APART = (2, 4, 8)  # epochs between paths that are compared beside those of consecutive ones
+
+
+def neighbour_probe(recording: relu_paths.PathRecording, *, last: int) -> Probe:
+    """Which images are nearest by path overlap, and how long they stay so (Fig. 6).
+
+    Values: ``<layer>:kept``, as for `activation_probe`, and ``<layer>:changed``, the share of images whose nearest one
+    is another than an epoch before. At the last epoch ``<layer>:ranks``: for each of `ANCHORS` and of its nearest at
+    the end ``anchor neighbour: rank at every epoch``, divided by ``/``.
+
+    Args:
+        recording: Paths of every epoch up to the present one.
+        last: The last epoch.
+    """
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for layer in recording.layers if epoch else ():
+            grams = {t: relu_paths.path_gram(recording.packed(t, layer)[layer]) for t in (epoch - 1, epoch)}
+            ranks = relu_paths.ranks_over_time(grams, range(len(grams[epoch])))
+            values[f"{layer}:kept"] = float(ranks.kept(NEAREST).mean())
+            values[f"{layer}:changed"] = float(ranks.nearest_changes().double().mean())
+            if epoch == last:
+                values[f"{layer}:ranks"] = rank_text(recording, layer)
+        return values
+
+    return probe
+
+
+def rank_text(recording: relu_paths.PathRecording, layer: str) -> str:
+    """The ranks of the neighbours of `ANCHORS` over all recorded epochs as text."""
+    grams = recording.path_grams(layer)
+    anchors = [anchor for anchor in ANCHORS if anchor < len(next(iter(grams.values())))]
+    rows: dict[tuple[int, int], list[int]] = {}
+    for row in relu_paths.ranks_over_time(grams, anchors).table(NEAREST):
+        rows.setdefault((row["anchor"], row["neighbour"]), []).append(row["rank"])
+    return "/".join(f"{i} {j}: {' '.join(map(str, ranks))}" for (i, j), ranks in rows.items())
+
+
+def distance_probe(recording: relu_paths.PathRecording, x: Tensor, *, last: int) -> Probe:
+    """Path overlap against the distance of the images (Fig. 4).
+
+    Values: ``<layer>:rank`` and ``<layer>:linear``, Spearman's and Pearson's correlation of overlap with distance over
+    pairs; at the last epoch ``<layer>:bins``: for `DISTANCE_BINS` bins with as many pairs each the mean distance and
+    the quartiles of overlap as a share of the layer's units, in thousandths, bins divided by ``/``.
+
+    Args:
+        recording: Paths of every epoch up to the present one.
+        x: The images that are followed, in the space where distance is taken: their pixels, or standardized.
+        last: The last epoch.
+    """
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for layer in recording.layers:
+            packed = recording.packed(epoch, layer)[layer]
+            pairs = relu_paths.overlap_and_distance(packed, x)
+            values[f"{layer}:rank"] = pairs.rank_correlation()
+            values[f"{layer}:linear"] = pairs.linear_correlation()
+            if epoch == last:
+                values[f"{layer}:bins"] = bin_text(pairs, packed.units)
+        return values
+
+    return probe
+
+
+def bin_text(pairs: relu_paths.Pairs, units: int) -> str:
+    """Distances and the quartiles of overlap, bin by bin, as text."""
+    order = pairs.distance.argsort().cpu()
+    share = pairs.overlap.cpu().double() / units
+    levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    rows = []
+    for part in order.tensor_split(DISTANCE_BINS):
+        numbers = [float(pairs.distance.cpu()[part].mean()), *share[part].quantile(levels).tolist()]
+        rows.append(" ".join(str(round(1000 * number)) for number in numbers))
+    return "/".join(rows)
+
+
+def apart_probe(recording: relu_paths.PathRecording) -> Probe:
+    """Paths of epochs that lie further apart, and of other images.
+
+    Values: ``<layer>:self8`` and ``<layer>:cross8``, mean self- and cross-path similarity with eight epochs before, and
+    likewise for all of `APART`; ``<layer>:others``, mean cosine of an image's path with those of the others an epoch
+    before.
+
+    Args:
+        recording: Paths of every epoch up to the present one.
+    """
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for layer in recording.layers if epoch else ():
+            now, before = (recording.packed(t, layer)[layer] for t in (epoch, epoch - 1))
+            across = relu_paths.overlap_across(now, before)
+            values[f"{layer}:others"] = float(across[~torch.eye(len(across), dtype=torch.bool)].mean())
+            for lag in (lag for lag in APART if lag <= epoch):
+                crossed = relu_paths.cross_path_similarity(now, recording.packed(epoch - lag, layer)[layer]).double()
+                i, j = torch.triu_indices(len(crossed), len(crossed), 1)
+                values[f"{layer}:cross{lag}"] = float(crossed[i, j].mean())
+                values[f"{layer}:self{lag}"] = float(crossed.diagonal().mean())
+        return values
+
+    return probe
