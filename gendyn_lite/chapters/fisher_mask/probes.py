@@ -89,8 +89,9 @@ def _below(model: nn.Module, epoch: int, *, parts: dict[str, tuple[Tensor, Tenso
     device = next(model.parameters()).device
     sizes = {name: len(y) for name, (_, y) in parts.items()}
     each = {name: fisher.diagonal(model, x.to(device), y.to(device)) for name, (x, y) in parts.items()}
+    total = sum(sizes.values())
     whole = {
-        name: sum(size * each[part][name] for part, size in sizes.items()) / sum(sizes.values())
+        name: torch.stack([size / total * each[part][name] for part, size in sizes.items()]).sum(0)
         for name in next(iter(each.values()))
     }
     found = {}

@@ -206,10 +206,10 @@ def gains_at(table: pd.DataFrame, losses: Mapping[float, float]) -> pd.DataFrame
     found = []
     for subject, own in rows.groupby("subject", sort=False):
         bare = own[own["way"] == NONE]
-        for (way, kept), runs in own[own["way"] != NONE].groupby(["way", "kept"], sort=False):
-            if kept in losses:
-                each = (levels(part, "train_loss", losses[kept], "test_accuracy") for part in (runs, bare))
-                gain = 100 * next(each) - 100 * next(each)
+        for kept, loss in losses.items():
+            for way, runs in own[(own["way"] != NONE) & (own["kept"] == kept)].groupby("way", sort=False):
+                masked, plain = (levels(part, "train_loss", loss, "test_accuracy") for part in (runs, bare))
+                gain = 100 * (masked - plain)
                 found += [{"subject": subject, "way": way, "kept": kept, "seed": s, "gain": g} for s, g in gain.items()]
     columns = pd.Index(["subject", "way", "kept", "seed", "gain"])
     return pd.DataFrame(found, columns=columns).dropna().reset_index(drop=True)
