@@ -110,7 +110,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         for name, rate in (("resnet18", 0.1), ("vgg19", 0.005))
     ),
     ("ratio", "smoke"): (
-        Part({**_DIGITS, "train_size": 200, "epochs": 8, "milestones": (3, 6)}, _models(5e-3, 1, cnn={})[:14], seeds=1),
+        Part({**_DIGITS, "train_size": 200, "epochs": 8, "milestones": (3, 6)}, _models(5e-3, 1, cnn={})[:13], seeds=1),
     ),
     ("ratio", "colab"): (
         Part(_MANY, _models(2e-3, 2, cnn=_CNN)[:22], seeds=5, first_seed=_NEW),

@@ -234,7 +234,7 @@ def partial_rank(x: Sequence[float], y: Sequence[float], given: Sequence[float])
     """
     if len(x) < 4 or min(np.ptp(x), np.ptp(y), np.ptp(given)) == 0:
         return math.nan
-    r: np.ndarray = np.corrcoef([stats.rankdata(each) for each in (x, y, given)])
+    r = np.asarray(np.corrcoef([stats.rankdata(each) for each in (x, y, given)]))
     left = (1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)
     return float((r[0, 1] - r[0, 2] * r[1, 2]) / math.sqrt(left)) if left > 1e-12 else math.nan
 
