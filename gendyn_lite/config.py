@@ -83,8 +83,8 @@ class RunConfig:
         probe_version: Version of what the run's probes measure. A probe that comes to measure something else gets a
             new version, so that it is never answered with the values of an old run.
         stop_at_loss: Training stops at the first evaluation with a mean training loss of at most this, or never (None).
-        eval_schedule: ``"regular"``, every `eval_every` epochs; or ``"early"``, for what changes most at the start: after
-            1/16, 1/8, 1/4 and 1/2 of the first epoch, every epoch to 8, then spaced by logarithm, twice a doubling.
+        eval_schedule: ``"regular"``, every `eval_every` epochs; or ``"early"``, for what changes most at the start:
+            after 1/16, 1/8, 1/4 and 1/2 of the first epoch, every epoch to 8, then by logarithm, twice a doubling.
 
     Raises:
         UserError: A value has the wrong type, is outside its range or is no valid name.

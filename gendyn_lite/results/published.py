@@ -201,7 +201,7 @@ def check(
 
 
 def _whole(values: pd.Series, *, parts: bool) -> bool:
-    """Whether they are whole numbers; or, with `parts`, whole but for some between 0 and 1, parts of the first epoch."""
+    """Whether they are whole numbers; or, with `parts`, all but some between 0 and 1, parts of the first epoch."""
     if not (parts and pd.api.types.is_float_dtype(values)):
         return pd.api.types.is_integer_dtype(values)
     early = values.between(0, 1, inclusive="neither")

@@ -49,10 +49,11 @@ def fit(
     ``config.seed``, and the caller's is left as it was. On a CPU they are the same to the bit, also after a resume (a
     small network is trained on one thread; a large one on torch's own number of threads, which must then be the same).
 
-    A row has ``epoch`` (finished ones; 0 is before training; a fraction within the first, see ``eval_schedule``), ``step`` (taken), ``learning_rate`` (of that epoch),
-    ``train_loss``, ``train_accuracy`` (over the whole training set in eval mode, without augmentation), ``test_loss``,
-    ``test_accuracy`` (losses in nats, accuracies in [0, 1]), ``seconds`` (of training since the start, evaluations
-    left out, resumed time included) and ``"<probe>/<key>"`` for each value of a probe.
+    A row has ``epoch`` (finished ones; 0 is before training; with ``eval_schedule="early"`` also parts of the first),
+    ``step`` (taken), ``learning_rate`` (of that epoch), ``train_loss``, ``train_accuracy`` (over the whole training set
+    in eval mode, without augmentation), ``test_loss``, ``test_accuracy`` (losses in nats, accuracies in [0, 1]),
+    ``seconds`` (of training since the start, evaluations left out, resumed time included) and ``"<probe>/<key>"`` for
+    each value of a probe.
 
     Under ``torchrun`` each process takes its share of every batch: the result is that of one process.
 

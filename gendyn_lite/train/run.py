@@ -20,11 +20,10 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData, batcher
 from gendyn_lite.data.batching import SPLITS
 from gendyn_lite.errors import UserError
-from gendyn_lite.train import checkpoint
+from gendyn_lite.train import checkpoint, probes
 from gendyn_lite.train.device import Precision, random_state, repeatable, set_random_state
 from gendyn_lite.train.distributed import Ranks, wrapped
 from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, has_ended, make_row
-from gendyn_lite.train import probes
 from gendyn_lite.train.probes import Probe, call_probes, check_fits, reestimated_statistics, totals
 from gendyn_lite.train.step import Step, learning_rate, make_optimizer
 
