@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs
+from gendyn_lite.chapters.stiffness.tables import at_loss, long_layers, of_fitted_runs
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
@@ -42,23 +42,13 @@ def _peak(rows: pd.DataFrame, column: str) -> pd.Series:
     return _of_runs(rows, lambda run: _at_peak(run, column))
 
 
-def _at_loss(run: pd.DataFrame, column: str, loss: float) -> float:
-    """A column where the training loss of a run, in order, first falls to a level: on a line in the log of the loss."""
-    losses, values = run["train_loss"].to_numpy(), run[column].to_numpy()
-    at = int((losses <= loss).argmax())
-    if at == 0 or losses[at] == loss:
-        return float(values[at])
-    before, after, level = np.log([losses[at - 1], losses[at], loss])
-    return float(values[at - 1] + (values[at] - values[at - 1]) * (before - level) / (before - after))
-
-
 def _at_equal_loss(one: pd.DataFrame, other: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
     """A column of two kinds of runs at the smallest training loss that both of a seed reach, by seed."""
     least = pd.concat([rows.groupby("seed")["train_loss"].min() for rows in (one, other)], axis=1).dropna().max(axis=1)
 
     def values(rows: pd.DataFrame) -> pd.Series:
         kept = rows[rows["seed"].isin(least.index)]
-        return _of_runs(kept, lambda run: _at_loss(run, column, least[run["seed"].iloc[0]]))
+        return _of_runs(kept, lambda run: at_loss(run, column, least[run["seed"].iloc[0]]))
 
     return values(one), values(other)
 
