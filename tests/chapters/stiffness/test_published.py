@@ -5,11 +5,111 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters.stiffness.claims import of_deep_networks
-from gendyn_lite.chapters.stiffness.tables import long_layers
+from gendyn_lite.chapters import what_holds
+from gendyn_lite.chapters.stiffness import claims
+from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs
 
-DEEP = results.published("stiffness_deep")
+TRAINING, MAPS, LAYERS, DEEP = (
+    results.published(f"stiffness_{kind}") for kind in ("training", "maps", "layers", "deep")
+)
+OVERALL = what_holds.judged("04_stiffness")[1].set_index("id")["verdict"]
 KINDS = {(network, labels) for network in ("resnet18", "vgg19") for labels in (0.0, 1.0)}
+WITHIN, TEST, BETWEEN = (f"stiffness/{name}_cosine" for name in ("within", "test_within", "between"))
+CENTRE = TRAINING[(TRAINING["n_train"] == 1000) & (TRAINING["learning_rate"] == 0.01)]
+TRUE = CENTRE[CENTRE["label_corruption"] == 0]
+
+
+def at(rows, column, epoch, *keys):
+    """The mean over seeds of a column at an epoch."""
+    return rows[rows["epoch"] == epoch].groupby(list(keys) or "dataset")[column].mean()
+
+
+def values(name, judge=claims.during_training, runs=TRAINING):
+    """Of a claim, by data set."""
+    found = judge(runs)
+    found = found[(found["id"] == name) & (found["n_seeds"] > 0)].set_index("subject")
+    words = {"MNIST": "mnist", "CIFAR-10": "cifar10", "moons": "two_moons", "linked": "linked_rings"}
+    words |= {"spirals": "spirals", "nested": "nested_rings", "on rings": "rings"}
+    return found.rename(index=lambda said: next(name for word, name in words.items() if word in said))
+
+
+def test_what_was_run_are_new_seeds_looked_at_from_the_first_steps_on():
+    assert set(TRAINING["eval_schedule"]) == {"early"} and set(TRAINING["n_train"]) == {1000}
+    assert set(TRAINING.groupby("group_id")["seed"].agg(lambda seeds: tuple(sorted(set(seeds))))) == {(5, 6, 7, 8, 9)}
+    assert set(MAPS["seed"]) == set(range(5, 10)) and set(LAYERS["seed"]) == set(DEEP["seed"]) == set(range(5))
+    assert {0, 0.0625, 0.5, *range(1, 9), 40} <= set(TRAINING["epoch"])
+    prior = what_holds.judged("04_stiffness")[1].set_index("id")["prior"]
+    assert prior[["falls_with_overfitting", "boundary_learnt"]].all() and not prior["tanh_stiffer_within"]
+
+
+def test_within_a_class_it_rises_then_falls_to_where_it_began():
+    peak = TRUE[TRUE["epoch"] > 0].groupby(["dataset", "seed"])[WITHIN].max().groupby("dataset").mean()
+    curve = TRUE.groupby(["dataset", "epoch"])[WITHIN].mean()
+    assert curve.groupby("dataset").idxmax().tolist() == [("cifar10", 2), ("mnist", 2)]
+    end = at(TRUE, WITHIN, 40)
+    assert (end["mnist"] / peak["mnist"], end["cifar10"] / peak["cifar10"]) == pytest.approx((0.6, 0.4), abs=0.03)
+    assert (end - at(TRUE, WITHIN, 0)).abs().max() < 0.02  # as before training
+    assert TRUE[TRUE["epoch"] == 40]["train_accuracy"].min() == 1
+    assert at(TRUE, BETWEEN, 40).abs().max() < 0.05
+    seen = TRUE[(TRUE["epoch"] > 0) & TRUE["epoch"].isin(range(4, 41, 4))].groupby(["dataset", "seed"])[WITHIN].max()
+    left = end / seen.groupby("dataset").mean()
+    assert (left["mnist"], left["cifar10"]) == pytest.approx((0.75, 0.57), abs=0.01)
+
+
+def test_training_and_test_images():
+    assert (at(TRUE, TEST, 2) - at(TRUE, WITHIN, 2)).abs().max() < 0.03
+    apart = values("test_as_train_fitted")
+    assert apart.loc["mnist", "verdict"] == "holds" and apart.loc["cifar10", "verdict"] != "holds"
+    assert apart.loc["cifar10", "value"] < -0.03
+
+
+def test_a_map_is_what_it_must_be_without_learning():
+    learnt, labelled, seen, points = (
+        values(f"boundary_{name}", claims.over_the_plane, MAPS)["value"]
+        for name in ("learnt", "labelled", "seen", "at_points")
+    )
+    assert len(seen) == 4 and seen.between(0.57, 0.64).all()
+    assert learnt.abs().max() < 0.05 and labelled.abs().max() < 0.02
+    assert points["nested_rings"] < points["rings"] < 0 < points["two_moons"] < 0.05
+    assert (OVERALL["boundary_seen"], OVERALL["boundary_learnt"]) == ("holds", "negligible")
+    before = MAPS[MAPS["epoch"] == 0]
+    assert (before["map/points_inside"] - before["map/points_boundary"] > 0.1).all()
+
+
+def test_the_classes_of_a_map_are_text_with_their_zeros():
+    maps = MAPS["map/predicted"].dropna()
+    assert set(maps.str.len()) == {36 * 36} and maps.str.startswith("0").any()
+
+
+def test_layers_by_their_original_criteria_and_by_the_later_ones():
+    within, tanh = (values(name, claims.by_layer, LAYERS)["value"]
+                    for name in ("training_changes_within", "tanh_stiffer_within"))  # fmt: skip
+    assert within.drop("nested_rings").max() < 0.1 < within["nested_rings"]
+    assert -0.22 < tanh.min() < -0.2 and -0.075 < tanh.max() < -0.065
+    assert OVERALL["training_changes_within"] == "holds, small" and OVERALL["tanh_stiffer_within"] == "reversed"
+    assert set(OVERALL[["changes_through_within", "training_changes_layers", "changes_through_layers"]]) == {"holds"}
+    assert set(OVERALL[["leaky_relu_as_relu_within", "leaky_relu_as_relu", "tanh_differs"]]) == {"holds"}
+
+
+def test_between_classes_by_layer():
+    rows = of_fitted_runs(long_layers(LAYERS))
+    four = rows[(rows["depth"] == 4) & (rows["state"] == "trained")]
+    last = four[four["number"] == 5].groupby(["activation", "width", "dataset"])["between"].mean()
+    assert last["relu"].between(-0.21, 0).all() and last["leaky_relu"].between(-0.23, 0).all()
+    assert last["tanh"].min() > 0.2 and last["tanh", 32].min() > 0.5
+    assert (last["tanh", 8, "spirals"], last["tanh", 128, "spirals"]) == pytest.approx((0.24, 0.73), abs=0.01)
+    assert (last["relu", 32] - last["relu", 128]).abs().max() < 0.05
+    left = four[four["dataset"] == "nested_rings"].groupby(["activation", "width"])["run_id"].nunique()
+    assert left["tanh"].sum() == 1 and 8 not in left["relu"]
+
+
+def test_depth():
+    """ReLU, 32 units a layer: mean over layers between classes."""
+    rows = of_fitted_runs(long_layers(LAYERS))
+    rows = rows[(rows["activation"] == "relu") & (rows["width"] == 32)]
+    found = rows.groupby(["state", "depth", "dataset"])["between"].mean()
+    assert found["untrained", 2].between(-0.65, -0.55).all() and found["untrained", 8].between(-0.85, -0.75).all()
+    assert found["trained", 2].between(-0.46, -0.34).all() and found["trained", 8].between(-0.08, 0).all()
 
 
 def test_both_networks_fit_true_and_random_labels_with_five_seeds():
@@ -20,10 +120,10 @@ def test_both_networks_fit_true_and_random_labels_with_five_seeds():
 
 
 def test_late_layers_set_classes_apart_and_random_labels_take_little_of_it():
-    found = of_deep_networks(DEEP)
-    late = found[found["statement"] == "Late layers set classes apart more than early ones"]
+    found = claims.of_deep_networks(DEEP)
+    late = found[found["id"] == "late_layers_apart"]
     assert len(late) == 2 and set(late["verdict"]) == {"holds"}
-    less = found[found["statement"] == "With random labels, classes are set apart less"].set_index("subject")["value"]
+    less = found[found["id"] == "random_less_apart"].set_index("subject")["value"]
     value = {subject.split(" ")[0]: size for subject, size in less.items()}
     assert -0.1 < value["resnet18"] < -0.03 < -0.02 < value["vgg19"] < 0.01
 
@@ -39,28 +139,6 @@ def test_untrained_networks_set_classes_apart_too_and_more():
     assert (late > early + 0.2).all()
     for network in ("resnet18", "vgg19"):
         assert late[network, "untrained"] > late[network, "trained"]
-
-
-def test_what_the_text_says_of_training():
-    """At the rate of 0.01: the fall from the peak, and random labels beside true ones at the peak and when fitted."""
-    runs = results.published("stiffness_training")
-    runs = runs[runs["learning_rate"] == 0.01]
-    column = "stiffness/within_cosine"
-    by = ["data", "label_corruption", "seed"]
-    ends = runs.sort_values("epoch").groupby(by).tail(1).set_index(by)
-    assert ends["train_accuracy"].min() == 1
-    peak = runs[runs["epoch"] > 0].groupby(by)[column].max().groupby(by[:2]).mean().unstack()
-    end = ends[column].groupby(by[:2]).mean().unstack()
-    left = (end / peak)[0.0]
-    assert (left["MNIST"], left["CIFAR-10 (JPEG q75)"]) == (pytest.approx(0.75, abs=0.05), pytest.approx(0.6, abs=0.02))
-    assert (peak[1.0] / peak[0.0]).between(0.75, 0.85).all()
-    kept = end[1.0] / end[0.0]
-    assert (kept["MNIST"], kept["CIFAR-10 (JPEG q75)"]) == (pytest.approx(0.25, abs=0.03), pytest.approx(0.6, abs=0.04))
-    test = ends["stiffness/test_within_cosine"].groupby(by[:2]).mean().unstack()
-    assert (test < end).all(axis=None)  # once training images are memorized, those of the test set are helped less
-
-
-def test_the_classes_of_a_map_are_text_with_their_zeros():
-    """Tables from before apostrophes were written."""
-    maps = results.published("stiffness_maps")["map/predicted"].dropna()
-    assert set(maps.str.len()) == {36 * 36} and maps.str.startswith("0").any()
+    learnt = claims.of_deep_networks(DEEP).query("id == 'late_layers_learnt'")
+    assert len(learnt) == 2 and set(learnt["verdict"]) == {"reversed"}
+    assert set(DEEP["batch_norm_statistics"]) == {"running"}
