@@ -68,7 +68,8 @@ def depths(runs: pd.DataFrame) -> alt.HConcatChart:
         runs: A tidy table of experiment ``"stiffness_layers"``.
     """
     rows = of_fitted_runs(long_layers(runs))
-    activation, width = rows.groupby(["activation", "width"])["depth"].nunique().idxmax()
+    counts = rows.groupby(["activation", "width"])["depth"].nunique()
+    activation, width = list(counts.index)[int(counts.to_numpy().argmax())]
     rows = rows[(rows["activation"] == activation) & (rows["width"] == width)]
     table = _profile(rows, "data", ["data", "depth", "state"])
     ends = (

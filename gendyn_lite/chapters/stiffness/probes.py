@@ -116,7 +116,8 @@ def map_probe(
         twin = copy.deepcopy(model).cpu().double()
         found = stiffness.neighbourhood_map(twin, low=low, high=high, **options)
         near = _within(found.points, radius)
-        values = _sides(found.stiffness, near, found.predicted, share=True)
+        values: dict[str, Any] = _sides(found.stiffness, near, found.predicted)
+        values["boundary_share"] = float(_mixed(near, found.predicted).double().mean())
         if start is not None:
             labelled = around(start, found.points, found.predicted, near)
             values |= _sides(labelled, near, found.predicted, prefix="labelled_")
@@ -170,13 +171,16 @@ def _of_points(model: nn.Module, loaded: ImageData) -> dict[str, float]:
     return _sides(around(model, x, y, near), near, y, prefix="points_")
 
 
-def _sides(values: Tensor, near: Tensor, y: Tensor, *, prefix: str = "", share: bool = False) -> dict[str, float]:
+def _mixed(near: Tensor, y: Tensor) -> Tensor:
+    """Which examples have a neighbour of another class, [n]."""
+    return (near & (y[:, None] != y[None])).any(1)
+
+
+def _sides(values: Tensor, near: Tensor, y: Tensor, *, prefix: str = "") -> dict[str, float]:
     """Mean over examples that have a neighbour of another class, and over the others."""
-    mixed = (near & (y[:, None] != y[None])).any(1)
-    found = {f"{prefix}boundary_share": float(mixed.double().mean())} if share else {}
-    for name, part in (("boundary", mixed), ("inside", ~mixed)):
-        found[prefix + name] = float(values[part].mean()) if part.any() else float("nan")
-    return found
+    mixed = _mixed(near, y)
+    parts = {"boundary": values[mixed], "inside": values[~mixed]}
+    return {prefix + name: float(part.mean()) if len(part) else float("nan") for name, part in parts.items()}
 
 
 def corners(loaded: ImageData) -> tuple[tuple[float, float], tuple[float, float]]:

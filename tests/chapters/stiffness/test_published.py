@@ -43,24 +43,24 @@ def test_what_was_run_are_new_seeds_looked_at_from_the_first_steps_on():
 
 
 def test_within_a_class_it_rises_then_falls_to_where_it_began():
-    peak = TRUE[TRUE["epoch"] > 0].groupby(["dataset", "seed"])[WITHIN].max().groupby("dataset").mean()
     curve = TRUE.groupby(["dataset", "epoch"])[WITHIN].mean()
     assert curve.groupby("dataset").idxmax().tolist() == [("cifar10", 2), ("mnist", 2)]
     end = at(TRUE, WITHIN, 40)
-    assert (end["mnist"] / peak["mnist"], end["cifar10"] / peak["cifar10"]) == pytest.approx((0.6, 0.4), abs=0.03)
-    assert (end - at(TRUE, WITHIN, 0)).abs().max() < 0.02  # as before training
+    left = values("falls_with_overfitting")["value"]
+    assert (left["mnist"], left["cifar10"]) == pytest.approx((0.59, 0.45), abs=0.005)
+    assert (end - at(TRUE, WITHIN, 0)).abs().max() < 0.01  # as before training
     assert TRUE[TRUE["epoch"] == 40]["train_accuracy"].min() == 1
     assert at(TRUE, BETWEEN, 40).abs().max() < 0.05
     seen = TRUE[(TRUE["epoch"] > 0) & TRUE["epoch"].isin(range(4, 41, 4))].groupby(["dataset", "seed"])[WITHIN].max()
     left = end / seen.groupby("dataset").mean()
-    assert (left["mnist"], left["cifar10"]) == pytest.approx((0.75, 0.57), abs=0.01)
+    assert (left["mnist"], left["cifar10"]) == pytest.approx((0.75, 0.58), abs=0.01)
 
 
 def test_training_and_test_images():
-    assert (at(TRUE, TEST, 2) - at(TRUE, WITHIN, 2)).abs().max() < 0.03
-    apart = values("test_as_train_fitted")
-    assert apart.loc["mnist", "verdict"] == "holds" and apart.loc["cifar10", "verdict"] != "holds"
-    assert apart.loc["cifar10", "value"] < -0.03
+    assert values("test_as_train")["value"].abs().max() < 0.01
+    assert OVERALL["test_as_train"] == OVERALL["test_as_train_fitted"] == "holds"
+    less = at(TRUE, TEST, 40) / at(TRUE, WITHIN, 40)
+    assert less["mnist"] > 0.98 and less["cifar10"] == pytest.approx(0.75, abs=0.02)
 
 
 def test_a_map_is_what_it_must_be_without_learning():
