@@ -96,6 +96,17 @@ def test_learning_rates_at_equal_epochs_and_at_equal_training_loss():
     assert ends["train_loss"].groupby(level=[0, 1]).mean()[["mnist"]].xs(0.0003, level=1).item() > 0.9
 
 
+def test_three_thousand_images():
+    more = TRAINING[TRAINING["n_train"] == 3000]
+    assert set(more["dataset"]) == {"mnist"} and more["seed"].nunique() == 5
+    peaks = [
+        rows.groupby(["epoch", "step"])[WITHIN].mean().idxmax() for rows in (more, TRUE[TRUE["dataset"] == "mnist"])
+    ]
+    assert peaks[0] == (pytest.approx(0.5, abs=0.01), 47) and peaks[1] == (2, 64)
+    found = claims.during_training(TRAINING).query("id == 'falls_with_overfitting'")
+    assert found[found["subject"].str.contains("3,000")]["value"].item() == pytest.approx(0.53, abs=0.005)
+
+
 def test_critical_lengths():
     falls, shorter, fitted = (
         values(name)["value"] for name in ("length_falls", "larger_rate_shorter", "larger_rate_shorter_fitted")
