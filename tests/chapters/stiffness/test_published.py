@@ -7,6 +7,7 @@ import pytest
 from gendyn_lite import results
 from gendyn_lite.chapters import what_holds
 from gendyn_lite.chapters.stiffness import claims
+from gendyn_lite.chapters.stiffness.claims import RECORD
 from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs
 
 TRAINING, MAPS, LAYERS, DEEP = (
@@ -38,10 +39,15 @@ def values(name, judge=claims.during_training, runs=TRAINING):
 def test_what_was_run_are_new_seeds_looked_at_from_the_first_steps_on():
     assert set(TRAINING["eval_schedule"]) == {"early"} and set(TRAINING["n_train"]) == {1000, 3000}
     assert set(TRAINING.groupby("group_id")["seed"].agg(lambda seeds: tuple(sorted(set(seeds))))) == {(5, 6, 7, 8, 9)}
-    assert set(MAPS["seed"]) == set(range(5, 10)) and set(LAYERS["seed"]) == set(DEEP["seed"]) == set(range(5))
+    assert set(MAPS["seed"]) == set(range(5, 10)) and set(DEEP["seed"]) == set(range(5))
+    judged = RECORD.entries["tanh_stiffer_within"].of(LAYERS)
+    assert set(judged["seed"]) == set(range(5, 10)) and judged["run_id"].nunique() == 75
     assert {0, 0.0625, 0.5, *range(1, 9), 40} <= set(TRAINING["epoch"])
     prior = what_holds.judged("04_stiffness")[1].set_index("id")["prior"]
-    assert prior[["falls_with_overfitting", "boundary_learnt"]].all() and not prior["tanh_stiffer_within"]
+    assert (
+        prior[["falls_with_overfitting", "boundary_learnt"]].all()
+        and prior[["tanh_stiffer_within", "tanh_differs"]].all()
+    )
 
 
 def test_within_a_class_it_rises_then_falls_to_where_it_began():
@@ -143,10 +149,13 @@ def test_layers_by_their_original_criteria_and_by_the_later_ones():
     within, tanh = (values(name, claims.by_layer, LAYERS)["value"]
                     for name in ("training_changes_within", "tanh_stiffer_within"))  # fmt: skip
     assert within.drop("nested_rings").max() < 0.1 < within["nested_rings"]
-    assert -0.22 < tanh.min() < -0.2 and -0.075 < tanh.max() < -0.065
+    assert (tanh.min(), tanh.max()) == pytest.approx((-0.28, -0.06), abs=0.005)
     assert (OVERALL["training_changes_within"], OVERALL["tanh_stiffer_within"]) == ("undecided", "reversed")
     assert set(OVERALL[["changes_through_within", "training_changes_layers", "changes_through_layers"]]) == {"holds"}
-    assert set(OVERALL[["leaky_relu_as_relu_within", "leaky_relu_as_relu", "tanh_differs"]]) == {"holds"}
+    assert (OVERALL["leaky_relu_as_relu"], OVERALL["tanh_differs"]) == ("holds", "holds, small")
+    leaky = values("leaky_relu_as_relu_within", claims.by_layer, LAYERS)
+    assert leaky.loc["nested_rings", "value"] == pytest.approx(-0.08, abs=0.005)
+    assert set(leaky.drop("nested_rings")["verdict"]) == {"holds"}
 
 
 def test_between_classes_by_layer():
@@ -154,11 +163,11 @@ def test_between_classes_by_layer():
     four = rows[(rows["depth"] == 4) & (rows["state"] == "trained")]
     last = four[four["number"] == 5].groupby(["activation", "width", "dataset"])["between"].mean()
     assert last["relu"].between(-0.21, 0).all() and last["leaky_relu"].between(-0.23, 0).all()
-    assert last["tanh"].min() > 0.2 and last["tanh", 32].min() > 0.5
+    assert last["tanh"].min() > 0.15 and last["tanh"].drop("nested_rings", level="dataset").loc[32:].min() > 0.4
     assert (last["tanh", 8, "spirals"], last["tanh", 128, "spirals"]) == pytest.approx((0.24, 0.73), abs=0.01)
-    assert (last["relu", 32] - last["relu", 128]).abs().max() < 0.05
+    assert (last["relu", 32] - last["relu", 128]).abs().max() < 0.1
     left = four[four["dataset"] == "nested_rings"].groupby(["activation", "width"])["run_id"].nunique()
-    assert left["tanh"].sum() == 1 and 8 not in left["relu"]
+    assert left["tanh"].sum() == 2 and 8 not in left["relu"]
 
 
 def test_depth():
