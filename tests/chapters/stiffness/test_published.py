@@ -88,7 +88,6 @@ def test_learning_rates_at_equal_epochs_and_at_equal_training_loss():
     less, fitted = (values(f"larger_rate_less_stiff{name}")["value"] for name in ("", "_fitted"))
     assert (less["mnist"], less["cifar10"]) == pytest.approx((-0.25, -0.11), abs=0.005)
     assert list(fitted.index) == ["mnist"] and fitted["mnist"] == pytest.approx(-0.03, abs=0.005)
-    assert fitted["mnist"] / less["mnist"] == pytest.approx(1 / 8, abs=0.01)
     assert (OVERALL["larger_rate_less_stiff"], OVERALL["larger_rate_less_stiff_fitted"]) == (
         "holds, small",
         "holds, small",
