@@ -23,6 +23,7 @@ CHOICES = {
     "precision": ("float32", "bfloat16", "float16"),
     "mask_by": MASKS,
     "batch_norm_statistics": ("running", "re-estimated"),
+    "eval_schedule": ("regular", "early"),
 }
 
 # name -> (lowest, highest, lowest is allowed); the highest always is.
@@ -37,6 +38,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
 }
 # Fields that came after runs had been published: at their default they are no part of a key, which stays what it was.
 ADDED_LATER = ("test_size", "mask_keep", "mask_by", "batch_norm_statistics", "probe_version", "stop_at_loss")
+ADDED_LATER += ("eval_schedule",)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # names become folders: of an experiment, of a benchmark
 LARGEST = 2**63 - 1  # whole number that arrays can hold
 DEEPEST, LONGEST = 8, 4096  # levels of model_options; characters of a text, which may be a path
@@ -82,6 +84,8 @@ class RunConfig:
         probe_version: Version of what the run's probes measure. A probe that comes to measure something else gets a
             new version, so that it is never answered with the values of an old run.
         stop_at_loss: Training stops at the first evaluation with a mean training loss of at most this, or never (None).
+        eval_schedule: ``"regular"``, every `eval_every` epochs; or ``"early"``, for what changes most at the start:
+            after 1/16, 1/8, 1/4 and 1/2 of the first epoch, every epoch to 8, then by logarithm, twice a doubling.
 
     Raises:
         UserError: A value has the wrong type, is outside its range or is no valid name.
@@ -122,6 +126,7 @@ class RunConfig:
     batch_norm_statistics: str = "running"
     probe_version: int = 1
     stop_at_loss: float | None = None
+    eval_schedule: str = "regular"
 
     def __post_init__(self) -> None:
         """Normalize numbers (1 and 1.0 are one run) and refuse what is wrong before anything runs."""
@@ -138,6 +143,10 @@ class RunConfig:
             raise UserError(f"dataset is {shown(self.dataset)}, expected a name in one line, or folder:PATH")
         if any(not 1 <= epoch <= LARGEST for epoch in self.milestones):
             raise UserError(f"milestones is {shown(self.milestones)}, expected epochs of at least 1")
+        if self.eval_schedule == "early" and self.eval_every > 1:
+            raise UserError(
+                f"eval_every is {self.eval_every}, but eval_schedule='early' says when: leave eval_every at 1"
+            )
         object.__setattr__(self, "model_options", _plain_options(vars(self)["model_options"]))
 
     def as_dict(self) -> dict[str, Any]:

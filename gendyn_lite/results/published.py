@@ -192,9 +192,17 @@ def check(
         if name in settings and name in curves:
             raise UserError(f"{here}: the metric {name!r} has the name of a setting of the run: rename its probe")
     for name, (low, high) in RANGES.items():
-        if name in ("epoch", "step") and not pd.api.types.is_integer_dtype(curves[name]):
+        if name in ("epoch", "step") and not _whole(curves[name], parts=name == "epoch"):
             raise UserError(f"{here}: {name} is not always a whole number: {remedy}")
         wrong = curves[name].notna() & ~pd.to_numeric(curves[name], errors="coerce").between(low, high)
         if wrong.any():
             value, run = curves.loc[wrong, [name, "run_id"]].iloc[0]
             raise UserError(f"{here}: {name} of run {run} is {value}, expected {low:g} to {high:g}")
+
+
+def _whole(values: pd.Series, *, parts: bool) -> bool:
+    """Whether they are whole numbers; or, with `parts`, all but some between 0 and 1, parts of the first epoch."""
+    if not (parts and pd.api.types.is_float_dtype(values)):
+        return pd.api.types.is_integer_dtype(values)
+    early = values.between(0, 1, inclusive="neither")
+    return bool(early.any() and (values[~early] % 1 == 0).all())

@@ -33,7 +33,17 @@ _LENGTH = (
     "stop_when_fitted",
     "stop_at_loss",
 )
-_KIND = (*_LENGTH, "train_size", "test_size", "eval_every", "momentum", "random_crop", "flip", "batch_size")
+_KIND = (
+    *_LENGTH,
+    "train_size",
+    "test_size",
+    "eval_every",
+    "eval_schedule",
+    "momentum",
+    "random_crop",
+    "flip",
+    "batch_size",
+)
 LEVELS = (("seed",), _LABELS, _LENGTH, _KIND, (*_KIND, "experiment", "standardize"))
 TRIED = (*_LENGTH, "experiment")  # what a few steps on trial tell alike: these change no step, or hardly
 MOST_EXAMPLES = 60_000  # of a whole data set of which nothing was measured

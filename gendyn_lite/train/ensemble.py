@@ -18,7 +18,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.train.device import choose_device
 from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, has_ended, make_row
 from gendyn_lite.train.loop import fit
-from gendyn_lite.train.probes import check_fits
+from gendyn_lite.train.probes import check_fits, evaluated_epochs
 from gendyn_lite.train.stack import Stack, layout
 from gendyn_lite.train.step import learning_rate, make_optimizer
 
@@ -121,6 +121,8 @@ def _kind(member: Member) -> str:
     config, data, layers = member.config, member.data, layout(member.model)
     if layers is None or config.random_crop or config.flip or config.precision != "float32":
         return f"alone {member.run}"
+    if config.eval_schedule != "regular":  # which looks within an epoch
+        return f"alone {member.run}"
     shapes = [list(part.x.shape) for part in (data.train, data.test)]
     same = {key: value for key, value in config.as_dict().items() if key not in FREE}
     return digest([layers, shapes, data.num_classes, same])
@@ -171,7 +173,7 @@ class Together:
 
     def train(self) -> None:
         """Train to the last epoch, or until every run has left."""
-        epochs = self.config.epochs
+        epochs, evaluated = self.config.epochs, evaluated_epochs(self.config)
         with torch.autocast(self.device.type, enabled=False):  # whatever the caller's context is
             self._evaluate(0)
             for epoch in range(1, epochs + 1):
@@ -181,7 +183,7 @@ class Together:
                 self._train_epoch(epoch)
                 self.place.seconds += (time.perf_counter() - started) / len(self.members)
                 self.bar.advance(len(self.members))
-                if epoch % self.config.eval_every == 0 or epoch == epochs:
+                if epoch in evaluated:
                     self._evaluate(epoch)
             self._leave(range(len(self.members)), epochs)
 

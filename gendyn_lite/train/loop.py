@@ -21,7 +21,7 @@ from gendyn_lite.threads import keep_freed_memory, threads
 from gendyn_lite.train.device import Precision, choose_device, own_generator, repeatable, threads_for
 from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.history import History, Row
-from gendyn_lite.train.probes import Probe, totals
+from gendyn_lite.train.probes import Probe, evaluated_epochs, evaluated_steps, totals
 from gendyn_lite.train.run import Options, Run
 from gendyn_lite.train.step import Step, make_optimizer
 
@@ -49,10 +49,11 @@ def fit(
     ``config.seed``, and the caller's is left as it was. On a CPU they are the same to the bit, also after a resume (a
     small network is trained on one thread; a large one on torch's own number of threads, which must then be the same).
 
-    A row has ``epoch`` (finished ones; 0 is before training), ``step`` (taken), ``learning_rate`` (of that epoch),
-    ``train_loss``, ``train_accuracy`` (over the whole training set in eval mode, without augmentation), ``test_loss``,
-    ``test_accuracy`` (losses in nats, accuracies in [0, 1]), ``seconds`` (of training since the start, evaluations
-    left out, resumed time included) and ``"<probe>/<key>"`` for each value of a probe.
+    A row has ``epoch`` (finished ones; 0 is before training; with ``eval_schedule="early"`` also parts of the first),
+    ``step`` (taken), ``learning_rate`` (of that epoch), ``train_loss``, ``train_accuracy`` (over the whole training set
+    in eval mode, without augmentation), ``test_loss``, ``test_accuracy`` (losses in nats, accuracies in [0, 1]),
+    ``seconds`` (of training since the start, evaluations left out, resumed time included) and ``"<probe>/<key>"`` for
+    each value of a probe.
 
     Under ``torchrun`` each process takes its share of every batch: the result is that of one process.
 
@@ -149,7 +150,7 @@ def estimate_seconds(
         x, y = (part[:FEW] if place.type == "cpu" else part for part in next(evaluation.epoch(0)))
         an_example = _seconds(lambda: totals(twin, [(x, y)], precision, place), place) / len(y)
     examples = training.num_examples + test.num_examples
-    evaluated = (2 + config.epochs // config.eval_every) * examples
+    evaluated = (len(evaluated_epochs(config)) + len(evaluated_steps(config, len(training)))) * examples
     return config.epochs * len(training) * a_step + evaluated * an_example
 
 

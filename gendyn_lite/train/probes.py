@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,12 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
 from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.train.device import HOOKS, Precision, random_state
 from gendyn_lite.train.history import Row
 
-Probe = Callable[[nn.Module, int], Mapping[str, Any]]
+Probe = Callable[[nn.Module, Any], Mapping[str, Any]]
+EARLY, EVERY = (1 / 16, 1 / 8, 1 / 4, 1 / 2), 8  # parts of the first epoch; epochs each of which is evaluated
 Batch = tuple[Tensor, Tensor]
 # Of the networks whose statistics are re-estimated at present: each buffer of batch-norm and what was in it before.
 _running: WeakKeyDictionary[nn.Module, list[tuple[Tensor, Tensor]]] = WeakKeyDictionary()
@@ -171,13 +174,46 @@ def log_spaced(epochs: int, count: int = 20) -> tuple[int, ...]:
     return tuple(sorted({0, epochs} | spaced))
 
 
-def call_probes(probes: Mapping[str, Probe], model: nn.Module, epoch: int, device: torch.device) -> Row:
+def evaluated_epochs(config: RunConfig) -> frozenset[int]:
+    """The finished epochs at which a run is evaluated, the last one always; 0 is before training.
+
+    Args:
+        config: The run.
+
+    >>> sorted(evaluated_epochs(RunConfig(experiment="demo", epochs=5, eval_every=2)))
+    [0, 2, 4, 5]
+    >>> sorted(evaluated_epochs(RunConfig(experiment="demo", epochs=40, eval_schedule="early")))
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 23, 32, 40]
+    """
+    if config.eval_schedule == "regular":
+        return frozenset(range(0, config.epochs, config.eval_every)) | {config.epochs}
+    doublings = max(0, math.ceil(2 * math.log2(config.epochs / EVERY)))
+    spaced = {round(EVERY * 2 ** (k / 2)) for k in range(doublings)}
+    return frozenset(epoch for epoch in {*range(EVERY + 1), *spaced} if epoch < config.epochs) | {config.epochs}
+
+
+def evaluated_steps(config: RunConfig, steps: int) -> frozenset[int]:
+    """The steps within the first epoch after which a run is evaluated, each once; none by the regular schedule.
+
+    Args:
+        config: The run.
+        steps: Of an epoch.
+
+    >>> sorted(evaluated_steps(RunConfig(experiment="demo", eval_schedule="early"), 63))
+    [4, 8, 16, 32]
+    """
+    if config.eval_schedule == "regular":
+        return frozenset()
+    return frozenset(step for step in (round(part * steps) for part in EARLY) if 0 < step < steps)
+
+
+def call_probes(probes: Mapping[str, Probe], model: nn.Module, epoch: float, device: torch.device) -> Row:
     """Call every probe on the model in eval mode; its values as ``"<probe>/<key>"``.
 
     Args:
         probes: Name → function of (model, epoch).
         model: The network, in eval mode.
-        epoch: The epoch just finished.
+        epoch: The epoch just finished, or how far the first one is.
         device: Where the model is.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData, batcher
 from gendyn_lite.data.batching import SPLITS
 from gendyn_lite.errors import UserError
-from gendyn_lite.train import checkpoint
+from gendyn_lite.train import checkpoint, probes
 from gendyn_lite.train.device import Precision, random_state, repeatable, set_random_state
 from gendyn_lite.train.distributed import Ranks, wrapped
 from gendyn_lite.train.history import History, Place, Progress, Row, check_losses, has_ended, make_row
@@ -72,6 +73,8 @@ class Run:
         self.place, self.rows, self.resumed_at = Place(), list[Row](), list[int]()
         self._report = options.on_epoch if options.on_epoch and ranks.first else lambda row: None
         self.identity = {"run_id": config.run_id(data.fingerprint), "world": ranks.world, **_digests(model, data)}
+        self._epochs_seen = probes.evaluated_epochs(config) | (options.probe_epochs or frozenset())
+        self._steps_seen = probes.evaluated_steps(config, self.steps)
         self.saved: Place | None = None
         self.saved_at = time.monotonic()
 
@@ -98,7 +101,7 @@ class Run:
             epoch = self.place.epoch
             self._train_epoch(epoch, bar)
             self.place.epoch, self.place.batch = epoch + 1, 0
-            if self._is_evaluated(epoch):
+            if epoch in self._epochs_seen:
                 self._evaluate(epoch)
                 bar.show(self.rows[-1])
             if self._save_is_due():
@@ -122,10 +125,15 @@ class Run:
             bar.advance()
             if len(losses) == CHECK_STEPS:
                 self._check(losses, epoch, rate)
-            if self.place.batch < self.steps and self._save_is_due():
+            evaluated = self.place.step in self._steps_seen
+            if self.place.batch < self.steps and (evaluated or self._save_is_due()):
                 self._check(losses, epoch, rate)
                 self.place.seconds += time.perf_counter() - started
-                self._save()
+                if evaluated:
+                    self._evaluate(self.place.step / self.steps)
+                    self.model.train()
+                if self._save_is_due():
+                    self._save()
                 started = time.perf_counter()
         self._check(losses, epoch, rate)
         self.place.seconds += time.perf_counter() - started
@@ -139,8 +147,8 @@ class Run:
             check_losses(values, place=self.place, epoch=epoch, steps=self.steps, rate=rate)
             losses.clear()
 
-    def _evaluate(self, epoch: int) -> None:
-        """Append the row of an epoch and report it."""
+    def _evaluate(self, epoch: float) -> None:
+        """Append the row of an epoch, or of a part of the first one, and report it."""
         self.model.eval()
         running = self.config.batch_norm_statistics == "running"
         batches = self.batches["train_eval"].epoch(0)
@@ -148,7 +156,8 @@ class Run:
             sums = [self._totals("train_eval"), self._totals("test")]
             counts = self.batches["train"].num_examples, self.batches["test"].num_examples
             place = replace(self.place, epoch=epoch)
-            row = make_row(self.ranks.sum(torch.cat(sums)).tolist(), counts, place, learning_rate(self.config, epoch))
+            rate = learning_rate(self.config, math.ceil(epoch))
+            row = make_row(self.ranks.sum(torch.cat(sums)).tolist(), counts, place, rate)
             wanted = self.options.probe_epochs
             if wanted is None or epoch in wanted:
                 row |= call_probes(self.options.probes, self.model, epoch, self.options.device)
@@ -158,10 +167,6 @@ class Run:
     def _totals(self, split: str) -> Tensor:
         batches = islice(self.batches[split].epoch(0), self.ranks.rank, None, self.ranks.world)
         return totals(self.model, batches, self.precision, self.options.device)
-
-    def _is_evaluated(self, epoch: int) -> bool:
-        wanted = self.options.probe_epochs or frozenset()
-        return epoch % self.config.eval_every == 0 or epoch == self.config.epochs or epoch in wanted
 
     def _save_is_due(self) -> bool:
         if self.options.checkpoint_dir is None:

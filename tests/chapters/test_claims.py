@@ -124,11 +124,13 @@ HOLD = {
     "wrong_slower_than_shorter_25 wrong_slower_early_25 better_than_none_75 better_than_magnitude_75 "
     "better_than_shorter_75 better_than_fixed_25 better_than_random_25 better_than_shorter_25 "
     "better_at_loss_none_75 better_at_loss_shorter_75",
-    "stiffness": "classes_apart falls_with_overfitting test_as_train length_falls larger_rate_less_stiff "
-    "larger_rate_shorter random_less_stiff",
-    "maps": "boundary_seen",
-    "layers": "training_changes_layers changes_through_layers tanh_differs leaky_relu_as_relu",
-    "depth": "late_layers_apart random_less_apart",
+    "stiffness": "classes_apart falls_with_overfitting test_as_train test_as_train_fitted length_falls "
+    "larger_rate_less_stiff larger_rate_shorter random_less_stiff larger_rate_less_stiff_fitted "
+    "larger_rate_shorter_fitted random_less_stiff_fitted half_less_stiff_fitted",
+    "maps": "boundary_seen boundary_learnt boundary_labelled boundary_at_points",
+    "layers": "training_changes_within changes_through_within tanh_stiffer_within leaky_relu_as_relu_within "
+    "training_changes_layers changes_through_layers tanh_differs leaky_relu_as_relu",
+    "depth": "late_layers_apart late_layers_learnt random_less_apart",
     "intervals": "pairs_alike midlines_shorter principal_over_means principal_over_minor principal_over_random "
     "principal_over_varying principal_over_span pairs_over_random pairs_over_span pairs_trained midlines_trained "
     "principal_as_random random_directions_shorter norms_within bound_true bound_explains "
@@ -230,11 +232,22 @@ CASES = [
     ("stiffness", {"test": 0.3}, "test_as_train", REVERSED),
     ("stiffness", {"slower": 1.5}, "larger_rate_shorter", REVERSED),
     ("stiffness", {"random": 0.5}, "random_less_stiff", NEGLIGIBLE),
+    ("stiffness", {"later": -0.1}, "test_as_train_fitted", REVERSED),
+    ("stiffness", {"fast": 1.8}, "larger_rate_less_stiff_fitted", REVERSED),
+    ("stiffness", {"slower": 1.5}, "larger_rate_shorter_fitted", REVERSED),
+    ("stiffness", {"fitted": 0.9}, "larger_rate_less_stiff_fitted larger_rate_shorter_fitted", None),
+    ("stiffness", {"random": 0.7}, "random_less_stiff_fitted", SMALL),
+    ("stiffness", {"half": 1.6}, "half_less_stiff_fitted", REVERSED),
     ("maps", {"contrast": 0.0}, "boundary_seen", NEGLIGIBLE),
+    ("maps", {"shifted": 0.45}, "boundary_learnt", SMALL),
+    ("maps", {"labelled": 0.7}, "boundary_labelled", REVERSED),
+    ("maps", {"before": 0.8}, "boundary_at_points", REVERSED),
     ("layers", {"change": 0.0}, "training_changes_layers", NEGLIGIBLE),
-    ("layers", {"tanh": 0.0}, "tanh_differs", NEGLIGIBLE),
-    ("layers", {"leaky": 0.3}, "leaky_relu_as_relu", REVERSED),
-    ("depth", {"late": -0.3}, "late_layers_apart", REVERSED),
+    ("layers", {"change": 0.0}, "training_changes_within", SMALL),  # a distance is never below its 0
+    ("layers", {"tanh": 0.0}, "tanh_differs tanh_stiffer_within", NEGLIGIBLE),
+    ("layers", {"leaky": 0.3}, "leaky_relu_as_relu leaky_relu_as_relu_within", REVERSED),
+    ("depth", {"late": -0.3}, "late_layers_apart late_layers_learnt", REVERSED),
+    ("depth", {"untrained": 0.3}, "late_layers_learnt", NEGLIGIBLE),
     ("depth", {"random": 0.1}, "random_less_apart", REVERSED),
     ("intervals", {"shift": 0.05}, "pairs_alike", "holds"),  # no significant difference is an equivalence
     ("intervals", {"shift": 0.3}, "pairs_alike", REVERSED),

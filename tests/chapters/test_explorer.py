@@ -128,6 +128,10 @@ def test_the_button_shows_a_map_and_the_stiffness_of_two_examples(monkeypatch):
     ((title, caption),) = drawn
     assert (title["text"], caption) == ("Stiffness of each place with its neighbours", "fc2, trained here")
     assert f"cosine stiffness {explorer.pair():.2f} in fc2" in explorer.status.value
+    row = explorer.map().iloc[0]  # the chart tells means of the map, not its ends
+    whole = row["map/boundary_share"] * row["map/boundary"] + (1 - row["map/boundary_share"]) * row["map/inside"]
+    hundredths = [int(value) for value in row["map/stiffness"].split()]
+    assert whole == pytest.approx(sum(hundredths) / len(hundredths) / 100, abs=0.005)
     model, loaded = explorer.network()
     assert explorer.network()[0] is model
     x, y = loaded.train.x[[0, 2]].double(), loaded.train.y[[0, 2]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from torch import nn
 from gendyn_lite.errors import UserError
 from gendyn_lite.train import fit, log_spaced
 from gendyn_lite.train.probes import reestimated_statistics, running_statistics
-from tests.train.conftest import make_network, same, trained, weights
+from tests.train.conftest import Stop, make_network, plain, same, trained, weights
 
 MEDDLING = {
     "mode": (lambda model: model.train(), "probe 'bad' left modules in another mode"),
@@ -61,6 +62,37 @@ class TestProbes:
         history = fit(network, digits, config, device="cpu", probes=probes, probe_epochs=log_spaced(10, 4))
         assert history.column("epoch") == [0, 1, 2, 4, 5, 8, 10]
         assert history.column("p/at") == [0, 1, 2, None, 5, None, 10]
+
+    def test_the_early_schedule_looks_within_the_first_epoch_and_changes_no_number(self, digits, config):
+        config = config.replace(train_size=None, epochs=12, batch_size=8)
+        steps = math.ceil(len(digits.train.y) / 8)
+        probes = {"p": lambda model, epoch: {"at": epoch}}
+        early = trained(config.replace(eval_schedule="early"), digits, probes=probes)
+        regular = trained(config, digits)
+        expected = [step / steps for step in (1, 2, 5, 10)] + [*range(1, 9), 11, 12]
+        assert early.history.column("epoch") == early.history.column("p/at") == [0, *expected]
+        assert early.history.column("step")[1:5] == [1, 2, 5, 10]
+        assert same(early.weights, regular.weights)
+        known = {row["epoch"]: row for row in plain(regular.history.rows)}
+        rows = [{key: row[key] for key in known[0]} for row in plain(early.history.rows) if row["epoch"] in known]
+        assert rows == [known[row["epoch"]] for row in rows]
+
+    def test_a_resume_within_the_first_epoch_has_every_row_once(self, digits, config, tmp_path):
+        config = config.replace(eval_schedule="early", batch_size=8, epochs=2)
+        whole, calls = trained(config, digits), []
+
+        def stop(model, epoch):
+            calls.append(epoch)
+            if len(calls) == 4:
+                raise Stop
+            return {}
+
+        with pytest.raises(Stop):
+            options = {"checkpoint_dir": tmp_path, "checkpoint_seconds": 0}
+            trained(config, digits, probes={"stop": stop}, **options)
+        again = trained(config, digits, checkpoint_dir=tmp_path)
+        assert 0 < calls[-1] < 1 and again.history.resumed_at
+        assert again.same_as(whole)
 
     @pytest.mark.parametrize(("deed", "message"), MEDDLING.values(), ids=MEDDLING)
     def test_meddling_and_what_is_no_row_are_named(self, network, digits, config, deed, message):

@@ -1,26 +1,19 @@
-"""Charts of chapter 4: what a step does, stiffness over the plane, class by class, during training."""
+"""Charts of chapter 4: what a step does, stiffness class by class, during training, by one setting at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import product
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
+from gendyn_lite.chapters.stiffness.tables import by_loss
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import DASHES, PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, titled, told, tooltips
-from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 STEPPED_ON = ("itself", "same digit", "other digit")
-MAP_COLUMNS = {"map/stiffness": "hundredths", "map/predicted": "classes"}
-MAP_COLUMNS |= {"map/boundary": "boundary", "map/inside": "inside"}
-MAP_TABLE = ["data", "epoch", "train_accuracy", "boundary", "inside", "side", "low0", "high0", "low1", "high1"]
-MAP_TABLE += ["hundredths", "classes"]
-CORNERS = Mapping[str, tuple[tuple[float, float], tuple[float, float]]]
 CURVES = {
     "within, train-train": "stiffness/within_{kind}",
     "within, train-test": "stiffness/test_within_{kind}",
@@ -28,7 +21,14 @@ CURVES = {
     "between, train-test": "stiffness/test_between_{kind}",
 }
 BEFORE, AFTER = "before training", "after training"
-TRUE, RANDOM = "true labels", "random labels"
+TRUE, HALF, RANDOM = "true labels", "half of the labels random", "random labels"
+FACTORS = {  # setting → how a menu calls it, and what its values are called
+    "label_corruption": ("labels", {0.0: TRUE, 0.5: HALF, 1.0: RANDOM}.get),
+    "learning_rate": ("learning rate", "rate {:g}".format),
+    "n_train": ("images", "{:,} images".format),
+    "network": ("network", str),
+}
+LEVELS = tuple(round(10 ** (-k / 4), 5) for k in range(-1, 15))  # training losses in nats, from 1.8 to 0.0003
 
 
 def step_changes(changes: pd.DataFrame) -> Chart:
@@ -60,73 +60,6 @@ def step_changes(changes: pd.DataFrame) -> Chart:
         f"digit, both divided by the step size, for {rows['example'].nunique()} digits and step sizes from "
         f"{steps[0]:g} to {steps[-1]:g}. For small steps the points lie on the line of equality; losses of one digit "
         "fall most.",
-    )
-
-
-def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> Chart:
-    """Stiffness with the neighbours over the plane at each recorded epoch; sliders on the epoch and the data set.
-
-    Args:
-        runs: A tidy table of experiment ``"stiffness_maps"``; one run of each data set holds its maps.
-        corners: Lowest and highest corner of the map of each data set, by its name in the column ``dataset``.
-
-    Raises:
-        UserError: No run holds a map.
-    """
-    rows = with_sizes(runs[runs["map/stiffness"].notna()], of="data").sort_values(["dataset", "size", "epoch"])
-    if rows.empty:
-        raise UserError("no run of the table holds a map, expected runs of stiffness_maps with seed 0")
-    rows = rows.assign(data=rows["data"] + rows["size"])
-    first = rows[rows["data"] == rows["data"].iloc[0]]
-    epoch = slider("map_epoch", rows["epoch"], "epoch", value=int(first["epoch"].max()))
-    shown = chosen(_map_table(rows, corners), {"data": menu("map_data", rows["data"], "data"), "epoch": epoch})
-    words = shown.transform_calculate(
-        words="'epoch ' + datum.epoch + ', train accuracy ' + format(datum.train_accuracy, '.2f')"
-    ).mark_text(align="left", baseline="bottom", dy=-4, fontWeight="bold")
-    place = alt.Scale(nice=False, zero=False)
-    x, y = alt.X("x:Q", title="first coordinate", scale=place), alt.Y("y:Q", title="second coordinate", scale=place)
-    color = alt.Color("stiffness:Q", scale=alt.Scale(scheme="viridis", domain=[-0.5, 1], clamp=True))
-    tip = [*tooltips(".2f", "stiffness"), alt.Tooltip("predicted:N", title="predicted class")]
-    cells = _cells(shown).mark_rect().encode(x=x, x2="x2:Q", y=y, y2="y2:Q", color=color, tooltip=tip)
-    ends = rows[rows["epoch"] == rows.groupby("data")["epoch"].transform("max")]
-    return layered(
-        [cells, words.encode(x=alt.value(0), y=alt.value(0), text="words:N")],
-        "Stiffness of each place with its neighbours",
-        "Dark: a step here raises the loss next door. One seed.",
-        "Map of the plane at each recorded epoch: mean cosine stiffness of each place with those around it. "
-        "It is near 1 away from the learned boundary and falls along it. Mean at the boundary and away from it "
-        f"after training: {told(ends, '{data}: {map/boundary:.2f} and {map/inside:.2f}')}.",
-        height=340,
-    )
-
-
-def _map_table(rows: pd.DataFrame, corners: CORNERS) -> pd.DataFrame:
-    """A row for each map: its corners and its places along a side; stiffness and classes travel as one text each."""
-    points = rows["map/stiffness"].str.count(" ") + 1
-    rows = rows.assign(side=(points**0.5).round().astype(int))
-    for (place, end), axis in product(enumerate(("low", "high")), (0, 1)):
-        rows[f"{end}{axis}"] = rows["dataset"].map({name: pair[place][axis] for name, pair in corners.items()})
-    return rows.rename(columns=MAP_COLUMNS)[MAP_TABLE].round(3)
-
-
-def _cells(one: alt.Chart) -> alt.Chart:
-    """The places of one map, a row each: where its cell is, and its stiffness."""
-    return (
-        one.transform_calculate(value="split(datum.hundredths, ' ')", predicted="split(datum.classes, '')")
-        .transform_flatten(["value", "predicted"])
-        .transform_window(place="row_number()")
-        .transform_calculate(
-            row="(datum.place - 1) % datum.side",
-            column="floor((datum.place - 1) / datum.side)",
-            stiffness="datum.value / 100",
-            x="datum.low0 + (datum.column - 0.5) * (datum.high0 - datum.low0) / (datum.side - 1)",
-            y="datum.low1 + (datum.row - 0.5) * (datum.high1 - datum.low1) / (datum.side - 1)",
-        )
-        .transform_calculate(
-            # A little wider than a cell, so that no line of the page shows between two of them.
-            x2="datum.x + 1.06 * (datum.high0 - datum.low0) / (datum.side - 1)",
-            y2="datum.y + 1.06 * (datum.high1 - datum.low1) / (datum.side - 1)",
-        )
     )
 
 
@@ -168,12 +101,74 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     )
 
 
+def one_factor(runs: pd.DataFrame) -> alt.HConcatChart:
+    """Stiffness within a class by one setting, the others as in the centre: against epoch, and against training loss.
+
+    Args:
+        runs: A tidy table of experiment ``"stiffness_training"``.
+    """
+    column = CURVES["within, train-train"].format(kind="cosine")
+    rows = _by_factor(runs)
+    keys = ["data", "factor", "setting"]
+    epochs = mean_intervals(rows.assign(value=rows[column]), [*keys, "epoch"]).round(4)
+    losses = mean_intervals(by_loss(rows, column, LEVELS, apart=["factor"]), [*keys, "level"]).round(4)
+    choices = parts.menus(epochs, "one", {"data": "data", "factor": "change"})
+    names = list(dict.fromkeys(epochs["setting"]))
+    named = looks("setting", names, colours=PALETTE, title=None, legend=alt.Legend(columns=2))
+    y = alt.Y("mean:Q", title="cosine stiffness within classes")
+    falls = alt.X("level:Q", title="training loss, falling", scale=alt.Scale(type="log", reverse=True))
+    panels = [
+        alt.layer(*_curves(chosen(table, choices), x, y, named)).properties(title=title)
+        for table, x, title in (
+            (epochs, time_axis(epochs), "at equal epochs"),
+            (losses, falls, "at equal training loss"),
+        )
+    ]
+    ends = parts.latest(epochs, keys)
+    return titled(
+        alt.hconcat(*panels).resolve_scale(y="shared"),
+        "One setting changed at a time",
+        "Mean and 95 % interval over seeds; pairs of training examples of one class.",
+        "Mean cosine stiffness of training examples of one class by labels, learning rate, images or network. "
+        f"At the end of training: {told(ends, '{data}, {factor}, {setting}: {mean:.2f}')}.",
+    )
+
+
+def _by_factor(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that differ from the centre (true labels, the middle rate, fewest images) in one setting, by which.
+
+    The centre stands in every factor.
+    """
+    rows = runs.assign(data=runs["data"] + with_sizes(runs)["rest"])
+    found = []
+    for _, group in rows.groupby("data", sort=False):
+        true = group[group["label_corruption"] == 0]
+        rates = sorted(true["learning_rate"].unique())
+        least = true["n_train"].min()
+        centre = {"label_corruption": 0.0, "learning_rate": rates[len(rates) // 2], "n_train": least}
+        centre["network"] = true.loc[true["n_train"] == least, "network"].iloc[0]
+        for column, (factor, words) in FACTORS.items():
+            rest = pd.Series({name: value for name, value in centre.items() if name != column})
+            part = group[(group[list(rest.index)] == rest).all(axis=1)]
+            if part[column].nunique() > 1:
+                found.append(part.sort_values([column, "epoch"]).assign(factor=factor, setting=part[column].map(words)))
+    return pd.concat(found, ignore_index=True)
+
+
+def time_axis(rows: pd.DataFrame) -> alt.X:
+    """Epochs from 0 on, dense at the start: what happens within the first one is seen beside the last ones."""
+    marks = [0, 0.1, 0.5, *(2**k for k in range(12))]
+    axis = alt.Axis(values=[mark for mark in marks if mark <= rows["epoch"].max()], format="~g")
+    return alt.X("epoch:Q", title="epoch", scale=alt.Scale(type="symlog", constant=0.1), axis=axis)
+
+
 def over_training(runs: pd.DataFrame) -> alt.HConcatChart:
     """Train-train and train-test stiffness against epoch on true and, beside them, on random labels; choose the runs.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
+    runs = runs[runs["label_corruption"].isin([0, 1])]
     about = runs[["epoch", "seed"]].assign(data=_subjects(runs), labels=_labels(runs), rate=runs["learning_rate"])
     curves = {
         (kind, curve): runs[column.format(kind=kind)] for kind in ("cosine", "sign") for curve, column in CURVES.items()
@@ -191,7 +186,7 @@ def over_training(runs: pd.DataFrame) -> alt.HConcatChart:
     panels = []
     for labels, choices in ((TRUE, {"data": data, "rate": rate, "kind": kind}), (RANDOM, {"data": data, "kind": kind})):
         rows = table[table["labels"] == labels]
-        bars, line = _curves(chosen(rows, choices), parts.EPOCH, y, named, opacity=opacity, detail="rate:N")
+        bars, line = _curves(chosen(rows, choices), time_axis(table), y, named, opacity=opacity, detail="rate:N")
         rates = ", rate " + " and ".join(map("{:g}".format, rows["rate"].unique())) if labels == RANDOM else ""
         line = line if panels else line.add_params(picked)  # the panels have one legend
         panels.append(alt.layer(bars, line).properties(title=labels + rates))
@@ -222,7 +217,7 @@ def critical_lengths(runs: pd.DataFrame) -> Chart:
     y = alt.Y("mean:Q", title="critical length ξ (1 − cos of inputs)", scale=parts.AROUND)
     named = looks("rate", sorted(table["rate"].unique(), key=float), title="learning rate")
     return layered(
-        _curves(shown, parts.EPOCH, y, named),
+        _curves(shown, time_axis(table), y, named),
         "The critical length",
         "Distance of inputs at which stiffness within a class vanishes; mean and interval.",
         "Critical length against epoch for several learning rates. At the last epoch: "
@@ -278,8 +273,8 @@ def _conditions(runs: pd.DataFrame) -> pd.Series:
 
 
 def _labels(runs: pd.DataFrame) -> pd.Series:
-    """Whether the labels of each run are true or random."""
-    return runs["label_corruption"].map(lambda q: RANDOM if q == 1 else TRUE)
+    """Whether the labels of each run are true, half of them random, or random."""
+    return runs["label_corruption"].map({0.0: TRUE, 0.5: HALF, 1.0: RANDOM})
 
 
 def _judged(runs: pd.DataFrame) -> Any:

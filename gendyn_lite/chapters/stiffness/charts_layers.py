@@ -61,6 +61,35 @@ def architectures(runs: pd.DataFrame) -> alt.HConcatChart:
     )
 
 
+def depths(runs: pd.DataFrame) -> alt.HConcatChart:
+    """Mean stiffness of each layer before and after training, a panel for each depth; choose data and pairs.
+
+    Args:
+        runs: A tidy table of experiment ``"stiffness_layers"``.
+    """
+    rows = of_fitted_runs(long_layers(runs))
+    counts = rows.groupby(["activation", "width"])["depth"].nunique()
+    activation, width = list(counts.index)[int(counts.to_numpy().argmax())]
+    rows = rows[(rows["activation"] == activation) & (rows["width"] == width)]
+    table = _profile(rows, "data", ["data", "depth", "state"])
+    ends = (
+        table[table["pairs"] == PAIRS["within"]].groupby(["depth", "state"], sort=False)["mean"].agg(["first", "last"])
+    )
+    named = looks("state", ["untrained", "trained"], colours=PALETTE[1::-1], title=None)
+    params = _menus(table, "depth", ["data", "pairs"], "within")
+    panels = [
+        alt.layer(*_lines(part, params, named, short=True)).properties(title=f"{depth} hidden layers", height=240)
+        for depth, part in table.groupby("depth")
+    ]
+    return titled(
+        alt.hconcat(*panels).resolve_scale(y="shared"),
+        "Depth",
+        f"{ACTIVATIONS[activation]}, {width} units a layer, runs that fitted; mean and 95 % interval over seeds.",
+        "Mean cosine stiffness of each layer before and after training, a panel for each depth. Within a class: "
+        f"{told(ends, '{depth} hidden layers, {state}: {first:.2f} in the first layer, {last:.2f} in the last')}.",
+    )
+
+
 def deep_networks(runs: pd.DataFrame) -> Chart:
     """Mean stiffness of each convolution of ResNet-18 and VGG-19; choose network and pairs.
 

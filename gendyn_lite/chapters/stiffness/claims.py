@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs
+from gendyn_lite.chapters.stiffness.tables import at_loss, long_layers, of_fitted_runs
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
@@ -42,10 +42,39 @@ def _peak(rows: pd.DataFrame, column: str) -> pd.Series:
     return _of_runs(rows, lambda run: _at_peak(run, column))
 
 
-def _layers(base: pd.DataFrame, activation: str, state: str = "trained") -> pd.Series:
-    """Stiffness over all pairs, by seed and layer."""
+def _at_equal_loss(one: pd.DataFrame, other: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
+    """A column of two kinds of runs at the smallest training loss that both of a seed reach, by seed."""
+    least = pd.concat([rows.groupby("seed")["train_loss"].min() for rows in (one, other)], axis=1).dropna().max(axis=1)
+
+    def values(rows: pd.DataFrame) -> pd.Series:
+        kept = rows[rows["seed"].isin(least.index)]
+        return _of_runs(kept, lambda run: at_loss(run, column, least[run["seed"].iloc[0]]))
+
+    return values(one), values(other)
+
+
+def _less(one: pd.DataFrame, other: pd.DataFrame, column: str) -> pd.Series:
+    """By how much a column is larger in the first kind of runs, at equal training loss."""
+    first, second = _at_equal_loss(one, other, column)
+    return first - second
+
+
+def _ratio(first: pd.Series, second: pd.Series) -> pd.Series:
+    """A ratio of lengths or of stiffness, which has none where one of them is not above zero."""
+    return first.where(first > 0) / second.where(second > 0)
+
+
+def _fitted_rates(true: pd.DataFrame) -> list[float]:
+    """The learning rates at which every run fitted 99 % of its training labels, in order."""
+    ends = true.sort_values("epoch").groupby("run_id").tail(1)
+    least = ends.groupby("learning_rate")["train_accuracy"].min()
+    return sorted(least.index[least >= 0.99])
+
+
+def _layers(base: pd.DataFrame, activation: str, state: str = "trained", pairs: str = "all") -> pd.Series:
+    """Stiffness over all pairs, or others, by seed and layer."""
     rows = base[(base["activation"] == activation) & (base["state"] == state)]
-    return rows.set_index(["seed", "number"])["all"]
+    return rows.set_index(["seed", "number"])[pairs]
 
 
 def _distance(one: pd.Series, other: pd.Series) -> pd.Series:
@@ -53,8 +82,15 @@ def _distance(one: pd.Series, other: pd.Series) -> pd.Series:
     return (one - other).abs().groupby("seed").mean()
 
 
-def _mean(layers: pd.Series) -> pd.Series:
-    return layers.groupby("seed").mean()
+def _changed(base: pd.DataFrame, pairs: str) -> pd.Series:
+    """`_distance` of trained from untrained ReLU networks."""
+    return _distance(_layers(base, "relu", pairs=pairs), _layers(base, "relu", "untrained", pairs))
+
+
+def _stiffer(base: pd.DataFrame, activation: str, pairs: str) -> pd.Series:
+    """Mean stiffness over layers, of an activation minus of ReLU, by seed."""
+    other, relu = (_layers(base, name, pairs=pairs).groupby("seed").mean() for name in (activation, "relu"))
+    return other - relu
 
 
 def _apart(rows: pd.DataFrame) -> pd.Series:
@@ -62,32 +98,63 @@ def _apart(rows: pd.DataFrame) -> pd.Series:
     return (rows["within"] - rows["between"]).groupby(rows["seed"]).mean()
 
 
+def _late(rows: pd.DataFrame) -> pd.Series:
+    """`_apart` in the last third of the layers minus in the first, by seed."""
+    return _apart(rows[rows["position"] > 2 / 3]) - _apart(rows[rows["position"] < 1 / 3])
+
+
+def _contrast(runs: pd.DataFrame, prefix: str = "", *, first: bool = False) -> pd.Series:
+    """Stiffness away from a boundary minus at it, at the last epoch of each run or before training, by seed."""
+    values = runs.assign(contrast=runs[f"map/{prefix}inside"] - runs[f"map/{prefix}boundary"])
+    return _of_runs(values, lambda run: run["contrast"].iloc[0 if first else -1])
+
+
 OF_ONE_RATE = {
     "classes_apart": lambda runs: _peak(runs, WITHIN) - _peak(runs, BETWEEN),
     "falls_with_overfitting": lambda runs: _of_runs(runs, lambda run: run[WITHIN].iloc[-1] / _at_peak(run, WITHIN)),
     "test_as_train": lambda runs: _peak(runs, TEST_WITHIN) - _peak(runs, WITHIN),
-    "length_falls": lambda runs: _of_runs(runs, lambda run: run[LENGTH].iloc[-1] / run[LENGTH].iloc[1]),
+    "test_as_train_fitted": lambda runs: _end(runs, TEST_WITHIN) - _end(runs, WITHIN),
+    "length_falls": lambda runs: _ratio(_end(runs, LENGTH), _end(runs[runs["epoch"] <= 1], LENGTH)),
 }
 # A large learning rate against a small one, after as many epochs, paired by seed.
 OF_RATES = {
     "larger_rate_less_stiff": lambda low, high: _end(high, WITHIN) - _end(low, WITHIN),
-    "larger_rate_shorter": lambda low, high: _end(high, LENGTH) / _end(low, LENGTH),
+    "larger_rate_shorter": lambda low, high: _ratio(_end(high, LENGTH), _end(low, LENGTH)),
 }
-OF_RANDOM_LABELS = {"random_less_stiff": lambda random, true: _peak(random, WITHIN) / _peak(true, WITHIN)}
-OF_MAPS = {"boundary_seen": lambda runs: _end(runs, "map/inside") - _end(runs, "map/boundary")}
+OF_FITTED_RATES = {
+    "larger_rate_less_stiff_fitted": lambda low, high: _less(high, low, WITHIN),
+    "larger_rate_shorter_fitted": lambda low, high: _ratio(*_at_equal_loss(high, low, LENGTH)),
+}
+OF_RANDOM_LABELS = {
+    "random_less_stiff": lambda random, true: _ratio(_peak(random, WITHIN), _peak(true, WITHIN)),
+    "random_less_stiff_fitted": lambda random, true: _ratio(*_at_equal_loss(random, true, WITHIN)),
+}
+OF_HALF_LABELS = {"half_less_stiff_fitted": lambda half, true: _ratio(*_at_equal_loss(half, true, WITHIN))}
+OF_MAPS = {
+    "boundary_seen": _contrast,
+    "boundary_learnt": lambda runs: _contrast(runs) - _contrast(runs, "shifted_", first=True),
+    "boundary_labelled": lambda runs: _contrast(runs) - _contrast(runs, "labelled_"),
+    "boundary_at_points": lambda runs: _contrast(runs, "points_") - _contrast(runs, "points_", first=True),
+}
+# The original claims are on pairs within a class, the later ones on all pairs.
 OF_LAYERS = {
-    "training_changes_layers": lambda base: _distance(_layers(base, "relu"), _layers(base, "relu", "untrained")),
+    "training_changes_within": lambda base: _changed(base, "within"),
+    "changes_through_within": lambda base: _layers(base, "relu", pairs="within").groupby("seed").agg(np.ptp),
+    "tanh_stiffer_within": lambda base: _stiffer(base, "tanh", "within"),
+    "leaky_relu_as_relu_within": lambda base: _stiffer(base, "leaky_relu", "within"),
+    "training_changes_layers": lambda base: _changed(base, "all"),
     "changes_through_layers": lambda base: _layers(base, "relu").groupby("seed").agg(np.ptp),
     "tanh_differs": lambda base: _distance(_layers(base, "tanh"), _layers(base, "relu")),
-    "leaky_relu_as_relu": lambda base: _mean(_layers(base, "leaky_relu")) - _mean(_layers(base, "relu")),
+    "leaky_relu_as_relu": lambda base: _stiffer(base, "leaky_relu", "all"),
 }
 OF_DEPTH = {
-    "late_layers_apart": lambda true, _: (
-        _apart(true[true["position"] > 2 / 3]) - _apart(true[true["position"] < 1 / 3])
-    ),
-    "random_less_apart": lambda true, random: _apart(random) - _apart(true) if len(random) else None,
+    "late_layers_apart": lambda true, *_: _late(true),
+    "late_layers_learnt": lambda true, _, untrained: _late(true) - _late(untrained),
+    "random_less_apart": lambda true, random, _: _apart(random) - _apart(true) if len(random) else None,
 }
-RECORD = on_record(__file__, OF_ONE_RATE, OF_RATES, OF_RANDOM_LABELS, OF_MAPS, OF_LAYERS, OF_DEPTH)
+RECORD = on_record(
+    __file__, OF_ONE_RATE, OF_RATES, OF_FITTED_RATES, OF_RANDOM_LABELS, OF_HALF_LABELS, OF_MAPS, OF_LAYERS, OF_DEPTH
+)
 
 
 def during_training(runs: pd.DataFrame) -> pd.DataFrame:
@@ -101,15 +168,20 @@ def during_training(runs: pd.DataFrame) -> pd.DataFrame:
     """
     found: list[Claim] = []
     for subject, group in with_sizes(runs).groupby("subject", sort=False):
-        true, random = (group[group["label_corruption"] == q] for q in (0.0, 1.0))
+        true, half, random = (group[group["label_corruption"] == q] for q in (0.0, 0.5, 1.0))
         rates = sorted(true["learning_rate"].unique())
         low, middle, high = (true[true["learning_rate"] == rates[i]] for i in (0, len(rates) // 2, -1))
         found += RECORD.judge(str(subject), OF_ONE_RATE, middle)
         if len(rates) > 1:
             found += RECORD.judge(str(subject), OF_RATES, low, high)
-        if len(random):
-            same = true[true["learning_rate"].isin(random["learning_rate"].unique())]
-            found += RECORD.judge(str(subject), OF_RANDOM_LABELS, random, same)
+        fitted = _fitted_rates(true)
+        if len(fitted) > 1:
+            low, high = (true[true["learning_rate"] == rate] for rate in (fitted[0], fitted[-1]))
+            found += RECORD.judge(str(subject), OF_FITTED_RATES, low, high)
+        for statistics, other in ((OF_RANDOM_LABELS, random), (OF_HALF_LABELS, half)):
+            if len(other):
+                same = true[true["learning_rate"].isin(other["learning_rate"].unique())]
+                found += RECORD.judge(str(subject), statistics, other, same)
     return table(found)
 
 
@@ -138,9 +210,11 @@ def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
     """Beyond both papers: layers of ResNet-18 and VGG-19, of runs of experiment ``"stiffness_deep"``."""
     rows = with_sizes(long_layers(runs))
     found: list[Claim] = []
-    for subject, trained in rows[rows["state"] == "trained"].groupby("subject", sort=False):
+    for subject, group in rows.groupby("subject", sort=False):
+        trained, untrained = (group[group["state"] == state] for state in ("trained", "untrained"))
         true, random = (trained[trained["label_corruption"] == q] for q in (0.0, 1.0))
-        found += RECORD.judge(str(subject), OF_DEPTH, true, random)
+        before = untrained[untrained["label_corruption"] == 0]
+        found += RECORD.judge(str(subject), OF_DEPTH, true, random, before)
     return table(found)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from gendyn_lite import data
 from gendyn_lite.chapters import live, runner
-from gendyn_lite.chapters.stiffness import charts
+from gendyn_lite.chapters.stiffness import charts_maps
 from gendyn_lite.chapters.stiffness.probes import RADIUS, corners, map_probe
 from gendyn_lite.chapters.stiffness.runs import PLANAR, plan
 from gendyn_lite.config import RunConfig
@@ -23,7 +23,7 @@ ALL = "all layers"
 class StiffnessExplorer:
     """Choose points, activation and epochs; train; see the map of one layer or all, and the stiffness of two examples.
 
-    The static twin is `gendyn_lite.chapters.stiffness.charts.neighbourhood_maps` over the runs of the chapter.
+    The static twin is `gendyn_lite.chapters.stiffness.charts_maps.neighbourhood_maps` over the runs of the chapter.
 
     Attributes:
         panel: What to display.
@@ -88,5 +88,5 @@ class StiffnessExplorer:
         classes = "one class" if y[int(self.first.value)] == y[int(self.second.value)] else "two classes"
         said = f"train accuracy {table['train_accuracy'].iloc[0]:.2f}; examples {self.first.value} and "
         said += f"{self.second.value}, of {classes}: cosine stiffness {self.pair():.2f} in {self.layer.value}"
-        chart = charts.neighbourhood_maps(table, {str(self.dataset.value): corners(loaded)})
+        chart = charts_maps.neighbourhood_maps(table, {str(self.dataset.value): corners(loaded)})
         return said, chart, f"{self.layer.value}, trained here"

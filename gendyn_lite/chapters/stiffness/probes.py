@@ -10,19 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite import data
-from gendyn_lite.chapters.runner import inputs
+from gendyn_lite.chapters.runner import build, inputs
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import stiffness
 from gendyn_lite.train.probes import Probe
 
-PROBE_VERSION = 1  # of what the probes measure: raise it with every change of that, and old runs stay what they are
+# Of what the probes measure: raised with every change of that, so that old runs stay what they are.
+PROBE_VERSIONS = {"layers": 1, "maps": 2, "training": 1, "deep": 1}
 SAMPLE = {"layers": 100, "maps": 100, "training": 200, "deep": 30}  # training examples that are measured
 MANY_DEEP = 200  # of a deep network trained on at least 1,000
 RADIUS = 0.15  # of a neighbourhood, in units of the inputs
 MARGIN = 0.15  # by which the map goes beyond the points, as a share of their range
 RESOLUTION = 36
 BINS = 10
+KEPT = (0, 5)  # seeds whose maps are recorded whole
+NEAREST = 30  # neighbours of a data point
 
 
 def probes_for(config: RunConfig, loaded: ImageData) -> dict[str, Probe]:
@@ -36,7 +39,7 @@ def probes_for(config: RunConfig, loaded: ImageData) -> dict[str, Probe]:
     count = MANY_DEEP if kind == "deep" and len(loaded.train.y) >= 1000 else SAMPLE[kind]
     x, y = sample(config, loaded, "train_eval", count)
     if kind == "maps":
-        return {"map": map_probe(loaded, keep=config.seed == 0)}
+        return {"map": map_probe(loaded, keep=config.seed in KEPT, untrained=build(config, loaded))}
     if kind in ("layers", "deep"):
         return {"layers": stiffness.layer_probe(x, y, float64=kind == "layers")}
     test = sample(config, loaded, "test", count)
@@ -79,37 +82,105 @@ def detail_probe(x: Tensor, y: Tensor, *, num_classes: int, epochs: tuple[int, .
     return probe
 
 
-def map_probe(loaded: ImageData, *, keep: bool, radius: float = RADIUS, layers: tuple[str, ...] = ()) -> Probe:
+def map_probe(
+    loaded: ImageData,
+    *,
+    keep: bool,
+    radius: float = RADIUS,
+    layers: tuple[str, ...] = (),
+    untrained: nn.Module | None = None,
+) -> Probe:
     """Stiffness with the neighbours over the plane: its mean beside the learned boundary and away from it.
 
     ``boundary`` is the mean over grid points with a neighbour of another predicted class within the radius, ``inside``
     over the others, ``boundary_share`` the share of the former. With `keep` the whole map is recorded as text:
     ``stiffness`` in hundredths and ``predicted``, in the order of the grid.
 
+    With `untrained` come three more of each pair. What is so by construction: ``shifted_…`` of the untrained network
+    whose last bias is shifted until it has both classes (at epoch 0 alone), and ``labelled_…`` of the untrained network
+    with the classes that the trained one gives. And ``points_…``: around the data points, with the labels of the data,
+    and with or without one of another label among the nearest.
+
     Args:
         loaded: Planar points.
         keep: Whether the whole map is recorded.
         radius: Of a neighbourhood, in units of the inputs.
         layers: Only the gradient of these layers; all if empty.
+        untrained: The network before training.
     """
     low, high = corners(loaded)
     options = {"radius": radius, "resolution": RESOLUTION, "layers": layers}
+    start = None if untrained is None else copy.deepcopy(untrained).cpu().double().eval()
 
     def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
         twin = copy.deepcopy(model).cpu().double()
         found = stiffness.neighbourhood_map(twin, low=low, high=high, **options)
-        exact = "donot_use_mm_for_euclid_dist"  # the other way loses digits far from the origin
-        near = torch.cdist(found.points, found.points, compute_mode=exact) <= radius
-        mixed = (near & (found.predicted[:, None] != found.predicted[None])).any(1)
-        values: dict[str, Any] = {"boundary_share": float(mixed.double().mean())}
-        for name, part in (("boundary", mixed), ("inside", ~mixed)):
-            values[name] = float(found.stiffness[part].mean()) if part.any() else float("nan")
+        near = _within(found.points, radius)
+        values: dict[str, Any] = _sides(found.stiffness, near, found.predicted)
+        values["boundary_share"] = float(_mixed(near, found.predicted).double().mean())
+        if start is not None:
+            labelled = around(start, found.points, found.predicted, near)
+            values |= _sides(labelled, near, found.predicted, prefix="labelled_")
+            values |= _of_points(twin, loaded)
+            if epoch == 0:
+                shifted = stiffness.neighbourhood_map(
+                    with_shifted_bias(start, found.points), low=low, high=high, **options
+                )
+                values |= _sides(shifted.stiffness, near, shifted.predicted, prefix="shifted_")
         if keep:
             values["stiffness"] = encode(found.stiffness, 100)
             values["predicted"] = "".join(map(str, found.predicted.tolist()))
         return values
 
     return probe
+
+
+def around(model: nn.Module, x: Tensor, y: Tensor, near: Tensor) -> Tensor:
+    """Mean cosine stiffness of each example with its neighbours, [n]; `near` [n, n] says which, and not itself."""
+    gram = stiffness.gradient_gram(model, x, y)
+    assert isinstance(gram, Tensor)
+    return (stiffness.cosine(gram) * near).sum(1) / near.sum(1)
+
+
+def with_shifted_bias(model: nn.Module, points: Tensor) -> nn.Module:
+    """A copy whose outputs have medians of 0 over some points, by its last bias: it has a boundary, learnt or not."""
+    twin = copy.deepcopy(model)
+    last = [module for module in twin.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        last.bias -= twin(points).median(0).values
+    return twin
+
+
+def nearest(x: Tensor, count: int = NEAREST) -> Tensor:
+    """Which examples are among the `count` nearest of each, [n, n]; none is its own neighbour."""
+    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+    chosen = distances.topk(min(count, len(x) - 1), largest=False).indices
+    return torch.zeros_like(distances, dtype=torch.bool).scatter_(1, chosen, True)
+
+
+def _within(points: Tensor, radius: float) -> Tensor:
+    """Which points are at most a radius away from each, [n, n]; none is its own neighbour."""
+    exact = "donot_use_mm_for_euclid_dist"  # the other way loses digits far from the origin
+    return (torch.cdist(points, points, compute_mode=exact) <= radius).fill_diagonal_(False)
+
+
+def _of_points(model: nn.Module, loaded: ImageData) -> dict[str, float]:
+    """The means around the training points, with the labels of the data."""
+    x, y = loaded.train.x.double(), loaded.train.y
+    near = nearest(x)
+    return _sides(around(model, x, y, near), near, y, prefix="points_")
+
+
+def _mixed(near: Tensor, y: Tensor) -> Tensor:
+    """Which examples have a neighbour of another class, [n]."""
+    return (near & (y[:, None] != y[None])).any(1)
+
+
+def _sides(values: Tensor, near: Tensor, y: Tensor, *, prefix: str = "") -> dict[str, float]:
+    """Mean over examples that have a neighbour of another class, and over the others."""
+    mixed = _mixed(near, y)
+    parts = {"boundary": values[mixed], "inside": values[~mixed]}
+    return {prefix + name: float(part.mean()) if len(part) else float("nan") for name, part in parts.items()}
 
 
 def corners(loaded: ImageData) -> tuple[tuple[float, float], tuple[float, float]]:

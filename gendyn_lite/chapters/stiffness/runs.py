@@ -17,7 +17,7 @@ from typing import Any
 
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.registry import CELLS, TABLE, Group, Part, without
-from gendyn_lite.chapters.stiffness.probes import PROBE_VERSION, probes_for
+from gendyn_lite.chapters.stiffness.probes import PROBE_VERSIONS, probes_for
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import unknown_name
 from gendyn_lite.results.runs import Run, check_profile
@@ -38,51 +38,57 @@ def _part(
     variants: Sequence[Mapping[str, Any]] = ({},),
     *,
     seeds: int = 5,
+    first_seed: int = 0,
 ) -> Part:
     """Runs of every network on every data set, in every variant."""
     each = ({"dataset": name, **network, **variant} for name, network, variant in product(datasets, networks, variants))
-    return Part(settings, tuple(each), seeds)
+    return Part(settings, tuple(each), seeds, first_seed)
 
 
 _POINTS = {"standardize": "none", "schedule": "constant", "learning_rate": 0.05, "batch_size": 50}
-_SHAPES = tuple(_mlp(width, activation=kind) for kind in ("relu", "tanh", "leaky_relu") for width in (8, 32, 128))
-_DEPTHS = (_mlp(32, depth=2), _mlp(32, depth=8))
+_MAIN = tuple(_mlp(32, activation=kind) for kind in ("relu", "tanh", "leaky_relu"))  # those that claims are judged by
+_OTHERS = tuple(_mlp(width, activation=kind) for kind in ("relu", "tanh", "leaky_relu") for width in (8, 128))
+_OTHERS += (_mlp(32, depth=2), _mlp(32, depth=8))
 _FORT = {"model": "mlp", "model_options": {"widths": [500, 300, 100]}}
 _TWO_LAYERS = {"model": "mlp", "model_options": {"widths": [64, 32]}}
 _ALEXNET = {"model": "alexnet_small"}
-_IMAGES = {"batch_size": 32, "schedule": "constant", "eval_every": 4}
-# These runs are about gradients, not about the last digit of an accuracy.
-_REAL = {**_IMAGES, "train_size": 2000, "test_size": 1000, "epochs": 60}
-_MANY = {**_IMAGES, "train_size": 10_000, "test_size": 10_000, "epochs": 60}
-_THOUSAND = {"train_size": 1000, "test_size": 1000}
-# The step size ends at 0, so that batch-norm's running statistics settle: stiffness is measured with them.
-_DEEP = {"batch_size": 10, "schedule": "cosine", "learning_rate": 0.02, "train_size": 50}
+_IMAGES = {"batch_size": 32, "schedule": "constant", "eval_schedule": "early"}
+_CENTRE = {**_IMAGES, "train_size": 1000, "test_size": 1000, "epochs": 40, "learning_rate": 0.01}
+_MANY = {**_IMAGES, "train_size": 10_000, "test_size": 10_000, "epochs": 60, "learning_rate": 0.01}
+# Batch-norm's running statistics lag behind the weights: they are re-estimated before anything is measured.
+_DEEP = {"batch_size": 10, "schedule": "cosine", "learning_rate": 0.02, "batch_norm_statistics": "re-estimated"}
+_FIFTY = {**_DEEP, "train_size": 50, "test_size": 50}
+_THOUSAND = {**_DEEP, "train_size": 1000, "test_size": 1000, "epochs": 30}
 _RESNET, _VGG = {"model": "resnet18"}, {"model": "vgg19"}
-_RANDOM = {"label_corruption": 1.0}
-_RATES = (*({"learning_rate": rate} for rate in (0.003, 0.01, 0.03)), {"learning_rate": 0.01, **_RANDOM})
-_FEW_RATES = ({"learning_rate": 0.003}, {"learning_rate": 0.01}, {"learning_rate": 0.01, **_RANDOM})
+_RANDOM, _HALF = {"label_corruption": 1.0}, {"label_corruption": 0.5}
+_RATES = tuple({"learning_rate": rate} for rate in (0.0003, 0.003, 0.03))
+_FACTORS = ({}, _RANDOM, _HALF, *_RATES)  # one changed at a time, from the centre
 _LARGE_RATES = ({"learning_rate": 0.01}, {"learning_rate": 0.05}, {"learning_rate": 0.05, **_RANDOM})
 _LABELS = ({}, _RANDOM)
+_NEW = 5  # the first seed of runs that had not been made when their criteria were written
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("layers", "smoke"): (
         _part(("two_moons", "spirals"), (_mlp(32), _mlp(32, activation="tanh")), {**_POINTS, "epochs": 60}, seeds=3),
     ),
-    ("layers", "colab"): (_part(POINTS, (*_SHAPES, *_DEPTHS), {**_POINTS, "epochs": 200}),),
+    ("layers", "colab"): (
+        _part(POINTS, _MAIN, {**_POINTS, "epochs": 200}, first_seed=_NEW),
+        _part(POINTS, _OTHERS, {**_POINTS, "epochs": 200}),
+    ),
     ("maps", "smoke"): (_part(("two_moons", "spirals"), (_mlp(32),), {**_POINTS, "epochs": 60}, seeds=2),),
-    ("maps", "colab"): (_part(PLANAR, (_mlp(32),), {**_POINTS, "epochs": 200}),),
+    ("maps", "colab"): (_part(PLANAR, (_mlp(32),), {**_POINTS, "epochs": 200}, first_seed=_NEW),),
     ("training", "smoke"): (
         _part(("digits",), (_TWO_LAYERS,), {**_IMAGES, "train_size": 300, "epochs": 24}, _LARGE_RATES, seeds=3),
     ),
     ("training", "colab"): (
-        _part(("mnist",), (_FORT,), _REAL, _RATES),
-        _part(("cifar10",), (_FORT,), _REAL, _FEW_RATES),
-        _part(("cifar10",), (_ALEXNET,), {**_REAL, "train_size": 500, "epochs": 16, "learning_rate": 0.02}, _LABELS),
+        _part(("mnist", "cifar10"), (_FORT,), _CENTRE, _FACTORS, first_seed=_NEW),
+        _part(("mnist", "cifar10"), (_FORT,), {**_CENTRE, "train_size": 3000}, first_seed=_NEW),
+        _part(("cifar10",), (_ALEXNET,), _CENTRE, _LABELS, first_seed=_NEW),
     ),
-    ("deep", "smoke"): (_part(("digits",), (_RESNET,), {**_DEEP, "epochs": 6}, seeds=2),),
+    ("deep", "smoke"): (_part(("digits",), (_RESNET,), {**_DEEP, "train_size": 50, "epochs": 6}, seeds=2),),
     ("deep", "colab"): (
-        _part(("cifar10",), (_RESNET,), {**_DEEP, "test_size": 50, "epochs": 20}, _LABELS),
-        _part(("cifar10",), (_VGG,), {**_DEEP, "test_size": 50, "epochs": 30, "learning_rate": 0.001}, _LABELS),
+        _part(("cifar10",), (_RESNET,), {**_FIFTY, "epochs": 20}, _LABELS, first_seed=_NEW),
+        _part(("cifar10",), (_VGG,), {**_FIFTY, "epochs": 30, "learning_rate": 0.001}, _LABELS, first_seed=_NEW),
     ),
 }
 PLANS |= {
@@ -90,12 +96,12 @@ PLANS |= {
     ("layers", "full"): PLANS["layers", "colab"],
     ("maps", "full"): PLANS["maps", "colab"],
     ("training", "full"): (
-        _part(("mnist", "cifar10"), (_FORT,), _MANY, _RATES),
-        _part(("cifar10",), (_ALEXNET,), {**_MANY, "epochs": 40, "precision": "bfloat16"}, _FEW_RATES),
+        _part(("mnist", "cifar10"), (_FORT,), _MANY, _FACTORS, first_seed=_NEW),
+        _part(("cifar10",), (_ALEXNET,), {**_MANY, "epochs": 40, "precision": "bfloat16"}, _FACTORS, first_seed=_NEW),
     ),
     ("deep", "full"): (
-        _part(("cifar10",), (_RESNET,), {**_DEEP, **_THOUSAND, "epochs": 30}, _LABELS),
-        _part(("cifar10",), (_VGG,), {**_DEEP, **_THOUSAND, "epochs": 30, "learning_rate": 0.001}, _LABELS),
+        _part(("cifar10",), (_RESNET,), _THOUSAND, _LABELS, first_seed=_NEW),
+        _part(("cifar10",), (_VGG,), {**_THOUSAND, "learning_rate": 0.001}, _LABELS, first_seed=_NEW),
     ),
 }
 
@@ -129,11 +135,11 @@ def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0
     parts: Sequence[Part] = PLANS[kind, profile]
     if dataset:
         parts = [_on(dataset, part) for part in parts if dataset in _datasets(part)] or [_on(dataset, parts[0])]
-    changes = {"experiment": name, "probe_version": PROBE_VERSION, **({"epochs": epochs} if epochs else {})}
+    changes = {"experiment": name, "probe_version": PROBE_VERSIONS[kind], **({"epochs": epochs} if epochs else {})}
     found = [config for part in parts for config in part.configs(seeds=seeds, **changes)]
     if kind == "training":
         return found
-    times = 10 if kind == "maps" else 1
+    times = 5 if kind == "maps" else 1
     return [config.replace(eval_every=max(1, config.epochs // times)) for config in found]
 
 
@@ -157,7 +163,8 @@ def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
         **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and data_root.
     """
-    options |= {"probe_version": PROBE_VERSION, "prepare": lambda loaded: {"probes": probes_for(config, loaded)}}
+    version = PROBE_VERSIONS[config.experiment.removeprefix("stiffness_")]
+    options |= {"probe_version": version, "prepare": lambda loaded: {"probes": probes_for(config, loaded)}}
     return runner.load_or_run(config, profile=profile, **options)
 
 

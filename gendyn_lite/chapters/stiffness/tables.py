@@ -1,9 +1,11 @@
-"""Values recorded for each layer, as a long table: a row per run, epoch and layer."""
+"""Values recorded for each layer, as a long table; values at one training loss, which runs reach at other epochs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from gendyn_lite.errors import UserError
@@ -57,6 +59,43 @@ def of_fitted_runs(rows: pd.DataFrame) -> pd.DataFrame:
     """
     fitted = rows.loc[(rows["state"] == "trained") & (rows["train_accuracy"] >= 0.99), "run_id"]
     return rows[rows["run_id"].isin(fitted)]
+
+
+def at_loss(run: pd.DataFrame, column: str, loss: float) -> float:
+    """A column where the training loss of a run first falls to a level, on a line in the log of the loss.
+
+    Args:
+        run: Rows of one run, in order.
+        column: Its name.
+        loss: A level that the run reaches.
+
+    >>> at_loss(pd.DataFrame({"train_loss": [2.0, 0.5, 0.1], "value": [0.0, 1.0, 5.0]}), "value", 1.0)
+    0.5
+    """
+    losses, values = run["train_loss"].to_numpy(), run[column].to_numpy()
+    at = int((losses <= loss).argmax())
+    if at == 0 or losses[at] == loss:
+        return float(values[at])
+    before, after, level = np.log([losses[at - 1], losses[at], loss])
+    return float(values[at - 1] + (values[at] - values[at - 1]) * (before - level) / (before - after))
+
+
+def by_loss(runs: pd.DataFrame, column: str, levels: Sequence[float], *, apart: Sequence[str] = ()) -> pd.DataFrame:
+    """A column at some levels of the training loss, a row per run and level that it reaches: ``level``, ``value``.
+
+    Args:
+        runs: A tidy table.
+        column: Its name.
+        levels: Training losses.
+        apart: Columns that tell apart rows of one run that stands in the table more than once.
+    """
+    frames = []
+    for _, run in runs.sort_values("epoch").groupby(["run_id", *apart], sort=False):
+        reached = [level for level in levels if run["train_loss"].min() <= level <= run["train_loss"].iloc[0]]
+        values = [at_loss(run, column, level) for level in reached]
+        about = run.drop(columns=["epoch", "train_loss"]).iloc[[0] * len(reached)]
+        frames.append(about.assign(level=reached, value=values))
+    return pd.concat(frames, ignore_index=True)
 
 
 def _orders(table: pd.DataFrame, names: list[str]) -> dict[str, list[str]]:

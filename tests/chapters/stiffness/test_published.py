@@ -5,11 +5,177 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters.stiffness.claims import of_deep_networks
-from gendyn_lite.chapters.stiffness.tables import long_layers
+from gendyn_lite.chapters import what_holds
+from gendyn_lite.chapters.stiffness import claims
+from gendyn_lite.chapters.stiffness.claims import RECORD
+from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs
 
-DEEP = results.published("stiffness_deep")
+TRAINING, MAPS, LAYERS, DEEP = (
+    results.published(f"stiffness_{kind}") for kind in ("training", "maps", "layers", "deep")
+)
+OVERALL = what_holds.judged("04_stiffness")[1].set_index("id")["verdict"]
 KINDS = {(network, labels) for network in ("resnet18", "vgg19") for labels in (0.0, 1.0)}
+WITHIN, TEST, BETWEEN = (f"stiffness/{name}_cosine" for name in ("within", "test_within", "between"))
+LENGTH = "stiffness/critical_length"
+CENTRE = TRAINING[(TRAINING["n_train"] == 1000) & (TRAINING["learning_rate"] == 0.01)]
+TRUE = CENTRE[CENTRE["label_corruption"] == 0]
+
+
+def at(rows, column, epoch, *keys):
+    """The mean over seeds of a column at an epoch."""
+    return rows[rows["epoch"] == epoch].groupby(list(keys) or "dataset")[column].mean()
+
+
+def values(name, judge=claims.during_training, runs=TRAINING):
+    """Of a claim, by data set."""
+    found = judge(runs)
+    found = found[(found["id"] == name) & (found["n_seeds"] > 0)].set_index("subject")
+    found = found[~found.index.str.contains("n = 3,000")]
+    words = {"MNIST": "mnist", "CIFAR-10": "cifar10", "moons": "two_moons", "linked": "linked_rings"}
+    words |= {"spirals": "spirals", "nested": "nested_rings", "on rings": "rings"}
+    return found.rename(index=lambda said: next(name for word, name in words.items() if word in said))
+
+
+def test_what_was_run_are_new_seeds_looked_at_from_the_first_steps_on():
+    assert set(TRAINING["eval_schedule"]) == {"early"} and set(TRAINING["n_train"]) == {1000, 3000}
+    assert set(TRAINING.groupby("group_id")["seed"].agg(lambda seeds: tuple(sorted(set(seeds))))) == {(5, 6, 7, 8, 9)}
+    assert set(MAPS["seed"]) == set(range(5, 10)) and set(DEEP["seed"]) == set(range(5))
+    judged = RECORD.entries["tanh_stiffer_within"].of(LAYERS)
+    assert set(judged["seed"]) == set(range(5, 10)) and judged["run_id"].nunique() == 75
+    assert {0, 0.0625, 0.5, *range(1, 9), 40} <= set(TRAINING["epoch"])
+    prior = what_holds.judged("04_stiffness")[1].set_index("id")["prior"]
+    assert (
+        prior[["falls_with_overfitting", "boundary_learnt"]].all()
+        and prior[["tanh_stiffer_within", "tanh_differs"]].all()
+    )
+
+
+def test_within_a_class_it_rises_then_falls_to_where_it_began():
+    curve = TRUE.groupby(["dataset", "epoch"])[WITHIN].mean()
+    assert curve.groupby("dataset").idxmax().tolist() == [("cifar10", 2), ("mnist", 2)]
+    end = at(TRUE, WITHIN, 40)
+    left = values("falls_with_overfitting")["value"]
+    assert (left["mnist"], left["cifar10"]) == pytest.approx((0.59, 0.45), abs=0.005)
+    assert (end - at(TRUE, WITHIN, 0)).abs().max() < 0.01  # as before training
+    assert TRUE[TRUE["epoch"] == 40]["train_accuracy"].min() == 1
+    assert at(TRUE, BETWEEN, 40).abs().max() < 0.05
+    seen = TRUE[(TRUE["epoch"] > 0) & TRUE["epoch"].isin(range(4, 41, 4))].groupby(["dataset", "seed"])[WITHIN].max()
+    left = end / seen.groupby("dataset").mean()
+    assert (left["mnist"], left["cifar10"]) == pytest.approx((0.75, 0.58), abs=0.01)
+
+
+def test_training_and_test_images():
+    assert values("test_as_train")["value"].abs().max() < 0.01
+    assert OVERALL["test_as_train"] == OVERALL["test_as_train_fitted"] == "holds"
+    less = at(TRUE, TEST, 40) / at(TRUE, WITHIN, 40)
+    assert less["mnist"] > 0.98 and less["cifar10"] == pytest.approx(0.75, abs=0.02)
+
+
+def test_random_labels_at_equal_epochs_and_at_equal_training_loss():
+    peak, fitted = (values(name)["value"] for name in ("random_less_stiff", "random_less_stiff_fitted"))
+    assert (peak["mnist"], peak["cifar10"]) == pytest.approx((0.56, 0.56), abs=0.005)
+    assert (fitted["mnist"], fitted["cifar10"]) == pytest.approx((0.30, 0.68), abs=0.005)
+    half = values("half_less_stiff_fitted")["value"]
+    assert (half["mnist"], half["cifar10"]) == pytest.approx((0.39, 0.76), abs=0.005)
+    assert CENTRE[(CENTRE["label_corruption"] == 1) & (CENTRE["epoch"] == 40)]["train_accuracy"].min() > 0.99
+    seen = CENTRE[(CENTRE["epoch"] > 0) & CENTRE["epoch"].isin(range(4, 41, 4))]
+    seen = seen.groupby(["dataset", "label_corruption", "seed"])[WITHIN].max().groupby(level=[0, 1]).mean().unstack()
+    assert (seen[1.0] / seen[0.0]).to_numpy() == pytest.approx(0.7, abs=0.01)
+
+
+def test_learning_rates_at_equal_epochs_and_at_equal_training_loss():
+    true = TRAINING[(TRAINING["label_corruption"] == 0) & (TRAINING["n_train"] == 1000)]
+    less, fitted = (values(f"larger_rate_less_stiff{name}")["value"] for name in ("", "_fitted"))
+    assert (less["mnist"], less["cifar10"]) == pytest.approx((-0.25, -0.11), abs=0.005)
+    assert list(fitted.index) == ["mnist"] and fitted["mnist"] == pytest.approx(-0.03, abs=0.005)
+    assert (OVERALL["larger_rate_less_stiff"], OVERALL["larger_rate_less_stiff_fitted"]) == (
+        "holds, small",
+        "holds, small",
+    )
+    peaks = true[true["epoch"] > 0].groupby(["dataset", "learning_rate", "seed"])[WITHIN].max()
+    peaks = peaks.groupby(["dataset", "learning_rate"]).mean()["mnist"]
+    assert peaks.between(0.665, 0.695).all() and set(peaks.index) == {0.0003, 0.003, 0.01, 0.03}
+    ends = true[true["epoch"] == 40].set_index(["dataset", "learning_rate"])
+    assert ends.loc[("cifar10", 0.03), "train_accuracy"].min() < 0.99
+    assert claims._fitted_rates(true[true["dataset"] == "mnist"]) == [0.003, 0.01, 0.03]
+    assert ends["train_loss"].groupby(level=[0, 1]).mean()[["mnist"]].xs(0.0003, level=1).item() > 0.9
+
+
+def test_three_thousand_images():
+    more = TRAINING[TRAINING["n_train"] == 3000]
+    assert set(more["dataset"]) == {"mnist"} and more["seed"].nunique() == 5
+    peaks = [
+        rows.groupby(["epoch", "step"])[WITHIN].mean().idxmax() for rows in (more, TRUE[TRUE["dataset"] == "mnist"])
+    ]
+    assert peaks[0] == (pytest.approx(0.5, abs=0.01), 47) and peaks[1] == (2, 64)
+    found = claims.during_training(TRAINING).query("id == 'falls_with_overfitting'")
+    assert found[found["subject"].str.contains("3,000")]["value"].item() == pytest.approx(0.53, abs=0.005)
+
+
+def test_critical_lengths():
+    falls, shorter, fitted = (
+        values(name)["value"] for name in ("length_falls", "larger_rate_shorter", "larger_rate_shorter_fitted")
+    )
+    assert (falls["mnist"], falls["cifar10"]) == pytest.approx((0.88, 0.98), abs=0.005)
+    assert shorter["mnist"] == pytest.approx(0.7, abs=0.02) and shorter["cifar10"] > 1
+    assert list(fitted.index) == ["mnist"] and fitted["mnist"] == pytest.approx(0.82, abs=0.01)
+    curve = TRUE.groupby(["dataset", "epoch"])[LENGTH].mean().unstack(0)
+    assert (curve.loc[1:3].max() > curve.loc[1]).all() and (curve.loc[40] < curve.loc[1]).all()
+    bins = TRUE[TRUE["detail/bins"].notna() & (TRUE["dataset"] == "mnist")]
+    last = bins["detail/bins"].map(lambda text: int(text.split("/")[-1].split()[0]) / 1000)
+    assert set(bins["epoch"]) == {0, 40} and (bins[LENGTH] > last).all()
+
+
+def test_a_map_is_what_it_must_be_without_learning():
+    learnt, labelled, seen, points = (
+        values(f"boundary_{name}", claims.over_the_plane, MAPS)["value"]
+        for name in ("learnt", "labelled", "seen", "at_points")
+    )
+    assert len(seen) == 4 and seen.between(0.57, 0.64).all()
+    assert learnt.abs().max() < 0.05 and labelled.abs().max() < 0.02
+    assert points["nested_rings"] < points["rings"] < 0 < points["two_moons"] < 0.05
+    assert (OVERALL["boundary_seen"], OVERALL["boundary_learnt"]) == ("holds", "negligible")
+    before = MAPS[MAPS["epoch"] == 0]
+    assert (before["map/points_inside"] - before["map/points_boundary"] > 0.1).all()
+
+
+def test_the_classes_of_a_map_are_text_with_their_zeros():
+    maps = MAPS["map/predicted"].dropna()
+    assert set(maps.str.len()) == {36 * 36} and maps.str.startswith("0").any()
+
+
+def test_layers_by_their_original_criteria_and_by_the_later_ones():
+    within, tanh = (values(name, claims.by_layer, LAYERS)["value"]
+                    for name in ("training_changes_within", "tanh_stiffer_within"))  # fmt: skip
+    assert within.drop("nested_rings").max() < 0.1 < within["nested_rings"]
+    assert (tanh.min(), tanh.max()) == pytest.approx((-0.28, -0.06), abs=0.005)
+    assert (OVERALL["training_changes_within"], OVERALL["tanh_stiffer_within"]) == ("undecided", "reversed")
+    assert set(OVERALL[["changes_through_within", "training_changes_layers", "changes_through_layers"]]) == {"holds"}
+    assert (OVERALL["leaky_relu_as_relu"], OVERALL["tanh_differs"]) == ("holds", "holds, small")
+    leaky = values("leaky_relu_as_relu_within", claims.by_layer, LAYERS)
+    assert leaky.loc["nested_rings", "value"] == pytest.approx(-0.08, abs=0.005)
+    assert set(leaky.drop("nested_rings")["verdict"]) == {"holds"}
+
+
+def test_between_classes_by_layer():
+    rows = of_fitted_runs(long_layers(LAYERS))
+    four = rows[(rows["depth"] == 4) & (rows["state"] == "trained")]
+    last = four[four["number"] == 5].groupby(["activation", "width", "dataset"])["between"].mean()
+    assert last["relu"].between(-0.21, 0).all() and last["leaky_relu"].between(-0.23, 0).all()
+    assert last["tanh"].min() > 0.15 and last["tanh"].drop("nested_rings", level="dataset").loc[32:].min() > 0.4
+    assert (last["tanh", 8, "spirals"], last["tanh", 128, "spirals"]) == pytest.approx((0.24, 0.73), abs=0.01)
+    assert (last["relu", 32] - last["relu", 128]).abs().max() < 0.1
+    left = four[four["dataset"] == "nested_rings"].groupby(["activation", "width"])["run_id"].nunique()
+    assert left["tanh"].sum() == 2 and 8 not in left["relu"]
+
+
+def test_depth():
+    """ReLU, 32 units a layer: mean over layers between classes."""
+    rows = of_fitted_runs(long_layers(LAYERS))
+    rows = rows[(rows["activation"] == "relu") & (rows["width"] == 32)]
+    found = rows.groupby(["state", "depth", "dataset"])["between"].mean()
+    assert found["untrained", 2].between(-0.65, -0.55).all() and found["untrained", 8].between(-0.85, -0.75).all()
+    assert found["trained", 2].between(-0.46, -0.34).all() and found["trained", 8].between(-0.08, 0).all()
 
 
 def test_both_networks_fit_true_and_random_labels_with_five_seeds():
@@ -20,10 +186,10 @@ def test_both_networks_fit_true_and_random_labels_with_five_seeds():
 
 
 def test_late_layers_set_classes_apart_and_random_labels_take_little_of_it():
-    found = of_deep_networks(DEEP)
-    late = found[found["statement"] == "Late layers set classes apart more than early ones"]
+    found = claims.of_deep_networks(DEEP)
+    late = found[found["id"] == "late_layers_apart"]
     assert len(late) == 2 and set(late["verdict"]) == {"holds"}
-    less = found[found["statement"] == "With random labels, classes are set apart less"].set_index("subject")["value"]
+    less = found[found["id"] == "random_less_apart"].set_index("subject")["value"]
     value = {subject.split(" ")[0]: size for subject, size in less.items()}
     assert -0.1 < value["resnet18"] < -0.03 < -0.02 < value["vgg19"] < 0.01
 
@@ -39,28 +205,6 @@ def test_untrained_networks_set_classes_apart_too_and_more():
     assert (late > early + 0.2).all()
     for network in ("resnet18", "vgg19"):
         assert late[network, "untrained"] > late[network, "trained"]
-
-
-def test_what_the_text_says_of_training():
-    """At the rate of 0.01: the fall from the peak, and random labels beside true ones at the peak and when fitted."""
-    runs = results.published("stiffness_training")
-    runs = runs[runs["learning_rate"] == 0.01]
-    column = "stiffness/within_cosine"
-    by = ["data", "label_corruption", "seed"]
-    ends = runs.sort_values("epoch").groupby(by).tail(1).set_index(by)
-    assert ends["train_accuracy"].min() == 1
-    peak = runs[runs["epoch"] > 0].groupby(by)[column].max().groupby(by[:2]).mean().unstack()
-    end = ends[column].groupby(by[:2]).mean().unstack()
-    left = (end / peak)[0.0]
-    assert (left["MNIST"], left["CIFAR-10 (JPEG q75)"]) == (pytest.approx(0.75, abs=0.05), pytest.approx(0.6, abs=0.02))
-    assert (peak[1.0] / peak[0.0]).between(0.75, 0.85).all()
-    kept = end[1.0] / end[0.0]
-    assert (kept["MNIST"], kept["CIFAR-10 (JPEG q75)"]) == (pytest.approx(0.25, abs=0.03), pytest.approx(0.6, abs=0.04))
-    test = ends["stiffness/test_within_cosine"].groupby(by[:2]).mean().unstack()
-    assert (test < end).all(axis=None)  # once training images are memorized, those of the test set are helped less
-
-
-def test_the_classes_of_a_map_are_text_with_their_zeros():
-    """Tables from before apostrophes were written."""
-    maps = results.published("stiffness_maps")["map/predicted"].dropna()
-    assert set(maps.str.len()) == {36 * 36} and maps.str.startswith("0").any()
+    learnt = claims.of_deep_networks(DEEP).query("id == 'late_layers_learnt'")
+    assert len(learnt) == 2 and set(learnt["verdict"]) == {"reversed"}
+    assert set(DEEP["batch_norm_statistics"]) == {"running"}
