@@ -91,10 +91,13 @@ DRAWN = [  # a chart, some of its rows, a column, and what the made-up runs have
     ("final_accuracy", f"{ENDS} and setting == 'crop + decay'", "mean", [0.851]),
     ("final_accuracy", f"{LOST} and setting == 'no regularizer'", "mean", [0.811]),
     ("augmented", "variants == '18' and epoch == 40", "accuracy", [0.332]),
-    ("influence", f"{TRUE} and epoch == 0 and form == 'true Fisher'", "mean", [101.99]),  # a geometric mean
-    ("with_masks", "of == 'test loss' and epoch == 8 and mask == 'no mask'", "mean", [2.002]),
-    ("best_accuracy", "way == 'Fisher' and kept == 0.75", "mean", [2.0]),  # seed by seed
-    ("best_accuracy", "way == 'random' and kept == 0.25", "mean", [-3.0]),
+    # the decimal logarithm of a geometric mean
+    ("influence", f"{TRUE} and equal == 'epochs' and at == 0 and of == 'true Fisher'", "mean", [2.00856]),
+    ("with_masks", "of == 'test loss (nats)' and equal == 'epochs' and at == 8 and mask == 'no mask'", "mean", [2.002]),
+    ("right_and_wrong", "of == 'influence (log₁₀ nats)' and labels == 'wrong labels' and at == 0", "mean", [1.446]),
+    ("wrong_fitted", "way == 'Fisher' and mask == '25 % kept' and at == 0.5", "mean", [0.352]),
+    ("accuracy_gained", "way == 'Fisher' and kept == 0.75 and equal == 'epochs'", "mean", [2.0, 2.0]),  # seed by seed
+    ("accuracy_gained", "way == 'random, fixed' and kept == 0.25 and equal == 'epochs'", "mean", [-3.0, -3.0]),
     ("distributions", "subject == 'alexnet_small, true labels' and epoch == 1", "q50", [0.8005] * 12),
     ("franken", "subject == 'alexnet_small, true labels' and epoch == 3", "mean", [1.7, 1.6]),
     ("class_matrix", AT_END, "stiffness", [0.3, -0.05, -0.05, 0.25]),
