@@ -160,7 +160,7 @@ def test_runs_of_two_data_sets_are_never_one_chart_and_those_of_two_sizes_two_ne
     assert {network.rpartition(", ")[2] for network in networks} == {"n = 1,000", "n = 50"}
 
 
-@pytest.mark.parametrize("name", ["best_accuracy", "directions", "kinds_of_runs"])
+@pytest.mark.parametrize("name", ["accuracy_gained", "directions", "kinds_of_runs"])
 def test_an_interval_of_two_seeds_is_not_drawn(name):
     make, draw = CHARTS[name]
     for seeds in (2, 3):

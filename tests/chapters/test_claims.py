@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -355,8 +356,8 @@ def test_the_papers_values_are_those_of_its_table(name, options, papers):
 def test_each_network_and_each_size_is_its_own_subject():
     assert labels.claims(fake_labels.table(networks=("mlp_1x512", "alexnet_small")))["subject"].nunique() == 2
     both = pd.concat([fake_fisher.table(), fake_fisher.table(data="other data")])
-    subjects = {f"mlp on {data}, n = 1,000, true labels" for data in ("made-up data", "other data")}
-    assert set(fisher_mask.claims(both)["subject"]) == subjects
+    named = product(("made-up data", "other data"), ("true labels", "50 % redrawn"))
+    assert set(fisher_mask.claims(both)["subject"]) == {f"mlp on {data}, n = 1,000, {labels}" for data, labels in named}
     assert JUDGED["filters"].found("filters_lower")["subject"].item().startswith("2,000 random filters, CIFAR-10")
 
 

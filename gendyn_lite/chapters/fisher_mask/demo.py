@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -18,6 +19,7 @@ from gendyn_lite.chapters.fisher_mask import charts
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import fisher
+from gendyn_lite.measures.per_example.lag import LagWarning
 from gendyn_lite.threads import threads
 from gendyn_lite.train.probes import reestimated_statistics
 
@@ -203,7 +205,8 @@ def lag_trap(passes: Sequence[int] = (0, 1, 3, 10, 30), *, layers: int = 6) -> p
     model = nn.Sequential(nn.Flatten(), *(part for each in hidden for part in each), nn.Linear(64, 10))
     torch.random.set_rng_state(torch_state)
     rows, seen, batches = [], 0, x.split(30)
-    with threads(1):
+    with threads(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", LagWarning)  # it is what is shown
         for count in passes:
             model.train()
             with torch.no_grad():

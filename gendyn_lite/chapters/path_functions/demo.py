@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import product
@@ -20,6 +21,7 @@ from gendyn_lite.chapters.path_functions.runs import plan
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.gallery import data_uri
 from gendyn_lite.measures import relu_paths
+from gendyn_lite.measures.per_example.lag import LagWarning
 from gendyn_lite.train.probes import reestimated_statistics
 
 SHOWN = 16  # digits in the scatter
@@ -167,7 +169,9 @@ def lag_trap(*, epochs: int = 6) -> pd.DataFrame:
     rows = []
     for epoch in range(epochs + 1):
         network = frozen(epoch)
-        found = {"running": follow["running"](network, epoch)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LagWarning)  # it is what is shown
+            found = {"running": follow["running"](network, epoch)}
         with reestimated_statistics(network, batches.epoch(0)):
             found["reestimated"] = follow["reestimated"](network, epoch)
         means = {k: [v for name, v in values.items() if name.endswith("cross:mean")] for k, values in found.items()}

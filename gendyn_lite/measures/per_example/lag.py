@@ -19,6 +19,10 @@ SHIFT, RATIO = 1.0, 4.0
 REMEDY = "take them anew over the training set first (gendyn_lite.train.probes.reestimated_statistics)"
 
 
+class LagWarning(UserWarning):
+    """What is measured tells of statistics that lag, as well as of the weights."""
+
+
 @contextmanager
 def lag_is_told(model: nn.Module) -> Iterator[None]:
     """Warn of the first batch-norm layer whose running statistics are far from those of what passes through it.
@@ -49,7 +53,7 @@ def lag_is_told(model: nn.Module) -> Iterator[None]:
         yield
     if first:
         told = f"the running statistics of {first[0]} lag behind those of these inputs"
-        warnings.warn(f"{told}: what is measured tells of the lag as well; {REMEDY}", stacklevel=4)
+        warnings.warn(f"{told}: what is measured tells of the lag as well; {REMEDY}", LagWarning, stacklevel=4)
 
 
 def _was_trained(norm: _BatchNorm) -> bool:

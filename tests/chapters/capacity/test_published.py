@@ -147,7 +147,9 @@ def test_random_filters_descend_twice_and_a_ridge_takes_the_peak_away():
     ]
     assert 1 / 1.02 < low < value < high < 1.02
     assert judged.loc[("error_peaks", f"Random filters, {CIFAR}, n = 1,000"), "value"] == pytest.approx(1.4, abs=0.02)
-    assert CONV.groupby("data")["seed"].unique().map(sorted).to_dict() == dict.fromkeys((MNIST, CIFAR), [5, 6, 7, 8, 9])
+    assert CONV.groupby("data")["seed"].unique().map(sorted).to_dict() == {
+        data: [5, 6, 7, 8, 9] for data in (MNIST, CIFAR)
+    }
     for name in ("error_peaks", "second_descent", "ridge_removes_peak"):
         assert CONV["criteria"].str.contains(f"{name}:{claims.RECORD.entries[name].fingerprint()}").all()
     of_mnist = judged.xs(f"Random filters, {MNIST}, n = 1,000", level="subject")
