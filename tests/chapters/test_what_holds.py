@@ -92,12 +92,14 @@ def test_an_answer_says_what_decides_and_names_a_claim_that_it_lacks(claims, ove
 
 
 SAID = {
-    "holds": "fits_random classes_apart boundary_seen norms_within not_sufficient",
-    "reversed": "influence_falls pairs_over_random bound_explains",
-    "holds, small": "falls_with_overfitting",
-    "negligible": "better_than_none_75",
+    "holds": "fits_random classes_apart test_as_train norms_within not_sufficient crops_help higher_late "
+    "more_than_movement",
+    "reversed": "better_than_none_25 loss_at_loss_70 loss_at_loss_80 random_less_late pairs_over_random pairs_alike "
+    "bound_explains",
+    "holds, small": "falls_with_overfitting random_less_stiff_fitted larger_rate_less_stiff",
+    "negligible": "better_than_none_75 weight_decay_helps wrong_below_75 wrong_below_25 boundary_learnt",
     "not run": "resnet_above_alexnet",
-    "undecided": "pairs_alike",
+    "undecided": "principal_over_random random_less_diverse influence_falls",
 }
 
 
@@ -131,7 +133,8 @@ def test_published_runs_are_counted_where_their_settings_are_planned():
     switched = {("regularizers", "cifar10", name): 1 for name in ("mlp_1x512", "mlp_3x512")}  # they stop when fitted
     switched["regularizers", "cifar10", "alexnet_small"] = 2
     earlier = {("path_networks", "cifar10", "alexnet_small"): 2}  # by probes that measured less
-    assert older == {**switched, **earlier, (runs, "mnist", "alexnet_small"): 10}
+    one_way = {(runs, "mnist", "mlp"): 5, (runs, "two_moons", "mlp"): 10}  # along a component, which none of them needs
+    assert older == {**switched, **earlier, **one_way, (runs, "mnist", "alexnet_small"): 10}
     assert "stiffness_layers" not in table.index.get_level_values(0)  # as planned for colab: of no larger size
 
 
