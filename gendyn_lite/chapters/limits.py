@@ -7,12 +7,13 @@ import io
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import _GeneratorContextManager, contextmanager, redirect_stderr, redirect_stdout
+from types import FrameType
 from typing import TextIO
 
 SECONDS, AGAIN, MOST_PRINTED = 30.0, 0.05, 10_000
+EDGES = {_GeneratorContextManager.__enter__.__code__, _GeneratorContextManager.__exit__.__code__}
 
 
 class _Bounded(io.TextIOBase):
@@ -41,25 +42,22 @@ def _interrupt() -> None:
         _thread.interrupt_main()
 
 
-def _end(watcher: threading.Thread, over: threading.Event, ended: threading.Event) -> None:
-    """Have no interrupt any more: one that was on its way arrives here, and no later."""
-    while True:
-        try:
-            ended.set()
-            while watcher.is_alive():
-                watcher.join(AGAIN)
-            time.sleep(0)
-            return
-        except KeyboardInterrupt:
-            if not over.is_set():
-                raise
+def _at_the_edge(frame: FrameType | None) -> bool:
+    """Whether a frame is on its way into a block of `limited` or out of it, where nothing would take an interrupt."""
+    own = limited.__wrapped__.__code__  # type: ignore[attr-defined]
+    while frame is not None:
+        manager = frame.f_locals.get("self") if frame.f_code in EDGES else None
+        if frame.f_code is own or (manager is not None and manager.gen.gi_code is own):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
 def limited(seconds: float | None = None) -> Iterator[None]:
     """Stop code that runs too long or prints too much. Only the main thread can be stopped.
 
-    It is interrupted again and again, for code that catches every exception.
+    It is interrupted again and again, for code that catches every exception; never before the block or after it.
 
     Args:
         seconds: How long it may run (default: 30).
@@ -83,18 +81,29 @@ def limited(seconds: float | None = None) -> Iterator[None]:
             _interrupt()
             pause = AGAIN
 
+    before = signal.getsignal(signal.SIGINT)
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if not over.is_set():
+            before(number, frame)  # type: ignore[operator, misc]
+        elif not ended.is_set() and not _at_the_edge(frame):
+            raise KeyboardInterrupt
+
     watcher = threading.Thread(target=watch, daemon=True)
+    watched = threading.current_thread() is threading.main_thread() and callable(before)
     try:
-        try:
-            if threading.current_thread() is threading.main_thread():
-                watcher.start()
-            with redirect_stdout(_Bounded(sys.stdout)), redirect_stderr(_Bounded(sys.stderr)):
-                yield
-        finally:
-            _end(watcher, over, ended)
+        if watched:
+            signal.signal(signal.SIGINT, on_interrupt)
+            watcher.start()
+        with redirect_stdout(_Bounded(sys.stdout)), redirect_stderr(_Bounded(sys.stderr)):
+            yield
     except KeyboardInterrupt:
-        _end(watcher, over, ended)  # it may have come before that was done
         if not over.is_set():
             raise
+    finally:
+        ended.set()
+        if watched:
+            watcher.join()
+            signal.signal(signal.SIGINT, before)  # what was on its way has arrived by now
     if over.is_set():
         raise TimeoutError(f"it ran longer than {seconds:g} seconds: does a loop never end?")
