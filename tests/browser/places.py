@@ -22,7 +22,7 @@ OTHERS["real"] = [
     "reference/relu_paths.html",
 ]
 # Pages of the reference that one directive makes as it makes that of the paths: one is read for all.
-ALIKE = ("capacity", "data", "fisher", "intervals", "results", "stiffness", "training")
+ALIKE = ("capacity", "complexity", "data", "fisher", "intervals", "results", "stiffness", "training")
 SIZES = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (390, "light"), "phone-dark": (390, "dark")}
 
 
