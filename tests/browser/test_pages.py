@@ -146,8 +146,15 @@ def changes(figure: Locator, control: Locator, keys: list[str]) -> bool:
     return False
 
 
+def unfold(figure: Locator) -> None:
+    """Open the fold that a chart is in."""
+    figure.evaluate("f => { const fold = f.closest('details'); if (fold) fold.open = true; }")
+    figure.locator(".gendyn-panel:not([hidden]) svg.marks").first.wait_for()
+
+
 def test_every_slider_and_select_moves_its_chart_by_keyboard(desktop: Visit) -> None:
     for figure in desktop.page.locator("figure.gendyn-chart").all():
+        unfold(figure)
         sliders = figure.locator(".vega-bindings input[type=range]:visible").all()
         assert len(sliders) == len(SLIDER.findall(figure.locator(".gendyn-spec").first.text_content() or ""))
         selects = figure.locator("select:has(option:nth-child(2):enabled):visible").all()
@@ -160,7 +167,7 @@ def test_every_slider_and_select_moves_its_chart_by_keyboard(desktop: Visit) -> 
 
 def test_every_chart_offers_its_data(desktop: Visit) -> None:
     for figure in desktop.page.locator("figure.gendyn-chart").all():
-        figure.evaluate("f => { const fold = f.closest('details'); if (fold) fold.open = true; }")
+        unfold(figure)
         figure.locator(".gendyn-data summary:visible").click()
         figure.locator(".gendyn-table tbody tr").first.wait_for(timeout=5000)
 
