@@ -122,5 +122,5 @@ def boundary_contrasts(runs: pd.DataFrame) -> Chart:
         "Mean and 95 % interval over seeds.",
         "Mean stiffness away from a boundary minus at it, of trained networks and where nothing was learnt. "
         f"{told(table, '{data}, {kind}: {mean:.2f}')}.",
-        height=alt.Step(14),
+        height=14 * (len(CONTRASTS) + 1) * table["data"].nunique(),
     )
