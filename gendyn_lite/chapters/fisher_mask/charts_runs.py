@@ -28,7 +28,7 @@ from gendyn_lite.charts import parts
 from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, told, tooltips
 from gendyn_lite.results.tables import mean_intervals
 
-AT = "epoch, or how far the training loss has fallen (−log₁₀)"
+AT = "epoch, or −log₁₀ of training loss"
 LABELS = ["true labels", "50 % redrawn", "random labels"]
 MASKED = {NONE: 1.0, "Fisher, 80 % kept": 0.8, "Fisher, 70 % kept": 0.7}
 CURVES = {
