@@ -128,7 +128,7 @@ def test_a_full_chapter_is_refused_before_anything_runs(runs, tmp_path, monkeypa
 
     monkeypatch.setattr(command, "estimated", hours)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    with pytest.raises(UserError, match=r"01_random_labels would take about 2\.4 days, more than an hour"):
+    with pytest.raises(UserError, match=r"01_random_labels would take about 2\.6 days, more than an hour"):
         run_chapter("01_random_labels", profile="full", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -47,8 +47,8 @@ def distance(model: nn.Module, start: Mapping[str, Tensor]) -> float:
     Source: Jiang et al. (2020), Appendix C, 'distance from initialization'.
 
     >>> layer = nn.Linear(2, 1)
-    >>> distance(layer, {name: value.detach() + 1 for name, value in layer.named_parameters()}) ** 2
-    3.0...
+    >>> round(distance(layer, {name: value.detach() + 1 for name, value in layer.named_parameters()}) ** 2, 3)
+    3.0
     """
     total = 0.0
     for name, value in model.named_parameters():
