@@ -22,7 +22,7 @@ CORNERS = Mapping[str, tuple[tuple[float, float], tuple[float, float]]]
 CONTRASTS = [
     "trained",
     "untrained, shifted bias",
-    "untrained, trained one's classes",
+    "untrained, trained classes",
     "trained, at data points",
     "untrained, at data points",
 ]
@@ -114,7 +114,7 @@ def boundary_contrasts(runs: pd.DataFrame) -> Chart:
     y = alt.Y("data:N", title=None, sort=None, axis=alt.Axis(labelLimit=200))
     base = alt.Chart(table).encode(y=y, yOffset=alt.YOffset("kind:N", sort=CONTRASTS), color=color)
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5).encode(x="low:Q", x2="high:Q")
-    x = alt.X("mean:Q", title="stiffness inside minus at boundary", scale=parts.AROUND)
+    x = alt.X("mean:Q", title="inside minus boundary", scale=parts.AROUND)
     points = base.mark_point(size=60, filled=True)
     return layered(
         [bars, points.encode(x=x, shape=shape, tooltip=["data:N", "kind:N", *tooltips(".2f")])],
