@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import pandas as pd
 
@@ -48,17 +50,22 @@ def architectures(runs: pd.DataFrame) -> alt.HConcatChart:
     names = [name for name in ACTIVATIONS.values() if (table["activation"] == name).any()]
     named = looks("activation", names, colours=PALETTE, title=None)
     params = _menus(table, "width", ["data", "pairs"], "between")
-    panels = [
-        alt.layer(*_lines(part, params, named, short=True)).properties(title=f"{width} units a layer", height=240)
-        for width, part in table.groupby("width")
-    ]
     return titled(
-        alt.hconcat(*panels).resolve_scale(y="shared"),
+        _panels(table, "width", "units a layer", params, named),
         "Width and activation",
         "4 hidden layers, runs that fitted; mean and 95 % interval over seeds.",
         "Mean cosine stiffness of each layer by activation, a panel for each width. Between classes, mean over layers: "
         f"{words}.",
     )
+
+
+def _panels(table: pd.DataFrame, by: str, words: str, params: Any, named: Any) -> alt.HConcatChart:
+    """The layers' lines in a panel for each value of a column, on one scale."""
+    panels = [
+        alt.layer(*_lines(part, params, named, short=True)).properties(title=f"{value} {words}", height=240)
+        for value, part in table.groupby(by)
+    ]
+    return alt.hconcat(*panels).resolve_scale(y="shared")
 
 
 def depths(runs: pd.DataFrame) -> alt.HConcatChart:
@@ -77,12 +84,8 @@ def depths(runs: pd.DataFrame) -> alt.HConcatChart:
     )
     named = looks("state", ["untrained", "trained"], colours=PALETTE[1::-1], title=None)
     params = _menus(table, "depth", ["data", "pairs"], "within")
-    panels = [
-        alt.layer(*_lines(part, params, named, short=True)).properties(title=f"{depth} hidden layers", height=240)
-        for depth, part in table.groupby("depth")
-    ]
     return titled(
-        alt.hconcat(*panels).resolve_scale(y="shared"),
+        _panels(table, "depth", "hidden layers", params, named),
         "Depth",
         f"{ACTIVATIONS[activation]}, {width} units a layer, runs that fitted; mean and 95 % interval over seeds.",
         "Mean cosine stiffness of each layer before and after training, a panel for each depth. Within a class: "
