@@ -10,15 +10,13 @@ Source: Jiang et al. (2020), Sec. 2 and 3; Dziugaite et al. (2020), Sec. 4.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
-
-from gendyn_lite.errors import UserError
 
 Array = NDArray[np.float64]
 RESAMPLES = 500
@@ -218,82 +216,6 @@ def along_axes(agreeing: Array, pairs: Pairs, weights: NDArray[np.int64]) -> dic
     found["granulated"] = interval(float(np.mean(values)), each.mean(0), total)
     found["worst axis"] = interval(min(values), each.min(0), total)
     return found
-
-
-class Choice(NamedTuple):
-    """Whether the better of two networks was chosen.
-
-    Attributes:
-        right: 1, or 0, or ½ for a tie, by measure, [pairs].
-        first: Row of the one network, [pairs].
-        second: Row of the other, [pairs].
-    """
-
-    right: Mapping[str, Array]
-    first: NDArray[np.intp]
-    second: NDArray[np.intp]
-
-    def shares(self, weights: NDArray[np.int64]) -> dict[str, Ranked]:
-        """The share of right choices less one half, by measure; of the draws of `draws`."""
-        counts = (weights[:, self.first] * weights[:, self.second]).astype(float)
-        totals = counts.sum(1)
-        return {
-            name: interval(float(right.mean()) - 0.5, counts @ right / totals - 0.5, len(right))
-            for name, right in self.right.items()
-        }
-
-
-def chosen_better(
-    measures: Mapping[str, Array],
-    target: Array,
-    clusters: Iterable[Hashable],
-    settings: pd.DataFrame,
-    *,
-    folds: int = 5,
-    seed: int = 0,
-    usable: Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]] | None = None,
-) -> Choice:
-    """The choice between two networks of settings that were not looked at: which has the smaller target?
-
-    On the other folds each measure shows whether less of it or more of it is better; then it chooses. Beside the
-    measures stands ``"settings"``: least squares on the settings alone, which sees no network.
-
-    Args:
-        measures: Of each network, [n], by name.
-        target: What should be small, [n].
-        clusters: The setting of each network.
-        settings: Settings, a column an axis; every value is a step of its own.
-        folds: How many parts the settings are divided into.
-        seed: Of that division.
-        usable: Whether a pair (rows i and j) counts, for instance beyond noise; all by default.
-
-    Raises:
-        UserError: There are fewer settings than folds.
-    """
-    codes, names = pd.factorize(pd.Series(list(clusters)))
-    if len(names) < 2 * folds:
-        raise UserError(f"{len(names)} settings cannot be divided into {folds} parts of two: train more networks")
-    fold = (np.random.default_rng(seed).permutation(len(names)) % folds)[codes]
-    steps = pd.get_dummies(settings.astype(str)).to_numpy(dtype=float)
-    right: dict[str, list[Array]] = {name: [] for name in (*measures, "settings")}
-    firsts, seconds = [], []
-    for number in range(folds):
-        out, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-        i, j = (out[part] for part in np.triu_indices(len(out), 1))
-        kept = (codes[i] != codes[j]) & (target[i] != target[j])
-        kept &= usable(i, j) if usable else True
-        i, j = i[kept], j[kept]
-        firsts.append(i)
-        seconds.append(j)
-        better = np.sign(target[j] - target[i])  # 1 where the first is better
-        for name, values in measures.items():
-            way = np.sign(tau(values[rest], target[rest]))
-            right[name].append((1 + np.nan_to_num(way) * np.sign(values[j] - values[i]) * better) / 2)
-        weights, *_ = np.linalg.lstsq(steps[rest], target[rest], rcond=None)
-        guessed = (steps @ weights).round(9)
-        right["settings"].append((1 + np.sign(guessed[j] - guessed[i]) * better) / 2)
-    joined = {name: np.concatenate(parts) for name, parts in right.items()}
-    return Choice(joined, np.concatenate(firsts), np.concatenate(seconds))
 
 
 def ceiling(accuracy: Array, n_test: Array, *, count: int = 100, seed: int = 0) -> float:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.chapters.which_lens import ranking
+from gendyn_lite.chapters.which_lens import ranking, ranking_choice
 
 LENS, RIVAL, CHEAT, NOTHING = "lens", "rival", "sees test labels", "no look at the network"
 AXES = ("width", "depth", "batch_size", "learning_rate", "weight_decay", "augmented", "train_size", "label_corruption")
@@ -199,7 +199,7 @@ def _ranked(table: pd.DataFrame, target: str, resamples: int) -> Iterator[tuple[
         yield name, "partial", _partial(measured, goal, given, weights)
         for axis, found in ranking.along_axes(ranking.signs(measured, goal, sure), sure, weights).items():
             yield name, axis, found
-    choice = ranking.chosen_better(
+    choice = ranking_choice.chosen_better(
         values,
         table[target].to_numpy(),
         table["setting"],

@@ -5,18 +5,17 @@ After "Image functions in neural networks: a perspective on generalization" (pat
 
 from gendyn_lite.measures.relu_paths.gram import int8_is_fast, path_gram
 from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, image_functions
-from gendyn_lite.measures.relu_paths.over_time import QUANTILES, PathRecorder, PathRecording
-from gendyn_lite.measures.relu_paths.packed import PackedPaths
-from gendyn_lite.measures.relu_paths.projection import (
+from gendyn_lite.measures.relu_paths.isolation import (
     alone,
-    forward_with_paths,
     function_correlation,
     isolated_network,
     isolated_outputs,
     isolation_probe,
-    loss_along,
     pairwise_correlation,
 )
+from gendyn_lite.measures.relu_paths.over_time import QUANTILES, PathRecorder, PathRecording
+from gendyn_lite.measures.relu_paths.packed import PackedPaths
+from gendyn_lite.measures.relu_paths.projection import forward_with_paths, loss_along
 from gendyn_lite.measures.relu_paths.record import gate_layers, record_activations, record_packed, record_paths
 from gendyn_lite.measures.relu_paths.similarity import (
     Crossed,

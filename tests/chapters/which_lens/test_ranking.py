@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
-from gendyn_lite.chapters.which_lens import ranking
+from gendyn_lite.chapters.which_lens import ranking, ranking_choice
 from gendyn_lite.errors import UserError
 
 AXES = ["width", "depth", "rate"]
@@ -129,7 +129,7 @@ def test_the_better_of_two_is_chosen_among_settings_not_looked_at(networks):
     target = networks["error"].to_numpy()
     measures = {"perfect": -target, "random": np.random.default_rng(7).normal(size=len(target))}
     settings = networks[[*AXES, "corruption"]]
-    found = ranking.chosen_better(measures, target, networks["setting"], settings)
+    found = ranking_choice.chosen_better(measures, target, networks["setting"], settings)
     shares = found.shares(ranking.draws(networks["setting"], count=200))
     assert shares["perfect"].value == 0.5 and shares["settings"].value > 0.4
     assert shares["random"].low < 0 < shares["random"].high
@@ -137,7 +137,7 @@ def test_the_better_of_two_is_chosen_among_settings_not_looked_at(networks):
     assert (setting[found.first] != setting[found.second]).all()
     with pytest.raises(UserError, match="3 settings cannot be divided"):
         few = networks[networks["setting"].isin(networks["setting"].unique()[:3])]
-        ranking.chosen_better({}, few["error"].to_numpy(), few["setting"], few[AXES])
+        ranking_choice.chosen_better({}, few["error"].to_numpy(), few["setting"], few[AXES])
 
 
 def test_pairs_within_noise_are_left_out_and_noise_has_a_ceiling():

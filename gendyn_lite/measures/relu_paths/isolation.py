@@ -1,0 +1,209 @@
+"""Functions in isolation: one image's update alone as the weights of a network (Image functions (n.d.), App. C)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.relu_paths.gates import check_images, uncompiled
+from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, image_functions
+from gendyn_lite.measures.relu_paths.similarity import of_pairs
+
+AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def isolated_network(model: nn.Module, update: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a network in which the trainable dense and convolutional weights are one image's update alone.
+
+    Batch-norm, fixed weights and whatever else the network has stay. It is in float64 and eval mode: a product over
+    many layers of small updates leaves float32's range.
+
+    Args:
+        model: The network.
+        update: Parameter → what the image adds, of ``image_functions(...).of(i)`` (one step) or
+            ``history.image(i)`` (all of them); a weight that is not in it becomes 0.
+
+    Returns:
+        The copy.
+
+    Raises:
+        UserError: The update names a parameter that the network does not have, or in another shape.
+
+    Source: Image functions (n.d.), App. C.
+
+    >>> network = isolated_network(nn.Linear(2, 1), {"weight": torch.tensor([[1.0, 2.0]])})
+    >>> network(torch.tensor([[1.0, 1.0]], dtype=torch.float64)).item()
+    3.0
+    """
+    network = copy.deepcopy(uncompiled(model)).double().eval()
+    parameters = dict(network.named_parameters())
+    for name, value in update.items():
+        if name not in parameters or parameters[name].shape != value.shape:
+            has = list(parameters[name].shape) if name in parameters else "no such parameter"
+            raise UserError(f"the update has {name!r} {list(value.shape)}, the network {has}: it is of another network")
+    with torch.no_grad():
+        for path, module in network.named_modules():
+            for role, value in module.named_parameters(recurse=False):
+                if isinstance(module, AFFINE) and value.requires_grad:
+                    name = f"{path}.{role}".lstrip(".")
+                    value.copy_(update[name]) if name in update else value.zero_()
+    return network
+
+
+def isolated_outputs(model: nn.Module, functions: ImageFunctions, x: Tensor) -> Tensor:
+    """The outputs of every image's function in isolation: a network of its own, with gates of its own.
+
+    Args:
+        model: The network at the step, in eval mode.
+        functions: Image functions of the step.
+        x: Inputs [m, ...] at which to evaluate them.
+
+    Returns:
+        float64 [b, m, outputs].
+
+    >>> model, x = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)), torch.randn(5, 2)
+    >>> isolated_outputs(model, image_functions(model, x, torch.zeros(5, dtype=torch.int64)), x).shape
+    torch.Size([5, 5, 3])
+    """
+    check_images(x)
+    inputs = x.to(next(model.parameters()).device, torch.float64)
+    networks = (isolated_network(model, functions.of(image)) for image in range(functions.count))
+    with torch.no_grad():
+        return torch.stack([network(inputs).flatten(1) for network in networks])
+
+
+def function_correlation(outputs: Tensor, reference: Tensor) -> Tensor:
+    """Pearson correlation of functions with a reference, over inputs and outputs.
+
+    The mean over the inputs is taken from each output first: what is the same for every input tells no input from
+    another. 0 where a function, or the reference, does not depend on the input.
+
+    Args:
+        outputs: Outputs of b functions at m inputs, [b, m, k].
+        reference: Those of another one, [m, k], or of b others, [b, m, k].
+
+    Returns:
+        float64 [b], in [−1, 1]; NaN where an output is not finite.
+
+    Raises:
+        UserError: The shapes do not fit, or there are fewer than two inputs.
+
+    >>> f = torch.tensor([[[0.0], [1.0], [2.0]], [[3.0], [2.0], [1.0]], [[1.0], [1.0], [1.0]]])
+    >>> function_correlation(f, f[0]).round().tolist()
+    [1.0, -1.0, 0.0]
+    """
+    if outputs.dim() != 3 or reference.shape[-2:] != outputs.shape[1:] or outputs.shape[1] < 2:
+        shapes = f"outputs are {list(outputs.shape)} and the reference {list(reference.shape)}"
+        raise UserError(f"{shapes}, expected [b, m, k] and [m, k] with at least two inputs m")
+    a, b = (_centred(one.double()) for one in (outputs, reference))
+    return (a * b).sum((-2, -1))
+
+
+def pairwise_correlation(outputs: Tensor) -> Tensor:
+    """`function_correlation` of every two of b functions: how alike are the functions of two images?
+
+    Args:
+        outputs: Outputs of b functions at m inputs, [b, m, k].
+
+    Returns:
+        float64 [b, b], in [−1, 1].
+
+    Raises:
+        UserError: There are fewer than two inputs.
+
+    >>> f = torch.tensor([[[0.0], [1.0]], [[1.0], [0.0]]])
+    >>> pairwise_correlation(f).round().tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
+    """
+    if outputs.dim() != 3 or outputs.shape[1] < 2:
+        raise UserError(f"outputs are {list(outputs.shape)}, expected [b, m, k] with at least two inputs m")
+    flat = _centred(outputs.double()).flatten(1)
+    return flat @ flat.T
+
+
+def alone(model: nn.Module, update: Mapping[str, Tensor]) -> nn.Module:
+    """`isolated_network` of an update without its biases, each weight scaled to the norm that it has in the network.
+
+    An update is small, and a product of small weights over the layers drowns in any bias: what comes out depends on the
+    size of the step. Without biases a network of affine layers, ReLUs and poolings only scales with each of its
+    weights, so that correlations do not depend on the step, and no weight is small. Biases and weights that are not in
+    the update are 0.
+
+    Args:
+        model: The network, in float64.
+        update: Parameter → what the image adds.
+
+    Returns:
+        The network of its own.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+    >>> update = {"0.weight": 1e-9 * torch.eye(2, dtype=torch.float64), "0.bias": torch.ones(2, dtype=torch.float64)}
+    >>> network = alone(model, update)
+    >>> bool(network[0].bias.eq(0).all()), torch.allclose(network[0].weight.norm(), model[0].weight.norm())
+    (True, True)
+    """
+    own = dict(model.named_parameters())
+    weights = {name: value for name, value in update.items() if value.dim() > 1 and bool(value.any())}
+    return isolated_network(model, {k: value * (own[k].norm() / value.norm()) for k, value in weights.items()})
+
+
+def isolation_probe(
+    x: Tensor, y: Tensor, inputs: Tensor, *, seed: int = 0
+) -> Callable[[nn.Module, int], dict[str, float]]:
+    """A probe that follows the correlation of images' functions in isolation with the end-to-end function.
+
+    The functions are those of `alone`, all in float64. Its values: ``mean``, ``least``, ``median``, ``most`` of
+    `function_correlation` with the network over the images; ``between``, the mean correlation of the functions of two
+    images; ``random``, the mean correlation with the network of as many networks of random weights, of the same norms:
+    what no learning gives; ``zeros``, functions that do not depend on the input, whose correlation is 0 by definition.
+
+    Args:
+        x: Images whose functions are followed, [b, ...].
+        y: Their labels, as trained with.
+        inputs: Where functions are evaluated, [m, ...], m ≥ 2.
+        seed: Of the random networks.
+
+    Returns:
+        Function of (model, epoch) that gives the values.
+
+    >>> probe = isolation_probe(torch.randn(3, 2), torch.tensor([0, 1, 0]), torch.randn(9, 2))
+    >>> list(probe(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)).eval(), 0))
+    ['mean', 'least', 'median', 'most', 'between', 'random', 'zeros']
+    """
+
+    def probe(model: nn.Module, epoch: int) -> dict[str, float]:
+        device = next(model.parameters()).device
+        network, at = copy.deepcopy(uncompiled(model)).double().eval(), inputs.to(device, torch.float64)
+        functions = image_functions(network, x.to(device, torch.float64), y.to(device))
+        generator = torch.Generator().manual_seed(seed)
+        outputs, drawn = [], []
+        with torch.no_grad():
+            reference = network(at).flatten(1)
+            for image in range(functions.count):
+                own = functions.of(image)
+                noise = {k: torch.randn(v.shape, generator=generator, dtype=v.dtype).to(device) for k, v in own.items()}
+                outputs.append(alone(network, own)(at).flatten(1))
+                drawn.append(alone(network, noise)(at).flatten(1))
+        each = torch.stack(outputs)
+        found = function_correlation(each, reference)
+        numbers = {"mean": found.mean(), "least": found.min(), "median": found.median(), "most": found.max()}
+        if len(x) > 1:
+            numbers["between"] = of_pairs(pairwise_correlation(each)).mean()
+        numbers["random"] = function_correlation(torch.stack(drawn), reference).mean()
+        zeros = int((_centred(each).flatten(1) == 0).all(1).sum())
+        return {name: float(value) for name, value in numbers.items()} | {"zeros": zeros}
+
+    return probe
+
+
+def _centred(outputs: Tensor) -> Tensor:
+    """Outputs [..., m, k] without their mean over inputs, of norm 1; 0 where only rounding is left, NaN stays."""
+    size = outputs.abs().amax((-2, -1), keepdim=True)
+    scaled = outputs / torch.where(size > 0, size, 1.0)  # small updates, many layers: squares would underflow
+    left = scaled - scaled.mean(-2, keepdim=True)
+    norm = left.norm(dim=(-2, -1), keepdim=True)
+    return torch.where(norm <= 1e-12, 0.0, left / torch.where(norm > 0, norm, 1.0))
