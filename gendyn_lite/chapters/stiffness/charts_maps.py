@@ -102,7 +102,7 @@ def boundary_contrasts(runs: pd.DataFrame) -> Chart:
         runs: A tidy table of experiment ``"stiffness_maps"``.
     """
     runs = with_sizes(runs, of="data")
-    runs = runs.assign(data=runs["data"] + runs["size"])
+    runs = runs.assign(data=runs["data"].str.removesuffix(" (points in the plane)") + runs["size"])
     ends, starts = parts.latest(runs, ["run_id"]), runs[runs["epoch"] == 0]
     kinds = ((ends, ""), (starts, "shifted_"), (ends, "labelled_"), (ends, "points_"), (starts, "points_"))
     found = []
