@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,47 @@ def test_a_chapter_sets_itself_up_lists_its_parameters_and_is_compared_with_publ
     drawn = re.compile(r"results\.(published|benchmark)|\((published|mnist|cifar|switched|unseen|deep|networks)\b")
     assert [source for source in ignored if drawn.search(source)] == []
     assert path.stem not in ("06_performance", "07_what_holds") or ignored == []
+
+
+Layer = tuple[list[dict[str, Any]], dict[str, str]]  # its rows, and the column that each control filters
+
+
+def layers_of(spec: dict[str, Any]) -> list[list[Layer]]:
+    """The layers of each of the panels that stand side by side in a chart."""
+    offered = {param["name"] for param in spec.get("params", []) if "options" in (param.get("bind") or {})}
+
+    def of(part: dict[str, Any], data: str, filters: str) -> Iterator[Layer]:
+        data = part.get("data", {}).get("name", data)
+        filters += " ".join(str(step.get("filter")) for step in part.get("transform", []))
+        by = {name: column for column, name in re.findall(r"datum\.(\w+) === (\w+)", filters) if name in offered}
+        if "layer" not in part:
+            yield spec["datasets"].get(data, []), by
+        for inner in part.get("layer", []):
+            yield from of(inner, data, filters)
+
+    return [list(of(part, spec.get("data", {}).get("name", ""), "")) for part in spec.get("hconcat", [])]
+
+
+@each_chapter
+def test_no_choice_that_is_offered_leaves_one_of_several_panels_empty(path: Path) -> None:
+    outputs = (output for cell in code_of(path) for output in cell.outputs if "data" in output)
+    pages = "".join(str(output.data.get("text/html", "")) for output in outputs)
+    specs = re.findall(r'class="gendyn-spec">(.*?)</script>', pages, re.DOTALL)
+    found = []
+    for panels in (layers_of(json.loads(spec)) for spec in specs):
+        everything = [layer for panel in panels for layer in panel if layer[0]]
+        most = max((len(by) for _, by in everything), default=0)
+        choices = {
+            tuple((name, row[column]) for name, column in by.items())
+            for rows, by in everything
+            for row in rows
+            if len(by) == most > 0
+        }
+        for choice in map(dict, choices):
+            for number, panel in enumerate(panels):
+                fits = [any(all(row[by[name]] == choice[name] for name in by) for row in rows) for rows, by in panel]
+                found += [] if any(fits) else [(number, choice)]
+    assert found == []
 
 
 def executed() -> Any:

@@ -168,8 +168,10 @@ def over_training(runs: pd.DataFrame) -> alt.HConcatChart:
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
-    runs = runs[runs["label_corruption"].isin([0, 1])]
-    about = runs[["epoch", "seed"]].assign(data=_subjects(runs), labels=_labels(runs), rate=runs["learning_rate"])
+    runs = runs[runs["label_corruption"].isin([0, 1])].assign(data_shown=_subjects)
+    random = runs.loc[runs["label_corruption"] == 1, "data_shown"]
+    runs = runs[runs["data_shown"].isin(random)] if len(random) else runs  # no panel of a choice is empty
+    about = runs[["epoch", "seed"]].assign(data=runs["data_shown"], labels=_labels(runs), rate=runs["learning_rate"])
     curves = {
         (kind, curve): runs[column.format(kind=kind)] for kind in ("cosine", "sign") for curve, column in CURVES.items()
     }

@@ -78,7 +78,8 @@ def depths(runs: pd.DataFrame) -> alt.HConcatChart:
     counts = rows.groupby(["activation", "width"])["depth"].nunique()
     activation, width = list(counts.index)[int(counts.to_numpy().argmax())]
     rows = rows[(rows["activation"] == activation) & (rows["width"] == width)]
-    table = _profile(rows, "data", ["data", "depth", "state"])
+    fitted = rows.groupby("data")["depth"].transform("nunique")
+    table = _profile(rows[fitted == fitted.max()], "data", ["data", "depth", "state"])  # no panel of a choice is empty
     ends = (
         table[table["pairs"] == PAIRS["within"]].groupby(["depth", "state"], sort=False)["mean"].agg(["first", "last"])
     )
@@ -87,7 +88,7 @@ def depths(runs: pd.DataFrame) -> alt.HConcatChart:
     return titled(
         _panels(table, "depth", "hidden layers", params, named),
         "Depth",
-        f"{ACTIVATIONS[activation]}, {width} units a layer, runs that fitted; mean and 95 % interval over seeds.",
+        f"{ACTIVATIONS[activation]}, {width} units a layer, points fitted at every depth; mean and 95 % interval over seeds.",
         "Mean cosine stiffness of each layer before and after training, a panel for each depth. Within a class: "
         f"{told(ends, '{depth} hidden layers, {state}: {first:.2f} in the first layer, {last:.2f} in the last')}.",
     )
