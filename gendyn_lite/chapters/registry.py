@@ -143,6 +143,7 @@ CHAPTERS = (
     Chapter("stiffness", "04_stiffness"),
     Chapter("generalization_intervals", "05_generalization_intervals"),
     Chapter("capacity", "06_capacity", trains=False),
+    Chapter("which_lens", "08_which_lens"),
 )
 NOTEBOOKS = tuple(chapter.notebook for chapter in CHAPTERS if chapter.trains)  # those that train something
 
