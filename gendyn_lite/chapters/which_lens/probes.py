@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from gendyn_lite import models
 from gendyn_lite.chapters.runner import build, inputs
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data.types import ImageData
+from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures import complexity, fisher, intervals, relu_paths, stiffness
 from gendyn_lite.train.probes import Probe
@@ -46,7 +47,7 @@ class Seen(NamedTuple):
     seed: int
 
 
-def lens_probe(config: RunConfig, loaded: ImageData, scratch: Path) -> Probe:
+def lens_probe(config: RunConfig, loaded: ImageData, scratch: Path, *, test: Split | None = None) -> Probe:
     """A probe that notes the paths of every epoch, and at the last one measures everything.
 
     The last epoch is the one whose training loss is low enough, or the last that there is: the probe looks itself.
@@ -55,16 +56,17 @@ def lens_probe(config: RunConfig, loaded: ImageData, scratch: Path) -> Probe:
         config: The run.
         loaded: Its data.
         scratch: Folder of the paths while the run is not complete.
+        test: Test images to judge by, where there are more than the run looks at while it trains.
     """
     x, y = inputs(config, loaded)
+    judging = replace(loaded, test=test or loaded.test)
     start = {name: value.detach().clone() for name, value in build(config, loaded).named_parameters()}
     recording = relu_paths.PathRecording(scratch)
-    seen = Seen(x, y, _thirds(*inputs(config, loaded, "test")), start, recording, config.seed)
+    seen = Seen(x, y, _thirds(*inputs(config, judging, "test")), start, recording, config.seed)
 
     def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
         recording.add(epoch, relu_paths.record_packed(model, x[:FEW]))
-        loss = _loss(model, x, y)
-        if epoch < config.epochs and not loss <= (config.stop_at_loss or 0.0):
+        if epoch < config.epochs and not _reached(model, x, y, config.stop_at_loss or 0.0):
             return {}
         return measured(model, seen)
 
@@ -177,7 +179,8 @@ def of_flatness(model: nn.Module, seen: Seen) -> dict[str, float]:
 def of_test(model: nn.Module, seen: Seen) -> dict[str, float]:
     """What cheats: accuracy on test images that choose. And what is to be predicted: accuracy on those that judge."""
     names = ("validation_accuracy", "held_accuracy")
-    return {name: _accuracy(model, *part) for name, part in zip(names, seen.test, strict=True)}
+    found = {name: _accuracy(model, *part) for name, part in zip(names, seen.test, strict=True)}
+    return found | {"n_held": float(len(seen.test[1][1]))}
 
 
 LENSES: Mapping[str, Callable[[nn.Module, Seen], dict[str, float]]] = {
@@ -206,6 +209,11 @@ def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 @torch.no_grad()
-def _loss(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    parts = zip(x.split(500), y.split(500), strict=True)
-    return sum(float(F.cross_entropy(model(part), labels, reduction="sum")) for part, labels in parts) / len(y)
+def _reached(model: nn.Module, x: Tensor, y: Tensor, loss: float) -> bool:
+    """Whether the mean training loss is at most this; most often a few images say that it is not."""
+    left = loss * len(y)
+    for part, labels in zip(x.split(100), y.split(100), strict=True):
+        left -= float(F.cross_entropy(model(part), labels, reduction="sum"))
+        if left < 0:
+            return False
+    return True

@@ -9,15 +9,19 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from gendyn_lite import data
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.registry import CELLS, Group, Part
 from gendyn_lite.chapters.which_lens.probes import PROBE_VERSION, lens_probe
 from gendyn_lite.config import RunConfig
-from gendyn_lite.data.types import ImageData
+from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.results.runs import Run, check_profile, open_run
 
 EXPERIMENT = "which_lens"
 LOSS = 0.05  # mean training loss, in nats, on images as they are: where every network stops
+WATCHED, JUDGING = 300, 6000  # test images that are looked at after every epoch, and at the end
 SCRATCH = "paths"  # in the folder of a run that is not complete
 RATES = (0.003, 0.01, 0.03)
 CORRUPTED = (0.1, 0.25, 0.5)
@@ -44,7 +48,7 @@ def _crossed(*each: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
 
 
 _SETTINGS = {"experiment": EXPERIMENT, "schedule": "constant", "stop_at_loss": LOSS, "probe_version": PROBE_VERSION}
-_IMAGES = {**_SETTINGS, "test_size": 3000, "epochs": 300, "center_crop": 28}
+_IMAGES = {**_SETTINGS, "test_size": WATCHED, "epochs": 200, "center_crop": 28}
 _TRUE, _RANDOM = [{}], [{"label_corruption": share} for share in CORRUPTED]
 # All with true labels, the primary analysis: with more images, and with augmented ones.
 _AMOUNTS = [{"train_size": 1000}, {"train_size": 2000}]
@@ -102,6 +106,13 @@ def plan(profile: str = "smoke", *, dataset: str = "", seeds: int = 0) -> list[R
     return [config for part in parts for config in part.configs(seeds=seeds)]
 
 
+def _judging(config: RunConfig, data_root: str | Path | None) -> Split:
+    """The test images to judge by, the same for every network: more than are looked at while it trains."""
+    test = data.load(config.dataset, root=data_root).test
+    chosen = torch.randperm(len(test.y), generator=torch.Generator().manual_seed(0))[:JUDGING]
+    return Split(test.x[chosen], test.y[chosen])
+
+
 def run(config: RunConfig, *, profile: str, root: str | Path | None = None, **options: Any) -> Run:
     """The complete run of a network, with all that is measured of it: loaded, resumed or trained.
 
@@ -114,7 +125,9 @@ def run(config: RunConfig, *, profile: str, root: str | Path | None = None, **op
 
     def prepare(loaded: ImageData) -> dict[str, Any]:
         scratch = open_run(config, loaded.fingerprint, root=root).path / SCRATCH
-        return {"probes": {"lens": lens_probe(config, loaded, scratch)}}
+        return {
+            "probes": {"lens": lens_probe(config, loaded, scratch, test=_judging(config, options.get("data_root")))}
+        }
 
     options |= {"root": root, "probe_version": PROBE_VERSION}
     done = runner.load_or_run(config, profile=profile, prepare=prepare, **options)

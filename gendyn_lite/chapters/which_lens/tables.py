@@ -91,6 +91,7 @@ MEASURES: dict[str, Measure] = {
     ),
     **_of("flatness", RIVAL, sharpness=("sharpness", -1), gradient_noise=("gradient noise", -1)),
     CHANCE: Measure("a random number", CHANCE, 1, NOTHING),
+    "train_loss": Measure("training loss where it stopped", "train_loss", -1, NOTHING),
     "test_within": Measure("stiffness of training with test images", "lens/stiffness:test_within", 1, CHEAT),
     "validation_accuracy": Measure("validation accuracy", "lens/test:validation_accuracy", 1, CHEAT),
 }
@@ -118,7 +119,7 @@ def networks(runs: pd.DataFrame) -> pd.DataFrame:
     found["setting"] = found[["data", "family", *AXES]].astype(str).agg(" ".join, axis=1)
     found["reached"] = last["train_loss"] <= last["stop_at_loss"]
     found["held_accuracy"] = last["lens/test:held_accuracy"]
-    found["n_held"] = (last["test_size"] * 2) // 3
+    found["n_held"] = last["lens/test:n_held"]
     found["error"] = 1 - found["held_accuracy"]
     found["gap"] = found["train_accuracy"] - found["held_accuracy"]
     for name, measure in MEASURES.items():

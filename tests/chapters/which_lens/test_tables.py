@@ -22,7 +22,13 @@ def planted() -> pd.DataFrame:
         accuracy = 0.2 + 0.05 * np.log2(width / 64) + 2 * min(rate, 0.04) - 0.4 * corruption + random.normal(0, 0.004)
         run = {"run_id": f"{number:016x}", "data": "planted", "model": "mlp", "model_options": {"widths": [width] * 2}}
         run |= {"batch_size": 32, "learning_rate": rate, "weight_decay": 0.0, "train_size": 1000, "flip": False}
-        run |= {"random_crop": 0, "label_corruption": corruption, "seed": seed, "test_size": 3000, "stop_at_loss": 0.05}
+        run |= {
+            "random_crop": 0,
+            "label_corruption": corruption,
+            "seed": seed,
+            "lens/test:n_held": 2000,
+            "stop_at_loss": 0.05,
+        }
         end = {"train_loss": 0.04, "train_accuracy": 1.0, "epoch": 10 + int(1000 * corruption) + seed}
         end |= {measure.column: random.normal() for measure in tables.MEASURES.values() if "/" in measure.column}
         end |= {f"lens/{lens}:seconds": 0.1 for lens in ("paths", "fisher", "stiffness", "intervals", "norms")}
