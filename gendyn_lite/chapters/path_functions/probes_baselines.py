@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gendyn_lite import data
 from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.baselines import Frozen, random_like
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import relu_paths
@@ -75,31 +76,6 @@ def followed(x: Tensor, layers: list[str], folder: Path) -> Probe:
     return lambda model, epoch: {name: value for name, value in recorder(model, epoch).items() if name[-5:] == ":mean"}
 
 
-class Frozen:
-    """A network whose weights stay while its running statistics are updated by the batches of training.
-
-    Args:
-        start: The network; it is copied.
-        batches: Those of training: batches of an epoch, by its number.
-    """
-
-    def __init__(self, start: nn.Module, batches: Any) -> None:
-        self._start, self._batches, self._epoch = copy.deepcopy(start), batches, 0
-        self._network = copy.deepcopy(start)
-
-    def __call__(self, epoch: int) -> nn.Module:
-        """The network after an epoch, in eval mode; after an interruption, all epochs up to it are gone through."""
-        if epoch < self._epoch:
-            self._network, self._epoch = copy.deepcopy(self._start), 0
-        self._network.train()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # dropout, if any, draws
-            for each in range(self._epoch + 1, epoch + 1):
-                for x, _ in self._batches.epoch(each):
-                    self._network(x)
-        self._epoch = epoch
-        return self._network.eval()
-
-
 class Walk:
     """The initial network moved at each epoch by random steps as long as the run's own, parameter by parameter.
 
@@ -127,7 +103,7 @@ class Walk:
         generator = torch.Generator().manual_seed(1_000_003 * (self._seed + 1) + epoch)
         if epoch:
             steps = {name: run[name] - before[name] for name in run}
-            walked = {name: walked[name] + _like(step, generator) for name, step in steps.items()}
+            walked = {name: walked[name] + random_like(step, generator) for name, step in steps.items()}
         self._save(epoch, run, walked)
         with torch.no_grad():
             for name, value in self._network.named_parameters():
@@ -150,9 +126,3 @@ class Walk:
 
     def _place(self, epoch: int) -> Path:
         return self._folder / f"epoch_{epoch:04d}.safetensors"
-
-
-def _like(step: Tensor, generator: torch.Generator) -> Tensor:
-    """A normal vector as long as a step."""
-    drawn = torch.randn(step.shape, generator=generator)
-    return drawn * (step.norm() / drawn.norm())

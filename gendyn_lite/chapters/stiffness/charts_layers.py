@@ -7,14 +7,20 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.stiffness.tables import KINDS, long_layers, of_fitted_runs
+from gendyn_lite.chapters.stiffness.tables import KINDS, LAG, LAYERS, MOVEMENT, long_layers, of_fitted_runs
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, Looks, chosen, interval_bars, layered, looks, menu, titled, told, tooltips
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 PAIRS = {"all": "all pairs", "within": "within a class", "between": "between classes"}
 ACTIVATIONS = {"relu": "ReLU", "tanh": "tanh", "leaky_relu": "LeakyReLU"}
-TRAINING = {(0.0, "untrained"): "untrained", (0.0, "trained"): "true labels", (1.0, "trained"): "random labels"}
+TRAINING = {  # probe, share of random labels, state
+    (LAYERS, 0.0, "untrained"): "untrained",
+    (LAYERS, 0.0, "trained"): "true labels",
+    (LAYERS, 1.0, "trained"): "random labels",
+    (MOVEMENT, 0.0, "trained"): "moved at random as far",
+    (LAG, 0.0, "trained"): "untrained, statistics lag",
+}
 
 
 def trained_and_untrained(runs: pd.DataFrame) -> Chart:
@@ -88,7 +94,7 @@ def depths(runs: pd.DataFrame) -> alt.HConcatChart:
     return titled(
         _panels(table, "depth", "hidden layers", params, named),
         "Depth",
-        f"{ACTIVATIONS[activation]}, {width} units a layer, points fitted at every depth; mean and 95 % interval over seeds.",
+        f"{ACTIVATIONS[activation]}, {width} units a layer, points fitted at every depth; mean and interval.",
         "Mean cosine stiffness of each layer before and after training, a panel for each depth. Within a class: "
         f"{told(ends, '{depth} hidden layers, {state}: {first:.2f} in the first layer, {last:.2f} in the last')}.",
     )
@@ -100,11 +106,11 @@ def deep_networks(runs: pd.DataFrame) -> Chart:
     Args:
         runs: A tidy table of experiment ``"stiffness_deep"``.
     """
-    rows = long_layers(runs)
-    rows = rows[rows["layer"].str.contains("conv|fc", regex=True)]
-    keys = zip(rows["label_corruption"], rows["state"], strict=True)
+    rows = pd.concat([long_layers(runs, probe=name).assign(probe=name) for name in (LAYERS, MOVEMENT, LAG)])
+    rows = rows[rows["layer"].str.contains("conv|fc", regex=True)].reset_index(drop=True)
+    keys = zip(rows["probe"], rows["label_corruption"], rows["state"], strict=True)
     rows = rows.assign(training=pd.Series([TRAINING.get(key) for key in keys], rows.index)).dropna(subset="training")
-    rows = rows.assign(number=rows.groupby(["run_id", "epoch"]).cumcount() + 1)
+    rows = rows.assign(number=rows.groupby(["run_id", "epoch", "probe"]).cumcount() + 1)
     table = _profile(rows, "network", ["data", "network", "training"])
     kinds = [name for name in TRAINING.values() if (table["training"] == name).any()]
     words = _means(table, "within", ["network", "training"])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.chapters.stiffness.tables import at_loss, long_layers, of_fitted_runs
+from gendyn_lite.chapters.stiffness.tables import LAG, LAYERS, MOVEMENT, at_loss, long_layers, of_fitted_runs
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
@@ -98,6 +98,11 @@ def _apart(rows: pd.DataFrame) -> pd.Series:
     return (rows["within"] - rows["between"]).groupby(rows["seed"]).mean()
 
 
+def _within(rows: pd.DataFrame) -> pd.Series:
+    """Stiffness within classes, by seed and layer."""
+    return rows.set_index(["seed", "number"])["within"]
+
+
 def _late(rows: pd.DataFrame) -> pd.Series:
     """`_apart` in the last third of the layers minus in the first, by seed."""
     return _apart(rows[rows["position"] > 2 / 3]) - _apart(rows[rows["position"] < 1 / 3])
@@ -149,8 +154,10 @@ OF_LAYERS = {
 }
 OF_DEPTH = {
     "late_layers_apart": lambda true, *_: _late(true),
-    "late_layers_learnt": lambda true, _, untrained: _late(true) - _late(untrained),
-    "random_less_apart": lambda true, random, _: _apart(random) - _apart(true) if len(random) else None,
+    "late_layers_learnt": lambda true, _, untrained, *__: _late(true) - _late(untrained),
+    "random_less_apart": lambda true, random, *_: _apart(random) - _apart(true) if len(random) else None,
+    "late_layers_beyond_movement": lambda true, _, __, moved, ___: _late(true) - _late(moved),
+    "lag_alone": lambda true, _, untrained, __, lag: _distance(_within(lag), _within(untrained)),
 }
 RECORD = on_record(
     __file__, OF_ONE_RATE, OF_RATES, OF_FITTED_RATES, OF_RANDOM_LABELS, OF_HALF_LABELS, OF_MAPS, OF_LAYERS, OF_DEPTH
@@ -208,13 +215,13 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
 
 def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
     """Beyond both papers: layers of ResNet-18 and VGG-19, of runs of experiment ``"stiffness_deep"``."""
-    rows = with_sizes(long_layers(runs))
+    every, moved, lag = (with_sizes(long_layers(runs, probe=probe)) for probe in (LAYERS, MOVEMENT, LAG))
     found: list[Claim] = []
-    for subject, group in rows.groupby("subject", sort=False):
-        trained, untrained = (group[group["state"] == state] for state in ("trained", "untrained"))
+    for subject, group in every.groupby("subject", sort=False):
+        trained, before = (group[group["state"] == state] for state in ("trained", "untrained"))
         true, random = (trained[trained["label_corruption"] == q] for q in (0.0, 1.0))
-        before = untrained[untrained["label_corruption"] == 0]
-        found += RECORD.judge(str(subject), OF_DEPTH, true, random, before)
+        others = (rows[(rows["subject"] == subject) & (rows["label_corruption"] == 0)] for rows in (moved, lag))
+        found += RECORD.judge(str(subject), OF_DEPTH, true, random, before[before["label_corruption"] == 0], *others)
     return table(found)
 
 

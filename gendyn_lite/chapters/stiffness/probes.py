@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite import data
+from gendyn_lite.chapters.baselines import Frozen, moved_as_far
 from gendyn_lite.chapters.runner import build, inputs
+from gendyn_lite.chapters.stiffness.tables import LAG, LAYERS, MOVEMENT
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import stiffness
-from gendyn_lite.train.probes import Probe
+from gendyn_lite.train.probes import Probe, reestimated_statistics
 
 # Of what the probes measure: raised with every change of that, so that old runs stay what they are.
-PROBE_VERSIONS = {"layers": 1, "maps": 2, "training": 1, "deep": 1}
+PROBE_VERSIONS = {"layers": 1, "maps": 2, "training": 1, "deep": 2}
 SAMPLE = {"layers": 100, "maps": 100, "training": 200, "deep": 30}  # training examples that are measured
 MANY_DEEP = 200  # of a deep network trained on at least 1,000
 RADIUS = 0.15  # of a neighbourhood, in units of the inputs
@@ -40,14 +42,44 @@ def probes_for(config: RunConfig, loaded: ImageData) -> dict[str, Probe]:
     x, y = sample(config, loaded, "train_eval", count)
     if kind == "maps":
         return {"map": map_probe(loaded, keep=config.seed in KEPT, untrained=build(config, loaded))}
-    if kind in ("layers", "deep"):
-        return {"layers": stiffness.layer_probe(x, y, float64=kind == "layers")}
+    if kind == "deep":
+        return deep_probes(config, loaded, stiffness.layer_probe(x, y))
+    if kind == "layers":
+        return {LAYERS: stiffness.layer_probe(x, y, float64=True)}
     test = sample(config, loaded, "test", count)
     small = config.model == "mlp"
     return {
         "stiffness": stiffness.stiffness_probe(x, y, test=test, lengths=True, float64=small),
         "detail": detail_probe(x, y, num_classes=loaded.num_classes, epochs=(0, config.epochs)),
     }
+
+
+def deep_probes(config: RunConfig, loaded: ImageData, layers: Probe) -> dict[str, Probe]:
+    """The layers of a deep network, and at the end those of what learned nothing.
+
+    ``movement``: the initial weights, each tensor moved at random as far as training moved it, batch-norm's statistics
+    re-estimated. ``lag``: the initial weights, frozen, with running statistics as training would update them.
+
+    Args:
+        config: The run's configuration.
+        loaded: Its data, labels as trained with.
+        layers: The probe of layers.
+    """
+    start = build(config, loaded).eval()
+    frozen = Frozen(start, data.batcher(loaded, config))
+    train_eval = data.batcher(loaded, config, split="train_eval")
+
+    def movement(model: nn.Module, epoch: int) -> Any:
+        if epoch < config.epochs:
+            return {}
+        moved = moved_as_far(start, model, seed=config.seed)
+        with reestimated_statistics(moved, train_eval.epoch(0)):
+            return layers(moved, epoch)
+
+    def lag(model: nn.Module, epoch: int) -> Any:
+        return layers(frozen(epoch), epoch) if epoch == config.epochs else {}
+
+    return {LAYERS: layers, MOVEMENT: movement, LAG: lag}
 
 
 def sample(config: RunConfig, loaded: ImageData, split: str, count: int) -> tuple[Tensor, Tensor]:

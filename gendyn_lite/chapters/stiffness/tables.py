@@ -10,15 +10,16 @@ import pandas as pd
 
 from gendyn_lite.errors import UserError
 
-PREFIX = "layers/"
+LAYERS, MOVEMENT, LAG = "layers", "movement", "lag"  # probes: the network, and what learned nothing
 KINDS = ("all", "within", "between")
 
 
-def long_layers(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns ``layers/<layer>:<kind>`` of a tidy table as rows, the layers of each network in their order.
+def long_layers(table: pd.DataFrame, *, probe: str = LAYERS) -> pd.DataFrame:
+    """The columns ``<probe>/<layer>:<kind>`` of a tidy table as rows, the layers of each network in their order.
 
     Args:
         table: Runs that recorded a layer probe.
+        probe: Which: of the network itself, or of a baseline beside it.
 
     Returns:
         The run's columns, ``layer``, ``number`` (from 1), ``position`` in [0, 1] (first to last layer), ``all``,
@@ -28,16 +29,16 @@ def long_layers(table: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: No layer was recorded.
     """
-    columns = [str(name) for name in table.columns]
-    names = dict.fromkeys(name.removeprefix(PREFIX).rpartition(":")[0] for name in columns if name.startswith(PREFIX))
+    columns, prefix = [str(name) for name in table.columns], f"{probe}/"
+    names = dict.fromkeys(name.removeprefix(prefix).rpartition(":")[0] for name in columns if name.startswith(prefix))
     if not names:
         raise UserError("the table has no values of layers, expected runs with a layer probe")
     labels = table[[name for name in columns if "/" not in name]]
     parts = []
-    for network, order in _orders(table, list(names)).items():
+    for network, order in _orders(table, list(names), prefix).items():
         chosen = table["network"] == network
         for layer in order:
-            values = {kind: table[f"{PREFIX}{layer}:{kind}"] for kind in KINDS}
+            values = {kind: table[f"{prefix}{layer}:{kind}"] for kind in KINDS}
             parts.append(labels.assign(layer=layer, **values)[chosen & values["all"].notna()])
     rows = pd.concat(parts)
     rows["number"] = rows.groupby(["run_id", "epoch"]).cumcount() + 1
@@ -98,7 +99,7 @@ def by_loss(runs: pd.DataFrame, column: str, levels: Sequence[float], *, apart: 
     return pd.concat(frames, ignore_index=True)
 
 
-def _orders(table: pd.DataFrame, names: list[str]) -> dict[str, list[str]]:
+def _orders(table: pd.DataFrame, names: list[str], prefix: str) -> dict[str, list[str]]:
     """The layers of each network, from input to output.
 
     The columns stand in the order of the first network that has them; a last layer that a later network has too
@@ -107,7 +108,7 @@ def _orders(table: pd.DataFrame, names: list[str]) -> dict[str, list[str]]:
     orders: dict[str, list[str]] = {}
     last: set[str] = set()
     for network, rows in table.groupby("network", sort=False):
-        own = [layer for layer in names if rows[f"{PREFIX}{layer}:all"].notna().any()]
+        own = [layer for layer in names if rows[f"{prefix}{layer}:all"].notna().any()]
         orders[str(network)] = [layer for layer in own if layer not in last] + [layer for layer in own if layer in last]
         last.update(own[-1:] if not last.intersection(own) else ())
     return orders

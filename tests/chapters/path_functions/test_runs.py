@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gendyn_lite import data, results
-from gendyn_lite.chapters import runner
+from gendyn_lite.chapters import baselines, runner
 from gendyn_lite.chapters.path_functions import probes, probes_baselines, probes_pairs
 from gendyn_lite.chapters.path_functions import runs as runs_of
 from gendyn_lite.measures import relu_paths
@@ -156,7 +156,7 @@ def test_a_frozen_network_keeps_its_weights_and_has_the_running_statistics_of_tr
     config = runs_of.plan("deep", seeds=1)[0].replace(train_size=20, batch_size=10)
     loaded, _ = data.load_for_run(config)
     start, batches = runner.build(config, loaded), data.batcher(loaded, config)
-    frozen = probes_baselines.Frozen(start, batches)
+    frozen = baselines.Frozen(start, batches)
     frozen(1)
     found = frozen(2)
     twin = copy.deepcopy(start).train()
@@ -166,7 +166,7 @@ def test_a_frozen_network_keeps_its_weights_and_has_the_running_statistics_of_tr
                 twin(x)
     assert all(torch.equal(p, q) for p, q in zip(found.parameters(), start.parameters(), strict=True))
     torch.testing.assert_close(dict(found.named_buffers()), dict(twin.named_buffers()))
-    again = probes_baselines.Frozen(start, batches)(2)  # after an interruption
+    again = baselines.Frozen(start, batches)(2)  # after an interruption
     torch.testing.assert_close(dict(again.named_buffers()), dict(twin.named_buffers()))
     assert not found.training
 

@@ -104,5 +104,8 @@ def deep(*, seeds=3, late=0.3, random=-0.1, untrained=0.1) -> pd.DataFrame:
             within = 0.4 + (late if epoch else untrained) * number / 3 + (random if q else 0) + 0.001 * seed
             kinds = {"within": within, "between": 0.1, "all": 0.2}
             values |= {f"layers/{layer}:{name}": value for name, value in kinds.items()}
+            if epoch:
+                kinds["within"] = 0.4 + untrained * number / 3 + 0.001 * seed
+                values |= {f"{probe}/{layer}:{name}": kinds[name] for probe in ("movement", "lag") for name in kinds}
         rows.append({**first, "epoch": epoch, **values})
     return pd.DataFrame(rows)

@@ -29,7 +29,8 @@ def test_a_deep_profile_has_the_layers_of_its_own_network_without_norms():
     layers = shown.set_index(["network", "position"])["layer"].to_dict()
     expected = {"resnet18": ("conv", "block1a.conv1", "fc"), "vgg19": ("conv1_1", "conv1_2", "fc")}
     assert layers == {(name, i): layer for name, own in expected.items() for i, layer in enumerate(own, start=1)}
-    assert set(shown["training"]) == {"untrained", "true labels", "random labels"}
+    without = {"moved at random as far", "untrained, statistics lag"}
+    assert set(shown["training"]) == {"untrained", "true labels", "random labels"} | without
 
 
 def test_true_labels_stand_beside_random_ones_at_every_rate():

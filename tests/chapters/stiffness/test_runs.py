@@ -29,6 +29,18 @@ def test_a_plan_takes_another_data_set_seeds_and_epochs():
     assert (config.dataset, config.epochs, config.learning_rate) == ("rings", 7, 0.05)
 
 
+@pytest.mark.filterwarnings("ignore::gendyn_lite.measures.per_example.lag.LagWarning")  # what the lag alone shows
+def test_beside_a_deep_network_stands_at_the_end_what_learned_nothing(tmp_path):
+    config = runs_of.plan("deep", seeds=1)[0].replace(train_size=20, test_size=20, epochs=2, eval_every=1)
+    table = results.load_runs([runs_of.run(config, profile="smoke", root=tmp_path)])
+    own, moved, lag = (long_layers(table, probe=probe) for probe in ("layers", "movement", "lag"))
+    assert set(own["epoch"]) == {0, 1, 2} and set(moved["epoch"]) == set(lag["epoch"]) == {2}
+    last = own[own["epoch"] == 2]
+    assert list(last["layer"]) == list(moved["layer"]) == list(lag["layer"])
+    for rows in (moved, lag):
+        assert (rows["within"].to_numpy() != last["within"].to_numpy()).any() and rows["within"].between(-1, 1).all()
+
+
 @pytest.mark.parametrize("kind", ["layers", "maps", "training"])
 def test_a_run_is_trained_with_its_probes_and_then_loaded(kind, tmp_path, monkeypatch):
     (config, *_) = runs_of.plan(kind, seeds=1, epochs=4)
