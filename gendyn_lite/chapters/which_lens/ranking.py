@@ -10,7 +10,9 @@ Source: Jiang et al. (2020), Sec. 2 and 3; Dziugaite et al. (2020), Sec. 4.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
@@ -168,10 +170,8 @@ def interval(value: float, resampled: Array, n: int) -> Ranked:
     return Ranked(value, float(low), float(high), min(1.0, float(2 * (beyond + 1) / (len(known) + 1))), n)
 
 
-def overall(
-    measure: Array, target: Array, weights: NDArray[np.int64], *, statistic: Callable[..., float] = tau
-) -> Ranked:
-    """A rank correlation over all networks, with its interval from resampled settings.
+def overall(measure: Array, target: Array, weights: NDArray[np.int64], *, given: Sequence[Array] = ()) -> Ranked:
+    """Kendall's τ-b over all networks, with others held fixed if any are given, and its interval by resampled settings.
 
     A network that is drawn twice makes a pair with itself, which is tied in both and counts in no τ-b.
 
@@ -179,42 +179,85 @@ def overall(
         measure: Of each network, [n].
         target: Of each network, [n].
         weights: Of `draws`, [resamples, n].
-        statistic: Function of (measure, target).
+        given: What is held fixed, each [n], as in `partial_tau`.
     """
-    rows = np.arange(len(measure))
-    chosen = (np.repeat(rows, counts) for counts in weights)
-    resampled = np.array([statistic(measure[some], target[some]) for some in chosen])
-    return interval(statistic(measure, target), resampled, len(measure))
+    fixed = [one for one in given if np.ptp(one) > 0]
+    value = partial_tau(measure, target, fixed) if fixed else tau(measure, target)
+    return interval(value, _resampled([measure, target, *fixed], weights), len(measure))
 
 
-def along_axes(agreeing: Array, pairs: Pairs, weights: NDArray[np.int64]) -> dict[str, Ranked]:
-    """The mean of `signs` along each axis, their mean (``"granulated"``) and the least of them (``"worst axis"``).
+def _resampled(variables: Sequence[Array], weights: NDArray[np.int64]) -> Array:
+    """τ of the first two variables, the others held fixed, in every resample: all pairs at once, by their signs."""
+    drawn = weights.astype(np.float32)  # counts of pairs stay exact in it
+    orders = [np.sign(one[:, None] - one[None]).astype(np.float32) for one in variables]
 
-    A pair counts as often as both of its networks are drawn. The worst axis of each resample is its own.
+    def agreement(one: NDArray[np.float32], other: NDArray[np.float32]) -> Array:
+        return ((drawn @ (one * other)) * drawn).sum(1, dtype=float)
+
+    k = len(orders)
+    table = np.empty((len(drawn), k, k))
+    for i, j in combinations_with_replacement(range(k), 2):
+        table[:, i, j] = table[:, j, i] = agreement(orders[i], orders[j])
+    untied = np.sqrt(np.einsum("rii->ri", table))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table /= untied[:, :, None] * untied[:, None]
+    if k == 2:
+        return table[:, 0, 1]
+    known = ~np.isnan(table).any(axis=(1, 2))
+    known[known] = np.linalg.matrix_rank(table[known]) == k
+    inverse = np.linalg.inv(table[known])
+    found = np.full(len(drawn), math.nan)
+    found[known] = -inverse[:, 0, 1] / np.sqrt(inverse[:, 0, 0] * inverse[:, 1, 1])
+    return found
+
+
+@dataclass(frozen=True)
+class Axes:
+    """How far a measure agrees with the target along each axis.
+
+    Attributes:
+        values: The mean of `signs`, by axis.
+        resampled: The same in every resample, by axis, each [resamples].
+        n: Pairs of each axis.
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+    resampled: dict[str, Array] = field(default_factory=dict)
+    n: dict[str, int] = field(default_factory=dict)
+
+    def ranked(self) -> dict[str, Ranked]:
+        """Each axis, the mean over them (``"granulated"``) and the least of them (``"worst axis"``).
+
+        The worst axis of each resample is its own.
+
+        Source: Jiang et al. (2020), Eq. 4 and 5 (granulated); Dziugaite et al. (2020), Sec. 4 (the worst environment).
+        """
+        if not self.values:
+            return {}
+        found = {axis: interval(value, self.resampled[axis], self.n[axis]) for axis, value in self.values.items()}
+        values, each, total = [*self.values.values()], np.array([*self.resampled.values()]), sum(self.n.values())
+        found["granulated"] = interval(float(np.mean(values)), each.mean(0), total)
+        found["worst axis"] = interval(min(values), each.min(0), total)
+        return found
+
+
+def along_axes(agreeing: Array, pairs: Pairs, weights: NDArray[np.int64]) -> Axes:
+    """The mean of `signs` along each axis. A pair counts as often as both of its networks are drawn.
 
     Args:
         agreeing: Of `signs`, [pairs].
         pairs: The pairs.
         weights: Of `draws`, [resamples, n].
-
-    Source: Jiang et al. (2020), Eq. 4 and 5 (granulated); Dziugaite et al. (2020), Sec. 4 (the worst environment).
     """
     counts = (weights[:, pairs.first] * weights[:, pairs.second]).astype(float)
-    axes = [str(axis) for axis in pd.unique(pairs.axis) if (pairs.axis == axis).sum() >= FEWEST_PAIRS]
-    if not axes:
-        return {}
-    values, resampled = [], []
-    for axis in axes:
+    found = Axes()
+    for axis in map(str, pd.unique(pairs.axis)):
         own = pairs.axis == axis
-        values.append(float(agreeing[own].mean()))
+        if own.sum() < FEWEST_PAIRS:
+            continue
         with np.errstate(invalid="ignore"):
-            resampled.append(counts[:, own] @ agreeing[own] / counts[:, own].sum(1))
-    each = np.array(resampled)
-    numbers = {axis: int((pairs.axis == axis).sum()) for axis in axes}
-    found = {axis: interval(value, rows, numbers[axis]) for axis, value, rows in zip(axes, values, each, strict=True)}
-    total = sum(numbers.values())
-    found["granulated"] = interval(float(np.mean(values)), each.mean(0), total)
-    found["worst axis"] = interval(min(values), each.min(0), total)
+            found.resampled[axis] = counts[:, own] @ agreeing[own] / counts[:, own].sum(1)
+        found.values[axis], found.n[axis] = float(agreeing[own].mean()), int(own.sum())
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,20 +42,23 @@ def chosen_better(
     clusters: Iterable[Hashable],
     settings: pd.DataFrame,
     *,
+    groups: Mapping[str, Sequence[str]] | None = None,
     folds: int = 5,
     seed: int = 0,
     usable: Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]] | None = None,
 ) -> Choice:
     """The choice between two networks of settings that were not looked at: which has the smaller target?
 
-    On the other folds each measure shows whether less of it or more of it is better; then it chooses. Beside the
-    measures stands ``"settings"``: least squares on the settings alone, which sees no network.
+    On the other folds each measure shows whether less of it or more of it is better; then it chooses. Of a group, the
+    measure chooses that orders the networks of the other folds best. Beside the measures stands ``"settings"``: least
+    squares on the settings alone, which sees no network.
 
     Args:
-        measures: Of each network, [n], by name.
+        measures: Of each network, [n], by name; where one is missing, it does not choose.
         target: What should be small, [n].
         clusters: The setting of each network.
         settings: Settings, a column an axis; every value is a step of its own.
+        groups: Names of measures, by the name of the group.
         folds: How many parts the settings are divided into.
         seed: Of that division.
         usable: Whether a pair (rows i and j) counts, for instance beyond noise; all by default.
@@ -68,7 +71,8 @@ def chosen_better(
         raise UserError(f"{len(names)} settings cannot be divided into {folds} parts of two: train more networks")
     fold = (np.random.default_rng(seed).permutation(len(names)) % folds)[codes]
     steps = pd.get_dummies(settings.astype(str)).to_numpy(dtype=float)
-    right: dict[str, list[Array]] = {name: [] for name in (*measures, "settings")}
+    groups = groups or {}
+    right: dict[str, list[Array]] = {name: [] for name in (*measures, *groups, "settings")}
     firsts, seconds = [], []
     for number in range(folds):
         out, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
@@ -79,11 +83,20 @@ def chosen_better(
         firsts.append(i)
         seconds.append(j)
         better = np.sign(target[j] - target[i])  # 1 where the first is better
+        order = {name: _order(values[rest], target[rest]) for name, values in measures.items()}
         for name, values in measures.items():
-            way = np.sign(tau(values[rest], target[rest]))
-            right[name].append((1 + np.nan_to_num(way) * np.sign(values[j] - values[i]) * better) / 2)
+            right[name].append((1 + np.nan_to_num(np.sign(order[name] * (values[j] - values[i]))) * better) / 2)
+        for group, names_of in groups.items():
+            best = max(zip((abs(order[name]) for name in names_of), names_of, strict=True))[1]
+            right[group].append(right[best][-1])
         weights, *_ = np.linalg.lstsq(steps[rest], target[rest], rcond=None)
         guessed = (steps @ weights).round(9)
         right["settings"].append((1 + np.sign(guessed[j] - guessed[i]) * better) / 2)
     joined = {name: np.concatenate(parts) for name, parts in right.items()}
     return Choice(joined, np.concatenate(firsts), np.concatenate(seconds))
+
+
+def _order(measure: Array, target: Array) -> float:
+    """τ over the networks that have the measure; 0 where it says nothing."""
+    known = ~np.isnan(measure)
+    return float(np.nan_to_num(tau(measure[known], target[known])))

@@ -25,8 +25,9 @@ WATCHED, JUDGING = 300, 6000  # test images that are looked at after every epoch
 SCRATCH = "paths"  # in the folder of a run that is not complete
 RATES = (0.003, 0.01, 0.03)
 CORRUPTED = (0.1, 0.25, 0.5)
-AUGMENTED: Mapping[str, Any] = {"random_crop": 2, "flip": True}
-MIRRORED = ("cifar10",)  # where a mirrored image is still of its class
+# Mirrored photographs and shifted digits. Photographs shifted as well were not fitted: of the first 41 networks on
+# CIFAR-10, 18 never reached the loss, nearly all of them these; that was all that had been looked at.
+AUGMENTED: Mapping[str, Mapping[str, Any]] = {"cifar10": {"flip": True}, "mnist": {"random_crop": 2}}
 
 
 def _grid(**axes: Sequence[Any]) -> list[dict[str, Any]]:
@@ -63,8 +64,7 @@ _DIGITS = {**_SETTINGS, "dataset": "digits", "train_size": 200, "test_size": 300
 def _parts(dataset: str) -> tuple[Part, ...]:
     """The networks on one set of images: dense ones, then convolutional ones."""
     images = {**_IMAGES, "dataset": dataset}
-    shifted = dict(AUGMENTED) if dataset in MIRRORED else {**AUGMENTED, "flip": False}
-    ways = [{}, shifted]
+    ways = [{}, AUGMENTED[dataset]]
     return (
         Part(images, _crossed(_DENSE, _STEPS, _AMOUNTS, ways), seeds=2),
         Part(images, _crossed(_DENSE, _STEPS, _FEW, _RANDOM), seeds=2),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gendyn_lite.chapters.which_lens import ranking, ranking_choice
 
@@ -15,6 +16,7 @@ LENS, RIVAL, CHEAT, NOTHING = "lens", "rival", "sees test labels", "no look at t
 AXES = ("width", "depth", "batch_size", "learning_rate", "weight_decay", "augmented", "train_size", "label_corruption")
 GIVEN = ("label_corruption", "epoch")  # held fixed by the partial correlation: what is learned, and for how long
 SETTINGS, CHANCE = "settings", "random"  # rivals that are no measurement
+MOST_MISSING = 0.1  # share of the networks that lack a measure which is judged all the same
 FEWEST = 20  # settings from which anything is ranked
 TARGETS = {"error": "test error", "gap": "generalization gap"}
 
@@ -166,15 +168,22 @@ def judged(table: pd.DataFrame, *, target: str = "error", resamples: int = ranki
         better of two), value, low, high, p, n and settings.
     """
     rows: list[dict[str, Any]] = []
-    for about, some in _analyses(table[table["reached"]]):
-        for measure, statistic, found in _ranked(some, target, resamples):
+    for about, some in analyses(table[table["reached"]]):
+        for measure, statistic, found in Judge(some, target=target, resamples=resamples).ranked():
             kind = MEASURES[measure].kind if measure in MEASURES else NOTHING
             rows.append({**about, "measure": measure, "kind": kind, "statistic": statistic, **found._asdict()})
     return pd.DataFrame(rows)
 
 
-def _analyses(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """What is judged apart: data set, family, and true labels alone (the primary analysis) or all."""
+def analyses(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """What is judged apart: data set, family, and true labels alone (the primary analysis) or all.
+
+    Args:
+        table: Of `networks`, those that reached the loss.
+
+    Returns:
+        Pairs of data, family, labels and number of settings, and the networks; none with fewer than `FEWEST` settings.
+    """
     for (data, family), some in table.groupby(["data", "family"], sort=True):
         for labels, chosen in (("true labels", some[some["label_corruption"] == 0]), ("all", some)):
             settings = chosen["setting"].nunique()
@@ -182,40 +191,60 @@ def _analyses(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFram
                 yield {"data": data, "family": family, "labels": labels, "settings": settings}, chosen
 
 
-def _ranked(table: pd.DataFrame, target: str, resamples: int) -> Iterator[tuple[str, str, ranking.Ranked]]:
-    """Every statistic of every measure, over networks that all have it."""
-    goal = -table[target].to_numpy()
-    pairs = ranking.pairs_along(table, AXES)
-    accuracy, held = table["held_accuracy"].to_numpy(), table["n_held"].to_numpy()
-    sure = pairs.only(ranking.beyond_noise(accuracy, held, pairs.first, pairs.second))
-    weights = ranking.draws(table["setting"], count=resamples)
-    given = [table[name].to_numpy(dtype=float) for name in GIVEN]
-    values = {
-        name: measure.better * table[name].to_numpy(dtype=float)
-        for name, measure in MEASURES.items()
-        if table[name].notna().all()
-    }
-    for name, measured in values.items():
-        yield name, "overall", ranking.overall(measured, goal, weights)
-        yield name, "partial", _partial(measured, goal, given, weights)
-        for axis, found in ranking.along_axes(ranking.signs(measured, goal, sure), sure, weights).items():
-            yield name, axis, found
-    choice = ranking_choice.chosen_better(
-        values,
-        table[target].to_numpy(),
-        table["setting"],
-        table[list(AXES)],
-        usable=lambda i, j: ranking.beyond_noise(accuracy, held, i, j),
-    )
-    for name, found in choice.shares(weights).items():
-        yield name, "better of two", found
+class Judge:
+    """Networks that are judged together, and how measures order them.
 
+    A measure that few of the networks lack (`MOST_MISSING`) is judged on the others; one that more lack is not.
 
-def _partial(measured: Any, goal: Any, given: list[Any], weights: Any) -> ranking.Ranked:
-    """τ with share of random labels and length of training held fixed; both are resampled with the networks."""
-    rows = np.arange(len(measured))
-    drawn = []
-    for counts in weights:
-        some = np.repeat(rows, counts)
-        drawn.append(ranking.partial_tau(measured[some], goal[some], [one[some] for one in given]))
-    return ranking.interval(ranking.partial_tau(measured, goal, given), np.array(drawn), len(measured))
+    Args:
+        table: Of `networks`, those that reached the loss.
+        target: ``"error"`` or ``"gap"``.
+        resamples: Of the intervals.
+    """
+
+    def __init__(self, table: pd.DataFrame, *, target: str = "error", resamples: int = ranking.RESAMPLES) -> None:
+        self.table, self.goal = table, -table[target].to_numpy()
+        pairs = ranking.pairs_along(table, AXES)
+        self.sure = pairs.only(self._sure(pairs.first, pairs.second))
+        self.weights = ranking.draws(table["setting"], count=resamples)
+        all_of = {
+            name: measure.better * table[name].to_numpy(dtype=float)
+            for name, measure in MEASURES.items()
+            if table[name].isna().mean() <= MOST_MISSING
+        }
+        self.values: dict[str, NDArray[np.float64]] = all_of
+
+    def _sure(self, i: NDArray[np.intp], j: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Whether the test accuracies of each two networks differ beyond noise."""
+        accuracy, held = (self.table[name].to_numpy() for name in ("held_accuracy", "n_held"))
+        return ranking.beyond_noise(accuracy, held, i, j)
+
+    def along_axes(self, measure: str) -> ranking.Axes:
+        """How a measure orders networks that differ in one axis, beyond noise."""
+        agreeing = ranking.signs(self.values[measure], self.goal, self.sure)
+        known = ~np.isnan(agreeing)
+        return ranking.along_axes(agreeing[known], self.sure.only(known), self.weights)
+
+    def overall(self, measure: str, *, given: Sequence[str] = ()) -> ranking.Ranked:
+        """τ over all networks, with some columns held fixed."""
+        values = self.values[measure]
+        known = ~np.isnan(values)
+        fixed = [self.table.loc[known, name].to_numpy(dtype=float) for name in given]
+        return ranking.overall(values[known], self.goal[known], self.weights[:, known], given=fixed)
+
+    def choice(self) -> ranking_choice.Choice:
+        """The choice of the better of two networks: by each measure, by the best `LENS` and `RIVAL` elsewhere."""
+        groups = {kind: [name for name in self.values if MEASURES[name].kind == kind] for kind in (LENS, RIVAL)}
+        settings = self.table[list(AXES)]
+        given = (-self.goal, self.table["setting"], settings)
+        return ranking_choice.chosen_better(self.values, *given, groups=groups, usable=self._sure)
+
+    def ranked(self) -> Iterator[tuple[str, str, ranking.Ranked]]:
+        """Every statistic of every measure."""
+        for name in self.values:
+            yield name, "overall", self.overall(name)
+            yield name, "partial", self.overall(name, given=GIVEN)
+            for axis, found in self.along_axes(name).ranked().items():
+                yield name, axis, found
+        for name, found in self.choice().shares(self.weights).items():
+            yield name, "better of two", found

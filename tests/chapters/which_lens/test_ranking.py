@@ -35,7 +35,7 @@ def networks() -> pd.DataFrame:
 def along(table: pd.DataFrame, measure: np.ndarray) -> dict[str, ranking.Ranked]:
     pairs = ranking.pairs_along(table, [*AXES, "corruption"])
     agreeing = ranking.signs(measure, table["error"].to_numpy(), pairs)
-    return ranking.along_axes(agreeing, pairs, ranking.draws(table["setting"], count=200))
+    return ranking.along_axes(agreeing, pairs, ranking.draws(table["setting"], count=200)).ranked()
 
 
 def test_tau_is_scipy_s_and_that_of_a_loop():
@@ -104,7 +104,7 @@ def test_signs_and_their_means_are_those_of_a_loop(networks):
     measure, target = networks["depth"].to_numpy(dtype=float), networks["error"].to_numpy()
     agreeing = ranking.signs(measure, target, pairs)
     assert set(agreeing[pairs.axis == "width"]) == {0.0}  # a tie of the measure is neither right nor wrong
-    found = ranking.along_axes(agreeing, pairs, ranking.draws(networks["setting"], count=50))
+    found = ranking.along_axes(agreeing, pairs, ranking.draws(networks["setting"], count=50)).ranked()
     depth = [
         -1.0 if (target[i] - target[j]) * (measure[i] - measure[j]) < 0 else 1.0
         for i, j, axis in zip(*pairs, strict=True)
@@ -112,6 +112,18 @@ def test_signs_and_their_means_are_those_of_a_loop(networks):
     ]
     assert found["depth"].value == pytest.approx(np.mean(depth)) and found["depth"].n == len(depth)
     assert found["granulated"].value == pytest.approx(np.mean([found[axis].value for axis in AXES]))
+
+
+def test_resampled_taus_are_those_of_the_networks_drawn(networks):
+    random = np.random.default_rng(9)
+    measure, target = np.round(random.normal(size=len(networks)), 1), networks["error"].to_numpy()
+    given = [networks["corruption"].to_numpy(), networks["width"].to_numpy(dtype=float)]
+    weights = ranking.draws(networks["setting"], count=12)
+    for fixed in ([], given):
+        drawn = [np.repeat(np.arange(len(target)), counts) for counts in weights]
+        each = [ranking.partial_tau(measure[some], target[some], [one[some] for one in fixed]) for some in drawn]
+        found = ranking._resampled([measure, target, *fixed], weights)
+        np.testing.assert_allclose(found, each, rtol=1e-5, atol=1e-7)
 
 
 def test_the_interval_over_settings_is_wider_than_one_over_networks(networks):
@@ -133,6 +145,13 @@ def test_the_better_of_two_is_chosen_among_settings_not_looked_at(networks):
     shares = found.shares(ranking.draws(networks["setting"], count=200))
     assert shares["perfect"].value == 0.5 and shares["settings"].value > 0.4
     assert shares["random"].low < 0 < shares["random"].high
+    groups = {"both": ["random", "perfect"], "poor": ["random"]}
+    grouped = ranking_choice.chosen_better(measures, target, networks["setting"], settings, groups=groups).right
+    assert (grouped["both"] == grouped["perfect"]).all() and (grouped["poor"] == grouped["random"]).all()
+    measures["perfect"][0] = math.nan  # a network without it: no choice, and nothing else changes
+    missing = ranking_choice.chosen_better(measures, target, networks["setting"], settings)
+    with_it = (missing.first == 0) | (missing.second == 0)
+    assert (missing.right["perfect"][with_it] == 0.5).all() and (missing.right["perfect"][~with_it] == 1).all()
     setting = networks["setting"].to_numpy()
     assert (setting[found.first] != setting[found.second]).all()
     with pytest.raises(UserError, match="3 settings cannot be divided"):

@@ -68,11 +68,15 @@ def test_the_planted_measure_ranks_first_the_misleading_one_last_and_chance_is_u
     assert (choices[["margin", tables.SETTINGS, "validation_accuracy"]] > 0.4).all()  # it learns which way is better
 
 
-def test_a_measure_that_was_refused_somewhere_is_not_ranked(planted):
+def test_a_measure_that_many_networks_lack_is_not_ranked_and_one_that_few_lack_is_on_the_others(planted):
     missing = planted.copy()
-    missing.loc[missing.index[-1], "lens/norms:spectral"] = np.nan
-    found = tables.judged(tables.networks(missing), resamples=20)
+    ends = missing.index[missing["epoch"] > 0]
+    missing.loc[ends[:10], "lens/norms:spectral"] = np.nan
+    missing.loc[ends[:3], "lens/test:validation_accuracy"] = np.nan
+    found = tables.judged(tables.networks(missing), resamples=20).query("labels == 'all'")
     assert "spectral" not in set(found["measure"]) and "frobenius" in set(found["measure"])
+    rows = found[found["measure"] == "validation_accuracy"].set_index("statistic")
+    assert rows.loc["overall", "n"] == 48 - 3 and rows.loc["worst axis", "value"] > 0.5
 
 
 def test_the_axes_of_the_table_are_those_of_the_plan():
