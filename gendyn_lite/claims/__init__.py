@@ -30,8 +30,8 @@ COMPARED = {  # what is equal where runs are compared, in words
     "unequal fit": "with training labels fitted unequally well",
 }
 DECIDING = ("statistic", "experiments", "type", "scale", "criterion", "seeds", "pooled", "primary", "resolution")
-# Id of a claim → runs to one value a seed, or None where the claim says nothing of these runs.
-Statistics = Mapping[str, Callable[..., "pd.Series | None"]]
+# Id of a claim → runs to one value a seed or an estimate, or None where the claim says nothing of these runs.
+Statistics = Mapping[str, Callable[..., "pd.Series | Estimate | None"]]
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,11 @@ class Entry:
         deciding = json.dumps({name: getattr(self, name) for name in DECIDING}, sort_keys=True)
         return hashlib.sha256(deciding.encode()).hexdigest()[:12]
 
-    def judge(self, values: Iterable[float], subject: str, known: Mapping[str, Any]) -> Claim:
+    def judge(self, values: Iterable[float] | Estimate, subject: str, known: Mapping[str, Any]) -> Claim:
         """The claim on one network and data set, with the verdict there.
 
         Args:
-            values: One value a seed; missing ones are left out.
+            values: One value a seed, missing ones are left out; or what is known of the statistic, with its error.
             subject: Network and data.
             known: What the runs tell, by name.
 
@@ -161,8 +161,11 @@ class Entry:
             statement, paper_value = (text.format_map(known) for text in (self.statement, self.paper_value))
         except KeyError as name:
             raise UserError(f"claim {self.id!r} names {name}, which its runs do not tell") from None
-        seeds = pd.Series(list(values), dtype=float)
-        found, best = estimate(seeds, scale=self.scale, resolution=resolution), seeds.max()
+        if isinstance(values, Estimate):
+            found, best = values, values.value
+        else:
+            seeds = pd.Series(list(values), dtype=float)
+            found, best = estimate(seeds, scale=self.scale, resolution=resolution), seeds.max()
         value, (low, high) = found.value, found.interval()
         if self.type == "existence":
             value, low, high = best, math.nan, math.nan

@@ -33,6 +33,9 @@ LATER: dict[str, Any] = {item.name: item.default for item in _FIELDS if item.nam
 FORMULA = ("=", "+", "-", "@", "\t", "\n", "'")
 
 
+SETTINGS, ENVIRONMENT = "settings", "environment"  # in the record: what all runs share, where they are many
+
+
 class Table(NamedTuple):
     """A published table as text: a row per run, a row per run and epoch, and the record of each run."""
 
@@ -80,14 +83,22 @@ def _sealed(here: Path) -> tuple[dict[str, Any], list[str]]:
     place = standing(here)
     record, *tables = (place / name for name in (RECORD, RUNS, CURVES))
     found, texts = unsealed(place, record, *tables, holds="runs", experiment=here.name)
-    return found, [text.decode() for text in texts]
+    runs, curves = (text.decode() for text in texts)
+    if shared := found.get(SETTINGS):
+        runs = _as_written(runs).assign(**shared).to_csv(index=False)
+    together = found.get(ENVIRONMENT, {})
+    return found | {"runs": {name: {**together, **own} for name, own in found["runs"].items()}}, [runs, curves]
 
 
 def opened(experiment: str, *, folder: Path | None = None) -> Table:
     """A published experiment as text."""
     record, texts = _sealed(place_of(experiment, folder))
-    runs, curves = (pd.read_csv(io.StringIO(each), dtype=str, keep_default_na=False) for each in texts)
+    runs, curves = map(_as_written, texts)
     return Table(runs, curves, record["runs"])
+
+
+def _as_written(text: str) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
 
 
 def typed(*texts: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -101,7 +112,7 @@ def typed(*texts: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _typed(text: str) -> pd.DataFrame:
     """A table with its numbers; digits that no number is written with, as the classes of a map "0110", stay text."""
-    plain = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    plain = _as_written(text)
     digits = [str(name) for name in plain if plain[name].str.match(r"0\d|\d{17}").any()]
     kinds = dict.fromkeys([*TEXT, *digits], str)
     return pd.read_csv(io.StringIO(text), dtype=kinds, keep_default_na=False, na_values=[""])  # type: ignore[arg-type]
@@ -144,7 +155,8 @@ def as_text(run: Run) -> Table:
     later = {name for name in LATER if getattr(run.config, name) == LATER[name]}  # in the key neither
     left_out = {*later, *METRICS, "trained_together"}  # which stands in the run's record
     settings = {name: cell(own[name]) for name in own if name not in left_out}
-    curves = [{"run_id": run.run_id, **{name: _metric(row[name]) for name in row}} for row in run.rows()]
+    rows = run.rows() if run.config.stop_at_loss is None else run.rows()[-1:]  # of these, the end alone is compared
+    curves = [{"run_id": run.run_id, **{name: _metric(row[name]) for name in row}} for row in rows]
     return Table(pd.DataFrame([settings]), pd.DataFrame(curves).fillna(""), {run.run_id: run.env()})
 
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.results.files import AGAIN, RECORD, Account, changing, json_text, place_of, published_experiments, swap
-from gendyn_lite.results.published import Table, as_text, cells_of, check, opened, published, typed
+from gendyn_lite.results.published import (
+    ENVIRONMENT,
+    SETTINGS,
+    Table,
+    as_text,
+    cells_of,
+    check,
+    opened,
+    published,
+    typed,
+)
 from gendyn_lite.results.runs import read_run, run_folders, runs_root
 
-MOST_BYTES = 1_000_000
+MOST_BYTES = 1_000_000  # of the tables, compressed
+MANY = 500  # runs from which on what all of them share is written once
 _NOTHING = Table(pd.DataFrame(columns=["run_id"]), pd.DataFrame(columns=["run_id"]), {})
 _KEPT = ("colab", "full")  # profiles whose runs are published; smoke runs are demonstrations
 # These may differ where a run was executed twice. Its metrics may not.
@@ -30,7 +43,8 @@ def publish(
     """Add the complete runs of an experiment (profiles colab and full) to its published tables.
 
     ``runs.csv`` has a row per run (provenance and settings), ``curves.csv`` a row per run and epoch (metrics, six
-    digits), ``provenance.json`` the environment of each run and a seal over everything. All are replaced, or none.
+    digits; of runs that stop at a training loss the last epoch alone), ``provenance.json`` the environment of each run
+    and a seal over everything. All are replaced, or none.
 
     What is published stays as it is, whether its runs still exist or not. A local run with other metrics or settings
     than its published rows is refused until `replace` names it. The metrics decide: a run that was executed again with
@@ -49,7 +63,7 @@ def publish(
         (damaged, impossible or other than the published).
 
     Raises:
-        UserError: An unknown id, no run to publish, tables of more than 1 MB, or published ones that are
+        UserError: An unknown id, no run to publish, tables of more than 1 MB compressed, or published ones that are
             damaged or were edited.
         Failed: None of the local runs can be published.
 
@@ -126,13 +140,28 @@ def _merged(then: Table, now: Sequence[Table], withdraw: Collection[str]) -> Tab
 
 def _write(folder: Path, table: Table) -> None:
     """Replace the published tables, if they have the size and the values that they may have."""
-    texts = table.files()
-    size = sum(len(text.encode()) for text in texts.values())
-    if size > MOST_BYTES:
-        told = f"the tables of {folder.name!r} would take {size:,} bytes, at most {MOST_BYTES:,}"
-        raise UserError(f"{told}: evaluate less often")
     check(folder, table.records, *typed(*table.files().values()))
-    swap(folder, texts, RECORD, {"experiment": folder.name, "runs": table.records})
+    shared: dict[str, dict[str, Any]] = {}
+    if len(table.records) >= MANY:
+        table, shared = _without_shared(table)
+    texts = table.files()
+    size = sum(len(gzip.compress(text.encode())) for text in texts.values())
+    if size > MOST_BYTES:
+        told = f"the tables of {folder.name!r} would take {size:,} bytes compressed, at most {MOST_BYTES:,}"
+        raise UserError(f"{told}: evaluate less often")
+    swap(folder, texts, RECORD, {"experiment": folder.name, **shared, "runs": table.records})
+
+
+def _without_shared(table: Table) -> tuple[Table, dict[str, dict[str, Any]]]:
+    """A table without the settings and the environment that all runs share, and these: see `opened`."""
+    first = table.runs.iloc[0]
+    settings = {str(name): first[name] for name in table.runs if table.runs[name].nunique() == 1}
+    records = list(table.records.values())
+    shared = {
+        key: value for key, value in records[0].items() if all(key in one and one[key] == value for one in records)
+    }
+    own = {name: {k: v for k, v in one.items() if k not in shared} for name, one in table.records.items()}
+    return Table(table.runs.drop(columns=list(settings)), table.curves, own), {SETTINGS: settings, ENVIRONMENT: shared}
 
 
 def _told(table: Table, name: str) -> str:

@@ -17,6 +17,7 @@ import pytest
 from gendyn_lite import cli, results
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import Failed, UserError
+from gendyn_lite.results import publishing
 from gendyn_lite.results.published import METRICS
 from gendyn_lite.results.runs import writing
 from tests.results.test_runs import CONFIG, ENV, record, sealed_again
@@ -86,6 +87,31 @@ def test_published_tables_are_the_runs_without_the_smoke_runs(tmp_path):
     assert verify(tmp_path).startswith(f"random_labels: 2 runs, {len(found)} rows, as published; 2 of 2 runs are")
     publish(tmp_path)
     assert files(tmp_path) == before
+
+
+def test_what_many_runs_share_is_written_once_and_read_back(tmp_path, monkeypatch):
+    for seed in range(3):
+        record(tmp_path / "runs", seed=seed)
+    publish(tmp_path)
+    plain, before = table(tmp_path), files(tmp_path)
+    shutil.rmtree(tmp_path / "tables")
+    monkeypatch.setattr(publishing, "MANY", 3)
+    publish(tmp_path)
+    found, after = table(tmp_path), files(tmp_path)
+    pd.testing.assert_frame_equal(found[plain.columns], plain)
+    assert "dataset" in before["runs.csv"] and "dataset" not in after["runs.csv"]
+    assert sum(map(len, after.values())) < sum(map(len, before.values()))
+    assert "3 of 3 runs are available locally" in verify(tmp_path)
+    record(tmp_path / "runs", seed=7)  # one more is added to them
+    publish(tmp_path)
+    assert run_ids(tmp_path)[:3] == list(plain["run_id"].unique()) and len(run_ids(tmp_path)) == 4
+
+
+def test_of_a_run_that_stops_at_a_loss_the_end_is_published(tmp_path):
+    rows = [{"epoch": epoch, "train_loss": 1 / (1 + epoch)} for epoch in range(4)]
+    one_row(tmp_path, config=CONFIG.replace(stop_at_loss=0.3), rows=rows)
+    publish(tmp_path)
+    assert table(tmp_path)["epoch"].tolist() == [3]
 
 
 def test_published_runs_that_do_not_exist_locally_stay_line_by_line(place):

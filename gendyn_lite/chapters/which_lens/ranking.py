@@ -156,14 +156,14 @@ def draws(clusters: Iterable[Hashable], *, count: int = RESAMPLES, seed: int = 0
     return weights[:, codes]
 
 
-def interval(value: float, resampled: Array, n: int) -> Ranked:
+def interval(value: float, drawn: Array, n: int) -> Ranked:
     """A statistic with the percentiles of its resampled values; a resample in which it is not defined is left out.
 
     >>> interval(0.5, np.linspace(0.3, 0.7, 401), 10)
     Ranked(value=0.5, low=0.31..., high=0.69..., p=0.004..., n=10)
     """
-    known = resampled[~np.isnan(resampled)]
-    if math.isnan(value) or len(known) < len(resampled) / 2:
+    known = drawn[~np.isnan(drawn)]
+    if math.isnan(value) or len(known) < len(drawn) / 2:
         return Ranked(value, math.nan, math.nan, math.nan, n)
     low, high = np.quantile(known, [LEVEL / 2, 1 - LEVEL / 2])
     beyond = min((known <= 0).sum(), (known >= 0).sum())
@@ -183,11 +183,19 @@ def overall(measure: Array, target: Array, weights: NDArray[np.int64], *, given:
     """
     fixed = [one for one in given if np.ptp(one) > 0]
     value = partial_tau(measure, target, fixed) if fixed else tau(measure, target)
-    return interval(value, _resampled([measure, target, *fixed], weights), len(measure))
+    return interval(value, resampled([measure, target, *fixed], weights), len(measure))
 
 
-def _resampled(variables: Sequence[Array], weights: NDArray[np.int64]) -> Array:
-    """τ of the first two variables, the others held fixed, in every resample: all pairs at once, by their signs."""
+def resampled(variables: Sequence[Array], weights: NDArray[np.int64]) -> Array:
+    """τ of the first two variables, the others held fixed, in every resample: all pairs at once, by their signs.
+
+    Args:
+        variables: Of each network, each [n].
+        weights: Of `draws`, [resamples, n].
+
+    Returns:
+        A value a resample, [resamples]; missing where it is not defined.
+    """
     drawn = weights.astype(np.float32)  # counts of pairs stay exact in it
     orders = [np.sign(one[:, None] - one[None]).astype(np.float32) for one in variables]
 

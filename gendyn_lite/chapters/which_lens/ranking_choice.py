@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gendyn_lite.chapters.which_lens.ranking import Array, Ranked, interval, tau
+from gendyn_lite.chapters.which_lens.ranking import Array, tau
 from gendyn_lite.errors import UserError
 
 
@@ -26,14 +26,12 @@ class Choice(NamedTuple):
     first: NDArray[np.intp]
     second: NDArray[np.intp]
 
-    def shares(self, weights: NDArray[np.int64]) -> dict[str, Ranked]:
-        """The share of right choices less one half, by measure; of the draws of `draws`."""
-        counts = (weights[:, self.first] * weights[:, self.second]).astype(float)
+    def shares(self, weights: NDArray[np.int64]) -> dict[str, tuple[float, Array]]:
+        """The share of right choices less one half, by name, and the same in every resample of `draws`."""
+        counts = (weights[:, self.first] * weights[:, self.second]).astype(np.float32)
         totals = counts.sum(1)
-        return {
-            name: interval(float(right.mean()) - 0.5, counts @ right / totals - 0.5, len(right))
-            for name, right in self.right.items()
-        }
+        each = {name: right.astype(np.float32) for name, right in self.right.items()}
+        return {name: (float(right.mean()) - 0.5, counts @ right / totals - 0.5) for name, right in each.items()}
 
 
 def chosen_better(

@@ -246,5 +246,6 @@ class Judge:
             yield name, "partial", self.overall(name, given=GIVEN)
             for axis, found in self.along_axes(name).ranked().items():
                 yield name, axis, found
-        for name, found in self.choice().shares(self.weights).items():
-            yield name, "better of two", found
+        choice = self.choice()
+        for name, (value, drawn) in choice.shares(self.weights).items():
+            yield name, "better of two", ranking.interval(value, drawn, len(choice.first))

@@ -1,0 +1,138 @@
+"""Claims on which lens tells how well a network generalizes: those on record in `claims.toml`, each with its statistic.
+
+The independent unit is a setting: intervals come from settings drawn with replacement, two seeds of one stay together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from gendyn_lite.chapters.which_lens import ranking
+from gendyn_lite.chapters.which_lens.tables import LENS, MEASURES, RIVAL, SETTINGS, Judge, analyses, networks
+from gendyn_lite.claims import Claim, table
+from gendyn_lite.claims.inference import LEVEL, Estimate
+from gendyn_lite.claims.record import on_record
+from gendyn_lite.claims.sections import Section
+
+LENSES = tuple(name for name, measure in MEASURES.items() if measure.kind == LENS)
+RANKS = ("epoch", "early_to_mid", "kept", "influence", "share", "trace", "within", "between", "critical_length")
+RANKS += ("pair", "random", "adversarial")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The networks of one data set and family, and how they are judged: with true labels alone, and with all.
+
+    Attributes:
+        true: With true labels.
+        every: With all.
+    """
+
+    true: Judge
+    every: Judge | None
+
+    @property
+    def settings(self) -> int:
+        """How many there are with true labels."""
+        return int(self.true.table["setting"].nunique())
+
+    def estimate(self, value: float, resampled: ranking.Array) -> Estimate:
+        """A statistic with the width of its resampled values as that of its interval."""
+        found = ranking.interval(value, resampled, self.settings)
+        freedom = self.settings - 1
+        error = (found.high - found.low) / (-2 * float(special.stdtrit(freedom, LEVEL)))
+        return Estimate(value, error if error > 0 else math.nan, freedom, "number", self.settings)
+
+    def agreement(self, measure: str) -> tuple[float, ranking.Array] | None:
+        """Mean over axes of how a measure orders networks that differ in one of them, and the same resampled."""
+        if measure not in self.true.values or not (axes := self.true.along_axes(measure)).values:
+            return None
+        return float(np.mean([*axes.values.values()])), np.mean([*axes.resampled.values()], axis=0)
+
+    @cached_property
+    def shares(self) -> Mapping[str, tuple[float, ranking.Array]]:
+        """Share of right choices less one half, by measure, and the same resampled."""
+        return self.true.choice().shares(self.true.weights)
+
+
+def _ranks(judged: Judged, measure: str) -> Estimate | None:
+    found = judged.agreement(measure)
+    return judged.estimate(*found) if found else None
+
+
+def _best_at_worst(judged: Judged) -> Estimate:
+    """The largest agreement over lenses, each along the axis where it agrees least."""
+    each = [judged.true.along_axes(name) for name in LENSES if name in judged.true.values]
+    worst = max(min(axes.values.values()) for axes in each)
+    resampled = np.max([np.min([*axes.resampled.values()], axis=0) for axes in each], axis=0)
+    return judged.estimate(worst, resampled)
+
+
+def _more_right(judged: Judged, other: str | None = None) -> Estimate:
+    """Share of right choices by the lens that is best elsewhere: less one half, or less that of another."""
+    value, resampled = judged.shares[LENS]
+    if other is None:
+        return judged.estimate(value, resampled)
+    less, drawn = judged.shares[other]
+    return judged.estimate(value - less, resampled - drawn)
+
+
+def _flattered(judged: Judged) -> Estimate | None:
+    """τ of stiffness within classes over all networks, less over those with true labels; both of one draw."""
+    if judged.every is None:
+        return None
+    true = judged.every.table["label_corruption"].to_numpy() == 0
+    values, goal, weights = judged.every.values["within"], judged.every.goal, judged.every.weights
+    value = ranking.tau(values, goal) - ranking.tau(values[true], goal[true])
+    over_all = ranking.resampled([values, goal], weights)
+    return judged.estimate(value, over_all - ranking.resampled([values[true], goal[true]], weights[:, true]))
+
+
+def _beyond_training_images(judged: Judged) -> Estimate | None:
+    found, less = judged.agreement("test_within"), judged.agreement("within")
+    return judged.estimate(found[0] - less[0], found[1] - less[1]) if found and less else None
+
+
+STATISTICS = {f"{name}_ranks": lambda judged, name=name: _ranks(judged, name) for name in RANKS}
+STATISTICS |= {
+    "every_lens_fails_somewhere": _best_at_worst,
+    "lens_beats_coin": _more_right,
+    "lens_beats_settings": lambda judged: _more_right(judged, SETTINGS),
+    "lens_beats_rivals": lambda judged: _more_right(judged, RIVAL),
+    "labels_flatter": _flattered,
+    "test_images_flatter": _beyond_training_images,
+    "validation_ranks": lambda judged: _ranks(judged, "validation_accuracy"),
+}
+RECORD = on_record(__file__, STATISTICS)
+
+
+def of_networks(runs: pd.DataFrame) -> pd.DataFrame:
+    """Claims of runs of experiment ``"which_lens"``, on each data set and family with enough settings.
+
+    Args:
+        runs: A tidy table of `gendyn_lite.results.load` or `published`.
+
+    Returns:
+        One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`.
+    """
+    every = networks(runs)
+    reached = analyses(every[every["reached"]])
+    groups = {(about["data"], about["family"], about["labels"]): some for about, some in reached}
+    found: list[Claim] = []
+    for (data, family, labels), some in groups.items():
+        if labels != "true labels":
+            continue
+        mixed = groups.get((data, family, "all"))
+        judged = Judged(Judge(some), Judge(mixed) if mixed is not None and len(mixed) > len(some) else None)
+        found += RECORD.judge(f"{family} on {data}", STATISTICS, judged)
+    return table(found)
+
+
+SECTIONS = (Section(RECORD, "what-ranks-them", ("which_lens",), of_networks),)
