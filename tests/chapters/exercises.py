@@ -77,13 +77,26 @@ CHECKS = {
         ("norm-unit", "size(alpha, K)", "check_norm"),
         ("ridge", "honest(held_out, test)", "check_ridge"),
     ],
+    "08_which_lens": [
+        ("agreement", "agreement(measure, accuracy, pairs)", "check_agreement"),
+        ("worst", "worst(signs)", "check_worst"),
+    ],
 }
 UNSORTED = """d, e = a[:, None] - a, b[:, None] - b
 t = [d[i, j] / (d[i, j] - e[i, j]) for i in range(len(a)) for j in range(i) if d[i, j] != e[i, j]]
 top = lambda s: (a + s * (b - a)).max()
 kink = lambda s: top(s - 1e-4) + top(s + 1e-4) - 2 * top(s) > 1e-9
 return sorted({round(float(s), 9) for s in t if 0 < s < 1 and kink(s)}, reverse=True)"""
+ORDERS = """products = [(measure[i] - measure[j]) * (accuracy[i] - accuracy[j]) for i, j in {pairs}]
+return sum({sign} for p in products) / len(products)"""
 SLIPS = [
+    ("agreement", ORDERS.format(pairs="pairs", sign="(p > 0) - (p <= 0)"), "neither right nor wrong"),
+    (
+        "agreement",
+        ORDERS.format(pairs="[(i, j) for j in range(len(measure)) for i in range(j)]", sign="(p > 0) - (p < 0)"),
+        "take the pairs that are given",
+    ),
+    ("worst", "max(signs, key=lambda name: signs[name].count(-1))", "compare means, not counts"),
     ("corrupt", SEEDED + UNPAIRED, "draw u for every example from the seed alone"),
     ("corrupt", drawn("1", "num_classes", "return torch.where(u < q, (y + d) % num_classes, y)"), "its own among them"),
     ("corrupt", drawn("0", "num_classes", "y[u < q] = d[u < q]\nreturn y"), "changed what it was given"),
@@ -210,6 +223,8 @@ SLIPS = [
 ]
 # Right answers in another form.
 RIGHT = [
+    ("agreement", ORDERS.format(pairs="pairs[::-1]", sign="torch.tensor((p > 0) - (p < 0)).float()")),
+    ("worst", "min(signs.items(), key=lambda item: sum(item[1]) / len(item[1]))[0]"),
     ("corrupt", drawn("0", "num_classes", "return torch.where(u < q, d, y).int()")),
     ("corrupt", drawn("0", "num_classes", "return torch.where(u < q, d, y).tolist()")),
     ("corrupt", drawn("0", "num_classes", "return torch.where(u < q, d, y).numpy()")),

@@ -60,7 +60,7 @@ def test_a_network_that_people_bring_is_measured_rightly(name):
 
 
 def test_the_page_lists_these_networks_and_no_others():
-    page = json.loads((Path(__file__).parents[2] / "book/chapters/08_own_network.ipynb").read_text(encoding="utf-8"))
+    page = json.loads((Path(__file__).parents[2] / "book/chapters/09_own_network.ipynb").read_text(encoding="utf-8"))
     text = "".join("".join(cell["source"]) for cell in page["cells"])
     listed = re.findall(r"^\| ([^|]+) \| right([^|]*)\|$", text, re.MULTILINE)
     assert dict(listed).keys() == TABLE.keys()

@@ -5,7 +5,6 @@ The independent unit is a setting: intervals come from settings drawn with repla
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,11 +43,14 @@ class Judged:
         return int(self.true.table["setting"].nunique())
 
     def estimate(self, value: float, resampled: ranking.Array) -> Estimate:
-        """A statistic with the width of its resampled values as that of its interval."""
+        """A statistic with the width of its resampled values as that of its interval, and at least one setting in all.
+
+        Where every pair is ordered rightly, so it is in every resample: no proof that the next one would be.
+        """
         found = ranking.interval(value, resampled, self.settings)
         freedom = self.settings - 1
-        error = (found.high - found.low) / (-2 * float(special.stdtrit(freedom, LEVEL)))
-        return Estimate(value, error if error > 0 else math.nan, freedom, "number", self.settings)
+        half = max((found.high - found.low) / 2, 1 / self.settings)
+        return Estimate(value, half / -float(special.stdtrit(freedom, LEVEL)), freedom, "number", self.settings)
 
     def agreement(self, measure: str) -> tuple[float, ranking.Array] | None:
         """Mean over axes of how a measure orders networks that differ in one of them, and the same resampled."""
@@ -67,9 +69,12 @@ def _ranks(judged: Judged, measure: str) -> Estimate | None:
     return judged.estimate(*found) if found else None
 
 
-def _best_at_worst(judged: Judged) -> Estimate:
+def _best_at_worst(judged: Judged) -> Estimate | None:
     """The largest agreement over lenses, each along the axis where it agrees least."""
     each = [judged.true.along_axes(name) for name in LENSES if name in judged.true.values]
+    each = [axes for axes in each if axes.values]
+    if not each:
+        return None
     worst = max(min(axes.values.values()) for axes in each)
     resampled = np.max([np.min([*axes.resampled.values()], axis=0) for axes in each], axis=0)
     return judged.estimate(worst, resampled)

@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from gendyn_lite.chapters.which_lens import runs, tables
+from tests.chapters.which_lens import fake
 
 
 @pytest.fixture(scope="module")
 def planted() -> pd.DataFrame:
-    """24 settings, two seeds: validation accuracy is what is to be predicted, the margin says the opposite."""
-    random = np.random.default_rng(0)
-    rows = []
-    for number, (width, rate, corruption, seed) in enumerate(
-        product((128, 256, 512), (0.003, 0.01, 0.03, 0.1), (0.0, 0.25), range(2))
-    ):
-        accuracy = 0.2 + 0.05 * np.log2(width / 64) + 2 * min(rate, 0.04) - 0.4 * corruption + random.normal(0, 0.004)
-        run = {"run_id": f"{number:016x}", "data": "planted", "model": "mlp", "model_options": {"widths": [width] * 2}}
-        run |= {"batch_size": 32, "learning_rate": rate, "weight_decay": 0.0, "train_size": 1000, "flip": False}
-        run |= {
-            "random_crop": 0,
-            "label_corruption": corruption,
-            "seed": seed,
-            "lens/test:n_held": 2000,
-            "stop_at_loss": 0.05,
-        }
-        end = {"train_loss": 0.04, "train_accuracy": 1.0, "epoch": 10 + int(1000 * corruption) + seed}
-        end |= {measure.column: random.normal() for measure in tables.MEASURES.values() if "/" in measure.column}
-        end |= {f"lens/{lens}:seconds": 0.1 for lens in ("paths", "fisher", "stiffness", "intervals", "norms")}
-        end |= {f"lens/{lens}:seconds": 0.1 for lens in ("margins", "flatness", "test")}
-        end |= {
-            "lens/test:held_accuracy": accuracy,
-            "lens/test:validation_accuracy": accuracy + random.normal(0, 0.002),
-        }
-        end["lens/margins:margin"] = -accuracy
-        rows += [{**run, "epoch": 0, "train_loss": 2.3, "train_accuracy": 0.1}, {**run, **end}]
-    rows[1]["train_loss"] = 0.2  # one network that never gets there
-    return pd.DataFrame(rows)
+    return fake.runs()
 
 
 def test_a_row_a_network_with_what_is_to_be_predicted(planted):

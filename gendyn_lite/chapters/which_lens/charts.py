@@ -1,0 +1,164 @@
+"""Charts of 'Which lens?': each network by a lens and its test error, and how every measure ranks them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from gendyn_lite.chapters.which_lens.tables import AXES, CHEAT, LENS, MEASURES, NOTHING, RIVAL, SETTINGS, TARGETS
+from gendyn_lite.charts.figure import PALETTE
+from gendyn_lite.charts.parts import Chart, chosen, interval_bars, layered, looks, menu, menus, titled, told
+
+STATISTICS = {
+    "granulated": "networks that differ in one setting",
+    "worst axis": "the setting where it is worst",
+    "overall": "all networks",
+    "partial": "all, equal labels and epochs",
+    "better of two": "the better of two unseen ones",
+}
+KINDS = {LENS: "a lens of this book", RIVAL: "a usual measure", CHEAT: "sees test labels", NOTHING: "sees no network"}
+AXIS_NAMES = {name: name.replace("_", " ") for name in AXES} | {
+    "augmented": "augmentation",
+    "train_size": "images",
+    "label_corruption": "random labels",
+}
+DIGITS = 3
+
+
+def called(measure: str) -> str:
+    """What a measure is called.
+
+    >>> called("within"), called("settings")
+    ('stiffness within classes', 'regression on the settings')
+    """
+    names = {SETTINGS: "regression on the settings", LENS: "the best lens elsewhere", RIVAL: "the best usual measure"}
+    return MEASURES[measure].label if measure in MEASURES else names[measure]
+
+
+def scatter(networks: pd.DataFrame) -> Chart:
+    """Each network by a measure and by its test error or gap, coloured by a setting; choose all four.
+
+    Args:
+        networks: Of `gendyn_lite.chapters.which_lens.tables.networks`; those that did not reach the loss are left out.
+    """
+    rows = networks[networks["reached"]].copy()
+    rows["subject"] = rows["family"] + " on " + rows["data"]
+    known = {name: called(name) for name in MEASURES if name in rows and rows[name].notna().any()}
+    kept = [*AXES, *TARGETS]
+    table = rows[["subject", "seed", *kept]].rename(columns=AXIS_NAMES | TARGETS)
+    values = rows[list(known)].astype(float).map(lambda value: float(f"{value:.{DIGITS}g}")).rename(columns=known)
+    table = pd.concat([table.round(4), values], axis=1).reset_index(drop=True)
+    varied = [name for name in AXIS_NAMES.values() if table[name].nunique() > 1]
+    table[varied] = table[varied].map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
+    lens = menu("lens_measure", known.values(), "measure", value=called("within"))
+    target = menu("lens_target", TARGETS.values(), "against")
+    axis = menu("lens_axis", varied, "colour by")
+    base = chosen(table, {"subject": menu("lens_subject", table["subject"], "networks")}).add_params(lens, target, axis)
+    base = base.transform_calculate(x="datum[lens_measure]", y="datum[lens_target]", setting="datum[lens_axis]")
+    about = [alt.Tooltip(f"{name}:N") for name in varied] + [alt.Tooltip(f"{name}:Q") for name in ("x", "y")]
+    around: Any = {"scale": alt.Scale(zero=False)}
+    colour = alt.Color("setting:N", title=None, scale=alt.Scale(range=list(PALETTE)))
+    points = base.transform_filter("isValid(datum.x)").mark_circle(size=30, opacity=0.7)
+    points = points.encode(alt.X("x:Q", title="measure", **around), alt.Y("y:Q", title="test", **around), colour)
+    counts = told(table.groupby("subject", sort=False).size().to_frame("n"), "{n} of {subject}")
+    return titled(
+        points.encode(tooltip=about),
+        "Each network by a measure and its test error",
+        "A point is a network, trained to the same training loss.",
+        f"Scatter chart of a measure of each network against its test error or generalization gap: {counts}.",
+    )
+
+
+def rankings(judged: pd.DataFrame) -> Chart:
+    """How well every measure orders the networks, with intervals; choose the networks, the labels and the statistic.
+
+    Args:
+        judged: Of `gendyn_lite.chapters.which_lens.tables.judged`.
+    """
+    rows = judged[judged["statistic"].isin(STATISTICS)].copy()
+    rows["subject"] = rows["family"] + " on " + rows["data"]
+    rows["how"], rows["measure"] = rows["statistic"].map(STATISTICS), rows["measure"].map(called)
+    table = rows[["subject", "labels", "how", "measure", "kind", "value", "low", "high", "n"]].round(3)
+    table["kind"] = [KINDS.get(kind, KINDS[NOTHING]) for kind in table["kind"]]
+    choices = menus(table, "rank", {"subject": "networks", "labels": "labels", "how": "judged on"})
+    colour, _, shape = looks("kind", list(KINDS.values()), title=None, colours=PALETTE, legend=alt.Legend(columns=2))
+    order = alt.EncodingSortField(field="value", order="descending")
+    y = alt.Y("measure:N", title=None, sort=order, axis=alt.Axis(labelLimit=190, grid=True))
+    x = alt.X("value:Q", title="agreement (1: always right)", scale=alt.Scale(zero=True))
+    base = chosen(table, choices)
+    tip = ["measure:N", "value:Q", "low:Q", "high:Q", "n:Q"]
+    points = base.mark_point(size=45).encode(x=x, y=y, color=colour, shape=shape, tooltip=tip)
+    bars = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q"), x2="high:Q", y=y, color=colour)
+    best = rows[(rows["statistic"] == "granulated") & (rows["labels"] == "true labels") & (rows["kind"] == LENS)]
+    best = best.sort_values("value", ascending=False).groupby("subject", sort=False).head(1)
+    return layered(
+        [bars, points],
+        "How every measure orders the networks",
+        "Mean and 95 % interval over settings; 0 is chance.",
+        "Measures in the order of their agreement with test accuracy, with intervals. The best lens on networks that "
+        f"differ in one setting: {told(best, '{subject}, {measure}: {value:.2f}')}.",
+        height=alt.Step(17),
+    )
+
+
+def along_axes(judged: pd.DataFrame) -> Chart:
+    """Where each lens agrees and where it points the wrong way: measure against setting; choose the networks.
+
+    Args:
+        judged: Of `gendyn_lite.chapters.which_lens.tables.judged`.
+    """
+    rows = judged[judged["statistic"].isin(AXES) & (judged["labels"] == "true labels")].copy()
+    rows["subject"] = rows["family"] + " on " + rows["data"]
+    rows["setting"], rows["measure"] = rows["statistic"].map(AXIS_NAMES), rows["measure"].map(called)
+    table = rows[["subject", "setting", "measure", "value", "low", "high", "n"]].round(2)
+    base = chosen(table, menus(table, "axis", {"subject": "networks"}))
+    x = alt.X("setting:N", title=None, sort=list(AXIS_NAMES.values()), axis=alt.Axis(labelAngle=-40))
+    y = alt.Y("measure:N", title=None, sort=None, axis=alt.Axis(labelLimit=190))
+    colour = alt.Color("value:Q", title="agreement", scale=alt.Scale(scheme="purpleorange", domain=[-1, 1]))
+    cells = base.mark_rect().encode(x=x, y=y, color=colour, tooltip=["measure:N", "setting:N", "value:Q", "n:Q"])
+    ink = alt.condition("abs(datum.value) > 0.6", alt.value("white"), alt.value("black"))
+    words = base.mark_text(fontSize=10).encode(x=x, y=y, text=alt.Text("value:Q", format=".1f"), color=ink)
+    share = (table["value"] < 0).groupby(table["subject"], sort=False).mean().to_frame("wrong")
+    return layered(
+        [cells, words],
+        "Where each measure points the right way",
+        "True labels; pairs of networks that differ in one setting. Below 0: the wrong way.",
+        "Matrix of the agreement of each measure with test accuracy along each setting. Cells below zero: "
+        f"{told(share, '{subject}: {wrong:.0%}')}.",
+        height=alt.Step(17),
+    )
+
+
+def costs(judged: pd.DataFrame, networks: pd.DataFrame) -> Chart:
+    """What each measure costs against what it is worth: processor time against the better of two; choose the networks.
+
+    Args:
+        judged: Of `gendyn_lite.chapters.which_lens.tables.judged`.
+        networks: Of `gendyn_lite.chapters.which_lens.tables.networks`.
+    """
+    rows = judged[(judged["statistic"] == "better of two") & (judged["labels"] == "true labels")]
+    rows = rows[rows["measure"].isin([name for name, measure in MEASURES.items() if measure.seconds])].copy()
+    seconds = networks.groupby(["data", "family"]).median(numeric_only=True)
+    took = zip(rows["data"], rows["family"], rows["measure"], strict=True)
+    passes = [(data, family, f"{MEASURES[name].seconds}_seconds") for data, family, name in took]
+    rows["seconds"] = [max(float(seconds.loc[(data, family), name]), 1e-4) for data, family, name in passes]
+    rows["subject"], rows["measure"] = rows["family"] + " on " + rows["data"], rows["measure"].map(called)
+    table = rows[["subject", "measure", "kind", "seconds", "value", "low", "high"]].round(4)
+    table["kind"] = table["kind"].map(KINDS)
+    base = chosen(table, menus(table, "cost", {"subject": "networks"}))
+    shown = [KINDS[kind] for kind in (LENS, RIVAL, CHEAT)]
+    colour, _, shape = looks("kind", shown, title=None, colours=PALETTE, legend=alt.Legend(columns=2))
+    x = alt.X("seconds:Q", title="processor time of one network, in seconds", scale=alt.Scale(type="log"))
+    y = alt.Y("value:Q", title="right choices beyond one half")
+    base = base.encode(x=x, y=y, color=colour)
+    tip = ["measure:N", "seconds:Q", "value:Q", "low:Q", "high:Q"]
+    quick = rows.groupby("subject", sort=False)["seconds"].agg(["min", "max"])
+    return layered(
+        [interval_bars(base), base.mark_point(size=45).encode(shape=shape, tooltip=tip)],
+        "What a measure costs and what it is worth",
+        "Median over networks, one core; measures of one pass share its time.",
+        "Share of right choices beyond one half against the processor time of each measure, "
+        f"{told(quick, '{subject}: from {min:.2g} to {max:.2g} seconds')}.",
+    )

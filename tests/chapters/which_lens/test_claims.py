@@ -1,0 +1,53 @@
+"""The claims of 'Which lens?' on planted networks: what holds there is found, what does not is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gendyn_lite.chapters.which_lens import claims
+from tests.chapters.which_lens import fake
+
+
+def verdicts(runs: pd.DataFrame) -> pd.Series:
+    return claims.of_networks(runs).set_index("id")["verdict"]
+
+
+@pytest.fixture(scope="module")
+def planted() -> pd.DataFrame:
+    """Networks in which stiffness within classes says what is to be predicted, and nothing else does."""
+    runs = fake.runs(settings=4)
+    random = np.random.default_rng(1)
+    runs["lens/margins:margin"] = random.normal(size=len(runs))
+    runs["lens/stiffness:within"] = runs["lens/test:held_accuracy"] + random.normal(0, 0.003, len(runs))
+    return runs
+
+
+def test_a_lens_that_tells_holds_and_those_of_chance_do_not(planted):
+    found = verdicts(planted)
+    assert found["within_ranks"] == "holds" and found["validation_ranks"] == "holds"
+    others = found[[f"{name}_ranks" for name in claims.RANKS if name not in ("within", "epoch")]]
+    assert "holds" not in set(others)
+    assert found["lens_beats_coin"] == found["lens_beats_rivals"] == "holds"
+    assert found["every_lens_fails_somewhere"] == "reversed"  # this one does not
+
+
+def test_a_lens_that_says_the_opposite_is_reversed_and_chooses_all_the_same(planted):
+    found = verdicts(planted.assign(**{"lens/stiffness:within": -planted["lens/stiffness:within"]}))
+    assert found["within_ranks"] == "reversed" and found["lens_beats_coin"] == "holds"
+
+
+def test_what_follows_random_labels_alone_is_flattered(planted):
+    noise = np.random.default_rng(2).normal(0, 0.01, len(planted))
+    found = verdicts(planted.assign(**{"lens/stiffness:within": noise - planted["label_corruption"]}))
+    assert found["labels_flatter"] == "holds" and found["within_ranks"] != "holds"
+
+
+def test_of_few_settings_nothing_is_said():
+    assert claims.of_networks(fake.runs()).empty  # 12 with true labels, where 20 are needed
+
+
+def test_an_estimate_has_the_interval_of_its_resampled_values(planted):
+    table = claims.of_networks(planted).set_index("id").loc["within_ranks"]
+    assert table["low"] < table["value"] < table["high"] and table["n_seeds"] == 48
