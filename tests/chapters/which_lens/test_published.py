@@ -1,0 +1,69 @@
+"""What 'Which lens?' publishes: that its text says what the tables say."""
+
+from __future__ import annotations
+
+import pytest
+
+from gendyn_lite import results
+from gendyn_lite.chapters import what_holds
+from gendyn_lite.chapters.which_lens import ranking, tables
+from gendyn_lite.chapters.which_lens import runs as runs_of
+
+NETWORKS = tables.networks(results.published("which_lens"))
+TRUE = NETWORKS[NETWORKS["reached"] & (NETWORKS["label_corruption"] == 0)]
+JUDGE = tables.Judge(TRUE)
+CLAIMS, OVERALL = what_holds.judged("08_which_lens")
+VERDICTS = OVERALL.set_index("id")["verdict"]
+
+
+@pytest.fixture(scope="module")
+def shares():
+    """Share of right choices between two networks of unseen settings, in per cent."""
+    return {name: round(100 * (share + 0.5)) for name, (share, _) in JUDGE.choice().shares(JUDGE.weights).items()}
+
+
+def test_what_was_run_is_said():
+    planned = runs_of.plan("full")
+    assert len(planned) == 2376 and len(NETWORKS) == 644 and NETWORKS["reached"].mean() > 0.99
+    assert set(NETWORKS["data"]) == {"MNIST"} and set(NETWORKS["family"]) == {"fully connected"}
+    assert TRUE["setting"].nunique() == 209 and set(CLAIMS["n_seeds"]) == {209}
+    assert (round(100 * TRUE["error"].min()), round(100 * TRUE["error"].max())) == (3, 13)
+    assert 1.1e6 < NETWORKS["parameters"].max() < 1.2e6 and OVERALL["prior"].all()
+
+
+def test_the_settings_choose_better_than_any_lens_and_a_lens_better_than_a_coin(shares):
+    assert (shares["settings"], shares[tables.LENS], shares["within"], shares[tables.RIVAL]) == (99, 87, 87, 77)
+    assert shares["distance"] == 77 and abs(shares[tables.CHANCE] - 50) < 10
+    measured = [name for name, measure in tables.MEASURES.items() if measure.kind in (tables.LENS, tables.RIVAL)]
+    assert max(measured, key=lambda name: shares.get(name, 0)) == "within"
+    assert VERDICTS["lens_beats_coin"] == VERDICTS["lens_beats_rivals"] == VERDICTS["validation_ranks"] == "holds"
+    assert VERDICTS["lens_beats_settings"] == "reversed"
+    assert NETWORKS["stiffness_seconds"].median() == pytest.approx(0.01, abs=0.005)
+
+
+def test_which_lenses_do_as_their_sources_say():
+    ranks = VERDICTS[[name for name in VERDICTS.index if name.endswith("_ranks") and name != "validation_ranks"]]
+    by = {verdict: {name.removesuffix("_ranks") for name in rows.index} for verdict, rows in ranks.groupby(ranks)}
+    assert by["holds"] == {"epoch"} and by["holds, small"] == {"share", "adversarial"}
+    assert by["reversed"] == {"within", "critical_length", "kept"}
+    assert set(by) == {"holds", "holds, small", "reversed", "undecided"}
+
+
+def test_where_they_fail():
+    epochs, within = (JUDGE.along_axes(name).values for name in ("epoch", "within"))
+    assert epochs["augmented"] < -0.95 and within["augmented"] < -0.95
+    assert min(epochs[axis] for axis in ("width", "depth", "train_size")) > 0.5
+    lenses = [name for name, measure in tables.MEASURES.items() if measure.kind == tables.LENS]
+    assert [name for name in lenses if min(JUDGE.along_axes(name).values.values()) > 0] == ["mean"]
+    counts = JUDGE.along_axes("mean").n
+    assert len(counts) == 6 and sorted(counts.values())[3] <= 22 < sorted(counts.values())[4]
+    slower = TRUE.groupby("augmented")[["epoch", "within", "error"]].mean()
+    assert slower.loc[True, "epoch"] > slower.loc[False, "epoch"]
+    assert (slower.loc[True, ["within", "error"]] < slower.loc[False, ["within", "error"]]).all()
+
+
+def test_random_labels_turn_what_stiffness_seems_to_say():
+    every = tables.Judge(NETWORKS[NETWORKS["reached"]])
+    assert (round(JUDGE.overall("within").value, 2), round(every.overall("within").value, 2)) == (-0.59, 0.17)
+    assert VERDICTS["labels_flatter"] == "holds"
+    assert ranking.ceiling(TRUE["held_accuracy"].to_numpy(), TRUE["n_held"].to_numpy()) == pytest.approx(0.85, abs=0.01)
