@@ -24,6 +24,7 @@ from gendyn_lite.sweep.cost import Cost, estimated, in_words, measured_runs, sai
 from gendyn_lite.train.device import device_name
 
 PROFILES = ("smoke", "colab", "full")
+UNCOUNTED = "not counted: charts, and what is measured during training where no run like it is complete here"
 TRIAL = 1.0  # seconds for each profile, in which runs that were never measured here are tried after the first one
 DRIVE = Path("/content/drive")
 Plans = Mapping[str, Sequence[RunConfig]]  # what a chapter trains at each size
@@ -103,6 +104,8 @@ def _times(chapter: str, plans: Plans) -> Iterator[str]:
             yield f"profile {profile}: training takes {_words(found)}; {len(found)} runs, {done} of them complete"
         except UserError as error:
             yield f"profile {profile}: {error}"
+    if plans:
+        yield UNCOUNTED
 
 
 def _words(found: Sequence[Cost]) -> str:
