@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from pprint import pformat
 from typing import Any
@@ -125,12 +125,11 @@ def student(chapters: Iterable[str], *, out: Path, solutions: bool = True) -> li
     chapters = tuple(chapters)
     book = read_book(book_folder())._replace(chapters=chapters)  # a link leads only to what is written with it
     made = {out / f"{chapter}.ipynb": plain(chapter, solutions=solutions, book=book) for chapter in chapters}
-    texts = {path: notebook_text(notebook) for path, notebook in made.items()}
-    for path, notebook in made.items():
-        for name, test in notebook.metadata.otter.tests.items():
-            told = pformat(json.loads(json.dumps(test)), width=110, sort_dicts=False)
-            texts[out / "tests" / path.stem / f"{name}.py"] = f"OK_FORMAT = True\n\ntest = {told}\n"
-    changed = [path for path, text in texts.items() if path.exists() and not _as_written(path, text)]
+    texts = {path: notebook_text(notebook) for path, notebook in made.items()} | _files_of_tests(made)
+    before = _files_of_tests({path: there for path in made if (there := _there(path))})  # of an earlier version
+    changed = [
+        path for path, text in texts.items() if path.exists() and not _as_written(path, {text, before.get(path, text)})
+    ]
     if changed:
         names = ", ".join(str(path.relative_to(out)) for path in changed)
         raise UserError(f"{out} has files that were changed since they were written: {names}; take another --out")
@@ -140,15 +139,30 @@ def student(chapters: Iterable[str], *, out: Path, solutions: bool = True) -> li
     return list(made)
 
 
-def _as_written(path: Path, text: str) -> bool:
+def _files_of_tests(notebooks: Mapping[Path, Any]) -> dict[Path, str]:
+    """The files of otter-grader beside plain notebooks: the tests that stand in their metadata."""
+    texts = {}
+    for path, notebook in notebooks.items():
+        for name, test in notebook.metadata.get("otter", {}).get("tests", {}).items():
+            told = pformat(json.loads(json.dumps(test)), width=110, sort_dicts=False)
+            texts[path.parent / "tests" / path.stem / f"{name}.py"] = f"OK_FORMAT = True\n\ntest = {told}\n"
+    return texts
+
+
+def _there(path: Path) -> Any:
+    """The notebook in a file; None where there is none."""
+    try:
+        return read_notebook(path)
+    except (UserError, OSError):
+        return None
+
+
+def _as_written(path: Path, texts: Collection[str]) -> bool:
     """Whether a file is one of ours that nobody has changed; that a notebook was run is no change."""
     if path.suffix != ".ipynb":
-        return path.read_text(encoding="utf-8", errors="replace") == text
-    try:
-        notebook = read_notebook(path)
-    except (UserError, OSError):
-        return False
-    return notebook.metadata.get("gendyn", {}).get("sources") == seal(notebook.cells)
+        return path.read_text(encoding="utf-8", errors="replace") in texts
+    notebook = _there(path)
+    return notebook is not None and notebook.metadata.get("gendyn", {}).get("sources") == seal(notebook.cells)
 
 
 def seal(cells: Iterable[Mapping[str, Any]]) -> str:

@@ -24,6 +24,7 @@ from gendyn_lite.sweep.cost import Cost, estimated, in_words, measured_runs, sai
 from gendyn_lite.train.device import device_name
 
 PROFILES = ("smoke", "colab", "full")
+UNCOUNTED = "not counted: charts, and what is measured during training where no run like it is complete here"
 TRIAL = 1.0  # seconds for each profile, in which runs that were never measured here are tried after the first one
 DRIVE = Path("/content/drive")
 Plans = Mapping[str, Sequence[RunConfig]]  # what a chapter trains at each size
@@ -94,15 +95,17 @@ def _times(chapter: str, plans: Plans) -> Iterator[str]:
     if any(chapter == each.notebook for each in registry.CHAPTERS if not each.trains):
         yield "this chapter trains no network; how long it solves is said beside its parameter profile"
     elif not plans:
-        yield "this chapter trains nothing: it takes seconds"
+        yield "this chapter trains nothing: it takes less than a minute"
     known = measured_runs(config.experiment for configs in plans.values() for config in configs)
     for profile, configs in plans.items():
         try:
             found = estimated(configs, device=device_name(), trial=TRIAL, known=known)
             done = sum(cost.complete for cost in found)
-            yield f"profile {profile}: {_words(found)}; {len(found)} runs, {done} of them complete"
+            yield f"profile {profile}: training takes {_words(found)}; {len(found)} runs, {done} of them complete"
         except UserError as error:
             yield f"profile {profile}: {error}"
+    if plans:
+        yield UNCOUNTED
 
 
 def _words(found: Sequence[Cost]) -> str:

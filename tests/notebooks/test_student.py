@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 import re
+import sys
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -192,6 +193,22 @@ def test_they_are_written_again_until_somebody_changes_them(tmp_path: Path, caps
     told = capsys.readouterr().err
     assert "changed since they were written: 04_stiffness.ipynb, 07_what_holds.ipynb; take another" in told
     assert told.count("\n") == 1 and written(out) == before
+
+
+def test_tests_that_another_version_wrote_are_written_anew_and_changed_ones_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = tmp_path / "tests" / "04_stiffness" / "ex_cosine.py"
+    made, older = sys.modules[notebooks.student.__module__], {"ex_cosine": {"name": "ex_cosine", "points": 7}}
+    with monkeypatch.context() as before:
+        before.setattr(made, "_tests", lambda notebook: older)
+        notebooks.student(["04_stiffness"], out=tmp_path)
+    assert "'points': 7" in test.read_text()
+    notebooks.student(["04_stiffness"], out=tmp_path)
+    assert "'points': 1," in test.read_text()
+    test.write_text(test.read_text().replace("'points': 1,", "'points': 2,"))
+    with pytest.raises(UserError, match=r"changed since they were written: tests/04_stiffness/ex_cosine\.py;"):
+        notebooks.student(["04_stiffness"], out=tmp_path)
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -69,6 +70,29 @@ def test_the_workflow_of_a_course_passes_in_a_clone_and_sees_what_is_broken(cour
     broken.write_text(broken.read_text().replace("stiffness.gradient_gram(network", "stiffness.gradient_grams(network"))
     code, told = tested(chapters[-1])
     assert code == 1 and "gradient_grams" in told
+
+
+OTTER = """#!/bin/sh
+case "$*" in *endless*) sleep 60;; esac
+echo '{}' > "$5/results.json"
+"""
+
+
+def test_a_notebook_without_an_end_is_named_and_the_others_are_graded(tmp_path: Path) -> None:
+    page = (ROOT / "book" / "teaching.md").read_text(encoding="utf-8")
+    loop = re.search(r"^for notebook in .*?^done$", page, re.MULTILINE | re.DOTALL)
+    assert loop and "timeout 10m otter run -a 04_stiffness.zip -o " in loop[0]
+    (tmp_path / "otter").write_text(OTTER)
+    (tmp_path / "otter").chmod(0o755)
+    (tmp_path / "handed_in").mkdir()
+    for name in ("ada", "endless one", "zoe"):
+        (tmp_path / "handed_in" / f"{name}.ipynb").write_text("{}")
+    environ = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    words = ["bash", "-c", loop[0].replace("10m", "1")]
+    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    told = "not graded: it took more than 10 minutes, or otter has said why"
+    assert done.stdout == f"handed_in/endless one.ipynb: {told}\n"
+    assert sorted(path.parent.name for path in tmp_path.glob("grades/*/results.json")) == ["ada", "zoe"]
 
 
 # What a student may hand in for chapter 3, beside the right answers: what is told of it.
