@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 
 from gendyn_lite.measures.fisher import diagonal, influence
@@ -176,6 +177,91 @@ def test_what_would_be_silently_wrong_is_refused(case):
     check_refused(*REFUSED[case])
 
 
+OWN, OTHER = torch.Generator().manual_seed(0), np.random.default_rng(0)
+
+
+class Calls(nn.Module):
+    """Another network at each call, by what no generator and no buffer tells of."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.out, self.calls = nn.Linear(8, 6), nn.Linear(6, 3), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.out(self.first(x).relu() * (1 + 0.1 * self.calls))
+
+
+UNSEEN = {  # what no derivative shows, no generator and no buffer
+    "a generator of its own": noisy(lambda h: h + torch.randn(6, generator=OWN, dtype=torch.float64)),
+    "a generator of NumPy's of its own": noisy(lambda h: h * OTHER.uniform(0.5, 1.5)),
+    "a count of calls": Calls().double(),
+    "places in the batch": noisy(lambda h: h * (torch.arange(len(h)) < 2)[:, None]),
+    "how many there are": noisy(lambda h: h * (1 + 0.1 * (len(h) > 5))),
+    "the batch's largest value, detached": noisy(lambda h: h / h.amax().detach()),
+    "the place among others by size": noisy(lambda h: h * (1 + h.sum(1).argsort().argsort()[:, None].double())),
+}
+
+
+@pytest.mark.parametrize("measure", ["gram", "diagonal", "true diagonal", "influence"])
+@pytest.mark.parametrize("name", UNSEEN)
+def test_an_output_that_is_another_one_alone_is_refused(name, measure):
+    check_refused(MEASURES[measure], "alone: the network mixes|alone than among others", UNSEEN[name])
+
+
+@pytest.mark.parametrize("name", [*UNSEEN, *(name for name, (_, said) in NETWORKS.items() if said == RANDOM)])
+def test_an_interval_of_a_network_without_an_output_of_its_own_is_refused(name):
+    model = UNSEEN.get(name) or NETWORKS[name][0]
+    said = f"{RANDOM}|alone than among others"
+    check_refused(lambda: generalization_interval(model, X, X.flip(0)), said)
+
+
+def test_paths_of_a_network_that_mixes_examples_are_refused():
+    mix = nn.MultiheadAttention(8, 2)
+    model = Net(lambda s, x: s.out(s.mix(x, x, x)[0].relu()), mix=mix, out=nn.Linear(8, 3)).double()
+    check_refused(lambda: record_paths(model, X), "alone than among others")
+
+
+def test_a_loss_that_takes_the_hardest_examples_alone_is_refused_wherever_they_are():
+    def hardest(o, t):
+        each = F.cross_entropy(o, t, reduction="none")
+        return each * (each >= each.sort().values[-2 if len(t) > 1 else -1])
+
+    x, y = torch.cat([3 * X[:1], X[:3], -3 * X[:1]]), torch.tensor([1, 0, 0, 0, 1])
+    model, order = net(), F.cross_entropy
+    each = order(model(x), y, reduction="none").argsort()
+    swapped = each[[4, 0, 1, 2, 3]]  # the two hardest first and last
+    check_refused(lambda: diagonal(model, x[swapped], y[swapped], loss=hardest), r"it mixes examples")
+
+
+def test_one_output_without_an_axis_is_measured_with_a_loss():
+    model = Net(lambda s, x: s.out(s.first(x).relu()).squeeze(1), first=nn.Linear(8, 6), out=nn.Linear(6, 1)).double()
+    rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, X, TARGETS, squares)])
+    torch.testing.assert_close(gradient_gram(model, X, TARGETS, loss=squares), rows @ rows.T, rtol=1e-9, atol=1e-12)
+
+
+def test_an_influence_without_forward_derivatives_is_refused():
+    wn = nn.utils.parametrizations.weight_norm(nn.Linear(8, 6))
+    model = nn.Sequential(wn, nn.ReLU(), nn.Linear(6, 3)).double()
+    check_refused(MEASURES["influence"], "an operation of the network has none: take away parametrizations", model)
+    pruned = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    prune.l1_unstructured(pruned[0], "weight", 0.5)
+    check_refused(MEASURES["influence"], r"'0' \(Linear\) holds a tensor that was computed, .* prune.remove", pruned)
+
+
+class Doubled(nn.Linear):
+    """A layer that computes as its base does, and is called otherwise."""
+
+    def __call__(self, x):
+        return 2 * super().__call__(x).sin()
+
+
+def scaled():
+    model = net()
+    model[0].forward = lambda x: F.linear(x, model[0].weight, model[0].bias) * x.abs().sum(1, keepdim=True)
+    return model
+
+
 def hooked():
     model = net()
     model[0].register_forward_hook(lambda module, given, out: torch.relu(out - 0.3))
@@ -197,7 +283,15 @@ BY_DATA = Net(
 )
 CALLED = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
 CALLED[0].register_forward_pre_hook(lambda module, given: (given[0].sin(),))
-MODELS = {"hook": hooked(), "hook before": CALLED, "other=": NAMED, "input=": GIVEN, "a comparison": BY_DATA}
+MODELS = {
+    "forward": scaled(),
+    "call": nn.Sequential(Doubled(8, 6), nn.ReLU(), nn.Linear(6, 3)),
+    "hook": hooked(),
+    "hook before": CALLED,
+    "other=": NAMED,
+    "input=": GIVEN,
+    "a comparison": BY_DATA,
+}
 
 
 @pytest.mark.parametrize("model", [model.double() for model in MODELS.values()], ids=list(MODELS))
@@ -280,6 +374,7 @@ def along_queries():
 
 
 CAUGHT = {
+    "another call": lambda: nn.Sequential(Doubled(8, 6), nn.ReLU(), nn.Linear(6, 3)),
     "as many queries as examples": along_queries,
     "exchanged strides": by_channels,
     "a hook": hooked,

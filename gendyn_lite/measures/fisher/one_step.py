@@ -13,7 +13,7 @@ from torch.func import functional_call, grad, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.fisher.information import diagonal, ignored
 from gendyn_lite.measures.per_example import checks, guards, layers
 from gendyn_lite.measures.per_example.alone import for_each, lone
@@ -101,7 +101,7 @@ def influence(
     guards.check_examples(model, on, targets, least=1)
     labels = torch.zeros(len(watched), dtype=torch.int64, device=watched.device) if y_watched is None else y_watched
     guards.check_examples(model, watched, labels, least=1, name="x_eval: ")
-    twin = copy.deepcopy(model).double()
+    twin = _copied(model).double()
     on, watched = (checks.usable(part.double() if part.is_floating_point() else part) for part in (on, watched))
     with guards.reading(twin, output):
         fisher = {} if y_watched is None else diagonal(twin, watched, y_watched, loss=loss)
@@ -110,11 +110,38 @@ def influence(
         _check_steps(twin, on, targets, watched, loss)
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):  # the attention that has forward derivatives
             warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its forward-mode derivatives
-            found = for_each(steps.one, steps.one, on, checks.usable(targets), STEP_BYTES // steps.bytes)
+            found = _found(steps, on, checks.usable(targets))
     checks.check_finite(found["norm"])
     if not found["moved"].any() and (found["change"] > LOST).any():
         raise UserError(f"a step of eps = {eps} is lost in the rounding of the weights: take a larger eps")
     return Influence(found["kl"], found["true"], found.get("empirical"), found.get("diagonal"))
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A network of its own; refused is one with weights that are computed before each call."""
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        computed = [
+            f"{name!r} ({type(module).__name__})"
+            for name, module in model.named_modules()
+            if any(isinstance(value, Tensor) and not value.is_leaf for value in vars(module).values())
+        ]
+        where = computed[0] if computed else "the network"
+        why = "torch.nn.utils.remove_weight_norm, remove_spectral_norm or prune.remove gives it weights of its own"
+        raise UserError(f"{where} holds a tensor that was computed, and cannot be copied: {why}") from error
+
+
+def _found(steps: _Steps, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """What each step gives; refused is an operation without the derivatives that a step is compared with."""
+    try:
+        return for_each(steps.one, steps.one, x, y, STEP_BYTES // steps.bytes)
+    except (NotImplementedError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        told = "influence needs forward derivatives, and an operation of the network has none"
+        why = "take away parametrizations, hooks of the backward pass and autograd functions of your own"
+        raise UserError(f"{told}: {why}; torch says: {first_line(error)}") from error
 
 
 def _check_steps(model: nn.Module, x: Tensor, y: Tensor, watched: Tensor, loss: Loss) -> None:
@@ -138,6 +165,7 @@ class _Steps:
         self.bytes = sum(value.numel() * value.element_size() for value in self._values.values())
         with torch.no_grad(), guards.unmoved(model, x), lag_is_told(model):
             self.logits = model(x)
+        guards.check_rows(model, x, self.logits)
         checks.check_logits(self.logits, torch.zeros(len(x), dtype=torch.int64) if y is None else y, True)
         self._log_p = self.logits.log_softmax(1)
 

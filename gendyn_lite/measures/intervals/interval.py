@@ -19,7 +19,7 @@ from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
 from gendyn_lite.measures.intervals.network import Program, check_lines, logits_at, read
 from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_lines
 from gendyn_lite.measures.per_example.checks import check_name, check_number, check_whole
-from gendyn_lite.measures.per_example.guards import Output, given, reading
+from gendyn_lite.measures.per_example.guards import Output, check_rows, given, reading, unmoved
 
 Method = Literal["exact", "certified", "grid"]
 
@@ -115,8 +115,8 @@ def generalization_interval(
 
     Raises:
         UserError: The range does not contain 0, a direction is zero, shapes, types or devices do not match, weights are
-            not finite, dropout or batch-norm is in train mode, a layer does not allow the method asked for, or the time
-            does not suffice for it.
+            not finite, dropout or batch-norm is in train mode, the network mixes points or draws at random, a layer
+            does not allow the method asked for, or the time does not suffice for it.
 
     Source: Salman et al. (2019), Eq. 6.
 
@@ -136,7 +136,9 @@ def generalization_interval(
     check_lines(model, points, direction, low, high)
     until = time.monotonic() + seconds
     with reading(model, output):
-        logits = torch.cat([logits_at(model, points[part]) for part in chunks(len(points), search.POINTS)])
+        with unmoved(model, points):
+            logits = torch.cat([logits_at(model, points[part]) for part in chunks(len(points), search.POINTS)])
+        check_rows(model, points, logits)
         label, tied = search.class_at_origin(logits)
         lines = Lines(points, direction, label, (float(low), float(high)))
         sampled = partial(search.grid_ends, model, lines, samples=samples, tolerance=tolerance)

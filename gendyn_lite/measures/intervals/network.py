@@ -95,6 +95,8 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         smooth = isinstance(m, nn.LocalResponseNorm)  # refused by the layer's name, not by that of an operation in it
+        if "forward" in vars(m):  # what is not its class's own is followed
+            return False
         return smooth or _is_known(m) or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -178,7 +180,10 @@ def _reads_shape(node: fx.Node) -> bool:
 
 
 def _is_known(module: nn.Module) -> bool:
-    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in LAYERS)
+    own = type(module)
+    if "forward" in vars(module) or own.__call__ is not nn.Module.__call__:  # it may do anything
+        return False
+    return any(isinstance(module, kind) and own.forward is kind.forward for kind in LAYERS)
 
 
 AROUND = ": the interval is looked for around α = 0"

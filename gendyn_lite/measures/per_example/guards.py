@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 
 from gendyn_lite.data.own import tensors
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE
-from gendyn_lite.measures.per_example.checks import dtype_name
+from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE, lone
+from gendyn_lite.measures.per_example.checks import dtype_name, usable
 from gendyn_lite.measures.per_example.layers import first_trainable
 
 
@@ -173,7 +173,7 @@ def check_alone(model: nn.Module, x: Tensor, *, both: bool = True) -> None:
     with torch.inference_mode(False), torch.enable_grad():
         two = x[:2].detach().clone().requires_grad_()
         try:
-            out = model(two.clone()).flatten(1)
+            out = model(two.clone()).reshape(2, -1)
             sums = out @ torch.linspace(1, 2, out.shape[1]).to(out)
             rows = [
                 torch.autograd.grad(sums[i], two, retain_graph=True, allow_unused=True)[0] for i in (1, 0)[: 1 + both]
@@ -182,6 +182,40 @@ def check_alone(model: nn.Module, x: Tensor, *, both: bool = True) -> None:
             return
     if any(row is not None and (row[other].abs() > 0).any() for other, row in enumerate(rows)):
         raise UserError(MIXES)
+
+
+@torch.no_grad()
+def check_rows(model: nn.Module, x: Tensor, among: object) -> None:
+    """Refuse outputs of a batch that are not those of its examples alone: mixed examples, or another network each time.
+
+    The first example, the last and one between are run by themselves. Chance that no generator tells of is seen too,
+    and a network that does something else where gradients are recorded.
+
+    Args:
+        model: The network.
+        x: Inputs.
+        among: What it gave for them; what is no tensor of rows is left to others.
+
+    Raises:
+        UserError: An output alone is another one.
+
+    >>> class Capped(nn.Linear):
+    ...     def forward(self, x):
+    ...         return super().forward(x) * (torch.arange(len(x)) < 2)[:, None]
+    >>> check_rows(network := Capped(2, 3), torch.eye(4)[:, :2], network(torch.eye(4)[:, :2]))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the output of example 2 is another one alone than among others: ...
+    """
+    if not isinstance(among, Tensor) or among.dim() < 1 or len(among) != len(x) or among.is_complex():
+        return
+    rtol = TOLERANCE.get(among.dtype, 0.1)  # in half precision a batch rounds otherwise
+    for i in sorted({0, len(x) // 2, len(x) - 1}):
+        with torch.inference_mode(False), torch.enable_grad():
+            alone = model(lone(model, usable(x[i])))[0].detach()
+        expected = among[i].detach()
+        if not torch.allclose(alone, expected, rtol=rtol, atol=rtol * float(expected.abs().mean()), equal_nan=True):
+            told = f"the output of example {i} is another one alone than among others"
+            raise UserError(f"{told}: the network mixes the examples of a batch, or is another at each call")
 
 
 @contextmanager
@@ -221,8 +255,13 @@ def _generators(device: torch.device) -> list[object]:
     return [*(bytes(state.numpy()) for state in states), random.getstate(), bytes(key), place]
 
 
+ASKED = 32  # examples, of which a loss is asked one by one
+
+
 def check_loss(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, y: Tensor, losses: Tensor) -> None:
     """Refuse a loss that mixes examples: that of one example alone must be what it is among the others.
+
+    Every example is asked of a small batch, `ASKED` of a large one, the first and the last among them.
 
     Args:
         loss: Function of (logits, y).
@@ -236,7 +275,7 @@ def check_loss(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, y: Tens
     Traceback (most recent call last):
     gendyn_lite.errors.UserError: the loss of example 0 is 8 among others and 0 alone: ...
     """
-    for i in {0, len(y) - 1}:
+    for i in dict.fromkeys(torch.linspace(0, len(y) - 1, min(len(y), ASKED)).round().int().tolist()):
         alone = loss(logits[i : i + 1].detach(), y[i : i + 1]).flatten()
         among = losses[i].detach()
         if alone.shape != (1,) or not torch.allclose(alone[0], among, rtol=1e-2, atol=1e-4):

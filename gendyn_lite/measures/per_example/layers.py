@@ -129,7 +129,7 @@ def kind_of(module: nn.Module) -> str | None:
         return None
     for base, kind in KINDS.items():
         if isinstance(module, base) and "forward" not in vars(module):
-            computes = [(of.forward, getattr(of, "_conv_forward", None)) for of in (type(module), base)]
+            computes = [(of.__call__, of.forward, getattr(of, "_conv_forward", None)) for of in (type(module), base)]
             if computes[0] == computes[1]:
                 return kind
     return None

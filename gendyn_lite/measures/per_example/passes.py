@@ -22,7 +22,7 @@ from torch.utils.checkpoint import CheckpointError
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.alone import FITTED, TOLERANCE, Lone, Loss, frozen, gradients
 from gendyn_lite.measures.per_example.checks import check_logits, usable
-from gendyn_lite.measures.per_example.guards import check_alone, check_loss, unmoved
+from gendyn_lite.measures.per_example.guards import check_alone, check_loss, check_rows, unmoved
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, fewest_axes, hooked, seen, state, warn, wide
 from gendyn_lite.threads import keep_freed_memory
@@ -93,6 +93,7 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
             if not drawn:
                 taps.lone = _lone(model, plan, (usable(given), usable(y)), loss, losses)
             check_alone(model, x, both=taps.lone is None)
+            _check_rows(model, given, logits)
             plan.alone = len(x) > 1
         taps.forward_is_done()
         if losses.requires_grad:
@@ -111,6 +112,12 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
     if without:
         for name, found in gradients(model, without, x, y, loss=loss).items():
             on_gradients(name, found)
+
+
+def _check_rows(model: nn.Module, x: Tensor, logits: Tensor) -> None:
+    """Compare examples with themselves among others, where a network computes precisely enough."""
+    if len(x) > 1 and logits.dtype == next(model.parameters()).dtype:
+        check_rows(model, x, logits)
 
 
 _checked: WeakKeyDictionary[nn.Module, dict[object, tuple[object, frozenset[str]]]] = WeakKeyDictionary()

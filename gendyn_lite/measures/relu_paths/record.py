@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.measures.per_example.guards import check_eval, given, unmoved
+from gendyn_lite.measures.per_example.guards import check_eval, check_rows, given, unmoved
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import hooked
 from gendyn_lite.measures.relu_paths.gates import Gate, Gates, check_images, check_layers, uncompiled
@@ -164,9 +164,12 @@ def _by_layer(
             batch = x[start : start + batch_size]
             count = len(batch)
             with nullcontext() if start else unmoved(model, batch):
-                _check_output(run_gated(model, batch, visit), start)
+                out = run_gated(model, batch, visit)
+                _check_output(out, start)
             if start == 0:
                 check_layers(model, seen, layers)
+                first = next(model.parameters(), batch)
+                check_rows(model, batch.to(first.device), out)
     batches = -(-len(x) // batch_size)
     for name, parts in found.items():
         if len(parts) != batches:
