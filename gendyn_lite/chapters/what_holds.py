@@ -57,7 +57,8 @@ def full_size(*, folder: Path | None = None) -> pd.DataFrame:
     groups = [group for notebook in registry.NOTEBOOKS for group in registry.groups(notebook)]
     by_id = {config.run_id(""): config for group in groups for config in group.plan("full", {})}
     sized = [group for group in groups if group.asked_by != registry.COMMAND]  # the others have one size, the full one
-    small = {config.run_id("") for group in sized for config in group.plan("colab", {})}
+    smaller = [config for group in sized for config in group.plan("colab", {})]
+    small = {config.run_id("") for config in smaller}
     configs = [config for name, config in by_id.items() if name not in small]
     runs = _published(folder)
     prints = runs.groupby("dataset")["data_fingerprint"].unique().to_dict()
@@ -65,10 +66,11 @@ def full_size(*, folder: Path | None = None) -> pd.DataFrame:
     sizes = {(*_kind(config), config.train_size or WHOLE) for config in configs}
     ids = {config.run_id(mark): _kind(config) for config in configs for mark in prints.get(config.dataset, ())}
     done = Counter(ids[run] for run in runs["run_id"] if run in ids)
+    planned_smaller = {config.run_id(mark) for config in smaller for mark in prints.get(config.dataset, ())}
     more = Counter(
         (experiment, dataset, model)
         for run, experiment, dataset, model, size, _ in runs.itertuples(index=False)
-        if run not in ids and (experiment, dataset, model, size) in sizes
+        if run not in ids and run not in planned_smaller and (experiment, dataset, model, size) in sizes
     )
     columns = ["experiment", "data", "network", "planned", "published", "other settings"]
     rows = [(*kind, count, done[kind], more[kind]) for kind, count in planned.items()]

@@ -154,8 +154,7 @@ def _write(folder: Path, table: Table) -> None:
 
 def _without_shared(table: Table) -> tuple[Table, dict[str, dict[str, Any]]]:
     """A table without the settings and the environment that all runs share, and these: see `opened`."""
-    first = table.runs.iloc[0]
-    settings = {str(name): first[name] for name in table.runs if table.runs[name].nunique() == 1}
+    settings = {str(name): texts.iloc[0] for name, texts in table.runs.items() if texts.nunique() == 1}
     records = list(table.records.values())
     shared = {
         key: value for key, value in records[0].items() if all(key in one and one[key] == value for one in records)

@@ -37,7 +37,7 @@ def called(measure: str) -> str:
     return MEASURES[measure].label if measure in MEASURES else names[measure]
 
 
-def scatter(networks: pd.DataFrame) -> Chart:
+def scatter(networks: pd.DataFrame) -> alt.Chart:
     """Each network by a measure and by its test error or gap, coloured by a setting; choose all four.
 
     Args:
@@ -140,10 +140,9 @@ def costs(judged: pd.DataFrame, networks: pd.DataFrame) -> Chart:
     """
     rows = judged[(judged["statistic"] == "better of two") & (judged["labels"] == "true labels")]
     rows = rows[rows["measure"].isin([name for name, measure in MEASURES.items() if measure.seconds])].copy()
-    seconds = networks.groupby(["data", "family"]).median(numeric_only=True)
-    took = zip(rows["data"], rows["family"], rows["measure"], strict=True)
-    passes = [(data, family, f"{MEASURES[name].seconds}_seconds") for data, family, name in took]
-    rows["seconds"] = [max(float(seconds.loc[(data, family), name]), 1e-4) for data, family, name in passes]
+    took = networks.groupby(["data", "family"]).median(numeric_only=True).round(4).clip(lower=1e-4).to_dict("index")
+    about = zip(rows["data"], rows["family"], rows["measure"], strict=True)
+    rows["seconds"] = [took[data, family][f"{MEASURES[name].seconds}_seconds"] for data, family, name in about]
     rows["subject"], rows["measure"] = rows["family"] + " on " + rows["data"], rows["measure"].map(called)
     table = rows[["subject", "measure", "kind", "seconds", "value", "low", "high"]].round(4)
     table["kind"] = table["kind"].map(KINDS)
