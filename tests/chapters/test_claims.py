@@ -131,7 +131,7 @@ HOLD = {
     "maps": "boundary_seen boundary_learnt boundary_labelled boundary_at_points",
     "layers": "training_changes_within changes_through_within tanh_stiffer_within leaky_relu_as_relu_within "
     "training_changes_layers changes_through_layers tanh_differs leaky_relu_as_relu",
-    "depth": "late_layers_apart late_layers_learnt random_less_apart",
+    "depth": "late_layers_apart late_layers_learnt random_less_apart late_layers_beyond_movement lag_alone",
     "intervals": "pairs_alike midlines_shorter principal_over_means principal_over_minor principal_over_random "
     "principal_over_varying principal_over_span pairs_over_random pairs_over_span pairs_trained midlines_trained "
     "principal_as_random random_directions_shorter norms_within bound_true bound_explains "
@@ -247,9 +247,11 @@ CASES = [
     ("layers", {"change": 0.0}, "training_changes_within", SMALL),  # a distance is never below its 0
     ("layers", {"tanh": 0.0}, "tanh_differs tanh_stiffer_within", NEGLIGIBLE),
     ("layers", {"leaky": 0.3}, "leaky_relu_as_relu leaky_relu_as_relu_within", REVERSED),
-    ("depth", {"late": -0.3}, "late_layers_apart late_layers_learnt", REVERSED),
+    ("depth", {"late": -0.3}, "late_layers_apart late_layers_learnt late_layers_beyond_movement", REVERSED),
     ("depth", {"untrained": 0.3}, "late_layers_learnt", NEGLIGIBLE),
     ("depth", {"random": 0.1}, "random_less_apart", REVERSED),
+    ("depth", {"moved": 0.3}, "late_layers_beyond_movement", NEGLIGIBLE),
+    ("depth", {"lag": 0.2}, "lag_alone", REVERSED),
     ("intervals", {"shift": 0.05}, "pairs_alike", "holds"),  # no significant difference is an equivalence
     ("intervals", {"shift": 0.3}, "pairs_alike", REVERSED),
     ("intervals", {"shift": -0.3}, "pairs_alike", REVERSED),

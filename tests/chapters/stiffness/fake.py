@@ -93,7 +93,7 @@ def layers(*, seeds=3, tanh=0.3, leaky=0.0, change=0.3, accuracy=1.0) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def deep(*, seeds=3, late=0.3, random=-0.1, untrained=0.1) -> pd.DataFrame:
+def deep(*, seeds=3, late=0.3, random=-0.1, untrained=0.1, moved=0.1, lag=0.0) -> pd.DataFrame:
     """Two networks with different layers; within minus between grows by `late` (or `untrained`) from first to last."""
     rows = []
     names = {"resnet18": "conv block1a.conv1 block1a.norm1 fc", "vgg19": "conv1_1 norm1_1 conv1_2 fc"}
@@ -105,7 +105,8 @@ def deep(*, seeds=3, late=0.3, random=-0.1, untrained=0.1) -> pd.DataFrame:
             kinds = {"within": within, "between": 0.1, "all": 0.2}
             values |= {f"layers/{layer}:{name}": value for name, value in kinds.items()}
             if epoch:
-                kinds["within"] = 0.4 + untrained * number / 3 + 0.001 * seed
-                values |= {f"{probe}/{layer}:{name}": kinds[name] for probe in ("movement", "lag") for name in kinds}
+                for probe, grows, more in (("movement", moved, 0.0), ("lag", untrained, lag + 0.001 * seed)):
+                    kinds["within"] = 0.4 + grows * number / 3 + 0.001 * seed + more + (random if q else 0)
+                    values |= {f"{probe}/{layer}:{name}": value for name, value in kinds.items()}
         rows.append({**first, "epoch": epoch, **values})
     return pd.DataFrame(rows)
