@@ -24,7 +24,7 @@ AXIS_NAMES = {name: name.replace("_", " ") for name in AXES} | {
     "train_size": "images",
     "label_corruption": "random labels",
 }
-DIGITS = 3
+DIGITS, HEIGHT = 3, 17  # of a value; of a measure's row, in pixels
 
 
 def called(measure: str) -> str:
@@ -85,8 +85,8 @@ def rankings(judged: pd.DataFrame) -> Chart:
     choices = menus(table, "rank", {"subject": "networks", "labels": "labels", "how": "judged on"})
     colour, _, shape = looks("kind", list(KINDS.values()), title=None, colours=PALETTE, legend=alt.Legend(columns=2))
     order = alt.EncodingSortField(field="value", order="descending")
-    y = alt.Y("measure:N", title=None, sort=order, axis=alt.Axis(labelLimit=190, grid=True))
-    x = alt.X("value:Q", title="agreement (1: always right)", scale=alt.Scale(zero=True))
+    y = alt.Y("measure:N", title=None, sort=order, axis=alt.Axis(labelLimit=150, grid=True))
+    x = alt.X("value:Q", title="agreement", scale=alt.Scale(zero=True))
     base = chosen(table, choices)
     tip = ["measure:N", "value:Q", "low:Q", "high:Q", "n:Q"]
     points = base.mark_point(size=45).encode(x=x, y=y, color=colour, shape=shape, tooltip=tip)
@@ -99,7 +99,7 @@ def rankings(judged: pd.DataFrame) -> Chart:
         "Mean and 95 % interval over settings; 0 is chance.",
         "Measures in the order of their agreement with test accuracy, with intervals. The best lens on networks that "
         f"differ in one setting: {told(best, '{subject}, {measure}: {value:.2f}')}.",
-        height=alt.Step(17),
+        height=HEIGHT * table["measure"].nunique(),
     )
 
 
@@ -115,19 +115,17 @@ def along_axes(judged: pd.DataFrame) -> Chart:
     table = rows[["subject", "setting", "measure", "value", "low", "high", "n"]].round(2)
     base = chosen(table, menus(table, "axis", {"subject": "networks"}))
     x = alt.X("setting:N", title=None, sort=list(AXIS_NAMES.values()), axis=alt.Axis(labelAngle=-40))
-    y = alt.Y("measure:N", title=None, sort=None, axis=alt.Axis(labelLimit=190))
+    y = alt.Y("measure:N", title=None, sort=None, axis=alt.Axis(labelLimit=150))
     colour = alt.Color("value:Q", title="agreement", scale=alt.Scale(scheme="purpleorange", domain=[-1, 1]))
     cells = base.mark_rect().encode(x=x, y=y, color=colour, tooltip=["measure:N", "setting:N", "value:Q", "n:Q"])
-    ink = alt.condition("abs(datum.value) > 0.6", alt.value("white"), alt.value("black"))
-    words = base.mark_text(fontSize=10).encode(x=x, y=y, text=alt.Text("value:Q", format=".1f"), color=ink)
     share = (table["value"] < 0).groupby(table["subject"], sort=False).mean().to_frame("wrong")
     return layered(
-        [cells, words],
+        [cells],
         "Where each measure points the right way",
         "True labels; pairs of networks that differ in one setting. Below 0: the wrong way.",
         "Matrix of the agreement of each measure with test accuracy along each setting. Cells below zero: "
         f"{told(share, '{subject}: {wrong:.0%}')}.",
-        height=alt.Step(17),
+        height=HEIGHT * table["measure"].nunique(),
     )
 
 
@@ -149,7 +147,7 @@ def costs(judged: pd.DataFrame, networks: pd.DataFrame) -> Chart:
     base = chosen(table, menus(table, "cost", {"subject": "networks"}))
     shown = [KINDS[kind] for kind in (LENS, RIVAL, CHEAT)]
     colour, _, shape = looks("kind", shown, title=None, colours=PALETTE, legend=alt.Legend(columns=2))
-    x = alt.X("seconds:Q", title="processor time of one network, in seconds", scale=alt.Scale(type="log"))
+    x = alt.X("seconds:Q", title="seconds of one core for a network", scale=alt.Scale(type="log"))
     y = alt.Y("value:Q", title="right choices beyond one half")
     base = base.encode(x=x, y=y, color=colour)
     tip = ["measure:N", "seconds:Q", "value:Q", "low:Q", "high:Q"]
