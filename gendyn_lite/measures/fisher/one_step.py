@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
-from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.measures.fisher.information import diagonal, ignored
-from gendyn_lite.measures.per_example import checks, guards, layers
-from gendyn_lite.measures.per_example.alone import for_each, lone
-from gendyn_lite.measures.per_example.lag import lag_is_told
-from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, visit
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.fisher.information import diagonal
+from gendyn_lite.measures.fisher.stepped import Steps, Values, check_steps, copied, taken
+from gendyn_lite.measures.per_example import checks, guards
+from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.layer_gram import squared_norms
 
-STEP_BYTES = 64 << 20  # of weights of stepped networks held at a time
-LARGE = 50  # a change of a log-probability whose exponential is not taken alone
 LOST = 1e-9  # change of a logit by a step of size 1 that a step's size must not make vanish
-Values = Mapping[str, Tensor]
 
 
 class Influence(NamedTuple):
@@ -101,121 +95,20 @@ def influence(
     guards.check_examples(model, on, targets, least=1)
     labels = torch.zeros(len(watched), dtype=torch.int64, device=watched.device) if y_watched is None else y_watched
     guards.check_examples(model, watched, labels, least=1, name="x_eval: ")
-    twin = _copied(model).double()
+    twin = copied(model).double()
     on, watched = (checks.usable(part.double() if part.is_floating_point() else part) for part in (on, watched))
     with guards.reading(twin, output):
         fisher = {} if y_watched is None else diagonal(twin, watched, y_watched, loss=loss)
-        steps = _Steps(twin, watched, y_watched, eps=eps, fisher=fisher, masks=masks or {}, loss=loss)
+        steps = Steps(twin, watched, y_watched, eps=eps, fisher=fisher, masks=masks or {}, loss=loss)
         checks.check_logits(steps.logits[:1].expand(len(targets), -1), targets, loss is cross_entropy)
-        _check_steps(twin, on, targets, watched, loss)
+        check_steps(twin, on, targets, watched, loss)
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):  # the attention that has forward derivatives
             warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its forward-mode derivatives
-            found = _found(steps, on, checks.usable(targets))
+            found = taken(steps, on, checks.usable(targets))
     checks.check_finite(found["norm"])
     if not found["moved"].any() and (found["change"] > LOST).any():
         raise UserError(f"a step of eps = {eps} is lost in the rounding of the weights: take a larger eps")
     return Influence(found["kl"], found["true"], found.get("empirical"), found.get("diagonal"))
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    """A network of its own; refused is one with weights that are computed before each call."""
-    try:
-        return copy.deepcopy(model)
-    except RuntimeError as error:
-        computed = [
-            f"{name!r} ({type(module).__name__})"
-            for name, module in model.named_modules()
-            if any(isinstance(value, Tensor) and not value.is_leaf for value in vars(module).values())
-        ]
-        where = computed[0] if computed else "the network"
-        why = "torch.nn.utils.remove_weight_norm, remove_spectral_norm or prune.remove gives it weights of its own"
-        raise UserError(f"{where} holds a tensor that was computed, and cannot be copied: {why}") from error
-
-
-def _found(steps: _Steps, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """What each step gives; refused is an operation without the derivatives that a step is compared with."""
-    try:
-        return for_each(steps.one, steps.one, x, y, STEP_BYTES // steps.bytes)
-    except (NotImplementedError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        told = "influence needs forward derivatives, and an operation of the network has none"
-        why = "take away parametrizations, hooks of the backward pass and autograd functions of your own"
-        raise UserError(f"{told}: {why}; torch says: {first_line(error)}") from error
-
-
-def _check_steps(model: nn.Module, x: Tensor, y: Tensor, watched: Tensor, loss: Loss) -> None:
-    """Refuse what the measures of gradients refuse: they look at two of the examples."""
-    planned = layers.plan(model)
-    planned.announced.update(planned.names.values())  # formulas or not, here all goes by torch.func
-    visit(model, x[:2], y[:2], planned, ignored, ignored, loss=loss)
-    if len(x) < 2:
-        guards.check_alone(model, watched)
-
-
-class _Steps:
-    """Stepped networks, and what they make of the watched inputs."""
-
-    def __init__(
-        self, model: nn.Module, x: Tensor, y: Tensor | None, *, eps: float, fisher: Values, masks: Values, loss: Loss
-    ) -> None:
-        self._model, self._x, self._y, self._eps, self._loss = model, x, y, eps, loss
-        self._fisher, self._masks = fisher, masks
-        self._values = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
-        self.bytes = sum(value.numel() * value.element_size() for value in self._values.values())
-        with torch.no_grad(), guards.unmoved(model, x), lag_is_told(model):
-            self.logits = model(x)
-        guards.check_rows(model, x, self.logits)
-        checks.check_logits(self.logits, torch.zeros(len(x), dtype=torch.int64) if y is None else y, True)
-        self._log_p = self.logits.log_softmax(1)
-
-    def _logits(self, values: Values, x: Tensor) -> Tensor:
-        return functional_call(self._model, dict(values), (x,))
-
-    def one(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """A step on one example: KL and quadratic forms, ‖g‖², mean change of log P, largest entry of J g."""
-        given, label = lone(self._model, x), lone(self._model, y)
-        g = grad(lambda values: self._loss(self._logits(values, given), label)[0])(self._values)
-        norm = torch.stack([part.square().sum() for part in g.values()]).sum()
-        g = {name: part * self._masks[name] if name in self._masks else part for name, part in g.items()}
-        stepped = {name: value - self._eps * g[name] for name, value in self._values.items()}
-        dz = jvp(lambda values: self._logits(values, self._x), (self._values,), (g,))[1]
-        moved = self._logits(stepped, self._x).log_softmax(1) - self._log_p
-        p, half = self._log_p.exp(), self._eps**2 / 2
-        mean = (p * dz).sum(1)
-        row = {
-            "kl": divergence(self._log_p, moved),
-            "true": half * (p * (dz - mean[:, None]).square()).sum(1),
-            "norm": norm,
-            "moved": moved.abs().amax(1).mean(),
-            "change": dz.abs().max(),
-        }
-        if self._y is not None:
-            row["empirical"] = half * (mean - dz.gather(1, self._y[:, None])[:, 0]).square()
-            shares = [(self._fisher[name] * part.square()).sum() for name, part in g.items()]
-            row["diagonal"] = half * torch.stack(shares).sum()
-        return row
-
-
-def divergence(log_p: Tensor, moved: Tensor) -> Tensor:
-    """KL(P ‖ Q) in nats from log P and log Q − log P, without cancellation: Σ P (e^m − 1 − m), over the last axis.
-
-    Since Σ Q = Σ P = 1, this is −Σ P m; written so, every term is positive and a KL of 1e-12 keeps its digits.
-
-    >>> p = torch.tensor([0.25, 0.75], dtype=torch.float64)
-    >>> q = torch.tensor([0.5, 0.5], dtype=torch.float64)
-    >>> torch.allclose(divergence(p.log(), q.log() - p.log()), (p * (p / q).log()).sum())
-    True
-    """
-    small = moved.abs() < 1e-2
-    m = torch.where(small, moved, torch.zeros_like(moved))
-    series = m * m * (0.5 + m * (1 / 6 + m * (1 / 24 + m * (1 / 120 + m / 720))))
-    # −inf stands for a class that the step makes impossible: e^m − 1 − m is +inf there, as the KL is.
-    p, large = log_p.exp(), moved > LARGE
-    direct = p * torch.where(small, series, torch.expm1(moved) - moved)
-    # P·e^m is at most 1 however small P is, while e^m alone may leave the number format.
-    direct = torch.where(large, (log_p + moved).exp() - p * (1 + moved), direct)
-    return torch.where((p == 0) & ~large & ~moved.isnan(), torch.zeros_like(p), direct).sum(-1)
 
 
 Probe = Callable[[nn.Module, int], dict[str, float]]

@@ -141,36 +141,57 @@ def generalization_interval(
         check_rows(model, points, logits)
         label, tied = search.class_at_origin(logits)
         lines = Lines(points, direction, label, (float(low), float(high)))
-        sampled = partial(search.grid_ends, model, lines, samples=samples, tolerance=tolerance)
+        way = _Way(method, max_pieces, samples, tolerance, until, progress)
+        ends, certain, used, reason = _ends(model, lines, way)
+    (lower, upper), (down, up) = ends.unbind(1), certain.unbind(1)
+    return Intervals(lower, upper, label, tied, used, GUARANTEES[used] + reason, down, up)
 
-        def found(ends: Tensor, method: Method, *, certain: Tensor, reason: str = "") -> Intervals:
-            (lower, upper), (down, up), guarantee = ends.unbind(1), certain.unbind(1), GUARANTEES[method] + reason
-            return Intervals(lower, upper, label, tied, method, guarantee, down, up)
 
-        reason = ""
-        if method != "grid":
-            try:
-                network = replace(_read(model, _spread(lines)), until=until, progress=progress)
-                if method == "exact" or (
-                    method == "auto" and search.sides_changed(network.program, lines) <= max_pieces
-                ):
-                    try:
-                        ends = search.exact_ends(network, lines, max_pieces)
-                        return found(ends, "exact", certain=ends)
-                    except search.TooManyPiecesError as error:
-                        if method == "exact":
-                            told = f"a line has {error} linear pieces or more, expected at most max_pieces={max_pieces}"
-                            raise UserError(f"{told}: raise it, narrow the range, or use method='certified'") from error
-                between = search.certified_ends(network, lines, tolerance=tolerance)
-                return found(sampled(between=between), "certified", certain=between[0])
-            except (NotPiecewiseLinearError, search.OutOfTimeError) as error:
-                if method != "auto":
-                    raise UserError(
-                        f"{error}: use method='grid', which takes any network, without a guarantee"
-                    ) from error
-                reason = f" ({error})"
-        ends = sampled()
-        return found(ends, "grid", certain=torch.zeros_like(ends), reason=reason)
+class _Way(NamedTuple):
+    """How the ends are looked for: as `generalization_interval`, `until` by the monotonic clock."""
+
+    method: str
+    max_pieces: int
+    samples: int
+    tolerance: float
+    until: float
+    progress: bool
+
+
+def _ends(model: nn.Module, lines: Lines, way: _Way) -> tuple[Tensor, Tensor, Method, str]:
+    """The ends [m, 2], what of them is certain, the method that found them, and why none with a guarantee did."""
+    sampled = partial(search.grid_ends, model, lines, samples=way.samples, tolerance=way.tolerance)
+    reason = ""
+    if way.method != "grid":
+        try:
+            network = replace(_read(model, _spread(lines)), until=way.until, progress=way.progress)
+            exact = _exact_ends(network, lines, way)
+            if exact is not None:
+                return exact, exact, "exact", ""
+            between = search.certified_ends(network, lines, tolerance=way.tolerance)
+            return sampled(between=between), between[0], "certified", ""
+        except (NotPiecewiseLinearError, search.OutOfTimeError) as error:
+            if way.method != "auto":
+                told = f"{error}: use method='grid', which takes any network, without a guarantee"
+                raise UserError(told) from error
+            reason = f" ({error})"
+    ends = sampled()
+    return ends, torch.zeros_like(ends), "grid", reason
+
+
+def _exact_ends(network: search.Network, lines: Lines, way: _Way) -> Tensor | None:
+    """The exact ends [m, 2]; None where another way is asked for, or will do since a line has too many pieces."""
+    if way.method == "certified" or (
+        way.method == "auto" and search.sides_changed(network.program, lines) > way.max_pieces
+    ):
+        return None
+    try:
+        return search.exact_ends(network, lines, way.max_pieces)
+    except search.TooManyPiecesError as error:
+        if way.method == "exact":
+            told = f"a line has {error} linear pieces or more, expected at most max_pieces={way.max_pieces}"
+            raise UserError(f"{told}: raise it, narrow the range, or use method='certified'") from error
+        return None
 
 
 def _spread(lines: Lines) -> Tensor:

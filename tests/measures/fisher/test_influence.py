@@ -12,7 +12,7 @@ from torch import nn
 
 from gendyn_lite import models
 from gendyn_lite.measures import fisher
-from gendyn_lite.measures.fisher import one_step as module
+from gendyn_lite.measures.fisher import stepped as module
 from tests.measures.networks import refused
 
 NETWORKS = {
