@@ -17,6 +17,7 @@ STATISTICS = {
     "overall": "all networks",
     "partial": "all, equal labels and epochs",
     "better of two": "the better of two unseen ones",
+    "better of two alike": "unseen ones, equal images and augmentation",
 }
 KINDS = {LENS: "a lens of this book", RIVAL: "a usual measure", CHEAT: "sees test labels", NOTHING: "sees no network"}
 AXIS_NAMES = {name: name.replace("_", " ") for name in AXES} | {

@@ -16,6 +16,8 @@ LENS, RIVAL, CHEAT, NOTHING = "lens", "rival", "sees test labels", "no look at t
 AXES = ("width", "depth", "batch_size", "learning_rate", "weight_decay", "augmented", "train_size", "label_corruption")
 GIVEN = ("label_corruption", "epoch")  # held fixed by the partial correlation: what is learned, and for how long
 SETTINGS, CHANCE = "settings", "random"  # rivals that are no measurement
+# Pairs of unseen settings that are chosen from, and the settings that the two share.
+CHOICES: dict[str, tuple[str, ...]] = {"better of two": (), "better of two alike": ("train_size", "augmented")}
 MOST_MISSING = 0.1  # share of the networks that lack a measure which is judged all the same
 FEWEST = 20  # settings from which anything is ranked
 TARGETS = {"error": "test error", "gap": "generalization gap"}
@@ -165,7 +167,7 @@ def judged(table: pd.DataFrame, *, target: str = "error", resamples: int = ranki
 
     Returns:
         The columns data, family, labels, measure, kind, statistic (overall, partial, an axis, granulated, worst axis,
-        better of two), value, low, high, p, n and settings.
+        those of `CHOICES`), value, low, high, p, n and settings.
     """
     rows: list[dict[str, Any]] = []
     for about, some in analyses(table[table["reached"]]):
@@ -232,12 +234,20 @@ class Judge:
         fixed = [self.table.loc[known, name].to_numpy(dtype=float) for name in given]
         return ranking.overall(values[known], self.goal[known], self.weights[:, known], given=fixed)
 
-    def choice(self) -> ranking_choice.Choice:
-        """The choice of the better of two networks: by each measure, by the best `LENS` and `RIVAL` elsewhere."""
+    def choice(self, *, alike: Sequence[str] = ()) -> ranking_choice.Choice:
+        """The choice of the better of two networks: by each measure, by the best `LENS` and `RIVAL` elsewhere.
+
+        Args:
+            alike: Settings that the two must share; which measure is best is learnt from all networks nevertheless.
+        """
         groups = {kind: [name for name in self.values if MEASURES[name].kind == kind] for kind in (LENS, RIVAL)}
-        settings = self.table[list(AXES)]
+        settings, shared = self.table[list(AXES)], self.table[list(alike)].to_numpy()
         given = (-self.goal, self.table["setting"], settings)
-        return ranking_choice.chosen_better(self.values, *given, groups=groups, usable=self._sure)
+
+        def usable(i: NDArray[np.intp], j: NDArray[np.intp]) -> NDArray[np.bool_]:
+            return self._sure(i, j) & (shared[i] == shared[j]).all(axis=1)
+
+        return ranking_choice.chosen_better(self.values, *given, groups=groups, usable=usable)
 
     def ranked(self) -> Iterator[tuple[str, str, ranking.Ranked]]:
         """Every statistic of every measure."""
@@ -246,6 +256,7 @@ class Judge:
             yield name, "partial", self.overall(name, given=GIVEN)
             for axis, found in self.along_axes(name).ranked().items():
                 yield name, axis, found
-        choice = self.choice()
-        for name, (value, drawn) in choice.shares(self.weights).items():
-            yield name, "better of two", ranking.interval(value, drawn, len(choice.first))
+        for statistic, alike in CHOICES.items():
+            choice = self.choice(alike=alike)
+            for name, (value, drawn) in choice.shares(self.weights).items() if len(choice.first) else ():
+                yield name, statistic, ranking.interval(value, drawn, len(choice.first))
