@@ -10,7 +10,15 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.chapters.stiffness.tables import LAG, LAYERS, MOVEMENT, at_loss, long_layers, of_fitted_runs
+from gendyn_lite.chapters.stiffness.tables import (
+    LAG,
+    LAYERS,
+    MOVEMENT,
+    at_loss,
+    long_layers,
+    of_fitted_runs,
+    reestimated,
+)
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
@@ -215,6 +223,7 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
 
 def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
     """Beyond both papers: layers of ResNet-18 and VGG-19, of runs of experiment ``"stiffness_deep"``."""
+    runs = reestimated(runs)
     every, moved, lag = (with_sizes(long_layers(runs, probe=probe)) for probe in (LAYERS, MOVEMENT, LAG))
     found: list[Claim] = []
     for subject, group in every.groupby("subject", sort=False):

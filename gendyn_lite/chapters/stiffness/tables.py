@@ -52,6 +52,15 @@ def long_layers(table: pd.DataFrame, *, probe: str = LAYERS) -> pd.DataFrame:
     return rows.sort_values(["run_id", "epoch", "number"]).reset_index(drop=True)
 
 
+def reestimated(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose batch-norm's statistics were re-estimated before anything was measured; others are a control.
+
+    Args:
+        runs: A tidy table.
+    """
+    return runs[runs["batch_norm_statistics"] == "re-estimated"]
+
+
 def of_fitted_runs(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of runs that fitted 99 % of their training labels.
 

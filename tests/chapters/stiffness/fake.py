@@ -100,6 +100,7 @@ def deep(*, seeds=3, late=0.3, random=-0.1, untrained=0.1, moved=0.1, lag=0.0) -
     for (network, layers), q, seed, epoch in product(names.items(), (0.0, 1.0), range(seeds), (0, 5)):
         first = _labels("deep", "cifar10", network, seed, label_corruption=q, model_options="{}")
         values = {"train_accuracy": 0.9, "test_accuracy": 0.3, "seconds": 1.0}
+        values["batch_norm_statistics"] = "re-estimated"
         for number, layer in enumerate(layers.split()):
             within = 0.4 + (late if epoch else untrained) * number / 3 + (random if q else 0) + 0.001 * seed
             kinds = {"within": within, "between": 0.1, "all": 0.2}

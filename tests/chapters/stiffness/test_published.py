@@ -8,11 +8,12 @@ from gendyn_lite import results
 from gendyn_lite.chapters import what_holds
 from gendyn_lite.chapters.stiffness import claims
 from gendyn_lite.chapters.stiffness.claims import RECORD
-from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs
+from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs, reestimated
 
-TRAINING, MAPS, LAYERS, DEEP = (
+TRAINING, MAPS, LAYERS, EVERY_DEEP = (
     results.published(f"stiffness_{kind}") for kind in ("training", "maps", "layers", "deep")
 )
+DEEP = reestimated(EVERY_DEEP)
 OVERALL = what_holds.judged("04_stiffness")[1].set_index("id")["verdict"]
 KINDS = {(network, labels) for network in ("resnet18", "vgg19") for labels in (0.0, 1.0)}
 WITHIN, TEST, BETWEEN = (f"stiffness/{name}_cosine" for name in ("within", "test_within", "between"))
@@ -219,3 +220,20 @@ def test_what_learns_nothing_changes_nothing():
     moved = long_layers(DEEP, probe="movement").query("label_corruption == 0").set_index(keys)["within"]
     assert (moved - before).groupby("network").mean().abs().max() < 0.01
     assert set(DEEP["batch_norm_statistics"]) == {"re-estimated"} and set(DEEP["seed"]) == set(range(5, 10))
+
+
+def test_with_running_statistics_the_untrained_networks_differ_and_the_trained_ones_do_not():
+    running = EVERY_DEEP[EVERY_DEEP["batch_norm_statistics"] == "running"]
+    assert set(running["seed"]) == set(range(5, 10)) and running["run_id"].nunique() == 10
+
+    def late(runs, state):
+        rows = long_layers(runs[runs["label_corruption"] == 0]).query("state == @state")
+        gap = rows["within"] - rows["between"]
+        parts = (rows["position"] > 2 / 3, rows["position"] < 1 / 3)
+        one, other = (gap[part].groupby([rows["network"], rows["seed"]]).mean() for part in parts)
+        return (one - other).groupby("network").mean()
+
+    trained = late(running, "trained") - late(DEEP, "trained")
+    assert trained.abs().max() < 0.01
+    assert (late(running, "trained") < late(running, "untrained") - 0.1).all()  # it seems to take from both
+    assert round(late(running, "untrained")["vgg19"], 2) == 0.62 and round(late(DEEP, "untrained")["vgg19"], 2) == 0.23
