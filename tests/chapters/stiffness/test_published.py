@@ -236,4 +236,4 @@ def test_with_running_statistics_the_untrained_networks_differ_and_the_trained_o
     trained = late(running, "trained") - late(DEEP, "trained")
     assert trained.abs().max() < 0.01
     assert (late(running, "trained") < late(running, "untrained") - 0.1).all()  # it seems to take from both
-    assert round(late(running, "untrained")["vgg19"], 2) == 0.62 and round(late(DEEP, "untrained")["vgg19"], 2) == 0.23
+    assert round(late(running, "untrained")["vgg19"], 2) == 0.62 and round(late(DEEP, "untrained")["vgg19"], 2) == 0.24
