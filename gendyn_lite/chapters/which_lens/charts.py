@@ -55,7 +55,8 @@ def scatter(networks: pd.DataFrame) -> alt.Chart:
     table[varied] = table[varied].map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
     lens = menu("lens_measure", known.values(), "measure", value=called("within"))
     target = menu("lens_target", TARGETS.values(), "against")
-    axis = menu("lens_axis", varied, "colour by")
+    labels = AXIS_NAMES["label_corruption"]
+    axis = menu("lens_axis", varied, "colour by", value=labels if labels in varied else "")
     base = chosen(table, {"subject": menu("lens_subject", table["subject"], "networks")}).add_params(lens, target, axis)
     base = base.transform_calculate(x="datum[lens_measure]", y="datum[lens_target]", setting="datum[lens_axis]")
     about = [alt.Tooltip(f"{name}:N") for name in varied] + [alt.Tooltip(f"{name}:Q") for name in ("x", "y")]
@@ -83,10 +84,11 @@ def rankings(judged: pd.DataFrame) -> Chart:
     rows["how"], rows["measure"] = rows["statistic"].map(STATISTICS), rows["measure"].map(called)
     table = rows[["subject", "labels", "how", "measure", "kind", "value", "low", "high", "n"]].round(3)
     table["kind"] = [KINDS.get(kind, KINDS[NOTHING]) for kind in table["kind"]]
-    choices = menus(table, "rank", {"subject": "networks", "labels": "labels", "how": "judged on"})
+    first = {"labels": "true labels", "how": STATISTICS["granulated"]}
+    choices = menus(table, "rank", {"subject": "networks", "labels": "labels", "how": "judged on"}, **first)
     colour, _, shape = looks("kind", list(KINDS.values()), title=None, colours=PALETTE, legend=alt.Legend(columns=2))
     order = alt.EncodingSortField(field="value", order="descending")
-    y = alt.Y("measure:N", title=None, sort=order, axis=alt.Axis(labelLimit=150, grid=True))
+    y = alt.Y("measure:N", title=None, sort=order, axis=alt.Axis(labelLimit=160, grid=True))
     x = alt.X("value:Q", title="agreement", scale=alt.Scale(zero=True))
     base = chosen(table, choices)
     tip = ["measure:N", "value:Q", "low:Q", "high:Q", "n:Q"]
@@ -116,7 +118,7 @@ def along_axes(judged: pd.DataFrame) -> Chart:
     table = rows[["subject", "setting", "measure", "value", "low", "high", "n"]].round(2)
     base = chosen(table, menus(table, "axis", {"subject": "networks"}))
     x = alt.X("setting:N", title=None, sort=list(AXIS_NAMES.values()), axis=alt.Axis(labelAngle=-40))
-    y = alt.Y("measure:N", title=None, sort=None, axis=alt.Axis(labelLimit=150))
+    y = alt.Y("measure:N", title=None, sort=None, axis=alt.Axis(labelLimit=160))
     colour = alt.Color("value:Q", title="agreement", scale=alt.Scale(scheme="purpleorange", domain=[-1, 1]))
     cells = base.mark_rect().encode(x=x, y=y, color=colour, tooltip=["measure:N", "setting:N", "value:Q", "n:Q"])
     share = (table["value"] < 0).groupby(table["subject"], sort=False).mean().to_frame("wrong")
