@@ -82,10 +82,11 @@ def rankings(judged: pd.DataFrame) -> Chart:
     rows = judged[judged["statistic"].isin(STATISTICS)].copy()
     rows["subject"] = rows["family"] + " on " + rows["data"]
     rows["how"], rows["measure"] = rows["statistic"].map(STATISTICS), rows["measure"].map(called)
-    table = rows[["subject", "labels", "how", "measure", "kind", "value", "low", "high", "n"]].round(3)
+    rows = rows.rename(columns={"labels": "trained_on"})
+    table = rows[["subject", "trained_on", "how", "measure", "kind", "value", "low", "high", "n"]].round(3)
     table["kind"] = [KINDS.get(kind, KINDS[NOTHING]) for kind in table["kind"]]
-    first = {"labels": "true labels", "how": STATISTICS["granulated"]}
-    choices = menus(table, "rank", {"subject": "networks", "labels": "labels", "how": "judged on"}, **first)
+    first = {"trained_on": "true labels", "how": STATISTICS["granulated"]}
+    choices = menus(table, "rank", {"subject": "networks", "trained_on": "labels", "how": "judged on"}, **first)
     colour, _, shape = looks("kind", list(KINDS.values()), title=None, colours=PALETTE, legend=alt.Legend(columns=2))
     order = alt.EncodingSortField(field="value", order="descending")
     y = alt.Y("measure:N", title=None, sort=order, axis=alt.Axis(labelLimit=160, grid=True))
@@ -94,7 +95,7 @@ def rankings(judged: pd.DataFrame) -> Chart:
     tip = ["measure:N", "value:Q", "low:Q", "high:Q", "n:Q"]
     points = base.mark_point(size=45).encode(x=x, y=y, color=colour, shape=shape, tooltip=tip)
     bars = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q"), x2="high:Q", y=y, color=colour)
-    best = rows[(rows["statistic"] == "granulated") & (rows["labels"] == "true labels") & (rows["kind"] == LENS)]
+    best = rows[(rows["statistic"] == "granulated") & (rows["trained_on"] == "true labels") & (rows["kind"] == LENS)]
     best = best.sort_values("value", ascending=False).groupby("subject", sort=False).head(1)
     return layered(
         [bars, points],

@@ -33,7 +33,7 @@ def test_each_network_that_reached_the_loss_is_a_point_with_all_of_its_measures(
 
 def test_rankings_show_every_measure_with_the_number_that_was_judged():
     table = rows(DRAWN["rankings"])
-    one = table[(table["how"] == charts.STATISTICS["granulated"]) & (table["labels"] == "true labels")]
+    one = table[(table["how"] == charts.STATISTICS["granulated"]) & (table["trained_on"] == "true labels")]
     judged = JUDGED[(JUDGED["statistic"] == "granulated") & (JUDGED["labels"] == "true labels")]
     assert one.set_index("measure")["value"].to_dict() == {
         charts.called(row.measure): round(row.value, 3) for row in judged.itertuples()
