@@ -229,6 +229,7 @@ def of(root: Path, to: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What a store publishes, less what tells one execution from another."""
     results.publish("random_labels", root=root, to=to)
     runs, curves = (pd.read_csv(to / "random_labels" / f"{name}.csv") for name in ("runs", "curves"))
+    runs = runs.drop(columns="resumed_at", errors="ignore")  # where a kill came after a checkpoint
     return runs.sort_values("run_id", ignore_index=True), curves.drop(columns="seconds")
 
 
