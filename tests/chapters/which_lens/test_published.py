@@ -41,7 +41,7 @@ def test_the_settings_choose_better_than_any_lens_and_a_lens_better_than_a_coin(
     assert NETWORKS["stiffness_seconds"].median() == pytest.approx(0.01, abs=0.005)
 
 
-def test_between_networks_of_as_many_images_augmented_alike_no_lens_is_seen_to_beat_a_coin():
+def test_between_networks_of_as_many_images_augmented_alike_the_lens_of_elsewhere_is_not_seen_to_beat_a_coin():
     choice = JUDGE.choice(alike=tables.CHOICES["better of two alike"])
     pairs = TRUE[["train_size", "augmented"]].to_numpy()
     assert (pairs[choice.first] == pairs[choice.second]).all()
@@ -50,6 +50,12 @@ def test_between_networks_of_as_many_images_augmented_alike_no_lens_is_seen_to_b
     at = {name: round(100 * (one.value + 0.5)) for name, one in found.items()}
     assert (at[tables.LENS], at[tables.RIVAL], at["settings"], at["validation_accuracy"]) == (58, 47, 82, 96)
     assert (round(100 * (found[tables.LENS].low + 0.5)), round(100 * (found[tables.LENS].high + 0.5))) == (48, 67)
+    seen = {
+        name for name in at if tables.MEASURES.get(name) and tables.MEASURES[name].kind in (tables.LENS, tables.RIVAL)
+    }
+    assert sorted(seen, key=lambda name: -at[name])[:2] == ["pair", "sharpness"]  # with the answer in sight
+    assert (at["pair"], at["sharpness"]) == (74, 69) and at["settings"] > at["pair"]
+    assert (round(100 * (found["pair"].low + 0.5)), round(100 * (found["pair"].high + 0.5))) == (66, 81)
 
 
 def test_which_lenses_do_as_their_sources_say():
@@ -78,6 +84,11 @@ def test_where_they_fail():
     assert min(epochs[axis] for axis in ("width", "depth", "train_size")) > 0.4
     lenses = [name for name, measure in tables.MEASURES.items() if measure.kind == tables.LENS]
     assert [name for name in lenses if min(JUDGE.along_axes(name).values.values()) > 0] == ["mean"]
+    sharp = JUDGE.along_axes("sharpness").ranked()
+    assert min(JUDGE.along_axes("sharpness").values.values()) > 0 and round(sharp["granulated"].value, 2) == 0.5
+    usual = [name for name, measure in tables.MEASURES.items() if measure.kind in (tables.LENS, tables.RIVAL)]
+    means = {name: JUDGE.along_axes(name).ranked()["granulated"].value for name in usual}
+    assert max(means, key=lambda name: means[name]) == "sharpness"
     counts = JUDGE.along_axes("mean").n
     assert len(counts) == 6 and sorted(counts.values())[3] <= 40 < sorted(counts.values())[4]
     slower = TRUE.groupby("augmented")[["epoch", "within", "error"]].mean()
