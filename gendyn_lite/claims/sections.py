@@ -26,12 +26,14 @@ class Section(NamedTuple):
         anchor: The section's anchor on its page.
         tables: Published experiments; the claims are given all their rows together.
         claims: Tidy table → table of claims.
+        only: Ids of those that stand here; empty for all.
     """
 
     record: Record
     anchor: str
     tables: tuple[str, ...]
     claims: Callable[[pd.DataFrame], pd.DataFrame]
+    only: tuple[str, ...] = ()
 
 
 def all_claims(sections: Iterable[tuple[str, Section]], *, folder: Path | None = None) -> pd.DataFrame:
@@ -49,17 +51,28 @@ def all_claims(sections: Iterable[tuple[str, Section]], *, folder: Path | None =
         UserError: Nothing is published, or a table was edited by hand.
     """
     there = set(published_experiments(folder=folder))
+    judged: dict[Any, pd.DataFrame] = {}  # sections that ask the same of the same tables are judged once
     frames = []
     for chapter, section in sections:
         if not there.issuperset(section.tables):
             continue
-        runs = pd.concat([published(name, folder=folder) for name in section.tables], ignore_index=True)
-        found = section.claims(runs).assign(paper=section.record.paper, chapter=chapter, section=section.anchor)
-        prior = {name: on_record_before(entry, runs) for name, entry in section.record.entries.items()}
-        frames.append(found.assign(prior=found["id"].map(prior).astype(bool)))
+        asked = section.tables, section.claims
+        if asked not in judged:
+            judged[asked] = _judged(section, folder)
+        found = judged[asked].assign(paper=section.record.paper, chapter=chapter, section=section.anchor)
+        found["prior"] = found.pop("prior")  # the last column
+        frames.append(found[found["id"].isin(section.only or list(section.record.entries))])
     if not frames:
         raise UserError("there is no published table to take claims from: gendyn results publish EXPERIMENT")
     return pd.concat(frames, ignore_index=True)
+
+
+def _judged(section: Section, folder: Path | None) -> pd.DataFrame:
+    """The claims of a section's tables, those of other sections among them, with ``prior``."""
+    runs = pd.concat([published(name, folder=folder) for name in section.tables], ignore_index=True)
+    found = section.claims(runs)
+    prior = {name: on_record_before(section.record.entries[name], runs) for name in found["id"].unique()}
+    return found.assign(prior=found["id"].map(prior).astype(bool))
 
 
 def on_record_before(entry: Entry, runs: pd.DataFrame) -> bool:

@@ -239,9 +239,4 @@ QUESTIONS: dict[str, Iterable[str]] = {
 }
 
 
-def _of(names: Iterable[str], runs: pd.DataFrame) -> pd.DataFrame:
-    found = claims(runs)
-    return found[found["id"].isin(list(names))]
-
-
-SECTIONS = tuple(Section(RECORD, anchor, ("fisher_mask",), partial(_of, names)) for anchor, names in QUESTIONS.items())
+SECTIONS = tuple(Section(RECORD, anchor, ("fisher_mask",), claims, tuple(names)) for anchor, names in QUESTIONS.items())

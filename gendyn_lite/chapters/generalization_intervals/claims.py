@@ -200,11 +200,6 @@ QUESTIONS = {  # section of the page: what it answers
 }
 
 
-def _of(names: tuple[str, ...], runs: pd.DataFrame) -> pd.DataFrame:
-    found = claims(runs)
-    return found[found["id"].isin(names)]
-
-
 SECTIONS = tuple(
-    Section(RECORD, anchor, ("generalization_intervals",), partial(_of, names)) for anchor, names in QUESTIONS.items()
+    Section(RECORD, anchor, ("generalization_intervals",), claims, names) for anchor, names in QUESTIONS.items()
 )

@@ -173,15 +173,13 @@ def over_training(runs: pd.DataFrame) -> pd.DataFrame:
     """
     found: list[Claim] = []
     for name, group in with_sizes(runs).groupby("subject", sort=False):
-        subject, early = str(name), _before_decay(group)
-        cross, own = (tables.mean_of_layers(group, measure) for measure in ("cross", "self"))
-        found += RECORD.judge(subject, OF_LAYERS, tables.long_paths(group))
+        subject, early, rows = str(name), _before_decay(group), tables.long_paths(group)
+        cross, own = (tables.mean_of_layers(rows, measure) for measure in ("cross", "self"))
+        found += RECORD.judge(subject, OF_LAYERS, rows)
         found += RECORD.judge(subject, OF_SIMILARITY, cross, own)
         found += RECORD.judge(subject, OF_NEW_PATHS, early)
-        if len(tables.present(group)) < len(
-            group
-        ):  # older runs: of three seeds or fewer, and what they measured differs
-            continue
+        if len(tables.present(group)) < len(group):
+            continue  # older runs: of three seeds or fewer, and what they measured differs
         if _measured(group, "neighbours/"):
             true, layers = early[early["runs"] == TRUE], tables.layers_of(group, str(group["network"].iloc[0]))
             found += RECORD.judge(subject, OF_OLDER, true, layers)
@@ -190,7 +188,10 @@ def over_training(runs: pd.DataFrame) -> pd.DataFrame:
             found += RECORD.judge(subject, OF_DISTANCE, ends, layers)
             found += RECORD.judge(subject, OF_NEIGHBOURS, true[true["epoch"] >= 1].groupby("seed"), layers)
         curves = [of for of in ("paths", *tables.BESIDE) if _measured(group, f"{of}/")]
-        both = ({of: tables.mean_of_layers(rows, "cross", of=of) for of in curves} for rows in (early, group))
+        both = (
+            {of: tables.mean_of_layers(each, "cross", of=of) for of in curves}
+            for each in (tables.long_paths(early), rows)
+        )
         found += RECORD.judge(subject, OF_BASELINES, *both)
     return table(found)
 
@@ -241,7 +242,9 @@ def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
 
     def similarities(model: str) -> dict[Any, pd.Series]:
         groups = with_sizes(every[every["model"] == model]).groupby(keys, sort=False)
-        return {key: _mean_by_seed(tables.mean_of_layers(rows, "cross"), TRUE) for key, rows in groups}
+        return {
+            key: _mean_by_seed(tables.mean_of_layers(tables.long_paths(rows), "cross"), TRUE) for key, rows in groups
+        }
 
     resnets, alexnets, subject = similarities("resnet18"), similarities("alexnet_small"), "ResNet-18 beside AlexNet"
     found = {
@@ -292,13 +295,8 @@ QUESTIONS = {  # section of the page: what it answers of AlexNet
 }  # fmt: skip
 
 
-def _of(names: tuple[str, ...], runs: pd.DataFrame) -> pd.DataFrame:
-    found = over_training(runs)
-    return found[found["id"].isin(names)]
-
-
 SECTIONS = (
-    *(Section(RECORD, anchor, ("path_networks",), partial(_of, names)) for anchor, names in QUESTIONS.items()),
+    *(Section(RECORD, anchor, ("path_networks",), over_training, names) for anchor, names in QUESTIONS.items()),
     Section(RECORD, "does-a-new-path-fit-worse", ("path_unseen",), unseen),
     Section(RECORD, "how-much-of-this-needs-no-learning", ("path_deep",), over_training),
     Section(RECORD, "how-much-of-this-needs-no-learning", ("path_deep", "path_networks"), relative_height),

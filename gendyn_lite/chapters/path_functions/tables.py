@@ -81,32 +81,31 @@ def long_paths(table: pd.DataFrame) -> pd.DataFrame:
     found = [match for name in table.columns if (match := COLUMN.fullmatch(str(name)))]
     if not found:
         raise UserError("the table has no similarities of paths, expected runs of path_networks or path_deep")
-    labels = described[[name for name in described.columns if "/" not in str(name)]]
     kinds = dict.fromkeys((match[1], match[2], match[3]) for match in found)
     parts = []
     for network in described["network"].unique():
-        own = described["network"] == network
+        own = described[described["network"] == network]
+        labels = own[[name for name in own if "/" not in str(name)]]
         order = layers_of(table, network)
         for of, layer, measure in kinds:
             if layer not in order:
                 continue
             prefix = f"{of}/{layer}:{measure}:"
-            names = {name: str(name).removeprefix(prefix) for name in described if str(name).startswith(prefix)}
-            values = described[list(names)].rename(columns=names)
+            names = {name: str(name).removeprefix(prefix) for name in own if str(name).startswith(prefix)}
+            values = own[list(names)].rename(columns=names)
             about = {"layer": layer, "number": order.index(layer) + 1, "measure": measure, "of": of}
-            parts.append(labels.assign(**about).join(values)[own & values["mean"].notna()])
+            parts.append(labels.assign(**about).join(values)[values["mean"].notna()])
     return pd.concat(parts, ignore_index=True)
 
 
-def mean_of_layers(table: pd.DataFrame, measure: str, *, of: str = "paths") -> pd.DataFrame:
+def mean_of_layers(rows: pd.DataFrame, measure: str, *, of: str = "paths") -> pd.DataFrame:
     """Mean similarity over layers: the columns run_id, seed, runs, schedule, epoch and value.
 
     Args:
-        table: Runs of experiment ``"path_networks"`` or ``"path_deep"``.
+        rows: Of `long_paths`.
         measure: ``"self"`` or ``"cross"``.
-        of: As in `long_paths`.
+        of: As there.
     """
-    rows = long_paths(table)
     rows = rows[(rows["measure"] == measure) & (rows["of"] == of)]
     means = rows.groupby(["run_id", "seed", "runs", "schedule", "epoch"], sort=False)["mean"].mean()
     return means.rename("value").reset_index()

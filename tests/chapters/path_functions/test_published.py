@@ -27,7 +27,7 @@ def ends(runs):
 
 def over_epochs(runs, of, measure="cross"):
     """Mean over layers and seeds by epoch."""
-    return paths.mean_of_layers(runs, measure, of=of).groupby("epoch")["value"].mean()
+    return paths.mean_of_layers(paths.long_paths(runs), measure, of=of).groupby("epoch")["value"].mean()
 
 
 def test_what_was_run_is_what_the_text_says():
@@ -89,7 +89,10 @@ def test_with_a_learning_rate_that_stays_each_seed_ends_lower_and_paths_settle_o
     accuracy = last.pivot(index="seed", columns="runs", values="test_accuracy")
     assert len(accuracy) == 3 and (accuracy[paths.TRUE] > accuracy[paths.CONSTANT]).all()
     assert sorted(last.loc[last["runs"] == paths.CONSTANT, "train_accuracy"]) == [0.991, 0.998, 1]
-    settled = paths.mean_of_layers(runs, "cross").groupby("run_id").tail(1).set_index("run_id")["value"] > 0.95
+    settled = (
+        paths.mean_of_layers(paths.long_paths(runs), "cross").groupby("run_id").tail(1).set_index("run_id")["value"]
+        > 0.95
+    )
     constant = last[last["runs"] == paths.CONSTANT].set_index("run_id")
     assert settled[constant.index].sum() == 1
     assert (constant.loc[settled[constant.index], "train_loss"] < 1e-3).all()
