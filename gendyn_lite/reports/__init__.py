@@ -77,6 +77,7 @@ def report(
     ...     sorted(path.name for path in written.parent.iterdir())
     ['mlp.html', 'mlp.json']
     """
+    from gendyn_lite.reports.among import among
     from gendyn_lite.reports.page import page
 
     path = named_path(out, what="out")
@@ -94,11 +95,14 @@ def report(
             module.training = mode
     about = _about(model, data, sample, found, name=name or type(model).__name__, fresh=fresh, standard=standard)
     lenses = [lens.as_dict() for lens in found]
-    text = page(about, lenses, _pictures(data, lenses))
+    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    placed = among(lenses, dataset=data.name, convolutional=convolutional)
+    text = page(about, lenses, _pictures(data, lenses), placed)
+    result = {**about, "lenses": lenses, "among": placed.as_dict() if placed else None}
     aside = path.with_name(f".{path.name}.new")
     try:
         write_text(aside, text)
-        write_text(path.with_suffix(".json"), json_text(_plain({**about, "lenses": lenses})))
+        write_text(path.with_suffix(".json"), json_text(_plain(result)))
         aside.replace(path)
     except OSError as error:
         told = f"cannot write {path}: {error.strerror or error}"

@@ -9,6 +9,7 @@ from typing import Any
 from gendyn_lite.charts import figure
 from gendyn_lite.charts.html import plain_table
 from gendyn_lite.reports import drawing
+from gendyn_lite.reports.among import Among
 
 HEADINGS = {
     "fit": "What it has learned",
@@ -29,6 +30,11 @@ MEANINGS = {
     "intervals": "The image is moved along the line to another one of its class, and further, until the class that the "
     "network names changes. A long interval is a region in which the network says the same.",
 }
+AMONG = "Among the networks of the book"
+ALIKE = (
+    "This describes your network and is no verdict on it: the chapter 'Which lens?' shows what each of these measures "
+    "tells of generalization, and along which settings it points the wrong way."
+)
 STYLE = """
 :root{color-scheme:light dark}
 body{font:1rem/1.55 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}
@@ -42,13 +48,19 @@ h1{line-height:1.2;overflow-wrap:anywhere}h2{margin-top:2.5rem;border-bottom:1px
 POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 
 
-def page(about: Mapping[str, Any], lenses: Sequence[Mapping[str, Any]], pictures: Mapping[int, tuple[str, str]]) -> str:
+def page(
+    about: Mapping[str, Any],
+    lenses: Sequence[Mapping[str, Any]],
+    pictures: Mapping[int, tuple[str, str]],
+    among: Among | None = None,
+) -> str:
     """The report.
 
     Args:
         about: model, data, warning (empty for none), facts by name.
         lenses: As `gendyn_lite.reports.lenses.Lens.as_dict` gives them.
         pictures: Number of an image → its picture as a data URI, and its label.
+        among: Where the network stands among others, if that is known.
 
     Returns:
         HTML.
@@ -60,6 +72,7 @@ def page(about: Mapping[str, Any], lenses: Sequence[Mapping[str, Any]], pictures
     missing = [(HEADINGS[lens["name"]], lens["refused"]) for lens in lenses if lens["refused"]]
     failed = _table(("Lens", "Why"), missing, "What could not be computed, and why") if missing else ""
     body = "".join(_lens(lens, pictures) for lens in lenses if not lens["refused"])
+    body += _among(among) if among else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -94,6 +107,15 @@ def _lens(lens: Mapping[str, Any], pictures: Mapping[int, tuple[str, str]]) -> s
     words = f"<h2>{HEADINGS[name]}</h2><p>{html.escape(lens['told'])}</p><p>{MEANINGS[name]}</p>"
     took = f'<p class="note">It took {lens["seconds"]:.1f} s.</p>'
     return f"<section>{words}{table}{drawn}{layers}{_gallery(lens['examples'], pictures)}{notes}{took}</section>"
+
+
+def _among(among: Among) -> str:
+    """The section that places the network among others."""
+    warning = f'<p class="warn">{html.escape(among.warning)}</p>' if among.warning else ""
+    heads = ("Measure", "Yours", "First quartile", "Median", "Third quartile", "Share below yours")
+    table = _table(heads, (row.values() for row in among.rows), "Your network and those of the book")
+    drawn = figure.figure_html(figure.spec_of(among.chart, ""), live=False)
+    return f"<section><h2>{AMONG}</h2><p>{html.escape(among.told)}</p>{warning}<p>{ALIKE}</p>{table}{drawn}</section>"
 
 
 def _gallery(examples: Sequence[Mapping[str, Any]], pictures: Mapping[int, tuple[str, str]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import pickle
 import re
 
@@ -18,12 +19,20 @@ from gendyn_lite import cli, data, models, reports
 from gendyn_lite.config import RunConfig
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures.stiffness import by_pair, cosine, gradient_gram, squared_norms
+from gendyn_lite.reports.among import among
+from gendyn_lite.results import published
 from gendyn_lite.train import fit
 from tests.browser.conftest import browser  # noqa: F401 (a fixture)
 from tests.browser.visit import Visit
 
 EVIL = "</script><script>window.harmed = 1</script><img src=x onerror='window.harmed = 1'>"
 SMALL = {"few": 24, "lines": 4}
+PLACED = (
+    ("stiffness", "cosine within a class", "lens/stiffness:within"),
+    ("stiffness", "cosine between classes", "lens/stiffness:between"),
+    ("fisher", "trace of the empirical Fisher information", "lens/fisher:trace"),
+    ("intervals", "length (1 is the distance of the two images)", "lens/intervals:pair"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +98,33 @@ def test_a_network_that_knows_nothing_is_said_to_be_one_first(digits, tmp_path):
         assert text.index(said) < text.index("In short")
 
 
+def test_it_is_placed_among_the_published_networks(written):
+    about = numbers(written)[1]["among"]
+    runs = published("which_lens")
+    others = runs[(runs["label_corruption"] == 0) & (runs["train_loss"] <= runs["stop_at_loss"])]
+    lenses = numbers(written)[0]
+    for row, (lens, of, column) in zip(about["rows"], PLACED, strict=True):
+        own = lenses[lens]["numbers"][of]["mean"]
+        assert row["yours"] == own and row["middle"] == pytest.approx(others[column].median())
+        assert row["below"] == pytest.approx((others[column] < own).mean())
+    for why in ("trained on other images than yours", "of another family"):
+        assert why in about["warning"]
+    assert "Among the networks of the book" in written.read_text()
+
+
+def test_beside_networks_of_its_kind_and_loss_there_is_no_warning():
+    fitted = {"training loss (nats)": {"mean": 0.06}, "test accuracy": {"mean": 0.9}}
+    within = {"cosine within a class": {"mean": 0.2}, "cosine between classes": {"mean": math.nan}}
+    lenses = [{"name": "fit", "numbers": fitted}, {"name": "stiffness", "numbers": within}]
+    found = among(lenses, dataset="mnist", convolutional=False)
+    assert found.warning == "" and [row["measure"] for row in found.rows] == ["stiffness within classes"]
+    assert "fully connected networks on MNIST, each trained on true labels to a training loss of 0.05" in found.told
+    assert among(lenses[:1], dataset="mnist", convolutional=False) is None
+    fitted["training loss (nats)"]["mean"] = 0.4
+    unequal = among(lenses, dataset="mnist", convolutional=False).warning
+    assert unequal.startswith("This comparison is not a fair one: your network's training loss is 0.4, theirs 0.05")
+
+
 def test_what_cannot_be_computed_says_why_and_the_rest_goes_on(digits, tmp_path):
     model = models.build("mlp", num_classes=10, in_shape=(1, 8, 8), widths=[8], activation="tanh", seed=0)
     lenses, _ = numbers(reports.report(model, digits, out=tmp_path / "a.html", **SMALL))
@@ -112,7 +148,7 @@ def test_the_page_is_drawn_offline_and_names_in_it_are_text(browser, tmp_path): 
         assert visit.elsewhere == [] and visit.complaints == []
         assert visit.page.evaluate("window.harmed") is None
         assert EVIL in visit.page.inner_text("h1")
-        assert visit.page.locator("figure.gendyn-chart svg").count() >= 5
+        assert visit.page.locator("figure.gendyn-chart svg").count() >= 6
         assert visit.page.evaluate("[...document.images].every(one => one.naturalWidth > 0)")
 
 
