@@ -39,7 +39,7 @@ def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
     for subject, own in claims.groupby("subject", sort=False):
         rows.append(html.escape(str(subject)))
         for row in own.to_dict("records"):
-            ours = two_lines(interval(row["value"], row["low"], row["high"]), _seeds(row))
+            ours = two_lines(interval(row["value"], row["low"], row["high"]), _counted(row))
             held = f"{_named(row['verdict'])}<br><small>holds if {html.escape(row['criterion'])}</small>"
             rows.append([html.escape(row["statement"]), two_lines(row["paper_value"], row["source"]), ours, held])
     return html_table(("Claim", "Paper", "Ours (95 % interval)", "Verdict"), rows, caption=caption)
@@ -110,7 +110,7 @@ def _sentence(row: Mapping[Hashable, Any]) -> str:
         low, high = (signed(row[name]) for name in ("lowest", "highest"))
         over = "" if row["networks"] == 1 else f" over {row['networks']} networks and data sets"
         what = html.escape(row["statistic"]).rstrip(",")
-        told += f": {what} {low if low == high else f'{low} to {high}'}{over}, {_seeds(row)} or more each; "
+        told += f": {what} {low if low == high else f'{low} to {high}'}{over}, {_counted(row)} or more each; "
         told += f"needed: {html.escape(row['needed'])}"
     if row["alone"] != row["verdict"]:
         told += f"; without the correction for testing many: {row['alone']}"
@@ -147,8 +147,8 @@ def runs_table(overview: pd.DataFrame, *, caption: str) -> HTML:
     return plain_table(list(map(str, overview)), overview.itertuples(index=False), caption=caption)
 
 
-def _seeds(row: Mapping[Hashable, Any]) -> str:
-    return "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} seeds"
+def _counted(row: Mapping[Hashable, Any]) -> str:
+    return f"{row['n_seeds']} {row['unit']}" + "s" * (row["n_seeds"] != 1)
 
 
 def complexity_table(account: pd.DataFrame, *, caption: str) -> HTML:
@@ -270,7 +270,7 @@ def _statement(row: Mapping[Hashable, Any], *, after: bool) -> list[str]:
         ours = two_lines(interval(row["value"], row["low"], row["high"]), over)
     else:
         tried = "the one network" if row["others"] == 1 else f"each of {row['others']} networks and data sets"
-        ours = f"<small>too few seeds on {tried}; values below</small>" if row["others"] else "–"
+        ours = f"<small>too few {row['unit']}s on {tried}; values below</small>" if row["others"] else "–"
     return [named, html.escape(row["paper_value"]), ours, _sign(row, after=after)]
 
 

@@ -48,7 +48,7 @@ class Claim:
         value: Our mean over seeds; the largest value where one is enough.
         low: Lower end of its 95 % interval; missing where there is none.
         high: Upper end.
-        n_seeds: Number of independent seeds.
+        n_seeds: Number of independent seeds, or of what stands for them (`Entry.unit`).
         effect: Our mean minus the value of no effect.
         verdict: One of `gendyn_lite.claims.inference.VERDICTS`, for this network alone.
         null: The value of no effect.
@@ -56,6 +56,7 @@ class Claim:
         center: The mean on the scale of the intervals (`gendyn_lite.claims.inference.Estimate`).
         error: Its standard error.
         freedom: Degrees of freedom.
+        unit: What is counted by n_seeds.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Claim:
     center: float
     error: float
     freedom: float
+    unit: str
 
 
 def table(claims: Iterable[Claim]) -> pd.DataFrame:
@@ -103,6 +105,7 @@ class Entry:
         compared: What is equal where runs are compared, one of `COMPARED`.
         resolution: What the statistic is rounded to, in its units.
         only: The runs that it speaks of, by fields of their configuration; empty for all of the experiments.
+        unit: What its values are of, and are counted in: seeds, or what is drawn instead.
     """
 
     id: str
@@ -120,6 +123,7 @@ class Entry:
     compared: str = ""
     resolution: float | str = 0.0
     only: Mapping[str, list[str]] = field(default_factory=dict)
+    unit: str = "seed"
 
     @property
     def sign(self) -> int:
@@ -173,7 +177,7 @@ class Entry:
         about |= {"paper_value": paper_value, "criterion": self._in_words(null, delta)}
         about |= {"value": value, "low": low, "high": high, "n_seeds": found.n, "effect": value - null}
         about |= {"verdict": self.alone(found, null, delta, best), "null": null, "delta": delta}
-        return Claim(**about, center=found.center, error=found.error, freedom=found.freedom)
+        return Claim(**about, center=found.center, error=found.error, freedom=found.freedom, unit=self.unit)
 
     def alone(self, found: Estimate, null: float, delta: float, best: float) -> str:
         """The verdict on one network, with no other claim beside it."""

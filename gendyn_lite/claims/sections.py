@@ -109,7 +109,7 @@ def statements(claims: pd.DataFrame, records: Iterable[Record]) -> pd.DataFrame:
 
     Returns:
         ``paper``, ``id``, ``statement``, ``source``, ``paper_value``, ``criterion``, ``needed`` (its threshold),
-        ``type``, ``statistic``, ``compared``, ``pooled``, ``primary``, ``prior``, ``chapter``, ``section``;
+        ``type``, ``statistic``, ``compared``, ``pooled``, ``primary``, ``unit``, ``prior``, ``chapter``, ``section``;
         ``networks`` that decide and ``others`` with too few seeds; ``subject``, ``value``, ``low``, ``high`` of the
         network that is furthest from holding (or of the mean); ``lowest`` and ``highest`` value and ``n_seeds``
         (fewest) of those that decide, of all (and most) if none does; ``each`` verdict of theirs; ``alone``, the
@@ -159,9 +159,8 @@ def _pooled(entry: Entry, paper: str, rows: pd.DataFrame) -> _Pooled:
     """A claim over the networks of some rows of `all_claims`, none if it was not run."""
     run = rows[rows["n_seeds"] > 0]
     enough = run[run["n_seeds"] >= entry.seeds]
-    about = {
-        name: getattr(entry, name) for name in ("id", "source", "type", "compared", "pooled", "primary", "statistic")
-    }
+    kept = ("id", "source", "type", "compared", "pooled", "primary", "statistic", "unit")
+    about = {name: getattr(entry, name) for name in kept}
     words = {"statement": entry.statement, "paper_value": entry.paper_value, "criterion": entry.statistic}
     words |= {} if len(rows) or "{" not in entry.paper_value else {"paper_value": "–"}  # only runs tell its words
     words |= {"chapter": "", "section": ""}

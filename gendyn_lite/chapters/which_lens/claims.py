@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import special
 
 from gendyn_lite.chapters.which_lens import ranking
-from gendyn_lite.chapters.which_lens.tables import LENS, MEASURES, RIVAL, SETTINGS, Judge, analyses, networks
+from gendyn_lite.chapters.which_lens.tables import CHOICES, LENS, MEASURES, RIVAL, SETTINGS, Judge, analyses, networks
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.inference import LEVEL, Estimate
 from gendyn_lite.claims.record import on_record
@@ -63,6 +63,12 @@ class Judged:
         """Share of right choices less one half, by measure, and the same resampled."""
         return self.true.choice().shares(self.true.weights)
 
+    @cached_property
+    def alike(self) -> Mapping[str, tuple[float, ranking.Array]]:
+        """The same between networks of as many images, augmented alike; empty where there are no such pairs."""
+        choice = self.true.choice(alike=CHOICES["better of two alike"])
+        return choice.shares(self.true.weights) if len(choice.first) else {}
+
 
 def _ranks(judged: Judged, measure: str) -> Estimate | None:
     found = judged.agreement(measure)
@@ -87,6 +93,10 @@ def _more_right(judged: Judged, other: str | None = None) -> Estimate:
         return judged.estimate(value, resampled)
     less, drawn = judged.shares[other]
     return judged.estimate(value - less, resampled - drawn)
+
+
+def _right_alike(judged: Judged, measure: str) -> Estimate | None:
+    return judged.estimate(*judged.alike[measure]) if measure in judged.alike else None
 
 
 def _flattered(judged: Judged) -> Estimate | None:
@@ -115,6 +125,10 @@ STATISTICS |= {
     "test_images_flatter": _beyond_training_images,
     "validation_ranks": lambda judged: _ranks(judged, "validation_accuracy"),
 }
+STATISTICS |= {
+    f"{name}_beats_coin_alike": lambda judged, name=name: _right_alike(judged, name)
+    for name in (LENS, "adversarial", "critical_length")
+}
 RECORD = on_record(__file__, STATISTICS)
 
 
@@ -136,7 +150,9 @@ def of_networks(runs: pd.DataFrame) -> pd.DataFrame:
             continue
         mixed = groups.get((data, family, "all"))
         judged = Judged(Judge(some), Judge(mixed) if mixed is not None and len(mixed) > len(some) else None)
-        found += RECORD.judge(f"{family} on {data}", STATISTICS, judged)
+        own = runs[runs["run_id"].isin(some["run_id"])]
+        asked = {name: each for name, each in STATISTICS.items() if len(RECORD.entries[name].of(own)) == len(own)}
+        found += RECORD.judge(f"{family} on {data}", asked, judged)
     return table(found)
 
 

@@ -23,6 +23,7 @@ def runs(*, settings: int = 1) -> pd.DataFrame:
             "run_id": f"{number:016x}",
             "data": "planted",
             "commit": "0" * 40,
+            "experiment": "which_lens",
             "model": "mlp",
             "model_options": {"widths": [width] * 2},
         }

@@ -44,6 +44,16 @@ def test_what_follows_random_labels_alone_is_flattered(planted):
     assert found["labels_flatter"] == "holds" and found["within_ranks"] != "holds"
 
 
+def test_what_was_seen_on_others_is_asked_of_convolutional_networks_alone(planted):
+    values = {
+        f"lens/{name}": planted["lens/test:held_accuracy"] for name in ("intervals:adversarial", "stiffness:within")
+    }
+    found = verdicts(planted.assign(**values, model="alexnet_small"))
+    assert found["lens_beats_coin_alike"] == found["adversarial_beats_coin_alike"] == "holds"
+    assert found["critical_length_beats_coin_alike"] == "undecided"
+    assert not [name for name in verdicts(planted).index if name.endswith("_alike")]
+
+
 def test_of_few_settings_nothing_is_said():
     assert claims.of_networks(fake.runs()).empty  # 12 with true labels, where 20 are needed
 
