@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -126,8 +126,7 @@ STATISTICS |= {
     "validation_ranks": lambda judged: _ranks(judged, "validation_accuracy"),
 }
 STATISTICS |= {
-    f"{name}_beats_coin_alike": lambda judged, name=name: _right_alike(judged, name)
-    for name in (LENS, "adversarial", "critical_length")
+    f"{name}_beats_coin_alike": partial(_right_alike, measure=name) for name in (LENS, "adversarial", "critical_length")
 }
 RECORD = on_record(__file__, STATISTICS)
 
