@@ -24,7 +24,10 @@ from gendyn_lite.sweep.cost import Cost, estimated, in_words, measured_runs, sai
 from gendyn_lite.train.device import device_name
 
 PROFILES = ("smoke", "colab", "full")
-UNCOUNTED = "not counted: charts, and what is measured during training where no run like it is complete here"
+UNCOUNTED = (
+    "beside training the page takes less than a minute on two cores; "
+    "what is measured during training is not counted where no run like it is complete here"
+)
 TRIAL = 1.0  # seconds for each profile, in which runs that were never measured here are tried after the first one
 DRIVE = Path("/content/drive")
 Plans = Mapping[str, Sequence[RunConfig]]  # what a chapter trains at each size
