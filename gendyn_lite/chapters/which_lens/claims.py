@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import special
 
 from gendyn_lite.chapters.which_lens import ranking
-from gendyn_lite.chapters.which_lens.tables import CHOICES, LENS, MEASURES, RIVAL, SETTINGS, Judge, analyses, networks
+from gendyn_lite.chapters.which_lens.tables import LENS, MEASURES, RIVAL, SETTINGS, Judge, analyses, networks
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.inference import LEVEL, Estimate
 from gendyn_lite.claims.record import on_record
@@ -23,6 +23,7 @@ from gendyn_lite.claims.sections import Section
 LENSES = tuple(name for name, measure in MEASURES.items() if measure.kind == LENS)
 RANKS = ("epoch", "early_to_mid", "kept", "influence", "share", "trace", "within", "between", "critical_length")
 RANKS += ("pair", "random", "adversarial")
+ALIKE = ("epoch", "adversarial", "sharpness")  # seen after the fact on fully connected networks, asked of others
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,6 @@ class Judged:
         """Share of right choices less one half, by measure, and the same resampled."""
         return self.true.choice().shares(self.true.weights)
 
-    @cached_property
-    def alike(self) -> Mapping[str, tuple[float, ranking.Array]]:
-        """The same between networks of as many images, augmented alike; empty where there are no such pairs."""
-        choice = self.true.choice(alike=CHOICES["better of two alike"])
-        return choice.shares(self.true.weights) if len(choice.first) else {}
-
 
 def _ranks(judged: Judged, measure: str) -> Estimate | None:
     found = judged.agreement(measure)
@@ -96,7 +91,8 @@ def _more_right(judged: Judged, other: str | None = None) -> Estimate:
 
 
 def _right_alike(judged: Judged, measure: str) -> Estimate | None:
-    return judged.estimate(*judged.alike[measure]) if measure in judged.alike else None
+    found = judged.true.agreement_alike(measure, MEASURES[measure].better)
+    return judged.estimate(*found) if found else None
 
 
 def _flattered(judged: Judged) -> Estimate | None:
@@ -125,9 +121,7 @@ STATISTICS |= {
     "test_images_flatter": _beyond_training_images,
     "validation_ranks": lambda judged: _ranks(judged, "validation_accuracy"),
 }
-STATISTICS |= {
-    f"{name}_beats_coin_alike": partial(_right_alike, measure=name) for name in (LENS, "adversarial", "critical_length")
-}
+STATISTICS |= {f"{name}_tells_alike": partial(_right_alike, measure=name) for name in ALIKE}
 RECORD = on_record(__file__, STATISTICS)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gendyn_lite.chapters.which_lens.ranking import Array, tau
+from gendyn_lite.chapters.which_lens.ranking import Array
 from gendyn_lite.errors import UserError
 
 
@@ -47,9 +47,9 @@ def chosen_better(
 ) -> Choice:
     """The choice between two networks of settings that were not looked at: which has the smaller target?
 
-    On the other folds each measure shows whether less of it or more of it is better; then it chooses. Of a group, the
-    measure chooses that orders the networks of the other folds best. Beside the measures stands ``"settings"``: least
-    squares on the settings alone, which sees no network.
+    On the other folds each measure shows whether less of it or more of it is better, on pairs of the kind that it is
+    then asked of; then it chooses. Of a group, the measure chooses that is right most often there. Beside the measures
+    stands ``"settings"``: least squares of the target on the settings alone, which looks at no network.
 
     Args:
         measures: Of each network, [n], by name; where one is missing, it does not choose.
@@ -59,7 +59,8 @@ def chosen_better(
         groups: Names of measures, by the name of the group.
         folds: How many parts the settings are divided into.
         seed: Of that division.
-        usable: Whether a pair (rows i and j) counts, for instance beyond noise; all by default.
+        usable: Whether a pair (rows i and j) counts, to learn from and to choose, for instance beyond noise; all by
+            default.
 
     Raises:
         UserError: There are fewer settings than folds.
@@ -72,18 +73,23 @@ def chosen_better(
     groups = groups or {}
     right: dict[str, list[Array]] = {name: [] for name in (*measures, *groups, "settings")}
     firsts, seconds = [], []
-    for number in range(folds):
-        out, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-        i, j = (out[part] for part in np.triu_indices(len(out), 1))
+
+    def pairs_of(places: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
+        """Pairs of different settings, and 1 where the first is better, else −1."""
+        i, j = (places[part] for part in np.triu_indices(len(places), 1))
         kept = (codes[i] != codes[j]) & (target[i] != target[j])
         kept &= usable(i, j) if usable else True
-        i, j = i[kept], j[kept]
+        return i[kept], j[kept], np.sign(target[j] - target[i])[kept]
+
+    for number in range(folds):
+        rest = np.flatnonzero(fold != number)
+        i, j, better = pairs_of(rest)
+        order = {name: _order(values[i] - values[j], better) for name, values in measures.items()}
+        i, j, better = pairs_of(np.flatnonzero(fold == number))
         firsts.append(i)
         seconds.append(j)
-        better = np.sign(target[j] - target[i])  # 1 where the first is better
-        order = {name: _order(values[rest], target[rest]) for name, values in measures.items()}
         for name, values in measures.items():
-            right[name].append((1 + np.nan_to_num(np.sign(order[name] * (values[j] - values[i]))) * better) / 2)
+            right[name].append((1 + np.nan_to_num(np.sign(order[name] * (values[i] - values[j]))) * better) / 2)
         for group, names_of in groups.items():
             best = max(zip((abs(order[name]) for name in names_of), names_of, strict=True))[1]
             right[group].append(right[best][-1])
@@ -94,7 +100,8 @@ def chosen_better(
     return Choice(joined, np.concatenate(firsts), np.concatenate(seconds))
 
 
-def _order(measure: Array, target: Array) -> float:
-    """τ over the networks that have the measure; 0 where it says nothing."""
-    known = ~np.isnan(measure)
-    return float(np.nan_to_num(tau(measure[known], target[known])))
+def _order(differences: Array, better: Array) -> float:
+    """Of pairs, how much oftener the better one has more of a measure than less; 0 where nothing is known."""
+    signs = np.sign(differences) * better
+    known = ~np.isnan(signs)
+    return float(signs[known].mean()) if known.any() else 0.0

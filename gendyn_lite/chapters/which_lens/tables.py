@@ -16,8 +16,8 @@ LENS, RIVAL, CHEAT, NOTHING = "lens", "rival", "sees test labels", "no look at t
 AXES = ("width", "depth", "batch_size", "learning_rate", "weight_decay", "augmented", "train_size", "label_corruption")
 GIVEN = ("label_corruption", "epoch")  # held fixed by the partial correlation: what is learned, and for how long
 SETTINGS, CHANCE = "settings", "random"  # rivals that are no measurement
-# Pairs of unseen settings that are chosen from, and the settings that the two share.
-CHOICES: dict[str, tuple[str, ...]] = {"better of two": (), "better of two alike": ("train_size", "augmented")}
+# Pairs of unseen settings that are chosen from, and what the two share: the seed draws the training images.
+CHOICES: dict[str, tuple[str, ...]] = {"better of two": (), "better of two alike": ("train_size", "augmented", "seed")}
 MOST_MISSING = 0.1  # share of the networks that lack a measure which is judged all the same
 FEWEST = 20  # settings from which anything is ranked
 TARGETS = {"error": "test error", "gap": "generalization gap"}
@@ -238,7 +238,7 @@ class Judge:
         """The choice of the better of two networks: by each measure, by the best `LENS` and `RIVAL` elsewhere.
 
         Args:
-            alike: Settings that the two must share; which measure is best is learnt from all networks nevertheless.
+            alike: What the two must share; from such pairs alone it is learnt which measure is best.
         """
         groups = {kind: [name for name in self.values if MEASURES[name].kind == kind] for kind in (LENS, RIVAL)}
         settings, shared = self.table[list(AXES)], self.table[list(alike)].to_numpy()
@@ -248,6 +248,26 @@ class Judge:
             return self._sure(i, j) & (shared[i] == shared[j]).all(axis=1)
 
         return ranking_choice.chosen_better(self.values, *given, groups=groups, usable=usable)
+
+    def agreement_alike(self, measure: str, better: int) -> tuple[float, ranking.Array] | None:
+        """The order by a measure of networks on the same images, augmented alike: share right less one half, resampled.
+
+        Nothing is learnt: the direction is given.
+
+        Args:
+            measure: Its name.
+            better: 1 where more of it is said to be better, −1 where less is.
+        """
+        if measure not in self.values:
+            return None
+        values = better * self.table[measure].to_numpy(dtype=float)
+        shared = self.table[list(CHOICES["better of two alike"])].to_numpy()
+        i, j = np.triu_indices(len(values), 1)
+        kept = (shared[i] == shared[j]).all(axis=1) & self._sure(i, j) & ~np.isnan(values[i] - values[j])
+        i, j = i[kept], j[kept]
+        agreeing = np.sign(values[i] - values[j]) * np.sign(self.goal[i] - self.goal[j]) / 2
+        counts = (self.weights[:, i] * self.weights[:, j]).astype(np.float32)
+        return (float(agreeing.mean()), counts @ agreeing / counts.sum(1)) if len(i) else None
 
     def ranked(self) -> Iterator[tuple[str, str, ranking.Ranked]]:
         """Every statistic of every measure."""
