@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity import given
-from gendyn_lite.measures.capacity.cholesky import Cholesky, SingularGramError, triangle_bytes
+from gendyn_lite.measures.capacity.gram import Cholesky, SingularGramError, triangle_bytes
 from gendyn_lite.measures.per_example.checks import available_memory, check_number, refuse_if_too_large
 
 BLOCK = {"cpu": 1024, "cuda": 4096}  # rows of the kernel matrix that are computed and factored at a time
