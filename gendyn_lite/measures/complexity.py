@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.checks import check_number, check_whole
 from gendyn_lite.measures.per_example.guards import check_eval
+from gendyn_lite.measures.per_example.layers import hooked
 
 # What a path through the network may pass without a weight of its own.
 PLAIN = (nn.ReLU, nn.LeakyReLU, nn.Flatten, nn.Identity, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d, nn.Sequential)
@@ -121,16 +122,11 @@ def spectral(model: nn.Module, in_shape: tuple[int, ...]) -> float:
     if not weighted:
         raise UserError("the network has no linear and no convolutional layer, expected at least one")
 
-    def note(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def note(module: nn.Module, args: tuple[Tensor, ...], *_: object) -> None:
         shapes[module] = tuple(args[0].shape[1:])
 
-    handles = [module.register_forward_pre_hook(note) for module in weighted]
-    try:
-        with torch.no_grad():
-            model(torch.zeros(1, *in_shape).to(next(model.parameters())))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), hooked(weighted, note):
+        model(torch.zeros(1, *in_shape).to(next(model.parameters())))
     return sum(math.log(_largest_singular_value(module, shapes[module])) for module in weighted)
 
 

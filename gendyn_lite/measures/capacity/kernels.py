@@ -73,9 +73,7 @@ class KernelFactor:
         self.width, self.ridge, block = float(width), float(ridge), _block(self.device)
         _refuse_large_gram(len(x), x[0].numel(), block, self.device)
         points = given.as_points(x)
-        if ridge == 0 and (groups := given.duplicates(points)):
-            told = f"equal points make the Gram matrix singular: {given.name_groups(groups)} (indices)"
-            raise UserError(f"{told}: drop the repeats or take ridge > 0")
+        given.check_distinct(points, ridge)
         self.points = points.to(self.device)
         self._cholesky = Cholesky(self._rows, len(points), block=block)
 
