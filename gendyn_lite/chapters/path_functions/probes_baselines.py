@@ -22,13 +22,13 @@ from gendyn_lite.train.probes import Probe, reestimated_statistics, running_stat
 FEW = 6  # layers of a deep network that are recorded
 
 
-def few_of(layers: list[str], count: int = FEW) -> list[str]:
+def few_of(layers: list[str]) -> list[str]:
     """A few layers, evenly from the first to the last.
 
     >>> few_of([f"relu{i}" for i in range(17)])
     ['relu0', 'relu3', 'relu6', 'relu10', 'relu13', 'relu16']
     """
-    return [layers[place] for place in sorted({round(i * (len(layers) - 1) / (count - 1)) for i in range(count)})]
+    return [layers[place] for place in sorted({round(i * (len(layers) - 1) / (FEW - 1)) for i in range(FEW)})]
 
 
 def baselines(config: RunConfig, loaded: ImageData, x: Tensor, scratch: Path) -> dict[str, Probe]:
