@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from gendyn_lite.errors import UserError, is_text, shown, unknown_name
+from gendyn_lite.errors import UserError, check_name, is_text, shown, unknown_name
 
 INPUTS = ("true", "shuffled_pixels", "random_pixels", "gaussian")
 MASKS = ("fisher", "fisher_per_layer", "magnitude", "random", "random_fixed", "shorter_steps")
@@ -39,7 +38,6 @@ RANGES: dict[str, tuple[float, float, bool]] = {
 # Fields that came after runs had been published: at their default they are no part of a key, which stays what it was.
 ADDED_LATER = ("test_size", "mask_keep", "mask_by", "batch_norm_statistics", "probe_version", "stop_at_loss")
 ADDED_LATER += ("eval_schedule",)
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # names become folders: of an experiment, of a benchmark
 LARGEST = 2**63 - 1  # whole number that arrays can hold
 DEEPEST, LONGEST = 8, 4096  # levels of model_options; characters of a text, which may be a path
 
@@ -144,9 +142,8 @@ class RunConfig:
         if any(not 1 <= epoch <= LARGEST for epoch in self.milestones):
             raise UserError(f"milestones is {shown(self.milestones)}, expected epochs of at least 1")
         if self.eval_schedule == "early" and self.eval_every > 1:
-            raise UserError(
-                f"eval_every is {self.eval_every}, but eval_schedule='early' says when: leave eval_every at 1"
-            )
+            told = f"eval_every is {self.eval_every}, but eval_schedule='early' says when"
+            raise UserError(f"{told}: leave eval_every at 1")
         object.__setattr__(self, "model_options", _plain_options(vars(self)["model_options"]))
 
     def as_dict(self) -> dict[str, Any]:
@@ -162,20 +159,13 @@ class RunConfig:
         """
         if not isinstance(values, dict):
             raise UserError(f"a configuration is {shown(values)}, expected its fields by name")
-        cls._check_names(values)
+        _check_fields(values)
         return cls(**values)
 
     def replace(self, **changes: Any) -> RunConfig:
         """A copy with some fields changed, validated anew."""
-        self._check_names(changes)
+        _check_fields(changes)
         return replace(self, **changes)
-
-    @classmethod
-    def _check_names(cls, values: Iterable[str]) -> None:
-        known = [item.name for item in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise unknown_name("config field", name, known)
 
     def run_id(self, data_fingerprint: str) -> str:
         """The key of a run: equal for equal settings on equal data, 16 hexadecimal digits."""
@@ -196,6 +186,12 @@ HINTS = get_type_hints(RunConfig)  # the type of each field; to ask takes two mi
 RunConfig.model_options = property(  # type: ignore[assignment]
     lambda self: deepcopy(vars(self)["model_options"]), lambda self, options: vars(self).update(model_options=options)
 )
+
+
+def _check_fields(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in HINTS:
+            raise unknown_name("config field", name, HINTS)
 
 
 def canonical(values: Any) -> str:
@@ -220,17 +216,6 @@ def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
     if level or len(text) > LONGEST:
         raise UserError(f"model_options has more than {DEEPEST} levels or {LONGEST:,} characters, as no network's have")
     return json.loads(text, parse_float=lambda number: float(number) + 0.0)  # -0.0 becomes 0.0, which it equals
-
-
-def check_name(kind: str, name: object) -> None:
-    """Refuse what is no plain name: it becomes a folder or a file.
-
-    >>> check_name("experiment", "../x")
-    Traceback (most recent call last):
-    gendyn_lite.errors.UserError: experiment is '../x', expected up to 64 letters, digits, '_' or '-', such as 'my_runs'
-    """
-    if not (isinstance(name, str) and NAME.fullmatch(name)):
-        raise UserError(f"{kind} is {shown(name)}, expected up to 64 letters, digits, '_' or '-', such as 'my_runs'")
 
 
 def digest(values: Any) -> str:

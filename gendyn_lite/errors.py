@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -27,6 +28,7 @@ REASONS = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.ELOOP: "its links lead in a circle",
 }
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # names become folders: of an experiment, of a benchmark
 # What was asked for can be nowhere, however willing the machine is.
 MISTAKES = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -93,6 +95,17 @@ def first_line(error: BaseException) -> str:
 def is_text(value: str) -> bool:
     """Whether a text can be kept everywhere: it is valid Unicode, without NUL."""
     return "\0" not in value and value.encode(errors="ignore").decode() == value
+
+
+def check_name(kind: str, name: object) -> None:
+    """Refuse what is no plain name: it becomes a folder or a file.
+
+    >>> check_name("experiment", "../x")
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: experiment is '../x', expected up to 64 letters, digits, '_' or '-', such as 'my_runs'
+    """
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise UserError(f"{kind} is {shown(name)}, expected up to 64 letters, digits, '_' or '-', such as 'my_runs'")
 
 
 def named_path(text: str | os.PathLike[str], *, what: str) -> Path:

@@ -177,16 +177,15 @@ def menus(rows: pd.DataFrame, prefix: str, labels: Mapping[str, str], **first: s
     return {name: menu(f"{prefix}_{name}", rows[name], label, first.get(name, "")) for name, label in labels.items()}
 
 
-def from_legend(column: str, *, name: str = "picked", faint: float = 0.15) -> tuple[alt.Parameter, Any]:
+def from_legend(column: str, *, name: str = "picked") -> tuple[alt.Parameter, Any]:
     """A selection of the names of a column by its legend, and the opacity that fades all others.
 
     Args:
         column: Of names, with a legend.
         name: Of the parameter.
-        faint: Opacity of what is not picked, in [0, 1].
     """
     picked = alt.selection_point(name=name, fields=[column], bind="legend")
-    return picked, alt.condition(picked, alt.value(1), alt.value(faint))
+    return picked, alt.condition(picked, alt.value(1), alt.value(0.15))
 
 
 def told(rows: pd.DataFrame | pd.Series, form: str) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from gendyn_lite.config import check_name
-from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.errors import UserError, check_name, unknown_name
 from gendyn_lite.results.files import changing, published_experiments, published_root, standing, swap, unsealed
 from gendyn_lite.results.published import published
 from gendyn_lite.results.runs import environment

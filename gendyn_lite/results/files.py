@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import psutil
 from filelock import FileLock, Timeout
 
-from gendyn_lite.config import NAME, check_name
-from gendyn_lite.errors import Failed, UserError
+from gendyn_lite.errors import NAME, Failed, UserError, check_name
 
 RUNS, CURVES, RECORD = "runs.csv", "curves.csv", "provenance.json"
 AGAIN = "remove the run's folder and run it again"

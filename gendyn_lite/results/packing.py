@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gendyn_lite import __version__
-from gendyn_lite.config import NAME, check_name, check_range, check_type
-from gendyn_lite.errors import Failed, UserError, shown
+from gendyn_lite.config import check_range, check_type
+from gendyn_lite.errors import NAME, Failed, UserError, check_name, shown
 from gendyn_lite.results.files import AGAIN, Account, alone, json_text, parsed, read_file, recover, renewed, write_bytes
 from gendyn_lite.results.runs import COMPLETE, check_hashes, read_run, rows_of, run_folders, run_of, runs_root
 

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from gendyn_lite.config import check_name
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, check_name
 from gendyn_lite.results.runs import Run, read_run, runs_root
 
 # Train accuracy from which labels count as fitted: all but one in a thousand. When the very last label is fitted says

@@ -1,13 +1,33 @@
-"""Charts of chapter 3 of what the page computes: one step and its quadratic form, what a diagonal keeps."""
+"""Charts of chapter 3: a step and what a diagonal keeps; over its runs influence, labels, masks and their controls."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
+from gendyn_lite.chapters.fisher_mask.claims import LOSS
+from gendyn_lite.chapters.fisher_mask.tables import (
+    EQUAL,
+    FORMS,
+    NONE,
+    WAYS,
+    best,
+    by_size,
+    compared,
+    described,
+    fits,
+    gains,
+    gains_at,
+    influences,
+)
+from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, told, tooltips, words_above
+from gendyn_lite.results.tables import mean_intervals
 
 PAIRS = ["same digit", "other digit"]
 PARTS = {"kl": "KL, measured", "quadratic": "quadratic form", "gap": "their difference"}
@@ -118,3 +138,162 @@ def concentration(rows: pd.DataFrame) -> Chart:
     layers = [lines.add_params(share), near.mark_point(size=70).encode(x=x, y=y, color="of:N"), words_above(held)]
     about = f"Share of the sum held by the largest quarter of entries: {said}."
     return layered(layers, "How concentrated the information is", "Largest entries first; one network.", about)
+
+
+AT = "epoch, or −log₁₀ of training loss"
+LABELS = ["true labels", "50 % redrawn", "random labels"]
+MASKED = {NONE: 1.0, "Fisher, 80 % kept": 0.8, "Fisher, 70 % kept": 0.7}
+CURVES = {
+    "influence/quadratic_true": "influence (log₁₀ nats)",
+    "test_loss": "test loss (nats)",
+    "test_accuracy": "test accuracy",
+    "train_accuracy": "training accuracy",
+}
+OF_PARTS = {
+    "influence": "influence (log₁₀ nats)",
+    "gradient": "squared gradient (log₁₀)",
+    "ratio": "influence per squared gradient (log₁₀)",
+    "75": "share of the gradient held by a mask that keeps 75 %",
+    "25": "share of the gradient held by a mask that keeps 25 %",
+}
+READINGS = {0.75: "75 % kept", 0.25: "25 % kept"}
+
+
+def influence(table: pd.DataFrame) -> Chart:
+    """Influence on true, half random and random labels, without a mask; menus choose data, form and what is equal.
+
+    Args:
+        table: A tidy table of experiment ``"fisher_mask"``.
+    """
+    rows = influences(table)
+    rows = _logarithms(rows[rows["way"] == NONE], *FORMS)
+    means = mean_intervals(compared(rows, FORMS, ["place", "labels"]), ["place", "of", "equal", "labels", "at"])
+    menus = {"place": menu("influence_place", by_size(rows, "place"), "runs"), **_equal("influence")}
+    menus["of"] = menu("influence_form", FORMS.values(), "form", FORMS["influence/quadratic_true"])
+    named = [name for name in LABELS if name in set(means["labels"])]
+    last = parts.latest(rows, ["place", "labels", "seed"]).groupby(["place", "labels"])["influence/quadratic_true"]
+    words = told(last.mean(), "{place}, {labels}: {influence/quadratic_true:.2g}")
+    about = (
+        f"Influence of one example's step during training. Logarithm of that with the true Fisher at the end: {words}."
+    )
+    layers = _lines(means, menus, "labels", named, "log₁₀ of 2 × influence / ε² (nats)")
+    return layered(layers, "Influence during training", "No mask. Mean of logarithms over seeds, 95 % interval.", about)
+
+
+def right_and_wrong(table: pd.DataFrame) -> Chart:
+    """Steps on right and on wrong labels in one network: their influence, their gradients, where a mask would cut them.
+
+    Args:
+        table: As for `influence`.
+    """
+    rows = described(table)
+    rows = rows[(rows["way"] == NONE) & (rows["label_corruption"] == 0.5)]
+    each = []
+    for part in ("right", "wrong"):
+        own = {"influence": rows[f"{part}/influence"], "gradient": rows[f"{part}/gradient"]}
+        own["ratio"] = own["influence"] / own["gradient"]
+        own = {name: np.log10(values.where(values > 0)) for name, values in own.items()}
+        own |= {keep: rows[f"below/{part}_{keep}"] for keep in ("75", "25")}
+        each.append(rows[["place", "seed", "epoch"]].assign(labels=f"{part} labels", **own))
+    long = pd.concat(each).melt(["place", "seed", "epoch", "labels"], list(OF_PARTS), "of").dropna(subset=["value"])
+    long = long.replace({"of": OF_PARTS}).rename(columns={"epoch": "at"})
+    means = mean_intervals(long, ["place", "of", "labels", "at"])
+    menus = {"place": menu("parts_place", by_size(long, "place"), "runs")}
+    menus["of"] = menu("parts_of", OF_PARTS.values(), "of")
+    last = parts.latest(means.rename(columns={"at": "epoch"}), ["place", "of", "labels"])
+    about = f"Steps on right and on wrong labels. At the end: {told(last, '{place}, {of}, {labels}: {mean:.2f}')}."
+    layers = _lines(means, menus, "labels", ["right labels", "wrong labels"], "mean over seeds", at="epoch")
+    return layered(layers, "Right and wrong labels", "No mask, half of the labels redrawn; 95 % over seeds.", about)
+
+
+def with_masks(table: pd.DataFrame) -> Chart:
+    """Influence, losses and accuracies without a mask and with 80 % and 70 % of the weights kept.
+
+    Args:
+        table: As for `influence`.
+    """
+    rows = described(table)
+    mask = rows["kept"].map({keep: name for name, keep in MASKED.items()}).where(rows["way"].isin([NONE, "Fisher"]))
+    rows = _logarithms(rows.assign(mask=mask)[mask.notna()], "influence/quadratic_true")
+    pairs = pd.MultiIndex.from_frame(rows[["subject", "seed"]])
+    long = compared(rows[pairs.isin(pairs[rows["mask"] != NONE])], CURVES, ["subject", "mask"])
+    means = mean_intervals(long, ["subject", "of", "equal", "mask", "at"])
+    menus = {"subject": menu("masked_subject", by_size(means, "subject"), "runs")}
+    menus |= {"of": menu("masked_curve", CURVES.values(), "curve", CURVES["test_loss"]), **_equal("masked")}
+    shown = means[(means["of"] == CURVES["test_loss"]) & (means["equal"] == EQUAL[0])]
+    last = parts.latest(shown.rename(columns={"at": "epoch"}), ["subject", "mask"])
+    about = f"Runs without and with masks. Test loss at the end: {told(last, '{subject}, {mask}: {mean:.3f}')}."
+    layers = _lines(means, menus, "mask", [name for name in MASKED if name in set(means["mask"])], "mean over seeds")
+    return layered(layers, "With and without a mask", "Mean and 95 % interval over seeds; first epoch unmasked.", about)
+
+
+def wrong_fitted(table: pd.DataFrame) -> Chart:
+    """The share of wrong labels fitted against that of right ones, by the kind of mask; a menu chooses its size.
+
+    Args:
+        table: As for `influence`.
+    """
+    rows = fits(table)
+    bare = [rows[rows["way"] == NONE].assign(kept=keep) for keep in READINGS]
+    rows = pd.concat([*bare, rows[rows["kept"].isin(READINGS) & (rows["way"] != NONE)]])
+    rows = rows.assign(mask=rows["kept"].map(READINGS), at=rows["right"])
+    means = mean_intervals(rows, ["subject", "mask", "way", "at"], "wrong")
+    menus = {"subject": menu("fit_subject", by_size(rows, "subject"), "runs")}
+    menus["mask"] = menu("fit_mask", [READINGS[keep] for keep in READINGS if keep in set(rows["kept"])], "mask")
+    ways = [name for name in (NONE, *WAYS.values()) if name in set(means["way"])]
+    near = means[means["at"].between(0.59, 0.61)]
+    about = f"Wrong labels fitted where 0.6 of the right ones are: {told(near, '{mask}, {way}: {mean:.2f}')}."
+    layers = _lines(
+        means, menus, "way", ways, "share of the wrong labels fitted", at="share of the right labels fitted"
+    )
+    return layered(layers, "Wrong labels against right ones", "Half of the labels redrawn; 95 % over seeds.", about)
+
+
+def accuracy_gained(table: pd.DataFrame) -> Chart:
+    """Test accuracy with a mask minus that without: of the best epochs, or at one training loss.
+
+    Args:
+        table: As for `influence`.
+    """
+    rows = pd.concat([gains(best(table)).assign(equal=EQUAL[0]), gains_at(table, LOSS).assign(equal=EQUAL[1])])
+    rows = rows[~rows["subject"].str.endswith("random labels") & rows["kept"].isin(READINGS)]
+    means = mean_intervals(rows, ["subject", "equal", "way", "kept"], "gain")
+    means = means.assign(mask=means["kept"].map(READINGS))
+    menus = {"subject": menu("gain_subject", by_size(means, "subject"), "runs"), **_equal("gain")}
+    ways = [name for name in WAYS.values() if name in set(means["way"])]
+    base = chosen(means, menus)
+    x = alt.X("mask:N", title=None, axis=alt.Axis(labelAngle=0))
+    offset = alt.XOffset("way:N", scale=alt.Scale(domain=ways))
+    color, _, shape = looks("way", ways, title=None)
+    y, tip = alt.Y("mean:Q", title="gain over no mask (points)"), ["way:N", "mask:N", *tooltips("+.2f")]
+    zero = alt.Chart(pd.DataFrame({"mean": [0.0]})).mark_rule(strokeDash=[3, 3]).encode(y="mean:Q")
+    points = base.mark_point(size=80).encode(x=x, xOffset=offset, y=y, color=color, shape=shape, tooltip=tip)
+    bars = parts.interval_bars(base.encode(x=x, xOffset=offset, color=color), width=2)
+    layers = [zero, bars, points] if means["low"].notna().any() else [zero, points]
+    words = told(means, "{subject}, equal {equal}, {way}, {mask}: {mean:+.2f}")
+    about = f"Gain of the test accuracy over training without a mask, in points: {words}."
+    subtitle = "Best epochs, or at equal training loss (0.2, and 1.2 with 25 % kept); 95 % over seeds."
+    return layered(layers, "Test accuracy, against no mask", subtitle, about)
+
+
+def _logarithms(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The rows with decimal logarithms of some columns, missing where they are not above 0."""
+    return rows.assign(**{name: np.log10(rows[name].where(rows[name] > 0)) for name in columns})
+
+
+def _equal(prefix: str) -> dict[str, alt.Parameter]:
+    """A menu of what is equal where curves are compared."""
+    return {"equal": menu(f"{prefix}_equal", EQUAL, "equal")}
+
+
+def _lines(
+    means: pd.DataFrame, menus: Mapping[str, Any], column: str, names: Sequence[str], title: str, *, at: str = AT
+) -> list[alt.Chart]:
+    """A line with its band, where there are seeds enough for one, for each name of a column."""
+    color, dash, _ = looks(column, names, title=None, legend=parts.STROKES)
+    base = chosen(means, menus).encode(x=alt.X("at:Q", title=at), color=color)
+    y = alt.Y("mean:Q", title=title, scale=parts.AROUND)
+    tip = [f"{column}:N", *tooltips(".3~g", "at"), *tooltips(".3~g")]
+    line = base.mark_line(point={"size": 16}).encode(y=y, strokeDash=dash, tooltip=tip)
+    band = base.mark_area(tooltip=None).encode(y="low:Q", y2="high:Q")
+    return [line] if means["low"].isna().all() else [band, line]

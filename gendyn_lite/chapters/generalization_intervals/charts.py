@@ -1,35 +1,26 @@
-"""Charts of chapter 5: how long intervals are over runs."""
+"""Charts of chapter 5: how long intervals are over runs; single lines, and where on them a class ends."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from gendyn_lite.chapters.generalization_intervals import tables
-from gendyn_lite.chapters.generalization_intervals.tables import LABELS, SPANS
+from gendyn_lite.chapters.generalization_intervals.tables import LABELS, OTHER, OWN, SPANS
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, menu, strokes, tooltips
-from gendyn_lite.results.tables import mean_intervals, with_sizes
+from gendyn_lite.results.tables import mean_intervals
 
 NAMES = list(LABELS.values())
 OF_LABELS = strokes("labels", NAMES)
 # Else the intervals that reach the whole range are all one sees.
 ROOT = alt.Scale(type="sqrt", domain=[0, 1], nice=False)
 HALVES = alt.Axis(tickMinStep=0.5, tickCount=6)
-UNTRAINED = "untrained network"  # on labels that are its own predictions
 REACH, NEAREST = "reach", "nearest of its class"
 WORDS = {"pair": "pairs of one class", "midline": "midlines of triangles of one class"}
-DIRECTIONS = {
-    "pair": "another point of the class",
-    "principal": "first principal component",
-    "minor": "last principal component",
-    "random": "at random",
-    "varying": "at random, as pixels vary",
-    "span": "at random, in the class's span",
-    "means": "mean of another class",
-    "adversarial": "nearest boundary",
-}
 
 
 def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample") -> Chart:
@@ -40,8 +31,8 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
         kind: ``"pair"`` or ``"midline"``.
         by: What a second menu chooses beside the data: ``"downsample"`` or ``"widths"``.
     """
-    runs = _with_subjects(tables.ends(table), by)
-    rows = _shares(runs, kind)
+    runs = tables.with_subjects(tables.ends(table), by)
+    rows = tables.shares(runs, kind)
     low, high = SPANS[kind]
     scale = alt.Scale(domain=[0, high - low], nice=False)
     x = alt.X("length:Q", title="length of the interval, in α", axis=HALVES, scale=scale)
@@ -52,37 +43,11 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
     line = base.mark_line(point={"size": 14}).encode(y=alt.Y("share:Q", scale=ROOT), tooltip=tip)
     means = runs.groupby(["subject", "labels"], sort=False)[f"intervals/{kind}_mean"].mean().dropna().rename("mean")
     band, line = base.mark_area(tooltip=None), line.encode(strokeDash=OF_LABELS["strokeDash"])
-    words, subtitle = (
-        parts.told(means, "{subject}, {labels} {mean:.2f}"),
-        f"At most {high - low:g}. Band: 95 % interval over seeds.",
-    )
+    words = parts.told(means, "{subject}, {labels} {mean:.2f}")
+    subtitle = f"At most {high - low:g}. Band: 95 % interval over seeds."
     about = f"Distribution of lengths along {WORDS[kind]}. Mean lengths: {words}."
     layers = [band.encode(y=share, y2="high:Q"), line]
     return layered(layers, f"Lengths along {WORDS[kind]}", subtitle, about)
-
-
-def _with_subjects(runs: pd.DataFrame, by: str) -> pd.DataFrame:
-    """The runs that a menu chooses among, with what it calls them as the column ``subject``."""
-    if by == "downsample":
-        runs = tables.main_network(runs).sort_values("downsample", kind="stable")
-        choice = runs["downsample"].map(lambda side: "" if side == 1 else f", 1/{side} of the side")
-        return runs.assign(subject=runs["data"] + choice + runs["size"])
-    runs = runs[(runs["downsample"] == 1) & (runs["model"] == "mlp")]
-    several = runs.groupby("data", sort=False)["widths"].nunique()
-    sets = list(several[several > 1].index) or [several.idxmax()]
-    runs = runs[runs["data"].isin(sets)].sort_values(["data", "widths"], ascending=[False, True], kind="stable")
-    return runs.assign(subject=runs["widths"] + ("" if len(sets) == 1 else ", " + runs["data"]) + runs["size"])
-
-
-def _shares(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Mean share of each bin over seeds, with its interval: the rows of one subject after those of another."""
-    shares = tables.distributions(pd.concat([part for _, part in runs.groupby("subject", sort=False)]), kind)
-    return _drawn(mean_intervals(shares, ["subject", "labels", "length"], "share", name="share"))
-
-
-def _drawn(frame: pd.DataFrame, highest: float = 1.0) -> pd.DataFrame:
-    """Means with their intervals, cut to what can be."""
-    return frame.assign(low=frame["low"].clip(0, highest), high=frame["high"].clip(0, highest)).round(4)
 
 
 def directions(table: pd.DataFrame) -> Chart:
@@ -92,12 +57,12 @@ def directions(table: pd.DataFrame) -> Chart:
         table: As for `densities`.
     """
     runs = tables.ends(table)
-    rows = _by_direction(tables.main_network(runs[runs["downsample"] == 1]))
+    rows = tables.by_direction(tables.main_network(runs[runs["downsample"] == 1]))
     length = alt.Scale(domain=[0, 3], nice=False)
-    names = [name for name in (*NAMES, UNTRAINED) if name in set(rows["labels"])]
+    names = [name for name in (*NAMES, tables.UNTRAINED) if name in set(rows["labels"])]
     color, _, shape = parts.looks("labels", names, title=None)
     base = chosen(rows, {"data": menu("data_set", rows["data"], "data")}).encode(
-        y=alt.Y("direction:N", title=None, sort=list(DIRECTIONS.values()), axis=alt.Axis(labelLimit=170)),
+        y=alt.Y("direction:N", title=None, sort=list(tables.DIRECTIONS.values()), axis=alt.Axis(labelLimit=170)),
         yOffset=alt.YOffset("labels:N", scale=alt.Scale(domain=names, paddingInner=0.4, paddingOuter=0.3)),
         color=color,
     )
@@ -115,27 +80,13 @@ def directions(table: pd.DataFrame) -> Chart:
     )
 
 
-def _by_direction(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean length over seeds: a row for each data set (and size), kind of labels and direction of lines."""
-    initial = runs[runs["label_corruption"] == 0].assign(labels=UNTRAINED)
-    by, found = ["data", "labels", "direction"], []
-    for prefix, part in (("", runs), ("untrained_", initial)):
-        columns = {f"intervals/{prefix}{kind}_mean": name for kind, name in DIRECTIONS.items()}
-        keys = [part["data"] + part["size"], part["labels"]]
-        lengths = part.reindex(columns=list(columns)).rename(columns=columns).set_index(keys)
-        stacked: pd.Series = lengths.stack()  # type: ignore[assignment]
-        found.append(stacked.rename("length").dropna().rename_axis(by).reset_index())
-    rows = pd.concat(found)
-    return _drawn(mean_intervals(rows, by, "length", name="length"), highest=3.0)
-
-
 def during_training(table: pd.DataFrame) -> Chart:
     """Mean interval length and accuracies against epoch, true labels; a menu chooses the data.
 
     Args:
         table: As for `densities`, with runs that were watched epoch by epoch.
     """
-    means = _while_training(table)
+    means = tables.while_training(table)
     names, share = list(means["of"].unique()), alt.Scale(domain=[0, 1])
     color, *_ = parts.looks("of", names, title=None)
     base = chosen(means, {"data": menu("data_set", means["data"], "data")}).encode(x=parts.EPOCHS, color=color)
@@ -149,21 +100,6 @@ def during_training(table: pd.DataFrame) -> Chart:
     return layered(layers, "Intervals while training", "True labels; band: 95 % interval over seeds.", about)
 
 
-def _while_training(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds by epoch of the runs on true labels that were watched: a row for each curve."""
-    runs = with_sizes(tables.described(table).query("training and label_corruption == 0"))
-    low, high = SPANS["pair"]
-    curves = {
-        "length / 3": runs["intervals/pair_mean"] / (high - low),
-        "length / 3, unfitted: 0": runs["intervals/pair_mean"] * runs["intervals/fitted"] / (high - low),
-        "train accuracy": runs["train_accuracy"],
-        "test accuracy": runs["test_accuracy"],
-    }
-    about = runs[["epoch", "seed"]].assign(data=runs["data"] + runs["size"])
-    rows = about.assign(**curves).melt(list(about), var_name="of")
-    return _drawn(mean_intervals(rows, ["data", "of", "epoch"], name="value"))
-
-
 def region_norms(table: pd.DataFrame) -> Chart:
     """The ∞-norms of linear regions over that of the product of the weights; a line at 1.
 
@@ -174,7 +110,7 @@ def region_norms(table: pd.DataFrame) -> Chart:
     runs = runs[runs["intervals/norm_ratio"].notna() & (runs["downsample"] == 1)]
     runs = runs.sort_values(["data", "widths"], key=lambda names: names.where(names != tables.MAIN, ""), kind="stable")
     runs = runs.assign(subject=runs["data"] + ", " + runs["widths"] + runs["size"])
-    rows = _shares(runs, "norm").rename(columns={"length": "ratio"})
+    rows = tables.shares(runs, "norm").rename(columns={"length": "ratio"})
     line = chosen(rows, {"subject": menu("subject", rows["subject"], "network")}).mark_line(point={"size": 14})
     rule = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(strokeDash=[2, 3], color=PALETTE[4])
     x = alt.X("ratio:Q", title="‖W of a region‖∞ / ‖W‖∞", scale=alt.Scale(domain=[0, 1.5], nice=False))
@@ -207,8 +143,112 @@ def bound_reach(table: pd.DataFrame) -> Chart:
     tip = ["subject:N", "of:N", "distance:Q", "low:Q", "high:Q", "seeds:Q"]
     marks = alt.Chart(rows).mark_point(size=90, filled=True).encode(x=x, y=y, color=color, shape=shape, tooltip=tip)
     words = parts.told(rows, "{subject}, {of}: {distance:.2g}")
-    title, subtitle = (
-        "What the bound explains",
-        "True labels, logarithmic. Reach of the bound, and distance of new images to the nearest of their class.",
-    )
+    title = "What the bound explains"
+    subtitle = "True labels, logarithmic. Reach of the bound, and distance of new images to the nearest of their class."
     return layered([marks], title, subtitle, f"Reach of the bound and distance to new images: {words}.", height=230)
+
+
+def planar(cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots: pd.DataFrame) -> Chart:
+    """A network on the plane: regions, boundary, and a line with its interval and knots; sliders move the line.
+
+    Args:
+        cells: As the other arguments, of this chapter's `demo.plane`.
+        points: Training points.
+        lines: Lines and their intervals, by start and angle.
+        knots: Where the lines change regions.
+    """
+    ends = ([float(cells[axis].min()), float(cells[f"{axis}2"].max())] for axis in "xy")
+    across, up = (alt.Scale(domain=domain, nice=False) for domain in ends)
+    x, y = alt.X("x:Q", title="first coordinate", scale=across), alt.Y("y:Q", title="second coordinate", scale=up)
+
+    def at(name: str, *, ends: bool = True) -> dict[str, Any]:
+        """Where the columns of that name place a mark, or both of its ends."""
+        begins = {"x": alt.X(f"{name}_x:Q", scale=across), "y": alt.Y(f"{name}_y:Q", scale=up)}
+        return begins | ({"x2": f"{name}_x2", "y2": f"{name}_y2"} if ends else {})
+
+    moved = {
+        "start": parts.slider("start", lines["start"], "point", value=1),
+        "angle": parts.slider("angle", lines["angle"], "direction (degrees)", value=105),
+    }
+    line = chosen(lines, moved)
+    whole = line.mark_rule(strokeWidth=1.5, strokeDash=[4, 3], opacity=0.9, clip=True).encode(**at("whole"))
+    part = line.mark_rule(strokeWidth=4, opacity=1, clip=True)
+    small = {"shape": "diamond", "size": 40, "filled": False, "strokeWidth": 1.5, "opacity": 0.9}
+    diamonds = chosen(knots, moved).mark_point(**small, color="currentColor", clip=True)
+    origin = line.mark_point(size=130, filled=True, color="currentColor", shape="cross", opacity=1)
+    words = _said(line).mark_text(align="left", baseline="top", fontWeight=600, dx=4)
+    first = lines[(lines["start"] == 1) & (lines["angle"] == 105)].iloc[0]
+    part = part.encode(**at("part"), tooltip=["lower:Q", "upper:Q", "regions:Q"])
+    diamonds = diamonds.encode(x=x, y=y, tooltip=[alt.Tooltip("alpha:Q", title="α", format=".3f")])
+    origin = origin.encode(**at("at", ends=False))
+    words = words.encode(x=alt.value(0), y=alt.value(4), text="words:N")
+    return layered(
+        [*_ground(cells, points, x, y), whole, part, diamonds, origin, words],
+        "A line through the plane",
+        "Move the point and the direction. Solid: the interval; diamonds: knots; shades: regions.",
+        "Two moons and the network's two classes over the plane, its linear regions in shades. A line "
+        "starts at a training point; its interval is drawn solid and every change of region is marked. For point 1 at "
+        f"105 degrees the interval is {first['lower']:.2f} to {first['upper']:.2f}, through {first['regions']:.0f} "
+        "regions.",
+        height=300,
+    )
+
+
+def _ground(cells: pd.DataFrame, points: pd.DataFrame, x: alt.X, y: alt.Y) -> tuple[alt.Chart, alt.Chart]:
+    """Linear regions in shades of their class, and the training points."""
+    color = alt.Color("class:N", legend=None, scale=alt.Scale(domain=[0, 1], range=list(PALETTE[:2])))
+    shade = alt.Opacity("shade:Q", legend=None, scale=alt.Scale(domain=[0, 3], range=[0.14, 0.4]))
+    shape = alt.Shape("class:N", legend=None, scale=alt.Scale(range=["circle", "square"]))
+    ground = alt.Chart(cells).mark_rect(tooltip=None).encode(x=x, x2="x2:Q", y=y, y2="y2:Q", color=color, opacity=shade)
+    dots = alt.Chart(points).mark_point(size=22, filled=True, opacity=0.9)
+    return ground, dots.encode(x=x, y=y, color=color, shape=shape)
+
+
+def _said(line: alt.Chart) -> alt.Chart:
+    """A line's interval and number of regions in words."""
+    ends = "'interval ' + format(datum.lower, '.3f') + ' to ' + format(datum.upper, '.3f')"
+    return line.transform_calculate(words=f"{ends} + ', ' + datum.regions + ' regions'")
+
+
+def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -> Chart:
+    """Logits along a line, its interval shaded, and pictures on the way; menus choose labels and direction.
+
+    Args:
+        logits: As the other arguments, of this chapter's `probes.frames`.
+        intervals: The intervals.
+        images: Pictures at some α; empty for points that are no pictures.
+    """
+    labels = {column: label for column, label in (("labels", "labels"), ("towards", "direction")) if column in logits}
+    choices = parts.menus(logits, "chosen", labels)
+    shown = " && ".join(["true", *(f"datum.{column} === {param.name}" for column, param in choices.items())])
+    # Wider than the line, so that the pictures at both ends are whole.
+    span = alt.Scale(domain=[float(logits["alpha"].min()) - 0.15, float(logits["alpha"].max()) + 0.15], nice=False)
+    x = alt.X("alpha:Q", title="α", scale=span)
+    base = alt.Chart(intervals).transform_filter(shown)
+    curves = alt.Chart(logits).transform_filter(shown).transform_fold([OWN, OTHER], as_=["of", "logit"]).mark_line()
+    shade = base.mark_rect(opacity=0.13, color=PALETTE[3], tooltip=None)
+    legend = alt.Legend(symbolType="stroke", offset=26)  # room for the words between it and the drawing
+    y = alt.Y("logit:Q", title="logit", scale=alt.Scale(zero=False, nice=False))
+    tip = [alt.Tooltip("alpha:Q", title="α", format=".3f"), *tooltips(".3f", "logit"), "of:N"]
+    shade = shade.encode(x=alt.X("lower:Q", scale=span), x2="upper")
+    curves = curves.encode(x=x, y=y, **strokes("of", [OWN, OTHER], legend=legend), tooltip=tip)
+    layers = [shade, curves, parts.words_above(_said(base), y=-4)]
+    if len(images):
+        room = alt.Chart(_room_below(logits, intervals, list(labels))).transform_filter(shown)
+        pictures = alt.Chart(images).transform_filter(shown).mark_image(width=24, height=24, clip=True, tooltip=None)
+        layers.append(room.mark_point(opacity=0, tooltip=None).encode(y="floor:Q"))
+        layers.append(pictures.encode(x=x, y=alt.value(262), url="image:N"))
+    line = ", ".join(f"{{{name}}}" for name in labels) or "this line"
+    layers[0] = layers[0].add_params(*choices.values()) if choices else layers[0]
+    words = parts.told(intervals, line + ": {lower:.2f} to {upper:.2f}")
+    about = f"Logits along a line, exact at every knot. Intervals: {words}."
+    return layered(layers, "Along a line", "Shaded: the generalization interval of the image at α = 0.", about)
+
+
+def _room_below(logits: pd.DataFrame, intervals: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The intervals with a `floor` a fifth below each line's logits, so that pictures hide no curve."""
+    floors = []
+    for row in intervals.to_dict("records"):
+        shown = logits.loc[logits[keys].eq([row[key] for key in keys]).all(axis="columns"), [OWN, OTHER]].to_numpy()
+        floors.append(round(shown.min() - 0.2 * (shown.max() - shown.min()), 3))
+    return intervals.assign(floor=floors)

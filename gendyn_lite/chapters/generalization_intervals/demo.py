@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gendyn_lite import data
 from gendyn_lite.chapters import live
-from gendyn_lite.chapters.generalization_intervals import charts_lines, probes
+from gendyn_lite.chapters.generalization_intervals import charts, probes
 from gendyn_lite.chapters.generalization_intervals.runs import plan
 from gendyn_lite.chapters.generalization_intervals.tables import SPANS
 from gendyn_lite.errors import UserError
@@ -163,7 +163,7 @@ def _rounded(values: Tensor) -> np.ndarray:
 class IntervalExplorer:
     """Choose a network, labels, an image and a direction; see the logits along the line, its knots and its interval.
 
-    The static twin is `charts_lines.paths` of this chapter.
+    The static twin is `charts.paths` of this chapter.
 
     Attributes:
         panel: What to display.
@@ -181,4 +181,4 @@ class IntervalExplorer:
         corruption = float(self.labels.value == "random labels")
         network = {"corruption": corruption, "widths": WIDTHS[str(self.network.value)]}
         tables = one_line(str(self.towards.value), image=int(self.image.value), **network)
-        return "", charts_lines.paths(*tables), "A digit of scikit-learn; exact at every knot."
+        return "", charts.paths(*tables), "A digit of scikit-learn; exact at every knot."

@@ -1,4 +1,4 @@
-"""Tables of chapter 5: distributions of interval lengths, one row per bin, from what the runs record."""
+"""Tables of chapter 5: what runs are about, and interval lengths by bin, by direction and by epoch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.results.tables import with_sizes
+from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 BINS = 30  # of a recorded distribution of lengths
 # Kind of direction → lowest and highest α. Pairs and midlines as in the paper; the others in units of the distance
@@ -21,6 +21,17 @@ OWN, OTHER = "its class", "strongest other class"  # whose logits are recorded a
 NORM_RANGE = (0.0, 1.5)  # of the recorded distribution of regions' norms
 MAIN = "3x128"  # the paper's network, from which resolution and direction are varied
 LABELS = {0.0: "true labels", 1.0: "random labels"}
+UNTRAINED = "untrained network"  # on labels that are its own predictions
+DIRECTIONS = {
+    "pair": "another point of the class",
+    "principal": "first principal component",
+    "minor": "last principal component",
+    "random": "at random",
+    "varying": "at random, as pixels vary",
+    "span": "at random, in the class's span",
+    "means": "mean of another class",
+    "adversarial": "nearest boundary",
+}
 
 
 def described(table: pd.DataFrame) -> pd.DataFrame:
@@ -92,6 +103,77 @@ def distributions(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
     sums = found.sum(axis=1, keepdims=True).clip(min=1)
     rows = rows.assign(length=np.tile(middles(kind).round(4), len(about)), share=(found / sums).ravel())
     return rows[found.any(axis=1).repeat(BINS)].reset_index(drop=True)
+
+
+def with_subjects(runs: pd.DataFrame, by: str) -> pd.DataFrame:
+    """The runs that a menu chooses among, with what it calls them as the column ``subject``.
+
+    Args:
+        runs: A row per run, of `ends`.
+        by: What it chooses beside the data: ``"downsample"`` or ``"widths"``.
+    """
+    if by == "downsample":
+        runs = main_network(runs).sort_values("downsample", kind="stable")
+        choice = runs["downsample"].map(lambda side: "" if side == 1 else f", 1/{side} of the side")
+        return runs.assign(subject=runs["data"] + choice + runs["size"])
+    runs = runs[(runs["downsample"] == 1) & (runs["model"] == "mlp")]
+    several = runs.groupby("data", sort=False)["widths"].nunique()
+    sets = list(several[several > 1].index) or [several.idxmax()]
+    runs = runs[runs["data"].isin(sets)].sort_values(["data", "widths"], ascending=[False, True], kind="stable")
+    return runs.assign(subject=runs["widths"] + ("" if len(sets) == 1 else ", " + runs["data"]) + runs["size"])
+
+
+def shares(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Mean share of each bin over seeds, with its interval: the rows of one subject after those of another.
+
+    Args:
+        runs: A row per run, of `with_subjects`.
+        kind: As for `distributions`.
+    """
+    found = distributions(pd.concat([part for _, part in runs.groupby("subject", sort=False)]), kind)
+    return _drawn(mean_intervals(found, ["subject", "labels", "length"], "share", name="share"))
+
+
+def _drawn(frame: pd.DataFrame, highest: float = 1.0) -> pd.DataFrame:
+    """Means with their intervals, cut to what can be."""
+    return frame.assign(low=frame["low"].clip(0, highest), high=frame["high"].clip(0, highest)).round(4)
+
+
+def by_direction(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean length over seeds: a row for each data set (and size), kind of labels and direction of lines.
+
+    Args:
+        runs: A row per run, of `ends`.
+    """
+    initial = runs[runs["label_corruption"] == 0].assign(labels=UNTRAINED)
+    by, found = ["data", "labels", "direction"], []
+    for prefix, part in (("", runs), ("untrained_", initial)):
+        columns = {f"intervals/{prefix}{kind}_mean": name for kind, name in DIRECTIONS.items()}
+        keys = [part["data"] + part["size"], part["labels"]]
+        lengths = part.reindex(columns=list(columns)).rename(columns=columns).set_index(keys)
+        stacked: pd.Series = lengths.stack()  # type: ignore[assignment]
+        found.append(stacked.rename("length").dropna().rename_axis(by).reset_index())
+    rows = pd.concat(found)
+    return _drawn(mean_intervals(rows, by, "length", name="length"), highest=3.0)
+
+
+def while_training(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds by epoch of the runs on true labels that were watched: a row for each curve.
+
+    Args:
+        table: A tidy table of experiment ``"generalization_intervals"``.
+    """
+    runs = with_sizes(described(table).query("training and label_corruption == 0"))
+    low, high = SPANS["pair"]
+    curves = {
+        "length / 3": runs["intervals/pair_mean"] / (high - low),
+        "length / 3, unfitted: 0": runs["intervals/pair_mean"] * runs["intervals/fitted"] / (high - low),
+        "train accuracy": runs["train_accuracy"],
+        "test accuracy": runs["test_accuracy"],
+    }
+    about = runs[["epoch", "seed"]].assign(data=runs["data"] + runs["size"])
+    rows = about.assign(**curves).melt(list(about), var_name="of")
+    return _drawn(mean_intervals(rows, ["data", "of", "epoch"], name="value"))
 
 
 def convolutional(table: pd.DataFrame) -> list[tuple[str, ...]]:

@@ -5,6 +5,7 @@ They are on record in `claims.toml`; here is the statistic of each, by its id.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from gendyn_lite.results.tables import with_sizes
 PERFECT = 0.99  # a cosine from here on counts as perfect
 ENDS = 3  # epochs at each end of training
 FEWEST = 4  # networks of a correlation over networks
+Measure = Callable[[pd.DataFrame, str], pd.Series]  # of the values of one kind of runs, by seed
 
 
 def _imperfect(rows: pd.DataFrame, which: str) -> pd.Series:
@@ -67,20 +69,16 @@ def _correlation(group: pd.DataFrame, column: str, *, how: str = "rank") -> pd.S
     for seed, runs in group.groupby("seed"):
         rows = tables.networks_of_ratio(runs).query("fitted")
         x, y = rows["ratio"], rows[column]
-        if len(rows) < FEWEST:
-            continue
-        if how == "partial":
+        if how == "partial" and len(rows) >= FEWEST:
             found[seed] = tables.partial_rank(x.tolist(), y.tolist(), rows["train_loss"].tolist())
-        else:
+        elif len(rows) >= FEWEST:
             found[seed] = (stats.pearsonr if how == "linear" else stats.spearmanr)(x, y).statistic
     return pd.Series(found, dtype=float)
 
 
-def _apart(later: Any, layers: list[str], columns: tuple[str, ...]) -> pd.DataFrame:
-    """Means over epochs by seed, and over layers, of some columns of the probe ``apart``, given as ``":self8"``."""
-    return pd.DataFrame(
-        {name: later[[f"apart/{layer}{name}" for layer in layers]].mean().mean(axis=1) for name in columns}
-    )
+def _with_others(later: Any, layers: list[str]) -> pd.Series:
+    """Cosine of an image's path with those of others an epoch before: mean over epochs by seed, and over layers."""
+    return later[[f"apart/{layer}:others" for layer in layers]].mean().mean(axis=1)
 
 
 def _older_left(early: pd.DataFrame, layers: list[str]) -> pd.Series:
@@ -90,11 +88,9 @@ def _older_left(early: pd.DataFrame, layers: list[str]) -> pd.Series:
     return sum(pairs).groupby(both["seed"]).mean() / len(layers)  # type: ignore[union-attr]
 
 
-def _minus(values: dict[str, pd.DataFrame], one: str, other: str) -> pd.Series | None:
-    """Mean over the epochs before the first decay of one curve minus another, by seed; None where one is missing."""
-    if one not in values or other not in values:
-        return None
-    return _mean_by_seed(values[one], TRUE) - _mean_by_seed(values[other], TRUE)
+def _minus(values: dict[str, pd.DataFrame], one: str, other: str, of: Measure = _mean_by_seed) -> pd.Series | None:
+    """A measure of one curve minus that of another, on true labels by seed; None where one of them is missing."""
+    return of(values[one], TRUE) - of(values[other], TRUE) if one in values and other in values else None
 
 
 OF_LAYERS = {"imperfect_first": partial(_imperfect, which="min"), "imperfect_last": partial(_imperfect, which="max")}
@@ -127,16 +123,14 @@ OF_NEIGHBOURS = {
     "neighbours_by_activations": lambda later, layers: later[f"activations/{layers[-1]}:kept"].mean(),
     "isolated_update": lambda later, layers: later["isolation/mean"].mean(),
     "isolated_over_random": lambda later, layers: later["isolation/mean"].mean() - later["isolation/random"].mean(),
-    "others_in_part": lambda later, layers: _apart(later, layers, (":others",))[":others"],
+    "others_in_part": _with_others,
 }
 OF_OLDER = {"older_paths_left": _older_left}
 # Cross-path similarity by what it is of: the run's own paths and what stands beside them, before the first decay and
 # over all epochs.
 OF_BASELINES = {
     "more_than_movement": lambda early, whole: _minus(early, "paths", "movement"),
-    "rise_beyond_movement": lambda early, whole: (
-        _rise(whole["paths"], TRUE) - _rise(whole["movement"], TRUE) if "movement" in whole else None
-    ),
+    "rise_beyond_movement": lambda early, whole: _minus(whole, "paths", "movement", _rise),
     "lag_alone": lambda early, whole: (
         1 - _mean_by_seed(early["lag"].query("epoch <= @ENDS"), TRUE) if "lag" in early else None
     ),

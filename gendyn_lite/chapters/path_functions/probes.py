@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gendyn_lite import data, train
-from gendyn_lite.chapters.path_functions.probes_baselines import baselines, few_of
+from gendyn_lite.chapters.path_functions.probes_baselines import baselines, few_of, keep
 from gendyn_lite.chapters.path_functions.probes_pairs import NEAREST, apart_probe, distance_probe, neighbour_probe
 from gendyn_lite.chapters.runner import inputs
 from gendyn_lite.config import RunConfig
@@ -20,6 +20,7 @@ from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures.relu_paths.over_time import QUANTILES
+from gendyn_lite.measures.relu_paths.similarity import of_pairs
 from gendyn_lite.train.probes import Probe
 
 PROBE_VERSION = 2  # of what the probes measure: raise it with every change of that, and old runs stay what they are
@@ -160,15 +161,16 @@ def activation_probe(x: Tensor, scratch: Path) -> Probe:
 
     def probe(model: nn.Module, epoch: int) -> dict[str, float]:
         now = relu_paths.record_activations(model, x)
-        before = _load(scratch, epoch - 1)
-        _save(scratch, epoch, now)
+        last, here = (scratch / f"activations_{each:04d}.safetensors" for each in (epoch - 1, epoch))
+        before = load_file(last) if last.is_file() else {}
+        keep(here, now)
         values: dict[str, float] = {}
         for layer, one in now.items() if before else ():
             other = before[layer].to(one)
             own = relu_paths.self_activation_similarity(one, other)
             crossed = relu_paths.cross_activations(one, other)
-            i, j = torch.triu_indices(len(one), len(one), 1)
-            values |= _summary(f"{layer}:self", own.cpu()) | _summary(f"{layer}:cross", crossed.similarity.cpu()[i, j])
+            pairs = of_pairs(crossed.similarity.cpu())
+            values |= _summary(f"{layer}:self", own.cpu()) | _summary(f"{layer}:cross", pairs)
             values[f"{layer}:cross:zeros"] = crossed.zeros
             ranks = relu_paths.ranks_over_time({0: _cosines(other), 1: _cosines(one)}, range(len(one)))
             values[f"{layer}:kept"] = float(ranks.kept(NEAREST).mean())
@@ -188,19 +190,6 @@ def _summary(key: str, values: Tensor) -> dict[str, float]:
 def _cosines(activations: Tensor) -> Tensor:
     unit = torch.nn.functional.normalize(activations.float(), dim=1)
     return unit @ unit.T
-
-
-def _save(scratch: Path, epoch: int, activations: dict[str, Tensor]) -> None:
-    scratch.mkdir(parents=True, exist_ok=True)
-    place = scratch / f"activations_{epoch:04d}.safetensors"
-    save_file({name: one.cpu().contiguous() for name, one in activations.items()}, place.with_suffix(".part"))
-    place.with_suffix(".part").replace(place)
-
-
-def _load(scratch: Path, epoch: int) -> dict[str, Tensor]:
-    """The activations of an epoch; none if it is not there."""
-    place = scratch / f"activations_{epoch:04d}.safetensors"
-    return load_file(place) if place.is_file() else {}
 
 
 def isolation_probe(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) -> Probe:

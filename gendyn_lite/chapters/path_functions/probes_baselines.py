@@ -22,13 +22,13 @@ from gendyn_lite.train.probes import Probe, reestimated_statistics, running_stat
 FEW = 6  # layers of a deep network that are recorded
 
 
-def few_of(layers: list[str], count: int = FEW) -> list[str]:
+def few_of(layers: list[str]) -> list[str]:
     """A few layers, evenly from the first to the last.
 
     >>> few_of([f"relu{i}" for i in range(17)])
     ['relu0', 'relu3', 'relu6', 'relu10', 'relu13', 'relu16']
     """
-    return [layers[place] for place in sorted({round(i * (len(layers) - 1) / (count - 1)) for i in range(count)})]
+    return [layers[place] for place in sorted({round(i * (len(layers) - 1) / (FEW - 1)) for i in range(FEW)})]
 
 
 def baselines(config: RunConfig, loaded: ImageData, x: Tensor, scratch: Path) -> dict[str, Probe]:
@@ -76,6 +76,18 @@ def followed(x: Tensor, layers: list[str], folder: Path) -> Probe:
     return lambda model, epoch: {name: value for name, value in recorder(model, epoch).items() if name[-5:] == ":mean"}
 
 
+def keep(place: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors aside, then rename: what goes on after an interruption finds a whole file or none.
+
+    Args:
+        place: The file, in a folder that is made if absent.
+        tensors: By name.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: one.cpu().contiguous() for name, one in tensors.items()}, place.with_suffix(".part"))
+    place.with_suffix(".part").replace(place)
+
+
 class Walk:
     """The initial network moved at each epoch by random steps as long as the run's own, parameter by parameter.
 
@@ -117,11 +129,8 @@ class Walk:
         return run, walked
 
     def _save(self, epoch: int, run: Mapping[str, Tensor], walked: Mapping[str, Tensor]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
         both = {f"run.{k}": v for k, v in run.items()} | {f"own.{k}": v.clone() for k, v in walked.items()}
-        aside = self._place(epoch).with_suffix(".part")
-        save_file(both, aside)
-        aside.replace(self._place(epoch))
+        keep(self._place(epoch), both)
         self._place(epoch - 3).unlink(missing_ok=True)
 
     def _place(self, epoch: int) -> Path:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.measures import relu_paths
+from gendyn_lite.measures.relu_paths.similarity import of_pairs
 from gendyn_lite.train.probes import Probe
 
 ANCHORS = (5, 10, 15)  # images whose neighbours are ranked, the paper's
@@ -113,8 +114,7 @@ def apart_probe(recording: relu_paths.PathRecording) -> Probe:
             values[f"{layer}:others"] = float(across[~torch.eye(len(across), dtype=torch.bool)].mean())
             for lag in (lag for lag in APART if lag <= epoch):
                 crossed = relu_paths.cross_path_similarity(now, recording.packed(epoch - lag, layer)[layer]).double()
-                i, j = torch.triu_indices(len(crossed), len(crossed), 1)
-                values[f"{layer}:cross{lag}"] = float(crossed[i, j].mean())
+                values[f"{layer}:cross{lag}"] = float(of_pairs(crossed).mean())
                 values[f"{layer}:self{lag}"] = float(crossed.diagonal().mean())
         return values
 

@@ -1,4 +1,4 @@
-"""Charts of chapter 1, each from a tidy table of `gendyn_lite.results`; they respond without a kernel."""
+"""Charts of chapter 1: labels, true and corrupted; regularizers, explicit and implicit; augmented images."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.chapters.random_labels.charts_regularizers import augmented, final_accuracy
+from gendyn_lite.chapters.random_labels import tables
+from gendyn_lite.chapters.random_labels.tables import NONE
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import AROUND, Chart, layered, looks, menu, one_data_set, told, tooltips
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.tables import mean_intervals, summarize
-
-__all__ = ["augmented", "corruption_grid", "final_accuracy", "learning_curves", "loss_curves", "test_error"]
-__all__ += ["time_to_fit"]
+from gendyn_lite.results.tables import FITTED, mean_intervals, summarize
 
 CONDITIONS = {
     "true labels": ("true", 0.0),
@@ -23,7 +21,6 @@ CONDITIONS = {
     "random pixels": ("random_pixels", 0.0),
     "Gaussian inputs": ("gaussian", 0.0),
 }
-MOST_POINTS = 40  # epochs drawn of one run: enough for the eye, and light pages
 MOST_LETTERS = 45  # of all names, that a legend of one line has place for
 # No chart parameter may be called "q": Sphinx's search script empties every input of that name.
 
@@ -38,7 +35,9 @@ def learning_curves(table: pd.DataFrame) -> Chart:
         UserError: No run has true inputs, or the runs are of several data sets.
     """
     runs = _corrupted(table)
-    rows = _thin(runs)[["network", "label_corruption", "seed", "epoch", "train_accuracy", "test_accuracy"]].round(4)
+    rows = tables.thinned(runs)[
+        ["network", "label_corruption", "seed", "epoch", "train_accuracy", "test_accuracy"]
+    ].round(4)
     rows = rows.set_axis(["network", "q", "seed", "epoch", "train", "test"], axis=1)
     most, q = float(rows["q"].max()), parts.slider("corruption", rows["q"], "label corruption q")
     color, dash, _ = looks("split", ["train", "test"])
@@ -75,7 +74,7 @@ def time_to_fit(table: pd.DataFrame) -> Chart:
     runs = runs.join(clean, on=keys).assign(ratio=lambda each: each["fit_epoch"] / each["clean"])
     if runs["ratio"].notna().sum() == 0:
         raise UserError("no run fitted its training labels at q = 0 and at another q with one seed: train longer")
-    points = _seed_points(runs, "ratio")
+    points = tables.seed_points(runs, "ratio")
     layers = _against_q(points, "epochs to fit, relative to q = 0", AROUND)
     words = _in_words(points, "times as long as true labels")
     about = f"Time to fit the training labels against label corruption q, relative to true labels. {words}"
@@ -90,7 +89,7 @@ def test_error(table: pd.DataFrame) -> Chart:
     Args:
         table: As for `learning_curves`.
     """
-    points = _seed_points(summarize(_corrupted(table)), "test_error")
+    points = tables.seed_points(summarize(_corrupted(table)), "test_error")
     brush = alt.selection_interval(name="brush", encodings=["x"])
     rule = alt.Chart(points).transform_filter(brush).transform_aggregate(mean="mean(value)", groupby=["network"])
     tip = ["network:N", *tooltips(".3f", "mean")]
@@ -112,7 +111,7 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
     """
     table, names = one_data_set(table), list(CONDITIONS)
     rows = pd.concat(
-        _thin(table[(table["inputs"] == inputs) & (table["label_corruption"] == q)]).assign(condition=name)
+        tables.thinned(table[(table["inputs"] == inputs) & (table["label_corruption"] == q)]).assign(condition=name)
         for name, (inputs, q) in CONDITIONS.items()
     )
     network = menu("loss_network", rows["network"], "network")
@@ -173,17 +172,6 @@ def _corrupted(table: pd.DataFrame) -> pd.DataFrame:
     return one_data_set(rows)
 
 
-def _thin(table: pd.DataFrame) -> pd.DataFrame:
-    """At most `MOST_POINTS` epochs of each network's runs, the first among them, and the last of each run."""
-
-    def kept(epochs: pd.Series) -> pd.Series:
-        every = np.sort(epochs.unique())
-        return epochs.isin(every[np.linspace(0, len(every) - 1, MOST_POINTS).round().astype(int)])
-
-    last = table.groupby("run_id")["epoch"].transform("max")
-    return table[table.groupby("network")["epoch"].transform(kept) | (table["epoch"] == last)]
-
-
 def _chance_rule(table: pd.DataFrame, *, error: bool) -> alt.Chart:
     """A dotted line at the accuracy (or error) of guessing."""
     chance = 1 / int(table["num_classes"].iloc[0])
@@ -208,12 +196,6 @@ def _against_q(points: pd.DataFrame, title: str, scale: alt.Scale) -> list[alt.C
     return [*lines, parts.interval_bars(base, width=2), marks, seeds]
 
 
-def _seed_points(runs: pd.DataFrame, column: str) -> pd.DataFrame:
-    """One row per run: network, q, seed, value."""
-    points = runs[["network", "label_corruption", "seed", column]].dropna()
-    return points.set_axis(["network", "q", "seed", "value"], axis=1).round(4)
-
-
 def _in_words(points: pd.DataFrame, unit: str) -> str:
     """The means at the smallest and the largest q of each network, as a sentence."""
     means = mean_intervals(points, ["network", "q"]).round(4).sort_values("q", kind="stable")
@@ -231,3 +213,85 @@ def _looks(points: pd.DataFrame) -> parts.Looks:
         shorter = "replace(datum.label, 'without', 'no')"  # else the longest is wider than a phone
         legend = alt.Legend(columns=1, labelLimit=340, titleOrient="top", labelExpr=shorter)
     return looks("network", names, colours=PALETTE, title="network", legend=legend)
+
+
+HALF = "half of the labels random"
+SHORT = {"random crop + weight decay": "crop + decay"}
+ORDER = (NONE, "weight decay", "random crop", "crop + decay", "dropout", HALF)
+KINDS = ["end of training", "early stopping"]
+
+
+def final_accuracy(table: pd.DataFrame) -> Chart:
+    """Test accuracy by regularizer after equal numbers of epochs, and with early stopping; small points are seeds.
+
+    Args:
+        table: A tidy table of the experiment ``"regularizers"`` on one data set; runs that stop when their labels are
+            fitted are left out.
+
+    Raises:
+        UserError: No run has true labels and goes on to its last epoch, or the runs are of several data sets.
+    """
+    rows = tables.with_regularizers(table[~table["stop_when_fitted"].astype(bool)])
+    rows = rows[rows["label_corruption"] < 1]
+    if rows.empty:
+        raise UserError("the table has no run on true labels to its last epoch, expected the experiment 'regularizers'")
+    ends = tables.stopped_early(one_data_set(rows, column="base"))
+    half = ends["label_corruption"] > 0
+    ends["setting"] = ends["regularizers"].replace(SHORT).mask(half, HALF)
+    keys = ["network", "setting", "seed"]
+    points = ends[["base", "setting", "seed", "watched/test_accuracy", "stopped"]].set_axis([*keys, *KINDS], axis=1)
+    points = points.melt(keys, var_name="taken at", value_name="accuracy").round(4)
+    means = mean_intervals(points, ["network", "setting", "taken at"], "accuracy").round(4)
+    y = alt.Y("setting:N", title=None, sort=list(ORDER), axis=alt.Axis(labelLimit=220))
+    color, _, _ = looks("taken at", KINDS, colours=PALETTE, title="accuracy at")
+    shapes = alt.Scale(domain=KINDS, range=["circle", "diamond"])
+    base, seeds = (
+        alt.Chart(of)
+        .transform_filter("datum.network === final")
+        .encode(y=y, yOffset=alt.YOffset("taken at:N", sort=KINDS), color=color)
+        for of in (means, points)
+    )
+    bars = [base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")]
+    bars = bars if means["low"].notna().any() else []  # a layer without any value has no scale
+    axis = alt.Axis(format=".2f", tickCount=5)
+    marks = base.mark_point(size=110).encode(
+        x=alt.X("mean:Q", title="test accuracy", scale=AROUND, axis=axis),
+        shape=alt.Shape("taken at:N", title="accuracy at", scale=shapes),
+        tooltip=["setting:N", "taken at:N", *tooltips(".3f")],
+    )
+    tried = ends.groupby("base", sort=False)["setting"].nunique().sort_values(ascending=False, kind="stable")
+    marks = marks.add_params(menu("final", list(tried.index), "network"))
+    seeds = seeds.mark_point(size=22, opacity=0.5).encode(x="accuracy:Q", tooltip=["seed:N", "accuracy:Q"])
+    last = means[means["taken at"] == KINDS[0]]
+    about = (
+        "Test accuracy at the end of training, and at the epoch that other test images choose, by regularizer. At the "
+        f"end: {told(last, '{network}, {setting}: {mean:.2f}')}."
+    )
+    subtitle = "Equal epochs; mean and 95 % interval over seeds; small points: seeds."
+    return layered([*bars, marks, seeds], "Test accuracy by regularizer", subtitle, about, height=44 * int(tried.max()))
+
+
+def augmented(table: pd.DataFrame) -> Chart:
+    """Train accuracy on random labels against epoch, a line for each number of variants of an image.
+
+    Args:
+        table: A tidy table of the experiment ``"augmented_labels"`` on one data set.
+
+    Raises:
+        UserError: The runs are of several data sets.
+    """
+    drawn = tables.by_variants(one_data_set(table[table["epoch"] > 0]))
+    names = list(drawn["variants"].unique())
+    color, dash, _ = looks("variants", names, colours=PALETTE, title="variants of each image")
+    x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(type="log"))
+    y = alt.Y("accuracy:Q", title="train accuracy", scale=alt.Scale(domain=[0, 1]))
+    tip = ["variants:N", "epoch:Q", *tooltips(".2f", "accuracy")]
+    lines = alt.Chart(drawn).transform_filter("datum.network === augmented").mark_line(point={"size": 18})
+    lines = lines.encode(x=x, y=y, color=color, strokeDash=dash, tooltip=tip)
+    fitted = drawn[drawn["accuracy"] >= FITTED].groupby(["network", "variants"], sort=False).first().reset_index()
+    about = (
+        "Train accuracy on random labels against epoch, logarithmic, a line for each number of variants of an image. "
+        f"All seeds have fitted: {told(fitted, '{network}, variants {variants}: by epoch {epoch}') or 'none'}."
+    )
+    lines = lines.add_params(menu("augmented", drawn["network"], "network"))
+    return layered([lines], "Memorizing augmented images", "Mean over seeds, measured without augmentation.", about)

@@ -1,4 +1,4 @@
-"""Tables of chapter 1: Tables 1 and 2 of Zhang et al. (2017), beside our runs; which regularizers a run had on."""
+"""Tables of chapter 1: Tables 1 and 2 of Zhang et al. (2017) beside our runs; rows of charts; regularizers of a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gendyn_lite.errors import UserError
@@ -15,6 +16,7 @@ from gendyn_lite.results.tables import mean_interval, network_name, summarize, w
 
 NONE, BN = "no regularizer", " without batch-norm"
 LABELS = {0.0: "true", 0.5: "half random", 1.0: "random"}
+MOST_POINTS = 40  # epochs drawn of one run: enough for the eye, and light pages
 
 
 def _figures(name: str) -> tuple[Any, ...]:
@@ -38,6 +40,32 @@ def table_1_row(
     """
     wanted = (network, crop, weight_decay, random_labels)
     return next((row for row in TABLE_1 if row[:4] == wanted), None)
+
+
+def thinned(table: pd.DataFrame) -> pd.DataFrame:
+    """At most `MOST_POINTS` epochs of each network's runs, the first among them, and the last of each run.
+
+    Args:
+        table: A tidy table on one data set.
+    """
+
+    def kept(epochs: pd.Series) -> pd.Series:
+        every = np.sort(epochs.unique())
+        return epochs.isin(every[np.linspace(0, len(every) - 1, MOST_POINTS).round().astype(int)])
+
+    last = table.groupby("run_id")["epoch"].transform("max")
+    return table[table.groupby("network")["epoch"].transform(kept) | (table["epoch"] == last)]
+
+
+def seed_points(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """One row per run: network, q, seed, value.
+
+    Args:
+        runs: A table of `gendyn_lite.results.tables.summarize`.
+        column: What the value is, left out where it is missing.
+    """
+    points = runs[["network", "label_corruption", "seed", column]].dropna()
+    return points.set_axis(["network", "q", "seed", "value"], axis=1).round(4)
 
 
 def with_regularizers(table: pd.DataFrame) -> pd.DataFrame:
@@ -92,6 +120,21 @@ def with_variants(table: pd.DataFrame) -> pd.DataFrame:
     [1, 50]
     """
     return table.assign(variants=(2 * table["random_crop"] + 1) ** 2 * (1 + table["flip"].astype(int)))
+
+
+def by_variants(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean train accuracy over seeds by network, number of variants and epoch; a run that has fitted stays so.
+
+    Args:
+        table: A tidy table of the experiment ``"augmented_labels"`` on one data set.
+    """
+    rows, found = with_variants(table), []
+    for (network, variants), runs in rows.groupby(["network", "variants"], sort=False):
+        means = runs.pivot(index="epoch", columns="run_id", values="train_accuracy")
+        means = means.reindex(sorted(rows.loc[rows["network"] == network, "epoch"].unique())).ffill()
+        means = means.mean(axis="columns").round(4).rename("accuracy").reset_index()
+        found.append(means.assign(network=str(network), variants=str(variants)))
+    return pd.concat(found, ignore_index=True)
 
 
 def in_words(crop: bool, dropout: bool, decay: bool) -> str:

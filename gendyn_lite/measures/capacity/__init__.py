@@ -3,11 +3,11 @@
 Networks that fit any labels, exact kernel and linear models, and the complexity measures of learning theory.
 """
 
-from gendyn_lite.measures.capacity.cholesky import SingularGramError
 from gendyn_lite.measures.capacity.conjugate import conjugate_gradient_regression
 from gendyn_lite.measures.capacity.feature_regression import FeatureRegression, feature_regression
 from gendyn_lite.measures.capacity.features import ConvFeatures, gabor_bank, gabor_features, random_conv_features
 from gendyn_lite.measures.capacity.given import duplicates
+from gendyn_lite.measures.capacity.gram import RidgeSolution, SingularGramError, ridge_path
 from gendyn_lite.measures.capacity.kernels import (
     KernelFactor,
     KernelRegression,
@@ -28,5 +28,4 @@ from gendyn_lite.measures.capacity.rademacher import (
     vc_dimension_bound,
     vc_gap_bound,
 )
-from gendyn_lite.measures.capacity.ridge import RidgeSolution, ridge_path
 from gendyn_lite.measures.capacity.stability import Stability, label_account, replace_one_stability, stability_gap_bound

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gendyn_lite.errors import Failed, UserError
+from gendyn_lite.errors import Failed
 from gendyn_lite.measures.capacity import given
 from gendyn_lite.measures.capacity.kernels import KernelRegression, gaussian_kernel
 from gendyn_lite.measures.per_example.checks import check_number, check_whole, refuse_if_too_large
@@ -64,9 +64,7 @@ def conjugate_gradient_regression(
     given.check_ridge(ridge)
     points = given.as_points(x)
     given.check_length(points, y)
-    if ridge == 0 and (groups := given.duplicates(points)):
-        told = f"equal points make the Gram matrix singular: {given.name_groups(groups)} (indices)"
-        raise UserError(f"{told}: drop the repeats or take ridge > 0")
+    given.check_distinct(points, ridge)
     n, centres = len(points), min(centres, len(points))
     what = f"the lower triangle of the Gram matrix of {n:,} points in float32"
     refuse_if_too_large(2 * n * n + 24 * n * centres, what, "take fewer points or centres", device=points.device)

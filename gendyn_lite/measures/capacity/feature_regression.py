@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gendyn_lite.measures.capacity.cholesky import Cholesky, triangle_bytes
 from gendyn_lite.measures.capacity.features import ConvFeatures
 from gendyn_lite.measures.capacity.given import Fitted, as_targets, check_length, check_ridge, kind_of, solving_device
+from gendyn_lite.measures.capacity.gram import Cholesky, triangle_bytes
 from gendyn_lite.measures.per_example.checks import refuse_if_too_large
 
 IMAGES = 1000  # at a time

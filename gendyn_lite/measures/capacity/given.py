@@ -146,6 +146,13 @@ def duplicates(x: Tensor) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
+def check_distinct(points: Tensor, ridge: float) -> None:
+    """Refuse equal points where there is no ridge, naming them: they make the Gram matrix singular."""
+    if ridge == 0 and (groups := duplicates(points)):
+        told = f"equal points make the Gram matrix singular: {name_groups(groups)} (indices)"
+        raise UserError(f"{told}: drop the repeats or take ridge > 0")
+
+
 def name_groups(groups: list[list[int]], most: int = 3) -> str:
     """Groups of indices as text.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity import given
-from gendyn_lite.measures.capacity.cholesky import Cholesky, SingularGramError, triangle_bytes
+from gendyn_lite.measures.capacity.gram import Cholesky, SingularGramError, triangle_bytes
 from gendyn_lite.measures.per_example.checks import available_memory, check_number, refuse_if_too_large
 
 BLOCK = {"cpu": 1024, "cuda": 4096}  # rows of the kernel matrix that are computed and factored at a time
@@ -73,9 +73,7 @@ class KernelFactor:
         self.width, self.ridge, block = float(width), float(ridge), _block(self.device)
         _refuse_large_gram(len(x), x[0].numel(), block, self.device)
         points = given.as_points(x)
-        if ridge == 0 and (groups := given.duplicates(points)):
-            told = f"equal points make the Gram matrix singular: {given.name_groups(groups)} (indices)"
-            raise UserError(f"{told}: drop the repeats or take ridge > 0")
+        given.check_distinct(points, ridge)
         self.points = points.to(self.device)
         self._cholesky = Cholesky(self._rows, len(points), block=block)
 

@@ -1,5 +1,6 @@
 """Generalization intervals: how far from a point, in a direction, a network keeps its class (Salman et al. 2019)."""
 
+from gendyn_lite.measures.intervals.bounds import WeightNorms, infinity_norm, linear_maps, weight_norms
 from gendyn_lite.measures.intervals.directions import (
     adversarial_directions,
     between_means,
@@ -11,4 +12,3 @@ from gendyn_lite.measures.intervals.directions import (
     same_class_tuples,
 )
 from gendyn_lite.measures.intervals.interval import Intervals, Line, generalization_interval, pieces
-from gendyn_lite.measures.intervals.norms import WeightNorms, infinity_norm, linear_maps, weight_norms

@@ -12,7 +12,7 @@ import torch
 from gendyn_lite import data, results
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.fisher_mask import charts, demo, probes, tables
-from gendyn_lite.chapters.fisher_mask import charts_runs as draw
+from gendyn_lite.chapters.fisher_mask import charts as draw
 from gendyn_lite.chapters.fisher_mask import runs as experiment
 from gendyn_lite.measures import fisher
 from tests.chapters.fisher_mask import fake as fake_fisher

@@ -11,7 +11,7 @@ import torch
 
 from gendyn_lite import data, results
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.generalization_intervals import charts, charts_lines, probes, tables
+from gendyn_lite.chapters.generalization_intervals import charts, probes, tables
 from gendyn_lite.chapters.generalization_intervals import demo as interval_lines
 from gendyn_lite.chapters.generalization_intervals import runs as experiment
 from gendyn_lite.measures import intervals
@@ -167,7 +167,7 @@ def test_the_plane_agrees_with_the_network():
     plane = interval_lines.plane(starts=2, resolution=8)
     first = plane.lines.query("start == 1 and angle == 105").iloc[0]
     words = f"{first['lower']:.2f} to {first['upper']:.2f}, through {first['regions']:.0f} regions"
-    assert words in described(charts_lines.planar(*plane))
+    assert words in described(charts.planar(*plane))
     network = interval_lines.trained("two_moons", 0.0, (12, 12))
     corners = torch.tensor(plane.cells[["x", "y", "x2", "y2"]].to_numpy(), dtype=torch.float32)
     same = network.model(corners.view(-1, 2, 2).mean(1)).argmax(1).numpy() == plane.cells["class"].to_numpy()
@@ -197,7 +197,7 @@ def test_recorded_lines_are_those_of_the_network(lines_table):
 def test_lines_have_pictures_and_margins_that_end_with_the_interval(lines_table):
     found = probes.of_runs(lines_table)
     words = [f"{row.labels}, {row.towards}: {row.lower:.2f} to {row.upper:.2f}" for row in found.intervals.itertuples()]
-    said = described(charts_lines.paths(*found))
+    said = described(charts.paths(*found))
     assert all(each in said for each in words)
     assert len(found.intervals) == 2 * len(probes.KINDS)
     assert found.images["image"].str.startswith("data:image/png;base64,").all()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import capacity
 from gendyn_lite.measures.capacity import KernelFactor, choose_width, kernel_regression, kernels
-from gendyn_lite.measures.capacity.cholesky import Cholesky, triangle_bytes
+from gendyn_lite.measures.capacity.gram import Cholesky, triangle_bytes
 from gendyn_lite.measures.per_example import checks as memory
 from tests.measures.networks import refused
 

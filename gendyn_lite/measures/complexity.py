@@ -1,4 +1,8 @@
-"""Norms of a network's weights, each as a logarithm where it is a product over layers."""
+"""The measures of complexity that the field compares: norms of the weights, margins, flatness of the loss.
+
+Norms are logarithms where they are products over layers. After the survey of Jiang et al. (2020), 'Fantastic
+generalization measures and where to find them'.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,13 @@ from collections.abc import Mapping
 from copy import deepcopy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.checks import check_number, check_whole
 from gendyn_lite.measures.per_example.guards import check_eval
+from gendyn_lite.measures.per_example.layers import hooked
 
 # What a path through the network may pass without a weight of its own.
 PLAIN = (nn.ReLU, nn.LeakyReLU, nn.Flatten, nn.Identity, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d, nn.Sequential)
@@ -115,16 +122,11 @@ def spectral(model: nn.Module, in_shape: tuple[int, ...]) -> float:
     if not weighted:
         raise UserError("the network has no linear and no convolutional layer, expected at least one")
 
-    def note(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def note(module: nn.Module, args: tuple[Tensor, ...], *_: object) -> None:
         shapes[module] = tuple(args[0].shape[1:])
 
-    handles = [module.register_forward_pre_hook(note) for module in weighted]
-    try:
-        with torch.no_grad():
-            model(torch.zeros(1, *in_shape).to(next(model.parameters())))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), hooked(weighted, note):
+        model(torch.zeros(1, *in_shape).to(next(model.parameters())))
     return sum(math.log(_largest_singular_value(module, shapes[module])) for module in weighted)
 
 
@@ -151,3 +153,106 @@ def _check_layers(model: nn.Module, plain: tuple[type[nn.Module], ...]) -> None:
         if not isinstance(module, (nn.Linear, nn.Conv2d, *plain)):
             what = f"layer {name!r} is a {type(module).__name__}" if name else f"it is a {type(module).__name__}"
             raise UserError(f"norms over layers are of networks of linear and convolutional ones, and {what}")
+
+
+@torch.no_grad()
+def margin(model: nn.Module, x: Tensor, y: Tensor, *, quantile: float = 0.1) -> float:
+    """A low quantile, over examples, of the logit of the label minus the largest other one.
+
+    Args:
+        model: In eval mode.
+        x: Inputs [n, *in_shape].
+        y: Labels [n].
+        quantile: Which: the smallest margin of all hangs on one example.
+
+    Raises:
+        UserError: There is one class alone, or no example.
+
+    Source: Jiang et al. (2020), Appendix C, where γ is the 10th percentile.
+
+    >>> margin(nn.Identity(), torch.tensor([[2.0, 0.5], [0.0, 3.0]]), torch.tensor([0, 1]), quantile=0)
+    1.5
+    """
+    check_eval(model)
+    check_number("quantile", quantile, "a number in [0, 1]", lambda value: 0 <= value <= 1)
+    if not len(x):
+        raise UserError("x has no example, expected at least one")
+    logits = torch.cat([model(part) for part in x.split(500)]).double()
+    if logits.shape[1] < 2:
+        raise UserError("the network has one output, and a margin is between two: expected logits of two classes")
+    own = logits.gather(1, y[:, None])[:, 0]
+    others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    return float((own - others).quantile(quantile))
+
+
+@torch.no_grad()
+def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, draws: int = 5, seed: int = 0) -> float:
+    """The mean rise of the loss, in nats, when every weight w becomes w (1 + σ ξ) with ξ from a standard normal.
+
+    Noise in proportion to the weights gives the same for networks that differ by a rescaling of units alone. Each draw
+    is taken both ways, ξ and −ξ, so that the slope of the loss drops out.
+
+    Args:
+        model: In eval mode; left as it was.
+        x: Training inputs [n, *in_shape].
+        y: Their labels [n].
+        sigma: Relative size of the noise, σ.
+        draws: How many times it is drawn.
+        seed: Of the draws.
+
+    Raises:
+        UserError: σ is no positive number, or there is no draw or example.
+
+    Source: Jiang et al. (2020), Appendix C, 'magnitude-aware' flatness by noise; they search the σ of a given rise.
+
+    >>> network = nn.Linear(2, 2, bias=False)
+    >>> _ = network.weight.data.fill_(1.0)  # noise can only hurt where each logit is as good as the other
+    >>> sharpness(network, torch.eye(2), torch.tensor([0, 1])) > 0
+    True
+    """
+    check_eval(model)
+    check_number("sigma", sigma, "a number above 0")
+    check_whole("draws", draws)
+    if not len(x):
+        raise UserError("x has no example, expected at least one")
+    moved, generator = deepcopy(model), torch.Generator().manual_seed(seed)
+    before, rises = _loss(model, x, y), []
+    for _ in range(draws):
+        noise = [torch.randn(value.shape, generator=generator).to(value) for value in model.parameters()]
+        for way in (sigma, -sigma):
+            for new, value, one in zip(moved.parameters(), model.parameters(), noise, strict=True):
+                new.copy_(value * (1 + way * one))
+            rises.append(_loss(moved, x, y) - before)
+    return sum(rises) / len(rises)
+
+
+def _loss(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    parts = zip(x.split(500), y.split(500), strict=True)
+    total = sum(float(F.cross_entropy(model(part).double(), labels, reduction="sum")) for part, labels in parts)
+    return total / len(y)
+
+
+def gradient_noise(gram: Tensor) -> float:
+    """The spread of the examples' gradients over the square of their mean: tr Cov(g) / ‖E g‖².
+
+    Args:
+        gram: Dot products of the gradients of n examples, [n, n], as of `gradient_gram`.
+
+    Returns:
+        0 where all gradients are alike; infinite where they cancel.
+
+    Raises:
+        UserError: There are fewer than two examples.
+
+    Source: Jiang et al. (2020), Appendix C, 'variance of gradients'; over the mean, as in McCandlish et al. (2018).
+
+    >>> gradient_noise(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    2.0
+    """
+    n = len(gram)
+    if n < 2:
+        raise UserError(f"the spread of {n} gradient is not defined: expected at least two examples")
+    gram = gram.double()
+    mean = float(gram.mean())
+    spread = (float(gram.diagonal().mean()) - mean) * n / (n - 1)
+    return spread / mean if mean > 0 else float("inf")
