@@ -19,6 +19,7 @@ from gendyn_lite.chapters.random_labels import charts as random_labels
 from gendyn_lite.chapters.random_labels.tables import table_1
 from gendyn_lite.chapters.stiffness import charts as stiffness
 from gendyn_lite.chapters.stiffness import charts_layers as stiffness_layers
+from gendyn_lite.chapters.stiffness import charts_maps as stiffness_maps
 from gendyn_lite.errors import UserError
 from tests.chapters import fake_sizes
 from tests.chapters.capacity import fake as fake_capacity
@@ -29,7 +30,7 @@ from tests.chapters.random_labels import fake as fake_runs
 from tests.chapters.specs import described, rows
 from tests.chapters.stiffness import fake as fake_stiffness
 
-CORNERS: stiffness_layers.CORNERS = dict.fromkeys(("two_moons", "spirals"), ((-1.0, -1.0), (1.0, 1.0)))
+CORNERS: stiffness_maps.CORNERS = dict.fromkeys(("two_moons", "spirals"), ((-1.0, -1.0), (1.0, 1.0)))
 TABLES: list[tuple[Callable[..., pd.DataFrame], ModuleType, list[str]]] = [
     (fake_runs.table, random_labels, ["learning_curves", "time_to_fit", "test_error", "loss_curves"]),
     (fake_runs.regularized, random_labels, ["final_accuracy"]),
@@ -43,7 +44,7 @@ TABLES: list[tuple[Callable[..., pd.DataFrame], ModuleType, list[str]]] = [
     (fake_stiffness.training, stiffness, ["one_factor", "over_training", "critical_lengths"]),
     (fake_stiffness.training, stiffness, ["against_distance", "class_matrix"]),
     (fake_stiffness.layers, stiffness_layers, ["trained_and_untrained", "architectures", "depths"]),
-    (fake_stiffness.maps, stiffness_layers, ["boundary_contrasts"]),
+    (fake_stiffness.maps, stiffness_maps, ["boundary_contrasts"]),
     (fake_stiffness.deep, stiffness_layers, ["deep_networks"]),
     (fake_intervals.table, interval_lengths, ["densities", "directions", "during_training", "region_norms"]),
     (fake_capacity.descent, capacity, ["distance_to_minimum_norm"]),
@@ -53,7 +54,7 @@ CHARTS: dict[str, tuple[Callable[..., pd.DataFrame], Callable[..., alt.TopLevelM
     name: (make, getattr(module, name)) for make, module, names in TABLES for name in names
 }
 CHARTS |= {
-    "neighbourhood_maps": (fake_stiffness.maps, lambda runs: stiffness_layers.neighbourhood_maps(runs, CORNERS)),
+    "neighbourhood_maps": (fake_stiffness.maps, lambda runs: stiffness_maps.neighbourhood_maps(runs, CORNERS)),
     "densities_by_network": (fake_intervals.table, lambda runs: interval_lengths.densities(runs, by="widths")),
     "midlines": (fake_intervals.table, lambda runs: interval_lengths.densities(runs, kind="midline")),
     "distributions_deep": (fake_paths.deep, paths.distributions),
@@ -132,7 +133,7 @@ REFUSED = [
     (random_labels.time_to_fit, fake_runs.table(fitted=False), "no run fitted its training labels"),
     (random_labels.final_accuracy, SWITCHED.query("label_corruption == 1"), "no run on true labels"),
     (random_labels.final_accuracy, fake_runs.regularized(stop=True), "no run on true labels"),
-    (stiffness_layers.neighbourhood_maps, fake_stiffness.maps().query("seed > 0"), "no run of the table holds a map"),
+    (stiffness_maps.neighbourhood_maps, fake_stiffness.maps().query("seed > 0"), "no run of the table holds a map"),
     (paths.kinds_of_runs, fake_paths.ratio(), "no similarities of paths"),
     (stiffness_layers.deep_networks, fake_runs.table(), "no values of layers"),
     (table_1, pd.concat([SWITCHED, SWITCHED.assign(data="other")]), "Table 1 has one data set, the runs have 2"),
@@ -142,7 +143,7 @@ REFUSED = [
 @pytest.mark.parametrize(("draw", "runs", "message"), REFUSED, ids=[message for *_, message in REFUSED])
 def test_a_table_that_lacks_what_is_drawn_is_refused(draw, runs, message):
     with pytest.raises(UserError, match=message):
-        draw(runs, *([CORNERS] if draw is stiffness_layers.neighbourhood_maps else []))
+        draw(runs, *([CORNERS] if draw is stiffness_maps.neighbourhood_maps else []))
 
 
 OF_CHAPTER_1 = [name for make, module, names in TABLES if module is random_labels for name in names]

@@ -12,15 +12,15 @@ from gendyn_lite.chapters import live
 from gendyn_lite.chapters.fisher_mask import demo as fisher_demo
 from gendyn_lite.chapters.generalization_intervals import demo as interval_demo
 from gendyn_lite.chapters.path_functions import explorer as path_explorer
-from gendyn_lite.chapters.random_labels import demo as label_demo
+from gendyn_lite.chapters.random_labels import explorer as label_explorer
 from gendyn_lite.chapters.random_labels import runs as random_labels
-from gendyn_lite.chapters.stiffness.demo import StiffnessExplorer
+from gendyn_lite.chapters.stiffness.explorer import StiffnessExplorer
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import relu_paths, stiffness
 
 MISTAKE = "class '<img src=x onerror=alert(1)>' has no images"
 CASES = {
-    "random_labels": (label_demo.RandomLabelsExplorer, random_labels, "run", "train"),
+    "random_labels": (label_explorer.RandomLabelsExplorer, random_labels, "run", "train"),
     "path_functions": (path_explorer.PathExplorer, path_explorer, "nearest", "image"),
     "fisher_mask": (fisher_demo.InfluenceExplorer, fisher_demo, "step", "example"),
     "stiffness": (StiffnessExplorer, StiffnessExplorer, "map", "show"),
@@ -71,7 +71,7 @@ def of_labels(tmp_path, monkeypatch):
     for name in ("plan", "regularizer_plan"):
         quick = getattr(random_labels, name)("smoke", seeds=1, epochs=2, train_size=100)
         monkeypatch.setattr(random_labels, name, lambda *_, quick=quick, **__: quick)
-    return label_demo.RandomLabelsExplorer(root=tmp_path)
+    return label_explorer.RandomLabelsExplorer(root=tmp_path)
 
 
 def test_the_controls_of_chapter_1_describe_a_run(of_labels):

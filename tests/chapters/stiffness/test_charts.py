@@ -9,6 +9,7 @@ import vl_convert
 
 from gendyn_lite.chapters.stiffness import charts as draw
 from gendyn_lite.chapters.stiffness import charts_layers as draw_layers
+from gendyn_lite.chapters.stiffness import charts_maps as draw_maps
 from tests.chapters.specs import rows
 from tests.chapters.stiffness import fake
 
@@ -17,7 +18,7 @@ CORNERS = {"two_moons": ((-1.0, -1.0), (1.0, 1.0)), "spirals": ((-2.0, -1.0), (2
 
 def test_the_map_is_drawn_where_its_points_are():
     """Vega splits the text and places the cells: a drawn map has a rectangle for every point."""
-    spec = draw_layers.neighbourhood_maps(fake.maps(), CORNERS).to_dict()
+    spec = draw_maps.neighbourhood_maps(fake.maps(), CORNERS).to_dict()
     svg = vl_convert.vegalite_to_svg(spec)
     assert svg.count('aria-roledescription="rect mark"') == 4
     assert "first coordinate: 0; second coordinate: −2; x2: 4.24; y2: 0.12; stiffness: −0.2; predicted class: 1" in svg
@@ -54,6 +55,6 @@ def test_every_depth_is_drawn_with_all_of_its_layers():
 
 
 def test_a_contrast_is_drawn_for_each_baseline():
-    drawn = rows(draw_layers.boundary_contrasts(fake.maps())).drop_duplicates(["data", "kind"])
+    drawn = rows(draw_maps.boundary_contrasts(fake.maps())).drop_duplicates(["data", "kind"])
     found = drawn[drawn["data"] == "made-up spirals"].set_index("kind")["mean"]
-    assert found[draw_layers.CONTRASTS].round(1).tolist() == [0.5, 0.2, 0.3, 0.4, 0.1]
+    assert found[draw_maps.CONTRASTS].round(1).tolist() == [0.5, 0.2, 0.3, 0.4, 0.1]
