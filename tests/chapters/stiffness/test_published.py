@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters import what_holds
 from gendyn_lite.chapters.stiffness import claims
 from gendyn_lite.chapters.stiffness.claims import RECORD
 from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs, reestimated
@@ -14,12 +13,17 @@ TRAINING, MAPS, LAYERS, EVERY_DEEP = (
     results.published(f"stiffness_{kind}") for kind in ("training", "maps", "layers", "deep")
 )
 DEEP = reestimated(EVERY_DEEP)
-OVERALL = what_holds.judged("04_stiffness")[1].set_index("id")["verdict"]
 KINDS = {(network, labels) for network in ("resnet18", "vgg19") for labels in (0.0, 1.0)}
 WITHIN, TEST, BETWEEN = (f"stiffness/{name}_cosine" for name in ("within", "test_within", "between"))
 LENGTH = "stiffness/critical_length"
 CENTRE = TRAINING[(TRAINING["n_train"] == 1000) & (TRAINING["learning_rate"] == 0.01)]
 TRUE = CENTRE[CENTRE["label_corruption"] == 0]
+
+
+@pytest.fixture(scope="module")
+def said(of_page):
+    """Of each claim, its verdict."""
+    return of_page("04_stiffness")[1].set_index("id")["verdict"]
 
 
 def at(rows, column, epoch, *keys):
@@ -37,14 +41,14 @@ def values(name, judge=claims.during_training, runs=TRAINING):
     return found.rename(index=lambda said: next(name for word, name in words.items() if word in said))
 
 
-def test_what_was_run_are_new_seeds_looked_at_from_the_first_steps_on():
+def test_what_was_run_are_new_seeds_looked_at_from_the_first_steps_on(of_page):
     assert set(TRAINING["eval_schedule"]) == {"early"} and set(TRAINING["n_train"]) == {1000, 3000}
     assert set(TRAINING.groupby("group_id")["seed"].agg(lambda seeds: tuple(sorted(set(seeds))))) == {(5, 6, 7, 8, 9)}
     assert set(MAPS["seed"]) == set(range(5, 10)) and set(DEEP["seed"]) == set(range(5, 10))
     judged = RECORD.entries["tanh_stiffer_within"].of(LAYERS)
     assert set(judged["seed"]) == set(range(5, 10)) and judged["run_id"].nunique() == 75
     assert {0, 0.0625, 0.5, *range(1, 9), 40} <= set(TRAINING["epoch"])
-    prior = what_holds.judged("04_stiffness")[1].set_index("id")["prior"]
+    prior = of_page("04_stiffness")[1].set_index("id")["prior"]
     assert (
         prior[["falls_with_overfitting", "boundary_learnt"]].all()
         and prior[["tanh_stiffer_within", "tanh_differs"]].all()
@@ -65,9 +69,9 @@ def test_within_a_class_it_rises_then_falls_to_where_it_began():
     assert (left["mnist"], left["cifar10"]) == pytest.approx((0.75, 0.58), abs=0.01)
 
 
-def test_training_and_test_images():
+def test_training_and_test_images(said):
     assert values("test_as_train")["value"].abs().max() < 0.01
-    assert OVERALL["test_as_train"] == OVERALL["test_as_train_fitted"] == "holds"
+    assert said["test_as_train"] == said["test_as_train_fitted"] == "holds"
     less = at(TRUE, TEST, 40) / at(TRUE, WITHIN, 40)
     assert less["mnist"] > 0.98 and less["cifar10"] == pytest.approx(0.75, abs=0.02)
 
@@ -84,12 +88,12 @@ def test_random_labels_at_equal_epochs_and_at_equal_training_loss():
     assert (seen[1.0] / seen[0.0]).to_numpy() == pytest.approx(0.7, abs=0.01)
 
 
-def test_learning_rates_at_equal_epochs_and_at_equal_training_loss():
+def test_learning_rates_at_equal_epochs_and_at_equal_training_loss(said):
     true = TRAINING[(TRAINING["label_corruption"] == 0) & (TRAINING["n_train"] == 1000)]
     less, fitted = (values(f"larger_rate_less_stiff{name}")["value"] for name in ("", "_fitted"))
     assert (less["mnist"], less["cifar10"]) == pytest.approx((-0.25, -0.11), abs=0.005)
     assert list(fitted.index) == ["mnist"] and fitted["mnist"] == pytest.approx(-0.03, abs=0.005)
-    assert (OVERALL["larger_rate_less_stiff"], OVERALL["larger_rate_less_stiff_fitted"]) == (
+    assert (said["larger_rate_less_stiff"], said["larger_rate_less_stiff_fitted"]) == (
         "holds, small",
         "holds, small",
     )
@@ -127,7 +131,7 @@ def test_critical_lengths():
     assert set(bins["epoch"]) == {0, 40} and (bins[LENGTH] > last).all()
 
 
-def test_a_map_is_what_it_must_be_without_learning():
+def test_a_map_is_what_it_must_be_without_learning(said):
     learnt, labelled, seen, points = (
         values(f"boundary_{name}", claims.over_the_plane, MAPS)["value"]
         for name in ("learnt", "labelled", "seen", "at_points")
@@ -135,7 +139,7 @@ def test_a_map_is_what_it_must_be_without_learning():
     assert len(seen) == 4 and seen.between(0.57, 0.64).all()
     assert learnt.abs().max() < 0.05 and labelled.abs().max() < 0.02
     assert points["nested_rings"] < points["rings"] < 0 < points["two_moons"] < 0.05
-    assert (OVERALL["boundary_seen"], OVERALL["boundary_learnt"]) == ("holds", "negligible")
+    assert (said["boundary_seen"], said["boundary_learnt"]) == ("holds", "negligible")
     before = MAPS[MAPS["epoch"] == 0]
     assert (before["map/points_inside"] - before["map/points_boundary"] > 0.1).all()
 
@@ -145,14 +149,14 @@ def test_the_classes_of_a_map_are_text_with_their_zeros():
     assert set(maps.str.len()) == {36 * 36} and maps.str.startswith("0").any()
 
 
-def test_layers_by_their_original_criteria_and_by_the_later_ones():
+def test_layers_by_their_original_criteria_and_by_the_later_ones(said):
     within, tanh = (values(name, claims.by_layer, LAYERS)["value"]
                     for name in ("training_changes_within", "tanh_stiffer_within"))  # fmt: skip
     assert within.drop("nested_rings").max() < 0.1 < within["nested_rings"]
     assert (tanh.min(), tanh.max()) == pytest.approx((-0.28, -0.06), abs=0.005)
-    assert (OVERALL["training_changes_within"], OVERALL["tanh_stiffer_within"]) == ("undecided", "reversed")
-    assert set(OVERALL[["changes_through_within", "training_changes_layers", "changes_through_layers"]]) == {"holds"}
-    assert (OVERALL["leaky_relu_as_relu"], OVERALL["tanh_differs"]) == ("holds", "holds, small")
+    assert (said["training_changes_within"], said["tanh_stiffer_within"]) == ("undecided", "reversed")
+    assert set(said[["changes_through_within", "training_changes_layers", "changes_through_layers"]]) == {"holds"}
+    assert (said["leaky_relu_as_relu"], said["tanh_differs"]) == ("holds", "holds, small")
     leaky = values("leaky_relu_as_relu_within", claims.by_layer, LAYERS)
     assert leaky.loc["nested_rings", "value"] == pytest.approx(-0.08, abs=0.005)
     assert set(leaky.drop("nested_rings")["verdict"]) == {"holds"}
