@@ -7,13 +7,14 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tqdm.auto  # noqa: F401 (it reads its environment at import: the bars of this process stay as they are)
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from gendyn_lite import book
+from gendyn_lite import book, notebooks
 from gendyn_lite.threads import threads
 from tests.book import trial
 
@@ -92,8 +93,22 @@ def trial_site(trial_book: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def real_site() -> Path:
-    """The real book's pages, built from the working tree into ``_build/test`` (warnings are errors)."""
-    return book.build(out=trial.ROOT / "_build" / "test").parent
+    """The real book's pages, built from the working tree into ``_build/test`` (warnings are errors).
+
+    Chapters that `make test` has executed by then, and compared, are rendered as they were; the others are executed.
+    """
+    execute = notebooks.run
+
+    def run(path: Path, *, out: Path, **options: Any) -> Path:
+        kept = Path(os.environ.get("GENDYN_EXECUTED", os.devnull)) / path.name
+        if not kept.is_file():
+            return execute(path, out=out, **options)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copyfile(kept, out))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notebooks, "run", run)
+        return book.build(out=trial.ROOT / "_build" / "test").parent
 
 
 @pytest.fixture
