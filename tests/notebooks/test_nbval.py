@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from gendyn_lite import notebooks
@@ -29,11 +28,9 @@ tables.plain_table(["case", "speed"], [["loop", 12.5]], caption="2 runs")"""
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A small executed notebook."""
-    path = tmp_path_factory.mktemp("made") / "chapter.ipynb"
     sources = ("print(f'accuracy {0.98765:.3f}')", "print(object())\nprint('took 1.23 s')", "2 + 2", CHART, TABLE)
     live = trial.cell("import ipywidgets\nipywidgets.IntSlider()", "live-only", "nbval-ignore-output")
-    nbformat.write(trial.small(*sources, live), path)
-    return notebooks.refresh(path).read_bytes()
+    return notebooks.refresh(trial.chapter_of(tmp_path_factory.mktemp("made"), *sources, live)).read_bytes()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from gendyn_lite.sweep.cost import Cost, said
 from gendyn_lite.sweep.jobs import Outcome
 from gendyn_lite.sweep.live import Line, Live, Tally
 from tests.book import trial
+from tests.book.trial import chapter_of
 from tests.sweep.test_command import complete
 
 BAR = {"label": "mlp", "unit": "step", "steps": 9, "done": 3, "epoch": 1, "train": "0.6", "test": "0.500"}
@@ -35,10 +36,10 @@ class Terminal(io.StringIO):
 
 
 def test_lines_at_intervals_say_cell_progress_and_time(tmp_path: Path) -> None:
-    stream, path = io.StringIO(), tmp_path / "chapter.ipynb"
+    stream = io.StringIO()
     train = "from gendyn_lite.train.history import Progress\nimport time"
     steps = "with Progress(40, enabled=False, label='runs', unit='run') as bar:\n    bar.advance(30)\n    time.sleep(2)"
-    nbformat.write(trial.small(train, f"time.sleep(0.6)\n{steps}"), path)
+    path = chapter_of(tmp_path, train, f"time.sleep(0.6)\n{steps}")
     with Live("chapter", Line(stream, 0.2), expected=3600) as live:
         notebooks.run(path, out=tmp_path / "out", reached=live.reach)
     lines = stream.getvalue().splitlines()
@@ -73,12 +74,6 @@ def test_a_tally_counts_and_corrects_the_time_left() -> None:
     assert unknown.left() == 10
     unknown.outcomes |= {name: Outcome(name, 0.0, False) for name in "bc"}
     assert unknown.left() is None
-
-
-def chapter_of(folder: Path, *sources: str) -> Path:
-    path = folder / "chapter.ipynb"
-    nbformat.write(trial.small(*sources), path)
-    return path
 
 
 def test_the_record_says_what_was_run_and_how_it_ended(tmp_path: Path, capsys, runs) -> None:
