@@ -67,15 +67,21 @@ def test_a_chapter_tested_alone_finds_what_every_kernel_finds(monkeypatch: pytes
     assert (os.environ["GENDYN_RUNS"], os.environ["GENDYN_DATA"]) == ("mine", str(trial.ROOT / "datasets"))
 
 
-def test_a_chapter_tested_alone_may_have_been_drawn_by_an_older_script(executed: Path) -> None:
+def test_a_chapter_tested_alone_may_have_been_drawn_by_an_older_script_and_is_kept_as_it_was_executed(
+    executed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     edit(executed, 'data-gendyn=\\"live\\">', 'data-gendyn=\\"live\\">older();')
     folder, beside = executed.parent / "book" / "chapters", executed.parent / "tests" / "notebooks"
     folder.mkdir(parents=True)
     beside.mkdir(parents=True)
     for source, place in ((trial.ROOT / "book/chapters/conftest.py", folder), (executed, folder), (SANITIZE, beside)):
         shutil.copy(source, place)
+    monkeypatch.setenv("GENDYN_EXECUTED", str(executed.parent / "kept"))
     done = nbval(folder / "chapter.ipynb", "--nbval-cell-timeout=600")
     assert done.returncode == 0, done.stdout
+    (kept,) = (executed.parent / "kept").iterdir()
+    notebooks.check_executed(kept)
+    assert "older()" in executed.read_text() and "older()" not in kept.read_text()
 
 
 def test_a_true_notebook_passes(executed: Path) -> None:
