@@ -10,8 +10,8 @@ OUT ?= student
 endif
 PROFILE ?= smoke
 
-# Two workers of one thread each, each taking whole files in their order: the book is built before its chapters are run
-# again, and what a file's tests share is made once.
+# Two workers of one thread each, each taking whole files in their order: chapters are executed before the book is rendered
+# of them, and what a file's tests share is made once.
 IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 # What takes long; with environments of its own for the oldest versions allowed, and for the book's tools without pins.
@@ -45,10 +45,11 @@ test: $(INSTALLED)  ## style, types, contracts, tests, notebooks, the rendered b
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 	$(PY) -c "from importlinter.cli import lint_imports_command as lint; lint()"
-	@rm -rf _build/test/runs
-	GENDYN_RUNS="$$PWD/_build/test/runs" OMP_NUM_THREADS=1 $(PY) -m pytest $(IN_TWO) --nbval --nbval-current-env \
+	@rm -rf _build/test/runs _build/test/chapters
+	GENDYN_RUNS="$$PWD/_build/test/runs" GENDYN_EXECUTED="$$PWD/_build/test/chapters" OMP_NUM_THREADS=1 \
+	  $(PY) -m pytest $(IN_TWO) --nbval --nbval-current-env \
 	  --nbval-cell-timeout 600 --nbval-sanitize-with tests/notebooks/sanitize.cfg \
-	  tests gendyn_lite data_scripts book/chapters
+	  book/chapters tests gendyn_lite data_scripts
 
 # Line by line it costs a third of the time in Python 3.11; from 3.12 on, Python itself notes the lines (sysmon).
 coverage: $(INSTALLED)  ## which lines of the library no test runs: a report, nothing fails by it (about 15 minutes)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tqdm.auto  # noqa: F401 (it reads its environment at import: the bars of this process stay as they are)
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from gendyn_lite import book
+from gendyn_lite import book, notebooks
 from gendyn_lite.threads import threads
 from tests.book import trial
 
@@ -49,13 +52,37 @@ def one_thread() -> Iterator[None]:
         yield
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def trial_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """A folder that is filled once a session, by the first worker that asks; the others wait, and only read it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def trial_book(once: Once) -> Path:
     """The folder ``book`` of the trial book; its pages are under ``../_build/html``."""
-    folder = tmp_path_factory.mktemp("trial")
-    source = trial.write(folder, trial.notebook())
-    book.build(book=source, out=folder / "_build", say=lambda line: None)
-    return source
+
+    def build(folder: Path) -> None:
+        source = trial.write(folder, trial.notebook())
+        book.build(book=source, out=folder / "_build", say=lambda line: None)
+
+    return once("trial", build) / "book"
 
 
 @pytest.fixture(scope="session")
@@ -66,8 +93,22 @@ def trial_site(trial_book: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def real_site() -> Path:
-    """The real book's pages, built from the working tree into ``_build/test`` (warnings are errors)."""
-    return book.build(out=trial.ROOT / "_build" / "test").parent
+    """The real book's pages, built from the working tree into ``_build/test`` (warnings are errors).
+
+    Chapters that `make test` has executed by then, and compared, are rendered as they were; the others are executed.
+    """
+    execute = notebooks.run
+
+    def run(path: Path, *, out: Path, **options: Any) -> Path:
+        kept = Path(os.environ.get("GENDYN_EXECUTED", os.devnull)) / path.name
+        if not kept.is_file():
+            return execute(path, out=out, **options)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copyfile(kept, out))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notebooks, "run", run)
+        return book.build(out=trial.ROOT / "_build" / "test").parent
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import nbformat
 import pytest
-from nbformat.v4 import new_markdown_cell
 
 from gendyn_lite import book, notebooks
 from gendyn_lite.errors import Failed, UserError
@@ -77,21 +76,23 @@ def test_a_second_build_changes_no_page_and_says_what_it_does(copy: Path) -> Non
 
 
 ELSEWHERE = "https://example.org/x.js"
-FAULTS = {
+FAULTS = {  # in a cell of the chapter, or in the text of a book without chapters
     "failing-cell": (trial.cell("1 / 0"), r"01_trial failed in cell \[7\] \('1 / 0'\) with ZeroDivisionError"),
-    "unknown-source": (new_markdown_cell("{cite:t}`nobody1900`"), "the book did not render: .*WARNING.*nobody1900"),
-    "external-script": (
-        new_markdown_cell(f'<script src="{ELSEWHERE}"></script>'),
-        rf"the book would call other hosts: chapters/01_trial\.html: {ELSEWHERE}",
-    ),
+    "unknown-source": ("{cite:t}`nobody1900`", "the book did not render: .*WARNING.*nobody1900"),
+    "external-script": (f'<script src="{ELSEWHERE}"></script>', f"would call other hosts: intro.html: {ELSEWHERE}"),
 }
 
 
-@pytest.mark.parametrize(("cell", "message"), FAULTS.values(), ids=FAULTS)
-def test_a_planted_fault_fails_the_build_and_keeps_the_last_pages(copy: Path, cell: Any, message: str) -> None:
-    out = copy.parent / "_build"
+@pytest.mark.parametrize(("fault", "message"), FAULTS.values(), ids=FAULTS)
+def test_a_planted_fault_fails_the_build_and_keeps_the_last_pages(copy: Path, fault: Any, message: str) -> None:
+    out, chapter = copy.parent / "_build", copy / "chapters" / f"{trial.NAME}.ipynb"
     before = (out / "html" / "chapters" / f"{trial.NAME}.html").read_bytes()
-    nbformat.write(trial.notebook(cell), copy / "chapters" / f"{trial.NAME}.ipynb")
+    if isinstance(fault, str):
+        chapter.unlink()
+        (copy / "_toc.yml").write_text("format: jb-book\nroot: intro\n")
+        (copy / "intro.md").write_text(f"# A trial\n\n{fault}\n\n```{{bibliography}}\n```\n")
+    else:
+        nbformat.write(trial.notebook(fault), chapter)
     with pytest.raises(Failed, match=message):
         book.build(book=copy, out=out, say=silent)
     assert (out / "html" / "chapters" / f"{trial.NAME}.html").read_bytes() == before

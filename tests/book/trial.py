@@ -86,6 +86,13 @@ def small(*sources: Any) -> Any:
     return new_notebook(cells=[cell(PARAMETERS, "parameters"), *cells], metadata=PYTHON)
 
 
+def chapter_of(folder: Path, *sources: Any) -> Path:
+    """Write such a notebook into a folder."""
+    path = folder / "chapter.ipynb"
+    nbformat.write(small(*sources), path)
+    return path
+
+
 def write(folder: Path, chapter: Any) -> Path:
     """Write a book with that one chapter; gives its folder ``book``, beside which is a _config.yml."""
     book = folder / "book"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.browser.places import PAGES, SIZES, Place, site_of
+from tests.browser.places import PAGES, SIZES, SIZES_OF, Place, site_of
 from tests.browser.visit import Visit
 
 FLAGS = ["--no-sandbox", "--no-first-run"]
@@ -76,17 +76,26 @@ def visits(request: pytest.FixtureRequest, browser: Browser, place: Place) -> It
     site = site_of(place.book, request)
     with served(site) as address, ExitStack() as stack:
         homes = {"light": address, "dark": site.as_uri()}
-        opened = {
-            size: stack.enter_context(Visit(browser, f"{homes[scheme]}/{place.path}", width=width, scheme=scheme))
-            for size, (width, scheme) in SIZES.items()
-        }
+        opened = {}
+        for size in SIZES_OF[place.book]:
+            width, scheme = SIZES[size]
+            visit = Visit(browser, f"{homes[scheme]}/{place.path}", width=width, scheme=scheme)
+            opened[size] = stack.enter_context(visit)
         yield {size: visit.settle() for size, visit in opened.items()}
 
 
 @pytest.fixture(params=SIZES)
 def visit(request: pytest.FixtureRequest, visits: dict[str, Visit]) -> Visit:
-    """The page at every size."""
+    """The page at every size that it is opened at."""
     return visits[request.param]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the sizes that a page is not opened at."""
+    for item in items.copy():
+        given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if "visit" in given and given["visit"] not in SIZES_OF[given["place"].book]:
+            items.remove(item)
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ OTHERS["real"] = [
 # Pages of the reference that one directive makes as it makes that of the paths: one is read for all.
 ALIKE = ("capacity", "complexity", "data", "fisher", "intervals", "results", "stiffness", "training")
 SIZES = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (390, "light"), "phone-dark": (390, "dark")}
+# The real book has two, each width and each scheme once; all four show what is around a text, on the trial's pages.
+SIZES_OF = {"trial": tuple(SIZES), "real": ("light", "phone-dark")}
 
 
 def site_of(book: str, request: pytest.FixtureRequest) -> Path:

@@ -28,6 +28,7 @@ from tests.chapters.random_labels import fake as fake_labels
 from tests.chapters.stiffness import fake as fake_stiffness
 
 KNOWN = {"side": 4, "features": "pixels"}  # words that statements take from made-up runs
+KEPT: dict[tuple, pd.DataFrame] = {}  # claims that were judged
 
 
 class Judged(NamedTuple):
@@ -39,8 +40,17 @@ class Judged(NamedTuple):
     spread: float = 0.004
 
     def judged(self, **options) -> pd.DataFrame:
-        """The claims on five seeds of runs made up with some options, whose measurements are less by up to `spread`."""
-        runs = self.make(**{"seeds": 5, **options})
+        """The claims on five seeds of runs made up with some options, whose measurements are less by up to `spread`.
+
+        Many cases ask for several claims on the same runs: those are judged once.
+        """
+        key = self.make, self.claims, self.spread, repr(sorted(options.items()))
+        if key not in KEPT:
+            KEPT[key] = self._judged(**{"seeds": 5, **options})
+        return KEPT[key]
+
+    def _judged(self, **options) -> pd.DataFrame:
+        runs = self.make(**options)
         draw = np.random.default_rng(0)
         measured = [name for name in runs.select_dtypes("float") if name not in fake_sizes.KEPT]
         less = {name: runs[name] * draw.uniform(1 - self.spread, 1, len(runs)) for name in measured}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
@@ -20,11 +21,19 @@ from gendyn_lite.models.imagenet import torchvision_network
 from gendyn_lite.results.runs import read_run
 from tests.chapters import photographs
 
-CASES = {  # the module, how it is asked for what it trains, epochs, and the side of its images
-    "table 2": (table_2, ["--row", "4"], 1, 75),
-    "mask": (fisher_mask, ["--keep", "0.25"], 2, 32),
+CASES = {  # the module and how it is asked for what it trains, the name of its runs, and epochs
+    "table 2": (table_2, ["--row", "4", "-p", "epochs=1", "-p", "center_crop=75"], "imagenet_regularizers", 1),
+    "mask": (fisher_mask, ["--keep", "0.25", "-p", "epochs=2", "-p", "center_crop=32"], "imagenet_mask", 2),
 }
 TINY = ["-p", "batch_size=4", "-p", "learning_rate=0.001", "-p", "precision=float32"]
+IN_TURN = """import json, runpy, sys
+for module, words in json.loads(sys.argv[1]):
+    sys.argv = [module, *words]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if ended.code:
+            raise"""
 
 
 @pytest.fixture
@@ -34,23 +43,24 @@ def pictures(tmp_path, runs, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_two_processes_train_and_record_one_run(name, pictures, runs):
-    experiment, asked, epochs, side = CASES[name]
+def test_two_processes_train_and_record_one_run(pictures, runs, tmp_path):
+    """Each experiment as a command of its own, one after another in the same two processes."""
+    commands = [(module.__name__, [*asked, *TINY, "-p", f"dataset={pictures}"]) for module, asked, *_ in CASES.values()]
+    (tmp_path / "in_turn.py").write_text(IN_TURN)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", experiment.__name__, *asked, *TINY, "-p", f"dataset={pictures}"]
-    command += ["-p", f"epochs={epochs}", "-p", f"center_crop={side}"]
+    command += [str(tmp_path / "in_turn.py"), json.dumps(commands)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "no formula" not in done.stderr
-    (folder,) = [path for path in runs.glob("imagenet_*/*") if path.is_dir()]
-    run = read_run(folder)
-    assert run.complete and run.env()["processes"] == 2
-    assert [row["epoch"] for row in run.rows()] == list(range(epochs + 1))
-    assert run.rows()[-1]["step"] == 3 * epochs  # of 12 images in batches of 4, shared by the processes
-    assert all(math.isfinite(value) for row in run.rows() for value in row.values())
-    assert run.rows()[-1].get("top5/test_accuracy", 1) == 1  # of two classes, both are among the five
+    for _, _, experiment, epochs in CASES.values():
+        (folder,) = [path for path in (runs / experiment).iterdir() if path.is_dir()]
+        run = read_run(folder)
+        assert run.complete and run.env()["processes"] == 2
+        assert [row["epoch"] for row in run.rows()] == list(range(epochs + 1))
+        assert run.rows()[-1]["step"] == 3 * epochs  # of 12 images in batches of 4, shared by the processes
+        assert all(math.isfinite(value) for row in run.rows() for value in row.values())
+        assert run.rows()[-1].get("top5/test_accuracy", 1) == 1  # of two classes, both are among the five
 
 
 def test_paths_of_a_resnet_are_recorded(pictures, capsys):

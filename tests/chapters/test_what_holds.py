@@ -19,19 +19,19 @@ SECTIONS = registry.sections()
 
 
 @pytest.fixture(scope="module")
-def judged():
+def everything(of_page):
     """Claims by network, and over their networks."""
-    return what_holds.judged()
+    return of_page("")
 
 
 @pytest.fixture
-def claims(judged):
-    return judged[0]
+def claims(everything):
+    return everything[0]
 
 
 @pytest.fixture
-def overall(judged):
-    return judged[1]
+def overall(everything):
+    return everything[1]
 
 
 def test_every_published_experiment_is_spoken_of():

@@ -24,12 +24,7 @@ from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.notebooks import execution
 from gendyn_lite.notebooks.execution import PatientChannel
 from tests.book import trial
-
-
-def chapter_of(folder: Path, *sources: Any) -> Path:
-    path = folder / "chapter.ipynb"
-    nbformat.write(trial.small(*sources), path)
-    return path
+from tests.book.trial import chapter_of
 
 
 def outputs(path: Path) -> list[str]:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from gendyn_lite import notebooks
@@ -29,11 +28,9 @@ tables.plain_table(["case", "speed"], [["loop", 12.5]], caption="2 runs")"""
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A small executed notebook."""
-    path = tmp_path_factory.mktemp("made") / "chapter.ipynb"
     sources = ("print(f'accuracy {0.98765:.3f}')", "print(object())\nprint('took 1.23 s')", "2 + 2", CHART, TABLE)
     live = trial.cell("import ipywidgets\nipywidgets.IntSlider()", "live-only", "nbval-ignore-output")
-    nbformat.write(trial.small(*sources, live), path)
-    return notebooks.refresh(path).read_bytes()
+    return notebooks.refresh(trial.chapter_of(tmp_path_factory.mktemp("made"), *sources, live)).read_bytes()
 
 
 @pytest.fixture
@@ -70,16 +67,21 @@ def test_a_chapter_tested_alone_finds_what_every_kernel_finds(monkeypatch: pytes
     assert (os.environ["GENDYN_RUNS"], os.environ["GENDYN_DATA"]) == ("mine", str(trial.ROOT / "datasets"))
 
 
-def test_a_chapter_tested_alone_may_have_been_drawn_by_an_older_script(executed: Path) -> None:
+def test_a_chapter_tested_alone_may_have_been_drawn_by_an_older_script_and_is_kept_as_it_was_executed(
+    executed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     edit(executed, 'data-gendyn=\\"live\\">', 'data-gendyn=\\"live\\">older();')
-    assert nbval(executed, "--nbval-cell-timeout=600").returncode == 1
     folder, beside = executed.parent / "book" / "chapters", executed.parent / "tests" / "notebooks"
     folder.mkdir(parents=True)
     beside.mkdir(parents=True)
     for source, place in ((trial.ROOT / "book/chapters/conftest.py", folder), (executed, folder), (SANITIZE, beside)):
         shutil.copy(source, place)
+    monkeypatch.setenv("GENDYN_EXECUTED", str(executed.parent / "kept"))
     done = nbval(folder / "chapter.ipynb", "--nbval-cell-timeout=600")
     assert done.returncode == 0, done.stdout
+    (kept,) = (executed.parent / "kept").iterdir()
+    notebooks.check_executed(kept)
+    assert "older()" in executed.read_text() and "older()" not in kept.read_text()
 
 
 def test_a_true_notebook_passes(executed: Path) -> None:

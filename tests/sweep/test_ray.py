@@ -21,8 +21,9 @@ import pytest
 
 from gendyn_lite import cli, results
 from gendyn_lite.errors import UserError
-from gendyn_lite.sweep import command, on_ray
+from gendyn_lite.sweep import on_ray
 from gendyn_lite.sweep.grid import plan
+from gendyn_lite.sweep.jobs import work
 from tests.sweep.test_command import complete
 from tests.sweep.test_local import started
 
@@ -90,7 +91,8 @@ def test_killed_and_interrupted_it_does_every_run_once_with_the_numbers_of_a_loc
     assert out.startswith("12 runs: ")
     ended = complete(root)
     assert len(ended) == 12 and seen.items() <= ended.items()  # no file of a complete run was written again
-    command.sweep(plan("01_random_labels", grid=GRID, store=str(tmp_path / "alone")))
+    for job in plan("01_random_labels", grid=GRID, store=str(tmp_path / "alone")):
+        assert work(job).trained
     pd.testing.assert_frame_equal(table(root), table(tmp_path / "alone"), check_exact=True)
 
 

@@ -22,6 +22,7 @@ from gendyn_lite.sweep.cost import Cost, said
 from gendyn_lite.sweep.jobs import Outcome
 from gendyn_lite.sweep.live import Line, Live, Tally
 from tests.book import trial
+from tests.book.trial import chapter_of
 from tests.sweep.test_command import complete
 
 BAR = {"label": "mlp", "unit": "step", "steps": 9, "done": 3, "epoch": 1, "train": "0.6", "test": "0.500"}
@@ -35,10 +36,10 @@ class Terminal(io.StringIO):
 
 
 def test_lines_at_intervals_say_cell_progress_and_time(tmp_path: Path) -> None:
-    stream, path = io.StringIO(), tmp_path / "chapter.ipynb"
+    stream = io.StringIO()
     train = "from gendyn_lite.train.history import Progress\nimport time"
     steps = "with Progress(40, enabled=False, label='runs', unit='run') as bar:\n    bar.advance(30)\n    time.sleep(2)"
-    nbformat.write(trial.small(train, f"time.sleep(0.6)\n{steps}"), path)
+    path = chapter_of(tmp_path, train, f"time.sleep(0.6)\n{steps}")
     with Live("chapter", Line(stream, 0.2), expected=3600) as live:
         notebooks.run(path, out=tmp_path / "out", reached=live.reach)
     lines = stream.getvalue().splitlines()
@@ -73,12 +74,6 @@ def test_a_tally_counts_and_corrects_the_time_left() -> None:
     assert unknown.left() == 10
     unknown.outcomes |= {name: Outcome(name, 0.0, False) for name in "bc"}
     assert unknown.left() is None
-
-
-def chapter_of(folder: Path, *sources: str) -> Path:
-    path = folder / "chapter.ipynb"
-    nbformat.write(trial.small(*sources), path)
-    return path
 
 
 def test_the_record_says_what_was_run_and_how_it_ended(tmp_path: Path, capsys, runs) -> None:
@@ -141,11 +136,22 @@ def test_a_record_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None
     assert read_record("chapter", "smoke", out=tmp_path) is None
 
 
+def shortened(folder: Path) -> Path:
+    """The chapter of the intervals up to its runs: its first three cells of code, and the one that trains."""
+    chapter = nbformat.read(notebooks.chapter_path("05_generalization_intervals"), as_version=4)
+    first, second, third, *others = [cell for cell in chapter.cells if cell.cell_type == "code"]
+    (trains,) = [cell for cell in others if "run_all(" in cell.source]
+    chapter.cells = [first, second, third, trains]
+    path = folder / "05_generalization_intervals.ipynb"
+    nbformat.write(chapter, path)
+    return path
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="SIGKILL test: not on Windows")
 def test_a_killed_chapter_goes_on_with_what_is_finished(tmp_path: Path) -> None:
     environment = os.environ | {"GENDYN_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "gendyn_lite.cli", "run", "05_generalization_intervals", "-p", "seeds=1"]
+    words = [sys.executable, "-m", "gendyn_lite.cli", "run", str(shortened(tmp_path)), "-p", "seeds=1"]
     words += ["--out", str(tmp_path / "out")]
     victim = subprocess.Popen(words, env=environment, cwd=trial.ROOT, stdout=subprocess.DEVNULL)
     while victim.poll() is None and len(complete(tmp_path / "runs")) < 2:

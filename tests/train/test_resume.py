@@ -20,7 +20,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.train import checkpoint
 from tests.train.conftest import Stop, StopAt, make_network, same, stop_and_go_on, trained, weights
 
-KILLS = 20
+KILLS = 12
 
 
 def file(step: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters import what_holds
 from gendyn_lite.chapters.capacity import claims, probes, runs, tables
 from gendyn_lite.results.tables import summarize
 
@@ -14,7 +13,12 @@ MNIST, CIFAR = "MNIST", "CIFAR-10 (JPEG q75)"
 PLAIN = KERNELS[(KERNELS["ridge"] == 0) & (KERNELS["label_corruption"] == 0)]
 SWEPT = RIDGES.assign(width=RIDGES.groupby(["run_id", "ridge"]).cumcount())
 CONV = SWEPT[SWEPT["features"] == "random_conv"]
-OVERALL = what_holds.judged("06_capacity")[1].set_index("id")["verdict"]
+
+
+@pytest.fixture(scope="module")
+def said(of_page):
+    """Of each claim, its verdict."""
+    return of_page("06_capacity")[1].set_index("id")["verdict"]
 
 
 def kernel(data, features, n):
@@ -56,7 +60,7 @@ def test_what_is_known_of_the_training_labels_of_all_images():
     assert missed == pytest.approx(0.0015, abs=5e-5) and '"tolerance": 0.003' in whole["model_options"]
 
 
-def test_descent_from_zero_reaches_the_solution_and_from_elsewhere_does_not():
+def test_descent_from_zero_reaches_the_solution_and_from_elsewhere_does_not(said):
     ends = summarize(DESCENT)
     keys = ["data", "features", "start"]
     mean = ends.groupby(keys)[["distance", "test_accuracy", "aim_accuracy"]].mean()
@@ -72,7 +76,7 @@ def test_descent_from_zero_reaches_the_solution_and_from_elsewhere_does_not():
     early = DESCENT[(DESCENT["features"] == "gabor") & (DESCENT["start"] == "zero") & DESCENT["passes"].between(9, 11)]
     assert early["distance"].mean() == pytest.approx(1 / 3, abs=0.03)
     assert early["aim_accuracy"].mean() - early["test_accuracy"].mean() < 0.003
-    assert OVERALL["sgd_keeps_other_start"] == "computed" and OVERALL["sgd_reaches_minimum_norm"].startswith("holds")
+    assert said["sgd_keeps_other_start"] == "computed" and said["sgd_reaches_minimum_norm"].startswith("holds")
 
 
 def without_ridge(data):
@@ -96,7 +100,7 @@ def test_the_norm_moves_without_the_error_and_the_error_without_the_norm():
     assert random["norm"].mean() == pytest.approx(121, abs=0.6)
 
 
-def test_the_smallest_norm_chooses_the_better_features_and_on_photographs_a_bad_width():
+def test_the_smallest_norm_chooses_the_better_features_and_on_photographs_a_bad_width(said):
     for data, width in ((MNIST, 1), (CIFAR, 0)):
         rows = without_ridge(data)
         by_norm = rows.loc[rows.groupby("seed")["norm"].idxmin()]
@@ -110,7 +114,7 @@ def test_the_smallest_norm_chooses_the_better_features_and_on_photographs_a_bad_
     subjects = [f"Gaussian kernel, {data}, n = 1,000" for data in (MNIST, CIFAR)]
     assert list(regret.loc[subjects, "value"]) == pytest.approx([0.004, 0.029], abs=5e-4)
     assert list(regret.loc[subjects, "verdict"]) == ["holds, small", "holds"]
-    assert OVERALL["gabor_lowers"] == "holds" and OVERALL["norm_chooses_badly"] == "holds, small"
+    assert said["gabor_lowers"] == "holds" and said["norm_chooses_badly"] == "holds, small"
 
 
 def test_no_best_ridge_lies_at_the_end_of_the_grid():
@@ -120,7 +124,7 @@ def test_no_best_ridge_lies_at_the_end_of_the_grid():
     assert set(SWEPT.loc[SWEPT["seed"] >= 5, "ridge"]) == set(probes.RIDGES)
 
 
-def test_random_filters_descend_twice_and_a_ridge_takes_the_peak_away():
+def test_random_filters_descend_twice_and_a_ridge_takes_the_peak_away(said):
     plain = CONV[CONV["ridge"] == 0].groupby(["data", "share"])["error"].mean()
     best = CONV.loc[CONV.groupby(["run_id", "share"])["held_out_error"].idxmin()]
     chosen = best.groupby(["data", "share"])["error"].mean()
@@ -158,5 +162,5 @@ def test_random_filters_descend_twice_and_a_ridge_takes_the_peak_away():
     assert of_mnist.loc["error_peaks", "value"] == pytest.approx(14.4, abs=0.1)
     assert of_mnist.loc["second_descent", "value"] == pytest.approx(2 / 3, abs=0.03)
     held = ["ridge_no_help", "ridge_helps_filters", "filters_lower", "filters_lower_with_ridge"]
-    assert set(OVERALL[[*held, "error_peaks"]]) == {"holds"} and OVERALL["ridge_removes_peak"] == "undecided"
-    assert OVERALL["second_descent"] == "holds, small"
+    assert set(said[[*held, "error_peaks"]]) == {"holds"} and said["ridge_removes_peak"] == "undecided"
+    assert said["second_descent"] == "holds, small"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters import what_holds
-from gendyn_lite.chapters.generalization_intervals import claims, tables
+from gendyn_lite.chapters.generalization_intervals import tables
 from gendyn_lite.chapters.generalization_intervals.tables import counts, ends
 
 RUNS = results.published("generalization_intervals")
@@ -14,7 +13,6 @@ ENDS = ends(RUNS)
 MLP = ENDS[(ENDS["model"] == "mlp") & (ENDS["dataset"] != "two_moons")]
 WHOLE = MLP[MLP["downsample"] == 1]
 CONV = ENDS[ENDS["model"] != "mlp"]
-JUDGED = claims.claims(RUNS).set_index(["id", "subject"])
 
 
 def means(rows, *keys):
@@ -23,11 +21,17 @@ def means(rows, *keys):
     return found.rename(columns=lambda name: name.removeprefix("intervals/").removesuffix("_mean"))
 
 
-def verdicts(name):
+@pytest.fixture(scope="module")
+def claims(of_page):
+    """Each claim on each network."""
+    return of_page("05_generalization_intervals")[0].set_index(["id", "subject"])
+
+
+@pytest.fixture
+def verdicts(claims):
     """Of a claim, by data set and hidden layers."""
-    found = JUDGED.loc[name]["verdict"]
     networks = WHOLE.drop_duplicates("subject").set_index("subject")[["dataset", "widths"]]
-    return {tuple(networks.loc[subject]): verdict for subject, verdict in found.items()}
+    return lambda name: {tuple(networks.loc[of]): verdict for of, verdict in claims.loc[name]["verdict"].items()}
 
 
 def test_every_group_has_five_seeds_and_those_of_the_paper_s_networks_are_new():
@@ -41,7 +45,7 @@ def test_every_group_has_five_seeds_and_those_of_the_paper_s_networks_are_new():
     }
 
 
-def test_between_two_images_the_class_lasts_almost_the_whole_way():
+def test_between_two_images_the_class_lasts_almost_the_whole_way(verdicts):
     lengths = means(WHOLE[WHOLE["dataset"] != "digits"], "dataset", "widths")["pair"]
     assert lengths.min() > 2.6
     small = means(WHOLE[WHOLE["dataset"] == "digits"], "dataset")["pair"].droplevel(0)
@@ -51,7 +55,7 @@ def test_between_two_images_the_class_lasts_almost_the_whole_way():
     assert verdicts("distributions_alike")["mnist", "4x128"] == "reversed"
 
 
-def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs():
+def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs(verdicts):
     found = means(WHOLE, "dataset", "widths")["midline"]
     left = found.xs(1.0, level="label_corruption") / found.xs(0.0, level="label_corruption")
     mnist = [left["mnist", widths] for widths in ("1x512", "2x256", "3x128", "4x128")]
@@ -64,7 +68,7 @@ def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs():
     assert accuracy.mean() == pytest.approx(1 / 3, abs=0.02)
 
 
-def test_random_directions_last_about_as_long_as_the_class():
+def test_random_directions_last_about_as_long_as_the_class(verdicts, of_page):
     true = means(WHOLE, "dataset", "widths").xs(0.0, level="label_corruption")
     longer = true["random"] - true["principal"]
     assert longer["mnist"].between(0.06, 0.12).all() and longer["cifar10"].between(-0.02, 0.125).all()
@@ -74,7 +78,7 @@ def test_random_directions_last_about_as_long_as_the_class():
         assert [verdict for (name, _), verdict in said.items() if name == data].count("reversed") == 1
     towards = true["random"] - true["pair"]
     assert towards["mnist"].between(0.125, 0.185).all() and towards["cifar10"].between(-0.075, 0).all()
-    overall = what_holds.judged("05_generalization_intervals")[1].set_index("id")["verdict"]
+    overall = of_page("05_generalization_intervals")[1].set_index("id")["verdict"]
     assert (overall["principal_over_random"], overall["pairs_over_random"]) == ("undecided", "reversed")
     assert (true[["means", "adversarial"]].max(axis=1) < 1.5).all()
     assert (true[["pair", "principal", "random"]].min(axis=1) > 2.6).all()
@@ -85,7 +89,7 @@ def test_random_directions_last_about_as_long_as_the_class():
     assert (random["principal"] - random["random"]).loc["mnist"].between(0.3, 0.7).all()
 
 
-def test_pixels_that_hardly_vary_are_not_the_reason_and_mixtures_of_images_end_sooner():
+def test_pixels_that_hardly_vary_are_not_the_reason_and_mixtures_of_images_end_sooner(verdicts):
     true = means(WHOLE, "dataset", "widths").xs(0.0, level="label_corruption")
     less = true["random"] - true["varying"]
     assert less["cifar10"].abs().max() < 0.01 and less["mnist"].between(0.095, 0.17).all()
@@ -99,7 +103,7 @@ def test_pixels_that_hardly_vary_are_not_the_reason_and_mixtures_of_images_end_s
     assert sooner["mnist"].between(0.225, 0.315).all() and sooner["cifar10"].between(0.5, 0.6).all()
 
 
-def test_before_training_the_order_is_the_paper_s():
+def test_before_training_the_order_is_the_paper_s(verdicts):
     true = WHOLE[WHOLE["label_corruption"] == 0]
     names = [
         f"intervals/{prefix}{kind}_mean" for prefix in ("untrained_", "") for kind in ("pair", "principal", "random")
@@ -111,17 +115,17 @@ def test_before_training_the_order_is_the_paper_s():
     assert len(set(verdicts("pairs_trained").values())) > 1
 
 
-def test_resolution_and_depth():
-    assert set(JUDGED.loc["depths_alike"]["verdict"]) == {"holds"}
-    assert set(JUDGED.loc["small_random_shorter"]["verdict"]) == {"holds"}
+def test_resolution_and_depth(claims):
+    assert set(claims.loc["depths_alike"]["verdict"]) == {"holds"}
+    assert set(claims.loc["small_random_shorter"]["verdict"]) == {"holds"}
     sides = means(MLP[MLP["widths"] == tables.MAIN], "dataset", "downsample")["pair"].xs(0.0, level="label_corruption")
     assert sides["cifar10", 1] - sides["cifar10", 4] > 0.3 and sides["mnist", 1] - sides["mnist", 4] > 0.1
     moons = ENDS[(ENDS["dataset"] == "two_moons") & (ENDS["label_corruption"] == 1)]
     assert moons["train_accuracy"].mean() > 0.95
 
 
-def test_intervals_do_not_tell_how_well_a_network_generalizes():
-    assert set(JUDGED.loc["correlates_all"]["verdict"]) | set(JUDGED.loc["correlates_fitted"]["verdict"]) == {
+def test_intervals_do_not_tell_how_well_a_network_generalizes(claims):
+    assert set(claims.loc["correlates_all"]["verdict"]) | set(claims.loc["correlates_fitted"]["verdict"]) == {
         "undecided"
     }
     watched = tables.described(RUNS).query("training")

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters import what_holds
 from gendyn_lite.chapters.random_labels import demo, tables
 
 RUNS = results.published("random_labels")
@@ -16,8 +15,18 @@ WHOLE = 50_000  # training images of CIFAR-10
 SWITCHED = results.published("regularizers")
 WATCHED = tables.stopped_early(tables.with_regularizers(SWITCHED[~SWITCHED["stop_when_fitted"].astype(bool)]))
 AUGMENTED = tables.with_variants(results.summarize(results.published("augmented_labels")))
-CLAIMS, OVERALL = what_holds.judged("01_random_labels")
-SAID = OVERALL.set_index("id")["verdict"]
+
+
+@pytest.fixture(scope="module")
+def claims(of_page):
+    """By network, and over their networks."""
+    return of_page("01_random_labels")
+
+
+@pytest.fixture
+def said(claims):
+    """Of each claim, its verdict."""
+    return claims[1].set_index("id")["verdict"]
 
 
 def fitted(data, inputs="true", q=0.0):
@@ -72,7 +81,7 @@ def test_noise_is_fitted_sooner_than_random_labels_and_random_pixels_keep_their_
     assert tests.round(2).to_dict() == {"cifar10": 0.17, "mnist": 0.1}
 
 
-def test_regularizers_are_not_necessary_and_not_sufficient():
+def test_regularizers_are_not_necessary_and_not_sufficient(said):
     words = (tables.NONE, "weight decay", "random crop", "random crop + weight decay")
     none, decay, crop, both = (without(regularizers=name) for name in words)
     assert {name for name, _ in none.index} == {"mlp_3x512", "mlp_1x512"} and set(WATCHED["n_train"]) == {2000}
@@ -92,9 +101,9 @@ def test_regularizers_are_not_necessary_and_not_sufficient():
     assert min(each.min() for each in means_of) > 0.945 and max(each.max() for each in means_of) < 0.99
     assert pd.concat([crop, both])["train_accuracy"].max() < 1
     assert WATCHED.groupby("base")["epoch"].nunique().eq(1).all()
-    assert (SAID[["dropout_helps", "batch_norm_helps"]] == "not run").all()
+    assert (said[["dropout_helps", "batch_norm_helps"]] == "not run").all()
     held = ["not_necessary", "not_sufficient", "decay_acts", "crops_help", "crops_help_more", "fits_random"]
-    assert (SAID[[*held, "augmented_fitted"]] == "holds").all() and SAID["weight_decay_helps"] == "negligible"
+    assert (said[[*held, "augmented_fitted"]] == "holds").all() and said["weight_decay_helps"] == "negligible"
 
 
 def test_alexnet_on_all_images_with_one_regularizer_and_two():
@@ -109,21 +118,21 @@ def test_alexnet_on_all_images_with_one_regularizer_and_two():
     assert len(paper) == len(tables.TABLE_1)
 
 
-def test_early_stopping_on_true_labels_and_with_half_of_them_random():
+def test_early_stopping_on_true_labels_and_with_half_of_them_random(claims, said):
     gain = {q: without(q)["stopped"] - without(q)["watched/test_accuracy"] for q in (0.0, 0.5)}
-    by = CLAIMS[CLAIMS["id"] == "stopping_no_help"].set_index("subject")
+    by = claims[0].query("id == 'stopping_no_help'").set_index("subject")
     network = by.index.str.partition(" ").get_level_values(0)
     assert dict(zip(network, by["verdict"], strict=True)) == {"mlp_3x512": "holds", "mlp_1x512": "undecided"}
     wide = by[network == "mlp_1x512"].iloc[0]
     assert (round(wide["low"], 3), round(wide["high"], 3)) == (-0.026, 0.012)
     noisy = gain[0.5].groupby("base").mean().round(2).to_dict()
     assert noisy == {"mlp_1x512": 0.04, "mlp_3x512": 0.06} and gain[0.0].min() < 0
-    assert SAID["stopping_helps_noisy"] == "holds, small" and SAID["stopping_no_help"] == "undecided"
+    assert said["stopping_helps_noisy"] == "holds, small" and said["stopping_no_help"] == "undecided"
 
 
-def test_augmented_random_labels_are_memorized_in_the_end():
+def test_augmented_random_labels_are_memorized_in_the_end(said):
     at = AUGMENTED.groupby("variants")["fit_epoch"].agg(["min", "max"])
     assert at.loc[[1, 2, 18]].to_numpy().tolist() == [[40, 40], [80, 80], [720, 920]]
     assert at.loc[50].tolist() == [3320, 4520] and set(at.index) == {1, 2, 18, 50}
-    assert AUGMENTED.groupby("variants")["seed"].nunique().eq(5).all() and SAID["variants_slow"] == "holds"
+    assert AUGMENTED.groupby("variants")["seed"].nunique().eq(5).all() and said["variants_slow"] == "holds"
     assert (demo.CONFIG.epochs, demo.CONFIG.train_size, set(AUGMENTED["n_train"])) == (40, 200, {200})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters import what_holds
 from gendyn_lite.chapters.stiffness import claims
 from gendyn_lite.chapters.stiffness.claims import RECORD
 from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs, reestimated
@@ -14,7 +13,6 @@ TRAINING, MAPS, LAYERS, EVERY_DEEP = (
     results.published(f"stiffness_{kind}") for kind in ("training", "maps", "layers", "deep")
 )
 DEEP = reestimated(EVERY_DEEP)
-OVERALL = what_holds.judged("04_stiffness")[1].set_index("id")["verdict"]
 KINDS = {(network, labels) for network in ("resnet18", "vgg19") for labels in (0.0, 1.0)}
 WITHIN, TEST, BETWEEN = (f"stiffness/{name}_cosine" for name in ("within", "test_within", "between"))
 LENGTH = "stiffness/critical_length"
@@ -22,36 +20,69 @@ CENTRE = TRAINING[(TRAINING["n_train"] == 1000) & (TRAINING["learning_rate"] == 
 TRUE = CENTRE[CENTRE["label_corruption"] == 0]
 
 
+@pytest.fixture(scope="module")
+def page(of_page):
+    """Claims by network, and over their networks."""
+    return of_page("04_stiffness")
+
+
+@pytest.fixture
+def claimed(page):
+    return page[0]
+
+
+@pytest.fixture
+def said(page):
+    """Of each claim, its verdict."""
+    return page[1].set_index("id")["verdict"]
+
+
 def at(rows, column, epoch, *keys):
     """The mean over seeds of a column at an epoch."""
     return rows[rows["epoch"] == epoch].groupby(list(keys) or "dataset")[column].mean()
 
 
-def values(name, judge=claims.during_training, runs=TRAINING):
+@pytest.fixture
+def values(claimed):
     """Of a claim, by data set."""
-    found = judge(runs)
-    found = found[(found["id"] == name) & (found["n_seeds"] > 0)].set_index("subject")
-    found = found[~found.index.str.contains("n = 3,000")]
-    words = {"MNIST": "mnist", "CIFAR-10": "cifar10", "moons": "two_moons", "linked": "linked_rings"}
-    words |= {"spirals": "spirals", "nested": "nested_rings", "on rings": "rings"}
-    return found.rename(index=lambda said: next(name for word, name in words.items() if word in said))
+
+    def by_data(name):
+        found = claimed[(claimed["id"] == name) & (claimed["n_seeds"] > 0)].set_index("subject")
+        found = found[~found.index.str.contains("n = 3,000")]
+        words = {"MNIST": "mnist", "CIFAR-10": "cifar10", "moons": "two_moons", "linked": "linked_rings"}
+        words |= {"spirals": "spirals", "nested": "nested_rings", "on rings": "rings"}
+        return found.rename(index=lambda said: next(name for word, name in words.items() if word in said))
+
+    return by_data
 
 
-def test_what_was_run_are_new_seeds_looked_at_from_the_first_steps_on():
+@pytest.fixture
+def of_deep(claimed):
+    """Of a claim on deep networks, by network: its verdict, and its value."""
+
+    def by_network(name):
+        found = claimed[claimed["id"] == name]
+        networks = [subject.split(" ")[0] for subject in found["subject"]]
+        return dict(zip(networks, found["verdict"], strict=True)), dict(zip(networks, found["value"], strict=True))
+
+    return by_network
+
+
+def test_what_was_run_are_new_seeds_looked_at_from_the_first_steps_on(page):
     assert set(TRAINING["eval_schedule"]) == {"early"} and set(TRAINING["n_train"]) == {1000, 3000}
     assert set(TRAINING.groupby("group_id")["seed"].agg(lambda seeds: tuple(sorted(set(seeds))))) == {(5, 6, 7, 8, 9)}
     assert set(MAPS["seed"]) == set(range(5, 10)) and set(DEEP["seed"]) == set(range(5, 10))
     judged = RECORD.entries["tanh_stiffer_within"].of(LAYERS)
     assert set(judged["seed"]) == set(range(5, 10)) and judged["run_id"].nunique() == 75
     assert {0, 0.0625, 0.5, *range(1, 9), 40} <= set(TRAINING["epoch"])
-    prior = what_holds.judged("04_stiffness")[1].set_index("id")["prior"]
+    prior = page[1].set_index("id")["prior"]
     assert (
         prior[["falls_with_overfitting", "boundary_learnt"]].all()
         and prior[["tanh_stiffer_within", "tanh_differs"]].all()
     )
 
 
-def test_within_a_class_it_rises_then_falls_to_where_it_began():
+def test_within_a_class_it_rises_then_falls_to_where_it_began(values):
     curve = TRUE.groupby(["dataset", "epoch"])[WITHIN].mean()
     assert curve.groupby("dataset").idxmax().tolist() == [("cifar10", 2), ("mnist", 2)]
     end = at(TRUE, WITHIN, 40)
@@ -65,14 +96,14 @@ def test_within_a_class_it_rises_then_falls_to_where_it_began():
     assert (left["mnist"], left["cifar10"]) == pytest.approx((0.75, 0.58), abs=0.01)
 
 
-def test_training_and_test_images():
+def test_training_and_test_images(said, values):
     assert values("test_as_train")["value"].abs().max() < 0.01
-    assert OVERALL["test_as_train"] == OVERALL["test_as_train_fitted"] == "holds"
+    assert said["test_as_train"] == said["test_as_train_fitted"] == "holds"
     less = at(TRUE, TEST, 40) / at(TRUE, WITHIN, 40)
     assert less["mnist"] > 0.98 and less["cifar10"] == pytest.approx(0.75, abs=0.02)
 
 
-def test_random_labels_at_equal_epochs_and_at_equal_training_loss():
+def test_random_labels_at_equal_epochs_and_at_equal_training_loss(values):
     peak, fitted = (values(name)["value"] for name in ("random_less_stiff", "random_less_stiff_fitted"))
     assert (peak["mnist"], peak["cifar10"]) == pytest.approx((0.56, 0.56), abs=0.005)
     assert (fitted["mnist"], fitted["cifar10"]) == pytest.approx((0.30, 0.68), abs=0.005)
@@ -84,12 +115,12 @@ def test_random_labels_at_equal_epochs_and_at_equal_training_loss():
     assert (seen[1.0] / seen[0.0]).to_numpy() == pytest.approx(0.7, abs=0.01)
 
 
-def test_learning_rates_at_equal_epochs_and_at_equal_training_loss():
+def test_learning_rates_at_equal_epochs_and_at_equal_training_loss(said, values):
     true = TRAINING[(TRAINING["label_corruption"] == 0) & (TRAINING["n_train"] == 1000)]
     less, fitted = (values(f"larger_rate_less_stiff{name}")["value"] for name in ("", "_fitted"))
     assert (less["mnist"], less["cifar10"]) == pytest.approx((-0.25, -0.11), abs=0.005)
     assert list(fitted.index) == ["mnist"] and fitted["mnist"] == pytest.approx(-0.03, abs=0.005)
-    assert (OVERALL["larger_rate_less_stiff"], OVERALL["larger_rate_less_stiff_fitted"]) == (
+    assert (said["larger_rate_less_stiff"], said["larger_rate_less_stiff_fitted"]) == (
         "holds, small",
         "holds, small",
     )
@@ -102,18 +133,18 @@ def test_learning_rates_at_equal_epochs_and_at_equal_training_loss():
     assert ends["train_loss"].groupby(level=[0, 1]).mean()[["mnist"]].xs(0.0003, level=1).item() > 0.9
 
 
-def test_three_thousand_images():
+def test_three_thousand_images(claimed):
     more = TRAINING[TRAINING["n_train"] == 3000]
     assert set(more["dataset"]) == {"mnist"} and more["seed"].nunique() == 5
     peaks = [
         rows.groupby(["epoch", "step"])[WITHIN].mean().idxmax() for rows in (more, TRUE[TRUE["dataset"] == "mnist"])
     ]
     assert peaks[0] == (pytest.approx(0.5, abs=0.01), 47) and peaks[1] == (2, 64)
-    found = claims.during_training(TRAINING).query("id == 'falls_with_overfitting'")
+    found = claimed.query("id == 'falls_with_overfitting'")
     assert found[found["subject"].str.contains("3,000")]["value"].item() == pytest.approx(0.53, abs=0.005)
 
 
-def test_critical_lengths():
+def test_critical_lengths(values):
     falls, shorter, fitted = (
         values(name)["value"] for name in ("length_falls", "larger_rate_shorter", "larger_rate_shorter_fitted")
     )
@@ -127,15 +158,14 @@ def test_critical_lengths():
     assert set(bins["epoch"]) == {0, 40} and (bins[LENGTH] > last).all()
 
 
-def test_a_map_is_what_it_must_be_without_learning():
+def test_a_map_is_what_it_must_be_without_learning(said, values):
     learnt, labelled, seen, points = (
-        values(f"boundary_{name}", claims.over_the_plane, MAPS)["value"]
-        for name in ("learnt", "labelled", "seen", "at_points")
+        values(f"boundary_{name}")["value"] for name in ("learnt", "labelled", "seen", "at_points")
     )
     assert len(seen) == 4 and seen.between(0.57, 0.64).all()
     assert learnt.abs().max() < 0.05 and labelled.abs().max() < 0.02
     assert points["nested_rings"] < points["rings"] < 0 < points["two_moons"] < 0.05
-    assert (OVERALL["boundary_seen"], OVERALL["boundary_learnt"]) == ("holds", "negligible")
+    assert (said["boundary_seen"], said["boundary_learnt"]) == ("holds", "negligible")
     before = MAPS[MAPS["epoch"] == 0]
     assert (before["map/points_inside"] - before["map/points_boundary"] > 0.1).all()
 
@@ -145,15 +175,15 @@ def test_the_classes_of_a_map_are_text_with_their_zeros():
     assert set(maps.str.len()) == {36 * 36} and maps.str.startswith("0").any()
 
 
-def test_layers_by_their_original_criteria_and_by_the_later_ones():
-    within, tanh = (values(name, claims.by_layer, LAYERS)["value"]
+def test_layers_by_their_original_criteria_and_by_the_later_ones(said, values):
+    within, tanh = (values(name)["value"]
                     for name in ("training_changes_within", "tanh_stiffer_within"))  # fmt: skip
     assert within.drop("nested_rings").max() < 0.1 < within["nested_rings"]
     assert (tanh.min(), tanh.max()) == pytest.approx((-0.28, -0.06), abs=0.005)
-    assert (OVERALL["training_changes_within"], OVERALL["tanh_stiffer_within"]) == ("undecided", "reversed")
-    assert set(OVERALL[["changes_through_within", "training_changes_layers", "changes_through_layers"]]) == {"holds"}
-    assert (OVERALL["leaky_relu_as_relu"], OVERALL["tanh_differs"]) == ("holds", "holds, small")
-    leaky = values("leaky_relu_as_relu_within", claims.by_layer, LAYERS)
+    assert (said["training_changes_within"], said["tanh_stiffer_within"]) == ("undecided", "reversed")
+    assert set(said[["changes_through_within", "training_changes_layers", "changes_through_layers"]]) == {"holds"}
+    assert (said["leaky_relu_as_relu"], said["tanh_differs"]) == ("holds", "holds, small")
+    leaky = values("leaky_relu_as_relu_within")
     assert leaky.loc["nested_rings", "value"] == pytest.approx(-0.08, abs=0.005)
     assert set(leaky.drop("nested_rings")["verdict"]) == {"holds"}
 
@@ -186,21 +216,14 @@ def test_both_networks_fit_true_and_random_labels_with_five_seeds():
     assert set(seeds.index) == KINDS and set(seeds) == {5}
 
 
-def of_deep(name):
-    """Of a claim on deep networks, by network: its verdict, and its value."""
-    found = claims.of_deep_networks(DEEP).query("id == @name")
-    networks = [subject.split(" ")[0] for subject in found["subject"]]
-    return dict(zip(networks, found["verdict"], strict=True)), dict(zip(networks, found["value"], strict=True))
-
-
-def test_late_layers_set_classes_apart_and_random_labels_take_little_of_it():
+def test_late_layers_set_classes_apart_and_random_labels_take_little_of_it(of_deep):
     late, by = of_deep("late_layers_apart")
     assert set(late.values()) == {"holds"} and (round(by["resnet18"], 2), round(by["vgg19"], 2)) == (0.29, 0.43)
     _, less = of_deep("random_less_apart")
     assert sorted(round(value, 2) for value in less.values()) == [-0.04, -0.02]
 
 
-def test_training_adds_it_in_early_layers_of_the_one_and_in_late_ones_of_the_other():
+def test_training_adds_it_in_early_layers_of_the_one_and_in_late_ones_of_the_other(of_deep):
     learnt, _ = of_deep("late_layers_learnt")
     assert learnt == {"resnet18": "reversed", "vgg19": "holds"} == of_deep("late_layers_beyond_movement")[0]
     rows = long_layers(DEEP)
@@ -212,7 +235,7 @@ def test_training_adds_it_in_early_layers_of_the_one_and_in_late_ones_of_the_oth
     assert late["resnet18"]["untrained"] - early["resnet18"]["untrained"] > 0.5
 
 
-def test_what_learns_nothing_changes_nothing():
+def test_what_learns_nothing_changes_nothing(of_deep):
     lag, by = of_deep("lag_alone")
     assert set(lag.values()) == {"holds"} and max(by.values()) < 0.01
     keys = ["network", "seed", "number"]
