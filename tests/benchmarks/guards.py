@@ -6,8 +6,8 @@ Network:  torchvision's ResNet-18 with random weights, 128 examples. A second ca
           again where its code is a library's; it is shown beside.
 Without:  checks of the network, its inputs and its loss, the example between its neighbours, the examples alone, and
           what remembers that they were made.
-Goal:     a first call takes at most 1.05 times as long with the guards. Small images do not reach it: the weights are read
-          once for one example as for 128, so that each run of a few examples has a cost that the others do not.
+Goal:     a first call takes at most 1.05 times as long with the guards. Small images do not reach it: the weights are
+          read once for one example as for 128, so that each run of a few examples has a cost that the others do not.
 """
 
 from __future__ import annotations
