@@ -24,6 +24,7 @@ MOST_PIXELS = 89_478_485  # of one image; Pillow's own limit
 MOST_BYTES = 1 << 29  # of one encoded image: more than that many pixels take, uncompressed
 GREY_MODES = ("1", "L", "LA", "La")
 DEEP_MODES = ("I", "F")  # 16 or 32 bits a pixel: there is no one way to make them 8
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # what a camera notes: those by which width and height change places
 Side = tuple[int, int]  # height and width
 
 
@@ -114,6 +115,20 @@ def _fit(image: Image.Image, name: str, resize: int | None, crop: int | None) ->
         left, top = (image.width - crop) // 2, (image.height - crop) // 2
         image = image.crop((left, top, left + crop, top + crop))
     return image
+
+
+def image_size(item: Item) -> tuple[int, int]:
+    """Width and height of an image, as its file says without being decoded, upright.
+
+    Raises:
+        UserError: It is missing, or no image.
+    """
+    try:
+        with Image.open(item.path if item.size < 0 else io.BytesIO(read(item))) as image:
+            width, height = image.size
+            return (height, width) if image.getexif().get(ORIENTATION, 1) in SIDEWAYS else (width, height)
+    except (OSError, ValueError, SyntaxError):
+        raise UserError(f"{item.name} cannot be read as an image") from None
 
 
 def pixels(items: Sequence[Item], options: Options) -> bytes:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -21,11 +22,12 @@ from gendyn_lite.data import image_folder, prepared, sources
 from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.draws import balanced_order, corrupt_labels, randomize
 from gendyn_lite.data.types import ImageData, Split
-from gendyn_lite.decode import decode
+from gendyn_lite.decode import image_size
 from gendyn_lite.errors import UserError, disk_errors, named_path, unknown_name
 
 PREPARED = ("mnist", "cifar10", "cifar100", "imagenet")
 FOLDER = "folder:"
+SIDE = re.compile(r"@([1-9]\d*)$")  # behind the path of a folder: to which side its images are resized
 TRAIN, TEST = 300, 100  # points of a point set
 NOISE = 0.08
 
@@ -39,6 +41,7 @@ def load(
         name: ``"digits"``, ``"two_moons"`` or another point set (embedded); ``"mnist"``, ``"cifar10"``,
             ``"cifar100"`` or ``"imagenet"`` (prepared by ``gendyn data NAME``); or
             ``"folder:PATH"`` with PATH/train/CLASS/* and PATH/test/CLASS/*; PATH is a folder, a .zip or a .tar.
+            ``"folder:PATH@64"`` resizes each image's shorter side to 64 pixels and cuts the centre square.
         root: Folder of the prepared data; by default the environment variable GENDYN_DATA, else ``./datasets``.
         train_size: Number of training examples; None for all. The subset is class-balanced, chosen by `seed`, and
             nested: with one seed, a smaller subset is the beginning of a larger one. The test set stays whole.
@@ -132,30 +135,56 @@ def folder_of(name: str) -> Path:
     >>> folder_of("folder:own/pets").name
     'pets'
     """
-    path = named_path(name.removeprefix(FOLDER), what=f"{FOLDER}PATH")
+    path = named_path(SIDE.sub("", name.removeprefix(FOLDER)), what=f"{FOLDER}PATH")
     typed = Path(os.environ.get(image_folder.TYPED_IN, ""), path)
     return typed if typed.exists() else path
 
 
-def folder_sizes(name: str, *, root: str | os.PathLike[str] | None = None) -> tuple[int, int, int]:
-    """Training and test images of a folder or an archive of images, and the shorter side of the first one in pixels.
+def _side_of(name: str) -> int | None:
+    """The side that ``folder:PATH@SIDE`` names."""
+    found = SIDE.search(name)
+    return int(found[1]) if found else None
+
+
+class FolderSizes(NamedTuple):
+    """What is in a folder or an archive of images.
+
+    Attributes:
+        train: Number of training images.
+        test: Number of test images.
+        classes: Number of classes.
+        side: Shorter side of the first image in pixels; 0 where the images are of several sizes.
+    """
+
+    train: int
+    test: int
+    classes: int
+    side: int
+
+
+def folder_sizes(name: str, *, root: str | os.PathLike[str] | None = None) -> FolderSizes:
+    """How many images of how many classes a folder or an archive holds, and of which size; no pixel is decoded.
 
     Args:
-        name: ``"folder:PATH"``.
+        name: ``"folder:PATH"``, or ``"folder:PATH@SIDE"``.
         root: Folder of the prepared data, as for `load`.
 
     Raises:
-        UserError: The folder is not as expected, or its first image cannot be read.
+        UserError: The folder is not as expected, or an image cannot be read.
     """
-    path = folder_of(name)
-    if folder := prepared.find(data_root(root) / image_folder.key(path)):
+    path, side = folder_of(name), _side_of(name)
+    if side is None and (folder := prepared.find(data_root(root) / image_folder.key(path))):
         record = prepared.read_record(folder, name)
-        return sum(record["counts"]["train"]), sum(record["counts"]["test"]), min(record["shape"][1:])
+        counts = record["counts"]
+        return FolderSizes(sum(counts["train"]), sum(counts["test"]), len(counts["train"]), min(record["shape"][1:]))
     with sources.opened(path) as source, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is left out is told as the images are loaded
         tree = image_folder.listing(source.names, where=source.where)
-        first = decode(source.locate(tree.files["train"][0]))
-    return len(tree.labels["train"]), len(tree.labels["test"]), min(first.size)
+        items = [source.locate(name) for split in prepared.SPLITS for name in tree.files[split]]
+        first = image_size(items[0])
+        alike = side or all(image_size(item) == first for item in items)
+    train, test = (len(tree.labels[split]) for split in prepared.SPLITS)
+    return FolderSizes(train, test, len(tree.class_names), side or (min(first) if alike else 0))
 
 
 def _subset(split: Split, size: int, *, seed: int, named: tuple[str, str]) -> Split:
@@ -185,7 +214,7 @@ def _load_whole(name: str, root: Path) -> ImageData:
                 f"{name} is not prepared in {root}: run `gendyn data {name}`, or with a local copy --from PATH"
             )
         if name.startswith(FOLDER):
-            return sources.load_images(folder_of(name), name=name, root=root)
+            return sources.load_images(folder_of(name), name=name, root=root, size=_side_of(name))
     raise unknown_name("dataset", name, names())
 
 

@@ -38,6 +38,7 @@ MOST_RUNS = 2_000
 DROPOUT = 0.5
 # Of one's own images the smoke size takes the middle, in pixels (a smaller one for regularizers), and at most so many.
 SMOKE_SIDE, TINY_SIDE, SMOKE_TRAIN = 24, 16, 150
+SEVERAL_SIDE = 32  # to which images of several sizes are resized before
 DEFAULT_DATASET = {"smoke": "digits", "colab": "mnist", "full": "cifar10"}
 
 
@@ -75,7 +76,7 @@ def plan(
     """
     changes = _changes(profile, dataset, epochs, train_size)
     parts, name = parts_for(PLANS, profile, dataset, DEFAULT_DATASET[profile])
-    parts = _taken(parts, profile, name)
+    parts = _taken(parts, profile, changes["dataset"])
     if name == "two_moons":
         changes["standardize"] = "none"  # points of the plane are no images
     levels = [{"label_corruption": _fraction(text)} for text in _split(corruptions)]
@@ -153,24 +154,33 @@ def _changes(profile: str, dataset: str, epochs: int, train_size: int) -> dict[s
     for name, value in changes.items():
         if value < 0:
             raise UserError(f"{name} is {value}, expected a whole number of at least 1 (or 0 for the profile's own)")
-    return {"dataset": dataset or DEFAULT_DATASET[profile], **changes}
+    return {"dataset": _named(dataset or DEFAULT_DATASET[profile], profile), **changes}
 
 
 def _taken(parts: Sequence[Part], profile: str, dataset: str, *, side: int = SMOKE_SIDE) -> Sequence[Part]:
     """Parts that take what a folder of images has: no more images than there are, at the smoke size of their middle."""
     if not dataset.startswith(FOLDER):
         return parts
-    train, test, whole = folder_sizes(dataset)
-    smoke = profile == "smoke"
-    most = {"train_size": min(train, SMOKE_TRAIN) if smoke else train, "test_size": test}
-    crop = {"center_crop": side} if smoke and whole > side else {}
-
-    if smoke:
-        told = f"the smoke size takes at most {most['train_size']:,} of {train:,} training images"
-        pixels = f", and of each the middle {side}x{side} pixels" if crop else ""
-        warnings.warn(f"{dataset}: {told}{pixels}: other sizes take them whole (profile=)", stacklevel=4)
+    there, smoke = folder_sizes(dataset), profile == "smoke"
+    most = {"train_size": min(there.train, SMOKE_TRAIN) if smoke else there.train, "test_size": there.test}
+    crop = {"center_crop": side} if smoke and there.side > side else {}
     few = ({name: min(part.settings.get(name, size), size) for name, size in most.items()} for part in parts)
-    return [replace(part, settings={**part.settings, **each, **crop}) for part, each in zip(parts, few, strict=True)]
+    taken = [replace(part, settings={**part.settings, **each, **crop}) for part, each in zip(parts, few, strict=True)]
+    if smoke:
+        told = f"the smoke size takes at most {most['train_size']:,} of {there.train:,} training images"
+        tests = max(part.settings["test_size"] for part in taken)
+        whole = f", resized to a shorter side of {there.side} pixels," if dataset.endswith(f"@{there.side}") else ""
+        pixels = f", and of each{whole} the middle {side}x{side} pixels" if crop else ""
+        told = f"{told}{pixels}; {tests:,} of {there.test:,} test images; {there.classes} classes"
+        warnings.warn(f"{dataset}: {told}: other sizes take them whole (profile=)", stacklevel=4)
+    return taken
+
+
+def _named(dataset: str, profile: str) -> str:
+    """The data set of a profile; at the smoke size a folder whose images are of several sizes takes them resized."""
+    if profile != "smoke" or not dataset.startswith(FOLDER) or folder_sizes(dataset).side:
+        return dataset
+    return f"{dataset}@{SEVERAL_SIDE}"
 
 
 def _chosen(parts: Sequence[Part], networks: Sequence[str]) -> list[Part]:

@@ -165,9 +165,13 @@ class DiagonalSum:
 
     def _check_used(self, x: Tensor, y: Tensor) -> None:
         """Refuse a parameter that gets no gradient, from one example."""
-        loss = self._loss if self._kind == "empirical" else _expected(0)
-        for name, gradient in zip(self._values, self._gradients(x[:1], y[:1], [loss]), strict=True):
-            if gradient is None:
+        used = self._plan.used
+        if used is None:
+            loss = self._loss if self._kind == "empirical" else _expected(0)
+            found = zip(self._values, self._gradients(x[:1], y[:1], [loss]), strict=True)
+            used = frozenset(name for name, gradient in found if gradient is not None)
+        for name in self._values:
+            if name not in used:
                 why = "the loss does not depend on it; freeze it (requires_grad_(False)) or use it"
                 raise UserError(f"parameter {name!r} gets no gradient: {why}")
 

@@ -214,26 +214,26 @@ class GradientMask:
         return ((name, value) for name, value in model.named_parameters() if name in self.masks)
 
     def _scores(self, model: nn.Module, epoch: int) -> dict[str, Tensor]:
+        if self._by == "fisher":
+            return self._fisher(model)
         values = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
         if self._by == "magnitude":
             return {name: value.abs() for name, value in values.items()}
-        if self._by.startswith("random"):
-            epoch = epoch if self._by == "random" else 0
-            generator = torch.Generator().manual_seed(self._seed * 2**20 + epoch)
-            return {
-                name: torch.rand(value.shape, generator=generator, dtype=torch.float64).to(value.device)
-                for name, value in values.items()
-            }
-        return self._fisher(model)
+        epoch = epoch if self._by == "random" else 0
+        generator = torch.Generator().manual_seed(self._seed * 2**20 + epoch)
+        return {
+            name: torch.rand(value.shape, generator=generator, dtype=torch.float64).to(value.device)
+            for name, value in values.items()
+        }
 
     def _fisher(self, model: nn.Module) -> dict[str, Tensor]:
         """Sums of squared gradients: their order is that of the diagonal."""
         assert self._examples is not None
-        device = next(model.parameters()).device
         given = self._examples
         batches = zip(*(part.split(32) for part in given), strict=True) if isinstance(given, tuple) else given()
         with evaluated(model), self._within(model):
             total = DiagonalSum(model, **self._options)
+            device = next(model.parameters()).device
             for x, y in batches:
                 total.add(x.to(device), y.to(device))
             sums = total.sums()

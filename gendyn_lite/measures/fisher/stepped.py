@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp
+from torch.func import grad, jvp
 
 from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.fisher.information import ignored
 from gendyn_lite.measures.per_example import checks, guards, layers
-from gendyn_lite.measures.per_example.alone import for_each, lone
+from gendyn_lite.measures.per_example.alone import for_each, lone, with_values
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.passes import Loss, visit
 
@@ -25,9 +25,13 @@ Values = Mapping[str, Tensor]
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A network of its own; refused is one with weights that are computed before each call."""
+    """A network of its own, with gradients that are dense; refused is one with weights computed before each call."""
     try:
-        return copy.deepcopy(model)
+        twin = copy.deepcopy(model)
+        for module in twin.modules():
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                module.sparse = False
+        return twin
     except RuntimeError as error:
         computed = [
             f"{name!r} ({type(module).__name__})"
@@ -77,7 +81,7 @@ class Steps:
         self._log_p = self.logits.log_softmax(1)
 
     def _logits(self, values: Values, x: Tensor) -> Tensor:
-        return functional_call(self._model, dict(values), (x,))
+        return with_values(self._model, values, x)
 
     def one(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """A step on one example: KL and quadratic forms, ‖g‖², mean change of log P, largest entry of J g."""

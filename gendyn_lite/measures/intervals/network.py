@@ -124,7 +124,7 @@ def read(model: nn.Module, dtype: torch.dtype) -> Program:
             raise NotPiecewiseLinearError(f"layer {name!r} ({type(module).__name__}) has a hook, which may do anything")
     try:
         graph = _Tracer().trace(model)
-    except (TraceError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+    except (TraceError, TypeError, AttributeError, NameError, ValueError, RuntimeError) as error:
         raise NotPiecewiseLinearError(
             f"the network's forward cannot be traced by torch.fx ({first_line(error)})"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -39,28 +40,53 @@ def lone(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def lone_gradients(
-    model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, loss: Loss
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of the first example of a batch, and its gradient by plain autograd, which takes any network.
+    model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, loss: Loss, *, row: int = 0
+) -> tuple[Tensor, dict[str, Tensor | None]]:
+    """The loss of one example of a batch, and its gradient by plain autograd, which takes any network.
 
     Args:
         model: The network, no parameter of which requires a gradient.
         names: Parameters, by name.
-        x: The example as a batch, of `lone`; where it requires a gradient, that is found under the name ``""``.
-        y: Its label, likewise.
+        x: The example in a batch, of `lone` for instance; where it requires a gradient, that is found under ``""``.
+        y: Labels, likewise.
         loss: Function of (logits, y) that gives the loss of each example.
+        row: Its place.
+
+    Returns:
+        The loss, and for each name the gradient; None where the loss does not depend on it.
     """
     own = {name: value.requires_grad_(True) for name, value in model.named_parameters() if name in names}
     try:
-        total = loss(model(x.clone()), y)[0]
+        total = loss(model(x.clone()), y)[row]
         of = {**own, "": x} if x.requires_grad else own
         if not total.requires_grad:
-            return total, {name: torch.zeros_like(value) for name, value in of.items()}
-        found = torch.autograd.grad(total, list(of.values()), allow_unused=True, materialize_grads=True)
+            return total, dict.fromkeys(of)
+        found = torch.autograd.grad(total, list(of.values()), allow_unused=True)
         return total.detach(), dict(zip(of, found, strict=True))
     finally:
         for value in own.values():
             value.requires_grad_(False)
+
+
+def with_values(model: nn.Module, values: Mapping[str, Tensor], *args: Tensor) -> Tensor:
+    """What a network gives with other parameters, by `torch.func.functional_call`, and leaves the network as it was.
+
+    Of a module that is registered under two names, as an activation that is used twice, torch's own way with shared
+    parameters puts the given values in place of the network's for good.
+
+    >>> act = nn.PReLU()
+    >>> model, weight = nn.Sequential(act, act), act.weight
+    >>> with_values(model, {"0.weight": torch.zeros(1)}, -torch.ones(1)), act.weight is weight
+    (tensor([-0.]), True)
+    """
+    names = {id(value): name for name, value in model.named_parameters()}
+    every = {
+        f"{path}.{role}".lstrip("."): values[names[id(value)]]
+        for path, module in model.named_modules()
+        for role, value in module.named_parameters(recurse=False, remove_duplicate=False)
+        if names[id(value)] in values
+    }
+    return functional_call(model, every, args, tie_weights=False)
 
 
 @contextmanager
@@ -94,14 +120,15 @@ def gradients(model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, *, l
     own = {name: value.detach() for name, value in model.named_parameters() if name in names}
 
     def one(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return loss(functional_call(model, values, (lone(model, x),)), lone(model, y))[0]
+        return loss(with_values(model, values, lone(model, x)), lone(model, y))[0]
 
     def by_itself(x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        return lone_gradients(model, names, lone(model, x), lone(model, y), loss)[1]
+        found = lone_gradients(model, names, lone(model, x), lone(model, y), loss)[1]
+        return {name: torch.zeros_like(own[name]) if of is None else of for name, of in found.items()}
 
     each = sum(value.numel() * value.element_size() for value in own.values()) or 1
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):
-        found = for_each(partial(grad(one), own), by_itself, usable(x), usable(y), CHUNK_BYTES // each)
+        found = for_each(partial(grad(one), own), by_itself, usable(x.detach()), usable(y), CHUNK_BYTES // each)
     return {name: value.reshape(len(x), own[name].numel()) for name, value in found.items()}
 
 
@@ -120,7 +147,8 @@ def for_each(function: OfOne, by_itself: OfOne, x: Tensor, y: Tensor, size: int)
     """
     found = None
     if min(size, len(x)) > 1:
-        with contextlib.suppress(RuntimeError, ValueError):  # control flow by data, random draws, no batching rule
+        with warnings.catch_warnings(), contextlib.suppress(RuntimeError, ValueError):  # control flow by data, chance
+            warnings.filterwarnings("ignore", "There is a performance drop")  # torch's own, of a rule it lacks
             found = vmap(function, chunk_size=size)(x, y)
     if found is None:
         rows = [by_itself(*pair) for pair in zip(x, y, strict=True)]
@@ -129,17 +157,22 @@ def for_each(function: OfOne, by_itself: OfOne, x: Tensor, y: Tensor, size: int)
 
 
 class Lone:
-    """The example of a batch with the largest loss, run by itself.
+    """The example of a batch with the largest loss, run between its two neighbours, on which it must not depend.
+
+    Three run at about the cost of one, and torch's batch-norm is wrong for one (`lone`).
 
     Args:
         model: The network, no parameter of which requires a gradient.
         names: The parameters to look at.
         batch: Inputs and labels.
         loss: Function of (logits, y).
-        losses: The losses among the others, [n].
+        losses: The losses among all, [n].
+
+    Attributes:
+        used: The parameters that its loss depends on.
 
     Raises:
-        UserError: The example has another loss alone than among the others, or one that depends on what follows it.
+        UserError: The example has another loss there than among all, or one that depends on a neighbour.
     """
 
     def __init__(
@@ -150,23 +183,32 @@ class Lone:
         loss: Loss,
         losses: Tensor,
     ) -> None:
-        self._i = int(losses.detach().argmax())
-        x, y = (part[[self._i, self._i]] for part in batch)
+        self._i, count = int(losses.detach().argmax()), len(losses)
+        x, y = (part[[(self._i + step) % count for step in (-1, 0, 1)]] for part in batch)
         given = x.requires_grad_() if x.is_floating_point() else x
-        alone, self._gradients = lone_gradients(model, names, given, y, loss)
-        if x.requires_grad and (self._gradients.pop("")[1].abs() > 0).any():
+        alone, found = lone_gradients(model, names, given, y, loss, row=1)
+        of_inputs = found.pop("", None)
+        if of_inputs is not None and (of_inputs[[0, 2]].abs() > 0).any():
             raise UserError(MIXES)
+        self.used = frozenset(name for name, gradient in found.items() if gradient is not None)
+        self._gradients = {
+            name: torch.zeros_like(model.get_parameter(name)) if gradient is None else gradient
+            for name, gradient in found.items()
+        }
         among, tolerance = losses[self._i].detach(), TOLERANCE[losses.dtype]
         if not torch.allclose(alone, among, rtol=tolerance, atol=tolerance * 1e-2, equal_nan=True):
-            told = f"the loss of example {self._i} is {float(among):.4g} among others and {float(alone):.4g} alone"
-            raise UserError(f"{told}: the network mixes the examples of a batch, or is another at each call")
-        norms = torch.stack([gradient.norm() for gradient in self._gradients.values()])
-        self._relative, self._absolute = tolerance, float(norms.norm()) * tolerance * 1e-2
+            told = f"the loss of example {self._i} is {float(among):.4g} among others and {float(alone):.4g} with two"
+            why = "the network mixes the examples of a batch, or is another at each call"
+            raise UserError(f"{told} of them alone: {why}")
+        self._norms = {name: gradient.norm() for name, gradient in self._gradients.items()}
+        self._relative, self._absolute = tolerance, _norm(self._norms) * tolerance * 1e-2
 
     def agrees(self, layer: Layer, uses: Sequence[Use]) -> bool:
         """Whether what a layer showed of the example in the batch makes the gradient that it has alone."""
         expected = {name: self._gradients[name] for name in layer.parameters}
-        of_use, size = self._of_use, _norm(expected)
+        if any(gradient.dtype not in TOLERANCE for gradient in expected.values()):
+            return False  # a layer in half precision inside of another network
+        of_use, size = self._of_use, _norm({name: self._norms[name] for name in layer.parameters})
         if layer.kind == "affine" and uses:
             probes = _probes(uses[0].module, next(iter(expected.values())))
             of_use = partial(self._probed, probes=probes)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
 from gendyn_lite.data.own import tensors
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE, lone
 from gendyn_lite.measures.per_example.checks import dtype_name, usable
-from gendyn_lite.measures.per_example.layers import first_trainable
+from gendyn_lite.measures.per_example.layers import first_trainable, of_libraries
 
 
 def check_eval(model: nn.Module) -> None:
@@ -77,6 +81,8 @@ def _check_plain(name: str, module: nn.Module) -> None:
         raise UserError(f"{whole} is wrapped in {type(module).__name__}: measure the one inside, model.{path}module")
     if isinstance(module, torch.jit.ScriptModule):
         raise UserError(f"{whole} is a program of torch.jit: measure the module that it was made of")
+    if any(is_lazy(value) for value in module.parameters(recurse=False)):
+        raise UserError(f"{whole} ({type(module).__name__}) has no weights yet: run the network on an example first")
     if any(value.is_meta for value in module.parameters(recurse=False)):
         raise UserError(f"{whole} has no weights (device meta): give it some first, model.to_empty(device=...)")
 
@@ -88,7 +94,8 @@ def check_model(model: nn.Module) -> None:
         model: The network.
 
     Raises:
-        UserError: As `check_eval`; batch-norm without running statistics, or nothing to train.
+        UserError: As `check_eval`; batch-norm without running statistics; nothing to train; a parameter that is
+            complex, has a hook of its own, or lies in the memory of another.
 
     >>> check_model(nn.Linear(2, 3).requires_grad_(False))
     Traceback (most recent call last):
@@ -101,8 +108,25 @@ def check_model(model: nn.Module) -> None:
             raise UserError(f"{told} keeps no running statistics, so each example depends on its batch: replace it")
     if any(value.is_inference() for value in model.parameters()):
         raise UserError("the network was made under torch.inference_mode: make it outside of it")
-    if not any(value.requires_grad for value in model.parameters()):
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    if not trained:
         raise UserError("the network has no parameter that requires a gradient: there is no gradient to measure")
+    _check_parameters(trained)
+
+
+def _check_parameters(trained: Mapping[str, Tensor]) -> None:
+    """Refuse parameters whose gradient is not what the loss alone makes it, or that are two in name only."""
+    places: dict[tuple[object, int], str] = {}
+    for name, value in trained.items():
+        if value._backward_hooks:
+            why = "what the measures take is the gradient without it: remove the hook (its handle.remove()) first"
+            raise UserError(f"parameter {name!r} has a hook that may change its gradient, and {why}")
+        if value.is_complex():
+            raise UserError(f"parameter {name!r} is complex: hold its real and its imaginary part as two parameters")
+        first = places.setdefault((value.device, value.data_ptr()), name)
+        if first != name and value.numel():
+            why = "a step on one moves the other unseen: make them one parameter, or give one memory of its own (clone)"
+            raise UserError(f"parameters {first!r} and {name!r} lie in the same memory, and {why}")
 
 
 def given(x: Tensor | DataLoader[Any], y: Tensor | None) -> tuple[Any, Any]:
@@ -143,7 +167,7 @@ def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, na
         raise UserError(f"{name}x is uint8: standardize it as in training (data.batcher gives such batches)")
 
 
-def check_alone(model: nn.Module, x: Tensor, *, both: bool = True) -> None:
+def check_alone(model: nn.Module, x: Tensor, *, seen: bool = False) -> None:
     """Refuse a network that mixes the examples of a batch, so that none has a gradient of its own.
 
     The output of neither of two examples may depend on the other: its derivative is exactly 0, to the bit, which no
@@ -152,7 +176,7 @@ def check_alone(model: nn.Module, x: Tensor, *, both: bool = True) -> None:
     Args:
         model: The network.
         x: Inputs.
-        both: Whether to look at the first one too, which `Lone` shows where it is made.
+        seen: Whether a `Lone` has shown as much of derivatives already.
 
     >>> class Centred(nn.Linear):
     ...     def forward(self, x):
@@ -161,7 +185,7 @@ def check_alone(model: nn.Module, x: Tensor, *, both: bool = True) -> None:
     Traceback (most recent call last):
     gendyn_lite.errors.UserError: the network mixes the examples of a batch: ...
     """
-    if len(x) < 2:
+    if len(x) < 2 or (seen and x.is_floating_point()):
         return
     if not x.is_floating_point():
         with torch.no_grad():
@@ -175,13 +199,17 @@ def check_alone(model: nn.Module, x: Tensor, *, both: bool = True) -> None:
         try:
             out = model(two.clone()).reshape(2, -1)
             sums = out @ torch.linspace(1, 2, out.shape[1]).to(out)
-            rows = [
-                torch.autograd.grad(sums[i], two, retain_graph=True, allow_unused=True)[0] for i in (1, 0)[: 1 + both]
-            ]
+            rows = [torch.autograd.grad(sums[i], two, retain_graph=True, allow_unused=True)[0] for i in (1, 0)]
         except RuntimeError:  # an operation without a derivative with respect to the inputs
             return
     if any(row is not None and (row[other].abs() > 0).any() for other, row in enumerate(rows)):
         raise UserError(MIXES)
+
+
+ANOTHER = (
+    "the output of example {} is another one alone than among others: the network mixes the examples of a batch, "
+    "or is another at each call"
+)
 
 
 @torch.no_grad()
@@ -208,15 +236,36 @@ def check_rows(model: nn.Module, x: Tensor, among: object) -> None:
     """
     if not isinstance(among, Tensor) or among.dim() < 1 or len(among) != len(x) or among.is_complex():
         return
+    chosen = sorted({0, len(x) // 2, len(x) - 1})
+    expected = among[chosen].detach()
+    with torch.inference_mode(False), torch.enable_grad():
+        given = usable(x[chosen])
+        alone = _by_vmap(model, given)
+        if alone is not None and all(map(same_row, alone, expected)):
+            return
+        for i, one, row in zip(chosen, given, expected, strict=True):
+            if not same_row(model(lone(model, one))[0], row):
+                raise UserError(ANOTHER.format(i))
+
+
+def _by_vmap(model: nn.Module, x: Tensor) -> Tensor | None:
+    """The outputs of examples, each a batch of its own, at about the cost of one; None where vmap cannot.
+
+    Nor where something may keep a tensor, which is of no use outside of vmap.
+    """
+    if not of_libraries(model):
+        return None
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError, ValueError, TypeError):
+        warnings.filterwarnings("ignore", "There is a performance drop")  # torch's own, of a rule it lacks
+        return vmap(lambda one: model(one[None])[0])(x)
+    return None
+
+
+def same_row(alone: Tensor, among: Tensor) -> bool:
+    """Whether an example's row of outputs is that among others, up to rounding."""
     rtol = TOLERANCE.get(among.dtype, 0.1)  # in half precision a batch rounds otherwise
-    for i in sorted({0, len(x) // 2, len(x) - 1}):
-        with torch.inference_mode(False), torch.enable_grad():
-            alone = model(lone(model, usable(x[i])))[0].detach()
-        expected = among[i].detach()
-        size = float(expected.abs().nan_to_num(0.0, 0.0).mean())  # what is not finite is named elsewhere
-        if not torch.allclose(alone, expected, rtol=rtol, atol=rtol * size, equal_nan=True):
-            told = f"the output of example {i} is another one alone than among others"
-            raise UserError(f"{told}: the network mixes the examples of a batch, or is another at each call")
+    size = float(among.abs().nan_to_num(0.0, 0.0).mean())  # what is not finite is named elsewhere
+    return torch.allclose(alone, among, rtol=rtol, atol=rtol * size, equal_nan=True)
 
 
 @contextmanager

@@ -63,6 +63,7 @@ class Plan:
         any_layout: Whether it has convolutions and takes pictures with channels last, which on a CPU costs less time.
         outside: Names of further parameters that were seen to need `torch.func`.
         alone: Whether the network has been seen not to mix examples.
+        used: Names of the parameters that the loss of an example depends on, where one was looked at.
         announced: Names of the parameters without a formula that a warning has named.
     """
 
@@ -72,6 +73,7 @@ class Plan:
     any_layout: bool = False
     outside: set[str] = field(default_factory=set)
     alone: bool = False
+    used: frozenset[str] | None = None
     announced: set[str] = field(default_factory=set)
 
 
@@ -217,27 +219,39 @@ def state(model: nn.Module) -> tuple[object, ...] | None:
     >>> before == state(model), before == state(model.eval()), state(type("Own", (nn.ReLU,), {})())
     (True, False, None)
     """
-    if any(vars(every_module).get(f"_global_{kind}_hooks") for kind in GLOBAL):
+    if not of_libraries(model):
         return None
     found: list[object] = []
     for module in model.modules():
-        own = vars(module)
-        hooks = any(own[kind] for kind in own if kind.endswith("_hooks"))
-        if hooks or "forward" in own or not type(module).__module__.startswith(LIBRARIES):
-            return None
         held = [value for value in (*module._parameters.values(), *module._buffers.values()) if value is not None]
         if any(value.is_inference() for value in held):  # its version is not counted
-            return None
-        if any(callable(value) and not _of_torch(value) for value in own.values()):
             return None
         # A norm, since what is written to `.data` counts as no version.
         tensors = [
             (id(value), value.data_ptr(), value._version, value.requires_grad, value.dtype, _norm(value))
             for value in held
         ]
-        settings = [(name, repr(value) if type(value) in PLAIN else id(value)) for name, value in own.items()]
+        settings = [(name, repr(value) if type(value) in PLAIN else id(value)) for name, value in vars(module).items()]
         found.append((ref(module), type(module), type(module).forward, settings, tensors))
     return tuple(found)
+
+
+def of_libraries(model: nn.Module) -> bool:
+    """Whether all that a network runs is code of `LIBRARIES`, without hooks: it keeps nothing of what it is given.
+
+    >>> of_libraries(nn.Linear(2, 2)), of_libraries(type("Own", (nn.ReLU,), {})())
+    (True, False)
+    """
+    if any(vars(every_module).get(f"_global_{kind}_hooks") for kind in GLOBAL):
+        return False
+    for module in model.modules():
+        own = vars(module)
+        hooks = any(own[kind] for kind in own if kind.endswith("_hooks"))
+        if hooks or "forward" in own or not type(module).__module__.startswith(LIBRARIES):
+            return False
+        if any(callable(value) and not _of_torch(value) for value in own.values()):
+            return False
+    return True
 
 
 def _of_torch(function: object) -> bool:

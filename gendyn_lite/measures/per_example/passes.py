@@ -88,12 +88,14 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
             told = f"the loss has shape {tuple(losses.shape)}"
             raise UserError(f"{told}, expected one value for each of {len(x)} examples")
         if not plan.alone:
+            _check_graph(losses)
             if len(x) > 1 and loss is not cross_entropy and not drawn:
                 check_loss(loss, logits, y, losses)
             if not drawn:
-                taps.lone = _lone(model, plan, (usable(given), usable(y)), loss, losses)
-            check_alone(model, x, both=taps.lone is None)
-            _check_rows(model, given, logits)
+                taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, losses)
+                plan.used = taps.lone and taps.lone.used
+            check_alone(model, x, seen=taps.lone is not None and loss is cross_entropy)
+            _check_rows(model, x.detach(), logits)  # not `given`: in few examples its layout takes longer
             plan.alone = len(x) > 1
         taps.forward_is_done()
         if losses.requires_grad:
@@ -114,13 +116,28 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
             on_gradients(name, found)
 
 
+def _check_graph(losses: Tensor) -> None:
+    """Refuse a part that is computed again in a way that ends at `torch.autograd.grad`, or leaves out its weights."""
+    seen, left = set[object](), [losses.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "CheckpointFunctionBackward":
+            why = "which gives gradients to backward() alone: call it with use_reentrant=False"
+            raise UserError(f"the network has a part under torch.utils.checkpoint with use_reentrant=True, {why}")
+        seen.add(node)
+        left += [parent for parent, _ in node.next_functions]
+
+
 def _check_rows(model: nn.Module, x: Tensor, logits: Tensor) -> None:
     """Compare examples with themselves among others, where a network computes precisely enough."""
     if len(x) > 1 and logits.dtype == next(model.parameters()).dtype:
         check_rows(model, x, logits)
 
 
-_checked: WeakKeyDictionary[nn.Module, dict[object, tuple[object, frozenset[str]]]] = WeakKeyDictionary()
+Known = tuple[object, frozenset[str], frozenset[str] | None]  # its state; parameters without a formula, and in use
+_checked: WeakKeyDictionary[nn.Module, dict[object, Known]] = WeakKeyDictionary()
 
 
 class _Memory:
@@ -130,15 +147,15 @@ class _Memory:
         self._state, self._known = state(model), _checked.setdefault(model, {})
         handed = tuple(layer.parameters for layer in plan.layers)
         self._key = x.shape, x.dtype, handed, torch.is_autocast_enabled(x.device.type)
-        before, outside = self._known.get(self._key, (None, frozenset()))
+        before, outside, used = self._known.get(self._key, (None, frozenset(), None))
         if before is not None and before == self._state:
-            plan.alone = True
+            plan.alone, plan.used = True, used
             plan.outside.update(outside)
 
     def keep(self, plan: Plan) -> None:
         """Note that the network was checked, and which parameters turned out to have no formula."""
         if self._state is not None:
-            self._known[self._key] = self._state, frozenset(plan.outside)
+            self._known[self._key] = self._state, frozenset(plan.outside), plan.used
 
 
 def _lone(model: nn.Module, plan: Plan, batch: tuple[Tensor, Tensor], loss: Loss, losses: Tensor) -> Lone | None:
@@ -184,6 +201,7 @@ class _Taps(TorchFunctionMode):
         self._expected: dict[Layer, int] = dict.fromkeys(plan.layers, 0)
         self._uses: defaultdict[Layer, list[Use]] = defaultdict(list)
         self._inside: nn.Module | None = None
+        self._done = False  # with the forward pass
         self.lone: Lone | None = None  # against which each layer is checked
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -213,6 +231,10 @@ class _Taps(TorchFunctionMode):
             self._expected[layer] += 1
 
         def show(z: Tensor) -> None:
+            if not self._done:  # the forward pass takes a derivative itself: what follows is no gradient of the loss
+                for layer in self.layers[module]:
+                    self._plan.outside.update(layer.parameters)
+                return
             if a._version != version:
                 told = (
                     f"layer {self.layers[module][0].name!r}: its input was changed in place after the layer had read it"
@@ -224,6 +246,7 @@ class _Taps(TorchFunctionMode):
 
     def forward_is_done(self) -> None:
         """From here on it is known how often each layer was used, and which cannot be handed over."""
+        self._done = True
         for layer in list(self._expected):
             if self._plan.outside.intersection(layer.parameters):
                 del self._expected[layer]

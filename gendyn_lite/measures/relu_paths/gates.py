@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures.per_example.checks import check_whole, dtype_name
@@ -92,6 +93,7 @@ BENDS = (
     *(Tensor.tanh, Tensor.sigmoid, Tensor.clamp, Tensor.clip, Tensor.clamp_min, Tensor.clamp_max, Tensor.abs),
     *(Tensor.clamp_, Tensor.tanh_, Tensor.sigmoid_, Tensor.maximum, Tensor.minimum, torch.clamp_min, torch.clamp_max),
 )
+OPERATIONS = ("relu", "relu6", "leaky_relu", "prelu", "_prelu_kernel")  # what gates are below torch's functions
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
 
 
@@ -166,6 +168,41 @@ class Gates(TorchFunctionMode):
     def leave(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
         """After that, an error or not."""
         self._inside.pop()
+
+
+class Unseen(TorchDispatchMode):
+    """While entered, names the operations that are gates and were called in a way that `Gates` does not see.
+
+    >>> with Unseen() as unseen:
+    ...     _ = torch.ops.aten.relu(torch.zeros(2))
+    >>> list(unseen.found)
+    ['relu']
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found, self.inside = dict[str, None](), False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at an operation, and call it."""
+        name = func.overloadpacket.__name__.rstrip("_")
+        if name in OPERATIONS and not self.inside:
+            self.found[name] = None
+        return func(*args, **(kwargs or {}))
+
+    def run(self, gate: Gate) -> Tensor:
+        """The output of a gate that was seen."""
+        self.inside = True
+        try:
+            return gate.run()
+        finally:
+            self.inside = False
+
+    def warn(self) -> None:
+        """Name them."""
+        if self.found:
+            told = f"the network calls {', '.join(self.found)} where gates are not seen (torch.jit, torch.ops)"
+            warnings.warn(f"{told}: paths leave them out; call F.relu or the like there", stacklevel=5)
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.measures.per_example.guards import check_eval, check_rows, given, unmoved
+from gendyn_lite.measures.per_example.guards import ANOTHER, check_eval, given, same_row, unmoved
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import hooked
-from gendyn_lite.measures.relu_paths.gates import Gate, Gates, check_images, check_layers, uncompiled
+from gendyn_lite.measures.relu_paths.gates import Gate, Gates, Unseen, check_images, check_layers, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint, of_images
 
 BATCH = 128
@@ -147,6 +148,7 @@ def _by_layer(
     check_images(x, batch_size)
     found: dict[str, list[T]] = {}
     seen: list[str] = []
+    rows: dict[str, Tensor] = {}
 
     def visit(gate: Gate) -> Tensor:
         seen.append(gate.name)
@@ -155,6 +157,8 @@ def _by_layer(
         if gate.z.shape[:1] != (count,):
             told = f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, ...]"
             raise UserError(f"{told}: leave it out with layers=[...]")
+        if gate.name not in found:
+            rows[gate.name] = gate.z[list(_looked_at(count))].detach().clone()
         value, out = take(gate)
         found.setdefault(gate.name, []).append(value)
         return out
@@ -168,14 +172,52 @@ def _by_layer(
                 _check_output(out, start)
             if start == 0:
                 check_layers(model, seen, layers)
-                first = next(model.parameters(), batch)
-                check_rows(model, batch.to(first.device), out)
+                _check_rows(model, batch, out, rows)
     batches = -(-len(x) // batch_size)
     for name, parts in found.items():
         if len(parts) != batches:
             told = f"gate {name!r} is used {len(parts)} times in {batches} batches"
             raise UserError(f"{told}, so that its rows are not the images': leave it out with layers=[...]")
     return {name: join(parts) for name, parts in found.items()}
+
+
+def _looked_at(count: int) -> tuple[int, ...]:
+    """Images of a batch that are run once more: the one in the middle, the last and the first."""
+    return count // 2, count - 1, 0
+
+
+def _check_rows(model: nn.Module, x: Tensor, out: object, rows: Mapping[str, Tensor]) -> None:
+    """Refuse rows of gates that are not the images': each must be what it is for its image alone, or beside another.
+
+    Args:
+        model: The network.
+        x: Images.
+        out: Its output.
+        rows: At each gate the pre-activations of the images that are looked at, among all.
+    """
+    chosen, unseen = _looked_at(len(x)), Unseen()
+    for part in (slice(0, 1), slice(1, 3)):
+        few: dict[str, Tensor] = {}
+
+        def note(gate: Gate, few: dict[str, Tensor] = few) -> Tensor:
+            few[gate.name] = gate.z.detach().clone()
+            return unseen.run(gate)
+
+        numbers = list(chosen[part])
+        with warnings.catch_warnings(), unseen if part.start == 0 else nullcontext():  # it takes a while: one is enough
+            warnings.simplefilter("ignore")  # told of all the images already
+            alone = run_gated(model, x[numbers], note)
+        for name, own in few.items():
+            among = rows[name][part] if name in rows else own
+            if own.shape != among.shape or not all(map(same_row, own, among)):
+                told = f"gate {name!r} has other rows for some images alone than among others"
+                why = "their order or their axis is another there, or the network mixes them: leave it out with layers="
+                raise UserError(f"{told}: {why}[...]")
+        if isinstance(out, Tensor) and isinstance(alone, Tensor) and len(out) == len(x):
+            for i, row in zip(numbers, alone, strict=True):
+                if not same_row(row, out[i]):
+                    raise UserError(ANOTHER.format(i))
+    unseen.warn()
 
 
 def _check_output(out: object, first: int) -> None:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example import checks, guards
+from gendyn_lite.measures.per_example.alone import with_values
 from gendyn_lite.measures.per_example.checks import check_number, check_whole
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.gram import WHOLE, cosine, gradient_gram, sign, zero_gradients
@@ -168,7 +168,7 @@ def loss_change(
         gradients = torch.autograd.grad(own, list(values.values()), materialize_grads=True, allow_unused=True)
         with torch.no_grad():
             stepped = {name: values[name] - eps * g for name, g in zip(values, gradients, strict=True)}
-            rows.append(loss(functional_call(twin, stepped, (inputs,)), y) - before)
+            rows.append(loss(with_values(twin, stepped, inputs), y) - before)
     return LossChange(-eps * gram[examples], torch.stack(rows))
 
 

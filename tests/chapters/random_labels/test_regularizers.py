@@ -8,12 +8,14 @@ from itertools import product
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from gendyn_lite import data, results
 from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels import demo
 from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.chapters.random_labels.tables import TABLE_1, with_regularizers, with_variants
+from gendyn_lite.errors import UserError
 from tests.chapters import photographs
 
 by_size = pytest.mark.parametrize("profile", ["colab", "full"])
@@ -111,3 +113,19 @@ def test_a_folder_of_few_images_is_planned_with_what_it_has(tmp_path):
     whole = random_labels.plan("colab", dataset=name)
     assert {(run.train_size, run.test_size, run.center_crop) for run in whole} == {(12, 4, None)}
     assert {run.train_size for run in random_labels.plan(dataset=name, train_size=8)} == {8}
+
+
+def test_images_of_several_sizes_are_taken_at_one_and_the_page_says_what_was_taken(tmp_path):
+    folder = photographs.write(tmp_path / "photographs", side=80)
+    first = min((folder / "train").rglob("*.*"))
+    Image.open(first).resize((90, 40)).save(first)
+    name = f"folder:{folder}"
+    told = (
+        "12 of 12 training images, .* resized to a shorter side of 32 pixels, the middle 24x24 .*; 4 of 4 test images"
+    )
+    with pytest.warns(UserWarning, match=rf"{told}; \d classes"):
+        planned = random_labels.plan(dataset=name, networks="mlp_1x512", corruptions="1", seeds=1)
+    assert {run.dataset for run in planned} == {f"{name}@32"} and {run.center_crop for run in planned} == {24}
+    assert data.load(f"{name}@32").in_shape == (3, 32, 32)
+    with pytest.raises(UserError, match="all must have one size"):
+        data.load(name)

@@ -1,0 +1,99 @@
+"""What the guards of the measures cost: a first call on a fresh network with them beside one without, in turns.
+
+Run:      python tests/benchmarks/guards.py [MEASURE …] [--side 64] [--rounds 5]
+Takes:    about four minutes on one core; for one measure half a minute.
+Network:  torchvision's ResNet-18 with random weights, 128 examples. A second call on the same network is not checked
+          again where its code is a library's; it is shown beside.
+Without:  checks of the network, its inputs and its loss, the example between its neighbours, the examples alone, and
+          what remembers that they were made.
+Goal:     a first call takes at most 1.05 times as long with the guards. Small images do not reach it: the weights are
+          read once for one example as for 128, so that each run of a few examples has a cost that the others do not.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from unittest.mock import patch
+
+import torch
+import torchvision
+from torch import nn
+
+from gendyn_lite.measures.fisher import GradientMask, diagonal, influence, information, stepped
+from gendyn_lite.measures.intervals import generalization_interval, interval
+from gendyn_lite.measures.per_example import guards, passes
+from gendyn_lite.measures.relu_paths import record, record_paths
+from gendyn_lite.measures.stiffness import gradient_gram, squared_norms
+from tests.benchmarks.shared.each_way import parse, parser, show
+
+Measure = Callable[[nn.Module, torch.Tensor, torch.Tensor], object]
+MEASURES: dict[str, Measure] = {
+    "gradient_gram": gradient_gram,
+    "squared_norms": squared_norms,
+    "diagonal": diagonal,
+    "GradientMask": lambda model, x, y: GradientMask(0.5, (x, y)).epoch_end(model, 1),
+    "influence": lambda model, x, y: influence(model, x[:2], y[:2], x[:32], eps=1e-3),
+    "record_paths": lambda model, x, y: record_paths(model, x),
+    "generalization_interval": lambda model, x, y: generalization_interval(model, x, x.flip(0), method="grid",
+                                                                           samples=2),
+}  # fmt: skip
+SKIPPED = {  # by module: what does nothing without guards
+    passes: ("check_alone", "check_rows", "check_loss", "_check_graph", "_lone", "_Memory"),
+    guards: ("check_alone", "check_rows", "check_model"),
+    record: ("check_eval", "_check_rows"),
+    information.DiagonalSum: ("_check_used",),
+    stepped: ("check_steps",),
+    interval: ("check_rows",),
+}
+AROUND = {passes: ("unmoved", "lag_is_told"), guards: ("unmoved",), record: ("unmoved", "lag_is_told"),
+          stepped: ("lag_is_told",), interval: ("unmoved",)}  # fmt: skip
+
+
+@contextmanager
+def nothing(*_: object) -> Iterator[None]:
+    yield
+
+
+def unguarded() -> ExitStack:
+    """Measures without guards, until it is closed."""
+    stack = ExitStack()
+    for places, stands_in in ((SKIPPED, lambda *_, **__: None), (AROUND, nothing)):
+        for place, names in places.items():
+            for name in names:
+                stack.enter_context(patch.object(place, name, stands_in))
+    return stack
+
+
+def main() -> None:
+    """Each measure: seconds of the best first call, with and without, and of a second one."""
+    options = parser(__doc__, rounds=5, threads=1)
+    options.add_argument("measures", nargs="*", help=", ".join(MEASURES))
+    options.add_argument("--side", type=int, default=64)
+    options.add_argument("--examples", type=int, default=128)
+    given = parse(options)
+    warnings.simplefilter("ignore")
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(given.examples, 3, given.side, given.side, generator=generator)
+    y = torch.randint(0, 10, (given.examples,), generator=generator)
+    for name in given.measures or MEASURES:
+        best = {"first": float("inf"), "second": float("inf"), "without": float("inf")}
+        for number in range(given.rounds + 1):  # one to warm up
+            model = torchvision.models.resnet18(num_classes=10).eval()
+            bare = torchvision.models.resnet18(num_classes=10).eval()
+            for case, network in (("first", model), ("second", model), ("without", bare)):
+                with unguarded() if case == "without" else nullcontext():
+                    started = time.process_time()
+                    MEASURES[name](network, x, y)
+                    seconds = time.process_time() - started
+                if number > 0:
+                    best[case] = min(best[case], seconds)
+        first, second = (best[case] / best["without"] for case in ("first", "second"))
+        told = f"{best['without']:7.3f} s without guards; first call {first:.3f} times, second {second:.3f} times"
+        show(f"{name:24} {given.examples} images at {given.side} px: {told}")
+
+
+if __name__ == "__main__":
+    main()
