@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,9 +50,21 @@ def all_claims(sections: Iterable[tuple[str, Section]], *, folder: Path | None =
     Raises:
         UserError: Nothing is published, or a table was edited by hand.
     """
+    frames = list(by_section(sections, folder=folder))
+    if not frames:
+        raise UserError("there is no published table to take claims from: gendyn results publish EXPERIMENT")
+    return pd.concat(frames, ignore_index=True)
+
+
+def by_section(sections: Iterable[tuple[str, Section]], *, folder: Path | None = None) -> Iterator[pd.DataFrame]:
+    """The claims of each section whose tables are published: those of `all_claims`, in parts.
+
+    Args:
+        sections: As of `all_claims`.
+        folder: Folder of the published tables.
+    """
     there = set(published_experiments(folder=folder))
     judged: dict[Any, pd.DataFrame] = {}  # sections that ask the same of the same tables are judged once
-    frames = []
     for chapter, section in sections:
         if not there.issuperset(section.tables):
             continue
@@ -61,10 +73,7 @@ def all_claims(sections: Iterable[tuple[str, Section]], *, folder: Path | None =
             judged[asked] = _judged(section, folder)
         found = judged[asked].assign(paper=section.record.paper, chapter=chapter, section=section.anchor)
         found["prior"] = found.pop("prior")  # the last column
-        frames.append(found[found["id"].isin(section.only or list(section.record.entries))])
-    if not frames:
-        raise UserError("there is no published table to take claims from: gendyn results publish EXPERIMENT")
-    return pd.concat(frames, ignore_index=True)
+        yield found[found["id"].isin(section.only or list(section.record.entries))]
 
 
 def _judged(section: Section, folder: Path | None) -> pd.DataFrame:

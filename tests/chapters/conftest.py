@@ -19,8 +19,8 @@ from tests.conftest import Once
 JUDGE = """
 import pickle, sys
 from gendyn_lite.chapters import registry
-from gendyn_lite.claims.sections import all_claims
-tables = [all_claims([section]) for section in registry.sections()]
+from gendyn_lite.claims.sections import by_section
+tables = [table.reset_index(drop=True) for table in by_section(registry.sections())]
 with open(sys.argv[1], "wb") as file:
     pickle.dump((tables, "torch" in sys.modules), file)
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from gendyn_lite import results
@@ -55,7 +56,40 @@ def test_between_two_images_the_class_lasts_almost_the_whole_way(verdicts):
     assert verdicts("distributions_alike")["mnist", "4x128"] == "reversed"
 
 
+<<<<<<< HEAD
 def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs(verdicts):
+=======
+def shares(data, widths, corruption):
+    """Shares of the lengths of pairs, by bin."""
+    rows = WHOLE[WHOLE["dataset"].eq(data) & WHOLE["widths"].eq(widths) & WHOLE["label_corruption"].eq(corruption)]
+    found = sum(counts(run, "pair") for _, run in rows.iterrows())
+    return found / found.sum()
+
+
+def test_more_intervals_reach_the_full_range_on_random_labels_and_more_end_early():
+    bins = tables.middles("pair")
+    for data in ("mnist", "cifar10"):
+        for widths in ("1x512", "2x256", "3x128", "4x128"):
+            true, random = (shares(data, widths, corruption) for corruption in (0, 1))
+            assert min(each[bins > 2].sum() for each in (true, random)) > 0.86
+            assert random[-1] > true[-1]
+    true, random = (shares("mnist", "4x128", corruption) for corruption in (0, 1))
+    assert (true[-1], random[-1]) == pytest.approx((0.42, 0.53), abs=0.005)
+    assert (true[bins < 1.9].sum(), random[bins < 1.9].sum()) == pytest.approx((0.02, 0.12), abs=0.005)
+    early = (bins > 1) & (bins < 1.9)
+    assert bins[early][random[early].argmax()] == pytest.approx(1.3, abs=0.1)
+
+
+def test_on_smaller_digits_and_in_convolutional_networks_random_labels_shorten_pairs_too():
+    by = means(MLP[MLP["widths"] == tables.MAIN], "dataset", "downsample")["pair"].unstack()
+    left = by.loc["mnist"][1.0] / by.loc["mnist"][0.0]
+    assert left[2] < 0.9 and left[4] == pytest.approx(0.56, abs=0.01)
+    conv = means(CONV, "model")["pair"].unstack()
+    assert (conv[1.0] < conv[0.0] - 0.2).all()
+
+
+def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs():
+>>>>>>> h-texts
     found = means(WHOLE, "dataset", "widths")["midline"]
     left = found.xs(1.0, level="label_corruption") / found.xs(0.0, level="label_corruption")
     mnist = [left["mnist", widths] for widths in ("1x512", "2x256", "3x128", "4x128")]
@@ -64,8 +98,10 @@ def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs(verdicts):
     assert {verdict for (data, _), verdict in verdicts("midlines_shorter").items() if data == "cifar10"} == {
         "negligible"
     }
-    accuracy = WHOLE[(WHOLE["dataset"] == "cifar10") & (WHOLE["label_corruption"] == 0)]["test_accuracy"]
-    assert accuracy.mean() == pytest.approx(1 / 3, abs=0.02)
+    true, random = (found["cifar10"].xs(corruption, level="label_corruption") for corruption in (0.0, 1.0))
+    assert (random > true).all()
+    for each, ends_of in ((true, (4.3, 4.7)), (random, (4.4, 4.8))):
+        assert (each.min(), each.max()) == pytest.approx(ends_of, abs=0.05)
 
 
 def test_random_directions_last_about_as_long_as_the_class(verdicts, of_page):
@@ -80,12 +116,20 @@ def test_random_directions_last_about_as_long_as_the_class(verdicts, of_page):
     assert towards["mnist"].between(0.125, 0.185).all() and towards["cifar10"].between(-0.075, 0).all()
     overall = of_page("05_generalization_intervals")[1].set_index("id")["verdict"]
     assert (overall["principal_over_random"], overall["pairs_over_random"]) == ("undecided", "reversed")
+    pairs = verdicts("pairs_over_random")
+    assert {verdict for (data, _), verdict in pairs.items() if data == "mnist"} == {"reversed"}
+    assert "reversed" not in {verdict for (data, _), verdict in pairs.items() if data != "mnist"}
+    assert set(verdicts("principal_over_means").values()) == {"holds"}
+    across = verdicts("principal_over_minor")
+    assert {verdict for (data, _), verdict in across.items() if data == "cifar10"} == {"holds"}
+    assert not {"holds", "holds, small"} & {verdict for (data, _), verdict in across.items() if data == "mnist"}
     assert (true[["means", "adversarial"]].max(axis=1) < 1.5).all()
     assert (true[["pair", "principal", "random"]].min(axis=1) > 2.6).all()
     random = means(WHOLE, "dataset", "widths").xs(1.0, level="label_corruption")
     loss = (true["random"] - random["random"]).groupby("dataset").agg(["min", "max"])
-    assert loss.loc["mnist", "min"] > 0.7 and loss.loc["digits", "min"] > 1 and loss.loc["cifar10", "min"] > 0
-    assert loss.loc["mnist", "max"] < 0.85 and loss.loc["cifar10", "max"] < 0.15
+    assert loss.loc["mnist", "min"] > 0.7 and loss.loc["mnist", "max"] < 0.85
+    assert loss.loc["digits", "min"] == pytest.approx(1.2, abs=0.05)
+    assert loss.loc["cifar10", "min"] > 0.09 and loss.loc["cifar10", "max"] < 0.13
     assert (random["principal"] - random["random"]).loc["mnist"].between(0.3, 0.7).all()
 
 
@@ -103,7 +147,11 @@ def test_pixels_that_hardly_vary_are_not_the_reason_and_mixtures_of_images_end_s
     assert sooner["mnist"].between(0.225, 0.315).all() and sooner["cifar10"].between(0.5, 0.6).all()
 
 
+<<<<<<< HEAD
 def test_before_training_the_order_is_the_paper_s(verdicts):
+=======
+def test_before_training_the_order_is_what_the_thesis_would_lead_one_to_expect():
+>>>>>>> h-texts
     true = WHOLE[WHOLE["label_corruption"] == 0]
     names = [
         f"intervals/{prefix}{kind}_mean" for prefix in ("untrained_", "") for kind in ("pair", "principal", "random")
@@ -119,21 +167,47 @@ def test_resolution_and_depth(claims):
     assert set(claims.loc["depths_alike"]["verdict"]) == {"holds"}
     assert set(claims.loc["small_random_shorter"]["verdict"]) == {"holds"}
     sides = means(MLP[MLP["widths"] == tables.MAIN], "dataset", "downsample")["pair"].xs(0.0, level="label_corruption")
-    assert sides["cifar10", 1] - sides["cifar10", 4] > 0.3 and sides["mnist", 1] - sides["mnist", 4] > 0.1
-    moons = ENDS[(ENDS["dataset"] == "two_moons") & (ENDS["label_corruption"] == 1)]
-    assert moons["train_accuracy"].mean() > 0.95
+    less = [sides[data, 1] - sides[data, 4] for data in ("mnist", "cifar10")]
+    assert less == pytest.approx([0.12, 0.38], abs=0.005)
+    assert set(JUDGED.loc["small_true_alike"]["verdict"]) == {"reversed"}
 
 
+<<<<<<< HEAD
 def test_intervals_do_not_tell_how_well_a_network_generalizes(claims):
     assert set(claims.loc["correlates_all"]["verdict"]) | set(claims.loc["correlates_fitted"]["verdict"]) == {
         "undecided"
+=======
+def test_what_is_fitted_and_which_seeds_are_others():
+    moons = ENDS[ENDS["dataset"] == "two_moons"]
+    assert moons["train_accuracy"].min() > 0.92 and set(moons["seed"]) == set(range(10, 15))
+    assert CONV.groupby("model")["train_accuracy"].min()["resnet18"] == pytest.approx(0.95)
+    watched = tables.described(RUNS).query("training").groupby("dataset")["seed"].unique()
+    assert {data: set(seeds) for data, seeds in watched.items()} == {
+        "mnist": set(range(10, 18)),
+        "cifar10": set(range(10, 15)),
+>>>>>>> h-texts
     }
+
+
+def rank_correlations(runs):
+    """Of accuracy on new images with the mean length, by run: over all points, and over the fitted ones."""
+    for _, run in runs.groupby("run_id"):
+        lengths = run["intervals/pair_mean"]
+        each = (lengths * run["intervals/fitted"], lengths)
+        yield [run["test_accuracy"].corr(length, method="spearman") for length in each]
+
+
+def test_lengths_go_with_accuracy_until_the_labels_are_fitted_on_mnist_and_less_on_photographs():
+    found = JUDGED.loc[["correlates_all", "correlates_fitted"]]
+    assert set(found["verdict"]) == {"undecided"} and found["value"].between(0.3, 0.45).all()
     watched = tables.described(RUNS).query("training")
-    last = watched.sort_values("epoch").groupby("run_id").tail(1)
-    assert set(last["learning_rate"]) == {0.01} and (last["train_accuracy"] == 1).all()
-    early, late = (each.set_index("run_id").sort_index() for each in (watched[watched["epoch"] == 10], last))
-    assert (early["test_accuracy"] > 0.85 * late["test_accuracy"]).all()
-    assert (early["intervals/pair_mean"] < late["intervals/pair_mean"]).all()
+    fitted = watched[watched["train_accuracy"] == 1].groupby(["dataset", "run_id"])["epoch"].min()
+    assert fitted["mnist"].between(16, 20).all() and set(watched["learning_rate"]) == {0.01}
+    early = watched[watched["epoch"] <= 20].groupby("dataset")
+    means_of = {data: np.mean(list(rank_correlations(runs)), axis=0) for data, runs in early}
+    assert means_of["mnist"] == pytest.approx([0.9, 0.9], abs=0.05) and (means_of["cifar10"] < 0.65).all()
+    late = watched[watched["epoch"] > 20].groupby(["dataset", "run_id"])["test_accuracy"]
+    assert late.std().max() < 0.005
 
 
 def test_the_bound_is_true_and_explains_nothing():
