@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters.generalization_intervals import tables
+from gendyn_lite.chapters import what_holds
+from gendyn_lite.chapters.generalization_intervals import claims, tables
 from gendyn_lite.chapters.generalization_intervals.tables import counts, ends
 
 RUNS = results.published("generalization_intervals")
@@ -14,6 +15,7 @@ ENDS = ends(RUNS)
 MLP = ENDS[(ENDS["model"] == "mlp") & (ENDS["dataset"] != "two_moons")]
 WHOLE = MLP[MLP["downsample"] == 1]
 CONV = ENDS[ENDS["model"] != "mlp"]
+JUDGED = claims.claims(RUNS).set_index(["id", "subject"])
 
 
 def means(rows, *keys):
@@ -22,17 +24,11 @@ def means(rows, *keys):
     return found.rename(columns=lambda name: name.removeprefix("intervals/").removesuffix("_mean"))
 
 
-@pytest.fixture(scope="module")
-def claims(of_page):
-    """Each claim on each network."""
-    return of_page("05_generalization_intervals")[0].set_index(["id", "subject"])
-
-
-@pytest.fixture
-def verdicts(claims):
+def verdicts(name):
     """Of a claim, by data set and hidden layers."""
+    found = JUDGED.loc[name]["verdict"]
     networks = WHOLE.drop_duplicates("subject").set_index("subject")[["dataset", "widths"]]
-    return lambda name: {tuple(networks.loc[of]): verdict for of, verdict in claims.loc[name]["verdict"].items()}
+    return {tuple(networks.loc[subject]): verdict for subject, verdict in found.items()}
 
 
 def test_every_group_has_five_seeds_and_those_of_the_paper_s_networks_are_new():
@@ -46,7 +42,7 @@ def test_every_group_has_five_seeds_and_those_of_the_paper_s_networks_are_new():
     }
 
 
-def test_between_two_images_the_class_lasts_almost_the_whole_way(verdicts):
+def test_between_two_images_the_class_lasts_almost_the_whole_way():
     lengths = means(WHOLE[WHOLE["dataset"] != "digits"], "dataset", "widths")["pair"]
     assert lengths.min() > 2.6
     small = means(WHOLE[WHOLE["dataset"] == "digits"], "dataset")["pair"].droplevel(0)
@@ -56,9 +52,6 @@ def test_between_two_images_the_class_lasts_almost_the_whole_way(verdicts):
     assert verdicts("distributions_alike")["mnist", "4x128"] == "reversed"
 
 
-<<<<<<< HEAD
-def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs(verdicts):
-=======
 def shares(data, widths, corruption):
     """Shares of the lengths of pairs, by bin."""
     rows = WHOLE[WHOLE["dataset"].eq(data) & WHOLE["widths"].eq(widths) & WHOLE["label_corruption"].eq(corruption)]
@@ -89,7 +82,6 @@ def test_on_smaller_digits_and_in_convolutional_networks_random_labels_shorten_p
 
 
 def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs():
->>>>>>> h-texts
     found = means(WHOLE, "dataset", "widths")["midline"]
     left = found.xs(1.0, level="label_corruption") / found.xs(0.0, level="label_corruption")
     mnist = [left["mnist", widths] for widths in ("1x512", "2x256", "3x128", "4x128")]
@@ -104,7 +96,7 @@ def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs():
         assert (each.min(), each.max()) == pytest.approx(ends_of, abs=0.05)
 
 
-def test_random_directions_last_about_as_long_as_the_class(verdicts, of_page):
+def test_random_directions_last_about_as_long_as_the_class():
     true = means(WHOLE, "dataset", "widths").xs(0.0, level="label_corruption")
     longer = true["random"] - true["principal"]
     assert longer["mnist"].between(0.06, 0.12).all() and longer["cifar10"].between(-0.02, 0.125).all()
@@ -114,7 +106,7 @@ def test_random_directions_last_about_as_long_as_the_class(verdicts, of_page):
         assert [verdict for (name, _), verdict in said.items() if name == data].count("reversed") == 1
     towards = true["random"] - true["pair"]
     assert towards["mnist"].between(0.125, 0.185).all() and towards["cifar10"].between(-0.075, 0).all()
-    overall = of_page("05_generalization_intervals")[1].set_index("id")["verdict"]
+    overall = what_holds.judged("05_generalization_intervals")[1].set_index("id")["verdict"]
     assert (overall["principal_over_random"], overall["pairs_over_random"]) == ("undecided", "reversed")
     pairs = verdicts("pairs_over_random")
     assert {verdict for (data, _), verdict in pairs.items() if data == "mnist"} == {"reversed"}
@@ -133,7 +125,7 @@ def test_random_directions_last_about_as_long_as_the_class(verdicts, of_page):
     assert (random["principal"] - random["random"]).loc["mnist"].between(0.3, 0.7).all()
 
 
-def test_pixels_that_hardly_vary_are_not_the_reason_and_mixtures_of_images_end_sooner(verdicts):
+def test_pixels_that_hardly_vary_are_not_the_reason_and_mixtures_of_images_end_sooner():
     true = means(WHOLE, "dataset", "widths").xs(0.0, level="label_corruption")
     less = true["random"] - true["varying"]
     assert less["cifar10"].abs().max() < 0.01 and less["mnist"].between(0.095, 0.17).all()
@@ -147,11 +139,7 @@ def test_pixels_that_hardly_vary_are_not_the_reason_and_mixtures_of_images_end_s
     assert sooner["mnist"].between(0.225, 0.315).all() and sooner["cifar10"].between(0.5, 0.6).all()
 
 
-<<<<<<< HEAD
-def test_before_training_the_order_is_the_paper_s(verdicts):
-=======
 def test_before_training_the_order_is_what_the_thesis_would_lead_one_to_expect():
->>>>>>> h-texts
     true = WHOLE[WHOLE["label_corruption"] == 0]
     names = [
         f"intervals/{prefix}{kind}_mean" for prefix in ("untrained_", "") for kind in ("pair", "principal", "random")
@@ -163,20 +151,15 @@ def test_before_training_the_order_is_what_the_thesis_would_lead_one_to_expect()
     assert len(set(verdicts("pairs_trained").values())) > 1
 
 
-def test_resolution_and_depth(claims):
-    assert set(claims.loc["depths_alike"]["verdict"]) == {"holds"}
-    assert set(claims.loc["small_random_shorter"]["verdict"]) == {"holds"}
+def test_resolution_and_depth():
+    assert set(JUDGED.loc["depths_alike"]["verdict"]) == {"holds"}
+    assert set(JUDGED.loc["small_random_shorter"]["verdict"]) == {"holds"}
     sides = means(MLP[MLP["widths"] == tables.MAIN], "dataset", "downsample")["pair"].xs(0.0, level="label_corruption")
     less = [sides[data, 1] - sides[data, 4] for data in ("mnist", "cifar10")]
     assert less == pytest.approx([0.12, 0.38], abs=0.005)
     assert set(JUDGED.loc["small_true_alike"]["verdict"]) == {"reversed"}
 
 
-<<<<<<< HEAD
-def test_intervals_do_not_tell_how_well_a_network_generalizes(claims):
-    assert set(claims.loc["correlates_all"]["verdict"]) | set(claims.loc["correlates_fitted"]["verdict"]) == {
-        "undecided"
-=======
 def test_what_is_fitted_and_which_seeds_are_others():
     moons = ENDS[ENDS["dataset"] == "two_moons"]
     assert moons["train_accuracy"].min() > 0.92 and set(moons["seed"]) == set(range(10, 15))
@@ -185,7 +168,6 @@ def test_what_is_fitted_and_which_seeds_are_others():
     assert {data: set(seeds) for data, seeds in watched.items()} == {
         "mnist": set(range(10, 18)),
         "cifar10": set(range(10, 15)),
->>>>>>> h-texts
     }
 
 
