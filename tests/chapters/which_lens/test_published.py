@@ -130,6 +130,42 @@ def test_in_the_direction_of_their_sources_five_lenses_and_three_usual_measures_
     }
 
 
+def right(judge: tables.Judge, name: str) -> int:
+    found = judge.agreement_alike(name, SEEING[name])
+    assert found
+    return round(100 * (found[0] + 0.5))
+
+
+def test_none_of_them_does_with_every_amount_of_images_and_augmentation():
+    cases = {
+        (data, *case): tables.Judge(rows, resamples=20)
+        for data, every in TRUE.items()
+        for case, rows in every.groupby(["augmented", "train_size"])
+    }
+    usual, lenses = ("spectral", "spectral_over_margin", "sharpness"), ("epoch", "adversarial", "early_to_mid", "trace")
+    least = {name: min(right(judge, name) for judge in cases.values()) for name in (*lenses, "pair", *usual)}
+    assert len(cases) == 8 and max(least.values()) == 52
+    for augmented, expected in ((True, (44, 59)), (False, (78, 97))):
+        found = [right(cases[MNIST, augmented, size], name) for size in (1000, 2000) for name in lenses]
+        assert (min(found), max(found)) == expected
+
+
+def test_at_nearly_the_same_training_loss_the_lenses_tell_less_on_mnist():
+    judge, rows = JUDGES[MNIST], TRUE[MNIST]
+    same, loss = rows[["train_size", "augmented", "seed"]].to_numpy(), rows["train_loss"].to_numpy()
+    i, j = np.triu_indices(len(rows), 1)
+    kept = judge._sure(i, j) & (same[i] == same[j]).all(axis=1) & (np.abs(loss[i] - loss[j]) < 0.004)
+    i, j = i[kept], j[kept]
+    better = np.sign(judge.goal[i] - judge.goal[j])
+
+    def share(name: str) -> int:
+        signs = np.sign(judge.values[name][i] - judge.values[name][j]) * better
+        return round(50 + 50 * float(np.nanmean(signs)))
+
+    lenses = [share(name) for name in ("epoch", "adversarial", "early_to_mid", "trace", "pair")]
+    assert (min(lenses), max(lenses)) == (57, 64) and share("spectral_over_margin") == 84
+
+
 def test_which_lenses_do_as_their_sources_say(verdicts):
     ranks = [name for name in verdicts.index if name.endswith("_ranks") and name != "validation_ranks"]
     assert verdicts["epoch_ranks"] == "holds, small" and verdicts["critical_length_ranks"] == "reversed"
