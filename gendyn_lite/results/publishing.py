@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,14 +154,28 @@ def _write(folder: Path, table: Table) -> None:
 
 
 def _without_shared(table: Table) -> tuple[Table, dict[str, dict[str, Any]]]:
-    """A table without the settings and the environment that all runs share, and these: see `opened`."""
+    """A table without the settings that all runs share and the environment that most share, and these: see `opened`."""
     settings = {str(name): texts.iloc[0] for name, texts in table.runs.items() if texts.nunique() == 1}
-    records = list(table.records.values())
-    shared = {
-        key: value for key, value in records[0].items() if all(key in one and one[key] == value for one in records)
+    usual = _usual([*table.records.values()])
+    own = {
+        name: {key: value for key, value in one.items() if key not in usual or usual[key] != value}
+        for name, one in table.records.items()
     }
-    own = {name: {k: v for k, v in one.items() if k not in shared} for name, one in table.records.items()}
-    return Table(table.runs.drop(columns=list(settings)), table.curves, own), {SETTINGS: settings, ENVIRONMENT: shared}
+    return Table(table.runs.drop(columns=list(settings)), table.curves, own), {SETTINGS: settings, ENVIRONMENT: usual}
+
+
+def _usual(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What every record has, with the value that at least half of them have.
+
+    >>> _usual([{"torch": "2.14", "seconds": 1}, {"torch": "2.14", "seconds": 2}, {"torch": "2.4", "seconds": 3}])
+    {'torch': '2.14'}
+    """
+    found = {}
+    for key in (key for key in records[0] if all(key in one for one in records)):
+        (text, count), *_ = Counter(json_text(one[key]) for one in records).most_common(1)
+        if 2 * count >= len(records):
+            found[key] = next(one[key] for one in records if json_text(one[key]) == text)
+    return found
 
 
 def _told(table: Table, name: str) -> str:

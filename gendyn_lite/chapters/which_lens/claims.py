@@ -23,7 +23,7 @@ from gendyn_lite.claims.sections import Section
 LENSES = tuple(name for name, measure in MEASURES.items() if measure.kind == LENS)
 RANKS = ("epoch", "early_to_mid", "kept", "influence", "share", "trace", "within", "between", "critical_length")
 RANKS += ("pair", "random", "adversarial")
-ALIKE = ("epoch", "adversarial", "sharpness")  # seen after the fact on fully connected networks, asked of others
+ALIKE = ("epoch", "adversarial", "sharpness", "pair", "spectral_over_margin")  # seen after the fact on fully connected networks, asked of others
 
 
 @dataclass(frozen=True)
