@@ -77,7 +77,7 @@ def rankings(judged: pd.DataFrame) -> Chart:
     """How well every measure orders the networks, with intervals; choose the networks, the labels and the statistic.
 
     Args:
-        judged: Of `gendyn_lite.chapters.which_lens.tables.judged`.
+        judged: Of `gendyn_lite.chapters.which_lens.judging.judged`.
     """
     rows = judged[judged["statistic"].isin(STATISTICS)].copy()
     rows["subject"] = rows["family"] + " on " + rows["data"]
@@ -111,7 +111,7 @@ def along_axes(judged: pd.DataFrame) -> Chart:
     """Where each lens agrees and where it points the wrong way: measure against setting; choose the networks.
 
     Args:
-        judged: Of `gendyn_lite.chapters.which_lens.tables.judged`.
+        judged: Of `gendyn_lite.chapters.which_lens.judging.judged`.
     """
     rows = judged[judged["statistic"].isin(AXES) & (judged["labels"] == "true labels")].copy()
     rows["subject"] = rows["family"] + " on " + rows["data"]
@@ -133,11 +133,54 @@ def along_axes(judged: pd.DataFrame) -> Chart:
     )
 
 
+def cases(judged: pd.DataFrame) -> Chart:
+    """In which cases each measure tells networks on the same images apart; choose the networks.
+
+    Args:
+        judged: Of `gendyn_lite.chapters.which_lens.judging.in_each_case`.
+    """
+    rows = judged[judged["kind"].isin([LENS, RIVAL])].copy()
+    rows["subject"] = rows["family"] + " on " + rows["data"]
+    about = zip(rows["train_size"], rows["augmented"], rows["label_corruption"], strict=True)
+    rows["case"] = [_case(*each) for each in about]
+    rows["measure"] = rows["measure"].map(called)
+    rows[["value", "low", "high"]] = (100 * rows[["value", "low", "high"]]).round()
+    least = rows.groupby("measure", sort=False)["value"].min()
+    table = rows[["subject", "case", "measure", "value", "low", "high", "n"]]
+    base = chosen(table, menus(table, "case", {"subject": "networks"}))
+    x = alt.X("case:N", title=None, sort=None, axis=alt.Axis(labelAngle=-40, labelLimit=160))
+    y = alt.Y("measure:N", title=None, sort=[*least.sort_values(ascending=False).index], axis=alt.Axis(labelLimit=160))
+    scale = alt.Scale(scheme="purpleorange", domain=[0, 100])
+    colour = alt.Color("value:Q", title="right of 100", scale=scale)
+    tip = ["measure:N", "case:N", "value:Q", "low:Q", "high:Q", "n:Q"]
+    lowest = rows.groupby(["subject", "measure"], sort=False)["value"].min().to_frame("least").reset_index()
+    lowest = lowest.sort_values("least", ascending=False, kind="stable").groupby("subject", sort=False).head(1)
+    return layered(
+        [base.mark_rect().encode(x=x, y=y, color=colour, tooltip=tip)],
+        "Which of two networks on the same images?",
+        "Right choices of 100 in the source's direction, case by case; 50 is a coin.",
+        "Matrix of the share of pairs that each measure orders rightly, by amount of images, augmentation and random "
+        "labels. The measure that is right most often where it is right least often: "
+        f"{told(lowest, '{subject}, {measure}: {least:.0f} of 100')}.",
+        height=HEIGHT * table["measure"].nunique(),
+    )
+
+
+def _case(images: int, augmented: bool, corrupted: float) -> str:
+    """What networks on the same images share, in words.
+
+    >>> _case(1000, True, 0.0), _case(1000, False, 0.25)
+    ('1,000 images, augmented', '1,000 images, 25 % random labels')
+    """
+    more = [", augmented"] * augmented + [f", {corrupted:.0%} random labels".replace("%", " %")] * (corrupted > 0)
+    return "".join([f"{images:,} images", *more])
+
+
 def costs(judged: pd.DataFrame, networks: pd.DataFrame) -> Chart:
     """What each measure costs against what it is worth: processor time against the better of two; choose the networks.
 
     Args:
-        judged: Of `gendyn_lite.chapters.which_lens.tables.judged`.
+        judged: Of `gendyn_lite.chapters.which_lens.judging.judged`.
         networks: Of `gendyn_lite.chapters.which_lens.tables.networks`.
     """
     rows = judged[(judged["statistic"] == "better of two") & (judged["labels"] == "true labels")]

@@ -14,7 +14,8 @@ import pandas as pd
 from scipy import special
 
 from gendyn_lite.chapters.which_lens import ranking
-from gendyn_lite.chapters.which_lens.tables import LENS, MEASURES, RIVAL, SETTINGS, Judge, analyses, networks
+from gendyn_lite.chapters.which_lens.judging import Judge, analyses
+from gendyn_lite.chapters.which_lens.tables import LENS, MEASURES, RIVAL, SETTINGS, networks
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.inference import LEVEL, Estimate
 from gendyn_lite.claims.record import on_record
@@ -23,7 +24,8 @@ from gendyn_lite.claims.sections import Section
 LENSES = tuple(name for name, measure in MEASURES.items() if measure.kind == LENS)
 RANKS = ("epoch", "early_to_mid", "kept", "influence", "share", "trace", "within", "between", "critical_length")
 RANKS += ("pair", "random", "adversarial")
-ALIKE = ("epoch", "adversarial", "sharpness", "pair", "spectral_over_margin")  # seen after the fact on fully connected networks, asked of others
+# Seen after the fact on fully connected networks, asked of others.
+ALIKE = ("epoch", "adversarial", "sharpness", "pair", "spectral_over_margin")
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _more_right(judged: Judged, other: str | None = None) -> Estimate:
 
 def _right_alike(judged: Judged, measure: str) -> Estimate | None:
     found = judged.true.agreement_alike(measure, MEASURES[measure].better)
-    return judged.estimate(*found) if found else None
+    return judged.estimate(*found[:2]) if found else None
 
 
 def _flattered(judged: Judged) -> Estimate | None:

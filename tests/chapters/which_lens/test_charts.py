@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from gendyn_lite.chapters.which_lens import charts, tables
+from gendyn_lite.chapters.which_lens import charts, judging, tables
 from tests.chapters.specs import described, rows
 from tests.chapters.which_lens import fake
 
 NETWORKS = tables.networks(fake.runs(settings=4))
-JUDGED = tables.judged(NETWORKS, resamples=20)
+JUDGED = judging.judged(NETWORKS, resamples=20)
 DRAWN = {
     "scatter": charts.scatter(NETWORKS),
     "rankings": charts.rankings(JUDGED),
     "along_axes": charts.along_axes(JUDGED),
+    "cases": charts.cases(judging.in_each_case(NETWORKS, resamples=20)),
     "costs": charts.costs(JUDGED, NETWORKS),
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gendyn_lite.chapters.which_lens import runs, tables
+from gendyn_lite.chapters.which_lens import judging, runs, tables
 from tests.chapters.which_lens import fake
 
 
@@ -27,7 +27,7 @@ def test_a_row_a_network_with_what_is_to_be_predicted(planted):
 
 
 def test_the_planted_measure_ranks_first_the_misleading_one_last_and_chance_is_undecided(planted):
-    found = tables.judged(tables.networks(planted), resamples=100)
+    found = judging.judged(tables.networks(planted), resamples=100)
     found = found[found["labels"] == "all"]
     assert (found["settings"] == 24).all()
     by = {name: rows.set_index("measure") for name, rows in found.groupby("statistic")}
@@ -45,10 +45,30 @@ def test_a_measure_that_many_networks_lack_is_not_ranked_and_one_that_few_lack_i
     ends = missing.index[missing["epoch"] > 0]
     missing.loc[ends[:10], "lens/norms:spectral"] = np.nan
     missing.loc[ends[:3], "lens/test:validation_accuracy"] = np.nan
-    found = tables.judged(tables.networks(missing), resamples=20).query("labels == 'all'")
+    found = judging.judged(tables.networks(missing), resamples=20).query("labels == 'all'")
     assert "spectral" not in set(found["measure"]) and "frobenius" in set(found["measure"])
     rows = found[found["measure"] == "validation_accuracy"].set_index("statistic")
     assert rows.loc["overall", "n"] == 48 - 3 and rows.loc["worst axis", "value"] > 0.5
+
+
+def test_in_each_case_a_measure_is_right_of_networks_that_share_all_that_the_case_names():
+    networks = tables.networks(fake.runs(settings=4))
+    found = judging.in_each_case(networks, resamples=100)
+    value = found.set_index(["measure", "label_corruption"])["value"]
+    for share, rows in networks[networks["reached"]].groupby("label_corruption"):
+        right = []
+        for i, one in rows.iterrows():
+            for j, other in rows.iterrows():
+                noise = sum(each["held_accuracy"] * (1 - each["held_accuracy"]) / 2000 for each in (one, other))
+                apart = one["held_accuracy"] - other["held_accuracy"]
+                if i < j and one["seed"] == other["seed"] and abs(apart) > 2 * noise**0.5:
+                    right.append((one["frobenius"] - other["frobenius"]) * apart < 0)
+        assert value["frobenius", share] == pytest.approx(np.mean(right))
+        assert (found.loc[found["label_corruption"] == share, "n"] == len(right)).all()
+    assert (value["validation_accuracy"] > 0.95).all() and (value["margin"] == 0).all()
+    assert (found["low"] <= found["value"]).all() and (found["value"] <= found["high"]).all()
+    few = networks[networks["setting"].isin(networks["setting"].unique()[:4])]
+    assert judging.in_each_case(few).empty
 
 
 def test_the_axes_of_the_table_are_those_of_the_plan():
