@@ -148,7 +148,7 @@ def cases(judged: pd.DataFrame) -> Chart:
     least = rows.groupby("measure", sort=False)["value"].min()
     table = rows[["subject", "case", "measure", "value", "low", "high", "n"]]
     base = chosen(table, menus(table, "case", {"subject": "networks"}))
-    x = alt.X("case:N", title=None, sort=None, axis=alt.Axis(labelAngle=-40, labelLimit=160))
+    x = alt.X("case:N", title="training images", sort=None, axis=alt.Axis(labelAngle=-40))
     y = alt.Y("measure:N", title=None, sort=[*least.sort_values(ascending=False).index], axis=alt.Axis(labelLimit=160))
     scale = alt.Scale(scheme="purpleorange", domain=[0, 100])
     colour = alt.Color("value:Q", title="right of 100", scale=scale)
@@ -167,13 +167,13 @@ def cases(judged: pd.DataFrame) -> Chart:
 
 
 def _case(images: int, augmented: bool, corrupted: float) -> str:
-    """What networks on the same images share, in words.
+    """What networks on the same images share: their number, augmentation, the share of random labels.
 
     >>> _case(1000, True, 0.0), _case(1000, False, 0.25)
-    ('1,000 images, augmented', '1,000 images, 25 % random labels')
+    ('1,000 augmented', '1,000, 25 % random')
     """
-    more = [", augmented"] * augmented + [f", {corrupted:.0%} random labels".replace("%", " %")] * (corrupted > 0)
-    return "".join([f"{images:,} images", *more])
+    more = [" augmented"] * augmented + [f", {corrupted:.0%} random".replace("%", " %")] * (corrupted > 0)
+    return "".join([f"{images:,}", *more])
 
 
 def costs(judged: pd.DataFrame, networks: pd.DataFrame) -> Chart:
