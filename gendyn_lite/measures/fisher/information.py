@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -196,7 +195,7 @@ class DiagonalSum:
         """Cross-entropy at labels drawn from the network's output; the output itself must be finite."""
         _check_outputs(logits)
         drawn = torch.multinomial(logits.detach().float().softmax(1), 1, generator=self._generator)
-        return F.cross_entropy(logits, drawn[:, 0], reduction="none")
+        return cross_entropy(logits, drawn[:, 0])
 
     def _add(self, x: Tensor, y: Tensor, loss: Loss) -> None:
         device, cast = self._device.type, self._cast

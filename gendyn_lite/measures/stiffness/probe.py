@@ -35,8 +35,7 @@ def stiffness_probe(
         y: Their labels, as trained with.
         test: Test inputs and labels.
         lengths: Whether to record ``"critical_length"`` (cosine stiffness against cosine distance of inputs).
-        float64: Whether to measure on a copy in float64. In float32 the gradient of an example that is fitted with a
-            loss below about 1e-6 is mostly rounding.
+        float64: Whether to measure on a copy in float64.
 
     Returns:
         Function of (model, epoch) that gives the values by name.

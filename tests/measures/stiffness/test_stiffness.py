@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 
@@ -260,3 +261,20 @@ STEP, GRID = {"examples": [0], "eps": 1}, {"low": (0, 0), "high": (1, 1), "radiu
 REFUSED |= {str(each): (stiffness.loss_change, problem(), STEP | each, said) for each, said in STEPS}
 REFUSED |= {str(each): (stiffness.neighbourhood_map, (nn.Linear(2, 2),), GRID | each, said) for each, said in MAPS}
 test_bad_input_is_one_line = refused(REFUSED)
+
+
+@pytest.mark.parametrize("stretch", [3, 4])
+def test_examples_that_are_fitted_beyond_the_digits_of_float32_have_the_gradients_that_float64_gives(stretch):
+    model, x, _ = problem(count=24)
+    model[2].weight.data *= stretch
+    y = model(x).argmax(1)  # fitted, some of them with a loss that float32 takes for zero
+    losses = F.cross_entropy(model(x), y, reduction="none")
+    assert 1e-14 < losses.min() < 1e-6
+    expected = stiffness.cosine(stiffness.gradient_gram(model, x, y))
+    traces = [
+        sum(float(value.sum()) for value in fisher.diagonal(each, part, y).values())
+        for each, part in ((model, x), (copy.deepcopy(model).float(), x.float()))
+    ]
+    found = stiffness.cosine(stiffness.gradient_gram(model.float(), x.float(), y))
+    torch.testing.assert_close(found.double(), expected, atol=2e-4, rtol=0)
+    assert traces[1] == pytest.approx(traces[0], rel=1e-4)
