@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.which_lens.tables import AXES, CHEAT, LENS, MEASURES, NOTHING, RIVAL, SETTINGS, TARGETS
+from gendyn_lite.chapters.which_lens.tables import AXES, CHEAT, LENS, MEASURES, NOTHING, RIVAL, SETTINGS, TARGETS, WIDE
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, interval_bars, layered, looks, menu, menus, titled, told
 
@@ -139,7 +139,7 @@ def cases(judged: pd.DataFrame) -> Chart:
     Args:
         judged: Of `gendyn_lite.chapters.which_lens.judging.in_each_case`.
     """
-    rows = judged[judged["kind"].isin([LENS, RIVAL])].copy()
+    rows = judged[judged["kind"].isin([LENS, RIVAL]) | judged["measure"].isin([WIDE, SETTINGS])].copy()
     rows["subject"] = rows["family"] + " on " + rows["data"]
     about = zip(rows["train_size"], rows["augmented"], rows["label_corruption"], strict=True)
     rows["case"] = [_case(*each) for each in about]
@@ -152,13 +152,14 @@ def cases(judged: pd.DataFrame) -> Chart:
     y = alt.Y("measure:N", title=None, sort=[*least.sort_values(ascending=False).index], axis=alt.Axis(labelLimit=160))
     scale = alt.Scale(scheme="purpleorange", domain=[0, 100])
     colour = alt.Color("value:Q", title="right of 100", scale=scale)
+    sure = alt.condition("datum.low > 50 || datum.high < 50", alt.value(1), alt.value(0.35))
     tip = ["measure:N", "case:N", "value:Q", "low:Q", "high:Q", "n:Q"]
     lowest = rows.groupby(["subject", "measure"], sort=False)["value"].min().to_frame("least").reset_index()
     lowest = lowest.sort_values("least", ascending=False, kind="stable").groupby("subject", sort=False).head(1)
     return layered(
-        [base.mark_rect().encode(x=x, y=y, color=colour, tooltip=tip)],
+        [base.mark_rect().encode(x=x, y=y, color=colour, opacity=sure, tooltip=tip)],
         "Which of two networks on the same images?",
-        "Right choices of 100 in the source's direction, case by case; 50 is a coin.",
+        "Right choices of 100 in the source's direction. Pale: it may be a coin.",
         "Matrix of the share of pairs that each measure orders rightly, by amount of images, augmentation and random "
         "labels. The measure that is right most often where it is right least often: "
         f"{told(lowest, '{subject}, {measure}: {least:.0f} of 100')}.",

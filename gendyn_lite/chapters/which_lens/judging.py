@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,14 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gendyn_lite.chapters.which_lens import ranking, ranking_choice
-from gendyn_lite.chapters.which_lens.tables import AXES, LENS, MEASURES, NOTHING, RIVAL
+from gendyn_lite.chapters.which_lens.tables import AXES, LENS, MEASURES, NOTHING, RIVAL, SETTINGS
 
 GIVEN = ("label_corruption", "epoch")  # held fixed by the partial correlation: what is learned, and for how long
+CASE = ("train_size", "augmented", "label_corruption")  # what networks on the same images share, but for the draw
 # Pairs of unseen settings that are chosen from, and what the two share: the seed draws the training images.
-CHOICES: dict[str, tuple[str, ...]] = {"better of two": (), "better of two alike": ("train_size", "augmented", "seed")}
+CHOICES: dict[str, tuple[str, ...]] = {"better of two": (), "better of two alike": (*CASE, "seed")}
 MOST_MISSING = 0.1  # share of the networks that lack a measure which is judged all the same
 FEWEST = 20  # settings from which anything is ranked
-CASE = ["train_size", "augmented", "label_corruption"]  # what networks on the same images share, but for the draw
+FEWEST_OF_A_CASE = 10  # settings from which a regression on them is tried in a case
 
 
 def judged(table: pd.DataFrame, *, target: str = "error", resamples: int = ranking.RESAMPLES) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def judged(table: pd.DataFrame, *, target: str = "error", resamples: int = ranki
     rows: list[dict[str, Any]] = []
     for about, some in analyses(table[table["reached"]]):
         for measure, statistic, found in Judge(some, target=target, resamples=resamples).ranked():
-            kind = MEASURES[measure].kind if measure in MEASURES else NOTHING
+            kind = MEASURES[measure].kind if measure in MEASURES else measure if measure in {LENS, RIVAL} else NOTHING
             rows.append({**about, "measure": measure, "kind": kind, "statistic": statistic, **found._asdict()})
     return pd.DataFrame(rows)
 
@@ -64,7 +64,8 @@ def in_each_case(table: pd.DataFrame, *, resamples: int = ranking.RESAMPLES) -> 
     """How often each measure says which of two networks is better that saw the same images, in every case apart.
 
     A case is an amount of images, with or without augmentation, and a share of random labels. Nothing is learnt: a
-    measure points the way that its source gives.
+    measure points the way that its source gives. Beside the measures stands the regression on `SETTINGS`, which learns
+    from other settings of the case, as in `gendyn_lite.chapters.which_lens.ranking_choice.chosen_better`.
 
     Args:
         table: Of `networks`; networks that did not reach the loss are left out.
@@ -77,13 +78,16 @@ def in_each_case(table: pd.DataFrame, *, resamples: int = ranking.RESAMPLES) -> 
     rows: list[dict[str, Any]] = []
     by = ["data", "family", *CASE]
     for about, some in table[table["reached"]].groupby(by, sort=True):
-        judge = Judge(some, resamples=resamples)
-        for name in judge.values:
-            value, drawn, n = judge.agreement_alike(name, MEASURES[name].better) or (math.nan, np.empty(0), 0)
+        judge, case = Judge(some, resamples=resamples), dict(zip(by, about, strict=True))
+        told = {name: judge.agreement_alike(name, MEASURES[name].better) for name in judge.values}
+        if some["setting"].nunique() >= FEWEST_OF_A_CASE:
+            choice = judge.choice(alike=CHOICES["better of two alike"])
+            told[SETTINGS] = (*choice.shares(judge.weights)[SETTINGS], len(choice.first))
+        for name, (value, drawn, n) in ((name, each) for name, each in told.items() if each):
             if n >= ranking.FEWEST_PAIRS:
+                kind = MEASURES[name].kind if name in MEASURES else NOTHING
                 found = ranking.interval(value + 0.5, drawn + 0.5, n)
-                case = dict(zip(by, about, strict=True))
-                rows.append({**case, "measure": name, "kind": MEASURES[name].kind, **found._asdict()})
+                rows.append({**case, "measure": name, "kind": kind, **found._asdict()})
     return pd.DataFrame(rows)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 LENS, RIVAL, CHEAT, NOTHING = "lens", "rival", "sees test labels", "no look at the network"
 AXES = ("width", "depth", "batch_size", "learning_rate", "weight_decay", "augmented", "train_size", "label_corruption")
-SETTINGS, CHANCE = "settings", "random"  # rivals that are no measurement
+SETTINGS, CHANCE, WIDE = "settings", "chance", "wide"  # no measurement: they look at no network
 TARGETS = {"error": "test error", "gap": "generalization gap"}
 
 
@@ -36,7 +36,8 @@ def _of(lens: str, kind: str, **rows: tuple[str, int]) -> dict[str, Measure]:
     return {name: Measure(label, f"lens/{lens}:{name}", better, kind, lens) for name, (label, better) in rows.items()}
 
 
-# The direction is the source's; where the source gives none, that of the usual argument. None was chosen by our runs.
+# The direction is the source's; where the source gives none, the usual argument's. None was chosen by our runs but
+# that of `WIDE`: a rule made up after they had been seen, to show what needs no look at a network.
 MEASURES: dict[str, Measure] = {
     "epoch": Measure("epochs to fit", "epoch", -1, LENS),
     **_of(
@@ -86,6 +87,7 @@ MEASURES: dict[str, Measure] = {
     ),
     **_of("flatness", RIVAL, sharpness=("sharpness", -1), gradient_noise=("gradient noise", -1)),
     CHANCE: Measure("a random number", CHANCE, 1, NOTHING),
+    WIDE: Measure("wider and shallower", WIDE, 1, NOTHING),
     "train_loss": Measure("training loss", "train_loss", -1, NOTHING),
     "test_within": Measure("stiffness with test images", "lens/stiffness:test_within", 1, CHEAT),
     "validation_accuracy": Measure("validation accuracy", "lens/test:validation_accuracy", 1, CHEAT),
@@ -118,9 +120,10 @@ def networks(runs: pd.DataFrame) -> pd.DataFrame:
     found["error"] = 1 - found["held_accuracy"]
     found["gap"] = found["train_accuracy"] - found["held_accuracy"]
     for name, measure in MEASURES.items():
-        if name != CHANCE and name not in found:
+        if name not in {CHANCE, WIDE} and name not in found:
             found[name] = last.get(measure.column, np.nan)
     found[CHANCE] = [np.random.default_rng(int(run_id, 16)).random() for run_id in found["run_id"]]
+    found[WIDE] = np.log2(found["width"].where(found["width"] > 0)) - found["depth"]
     seconds = {measure.seconds for measure in MEASURES.values()} - {""}
     return found.assign(**{f"{lens}_seconds": last[f"lens/{lens}:seconds"] for lens in sorted(seconds)})
 

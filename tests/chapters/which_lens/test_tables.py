@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gendyn_lite import results
 from gendyn_lite.chapters.which_lens import judging, runs, tables
 from tests.chapters.which_lens import fake
 
@@ -24,6 +25,14 @@ def test_a_row_a_network_with_what_is_to_be_predicted(planted):
     share = tables.completion(found).set_index(["axis", "value"])["reached"]
     assert share["width", 128] == 15 / 16 and share["width", 512] == 1
     assert found[tables.CHANCE].between(0, 1).all() and found[tables.CHANCE].nunique() == 48
+
+
+def test_every_quantity_that_a_run_records_is_one_measure_of_its_own():
+    recorded = {name for name in results.published("which_lens") if name.startswith("lens/")}
+    beside = (":seconds", ":refused", "test:held_accuracy", "test:n_held")
+    recorded = {name for name in recorded if not name.endswith(beside)}
+    columns = [measure.column for measure in tables.MEASURES.values()]
+    assert sorted(name for name in columns if "/" in name) == sorted(recorded)
 
 
 def test_the_planted_measure_ranks_first_the_misleading_one_last_and_chance_is_undecided(planted):
@@ -64,7 +73,8 @@ def test_in_each_case_a_measure_is_right_of_networks_that_share_all_that_the_cas
                 if i < j and one["seed"] == other["seed"] and abs(apart) > 2 * noise**0.5:
                     right.append((one["frobenius"] - other["frobenius"]) * apart < 0)
         assert value["frobenius", share] == pytest.approx(np.mean(right))
-        assert (found.loc[found["label_corruption"] == share, "n"] == len(right)).all()
+        measured = found[(found["label_corruption"] == share) & (found["measure"] != tables.SETTINGS)]
+        assert (measured["n"] == len(right)).all()
     assert (value["validation_accuracy"] > 0.95).all() and (value["margin"] == 0).all()
     assert (found["low"] <= found["value"]).all() and (found["value"] <= found["high"]).all()
     few = networks[networks["setting"].isin(networks["setting"].unique()[:4])]
