@@ -16,6 +16,7 @@ from gendyn_lite.chapters.stiffness.tables import LAG, LAYERS, MOVEMENT
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import stiffness
+from gendyn_lite.measures.stiffness.probe import prepared
 from gendyn_lite.train.probes import Probe, reestimated_statistics
 
 # Of what the probes measure: raised with every change of that, so that old runs stay what they are.
@@ -50,7 +51,7 @@ def probes_for(config: RunConfig, loaded: ImageData) -> dict[str, Probe]:
     small = config.model == "mlp"
     return {
         "stiffness": stiffness.stiffness_probe(x, y, test=test, lengths=True, float64=small),
-        "detail": detail_probe(x, y, num_classes=loaded.num_classes, epochs=(0, config.epochs)),
+        "detail": detail_probe(x, y, num_classes=loaded.num_classes, epochs=(0, config.epochs), float64=small),
     }
 
 
@@ -89,8 +90,8 @@ def sample(config: RunConfig, loaded: ImageData, split: str, count: int) -> tupl
     return x[chosen], y[chosen]
 
 
-def detail_probe(x: Tensor, y: Tensor, *, num_classes: int, epochs: tuple[int, ...]) -> Probe:
-    """The class-by-class matrix and stiffness against distance, as text, at some epochs.
+def detail_probe(x: Tensor, y: Tensor, *, num_classes: int, epochs: tuple[int, ...], float64: bool = False) -> Probe:
+    """The class-by-class matrix and stiffness against distance, as text, at some epochs; in float64 as the curve is.
 
     ``classes`` has the rows of the matrix of mean cosine stiffness in hundredths, divided by ``/``; ``bins`` has for
     each bin of distances of pairs within a class the mean distance and the mean cosine stiffness, in thousandths.
@@ -100,8 +101,7 @@ def detail_probe(x: Tensor, y: Tensor, *, num_classes: int, epochs: tuple[int, .
     def probe(model: nn.Module, epoch: int) -> dict[str, str]:
         if epoch not in epochs:
             return {}
-        device = next(model.parameters()).device
-        gram = stiffness.gradient_gram(model, x.to(device), y.to(device))
+        gram = stiffness.gradient_gram(*prepared(model, x, y, float64))
         assert isinstance(gram, Tensor)
         matrix = stiffness.cosine(gram).cpu()
         classes = stiffness.by_class(matrix, y, num_classes=num_classes).nan_to_num()

@@ -51,7 +51,7 @@ def stiffness_probe(
     inputs, labels = (x, y) if test is None else (torch.cat([x, test[0]]), torch.cat([y, test[1]]))
 
     def probe(model: nn.Module, epoch: int) -> dict[str, float]:
-        gram = gradient_gram(*_prepared(model, inputs, labels, float64))
+        gram = gradient_gram(*prepared(model, inputs, labels, float64))
         assert isinstance(gram, Tensor)
         values: dict[str, float] = {}
         for kind, matrix in (("cosine", cosine(gram).cpu()), ("sign", sign(gram).cpu())):
@@ -72,7 +72,7 @@ def _means(stiffness: Tensor, y: Tensor, y_other: Tensor | None, key: str) -> di
     return {key.format(which): each.mean for which, each in found.items()}
 
 
-def _prepared(model: nn.Module, x: Tensor, y: Tensor, float64: bool) -> tuple[nn.Module, Tensor, Tensor]:
+def prepared(model: nn.Module, x: Tensor, y: Tensor, float64: bool) -> tuple[nn.Module, Tensor, Tensor]:
     """The network (or its copy in float64), and inputs and labels where it is."""
     device = next(model.parameters()).device
     if not float64:
@@ -97,7 +97,7 @@ def layer_probe(x: Tensor, y: Tensor, *, float64: bool = False) -> Probe:
     """
 
     def probe(model: nn.Module, epoch: int) -> dict[str, float]:
-        grams = gradient_gram(*_prepared(model, x, y, float64), per_layer=True)
+        grams = gradient_gram(*prepared(model, x, y, float64), per_layer=True)
         assert isinstance(grams, dict)
         values: dict[str, float] = {}
         for layer, gram in grams.items():
