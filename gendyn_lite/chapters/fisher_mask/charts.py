@@ -43,11 +43,12 @@ def moved(rows: pd.DataFrame) -> Chart:
     Args:
         rows: A table of `gendyn_lite.chapters.fisher_mask.demo.steps` (or of one `step`, without menu and slider).
     """
-    choices = {}
+    choices, shown = {}, rows
     if "example" in rows:
         sizes = sorted(rows["eps"].unique())
         power = slider("step_power", sizes, "step size ε", value=sizes[:4][-1])
         choices = {"example": menu("stepped", rows["example"], "step on"), "eps": power}
+        shown = rows[(rows["example"] == rows["example"].iloc[0]) & (rows["eps"] == sizes[:4][-1])]
     base = chosen(rows.assign(kl=rows["kl"].clip(lower=1e-12)).round({"kl": 15}), choices)
     color, _, shape = looks("pair", PAIRS, title=None, legend=alt.Legend(offset=ROOM))
     x, offset = alt.X("digit:O", title="watched digit"), alt.XOffset("pair:N", scale=alt.Scale(domain=PAIRS))
@@ -57,9 +58,10 @@ def moved(rows: pd.DataFrame) -> Chart:
     mean = base.transform_aggregate(mean="mean(kl)", eps="min(eps)").transform_calculate(
         words="'ε = ' + format(datum.eps, '~g') + ', mean KL ' + format(datum.mean, '.1e')"
     )
-    said = ", ".join(f"{name} {value:.1e}" for name, value in rows.groupby("pair")["kl"].mean().items())
+    said = ", ".join(f"{name} {value:.1e}" for name, value in shown.groupby("pair")["kl"].mean().items())
     layers = [dots, words_above(mean)] if choices else [dots]
-    about = f"KL of watched digits after a step on one digit. Mean over what can be chosen: {said}."
+    on = f"{shown['example'].iloc[0]}, step size {shown['eps'].iloc[0]:g}" if choices else "one digit"
+    about = f"KL of the prediction of each watched digit after a step on {on}, on a logarithmic scale. Mean: {said}."
     return layered(layers, "Whose predictions move", "KL between predictions before and after one step.", about)
 
 

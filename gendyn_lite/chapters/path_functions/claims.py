@@ -265,10 +265,10 @@ def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
 
 # The claims in a few plain words each, for the top of the page.
 IN_SHORT = {
-    "imperfect_first": "Paths change for most of training (first layer)",
-    "imperfect_last": "Paths change for most of training (last layer)",
-    "higher_late": "They change less late in training",
-    "changes_at_first": "They change most at the beginning",
+    "imperfect_first": "Paths change for most of training: until the rate decays (first layer)",
+    "imperfect_last": "Paths change for most of training: until it has decayed (last layer)",
+    "higher_late": "They change less late in training, when the rate has decayed",
+    "changes_at_first": "They change most at the beginning: more than after the decay",
     "older_paths_left": "Older paths are left behind",
     "random_less_diverse": "Without generalization they change less",
     "new_path_worse_true": "A new path fits worse than yesterday's",
@@ -280,7 +280,8 @@ IN_SHORT = {
     "others_in_part": "Paths of two images overlap only in part",
     "isolated_update": "One update alone is another function",
     "more_than_movement": "Paths change more than by random steps",
-    "rise_beyond_movement": "They settle by more than shorter steps explain",
+    "rise_beyond_movement": "Similarity rises by more than with random steps as short",
+    "settles_beyond_movement": "They settle by more than that, as a share of the change",
     "lag_alone": "Lagging statistics alone look like change",
     "more_than_lag": "Training changes paths beyond that lag",
     "resnet_above_alexnet": "Paths of ResNet-18 change less than AlexNet's",
