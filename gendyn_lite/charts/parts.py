@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES, show_switch
+from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES, captioned, show_switch
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import provenance_line, with_sizes
 
@@ -262,6 +262,17 @@ def interval_bars(means: alt.Chart, *, width: float = 1.5) -> alt.Chart:
     return means.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=width).encode(y="low:Q", y2="high:Q")
 
 
+def of_runs(chart: Drawn, table: pd.DataFrame, rows: pd.DataFrame) -> Drawn:
+    """A chart that says in its caption which runs of a table are drawn in it, and no others.
+
+    Args:
+        chart: The chart.
+        table: The tidy table that it was made from.
+        rows: What is drawn of it, as rows with the column ``run_id``.
+    """
+    return captioned(chart, provenance_line(table[table["run_id"].isin(rows["run_id"])]))
+
+
 def one_data_set(table: pd.DataFrame, *, column: str = "network") -> pd.DataFrame:
     """The table, with the size in the network's name where there are several; `n` wherever the table has several.
 
@@ -288,9 +299,8 @@ def show_runs(draw: Callable[[pd.DataFrame], Chart], published: pd.DataFrame, ow
     """Display one figure of the published runs and, behind a switch, of a page's own small ones.
 
     Args:
-        draw: A chart of a tidy table.
+        draw: A chart of a tidy table, `of_runs` that are drawn.
         published: The published runs.
         own: The runs of the page.
     """
-    told = {"caption": provenance_line(published), "own_caption": provenance_line(own)}
-    show_switch(draw(published), draw(own), **told)
+    show_switch(draw(published), draw(own))

@@ -262,8 +262,32 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
+def _spans(numbers: Iterable[int]) -> str:
+    """Whole numbers in words, those that follow each other as one.
+
+    >>> _spans([0, 1, 2, 10, 14, 13])
+    '0 to 2, 10, 13, 14'
+    """
+    spans: list[list[int]] = []
+    for number in sorted(set(map(int, numbers))):
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    return ", ".join(f"{span[0]} to {span[-1]}" if len(span) > 2 else ", ".join(map(str, span)) for span in spans)
+
+
+def _epochs(table: pd.DataFrame) -> str:
+    """How long some runs trained, in words; nothing of those that did not, which have one epoch at most."""
+    last = table.groupby("run_id")["epoch"].max() if "epoch" in table else pd.Series([0])
+    if last.max() <= 1:
+        return ""
+    few = [f"{epoch:g}" for epoch in sorted(set(last))]
+    return f", {' or '.join(few) if len(few) < 4 else f'{few[0]} to {few[-1]}'} epochs"
+
+
 def provenance_line(table: pd.DataFrame) -> str:
-    """Where the numbers of a figure come from, in one line: data, networks, runs, seeds, profile, device, group ids.
+    """Where the numbers of a figure come from, in one line: data, networks, runs, seeds, epochs, profile, device, ids.
 
     It ends the captions of figures. Smoke runs are said to be a demonstration of the method and no evidence.
 
@@ -275,7 +299,7 @@ def provenance_line(table: pd.DataFrame) -> str:
 
     >>> one = {"run_id": ["a"], "group_id": "0123456789", "data": "digits", "network": "mlp", "n_train": 10}
     >>> provenance_line(pd.DataFrame(one | {"profile": "smoke", "device": "CPU", "seed": 0}))
-    'digits; mlp (n = 10); 1 run, 1 seed; profile smoke: method demo, not evidence; CPU; groups `01234567`.'
+    'digits; mlp (n = 10); 1 run, 1 seed (0); profile smoke: method demo, not evidence; CPU; groups `01234567`.'
     """
     runs = with_sizes(table.drop_duplicates("run_id"))
     sizes = sorted(set(zip(runs["network"], runs["n_train"], runs["rest"], strict=True)))
@@ -289,5 +313,6 @@ def provenance_line(table: pd.DataFrame) -> str:
     shown = ", ".join(f"`{group[:8]}`" for group in groups[:3]) + (" …" if len(groups) > 3 else "")
     seeds = runs.groupby("group_id")["seed"].nunique()  # not every setting need have been run as often
     fewest = f"{seeds.min()} to " if seeds.min() < seeds.max() else ""
-    counts = f"{_count(len(runs), 'run')}, {fewest}{_count(seeds.max(), 'seed')}"
+    seeds_named = f"{fewest}{_count(seeds.max(), 'seed')} ({_spans(runs['seed'])})"
+    counts = f"{_count(len(runs), 'run')}, {seeds_named}{_epochs(table)}"
     return f"{data}; {networks}; {counts}; profile {profiles}{demo}; {devices}; groups {shown}."

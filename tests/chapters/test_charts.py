@@ -21,6 +21,7 @@ from gendyn_lite.chapters.stiffness import charts as stiffness
 from gendyn_lite.chapters.stiffness import charts_layers as stiffness_layers
 from gendyn_lite.chapters.stiffness import charts_maps as stiffness_maps
 from gendyn_lite.errors import UserError
+from gendyn_lite.results import provenance_line
 from tests.chapters import fake_sizes
 from tests.chapters.capacity import fake as fake_capacity
 from tests.chapters.fisher_mask import fake as fake_fisher
@@ -47,6 +48,7 @@ TABLES: list[tuple[Callable[..., pd.DataFrame], ModuleType, list[str]]] = [
     (fake_stiffness.maps, stiffness_maps, ["boundary_contrasts"]),
     (fake_stiffness.deep, stiffness_layers, ["deep_networks"]),
     (fake_intervals.table, interval_lengths, ["densities", "directions", "during_training", "region_norms"]),
+    (fake_intervals.table, interval_lengths, ["bound_reach"]),
     (fake_capacity.descent, capacity, ["distance_to_minimum_norm"]),
     (fake_capacity.ridges, capacity, ["norms_and_errors", "widths_and_ridges"]),
 ]
@@ -59,6 +61,8 @@ CHARTS |= {
     "midlines": (fake_intervals.table, lambda runs: interval_lengths.densities(runs, kind="midline")),
     "distributions_deep": (fake_paths.deep, paths.distributions),
 }
+CAPTIONED = {**CHARTS, "kernel_error": (fake_capacity.kernels, capacity.kernel_error)}  # which goes by n, its axis
+ONE_SEED = ("ranks", "neighbourhood_maps")  # where only the first is drawn
 SAID = {"franken": "true labels +0.100", "learning_curves": "with q = 1: mlp_1x512: train 1.00, test 0.10"}
 
 
@@ -83,6 +87,32 @@ def test_a_chart_of_two_sizes_draws_what_the_charts_of_each_draw(name):
     alone = [drawn(draw(runs).to_dict(validate=False)) for runs in (table, fake_sizes.other(table, "epochs"))]
     assert drawn(spec) == alone[0] | alone[1]
     assert fake_sizes.WORDS["epochs"] in json.dumps(spec)
+
+
+def without_caption(chart: alt.TopLevelMixin) -> str:
+    """A chart's data and words."""
+    spec = chart.to_dict(validate=False)
+    said = {name: spec.get(name) for name in ("title", "description")}
+    return json.dumps([said, list(spec["datasets"].values())], sort_keys=True)
+
+
+@pytest.mark.parametrize("name", CAPTIONED)
+def test_the_caption_names_the_runs_that_are_drawn_and_no_others(name):
+    make, draw = CAPTIONED[name]
+    table = make(seeds=2)
+    whole, groups = draw(table), table["group_id"]
+
+    def changes(group: str) -> bool:
+        try:
+            return without_caption(draw(table[groups != group])) != without_caption(whole)
+        except (UserError, LookupError, ValueError, TypeError, AttributeError):
+            return True  # there is nothing to draw without it
+
+    found = [group for group in groups.unique() if changes(group)]
+    named = table[groups.isin(found)]
+    named = named[named["seed"] == 0] if name in ONE_SEED else named
+    assert whole.to_dict(validate=False)["usermeta"]["caption"] == provenance_line(named)
+    assert without_caption(draw(named)) == without_caption(whole)
 
 
 TRUE = "labels == 'true labels'"

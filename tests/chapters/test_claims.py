@@ -120,9 +120,10 @@ HOLD = {
     "paths": "imperfect_first imperfect_last higher_late changes_at_first higher_without_decay random_less_diverse "
     "new_path_worse_true new_path_worse_random no_distance_second no_distance_last no_rank_second no_rank_last "
     "no_standardized_second no_standardized_last neighbours_by_path neighbours_by_activations isolated_update "
-    "isolated_over_random older_paths_left others_in_part more_than_movement rise_beyond_movement",
+    "isolated_over_random older_paths_left others_in_part more_than_movement rise_beyond_movement "
+    "settles_beyond_movement",
     "deep paths": "imperfect_first imperfect_last higher_late changes_at_first new_path_worse_true "
-    "more_than_movement rise_beyond_movement lag_alone more_than_lag statistics_matter",
+    "more_than_movement rise_beyond_movement settles_beyond_movement lag_alone more_than_lag statistics_matter",
     "unseen": "unseen_do_not_share unseen_recognized_equally",
     "ratio": "ratio_gap_rank ratio_gap_linear ratio_gap_partial ratio_test_error ratio_train_loss",
     "height": "resnet_above_alexnet",
@@ -202,6 +203,9 @@ CASES = [
     ("paths", {"older": 0.0}, "older_paths_left", NEGLIGIBLE),
     ("paths", {"others": 0.95}, "others_in_part", REVERSED),
     ("paths", {"walk": 0.5}, "more_than_movement", REVERSED),
+    ("paths", {"walk": 0.5, "walk_late": 0.99}, "rise_beyond_movement settles_beyond_movement", REVERSED),
+    ("paths", {"walk": 0.9, "walk_late": 0.991}, "rise_beyond_movement", "holds"),
+    ("paths", {"walk": 0.9, "walk_late": 0.991}, "settles_beyond_movement", NEGLIGIBLE),  # as much is left: a tenth
     ("deep paths", {"lag": 0.99}, "lag_alone", NEGLIGIBLE),
     ("deep paths", {"running": 0.9}, "more_than_lag", REVERSED),
     ("deep paths", {"running": 0.95, "level": 0.7}, "statistics_matter", REVERSED),

@@ -7,7 +7,7 @@ import pandas as pd
 
 from gendyn_lite.chapters.capacity.tables import described, paper_errors
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import Chart, chosen, interval_bars, layered, looks, menu, slider, told, tooltips
+from gendyn_lite.charts.parts import Chart, chosen, interval_bars, layered, looks, menu, of_runs, slider, told, tooltips
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 LOG = alt.Scale(type="log")
@@ -71,7 +71,8 @@ def kernel_error(table: pd.DataFrame) -> Chart:
     ends = means.sort_values("n", kind="stable").groupby(["data", "kind"], sort=False)["error"].last()
     words = told(ends, "{data}, {kind}: {error:.2%}")
     about = f"Test error of kernel regression against training set size. At the largest size: {words}."
-    return layered(layers, "Kernel regression: test error", "Mean, 95 % interval; dotted: the paper.", about)
+    drawn = layered(layers, "Kernel regression: test error", "Mean, 95 % interval; dotted: the paper.", about)
+    return of_runs(drawn, table, table)
 
 
 def _kernel_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -123,7 +124,8 @@ def distance_to_minimum_norm(table: pd.DataFrame) -> Chart:
     words = told(ends, "{subject}, {start}: {distance:.1e}")
     about = f"Distance to the interpolating solution of smallest norm against epochs. At the last one: {words}."
     title, batch = "Distance to the minimum-norm solution", int(table["batch_size"].iloc[0])
-    return layered([lines], title, f"Mini-batches of {batch} on least squares; mean over seeds.", about)
+    drawn = layered([lines], title, f"Mini-batches of {batch} on least squares; mean over seeds.", about)
+    return of_runs(drawn, table, rows)
 
 
 def norms_and_errors(table: pd.DataFrame) -> Chart:
@@ -152,7 +154,8 @@ def norms_and_errors(table: pd.DataFrame) -> Chart:
     ]
     words = told(means, "{data}, {points}, width {of_features:.3g}: norm {norm:.3g}, error {error:.1%}")
     title, subtitle = "Norm and test error", "Each point is a kernel width; all interpolate. Mean over seeds."
-    return layered(layers, title, subtitle, f"Test error against the norm of the interpolating function: {words}.")
+    about = f"Test error against the norm of the interpolating function: {words}."
+    return of_runs(layered(layers, title, subtitle, about), table, rows)
 
 
 def widths_and_ridges(table: pd.DataFrame) -> Chart:
@@ -189,4 +192,4 @@ def widths_and_ridges(table: pd.DataFrame) -> Chart:
     words = told(none, "{data}, {share:.2g}: {error:.1%}")
     about = f"Test error against features per image, with and without a ridge. Without one: {words}."
     title, subtitle = "Through the interpolation threshold", "Mean, 95 % interval. Dotted: as many features as images."
-    return layered(layers, title, subtitle, about)
+    return of_runs(layered(layers, title, subtitle, about), table, rows)

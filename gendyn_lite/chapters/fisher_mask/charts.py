@@ -26,7 +26,7 @@ from gendyn_lite.chapters.fisher_mask.tables import (
 )
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, told, tooltips, words_above
+from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, of_runs, slider, told, tooltips, words_above
 from gendyn_lite.results.tables import mean_intervals
 
 PAIRS = ["same digit", "other digit"]
@@ -43,11 +43,12 @@ def moved(rows: pd.DataFrame) -> Chart:
     Args:
         rows: A table of `gendyn_lite.chapters.fisher_mask.demo.steps` (or of one `step`, without menu and slider).
     """
-    choices = {}
+    choices, shown = {}, rows
     if "example" in rows:
         sizes = sorted(rows["eps"].unique())
         power = slider("step_power", sizes, "step size ε", value=sizes[:4][-1])
         choices = {"example": menu("stepped", rows["example"], "step on"), "eps": power}
+        shown = rows[(rows["example"] == rows["example"].iloc[0]) & (rows["eps"] == sizes[:4][-1])]
     base = chosen(rows.assign(kl=rows["kl"].clip(lower=1e-12)).round({"kl": 15}), choices)
     color, _, shape = looks("pair", PAIRS, title=None, legend=alt.Legend(offset=ROOM))
     x, offset = alt.X("digit:O", title="watched digit"), alt.XOffset("pair:N", scale=alt.Scale(domain=PAIRS))
@@ -57,9 +58,10 @@ def moved(rows: pd.DataFrame) -> Chart:
     mean = base.transform_aggregate(mean="mean(kl)", eps="min(eps)").transform_calculate(
         words="'ε = ' + format(datum.eps, '~g') + ', mean KL ' + format(datum.mean, '.1e')"
     )
-    said = ", ".join(f"{name} {value:.1e}" for name, value in rows.groupby("pair")["kl"].mean().items())
+    said = ", ".join(f"{name} {value:.1e}" for name, value in shown.groupby("pair")["kl"].mean().items())
     layers = [dots, words_above(mean)] if choices else [dots]
-    about = f"KL of watched digits after a step on one digit. Mean over what can be chosen: {said}."
+    on = f"{shown['example'].iloc[0]}, step size {shown['eps'].iloc[0]:g}" if choices else "one digit"
+    about = f"KL of the prediction of each watched digit after a step on {on}, on a logarithmic scale. Mean: {said}."
     return layered(layers, "Whose predictions move", "KL between predictions before and after one step.", about)
 
 
@@ -177,7 +179,8 @@ def influence(table: pd.DataFrame) -> Chart:
         f"Influence of one example's step during training. Logarithm of that with the true Fisher at the end: {words}."
     )
     layers = _lines(means, menus, "labels", named, "log₁₀ of 2 × influence / ε² (nats)")
-    return layered(layers, "Influence during training", "No mask. Mean of logarithms over seeds, 95 % interval.", about)
+    subtitle = "No mask. Mean of logarithms over seeds, 95 % interval."
+    return of_runs(layered(layers, "Influence during training", subtitle, about), table, rows)
 
 
 def right_and_wrong(table: pd.DataFrame) -> Chart:
@@ -194,8 +197,9 @@ def right_and_wrong(table: pd.DataFrame) -> Chart:
         own["ratio"] = own["influence"] / own["gradient"]
         own = {name: np.log10(values.where(values > 0)) for name, values in own.items()}
         own |= {keep: rows[f"below/{part}_{keep}"] for keep in ("75", "25")}
-        each.append(rows[["place", "seed", "epoch"]].assign(labels=f"{part} labels", **own))
-    long = pd.concat(each).melt(["place", "seed", "epoch", "labels"], list(OF_PARTS), "of").dropna(subset=["value"])
+        each.append(rows[["run_id", "place", "seed", "epoch"]].assign(labels=f"{part} labels", **own))
+    long = pd.concat(each)
+    long = long.melt(["run_id", "place", "seed", "epoch", "labels"], list(OF_PARTS), "of").dropna(subset=["value"])
     long = long.replace({"of": OF_PARTS}).rename(columns={"epoch": "at"})
     means = mean_intervals(long, ["place", "of", "labels", "at"])
     menus = {"place": menu("parts_place", by_size(long, "place"), "runs")}
@@ -203,7 +207,8 @@ def right_and_wrong(table: pd.DataFrame) -> Chart:
     last = parts.latest(means.rename(columns={"at": "epoch"}), ["place", "of", "labels"])
     about = f"Steps on right and on wrong labels. At the end: {told(last, '{place}, {of}, {labels}: {mean:.2f}')}."
     layers = _lines(means, menus, "labels", ["right labels", "wrong labels"], "mean over seeds", at="epoch")
-    return layered(layers, "Right and wrong labels", "No mask, half of the labels redrawn; 95 % over seeds.", about)
+    subtitle = "No mask, half of the labels redrawn; 95 % over seeds."
+    return of_runs(layered(layers, "Right and wrong labels", subtitle, about), table, long)
 
 
 def with_masks(table: pd.DataFrame) -> Chart:
@@ -216,7 +221,8 @@ def with_masks(table: pd.DataFrame) -> Chart:
     mask = rows["kept"].map({keep: name for name, keep in MASKED.items()}).where(rows["way"].isin([NONE, "Fisher"]))
     rows = _logarithms(rows.assign(mask=mask)[mask.notna()], "influence/quadratic_true")
     pairs = pd.MultiIndex.from_frame(rows[["subject", "seed"]])
-    long = compared(rows[pairs.isin(pairs[rows["mask"] != NONE])], CURVES, ["subject", "mask"])
+    rows = rows[pairs.isin(pairs[rows["mask"] != NONE])]
+    long = compared(rows, CURVES, ["subject", "mask"])
     means = mean_intervals(long, ["subject", "of", "equal", "mask", "at"])
     menus = {"subject": menu("masked_subject", by_size(means, "subject"), "runs")}
     menus |= {"of": menu("masked_curve", CURVES.values(), "curve", CURVES["test_loss"]), **_equal("masked")}
@@ -224,7 +230,8 @@ def with_masks(table: pd.DataFrame) -> Chart:
     last = parts.latest(shown.rename(columns={"at": "epoch"}), ["subject", "mask"])
     about = f"Runs without and with masks. Test loss at the end: {told(last, '{subject}, {mask}: {mean:.3f}')}."
     layers = _lines(means, menus, "mask", [name for name in MASKED if name in set(means["mask"])], "mean over seeds")
-    return layered(layers, "With and without a mask", "Mean and 95 % interval over seeds; first epoch unmasked.", about)
+    subtitle = "Mean and 95 % interval over seeds; first epoch unmasked."
+    return of_runs(layered(layers, "With and without a mask", subtitle, about), table, rows)
 
 
 def wrong_fitted(table: pd.DataFrame) -> Chart:
@@ -246,7 +253,8 @@ def wrong_fitted(table: pd.DataFrame) -> Chart:
     layers = _lines(
         means, menus, "way", ways, "share of the wrong labels fitted", at="share of the right labels fitted"
     )
-    return layered(layers, "Wrong labels against right ones", "Half of the labels redrawn; 95 % over seeds.", about)
+    subtitle = "Half of the labels redrawn; 95 % over seeds."
+    return of_runs(layered(layers, "Wrong labels against right ones", subtitle, about), table, rows)
 
 
 def accuracy_gained(table: pd.DataFrame) -> Chart:
@@ -273,7 +281,14 @@ def accuracy_gained(table: pd.DataFrame) -> Chart:
     words = told(means, "{subject}, equal {equal}, {way}, {mask}: {mean:+.2f}")
     about = f"Gain of the test accuracy over training without a mask, in points: {words}."
     subtitle = "Best epochs, or at equal training loss (0.2, and 1.2 with 25 % kept); 95 % over seeds."
-    return layered(layers, "Test accuracy, against no mask", subtitle, about)
+    return of_runs(layered(layers, "Test accuracy, against no mask", subtitle, about), table, _compared(table, rows))
+
+
+def _compared(table: pd.DataFrame, gained: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose difference is a gain: those with a mask, and those of the same seeds without one."""
+    masked = gained[["subject", "way", "kept", "seed"]]
+    both = pd.concat([masked, masked.assign(way=NONE, kept=1.0)]).drop_duplicates()
+    return described(table).merge(both, on=list(both))
 
 
 def _logarithms(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:

@@ -178,14 +178,15 @@ def fits(table: pd.DataFrame) -> pd.DataFrame:
         table: A tidy table of experiment ``"fisher_mask"``.
 
     Returns:
-        ``subject``, ``way``, ``kept``, ``seed``, ``right`` and ``wrong``; shares that a run never reaches are left out.
+        ``run_id``, ``subject``, ``way``, ``kept``, ``seed``, ``right`` and ``wrong``; shares that a run never reaches
+        are left out.
     """
     if "fit/wrong" not in table:
-        return pd.DataFrame(columns=pd.Index(["subject", "way", "kept", "seed", "right", "wrong"]))
+        return pd.DataFrame(columns=pd.Index(["run_id", "subject", "way", "kept", "seed", "right", "wrong"]))
     rows = described(table[table["fit/wrong"].notna()])
     found = []
     for _, run in rows.sort_values("epoch").groupby("run_id", sort=False):
-        about = {name: run[name].iloc[0] for name in ("subject", "way", "kept", "seed")}
+        about = {name: run[name].iloc[0] for name in ("run_id", "subject", "way", "kept", "seed")}
         for tenths in range(3, 11):
             right = min(tenths / 10, 0.99)
             found.append({**about, "right": right, "wrong": at_level(run, "fit/right", right, "fit/wrong")})

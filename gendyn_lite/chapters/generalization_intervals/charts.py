@@ -11,7 +11,7 @@ from gendyn_lite.chapters.generalization_intervals import tables
 from gendyn_lite.chapters.generalization_intervals.tables import LABELS, OTHER, OWN, SPANS
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import Chart, chosen, layered, menu, strokes, tooltips
+from gendyn_lite.charts.parts import Chart, chosen, layered, menu, of_runs, strokes, tooltips
 from gendyn_lite.results.tables import mean_intervals
 
 NAMES = list(LABELS.values())
@@ -47,7 +47,8 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
     subtitle = f"At most {high - low:g}. Band: 95 % interval over seeds."
     about = f"Distribution of lengths along {WORDS[kind]}. Mean lengths: {words}."
     layers = [band.encode(y=share, y2="high:Q"), line]
-    return layered(layers, f"Lengths along {WORDS[kind]}", subtitle, about)
+    drawn = layered(layers, f"Lengths along {WORDS[kind]}", subtitle, about)
+    return of_runs(drawn, table, tables.with_lengths(runs, kind))
 
 
 def directions(table: pd.DataFrame) -> Chart:
@@ -57,7 +58,8 @@ def directions(table: pd.DataFrame) -> Chart:
         table: As for `densities`.
     """
     runs = tables.ends(table)
-    rows = tables.by_direction(tables.main_network(runs[runs["downsample"] == 1]))
+    runs = tables.main_network(runs[runs["downsample"] == 1])
+    rows = tables.by_direction(runs)
     length = alt.Scale(domain=[0, 3], nice=False)
     names = [name for name in (*NAMES, tables.UNTRAINED) if name in set(rows["labels"])]
     color, _, shape = parts.looks("labels", names, title=None)
@@ -75,9 +77,8 @@ def directions(table: pd.DataFrame) -> Chart:
     ]
     words = parts.told(rows, "{data}, {labels}, {direction} {length:.2f}")
     about = f"Mean interval length by direction: {words}."
-    return layered(
-        layers, "Which way the class lasts", "α = 1 is as far as between two points of the class.", about, height=300
-    )
+    subtitle = "α = 1 is as far as between two points of the class."
+    return of_runs(layered(layers, "Which way the class lasts", subtitle, about, height=300), table, runs)
 
 
 def during_training(table: pd.DataFrame) -> Chart:
@@ -86,7 +87,8 @@ def during_training(table: pd.DataFrame) -> Chart:
     Args:
         table: As for `densities`, with runs that were watched epoch by epoch.
     """
-    means = tables.while_training(table)
+    runs = tables.watched(table)
+    means = tables.while_training(runs)
     names, share = list(means["of"].unique()), alt.Scale(domain=[0, 1])
     color, *_ = parts.looks("of", names, title=None)
     base = chosen(means, {"data": menu("data_set", means["data"], "data")}).encode(x=parts.EPOCHS, color=color)
@@ -97,7 +99,8 @@ def during_training(table: pd.DataFrame) -> Chart:
         line.encode(strokeDash=strokes("of", names)["strokeDash"], tooltip=tip),
     ]
     about = "Mean interval length along pairs, as a share of its range, beside both accuracies by epoch."
-    return layered(layers, "Intervals while training", "True labels; band: 95 % interval over seeds.", about)
+    subtitle = "True labels; band: 95 % interval over seeds."
+    return of_runs(layered(layers, "Intervals while training", subtitle, about), table, runs)
 
 
 def region_norms(table: pd.DataFrame) -> Chart:
@@ -121,7 +124,8 @@ def region_norms(table: pd.DataFrame) -> Chart:
         f"{runs['intervals/norm_within'].mean():.1%} lie within it."
     )
     title, subtitle = "Norms of linear regions", "Left of the dotted line: no larger than without the ReLUs."
-    return layered([rule.encode(x="ratio:Q"), line], title, subtitle, about)
+    drawn = layered([rule.encode(x="ratio:Q"), line], title, subtitle, about)
+    return of_runs(drawn, table, tables.with_lengths(runs, "norm"))
 
 
 def bound_reach(table: pd.DataFrame) -> Chart:
@@ -132,9 +136,10 @@ def bound_reach(table: pd.DataFrame) -> Chart:
     """
     runs = tables.ends(table)
     runs = runs[(runs["label_corruption"] == 0) & (runs["dataset"] != "two_moons")]
+    runs = runs.dropna(subset=["intervals/bound_reach", "intervals/bound_nearest"], how="all")
     curves = {REACH: runs["intervals/bound_reach"], NEAREST: runs["intervals/bound_nearest"]}
-    about = runs[["seed"]].assign(subject=runs["data"] + ", " + runs["widths"] + runs["size"])
-    rows = about.assign(**curves).melt(list(about), var_name="of").dropna()
+    named = runs[["seed"]].assign(subject=runs["data"] + ", " + runs["widths"] + runs["size"])
+    rows = named.assign(**curves).melt(list(named), var_name="of").dropna()
     rows = mean_intervals(rows, ["subject", "of"], name="distance")
     rows = rows.assign(**{name: rows[name].map("{:.3g}".format).astype(float) for name in ("distance", "low", "high")})
     color, _, shape = parts.looks("of", [REACH, NEAREST], title=None)
@@ -145,7 +150,8 @@ def bound_reach(table: pd.DataFrame) -> Chart:
     words = parts.told(rows, "{subject}, {of}: {distance:.2g}")
     title = "What the bound explains"
     subtitle = "True labels, logarithmic. Reach of the bound, and distance of new images to the nearest of their class."
-    return layered([marks], title, subtitle, f"Reach of the bound and distance to new images: {words}.", height=230)
+    about = f"Reach of the bound and distance to new images: {words}."
+    return of_runs(layered([marks], title, subtitle, about, height=230), table, runs)
 
 
 def planar(cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots: pd.DataFrame) -> Chart:

@@ -87,6 +87,11 @@ def counts(row: pd.Series, kind: str) -> np.ndarray:
     return np.array([int(each) for each in text.split()]) if isinstance(text, str) else np.zeros(BINS, dtype=int)
 
 
+def with_lengths(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The runs of which `counts` of a kind were recorded."""
+    return runs[runs[f"intervals/{kind}_bins"].notna()]
+
+
 def distributions(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Shares of interval lengths by run: a row per run and bin.
 
@@ -157,13 +162,21 @@ def by_direction(runs: pd.DataFrame) -> pd.DataFrame:
     return _drawn(mean_intervals(rows, by, "length", name="length"), highest=3.0)
 
 
-def while_training(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds by epoch of the runs on true labels that were watched: a row for each curve.
+def watched(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs on true labels that were watched epoch by epoch, described, `with_sizes`.
 
     Args:
         table: A tidy table of experiment ``"generalization_intervals"``.
     """
-    runs = with_sizes(described(table).query("training and label_corruption == 0"))
+    return with_sizes(described(table).query("training and label_corruption == 0"))
+
+
+def while_training(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds by epoch: a row for each curve.
+
+    Args:
+        runs: Of `watched`.
+    """
     low, high = SPANS["pair"]
     curves = {
         "length / 3": runs["intervals/pair_mean"] / (high - low),

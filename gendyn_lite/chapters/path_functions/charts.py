@@ -12,7 +12,7 @@ from gendyn_lite.chapters.path_functions import tables
 from gendyn_lite.chapters.path_functions.tables import KINDS_OF_RUNS
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import DASHES, PALETTE
-from gendyn_lite.charts.parts import AROUND, Chart, chosen, layered, looks, menus, told, tooltips, words_above
+from gendyn_lite.charts.parts import AROUND, Chart, chosen, layered, looks, menus, of_runs, told, tooltips, words_above
 from gendyn_lite.results.tables import mean_intervals
 
 LEVELS = ["mean", "q05", "q25", "q50", "q75", "q95"]
@@ -40,7 +40,8 @@ def distributions(table: pd.DataFrame) -> Chart:
     Args:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
     """
-    means = _quantiles(table)
+    rows = _similarities(table)
+    means = _quantiles(rows)
     whats = [what for what in MEASURES.values() if what in set(means["what"])]
     places = means.loc[means["subject"] == means["subject"].iloc[0], "place"].unique()
     choices = menus(means, "dist", {"subject": "runs", "place": "layer"}, place=places[-1])
@@ -63,13 +64,14 @@ def distributions(table: pd.DataFrame) -> Chart:
     what, turn = whats[0], parts.slider("dist_epoch", means["epoch"], "epoch", value=int(means["epoch"].min()))
     rule = at.mark_rule(strokeWidth=1.5).encode(x=x)
     ends = means[((means["epoch"] == 1) | (means["epoch"] == means["last"])) & (means["what"] == what)].head(16)
-    return layered(
+    drawn = layered(
         [*bands, *_decays(table), rule.add_params(turn), medians, words_above(words)],
         "How alike paths are to those of the epoch before",
         "Line: median; bands: the middle half and the middle 90 %. Dotted: the learning rate decays.",
         f"Quantiles of similarity between epochs. Medians of {what}: "
         f"{told(ends, '{subject}, layer {place}, epoch {epoch}: {q50:.2f}')}.",
     )
+    return of_runs(drawn, table, rows)
 
 
 def _similarities(table: pd.DataFrame) -> pd.DataFrame:
@@ -79,9 +81,8 @@ def _similarities(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)])
 
 
-def _quantiles(table: pd.DataFrame) -> pd.DataFrame:
+def _quantiles(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and quantiles of each kind of similarity, mean over seeds, beside the ``last`` epoch of the subject."""
-    rows = _similarities(table)
     # One menu serves every network: a place has the names of all layers that stand there.
     names = rows.groupby("number", sort=False)["layer"].agg(lambda layers: " / ".join(layers.unique()))
     place = rows["number"].astype(str) + ": " + rows["number"].map(names)
@@ -142,7 +143,7 @@ def kinds_of_runs(table: pd.DataFrame) -> Chart:
     layers = over_epochs(rows, "runs", "kinds", labels, axis="mean similarity", within=(None, 1.0))
     about = f"Mean similarity by kind of runs over epochs. Pairs by paths, last epoch: {means}."
     title = "True labels, random labels, and a learning rate that stays"
-    return layered(layers, title, f"Similarity with the epoch before; {SEEDS}", about)
+    return of_runs(layered(layers, title, f"Similarity with the epoch before; {SEEDS}", about), table, rows)
 
 
 def stacked(rows: pd.DataFrame, keys: list[str], kinds: Mapping[str, pd.Series]) -> pd.DataFrame:
@@ -158,6 +159,7 @@ def franken(table: pd.DataFrame) -> Chart:
     """
     rows = tables.named(table)
     rows = rows[rows["epoch"] >= 1].assign(subject=lambda each: each["setting"] + ", " + each["runs"])
+    rows = rows.dropna(subset=["paths/own:loss", "paths/before:loss"], how="all")
     today, yesterday = rows["paths/own:loss"], rows["paths/before:loss"]
     values = stacked(rows, ["subject"], {"along today's paths": today, "along yesterday's paths": yesterday})
     early = rows.assign(value=today - yesterday)[rows["epoch"] <= 3]
@@ -165,7 +167,7 @@ def franken(table: pd.DataFrame) -> Chart:
     layers = over_epochs(values, "of", "franken", {"subject": "runs"}, axis="loss, in nats", within=(0.0, None))
     about = f"Loss against epoch along two paths. Today's minus yesterday's, mean of epochs 1 to 3: {means}."
     title, subtitle = "Today's weights along today's and yesterday's paths", f"128 training images; {SEEDS}"
-    return layered(layers, title, subtitle, about)
+    return of_runs(layered(layers, title, subtitle, about), table, rows)
 
 
 def unseen(table: pd.DataFrame) -> Chart:
@@ -180,7 +182,8 @@ def unseen(table: pd.DataFrame) -> Chart:
     layers = over_epochs(values, "of", "unseen", {"setting": "runs"}, axis="loss today − yesterday, in nats")
     means, title = means_told(values, ["setting", "of"], "+.3f"), "The same for images that were never trained on"
     about = f"Difference of the losses along two paths over epochs. Mean: {means}."
-    return layered(layers, title, "Above 0, yesterday's paths fit better. Band: 95 % interval over seeds.", about)
+    subtitle = "Above 0, yesterday's paths fit better. Band: 95 % interval over seeds."
+    return of_runs(layered(layers, title, subtitle, about), table, rows)
 
 
 def beside(table: pd.DataFrame) -> Chart:
@@ -202,7 +205,8 @@ def beside(table: pd.DataFrame) -> Chart:
                           within=(0.0, 1.0))  # fmt: skip
     told_of = means_told(mean[mean["epoch"] <= 3], ["subject", "of"], ".2f")
     about = f"Cross-path similarity over epochs beside its baselines. Mean over layers and epochs 1 to 3: {told_of}."
-    return layered(layers, "What needs no learning", f"Similarity of pairs with the epoch before; {SEEDS}", about)
+    subtitle = f"Similarity of pairs with the epoch before; {SEEDS}"
+    return of_runs(layered(layers, "What needs no learning", subtitle, about), table, rows)
 
 
 def further_apart(table: pd.DataFrame) -> Chart:
@@ -218,11 +222,12 @@ def further_apart(table: pd.DataFrame) -> Chart:
     for network, own in rows.groupby("network", sort=False):
         layers = tables.layers_of(table, str(network))
         values = {name: own[[each.format(layer) for layer in layers]].mean(axis=1) for name, each in kinds.items()}
-        found.append(stacked(own, ["subject"], values))
+        found.append(stacked(own, ["subject", "run_id"], values))
     values = pd.concat(found).dropna(subset=["value"])
     drawn = over_epochs(values, "of", "apart", {"subject": "runs"}, axis="cosine of paths", within=(0.0, 1.0))
     about = f"Cosine of an image's path with earlier paths. Means over epochs: {means_told(values, ['of'], '.2f')}."
-    return layered(drawn, "How much of an older path is left", f"Mean over layers and images; {SEEDS}", about)
+    subtitle = f"Mean over layers and images; {SEEDS}"
+    return of_runs(layered(drawn, "How much of an older path is left", subtitle, about), table, values)
 
 
 def isolation(table: pd.DataFrame) -> Chart:
@@ -240,4 +245,4 @@ def isolation(table: pd.DataFrame) -> Chart:
     means, title = means_told(values, ["of", "runs"], ".2f"), "One image's update as a network of its own"
     about = f"Correlation of functions in isolation over epochs. Mean over epochs: {means}."
     subtitle = "Correlation of outputs at 16 test images, mean over 6 images, no biases; band: 95 % interval."
-    return layered(layers, title, subtitle, about)
+    return of_runs(layered(layers, title, subtitle, about), table, rows)

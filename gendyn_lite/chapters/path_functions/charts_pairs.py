@@ -10,7 +10,7 @@ from gendyn_lite.chapters.path_functions.charts import means_told, over_epochs, 
 from gendyn_lite.chapters.path_functions.tables import TRUE
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import DASHES, PALETTE
-from gendyn_lite.charts.parts import AROUND, Chart, chosen, layered, menus, told, tooltips, words_above
+from gendyn_lite.charts.parts import AROUND, Chart, chosen, layered, menus, of_runs, told, tooltips, words_above
 
 LAYERS = {"ratio": "mean of layers", "ratio_first": "first layer", "ratio_last": "last layer"}
 ERRORS = {"gap": "test error − training error", "test_error": "test error", "train_loss": "training loss"}
@@ -29,12 +29,13 @@ def neighbours_kept(table: pd.DataFrame) -> Chart:
         which = f"{setting}, " if rows["setting"].nunique() > 1 else ""
         for number, layer in enumerate(tables.layers_of(table, str(network)), start=1):
             kinds = {"by paths": own[f"neighbours/{layer}:kept"], "by activations": own[f"activations/{layer}:kept"]}
-            by_layer.append(stacked(own, ["setting"], kinds).assign(place=f"{which}{number}: {layer}"))
-    values = pd.concat(by_layer)
+            by_layer.append(stacked(own, ["setting", "run_id"], kinds).assign(place=f"{which}{number}: {layer}"))
+    values = pd.concat(by_layer).dropna(subset=["value"])
     layers = over_epochs(values, "of", "kept", {"place": "layer"}, axis="share kept", within=(None, 1.0))
     means, title = means_told(values, ["setting", "of"], ".2f"), "How long neighbours stay"
     about = f"Share of nearest neighbours kept from epoch to epoch. Mean over layers and epochs: {means}."
-    return layered(layers, title, "Of the six nearest images, those that were so an epoch before.", about)
+    subtitle = "Of the six nearest images, those that were so an epoch before."
+    return of_runs(layered(layers, title, subtitle, about), table, values)
 
 
 def ranks(table: pd.DataFrame) -> Chart:
@@ -47,7 +48,8 @@ def ranks(table: pd.DataFrame) -> Chart:
     places = rows["place"].unique()
     two = [places[min(1, len(places) - 1)], places[-1]]
     first_seed = rows.groupby("setting")["seed"].transform("min")
-    rows = rows[(rows["seed"] == first_seed) & rows["place"].isin(two)].drop(columns="seed")
+    runs = rows[(rows["seed"] == first_seed) & rows["place"].isin(two)]
+    rows = runs.drop(columns=["seed", "run_id"])
     base = chosen(rows, menus(rows, "near", {"setting": "network", "place": "layer", "who": "image"}))
     finals = sorted(rows["final"].unique())
     color, dash, _ = parts.looks("final", finals, colours=PALETTE, dashes=DASHES, title="place at the end")
@@ -59,7 +61,8 @@ def ranks(table: pd.DataFrame) -> Chart:
     first = rows[rows["epoch"] == rows["epoch"].min()]
     about = "Ranks of neighbours by path over epochs. Of those that end nearest, the median rank before training was "
     about += f"{first['rank'].median():.0f} of {tables.FOLLOWED - 1}."
-    return layered([lines], "Who was near before, on CIFAR-10?", "The six images whose paths end nearest.", about)
+    drawn = layered([lines], "Who was near before, on CIFAR-10?", "The six images whose paths end nearest.", about)
+    return of_runs(drawn, table, runs)
 
 
 def overlap_by_distance(table: pd.DataFrame) -> Chart:
@@ -85,7 +88,8 @@ def overlap_by_distance(table: pd.DataFrame) -> Chart:
     each = told(rows.drop_duplicates(list(labels)), "{runs}, {space}, layer {place}: {words}")
     about = f"Path overlap by distance. {each}."
     title, subtitle = "Path overlap against distance", "Pairs of images, a twelfth at a point; band: the middle half."
-    return layered([band, line, words_above(base.transform_filter("datum.bin === 0"))], title, subtitle, about)
+    layers = [band, line, words_above(base.transform_filter("datum.bin === 0"))]
+    return of_runs(layered(layers, title, subtitle, about), table, tables.with_bins(table))
 
 
 def ratio(table: pd.DataFrame) -> Chart:
@@ -105,12 +109,13 @@ def ratio(table: pd.DataFrame) -> Chart:
     points = base.mark_point(size=110).encode(x=x, y=y, **looks, tooltip=[*tip, "seeds:Q"])
     each = rows.drop_duplicates(list(labels))
     fitted = f"{int(networks['fitted'].sum())} of {len(networks)} fit at least 99 % of their images"
-    return layered(
+    drawn = layered(
         [points, words_above(base.transform_aggregate(groupby=["words"]))],
         "Does the ratio predict generalization?",
         f"Networks of different width, depth and training; {fitted}.",
         f"Scatter chart of {len(networks)} networks. {told(each, '{on}, {error} against {of}: {words}')}.",
     )
+    return of_runs(drawn, table, table)
 
 
 def _ratio_rows(networks: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from operator import sub, truediv
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,7 @@ PERFECT = 0.99  # a cosine from here on counts as perfect
 ENDS = 3  # epochs at each end of training
 FEWEST = 4  # networks of a correlation over networks
 Measure = Callable[[pd.DataFrame, str], pd.Series]  # of the values of one kind of runs, by seed
+Combined = Callable[[pd.Series, pd.Series], pd.Series]
 
 
 def _imperfect(rows: pd.DataFrame, which: str) -> pd.Series:
@@ -40,6 +42,12 @@ def _rise(values: pd.DataFrame, runs: str) -> pd.Series:
     """Mean of the last epochs minus that of the first ones, by seed."""
     found = values[values["runs"] == runs].sort_values("epoch", kind="stable").groupby("seed")["value"]
     return found.agg(lambda run: run.tail(ENDS).mean() - run.head(ENDS).mean())
+
+
+def _left(values: pd.DataFrame, runs: str) -> pd.Series:
+    """Share of the change of the first epochs, 1 minus the similarity, that is left in the last ones, by seed."""
+    change = values.assign(value=1 - values["value"])[values["runs"] == runs].sort_values("epoch", kind="stable")
+    return change.groupby("seed")["value"].agg(lambda run: run.tail(ENDS).mean() / run.head(ENDS).mean())
 
 
 def _mean_by_seed(values: pd.DataFrame, runs: str) -> pd.Series:
@@ -88,9 +96,11 @@ def _older_left(early: pd.DataFrame, layers: list[str]) -> pd.Series:
     return sum(pairs).groupby(both["seed"]).mean() / len(layers)  # type: ignore[union-attr]
 
 
-def _minus(values: dict[str, pd.DataFrame], one: str, other: str, of: Measure = _mean_by_seed) -> pd.Series | None:
-    """A measure of one curve minus that of another, on true labels by seed; None where one of them is missing."""
-    return of(values[one], TRUE) - of(values[other], TRUE) if one in values and other in values else None
+def _against(
+    values: dict[str, pd.DataFrame], one: str, other: str, of: Measure = _mean_by_seed, *, how: Combined = sub
+) -> pd.Series | None:
+    """A measure of one curve against that of another, on true labels by seed; None where one of them is missing."""
+    return how(of(values[one], TRUE), of(values[other], TRUE)) if one in values and other in values else None
 
 
 OF_LAYERS = {"imperfect_first": partial(_imperfect, which="min"), "imperfect_last": partial(_imperfect, which="max")}
@@ -129,13 +139,14 @@ OF_OLDER = {"older_paths_left": _older_left}
 # Cross-path similarity by what it is of: the run's own paths and what stands beside them, before the first decay and
 # over all epochs.
 OF_BASELINES = {
-    "more_than_movement": lambda early, whole: _minus(early, "paths", "movement"),
-    "rise_beyond_movement": lambda early, whole: _minus(whole, "paths", "movement", _rise),
+    "more_than_movement": lambda early, whole: _against(early, "paths", "movement"),
+    "rise_beyond_movement": lambda early, whole: _against(whole, "paths", "movement", _rise),
+    "settles_beyond_movement": lambda early, whole: _against(whole, "paths", "movement", _left, how=truediv),
     "lag_alone": lambda early, whole: (
         1 - _mean_by_seed(early["lag"].query("epoch <= @ENDS"), TRUE) if "lag" in early else None
     ),
-    "more_than_lag": lambda early, whole: _minus(early, "running", "lag"),
-    "statistics_matter": lambda early, whole: _minus(early, "paths", "running"),
+    "more_than_lag": lambda early, whole: _against(early, "running", "lag"),
+    "statistics_matter": lambda early, whole: _against(early, "paths", "running"),
 }
 OF_UNSEEN = {
     "unseen_do_not_share": lambda later: (
@@ -254,10 +265,10 @@ def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
 
 # The claims in a few plain words each, for the top of the page.
 IN_SHORT = {
-    "imperfect_first": "Paths change for most of training (first layer)",
-    "imperfect_last": "Paths change for most of training (last layer)",
-    "higher_late": "They change less late in training",
-    "changes_at_first": "They change most at the beginning",
+    "imperfect_first": "Paths change for most of training: until the rate decays (first layer)",
+    "imperfect_last": "Paths change for most of training: until it has decayed (last layer)",
+    "higher_late": "They change less late in training, when the rate has decayed",
+    "changes_at_first": "They change most at the beginning: more than after the decay",
     "older_paths_left": "Older paths are left behind",
     "random_less_diverse": "Without generalization they change less",
     "new_path_worse_true": "A new path fits worse than yesterday's",
@@ -269,7 +280,8 @@ IN_SHORT = {
     "others_in_part": "Paths of two images overlap only in part",
     "isolated_update": "One update alone is another function",
     "more_than_movement": "Paths change more than by random steps",
-    "rise_beyond_movement": "They settle by more than shorter steps explain",
+    "rise_beyond_movement": "Similarity rises by more than with random steps as short",
+    "settles_beyond_movement": "They settle by more than that, as a share of the change",
     "lag_alone": "Lagging statistics alone look like change",
     "more_than_lag": "Training changes paths beyond that lag",
     "resnet_above_alexnet": "Paths of ResNet-18 change less than AlexNet's",

@@ -111,6 +111,12 @@ def mean_of_layers(rows: pd.DataFrame, measure: str, *, of: str = "paths") -> pd
     return means.rename("value").reset_index()
 
 
+def with_bins(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that `distances` are drawn from: of runs whose learning rate decays, where pairs were counted."""
+    counted = table[[name for name in table if str(name).endswith(":bins")]].notna().any(axis=1)
+    return table[counted & ((table["schedule"] != "constant") | (table["label_corruption"] != 0))]
+
+
 def milestones(table: pd.DataFrame) -> list[int]:
     """The epochs at which the learning rate decays, of the runs whose rate does.
 
@@ -156,8 +162,8 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
         table: Runs of experiment ``"path_networks"``.
 
     Returns:
-        A row for each run, layer, image, neighbour and epoch: setting, seed, place, who (the image), neighbour, final
-        (its place at the end, from 1), epoch, rank (from 1).
+        A row for each run, layer, image, neighbour and epoch: run_id, setting, seed, place, who (the image), neighbour,
+        final (its place at the end, from 1), epoch, rank (from 1).
     """
     described = named(table)
     described = described[described["runs"] == TRUE]
@@ -169,7 +175,7 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
                 pair, _, values = part.partition(": ")
                 anchor, neighbour = pair.split()
                 each = [int(value) + 1 for value in values.split()]
-                about = {"setting": run["setting"], "seed": run["seed"], "place": f"{number}: {layer}"}
+                about = {name: run[name] for name in ("run_id", "setting", "seed")} | {"place": f"{number}: {layer}"}
                 about |= {"who": f"image {anchor}", "neighbour": int(neighbour), "final": each[-1]}
                 rows += [{**about, "epoch": epoch, "rank": rank} for epoch, rank in enumerate(each)]
     return pd.DataFrame(rows)

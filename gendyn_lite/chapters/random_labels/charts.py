@@ -10,7 +10,7 @@ from gendyn_lite.chapters.random_labels import tables
 from gendyn_lite.chapters.random_labels.tables import NONE
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import AROUND, Chart, layered, looks, menu, one_data_set, told, tooltips
+from gendyn_lite.charts.parts import AROUND, Chart, layered, looks, menu, of_runs, one_data_set, told, tooltips
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import FITTED, mean_intervals, summarize
 
@@ -56,7 +56,8 @@ def learning_curves(table: pd.DataFrame) -> Chart:
         f"q of the slider. At the end of training with q = {most:g}: "
         f"{told(means.mean(), '{network}: train {train_accuracy:.2f}, test {test_accuracy:.2f}')}."
     )
-    return layered(layers, "Fitting labels, true and corrupted", "A line is one seed.", about)
+    drawn = layered(layers, "Fitting labels, true and corrupted", "A line is one seed.", about)
+    return of_runs(drawn, table, runs)
 
 
 def time_to_fit(table: pd.DataFrame) -> Chart:
@@ -78,9 +79,8 @@ def time_to_fit(table: pd.DataFrame) -> Chart:
     layers = _against_q(points, "epochs to fit, relative to q = 0", AROUND)
     words = _in_words(points, "times as long as true labels")
     about = f"Time to fit the training labels against label corruption q, relative to true labels. {words}"
-    return layered(
-        layers, "Time to fit against label corruption", "Mean and 95 % interval over seeds; points: seeds.", about
-    )
+    title, subtitle = "Time to fit against label corruption", "Mean and 95 % interval over seeds; points: seeds."
+    return of_runs(layered(layers, title, subtitle, about), table, runs.dropna(subset=["ratio"]))
 
 
 def test_error(table: pd.DataFrame) -> Chart:
@@ -89,18 +89,20 @@ def test_error(table: pd.DataFrame) -> Chart:
     Args:
         table: As for `learning_curves`.
     """
-    points = tables.seed_points(summarize(_corrupted(table)), "test_error")
+    runs = summarize(_corrupted(table))
+    points = tables.seed_points(runs, "test_error")
     brush = alt.selection_interval(name="brush", encodings=["x"])
     rule = alt.Chart(points).transform_filter(brush).transform_aggregate(mean="mean(value)", groupby=["network"])
     tip = ["network:N", *tooltips(".3f", "mean")]
     rule = rule.mark_rule(strokeDash=[4, 4]).encode(y="mean:Q", color=_looks(points)[0], tooltip=tip)
     *layers, seeds = _against_q(points, "test error", alt.Scale(domain=[0, 1], clamp=True))
-    return layered(
+    drawn = layered(
         [*layers, seeds.add_params(brush), rule, _chance_rule(table, error=True)],
         "Test error against label corruption",
         "Drag over a range of q: the dashed lines show its mean error.",
         f"Test error after training against label corruption q. {_in_words(points, 'test error')}",
     )
+    return of_runs(drawn, table, runs)
 
 
 def loss_curves(table: pd.DataFrame) -> alt.Chart:
@@ -109,13 +111,13 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
     Args:
         table: As for `learning_curves`.
     """
-    table, names = one_data_set(table), list(CONDITIONS)
-    rows = pd.concat(
-        tables.thinned(table[(table["inputs"] == inputs) & (table["label_corruption"] == q)]).assign(condition=name)
+    named, names = one_data_set(table), list(CONDITIONS)
+    runs = pd.concat(
+        tables.thinned(named[(named["inputs"] == inputs) & (named["label_corruption"] == q)]).assign(condition=name)
         for name, (inputs, q) in CONDITIONS.items()
     )
-    network = menu("loss_network", rows["network"], "network")
-    rows = rows.groupby(["network", "condition", "epoch"], as_index=False, sort=False)["train_loss"].mean()
+    network = menu("loss_network", runs["network"], "network")
+    rows = runs.groupby(["network", "condition", "epoch"], as_index=False, sort=False)["train_loss"].mean()
     rows["train_loss"] = rows["train_loss"].clip(lower=1e-4).round(5)
     picked, opacity = parts.from_legend("condition")
     color, dash, _ = looks("condition", names, title=None)
@@ -124,13 +126,14 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
     tip = ["condition:N", "epoch:Q", *tooltips(".4f", "train_loss")]
     color = color.sort(names).legend(columns=2)
     lines = lines.encode(x=parts.EPOCH, y=y, color=color, strokeDash=dash, opacity=opacity, tooltip=tip)
-    return parts.titled(
+    drawn = parts.titled(
         lines.add_params(network, picked),
         "Training loss: true labels, random labels, inputs without structure",
         "Mean over the seeds still training; pick a condition in the legend.",
         f"Training loss against epoch, logarithmic, for five conditions: {', '.join(names)}. "
         "Losses below 0.0001 are drawn there.",
     )
+    return of_runs(drawn, table, runs)
 
 
 def corruption_grid(examples: pd.DataFrame) -> Chart:
@@ -268,7 +271,8 @@ def final_accuracy(table: pd.DataFrame) -> Chart:
         f"end: {told(last, '{network}, {setting}: {mean:.2f}')}."
     )
     subtitle = "Equal epochs; mean and 95 % interval over seeds; small points: seeds."
-    return layered([*bars, marks, seeds], "Test accuracy by regularizer", subtitle, about, height=44 * int(tried.max()))
+    layers, height = [*bars, marks, seeds], 44 * int(tried.max())
+    return of_runs(layered(layers, "Test accuracy by regularizer", subtitle, about, height=height), table, ends)
 
 
 def augmented(table: pd.DataFrame) -> Chart:
@@ -280,7 +284,8 @@ def augmented(table: pd.DataFrame) -> Chart:
     Raises:
         UserError: The runs are of several data sets.
     """
-    drawn = tables.by_variants(one_data_set(table[table["epoch"] > 0]))
+    runs = one_data_set(table[table["epoch"] > 0])
+    drawn = tables.by_variants(runs)
     names = list(drawn["variants"].unique())
     color, dash, _ = looks("variants", names, colours=PALETTE, title="variants of each image")
     x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(type="log"))
@@ -294,4 +299,5 @@ def augmented(table: pd.DataFrame) -> Chart:
         f"All seeds have fitted: {told(fitted, '{network}, variants {variants}: by epoch {epoch}') or 'none'}."
     )
     lines = lines.add_params(menu("augmented", drawn["network"], "network"))
-    return layered([lines], "Memorizing augmented images", "Mean over seeds, measured without augmentation.", about)
+    subtitle = "Mean over seeds, measured without augmentation."
+    return of_runs(layered([lines], "Memorizing augmented images", subtitle, about), table, runs)

@@ -10,7 +10,7 @@ import pandas as pd
 from gendyn_lite.chapters.stiffness.tables import by_loss
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import DASHES, PALETTE
-from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, titled, told, tooltips
+from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, of_runs, slider, titled, told, tooltips
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 STEPPED_ON = ("itself", "same digit", "other digit")
@@ -91,7 +91,7 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
         color=alt.Color("stiffness:Q", title="cosine stiffness", scale=scale),
         tooltip=["one:O", "other:O", *tooltips(".2f", "stiffness")],
     )
-    return titled(
+    drawn = titled(
         cells,
         "Stiffness class by class",
         "Mean over pairs and seeds; diagonal: within.",
@@ -99,6 +99,7 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
         f"After training: {told(means, '{condition}: {within:.2f} within, {between:.2f} between')}.",
         height=300,
     )
+    return of_runs(drawn, runs, runs[runs["detail/classes"].notna()])
 
 
 def one_factor(runs: pd.DataFrame) -> alt.HConcatChart:
@@ -125,13 +126,14 @@ def one_factor(runs: pd.DataFrame) -> alt.HConcatChart:
         )
     ]
     ends = parts.latest(epochs, keys)
-    return titled(
+    drawn = titled(
         alt.hconcat(*panels).resolve_scale(y="shared"),
         "One setting changed at a time",
         "Mean and 95 % interval over seeds; pairs of training examples of one class.",
         "Mean cosine stiffness of training examples of one class by labels, learning rate, images or network. "
         f"At the end of training: {told(ends, '{data}, {factor}, {setting}: {mean:.2f}')}.",
     )
+    return of_runs(drawn, runs, rows)
 
 
 def _by_factor(runs: pd.DataFrame) -> pd.DataFrame:
@@ -168,16 +170,16 @@ def over_training(runs: pd.DataFrame) -> alt.HConcatChart:
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
-    runs = runs[runs["label_corruption"].isin([0, 1])].assign(data_shown=_subjects)
-    random = runs.loc[runs["label_corruption"] == 1, "data_shown"]
-    runs = runs[runs["data_shown"].isin(random)] if len(random) else runs  # no panel of a choice is empty
-    about = runs[["epoch", "seed"]].assign(data=runs["data_shown"], labels=_labels(runs), rate=runs["learning_rate"])
+    both = runs[runs["label_corruption"].isin([0, 1])].assign(data_shown=_subjects)
+    random = both.loc[both["label_corruption"] == 1, "data_shown"]
+    both = both[both["data_shown"].isin(random)] if len(random) else both  # no panel of a choice is empty
+    about = both[["epoch", "seed"]].assign(data=both["data_shown"], labels=_labels(both), rate=both["learning_rate"])
     curves = {
-        (kind, curve): runs[column.format(kind=kind)] for kind in ("cosine", "sign") for curve, column in CURVES.items()
+        (kind, curve): both[column.format(kind=kind)] for kind in ("cosine", "sign") for curve, column in CURVES.items()
     }
     rows = pd.concat(about.assign(kind=kind, curve=curve, value=value) for (kind, curve), value in curves.items())
     table = mean_intervals(rows, ["data", "labels", "rate", "kind", "curve", "epoch"]).round(4)
-    judged = about.loc[_judged(runs)]
+    judged = about.loc[_judged(both)]
     data = menu("training_data", table["data"], "data", judged["data"])
     rate = parts.slider("training_rate", table.loc[table["labels"] == TRUE, "rate"], "rate", value=judged["rate"])
     bind = alt.binding_radio(options=["cosine", "sign"], name="stiffness ")
@@ -193,7 +195,7 @@ def over_training(runs: pd.DataFrame) -> alt.HConcatChart:
         line = line if panels else line.add_params(picked)  # the panels have one legend
         panels.append(alt.layer(bars, line).properties(title=labels + rates))
     ends = parts.latest(table[table["kind"] == "cosine"], ["data", "labels", "rate", "curve"])
-    return titled(
+    drawn = titled(
         alt.hconcat(*panels).resolve_scale(y="shared"),
         "Stiffness during training",
         "Mean and 95 % interval over seeds; pick a curve in the legend.",
@@ -201,6 +203,7 @@ def over_training(runs: pd.DataFrame) -> alt.HConcatChart:
         "of training examples and of a training and a test example. At the end of training (cosine): "
         f"{told(ends, '{data}, {labels}, rate {rate:g}, {curve}: {mean:.2f}')}.",
     )
+    return of_runs(drawn, runs, both)
 
 
 def critical_lengths(runs: pd.DataFrame) -> Chart:
@@ -211,20 +214,22 @@ def critical_lengths(runs: pd.DataFrame) -> Chart:
     """
     true = runs[runs["label_corruption"] == 0].rename(columns={"stiffness/critical_length": "value"})
     true = true.assign(subject=_subjects(true), rate=true["learning_rate"].map("{:g}".format))
-    table = mean_intervals(true.dropna(subset=["value"]), ["subject", "rate", "epoch"]).round(4)
+    true = true.dropna(subset=["value"])
+    table = mean_intervals(true, ["subject", "rate", "epoch"]).round(4)
     ends = parts.latest(table, ["subject", "rate"])
     options = list(table["subject"].unique())
     bind = alt.binding_select(options=options, name="data ")  # even for one, whose name stands there
     shown = chosen(table, {"subject": alt.param(name="length_subject", value=options[0], bind=bind)})
     y = alt.Y("mean:Q", title="critical length ξ (1 − cos of inputs)", scale=parts.AROUND)
     named = looks("rate", sorted(table["rate"].unique(), key=float), title="learning rate")
-    return layered(
+    drawn = layered(
         _curves(shown, time_axis(table), y, named),
         "The critical length",
         "Distance of inputs at which stiffness within a class vanishes; mean and interval.",
         "Critical length against epoch for several learning rates. At the last epoch: "
         f"{told(ends, '{subject}, learning rate {rate}: {mean:.2f}')}.",
     )
+    return of_runs(drawn, runs, true)
 
 
 def against_distance(runs: pd.DataFrame) -> Chart:
@@ -246,12 +251,13 @@ def against_distance(runs: pd.DataFrame) -> Chart:
     y = alt.Y("mean:Q", title="cosine stiffness within classes")
     named = looks("when", [BEFORE, AFTER], colours=PALETTE[1::-1], dashes=DASHES[1::-1], title=None)
     words = told(ends, "{condition}: {first:.2f} for the nearest pairs, {last:.2f} for the farthest")
-    return layered(
+    drawn = layered(
         _curves(shown, x, y, named, size=30),
         "Stiffness against the distance of inputs",
         "Pairs of one class in bins of equal size; mean and interval.",
         f"Mean cosine stiffness of pairs within a class against distance. After training: {words}.",
     )
+    return of_runs(drawn, runs, runs[runs["detail/bins"].notna()])
 
 
 def _decoded(runs: pd.DataFrame, column: str, scale: int) -> list[tuple[tuple[str, str, int], list[list[float]]]]:

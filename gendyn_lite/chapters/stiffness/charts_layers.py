@@ -9,7 +9,19 @@ import pandas as pd
 
 from gendyn_lite.chapters.stiffness.tables import KINDS, LAG, LAYERS, MOVEMENT, long_layers, of_fitted_runs
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import Chart, Looks, chosen, interval_bars, layered, looks, menu, titled, told, tooltips
+from gendyn_lite.charts.parts import (
+    Chart,
+    Looks,
+    chosen,
+    interval_bars,
+    layered,
+    looks,
+    menu,
+    of_runs,
+    titled,
+    told,
+    tooltips,
+)
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 PAIRS = {"all": "all pairs", "within": "within a class", "between": "between classes"}
@@ -30,17 +42,19 @@ def trained_and_untrained(runs: pd.DataFrame) -> Chart:
         runs: A tidy table of experiment ``"stiffness_layers"``.
     """
     rows = long_layers(runs)
-    table = _profile(rows[(rows["depth"] == 4) & (rows["width"] == 32)], "data", ["data", "activation", "state"])
+    rows = rows[(rows["depth"] == 4) & (rows["width"] == 32)]
+    table = _profile(rows, "data", ["data", "activation", "state"])
     ends = table[(table["pairs"] == PAIRS["all"]) & (table["activation"] == "ReLU")]
     ends = ends.groupby(["data", "state"], sort=False)["mean"].agg(["first", "last"])
     words = told(ends, "{data}, {state}: {first:.2f} in the first layer, {last:.2f} in the last")
     named = looks("state", ["untrained", "trained"], colours=PALETTE[1::-1], title="network")
-    return layered(
+    drawn = layered(
         _lines(table, _menus(table, "layers", ["data", "pairs", "activation"], "between"), named),
         "Stiffness of each layer, before and after training",
         "4 hidden layers of 32 units; mean and 95 % interval over seeds.",
         f"Mean cosine stiffness of each layer's gradients. ReLU, all pairs: {words}.",
     )
+    return of_runs(drawn, runs, rows)
 
 
 def architectures(runs: pd.DataFrame) -> alt.HConcatChart:
@@ -56,13 +70,14 @@ def architectures(runs: pd.DataFrame) -> alt.HConcatChart:
     names = [name for name in ACTIVATIONS.values() if (table["activation"] == name).any()]
     named = looks("activation", names, colours=PALETTE, title=None)
     params = _menus(table, "width", ["data", "pairs"], "between")
-    return titled(
+    drawn = titled(
         _panels(table, "width", "units a layer", params, named),
         "Width and activation",
         "4 hidden layers, runs that fitted; mean and 95 % interval over seeds.",
         "Mean cosine stiffness of each layer by activation, a panel for each width. Between classes, mean over layers: "
         f"{words}.",
     )
+    return of_runs(drawn, runs, rows)
 
 
 def _panels(table: pd.DataFrame, by: str, words: str, params: Any, named: Any) -> alt.HConcatChart:
@@ -85,19 +100,21 @@ def depths(runs: pd.DataFrame) -> alt.HConcatChart:
     activation, width = list(counts.index)[int(counts.to_numpy().argmax())]
     rows = rows[(rows["activation"] == activation) & (rows["width"] == width)]
     fitted = rows.groupby("data")["depth"].transform("nunique")
-    table = _profile(rows[fitted == fitted.max()], "data", ["data", "depth", "state"])  # no panel of a choice is empty
+    rows = rows[fitted == fitted.max()]  # no panel of a choice is empty
+    table = _profile(rows, "data", ["data", "depth", "state"])
     ends = (
         table[table["pairs"] == PAIRS["within"]].groupby(["depth", "state"], sort=False)["mean"].agg(["first", "last"])
     )
     named = looks("state", ["untrained", "trained"], colours=PALETTE[1::-1], title=None)
     params = _menus(table, "depth", ["data", "pairs"], "within")
-    return titled(
+    drawn = titled(
         _panels(table, "depth", "hidden layers", params, named),
         "Depth",
         f"{ACTIVATIONS[activation]}, {width} units a layer, points fitted at every depth; mean and interval.",
         "Mean cosine stiffness of each layer before and after training, a panel for each depth. Within a class: "
         f"{told(ends, '{depth} hidden layers, {state}: {first:.2f} in the first layer, {last:.2f} in the last')}.",
     )
+    return of_runs(drawn, runs, rows)
 
 
 def deep_networks(runs: pd.DataFrame) -> Chart:
@@ -115,12 +132,13 @@ def deep_networks(runs: pd.DataFrame) -> Chart:
     kinds = [name for name in TRAINING.values() if (table["training"] == name).any()]
     words = _means(table, "within", ["network", "training"])
     named = looks("training", kinds, colours=PALETTE, title=None)
-    return layered(
+    drawn = layered(
         _lines(table, _menus(table, "deep", ["data", "pairs", "network"], "within"), named),
         "A deep network, layer by layer",
         "Convolutions and the last layer; mean and 95 % interval.",
         f"Mean cosine stiffness by layer. Within a class, mean over layers: {words}.",
     )
+    return of_runs(drawn, runs, rows)
 
 
 def _profile(rows: pd.DataFrame, sized: str, by: list[str]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, slider, told, tooltips
+from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, of_runs, slider, told, tooltips
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
@@ -54,7 +54,7 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> Chart:
     tip = [*tooltips(".2f", "stiffness"), alt.Tooltip("predicted:N", title="predicted class")]
     cells = _cells(shown).mark_rect().encode(x=x, x2="x2:Q", y=y, y2="y2:Q", color=color, tooltip=tip)
     ends = rows[rows["epoch"] == rows.groupby("data")["epoch"].transform("max")]
-    return layered(
+    drawn = layered(
         [cells, words.encode(x=alt.value(0), y=alt.value(0), text="words:N")],
         "Stiffness of each place with its neighbours",
         "Dark: a step here raises the loss next door. One seed.",
@@ -63,6 +63,7 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> Chart:
         f"after training: {told(ends, '{data}: {map/boundary:.2f} and {map/inside:.2f}')}.",
         height=340,
     )
+    return of_runs(drawn, runs, rows)
 
 
 def _map_table(rows: pd.DataFrame, corners: CORNERS) -> pd.DataFrame:
@@ -101,9 +102,9 @@ def boundary_contrasts(runs: pd.DataFrame) -> Chart:
     Args:
         runs: A tidy table of experiment ``"stiffness_maps"``.
     """
-    runs = with_sizes(runs, of="data")
-    runs = runs.assign(data=runs["data"].str.removesuffix(" (points in the plane)") + runs["size"])
-    ends, starts = parts.latest(runs, ["run_id"]), runs[runs["epoch"] == 0]
+    sized = with_sizes(runs, of="data")
+    sized = sized.assign(data=sized["data"].str.removesuffix(" (points in the plane)") + sized["size"])
+    ends, starts = parts.latest(sized, ["run_id"]), sized[sized["epoch"] == 0]
     kinds = ((ends, ""), (starts, "shifted_"), (ends, "labelled_"), (ends, "points_"), (starts, "points_"))
     found = []
     for kind, (rows, prefix) in zip(CONTRASTS, kinds, strict=True):
@@ -116,7 +117,7 @@ def boundary_contrasts(runs: pd.DataFrame) -> Chart:
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5).encode(x="low:Q", x2="high:Q")
     x = alt.X("mean:Q", title="inside minus boundary", scale=parts.AROUND)
     points = base.mark_point(size=60, filled=True)
-    return layered(
+    drawn = layered(
         [bars, points.encode(x=x, shape=shape, tooltip=["data:N", "kind:N", *tooltips(".2f")])],
         "How much of the boundary is learnt",
         "Mean and 95 % interval over seeds.",
@@ -124,3 +125,4 @@ def boundary_contrasts(runs: pd.DataFrame) -> Chart:
         f"{told(table, '{data}, {kind}: {mean:.2f}')}.",
         height=14 * (len(CONTRASTS) + 1) * table["data"].nunique(),
     )
+    return of_runs(drawn, runs, sized)

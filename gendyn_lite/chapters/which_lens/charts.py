@@ -7,9 +7,20 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.which_lens.tables import AXES, CHEAT, LENS, MEASURES, NOTHING, RIVAL, SETTINGS, TARGETS, WIDE
+from gendyn_lite.chapters.which_lens.tables import (
+    AXES,
+    CHEAT,
+    LENS,
+    MEASURES,
+    NOTHING,
+    RIVAL,
+    SETTINGS,
+    TARGETS,
+    WIDE,
+    networks,
+)
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import Chart, chosen, interval_bars, layered, looks, menu, menus, titled, told
+from gendyn_lite.charts.parts import Chart, chosen, interval_bars, layered, looks, menu, menus, of_runs, titled, told
 
 STATISTICS = {
     "granulated": "networks that differ in one setting",
@@ -38,13 +49,14 @@ def called(measure: str) -> str:
     return MEASURES[measure].label if measure in MEASURES else names[measure]
 
 
-def scatter(networks: pd.DataFrame) -> alt.Chart:
+def scatter(runs: pd.DataFrame) -> alt.Chart:
     """Each network by a measure and by its test error or gap, coloured by a setting; choose all four.
 
     Args:
-        networks: Of `gendyn_lite.chapters.which_lens.tables.networks`; those that did not reach the loss are left out.
+        runs: Runs of experiment ``"which_lens"``; those that did not reach the loss are left out.
     """
-    rows = networks[networks["reached"]].copy()
+    each = networks(runs)
+    rows = each[each["reached"]].copy()
     rows["subject"] = rows["family"] + " on " + rows["data"]
     known = {name: called(name) for name in MEASURES if name in rows and rows[name].notna().any()}
     kept = [*AXES, *TARGETS]
@@ -65,12 +77,13 @@ def scatter(networks: pd.DataFrame) -> alt.Chart:
     points = base.transform_filter("isValid(datum.x)").mark_circle(size=30, opacity=0.7)
     points = points.encode(alt.X("x:Q", title="measure", **around), alt.Y("y:Q", title="test", **around), colour)
     counts = told(table.groupby("subject", sort=False).size().to_frame("n"), "{n} of {subject}")
-    return titled(
+    drawn = titled(
         points.encode(tooltip=about),
         "Each network by a measure and its test error",
         "A point is a network, trained to the same training loss.",
         f"Scatter chart of a measure of each network against its test error or generalization gap: {counts}.",
     )
+    return of_runs(drawn, runs, rows)
 
 
 def rankings(judged: pd.DataFrame) -> Chart:
@@ -177,16 +190,16 @@ def _case(images: int, augmented: bool, corrupted: float) -> str:
     return "".join([f"{images:,}", *more])
 
 
-def costs(judged: pd.DataFrame, networks: pd.DataFrame) -> Chart:
+def costs(judged: pd.DataFrame, each: pd.DataFrame) -> Chart:
     """What each measure costs against what it is worth: processor time against the better of two; choose the networks.
 
     Args:
         judged: Of `gendyn_lite.chapters.which_lens.judging.judged`.
-        networks: Of `gendyn_lite.chapters.which_lens.tables.networks`.
+        each: Of `gendyn_lite.chapters.which_lens.tables.networks`.
     """
     rows = judged[(judged["statistic"] == "better of two") & (judged["labels"] == "true labels")]
     rows = rows[rows["measure"].isin([name for name, measure in MEASURES.items() if measure.seconds])].copy()
-    took = networks.groupby(["data", "family"]).median(numeric_only=True).round(4).clip(lower=1e-4).to_dict("index")
+    took = each.groupby(["data", "family"]).median(numeric_only=True).round(4).clip(lower=1e-4).to_dict("index")
     about = zip(rows["data"], rows["family"], rows["measure"], strict=True)
     rows["seconds"] = [took[data, family][f"{MEASURES[name].seconds}_seconds"] for data, family, name in about]
     rows["subject"], rows["measure"] = rows["family"] + " on " + rows["data"], rows["measure"].map(called)

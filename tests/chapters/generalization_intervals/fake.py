@@ -67,7 +67,7 @@ def _end(data, dataset, widths, downsample, q, seed, shift):
         row |= {f"intervals/{kind}_mean": mean, f"intervals/{kind}_bins": bins(kind, mean)}
     norm = {"norm_ratio": 0.7, "norm_within": 1.0, "norm_bins": bins("pair", 1.5), "pieces": 150.0}
     norm |= {f"untrained_{kind}_mean": mean + 0.002 * seed for kind, mean in UNTRAINED.items()}
-    norm |= {"bound_within": 1.0, "bound_covered": 0.9}
+    norm |= {"bound_within": 1.0, "bound_covered": 0.9, "bound_reach": 0.01, "bound_nearest": 0.2}
     return row | {f"intervals/{name}": value for name, value in norm.items()} | {"intervals/fitted": 1.0}
 
 

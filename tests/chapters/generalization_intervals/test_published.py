@@ -171,6 +171,13 @@ def test_what_is_fitted_and_which_seeds_are_others():
     }
 
 
+def test_after_twenty_of_150_epochs_accuracy_is_at_a_plateau():
+    runs = tables.watched(RUNS)
+    assert set(runs.groupby("run_id")["epoch"].max()) == {150}
+    accuracy = runs.groupby(["data", "epoch"])["test_accuracy"].mean().unstack("data").loc[20:]
+    assert (accuracy.max() - accuracy.min() < 0.006).all()
+
+
 def rank_correlations(runs):
     """Of accuracy on new images with the mean length, by run: over all points, and over the fitted ones."""
     for _, run in runs.groupby("run_id"):

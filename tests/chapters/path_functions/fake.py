@@ -40,7 +40,7 @@ def _similarities(level):
 
 def networks(
     *, seeds=3, early=0.8, late=0.98, constant=0.9, random=0.05, gap=0.1, rank=-0.4, changed=0.3, kept=0.8, alone=0.1,
-    pixels=-0.3, older=0.3, others=0.6, walk=0.99, random_alone=-0.2, model="alexnet_small", **about,
+    pixels=-0.3, older=0.3, others=0.6, walk=0.99, walk_late=0.99, random_alone=-0.2, model="alexnet_small", **about,
 ):  # fmt: skip
     """Runs on true labels, on random ones (higher by `random`), and on true ones without decay (late: `constant`)."""
     rows = []
@@ -60,7 +60,8 @@ def networks(
             level = early if epoch <= DECAYS[0] else end
             level += (random if q else 0.0) + 0.0005 * seed
             row |= _similarities(level) | {"paths/epochs_between": 1}
-            row |= {f"movement/{layer}:{of}:mean": walk for layer, of in product(LAYERS, ("self", "cross"))}
+            moved = walk if epoch <= DECAYS[0] else walk_late
+            row |= {f"movement/{layer}:{of}:mean": moved for layer, of in product(LAYERS, ("self", "cross"))}
             row |= {f"apart/{layer}:others": others + 0.001 * seed for layer in LAYERS}
             for layer, lag in product(LAYERS, (2, 4, 8)):
                 if epoch >= lag:

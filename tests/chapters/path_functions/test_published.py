@@ -170,6 +170,16 @@ def test_in_alexnet_paths_change_far_more_than_by_random_steps():
     assert more == pytest.approx((-0.38, -0.09), abs=0.005)
 
 
+def test_a_fifth_more_is_left_of_the_change_than_with_random_steps_which_could_hardly_rise_as_much():
+    for found in (FOUND.loc["alexnet_small on CIFAR-10 (JPEG q75), n = 200"], AGAIN):
+        row = found.loc["settles_beyond_movement"]
+        assert row["value"] == pytest.approx(1.22, abs=0.005) and row["low"] > 1
+    both = JUDGED.loc[["rise_beyond_movement", "settles_beyond_movement"]]
+    assert both["verdict"].tolist() == ["holds", "reversed"] and both["prior"].tolist() == [True, False]
+    first = [over_epochs(runs, "movement").loc[1] for runs in (NEW, DEEP)]
+    assert first == pytest.approx([0.915, 0.823], abs=0.001)
+
+
 def test_in_resnet_lag_alone_looks_like_change_and_is_not_what_is_seen():
     curves = {of: over_epochs(DEEP, of) for of in ("paths", "running", "lag", "movement")}
     assert 1 - curves["lag"].loc[1:3].mean() == pytest.approx(0.18, abs=0.005)

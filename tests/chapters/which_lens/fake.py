@@ -21,6 +21,11 @@ def runs(*, settings: int = 1) -> pd.DataFrame:
         accuracy = 0.2 + 0.05 * np.log2(width / 64) + 2 * min(rate, 0.04) - 0.4 * corruption + random.normal(0, 0.004)
         run: dict[str, Any] = {
             "run_id": f"{number:016x}",
+            "group_id": f"{width} {rate} {corruption} {batch}",
+            "profile": "full",
+            "device": "CPU",
+            "network": "mlp",
+            "n_train": 1000,
             "data": "planted",
             "commit": "0" * 40,
             "experiment": "which_lens",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite.chapters.which_lens import charts, judging, tables
+from gendyn_lite.results import provenance_line
 from tests.chapters.specs import described, rows
 from tests.chapters.which_lens import fake
 
-NETWORKS = tables.networks(fake.runs(settings=4))
+RUNS = fake.runs(settings=4)
+NETWORKS = tables.networks(RUNS)
 JUDGED = judging.judged(NETWORKS, resamples=20)
 DRAWN = {
-    "scatter": charts.scatter(NETWORKS),
+    "scatter": charts.scatter(RUNS),
     "rankings": charts.rankings(JUDGED),
     "along_axes": charts.along_axes(JUDGED),
     "cases": charts.cases(judging.in_each_case(NETWORKS, resamples=20)),
@@ -30,6 +32,8 @@ def test_each_network_that_reached_the_loss_is_a_point_with_all_of_its_measures(
     assert {charts.called(name) for name in tables.MEASURES} <= set(table)
     reached = NETWORKS[NETWORKS["reached"]]
     assert table["test error"].tolist() == reached["error"].round(4).tolist()
+    named = RUNS[RUNS["run_id"].isin(reached["run_id"])]
+    assert DRAWN["scatter"].to_dict()["usermeta"]["caption"] == provenance_line(named)
 
 
 def test_rankings_show_every_measure_with_the_number_that_was_judged():
