@@ -118,7 +118,7 @@ def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> Chart:
     goals = rows.dropna(subset="goal")
     ticks = alt.Chart(goals).mark_tick(thickness=2, size=16).encode(x="goal:Q", y=y, color=colour)
     even = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(strokeDash=[3, 3]).encode(x="ratio:Q")
-    words = told(rows, "{case}: {ratio:.2g} times {peer}")
+    words = told(rows.assign(ratio=rows["ratio"].map(three_digits)), "{case}: {ratio} times {peer}")
     subtitle = "Right of 1: faster than the peer. A tick: the goal for that peer."
     about = f"{title}: our speed divided by the peer's. {words}."
     size = {"width": "container", "height": 26 * len(order)}

@@ -110,7 +110,7 @@ def statements(claims: pd.DataFrame, records: Iterable[Record]) -> pd.DataFrame:
 
     Networks with fewer seeds than the claim needs do not decide. Of the others it must hold on every one, or in their
     mean, as is on record. The p values of one verdict are corrected together over all primary claims of a paper, so
-    that the chance of even one false "holds" is at most 2.5 % a paper; those of the other claims likewise.
+    that the chance of even one false "holds" is at most 2.5 % a paper; the other claims are not corrected.
 
     Args:
         claims: A table of `all_claims`.

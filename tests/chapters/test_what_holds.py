@@ -117,6 +117,53 @@ def test_what_the_page_says_of_random_labels_on_all_images(claims):
     assert set(rows.loc[rows["id"] != "fits_random", "verdict"]) <= {"undecided", "not run"}
 
 
+def last_of(runs):
+    """The last epoch of each run."""
+    return runs.sort_values("epoch").groupby("run_id").tail(1)
+
+
+def test_how_many_random_labels_are_missed_and_how_long_they_take(claims):
+    runs = last_of(results.published("random_labels"))
+    random = runs[(runs["label_corruption"] == 1) & (runs["inputs"] == "true")]
+    assert round(1e4 * (1 - random["train_accuracy"].min())) == 7  # of every seed, and not of the best
+    slower = claims.loc[(claims["id"] == "random_slower") & (claims["n_seeds"] > 0), "value"]
+    assert round(slower.min()) == 1 and round(slower.max()) == 7
+    augmented = last_of(results.published("augmented_labels"))
+    assert augmented["train_accuracy"].min() == 1 and set(augmented["n_train"]) == {200}
+    epochs = augmented.groupby(["random_crop", "flip"])["epoch"].mean()  # two pixels each way, mirrored: 50 variants
+    assert epochs[2, True] / epochs[0, False] == pytest.approx(100, abs=10)
+    decayed = last_of(results.published("regularizers")).query("label_corruption == 1 and weight_decay > 0")
+    assert decayed["train_accuracy"].min() == 1 and set(decayed["n_train"]) == {2000}
+
+
+def test_what_is_not_a_papers_own_is_not_corrected_and_chapter_8_is_ours(overall):
+    beside = overall[~overall["primary"]]
+    assert (beside["verdict"] == beside["alone"]).all()
+    own = overall[overall["primary"]]
+    assert (own["verdict"] != own["alone"]).any() and (own["paper"] == "Which lens?").any()
+
+
+def test_the_first_picture_of_the_book():
+    runs = results.published("random_labels")
+    digits = runs[(runs["data"] == "MNIST") & (runs["n_train"] == 10_000) & (runs["inputs"] == "true")]
+    assert (1e4 * (1 - last_of(digits)["train_accuracy"])).round().max() == 2
+    fitted = digits[digits["train_accuracy"] == 1].groupby(["label_corruption", "seed"])["epoch"].min()
+    assert fitted.groupby("label_corruption").median().is_monotonic_increasing
+    test = last_of(digits).groupby("label_corruption")["test_accuracy"].mean()
+    assert test.is_monotonic_decreasing and test[1.0] == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_mask_with_a_quarter_kept_loses(overall):
+    assert round(overall.set_index("id").loc["better_than_none_25", "value"], 1) == -0.7
+
+
+def test_intervals_of_pairs_by_networks(claims):
+    pairs = claims[claims["id"].isin(["pairs_alike", "conv_pairs_alike"]) & (claims["n_seeds"] > 0)]
+    longer = pairs.set_index("subject")["value"]
+    large = longer.index.str.contains("n = 1,000")
+    assert longer[large].max() < 0.06 and longer[~large].min() > 0.29 and large.sum() == 8
+
+
 def test_no_mask_improves_accuracy(overall):
     assert "holds" not in set(overall.loc[overall["id"].str.startswith("better_than_"), "verdict"])
 

@@ -74,3 +74,33 @@ def test_the_status_counts_every_published_run_once():
     status, names = results.status(), results.published_experiments()
     assert status["runs"].sum() == sum(results.published(name)["run_id"].nunique() for name in names)
     assert (status["hours"] >= 0).all() and (status["seeds"] >= 1).all()
+
+
+def test_what_the_page_says_of_speed():
+    tables = {name: results.benchmark(name) for name in results.benchmark_names()}
+    missed = {name: table[table["ratio"] < table["goal"]] for name, table in tables.items()}
+    assert sum(table["goal"].notna().sum() for table in tables.values()) == 57
+    assert {name: len(rows) for name, rows in missed.items() if len(rows)} == {"fisher": 2, "training": 7}
+    assert missed["training"]["case"].str.contains("alexnet|inception|resnet|vgg").sum() == 6
+    ratios = tables["training"].groupby("peer")["ratio"].agg(["min", "max"])
+    assert ratios.loc["bare step"].round(2).tolist() == [0.87, 1.06]
+    assert ratios.loc["DataLoader loop"].round(1).tolist() == [1.9, 63.0]
+    assert ratios.loc["one by one"].round().tolist() == [4, 9]
+    deep = tables["training"].query("peer == 'DataLoader loop' and not case.str.startswith('mlp')")
+    lower = deep["case"].str.contains("bfloat16")
+    assert [(round(part.min(), 1), round(part.max(), 1)) for part in (deep["ratio"][~lower], deep["ratio"][lower])] == [
+        (1.9, 3.0),
+        (3.0, 4.8),
+    ]
+
+
+def test_what_the_page_says_of_the_best_peer_of_a_measure():
+    best = {}
+    for name in ("fisher", "stiffness", "paths", "intervals"):
+        table = results.benchmark(name).query("peer != 'forward+backward'")
+        least = table.loc[table.groupby("case", sort=False)["ratio"].idxmin()]
+        best[name] = [(peer, round(ratio, 1)) for peer, ratio in zip(least["peer"], least["ratio"], strict=True)]
+    assert best["fisher"] == [("nngeometry", 1.4), ("nngeometry", 1.8), ("loop", 1.6)]
+    assert best["stiffness"] == [("nngeometry", 2.5), ("nngeometry", 3.6), ("loop", 3.0)]
+    assert best["intervals"] == [("ExactLine", 4.3)]
+    assert [ratio for _, ratio in best["paths"]] == [5.9, 5.3, 7.1, 1.3]
