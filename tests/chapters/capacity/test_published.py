@@ -67,7 +67,9 @@ def test_descent_from_zero_reaches_the_solution_and_from_elsewhere_does_not(said
     keys = ["data", "features", "start"]
     mean = ends.groupby(keys)[["distance", "test_accuracy", "aim_accuracy"]].mean()
     zero, other = (mean.xs(start, level="start") for start in ("zero", "random"))
-    assert zero["distance"].max() < 0.01 and zero["distance"].drop((MNIST, "gabor")).max() < 1e-4
+    spread = ends[ends["start"] == "zero"].groupby("features")["distance"].agg(["min", "max"]).round(3)
+    assert spread.loc["gabor"].tolist() == [0.005, 0.013] and zero["distance"].max() < 0.01
+    assert ends.loc[(ends["start"] == "zero") & (ends["features"] == "pixels"), "distance"].max() < 2e-4
     assert (other["test_accuracy"] < zero["test_accuracy"] - 0.02).all()
     # By construction: of 700 directions those of 500 training images are changed, 200 keep what the start has in them.
     assert set(ends["n_train"]) == {500} and probes.MOST_EXAMPLES == 200
