@@ -5,14 +5,13 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.capacity.tables import described, paper_errors
+from gendyn_lite.chapters.capacity.tables import POINTS, described, paper_errors
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, interval_bars, layered, looks, menu, of_runs, slider, told, tooltips
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 LOG = alt.Scale(type="log")
 PERCENT = alt.Axis(format=".2~%")
-POINTS = {"pixels": "pixels", "gabor": "Gabor features", "random_conv": "random filters"}
 STARTS = {"zero": "from zero", "random": "from elsewhere"}
 CHOSEN, NONE = "chosen on held-out images", "none"
 
@@ -188,8 +187,15 @@ def widths_and_ridges(table: pd.DataFrame) -> Chart:
         base.mark_line().encode(y=y, strokeDash=dash),
         base.mark_point(size=50).encode(y=y, shape=shape, tooltip=tip),
     ]
-    none = means[means["kind"] == NONE]
-    words = told(none, "{data}, {share:.2g}: {error:.1%}")
+    words = "; ".join(_turns(rows) for _, rows in means[means["kind"] == NONE].groupby("data", sort=False))
     about = f"Test error against features per image, with and without a ridge. Without one: {words}."
     title, subtitle = "Through the interpolation threshold", "Mean, 95 % interval. Dotted: as many features as images."
     return of_runs(layered(layers, title, subtitle, about), table, rows)
+
+
+def _turns(rows: pd.DataFrame) -> str:
+    """In words the error of one data set with fewest features, least below the threshold, at it, and with most."""
+    at = (rows["share"] - 1).abs().idxmin()
+    lowest = rows.loc[rows["share"] <= rows["share"][at], "error"].idxmin()
+    turns = rows.loc[[rows.index[0], lowest, at, rows.index[-1]]].drop_duplicates("share")
+    return f"{rows['data'].iloc[0]}, " + ", ".join(f"{row.error:.1%} at {row.share:.3g}" for row in turns.itertuples())

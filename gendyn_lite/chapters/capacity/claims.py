@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from gendyn_lite.chapters.capacity.tables import SWEEP, described, paper_errors
+from gendyn_lite.chapters.capacity.tables import POINTS, SWEEP, described, paper_errors
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
@@ -134,7 +134,7 @@ def kernels(runs: pd.DataFrame) -> pd.DataFrame:
         paper = paper_errors(str(data)).get(str(features))
         whole = WHOLE.get(str(data).split(" (", maxsplit=1)[0], 0)
         value = "–" if paper is None else f"{paper:g} (test error, all {whole:,} images)"
-        about = {"features": str(features), "value": value}
+        about = {"features": POINTS[str(features)], "value": value}
         found += RECORD.judge(_subject(_largest(true)), OF_ERROR, _largest(true), **about)
         if len(random):
             found += RECORD.judge(_subject(_largest(random)), OF_RANDOM_LABELS, _largest(random))

@@ -6,7 +6,8 @@ import pandas as pd
 
 # Test errors of the Gaussian kernel that the paper reports (Sec. 5).
 PAPER = {"MNIST": {"pixels": 0.012, "gabor": 0.006}, "CIFAR-10": {"pixels": 0.46}}
-SWEEP = ("pixels", "gabor", "random_conv")
+POINTS = {"pixels": "pixels", "gabor": "Gabor features", "random_conv": "random filters"}
+SWEEP = tuple(POINTS)
 VALIDATION = 500  # of the training images of a sweep
 OPTIONS = {"features": r"\w+", "filters": r"\d+", "depth": r"\d+", "start": r"\w+"}
 

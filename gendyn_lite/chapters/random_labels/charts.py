@@ -73,9 +73,10 @@ def time_to_fit(table: pd.DataFrame) -> Chart:
     keys = ["network", "seed"]
     clean = runs[runs["label_corruption"] == 0].set_index(keys)["fit_epoch"].rename("clean")
     runs = runs.join(clean, on=keys).assign(ratio=lambda each: each["fit_epoch"] / each["clean"])
-    if runs["ratio"].notna().sum() == 0:
-        raise UserError("no run fitted its training labels at q = 0 and at another q with one seed: train longer")
     points = tables.seed_points(runs, "ratio")
+    points = points[points.groupby("network")["q"].transform("nunique") > 1]  # else there is nothing to compare
+    if points.empty:
+        raise UserError("no run fitted its training labels at q = 0 and at another q with one seed: train longer")
     layers = _against_q(points, "epochs to fit, relative to q = 0", AROUND)
     words = _in_words(points, "times as long as true labels")
     about = f"Time to fit the training labels against label corruption q, relative to true labels. {words}"
@@ -200,12 +201,14 @@ def _against_q(points: pd.DataFrame, title: str, scale: alt.Scale) -> list[alt.C
 
 
 def _in_words(points: pd.DataFrame, unit: str) -> str:
-    """The means at the smallest and the largest q of each network, as a sentence."""
+    """The means at the smallest and the largest q of each network, at one q where it has no other, as a sentence."""
     means = mean_intervals(points, ["network", "q"]).round(4).sort_values("q", kind="stable")
     ends = means.groupby("network", sort=False)[["q", "mean"]].agg(["first", "last"])
     ends = ends.loc[points["network"].unique()].set_axis(["q", "last_q", "mean", "last"], axis=1)
-    form = "{network}: {mean:.2f} at q = {q:g}, {last:.2f} at q = {last_q:g}"
-    return f"Mean over seeds ({unit}): {told(ends.rename_axis('network'), form)}."
+    ends, form = ends.rename_axis("network"), "{network}: {mean:.2f} at q = {q:g}"
+    alone = ends["q"] == ends["last_q"]
+    words = [told(ends[~alone], form + ", {last:.2f} at q = {last_q:g}"), told(ends[alone], form + " alone")]
+    return f"Mean over seeds ({unit}): {'; '.join(filter(None, words))}."
 
 
 def _looks(points: pd.DataFrame) -> parts.Looks:

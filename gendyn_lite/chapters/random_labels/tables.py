@@ -156,7 +156,8 @@ def table_1(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The paper's rows in its order, as text: network, regularizers, labels, the accuracies in %, our number of
         training images, of seeds and of epochs. A network that we trained at several sizes has its rows once for each,
-        those that were run at it. A row that was not run at any says so.
+        those that were run at it; at sizes without any regularizer only if it has no others. A row that was not run
+        at any says so.
 
     Raises:
         UserError: The runs are of several data sets.
@@ -171,8 +172,8 @@ def table_1(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for network, grouped in groupby(TABLE_1, key=lambda paper: paper.network):
         papers, own = list(grouped), ends[ends["base"] == network]
-        switched = own.loc[own["experiment"] == "regularizers", "subject"]
-        own = own[own["subject"].isin(switched)]
+        switched = own["subject"].isin(own.loc[own["experiment"] == "regularizers", "subject"])
+        own = own[switched] if switched.any() else own
         sizes = [(paper, _same(size, paper)) for _, size in own.groupby("subject", sort=False) for paper in papers]
         rows += [_row(paper, ours) for paper, ours in sizes if len(ours)]
         rows += [_row(paper, own.head(0)) for paper in papers if _same(own, paper).empty]

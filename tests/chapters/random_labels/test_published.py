@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from gendyn_lite import results
+from gendyn_lite.chapters.random_labels import claims as label_claims
 from gendyn_lite.chapters.random_labels import demo, tables
 
 RUNS = results.published("random_labels")
@@ -56,6 +57,7 @@ def test_on_all_images_three_networks_of_four_fit_every_random_label_and_the_fou
     missed = ((1 - mnist["train_accuracy"]) * 60_000).round()
     assert (missed.min(), missed.max(), set(mnist["epoch"])) == (18, 43, {60})
     assert (TRUE[TRUE["label_corruption"] == 1]["test_accuracy"] - 0.1).abs().max() < 0.02
+    assert TRUE.loc[TRUE["label_corruption"] == 1, "train_accuracy"].min() > 0.999  # as the page of all claims has it
 
 
 @pytest.mark.parametrize(("data", "low", "high"), [("cifar10", 1.2, 2.8), ("mnist", 5, 7)])
@@ -64,11 +66,48 @@ def test_how_much_longer_random_labels_take(data, low, high):
     assert low <= ratio.min() < low + 0.25 and high - 0.5 < ratio.max() <= high
 
 
+def test_on_mnist_true_labels_are_learnt_sooner_and_random_ones_are_memorized_late():
+    times = [fitted(data, q=q).agg(["min", "max"]).tolist() for data in ("mnist", "cifar10") for q in (0, 1)]
+    assert times == [[9, 11], [56, 62], [14, 46], [18, 90]]
+    assert label_claims.IN_SHORT["random_slower"] == "Random labels take less than ten times as long"
+    assert label_claims.RECORD.entries["random_slower"].criterion == {"equal_to": 1, "delta": 9}  # a factor of ten
+
+
+def test_the_last_labels_take_longer():
+    """Runs stop at their last label, or when their epochs are over."""
+    whole = TRUE[(TRUE["n_train"] == WHOLE) & TRUE["label_corruption"].isin((0, 1))]
+    ends = whole.groupby(["network", "label_corruption"])[["epoch", "train_accuracy"]].agg(["min", "max"])
+    epochs = ends["epoch"].apply(tuple, axis=1)
+    assert epochs["alexnet_small"].tolist() == [(18, 20), (60, 60)]
+    assert epochs["mlp_1x512"].tolist() == [(72, 72), (200, 200)]
+    fully = ends["train_accuracy"]["min"] == 1
+    assert fully["alexnet_small"].all() and fully["mlp_1x512"].tolist() == [True, False]
+    assert set(RUNS.loc[RUNS["dataset"] == "cifar10", "eval_every"]) == {2}
+
+
 def test_error_rises_at_every_step():
     several = TRUE.groupby(["data", "network", "n_train"])["label_corruption"].transform("nunique") == 5
     means = TRUE[several].groupby(["data", "network", "label_corruption"])["test_error"].mean().unstack()
     assert len(means) == 2 and (means.diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
     assert means[1.0].round(1).eq(0.9).all()
+    assert set(TRUE.loc[several, "network"]) == {"mlp_1x512"}
+    alone = TRUE[several].set_index(["data", "seed", "label_corruption"])["test_error"].unstack()
+    assert (alone.diff(axis=1).iloc[:, 1:] > 0).all(axis=None) and len(alone) == 6
+
+
+def test_on_mnist_most_of_the_cost_of_noise_comes_while_it_is_memorized():
+    half = RUNS[(RUNS["label_corruption"] == 0.5) & (RUNS["inputs"] == "true")].sort_values("epoch")
+    best = half.loc[half.groupby("run_id")["test_accuracy"].idxmax()]
+    at_best, end = (rows.groupby("dataset")["test_accuracy"].mean() for rows in (best, half.groupby("run_id").tail(1)))
+    clean = TRUE[(TRUE["label_corruption"] == 0) & (TRUE["network"] == "mlp_1x512") & (TRUE["n_train"] < WHOLE)]
+    clean = clean.groupby("dataset")["test_accuracy"].mean()
+    assert at_best.round(2).to_dict() == {"cifar10": 0.30, "mnist": 0.91}
+    assert end.round(2).to_dict() == {"cifar10": 0.27, "mnist": 0.65}
+    assert clean.round(2).to_dict() == {"cifar10": 0.41, "mnist": 0.97}
+    lost = (at_best - end) / (clean - end)
+    assert lost["mnist"] > 0.8 and lost["cifar10"] < 0.25
+    assert best.loc[best["dataset"] == "mnist", "epoch"].isin((3, 4)).all()
+    assert (best["train_accuracy"] < 0.56).all()  # of 0.55 that are true: few wrong labels are fitted
 
 
 def test_noise_is_fitted_sooner_than_random_labels_and_random_pixels_keep_their_colours():
@@ -79,6 +118,9 @@ def test_noise_is_fitted_sooner_than_random_labels_and_random_pixels_keep_their_
     assert max(mnist) < fitted("mnist", q=1.0).min()
     tests = ENDS[ENDS["inputs"] == "random_pixels"].groupby("dataset")["test_accuracy"].mean()
     assert tests.round(2).to_dict() == {"cifar10": 0.17, "mnist": 0.1}
+    assert set(ENDS.loc[ENDS["inputs"] != "true", "network"]) == {"mlp_1x512"}
+    true = fitted("cifar10").loc["mlp_1x512", 5000], fitted("mnist").loc["mlp_1x512"]
+    assert (set(true[0]), set(true[1]), set(fitted("mnist", "gaussian"))) == ({14}, {9}, {6})
 
 
 def test_regularizers_are_not_necessary_and_not_sufficient(said):
@@ -102,8 +144,32 @@ def test_regularizers_are_not_necessary_and_not_sufficient(said):
     assert pd.concat([crop, both])["train_accuracy"].max() < 1
     assert WATCHED.groupby("base")["epoch"].nunique().eq(1).all()
     assert (said[["dropout_helps", "batch_norm_helps"]] == "not run").all()
+    accuracy = {name: rows["test_accuracy"].groupby("base").mean() for name, rows in (("none", none), ("both", both))}
+    assert accuracy["none"].between(0.37, 0.38).all() and accuracy["both"].between(0.40, 0.41).all()
+    assert means["weight decay"].round(3).tolist() == [0.003, 0.002]
+    assert set(WATCHED["weight_decay"]) == {0, 0.005} and set(WATCHED["epoch"]) == {40}
+    assert (
+        WATCHED.loc[~WATCHED["crop"], "fit_epoch"].max() <= 24
+        and WATCHED.loc[WATCHED["crop"], "fit_epoch"].isna().all()
+    )
     held = ["not_necessary", "not_sufficient", "decay_acts", "crops_help", "crops_help_more", "fits_random"]
     assert (said[[*held, "augmented_fitted"]] == "holds").all() and said["weight_decay_helps"] == "negligible"
+
+
+def test_of_the_regularizers_weight_decay_alone_was_trained_on_random_labels():
+    assert set(WATCHED.loc[WATCHED["label_corruption"] == 1, "regularizers"]) == {tables.NONE, "weight decay"}
+    assert label_claims.IN_SHORT["not_sufficient"] == "Weight decay is not sufficient to stop memorizing"
+
+
+def test_on_all_images_accuracy_is_higher_with_weight_decay():
+    plain = TRUE[(TRUE["n_train"] == WHOLE) & (TRUE["label_corruption"] == 0)]
+    decayed = results.summarize(SWITCHED[SWITCHED["stop_when_fitted"].astype(bool) & (SWITCHED["random_crop"] == 0)])
+    assert set(decayed["weight_decay"]) == {0.0005} and set(decayed["n_train"]) == {WHOLE}
+    accuracy = [rows.groupby("network")["test_accuracy"].mean() for rows in (decayed, plain)]
+    gain = (100 * (accuracy[0] - accuracy[1])).dropna().round(1).to_dict()
+    assert gain == {"alexnet_small": 0.8, "mlp_1x512": 2.2, "mlp_3x512": 0.3}
+    ends = [rows.set_index("network").loc["mlp_1x512", "epoch"] for rows in (decayed, plain)]
+    assert ends == [200, 72] and plain.groupby("network")["seed"].nunique().max() == 2
 
 
 def test_alexnet_on_all_images_with_one_regularizer_and_two():
@@ -114,6 +180,8 @@ def test_alexnet_on_all_images_with_one_regularizer_and_two():
     said = {"random crop + weight decay": "78.9", "weight decay": "75.6", tables.NONE: "74.9"}
     assert {words: found[words, "true"]["test, ours"] for words in said} == said
     assert [found[words, "true"]["our epochs"] for words in said] == ["56", "20", "18–20"]
+    inception = table[table["network"] == "inception_small"].set_index(["regularizers", "labels"])["test, ours"]
+    assert inception[tables.NONE].to_dict() == {"true": "82.5", "random": "10.4"}  # drawn above: not 'not run'
     paper = table.drop_duplicates(["network", "regularizers", "labels"])
     assert len(paper) == len(tables.TABLE_1)
 
@@ -128,11 +196,16 @@ def test_early_stopping_on_true_labels_and_with_half_of_them_random(claims, said
     noisy = gain[0.5].groupby("base").mean().round(2).to_dict()
     assert noisy == {"mlp_1x512": 0.04, "mlp_3x512": 0.06} and gain[0.0].min() < 0
     assert said["stopping_helps_noisy"] == "holds, small" and said["stopping_no_help"] == "undecided"
+    chosen = without(0.5)["stopped_at"]
+    runs = SWITCHED.set_index(["run_id", "epoch"])["train_accuracy"]
+    at = [runs[run, epoch] for run, epoch in zip(without(0.5)["run_id"], chosen, strict=True)]
+    assert chosen.between(2, 6).all() and set(chosen) == {2, 4, 6} and min(at) > 1 / 3 and max(at) < 2 / 3
 
 
 def test_augmented_random_labels_are_memorized_in_the_end(said):
     at = AUGMENTED.groupby("variants")["fit_epoch"].agg(["min", "max"])
     assert at.loc[[1, 2, 18]].to_numpy().tolist() == [[40, 40], [80, 80], [720, 920]]
     assert at.loc[50].tolist() == [3320, 4520] and set(at.index) == {1, 2, 18, 50}
+    assert at.loc[50, "min"] / 40 > 80 and at.loc[50, "max"] / 40 < 120  # about a hundred times as long
     assert AUGMENTED.groupby("variants")["seed"].nunique().eq(5).all() and said["variants_slow"] == "holds"
     assert (demo.CONFIG.epochs, demo.CONFIG.train_size, set(AUGMENTED["n_train"])) == (40, 200, {200})
