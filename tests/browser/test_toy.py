@@ -100,6 +100,13 @@ def accuracies(page: Page) -> list[float]:
     return [float(text) for text in re.findall(r"([\d.]+) %", status(page))]
 
 
+def ask(page: Page) -> None:
+    """Of the first image, where there are some to choose from."""
+    if page.locator(".gendyn-toy-grid").count():
+        page.locator(".gendyn-toy-grid label").first.click()
+        page.wait_for_selector(ANSWERED)
+
+
 def answer(page: Page) -> str:
     page.wait_for_selector(ANSWERED)
     return page.locator(".gendyn-toy-answers > p").inner_text()
@@ -253,8 +260,7 @@ def test_pieces_move_while_two_moons_are_learned_and_a_point_has_its_function(vi
 def test_a_point_is_dragged_and_the_end_of_the_class_is_seen(visit: Visit) -> None:
     page = visit.page
     train(page)
-    page.locator(".gendyn-toy-grid label").first.click()
-    page.wait_for_selector(ANSWERED)
+    ask(page)
     canvas = page.locator(".gendyn-toy-plane")
     canvas.scroll_into_view_if_needed()
     box, before = canvas.bounding_box(), page.evaluate(DRAWN)
@@ -296,9 +302,7 @@ def test_on_a_phone_controls_picture_and_result_are_one_screen(
         page.set_viewport_size(PHONE)  # type: ignore[arg-type]
         page.wait_for_selector("figure.gendyn-toy[data-ready]")
         train(page)
-        if page.locator(".gendyn-toy-grid").count():
-            page.locator(".gendyn-toy-grid label").first.click()
-            page.wait_for_selector(ANSWERED)
+        ask(page)
         assert page.evaluate(HEIGHT) <= PHONE["height"] - HEADER
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         accessible(page)
@@ -322,9 +326,7 @@ def longest(browser: Browser, visit: Visit) -> float:
     visit.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": SLOWED})
     browser.start_tracing(page=page, categories=["toplevel", "devtools.timeline"])
     train(page)
-    if page.locator(".gendyn-toy-grid").count():
-        page.locator(".gendyn-toy-grid label").first.click()
-        page.wait_for_selector(ANSWERED)
+    ask(page)
     page.get_by_label("across").press("Home")
     events = json.loads(browser.stop_tracing())["traceEvents"]
     kinds = ("FireAnimationFrame", "EventDispatch")
