@@ -204,7 +204,7 @@ def test_a_worker_that_dies_is_named_and_the_others_go_on(runs: Path) -> None:
 def test_without_jupyter_all_chapters_are_swept_and_packed(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BARE)
     bare = {"PYTHONPATH": str(tmp_path), "GENDYN_RUNS": str(runs)}
-    out, err = started("sweep", "smoke", "--for", "20s", **bare).communicate()
+    out, err = started("sweep", "smoke", "--for", "30s", **bare).communicate()
     assert " trained, 0 were complete, " in out and " remain (about " in out, err
     out, err = started("results", "pack", "--root", str(runs), "--out", str(tmp_path / "runs.xz"), **bare).communicate()
     assert out.startswith("packed: "), err
