@@ -127,13 +127,11 @@ def test_random_labels_add_little_to_what_was_there_and_leave_less():
     assert (random.max() - random.loc[0]).between(0.03, 0.045).all() and (random.loc[40] < random.loc[0]).all()
 
 
-def test_the_matrix_of_classes_after_training_is_in_single_precision_and_too_pale():
-    found = TRAINING[TRAINING["detail/classes"].notna() & (TRAINING["epoch"] == 40)]
-    found = found[(found["dataset"] == "mnist") & (found["n_train"] == 1000) & (found["label_corruption"] == 0)]
+def test_the_diagonal_of_the_matrix_of_classes_is_the_stiffness_within_classes():
+    found = TRAINING[TRAINING["detail/classes"].notna()]
     matrices = found["detail/classes"].map(lambda text: [row.split() for row in text.split("/")])
     shown = matrices.map(lambda rows: sum(int(row[number]) for number, row in enumerate(rows)) / len(rows) / 100)
-    pale, right = (values.groupby(found["learning_rate"]).mean().round(2) for values in (shown, found[WITHIN]))
-    assert (pale[0.01], right[0.01], pale[0.03], right[0.03]) == (0.38, 0.40, 0.27, 0.42)
+    assert len(found) == 2 * 60 and (shown - found[WITHIN]).abs().max() < 0.01
 
 
 def test_within_a_class_it_rises_then_falls_to_where_it_began(values):
