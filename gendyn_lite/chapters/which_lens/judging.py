@@ -168,7 +168,8 @@ class Judge:
         i, j = i[kept], j[kept]
         agreeing = np.sign(values[i] - values[j]) * np.sign(self.goal[i] - self.goal[j]) / 2
         counts = (self.weights[:, i] * self.weights[:, j]).astype(np.float32)
-        return (float(agreeing.mean()), counts @ agreeing / counts.sum(1), len(i)) if len(i) else None
+        with np.errstate(invalid="ignore"):  # a resample without any of the pairs
+            return (float(agreeing.mean()), counts @ agreeing / counts.sum(1), len(i)) if len(i) else None
 
     def ranked(self) -> Iterator[tuple[str, str, ranking.Ranked]]:
         """Every statistic of every measure."""

@@ -31,7 +31,8 @@ class Choice(NamedTuple):
         counts = (weights[:, self.first] * weights[:, self.second]).astype(np.float32)
         totals = counts.sum(1)
         each = {name: right.astype(np.float32) for name, right in self.right.items()}
-        return {name: (float(right.mean()) - 0.5, counts @ right / totals - 0.5) for name, right in each.items()}
+        with np.errstate(invalid="ignore"):  # a resample without any of the pairs
+            return {name: (float(right.mean()) - 0.5, counts @ right / totals - 0.5) for name, right in each.items()}
 
 
 def chosen_better(
