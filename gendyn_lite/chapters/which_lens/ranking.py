@@ -112,7 +112,7 @@ def pairs_along(table: pd.DataFrame, axes: Sequence[str], *, same: Sequence[str]
     place = pd.Series(np.arange(len(table)), index=table.index)
     for axis in axes:
         others = [*same, *(name for name in axes if name != axis)]
-        for _, rows in table.groupby(others, sort=False, dropna=False):
+        for _, rows in table[[*others, axis]].groupby(others, sort=False, dropna=False):  # all columns take longer
             values, places = rows[axis].tolist(), place[rows.index].tolist()
             for i, one in enumerate(values):
                 found += [(places[i], places[j], axis) for j in range(i + 1, len(values)) if values[j] != one]
