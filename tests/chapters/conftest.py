@@ -1,4 +1,4 @@
-"""Every claim of the book, judged once a session."""
+"""Every claim of the book, judged once a session; those of a chapter for the tests in its folder."""
 
 from __future__ import annotations
 
@@ -44,8 +44,11 @@ def judged(once: Once) -> Judged:
     return Judged(*pickle.loads((once("judged", judge) / "claims").read_bytes()))
 
 
+OfPage = Callable[[str], tuple[pd.DataFrame, pd.DataFrame]]
+
+
 @pytest.fixture(scope="session")
-def of_page(judged: Judged) -> Callable[[str], tuple[pd.DataFrame, pd.DataFrame]]:
+def of_page(judged: Judged) -> OfPage:
     """The claims of a page, of all pages if it is empty, as `what_holds.judged` gives them."""
 
     def found(notebook: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -55,3 +58,34 @@ def of_page(judged: Judged) -> Callable[[str], tuple[pd.DataFrame, pd.DataFrame]
         return claims, statements(claims, records)
 
     return found
+
+
+@pytest.fixture(scope="module")
+def page(of_page: OfPage, request: pytest.FixtureRequest) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The claims of the chapter in whose folder the tests are, of all chapters outside of any."""
+    folder = request.path.parent.name
+    return of_page(next((chapter.notebook for chapter in registry.CHAPTERS if chapter.name == folder), ""))
+
+
+@pytest.fixture(scope="module")
+def claimed(page: tuple[pd.DataFrame, pd.DataFrame]) -> pd.DataFrame:
+    """Those claims, network by network."""
+    return page[0]
+
+
+@pytest.fixture(scope="module")
+def overall(page: tuple[pd.DataFrame, pd.DataFrame]) -> pd.DataFrame:
+    """Those claims over all networks."""
+    return page[1]
+
+
+@pytest.fixture(scope="module")
+def by_id(overall: pd.DataFrame) -> pd.DataFrame:
+    """Those claims over all networks, by their ids."""
+    return overall.set_index("id")
+
+
+@pytest.fixture(scope="module")
+def said(by_id: pd.DataFrame) -> pd.Series:
+    """Their verdicts by their ids."""
+    return by_id["verdict"]

@@ -43,11 +43,7 @@ def planned() -> dict[str, Any]:
 
 def published() -> dict[str, Any]:
     """Of every published experiment: its runs."""
-    return {
-        name: sorted(results.published(name)["run_id"].unique())
-        for name in results.published_experiments()
-        if "run_id" in results.published(name)
-    }
+    return {name: sorted(results.published(name)["run_id"].unique()) for name in results.published_experiments()}
 
 
 def of_claims(tables: list[pd.DataFrame]) -> dict[str, Any]:

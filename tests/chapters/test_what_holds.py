@@ -18,22 +18,6 @@ from gendyn_lite.results.published import opened
 SECTIONS = registry.sections()
 
 
-@pytest.fixture(scope="module")
-def everything(of_page):
-    """Claims by network, and over their networks."""
-    return of_page("")
-
-
-@pytest.fixture
-def claims(everything):
-    return everything[0]
-
-
-@pytest.fixture
-def overall(everything):
-    return everything[1]
-
-
 def test_every_published_experiment_is_spoken_of():
     drawn = {"interval_lines"}  # of one image, and not judged
     assert set(results.published_experiments()) - drawn <= {name for _, section in SECTIONS for name in section.tables}
@@ -48,22 +32,22 @@ def test_every_link_leads_to_a_section(chapter):
     assert {section.anchor for page, section in SECTIONS if page == chapter} <= anchors
 
 
-def test_every_claim_on_record_has_one_verdict_of_a_known_kind(claims, overall):
+def test_every_claim_on_record_has_one_verdict_of_a_known_kind(claimed, overall):
     records = [chapter.record for chapter in registry.CHAPTERS]
     entries = [(record.paper, name) for record in records for name in record.entries]
     assert list(dict.fromkeys(zip(overall["paper"], overall["id"], strict=True))) == list(dict.fromkeys(entries))
     assert not overall.duplicated(["paper", "id", "statement"]).any()
-    assert set(overall["verdict"]) | set(claims["verdict"]) <= set(VERDICTS)
+    assert set(overall["verdict"]) | set(claimed["verdict"]) <= set(VERDICTS)
 
 
-def test_the_correction_never_makes_a_claim_hold(claims, overall):
+def test_the_correction_never_makes_a_claim_hold(claimed, overall):
     assert (overall.loc[overall["verdict"] == "holds", "alone"] == "holds").all()
-    assert (overall["networks"] + overall["others"]).sum() == (claims["n_seeds"] > 0).sum()
+    assert (overall["networks"] + overall["others"]).sum() == (claimed["n_seeds"] > 0).sum()
 
 
-def test_runs_from_before_the_criteria_are_after_the_fact(overall):
+def test_runs_from_before_the_criteria_are_after_the_fact(by_id):
     older = results.published("stiffness_maps")["criteria"].eq("").all()
-    assert bool(overall.set_index("id").loc["boundary_seen", "prior"]) != older
+    assert bool(by_id.loc["boundary_seen", "prior"]) != older
 
 
 def test_without_tables_there_are_no_claims(tmp_path):
@@ -78,18 +62,18 @@ def test_the_chart_counts_every_claim_and_is_valid(overall):
     assert sum(row["claims"] for row in rows) == len(overall)
 
 
-def test_the_tables_have_each_claim_under_its_paper(claims, overall):
-    text = str(draw.papers_tables(overall, claims).data)
+def test_the_tables_have_each_claim_under_its_paper(claimed, overall):
+    text = str(draw.papers_tables(overall, claimed).data)
     assert text.count("<h3>") == overall["paper"].nunique()
-    assert text.count('scope="row"') == len(overall) + len(claims)
+    assert text.count('scope="row"') == len(overall) + len(claimed)
     assert "nan" not in text and "{" not in re.sub(r"<style>.*?</style>", "", text)
 
 
-def test_an_answer_says_what_decides_and_names_a_claim_that_it_lacks(claims, overall):
-    text = str(draw.answer(overall, claims, "boundary_seen", "fits_random", "gap_jumps").data)
+def test_an_answer_says_what_decides_and_names_a_claim_that_it_lacks(claimed, overall):
+    text = str(draw.answer(overall, claimed, "boundary_seen", "fits_random", "gap_jumps").data)
     assert text.count("<p>") == 3 and "nan" not in text
     with pytest.raises(chapters.UserError, match="unknown claim 'boundary': did you mean"):
-        draw.answer(overall, claims, "boundary")
+        draw.answer(overall, claimed, "boundary")
 
 
 SAID = {
@@ -105,12 +89,12 @@ SAID = {
 
 
 @pytest.mark.parametrize("verdict", SAID)
-def test_what_the_page_says_in_words_is_what_the_tables_say(verdict, overall):
-    assert overall.set_index("id")["verdict"][SAID[verdict].split()].eq(verdict).all()
+def test_what_the_page_says_in_words_is_what_the_tables_say(verdict, said):
+    assert said[SAID[verdict].split()].eq(verdict).all()
 
 
-def test_what_the_page_says_of_random_labels_on_all_images(claims):
-    rows = claims[claims["subject"].str.endswith("CIFAR-10 (JPEG q75), n = 50,000")]
+def test_what_the_page_says_of_random_labels_on_all_images(claimed):
+    rows = claimed[claimed["subject"].str.endswith("CIFAR-10 (JPEG q75), n = 50,000")]
     assert 0 < rows["n_seeds"].max() < 3
     fitted = rows[(rows["id"] == "fits_random") & (rows["n_seeds"] > 0)]
     assert sorted((50_000 * (1 - fitted["value"])).round()) == [0, 0, 0, 2]

@@ -15,12 +15,6 @@ SWEPT = RIDGES.assign(width=RIDGES.groupby(["run_id", "ridge"]).cumcount())
 CONV = SWEPT[SWEPT["features"] == "random_conv"]
 
 
-@pytest.fixture(scope="module")
-def said(of_page):
-    """Of each claim, its verdict."""
-    return of_page("06_capacity")[1].set_index("id")["verdict"]
-
-
 def kernel(data, features, n):
     return PLAIN[(PLAIN["data"] == data) & (PLAIN["features"] == features) & (PLAIN["n_train"] == n)]
 

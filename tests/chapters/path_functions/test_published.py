@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters import what_holds
 from gendyn_lite.chapters.path_functions import claims
 from gendyn_lite.chapters.path_functions import tables as paths
 from gendyn_lite.results.published import opened
@@ -15,10 +14,19 @@ TABLES = {name: results.published(name) for name in NAMES}
 NETWORKS = TABLES["path_networks"]
 NEW, OLDER = paths.present(NETWORKS), NETWORKS[NETWORKS["n_train"] == 1000]
 DEEP = TABLES["path_deep"]
-JUDGED = what_holds.judged("02_path_functions")[1].set_index("id")
-FOUND = claims.over_training(NETWORKS).set_index(["subject", "id"])
-AGAIN = claims.over_training(DEEP).set_index("id")
 LAYERS = ("relu1", "relu2", "relu3", "relu4")
+
+
+@pytest.fixture(scope="module")
+def of_network(claimed):
+    """Claims by network and id."""
+    return claimed.set_index(["subject", "id"]).sort_index()
+
+
+@pytest.fixture(scope="module")
+def of_deep(claimed):
+    """Claims on the deep network by id."""
+    return claimed[claimed["subject"].str.startswith("resnet18")].set_index("id")
 
 
 def ends(runs):
@@ -53,30 +61,29 @@ def test_of_every_run_but_those_on_all_images_it_is_recorded_that_it_was_not_res
     assert resumed("path_networks", NETWORKS[whole]) == {"None"}
 
 
-def test_paths_change_in_every_layer_until_the_rate_decays_and_then_settle():
+def test_paths_change_in_every_layer_until_the_rate_decays_and_then_settle(by_id):
     for layer in LAYERS:
         means = NEW.groupby("epoch")[f"paths/{layer}:cross:mean"].mean()
         assert means.loc[1:12].max() < 0.85 and means.loc[14:].min() > 0.9
     for name in ("imperfect_first", "imperfect_last", "higher_late", "changes_at_first"):
-        assert JUDGED.loc[name, "verdict"] == "holds"
+        assert by_id.loc[name, "verdict"] == "holds"
 
 
-def test_until_the_rate_decays_between_a_quarter_and_nine_tenths_have_another_nearest_image():
+def test_until_the_rate_decays_between_a_quarter_and_nine_tenths_have_another_nearest_image(by_id):
     changed = NEW.groupby("epoch")[[f"neighbours/{layer}:changed" for layer in LAYERS]].mean().loc[1:12]
     assert changed.min().min() > 0.25 and changed.max().max() > 0.9
     assert changed.min().idxmin() == "neighbours/relu1:changed" and changed.max().idxmax() == "neighbours/relu4:changed"
     assert changed["neighbours/relu4:changed"].loc[1:2].min() > 0.9 > changed.loc[3:].max().max()
-    assert JUDGED.loc["others_in_part", "value"] == pytest.approx(0.42, abs=0.005)
+    assert by_id.loc["others_in_part", "value"] == pytest.approx(0.42, abs=0.005)
 
 
-def test_how_much_of_training_paths_change_is_when_the_rate_decays():
+def test_how_much_of_training_paths_change_is_when_the_rate_decays(of_network, of_deep):
     assert set(NEW["milestones"]) == {"12 14"} and set(NEW["epochs"]) == {16}
     assert set(DEEP["milestones"]) == {"8 10"} and set(DEEP["epochs"]) == {12}
-    shares = [
-        FOUND.loc["alexnet_small on CIFAR-10 (JPEG q75), n = 200", f"imperfect_{which}"] for which in ("first", "last")
-    ]
+    small = of_network.loc["alexnet_small on CIFAR-10 (JPEG q75), n = 200"]
+    shares = [small.loc[name] for name in ("imperfect_first", "imperfect_last")]
     assert all(12 / 16 <= share["value"] <= 14 / 16 for share in shares)
-    values = AGAIN.loc[["imperfect_first", "imperfect_last"], "value"]
+    values = of_deep.loc[["imperfect_first", "imperfect_last"], "value"]
     assert values.tolist() == pytest.approx([8 / 12, 10 / 12], abs=0.005)
     own = over_epochs(NEW, "paths", "self")
     assert own.loc[1:2].max() < own.loc[3:12].min() - 0.02 and own.loc[3:12].max() - own.loc[3:12].min() < 0.05
@@ -92,22 +99,22 @@ def test_random_steps_settle_too_and_no_less_is_left_of_the_change_than_with_the
     assert (at["paths"], at["movement"]) == pytest.approx((0.56, 0.92), abs=0.005)
 
 
-def test_of_older_paths_less_is_left_but_more_than_of_other_images_paths():
+def test_of_older_paths_less_is_left_but_more_than_of_other_images_paths(by_id):
     early = NEW[NEW["epoch"].between(9, 12)]
     one, eight, others = (
         early[[name.format(layer) for layer in LAYERS]].mean()
         for name in ("paths/{}:self:mean", "apart/{}:self8", "apart/{}:others")
     )
     assert (one.to_numpy() > eight.to_numpy()).all() and (eight.to_numpy() > others.to_numpy() + 0.05).all()
-    assert JUDGED.loc["older_paths_left", "verdict"] == JUDGED.loc["others_in_part", "verdict"] == "holds"
+    assert by_id.loc["older_paths_left", "verdict"] == by_id.loc["others_in_part", "verdict"] == "holds"
 
 
-def test_on_random_labels_the_older_runs_change_more():
+def test_on_random_labels_the_older_runs_change_more(by_id, of_network):
     subject = "alexnet_small on CIFAR-10 (JPEG q75), n = 1,000"
-    row = FOUND.loc[subject, "random_less_diverse"]
+    row = of_network.loc[subject, "random_less_diverse"]
     assert row["high"] < 0 and row["n_seeds"] == 3
-    assert JUDGED.loc["random_less_diverse", ["verdict", "why"]].tolist() == ["undecided", "too few seeds"]
-    assert FOUND.loc["alexnet_small on CIFAR-10 (JPEG q75), n = 50,000", "random_less_diverse"]["value"] < 0
+    assert by_id.loc["random_less_diverse", ["verdict", "why"]].tolist() == ["undecided", "too few seeds"]
+    assert of_network.loc["alexnet_small on CIFAR-10 (JPEG q75), n = 50,000", "random_less_diverse"]["value"] < 0
     random = ends(OLDER).query("label_corruption == 1")
     assert random["train_accuracy"].min() > 0.99 and random["test_accuracy"].max() < 0.15
 
@@ -131,22 +138,22 @@ def test_with_a_learning_rate_that_stays_each_seed_ends_lower_and_paths_settle_o
     assert sorted(ends_at[constant.index].round(2))[:2] == [0.73, 0.78]
 
 
-def test_a_new_path_fits_training_images_worse_and_not_unseen_ones():
+def test_a_new_path_fits_training_images_worse_and_not_unseen_ones(by_id, of_network):
     subject = "alexnet_small on CIFAR-10 (JPEG q75), n = 200"
-    assert FOUND.loc[subject, "new_path_worse_true"]["low"] > 0
-    assert JUDGED.loc["new_path_worse_true", "networks"] >= 1
+    assert of_network.loc[subject, "new_path_worse_true"]["low"] > 0
+    assert by_id.loc["new_path_worse_true", "networks"] >= 1
     unseen = claims.unseen(TABLES["path_unseen"]).set_index("id")
     assert unseen.loc["unseen_do_not_share", "high"] < 0 and set(unseen["n_seeds"]) == {3}
     equally = unseen.loc["unseen_recognized_equally"]
     assert abs(equally["value"]) < 0.01 and max(abs(equally["low"]), abs(equally["high"])) < 0.04
-    whole = FOUND.loc["alexnet_small on CIFAR-10 (JPEG q75), n = 50,000", "new_path_worse_true"]
+    whole = of_network.loc["alexnet_small on CIFAR-10 (JPEG q75), n = 50,000", "new_path_worse_true"]
     assert whole["value"] < 0 and whole["n_seeds"] == 1
 
 
-def test_overlap_is_not_linear_in_pixels_and_goes_with_standardized_distance_before_any_training():
+def test_overlap_is_not_linear_in_pixels_and_goes_with_standardized_distance_before_any_training(by_id):
     for name in ("no_distance_second", "no_distance_last", "no_rank_second", "no_rank_last", "no_standardized_last"):
-        assert JUDGED.loc[name, "verdict"] == "holds"
-    assert JUDGED.loc["no_standardized_second", "verdict"] != "holds"
+        assert by_id.loc[name, "verdict"] == "holds"
+    assert by_id.loc["no_standardized_second", "verdict"] != "holds"
     last = ends(NEW)
     assert last["pixels/relu2:linear"].abs().max() < 0.6
     seen = NEW.groupby("epoch")[[f"distance/{layer}:linear" for layer in LAYERS]].mean()
@@ -154,23 +161,23 @@ def test_overlap_is_not_linear_in_pixels_and_goes_with_standardized_distance_bef
     assert seen.loc[0].iloc[:2].tolist() == pytest.approx([-0.92, -0.83], abs=0.006)  # before training
 
 
-def test_one_update_alone_is_no_more_like_the_network_than_random_weights():
-    assert JUDGED.loc["isolated_update", "verdict"] == "holds"
-    over = JUDGED.loc["isolated_over_random"]
+def test_one_update_alone_is_no_more_like_the_network_than_random_weights(by_id):
+    assert by_id.loc["isolated_update", "verdict"] == "holds"
+    over = by_id.loc["isolated_over_random"]
     assert over["verdict"] in ("negligible", "undecided", "reversed") and abs(over["value"]) < 0.05
     assert (NEW["isolation/zeros"].dropna() == 0).all()
 
 
-def test_in_alexnet_paths_change_far_more_than_by_random_steps():
+def test_in_alexnet_paths_change_far_more_than_by_random_steps(by_id, of_network, of_deep):
     both = {of: over_epochs(NEW, of).loc[1:12] for of in ("paths", "movement")}
     assert both["paths"].max() < 0.65 and both["movement"].min() > 0.85
-    assert JUDGED.loc["more_than_movement", "verdict"] == JUDGED.loc["rise_beyond_movement", "verdict"] == "holds"
+    assert by_id.loc["more_than_movement", "verdict"] == by_id.loc["rise_beyond_movement", "verdict"] == "holds"
     subject = "alexnet_small on CIFAR-10 (JPEG q75), n = 200"
-    more = FOUND.loc[subject, "more_than_movement"]["value"], AGAIN.loc["more_than_movement", "value"]
+    more = of_network.loc[subject, "more_than_movement"]["value"], of_deep.loc["more_than_movement", "value"]
     assert more == pytest.approx((-0.38, -0.09), abs=0.005)
 
 
-def test_in_resnet_lag_alone_looks_like_change_and_is_not_what_is_seen():
+def test_in_resnet_lag_alone_looks_like_change_and_is_not_what_is_seen(by_id, of_deep):
     curves = {of: over_epochs(DEEP, of) for of in ("paths", "running", "lag", "movement")}
     assert 1 - curves["lag"].loc[1:3].mean() == pytest.approx(0.18, abs=0.005)
     early = {of: curve.loc[1:8] for of, curve in curves.items()}
@@ -178,14 +185,14 @@ def test_in_resnet_lag_alone_looks_like_change_and_is_not_what_is_seen():
     assert (early["paths"] < early["movement"]).all() and early["running"].mean() < early["lag"].mean() - 0.05
     assert curves["paths"].loc[11:].min() > 0.99
     for name in ("lag_alone", "more_than_lag"):
-        assert JUDGED.loc[name, "verdict"] == "holds"
-    assert AGAIN.loc["new_path_worse_true", "low"] < 0 < AGAIN.loc["new_path_worse_true", "high"]
-    assert JUDGED.loc["new_path_worse_true", ["verdict", "why"]].tolist() == ["undecided", "networks differ"]
+        assert by_id.loc[name, "verdict"] == "holds"
+    assert of_deep.loc["new_path_worse_true", "low"] < 0 < of_deep.loc["new_path_worse_true", "high"]
+    assert by_id.loc["new_path_worse_true", ["verdict", "why"]].tolist() == ["undecided", "networks differ"]
     assert DEEP.groupby("epoch")["train_accuracy"].mean().loc[5] > 0.9
-    assert JUDGED.loc["resnet_above_alexnet", "verdict"] == "not run"
+    assert by_id.loc["resnet_above_alexnet", "verdict"] == "not run"
 
 
-def test_among_fitted_networks_the_ratio_goes_weakly_with_the_gap_and_two_seeds_decide_nothing():
+def test_among_fitted_networks_the_ratio_goes_weakly_with_the_gap_and_two_seeds_decide_nothing(by_id):
     runs = results.published("path_ratio")
     networks = paths.networks_of_ratio(runs)
     assert len(networks) == 22 and networks["fitted"].sum() == 20 and set(networks["seeds"]) == {2}
@@ -194,7 +201,7 @@ def test_among_fitted_networks_the_ratio_goes_weakly_with_the_gap_and_two_seeds_
     assert fitted["gap"].agg(["min", "max"]).round(2).tolist() == [0.68, 0.74]
     assert fitted["ratio"].agg(["min", "max"]).round(2).tolist() == [0.41, 0.87]
     found = claims.ratio(runs).set_index("id")["value"]
-    assert set(JUDGED.loc[list(found.index), "why"]) == {"too few seeds"}
+    assert set(by_id.loc[list(found.index), "why"]) == {"too few seeds"}
     each = [claims.ratio(one).set_index("id")["value"] for _, one in runs.groupby("seed")]
     assert [one["ratio_gap_rank"] for one in each] == pytest.approx([-0.4, -0.4], abs=0.03)
     assert found["ratio_gap_partial"] == pytest.approx(-0.4, abs=0.05)

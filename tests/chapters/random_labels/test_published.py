@@ -17,18 +17,6 @@ WATCHED = tables.stopped_early(tables.with_regularizers(SWITCHED[~SWITCHED["stop
 AUGMENTED = tables.with_variants(results.summarize(results.published("augmented_labels")))
 
 
-@pytest.fixture(scope="module")
-def claims(of_page):
-    """By network, and over their networks."""
-    return of_page("01_random_labels")
-
-
-@pytest.fixture
-def said(claims):
-    """Of each claim, its verdict."""
-    return claims[1].set_index("id")["verdict"]
-
-
 def fitted(data, inputs="true", q=0.0):
     """Epochs to fit by network, size and seed."""
     chosen = ENDS[(ENDS["dataset"] == data) & (ENDS["inputs"] == inputs) & (ENDS["label_corruption"] == q)]
@@ -118,9 +106,9 @@ def test_alexnet_on_all_images_with_one_regularizer_and_two():
     assert len(paper) == len(tables.TABLE_1)
 
 
-def test_early_stopping_on_true_labels_and_with_half_of_them_random(claims, said):
+def test_early_stopping_on_true_labels_and_with_half_of_them_random(claimed, said):
     gain = {q: without(q)["stopped"] - without(q)["watched/test_accuracy"] for q in (0.0, 0.5)}
-    by = claims[0].query("id == 'stopping_no_help'").set_index("subject")
+    by = claimed.query("id == 'stopping_no_help'").set_index("subject")
     network = by.index.str.partition(" ").get_level_values(0)
     assert dict(zip(network, by["verdict"], strict=True)) == {"mlp_3x512": "holds", "mlp_1x512": "undecided"}
     wide = by[network == "mlp_1x512"].iloc[0]

@@ -20,23 +20,6 @@ CENTRE = TRAINING[(TRAINING["n_train"] == 1000) & (TRAINING["learning_rate"] == 
 TRUE = CENTRE[CENTRE["label_corruption"] == 0]
 
 
-@pytest.fixture(scope="module")
-def page(of_page):
-    """Claims by network, and over their networks."""
-    return of_page("04_stiffness")
-
-
-@pytest.fixture
-def claimed(page):
-    return page[0]
-
-
-@pytest.fixture
-def said(page):
-    """Of each claim, its verdict."""
-    return page[1].set_index("id")["verdict"]
-
-
 def at(rows, column, epoch, *keys):
     """The mean over seeds of a column at an epoch."""
     return rows[rows["epoch"] == epoch].groupby(list(keys) or "dataset")[column].mean()
@@ -68,14 +51,14 @@ def of_deep(claimed):
     return by_network
 
 
-def test_what_was_run_are_new_seeds_looked_at_from_the_first_steps_on(page):
+def test_what_was_run_are_new_seeds_looked_at_from_the_first_steps_on(by_id):
     assert set(TRAINING["eval_schedule"]) == {"early"} and set(TRAINING["n_train"]) == {1000, 3000}
     assert set(TRAINING.groupby("group_id")["seed"].agg(lambda seeds: tuple(sorted(set(seeds))))) == {(5, 6, 7, 8, 9)}
     assert set(MAPS["seed"]) == set(range(5, 10)) and set(DEEP["seed"]) == set(range(5, 10))
     judged = RECORD.entries["tanh_stiffer_within"].of(LAYERS)
     assert set(judged["seed"]) == set(range(5, 10)) and judged["run_id"].nunique() == 75
     assert {0, 0.0625, 0.5, *range(1, 9), 40} <= set(TRAINING["epoch"])
-    prior = page[1].set_index("id")["prior"]
+    prior = by_id["prior"]
     assert (
         prior[["falls_with_overfitting", "boundary_learnt"]].all()
         and prior[["tanh_stiffer_within", "tanh_differs"]].all()
