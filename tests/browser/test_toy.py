@@ -67,17 +67,14 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {chapter: page_of(chapter, folder) for chapter in NAMES}
 
 
-BOTH = pytest.mark.parametrize("visit", ["light", "dark"], indirect=True)
-
-
 @pytest.fixture
 def chapter() -> str:
     return "introduction"
 
 
-@pytest.fixture(params=["light"])  # what a figure does is the same on a dark page, what can be read is not
-def visit(request: pytest.FixtureRequest, browser: Browser, addresses: dict[str, str], chapter: str) -> Iterator[Visit]:
-    with Visit(browser, f"{addresses[chapter]}#{NAMES[chapter]}", scheme=request.param) as opened:
+@pytest.fixture
+def visit(browser: Browser, addresses: dict[str, str], chapter: str) -> Iterator[Visit]:
+    with Visit(browser, f"{addresses[chapter]}#{NAMES[chapter]}") as opened:
         opened.page.wait_for_selector("figure.gendyn-toy[data-ready]")
         yield opened
         assert opened.elsewhere + opened.complaints == []
@@ -103,17 +100,27 @@ def accuracies(page: Page) -> list[float]:
     return [float(text) for text in re.findall(r"([\d.]+) %", status(page))]
 
 
+def ask(page: Page) -> None:
+    """Of the first image, where there are some to choose from."""
+    if page.locator(".gendyn-toy-grid").count():
+        page.locator(".gendyn-toy-grid label").first.click()
+        page.wait_for_selector(ANSWERED)
+
+
 def answer(page: Page) -> str:
     page.wait_for_selector(ANSWERED)
     return page.locator(".gendyn-toy-answers > p").inner_text()
 
 
 def accessible(page: Page) -> None:
-    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] != "minor"] == []
+    """Light and dark: what a figure does is the same on both, what can be read is not."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
+        found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] != "minor"] == []
 
 
-@BOTH
 def test_random_labels_are_fitted_and_teach_nothing_by_keyboard_alone(visit: Visit) -> None:
     page = visit.page
     taken = []
@@ -221,7 +228,6 @@ def test_a_loss_that_diverges_is_explained(visit: Visit) -> None:
     assert visit.page.locator(".gendyn-toy-choose").is_hidden()
 
 
-@BOTH
 @pytest.mark.parametrize("chapter", [FOLLOWED])
 def test_pieces_move_while_two_moons_are_learned_and_a_point_has_its_function(visit: Visit) -> None:
     page = visit.page
@@ -250,13 +256,11 @@ def test_pieces_move_while_two_moons_are_learned_and_a_point_has_its_function(vi
     accessible(page)
 
 
-@BOTH
 @pytest.mark.parametrize("chapter", ["05_generalization_intervals"])
 def test_a_point_is_dragged_and_the_end_of_the_class_is_seen(visit: Visit) -> None:
     page = visit.page
     train(page)
-    page.locator(".gendyn-toy-grid label").first.click()
-    page.wait_for_selector(ANSWERED)
+    ask(page)
     canvas = page.locator(".gendyn-toy-plane")
     canvas.scroll_into_view_if_needed()
     box, before = canvas.bounding_box(), page.evaluate(DRAWN)
@@ -289,19 +293,16 @@ def test_what_was_tried_is_collected(visit: Visit) -> None:
     assert (cells[0][4], cells[1][2]) == ("100 %", "unfitted")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("chapter", NAMES)
 def test_on_a_phone_controls_picture_and_result_are_one_screen(
-    browser: Browser, addresses: dict[str, str], chapter: str, scheme: str
+    browser: Browser, addresses: dict[str, str], chapter: str
 ) -> None:
-    with Visit(browser, f"{addresses[chapter]}#{NAMES[chapter]}", width=PHONE["width"], scheme=scheme) as visit:
+    with Visit(browser, f"{addresses[chapter]}#{NAMES[chapter]}", width=PHONE["width"]) as visit:
         page = visit.page
         page.set_viewport_size(PHONE)  # type: ignore[arg-type]
         page.wait_for_selector("figure.gendyn-toy[data-ready]")
         train(page)
-        if page.locator(".gendyn-toy-grid").count():
-            page.locator(".gendyn-toy-grid label").first.click()
-            page.wait_for_selector(ANSWERED)
+        ask(page)
         assert page.evaluate(HEIGHT) <= PHONE["height"] - HEADER
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         accessible(page)
@@ -325,9 +326,7 @@ def longest(browser: Browser, visit: Visit) -> float:
     visit.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": SLOWED})
     browser.start_tracing(page=page, categories=["toplevel", "devtools.timeline"])
     train(page)
-    if page.locator(".gendyn-toy-grid").count():
-        page.locator(".gendyn-toy-grid label").first.click()
-        page.wait_for_selector(ANSWERED)
+    ask(page)
     page.get_by_label("across").press("Home")
     events = json.loads(browser.stop_tracing())["traceEvents"]
     kinds = ("FireAnimationFrame", "EventDispatch")
