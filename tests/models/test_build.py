@@ -77,7 +77,7 @@ def test_smallest_side_works_and_one_less_is_refused(name, side):
         build(name, num_classes=4, in_shape=(3, side, side - 1))
 
 
-@pytest.mark.parametrize("name", [*FOUNDATION, "resnet18", "alexnet"])
+@pytest.mark.parametrize("name", [*FOUNDATION, "resnet18", "resnet18_imagenet"])
 def test_seed_fixes_weights_and_leaves_the_generator_alone(name):
     shape = (3, 64, 64)
     state = torch.get_rng_state()
