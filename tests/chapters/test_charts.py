@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 
 import altair as alt
@@ -62,10 +63,16 @@ CHARTS |= {
 SAID = {"franken": "true labels +0.100", "learning_curves": "with q = 1: mlp_1x512: train 1.00, test 0.10"}
 
 
+@cache
+def chart(name: str) -> alt.TopLevelMixin:
+    """A chart of made-up runs, which several tests read."""
+    make, draw = CHARTS[name]
+    return draw(make())
+
+
 @pytest.mark.parametrize("name", CHARTS)
 def test_a_chart_is_a_valid_figure_that_says_its_numbers(name):
-    make, draw = CHARTS[name]
-    assert SAID.get(name, "") in described(draw(make()))
+    assert SAID.get(name, "") in described(chart(name))
 
 
 def drawn(spec: dict) -> set[tuple]:
@@ -120,8 +127,7 @@ DRAWN = [  # a chart, some of its rows, a column, and what the made-up runs have
 
 @pytest.mark.parametrize(("name", "query", "column", "expected"), DRAWN)
 def test_what_is_drawn_is_what_the_runs_have(name, query, column, expected):
-    make, draw = CHARTS[name]
-    found = rows(draw(make()), column).query(query)
+    found = rows(chart(name), column).query(query)
     assert found[column].tolist() == pytest.approx(expected, abs=1e-3)
     if {"low", "seeds"} <= set(found):
         assert (found["low"] <= found[column]).all() and found["seeds"].ge(3).all()
