@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,20 +66,21 @@ def by_section(sections: Iterable[tuple[str, Section]], *, folder: Path | None =
     """
     there = set(published_experiments(folder=folder))
     judged: dict[Any, pd.DataFrame] = {}  # sections that ask the same of the same tables are judged once
+    read = cache(partial(published, folder=folder))
     for chapter, section in sections:
         if not there.issuperset(section.tables):
             continue
         asked = section.tables, section.claims
         if asked not in judged:
-            judged[asked] = _judged(section, folder)
+            judged[asked] = _judged(section, read)
         found = judged[asked].assign(paper=section.record.paper, chapter=chapter, section=section.anchor)
         found["prior"] = found.pop("prior")  # the last column
         yield found[found["id"].isin(section.only or list(section.record.entries))]
 
 
-def _judged(section: Section, folder: Path | None) -> pd.DataFrame:
+def _judged(section: Section, read: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
     """The claims of a section's tables, those of other sections among them, with ``prior``."""
-    runs = pd.concat([published(name, folder=folder) for name in section.tables], ignore_index=True)
+    runs = pd.concat([read(name) for name in section.tables], ignore_index=True)
     found = section.claims(runs)
     prior = {name: on_record_before(section.record.entries[name], runs) for name in found["id"].unique()}
     return found.assign(prior=found["id"].map(prior).astype(bool))
@@ -91,7 +93,7 @@ def on_record_before(entry: Entry, runs: pd.DataFrame) -> bool:
         entry: The claim.
         runs: A tidy table with the column ``criteria`` of `gendyn_lite.results.published`.
     """
-    used = entry.of(runs)
+    used = entry.of(runs[["experiment", "criteria", *entry.only]])  # few of the columns that a table may have
     mark = f"{entry.id}:{entry.fingerprint()}"
     return len(used) > 0 and all(mark in str(marks).split() for marks in used["criteria"].unique())
 

@@ -137,7 +137,8 @@ def at_level(run: pd.DataFrame, column: str, level: float, wanted: str) -> float
 
 def levels(rows: pd.DataFrame, column: str, level: float, wanted: str) -> pd.Series:
     """`at_level` of each run of some rows, by seed."""
-    found = {seed: at_level(run.sort_values("epoch"), column, level, wanted) for seed, run in rows.groupby("seed")}
+    rows = rows[["seed", "epoch", column, wanted]].sort_values("epoch")
+    found = {seed: at_level(run, column, level, wanted) for seed, run in rows.groupby("seed")}
     return pd.Series(found, dtype=float)
 
 

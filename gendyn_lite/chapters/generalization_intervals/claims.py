@@ -24,8 +24,10 @@ def _networks(runs: pd.DataFrame) -> str:
 
 def _by_seed(runs: pd.DataFrame, name: str, corruption: float) -> pd.Series:
     """A recorded value by seed, at one label corruption; nothing where it was not measured."""
-    rows = runs[runs["label_corruption"] == corruption].set_index("seed")
-    return rows.get(f"intervals/{name}", pd.Series(dtype=float))
+    if f"intervals/{name}" not in runs:
+        return pd.Series(dtype=float)
+    rows = runs.loc[runs["label_corruption"] == corruption, ["seed", f"intervals/{name}"]]
+    return rows.set_index("seed")[f"intervals/{name}"]
 
 
 def _measured(runs: pd.DataFrame, name: str) -> bool:

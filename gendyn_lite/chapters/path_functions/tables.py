@@ -77,7 +77,7 @@ def long_paths(table: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: No similarity was recorded.
     """
-    described = named(table)
+    described = named(table).reset_index(drop=True)
     found = [match for name in table.columns if (match := COLUMN.fullmatch(str(name)))]
     if not found:
         raise UserError("the table has no similarities of paths, expected runs of path_networks or path_deep")
@@ -85,7 +85,6 @@ def long_paths(table: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for network in described["network"].unique():
         own = described[described["network"] == network]
-        labels = own[[name for name in own if "/" not in str(name)]]
         order = layers_of(table, network)
         for of, layer, measure in kinds:
             if layer not in order:
@@ -94,8 +93,10 @@ def long_paths(table: pd.DataFrame) -> pd.DataFrame:
             names = {name: str(name).removeprefix(prefix) for name in own if str(name).startswith(prefix)}
             values = own[list(names)].rename(columns=names)
             about = {"layer": layer, "number": order.index(layer) + 1, "measure": measure, "of": of}
-            parts.append(labels.assign(**about).join(values)[values["mean"].notna()])
-    return pd.concat(parts, ignore_index=True)
+            parts.append(pd.DataFrame(about, own.index).join(values)[values["mean"].notna()])
+    rows = pd.concat(parts)
+    labels = described.loc[rows.index, [name for name in described if "/" not in str(name)]]
+    return labels.reset_index(drop=True).join(rows.reset_index(drop=True))
 
 
 def mean_of_layers(rows: pd.DataFrame, measure: str, *, of: str = "paths") -> pd.DataFrame:
