@@ -31,8 +31,8 @@ def judged(notebook: str = "", *, folder: Path | None = None) -> tuple[pd.DataFr
         The claims on each network (`gendyn_lite.claims.sections.all_claims`), and over all networks, corrected for
         testing many (`gendyn_lite.claims.sections.statements`).
 
-    >>> claims, overall = judged("04_stiffness")
-    >>> overall.set_index("id")["verdict"]["boundary_seen"]
+    >>> claims, overall = judged("06_capacity")
+    >>> overall.set_index("id")["verdict"]["gabor_lowers"]
     'holds'
     """
     asked = [(page, section) for page, section in registry.sections() if notebook in ("", page)]

@@ -47,9 +47,9 @@ def torchvision_network(
 
     Source: Zhang et al. (2017), Table 2 (inception_v3, alexnet); the published layouts of torchvision.
 
-    >>> network = torchvision_network("alexnet", in_shape=(3, 64, 64), num_classes=5)
-    >>> network(torch.zeros(1, 3, 64, 64)).shape
-    torch.Size([1, 5])
+    >>> network = torchvision_network("resnet18", in_shape=(3, 32, 32), num_classes=5)
+    >>> network(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 5])
     """
     import torchvision
 
