@@ -86,11 +86,13 @@ def test_the_workflow_of_a_course_passes_in_a_clone_and_sees_what_is_broken(tmp_
     who = ["-c", "user.name=a", "-c", "user.email=a@localhost"]
     for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "course"], ["clone", "-q", ".", "../clone"]):
         subprocess.run(["git", *words], cwd=origin, check=True)
-    own = bare(clone / ".venv")
+    environment = {**bare(clone / ".venv").environ, **variables, "PATH": os.environ["PATH"]}  # of a stranger
 
     def ran(command: str, **others: str) -> tuple[int, str]:
-        words, environ = ["bash", "-e", "-c", command], {**own.environ, **variables, **others}
-        done = subprocess.run(words, cwd=clone, env=environ, capture_output=True, text=True, check=False)
+        words = ["bash", "-e", "-c", command]
+        done = subprocess.run(
+            words, cwd=clone, env={**environment, **others}, capture_output=True, text=True, check=False
+        )
         return done.returncode, (done.stdout + done.stderr)[-9000:]
 
     code, told = ran(install)
