@@ -21,7 +21,7 @@ from gendyn_lite.threads import threads
 from gendyn_lite.train import checkpoint
 from gendyn_lite.train.device import choose_device, device_name
 from gendyn_lite.train.distributed import joined
-from gendyn_lite.train.history import Progress
+from gendyn_lite.train.history import History, Progress
 
 QUICK_RUN = 10**11  # parameters × examples × epochs of a run of a few seconds
 Root = str | Path | None
@@ -143,7 +143,12 @@ def checked(configs: Iterable[RunConfig], *, data_root: Root = None) -> dict[tup
 
 def one_by_one(run: RunOne, configs: Iterable[RunConfig], **options: Any) -> list[Run]:
     """The complete runs of some configurations in their order, each done by a chapter's `run` with these options."""
-    return [run(config, **options) for config in configs]
+    configs, runs = list(configs), list[Run]()
+    with Progress(len(configs), enabled=True, label=f"{options['profile']} runs", unit="run") as bar:
+        for config in configs:
+            runs.append(run(config, **options))
+            bar.advance()
+    return runs
 
 
 def check_version(config: RunConfig, probe_version: int) -> None:
@@ -161,7 +166,10 @@ def of_kind(
 
 
 def _train_together(configs: Sequence[RunConfig], *, profile: str, root: Root) -> list[Run]:
-    """The complete runs of some configurations: those absent trained as batched networks, on one thread."""
+    """The complete runs of some configurations: those absent trained as batched networks, on one thread.
+
+    Each is complete as soon as it is trained, so that whoever is stopped meanwhile loses those alone that were not.
+    """
     device = choose_device(None)
     loaded = [data.load_for_run(config)[0] for config in configs]
     runs = [open_run(config, each.fingerprint, root=root) for config, each in zip(configs, loaded, strict=True)]
@@ -175,10 +183,13 @@ def _train_together(configs: Sequence[RunConfig], *, profile: str, root: Root) -
         ours = [(writer, each, config) for writer, each, config in opened if writer is not None]
         if ours:
             writers, sets, wanted = (list(column) for column in zip(*ours, strict=True))
-            options = {"on_epoch": lambda number, row: writers[number].write(row), "progress": True}
-            histories = train.fit_many(list(map(build, wanted, sets)), sets, wanted, device=device, **options)
-            for writer, history in zip(writers, histories, strict=True):
-                writer.finish(wall_seconds=round(history.last["seconds"], 2), trained_together=len(ours))
+
+            def finish(number: int, history: History) -> None:
+                seconds = round(history.last["seconds"], 2)
+                writers[number].finish(wall_seconds=seconds, trained_together=len(ours))
+
+            options = {"on_epoch": lambda number, row: writers[number].write(row), "on_end": finish, "progress": True}
+            train.fit_many(list(map(build, wanted, sets)), sets, wanted, device=device, **options)
     return runs
 
 

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import psutil
 
 from gendyn_lite.sweep.jobs import Outcome
-from gendyn_lite.train.history import VARIABLE
+from gendyn_lite.train.history import VARIABLE, in_words
 
 TERMINAL_SECONDS, PLAIN_SECONDS = 0.5, 30.0  # between two versions of a line
 
@@ -103,7 +103,7 @@ class Live:
 
     def line(self) -> str:
         """Where it stands now."""
-        parts = [f"{self.chapter}: cell {self.cell} of {self.cells}", *map(_bar, self._bars()[:2])]
+        parts = [f"{self.chapter}: cell {self.cell} of {self.cells}", *map(in_words, self._bars()[:2])]
         parts.append(f"{clock(self.seconds)} elapsed")
         if self.expected is not None and self.expected > self.seconds:
             parts.append(f"about {clock(self.expected - self.seconds)} left")
@@ -136,12 +136,6 @@ def clock(seconds: float) -> str:
     """
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
-
-
-def _bar(bar: dict[str, Any]) -> str:
-    """One count, for instance ``mlp_1x512 340 of 1600 steps (epoch 17, test 0.912)``."""
-    text = f"{bar['label']} {bar['done']} of {bar['steps']} {bar['unit']}s"
-    return f"{text} (epoch {bar['epoch']}, test {bar['test']})" if "test" in bar else text
 
 
 def _bytes_of_children() -> int:

@@ -51,6 +51,7 @@ def fit_many(
     *,
     device: str | torch.device | None = None,
     on_epoch: Callable[[int, Row], Any] | None = None,
+    on_end: Callable[[int, History], Any] | None = None,
     progress: bool = False,
 ) -> list[History]:
     """Train several networks; the same numbers as `fit` on each, up to the rounding of float32.
@@ -64,6 +65,7 @@ def fit_many(
         configs: For each network its configuration.
         device: As for `fit`.
         on_epoch: Called with the number of the run and its row. Rows of different runs interleave.
+        on_end: Called with the number of a run and its history once it has its weights, while others are trained still.
         progress: Whether to show a progress bar with a time estimate.
 
     Returns:
@@ -85,13 +87,14 @@ def fit_many(
         raise UserError(f"fit_many got {lengths}: expected one of each for every run")
     place = choose_device(device)
     members = [Member(*one, History()) for one in zip(range(len(models)), models, datasets, configs, strict=True)]
-    report = on_epoch or (lambda run, row: None)
+    report, ended = on_epoch or (lambda run, row: None), on_end or (lambda run, history: None)
     with Progress(sum(config.epochs for config in configs), enabled=progress, label="runs", unit="epoch") as bar:
         for group in _groups(members, place):
             if len(group) > 1:
-                Together(group, place, report, bar).train()
+                Together(group, place, report, ended, bar).train()
             else:
                 _alone(group[0], place, report, bar)
+                ended(group[0].run, group[0].history)
     return [member.history for member in members]
 
 
@@ -143,10 +146,15 @@ class Together:
     """Runs of one kind as one batched network; a run whose labels are fitted leaves, if its configuration says so."""
 
     def __init__(
-        self, members: Sequence[Member], device: torch.device, report: Callable[[int, Row], Any], bar: Progress
+        self,
+        members: Sequence[Member],
+        device: torch.device,
+        report: Callable[[int, Row], Any],
+        ended: Callable[[int, History], Any],
+        bar: Progress,
     ) -> None:
         """Put the networks and their data on the device."""
-        self.members, self.device, self.report, self.bar = list(members), device, report, bar
+        self.members, self.device, self.report, self.ended, self.bar = list(members), device, report, ended, bar
         self.config, self.place = members[0].config, Place()
         self._gather_data()
         self.stack = Stack([member.model for member in members])
@@ -239,6 +247,7 @@ class Together:
         for number in numbers:
             self.stack.store(number, self.members[number].model.eval())
             self.bar.advance(self.config.epochs - epoch)
+            self.ended(self.members[number].run, self.members[number].history)
         stay = [number for number in range(len(self.members)) if number not in set(numbers)]
         self.members = [self.members[number] for number in stay]
         if not stay or not numbers:

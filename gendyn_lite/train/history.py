@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ Row = dict[str, Any]
 VARIABLE = "GENDYN_PROGRESS"  # names the small JSON file of all bars; unset, nothing is written
 DIVERGED = "training has diverged, lower learning_rate"
 SECONDS = 0.5  # between two of its versions
-_counts: list[Progress] = []
+_counts: list[Progress] = []  # at present, outermost first
 
 
 class DivergedError(UserError):
@@ -126,10 +127,20 @@ def check_losses(losses: Sequence[float], *, place: Place, epoch: int, steps: in
             raise DivergedError(f"{run}loss is {value} at step {place.step - ago} {when}: {DIVERGED}")
 
 
+def in_words(told: dict[str, Any]) -> str:
+    """What a count tells, in words.
+
+    >>> in_words({"label": "mlp", "unit": "step", "steps": 9, "done": 4, "epoch": 1, "test": "0.912"})
+    'mlp 4 of 9 steps (epoch 1, test 0.912)'
+    """
+    text = f"{told['label']} {told['done']} of {told['steps']} {told['unit']}s"
+    return f"{text} (epoch {told['epoch']}, test {told['test']})" if "test" in told else text
+
+
 class Progress:
     """A bar with a time estimate, silent unless asked for; and a file for the process that started this one.
 
-    `gendyn run` reads every count of the chapter that it runs from that file.
+    A count within one that is shown is told beside that one's bar. `gendyn run` reads every count from the file.
 
     >>> with Progress(10, enabled=False) as bar:
     ...     bar.advance(3)
@@ -139,25 +150,28 @@ class Progress:
         self, steps: int, *, enabled: bool, done: int = 0, label: str = "training", unit: str = "step"
     ) -> None:
         """A bar over `steps` units of which `done` are done."""
-        self._shown: dict[str, Any] = {"label": label, "unit": unit, "steps": steps, "done": done}
+        self._told: dict[str, Any] = {"label": label, "unit": unit, "steps": steps, "done": done}
         self._file, self._written = os.environ.get(VARIABLE), 0.0
-        if self._file:
-            _counts.append(self)
+        bars = [each._bar for each in _counts if each._bar is not None]
+        self._outer = None if enabled or not bars else bars[-1]
         self._bar: Any = None
-        # tqdm's notebook bars overlook this variable of tqdm's own; a page has no use for a bar.
-        if enabled and os.environ.get("TQDM_DISABLE") != "1":
-            from tqdm.auto import tqdm
+        if enabled and os.environ.get("TQDM_DISABLE") != "1":  # tqdm's own variable: a page has no use for a bar
+            from tqdm import tqdm
 
-            self._bar = tqdm(total=steps, initial=done, desc=label, unit=unit, mininterval=0.2)
+            about = {"total": steps, "initial": done, "desc": label, "unit": unit, "mininterval": 0.2}
+            self._bar = tqdm(**about, position=0, file=_output())
 
     def __enter__(self) -> Progress:
         """The bar."""
+        _counts.append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
         """End the bar: full unless something was raised, since a run may end before its last step."""
+        _counts.remove(self)
+        if self._outer is not None:
+            self._outer.set_postfix_str("", refresh=False)
         if self._file:
-            _counts.remove(self)
             self._write(self._file)
         if self._bar is not None:
             if error[0] is None:
@@ -166,7 +180,7 @@ class Progress:
 
     def advance(self, steps: int = 1) -> None:
         """Count steps."""
-        self._change(done=self._shown["done"] + steps)
+        self._change(done=self._told["done"] + steps)
         if self._bar is not None:
             self._bar.update(steps)
 
@@ -178,18 +192,50 @@ class Progress:
             self._bar.set_postfix(**values, refresh=False)
 
     def _change(self, **values: Any) -> None:
-        """Other values, in the file once half a second has passed since it was last written."""
-        self._shown.update(values)
-        if self._file and time.monotonic() - self._written >= SECONDS:
-            self._write(self._file)
+        """Other values, told once half a second has passed since they were last told."""
+        self._told.update(values)
+        if (self._file or self._outer is not None) and time.monotonic() - self._written >= SECONDS:
+            self._written = time.monotonic()
+            if self._outer is not None:
+                self._outer.set_postfix_str(in_words(self._told))
+            if self._file:
+                self._write(self._file)
 
     def _write(self, file: str) -> None:
         """Replace the file; whoever reads it sees the old one or the new one. A full disk stops no training."""
         import torch
 
-        self._written = time.monotonic()
         gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() and torch.cuda.is_initialized() else 0
         aside = Path(f"{file}.{os.getpid()}")
         with contextlib.suppress(OSError):
-            aside.write_text(json.dumps({"bars": [each._shown for each in _counts], "gpu_bytes": gpu}))
+            aside.write_text(json.dumps({"bars": [each._told for each in _counts], "gpu_bytes": gpu}))
             aside.replace(file)
+
+
+class _Place:
+    """A file for tqdm: in a notebook's output the last line written stands in its place.
+
+    It is plain text, which is kept in the notebook as it was at the end; a widget is kept as it was when it was made.
+    """
+
+    encoding = "utf-8"  # tqdm asks
+
+    def __init__(self, display: Any) -> None:
+        self._shown = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            self._shown.update({"text/plain": line}, raw=True)
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+
+def _output() -> _Place | None:
+    """Where bars are written: a place of their own in a notebook; None is stderr."""
+    ipython = sys.modules.get("IPython")
+    if ipython is None or not hasattr(ipython.get_ipython(), "kernel"):
+        return None
+    from IPython.display import display
+
+    return _Place(display)

@@ -25,6 +25,7 @@ from gendyn_lite.train.probes import Probe, evaluated_epochs, evaluated_steps, t
 from gendyn_lite.train.run import Options, Run
 from gendyn_lite.train.step import Step, make_optimizer
 
+CHECKPOINT_SECONDS = 25.0  # with the step or the evaluation that it waits for, and its writing: half a minute
 LONG_STEP, FEW = 0.3, 256  # what an estimate times once on the CPU: seconds of a step, examples of an evaluation
 
 
@@ -40,7 +41,7 @@ def fit(
     on_epoch: Callable[[Row], Any] | None = None,
     progress: bool = False,
     probe_epochs: Iterable[int] | None = None,
-    checkpoint_seconds: float = 30.0,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     channels_last: bool = False,
 ) -> History:
     """Train a network by SGD with momentum on the cross-entropy (no label smoothing), as the configuration says.
@@ -77,7 +78,8 @@ def fit(
         on_epoch: Called with every row, after a resume with the restored ones first.
         progress: Whether to show a progress bar with a time estimate.
         probe_epochs: Epochs at which to call the probes (these are evaluated too); see `log_spaced`.
-        checkpoint_seconds: Seconds between two checkpoints; 0 for one after every step. The end always has one.
+        checkpoint_seconds: Seconds between two checkpoints, unless an evaluation takes longer; 0 for one after every
+            step. The end always has one.
         channels_last: Whether images and convolutions are laid out with channels last (faster on GPUs).
 
     Returns:

@@ -75,8 +75,9 @@ class Run:
         self.identity = {"run_id": config.run_id(data.fingerprint), "world": ranks.world, **_digests(model, data)}
         self._epochs_seen = probes.evaluated_epochs(config) | (options.probe_epochs or frozenset())
         self._steps_seen = probes.evaluated_steps(config, self.steps)
-        self.saved: Place | None = None
+        self.saved: tuple[Place, int] | None = None  # where the run stood, and its rows
         self.saved_at = time.monotonic()
+        self._evaluation = 0.0  # seconds of the last one
 
     def train(self) -> History:
         """Run to the end, or to the first epoch that fits every label if the configuration says so."""
@@ -95,19 +96,29 @@ class Run:
         return History(self.rows, self.resumed_at)
 
     def _epochs(self, bar: Progress) -> None:
-        if not self.rows:
-            self._evaluate(0)
-        while self.place.epoch <= self.config.epochs and not has_ended(self.config, self.rows[-1]):
-            epoch = self.place.epoch
-            self._train_epoch(epoch, bar)
-            self.place.epoch, self.place.batch = epoch + 1, 0
-            if epoch in self._epochs_seen:
-                self._evaluate(epoch)
-                bar.show(self.rows[-1])
-            if self._save_is_due():
-                self._save()
-        if self.saved != self.place:
+        self._evaluate_where_due(bar)  # before training; a checkpoint may have been written before an evaluation
+        while self.place.epoch <= self.config.epochs:
+            self._save_if_due()
+            if self.place.batch == 0 and has_ended(self.config, self.rows[-1]):  # no run ends within an epoch
+                break
+            self._train_epoch(self.place.epoch, bar)
+            self.place.epoch, self.place.batch = self.place.epoch + 1, 0
+            self._evaluate_where_due(bar)
+        if self.saved != (self.place, len(self.rows)):
             self._save()
+
+    def _evaluate_where_due(self, bar: Progress) -> None:
+        """Evaluate if the run stands where it should and has not; save first if that would be too late afterwards."""
+        within, finished = self.place.batch > 0, self.place.epoch - 1
+        wanted = self.place.step in self._steps_seen if within else finished in self._epochs_seen
+        if not wanted or (self.rows and self.rows[-1]["step"] >= self.place.step):
+            return
+        if self.rows:
+            self._save_if_due(ahead=self._evaluation)
+        started = time.monotonic()
+        self._evaluate(self.place.step / self.steps if within else finished)
+        self._evaluation = time.monotonic() - started
+        bar.show(self.rows[-1])
 
     def _train_epoch(self, epoch: int, bar: Progress) -> None:
         """The rest of an epoch, from the batch where it stands."""
@@ -129,11 +140,9 @@ class Run:
             if self.place.batch < self.steps and (evaluated or self._save_is_due()):
                 self._check(losses, epoch, rate)
                 self.place.seconds += time.perf_counter() - started
-                if evaluated:
-                    self._evaluate(self.place.step / self.steps)
-                    self.model.train()
-                if self._save_is_due():
-                    self._save()
+                self._evaluate_where_due(bar)
+                self._save_if_due()
+                self.model.train()
                 started = time.perf_counter()
         self._check(losses, epoch, rate)
         self.place.seconds += time.perf_counter() - started
@@ -168,10 +177,15 @@ class Run:
         batches = islice(self.batches[split].epoch(0), self.ranks.rank, None, self.ranks.world)
         return totals(self.model, batches, self.precision, self.options.device)
 
-    def _save_is_due(self) -> bool:
-        if self.options.checkpoint_dir is None:
+    def _save_is_due(self, *, ahead: float = 0.0) -> bool:
+        """Whether the last checkpoint, if not of this moment, is too old, or will be in so many seconds."""
+        if self.options.checkpoint_dir is None or self.saved == (self.place, len(self.rows)):
             return False
-        return self.ranks.broadcast(time.monotonic() - self.saved_at >= self.options.checkpoint_seconds)
+        return self.ranks.broadcast(time.monotonic() + ahead - self.saved_at >= self.options.checkpoint_seconds)
+
+    def _save_if_due(self, *, ahead: float = 0.0) -> None:
+        if self._save_is_due(ahead=ahead):
+            self._save()
 
     def _save(self) -> None:
         folder = self.options.checkpoint_dir
@@ -184,7 +198,7 @@ class Run:
             known["scaler"] = self.precision.scaler.state_dict()
             packed = checkpoint.pack(self.model, self.optimizer, self.options.grad_hook, random, known)
             checkpoint.write(folder, packed, step=self.place.step)
-        self.saved, self.saved_at = replace(self.place), time.monotonic()
+        self.saved, self.saved_at = (replace(self.place), len(self.rows)), time.monotonic()
 
     def _restore(self) -> None:
         """Go to where the newest checkpoint is, if there is one."""
@@ -209,7 +223,7 @@ class Run:
         if known["scaler"]:
             self.precision.scaler.load_state_dict(known["scaler"])
         self.resumed_at = [*known.get("resumed_at", []), self.place.step]
-        self.saved = replace(self.place)
+        self.saved = replace(self.place), len(self.rows)
 
     def _check_own(self, known: Mapping[str, Any], *names: str) -> None:
         """Refuse a checkpoint of something else than this run has."""

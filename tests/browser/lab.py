@@ -74,7 +74,7 @@ def opened(beside: Beside, folder: Path, name: str, browser: Browser) -> Iterato
     server = subprocess.Popen(command, cwd=folder, env={**beside.environ, **own}, **quiet)
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(300):
+        for _ in range(1500):  # five minutes: it may start beside other work
             try:
                 requests.get(f"{address}/api", timeout=5)
                 break

@@ -10,6 +10,8 @@ from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels import demo
 from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.errors import UserError
+from gendyn_lite.results.runs import open_run
+from gendyn_lite.train.ensemble import Together
 
 QUICK = {"train_size": 100, "epochs": 2}
 
@@ -101,3 +103,23 @@ def test_runs_trained_together_are_the_runs_trained_one_by_one(tmp_path):
         assert together[column].tolist() == pytest.approx(single[column].tolist(), rel=1e-3)
     assert set(single["trained_together"]) == {1}
     assert together["run_id"].tolist() == single["run_id"].tolist()
+
+
+def test_of_runs_trained_together_those_that_are_done_are_kept_when_the_others_are_stopped(tmp_path, monkeypatch):
+    configs = [one for epochs in (2, 3) for one in quick_plan(corruptions="0,1", epochs=epochs)]
+    whole, groups = Together.train, []
+
+    def train(together):
+        groups.append(together)
+        if len(groups) == 2:
+            raise KeyboardInterrupt
+        whole(together)
+
+    monkeypatch.setattr(Together, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run_all(configs, profile="smoke", root=tmp_path)
+    fingerprint = data.load_for_run(configs[0])[0].fingerprint
+    complete = [open_run(one, fingerprint, root=tmp_path).complete for one in configs]
+    assert complete == [one.epochs == 2 for one in configs]
+    runner.run_all(configs, profile="smoke", root=tmp_path)
+    assert len(groups) == 3  # the second once more

@@ -31,19 +31,30 @@ class Beside(NamedTuple):
         return subprocess.run(command, cwd=folder, env=self.environ, capture_output=True, text=True, check=False)
 
 
-def made(folder: Path, *packages: str) -> Beside:
-    """Make one in a folder, with some packages more."""
-    venv.create(folder / "env", with_pip=True)
+def bare(place: Path) -> Beside:
+    """Make one in a place, without the package."""
+    venv.create(place, with_pip=True)
     own = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    path = f"{folder / 'env' / 'bin'}{os.pathsep}{own['PATH']}"
+    path = f"{place / 'bin'}{os.pathsep}{own['PATH']}"
     seen = [path for path in sys.path if path.endswith("site-packages")]
     shared = os.pathsep.join(str(Path(path).parents[2] / "share" / "jupyter") for path in seen)  # of ipywidgets
-    found = Beside(folder / "env" / "bin" / "python", {**own, "PATH": path, "JUPYTER_PATH": shared})
-    site = found.run("-c", "import site; print(site.getsitepackages()[0])", folder=folder).stdout.strip()
+    found = Beside(place / "bin" / "python", {**own, "PATH": path, "JUPYTER_PATH": shared})
+    site = found.run("-c", "import site; print(site.getsitepackages()[0])", folder=place).stdout.strip()
     Path(site, "beside.pth").write_text("\n".join(seen))
+    return found
+
+
+def wheel_in(folder: Path) -> Path:
+    """The wheel of the package, built into a folder."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def made(folder: Path, *packages: str) -> Beside:
+    """Make one in a folder, with the package and some more."""
+    found, wheel = bare(folder / "env"), wheel_in(folder)
     pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     for words in (("--no-deps", "--force-reinstall", wheel), packages):
         done = found.run(*pip, *words, folder=folder) if words else None

@@ -17,7 +17,7 @@ import yaml
 from gendyn_lite import notebooks
 from tests.book.trial import ROOT
 from tests.chapters.test_exercises import FOLDED, KNOWN
-from tests.project.beside import Beside, made
+from tests.project.beside import Beside, bare, made, wheel_in
 
 EXECUTE = "from nbclient.cli import main; main()"
 CHAPTERS = notebooks.chapters()
@@ -47,28 +47,63 @@ def test_a_plain_notebook_runs_from_an_empty_folder(course: Beside, tmp_path: Pa
     assert counted == ([str(len(FOLDED[chapter]))] if chapter in FOLDED else [])
 
 
+COURSE = ROOT / "book" / "course.yml"
+
+
+def commands() -> tuple[list[str], dict[str, str]]:
+    """What the workflow of a course runs, step by step, and its variables."""
+    workflow = yaml.safe_load(COURSE.read_text(encoding="utf-8"))
+    return [step["run"] for step in workflow["jobs"]["chapters"]["steps"] if "run" in step], workflow["env"]
+
+
+def requirements(wheel: Path) -> str:
+    """The requirements of a course as the page for teachers has them, the package by its wheel."""
+    page = (ROOT / "book" / "teaching.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"^```text\n(gendyn_lite @ .*?)```$", page, re.MULTILINE | re.DOTALL)
+    return re.sub(r"git\+\S+", wheel.as_uri(), listed)
+
+
+def test_the_workflow_of_a_course_sets_up_what_it_runs(tmp_path: Path) -> None:
+    (install, test), environ = commands()
+    assert install.startswith("python -m venv .venv && .venv/bin/pip install -r requirements.txt")
+    assert test.startswith(".venv/bin/python -m pytest --nbval ") and test.endswith(" $CHAPTERS")
+    assert {Path(name).stem for name in environ["CHAPTERS"].split()} <= set(CHAPTERS)
+    assert requirements(tmp_path / "a.whl").splitlines() == [
+        f"gendyn_lite @ {(tmp_path / 'a.whl').as_uri()}",
+        "pytest",
+        "nbval",
+    ]
+
+
 @pytest.mark.minutes("runs two chapters")
-def test_the_workflow_of_a_course_passes_in_a_clone_and_sees_what_is_broken(course: Beside, tmp_path: Path) -> None:
-    workflow = yaml.safe_load((ROOT / "book" / "course.yml").read_text(encoding="utf-8"))
-    command = workflow["jobs"]["chapters"]["steps"][-1]["run"].replace(".venv/bin/python", str(course.python))
-    chapters = workflow["env"]["CHAPTERS"].split()
-    origin = tmp_path / "origin"
+def test_the_workflow_of_a_course_passes_in_a_clone_and_sees_what_is_broken(tmp_path: Path) -> None:
+    """Its commands as they are; what they install besides the package is found in this environment."""
+    (install, test), variables = commands()
+    chapters = variables["CHAPTERS"].split()
+    origin, clone = tmp_path / "origin", tmp_path / "clone"
     notebooks.student([Path(name).stem for name in chapters], out=origin, solutions=False)
+    (origin / "requirements.txt").write_text(requirements(wheel_in(tmp_path)), encoding="utf-8")
     who = ["-c", "user.name=a", "-c", "user.email=a@localhost"]
     for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "course"], ["clone", "-q", ".", "../clone"]):
         subprocess.run(["git", *words], cwd=origin, check=True)
+    environment = {**bare(clone / ".venv").environ, **variables, "PATH": os.environ["PATH"]}  # of a stranger
 
-    def tested(*names: str) -> tuple[int, str]:
-        environ = {**course.environ, "CHAPTERS": " ".join(names)}
-        words, folder = ["bash", "-c", command], tmp_path / "clone"
-        done = subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout[-9000:]
+    def ran(command: str, **others: str) -> tuple[int, str]:
+        words = ["bash", "-e", "-c", command]
+        done = subprocess.run(
+            words, cwd=clone, env={**environment, **others}, capture_output=True, text=True, check=False
+        )
+        return done.returncode, (done.stdout + done.stderr)[-9000:]
 
-    code, told = tested(*chapters)
+    code, told = ran(install)
     assert code == 0, told
-    broken = tmp_path / "clone" / chapters[-1]
+    code, told = ran(".venv/bin/python -c 'import gendyn_lite; print(gendyn_lite.__file__)'")
+    assert Path(told.strip()).is_relative_to(clone / ".venv")
+    code, told = ran(test)
+    assert code == 0, told
+    broken = clone / chapters[-1]
     broken.write_text(broken.read_text().replace("stiffness.gradient_gram(network", "stiffness.gradient_grams(network"))
-    code, told = tested(chapters[-1])
+    code, told = ran(test, CHAPTERS=chapters[-1])
     assert code == 1 and "gradient_grams" in told
 
 

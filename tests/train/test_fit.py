@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -17,7 +16,6 @@ from gendyn_lite import models
 from gendyn_lite.data import batcher
 from gendyn_lite.errors import UserError
 from gendyn_lite.train import DivergedError, estimate_seconds, fit, learning_rate
-from gendyn_lite.train.history import Progress
 from tests.train.conftest import make_network, same, trained, weights
 
 KEYS = ["epoch", "step", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
@@ -174,16 +172,6 @@ class TestProgress:
         trained(config, digits)
         assert capfd.readouterr() == ("", "")
 
-    def test_bar_with_an_estimate_on_a_terminal(self, digits, config, capfd, monkeypatch):
-        import tqdm.auto
-
-        bar = tqdm.auto.tqdm
-        monkeypatch.delenv("TQDM_DISABLE", raising=False)
-        monkeypatch.setattr(tqdm.auto, "tqdm", lambda **options: bar(**options | {"mininterval": 0}))
-        trained(config, digits, progress=True)
-        said = capfd.readouterr().err
-        assert all(part in said for part in ("20/20", "epoch=3", "step/s"))
-
 
 def mlp(num_classes, side):
     return models.build("mlp", num_classes=num_classes, in_shape=(1, side, side))
@@ -254,13 +242,3 @@ class TestEstimate:
         assert same(weights(model), before)
         assert model.training
         assert torch.equal(torch.get_rng_state(), generator)
-
-
-@pytest.mark.parametrize(("raised", "end"), [(None, "10/10"), (KeyboardInterrupt, " 3/10")], ids=["done", "stopped"])
-def test_a_bar_ends_full_unless_something_was_raised(raised, end, monkeypatch, capsys):
-    monkeypatch.delenv("TQDM_DISABLE", raising=False)
-    with suppress(KeyboardInterrupt), Progress(10, enabled=True) as bar:
-        bar.advance(3)
-        if raised:
-            raise raised
-    assert end in capsys.readouterr().err.split("\r")[-1]

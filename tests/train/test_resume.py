@@ -77,7 +77,7 @@ def test_to_the_bit_from_any_step(config, digits, tmp_path, stop, seconds):
     config = config.replace(random_crop=1, flip=True)
     make = network_with_everything
     resumed = stop_and_go_on(config, digits, tmp_path, stop, make=make, checkpoint_seconds=seconds)
-    assert resumed.history.resumed_at == ([stop - 1] if seconds == 0 and stop > 1 else [])
+    assert resumed.history.resumed_at == ([stop - 1] if seconds == 0 else [])
     assert resumed.same_as(trained(config, digits, make(config, digits)))
     assert resumed.model[-1].calls == 20
 
@@ -295,3 +295,71 @@ def test_an_extra_state_is_refused_at_once(config, digits, network, tmp_path):
     network.append(Extra())
     with pytest.raises(UserError, match=r"the network keeps '.*_extra_state', a dict, in its state_dict"):
         trained(config, digits, network, checkpoint_dir=tmp_path)
+
+
+class Clock:
+    """Time passes only in training steps and in the evaluations at which a probe is called; checkpoints as written."""
+
+    def __init__(self, monkeypatch, *, step, evaluation):
+        self.now, self.each, self.evaluation = 0.0, step, evaluation
+        self.saved, self.lost = 0.0, []
+        monkeypatch.setattr("gendyn_lite.train.run.time.monotonic", lambda: self.now)
+        write = checkpoint.write
+
+        def written(folder, packed, **options):
+            self.saved = self.now
+            return write(folder, packed, **options)
+
+        monkeypatch.setattr(checkpoint, "write", written)
+        self.probes = {"clock": lambda model, epoch: self.passes(self.evaluation) or {}}
+
+    def passes(self, seconds):
+        """Time passes, and a kill at its end would cost what has passed since the last checkpoint."""
+        self.now += seconds
+        self.lost.append(self.now - self.saved)
+
+    def __call__(self, model, *, epoch, step):
+        self.passes(self.each)
+
+
+@pytest.mark.parametrize(
+    ("step", "evaluation"), [(0.01, 0.0), (1.0, 0.0), (4.0, 4.0), (2.0, 20.0), (1.0, 24.0), (4.9, 100.0)], ids=str
+)
+def test_a_kill_costs_at_most_half_a_minute_or_the_evaluation_that_it_comes_in(
+    config, digits, tmp_path, monkeypatch, step, evaluation
+):
+    clock = Clock(monkeypatch, step=step, evaluation=evaluation)
+    config = config.replace(epochs=60, eval_every=2)
+    options = {"probes": clock.probes, "grad_hook": clock, "checkpoint_dir": tmp_path}
+    trained(config, digits, **options)
+    assert len(clock.lost) == 60 * 5 + 31  # every step and every evaluation, the first one before training
+    assert max(clock.lost[1:]) <= max(30.0, evaluation)
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["between epochs", "within the first"])
+def test_a_kill_in_a_long_evaluation_costs_the_evaluation_alone(config, digits, tmp_path, monkeypatch, early):
+    if early:
+        config = config.replace(eval_schedule="early", batch_size=8)  # 19 steps an epoch
+    calls, at = [], 10 / 19 if early else 2
+
+    def probe(model, epoch):
+        calls.append(epoch)
+        if epoch == at and calls.count(at) == 1:
+            raise Stop
+        return {"epoch": epoch}
+
+    monkeypatch.setattr("gendyn_lite.train.run.Run._save_is_due", lambda run, *, ahead=0.0: ahead > 0)  # before it
+    options = {"checkpoint_dir": tmp_path, "probes": {"p": probe}}
+    with pytest.raises(Stop):
+        trained(config, digits, **options)
+    resumed = trained(config, digits, **options)
+    assert resumed.history.resumed_at == [10]  # the second epoch ends there too, of 5 steps each
+    monkeypatch.undo()
+    assert resumed.same_as(trained(config, digits, probes={"p": lambda model, epoch: {"epoch": epoch}}))
+
+
+def test_a_run_that_was_killed_within_an_epoch_does_not_end_there(config, digits, tmp_path):
+    config = config.replace(eval_schedule="early", batch_size=8, stop_at_loss=2.3)  # low enough within the first epoch
+    resumed = stop_and_go_on(config, digits, tmp_path, 15)
+    assert resumed.history.resumed_at == [14] and resumed.history.column("step") == [0, 1, 2, 5, 10, 19]
+    assert resumed.same_as(trained(config, digits))
