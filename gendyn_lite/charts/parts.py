@@ -267,9 +267,12 @@ def of_runs(chart: Drawn, table: pd.DataFrame, rows: pd.DataFrame) -> Drawn:
 
     Args:
         chart: The chart.
-        table: The tidy table that it was made from.
+        table: The tidy table that it was made from. Without the column ``run_id``, as in a live explorer, the chart is
+            left as it is.
         rows: What is drawn of it, as rows with the column ``run_id``.
     """
+    if "run_id" not in table:
+        return chart
     return captioned(chart, provenance_line(table[table["run_id"].isin(rows["run_id"])]))
 
 

@@ -78,7 +78,7 @@ def test_too_many_seeds_are_refused_before_any_run_is_made(chapter, seeds):
 
 
 NAMES = {"__init__", "runs", "probes", "tables", "claims", "charts", "demo", "explorer", "exercises"}
-OWN = {"random_labels": {"imagenet"}, "which_lens": {"ranking"}}
+OWN = {"random_labels": {"imagenet"}, "which_lens": {"ranking", "judging"}}
 
 FOLDERS = sorted(path.parent for path in Path(chapters.__path__[0]).glob("*/__init__.py"))
 

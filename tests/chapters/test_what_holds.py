@@ -106,11 +106,11 @@ def last_of(runs):
     return runs.sort_values("epoch").groupby("run_id").tail(1)
 
 
-def test_how_many_random_labels_are_missed_and_how_long_they_take(claims):
+def test_how_many_random_labels_are_missed_and_how_long_they_take(claimed):
     runs = last_of(results.published("random_labels"))
     random = runs[(runs["label_corruption"] == 1) & (runs["inputs"] == "true")]
     assert round(1e4 * (1 - random["train_accuracy"].min())) == 7  # of every seed, and not of the best
-    slower = claims.loc[(claims["id"] == "random_slower") & (claims["n_seeds"] > 0), "value"]
+    slower = claimed.loc[(claimed["id"] == "random_slower") & (claimed["n_seeds"] > 0), "value"]
     assert round(slower.min()) == 1 and round(slower.max()) == 7
     augmented = last_of(results.published("augmented_labels"))
     assert augmented["train_accuracy"].min() == 1 and set(augmented["n_train"]) == {200}
@@ -141,8 +141,8 @@ def test_the_mask_with_a_quarter_kept_loses(overall):
     assert round(overall.set_index("id").loc["better_than_none_25", "value"], 1) == -0.7
 
 
-def test_intervals_of_pairs_by_networks(claims):
-    pairs = claims[claims["id"].isin(["pairs_alike", "conv_pairs_alike"]) & (claims["n_seeds"] > 0)]
+def test_intervals_of_pairs_by_networks(claimed):
+    pairs = claimed[claimed["id"].isin(["pairs_alike", "conv_pairs_alike"]) & (claimed["n_seeds"] > 0)]
     longer = pairs.set_index("subject")["value"]
     large = longer.index.str.contains("n = 1,000")
     assert longer[large].max() < 0.06 and longer[~large].min() > 0.29 and large.sum() == 8

@@ -170,9 +170,9 @@ def test_fit_epoch_is_the_first_epoch_with_every_label_fitted(tmp_path, accuraci
 @pytest.mark.parametrize(
     ("seeds", "told"),
     [
-        ({0.0: 1}, "1 run, 1 seed (0), 2 epochs;"),
-        ({0.0: 3}, "3 runs, 3 seeds (0 to 2), 2 epochs;"),
-        ({0.0: 3, 1.0: 1}, "4 runs, 1 to 3 seeds (0 to 2), 2 epochs;"),
+        ({0.0: 1}, "1 run, 1 seed (0), 3 epochs;"),
+        ({0.0: 3}, "3 runs, 3 seeds (0 to 2), 3 epochs;"),
+        ({0.0: 3, 1.0: 1}, "4 runs, 1 to 3 seeds (0 to 2), 3 epochs;"),
     ],
     ids=["one", "alike", "of_unequal_numbers"],
 )
