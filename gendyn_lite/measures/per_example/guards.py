@@ -23,6 +23,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE, lone
 from gendyn_lite.measures.per_example.checks import dtype_name, usable
 from gendyn_lite.measures.per_example.layers import first_trainable, of_libraries
+from gendyn_lite.measures.per_example.rowwise import mixing
 
 
 def check_eval(model: nn.Module) -> None:
@@ -248,6 +249,41 @@ def check_rows(model: nn.Module, x: Tensor, among: object) -> None:
                 raise UserError(ANOTHER.format(i))
 
 
+@torch.no_grad()
+def check_all_rows(model: nn.Module, x: Tensor, among: object) -> None:
+    """Refuse outputs of a batch where any is another one among every second of its examples.
+
+    It takes as long as the batch did, and is for a network with an operation that may mix examples: a few of them may
+    be mixed where nobody looks, in large batches alone.
+
+    Args:
+        model: The network.
+        x: Inputs.
+        among: What it gave for them; what is no tensor of rows is left to others.
+
+    Raises:
+        UserError: An output is another one, with the operation and its module.
+
+    >>> class Paired(nn.Linear):
+    ...     def forward(self, x):
+    ...         h = super().forward(x)
+    ...         return torch.cat([h[:6], h[[7, 6]], h[8:]]) if len(x) > 8 else h
+    >>> check_all_rows(network := Paired(2, 3), x := torch.randn(16, 2), network(x))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the output of example 6 is another one among fewer examples: ... by index in ...
+    """
+    if not isinstance(among, Tensor) or among.dim() < 1 or len(among) != len(x) or among.is_complex():
+        return
+    for start in (0, 1):
+        with torch.inference_mode(False):
+            found = model(usable(x[start::2]))
+        wrong = (~_same_rows(found, among[start::2].detach())).nonzero().flatten().tolist()
+        if wrong:
+            told = f"the output of example {start + 2 * wrong[0]} is another one among fewer examples"
+            why = "make that work on each example by itself"
+            raise UserError(f"{told}: the network mixes the examples of a batch, maybe by {mixing(model, x)}: {why}")
+
+
 def _by_vmap(model: nn.Module, x: Tensor) -> Tensor | None:
     """The outputs of examples, each a batch of its own, at about the cost of one; None where vmap cannot.
 
@@ -263,9 +299,16 @@ def _by_vmap(model: nn.Module, x: Tensor) -> Tensor | None:
 
 def same_row(alone: Tensor, among: Tensor) -> bool:
     """Whether an example's row of outputs is that among others, up to rounding."""
-    rtol = TOLERANCE.get(among.dtype, 0.1)  # in half precision a batch rounds otherwise
-    size = float(among.abs().nan_to_num(0.0, 0.0).mean())  # what is not finite is named elsewhere
-    return torch.allclose(alone, among, rtol=rtol, atol=rtol * size, equal_nan=True)
+    return alone.shape == among.shape and bool(_same_rows(alone[None], among[None]))
+
+
+def _same_rows(found: Tensor, expected: Tensor) -> Tensor:
+    """Which rows [n, ...] are the same up to rounding, bool [n]."""
+    found, expected = (value.reshape(len(value), -1) for value in (found, expected))
+    rtol = TOLERANCE.get(expected.dtype, 0.1)  # in half precision a batch rounds otherwise
+    size = expected.abs().nan_to_num(0.0, 0.0).mean(1, keepdim=True)  # what is not finite is named elsewhere
+    near = (found - expected).abs() <= rtol * (expected.abs() + size)
+    return (near | (found == expected) | (found.isnan() & expected.isnan())).all(1)
 
 
 @contextmanager

@@ -242,7 +242,7 @@ def of_libraries(model: nn.Module) -> bool:
     >>> of_libraries(nn.Linear(2, 2)), of_libraries(type("Own", (nn.ReLU,), {})())
     (True, False)
     """
-    if any(vars(every_module).get(f"_global_{kind}_hooks") for kind in GLOBAL):
+    if hooks_of_all():
         return False
     for module in model.modules():
         own = vars(module)
@@ -252,6 +252,11 @@ def of_libraries(model: nn.Module) -> bool:
         if any(callable(value) and not _of_torch(value) for value in own.values()):
             return False
     return True
+
+
+def hooks_of_all() -> bool:
+    """Whether there are hooks that torch calls for every module."""
+    return any(vars(every_module).get(f"_global_{kind}_hooks") for kind in GLOBAL)
 
 
 def _of_torch(function: object) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,11 +20,31 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.alone import FITTED, TOLERANCE, Lone, Loss, frozen, gradients
+from gendyn_lite.measures.per_example.alone import FITTED, MIXES, TOLERANCE, Lone, Loss, frozen, gradients
 from gendyn_lite.measures.per_example.checks import check_logits, usable
-from gendyn_lite.measures.per_example.guards import check_alone, check_loss, check_rows, unmoved
+from gendyn_lite.measures.per_example.guards import (
+    ANOTHER,
+    check_all_rows,
+    check_alone,
+    check_loss,
+    check_rows,
+    same_row,
+    unmoved,
+)
 from gendyn_lite.measures.per_example.lag import lag_is_told
-from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, fewest_axes, hooked, seen, state, warn, wide
+from gendyn_lite.measures.per_example.layers import (
+    Layer,
+    Plan,
+    Use,
+    fewest_axes,
+    hooked,
+    hooks_of_all,
+    seen,
+    state,
+    warn,
+    wide,
+)
+from gendyn_lite.measures.per_example.rowwise import RowWise
 from gendyn_lite.threads import keep_freed_memory
 
 OnLayer = Callable[[Layer, list[Use]], None]
@@ -76,12 +96,9 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
         given = x.detach()
         if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":  # pools faster, and patches are longer runs
             given = given.contiguous(memory_format=torch.channels_last)
-        with ExitStack() as stack:
-            for check in () if plan.alone else (unmoved(model, x), lag_is_told(model)):
-                stack.enter_context(check)
-            stack.enter_context(taps)
-            stack.enter_context(hooked(taps.layers, taps.leave, taps.enter))
-            logits = model(given)
+        checks = () if plan.alone else (unmoved(model, x), lag_is_told(model))
+        rows = None if plan.alone or len(x) < 2 else RowWise(model, given)
+        logits = taps.run(model, given, *checks, rows=rows)
         check_logits(logits, y, loss is cross_entropy)
         losses = loss(logits, usable(y))
         if losses.shape != (len(x),):
@@ -91,11 +108,15 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
             _check_graph(losses)
             if len(x) > 1 and loss is not cross_entropy and not drawn:
                 check_loss(loss, logits, y, losses)
+            proved = rows is not None and taps.proved and rows.holds(logits)
             if not drawn:
-                taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, losses)
+                taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, (logits, losses), proved=proved)
                 plan.used = taps.lone and taps.lone.used
             check_alone(model, x, seen=taps.lone is not None and loss is cross_entropy)
-            _check_rows(model, x.detach(), logits)  # not `given`: in few examples its layout takes longer
+            if not isinstance(taps.lone, Beside):  # which has looked at outputs already
+                _check_rows(model, x.detach(), logits)  # not `given`: in few examples its layout takes longer
+            if not proved:
+                _check_all_rows(model, x.detach(), logits)
             plan.alone = len(x) > 1
         taps.forward_is_done()
         if losses.requires_grad:
@@ -130,6 +151,12 @@ def _check_graph(losses: Tensor) -> None:
         left += [parent for parent, _ in node.next_functions]
 
 
+def _check_all_rows(model: nn.Module, x: Tensor, logits: Tensor) -> None:
+    """Compare every example with itself among half of the others, where a network computes precisely enough."""
+    if len(x) > 2 and logits.dtype == next(model.parameters()).dtype:
+        check_all_rows(model, x, logits)
+
+
 def _check_rows(model: nn.Module, x: Tensor, logits: Tensor) -> None:
     """Compare examples with themselves among others, where a network computes precisely enough."""
     if len(x) > 1 and logits.dtype == next(model.parameters()).dtype:
@@ -158,16 +185,89 @@ class _Memory:
             self._known[self._key] = self._state, frozenset(plan.outside), plan.used
 
 
-def _lone(model: nn.Module, plan: Plan, batch: tuple[Tensor, Tensor], loss: Loss, losses: Tensor) -> Lone | None:
-    """An example by itself, for a network that computes precisely enough to be compared and is not fitted already."""
+def _lone(
+    model: nn.Module,
+    plan: Plan,
+    batch: tuple[Tensor, Tensor],
+    loss: Loss,
+    given: tuple[Tensor, Tensor],
+    *,
+    proved: bool,
+) -> Lone | Beside | None:
+    """An example by itself, for a network that computes precisely enough to be compared and is not fitted already.
+
+    Of one whose every operation keeps the examples apart, and whose parameters have formulas, what its layers show.
+    """
+    logits, losses = given
     largest, dtype = losses.detach().max(), next(model.parameters()).dtype
     coarse = dtype != losses.dtype or torch.is_autocast_enabled(losses.device.type)
     if dtype not in TOLERANCE or coarse or largest.abs() < FITTED[dtype]:
         return None
+    plain = proved and loss is cross_entropy and batch[0].is_floating_point() and not hooks_of_all()
     try:
+        if plain and logits.dtype == dtype and not plan.without_formula and not plan.outside:
+            return Beside(model, plan, batch, (logits.detach(), losses.detach()))
         return Lone(model, list(plan.names.values()), batch, loss, losses)
     except RuntimeError:  # an input changed in place, which is named when it is met
         return None
+
+
+class Beside:
+    """The example of a batch with the largest loss beside another one, and what its layers show there.
+
+    It stands in for a `Lone` where it is proved that no operation mixes examples, and that each layer reads and gives
+    them along the first axis: then a layer's formula is right if its input and output gradient are the example's own.
+    No weight's gradient is taken.
+
+    Args:
+        model: The network, no parameter of which requires a gradient.
+        plan: Its layers.
+        batch: Inputs and labels.
+        among: The logits and the losses among all.
+
+    Attributes:
+        used: The parameters that its loss depends on.
+
+    Raises:
+        UserError: An output is another one there than among all, or the loss has a derivative by the other example.
+    """
+
+    def __init__(
+        self, model: nn.Module, plan: Plan, batch: tuple[Tensor, Tensor], among: tuple[Tensor, Tensor]
+    ) -> None:
+        self._i, count = int(among[1].argmax()), len(among[1])
+        places = [self._i, (self._i + count // 2) % count]
+        x, y = (part[places] for part in batch)
+        x.requires_grad_()
+        self._uses: dict[Layer, list[Use]] = {}
+        taps = _Taps(plan, frozenset(), 2, self._uses.__setitem__)
+        logits = taps.run(model, x.clone())
+        for i, row in zip(places, logits.detach(), strict=True):
+            if not same_row(row, among[0][i]):
+                raise UserError(ANOTHER.format(i))
+        taps.forward_is_done()
+        of_inputs, _ = torch.autograd.grad(cross_entropy(logits, y)[0], [x, taps.source], allow_unused=True)
+        if of_inputs is not None and (of_inputs[1].abs() > 0).any():
+            raise UserError(MIXES)
+        taps.hand_over_the_rest()
+        self.used = frozenset(name for layer, uses in self._uses.items() if uses for name in layer.parameters)
+        self._relative = TOLERANCE[logits.dtype]
+        largest = [float(use.z[0].norm()) for uses in self._uses.values() for use in uses]
+        self._absolute = self._relative * 1e-2 * max(largest, default=0.0)
+
+    def agrees(self, layer: Layer, uses: list[Use]) -> bool:
+        """Whether a layer read and gave in the batch what it does here."""
+        own = self._uses.get(layer, [])
+        if len(own) != len(uses):
+            return False
+        return all(
+            self._close(use.z[self._i], other.z[0]) and same_row(use.a[self._i], other.a[0])
+            for use, other in zip(uses, own, strict=True)
+        )
+
+    def _close(self, found: Tensor, expected: Tensor) -> bool:
+        wrong = (found - expected).norm()
+        return not wrong > self._relative * expected.norm() + self._absolute  # NaN is another check's to name
 
 
 class _Tap(torch.autograd.Function):
@@ -202,7 +302,19 @@ class _Taps(TorchFunctionMode):
         self._uses: defaultdict[Layer, list[Use]] = defaultdict(list)
         self._inside: nn.Module | None = None
         self._done = False  # with the forward pass
-        self.lone: Lone | None = None  # against which each layer is checked
+        self.lone: Lone | Beside | None = None  # against which each layer is checked
+        self._rows: RowWise | None = None
+        self.proved = True  # that layers read and give the examples along the first axis
+
+    def run(
+        self, model: nn.Module, x: Tensor, *checks: AbstractContextManager[Any], rows: RowWise | None = None
+    ) -> Tensor:
+        """The network's output, while layers are looked at."""
+        self._rows = rows
+        with ExitStack() as stack:
+            for check in (*checks, self, hooked(self.layers, self.leave, self.enter), *([rows] if rows else [])):
+                stack.enter_context(check)
+            return model(x)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note parameters that an operation outside of their module reads."""
@@ -226,6 +338,7 @@ class _Taps(TorchFunctionMode):
             for layer in self.layers[module]:  # they have no formula after all
                 self._plan.outside.update(layer.parameters)
             return out
+        self.proved &= self._rows is not None and self._rows.holds(given) and self._rows.holds(out)
         a, version = given.detach(), given._version
         for layer in self.layers[module]:
             self._expected[layer] += 1
