@@ -23,7 +23,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE, lone
 from gendyn_lite.measures.per_example.checks import dtype_name, usable
 from gendyn_lite.measures.per_example.layers import first_trainable, of_libraries
-from gendyn_lite.measures.per_example.rowwise import mixing
+from gendyn_lite.measures.per_example.rowwise import RowWise, mixing
 
 
 def check_eval(model: nn.Module) -> None:
@@ -272,16 +272,46 @@ def check_all_rows(model: nn.Module, x: Tensor, among: object) -> None:
     Traceback (most recent call last):
     gendyn_lite.errors.UserError: the output of example 6 is another one among fewer examples: ... by index in ...
     """
-    if not isinstance(among, Tensor) or among.dim() < 1 or len(among) != len(x) or among.is_complex():
+    if len(x) < 3 or not isinstance(among, Tensor) or len(among) != len(x) or among.is_complex():
         return
     for start in (0, 1):
         with torch.inference_mode(False):
-            found = model(usable(x[start::2]))
-        wrong = (~_same_rows(found, among[start::2].detach())).nonzero().flatten().tolist()
-        if wrong:
-            told = f"the output of example {start + 2 * wrong[0]} is another one among fewer examples"
-            why = "make that work on each example by itself"
-            raise UserError(f"{told}: the network mixes the examples of a batch, maybe by {mixing(model, x)}: {why}")
+            half = model(usable(x[start::2]))
+        check_half(model, x, among, half, start)
+
+
+def check_half(model: nn.Module, x: Tensor, among: object, half: object, start: int) -> None:
+    """Refuse outputs of a batch that are not those of every second of its examples, from `start` on: `check_all_rows`.
+
+    >>> check_half(nn.Identity(), x := torch.eye(4), x, x[1::2], 1)
+    """
+    if not isinstance(among, Tensor) or not isinstance(half, Tensor) or half.shape != among[start::2].shape:
+        return
+    expected = among[start::2]
+    wrong = (~_same_rows(half, expected.detach())).nonzero().flatten().tolist()
+    if wrong:
+        told = f"the output of example {start + 2 * wrong[0]} is another one among fewer examples"
+        why = "make that work on each example by itself"
+        raise UserError(f"{told}: the network mixes the examples of a batch, maybe by {mixing(model, x)}: {why}")
+
+
+def own_outputs(model: nn.Module, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """The outputs for some inputs, refused unless each is that of its example alone, and the same at each call.
+
+    Args:
+        model: The network.
+        x: Inputs.
+        run: How it is called.
+
+    >>> own_outputs(network := nn.Linear(2, 3), torch.eye(2), network).shape
+    torch.Size([2, 3])
+    """
+    with unmoved(model, x), RowWise(model, x) as rows:
+        out = run(x)
+    check_rows(model, x, out)
+    if not rows.holds(out):
+        check_all_rows(model, x, out)
+    return out
 
 
 def _by_vmap(model: nn.Module, x: Tensor) -> Tensor | None:

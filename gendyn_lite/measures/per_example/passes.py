@@ -113,10 +113,8 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
                 taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, (logits, losses), proved=proved)
                 plan.used = taps.lone and taps.lone.used
             check_alone(model, x, seen=taps.lone is not None and loss is cross_entropy)
-            if not isinstance(taps.lone, Beside):  # which has looked at outputs already
-                _check_rows(model, x.detach(), logits)  # not `given`: in few examples its layout takes longer
-            if not proved:
-                _check_all_rows(model, x.detach(), logits)
+            # Not `given`: in few examples its layout takes longer.
+            _check_rows(model, x.detach(), logits, proved=proved, seen=isinstance(taps.lone, Beside))
             plan.alone = len(x) > 1
         taps.forward_is_done()
         if losses.requires_grad:
@@ -151,16 +149,22 @@ def _check_graph(losses: Tensor) -> None:
         left += [parent for parent, _ in node.next_functions]
 
 
-def _check_all_rows(model: nn.Module, x: Tensor, logits: Tensor) -> None:
-    """Compare every example with itself among half of the others, where a network computes precisely enough."""
-    if len(x) > 2 and logits.dtype == next(model.parameters()).dtype:
-        check_all_rows(model, x, logits)
+def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, proved: bool, seen: bool) -> None:
+    """Compare examples with themselves among others, where a network computes precisely enough.
 
-
-def _check_rows(model: nn.Module, x: Tensor, logits: Tensor) -> None:
-    """Compare examples with themselves among others, where a network computes precisely enough."""
-    if len(x) > 1 and logits.dtype == next(model.parameters()).dtype:
+    Args:
+        model: The network.
+        x: Inputs.
+        logits: What it gave for them.
+        proved: Whether no operation mixes examples, so that few of them tell of all.
+        seen: Whether a `Beside` has compared few.
+    """
+    if len(x) < 2 or logits.dtype != next(model.parameters()).dtype:
+        return
+    if not seen:
         check_rows(model, x, logits)
+    if not proved:
+        check_all_rows(model, x, logits)
 
 
 Known = tuple[object, frozenset[str], frozenset[str] | None]  # its state; parameters without a formula, and in use

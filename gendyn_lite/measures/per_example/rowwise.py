@@ -94,7 +94,11 @@ class RowWise(TorchDispatchMode):
         found = None
         if any(axes):
             name = func.overloadpacket.__name__
-            rule = RULES.get(name) or RULES.get(name.removesuffix("_")) or (_pointwise if torch.Tag.pointwise in func.tags else None)
+            rule = (
+                RULES.get(name)
+                or RULES.get(name.removesuffix("_"))
+                or (_pointwise if torch.Tag.pointwise in func.tags else None)
+            )
             if rule is None or (func._schema.is_mutable and (axes[0] is None or "out" in kwargs)):
                 raise LostError
             found = rule(Call(args, kwargs, given, axes, *zip(*before, strict=True), out, self._count))
@@ -264,7 +268,9 @@ def _of_factors(call: Call) -> Axis:
         if left == right and left.dim == 0 < size - 2:
             return left
         raise LostError
-    own, other, outside = (left, call.tensors[-1], size - 2) if left is not None else (right, call.tensors[-2], size - 1)
+    own, other, outside = (
+        (left, call.tensors[-1], size - 2) if left is not None else (right, call.tensors[-2], size - 1)
+    )
     if own is not None and (own.dim == outside or (own.dim == 0 < size - 2 and _same_along(other, -size))):
         return own
     raise LostError
@@ -371,7 +377,7 @@ BENT = ("hardswish", "hardsigmoid", "hardtanh", "leaky_relu", "elu", "softplus",
 KEEP = ("alias", "clone", "detach", "_to_copy", "copy", "fill", "zero", "masked_fill")
 POOLS = {1: ("max_pool1d", "avg_pool1d", "_adaptive_avg_pool1d", "upsample_nearest1d", "upsample_linear1d",
              "reflection_pad1d", "replication_pad1d"),
-         2: ("max_pool2d_with_indices", "mkldnn_max_pool2d", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d",
+         2: ("max_pool2d_with_indices", "mkldnn_max_pool2d", "avg_pool2d", "_adaptive_avg_pool2d",
              "mkldnn_adaptive_avg_pool2d", "adaptive_max_pool2d", "upsample_nearest2d", "upsample_bilinear2d",
              "upsample_bicubic2d", "reflection_pad2d", "replication_pad2d", "_upsample_nearest_exact2d"),
          3: ("max_pool3d_with_indices", "avg_pool3d", "_adaptive_avg_pool3d", "adaptive_max_pool3d")}  # fmt: skip
