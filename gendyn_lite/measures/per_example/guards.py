@@ -270,7 +270,7 @@ def check_all_rows(model: nn.Module, x: Tensor, among: object) -> None:
     ...         return torch.cat([h[:6], h[[7, 6]], h[8:]]) if len(x) > 8 else h
     >>> check_all_rows(network := Paired(2, 3), x := torch.randn(16, 2), network(x))
     Traceback (most recent call last):
-    gendyn_lite.errors.UserError: the output of example 6 is another one among fewer examples: ... by index in ...
+    gendyn_lite.errors.UserError: the output of example 6 is another one among fewer examples: ... by slice in its forward: ...
     """
     if len(x) < 3 or not isinstance(among, Tensor) or len(among) != len(x) or among.is_complex():
         return

@@ -429,22 +429,27 @@ def mixing(model: nn.Module, x: Tensor) -> str:
     >>> mixing(nn.Sequential(nn.Linear(2, 3), nn.Softmax(0)), torch.eye(2))
     "_softmax in '1' (Softmax)"
     """
-    inside, where = [("", model)], ""
-    x = x.detach()
+    inside: list[tuple[str, nn.Module]] = [("", model)]
+    where, x = "", x.detach()
     with ExitStack() as stack:
         rows = stack.enter_context(RowWise(model, x))
 
+        def look() -> None:
+            nonlocal where
+            if rows.lost and not where:
+                name, own = inside[-1]
+                where = f"{rows.lost} in {name!r} ({type(own).__name__})" if name else f"{rows.lost} in its forward"
+
         def enter(module: nn.Module, args: Any, name: str) -> None:
+            look()
             inside.append((name, module))
 
         def leave(module: nn.Module, args: Any, out: Any) -> None:
-            nonlocal where
-            name, own = inside.pop()
-            if rows.lost and not where:
-                where = f"{rows.lost} in {name!r} ({type(own).__name__})"
+            look()
+            inside.pop()
 
         for name, module in model.named_modules():
             stack.callback(module.register_forward_pre_hook(partial(enter, name=name)).remove)
             stack.callback(module.register_forward_hook(leave).remove)
         model(x)
-    return where.replace("''", "the network")
+    return where
