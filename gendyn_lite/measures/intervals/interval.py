@@ -18,8 +18,9 @@ from gendyn_lite.measures.intervals.knots import Lines, chunks, segments
 from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
 from gendyn_lite.measures.intervals.network import Program, check_lines, logits_at, read
 from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_lines
+from gendyn_lite.measures.per_example.apart import own_outputs
 from gendyn_lite.measures.per_example.checks import check_name, check_number, check_whole
-from gendyn_lite.measures.per_example.guards import Output, given, own_outputs, reading
+from gendyn_lite.measures.per_example.guards import Output, given, reading
 
 Method = Literal["exact", "certified", "grid"]
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.measures.per_example.guards import ANOTHER, check_eval, check_half, given, same_row, unmoved
+from gendyn_lite.measures.per_example.apart import ANOTHER, check_half, same_row, unmoved
+from gendyn_lite.measures.per_example.guards import check_eval, given
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import hooked
 from gendyn_lite.measures.per_example.rowwise import RowWise
