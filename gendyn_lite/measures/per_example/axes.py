@@ -22,9 +22,6 @@ class Axis(NamedTuple):
         return self.outer == self.inner == 1
 
 
-Before = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]  # shape and strides of each tensor
-
-
 class LostError(Exception):
     """An operation through which the axis cannot be followed."""
 
@@ -39,7 +36,7 @@ class Call(NamedTuple):
     shapes: Sequence[tuple[int, ...]]
     strides: Sequence[tuple[int, ...]]
     out: Any
-    count: int
+    examples: int
 
     def first(self) -> Axis:
         """The axis of the first tensor, when no other has one."""
@@ -52,9 +49,9 @@ class Call(NamedTuple):
         """Axes that are named in an argument, counted from the front; all of them where it is missing or empty."""
         size = len(self.shapes[0])
         value = self.args[place] if len(self.args) > place else self.kwargs.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return [value % size]
-        return [number % size for number in value] if value else list(range(size))
+        if value is None or value == []:
+            return list(range(size))
+        return [number % size for number in (value if isinstance(value, list | tuple) else [value])]
 
 
 def same_along(value: Tensor, dim: int) -> bool:
@@ -88,9 +85,9 @@ def viewed(call: Call) -> Axis:
     before = math.prod(shape[: axis.dim]) * axis.outer
     start = 1
     for dim, size in enumerate(found):
-        if start * size >= before * call.count and size % call.count == 0:
+        if start * size >= before * call.examples and size % call.examples == 0:
             outer, rest = divmod(before, start)
-            inner, left = divmod(size, outer * call.count)
+            inner, left = divmod(size, outer * call.examples)
             if rest or left:
                 raise LostError
             return Axis(dim, outer, inner)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from gendyn_lite.measures.per_example.axes import Axis, Before, Call, LostError, pointwise, tensors_in
+from gendyn_lite.measures.per_example.axes import Axis, Call, LostError, pointwise, tensors_in
 from gendyn_lite.measures.per_example.axis_rules import RULES
 
 
@@ -53,10 +53,12 @@ class RowWise(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call an operation, and note the axis of what it gives."""
         kwargs = kwargs or {}
-        before = [(tuple(value.shape), value.stride()) for value in tensors_in((args, kwargs))]
+        given = list(tensors_in((args, kwargs)))
+        shapes = [tuple(value.shape) for value in given]
+        strides = [value.stride() if value.layout == torch.strided else () for value in given]
         out = func(*args, **kwargs)
         try:
-            self._note(func, args, kwargs, out, before)
+            self._note(func, Call(args, kwargs, given, [], shapes, strides, out, self._count))
         except (LostError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
             self.lost = self.lost or func.overloadpacket.__name__
             made = list(tensors_in(out))
@@ -65,25 +67,19 @@ class RowWise(TorchDispatchMode):
                 self._axes.pop(value, None)
         return out
 
-    def _note(self, func: Any, args: Any, kwargs: Any, out: Any, before: Before) -> None:
-        given = list(tensors_in((args, kwargs)))
-        if any(value not in self._axes for value in given):
-            name = func.overloadpacket.__name__
-            if name != "lift_fresh":  # a number that becomes a tensor
-                raise LostError
-        axes = [self._axes.get(value) for value in given]
-        found = None
+    def _note(self, func: Any, call: Call) -> None:
+        name = func.overloadpacket.__name__
+        unknown = any(value not in self._axes for value in call.tensors)
+        if unknown and name != "lift_fresh":  # which makes a tensor of a number
+            raise LostError
+        axes, found = [self._axes.get(value) for value in call.tensors], None
         if any(axes):
-            name = func.overloadpacket.__name__
-            rule = (
-                RULES.get(name)
-                or RULES.get(name.removesuffix("_"))
-                or (pointwise if torch.Tag.pointwise in func.tags else None)
-            )
-            if rule is None or (func._schema.is_mutable and (axes[0] is None or "out" in kwargs)):
+            rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
+            rule = rule or (pointwise if torch.Tag.pointwise in func.tags else None)
+            if rule is None or (func._schema.is_mutable and (axes[0] is None or "out" in call.kwargs)):
                 raise LostError
-            found = rule(Call(args, kwargs, given, axes, *zip(*before, strict=True), out, self._count))
-        for value in tensors_in(out):
+            found = rule(call._replace(axes=axes))
+        for value in tensors_in(call.out):
             self._axes[value] = found
 
 
