@@ -49,7 +49,7 @@ class Call(NamedTuple):
         """Axes that are named in an argument, counted from the front; all of them where it is missing or empty."""
         size = len(self.shapes[0])
         value = self.args[place] if len(self.args) > place else self.kwargs.get(name)
-        if value is None or value == []:
+        if value is None or isinstance(value, bool) or (isinstance(value, list | tuple) and not value):
             return list(range(size))
         return [number % size for number in (value if isinstance(value, list | tuple) else [value])]
 
