@@ -6,21 +6,17 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import numpy as np
-import torch
-from sklearn.datasets import load_digits, make_moons
 from torch import Tensor
 
 from gendyn_lite.config import RunConfig, check_range, check_type
 from gendyn_lite.data import image_folder, prepared, sources
 from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.draws import balanced_order, corrupt_labels, randomize
+from gendyn_lite.data.embedded import POINT_SETS, TEST, TRAIN, digits, points
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.decode import image_size
 from gendyn_lite.errors import UserError, disk_errors, named_path, unknown_name
@@ -28,8 +24,6 @@ from gendyn_lite.errors import UserError, disk_errors, named_path, unknown_name
 PREPARED = ("mnist", "cifar10", "cifar100", "imagenet")
 FOLDER = "folder:"
 SIDE = re.compile(r"@([1-9]\d*)$")  # behind the path of a folder: to which side its images are resized
-TRAIN, TEST = 300, 100  # points of a point set
-NOISE = 0.08
 
 
 def load(
@@ -199,7 +193,7 @@ def _subset(split: Split, size: int, *, seed: int, named: tuple[str, str]) -> Sp
 
 def _load_whole(name: str, root: Path) -> ImageData:
     if name == "digits":
-        read = _digits()
+        read = digits()
         train, test = (Split(part.x.clone(), part.y.clone()) for part in (read.train, read.test))
         return replace(read, train=train, test=test)
     if name in POINT_SETS:
@@ -216,95 +210,3 @@ def _load_whole(name: str, root: Path) -> ImageData:
         if name.startswith(FOLDER):
             return sources.load_images(folder_of(name), name=name, root=root, size=_side_of(name))
     raise unknown_name("dataset", name, names())
-
-
-@cache
-def _digits() -> ImageData:
-    """Handwritten digits: 1,442 training and 355 test images, uint8 [n, 1, 8, 8], 10 classes.
-
-    The grey levels 0 … 16 of the original are scaled to 0 … 255 (times 255/16, rounded). The test set is every fifth
-    image of each class, in the original's order, so the split never changes. Read once: scikit-learn parses text, and
-    a chapter loads them a hundred times.
-
-    Source: Alpaydin and Kaynak (1998), Optical Recognition of Handwritten Digits, UCI; scikit-learn's copy of its test
-        part (1,797 images).
-    """
-    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
-    x = torch.from_numpy((pixels.astype(np.int64) * 255 + 8) // 16).to(torch.uint8).view(-1, 1, 8, 8)
-    y = torch.from_numpy(labels.astype(np.int64))
-    seen = torch.nn.functional.one_hot(y).cumsum(0)  # examples of each class so far
-    test = seen.gather(1, y[:, None]).squeeze(1) % 5 == 0
-    train, test = Split(x[~test], y[~test]), Split(x[test], y[test])
-    return ImageData.measured("digits", "handwritten digits (8x8)", list("0123456789"), train=train, test=test)
-
-
-def points(name: str, count: int, *, seed: int) -> Split:
-    """Two classes of points in the plane or in space.
-
-    The coordinates are rounded to multiples of 2⁻¹⁶, since the last bits of sine and cosine differ between processors.
-
-    Args:
-        name: One of `POINT_SETS`.
-        count: Number of points n.
-        seed: Seed of the draws.
-
-    Returns:
-        Points, float32 [n, 2] or [n, 3], and labels 0 and 1, int64 [n].
-
-    >>> points("linked_rings", 4, seed=0).y.tolist()
-    [0, 1, 0, 1]
-    """
-    make, y = POINT_SETS[name][0], np.arange(count) % 2
-    if make is None:
-        x, y = map(np.asarray, make_moons(count, noise=0.1, random_state=seed))
-    else:
-        x = make(y, np.random.default_rng(seed))
-    x = torch.from_numpy(np.round(x * 2**16) / 2**16).float()
-    return Split(x, torch.from_numpy(y.astype(np.int64)))
-
-
-def _direction(angle: np.ndarray) -> np.ndarray:
-    return np.stack([np.cos(angle), np.sin(angle)], 1)
-
-
-def _rings(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """A circle of radius 1 (class 1) around one of radius 0.5 (class 0), with noise."""
-    radius = np.where(y == 0, 0.5, 1.0)
-    exact = radius[:, None] * _direction(draw.uniform(0, 2 * math.pi, len(y)))
-    return exact + draw.normal(0, NOISE, exact.shape)
-
-
-def _spirals(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Two arms of one and a quarter turns that wind around each other, with noise."""
-    share = np.sqrt(draw.uniform(0.02, 1, len(y)))  # evenly along the arm
-    exact = 1.2 * share[:, None] * _direction(2.5 * math.pi * share + math.pi * y)
-    return exact + draw.normal(0, NOISE / 3, exact.shape)
-
-
-def _nested_rings(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Four disks (class 0), each inside a ring of its own (class 1): after set D-I of Naitzat et al. (2020)."""
-    place = np.arange(len(y))
-    centre = 0.7 * np.stack([1 - 2 * (place // 2 % 2), 1 - 2 * (place // 4 % 2)], 1)
-    angle, share = draw.uniform(0, 2 * math.pi, len(y)), draw.uniform(0, 1, len(y))
-    radius = np.where(y == 0, 0.25 * np.sqrt(share), 0.42 + 0.13 * share)
-    return centre + radius[:, None] * _direction(angle)
-
-
-def _linked_rings(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Two tori in space, linked like a chain, one a class: after set D-II of Naitzat et al. (2020)."""
-    around, across = draw.uniform(0, 2 * math.pi, (2, len(y)))
-    tube = 0.2 * np.sqrt(draw.uniform(0, 1, len(y)))
-    distance, height = 0.75 + tube * np.cos(across), tube * np.sin(across)
-    flat = np.column_stack([distance[:, None] * _direction(around), height])
-    upright = np.stack([flat[:, 0] + 0.75, flat[:, 2], flat[:, 1]], 1)
-    return np.where(y[:, None] == 0, flat, upright)
-
-
-# name → what makes coordinates of labels and a generator (scikit-learn makes the moons), description, class names
-POINT_SETS: dict[str, tuple[Callable[..., np.ndarray] | None, str, tuple[str, str]]] = {
-    "two_moons": (None, "two moons (points in the plane)", ("upper", "lower")),
-    "rings": (_rings, "rings (points in the plane)", ("inner", "outer")),
-    "spirals": (_spirals, "spirals (points in the plane)", ("first arm", "second arm")),
-    "nested_rings": (_nested_rings, "disks nested in rings (points in the plane)", ("disks", "rings")),
-    "linked_rings": (_linked_rings, "linked rings (points in space)", ("flat", "upright")),
-}

@@ -24,7 +24,7 @@ from torch import nn
 
 from gendyn_lite.measures.fisher import GradientMask, diagonal, influence, information, stepped
 from gendyn_lite.measures.intervals import generalization_interval, interval
-from gendyn_lite.measures.per_example import guards, passes
+from gendyn_lite.measures.per_example import apart, guards, passes
 from gendyn_lite.measures.relu_paths import record, record_paths
 from gendyn_lite.measures.stiffness import gradient_gram, squared_norms
 from tests.benchmarks.shared.each_way import parse, parser, show
@@ -41,15 +41,16 @@ MEASURES: dict[str, Measure] = {
                                                                            samples=2),
 }  # fmt: skip
 SKIPPED = {  # by module: what does nothing without guards
-    passes: ("check_alone", "check_rows", "check_loss", "_check_graph", "_lone", "_Memory"),
-    guards: ("check_alone", "check_rows", "check_model"),
-    record: ("check_eval", "_check_rows"),
+    passes: ("check_alone", "check_rows", "check_loss", "_check_graph", "_lone", "_Memory", "RowWise"),
+    apart: ("check_alone", "check_rows"),
+    guards: ("check_model",),
+    record: ("check_eval", "_check_rows", "_check_all_rows", "RowWise"),
     information.DiagonalSum: ("_check_used",),
     stepped: ("check_steps",),
-    interval: ("check_rows",),
 }
-AROUND = {passes: ("unmoved", "lag_is_told"), guards: ("unmoved",), record: ("unmoved", "lag_is_told"),
-          stepped: ("lag_is_told",), interval: ("unmoved",)}  # fmt: skip
+AROUND = {passes: ("unmoved", "lag_is_told"), apart: ("unmoved",), record: ("unmoved", "lag_is_told"),
+          stepped: ("lag_is_told",)}  # fmt: skip
+RUN = {apart: ("own_outputs",), interval: ("own_outputs",)}
 
 
 @contextmanager
@@ -60,7 +61,11 @@ def nothing(*_: object) -> Iterator[None]:
 def unguarded() -> ExitStack:
     """Measures without guards, until it is closed."""
     stack = ExitStack()
-    for places, stands_in in ((SKIPPED, lambda *_, **__: None), (AROUND, nothing)):
+    for places, stands_in in (
+        (SKIPPED, lambda *_, **__: None),
+        (AROUND, nothing),
+        (RUN, lambda model, x, run: run(x)),
+    ):
         for place, names in places.items():
             for name in names:
                 stack.enter_context(patch.object(place, name, stands_in))

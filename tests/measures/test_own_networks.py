@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from gendyn_lite.measures.fisher import diagonal, influence
 from gendyn_lite.measures.intervals import generalization_interval
 from gendyn_lite.measures.per_example import passes
-from gendyn_lite.measures.per_example.guards import check_alone
+from gendyn_lite.measures.per_example.apart import check_alone
 from gendyn_lite.measures.relu_paths import record_paths
 from gendyn_lite.measures.stiffness import gradient_gram, squared_norms
 from tests.measures import naive

@@ -444,3 +444,74 @@ def test_layers_in_half_precision_inside_of_another_network_are_measured():
                 out=nn.Linear(6, 3).double())  # fmt: skip
     rows = torch.stack([torch.cat([g.double() for g in row.values()]) for row in naive.gradients(model, X, Y)])
     torch.testing.assert_close(gradient_gram(model, X, Y), rows @ rows.T, rtol=1e-2, atol=1e-4)
+
+
+def large_alone(change: Callable[..., Any]) -> nn.Module:
+    """A network that does something to its rows in a large batch alone."""
+    return over(lambda s, x: s.out(change(s.first(x).relu()) if len(x) > 24 else s.first(x).relu()))
+
+
+def with_row(h, value):
+    """Row 7, which nobody looks at by itself, as another one."""
+    return h.index_put((torch.tensor([7]),), value)
+
+
+def by_hand(h):
+    h = h.clone()
+    h[7] += 0.1 * h[8]
+    return h
+
+
+def by_mask_of_places(s, x):
+    h = s.first(x).relu()
+    return s.out(h + (torch.arange(len(h)) == 7)[:, None] * h.roll(-1, 0))
+
+
+def by_capacity(s, x):
+    """A layer that drops what is beyond its capacity, as experts do."""
+    h, chosen = s.first(x).relu(), x[:, 0] > 0
+    return s.out(h * (chosen.long().cumsum(0) <= 10)[:, None])
+
+
+FEW = {  # a few rows of a large batch, none of which is looked at by itself
+    "one reads its neighbour": large_alone(by_hand),
+    "one reads the mean": large_alone(lambda h: with_row(h, h.mean(0))),
+    "one reads the mean, detached": large_alone(lambda h: with_row(h, h.detach().mean(0))),
+    "two are exchanged": large_alone(lambda h: h[[*range(6), 7, 6, *range(8, len(h))]]),
+    "a mask of places": over(by_mask_of_places),
+    "beyond the capacity": over(by_capacity),
+    "by a number": large_alone(lambda h: h + (h[7].sum().item() > 0.0) * (torch.arange(len(h)) == 9)[:, None]),
+    "those of the largest norm": large_alone(
+        lambda h: h * (h.norm(dim=1, keepdim=True) < h.norm(dim=1).sort().values[-3])
+    ),
+}  # fmt: skip
+MANY = torch.linspace(-9, 9, 40 * 8).view(40, 8).sin().double(), torch.arange(40) % 3
+OVER_MANY = {
+    "gram": lambda model: gradient_gram(model, *MANY),
+    "norms": lambda model: squared_norms(model, *MANY),
+    "diagonal": lambda model: diagonal(model, *MANY),
+    "influence": lambda model: influence(model, MANY[0][:2], MANY[1][:2], MANY[0], eps=1e-3),
+    "mask": lambda model: GradientMask(0.5, MANY).epoch_end(model, 1),
+    "paths": lambda model: record_paths(model, MANY[0]),
+    "intervals": lambda model: generalization_interval(model, MANY[0], MANY[0].flip(0)),
+}
+
+
+@pytest.mark.parametrize("measure", OVER_MANY)
+@pytest.mark.parametrize("name", FEW)
+def test_a_few_rows_that_are_mixed_in_large_batches_alone_are_refused(name, measure):
+    said = "mixes the examples of a batch|mixes them|alone than among others"
+    check_refused(OVER_MANY[measure], said, FEW[name])
+
+
+def test_what_mixes_is_named_with_its_module():
+    said = "example 7 is another one among fewer examples: .*, maybe by {}: make that work on each"
+    check_refused(OVER_MANY["gram"], said.format("select in its forward"), FEW["one reads its neighbour"])
+    inner = nn.Sequential(nn.Linear(8, 8), FEW["one reads its neighbour"]).double()
+    check_refused(OVER_MANY["gram"], said.format(r"select in '1' \(Net\)"), inner)
+
+
+def test_gates_whose_rows_are_exchanged_in_large_batches_alone_are_refused():
+    order = [*range(6), 7, 6, *range(8, 40)]
+    model = over(lambda s, x: s.out(s.first(x)[order].relu()[order] if len(x) > 24 else s.first(x).relu()))
+    check_refused(OVER_MANY["paths"], "gate 'relu.*' has other rows", model)

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.squares import Squares
 from gendyn_lite.measures.per_example import checks, guards, layers
-from gendyn_lite.measures.per_example.layers import Layer
-from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
+from gendyn_lite.measures.per_example.layers import Layer, Use
+from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, visit
 
 KINDS = ("empirical", "true", "monte_carlo")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}

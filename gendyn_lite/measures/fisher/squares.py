@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
-from gendyn_lite.measures.per_example.layers import Layer, wide
-from gendyn_lite.measures.per_example.passes import Use
+from gendyn_lite.measures.per_example.layers import Layer, Use, wide
 
 GRADIENT_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of gradients held at a time: on a CPU it stays in the cache
 

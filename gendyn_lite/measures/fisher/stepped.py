@@ -12,7 +12,7 @@ from torch.func import grad, jvp
 
 from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.fisher.information import ignored
-from gendyn_lite.measures.per_example import checks, guards, layers
+from gendyn_lite.measures.per_example import apart, checks, layers
 from gendyn_lite.measures.per_example.alone import for_each, lone, with_values
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.passes import Loss, visit
@@ -61,7 +61,7 @@ def check_steps(model: nn.Module, x: Tensor, y: Tensor, watched: Tensor, loss: L
     planned.announced.update(planned.names.values())  # formulas or not, here all goes by torch.func
     visit(model, x[:2], y[:2], planned, ignored, ignored, loss=loss)
     if len(x) < 2:
-        guards.check_alone(model, watched)
+        apart.check_alone(model, watched)
 
 
 class Steps:
@@ -74,9 +74,8 @@ class Steps:
         self._fisher, self._masks = fisher, masks
         self._values = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
         self.bytes = sum(value.numel() * value.element_size() for value in self._values.values())
-        with torch.no_grad(), guards.unmoved(model, x), lag_is_told(model):
-            self.logits = model(x)
-        guards.check_rows(model, x, self.logits)
+        with torch.no_grad(), lag_is_told(model):
+            self.logits = apart.own_outputs(model, x, model)
         checks.check_logits(self.logits, torch.zeros(len(x), dtype=torch.int64) if y is None else y, True)
         self._log_p = self.logits.log_softmax(1)
 

@@ -18,8 +18,9 @@ from gendyn_lite.measures.intervals.knots import Lines, chunks, segments
 from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
 from gendyn_lite.measures.intervals.network import Program, check_lines, logits_at, read
 from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_lines
+from gendyn_lite.measures.per_example.apart import own_outputs
 from gendyn_lite.measures.per_example.checks import check_name, check_number, check_whole
-from gendyn_lite.measures.per_example.guards import Output, check_rows, given, reading, unmoved
+from gendyn_lite.measures.per_example.guards import Output, given, reading
 
 Method = Literal["exact", "certified", "grid"]
 
@@ -136,9 +137,8 @@ def generalization_interval(
     check_lines(model, points, direction, low, high)
     until = time.monotonic() + seconds
     with reading(model, output):
-        with unmoved(model, points):
-            logits = torch.cat([logits_at(model, points[part]) for part in chunks(len(points), search.POINTS)])
-        check_rows(model, points, logits)
+        parts = [points[part] for part in chunks(len(points), search.POINTS)]
+        logits = torch.cat([own_outputs(model, part, partial(logits_at, model)) for part in parts])
         label, tied = search.class_at_origin(logits)
         lines = Lines(points, direction, label, (float(low), float(high)))
         way = _Way(method, max_pieces, samples, tolerance, until, progress)

@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gendyn_lite.measures.per_example.layers import Layer
-from gendyn_lite.measures.per_example.passes import Use
+from gendyn_lite.measures.per_example.layers import Layer, Use
 
 ALL = slice(None)
 PATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # a chunk of patches: on a CPU it stays in the cache

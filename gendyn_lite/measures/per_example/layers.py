@@ -8,11 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as every_module
 
 KINDS: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.Linear, nn.Conv1d, nn.Conv2d), "affine"),
@@ -201,66 +200,6 @@ def hooked(modules: Iterable[nn.Module], after: Hook, before: Hook | None = None
                 stack.callback(module.register_forward_pre_hook(before).remove)
             stack.callback(module.register_forward_hook(after, with_kwargs=True, **options).remove)
         yield
-
-
-LIBRARIES = ("torch.nn.", "torchvision.", "gendyn_lite.models.")  # whose code no setting outside of it changes
-GLOBAL = ("forward", "forward_pre", "backward", "backward_pre")  # kinds of hooks of all modules, in every torch
-PLAIN = (bool, int, float, str, tuple, type(None))
-
-
-def state(model: nn.Module) -> tuple[object, ...] | None:
-    """What decides what a network does: its modules, their settings and code; place, version and norm of each tensor.
-
-    None for a network that may do something else next time all the same: one with hooks, or with code that is not of
-    `LIBRARIES`. What is done to torch's own functions is not seen.
-
-    >>> model = nn.Linear(2, 2)
-    >>> before = state(model)
-    >>> before == state(model), before == state(model.eval()), state(type("Own", (nn.ReLU,), {})())
-    (True, False, None)
-    """
-    if not of_libraries(model):
-        return None
-    found: list[object] = []
-    for module in model.modules():
-        held = [value for value in (*module._parameters.values(), *module._buffers.values()) if value is not None]
-        if any(value.is_inference() for value in held):  # its version is not counted
-            return None
-        # A norm, since what is written to `.data` counts as no version.
-        tensors = [
-            (id(value), value.data_ptr(), value._version, value.requires_grad, value.dtype, _norm(value))
-            for value in held
-        ]
-        settings = [(name, repr(value) if type(value) in PLAIN else id(value)) for name, value in vars(module).items()]
-        found.append((ref(module), type(module), type(module).forward, settings, tensors))
-    return tuple(found)
-
-
-def of_libraries(model: nn.Module) -> bool:
-    """Whether all that a network runs is code of `LIBRARIES`, without hooks: it keeps nothing of what it is given.
-
-    >>> of_libraries(nn.Linear(2, 2)), of_libraries(type("Own", (nn.ReLU,), {})())
-    (True, False)
-    """
-    if any(vars(every_module).get(f"_global_{kind}_hooks") for kind in GLOBAL):
-        return False
-    for module in model.modules():
-        own = vars(module)
-        hooks = any(own[kind] for kind in own if kind.endswith("_hooks"))
-        if hooks or "forward" in own or not type(module).__module__.startswith(LIBRARIES):
-            return False
-        if any(callable(value) and not _of_torch(value) for value in own.values()):
-            return False
-    return True
-
-
-def _of_torch(function: object) -> bool:
-    return (getattr(function, "__module__", None) or "torch").startswith("torch")
-
-
-def _norm(value: Tensor) -> float:
-    held = value.detach()
-    return float(torch.linalg.vector_norm(held if held.is_floating_point() else held.double(), dtype=torch.float64))
 
 
 COPIES = 2  # what autograd keeps of a layer's output, and what is on its way

@@ -7,27 +7,26 @@ backward pass computes no weight gradient, and it ends at the first layers with 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.alone import FITTED, TOLERANCE, Lone, Loss, frozen, gradients
+from gendyn_lite.measures.per_example.apart import check_all_rows, check_alone, check_loss, check_rows, unmoved
+from gendyn_lite.measures.per_example.beside import Beside
 from gendyn_lite.measures.per_example.checks import check_logits, usable
-from gendyn_lite.measures.per_example.guards import check_alone, check_loss, check_rows, unmoved
 from gendyn_lite.measures.per_example.lag import lag_is_told
-from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, fewest_axes, hooked, seen, state, warn, wide
+from gendyn_lite.measures.per_example.layers import Plan, seen, warn
+from gendyn_lite.measures.per_example.rowwise import RowWise
+from gendyn_lite.measures.per_example.taps import OnLayer, Taps
+from gendyn_lite.measures.per_example.unchanged import hooks_of_all, state
 from gendyn_lite.threads import keep_freed_memory
 
-OnLayer = Callable[[Layer, list[Use]], None]
 OnGradients = Callable[[str, Tensor], None]
 
 
@@ -75,16 +74,13 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
     keep_freed_memory()
     memory = _Memory(model, x, plan) if not plan.alone and loss is cross_entropy and len(x) > 1 else None
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):
-        taps = _Taps(plan, seen(model, x).elsewhere, len(x), on_layer)
+        taps = Taps(plan, seen(model, x).elsewhere, len(x), on_layer)
         given = x.detach()
         if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":  # pools faster, and patches are longer runs
             given = given.contiguous(memory_format=torch.channels_last)
-        with ExitStack() as stack:
-            for check in () if plan.alone else (unmoved(model, x), lag_is_told(model)):
-                stack.enter_context(check)
-            stack.enter_context(taps)
-            stack.enter_context(hooked(taps.layers, taps.leave, taps.enter))
-            logits = model(given)
+        checks = () if plan.alone else (unmoved(model, x), lag_is_told(model))
+        rows = None if plan.alone or len(x) < 2 else RowWise(model, given)
+        logits = taps.run(model, given, *checks, rows=rows)
         check_logits(logits, y, loss is cross_entropy)
         losses = loss(logits, usable(y))
         if losses.shape != (len(x),):
@@ -94,11 +90,13 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
             _check_graph(losses)
             if len(x) > 1 and loss is not cross_entropy and not drawn:
                 check_loss(loss, logits, y, losses)
+            proved = rows is not None and taps.proved and rows.holds(logits)
             if not drawn:
-                taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, losses)
+                taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, (logits, losses), proved=proved)
                 plan.used = taps.lone and taps.lone.used
             check_alone(model, x, seen=taps.lone is not None and loss is cross_entropy)
-            _check_rows(model, x.detach(), logits)  # not `given`: in few examples its layout takes longer
+            # Not `given`: in few examples its layout takes longer.
+            _check_rows(model, x.detach(), logits, proved=proved, seen=isinstance(taps.lone, Beside))
             plan.alone = len(x) > 1
         taps.forward_is_done()
         if losses.requires_grad:
@@ -133,10 +131,22 @@ def _check_graph(losses: Tensor) -> None:
         left += [parent for parent, _ in node.next_functions]
 
 
-def _check_rows(model: nn.Module, x: Tensor, logits: Tensor) -> None:
-    """Compare examples with themselves among others, where a network computes precisely enough."""
-    if len(x) > 1 and logits.dtype == next(model.parameters()).dtype:
+def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, proved: bool, seen: bool) -> None:
+    """Compare examples with themselves among others, where a network computes precisely enough.
+
+    Args:
+        model: The network.
+        x: Inputs.
+        logits: What it gave for them.
+        proved: Whether no operation mixes examples, so that few of them tell of all.
+        seen: Whether a `Beside` has compared few.
+    """
+    if len(x) < 2 or logits.dtype != next(model.parameters()).dtype:
+        return
+    if not seen:
         check_rows(model, x, logits)
+    if not proved:
+        check_all_rows(model, x, logits)
 
 
 Known = tuple[object, frozenset[str], frozenset[str] | None]  # its state; parameters without a formula, and in use
@@ -161,137 +171,28 @@ class _Memory:
             self._known[self._key] = self._state, frozenset(plan.outside), plan.used
 
 
-def _lone(model: nn.Module, plan: Plan, batch: tuple[Tensor, Tensor], loss: Loss, losses: Tensor) -> Lone | None:
-    """An example by itself, for a network that computes precisely enough to be compared and is not fitted already."""
+def _lone(
+    model: nn.Module,
+    plan: Plan,
+    batch: tuple[Tensor, Tensor],
+    loss: Loss,
+    given: tuple[Tensor, Tensor],
+    *,
+    proved: bool,
+) -> Lone | Beside | None:
+    """An example by itself, for a network that computes precisely enough to be compared and is not fitted already.
+
+    Of one whose every operation keeps the examples apart, and whose parameters have formulas, what its layers show.
+    """
+    logits, losses = given
     largest, dtype = losses.detach().max(), next(model.parameters()).dtype
     coarse = dtype != losses.dtype or torch.is_autocast_enabled(losses.device.type)
     if dtype not in TOLERANCE or coarse or largest.abs() < FITTED[dtype]:
         return None
+    plain = proved and loss is cross_entropy and batch[0].is_floating_point() and not hooks_of_all()
     try:
+        if plain and logits.dtype == dtype and not plan.without_formula and not plan.outside:
+            return Beside(model, plan, batch, (logits.detach(), losses.detach()))
         return Lone(model, list(plan.names.values()), batch, loss, losses)
     except RuntimeError:  # an input changed in place, which is named when it is met
         return None
-
-
-class _Tap(torch.autograd.Function):
-    """The identity, in place; its backward pass shows the gradient to a function."""
-
-    @staticmethod
-    def forward(ctx: Any, out: Tensor, source: Tensor, show: Callable[[Tensor], None]) -> Tensor:
-        ctx.show = show
-        ctx.mark_dirty(out)  # no copy, and in-place layers may follow
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
-        (gradient,) = gradients
-        ctx.show(gradient)
-        return gradient if ctx.needs_input_grad[0] else None, None, None
-
-
-class _Taps(TorchFunctionMode):
-    """Hooks for the modules of a plan's layers, and a look at every operation for weights used outside of them."""
-
-    def __init__(self, plan: Plan, elsewhere: frozenset[int], count: int, on_layer: OnLayer) -> None:
-        super().__init__()
-        # A leaf for the graph to start from: the output of the first layers depends on nothing that needs a gradient.
-        self.source = torch.zeros((), requires_grad=True)
-        self._plan, self._elsewhere, self._count, self._on_layer = plan, elsewhere, count, on_layer
-        self.layers: defaultdict[nn.Module, list[Layer]] = defaultdict(list)
-        for layer in plan.layers:
-            for module in layer.modules:
-                self.layers[module].append(layer)
-        self._expected: dict[Layer, int] = dict.fromkeys(plan.layers, 0)
-        self._uses: defaultdict[Layer, list[Use]] = defaultdict(list)
-        self._inside: nn.Module | None = None
-        self._done = False  # with the forward pass
-        self.lone: Lone | None = None  # against which each layer is checked
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Note parameters that an operation outside of their module reads."""
-        result = func(*args, **(kwargs or {}))
-        if self._inside is None and isinstance(result, Tensor | tuple | list):
-            for value in _flat((*args, *(kwargs or {}).values())):
-                if id(value) in self._plan.names:
-                    self._plan.outside.add(self._plan.names[id(value)])
-        return result
-
-    def enter(self, module: nn.Module, args: Any) -> None:
-        """Before a layer's module is called."""
-        self._inside = module
-
-    def leave(self, module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> Tensor:
-        """After that: the same output, whose gradient will be seen."""
-        self._inside = None
-        given = args[0] if args else next(iter(kwargs.values()))
-        apart = given.dim() >= fewest_axes(module) and len(given) == len(out) == self._count
-        if not apart or id(module) in self._elsewhere:
-            for layer in self.layers[module]:  # they have no formula after all
-                self._plan.outside.update(layer.parameters)
-            return out
-        a, version = given.detach(), given._version
-        for layer in self.layers[module]:
-            self._expected[layer] += 1
-
-        def show(z: Tensor) -> None:
-            if not self._done:  # the forward pass takes a derivative itself: what follows is no gradient of the loss
-                for layer in self.layers[module]:
-                    self._plan.outside.update(layer.parameters)
-                return
-            if a._version != version:
-                told = (
-                    f"layer {self.layers[module][0].name!r}: its input was changed in place after the layer had read it"
-                )
-                raise UserError(f"{told}; use the operation that follows out of place (inplace=False)")
-            self._collect(Use(module, _full(a), _full(z)))
-
-        return _Tap.apply(out, self.source, show)  # type: ignore[return-value]
-
-    def forward_is_done(self) -> None:
-        """From here on it is known how often each layer was used, and which cannot be handed over."""
-        self._done = True
-        for layer in list(self._expected):
-            if self._plan.outside.intersection(layer.parameters):
-                del self._expected[layer]
-                self._plan.outside.update(layer.parameters)
-
-    def _collect(self, use: Use) -> None:
-        for layer in self.layers[use.module]:
-            if layer not in self._expected:
-                continue
-            self._uses[layer].append(use)
-            if len(self._uses[layer]) == self._expected[layer]:
-                self._hand_over(layer)
-
-    def hand_over_the_rest(self) -> None:
-        """Layers of which some use did not reach the loss."""
-        for layer in list(self._expected):
-            self._hand_over(layer)
-
-    def leave_the_rest(self) -> None:
-        """Layers whose output gradients were not reached have no formula."""
-        for layer in self._expected:
-            self._plan.outside.update(layer.parameters)
-        self._expected.clear()
-
-    def _hand_over(self, layer: Layer) -> None:
-        """A layer and its uses, unless they do not make the gradient of an example that was run by itself."""
-        uses = self._uses.pop(layer, [])
-        del self._expected[layer]
-        if self.lone is not None and not self.lone.agrees(layer, uses):
-            self._plan.outside.update(layer.parameters)  # a hook, an exchanged order, or the like: it has no formula
-        elif uses:
-            self._on_layer(layer, uses)
-
-
-def _full(value: Tensor) -> Tensor:
-    """Half precision as float32: products of gradients leave its range."""
-    return value.to(wide(value.dtype)) if value.is_floating_point() else value
-
-
-def _flat(values: Any) -> Iterator[Any]:
-    for value in values:
-        if isinstance(value, list | tuple):
-            yield from _flat(value)
-        else:
-            yield value

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from gendyn_lite.measures.per_example.checks import check_finite, check_whole
 from gendyn_lite.measures.per_example.factors import Factors, Workspace
 from gendyn_lite.measures.per_example.guards import check_examples
-from gendyn_lite.measures.per_example.layers import Layer, plan
-from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
+from gendyn_lite.measures.per_example.layers import Layer, Use, plan
+from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, visit
 from gendyn_lite.measures.relu_paths.gates import uncompiled
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.measures.per_example.guards import ANOTHER, check_eval, given, same_row, unmoved
+from gendyn_lite.measures.per_example.apart import ANOTHER, check_half, same_row, unmoved
+from gendyn_lite.measures.per_example.guards import check_eval, given
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import hooked
+from gendyn_lite.measures.per_example.rowwise import RowWise
 from gendyn_lite.measures.relu_paths.gates import Gate, Gates, Unseen, check_images, check_layers, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint, of_images
 
@@ -149,6 +151,8 @@ def _by_layer(
     found: dict[str, list[T]] = {}
     seen: list[str] = []
     rows: dict[str, Tensor] = {}
+    sums: dict[str, Tensor] = {}  # of the gates whose rows are not proved to be the images'
+    apart: RowWise | None = None
 
     def visit(gate: Gate) -> Tensor:
         seen.append(gate.name)
@@ -159,6 +163,8 @@ def _by_layer(
             raise UserError(f"{told}: leave it out with layers=[...]")
         if gate.name not in found:
             rows[gate.name] = gate.z[list(_looked_at(count))].detach().clone()
+            if apart is not None and not apart.holds(gate.z):
+                sums[gate.name] = _sums(gate)
         value, out = take(gate)
         found.setdefault(gate.name, []).append(value)
         return out
@@ -167,12 +173,18 @@ def _by_layer(
         for start in range(0, len(x), batch_size):
             batch = x[start : start + batch_size]
             count = len(batch)
-            with nullcontext() if start else unmoved(model, batch):
+            apart = RowWise(model, batch) if start == 0 else None
+            with ExitStack() as stack:
+                for look in (unmoved(model, batch), apart) if apart is not None else ():
+                    stack.enter_context(look)
                 out = run_gated(model, batch, visit)
-                _check_output(out, start)
-            if start == 0:
+            _check_output(out, start)
+            if apart is not None:
                 check_layers(model, seen, layers)
-                _check_rows(model, batch, out, rows)
+                proved = not sums and (apart.holds(out) or not isinstance(out, Tensor))
+                _check_rows(model, batch, out, rows, proved=proved)
+                if not proved:
+                    _check_all_rows(model, batch, out, sums)
     batches = -(-len(x) // batch_size)
     for name, parts in found.items():
         if len(parts) != batches:
@@ -186,7 +198,39 @@ def _looked_at(count: int) -> tuple[int, ...]:
     return count // 2, count - 1, 0
 
 
-def _check_rows(model: nn.Module, x: Tensor, out: object, rows: Mapping[str, Tensor]) -> None:
+def _sums(gate: Gate) -> Tensor:
+    """A number for each row of a gate's pre-activations."""
+    return gate.z.detach().flatten(1).sum(1)
+
+
+def _check_all_rows(model: nn.Module, x: Tensor, out: object, sums: Mapping[str, Tensor]) -> None:
+    """Refuse rows of gates, or outputs, of any image that are others among every second of the images."""
+    few: dict[str, Tensor] = {}
+
+    def note(gate: Gate) -> Tensor:
+        if gate.name in sums:
+            few[gate.name] = _sums(gate)
+        return gate.run()
+
+    for start in (0, 1) if len(x) > 2 else ():
+        few.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            half = run_gated(model, x[start::2], note)
+        for name, found in few.items():
+            among = sums[name][start::2]
+            if found.shape != among.shape or not all(map(same_row, found, among)):
+                raise UserError(OTHER_ROWS.format(name))
+        check_half(model, x, out, half, start)
+
+
+OTHER_ROWS = (
+    "gate {!r} has other rows for some images alone than among others: their order or their axis is another there, or "
+    "the network mixes them: leave it out with layers=[...]"
+)
+
+
+def _check_rows(model: nn.Module, x: Tensor, out: object, rows: Mapping[str, Tensor], *, proved: bool) -> None:
     """Refuse rows of gates that are not the images': each must be what it is for its image alone, or beside another.
 
     Args:
@@ -194,9 +238,10 @@ def _check_rows(model: nn.Module, x: Tensor, out: object, rows: Mapping[str, Ten
         x: Images.
         out: Its output.
         rows: At each gate the pre-activations of the images that are looked at, among all.
+        proved: Whether no operation mixes images, so that two of them, in one run, will do.
     """
     chosen, unseen = _looked_at(len(x)), Unseen()
-    for part in (slice(0, 1), slice(1, 3)):
+    for part in (slice(0, 2),) if proved else (slice(0, 1), slice(1, 3)):
         few: dict[str, Tensor] = {}
 
         def note(gate: Gate, few: dict[str, Tensor] = few) -> Tensor:
@@ -210,9 +255,7 @@ def _check_rows(model: nn.Module, x: Tensor, out: object, rows: Mapping[str, Ten
         for name, own in few.items():
             among = rows[name][part] if name in rows else own
             if own.shape != among.shape or not all(map(same_row, own, among)):
-                told = f"gate {name!r} has other rows for some images alone than among others"
-                why = "their order or their axis is another there, or the network mixes them: leave it out with layers="
-                raise UserError(f"{told}: {why}[...]")
+                raise UserError(OTHER_ROWS.format(name))
         if isinstance(out, Tensor) and isinstance(alone, Tensor) and len(out) == len(x):
             for i, row in zip(numbers, alone, strict=True):
                 if not same_row(row, out[i]):

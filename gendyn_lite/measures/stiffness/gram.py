@@ -14,8 +14,8 @@ from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures.per_example import checks, guards, layers
 from gendyn_lite.measures.per_example.alone import gradients
 from gendyn_lite.measures.per_example.factors import Workspace
-from gendyn_lite.measures.per_example.layers import Layer
-from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
+from gendyn_lite.measures.per_example.layers import Layer, Use
+from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, visit
 from gendyn_lite.measures.stiffness.layer_gram import add_gram, add_product
 
 MOST = 1024  # examples at a time: more is no faster

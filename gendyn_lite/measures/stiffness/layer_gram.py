@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 from gendyn_lite.measures.per_example.checks import check_finite
 from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
 from gendyn_lite.measures.per_example.guards import Output, check_examples, given, reading
-from gendyn_lite.measures.per_example.layers import Layer, plan, seen
-from gendyn_lite.measures.per_example.passes import Loss, Use, cross_entropy, visit
+from gendyn_lite.measures.per_example.layers import Layer, Use, plan, seen
+from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, visit
 
 Uses = list[Use]
 BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # gradients or products held at a time

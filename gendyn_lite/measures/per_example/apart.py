@@ -1,0 +1,261 @@
+"""What measures ask of a network as it runs: outputs and losses of an example's own, without chance or a change."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE, lone
+from gendyn_lite.measures.per_example.checks import usable
+from gendyn_lite.measures.per_example.rowwise import RowWise, mixing
+from gendyn_lite.measures.per_example.unchanged import of_libraries
+
+
+def check_alone(model: nn.Module, x: Tensor, *, seen: bool = False) -> None:
+    """Refuse a network that mixes the examples of a batch, so that none has a gradient of its own.
+
+    The output of neither of two examples may depend on the other: its derivative is exactly 0, to the bit, which no
+    rounding spoils. Of integer inputs a few are run one by one; a single example cannot show it.
+
+    Args:
+        model: The network.
+        x: Inputs.
+        seen: Whether a `Lone` has shown as much of derivatives already.
+
+    >>> class Centred(nn.Linear):
+    ...     def forward(self, x):
+    ...         return super().forward(x - x.mean(0))
+    >>> check_alone(Centred(2, 3), torch.eye(2))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the network mixes the examples of a batch: ...
+    """
+    if len(x) < 2 or (seen and x.is_floating_point()):
+        return
+    if not x.is_floating_point():
+        with torch.no_grad():
+            among, alone = model(x[:8]), torch.cat([model(one) for one in x[:8].split(1)])
+        loose = 1e-2 if alone.dtype in TOLERANCE else 0.1  # in half precision a batch rounds otherwise
+        if not torch.allclose(among, alone, rtol=loose, atol=loose * float(alone.abs().mean()), equal_nan=True):
+            raise UserError(MIXES)
+        return
+    with torch.inference_mode(False), torch.enable_grad():
+        two = x[:2].detach().clone().requires_grad_()
+        try:
+            out = model(two.clone()).reshape(2, -1)
+            sums = out @ torch.linspace(1, 2, out.shape[1]).to(out)
+            rows = [torch.autograd.grad(sums[i], two, retain_graph=True, allow_unused=True)[0] for i in (1, 0)]
+        except RuntimeError:  # an operation without a derivative with respect to the inputs
+            return
+    if any(row is not None and (row[other].abs() > 0).any() for other, row in enumerate(rows)):
+        raise UserError(MIXES)
+
+
+ANOTHER = (
+    "the output of example {} is another one alone than among others: the network mixes the examples of a batch, "
+    "or is another at each call"
+)
+
+
+@torch.no_grad()
+def check_rows(model: nn.Module, x: Tensor, among: object) -> None:
+    """Refuse outputs of a batch that are not those of its examples alone: mixed examples, or another network each time.
+
+    The first example, the last and one between are run by themselves. Chance that no generator tells of is seen too,
+    and a network that does something else where gradients are recorded.
+
+    Args:
+        model: The network.
+        x: Inputs.
+        among: What it gave for them; what is no tensor of rows is left to others.
+
+    Raises:
+        UserError: An output alone is another one.
+
+    >>> class Capped(nn.Linear):
+    ...     def forward(self, x):
+    ...         return super().forward(x) * (torch.arange(len(x)) < 2)[:, None]
+    >>> check_rows(network := Capped(2, 3), torch.eye(4)[:, :2], network(torch.eye(4)[:, :2]))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the output of example 2 is another one alone than among others: ...
+    """
+    if not isinstance(among, Tensor) or among.dim() < 1 or len(among) != len(x) or among.is_complex():
+        return
+    chosen = sorted({0, len(x) // 2, len(x) - 1})
+    expected = among[chosen].detach()
+    with torch.inference_mode(False), torch.enable_grad():
+        given = usable(x[chosen])
+        alone = _by_vmap(model, given)
+        if alone is not None and all(map(same_row, alone, expected)):
+            return
+        for i, one, row in zip(chosen, given, expected, strict=True):
+            if not same_row(model(lone(model, one))[0], row):
+                raise UserError(ANOTHER.format(i))
+
+
+@torch.no_grad()
+def check_all_rows(model: nn.Module, x: Tensor, among: object) -> None:
+    """Refuse outputs of a batch where any is another one among every second of its examples.
+
+    It takes as long as the batch did, and is for a network with an operation that may mix examples: a few of them may
+    be mixed where nobody looks, in large batches alone.
+
+    Args:
+        model: The network.
+        x: Inputs.
+        among: What it gave for them; what is no tensor of rows is left to others.
+
+    Raises:
+        UserError: An output is another one, with the operation and its module.
+
+    >>> class Paired(nn.Linear):
+    ...     def forward(self, x):
+    ...         h = super().forward(x)
+    ...         return torch.cat([h[:6], h[[7, 6]], h[8:]]) if len(x) > 8 else h
+    >>> check_all_rows(network := Paired(2, 3), x := torch.randn(16, 2), network(x))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the output of example 6 is another one among fewer examples: ...
+    """
+    if len(x) < 3 or not isinstance(among, Tensor) or len(among) != len(x) or among.is_complex():
+        return
+    for start in (0, 1):
+        with torch.inference_mode(False):
+            half = model(usable(x[start::2]))
+        check_half(model, x, among, half, start)
+
+
+def check_half(model: nn.Module, x: Tensor, among: object, half: object, start: int) -> None:
+    """Refuse outputs of a batch that are not those of every second of its examples, from `start` on: `check_all_rows`.
+
+    >>> check_half(nn.Identity(), x := torch.eye(4), x, x[1::2], 1)
+    """
+    if not isinstance(among, Tensor) or not isinstance(half, Tensor) or half.shape != among[start::2].shape:
+        return
+    expected = among[start::2]
+    wrong = (~_same_rows(half, expected.detach())).nonzero().flatten().tolist()
+    if wrong:
+        told = f"the output of example {start + 2 * wrong[0]} is another one among fewer examples"
+        why = "make that work on each example by itself"
+        raise UserError(f"{told}: the network mixes the examples of a batch, maybe by {mixing(model, x)}: {why}")
+
+
+def own_outputs(model: nn.Module, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """The outputs for some inputs, refused unless each is that of its example alone, and the same at each call.
+
+    Args:
+        model: The network.
+        x: Inputs.
+        run: How it is called.
+
+    >>> own_outputs(network := nn.Linear(2, 3), torch.eye(2), network).shape
+    torch.Size([2, 3])
+    """
+    with unmoved(model, x), RowWise(model, x) as rows:
+        out = run(x)
+    check_rows(model, x, out)
+    if not rows.holds(out):
+        check_all_rows(model, x, out)
+    return out
+
+
+def _by_vmap(model: nn.Module, x: Tensor) -> Tensor | None:
+    """The outputs of examples, each a batch of its own, at about the cost of one; None where vmap cannot.
+
+    Nor where something may keep a tensor, which is of no use outside of vmap.
+    """
+    if not of_libraries(model):
+        return None
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError, ValueError, TypeError):
+        warnings.filterwarnings("ignore", "There is a performance drop")  # torch's own, of a rule it lacks
+        return vmap(lambda one: model(one[None])[0])(x)
+    return None
+
+
+def same_row(alone: Tensor, among: Tensor) -> bool:
+    """Whether an example's row of outputs is that among others, up to rounding."""
+    return alone.shape == among.shape and bool(_same_rows(alone[None], among[None]))
+
+
+def _same_rows(found: Tensor, expected: Tensor) -> Tensor:
+    """Which rows [n, ...] are the same up to rounding, bool [n]."""
+    found, expected = (value.reshape(len(value), -1) for value in (found, expected))
+    if not expected.is_floating_point():
+        return (found == expected).all(1)
+    rtol = TOLERANCE.get(expected.dtype, 0.1)  # in half precision a batch rounds otherwise
+    size = expected.abs().nan_to_num(0.0, 0.0).mean(1, keepdim=True)  # what is not finite is named elsewhere
+    near = (found - expected).abs() <= rtol * (expected.abs() + size)
+    return (near | (found == expected) | (found.isnan() & expected.isnan())).all(1)
+
+
+@contextmanager
+def unmoved(model: nn.Module, x: Tensor) -> Iterator[None]:
+    """Refuse a network that draws at random or changes its buffers while it is run: it has no output of its own.
+
+    Args:
+        model: The network, which is run inside.
+        x: Its inputs, on whose device it draws.
+
+    Raises:
+        UserError: A generator of torch, Python or NumPy, or a buffer, is not as it was.
+
+    >>> class Noisy(nn.Linear):
+    ...     def forward(self, x):
+    ...         return super().forward(torch.nn.functional.dropout(x, 0.5))
+    >>> with unmoved(network := Noisy(2, 3), torch.eye(2)):
+    ...     _ = network(torch.eye(2))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the network draws at random when it is run, so that it has no output of its own: ...
+    """
+    places = {name: (buffer, buffer._version) for name, buffer in model.named_buffers() if not buffer.is_inference()}
+    before = _generators(x.device)
+    yield
+    if before != _generators(x.device):
+        why = "so that it has no output of its own: switch that off (F.dropout needs training=self.training)"
+        raise UserError(f"the network draws at random when it is run, {why}")
+    for name, buffer in model.named_buffers():
+        if name in places and (buffer is not places[name][0] or buffer._version != places[name][1]):
+            raise UserError(f"the network changes its buffer {name!r} when it is run: call model.eval() first")
+
+
+def _generators(device: torch.device) -> list[object]:
+    """The states of the generators that a network on a device may draw from: torch's, Python's and NumPy's."""
+    states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+    _, key, *place = cast("tuple[Any, ...]", np.random.get_state(legacy=True))
+    return [*(bytes(state.numpy()) for state in states), random.getstate(), bytes(key), place]
+
+
+ASKED = 32  # examples, of which a loss is asked one by one
+
+
+def check_loss(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, y: Tensor, losses: Tensor) -> None:
+    """Refuse a loss that mixes examples: that of one example alone must be what it is among the others.
+
+    Every example is asked of a small batch, `ASKED` of a large one, the first and the last among them.
+
+    Args:
+        loss: Function of (logits, y).
+        logits: Of all examples.
+        y: Their labels or targets.
+        losses: Their losses.
+
+    >>> outputs, targets = torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 5.0])
+    >>> squares = lambda o, t: ((o - t) ** 2).mean(1)  # [2, 1] - [2] is [2, 2]
+    >>> check_loss(squares, outputs, targets, squares(outputs, targets))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the loss of example 0 is 8 among others and 0 alone: ...
+    """
+    for i in dict.fromkeys(torch.linspace(0, len(y) - 1, min(len(y), ASKED)).round().int().tolist()):
+        alone = loss(logits[i : i + 1].detach(), y[i : i + 1]).flatten()
+        among = losses[i].detach()
+        if alone.shape != (1,) or not torch.allclose(alone[0], among, rtol=1e-2, atol=1e-4):
+            told = f"the loss of example {i} is {float(among):.4g} among others and {float(alone.sum()):.4g} alone"
+            raise UserError(f"{told}: it mixes examples (do shapes broadcast, [n, 1] with [n]?)")

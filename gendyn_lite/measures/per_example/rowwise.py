@@ -1,0 +1,116 @@
+"""The axis of the examples, followed through every operation of a forward pass: a proof that none mixes them.
+
+A few examples that are run again tell nothing of the others. What is followed here holds for each row of the batch that
+is measured, at the price of a look at each operation. What it cannot follow is no fault: it is looked at in numbers.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from gendyn_lite.measures.per_example.axes import Axis, Call, LostError, pointwise, tensors_in
+from gendyn_lite.measures.per_example.axis_rules import RULES
+
+
+class RowWise(TorchDispatchMode):
+    """While entered, follows the examples of a batch through a network.
+
+    Args:
+        model: The network; of its parameters and buffers none has the axis.
+        x: The batch that goes in, [n, ...].
+
+    Attributes:
+        lost: The first operation through which the axis could not be followed, or None.
+
+    >>> x, network = torch.eye(4), nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    >>> with RowWise(network, x) as rows:
+    ...     out, mixed = network(x), network(x - x.mean(0))
+    >>> rows.holds(out), rows.holds(mixed), rows.lost
+    (True, False, 'mean')
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        super().__init__()
+        self.lost: str | None = None
+        self._hidden = False  # whether what was computed of the examples has gone where nothing is seen of it
+        self._count = len(x)
+        self._axes = WeakIdKeyDictionary()  # tensor → its axis, or None where it has none
+        for value in (*model.parameters(), *model.buffers()):
+            self._axes[value] = None
+        self._axes[x] = Axis(0)
+
+    def holds(self, out: object) -> bool:
+        """Whether each row of an output depends on its example alone."""
+        return not self._hidden and isinstance(out, Tensor) and self._axes.get(out) == Axis(0)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call an operation, and note the axis of what it gives."""
+        kwargs = kwargs or {}
+        given = list(tensors_in((args, kwargs)))
+        shapes = [tuple(value.shape) for value in given]
+        strides = [value.stride() if value.layout == torch.strided else () for value in given]
+        out = func(*args, **kwargs)
+        try:
+            self._note(func, Call(args, kwargs, given, [], shapes, strides, out, self._count))
+        except (LostError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
+            self.lost = self.lost or func.overloadpacket.__name__
+            made = list(tensors_in(out))
+            self._hidden |= not made or func._schema.is_mutable  # a number, or memory that others read
+            for value in made:
+                self._axes.pop(value, None)
+        return out
+
+    def _note(self, func: Any, call: Call) -> None:
+        name = func.overloadpacket.__name__
+        unknown = any(value not in self._axes for value in call.tensors)
+        if unknown and name != "lift_fresh":  # which makes a tensor of a number
+            raise LostError
+        axes, found = [self._axes.get(value) for value in call.tensors], None
+        if any(axes):
+            rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
+            rule = rule or (pointwise if torch.Tag.pointwise in func.tags else None)
+            if rule is None or (func._schema.is_mutable and (axes[0] is None or "out" in call.kwargs)):
+                raise LostError
+            found = rule(call._replace(axes=axes))
+        for value in tensors_in(call.out):
+            self._axes[value] = found
+
+
+@torch.no_grad()
+def mixing(model: nn.Module, x: Tensor) -> str:
+    """The first operation of a network through which the axis cannot be followed, with its module.
+
+    >>> mixing(nn.Sequential(nn.Linear(2, 3), nn.Softmax(0)), torch.eye(2))
+    "_softmax in '1' (Softmax)"
+    """
+    inside: list[tuple[str, nn.Module]] = [("", model)]
+    where, x = "", x.detach()
+    with ExitStack() as stack:
+        rows = stack.enter_context(RowWise(model, x))
+
+        def look() -> None:
+            nonlocal where
+            if rows.lost and not where:
+                name, own = inside[-1]
+                where = f"{rows.lost} in {name!r} ({type(own).__name__})" if name else f"{rows.lost} in its forward"
+
+        def enter(module: nn.Module, args: Any, name: str) -> None:
+            look()
+            inside.append((name, module))
+
+        def leave(module: nn.Module, args: Any, out: Any) -> None:
+            look()
+            inside.pop()
+
+        for name, module in model.named_modules():
+            stack.callback(module.register_forward_pre_hook(partial(enter, name=name)).remove)
+            stack.callback(module.register_forward_hook(leave).remove)
+        model(x)
+    return where
