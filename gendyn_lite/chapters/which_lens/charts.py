@@ -49,6 +49,12 @@ def called(measure: str) -> str:
     return MEASURES[measure].label if measure in MEASURES else names[measure]
 
 
+def _with_subject(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of networks or of how they are judged, with what they are called; fully connected ones first."""
+    rows = rows.sort_values("family", ascending=False, kind="stable")
+    return rows.assign(subject=rows["family"] + " on " + rows["data"])
+
+
 def scatter(runs: pd.DataFrame) -> alt.Chart:
     """Each network by a measure and by its test error or gap, coloured by a setting; choose all four.
 
@@ -56,8 +62,7 @@ def scatter(runs: pd.DataFrame) -> alt.Chart:
         runs: Runs of experiment ``"which_lens"``; those that did not reach the loss are left out.
     """
     each = networks(runs)
-    rows = each[each["reached"]].copy()
-    rows["subject"] = rows["family"] + " on " + rows["data"]
+    rows = _with_subject(each[each["reached"]])
     known = {name: called(name) for name in MEASURES if name in rows and rows[name].notna().any()}
     kept = [*AXES, *TARGETS]
     table = rows[["subject", "seed", *kept]].rename(columns=AXIS_NAMES | TARGETS)
@@ -92,8 +97,7 @@ def rankings(judged: pd.DataFrame) -> Chart:
     Args:
         judged: Of `gendyn_lite.chapters.which_lens.judging.judged`.
     """
-    rows = judged[judged["statistic"].isin(STATISTICS)].copy()
-    rows["subject"] = rows["family"] + " on " + rows["data"]
+    rows = _with_subject(judged[judged["statistic"].isin(STATISTICS)])
     rows["how"], rows["measure"] = rows["statistic"].map(STATISTICS), rows["measure"].map(called)
     rows = rows.rename(columns={"labels": "trained_on"})
     table = rows[["subject", "trained_on", "how", "measure", "kind", "value", "low", "high", "n"]].round(3)
@@ -126,8 +130,7 @@ def along_axes(judged: pd.DataFrame) -> Chart:
     Args:
         judged: Of `gendyn_lite.chapters.which_lens.judging.judged`.
     """
-    rows = judged[judged["statistic"].isin(AXES) & (judged["labels"] == "true labels")].copy()
-    rows["subject"] = rows["family"] + " on " + rows["data"]
+    rows = _with_subject(judged[judged["statistic"].isin(AXES) & (judged["labels"] == "true labels")])
     rows["setting"], rows["measure"] = rows["statistic"].map(AXIS_NAMES), rows["measure"].map(called)
     table = rows[["subject", "setting", "measure", "value", "low", "high", "n"]].round(2)
     base = chosen(table, menus(table, "axis", {"subject": "networks"}))
@@ -152,8 +155,7 @@ def cases(judged: pd.DataFrame) -> Chart:
     Args:
         judged: Of `gendyn_lite.chapters.which_lens.judging.in_each_case`.
     """
-    rows = judged[judged["kind"].isin([LENS, RIVAL]) | judged["measure"].isin([WIDE, SETTINGS])].copy()
-    rows["subject"] = rows["family"] + " on " + rows["data"]
+    rows = _with_subject(judged[judged["kind"].isin([LENS, RIVAL]) | judged["measure"].isin([WIDE, SETTINGS])])
     about = zip(rows["train_size"], rows["augmented"], rows["label_corruption"], strict=True)
     rows["case"] = [_case(*each) for each in about]
     rows["measure"] = rows["measure"].map(called)
@@ -198,11 +200,11 @@ def costs(judged: pd.DataFrame, each: pd.DataFrame) -> Chart:
         each: Of `gendyn_lite.chapters.which_lens.tables.networks`.
     """
     rows = judged[(judged["statistic"] == "better of two") & (judged["labels"] == "true labels")]
-    rows = rows[rows["measure"].isin([name for name, measure in MEASURES.items() if measure.seconds])].copy()
+    rows = _with_subject(rows[rows["measure"].isin([name for name, own in MEASURES.items() if own.seconds])])
     took = each.groupby(["data", "family"]).median(numeric_only=True).round(4).clip(lower=1e-4).to_dict("index")
     about = zip(rows["data"], rows["family"], rows["measure"], strict=True)
     rows["seconds"] = [took[data, family][f"{MEASURES[name].seconds}_seconds"] for data, family, name in about]
-    rows["subject"], rows["measure"] = rows["family"] + " on " + rows["data"], rows["measure"].map(called)
+    rows["measure"] = rows["measure"].map(called)
     table = rows[["subject", "measure", "kind", "seconds", "value", "low", "high"]].round(4)
     table["kind"] = table["kind"].map(KINDS)
     base = chosen(table, menus(table, "cost", {"subject": "networks"}))
