@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 from playwright.sync_api import Browser
 
@@ -37,7 +38,8 @@ def test_jupyterlab_shows_a_chapter_without_a_network(jupyterlab: Beside, tmp_pa
             assert lab.within(number, "details[open]") == 0
         lab.run_all()
         numbers = lab.figures()
-        assert len(numbers) == 9
+        committed = nbformat.read(notebooks.chapter_path("04_stiffness"), as_version=4).cells
+        assert len(numbers) == sum("gendyn-spec" in str(cell.get("outputs")) for cell in committed) > 0
         for number in numbers:
             lab.show(number)
             lab.wait(number, "figure.gendyn-chart .gendyn-panel[data-drawn=yes] svg.marks")
