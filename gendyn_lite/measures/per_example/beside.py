@@ -47,7 +47,7 @@ class Beside:
             if not same_row(row, among[0][i]):
                 raise UserError(ANOTHER.format(i))
         taps.forward_is_done()
-        of_inputs, _ = torch.autograd.grad(F.cross_entropy(logits[:1], y[:1]), [x, taps.source], allow_unused=True)
+        of_inputs, _ = torch.autograd.grad(F.cross_entropy(logits[:1].double(), y[:1]), [x, taps.source], allow_unused=True)
         if of_inputs is not None and (of_inputs[1].abs() > 0).any():
             raise UserError(MIXES)
         taps.hand_over_the_rest()
