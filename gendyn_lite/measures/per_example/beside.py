@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE
+from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE, cross_entropy
 from gendyn_lite.measures.per_example.apart import ANOTHER, same_row
 from gendyn_lite.measures.per_example.layers import Layer, Plan, Use
 from gendyn_lite.measures.per_example.taps import Taps
@@ -47,7 +46,7 @@ class Beside:
             if not same_row(row, among[0][i]):
                 raise UserError(ANOTHER.format(i))
         taps.forward_is_done()
-        of_inputs, _ = torch.autograd.grad(F.cross_entropy(logits[:1].double(), y[:1]), [x, taps.source], allow_unused=True)
+        of_inputs, _ = torch.autograd.grad(cross_entropy(logits[:1], y[:1]), [x, taps.source], allow_unused=True)
         if of_inputs is not None and (of_inputs[1].abs() > 0).any():
             raise UserError(MIXES)
         taps.hand_over_the_rest()

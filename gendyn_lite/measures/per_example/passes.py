@@ -11,12 +11,11 @@ from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.alone import FITTED, TOLERANCE, Lone, Loss, frozen, gradients
+from gendyn_lite.measures.per_example.alone import FITTED, TOLERANCE, Lone, Loss, cross_entropy, frozen, gradients
 from gendyn_lite.measures.per_example.apart import check_all_rows, check_alone, check_loss, check_rows, unmoved
 from gendyn_lite.measures.per_example.beside import Beside
 from gendyn_lite.measures.per_example.checks import check_logits, usable
@@ -28,14 +27,6 @@ from gendyn_lite.measures.per_example.unchanged import hooks_of_all, state
 from gendyn_lite.threads import keep_freed_memory
 
 OnGradients = Callable[[str, Tensor], None]
-
-
-def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of each example in nats, [n], in float64.
-
-    Its gradient is P(y) − 1 at the label: in float32 rounding is most of that where an example is fitted well.
-    """
-    return F.cross_entropy(logits.double(), y, reduction="none")
 
 
 def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
