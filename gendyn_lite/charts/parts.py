@@ -9,8 +9,7 @@ import altair as alt
 import pandas as pd
 
 from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES, captioned, show_switch
-from gendyn_lite.errors import UserError
-from gendyn_lite.results.tables import provenance_line, with_sizes
+from gendyn_lite.results.provenance import provenance_line
 
 Chart = alt.LayerChart | alt.FacetChart
 Looks = tuple[alt.Color, alt.StrokeDash, alt.Shape]
@@ -274,28 +273,6 @@ def of_runs(chart: Drawn, table: pd.DataFrame, rows: pd.DataFrame) -> Drawn:
     if "run_id" not in table:
         return chart
     return captioned(chart, provenance_line(table[table["run_id"].isin(rows["run_id"])]))
-
-
-def one_data_set(table: pd.DataFrame, *, column: str = "network") -> pd.DataFrame:
-    """The table, with the size in the network's name where there are several; `n` wherever the table has several.
-
-    Args:
-        table: A tidy table of `gendyn_lite.results`.
-        column: The column that names the networks.
-
-    Raises:
-        UserError: The runs are of several data sets.
-
-    >>> runs = pd.DataFrame({"data": ["MNIST"] * 2, "network": ["mlp", "mlp"], "n_train": [1000, 60000]})
-    >>> one_data_set(runs)["network"].tolist()
-    ['mlp, n = 1,000', 'mlp, n = 60,000']
-    """
-    names = list(table["data"].unique())
-    if len(names) > 1:
-        choice = f"table[table['data'] == {names[0]!r}]"
-        raise UserError(f"the table has runs on {' and '.join(names)}: choose one, {choice}")
-    n = table["n_train"].map(", n = {:,}".format) if table["n_train"].nunique() > 1 else ""
-    return table.assign(**{column: table[column] + n + with_sizes(table, of=column)["rest"]})
 
 
 def show_runs(draw: Callable[[pd.DataFrame], Chart], published: pd.DataFrame, own: pd.DataFrame) -> None:

@@ -19,7 +19,6 @@ from gendyn_lite.results.runs import Run, read_run, runs_root
 # more about that label than about the network.
 FITTED = 0.999
 FEWEST = 3  # seeds of an interval: that of two is as wide as what it is about, or has no width by luck
-MOST_NAMED = 8  # networks that a provenance line names one by one
 # What makes the size of a run, in words. Runs of one network that differ in it are never one line, one mean, one test
 # or one count of seeds.
 SIZE = {"n_train": "n = {:,}", "precision": "{}", "epochs": "at most {} epochs"}
@@ -258,61 +257,23 @@ def overview(table: pd.DataFrame) -> pd.DataFrame:
     return counted.assign(hours=(counted["hours"] / 3600).round(3))
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _spans(numbers: Iterable[int]) -> str:
-    """Whole numbers in words, those that follow each other as one.
-
-    >>> _spans([0, 1, 2, 10, 14, 13])
-    '0 to 2, 10, 13, 14'
-    """
-    spans: list[list[int]] = []
-    for number in sorted(set(map(int, numbers))):
-        if spans and number == spans[-1][-1] + 1:
-            spans[-1].append(number)
-        else:
-            spans.append([number])
-    return ", ".join(f"{span[0]} to {span[-1]}" if len(span) > 2 else ", ".join(map(str, span)) for span in spans)
-
-
-def _epochs(table: pd.DataFrame) -> str:
-    """How long some runs trained, in words; nothing of those that did not, which have one epoch at most."""
-    last = table.groupby("run_id")["epoch"].max() if "epoch" in table else pd.Series([0])
-    if last.max() <= 1:
-        return ""
-    few = [f"{epoch:g}" for epoch in sorted(set(last))]
-    return f", {' or '.join(few) if len(few) < 4 else f'{few[0]} to {few[-1]}'} epochs"
-
-
-def provenance_line(table: pd.DataFrame) -> str:
-    """Where the numbers of a figure come from, in one line: data, networks, runs, seeds, epochs, profile, device, ids.
-
-    It ends the captions of figures. Smoke runs are said to be a demonstration of the method and no evidence.
+def one_data_set(table: pd.DataFrame, *, column: str = "network") -> pd.DataFrame:
+    """The table, with the size in the network's name where there are several; `n` wherever the table has several.
 
     Args:
-        table: A tidy table of `load` or `published`.
+        table: A tidy table of `gendyn_lite.results`.
+        column: The column that names the networks.
 
-    Returns:
-        The line, in Markdown.
+    Raises:
+        UserError: The runs are of several data sets.
 
-    >>> one = {"run_id": ["a"], "group_id": "0123456789", "data": "digits", "network": "mlp", "n_train": 10}
-    >>> provenance_line(pd.DataFrame(one | {"profile": "smoke", "device": "CPU", "seed": 0}))
-    'digits; mlp (n = 10); 1 run, 1 seed (0); profile smoke: method demo, not evidence; CPU; groups `01234567`.'
+    >>> runs = pd.DataFrame({"data": ["MNIST"] * 2, "network": ["mlp", "mlp"], "n_train": [1000, 60000]})
+    >>> one_data_set(runs)["network"].tolist()
+    ['mlp, n = 1,000', 'mlp, n = 60,000']
     """
-    runs = with_sizes(table.drop_duplicates("run_id"))
-    sizes = sorted(set(zip(runs["network"], runs["n_train"], runs["rest"], strict=True)))
-    networks = ", ".join(f"{name} (n = {n:,}{more})" for name, n, more in sizes)
-    if len(sizes) > MOST_NAMED:
-        counts_of = " and ".join(f"n = {n:,}" for n in sorted({n for _, n, _ in sizes}))
-        networks = f"{len({name for name, *_ in sizes})} networks ({counts_of})"
-    data, devices, profiles = (" and ".join(sorted(set(map(str, runs[of])))) for of in ("data", "device", "profile"))
-    demo = ": method demo, not evidence" if profiles == "smoke" else ""
-    groups = sorted(set(runs["group_id"]))
-    shown = ", ".join(f"`{group[:8]}`" for group in groups[:3]) + (" …" if len(groups) > 3 else "")
-    seeds = runs.groupby("group_id")["seed"].nunique()  # not every setting need have been run as often
-    fewest = f"{seeds.min()} to " if seeds.min() < seeds.max() else ""
-    seeds_named = f"{fewest}{_count(seeds.max(), 'seed')} ({_spans(runs['seed'])})"
-    counts = f"{_count(len(runs), 'run')}, {seeds_named}{_epochs(table)}"
-    return f"{data}; {networks}; {counts}; profile {profiles}{demo}; {devices}; groups {shown}."
+    names = list(table["data"].unique())
+    if len(names) > 1:
+        choice = f"table[table['data'] == {names[0]!r}]"
+        raise UserError(f"the table has runs on {' and '.join(names)}: choose one, {choice}")
+    n = table["n_train"].map(", n = {:,}".format) if table["n_train"].nunique() > 1 else ""
+    return table.assign(**{column: table[column] + n + with_sizes(table, of=column)["rest"]})

@@ -11,9 +11,11 @@ import pandas as pd
 
 from gendyn_lite.chapters.fisher_mask.claims import LOSS
 from gendyn_lite.chapters.fisher_mask.tables import (
+    CURVES,
     EQUAL,
     FORMS,
     NONE,
+    OF_PARTS,
     WAYS,
     best,
     by_size,
@@ -23,6 +25,8 @@ from gendyn_lite.chapters.fisher_mask.tables import (
     gains,
     gains_at,
     influences,
+    logarithms,
+    with_and_without,
 )
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
@@ -145,19 +149,6 @@ def concentration(rows: pd.DataFrame) -> Chart:
 AT = "epoch, or −log₁₀ of training loss"
 LABELS = ["true labels", "50 % redrawn", "random labels"]
 MASKED = {NONE: 1.0, "Fisher, 80 % kept": 0.8, "Fisher, 70 % kept": 0.7}
-CURVES = {
-    "influence/quadratic_true": "influence (log₁₀ nats)",
-    "test_loss": "test loss (nats)",
-    "test_accuracy": "test accuracy",
-    "train_accuracy": "training accuracy",
-}
-OF_PARTS = {
-    "influence": "influence (log₁₀ nats)",
-    "gradient": "squared gradient (log₁₀)",
-    "ratio": "influence per squared gradient (log₁₀)",
-    "75": "share of the gradient held by a mask that keeps 75 %",
-    "25": "share of the gradient held by a mask that keeps 25 %",
-}
 READINGS = {0.75: "75 % kept", 0.25: "25 % kept"}
 
 
@@ -168,7 +159,7 @@ def influence(table: pd.DataFrame) -> Chart:
         table: A tidy table of experiment ``"fisher_mask"``.
     """
     rows = influences(table)
-    rows = _logarithms(rows[rows["way"] == NONE], *FORMS)
+    rows = logarithms(rows[rows["way"] == NONE], *FORMS)
     means = mean_intervals(compared(rows, FORMS, ["place", "labels"]), ["place", "of", "equal", "labels", "at"])
     menus = {"place": menu("influence_place", by_size(rows, "place"), "runs"), **_equal("influence")}
     menus["of"] = menu("influence_form", FORMS.values(), "form", FORMS["influence/quadratic_true"])
@@ -219,7 +210,7 @@ def with_masks(table: pd.DataFrame) -> Chart:
     """
     rows = described(table)
     mask = rows["kept"].map({keep: name for name, keep in MASKED.items()}).where(rows["way"].isin([NONE, "Fisher"]))
-    rows = _logarithms(rows.assign(mask=mask)[mask.notna()], "influence/quadratic_true")
+    rows = logarithms(rows.assign(mask=mask)[mask.notna()], "influence/quadratic_true")
     pairs = pd.MultiIndex.from_frame(rows[["subject", "seed"]])
     rows = rows[pairs.isin(pairs[rows["mask"] != NONE])]
     long = compared(rows, CURVES, ["subject", "mask"])
@@ -281,19 +272,8 @@ def accuracy_gained(table: pd.DataFrame) -> Chart:
     words = told(means, "{subject}, equal {equal}, {way}, {mask}: {mean:+.2f}")
     about = f"Gain of the test accuracy over training without a mask, in points: {words}."
     subtitle = "Best epochs, or at equal training loss (0.2, and 1.2 with 25 % kept); 95 % over seeds."
-    return of_runs(layered(layers, "Test accuracy, against no mask", subtitle, about), table, _compared(table, rows))
-
-
-def _compared(table: pd.DataFrame, gained: pd.DataFrame) -> pd.DataFrame:
-    """The runs whose difference is a gain: those with a mask, and those of the same seeds without one."""
-    masked = gained[["subject", "way", "kept", "seed"]]
-    both = pd.concat([masked, masked.assign(way=NONE, kept=1.0)]).drop_duplicates()
-    return described(table).merge(both, on=list(both))
-
-
-def _logarithms(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """The rows with decimal logarithms of some columns, missing where they are not above 0."""
-    return rows.assign(**{name: np.log10(rows[name].where(rows[name] > 0)) for name in columns})
+    drawn = layered(layers, "Test accuracy, against no mask", subtitle, about)
+    return of_runs(drawn, table, with_and_without(table, rows))
 
 
 def _equal(prefix: str) -> dict[str, alt.Parameter]:

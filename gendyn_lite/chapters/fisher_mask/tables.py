@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from gendyn_lite.results.tables import with_sizes
@@ -18,6 +19,19 @@ WAYS = {
     "random": "random, redrawn",
     "random_fixed": "random, fixed",
     "shorter_steps": "no mask, steps as short",
+}
+CURVES = {
+    "influence/quadratic_true": "influence (log₁₀ nats)",
+    "test_loss": "test loss (nats)",
+    "test_accuracy": "test accuracy",
+    "train_accuracy": "training accuracy",
+}
+OF_PARTS = {
+    "influence": "influence (log₁₀ nats)",
+    "gradient": "squared gradient (log₁₀)",
+    "ratio": "influence per squared gradient (log₁₀)",
+    "75": "share of the gradient held by a mask that keeps 75 %",
+    "25": "share of the gradient held by a mask that keeps 25 %",
 }
 FORMS = {
     "influence/kl": "KL, measured",
@@ -233,3 +247,15 @@ def log_ratio(value: float, base: float) -> float:
     (1.0, nan)
     """
     return math.log10(value / base) if value > 0 and base > 0 else math.nan
+
+
+def with_and_without(table: pd.DataFrame, gained: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose difference is a gain: those with a mask, and those of the same seeds without one."""
+    masked = gained[["subject", "way", "kept", "seed"]]
+    both = pd.concat([masked, masked.assign(way=NONE, kept=1.0)]).drop_duplicates()
+    return described(table).merge(both, on=list(both))
+
+
+def logarithms(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The rows with decimal logarithms of some columns, missing where they are not above 0."""
+    return rows.assign(**{name: np.log10(rows[name].where(rows[name] > 0)) for name in columns})

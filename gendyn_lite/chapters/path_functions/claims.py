@@ -11,7 +11,6 @@ from operator import sub, truediv
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
 from gendyn_lite.chapters.path_functions import tables
 from gendyn_lite.chapters.path_functions.tables import CONSTANT, RANDOM, TRUE
@@ -22,7 +21,6 @@ from gendyn_lite.results.tables import with_sizes
 
 PERFECT = 0.99  # a cosine from here on counts as perfect
 ENDS = 3  # epochs at each end of training
-FEWEST = 4  # networks of a correlation over networks
 Measure = Callable[[pd.DataFrame, str], pd.Series]  # of the values of one kind of runs, by seed
 Combined = Callable[[pd.Series, pd.Series], pd.Series]
 
@@ -69,19 +67,6 @@ def _today_minus_yesterday(rows: pd.DataFrame, images: str, what: str) -> pd.Ser
 
 def _newly_given(early: pd.DataFrame, runs: str) -> pd.Series | None:
     return _today_minus_yesterday(early[early["runs"] == runs], "paths", "loss") if _has(early, runs) else None
-
-
-def _correlation(group: pd.DataFrame, column: str, *, how: str = "rank") -> pd.Series:
-    """Correlation of the ratio with a column over the fitted networks, of each seed that has four of them."""
-    found = {}
-    for seed, runs in group.groupby("seed"):
-        rows = tables.networks_of_ratio(runs).query("fitted")
-        x, y = rows["ratio"], rows[column]
-        if how == "partial" and len(rows) >= FEWEST:
-            found[seed] = tables.partial_rank(x.tolist(), y.tolist(), rows["train_loss"].tolist())
-        elif len(rows) >= FEWEST:
-            found[seed] = (stats.pearsonr if how == "linear" else stats.spearmanr)(x, y).statistic
-    return pd.Series(found, dtype=float)
 
 
 def _with_others(later: Any, layers: list[str]) -> pd.Series:
@@ -155,11 +140,11 @@ OF_UNSEEN = {
     "unseen_recognized_equally": partial(_today_minus_yesterday, images="unseen", what="accuracy"),
 }
 OF_RATIO = {
-    "ratio_gap_rank": partial(_correlation, column="gap"),
-    "ratio_gap_linear": partial(_correlation, column="gap", how="linear"),
-    "ratio_gap_partial": partial(_correlation, column="gap", how="partial"),
-    "ratio_test_error": partial(_correlation, column="test_error"),
-    "ratio_train_loss": partial(_correlation, column="train_loss"),
+    "ratio_gap_rank": partial(tables.correlation_of_ratio, column="gap"),
+    "ratio_gap_linear": partial(tables.correlation_of_ratio, column="gap", how="linear"),
+    "ratio_gap_partial": partial(tables.correlation_of_ratio, column="gap", how="partial"),
+    "ratio_test_error": partial(tables.correlation_of_ratio, column="test_error"),
+    "ratio_train_loss": partial(tables.correlation_of_ratio, column="train_loss"),
 }
 OF_TWO_NETWORKS = {"resnet_above_alexnet": lambda difference: difference}
 OF_TRAINING = (OF_LAYERS, OF_SIMILARITY, OF_NEW_PATHS, OF_DISTANCE, OF_NEIGHBOURS, OF_OLDER, OF_BASELINES)

@@ -19,6 +19,7 @@ from gendyn_lite.results.tables import SIZE, with_sizes
 COLUMN = re.compile(r"(paths|activations|running|lag|movement)/(.+):(self|cross):(\w+)")
 RECORDED = re.compile(r"(?:paths|distance|neighbours)/(.+):(?:on|rank|kept)")
 UNFITTED = 0.01 + 1e-9  # training error up to which a network counts as fitted in the comparison of many
+FEWEST = 4  # networks of a correlation over networks
 FOLLOWED = 128  # images of a run, as in the paper
 VERSION = 2  # of the probes whose runs are judged: earlier ones are kept beside them, and named as older
 LEVELS = ("distance", "low", "middle", "high")  # of a bin of pairs, as recorded
@@ -273,3 +274,16 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, f
         found = stats.bootstrap((x, y), statistic, n_resamples=2000, paired=True, method="percentile", random_state=rng)
     low, high = np.nanpercentile(found.bootstrap_distribution, [2.5, 97.5])
     return round(float(statistic(np.asarray(x), np.asarray(y), -1)), 12), float(low), float(high)
+
+
+def correlation_of_ratio(group: pd.DataFrame, column: str, *, how: str = "rank") -> pd.Series:
+    """Correlation of the ratio with a column over the fitted networks, of each seed that has four of them."""
+    found = {}
+    for seed, runs in group.groupby("seed"):
+        rows = networks_of_ratio(runs).query("fitted")
+        x, y = rows["ratio"], rows[column]
+        if how == "partial" and len(rows) >= FEWEST:
+            found[seed] = partial_rank(x.tolist(), y.tolist(), rows["train_loss"].tolist())
+        elif len(rows) >= FEWEST:
+            found[seed] = (stats.pearsonr if how == "linear" else stats.spearmanr)(x, y).statistic
+    return pd.Series(found, dtype=float)

@@ -10,9 +10,9 @@ from gendyn_lite.chapters.random_labels import tables
 from gendyn_lite.chapters.random_labels.tables import NONE
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import AROUND, Chart, layered, looks, menu, of_runs, one_data_set, told, tooltips
+from gendyn_lite.charts.parts import AROUND, Chart, layered, looks, menu, of_runs, told, tooltips
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.tables import FITTED, mean_intervals, summarize
+from gendyn_lite.results.tables import FITTED, mean_intervals, one_data_set, summarize
 
 CONDITIONS = {
     "true labels": ("true", 0.0),
@@ -34,7 +34,7 @@ def learning_curves(table: pd.DataFrame) -> Chart:
     Raises:
         UserError: No run has true inputs, or the runs are of several data sets.
     """
-    runs = _corrupted(table)
+    runs = tables.with_true_inputs(table)
     rows = tables.thinned(runs)[
         ["network", "label_corruption", "seed", "epoch", "train_accuracy", "test_accuracy"]
     ].round(4)
@@ -69,7 +69,7 @@ def time_to_fit(table: pd.DataFrame) -> Chart:
     Raises:
         UserError: No run fitted its labels at q = 0 and at another q.
     """
-    runs = summarize(_corrupted(table))
+    runs = summarize(tables.with_true_inputs(table))
     keys = ["network", "seed"]
     clean = runs[runs["label_corruption"] == 0].set_index(keys)["fit_epoch"].rename("clean")
     runs = runs.join(clean, on=keys).assign(ratio=lambda each: each["fit_epoch"] / each["clean"])
@@ -90,7 +90,7 @@ def test_error(table: pd.DataFrame) -> Chart:
     Args:
         table: As for `learning_curves`.
     """
-    runs = summarize(_corrupted(table))
+    runs = summarize(tables.with_true_inputs(table))
     points = tables.seed_points(runs, "test_error")
     brush = alt.selection_interval(name="brush", encodings=["x"])
     rule = alt.Chart(points).transform_filter(brush).transform_aggregate(mean="mean(value)", groupby=["network"])
@@ -166,14 +166,6 @@ def corruption_grid(examples: pd.DataFrame) -> Chart:
     )
     title, subtitle = "What the network is told", "Under each image, the label it is trained with."
     return layered([images, labels.add_params(q)], title, subtitle, about, height=90 * (count // columns))
-
-
-def _corrupted(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows trained on true inputs; refuse a table without any, or with several data sets."""
-    rows = table[table["inputs"] == "true"]
-    if rows.empty:
-        raise UserError("the table has no run on true inputs, expected runs of the experiment 'random_labels'")
-    return one_data_set(rows)
 
 
 def _chance_rule(table: pd.DataFrame, *, error: bool) -> alt.Chart:

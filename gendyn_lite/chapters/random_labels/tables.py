@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.tables import mean_interval, network_name, summarize, with_sizes
+from gendyn_lite.results.tables import mean_interval, network_name, one_data_set, summarize, with_sizes
 
 NONE, BN = "no regularizer", " without batch-norm"
 LABELS = {0.0: "true", 0.5: "half random", 1.0: "random"}
@@ -234,3 +234,11 @@ def _percent(values: pd.Series) -> str:
         return "not run"
     digits = next((digits for digits in (1, 2, 3) if round(mean, digits) < 100), 1)
     return f"{mean:.{digits}f}" + ("" if math.isnan(low) else f" ± {(high - low) / 2:.{digits}f}")
+
+
+def with_true_inputs(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows trained on true inputs; refuse a table without any, or with several data sets."""
+    rows = table[table["inputs"] == "true"]
+    if rows.empty:
+        raise UserError("the table has no run on true inputs, expected runs of the experiment 'random_labels'")
+    return one_data_set(rows)

@@ -7,7 +7,18 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.stiffness.tables import by_loss
+from gendyn_lite.chapters.stiffness.tables import (
+    AFTER,
+    BEFORE,
+    HALF,
+    RANDOM,
+    TRUE,
+    by_loss,
+    conditions,
+    decoded,
+    labelled,
+    subjects,
+)
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import DASHES, PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, of_runs, slider, titled, told, tooltips
@@ -20,8 +31,6 @@ CURVES = {
     "between, train-train": "stiffness/between_{kind}",
     "between, train-test": "stiffness/test_between_{kind}",
 }
-BEFORE, AFTER = "before training", "after training"
-TRUE, HALF, RANDOM = "true labels", "half of the labels random", "random labels"
 FACTORS = {  # setting → how a menu calls it, and what its values are called
     "label_corruption": ("labels", {0.0: TRUE, 0.5: HALF, 1.0: RANDOM}.get),
     "learning_rate": ("learning rate", "rate {:g}".format),
@@ -71,7 +80,7 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     """
     entries = [
         (*run, first, second, value)
-        for run, rows in _decoded(runs, "detail/classes", 100)
+        for run, rows in decoded(runs, "detail/classes", 100)
         for first, row in enumerate(rows)
         for second, value in enumerate(row)
     ]
@@ -83,7 +92,7 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     same = (after["one"] == after["other"]).map({True: "within", False: "between"})
     means = after.groupby(["condition", same], sort=False)["stiffness"].mean().unstack()
     scale = alt.Scale(scheme="purpleorange", domain=[-0.6, 0.6], clamp=True, reverse=True)
-    start = _conditions(runs)[_judged(runs)]
+    start = conditions(runs)[_judged(runs)]
     cells = chosen(table, {"condition": menu("class_condition", table["condition"], "runs", start), "when": when})
     cells = cells.mark_rect(stroke="currentColor", strokeOpacity=0.15).encode(
         x=alt.X("other:O", title="class of the other example"),
@@ -170,10 +179,10 @@ def over_training(runs: pd.DataFrame) -> alt.HConcatChart:
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
-    both = runs[runs["label_corruption"].isin([0, 1])].assign(data_shown=_subjects)
+    both = runs[runs["label_corruption"].isin([0, 1])].assign(data_shown=subjects)
     random = both.loc[both["label_corruption"] == 1, "data_shown"]
     both = both[both["data_shown"].isin(random)] if len(random) else both  # no panel of a choice is empty
-    about = both[["epoch", "seed"]].assign(data=both["data_shown"], labels=_labels(both), rate=both["learning_rate"])
+    about = both[["epoch", "seed"]].assign(data=both["data_shown"], labels=labelled(both), rate=both["learning_rate"])
     curves = {
         (kind, curve): both[column.format(kind=kind)] for kind in ("cosine", "sign") for curve, column in CURVES.items()
     }
@@ -213,7 +222,7 @@ def critical_lengths(runs: pd.DataFrame) -> Chart:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
     true = runs[runs["label_corruption"] == 0].rename(columns={"stiffness/critical_length": "value"})
-    true = true.assign(subject=_subjects(true), rate=true["learning_rate"].map("{:g}".format))
+    true = true.assign(subject=subjects(true), rate=true["learning_rate"].map("{:g}".format))
     true = true.dropna(subset=["value"])
     table = mean_intervals(true, ["subject", "rate", "epoch"]).round(4)
     ends = parts.latest(table, ["subject", "rate"])
@@ -239,7 +248,7 @@ def against_distance(runs: pd.DataFrame) -> Chart:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
     entries = [
-        (*run, number, *pair) for run, rows in _decoded(runs, "detail/bins", 1000) for number, pair in enumerate(rows)
+        (*run, number, *pair) for run, rows in decoded(runs, "detail/bins", 1000) for number, pair in enumerate(rows)
     ]
     keys = ["condition", "when", "bin"]
     bins = pd.DataFrame(entries, columns=pd.Index([*keys[:2], "seed", "bin", "distance", "value"]))
@@ -258,31 +267,6 @@ def against_distance(runs: pd.DataFrame) -> Chart:
         f"Mean cosine stiffness of pairs within a class against distance. After training: {words}.",
     )
     return of_runs(drawn, runs, runs[runs["detail/bins"].notna()])
-
-
-def _decoded(runs: pd.DataFrame, column: str, scale: int) -> list[tuple[tuple[str, str, int], list[list[float]]]]:
-    """The rows of numbers that a column holds as text: of each run what it is, when, its seed, and the rows."""
-    rows = runs[runs[column].notna()]
-    when = rows["epoch"].map(lambda epoch: BEFORE if epoch == 0 else AFTER)
-    texts = [[list(map(int, line.split())) for line in text.split("/")] for text in rows[column]]
-    values = [[[value / scale for value in line] for line in lines] for lines in texts]
-    return list(zip(zip(_conditions(rows), when, rows["seed"], strict=True), values, strict=True))
-
-
-def _subjects(runs: pd.DataFrame) -> pd.Series:
-    """The data of each run, its network where there is more than one on the same data, and its size likewise."""
-    several = runs.groupby("data")["network"].transform("nunique") > 1
-    return runs["data"].where(~several, runs["network"] + " on " + runs["data"]) + with_sizes(runs)["size"]
-
-
-def _conditions(runs: pd.DataFrame) -> pd.Series:
-    """What each run is, short enough for a menu on a phone: data, labels, learning rate."""
-    return _subjects(runs) + ", " + _labels(runs) + runs["learning_rate"].map(", rate {:g}".format)
-
-
-def _labels(runs: pd.DataFrame) -> pd.Series:
-    """Whether the labels of each run are true, half of them random, or random."""
-    return runs["label_corruption"].map({0.0: TRUE, 0.5: HALF, 1.0: RANDOM})
 
 
 def _judged(runs: pd.DataFrame) -> Any:

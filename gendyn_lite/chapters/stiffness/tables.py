@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.results.tables import with_sizes
 
 LAYERS, MOVEMENT, LAG = "layers", "movement", "lag"  # probes: the network, and what learned nothing
 KINDS = ("all", "within", "between")
+BEFORE, AFTER = "before training", "after training"
+TRUE, HALF, RANDOM = "true labels", "half of the labels random", "random labels"
 
 
 def long_layers(table: pd.DataFrame, *, probe: str = LAYERS) -> pd.DataFrame:
@@ -121,3 +124,28 @@ def _orders(table: pd.DataFrame, names: list[str], prefix: str) -> dict[str, lis
         orders[str(network)] = [layer for layer in own if layer not in last] + [layer for layer in own if layer in last]
         last.update(own[-1:] if not last.intersection(own) else ())
     return orders
+
+
+def decoded(runs: pd.DataFrame, column: str, scale: int) -> list[tuple[tuple[str, str, int], list[list[float]]]]:
+    """The rows of numbers that a column holds as text: of each run what it is, when, its seed, and the rows."""
+    rows = runs[runs[column].notna()]
+    when = rows["epoch"].map(lambda epoch: BEFORE if epoch == 0 else AFTER)
+    texts = [[list(map(int, line.split())) for line in text.split("/")] for text in rows[column]]
+    values = [[[value / scale for value in line] for line in lines] for lines in texts]
+    return list(zip(zip(conditions(rows), when, rows["seed"], strict=True), values, strict=True))
+
+
+def subjects(runs: pd.DataFrame) -> pd.Series:
+    """The data of each run, its network where there is more than one on the same data, and its size likewise."""
+    several = runs.groupby("data")["network"].transform("nunique") > 1
+    return runs["data"].where(~several, runs["network"] + " on " + runs["data"]) + with_sizes(runs)["size"]
+
+
+def conditions(runs: pd.DataFrame) -> pd.Series:
+    """What each run is, short enough for a menu on a phone: data, labels, learning rate."""
+    return subjects(runs) + ", " + labelled(runs) + runs["learning_rate"].map(", rate {:g}".format)
+
+
+def labelled(runs: pd.DataFrame) -> pd.Series:
+    """Whether the labels of each run are true, half of them random, or random."""
+    return runs["label_corruption"].map({0.0: TRUE, 0.5: HALF, 1.0: RANDOM})
