@@ -106,10 +106,19 @@ def test_what_was_predicted_of_convolutional_networks(page):
     pairs = judging.in_each_case(CONVOLUTIONAL).query("measure == 'sharpness'")["n"]
     assert pairs.sum() == 100
     assert right["lens_beats_coin"][0] == 53
-    choice = judging.Judge(CONVOLUTIONAL).choice()
-    assert round(100 * choice.right[tables.SETTINGS].mean()) == 95
     epochs = told.loc["epoch_ranks", ["value", "low", "high"]].tolist()
     assert [round(value, 2) for value in epochs] == [-0.05, -0.46, 0.36]
+    choice = judging.Judge(CONVOLUTIONAL).choice()
+    assert round(100 * choice.right[tables.SETTINGS].mean()) == 95
+    shared, loss = CONVOLUTIONAL[["augmented", "seed"]].to_numpy(), CONVOLUTIONAL["train_loss"].to_numpy()
+    i, j = np.triu_indices(len(loss), 1)
+    same = (shared[i] == shared[j]).all(axis=1)
+    near = same & (np.abs(loss[i] - loss[j]) < 0.004)
+    assert share_right(-CONVOLUTIONAL["train_loss"], i[same], j[same], CONVOLUTIONAL) == 84
+    told = [share_right(-CONVOLUTIONAL[name], i[near], j[near], CONVOLUTIONAL) for name in ("train_loss", *alike[:2])]
+    assert told == [40, 90, 75]
+    accuracy, held = (CONVOLUTIONAL[name].to_numpy() for name in ("held_accuracy", "n_held"))
+    assert ranking.beyond_noise(accuracy, held, i[near], j[near]).sum() == 20
 
 
 def test_between_networks_on_the_same_images_the_usual_measures_and_the_settings_choose_better_than_the_lenses():
