@@ -368,7 +368,7 @@ def by_channels():
 def along_queries():
     """Learned queries, as many as there are examples, by a layer that reads no example."""
     return Net(
-        lambda s, x: s.out((s.first(x)[:, None] + s.queries(torch.eye(12, 4).double())).tanh().mean(1)),
+        lambda s, x: s.out((s.first(x)[:, None] + s.queries(torch.eye(12, 4).to(x))).tanh().mean(1)),
         first=nn.Linear(8, 6), queries=nn.Linear(4, 6), out=nn.Linear(6, 3),
     )  # fmt: skip
 
@@ -454,6 +454,15 @@ def test_a_function_of_one_s_own_inside_of_a_module_of_torch_is_checked_every_ti
     diagonal(model, x, Y[:6])
     own[0] = lambda h: (h - h.mean(0)).relu()
     check_refused(diagonal, "the network mixes the examples of a batch", model, x, Y[:6])
+
+
+@pytest.mark.filterwarnings("ignore:no formula for")
+@pytest.mark.parametrize("name", CAUGHT)
+def test_a_layer_that_fits_no_formula_is_so_in_single_precision_too(name):
+    """Where the loss is taken in double precision, the network is still compared in its own."""
+    model, x = CAUGHT[name]().float().eval(), X.float()
+    rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, x, Y)])
+    torch.testing.assert_close(gradient_gram(model, x, Y), rows @ rows.T, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:no formula for")

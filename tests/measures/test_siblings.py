@@ -341,6 +341,32 @@ def test_a_sibling_that_would_be_silently_wrong_is_refused(name, measure):
     check_refused(MEASURES[measure], said, model)
 
 
+def in_single(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model).float().eval()
+
+
+MIXING = [  # what is kept has been changed by the tests before
+    name for name, (_, said) in SIBLINGS.items() if ("mixes" in said or said == "alone") and not name.startswith("kept")
+]
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_a_sibling_that_mixes_examples_is_refused_in_single_precision_too(name):
+    check_refused(gradient_gram, "mixes the|alone", in_single(SIBLINGS[name][0]), X.float(), Y)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_sibling_is_measured_rightly_in_single_precision_too(name):
+    torch.manual_seed(0)
+    model = RIGHT[name]().eval()
+    try:
+        model.float()(X.float())
+    except RuntimeError:
+        pytest.skip("is written for double precision")
+    rows = rows_of(model, X.float())
+    torch.testing.assert_close(gradient_gram(model, X.float(), Y), rows @ rows.T, rtol=1e-4, atol=1e-6)
+
+
 def relu_of(change: Callable[..., Any], back: Callable[..., Any]) -> nn.Module:
     """A gate that sees its rows changed, in a network whose output is as if they were not."""
     return over(lambda s, x: s.out(back(change(s.first(x)).relu())))

@@ -211,7 +211,7 @@ class Lone:
             name: torch.zeros_like(model.get_parameter(name)) if gradient is None else gradient
             for name, gradient in found.items()
         }
-        among, tolerance = losses[self._i].detach(), TOLERANCE[losses.dtype]
+        among, tolerance = losses[self._i].detach(), TOLERANCE[next(model.parameters()).dtype]
         if not torch.allclose(alone, among, rtol=tolerance, atol=tolerance * 1e-2, equal_nan=True):
             told = f"the loss of example {self._i} is {float(among):.4g} among others and {float(alone):.4g} with two"
             why = "the network mixes the examples of a batch, or is another at each call"

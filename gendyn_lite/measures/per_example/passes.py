@@ -177,12 +177,12 @@ def _lone(
     """
     logits, losses = given
     largest, dtype = losses.detach().max(), next(model.parameters()).dtype
-    coarse = dtype != losses.dtype or torch.is_autocast_enabled(losses.device.type)
-    if dtype not in TOLERANCE or coarse or largest.abs() < FITTED[dtype]:
+    coarse = dtype != logits.dtype or torch.is_autocast_enabled(logits.device.type)
+    if dtype not in TOLERANCE or coarse or largest.abs() < FITTED.get(losses.dtype, FITTED[dtype]):
         return None
     plain = proved and loss is cross_entropy and batch[0].is_floating_point() and not hooks_of_all()
     try:
-        if plain and logits.dtype == dtype and not plan.without_formula and not plan.outside:
+        if plain and not plan.without_formula and not plan.outside:
             return Beside(model, plan, batch, (logits.detach(), losses.detach()))
         return Lone(model, list(plan.names.values()), batch, loss, losses)
     except RuntimeError:  # an input changed in place, which is named when it is met

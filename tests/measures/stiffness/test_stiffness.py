@@ -278,3 +278,17 @@ def test_examples_that_are_fitted_beyond_the_digits_of_float32_have_the_gradient
     found = stiffness.cosine(stiffness.gradient_gram(model.float(), x.float(), y))
     torch.testing.assert_close(found.double(), expected, atol=2e-4, rtol=0)
     assert traces[1] == pytest.approx(traces[0], rel=1e-4)
+
+
+def test_a_gradient_too_small_for_the_number_format_counts_as_zero():
+    """Where its square has lost digits, a cosine would be anything; in float64 it is there."""
+    generator = torch.Generator().manual_seed(0)
+    norms = torch.tensor([1.0, 1e-18, 1e-20, 1e-22, 1e-30], dtype=torch.float64)
+    g = torch.nn.functional.normalize(torch.randn(5, 9, generator=generator).double(), dim=1)
+    gram = (g * norms[:, None]) @ (g * norms[:, None]).T
+    single = gram.float()
+    expected = g @ g.T
+    assert (stiffness.zero_gradients(gram), stiffness.zero_gradients(single)) == (0, 3)
+    torch.testing.assert_close(stiffness.cosine(gram), expected)
+    torch.testing.assert_close(stiffness.cosine(single)[:2, :2], expected[:2, :2].float())
+    assert not stiffness.cosine(single)[2:].any()
