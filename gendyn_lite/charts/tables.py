@@ -45,13 +45,12 @@ def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
     return html_table(("Claim", "Paper", "Ours (95 % interval)", "Verdict"), rows, caption=caption)
 
 
-def in_short(overall: pd.DataFrame, words: Mapping[str, str] | None = None, *, head: str = "The paper says") -> HTML:
+def in_short(overall: pd.DataFrame, words: Mapping[str, str] | None = None) -> HTML:
     """Claims and our verdicts, one line each, and folded away what a verdict means.
 
     Args:
         overall: A table of `gendyn_lite.claims.sections.statements`.
         words: Ids of the claims, with plainer words for each; without it, all primary ones in their own.
-        head: Whose claims they are.
     """
     plainer = words or {}
     rows = overall[overall["id"].isin(plainer)] if plainer else overall[overall["primary"]]
@@ -63,7 +62,7 @@ def in_short(overall: pd.DataFrame, words: Mapping[str, str] | None = None, *, h
     caption = "Over all networks and data sets that we ran."
     if late:
         caption += f" Every verdict is {AFTER}: the criteria took their present form when these runs had been made."
-    table = html_table((head, "Our verdict"), cells, caption=caption).data
+    table = html_table(("The claim", "Our verdict"), cells, caption=caption).data
     return HTML(f"{table}{_fold('What a verdict means', meanings())}")
 
 

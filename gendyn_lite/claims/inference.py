@@ -27,8 +27,8 @@ MEANING = {
     "holds, small": "the whole interval lies beyond zero, but not all of it beyond δ, or only before the correction "
     "for testing many",
     "negligible": "the whole interval lies within δ of zero",
-    "reversed": "on one network at least, the whole interval lies beyond zero on the other side; where the claim is "
-    "'as much as', beyond δ",
+    "reversed": "the whole interval lies beyond zero on the other side, on one network at least or in the mean over "
+    "networks that the claim is about; where the claim is 'as much as', beyond δ",
     "undecided": "none of these: too few seeds, networks that differ, or an interval too wide to say",
     "computed": "the value follows without chance, so that there is no interval",
     "not run": "there are no runs to judge it by",
