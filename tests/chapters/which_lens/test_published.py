@@ -121,6 +121,26 @@ def test_what_was_predicted_of_convolutional_networks(page):
     assert ranking.beyond_noise(accuracy, held, i[near], j[near]).sum() == 20
 
 
+def test_the_noise_of_test_images_sets_a_ceiling_that_no_measure_comes_near():
+    of = {**TRUE, "convolutional": CONVOLUTIONAL}
+    noise = {
+        name: ranking.ceiling(*(rows[key].to_numpy() for key in ("held_accuracy", "n_held")))
+        for name, rows in of.items()
+    }
+    assert {name: round(value, 2) for name, value in noise.items()} == {MNIST: 0.85, CIFAR: 0.76, "convolutional": 0.65}
+    assert all(set(rows["n_held"]) == {4000} for rows in of.values())
+    judges = (*JUDGES.values(), judging.Judge(CONVOLUTIONAL, resamples=2))
+    best = [
+        max(
+            ranking.tau(judge.values[name], judge.goal)
+            for name in SEEING
+            if name in judge.values and judge.table[name].nunique() > 1
+        )
+        for judge in judges
+    ]
+    assert round(max(best), 2) == 0.28
+
+
 def test_between_networks_on_the_same_images_the_usual_measures_and_the_settings_choose_better_than_the_lenses():
     expected = {
         MNIST: {
