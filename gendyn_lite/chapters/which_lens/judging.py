@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -113,6 +114,7 @@ class Judge:
             if table[name].isna().mean() <= MOST_MISSING
         }
         self.values: dict[str, NDArray[np.float64]] = all_of
+        self._seen: dict[bytes, ranking.Seen] = defaultdict(dict)  # by the networks that have a measure
 
     def _sure(self, i: NDArray[np.intp], j: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Whether the test accuracies of each two networks differ beyond noise."""
@@ -130,7 +132,9 @@ class Judge:
         values = self.values[measure]
         known = ~np.isnan(values)
         fixed = [self.table.loc[known, name].to_numpy(dtype=float) for name in given]
-        return ranking.overall(values[known], self.goal[known], self.weights[:, known], given=fixed)
+        return ranking.overall(
+            values[known], self.goal[known], self.weights[:, known], given=fixed, seen=self._seen[known.tobytes()]
+        )
 
     def choice(self, *, alike: Sequence[str] = ()) -> ranking_choice.Choice:
         """The choice of the better of two networks: by each measure, by the best `LENS` and `RIVAL` elsewhere.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations_with_replacement
+from itertools import combinations, combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 Array = NDArray[np.float64]
+Seen = dict[tuple[bytes, bytes], Array]  # two variables, and how they agree in every resample
 RESAMPLES = 500
 FEWEST_PAIRS = 10  # of an axis; with fewer it says nothing
 LEVEL = 0.05
@@ -88,7 +89,9 @@ def partial_tau(measure: Array, target: Array, given: Sequence[Array]) -> float:
     0.33
     """
     all_of = [measure, target, *(one for one in given if np.ptp(one) > 0)]
-    matrix = np.array([[tau(one, other) for other in all_of] for one in all_of])
+    matrix = np.eye(len(all_of))
+    for i, j in combinations(range(len(all_of)), 2):
+        matrix[i, j] = matrix[j, i] = tau(all_of[i], all_of[j])
     if np.isnan(matrix).any() or np.linalg.matrix_rank(matrix) < len(matrix):
         return math.nan
     inverse = np.linalg.inv(matrix)
@@ -109,13 +112,11 @@ def pairs_along(table: pd.DataFrame, axes: Sequence[str], *, same: Sequence[str]
     [(0, 1, 'width'), (1, 2, 'depth')]
     """
     found: list[tuple[int, int, str]] = []
-    place = pd.Series(np.arange(len(table)), index=table.index)
     for axis in axes:
-        others = [*same, *(name for name in axes if name != axis)]
-        for _, rows in table[[*others, axis]].groupby(others, sort=False, dropna=False):  # all columns take longer
-            values, places = rows[axis].tolist(), place[rows.index].tolist()
-            for i, one in enumerate(values):
-                found += [(places[i], places[j], axis) for j in range(i + 1, len(values)) if values[j] != one]
+        others, values = [*same, *(name for name in axes if name != axis)], table[axis].tolist()
+        groups = table.groupby(others, sort=False, dropna=False).ngroup()
+        for places in pd.Series(range(len(table))).groupby(groups.to_numpy()).agg(list):
+            found += [(i, j, axis) for i, j in combinations(places, 2) if values[i] != values[j]]
     first, second, names = zip(*found, strict=True) if found else ((), (), ())
     return Pairs(np.array(first, dtype=np.intp), np.array(second, dtype=np.intp), np.array(names, dtype=str))
 
@@ -170,7 +171,9 @@ def interval(value: float, drawn: Array, n: int) -> Ranked:
     return Ranked(value, float(low), float(high), min(1.0, float(2 * (beyond + 1) / (len(known) + 1))), n)
 
 
-def overall(measure: Array, target: Array, weights: NDArray[np.int64], *, given: Sequence[Array] = ()) -> Ranked:
+def overall(
+    measure: Array, target: Array, weights: NDArray[np.int64], *, given: Sequence[Array] = (), seen: Seen | None = None
+) -> Ranked:
     """Kendall's τ-b over all networks, with others held fixed if any are given, and its interval by resampled settings.
 
     A network that is drawn twice makes a pair with itself, which is tied in both and counts in no τ-b.
@@ -180,32 +183,38 @@ def overall(measure: Array, target: Array, weights: NDArray[np.int64], *, given:
         target: Of each network, [n].
         weights: Of `draws`, [resamples, n].
         given: What is held fixed, each [n], as in `partial_tau`.
+        seen: Of `resampled`.
     """
     fixed = [one for one in given if np.ptp(one) > 0]
     value = partial_tau(measure, target, fixed) if fixed else tau(measure, target)
-    return interval(value, resampled([measure, target, *fixed], weights), len(measure))
+    return interval(value, resampled([measure, target, *fixed], weights, seen=seen), len(measure))
 
 
-def resampled(variables: Sequence[Array], weights: NDArray[np.int64]) -> Array:
+def resampled(variables: Sequence[Array], weights: NDArray[np.int64], *, seen: Seen | None = None) -> Array:
     """τ of the first two variables, the others held fixed, in every resample: all pairs at once, by their signs.
 
     Args:
         variables: Of each network, each [n].
         weights: Of `draws`, [resamples, n].
+        seen: Remembers how two variables agree, for calls with the same weights.
 
     Returns:
         A value a resample, [resamples]; missing where it is not defined.
     """
     drawn = weights.astype(np.float32)  # counts of pairs stay exact in it
-    orders = [np.sign(one[:, None] - one[None]).astype(np.float32) for one in variables]
+    seen = {} if seen is None else seen
 
-    def agreement(one: NDArray[np.float32], other: NDArray[np.float32]) -> Array:
-        return ((drawn @ (one * other)) * drawn).sum(1, dtype=float)
+    def agreement(one: Array, other: Array) -> Array:
+        left, right = (np.sign(each[:, None] - each[None]).astype(np.float32) for each in (one, other))
+        return ((drawn @ (left * right)) * drawn).sum(1, dtype=float)
 
-    k = len(orders)
+    k = len(variables)
     table = np.empty((len(drawn), k, k))
     for i, j in combinations_with_replacement(range(k), 2):
-        table[:, i, j] = table[:, j, i] = agreement(orders[i], orders[j])
+        key = variables[i].tobytes(), variables[j].tobytes()
+        if key not in seen:
+            seen[key] = agreement(variables[i], variables[j])
+        table[:, i, j] = table[:, j, i] = seen[key]
     untied = np.sqrt(np.einsum("rii->ri", table))
     with np.errstate(divide="ignore", invalid="ignore"):
         table /= untied[:, :, None] * untied[:, None]
