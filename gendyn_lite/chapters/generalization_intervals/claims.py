@@ -150,7 +150,7 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
     return table(found)
 
 
-# The claims in a few plain words each, for the top of the page.
+# The claims of the paper in a few plain words each, for the top of the page.
 IN_SHORT = {
     "pairs_alike": "Between two images, labels do not matter",
     "distributions_alike": "The two distributions are almost identical",
@@ -168,10 +168,8 @@ IN_SHORT = {
     "small_true_alike": "Fewer pixels: no change on true labels",
     "depths_alike": "Depth does not matter",
     "moons_shorter": "In the plane, random labels shorten",
-    "pairs_trained": "Training lengthens pairs",
-    "midlines_trained": "Training lengthens midlines",
-    "correlates_all": "Over 150 epochs, most at a plateau, lengths go with accuracy (unfitted points 0)",
-    "correlates_fitted": "Over 150 epochs, most at a plateau, lengths go with accuracy (fitted points)",
+    "correlates_all": "Over 150 epochs lengths go with accuracy (unfitted: 0)",
+    "correlates_fitted": "Over 150 epochs lengths go with accuracy (fitted only)",
     "norms_within": "Regions have norms below that of the weights",
     "bound_true": "The bound that follows is true",
     "bound_explains": "The bound explains the class of new images",

@@ -146,7 +146,8 @@ def test_before_training_the_order_is_what_the_thesis_would_lead_one_to_expect()
     pair, principal, random, *trained = (found[name] for name in names)
     assert ((pair > principal) & (principal > random)).all() and (pair > 1.95).all()
     assert (trained[2] - random > trained[0] - pair).all()
-    assert len(set(verdicts("pairs_trained").values())) > 1
+    for name in ("pairs_trained", "midlines_trained"):  # on some networks, and not on others
+        assert {"holds"} < set(verdicts(name).values())
 
 
 def test_resolution_and_depth():
