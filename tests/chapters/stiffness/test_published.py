@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 
+import nbformat
 import pytest
 
-from gendyn_lite import results
+from gendyn_lite import notebooks, results
 from gendyn_lite.chapters.stiffness import claims
 from gendyn_lite.chapters.stiffness.claims import RECORD
 from gendyn_lite.chapters.stiffness.tables import long_layers, of_fitted_runs, reestimated
@@ -153,6 +155,8 @@ def test_training_and_test_images(said, values):
     assert said["test_as_train"] == said["test_as_train_fitted"] == "holds"
     less = at(TRUE, TEST, 40) / at(TRUE, WITHIN, 40)
     assert less["mnist"] > 0.98 and less["cifar10"] == pytest.approx(0.75, abs=0.02)
+    means = CENTRE.groupby(["dataset", "label_corruption", "epoch"])[[TEST, WITHIN]].mean().drop(index=0.5, level=1)
+    assert (means[TEST] - means[WITHIN]).abs().max() < 0.04  # they go nearly the same way, at all times
 
 
 def test_random_labels_at_equal_epochs_and_at_equal_training_loss(values):
@@ -277,6 +281,28 @@ def test_layers_by_their_original_criteria_and_by_the_later_ones(said, values):
     assert leaky.loc["nested_rings", "verdict"] == "undecided"
 
 
+FOLDED = {  # the title under which verdicts are folded, and these verdicts
+    "at equal training loss: all three hold, but are small": ["holds, small"] * 3,
+    "on two more controls: negligible, and reversed": ["negligible", "reversed"],
+    "by the later criterion, for all pairs: all four hold, one of them small": [*["holds"] * 3, "holds, small"],
+    "two hold, two are reversed, one is undecided": [*["holds"] * 2, *["reversed"] * 2, "undecided"],
+}
+
+
+def test_folded_verdicts_are_those_of_their_titles(said):
+    cells = nbformat.read(notebooks.chapter_path("04_stiffness"), as_version=4).cells
+    folded = {cell.metadata["mystnb"]["code_prompt_show"]: cell.source for cell in cells if "mystnb" in cell.metadata}
+    for title, verdicts in FOLDED.items():
+        (source,) = (source for shown, source in folded.items() if shown.endswith(title))
+        assert sorted(said[name] for name in re.findall('"([a-z_]+)"', source)) == verdicts
+
+
+def test_every_claim_has_its_verdict_on_the_page():
+    cells = nbformat.read(notebooks.chapter_path("04_stiffness"), as_version=4).cells
+    answers = "".join(cell.source for cell in cells if "tables.answer" in cell.source)
+    assert sorted(re.findall('"([a-z_]+)"', answers)) == sorted(RECORD.entries)
+
+
 def test_readings_and_controls_of_ours_say_so():
     ours = [name for name, entry in RECORD.entries.items() if entry.primary and entry.source.startswith("Walker")]
     assert len(ours) == 5 and all("our " in RECORD.entries[name].statement for name in ours)
@@ -327,6 +353,8 @@ def test_depth():
     assert found["untrained", 2].between(-0.65, -0.55).all() and found["untrained", 8].between(-0.85, -0.75).all()
     assert found["trained", 2].between(-0.46, -0.34).all() and found["trained", 8].between(-0.08, 0).all()
     assert set(found["trained", 2].index) - set(found["trained", 8].index) == {"nested_rings"}
+    deeper = found.unstack("depth").drop(index="nested_rings", level="dataset")[[2, 4, 8]].diff(axis=1)[[4, 8]]
+    assert (deeper.loc["untrained"] < 0).all(axis=None) and (deeper.loc["trained"] > 0).all(axis=None)
 
 
 def test_both_networks_fit_true_and_random_labels_with_five_seeds():
