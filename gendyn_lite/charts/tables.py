@@ -84,7 +84,7 @@ def answer(overall: pd.DataFrame, claims: pd.DataFrame, *names: str) -> HTML:
     said = overall[overall["id"].isin(names)].to_dict("records")
     lines = "".join(f"<p>{_sentence(row)}</p>" for row in said)
     own = claims[claims["id"].isin(names)]
-    words = f"How it was judged, network by network ({len(own)} tests)"
+    words = f"How it was judged, network by network ({len(own)} test" + "s" * (len(own) != 1) + ")"
     caption = "Each network and data set alone, without the correction for testing many."
     table = claims_table(own, caption=f"{'; '.join(row['statement'] for row in said)}. {caption}")
     return HTML(f'<div class="gendyn-answer">{lines}{_fold(words, table, said)}</div>')

@@ -220,12 +220,12 @@ IN_SHORT = {
     "random_less_by_epoch": "Less influence on random labels, epoch by epoch",
     "random_smaller_peak": "Its peak is lower on random labels",
     "wrong_less": "Wrong labels move other predictions less",
-    "slower_influence_70": "With the mask influence falls more slowly (70 % kept)",
-    "slower_loss_70": "With the mask test loss rises less (70 % kept)",
-    "wrong_slower_than_none_75": "The mask keeps wrong labels from being learnt (75 % kept)",
-    "wrong_slower_than_none_25": "The mask keeps wrong labels from being learnt (25 % kept)",
-    "better_than_none_75": "The mask raises the best accuracy (75 % kept)",
-    "better_than_none_25": "The mask raises the best accuracy (25 % kept)",
+    "slower_influence_70": "Mask, 70 % kept: influence falls more slowly",
+    "slower_loss_70": "Mask, 70 % kept: test loss rises less",
+    "wrong_slower_than_none_75": "Mask, 75 % kept: fewer wrong labels learnt",
+    "wrong_slower_than_none_25": "Mask, 25 % kept: fewer wrong labels learnt",
+    "better_than_none_75": "Mask, 75 % kept: higher best accuracy",
+    "better_than_none_25": "Mask, 25 % kept: higher best accuracy",
     "diagonal_alone": "The diagonal stands for the whole form",
 }
 # Which section of the page shows which claims.

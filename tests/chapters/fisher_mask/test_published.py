@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+
+import nbformat
 import numpy as np
 import pytest
 
-from gendyn_lite import results
+from gendyn_lite import notebooks, results
 from gendyn_lite.chapters.fisher_mask import demo as fisher_demo
 from gendyn_lite.chapters.fisher_mask import tables
 from gendyn_lite.chapters.fisher_mask.claims import FITTED, FORM, RECORD, claims
@@ -195,6 +199,34 @@ def test_the_lead_over_a_redrawn_random_mask_is_clear_on_cifar_100_only_where_a_
         assert value(f"better_than_{control}_25", true) == pytest.approx(lead, abs=0.05)
     largest = FOUND.loc["better_than_magnitude_25"]
     assert set(largest["verdict"]) <= {"undecided", "negligible"} and (largest["value"] < 0.5).all()
+
+
+def test_the_one_clear_lead_over_other_masks_is_that_over_a_redrawn_one_on_cifar_100():
+    ahead = FOUND[FOUND.index.str.startswith("better") & (FOUND["verdict"] == "holds")]
+    assert list(ahead.index) == ["better_than_random_25"] and ahead["subject"].item().startswith(CIFAR_100)
+
+
+def test_the_verdicts_with_80_percent_kept_are_those_with_70_where_they_were_run(of_page):
+    said = of_page("03_fisher_mask")[1].set_index("id")["verdict"]
+    assert said["slower_loss_80"] == said["slower_loss_70"] and said["loss_at_loss_80"] == said["loss_at_loss_70"]
+    assert said["slower_influence_80"] == "not run"
+
+
+COUNTS = ("no", "one", "two", "three", "four", "five")
+
+
+def test_the_title_of_folded_verdicts_counts_them():
+    cells = nbformat.read(notebooks.chapter_path("03_fisher_mask"), as_version=4).cells
+    folded = [cell for cell in cells if "tables.answer" in cell.source and "mystnb" in cell.metadata]
+    for cell in folded:
+        html = cell.outputs[0]["data"]["text/html"]
+        found = Counter(re.findall(r"<p><strong>.&nbsp;([a-z, ]+)</strong>", html))
+        title = cell.metadata["mystnb"]["code_prompt_show"].partition(": ")[2].replace("holds, small", "holds small")
+        said = (part.split(" ", 1) for part in re.split("[,;] ", title))
+        assert {
+            verdict.replace("holds small", "holds, small"): COUNTS.index(number) for number, verdict in said
+        } == found
+    assert len(folded) == 5
 
 
 def test_the_diagonal_is_too_small_by_a_factor_of_sixty_on_the_digits_and_three_hundred_in_the_runs():

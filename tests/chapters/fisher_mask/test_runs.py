@@ -128,6 +128,10 @@ def test_the_form_is_right_for_small_steps_and_wrong_for_large_ones():
         assert abs(part["ratio"].iloc[0] - 1) < 0.01
         assert abs(part["ratio"].iloc[-1] - 1) > 0.04
     assert demo.theorem_slope() == pytest.approx(3, abs=0.1) and described(charts.approximation(found))
+    whole = demo.approximation()
+    assert (whole.loc[whole["eps"] < 0.035, "ratio"] - 1).abs().max() < 0.03
+    beyond = whole[whole["eps"] > 0.1].groupby("activation")["ratio"]
+    assert (beyond.max() > 1.5).all() and beyond.last()["tanh"] < 0.5 < 1 < beyond.last()["relu"]
 
 
 def test_the_diagonal_keeps_the_order_and_loses_the_size():
@@ -143,16 +147,19 @@ def test_shares_grow_to_one_and_layers_differ():
     for _, part in found.groupby("of"):
         assert part["held"].is_monotonic_increasing and part["held"].iloc[-1] == pytest.approx(1)
         assert (part["held"] >= part["kept"] - 1e-9).all()
+    quarter = found[(found["of"] == "Fisher information") & (found["kept"].sub(0.25).abs() < 0.01)]
+    assert quarter["held"].item() == pytest.approx(0.5, abs=0.02)
     assert described(charts.concentration(found))
     layers = demo.kept_by_layer(0.25)
     assert layers["fc2"] > layers["fc1"]
 
 
 def test_the_trap_loses_nearly_everything_but_not_with_batches_of_one():
-    found = demo.batch_trap((1, 100)).set_index("batch size")
+    found = demo.batch_trap((1, 100, 300)).set_index("batch size")
     assert found.loc[1, "share"] == pytest.approx(1, rel=1e-4)
     assert found.loc[1, "agreement"] > 0.999
     assert found.loc[100, "share"] < 0.05
+    assert found.loc[300, "agreement"] == pytest.approx(0.5, abs=0.1)
 
 
 def test_statistics_that_lag_raise_the_influence_of_a_network_that_does_not_change():
