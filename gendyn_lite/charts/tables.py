@@ -275,7 +275,7 @@ def _statement(row: Mapping[Hashable, Any], *, after: bool) -> list[str]:
     ours = "– (values&nbsp;below)" if row["others"] else "–"
     if row["networks"]:  # a line ends before the interval, and not within
         ours = interval(row["value"], row["low"], row["high"]).replace(" ", "&nbsp;").replace("&nbsp;", " ", 1)
-    named = f"{html.escape(row['statement'])} <small>· {where}</small>"
+    named = f"{html.escape(row['statement'])} <small>·&nbsp;{where}</small>"
     return [named, html.escape(row["paper_value"]), ours, _sign(row, after=after)]
 
 
