@@ -23,6 +23,15 @@ STYLE = (
     ".gendyn-wide tr{border-bottom:1px solid #8886;padding:.45rem 0}"
     ".gendyn-wide td[data-label]::before{content:attr(data-label) ': ';font-weight:600}}</style>"
 )
+# Of many claims a row takes two lines where there is room: the claim is widest, and how they fared stands on top.
+COMPACT = (
+    "<style>h3:has(+.gendyn-claims){margin:1.2rem 0 .2rem;font-size:1.3rem}"
+    ".gendyn-claims .gendyn-wide caption{caption-side:top;order:0;opacity:1}"
+    ".gendyn-claims th small{font-weight:400;color:var(--pst-color-text-muted,inherit)}"
+    "@media(min-width:40rem){.gendyn-claims table{width:100%}"
+    ".gendyn-claims .gendyn-wide :is(th,td){line-height:1.3;padding:.2rem .4rem}"
+    ".gendyn-claims thead th{width:16%}.gendyn-claims thead th:first-child{width:51%}}</style>"
+)
 
 
 def plain_table(heads: Sequence[str], rows: Iterable[Iterable[object]], *, caption: str, label: str = "") -> HTML:

@@ -12,7 +12,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.html import html_table, interval, plain_table, signed, three_digits, two_lines
+from gendyn_lite.charts.html import COMPACT, html_table, interval, plain_table, signed, three_digits, two_lines
 from gendyn_lite.charts.parts import Chart, layered, told
 from gendyn_lite.claims import COMPARED
 from gendyn_lite.claims.inference import MEANING, VERDICTS
@@ -90,9 +90,9 @@ def answer(overall: pd.DataFrame, claims: pd.DataFrame, *names: str) -> HTML:
     return HTML(f'<div class="gendyn-answer">{lines}{_fold(words, table, said)}</div>')
 
 
-def _fold(words: str, table: HTML, held: Sequence[Mapping[Hashable, Any]] = ()) -> str:
+def _fold(words: str, table: HTML, held: Sequence[Mapping[Hashable, Any]] = (), *, where: bool = False) -> str:
     """A table folded away under some words, below what each of some claims is held to."""
-    each = "".join(f"<li>{_held_to(row)}</li>" for row in held)
+    each = "".join(f"<li>{_held_to(row, where=where)}</li>" for row in held)
     each = f"<ul>{each}</ul>" if each else ""
     return f'<details class="gendyn-fold"><summary>{words}</summary>{each}{table.data}</details>'
 
@@ -117,15 +117,19 @@ def _sentence(row: Mapping[Hashable, Any]) -> str:
     return f"{_sign(row)} {html.escape(row['statement'])}. <small>{told}.</small>"
 
 
-def _held_to(row: Mapping[Hashable, Any]) -> str:
-    """How a claim is held to its criterion, and what decided it."""
+def _held_to(row: Mapping[Hashable, Any], *, where: bool) -> str:
+    """How a claim is held to its criterion, and what decided it; of every claim that was run, if asked where."""
     told = f"{html.escape(row['statement'])}: holds if {html.escape(row['criterion'])}"
     told += f", {'in the mean over networks' if row['pooled'] == 'mean' else 'on every network'}"
     told += f" ({COMPARED[row['compared']]})." if row["compared"] else "."
-    if row["networks"] and not math.isnan(row["low"]):
+    if row["networks"] and (where or not math.isnan(row["low"])):
         found = interval(row["value"], row["low"], row["high"])
         one = row["pooled"] == "mean" or row["networks"] == 1
-        told += f" {'Found' if one else 'Where it is least clear'}: {found}, {html.escape(str(row['subject']))}."
+        told += f" {'Found' if one else 'Where it is least clear'}: {found}, {html.escape(str(row['subject']))}"
+        told += f" ({row['networks']} networks and data sets)." if where and row["networks"] > 1 else "."
+    elif where and row["others"]:
+        tried = "the one network" if row["others"] == 1 else f"each of {row['others']} networks and data sets"
+        told += f" Too few {row['unit']}s on {tried}."
     return told
 
 
@@ -218,24 +222,26 @@ def summary(overall: pd.DataFrame) -> HTML:
 
 
 def papers_tables(overall: pd.DataFrame, claims: pd.DataFrame) -> HTML:
-    """Under each paper's name how its claims fared, a row each, and folded away every network and data set.
+    """Under each paper's name its claims, a row each; folded away, what we asked beside it and every network.
 
     Args:
         overall: A table of `gendyn_lite.claims.sections.statements`.
         claims: The table of `gendyn_lite.claims.sections.all_claims` that it was made from.
     """
-    parts = []
-    for paper, rows in overall.groupby("paper", sort=False):
+    parts, links = [], []
+    for number, (paper, rows) in enumerate(overall.groupby("paper", sort=False), 1):
         tests = claims[claims["paper"] == paper]
         words = f"What each is held to, and every network and data set ({len(tests)} tests)"
         own, ours = (rows[rows["primary"] == primary] for primary in (True, False))
-        parts.append(f"<h3>{html.escape(str(paper))}</h3><p>{counted(own)}</p>")
-        parts.append(str(_statements_table(own, caption=f"{paper}: what it claims.").data))
+        links.append(f'<a href="#claims-{number}">{html.escape(str(paper))}</a>')
+        parts.append(f'<h3 id="claims-{number}">{html.escape(str(paper))}</h3>')
+        parts.append(_statements_table(own, caption=counted(own), label=f"{paper}: what it claims."))
         if len(ours):
-            parts.append(str(_statements_table(ours, caption=f"{paper}: what we asked beside it.").data))
+            table = _statements_table(ours, caption=f"{paper}: what we asked beside it.")
+            parts.append(_fold(f"What we asked beside it. {counted(ours)}", HTML(table)))
         table = claims_table(tests, caption=f"{paper}. {words}, each without the correction.")
-        parts.append(_fold(words, table, rows.to_dict("records")))
-    return HTML("".join(parts))
+        parts.append(_fold(words, table, rows.to_dict("records"), where=True))
+    return HTML(f"{COMPACT}<p>{' · '.join(links)}</p>{''.join(parts)}")
 
 
 def counted(overall: pd.DataFrame) -> str:
@@ -253,24 +259,22 @@ def counted(overall: pd.DataFrame) -> str:
     return f"Of {len(overall)} claims, {found}.{lost}"
 
 
-def _statements_table(overall: pd.DataFrame, *, caption: str) -> HTML:
+def _statements_table(overall: pd.DataFrame, *, caption: str, label: str = "") -> str:
     """Each claim of a paper over all networks: its value where it is furthest from holding, and its verdict."""
     heads = ("Claim", "Paper", "Ours (95 % interval)", "Verdict")
     late = not overall["prior"].any()
     rows = [_statement(row, after=not late) for row in overall.to_dict("records")]
-    return html_table(heads, rows, caption=caption + f" All {AFTER}." * late)
+    table = html_table(heads, rows, caption=caption + f" All {AFTER}." * late, label=label)
+    return f'<div class="gendyn-claims">{table.data}</div>'
 
 
 def _statement(row: Mapping[Hashable, Any], *, after: bool) -> list[str]:
     """The cells of a claim over all networks."""
-    where = f"{html.escape(row['source'])}; {_chapter(row)}" if row["chapter"] else html.escape(row["source"])
-    named = f"{html.escape(row['statement'])}<br><small>{where}</small>"
-    if row["networks"]:
-        over = f"{row['subject']}, least clear of {row['networks']}" if row["networks"] > 1 else str(row["subject"])
-        ours = two_lines(interval(row["value"], row["low"], row["high"]), over)
-    else:
-        tried = "the one network" if row["others"] == 1 else f"each of {row['others']} networks and data sets"
-        ours = f"<small>too few {row['unit']}s on {tried}; values below</small>" if row["others"] else "–"
+    where = html.escape(row["source"]).replace(". ", ".&nbsp;") + (f"; {_chapter(row)}" if row["chapter"] else "")
+    ours = "– (values&nbsp;below)" if row["others"] else "–"
+    if row["networks"]:  # a line ends before the interval, and not within
+        ours = interval(row["value"], row["low"], row["high"]).replace(" ", "&nbsp;").replace("&nbsp;", " ", 1)
+    named = f"{html.escape(row['statement'])} <small>·&nbsp;{where}</small>"
     return [named, html.escape(row["paper_value"]), ours, _sign(row, after=after)]
 
 

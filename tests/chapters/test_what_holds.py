@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import altair as alt
@@ -11,6 +12,7 @@ import pytest
 from gendyn_lite import notebooks, results
 from gendyn_lite.chapters import registry, what_holds
 from gendyn_lite.charts import tables as draw
+from gendyn_lite.charts.html import interval
 from gendyn_lite.claims import sections as chapters
 from gendyn_lite.claims.inference import VERDICTS
 from gendyn_lite.results.published import opened
@@ -64,9 +66,23 @@ def test_the_chart_counts_every_claim_and_is_valid(overall):
 
 def test_the_tables_have_each_claim_under_its_paper(claimed, overall):
     text = str(draw.papers_tables(overall, claimed).data)
-    assert text.count("<h3>") == overall["paper"].nunique()
+    assert text.count("<h3 ") == overall["paper"].nunique()
     assert text.count('scope="row"') == len(overall) + len(claimed)
     assert "nan" not in text and "{" not in re.sub(r"<style>.*?</style>", "", text)
+
+
+def test_a_papers_own_claims_are_seen_without_a_click_and_nothing_is_lost_in_the_folds(claimed, overall):
+    text = str(draw.papers_tables(overall, claimed).data)
+    seen, folds = re.sub(r"<details.*?</details>", "", text), "".join(re.findall(r"<details.*?</details>", text))
+    assert seen.count('scope="row"') == overall["primary"].sum()
+    assert re.findall(r'href="#(.+?)"', seen) == re.findall(r'<h3 id="(.+?)"', seen)
+    for row in overall.to_dict("records"):
+        said = html.escape(row["statement"])
+        at = (seen if row["primary"] else folds).split(f'role="rowheader">{said} <small>', 1)[1].split("</tr>")[0]
+        assert row["verdict"] in at and html.escape(row["paper_value"]) in at
+        if row["networks"]:
+            found = interval(row["value"], row["low"], row["high"])
+            assert found in at.replace("&nbsp;", " ") and f"{found}, {html.escape(row['subject'])}" in folds
 
 
 def test_an_answer_says_what_decides_and_names_a_claim_that_it_lacks(claimed, overall):
