@@ -250,16 +250,16 @@ def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
 
 # The paper's claims in a few plain words each, for the top of the page; what we asked beside them stands further down.
 IN_SHORT = {
-    "imperfect_first": "Paths change for most of training: until the rate decays (first layer)",
-    "imperfect_last": "Paths change for most of training: until it has decayed (last layer)",
-    "higher_late": "They change less late in training, when the rate has decayed",
-    "changes_at_first": "They change most at the beginning: more than after the decay",
+    "imperfect_first": "Paths change for most of training: first layer",
+    "imperfect_last": "Paths change for most of training: last layer",
+    "higher_late": "They change less after the decay",
+    "changes_at_first": "They change more at first than at the end",
     "older_paths_left": "Older paths are left behind",
     "random_less_diverse": "Without generalization they change less",
     "new_path_worse_true": "A new path fits worse than yesterday's",
     "new_path_worse_random": "It does so with random labels too",
-    "unseen_do_not_share": "Only for images that were trained on",
-    "no_distance_second": "Overlap is not linear in distance: second layer",
+    "unseen_do_not_share": "Images never trained on do not share that",
+    "no_distance_second": "Overlap is not linear in distance: 2nd layer",
     "no_distance_last": "Overlap is not linear in distance: last layer",
     "neighbours_by_path": "The nearest images change, by path",
     "neighbours_by_activations": "The nearest images change, by activations",
