@@ -258,7 +258,7 @@ IN_SHORT = {
     "random_less_diverse": "Without generalization they change less",
     "new_path_worse_true": "A new path fits worse than yesterday's",
     "new_path_worse_random": "It does so with random labels too",
-    "unseen_do_not_share": "Images never trained on do not share that",
+    "unseen_do_not_share": "A new path fits unseen images no worse",
     "no_distance_second": "Overlap is not linear in distance: 2nd layer",
     "no_distance_last": "Overlap is not linear in distance: last layer",
     "neighbours_by_path": "The nearest images change, by path",
@@ -267,7 +267,7 @@ IN_SHORT = {
     "isolated_update": "One update alone is another function",
     "ratio_gap_rank": "The ratio falls with the gap, in rank",
     "ratio_gap_linear": "The ratio falls with the gap, linearly",
-    "resnet_above_alexnet": "Paths of ResNet-18 change less than AlexNet's",
+    "resnet_above_alexnet": "ResNet-18 changes paths less than AlexNet",
 }
 QUESTIONS = {  # section of the page: what it answers of AlexNet
     "do-paths-change-while-a-network-trains": (*OF_LAYERS, *OF_OLDER, "higher_late", "changes_at_first",
