@@ -66,35 +66,46 @@ def in_short(overall: pd.DataFrame, words: Mapping[str, str] | None = None) -> H
     return HTML(f"{table}{_fold('What a verdict means', meanings())}")
 
 
-def answer(overall: pd.DataFrame, claims: pd.DataFrame, *names: str) -> HTML:
+def answer(overall: pd.DataFrame, claims: pd.DataFrame, *names: str, folded: Sequence[str] = ()) -> HTML:
     """The verdict on some claims in a sentence each, and folded away what decides it on each network and data set.
 
     Args:
         overall: A table of `gendyn_lite.claims.sections.statements`.
         claims: The table of `gendyn_lite.claims.sections.all_claims` that it was made from.
         *names: Ids of the claims.
+        folded: Ids of further claims, whose verdicts are folded away too.
 
     Raises:
         UserError: A claim is not in the table.
     """
-    known = set(overall["id"])
-    for name in names:
+    known, every = set(overall["id"]), [*names, *folded]
+    for name in every:
         if name not in known:
             raise unknown_name("claim", name, known)
-    said = overall[overall["id"].isin(names)].to_dict("records")
-    lines = "".join(f"<p>{_sentence(row)}</p>" for row in said)
-    own = claims[claims["id"].isin(names)]
-    words = f"How it was judged, network by network ({len(own)} test" + "s" * (len(own) != 1) + ")"
+    said = overall[overall["id"].isin(every)].to_dict("records")
+    own = claims[claims["id"].isin(every)]
+    tests = f"network by network ({len(own)} test" + "s" * (len(own) != 1) + ")"
+    words = f"How it was judged, {tests}"
+    if more := [row for row in said if row["id"] in folded]:
+        words = f"{len(more)} more verdict" + "s" * (len(more) != 1) + f", and how each was reached, {tests}"
     caption = "Each network and data set alone, without the correction for testing many."
     table = claims_table(own, caption=f"{'; '.join(row['statement'] for row in said)}. {caption}")
-    return HTML(f'<div class="gendyn-answer">{lines}{_fold(words, table, said)}</div>')
+    first = _sentences([row for row in said if row["id"] not in folded])
+    return HTML(f'<div class="gendyn-answer">{first}{_fold(words, table, said, before=_sentences(more))}</div>')
 
 
-def _fold(words: str, table: HTML, held: Sequence[Mapping[Hashable, Any]] = (), *, where: bool = False) -> str:
-    """A table folded away under some words, below what each of some claims is held to."""
+def _sentences(rows: Sequence[Mapping[Hashable, Any]]) -> str:
+    """The verdicts on some claims, a paragraph each."""
+    return "".join(f"<p>{_sentence(row)}</p>" for row in rows)
+
+
+def _fold(
+    words: str, table: HTML, held: Sequence[Mapping[Hashable, Any]] = (), *, before: str = "", where: bool = False
+) -> str:
+    """A table folded away under some words, below what each of some claims is held to, and what stands before that."""
     each = "".join(f"<li>{_held_to(row, where=where)}</li>" for row in held)
     each = f"<ul>{each}</ul>" if each else ""
-    return f'<details class="gendyn-fold"><summary>{words}</summary>{each}{table.data}</details>'
+    return f'<details class="gendyn-fold"><summary>{words}</summary>{before}{each}{table.data}</details>'
 
 
 def meanings() -> HTML:

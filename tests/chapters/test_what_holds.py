@@ -90,6 +90,21 @@ def test_an_answer_says_what_decides_and_names_a_claim_that_it_lacks(claimed, ov
     assert text.count("<p>") == 3 and "nan" not in text
     with pytest.raises(chapters.UserError, match="unknown claim 'boundary': did you mean"):
         draw.answer(overall, claimed, "boundary")
+    with pytest.raises(chapters.UserError, match="unknown claim 'boundary': did you mean"):
+        draw.answer(overall, claimed, "boundary_seen", folded=["boundary"])
+
+
+def test_further_verdicts_of_an_answer_are_folded_and_counted(claimed, overall):
+    names = ["boundary_seen", "fits_random", "gap_jumps"]
+    plain, folded = (str(draw.answer(overall, claimed, *some).data) for some in (names, names[:1]))
+    shorter = str(draw.answer(overall, claimed, names[0], folded=names[1:]).data)
+    seen, inside = shorter.split("<details")
+    assert (seen.count("<p>"), inside.count("<p>")) == (1, 2)
+    assert "<summary>2 more verdicts, and how each was reached, network by network (" in inside
+    said, kept = (sorted(re.findall("<p>.*?</p>|<li>.*?</li>", text)) for text in (plain, shorter))
+    assert said == kept
+    assert seen == folded.split("<details")[0] and "<summary>How it was judged" in folded
+    assert "<summary>1 more verdict, and" in str(draw.answer(overall, claimed, *names[:2], folded=names[2:]).data)
 
 
 SAID = {

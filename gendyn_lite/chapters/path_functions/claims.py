@@ -248,31 +248,26 @@ def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
     return table(claim for name, values in found.items() for claim in RECORD.judge(name, OF_TWO_NETWORKS, values))
 
 
-# The claims in a few plain words each, for the top of the page.
+# The paper's claims in a few plain words each, for the top of the page; what we asked beside them stands further down.
 IN_SHORT = {
-    "imperfect_first": "Paths change for most of training: until the rate decays (first layer)",
-    "imperfect_last": "Paths change for most of training: until it has decayed (last layer)",
-    "higher_late": "They change less late in training, when the rate has decayed",
-    "changes_at_first": "They change most at the beginning: more than after the decay",
+    "imperfect_first": "Paths change for most of training: first layer",
+    "imperfect_last": "Paths change for most of training: last layer",
+    "higher_late": "They change less after the decay",
+    "changes_at_first": "They change more at first than at the end",
     "older_paths_left": "Older paths are left behind",
     "random_less_diverse": "Without generalization they change less",
     "new_path_worse_true": "A new path fits worse than yesterday's",
-    "unseen_do_not_share": "Only for images that were trained on",
-    "no_distance_second": "Overlap is not linear in distance (second layer)",
-    "no_distance_last": "Overlap is not linear in distance (last layer)",
+    "new_path_worse_random": "It does so with random labels too",
+    "unseen_do_not_share": "A new path fits unseen images no worse",
+    "no_distance_second": "Overlap is not linear in distance: 2nd layer",
+    "no_distance_last": "Overlap is not linear in distance: last layer",
     "neighbours_by_path": "The nearest images change, by path",
     "neighbours_by_activations": "The nearest images change, by activations",
     "others_in_part": "Paths of two images overlap only in part",
     "isolated_update": "One update alone is another function",
-    "more_than_movement": "Paths change more than by random steps",
-    "rise_beyond_movement": "Similarity rises by more than with random steps as short",
-    "settles_beyond_movement": "They settle by more than that, as a share of the change",
-    "lag_alone": "Lagging statistics alone look like change",
-    "more_than_lag": "Training changes paths beyond that lag",
-    "resnet_above_alexnet": "Paths of ResNet-18 change less than AlexNet's",
     "ratio_gap_rank": "The ratio falls with the gap, in rank",
     "ratio_gap_linear": "The ratio falls with the gap, linearly",
-    "ratio_gap_partial": "It does so at equal training loss",
+    "resnet_above_alexnet": "ResNet-18 changes paths less than AlexNet",
 }
 QUESTIONS = {  # section of the page: what it answers of AlexNet
     "do-paths-change-while-a-network-trains": (*OF_LAYERS, *OF_OLDER, "higher_late", "changes_at_first",

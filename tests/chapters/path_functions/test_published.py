@@ -51,6 +51,10 @@ def test_what_was_run_is_what_the_text_says():
     assert (last["train_accuracy"] == 1).all() and set(last["seed"]) == set(range(10, 15))
 
 
+def test_the_box_has_each_of_the_papers_claims_and_no_other():
+    assert {name for name, entry in claims.RECORD.entries.items() if entry.primary} == set(claims.IN_SHORT)
+
+
 def test_of_every_run_but_those_on_all_images_it_is_recorded_that_it_was_not_resumed():
     def resumed(name, runs):
         records = opened(name).records
