@@ -41,7 +41,16 @@ MEASURES: dict[str, Measure] = {
                                                                            samples=2),
 }  # fmt: skip
 SKIPPED = {  # by module: what does nothing without guards
-    passes: ("check_alone", "check_rows", "check_all_rows", "check_loss", "_check_graph", "_lone", "_Memory", "RowWise"),
+    passes: (
+        "check_alone",
+        "check_rows",
+        "check_all_rows",
+        "check_loss",
+        "_check_graph",
+        "_lone",
+        "_Memory",
+        "RowWise",
+    ),
     apart: ("check_alone", "check_rows"),
     guards: ("check_model",),
     record: ("check_eval", "_check_rows", "_check_all_rows", "RowWise"),

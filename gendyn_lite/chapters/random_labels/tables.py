@@ -172,7 +172,8 @@ def table_1(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for network, grouped in groupby(TABLE_1, key=lambda paper: paper.network):
         papers, own = list(grouped), ends[ends["base"] == network]
-        switched = own["subject"].isin(own.loc[own["experiment"] == "regularizers", "subject"])
+        regularized = (own["experiment"] == "regularizers") & (own["regularizers"] != NONE)
+        switched = own["subject"].isin(own.loc[regularized, "subject"])
         own = own[switched] if switched.any() else own
         sizes = [(paper, _same(size, paper)) for _, size in own.groupby("subject", sort=False) for paper in papers]
         rows += [_row(paper, ours) for paper, ours in sizes if len(ours)]
