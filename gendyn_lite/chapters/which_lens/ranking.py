@@ -281,6 +281,8 @@ def along_axes(agreeing: Array, pairs: Pairs, weights: NDArray[np.int64]) -> Axe
 def ceiling(accuracy: Array, n_test: Array, *, count: int = 100, seed: int = 0) -> float:
     """τ between two measurements of the same test accuracies on as many images: what noise leaves of a perfect order.
 
+    As if each network had test images of its own: where all share theirs, noise is shared and the order kept better.
+
     Args:
         accuracy: Of each network, [n].
         n_test: How many test images there were, [n].
