@@ -149,6 +149,9 @@ def test_regularizers_are_not_necessary_and_not_sufficient(said):
 
 def test_of_alexnet_on_500_images_crops_and_weight_decay_are_not_decided(claimed, said):
     assert set(ALL_WATCHED["base"]) == {"mlp_3x512", "mlp_1x512", "alexnet_small", "inception_small"}
+    assert ALL_WATCHED.loc[~ALL_WATCHED["crop"], "fit_epoch"].max() == 24 and ALL_WATCHED["epoch"].eq(40).all()
+    cropped = ALEXNET.loc[ALEXNET["crop"], "fit_epoch"]
+    assert (cropped.min(), cropped.isna().sum(), len(cropped)) == (24, 1, 10)
     assert set(ALEXNET["n_train"]) == {500} and set(ALEXNET["weight_decay"]) == {0, 0.02}
     assert ALEXNET.groupby(["label_corruption", "regularizers"])["seed"].nunique().eq(5).all()
     own = claimed[claimed["subject"].str.startswith("alexnet_small on CIFAR-10 (JPEG q75), n = 500")].set_index("id")
