@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import tqdm.auto  # noqa: F401 (it reads its environment at import: the bars of this process stay as they are)
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
@@ -30,6 +31,12 @@ settings.register_profile(
 settings.load_profile("gendyn")
 
 
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Networks that a module builds as it is imported are alike, whatever was imported before it."""
+    if isinstance(collector, pytest.Module):
+        torch.manual_seed(0)
+
+
 def pytest_collection_finish() -> None:
     """Kernels show no progress bar, as `gendyn refresh` executes: none is compared.
 
@@ -46,8 +53,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors on one thread: two that wait for each other are slower, and much slower on a busy machine."""
+def one_thread_and_seed() -> Iterator[None]:
+    """The same numbers whatever ran before; small tensors on one thread, since two that wait for each other are slower.
+
+    On a busy machine they are much slower.
+    """
+    torch.manual_seed(0)
     with threads(1):
         yield
 

@@ -406,6 +406,8 @@ CHANGED = {  # after a network was checked: what happens to it
     "a module in train mode": lambda model: model[1].train(),
     "a step": shifted,
     "what is written to .data": lambda model: model[0].weight.data.mul_(3),
+    "a sign in .data": lambda model: model[0].weight.data[0].neg_(),
+    "one bit of one entry": lambda model: model[0].weight.data.view(torch.uint8)[-1, -1].bitwise_xor_(1),
     "a frozen weight": lambda model: model[0].weight.requires_grad_(False),
 }
 

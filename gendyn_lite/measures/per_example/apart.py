@@ -161,8 +161,10 @@ def own_outputs(model: nn.Module, x: Tensor, run: Callable[[Tensor], Tensor]) ->
     """
     with unmoved(model, x), RowWise(model, x) as rows:
         out = run(x)
-    check_rows(model, x, out)
-    if not rows.holds(out):
+    proved = rows.holds(out)
+    if not (proved and of_libraries(model)):
+        check_rows(model, x, out)
+    if not proved:
         check_all_rows(model, x, out)
     return out
 
@@ -182,7 +184,13 @@ def _by_vmap(model: nn.Module, x: Tensor) -> Tensor | None:
 
 def same_row(alone: Tensor, among: Tensor) -> bool:
     """Whether an example's row of outputs is that among others, up to rounding."""
-    return alone.shape == among.shape and bool(_same_rows(alone[None], among[None]))
+    if alone.shape != among.shape:
+        return False
+    if alone.dtype == among.dtype in TOLERANCE and alone.numel():  # mostly none differs by what the mean entry may
+        most = TOLERANCE[alone.dtype] * torch.linalg.vector_norm(among, 1) / alone.numel()
+        if bool(torch.dist(alone, among, torch.inf) <= most):
+            return True
+    return bool(_same_rows(alone[None], among[None]))
 
 
 def _same_rows(found: Tensor, expected: Tensor) -> Tensor:

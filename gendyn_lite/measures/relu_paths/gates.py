@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures.per_example.checks import check_whole, dtype_name
+from gendyn_lite.measures.per_example.rowwise import RowWise
 
 GATE_MODULES = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Hardtanh, nn.Threshold)
 
@@ -170,17 +171,17 @@ class Gates(TorchFunctionMode):
         self._inside.pop()
 
 
-class Unseen(TorchDispatchMode):
-    """While entered, names the operations that are gates and were called in a way that `Gates` does not see.
+class Unseen(RowWise):
+    """While entered, follows the images, and names gates that are called in a way that `Gates` does not see.
 
-    >>> with Unseen() as unseen:
-    ...     _ = torch.ops.aten.relu(torch.zeros(2))
+    >>> with Unseen(nn.Identity(), x := torch.zeros(2, 3)) as unseen:
+    ...     _ = torch.ops.aten.relu(x)
     >>> list(unseen.found)
     ['relu']
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        super().__init__(model, x)
         self.found, self.inside = dict[str, None](), False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -188,18 +189,19 @@ class Unseen(TorchDispatchMode):
         name = func.overloadpacket.__name__.rstrip("_")
         if name in OPERATIONS and not self.inside:
             self.found[name] = None
-        return func(*args, **(kwargs or {}))
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
-    def run(self, gate: Gate) -> Tensor:
-        """The output of a gate that was seen."""
+    @contextmanager
+    def at_a_gate(self) -> Iterator[None]:
+        """Meanwhile a gate that was seen is run."""
         self.inside = True
         try:
-            return gate.run()
+            yield
         finally:
             self.inside = False
 
     def warn(self) -> None:
-        """Name them."""
+        """Name those that were found."""
         if self.found:
             told = f"the network calls {', '.join(self.found)} where gates are not seen (torch.jit, torch.ops)"
             warnings.warn(f"{told}: paths leave them out; call F.relu or the like there", stacklevel=5)

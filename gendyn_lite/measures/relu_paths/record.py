@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +16,7 @@ from gendyn_lite.measures.per_example.apart import ANOTHER, check_half, same_row
 from gendyn_lite.measures.per_example.guards import check_eval, given
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import hooked
-from gendyn_lite.measures.per_example.rowwise import RowWise
+from gendyn_lite.measures.per_example.unchanged import of_libraries
 from gendyn_lite.measures.relu_paths.gates import Gate, Gates, Unseen, check_images, check_layers, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint, of_images
 
@@ -152,9 +152,15 @@ def _by_layer(
     seen: list[str] = []
     rows: dict[str, Tensor] = {}
     sums: dict[str, Tensor] = {}  # of the gates whose rows are not proved to be the images'
-    apart: RowWise | None = None
+    apart: Unseen | None = None
 
     def visit(gate: Gate) -> Tensor:
+        if apart is None:
+            return look(gate)
+        with apart.at_a_gate():
+            return look(gate)
+
+    def look(gate: Gate) -> Tensor:
         seen.append(gate.name)
         if layers is not None and gate.name not in layers:
             return gate.run()
@@ -173,16 +179,18 @@ def _by_layer(
         for start in range(0, len(x), batch_size):
             batch = x[start : start + batch_size]
             count = len(batch)
-            apart = RowWise(model, batch) if start == 0 else None
+            apart = Unseen(model, batch) if start == 0 else None
             with ExitStack() as stack:
-                for look in (unmoved(model, batch), apart) if apart is not None else ():
-                    stack.enter_context(look)
+                for check in (unmoved(model, batch), apart) if apart is not None else ():
+                    stack.enter_context(check)
                 out = run_gated(model, batch, visit)
             _check_output(out, start)
             if apart is not None:
+                apart.warn()
                 check_layers(model, seen, layers)
                 proved = not sums and (apart.holds(out) or not isinstance(out, Tensor))
-                _check_rows(model, batch, out, rows, proved=proved)
+                if not (proved and of_libraries(model)):
+                    _check_rows(model, batch, out, rows, proved=proved)
                 if not proved:
                     _check_all_rows(model, batch, out, sums)
     batches = -(-len(x) // batch_size)
@@ -240,16 +248,16 @@ def _check_rows(model: nn.Module, x: Tensor, out: object, rows: Mapping[str, Ten
         rows: At each gate the pre-activations of the images that are looked at, among all.
         proved: Whether no operation mixes images, so that two of them, in one run, will do.
     """
-    chosen, unseen = _looked_at(len(x)), Unseen()
+    chosen = _looked_at(len(x))
     for part in (slice(0, 2),) if proved else (slice(0, 1), slice(1, 3)):
         few: dict[str, Tensor] = {}
 
         def note(gate: Gate, few: dict[str, Tensor] = few) -> Tensor:
             few[gate.name] = gate.z.detach().clone()
-            return unseen.run(gate)
+            return gate.run()
 
         numbers = list(chosen[part])
-        with warnings.catch_warnings(), unseen if part.start == 0 else nullcontext():  # it takes a while: one is enough
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told of all the images already
             alone = run_gated(model, x[numbers], note)
         for name, own in few.items():
@@ -260,7 +268,6 @@ def _check_rows(model: nn.Module, x: Tensor, out: object, rows: Mapping[str, Ten
             for i, row in zip(numbers, alone, strict=True):
                 if not same_row(row, out[i]):
                     raise UserError(ANOTHER.format(i))
-    unseen.warn()
 
 
 def _check_output(out: object, first: int) -> None:
