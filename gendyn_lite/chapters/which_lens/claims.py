@@ -26,6 +26,7 @@ RANKS = ("epoch", "early_to_mid", "kept", "influence", "share", "trace", "within
 RANKS += ("pair", "random", "adversarial")
 # Seen after the fact on fully connected networks, asked of others.
 ALIKE = ("epoch", "adversarial", "sharpness", "pair", "spectral_over_margin")
+WITH_RANDOM = ("epoch", "adversarial", "pair", "sharpness")
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,21 @@ class Judged:
     true: Judge
     every: Judge | None
 
-    @property
-    def settings(self) -> int:
-        """How many there are with true labels."""
-        return int(self.true.table["setting"].nunique())
+    @cached_property
+    def random(self) -> Judge | None:
+        """With random labels, whatever share."""
+        some = self.every.table.query("label_corruption > 0") if self.every else pd.DataFrame()
+        return Judge(some) if len(some) else None
 
-    def estimate(self, value: float, resampled: ranking.Array) -> Estimate:
+    def estimate(self, value: float, resampled: ranking.Array, *, of: Judge | None = None) -> Estimate:
         """A statistic with the width of its resampled values as that of its interval, and at least one setting in all.
 
         Where every pair is ordered rightly, so it is in every resample: no proof that the next one would be.
         """
-        found = ranking.interval(value, resampled, self.settings)
-        freedom = self.settings - 1
-        half = max((found.high - found.low) / 2, 1 / self.settings)
-        return Estimate(value, half / -float(special.stdtrit(freedom, LEVEL)), freedom, "number", self.settings)
+        settings = int((of or self.true).table["setting"].nunique())
+        found = ranking.interval(value, resampled, settings)
+        half = max((found.high - found.low) / 2, 1 / settings)
+        return Estimate(value, half / -float(special.stdtrit(settings - 1, LEVEL)), settings - 1, "number", settings)
 
     def agreement(self, measure: str) -> tuple[float, ranking.Array] | None:
         """Mean over axes of how a measure orders networks that differ in one of them, and the same resampled."""
@@ -92,9 +94,10 @@ def _more_right(judged: Judged, other: str | None = None) -> Estimate:
     return judged.estimate(value - less, resampled - drawn)
 
 
-def _right_alike(judged: Judged, measure: str) -> Estimate | None:
-    found = judged.true.agreement_alike(measure, MEASURES[measure].better)
-    return judged.estimate(*found[:2]) if found else None
+def _right_alike(judged: Judged, measure: str, *, random: bool = False) -> Estimate | None:
+    judge = judged.random if random else judged.true
+    found = judge.agreement_alike(measure, MEASURES[measure].better) if judge else None
+    return judged.estimate(*found[:2], of=judge) if found else None
 
 
 def _flattered(judged: Judged) -> Estimate | None:
@@ -124,6 +127,7 @@ STATISTICS |= {
     "validation_ranks": lambda judged: _ranks(judged, "validation_accuracy"),
 }
 STATISTICS |= {f"{name}_tells_alike": partial(_right_alike, measure=name) for name in ALIKE}
+STATISTICS |= {f"{name}_tells_random": partial(_right_alike, measure=name, random=True) for name in WITH_RANDOM}
 RECORD = on_record(__file__, STATISTICS)
 
 

@@ -48,8 +48,21 @@ def test_what_was_seen_on_others_is_asked_of_convolutional_networks_alone(plante
     accuracy = planted["lens/test:held_accuracy"]
     values = {"lens/intervals:adversarial": accuracy, "lens/flatness:sharpness": accuracy}  # less of which is better
     found = verdicts(planted.assign(**values, model="alexnet_small"))
-    assert (found["adversarial_tells_alike"], found["sharpness_tells_alike"]) == ("holds", "reversed")
-    assert not [name for name in verdicts(planted).index if name.endswith("_alike")]
+    for labels in ("alike", "random"):
+        assert (found[f"adversarial_tells_{labels}"], found[f"sharpness_tells_{labels}"]) == ("holds", "reversed")
+    assert not [name for name in verdicts(planted).index if name.endswith(("_alike", "_random"))]
+
+
+def test_what_tells_networks_with_random_labels_is_asked_of_these_alone(planted):
+    accuracy, random = planted["lens/test:held_accuracy"], planted["label_corruption"] > 0
+    noise = np.random.default_rng(3).normal(0, 1, len(planted))
+    values = {"lens/intervals:adversarial": np.where(random, accuracy, noise)}
+    values["lens/intervals:pair"] = np.where(random, planted["label_corruption"], accuracy)  # shares are never compared
+    found = verdicts(planted.assign(**values, model="alexnet_small"))
+    assert found["adversarial_tells_random"] == "holds" != found["adversarial_tells_alike"]
+    assert found["pair_tells_random"] != "holds" == found["pair_tells_alike"]
+    of_true = verdicts(planted[~random].assign(model="alexnet_small"))
+    assert "adversarial_tells_alike" in of_true and "adversarial_tells_random" not in of_true
 
 
 def test_of_few_settings_nothing_is_said():
