@@ -22,7 +22,7 @@ from gendyn_lite.errors import unknown_name
 # A sign beside the word: a verdict must not depend on colour.
 SIGNS = dict(zip(VERDICTS, "✓◐○✗?=–", strict=True))
 VERBS = {"holds": "held", "holds, small": "held but small"}  # in a sentence that counts; else as they are
-MEANING_OF = "Read from above: the first that fits. An interval is that of the mean over seeds, of 95 %."
+MEANING_OF = "The first row that fits gives the verdict. Intervals are 95 % intervals of the mean over seeds."
 AFTER = "after the fact"  # said of a verdict whose criterion, as it is now, came after the runs
 SHADES = (*(PALETTE[number] for number in (3, 0, 1, 4)), "#8a8f98", PALETTE[2], PALETTE[5])
 COLOURS = dict(zip(VERDICTS, SHADES, strict=True))
@@ -242,7 +242,7 @@ def papers_tables(overall: pd.DataFrame, claims: pd.DataFrame) -> HTML:
     parts, links = [], []
     for number, (paper, rows) in enumerate(overall.groupby("paper", sort=False), 1):
         tests = claims[claims["paper"] == paper]
-        words = f"What each is held to, and every network and data set ({len(tests)} tests)"
+        words = f"The criterion of each claim, and its result on every network and data set ({len(tests)} tests)"
         own, ours = (rows[rows["primary"] == primary] for primary in (True, False))
         links.append(f'<a href="#claims-{number}">{html.escape(str(paper))}</a>')
         parts.append(f'<h3 id="claims-{number}">{html.escape(str(paper))}</h3>')

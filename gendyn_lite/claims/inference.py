@@ -30,7 +30,7 @@ MEANING = {
     "reversed": "the whole interval lies beyond zero on the other side, on one network at least or in the mean over "
     "networks that the claim is about; where the claim is 'as much as', beyond δ",
     "undecided": "none of these: too few seeds, networks that differ, or an interval too wide to say",
-    "computed": "the value follows without chance, so that there is no interval",
+    "computed": "the value is computed without any chance, so there is no interval",
     "not run": "there are no runs to judge it by",
 }
 

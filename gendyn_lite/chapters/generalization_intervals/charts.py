@@ -77,7 +77,7 @@ def directions(table: pd.DataFrame) -> Chart:
     ]
     words = parts.told(rows, "{data}, {labels}, {direction} {length:.2f}")
     about = f"Mean interval length by direction: {words}."
-    subtitle = "α = 1 is as far as between two points of the class."
+    subtitle = "α = 1 is the distance between two points of the class."
     return of_runs(layered(layers, "Which way the class lasts", subtitle, about, height=300), table, runs)
 
 
@@ -123,7 +123,7 @@ def region_norms(table: pd.DataFrame) -> Chart:
         "Norms of regions over the norm of the weights' product; "
         f"{runs['intervals/norm_within'].mean():.1%} lie within it."
     )
-    title, subtitle = "Norms of linear regions", "Left of the dotted line: no larger than without the ReLUs."
+    title, subtitle = "Norms of linear regions", "Left of the dotted line: no larger than without its ReLUs."
     drawn = layered([rule.encode(x="ratio:Q"), line], title, subtitle, about)
     return of_runs(drawn, table, tables.with_lengths(runs, "norm"))
 

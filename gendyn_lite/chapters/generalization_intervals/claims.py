@@ -154,11 +154,11 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
 IN_SHORT = {
     "pairs_alike": "Between two images, labels do not matter",
     "distributions_alike": "The two distributions are almost identical",
-    "midlines_shorter": "Off those lines, random labels shorten",
+    "midlines_shorter": "Along midlines, random labels shorten",
     "principal_over_means": "Longer along the class than to another's mean",
     "principal_over_minor": "Longer along the class than across it",
     "principal_over_random": "Longer along the class than at random",
-    "principal_over_varying": "Longer along it than where pixels vary",
+    "principal_over_varying": "Longer along it than as pixels vary",
     "principal_over_span": "Longer along it than at random in its span",
     "pairs_over_random": "Longer towards its images than at random",
     "pairs_over_span": "Longer towards them than at random in the span",

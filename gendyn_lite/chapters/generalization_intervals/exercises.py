@@ -64,7 +64,7 @@ def check_sampled_interval(answer: Callable[[Sequence[float], Sequence[int]], tu
         value = answer(list(alphas), list(classes))
         told = f"for classes {classes} at {alphas} you say {value}, expected {expected}"
         if len(classes) == 6:
-            told += "; behind another class the same one may come back, but the interval has ended"
+            told += "; the class may come back beyond another class, but the interval has already ended"
         expect(close(value, expected), told)
 
 

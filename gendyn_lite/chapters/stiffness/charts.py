@@ -103,7 +103,7 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     drawn = titled(
         cells,
         "Stiffness class by class",
-        "Mean over pairs and seeds; diagonal: within.",
+        "Mean over pairs and seeds. On the diagonal: pairs within a class.",
         "Matrix of the mean cosine stiffness of training examples of each two classes. "
         f"After training: {told(means, '{condition}: {within:.2f} within, {between:.2f} between')}.",
         height=300,
@@ -234,7 +234,7 @@ def critical_lengths(runs: pd.DataFrame) -> Chart:
     drawn = layered(
         _curves(shown, time_axis(table), y, named),
         "The critical length",
-        "Distance of inputs at which stiffness within a class vanishes; mean and interval.",
+        "Distance between inputs at which stiffness within a class reaches zero; mean and interval.",
         "Critical length against epoch for several learning rates. At the last epoch: "
         f"{told(ends, '{subject}, learning rate {rate}: {mean:.2f}')}.",
     )

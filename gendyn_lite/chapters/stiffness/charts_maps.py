@@ -57,7 +57,7 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> Chart:
     drawn = layered(
         [cells, words.encode(x=alt.value(0), y=alt.value(0), text="words:N")],
         "Stiffness of each place with its neighbours",
-        "Dark: a step here raises the loss next door. One seed.",
+        "Dark: a step here raises the loss at neighbouring places. One seed.",
         "Map of the plane at each recorded epoch: mean cosine stiffness of each place with those around it. "
         "It is near 1 away from the learned boundary and falls along it. Mean at the boundary and away from it "
         f"after training: {told(ends, '{data}: {map/boundary:.2f} and {map/inside:.2f}')}.",

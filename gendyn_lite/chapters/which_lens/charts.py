@@ -26,9 +26,9 @@ STATISTICS = {
     "granulated": "networks that differ in one setting",
     "worst axis": "the setting where it is worst",
     "overall": "all networks",
-    "partial": "all, equal labels and epochs",
-    "better of two": "the better of two unseen ones",
-    "better of two alike": "unseen ones, equal images and augmentation",
+    "partial": "all, labels and epochs held fixed",
+    "better of two": "the better of two unseen networks",
+    "better of two alike": "two unseen ones, same images and augmentation",
 }
 KINDS = {LENS: "a lens of this book", RIVAL: "a usual measure", CHEAT: "sees test labels", NOTHING: "sees no network"}
 AXIS_NAMES = {name: name.replace("_", " ") for name in AXES} | {
@@ -174,9 +174,9 @@ def cases(judged: pd.DataFrame) -> Chart:
     return layered(
         [base.mark_rect().encode(x=x, y=y, color=colour, opacity=sure, tooltip=tip)],
         "Which of two networks on the same images?",
-        "Right choices of 100 in the source's direction. Pale: it may be a coin.",
+        "Right choices of 100, in the source's direction. Pale: perhaps no better than a coin.",
         "Matrix of the share of pairs that each measure orders rightly, by amount of images, augmentation and random "
-        "labels. The measure that is right most often where it is right least often: "
+        "labels. The measure with the best worst case: "
         f"{told(lowest, '{subject}, {measure}: {least:.0f} of 100')}.",
         height=HEIGHT * table["measure"].nunique(),
     )
@@ -210,7 +210,7 @@ def costs(judged: pd.DataFrame, each: pd.DataFrame) -> Chart:
     base = chosen(table, menus(table, "cost", {"subject": "networks"}))
     shown = [KINDS[kind] for kind in (LENS, RIVAL, CHEAT)]
     colour, _, shape = looks("kind", shown, title=None, colours=PALETTE, legend=alt.Legend(columns=2))
-    x = alt.X("seconds:Q", title="seconds of one core for a network", scale=alt.Scale(type="log"))
+    x = alt.X("seconds:Q", title="seconds on one core, per network", scale=alt.Scale(type="log"))
     y = alt.Y("value:Q", title="right choices beyond one half")
     base = base.encode(x=x, y=y, color=colour)
     tip = ["measure:N", "seconds:Q", "value:Q", "low:Q", "high:Q"]
@@ -218,7 +218,7 @@ def costs(judged: pd.DataFrame, each: pd.DataFrame) -> Chart:
     return layered(
         [interval_bars(base), base.mark_point(size=45).encode(shape=shape, tooltip=tip)],
         "What a measure costs and what it is worth",
-        "Median over networks, one core; measures of one pass share its time.",
+        "Median over networks, on one core. Measures from one pass share its time.",
         "Share of right choices beyond one half against the processor time of each measure, "
         f"{told(quick, '{subject}: from {min:.2g} to {max:.2g} seconds')}.",
     )
