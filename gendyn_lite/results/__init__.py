@@ -1,4 +1,4 @@
-"""Run folders, the tidy tables made of them, and the tables that the book publishes. No torch is needed here."""
+"""Run folders, tidy tables of runs, and the tables that the book publishes. Nothing here imports torch."""
 
 from gendyn_lite.results.benchmarks import benchmark, benchmark_line, benchmark_names, publish_benchmark, status
 from gendyn_lite.results.files import published_experiments

@@ -1,4 +1,4 @@
-"""Where the numbers of a figure come from, in a line."""
+"""The line below a figure that says where its numbers come from."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import pandas as pd
 
 from gendyn_lite.results.tables import with_sizes
 
-MOST_NAMED = 8  # networks that are named one by one
+MOST_NAMED = 8  # number of networks and sizes up to which each is named
 
 
 def _count(number: int, noun: str) -> str:
+    """A number and its noun, in the plural unless the number is one."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _spans(numbers: Iterable[int]) -> str:
-    """Whole numbers in words, those that follow each other as one.
+    """Whole numbers in words; three or more consecutive ones become a range.
 
     >>> _spans([0, 1, 2, 10, 14, 13])
     '0 to 2, 10, 13, 14'
@@ -31,7 +32,7 @@ def _spans(numbers: Iterable[int]) -> str:
 
 
 def _epochs(table: pd.DataFrame) -> str:
-    """How long some runs trained, in words; nothing of those that did not, which have one epoch at most."""
+    """How many epochs some runs trained for, in words; empty if none has more than one, as without training."""
     last = table.groupby("run_id")["epoch"].max() if "epoch" in table else pd.Series([0])
     if last.max() <= 1:
         return ""
@@ -40,12 +41,12 @@ def _epochs(table: pd.DataFrame) -> str:
 
 
 def provenance_line(table: pd.DataFrame) -> str:
-    """Where the numbers of a figure come from, in one line: data, networks, runs, seeds, epochs, profile, device, ids.
+    """Say where the numbers of a figure come from: data, networks, runs, seeds, epochs, profile, device and groups.
 
-    It ends the captions of figures. Smoke runs are said to be a demonstration of the method and no evidence.
+    The line ends the caption of a figure. Runs of profile smoke are called a demonstration of the method, not evidence.
 
     Args:
-        table: A tidy table of `load` or `published`.
+        table: A tidy table, as returned by `load` or `published`.
 
     Returns:
         The line, in Markdown.
@@ -64,7 +65,8 @@ def provenance_line(table: pd.DataFrame) -> str:
     demo = ": method demo, not evidence" if profiles == "smoke" else ""
     groups = sorted(set(runs["group_id"]))
     shown = ", ".join(f"`{group[:8]}`" for group in groups[:3]) + (" …" if len(groups) > 3 else "")
-    seeds = runs.groupby("group_id")["seed"].nunique()  # not every setting need have been run as often
+    seeds = runs.groupby("group_id")["seed"].nunique()  # settings may have different numbers of seeds
+
     fewest = f"{seeds.min()} to " if seeds.min() < seeds.max() else ""
     seeds_named = f"{fewest}{_count(seeds.max(), 'seed')} ({_spans(runs['seed'])})"
     counts = f"{_count(len(runs), 'run')}, {seeds_named}{_epochs(table)}"
