@@ -83,7 +83,7 @@ def test_the_batcher_streams_it_and_subsets_stay_in_the_folder(root, loaded):
 
 def test_the_set_is_the_same_in_another_place(tmp_path, monkeypatch, root, folder, loaded):
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"the images of imagenet were in .*ILSVRC.*, which is gone"):
+    with pytest.raises(UserError, match=r"the images of imagenet were in .*ILSVRC.*, which is missing"):
         data.load("imagenet", root=root)
     monkeypatch.setattr(images, "COUNTS", {"train": 12, "test": 6})
     monkeypatch.setattr(images, "CLASSES", 3)
@@ -129,7 +129,7 @@ def test_verify_finds_what_has_changed(root, folder, capsys):
 WRONG = {
     f"train/{CLASSES[0]}/0000.JPEG": (b"", r"0000\.JPEG is empty"),
     "val/1.JPEG": (b"x", r"val/1\.JPEG is not in a class folder"),
-    f"train/{CLASSES[0]}/a\nb.JPEG": (b"x", "a file name must not hold a line break: rename it"),
+    f"train/{CLASSES[0]}/a\nb.JPEG": (b"x", "the file name contains a line break: rename it"),
 }
 
 

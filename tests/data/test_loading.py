@@ -196,8 +196,8 @@ def test_saved_images_load_again_to_the_bit(tmp_path, channels):
 
 BAD = {
     "exists: choose a new folder": lambda path: data.save_images(data.load("digits"), path),
-    "two_moons holds points, not images: it": lambda path: data.save_images(data.load("two_moons"), path / "x"),
-    "two_moons holds points, not images: there": lambda path: gallery.samples(data.load("two_moons")),
+    "two_moons holds points, not images: it cannot be saved": lambda path: data.save_images(data.load("two_moons"), path / "x"),
+    "two_moons holds points, not images: choose": lambda path: gallery.samples(data.load("two_moons")),
     "class '../evil' cannot name a folder": lambda path: data.save_images(
         replace(data.load("digits"), class_names=("../evil",) * 10), path / "x"
     ),

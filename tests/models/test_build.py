@@ -189,7 +189,7 @@ REFUSED = [
     ({"name": "inception_small", "dropout": 1.0}, r"dropout is 1.0, expected a number in \[0, 1\)"),
     ({"name": "resnet50", "in_shape": (1, 64, 64)}, "resnet50 takes colour images"),
     ({"name": "mlp", "downsample": 0}, "downsample is 0, expected a positive whole number"),
-    ({"name": "mlp", "downsample": 2, "in_shape": (5,)}, r"and above 1 images \(C, H, W\)"),
+    ({"name": "mlp", "downsample": 2, "in_shape": (5,)}, r"downsample is 2, expected .* images \(C, H, W\)"),
     ({"name": "mlp", "downsample": 33}, "downsample is 33, expected at most the side of the images"),
     ({"name": "resnet18", "downsample": 0.5}, "downsample is 0.5, expected a positive whole number"),
     ({"name": "resnet18", "downsample": 5}, r"in_shape \(3, 6, 6\) is too small for resnet18"),

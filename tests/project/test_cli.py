@@ -38,7 +38,7 @@ def last_line(capsys) -> str:
         (["results", "publish", "random_labels", "--root", "{empty}"], "run it first"),
         (["results", "pack", "random_labels", "--root", "{empty}"], "no complete run of 'random_labels' under"),
         (["results", "pack", "--replace", "a"], "results pack only moves runs: --folder, --replace and --withdraw"),
-        (["results", "unpack"], "results unpack needs a file that gendyn results pack wrote"),
+        (["results", "unpack"], "results unpack needs a file written by gendyn results pack"),
         (["results", "show", "--out", "a"], "--out is for results pack"),
         (["results", "verify", "random_lables"], "unknown published experiment 'random_lables'"),
         (["sweep", "01_random_labels", "--dry-run", "--store", ""], "argument --store: it is empty"),
@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
     ("raised", "code", "said"),
     [
         (Failed("cell [3] failed"), 1, "cell [3] failed"),
-        (MemoryError(), 1, "the memory does not suffice"),
+        (MemoryError(), 1, "out of memory"),
         (OSError(28, "No space left on device", "runs/a"), 1, "runs/a: No space left on device"),
         (KeyboardInterrupt(), 130, "run the same command again"),
     ],
