@@ -128,12 +128,11 @@ _CAPTION = re.compile(r"profile ([a-z]+(?: and [a-z]+)*)(: method demo)?[^;]*; [
 _GROUP = re.compile(r"\b[0-9a-f]{8}\b")
 
 
-def verify_figures(notebooks: Iterable[Path], *, folder: Path | None = None) -> int:
+def verify_figures(notebooks: Iterable[Path]) -> int:
     """Check that the groups of runs named in the captions of published figures exist in the published tables.
 
     Args:
         notebooks: Executed notebooks.
-        folder: Folder of the published tables.
 
     Returns:
         The number of captions that were checked. Those of smoke runs, which the page itself trains, are skipped.
@@ -144,8 +143,7 @@ def verify_figures(notebooks: Iterable[Path], *, folder: Path | None = None) -> 
     >>> verify_figures([chapter_path("03_fisher_mask")]) > 3
     True
     """
-    tables = [published(name, folder=folder) for name in published_experiments(folder=folder)]
-    known = {group[:8] for table in tables for group in table["group_id"]}
+    known = {group[:8] for name in published_experiments() for group in published(name)["group_id"]}
     count = 0
     for path in notebooks:
         outputs = [output for cell in read_notebook(path).cells for output in cell.get("outputs", [])]

@@ -120,11 +120,8 @@ STATUS = ["experiment", "data", "profile", "device", "networks", "examples", "ru
 SHOWN = 3  # number of networks up to which a row of `status` names them
 
 
-def status(*, folder: Path | None = None) -> pd.DataFrame:
+def status() -> pd.DataFrame:
     """An overview of all published runs, one row per experiment, data set, profile and device.
-
-    Args:
-        folder: Folder of the published tables.
 
     Returns:
         Columns ``experiment``, ``data``, ``profile``, ``device``, ``networks`` (names, or their number), ``examples``
@@ -139,8 +136,8 @@ def status(*, folder: Path | None = None) -> pd.DataFrame:
     True
     """
     found = []
-    for name in published_experiments(folder=folder):
-        for keys, rows in published(name, folder=folder).groupby(["data", "profile", "device"], sort=False):
+    for name in published_experiments():
+        for keys, rows in published(name).groupby(["data", "profile", "device"], sort=False):
             runs = summarize(rows)
             networks, n_train = runs["network"].unique(), runs["n_train"].astype(int)
             named = ", ".join(networks) if len(networks) <= SHOWN else f"{len(networks)} networks"

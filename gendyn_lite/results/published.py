@@ -1,11 +1,11 @@
-"""Read and check the published tables, and convert runs to the text that is published."""
+"""Read and check the published tables, convert runs to the text that is published, and say where numbers come from."""
 
 from __future__ import annotations
 
 import io
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path, PurePath
@@ -17,7 +17,7 @@ from gendyn_lite.config import ADDED_LATER, RunConfig, shown
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.results.files import CURVES, RECORD, RESTORE, RUNS, place_of, published_experiments, standing, unsealed
 from gendyn_lite.results.runs import Run
-from gendyn_lite.results.tables import PROVENANCE, labels
+from gendyn_lite.results.tables import PROVENANCE, labels, with_sizes
 
 METRICS = ("epoch", "step", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 # Accuracies are fractions; epochs, steps, losses (nats) and seconds have no upper bound.
@@ -33,8 +33,7 @@ LATER: dict[str, Any] = {item.name: item.default for item in _FIELDS if item.nam
 # Characters that may start a formula in a spreadsheet. An apostrophe is put before text that starts with one of them,
 # and before text that starts with an apostrophe itself.
 FORMULA = ("=", "+", "-", "@", "\t", "\n", "'")
-
-
+MOST_NAMED = 8  # number of networks and sizes up to which each is named
 SETTINGS, ENVIRONMENT = "settings", "environment"  # keys of the record for what many runs share, written only once
 
 
@@ -234,3 +233,65 @@ def _whole(values: pd.Series, *, parts: bool) -> bool:
         return pd.api.types.is_integer_dtype(values)
     early = values.between(0, 1, inclusive="neither")
     return bool(early.any() and (values[~early] % 1 == 0).all())
+
+
+def _count(number: int, noun: str) -> str:
+    """A number and its noun, in the plural unless the number is one."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _spans(numbers: Iterable[int]) -> str:
+    """Whole numbers in words; three or more consecutive ones become a range.
+
+    >>> _spans([0, 1, 2, 10, 14, 13])
+    '0 to 2, 10, 13, 14'
+    """
+    spans: list[list[int]] = []
+    for number in sorted(set(map(int, numbers))):
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    return ", ".join(f"{span[0]} to {span[-1]}" if len(span) > 2 else ", ".join(map(str, span)) for span in spans)
+
+
+def _epochs(table: pd.DataFrame) -> str:
+    """How many epochs some runs trained for, in words; empty if none has more than one, as without training."""
+    last = table.groupby("run_id")["epoch"].max() if "epoch" in table else pd.Series([0])
+    if last.max() <= 1:
+        return ""
+    few = [f"{epoch:g}" for epoch in sorted(set(last))]
+    return f", {' or '.join(few) if len(few) < 4 else f'{few[0]} to {few[-1]}'} epochs"
+
+
+def provenance_line(table: pd.DataFrame) -> str:
+    """Say where the numbers of a figure come from: data, networks, runs, seeds, epochs, profile, device and groups.
+
+    The line ends the caption of a figure. Runs of profile smoke are called a demonstration of the method, not evidence.
+
+    Args:
+        table: A tidy table, as returned by `load` or `published`.
+
+    Returns:
+        The line, in Markdown.
+
+    >>> one = {"run_id": ["a"], "group_id": "0123456789", "data": "digits", "network": "mlp", "n_train": 10}
+    >>> provenance_line(pd.DataFrame(one | {"profile": "smoke", "device": "CPU", "seed": 0}))
+    'digits; mlp (n = 10); 1 run, 1 seed (0); profile smoke: method demo, not evidence; CPU; groups `01234567`.'
+    """
+    runs = with_sizes(table.drop_duplicates("run_id"))
+    sizes = sorted(set(zip(runs["network"], runs["n_train"], runs["rest"], strict=True)))
+    networks = ", ".join(f"{name} (n = {n:,}{more})" for name, n, more in sizes)
+    if len(sizes) > MOST_NAMED:
+        counts_of = " and ".join(f"n = {n:,}" for n in sorted({n for _, n, _ in sizes}))
+        networks = f"{len({name for name, *_ in sizes})} networks ({counts_of})"
+    data, devices, profiles = (" and ".join(sorted(set(map(str, runs[of])))) for of in ("data", "device", "profile"))
+    demo = ": method demo, not evidence" if profiles == "smoke" else ""
+    groups = sorted(set(runs["group_id"]))
+    shown = ", ".join(f"`{group[:8]}`" for group in groups[:3]) + (" …" if len(groups) > 3 else "")
+    seeds = runs.groupby("group_id")["seed"].nunique()  # settings may have different numbers of seeds
+
+    fewest = f"{seeds.min()} to " if seeds.min() < seeds.max() else ""
+    seeds_named = f"{fewest}{_count(seeds.max(), 'seed')} ({_spans(runs['seed'])})"
+    counts = f"{_count(len(runs), 'run')}, {seeds_named}{_epochs(table)}"
+    return f"{data}; {networks}; {counts}; profile {profiles}{demo}; {devices}; groups {shown}."

@@ -56,7 +56,7 @@ def bomb(pack):
     return lzma.compress(bytes(packing.MOST_BYTES + 1), preset=0)
 
 
-NO_PACK, CHANGED = "is not a pack of runs: expected a file written by gendyn results pack", "was cut or changed after it"
+NO_PACK, CHANGED = "is not a pack of runs: expected a file written by", "was cut or changed after it"
 NAMED = "expected runs as EXPERIMENT/RUN_ID, each with the texts config.json, env.json, metrics.jsonl, complete.json"
 ID = "0" * 16
 OUTSIDE = ("../x", "/x", f"../a/{ID}", f"/a/{ID}", f"a\\{ID}", f"a/{ID}\n", f"a/{ID}/..", f"a/../{ID}", f"a\0/{ID}", "")
