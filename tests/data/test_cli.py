@@ -114,9 +114,9 @@ def everything(folder):
 
 FOREIGN = {
     "a file in its place": ({"": b"mine"}, "cifar10 exists, and was not made by `gendyn data`: move it away"),
-    "a file": ({"thesis.txt": b"mine"}, "holds 'thesis.txt', which"),
-    "a folder": ({"train/cat/1.png": b"mine"}, "holds 'train', which"),
-    "a file of our name": ({"train.npy": b"mine"}, "holds 'train.npy', which"),
+    "a file": ({"thesis.txt": b"mine"}, "contains 'thesis.txt', not made by"),
+    "a folder": ({"train/cat/1.png": b"mine"}, "contains 'train', not made by"),
+    "a file of our name": ({"train.npy": b"mine"}, "contains 'train.npy', not made by"),
     "a record of another kind": ({"data.json": b"{}", "a": b""}, "data.json was altered since it was written: remove"),
 }
 
