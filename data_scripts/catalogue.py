@@ -257,11 +257,7 @@ def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), pati
 
 
 def _try_all(download: Download, part: Path, urls: Sequence[str], patience: Patience) -> None:
-    """Try each mirror in turn; then the slow ones again, the fastest first, without the limit on their speed.
-
-    Raises:
-        Failed: None of them could be used.
-    """
+    """Try each mirror in turn, then the slow ones again, the fastest first; if none can be used, raise Failed."""
     faults: dict[str, GiveUpError] = {}
     left = urls
     for limit in (patience.slow, patience.floor):

@@ -115,7 +115,7 @@ def _render(source: Path, config: Path, out: Path) -> Path:
         raise Failed(f"the book did not render: {first} ({len(lines)} such lines; all in {log})")
     foreign = external(rendered)
     if foreign:
-        raise Failed(f"the book would call other hosts: {foreign[0]} ({len(foreign)} such references)")
+        raise Failed(f"the book would load from other hosts: {foreign[0]} ({len(foreign)} such references)")
     return rendered
 
 

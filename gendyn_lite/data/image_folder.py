@@ -154,7 +154,7 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
             raise UserError(f"{where}: class {odd[0]!r}{more} is in {one}/ but has no images in {other}/")
     class_names = tuple(sorted(classes["train"]))
     if len(class_names) < 2:
-        raise UserError(f"{where} has one class only ({', '.join(class_names)}): expected at least two")
+        raise UserError(f"{where} has only one class ({', '.join(class_names)}): expected at least two")
     if left:
         told = f"{where}: {len(left):,} files are left out, as they are not images or outside of train/ and test/"
         warnings.warn(f"{told}: {', '.join(left[:3])}{', …' if len(left) > 3 else ''}", stacklevel=2)

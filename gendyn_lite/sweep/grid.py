@@ -49,7 +49,7 @@ def plan(
         profile: ``"smoke"``, ``"colab"`` or ``"full"``; the size whose settings the runs have.
         values: Parameters of the chapter by name, as for `gendyn run`.
         grid: As for `read_grid`; if empty, the sweep has all runs of the chapter.
-        store: Folder of the runs (default: the variable GENDYN_RUNS, else ``runs`` beside the book).
+        store: Folder of the runs (default: the variable GENDYN_RUNS, else ``runs`` next to the book).
 
     Returns:
         The runs, without duplicates.

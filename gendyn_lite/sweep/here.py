@@ -95,7 +95,7 @@ def _device(colab: bool) -> str:
 def _times(chapter: str, plans: Plans) -> Iterator[str]:
     """How long the runs of a chapter take on this machine with each profile; finding out takes some seconds."""
     if any(chapter == each.notebook for each in registry.CHAPTERS if not each.trains):
-        yield "this chapter trains no network; how long its computations take is said beside its parameter profile"
+        yield "this chapter trains no network; its computing time is stated next to its parameter `profile`"
     elif not plans:
         yield "this chapter trains nothing: it takes less than a minute"
     known = measured_runs(config.experiment for configs in plans.values() for config in configs)

@@ -36,7 +36,7 @@ OWN = {
     "labels": ("labels", "corrupt them with the configuration's seed, as data.load_for_run does"),
     "network": ("layers", "build the one that was trained, or use another checkpoint_dir"),
     "settings": ("settings of layers", "build the network that was trained, or use another checkpoint_dir"),
-    "images": ("images", "give data of one's own a fingerprint of their own, or use another checkpoint_dir"),
+    "images": ("images", "give other data another fingerprint, or use another checkpoint_dir"),
 }
 
 

@@ -181,7 +181,7 @@ def test_a_fault_is_named_and_nothing_is_cached(tmp_path, fault, through):
         ("test/a/1.png", "has no images in train/"),
         ("train/a/1 test/a/2", r"no images in train/: .*; 2 files have no suffix \(such as train/a/1\): name them"),
         ("train/a/1.png train/b/1.png", "has no images in test/"),
-        ("train/a/1.png test/a/1.png", r"one class only \(a\): expected at least"),
+        ("train/a/1.png test/a/1.png", r"only one class \(a\): expected at least"),
         ("train/a/1.png train/b/1.png test/a/1.png", "class 'b' is in train/ but has no images in test/"),
         ("train/a/1.png test/a/1.png test/b/1.png", "class 'b' is in test/ but has no images in train/"),
         ("train/a/1.png test/caf\udce9/1.png", "is not valid UTF-8: rename it"),

@@ -45,7 +45,7 @@ def test_it_says_what_it_found_and_how_long_each_profile_takes(places: Path, cap
     assert told == here.UNCOUNTED
     assert re.fullmatch(r"profile smoke: training takes an unknown time; \d+ runs, 0 of them complete", profiles[0])
     assert said(capsys, "07_what_holds")[4:] == ["this chapter trains nothing: it takes less than a minute"]
-    solves = "this chapter trains no network; how long its computations take is said beside its parameter profile"
+    solves = "this chapter trains no network; its computing time is stated next to its parameter `profile`"
     assert said(capsys, "06_capacity")[4:] == [solves]  # regressions of an hour at profile colab
 
 

@@ -169,7 +169,7 @@ class TestRefusals:
         with pytest.raises(UserError, match="was trained on other labels"):
             trained(config, digits.with_train_labels(digits.train.y.flip(0)), checkpoint_dir=folder)
         images = dataclasses.replace(digits, train=digits.train._replace(x=digits.train.x.flip(3)))
-        with pytest.raises(UserError, match=r"was trained on other images .* give data of one's own a fingerprint"):
+        with pytest.raises(UserError, match=r"was trained on other images .* give other data another fingerprint"):
             trained(config, images, checkpoint_dir=folder)
         tanh = make_network(config, digits)
         tanh.act1 = nn.Tanh()
