@@ -81,7 +81,7 @@ FAULTS = {  # in a cell of the chapter, or in the text of a book without chapter
     "unknown-source": ("{cite:t}`nobody1900`", "the book did not render: .*WARNING.*nobody1900"),
     "external-script": (
         f'<script src="{ELSEWHERE}"></script>',
-        f"would load from other hosts: intro.html: {ELSEWHERE}",
+        f"load from other hosts: intro.html: {ELSEWHERE}",
     ),
 }
 
