@@ -79,10 +79,7 @@ ELSEWHERE = "https://example.org/x.js"
 FAULTS = {  # in a cell of the chapter, or in the text of a book without chapters
     "failing-cell": (trial.cell("1 / 0"), r"01_trial failed in cell \[7\] \('1 / 0'\) with ZeroDivisionError"),
     "unknown-source": ("{cite:t}`nobody1900`", "the book did not render: .*WARNING.*nobody1900"),
-    "external-script": (
-        f'<script src="{ELSEWHERE}"></script>',
-        f"load from other hosts: intro.html: {ELSEWHERE}",
-    ),
+    "external-script": (f'<script src="{ELSEWHERE}"></script>', f"load from other hosts: intro.html: {ELSEWHERE}"),
 }
 
 
